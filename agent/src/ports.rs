@@ -1,0 +1,297 @@
+//! What the agent's core asks of the world, and nothing of how it is done.
+//!
+//! `plan` and `health` are pure and know none of these; `observe` and `apply` are the only
+//! callers of [`Containers`] and [`Proxy`]. Production implements them in `podman/`, `caddy/`,
+//! `probe.rs` and `resolver/`; simulation implements them with faults.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
+
+use buddo_shared::id::{DeploymentId, Revision};
+use buddo_shared::image::{Digest, ImageReference};
+use buddo_shared::limits::Limits;
+use buddo_shared::manifest::RegistryCredentials;
+use buddo_shared::port::Port;
+use buddo_shared::probe::Probe;
+use buddo_shared::report::Failure;
+use buddo_shared::secret::Secret;
+use jiff::Timestamp;
+
+/// Wall time, injected. Durations and deadlines use `tokio::time`, which tests can pause.
+pub trait Clock: Send + Sync + 'static {
+    /// Now.
+    fn now(&self) -> Timestamp;
+}
+
+/// One of the two places a deployment's containers can be in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Slot {
+    /// The first.
+    A,
+    /// The second.
+    B,
+}
+
+impl Slot {
+    /// The other one.
+    pub const fn other(self) -> Self {
+        match self {
+            Self::A => Self::B,
+            Self::B => Self::A,
+        }
+    }
+}
+
+/// The identity that labels give a container; its name follows from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Identity {
+    /// Label `buddo.deployment`.
+    pub deployment: DeploymentId,
+    /// Label `buddo.revision`.
+    pub revision: Revision,
+    /// Label `buddo.slot`.
+    pub slot: Slot,
+}
+
+/// A container of ours as one list call shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Container {
+    /// Its name.
+    pub name: String,
+    /// What its labels say; `None` where they are missing or malformed.
+    pub identity: Option<Identity>,
+    /// Whether it runs.
+    pub state: ContainerState,
+    /// Where its port is published.
+    pub address: Option<SocketAddrV4>,
+    /// When it was started, where it ever was.
+    pub started_at: Option<Timestamp>,
+}
+
+/// Podman's states, as far as they call for different steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ContainerState {
+    /// Created, or listed so after a power loss: start works.
+    Created,
+    /// Running.
+    Running,
+    /// Ended with this code.
+    Exited(i32),
+    /// Being stopped; it may hang there.
+    Stopping,
+    /// Paused, removing, unknown or broken: remove it.
+    Broken,
+}
+
+/// All that a create call says.
+#[derive(Debug, Clone)]
+pub struct ContainerSpec {
+    /// Deterministic name: creating it twice is a conflict, never a second container.
+    pub name: String,
+    /// Becomes the labels.
+    pub identity: Identity,
+    /// The image, pinned by digest.
+    pub image: ImageReference,
+    /// Where to publish the port on the host.
+    pub address: SocketAddrV4,
+    /// The port inside.
+    pub port: Port,
+    /// Limits; `None` where the host cannot enforce them and its configuration allows that.
+    pub limits: Option<Limits>,
+    /// Environment variable name → name of the Podman secret that holds its value.
+    pub secret_env: BTreeMap<String, String>,
+}
+
+/// Whether create made the container or found it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Created {
+    /// It was made now.
+    New,
+    /// The name was taken: an earlier call made it and its answer was lost. Adopt it.
+    Existed,
+}
+
+/// Why an operation on Podman failed, told apart as far as steps or words differ.
+#[derive(Debug, thiserror::Error)]
+pub enum ContainersError {
+    /// The service does not answer, or not in time; try again.
+    #[error("Podman's API did not answer: {operation}")]
+    Unavailable {
+        /// What was asked.
+        operation: &'static str,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The image cannot be had, for a reason that its operator can mend.
+    #[error("{}", .0.cause)]
+    Image(Failure),
+    /// The registry could not be reached or was busy; try again.
+    #[error("{}", .0.cause)]
+    Registry(Failure),
+    /// There is no such container, image or secret.
+    #[error("Podman knows no {0}")]
+    NotFound(String),
+    /// Podman refused; its own words.
+    #[error("Podman refused to {operation} ({status}): {message}")]
+    Refused {
+        /// What was asked.
+        operation: &'static str,
+        /// HTTP status.
+        status: u16,
+        /// Podman's message.
+        message: String,
+    },
+}
+
+/// How a container ended, for the words of a failure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ending {
+    /// Exit code.
+    pub exit_code: i32,
+    /// Whether the kernel killed it for memory.
+    pub oom_killed: bool,
+    /// The last lines it printed, bounded. May hold what the app chose to print: for its
+    /// operator only.
+    pub log_tail: String,
+}
+
+/// Podman, as far as the agent needs it. Every call has a deadline of its own.
+pub trait Containers: Send + Sync + 'static {
+    /// All containers with our labels, in one call.
+    fn list(&self) -> impl Future<Output = Result<Vec<Container>, ContainersError>> + Send;
+    /// The registry digest of a local image with these exact bytes, where there is one.
+    fn image(
+        &self,
+        image: &ImageReference,
+    ) -> impl Future<Output = Result<Option<Digest>, ContainersError>> + Send;
+    /// Pulls, always asking the registry what the tag means now. `progress` gets per cents.
+    /// Ends when no progress was made for the no-progress deadline.
+    fn pull(
+        &self,
+        image: &ImageReference,
+        credentials: Option<&RegistryCredentials>,
+        progress: &(dyn Fn(u8) + Send + Sync),
+    ) -> impl Future<Output = Result<Digest, ContainersError>> + Send;
+    /// Creates; a taken name is [`Created::Existed`].
+    fn create(
+        &self,
+        spec: &ContainerSpec,
+    ) -> impl Future<Output = Result<Created, ContainersError>> + Send;
+    /// Starts; an already running one is success.
+    fn start(&self, name: &str) -> impl Future<Output = Result<(), ContainersError>> + Send;
+    /// SIGTERM, then SIGKILL after `grace`; an already stopped or absent one is success.
+    fn stop(
+        &self,
+        name: &str,
+        grace: Duration,
+    ) -> impl Future<Output = Result<(), ContainersError>> + Send;
+    /// Removes by force; an absent one is success.
+    fn remove(&self, name: &str) -> impl Future<Output = Result<(), ContainersError>> + Send;
+    /// How a container ended.
+    fn ending(&self, name: &str) -> impl Future<Output = Result<Ending, ContainersError>> + Send;
+    /// Names of our secrets.
+    fn secrets(&self) -> impl Future<Output = Result<Vec<String>, ContainersError>> + Send;
+    /// Stores a secret; one of that name that exists is success (names hold the revision).
+    fn put_secret(
+        &self,
+        name: &str,
+        value: &Secret,
+    ) -> impl Future<Output = Result<(), ContainersError>> + Send;
+    /// Removes a secret; an absent one is success.
+    fn remove_secret(&self, name: &str)
+    -> impl Future<Output = Result<(), ContainersError>> + Send;
+}
+
+/// Caddy, as far as the agent needs it.
+pub trait Proxy: Send + Sync + 'static {
+    /// Makes these the route files in force. Loads first and writes after; does nothing when
+    /// they are in force already. A file that does not load is refused alone: the answer names
+    /// it, the others are in force. Reloads are coalesced.
+    fn apply(
+        &self,
+        routes: &RouteFiles,
+    ) -> impl Future<Output = Result<Vec<RefusedRoute>, ProxyError>> + Send;
+    /// A TLS handshake for `host` at the edge, so that its certificate is there before the first
+    /// visitor. Success means that a certificate for `host` was served.
+    fn warm(&self, host: &str) -> impl Future<Output = Result<(), ProxyError>> + Send;
+}
+
+/// Caddy did not do as asked.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct ProxyError {
+    /// What was tried and what to look at.
+    pub message: String,
+    /// Why.
+    #[source]
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// File name (without folder) → text rendered from validated types.
+pub type RouteFiles = BTreeMap<String, String>;
+
+/// A route file that Caddy would not load.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedRoute {
+    /// Its file name.
+    pub file: String,
+    /// Caddy's words.
+    pub message: String,
+}
+
+/// Asks containers for their health.
+pub trait Prober: Send + Sync + 'static {
+    /// One probe.
+    fn probe(
+        &self,
+        address: SocketAddrV4,
+        probe: &Probe,
+    ) -> impl Future<Output = ProbeOutcome> + Send;
+}
+
+/// What one probe saw.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProbeOutcome {
+    /// An answer that counts as healthy.
+    Healthy,
+    /// None, with the reason in words, such as `connection refused` or `status 503`.
+    Unhealthy(String),
+}
+
+/// Who answers for a name: what the resolver process serves to Caddy. Replaced as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+pub struct LiveTable {
+    /// The zone's name, such as `buddocloud.com`.
+    pub zone: String,
+    /// Subdomain → where its requests go.
+    pub apps: BTreeMap<String, Target>,
+    /// Host names of operators, which may have certificates → the subdomain they show.
+    pub domains: BTreeMap<String, String>,
+}
+
+/// Where the requests of one name go.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(tag = "to", rename_all = "snake_case")]
+pub enum Target {
+    /// To these addresses, all on the one app port.
+    Live {
+        /// The live slot's addresses.
+        addresses: Vec<Ipv4Addr>,
+    },
+    /// Held until something is live.
+    Hold,
+    /// To the page that says the app is stopped.
+    Stopped,
+    /// To the page that says the app is suspended.
+    Suspended,
+}
+
+/// Publishes the live table durably and atomically.
+pub trait LiveTablePublisher: Send + Sync + 'static {
+    /// Makes `table` the one in force: when this returns, new questions get its answers.
+    fn publish(&self, table: &LiveTable) -> std::io::Result<()>;
+}

@@ -1,0 +1,107 @@
+//! `/api/auth/*`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::secret::{Secret, exposed};
+
+/// `POST /api/auth/register`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Register {
+    /// Where the verification mail goes.
+    pub email: String,
+    /// The public name.
+    pub username: String,
+    /// At least 8 characters.
+    #[serde(serialize_with = "exposed")]
+    pub password: Secret,
+    /// The code of the account that invited this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub referral_code: Option<String>,
+}
+
+/// 201 answer of register.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Registered {
+    /// The new account.
+    pub user: RegisteredUser,
+}
+
+/// An account as register shows it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RegisteredUser {
+    /// Account id.
+    pub id: String,
+    /// Mail address.
+    pub email: String,
+    /// Public name.
+    pub username: String,
+    /// Account tier, `free` at first.
+    pub tier: String,
+    /// Buddo points.
+    pub points: i64,
+    /// Code to invite others with.
+    pub referral_code: String,
+    /// Whether the mail address is confirmed.
+    pub email_verified: bool,
+    /// The how-manieth account this is.
+    pub registration_number: i64,
+}
+
+/// `POST /api/auth/login`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Login {
+    /// Mail address.
+    pub email: String,
+    /// Password.
+    #[serde(serialize_with = "exposed")]
+    pub password: Secret,
+    /// One-time code, where the account has TOTP enabled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub totp_code: Option<String>,
+}
+
+/// 200 answer of login.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LoggedIn {
+    /// A JWT for `/api/auth/*`, `/api/oauth/*` and `/api/user/*`.
+    #[serde(serialize_with = "exposed")]
+    pub token: Secret,
+    /// The account.
+    pub user: User,
+}
+
+/// An account as login shows it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct User {
+    /// Account id.
+    pub id: String,
+    /// Mail address.
+    pub email: String,
+    /// Public name.
+    pub username: String,
+    /// Account tier.
+    pub tier: String,
+    /// Whether it administers the platform.
+    pub is_admin: bool,
+    /// Whether the mail address is confirmed.
+    pub email_verified: bool,
+    /// Whether login wants a one-time code.
+    pub totp_enabled: bool,
+}
+
+/// `POST /api/auth/verify-email`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VerifyEmail {
+    /// The token of the mail's link; single use, 24 h.
+    pub token: String,
+}
+
+/// An answer that is one sentence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// The sentence.
+    pub message: String,
+}

@@ -1,0 +1,265 @@
+//! `/api/deploy/*`.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::report::Phase;
+use crate::secret::Secret;
+
+/// A tier that deployments can be made on; `GET /api/deploy/tiers` answers an array of them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Tier {
+    /// Tier id.
+    pub id: String,
+    /// Name for people.
+    pub name: String,
+    /// Name for requests.
+    pub slug: String,
+    /// `buddo_points` or `bitcoin`.
+    pub payment_method: String,
+    /// Monthly cost in Buddo points; null on Bitcoin tiers.
+    pub monthly_cost_points: Option<i64>,
+    /// Monthly cost in satoshis; null on Buddo tiers.
+    pub monthly_cost_sats: Option<i64>,
+    /// Memory cap in MB.
+    pub memory_limit_mb: u32,
+    /// CPU cap in thousandths of a core.
+    pub cpu_limit_millicores: u32,
+    /// Whether a custom domain may be bound.
+    pub custom_domain_allowed: bool,
+    /// Points given back each month.
+    pub monthly_stipend_points: i64,
+    /// Multiplier of ad campaign reach.
+    pub ad_reach_multiplier: f64,
+}
+
+/// `POST /api/deploy/apps`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateDeployment {
+    /// Name in the zone.
+    #[serde(default)]
+    pub subdomain: Option<String>,
+    /// Image reference.
+    #[serde(default)]
+    pub image: Option<String>,
+    /// Tier slug.
+    #[serde(default)]
+    pub tier: Option<String>,
+    /// Container port; 3000 if absent.
+    #[serde(default)]
+    pub port: Option<i64>,
+    /// The operator's own host name.
+    #[serde(default)]
+    pub custom_domain: Option<String>,
+    /// Environment.
+    #[serde(default)]
+    pub env_vars: Option<BTreeMap<String, Secret>>,
+}
+
+impl Serialize for CreateDeployment {
+    /// Written out by hand because the environment's values go on the wire here and nowhere else.
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeMap as _;
+        let mut map = serializer.serialize_map(None)?;
+        let texts = [
+            ("subdomain", &self.subdomain),
+            ("image", &self.image),
+            ("tier", &self.tier),
+            ("custom_domain", &self.custom_domain),
+        ];
+        for (name, value) in texts {
+            if let Some(value) = value {
+                map.serialize_entry(name, value)?;
+            }
+        }
+        if let Some(port) = self.port {
+            map.serialize_entry("port", &port)?;
+        }
+        if let Some(vars) = &self.env_vars {
+            let plain: BTreeMap<&str, &str> =
+                vars.iter().map(|(key, value)| (key.as_str(), value.expose())).collect();
+            map.serialize_entry("env_vars", &plain)?;
+        }
+        map.end()
+    }
+}
+
+/// The published five. There is no sixth: a deployment that failed is `stopped` or still
+/// `running` on its old revision, with `last_error`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Created, container not yet provisioned.
+    Pending,
+    /// Image is being pulled and started.
+    Deploying,
+    /// Live and passing health checks.
+    Running,
+    /// Stopped, by its operator or by the platform.
+    Stopped,
+    /// Permanently removed.
+    Destroyed,
+}
+
+impl Status {
+    /// The word on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Deploying => "deploying",
+            Self::Running => "running",
+            Self::Stopped => "stopped",
+            Self::Destroyed => "destroyed",
+        }
+    }
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl std::str::FromStr for Status {
+    type Err = UnknownStatus;
+
+    fn from_str(text: &str) -> Result<Self, UnknownStatus> {
+        [Self::Pending, Self::Deploying, Self::Running, Self::Stopped, Self::Destroyed]
+            .into_iter()
+            .find(|status| status.as_str() == text)
+            .ok_or(UnknownStatus)
+    }
+}
+
+/// A text that is no [`Status`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is no deployment status")]
+pub struct UnknownStatus;
+
+/// A deployment with all published fields, and `last_error`, `image_digest`, `revision` and
+/// `url` beside them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Deployment {
+    /// Deployment id.
+    pub id: String,
+    /// Application id.
+    pub app_id: String,
+    /// Tier id.
+    pub deploy_tier_id: String,
+    /// Name of the container on its host.
+    pub container_name: String,
+    /// Image as its operator named it.
+    pub container_image: String,
+    /// Bytes of the current revision, once known.
+    pub image_digest: Option<String>,
+    /// Current revision.
+    pub revision: u32,
+    /// Name in the zone.
+    pub subdomain: String,
+    /// Live address.
+    pub url: String,
+    /// The operator's own host name.
+    pub custom_domain: Option<String>,
+    /// State.
+    pub status: Status,
+    /// `healthy`, `unhealthy` or `unknown`.
+    pub health_status: Option<String>,
+    /// When it was last probed.
+    pub last_health_check: Option<Timestamp>,
+    /// Why the last deploy failed, and what to do: one line each.
+    pub last_error: Option<String>,
+    /// Container port.
+    pub port: u16,
+    /// Memory cap in MB.
+    pub memory_limit_mb: u32,
+    /// CPU cap in thousandths of a core.
+    pub cpu_limit_millicores: u32,
+    /// Host that runs it.
+    pub host_server: Option<String>,
+    /// State of billing.
+    pub billing_status: Option<String>,
+    /// When it last became live.
+    pub deployed_at: Option<Timestamp>,
+    /// When it was last stopped.
+    pub stopped_at: Option<Timestamp>,
+    /// When it was created.
+    pub inserted_at: Timestamp,
+}
+
+/// Answer of create, get, restart and stop.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeploymentEnvelope {
+    /// The deployment.
+    pub deployment: Deployment,
+}
+
+/// `GET /api/deploy/apps`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeploymentList {
+    /// The caller's deployments.
+    pub deployments: Vec<Deployment>,
+}
+
+/// `GET /api/deploy/apps/{id}/status`, and each event of `GET /api/deploy/apps/{id}/events`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StatusAnswer {
+    /// Deployment id.
+    pub id: String,
+    /// State.
+    pub status: Status,
+    /// Name in the zone.
+    pub subdomain: String,
+    /// `healthy`, `unhealthy` or `unknown`.
+    pub health_status: Option<String>,
+    /// When it was last probed.
+    pub last_health_check: Option<Timestamp>,
+    /// Why the last deploy failed, and what to do: one line each.
+    pub last_error: Option<String>,
+    /// What is being done now, while `pending` or `deploying`.
+    pub progress: Option<StatusProgress>,
+}
+
+/// How far a deploy is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusProgress {
+    /// The phase.
+    pub phase: Phase,
+    /// Per cent of it, where that can be known.
+    pub percent: Option<u8>,
+}
+
+/// `GET /api/deploy/apps/{id}/logs`: the audit log, oldest first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AuditLog {
+    /// The entries.
+    pub logs: Vec<AuditEntry>,
+}
+
+/// One act on a deployment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AuditEntry {
+    /// Entry id.
+    pub id: String,
+    /// `create`, `deploy`, `stop`, `restart`, `destroy`, `suspend`, `reactivate`.
+    pub action: String,
+    /// `pending`, `completed` or `failed`.
+    pub status: String,
+    /// The account that did it; null for the platform.
+    pub initiated_by: Option<String>,
+    /// When.
+    pub inserted_at: Timestamp,
+    /// More about it, such as the cause of a failure.
+    pub details: Option<serde_json::Value>,
+}
+
+/// Answer of `DELETE /api/deploy/apps/{id}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Destroyed {
+    /// `Deployment destroyed`.
+    pub message: String,
+    /// Deployment id.
+    pub id: String,
+}

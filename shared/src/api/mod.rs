@@ -1,0 +1,10 @@
+//! JSON of the published HTTP API, as the coordinator answers and the CLI reads it.
+//!
+//! Fields stand in the published pages' names. Requests hold plain text and numbers: a handler
+//! turns them into validated types and reports every bad field at once.
+
+pub mod auth;
+pub mod deploy;
+pub mod host;
+pub mod oauth;
+pub mod problem;

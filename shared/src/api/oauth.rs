@@ -1,0 +1,157 @@
+//! `/api/oauth/*`. Errors of the token endpoint keep the JSON of RFC 6749, 5.2.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::secret::{Secret, exposed};
+
+/// The CLI's client id: a built-in public client (RFC 6749, 2.1).
+pub const CLI_CLIENT_ID: &str = "buddo-cli";
+
+/// The scope that deploy endpoints want.
+pub const DEPLOY_MANAGE: &str = "deploy:manage";
+
+/// `grant_type` of a token exchange (RFC 8693, 2.1).
+pub const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+
+/// `subject_token_type` of a JWT (RFC 8693, 3).
+pub const TOKEN_TYPE_JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+
+/// `POST /api/oauth/apps`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateApp {
+    /// Name shown on the consent page.
+    pub app_name: Option<String>,
+    /// Where codes may be sent; compared exactly, save a loopback port.
+    pub redirect_uris: Option<Vec<String>>,
+    /// Scopes wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested_scopes: Option<Vec<String>>,
+    /// What the app does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app_description: Option<String>,
+    /// Logo for the consent page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logo_url: Option<String>,
+    /// The app's own page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub website_url: Option<String>,
+}
+
+/// 201 answer of app creation.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AppCreated {
+    /// The app, with its secret this one time.
+    pub app: App,
+}
+
+/// An OAuth app.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct App {
+    /// App id.
+    pub id: String,
+    /// Public client id.
+    pub client_id: String,
+    /// Shown once, when the app is made.
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "exposed_option")]
+    pub client_secret: Option<Secret>,
+    /// Name on the consent page.
+    pub app_name: String,
+    /// What the app does.
+    pub app_description: Option<String>,
+    /// Logo for the consent page.
+    pub logo_url: Option<String>,
+    /// The app's own page.
+    pub website_url: Option<String>,
+    /// Where codes may be sent.
+    pub redirect_uris: Vec<String>,
+    /// Scopes granted to the app.
+    pub approved_scopes: Vec<String>,
+    /// The same, by its other published name.
+    pub allowed_scopes: Vec<String>,
+    /// Whether the app may be used.
+    pub is_approved: bool,
+    /// When it was made.
+    pub inserted_at: Timestamp,
+}
+
+#[expect(clippy::ref_option, reason = "serde passes the field by reference")]
+fn exposed_option<S: serde::Serializer>(
+    secret: &Option<Secret>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match secret {
+        Some(secret) => exposed(secret, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
+/// `GET /api/oauth/my-apps`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AppList {
+    /// The caller's apps.
+    pub apps: Vec<App>,
+}
+
+/// `POST /api/oauth/token`, form or JSON, every grant type in one.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct TokenRequest {
+    /// Which grant.
+    pub grant_type: Option<String>,
+    /// The client, unless it authenticates by Basic.
+    pub client_id: Option<String>,
+    /// The client's secret, unless it authenticates by Basic or is public.
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "exposed_option")]
+    pub client_secret: Option<Secret>,
+    /// Authorization code.
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "exposed_option")]
+    pub code: Option<Secret>,
+    /// The redirect URI of the authorization request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redirect_uri: Option<String>,
+    /// PKCE verifier (RFC 7636).
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "exposed_option")]
+    pub code_verifier: Option<Secret>,
+    /// Refresh token.
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "exposed_option")]
+    pub refresh_token: Option<Secret>,
+    /// Scopes wanted, separated by spaces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
+    /// The token to exchange (RFC 8693).
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "exposed_option")]
+    pub subject_token: Option<Secret>,
+    /// Its type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject_token_type: Option<String>,
+}
+
+/// 200 answer of the token endpoint (RFC 6749, 5.1).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Tokens {
+    /// For `/api/deploy/*`.
+    #[serde(serialize_with = "exposed")]
+    pub access_token: Secret,
+    /// Always `Bearer`.
+    pub token_type: String,
+    /// Seconds the access token lives.
+    pub expires_in: i64,
+    /// Brings new tokens, once.
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "exposed_option")]
+    pub refresh_token: Option<Secret>,
+    /// Scopes granted.
+    pub scope: String,
+    /// Type of `access_token` (RFC 8693, 2.2.1), in answers to a token exchange.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issued_token_type: Option<String>,
+}
+
+/// Error of the token endpoint (RFC 6749, 5.2).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OAuthError {
+    /// One of the registered words.
+    pub error: String,
+    /// What is wrong and what to do.
+    pub error_description: String,
+}

@@ -1,0 +1,164 @@
+//! Environment variables of an app. Values are secrets everywhere.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::secret::Secret;
+use crate::text::text_newtype;
+
+/// The name of an environment variable: `[A-Za-z_][A-Za-z0-9_]*`, 128 characters at most.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct EnvKey(String);
+
+/// Why a set of environment variables is refused. Values are never part of a message.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EnvError {
+    /// The name is not a shell identifier.
+    #[error(
+        "is no variable name; use letters, digits and _, not starting with a digit, 128 at most"
+    )]
+    Key,
+    /// Too many variables.
+    #[error("has {0} variables; at most 50 are allowed")]
+    TooMany(usize),
+    /// A value is too long.
+    #[error("has a value of {0} bytes; at most 32768 are allowed")]
+    ValueLength(usize),
+    /// All names and values together are too long.
+    #[error("has {0} bytes in all; at most 131072 are allowed")]
+    TotalLength(usize),
+    /// A NUL byte cannot be in an environment (POSIX `environ`).
+    #[error("has a NUL byte in its value; remove it")]
+    Nul,
+}
+
+impl EnvKey {
+    /// Parses a variable's name.
+    pub fn parse(text: &str) -> Result<Self, EnvError> {
+        let first_is_valid = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+        let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+        if first_is_valid && text.len() <= 128 && text.bytes().all(word) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(EnvError::Key)
+        }
+    }
+}
+
+text_newtype!(EnvKey, EnvError);
+
+/// At most [`MAX_VARS`](Self::MAX_VARS) variables of bounded size, ordered by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EnvVars(BTreeMap<EnvKey, Secret>);
+
+impl EnvVars {
+    /// The most variables one app may have.
+    pub const MAX_VARS: usize = 50;
+    /// The longest value, in bytes.
+    pub const MAX_VALUE: usize = 32 * 1024;
+    /// The most bytes of all names and values.
+    pub const MAX_TOTAL: usize = 128 * 1024;
+
+    /// Checks names and values; each error comes with the name it is about (`None`: the whole).
+    pub fn parse<I>(pairs: I) -> Result<Self, Vec<(Option<String>, EnvError)>>
+    where
+        I: IntoIterator<Item = (String, Secret)>,
+    {
+        let mut errors = Vec::new();
+        let mut vars = BTreeMap::new();
+        let mut total = 0;
+        for (name, value) in pairs {
+            total += name.len() + value.expose().len();
+            if value.expose().len() > Self::MAX_VALUE {
+                errors.push((Some(name.clone()), EnvError::ValueLength(value.expose().len())));
+            }
+            if value.expose().contains('\0') {
+                errors.push((Some(name.clone()), EnvError::Nul));
+            }
+            match EnvKey::parse(&name) {
+                Ok(key) => {
+                    vars.insert(key, value);
+                }
+                Err(error) => errors.push((Some(name), error)),
+            }
+        }
+        if vars.len() > Self::MAX_VARS {
+            errors.push((None, EnvError::TooMany(vars.len())));
+        }
+        if total > Self::MAX_TOTAL {
+            errors.push((None, EnvError::TotalLength(total)));
+        }
+        if errors.is_empty() { Ok(Self(vars)) } else { Err(errors) }
+    }
+
+    /// The variables in the order of their names.
+    pub fn iter(&self) -> impl Iterator<Item = (&EnvKey, &Secret)> {
+        self.0.iter()
+    }
+
+    /// How many variables there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The JSON object that is encrypted at rest and sealed to a host.
+    pub fn to_plain_json(&self) -> Secret {
+        let plain: BTreeMap<&str, &str> =
+            self.0.iter().map(|(key, value)| (key.as_str(), value.expose())).collect();
+        // A map of strings always serialises.
+        Secret::new(serde_json::to_string(&plain).unwrap_or_default())
+    }
+
+    /// Reads what [`to_plain_json`](Self::to_plain_json) wrote. The error does not repeat the text.
+    pub fn from_plain_json(plain: &str) -> Result<Self, EnvJsonError> {
+        let pairs: BTreeMap<String, Secret> =
+            serde_json::from_str(plain).map_err(|_| EnvJsonError)?;
+        Self::parse(pairs).map_err(|_| EnvJsonError)
+    }
+}
+
+/// The opened environment is not what this program writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the environment is no JSON object of valid variables")]
+pub struct EnvJsonError;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vars(count: usize) -> Vec<(String, Secret)> {
+        (0..count).map(|i| (format!("KEY_{i}"), Secret::new("v"))).collect()
+    }
+
+    #[test]
+    fn fifty_pass_and_fifty_one_do_not() {
+        assert_eq!(EnvVars::parse(vars(50)).unwrap().len(), 50);
+        assert_eq!(EnvVars::parse(vars(51)), Err(vec![(None, EnvError::TooMany(51))]));
+    }
+
+    #[test]
+    fn each_error_names_its_variable() {
+        let errors = EnvVars::parse([
+            ("1X".to_owned(), Secret::new("v")),
+            ("OK".to_owned(), Secret::new("a\0b")),
+        ])
+        .unwrap_err();
+        assert_eq!(
+            errors,
+            [(Some("1X".to_owned()), EnvError::Key), (Some("OK".to_owned()), EnvError::Nul)]
+        );
+    }
+
+    #[test]
+    fn plain_json_is_read_back() {
+        let env = EnvVars::parse([("A".to_owned(), Secret::new("b \"c\" ü"))]).unwrap();
+        assert_eq!(EnvVars::from_plain_json(env.to_plain_json().expose()).unwrap(), env);
+    }
+}

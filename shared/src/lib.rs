@@ -1,0 +1,27 @@
+//! Wire types, validated names and trust that agent, coordinator and CLI share.
+//!
+//! Nothing here does I/O, reads a clock or draws randomness that its caller did not ask for.
+//! Text from outside becomes a type with a private field once, at the edge; from there on the
+//! type is the proof.
+//!
+//! ```text
+//! operator ── api::* ──► coordinator ── manifest::Manifest ─ signed::Signer ──► envelope bytes
+//!                             ▲                                                       │
+//!                             └── report::Frame ◄── agent ◄─ signed::Verifier ─► Verified<Manifest>
+//! ```
+
+pub mod api;
+pub mod env;
+pub mod id;
+pub mod image;
+pub mod limits;
+pub mod manifest;
+pub mod name;
+pub mod port;
+pub mod probe;
+pub mod report;
+pub mod sealed;
+pub mod secret;
+pub mod signed;
+pub mod spec;
+mod text;

@@ -1,0 +1,187 @@
+//! What an agent tells the coordinator, over one stream that the coordinator holds open.
+//!
+//! ```text
+//! GET /v1/reports?after=SEQ     NDJSON of Frame, kept open; begins with what is unacknowledged
+//! POST /v1/reports/ack          {"through": SEQ}: the coordinator has committed all up to SEQ
+//! ```
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::id::{DeploymentId, Generation, Revision};
+use crate::image::Digest;
+
+/// One line of the report stream.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "frame", rename_all = "snake_case")]
+pub enum Frame {
+    /// Kept by the agent until acknowledged; sent again after a reconnect.
+    Report(Report),
+    /// Worth showing, not worth keeping: never stored, never repeated.
+    Progress(Progress),
+    /// When containers that serve were last found healthy; never stored, about every 30 s.
+    Checked(Vec<Checked>),
+}
+
+/// A durable report.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Rises by one with each report of a host; survives restarts of its agent.
+    pub seq: u64,
+    /// When the agent observed it.
+    pub at: Timestamp,
+    /// What it observed.
+    #[serde(flatten)]
+    pub body: ReportBody,
+}
+
+/// What was observed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum ReportBody {
+    /// The state of one deployment changed.
+    Deployment(DeploymentStatus),
+    /// A deployment is gone from the host: containers, routes and secrets.
+    Removed {
+        /// Which deployment.
+        id: DeploymentId,
+    },
+    /// The state of the host changed.
+    Host(HostStatus),
+}
+
+/// One deployment as observed. A level, not an edge: the newest one says all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeploymentStatus {
+    /// Which deployment.
+    pub id: DeploymentId,
+    /// The revision that the document asks for.
+    pub revision: Revision,
+    /// How far that revision is.
+    pub phase: Phase,
+    /// The revision that answers visitors now.
+    pub serving: Option<Revision>,
+    /// Health of what serves, or of what is being probed.
+    pub health: Health,
+    /// The last finished probe.
+    pub checked_at: Option<Timestamp>,
+    /// The bytes that `revision` was resolved to.
+    pub digest: Option<Digest>,
+    /// Why the phase is `failed`, or why it is not yet further.
+    pub failure: Option<Failure>,
+    /// Name of the container that serves or is being started.
+    pub container: Option<String>,
+}
+
+/// How far a revision is on one host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Accepted, nothing done yet.
+    Accepted,
+    /// The image is being pulled.
+    Pulling,
+    /// The container is being created and started.
+    Starting,
+    /// The container runs and has not yet answered.
+    Probing,
+    /// It answers; the route and the certificate are being made.
+    Routing,
+    /// It answers visitors.
+    Live,
+    /// It shall be stopped and still drains.
+    Stopping,
+    /// It is stopped as asked.
+    Stopped,
+    /// The agent gave this revision up; `failure` says why. What served before still serves.
+    Failed,
+}
+
+/// What probes say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// Not probed yet.
+    Unknown,
+    /// Enough good probes in a row.
+    Healthy,
+    /// Too many failed probes in a row.
+    Unhealthy,
+}
+
+/// Why something failed, in words for its operator: one line each.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// A stable word for programs, such as `image_not_found`.
+    pub code: String,
+    /// What is wrong.
+    pub cause: String,
+    /// What to do about it.
+    pub fix: String,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}\n{}", self.cause, self.fix)
+    }
+}
+
+/// How far a step is, for a person who watches.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Which deployment.
+    pub id: DeploymentId,
+    /// Which revision.
+    pub revision: Revision,
+    /// The phase it is in.
+    pub phase: Phase,
+    /// Per cent of the phase, where it can be known (pulling).
+    pub percent: Option<u8>,
+}
+
+/// A probe of a serving container that changed nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checked {
+    /// Which deployment.
+    pub id: DeploymentId,
+    /// When it was last probed.
+    pub at: Timestamp,
+}
+
+/// The host as its agent sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostStatus {
+    /// Version of the agent.
+    pub agent_version: String,
+    /// Version of Podman, where it answers.
+    pub podman_version: Option<String>,
+    /// Version of Caddy, where it answers.
+    pub caddy_version: Option<String>,
+    /// The document the agent works from.
+    pub document: Option<Generation>,
+    /// Whether that document has expired.
+    pub stale: bool,
+    /// Memory that containers may use, in MiB.
+    pub memory_mb: u64,
+    /// Processor cores in thousandths.
+    pub cpu_millicores: u64,
+    /// What an administrator should know, one line each; empty when all is well.
+    pub warnings: Vec<String>,
+}
+
+/// Body of `POST /v1/reports/ack`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acknowledge {
+    /// Every report up to and with this one is committed.
+    pub through: u64,
+}
+
+/// Answer to `PUT /v1/desired-state`, given only after the document is on disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// The generation now held.
+    #[serde(flatten)]
+    pub generation: Generation,
+    /// `sha256:` of the payload bytes, so that the sender knows which bytes.
+    pub digest: Digest,
+}

@@ -1,0 +1,500 @@
+//! Signed documents: the only way to make a [`Verified`] value is to verify one here.
+//!
+//! The envelope is a JWS in flattened JSON form (RFC 7515, 7.2.2) with `EdDSA` over Ed25519
+//! (RFC 8037) and no other algorithm. The bytes that were verified are the bytes that are
+//! decoded; nothing is serialised again to be checked.
+//!
+//! ```text
+//! bytes ─ size cap ─ strict envelope ─ strict header (alg, typ, kid) ─ pinned key ─ signature
+//!       ─ decode payload ─ schema ─ host id ─► Verified<Manifest>
+//! ```
+//!
+//! What needs memory or a clock (generation order, expiry) is the agent's `intent` to judge.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
+use jsonwebtoken::jws::Jws;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::id::HostId;
+use crate::image::Digest;
+use crate::manifest::{Manifest, SCHEMA};
+use crate::secret::Secret;
+
+/// The largest envelope that is parsed, in bytes: about 10,000 deployments.
+pub const MAX_ENVELOPE: usize = 32 * 1024 * 1024;
+
+/// `typ` of a desired-state document (RFC 7515, 4.1.9).
+pub const TYPE: &str = "buddo-desired-state+jws";
+
+/// A value whose signature was checked against a pinned key. Made only by [`Verifier`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified<T> {
+    value: T,
+    digest: Digest,
+}
+
+impl<T> Verified<T> {
+    /// The value.
+    pub fn get(&self) -> &T {
+        &self.value
+    }
+
+    /// Gives the value up; it is then a plain one again.
+    pub fn into_inner(self) -> T {
+        self.value
+    }
+
+    /// `sha256:` of the payload bytes that were verified.
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+}
+
+/// Why a document is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum VerifyError {
+    /// Over [`MAX_ENVELOPE`]; nothing was parsed.
+    #[error("the document has {0} bytes; at most {MAX_ENVELOPE} are read")]
+    TooLarge(usize),
+    /// Not exactly `{"protected", "payload", "signature"}`.
+    #[error("the document is no flattened JWS")]
+    Envelope,
+    /// The header is malformed, or holds more than `alg`, `typ` and `kid`.
+    #[error("the document's protected header is not of the accepted form")]
+    Header,
+    /// Another algorithm than `EdDSA`.
+    #[error("the document's algorithm is not EdDSA")]
+    Algorithm,
+    /// Another kind of document.
+    #[error("the document's type is not {TYPE}")]
+    Type,
+    /// No pinned key has this id.
+    #[error("the document is signed with the key {0:?}, which this host does not trust")]
+    UnknownKey(String),
+    /// The signature does not fit the bytes.
+    #[error("the document's signature is not valid")]
+    Signature,
+    /// Signed, but not a manifest.
+    #[error("the signed payload is no desired state: {0}")]
+    Payload(String),
+    /// Written by a newer program.
+    #[error("the document has schema {0}, this agent reads {SCHEMA}; upgrade the agent")]
+    Schema(u32),
+    /// Signed for another host.
+    #[error("the document is for host {0}, not for this one")]
+    ForeignHost(HostId),
+}
+
+impl VerifyError {
+    /// The stable word for programs and metrics.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::TooLarge(_) => "document_too_large",
+            Self::Envelope => "malformed_envelope",
+            Self::Header => "malformed_header",
+            Self::Algorithm => "wrong_algorithm",
+            Self::Type => "wrong_type",
+            Self::UnknownKey(_) => "unknown_key",
+            Self::Signature => "bad_signature",
+            Self::Payload(_) => "malformed_payload",
+            Self::Schema(_) => "newer_schema",
+            Self::ForeignHost(_) => "foreign_host",
+        }
+    }
+}
+
+/// The flattened form, and nothing beside it.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Flattened {
+    protected: String,
+    payload: String,
+    signature: String,
+}
+
+/// The protected header, and nothing beside it: no `crit`, no `jwk`, no `x5u`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Protected {
+    alg: String,
+    typ: String,
+    kid: String,
+}
+
+/// The public half of a signing key as a JWK (RFC 8037, 2).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublicKey {
+    /// Always `OKP`.
+    pub kty: String,
+    /// Always `Ed25519`.
+    pub crv: String,
+    /// The public key, base64url.
+    pub x: String,
+    /// The key's id: its RFC 7638 thumbprint.
+    pub kid: String,
+}
+
+impl PublicKey {
+    /// Describes the public half `bytes` (32 bytes).
+    fn from_bytes(bytes: &[u8]) -> Self {
+        let x = BASE64.encode(bytes);
+        // RFC 7638, 3.2: the required members in lexicographic order, no white space.
+        let thumbprint = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#);
+        let kid = BASE64.encode(sha256(thumbprint.as_bytes()));
+        Self { kty: "OKP".to_owned(), crv: "Ed25519".to_owned(), x, kid }
+    }
+}
+
+/// Checks documents against the keys that a host pinned when it joined.
+#[derive(Clone)]
+pub struct Verifier {
+    host: HostId,
+    keys: BTreeMap<String, DecodingKey>,
+}
+
+impl std::fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Verifier")
+            .field("host", &self.host)
+            .field("keys", &self.keys.keys())
+            .finish()
+    }
+}
+
+/// A pinned key is no Ed25519 public key, or its id is not its thumbprint.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the pinned signing key {0:?} is malformed; let the host join again")]
+pub struct PinnedKeyError(String);
+
+impl Verifier {
+    /// Trusts `keys` for documents that are for `host`.
+    pub fn new(host: HostId, keys: &[PublicKey]) -> Result<Self, PinnedKeyError> {
+        let mut pinned = BTreeMap::new();
+        for key in keys {
+            let error = || PinnedKeyError(key.kid.clone());
+            let bytes = BASE64.decode(&key.x).map_err(|_| error())?;
+            if bytes.len() != 32 || PublicKey::from_bytes(&bytes) != *key {
+                return Err(error());
+            }
+            pinned.insert(key.kid.clone(), DecodingKey::from_ed_der(&bytes));
+        }
+        Ok(Self { host, keys: pinned })
+    }
+
+    /// Checks and decodes one envelope.
+    pub fn verify(&self, envelope: &[u8]) -> Result<Verified<Manifest>, VerifyError> {
+        if envelope.len() > MAX_ENVELOPE {
+            return Err(VerifyError::TooLarge(envelope.len()));
+        }
+        let flattened: Flattened =
+            serde_json::from_slice(envelope).map_err(|_| VerifyError::Envelope)?;
+        let header = BASE64.decode(&flattened.protected).map_err(|_| VerifyError::Header)?;
+        let header: Protected = serde_json::from_slice(&header).map_err(|_| VerifyError::Header)?;
+        if header.alg != "EdDSA" {
+            return Err(VerifyError::Algorithm);
+        }
+        if header.typ != TYPE {
+            return Err(VerifyError::Type);
+        }
+        let key = self
+            .keys
+            .get(&header.kid)
+            .ok_or_else(|| VerifyError::UnknownKey(header.kid.chars().take(64).collect()))?;
+        let message = format!("{}.{}", flattened.protected, flattened.payload);
+        let valid = jsonwebtoken::crypto::verify(
+            &flattened.signature,
+            message.as_bytes(),
+            key,
+            Algorithm::EdDSA,
+        );
+        if !valid.unwrap_or(false) {
+            return Err(VerifyError::Signature);
+        }
+        let payload = BASE64
+            .decode(&flattened.payload)
+            .map_err(|error| VerifyError::Payload(error.to_string()))?;
+        self.decode(&payload)
+    }
+
+    fn decode(&self, payload: &[u8]) -> Result<Verified<Manifest>, VerifyError> {
+        #[derive(Deserialize)]
+        struct SchemaOnly {
+            schema: u32,
+        }
+        let payload_error = |error: serde_json::Error| VerifyError::Payload(error.to_string());
+        // Before the rest: a newer schema may not even decode, and its reader should say why.
+        let SchemaOnly { schema } = serde_json::from_slice(payload).map_err(payload_error)?;
+        if schema != SCHEMA {
+            return Err(VerifyError::Schema(schema));
+        }
+        let value: Manifest = serde_json::from_slice(payload).map_err(payload_error)?;
+        if value.host_id != self.host {
+            return Err(VerifyError::ForeignHost(value.host_id));
+        }
+        Ok(Verified { value, digest: digest_of(payload) })
+    }
+}
+
+/// Holds the private signing key.
+pub struct Signer {
+    key: EncodingKey,
+    public: PublicKey,
+    pkcs8: Zeroizing<Vec<u8>>,
+}
+
+impl std::fmt::Debug for Signer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Signer").field("kid", &self.public.kid).finish_non_exhaustive()
+    }
+}
+
+/// A signing key cannot be made or read, or a document cannot be signed.
+#[derive(Debug, thiserror::Error)]
+pub enum SignError {
+    /// The system's random generator failed.
+    #[error("cannot generate a signing key")]
+    Generate,
+    /// The stored key is no PKCS#8 Ed25519 key.
+    #[error("the signing key file holds no Ed25519 key in PKCS#8 form (base64)")]
+    Key,
+    /// The document cannot be signed.
+    #[error("cannot sign the document")]
+    Sign(#[source] jsonwebtoken::errors::Error),
+    /// The envelope cannot be written.
+    #[error("cannot write the envelope")]
+    Write(#[source] serde_json::Error),
+}
+
+/// A signed document: what is stored, sent and acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope {
+    /// The bytes to send.
+    pub bytes: Vec<u8>,
+    /// `sha256:` of the payload, which the acknowledgement must name.
+    pub digest: Digest,
+}
+
+impl Signer {
+    /// Makes a fresh key.
+    pub fn generate() -> Result<Self, SignError> {
+        let rng = aws_lc_rs::rand::SystemRandom::new();
+        let pkcs8 = aws_lc_rs::signature::Ed25519KeyPair::generate_pkcs8(&rng)
+            .map_err(|_| SignError::Generate)?;
+        Self::from_pkcs8(pkcs8.as_ref())
+    }
+
+    /// Reads a key that [`to_text`](Self::to_text) wrote.
+    pub fn from_text(text: &Secret) -> Result<Self, SignError> {
+        let pkcs8 =
+            Zeroizing::new(BASE64.decode(text.expose().trim()).map_err(|_| SignError::Key)?);
+        Self::from_pkcs8(&pkcs8)
+    }
+
+    fn from_pkcs8(pkcs8: &[u8]) -> Result<Self, SignError> {
+        use aws_lc_rs::signature::KeyPair as _;
+        let pair =
+            aws_lc_rs::signature::Ed25519KeyPair::from_pkcs8(pkcs8).map_err(|_| SignError::Key)?;
+        Ok(Self {
+            key: EncodingKey::from_ed_der(pkcs8),
+            public: PublicKey::from_bytes(pair.public_key().as_ref()),
+            pkcs8: Zeroizing::new(pkcs8.to_vec()),
+        })
+    }
+
+    /// The key as text, for its owner's 0600 file.
+    pub fn to_text(&self) -> Secret {
+        Secret::new(BASE64.encode(&*self.pkcs8))
+    }
+
+    /// The public half, which hosts pin.
+    pub fn public(&self) -> &PublicKey {
+        &self.public
+    }
+
+    /// Signs one manifest.
+    pub fn sign(&self, manifest: &Manifest) -> Result<Envelope, SignError> {
+        let header = Header {
+            typ: Some(TYPE.to_owned()),
+            kid: Some(self.public.kid.clone()),
+            ..Header::new(Algorithm::EdDSA)
+        };
+        let Jws { protected, payload, signature, .. } =
+            jsonwebtoken::jws::encode(&header, Some(manifest), &self.key)
+                .map_err(SignError::Sign)?;
+        let plain = BASE64.decode(&payload).map_err(|_| SignError::Key)?;
+        let bytes = serde_json::to_vec(&Flattened { protected, payload, signature })
+            .map_err(SignError::Write)?;
+        Ok(Envelope { bytes, digest: digest_of(&plain) })
+    }
+}
+
+fn sha256(bytes: &[u8]) -> Vec<u8> {
+    aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes).as_ref().to_vec()
+}
+
+/// `sha256:` and the hex digest of `bytes`.
+pub fn digest_of(bytes: &[u8]) -> Digest {
+    use std::fmt::Write as _;
+    let mut text = String::from("sha256:");
+    for byte in sha256(bytes) {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    Digest::parse(&text).unwrap_or_else(|_| unreachable!("64 hex digits were just written"))
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::id::Generation;
+    use crate::name::HostName;
+
+    fn host(n: u128) -> HostId {
+        HostId::new(Uuid::from_u128(n))
+    }
+
+    fn manifest(host_id: HostId) -> Manifest {
+        Manifest {
+            schema: SCHEMA,
+            host_id,
+            generation: Generation { epoch: 1, generation: 7 },
+            issued_at: Timestamp::from_second(1_800_000_000).unwrap(),
+            expires_at: Timestamp::from_second(1_800_086_400).unwrap(),
+            zone: HostName::parse("buddocloud.com").unwrap(),
+            deployments: Vec::new(),
+        }
+    }
+
+    fn pair() -> (Signer, Verifier) {
+        let signer = Signer::generate().unwrap();
+        let verifier = Verifier::new(host(1), std::slice::from_ref(signer.public())).unwrap();
+        (signer, verifier)
+    }
+
+    fn with_header(signer: &Signer, header: &str) -> Vec<u8> {
+        let envelope = signer.sign(&manifest(host(1))).unwrap();
+        let mut json: serde_json::Value = serde_json::from_slice(&envelope.bytes).unwrap();
+        let protected = BASE64.encode(header);
+        let message = format!("{protected}.{}", json["payload"].as_str().unwrap());
+        let signature =
+            jsonwebtoken::crypto::sign(message.as_bytes(), &signer.key, Algorithm::EdDSA).unwrap();
+        json["protected"] = protected.into();
+        json["signature"] = signature.into();
+        serde_json::to_vec(&json).unwrap()
+    }
+
+    #[test]
+    fn what_was_signed_is_verified() {
+        let (signer, verifier) = pair();
+        let signer = Signer::from_text(&signer.to_text()).unwrap();
+        let envelope = signer.sign(&manifest(host(1))).unwrap();
+        let verified = verifier.verify(&envelope.bytes).unwrap();
+        assert_eq!(verified.get(), &manifest(host(1)));
+        assert_eq!(verified.digest(), &envelope.digest);
+    }
+
+    #[test]
+    fn fm_37_another_hosts_document_is_refused() {
+        let (signer, verifier) = pair();
+        let envelope = signer.sign(&manifest(host(2))).unwrap();
+        assert_eq!(verifier.verify(&envelope.bytes), Err(VerifyError::ForeignHost(host(2))));
+    }
+
+    #[test]
+    fn another_key_is_refused_even_under_the_pinned_id() {
+        let (signer, verifier) = pair();
+        let thief = Signer::generate().unwrap();
+        let stolen = thief.sign(&manifest(host(1))).unwrap();
+        assert!(matches!(verifier.verify(&stolen.bytes), Err(VerifyError::UnknownKey(_))));
+        let header = format!(r#"{{"alg":"EdDSA","typ":"{TYPE}","kid":"{}"}}"#, signer.public.kid);
+        assert_eq!(verifier.verify(&with_header(&thief, &header)), Err(VerifyError::Signature));
+    }
+
+    #[test]
+    fn headers_that_other_libraries_fell_for_are_refused() {
+        let (signer, verifier) = pair();
+        let kid = &signer.public.kid;
+        let cases = [
+            (format!(r#"{{"alg":"none","typ":"{TYPE}","kid":"{kid}"}}"#), VerifyError::Algorithm),
+            (format!(r#"{{"alg":"HS256","typ":"{TYPE}","kid":"{kid}"}}"#), VerifyError::Algorithm),
+            (format!(r#"{{"alg":"EdDSA","typ":"JWT","kid":"{kid}"}}"#), VerifyError::Type),
+            (
+                format!(r#"{{"alg":"EdDSA","typ":"{TYPE}","kid":"{kid}","crit":["b64"]}}"#),
+                VerifyError::Header,
+            ),
+            (
+                format!(r#"{{"alg":"EdDSA","typ":"{TYPE}","kid":"{kid}","jwk":{{}}}}"#),
+                VerifyError::Header,
+            ),
+        ];
+        for (header, error) in cases {
+            assert_eq!(verifier.verify(&with_header(&signer, &header)), Err(error), "{header}");
+        }
+    }
+
+    #[test]
+    fn a_newer_schema_says_upgrade() {
+        let (signer, verifier) = pair();
+        let newer = Manifest { schema: 2, ..manifest(host(1)) };
+        let envelope = signer.sign(&newer).unwrap();
+        assert_eq!(verifier.verify(&envelope.bytes), Err(VerifyError::Schema(2)));
+    }
+
+    #[test]
+    fn fm_39_size_is_capped_before_parsing() {
+        let (_, verifier) = pair();
+        let bytes = vec![b'['; MAX_ENVELOPE + 1];
+        assert_eq!(verifier.verify(&bytes), Err(VerifyError::TooLarge(MAX_ENVELOPE + 1)));
+    }
+
+    #[test]
+    fn a_pinned_key_must_match_its_thumbprint() {
+        let (signer, _) = pair();
+        let key = PublicKey { kid: "other".to_owned(), ..signer.public.clone() };
+        assert!(Verifier::new(host(1), &[key]).is_err());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+        /// Of 10,000 envelopes with a byte changed, cut off or put in, none is accepted, unless
+        /// the change left every verified character as it was.
+        #[test]
+        fn no_mutated_envelope_is_accepted(
+            position in any::<prop::sample::Index>(),
+            byte in any::<u8>(),
+            kind in 0..3u8,
+        ) {
+            static SIGNED: std::sync::LazyLock<(Vec<u8>, Verifier)> =
+                std::sync::LazyLock::new(|| {
+                    let (signer, verifier) = pair();
+                    (signer.sign(&manifest(host(1))).unwrap().bytes, verifier)
+                });
+            let (original, verifier) = &*SIGNED;
+            let mut bytes = original.clone();
+            let at = position.index(bytes.len());
+            match kind {
+                0 => bytes[at] = byte,
+                1 => bytes.truncate(at),
+                _ => bytes.insert(at, byte),
+            }
+            let same_members = |bytes: &[u8]| {
+                serde_json::from_slice::<Flattened>(bytes)
+                    .map(|f| (f.protected, f.payload, f.signature))
+                    .ok()
+            };
+            if same_members(&bytes) != same_members(original) {
+                prop_assert!(verifier.verify(&bytes).is_err());
+            }
+        }
+    }
+}
