@@ -9,14 +9,15 @@ use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
-use buddo_shared::id::{DeploymentId, Revision};
+use buddo_shared::id::{DeploymentId, Generation, Revision};
 use buddo_shared::image::{Digest, ImageReference};
 use buddo_shared::limits::Limits;
 use buddo_shared::manifest::RegistryCredentials;
 use buddo_shared::port::Port;
 use buddo_shared::probe::Probe;
-use buddo_shared::report::Failure;
+use buddo_shared::report::{Accepted, Failure, Frame, Report};
 use buddo_shared::secret::Secret;
+use buddo_shared::signed::VerifyError;
 use jiff::Timestamp;
 
 /// Wall time, injected. Durations and deadlines use `tokio::time`, which tests can pause.
@@ -26,7 +27,9 @@ pub trait Clock: Send + Sync + 'static {
 }
 
 /// One of the two places a deployment's containers can be in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Slot {
     /// The first.
@@ -37,6 +40,7 @@ pub enum Slot {
 
 impl Slot {
     /// The other one.
+    #[must_use]
     pub const fn other(self) -> Self {
         match self {
             Self::A => Self::B,
@@ -294,4 +298,61 @@ pub enum Target {
 pub trait LiveTablePublisher: Send + Sync + 'static {
     /// Makes `table` the one in force: when this returns, new questions get its answers.
     fn publish(&self, table: &LiveTable) -> std::io::Result<()>;
+}
+
+/// Where the link hands documents to. Implemented by `intent`.
+pub trait Intake: Send + Sync + 'static {
+    /// Verifies, persists with fsync, announces; only then answers.
+    fn offer(
+        &self,
+        envelope: bytes::Bytes,
+    ) -> impl Future<Output = Result<Accepted, Refusal>> + Send;
+}
+
+/// A document that was not accepted. Nothing changed.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// It does not verify.
+    #[error(transparent)]
+    Unverified(#[from] VerifyError),
+    /// Older than the one held.
+    #[error("the document {offered} is older than {held}, which this host holds")]
+    Stale {
+        /// The offered document's place.
+        offered: Generation,
+        /// The held document's place.
+        held: Generation,
+    },
+    /// As old as the one held, with other content.
+    #[error(
+        "the document {0} has other content than the one of the same generation that this host holds"
+    )]
+    Conflict(Generation),
+    /// Expired on arrival.
+    #[error("the document expired at {expires_at}, it is {now} here; check both clocks")]
+    Expired {
+        /// Its end.
+        expires_at: Timestamp,
+        /// The agent's time.
+        now: Timestamp,
+    },
+    /// It could not be made durable; the old one stays in force.
+    #[error("the document could not be stored; the old one stays in force")]
+    Store(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Where the link reads reports from. Implemented by `store` and `status`.
+pub trait Outbox: Send + Sync + 'static {
+    /// Unacknowledged reports after `seq`, oldest first, at most `limit`.
+    fn after(
+        &self,
+        seq: u64,
+        limit: usize,
+    ) -> impl Future<Output = std::io::Result<Vec<Report>>> + Send;
+    /// Forgets all up to and with `seq`.
+    fn acknowledge(&self, seq: u64) -> impl Future<Output = std::io::Result<()>> + Send;
+    /// Changes whenever there is a new report: a hint, read with [`after`](Self::after).
+    fn changed(&self) -> tokio::sync::watch::Receiver<u64>;
+    /// Frames that are not kept (progress, checks); a slow reader loses the oldest.
+    fn ephemeral(&self) -> tokio::sync::broadcast::Receiver<Frame>;
 }

@@ -1,0 +1,3 @@
+//! The agent of one container host.
+
+pub mod ports;
