@@ -1,0 +1,228 @@
+//! A limit of `quota` events in any span of `window`, pure: the caller brings the time.
+//!
+//! Each key counts its events in slots of a sixtieth of the window. A slot counts until its last
+//! moment is a whole window ago, so that no span of that length, wherever it starts, holds more
+//! than the quota; the price is that room may come back up to one slot late.
+//!
+//! Keys live in two generations. Touching one moves it to the young; when the young one is old
+//! enough, or full, it becomes the old one and the old one is dropped. So memory is bounded, and
+//! forgetting costs nothing per request.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
+use std::time::Duration;
+
+/// Slots that a window is divided into.
+const SLOTS: u32 = 60;
+/// Slots that count: those of the window, and the one that is cut by its start.
+const LIVE_SLOTS: u64 = SLOTS as u64 + 1;
+
+/// How many, in how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    quota: u32,
+    window: Duration,
+}
+
+/// A policy that would allow nothing or never end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a rate limit wants requests of at least 1 and seconds of 1 to 86400")]
+pub struct PolicyError;
+
+impl Policy {
+    /// `quota` events per `seconds`.
+    pub fn new(quota: u32, seconds: u32) -> Result<Self, PolicyError> {
+        if quota == 0 || !(1..=86_400).contains(&seconds) {
+            return Err(PolicyError);
+        }
+        Ok(Self { quota, window: Duration::from_secs(u64::from(seconds)) })
+    }
+
+    /// Events allowed in a window.
+    pub fn quota(&self) -> u32 {
+        self.quota
+    }
+
+    /// The window.
+    pub fn window(&self) -> Duration {
+        self.window
+    }
+
+    fn slot_at(&self, now: Duration) -> u64 {
+        let slot = now.as_nanos() / self.slot_length().as_nanos().max(1);
+        u64::try_from(slot).unwrap_or(u64::MAX)
+    }
+
+    fn slot_length(&self) -> Duration {
+        self.window / SLOTS
+    }
+}
+
+/// What a limiter answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decision {
+    /// Whether the event may happen. If so it has been counted.
+    pub allowed: bool,
+    /// Events left in the current window.
+    pub remaining: u32,
+    /// Until more are allowed; zero when none are counted.
+    pub reset: Duration,
+}
+
+/// Events of one key: slot number and count, oldest first.
+#[derive(Debug, Default)]
+struct Counts(VecDeque<(u64, u32)>);
+
+impl Counts {
+    fn forget_before(&mut self, slot: u64) {
+        while self.0.front().is_some_and(|(oldest, _)| oldest + LIVE_SLOTS <= slot) {
+            self.0.pop_front();
+        }
+    }
+
+    fn total(&self) -> u32 {
+        self.0.iter().fold(0, |sum, (_, count)| sum.saturating_add(*count))
+    }
+
+    fn add(&mut self, slot: u64) {
+        match self.0.back_mut() {
+            Some((last, count)) if *last == slot => *count += 1,
+            _ => self.0.push_back((slot, 1)),
+        }
+    }
+}
+
+/// Counts events by key under one policy.
+#[derive(Debug)]
+pub struct Limiter<K> {
+    policy: Policy,
+    capacity: usize,
+    young: HashMap<K, Counts>,
+    old: HashMap<K, Counts>,
+    rotated: Duration,
+}
+
+impl<K: Eq + Hash> Limiter<K> {
+    /// A limiter that remembers at most `capacity` keys, and half as many at least.
+    pub fn new(policy: Policy, capacity: usize) -> Self {
+        Self {
+            policy,
+            capacity,
+            young: HashMap::new(),
+            old: HashMap::new(),
+            rotated: Duration::ZERO,
+        }
+    }
+
+    /// What it enforces.
+    pub fn policy(&self) -> Policy {
+        self.policy
+    }
+
+    /// Asks for one event of `key` at `now`, a time that never goes back.
+    pub fn check(&mut self, key: K, now: Duration) -> Decision {
+        self.rotate(now);
+        let Policy { quota, window } = self.policy;
+        let slot = self.policy.slot_at(now);
+        let known = self.old.remove(&key);
+        let counts = self.young.entry(key).or_insert_with(|| known.unwrap_or_default());
+        counts.forget_before(slot);
+        let used = counts.total();
+        let allowed = used < quota;
+        if allowed {
+            counts.add(slot);
+        }
+        let remaining = quota.saturating_sub(used).saturating_sub(u32::from(allowed));
+        let free_at = counts.0.front().map_or(Duration::ZERO, |(oldest, _)| {
+            let slots = u32::try_from(oldest.saturating_add(LIVE_SLOTS)).unwrap_or(u32::MAX);
+            self.policy.slot_length().saturating_mul(slots)
+        });
+        Decision { allowed, remaining, reset: free_at.saturating_sub(now).min(window * 2) }
+    }
+
+    fn rotate(&mut self, now: Duration) {
+        // After this long every event of the old generation has left its window.
+        let lifetime = self.policy.window + self.policy.slot_length();
+        let due = now.saturating_sub(self.rotated) > lifetime;
+        if due || self.young.len() >= self.capacity.div_ceil(2) {
+            self.old = std::mem::take(&mut self.young);
+            self.rotated = now;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn secs(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn nonsense_is_no_policy() {
+        assert!(Policy::new(0, 60).is_err());
+        assert!(Policy::new(1, 0).is_err());
+        assert!(Policy::new(1, 86_401).is_err());
+    }
+
+    #[test]
+    fn counts_down_then_refuses_then_recovers() {
+        let mut limiter = Limiter::new(Policy::new(2, 60).unwrap(), 10);
+        let first = limiter.check("a", secs(0));
+        assert_eq!((first.allowed, first.remaining), (true, 1));
+        assert_eq!(limiter.check("a", secs(30)).remaining, 0);
+        let refused = limiter.check("a", secs(59));
+        assert!(!refused.allowed);
+        assert!(limiter.check("b", secs(59)).allowed, "another key is not touched");
+        let wait = refused.reset;
+        assert_eq!(wait, secs(2));
+        assert!(!limiter.check("a", secs(60)).allowed);
+        assert!(limiter.check("a", secs(59) + wait).allowed, "the promised wait suffices");
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut limiter = Limiter::new(Policy::new(5, 60).unwrap(), 100);
+        for key in 0..10_000 {
+            limiter.check(key, secs(1));
+            assert!(limiter.young.len() + limiter.old.len() <= 100);
+        }
+        limiter.check(1, secs(1_000));
+        limiter.check(1, secs(2_000));
+        assert_eq!(limiter.young.len() + limiter.old.len(), 1, "what is idle is forgotten");
+    }
+
+    proptest! {
+        #[test]
+        fn never_more_than_the_quota_in_any_window(
+            quota in 1u32..20,
+            window in 1u32..100,
+            gaps in prop::collection::vec(0u64..4_000, 1..300),
+        ) {
+            let policy = Policy::new(quota, window).unwrap();
+            let mut limiter = Limiter::new(policy, 10);
+            let mut now = Duration::ZERO;
+            let mut allowed: Vec<Duration> = Vec::new();
+            for gap in gaps {
+                now += Duration::from_millis(gap);
+                let decision = limiter.check((), now);
+                if decision.allowed {
+                    allowed.push(now);
+                } else {
+                    prop_assert!(decision.reset > Duration::ZERO);
+                    let mut later = Limiter { policy, capacity: 10, young: HashMap::new(),
+                        old: HashMap::new(), rotated: Duration::ZERO };
+                    for at in &allowed { later.check((), *at); }
+                    prop_assert!(later.check((), now + decision.reset).allowed);
+                }
+            }
+            for (index, start) in allowed.iter().enumerate() {
+                let inside = allowed[index..].iter().take_while(|at| **at - *start <= policy.window);
+                prop_assert!(inside.count() <= quota as usize);
+            }
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Tokens: opaque ones, stored hashed, and the login's JWT.
+//!
+//! A plain token exists in memory between its making (or arrival) and its hash, and on the wire;
+//! the store holds hashes only, so that a copied database opens no door. The kinds exclude each
+//! other (RFC 8725, 3.12): opaque tokens carry a prefix, the JWT a `typ` and an audience.
+
+use std::fmt;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
+use buddo_shared::secret::Secret;
+use subtle::ConstantTimeEq as _;
+
+use crate::random::{Random, bytes};
+
+pub mod jwt;
+
+/// What an opaque token is for. Its prefix lets scanners find leaked ones, and keeps one kind
+/// from being taken for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// OAuth access token.
+    Access,
+    /// OAuth refresh token.
+    Refresh,
+    /// OAuth authorization code.
+    Code,
+    /// Secret of a confidential OAuth client.
+    ClientSecret,
+    /// The token of a verification mail.
+    EmailVerification,
+    /// A browser's session on the login and consent pages.
+    Session,
+}
+
+impl Kind {
+    const fn prefix(self) -> &'static str {
+        match self {
+            Self::Access => "buddo_at_",
+            Self::Refresh => "buddo_rt_",
+            Self::Code => "buddo_ac_",
+            Self::ClientSecret => "secret_",
+            Self::EmailVerification => "buddo_ev_",
+            Self::Session => "buddo_se_",
+        }
+    }
+}
+
+/// A token as its holder has it. `Debug` does not show it.
+#[derive(Clone)]
+pub struct PlainToken(Secret);
+
+impl PlainToken {
+    /// A new token of a kind: 256 random bits after its prefix.
+    pub fn generate(kind: Kind, random: &dyn Random) -> Self {
+        let text = BASE64.encode(bytes::<32>(random));
+        Self(Secret::new(format!("{}{text}", kind.prefix())))
+    }
+
+    /// Reads a token of a kind; nothing else passes.
+    pub fn parse(kind: Kind, text: &str) -> Option<Self> {
+        let random = text.strip_prefix(kind.prefix())?;
+        let well_formed = random.len() == 43 && BASE64.decode(random).is_ok();
+        well_formed.then(|| Self(Secret::new(text)))
+    }
+
+    /// What the store keeps of it. The token has 256 random bits, so that a plain hash, without
+    /// salt or stretching, cannot be turned back.
+    pub fn hashed(&self) -> HashedToken {
+        HashedToken::of(self.0.expose())
+    }
+
+    /// The text, for its holder.
+    pub fn into_secret(self) -> Secret {
+        self.0
+    }
+}
+
+impl fmt::Debug for PlainToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PlainToken([redacted])")
+    }
+}
+
+/// SHA-256 of a token. Equality takes the same time wherever the bytes differ.
+#[derive(Clone, Copy)]
+pub struct HashedToken([u8; 32]);
+
+impl HashedToken {
+    /// The hash of a text.
+    fn of(text: &str) -> Self {
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
+        Self(bytes)
+    }
+
+    /// A hash that the store kept; `None` unless it has 32 bytes.
+    pub fn from_stored(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
+    /// The hash, for the store.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl PartialEq for HashedToken {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Eq for HashedToken {}
+
+impl fmt::Debug for HashedToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HashedToken([redacted])")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::SystemRandom;
+
+    const KINDS: [Kind; 6] = [
+        Kind::Access,
+        Kind::Refresh,
+        Kind::Code,
+        Kind::ClientSecret,
+        Kind::EmailVerification,
+        Kind::Session,
+    ];
+
+    #[test]
+    fn a_token_is_read_back_as_its_own_kind_only() {
+        for kind in KINDS {
+            let token = PlainToken::generate(kind, &SystemRandom);
+            let text = token.clone().into_secret();
+            for other in KINDS {
+                let read = PlainToken::parse(other, text.expose());
+                assert_eq!(read.is_some(), kind == other);
+            }
+            let read = PlainToken::parse(kind, text.expose()).unwrap();
+            assert_eq!(read.hashed(), token.hashed());
+        }
+    }
+
+    #[test]
+    fn neither_form_shows_itself() {
+        let token = PlainToken::generate(Kind::Access, &SystemRandom);
+        let text = token.clone().into_secret();
+        let random = text.expose().trim_start_matches("buddo_at_");
+        let shown = format!("{token:?} {:?}", token.hashed());
+        assert!(!shown.contains(random));
+        assert_eq!(shown, "PlainToken([redacted]) HashedToken([redacted])");
+    }
+
+    #[test]
+    fn tokens_differ() {
+        let one = PlainToken::generate(Kind::Code, &SystemRandom);
+        assert_ne!(one.hashed(), PlainToken::generate(Kind::Code, &SystemRandom).hashed());
+    }
+
+    #[test]
+    fn what_is_no_token_is_refused() {
+        for text in ["", "buddo_at_", "buddo_at_short", &format!("buddo_at_{}", "!".repeat(43))] {
+            assert!(PlainToken::parse(Kind::Access, text).is_none(), "{text}");
+        }
+        assert!(HashedToken::from_stored(&[0; 31]).is_none());
+    }
+}
