@@ -1,0 +1,201 @@
+//! The configuration file: TOML, every key optional, unknown keys refused.
+
+mod limits;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use buddo_shared::name::HostName;
+use serde::Deserialize;
+
+pub use limits::Limits;
+
+/// All that an administrator decides.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where the database and the keys are; made with mode 0700 if absent.
+    pub state_dir: PathBuf,
+    /// The zone that subdomains lie in.
+    pub zone: HostName,
+    /// The listener for operators.
+    pub api: Api,
+    /// The listener for hosts.
+    pub hosts: Hosts,
+    /// What accounts may have.
+    pub limits: Limits,
+}
+
+/// The HTTPS API.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Api {
+    /// Address to listen on.
+    pub listen: SocketAddr,
+    /// Names in the certificate that is made where none is configured.
+    pub names: Vec<String>,
+    /// Certificate chain, PEM; read at start.
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key, PEM.
+    pub tls_key: Option<PathBuf>,
+    /// The address in links and OAuth metadata; `https://` and the first name and the port if
+    /// absent.
+    pub public_url: Option<String>,
+    /// Reverse proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpAddr>,
+}
+
+/// The listener that agents join at.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Hosts {
+    /// Address to listen on.
+    pub listen: SocketAddr,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            state_dir: PathBuf::from("/var/lib/buddo-coordinator"),
+            zone: default_zone(),
+            api: Api::default(),
+            hosts: Hosts::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// The published zone.
+#[expect(clippy::expect_used, reason = "a constant, parsed by a test as well")]
+fn default_zone() -> HostName {
+    HostName::parse("buddocloud.com").expect("the published zone is a host name")
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8443)),
+            names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
+            tls_cert: None,
+            tls_key: None,
+            public_url: None,
+            trusted_proxies: Vec::new(),
+        }
+    }
+}
+
+impl Api {
+    /// The address in links: as configured, or made of the first name and the port.
+    pub fn public_url(&self) -> String {
+        if let Some(url) = &self.public_url {
+            return url.trim_end_matches('/').to_owned();
+        }
+        let name = self.names.first().map_or("localhost", String::as_str);
+        format!("https://{name}:{}", self.listen.port())
+    }
+}
+
+impl Default for Hosts {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8444)) }
+    }
+}
+
+/// The configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {path}")]
+    Read {
+        /// Which file.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is not what it should be; the source names line, key and what is known there.
+    #[error("the configuration {path} is not valid")]
+    Parse {
+        /// Which file.
+        path: String,
+        /// Where and why.
+        #[source]
+        source: Box<toml::de::Error>,
+    },
+    /// Keys contradict each other, or a value is out of range.
+    #[error("the configuration is not valid: {0}")]
+    Invalid(String),
+}
+
+impl Config {
+    /// Reads and checks the file at `path`.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.display().to_string(), source })?;
+        Self::parse(&text, path)
+    }
+
+    fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let config: Self = toml::from_str(text).map_err(|source| ConfigError::Parse {
+            path: path.display().to_string(),
+            source: Box::new(source),
+        })?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        if self.api.tls_cert.is_some() != self.api.tls_key.is_some() {
+            return Err(ConfigError::Invalid(
+                "[api] tls_cert and tls_key belong together; set both or neither".to_owned(),
+            ));
+        }
+        if self.api.tls_cert.is_none() && self.api.names.is_empty() {
+            return Err(ConfigError::Invalid(
+                "[api] names is empty; name the hosts that clients use, or set tls_cert".to_owned(),
+            ));
+        }
+        self.limits.check()
+    }
+
+    /// The database file.
+    pub fn database(&self) -> PathBuf {
+        self.state_dir.join("coordinator.db")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        Config::parse(text, Path::new("test.toml"))
+    }
+
+    #[test]
+    fn an_empty_file_is_the_default() {
+        let config = parse("").unwrap();
+        assert_eq!(config.zone.as_str(), "buddocloud.com");
+        assert_eq!(config.api.public_url(), "https://localhost:8443");
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_by_name() {
+        let error = parse("[api]\nlisten_on = \"x\"").unwrap_err();
+        let source = std::error::Error::source(&error).unwrap().to_string();
+        assert!(source.contains("listen_on"), "{source}");
+        assert!(source.contains("`listen`"), "{source}");
+    }
+
+    #[test]
+    fn half_a_certificate_is_refused() {
+        let error = parse("[api]\ntls_cert = \"/a.pem\"").unwrap_err();
+        assert!(error.to_string().contains("tls_key"), "{error}");
+    }
+
+    #[test]
+    fn the_public_url_is_kept_without_its_slash() {
+        let config = parse("[api]\npublic_url = \"https://api.buddo.xyz/\"").unwrap();
+        assert_eq!(config.api.public_url(), "https://api.buddo.xyz");
+    }
+}

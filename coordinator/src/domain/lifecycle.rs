@@ -1,0 +1,163 @@
+//! The states of a deployment and every legal move between them, in one table.
+
+use buddo_shared::api::deploy::Status;
+
+/// Why a deployment moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// Its host works on bringing it up.
+    Progressed,
+    /// Its host reports that visitors are answered.
+    Live,
+    /// Its host gave up and nothing serves.
+    GaveUp,
+    /// Its operator asked for a restart.
+    Restart,
+    /// Its operator asked for a stop.
+    Stop,
+    /// Its operator destroyed it.
+    Destroy,
+}
+
+use Event::{Destroy, GaveUp, Live, Progressed, Restart, Stop};
+use Status::{Deploying, Destroyed, Pending, Running, Stopped};
+
+/// What an operator may ask for, in the order in which a refusal lists it.
+const REQUESTS: [Event; 3] = [Restart, Stop, Destroy];
+
+/// `(from, event, to)`: what is not here is illegal.
+const MOVES: &[(Status, Event, Status)] = &[
+    // A deploy goes forward. A report may say `Live` first: reports between may be merged.
+    (Pending, Progressed, Deploying),
+    (Pending, Live, Running),
+    (Deploying, Progressed, Deploying),
+    (Deploying, Live, Running),
+    (Running, Live, Running),
+    // What served has ended by itself and is being brought up again.
+    (Running, Progressed, Deploying),
+    // Nothing serves and nothing will without its operator.
+    (Pending, GaveUp, Stopped),
+    (Deploying, GaveUp, Stopped),
+    (Running, GaveUp, Stopped),
+    // A restart supersedes a deploy that is under way, for instance with a fixed image.
+    (Pending, Restart, Deploying),
+    (Deploying, Restart, Deploying),
+    (Running, Restart, Deploying),
+    (Stopped, Restart, Deploying),
+    (Pending, Stop, Stopped),
+    (Deploying, Stop, Stopped),
+    (Running, Stop, Stopped),
+    (Pending, Destroy, Destroyed),
+    (Deploying, Destroy, Destroyed),
+    (Running, Destroy, Destroyed),
+    (Stopped, Destroy, Destroyed),
+];
+
+impl Event {
+    fn as_str(self) -> &'static str {
+        match self {
+            Progressed => "progress",
+            Live => "going live",
+            GaveUp => "failure",
+            Restart => "restart",
+            Stop => "stop",
+            Destroy => "destroy",
+        }
+    }
+}
+
+/// A move that the table does not have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the deployment is {from}, so {event} is not possible; {}", possible(*from))]
+pub struct IllegalMove {
+    /// The state it is in.
+    pub from: Status,
+    /// What was asked.
+    pub event: &'static str,
+}
+
+/// The state after `event`.
+pub fn next(from: Status, event: Event) -> Result<Status, IllegalMove> {
+    MOVES
+        .iter()
+        .find(|(state, moved_by, _)| *state == from && *moved_by == event)
+        .map(|(_, _, to)| *to)
+        .ok_or(IllegalMove { from, event: event.as_str() })
+}
+
+/// What an operator can do in this state, in words.
+fn possible(from: Status) -> String {
+    let events: Vec<&str> = REQUESTS
+        .into_iter()
+        .filter(|event| next(from, *event).is_ok())
+        .map(Event::as_str)
+        .collect();
+    if events.is_empty() {
+        "nothing is; create a new deployment, its subdomain is free".to_owned()
+    } else {
+        format!("possible: {}", events.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STATES: [Status; 5] = [Pending, Deploying, Running, Stopped, Destroyed];
+    const EVENTS: [Event; 6] = [Progressed, Live, GaveUp, Restart, Stop, Destroy];
+
+    #[test]
+    fn the_whole_table() {
+        let mut table = String::new();
+        for from in STATES {
+            for event in EVENTS {
+                if let Ok(to) = next(from, event) {
+                    table += &format!("{from} + {} = {to}\n", event.as_str());
+                }
+            }
+        }
+        insta::assert_snapshot!(table, @r"
+        pending + progress = deploying
+        pending + going live = running
+        pending + failure = stopped
+        pending + restart = deploying
+        pending + stop = stopped
+        pending + destroy = destroyed
+        deploying + progress = deploying
+        deploying + going live = running
+        deploying + failure = stopped
+        deploying + restart = deploying
+        deploying + stop = stopped
+        deploying + destroy = destroyed
+        running + progress = deploying
+        running + going live = running
+        running + failure = stopped
+        running + restart = deploying
+        running + stop = stopped
+        running + destroy = destroyed
+        stopped + restart = deploying
+        stopped + destroy = destroyed
+        ");
+    }
+
+    #[test]
+    fn no_move_is_listed_twice() {
+        for (index, (from, event, _)) in MOVES.iter().enumerate() {
+            let again = |(f, e, _): &(Status, Event, Status)| f == from && e == event;
+            assert!(!MOVES[index + 1..].iter().any(again), "{from} {event:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_what_is_possible() {
+        assert_eq!(
+            next(Stopped, Stop).unwrap_err().to_string(),
+            "the deployment is stopped, so stop is not possible; possible: restart, destroy"
+        );
+        assert_eq!(
+            next(Destroyed, Restart).unwrap_err().to_string(),
+            "the deployment is destroyed, so restart is not possible; nothing is; create a new \
+             deployment, its subdomain is free"
+        );
+    }
+}

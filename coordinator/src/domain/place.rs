@@ -1,0 +1,118 @@
+//! Which host a new deployment goes to.
+
+use buddo_shared::id::HostId;
+use buddo_shared::limits::Limits;
+
+/// A host as placement sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Candidate {
+    /// Which host.
+    pub id: HostId,
+    /// MiB that may be promised on it, overcommitment included; 0 until it has reported.
+    pub memory_mb: u64,
+    /// MiB already promised.
+    pub reserved_mb: u64,
+    /// Whether it can be reached now.
+    pub reachable: bool,
+}
+
+impl Candidate {
+    fn free_mb(&self) -> u64 {
+        self.memory_mb.saturating_sub(self.reserved_mb)
+    }
+}
+
+/// No host has room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoRoom {
+    /// There is no host.
+    #[error("no host has joined yet; ask the platform's administrator to add one")]
+    NoHost,
+    /// The largest hole is too small.
+    #[error(
+        "needs {needed} MB of memory and the emptiest host has {free}; \
+         destroy what is not needed, choose a smaller tier, or try again later"
+    )]
+    Memory {
+        /// MiB asked for.
+        needed: u64,
+        /// MiB of the largest hole.
+        free: u64,
+    },
+}
+
+/// Chooses the host with most free memory that fits, one that can be reached before one that
+/// cannot. Ties go to the lowest id, so that the choice can be repeated.
+pub fn place(limits: &Limits, hosts: &[Candidate]) -> Result<HostId, NoRoom> {
+    let needed = u64::from(limits.memory_mb);
+    hosts
+        .iter()
+        .filter(|host| host.free_mb() >= needed)
+        .max_by_key(|host| (host.reachable, host.free_mb(), std::cmp::Reverse(host.id)))
+        .map(|host| host.id)
+        .ok_or_else(|| match hosts.iter().map(Candidate::free_mb).max() {
+            None => NoRoom::NoHost,
+            Some(free) => NoRoom::Memory { needed, free },
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn limits(memory_mb: u32) -> Limits {
+        Limits { memory_mb, cpu_millicores: 250, pids: 256 }
+    }
+
+    fn host(n: u128, memory_mb: u64, reserved_mb: u64, reachable: bool) -> Candidate {
+        Candidate { id: HostId::new(Uuid::from_u128(n)), memory_mb, reserved_mb, reachable }
+    }
+
+    #[test]
+    fn refusals_say_what_is_missing() {
+        assert_eq!(place(&limits(256), &[]), Err(NoRoom::NoHost));
+        let full = [host(1, 1000, 900, true), host(2, 0, 0, true)];
+        assert_eq!(place(&limits(256), &full), Err(NoRoom::Memory { needed: 256, free: 100 }));
+    }
+
+    #[test]
+    fn a_host_that_is_away_is_the_last_resort() {
+        let hosts = [host(1, 8000, 0, false), host(2, 1000, 0, true)];
+        assert_eq!(place(&limits(256), &hosts), Ok(hosts[1].id));
+        assert_eq!(place(&limits(2000), &hosts), Ok(hosts[0].id));
+    }
+
+    fn any_hosts() -> impl Strategy<Value = Vec<Candidate>> {
+        let one = (any::<u128>(), 0..4096u64, 0..4096u64, any::<bool>());
+        prop::collection::vec(one.prop_map(|(n, memory, used, up)| host(n, memory, used, up)), 0..8)
+    }
+
+    proptest! {
+        #[test]
+        fn the_choice_fits_and_none_that_fits_is_missed(
+            hosts in any_hosts(),
+            needed in 1..4096u32,
+        ) {
+            let fits = |host: &&Candidate| host.free_mb() >= u64::from(needed);
+            match place(&limits(needed), &hosts) {
+                Ok(id) => {
+                    let chosen = hosts.iter().filter(fits).find(|host| host.id == id);
+                    prop_assert!(chosen.is_some());
+                    let better = |host: &Candidate| host.reachable && !chosen.unwrap().reachable;
+                    prop_assert!(!hosts.iter().filter(fits).any(better));
+                }
+                Err(_) => prop_assert_eq!(hosts.iter().filter(fits).count(), 0),
+            }
+        }
+
+        #[test]
+        fn the_order_of_hosts_does_not_matter(mut hosts in any_hosts(), needed in 1..4096u32) {
+            let first = place(&limits(needed), &hosts);
+            hosts.reverse();
+            prop_assert_eq!(first, place(&limits(needed), &hosts));
+        }
+    }
+}

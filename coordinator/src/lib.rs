@@ -1,0 +1,20 @@
+//! The coordinator: accounts, tiers, deployments, and signed intent for hosts.
+//!
+//! ```text
+//! operators ─HTTPS─► http (parse) ─► service (one transaction) ─► store
+//!                                                │ wake (a hint)
+//! hosts ◄─mTLS, h2─ push (sign, send, take reports) ◄┘──► store, live ─► event streams
+//! hosts ─TLS 1.3──► join (one-time token → certificate)
+//! ```
+
+pub mod clock;
+pub mod config;
+pub mod domain;
+pub mod http;
+pub mod live;
+pub mod push;
+pub mod random;
+pub mod secret_file;
+pub mod state;
+pub mod store;
+pub mod vault;

@@ -1,0 +1,145 @@
+//! What is known now and kept nowhere: progress, the last probes, and who watches.
+//!
+//! ```text
+//! push (reports, progress) ─► Live ─► changed(id) ─► each event stream reads the status again
+//! service (stop, restart …) ──┘
+//! ```
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use buddo_shared::id::DeploymentId;
+use buddo_shared::report::{Checked, Progress};
+use jiff::Timestamp;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
+
+/// Changes that a slow watcher may lag behind; beyond that it reads its deployment again.
+const BACKLOG: usize = 256;
+
+/// In-memory state about deployments. Losing it loses nothing that was promised.
+#[derive(Debug)]
+pub struct Live {
+    changed: broadcast::Sender<DeploymentId>,
+    progress: Mutex<HashMap<DeploymentId, Progress>>,
+    checked: Mutex<HashMap<DeploymentId, Timestamp>>,
+    streams: Arc<Semaphore>,
+}
+
+/// One watcher of changes; it holds one of the places for streams until it is dropped.
+#[derive(Debug)]
+pub struct Watch {
+    changes: broadcast::Receiver<DeploymentId>,
+    id: DeploymentId,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Live {
+    /// At most `streams` watchers at once.
+    pub fn new(streams: usize) -> Self {
+        Self {
+            changed: broadcast::Sender::new(BACKLOG),
+            progress: Mutex::default(),
+            checked: Mutex::default(),
+            streams: Arc::new(Semaphore::new(streams)),
+        }
+    }
+
+    /// A hint: `id` may have changed; whoever watches it reads it again.
+    pub fn changed(&self, id: DeploymentId) {
+        // No receiver is no error: nobody watches.
+        let _ = self.changed.send(id);
+    }
+
+    /// Notes how far a deploy is.
+    pub fn progressed(&self, progress: Progress) {
+        let id = progress.id;
+        lock(&self.progress).insert(id, progress);
+        self.changed(id);
+    }
+
+    /// The last progress of a deployment.
+    pub fn progress(&self, id: DeploymentId) -> Option<Progress> {
+        lock(&self.progress).get(&id).cloned()
+    }
+
+    /// Forgets the progress of a deploy that ended.
+    pub fn settled(&self, id: DeploymentId) {
+        lock(&self.progress).remove(&id);
+        self.changed(id);
+    }
+
+    /// Notes probes that changed nothing.
+    pub fn checked(&self, probes: &[Checked]) {
+        lock(&self.checked).extend(probes.iter().map(|probe| (probe.id, probe.at)));
+    }
+
+    /// When a deployment was last probed, as far as this process was told.
+    pub fn last_checked(&self, id: DeploymentId) -> Option<Timestamp> {
+        lock(&self.checked).get(&id).copied()
+    }
+
+    /// Forgets all about a destroyed deployment.
+    pub fn forget(&self, id: DeploymentId) {
+        lock(&self.checked).remove(&id);
+        self.settled(id);
+    }
+
+    /// Watches one deployment; `None` if as many watch as may.
+    pub fn watch(&self, id: DeploymentId) -> Option<Watch> {
+        let place = Arc::clone(&self.streams).try_acquire_owned().ok()?;
+        Some(Watch { changes: self.changed.subscribe(), id, _place: place })
+    }
+}
+
+impl Watch {
+    /// Waits until the deployment may have changed. `false`: nothing will change any more.
+    pub async fn changed(&mut self) -> bool {
+        loop {
+            match self.changes.recv().await {
+                Ok(id) if id == self.id => return true,
+                Ok(_) => {}
+                Err(broadcast::error::RecvError::Lagged(_)) => return true,
+                Err(broadcast::error::RecvError::Closed) => return false,
+            }
+        }
+    }
+}
+
+/// A panic while the lock was held leaves a map that is whole: each change is one call.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn id(n: u128) -> DeploymentId {
+        DeploymentId::new(Uuid::from_u128(n))
+    }
+
+    #[tokio::test]
+    async fn a_watcher_is_woken_by_its_own_and_by_lagging() {
+        let live = Live::new(1);
+        let mut watch = live.watch(id(1)).unwrap();
+        live.changed(id(2));
+        live.changed(id(1));
+        assert!(watch.changed().await);
+        for _ in 0..=BACKLOG {
+            live.changed(id(2));
+        }
+        assert!(watch.changed().await, "lagging wakes, since its own change may be among the lost");
+    }
+
+    #[test]
+    fn watchers_are_bounded() {
+        let live = Live::new(1);
+        let first = live.watch(id(1));
+        assert!(first.is_some());
+        assert!(live.watch(id(1)).is_none());
+        drop(first);
+        assert!(live.watch(id(1)).is_some());
+    }
+}

@@ -1,0 +1,5 @@
+//! Brings signed documents to hosts and takes their reports.
+
+mod wake;
+
+pub use wake::Wake;

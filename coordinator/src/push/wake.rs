@@ -1,0 +1,38 @@
+//! Hints for the tasks that serve hosts. A hint carries no data: whoever wakes reads everything.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use buddo_shared::id::HostId;
+use tokio::sync::Notify;
+
+/// One bell a host, and one for hosts that join.
+#[derive(Debug, Default)]
+pub struct Wake {
+    hosts: Mutex<HashMap<HostId, Arc<Notify>>>,
+    joined: Notify,
+}
+
+impl Wake {
+    /// The bell of one host.
+    pub fn bell(&self, id: HostId) -> Arc<Notify> {
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(hosts.entry(id).or_default())
+    }
+
+    /// What `id` shall have may have changed.
+    pub fn host(&self, id: HostId) {
+        self.bell(id).notify_one();
+    }
+
+    /// A host has joined, or joined again.
+    pub fn joined(&self, id: HostId) {
+        self.host(id);
+        self.joined.notify_one();
+    }
+
+    /// Waits for a host to join.
+    pub(super) async fn until_joined(&self) {
+        self.joined.notified().await;
+    }
+}

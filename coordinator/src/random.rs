@@ -1,0 +1,33 @@
+//! Randomness, injected.
+
+use uuid::Uuid;
+
+/// A source of unpredictable bytes.
+pub trait Random: Send + Sync + 'static {
+    /// Fills `buffer`.
+    fn fill(&self, buffer: &mut [u8]);
+}
+
+/// The system's generator.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemRandom;
+
+impl Random for SystemRandom {
+    fn fill(&self, buffer: &mut [u8]) {
+        rand::RngCore::fill_bytes(&mut rand::rng(), buffer);
+    }
+}
+
+/// A random identifier (RFC 9562, version 4).
+pub fn uuid(random: &dyn Random) -> Uuid {
+    let mut bytes = [0; 16];
+    random.fill(&mut bytes);
+    uuid::Builder::from_random_bytes(bytes).into_uuid()
+}
+
+/// `N` random bytes.
+pub fn bytes<const N: usize>(random: &dyn Random) -> [u8; N] {
+    let mut bytes = [0; N];
+    random.fill(&mut bytes);
+    bytes
+}

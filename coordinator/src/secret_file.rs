@@ -1,0 +1,115 @@
+//! Key files: made once with mode 0600, read ever after. A file that is there and unreadable is
+//! an error, never a reason to make a new key.
+
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use buddo_shared::secret::Secret;
+
+/// A file of the state directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretFileError {
+    /// It cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// Which file.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It cannot be written.
+    #[error("cannot write {path}")]
+    Write {
+        /// Which file.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Others than its owner may read it.
+    #[error("{path} can be read by others (mode {mode:o}); run: chmod 600 {path}")]
+    Mode {
+        /// Which file.
+        path: String,
+        /// Its mode.
+        mode: u32,
+    },
+}
+
+/// Makes the state directory, with mode 0700, if it is not there.
+pub fn make_directory(path: &Path) -> Result<(), SecretFileError> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|source| {
+        SecretFileError::Write { path: path.display().to_string(), source }
+    })
+}
+
+/// Reads `path`, or writes what `make` returns to it and reads that. Where two processes start at
+/// once, both get what the first one wrote.
+pub fn read_or_create<E: From<SecretFileError>>(
+    path: &Path,
+    make: impl FnOnce() -> Result<Secret, E>,
+) -> Result<Secret, E> {
+    match read(path) {
+        Err(SecretFileError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            create(path, &make()?)?;
+            Ok(read(path)?)
+        }
+        other => Ok(other?),
+    }
+}
+
+/// Reads a file that only its owner may read.
+pub fn read(path: &Path) -> Result<Secret, SecretFileError> {
+    let failed = |source| SecretFileError::Read { path: path.display().to_string(), source };
+    let mode = std::fs::metadata(path).map_err(failed)?.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(SecretFileError::Mode { path: path.display().to_string(), mode });
+    }
+    std::fs::read_to_string(path).map(Secret::new).map_err(failed)
+}
+
+/// Writes a new file whole: synced under another name, then renamed. One that is there stays.
+pub fn create(path: &Path, content: &Secret) -> Result<(), SecretFileError> {
+    let write = || -> io::Result<()> {
+        let directory = path.parent().unwrap_or_else(|| Path::new("."));
+        // `tempfile` makes files with mode 0600.
+        let mut file = tempfile::NamedTempFile::new_in(directory)?;
+        file.write_all(content.expose().as_bytes())?;
+        file.as_file().sync_all()?;
+        match file.persist_noclobber(path) {
+            Ok(_) => std::fs::File::open(directory)?.sync_all(),
+            Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(error.error),
+        }
+    };
+    write().map_err(|source| SecretFileError::Write { path: path.display().to_string(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_made_once_and_only_for_its_owner() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        let make = |text: &'static str| {
+            read_or_create::<SecretFileError>(&path, || Ok(Secret::new(text))).unwrap()
+        };
+        assert_eq!(make("first").expose(), "first");
+        assert_eq!(make("second").expose(), "first");
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_file_that_others_can_read_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        create(&path, &Secret::new("x")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let error = read(&path).unwrap_err();
+        assert!(error.to_string().contains("chmod 600"), "{error}");
+    }
+}

@@ -1,0 +1,36 @@
+//! What every handler and task shares.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::live::Live;
+use crate::push::Wake;
+use crate::random::Random;
+use crate::store::Store;
+use crate::vault::Vault;
+
+/// Shared by reference; handlers get it by `State<AppState>`.
+pub type AppState = Arc<Services>;
+
+/// The parts that use cases are built on.
+pub struct Services {
+    /// What the administrator decided.
+    pub config: Config,
+    /// Everything that is kept.
+    pub store: Store,
+    /// Wall time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+    /// Secrets at rest.
+    pub vault: Vault,
+    /// What is known now and kept nowhere.
+    pub live: Live,
+    /// Hints for the tasks that serve hosts.
+    pub wake: Wake,
+    /// Cancelled when the process drains: streams end, tasks finish.
+    pub drain: CancellationToken,
+}

@@ -1,0 +1,108 @@
+//! The audit log of deployments.
+
+use buddo_shared::id::{AccountId, DeploymentId};
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::Result;
+
+/// What was done to a deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// It was created.
+    Create,
+    /// The platform brought a revision up.
+    Deploy,
+    /// Its operator stopped it.
+    Stop,
+    /// Its operator asked for a new revision.
+    Restart,
+    /// Its operator destroyed it.
+    Destroy,
+}
+
+impl Action {
+    /// The word on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Deploy => "deploy",
+            Self::Stop => "stop",
+            Self::Restart => "restart",
+            Self::Destroy => "destroy",
+        }
+    }
+}
+
+/// How it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuditStatus {
+    /// Not yet.
+    Pending,
+    /// As intended.
+    Completed,
+    /// Otherwise; the details say how.
+    Failed,
+}
+
+impl AuditStatus {
+    /// The word on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// An entry to store.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewAudit {
+    /// Identifier.
+    pub id: Uuid,
+    /// About which deployment.
+    pub deployment: DeploymentId,
+    /// What was done.
+    pub action: Action,
+    /// How it ended.
+    pub status: AuditStatus,
+    /// Who did it; `None`: the platform.
+    pub initiated_by: Option<AccountId>,
+    /// When.
+    pub at: Timestamp,
+    /// More about it.
+    pub details: Option<serde_json::Value>,
+}
+
+/// An entry as stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AuditRow {
+    /// Identifier.
+    pub id: String,
+    /// What was done.
+    pub action: String,
+    /// How it ended.
+    pub status: String,
+    /// Who did it; `None`: the platform.
+    pub initiated_by: Option<String>,
+    /// When.
+    pub at: Timestamp,
+    /// More about it.
+    pub details: Option<serde_json::Value>,
+}
+
+/// Access to the audit log.
+pub trait Audit {
+    /// Adds an entry.
+    fn insert_audit(&mut self, entry: &NewAudit) -> Result<()>;
+    /// Ends the pending `deploy` entries of a deployment, if there are any.
+    fn finish_deploy(
+        &mut self,
+        deployment: DeploymentId,
+        status: AuditStatus,
+        details: Option<&serde_json::Value>,
+    ) -> Result<()>;
+    /// The newest `limit` entries of a deployment, oldest first.
+    fn audit_of(&self, deployment: DeploymentId, limit: u32) -> Result<Vec<AuditRow>>;
+}

@@ -1,0 +1,121 @@
+//! Deployments and their immutable revisions.
+
+use buddo_shared::api::deploy::Status;
+use buddo_shared::id::{AccountId, AppId, DeploymentId, HostId, Revision};
+use buddo_shared::image::{Digest, ImageReference};
+use buddo_shared::limits::Limits;
+use buddo_shared::manifest::{RunState, Strategy};
+use buddo_shared::name::{HostName, Subdomain};
+use buddo_shared::port::Port;
+use buddo_shared::probe::Probe;
+use buddo_shared::report::Health;
+use jiff::Timestamp;
+
+use super::Result;
+
+/// A deployment as it is stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Deployment {
+    /// Identifier.
+    pub id: DeploymentId,
+    /// The application that it belongs to.
+    pub app_id: AppId,
+    /// Its owner.
+    pub account: AccountId,
+    /// Its tier.
+    pub tier_id: String,
+    /// The host it is placed on.
+    pub host: HostId,
+    /// Its name in the zone.
+    pub subdomain: Subdomain,
+    /// The operator's own host name.
+    pub custom_domain: Option<HostName>,
+    /// What its operator is shown.
+    pub status: Status,
+    /// What its host is asked for.
+    pub run: RunState,
+    /// The revision its host is asked for.
+    pub revision: Revision,
+    /// The revision that answers visitors, as last reported.
+    pub serving: Option<Revision>,
+    /// Name of the container, made at creation until a host reports another.
+    pub container_name: String,
+    /// Health as last reported.
+    pub health: Option<Health>,
+    /// The last probe that was reported durably.
+    pub last_health_check: Option<Timestamp>,
+    /// Why the last deploy failed, and what to do: one line each.
+    pub last_error: Option<String>,
+    /// The tier's limits when it was created.
+    pub limits: Limits,
+    /// State of billing.
+    pub billing_status: Option<String>,
+    /// When it last became live.
+    pub deployed_at: Option<Timestamp>,
+    /// When it was last stopped.
+    pub stopped_at: Option<Timestamp>,
+    /// When it was created.
+    pub inserted_at: Timestamp,
+}
+
+/// One revision. Nothing of it changes but its digest, once, from unknown to known.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RevisionRow {
+    /// Its number.
+    pub number: Revision,
+    /// The image as the operator named it.
+    pub image: ImageReference,
+    /// The bytes that the image meant when a host pulled it.
+    pub digest: Option<Digest>,
+    /// The port inside the container.
+    pub port: Port,
+    /// The environment, encrypted under the master key; `None` when empty or destroyed.
+    pub env: Option<Vec<u8>>,
+    /// How its health is asked.
+    pub probe: Probe,
+    /// How it replaces the one before.
+    pub strategy: Strategy,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// Which part of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Page {
+    /// At most so many.
+    pub limit: u32,
+    /// Only what comes after this one.
+    pub after: Option<DeploymentId>,
+}
+
+/// Access to deployments and revisions.
+pub trait Deployments {
+    /// Stores a new deployment and its first revision.
+    fn insert_deployment(&mut self, deployment: &Deployment, revision: &RevisionRow) -> Result<()>;
+    /// The deployment with this id, destroyed ones too.
+    fn deployment(&self, id: DeploymentId) -> Result<Option<Deployment>>;
+    /// Writes back what can change of a deployment.
+    fn update_deployment(&mut self, deployment: &Deployment) -> Result<()>;
+    /// An account's deployments, newest first, destroyed ones left out.
+    fn deployments_of(&self, account: AccountId, page: Page) -> Result<Vec<Deployment>>;
+    /// What a host shall have, in the order of creation, destroyed ones left out.
+    fn deployments_on(&self, host: HostId) -> Result<Vec<Deployment>>;
+    /// Whether a deployment that is not destroyed has this subdomain.
+    fn subdomain_taken(&self, subdomain: &Subdomain) -> Result<bool>;
+    /// Whether a deployment that is not destroyed has this domain.
+    fn custom_domain_taken(&self, domain: &HostName) -> Result<bool>;
+    /// How many deployments that are not destroyed the account has, in all and on `tier_id`.
+    fn count_deployments(&self, account: AccountId, tier_id: &str) -> Result<(u32, u32)>;
+    /// The application that the account's earlier deployments of this subdomain belonged to.
+    fn app_of(&self, account: AccountId, subdomain: &Subdomain) -> Result<Option<AppId>>;
+    /// One revision.
+    fn revision(&self, id: DeploymentId, number: Revision) -> Result<Option<RevisionRow>>;
+    /// The highest revision there is, which may be higher than the current one.
+    fn last_revision(&self, id: DeploymentId) -> Result<Option<Revision>>;
+    /// Stores a further revision.
+    fn insert_revision(&mut self, id: DeploymentId, revision: &RevisionRow) -> Result<()>;
+    /// Stores what a revision's image was resolved to, if that is not known yet.
+    fn set_digest(&mut self, id: DeploymentId, number: Revision, digest: &Digest) -> Result<()>;
+    /// Erases the environments of all revisions of a deployment.
+    fn erase_env(&mut self, id: DeploymentId) -> Result<()>;
+}

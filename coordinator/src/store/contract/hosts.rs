@@ -1,0 +1,76 @@
+//! Hosts and the tokens they join with.
+
+use buddo_shared::id::{Generation, HostId};
+use buddo_shared::report::HostStatus;
+use buddo_shared::sealed::SealingKey;
+use jiff::Timestamp;
+
+use super::Result;
+
+/// A host that has joined.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Host {
+    /// Identifier, also the name in its certificate.
+    pub id: HostId,
+    /// Name for people; `host_server` of its deployments.
+    pub name: String,
+    /// `host:port` where its agent listens.
+    pub address: String,
+    /// Where secrets for it are sealed to.
+    pub sealing_key: SealingKey,
+    /// When it joined, or joined again.
+    pub joined_at: Timestamp,
+    /// The newest desired state: every change of it is one higher.
+    pub wanted: Generation,
+    /// The newest one that it has acknowledged.
+    pub acknowledged: Option<Generation>,
+    /// The last report committed.
+    pub report_seq: u64,
+    /// What it last said of itself.
+    pub status: Option<HostStatus>,
+    /// When the coordinator last had a connection to it.
+    pub last_seen: Option<Timestamp>,
+    /// Since when it cannot be reached.
+    pub unreachable_since: Option<Timestamp>,
+    /// MiB promised to its deployments.
+    pub reserved_mb: u64,
+}
+
+/// A one-time join token as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JoinTokenRow {
+    /// SHA-256 of the token's secret.
+    pub hash: [u8; 32],
+    /// The name that the host shall have.
+    pub name: String,
+    /// After this it is refused.
+    pub expires_at: Timestamp,
+}
+
+/// Access to hosts.
+pub trait Hosts {
+    /// All hosts, by name.
+    fn hosts(&self) -> Result<Vec<Host>>;
+    /// One host.
+    fn host(&self, id: HostId) -> Result<Option<Host>>;
+    /// The host with this name.
+    fn host_named(&self, name: &str) -> Result<Option<Host>>;
+    /// Stores a new host, or a known one that joins again: its address, key and time.
+    fn upsert_host(&mut self, host: &Host) -> Result<()>;
+    /// Raises the host's wanted generation by one and returns it.
+    fn bump_generation(&mut self, id: HostId) -> Result<Generation>;
+    /// Notes what the host has acknowledged.
+    fn set_acknowledged(&mut self, id: HostId, generation: Generation) -> Result<()>;
+    /// Notes the last committed report of the host.
+    fn set_report_seq(&mut self, id: HostId, seq: u64) -> Result<()>;
+    /// Notes what the host says of itself.
+    fn set_host_status(&mut self, id: HostId, status: &HostStatus) -> Result<()>;
+    /// Notes that the host was reached.
+    fn set_reached(&mut self, id: HostId, at: Timestamp) -> Result<()>;
+    /// Notes that the host could not be reached; the first such time is kept.
+    fn set_unreachable(&mut self, id: HostId, since: Timestamp) -> Result<()>;
+    /// Stores a join token and forgets expired ones.
+    fn insert_join_token(&mut self, token: &JoinTokenRow, now: Timestamp) -> Result<()>;
+    /// Takes the token with this hash out, if it has not expired: it works once.
+    fn take_join_token(&mut self, hash: &[u8; 32], now: Timestamp) -> Result<Option<JoinTokenRow>>;
+}

@@ -1,0 +1,30 @@
+//! Answers kept for requests that are sent again (`Idempotency-Key`).
+
+use buddo_shared::id::AccountId;
+use jiff::Timestamp;
+
+use super::Result;
+
+/// What the first request with a key was, and its answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replay {
+    /// SHA-256 of the first request's body.
+    pub body_hash: [u8; 32],
+    /// The answer's body.
+    pub answer: String,
+}
+
+/// Access to kept answers.
+pub trait Idempotency {
+    /// What was answered to this account's request with `key` since `since`.
+    fn replay(&self, account: AccountId, key: &str, since: Timestamp) -> Result<Option<Replay>>;
+    /// Keeps an answer and forgets those from before `since`.
+    fn keep_answer(
+        &mut self,
+        account: AccountId,
+        key: &str,
+        answer: &Replay,
+        at: Timestamp,
+        since: Timestamp,
+    ) -> Result<()>;
+}

@@ -1,0 +1,95 @@
+//! What use cases ask of the database: one trait per aggregate, all of them together [`Tables`].
+//!
+//! Methods that change something take `&mut self`, so that a read-only transaction, which hands
+//! out `&dyn Tables`, cannot call them.
+
+mod audit;
+mod deployments;
+mod documents;
+mod hosts;
+mod idempotency;
+mod tiers;
+
+pub use audit::{Action, Audit, AuditRow, AuditStatus, NewAudit};
+pub use deployments::{Deployment, Deployments, Page, RevisionRow};
+pub use documents::{DocumentRow, Documents};
+pub use hosts::{Host, Hosts, JoinTokenRow};
+pub use idempotency::{Idempotency, Replay};
+pub use tiers::{Tier, Tiers};
+
+/// One transaction's view of everything.
+pub trait Tables: Deployments + Tiers + Hosts + Documents + Audit + Idempotency {}
+
+impl<T: Deployments + Tiers + Hosts + Documents + Audit + Idempotency> Tables for T {}
+
+/// The result of a database operation.
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// What a database error was caused by.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// The database did not do what was asked. Nothing of the transaction is kept.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file cannot be opened or prepared.
+    #[error("cannot open the database {path}")]
+    Open {
+        /// Which file.
+        path: String,
+        /// Why.
+        #[source]
+        source: Cause,
+    },
+    /// The linked SQLite is one whose WAL mode can corrupt the file.
+    #[error("the linked SQLite is {0}, which can corrupt its file; 3.51.3 or newer is needed")]
+    OldSqlite(String),
+    /// A newer program wrote the file.
+    #[error(
+        "the database {path} has schema {found} and this program knows {known}; \
+         install the version that wrote it, or a newer one"
+    )]
+    NewerSchema {
+        /// Which file.
+        path: String,
+        /// The file's schema.
+        found: i64,
+        /// The newest one known here.
+        known: i64,
+    },
+    /// A statement failed.
+    #[error("database: cannot {operation}")]
+    Operation {
+        /// What was to be done.
+        operation: &'static str,
+        /// Why it failed.
+        #[source]
+        source: Cause,
+    },
+    /// A stored value is not what this program writes.
+    #[error("database: {what} holds a value that cannot be read")]
+    Corrupt {
+        /// Which column.
+        what: &'static str,
+        /// What is wrong with it.
+        #[source]
+        source: Cause,
+    },
+    /// More work is queued than will be done in time.
+    #[error("the database is busy; try again")]
+    Busy,
+    /// The database's thread ended or the work panicked.
+    #[error("the database gave no answer")]
+    Closed,
+}
+
+impl StoreError {
+    /// For `map_err`: the statement that was to `operation` failed.
+    pub fn operation<E: Into<Cause>>(operation: &'static str) -> impl FnOnce(E) -> Self {
+        move |error| Self::Operation { operation, source: error.into() }
+    }
+
+    /// For `map_err`: `what` holds an unreadable value.
+    pub fn corrupt<E: Into<Cause>>(what: &'static str) -> impl FnOnce(E) -> Self {
+        move |error| Self::Corrupt { what, source: error.into() }
+    }
+}

@@ -1,0 +1,95 @@
+//! Between columns and types: one spelling of each.
+
+use std::fmt::Display;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use rusqlite::{Row, types::FromSql};
+
+use crate::store::contract::{Cause, StoreError};
+
+/// A time as a column: milliseconds since 1970.
+pub(super) fn millis(time: Timestamp) -> i64 {
+    time.as_millisecond()
+}
+
+/// An optional time as a column.
+pub(super) fn opt_millis(time: Option<Timestamp>) -> Option<i64> {
+    time.map(millis)
+}
+
+/// A column, with its name in the error.
+pub(super) fn get<T: FromSql>(row: &Row<'_>, name: &'static str) -> Result<T, StoreError> {
+    row.get(name).map_err(StoreError::corrupt(name))
+}
+
+/// A text column that holds a validated type.
+pub(super) fn parsed<T>(row: &Row<'_>, name: &'static str) -> Result<T, StoreError>
+where
+    T: FromStr<Err: Into<Cause>>,
+{
+    let text: String = get(row, name)?;
+    text.parse().map_err(StoreError::corrupt(name))
+}
+
+/// A nullable text column that holds a validated type.
+pub(super) fn opt_parsed<T>(row: &Row<'_>, name: &'static str) -> Result<Option<T>, StoreError>
+where
+    T: FromStr<Err: Into<Cause>>,
+{
+    let text: Option<String> = get(row, name)?;
+    text.map(|text| text.parse().map_err(StoreError::corrupt(name))).transpose()
+}
+
+/// A time column.
+pub(super) fn time(row: &Row<'_>, name: &'static str) -> Result<Timestamp, StoreError> {
+    Timestamp::from_millisecond(get(row, name)?).map_err(StoreError::corrupt(name))
+}
+
+/// A nullable time column.
+pub(super) fn opt_time(
+    row: &Row<'_>,
+    name: &'static str,
+) -> Result<Option<Timestamp>, StoreError> {
+    let millis: Option<i64> = get(row, name)?;
+    millis
+        .map(|millis| Timestamp::from_millisecond(millis).map_err(StoreError::corrupt(name)))
+        .transpose()
+}
+
+/// A column that holds a small enum as its serde word.
+pub(super) fn word<T: serde::de::DeserializeOwned>(
+    row: &Row<'_>,
+    name: &'static str,
+) -> Result<T, StoreError> {
+    let text: String = get(row, name)?;
+    serde_json::from_value(text.into()).map_err(StoreError::corrupt(name))
+}
+
+/// A column that holds JSON.
+pub(super) fn json<T: serde::de::DeserializeOwned>(
+    row: &Row<'_>,
+    name: &'static str,
+) -> Result<T, StoreError> {
+    let text: String = get(row, name)?;
+    serde_json::from_str(&text).map_err(StoreError::corrupt(name))
+}
+
+/// The serde word of a small enum.
+pub(super) fn to_word<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(word)) => Ok(word),
+        Ok(_) => Err(StoreError::operation("write a word")("the value is no plain enum")),
+        Err(error) => Err(StoreError::operation("write a word")(error)),
+    }
+}
+
+/// A value as JSON text.
+pub(super) fn to_json<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(StoreError::operation("write JSON"))
+}
+
+/// A value as its text.
+pub(super) fn text(value: &impl Display) -> String {
+    value.to_string()
+}

@@ -1,0 +1,225 @@
+//! Deployments and revisions.
+
+use buddo_shared::id::{AccountId, AppId, DeploymentId, HostId, Revision};
+use buddo_shared::image::Digest;
+use buddo_shared::name::{HostName, Subdomain};
+use buddo_shared::port::Port;
+use rusqlite::{Row, named_params, params};
+
+use super::Tx;
+use super::column::{
+    get, json, millis, opt_millis, opt_parsed, opt_time, parsed, text, time, to_json, to_word, word,
+};
+use super::tiers::limits;
+use crate::store::contract::{Deployment, Deployments, Page, Result, RevisionRow, StoreError};
+
+const INSERT: &str = "
+    INSERT INTO deployments (id, app_id, account_id, tier_id, host_id, subdomain, custom_domain,
+        status, run, revision, serving, container_name, health, last_health_check, last_error,
+        memory_limit_mb, cpu_limit_millicores, pids_limit, billing_status, deployed_at, stopped_at,
+        inserted_at)
+    VALUES (:id, :app_id, :account_id, :tier_id, :host_id, :subdomain, :custom_domain,
+        :status, :run, :revision, :serving, :container_name, :health, :last_health_check,
+        :last_error, :memory, :cpu, :pids, :billing_status, :deployed_at, :stopped_at,
+        :inserted_at)";
+
+const UPDATE: &str = "
+    UPDATE deployments SET status = :status, run = :run, revision = :revision, serving = :serving,
+        container_name = :container_name, health = :health,
+        last_health_check = :last_health_check, last_error = :last_error,
+        billing_status = :billing_status, deployed_at = :deployed_at, stopped_at = :stopped_at
+    WHERE id = :id";
+
+const LIST_OF_ACCOUNT: &str = "
+    SELECT * FROM deployments
+    WHERE account_id = ?1 AND status <> 'destroyed'
+        AND (?2 IS NULL OR seq < (SELECT seq FROM deployments WHERE id = ?2))
+    ORDER BY seq DESC LIMIT ?3";
+
+const COUNT: &str = "
+    SELECT count(*) AS account, coalesce(sum(tier_id = ?2), 0) AS tier FROM deployments
+    WHERE account_id = ?1 AND status <> 'destroyed'";
+
+impl Deployments for Tx<'_> {
+    fn insert_deployment(&mut self, deployment: &Deployment, revision: &RevisionRow) -> Result<()> {
+        let d = deployment;
+        self.run(
+            "store a deployment",
+            INSERT,
+            named_params! {
+                ":id": text(&d.id),
+                ":app_id": text(&d.app_id),
+                ":account_id": text(&d.account),
+                ":tier_id": d.tier_id,
+                ":host_id": text(&d.host),
+                ":subdomain": d.subdomain.as_str(),
+                ":custom_domain": d.custom_domain.as_ref().map(HostName::as_str),
+                ":status": d.status.as_str(),
+                ":run": to_word(&d.run)?,
+                ":revision": d.revision.get(),
+                ":serving": d.serving.map(Revision::get),
+                ":container_name": d.container_name,
+                ":health": d.health.as_ref().map(to_word).transpose()?,
+                ":last_health_check": opt_millis(d.last_health_check),
+                ":last_error": d.last_error,
+                ":memory": d.limits.memory_mb,
+                ":cpu": d.limits.cpu_millicores,
+                ":pids": d.limits.pids,
+                ":billing_status": d.billing_status,
+                ":deployed_at": opt_millis(d.deployed_at),
+                ":stopped_at": opt_millis(d.stopped_at),
+                ":inserted_at": millis(d.inserted_at),
+            },
+        )?;
+        self.insert_revision(d.id, revision)
+    }
+
+    fn deployment(&self, id: DeploymentId) -> Result<Option<Deployment>> {
+        let sql = "SELECT * FROM deployments WHERE id = ?1";
+        self.first("read a deployment", sql, [text(&id)], read)
+    }
+
+    fn update_deployment(&mut self, deployment: &Deployment) -> Result<()> {
+        let d = deployment;
+        self.run(
+            "change a deployment",
+            UPDATE,
+            named_params! {
+                ":id": text(&d.id),
+                ":status": d.status.as_str(),
+                ":run": to_word(&d.run)?,
+                ":revision": d.revision.get(),
+                ":serving": d.serving.map(Revision::get),
+                ":container_name": d.container_name,
+                ":health": d.health.as_ref().map(to_word).transpose()?,
+                ":last_health_check": opt_millis(d.last_health_check),
+                ":last_error": d.last_error,
+                ":billing_status": d.billing_status,
+                ":deployed_at": opt_millis(d.deployed_at),
+                ":stopped_at": opt_millis(d.stopped_at),
+            },
+        )?;
+        Ok(())
+    }
+
+    fn deployments_of(&self, account: AccountId, page: Page) -> Result<Vec<Deployment>> {
+        let params = params![text(&account), page.after.as_ref().map(text), page.limit];
+        self.all("list deployments", LIST_OF_ACCOUNT, params, read)
+    }
+
+    fn deployments_on(&self, host: HostId) -> Result<Vec<Deployment>> {
+        let sql = "SELECT * FROM deployments WHERE host_id = ?1 AND status <> 'destroyed'
+                   ORDER BY seq";
+        self.all("list a host's deployments", sql, [text(&host)], read)
+    }
+
+    fn subdomain_taken(&self, subdomain: &Subdomain) -> Result<bool> {
+        let sql = "SELECT 1 FROM deployments WHERE subdomain = ?1 AND status <> 'destroyed'";
+        let row = self.first("look up a subdomain", sql, [subdomain.as_str()], |_| Ok(()))?;
+        Ok(row.is_some())
+    }
+
+    fn custom_domain_taken(&self, domain: &HostName) -> Result<bool> {
+        let sql = "SELECT 1 FROM deployments WHERE custom_domain = ?1 AND status <> 'destroyed'";
+        let row = self.first("look up a domain", sql, [domain.as_str()], |_| Ok(()))?;
+        Ok(row.is_some())
+    }
+
+    fn count_deployments(&self, account: AccountId, tier_id: &str) -> Result<(u32, u32)> {
+        let read = |row: &Row<'_>| Ok((get(row, "account")?, get(row, "tier")?));
+        let counts =
+            self.first("count deployments", COUNT, params![text(&account), tier_id], read)?;
+        Ok(counts.unwrap_or((0, 0)))
+    }
+
+    fn app_of(&self, account: AccountId, subdomain: &Subdomain) -> Result<Option<AppId>> {
+        let sql = "SELECT app_id FROM deployments WHERE account_id = ?1 AND subdomain = ?2 LIMIT 1";
+        let params = params![text(&account), subdomain.as_str()];
+        self.first("look up an app", sql, params, |row| parsed(row, "app_id"))
+    }
+
+    fn revision(&self, id: DeploymentId, number: Revision) -> Result<Option<RevisionRow>> {
+        let sql = "SELECT * FROM revisions WHERE deployment_id = ?1 AND number = ?2";
+        self.first("read a revision", sql, params![text(&id), number.get()], read_revision)
+    }
+
+    fn last_revision(&self, id: DeploymentId) -> Result<Option<Revision>> {
+        let sql = "SELECT max(number) AS number FROM revisions WHERE deployment_id = ?1";
+        let number = self.first("read the last revision", sql, [text(&id)], |row| {
+            get::<Option<u32>>(row, "number")
+        })?;
+        Ok(number.flatten().map(Revision::new))
+    }
+
+    fn insert_revision(&mut self, id: DeploymentId, revision: &RevisionRow) -> Result<()> {
+        let sql = "INSERT INTO revisions (deployment_id, number, image, digest, port, env, probe,
+                       strategy, created_at)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+        let params = params![
+            text(&id),
+            revision.number.get(),
+            text(&revision.image),
+            revision.digest.as_ref().map(Digest::as_str),
+            revision.port.get(),
+            revision.env,
+            to_json(&revision.probe)?,
+            to_word(&revision.strategy)?,
+            millis(revision.created_at),
+        ];
+        self.run("store a revision", sql, params).map(drop)
+    }
+
+    fn set_digest(&mut self, id: DeploymentId, number: Revision, digest: &Digest) -> Result<()> {
+        let sql = "UPDATE revisions SET digest = ?3
+                   WHERE deployment_id = ?1 AND number = ?2 AND digest IS NULL";
+        let params = params![text(&id), number.get(), digest.as_str()];
+        self.run("store a digest", sql, params).map(drop)
+    }
+
+    fn erase_env(&mut self, id: DeploymentId) -> Result<()> {
+        let sql = "UPDATE revisions SET env = NULL WHERE deployment_id = ?1";
+        self.run("erase an environment", sql, [text(&id)]).map(drop)
+    }
+}
+
+fn read(row: &Row<'_>) -> Result<Deployment> {
+    Ok(Deployment {
+        id: parsed(row, "id")?,
+        app_id: parsed(row, "app_id")?,
+        account: parsed(row, "account_id")?,
+        tier_id: get(row, "tier_id")?,
+        host: parsed(row, "host_id")?,
+        subdomain: parsed(row, "subdomain")?,
+        custom_domain: opt_parsed(row, "custom_domain")?,
+        status: parsed(row, "status")?,
+        run: word(row, "run")?,
+        revision: Revision::new(get(row, "revision")?),
+        serving: get::<Option<u32>>(row, "serving")?.map(Revision::new),
+        container_name: get(row, "container_name")?,
+        health: match get::<Option<String>>(row, "health")? {
+            Some(_) => Some(word(row, "health")?),
+            None => None,
+        },
+        last_health_check: opt_time(row, "last_health_check")?,
+        last_error: get(row, "last_error")?,
+        limits: limits(row)?,
+        billing_status: get(row, "billing_status")?,
+        deployed_at: opt_time(row, "deployed_at")?,
+        stopped_at: opt_time(row, "stopped_at")?,
+        inserted_at: time(row, "inserted_at")?,
+    })
+}
+
+fn read_revision(row: &Row<'_>) -> Result<RevisionRow> {
+    let port: i64 = get(row, "port")?;
+    Ok(RevisionRow {
+        number: Revision::new(get(row, "number")?),
+        image: parsed(row, "image")?,
+        digest: opt_parsed(row, "digest")?,
+        port: Port::try_from(port).map_err(StoreError::corrupt("port"))?,
+        env: get(row, "env")?,
+        probe: json(row, "probe")?,
+        strategy: word(row, "strategy")?,
+        created_at: time(row, "created_at")?,
+    })
+}

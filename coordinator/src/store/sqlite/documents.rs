@@ -1,0 +1,54 @@
+//! Signed documents.
+
+use buddo_shared::id::{Generation, HostId};
+use rusqlite::params;
+
+use super::Tx;
+use super::column::{get, millis, text, time};
+use super::hosts::signed;
+use crate::store::contract::{DocumentRow, Documents, Result};
+
+impl Documents for Tx<'_> {
+    fn document(&self, host: HostId, generation: Generation) -> Result<Option<DocumentRow>> {
+        let operation = "read a document";
+        let sql = "SELECT * FROM documents WHERE host_id = ?1 AND epoch = ?2 AND generation = ?3";
+        let params = params![
+            text(&host),
+            signed(operation, generation.epoch)?,
+            signed(operation, generation.generation)?
+        ];
+        self.first(operation, sql, params, |row| {
+            Ok(DocumentRow {
+                generation,
+                digest: get(row, "digest")?,
+                envelope: get(row, "envelope")?,
+                issued_at: time(row, "issued_at")?,
+                expires_at: time(row, "expires_at")?,
+            })
+        })
+    }
+
+    fn insert_document(&mut self, host: HostId, document: &DocumentRow) -> Result<()> {
+        let operation = "store a document";
+        let epoch = signed(operation, document.generation.epoch)?;
+        let generation = signed(operation, document.generation.generation)?;
+        self.run(
+            "forget older documents",
+            "DELETE FROM documents WHERE host_id = ?1 AND (epoch, generation) < (?2, ?3)",
+            params![text(&host), epoch, generation],
+        )?;
+        let sql = "INSERT INTO documents
+                       (host_id, epoch, generation, digest, envelope, issued_at, expires_at)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        let params = params![
+            text(&host),
+            epoch,
+            generation,
+            document.digest,
+            document.envelope,
+            millis(document.issued_at),
+            millis(document.expires_at),
+        ];
+        self.run(operation, sql, params).map(drop)
+    }
+}

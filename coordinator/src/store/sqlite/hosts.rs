@@ -1,0 +1,171 @@
+//! Hosts and join tokens.
+
+use buddo_shared::id::{Generation, HostId};
+use buddo_shared::report::HostStatus;
+use buddo_shared::sealed::SealingKey;
+use jiff::Timestamp;
+use rusqlite::{Row, params};
+
+use super::Tx;
+use super::column::{get, json, millis, opt_time, parsed, text, time, to_json, to_word, word};
+use crate::store::contract::{Host, Hosts, JoinTokenRow, Result, StoreError};
+
+/// With what its deployments were promised, computed where it is stored.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT *, (SELECT coalesce(sum(memory_limit_mb), 0) FROM deployments
+                WHERE host_id = hosts.id AND status <> 'destroyed') AS reserved_mb
+             FROM hosts ",
+            $rest
+        )
+    };
+}
+
+const UPSERT: &str = "
+    INSERT INTO hosts (id, name, address, sealing_key, joined_at, epoch, generation)
+    VALUES (?1, ?2, ?3, ?4, ?5, (SELECT value FROM meta WHERE key = 'epoch'), ?6)
+    ON CONFLICT (id) DO UPDATE SET address = excluded.address,
+        sealing_key = excluded.sealing_key, joined_at = excluded.joined_at,
+        acked_epoch = NULL, acked_generation = NULL";
+
+const BUMP: &str = "
+    UPDATE hosts SET generation = generation + 1,
+        epoch = (SELECT value FROM meta WHERE key = 'epoch')
+    WHERE id = ?1 RETURNING epoch, generation";
+
+impl Hosts for Tx<'_> {
+    fn hosts(&self) -> Result<Vec<Host>> {
+        self.all("list hosts", select!("ORDER BY name"), [], read)
+    }
+
+    fn host(&self, id: HostId) -> Result<Option<Host>> {
+        self.first("read a host", select!("WHERE id = ?1"), [text(&id)], read)
+    }
+
+    fn host_named(&self, name: &str) -> Result<Option<Host>> {
+        self.first("read a host", select!("WHERE name = ?1"), [name], read)
+    }
+
+    fn upsert_host(&mut self, host: &Host) -> Result<()> {
+        let params = params![
+            text(&host.id),
+            host.name,
+            host.address,
+            to_word(&host.sealing_key)?,
+            millis(host.joined_at),
+            signed("store a host", host.wanted.generation)?,
+        ];
+        self.run("store a host", UPSERT, params).map(drop)
+    }
+
+    fn bump_generation(&mut self, id: HostId) -> Result<Generation> {
+        let bumped = self.first("raise a generation", BUMP, [text(&id)], |row| {
+            generation(row, "epoch", "generation")
+        })?;
+        bumped.flatten().ok_or_else(|| {
+            StoreError::operation("raise a generation")(format!("there is no host {id}"))
+        })
+    }
+
+    fn set_acknowledged(&mut self, id: HostId, generation: Generation) -> Result<()> {
+        let operation = "note an acknowledgement";
+        let sql = "UPDATE hosts SET acked_epoch = ?2, acked_generation = ?3 WHERE id = ?1";
+        let params = params![
+            text(&id),
+            signed(operation, generation.epoch)?,
+            signed(operation, generation.generation)?
+        ];
+        self.run(operation, sql, params).map(drop)
+    }
+
+    fn set_report_seq(&mut self, id: HostId, seq: u64) -> Result<()> {
+        let operation = "note a report";
+        let sql = "UPDATE hosts SET report_seq = ?2 WHERE id = ?1";
+        self.run(operation, sql, params![text(&id), signed(operation, seq)?]).map(drop)
+    }
+
+    fn set_host_status(&mut self, id: HostId, status: &HostStatus) -> Result<()> {
+        let sql = "UPDATE hosts SET status = ?2 WHERE id = ?1";
+        self.run("note a host's status", sql, params![text(&id), to_json(status)?]).map(drop)
+    }
+
+    fn set_reached(&mut self, id: HostId, at: Timestamp) -> Result<()> {
+        let sql = "UPDATE hosts SET last_seen = ?2, unreachable_since = NULL WHERE id = ?1";
+        self.run("note a connection", sql, params![text(&id), millis(at)]).map(drop)
+    }
+
+    fn set_unreachable(&mut self, id: HostId, since: Timestamp) -> Result<()> {
+        let sql = "UPDATE hosts SET unreachable_since = coalesce(unreachable_since, ?2)
+                   WHERE id = ?1";
+        self.run("note a lost connection", sql, params![text(&id), millis(since)]).map(drop)
+    }
+
+    fn insert_join_token(&mut self, token: &JoinTokenRow, now: Timestamp) -> Result<()> {
+        self.run(
+            "forget expired join tokens",
+            "DELETE FROM join_tokens WHERE expires_at <= ?1",
+            [millis(now)],
+        )?;
+        let sql = "INSERT INTO join_tokens (hash, name, expires_at) VALUES (?1, ?2, ?3)";
+        let params = params![token.hash, token.name, millis(token.expires_at)];
+        self.run("store a join token", sql, params).map(drop)
+    }
+
+    fn take_join_token(&mut self, hash: &[u8; 32], now: Timestamp) -> Result<Option<JoinTokenRow>> {
+        let sql = "DELETE FROM join_tokens WHERE hash = ?1 AND expires_at > ?2
+                   RETURNING hash, name, expires_at";
+        self.first("take a join token", sql, params![hash, millis(now)], |row| {
+            Ok(JoinTokenRow {
+                hash: get(row, "hash")?,
+                name: get(row, "name")?,
+                expires_at: time(row, "expires_at")?,
+            })
+        })
+    }
+}
+
+fn read(row: &Row<'_>) -> Result<Host> {
+    let wanted = generation(row, "epoch", "generation")?
+        .ok_or_else(|| StoreError::corrupt("hosts.generation")("is null"))?;
+    Ok(Host {
+        id: parsed(row, "id")?,
+        name: get(row, "name")?,
+        address: get(row, "address")?,
+        sealing_key: word::<SealingKey>(row, "sealing_key")?,
+        joined_at: time(row, "joined_at")?,
+        wanted,
+        acknowledged: generation(row, "acked_epoch", "acked_generation")?,
+        report_seq: unsigned(get(row, "report_seq")?),
+        status: match get::<Option<String>>(row, "status")? {
+            Some(_) => Some(json(row, "status")?),
+            None => None,
+        },
+        last_seen: opt_time(row, "last_seen")?,
+        unreachable_since: opt_time(row, "unreachable_since")?,
+        reserved_mb: unsigned(get(row, "reserved_mb")?),
+    })
+}
+
+fn generation(
+    row: &Row<'_>,
+    epoch: &'static str,
+    generation: &'static str,
+) -> Result<Option<Generation>> {
+    let epoch: Option<i64> = get(row, epoch)?;
+    let generation: Option<i64> = get(row, generation)?;
+    Ok(epoch.zip(generation).map(|(epoch, generation)| Generation {
+        epoch: unsigned(epoch),
+        generation: unsigned(generation),
+    }))
+}
+
+/// SQLite has signed integers only; none of ours is negative.
+pub(super) fn unsigned(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}
+
+/// The signed column of a number, refused where it does not fit.
+pub(super) fn signed(operation: &'static str, value: u64) -> Result<i64> {
+    i64::try_from(value).map_err(StoreError::operation(operation))
+}

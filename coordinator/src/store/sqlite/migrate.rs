@@ -1,0 +1,99 @@
+//! Opens the file and brings its schema up to date.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+use rusqlite_migration::{M, Migrations};
+
+use crate::store::contract::StoreError;
+
+/// The schema, one step a file; a step that was released is never edited.
+const STEPS: &[M<'static>] = &[
+    M::up(include_str!("../migrations/0001_core.sql")),
+];
+
+/// WAL mode before 3.51.3 can corrupt the file at a checkpoint reset.
+const OLDEST_SQLITE: i32 = 3_051_003;
+
+/// How long a statement waits for another process, such as `host add`, to commit.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connection that writes, to a file whose schema is up to date.
+pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
+    if rusqlite::version_number() < OLDEST_SQLITE {
+        return Err(StoreError::OldSqlite(rusqlite::version().to_owned()));
+    }
+    let failed = |source| StoreError::Open { path: path.display().to_string(), source };
+    let mut connection = Connection::open(path).map_err(|error| failed(error.into()))?;
+    prepare(&connection).map_err(|error| failed(error.into()))?;
+    let found: i64 = connection
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .map_err(|error| failed(error.into()))?;
+    let known = i64::try_from(STEPS.len()).unwrap_or(i64::MAX);
+    if found > known {
+        return Err(StoreError::NewerSchema { path: path.display().to_string(), found, known });
+    }
+    Migrations::from_slice(STEPS)
+        .to_latest(&mut connection)
+        .map_err(|error| failed(error.into()))?;
+    Ok(connection)
+}
+
+/// A connection that cannot write.
+pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
+    let failed = |source: rusqlite::Error| StoreError::Open {
+        path: path.display().to_string(),
+        source: source.into(),
+    };
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
+    connection.set_prepared_statement_cache_capacity(128);
+    Ok(connection)
+}
+
+fn prepare(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(128);
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fm_17_the_linked_sqlite_has_a_sound_wal_mode() {
+        assert!(rusqlite::version_number() >= OLDEST_SQLITE, "{}", rusqlite::version());
+    }
+
+    #[test]
+    fn the_steps_are_valid() {
+        Migrations::from_slice(STEPS).validate().unwrap();
+    }
+
+    #[test]
+    fn fm_48_a_newer_schema_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.db");
+        drop(open(&path).unwrap());
+        Connection::open(&path).unwrap().pragma_update(None, "user_version", 999).unwrap();
+        let error = open(&path).unwrap_err();
+        assert!(matches!(error, StoreError::NewerSchema { found: 999, .. }), "{error}");
+        assert!(error.to_string().contains("install the version that wrote it"));
+    }
+
+    #[test]
+    fn commits_are_synced() {
+        let directory = tempfile::tempdir().unwrap();
+        let connection = open(&directory.path().join("a.db")).unwrap();
+        let mode: String =
+            connection.query_row("PRAGMA journal_mode", [], |row| row.get(0)).unwrap();
+        let synchronous: i64 =
+            connection.query_row("PRAGMA synchronous", [], |row| row.get(0)).unwrap();
+        assert_eq!((mode.as_str(), synchronous), ("wal", 2));
+    }
+}
