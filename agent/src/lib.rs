@@ -12,6 +12,14 @@
 //!
 //! `plan`, `health` and `explain` are pure. `ports` names what the core asks of the world.
 
+pub mod address;
+pub mod apply;
+pub mod backoff;
 pub mod clock;
 pub mod config;
+pub mod health;
+pub mod memory;
+pub mod plan;
+pub mod podman;
 pub mod ports;
+pub mod step;

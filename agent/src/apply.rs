@@ -1,0 +1,284 @@
+//! The executor: carries out one order, step by step, and says what became of each.
+//!
+//! What must not live here: decisions. An order is not changed, reordered or repaired; it ends at
+//! the first step that fails, or when its [`Permit`] is withdrawn, and the next plan sees why.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddrV4;
+use std::sync::Arc;
+use std::time::Duration;
+
+use buddo_shared::env::EnvVars;
+use buddo_shared::id::{DeploymentId, Revision};
+use buddo_shared::image::Digest;
+use buddo_shared::manifest::{Desired, RegistryCredentials};
+use buddo_shared::report::{Failure, Phase, Progress};
+use buddo_shared::sealed::{OpeningKey, Sealed};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use tokio_util::sync::CancellationToken;
+
+use crate::memory::Happened;
+use crate::plan::words;
+use crate::ports::{ContainerSpec, Containers, ContainersError, Identity, Slot};
+use crate::step::{Lane, Step, container_name, secret_owner, secret_prefix};
+
+/// Secrets of one app that are stored at the same time.
+const SECRETS_AT_ONCE: usize = 4;
+
+/// Steps for one deployment, and all that they need.
+#[derive(Debug)]
+pub struct Order {
+    /// For which deployment.
+    pub deployment: DeploymentId,
+    /// On behalf of which revision.
+    pub revision: Revision,
+    /// In which lane.
+    pub lane: Lane,
+    /// What to do, in order.
+    pub steps: Vec<Step>,
+    /// How the deployment shall be; `None` where it shall go.
+    pub desired: Option<Arc<Desired>>,
+    /// What the image's tag was resolved to before.
+    pub digest: Option<Digest>,
+    /// Where slots A and B are published.
+    pub addresses: Option<[SocketAddrV4; 2]>,
+    /// Whether limits are passed on: not where the host cannot enforce them.
+    pub limited: bool,
+    /// From SIGTERM to SIGKILL.
+    pub stop_grace: Duration,
+    /// Withdrawn when the deployment's entry in the document changes.
+    pub permit: CancellationToken,
+}
+
+/// What the executor tells while it works.
+pub trait Audience: Send + Sync {
+    /// A step begins.
+    fn begins(&self, order: &Order, step: &Step);
+    /// A step ended; no other comes before this returns.
+    fn ended(&self, order: &Order, step: &Step, happened: Happened);
+    /// How far a slow step is.
+    fn progress(&self, progress: Progress);
+    /// A new container is to be probed from now on.
+    fn watch(&self, name: &str, address: SocketAddrV4, desired: &Desired);
+}
+
+/// Carries out orders on `containers`.
+pub struct Executor<C> {
+    containers: Arc<C>,
+    key: Option<Arc<OpeningKey>>,
+}
+
+impl<C> Clone for Executor<C> {
+    fn clone(&self) -> Self {
+        Self { containers: Arc::clone(&self.containers), key: self.key.clone() }
+    }
+}
+
+/// A step's two ways to end early.
+enum Trouble {
+    Podman(ContainersError),
+    Unreadable(Failure),
+}
+
+impl From<ContainersError> for Trouble {
+    fn from(error: ContainersError) -> Self {
+        Self::Podman(error)
+    }
+}
+
+impl<C: Containers> Executor<C> {
+    /// An executor that opens sealed values with `key`.
+    pub fn new(containers: Arc<C>, key: Option<Arc<OpeningKey>>) -> Self {
+        Self { containers, key }
+    }
+
+    /// Carries out `order` to its end, its first failure or its withdrawal.
+    pub async fn run(&self, order: &Order, audience: &dyn Audience) {
+        let mut digest = order.digest.clone();
+        for step in &order.steps {
+            if order.permit.is_cancelled() {
+                return;
+            }
+            audience.begins(order, step);
+            // A withdrawn order does not finish a long pull; all other steps are short.
+            let result = if *step == Step::Image {
+                tokio::select! {
+                    biased;
+                    () = order.permit.cancelled() => return,
+                    result = self.step(order, step, &mut digest, audience) => result,
+                }
+            } else {
+                self.step(order, step, &mut digest, audience).await
+            };
+            let happened = match result {
+                Ok(happened) => happened,
+                Err(Trouble::Podman(error)) => Happened::Failed(error),
+                Err(Trouble::Unreadable(failure)) => Happened::Unreadable(failure),
+            };
+            let failed = matches!(happened, Happened::Failed(_) | Happened::Unreadable(_));
+            audience.ended(order, step, happened);
+            if failed {
+                return;
+            }
+        }
+    }
+
+    async fn step(
+        &self,
+        order: &Order,
+        step: &Step,
+        digest: &mut Option<Digest>,
+        audience: &dyn Audience,
+    ) -> Result<Happened, Trouble> {
+        let containers = &self.containers;
+        match step {
+            Step::PutSecrets => self.put_secrets(order).await?,
+            Step::Image => {
+                let found = self.image(order, digest.as_ref(), audience).await?;
+                *digest = Some(found.clone());
+                return Ok(Happened::Image(found));
+            }
+            Step::Create(slot) => {
+                let spec = self.spec(order, *slot, digest.as_ref())?;
+                containers.create(&spec).await?;
+            }
+            Step::Start(name) => containers.start(name).await?,
+            Step::Watch(name) => {
+                if let (Some(desired), Some(address)) = (&order.desired, order.address_of(name)) {
+                    audience.watch(name, address, desired);
+                }
+            }
+            Step::Autopsy(name) => return Ok(Happened::Ending(containers.ending(name).await?)),
+            Step::Stop(name) => containers.stop(name, order.stop_grace).await?,
+            Step::Remove(name) => containers.remove(name).await?,
+            Step::RemoveSecrets(revision) => {
+                for name in containers.secrets().await? {
+                    if secret_owner(&name) == Some((order.deployment, *revision)) {
+                        containers.remove_secret(&name).await?;
+                    }
+                }
+            }
+        }
+        Ok(Happened::Done)
+    }
+
+    async fn image(
+        &self,
+        order: &Order,
+        digest: Option<&Digest>,
+        audience: &dyn Audience,
+    ) -> Result<Digest, Trouble> {
+        let desired = order.wanted()?;
+        let image = match digest.or(desired.digest.as_ref()) {
+            Some(digest) => desired.image.pinned(digest),
+            None => desired.image.clone(),
+        };
+        // Only pinned bytes may be taken from here: a tag may mean others by now.
+        if image.digest().is_some()
+            && let Some(digest) = self.containers.image(&image).await?
+        {
+            return Ok(digest);
+        }
+        let credentials = self.credentials(order, desired)?;
+        let progress = |percent| {
+            audience.progress(Progress {
+                id: order.deployment,
+                revision: order.revision,
+                phase: Phase::Pulling,
+                percent: Some(percent),
+            });
+        };
+        let pulled = self.containers.pull(&image, credentials.as_ref(), &progress).await?;
+        // A digest was asked for by name: that name stays, whichever alias Podman lists first.
+        Ok(image.digest().cloned().unwrap_or(pulled))
+    }
+
+    fn spec(
+        &self,
+        order: &Order,
+        slot: Slot,
+        digest: Option<&Digest>,
+    ) -> Result<ContainerSpec, Trouble> {
+        let desired = order.wanted()?;
+        let [a, b] = order.addresses.ok_or_else(|| missing("address"))?;
+        let digest = digest.ok_or_else(|| missing("image"))?;
+        let identity = Identity { deployment: order.deployment, revision: order.revision, slot };
+        let names = self.secret_names(order, desired)?;
+        Ok(ContainerSpec {
+            name: container_name(&identity),
+            identity,
+            image: desired.image.pinned(digest),
+            address: if slot == Slot::A { a } else { b },
+            port: desired.port,
+            limits: order.limited.then_some(desired.limits),
+            secret_env: names,
+        })
+    }
+
+    async fn put_secrets(&self, order: &Order) -> Result<(), Trouble> {
+        let desired = order.wanted()?;
+        let Some(env) = self.environment(order, desired)? else { return Ok(()) };
+        let prefix = secret_prefix(order.deployment, order.revision);
+        stream::iter(env.iter().enumerate().map(|(number, (_, value))| {
+            let name = format!("{prefix}{number}");
+            async move { self.containers.put_secret(&name, value).await }
+        }))
+        .buffer_unordered(SECRETS_AT_ONCE)
+        .try_collect::<()>()
+        .await?;
+        Ok(())
+    }
+
+    fn secret_names(
+        &self,
+        order: &Order,
+        desired: &Desired,
+    ) -> Result<BTreeMap<String, String>, Trouble> {
+        let prefix = secret_prefix(order.deployment, order.revision);
+        let env = self.environment(order, desired)?.unwrap_or_default();
+        let names = env.iter().enumerate().map(|(number, (key, _))| {
+            (key.as_str().to_owned(), format!("{prefix}{number}"))
+        });
+        Ok(names.collect())
+    }
+
+    fn environment(&self, order: &Order, desired: &Desired) -> Result<Option<EnvVars>, Trouble> {
+        let unreadable = || Trouble::Unreadable(words::unreadable("environment"));
+        let Some(sealed) = &desired.env else { return Ok(None) };
+        let key = self.key.as_ref().ok_or_else(unreadable)?;
+        let plain = sealed
+            .open(key, Sealed::ENVIRONMENT, order.deployment)
+            .map_err(|_| unreadable())?;
+        EnvVars::from_plain_json(plain.expose()).map(Some).map_err(|_| unreadable())
+    }
+
+    fn credentials(
+        &self,
+        order: &Order,
+        desired: &Desired,
+    ) -> Result<Option<RegistryCredentials>, Trouble> {
+        let unreadable = || Trouble::Unreadable(words::unreadable("registry credentials"));
+        let Some(sealed) = &desired.registry_credentials else { return Ok(None) };
+        let key = self.key.as_ref().ok_or_else(unreadable)?;
+        let plain =
+            sealed.open(key, Sealed::REGISTRY, order.deployment).map_err(|_| unreadable())?;
+        serde_json::from_str(plain.expose()).map(Some).map_err(|_| unreadable())
+    }
+}
+
+impl Order {
+    fn wanted(&self) -> Result<&Desired, Trouble> {
+        self.desired.as_deref().ok_or_else(|| missing("document entry"))
+    }
+
+    fn address_of(&self, name: &str) -> Option<SocketAddrV4> {
+        let [a, b] = self.addresses?;
+        Some(if name.ends_with("-a") { a } else { b })
+    }
+}
+
+/// An order that lacks what its steps need is not carried out; the next plan makes a whole one.
+fn missing(what: &str) -> Trouble {
+    Trouble::Podman(ContainersError::NotFound(what.to_owned()))
+}
+

@@ -1,0 +1,294 @@
+//! What the agent remembers of one deployment between passes. Plain data and pure transitions;
+//! the [`Durable`] part is kept in the database, the rest is learned anew after a restart.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use buddo_shared::id::Revision;
+use buddo_shared::image::Digest;
+use buddo_shared::report::Failure;
+use tokio::time::Instant;
+
+use crate::address::Index;
+use crate::backoff::Backoff;
+use crate::plan::words;
+use crate::ports::{ContainersError, Ending, Slot, Target};
+use crate::step::{Lane, Step};
+
+/// Trouble with a registry or Podman is waited out for this long, then the revision is given up.
+const TROUBLE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(300);
+/// How often Podman may refuse the same create or start before the revision is given up.
+const MAX_REFUSALS: u32 = 3;
+
+/// A container that answers visitors, by what its labels say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Serving {
+    /// Its revision.
+    pub revision: Revision,
+    /// Its slot.
+    pub slot: Slot,
+}
+
+/// What must survive the agent.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct Durable {
+    /// The deployment's addresses.
+    pub index: Option<Index>,
+    /// Who answers visitors.
+    pub live: Option<Serving>,
+    /// What tags were resolved to.
+    pub digests: BTreeMap<Revision, Digest>,
+    /// Revisions that were given up; they are not tried again.
+    pub failures: BTreeMap<Revision, Failure>,
+    /// Revisions that served once: these are never given up, only tried again.
+    pub proven: BTreeSet<Revision>,
+}
+
+/// All that is remembered of one deployment.
+#[derive(Debug, Clone, Default)]
+pub struct Memory {
+    /// The part that survives the agent.
+    pub durable: Durable,
+    /// The way of the desired revision to serving, while it is on it.
+    pub attempt: Option<Attempt>,
+    /// Restarts of what serves.
+    pub crash: Crash,
+    /// Containers that shall go → since when they are not needed.
+    pub retiring: BTreeMap<String, Instant>,
+    /// Containers in use that stand aside, or are stuck in stopping → since when.
+    pub paused: BTreeMap<String, Instant>,
+    /// Removing failed: not again before this, and how often it failed.
+    pub cleanup: Option<(Instant, u32)>,
+    /// Revisions whose environment lies in Podman's secrets.
+    pub secrets: BTreeSet<Revision>,
+    /// What visitors were last sent to.
+    pub target: Option<Target>,
+}
+
+/// The way of one revision to serving.
+#[derive(Debug, Clone, Default)]
+pub struct Attempt {
+    /// Which revision; `None` only before the first plan.
+    pub revision: Option<Revision>,
+    /// When its container was started, or first seen running.
+    pub started: Option<Instant>,
+    /// How often its container ended before it answered.
+    pub exits: u32,
+    /// How it ended last.
+    pub ending: Option<Ending>,
+    /// How often Podman refused.
+    pub refusals: u32,
+    /// Trouble that may pass.
+    pub trouble: Option<Trouble>,
+    /// Nothing is tried before this.
+    pub not_before: Option<Instant>,
+    /// How often it was begun from the start again (proven revisions only).
+    pub rounds: u32,
+    /// It cannot succeed, for this reason.
+    pub verdict: Option<Failure>,
+    /// The image is here: a `recreate` may stop the old container now.
+    pub image_ready: bool,
+}
+
+/// Trouble that may pass by itself.
+#[derive(Debug, Clone)]
+pub struct Trouble {
+    since: Instant,
+    tries: u32,
+    /// In words.
+    pub failure: Failure,
+}
+
+/// Restarts of the container that serves.
+#[derive(Debug, Clone, Default)]
+pub struct Crash {
+    /// It is known to be down, and not started since.
+    pub down: bool,
+    /// Crashes in a row; forgotten after ten healthy minutes.
+    pub count: u32,
+    /// Not started again before this.
+    pub not_before: Option<Instant>,
+    /// Healthy since, after a crash.
+    pub healthy_since: Option<Instant>,
+    /// Podman refused to start it so often.
+    pub refusals: u32,
+}
+
+/// What became of a step.
+#[derive(Debug)]
+pub enum Happened {
+    /// The image is here, and this is what its tag means.
+    Image(Digest),
+    /// It ended so.
+    Ending(Ending),
+    /// Done; nothing more to say.
+    Done,
+    /// It was not done.
+    Failed(ContainersError),
+    /// The revision's sealed environment or credentials cannot be read.
+    Unreadable(Failure),
+}
+
+impl Memory {
+    /// Begins the memory of a deployment from what the database holds.
+    pub fn restore(durable: Durable) -> Self {
+        Self { durable, ..Self::default() }
+    }
+
+    /// Takes in what became of `step`, for `revision`, at `now`.
+    #[expect(clippy::too_many_arguments, reason = "an event has these parts, and is read once")]
+    pub fn record(
+        &mut self,
+        lane: Lane,
+        step: &Step,
+        revision: Revision,
+        happened: Happened,
+        now: Instant,
+        jitter: f64,
+    ) {
+        match happened {
+            Happened::Failed(error) => {
+                self.record_failure(lane, step, revision, error, now, jitter);
+            }
+            Happened::Unreadable(failure) => {
+                if let Some(attempt) = self.attempt_on(revision) {
+                    attempt.verdict = Some(failure);
+                }
+            }
+            Happened::Image(digest) => {
+                self.durable.digests.insert(revision, digest);
+                if let Some(attempt) = self.attempt_on(revision) {
+                    attempt.trouble = None;
+                    attempt.image_ready = true;
+                }
+            }
+            Happened::Ending(ending) => {
+                if let Some(attempt) = self.attempt_on(revision) {
+                    attempt.exits += 1;
+                    attempt.ending = Some(ending);
+                }
+            }
+            Happened::Done => self.record_done(lane, step, revision, now),
+        }
+    }
+
+    fn record_done(&mut self, lane: Lane, step: &Step, revision: Revision, now: Instant) {
+        match step {
+            Step::PutSecrets => {
+                self.secrets.insert(revision);
+            }
+            Step::RemoveSecrets(revision) => {
+                self.secrets.remove(revision);
+            }
+            Step::Start(_) if lane == Lane::Serve => {
+                self.crash.down = false;
+                self.crash.refusals = 0;
+            }
+            Step::Start(_) => {
+                if let Some(attempt) = self.attempt_on(revision) {
+                    attempt.started.get_or_insert(now);
+                    attempt.refusals = 0;
+                    attempt.trouble = None;
+                }
+            }
+            Step::Remove(name) => {
+                self.retiring.remove(name);
+                self.cleanup = None;
+            }
+            // A fresh container has its whole start deadline.
+            Step::Create(_) => {
+                if let Some(attempt) = self.attempt_on(revision) {
+                    attempt.started = None;
+                }
+            }
+            Step::Image | Step::Watch(_) | Step::Autopsy(_) | Step::Stop(_) => {}
+        }
+    }
+
+    fn record_failure(
+        &mut self,
+        lane: Lane,
+        step: &Step,
+        revision: Revision,
+        error: ContainersError,
+        now: Instant,
+        jitter: f64,
+    ) {
+        if matches!(step, Step::Stop(_) | Step::Remove(_) | Step::RemoveSecrets(_)) {
+            let tries = self.cleanup.map_or(0, |(_, tries)| tries);
+            let wait = Backoff::TROUBLE.delay(tries, jitter);
+            self.cleanup = Some((now + wait, tries.saturating_add(1)));
+            return;
+        }
+        if lane == Lane::Serve {
+            self.crash.refusals += 1;
+            self.crash.not_before =
+                Some(now + Backoff::CRASH.delay(self.crash.refusals - 1, jitter));
+            return;
+        }
+        let Some(attempt) = self.attempt_on(revision) else { return };
+        match error {
+            ContainersError::Image(failure) => attempt.verdict = Some(failure),
+            ContainersError::Registry(failure) => attempt.trouble(failure, now, jitter),
+            ContainersError::Unavailable { .. } => {
+                attempt.trouble(words::podman_unavailable(), now, jitter);
+            }
+            ContainersError::NotFound(what) => {
+                attempt.image_ready = false;
+                attempt.trouble(words::vanished(&what), now, jitter);
+            }
+            ContainersError::Refused { message, .. } => {
+                attempt.refusals += 1;
+                if attempt.refusals >= MAX_REFUSALS {
+                    attempt.verdict = Some(words::refused(&message));
+                } else {
+                    attempt.trouble(words::refused(&message), now, jitter);
+                }
+            }
+        }
+    }
+
+    fn attempt_on(&mut self, revision: Revision) -> Option<&mut Attempt> {
+        self.attempt.as_mut().filter(|attempt| attempt.revision == Some(revision))
+    }
+
+    /// The attempt at `revision`, begun if there is none.
+    pub fn attempt_at(&mut self, revision: Revision) -> &mut Attempt {
+        let attempt = self.attempt.get_or_insert_default();
+        if attempt.revision != Some(revision) {
+            *attempt = Attempt { revision: Some(revision), ..Attempt::default() };
+        }
+        attempt
+    }
+
+    /// Forgets revisions that neither serve nor are wanted.
+    pub fn prune(&mut self, desired: Option<Revision>) {
+        let live = self.durable.live.map(|live| live.revision);
+        let keep = |revision: &Revision| Some(*revision) == desired || Some(*revision) == live;
+        self.durable.digests.retain(|revision, _| keep(revision));
+        self.durable.failures.retain(|revision, _| keep(revision));
+        self.durable.proven.retain(keep);
+    }
+}
+
+impl Attempt {
+    fn trouble(&mut self, failure: Failure, now: Instant, jitter: f64) {
+        let (since, tries) = self.trouble.as_ref().map_or((now, 0), |t| (t.since, t.tries + 1));
+        if now.duration_since(since) >= TROUBLE_PATIENCE {
+            self.verdict = Some(failure.clone());
+        }
+        self.not_before = Some(now + Backoff::TROUBLE.delay(tries, jitter));
+        self.trouble = Some(Trouble { since, tries, failure });
+    }
+
+    /// Begins from the start after a wait: for revisions that are never given up.
+    pub fn next_round(&mut self, now: Instant, jitter: f64) {
+        *self = Self {
+            revision: self.revision,
+            rounds: self.rounds.saturating_add(1),
+            not_before: Some(now + Backoff::CRASH.delay(self.rounds, jitter)),
+            ending: self.ending.take(),
+            ..Self::default()
+        };
+    }
+}

@@ -1,0 +1,109 @@
+//! Taking containers away: after a switch, on stop, on destroy.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use buddo_shared::id::Revision;
+use buddo_shared::report::Phase;
+
+use super::{Plan, View, is_running};
+use crate::health::Level;
+use crate::memory::{Crash, Memory};
+use crate::ports::{Container, ContainerState, Target};
+use crate::step::Step;
+
+/// A container that Podman shows as stopping for longer than this is removed by force.
+pub(super) const STUCK: Duration = Duration::from_secs(30);
+
+/// The deployment shall not exist.
+pub(super) fn leave(memory: &mut Memory, view: &View<'_>) -> Plan {
+    let mut plan = Plan::new(Phase::Stopping);
+    lay_down(memory, view, &mut plan);
+    plan.gone = plan.phase == Phase::Stopped && memory.secrets.is_empty();
+    plan
+}
+
+/// The deployment shall exist and not run.
+pub(super) fn park(memory: &mut Memory, view: &View<'_>, page: Target) -> Plan {
+    let mut plan = Plan::new(Phase::Stopping);
+    plan.target = Some(page);
+    lay_down(memory, view, &mut plan);
+    plan
+}
+
+fn lay_down(memory: &mut Memory, view: &View<'_>, plan: &mut Plan) {
+    memory.durable.live = None;
+    memory.attempt = None;
+    memory.crash = Crash::default();
+    retire(memory, view, plan, &BTreeSet::new(), None);
+    if view.containers.is_empty() && view.busy.roll.is_none() && view.busy.serve.is_none() {
+        plan.phase = Phase::Stopped;
+        forget_secrets(memory, view, plan, None);
+    }
+}
+
+/// Takes away every container whose name is not in `keep`. Where nothing serves, running ones
+/// get `grace` first, to show that they answer and can be adopted.
+pub(super) fn retire(
+    memory: &mut Memory,
+    view: &View<'_>,
+    plan: &mut Plan,
+    keep: &BTreeSet<&str>,
+    grace: Option<Duration>,
+) {
+    memory.retiring.retain(|name, _| !keep.contains(name.as_str()));
+    // A container on its way in goes first: stopping an old one can take its whole grace.
+    let free = view.busy.roll.is_none() && plan.roll.is_empty();
+    for container in view.containers.iter().filter(|c| !keep.contains(c.name.as_str())) {
+        let since = *memory.retiring.entry(container.name.clone()).or_insert(view.now);
+        let wait = grace.filter(|_| is_running(container)).unwrap_or(rest(container, view));
+        let due = match memory.cleanup {
+            Some((not_before, _)) => not_before.max(since + wait),
+            None => since + wait,
+        };
+        if view.now < due {
+            plan.wake_at(due);
+        } else if free {
+            if is_running(container) {
+                plan.roll.push(Step::Stop(container.name.clone()));
+            }
+            plan.roll.push(Step::Remove(container.name.clone()));
+        }
+    }
+}
+
+/// How long a container stays after the last request was sent its way.
+fn rest(container: &Container, view: &View<'_>) -> Duration {
+    match container.state {
+        ContainerState::Running => match view.tracker(container).map(super::Tracker::level) {
+            // It never answered, so nobody was ever sent to it.
+            Some(Level::Starting) => Duration::ZERO,
+            _ => view.rules.drain.before_stop,
+        },
+        ContainerState::Stopping => STUCK,
+        ContainerState::Created | ContainerState::Exited(_) | ContainerState::Broken => {
+            Duration::ZERO
+        }
+    }
+}
+
+/// Removes the secrets of revisions that have no container and get none.
+pub(super) fn forget_secrets(
+    memory: &Memory,
+    view: &View<'_>,
+    plan: &mut Plan,
+    wanted: Option<Revision>,
+) {
+    let cooling = memory.cleanup.is_some_and(|(not_before, _)| view.now < not_before);
+    if view.busy.roll.is_some() || !plan.roll.is_empty() || cooling {
+        if let Some((not_before, _)) = memory.cleanup.filter(|_| cooling) {
+            plan.wake_at(not_before);
+        }
+        return;
+    }
+    let used = |revision: Revision| {
+        view.containers.iter().any(|c| c.identity.is_some_and(|i| i.revision == revision))
+    };
+    let stale = memory.secrets.iter().filter(|r| Some(**r) != wanted && !used(**r));
+    plan.roll.extend(stale.map(|revision| Step::RemoveSecrets(*revision)));
+}

@@ -1,0 +1,198 @@
+//! The decisions: pure, for one deployment at a time.
+//!
+//! ```text
+//!                     Memory (what was decided and seen before)
+//!                        │ ▲
+//!   View (desired,       ▼ │      Plan (steps per lane, where visitors go,
+//!   containers, health, plan() ─► what to probe, how to put it into words,
+//!   host rules, now)              when to look again)
+//! ```
+//!
+//! Planning changes the memory and nothing else; called again with the same view and nothing
+//! done meanwhile, it plans the same. The rules that hold in every plan:
+//!
+//! - what answers visitors is never stopped before something else answers, or before its
+//!   operator wanted that;
+//! - a container leaves only after nothing new was sent to it for the drain time;
+//! - a revision that failed is not tried again; one that once served is never given up;
+//! - without a document nothing is touched.
+
+mod away;
+mod serve;
+#[cfg(test)]
+mod tests;
+pub mod words;
+
+use std::collections::BTreeMap;
+
+use buddo_shared::id::{DeploymentId, Revision};
+use buddo_shared::manifest::{Desired, RunState};
+use buddo_shared::report::{Failure, Phase};
+use tokio::time::Instant;
+
+use crate::config::{Drain, Network};
+use crate::health::Tracker;
+use crate::memory::{Memory, Serving};
+use crate::ports::{Container, ContainerState, Identity, Slot, Target};
+use crate::step::{Lane, Step, container_name};
+
+/// Whether this host enforces tiers' limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LimitRule {
+    /// Not known yet: Podman has not answered. Nothing new is started.
+    #[default]
+    Unknown,
+    /// It does.
+    Enforced,
+    /// It does not, and its administrator accepts that.
+    Waived,
+    /// It does not: nothing that needs limits is started.
+    Missing,
+}
+
+/// What holds for all deployments of the host.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// Whether limits hold.
+    pub limits: LimitRule,
+    /// How old containers leave.
+    pub drain: Drain,
+    /// Where containers are published.
+    pub network: Network,
+}
+
+/// Operations that run right now, and the step that each is at.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Busy {
+    /// In [`Lane::Serve`].
+    pub serve: Option<Step>,
+    /// In [`Lane::Roll`].
+    pub roll: Option<Step>,
+}
+
+/// One deployment as it is and as it shall be.
+pub struct View<'a> {
+    /// Which deployment.
+    pub id: DeploymentId,
+    /// As the document wants it; `None`: it shall not exist.
+    pub desired: Option<&'a Desired>,
+    /// Its containers.
+    pub containers: &'a [&'a Container],
+    /// What probes say, by container name.
+    pub health: &'a BTreeMap<String, Tracker>,
+    /// What runs already.
+    pub busy: &'a Busy,
+    /// The host's rules.
+    pub rules: &'a Rules,
+    /// Monotonic time.
+    pub now: Instant,
+    /// 0..1, drawn anew for each plan.
+    pub jitter: f64,
+}
+
+/// A container to be probed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watched {
+    /// Its name.
+    pub name: String,
+    /// Where it is published.
+    pub address: std::net::SocketAddrV4,
+    /// Whether it serves already, as far as is known: then it counts as answering until
+    /// probes say otherwise.
+    pub assumed: bool,
+}
+
+/// What shall happen, and how things stand.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// Steps that keep what serves running.
+    pub serve: Vec<Step>,
+    /// Steps that bring in and take away.
+    pub roll: Vec<Step>,
+    /// Where visitors go; `None`: there is no such app.
+    pub target: Option<Target>,
+    /// What to probe.
+    pub watch: Vec<Watched>,
+    /// When to plan again if nothing happens.
+    pub wake: Option<Instant>,
+    /// How far the desired revision is. [`Phase::Live`] here means that the table says so; the
+    /// route and certificate may be to come.
+    pub phase: Phase,
+    /// Why it failed, or what is in its way.
+    pub failure: Option<Failure>,
+    /// The container that serves, or is being started.
+    pub container: Option<String>,
+    /// Nothing is left of it here.
+    pub gone: bool,
+}
+
+impl Plan {
+    fn new(phase: Phase) -> Self {
+        Self {
+            serve: Vec::new(),
+            roll: Vec::new(),
+            target: None,
+            watch: Vec::new(),
+            wake: None,
+            phase,
+            failure: None,
+            container: None,
+            gone: false,
+        }
+    }
+
+    fn wake_at(&mut self, at: Instant) {
+        self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
+    }
+
+    /// The steps of one lane.
+    pub fn steps(&mut self, lane: Lane) -> Vec<Step> {
+        std::mem::take(match lane {
+            Lane::Serve => &mut self.serve,
+            Lane::Roll => &mut self.roll,
+        })
+    }
+}
+
+impl<'a> View<'a> {
+    fn find(&self, revision: Revision, slot: Slot) -> Option<&'a Container> {
+        let identity = Identity { deployment: self.id, revision, slot };
+        self.containers.iter().copied().find(|c| c.identity == Some(identity))
+    }
+
+    fn serving(&self, serving: Serving) -> Option<&'a Container> {
+        self.find(serving.revision, serving.slot)
+    }
+
+    fn tracker(&self, container: &Container) -> Option<&'a Tracker> {
+        self.health.get(&container.name)
+    }
+
+    fn name(&self, revision: Revision, slot: Slot) -> String {
+        container_name(&Identity { deployment: self.id, revision, slot })
+    }
+}
+
+fn is_running(container: &Container) -> bool {
+    container.state == ContainerState::Running
+}
+
+/// Plans for one deployment. Pure but for `memory`, which is its own.
+pub fn plan(memory: &mut Memory, view: &View<'_>) -> Plan {
+    let plan = match view.desired {
+        None => away::leave(memory, view),
+        Some(desired) => {
+            memory.prune(Some(desired.revision));
+            match desired.run {
+                RunState::Running => serve::serve(memory, view, desired),
+                RunState::Stopped => away::park(memory, view, Target::Stopped),
+                RunState::Suspended => away::park(memory, view, Target::Suspended),
+            }
+        }
+    };
+    let present = |name: &String| view.containers.iter().any(|c| c.name == *name);
+    memory.retiring.retain(|name, _| present(name));
+    memory.paused.retain(|name, _| present(name));
+    memory.target.clone_from(&plan.target);
+    plan
+}

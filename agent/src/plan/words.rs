@@ -1,0 +1,168 @@
+//! Failures in words for an app's operator: what is wrong, and what to do. One line each.
+
+use buddo_shared::limits::Limits;
+use buddo_shared::port::Port;
+use buddo_shared::report::Failure;
+
+use crate::ports::Ending;
+
+/// The longest piece of foreign text (logs, Podman's messages) in a failure, in characters.
+const QUOTE: usize = 200;
+
+fn failure(code: &str, cause: String, fix: impl Into<String>) -> Failure {
+    Failure { code: code.to_owned(), cause, fix: fix.into() }
+}
+
+/// The last line of `text` with something on it, cut and without control characters.
+fn last_line(text: &str) -> Option<String> {
+    let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
+    Some(line.chars().filter(|c| !c.is_control()).take(QUOTE).collect())
+}
+
+/// The container ended `times` times before it answered.
+pub fn exited_at_start(ending: &Ending, times: u32, limits: Limits) -> Failure {
+    let said = last_line(&ending.log_tail).map(|line| format!(": {line}")).unwrap_or_default();
+    if ending.oom_killed {
+        let cause = format!(
+            "the container ran out of its {} MB of memory {times} times before it answered{said}",
+            limits.memory_mb
+        );
+        return failure(
+            "out_of_memory",
+            cause,
+            "let the app use less memory at its start, or deploy it to a larger tier",
+        );
+    }
+    let code = ending.exit_code;
+    let cause =
+        format!("the container exited with code {code} {times} times before it answered{said}");
+    let fix = match code {
+        0 => "let the image's command keep running in the foreground",
+        126 | 127 => "check the image's command: it cannot be run or is not in the image",
+        _ => "read the app's logs, correct it or its environment, and deploy again",
+    };
+    failure("exited_at_start", cause, fix)
+}
+
+/// It ran all the time it was given and never answered.
+pub fn never_healthy(port: Port, seconds: u64, reason: Option<&str>) -> Failure {
+    let reason = reason.and_then(last_line).unwrap_or_else(|| "no probe was answered".to_owned());
+    failure(
+        "never_healthy",
+        format!("the app did not answer on port {port} within {seconds} s: {reason}"),
+        format!("listen on 0.0.0.0:{port}, or deploy with the --port that the app listens on"),
+    )
+}
+
+/// The host cannot hold the tier's promise.
+pub fn limits_not_enforced() -> Failure {
+    failure(
+        "limits_not_enforced",
+        "this host does not enforce memory, CPU and process limits, so no tier can run on it"
+            .to_owned(),
+        "ask the host's administrator to delegate the cgroup v2 controllers memory, cpu and pids",
+    )
+}
+
+/// Podman does not answer.
+pub fn podman_unavailable() -> Failure {
+    failure(
+        "podman_unavailable",
+        "Podman on the app's host does not answer".to_owned(),
+        "wait, the agent keeps trying; if it lasts, the host's administrator restarts podman.service",
+    )
+}
+
+/// Something that was there a moment ago is not.
+pub fn vanished(what: &str) -> Failure {
+    failure(
+        "vanished",
+        format!("{} disappeared from the app's host", cut(what)),
+        "wait, the agent makes it again",
+    )
+}
+
+/// Podman would not create or start the container.
+pub fn refused(message: &str) -> Failure {
+    failure(
+        "start_refused",
+        format!("the container could not be started: {}", cut(message)),
+        "check the image's command and architecture, then deploy again",
+    )
+}
+
+/// All addresses are in use.
+pub fn host_full() -> Failure {
+    failure(
+        "host_full",
+        "the host has no free address for another app".to_owned(),
+        "destroy an app on this host, or deploy to another host",
+    )
+}
+
+/// Sealed values that do not open.
+pub fn unreadable(what: &str) -> Failure {
+    failure(
+        "secrets_unreadable",
+        format!("the host cannot open the app's {what}: sealed to another key"),
+        "deploy again; if it stays so, the host's administrator lets the host join again",
+    )
+}
+
+/// What serves went down and is being started again.
+pub fn restarting(exit_code: Option<i32>, crashes: u32) -> Failure {
+    let code = exit_code.map(|code| format!(" with code {code}")).unwrap_or_default();
+    failure(
+        "restarting",
+        format!("the app's container ended{code}; crash {crashes} in a row, it is started again"),
+        "read the app's logs, correct it and deploy again",
+    )
+}
+
+/// What serves stopped to answer probes.
+pub fn unhealthy(reason: Option<&str>) -> Failure {
+    let reason = reason.and_then(last_line).unwrap_or_else(|| "no answer".to_owned());
+    failure(
+        "unhealthy",
+        format!("the app fails its health checks: {reason}; a second container is started"),
+        "read the app's logs, correct it and deploy again",
+    )
+}
+
+fn cut(text: &str) -> String {
+    last_line(text).unwrap_or_else(|| "no reason given".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { memory_mb: 256, cpu_millicores: 250, pids: 100 };
+
+    fn ending(exit_code: i32, oom_killed: bool, log: &str) -> Ending {
+        Ending { exit_code, oom_killed, log_tail: log.to_owned() }
+    }
+
+    #[test]
+    fn the_last_words_of_the_app_are_quoted_on_one_line() {
+        let log = format!("starting\nfatal: no DATABASE_URL\u{1b}[0m {}\n\n", "x".repeat(500));
+        let failure = exited_at_start(&ending(1, false, &log), 3, LIMITS);
+        assert_eq!(failure.code, "exited_at_start");
+        assert!(failure.cause.contains("code 1 3 times before it answered: fatal: no DATABASE_URL"));
+        assert!(!failure.cause.contains(char::is_control) && failure.cause.len() < 300);
+    }
+
+    #[test]
+    fn memory_is_named_with_its_amount() {
+        let failure = exited_at_start(&ending(137, true, ""), 3, LIMITS);
+        assert_eq!(failure.code, "out_of_memory");
+        assert!(failure.cause.contains("256 MB"));
+    }
+
+    #[test]
+    fn the_port_and_the_last_probe_are_named() {
+        let failure = never_healthy(Port::DEFAULT, 60, Some("connection closed"));
+        assert!(failure.cause.contains("port 3000 within 60 s: connection closed"));
+        assert!(failure.fix.contains("0.0.0.0:3000"));
+    }
+}

@@ -1,0 +1,94 @@
+//! The vocabulary between `plan` and `apply`: one step is one effect.
+
+use std::fmt;
+
+use buddo_shared::id::{DeploymentId, Revision};
+
+use crate::ports::{Identity, Slot};
+
+/// One effect on the world, for the deployment and revision of its [`Order`](crate::apply::Order).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Store the revision's environment as Podman secrets.
+    PutSecrets,
+    /// Have the revision's image here, and know its digest.
+    Image,
+    /// Create the container in this slot.
+    Create(Slot),
+    /// Start the container of this name.
+    Start(String),
+    /// Begin to probe it as a new one.
+    Watch(String),
+    /// Learn how it ended.
+    Autopsy(String),
+    /// End it: SIGTERM, grace, SIGKILL.
+    Stop(String),
+    /// Remove it by force.
+    Remove(String),
+    /// Remove the secrets of a revision.
+    RemoveSecrets(Revision),
+}
+
+/// Two kinds of work that do not wait for each other: what serves is restarted while a new
+/// revision's image is still being pulled. In each lane a deployment has one operation at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lane {
+    /// Keeping what serves running.
+    Serve,
+    /// Bringing in a new container, taking old ones away.
+    Roll,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PutSecrets => f.write_str("store the environment"),
+            Self::Image => f.write_str("have the image"),
+            Self::Create(slot) => write!(f, "create a container in slot {slot:?}"),
+            Self::Start(name) => write!(f, "start {name}"),
+            Self::Watch(name) => write!(f, "probe {name}"),
+            Self::Autopsy(name) => write!(f, "ask how {name} ended"),
+            Self::Stop(name) => write!(f, "stop {name}"),
+            Self::Remove(name) => write!(f, "remove {name}"),
+            Self::RemoveSecrets(revision) => write!(f, "remove the secrets of r{revision}"),
+        }
+    }
+}
+
+/// The name of the one container that can have this identity.
+pub fn container_name(identity: &Identity) -> String {
+    let slot = match identity.slot {
+        Slot::A => 'a',
+        Slot::B => 'b',
+    };
+    format!("buddo-{}-r{}-{slot}", identity.deployment, identity.revision)
+}
+
+/// What the names of a revision's secrets begin with; a number follows.
+pub fn secret_prefix(deployment: DeploymentId, revision: Revision) -> String {
+    format!("buddo-{deployment}-r{revision}-")
+}
+
+/// Whose secret this name is; `None` for a foreign one.
+pub fn secret_owner(name: &str) -> Option<(DeploymentId, Revision)> {
+    let rest = name.strip_prefix("buddo-")?;
+    let (deployment, rest) = rest.split_at_checked(36)?;
+    let (revision, number) = rest.strip_prefix("-r")?.split_once('-')?;
+    number.parse::<u16>().ok()?;
+    Some((deployment.parse().ok()?, revision.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_tells_its_owner_and_foreign_ones_have_none() {
+        let id: DeploymentId = "550e8400-e29b-41d4-a716-446655440000".parse().unwrap();
+        let name = format!("{}{}", secret_prefix(id, Revision::new(12)), 3);
+        assert_eq!(secret_owner(&name), Some((id, Revision::new(12))));
+        assert_eq!(secret_owner("buddo-x"), None);
+        assert_eq!(secret_owner(&name[..name.len() - 1]), None);
+        assert_eq!(secret_owner("postgres-password"), None);
+    }
+}
