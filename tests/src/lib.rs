@@ -1,1 +1,8 @@
-//! placeholder
+//! The world that the tests, the demo and the benches run in: one container host with everything
+//! of the product on it, real, and torn down without a trace.
+
+pub mod image;
+pub mod poll;
+pub mod unix_http;
+pub mod web;
+pub mod world;

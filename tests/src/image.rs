@@ -1,0 +1,189 @@
+//! Container images without a build tool and without a network: a program, the shared libraries
+//! it is linked with, and environment variables become an OCI image in the world's registry.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, bail, ensure};
+use aws_lc_rs::digest;
+use bytes::Bytes;
+use http::{Method, Request, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde_json::json;
+
+use crate::world::{PortOf, World};
+
+/// A layer that holds one program and what it needs to run.
+#[derive(Debug, Clone)]
+pub struct Layer {
+    bytes: Bytes,
+    entrypoint: String,
+}
+
+impl Layer {
+    /// Packs `program`, as `/app`, with its shared libraries in their usual places.
+    pub fn of_program(program: &Path) -> anyhow::Result<Self> {
+        let mut tar = tar::Builder::new(Vec::new());
+        append(&mut tar, program, Path::new("app"))?;
+        for library in libraries(program)? {
+            append(&mut tar, &library, library.strip_prefix("/")?)?;
+        }
+        // Somewhere to write, for programs that want it.
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Directory);
+        header.set_mode(0o1777);
+        header.set_size(0);
+        tar.append_data(&mut header, "tmp/", std::io::empty())?;
+        Ok(Self { bytes: tar.into_inner()?.into(), entrypoint: "/app".to_owned() })
+    }
+}
+
+fn append(tar: &mut tar::Builder<Vec<u8>>, from: &Path, to: &Path) -> anyhow::Result<()> {
+    let bytes = fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
+    let mut header = tar::Header::new_gnu();
+    header.set_size(bytes.len().try_into()?);
+    header.set_mode(0o755);
+    Ok(tar.append_data(&mut header, to, bytes.as_slice())?)
+}
+
+/// What `ldd` names: the loader and every library, by the paths that the program asks for.
+fn libraries(program: &Path) -> anyhow::Result<BTreeSet<PathBuf>> {
+    let output = Command::new("ldd").arg(program).output().context("cannot run ldd")?;
+    ensure!(output.status.success(), "ldd cannot read {}", program.display());
+    let text = String::from_utf8(output.stdout)?;
+    let words = text.split_whitespace().filter(|word| word.starts_with('/'));
+    Ok(words.map(PathBuf::from).collect())
+}
+
+/// Stores an image as `name:tag` (a name without its registry, such as `demo/web`) and returns
+/// its manifest's digest. A tag that exists moves.
+pub async fn publish(
+    world: &World,
+    layer: &Layer,
+    name: &str,
+    tag: &str,
+    env: &[(&str, &str)],
+) -> anyhow::Result<String> {
+    let registry = Registry {
+        client: Client::builder(TokioExecutor::new()).build_http(),
+        base: format!("http://{}/v2/{name}", world.layout().address(PortOf::Registry)),
+    };
+    let layer_digest = registry.blob(layer.bytes.clone()).await?;
+    let env: Vec<String> = env.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let config = json!({
+        "architecture": architecture()?,
+        "os": "linux",
+        "config": { "Entrypoint": [layer.entrypoint], "Env": env, "ExposedPorts": {"8080/tcp": {}} },
+        "rootfs": { "type": "layers", "diff_ids": [layer_digest] },
+    });
+    let config = Bytes::from(config.to_string());
+    let config_digest = registry.blob(config.clone()).await?;
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": {
+            "mediaType": "application/vnd.oci.image.config.v1+json",
+            "digest": config_digest,
+            "size": config.len(),
+        },
+        "layers": [{
+            "mediaType": "application/vnd.oci.image.layer.v1.tar",
+            "digest": layer_digest,
+            "size": layer.bytes.len(),
+        }],
+    });
+    registry.manifest(tag, Bytes::from(manifest.to_string())).await
+}
+
+fn architecture() -> anyhow::Result<&'static str> {
+    match std::env::consts::ARCH {
+        "x86_64" => Ok("amd64"),
+        "aarch64" => Ok("arm64"),
+        other => bail!("no name for the architecture {other} in OCI images is known here"),
+    }
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    let digest = digest::digest(&digest::SHA256, bytes);
+    let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256:{hex}")
+}
+
+/// The few calls of the distribution specification that a push needs.
+struct Registry {
+    client: Client<HttpConnector, Full<Bytes>>,
+    base: String,
+}
+
+impl Registry {
+    async fn blob(&self, bytes: Bytes) -> anyhow::Result<String> {
+        let digest = sha256(&bytes);
+        let there = format!("{}/blobs/{digest}", self.base);
+        if self.call(Method::HEAD, &there, None, Bytes::new()).await?.0 == 200 {
+            return Ok(digest);
+        }
+        let begin = format!("{}/blobs/uploads/", self.base);
+        let (status, location) = self.call(Method::POST, &begin, None, Bytes::new()).await?;
+        ensure!(status == 202, "the registry answered {status} to an upload's begin");
+        let location = location.context("the registry named no place for the upload")?;
+        let separator = if location.contains('?') { '&' } else { '?' };
+        let end = format!("{location}{separator}digest={digest}");
+        let kind = Some("application/octet-stream");
+        let (status, _) = self.call(Method::PUT, &end, kind, bytes).await?;
+        ensure!(status == 201, "the registry answered {status} to an upload");
+        Ok(digest)
+    }
+
+    async fn manifest(&self, tag: &str, bytes: Bytes) -> anyhow::Result<String> {
+        let digest = sha256(&bytes);
+        let uri = format!("{}/manifests/{tag}", self.base);
+        let kind = Some("application/vnd.oci.image.manifest.v1+json");
+        let (status, _) = self.call(Method::PUT, &uri, kind, bytes).await?;
+        ensure!(status == 201, "the registry answered {status} to a manifest");
+        Ok(digest)
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        uri: &str,
+        kind: Option<&str>,
+        body: Bytes,
+    ) -> anyhow::Result<(u16, Option<String>)> {
+        let mut request = Request::builder().method(method).uri(uri);
+        if let Some(kind) = kind {
+            request = request.header(header::CONTENT_TYPE, kind);
+        }
+        let response = self.client.request(request.body(Full::new(body))?).await?;
+        let status = response.status().as_u16();
+        let location = response.headers().get(header::LOCATION);
+        let location = location.map(|value| value.to_str().map(str::to_owned)).transpose()?;
+        response.into_body().collect().await?;
+        Ok((status, location))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_layer_holds_the_program_and_its_loader() {
+        let program = std::env::current_exe().unwrap();
+        let layer = Layer::of_program(&program).unwrap();
+        let mut archive = tar::Archive::new(&layer.bytes[..]);
+        let names: Vec<String> = archive
+            .entries()
+            .unwrap()
+            .map(|entry| entry.unwrap().path().unwrap().display().to_string())
+            .collect();
+        assert_eq!(names[0], "app");
+        assert!(names.iter().any(|name| name.contains("ld-linux")), "{names:?}");
+        assert!(names.iter().any(|name| name.contains("libc.so")), "{names:?}");
+    }
+}

@@ -1,0 +1,74 @@
+//! A world for one test: a number that no other test has, gone when the test ends.
+
+use std::fs::{File, TryLockError};
+use std::ops::Deref;
+
+use anyhow::{Context as _, bail};
+
+use super::{HIGHEST, World};
+
+/// A world that goes down when it is dropped. Its logs are printed first if the test failed.
+#[derive(Debug)]
+pub struct Lease {
+    world: World,
+    /// Locked while the number is in use; the kernel unlocks it if the test is killed.
+    _lock: File,
+}
+
+impl Lease {
+    /// Takes the first free number from 1 on and brings that world up afresh.
+    pub async fn new() -> anyhow::Result<Self> {
+        for number in 1..=HIGHEST {
+            let path = std::env::temp_dir().join(format!("buddo-world-{number}.lock"));
+            let lock = File::options().create(true).append(true).open(&path);
+            let lock = lock.with_context(|| format!("cannot open {}", path.display()))?;
+            match lock.try_lock() {
+                Ok(()) => {
+                    World::down(number)?;
+                    return match World::up(number).await {
+                        Ok(world) => Ok(Self { world, _lock: lock }),
+                        Err(error) => {
+                            World::down(number)?;
+                            Err(error)
+                        }
+                    };
+                }
+                Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(error)) => return Err(error.into()),
+            }
+        }
+        bail!("all {HIGHEST} worlds are in use")
+    }
+}
+
+impl Deref for Lease {
+    type Target = World;
+
+    fn deref(&self) -> &World {
+        &self.world
+    }
+}
+
+impl Drop for Lease {
+    #[expect(clippy::print_stderr, reason = "what a failed test shows; tests have no other output")]
+    fn drop(&mut self) {
+        let number = self.world.layout().number();
+        if std::thread::panicking() {
+            for name in ["world", "coordinator", "agent", "resolver", "caddy", "podman"] {
+                let path = self.world.layout().path(format!("log/{name}.log"));
+                if let Ok(log) = std::fs::read_to_string(path) {
+                    let lines: Vec<&str> = log.lines().rev().take(60).collect();
+                    eprintln!("──── {name}.log, its end");
+                    lines.iter().rev().for_each(|line| eprintln!("{line}"));
+                }
+            }
+            if std::env::var_os("BUDDO_KEEP_WORLD").is_some() {
+                eprintln!("world {number} stays up for a look");
+                return;
+            }
+        }
+        if let Err(error) = World::down(number) {
+            eprintln!("world {number} did not go down: {error:#}");
+        }
+    }
+}

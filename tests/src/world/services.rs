@@ -1,0 +1,180 @@
+//! The services of a world: their files, their command lines, and when they are ready.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, ensure};
+
+use super::layout::PortOf;
+use super::protocol::{Request, Service};
+use super::supervisor::Supervisor;
+use super::{PATIENCE, World};
+use crate::{poll, unix_http};
+
+impl World {
+    /// The supervisor that init becomes.
+    pub(super) fn supervisor(&self) -> Supervisor {
+        Supervisor {
+            control: self.layout.control(),
+            logs: self.layout.path("log"),
+            env: self.env(),
+            user: (self.owner.uid.as_raw(), self.owner.gid.as_raw()),
+            held_udp: self.layout.address(PortOf::Dns),
+            held_tcp: self.layout.address(PortOf::Ask),
+        }
+    }
+
+    /// Starts a service and keeps it; one that runs already stays as it is.
+    pub fn keep(&self, name: &str, argv: &[&str], env: &[(&str, &str)]) -> anyhow::Result<()> {
+        self.keep_service(name, argv, env, false)
+    }
+
+    pub(super) fn keep_service(
+        &self,
+        name: &str,
+        argv: &[&str],
+        env: &[(&str, &str)],
+        held_sockets: bool,
+    ) -> anyhow::Result<()> {
+        let own = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+        };
+        let argv = argv.iter().map(|&text| text.to_owned()).collect();
+        let service = Service { name: name.to_owned(), argv, env: own(env), held_sockets };
+        self.ask(&Request::Keep(service)).map(drop)
+    }
+
+    /// Podman's API on `run/podman.sock`, with no idle timeout.
+    pub(super) async fn keep_podman(&self) -> anyhow::Result<()> {
+        let socket = self.layout.path("run/podman.sock");
+        let address = format!("unix://{}", socket.display());
+        self.keep("podman", &["podman", "system", "service", "--time=0", &address], &[])?;
+        poll::until("Podman's API", PATIENCE, async || {
+            let (status, _) = unix_http::get(&socket, "/_ping").await?;
+            ensure!(status == 200, "status {status}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// An OCI registry on loopback, without TLS and accounts.
+    pub(super) async fn keep_registry(&self) -> anyhow::Result<()> {
+        let folder = self.layout.path("registry");
+        let file = folder.join("config.yml");
+        let address = self.layout.address(PortOf::Registry);
+        let text = format!(
+            "version: 0.1\n\
+             log: {{level: warn, accesslog: {{disabled: true}}}}\n\
+             storage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\n\
+             http: {{addr: \"{address}\"}}\n",
+            folder.display()
+        );
+        fs::write(&file, text)?;
+        self.keep("registry", &["docker-registry", "serve", &file.to_string_lossy()], &[])?;
+        self.connects("the registry", PortOf::Registry).await
+    }
+
+    /// Pebble, an ACME authority that validates for real, and the DNS it asks: every name is
+    /// 127.0.0.1.
+    pub async fn keep_acme(&self) -> anyhow::Result<()> {
+        let folder = self.layout.path("acme");
+        let port = |port| self.layout.port(port);
+        let address = |port| self.layout.address(port).to_string();
+        self.write_acme_certificate(&folder)?;
+        let config = serde_json::json!({ "pebble": {
+            "listenAddress": address(PortOf::Acme),
+            "managementListenAddress": address(PortOf::AcmeAdmin),
+            "certificate": folder.join("pebble.pem"),
+            "privateKey": folder.join("pebble.key"),
+            "httpPort": port(PortOf::EdgeHttp),
+            "tlsPort": port(PortOf::Edge),
+            "ocspResponderURL": "",
+            "externalAccountBindingRequired": false,
+        }});
+        let file = folder.join("pebble.json");
+        fs::write(&file, serde_json::to_vec_pretty(&config)?)?;
+        let (dns, admin) = (address(PortOf::AcmeDns), address(PortOf::AcmeDnsAdmin));
+        self.keep(
+            "challtestsrv",
+            &[
+                "pebble-challtestsrv", "-defaultIPv4", "127.0.0.1", "-defaultIPv6", "", "-dns01",
+                &dns, "-http01", "", "-https01", "", "-tlsalpn01", "", "-management", &admin,
+            ],
+            &[],
+        )?;
+        // No random waits before a validation, no nonces refused at random, each order validated.
+        let env =
+            [("PEBBLE_VA_NOSLEEP", "1"), ("PEBBLE_WFE_NONCEREJECT", "0"), ("PEBBLE_AUTHZREUSE", "0")];
+        let argv = ["pebble", "-config", &file.to_string_lossy(), "-dnsserver", &dns];
+        self.keep("pebble", &argv, &env)?;
+        self.connects("pebble", PortOf::Acme).await
+    }
+
+    fn write_acme_certificate(&self, folder: &Path) -> anyhow::Result<()> {
+        if folder.join("pebble.pem").exists() {
+            return Ok(());
+        }
+        let key = rcgen::KeyPair::generate()?;
+        let params = rcgen::CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()])?;
+        let certificate = params.self_signed(&key)?;
+        for (name, text) in [("pebble.key", key.serialize_pem()), ("pebble.pem", certificate.pem())] {
+            let path = folder.join(name);
+            fs::write(&path, text)?;
+            self.owner.own(&path)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until a TCP connection to a port of this world succeeds.
+    pub async fn connects(&self, what: &str, port: PortOf) -> anyhow::Result<()> {
+        let address = self.layout.address(port);
+        poll::until(what, PATIENCE, async || {
+            tokio::net::TcpStream::connect(address)
+                .await
+                .map(drop)
+                .with_context(|| format!("nothing answers on {address}"))
+        })
+        .await
+    }
+
+    /// Podman's files. The published registry names lead to the local registry: the platform's
+    /// own always, Docker Hub's for images that are there, so that nothing needs the internet.
+    pub(super) fn write_container_configuration(&self) -> anyhow::Result<()> {
+        let registry = self.layout.address(PortOf::Registry);
+        let files = [
+            ("storage.conf", "[storage]\ndriver = \"overlay\"\n".to_owned()),
+            (
+                "containers.conf",
+                "[engine]\nevents_logger = \"file\"\ncgroup_manager = \"cgroupfs\"\n".to_owned(),
+            ),
+            (
+                "registries.conf",
+                format!(
+                    "[[registry]]\n\
+                     prefix = \"harbor.buddo.xyz:4443\"\n\
+                     location = \"{registry}\"\n\
+                     insecure = true\n\n\
+                     [[registry]]\n\
+                     prefix = \"docker.io\"\n\
+                     location = \"docker.io\"\n\n\
+                     [[registry.mirror]]\n\
+                     location = \"{registry}\"\n\
+                     insecure = true\n"
+                ),
+            ),
+            ("policy.json", "{\"default\": [{\"type\": \"insecureAcceptAnything\"}]}\n".to_owned()),
+        ];
+        let home = self.layout.path("home");
+        let config = home.join(".config/containers");
+        fs::create_dir_all(&config)?;
+        self.owner.own(&home.join(".config"))?;
+        self.owner.own(&config)?;
+        for (name, text) in files {
+            let path = config.join(name);
+            fs::write(&path, text)?;
+            self.owner.own(&path)?;
+        }
+        Ok(())
+    }
+}
