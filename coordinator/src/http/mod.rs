@@ -4,4 +4,5 @@ pub mod deploy;
 pub mod health;
 pub mod json;
 pub mod problem;
+pub mod rate_limit;
 pub mod router;

@@ -3,24 +3,36 @@
 //! Methods that change something take `&mut self`, so that a read-only transaction, which hands
 //! out `&dyn Tables`, cannot call them.
 
+mod accounts;
 mod audit;
 mod deployments;
 mod documents;
 mod hosts;
 mod idempotency;
+mod oauth;
 mod tiers;
 
+pub use accounts::{
+    Account, Accounts, BrowserSession, EmailToken, MailQueue, NewAccount, QueuedMail,
+};
 pub use audit::{Action, Audit, AuditRow, AuditStatus, NewAudit};
 pub use deployments::{Deployment, Deployments, Page, RevisionRow};
 pub use documents::{DocumentRow, Documents};
 pub use hosts::{Host, Hosts, JoinTokenRow};
 pub use idempotency::{Idempotency, Replay};
+pub use oauth::{Client, Code, Grant, OAuth, Token, TokenKind};
 pub use tiers::{Tier, Tiers};
 
 /// One transaction's view of everything.
-pub trait Tables: Deployments + Tiers + Hosts + Documents + Audit + Idempotency {}
+pub trait Tables:
+    Deployments + Tiers + Hosts + Documents + Audit + Idempotency + Accounts + MailQueue + OAuth
+{
+}
 
-impl<T: Deployments + Tiers + Hosts + Documents + Audit + Idempotency> Tables for T {}
+impl<T> Tables for T where
+    T: Deployments + Tiers + Hosts + Documents + Audit + Idempotency + Accounts + MailQueue + OAuth
+{
+}
 
 /// The result of a database operation.
 pub type Result<T> = std::result::Result<T, StoreError>;

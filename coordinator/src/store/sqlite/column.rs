@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use rusqlite::{Row, types::FromSql};
 
 use crate::store::contract::{Cause, StoreError};
+use crate::token::HashedToken;
 
 /// A time as a column: milliseconds since 1970.
 pub(super) fn millis(time: Timestamp) -> i64 {
@@ -55,6 +56,21 @@ pub(super) fn opt_time(
     millis
         .map(|millis| Timestamp::from_millisecond(millis).map_err(StoreError::corrupt(name)))
         .transpose()
+}
+
+/// A column that holds the hash of a token.
+pub(super) fn hash(row: &Row<'_>, name: &'static str) -> Result<HashedToken, StoreError> {
+    opt_hash(row, name)?.ok_or_else(|| StoreError::corrupt(name)("it is null"))
+}
+
+/// A nullable column that holds the hash of a token.
+pub(super) fn opt_hash(
+    row: &Row<'_>,
+    name: &'static str,
+) -> Result<Option<HashedToken>, StoreError> {
+    let bytes: Option<Vec<u8>> = get(row, name)?;
+    let wrong = || StoreError::corrupt(name)("it has not 32 bytes");
+    bytes.map(|bytes| HashedToken::from_stored(&bytes).ok_or_else(wrong)).transpose()
 }
 
 /// A column that holds a small enum as its serde word.

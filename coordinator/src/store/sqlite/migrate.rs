@@ -11,6 +11,7 @@ use crate::store::contract::StoreError;
 /// The schema, one step a file; a step that was released is never edited.
 const STEPS: &[M<'static>] = &[
     M::up(include_str!("../migrations/0001_core.sql")),
+    M::up(include_str!("../migrations/0002_accounts.sql")),
 ];
 
 /// WAL mode before 3.51.3 can corrupt the file at a checkpoint reset.

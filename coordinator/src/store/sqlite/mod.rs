@@ -3,6 +3,7 @@
 //! WAL with `synchronous=FULL`: a commit that was answered survives a power cut. Work that waits
 //! while a commit is being synced joins the next one, so that a burst costs few syncs.
 
+mod accounts;
 mod audit;
 mod column;
 mod deployments;
@@ -10,6 +11,7 @@ mod documents;
 mod hosts;
 mod idempotency;
 mod migrate;
+mod oauth;
 mod query;
 mod tiers;
 mod worker;

@@ -1,0 +1,136 @@
+//! Accounts, and what is only kept for a while on their behalf.
+
+use buddo_shared::id::AccountId;
+use jiff::Timestamp;
+
+use super::Result;
+use crate::identity::{Email, Username};
+use crate::password::StoredHash;
+use crate::token::HashedToken;
+
+/// An account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// Identifier.
+    pub id: AccountId,
+    /// The how-manieth it is, from 1.
+    pub registration_number: i64,
+    /// Mail address.
+    pub email: Email,
+    /// Public name.
+    pub username: Username,
+    /// Hash of the password.
+    pub password: StoredHash,
+    /// Code to invite others with.
+    pub referral_code: String,
+    /// Account tier.
+    pub tier: String,
+    /// Buddo points.
+    pub points: i64,
+    /// Whether it administers the platform.
+    pub is_admin: bool,
+    /// When the mail address was confirmed.
+    pub email_verified_at: Option<Timestamp>,
+    /// Raised to void all logins.
+    pub token_epoch: i64,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// An account to be made; the rest of its columns have defaults.
+#[derive(Debug, Clone)]
+pub struct NewAccount {
+    /// Identifier.
+    pub id: AccountId,
+    /// Mail address.
+    pub email: Email,
+    /// Public name.
+    pub username: Username,
+    /// Hash of the password.
+    pub password: StoredHash,
+    /// Code to invite others with.
+    pub referral_code: String,
+    /// Who invited it.
+    pub referred_by: Option<AccountId>,
+    /// When.
+    pub created_at: Timestamp,
+}
+
+/// What a verification link proves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EmailToken {
+    /// Hash of the token.
+    pub hash: HashedToken,
+    /// Whose.
+    pub account: AccountId,
+    /// [`Email::key`] of the address that the link was sent to.
+    pub email_key: String,
+    /// When it ends.
+    pub expires_at: Timestamp,
+}
+
+/// A mail that is to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueuedMail {
+    /// Its number in the queue.
+    pub seq: i64,
+    /// To whom.
+    pub account: AccountId,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// When it was asked for.
+    pub created_at: Timestamp,
+}
+
+/// A browser that logged in on the authorization page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrowserSession {
+    /// Hash of the cookie's token.
+    pub hash: HashedToken,
+    /// Who logged in.
+    pub account: AccountId,
+    /// The account's [`token_epoch`](Account::token_epoch) then.
+    pub token_epoch: i64,
+    /// When it ends.
+    pub expires_at: Timestamp,
+}
+
+/// Access to accounts.
+pub trait Accounts {
+    /// The account with this id.
+    fn account(&self, id: AccountId) -> Result<Option<Account>>;
+    /// The account with this address, however it is spelt.
+    fn account_by_email(&self, email: &Email) -> Result<Option<Account>>;
+    /// Whether an account has this name, however it is spelt.
+    fn is_username_taken(&self, username: &Username) -> Result<bool>;
+    /// The account that invites with this code.
+    fn account_by_referral(&self, code: &str) -> Result<Option<AccountId>>;
+    /// Makes an account; its registration number.
+    fn insert_account(&mut self, account: &NewAccount) -> Result<i64>;
+    /// Notes that the address is confirmed, unless it was before.
+    fn confirm_email(&mut self, id: AccountId, at: Timestamp) -> Result<()>;
+    /// Keeps a verification link, and at most `keep` of the account's in all.
+    fn insert_email_token(&mut self, token: &EmailToken, keep: u32) -> Result<()>;
+    /// Takes a verification link out: it works once.
+    fn take_email_token(&mut self, hash: &HashedToken) -> Result<Option<EmailToken>>;
+    /// Keeps a browser's session.
+    fn insert_session(&mut self, session: &BrowserSession) -> Result<()>;
+    /// A browser's session.
+    fn session(&self, hash: &HashedToken) -> Result<Option<BrowserSession>>;
+    /// Forgets links and sessions that ended by `now`.
+    fn purge_account_tokens(&mut self, now: Timestamp) -> Result<usize>;
+}
+
+/// Access to the queue of mails.
+pub trait MailQueue {
+    /// Asks for a verification mail, at once; a mail that already waits is moved up instead.
+    fn queue_verification(&mut self, account: AccountId, at: Timestamp) -> Result<()>;
+    /// The mail that has been due the longest.
+    fn due_mail(&self, now: Timestamp) -> Result<Option<QueuedMail>>;
+    /// When the next mail is due.
+    fn next_mail_due(&self) -> Result<Option<Timestamp>>;
+    /// Notes that a try failed, and when to try again.
+    fn postpone_mail(&mut self, seq: i64, due_at: Timestamp) -> Result<()>;
+    /// Takes a mail off the queue.
+    fn drop_mail(&mut self, seq: i64) -> Result<()>;
+}

@@ -1,0 +1,177 @@
+//! Accounts, verification links, browser sessions and the queue of mails.
+
+use buddo_shared::id::AccountId;
+use jiff::Timestamp;
+use rusqlite::{Row, params};
+
+use super::Tx;
+use super::column::{get, hash, millis, opt_time, parsed, text, time};
+use crate::identity::{Email, Username};
+use crate::password::StoredHash;
+use crate::store::contract::{
+    Account, Accounts, BrowserSession, EmailToken, MailQueue, NewAccount, QueuedMail, Result,
+    StoreError,
+};
+use crate::token::HashedToken;
+
+impl Accounts for Tx<'_> {
+    fn account(&self, id: AccountId) -> Result<Option<Account>> {
+        let sql = "SELECT * FROM accounts WHERE id = ?1";
+        self.first("look up an account", sql, [text(&id)], read_account)
+    }
+
+    fn account_by_email(&self, email: &Email) -> Result<Option<Account>> {
+        let sql = "SELECT * FROM accounts WHERE email_key = ?1";
+        self.first("look up an account by mail address", sql, [email.key()], read_account)
+    }
+
+    fn is_username_taken(&self, username: &Username) -> Result<bool> {
+        let sql = "SELECT 1 FROM accounts WHERE username_key = ?1";
+        let found = self.first("look up a username", sql, [username.key()], |_| Ok(()))?;
+        Ok(found.is_some())
+    }
+
+    fn account_by_referral(&self, code: &str) -> Result<Option<AccountId>> {
+        let sql = "SELECT id FROM accounts WHERE referral_code = ?1";
+        self.first("look up a referral code", sql, [code], |row| parsed(row, "id"))
+    }
+
+    fn insert_account(&mut self, account: &NewAccount) -> Result<i64> {
+        let sql = "INSERT INTO accounts (id, email, email_key, username, username_key, password,
+                       referral_code, referred_by, created_at)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+        let params = params![
+            text(&account.id),
+            account.email.as_str(),
+            account.email.key(),
+            account.username.as_str(),
+            account.username.key(),
+            account.password.as_str(),
+            account.referral_code,
+            account.referred_by.as_ref().map(text),
+            millis(account.created_at),
+        ];
+        self.run("make an account", sql, params)?;
+        Ok(self.connection.last_insert_rowid())
+    }
+
+    fn confirm_email(&mut self, id: AccountId, at: Timestamp) -> Result<()> {
+        let sql = "UPDATE accounts SET email_verified_at = ?2
+                   WHERE id = ?1 AND email_verified_at IS NULL";
+        self.run("confirm a mail address", sql, params![text(&id), millis(at)]).map(drop)
+    }
+
+    fn insert_email_token(&mut self, token: &EmailToken, keep: u32) -> Result<()> {
+        let sql = "INSERT INTO email_tokens (hash, account_id, email_key, expires_at)
+                   VALUES (?1, ?2, ?3, ?4)";
+        let account = text(&token.account);
+        let expires_at = millis(token.expires_at);
+        let params = params![token.hash.as_bytes(), account, token.email_key, expires_at];
+        self.run("keep a verification link", sql, params)?;
+        let sql = "DELETE FROM email_tokens WHERE account_id = ?1 AND hash NOT IN
+                       (SELECT hash FROM email_tokens WHERE account_id = ?1
+                        ORDER BY expires_at DESC LIMIT ?2)";
+        self.run("forget older verification links", sql, params![account, keep]).map(drop)
+    }
+
+    fn take_email_token(&mut self, hash: &HashedToken) -> Result<Option<EmailToken>> {
+        let sql = "SELECT * FROM email_tokens WHERE hash = ?1";
+        let token = self.first("look up a verification link", sql, [hash.as_bytes()], |row| {
+            Ok(EmailToken {
+                hash: super::column::hash(row, "hash")?,
+                account: parsed(row, "account_id")?,
+                email_key: get(row, "email_key")?,
+                expires_at: time(row, "expires_at")?,
+            })
+        })?;
+        let sql = "DELETE FROM email_tokens WHERE hash = ?1";
+        self.run("use a verification link", sql, [hash.as_bytes()])?;
+        Ok(token)
+    }
+
+    fn insert_session(&mut self, session: &BrowserSession) -> Result<()> {
+        let sql = "INSERT INTO browser_sessions (hash, account_id, token_epoch, expires_at)
+                   VALUES (?1, ?2, ?3, ?4)";
+        let params = params![
+            session.hash.as_bytes(),
+            text(&session.account),
+            session.token_epoch,
+            millis(session.expires_at),
+        ];
+        self.run("keep a browser's session", sql, params).map(drop)
+    }
+
+    fn session(&self, token: &HashedToken) -> Result<Option<BrowserSession>> {
+        let sql = "SELECT * FROM browser_sessions WHERE hash = ?1";
+        self.first("look up a browser's session", sql, [token.as_bytes()], |row| {
+            Ok(BrowserSession {
+                hash: hash(row, "hash")?,
+                account: parsed(row, "account_id")?,
+                token_epoch: get(row, "token_epoch")?,
+                expires_at: time(row, "expires_at")?,
+            })
+        })
+    }
+
+    fn purge_account_tokens(&mut self, now: Timestamp) -> Result<usize> {
+        let now = millis(now);
+        let links = "DELETE FROM email_tokens WHERE expires_at <= ?1";
+        let links = self.run("forget old verification links", links, [now])?;
+        let sessions = "DELETE FROM browser_sessions WHERE expires_at <= ?1";
+        Ok(links + self.run("forget old sessions", sessions, [now])?)
+    }
+}
+
+impl MailQueue for Tx<'_> {
+    fn queue_verification(&mut self, account: AccountId, at: Timestamp) -> Result<()> {
+        let sql = "INSERT INTO mail_outbox (account_id, kind, created_at, due_at)
+                   VALUES (?1, 'verify_email', ?2, ?2)
+                   ON CONFLICT (account_id, kind) DO UPDATE
+                       SET created_at = excluded.created_at, due_at = excluded.due_at, attempts = 0";
+        self.run("queue a mail", sql, params![text(&account), millis(at)]).map(drop)
+    }
+
+    fn due_mail(&self, now: Timestamp) -> Result<Option<QueuedMail>> {
+        let sql = "SELECT * FROM mail_outbox WHERE due_at <= ?1 ORDER BY due_at LIMIT 1";
+        self.first("look for due mail", sql, [millis(now)], |row| {
+            Ok(QueuedMail {
+                seq: get(row, "seq")?,
+                account: parsed(row, "account_id")?,
+                attempts: get(row, "attempts")?,
+                created_at: time(row, "created_at")?,
+            })
+        })
+    }
+
+    fn next_mail_due(&self) -> Result<Option<Timestamp>> {
+        let sql = "SELECT due_at FROM mail_outbox ORDER BY due_at LIMIT 1";
+        self.first("look at the mail queue", sql, [], |row| time(row, "due_at"))
+    }
+
+    fn postpone_mail(&mut self, seq: i64, due_at: Timestamp) -> Result<()> {
+        let sql = "UPDATE mail_outbox SET due_at = ?2, attempts = attempts + 1 WHERE seq = ?1";
+        self.run("postpone a mail", sql, params![seq, millis(due_at)]).map(drop)
+    }
+
+    fn drop_mail(&mut self, seq: i64) -> Result<()> {
+        self.run("take a mail off the queue", "DELETE FROM mail_outbox WHERE seq = ?1", [seq])
+            .map(drop)
+    }
+}
+
+fn read_account(row: &Row<'_>) -> std::result::Result<Account, StoreError> {
+    Ok(Account {
+        id: parsed(row, "id")?,
+        registration_number: get(row, "registration_number")?,
+        email: parsed::<Email>(row, "email")?,
+        username: parsed::<Username>(row, "username")?,
+        password: StoredHash::from_stored(get(row, "password")?),
+        referral_code: get(row, "referral_code")?,
+        tier: get(row, "tier")?,
+        points: get(row, "points")?,
+        is_admin: get(row, "is_admin")?,
+        email_verified_at: opt_time(row, "email_verified_at")?,
+        token_epoch: get(row, "token_epoch")?,
+        created_at: time(row, "created_at")?,
+    })
+}
