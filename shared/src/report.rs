@@ -13,7 +13,7 @@ use crate::image::Digest;
 
 /// One line of the report stream.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "frame", rename_all = "snake_case")]
+#[serde(tag = "frame", content = "body", rename_all = "snake_case")]
 pub enum Frame {
     /// Kept by the agent until acknowledged; sent again after a reconnect.
     Report(Report),
@@ -184,4 +184,28 @@ pub struct Accepted {
     pub generation: Generation,
     /// `sha256:` of the payload bytes, so that the sender knows which bytes.
     pub digest: Digest,
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn every_kind_of_frame_survives_the_wire() {
+        let id = DeploymentId::new(Uuid::from_u128(1));
+        let at = Timestamp::UNIX_EPOCH;
+        let revision = Revision::FIRST;
+        let frames = [
+            Frame::Report(Report { seq: 1, at, body: ReportBody::Removed { id } }),
+            Frame::Progress(Progress { id, revision, phase: Phase::Pulling, percent: Some(43) }),
+            // A sequence: an internally tagged enum could not carry it.
+            Frame::Checked(vec![Checked { id, at }]),
+        ];
+        for frame in frames {
+            let line = serde_json::to_string(&frame).unwrap();
+            assert_eq!(serde_json::from_str::<Frame>(&line).unwrap(), frame, "{line}");
+        }
+    }
 }
