@@ -1,0 +1,140 @@
+//! `/api/deploy/*`, one function an endpoint.
+
+use buddo_shared::api::deploy::{
+    AuditLog, CreateDeployment, Deployment, DeploymentEnvelope, DeploymentList, Destroyed,
+    StatusAnswer, Tier,
+};
+use buddo_shared::id::DeploymentId;
+use reqwest::Method;
+use reqwest::header::{HeaderMap, LINK};
+
+use super::transport::{Answer, Retry};
+use super::{Api, ClientError};
+use crate::config::ApiUrl;
+
+const APPS: &str = "/api/deploy/apps";
+
+/// More pages than any account has, so that a loop of links ends.
+const MAX_PAGES: usize = 100;
+
+/// Makes a create safe to send twice: the API carries it out once.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct IdempotencyKey(pub(crate) u128);
+
+impl Api {
+    /// The tiers that deployments can be made on.
+    pub(crate) async fn tiers(&self) -> Result<Vec<Tier>, ClientError> {
+        self.get("/api/deploy/tiers").await?.json()
+    }
+
+    /// Creates a deployment.
+    pub(crate) async fn create(
+        &self,
+        request: &CreateDeployment,
+        key: IdempotencyKey,
+    ) -> Result<Deployment, ClientError> {
+        let key = format!("{:032x}", key.0);
+        let make = || {
+            let post = self.transport.request(Method::POST, APPS);
+            post.header("Idempotency-Key", &key).json(request)
+        };
+        deployment(&self.authorised(Retry::Harmless, make).await?)
+    }
+
+    /// All deployments of the account, page after page.
+    pub(crate) async fn deployments(&self) -> Result<Vec<Deployment>, ClientError> {
+        let mut all = Vec::new();
+        let mut path = format!("{APPS}?limit=100");
+        for _ in 0..MAX_PAGES {
+            let answer = self.get(&path).await?;
+            let DeploymentList { deployments } = answer.json()?;
+            all.extend(deployments);
+            match next_page(&answer.headers, self.url()) {
+                Some(next) => path = next,
+                None => break,
+            }
+        }
+        Ok(all)
+    }
+
+    /// One deployment.
+    pub(crate) async fn deployment(&self, id: DeploymentId) -> Result<Deployment, ClientError> {
+        deployment(&self.get(&format!("{APPS}/{id}")).await?)
+    }
+
+    /// Its status alone.
+    pub(crate) async fn status(&self, id: DeploymentId) -> Result<StatusAnswer, ClientError> {
+        self.get(&format!("{APPS}/{id}/status")).await?.json()
+    }
+
+    /// Its audit log.
+    pub(crate) async fn logs(&self, id: DeploymentId) -> Result<AuditLog, ClientError> {
+        self.get(&format!("{APPS}/{id}/logs")).await?.json()
+    }
+
+    /// Stops it.
+    pub(crate) async fn stop(&self, id: DeploymentId) -> Result<Deployment, ClientError> {
+        deployment(&self.act(Method::POST, &format!("{APPS}/{id}/stop")).await?)
+    }
+
+    /// Starts it anew with the newest image.
+    pub(crate) async fn restart(&self, id: DeploymentId) -> Result<Deployment, ClientError> {
+        deployment(&self.act(Method::POST, &format!("{APPS}/{id}/restart")).await?)
+    }
+
+    /// Removes it for good.
+    pub(crate) async fn destroy(&self, id: DeploymentId) -> Result<Destroyed, ClientError> {
+        self.act(Method::DELETE, &format!("{APPS}/{id}")).await?.json()
+    }
+
+    async fn get(&self, path: &str) -> Result<Answer, ClientError> {
+        self.authorised(Retry::Harmless, || self.transport.request(Method::GET, path)).await
+    }
+
+    async fn act(&self, method: Method, path: &str) -> Result<Answer, ClientError> {
+        let make = || self.transport.request(method.clone(), path);
+        self.authorised(Retry::BeforeSending, make).await
+    }
+}
+
+fn deployment(answer: &Answer) -> Result<Deployment, ClientError> {
+    answer.json().map(|DeploymentEnvelope { deployment }| deployment)
+}
+
+/// The path of the `rel="next"` link (RFC 8288). A link to elsewhere is not followed: the token
+/// would go with it.
+fn next_page(headers: &HeaderMap, api: &ApiUrl) -> Option<String> {
+    let links = headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok());
+    let next = links.flat_map(|value| value.split(',')).find_map(|link| {
+        let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
+        let mut parameters = parameters.split(';').map(str::trim);
+        parameters.any(|p| p == "rel=\"next\"" || p == "rel=next").then_some(target)
+    })?;
+    let path = next.strip_prefix(api.as_str()).unwrap_or(next);
+    path.starts_with(&format!("{APPS}?")).then(|| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn next(link: &str) -> Option<String> {
+        let mut headers = HeaderMap::new();
+        headers.insert(LINK, link.parse().unwrap());
+        next_page(&headers, &ApiUrl::parse("https://api.example").unwrap())
+    }
+
+    #[test]
+    fn only_a_link_to_the_same_list_is_followed() {
+        let path = Some("/api/deploy/apps?limit=100&after=x".to_owned());
+        assert_eq!(next("</api/deploy/apps?limit=100&after=x>; rel=\"next\""), path);
+        assert_eq!(
+            next("</a>; rel=\"prev\", </api/deploy/apps?limit=100&after=x>; rel=next"),
+            path
+        );
+        assert_eq!(next("<https://api.example/api/deploy/apps?limit=100&after=x>; rel=next"), path);
+        assert_eq!(next("<https://evil.example/api/deploy/apps?a=b>; rel=\"next\""), None);
+        assert_eq!(next("<//evil.example/api/deploy/apps?a=b>; rel=\"next\""), None);
+        assert_eq!(next("</api/deploy/apps?a>; rel=\"last\""), None);
+    }
+}

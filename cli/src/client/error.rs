@@ -1,0 +1,193 @@
+//! What can go wrong between a call and its answer.
+
+use std::error::Error;
+use std::time::Duration;
+
+use buddo_shared::api::oauth::OAuthError;
+use buddo_shared::api::problem::Problem;
+
+use crate::session::SessionError;
+
+/// Why a call brought no answer to work with.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClientError {
+    /// The HTTP client cannot be made.
+    #[error("cannot set up the connection to the API")]
+    Setup(#[source] reqwest::Error),
+    /// The extra root certificates are no PEM file.
+    #[error("the file of --ca has no PEM certificate that can be used")]
+    Ca(#[source] Option<reqwest::Error>),
+    /// The server's certificate is not trusted.
+    #[error("cannot trust the certificate of {url}")]
+    Certificate {
+        /// The API's address.
+        url: String,
+        /// Why.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// No connection: nothing was sent.
+    #[error("cannot connect to {url}")]
+    Connect {
+        /// The API's address.
+        url: String,
+        /// Why.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// The connection broke under way: the request may or may not have been carried out.
+    #[error("lost the connection to {url}")]
+    Broken {
+        /// The API's address.
+        url: String,
+        /// Why.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// No answer in time: the request may or may not have been carried out.
+    #[error("{url} did not answer within {} s", .after.as_secs())]
+    Timeout {
+        /// The API's address.
+        url: String,
+        /// The deadline.
+        after: Duration,
+    },
+    /// The API says why not.
+    #[error("{}", .problem.detail)]
+    Problem {
+        /// In its words.
+        problem: Box<Problem>,
+        /// When to try again.
+        retry_after: Option<Duration>,
+    },
+    /// The token endpoint says why not.
+    #[error("{}", .error.error_description)]
+    OAuth {
+        /// HTTP status.
+        status: u16,
+        /// In its words.
+        error: OAuthError,
+    },
+    /// Something else than the API answered.
+    #[error("{url} answered {status} in no form that the API uses")]
+    Unexpected {
+        /// The API's address.
+        url: String,
+        /// HTTP status.
+        status: u16,
+        /// When to try again.
+        retry_after: Option<Duration>,
+    },
+    /// The server sends elsewhere; tokens do not follow.
+    #[error("{url} redirects to {to}")]
+    Redirect {
+        /// The API's address.
+        url: String,
+        /// Where to.
+        to: String,
+    },
+    /// A good status with a body that is not the API's.
+    #[error("cannot understand the answer of {url}")]
+    Decode {
+        /// The API's address.
+        url: String,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The answer is longer than any answer of the API.
+    #[error("the answer of {url} is longer than {limit} bytes")]
+    TooLong {
+        /// The API's address.
+        url: String,
+        /// The bound.
+        limit: usize,
+    },
+    /// There is no session.
+    #[error("not logged in to {url}")]
+    NotLoggedIn {
+        /// The API's address.
+        url: String,
+    },
+    /// The API ended the session.
+    #[error("the login at {url} has ended")]
+    SessionEnded {
+        /// The API's address.
+        url: String,
+    },
+    /// The stored sessions cannot be used.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+}
+
+impl ClientError {
+    /// Whether nothing was sent, so that any request may be repeated.
+    pub(super) fn is_before_sending(&self) -> bool {
+        matches!(self, Self::Connect { .. })
+    }
+
+    /// Whether the trouble is the API's or the network's and may pass.
+    pub(crate) fn is_transient(&self) -> bool {
+        match self {
+            Self::Connect { .. } | Self::Broken { .. } | Self::Timeout { .. } => true,
+            Self::Problem { problem, .. } => is_server_trouble(problem.status),
+            Self::Unexpected { status, .. } => is_server_trouble(*status),
+            _ => false,
+        }
+    }
+
+    /// How long the API wants to be left alone.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Problem { retry_after, .. } | Self::Unexpected { retry_after, .. } => {
+                *retry_after
+            }
+            _ => None,
+        }
+    }
+
+    /// The HTTP status, where there was an answer.
+    pub(crate) fn status(&self) -> Option<u16> {
+        match self {
+            Self::Problem { problem, .. } => Some(problem.status),
+            Self::OAuth { status, .. } | Self::Unexpected { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+}
+
+/// 500 is a bug and 501 is for ever; the others pass.
+fn is_server_trouble(status: u16) -> bool {
+    matches!(status, 502..=504)
+}
+
+/// Sorts what reqwest reports: what was sent, and whose certificate it was.
+pub(super) fn classify(error: reqwest::Error, url: &str, after: Duration) -> ClientError {
+    // The address is in our message; theirs may hold ids.
+    let source = error.without_url();
+    let url = url.to_owned();
+    if source.is_timeout() && !source.is_connect() {
+        ClientError::Timeout { url, after }
+    } else if is_certificate(&source) {
+        ClientError::Certificate { url, source }
+    } else if source.is_connect() {
+        ClientError::Connect { url, source }
+    } else {
+        ClientError::Broken { url, source }
+    }
+}
+
+fn is_certificate(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+            return matches!(tls, rustls::Error::InvalidCertificate(_));
+        }
+        // An io::Error's source() is its inner error's source, not the inner error.
+        next = match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    false
+}

@@ -1,0 +1,74 @@
+//! Login, logout and the account.
+
+use buddo_shared::api::auth::{LoggedIn, Login, User};
+use buddo_shared::api::oauth::CLI_CLIENT_ID;
+use buddo_shared::secret::{Secret, exposed};
+use reqwest::Method;
+use serde::{Deserialize, Serialize};
+
+use super::transport::Retry;
+use super::{Api, ClientError};
+use crate::session::{Account, Session};
+
+/// `POST /api/oauth/revoke` (RFC 7009, 2.1).
+#[derive(Serialize)]
+struct Revoke<'a> {
+    #[serde(serialize_with = "exposed")]
+    token: &'a Secret,
+    token_type_hint: &'static str,
+    client_id: &'static str,
+}
+
+/// `GET /api/auth/me`.
+#[derive(Deserialize)]
+struct Me {
+    user: User,
+}
+
+impl Api {
+    /// Logs in and stores the session.
+    pub(crate) async fn log_in(&self, credentials: &Login) -> Result<Account, ClientError> {
+        let make = || self.transport.request(Method::POST, "/api/auth/login").json(credentials);
+        let LoggedIn { token: jwt, user } =
+            self.transport.send(Retry::BeforeSending, make).await?.json()?;
+        let tokens = self.exchange(&jwt).await?;
+        let account = Account::from(user);
+        let session = Session::new(jwt, account.clone(), tokens, self.clock.now());
+        let lock = self.sessions.lock().await?;
+        self.sessions.store(&lock, self.url(), Some(session))?;
+        Ok(account)
+    }
+
+    /// Forgets the session here and ends it at the API; the second may fail and is told apart, for
+    /// the first has happened by then. `None` if nobody was logged in.
+    pub(crate) async fn log_out(&self) -> Result<Option<Result<(), ClientError>>, ClientError> {
+        let lock = self.sessions.lock().await?;
+        let Some(session) = self.sessions.load(self.url())? else {
+            return Ok(None);
+        };
+        self.sessions.store(&lock, self.url(), None)?;
+        let form = Revoke {
+            token: &session.refresh_token,
+            token_type_hint: "refresh_token",
+            client_id: CLI_CLIENT_ID,
+        };
+        let make = || self.transport.request(Method::POST, "/api/oauth/revoke").form(&form);
+        Ok(Some(self.transport.send(Retry::Harmless, make).await.map(drop)))
+    }
+
+    /// The account, as the API knows it now.
+    pub(crate) async fn me(&self) -> Result<User, ClientError> {
+        let session = self.session()?;
+        let make = || {
+            let request = self.transport.request(Method::GET, "/api/auth/me");
+            request.bearer_auth(session.jwt.expose())
+        };
+        match self.transport.send(Retry::Harmless, make).await {
+            Ok(answer) => answer.json().map(|Me { user }| user),
+            Err(error) if error.status() == Some(401) => {
+                Err(ClientError::SessionEnded { url: self.url().as_str().to_owned() })
+            }
+            Err(error) => Err(error),
+        }
+    }
+}

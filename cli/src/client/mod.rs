@@ -1,0 +1,49 @@
+//! The API as calls: one function an endpoint, typed answers, typed errors.
+//!
+//! ```text
+//! command ─► deploy ─► auth (token, refresh on 401) ─► transport (deadline, retry, bounds) ─► API
+//!              │                                          ▲
+//!              └─► events ─► sse (bytes → events) ────────┘
+//! ```
+
+mod auth;
+mod deploy;
+mod error;
+mod events;
+mod login;
+mod sse;
+mod transport;
+
+use std::sync::Arc;
+
+pub(crate) use deploy::IdempotencyKey;
+pub(crate) use error::ClientError;
+pub(crate) use events::Events;
+
+use crate::clock::Clock;
+use crate::config::{ApiUrl, Config};
+use crate::session::SessionStore;
+use transport::Transport;
+
+/// The API, as one account uses it.
+pub(crate) struct Api {
+    transport: Transport,
+    sessions: SessionStore,
+    clock: Arc<dyn Clock>,
+}
+
+impl Api {
+    /// A client for the API that `config` names. Nothing is sent yet.
+    pub(crate) fn new(config: Config, clock: Arc<dyn Clock>) -> Result<Self, ClientError> {
+        Ok(Self {
+            transport: Transport::new(config.api, config.ca.as_deref())?,
+            sessions: SessionStore::new(config.credentials),
+            clock,
+        })
+    }
+
+    /// Where the API is.
+    pub(crate) fn url(&self) -> &ApiUrl {
+        self.transport.url()
+    }
+}

@@ -1,0 +1,53 @@
+//! `buddo open NAME`.
+
+use std::ffi::OsString;
+use std::process::Stdio;
+
+use reqwest::Url;
+
+use super::{Context, resolve};
+use crate::error::CliError;
+use crate::target::Target;
+
+const OPENER: &str = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
+
+pub(super) async fn open(context: &mut Context<'_>, target: &Target) -> Result<(), CliError> {
+    let deployment = resolve::deployment(context, target).await?;
+    if context.ui.is_json() {
+        return context.ui.json(&serde_json::json!({ "url": deployment.url }));
+    }
+    context.ui.line(&deployment.url)?;
+    let display = std::env::var_os("WAYLAND_DISPLAY").or_else(|| std::env::var_os("DISPLAY"));
+    let has_display = cfg!(target_os = "macos") || display.is_some_and(|d: OsString| !d.is_empty());
+    if context.ui.out_is_terminal() && has_display && is_web_address(&deployment.url) {
+        // Its own process, no shell; it outlives us, and what it prints is nobody's business.
+        let opened = tokio::process::Command::new(OPENER)
+            .arg(&deployment.url)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        if let Err(error) = opened {
+            context.ui.hint(&format!("no browser was opened: {OPENER}: {error}"));
+        }
+    }
+    Ok(())
+}
+
+/// Only web addresses go to the opener: it would run other schemes' handlers too.
+fn is_web_address(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "https" | "http"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_web_addresses_are_opened() {
+        assert!(is_web_address("https://my-app.buddocloud.com"));
+        for other in ["file:///etc/passwd", "javascript:alert(1)", "--help", ""] {
+            assert!(!is_web_address(other), "{other}");
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! `buddo login`.
+
+use std::io::{BufRead as _, Read as _};
+
+use buddo_shared::api::auth::Login;
+use buddo_shared::secret::Secret;
+
+use super::Context;
+use crate::args;
+use crate::client::ClientError;
+use crate::error::{CliError, Kind};
+use crate::ui::Ui;
+
+const PASSWORD_VARIABLE: &str = "BUDDO_PASSWORD";
+
+/// Far more than three answers need.
+const MAX_INPUT: u64 = 64 * 1024;
+
+pub(super) async fn run(context: &mut Context<'_>, args: args::Login) -> Result<(), CliError> {
+    let mut input = Input::new(context.ui, std::io::stdin().lock().take(MAX_INPUT));
+    let email = match args.email {
+        Some(email) => email,
+        None => input.line("Email:", "--email, or a line on standard input")?,
+    };
+    let password = match std::env::var(PASSWORD_VARIABLE) {
+        Ok(password) => Secret::new(password),
+        Err(_) => input.secret("Password:", "BUDDO_PASSWORD, or a line on standard input")?,
+    };
+    let mut credentials = Login { email, password, totp_code: args.totp_code };
+    let account = match context.api.log_in(&credentials).await {
+        Err(ClientError::Problem { problem, .. })
+            if problem.totp_required == Some(true) && credentials.totp_code.is_none() =>
+        {
+            let code = input.line("One-time code:", "--totp-code, or a line on standard input")?;
+            credentials.totp_code = Some(code.trim().to_owned());
+            context.api.log_in(&credentials).await
+        }
+        other => other,
+    };
+    let account = account.map_err(refused)?;
+    if context.ui.is_json() {
+        return context.ui.json(&account);
+    }
+    context.ui.line(&format!("Logged in as {}", account.username))
+}
+
+/// Of a login, a 401 does not mean that a login is missing.
+fn refused(error: ClientError) -> CliError {
+    let unauthorised = error.status() == Some(401);
+    let mut error = CliError::from(error);
+    if unauthorised {
+        error.hint = Some("check the mail address and the password, then try again".to_owned());
+    }
+    error
+}
+
+/// The person at the terminal, or the lines of standard input.
+struct Input<'a, R> {
+    ui: &'a mut Ui,
+    lines: std::io::BufReader<R>,
+}
+
+impl<'a, R: std::io::Read> Input<'a, R> {
+    fn new(ui: &'a mut Ui, reader: R) -> Self {
+        Self { ui, lines: std::io::BufReader::new(reader) }
+    }
+
+    fn line(&mut self, question: &str, otherwise: &str) -> Result<String, CliError> {
+        match self.ui.ask() {
+            Some(ask) => ask.text(question),
+            None => self.read(question, otherwise).map(|line| line.expose().to_owned()),
+        }
+    }
+
+    fn secret(&mut self, question: &str, otherwise: &str) -> Result<Secret, CliError> {
+        match self.ui.ask() {
+            Some(ask) => ask.secret(question),
+            None => self.read(question, otherwise),
+        }
+    }
+
+    fn read(&mut self, question: &str, otherwise: &str) -> Result<Secret, CliError> {
+        let mut line = String::new();
+        let read = self.lines.read_line(&mut line);
+        read.map_err(|error| CliError::wrap(Kind::Failure, InputError(error)))?;
+        let answer = line.strip_suffix('\n').unwrap_or(&line);
+        let answer = Secret::new(answer.strip_suffix('\r').unwrap_or(answer));
+        let line = Secret::new(line);
+        if line.expose().is_empty() {
+            let what = question.trim_end_matches(':').to_lowercase();
+            return Err(CliError::new(Kind::Usage, format!("the {what} is missing"))
+                .hint(format!("without a terminal, give it by {otherwise}")));
+        }
+        Ok(answer)
+    }
+}
+
+/// Standard input cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read standard input")]
+struct InputError(#[source] std::io::Error);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ui::testing::{Answers, Screen, ui, ui_with};
+
+    #[test]
+    fn a_terminal_is_asked_as_documented() {
+        let answers = Answers::new(["you@example.com", "hunter2"]);
+        let asked = answers.asked.clone();
+        let (mut ui, _) = ui_with(Screen::Terminal, Some(answers));
+        let mut input = Input::new(&mut ui, &b"not read"[..]);
+        assert_eq!(input.line("Email:", "").unwrap(), "you@example.com");
+        assert_eq!(input.secret("Password:", "").unwrap().expose(), "hunter2");
+        assert_eq!(*asked.lock().unwrap(), ["Email:", "Password:"]);
+    }
+
+    #[test]
+    fn a_pipe_is_read_line_by_line() {
+        let (mut ui, printed) = ui(Screen::Piped);
+        let mut input = Input::new(&mut ui, &b"you@example.com\r\n pass word \n"[..]);
+        assert_eq!(input.line("Email:", "").unwrap(), "you@example.com");
+        assert_eq!(input.secret("Password:", "").unwrap().expose(), " pass word ");
+        let error = input.line("One-time code:", "--totp-code").unwrap_err();
+        assert_eq!(
+            (error.kind, error.message.as_str()),
+            (Kind::Usage, "the one-time code is missing")
+        );
+        assert_eq!(printed.out() + &printed.err(), "");
+    }
+}

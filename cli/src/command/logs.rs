@@ -1,0 +1,117 @@
+//! `buddo deploy logs ID`: the audit log.
+
+use buddo_shared::api::deploy::{AuditEntry, AuditLog};
+use serde_json::Value;
+
+use super::status::time;
+use super::{Context, resolve};
+use crate::error::CliError;
+use crate::session::Account;
+use crate::target::Target;
+use crate::ui::Table;
+
+pub(super) async fn run(context: &mut Context<'_>, target: &Target) -> Result<(), CliError> {
+    let account = context.api.session()?.account;
+    let id = resolve::id(context, target).await?;
+    let log = context.api.logs(id).await?;
+    if context.ui.is_json() {
+        return context.ui.json(&log);
+    }
+    context.ui.table(&table(log, &account))
+}
+
+/// The published four columns, and what more is known where anything is.
+fn table(AuditLog { logs }: AuditLog, account: &Account) -> Table {
+    let detailed = logs.iter().any(|entry| details(entry).is_some());
+    let mut headings = vec!["Action", "Status", "Initiated by", "Time"];
+    headings.extend(detailed.then_some("Details"));
+    let mut table = Table::new(headings);
+    for entry in logs {
+        let details = details(&entry);
+        let mut cells = vec![
+            entry.action,
+            entry.status,
+            who(entry.initiated_by, account),
+            time(entry.inserted_at),
+        ];
+        cells.extend(detailed.then(|| details.unwrap_or_default()));
+        table.cells(cells);
+    }
+    table
+}
+
+fn who(initiated_by: Option<String>, account: &Account) -> String {
+    match initiated_by {
+        None => "platform".to_owned(),
+        Some(id) if id == account.id => account.username.clone(),
+        Some(other) => other,
+    }
+}
+
+/// The cause of a failure, or whatever else the entry holds.
+fn details(entry: &AuditEntry) -> Option<String> {
+    match entry.details.as_ref()? {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()),
+        Value::Object(fields) if fields.is_empty() => None,
+        Value::Object(fields) => match fields.get("cause").and_then(Value::as_str) {
+            Some(cause) => Some(cause.to_owned()),
+            None => Some(Value::Object(fields.clone()).to_string()),
+        },
+        other => Some(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ui::testing::{Screen, ui};
+
+    fn entry(action: &str, by: Option<&str>, at: &str, details: Option<Value>) -> AuditEntry {
+        AuditEntry {
+            id: "1".to_owned(),
+            action: action.to_owned(),
+            status: if details.is_some() { "failed" } else { "completed" }.to_owned(),
+            initiated_by: by.map(str::to_owned),
+            inserted_at: at.parse().unwrap(),
+            details,
+        }
+    }
+
+    fn printed(logs: Vec<AuditEntry>) -> String {
+        let account = Account {
+            id: "550e8400-e29b-41d4-a716-446655440000".to_owned(),
+            username: "myoperator".to_owned(),
+            email: "you@example.com".to_owned(),
+        };
+        let (mut ui, printed) = ui(Screen::Piped);
+        ui.table(&table(AuditLog { logs }, &account)).unwrap();
+        printed.out()
+    }
+
+    #[test]
+    fn the_published_table() {
+        let own = Some("550e8400-e29b-41d4-a716-446655440000");
+        let text = printed(vec![
+            entry("create", own, "2026-05-21T10:00:00.123Z", None),
+            entry("deploy", None, "2026-05-21T10:00:05Z", None),
+        ]);
+        insta::assert_snapshot!(text, @r"
+        Action  Status     Initiated by  Time
+        ------  ------     ------------  ----
+        create  completed  myoperator    2026-05-21T10:00:00Z
+        deploy  completed  platform      2026-05-21T10:00:05Z
+        ");
+    }
+
+    #[test]
+    fn a_failure_shows_its_cause() {
+        let cause = serde_json::json!({ "cause": "the image does not exist", "code": "x" });
+        let text = printed(vec![
+            entry("create", Some("someone-else"), "2026-05-21T10:00:00Z", None),
+            entry("deploy", None, "2026-05-21T10:00:05Z", Some(cause)),
+        ]);
+        assert!(text.contains("someone-else"), "{text}");
+        assert!(text.lines().last().unwrap().ends_with("the image does not exist"), "{text}");
+    }
+}

@@ -1,0 +1,44 @@
+//! From what the operator wrote to the deployment it means.
+
+use buddo_shared::api::deploy::{Deployment, Status};
+use buddo_shared::id::DeploymentId;
+
+use super::Context;
+use crate::error::{CliError, Kind};
+use crate::target::Target;
+
+/// The deployment that `target` means. A name means the one that holds it now: destroyed ones
+/// have given theirs up.
+pub(super) async fn deployment(
+    context: &Context<'_>,
+    target: &Target,
+) -> Result<Deployment, CliError> {
+    let name = match target {
+        Target::Id(id) => return Ok(context.api.deployment(*id).await?),
+        Target::Name(name) => name,
+    };
+    let mut all = context.api.deployments().await?.into_iter();
+    all.find(|deployment| deployment.subdomain == *name && deployment.status != Status::Destroyed)
+        .ok_or_else(|| {
+            CliError::new(Kind::NotFound, format!("there is no deployment named {name:?}"))
+                .hint("see what there is with: buddo list")
+        })
+}
+
+/// The id alone: a target that is one already costs no request.
+pub(super) async fn id(context: &Context<'_>, target: &Target) -> Result<DeploymentId, CliError> {
+    match target {
+        Target::Id(id) => Ok(*id),
+        Target::Name(_) => id_of(&deployment(context, target).await?),
+    }
+}
+
+/// The id of a deployment that the API sent.
+pub(super) fn id_of(deployment: &Deployment) -> Result<DeploymentId, CliError> {
+    deployment.id.parse().map_err(|error| CliError::wrap(Kind::Failure, BadId(error)))
+}
+
+/// The API sent an id that is none.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot understand the id that the API sent")]
+struct BadId(#[source] buddo_shared::id::IdError);

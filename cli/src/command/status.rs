@@ -1,0 +1,115 @@
+//! `buddo status NAME`.
+
+use buddo_shared::api::deploy::{Deployment, Status, StatusAnswer};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::Context;
+use super::follow::in_words;
+use super::resolve;
+use crate::error::CliError;
+use crate::target::Target;
+use crate::ui::Ui;
+
+/// A deployment, and how far its deploy is while one is under way.
+#[derive(Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    deployment: &'a Deployment,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    progress: Option<&'a buddo_shared::api::deploy::StatusProgress>,
+}
+
+pub(super) async fn run(context: &mut Context<'_>, target: &Target) -> Result<(), CliError> {
+    let mut deployment = resolve::deployment(context, target).await?;
+    let mut progress = None;
+    if matches!(deployment.status, Status::Pending | Status::Deploying) {
+        let id = resolve::id_of(&deployment)?;
+        let newer = context.api.status(id).await?;
+        progress.clone_from(&newer.progress);
+        update(&mut deployment, newer);
+    }
+    if context.ui.is_json() {
+        let progress = progress.as_ref();
+        return context.ui.json(&Shown { deployment: &deployment, progress });
+    }
+    show(context.ui, &deployment)?;
+    if let Some(progress) = &progress {
+        context.ui.field("Progress", &in_words(progress))?;
+    }
+    show_error(context.ui, deployment.last_error.as_deref())
+}
+
+fn update(deployment: &mut Deployment, newer: StatusAnswer) {
+    deployment.status = newer.status;
+    deployment.health_status = newer.health_status;
+    deployment.last_health_check = newer.last_health_check;
+    deployment.last_error = newer.last_error;
+}
+
+fn show(ui: &mut Ui, deployment: &Deployment) -> Result<(), CliError> {
+    let health = deployment.health_status.as_deref().unwrap_or("unknown");
+    let checked = deployment.last_health_check.map_or_else(|| "never".to_owned(), time);
+    ui.field("Deployment", &format!("{} ({})", deployment.subdomain, deployment.id))?;
+    ui.field("Status", deployment.status.as_str())?;
+    ui.field("Health", health)?;
+    ui.field("Last check", &checked)?;
+    ui.field("URL", &deployment.url)?;
+    match &deployment.custom_domain {
+        Some(domain) => ui.field("Domain", &format!("https://{domain}")),
+        None => Ok(()),
+    }
+}
+
+/// The cause on one line, what to do about it on the next, as the API sends them.
+fn show_error(ui: &mut Ui, last_error: Option<&str>) -> Result<(), CliError> {
+    let mut lines = last_error.unwrap_or_default().lines();
+    if let Some(cause) = lines.next() {
+        ui.field("Error", cause)?;
+    }
+    for fix in lines {
+        ui.field("Fix", fix)?;
+    }
+    Ok(())
+}
+
+/// A time as the API writes it, to the second.
+pub(super) fn time(at: Timestamp) -> String {
+    format!("{at:.0}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::testing::deployment;
+    use crate::ui::testing::{Screen, ui};
+
+    #[test]
+    fn a_running_one_is_shown_as_published() {
+        let (mut ui, printed) = ui(Screen::Piped);
+        show(&mut ui, &deployment("my-app", Status::Running)).unwrap();
+        show_error(&mut ui, None).unwrap();
+        assert_eq!(
+            printed.out(),
+            "Deployment: my-app (550e8400-e29b-41d4-a716-446655440000)\n\
+             Status: running\n\
+             Health: healthy\n\
+             Last check: 2026-05-21T10:05:00Z\n\
+             URL: https://my-app.buddocloud.com\n"
+        );
+    }
+
+    #[test]
+    fn a_failed_one_says_why_and_what_to_do() {
+        let mut failed = deployment("my-app", Status::Stopped);
+        failed.health_status = None;
+        failed.last_health_check = None;
+        let (mut ui, printed) = ui(Screen::Piped);
+        show(&mut ui, &failed).unwrap();
+        show_error(&mut ui, Some("the image does not exist\npush it, then restart")).unwrap();
+        assert!(printed.out().ends_with(
+            "Status: stopped\nHealth: unknown\nLast check: never\nURL: https://my-app.buddocloud.com\n\
+             Error: the image does not exist\nFix: push it, then restart\n"
+        ), "{}", printed.out());
+    }
+}

@@ -1,0 +1,222 @@
+//! What goes wrong, and how `buddo` says so: exit code, cause, hint.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use serde_json::json;
+use wiremock::ResponseTemplate;
+
+use crate::common::*;
+
+/// The whole table of exit codes, each reached for real.
+#[tokio::test]
+async fn each_trouble_has_its_exit_code() {
+    let world = World::logged_in().await;
+    world.mock("GET", "/api/deploy/tiers", tiers()).await;
+    let other = "550e8400-e29b-41d4-a716-446655440001";
+    let foreign = problem(403, "forbidden", "the deployment belongs to another operator");
+    world.mock("GET", &format!("{APPS}/{other}"), foreign).await;
+    let missing = problem(404, "not_found", "there is no such deployment");
+    world.mock("GET", &app(""), missing).await;
+    let busy = problem(429, "rate_limited", "more than 30 requests a minute")
+        .insert_header("retry-after", "17");
+    world.mock("GET", &app("/logs"), busy).await;
+    let broken = problem(500, "internal", "something broke here; it is logged");
+    world.mock("POST", &app("/restart"), broken).await;
+    let state = problem(422, "illegal_state", "the deployment is destroyed");
+    world.mock("POST", &app("/stop"), state).await;
+
+    let without_tier = &CREATE[..7];
+    let bad_name = [&["deploy", "--name", "My-App", "--port", "0"], &CREATE[3..5]].concat();
+    let commands: [(i32, &[&str]); 9] = [
+        (2, &["deploy", "--name", "my-app"]),
+        (2, without_tier),
+        (4, &["status", ID]),
+        (5, &bad_name),
+        (5, &["deploy", "stop", ID]),
+        (6, &["deploy", "logs", ID]),
+        (7, &["deploy", "restart", ID]),
+        (7, &["list", "--api", "http://127.0.0.1:1"]),
+        (9, &["status", other]),
+    ];
+    let mut text = String::new();
+    for (code, command) in commands {
+        // The session of an API that is not there has to be there.
+        let ran = if code == 7 && command[0] == "list" {
+            let file = std::fs::read_to_string(world.credentials()).unwrap();
+            std::fs::write(
+                world.credentials(),
+                file.replace(&world.api.uri(), "http://127.0.0.1:1"),
+            )
+            .unwrap();
+            let ran = world.buddo(command).await;
+            std::fs::write(world.credentials(), file).unwrap();
+            ran
+        } else {
+            world.buddo(command).await
+        };
+        assert_eq!((ran.code, ran.out.as_str()), (code, ""), "{command:?}: {ran}");
+        write!(text, "$ buddo {}\nexit {code}\n{}\n", command.join(" "), ran.err).unwrap();
+    }
+    insta::assert_snapshot!(text);
+    assert!(world.requests("POST", APPS).await.is_empty(), "nothing bad was sent");
+}
+
+#[tokio::test]
+async fn errors_are_json_on_request() {
+    let world = World::new().await;
+    let ran = world.buddo(&["list", "--json"]).await;
+    assert_eq!((ran.code, ran.out.as_str()), (3, ""));
+    let error: serde_json::Value = serde_json::from_str(&ran.err).unwrap();
+    assert_eq!(error["error"]["kind"], "not_logged_in");
+    assert_eq!(error["error"]["hint"], "log in with: buddo login");
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_said_so() {
+    let world = World::new().await;
+    let wrong = problem(401, "invalid_credentials", "the mail address or the password is wrong");
+    world.mock("POST", "/api/auth/login", wrong).await;
+    let ran = world.buddo_with(&["login"], "you@example.com\ncanary-password\n").await;
+    assert_eq!(ran.code, 3);
+    assert_eq!(
+        ran.err,
+        "error: the mail address or the password is wrong\n\
+         hint: check the mail address and the password, then try again\n"
+    );
+    assert!(!world.credentials().exists());
+    let empty = world.buddo(&["login"]).await;
+    assert_eq!(empty.code, 2, "{empty}");
+}
+
+#[tokio::test]
+async fn a_failed_deploy_names_cause_and_fix() {
+    let world = World::logged_in().await;
+    world.mock("POST", APPS, enveloped(201, "pending")).await;
+    let why = "the image docker.io/library/nginx:latest does not exist\npush it, then restart";
+    let seen = [status("deploying", None), status("stopped", Some(why))];
+    world.mock("GET", &app("/events"), events(&seen)).await;
+    let ran = world.buddo(&CREATE).await;
+    assert_eq!(ran.code, 8);
+    assert!(ran.out.ends_with("Status: pending → deploying → stopped\n"), "{ran}");
+    assert_eq!(
+        ran.err,
+        "error: the deploy of \"my-app\" failed: the image docker.io/library/nginx:latest does not \
+         exist\nhint: push it, then restart\n"
+    );
+}
+
+#[tokio::test]
+async fn a_failed_restart_that_still_serves_is_a_failure() {
+    let world = World::logged_in().await;
+    world.mock("POST", &app("/restart"), enveloped(200, "deploying")).await;
+    let seen = [status("running", Some("nothing listens on port 80\nset --port"))];
+    world.mock("GET", &app("/events"), events(&seen)).await;
+    let ran = world.buddo(&["deploy", "restart", ID]).await;
+    assert_eq!(ran.code, 8, "{ran}");
+    assert!(ran.err.contains("nothing listens on port 80"), "{ran}");
+}
+
+#[tokio::test]
+async fn waiting_ends_at_the_timeout() {
+    let world = World::logged_in().await;
+    world.mock("POST", APPS, enveloped(201, "pending")).await;
+    let pending = ResponseTemplate::new(200).set_body_json(status("pending", None));
+    world.mock("GET", &app("/status"), pending).await;
+    let mut args = CREATE.to_vec();
+    args.extend(["--timeout", "1"]);
+    let ran = world.buddo(&args).await;
+    assert_eq!(ran.code, 10, "{ran}");
+    assert!(ran.err.contains("the deploy goes on") && ran.err.contains("buddo status my-app"));
+}
+
+#[tokio::test]
+async fn ctrl_c_leaves_the_deploy_alone() {
+    let world = World::logged_in().await;
+    world.mock("POST", APPS, enveloped(201, "pending")).await;
+    let silent = events(&[]).set_delay(Duration::from_mins(1));
+    world.mock("GET", &app("/events"), silent).await;
+    let child = world.command(&CREATE).spawn().unwrap();
+    while world.requests("GET", &app("/events")).await.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let pid = child.id().unwrap().to_string();
+    let sent = tokio::process::Command::new("kill").args(["-INT", &pid]).status().await.unwrap();
+    assert!(sent.success());
+    let ran = finish(child).await;
+    assert_eq!(ran.code, 130);
+    assert_eq!(
+        ran.err,
+        "error: stopped watching; the deploy of \"my-app\" goes on\n\
+         hint: look again with: buddo status my-app\n"
+    );
+    assert!(world.requests("DELETE", &app("")).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_limit_while_polling_is_waited_out() {
+    let world = World::logged_in().await;
+    world.mock("POST", APPS, enveloped(201, "pending")).await;
+    let busy = problem(429, "rate_limited", "slow down").insert_header("retry-after", "1");
+    wiremock::Mock::given(wiremock::matchers::path(app("/status")))
+        .respond_with(busy)
+        .up_to_n_times(1)
+        .with_priority(1)
+        .mount(&world.api)
+        .await;
+    let running = ResponseTemplate::new(200).set_body_json(status("running", None));
+    world.mock("GET", &app("/status"), running).await;
+    let ran = world.buddo(&CREATE).await;
+    assert_eq!(ran.code, 0, "{ran}");
+}
+
+#[tokio::test]
+async fn no_session_and_an_open_file_are_refused_before_anything_is_sent() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let world = World::new().await;
+    let ran = world.buddo(&["list"]).await;
+    assert_eq!(ran.code, 3, "{ran}");
+
+    let world = World::logged_in().await;
+    let open = std::fs::Permissions::from_mode(0o644);
+    std::fs::set_permissions(world.credentials(), open).unwrap();
+    let ran = world.buddo(&["list"]).await;
+    assert_eq!(ran.code, 1, "{ran}");
+    assert!(ran.err.contains("is open to other users (mode 0644)"), "{ran}");
+    assert!(ran.err.contains("chmod 600"), "{ran}");
+    assert!(world.requests("GET", APPS).await.is_empty());
+}
+
+#[tokio::test]
+async fn something_else_than_the_api_is_not_believed() {
+    let world = World::logged_in().await;
+    let page = ResponseTemplate::new(200).set_body_raw("<html>", "text/html");
+    world.mock("GET", APPS, page).await;
+    let ran = world.buddo(&["list"]).await;
+    assert_eq!(ran.code, 1, "{ran}");
+    assert!(ran.err.contains("cannot understand the answer"), "{ran}");
+
+    let bad = ResponseTemplate::new(502).set_body_raw("<html>Bad Gateway", "text/html");
+    world.mock("GET", "/api/deploy/tiers", bad).await;
+    let ran = world.buddo(&["tiers"]).await;
+    assert_eq!(ran.code, 7, "{ran}");
+    let tries = world.requests("GET", "/api/deploy/tiers").await.len();
+    assert_eq!(tries, 4, "a read is tried again, and not for ever");
+}
+
+#[tokio::test]
+async fn the_servers_bad_fields_are_named_by_their_options() {
+    let world = World::logged_in().await;
+    let body = json!({
+        "type": "t", "title": "t", "status": 422, "detail": "the deployment is not valid",
+        "code": "validation_failed", "error": "e",
+        "errors": [{ "pointer": "/subdomain", "detail": "is taken; choose another name" }],
+    });
+    world.mock("POST", APPS, ResponseTemplate::new(422).set_body_json(body)).await;
+    let ran = world.buddo(&CREATE).await;
+    assert_eq!(ran.code, 5);
+    assert_eq!(
+        ran.err,
+        "error: the deployment is not valid\n  --name: is taken; choose another name\n"
+    );
+}
