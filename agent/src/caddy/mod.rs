@@ -1,0 +1,17 @@
+//! Caddy: what it is configured with, and how that is put in force.
+//!
+//! ```text
+//! validated types ──► render ──► RouteFiles ──► routes ── POST /load ──► admin (Unix socket)
+//!                                                 └─ after it loaded ──► routes folder
+//! ```
+//!
+//! The life of an app changes none of these files: the zone's file asks the resolver who is live.
+
+mod admin;
+mod render;
+mod routes;
+mod warm;
+
+pub use self::admin::{Admin, AdminError};
+pub use self::render::{Edge, main_file};
+pub use self::routes::Routes;

@@ -1,0 +1,301 @@
+//! Route files in force: loaded first, written after.
+//!
+//! ```text
+//! wanted ─► staging folder ─► POST /load ─ ok ──► rename each into the routes folder
+//!                                        └ no ──► add the changed files in halves, so that
+//!                                                 the bad ones alone stay out
+//! ```
+//!
+//! What is in the routes folder has loaded, so that Caddy can always restart from it. The staging
+//! folder lies outside of the folder that the main Caddyfile imports.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::admin::{Admin, AdminError};
+use super::main_file;
+use super::warm::Warmer;
+use crate::config::Config;
+use crate::durable;
+use crate::ports::{Proxy, ProxyError, RefusedRoute, RouteFiles};
+
+/// Which files the main Caddyfile imports.
+pub(super) const PATTERN: &str = "*.caddy";
+
+/// Least time between two reloads, each of which closes every proxied WebSocket.
+const BETWEEN_RELOADS: Duration = Duration::from_millis(500);
+
+/// Implements [`Proxy`] for a Caddy on this host.
+#[derive(Debug)]
+pub struct Routes {
+    admin: Admin,
+    warmer: Warmer,
+    main: Main,
+    folder: PathBuf,
+    staging: PathBuf,
+    /// One change at a time.
+    state: Mutex<State>,
+}
+
+/// The main Caddyfile: the administrator's, or ours where there is none.
+#[derive(Debug)]
+struct Main {
+    path: PathBuf,
+    default: String,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// What was asked for last, and what of it was refused.
+    last: Option<(RouteFiles, Vec<RefusedRoute>)>,
+    /// When Caddy last took a new configuration.
+    reloaded: Option<Instant>,
+}
+
+impl Routes {
+    /// Works with the files and sockets that `config` names.
+    pub fn new(config: &Config) -> Result<Self, ProxyError> {
+        let caddy = &config.caddy;
+        let warmer = Warmer::new(caddy.edge).map_err(|error| ProxyError {
+            message: "cannot prepare TLS handshakes".to_owned(),
+            source: Some(Box::new(error)),
+        })?;
+        let mut staging = caddy.routes_dir.clone().into_os_string();
+        staging.push(".staging");
+        Ok(Self {
+            admin: Admin::new(caddy.admin.clone()),
+            warmer,
+            main: Main { path: caddy.caddyfile.clone(), default: main_file(config) },
+            folder: caddy.routes_dir.clone(),
+            staging: staging.into(),
+            state: Mutex::default(),
+        })
+    }
+
+    async fn settle(&self, wanted: &RouteFiles) -> Result<Settled, ProxyError> {
+        let written = read_folder(&self.folder)?;
+        let mut settled = Settled { changes: written != *wanted, ..Settled::default() };
+        match self.load(wanted).await? {
+            None => settled.in_force.clone_from(wanted),
+            Some(message) => {
+                // Without what is gone and what changed: loads, unless Caddy or the main file is
+                // what is wrong.
+                settled.in_force =
+                    written.into_iter().filter(|(file, _)| wanted.contains_key(file)).collect();
+                if let Some(base) = self.load(&settled.in_force).await? {
+                    return Err(self.beyond_routes(&base));
+                }
+                let changed: Vec<_> = wanted
+                    .iter()
+                    .filter(|(file, text)| settled.in_force.get(*file) != Some(*text))
+                    .collect();
+                self.add(&mut settled, &changed, message).await?;
+            }
+        }
+        write_folder(&self.folder, &self.staging, &settled.in_force)?;
+        Ok(settled)
+    }
+
+    /// Adds `changed`, which did not load as a whole for the reason `message`, in halves. What is
+    /// refused leaves the file's last good text in force.
+    async fn add(
+        &self,
+        settled: &mut Settled,
+        changed: &[(&String, &String)],
+        message: String,
+    ) -> Result<(), ProxyError> {
+        // Depth-first, left to right; each entry is known not to load beside what is in force.
+        let mut pending = vec![(changed, message)];
+        while let Some((files, message)) = pending.pop() {
+            if let [(file, _)] = files {
+                settled.refused.push(RefusedRoute { file: (*file).clone(), message });
+                continue;
+            }
+            let (left, right) = files.split_at(files.len() / 2);
+            for half in [left, right] {
+                let mut trial = settled.in_force.clone();
+                trial.extend(half.iter().map(|(file, text)| ((*file).clone(), (*text).clone())));
+                match self.load(&trial).await? {
+                    None => settled.in_force = trial,
+                    Some(message) => pending.push((half, message)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Loads the main file with exactly `files`; Caddy's words if it refuses them.
+    async fn load(&self, files: &RouteFiles) -> Result<Option<String>, ProxyError> {
+        stage(&self.staging, files)?;
+        let caddyfile = self.main.importing(&self.folder, &self.staging)?;
+        match self.admin.load(&caddyfile).await {
+            Ok(()) => Ok(None),
+            Err(AdminError::Refused(message)) => Ok(Some(message)),
+            Err(error) => Err(ProxyError {
+                message: "the routes could not be given to Caddy".to_owned(),
+                source: Some(Box::new(error)),
+            }),
+        }
+    }
+
+    fn beyond_routes(&self, message: &str) -> ProxyError {
+        ProxyError {
+            message: format!(
+                "Caddy refuses its configuration also without new routes; look at {}: {message}",
+                self.main.path.display()
+            ),
+            source: None,
+        }
+    }
+}
+
+/// What came of one [`Routes::settle`].
+#[derive(Debug, Default)]
+struct Settled {
+    in_force: RouteFiles,
+    refused: Vec<RefusedRoute>,
+    /// Whether Caddy had to take anything new.
+    changes: bool,
+}
+
+impl Proxy for Routes {
+    async fn apply(&self, routes: &RouteFiles) -> Result<Vec<RefusedRoute>, ProxyError> {
+        let mut state = self.state.lock().await;
+        if let Some((last, refused)) = &state.last
+            && last == routes
+            && self.load(&read_folder(&self.folder)?).await?.is_none()
+        {
+            // Nothing new: Caddy was asked, and reloaded only if it ran something else, as after
+            // a restart with another main file.
+            return Ok(refused.clone());
+        }
+        if let Some(reloaded) = state.reloaded {
+            tokio::time::sleep_until(reloaded + BETWEEN_RELOADS).await;
+        }
+        // Until it is known to have worked, nothing is known.
+        state.last = None;
+        let settled = self.settle(routes).await?;
+        if settled.changes {
+            state.reloaded = Some(Instant::now());
+        }
+        for refused in &settled.refused {
+            tracing::warn!(file = refused.file, reason = refused.message, "a route was refused");
+        }
+        state.last = Some((routes.clone(), settled.refused.clone()));
+        Ok(settled.refused)
+    }
+
+    async fn warm(&self, host: &str) -> Result<(), ProxyError> {
+        self.warmer.warm(host).await
+    }
+}
+
+impl Main {
+    /// The main file with its import of `folder` pointed at `staging`.
+    fn importing(&self, folder: &Path, staging: &Path) -> Result<String, ProxyError> {
+        let text = match std::fs::read_to_string(&self.path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => self.default.clone(),
+            Err(error) => {
+                return Err(file_error("read the main Caddyfile", &self.path, error));
+            }
+        };
+        let (from, to) = (folder.join(PATTERN), staging.join(PATTERN));
+        let (from, to) = (from.to_string_lossy(), to.to_string_lossy());
+        let mut imports = 0;
+        let lines: Vec<String> = text
+            .lines()
+            .map(|line| {
+                let imported = line.trim().strip_prefix("import ");
+                let token = imported.map(|rest| rest.trim().trim_matches(['`', '"']));
+                if token == Some(&*from) {
+                    imports += 1;
+                    format!("import `{to}`")
+                } else {
+                    line.to_owned()
+                }
+            })
+            .collect();
+        if imports == 1 {
+            return Ok(lines.join("\n") + "\n");
+        }
+        Err(ProxyError {
+            message: format!(
+                "{} must hold the line `import {from}` once; `buddo-agent caddyfile` prints a good one",
+                self.path.display()
+            ),
+            source: None,
+        })
+    }
+}
+
+fn file_error(operation: &str, path: &Path, error: std::io::Error) -> ProxyError {
+    ProxyError {
+        message: format!("cannot {operation} {}", path.display()),
+        source: Some(Box::new(error)),
+    }
+}
+
+/// The `*.caddy` files of a folder; none where there is no folder.
+fn read_folder(folder: &Path) -> Result<RouteFiles, ProxyError> {
+    let failed = |error| file_error("read the routes folder", folder, error);
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut files = BTreeMap::new();
+    for entry in entries {
+        let entry = entry.map_err(failed)?;
+        let path = entry.path();
+        if let Ok(name) = entry.file_name().into_string()
+            && path.extension().is_some_and(|extension| extension == "caddy")
+        {
+            let text = std::fs::read(path).map_err(failed)?;
+            files.insert(name, String::from_utf8_lossy(&text).into_owned());
+        }
+    }
+    Ok(files)
+}
+
+/// Makes the staging folder hold exactly `files`.
+fn stage(staging: &Path, files: &RouteFiles) -> Result<(), ProxyError> {
+    let failed = |error| file_error("write the staging folder", staging, error);
+    std::fs::create_dir_all(staging).map_err(failed)?;
+    let staged = read_folder(staging)?;
+    for gone in staged.keys().filter(|file| !files.contains_key(*file)) {
+        std::fs::remove_file(staging.join(gone)).map_err(failed)?;
+    }
+    for (file, text) in files.iter().filter(|(file, text)| staged.get(*file) != Some(*text)) {
+        std::fs::write(staging.join(file), text).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Makes the routes folder hold exactly `files`, each replaced atomically and durably.
+fn write_folder(folder: &Path, staging: &Path, files: &RouteFiles) -> Result<(), ProxyError> {
+    let failed = |error| file_error("write the routes folder", folder, error);
+    std::fs::create_dir_all(folder).map_err(failed)?;
+    let written = read_folder(folder)?;
+    for (file, text) in files.iter().filter(|(file, text)| written.get(*file) != Some(*text)) {
+        // `import *.caddy` would match a temporary file of that ending in the folder itself.
+        let way = staging.join(format!("{file}.new"));
+        durable::replace_by_way_of(&way, &folder.join(file), text.as_bytes(), 0o600)
+            .map_err(failed)?;
+    }
+    let mut gone = written.keys().filter(|file| !files.contains_key(*file)).peekable();
+    if gone.peek().is_some() {
+        for file in gone {
+            std::fs::remove_file(folder.join(file)).map_err(failed)?;
+        }
+        durable::flush_folder(&folder.join("x")).map_err(failed)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

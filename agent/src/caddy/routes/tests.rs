@@ -1,0 +1,142 @@
+//! Against a Caddy that is played: it reads what the load imports, and refuses any file with the
+//! word `bad` in it. The real one is asked in `tests/real_caddy.rs`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixListener;
+
+use super::*;
+
+struct World {
+    folder: tempfile::TempDir,
+    config: Config,
+    loads: Arc<AtomicUsize>,
+}
+
+impl World {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().display();
+        let text = format!(
+            "state_dir = '{root}/state'\nruntime_dir = '{root}/run'\n\
+             [podman]\nsocket = '{root}/podman.sock'\n\
+             [caddy]\nadmin = '{root}/admin.sock'\nroutes_dir = '{root}/routes'\n\
+             caddyfile = '{root}/Caddyfile'\n"
+        );
+        let config = Config::parse(&text, &crate::config::Environment::default()).unwrap();
+        let loads = Arc::new(AtomicUsize::new(0));
+        let listener = UnixListener::bind(&config.caddy.admin).unwrap();
+        let (staging, seen) = (folder.path().join("routes.staging"), Arc::clone(&loads));
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = Vec::new();
+                while !String::from_utf8_lossy(&request).contains("/routes.staging/*.caddy`\n") {
+                    assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0);
+                }
+                let head = String::from_utf8_lossy(&request).to_lowercase();
+                assert!(head.starts_with("post /load http/1.1\r\nhost: \r\n"), "{head}");
+                let files = read_folder(&staging).unwrap();
+                let bad = files.iter().find(|(_, text)| text.contains("bad"));
+                let (status, body) = match bad {
+                    None => ("200 OK", String::new()),
+                    Some((file, _)) => ("400 Bad", format!(r#"{{"error":"adapt: {file}"}}"#)),
+                };
+                if bad.is_none() {
+                    seen.fetch_add(1, Ordering::SeqCst);
+                }
+                let length = body.len();
+                let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\n\r\n{body}");
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        Self { folder, config, loads }
+    }
+
+    fn loads(&self) -> usize {
+        self.loads.load(Ordering::SeqCst)
+    }
+
+    fn written(&self) -> RouteFiles {
+        read_folder(&self.folder.path().join("routes")).unwrap()
+    }
+}
+
+fn files(pairs: &[(&str, &str)]) -> RouteFiles {
+    pairs.iter().map(|(file, text)| ((*file).to_owned(), (*text).to_owned())).collect()
+}
+
+#[tokio::test]
+async fn files_are_loaded_and_then_written() {
+    let world = World::new();
+    let routes = Routes::new(&world.config).unwrap();
+    let wanted = files(&[("a.caddy", "1"), ("b.caddy", "2")]);
+    assert_eq!(routes.apply(&wanted).await.unwrap(), []);
+    assert_eq!((world.written(), world.loads()), (wanted.clone(), 1));
+    // Once more: Caddy is asked, and files that did not change are not touched.
+    let path = world.folder.path().join("routes/a.caddy");
+    let before = path.metadata().unwrap().modified().unwrap();
+    assert_eq!(routes.apply(&wanted).await.unwrap(), []);
+    assert_eq!(world.loads(), 2);
+    assert_eq!(path.metadata().unwrap().modified().unwrap(), before);
+    let fewer = files(&[("b.caddy", "2")]);
+    assert_eq!(routes.apply(&fewer).await.unwrap(), []);
+    assert_eq!(world.written(), fewer);
+}
+
+/// `fm_27`: of many new files two are bad. They alone are refused, one keeps its last good text,
+/// and what lies in the folder is what loaded.
+#[tokio::test]
+async fn fm_27_a_bad_file_is_refused_alone() {
+    let world = World::new();
+    let routes = Routes::new(&world.config).unwrap();
+    routes.apply(&files(&[("a.caddy", "good"), ("z.caddy", "gone")])).await.unwrap();
+    let mut wanted = files(&[("a.caddy", "bad"), ("g.caddy", "also bad")]);
+    wanted.extend((0..9).map(|n| (format!("n{n}.caddy"), "fine".to_owned())));
+    let refused = routes.apply(&wanted).await.unwrap();
+    let mut names: Vec<_> = refused.iter().map(|refused| refused.file.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["a.caddy", "g.caddy"]);
+    assert!(refused.iter().all(|refused| refused.message == format!("adapt: {}", refused.file)));
+    let written = world.written();
+    assert_eq!(written.get("a.caddy").map(String::as_str), Some("good"));
+    assert_eq!(written.len(), 10);
+    assert!(!written.contains_key("z.caddy") && !written.contains_key("g.caddy"));
+}
+
+#[tokio::test]
+async fn a_missing_caddy_is_an_error_and_changes_no_file() {
+    let mut world = World::new();
+    world.config.caddy.admin = world.folder.path().join("nobody.sock");
+    let routes = Routes::new(&world.config).unwrap();
+    let error = routes.apply(&files(&[("a.caddy", "1")])).await.unwrap_err();
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert!(source.contains("is Caddy running?"), "{source}");
+    assert_eq!(world.written(), RouteFiles::new());
+}
+
+/// `fm_29`: a storm of changes is at most two reloads a second.
+#[tokio::test]
+async fn fm_29_reloads_keep_their_distance() {
+    let world = World::new();
+    let routes = Routes::new(&world.config).unwrap();
+    let before = Instant::now();
+    for n in 0..3 {
+        routes.apply(&files(&[("a.caddy", &n.to_string())])).await.unwrap();
+    }
+    assert!(before.elapsed() >= 2 * BETWEEN_RELOADS);
+}
+
+#[test]
+fn the_administrators_main_file_is_kept_save_the_import() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("Caddyfile");
+    let main = Main { path: path.clone(), default: "import /r/*.caddy\n".to_owned() };
+    let importing = || main.importing(Path::new("/r"), Path::new("/s"));
+    assert_eq!(importing().unwrap(), "import `/s/*.caddy`\n");
+    std::fs::write(&path, "{\n\temail me\n}\nimport \"/r/*.caddy\"\nimport other\n").unwrap();
+    assert_eq!(importing().unwrap(), "{\n\temail me\n}\nimport `/s/*.caddy`\nimport other\n");
+    std::fs::write(&path, "# nothing\n").unwrap();
+    assert!(importing().unwrap_err().to_string().contains("must hold the line"));
+}

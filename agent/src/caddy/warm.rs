@@ -1,0 +1,102 @@
+//! The first TLS handshake for a name, so that no visitor waits for its certificate.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::verify_server_name;
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::ports::ProxyError;
+
+/// An issuance by ACME takes some seconds; the caller may give up earlier, Caddy goes on.
+const DEADLINE: Duration = Duration::from_mins(1);
+
+/// Makes handshakes with the edge.
+#[derive(Debug, Clone)]
+pub(super) struct Warmer {
+    edge: SocketAddr,
+    tls: Arc<ClientConfig>,
+}
+
+impl Warmer {
+    pub(super) fn new(edge: SocketAddr) -> Result<Self, rustls::Error> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let verifier = Arc::new(ForThatName(Arc::clone(&provider)));
+        let tls = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_no_client_auth();
+        Ok(Self { edge, tls: Arc::new(tls) })
+    }
+
+    pub(super) async fn warm(&self, host: &str) -> Result<(), ProxyError> {
+        let failed = |why: &str, source: Box<dyn std::error::Error + Send + Sync>| ProxyError {
+            message: format!("no certificate for {host} yet: {why}"),
+            source: Some(source),
+        };
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|error| failed("it is no host name", Box::new(error)))?;
+        let handshake = async {
+            let stream = TcpStream::connect(self.edge).await.map_err(|error| {
+                failed(&format!("Caddy does not listen on {}", self.edge), Box::new(error))
+            })?;
+            let connector = TlsConnector::from(Arc::clone(&self.tls));
+            connector.connect(name, stream).await.map_err(|error| {
+                failed("the handshake failed; Caddy's log says why", Box::new(error))
+            })
+        };
+        match tokio::time::timeout(DEADLINE, handshake).await {
+            Ok(done) => done.map(drop),
+            Err(elapsed) => Err(failed("it was not issued in time", Box::new(elapsed))),
+        }
+    }
+}
+
+/// Accepts a certificate by anyone for the right name. Nothing is sent over the connection: what
+/// is asked is whether Caddy has one, and its issuer may be one that this host does not know.
+#[derive(Debug)]
+struct ForThatName(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for ForThatName {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,232 @@
+//! Containers: list, start, stop, remove, and how one ended.
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use super::create::{LABEL_DEPLOYMENT, LABEL_REVISION, LABEL_SLOT};
+use super::logs;
+use super::transport::{Answer, Call, Transport, escape};
+use crate::ports::{Container, ContainerState, ContainersError, Ending, Identity, Slot};
+
+/// One entry of `GET containers/json`, as far as it is read.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Listed {
+    names: Option<Vec<String>>,
+    labels: Option<HashMap<String, String>>,
+    state: String,
+    exit_code: Option<i32>,
+    /// Unix seconds; year 1 where it never started.
+    started_at: Option<i64>,
+    ports: Option<Vec<Published>>,
+}
+
+/// Where a port is published. Podman spells these fields in snake case.
+#[derive(Debug, Deserialize)]
+struct Published {
+    host_ip: Option<String>,
+    host_port: Option<u16>,
+}
+
+pub(super) async fn list(transport: &Transport) -> Result<Vec<Container>, ContainersError> {
+    let filters = escape(&format!(r#"{{"label":["{LABEL_DEPLOYMENT}"]}}"#));
+    let path = format!("containers/json?all=true&filters={filters}");
+    let answer = transport.call(Call::libpod("list containers", Method::GET, path)).await?;
+    if answer.status != StatusCode::OK {
+        return Err(answer.refusal());
+    }
+    Ok(answer.json::<Vec<Listed>>()?.into_iter().filter_map(Listed::into_container).collect())
+}
+
+impl Listed {
+    fn into_container(self) -> Option<Container> {
+        let labels = self.labels.unwrap_or_default();
+        // Podman renames a container that it could not remove whole; without any name there is
+        // nothing to call it by.
+        let name = self.names?.into_iter().next()?;
+        Some(Container {
+            name,
+            identity: identity(&labels),
+            state: state(&self.state, self.exit_code.unwrap_or_default()),
+            address: self.ports.unwrap_or_default().iter().find_map(Published::address),
+            started_at: self
+                .started_at
+                .filter(|seconds| *seconds > 0)
+                .and_then(|seconds| Timestamp::from_second(seconds).ok()),
+        })
+    }
+}
+
+impl Published {
+    fn address(&self) -> Option<SocketAddrV4> {
+        let ip: Ipv4Addr = self.host_ip.as_deref()?.parse().ok()?;
+        Some(SocketAddrV4::new(ip, self.host_port?))
+    }
+}
+
+fn identity(labels: &HashMap<String, String>) -> Option<Identity> {
+    Some(Identity {
+        deployment: labels.get(LABEL_DEPLOYMENT)?.parse().ok()?,
+        revision: labels.get(LABEL_REVISION)?.parse().ok()?,
+        slot: match labels.get(LABEL_SLOT)?.as_str() {
+            "a" => Slot::A,
+            "b" => Slot::B,
+            _ => return None,
+        },
+    })
+}
+
+/// Podman's words (libpod `define.ContainerStatus`) as far as they call for different steps.
+fn state(word: &str, exit_code: i32) -> ContainerState {
+    match word {
+        "created" | "configured" | "initialized" => ContainerState::Created,
+        "running" => ContainerState::Running,
+        "exited" | "stopped" => ContainerState::Exited(exit_code),
+        "stopping" => ContainerState::Stopping,
+        _ => ContainerState::Broken,
+    }
+}
+
+fn named(operation: &'static str, method: Method, name: &str, rest: &str) -> Call {
+    Call::libpod(operation, method, format!("containers/{}{rest}", escape(name)))
+        .deadline(Duration::from_secs(30))
+}
+
+pub(super) async fn start(transport: &Transport, name: &str) -> Result<(), ContainersError> {
+    let call = named("start the container", Method::POST, name, "/start");
+    let answer = transport.call(call).await?;
+    match answer.status {
+        // 304: it runs already.
+        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED => Ok(()),
+        StatusCode::NOT_FOUND => Err(ContainersError::NotFound(name.to_owned())),
+        _ => Err(answer.refusal()),
+    }
+}
+
+pub(super) async fn stop(
+    transport: &Transport,
+    name: &str,
+    grace: Duration,
+) -> Result<(), ContainersError> {
+    let rest = format!("/stop?timeout={}", grace.as_secs());
+    let call = named("stop the container", Method::POST, name, &rest)
+        .deadline(grace + Duration::from_secs(15));
+    let answer = transport.call(call).await?;
+    match answer.status {
+        // 304: it was stopped already. A created one that never ran is stopped too.
+        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED | StatusCode::NOT_FOUND => Ok(()),
+        _ => Err(answer.refusal()),
+    }
+}
+
+pub(super) async fn remove(transport: &Transport, name: &str) -> Result<(), ContainersError> {
+    // `v`: anonymous volumes of its image go with it. `timeout=0`: SIGKILL at once.
+    let rest = "?force=true&v=true&timeout=0";
+    let call = named("remove the container", Method::DELETE, name, rest);
+    let answer = transport.call(call).await?;
+    match answer.status {
+        StatusCode::OK => removed(&answer),
+        StatusCode::NO_CONTENT | StatusCode::NOT_FOUND => Ok(()),
+        _ => Err(answer.refusal()),
+    }
+}
+
+/// A removal that failed can be told inside a 200: `[{"Id", "Err"}]`.
+fn removed(answer: &Answer) -> Result<(), ContainersError> {
+    #[derive(Deserialize)]
+    struct Removal {
+        #[serde(rename = "Err")]
+        error: Option<String>,
+    }
+    let errors: Vec<Removal> = answer.json()?;
+    match errors.into_iter().find_map(|removal| removal.error.filter(|error| !error.is_empty())) {
+        None => Ok(()),
+        Some(message) => Err(ContainersError::Refused {
+            operation: answer.operation,
+            status: answer.status.as_u16(),
+            message,
+        }),
+    }
+}
+
+/// `GET containers/{name}/json`, as far as it is read.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Inspected {
+    state: InspectedState,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct InspectedState {
+    exit_code: i32,
+    /// Often false even after the kernel killed it for memory: then only the code 137 tells.
+    #[serde(rename = "OOMKilled")]
+    oom_killed: bool,
+}
+
+pub(super) async fn ending(transport: &Transport, name: &str) -> Result<Ending, ContainersError> {
+    let call = named("inspect the container", Method::GET, name, "/json");
+    let answer = transport.call(call.deadline(Duration::from_secs(10))).await?;
+    let state = match answer.status {
+        StatusCode::OK => answer.json::<Inspected>()?.state,
+        StatusCode::NOT_FOUND => return Err(ContainersError::NotFound(name.to_owned())),
+        _ => return Err(answer.refusal()),
+    };
+    // `follow=false` only: a follower that is not ended leaks memory in the service.
+    let rest = format!("/logs?stdout=true&stderr=true&follow=false&tail={}", logs::LINES);
+    let call = named("read the container's log", Method::GET, name, &rest);
+    let log_tail = match transport.call(call.deadline(Duration::from_secs(5))).await {
+        Ok(answer) if answer.status == StatusCode::OK => logs::tail(&answer.body),
+        // The log only adds words: the ending is known without it.
+        Ok(_) | Err(_) => String::new(),
+    };
+    Ok(Ending { exit_code: state.exit_code, oom_killed: state.oom_killed, log_tail })
+}
+
+#[cfg(test)]
+mod tests {
+    use buddo_shared::id::Revision;
+
+    use super::*;
+
+    /// As Podman 4.3.1 sent it, shortened.
+    const LISTED: &str = r#"[{"AutoRemove":false,"Created":"2026-11-23T00:49:56.705418423Z",
+        "Exited":false,"ExitedAt":-62135596800,"ExitCode":0,"Id":"1435ea19","Labels":{
+        "buddo.deployment":"550e8400-e29b-41d4-a716-446655440000","buddo.host":"x",
+        "buddo.port":"8080","buddo.revision":"3","buddo.slot":"b","io.buildah.version":"1.28.2"},
+        "Names":["t1"],"Networks":[],"Pid":730,"Ports":[{"host_ip":"127.64.9.1",
+        "container_port":8080,"host_port":8000,"range":1,"protocol":"tcp"}],"Size":null,
+        "StartedAt":1795394996,"State":"running","Status":""},
+        {"Names":["t2"],"Labels":{"buddo.deployment":"junk"},"State":"created",
+        "StartedAt":-62135596800,"Ports":null,"ExitCode":0}]"#;
+
+    #[test]
+    fn one_list_call_tells_all() {
+        let listed: Vec<Listed> = serde_json::from_str(LISTED).unwrap();
+        let found: Vec<_> = listed.into_iter().filter_map(Listed::into_container).collect();
+        assert_eq!(found[0].name, "t1");
+        let identity = found[0].identity.unwrap();
+        assert_eq!((identity.revision, identity.slot), (Revision::new(3), Slot::B));
+        assert_eq!(found[0].address, Some("127.64.9.1:8000".parse().unwrap()));
+        assert_eq!(found[0].started_at.unwrap().as_second(), 1_795_394_996);
+        assert_eq!(found[0].state, ContainerState::Running);
+        assert_eq!(found[1].identity, None);
+        assert_eq!((found[1].started_at, found[1].address), (None, None));
+        assert_eq!(found[1].state, ContainerState::Created);
+    }
+
+    #[test]
+    fn states_that_no_step_fits_are_broken() {
+        assert_eq!(state("exited", 137), ContainerState::Exited(137));
+        assert_eq!(state("stopping", 0), ContainerState::Stopping);
+        for word in ["paused", "removing", "unknown", "improper", "restored-by-a-future-podman"] {
+            assert_eq!(state(word, 0), ContainerState::Broken);
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! What Podman says about itself and its host.
+
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use serde::Deserialize;
+
+use super::Podman;
+use super::transport::{Answer, Call};
+use crate::ports::ContainersError;
+
+/// Facts about the host that decide what the agent may promise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Info {
+    /// Podman's version, such as `4.3.1`.
+    pub version: String,
+    /// `v1` or `v2`.
+    pub cgroup_version: String,
+    /// Controllers delegated to Podman's user. Limits of others are accepted and not enforced.
+    pub cgroup_controllers: Vec<String>,
+    /// Name of the storage driver, such as `overlay`.
+    pub storage_driver: String,
+    /// Whether Podman runs without root.
+    pub rootless: bool,
+}
+
+impl Info {
+    /// Whether memory, CPU and process limits of containers are enforced by the kernel.
+    pub fn enforces_limits(&self) -> bool {
+        let delegated = |name: &str| self.cgroup_controllers.iter().any(|c| c == name);
+        self.cgroup_version == "v2" && ["memory", "cpu", "pids"].into_iter().all(delegated)
+    }
+}
+
+#[derive(Deserialize)]
+struct Raw {
+    host: Host,
+    store: Store,
+    version: Version,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Host {
+    cgroup_version: String,
+    cgroup_controllers: Option<Vec<String>>,
+    security: Security,
+}
+
+#[derive(Deserialize)]
+struct Security {
+    rootless: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Store {
+    graph_driver_name: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Version {
+    version: String,
+}
+
+impl Podman {
+    /// Asks what host this is. Slow beside the other calls: ask at start, not in each pass.
+    pub async fn info(&self) -> Result<Info, ContainersError> {
+        let call = Call::libpod("read the host's facts", Method::GET, "info")
+            .deadline(Duration::from_secs(20));
+        parse(&self.transport.call(call).await?)
+    }
+}
+
+fn parse(answer: &Answer) -> Result<Info, ContainersError> {
+    if answer.status != StatusCode::OK {
+        return Err(answer.refusal());
+    }
+    let raw: Raw = answer.json()?;
+    Ok(Info {
+        version: raw.version.version,
+        cgroup_version: raw.host.cgroup_version,
+        cgroup_controllers: raw.host.cgroup_controllers.unwrap_or_default(),
+        storage_driver: raw.store.graph_driver_name,
+        rootless: raw.host.security.rootless,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(controllers: &str) -> Info {
+        let body = format!(
+            r#"{{"host":{{"cgroupVersion":"v2","cgroupControllers":{controllers},
+            "security":{{"rootless":true}}}},"store":{{"graphDriverName":"overlay"}},
+            "version":{{"Version":"4.3.1","APIVersion":"4.3.1"}}}}"#
+        );
+        let answer = Answer { operation: "info", status: StatusCode::OK, body: body.into() };
+        parse(&answer).unwrap()
+    }
+
+    #[test]
+    fn limits_count_only_with_all_their_controllers() {
+        assert!(info(r#"["cpu","memory","pids"]"#).enforces_limits());
+        assert!(!info(r#"["memory","pids"]"#).enforces_limits());
+        assert!(!info("null").enforces_limits());
+        assert_eq!(info("null").version, "4.3.1");
+    }
+}

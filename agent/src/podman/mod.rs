@@ -1,0 +1,124 @@
+//! Podman through its REST API on a Unix socket.
+//!
+//! A thin client of our own, since the ready-made ones misspell `no_new_privileges`, quote
+//! secrets or have no deadlines. One file per concern:
+//!
+//! ```text
+//! impl Containers ──► containers · create · images · pull · secrets ──► transport ──► socket
+//!                     events (its own connection, reconnects) ─────────────┘
+//! ```
+//!
+//! Works with Podman 4.3 to 5.x: the libpod API under its 4.0.0 prefix, and the Docker-compatible
+//! pull, which is the only one that tells how many bytes have come.
+
+mod containers;
+mod create;
+mod events;
+mod images;
+mod info;
+mod logs;
+mod pull;
+mod refusal;
+mod secrets;
+mod transport;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use buddo_shared::id::HostId;
+use buddo_shared::image::{Digest, ImageReference};
+use buddo_shared::manifest::RegistryCredentials;
+use buddo_shared::secret::Secret;
+
+pub use self::events::EventFeed;
+pub use self::info::Info;
+pub use self::pull::PullLimits;
+use self::transport::Transport;
+use crate::ports::{Container, ContainerSpec, Containers, ContainersError, Created, Ending};
+
+/// A client of one Podman API service. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Podman {
+    transport: Transport,
+    host: HostId,
+    pull_limits: PullLimits,
+}
+
+impl Podman {
+    /// Talks to the service at `socket`. Containers it creates carry the label `buddo.host` with
+    /// `host`, for people who look at them; nothing is decided by it.
+    pub fn new(socket: PathBuf, host: HostId) -> Self {
+        Self { transport: Transport::new(socket), host, pull_limits: PullLimits::default() }
+    }
+
+    /// The same client with other bounds on pulls.
+    #[must_use]
+    pub fn with_pull_limits(self, pull_limits: PullLimits) -> Self {
+        Self { pull_limits, ..self }
+    }
+}
+
+impl Containers for Podman {
+    async fn list(&self) -> Result<Vec<Container>, ContainersError> {
+        containers::list(&self.transport).await
+    }
+
+    async fn image(&self, image: &ImageReference) -> Result<Option<Digest>, ContainersError> {
+        Ok(images::inspect(&self.transport, image)
+            .await?
+            .and_then(|found| found.registry_digest(image)))
+    }
+
+    async fn pull(
+        &self,
+        image: &ImageReference,
+        credentials: Option<&RegistryCredentials>,
+        progress: &(dyn Fn(u8) + Send + Sync),
+    ) -> Result<Digest, ContainersError> {
+        pull::pull(&self.transport, self.pull_limits, image, credentials, progress).await
+    }
+
+    async fn create(&self, spec: &ContainerSpec) -> Result<Created, ContainersError> {
+        create::create(&self.transport, self.host, spec).await
+    }
+
+    async fn start(&self, name: &str) -> Result<(), ContainersError> {
+        containers::start(&self.transport, name).await
+    }
+
+    async fn stop(&self, name: &str, grace: Duration) -> Result<(), ContainersError> {
+        containers::stop(&self.transport, name, grace).await
+    }
+
+    async fn remove(&self, name: &str) -> Result<(), ContainersError> {
+        containers::remove(&self.transport, name).await
+    }
+
+    async fn ending(&self, name: &str) -> Result<Ending, ContainersError> {
+        containers::ending(&self.transport, name).await
+    }
+
+    async fn secrets(&self) -> Result<Vec<String>, ContainersError> {
+        secrets::list(&self.transport).await
+    }
+
+    async fn put_secret(&self, name: &str, value: &Secret) -> Result<(), ContainersError> {
+        secrets::put(&self.transport, name, value).await
+    }
+
+    async fn remove_secret(&self, name: &str) -> Result<(), ContainersError> {
+        secrets::remove(&self.transport, name).await
+    }
+}
+
+/// An error with its causes in one line, for logs.
+fn words(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,243 @@
+//! Why a pull failed, from the words of Podman's image library to words for an operator.
+//!
+//! There is no code to go by: containers/image wraps errors as text. The rules are tried in
+//! order, the most telling first; what none knows is told as it is and tried again.
+
+use buddo_shared::image::ImageReference;
+use buddo_shared::report::Failure;
+
+use crate::ports::ContainersError;
+
+/// What a rule makes of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Architecture,
+    Disk,
+    RateLimited,
+    NotFound,
+    Untrusted,
+    Unauthorized,
+    Unreachable,
+    Unsupported,
+}
+
+/// Words (lower case) → what they mean. `manifest unknown` goes before `denied`, since a registry
+/// may say both; the TLS words go before those of an unreachable host, which wrap them.
+const RULES: &[(&str, Kind)] = &[
+    ("no image found in manifest list for architecture", Kind::Architecture),
+    ("no image found in image index for architecture", Kind::Architecture),
+    ("no space left on device", Kind::Disk),
+    ("disk quota exceeded", Kind::Disk),
+    ("toomanyrequests", Kind::RateLimited),
+    ("too many requests", Kind::RateLimited),
+    ("manifest unknown", Kind::NotFound),
+    ("name unknown", Kind::NotFound),
+    ("repository name not known", Kind::NotFound),
+    ("x509:", Kind::Untrusted),
+    ("certificate", Kind::Untrusted),
+    ("server gave http response to https client", Kind::Untrusted),
+    ("unauthorized", Kind::Unauthorized),
+    ("authentication required", Kind::Unauthorized),
+    ("invalid username/password", Kind::Unauthorized),
+    ("denied", Kind::Unauthorized),
+    ("403 (forbidden)", Kind::Unauthorized),
+    ("no such host", Kind::Unreachable),
+    ("connection refused", Kind::Unreachable),
+    ("connection reset", Kind::Unreachable),
+    ("no route to host", Kind::Unreachable),
+    ("network is unreachable", Kind::Unreachable),
+    ("server misbehaving", Kind::Unreachable),
+    ("timeout", Kind::Unreachable),
+    ("deadline exceeded", Kind::Unreachable),
+    ("unexpected eof", Kind::Unreachable),
+    ("pinging container registry", Kind::Unreachable),
+    ("unexpected http status", Kind::Unreachable),
+    ("unsupported", Kind::Unsupported),
+    ("404 (not found)", Kind::NotFound),
+];
+
+fn kind(message: &str) -> Option<Kind> {
+    let message = message.to_lowercase();
+    RULES.iter().find(|(words, _)| message.contains(words)).map(|(_, kind)| *kind)
+}
+
+fn failure(code: &str, cause: String, fix: impl Into<String>) -> Failure {
+    Failure { code: code.to_owned(), cause, fix: fix.into() }
+}
+
+/// Podman's message as one line of bounded length.
+fn one_line(message: &str) -> String {
+    let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    line.chars().take(300).collect()
+}
+
+/// Turns the message of a failed pull of `image` into an error. `with_credentials`: whether any
+/// were sent, which changes the advice.
+pub(super) fn classify(
+    image: &ImageReference,
+    message: &str,
+    with_credentials: bool,
+) -> ContainersError {
+    use ContainersError::{Image, Registry};
+    let registry = image.registry();
+    match kind(message) {
+        Some(Kind::NotFound) => Image(failure(
+            "image_not_found",
+            format!("the registry {registry} has no image {image}"),
+            "check the name and the tag, push the image, then deploy again",
+        )),
+        Some(Kind::Unauthorized) if with_credentials => Image(failure(
+            "registry_unauthorized",
+            format!("the registry {registry} refuses {image} with the credentials given"),
+            "check that the credentials are valid and may read this repository",
+        )),
+        Some(Kind::Unauthorized) => Image(failure(
+            "registry_unauthorized",
+            format!("the registry {registry} refuses {image}: it is private, or there is none"),
+            "check the name; make the image public, or give credentials that may read it",
+        )),
+        Some(Kind::Architecture) => Image(wrong_architecture(image, None)),
+        Some(Kind::Unsupported) => Image(failure(
+            "image_unsupported",
+            format!("{image} cannot be read: {}", one_line(message)),
+            "build it as an OCI or Docker (schema 2) image",
+        )),
+        Some(Kind::RateLimited) => Registry(failure(
+            "registry_rate_limited",
+            format!("the registry {registry} limits how often this host may pull"),
+            "it is tried again by itself; credentials for the registry raise its limit",
+        )),
+        Some(Kind::Untrusted) => Registry(failure(
+            "registry_untrusted",
+            format!("the TLS certificate of {registry} is not trusted: {}", one_line(message)),
+            "it is tried again by itself; the registry's operator must mend its certificate",
+        )),
+        Some(Kind::Unreachable) => Registry(failure(
+            "registry_unreachable",
+            format!("the registry {registry} cannot be reached: {}", one_line(message)),
+            "it is tried again by itself; check that the registry is up",
+        )),
+        Some(Kind::Disk) => Registry(failure(
+            "host_disk_full",
+            format!("the host has no room for {image}"),
+            "it is tried again by itself; the host's administrator must free disk space",
+        )),
+        None => Registry(failure(
+            "image_pull_failed",
+            format!("{image} could not be pulled: {}", one_line(message)),
+            "it is tried again by itself; deploy again if it lasts",
+        )),
+    }
+}
+
+/// The image is for other machines: `found`, where known, in Go's words.
+pub(super) fn wrong_architecture(image: &ImageReference, found: Option<&str>) -> Failure {
+    let machine = architecture();
+    let cause = match found {
+        Some(found) => format!("{image} is built for {found}, this host is {machine}"),
+        None => format!("{image} has no variant for {machine}, which this host is"),
+    };
+    failure("wrong_architecture", cause, format!("build it for linux/{machine} and push it"))
+}
+
+/// Nothing came for too long.
+pub(super) fn stalled(image: &ImageReference, seconds: u64) -> ContainersError {
+    ContainersError::Registry(failure(
+        "pull_stalled",
+        format!("the pull of {image} made no progress for {seconds} s"),
+        "it is tried again by itself; check that the registry is up",
+    ))
+}
+
+/// The stream ended without an image.
+pub(super) fn incomplete(image: &ImageReference) -> ContainersError {
+    ContainersError::Registry(failure(
+        "image_pull_failed",
+        format!("the pull of {image} ended early"),
+        "it is tried again by itself",
+    ))
+}
+
+/// This machine's architecture in Go's words, as images name theirs.
+pub(super) fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "386",
+        "powerpc64" => "ppc64le",
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(message: &str) -> (bool, String) {
+        let image = ImageReference::parse("ghcr.io/acme/web:v1").unwrap();
+        match classify(&image, message, false) {
+            ContainersError::Image(failure) => (true, failure.code),
+            ContainersError::Registry(failure) => (false, failure.code),
+            other => panic!("{other}"),
+        }
+    }
+
+    /// The first five are Podman 4.3.1's own words; the rest is how registries put it.
+    #[rstest::rstest]
+    #[case(
+        "initializing source docker://ghcr.io/acme/web:missing: reading manifest missing in 127.0.0.1:5599/acme/web: manifest unknown: manifest unknown",
+        true,
+        "image_not_found"
+    )]
+    #[case(
+        "initializing source docker://x:1: pinging container registry 127.0.0.1:5598: Get \"http://127.0.0.1:5598/v2/\": dial tcp 127.0.0.1:5598: connect: connection refused",
+        false,
+        "registry_unreachable"
+    )]
+    #[case(
+        "initializing source docker://harbor.buddo.xyz:4443/a/x:1: pinging container registry harbor.buddo.xyz:4443: Get \"https://harbor.buddo.xyz:4443/v2/\": dial tcp: lookup harbor.buddo.xyz on 10.255.255.53:53: no such host",
+        false,
+        "registry_unreachable"
+    )]
+    #[case(
+        "initializing source docker://ghcr.io/a/b:v1: reading manifest v1 in ghcr.io/a/b: errors:\ndenied: requested access to the resource is denied\nunauthorized: authentication required",
+        true,
+        "registry_unauthorized"
+    )]
+    #[case(
+        "choosing an image from manifest list docker://ghcr.io/a/b: no image found in manifest list for architecture amd64, variant \"\", OS linux",
+        true,
+        "wrong_architecture"
+    )]
+    #[case(
+        "reading manifest latest in docker.io/library/nginx: toomanyrequests: You have reached your pull rate limit",
+        false,
+        "registry_rate_limited"
+    )]
+    #[case(
+        "writing blob: adding layer with blob: no space left on device",
+        false,
+        "host_disk_full"
+    )]
+    #[case(
+        "Get \"https://ghcr.io/v2/\": x509: certificate signed by unknown authority",
+        false,
+        "registry_untrusted"
+    )]
+    #[case("received unexpected HTTP status: 502 Bad Gateway", false, "registry_unreachable")]
+    #[case("something new", false, "image_pull_failed")]
+    fn words_are_understood(#[case] message: &str, #[case] final_: bool, #[case] expected: &str) {
+        assert_eq!(code(message), (final_, expected.to_owned()));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn every_failure_is_two_single_lines(message in "(?s).{0,2000}") {
+            let image = ImageReference::parse("ghcr.io/acme/web:v1").unwrap();
+            let (ContainersError::Image(f) | ContainersError::Registry(f)) =
+                classify(&image, &message, true) else { panic!("no failure") };
+            proptest::prop_assert!(!f.cause.contains('\n') && f.cause.len() < 1_600);
+            proptest::prop_assert!(!f.fix.contains('\n') && !f.fix.is_empty());
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Podman secrets: values that neither `inspect` nor the create call's body shows.
+
+use http::{Method, StatusCode};
+use serde::Deserialize;
+
+use super::transport::{Call, Transport, escape};
+use crate::ports::ContainersError;
+use buddo_shared::secret::Secret;
+
+/// Names of the agent's secrets begin with this; Podman 4.3 gives secrets no labels.
+const PREFIX: &str = "buddo-";
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Listed {
+    spec: Spec,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Spec {
+    name: String,
+}
+
+pub(super) async fn list(transport: &Transport) -> Result<Vec<String>, ContainersError> {
+    let call = Call::libpod("list secrets", Method::GET, "secrets/json");
+    let answer = transport.call(call).await?;
+    if answer.status != StatusCode::OK {
+        return Err(answer.refusal());
+    }
+    let listed: Vec<Listed> = answer.json()?;
+    Ok(listed.into_iter().map(|l| l.spec.name).filter(|n| n.starts_with(PREFIX)).collect())
+}
+
+pub(super) async fn put(
+    transport: &Transport,
+    name: &str,
+    value: &Secret,
+) -> Result<(), ContainersError> {
+    let path = format!("secrets/create?name={}", escape(name));
+    // Not JSON: the body is the value, byte for byte.
+    let call = Call::libpod("store a secret", Method::POST, path)
+        .body("application/octet-stream", value.expose().as_bytes().to_vec());
+    let answer = transport.call(call).await?;
+    // 4.3 answers 500 where later versions say 409.
+    let exists = answer.status == StatusCode::CONFLICT
+        || (answer.status == StatusCode::INTERNAL_SERVER_ERROR
+            && answer.message().ends_with("secret name in use"));
+    if answer.status == StatusCode::OK || answer.status == StatusCode::CREATED || exists {
+        Ok(())
+    } else {
+        Err(answer.refusal())
+    }
+}
+
+pub(super) async fn remove(transport: &Transport, name: &str) -> Result<(), ContainersError> {
+    let path = format!("secrets/{}", escape(name));
+    let answer = transport.call(Call::libpod("remove a secret", Method::DELETE, path)).await?;
+    match answer.status {
+        StatusCode::OK | StatusCode::NO_CONTENT | StatusCode::NOT_FOUND => Ok(()),
+        _ => Err(answer.refusal()),
+    }
+}

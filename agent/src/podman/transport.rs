@@ -1,0 +1,295 @@
+//! HTTP/1.1 over the Unix socket: one connection a call, a deadline on each, bodies bounded.
+//!
+//! A connection costs 0.1 ms here; a pool would hand a call a connection that the service,
+//! restarted in between, no longer knows.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, StatusCode, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use tokio::net::UnixStream;
+use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
+
+use crate::ports::ContainersError;
+
+/// Calls in flight at once. Podman takes a lock per container and one for its database, so that
+/// more would only queue there, where they cost memory.
+const CONCURRENCY: usize = 32;
+
+/// The largest answer that is read, in bytes: a list of some thousand containers.
+const MAX_ANSWER: usize = 16 * 1024 * 1024;
+
+/// What went wrong between us and the service.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TransportError {
+    #[error("cannot connect to {0:?}; is the podman.socket unit of this user running?")]
+    Connect(PathBuf, #[source] std::io::Error),
+    #[error("the service does not speak HTTP")]
+    Handshake(#[source] hyper::Error),
+    #[error("the service closed the connection")]
+    Send(#[source] hyper::Error),
+    #[error("the answer was cut off or too large")]
+    Body(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the answer is not what this version of the API is documented to send")]
+    Decode(#[source] serde_json::Error),
+    #[error("no answer within {0:?}")]
+    Deadline(Duration),
+    #[error("the request could not be written")]
+    Request(#[source] http::Error),
+}
+
+impl TransportError {
+    /// Names the operation that it ended.
+    pub(super) fn during(self, operation: &'static str) -> ContainersError {
+        ContainersError::Unavailable { operation, source: Box::new(self) }
+    }
+}
+
+/// One request to be sent.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) operation: &'static str,
+    pub(super) method: Method,
+    /// Path and query, escaped.
+    pub(super) path: String,
+    pub(super) body: Option<(&'static str, Bytes)>,
+    pub(super) registry_auth: Option<HeaderValue>,
+    pub(super) deadline: Duration,
+}
+
+impl Call {
+    /// A call of the libpod API: `path` is what follows its version prefix.
+    pub(super) fn libpod(operation: &'static str, method: Method, path: impl AsRef<str>) -> Self {
+        Self {
+            operation,
+            method,
+            path: format!("/v4.0.0/libpod/{}", path.as_ref()),
+            body: None,
+            registry_auth: None,
+            deadline: Duration::from_secs(10),
+        }
+    }
+
+    pub(super) fn deadline(self, deadline: Duration) -> Self {
+        Self { deadline, ..self }
+    }
+
+    pub(super) fn body(self, media_type: &'static str, body: impl Into<Bytes>) -> Self {
+        Self { body: Some((media_type, body.into())), ..self }
+    }
+}
+
+/// A whole answer.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) operation: &'static str,
+    pub(super) status: StatusCode,
+    pub(super) body: Bytes,
+}
+
+impl Answer {
+    /// Decodes a body that is documented to be JSON.
+    pub(super) fn json<T: for<'de> Deserialize<'de>>(&self) -> Result<T, ContainersError> {
+        serde_json::from_slice(&self.body)
+            .map_err(|error| TransportError::Decode(error).during(self.operation))
+    }
+
+    /// Podman's own words for a refusal: `{"cause", "message", "response"}`.
+    pub(super) fn refusal(&self) -> ContainersError {
+        ContainersError::Refused {
+            operation: self.operation,
+            status: self.status.as_u16(),
+            message: self.message(),
+        }
+    }
+
+    /// The message of an error answer, or the start of whatever was sent instead.
+    pub(super) fn message(&self) -> String {
+        #[derive(Deserialize)]
+        struct Words {
+            message: String,
+        }
+        let text = match serde_json::from_slice(&self.body) {
+            Ok(Words { message }) => message,
+            Err(_) => String::from_utf8_lossy(&self.body).into_owned(),
+        };
+        text.trim().chars().take(1_000).collect()
+    }
+}
+
+/// Ends the task that drives a connection when the one who waits for it goes away.
+#[derive(Debug)]
+pub(super) struct Connection(AbortHandle);
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Where calls go out.
+#[derive(Debug, Clone)]
+pub(super) struct Transport {
+    socket: PathBuf,
+    slots: Arc<Semaphore>,
+    version: Arc<ArcSwapOption<String>>,
+}
+
+impl Transport {
+    pub(super) fn new(socket: PathBuf) -> Self {
+        Self {
+            socket,
+            slots: Arc::new(Semaphore::new(CONCURRENCY)),
+            version: Arc::new(ArcSwapOption::empty()),
+        }
+    }
+
+    /// The service's version as its last answer named it. It may change while we run.
+    pub(super) fn version(&self) -> Option<Arc<String>> {
+        self.version.load_full()
+    }
+
+    /// Sends a call and reads the whole answer, within its deadline.
+    pub(super) async fn call(&self, call: Call) -> Result<Answer, ContainersError> {
+        let (operation, deadline) = (call.operation, call.deadline);
+        let whole = async {
+            let (response, _connection) = self.exchange(call).await?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), MAX_ANSWER)
+                .collect()
+                .await
+                .map_err(TransportError::Body)?
+                .to_bytes();
+            Ok(Answer { operation, status, body })
+        };
+        let _slot = self.slots.acquire().await;
+        tokio::time::timeout(deadline, whole)
+            .await
+            .unwrap_or(Err(TransportError::Deadline(deadline)))
+            .map_err(|error| error.during(operation))
+    }
+
+    /// Sends a call whose answer is a stream; the deadline is for its head. The stream lives as
+    /// long as the returned [`Connection`].
+    pub(super) async fn open(
+        &self,
+        call: Call,
+    ) -> Result<(http::Response<Incoming>, Connection), ContainersError> {
+        let (operation, deadline) = (call.operation, call.deadline);
+        tokio::time::timeout(deadline, self.exchange(call))
+            .await
+            .unwrap_or(Err(TransportError::Deadline(deadline)))
+            .map_err(|error| error.during(operation))
+    }
+
+    async fn exchange(
+        &self,
+        call: Call,
+    ) -> Result<(http::Response<Incoming>, Connection), TransportError> {
+        let stream = UnixStream::connect(&self.socket)
+            .await
+            .map_err(|error| TransportError::Connect(self.socket.clone(), error))?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(TransportError::Handshake)?;
+        let driver = tokio::spawn(async move {
+            // How it ended reaches the caller through the response or its body.
+            let _ = connection.await;
+        });
+        let guard = Connection(driver.abort_handle());
+        let request = request(call).map_err(TransportError::Request)?;
+        let response = sender.send_request(request).await.map_err(TransportError::Send)?;
+        self.remember_version(response.headers());
+        Ok((response, guard))
+    }
+
+    fn remember_version(&self, headers: &http::HeaderMap) {
+        let Some(version) = headers.get("libpod-api-version").and_then(|v| v.to_str().ok()) else {
+            return;
+        };
+        if self.version.load().as_deref().is_none_or(|known| known != version) {
+            self.version.store(Some(Arc::new(version.to_owned())));
+        }
+    }
+}
+
+fn request(call: Call) -> Result<Request<Full<Bytes>>, http::Error> {
+    let mut request =
+        Request::builder().method(call.method).uri(call.path).header(header::HOST, "podman");
+    if let Some(auth) = call.registry_auth {
+        request = request.header("x-registry-auth", auth);
+    }
+    match call.body {
+        Some((media_type, body)) => {
+            request.header(header::CONTENT_TYPE, media_type).body(Full::new(body))
+        }
+        None => request.body(Full::default()),
+    }
+}
+
+/// Escapes one path segment or query value (RFC 3986, 2.3: all but the unreserved characters).
+pub(super) fn escape(text: &str) -> String {
+    use std::fmt::Write as _;
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            escaped.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(escaped, "%{byte:02X}");
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::UnixListener;
+
+    use super::*;
+
+    fn ping(deadline: Duration) -> Call {
+        Call::libpod("ping", Method::GET, "_ping").deadline(deadline)
+    }
+
+    #[test]
+    fn nothing_of_a_value_can_end_its_segment() {
+        assert_eq!(escape("a/b?c=d&e #%"), "a%2Fb%3Fc%3Dd%26e%20%23%25");
+        assert_eq!(escape("web-1.0_~"), "web-1.0_~");
+    }
+
+    #[tokio::test]
+    async fn an_absent_service_is_unavailable_and_says_where() {
+        let transport = Transport::new(PathBuf::from("/nonexistent/podman.sock"));
+        let error = transport.call(ping(Duration::from_secs(1))).await.unwrap_err();
+        let ContainersError::Unavailable { source, .. } = error else { panic!("{error}") };
+        assert!(source.to_string().contains("/nonexistent/podman.sock"), "{source}");
+    }
+
+    /// `fm_23`: a service that accepts and then hangs ends in a deadline, not in a wait.
+    #[tokio::test]
+    async fn fm_23_a_hanging_service_meets_the_deadline() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("s");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut sink = Vec::new();
+            // Ends only when the client hangs up, which is what the guard must do.
+            stream.read_to_end(&mut sink).await.unwrap();
+        });
+        let transport = Transport::new(socket);
+        let error = transport.call(ping(Duration::from_millis(50))).await.unwrap_err();
+        assert!(matches!(error, ContainersError::Unavailable { operation: "ping", .. }));
+        tokio::time::timeout(Duration::from_secs(5), server).await.unwrap().unwrap();
+    }
+}

@@ -1,0 +1,191 @@
+//! Probes: one connection through the published port, as a visitor's request would come.
+//!
+//! Never by `exec` in the container, which leaves a monitor process behind for minutes. The port
+//! forwarder accepts before the app listens, so that an accepted connection alone proves nothing:
+//! what counts is an answer, or for plain TCP a connection that stays open.
+
+use std::net::SocketAddrV4;
+use std::time::Duration;
+
+use buddo_shared::probe::{Probe, ProbeKind};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::ports::{ProbeOutcome, Prober};
+
+/// Bytes of an answer that are read: its status line is within the first few.
+const MAX_HEAD: usize = 1_024;
+
+/// How long a plain TCP connection must stay open to count.
+const SETTLED: Duration = Duration::from_millis(100);
+
+/// Probes by TCP and HTTP/1.1.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NetProber;
+
+impl Prober for NetProber {
+    async fn probe(&self, address: SocketAddrV4, probe: &Probe) -> ProbeOutcome {
+        let timeout = Duration::from_millis(u64::from(probe.timeout_ms.max(1)));
+        match tokio::time::timeout(timeout, attempt(address, &probe.kind)).await {
+            Ok(outcome) => outcome,
+            Err(_) => unhealthy(format!("no answer within {} ms", probe.timeout_ms)),
+        }
+    }
+}
+
+fn unhealthy(reason: impl Into<String>) -> ProbeOutcome {
+    ProbeOutcome::Unhealthy(reason.into())
+}
+
+async fn attempt(address: SocketAddrV4, kind: &ProbeKind) -> ProbeOutcome {
+    let mut stream = match TcpStream::connect(address).await {
+        Ok(stream) => stream,
+        Err(error) => return unhealthy(connect_words(&error)),
+    };
+    match kind {
+        ProbeKind::Tcp => stays_open(&mut stream).await,
+        ProbeKind::Http { path } => answers(&mut stream, address, path).await,
+    }
+}
+
+/// Without the system's error number, which says nothing to an operator.
+fn connect_words(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+        kind => kind.to_string(),
+    }
+}
+
+const CLOSED: &str = "connection closed before an answer";
+
+async fn stays_open(stream: &mut TcpStream) -> ProbeOutcome {
+    let mut byte = [0];
+    match tokio::time::timeout(SETTLED, stream.read(&mut byte)).await {
+        // Still open and silent, or it greets: both are a service.
+        Err(_) | Ok(Ok(1..)) => ProbeOutcome::Healthy,
+        Ok(Ok(0) | Err(_)) => unhealthy(CLOSED),
+    }
+}
+
+async fn answers(stream: &mut TcpStream, address: SocketAddrV4, path: &str) -> ProbeOutcome {
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: buddo-probe\r\nAccept: */*\r\n\
+         Connection: close\r\n\r\n"
+    );
+    if stream.write_all(request.as_bytes()).await.is_err() {
+        return unhealthy(CLOSED);
+    }
+    let mut head = Vec::with_capacity(MAX_HEAD);
+    let mut read = stream.take(MAX_HEAD as u64);
+    loop {
+        match read.read_buf(&mut head).await {
+            // Closed or reset; what came until then decides.
+            Ok(0) | Err(_) => return judge(&head).unwrap_or_else(|| at_end(&head)),
+            Ok(_) => {
+                if let Some(outcome) = judge(&head) {
+                    return outcome;
+                }
+            }
+        }
+    }
+}
+
+/// What the first bytes of an answer mean; `None` while they may still become either.
+fn judge(head: &[u8]) -> Option<ProbeOutcome> {
+    const HTTP: &[u8] = b"HTTP/1.";
+    let shared = head.len().min(HTTP.len());
+    if head[..shared] != HTTP[..shared] {
+        return Some(ProbeOutcome::Healthy);
+    }
+    // `HTTP/1.1 200`
+    let status = head.get(9..12)?;
+    let Ok(status) = std::str::from_utf8(status).unwrap_or_default().parse::<u16>() else {
+        return Some(ProbeOutcome::Healthy);
+    };
+    Some(match status {
+        ..500 => ProbeOutcome::Healthy,
+        _ => unhealthy(format!("status {status}")),
+    })
+}
+
+/// The answer ended and was no HTTP status line: any byte at all is a service that speaks.
+fn at_end(head: &[u8]) -> ProbeOutcome {
+    if head.is_empty() { unhealthy(CLOSED) } else { ProbeOutcome::Healthy }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Probes a server that sends `answer` and then closes, or holds on.
+    async fn probe(kind: ProbeKind, answer: &'static [u8], hold: bool) -> ProbeOutcome {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let SocketAddr::V4(address) = listener.local_addr().unwrap() else { unreachable!() };
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 512];
+            if !answer.is_empty() {
+                let read = stream.read(&mut request).await.unwrap();
+                assert!(request[..read].starts_with(b"GET /health HTTP/1.1\r\n"));
+                stream.write_all(answer).await.unwrap();
+            }
+            if hold {
+                std::future::pending::<()>().await;
+            }
+        });
+        let probe = Probe { kind, timeout_ms: 400, ..Probe::default() };
+        let outcome = NetProber.probe(address, &probe).await;
+        server.abort();
+        outcome
+    }
+
+    fn http() -> ProbeKind {
+        ProbeKind::Http { path: "/health".to_owned() }
+    }
+
+    #[rstest::rstest]
+    #[case(b"HTTP/1.1 200 OK\r\n\r\n", ProbeOutcome::Healthy)]
+    #[case(b"HTTP/1.0 404 Not Found\r\n\r\n", ProbeOutcome::Healthy)]
+    #[case(b"HTTP/1.1 499 x\r\n\r\n", ProbeOutcome::Healthy)]
+    #[case(b"HTTP/1.1 500 x\r\n\r\n", unhealthy("status 500"))]
+    #[case(b"HTTP/1.1 503 x\r\n\r\n", unhealthy("status 503"))]
+    #[case(b"-ERR unknown command\r\n", ProbeOutcome::Healthy)]
+    #[case(b"H", ProbeOutcome::Healthy)]
+    #[case(b"", unhealthy(CLOSED))]
+    #[tokio::test]
+    async fn answers_are_judged(#[case] answer: &'static [u8], #[case] expected: ProbeOutcome) {
+        assert_eq!(probe(http(), answer, false).await, expected);
+    }
+
+    #[tokio::test]
+    async fn an_answer_counts_as_soon_as_it_is_known() {
+        assert_eq!(probe(http(), b"HTTP/1.1 200", true).await, ProbeOutcome::Healthy);
+    }
+
+    #[tokio::test]
+    async fn silence_is_unhealthy_for_http_and_healthy_for_tcp() {
+        assert_eq!(probe(http(), b"", true).await, unhealthy("no answer within 400 ms"));
+        assert_eq!(probe(ProbeKind::Tcp, b"", true).await, ProbeOutcome::Healthy);
+        assert_eq!(probe(ProbeKind::Tcp, b"", false).await, unhealthy(CLOSED));
+    }
+
+    #[tokio::test]
+    async fn a_closed_port_says_so() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let SocketAddr::V4(address) = listener.local_addr().unwrap() else { unreachable!() };
+        drop(listener);
+        let outcome = NetProber.probe(address, &Probe::default()).await;
+        assert_eq!(outcome, unhealthy("connection refused"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_answer_is_judged(head in proptest::collection::vec(proptest::num::u8::ANY, 0..64)) {
+            let _ = judge(&head).unwrap_or_else(|| at_end(&head));
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! The live table's file: written by the agent, read by the resolver.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::durable;
+use crate::ports::{LiveTable, LiveTablePublisher};
+
+/// The largest table that is read, in bytes: far above 10,000 apps.
+const MAX_TABLE: u64 = 32 * 1024 * 1024;
+
+/// Publishes the table as a file that is replaced atomically and durably.
+#[derive(Debug, Clone)]
+pub struct LiveTableFile {
+    path: PathBuf,
+}
+
+impl LiveTableFile {
+    /// Writes to `path`, whose folder must exist.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+}
+
+impl LiveTablePublisher for LiveTableFile {
+    fn publish(&self, table: &LiveTable) -> std::io::Result<()> {
+        durable::replace(&self.path, &serde_json::to_vec(table)?, 0o600)
+    }
+}
+
+/// What tells one version of the file from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    length: u64,
+    modified: (i64, i64),
+}
+
+impl From<std::fs::Metadata> for Stamp {
+    fn from(file: std::fs::Metadata) -> Self {
+        Self {
+            device: file.dev(),
+            inode: file.ino(),
+            length: file.len(),
+            modified: (file.mtime(), file.mtime_nsec()),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The version that was last looked at, good or bad.
+    stamp: Option<Stamp>,
+    /// The last good one.
+    table: Arc<LiveTable>,
+}
+
+/// Reads the table when it changed, and keeps the last good one when it cannot be read.
+#[derive(Debug)]
+pub(super) struct TableReader {
+    path: PathBuf,
+    state: Mutex<State>,
+}
+
+impl TableReader {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path, state: Mutex::default() }
+    }
+
+    /// The table in force: one `stat`, and a read only if the file is another one. Before the
+    /// first good file it is empty, and every name is 'no such app'.
+    pub(super) fn current(&self) -> Arc<LiveTable> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let stamp = std::fs::metadata(&self.path).ok().map(Stamp::from);
+        if stamp != state.stamp {
+            state.stamp = stamp;
+            match read(&self.path) {
+                Ok((stamp, table)) => {
+                    // Of the file that was opened: a newer one may have come since the `stat`.
+                    *state = State { stamp: Some(stamp), table: Arc::new(table) };
+                }
+                Err(error) => tracing::error!(
+                    path = %self.path.display(),
+                    reason = %error,
+                    "the live table cannot be read; answers come from the last good one"
+                ),
+            }
+        }
+        Arc::clone(&state.table)
+    }
+}
+
+fn read(path: &Path) -> std::io::Result<(Stamp, LiveTable)> {
+    let file = File::open(path)?;
+    let stamp = Stamp::from(file.metadata()?);
+    let mut text = Vec::new();
+    let read = file.take(MAX_TABLE + 1).read_to_end(&mut text)?;
+    if read as u64 > MAX_TABLE {
+        return Err(std::io::Error::other("it is larger than any live table"));
+    }
+    Ok((stamp, serde_json::from_slice(&text)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::ports::Target;
+
+    fn table(apps: &[&str]) -> LiveTable {
+        let live = Target::Live { addresses: vec![Ipv4Addr::new(127, 64, 0, 1)] };
+        LiveTable {
+            zone: "apps.example.test".to_owned(),
+            apps: apps.iter().map(|app| ((*app).to_owned(), live.clone())).collect(),
+            domains: [("www.example.org".to_owned(), "one".to_owned())].into(),
+        }
+    }
+
+    #[test]
+    fn a_published_table_is_what_the_next_question_sees() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("live.json");
+        let (file, reader) = (LiveTableFile::new(path.clone()), TableReader::new(path));
+        assert_eq!(*reader.current(), LiveTable::default());
+        for apps in [&["one"][..], &["one", "two"], &["one"], &["two"]] {
+            file.publish(&table(apps)).unwrap();
+            assert_eq!(*reader.current(), table(apps));
+        }
+    }
+
+    /// `fm_15`: cut at every byte, the file is never taken for a table; the last good one stays.
+    #[test]
+    fn fm_15_a_torn_table_is_never_believed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("live.json");
+        let (file, reader) = (LiveTableFile::new(path.clone()), TableReader::new(path.clone()));
+        file.publish(&table(&["one"])).unwrap();
+        assert_eq!(*reader.current(), table(&["one"]));
+        let whole = serde_json::to_vec(&table(&["one", "two"])).unwrap();
+        for length in 0..whole.len() {
+            std::fs::write(&path, &whole[..length]).unwrap();
+            assert_eq!(*reader.current(), table(&["one"]), "cut at {length}");
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(*reader.current(), table(&["one"]));
+        file.publish(&table(&["two"])).unwrap();
+        assert_eq!(*reader.current(), table(&["two"]));
+    }
+}
