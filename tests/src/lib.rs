@@ -1,8 +1,14 @@
 //! The world that the tests, the demo and the benches run in: one container host with everything
 //! of the product on it, real, and torn down without a trace.
 
+pub mod api;
+pub mod demo;
+pub mod edge;
 pub mod image;
+pub mod load;
+pub mod mail;
 pub mod poll;
+pub mod product;
 pub mod unix_http;
 pub mod web;
 pub mod world;

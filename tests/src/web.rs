@@ -85,7 +85,11 @@ pub async fn serve(behaviour: Behaviour, stop: impl Future<Output = ()>) -> std:
     Ok(())
 }
 
-async fn accept(listener: &TcpListener, behaviour: &'static Behaviour, graceful: &GracefulShutdown) {
+async fn accept(
+    listener: &TcpListener,
+    behaviour: &'static Behaviour,
+    graceful: &GracefulShutdown,
+) {
     let mut unanswered = Vec::new();
     loop {
         let Ok((stream, _)) = listener.accept().await else {

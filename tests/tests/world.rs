@@ -9,7 +9,8 @@ use buddo_tests::world::{Lease, World};
 use nix::sys::signal::Signal;
 
 #[tokio::test]
-async fn a_service_that_is_killed_comes_back_and_nothing_is_left_in_the_end() -> anyhow::Result<()> {
+async fn a_service_that_is_killed_comes_back_and_nothing_is_left_in_the_end() -> anyhow::Result<()>
+{
     let world = Lease::new().await?;
     let number = world.layout().number();
     let dir = world.layout().dir();

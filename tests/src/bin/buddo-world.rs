@@ -3,6 +3,7 @@
 use std::process::{Command, ExitCode};
 
 use anyhow::Context as _;
+use buddo_tests::demo;
 use buddo_tests::world::{World, stages};
 use clap::{Parser, Subcommand};
 
@@ -30,6 +31,9 @@ enum Verb {
     },
     /// SIGKILL one of its services; the supervisor starts it again.
     Kill { number: u8, service: String },
+    /// The whole product with an app that is live: what `make demo` shows.
+    #[command(subcommand)]
+    Demo(Demo),
     #[command(hide = true)]
     Enter { number: u8 },
     #[command(hide = true)]
@@ -42,6 +46,14 @@ enum Verb {
     },
     #[command(hide = true)]
     Supervise { number: u8 },
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+enum Demo {
+    /// Bring it up, or find it up.
+    Up,
+    /// End it and remove every trace of it.
+    Down,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -59,12 +71,22 @@ fn main() -> anyhow::Result<ExitCode> {
         Verb::Kill { number, service } => {
             World::attach(number)?.signal(&service, nix::sys::signal::Signal::SIGKILL)?;
         }
+        Verb::Demo(Demo::Up) => show(&runtime()?.block_on(demo::up())?),
+        Verb::Demo(Demo::Down) => demo::down()?,
         Verb::Enter { number } => stages::enter(number)?,
         Verb::Init { number } => stages::init(number)?,
         Verb::Inside { number, argv } => stages::inside(number, &argv)?,
         Verb::Supervise { number } => stages::supervise(number)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[expect(clippy::print_stdout, reason = "the command's result")]
+fn show(demo: &demo::Demo) {
+    println!("Live at: {}", demo.url);
+    println!("answers: {}", demo.answer.trim_end());
+    println!("fetch:   {}", demo.curl);
+    println!("shell:   . {}", demo.env.display());
 }
 
 #[expect(clippy::print_stdout, reason = "the command's result")]

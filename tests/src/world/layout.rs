@@ -115,13 +115,13 @@ impl Layout {
         SocketAddrV4::new(Ipv4Addr::LOCALHOST, self.port(port))
     }
 
-    /// First addresses of slot A, of slot B, and of the pages and the hold address.
+    /// First addresses of slot A and of slot B, and the hold address, which pages follow.
     pub fn networks(&self) -> [Ipv4Addr; 3] {
         let n = self.number;
         [
             Ipv4Addr::new(127, 64 + n, 0, 0),
             Ipv4Addr::new(127, 96 + n, 0, 0),
-            Ipv4Addr::new(127, 63, n, 0),
+            Ipv4Addr::new(127, 63, n, 1),
         ]
     }
 }

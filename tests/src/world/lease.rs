@@ -19,9 +19,7 @@ impl Lease {
     /// Takes the first free number from 1 on and brings that world up afresh.
     pub async fn new() -> anyhow::Result<Self> {
         for number in 1..=HIGHEST {
-            let path = std::env::temp_dir().join(format!("buddo-world-{number}.lock"));
-            let lock = File::options().create(true).append(true).open(&path);
-            let lock = lock.with_context(|| format!("cannot open {}", path.display()))?;
+            let lock = lock_file(&number.to_string())?;
             match lock.try_lock() {
                 Ok(()) => {
                     World::down(number)?;
@@ -39,6 +37,20 @@ impl Lease {
         }
         bail!("all {HIGHEST} worlds are in use")
     }
+}
+
+/// Locked while the one user of root's worlds is made or removed: `useradd` writes several files
+/// one after the other.
+pub(super) fn lock_user() -> anyhow::Result<File> {
+    let file = lock_file("user")?;
+    file.lock().context("cannot lock the worlds' user")?;
+    Ok(file)
+}
+
+fn lock_file(name: &str) -> anyhow::Result<File> {
+    let path = std::env::temp_dir().join(format!("buddo-world-{name}.lock"));
+    let file = File::options().create(true).append(true).open(&path);
+    file.with_context(|| format!("cannot open {}", path.display()))
 }
 
 impl Deref for Lease {

@@ -20,8 +20,8 @@ use anyhow::{Context as _, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-mod lease;
 mod layout;
+mod lease;
 mod namespaces;
 mod protocol;
 mod services;
@@ -35,11 +35,11 @@ pub use protocol::{Request, Response, Service, ServiceStatus};
 use crate::poll;
 
 /// How long one part of a world may take to get ready. Generous: machines are busy.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Folders of a world that its user owns.
 const FOLDERS: [&str; 9] =
-    ["home", "run", "log", "registry", "agent", "coordinator", "caddy", "acme", "tmp"];
+    ["home", "run", "log", "registry", "agent", "coordinator", "acme", "mail", "tmp"];
 
 /// A world that is up.
 #[derive(Debug)]
@@ -51,9 +51,10 @@ pub struct World {
 impl World {
     /// Brings world `number` up with Podman and the registry; one that is up stays as it is.
     pub async fn up(number: u8) -> anyhow::Result<Self> {
-        let world = Self { layout: Layout::new(number)?, owner: Owner::find_or_create()? };
+        let world = Self::claim(Layout::new(number)?)?;
         if world.ask(&Request::Status).is_err() {
             world.remove()?;
+            let world = Self::claim(Layout::new(number)?)?;
             world.prepare()?;
             world.boot().await?;
         }
@@ -61,6 +62,15 @@ impl World {
         world.keep_podman().await?;
         world.keep_registry().await?;
         Ok(world)
+    }
+
+    /// Makes the world's folder and its user, or finds them. The folder stands for the claim on
+    /// the user: the last world that goes takes the user along.
+    fn claim(layout: Layout) -> anyhow::Result<Self> {
+        let _lock = lease::lock_user()?;
+        let dir = layout.dir();
+        fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        Ok(Self { layout, owner: Owner::find_or_create()? })
     }
 
     /// The world `number`, which must be up.
@@ -78,6 +88,7 @@ impl World {
         }
         let world = Self { layout, owner: Owner::find_or_create()? };
         world.remove()?;
+        let _lock = lease::lock_user()?;
         if fs::remove_dir(world.layout.base()).is_ok() && nix::unistd::geteuid().is_root() {
             // The last one: the user goes too. It exists for worlds alone.
             let _ = fs::remove_dir(world.owner.runtime_dir());
@@ -193,7 +204,6 @@ impl World {
 
     fn prepare(&self) -> anyhow::Result<()> {
         let dir = self.layout.dir();
-        fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
         for folder in FOLDERS {
             let folder = dir.join(folder);
             fs::create_dir_all(&folder)?;

@@ -30,7 +30,8 @@ impl World {
         self.keep_service(name, argv, env, false)
     }
 
-    pub(super) fn keep_service(
+    /// [`keep`](Self::keep), with the held sockets if it asks for them.
+    pub fn keep_service(
         &self,
         name: &str,
         argv: &[&str],
@@ -98,14 +99,30 @@ impl World {
         self.keep(
             "challtestsrv",
             &[
-                "pebble-challtestsrv", "-defaultIPv4", "127.0.0.1", "-defaultIPv6", "", "-dns01",
-                &dns, "-http01", "", "-https01", "", "-tlsalpn01", "", "-management", &admin,
+                "pebble-challtestsrv",
+                "-defaultIPv4",
+                "127.0.0.1",
+                "-defaultIPv6",
+                "",
+                "-dns01",
+                &dns,
+                "-http01",
+                "",
+                "-https01",
+                "",
+                "-tlsalpn01",
+                "",
+                "-management",
+                &admin,
             ],
             &[],
         )?;
         // No random waits before a validation, no nonces refused at random, each order validated.
-        let env =
-            [("PEBBLE_VA_NOSLEEP", "1"), ("PEBBLE_WFE_NONCEREJECT", "0"), ("PEBBLE_AUTHZREUSE", "0")];
+        let env = [
+            ("PEBBLE_VA_NOSLEEP", "1"),
+            ("PEBBLE_WFE_NONCEREJECT", "0"),
+            ("PEBBLE_AUTHZREUSE", "0"),
+        ];
         let argv = ["pebble", "-config", &file.to_string_lossy(), "-dnsserver", &dns];
         self.keep("pebble", &argv, &env)?;
         self.connects("pebble", PortOf::Acme).await
@@ -118,7 +135,8 @@ impl World {
         let key = rcgen::KeyPair::generate()?;
         let params = rcgen::CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()])?;
         let certificate = params.self_signed(&key)?;
-        for (name, text) in [("pebble.key", key.serialize_pem()), ("pebble.pem", certificate.pem())] {
+        for (name, text) in [("pebble.key", key.serialize_pem()), ("pebble.pem", certificate.pem())]
+        {
             let path = folder.join(name);
             fs::write(&path, text)?;
             self.owner.own(&path)?;

@@ -93,7 +93,9 @@ impl Supervisor {
         let (events, inbox) = channel();
         let exits = events.clone();
         std::thread::Builder::new().name("reaper".into()).spawn(move || reap(&exits))?;
-        std::thread::Builder::new().name("control".into()).spawn(move || serve(&listener, &events))?;
+        std::thread::Builder::new()
+            .name("control".into())
+            .spawn(move || serve(&listener, &events))?;
         Loop { config: self, held, kept: BTreeMap::new() }.run(&inbox)
     }
 }

@@ -1,0 +1,44 @@
+# The commands of this repository. `make` alone lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+WORLD := $(TARGET)/release/buddo-world
+
+.PHONY: help demo demo-down test bench check clean
+
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## Everything on this machine: an app goes live over HTTPS; its URL is printed
+	@scripts/install-packages
+	@$(CARGO) build --release --workspace --bins --locked
+	@$(WORLD) demo up
+
+demo-down: ## End the demo and remove every trace of it
+	@if [[ -x $(WORLD) ]]; then $(WORLD) demo down; \
+	elif [[ -e .demo ]]; then \
+		$(CARGO) run --quiet --locked --package buddo-tests --bin buddo-world -- demo down; fi
+
+test: ## Every test: unit, property, simulation, and the suite on real Podman, Caddy, ACME, registry
+	@scripts/install-packages --tests
+	@$(CARGO) build --workspace --bins --locked
+	@$(CARGO) test --workspace --locked
+
+bench: ## Measure what the product costs, side by side with raw Podman
+	@scripts/install-packages
+	@$(CARGO) build --release --workspace --bins --locked
+	@$(TARGET)/release/buddo-bench
+
+check: ## Format, lints, licences and bans
+	@scripts/install-tools
+	@$(CARGO) fmt --all --check
+	@$(CARGO) clippy --workspace --all-targets --locked -- --deny warnings
+	@$(CARGO) deny --workspace check bans licenses sources
+
+clean: demo-down ## Remove what was built
+	@$(CARGO) clean

@@ -1,0 +1,345 @@
+//! The product in a world: coordinator, resolver, Caddy and agent, configured, enrolled, and
+//! everything a test needs to use them.
+//!
+//! ```text
+//! coordinator ─ host add ─► token ─► agent join ─► identity ─► resolver, Caddy, agent
+//! ```
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+
+use crate::api::Api;
+use crate::edge::Edge;
+use crate::image::{Layer, publish};
+use crate::world::{PATIENCE, PortOf, World};
+use crate::{mail, poll};
+
+/// The zone of every world: all its names are loopback addresses to any resolver.
+pub const ZONE: &str = "buddocloud.localhost";
+
+/// The image that is deployed, in two versions; both answer on [`PORT`].
+pub const IMAGE: &str = "harbor.buddo.xyz:4443/demo/web:v1";
+/// Its second version.
+pub const IMAGE_V2: &str = "harbor.buddo.xyz:4443/demo/web:v2";
+/// The port that the images listen on.
+pub const PORT: u16 = 8080;
+
+/// What differs between worlds.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// Published rate limits and quotas, or limits that no test reaches.
+    pub limits: Limits,
+    /// Who signs the edge's certificates.
+    pub authority: Authority,
+}
+
+/// Rate limits and quotas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Limits {
+    /// As published.
+    Published,
+    /// Out of the way.
+    #[default]
+    Raised,
+}
+
+/// Who signs the edge's certificates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Authority {
+    /// Caddy's own.
+    #[default]
+    Internal,
+    /// Pebble, by ACME with real validation.
+    Acme,
+}
+
+/// The product, up in a world.
+#[derive(Debug)]
+pub struct Product<'a> {
+    /// The world it is in.
+    pub world: &'a World,
+    options: Options,
+}
+
+impl<'a> Product<'a> {
+    /// Brings everything up that is not, and enrols the host if it is not.
+    pub async fn up(world: &'a World, options: Options) -> anyhow::Result<Self> {
+        let product = Self { world, options };
+        if options.authority == Authority::Acme {
+            world.keep_acme().await?;
+        }
+        product.write_configuration()?;
+        product.keep_coordinator().await?;
+        product.enrol()?;
+        product.keep_resolver()?;
+        product.keep_caddy().await?;
+        product.keep_agent().await?;
+        Ok(product)
+    }
+
+    /// Stores the web app in the registry, under every name that the pages, the demo and the
+    /// tests deploy.
+    pub async fn publish_images(&self, docker_hub_stand_in: bool) -> anyhow::Result<()> {
+        let layer = Layer::of_program(&self.world.binary("buddo-web"))?;
+        for (name, tag, port) in [
+            ("demo/web", "v1", "8080"),
+            ("demo/web", "v2", "8080"),
+            ("operators/my-app", "latest", "8080"),
+        ] {
+            let version = if tag == "latest" { "v1" } else { tag };
+            let env = [("VERSION", version), ("PORT", port)];
+            publish(self.world, &layer, name, tag, &env).await?;
+        }
+        if docker_hub_stand_in {
+            let env = [("VERSION", "nginx stand-in"), ("PORT", "80")];
+            publish(self.world, &layer, "library/nginx", "latest", &env).await?;
+        }
+        Ok(())
+    }
+
+    /// Starts the coordinator, or leaves it.
+    pub async fn keep_coordinator(&self) -> anyhow::Result<()> {
+        let config = text(&self.coordinator_config());
+        let binary = text(&self.world.binary("buddo-coordinator"));
+        self.world.keep("coordinator", &[&binary, "serve", "--config", &config], &[])?;
+        poll::until("the coordinator's health", PATIENCE, async || {
+            let reply = self.api()?.call(reqwest::Method::GET, "/health", None).await?;
+            ensure!(reply.status == 200, "status {}", reply.status);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Starts the resolver on the sockets that the supervisor holds, or leaves it.
+    pub fn keep_resolver(&self) -> anyhow::Result<()> {
+        let config = text(&self.agent_config());
+        let binary = text(&self.world.binary("buddo-agent"));
+        let argv = [&*binary, "resolver", "--config", &config];
+        self.world.keep_service("resolver", &argv, &[], true)
+    }
+
+    /// Writes Caddy's main file as the package does and starts Caddy, or leaves it.
+    pub async fn keep_caddy(&self) -> anyhow::Result<()> {
+        let file = self.caddyfile();
+        if !file.exists() {
+            self.agent_command(&["caddyfile", "--write"])?;
+        }
+        let argv = ["caddy", "run", "--config", &text(&file), "--adapter", "caddyfile"];
+        self.world.keep("caddy", &argv, &[])?;
+        let admin = self.world.layout().path("run/caddy-admin.sock");
+        poll::until("Caddy's admin", PATIENCE, async || {
+            tokio::net::UnixStream::connect(&admin).await.map(drop).context("no connection")
+        })
+        .await
+    }
+
+    /// Starts the agent, or leaves it.
+    pub async fn keep_agent(&self) -> anyhow::Result<()> {
+        let config = text(&self.agent_config());
+        let binary = text(&self.world.binary("buddo-agent"));
+        self.world.keep("agent", &[&binary, "run", "--config", &config], &[])?;
+        self.world.connects("the agent", PortOf::Agent).await?;
+        self.world.connects("the edge", PortOf::Edge).await
+    }
+
+    /// Lets the host join with a one-time token, as an administrator would.
+    fn enrol(&self) -> anyhow::Result<()> {
+        if self.world.layout().path("agent/identity.json").exists() {
+            return Ok(());
+        }
+        let token = self.coordinator_command(&["host", "add", "container-host-1"])?;
+        let token = token.split_whitespace().find(|word| word.starts_with("buddo_join_"));
+        let token = token.context("`host add` printed no token")?;
+        let coordinator = self.world.layout().address(PortOf::Hosts).to_string();
+        let address = self.world.layout().address(PortOf::Agent).to_string();
+        self.agent_command(&["join", "--coordinator", &coordinator, "--address", &address, token])?;
+        Ok(())
+    }
+
+    /// Runs the coordinator's command line with this world's configuration; its output.
+    pub fn coordinator_command(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        self.command("buddo-coordinator", &self.coordinator_config(), arguments)
+    }
+
+    /// Runs the agent's command line with this world's configuration; its output.
+    pub fn agent_command(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        self.command("buddo-agent", &self.agent_config(), arguments)
+    }
+
+    fn command(&self, name: &str, config: &Path, arguments: &[&str]) -> anyhow::Result<String> {
+        let mut argv = vec![text(&self.world.binary(name))];
+        argv.extend(arguments.iter().map(|&argument| argument.to_owned()));
+        argv.extend(["--config".to_owned(), text(config)]);
+        let output = self.world.exec(&argv)?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        let verb = arguments.first().copied().unwrap_or_default();
+        ensure!(output.status.success(), "{name} {verb} failed: {}", said.trim());
+        String::from_utf8(output.stdout).context("its output is no text")
+    }
+
+    /// The API, as nobody yet.
+    pub fn api(&self) -> anyhow::Result<Api> {
+        Api::new(&self.url(), &self.api_ca())
+    }
+
+    /// A new account with a verified address, logged in for deployments.
+    pub async fn operator(&self, name: &str) -> anyhow::Result<Api> {
+        let email = format!("{name}@example.com");
+        let password = format!("a-strong-password-of-{name}");
+        self.register(&email, name, &password).await?;
+        self.api()?.log_in(&email, &password).await
+    }
+
+    /// Registers and verifies an account by the mail it gets.
+    pub async fn register(&self, email: &str, name: &str, password: &str) -> anyhow::Result<()> {
+        let api = self.api()?;
+        api.register(email, name, password).await?;
+        let token = poll::until("the verification mail", Duration::from_secs(30), async || {
+            mail::verification_token(&self.mail_dir(), email)
+        })
+        .await?;
+        api.verify_email(&token).await
+    }
+
+    /// The edge, as visitors reach it.
+    pub fn edge(&self) -> anyhow::Result<Edge> {
+        Edge::new(self.world.layout().address(PortOf::Edge).into(), &self.edge_ca())
+    }
+
+    /// Address of the API.
+    pub fn url(&self) -> String {
+        format!("https://localhost:{}", self.world.layout().port(PortOf::Api))
+    }
+
+    /// Who signed the API's certificate.
+    pub fn api_ca(&self) -> PathBuf {
+        self.world.layout().path("coordinator/api.pem")
+    }
+
+    /// Who signs the edge's certificates.
+    pub fn edge_ca(&self) -> PathBuf {
+        match self.options.authority {
+            Authority::Internal => {
+                self.world.layout().path("agent/caddy/data/pki/authorities/local/root.crt")
+            }
+            Authority::Acme => self.world.layout().path("acme/root.pem"),
+        }
+    }
+
+    /// Where mail goes.
+    pub fn mail_dir(&self) -> PathBuf {
+        self.world.layout().path("mail")
+    }
+
+    /// The agent's local socket.
+    pub fn agent_socket(&self) -> PathBuf {
+        self.world.layout().path("run/agent.sock")
+    }
+
+    /// The agent's configuration file.
+    pub fn agent_config(&self) -> PathBuf {
+        self.world.layout().path("agent.toml")
+    }
+
+    /// The coordinator's configuration file.
+    pub fn coordinator_config(&self) -> PathBuf {
+        self.world.layout().path("coordinator.toml")
+    }
+
+    fn caddyfile(&self) -> PathBuf {
+        self.world.layout().path("agent/caddy/Caddyfile")
+    }
+
+    fn write_configuration(&self) -> anyhow::Result<()> {
+        for (path, text) in [
+            (self.coordinator_config(), self.coordinator_toml()),
+            (self.agent_config(), self.agent_toml()),
+        ] {
+            fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    fn coordinator_toml(&self) -> String {
+        let layout = self.world.layout();
+        let raised = match self.options.limits {
+            Limits::Published => String::new(),
+            Limits::Raised => {
+                let names = [
+                    "reads",
+                    "writes",
+                    "register",
+                    "login",
+                    "send_verification",
+                    "oauth_apps",
+                    "token",
+                    "public",
+                ];
+                let rates =
+                    names.map(|name| format!("{name} = {{ requests = 100000, seconds = 1 }}"));
+                format!(
+                    "\n[limits]\ndeployments_per_account = 200\ndeployments_per_tier = 200\n\
+                     memory_overcommit = 100.0\n\n[rate_limits]\n{}\n",
+                    rates.join("\n")
+                )
+            }
+        };
+        format!(
+            "state_dir = \"{state}\"\nzone = \"{ZONE}\"\n\n\
+             [api]\nlisten = \"{api}\"\nnames = [\"localhost\", \"127.0.0.1\"]\n\n\
+             [hosts]\nlisten = \"{hosts}\"\n\n\
+             [mail]\ntransport = \"file\"\ndirectory = \"{mail}\"\n{raised}",
+            state = layout.path("coordinator").display(),
+            api = layout.address(PortOf::Api),
+            hosts = layout.address(PortOf::Hosts),
+            mail = self.mail_dir().display(),
+        )
+    }
+
+    fn agent_toml(&self) -> String {
+        let layout = self.world.layout();
+        let [slot_a, slot_b, special] = layout.networks();
+        let issuer = match self.options.authority {
+            Authority::Internal => "kind = \"internal\"\n".to_owned(),
+            Authority::Acme => format!(
+                "kind = \"acme\"\ndirectory = \"https://localhost:{}/dir\"\nca_root = \"{}\"\n",
+                layout.port(PortOf::Acme),
+                layout.path("acme/pebble.pem").display(),
+            ),
+        };
+        format!(
+            "state_dir = \"{state}\"\nruntime_dir = \"{run}\"\nlisten = \"{listen}\"\n\n\
+             # A world's cgroup has only the controllers that the machine has left for version 2.\n\
+             [podman]\nsocket = \"{run}/podman.sock\"\nallow_unenforced_limits = true\n\n\
+             [caddy]\nedge = \"{edge}\"\nhttp_port = {http}\nhttps_port = {https}\n\n\
+             [caddy.issuer]\n{issuer}\n\
+             [network]\nslot_a = \"{slot_a}\"\nslot_b = \"{slot_b}\"\nspecial = \"{special}\"\n\n\
+             [resolver]\ndns = \"{dns}\"\nask = \"{ask}\"\n",
+            state = layout.path("agent").display(),
+            run = layout.path("run").display(),
+            listen = layout.address(PortOf::Agent),
+            edge = layout.address(PortOf::Edge),
+            http = layout.port(PortOf::EdgeHttp),
+            https = layout.port(PortOf::Edge),
+            dns = layout.address(PortOf::Dns),
+            ask = layout.address(PortOf::Ask),
+        )
+    }
+
+    /// The containers of the product in this world, by name, running or not.
+    pub fn containers(&self) -> anyhow::Result<Vec<String>> {
+        let filter = ["podman", "ps", "--all", "--filter=label=buddo.deployment"];
+        let output = self.world.exec(filter.iter().copied().chain(["--format={{.Names}}"]))?;
+        if !output.status.success() {
+            bail!("podman ps failed: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(String::from_utf8(output.stdout)?.lines().map(str::to_owned).collect())
+    }
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
