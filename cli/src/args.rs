@@ -203,7 +203,7 @@ Examples:
   buddo deploy restart my-app
 
 A line of an --env-file is KEY=VALUE; `export` before it, blank lines and lines that begin with #
-are skipped over. A value may stand in 'single quotes' (as it is) or \"double quotes\" (with \\n, \\t,
+are allowed. A value may stand in 'single quotes' (as it is) or \"double quotes\" (with \\n, \\t,
 \\\", \\\\ and \\$ as escapes). Nothing is expanded. Prefer --env-file or --env KEY for secrets: other
 users of this machine can see a command line.";
 
@@ -218,9 +218,9 @@ pub(crate) fn command() -> clap::Command {
     use std::fmt::Write as _;
 
     let mut help = String::from(
-        "Environment:\n  BUDDO_API, BUDDO_CA        as --api and --ca\n  \
+        "Environment:\n  BUDDO_API, BUDDO_CA          as --api and --ca\n  \
          BUDDO_EMAIL, BUDDO_PASSWORD  credentials for `buddo login`\n  \
-         NO_COLOR                   never colour\n\nExit codes:\n    0  success\n",
+         NO_COLOR                     no colour if set\n\nExit codes:\n    0  success\n",
     );
     for kind in Kind::ALL {
         // Writing into a String cannot fail.

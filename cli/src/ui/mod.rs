@@ -176,8 +176,10 @@ impl Ui {
             for detail in &error.details {
                 let _ = writeln!(text, "  {}", clean(detail));
             }
-            for cause in &causes {
-                let _ = writeln!(text, "  cause: {}", clean(cause));
+            // The layers in between are for programs (`--json`): the root is what a person can act
+            // on. It may be a drawing of several lines, as of a mistake in a TOML file.
+            for line in causes.last().map(|cause| cause.lines()).into_iter().flatten() {
+                let _ = writeln!(text, "  {}", clean(line));
             }
             if let Some(hint) = &error.hint {
                 let _ = writeln!(text, "{HINT}hint:{HINT:#} {}", clean(hint));
@@ -254,6 +256,21 @@ mod tests {
         let (mut terminal, screen) = ui(Screen::Terminal);
         terminal.error(&failure());
         insta::assert_snapshot!(screen.err().escape_debug().to_string(), @r"\u{1b}[1m\u{1b}[31merror:\u{1b}[0m the input was refused\n  --name: is reserved\n\u{1b}[1m\u{1b}[36mhint:\u{1b}[0m choose another name\n");
+    }
+
+    #[test]
+    fn the_root_cause_is_shown_line_by_line() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot read the settings")]
+        struct Outer(#[source] Middle);
+        #[derive(Debug, thiserror::Error)]
+        #[error("layer")]
+        struct Middle(#[source] io::Error);
+
+        let error = Outer(Middle(io::Error::other("line 3\n  ^ here")));
+        let (mut ui, screen) = ui(Screen::Piped);
+        ui.error(&CliError::wrap(Kind::Failure, error));
+        assert_eq!(screen.err(), "error: cannot read the settings\n  line 3\n    ^ here\n");
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Tables: a header, a rule under each heading, columns two spaces apart. The same on a terminal
-//! and in a pipe, but for colour and for the terminal's width.
+//! and in a pipe, but for colour. Cells are never cut or wrapped: an address in two pieces cannot be
+//! copied.
 
 use comfy_table::presets::NOTHING;
-use comfy_table::{Cell, Color, ContentArrangement, Table as Layout};
+use comfy_table::{Cell, Color, Table as Layout};
 
 use super::clean;
 
@@ -34,7 +35,6 @@ impl Table {
         layout.load_style(NOTHING);
         if terminal {
             layout.enforce_styling();
-            layout.set_content_arrangement(ContentArrangement::Dynamic);
         } else {
             layout.force_no_tty();
         }
