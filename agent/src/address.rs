@@ -47,10 +47,7 @@ impl Network {
             Slot::B => self.slot_b,
         };
         let offset = u32::from(index.0 / PER_BLOCK) * 256 + u32::from(index.0 % PER_BLOCK) + 1;
-        SocketAddrV4::new(
-            Ipv4Addr::from_bits(base.to_bits().wrapping_add(offset)),
-            self.app_port,
-        )
+        SocketAddrV4::new(Ipv4Addr::from_bits(base.to_bits().wrapping_add(offset)), self.app_port)
     }
 
     /// The index whose `slot` has this address: how a lost database is learned anew.

@@ -219,13 +219,16 @@ impl<C: Containers> Executor<C> {
         let desired = order.wanted()?;
         let Some(env) = self.environment(order, desired)? else { return Ok(()) };
         let prefix = secret_prefix(order.deployment, order.revision);
-        stream::iter(env.iter().enumerate().map(|(number, (_, value))| {
-            let name = format!("{prefix}{number}");
-            async move { self.containers.put_secret(&name, value).await }
-        }))
-        .buffer_unordered(SECRETS_AT_ONCE)
-        .try_collect::<()>()
-        .await?;
+        let calls: Vec<_> = env
+            .iter()
+            .enumerate()
+            .map(|(number, (_, value))| {
+                let (containers, value) = (Arc::clone(&self.containers), value.clone());
+                let name = format!("{prefix}{number}");
+                async move { containers.put_secret(&name, &value).await }
+            })
+            .collect();
+        stream::iter(calls).buffer_unordered(SECRETS_AT_ONCE).try_collect::<()>().await?;
         Ok(())
     }
 
@@ -236,9 +239,10 @@ impl<C: Containers> Executor<C> {
     ) -> Result<BTreeMap<String, String>, Trouble> {
         let prefix = secret_prefix(order.deployment, order.revision);
         let env = self.environment(order, desired)?.unwrap_or_default();
-        let names = env.iter().enumerate().map(|(number, (key, _))| {
-            (key.as_str().to_owned(), format!("{prefix}{number}"))
-        });
+        let names = env
+            .iter()
+            .enumerate()
+            .map(|(number, (key, _))| (key.as_str().to_owned(), format!("{prefix}{number}")));
         Ok(names.collect())
     }
 
@@ -246,9 +250,8 @@ impl<C: Containers> Executor<C> {
         let unreadable = || Trouble::Unreadable(words::unreadable("environment"));
         let Some(sealed) = &desired.env else { return Ok(None) };
         let key = self.key.as_ref().ok_or_else(unreadable)?;
-        let plain = sealed
-            .open(key, Sealed::ENVIRONMENT, order.deployment)
-            .map_err(|_| unreadable())?;
+        let plain =
+            sealed.open(key, Sealed::ENVIRONMENT, order.deployment).map_err(|_| unreadable())?;
         EnvVars::from_plain_json(plain.expose()).map(Some).map_err(|_| unreadable())
     }
 
@@ -281,4 +284,3 @@ impl Order {
 fn missing(what: &str) -> Trouble {
     Trouble::Podman(ContainersError::NotFound(what.to_owned()))
 }
-

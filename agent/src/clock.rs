@@ -14,3 +14,11 @@ impl Clock for SystemClock {
         Timestamp::now()
     }
 }
+
+/// Draws from 0..1, injected: spreads what would otherwise happen everywhere at once.
+pub type Jitter = std::sync::Arc<dyn Fn() -> f64 + Send + Sync>;
+
+/// The system's randomness.
+pub fn system_jitter() -> Jitter {
+    std::sync::Arc::new(rand::random::<f64>)
+}

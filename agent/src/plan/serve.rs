@@ -97,8 +97,7 @@ fn adopt_or_switch(memory: &mut Memory, view: &View<'_>, desired: &Desired) {
             .find(|i| i.slot != live.slot && (live.revision != i.revision || sick(view, live))),
     };
     if let Some(identity) = chosen {
-        memory.durable.live =
-            Some(Serving { revision: identity.revision, slot: identity.slot });
+        memory.durable.live = Some(Serving { revision: identity.revision, slot: identity.slot });
         memory.durable.proven.insert(identity.revision);
         memory.crash = crate::memory::Crash::default();
         if identity.revision == desired.revision {
@@ -115,12 +114,7 @@ fn sick(view: &View<'_>, live: Serving) -> bool {
 }
 
 /// Restarts what serves when it is down. True while it is held back on purpose (`recreate`).
-fn keep_serving(
-    memory: &mut Memory,
-    view: &View<'_>,
-    desired: &Desired,
-    plan: &mut Plan,
-) -> bool {
+fn keep_serving(memory: &mut Memory, view: &View<'_>, desired: &Desired, plan: &mut Plan) -> bool {
     let Some(live) = memory.durable.live else { return false };
     let Some(container) = view.serving(live) else { return false };
     if live.revision == desired.revision {
@@ -408,9 +402,10 @@ fn prepare(desired: &Desired) -> impl Iterator<Item = Step> {
 
 /// The whole way from nothing to running, once nothing else holds the slot's address.
 fn launch(view: &View<'_>, desired: &Desired, plan: &mut Plan, slot: Slot, name: &str) {
-    let occupied = view.containers.iter().any(|c| {
-        c.identity.is_some_and(|i| i.slot == slot) && is_running(c) && c.name != name
-    });
+    let occupied = view
+        .containers
+        .iter()
+        .any(|c| c.identity.is_some_and(|i| i.slot == slot) && is_running(c) && c.name != name);
     // The occupant is being retired, which wakes the plan.
     if occupied {
         return;
@@ -433,21 +428,16 @@ fn phase_of(view: &View<'_>, candidate: Option<&Container>) -> Phase {
     }
 }
 
-fn watch(
-    memory: &Memory,
-    view: &View<'_>,
-    candidate: Option<&str>,
-    failed: bool,
-    plan: &mut Plan,
-) {
+fn watch(memory: &Memory, view: &View<'_>, candidate: Option<&str>, failed: bool, plan: &mut Plan) {
     let live = memory.durable.live.map(|live| view.name(live.revision, live.slot));
     for container in view.containers.iter().filter(|c| is_running(c)) {
         let serves = live.as_deref() == Some(&container.name);
         let wanted = candidate == Some(&container.name) && !failed;
         // Nothing serves: whatever runs may turn out to answer.
-        let orphan = live.is_none() && container.identity.is_some_and(|i| {
-            !memory.durable.failures.contains_key(&i.revision)
-        });
+        let orphan = live.is_none()
+            && container
+                .identity
+                .is_some_and(|i| !memory.durable.failures.contains_key(&i.revision));
         if let Some(address) = container.address.filter(|_| serves || wanted || orphan) {
             // Held when the agent went: it was not known to answer, so it must show that first.
             let assumed = serves && !matches!(memory.target, Some(Target::Hold));

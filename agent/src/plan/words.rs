@@ -148,7 +148,9 @@ mod tests {
         let log = format!("starting\nfatal: no DATABASE_URL\u{1b}[0m {}\n\n", "x".repeat(500));
         let failure = exited_at_start(&ending(1, false, &log), 3, LIMITS);
         assert_eq!(failure.code, "exited_at_start");
-        assert!(failure.cause.contains("code 1 3 times before it answered: fatal: no DATABASE_URL"));
+        assert!(
+            failure.cause.contains("code 1 3 times before it answered: fatal: no DATABASE_URL")
+        );
         assert!(!failure.cause.contains(char::is_control) && failure.cause.len() < 300);
     }
 

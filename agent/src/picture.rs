@@ -1,0 +1,58 @@
+//! How things stand on this host, for people who ask: one value per pass, plain data.
+
+use std::net::SocketAddrV4;
+
+use buddo_shared::manifest::RunState;
+use buddo_shared::report::{DeploymentStatus, HostStatus};
+use serde::{Deserialize, Serialize};
+
+use crate::ports::Target;
+
+/// The host as the last pass saw it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Picture {
+    /// Whether this host belongs to a coordinator.
+    pub joined: bool,
+    /// As it is reported.
+    pub host: HostStatus,
+    /// The deployments that shall exist or still do.
+    pub deployments: Vec<DeploymentPicture>,
+}
+
+/// One deployment as the last pass saw it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeploymentPicture {
+    /// Its name in the zone; absent while it leaves.
+    pub subdomain: Option<String>,
+    /// Its URL's host name.
+    pub host: Option<String>,
+    /// As the document wants it; absent: it shall not exist.
+    pub run: Option<RunState>,
+    /// As it is reported.
+    pub status: DeploymentStatus,
+    /// Where its visitors go; absent: to the page that knows no such app.
+    pub target: Option<Target>,
+    /// Its containers.
+    pub containers: Vec<ContainerPicture>,
+    /// Steps that run now.
+    pub doing: Vec<String>,
+    /// Steps that are planned and wait for their turn.
+    pub planned: Vec<String>,
+    /// In how many milliseconds it is looked at again, should nothing happen.
+    pub next_look_ms: Option<u64>,
+}
+
+/// One container.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ContainerPicture {
+    /// Its name.
+    pub name: String,
+    /// Podman's word for its state.
+    pub state: String,
+    /// Where it is published.
+    pub address: Option<SocketAddrV4>,
+    /// What probes say.
+    pub health: Option<String>,
+    /// Why the last probe failed.
+    pub problem: Option<String>,
+}

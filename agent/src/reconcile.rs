@@ -1,0 +1,291 @@
+//! The loop: what is there → what shall happen → make it happen. Level-triggered.
+//!
+//! ```text
+//!   document ─┐                        ┌─► probes.keep      (who is asked for health)
+//!   events  ──┤                        ├─► table.publish    (where visitors go; durable)
+//!   probes  ──┼─► wake ─► observe ─► plan ─► routes.want    (files, certificates)
+//!   orders  ──┤        (1 list call)   ├─► store.save       (what must survive; not waited for)
+//!   timers  ──┘                        ├─► orders.send      (steps, each in its lane)
+//!                                      └─► status.set, picture
+//! ```
+//!
+//! A wake-up carries no data; every pass looks at everything. A pass never fails: what went wrong
+//! is part of the status. Orders run in tasks of their own and ring the bell when they end.
+
+mod orders;
+mod pass;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use buddo_shared::id::DeploymentId;
+use buddo_shared::name::{HostName, Subdomain};
+use buddo_shared::report::{Failure, Frame};
+use buddo_shared::sealed::OpeningKey;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::apply::Executor;
+use crate::clock::Jitter;
+use crate::config::{Drain, Network};
+use crate::intent::Document;
+use crate::memory::{Durable, Memory};
+use crate::picture::Picture;
+use crate::plan::LimitRule;
+use crate::ports::{Clock, Containers, LiveTable, LiveTablePublisher, Prober, Proxy, RouteFiles};
+use crate::probes::Probes;
+use crate::routes::Routes;
+use crate::status::Status;
+use crate::store::Store;
+use orders::Orders;
+
+/// The host is listed anew this often while events arrive.
+const RELIST: Duration = Duration::from_secs(60);
+/// And this often while they do not.
+const RELIST_BLIND: Duration = Duration::from_secs(4);
+/// Events of one change arrive together; one pass serves them all.
+const GATHER: Duration = Duration::from_millis(25);
+/// The loop shows that it lives this often, also when there is nothing to do.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// Serving containers' last probes are told this often.
+const CHECKED: Duration = Duration::from_secs(30);
+
+/// The world, behind its ports.
+pub struct World<C, P, X, L, K> {
+    /// Podman.
+    pub containers: Arc<C>,
+    /// Probes.
+    pub prober: Arc<P>,
+    /// Caddy.
+    pub proxy: Arc<X>,
+    /// The live table.
+    pub table: Arc<L>,
+    /// Wall time.
+    pub clock: Arc<K>,
+    /// Randomness.
+    pub jitter: Jitter,
+}
+
+/// What is known of the host beside its containers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostFacts {
+    /// Version of Podman, where it answers.
+    pub podman_version: Option<String>,
+    /// Version of Caddy, where it answers.
+    pub caddy_version: Option<String>,
+    /// Whether limits hold here.
+    pub limits: LimitRule,
+    /// MiB that containers may use.
+    pub memory_mb: u64,
+    /// Thousandths of cores that they may use.
+    pub cpu_millicores: u64,
+    /// What an administrator should know.
+    pub warnings: Vec<String>,
+}
+
+/// What the loop listens to.
+pub struct Inputs {
+    /// The document in force.
+    pub document: watch::Receiver<Option<Arc<Document>>>,
+    /// Refused documents, in words.
+    pub alarm: watch::Receiver<Option<String>>,
+    /// Changes whenever something happened to a container of ours.
+    pub hints: watch::Receiver<u64>,
+    /// Whether such hints arrive at all.
+    pub events_healthy: watch::Receiver<bool>,
+    /// The host.
+    pub facts: watch::Receiver<HostFacts>,
+}
+
+/// Route files and which of them each app needs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rendered {
+    /// All files.
+    pub files: RouteFiles,
+    /// Names of the files without which an app is not reachable by all its names.
+    pub needs: BTreeMap<Subdomain, Vec<String>>,
+}
+
+/// Renders route files: zone, apps with domains of their own → files.
+pub type Render =
+    Arc<dyn Fn(&HostName, &BTreeMap<Subdomain, Vec<HostName>>) -> Rendered + Send + Sync>;
+
+/// What does not change while the agent runs.
+pub struct Settings {
+    /// Addresses.
+    pub network: Network,
+    /// How old containers leave.
+    pub drain: Drain,
+    /// How route files are written.
+    pub render: Render,
+    /// Whether this host belongs to a coordinator.
+    pub joined: bool,
+    /// Opens sealed values.
+    pub key: Option<Arc<OpeningKey>>,
+    /// The live table as it was published last, where it could be read.
+    pub previous: Option<LiveTable>,
+}
+
+/// The loop and all it remembers.
+pub struct Reconciler<C, P, X, L, K> {
+    world: World<C, P, X, L, K>,
+    inputs: Inputs,
+    settings: Settings,
+    store: Store,
+    status: Status,
+    probes: Probes<P, K>,
+    routes: Routes<X>,
+    orders: Orders<C>,
+    wake: Arc<Notify>,
+    memories: BTreeMap<DeploymentId, Memory>,
+    saved: BTreeMap<DeploymentId, Durable>,
+    unsaved: watch::Sender<bool>,
+    table: Option<LiveTable>,
+    unpublished: bool,
+    rendered: (BTreeMap<Subdomain, Vec<HostName>>, Option<HostName>, Rendered),
+    secrets_known: bool,
+    trouble: Option<Failure>,
+    picture: watch::Sender<Option<Arc<Picture>>>,
+    beats: watch::Sender<u64>,
+}
+
+impl<C, P, X, L, K> Reconciler<C, P, X, L, K>
+where
+    C: Containers,
+    P: Prober,
+    X: Proxy,
+    L: LiveTablePublisher,
+    K: Clock,
+{
+    /// A loop that remembers what the database does.
+    pub async fn restore(
+        world: World<C, P, X, L, K>,
+        inputs: Inputs,
+        settings: Settings,
+        store: Store,
+        status: Status,
+    ) -> Result<Self, crate::store::StoreError> {
+        let saved = store.deployments().await?;
+        let memories =
+            saved.iter().map(|(id, durable)| (*id, Memory::restore(durable.clone()))).collect();
+        let wake = Arc::new(Notify::new());
+        let executor = Executor::new(Arc::clone(&world.containers), settings.key.clone());
+        let jitter = || Arc::clone(&world.jitter);
+        Ok(Self {
+            probes: Probes::new(
+                Arc::clone(&world.prober),
+                Arc::clone(&world.clock),
+                jitter(),
+                Arc::clone(&wake),
+            ),
+            routes: Routes::new(Arc::clone(&world.proxy), jitter(), Arc::clone(&wake)),
+            orders: Orders::new(executor, Arc::clone(&wake)),
+            world,
+            inputs,
+            settings,
+            store,
+            status,
+            wake,
+            memories,
+            saved,
+            unsaved: watch::Sender::new(false),
+            table: None,
+            unpublished: false,
+            rendered: (BTreeMap::new(), None, Rendered::default()),
+            secrets_known: false,
+            trouble: None,
+            picture: watch::Sender::new(None),
+            beats: watch::Sender::new(0),
+        })
+    }
+
+    /// How things stand, anew after each pass.
+    pub fn picture(&self) -> watch::Receiver<Option<Arc<Picture>>> {
+        self.picture.subscribe()
+    }
+
+    /// Rises while the loop makes progress: at least once in some seconds.
+    pub fn beats(&self) -> watch::Receiver<u64> {
+        self.beats.subscribe()
+    }
+
+    /// The routes, for people who ask.
+    pub fn routes(&self) -> Routes<X> {
+        self.routes.clone()
+    }
+
+    /// Runs until `stop`. Containers and routes stay as they are.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let routes = self.routes.clone();
+        let mut routes = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(async move {
+            routes.run().await;
+        }));
+        let mut told = Instant::now();
+        while !stop.is_cancelled() {
+            let next = self.pass().await;
+            if told.elapsed() >= CHECKED {
+                told = Instant::now();
+                self.tell_checked();
+            }
+            if self.rest(next, &stop, &mut told).await.is_none() {
+                break;
+            }
+            if routes.is_finished() {
+                // It ends only by a panic; visitors of new domains must not pay for that.
+                let again = self.routes.clone();
+                routes = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(async move {
+                    again.run().await;
+                }));
+            }
+        }
+    }
+
+    fn tell_checked(&self) {
+        let checked = self.probes.checked();
+        if !checked.is_empty() {
+            self.status.tell(Frame::Checked(checked));
+        }
+    }
+
+    /// Waits for a reason to pass again. `None`: to stop.
+    async fn rest(
+        &mut self,
+        next: Option<Instant>,
+        stop: &CancellationToken,
+        told: &mut Instant,
+    ) -> Option<()> {
+        let healthy = *self.inputs.events_healthy.borrow();
+        let period = if healthy { RELIST } else { RELIST_BLIND };
+        let relist = Instant::now() + period.mul_f64(1.0 - (self.world.jitter)() / 5.0);
+        let until = next.map_or(relist, |next| next.min(relist));
+        loop {
+            self.beats.send_modify(|beats| *beats = beats.wrapping_add(1));
+            let inputs = &mut self.inputs;
+            tokio::select! {
+                () = stop.cancelled() => return None,
+                () = self.wake.notified() => return Some(()),
+                Ok(()) = inputs.document.changed() => return Some(()),
+                Ok(()) = inputs.alarm.changed() => return Some(()),
+                Ok(()) = inputs.facts.changed() => return Some(()),
+                Ok(()) = inputs.events_healthy.changed() => return Some(()),
+                Ok(()) = inputs.hints.changed() => {
+                    tokio::select! {
+                        () = self.wake.notified() => {}
+                        () = tokio::time::sleep(GATHER) => {}
+                    }
+                    return Some(());
+                }
+                () = tokio::time::sleep_until(until) => return Some(()),
+                // Shows that the loop lives; nothing is looked at.
+                () = tokio::time::sleep(HEARTBEAT) => {
+                    if told.elapsed() >= CHECKED {
+                        *told = Instant::now();
+                        self.tell_checked();
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Orders on their way: what runs, what became of it, and when it is withdrawn.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddrV4;
+use std::sync::Arc;
+
+use buddo_shared::id::{DeploymentId, Revision};
+use buddo_shared::manifest::{Desired, RunState};
+use buddo_shared::report::{Frame, Phase, Progress};
+use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::apply::{Audience, Executor, Order};
+use crate::health::Level;
+use crate::memory::Happened;
+use crate::plan::Busy;
+use crate::ports::{Clock, Containers, Prober};
+use crate::probes::{Probes, Target};
+use crate::status::Status;
+use crate::step::{Lane, Step};
+
+/// Operations at the same time, in each lane.
+const AT_ONCE: usize = 8;
+
+type Key = (DeploymentId, Lane);
+
+/// News from an order.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// A step begins.
+    Begins(Step),
+    /// A step ended.
+    Ended { step: Step, revision: Revision, happened: Happened },
+    /// The order is over.
+    Over,
+}
+
+struct Flight {
+    wanted: Option<(Revision, RunState)>,
+    permit: CancellationToken,
+    step: Step,
+}
+
+/// Orders on their way. The channel is bounded by what runs: a few events for each order.
+pub(super) struct Orders<C> {
+    executor: Executor<C>,
+    places: [Arc<Semaphore>; 2],
+    flights: BTreeMap<Key, Flight>,
+    news: (mpsc::UnboundedSender<(Key, Event)>, mpsc::UnboundedReceiver<(Key, Event)>),
+    wake: Arc<Notify>,
+}
+
+impl<C: Containers> Orders<C> {
+    pub(super) fn new(executor: Executor<C>, wake: Arc<Notify>) -> Self {
+        let places = || Arc::new(Semaphore::new(AT_ONCE));
+        Self {
+            executor,
+            places: [places(), places()],
+            flights: BTreeMap::new(),
+            news: mpsc::unbounded_channel(),
+            wake,
+        }
+    }
+
+    /// Sends an order on its way.
+    pub(super) fn send<P: Prober, K: Clock>(
+        &mut self,
+        order: Order,
+        probes: &Probes<P, K>,
+        status: &Status,
+    ) {
+        let Some(first) = order.steps.first().cloned() else { return };
+        let key = (order.deployment, order.lane);
+        let flight = Flight {
+            wanted: wanted(order.desired.as_deref()),
+            permit: order.permit.clone(),
+            step: first,
+        };
+        self.flights.insert(key, flight);
+        let ears = Ears {
+            key,
+            news: self.news.0.clone(),
+            probes: probes.clone(),
+            status: status.clone(),
+        };
+        let executor = self.executor.clone();
+        let places = Arc::clone(&self.places[usize::from(order.lane == Lane::Roll)]);
+        // Told also when the task panics or is dropped: a lane never stays taken.
+        let over = Over { key, news: self.news.0.clone(), wake: Arc::clone(&self.wake) };
+        tokio::spawn(async move {
+            let _over = over;
+            let Ok(_place) = places.acquire().await else { return };
+            executor.run(&order, &ears).await;
+        });
+    }
+
+    /// What happened since the last call. Flights that are over are gone.
+    pub(super) fn drain(&mut self) -> Vec<(DeploymentId, Lane, Step, Revision, Happened)> {
+        let mut ended = Vec::new();
+        while let Ok((key, event)) = self.news.1.try_recv() {
+            match event {
+                Event::Begins(step) => {
+                    if let Some(flight) = self.flights.get_mut(&key) {
+                        flight.step = step;
+                    }
+                }
+                Event::Ended { step, revision, happened } => {
+                    ended.push((key.0, key.1, step, revision, happened));
+                }
+                Event::Over => {
+                    self.flights.remove(&key);
+                }
+            }
+        }
+        ended
+    }
+
+    /// Withdraws what the deployment's entry does not ask for any more.
+    pub(super) fn withdraw(&self, entries: &BTreeMap<DeploymentId, Arc<Desired>>) {
+        for ((id, _), flight) in &self.flights {
+            if wanted(entries.get(id).map(AsRef::as_ref)) != flight.wanted {
+                flight.permit.cancel();
+            }
+        }
+    }
+
+    /// What runs for a deployment.
+    pub(super) fn busy(&self, id: DeploymentId) -> Busy {
+        let step = |lane| self.flights.get(&(id, lane)).map(|flight| flight.step.clone());
+        Busy { serve: step(Lane::Serve), roll: step(Lane::Roll) }
+    }
+
+    /// Deployments for which something runs.
+    pub(super) fn deployments(&self) -> BTreeSet<DeploymentId> {
+        self.flights.keys().map(|(id, _)| *id).collect()
+    }
+}
+
+/// A revision is immutable, so these two tell whether an order is still asked for.
+fn wanted(desired: Option<&Desired>) -> Option<(Revision, RunState)> {
+    desired.map(|desired| (desired.revision, desired.run))
+}
+
+struct Over {
+    key: Key,
+    news: mpsc::UnboundedSender<(Key, Event)>,
+    wake: Arc<Notify>,
+}
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        // Nobody listens any more when the agent stops.
+        let _ = self.news.send((self.key, Event::Over));
+        self.wake.notify_one();
+    }
+}
+
+struct Ears<P, K> {
+    key: Key,
+    news: mpsc::UnboundedSender<(Key, Event)>,
+    probes: Probes<P, K>,
+    status: Status,
+}
+
+impl<P: Prober, K: Clock> Audience for Ears<P, K> {
+    fn begins(&self, order: &Order, step: &Step) {
+        let (id, revision) = (order.deployment, order.revision);
+        tracing::debug!(%id, %revision, %step, "begins");
+        let phase = match step {
+            Step::Image => Some(Phase::Pulling),
+            Step::Create(_) | Step::Start(_) => Some(Phase::Starting),
+            Step::Watch(_) => Some(Phase::Probing),
+            Step::Stop(_) if order.lane == Lane::Roll && order.desired.is_none() => {
+                Some(Phase::Stopping)
+            }
+            _ => None,
+        };
+        if let Some(phase) = phase {
+            self.progress(Progress { id, revision, phase, percent: None });
+        }
+        let _ = self.news.send((self.key, Event::Begins(step.clone())));
+    }
+
+    fn ended(&self, order: &Order, step: &Step, happened: Happened) {
+        let (id, revision) = (order.deployment, order.revision);
+        if let Happened::Failed(error) = &happened {
+            let error = error as &dyn std::error::Error;
+            tracing::warn!(%id, %revision, %step, error, "failed");
+        } else {
+            tracing::debug!(%id, %revision, %step, "done");
+        }
+        let event = Event::Ended { step: step.clone(), revision, happened };
+        let _ = self.news.send((self.key, event));
+    }
+
+    fn progress(&self, progress: Progress) {
+        self.status.tell(Frame::Progress(progress));
+    }
+
+    fn watch(&self, name: &str, address: SocketAddrV4, desired: &Desired) {
+        let target = Target {
+            deployment: desired.id,
+            name: name.to_owned(),
+            address,
+            probe: desired.probe.clone(),
+        };
+        self.probes.begin(target, Level::Starting);
+    }
+}

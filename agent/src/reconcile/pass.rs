@@ -1,0 +1,535 @@
+//! One pass.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use buddo_shared::id::DeploymentId;
+use buddo_shared::manifest::Desired;
+use buddo_shared::report::{DeploymentStatus, Health, HostStatus, Phase, ReportBody};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{Reconciler, Rendered};
+use crate::address::Index;
+use crate::apply::Order;
+use crate::health::Tracker;
+use crate::intent::Document;
+use crate::memory::{Durable, Memory, Serving};
+use crate::observe::{Observed, observe};
+use crate::picture::{ContainerPicture, DeploymentPicture, Picture};
+use crate::plan::words;
+use crate::plan::{Busy, LimitRule, Plan, Rules, View, plan};
+use crate::ports::{
+    Clock, Container, Containers, LiveTable, LiveTablePublisher, Prober, Proxy, Slot, Target,
+};
+use crate::probes;
+use crate::routes::Settled;
+use crate::status::HOST;
+use crate::step::{Lane, Step, secret_owner};
+use crate::store::{Changes, Entry};
+
+/// Until the next attempt when Podman does not answer, or the table cannot be written.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// One deployment in one pass.
+struct Case<'a> {
+    id: DeploymentId,
+    desired: Option<&'a Arc<Desired>>,
+    containers: Vec<&'a Container>,
+    busy: Busy,
+    plan: Plan,
+}
+
+impl<C, P, X, L, K> Reconciler<C, P, X, L, K>
+where
+    C: Containers,
+    P: Prober,
+    X: Proxy,
+    L: LiveTablePublisher,
+    K: Clock,
+{
+    /// Looks at everything once. When to look again if nothing happens.
+    pub(super) async fn pass(&mut self) -> Option<Instant> {
+        self.take_in_events();
+        let document = self.inputs.document.borrow_and_update().clone();
+        let Some(document) = document else {
+            // Without a document nothing is known to be unwanted: nothing is touched.
+            self.show(None, &[], &BTreeMap::new(), Instant::now());
+            return None;
+        };
+        self.orders.withdraw(document.entries());
+        let observed = match self.look().await {
+            Ok(observed) => observed,
+            Err(error) => {
+                let reason = &error as &dyn std::error::Error;
+                tracing::warn!(reason, "containers cannot be listed");
+                self.trouble = Some(words::podman_unavailable());
+                self.show_trouble(&document);
+                return Some(Instant::now() + RETRY);
+            }
+        };
+        self.trouble = None;
+        self.learn_anew(&document, &observed);
+
+        let now = Instant::now();
+        let health = self.probes.snapshot();
+        let mut cases = self.plan_all(&document, &observed, &health, now);
+        self.keep_probes(&cases);
+        let published = self.publish(&document, &cases).await;
+        self.want_routes(&document, &cases, now);
+        let mut next = cases.iter().filter_map(|case| case.plan.wake).min();
+        let mut sooner = |at: Instant| next = Some(next.map_or(at, |next| next.min(at)));
+        if published {
+            self.send_orders(&mut cases);
+        } else {
+            // Visitors may still be sent where the old table says: nothing is taken away.
+            sooner(now + RETRY);
+        }
+        if let Some(due) = self.show(Some(&document), &cases, &health, now) {
+            sooner(due);
+        }
+        let gone: Vec<_> = cases.iter().filter(|case| case.plan.gone).map(|case| case.id).collect();
+        if published {
+            self.forget(&gone);
+        }
+        if self.save() {
+            sooner(now + RETRY);
+        }
+        next
+    }
+
+    fn take_in_events(&mut self) {
+        let now = Instant::now();
+        for (id, lane, step, revision, happened) in self.orders.drain() {
+            let jitter = (self.world.jitter)();
+            if let Some(memory) = self.memories.get_mut(&id) {
+                memory.record(lane, &step, revision, happened, now, jitter);
+            }
+        }
+    }
+
+    async fn look(&mut self) -> Result<Observed, crate::ports::ContainersError> {
+        if !self.secrets_known {
+            for name in self.world.containers.secrets().await? {
+                if let Some((id, revision)) = secret_owner(&name) {
+                    self.memories.entry(id).or_default().secrets.insert(revision);
+                }
+            }
+            self.secrets_known = true;
+        }
+        let observed = observe(&*self.world.containers).await?;
+        for name in &observed.unknown {
+            tracing::warn!(%name, "a container has our labels in part; it is left alone");
+        }
+        Ok(observed)
+    }
+
+    /// What the database does not say any more, or not yet: addresses, and who serves.
+    fn learn_anew(&mut self, document: &Document, observed: &Observed) {
+        let network = &self.settings.network;
+        for (id, containers) in &observed.deployments {
+            let durable = &mut self.memories.entry(*id).or_default().durable;
+            if durable.index.is_none() {
+                durable.index = containers.iter().find_map(|container| {
+                    let slot = container.identity?.slot;
+                    network.index_of(*container.address?.ip(), slot)
+                });
+            }
+        }
+        if let Some(previous) = self.settings.previous.take() {
+            for (id, desired) in document.entries() {
+                let target = previous.apps.get(desired.subdomain.as_str()).cloned();
+                let memory = self.memories.entry(*id).or_default();
+                if let (None, Some(Target::Live { addresses })) = (memory.durable.live, &target) {
+                    let containers = observed.deployments.get(id).into_iter().flatten();
+                    let found = containers
+                        .filter(|c| c.address.is_some_and(|a| addresses.contains(a.ip())))
+                        .find_map(|c| c.identity);
+                    memory.durable.live =
+                        found.map(|i| Serving { revision: i.revision, slot: i.slot });
+                    memory.durable.proven.extend(found.map(|i| i.revision));
+                }
+                memory.target = target;
+            }
+        }
+        let mut taken: BTreeSet<Index> =
+            self.memories.values().filter_map(|memory| memory.durable.index).collect();
+        for id in document.entries().keys() {
+            let durable = &mut self.memories.entry(*id).or_default().durable;
+            if durable.index.is_none() {
+                durable.index = Index::lowest_free(&taken);
+                taken.extend(durable.index);
+            }
+        }
+    }
+
+    fn plan_all<'a>(
+        &mut self,
+        document: &'a Document,
+        observed: &'a Observed,
+        health: &BTreeMap<String, Tracker>,
+        now: Instant,
+    ) -> Vec<Case<'a>> {
+        let rules = Rules {
+            limits: self.inputs.facts.borrow_and_update().limits,
+            drain: self.settings.drain.clone(),
+            network: self.settings.network.clone(),
+        };
+        let mut cases = Vec::with_capacity(self.memories.len());
+        for (id, memory) in &mut self.memories {
+            let desired = document.entries().get(id);
+            let containers: Vec<&Container> =
+                observed.deployments.get(id).into_iter().flatten().collect();
+            let busy = self.orders.busy(*id);
+            if let Some(digest) = desired.and_then(|desired| desired.digest.clone()) {
+                let revision = desired.map(|desired| desired.revision);
+                memory.durable.digests.extend(revision.map(|revision| (revision, digest)));
+            }
+            let view = View {
+                id: *id,
+                desired: desired.map(AsRef::as_ref),
+                containers: &containers,
+                health,
+                busy: &busy,
+                rules: &rules,
+                now,
+                jitter: (self.world.jitter)(),
+            };
+            let plan = plan(memory, &view);
+            cases.push(Case { id: *id, desired, containers, busy, plan });
+        }
+        cases
+    }
+
+    fn keep_probes(&self, cases: &[Case<'_>]) {
+        let mut wanted = Vec::new();
+        for case in cases {
+            let Some(desired) = case.desired else { continue };
+            for watched in &case.plan.watch {
+                let target = probes::Target {
+                    deployment: case.id,
+                    name: watched.name.clone(),
+                    address: watched.address,
+                    probe: desired.probe.clone(),
+                };
+                let level = if watched.assumed {
+                    crate::health::Level::Assumed
+                } else {
+                    crate::health::Level::Starting
+                };
+                wanted.push((target, level));
+            }
+        }
+        self.probes.keep(wanted, &self.orders.deployments());
+    }
+
+    /// Publishes the live table if it changed. Whether the one in force is the wanted one.
+    async fn publish(&mut self, document: &Document, cases: &[Case<'_>]) -> bool {
+        let mut table =
+            LiveTable { zone: document.manifest().zone.to_string(), ..LiveTable::default() };
+        for case in cases {
+            let (Some(desired), Some(target)) = (case.desired, &case.plan.target) else { continue };
+            let subdomain = desired.subdomain.to_string();
+            for domain in &desired.domains {
+                table.domains.insert(domain.to_string(), subdomain.clone());
+            }
+            table.apps.insert(subdomain, target.clone());
+        }
+        if self.table.as_ref() == Some(&table) && !self.unpublished {
+            return true;
+        }
+        let publisher = Arc::clone(&self.world.table);
+        let written = table.clone();
+        let result = tokio::task::spawn_blocking(move || publisher.publish(&written)).await;
+        match result.map_err(std::io::Error::other).and_then(|result| result) {
+            Ok(()) => {
+                if std::mem::take(&mut self.unpublished) {
+                    // What was to leave was still sent visitors until now.
+                    self.memories.values_mut().for_each(|memory| memory.retiring.clear());
+                }
+                self.table = Some(table);
+                true
+            }
+            Err(error) => {
+                let reason = &error as &dyn std::error::Error;
+                tracing::error!(reason, "the live table cannot be written; the old one holds");
+                self.unpublished = true;
+                false
+            }
+        }
+    }
+
+    fn want_routes(&mut self, document: &Document, cases: &[Case<'_>], now: Instant) {
+        let zone = &document.manifest().zone;
+        let apps = cases.iter().filter_map(|case| case.desired).filter(|d| !d.domains.is_empty());
+        let apps: BTreeMap<_, _> =
+            apps.map(|desired| (desired.subdomain.clone(), desired.domains.clone())).collect();
+        if self.rendered.1.as_ref() != Some(zone) || self.rendered.0 != apps {
+            let rendered = (self.settings.render)(zone, &apps);
+            self.rendered = (apps, Some(zone.clone()), rendered);
+        }
+        let hosts = cases.iter().filter_map(|case| {
+            let desired = case.desired?;
+            matches!(case.plan.target, Some(Target::Live { .. })).then(|| {
+                let lazy = self.saved.get(&case.id).is_some_and(|durable| durable.live.is_some());
+                (desired.subdomain.host_in(zone), lazy)
+            })
+        });
+        self.routes.want(self.rendered.2.files.clone(), hosts.collect(), now);
+    }
+
+    fn send_orders(&mut self, cases: &mut [Case<'_>]) {
+        let limited = self.inputs.facts.borrow().limits != LimitRule::Waived;
+        for case in cases {
+            let Some(memory) = self.memories.get(&case.id) else { continue };
+            let live = memory.durable.live.map(|live| live.revision);
+            for lane in [Lane::Serve, Lane::Roll] {
+                let steps = case.plan.steps(lane);
+                let desired = case.desired.map(|desired| desired.revision);
+                let of_container = case
+                    .containers
+                    .iter()
+                    .find_map(|c| c.identity)
+                    .map(|identity| identity.revision);
+                let revision = match lane {
+                    Lane::Serve => live,
+                    Lane::Roll => desired.or(of_container).or(memory.secrets.first().copied()),
+                };
+                let (Some(revision), false) = (revision, steps.is_empty()) else { continue };
+                let network = &self.settings.network;
+                let order = Order {
+                    deployment: case.id,
+                    revision,
+                    lane,
+                    steps,
+                    desired: case.desired.cloned(),
+                    digest: memory.durable.digests.get(&revision).cloned(),
+                    addresses: memory
+                        .durable
+                        .index
+                        .map(|i| [network.address(i, Slot::A), network.address(i, Slot::B)]),
+                    limited,
+                    stop_grace: self.settings.drain.stop_grace,
+                    permit: CancellationToken::new(),
+                };
+                self.orders.send(order, &self.probes, &self.status);
+            }
+        }
+    }
+
+    /// A deployment of which nothing is left: its addresses are free again.
+    fn forget(&mut self, gone: &[DeploymentId]) {
+        for id in gone {
+            self.memories.remove(id);
+            self.status.set([Entry {
+                subject: id.to_string(),
+                body: ReportBody::Removed { id: *id },
+                last: true,
+            }]);
+        }
+    }
+
+    /// Writes down what changed, without waiting. True if an earlier write failed.
+    fn save(&mut self) -> bool {
+        let failed = self.unsaved.send_replace(false);
+        if failed {
+            // Which part is on disk is not known: all of it is written again.
+            self.saved.clear();
+        }
+        let durable = |memory: &Memory| memory.durable.clone();
+        let mut changes: Changes = self
+            .memories
+            .iter()
+            .filter(|(id, memory)| self.saved.get(id) != Some(&memory.durable))
+            .map(|(id, memory)| (*id, Some(durable(memory))))
+            .collect();
+        let gone = self.saved.keys().filter(|id| !self.memories.contains_key(id));
+        changes.extend(gone.map(|id| (*id, None)));
+        if changes.is_empty() {
+            return false;
+        }
+        self.saved = self
+            .memories
+            .iter()
+            .map(|(id, m)| (*id, durable(m)))
+            .collect::<BTreeMap<DeploymentId, Durable>>();
+        let (store, unsaved, wake) =
+            (self.store.clone(), self.unsaved.clone(), Arc::clone(&self.wake));
+        tokio::spawn(async move {
+            if let Err(error) = store.save(changes).await {
+                not_saved(&error);
+                unsaved.send_replace(true);
+                // Not at once: the disk that is full now is full in a moment, too.
+                tokio::time::sleep(RETRY).await;
+                wake.notify_one();
+            }
+        });
+        failed
+    }
+
+    /// Reports how things stand and shows it to those who ask. When to look again for it.
+    fn show(
+        &self,
+        document: Option<&Document>,
+        cases: &[Case<'_>],
+        health: &BTreeMap<String, Tracker>,
+        now: Instant,
+    ) -> Option<Instant> {
+        let mut due: Option<Instant> = None;
+        let mut pictures = Vec::with_capacity(cases.len());
+        for case in cases {
+            let Some(memory) = self.memories.get(&case.id) else { continue };
+            let host = case
+                .desired
+                .zip(document)
+                .map(|(desired, document)| desired.subdomain.host_in(&document.manifest().zone));
+            let (status, look) = self.status_of(case, memory, host.as_deref(), health, now);
+            due = due.into_iter().chain(look).min();
+            if case.desired.is_some() {
+                self.status.set([Entry {
+                    subject: case.id.to_string(),
+                    body: ReportBody::Deployment(status.clone()),
+                    last: false,
+                }]);
+            }
+            pictures.push(picture_of(case, status, host, health, now));
+        }
+        let host = self.host_status(document);
+        self.status.set([Entry {
+            subject: HOST.to_owned(),
+            body: ReportBody::Host(host.clone()),
+            last: false,
+        }]);
+        let joined = self.settings.joined;
+        self.picture.send_replace(Some(Arc::new(Picture { joined, host, deployments: pictures })));
+        due
+    }
+
+    /// Podman does not answer: all that is known of deployments is what the last pass saw.
+    fn show_trouble(&self, document: &Document) {
+        let host = self.host_status(Some(document));
+        self.status.set([Entry {
+            subject: HOST.to_owned(),
+            body: ReportBody::Host(host.clone()),
+            last: false,
+        }]);
+        let previous = self.picture.borrow().clone();
+        let deployments = previous.map(|p| p.deployments.clone()).unwrap_or_default();
+        let joined = self.settings.joined;
+        self.picture.send_replace(Some(Arc::new(Picture { joined, host, deployments })));
+    }
+
+    fn status_of(
+        &self,
+        case: &Case<'_>,
+        memory: &Memory,
+        host: Option<&str>,
+        health: &BTreeMap<String, Tracker>,
+        now: Instant,
+    ) -> (DeploymentStatus, Option<Instant>) {
+        let plan = &case.plan;
+        let live = memory.durable.live;
+        let revision = case.desired.map(|desired| desired.revision);
+        let revision = revision.or(live.map(|l| l.revision)).or_else(|| {
+            case.containers.iter().find_map(|c| c.identity).map(|identity| identity.revision)
+        });
+        let revision = revision.unwrap_or(buddo_shared::id::Revision::FIRST);
+        let tracker = plan.container.as_ref().and_then(|name| health.get(name));
+        let answers = matches!(plan.target, Some(Target::Live { .. }));
+        let mut failure = plan.failure.clone();
+        let mut phase = plan.phase;
+        let mut due = None;
+        if let (Phase::Live, true, Some(host), Some(desired)) = (phase, answers, host, case.desired)
+        {
+            let Rendered { files, needs } = &self.rendered.2;
+            let own = needs.get(&desired.subdomain).cloned();
+            let needed = own.unwrap_or_else(|| files.keys().next().cloned().into_iter().collect());
+            match self.routes.settled(host, &needed.into_iter().collect(), now) {
+                Settled::Yes => {}
+                Settled::NotYet(at) => {
+                    phase = Phase::Routing;
+                    due = Some(at);
+                }
+                Settled::Warning(warning) => failure = failure.or(Some(warning)),
+            }
+        }
+        let status = DeploymentStatus {
+            id: case.id,
+            revision,
+            phase,
+            serving: live.filter(|_| answers).map(|live| live.revision),
+            health: tracker.map_or(Health::Unknown, |tracker| tracker.level().health()),
+            checked_at: tracker.and_then(|tracker| tracker.checked_at),
+            digest: memory.durable.digests.get(&revision).cloned(),
+            failure,
+            container: plan.container.clone(),
+        };
+        (status, due)
+    }
+
+    fn host_status(&self, document: Option<&Document>) -> HostStatus {
+        let facts = self.inputs.facts.borrow().clone();
+        let stale = document.is_some_and(|d| d.manifest().expires_at <= self.world.clock.now());
+        let mut warnings = facts.warnings;
+        warnings.extend(self.inputs.alarm.borrow().clone());
+        warnings.extend(self.trouble.as_ref().map(|trouble| trouble.cause.clone()));
+        warnings.extend(self.routes.warnings());
+        if !*self.inputs.events_healthy.borrow() {
+            warnings.push("Podman's events do not arrive; containers are listed often".to_owned());
+        }
+        if *self.unsaved.borrow() {
+            warnings.push("the agent's database cannot be written; is the disk full?".to_owned());
+        }
+        if self.unpublished {
+            warnings.push("the live table cannot be written; is the disk full?".to_owned());
+        }
+        HostStatus {
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            podman_version: facts.podman_version,
+            caddy_version: facts.caddy_version,
+            document: document.map(|d| d.manifest().generation),
+            stale,
+            memory_mb: facts.memory_mb,
+            cpu_millicores: facts.cpu_millicores,
+            warnings,
+        }
+    }
+}
+
+fn not_saved(error: &(dyn std::error::Error + 'static)) {
+    tracing::error!(error, "what must survive a restart is not on disk; trying again");
+}
+
+fn picture_of(
+    case: &Case<'_>,
+    status: DeploymentStatus,
+    host: Option<String>,
+    health: &BTreeMap<String, Tracker>,
+    now: Instant,
+) -> DeploymentPicture {
+    let containers = case.containers.iter().map(|container| {
+        let tracker = health.get(&container.name);
+        ContainerPicture {
+            name: container.name.clone(),
+            state: format!("{:?}", container.state).to_lowercase(),
+            address: container.address,
+            health: tracker.map(|t| format!("{:?}", t.level()).to_lowercase()),
+            problem: tracker.and_then(|t| t.reason.clone()),
+        }
+    });
+    let doing = case.busy.serve.iter().chain(&case.busy.roll);
+    let planned = case.plan.serve.iter().chain(&case.plan.roll);
+    let next = case.plan.wake.map(|at| at.saturating_duration_since(now).as_millis());
+    DeploymentPicture {
+        subdomain: case.desired.map(|desired| desired.subdomain.to_string()),
+        host,
+        run: case.desired.map(|desired| desired.run),
+        status,
+        target: case.plan.target.clone(),
+        containers: containers.collect(),
+        doing: doing.map(Step::to_string).collect(),
+        planned: planned.map(Step::to_string).collect(),
+        next_look_ms: next.and_then(|ms| u64::try_from(ms).ok()),
+    }
+}

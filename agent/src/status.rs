@@ -1,0 +1,202 @@
+//! From levels to reports: what changed is written down once, and kept until acknowledged.
+//!
+//! ```text
+//! reconcile ── set(levels) ──► pending ──► writer task ──► store ──► changed ──► link
+//!                                             (diff against what was last reported)
+//! ```
+//!
+//! The writer never holds the reconciler up; while it writes, newer levels replace pending ones.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use buddo_shared::report::{DeploymentStatus, Frame, Report, ReportBody};
+use tokio::sync::{Notify, broadcast, watch};
+
+use crate::ports::{Clock, Outbox};
+use crate::store::{Entry, Store, StoreError};
+
+/// Frames that a slow reader of progress may be behind.
+const FRAMES: usize = 256;
+/// Between two attempts to write reports that could not be written.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Subject of the host's own status.
+pub const HOST: &str = "host";
+
+#[derive(Debug)]
+struct Shared {
+    store: Store,
+    pending: Mutex<BTreeMap<String, Entry>>,
+    news: Notify,
+    changed: watch::Sender<u64>,
+    frames: broadcast::Sender<Frame>,
+}
+
+/// Where levels go in and reports come out. Clones share all.
+#[derive(Debug, Clone)]
+pub struct Status(Arc<Shared>);
+
+impl Status {
+    /// Reports go to `store`.
+    pub fn new(store: Store) -> Self {
+        Self(Arc::new(Shared {
+            store,
+            pending: Mutex::default(),
+            news: Notify::new(),
+            changed: watch::Sender::new(0),
+            frames: broadcast::Sender::new(FRAMES),
+        }))
+    }
+
+    /// Says how things stand. Cheap; what did not change is not written.
+    pub fn set(&self, levels: impl IntoIterator<Item = Entry>) {
+        let mut pending = self.pending();
+        let before = pending.len();
+        for entry in levels {
+            pending.insert(entry.subject.clone(), entry);
+        }
+        if before < pending.len() || before > 0 {
+            self.0.news.notify_one();
+        }
+    }
+
+    /// Tells those who listen now; nobody else.
+    pub fn tell(&self, frame: Frame) {
+        // No listener is no error.
+        let _ = self.0.frames.send(frame);
+    }
+
+    fn pending(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
+        self.0.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put_back(&self, entries: Vec<Entry>) {
+        let mut pending = self.pending();
+        for entry in entries {
+            // What came meanwhile is newer.
+            pending.entry(entry.subject.clone()).or_insert(entry);
+        }
+    }
+
+    /// Writes reports until it is dropped.
+    pub async fn write<K: Clock>(&self, clock: &K) -> Result<(), StoreError> {
+        let mut reported = self.0.store.reported().await?;
+        loop {
+            self.0.news.notified().await;
+            let pending = std::mem::take(&mut *self.pending());
+            let fresh: Vec<Entry> = pending
+                .into_values()
+                .filter(|entry| {
+                    !reported.get(&entry.subject).is_some_and(|old| same(old, &entry.body))
+                })
+                .collect();
+            if fresh.is_empty() {
+                continue;
+            }
+            match self.0.store.report(fresh.clone(), clock.now()).await {
+                Ok(seq) => {
+                    for entry in fresh {
+                        if entry.last {
+                            reported.remove(&entry.subject);
+                        } else {
+                            reported.insert(entry.subject, entry.body);
+                        }
+                    }
+                    self.0.changed.send_replace(seq);
+                }
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(error, "reports are kept in memory until they can be written");
+                    self.put_back(fresh);
+                    tokio::time::sleep(RETRY).await;
+                    self.0.news.notify_one();
+                }
+            }
+        }
+    }
+}
+
+/// Whether a level says the same: another time of the last probe is no news.
+fn same(old: &ReportBody, new: &ReportBody) -> bool {
+    match (old, new) {
+        (ReportBody::Deployment(old), ReportBody::Deployment(new)) => {
+            let timeless = DeploymentStatus { checked_at: old.checked_at, ..new.clone() };
+            *old == timeless
+        }
+        _ => old == new,
+    }
+}
+
+impl Outbox for Status {
+    async fn after(&self, seq: u64, limit: usize) -> std::io::Result<Vec<Report>> {
+        self.0.store.reports_after(seq, limit).await.map_err(std::io::Error::other)
+    }
+
+    async fn acknowledge(&self, seq: u64) -> std::io::Result<()> {
+        self.0.store.acknowledge(seq).await.map_err(std::io::Error::other)
+    }
+
+    fn changed(&self) -> watch::Receiver<u64> {
+        self.0.changed.subscribe()
+    }
+
+    fn ephemeral(&self) -> broadcast::Receiver<Frame> {
+        self.0.frames.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use buddo_shared::id::{DeploymentId, Revision};
+    use buddo_shared::report::{Health, Phase};
+    use jiff::Timestamp;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::clock::SystemClock;
+
+    fn level(n: u128, phase: Phase, checked: i64) -> Entry {
+        let id = DeploymentId::new(Uuid::from_u128(n));
+        Entry {
+            subject: id.to_string(),
+            body: ReportBody::Deployment(DeploymentStatus {
+                id,
+                revision: Revision::FIRST,
+                phase,
+                serving: None,
+                health: Health::Healthy,
+                checked_at: Some(Timestamp::from_second(checked).unwrap()),
+                digest: None,
+                failure: None,
+                container: None,
+            }),
+            last: false,
+        }
+    }
+
+    /// Sets the levels, waits for one write, and says how many reports were ever written.
+    async fn written(path: &std::path::Path, levels: Vec<Entry>) -> u64 {
+        let status = Status::new(Store::open(path, 0).unwrap());
+        let mut changed = status.changed();
+        status.set(levels);
+        let writing = status.write(&SystemClock);
+        tokio::select! {
+            _ = writing => unreachable!("the writer does not end"),
+            seen = changed.changed() => seen.unwrap(),
+        }
+        *changed.borrow()
+    }
+
+    #[tokio::test]
+    async fn only_news_is_written_also_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.db");
+        let seq = written(&path, vec![level(1, Phase::Live, 1), level(2, Phase::Live, 1)]).await;
+        assert_eq!(seq, 2);
+        // Another time of the last probe is no news, another phase is.
+        let levels = vec![level(1, Phase::Live, 9), level(2, Phase::Stopped, 9)];
+        assert_eq!(written(&path, levels).await, 3);
+    }
+}

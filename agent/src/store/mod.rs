@@ -1,0 +1,163 @@
+//! The agent's database: `agent.db`, SQLite in WAL mode with `synchronous=FULL`.
+//!
+//! One thread owns the connection; callers send it closures over a bounded queue and await the
+//! answer, so that no async worker ever waits for a disk. When a write's future returns `Ok`, the
+//! write is on disk.
+//!
+//! ```text
+//! intent ── document ──┐
+//! reconcile ─ state ───┼──► queue ──► thread ──► agent.db (fsync) ──► answer
+//! status ── reports ───┘
+//! ```
+
+mod document;
+mod reports;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+use rusqlite_migration::{M, MigrationDefinitionError, Migrations};
+use tokio::sync::{mpsc, oneshot};
+
+pub use document::Held;
+pub use reports::Entry;
+pub use state::Changes;
+
+/// Before this version WAL mode has a bug that can corrupt the file at a checkpoint's reset.
+const LEAST_SQLITE: i32 = 3_051_003;
+/// Calls that may wait at the same time; more callers wait for a place.
+const QUEUE: usize = 256;
+
+const MIGRATIONS: &[M<'_>] = &[M::up(include_str!("0001_first.sql"))];
+
+/// Why the database did not do as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The program was linked with a SQLite that can corrupt its files.
+    #[error("SQLite {0} is too old to be trusted with WAL mode; 3.51.3 or newer is needed")]
+    OldSqlite(&'static str),
+    /// A newer agent wrote it.
+    #[error(
+        "the database {path} was written by a newer agent; install that version again, this one \
+         reads schemas up to {known}"
+    )]
+    NewerSchema {
+        /// Which file.
+        path: PathBuf,
+        /// The newest schema that this program knows.
+        known: usize,
+    },
+    /// It cannot be opened or brought up to date.
+    #[error(
+        "cannot open the database {path}; if it is damaged, move it away: the agent learns the \
+         host's state anew from its containers and the next document"
+    )]
+    Open {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Its thread cannot be started.
+    #[error("cannot start the database's thread")]
+    Thread(#[source] std::io::Error),
+    /// A statement failed; nothing of its transaction is in force.
+    #[error("the database could not {operation}; free disk space if there is none")]
+    Statement {
+        /// What was to be done.
+        operation: &'static str,
+        /// Why.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// What it holds is not what this program writes.
+    #[error("the database holds a malformed {what}")]
+    Malformed {
+        /// What is malformed.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Its thread has ended.
+    #[error("the database is closed")]
+    Closed,
+}
+
+type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// A handle on the database; clones share its thread, which ends with the last one.
+#[derive(Debug, Clone)]
+pub struct Store {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Store {
+    /// Opens the database at `path`, makes it if there is none, and brings its schema up to date.
+    /// `first_seq` is where a database that is made now begins to count reports: later than any
+    /// number that a lost one may have used.
+    pub fn open(path: &Path, first_seq: u64) -> Result<Self, StoreError> {
+        if rusqlite::version_number() < LEAST_SQLITE {
+            return Err(StoreError::OldSqlite(rusqlite::version()));
+        }
+        let mut connection = connect(path)?;
+        migrate(&mut connection, path)?;
+        reports::begin_at(&connection, first_seq)
+            .map_err(|source| StoreError::Open { path: path.to_owned(), source: source.into() })?;
+        let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE);
+        std::thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || {
+                while let Some(job) = queue.blocking_recv() {
+                    job(&mut connection);
+                }
+            })
+            .map_err(StoreError::Thread)?;
+        Ok(Self { jobs })
+    }
+
+    async fn call<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        job: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        let job: Job = Box::new(move |connection| {
+            // A caller that went away does not undo what it asked for.
+            let _ = answer.send(job(connection));
+        });
+        self.jobs.send(job).await.map_err(|_| StoreError::Closed)?;
+        let result = answered.await.map_err(|_| StoreError::Closed)?;
+        result.map_err(|source| StoreError::Statement { operation, source })
+    }
+}
+
+fn connect(path: &Path) -> Result<Connection, StoreError> {
+    let open = || {
+        let connection = Connection::open(path)?;
+        connection.busy_timeout(std::time::Duration::from_secs(5))?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        // An acknowledgement means that the write survives a power loss.
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "foreign_keys", true)?;
+        Ok(connection)
+    };
+    open().map_err(|source: rusqlite::Error| StoreError::Open {
+        path: path.to_owned(),
+        source: source.into(),
+    })
+}
+
+fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
+    use rusqlite_migration::Error::MigrationDefinition;
+    Migrations::from_slice(MIGRATIONS).to_latest(connection).map_err(|error| match error {
+        MigrationDefinition(MigrationDefinitionError::DatabaseTooFarAhead) => {
+            StoreError::NewerSchema { path: path.to_owned(), known: MIGRATIONS.len() }
+        }
+        other => StoreError::Open { path: path.to_owned(), source: other.into() },
+    })
+}

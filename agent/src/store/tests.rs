@@ -1,0 +1,113 @@
+use buddo_shared::id::{DeploymentId, Generation};
+use buddo_shared::report::ReportBody;
+use buddo_shared::signed::digest_of;
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::*;
+use crate::memory::Durable;
+
+fn removed(n: u128) -> Entry {
+    let id = DeploymentId::new(Uuid::from_u128(n));
+    Entry { subject: id.to_string(), body: ReportBody::Removed { id }, last: false }
+}
+
+fn held(generation: u64) -> Held {
+    Held {
+        envelope: vec![7; 3],
+        generation: Generation { epoch: 1, generation },
+        digest: digest_of(b"x"),
+        floor: Timestamp::from_second(1_000).unwrap(),
+    }
+}
+
+#[test]
+fn fm_17_sqlite_is_new_enough() {
+    assert!(rusqlite::version_number() >= LEAST_SQLITE, "{}", rusqlite::version());
+}
+
+#[tokio::test]
+async fn fm_16_commits_are_synced_in_full_and_survive_a_reopen() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("agent.db");
+    let store = Store::open(&path, 0).unwrap();
+    let mode = store
+        .call("look", |c| c.pragma_query_value(None, "synchronous", |r| r.get::<_, i64>(0)))
+        .await
+        .unwrap();
+    assert_eq!(mode, 2, "FULL");
+    store.put_document(held(u64::MAX)).await.unwrap();
+    let id = DeploymentId::new(Uuid::from_u128(5));
+    store.save([(id, Some(Durable::default()))].into()).await.unwrap();
+    drop(store);
+    let store = Store::open(&path, 0).unwrap();
+    assert_eq!(store.document().await.unwrap(), Some(held(u64::MAX)));
+    assert_eq!(store.deployments().await.unwrap().into_keys().collect::<Vec<_>>(), [id]);
+    store.save([(id, None)].into()).await.unwrap();
+    assert!(store.deployments().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn the_floor_of_time_never_sinks() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("agent.db"), 0).unwrap();
+    store.put_document(held(1)).await.unwrap();
+    let earlier = Held { floor: Timestamp::from_second(10).unwrap(), ..held(2) };
+    store.put_document(earlier).await.unwrap();
+    let floor = store.document().await.unwrap().unwrap().floor;
+    assert_eq!(floor, Timestamp::from_second(1_000).unwrap());
+}
+
+#[test]
+fn fm_48_a_newer_schema_is_refused_and_untouched() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("agent.db");
+    drop(Store::open(&path, 0).unwrap());
+    let newer = i32::try_from(MIGRATIONS.len()).unwrap() + 1;
+    let connection = Connection::open(&path).unwrap();
+    connection.pragma_update(None, "user_version", newer).unwrap();
+    drop(connection);
+    assert!(matches!(Store::open(&path, 0), Err(StoreError::NewerSchema { .. })));
+    let connection = Connection::open(&path).unwrap();
+    let version: i32 = connection.pragma_query_value(None, "user_version", |r| r.get(0)).unwrap();
+    assert_eq!(version, newer);
+}
+
+#[test]
+fn a_damaged_file_is_an_error_and_not_an_empty_database() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("agent.db");
+    std::fs::write(&path, "this is no database, and never was one".repeat(100)).unwrap();
+    assert!(matches!(Store::open(&path, 0), Err(StoreError::Open { .. })));
+}
+
+#[tokio::test]
+async fn reports_count_on_after_acknowledgement_and_reopen() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("agent.db");
+    let store = Store::open(&path, 100).unwrap();
+    let last = store.report(vec![removed(1), removed(2)], Timestamp::UNIX_EPOCH).await.unwrap();
+    assert_eq!(last, 102);
+    let seqs = |reports: Vec<buddo_shared::report::Report>| {
+        reports.into_iter().map(|report| report.seq).collect::<Vec<_>>()
+    };
+    assert_eq!(seqs(store.reports_after(0, 10).await.unwrap()), [101, 102]);
+    assert_eq!(seqs(store.reports_after(101, 10).await.unwrap()), [102]);
+    store.acknowledge(102).await.unwrap();
+    drop(store);
+    // A later first number does not move a database that counts already.
+    let store = Store::open(&path, 5_000).unwrap();
+    assert_eq!(store.report(vec![removed(1)], Timestamp::UNIX_EPOCH).await.unwrap(), 103);
+}
+
+#[tokio::test]
+async fn a_newer_level_replaces_an_older_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("agent.db"), 0).unwrap();
+    for _ in 0..5 {
+        store.report(vec![removed(1)], Timestamp::UNIX_EPOCH).await.unwrap();
+    }
+    let reports = store.reports_after(0, 10).await.unwrap();
+    assert_eq!(reports.len(), 1);
+    assert_eq!(reports[0].seq, 5);
+}
