@@ -7,9 +7,14 @@
 //! hosts ─TLS 1.3──► join (one-time token → certificate)
 //! ```
 
+pub mod admin;
+pub mod args;
+pub mod ca;
 pub mod clock;
 pub mod config;
+pub mod daemon;
 pub mod domain;
+pub mod door;
 pub mod http;
 pub mod identity;
 pub mod live;
@@ -17,6 +22,9 @@ pub mod password;
 pub mod push;
 pub mod random;
 pub mod secret_file;
+pub mod serve;
+pub mod service;
+pub mod sign;
 pub mod state;
 pub mod store;
 pub mod token;

@@ -1,2 +1,73 @@
-//! placeholder
-fn main() {}
+//! Parses the command line, wires the parts, runs, drains.
+
+use std::io::{self, IsTerminal as _};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use buddo_coordinator::args::{Args, CaCommand, Command};
+use buddo_coordinator::ca::HostCa;
+use buddo_coordinator::clock::SystemClock;
+use buddo_coordinator::config::Config;
+use buddo_coordinator::password::Cost;
+use buddo_coordinator::random::SystemRandom;
+use buddo_coordinator::{admin, daemon, secret_file};
+use clap::Parser as _;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    log_to_stderr();
+    match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: Args) -> Result<()> {
+    // Fails only where a provider is installed already, which is as good.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let mut out = io::stdout();
+    if let Command::Completions { shell } = args.command {
+        admin::completions(shell, &mut out);
+        return Ok(());
+    }
+    let config = args.config.as_deref().map_or_else(|| Ok(Config::default()), Config::read)?;
+    let clock = Arc::new(SystemClock);
+    let open_ca = |config: &Config| -> Result<HostCa> {
+        secret_file::make_directory(&config.state_dir)?;
+        Ok(HostCa::open(&config.state_dir, &config.api.names, clock.clone())?)
+    };
+    match args.command {
+        Command::Completions { .. } => Ok(()),
+        Command::Ca(CaCommand::Show) => admin::show_ca(&open_ca(&config)?, &mut out),
+        Command::Host(command) => {
+            let ca = open_ca(&config)?;
+            runtime()?
+                .block_on(admin::host(command, &config, &ca, &*clock, &SystemRandom, &mut out))
+        }
+        Command::Serve => {
+            let state = daemon::assemble(config, clock, Arc::new(SystemRandom), Cost::OWASP)?;
+            runtime()?.block_on(daemon::run(state))
+        }
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")
+}
+
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
+}

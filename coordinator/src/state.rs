@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use buddo_shared::signed::Signer;
 use tokio_util::sync::CancellationToken;
 
+use crate::ca::HostCa;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::door::Door;
 use crate::live::Live;
 use crate::push::Wake;
 use crate::random::Random;
@@ -27,6 +30,12 @@ pub struct Services {
     pub random: Arc<dyn Random>,
     /// Secrets at rest.
     pub vault: Vault,
+    /// What decides who comes in.
+    pub door: Door,
+    /// Signs what hosts shall have.
+    pub signer: Signer,
+    /// Signs certificates of hosts.
+    pub ca: HostCa,
     /// What is known now and kept nowhere.
     pub live: Live,
     /// Hints for the tasks that serve hosts.

@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
-use aws_lc_rs::digest;
+use aws_lc_rs::{digest, hmac};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
 use buddo_shared::secret::Secret;
@@ -24,6 +24,7 @@ const NONCE: usize = 12;
 pub struct Vault {
     key: RandomizedNonceKey,
     id: [u8; KEY_ID],
+    fingerprints: hmac::Key,
 }
 
 impl std::fmt::Debug for Vault {
@@ -66,8 +67,10 @@ impl Vault {
     fn new(key: &[u8]) -> Result<Self, VaultError> {
         let hash = digest::digest(&digest::SHA256, &[b"buddo master key id", key].concat());
         let id = hash.as_ref().first_chunk().copied().ok_or(VaultError::Key)?;
+        let derived = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), b"buddo fingerprints");
+        let fingerprints = hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref());
         let key = RandomizedNonceKey::new(&AES_256_GCM, key).map_err(|_| VaultError::Key)?;
-        Ok(Self { key, id })
+        Ok(Self { key, id, fingerprints })
     }
 
     /// Encrypts `plain` for `owner`.
@@ -78,6 +81,14 @@ impl Vault {
             .seal_in_place_append_tag(Aad::from(owner.as_bytes()), &mut text)
             .map_err(|_| VaultError::Seal)?;
         Ok([&self.id, nonce.as_ref().as_slice(), &text].concat())
+    }
+
+    /// A keyed hash, by which texts that may hold secrets can be compared without keeping them.
+    pub fn fingerprint(&self, text: &[u8]) -> [u8; 32] {
+        let mut hash = [0; 32];
+        // HMAC-SHA256 has 32 bytes.
+        hash.copy_from_slice(hmac::sign(&self.fingerprints, text).as_ref());
+        hash
     }
 
     /// Decrypts what [`seal`](Self::seal) made for `owner`.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use buddo_shared::name::HostName;
 use serde::Deserialize;
 
+pub use crate::http::rate_limit::config::RateLimits;
 pub use limits::Limits;
 
 /// All that an administrator decides.
@@ -24,6 +25,8 @@ pub struct Config {
     pub hosts: Hosts,
     /// What accounts may have.
     pub limits: Limits,
+    /// How often the API may be asked.
+    pub rate_limits: RateLimits,
 }
 
 /// The HTTPS API.
@@ -61,6 +64,7 @@ impl Default for Config {
             api: Api::default(),
             hosts: Hosts::default(),
             limits: Limits::default(),
+            rate_limits: RateLimits::default(),
         }
     }
 }

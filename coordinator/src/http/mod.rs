@@ -1,8 +1,14 @@
 //! The HTTP API: handlers parse, call one use case, and answer.
 
+pub mod auth;
 pub mod deploy;
 pub mod health;
+pub mod join;
 pub mod json;
+pub mod oauth;
+pub mod pages;
+pub mod principal;
 pub mod problem;
 pub mod rate_limit;
+mod refusals;
 pub mod router;

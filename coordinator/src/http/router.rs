@@ -19,7 +19,7 @@ use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetReques
 use tower_http::trace::TraceLayer;
 
 use super::problem::{self, ApiError};
-use super::{deploy, health, json};
+use super::{auth, deploy, health, join, json, oauth};
 use crate::state::AppState;
 
 /// From the first byte of a request's head to the head of its answer.
@@ -27,11 +27,23 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The whole API.
 pub fn build(state: AppState) -> Router {
+    let routes = Router::new()
+        .merge(health::routes())
+        .merge(auth::routes(&state))
+        .merge(oauth::routes(&state))
+        .merge(deploy::routes(&state));
+    dress(routes, state)
+}
+
+/// What the listener for hosts serves.
+pub fn build_for_hosts(state: AppState) -> Router {
+    dress(join::routes(), state)
+}
+
+fn dress(routes: Router<AppState>, state: AppState) -> Router {
     let concurrent = state.config.limits.concurrent_requests;
     let request_id = HeaderName::from_static("x-request-id");
-    Router::new()
-        .merge(health::routes())
-        .merge(deploy::routes(&state))
+    routes
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(

@@ -1,0 +1,100 @@
+//! Commands for the administrator, run beside a serving coordinator.
+
+use std::io::Write;
+
+use anyhow::{Context as _, Result};
+use clap::CommandFactory as _;
+use jiff::Timestamp;
+
+use crate::args::{Args, HostCommand};
+use crate::ca::HostCa;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::random::Random;
+use crate::service::hosts;
+use crate::store::Store;
+use crate::store::contract::Host;
+
+/// `host add` and `host list`.
+pub async fn host(
+    command: HostCommand,
+    config: &Config,
+    ca: &HostCa,
+    clock: &dyn Clock,
+    random: &dyn Random,
+    out: &mut (dyn Write + Send),
+) -> Result<()> {
+    let store = Store::open(&config.database())?;
+    match command {
+        HostCommand::Add { name } => {
+            let made = hosts::invite(&store, ca, random, clock.now(), &name).await?;
+            // The token alone on standard output, so that a script can take it.
+            writeln!(out, "{}", made.token.to_text().expose())?;
+            let again = if made.known { " again, in the place of the one that has" } else { "" };
+            tracing::info!(
+                "with this token a host joins as {name}{again}; it works once, until {:.0}",
+                made.expires_at
+            );
+        }
+        HostCommand::List => {
+            for line in table(&hosts::list(&store).await?, clock.now()) {
+                writeln!(out, "{line}")?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `ca show`.
+pub fn show_ca(ca: &HostCa, out: &mut dyn Write) -> Result<()> {
+    out.write_all(ca.pem().as_bytes()).context("cannot write to standard output")
+}
+
+/// `completions SHELL`.
+pub fn completions(shell: clap_complete::Shell, out: &mut dyn Write) {
+    clap_complete::generate(shell, &mut Args::command(), "buddo-coordinator", out);
+}
+
+fn table(hosts: &[Host], now: Timestamp) -> Vec<String> {
+    let head = format!(
+        "{:<20} {:<38} {:<24} {:<10} {:<13} {}",
+        "NAME", "ID", "ADDRESS", "DOCUMENT", "MEMORY (MB)", "STATE"
+    );
+    let rows = hosts.iter().map(|host| {
+        let memory = host.status.as_ref().map_or_else(
+            || "-".to_owned(),
+            |status| format!("{}/{}", host.reserved_mb, status.memory_mb),
+        );
+        let document = match host.acknowledged {
+            Some(generation) if generation == host.wanted => generation.to_string(),
+            Some(generation) => format!("{generation}<{}", host.wanted),
+            None => format!("-<{}", host.wanted),
+        };
+        format!(
+            "{:<20} {:<38} {:<24} {document:<10} {memory:<13} {}",
+            host.name,
+            host.id.to_string(),
+            host.address,
+            state(host, now)
+        )
+    });
+    std::iter::once(head).chain(rows).collect()
+}
+
+fn state(host: &Host, now: Timestamp) -> String {
+    let mut words = match (host.unreachable_since, host.last_seen) {
+        (Some(since), _) => {
+            let seconds = now.duration_since(since).as_secs().max(0);
+            format!("unreachable since {since:.0} ({seconds} s)")
+        }
+        (None, Some(_)) => "reachable".to_owned(),
+        (None, None) => "joined, not yet reached".to_owned(),
+    };
+    if let Some(status) = &host.status {
+        for warning in &status.warnings {
+            words.push_str("; ");
+            words.push_str(warning);
+        }
+    }
+    words
+}

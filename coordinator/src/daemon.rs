@@ -1,0 +1,165 @@
+//! `serve`: keys, database and sockets first; then the work; then a bounded drain.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use rustls::ServerConfig;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use sd_notify::NotifyState;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::ca::{self, HostCa};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::door::Door;
+use crate::http::router;
+use crate::live::Live;
+use crate::password::Cost;
+use crate::push::{self, Wake};
+use crate::random::Random;
+use crate::secret_file;
+use crate::serve::{self, Listener, Tls};
+use crate::sign;
+use crate::state::{AppState, Services};
+use crate::store::Store;
+use crate::vault::Vault;
+
+/// Beyond what connections get to finish.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Opens keys and database, and makes what is not there yet.
+pub fn assemble(
+    config: Config,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    cost: Cost,
+) -> Result<AppState> {
+    let directory = config.state_dir.clone();
+    secret_file::make_directory(&directory)?;
+    let ca = HostCa::open(&directory, &config.api.names, Arc::clone(&clock))?;
+    Ok(Arc::new(Services {
+        store: Store::open(&config.database())?,
+        vault: Vault::open(&directory.join("master.key"), &*random)?,
+        signer: sign::open(&directory.join("signing.key"))?,
+        door: Door::open(&config, &*random, cost)?,
+        ca,
+        live: Live::new(config.limits.event_streams),
+        wake: Wake::default(),
+        drain: CancellationToken::new(),
+        clock,
+        random,
+        config,
+    }))
+}
+
+/// Serves until SIGTERM or SIGINT.
+pub async fn run(state: AppState) -> Result<()> {
+    let config = &state.config;
+    // Sockets first: whoever connects early waits instead of being refused.
+    let api = bind("api", config.api.listen).await?;
+    let hosts = bind("hosts", config.hosts.listen).await?;
+    let tls = api_tls(&state)?;
+    let connections = config.limits.connections;
+    let listeners = [
+        Listener { tcp: api, tls, router: router::build(state.clone()), connections },
+        Listener {
+            tcp: hosts,
+            tls: hosts_tls(&state),
+            router: router::build_for_hosts(state.clone()),
+            connections,
+        },
+    ];
+    let mut tasks = tokio::task::JoinSet::new();
+    for listener in listeners {
+        tasks.spawn(serve::serve(listener, state.drain.clone()));
+    }
+    tasks.spawn(push::run(state.clone()));
+    tasks.spawn(watchdog(state.clone()));
+    tracing::info!(
+        api = %config.api.listen,
+        hosts = %config.hosts.listen,
+        zone = %config.zone,
+        "serving"
+    );
+    notify(&[NotifyState::Ready]);
+    stop_signal().await?;
+    notify(&[NotifyState::Stopping]);
+    tracing::info!("draining");
+    state.drain.cancel();
+    let drained = async { while tasks.join_next().await.is_some() {} };
+    if timeout(serve::DRAIN + LAST_WORDS, drained).await.is_err() {
+        tracing::warn!("the drain took too long; the rest is dropped");
+    }
+    Ok(())
+}
+
+async fn bind(section: &str, address: std::net::SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!("cannot listen on {address}; change [{section}] listen, or stop what uses it")
+    })
+}
+
+/// The configured certificate, or one of the host CA that renews itself.
+fn api_tls(state: &AppState) -> Result<Tls> {
+    let api = &state.config.api;
+    if let (Some(chain), Some(key)) = (&api.tls_cert, &api.tls_key) {
+        let config = Arc::new(configured(chain, key)?);
+        return Ok(Arc::new(move || Ok(Arc::clone(&config))));
+    }
+    state.ca.identity().context("cannot make the API's certificate; check [api] names")?;
+    let state = state.clone();
+    Ok(Arc::new(move || Ok(state.ca.identity()?.api)))
+}
+
+fn hosts_tls(state: &AppState) -> Tls {
+    let state = state.clone();
+    Arc::new(move || Ok(state.ca.identity()?.hosts))
+}
+
+fn configured(chain: &Path, key: &Path) -> Result<ServerConfig> {
+    let certificates = CertificateDer::pem_file_iter(chain)
+        .and_then(Iterator::collect)
+        .with_context(|| format!("cannot read the certificate {}", chain.display()))?;
+    let private = PrivateKeyDer::from_pem_file(key)
+        .with_context(|| format!("cannot read the private key {}", key.display()))?;
+    ca::api_config(certificates, private)
+        .with_context(|| format!("{} does not fit {}", key.display(), chain.display()))
+}
+
+/// Tells systemd that the database still answers; if it does not, systemd restarts the process.
+async fn watchdog(state: AppState) {
+    let Some(within) = sd_notify::watchdog_enabled() else { return };
+    let mut ticks = tokio::time::interval(within / 3);
+    loop {
+        tokio::select! {
+            () = state.drain.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let answers = state.store.read(|tables| tables.tiers());
+        if timeout(within / 3, answers).await.is_ok_and(|answer| answer.is_ok()) {
+            notify(&[NotifyState::Watchdog]);
+        }
+    }
+}
+
+async fn stop_signal() -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(%error, "cannot tell systemd about the state");
+    }
+}

@@ -1,0 +1,161 @@
+//! `/api/deploy/*`: the nine published endpoints, and a stream of status changes beside them.
+
+mod events;
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use buddo_shared::api::deploy::{
+    AuditLog, CreateDeployment, DeploymentEnvelope, DeploymentList, Destroyed, StatusAnswer, Tier,
+};
+use buddo_shared::id::DeploymentId;
+use http::header::LINK;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use serde::Deserialize;
+
+use super::json::ApiJson;
+use super::principal::{self, DeployPrincipal};
+use super::problem::{self, ApiError};
+use crate::service::deployments::{self, DeployError, IdempotencyKey};
+use crate::state::AppState;
+use crate::store::contract::Page;
+
+/// Deployments on one page, at most and where no limit is asked.
+const PAGE: u32 = 100;
+
+/// The deploy endpoints, behind a token with `deploy:manage` and its rate limits.
+pub fn routes(state: &AppState) -> Router<AppState> {
+    Router::new()
+        .route("/api/deploy/tiers", get(tiers))
+        .route("/api/deploy/apps", get(list).post(create))
+        .route("/api/deploy/apps/{id}", get(show).delete(destroy))
+        .route("/api/deploy/apps/{id}/status", get(status))
+        .route("/api/deploy/apps/{id}/logs", get(logs))
+        .route("/api/deploy/apps/{id}/events", get(events::stream))
+        .route("/api/deploy/apps/{id}/restart", post(restart))
+        .route("/api/deploy/apps/{id}/stop", post(stop))
+        .route_layer(from_fn_with_state(state.clone(), principal::deploy_guard))
+}
+
+type Answer<T> = Result<Json<T>, ApiError>;
+
+async fn tiers(State(state): State<AppState>, _: DeployPrincipal) -> Answer<Vec<Tier>> {
+    Ok(Json(deployments::tiers(&state).await?))
+}
+
+async fn create(
+    State(state): State<AppState>,
+    who: DeployPrincipal,
+    headers: HeaderMap,
+    ApiJson(request): ApiJson<CreateDeployment>,
+) -> Result<(StatusCode, Json<DeploymentEnvelope>), ApiError> {
+    let key = headers
+        .get(HeaderName::from_static("idempotency-key"))
+        .map(|value| IdempotencyKey::parse(value.as_bytes()))
+        .transpose()
+        .map_err(|error| ApiError::new(problem::INVALID_REQUEST, error.to_string()))?;
+    let made = deployments::create(&state, who.account(), request, key).await?;
+    Ok((StatusCode::CREATED, Json(made)))
+}
+
+/// What a list may be asked.
+#[derive(Debug, Deserialize)]
+struct Listing {
+    limit: Option<String>,
+    after: Option<String>,
+}
+
+impl Listing {
+    fn page(self) -> Result<Page, ApiError> {
+        let limit = match self.limit {
+            None => PAGE,
+            Some(text) => text
+                .parse()
+                .ok()
+                .filter(|limit| (1..=PAGE).contains(limit))
+                .ok_or_else(|| ApiError::field("/limit", "is out of range; use 1 to 100"))?,
+        };
+        let after = self
+            .after
+            .map(|text| text.parse())
+            .transpose()
+            .map_err(|error| ApiError::field("/after", error))?;
+        Ok(Page { limit, after })
+    }
+}
+
+async fn list(
+    State(state): State<AppState>,
+    who: DeployPrincipal,
+    query: Result<Query<Listing>, QueryRejection>,
+) -> Result<(HeaderMap, Json<DeploymentList>), ApiError> {
+    let Query(listing) = query.map_err(|_| {
+        ApiError::new(problem::INVALID_REQUEST, "the query is malformed; use ?limit=N&after=ID")
+    })?;
+    let page = listing.page()?;
+    let found = deployments::list(&state, who.account(), page).await?;
+    let mut headers = HeaderMap::new();
+    if let Some(next) = found.next {
+        let link = format!("</api/deploy/apps?limit={}&after={next}>; rel=\"next\"", page.limit);
+        // Numbers and hyphens: always a header value.
+        if let Ok(link) = HeaderValue::try_from(link) {
+            headers.insert(LINK, link);
+        }
+    }
+    Ok((headers, Json(found.deployments)))
+}
+
+async fn show(
+    State(state): State<AppState>,
+    who: DeployPrincipal,
+    Path(id): Path<String>,
+) -> Answer<DeploymentEnvelope> {
+    Ok(Json(deployments::get(&state, who.account(), parse(&id)?).await?))
+}
+
+async fn status(
+    State(state): State<AppState>,
+    who: DeployPrincipal,
+    Path(id): Path<String>,
+) -> Answer<StatusAnswer> {
+    Ok(Json(deployments::status(&state, who.account(), parse(&id)?).await?))
+}
+
+async fn logs(
+    State(state): State<AppState>,
+    who: DeployPrincipal,
+    Path(id): Path<String>,
+) -> Answer<AuditLog> {
+    Ok(Json(deployments::logs(&state, who.account(), parse(&id)?).await?))
+}
+
+async fn restart(
+    State(state): State<AppState>,
+    who: DeployPrincipal,
+    Path(id): Path<String>,
+) -> Answer<DeploymentEnvelope> {
+    Ok(Json(deployments::restart(&state, who.account(), parse(&id)?).await?))
+}
+
+async fn stop(
+    State(state): State<AppState>,
+    who: DeployPrincipal,
+    Path(id): Path<String>,
+) -> Answer<DeploymentEnvelope> {
+    Ok(Json(deployments::stop(&state, who.account(), parse(&id)?).await?))
+}
+
+async fn destroy(
+    State(state): State<AppState>,
+    who: DeployPrincipal,
+    Path(id): Path<String>,
+) -> Answer<Destroyed> {
+    Ok(Json(deployments::destroy(&state, who.account(), parse(&id)?).await?))
+}
+
+/// A text that is no id names no deployment.
+fn parse(id: &str) -> Result<DeploymentId, DeployError> {
+    id.parse().map_err(|_| DeployError::NotFound)
+}

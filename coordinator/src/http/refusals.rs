@@ -1,0 +1,52 @@
+//! Refusals of use cases, and failures of the database, as problems.
+
+use http::HeaderValue;
+use http::header::RETRY_AFTER;
+
+use crate::http::problem::{self, ApiError};
+use crate::service::deployments::DeployError;
+use crate::service::hosts::HostError;
+use crate::store::StoreError;
+
+impl From<DeployError> for ApiError {
+    fn from(error: DeployError) -> Self {
+        let kind = match error {
+            DeployError::Invalid(errors) => return Self::invalid(errors),
+            DeployError::Store(error) => return error.into(),
+            DeployError::Vault(_) | DeployError::Answer(_) => return Self::internal(&error),
+            DeployError::TierNotFound(_) => problem::TIER_NOT_FOUND,
+            DeployError::NotFound => problem::NOT_FOUND,
+            DeployError::Forbidden => problem::FORBIDDEN,
+            DeployError::LimitReached { .. } => problem::DEPLOYMENT_LIMIT_REACHED,
+            DeployError::NoRoom(_) => problem::NO_CAPACITY,
+            DeployError::Illegal(_) => problem::ILLEGAL_STATE,
+            DeployError::KeyReused => problem::IDEMPOTENCY_KEY_REUSED,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Busy => Self::new(problem::OVERLOADED, error.to_string())
+                .with_header(RETRY_AFTER, HeaderValue::from_static("1")),
+            error => Self::internal(&error),
+        }
+    }
+}
+
+impl From<HostError> for ApiError {
+    fn from(error: HostError) -> Self {
+        match error {
+            HostError::Token => Self::new(problem::INVALID_TOKEN, error.to_string()),
+            HostError::Address(_) => Self::field("/address", error),
+            HostError::Request(_) => {
+                tracing::warn!(error = %problem::chain(&error), "a join was refused");
+                Self::field("/csr", "is no PKCS#10 request in PEM form with a valid signature")
+            }
+            HostError::Name(_) => Self::field("/name", error),
+            HostError::Store(error) => error.into(),
+        }
+    }
+}

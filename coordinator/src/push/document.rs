@@ -1,0 +1,171 @@
+//! Builds and signs the document of one generation, once; afterwards its bytes are read back.
+
+use std::sync::Arc;
+
+use buddo_shared::id::HostId;
+use buddo_shared::manifest::{Desired, Manifest, SCHEMA};
+use buddo_shared::sealed::{SealError, Sealed};
+use buddo_shared::signed::SignError;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::state::{AppState, Services};
+use crate::store::contract::{Deployment, DocumentRow, Host};
+use crate::store::{StoreError, Tables};
+use crate::vault::VaultError;
+
+/// A document is refused on arrival after this.
+pub(super) const LIFE: SignedDuration = SignedDuration::from_hours(24);
+/// A document this old is replaced by a fresh one of the next generation.
+pub(super) const REFRESH: SignedDuration = SignedDuration::from_hours(12);
+
+/// The document cannot be made. What the host runs is not touched by that.
+#[derive(Debug, thiserror::Error)]
+pub enum DocumentError {
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There is no such host.
+    #[error("the host is not known any more")]
+    Unknown,
+    /// An environment cannot be decrypted.
+    #[error("cannot read a stored environment")]
+    Vault(#[from] VaultError),
+    /// An environment cannot be sealed to the host.
+    #[error("cannot seal an environment")]
+    Seal(#[from] SealError),
+    /// It cannot be signed.
+    #[error("cannot sign the document")]
+    Sign(#[from] SignError),
+}
+
+/// The document that `host` shall have now.
+///
+/// Reading, sealing and signing happen on a snapshot, away from the writer. If the generation
+/// has moved meanwhile, nothing is stored and it is done again.
+pub(super) async fn current(state: &AppState, host: HostId) -> Result<DocumentRow, DocumentError> {
+    loop {
+        let services = Arc::clone(state);
+        let found = state
+            .store
+            .read(move |tables| {
+                let host = tables.host(host)?.ok_or(DocumentError::Unknown)?;
+                match tables.document(host.id, host.wanted)? {
+                    Some(document) if !is_old(&document, services.clock.now()) => {
+                        Ok(Found::Stored(document))
+                    }
+                    Some(_) => Ok(Found::Old),
+                    None => build(tables, &services, &host).map(Found::Built),
+                }
+            })
+            .await?;
+        match found {
+            Found::Stored(document) => return Ok(document),
+            Found::Old => {
+                state.store.write(move |tables| tables.bump_generation(host)).await?;
+            }
+            Found::Built(document) => {
+                if let Some(document) = store(state, host, document).await? {
+                    return Ok(document);
+                }
+            }
+        }
+    }
+}
+
+enum Found {
+    Stored(DocumentRow),
+    /// Stored, and past half its life.
+    Old,
+    Built(DocumentRow),
+}
+
+/// Whether the document should be replaced; also one from the future, after a clock was set back.
+pub(super) fn is_old(document: &DocumentRow, now: Timestamp) -> bool {
+    now.duration_since(document.issued_at).abs() >= REFRESH
+}
+
+/// Stores the document if its generation is still the wanted one and has none yet.
+async fn store(
+    state: &AppState,
+    host: HostId,
+    document: DocumentRow,
+) -> Result<Option<DocumentRow>, DocumentError> {
+    state
+        .store
+        .write(move |tables| {
+            let wanted = tables.host(host)?.ok_or(DocumentError::Unknown)?.wanted;
+            if wanted != document.generation {
+                return Ok(None);
+            }
+            if let Some(first) = tables.document(host, wanted)? {
+                return Ok(Some(first));
+            }
+            tables.insert_document(host, &document)?;
+            Ok(Some(document))
+        })
+        .await
+}
+
+fn build(
+    tables: &dyn Tables,
+    services: &Services,
+    host: &Host,
+) -> Result<DocumentRow, DocumentError> {
+    let issued_at = services.clock.now();
+    let expires_at = issued_at.checked_add(LIFE).unwrap_or(Timestamp::MAX);
+    let deployments = tables
+        .deployments_on(host.id)?
+        .iter()
+        .map(|deployment| desired(tables, services, host, deployment))
+        .collect::<Result<_, _>>()?;
+    let envelope = services.signer.sign(&Manifest {
+        schema: SCHEMA,
+        host_id: host.id,
+        generation: host.wanted,
+        issued_at,
+        expires_at,
+        zone: services.config.zone.clone(),
+        deployments,
+    })?;
+    Ok(DocumentRow {
+        generation: host.wanted,
+        digest: envelope.digest.to_string(),
+        envelope: envelope.bytes,
+        issued_at,
+        expires_at,
+    })
+}
+
+fn desired(
+    tables: &dyn Tables,
+    services: &Services,
+    host: &Host,
+    deployment: &Deployment,
+) -> Result<Desired, DocumentError> {
+    let revision = tables
+        .revision(deployment.id, deployment.revision)?
+        .ok_or_else(|| StoreError::corrupt("deployments.revision")("names no revision"))?;
+    let env = match &revision.env {
+        None => None,
+        Some(sealed) => {
+            let plain = services.vault.open_sealed(deployment.id.as_uuid(), sealed)?;
+            let purpose = Sealed::ENVIRONMENT;
+            Some(Sealed::seal(&host.sealing_key, purpose, deployment.id, &plain)?)
+        }
+    };
+    Ok(Desired {
+        id: deployment.id,
+        revision: revision.number,
+        subdomain: deployment.subdomain.clone(),
+        run: deployment.run,
+        image: revision.image,
+        digest: revision.digest,
+        port: revision.port,
+        limits: deployment.limits,
+        domains: deployment.custom_domain.iter().cloned().collect(),
+        probe: revision.probe,
+        strategy: revision.strategy,
+        env,
+        registry_credentials: None,
+    })
+}

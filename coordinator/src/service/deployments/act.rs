@@ -1,0 +1,119 @@
+//! Restart, stop, destroy.
+
+use buddo_shared::api::deploy::{DeploymentEnvelope, Destroyed};
+use buddo_shared::id::{AccountId, DeploymentId};
+use buddo_shared::manifest::RunState;
+use serde_json::json;
+
+use super::error::DeployError;
+use super::{announce, audit, owned, owned_state, view};
+use crate::domain::lifecycle::{Event, next};
+use crate::state::{AppState, Services};
+use crate::store::contract::{Action, AuditStatus, Deployment, RevisionRow};
+use crate::store::{StoreError, Tables};
+
+/// Brings a new revision up from the same image, whose tag is resolved anew.
+pub async fn restart(
+    state: &AppState,
+    account: AccountId,
+    id: DeploymentId,
+) -> Result<DeploymentEnvelope, DeployError> {
+    act(state, account, id, Event::Restart, move |tables, services, deployment| {
+        let current = tables
+            .revision(id, deployment.revision)?
+            .ok_or_else(|| StoreError::corrupt("deployments.revision")("names no revision"))?;
+        // Not the current one plus one: a deploy that failed has left a higher number behind.
+        let number = tables.last_revision(id)?.unwrap_or(deployment.revision).next();
+        let digest = current.image.digest().cloned();
+        let created_at = services.clock.now();
+        tables.insert_revision(id, &RevisionRow { number, digest, created_at, ..current })?;
+        deployment.revision = number;
+        deployment.run = RunState::Running;
+        deployment.last_error = None;
+        deployment.stopped_at = None;
+        let by = Some(deployment.account);
+        supersede(tables, id, "superseded by a restart")?;
+        let restarted = audit(services, id, Action::Restart, AuditStatus::Completed, by);
+        tables.insert_audit(&restarted)?;
+        let deploy = audit(services, id, Action::Deploy, AuditStatus::Pending, None);
+        tables.insert_audit(&deploy)?;
+        Ok(())
+    })
+    .await
+}
+
+/// Stops the container; subdomain, image and environment are kept.
+pub async fn stop(
+    state: &AppState,
+    account: AccountId,
+    id: DeploymentId,
+) -> Result<DeploymentEnvelope, DeployError> {
+    act(state, account, id, Event::Stop, move |tables, services, deployment| {
+        deployment.run = RunState::Stopped;
+        deployment.health = None;
+        deployment.stopped_at = Some(services.clock.now());
+        supersede(tables, id, "stopped before it was live")?;
+        let by = Some(deployment.account);
+        let stopped = audit(services, id, Action::Stop, AuditStatus::Completed, by);
+        tables.insert_audit(&stopped)?;
+        Ok(())
+    })
+    .await
+}
+
+/// Removes the deployment for good; its subdomain is free at once.
+pub async fn destroy(
+    state: &AppState,
+    account: AccountId,
+    id: DeploymentId,
+) -> Result<Destroyed, DeployError> {
+    act(state, account, id, Event::Destroy, move |tables, services, deployment| {
+        deployment.health = None;
+        deployment.serving = None;
+        deployment.stopped_at = deployment.stopped_at.or_else(|| Some(services.clock.now()));
+        tables.erase_env(id)?;
+        supersede(tables, id, "destroyed before it was live")?;
+        let by = Some(deployment.account);
+        let destroyed = audit(services, id, Action::Destroy, AuditStatus::Completed, by);
+        tables.insert_audit(&destroyed)?;
+        Ok(())
+    })
+    .await?;
+    state.live.forget(id);
+    Ok(Destroyed { message: "Deployment destroyed".to_owned(), id: id.to_string() })
+}
+
+/// What all three share: ownership, the table of moves, one transaction, the wake-up after it.
+async fn act<F>(
+    state: &AppState,
+    account: AccountId,
+    id: DeploymentId,
+    event: Event,
+    change: F,
+) -> Result<DeploymentEnvelope, DeployError>
+where
+    F: FnOnce(&mut dyn Tables, &Services, &mut Deployment) -> Result<(), DeployError>
+        + Send
+        + 'static,
+{
+    let services = owned_state(state);
+    let (envelope, host) = state
+        .store
+        .write(move |tables| {
+            let mut deployment = owned(tables, account, id)?;
+            deployment.status = next(deployment.status, event)?;
+            change(tables, &services, &mut deployment)?;
+            tables.update_deployment(&deployment)?;
+            tables.bump_generation(deployment.host)?;
+            let shown = view::deployment(tables, &services, &deployment)?;
+            Ok::<_, DeployError>((DeploymentEnvelope { deployment: shown }, deployment.host))
+        })
+        .await?;
+    announce(state, host, id);
+    Ok(envelope)
+}
+
+/// Ends the entry of a deploy that is still under way.
+fn supersede(tables: &mut dyn Tables, id: DeploymentId, why: &str) -> Result<(), StoreError> {
+    tables.finish_deploy(id, AuditStatus::Failed, Some(&json!({ "cause": why })))
+}

@@ -1,0 +1,219 @@
+//! Create: everything that can be refused is refused before the one transaction ends.
+
+use buddo_shared::api::deploy::{CreateDeployment, DeploymentEnvelope, Status};
+use buddo_shared::id::{AccountId, AppId, DeploymentId, HostId, Revision};
+use buddo_shared::manifest::{RunState, Strategy};
+use buddo_shared::probe::Probe;
+use buddo_shared::spec::AppSpec;
+use jiff::{SignedDuration, Timestamp};
+
+use super::error::DeployError;
+use super::{announce, audit, owned_state, view};
+use crate::domain::place::{Candidate, place};
+use crate::random;
+use crate::state::{AppState, Services};
+use crate::store::Tables;
+use crate::store::contract::{Action, AuditStatus, Deployment, Replay, RevisionRow, Tier};
+
+/// How long an answer is kept for a retry of its request.
+const KEPT: SignedDuration = SignedDuration::from_hours(24);
+
+/// The value of an `Idempotency-Key` header: 1–255 visible ASCII characters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdempotencyKey(String);
+
+/// A text that is no [`IdempotencyKey`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the Idempotency-Key header is not valid; send 1 to 255 visible ASCII characters")]
+pub struct KeyError;
+
+impl IdempotencyKey {
+    /// Parses the header's value.
+    pub fn parse(value: &[u8]) -> Result<Self, KeyError> {
+        match std::str::from_utf8(value) {
+            Ok(text)
+                if (1..=255).contains(&text.len())
+                    && text.bytes().all(|b| b.is_ascii_graphic() || b == b' ') =>
+            {
+                Ok(Self(text.to_owned()))
+            }
+            _ => Err(KeyError),
+        }
+    }
+}
+
+/// Creates a deployment, or answers as the first request with the same key was answered.
+pub async fn create(
+    state: &AppState,
+    account: AccountId,
+    request: CreateDeployment,
+    key: Option<IdempotencyKey>,
+) -> Result<DeploymentEnvelope, DeployError> {
+    let body_hash = state.vault.fingerprint(&serde_json::to_vec(&request)?);
+    let spec = AppSpec::parse(request).map_err(DeployError::Invalid)?;
+    let services = owned_state(state);
+    let (envelope, made) = state
+        .store
+        .write(move |tables| {
+            let now = services.clock.now();
+            let since = now.checked_sub(KEPT).unwrap_or(Timestamp::MIN);
+            let Some(IdempotencyKey(key)) = key else {
+                return make(tables, &services, account, &spec, now)
+                    .map(|(e, made)| (e, Some(made)));
+            };
+            if let Some(first) = tables.replay(account, &key, since)? {
+                if first.body_hash != body_hash {
+                    return Err(DeployError::KeyReused);
+                }
+                return Ok((serde_json::from_str(&first.answer)?, None));
+            }
+            let (envelope, made) = make(tables, &services, account, &spec, now)?;
+            let answer = Replay { body_hash, answer: serde_json::to_string(&envelope)? };
+            tables.keep_answer(account, &key, &answer, now, since)?;
+            Ok((envelope, Some(made)))
+        })
+        .await?;
+    if let Some((host, id)) = made {
+        announce(state, host, id);
+    }
+    Ok(envelope)
+}
+
+/// Checks what only the database knows, and stores deployment, revision, audit and generation.
+fn make(
+    tables: &mut dyn Tables,
+    services: &Services,
+    account: AccountId,
+    spec: &AppSpec,
+    now: Timestamp,
+) -> Result<(DeploymentEnvelope, (HostId, DeploymentId)), DeployError> {
+    let tier =
+        tables.tier(&spec.tier)?.ok_or_else(|| DeployError::TierNotFound(spec.tier.clone()))?;
+    check_names(tables, spec, &tier)?;
+    check_limits(tables, services, account, &tier)?;
+    let host = place(&tier.limits, &candidates(tables, services)?)?;
+    let id = DeploymentId::new(random::uuid(&*services.random));
+    let app_id = match tables.app_of(account, &spec.subdomain)? {
+        Some(app) => app,
+        None => AppId::new(random::uuid(&*services.random)),
+    };
+    let deployment = deployment(id, app_id, account, host, spec, &tier, now);
+    let env = if spec.env.is_empty() {
+        None
+    } else {
+        Some(services.vault.seal(id.as_uuid(), &spec.env.to_plain_json())?)
+    };
+    let revision = RevisionRow {
+        number: Revision::FIRST,
+        image: spec.image.clone(),
+        digest: spec.image.digest().cloned(),
+        port: spec.port,
+        env,
+        probe: Probe::default(),
+        strategy: Strategy::default(),
+        created_at: now,
+    };
+    tables.insert_deployment(&deployment, &revision)?;
+    let created = audit(services, id, Action::Create, AuditStatus::Completed, Some(account));
+    tables.insert_audit(&created)?;
+    let deploy = audit(services, id, Action::Deploy, AuditStatus::Pending, None);
+    tables.insert_audit(&deploy)?;
+    tables.bump_generation(host)?;
+    let deployment = view::deployment(tables, services, &deployment)?;
+    Ok((DeploymentEnvelope { deployment }, (host, id)))
+}
+
+fn check_names(tables: &dyn Tables, spec: &AppSpec, tier: &Tier) -> Result<(), DeployError> {
+    if tables.subdomain_taken(&spec.subdomain)? {
+        return Err(DeployError::field("/subdomain", "is taken; choose another name"));
+    }
+    let Some(domain) = &spec.custom_domain else { return Ok(()) };
+    if !tier.custom_domain_allowed {
+        let detail = format!(
+            "is not possible on the tier {}; leave it out, or choose a tier with \
+             custom_domain_allowed",
+            tier.slug
+        );
+        return Err(DeployError::field("/custom_domain", detail));
+    }
+    if tables.custom_domain_taken(domain)? {
+        return Err(DeployError::field(
+            "/custom_domain",
+            "is bound to another deployment; destroy that one first, or use another name",
+        ));
+    }
+    Ok(())
+}
+
+fn check_limits(
+    tables: &dyn Tables,
+    services: &Services,
+    account: AccountId,
+    tier: &Tier,
+) -> Result<(), DeployError> {
+    let limits = &services.config.limits;
+    let (in_all, on_tier) = tables.count_deployments(account, &tier.id)?;
+    if in_all >= limits.deployments_per_account {
+        let limit = limits.deployments_per_account;
+        return Err(DeployError::LimitReached { limit, of: "of this account".to_owned() });
+    }
+    match limits.deployments_per_tier.or(tier.max_per_account) {
+        Some(limit) if on_tier >= limit => {
+            let of = format!("on the tier {}", tier.slug);
+            Err(DeployError::LimitReached { limit, of })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn candidates(tables: &dyn Tables, services: &Services) -> Result<Vec<Candidate>, DeployError> {
+    let overcommit = services.config.limits.memory_overcommit;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "a budget in MiB; the factor is checked to be 0.1 to 100"
+    )]
+    let budget = |memory_mb: u64| (memory_mb as f64 * overcommit) as u64;
+    let hosts = tables.hosts()?.into_iter().map(|host| Candidate {
+        id: host.id,
+        memory_mb: host.status.as_ref().map_or(0, |status| budget(status.memory_mb)),
+        reserved_mb: host.reserved_mb,
+        reachable: host.unreachable_since.is_none(),
+    });
+    Ok(hosts.collect())
+}
+
+fn deployment(
+    id: DeploymentId,
+    app_id: AppId,
+    account: AccountId,
+    host: HostId,
+    spec: &AppSpec,
+    tier: &Tier,
+    now: Timestamp,
+) -> Deployment {
+    let suffix = &id.as_uuid().simple().to_string()[..6];
+    Deployment {
+        id,
+        app_id,
+        account,
+        tier_id: tier.id.clone(),
+        host,
+        subdomain: spec.subdomain.clone(),
+        custom_domain: spec.custom_domain.clone(),
+        status: Status::Pending,
+        run: RunState::Running,
+        revision: Revision::FIRST,
+        serving: None,
+        container_name: format!("{}-{suffix}", spec.subdomain),
+        health: None,
+        last_health_check: None,
+        last_error: None,
+        limits: tier.limits,
+        billing_status: None,
+        deployed_at: None,
+        stopped_at: None,
+        inserted_at: now,
+    }
+}

@@ -1,0 +1,62 @@
+//! Why a use case on deployments refuses.
+
+use buddo_shared::api::problem::FieldError;
+use buddo_shared::spec::TierSlug;
+
+use crate::domain::lifecycle::IllegalMove;
+use crate::domain::place::NoRoom;
+use crate::store::StoreError;
+use crate::vault::VaultError;
+
+/// A refusal. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum DeployError {
+    /// Fields are wrong; every one is named.
+    #[error("the request has invalid fields")]
+    Invalid(Vec<FieldError>),
+    /// A well-formed slug that no tier has.
+    #[error("there is no tier {0}; pick a slug from GET /api/deploy/tiers")]
+    TierNotFound(TierSlug),
+    /// No deployment has this id.
+    #[error("there is no deployment with this id; GET /api/deploy/apps lists yours")]
+    NotFound,
+    /// Another account owns it.
+    #[error("the deployment belongs to another operator; GET /api/deploy/apps lists yours")]
+    Forbidden,
+    /// The account has as many as it may.
+    #[error(
+        "the limit of {limit} deployments {of} is reached; destroy one that is not needed \
+         (a stopped one counts)"
+    )]
+    LimitReached {
+        /// How many are allowed.
+        limit: u32,
+        /// Of what: the account, or the account on a tier.
+        of: String,
+    },
+    /// No host has room.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
+    /// The state does not allow it.
+    #[error(transparent)]
+    Illegal(#[from] IllegalMove),
+    /// The key was used for another request.
+    #[error("this Idempotency-Key was sent with another body; use a new key for a new request")]
+    KeyReused,
+    /// The environment cannot be encrypted.
+    #[error("cannot encrypt the environment")]
+    Vault(#[from] VaultError),
+    /// An answer cannot be written or read back.
+    #[error("cannot keep the answer")]
+    Answer(#[from] serde_json::Error),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl DeployError {
+    /// One bad field.
+    pub(super) fn field(pointer: &str, detail: impl ToString) -> Self {
+        Self::Invalid(vec![FieldError::new(pointer, detail)])
+    }
+}

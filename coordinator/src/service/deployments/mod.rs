@@ -1,0 +1,60 @@
+//! What operators do with deployments.
+
+mod act;
+mod create;
+mod error;
+mod query;
+mod view;
+
+use std::sync::Arc;
+
+use buddo_shared::id::{AccountId, DeploymentId, HostId};
+
+pub use act::{destroy, restart, stop};
+pub use create::{IdempotencyKey, KeyError, create};
+pub use error::DeployError;
+pub use query::{List, get, list, logs, status, tiers};
+
+use crate::state::{AppState, Services};
+use crate::store::Tables;
+use crate::store::contract::{Action, AuditStatus, Deployment, NewAudit};
+
+/// The deployment, if `account` owns it: the one place where ownership is checked.
+fn owned(
+    tables: &dyn Tables,
+    account: AccountId,
+    id: DeploymentId,
+) -> Result<Deployment, DeployError> {
+    let deployment = tables.deployment(id)?.ok_or(DeployError::NotFound)?;
+    if deployment.account == account { Ok(deployment) } else { Err(DeployError::Forbidden) }
+}
+
+/// An entry for the audit log, as of now.
+fn audit(
+    services: &Services,
+    deployment: DeploymentId,
+    action: Action,
+    status: AuditStatus,
+    initiated_by: Option<AccountId>,
+) -> NewAudit {
+    NewAudit {
+        id: crate::random::uuid(&*services.random),
+        deployment,
+        action,
+        status,
+        initiated_by,
+        at: services.clock.now(),
+        details: None,
+    }
+}
+
+/// After a commit that changed what `host` shall have: wakes its task and those who watch.
+fn announce(state: &AppState, host: HostId, id: DeploymentId) {
+    state.wake.host(host);
+    state.live.settled(id);
+}
+
+/// A reference to the shared parts that a transaction can own.
+fn owned_state(state: &AppState) -> AppState {
+    Arc::clone(state)
+}

@@ -1,0 +1,104 @@
+//! What operators read.
+
+use buddo_shared::api::deploy::{
+    AuditEntry, AuditLog, DeploymentEnvelope, DeploymentList, StatusAnswer, Tier,
+};
+use buddo_shared::id::{AccountId, DeploymentId};
+
+use super::error::DeployError;
+use super::{owned, owned_state, view};
+use crate::state::AppState;
+use crate::store::contract::Page;
+
+/// Entries of the audit log that are shown: the newest.
+const AUDIT_SHOWN: u32 = 1000;
+
+/// One page of a list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct List {
+    /// The deployments of this page.
+    pub deployments: DeploymentList,
+    /// Where the next page begins, if there is one.
+    pub next: Option<DeploymentId>,
+}
+
+/// All tiers, cheapest first.
+pub async fn tiers(state: &AppState) -> Result<Vec<Tier>, DeployError> {
+    state.store.read(|tables| Ok(tables.tiers()?.into_iter().map(view::tier).collect())).await
+}
+
+/// One deployment.
+pub async fn get(
+    state: &AppState,
+    account: AccountId,
+    id: DeploymentId,
+) -> Result<DeploymentEnvelope, DeployError> {
+    let services = owned_state(state);
+    state
+        .store
+        .read(move |tables| {
+            let deployment = owned(tables, account, id)?;
+            let deployment = view::deployment(tables, &services, &deployment)?;
+            Ok(DeploymentEnvelope { deployment })
+        })
+        .await
+}
+
+/// The account's deployments that are not destroyed, newest first.
+pub async fn list(state: &AppState, account: AccountId, page: Page) -> Result<List, DeployError> {
+    let services = owned_state(state);
+    state
+        .store
+        .read(move |tables| {
+            // One more than asked tells whether there is a next page.
+            let more = Page { limit: page.limit + 1, ..page };
+            let mut rows = tables.deployments_of(account, more)?;
+            let asked = usize::try_from(page.limit).unwrap_or(usize::MAX);
+            let next = if rows.len() > asked {
+                rows.truncate(asked);
+                rows.last().map(|last| last.id)
+            } else {
+                None
+            };
+            let deployments = rows
+                .iter()
+                .map(|deployment| view::deployment(tables, &services, deployment))
+                .collect::<Result<_, _>>()?;
+            Ok(List { deployments: DeploymentList { deployments }, next })
+        })
+        .await
+}
+
+/// Status and health of one deployment.
+pub async fn status(
+    state: &AppState,
+    account: AccountId,
+    id: DeploymentId,
+) -> Result<StatusAnswer, DeployError> {
+    let deployment = state.store.read(move |tables| owned(tables, account, id)).await?;
+    Ok(view::status(&state.live, &deployment))
+}
+
+/// The audit log of one deployment, oldest first.
+pub async fn logs(
+    state: &AppState,
+    account: AccountId,
+    id: DeploymentId,
+) -> Result<AuditLog, DeployError> {
+    state
+        .store
+        .read(move |tables| {
+            owned(tables, account, id)?;
+            let entries = tables.audit_of(id, AUDIT_SHOWN)?;
+            let logs = entries.into_iter().map(|entry| AuditEntry {
+                id: entry.id,
+                action: entry.action,
+                status: entry.status,
+                initiated_by: entry.initiated_by,
+                inserted_at: view::seconds(entry.at),
+                details: entry.details,
+            });
+            Ok(AuditLog { logs: logs.collect() })
+        })
+        .await
+}

@@ -1,0 +1,101 @@
+//! From what is stored to what is shown.
+
+use buddo_shared::api::deploy::{self, Status, StatusAnswer, StatusProgress};
+use buddo_shared::image::Digest;
+use buddo_shared::report::Health;
+use jiff::Timestamp;
+
+use crate::live::Live;
+use crate::state::Services;
+use crate::store::contract::{Deployment, Tier};
+use crate::store::{StoreError, Tables};
+
+/// A deployment with all published fields.
+pub(super) fn deployment(
+    tables: &dyn Tables,
+    services: &Services,
+    d: &Deployment,
+) -> Result<deploy::Deployment, StoreError> {
+    let revision = tables
+        .revision(d.id, d.revision)?
+        .ok_or_else(|| StoreError::corrupt("deployments.revision")("names no revision"))?;
+    let host = tables.host(d.host)?;
+    Ok(deploy::Deployment {
+        id: d.id.to_string(),
+        app_id: d.app_id.to_string(),
+        deploy_tier_id: d.tier_id.clone(),
+        container_name: d.container_name.clone(),
+        container_image: revision.image.to_string(),
+        image_digest: revision.digest.as_ref().map(Digest::to_string),
+        revision: d.revision.get(),
+        subdomain: d.subdomain.to_string(),
+        url: format!("https://{}", d.subdomain.host_in(&services.config.zone)),
+        custom_domain: d.custom_domain.as_ref().map(ToString::to_string),
+        status: d.status,
+        health_status: health(d),
+        last_health_check: last_check(&services.live, d),
+        last_error: d.last_error.clone(),
+        port: revision.port.get(),
+        memory_limit_mb: d.limits.memory_mb,
+        cpu_limit_millicores: d.limits.cpu_millicores,
+        host_server: host.map(|host| host.name),
+        billing_status: d.billing_status.clone(),
+        deployed_at: d.deployed_at.map(seconds),
+        stopped_at: d.stopped_at.map(seconds),
+        inserted_at: seconds(d.inserted_at),
+    })
+}
+
+/// The short answer for frequent polls.
+pub(super) fn status(live: &Live, d: &Deployment) -> StatusAnswer {
+    let under_way = matches!(d.status, Status::Pending | Status::Deploying);
+    let progress = live
+        .progress(d.id)
+        .filter(|progress| under_way && progress.revision == d.revision)
+        .map(|progress| StatusProgress { phase: progress.phase, percent: progress.percent });
+    StatusAnswer {
+        id: d.id.to_string(),
+        status: d.status,
+        subdomain: d.subdomain.to_string(),
+        health_status: health(d),
+        last_health_check: last_check(live, d),
+        last_error: d.last_error.clone(),
+        progress,
+    }
+}
+
+/// A tier with all published fields.
+pub(super) fn tier(tier: Tier) -> deploy::Tier {
+    deploy::Tier {
+        id: tier.id,
+        name: tier.name,
+        slug: tier.slug.to_string(),
+        payment_method: tier.payment_method,
+        monthly_cost_points: tier.monthly_cost_points,
+        monthly_cost_sats: tier.monthly_cost_sats,
+        memory_limit_mb: tier.limits.memory_mb,
+        cpu_limit_millicores: tier.limits.cpu_millicores,
+        custom_domain_allowed: tier.custom_domain_allowed,
+        monthly_stipend_points: tier.monthly_stipend_points,
+        ad_reach_multiplier: tier.ad_reach_multiplier,
+    }
+}
+
+fn health(d: &Deployment) -> Option<String> {
+    let word = match d.health? {
+        Health::Unknown => "unknown",
+        Health::Healthy => "healthy",
+        Health::Unhealthy => "unhealthy",
+    };
+    Some(word.to_owned())
+}
+
+/// The newest probe that is known: the stored one, or one that only this process was told of.
+fn last_check(live: &Live, d: &Deployment) -> Option<Timestamp> {
+    d.last_health_check.max(live.last_checked(d.id)).map(seconds)
+}
+
+/// The published pages show whole seconds.
+pub(super) fn seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}

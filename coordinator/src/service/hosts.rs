@@ -1,0 +1,166 @@
+//! How hosts come to be: a one-time token from an administrator, then a join by the agent.
+
+use std::sync::Arc;
+
+use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
+use buddo_shared::api::host::{JoinRequest, JoinToken, Joined};
+use buddo_shared::id::{Generation, HostId};
+use buddo_shared::secret::Secret;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::ca::{CaError, HostCa};
+use crate::random::{self, Random};
+use crate::state::AppState;
+use crate::store::contract::{Host, JoinTokenRow};
+use crate::store::{Store, StoreError};
+
+/// How long a join token works.
+const TOKEN_LIFE: SignedDuration = SignedDuration::from_mins(15);
+
+/// Hosts cannot be changed as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// The name is not usable.
+    #[error("the host name {0:?} is not valid; use 1 to 63 of a-z, 0-9 and hyphens")]
+    Name(String),
+    /// The token is unknown, was used, or expired. Which of them is not said.
+    #[error(
+        "the join token is not valid: it works once, for 15 minutes; \
+         make a new one with `buddo-coordinator host add NAME`"
+    )]
+    Token,
+    /// The address is not `host:port`.
+    #[error(
+        "the address {0:?} is not host:port; set the agent's address that the coordinator dials"
+    )]
+    Address(String),
+    /// The certificate request is malformed or does not prove its key.
+    #[error("the certificate request is refused")]
+    Request(#[source] CaError),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A token for a host, for its administrator's eyes.
+#[derive(Debug)]
+pub struct Invitation {
+    /// What to give to the agent.
+    pub token: JoinToken,
+    /// Whether a host of this name has joined before, so that this one takes its place.
+    pub known: bool,
+    /// When the token expires.
+    pub expires_at: Timestamp,
+}
+
+/// Makes a one-time token by which a host joins as `name`.
+pub async fn invite(
+    store: &Store,
+    ca: &HostCa,
+    random: &dyn Random,
+    now: Timestamp,
+    name: &str,
+) -> Result<Invitation, HostError> {
+    let valid = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    if !(1..=63).contains(&name.len()) || !name.bytes().all(valid) {
+        return Err(HostError::Name(name.to_owned()));
+    }
+    let secret = Secret::new(BASE64.encode(random::bytes::<32>(random)));
+    let expires_at = now.checked_add(TOKEN_LIFE).unwrap_or(Timestamp::MAX);
+    let row = JoinTokenRow { hash: hash(&secret), name: name.to_owned(), expires_at };
+    let known = store
+        .write(move |tables| {
+            tables.insert_join_token(&row, now)?;
+            Ok::<_, StoreError>(tables.host_named(&row.name)?.is_some())
+        })
+        .await?;
+    let token = JoinToken { secret, ca_fingerprint: ca.fingerprint() };
+    Ok(Invitation { token, known, expires_at })
+}
+
+/// All hosts, by name.
+pub async fn list(store: &Store) -> Result<Vec<Host>, StoreError> {
+    store.read(|tables| tables.hosts()).await
+}
+
+/// Lets the holder of a token join: takes the token, stores the host, signs its certificate. A
+/// request that is refused does not use its token up.
+pub async fn join(state: &AppState, request: JoinRequest) -> Result<Joined, HostError> {
+    if !is_address(&request.address) {
+        return Err(HostError::Address(request.address));
+    }
+    let services = Arc::clone(state);
+    let joined = state
+        .store
+        .write(move |tables| {
+            let now = services.clock.now();
+            // Found by its hash: no comparison depends on the secret's bytes in its timing.
+            let token =
+                tables.take_join_token(&hash(&request.token), now)?.ok_or(HostError::Token)?;
+            let known = tables.host_named(&token.name)?;
+            let id = known
+                .as_ref()
+                .map_or_else(|| HostId::new(random::uuid(&*services.random)), |host| host.id);
+            let certificate =
+                services.ca.sign_host(id, &request.csr).map_err(HostError::Request)?;
+            tables.upsert_host(&Host {
+                id,
+                name: token.name,
+                address: request.address,
+                sealing_key: request.sealing_key,
+                joined_at: now,
+                wanted: Generation { epoch: 0, generation: 0 },
+                acknowledged: None,
+                report_seq: 0,
+                status: None,
+                last_seen: None,
+                unreachable_since: None,
+                reserved_mb: 0,
+            })?;
+            // What is sealed in the newest document is sealed to the key before.
+            tables.bump_generation(id)?;
+            Ok::<_, HostError>(Joined {
+                host_id: id,
+                certificate,
+                ca: services.ca.pem().to_owned(),
+                signing_keys: vec![services.signer.public().clone()],
+                zone: services.config.zone.clone(),
+            })
+        })
+        .await?;
+    tracing::info!(host = %joined.host_id, "a host joined");
+    state.wake.joined(joined.host_id);
+    Ok(joined)
+}
+
+fn hash(secret: &Secret) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest::digest(&digest::SHA256, secret.expose().as_bytes()).as_ref());
+    hash
+}
+
+/// `host:port`, the host a name or an address.
+fn is_address(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    port.parse::<u16>().is_ok_and(|port| port > 0)
+        && text.len() <= 260
+        && rustls_pki_types::ServerName::try_from(bare).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        for good in ["127.0.0.1:7443", "[::1]:1", "host-1.example.com:443", "host1:65535"] {
+            assert!(is_address(good), "{good}");
+        }
+        for bad in ["", "127.0.0.1", "host:", "host:0", "host:65536", "a b:1", "http://x:1"] {
+            assert!(!is_address(bad), "{bad}");
+        }
+    }
+}

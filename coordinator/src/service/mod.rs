@@ -1,0 +1,7 @@
+//! Use cases, one a function. Each authorises, reads, decides and commits in one transaction.
+
+pub mod accounts;
+pub mod deployments;
+pub mod hosts;
+pub mod oauth;
+pub mod reports;
