@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::door::Door;
 use crate::http::router;
 use crate::live::Live;
+use crate::mail::{self, Mailer};
 use crate::password::Cost;
 use crate::push::{self, Wake};
 use crate::random::Random;
@@ -75,11 +76,13 @@ pub async fn run(state: AppState) -> Result<()> {
             connections,
         },
     ];
+    let mailer = Mailer::new(&config.mail, &config.state_dir)?;
     let mut tasks = tokio::task::JoinSet::new();
     for listener in listeners {
         tasks.spawn(serve::serve(listener, state.drain.clone()));
     }
     tasks.spawn(push::run(state.clone()));
+    tasks.spawn(mail::run(state.clone(), mailer));
     tasks.spawn(watchdog(state.clone()));
     tracing::info!(
         api = %config.api.listen,

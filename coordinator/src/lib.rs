@@ -18,6 +18,7 @@ pub mod door;
 pub mod http;
 pub mod identity;
 pub mod live;
+pub mod mail;
 pub mod password;
 pub mod push;
 pub mod random;

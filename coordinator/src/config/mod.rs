@@ -1,6 +1,7 @@
 //! The configuration file: TOML, every key optional, unknown keys refused.
 
 mod limits;
+mod mail;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use serde::Deserialize;
 
 pub use crate::http::rate_limit::config::RateLimits;
 pub use limits::Limits;
+pub use mail::{Mail, Tls, Transport};
 
 /// All that an administrator decides.
 #[derive(Debug, Clone, Deserialize)]
@@ -27,6 +29,8 @@ pub struct Config {
     pub limits: Limits,
     /// How often the API may be asked.
     pub rate_limits: RateLimits,
+    /// How mail is sent.
+    pub mail: Mail,
 }
 
 /// The HTTPS API.
@@ -65,6 +69,7 @@ impl Default for Config {
             hosts: Hosts::default(),
             limits: Limits::default(),
             rate_limits: RateLimits::default(),
+            mail: Mail::default(),
         }
     }
 }
@@ -159,6 +164,7 @@ impl Config {
                 "[api] names is empty; name the hosts that clients use, or set tls_cert".to_owned(),
             ));
         }
+        self.mail.check()?;
         self.limits.check()
     }
 

@@ -1,5 +1,6 @@
 //! `/api/auth/*`.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::secret::{Secret, exposed};
@@ -89,6 +90,29 @@ pub struct User {
     pub email_verified: bool,
     /// Whether login wants a one-time code.
     pub totp_enabled: bool,
+}
+
+/// Answer of `GET /api/auth/me`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Me {
+    /// The account.
+    pub user: Profile,
+}
+
+/// An account as its owner sees it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Profile {
+    /// What login shows too.
+    #[serde(flatten)]
+    pub user: User,
+    /// Buddo points.
+    pub points: i64,
+    /// Code to invite others with.
+    pub referral_code: String,
+    /// The how-manieth account this is.
+    pub registration_number: i64,
+    /// When it was made.
+    pub inserted_at: Timestamp,
 }
 
 /// `POST /api/auth/verify-email`.

@@ -10,7 +10,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::extract::ConnectInfo;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use buddo_shared::id::AccountId;
 use http::header::{HeaderName, HeaderValue, RETRY_AFTER};
@@ -18,6 +19,7 @@ use http::{Extensions, HeaderMap};
 use tokio::time::Instant;
 
 use super::problem::{self, ApiError};
+use crate::state::AppState;
 use config::RateLimits;
 use window::{Decision, Limiter, Policy};
 
@@ -179,6 +181,17 @@ impl Standing {
 
 fn header(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// Middleware: counts a request against the address that it came from.
+pub async fn by_address(
+    State((state, limit)): State<(AppState, Limit)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let proxies = &state.config.api.trusted_proxies;
+    let address = client_address(request.extensions(), request.headers(), proxies);
+    state.door.limiters.limited(limit, Key::address(address), next.run(request)).await
 }
 
 /// The address that a request came from: the connection's peer, or, where the peer is a trusted

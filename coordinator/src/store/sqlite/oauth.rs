@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::Tx;
 use super::column::{get, hash, json, millis, opt_hash, opt_millis, opt_parsed, opt_time};
 use super::column::{parsed, text, time, to_json};
+use crate::identity::{RedirectUri, RedirectUriError};
 use crate::store::contract::{Client, Code, Grant, OAuth, Result, StoreError, Token, TokenKind};
 use crate::token::HashedToken;
 
@@ -17,7 +18,7 @@ impl OAuth for Tx<'_> {
                        description, logo_url, website_url, redirect_uris, scopes, is_approved,
                        created_at)
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
-        let uris: Vec<&str> = client.redirect_uris.iter().map(|uri| uri.as_str()).collect();
+        let uris: Vec<&str> = client.redirect_uris.iter().map(RedirectUri::as_str).collect();
         let params = params![
             text(&client.id),
             client.client_id,
@@ -189,9 +190,8 @@ fn read_client(row: &Row<'_>) -> std::result::Result<Client, StoreError> {
         description: get(row, "description")?,
         logo_url: get(row, "logo_url")?,
         website_url: get(row, "website_url")?,
-        redirect_uris: redirect_uris.map_err(|error: crate::identity::RedirectUriError| {
-            StoreError::corrupt("redirect_uris")(error)
-        })?,
+        redirect_uris: redirect_uris
+            .map_err(|error: RedirectUriError| StoreError::corrupt("redirect_uris")(error))?,
         scopes: parsed(row, "scopes")?,
         is_approved: get(row, "is_approved")?,
         created_at: time(row, "created_at")?,

@@ -1,0 +1,114 @@
+//! `/api/auth/*`, and the page that a verification mail links to.
+
+use axum::extract::State;
+use axum::response::IntoResponse as _;
+use axum::response::Response;
+use axum::routing::{get, post};
+use axum::{Json, Router, middleware};
+use buddo_shared::api::auth::{
+    LoggedIn, Login, Me, Message, Profile, Register, Registered, VerifyEmail,
+};
+use http::StatusCode;
+use http::header::{CACHE_CONTROL, HeaderName, HeaderValue, RETRY_AFTER};
+
+use super::json::ApiJson;
+use super::pages::verify;
+use super::principal::{LoginPrincipal, login_guard};
+use super::problem::{self, ApiError};
+use super::rate_limit::{Key, Limit, by_address};
+use crate::password::HashError;
+use crate::service::accounts::{self, AccountError, Offered};
+use crate::state::AppState;
+
+/// The account endpoints.
+pub fn routes(state: &AppState) -> Router<AppState> {
+    let limit = |limit| middleware::from_fn_with_state((state.clone(), limit), by_address);
+    let login = middleware::from_fn_with_state(state.clone(), login_guard);
+    let page = get(verify::show).post(verify::confirm);
+    Router::new()
+        .route("/api/auth/register", post(register).route_layer(limit(Limit::Register)))
+        .route("/api/auth/login", post(log_in).route_layer(limit(Limit::Login)))
+        .route("/api/auth/verify-email", post(verify_email).route_layer(limit(Limit::Public)))
+        .route("/api/auth/send-verification", post(send_verification))
+        .route("/api/auth/me", get(me).route_layer(login))
+        .route("/verify-email", page.route_layer(limit(Limit::Public)))
+}
+
+impl From<AccountError> for ApiError {
+    fn from(error: AccountError) -> Self {
+        let detail = error.to_string();
+        match error {
+            AccountError::Invalid(errors) => Self::invalid(errors),
+            AccountError::Credentials => Self::new(problem::INVALID_CREDENTIALS, detail),
+            AccountError::Void => Self::new(problem::INVALID_TOKEN, detail),
+            AccountError::Link => Self::new(problem::INVALID_VERIFICATION_TOKEN, detail),
+            AccountError::Password(HashError::Busy) => {
+                let detail = "too many people log in at this moment; try again in 5 seconds";
+                Self::new(problem::OVERLOADED, detail)
+                    .with_header(RETRY_AFTER, HeaderValue::from_static("5"))
+            }
+            AccountError::Password(_) | AccountError::Token(_) | AccountError::Store(_) => {
+                Self::internal(&error)
+            }
+        }
+    }
+}
+
+const NO_STORE: [(HeaderName, HeaderValue); 1] =
+    [(CACHE_CONTROL, HeaderValue::from_static("no-store"))];
+
+async fn register(
+    State(state): State<AppState>,
+    ApiJson(request): ApiJson<Register>,
+) -> Result<(StatusCode, Json<Registered>), ApiError> {
+    let registered = accounts::register(&state, request).await?;
+    Ok((StatusCode::CREATED, Json(registered)))
+}
+
+async fn log_in(
+    State(state): State<AppState>,
+    ApiJson(request): ApiJson<Login>,
+) -> Result<([(HeaderName, HeaderValue); 1], Json<LoggedIn>), ApiError> {
+    let offered = Offered { email: request.email, password: request.password };
+    let answer = accounts::log_in(&state, offered).await?;
+    Ok((NO_STORE, Json(answer)))
+}
+
+async fn me(LoginPrincipal(account): LoginPrincipal) -> Json<Me> {
+    let user = accounts::user(&account);
+    Json(Me {
+        user: Profile {
+            user,
+            points: account.points,
+            referral_code: account.referral_code,
+            registration_number: account.registration_number,
+            inserted_at: account.created_at,
+        },
+    })
+}
+
+async fn verify_email(
+    State(state): State<AppState>,
+    ApiJson(request): ApiJson<VerifyEmail>,
+) -> Result<Json<Message>, ApiError> {
+    accounts::verify_email(&state, &request.token).await?;
+    Ok(Json(Message { message: "Email verified".to_owned() }))
+}
+
+async fn send_verification(
+    State(state): State<AppState>,
+    LoginPrincipal(account): LoginPrincipal,
+) -> Response {
+    let send = async {
+        match accounts::send_verification(&state, account.id).await {
+            Ok(true) => message("A verification mail is on its way"),
+            Ok(false) => message("Your email address is verified already"),
+            Err(error) => ApiError::from(error).into_response(),
+        }
+    };
+    state.door.limiters.limited(Limit::SendVerification, Key::Account(account.id), send).await
+}
+
+fn message(text: &str) -> Response {
+    Json(Message { message: text.to_owned() }).into_response()
+}

@@ -1,0 +1,36 @@
+//! `/api/oauth/*` and the server's metadata.
+
+mod apps;
+mod metadata;
+mod token;
+
+use axum::routing::{get, post};
+use axum::{Router, middleware};
+
+use super::pages::authorize;
+use super::principal::login_guard;
+use super::rate_limit::{Limit, by_address};
+use crate::state::AppState;
+
+/// The OAuth endpoints. None of them answers to other origins' scripts (CORS).
+pub fn routes(state: &AppState) -> Router<AppState> {
+    let limit = |limit| middleware::from_fn_with_state((state.clone(), limit), by_address);
+    let login = middleware::from_fn_with_state(state.clone(), login_guard);
+    Router::new()
+        .route("/api/oauth/apps", post(apps::create))
+        .route("/api/oauth/apps/{client_id}", get(apps::show).route_layer(limit(Limit::Public)))
+        .route("/api/oauth/my-apps", get(apps::mine).route_layer(login))
+        .route("/api/oauth/authorize", get(authorize::show).route_layer(limit(Limit::Public)))
+        .route(
+            "/api/oauth/authorize/login",
+            post(authorize::log_in).route_layer(limit(Limit::Login)),
+        )
+        .route(
+            "/api/oauth/authorize/consent",
+            post(authorize::decide).route_layer(limit(Limit::Public)),
+        )
+        .route("/api/oauth/token", post(token::token).route_layer(limit(Limit::Token)))
+        .route("/api/oauth/revoke", post(token::revoke).route_layer(limit(Limit::Token)))
+        .route("/api/oauth/introspect", post(token::introspect).route_layer(limit(Limit::Token)))
+        .route("/.well-known/oauth-authorization-server", get(metadata::show))
+}

@@ -1,0 +1,244 @@
+//! The authorization endpoint: login page, consent page, and the way back to the app.
+//!
+//! ```text
+//! GET  /api/oauth/authorize?…       not logged in ─► login page      logged in ─► consent page
+//! POST /api/oauth/authorize/login   ─ 303 ─► GET /api/oauth/authorize?… (the same query)
+//! POST /api/oauth/authorize/consent ─ 303 ─► redirect_uri?code=…&state=…&iss=…
+//! ```
+//!
+//! Each step reads the app's whole request again from its query, so that nothing that a form
+//! carries is believed. After credentials the answer is 303 (RFC 9700, 4.12), pages cannot be
+//! framed (4.16).
+
+use axum::Form;
+use axum::extract::{RawQuery, State};
+use axum::response::{IntoResponse as _, Response};
+use buddo_shared::secret::Secret;
+use http::header::{CACHE_CONTROL, HeaderValue, LOCATION, REFERRER_POLICY, SET_COOKIE};
+use http::{HeaderMap, StatusCode};
+use jiff::SignedDuration;
+use minijinja::context;
+use serde::Deserialize;
+
+use super::cookie;
+use crate::http::problem::ApiError;
+use crate::service::accounts::{self, AccountError, Offered};
+use crate::service::oauth::{self, Checked, RequestError};
+use crate::state::AppState;
+use crate::store::StoreError;
+use crate::store::contract::{Account, BrowserSession};
+
+/// How long a browser stays logged in: for one errand.
+const SESSION_LIFETIME: SignedDuration = SignedDuration::from_mins(30);
+/// How long a login form may be left open.
+const FORM_SECONDS: i64 = 3600;
+
+/// `GET /api/oauth/authorize`.
+pub(crate) async fn show(
+    State(state): State<AppState>,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> Result<Response, ApiError> {
+    let query = query.unwrap_or_default();
+    let request = match checked(&state, &query).await? {
+        Ok(request) => request,
+        Err(response) => return Ok(response),
+    };
+    match session(&state, &headers).await? {
+        Some((account, csrf)) => Ok(consent_page(&state, &query, &request, &account, &csrf)),
+        None => Ok(login_page(&state, &headers, &query, &request, None)),
+    }
+}
+
+/// The login form.
+#[derive(Debug, Deserialize)]
+pub(crate) struct LoginForm {
+    csrf: String,
+    request: String,
+    email: String,
+    password: Secret,
+}
+
+/// `POST /api/oauth/authorize/login`.
+pub(crate) async fn log_in(
+    State(state): State<AppState>,
+    headers: HeaderMap,
+    Form(form): Form<LoginForm>,
+) -> Result<Response, ApiError> {
+    if !cookie::is_ours(cookie::read(&headers, cookie::FORM).as_ref(), &form.csrf) {
+        return Ok(foreign_form(&state));
+    }
+    let request = match checked(&state, &form.request).await? {
+        Ok(request) => request,
+        Err(response) => return Ok(response),
+    };
+    let offered = Offered { email: form.email.clone(), password: form.password };
+    let account = match accounts::prove(&state, offered).await {
+        Ok(account) => account,
+        Err(AccountError::Credentials) => {
+            let failed = Some(form.email.as_str());
+            return Ok(login_page(&state, &headers, &form.request, &request, failed));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let seconds = SESSION_LIFETIME.as_secs();
+    let (token, cookie) = cookie::set(cookie::SESSION, seconds, &*state.random);
+    let session = BrowserSession {
+        hash: token.hashed(),
+        account: account.id,
+        token_epoch: account.token_epoch,
+        expires_at: state.clock.now() + SESSION_LIFETIME,
+    };
+    let stored: Result<(), StoreError> =
+        state.store.write(move |tables| tables.insert_session(&session)).await;
+    stored.map_err(|error| ApiError::internal(&error))?;
+    Ok(see_other(&format!("/api/oauth/authorize?{}", form.request), Some(cookie)))
+}
+
+/// The consent form.
+#[derive(Debug, Deserialize)]
+pub(crate) struct ConsentForm {
+    csrf: String,
+    request: String,
+    decision: String,
+}
+
+/// `POST /api/oauth/authorize/consent`.
+pub(crate) async fn decide(
+    State(state): State<AppState>,
+    headers: HeaderMap,
+    Form(form): Form<ConsentForm>,
+) -> Result<Response, ApiError> {
+    let ours = cookie::is_ours(cookie::read(&headers, cookie::SESSION).as_ref(), &form.csrf);
+    let session = session(&state, &headers).await?;
+    let Some((account, _)) = session.filter(|_| ours) else {
+        return Ok(foreign_form(&state));
+    };
+    let request = match checked(&state, &form.request).await? {
+        Ok(request) => request,
+        Err(response) => return Ok(response),
+    };
+    let answer = match form.decision.as_str() {
+        "allow" => oauth::approve(&state, request, &account)
+            .await
+            .map_err(|error| ApiError::internal(&error))?,
+        "switch" => {
+            let again = format!("/api/oauth/authorize?{}", form.request);
+            return Ok(see_other(&again, Some(cookie::clear(cookie::SESSION))));
+        }
+        _ => oauth::deny(&state, &request),
+    };
+    Ok(see_other(&answer.0, None))
+}
+
+/// The app's request, or the answer that it gets instead of a page.
+async fn checked(state: &AppState, query: &str) -> Result<Result<Checked, Response>, ApiError> {
+    match oauth::check_request(state, query).await {
+        Ok(request) => Ok(Ok(request)),
+        Err(RequestError::Shown(text)) => {
+            let title = "This app cannot be connected";
+            Ok(Err(state.door.pages.message(StatusCode::BAD_REQUEST, title, text)))
+        }
+        Err(RequestError::Answered(answer)) => Ok(Err(see_other(&answer.0, None))),
+        Err(RequestError::Store(error)) => Err(ApiError::internal(&error)),
+    }
+}
+
+/// Who is logged in in this browser, and the token of its forms.
+async fn session(
+    state: &AppState,
+    headers: &HeaderMap,
+) -> Result<Option<(Account, String)>, ApiError> {
+    let Some(token) = cookie::read(headers, cookie::SESSION) else { return Ok(None) };
+    let (hash, now) = (token.hashed(), state.clock.now());
+    let account: Result<Option<Account>, StoreError> = state
+        .store
+        .read(move |tables| {
+            let Some(session) = tables.session(&hash)?.filter(|s| now < s.expires_at) else {
+                return Ok(None);
+            };
+            let account = tables.account(session.account)?;
+            Ok(account.filter(|account| account.token_epoch == session.token_epoch))
+        })
+        .await;
+    let account = account.map_err(|error| ApiError::internal(&error))?;
+    Ok(account.map(|account| (account, cookie::csrf(&token))))
+}
+
+fn login_page(
+    state: &AppState,
+    headers: &HeaderMap,
+    query: &str,
+    request: &Checked,
+    failed: Option<&str>,
+) -> Response {
+    let (token, set) = cookie::read(headers, cookie::FORM).map_or_else(
+        || {
+            let (token, header) = cookie::set(cookie::FORM, FORM_SECONDS, &*state.random);
+            (token, Some(header))
+        },
+        |token| (token, None),
+    );
+    let values = context! {
+        app_name => &request.client.name,
+        csrf => cookie::csrf(&token),
+        request => query,
+        email => failed.unwrap_or_default(),
+        error => failed.map(|_| "Email or password is wrong. Check both and try again."),
+    };
+    let status = if failed.is_some() { StatusCode::UNAUTHORIZED } else { StatusCode::OK };
+    let target = request.redirect_uri.origin();
+    let mut response = state.door.pages.render(status, "login.html", values, Some(&target));
+    if let Some(header) = set {
+        response.headers_mut().append(SET_COOKIE, header);
+    }
+    response
+}
+
+fn consent_page(
+    state: &AppState,
+    query: &str,
+    request: &Checked,
+    account: &Account,
+    csrf: &str,
+) -> Response {
+    let scopes: Vec<_> = request
+        .scopes
+        .iter()
+        .map(|scope| context! { name => scope.as_str(), words => scope.in_words() })
+        .collect();
+    let values = context! {
+        app_name => &request.client.name,
+        is_approved => request.client.is_approved,
+        username => account.username.as_str(),
+        host => request.redirect_uri.host(),
+        scopes, csrf,
+        request => query,
+    };
+    let target = request.redirect_uri.origin();
+    state.door.pages.render(StatusCode::OK, "consent.html", values, Some(&target))
+}
+
+fn foreign_form(state: &AppState) -> Response {
+    state.door.pages.message(
+        StatusCode::FORBIDDEN,
+        "This form has expired",
+        "Go back to the app and start again. Cookies have to be allowed for this site.",
+    )
+}
+
+fn see_other(location: &str, cookie: Option<HeaderValue>) -> Response {
+    let Ok(location) = HeaderValue::try_from(location) else {
+        return StatusCode::BAD_REQUEST.into_response();
+    };
+    let headers = [
+        (LOCATION, location),
+        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    ];
+    let mut response = (StatusCode::SEE_OTHER, headers).into_response();
+    if let Some(cookie) = cookie {
+        response.headers_mut().append(SET_COOKIE, cookie);
+    }
+    response
+}

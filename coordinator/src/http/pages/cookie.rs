@@ -1,0 +1,87 @@
+//! Cookies of the pages, and the form token that is bound to one.
+
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
+use buddo_shared::secret::Secret;
+use http::HeaderMap;
+use http::header::{COOKIE, HeaderValue};
+use subtle::ConstantTimeEq as _;
+
+use crate::random::Random;
+use crate::token::{Kind, PlainToken};
+
+/// A browser that logged in. The `__Host-` prefix keeps apps on subdomains from setting it.
+pub(super) const SESSION: &str = "__Host-buddo_session";
+/// A browser that was shown the login form.
+pub(super) const FORM: &str = "__Host-buddo_form";
+
+/// The token in cookie `name`, if it is one of ours.
+pub(super) fn read(headers: &HeaderMap, name: &str) -> Option<PlainToken> {
+    let values = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut pairs =
+        values.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    let (_, value) = pairs.find(|(found, _)| *found == name)?;
+    PlainToken::parse(Kind::Session, value)
+}
+
+/// A new token and the header that sets it for `seconds`.
+pub(super) fn set(name: &str, seconds: i64, random: &dyn Random) -> (PlainToken, HeaderValue) {
+    let token = PlainToken::generate(Kind::Session, random);
+    let text = token.clone().into_secret();
+    let value = header(name, text.expose(), seconds);
+    (token, value)
+}
+
+/// The header that removes a cookie.
+pub(super) fn clear(name: &str) -> HeaderValue {
+    header(name, "", 0)
+}
+
+fn header(name: &str, value: &str, seconds: i64) -> HeaderValue {
+    let text = format!("{name}={value}; Path=/; Max-Age={seconds}; Secure; HttpOnly; SameSite=Lax");
+    let mut value = HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""));
+    value.set_sensitive(true);
+    value
+}
+
+/// What a form that was made for the browser with `cookie` carries: another site can make the
+/// browser send the cookie, but it cannot know this.
+pub(super) fn csrf(cookie: &PlainToken) -> String {
+    let cookie: Secret = cookie.clone().into_secret();
+    let text = format!("form {}", cookie.expose());
+    BASE64.encode(digest(&SHA256, text.as_bytes()))
+}
+
+/// Whether a form came from the page that this browser was shown.
+pub(super) fn is_ours(cookie: Option<&PlainToken>, offered: &str) -> bool {
+    cookie.is_some_and(|cookie| csrf(cookie).as_bytes().ct_eq(offered.as_bytes()).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::SystemRandom;
+
+    #[test]
+    fn a_cookie_is_read_back_among_others() {
+        let (token, header) = set(SESSION, 60, &SystemRandom);
+        let text = header.to_str().unwrap();
+        assert!(text.ends_with("; Path=/; Max-Age=60; Secure; HttpOnly; SameSite=Lax"));
+        let pair = text.split(';').next().unwrap();
+        let mut headers = HeaderMap::new();
+        headers.insert(COOKIE, HeaderValue::try_from(format!("a=b; {pair}; c=d")).unwrap());
+        assert_eq!(read(&headers, SESSION).unwrap().hashed(), token.hashed());
+        assert!(read(&headers, FORM).is_none());
+    }
+
+    #[test]
+    fn a_form_belongs_to_one_browser() {
+        let (one, _) = set(FORM, 60, &SystemRandom);
+        let (other, _) = set(FORM, 60, &SystemRandom);
+        assert!(is_ours(Some(&one), &csrf(&one)));
+        assert!(!is_ours(Some(&other), &csrf(&one)));
+        assert!(!is_ours(None, &csrf(&one)));
+        assert!(!is_ours(Some(&one), ""));
+    }
+}

@@ -1,0 +1,80 @@
+//! The pages that people see in a browser: server-rendered, without JavaScript.
+
+pub mod authorize;
+mod cookie;
+pub mod verify;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use axum::response::{IntoResponse as _, Response};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use http::StatusCode;
+use http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
+use minijinja::{Environment, Value, context};
+
+use super::problem::ApiError;
+
+const STYLE: &str = include_str!("style.css");
+
+/// The templates.
+#[derive(Debug)]
+pub struct Pages {
+    templates: Environment<'static>,
+    style_hash: String,
+}
+
+impl Pages {
+    /// Reads the built-in templates.
+    pub fn new() -> Result<Self, minijinja::Error> {
+        let mut templates = Environment::new();
+        templates.add_template("base.html", include_str!("base.html"))?;
+        templates.add_template("login.html", include_str!("login.html"))?;
+        templates.add_template("consent.html", include_str!("consent.html"))?;
+        templates.add_template("verify.html", include_str!("verify.html"))?;
+        templates.add_template("message.html", include_str!("message.html"))?;
+        templates.add_global("style", STYLE);
+        let style_hash = BASE64_STANDARD.encode(digest(&SHA256, STYLE.as_bytes()));
+        Ok(Self { templates, style_hash })
+    }
+
+    /// A page. Its forms may lead to this server, and by redirect to `form_target` (browsers
+    /// hold redirects after a form against the policy as well).
+    fn render(
+        &self,
+        status: StatusCode,
+        template: &str,
+        values: Value,
+        form_target: Option<&str>,
+    ) -> Response {
+        let page = match self.templates.get_template(template).and_then(|t| t.render(values)) {
+            Ok(page) => page,
+            Err(error) => return ApiError::internal(&error).into_response(),
+        };
+        let policy = format!(
+            "default-src 'none'; style-src 'sha256-{}'; form-action 'self' {}; \
+             frame-ancestors 'none'; base-uri 'none'",
+            self.style_hash,
+            form_target.unwrap_or_default(),
+        );
+        let policy = HeaderValue::try_from(policy)
+            .unwrap_or(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
+        let headers = [
+            (CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
+            (CONTENT_SECURITY_POLICY, policy),
+            (X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+            (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+            (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+            (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        ];
+        (status, headers, page).into_response()
+    }
+
+    /// A page that says one thing.
+    fn message(&self, status: StatusCode, title: &str, text: &str) -> Response {
+        let is_error = !status.is_success();
+        self.render(status, "message.html", context! { title, text, is_error }, None)
+    }
+}

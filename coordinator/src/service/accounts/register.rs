@@ -1,0 +1,98 @@
+//! Register: one transaction makes the account and asks for its verification mail.
+
+use buddo_shared::api::auth::{Register, Registered, RegisteredUser};
+use buddo_shared::api::problem::FieldError;
+use buddo_shared::id::AccountId;
+
+use super::AccountError;
+use crate::identity::{Email, Username};
+use crate::password::Password;
+use crate::random::{self, Random};
+use crate::state::AppState;
+use crate::store::contract::NewAccount;
+
+/// A request whose fields are valid.
+struct Parsed {
+    email: Email,
+    username: Username,
+    password: Password,
+    referral_code: Option<String>,
+}
+
+fn parse(request: Register) -> Result<Parsed, AccountError> {
+    let Register { email, username, password, referral_code } = request;
+    let email = Email::parse(&email).map_err(|error| FieldError::new("/email", error));
+    let username = Username::parse(&username).map_err(|error| FieldError::new("/username", error));
+    let password = Password::parse(password).map_err(|error| FieldError::new("/password", error));
+    match (email, username, password) {
+        (Ok(email), Ok(username), Ok(password)) => {
+            Ok(Parsed { email, username, password, referral_code })
+        }
+        (email, username, password) => {
+            let errors = [email.err(), username.err(), password.err()];
+            Err(AccountError::Invalid(errors.into_iter().flatten().collect()))
+        }
+    }
+}
+
+/// Makes an account; its verification mail is queued with it.
+pub async fn register(state: &AppState, request: Register) -> Result<Registered, AccountError> {
+    let Parsed { email, username, password, referral_code } = parse(request)?;
+    let password = state.door.hasher.hash(password).await?;
+    let mut account = NewAccount {
+        id: AccountId::new(random::uuid(&*state.random)),
+        email,
+        username,
+        password,
+        referral_code: referral_code_of(&*state.random),
+        referred_by: None,
+        created_at: state.clock.now(),
+    };
+    let registered = state
+        .store
+        .write(move |tables| {
+            let mut errors = Vec::new();
+            if tables.account_by_email(&account.email)?.is_some() {
+                let detail = "has an account already; log in, or use another address";
+                errors.push(FieldError::new("/email", detail));
+            }
+            if tables.is_username_taken(&account.username)? {
+                errors.push(FieldError::new("/username", "is taken; choose another name"));
+            }
+            if let Some(code) = &referral_code {
+                account.referred_by = tables.account_by_referral(code)?;
+                if account.referred_by.is_none() {
+                    let detail = "is nobody's code; check it, or leave the field out";
+                    errors.push(FieldError::new("/referral_code", detail));
+                }
+            }
+            if !errors.is_empty() {
+                return Err(AccountError::Invalid(errors));
+            }
+            let registration_number = tables.insert_account(&account)?;
+            tables.queue_verification(account.id, account.created_at)?;
+            Ok(RegisteredUser {
+                id: account.id.to_string(),
+                email: account.email.to_string(),
+                username: account.username.to_string(),
+                tier: "free".to_owned(),
+                points: 0,
+                referral_code: account.referral_code,
+                email_verified: false,
+                registration_number,
+            })
+        })
+        .await?;
+    state.door.mail_due.notify_one();
+    Ok(Registered { user: registered })
+}
+
+/// Ten of 32 letters and digits that are not mistaken for one another: 50 bits, so that codes of
+/// two accounts do not meet.
+fn referral_code_of(random: &dyn Random) -> String {
+    const ALPHABET: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
+    random::bytes::<10>(random)
+        .iter()
+        .map(|byte| char::from(ALPHABET[usize::from(byte % 32)]))
+        .collect()
+}

@@ -1,0 +1,48 @@
+//! Confirm the mail address.
+
+use buddo_shared::id::AccountId;
+
+use super::AccountError;
+use crate::state::AppState;
+use crate::token::{Kind, PlainToken};
+
+/// Uses the token of a verification mail. It works once, for 24 hours, and for the address that
+/// the mail went to.
+pub async fn verify_email(state: &AppState, token: &str) -> Result<(), AccountError> {
+    let token = PlainToken::parse(Kind::EmailVerification, token.trim());
+    let hash = token.ok_or(AccountError::Link)?.hashed();
+    let now = state.clock.now();
+    let confirmed = state
+        .store
+        .write(move |tables| {
+            let Some(link) = tables.take_email_token(&hash)? else { return Ok(false) };
+            let account = tables.account(link.account)?;
+            let current = account.is_some_and(|account| account.email.key() == link.email_key);
+            let confirmed = current && now < link.expires_at;
+            if confirmed {
+                tables.confirm_email(link.account, now)?;
+            }
+            // Also a link that is too old is used up: the transaction commits either way.
+            Ok::<bool, AccountError>(confirmed)
+        })
+        .await?;
+    if confirmed { Ok(()) } else { Err(AccountError::Link) }
+}
+
+/// Asks for another verification mail. `false`: the address is confirmed already.
+pub async fn send_verification(state: &AppState, id: AccountId) -> Result<bool, AccountError> {
+    let now = state.clock.now();
+    let queued = state
+        .store
+        .write(move |tables| {
+            let account = tables.account(id)?.ok_or(AccountError::Void)?;
+            if account.email_verified_at.is_some() {
+                return Ok(false);
+            }
+            tables.queue_verification(id, now)?;
+            Ok::<bool, AccountError>(true)
+        })
+        .await?;
+    state.door.mail_due.notify_one();
+    Ok(queued)
+}

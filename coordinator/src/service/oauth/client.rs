@@ -1,0 +1,48 @@
+//! Which app calls, and its proof (RFC 6749, 2.3).
+
+use buddo_shared::secret::Secret;
+
+use super::TokenError;
+use crate::state::AppState;
+use crate::store::StoreError;
+use crate::store::contract::Client;
+use crate::token::{Kind, PlainToken};
+
+/// What a caller says it is.
+#[derive(Debug, Clone)]
+pub struct Credentials {
+    /// The app's public name.
+    pub client_id: String,
+    /// Its secret, unless it is a public client.
+    pub secret: Option<Secret>,
+}
+
+/// The client that `credentials` prove: a confidential one has to bring its secret, a public one
+/// has none.
+pub async fn authenticate(
+    state: &AppState,
+    credentials: Credentials,
+) -> Result<Client, TokenError> {
+    let Credentials { client_id, secret } = credentials;
+    let found: Result<_, StoreError> =
+        state.store.read(move |tables| tables.client(&client_id)).await;
+    let wrong = TokenError::client("client_id or client_secret is wrong; check both");
+    let client =
+        found?.ok_or(TokenError::client("client_id or client_secret is wrong; check both"))?;
+    match (&client.secret, secret) {
+        (None, None) => Ok(client),
+        (Some(stored), Some(offered)) => {
+            let offered = PlainToken::parse(Kind::ClientSecret, offered.expose());
+            match offered {
+                Some(offered) if offered.hashed() == *stored => Ok(client),
+                _ => Err(wrong),
+            }
+        }
+        (Some(_), None) => Err(TokenError::client(
+            "this client has a secret and has to send it: by HTTP Basic, or as client_secret",
+        )),
+        (None, Some(_)) => {
+            Err(TokenError::client("this client is public and has no secret; leave it out"))
+        }
+    }
+}

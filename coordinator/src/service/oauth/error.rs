@@ -1,0 +1,67 @@
+//! Refusals of the token endpoint and its siblings (RFC 6749, 5.2).
+
+use crate::store::StoreError;
+
+/// The registered words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorCode {
+    /// A parameter is missing, repeated or malformed.
+    InvalidRequest,
+    /// The client is unknown or did not prove who it is.
+    InvalidClient,
+    /// The code or token is wrong, used, expired, revoked or another client's.
+    InvalidGrant,
+    /// The client may not use this grant type.
+    UnauthorizedClient,
+    /// There is no such grant type here.
+    UnsupportedGrantType,
+    /// The scope is unknown or more than was granted.
+    InvalidScope,
+}
+
+impl ErrorCode {
+    /// The word on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "invalid_request",
+            Self::InvalidClient => "invalid_client",
+            Self::InvalidGrant => "invalid_grant",
+            Self::UnauthorizedClient => "unauthorized_client",
+            Self::UnsupportedGrantType => "unsupported_grant_type",
+            Self::InvalidScope => "invalid_scope",
+        }
+    }
+}
+
+/// Why no token was given.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    /// The request is refused; the text says what to do.
+    #[error("{1}")]
+    Refused(ErrorCode, &'static str),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl TokenError {
+    /// 400 `invalid_request`.
+    pub const fn request(description: &'static str) -> Self {
+        Self::Refused(ErrorCode::InvalidRequest, description)
+    }
+
+    /// 401 `invalid_client`.
+    pub const fn client(description: &'static str) -> Self {
+        Self::Refused(ErrorCode::InvalidClient, description)
+    }
+
+    /// 400 `invalid_grant`.
+    pub const fn grant(description: &'static str) -> Self {
+        Self::Refused(ErrorCode::InvalidGrant, description)
+    }
+
+    /// 400 `invalid_scope`.
+    pub const fn scope(description: &'static str) -> Self {
+        Self::Refused(ErrorCode::InvalidScope, description)
+    }
+}

@@ -1,0 +1,232 @@
+//! Tokens for a code, a refresh token, or a login.
+
+use buddo_shared::api::oauth::{CLI_CLIENT_ID, DEPLOY_MANAGE, TOKEN_TYPE_JWT, Tokens};
+use buddo_shared::secret::Secret;
+use jiff::{SignedDuration, Timestamp};
+
+use super::error::{ErrorCode, TokenError};
+use crate::identity::Scopes;
+use crate::random;
+use crate::service::accounts::{self, AccountError};
+use crate::state::AppState;
+use crate::store::contract::{Client, Grant, Token, TokenKind};
+use crate::store::{StoreError, Tables};
+use crate::token::{Kind, PlainToken};
+
+/// How long an access token opens doors.
+const ACCESS_LIFETIME: SignedDuration = SignedDuration::from_hours(1);
+/// How long a refresh token may be exchanged.
+const REFRESH_LIFETIME: SignedDuration = SignedDuration::from_hours(90 * 24);
+/// Type of the tokens that an exchange gives (RFC 8693, 3).
+const ACCESS_TOKEN_TYPE: &str = "urn:ietf:params:oauth:token-type:access_token";
+
+/// A new pair of tokens: plain for the answer, hashed for the store.
+struct Pair {
+    access: PlainToken,
+    refresh: PlainToken,
+    now: Timestamp,
+}
+
+impl Pair {
+    fn generate(state: &AppState) -> Self {
+        Self {
+            access: PlainToken::generate(Kind::Access, &*state.random),
+            refresh: PlainToken::generate(Kind::Refresh, &*state.random),
+            now: state.clock.now(),
+        }
+    }
+
+    fn store(
+        self,
+        tables: &mut dyn Tables,
+        grant: &Grant,
+        scopes: &Scopes,
+    ) -> Result<Tokens, StoreError> {
+        let token = |plain: &PlainToken, kind, lifetime, scopes: &Scopes| Token {
+            hash: plain.hashed(),
+            kind,
+            grant: grant.id,
+            scopes: scopes.clone(),
+            issued_at: self.now,
+            expires_at: self.now + lifetime,
+            used_at: None,
+        };
+        tables.insert_token(&token(&self.access, TokenKind::Access, ACCESS_LIFETIME, scopes))?;
+        // The refresh token keeps the whole grant: a narrower access token now does not bind
+        // the next one (RFC 6749, 6).
+        let whole = &grant.scopes;
+        tables.insert_token(&token(&self.refresh, TokenKind::Refresh, REFRESH_LIFETIME, whole))?;
+        Ok(Tokens {
+            access_token: self.access.into_secret(),
+            token_type: "Bearer".to_owned(),
+            expires_in: ACCESS_LIFETIME.as_secs(),
+            refresh_token: Some(self.refresh.into_secret()),
+            scope: scopes.to_string(),
+            issued_token_type: None,
+        })
+    }
+}
+
+/// Redeems an authorization code (RFC 6749, 4.1.3). A code that is used twice was stolen: what
+/// came of it ends (4.1.2).
+pub async fn redeem(
+    state: &AppState,
+    client: Client,
+    code: &Secret,
+    redirect_uri: Option<String>,
+    verifier: Secret,
+) -> Result<Tokens, TokenError> {
+    const WRONG: &str =
+        "the code is wrong, expired, or was issued to another client; ask for a new one";
+    let hash =
+        PlainToken::parse(Kind::Code, code.expose()).ok_or(TokenError::grant(WRONG))?.hashed();
+    let pair = Pair::generate(state);
+    // The inner result is the answer, the outer one the transaction: ending a grant has to be
+    // committed although the request is refused.
+    state
+        .store
+        .write(move |tables| {
+            let Some(code) = tables.code(&hash)? else { return Ok(Err(TokenError::grant(WRONG))) };
+            let Some(grant) = tables.grant(code.grant)? else {
+                return Ok(Err(TokenError::grant(WRONG)));
+            };
+            if grant.client_id != client.client_id {
+                return Ok(Err(TokenError::grant(WRONG)));
+            }
+            if code.used_at.is_some() {
+                tables.revoke_grant(grant.id, pair.now)?;
+                return Ok(Err(TokenError::grant(
+                    "the code was used before; all tokens that came of it are revoked, start over",
+                )));
+            }
+            if pair.now >= code.expires_at || grant.revoked_at.is_some() {
+                return Ok(Err(TokenError::grant(WRONG)));
+            }
+            if redirect_uri.as_deref() != Some(code.redirect_uri.as_str()) {
+                return Ok(Err(TokenError::grant(
+                    "redirect_uri is not the one of the authorization request; send the same",
+                )));
+            }
+            match code.challenge.matches(verifier.expose()) {
+                Ok(true) => {}
+                Ok(false) => {
+                    return Ok(Err(TokenError::grant(
+                        "code_verifier does not match the code_challenge of the request",
+                    )));
+                }
+                Err(_) => {
+                    return Ok(Err(TokenError::request(
+                        "code_verifier must have 43 to 128 characters of A-Z a-z 0-9 - . _ ~",
+                    )));
+                }
+            }
+            tables.use_code(&hash, pair.now)?;
+            let scopes = grant.scopes.clone();
+            pair.store(tables, &grant, &scopes).map(Ok)
+        })
+        .await
+        .map_err(|error: StoreError| TokenError::Store(error))?
+}
+
+/// Exchanges a refresh token for its successor (RFC 6749, 6). One that comes twice was stolen:
+/// the grant ends (RFC 9700, 4.14.2).
+pub async fn refresh(
+    state: &AppState,
+    client: Client,
+    token: &Secret,
+    scope: Option<String>,
+) -> Result<Tokens, TokenError> {
+    const WRONG: &str =
+        "the refresh token is wrong, expired, revoked, or another client's; log in again";
+    let hash =
+        PlainToken::parse(Kind::Refresh, token.expose()).ok_or(TokenError::grant(WRONG))?.hashed();
+    let pair = Pair::generate(state);
+    state
+        .store
+        .write(move |tables| {
+            let Some((token, grant)) = tables.token(&hash)? else {
+                return Ok(Err(TokenError::grant(WRONG)));
+            };
+            let usable = token.kind == TokenKind::Refresh
+                && grant.client_id == client.client_id
+                && grant.revoked_at.is_none()
+                && pair.now < token.expires_at;
+            if !usable {
+                return Ok(Err(TokenError::grant(WRONG)));
+            }
+            if token.used_at.is_some() {
+                tables.revoke_grant(grant.id, pair.now)?;
+                return Ok(Err(TokenError::grant(
+                    "the refresh token was used before; the grant is revoked, log in again",
+                )));
+            }
+            let scopes = match scope.as_deref().map(str::parse::<Scopes>) {
+                None => token.scopes.clone(),
+                Some(Ok(scopes)) if !scopes.is_empty() && scopes.is_subset(&token.scopes) => scopes,
+                Some(_) => {
+                    return Ok(Err(TokenError::scope(
+                        "scope asks for more than was granted; leave it out or ask for less",
+                    )));
+                }
+            };
+            tables.use_token(&hash, pair.now)?;
+            pair.store(tables, &grant, &scopes).map(Ok)
+        })
+        .await
+        .map_err(|error: StoreError| TokenError::Store(error))?
+}
+
+/// Exchanges a login for the CLI's tokens (RFC 8693). No other client may: a login's JWT must
+/// not become another app's tokens without the consent page.
+pub async fn exchange(
+    state: &AppState,
+    client: Client,
+    subject: &Secret,
+    subject_type: &str,
+    scope: Option<String>,
+) -> Result<Tokens, TokenError> {
+    if client.client_id != CLI_CLIENT_ID {
+        return Err(TokenError::Refused(
+            ErrorCode::UnauthorizedClient,
+            "only buddo-cli may exchange a login; use the authorization code flow",
+        ));
+    }
+    if subject_type != TOKEN_TYPE_JWT {
+        return Err(TokenError::request(
+            "subject_token_type must be urn:ietf:params:oauth:token-type:jwt",
+        ));
+    }
+    let scopes: Scopes = scope
+        .as_deref()
+        .unwrap_or(DEPLOY_MANAGE)
+        .parse()
+        .map_err(|_| TokenError::scope("scope names one that does not exist"))?;
+    if scopes.is_empty() || !scopes.is_subset(&client.scopes) {
+        return Err(TokenError::scope("scope asks for more than the client may have"));
+    }
+    let account = match accounts::account_of_login(state, subject.expose()).await {
+        Ok(account) => account,
+        Err(AccountError::Store(error)) => return Err(error.into()),
+        // RFC 8693, 2.2.2: an invalid subject token is an invalid request.
+        Err(_) => {
+            return Err(TokenError::request("subject_token is no valid login; log in again"));
+        }
+    };
+    let pair = Pair::generate(state);
+    let grant = Grant {
+        id: random::uuid(&*state.random),
+        client_id: client.client_id,
+        account: account.id,
+        scopes: scopes.clone(),
+        created_at: pair.now,
+        revoked_at: None,
+    };
+    let tokens: Result<Tokens, StoreError> = state
+        .store
+        .write(move |tables| {
+            tables.insert_grant(&grant)?;
+            pair.store(tables, &grant, &scopes)
+        })
+        .await;
+    Ok(Tokens { issued_token_type: Some(ACCESS_TOKEN_TYPE.to_owned()), ..tokens? })
+}

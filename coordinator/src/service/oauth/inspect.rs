@@ -1,0 +1,118 @@
+//! What a token is good for, and its end.
+
+use buddo_shared::id::AccountId;
+use buddo_shared::secret::Secret;
+use serde::Serialize;
+
+use crate::identity::Scopes;
+use crate::state::AppState;
+use crate::store::StoreError;
+use crate::store::contract::{Client, Grant, Token, TokenKind};
+use crate::token::{Kind, PlainToken};
+
+/// What a valid access token allows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Access {
+    /// The account it acts for.
+    pub account: AccountId,
+    /// The app that acts.
+    pub client_id: String,
+    /// What it may do.
+    pub scopes: Scopes,
+}
+
+/// Looks an access token up; `None` if it is not valid, whatever the reason.
+pub async fn access(state: &AppState, token: &str) -> Result<Option<Access>, StoreError> {
+    let Some(token) = PlainToken::parse(Kind::Access, token) else { return Ok(None) };
+    let hash = token.hashed();
+    let now = state.clock.now();
+    let found = state.store.read(move |tables| tables.token(&hash)).await?;
+    Ok(found
+        .filter(|(token, grant)| token.kind == TokenKind::Access && is_live(token, grant, now))
+        .map(|(token, grant)| Access {
+            account: grant.account,
+            client_id: grant.client_id,
+            scopes: token.scopes,
+        }))
+}
+
+fn is_live(token: &Token, grant: &Grant, now: jiff::Timestamp) -> bool {
+    now < token.expires_at && token.used_at.is_none() && grant.revoked_at.is_none()
+}
+
+/// Answer of introspection (RFC 7662, 2.2); of a token that is not active, nothing more.
+#[derive(Debug, Default, Serialize)]
+pub struct Introspection {
+    /// Whether it can be used now.
+    pub active: bool,
+    /// What for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
+    /// Whose app.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<String>,
+    /// Which account.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sub: Option<String>,
+    /// Seconds since 1970 when it ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exp: Option<i64>,
+    /// Seconds since 1970 when it was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub iat: Option<i64>,
+    /// Always `Bearer`, on access tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_type: Option<&'static str>,
+    /// The issuer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub iss: Option<String>,
+}
+
+/// What `client` may know about a token: about its own, all; about others', that it is none.
+pub async fn introspect(
+    state: &AppState,
+    client: &Client,
+    token: &Secret,
+) -> Result<Introspection, StoreError> {
+    let Some(hash) = parse(token) else { return Ok(Introspection::default()) };
+    let now = state.clock.now();
+    let found = state.store.read(move |tables| tables.token(&hash)).await?;
+    let own = found
+        .filter(|(token, grant)| grant.client_id == client.client_id && is_live(token, grant, now));
+    let Some((token, grant)) = own else { return Ok(Introspection::default()) };
+    Ok(Introspection {
+        active: true,
+        scope: Some(token.scopes.to_string()),
+        client_id: Some(grant.client_id),
+        sub: Some(grant.account.to_string()),
+        exp: Some(token.expires_at.as_second()),
+        iat: Some(token.issued_at.as_second()),
+        token_type: (token.kind == TokenKind::Access).then_some("Bearer"),
+        iss: Some(state.config.api.public_url()),
+    })
+}
+
+/// Ends a token of `client` (RFC 7009): a refresh token with its whole grant, an access token
+/// alone. A token that is unknown or another's is none of its business, and no error (2.2).
+pub async fn revoke(state: &AppState, client: Client, token: &Secret) -> Result<(), StoreError> {
+    let Some(hash) = parse(token) else { return Ok(()) };
+    let now = state.clock.now();
+    state
+        .store
+        .write(move |tables| {
+            let found = tables.token(&hash)?;
+            match found.filter(|(_, grant)| grant.client_id == client.client_id) {
+                None => Ok(()),
+                Some((token, _)) if token.kind == TokenKind::Access => tables.delete_token(&hash),
+                Some((_, grant)) => tables.revoke_grant(grant.id, now),
+            }
+        })
+        .await
+}
+
+fn parse(token: &Secret) -> Option<crate::token::HashedToken> {
+    let text = token.expose();
+    let token =
+        PlainToken::parse(Kind::Access, text).or_else(|| PlainToken::parse(Kind::Refresh, text))?;
+    Some(token.hashed())
+}
