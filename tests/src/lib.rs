@@ -5,6 +5,7 @@ pub mod api;
 pub mod demo;
 pub mod edge;
 pub mod image;
+pub mod impostor;
 pub mod load;
 pub mod mail;
 pub mod poll;

@@ -216,7 +216,7 @@ impl<'a> Product<'a> {
 
     /// Who signed the API's certificate.
     pub fn api_ca(&self) -> PathBuf {
-        self.world.layout().path("coordinator/api.pem")
+        self.world.layout().path("coordinator/ca.pem")
     }
 
     /// Who signs the edge's certificates.
