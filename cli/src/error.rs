@@ -195,6 +195,16 @@ mod tests {
         );
     }
 
+    #[test]
+    fn the_manual_has_every_exit_code() {
+        let manual = include_str!("../../docs/cli.md");
+        for kind in Kind::ALL {
+            let (code, word, meaning) = (kind.exit_code(), kind.as_str(), kind.meaning());
+            let row = format!("| {code} | `{word}` | {meaning} |\n");
+            assert!(manual.contains(&row), "docs/cli.md lacks: {row}");
+        }
+    }
+
     #[derive(Debug, thiserror::Error)]
     #[error("cannot read the file")]
     struct Outer(#[source] std::io::Error);

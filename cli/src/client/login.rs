@@ -1,10 +1,10 @@
 //! Login, logout and the account.
 
-use buddo_shared::api::auth::{LoggedIn, Login, User};
+use buddo_shared::api::auth::{LoggedIn, Login, Me, Profile};
 use buddo_shared::api::oauth::CLI_CLIENT_ID;
 use buddo_shared::secret::{Secret, exposed};
 use reqwest::Method;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::transport::Retry;
 use super::{Api, ClientError};
@@ -17,12 +17,6 @@ struct Revoke<'a> {
     token: &'a Secret,
     token_type_hint: &'static str,
     client_id: &'static str,
-}
-
-/// `GET /api/auth/me`.
-#[derive(Deserialize)]
-struct Me {
-    user: User,
 }
 
 impl Api {
@@ -57,7 +51,7 @@ impl Api {
     }
 
     /// The account, as the API knows it now.
-    pub(crate) async fn me(&self) -> Result<User, ClientError> {
+    pub(crate) async fn me(&self) -> Result<Profile, ClientError> {
         let session = self.session()?;
         let make = || {
             let request = self.transport.request(Method::GET, "/api/auth/me");

@@ -20,10 +20,11 @@ pub(super) async fn log_out(context: &mut Context<'_>) -> Result<(), CliError> {
 }
 
 pub(super) async fn who_am_i(context: &mut Context<'_>) -> Result<(), CliError> {
-    let user = context.api.me().await?;
+    let profile = context.api.me().await?;
     if context.ui.is_json() {
-        return context.ui.json(&user);
+        return context.ui.json(&profile);
     }
+    let user = profile.user;
     let api = context.api.url().as_str().to_owned();
     context.ui.field("Account", &user.username)?;
     context.ui.field("Email", &user.email)?;

@@ -162,7 +162,7 @@ async fn what_there_is_by_name_and_by_id() {
         .mock(
             "GET",
             "/api/auth/me",
-            ResponseTemplate::new(200).set_body_json(json!({ "user": user() })),
+            ResponseTemplate::new(200).set_body_json(json!({ "user": profile() })),
         )
         .await;
     let logs = json!({ "logs": [

@@ -101,8 +101,11 @@ impl World {
     pub(crate) async fn buddo_with(&self, args: &[&str], input: &str) -> Ran {
         let mut child = self.command(args).stdin(Stdio::piped()).spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
-        stdin.write_all(input.as_bytes()).await.unwrap();
-        drop(stdin);
+        // A command that fails before it asks for anything leaves its input unread.
+        match stdin.write_all(input.as_bytes()).await {
+            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => panic!("{error}"),
+            _ => drop(stdin),
+        }
         finish(child).await
     }
 
@@ -141,6 +144,15 @@ pub(crate) fn user() -> Value {
         "id": ACCOUNT, "email": "you@example.com", "username": "myoperator", "tier": "free",
         "is_admin": false, "email_verified": true, "totp_enabled": false,
     })
+}
+
+pub(crate) fn profile() -> Value {
+    let mut profile = user();
+    profile["points"] = json!(0);
+    profile["referral_code"] = json!("ABC123");
+    profile["registration_number"] = json!(42);
+    profile["inserted_at"] = json!("2026-05-21T10:00:00Z");
+    profile
 }
 
 pub(crate) fn deployment(status: &str) -> Value {
