@@ -1,0 +1,90 @@
+//! The stream of reports: what is kept first and in order, what is not kept as it comes.
+
+use std::io;
+use std::sync::Arc;
+
+use buddo_shared::report::Frame;
+use bytes::Bytes;
+use futures_util::{Stream, stream};
+use http_body_util::StreamBody;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::ports::Outbox;
+
+/// Reports read at once: bounds what a slow reader makes us hold.
+const PAGE: usize = 64;
+
+/// Ends when the reader goes away, when `stop` is cancelled, or when reports cannot be read: the
+/// reader comes again from what it has committed.
+pub(super) fn stream<O: Outbox>(
+    outbox: Arc<O>,
+    after: u64,
+    stop: CancellationToken,
+) -> StreamBody<impl Stream<Item = io::Result<hyper::body::Frame<Bytes>>> + Send + 'static> {
+    // Both before the first read, so that nothing falls in between.
+    let (changed, ephemeral) = (outbox.changed(), Some(outbox.ephemeral()));
+    let reader = Reader { outbox, seq: after, changed, ephemeral, stop };
+    StreamBody::new(stream::unfold(Some(reader), |reader| async {
+        let mut reader = reader?;
+        match reader.next().await {
+            Ok(None) => None,
+            Ok(Some(lines)) => Some((Ok(hyper::body::Frame::data(lines)), Some(reader))),
+            Err(error) => {
+                tracing::error!(reason = %error, "reports cannot be read; the stream ends");
+                Some((Err(error), None))
+            }
+        }
+    }))
+}
+
+struct Reader<O> {
+    outbox: Arc<O>,
+    seq: u64,
+    changed: watch::Receiver<u64>,
+    /// `None` once its sender is gone.
+    ephemeral: Option<broadcast::Receiver<Frame>>,
+    stop: CancellationToken,
+}
+
+impl<O: Outbox> Reader<O> {
+    /// The next lines; `None` at the end.
+    async fn next(&mut self) -> io::Result<Option<Bytes>> {
+        loop {
+            self.changed.borrow_and_update();
+            let reports = self.outbox.after(self.seq, PAGE).await?;
+            if let Some(last) = reports.last() {
+                self.seq = last.seq;
+                return lines(reports.into_iter().map(Frame::Report)).map(Some);
+            }
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return Ok(None),
+                changed = self.changed.changed() => if changed.is_err() { return Ok(None) },
+                received = receive(self.ephemeral.as_mut()) => match received {
+                    Ok(frame) => return lines([frame]).map(Some),
+                    // The oldest are lost to a slow reader, as agreed.
+                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => self.ephemeral = None,
+                },
+            }
+        }
+    }
+}
+
+async fn receive(from: Option<&mut broadcast::Receiver<Frame>>) -> Result<Frame, RecvError> {
+    match from {
+        Some(receiver) => receiver.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn lines(frames: impl IntoIterator<Item = Frame>) -> io::Result<Bytes> {
+    let mut text = Vec::new();
+    for frame in frames {
+        serde_json::to_writer(&mut text, &frame)?;
+        text.push(b'\n');
+    }
+    Ok(text.into())
+}
