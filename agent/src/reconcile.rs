@@ -104,13 +104,17 @@ pub struct Inputs {
 pub struct Rendered {
     /// All files.
     pub files: RouteFiles,
-    /// Names of the files without which an app is not reachable by all its names.
-    pub needs: BTreeMap<Subdomain, Vec<String>>,
+    /// The file that every app needs.
+    pub zone: String,
+    /// Files that one app needs beside it.
+    pub own: BTreeMap<DeploymentId, String>,
 }
 
-/// Renders route files: zone, apps with domains of their own → files.
-pub type Render =
-    Arc<dyn Fn(&HostName, &BTreeMap<Subdomain, Vec<HostName>>) -> Rendered + Send + Sync>;
+/// Apps with host names of their own.
+pub type Domains = BTreeMap<DeploymentId, (Subdomain, Vec<HostName>)>;
+
+/// Renders route files for a zone and the domains in it.
+pub type Render = Arc<dyn Fn(&HostName, &Domains) -> Rendered + Send + Sync>;
 
 /// What does not change while the agent runs.
 pub struct Settings {
@@ -144,7 +148,7 @@ pub struct Reconciler<C, P, X, L, K> {
     unsaved: watch::Sender<bool>,
     table: Option<LiveTable>,
     unpublished: bool,
-    rendered: (BTreeMap<Subdomain, Vec<HostName>>, Option<HostName>, Rendered),
+    rendered: (Domains, Option<HostName>, Rendered),
     secrets_known: bool,
     trouble: Option<Failure>,
     picture: watch::Sender<Option<Arc<Picture>>>,

@@ -7,11 +7,12 @@
 //!
 //! The writer never holds the reconciler up; while it writes, newer levels replace pending ones.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use buddo_shared::report::{DeploymentStatus, Frame, Report, ReportBody};
+use jiff::Timestamp;
 use tokio::sync::{Notify, broadcast, watch};
 
 use crate::ports::{Clock, Outbox};
@@ -19,6 +20,8 @@ use crate::store::{Entry, Store, StoreError};
 
 /// Frames that a slow reader of progress may be behind.
 const FRAMES: usize = 256;
+/// Reports that are shown to people on the host.
+const RECENT: usize = 256;
 /// Between two attempts to write reports that could not be written.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -32,6 +35,7 @@ struct Shared {
     news: Notify,
     changed: watch::Sender<u64>,
     frames: broadcast::Sender<Frame>,
+    recent: Mutex<VecDeque<Report>>,
 }
 
 /// Where levels go in and reports come out. Clones share all.
@@ -47,6 +51,7 @@ impl Status {
             news: Notify::new(),
             changed: watch::Sender::new(0),
             frames: broadcast::Sender::new(FRAMES),
+            recent: Mutex::default(),
         }))
     }
 
@@ -72,6 +77,22 @@ impl Status {
         self.0.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What was reported since the agent started, oldest first, bounded.
+    pub fn recent(&self) -> Vec<Report> {
+        let recent = self.0.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.iter().cloned().collect()
+    }
+
+    fn remember(&self, entries: &[Entry], last: u64, at: Timestamp) {
+        let mut recent = self.0.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        for (body, behind) in entries.iter().map(|e| e.body.clone()).zip((0..entries.len()).rev()) {
+            let behind = u64::try_from(behind).unwrap_or_default();
+            recent.push_back(Report { seq: last.saturating_sub(behind), at, body });
+        }
+        let excess = recent.len().saturating_sub(RECENT);
+        recent.drain(..excess);
+    }
+
     fn put_back(&self, entries: Vec<Entry>) {
         let mut pending = self.pending();
         for entry in entries {
@@ -95,8 +116,10 @@ impl Status {
             if fresh.is_empty() {
                 continue;
             }
-            match self.0.store.report(fresh.clone(), clock.now()).await {
+            let at = clock.now();
+            match self.0.store.report(fresh.clone(), at).await {
                 Ok(seq) => {
+                    self.remember(&fresh, seq, at);
                     for entry in fresh {
                         if entry.last {
                             reported.remove(&entry.subject);
@@ -151,7 +174,6 @@ impl Outbox for Status {
 mod tests {
     use buddo_shared::id::{DeploymentId, Revision};
     use buddo_shared::report::{Health, Phase};
-    use jiff::Timestamp;
     use uuid::Uuid;
 
     use super::*;

@@ -77,12 +77,8 @@ impl<C: Containers> Orders<C> {
             step: first,
         };
         self.flights.insert(key, flight);
-        let ears = Ears {
-            key,
-            news: self.news.0.clone(),
-            probes: probes.clone(),
-            status: status.clone(),
-        };
+        let ears =
+            Ears { key, news: self.news.0.clone(), probes: probes.clone(), status: status.clone() };
         let executor = self.executor.clone();
         let places = Arc::clone(&self.places[usize::from(order.lane == Lane::Roll)]);
         // Told also when the task panics or is dropped: a lane never stays taken.

@@ -10,7 +10,7 @@ use buddo_shared::report::{DeploymentStatus, Health, HostStatus, Phase, ReportBo
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Reconciler, Rendered};
+use super::{Domains, Reconciler};
 use crate::address::Index;
 use crate::apply::Order;
 use crate::health::Tracker;
@@ -262,9 +262,11 @@ where
 
     fn want_routes(&mut self, document: &Document, cases: &[Case<'_>], now: Instant) {
         let zone = &document.manifest().zone;
-        let apps = cases.iter().filter_map(|case| case.desired).filter(|d| !d.domains.is_empty());
-        let apps: BTreeMap<_, _> =
-            apps.map(|desired| (desired.subdomain.clone(), desired.domains.clone())).collect();
+        let apps: Domains = cases
+            .iter()
+            .filter_map(|case| case.desired.filter(|desired| !desired.domains.is_empty()))
+            .map(|desired| (desired.id, (desired.subdomain.clone(), desired.domains.clone())))
+            .collect();
         if self.rendered.1.as_ref() != Some(zone) || self.rendered.0 != apps {
             let rendered = (self.settings.render)(zone, &apps);
             self.rendered = (apps, Some(zone.clone()), rendered);
@@ -440,12 +442,10 @@ where
         let mut failure = plan.failure.clone();
         let mut phase = plan.phase;
         let mut due = None;
-        if let (Phase::Live, true, Some(host), Some(desired)) = (phase, answers, host, case.desired)
-        {
-            let Rendered { files, needs } = &self.rendered.2;
-            let own = needs.get(&desired.subdomain).cloned();
-            let needed = own.unwrap_or_else(|| files.keys().next().cloned().into_iter().collect());
-            match self.routes.settled(host, &needed.into_iter().collect(), now) {
+        if let (Phase::Live, true, Some(host)) = (phase, answers, host) {
+            let rendered = &self.rendered.2;
+            let needed = rendered.own.get(&case.id).into_iter().chain([&rendered.zone]);
+            match self.routes.settled(host, &needed.cloned().collect(), now) {
                 Settled::Yes => {}
                 Settled::NotYet(at) => {
                     phase = Phase::Routing;
