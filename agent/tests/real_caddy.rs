@@ -1,6 +1,7 @@
 //! Against a real Caddy, which each test starts for itself: `BUDDO_TEST_CADDY` is its program.
 
 #![cfg(feature = "world")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test ends at its first failure")]
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
@@ -104,7 +105,11 @@ impl World {
     fn files(&self) -> RouteFiles {
         let subdomain = Subdomain::parse("one").unwrap();
         let domains = [HostName::parse("www.example.org").unwrap()];
-        let own = self.edge().domains_file(uuid::Uuid::nil().to_string().parse().unwrap(), &subdomain, &domains);
+        let own = self.edge().domains_file(
+            uuid::Uuid::nil().to_string().parse().unwrap(),
+            &subdomain,
+            &domains,
+        );
         [Some(self.edge().zone_file()), own].into_iter().flatten().collect()
     }
 
@@ -167,9 +172,15 @@ async fn fm_27_a_bad_route_is_refused_alone() {
     let routes = Routes::new(&world.config).unwrap();
     routes.apply(&world.files()).await.unwrap();
     let mut wanted = world.files();
-    wanted.insert("app-bad.caddy".to_owned(), "bad.example.org {\n\tno_such_directive\n}\n".to_owned());
+    wanted.insert(
+        "app-bad.caddy".to_owned(),
+        "bad.example.org {\n\tno_such_directive\n}\n".to_owned(),
+    );
     wanted.insert("app-twice.caddy".to_owned(), "www.example.org {\n\trespond no\n}\n".to_owned());
-    wanted.insert("app-new.caddy".to_owned(), "new.example.org {\n\ttls {\n\t\ton_demand\n\t}\n}\n".to_owned());
+    wanted.insert(
+        "app-new.caddy".to_owned(),
+        "new.example.org {\n\ttls {\n\t\ton_demand\n\t}\n}\n".to_owned(),
+    );
     let refused = routes.apply(&wanted).await.unwrap();
     let mut names: Vec<_> = refused.iter().map(|refused| refused.file.as_str()).collect();
     names.sort_unstable();

@@ -3,6 +3,7 @@
 //! busybox whose `httpd` serves port 8080 and has `cgi-bin/env`.
 
 #![cfg(feature = "world")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test ends at its first failure")]
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
