@@ -12,3 +12,8 @@ pub mod problem;
 pub mod rate_limit;
 mod refusals;
 pub mod router;
+
+#[cfg(test)]
+pub(crate) mod kit;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,339 @@
+//! Apps, and the authorization code flow through its pages.
+
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use crate::http::kit::{Answer, ISSUER, Kit, PASSWORD};
+
+/// RFC 7636, appendix B.
+pub(super) const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+pub(super) const REDIRECT: &str = "http://localhost:9876/callback";
+
+/// Makes an app as the quickstart does; the answer's `app`.
+pub(super) async fn app(kit: &Kit, jwt: &str) -> Value {
+    let body = json!({
+        "app_name": "My Deploy App",
+        "redirect_uris": [REDIRECT],
+        "requested_scopes": ["deploy:manage"],
+    });
+    let answer = kit.post("/api/oauth/apps", jwt, body).await;
+    assert_eq!(answer.status, 201, "{answer:?}");
+    answer.json()["app"].clone()
+}
+
+/// The path of an authorization request; `changes` replace parameters, or drop them if empty.
+pub(super) fn request(client_id: &Value, changes: &[(&str, &str)]) -> String {
+    let mut pairs = vec![
+        ("response_type", "code"),
+        ("client_id", client_id.as_str().unwrap()),
+        ("redirect_uri", REDIRECT),
+        ("scope", "deploy:manage"),
+        ("state", "a b&c"),
+        ("code_challenge", CHALLENGE),
+        ("code_challenge_method", "S256"),
+    ];
+    for (name, value) in changes {
+        pairs.retain(|(known, _)| known != name);
+        pairs.push((name, value));
+    }
+    pairs.retain(|(_, value)| !value.is_empty());
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    format!("/api/oauth/authorize?{}", query.extend_pairs(pairs).finish())
+}
+
+/// Logs in on the page; the cookie of the session.
+pub(super) async fn browser_login(kit: &Kit, name: &str, path: &str) -> String {
+    let page = kit.get(path, "").await;
+    assert_eq!(page.status, 200, "{page:?}");
+    let email = format!("{name}@example.com");
+    let pairs = [
+        ("csrf", page.hidden("csrf")),
+        ("request", page.hidden("request")),
+        ("email", email),
+        ("password", PASSWORD.to_owned()),
+    ];
+    let pairs: Vec<(&str, &str)> =
+        pairs.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let cookie = page.cookie();
+    let answer = kit.form("/api/oauth/authorize/login", ("cookie", &cookie), &pairs).await;
+    assert_eq!(answer.status, 303, "{answer:?}");
+    assert_eq!(answer.header("location"), path);
+    answer.cookie()
+}
+
+/// Decides on the consent page.
+pub(super) async fn decide(kit: &Kit, path: &str, session: &str, decision: &str) -> Answer {
+    let page = kit.browse(path, session).await;
+    let (csrf, request) = (page.hidden("csrf"), page.hidden("request"));
+    let pairs = [("csrf", csrf.as_str()), ("request", &request), ("decision", decision)];
+    kit.form("/api/oauth/authorize/consent", ("cookie", session), &pairs).await
+}
+
+/// A parameter of the URI that an answer redirects to.
+pub(super) fn parameter(answer: &Answer, name: &str) -> Option<String> {
+    let uri = url::Url::parse(answer.header("location")).unwrap_or_else(|_| panic!("{answer:?}"));
+    uri.query_pairs().find(|(known, _)| known == name).map(|(_, value)| value.into_owned())
+}
+
+/// A code for `name`'s account.
+pub(super) async fn code(kit: &Kit, name: &str, app: &Value) -> String {
+    let path = request(&app["client_id"], &[]);
+    let session = browser_login(kit, name, &path).await;
+    let answer = decide(kit, &path, &session, "allow").await;
+    parameter(&answer, "code").unwrap_or_else(|| panic!("{answer:?}"))
+}
+
+#[tokio::test]
+async fn an_app_is_made_as_the_page_shows_and_shows_its_secret_once() {
+    let kit = Kit::new();
+    let jwt = kit.member("one").await;
+    let made = app(&kit, &jwt).await;
+    insta::assert_json_snapshot!(made, {
+        ".id" => "[id]", ".client_id" => "[client]", ".client_secret" => "[secret]",
+    }, @r#"
+    {
+      "allowed_scopes": [
+        "deploy:manage"
+      ],
+      "app_description": null,
+      "app_name": "My Deploy App",
+      "approved_scopes": [
+        "deploy:manage"
+      ],
+      "client_id": "[client]",
+      "client_secret": "[secret]",
+      "id": "[id]",
+      "inserted_at": "2026-09-21T14:13:20Z",
+      "is_approved": false,
+      "logo_url": null,
+      "redirect_uris": [
+        "http://localhost:9876/callback"
+      ],
+      "website_url": null
+    }
+    "#);
+    let client_id = made["client_id"].as_str().unwrap();
+    let public = kit.get(&format!("/api/oauth/apps/{client_id}"), "").await;
+    assert_eq!(public.json()["app"]["app_name"], "My Deploy App");
+    assert!(!public.text.contains("client_secret"));
+    let mine = kit.get("/api/oauth/my-apps", &jwt).await;
+    assert_eq!(mine.json()["apps"][0]["client_id"], made["client_id"]);
+    assert!(!mine.text.contains("client_secret"));
+    assert_eq!(kit.get("/api/oauth/apps/client_nobody", "").await.status, 404);
+    let other = kit.member("two").await;
+    assert_eq!(kit.get("/api/oauth/my-apps", &other).await.json(), json!({ "apps": [] }));
+}
+
+#[rstest]
+#[case(json!({ "app_name": null }), "/app_name")]
+#[case(json!({ "app_name": "a\u{7}" }), "/app_name")]
+#[case(json!({ "redirect_uris": [] }), "/redirect_uris")]
+#[case(json!({ "redirect_uris": [REDIRECT, "http://a.example/cb"] }), "/redirect_uris/1")]
+#[case(json!({ "redirect_uris": ["https://a.example/#x"] }), "/redirect_uris/0")]
+#[case(json!({ "requested_scopes": ["deploy:manage", "root"] }), "/requested_scopes/1")]
+#[case(json!({ "logo_url": "javascript:alert(1)" }), "/logo_url")]
+#[tokio::test]
+async fn a_bad_app_names_the_field(#[case] change: Value, #[case] pointer: &str) {
+    let kit = Kit::new();
+    let jwt = kit.member("one").await;
+    let mut body = json!({ "app_name": "A", "redirect_uris": [REDIRECT] });
+    for (name, value) in change.as_object().unwrap() {
+        body[name] = value.clone();
+    }
+    let answer = kit.post("/api/oauth/apps", &jwt, body).await;
+    assert_eq!(answer.status, 422, "{answer:?}");
+    assert_eq!(answer.json()["errors"][0]["pointer"], pointer);
+    assert_eq!(kit.get("/api/oauth/my-apps", &jwt).await.json(), json!({ "apps": [] }));
+}
+
+#[tokio::test]
+async fn an_app_that_only_reads_is_approved_at_once() {
+    let kit = Kit::new();
+    let jwt = kit.member("one").await;
+    let body = json!({ "app_name": "A", "redirect_uris": [REDIRECT],
+        "requested_scopes": ["profile:read", "points:read"] });
+    let answer = kit.post("/api/oauth/apps", &jwt, body).await;
+    assert_eq!(answer.json()["app"]["is_approved"], true);
+}
+
+#[tokio::test]
+async fn rfc9207_2_the_answer_has_code_state_and_issuer() {
+    let kit = Kit::new();
+    let jwt = kit.member("one").await;
+    let app = app(&kit, &jwt).await;
+    let path = request(&app["client_id"], &[]);
+    let session = browser_login(&kit, "one", &path).await;
+    let answer = decide(&kit, &path, &session, "allow").await;
+    assert_eq!(answer.status, 303);
+    assert!(answer.header("location").starts_with("http://localhost:9876/callback?code=buddo_ac_"));
+    assert_eq!(parameter(&answer, "state").as_deref(), Some("a b&c"));
+    assert_eq!(parameter(&answer, "iss").as_deref(), Some(ISSUER));
+    assert_eq!(answer.header("referrer-policy"), "no-referrer");
+}
+
+#[tokio::test]
+async fn rfc6749_4_1_2_1_a_no_goes_back_to_the_app() {
+    let kit = Kit::new();
+    let jwt = kit.member("one").await;
+    let app = app(&kit, &jwt).await;
+    let path = request(&app["client_id"], &[]);
+    let session = browser_login(&kit, "one", &path).await;
+    let answer = decide(&kit, &path, &session, "deny").await;
+    assert_eq!(parameter(&answer, "error").as_deref(), Some("access_denied"));
+    assert_eq!(parameter(&answer, "code"), None);
+}
+
+#[tokio::test]
+async fn an_app_that_is_not_approved_serves_its_owner_only() {
+    let kit = Kit::new();
+    let jwt = kit.member("one").await;
+    kit.member("two").await;
+    let app = app(&kit, &jwt).await;
+    let path = request(&app["client_id"], &[]);
+    let session = browser_login(&kit, "two", &path).await;
+    let answer = decide(&kit, &path, &session, "allow").await;
+    assert_eq!(parameter(&answer, "error").as_deref(), Some("access_denied"));
+    assert_eq!(parameter(&answer, "code"), None);
+}
+
+#[rstest]
+#[case::other_host(&[("redirect_uri", "https://evil.example/callback")])]
+#[case::other_path(&[("redirect_uri", "http://localhost:9876/callback/evil")])]
+#[case::missing(&[("redirect_uri", "")])]
+#[case::no_client(&[("client_id", "client_nobody")])]
+#[tokio::test]
+async fn rfc6749_3_1_2_4_never_redirects_to_an_unregistered_uri(#[case] changes: &[(&str, &str)]) {
+    let kit = Kit::new();
+    let jwt = kit.member("one").await;
+    let app = app(&kit, &jwt).await;
+    let answer = kit.get(&request(&app["client_id"], changes), "").await;
+    assert_eq!(answer.status, 400, "{answer:?}");
+    assert!(answer.headers.get("location").is_none());
+    assert!(!answer.text.contains("evil"));
+}
+
+#[rstest]
+#[case::rfc7636_4_3_a_missing_method_means_plain(&[("code_challenge_method", "")], "invalid_request")]
+#[case::rfc7636_4_3_plain(&[("code_challenge_method", "plain")], "invalid_request")]
+#[case::rfc7636_4_4_1_no_challenge(&[("code_challenge", "")], "invalid_request")]
+#[case::bad_challenge(&[("code_challenge", "short")], "invalid_request")]
+#[case::rfc6749_3_1_1_other_type(&[("response_type", "token")], "unsupported_response_type")]
+#[case::rfc6749_3_3_scope_beyond_the_apps(&[("scope", "points:spend")], "invalid_scope")]
+#[case::unknown_scope(&[("scope", "root")], "invalid_scope")]
+#[tokio::test]
+async fn a_wrong_request_goes_back_to_the_app(
+    #[case] changes: &[(&str, &str)],
+    #[case] error: &str,
+) {
+    let kit = Kit::new();
+    let jwt = kit.member("one").await;
+    let app = app(&kit, &jwt).await;
+    let answer = kit.get(&request(&app["client_id"], changes), "").await;
+    assert_eq!(answer.status, 303, "{answer:?}");
+    assert!(answer.header("location").starts_with(REDIRECT));
+    assert_eq!(parameter(&answer, "error").as_deref(), Some(error));
+    assert_eq!(parameter(&answer, "state").as_deref(), Some("a b&c"));
+}
+
+#[tokio::test]
+async fn rfc6749_3_1_a_repeated_parameter_is_refused() {
+    let kit = Kit::new();
+    let jwt = kit.member("one").await;
+    let app = app(&kit, &jwt).await;
+    let path = request(&app["client_id"], &[]) + "&redirect_uri=https%3A%2F%2Fevil.example";
+    assert_eq!(kit.get(&path, "").await.status, 400);
+}
+
+#[tokio::test]
+async fn rfc9700_4_16_pages_are_not_framed_and_run_no_script() {
+    let kit = Kit::new();
+    let jwt = kit.member("one").await;
+    let app = app(&kit, &jwt).await;
+    let path = request(&app["client_id"], &[]);
+    let session = browser_login(&kit, "one", &path).await;
+    for page in [kit.get(&path, "").await, kit.browse(&path, &session).await] {
+        assert_eq!(page.header("x-frame-options"), "DENY");
+        let policy = page.header("content-security-policy");
+        assert!(policy.contains("default-src 'none'"), "{policy}");
+        assert!(policy.contains("frame-ancestors 'none'"), "{policy}");
+        assert!(policy.contains("form-action 'self' http://localhost:9876;"), "{policy}");
+        assert!(!policy.contains("script-src") && !page.text.contains("<script"));
+        assert_eq!(page.header("cache-control"), "no-store");
+        assert!(page.headers.get("access-control-allow-origin").is_none(), "no CORS");
+        assert!(page.text.contains("<html lang=\"en\">") && page.text.contains("<h1>"));
+    }
+}
+
+#[tokio::test]
+async fn names_of_apps_are_escaped_in_pages() {
+    let kit = Kit::new();
+    let jwt = kit.member("one").await;
+    let body = json!({ "app_name": "<script>alert(1)</script>", "redirect_uris": [REDIRECT] });
+    let app = kit.post("/api/oauth/apps", &jwt, body).await.json();
+    let path = request(&app["app"]["client_id"], &[("scope", "profile:read")]);
+    let page = kit.get(&path, "").await;
+    assert_eq!(page.status, 200);
+    assert!(!page.text.contains("<script") && page.text.contains("&lt;script"));
+}
+
+#[tokio::test]
+async fn rfc9700_4_7_forms_of_other_sites_are_refused() {
+    let kit = Kit::new();
+    let jwt = kit.member("one").await;
+    let app = app(&kit, &jwt).await;
+    let path = request(&app["client_id"], &[]);
+    let query = path.split_once('?').unwrap().1;
+
+    let page = kit.get(&path, "").await;
+    let csrf = page.hidden("csrf");
+    let pairs = [
+        ("csrf", csrf.as_str()),
+        ("request", query),
+        ("email", "one@example.com"),
+        ("password", PASSWORD),
+    ];
+    let foreign = kit.form("/api/oauth/authorize/login", ("cookie", ""), &pairs).await;
+    assert_eq!(foreign.status, 403, "the browser was never shown the form");
+
+    let session = browser_login(&kit, "one", &path).await;
+    let pairs = [("csrf", csrf.as_str()), ("request", query), ("decision", "allow")];
+    let foreign = kit.form("/api/oauth/authorize/consent", ("cookie", &session), &pairs).await;
+    assert_eq!(foreign.status, 403, "the token of another form");
+}
+
+#[tokio::test]
+async fn a_wrong_password_shows_the_form_again_without_it() {
+    let kit = Kit::new();
+    let jwt = kit.member("one").await;
+    let app = app(&kit, &jwt).await;
+    let path = request(&app["client_id"], &[]);
+    let page = kit.get(&path, "").await;
+    let (csrf, query) = (page.hidden("csrf"), page.hidden("request"));
+    let pairs = [
+        ("csrf", csrf.as_str()),
+        ("request", &query),
+        ("email", "one@example.com"),
+        ("password", "wrong-canary"),
+    ];
+    let again = kit.form("/api/oauth/authorize/login", ("cookie", &page.cookie()), &pairs).await;
+    assert_eq!(again.status, 401);
+    assert!(again.text.contains("role=\"alert\"") && again.text.contains("one@example.com"));
+    assert!(!again.text.contains("wrong-canary"));
+    assert!(!again.cookie().contains("buddo_session"));
+}
+
+#[tokio::test]
+async fn a_session_ends_after_half_an_hour_or_by_another_account() {
+    let kit = Kit::new();
+    let jwt = kit.member("one").await;
+    let app = app(&kit, &jwt).await;
+    let path = request(&app["client_id"], &[]);
+    let session = browser_login(&kit, "one", &path).await;
+    let switch = decide(&kit, &path, &session, "switch").await;
+    assert_eq!((switch.status.as_u16(), switch.header("location")), (303, path.as_str()));
+    assert!(switch.header("set-cookie").contains("Max-Age=0"));
+    assert!(kit.browse(&path, &session).await.text.contains("Allow My Deploy App"));
+    kit.clock.advance(jiff::SignedDuration::from_mins(30));
+    assert!(kit.browse(&path, &session).await.text.contains("Log in to continue"));
+}

@@ -1,0 +1,7 @@
+//! The API by its routes: accounts and OAuth.
+
+mod accounts;
+mod authorize;
+mod limits;
+mod secrets;
+mod tokens;
