@@ -11,7 +11,7 @@ pub struct Backoff {
 
 impl Backoff {
     /// A crashed container: 1 s, 2 s … 60 s.
-    pub const CRASH: Self = Self::new(Duration::from_secs(1), Duration::from_secs(60));
+    pub const CRASH: Self = Self::new(Duration::from_secs(1), Duration::from_mins(1));
     /// A registry or Podman in trouble: 0.5 s, 1 s … 30 s.
     pub const TROUBLE: Self = Self::new(Duration::from_millis(500), Duration::from_secs(30));
 

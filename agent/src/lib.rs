@@ -14,12 +14,15 @@
 
 pub mod address;
 pub mod apply;
+pub mod args;
 pub mod backoff;
 pub mod caddy;
 pub mod clock;
 pub mod config;
+pub mod daemon;
 mod durable;
 pub mod explain;
+pub mod facts;
 pub mod health;
 pub mod intent;
 pub mod join;
@@ -36,6 +39,7 @@ pub mod probes;
 pub mod reconcile;
 pub mod resolver;
 pub mod routes;
+pub mod show;
 pub mod status;
 pub mod step;
 pub mod store;

@@ -1,2 +1,121 @@
-//! placeholder
-fn main() {}
+//! Parses the command line, wires the parts, runs, drains.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use buddo_agent::args::{Cli, Command, Join, Shown};
+use buddo_agent::config::{Config, Environment, default_path};
+use buddo_agent::join::{JoinOptions, join};
+use buddo_agent::show::{Question, show};
+use buddo_agent::{caddy, daemon, resolver};
+use buddo_shared::api::host::JoinToken;
+use clap::{CommandFactory as _, Parser as _};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Standard error may be closed; there is nobody left to tell then.
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<()> {
+    // Fails only where a provider is installed already, which is as good.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    if let Command::Completions { shell } = cli.command {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Cli::command(), "buddo-agent", &mut script);
+        return print(&script);
+    }
+    let config = load(cli.config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let result = runtime.block_on(command(cli.command, config));
+    // A blocking call that hangs must not hold the end back.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    result
+}
+
+async fn command(command: Command, config: Config) -> Result<()> {
+    let ask = |question, Shown { json }| {
+        let config = &config;
+        async move { show(config, &question, json).await }
+    };
+    match command {
+        Command::Run => daemon::run(config, stop_on_signal()?).await,
+        Command::Resolver => {
+            let sockets = resolver::Sockets::open(&config.resolver).await?;
+            let stop = stop_on_signal()?;
+            sd_notify::notify(&[sd_notify::NotifyState::Ready]).context("systemd")?;
+            resolver::serve(sockets, &config.resolver, config.network.specials(), stop).await;
+            Ok(())
+        }
+        Command::Join(options) => join_host(options, &config).await,
+        Command::Status(shown) => ask(Question::Status, shown).await,
+        Command::Explain { app, shown } => ask(Question::Explain(app), shown).await,
+        Command::Document(shown) => ask(Question::Document, shown).await,
+        Command::Routes(shown) => ask(Question::Routes, shown).await,
+        Command::Events(shown) => ask(Question::Events, shown).await,
+        Command::Caddyfile => print(caddy::main_file(&config).as_bytes()),
+        Command::Completions { .. } => Ok(()),
+    }
+}
+
+async fn join_host(options: Join, config: &Config) -> Result<()> {
+    std::fs::create_dir_all(&config.state_dir)
+        .with_context(|| format!("cannot make the folder {}", config.state_dir.display()))?;
+    let identity = join(&JoinOptions {
+        coordinator: options.coordinator,
+        token: JoinToken::parse(&options.token)?,
+        advertise: options.advertise,
+        state_dir: config.state_dir.clone(),
+        force: options.force,
+    })
+    .await?;
+    let words = format!("joined as host {} for {}\n", identity.host_id, identity.zone);
+    print(words.as_bytes())
+}
+
+fn load(path: Option<std::path::PathBuf>) -> Result<Config> {
+    let environment = Environment::of_process();
+    let candidates = path.map_or_else(|| default_path(&environment), |path| vec![path]);
+    let last = candidates.last().cloned().context("no place for a configuration")?;
+    let path = candidates.into_iter().find(|path| path.exists()).unwrap_or(last);
+    Ok(Config::load(&path, &environment)?)
+}
+
+fn stop_on_signal() -> Result<CancellationToken> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot take SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot take SIGINT")?;
+    let stop = CancellationToken::new();
+    let stopping = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stopping.cancel();
+    });
+    Ok(stop)
+}
+
+fn print(bytes: &[u8]) -> Result<()> {
+    std::io::stdout().lock().write_all(bytes).context("cannot write to standard output")
+}

@@ -15,7 +15,7 @@ use crate::ports::{ContainersError, Ending, Slot, Target};
 use crate::step::{Lane, Step};
 
 /// Trouble with a registry or Podman is waited out for this long, then the revision is given up.
-const TROUBLE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(300);
+const TROUBLE_PATIENCE: std::time::Duration = std::time::Duration::from_mins(5);
 /// How often Podman may refuse the same create or start before the revision is given up.
 const MAX_REFUSALS: u32 = 3;
 

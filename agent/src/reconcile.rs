@@ -42,7 +42,7 @@ use crate::store::Store;
 use orders::Orders;
 
 /// The host is listed anew this often while events arrive.
-const RELIST: Duration = Duration::from_secs(60);
+const RELIST: Duration = Duration::from_mins(1);
 /// And this often while they do not.
 const RELIST_BLIND: Duration = Duration::from_secs(4);
 /// Events of one change arrive together; one pass serves them all.

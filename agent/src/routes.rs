@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// First handshakes at the same time.
 const HANDSHAKES: usize = 4;
 /// Route files are compared with what Caddy runs this often: it may have been restarted.
-const RECHECK: Duration = Duration::from_secs(60);
+const RECHECK: Duration = Duration::from_mins(1);
 
 /// Whether visitors over HTTPS find the app.
 #[derive(Debug, Clone, PartialEq, Eq)]

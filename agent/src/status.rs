@@ -130,8 +130,7 @@ impl Status {
                     self.0.changed.send_replace(seq);
                 }
                 Err(error) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::error!(error, "reports are kept in memory until they can be written");
+                    not_written(&error);
                     self.put_back(fresh);
                     tokio::time::sleep(RETRY).await;
                     self.0.news.notify_one();
@@ -139,6 +138,10 @@ impl Status {
             }
         }
     }
+}
+
+fn not_written(error: &(dyn std::error::Error + 'static)) {
+    tracing::error!(error, "reports are kept in memory until they can be written");
 }
 
 /// Whether a level says the same: another time of the last probe is no news.

@@ -192,7 +192,7 @@ fn place(
     } else {
         Err(ConfigError::Value {
             key,
-            problem: format!("is {path:?}, a relative path"),
+            problem: format!("is `{}`, a relative path", path.display()),
             fix: "write it from the root on",
         })
     }
@@ -222,7 +222,7 @@ fn network(raw: &RawNetwork) -> Result<Network, ConfigError> {
     };
     // Each range has room for every index (16 bits), so two ranges must lie that far apart.
     let apart = network.slot_a.to_bits().abs_diff(network.slot_b.to_bits());
-    if apart <= u32::from(u16::MAX) {
+    if u16::try_from(apart).is_ok() {
         return Err(ConfigError::Value {
             key: "network.slot_b",
             problem: format!("is {}, within the range of `network.slot_a`", network.slot_b),
@@ -247,7 +247,7 @@ fn resolver(raw: RawResolver, state_dir: &Path) -> Result<Resolver, ConfigError>
 
 fn drain(raw: &RawDrain) -> Result<Drain, ConfigError> {
     let before_stop = Duration::from_millis(raw.before_stop_ms.unwrap_or(10_000));
-    if before_stop < LEAST_DRAIN || before_stop > Duration::from_secs(3_600) {
+    if before_stop < LEAST_DRAIN || before_stop > Duration::from_hours(1) {
         return Err(ConfigError::Value {
             key: "drain.before_stop_ms",
             problem: format!("is {}", before_stop.as_millis()),
@@ -255,7 +255,7 @@ fn drain(raw: &RawDrain) -> Result<Drain, ConfigError> {
         });
     }
     let stop_grace = Duration::from_millis(raw.stop_grace_ms.unwrap_or(10_000));
-    if stop_grace > Duration::from_secs(300) {
+    if stop_grace > Duration::from_mins(5) {
         return Err(ConfigError::Value {
             key: "drain.stop_grace_ms",
             problem: format!("is {}", stop_grace.as_millis()),

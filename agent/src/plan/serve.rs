@@ -29,7 +29,7 @@ use crate::step::Step;
 /// How often a container may end before it answered.
 const MAX_EXITS: u32 = 3;
 /// Crashes are forgotten after so long in health.
-const FORGIVEN: Duration = Duration::from_secs(600);
+const FORGIVEN: Duration = Duration::from_mins(10);
 /// Podman refused to start what serves so often: make it anew.
 const MAX_START_REFUSALS: u32 = 3;
 
@@ -389,10 +389,9 @@ fn candidate_slot(view: &View<'_>, revision: Revision, live: Option<Serving>) ->
         view.containers.iter().any(|c| c.identity.is_some_and(|i| i.slot == slot) && is_running(c))
     };
     match (has(Slot::A), has(Slot::B)) {
-        (true, _) => Slot::A,
         (false, true) => Slot::B,
         (false, false) if running(Slot::A) && !running(Slot::B) => Slot::B,
-        (false, false) => Slot::A,
+        (true, _) | (false, false) => Slot::A,
     }
 }
 

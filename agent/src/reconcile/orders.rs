@@ -46,20 +46,16 @@ pub(super) struct Orders<C> {
     executor: Executor<C>,
     places: [Arc<Semaphore>; 2],
     flights: BTreeMap<Key, Flight>,
-    news: (mpsc::UnboundedSender<(Key, Event)>, mpsc::UnboundedReceiver<(Key, Event)>),
+    news: mpsc::UnboundedSender<(Key, Event)>,
+    heard: mpsc::UnboundedReceiver<(Key, Event)>,
     wake: Arc<Notify>,
 }
 
 impl<C: Containers> Orders<C> {
     pub(super) fn new(executor: Executor<C>, wake: Arc<Notify>) -> Self {
         let places = || Arc::new(Semaphore::new(AT_ONCE));
-        Self {
-            executor,
-            places: [places(), places()],
-            flights: BTreeMap::new(),
-            news: mpsc::unbounded_channel(),
-            wake,
-        }
+        let (news, heard) = mpsc::unbounded_channel();
+        Self { executor, places: [places(), places()], flights: BTreeMap::new(), news, heard, wake }
     }
 
     /// Sends an order on its way.
@@ -78,11 +74,11 @@ impl<C: Containers> Orders<C> {
         };
         self.flights.insert(key, flight);
         let ears =
-            Ears { key, news: self.news.0.clone(), probes: probes.clone(), status: status.clone() };
+            Ears { key, news: self.news.clone(), probes: probes.clone(), status: status.clone() };
         let executor = self.executor.clone();
         let places = Arc::clone(&self.places[usize::from(order.lane == Lane::Roll)]);
         // Told also when the task panics or is dropped: a lane never stays taken.
-        let over = Over { key, news: self.news.0.clone(), wake: Arc::clone(&self.wake) };
+        let over = Over { key, news: self.news.clone(), wake: Arc::clone(&self.wake) };
         tokio::spawn(async move {
             let _over = over;
             let Ok(_place) = places.acquire().await else { return };
@@ -93,7 +89,7 @@ impl<C: Containers> Orders<C> {
     /// What happened since the last call. Flights that are over are gone.
     pub(super) fn drain(&mut self) -> Vec<(DeploymentId, Lane, Step, Revision, Happened)> {
         let mut ended = Vec::new();
-        while let Ok((key, event)) = self.news.1.try_recv() {
+        while let Ok((key, event)) = self.heard.try_recv() {
             match event {
                 Event::Begins(step) => {
                     if let Some(flight) = self.flights.get_mut(&key) {

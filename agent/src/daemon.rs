@@ -1,0 +1,252 @@
+//! `buddo-agent run`: binds first, wires the parts, runs them, drains.
+//!
+//! ```text
+//! bind local socket ─► not joined? wait for an identity, telling so
+//!                   ─► joined: store, intent, reconciler, link ─► READY ─► … SIGTERM ─► drain
+//! ```
+//!
+//! Stopping leaves containers and routes as they are: visitors notice nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use buddo_shared::report::HostStatus;
+use sd_notify::NotifyState;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::caddy;
+use crate::clock::{SystemClock, system_jitter};
+use crate::config::Config;
+use crate::facts;
+use crate::intent::Intent;
+use crate::join::Identity;
+use crate::local::{self, Sources};
+use crate::picture::Picture;
+use crate::podman::Podman;
+use crate::ports::{Clock as _, LiveTable};
+use crate::probe::NetProber;
+use crate::reconcile::{Domains, Inputs, Reconciler, Render, Rendered, Settings, World};
+use crate::resolver::LiveTableFile;
+use crate::status::Status;
+use crate::store::Store;
+
+/// A host that has not joined looks for an identity this often.
+const LOOK_FOR_IDENTITY: Duration = Duration::from_secs(1);
+/// What still runs after this, once asked to stop, is left behind.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Runs the agent until `stop`.
+pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
+    for folder in [&config.state_dir, &config.runtime_dir, &config.caddy.routes_dir] {
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    }
+    let listener = local::bind(&config.socket)?;
+    let store = open_store(&config)?;
+    let status = Status::new(store.clone());
+    let Some(identity) = Identity::load(&config.state_dir)? else {
+        return wait_to_join(config, listener, store, status, stop).await;
+    };
+    run_joined(config, identity, listener, store, status, stop).await
+}
+
+fn open_store(config: &Config) -> Result<Store> {
+    // A database that was lost counts on from the time of day in milliseconds: above any number
+    // it can have used.
+    let first = u64::try_from(SystemClock.now().as_millisecond()).unwrap_or_default();
+    Ok(Store::open(&config.database(), first)?)
+}
+
+async fn wait_to_join(
+    config: Config,
+    listener: tokio::net::UnixListener,
+    store: Store,
+    status: Status,
+    stop: CancellationToken,
+) -> Result<()> {
+    tracing::warn!("{}", local::NOT_JOINED);
+    let facts = facts::initial(&config);
+    let picture = Picture {
+        joined: false,
+        host: HostStatus {
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            podman_version: None,
+            caddy_version: None,
+            document: None,
+            stale: false,
+            memory_mb: facts.memory_mb,
+            cpu_millicores: facts.cpu_millicores,
+            warnings: vec![local::NOT_JOINED.to_owned()],
+        },
+        deployments: Vec::new(),
+    };
+    let (_picture, pictures) = watch::channel(Some(Arc::new(picture)));
+    let (_document, documents) = watch::channel(None);
+    let sources = Sources {
+        picture: pictures,
+        document: documents,
+        routes: Arc::new(Default::default),
+        status: status.clone(),
+    };
+    let until = stop.child_token();
+    let serving =
+        AbortOnDropHandle::new(tokio::spawn(local::serve(listener, sources, until.clone())));
+    notify(&[NotifyState::Ready, NotifyState::Status(local::NOT_JOINED)]);
+    let identity = loop {
+        if stop.run_until_cancelled(tokio::time::sleep(LOOK_FOR_IDENTITY)).await.is_none() {
+            return Ok(());
+        }
+        notify(&[NotifyState::Watchdog]);
+        if let Some(identity) = Identity::load(&config.state_dir)? {
+            break identity;
+        }
+    };
+    until.cancel();
+    serving.await.context("the local socket's task failed")??;
+    let listener = local::bind(&config.socket)?;
+    Box::pin(run_joined(config, identity, listener, store, status, stop)).await
+}
+
+async fn run_joined(
+    config: Config,
+    identity: Identity,
+    local_listener: tokio::net::UnixListener,
+    store: Store,
+    status: Status,
+    stop: CancellationToken,
+) -> Result<()> {
+    let link_listener = TcpListener::bind(config.listen).await.with_context(|| {
+        format!("cannot listen on {}; is another agent running? `listen` names it", config.listen)
+    })?;
+    let clock = Arc::new(SystemClock);
+    let intent = Intent::restore(identity.verifier, store.clone(), Arc::clone(&clock)).await?;
+    let intent = Arc::new(intent);
+    let podman = Podman::new(config.podman.socket.clone(), identity.host_id);
+    let events = podman.events(stop.child_token());
+    let (facts, known) = watch::channel(facts::initial(&config));
+    let world = World {
+        containers: Arc::new(podman.clone()),
+        prober: Arc::new(NetProber),
+        proxy: Arc::new(caddy::Routes::new(&config).context("cannot prepare Caddy's routes")?),
+        table: Arc::new(LiveTableFile::new(config.resolver.table.clone())),
+        clock: Arc::clone(&clock),
+        jitter: system_jitter(),
+    };
+    let inputs = Inputs {
+        document: intent.subscribe(),
+        alarm: intent.alarm(),
+        hints: events.hints,
+        events_healthy: events.healthy,
+        facts: known,
+    };
+    let settings = Settings {
+        network: config.network.clone(),
+        drain: config.drain.clone(),
+        render: renderer(&config),
+        joined: true,
+        key: Some(Arc::new(identity.opening_key)),
+        previous: previous_table(&config),
+    };
+    let reconciler =
+        Reconciler::restore(world, inputs, settings, store.clone(), status.clone()).await?;
+
+    let routes = reconciler.routes();
+    let sources = Sources {
+        picture: reconciler.picture(),
+        document: intent.subscribe(),
+        routes: Arc::new(move || routes.files()),
+        status: status.clone(),
+    };
+    let beats = reconciler.beats();
+    let _writer = AbortOnDropHandle::new(tokio::spawn({
+        let (status, clock) = (status.clone(), Arc::clone(&clock));
+        async move {
+            if let Err(error) = status.write(&*clock).await {
+                log(&error, "reports cannot be written");
+            }
+        }
+    }));
+    let _facts = AbortOnDropHandle::new(tokio::spawn({
+        let config = config.clone();
+        async move { facts::keep(&podman, &config, &facts).await }
+    }));
+    let _watchdog = AbortOnDropHandle::new(tokio::spawn(watchdog(beats)));
+    let local = tokio::spawn(local::serve(local_listener, sources, stop.clone()));
+    let link = crate::link::serve(
+        link_listener,
+        identity.tls,
+        intent,
+        Arc::new(status),
+        stop.child_token(),
+    );
+    let link = tokio::spawn(link);
+    let reconciling = tokio::spawn({
+        let stop = stop.clone();
+        async move {
+            // It ends by itself only by a panic; then systemd starts a fresh agent.
+            let _ends_all = stop.clone().drop_guard();
+            reconciler.run(stop).await;
+        }
+    });
+    notify(&[NotifyState::Ready, NotifyState::Status("running")]);
+
+    stop.cancelled().await;
+    notify(&[NotifyState::Stopping]);
+    let drained = async { tokio::join!(reconciling, local, link).0 };
+    if let Ok(reconciled) = tokio::time::timeout(DRAIN, drained).await {
+        return reconciled.context("the reconciler failed; see the log above");
+    }
+    tracing::warn!("not all parts ended in time");
+    Ok(())
+}
+
+/// The route files' text, by what the configuration says of Caddy.
+fn renderer(config: &Config) -> Render {
+    let (network, dns) = (config.network.clone(), config.resolver.dns);
+    let certificate = config.caddy.certificate.clone();
+    Arc::new(move |zone, domains: &Domains| {
+        let edge = caddy::Edge { zone, network: &network, dns, certificate: certificate.as_ref() };
+        let (zone_file, text) = edge.zone_file();
+        let mut rendered = Rendered { zone: zone_file.clone(), ..Rendered::default() };
+        rendered.files.insert(zone_file, text);
+        for (id, (subdomain, names)) in domains {
+            if let Some((file, text)) = edge.domains_file(*id, subdomain, names) {
+                rendered.own.insert(*id, file.clone());
+                rendered.files.insert(file, text);
+            }
+        }
+        rendered
+    })
+}
+
+/// The table as it was left; a torn or missing one says nothing, and is published anew.
+fn previous_table(config: &Config) -> Option<LiveTable> {
+    let text = std::fs::read(&config.resolver.table).ok()?;
+    serde_json::from_slice(&text).ok()
+}
+
+/// Tells systemd that the agent lives, as long as the reconciler's loop does.
+async fn watchdog(mut beats: watch::Receiver<u64>) {
+    let Some(bound) = sd_notify::watchdog_enabled() else { return };
+    loop {
+        tokio::time::sleep(bound / 3).await;
+        if beats.changed().await.is_err() {
+            return;
+        }
+        notify(&[NotifyState::Watchdog]);
+    }
+}
+
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, "systemd does not take notice");
+    }
+}
+
+fn log(error: &(dyn std::error::Error + 'static), message: &str) {
+    tracing::error!(error, "{message}");
+}

@@ -1,0 +1,126 @@
+//! What the host is: asked of Podman and the kernel, slowly, beside the reconciler's loop.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::config::Config;
+use crate::plan::LimitRule;
+use crate::podman::{Info, Podman};
+use crate::reconcile::HostFacts;
+
+/// Until Podman answers for the first time.
+const EAGER: Duration = Duration::from_secs(1);
+/// Controllers may be delegated and Podman upgraded while the agent runs.
+const CALM: Duration = Duration::from_mins(10);
+
+/// What is known before Podman has answered.
+pub fn initial(config: &Config) -> HostFacts {
+    HostFacts {
+        memory_mb: config.capacity.memory_mb.unwrap_or_else(memory_mb),
+        cpu_millicores: config.capacity.cpu_millicores.unwrap_or_else(cpu_millicores),
+        ..HostFacts::default()
+    }
+}
+
+/// Keeps `facts` true until it is dropped.
+pub async fn keep(podman: &Podman, config: &Config, facts: &watch::Sender<HostFacts>) {
+    loop {
+        let wait = match podman.info().await {
+            Ok(info) => {
+                let fresh = learn(&info, config);
+                facts.send_if_modified(|old| {
+                    let news = *old != fresh;
+                    *old = fresh;
+                    news
+                });
+                CALM
+            }
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "Podman does not say what this host is; asking again");
+                EAGER
+            }
+        };
+        tokio::time::sleep(wait).await;
+    }
+}
+
+fn learn(info: &Info, config: &Config) -> HostFacts {
+    let (limits, warning) = match (info.enforces_limits(), config.podman.allow_unenforced_limits) {
+        (true, _) => (LimitRule::Enforced, None),
+        (false, true) => (
+            LimitRule::Waived,
+            Some("limits of tiers are NOT enforced on this host, as its configuration allows"),
+        ),
+        (false, false) => (
+            LimitRule::Missing,
+            Some(
+                "limits cannot be enforced here, so no app is started: delegate the cgroup v2 \
+                 controllers memory, cpu and pids to the agent's user",
+            ),
+        ),
+    };
+    let mut warnings: Vec<String> = warning.into_iter().map(str::to_owned).collect();
+    if !info.rootless {
+        warnings.push("Podman runs as root; run it as the agent's own user".to_owned());
+    }
+    HostFacts { podman_version: Some(info.version.clone()), limits, warnings, ..initial(config) }
+}
+
+fn memory_mb() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    total_kib(&text).unwrap_or_default() / 1024
+}
+
+/// `MemTotal` of `/proc/meminfo` (`proc_meminfo(5)`), in KiB.
+fn total_kib(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse().ok()
+}
+
+fn cpu_millicores() -> u64 {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    u64::try_from(cores).unwrap_or(1) * 1000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Environment;
+
+    fn info(cgroup_version: &str, controllers: &[&str]) -> Info {
+        Info {
+            version: "4.3.1".to_owned(),
+            cgroup_version: cgroup_version.to_owned(),
+            cgroup_controllers: controllers.iter().map(|c| (*c).to_owned()).collect(),
+            storage_driver: "overlay".to_owned(),
+            rootless: true,
+        }
+    }
+
+    #[test]
+    fn unenforced_limits_are_refused_unless_allowed_and_always_told() {
+        let environment = Environment {
+            home: Some("/home/a".into()),
+            runtime_dir: Some("/run/a".into()),
+            ..Environment::default()
+        };
+        let strict = Config::parse("", &environment).unwrap();
+        let lax = Config::parse("[podman]\nallow_unenforced_limits = true", &environment).unwrap();
+        let whole = info("v2", &["cpu", "memory", "pids"]);
+        assert_eq!(learn(&whole, &strict).limits, LimitRule::Enforced);
+        assert!(learn(&whole, &strict).warnings.is_empty());
+        for partial in [info("v1", &["cpu", "memory", "pids"]), info("v2", &["memory", "pids"])] {
+            assert_eq!(learn(&partial, &strict).limits, LimitRule::Missing);
+            assert_eq!(learn(&partial, &lax).limits, LimitRule::Waived);
+            assert_eq!(learn(&partial, &lax).warnings.len(), 1);
+        }
+    }
+
+    #[test]
+    fn memory_is_read_from_the_kernels_table() {
+        assert_eq!(total_kib("MemTotal:        8048000 kB\nMemFree: 1 kB\n"), Some(8_048_000));
+        assert_eq!(total_kib("nonsense"), None);
+    }
+}

@@ -1,0 +1,164 @@
+//! `status`, `explain`, `document`, `routes`, `events`: ask the running agent, and show its
+//! answer on standard output, for people or as JSON.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use anyhow::{Context as _, Result};
+use buddo_shared::report::{Report, ReportBody};
+
+use crate::config::Config;
+use crate::explain::Explanation;
+use crate::local::client;
+use crate::picture::Picture;
+use crate::ports::RouteFiles;
+
+/// What is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Question {
+    /// How everything is.
+    Status,
+    /// Why one app is as it is.
+    Explain(String),
+    /// The document in force.
+    Document,
+    /// The route files.
+    Routes,
+    /// Recent reports.
+    Events,
+}
+
+/// Asks, and prints the answer.
+pub async fn show(config: &Config, question: &Question, json: bool) -> Result<()> {
+    let path = match question {
+        Question::Status => "/v1/status".to_owned(),
+        Question::Explain(app) => format!("/v1/explain?app={}", escaped(app)),
+        Question::Document => "/v1/document".to_owned(),
+        Question::Routes => "/v1/routes".to_owned(),
+        Question::Events => "/v1/events".to_owned(),
+    };
+    let answer = client::get(&config.socket, &path).await?;
+    let text = if json || *question == Question::Document {
+        let value: serde_json::Value = read(&answer)?;
+        serde_json::to_string_pretty(&value).context("cannot write JSON")?
+    } else {
+        match question {
+            Question::Status | Question::Document => status(&read(&answer)?),
+            Question::Explain(_) => read::<Explanation>(&answer)?.to_string(),
+            Question::Routes => routes(&read(&answer)?),
+            Question::Events => events(&read::<Vec<Report>>(&answer)?),
+        }
+    };
+    writeln!(std::io::stdout().lock(), "{}", text.trim_end()).context("cannot write the answer")
+}
+
+fn read<T: serde::de::DeserializeOwned>(answer: &[u8]) -> Result<T> {
+    serde_json::from_slice(answer)
+        .context("the agent's answer is of another version; restart the agent")
+}
+
+/// Percent-encodes all but RFC 3986's unreserved characters.
+fn escaped(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut escaped, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            escaped.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(escaped, "%{byte:02X}");
+        }
+        escaped
+    })
+}
+
+fn status(picture: &Picture) -> String {
+    let host = &picture.host;
+    let mut text = format!("agent {}", host.agent_version);
+    if let Some(version) = &host.podman_version {
+        let _ = write!(text, ", Podman {version}");
+    }
+    match host.document {
+        Some(generation) => {
+            let stale = if host.stale { " (expired; apps run on)" } else { "" };
+            let _ = write!(text, ", document {generation}{stale}");
+        }
+        None if picture.joined => text.push_str(", no document yet"),
+        None => {}
+    }
+    text.push('\n');
+    for warning in &host.warnings {
+        let _ = writeln!(text, "warning: {warning}");
+    }
+    let rows: Vec<[String; 5]> = picture
+        .deployments
+        .iter()
+        .map(|app| {
+            let status = &app.status;
+            let serving = status.serving.map_or_else(|| "-".to_owned(), |r| format!("r{r}"));
+            [
+                app.subdomain.clone().unwrap_or_else(|| status.id.to_string()),
+                format!("{:?}", status.phase).to_lowercase(),
+                format!("r{}", status.revision),
+                serving,
+                format!("{:?}", status.health).to_lowercase(),
+            ]
+        })
+        .collect();
+    if !rows.is_empty() {
+        text.push_str(&table(["APP", "PHASE", "WANTED", "SERVING", "HEALTH"], &rows));
+    }
+    text
+}
+
+fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
+    let width = |column: usize| {
+        rows.iter().map(|row| row[column].len()).chain([head[column].len()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..N).map(width).collect();
+    let line = |cells: Vec<&str>| {
+        let padded: Vec<_> =
+            cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        format!("{}\n", padded.join("  ").trim_end())
+    };
+    let body = rows.iter().map(|row| line(row.iter().map(String::as_str).collect()));
+    std::iter::once(line(head.to_vec())).chain(body).collect()
+}
+
+fn routes(files: &RouteFiles) -> String {
+    files.iter().fold(String::new(), |text, (name, body)| format!("{text}# {name}\n{body}\n"))
+}
+
+fn events(reports: &[Report]) -> String {
+    reports.iter().fold(String::new(), |mut text, report| {
+        let words = match &report.body {
+            ReportBody::Deployment(status) => {
+                let why = status.failure.as_ref().map(|f| format!(": {}", f.cause));
+                let phase = format!("{:?}", status.phase).to_lowercase();
+                format!("{} r{} {phase}{}", status.id, status.revision, why.unwrap_or_default())
+            }
+            ReportBody::Removed { id } => format!("{id} removed"),
+            ReportBody::Host(host) => match host.warnings.as_slice() {
+                [] => "host: all is well".to_owned(),
+                warnings => format!("host: {}", warnings.join("; ")),
+            },
+        };
+        let _ = writeln!(text, "{} {words}", report.at);
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_cannot_leave_the_query() {
+        assert_eq!(escaped("a b&c=é"), "a%20b%26c%3D%C3%A9");
+        assert_eq!(escaped("my-app.example.com"), "my-app.example.com");
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let rows = [["blog".to_owned(), "x".to_owned()], ["a".to_owned(), "yy".to_owned()]];
+        assert_eq!(table(["APP", "B"], &rows), "APP   B\nblog  x\na     yy\n");
+    }
+}
