@@ -92,7 +92,7 @@ impl Kit {
     /// With limits that tests do not meet by accident.
     pub(crate) fn new() -> Self {
         Self::with(
-            r#"
+            r"
             [rate_limits]
             reads = { requests = 10000, seconds = 60 }
             writes = { requests = 10000, seconds = 60 }
@@ -102,7 +102,7 @@ impl Kit {
             oauth_apps = { requests = 10000, seconds = 60 }
             token = { requests = 10000, seconds = 60 }
             public = { requests = 10000, seconds = 60 }
-        "#,
+        ",
         )
     }
 

@@ -70,7 +70,7 @@ pub struct App {
     pub approved_scopes: Vec<String>,
     /// The same, by its other published name.
     pub allowed_scopes: Vec<String>,
-    /// Whether the app may be used.
+    /// Whether the app may serve others than its owner.
     pub is_approved: bool,
     /// When it was made.
     pub inserted_at: Timestamp,
