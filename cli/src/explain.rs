@@ -78,7 +78,7 @@ impl From<ClientError> for CliError {
         let retry_after = error.retry_after().map(|after| after.as_secs());
         match error {
             ClientError::Session(error) => error.into(),
-            ClientError::Problem { problem, .. } => of_problem(*problem, retry_after),
+            ClientError::Problem { problem, .. } => of_problem(*problem),
             ClientError::NotLoggedIn { .. } | ClientError::SessionEnded { .. } => {
                 Self::wrap(Kind::NotLoggedIn, error).hint(LOG_IN)
             }
@@ -121,22 +121,24 @@ impl From<ClientError> for CliError {
     }
 }
 
-fn of_problem(problem: Problem, retry_after: Option<u64>) -> CliError {
+/// The API's own words say what to do; a hint is added where a command of ours does it.
+fn of_problem(problem: Problem) -> CliError {
     let (kind, hint) = match problem.status {
-        401 => (Kind::NotLoggedIn, Some(LOG_IN.to_owned())),
+        401 => (Kind::NotLoggedIn, Some(LOG_IN)),
         403 => (Kind::Forbidden, None),
-        404 => (Kind::NotFound, Some(not_found(&problem.code).to_owned())),
-        429 if problem.code == "deployment_limit_reached" => (Kind::RateLimited, None),
-        429 => (Kind::RateLimited, Some(wait(retry_after))),
+        404 => (Kind::NotFound, Some(not_found(&problem.code))),
+        429 => (Kind::RateLimited, None),
         400..=499 => (Kind::Refused, None),
-        _ => (Kind::Unavailable, Some("try again in a moment".to_owned())),
+        _ => (Kind::Unavailable, None),
     };
-    let mut error = CliError::new(kind, &problem.detail)
-        .details(problem.errors.iter().map(in_options).collect());
-    if let Some(hint) = hint {
-        error = error.hint(hint);
+    // The detail of a validation repeats its first field, in the API's name for it.
+    let message = if problem.errors.is_empty() { problem.detail } else { problem.title };
+    let details = problem.errors.iter().map(in_options).collect();
+    let error = CliError::new(kind, message).details(details).code(problem.code);
+    match hint {
+        Some(hint) => error.hint(hint),
+        None => error,
     }
-    error.code(problem.code)
 }
 
 fn not_found(code: &str) -> &'static str {
@@ -215,8 +217,9 @@ mod tests {
     fn hints_fit_the_code() {
         assert_eq!(problem(404, "tier_not_found").hint.unwrap(), "see the tiers with: buddo tiers");
         assert_eq!(problem(404, "not_found").hint.unwrap(), "see what there is with: buddo list");
+        assert_eq!(problem(401, "invalid_token").hint.unwrap(), "log in with: buddo login");
         assert_eq!(problem(429, "deployment_limit_reached").hint, None);
-        assert_eq!(problem(429, "rate_limited").hint.unwrap(), "try again in a minute");
+        assert_eq!(problem(503, "no_capacity").hint, None);
     }
 
     #[test]

@@ -130,7 +130,10 @@ impl ClientError {
     pub(crate) fn is_transient(&self) -> bool {
         match self {
             Self::Connect { .. } | Self::Broken { .. } | Self::Timeout { .. } => true,
-            Self::Problem { problem, .. } => is_server_trouble(problem.status),
+            // A full platform does not empty while one waits for a prompt.
+            Self::Problem { problem, .. } => {
+                problem.code != "no_capacity" && is_server_trouble(problem.status)
+            }
             Self::Unexpected { status, .. } => is_server_trouble(*status),
             _ => false,
         }

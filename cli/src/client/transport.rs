@@ -15,6 +15,9 @@ use crate::config::ApiUrl;
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 
+/// However long the API asks to be left alone, a person waits for the answer.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
 /// A page of 100 deployments is about 100 kB.
 const MAX_ANSWER: usize = 8 * 1024 * 1024;
 
@@ -84,7 +87,7 @@ impl Transport {
     }
 
     /// Sends what `make` builds until there is an answer or `retry` forbids another try: at most
-    /// four times, with growing, jittered pauses of at most 2 s.
+    /// four times, with growing, jittered pauses, or those that the API asks for.
     pub(super) async fn send(
         &self,
         retry: Retry,
@@ -99,7 +102,11 @@ impl Transport {
             Retry::Harmless => error.is_transient(),
             Retry::BeforeSending => error.is_before_sending(),
         };
-        (|| self.send_once(make())).retry(pauses).when(may_repeat).await
+        let as_asked = |error: &ClientError, pause: Option<Duration>| {
+            let asked = error.retry_after().unwrap_or_default().min(LONGEST_PAUSE);
+            pause.map(|pause| pause.max(asked))
+        };
+        (|| self.send_once(make())).retry(pauses).when(may_repeat).adjust(as_asked).await
     }
 
     async fn send_once(&self, request: RequestBuilder) -> Result<Answer, ClientError> {

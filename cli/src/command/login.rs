@@ -44,12 +44,12 @@ pub(super) async fn run(context: &mut Context<'_>, args: args::Login) -> Result<
     context.ui.line(&format!("Logged in as {}", account.username))
 }
 
-/// Of a login, a 401 does not mean that a login is missing.
+/// Of a login, a 401 does not mean that a login is missing: the API's words stand alone.
 fn refused(error: ClientError) -> CliError {
     let unauthorised = error.status() == Some(401);
     let mut error = CliError::from(error);
     if unauthorised {
-        error.hint = Some("check the mail address and the password, then try again".to_owned());
+        error.hint = None;
     }
     error
 }

@@ -18,7 +18,7 @@ async fn each_trouble_has_its_exit_code() {
     world.mock("GET", &format!("{APPS}/{other}"), foreign).await;
     let missing = problem(404, "not_found", "there is no such deployment");
     world.mock("GET", &app(""), missing).await;
-    let busy = problem(429, "rate_limited", "more than 30 requests a minute")
+    let busy = problem(429, "rate_limited", "more than 30 requests a minute; wait 17 seconds")
         .insert_header("retry-after", "17");
     world.mock("GET", &app("/logs"), busy).await;
     let broken = problem(500, "internal", "something broke here; it is logged");
@@ -79,11 +79,7 @@ async fn a_wrong_password_is_said_so() {
     world.mock("POST", "/api/auth/login", wrong).await;
     let ran = world.buddo_with(&["login"], "you@example.com\ncanary-password\n").await;
     assert_eq!(ran.code, 3);
-    assert_eq!(
-        ran.err,
-        "error: the mail address or the password is wrong\n\
-         hint: check the mail address and the password, then try again\n"
-    );
+    assert_eq!(ran.err, "error: the mail address or the password is wrong\n");
     assert!(!world.credentials().exists());
     let empty = world.buddo(&["login"]).await;
     assert_eq!(empty.code, 2, "{empty}");
@@ -208,7 +204,8 @@ async fn something_else_than_the_api_is_not_believed() {
 async fn the_servers_bad_fields_are_named_by_their_options() {
     let world = World::logged_in().await;
     let body = json!({
-        "type": "t", "title": "t", "status": 422, "detail": "the deployment is not valid",
+        "type": "t", "title": "Some fields are not valid", "status": 422,
+        "detail": "subdomain is taken; choose another name",
         "code": "validation_failed", "error": "e",
         "errors": [{ "pointer": "/subdomain", "detail": "is taken; choose another name" }],
     });
@@ -217,6 +214,6 @@ async fn the_servers_bad_fields_are_named_by_their_options() {
     assert_eq!(ran.code, 5);
     assert_eq!(
         ran.err,
-        "error: the deployment is not valid\n  --name: is taken; choose another name\n"
+        "error: Some fields are not valid\n  --name: is taken; choose another name\n"
     );
 }

@@ -159,6 +159,27 @@ async fn a_create_is_repeated_under_one_key() {
 }
 
 #[tokio::test]
+async fn a_busy_api_is_left_alone_as_long_as_it_asks_and_a_full_one_for_good() {
+    let world = World::logged_in().await;
+    let busy = problem(503, "overloaded", "busy").insert_header("retry-after", "3");
+    Mock::given(path(APPS))
+        .respond_with(busy)
+        .up_to_n_times(1)
+        .with_priority(1)
+        .mount(&world.api)
+        .await;
+    world.mock("GET", APPS, listed("running")).await;
+    let before = std::time::Instant::now();
+    assert_eq!(world.buddo(&["list"]).await.code, 0);
+    assert!(before.elapsed() >= std::time::Duration::from_secs(3));
+
+    world.mock("POST", APPS, problem(503, "no_capacity", "no host has room")).await;
+    let ran = world.buddo(&CREATE).await;
+    assert_eq!((ran.code, ran.err.as_str()), (7, "error: no host has room\n"));
+    assert_eq!(world.requests("POST", APPS).await.len(), 1);
+}
+
+#[tokio::test]
 async fn a_stop_is_not_repeated_once_sent() {
     let world = World::logged_in().await;
     world.mock("POST", &app("/stop"), ResponseTemplate::new(503)).await;
