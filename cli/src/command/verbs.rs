@@ -53,7 +53,7 @@ pub(super) async fn destroy(
     if !yes && let Some(ask) = context.ui.ask() {
         let question = format!("Destroy {name} with its container and configuration, for good?");
         if !ask.confirm(&crate::ui::clean(&question))? {
-            return Err(CliError::new(Kind::Interrupted, "not confirmed; nothing was changed"));
+            return Err(CliError::new(Kind::Failure, "not confirmed; nothing was changed"));
         }
     }
     let destroyed = context.api.destroy(id).await?;
