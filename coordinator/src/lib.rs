@@ -30,3 +30,6 @@ pub mod state;
 pub mod store;
 pub mod token;
 pub mod vault;
+
+#[cfg(test)]
+mod testing;

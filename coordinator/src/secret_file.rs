@@ -40,9 +40,11 @@ pub enum SecretFileError {
 
 /// Makes the state directory, with mode 0700, if it is not there.
 pub fn make_directory(path: &Path) -> Result<(), SecretFileError> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|source| {
-        SecretFileError::Write { path: path.display().to_string(), source }
-    })
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|source| SecretFileError::Write { path: path.display().to_string(), source })
 }
 
 /// Reads `path`, or writes what `make` returns to it and reads that. Where two processes start at

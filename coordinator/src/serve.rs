@@ -14,6 +14,7 @@ use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -35,6 +36,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Bytes of a request's head.
 const MAX_HEAD: u32 = 32 * 1024;
 
+/// Bytes that an HTTP/1.1 connection buffers: the longest head among them.
+const HTTP1_BUFFER: usize = 64 * 1024;
+
 /// The TLS of the next connection; asked anew each time, so that certificates can be renewed.
 pub type Tls = Arc<dyn Fn() -> Result<Arc<ServerConfig>, CaError> + Send + Sync>;
 
@@ -55,9 +59,12 @@ pub async fn serve(listener: Listener, drain: CancellationToken) {
     let Listener { tcp, tls, router, connections } = listener;
     let places = Arc::new(Semaphore::new(connections));
     let graceful = GracefulShutdown::new();
+    // Dropped at the end, and with it what is still open.
+    let mut open = JoinSet::new();
     loop {
         let accepted = tokio::select! {
             () = drain.cancelled() => break,
+            Some(_) = open.join_next() => continue,
             accepted = accept(&tcp, &places) => accepted,
         };
         let (stream, peer, place) = match accepted {
@@ -76,7 +83,7 @@ pub async fn serve(listener: Listener, drain: CancellationToken) {
             }
         };
         let (router, watcher) = (router.clone(), graceful.watcher());
-        tokio::spawn(async move {
+        open.spawn(async move {
             connection(stream, peer, config, router, watcher).await;
             drop(place);
         });
@@ -114,7 +121,7 @@ async fn connection(
         request.map(axum::body::Body::new)
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(HTTP1_BUFFER);
     builder
         .http2()
         .timer(TokioTimer::new())

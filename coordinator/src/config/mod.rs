@@ -190,6 +190,15 @@ mod tests {
     }
 
     #[test]
+    fn the_documentation_shows_the_defaults() {
+        let page = include_str!("../../../docs/operations.md");
+        let (_, rest) = page.split_once("```toml\n").unwrap();
+        let (example, _) = rest.split_once("```").unwrap();
+        let documented = parse(example).unwrap();
+        assert_eq!(format!("{documented:#?}"), format!("{:#?}", Config::default()));
+    }
+
+    #[test]
     fn an_unknown_key_is_refused_by_name() {
         let error = parse("[api]\nlisten_on = \"x\"").unwrap_err();
         let source = std::error::Error::source(&error).unwrap().to_string();

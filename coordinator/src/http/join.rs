@@ -21,3 +21,109 @@ async fn join(
 ) -> Result<Json<Joined>, ApiError> {
     Ok(Json(hosts::join(&state, request).await?))
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use buddo_shared::sealed::OpeningKey;
+    use http::Request;
+    use http::header::CONTENT_TYPE;
+    use http_body_util::BodyExt as _;
+    use jiff::SignedDuration;
+    use rcgen::{CertificateParams, KeyPair};
+    use serde_json::{Value, json};
+    use tower::ServiceExt as _;
+
+    use crate::http::router;
+    use crate::random::SystemRandom;
+    use crate::service::hosts::{Invitation, invite, list};
+    use crate::testing::World;
+
+    async fn invitation(world: &World) -> Invitation {
+        let state = &world.state;
+        let now = state.clock.now();
+        invite(&state.store, &state.ca, &SystemRandom, now, "container-host-1").await.unwrap()
+    }
+
+    fn request(invitation: &Invitation) -> Value {
+        let (_, sealing_key) = OpeningKey::generate().unwrap();
+        let key = KeyPair::generate().unwrap();
+        let csr = CertificateParams::default().serialize_request(&key).unwrap();
+        json!({
+            "token": invitation.token.secret.expose(),
+            "csr": csr.pem().unwrap(),
+            "sealing_key": sealing_key,
+            "address": "127.0.0.1:7443",
+        })
+    }
+
+    async fn join(world: &World, body: &Value) -> (u16, Value) {
+        let request = Request::post("/v1/join")
+            .header(CONTENT_TYPE, "application/json")
+            .body(Body::from(body.to_string()))
+            .unwrap();
+        let answer = router::build_for_hosts(world.state.clone()).oneshot(request).await.unwrap();
+        let status = answer.status().as_u16();
+        let bytes = answer.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice(&bytes).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_token_joins_one_host_once() {
+        let world = World::new();
+        let invitation = invitation(&world).await;
+        let body = request(&invitation);
+        let (status, joined) = join(&world, &body).await;
+        assert_eq!(status, 200, "{joined}");
+        assert_eq!(joined["zone"], "buddocloud.com");
+        let (status, refused) = join(&world, &body).await;
+        assert_eq!((status, refused["code"].as_str()), (401, Some("invalid_token")));
+        assert_eq!(list(&world.state.store).await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_token_expires_after_15_minutes() {
+        let world = World::new();
+        let invitation = invitation(&world).await;
+        world.clock.advance(SignedDuration::from_mins(15));
+        assert_eq!(join(&world, &request(&invitation)).await.0, 401);
+        assert!(list(&world.state.store).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_refused_request_does_not_use_its_token_up() {
+        let world = World::new();
+        let invitation = invitation(&world).await;
+        let good = request(&invitation);
+        for (field, bad) in [("csr", json!("no request")), ("address", json!("nowhere"))] {
+            let mut body = good.clone();
+            body[field] = bad;
+            let (status, refused) = join(&world, &body).await;
+            assert_eq!(status, 422, "{refused}");
+            assert_eq!(refused["errors"][0]["pointer"], format!("/{field}"));
+        }
+        let mut forged = good.clone();
+        forged["token"] = json!("x".repeat(43));
+        assert_eq!(join(&world, &forged).await.0, 401);
+        assert_eq!(join(&world, &good).await.0, 200);
+    }
+
+    #[tokio::test]
+    async fn a_known_name_joins_again_under_its_id() {
+        let world = World::new();
+        let first = join(&world, &request(&invitation(&world).await)).await.1;
+        let again = invitation(&world).await;
+        assert!(again.known);
+        let second = join(&world, &request(&again)).await.1;
+        assert_eq!(first["host_id"], second["host_id"]);
+        assert_ne!(first["certificate"], second["certificate"]);
+    }
+
+    #[tokio::test]
+    async fn the_listener_for_hosts_serves_no_api() {
+        let world = World::new();
+        let request = Request::get("/api/deploy/tiers").body(Body::empty()).unwrap();
+        let answer = router::build_for_hosts(world.state.clone()).oneshot(request).await.unwrap();
+        assert_eq!(answer.status(), 404);
+    }
+}

@@ -159,3 +159,6 @@ async fn destroy(
 fn parse(id: &str) -> Result<DeploymentId, DeployError> {
     id.parse().map_err(|_| DeployError::NotFound)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,190 @@
+use buddo_shared::id::Revision;
+use buddo_shared::image::Digest;
+use buddo_shared::report::Health;
+use rstest::rstest;
 
+use super::*;
+use crate::service::deployments;
+use crate::testing::{World, account, request};
+
+fn status(id: DeploymentId, revision: u32, phase: Phase, serving: Option<u32>) -> DeploymentStatus {
+    DeploymentStatus {
+        id,
+        revision: Revision::new(revision),
+        phase,
+        serving: serving.map(Revision::new),
+        health: Health::Healthy,
+        checked_at: None,
+        digest: None,
+        failure: (phase == Phase::Failed).then(|| Failure {
+            code: "image_not_found".to_owned(),
+            cause: "the registry has no such image".to_owned(),
+            fix: "check the name and the tag".to_owned(),
+        }),
+        container: None,
+    }
+}
+
+/// A deployment on a host, and the reports of that host.
+struct Story {
+    world: World,
+    host: HostId,
+    id: DeploymentId,
+    seq: u64,
+}
+
+impl Story {
+    async fn begin() -> Self {
+        let world = World::new();
+        let (host, _) = world.host(1, 4096).await;
+        let made = deployments::create(&world.state, account(1), request("my-app"), None).await;
+        let id = made.unwrap().deployment.id.parse().unwrap();
+        Self { world, host, id, seq: 0 }
+    }
+
+    async fn report(&mut self, body: DeploymentStatus) -> Deployment {
+        self.seq += 1;
+        let at = self.world.state.clock.now();
+        let report = Report { seq: self.seq, at, body: ReportBody::Deployment(body) };
+        commit(&self.world.state, self.host, vec![report]).await.unwrap();
+        self.stored().await
+    }
+
+    async fn stored(&self) -> Deployment {
+        let id = self.id;
+        let read = self.world.state.store.read(move |tables| tables.deployment(id));
+        read.await.unwrap().unwrap()
+    }
+
+    async fn generation(&self) -> u64 {
+        let host = self.host;
+        let read = self.world.state.store.read(move |tables| tables.host(host));
+        read.await.unwrap().unwrap().wanted.generation
+    }
+
+    async fn log(&self) -> Vec<(String, String)> {
+        let log = deployments::logs(&self.world.state, account(1), self.id).await.unwrap();
+        log.logs.into_iter().map(|entry| (entry.action, entry.status)).collect()
+    }
+
+    async fn restart(&self) {
+        deployments::restart(&self.world.state, account(1), self.id).await.unwrap();
+    }
+}
+
+fn log(entries: &[(&str, &str)]) -> Vec<(String, String)> {
+    entries.iter().map(|(a, s)| ((*a).to_owned(), (*s).to_owned())).collect()
+}
+
+#[tokio::test]
+async fn a_deploy_goes_from_pending_to_running() {
+    let mut story = Story::begin().await;
+    assert_eq!(story.stored().await.status, Status::Pending);
+    let d = story.report(status(story.id, 1, Phase::Pulling, None)).await;
+    assert_eq!((d.status, d.deployed_at), (Status::Deploying, None));
+    assert_eq!(story.log().await, log(&[("create", "completed"), ("deploy", "pending")]));
+    let d = story.report(status(story.id, 1, Phase::Live, Some(1))).await;
+    assert_eq!(d.status, Status::Running);
+    assert_eq!(d.deployed_at, Some(story.world.state.clock.now()));
+    assert_eq!(story.log().await, log(&[("create", "completed"), ("deploy", "completed")]));
+}
+
+#[tokio::test]
+async fn a_first_deploy_that_fails_ends_stopped_with_its_cause() {
+    let mut story = Story::begin().await;
+    let before = story.generation().await;
+    let d = story.report(status(story.id, 1, Phase::Failed, None)).await;
+    assert_eq!((d.status, d.run), (Status::Stopped, RunState::Stopped));
+    let error = d.last_error.unwrap();
+    assert_eq!(error, "the registry has no such image\ncheck the name and the tag");
+    assert_eq!(story.generation().await, before + 1);
+    assert_eq!(story.log().await, log(&[("create", "completed"), ("deploy", "failed")]));
+}
+
+#[tokio::test]
+async fn a_failed_restart_keeps_the_old_revision_and_says_why() {
+    let mut story = Story::begin().await;
+    story.report(status(story.id, 1, Phase::Live, Some(1))).await;
+    story.restart().await;
+    let before = story.generation().await;
+    let d = story.report(status(story.id, 2, Phase::Failed, Some(1))).await;
+    assert_eq!((d.status, d.revision), (Status::Running, Revision::FIRST));
+    assert!(d.last_error.is_some());
+    assert_eq!(story.generation().await, before + 1, "the next document names the old one");
+    // The host says again that the old one is live; that is no success of the new one.
+    let d = story.report(status(story.id, 1, Phase::Live, Some(1))).await;
+    assert!(d.last_error.is_some());
+    assert_eq!(story.log().await.last().unwrap(), &("deploy".to_owned(), "failed".to_owned()));
+    // A further restart takes a number that was never used.
+    story.restart().await;
+    let d = story.stored().await;
+    assert_eq!((d.revision.get(), d.status, d.last_error), (3, Status::Deploying, None));
+}
+
+#[tokio::test]
+async fn a_batch_may_come_twice() {
+    let mut story = Story::begin().await;
+    story.report(status(story.id, 1, Phase::Failed, None)).await;
+    let before = story.generation().await;
+    let at = story.world.state.clock.now();
+    let body = ReportBody::Deployment(status(story.id, 1, Phase::Failed, None));
+    let again = vec![Report { seq: 1, at, body }];
+    assert_eq!(commit(&story.world.state, story.host, again).await.unwrap(), 1);
+    assert_eq!(story.generation().await, before);
+}
+
+#[tokio::test]
+async fn late_reports_change_nothing() {
+    let mut story = Story::begin().await;
+    story.report(status(story.id, 1, Phase::Live, Some(1))).await;
+    story.restart().await;
+    let d = story.report(status(story.id, 1, Phase::Failed, None)).await;
+    assert_eq!((d.status, d.last_error), (Status::Deploying, None), "about an older revision");
+    deployments::stop(&story.world.state, account(1), story.id).await.unwrap();
+    let d = story.report(status(story.id, 2, Phase::Live, Some(2))).await;
+    assert_eq!(d.status, Status::Stopped, "after a stop");
+    deployments::destroy(&story.world.state, account(1), story.id).await.unwrap();
+    let d = story.report(status(story.id, 2, Phase::Live, Some(2))).await;
+    assert_eq!(d.status, Status::Destroyed, "after a destroy");
+}
+
+#[tokio::test]
+async fn a_host_speaks_for_its_own_deployments_only() {
+    let story = Story::begin().await;
+    let (other, _) = story.world.host(2, 4096).await;
+    let at = story.world.state.clock.now();
+    let body = ReportBody::Deployment(status(story.id, 1, Phase::Live, Some(1)));
+    commit(&story.world.state, other, vec![Report { seq: 1, at, body }]).await.unwrap();
+    assert_eq!(story.stored().await.status, Status::Pending);
+}
+
+#[tokio::test]
+async fn a_digest_is_kept_once() {
+    let mut story = Story::begin().await;
+    for digit in ["a", "b"] {
+        let digest = Digest::parse(&format!("sha256:{}", digit.repeat(64))).unwrap();
+        let body =
+            DeploymentStatus { digest: Some(digest), ..status(story.id, 1, Phase::Starting, None) };
+        story.report(body).await;
+    }
+    let shown = deployments::get(&story.world.state, account(1), story.id).await.unwrap();
+    let digest = shown.deployment.image_digest.unwrap();
+    assert!(digest.starts_with("sha256:aaa"), "a revision always means the same bytes");
+}
+
+#[rstest]
+#[case::crashed(Phase::Starting, None, Status::Deploying)]
+#[case::still_serves(Phase::Probing, Some(1), Status::Running)]
+#[case::unhealthy_but_there(Phase::Live, Some(1), Status::Running)]
+#[case::old_news(Phase::Stopped, None, Status::Running)]
+#[tokio::test]
+async fn what_serves_decides(
+    #[case] phase: Phase,
+    #[case] serving: Option<u32>,
+    #[case] expected: Status,
+) {
+    let mut story = Story::begin().await;
+    story.report(status(story.id, 1, Phase::Live, Some(1))).await;
+    let d = story.report(status(story.id, 1, phase, serving)).await;
+    assert_eq!(d.status, expected);
+}

@@ -48,10 +48,7 @@ pub(super) fn time(row: &Row<'_>, name: &'static str) -> Result<Timestamp, Store
 }
 
 /// A nullable time column.
-pub(super) fn opt_time(
-    row: &Row<'_>,
-    name: &'static str,
-) -> Result<Option<Timestamp>, StoreError> {
+pub(super) fn opt_time(row: &Row<'_>, name: &'static str) -> Result<Option<Timestamp>, StoreError> {
     let millis: Option<i64> = get(row, name)?;
     millis
         .map(|millis| Timestamp::from_millisecond(millis).map_err(StoreError::corrupt(name)))

@@ -25,11 +25,7 @@ impl Idempotency for Tx<'_> {
         at: Timestamp,
         since: Timestamp,
     ) -> Result<()> {
-        self.run(
-            "forget old answers",
-            "DELETE FROM idempotency WHERE at <= ?1",
-            [millis(since)],
-        )?;
+        self.run("forget old answers", "DELETE FROM idempotency WHERE at <= ?1", [millis(since)])?;
         let sql = "INSERT INTO idempotency (account_id, key, body_hash, answer, at)
                    VALUES (?1, ?2, ?3, ?4, ?5)";
         let params = params![text(&account), key, answer.body_hash, answer.answer, millis(at)];

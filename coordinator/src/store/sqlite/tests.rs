@@ -1,0 +1,114 @@
+//! The contract on real files.
+
+use jiff::Timestamp;
+
+use crate::store::contract::{JoinTokenRow, StoreError};
+use crate::store::{Store, Tables};
+
+fn token(n: u8) -> JoinTokenRow {
+    let expires_at = Timestamp::from_second(1000).unwrap();
+    JoinTokenRow { hash: [n; 32], name: format!("host-{n}"), expires_at }
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn keep(tables: &mut dyn Tables, n: u8) -> Result<(), StoreError> {
+    tables.insert_join_token(&token(n), at(0))
+}
+
+async fn take(store: &Store, n: u8) -> bool {
+    let taken = store.write(move |tables| tables.take_join_token(&[n; 32], at(1))).await;
+    taken.unwrap().is_some()
+}
+
+#[tokio::test]
+async fn what_was_committed_is_there_after_a_reopen() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.db");
+    let store = Store::open(&path).unwrap();
+    store.write(|tables| keep(tables, 1)).await.unwrap();
+    drop(store);
+    assert!(take(&Store::open(&path).unwrap(), 1).await);
+}
+
+#[tokio::test]
+async fn an_error_undoes_its_own_work_and_no_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("a.db")).unwrap();
+    // Sent together, so that they may share a commit.
+    let writes = (1..=40u8).map(|n| {
+        store.write(move |tables| {
+            keep(tables, n)?;
+            if n % 2 == 0 { Err(StoreError::Busy) } else { Ok(()) }
+        })
+    });
+    let results = futures_util::future::join_all(writes).await;
+    for (n, result) in (1..=40u8).zip(results) {
+        assert_eq!(result.is_ok(), n % 2 == 1);
+        assert_eq!(take(&store, n).await, n % 2 == 1, "{n}");
+    }
+}
+
+#[tokio::test]
+async fn a_panic_undoes_its_own_work_and_the_store_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("a.db")).unwrap();
+    let panicked: Result<(), StoreError> = store
+        .write(|tables| {
+            keep(tables, 1)?;
+            panic!("on purpose")
+        })
+        .await;
+    assert!(matches!(panicked, Err(StoreError::Closed)));
+    assert!(!take(&store, 1).await);
+    store.write(|tables| keep(tables, 2)).await.unwrap();
+    let read: Result<(), StoreError> = store.read(|_| panic!("on purpose")).await;
+    assert!(matches!(read, Err(StoreError::Closed)));
+    assert!(take(&store, 2).await);
+}
+
+#[tokio::test]
+async fn a_join_token_works_once_and_until_it_expires() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("a.db")).unwrap();
+    store.write(|tables| keep(tables, 1)).await.unwrap();
+    assert!(!take(&store, 9).await);
+    assert!(take(&store, 1).await);
+    assert!(!take(&store, 1).await);
+    store.write(|tables| keep(tables, 2)).await.unwrap();
+    let late = store.write(|tables| tables.take_join_token(&[2; 32], at(1000))).await;
+    assert!(late.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn two_processes_can_write() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.db");
+    let (first, second) = (Store::open(&path).unwrap(), Store::open(&path).unwrap());
+    first.write(|tables| keep(tables, 1)).await.unwrap();
+    second.write(|tables| keep(tables, 2)).await.unwrap();
+    assert!(take(&second, 1).await);
+    assert!(take(&first, 2).await);
+}
+
+#[tokio::test]
+async fn a_corrupt_file_is_an_error_and_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.db");
+    std::fs::write(&path, "this is no database at all, and never was").unwrap();
+    assert!(matches!(Store::open(&path), Err(StoreError::Open { .. })));
+    assert!(std::fs::read_to_string(&path).unwrap().starts_with("this is no database"));
+}
+
+#[tokio::test]
+async fn the_first_migration_seeds_both_tiers() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("a.db")).unwrap();
+    let tiers = store.read(|tables| tables.tiers()).await.unwrap();
+    let slugs: Vec<_> = tiers.iter().map(|tier| tier.slug.as_str()).collect();
+    assert_eq!(slugs, ["buddo-starter", "bitcoin-pro"]);
+    assert!(tiers[0].monthly_cost_points.is_some() && tiers[0].monthly_cost_sats.is_none());
+    assert!(tiers[1].monthly_cost_points.is_none() && tiers[1].monthly_cost_sats.is_some());
+}

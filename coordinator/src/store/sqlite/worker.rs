@@ -74,21 +74,19 @@ pub(super) fn write_loop(mut connection: Connection, mut queue: mpsc::Receiver<J
 
 fn run_group(connection: &mut Connection, jobs: impl Iterator<Item = Job>) {
     let failed = |error: rusqlite::Error| StoreError::operation("begin a transaction")(error);
-    let mut transaction =
-        match connection.transaction_with_behavior(TransactionBehavior::Immediate) {
-            Ok(transaction) => transaction,
-            Err(error) => {
-                // Each caller gets an error of its own; `rusqlite::Error` cannot be cloned.
-                tracing::error!(%error, "the database takes no transaction");
-                let text = error.to_string();
-                for Job(job) in jobs {
-                    (job(None).answer)(Err(StoreError::operation("begin a transaction")(
-                        text.clone(),
-                    )));
-                }
-                return;
+    let mut transaction = match connection.transaction_with_behavior(TransactionBehavior::Immediate)
+    {
+        Ok(transaction) => transaction,
+        Err(error) => {
+            // Each caller gets an error of its own; `rusqlite::Error` cannot be cloned.
+            tracing::error!(%error, "the database takes no transaction");
+            let text = error.to_string();
+            for Job(job) in jobs {
+                (job(None).answer)(Err(StoreError::operation("begin a transaction")(text.clone())));
             }
-        };
+            return;
+        }
+    };
     let mut answers = Vec::new();
     for Job(job) in jobs {
         match transaction.savepoint() {
