@@ -39,6 +39,6 @@ mod tests {
             (0..8).map(|tries| Backoff::CRASH.delay(tries, 0.0).as_secs()).collect();
         assert_eq!(delays, [1, 2, 4, 8, 16, 32, 60, 60]);
         assert_eq!(Backoff::CRASH.delay(0, 1.0), Duration::from_millis(500));
-        assert_eq!(Backoff::CRASH.delay(u32::MAX, 0.0), Duration::from_secs(60));
+        assert_eq!(Backoff::CRASH.delay(u32::MAX, 0.0), Duration::from_mins(1));
     }
 }

@@ -173,3 +173,68 @@ async fn routes(State(sources): State<Sources>) -> Json<RouteFiles> {
 async fn events(State(sources): State<Sources>) -> Response {
     Json(sources.status.recent()).into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use buddo_shared::report::HostStatus;
+
+    use super::*;
+    use crate::store::Store;
+
+    fn sources(dir: &Path, joined: bool) -> Sources {
+        let host = HostStatus {
+            agent_version: "0.1.0".to_owned(),
+            podman_version: None,
+            caddy_version: None,
+            document: None,
+            stale: false,
+            memory_mb: 1,
+            cpu_millicores: 1,
+            warnings: Vec::new(),
+        };
+        let picture = Picture { joined, host, deployments: Vec::new() };
+        Sources {
+            picture: watch::channel(Some(Arc::new(picture))).1,
+            document: watch::channel(None).1,
+            routes: Arc::new(RouteFiles::new),
+            status: Status::new(Store::open(&dir.join("agent.db"), 0).unwrap()),
+        }
+    }
+
+    #[tokio::test]
+    async fn it_answers_its_owner_alone_and_says_what_is_wrong() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("run/agent.sock");
+        let listener = bind(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let stop = CancellationToken::new();
+        let serving = tokio::spawn(serve(listener, sources(dir.path(), false), stop.clone()));
+        let status = client::get(&path, "/v1/status").await.unwrap();
+        let picture: Picture = serde_json::from_slice(&status).unwrap();
+        assert!(!picture.joined);
+        let refused = client::get(&path, "/v1/explain?app=blog").await.unwrap_err();
+        assert!(refused.to_string().starts_with("not joined: run buddo-agent join"), "{refused}");
+        let missing = client::get(&path, "/v1/document").await.unwrap_err();
+        assert_eq!(missing.to_string(), "no document was accepted yet");
+        assert!(bind(&path).is_err(), "a living agent's socket is not taken");
+        stop.cancel();
+        serving.await.unwrap().unwrap();
+        // What a dead agent left is replaced.
+        drop(bind(&path).unwrap());
+        let nobody = client::get(&path, "/v1/status").await.unwrap_err();
+        assert!(matches!(nobody, client::AskError::Connect { .. }));
+    }
+
+    #[tokio::test]
+    async fn an_unknown_app_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.sock");
+        let stop = CancellationToken::new();
+        let listener = bind(&path).unwrap();
+        let serving = tokio::spawn(serve(listener, sources(dir.path(), true), stop.clone()));
+        let refused = client::get(&path, "/v1/explain?app=blog").await.unwrap_err();
+        assert!(refused.to_string().contains("no app \"blog\""));
+        stop.cancel();
+        serving.await.unwrap().unwrap();
+    }
+}

@@ -136,7 +136,6 @@ impl Memory {
     }
 
     /// Takes in what became of `step`, for `revision`, at `now`.
-    #[expect(clippy::too_many_arguments, reason = "an event has these parts, and is read once")]
     pub fn record(
         &mut self,
         lane: Lane,

@@ -37,7 +37,6 @@ struct Case<'a> {
     id: DeploymentId,
     desired: Option<&'a Arc<Desired>>,
     containers: Vec<&'a Container>,
-    busy: Busy,
     plan: Plan,
 }
 
@@ -197,7 +196,7 @@ where
                 jitter: (self.world.jitter)(),
             };
             let plan = plan(memory, &view);
-            cases.push(Case { id: *id, desired, containers, busy, plan });
+            cases.push(Case { id: *id, desired, containers, plan });
         }
         cases
     }
@@ -380,7 +379,7 @@ where
     ) -> Option<Instant> {
         let mut due: Option<Instant> = None;
         let mut pictures = Vec::with_capacity(cases.len());
-        for case in cases {
+        for case in cases.iter().filter(|case| !case.plan.gone) {
             let Some(memory) = self.memories.get(&case.id) else { continue };
             let host = case
                 .desired
@@ -395,7 +394,9 @@ where
                     last: false,
                 }]);
             }
-            pictures.push(picture_of(case, status, host, health, now));
+            // What was sent on its way in this pass is shown, too.
+            let busy = self.orders.busy(case.id);
+            pictures.push(picture_of(case, &busy, status, host, health, now));
         }
         let host = self.host_status(document);
         self.status.set([Entry {
@@ -503,6 +504,7 @@ fn not_saved(error: &(dyn std::error::Error + 'static)) {
 
 fn picture_of(
     case: &Case<'_>,
+    busy: &Busy,
     status: DeploymentStatus,
     host: Option<String>,
     health: &BTreeMap<String, Tracker>,
@@ -518,7 +520,7 @@ fn picture_of(
             problem: tracker.and_then(|t| t.reason.clone()),
         }
     });
-    let doing = case.busy.serve.iter().chain(&case.busy.roll);
+    let doing = busy.serve.iter().chain(&busy.roll);
     let planned = case.plan.serve.iter().chain(&case.plan.roll);
     let next = case.plan.wake.map(|at| at.saturating_duration_since(now).as_millis());
     DeploymentPicture {

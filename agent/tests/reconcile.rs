@@ -1,0 +1,577 @@
+//! The whole loop against a world in memory: Podman, probes, Caddy and the table are fakes with
+//! faults; store, intent, plan, executor and reports are the real ones.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "what fails here fails its test; the lint knows test functions only"
+)]
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use buddo_agent::clock::SystemClock;
+use buddo_agent::config::{Drain, Network};
+use buddo_agent::intent::Intent;
+use buddo_agent::picture::{DeploymentPicture, Picture};
+use buddo_agent::plan::LimitRule;
+use buddo_agent::ports::{
+    Clock as _, Container, ContainerSpec, ContainerState, Containers, ContainersError, Created,
+    Ending, Intake as _, LiveTable, LiveTablePublisher, Outbox as _, ProbeOutcome, Prober, Proxy,
+    ProxyError, RefusedRoute, RouteFiles, Target,
+};
+use buddo_agent::reconcile::{HostFacts, Inputs, Reconciler, Rendered, Settings, World};
+use buddo_agent::status::Status;
+use buddo_agent::store::Store;
+use buddo_shared::env::EnvVars;
+use buddo_shared::id::{DeploymentId, Generation, HostId, Revision};
+use buddo_shared::image::{Digest, ImageReference};
+use buddo_shared::limits::Limits;
+use buddo_shared::manifest::{Desired, Manifest, RegistryCredentials, RunState, SCHEMA, Strategy};
+use buddo_shared::name::{HostName, Subdomain};
+use buddo_shared::port::Port;
+use buddo_shared::probe::Probe;
+use buddo_shared::report::{Phase, ReportBody};
+use buddo_shared::sealed::{OpeningKey, Sealed, SealingKey};
+use buddo_shared::secret::Secret;
+use buddo_shared::signed::{Signer, Verifier};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// A container, the secrets in its environment, and how often it was started.
+type Made = (Container, BTreeMap<String, String>, u32);
+
+/// What survives the agent: the machine.
+#[derive(Default)]
+struct Machine {
+    containers: Mutex<BTreeMap<String, Made>>,
+    secrets: Mutex<BTreeMap<String, String>>,
+    table: Mutex<LiveTable>,
+    lists: AtomicUsize,
+    publishes: AtomicUsize,
+    routes: AtomicUsize,
+    starts: AtomicUsize,
+    /// Ports that answer probes; all do unless this says otherwise.
+    silent: AtomicBool,
+}
+
+/// One life of the agent on it. After `calls_left` calls it is as if killed: nothing answers.
+struct Life {
+    machine: Arc<Machine>,
+    calls_left: AtomicI64,
+    /// Whether the last call before the kill still has its effect.
+    last_has_effect: bool,
+    killed: Notify,
+}
+
+impl Life {
+    async fn call<T>(&self, effect: impl FnOnce(&Machine) -> T) -> T {
+        let left = self.calls_left.fetch_sub(1, Ordering::SeqCst);
+        if left > 0 {
+            return effect(&self.machine);
+        }
+        if left == 0 && self.last_has_effect {
+            effect(&self.machine);
+        }
+        self.killed.notify_one();
+        std::future::pending().await
+    }
+}
+
+fn digest() -> Digest {
+    Digest::parse(&format!("sha256:{}", "a".repeat(64))).unwrap()
+}
+
+impl Containers for Life {
+    async fn list(&self) -> Result<Vec<Container>, ContainersError> {
+        self.call(|machine| {
+            machine.lists.fetch_add(1, Ordering::SeqCst);
+            let containers = machine.containers.lock().unwrap();
+            Ok(containers.values().map(|(container, ..)| container.clone()).collect())
+        })
+        .await
+    }
+
+    async fn image(&self, image: &ImageReference) -> Result<Option<Digest>, ContainersError> {
+        self.call(|_| Ok(image.digest().cloned())).await
+    }
+
+    async fn pull(
+        &self,
+        _: &ImageReference,
+        _: Option<&RegistryCredentials>,
+        progress: &(dyn Fn(u8) + Send + Sync),
+    ) -> Result<Digest, ContainersError> {
+        progress(50);
+        self.call(|_| Ok(digest())).await
+    }
+
+    async fn create(&self, spec: &ContainerSpec) -> Result<Created, ContainersError> {
+        self.call(|machine| {
+            let mut containers = machine.containers.lock().unwrap();
+            if containers.contains_key(&spec.name) {
+                return Ok(Created::Existed);
+            }
+            let container = Container {
+                name: spec.name.clone(),
+                identity: Some(spec.identity),
+                state: ContainerState::Created,
+                address: Some(spec.address),
+                started_at: None,
+            };
+            let entry = (container, spec.secret_env.clone(), 0);
+            containers.insert(spec.name.clone(), entry);
+            Ok(Created::New)
+        })
+        .await
+    }
+
+    async fn start(&self, name: &str) -> Result<(), ContainersError> {
+        self.call(|machine| {
+            let mut containers = machine.containers.lock().unwrap();
+            let Some((container, _, starts)) = containers.get_mut(name) else {
+                return Err(ContainersError::NotFound(name.to_owned()));
+            };
+            if container.state != ContainerState::Running {
+                container.state = ContainerState::Running;
+                *starts += 1;
+                machine.starts.fetch_add(1, Ordering::SeqCst);
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn stop(&self, name: &str, _: Duration) -> Result<(), ContainersError> {
+        self.call(|machine| {
+            if let Some((container, ..)) = machine.containers.lock().unwrap().get_mut(name) {
+                container.state = ContainerState::Exited(143);
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn remove(&self, name: &str) -> Result<(), ContainersError> {
+        self.call(|machine| {
+            machine.containers.lock().unwrap().remove(name);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn ending(&self, _: &str) -> Result<Ending, ContainersError> {
+        let ending = Ending { exit_code: 1, oom_killed: false, log_tail: String::new() };
+        self.call(|_| Ok(ending)).await
+    }
+
+    async fn secrets(&self) -> Result<Vec<String>, ContainersError> {
+        self.call(|machine| Ok(machine.secrets.lock().unwrap().keys().cloned().collect())).await
+    }
+
+    async fn put_secret(&self, name: &str, value: &Secret) -> Result<(), ContainersError> {
+        self.call(|machine| {
+            let value = value.expose().to_owned();
+            machine.secrets.lock().unwrap().insert(name.to_owned(), value);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn remove_secret(&self, name: &str) -> Result<(), ContainersError> {
+        self.call(|machine| {
+            machine.secrets.lock().unwrap().remove(name);
+            Ok(())
+        })
+        .await
+    }
+}
+
+impl Prober for Life {
+    async fn probe(&self, address: SocketAddrV4, _: &Probe) -> ProbeOutcome {
+        let containers = self.machine.containers.lock().unwrap();
+        let runs = containers.values().any(|(container, ..)| {
+            container.address == Some(address) && container.state == ContainerState::Running
+        });
+        if runs && !self.machine.silent.load(Ordering::SeqCst) {
+            ProbeOutcome::Healthy
+        } else {
+            ProbeOutcome::Unhealthy("connection refused".to_owned())
+        }
+    }
+}
+
+impl Proxy for Life {
+    async fn apply(&self, _: &RouteFiles) -> Result<Vec<RefusedRoute>, ProxyError> {
+        self.machine.routes.fetch_add(1, Ordering::SeqCst);
+        Ok(Vec::new())
+    }
+
+    async fn warm(&self, _: &str) -> Result<(), ProxyError> {
+        Ok(())
+    }
+}
+
+struct Table(Arc<Machine>);
+
+impl LiveTablePublisher for Table {
+    fn publish(&self, table: &LiveTable) -> std::io::Result<()> {
+        self.0.publishes.fetch_add(1, Ordering::SeqCst);
+        *self.0.table.lock().unwrap() = table.clone();
+        Ok(())
+    }
+}
+
+/// The host, its disk and its coordinator.
+struct Host {
+    machine: Arc<Machine>,
+    dir: tempfile::TempDir,
+    signer: Signer,
+    opening: String,
+    sealing: SealingKey,
+    generation: u64,
+}
+
+/// A running agent.
+struct Agent {
+    life: Arc<Life>,
+    intent: Arc<Intent<SystemClock>>,
+    status: Status,
+    picture: watch::Receiver<Option<Arc<Picture>>>,
+    hints: watch::Sender<u64>,
+    stop: CancellationToken,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+    _facts: watch::Sender<HostFacts>,
+    _healthy: watch::Sender<bool>,
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+}
+
+fn app(n: u128) -> DeploymentId {
+    DeploymentId::new(Uuid::from_u128(n))
+}
+
+impl Host {
+    fn new() -> Self {
+        let (opening, sealing) = OpeningKey::generate().unwrap();
+        Self {
+            machine: Arc::default(),
+            dir: tempfile::tempdir().unwrap(),
+            signer: Signer::generate().unwrap(),
+            opening: opening.to_text().expose().to_owned(),
+            sealing,
+            generation: 0,
+        }
+    }
+
+    /// Starts an agent that is killed after so many calls.
+    async fn agent(&self, calls: i64, last_has_effect: bool) -> Agent {
+        let life = Arc::new(Life {
+            machine: Arc::clone(&self.machine),
+            calls_left: AtomicI64::new(calls),
+            last_has_effect,
+            killed: Notify::new(),
+        });
+        let store = Store::open(&self.dir.path().join("agent.db"), 0).unwrap();
+        let status = Status::new(store.clone());
+        let host = HostId::new(Uuid::from_u128(9));
+        let verifier = Verifier::new(host, std::slice::from_ref(self.signer.public())).unwrap();
+        let clock = Arc::new(SystemClock);
+        let intent = Intent::restore(verifier, store.clone(), Arc::clone(&clock)).await.unwrap();
+        let (facts, known) =
+            watch::channel(HostFacts { limits: LimitRule::Enforced, ..HostFacts::default() });
+        let (hints, hinted) = watch::channel(0);
+        let (healthy, events_healthy) = watch::channel(true);
+        let world = World {
+            containers: Arc::clone(&life),
+            prober: Arc::clone(&life),
+            proxy: Arc::clone(&life),
+            table: Arc::new(Table(Arc::clone(&self.machine))),
+            clock,
+            jitter: Arc::new(|| 0.5),
+        };
+        let inputs = Inputs {
+            document: intent.subscribe(),
+            alarm: intent.alarm(),
+            hints: hinted,
+            events_healthy,
+            facts: known,
+        };
+        let settings = Settings {
+            network: Network {
+                slot_a: Ipv4Addr::new(127, 64, 0, 0),
+                slot_b: Ipv4Addr::new(127, 96, 0, 0),
+                special: Ipv4Addr::new(127, 63, 0, 1),
+                app_port: 8000,
+            },
+            drain: Drain {
+                before_stop: Duration::from_millis(30),
+                stop_grace: Duration::from_millis(10),
+            },
+            render: Arc::new(|zone, _| Rendered {
+                files: [("zone.caddy".to_owned(), zone.to_string())].into(),
+                zone: "zone.caddy".to_owned(),
+                own: BTreeMap::new(),
+            }),
+            joined: true,
+            key: Some(Arc::new(OpeningKey::from_text(&Secret::new(self.opening.clone())).unwrap())),
+            previous: Some(self.machine.table.lock().unwrap().clone()),
+        };
+        let reconciler = Reconciler::restore(world, inputs, settings, store, status.clone());
+        let reconciler = reconciler.await.unwrap();
+        let picture = reconciler.picture();
+        let stop = CancellationToken::new();
+        let writer = status.clone();
+        let tasks = vec![
+            tokio::spawn(reconciler.run(stop.clone())),
+            tokio::spawn(async move {
+                writer.write(&SystemClock).await.unwrap();
+            }),
+        ];
+        Agent {
+            life,
+            intent: Arc::new(intent),
+            status,
+            picture,
+            hints,
+            stop,
+            tasks,
+            _facts: facts,
+            _healthy: healthy,
+        }
+    }
+
+    fn desired(&self, n: u128, revision: u32, run: RunState) -> Desired {
+        let env = EnvVars::parse([("TOKEN".to_owned(), Secret::new(format!("v{revision}")))]);
+        let plain = env.unwrap().to_plain_json();
+        Desired {
+            id: app(n),
+            revision: Revision::new(revision),
+            subdomain: Subdomain::parse(&format!("blog-{n}")).unwrap(),
+            run,
+            image: ImageReference::parse("ghcr.io/a/b:1").unwrap(),
+            digest: None,
+            port: Port::DEFAULT,
+            limits: Limits { memory_mb: 256, cpu_millicores: 250, pids: 100 },
+            domains: Vec::new(),
+            probe: Probe { start_deadline_ms: 400, ..Probe::default() },
+            strategy: Strategy::Rolling,
+            env: Some(Sealed::seal(&self.sealing, Sealed::ENVIRONMENT, app(n), &plain).unwrap()),
+            registry_credentials: None,
+        }
+    }
+
+    async fn push(&mut self, agent: &Agent, deployments: Vec<Desired>) {
+        self.generation += 1;
+        let now = SystemClock.now();
+        let manifest = Manifest {
+            schema: SCHEMA,
+            host_id: HostId::new(Uuid::from_u128(9)),
+            generation: Generation { epoch: 1, generation: self.generation },
+            issued_at: now,
+            expires_at: now + Duration::from_hours(1),
+            zone: HostName::parse("apps.example").unwrap(),
+            deployments,
+        };
+        let envelope = self.signer.sign(&manifest).unwrap();
+        agent.intent.offer(envelope.bytes.into()).await.unwrap();
+    }
+
+    fn running(&self) -> Vec<String> {
+        let containers = self.machine.containers.lock().unwrap();
+        containers.keys().cloned().collect()
+    }
+}
+
+impl Agent {
+    /// Waits until an app is as `wanted` says; the picture of then.
+    async fn until(
+        &self,
+        what: &str,
+        wanted: impl Fn(&[DeploymentPicture]) -> bool,
+    ) -> Arc<Picture> {
+        let mut picture = self.picture.clone();
+        let seen = picture.wait_for(|p| p.as_ref().is_some_and(|p| wanted(&p.deployments)));
+        let seen = tokio::time::timeout(Duration::from_secs(20), seen).await;
+        match seen {
+            Ok(Ok(seen)) => seen.clone().unwrap(),
+            _ => panic!("never {what}: {:#?}", self.picture.borrow()),
+        }
+    }
+
+    async fn until_live(&self, revision: u32) {
+        self.until(&format!("live with r{revision}"), |apps| {
+            apps.len() == 1
+                && apps[0].status.phase == Phase::Live
+                && apps[0].status.serving == Some(Revision::new(revision))
+                && apps[0].containers.len() == 1
+                && apps[0].doing.is_empty()
+        })
+        .await;
+    }
+}
+
+const FOREVER: i64 = i64::MAX / 2;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_goes_from_document_to_live_to_updated_to_stopped_to_gone() {
+    let mut host = Host::new();
+    let agent = host.agent(FOREVER, true).await;
+    host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
+    agent.until_live(1).await;
+    let values =
+        |host: &Host| host.machine.secrets.lock().unwrap().values().cloned().collect::<Vec<_>>();
+    assert_eq!(values(&host), ["v1"]);
+
+    host.push(&agent, vec![host.desired(1, 2, RunState::Running)]).await;
+    agent.until_live(2).await;
+    assert!(host.running()[0].ends_with("-r2-b"), "{:?}", host.running());
+
+    host.push(&agent, vec![host.desired(1, 2, RunState::Stopped)]).await;
+    agent
+        .until("stopped", |apps| apps[0].status.phase == Phase::Stopped && apps[0].doing.is_empty())
+        .await;
+    assert!(host.running().is_empty());
+    let target = host.machine.table.lock().unwrap().apps["blog-1"].clone();
+    assert_eq!(target, Target::Stopped);
+
+    host.push(&agent, vec![]).await;
+    agent.until("gone", <[_]>::is_empty).await;
+    assert!(values(&host).is_empty(), "secrets go with their app");
+    let mut changed = agent.status.changed();
+    loop {
+        let reports = agent.status.after(0, 100).await.unwrap();
+        if reports.iter().any(|r| r.body == ReportBody::Removed { id: app(1) }) {
+            break;
+        }
+        changed.changed().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pass_with_nothing_to_do_lists_once_and_does_nothing_else() {
+    let mut host = Host::new();
+    let agent = host.agent(FOREVER, true).await;
+    host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
+    agent.until_live(1).await;
+    let machine = Arc::clone(&host.machine);
+    let seen = || {
+        (
+            machine.publishes.load(Ordering::SeqCst),
+            machine.routes.load(Ordering::SeqCst),
+            machine.starts.load(Ordering::SeqCst),
+        )
+    };
+    // Whatever the last steps rang for has been looked at once the picture rests.
+    let mut picture = agent.picture.clone();
+    while tokio::time::timeout(Duration::from_millis(300), picture.changed()).await.is_ok() {}
+    let (before, lists) = (seen(), machine.lists.load(Ordering::SeqCst));
+    let calls = agent.life.calls_left.load(Ordering::SeqCst);
+    agent.hints.send_modify(|hint| *hint += 1);
+    picture.changed().await.unwrap();
+    assert_eq!(machine.lists.load(Ordering::SeqCst), lists + 1);
+    assert_eq!(agent.life.calls_left.load(Ordering::SeqCst), calls - 1, "no other call");
+    assert_eq!(seen(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fm_01_killed_before_or_after_any_call_it_converges_to_one_container() {
+    for last_has_effect in [false, true] {
+        for calls in 0..24 {
+            let mut host = Host::new();
+            // Killed somewhere between the first revision's start and the second's switch.
+            let agent = host.agent(calls, last_has_effect).await;
+            host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
+            let first_life = agent.life.clone();
+            let survived = tokio::select! {
+                () = first_life.killed.notified() => false,
+                () = agent.until_live(1) => true,
+            };
+            if survived {
+                host.push(&agent, vec![host.desired(1, 2, RunState::Running)]).await;
+                tokio::select! {
+                    () = first_life.killed.notified() => {}
+                    () = agent.until_live(2) => {}
+                }
+            }
+            drop(agent);
+            let wanted = u32::try_from(host.generation).unwrap();
+            let before: BTreeMap<String, u32> = {
+                let containers = host.machine.containers.lock().unwrap();
+                let running = containers
+                    .iter()
+                    .filter(|(_, (container, ..))| container.state == ContainerState::Running);
+                running.map(|(name, (.., starts))| (name.clone(), *starts)).collect()
+            };
+            let agent = host.agent(FOREVER, true).await;
+            agent.until_live(wanted).await;
+            let running = host.running();
+            assert_eq!(running.len(), 1, "killed after {calls} calls: {running:?}");
+            if let Some(starts) = before.get(&running[0]) {
+                let now = host.machine.containers.lock().unwrap()[&running[0]].2;
+                assert_eq!(now, *starts, "what was right is not started again");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fm_18_without_its_database_it_learns_who_serves_and_never_holds_visitors() {
+    let mut host = Host::new();
+    let agent = host.agent(FOREVER, true).await;
+    host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
+    agent.until_live(1).await;
+    let before = host.machine.table.lock().unwrap().clone();
+    drop(agent);
+    host.dir = tempfile::tempdir().unwrap();
+    let agent = host.agent(FOREVER, true).await;
+    let publishes = host.machine.publishes.load(Ordering::SeqCst);
+    host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
+    agent.until_live(1).await;
+    assert_eq!(*host.machine.table.lock().unwrap(), before);
+    assert!(host.machine.publishes.load(Ordering::SeqCst) <= publishes + 1);
+    assert_eq!(host.machine.starts.load(Ordering::SeqCst), 1, "it was not started again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fm_19_containers_that_podman_lost_are_made_again_from_the_document() {
+    let mut host = Host::new();
+    let agent = host.agent(FOREVER, true).await;
+    host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
+    agent.until_live(1).await;
+    host.machine.containers.lock().unwrap().clear();
+    agent.hints.send_modify(|hint| *hint += 1);
+    agent.until("missed", |apps| apps[0].status.serving.is_none()).await;
+    agent.until_live(1).await;
+    assert_eq!(host.machine.starts.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_that_never_answers_fails_in_words_and_leaves_nothing_behind() {
+    let mut host = Host::new();
+    host.machine.silent.store(true, Ordering::SeqCst);
+    let agent = host.agent(FOREVER, true).await;
+    host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
+    let picture = agent
+        .until("failed", |apps| {
+            apps.len() == 1
+                && apps[0].status.phase == Phase::Failed
+                && apps[0].containers.is_empty()
+                && apps[0].doing.is_empty()
+                && apps[0].planned.is_empty()
+        })
+        .await;
+    let failure = picture.deployments[0].status.failure.clone().unwrap();
+    assert_eq!(failure.code, "never_healthy");
+    assert!(failure.cause.contains("connection refused"));
+    assert!(host.machine.secrets.lock().unwrap().is_empty());
+}
