@@ -46,8 +46,14 @@ fn run(args: Args) -> Result<()> {
         Command::Ca(CaCommand::Show) => admin::show_ca(&open_ca(&config)?, &mut out),
         Command::Host(command) => {
             let ca = open_ca(&config)?;
-            runtime()?
-                .block_on(admin::host(command, &config, &ca, &*clock, &SystemRandom, &mut out))
+            runtime()?.block_on(admin::host(
+                command,
+                &config,
+                &ca,
+                &*clock,
+                &SystemRandom,
+                &mut out,
+            ))
         }
         Command::Serve => {
             let state = daemon::assemble(config, clock, Arc::new(SystemRandom), Cost::OWASP)?;

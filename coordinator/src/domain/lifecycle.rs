@@ -101,6 +101,8 @@ fn possible(from: Status) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
 
     const STATES: [Status; 5] = [Pending, Deploying, Running, Stopped, Destroyed];
@@ -112,7 +114,7 @@ mod tests {
         for from in STATES {
             for event in EVENTS {
                 if let Ok(to) = next(from, event) {
-                    table += &format!("{from} + {} = {to}\n", event.as_str());
+                    writeln!(table, "{from} + {} = {to}", event.as_str()).unwrap();
                 }
             }
         }

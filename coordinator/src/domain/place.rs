@@ -97,15 +97,15 @@ mod tests {
             needed in 1..4096u32,
         ) {
             let fits = |host: &&Candidate| host.free_mb() >= u64::from(needed);
-            match place(&limits(needed), &hosts) {
-                Ok(id) => {
-                    let chosen = hosts.iter().filter(fits).find(|host| host.id == id);
-                    prop_assert!(chosen.is_some());
-                    let better = |host: &Candidate| host.reachable && !chosen.unwrap().reachable;
-                    prop_assert!(!hosts.iter().filter(fits).any(better));
-                }
-                Err(_) => prop_assert_eq!(hosts.iter().filter(fits).count(), 0),
-            }
+            let fitting: Vec<_> = hosts.iter().filter(fits).collect();
+            let Ok(id) = place(&limits(needed), &hosts) else {
+                prop_assert!(fitting.is_empty());
+                return Ok(());
+            };
+            let chosen = fitting.iter().find(|host| host.id == id);
+            prop_assert!(chosen.is_some());
+            let better = |host: &&&Candidate| host.reachable && !chosen.unwrap().reachable;
+            prop_assert_eq!(fitting.iter().filter(better).count(), 0);
         }
 
         #[test]
