@@ -124,9 +124,13 @@ impl<'a> Product<'a> {
     /// Writes Caddy's main file as the package does and starts Caddy, or leaves it.
     pub async fn keep_caddy(&self) -> anyhow::Result<()> {
         let file = self.caddyfile();
-        if !file.exists() {
-            self.agent_command(&["caddyfile", "--write"])?;
+        let text_of_file = self.agent_command(&["caddyfile"])?;
+        for folder in ["agent/caddy", "agent/caddy/routes", "agent/caddy/data"] {
+            let folder = self.world.layout().path(folder);
+            fs::create_dir_all(&folder)?;
+            self.world.owner().own(&folder)?;
         }
+        fs::write(&file, text_of_file)?;
         let argv = ["caddy", "run", "--config", &text(&file), "--adapter", "caddyfile"];
         self.world.keep("caddy", &argv, &[])?;
         let admin = self.world.layout().path("run/caddy-admin.sock");
@@ -153,10 +157,11 @@ impl<'a> Product<'a> {
         let token = self.coordinator_command(&["host", "add", "container-host-1"])?;
         let token = token.split_whitespace().find(|word| word.starts_with("buddo_join_"));
         let token = token.context("`host add` printed no token")?;
-        let coordinator = self.world.layout().address(PortOf::Hosts).to_string();
-        let address = self.world.layout().address(PortOf::Agent).to_string();
-        self.agent_command(&["join", "--coordinator", &coordinator, "--address", &address, token])?;
-        Ok(())
+        let layout = self.world.layout();
+        let coordinator = format!("https://{}", layout.address(PortOf::Hosts));
+        let advertise = layout.address(PortOf::Agent).to_string();
+        let place = ["--coordinator", &coordinator, "--advertise", &advertise];
+        self.agent_command(&[&["join"][..], &place, &["--token", token]].concat()).map(drop)
     }
 
     /// Runs the coordinator's command line with this world's configuration; its output.

@@ -8,24 +8,26 @@ use buddo_tests::world::Lease;
 
 #[tokio::test]
 async fn the_first_visitor_of_an_app_finds_its_acme_certificate() -> anyhow::Result<()> {
-    let world = Lease::new().await?;
-    let options = Options { authority: Authority::Acme, ..Options::default() };
-    let product = Product::up(&world, options).await?;
-    product.publish_images(false).await?;
-    let api = product.operator("ada").await?;
-    let made = api.create(&request("secure", IMAGE, PORT)).await?;
-    api.reaches(&made.id, Status::Running, 1).await?;
-    let issued = world.layout().path("agent/caddy/data/certificates");
-    let name = format!("secure.{ZONE}");
-    let found = find(&issued, &format!("{name}.crt"))?;
-    ensure!(found, "running, but no certificate for {name} in {}", issued.display());
-    let answer = product.edge()?.get(&name, "/").await?;
-    ensure!(answer.status == 200, "{answer:?}");
+    Lease::run(async |world| {
+        let options = Options { authority: Authority::Acme, ..Options::default() };
+        let product = Product::up(world, options).await?;
+        product.publish_images(false).await?;
+        let api = product.operator("ada").await?;
+        let made = api.create(&request("secure", IMAGE, PORT)).await?;
+        api.reaches(&made.id, Status::Running, 1).await?;
+        let issued = world.layout().path("agent/caddy/data/certificates");
+        let name = format!("secure.{ZONE}");
+        let found = find(&issued, &format!("{name}.crt"))?;
+        ensure!(found, "running, but no certificate for {name} in {}", issued.display());
+        let answer = product.edge()?.get(&name, "/").await?;
+        ensure!(answer.status == 200, "{answer:?}");
 
-    // A name that no app has gets none.
-    let stranger = product.edge()?.get(&format!("stranger.{ZONE}"), "/").await;
-    ensure!(stranger.is_err(), "a certificate was made for a name of no app: {stranger:?}");
-    Ok(())
+        // A name that no app has gets none.
+        let stranger = product.edge()?.get(&format!("stranger.{ZONE}"), "/").await;
+        ensure!(stranger.is_err(), "a certificate was made for a name of no app: {stranger:?}");
+        Ok(())
+    })
+    .await
 }
 
 fn find(folder: &std::path::Path, name: &str) -> anyhow::Result<bool> {

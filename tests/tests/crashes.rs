@@ -13,32 +13,36 @@ use nix::sys::signal::Signal;
 /// Fault 1: at any step of a deploy.
 #[tokio::test]
 async fn fm_01_an_agent_killed_in_mid_deploy_converges_to_one_container() -> anyhow::Result<()> {
-    let world = Lease::new().await?;
-    let product = Product::up(&world, Options::default()).await?;
-    product.publish_images(false).await?;
-    let api = product.operator("ada").await?;
-    for (turn, wait_ms) in [0, 30, 80, 150, 300].into_iter().enumerate() {
-        let name = format!("killed-{turn}");
-        let made = api.create(&request(&name, IMAGE, PORT)).await?;
-        // Not a wait for a condition: the point is to hit a different step each time.
-        tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+    Lease::run(async |world| {
+        let product = Product::up(world, Options::default()).await?;
+        product.publish_images(false).await?;
+        let api = product.operator("ada").await?;
+        for (turn, wait_ms) in [0, 30, 80, 150, 300].into_iter().enumerate() {
+            let name = format!("killed-{turn}");
+            let made = api.create(&request(&name, IMAGE, PORT)).await?;
+            // Not a wait for a condition: the point is to hit a different step each time.
+            tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+            world.signal("agent", Signal::SIGKILL)?;
+            api.reaches(&made.id, Status::Running, 1).await?;
+            let containers = product.containers()?;
+            ensure!(containers.len() == turn + 1, "{containers:?}");
+            let answer = product.edge()?.get(&format!("{name}.{ZONE}"), "/").await?;
+            ensure!(answer.status == 200, "{answer:?}");
+        }
+        // What runs is not restarted by an agent that comes back.
+        let before = started(world)?;
         world.signal("agent", Signal::SIGKILL)?;
-        api.reaches(&made.id, Status::Running, 1).await?;
-        let containers = product.containers()?;
-        ensure!(containers.len() == turn + 1, "{containers:?}");
-        let answer = product.edge()?.get(&format!("{name}.{ZONE}"), "/").await?;
-        ensure!(answer.status == 200, "{answer:?}");
-    }
-    // What runs is not restarted by an agent that comes back.
-    let before = started(&world)?;
-    world.signal("agent", Signal::SIGKILL)?;
-    poll::until("the agent's next start", Duration::from_secs(20), async || {
-        ensure!(world.service("agent")?.starts >= 7 && product.agent_command(&["status"]).is_ok());
+        poll::until("the agent's next start", Duration::from_secs(20), async || {
+            ensure!(
+                world.service("agent")?.starts >= 7 && product.agent_command(&["status"]).is_ok()
+            );
+            Ok(())
+        })
+        .await?;
+        ensure!(started(world)? == before);
         Ok(())
     })
-    .await?;
-    ensure!(started(&world)? == before);
-    Ok(())
+    .await
 }
 
 fn started(world: &buddo_tests::world::World) -> anyhow::Result<String> {
@@ -48,44 +52,48 @@ fn started(world: &buddo_tests::world::World) -> anyhow::Result<String> {
 
 #[tokio::test]
 async fn a_coordinator_killed_after_201_still_deploys() -> anyhow::Result<()> {
-    let world = Lease::new().await?;
-    let product = Product::up(&world, Options::default()).await?;
-    product.publish_images(false).await?;
-    let api = product.operator("ada").await?;
-    let made = api.create(&request("promised", IMAGE, PORT)).await?;
-    world.signal("coordinator", Signal::SIGKILL)?;
-    let live = api.reaches(&made.id, Status::Running, 1).await?;
-    ensure!(live.revision == 1, "{live:?}");
-    ensure!(product.containers()?.len() == 1);
-    Ok(())
+    Lease::run(async |world| {
+        let product = Product::up(world, Options::default()).await?;
+        product.publish_images(false).await?;
+        let api = product.operator("ada").await?;
+        let made = api.create(&request("promised", IMAGE, PORT)).await?;
+        world.signal("coordinator", Signal::SIGKILL)?;
+        let live = api.reaches(&made.id, Status::Running, 1).await?;
+        ensure!(live.revision == 1, "{live:?}");
+        ensure!(product.containers()?.len() == 1);
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test]
 async fn with_coordinator_and_agent_dead_the_app_answers() -> anyhow::Result<()> {
-    let world = Lease::new().await?;
-    let product = Product::up(&world, Options::default()).await?;
-    product.publish_images(false).await?;
-    let api = product.operator("ada").await?;
-    let made = api.create(&request("alone", IMAGE, PORT)).await?;
-    api.reaches(&made.id, Status::Running, 1).await?;
-    world.stop("coordinator", Signal::SIGKILL).await?;
-    world.stop("agent", Signal::SIGKILL).await?;
-    let edge = product.edge()?;
-    let host = format!("alone.{ZONE}");
-    for _ in 0..20 {
-        ensure!(edge.get(&host, "/").await?.text() == "hello v1\n");
-    }
-    // Even with the resolver restarting and Podman's service gone.
-    world.signal("resolver", Signal::SIGKILL)?;
-    world.stop("podman", Signal::SIGKILL).await?;
-    for _ in 0..20 {
-        ensure!(edge.get(&host, "/").await?.text() == "hello v1\n");
-    }
-    // And it is all found again, unrestarted.
-    let before = started(&world)?;
-    product.keep_coordinator().await?;
-    product.keep_agent().await?;
-    ensure!(api.deployment(&made.id).await?.status == Status::Running);
-    ensure!(started(&world)? == before);
-    Ok(())
+    Lease::run(async |world| {
+        let product = Product::up(world, Options::default()).await?;
+        product.publish_images(false).await?;
+        let api = product.operator("ada").await?;
+        let made = api.create(&request("alone", IMAGE, PORT)).await?;
+        api.reaches(&made.id, Status::Running, 1).await?;
+        world.stop("coordinator", Signal::SIGKILL).await?;
+        world.stop("agent", Signal::SIGKILL).await?;
+        let edge = product.edge()?;
+        let host = format!("alone.{ZONE}");
+        for _ in 0..20 {
+            ensure!(edge.get(&host, "/").await?.text() == "hello v1\n");
+        }
+        // Even with the resolver restarting and Podman's service gone.
+        world.signal("resolver", Signal::SIGKILL)?;
+        world.stop("podman", Signal::SIGKILL).await?;
+        for _ in 0..20 {
+            ensure!(edge.get(&host, "/").await?.text() == "hello v1\n");
+        }
+        // And it is all found again, unrestarted.
+        let before = started(world)?;
+        product.keep_coordinator().await?;
+        product.keep_agent().await?;
+        ensure!(api.deployment(&made.id).await?.status == Status::Running);
+        ensure!(started(world)? == before);
+        Ok(())
+    })
+    .await
 }

@@ -13,83 +13,90 @@ use buddo_tests::world::Lease;
 
 #[tokio::test]
 async fn an_app_goes_live_is_stopped_restarted_and_destroyed() -> anyhow::Result<()> {
-    let world = Lease::new().await?;
-    let product = Product::up(&world, Options::default()).await?;
-    product.publish_images(true).await?;
-    let api = product.operator("ada").await?;
-    let edge = product.edge()?;
-    let host = format!("life.{ZONE}");
+    Lease::run(async |world| {
+        let product = Product::up(world, Options::default()).await?;
+        product.publish_images(true).await?;
+        let api = product.operator("ada").await?;
+        let edge = product.edge()?;
+        let host = format!("life.{ZONE}");
 
-    let mut create = request("life", IMAGE, PORT);
-    let secret = "not-for-podman-inspect";
-    create.env_vars = Some(BTreeMap::from([("GREETING".to_owned(), Secret::new(secret))]));
-    let made = api.create(&create).await?;
-    ensure!(made.status == Status::Pending, "{made:?}");
-    let live = api.reaches(&made.id, Status::Running, 1).await?;
-    ensure!(live.image_digest.as_deref().is_some_and(|d| d.starts_with("sha256:")), "{live:?}");
-    ensure!(live.health_status.as_deref() == Some("healthy"), "{live:?}");
-    ensure!(live.deployed_at.is_some() && live.last_error.is_none(), "{live:?}");
+        let mut create = request("life", IMAGE, PORT);
+        let secret = "not-for-podman-inspect";
+        create.env_vars = Some(BTreeMap::from([("GREETING".to_owned(), Secret::new(secret))]));
+        let made = api.create(&create).await?;
+        ensure!(made.status == Status::Pending, "{made:?}");
+        let live = api.reaches(&made.id, Status::Running, 1).await?;
+        ensure!(live.image_digest.as_deref().is_some_and(|d| d.starts_with("sha256:")), "{live:?}");
+        ensure!(live.health_status.as_deref() == Some("healthy"), "{live:?}");
+        ensure!(live.deployed_at.is_some() && live.last_error.is_none(), "{live:?}");
 
-    // The certificate was made before the first visitor, and the environment reached the app.
-    ensure!(edge.get(&host, "/").await?.text() == "hello v1\n");
-    ensure!(edge.get(&host, "/env?name=GREETING").await?.text() == secret);
-    let containers = product.containers()?;
-    ensure!(containers.len() == 1, "{containers:?}");
-    let inspect = world.exec(["podman", "inspect", &containers[0]])?;
-    let inspect = String::from_utf8(inspect.stdout)?;
-    ensure!(inspect.contains("buddo.deployment") && !inspect.contains(secret), "{inspect}");
+        // The certificate was made before the first visitor, and the environment reached the app.
+        ensure!(edge.get(&host, "/").await?.text() == "hello v1\n");
+        ensure!(edge.get(&host, "/env?name=GREETING").await?.text() == secret);
+        let containers = product.containers()?;
+        ensure!(containers.len() == 1, "{containers:?}");
+        let inspect = world.exec(["podman", "inspect", &containers[0]])?;
+        let inspect = String::from_utf8(inspect.stdout)?;
+        ensure!(inspect.contains("buddo.deployment") && !inspect.contains(secret), "{inspect}");
 
-    let actions = |log: &buddo_shared::api::deploy::AuditLog| {
-        log.logs.iter().map(|e| format!("{} {}", e.action, e.status)).collect::<Vec<_>>()
-    };
-    let log = api.logs(&made.id).await?;
-    ensure!(actions(&log) == ["create completed", "deploy completed"], "{log:?}");
+        let actions = |log: &buddo_shared::api::deploy::AuditLog| {
+            log.logs.iter().map(|e| format!("{} {}", e.action, e.status)).collect::<Vec<_>>()
+        };
+        let log = api.logs(&made.id).await?;
+        ensure!(actions(&log) == ["create completed", "deploy completed"], "{log:?}");
 
-    api.act(&made.id, "stop").await?;
-    api.reaches(&made.id, Status::Stopped, 1).await?;
-    let page = edge.get(&host, "/").await?;
-    ensure!(page.status == 503 && page.text().contains("stopped"), "{page:?}");
+        api.act(&made.id, "stop").await?;
+        api.reaches(&made.id, Status::Stopped, 1).await?;
+        let page = edge.get(&host, "/").await?;
+        ensure!(page.status == 503 && page.text().contains("stopped"), "{page:?}");
 
-    api.act(&made.id, "restart").await?;
-    api.reaches(&made.id, Status::Running, 2).await?;
-    ensure!(edge.get(&host, "/").await?.status == 200);
+        api.act(&made.id, "restart").await?;
+        api.reaches(&made.id, Status::Running, 2).await?;
+        ensure!(edge.get(&host, "/").await?.status == 200);
 
-    let gone = api.destroy(&made.id).await?;
-    ensure!(gone.message == "Deployment destroyed" && gone.id == made.id);
-    poll::until("the container to be gone", Duration::from_secs(30), async || {
-        let left = product.containers()?;
-        ensure!(left.is_empty(), "{left:?}");
+        let gone = api.destroy(&made.id).await?;
+        ensure!(gone.message == "Deployment destroyed" && gone.id == made.id);
+        poll::until("the container to be gone", Duration::from_secs(30), async || {
+            let left = product.containers()?;
+            ensure!(left.is_empty(), "{left:?}");
+            Ok(())
+        })
+        .await?;
+        let left = world.exec(["podman", "secret", "ls", "--format={{.Name}}"])?;
+        ensure!(left.stdout.is_empty(), "{}", String::from_utf8_lossy(&left.stdout));
         Ok(())
     })
-    .await?;
-    let left = world.exec(["podman", "secret", "ls", "--format={{.Name}}"])?;
-    ensure!(left.stdout.is_empty(), "{}", String::from_utf8_lossy(&left.stdout));
-    Ok(())
+    .await
 }
 
 #[tokio::test]
 async fn a_taken_name_is_free_again_as_soon_as_it_is_destroyed() -> anyhow::Result<()> {
-    let world = Lease::new().await?;
-    let product = Product::up(&world, Options::default()).await?;
-    product.publish_images(false).await?;
-    let (ada, bob) = (product.operator("ada").await?, product.operator("bob").await?);
-    let first = ada.create(&request("same", IMAGE, PORT)).await?;
-    let body = serde_json::to_value(request("same", IMAGE, PORT))?;
-    let taken = bob.call(reqwest::Method::POST, "/api/deploy/apps", Some(&body)).await?;
-    ensure!(taken.status == 422 && taken.json["errors"][0]["pointer"] == "/subdomain", "{taken:?}");
-    for (method, path) in [
-        (reqwest::Method::GET, format!("/api/deploy/apps/{}", first.id)),
-        (reqwest::Method::DELETE, format!("/api/deploy/apps/{}", first.id)),
-        (reqwest::Method::POST, format!("/api/deploy/apps/{}/stop", first.id)),
-    ] {
-        let foreign = bob.call(method, &path, None).await?;
-        ensure!(foreign.status == 403, "{path}: {foreign:?}");
-        ensure!(!foreign.json.to_string().contains("same"), "{foreign:?}");
-    }
-    ada.reaches(&first.id, Status::Running, 1).await?;
-    ada.destroy(&first.id).await?;
-    let second = bob.create(&request("same", IMAGE, PORT)).await?;
-    bob.reaches(&second.id, Status::Running, 1).await?;
-    ensure!(product.edge()?.get(&format!("same.{ZONE}"), "/").await?.status == 200);
-    Ok(())
+    Lease::run(async |world| {
+        let product = Product::up(world, Options::default()).await?;
+        product.publish_images(false).await?;
+        let (ada, bob) = (product.operator("ada").await?, product.operator("bob").await?);
+        let first = ada.create(&request("same", IMAGE, PORT)).await?;
+        let body = serde_json::to_value(request("same", IMAGE, PORT))?;
+        let taken = bob.call(reqwest::Method::POST, "/api/deploy/apps", Some(&body)).await?;
+        ensure!(
+            taken.status == 422 && taken.json["errors"][0]["pointer"] == "/subdomain",
+            "{taken:?}"
+        );
+        for (method, path) in [
+            (reqwest::Method::GET, format!("/api/deploy/apps/{}", first.id)),
+            (reqwest::Method::DELETE, format!("/api/deploy/apps/{}", first.id)),
+            (reqwest::Method::POST, format!("/api/deploy/apps/{}/stop", first.id)),
+        ] {
+            let foreign = bob.call(method, &path, None).await?;
+            ensure!(foreign.status == 403, "{path}: {foreign:?}");
+            ensure!(!foreign.json.to_string().contains("same"), "{foreign:?}");
+        }
+        ada.reaches(&first.id, Status::Running, 1).await?;
+        ada.destroy(&first.id).await?;
+        let second = bob.create(&request("same", IMAGE, PORT)).await?;
+        bob.reaches(&second.id, Status::Running, 1).await?;
+        ensure!(product.edge()?.get(&format!("same.{ZONE}"), "/").await?.status == 200);
+        Ok(())
+    })
+    .await
 }

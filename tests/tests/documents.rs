@@ -53,76 +53,79 @@ fn document(impostor: &Impostor, number: u64, apps: &[&str]) -> anyhow::Result<M
 
 #[tokio::test]
 async fn an_agent_obeys_only_newer_documents_signed_for_it() -> anyhow::Result<()> {
-    let world = Lease::new().await?;
-    let product = Product::up(&world, Options::default()).await?;
-    product.publish_images(false).await?;
-    world.stop("coordinator", Signal::SIGKILL).await?;
-    let impostor = Impostor::of(&product)?;
-    let host = format!("obeyed.{ZONE}");
-    let edge = product.edge()?;
-    let sign = |manifest: &Manifest| anyhow::Ok(impostor.signer.sign(manifest)?.bytes);
+    Lease::run(async |world| {
+        let product = Product::up(world, Options::default()).await?;
+        product.publish_images(false).await?;
+        world.stop("coordinator", Signal::SIGKILL).await?;
+        let impostor = Impostor::of(&product)?;
+        let host = format!("obeyed.{ZONE}");
+        let edge = product.edge()?;
+        let sign = |manifest: &Manifest| anyhow::Ok(impostor.signer.sign(manifest)?.bytes);
 
-    // With the real keys it is obeyed: what follows is refused for its own fault alone.
-    let held = document(&impostor, 10, &["obeyed"])?;
-    let held_bytes = sign(&held)?;
-    let (status, answer) = impostor.offer(&impostor.coordinator()?, held_bytes.clone()).await?;
-    ensure!(status == 200 && answer["generation"] == 10, "{status} {answer}");
-    poll::until("the app", Duration::from_mins(1), async || {
-        let answer = edge.get(&host, "/").await?;
-        ensure!(answer.status == 200, "{answer:?}");
-        Ok(())
-    })
-    .await?;
-    let before = running(&world)?;
+        // With the real keys it is obeyed: what follows is refused for its own fault alone.
+        let held = document(&impostor, 10, &["obeyed"])?;
+        let held_bytes = sign(&held)?;
+        let (status, answer) = impostor.offer(&impostor.coordinator()?, held_bytes.clone()).await?;
+        ensure!(status == 200 && answer["generation"] == 10, "{status} {answer}");
+        poll::until("the app", Duration::from_mins(1), async || {
+            let answer = edge.get(&host, "/").await?;
+            ensure!(answer.status == 200, "{answer:?}");
+            Ok(())
+        })
+        .await?;
+        let before = running(world)?;
 
-    // fm_35: rolled back, and the same generation with other content.
-    impostor.refused(sign(&document(&impostor, 9, &[])?)?, 409, "stale_generation").await?;
-    impostor.refused(sign(&document(&impostor, 10, &[])?)?, 409, "generation_conflict").await?;
-    // The very same again is no offence.
-    let (status, _) = impostor.offer(&impostor.coordinator()?, held_bytes.clone()).await?;
-    ensure!(status == 200, "{status}");
+        // fm_35: rolled back, and the same generation with other content.
+        impostor.refused(sign(&document(&impostor, 9, &[])?)?, 409, "stale_generation").await?;
+        impostor.refused(sign(&document(&impostor, 10, &[])?)?, 409, "generation_conflict").await?;
+        // The very same again is no offence.
+        let (status, _) = impostor.offer(&impostor.coordinator()?, held_bytes.clone()).await?;
+        ensure!(status == 200, "{status}");
 
-    // fm_37: another host's.
-    let mut foreign = document(&impostor, 11, &[])?;
-    foreign.host_id = HostId::new(uuid::Uuid::from_u128(77));
-    impostor.refused(sign(&foreign)?, 422, "foreign_host").await?;
+        // fm_37: another host's.
+        let mut foreign = document(&impostor, 11, &[])?;
+        foreign.host_id = HostId::new(uuid::Uuid::from_u128(77));
+        impostor.refused(sign(&foreign)?, 422, "foreign_host").await?;
 
-    // Forged: another key, and a changed payload under the real signature.
-    let forged = Signer::generate()?.sign(&document(&impostor, 12, &[])?)?.bytes;
-    impostor.refused(forged, 422, "unknown_key").await?;
-    let mut changed: serde_json::Value = serde_json::from_slice(&held_bytes)?;
-    let other: serde_json::Value = serde_json::from_slice(&sign(&document(&impostor, 13, &[])?)?)?;
-    changed["payload"] = other["payload"].clone();
-    impostor.refused(serde_json::to_vec(&changed)?, 422, "bad_signature").await?;
+        // Forged: another key, and a changed payload under the real signature.
+        let forged = Signer::generate()?.sign(&document(&impostor, 12, &[])?)?.bytes;
+        impostor.refused(forged, 422, "unknown_key").await?;
+        let mut changed: serde_json::Value = serde_json::from_slice(&held_bytes)?;
+        let other: serde_json::Value =
+            serde_json::from_slice(&sign(&document(&impostor, 13, &[])?)?)?;
+        changed["payload"] = other["payload"].clone();
+        impostor.refused(serde_json::to_vec(&changed)?, 422, "bad_signature").await?;
 
-    // Expired on arrival.
-    let mut expired = document(&impostor, 14, &[])?;
-    expired.expires_at = expired.issued_at - SignedDuration::from_secs(1);
-    impostor.refused(sign(&expired)?, 422, "expired").await?;
+        // Expired on arrival.
+        let mut expired = document(&impostor, 14, &[])?;
+        expired.expires_at = expired.issued_at - SignedDuration::from_secs(1);
+        impostor.refused(sign(&expired)?, 422, "expired").await?;
 
-    // fm_39: too large, refused before it is parsed.
-    impostor.refused(vec![b' '; MAX_ENVELOPE + 1], 413, "document_too_large").await?;
+        // fm_39: too large, refused before it is parsed.
+        impostor.refused(vec![b' '; MAX_ENVELOPE + 1], 413, "document_too_large").await?;
 
-    // Nobody else gets as far as to offer one.
-    let newer = sign(&document(&impostor, 15, &[])?)?;
-    for client in [impostor.nobody()?, impostor.client_named("visitor.example.org")?] {
-        let offered = impostor.offer(&client, newer.clone()).await;
-        ensure!(!matches!(offered, Ok((200, _))), "a stranger was obeyed: {offered:?}");
-    }
+        // Nobody else gets as far as to offer one.
+        let newer = sign(&document(&impostor, 15, &[])?)?;
+        for client in [impostor.nobody()?, impostor.client_named("visitor.example.org")?] {
+            let offered = impostor.offer(&client, newer.clone()).await;
+            ensure!(!matches!(offered, Ok((200, _))), "a stranger was obeyed: {offered:?}");
+        }
 
-    ensure!(running(&world)? == before, "a refused document changed something");
-    ensure!(edge.get(&host, "/").await?.status == 200);
+        ensure!(running(world)? == before, "a refused document changed something");
+        ensure!(edge.get(&host, "/").await?.status == 200);
 
-    // And a newer one from the real keys is obeyed again.
-    let (status, answer) = impostor.offer(&impostor.coordinator()?, newer).await?;
-    ensure!(status == 200, "{status} {answer}");
-    poll::until("the app to be gone", Duration::from_mins(1), async || {
-        let left = product.containers()?;
-        ensure!(left.is_empty(), "{left:?}");
-        Ok(())
+        // And a newer one from the real keys is obeyed again.
+        let (status, answer) = impostor.offer(&impostor.coordinator()?, newer).await?;
+        ensure!(status == 200, "{status} {answer}");
+        poll::until("the app to be gone", Duration::from_mins(1), async || {
+            let left = product.containers()?;
+            ensure!(left.is_empty(), "{left:?}");
+            Ok(())
+        })
+        .await
+        .context("a destroyed app stays")
     })
     .await
-    .context("a destroyed app stays")
 }
 
 fn running(world: &buddo_tests::world::World) -> anyhow::Result<String> {

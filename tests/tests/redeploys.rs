@@ -16,39 +16,41 @@ const OTHERS: u32 = 30;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn restarts_under_load_lose_no_request_and_other_apps_notice_nothing() -> anyhow::Result<()> {
-    let world = Lease::new().await?;
-    let product = Product::up(&world, Options::default()).await?;
-    product.publish_images(false).await?;
-    let api = product.operator("ada").await?;
-    let edge = product.edge()?;
-    let busy = api.create(&request("busy", IMAGE, PORT)).await?;
-    let quiet = api.create(&request("quiet", IMAGE, PORT)).await?;
-    api.reaches(&busy.id, Status::Running, 1).await?;
-    api.reaches(&quiet.id, Status::Running, 1).await?;
+    Lease::run(async |world| {
+        let product = Product::up(world, Options::default()).await?;
+        product.publish_images(false).await?;
+        let api = product.operator("ada").await?;
+        let edge = product.edge()?;
+        let busy = api.create(&request("busy", IMAGE, PORT)).await?;
+        let quiet = api.create(&request("quiet", IMAGE, PORT)).await?;
+        api.reaches(&busy.id, Status::Running, 1).await?;
+        api.reaches(&quiet.id, Status::Running, 1).await?;
 
-    let mut socket = edge.websocket(&format!("quiet.{ZONE}")).await?;
-    let loads = reloads(&world)?;
-    let load = Load::start(&edge, &format!("busy.{ZONE}"), Plan::default());
-    let restarts = async {
-        for _ in 0..RESTARTS {
-            let restarted = api.act(&busy.id, "restart").await?;
-            api.reaches(&busy.id, Status::Running, restarted.revision).await?;
-            socket.send(Message::text("still there?")).await.context("the WebSocket closed")?;
-            let echoed = tokio::time::timeout(Duration::from_secs(10), socket.next()).await?;
-            ensure!(
-                matches!(echoed, Some(Ok(Message::Text(_)))),
-                "the WebSocket closed: {echoed:?}"
-            );
-        }
-        anyhow::Ok(())
-    };
-    tokio::try_join!(restarts, come_and_go(&api))?;
-    let tally = load.finish().await;
-    report(&tally);
-    tally.without_failure()?;
-    ensure!(reloads(&world)? == loads, "the life of an app reloaded Caddy");
-    ensure!(tally.rate() > 1_000.0, "only {:.0} requests/s were reached", tally.rate());
-    Ok(())
+        let mut socket = edge.websocket(&format!("quiet.{ZONE}")).await?;
+        let loads = reloads(world)?;
+        let load = Load::start(&edge, &format!("busy.{ZONE}"), Plan::default());
+        let restarts = async {
+            for _ in 0..RESTARTS {
+                let restarted = api.act(&busy.id, "restart").await?;
+                api.reaches(&busy.id, Status::Running, restarted.revision).await?;
+                socket.send(Message::text("still there?")).await.context("the WebSocket closed")?;
+                let echoed = tokio::time::timeout(Duration::from_secs(10), socket.next()).await?;
+                ensure!(
+                    matches!(echoed, Some(Ok(Message::Text(_)))),
+                    "the WebSocket closed: {echoed:?}"
+                );
+            }
+            anyhow::Ok(())
+        };
+        tokio::try_join!(restarts, come_and_go(&api))?;
+        let tally = load.finish().await;
+        report(&tally);
+        tally.without_failure()?;
+        ensure!(reloads(world)? == loads, "the life of an app reloaded Caddy");
+        ensure!(tally.rate() > 1_000.0, "only {:.0} requests/s were reached", tally.rate());
+        Ok(())
+    })
+    .await
 }
 
 /// Other apps are created and destroyed meanwhile, a few at a time.

@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 
 use super::{HIGHEST, World};
 
-/// A world that goes down when it is dropped. Its logs are printed first if the test failed.
+/// A world that goes down when it is dropped.
 #[derive(Debug)]
 pub struct Lease {
     world: World,
@@ -61,24 +61,38 @@ impl Deref for Lease {
     }
 }
 
-impl Drop for Lease {
-    #[expect(clippy::print_stderr, reason = "what a failed test shows; tests have no other output")]
-    fn drop(&mut self) {
-        let number = self.world.layout().number();
-        if std::thread::panicking() {
-            for name in ["world", "coordinator", "agent", "resolver", "caddy", "podman"] {
-                let path = self.world.layout().path(format!("log/{name}.log"));
-                if let Ok(log) = std::fs::read_to_string(path) {
-                    let lines: Vec<&str> = log.lines().rev().take(60).collect();
-                    eprintln!("──── {name}.log, its end");
-                    lines.iter().rev().for_each(|line| eprintln!("{line}"));
-                }
-            }
+impl Lease {
+    /// Runs a test in a world of its own. If it fails, the ends of the world's logs are printed
+    /// first; with `BUDDO_KEEP_WORLD` set the world then stays up for a look.
+    pub async fn run(test: impl AsyncFnOnce(&World) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        let lease = Self::new().await?;
+        let result = test(&lease).await;
+        if result.is_err() {
+            lease.print_logs();
             if std::env::var_os("BUDDO_KEEP_WORLD").is_some() {
-                eprintln!("world {number} stays up for a look");
-                return;
+                std::mem::forget(lease);
             }
         }
+        result
+    }
+
+    #[expect(clippy::print_stderr, reason = "what a failed test shows; tests have no other output")]
+    fn print_logs(&self) {
+        for name in ["world", "coordinator", "agent", "resolver", "caddy", "podman"] {
+            let path = self.world.layout().path(format!("log/{name}.log"));
+            if let Ok(log) = std::fs::read_to_string(path) {
+                let lines: Vec<&str> = log.lines().rev().take(40).collect();
+                eprintln!("──── {name}.log, its end");
+                lines.iter().rev().for_each(|line| eprintln!("{line}"));
+            }
+        }
+    }
+}
+
+impl Drop for Lease {
+    #[expect(clippy::print_stderr, reason = "nobody else can be told")]
+    fn drop(&mut self) {
+        let number = self.world.layout().number();
         if let Err(error) = World::down(number) {
             eprintln!("world {number} did not go down: {error:#}");
         }
