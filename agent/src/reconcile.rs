@@ -246,6 +246,10 @@ where
         }
     }
 
+    fn beat(&self) {
+        self.beats.send_modify(|beats| *beats = beats.wrapping_add(1));
+    }
+
     fn tell_checked(&self) {
         let checked = self.probes.checked();
         if !checked.is_empty() {
@@ -265,7 +269,7 @@ where
         let relist = Instant::now() + period.mul_f64(1.0 - (self.world.jitter)() / 5.0);
         let until = next.map_or(relist, |next| next.min(relist));
         loop {
-            self.beats.send_modify(|beats| *beats = beats.wrapping_add(1));
+            self.beat();
             let inputs = &mut self.inputs;
             tokio::select! {
                 () = stop.cancelled() => return None,

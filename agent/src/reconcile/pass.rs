@@ -116,10 +116,12 @@ where
                 }
             }
             self.secrets_known = true;
+            // Each call has its deadline: a Podman that hangs is no loop that hangs.
+            self.beat();
         }
         let observed = observe(&*self.world.containers).await?;
         for name in &observed.unknown {
-            tracing::warn!(%name, "a container has our labels in part; it is left alone");
+            tracing::debug!(%name, "a container has our labels in part; it is left alone");
         }
         Ok(observed)
     }
