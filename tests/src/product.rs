@@ -17,8 +17,11 @@ use crate::image::{Layer, publish};
 use crate::world::{PATIENCE, PortOf, World};
 use crate::{mail, poll};
 
-/// The zone of every world: all its names are loopback addresses to any resolver.
+/// The zone of worlds: all its names are loopback addresses to any resolver.
 pub const ZONE: &str = "buddocloud.localhost";
+
+/// The zone of worlds with an ACME authority: Caddy asks none about names below `localhost`.
+const ACME_ZONE: &str = "buddocloud.test";
 
 /// The image that is deployed, in two versions; both answer on [`PORT`].
 pub const IMAGE: &str = "harbor.buddo.xyz:4443/demo/web:v1";
@@ -214,6 +217,14 @@ impl<'a> Product<'a> {
         Edge::new(self.world.layout().address(PortOf::Edge).into(), &self.edge_ca())
     }
 
+    /// The zone that subdomains lie in.
+    pub fn zone(&self) -> &'static str {
+        match self.options.authority {
+            Authority::Internal => ZONE,
+            Authority::Acme => ACME_ZONE,
+        }
+    }
+
     /// Address of the API.
     pub fn url(&self) -> String {
         format!("https://localhost:{}", self.world.layout().port(PortOf::Api))
@@ -293,11 +304,12 @@ impl<'a> Product<'a> {
             }
         };
         format!(
-            "state_dir = \"{state}\"\nzone = \"{ZONE}\"\n\n\
+            "state_dir = \"{state}\"\nzone = \"{zone}\"\n\n\
              [api]\nlisten = \"{api}\"\nnames = [\"localhost\", \"127.0.0.1\"]\n\n\
              [hosts]\nlisten = \"{hosts}\"\n\n\
              [mail]\ntransport = \"file\"\ndirectory = \"{mail}\"\n{raised}",
             state = layout.path("coordinator").display(),
+            zone = self.zone(),
             api = layout.address(PortOf::Api),
             hosts = layout.address(PortOf::Hosts),
             mail = self.mail_dir().display(),
@@ -322,7 +334,8 @@ impl<'a> Product<'a> {
              [caddy]\nedge = \"{edge}\"\nhttp_port = {http}\nhttps_port = {https}\n\n\
              [caddy.issuer]\n{issuer}\n\
              [network]\nslot_a = \"{slot_a}\"\nslot_b = \"{slot_b}\"\nspecial = \"{special}\"\n\n\
-             [resolver]\ndns = \"{dns}\"\nask = \"{ask}\"\n",
+             [resolver]\ndns = \"{dns}\"\nask = \"{ask}\"\n\n\
+             [drain]\nbefore_stop_ms = {before_stop}\n",
             state = layout.path("agent").display(),
             run = layout.path("run").display(),
             listen = layout.address(PortOf::Agent),
@@ -331,6 +344,8 @@ impl<'a> Product<'a> {
             https = layout.port(PortOf::Edge),
             dns = layout.address(PortOf::Dns),
             ask = layout.address(PortOf::Ask),
+            // The app's longest answers under test are shorter; production waits longer.
+            before_stop = if self.options.limits == Limits::Raised { 2_000 } else { 10_000 },
         )
     }
 

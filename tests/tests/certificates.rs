@@ -3,7 +3,7 @@
 use anyhow::{Context as _, ensure};
 use buddo_shared::api::deploy::Status;
 use buddo_tests::api::request;
-use buddo_tests::product::{Authority, IMAGE, Options, PORT, Product, ZONE};
+use buddo_tests::product::{Authority, IMAGE, Options, PORT, Product};
 use buddo_tests::world::Lease;
 
 #[tokio::test]
@@ -16,14 +16,14 @@ async fn the_first_visitor_of_an_app_finds_its_acme_certificate() -> anyhow::Res
         let made = api.create(&request("secure", IMAGE, PORT)).await?;
         api.reaches(&made.id, Status::Running, 1).await?;
         let issued = world.layout().path("agent/caddy/data/certificates");
-        let name = format!("secure.{ZONE}");
+        let name = format!("secure.{}", product.zone());
         let found = find(&issued, &format!("{name}.crt"))?;
         ensure!(found, "running, but no certificate for {name} in {}", issued.display());
         let answer = product.edge()?.get(&name, "/").await?;
         ensure!(answer.status == 200, "{answer:?}");
 
         // A name that no app has gets none.
-        let stranger = product.edge()?.get(&format!("stranger.{ZONE}"), "/").await;
+        let stranger = product.edge()?.get(&format!("stranger.{}", product.zone()), "/").await;
         ensure!(stranger.is_err(), "a certificate was made for a name of no app: {stranger:?}");
         Ok(())
     })

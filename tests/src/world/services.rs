@@ -125,7 +125,21 @@ impl World {
         ];
         let argv = ["pebble", "-config", &file.to_string_lossy(), "-dnsserver", &dns];
         self.keep("pebble", &argv, &env)?;
-        self.connects("pebble", PortOf::Acme).await
+        self.connects("pebble", PortOf::Acme).await?;
+        self.write_acme_root(&folder).await
+    }
+
+    /// The root that Pebble issues from is a new one at each of its starts.
+    async fn write_acme_root(&self, folder: &Path) -> anyhow::Result<()> {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let pem = fs::read(folder.join("pebble.pem"))?;
+        let client = reqwest::Client::builder()
+            .tls_certs_only([reqwest::Certificate::from_pem(&pem)?])
+            .timeout(PATIENCE)
+            .build()?;
+        let url = format!("https://localhost:{}/roots/0", self.layout.port(PortOf::AcmeAdmin));
+        let root = client.get(url).send().await.context("pebble tells no root")?;
+        Ok(fs::write(folder.join("root.pem"), root.error_for_status()?.text().await?)?)
     }
 
     fn write_acme_certificate(&self, folder: &Path) -> anyhow::Result<()> {
