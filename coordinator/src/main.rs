@@ -15,6 +15,11 @@ use buddo_coordinator::{admin, daemon, secret_file};
 use clap::Parser as _;
 use tracing_subscriber::EnvFilter;
 
+/// Each password check takes and frees 19 MiB. The system's allocator learns from the first that
+/// such blocks come and go, and keeps them: 101 MiB after ten logins. This one gives them back.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let args = Args::parse();
     log_to_stderr();
