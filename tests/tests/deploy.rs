@@ -45,8 +45,13 @@ async fn an_app_goes_live_is_stopped_restarted_and_destroyed() -> anyhow::Result
 
         api.act(&made.id, "stop").await?;
         api.reaches(&made.id, Status::Stopped, 1).await?;
-        let page = edge.get(&host, "/").await?;
-        ensure!(page.status == 503 && page.text().contains("stopped"), "{page:?}");
+        // The edge learns of it within its refresh time.
+        poll::until("the 'stopped' page", Duration::from_secs(10), async || {
+            let page = edge.get(&host, "/").await?;
+            ensure!(page.status == 503 && page.text().contains("stopped"), "{page:?}");
+            Ok(())
+        })
+        .await?;
 
         api.act(&made.id, "restart").await?;
         api.reaches(&made.id, Status::Running, 2).await?;

@@ -1,10 +1,13 @@
 //! Apps that cannot start: each ends as published, with cause and fix in `last_error`, and what
 //! served before serves on.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, ensure};
 use buddo_shared::api::deploy::Status;
 use buddo_tests::api::request;
 use buddo_tests::image::{Layer, publish};
+use buddo_tests::poll;
 use buddo_tests::product::{IMAGE, Options, PORT, Product, ZONE};
 use buddo_tests::world::Lease;
 
@@ -39,7 +42,12 @@ async fn a_deploy_that_cannot_succeed_ends_stopped_and_says_why() -> anyhow::Res
             ensure!(last.action == "deploy" && last.status == "failed", "{name}: {last:?}");
             ensure!(last.details.is_some(), "{name}: {last:?}");
         }
-        ensure!(product.containers()?.is_empty(), "{:?}", product.containers()?);
+        poll::until("the failed containers to be gone", Duration::from_secs(30), async || {
+            let left = product.containers()?;
+            ensure!(left.is_empty(), "{left:?}");
+            Ok(())
+        })
+        .await?;
         Ok(())
     })
     .await
