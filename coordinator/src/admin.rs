@@ -11,6 +11,7 @@ use crate::ca::HostCa;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::random::Random;
+use crate::service::epoch::{self, Raised};
 use crate::service::hosts;
 use crate::store::Store;
 use crate::store::contract::Host;
@@ -42,6 +43,19 @@ pub async fn host(
             }
         }
     }
+    Ok(())
+}
+
+/// `epoch raise`.
+pub async fn raise_epoch(
+    config: &Config,
+    clock: &dyn Clock,
+    out: &mut (dyn Write + Send),
+) -> Result<()> {
+    let store = Store::open(&config.database())?;
+    let Raised { epoch, hosts } = epoch::raise(&store, clock.now()).await?;
+    writeln!(out, "{epoch}")?;
+    tracing::info!("the epoch is {epoch}; hosts that get a new document: {hosts}");
     Ok(())
 }
 
@@ -90,11 +104,11 @@ fn state(host: &Host, now: Timestamp) -> String {
         (None, Some(_)) => "reachable".to_owned(),
         (None, None) => "joined, not yet reached".to_owned(),
     };
-    if let Some(status) = &host.status {
-        for warning in &status.warnings {
-            words.push_str("; ");
-            words.push_str(warning);
-        }
+    let warnings = host.status.iter().flat_map(|status| &status.warnings);
+    for more in host.refusal.iter().chain(warnings) {
+        words.push_str("; ");
+        // A host's words: they must not move the cursor of the administrator's terminal.
+        words.extend(more.chars().filter(|c| !c.is_control()));
     }
     words
 }

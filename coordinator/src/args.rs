@@ -24,6 +24,9 @@ pub enum Command {
     /// Add and list hosts; works while the coordinator serves.
     #[command(subcommand)]
     Host(HostCommand),
+    /// The epoch of what hosts are told; works while the coordinator serves.
+    #[command(subcommand)]
+    Epoch(EpochCommand),
     /// The certificate authority of hosts and of the API's own certificate.
     #[command(subcommand)]
     Ca(CaCommand),
@@ -44,6 +47,14 @@ pub enum HostCommand {
     },
     /// List the hosts and whether they can be reached.
     List,
+}
+
+/// What to do with the epoch.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum EpochCommand {
+    /// Raise it, after the database was restored from a backup: hosts hold newer documents than
+    /// the backup knows, and refuse what it asks for until then.
+    Raise,
 }
 
 /// What to do with the certificate authority.

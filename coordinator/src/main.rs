@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use buddo_coordinator::args::{Args, CaCommand, Command};
+use buddo_coordinator::args::{Args, CaCommand, Command, EpochCommand};
 use buddo_coordinator::ca::HostCa;
 use buddo_coordinator::clock::SystemClock;
 use buddo_coordinator::config::Config;
@@ -59,6 +59,9 @@ fn run(args: Args) -> Result<()> {
                 &SystemRandom,
                 &mut out,
             ))
+        }
+        Command::Epoch(EpochCommand::Raise) => {
+            runtime()?.block_on(admin::raise_epoch(&config, &*clock, &mut out))
         }
         Command::Serve => {
             let state = daemon::assemble(config, clock, Arc::new(SystemRandom), Cost::OWASP)?;

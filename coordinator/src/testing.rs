@@ -139,6 +139,7 @@ impl World {
             status: None,
             last_seen: None,
             unreachable_since: None,
+            refusal: None,
             reserved_mb: 0,
         };
         let status = HostStatus {

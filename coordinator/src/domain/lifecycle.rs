@@ -33,8 +33,8 @@ const MOVES: &[(Status, Event, Status)] = &[
     (Deploying, Progressed, Deploying),
     (Deploying, Live, Running),
     (Running, Live, Running),
-    // What served has ended by itself and is being brought up again.
-    (Running, Progressed, Deploying),
+    // What served has ended by itself and is being brought up again: that is a matter of health.
+    (Running, Progressed, Running),
     // Nothing serves and nothing will without its operator.
     (Pending, GaveUp, Stopped),
     (Deploying, GaveUp, Stopped),
@@ -131,7 +131,7 @@ mod tests {
         deploying + restart = deploying
         deploying + stop = stopped
         deploying + destroy = destroyed
-        running + progress = deploying
+        running + progress = running
         running + going live = running
         running + failure = stopped
         running + restart = deploying

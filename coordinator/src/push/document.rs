@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use buddo_shared::id::HostId;
+use buddo_shared::id::{DeploymentId, HostId};
 use buddo_shared::manifest::{Desired, Manifest, SCHEMA};
 use buddo_shared::sealed::{SealError, Sealed};
 use buddo_shared::signed::SignError;
@@ -28,14 +28,30 @@ pub enum DocumentError {
     #[error("the host is not known any more")]
     Unknown,
     /// An environment cannot be decrypted.
-    #[error("cannot read a stored environment")]
-    Vault(#[from] VaultError),
+    #[error("cannot read the environment of deployment {deployment}")]
+    Vault {
+        /// Whose.
+        deployment: DeploymentId,
+        /// Why.
+        #[source]
+        source: VaultError,
+    },
     /// An environment cannot be sealed to the host.
     #[error("cannot seal an environment")]
     Seal(#[from] SealError),
     /// It cannot be signed.
     #[error("cannot sign the document")]
     Sign(#[from] SignError),
+}
+
+impl DocumentError {
+    /// Whether trying again at once is of no use: an administrator has to act.
+    pub(super) fn is_lasting(&self) -> bool {
+        match self {
+            Self::Store(_) | Self::Unknown => false,
+            Self::Vault { .. } | Self::Seal(_) | Self::Sign(_) => true,
+        }
+    }
 }
 
 /// The document that `host` shall have now.
@@ -148,7 +164,10 @@ fn desired(
     let env = match &revision.env {
         None => None,
         Some(sealed) => {
-            let plain = services.vault.open_sealed(deployment.id.as_uuid(), sealed)?;
+            let plain = services
+                .vault
+                .open_sealed(deployment.id.as_uuid(), sealed)
+                .map_err(|source| DocumentError::Vault { deployment: deployment.id, source })?;
             let purpose = Sealed::ENVIRONMENT;
             Some(Sealed::seal(&host.sealing_key, purpose, deployment.id, &plain)?)
         }

@@ -5,8 +5,8 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::Body;
 
-/// The longest line that is read.
-const MAX_LINE: usize = 256 * 1024;
+/// The longest line that is read: one that names every container a host can hold is a fifth of it.
+const MAX_LINE: usize = 1024 * 1024;
 
 /// The stream cannot be read further.
 #[derive(Debug, thiserror::Error)]

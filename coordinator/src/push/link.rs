@@ -80,6 +80,30 @@ pub enum LinkError {
     Mismatch,
 }
 
+impl LinkError {
+    /// Where the agent judged a document and said no: why, and what an administrator does.
+    pub(super) fn refusal(&self) -> Option<String> {
+        let Self::Refused { status, code, detail, .. } = self else { return None };
+        if !status.is_client_error() {
+            return None;
+        }
+        let fix = match code.as_str() {
+            "stale_generation" | "generation_conflict" => {
+                "the host holds a newer document than this database knows, as after a restore \
+                 from a backup; run `buddo-coordinator epoch raise`"
+            }
+            "expired" => "the clocks of coordinator and host differ by a day; set both right",
+            "unknown_key" | "foreign_host" | "bad_signature" => {
+                "the host trusts another signing key; restore signing.key from its backup, or \
+                 let the host join again"
+            }
+            "newer_schema" => "the agent is older than the coordinator; upgrade it",
+            _ => "read the agent's log",
+        };
+        Some(format!("{code}: {detail}: {fix}"))
+    }
+}
+
 /// An open connection. It closes when dropped.
 #[derive(Debug)]
 pub(super) struct Link {

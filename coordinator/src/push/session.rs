@@ -7,6 +7,9 @@
 //!                       ▲                                         │ bell, or the document is old
 //!                       └─────────────────────────────────────────┘
 //! ```
+//!
+//! A document that the agent refuses, or that cannot be made, ends no session: reports are taken
+//! all the same, and the host's `refusal` says what an administrator has to do.
 
 use std::time::Duration;
 
@@ -29,6 +32,8 @@ use crate::store::contract::Host;
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 /// How often a document's age is looked at.
 const AGE_CHECK: Duration = Duration::from_mins(10);
+/// Until a document that was refused is offered again.
+const OFFER_AGAIN: Duration = Duration::from_secs(30);
 
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +46,8 @@ enum SessionError {
     Link(#[from] LinkError),
     #[error(transparent)]
     Stream(#[from] StreamError),
+    #[error("the host has joined again; its new address and certificate count from now on")]
+    JoinedAgain,
 }
 
 /// Serves `host` until the process drains.
@@ -89,9 +96,19 @@ async fn session(state: &AppState, id: HostId, bell: &Notify, away: &mut bool) -
                 let since = state.clock.now();
                 let note = state.store.write(move |tables| tables.set_unreachable(id, since));
                 *away = note.await.is_ok();
+                announce(state, id).await;
             }
             error
         }
+    }
+}
+
+/// Lets those who follow a deploy on this host read again whether it can be reached.
+async fn announce(state: &AppState, id: HostId) {
+    let listed: Result<_, StoreError> =
+        state.store.read(move |tables| tables.deployments_on(id)).await;
+    for deployment in listed.into_iter().flatten() {
+        state.live.changed(deployment.id);
     }
 }
 
@@ -108,35 +125,62 @@ async fn connected(
     let now = state.clock.now();
     state.store.write(move |tables| tables.set_reached(id, now)).await?;
     *away = false;
+    announce(state, id).await;
     tracing::info!(host = %host.name, address = %host.address, "connected");
     // Always, also where it was acknowledged: an agent that lost its disk has nothing, and one
     // that has it answers at once.
     let mut sent = send(state, id, &mut link).await?;
     let mut frames = Frames::new(link.reports(host.report_seq).await?);
-    let mut look = Instant::now() + AGE_CHECK;
+    let mut look = Instant::now() + next_look(sent);
     loop {
+        let mut hint = true;
         tokio::select! {
-            batch = frames.next() => take(state, id, &mut link, batch?).await?,
+            batch = frames.next() => {
+                take(state, id, &mut link, batch?).await?;
+                hint = false;
+            }
             () = bell.notified() => {}
-            () = sleep_until(look) => look = Instant::now() + AGE_CHECK,
+            () = sleep_until(look) => {}
         }
         // Cheap where nothing changed: one read. The wake-up itself carries no data.
-        if stale(state, id, sent).await? {
+        let stale = stale(state, &host, sent).await?;
+        // After a refusal not with each frame: it is refused again until something changes.
+        let again = stale && (sent.is_some() || hint);
+        if again {
             sent = send(state, id, &mut link).await?;
+        }
+        if again || Instant::now() >= look {
+            look = Instant::now() + next_look(sent);
         }
     }
 }
 
-/// Whether the host lacks the newest generation, or what it has should be refreshed.
-async fn stale(state: &AppState, id: HostId, sent: Generation) -> Result<bool, SessionError> {
-    let now = state.clock.now();
-    let stale = state.store.read(move |tables| {
-        let wanted = tables.host(id)?.map(|host| host.wanted);
-        let document = tables.document(id, sent)?;
+fn next_look(sent: Option<Generation>) -> Duration {
+    if sent.is_some() { AGE_CHECK } else { OFFER_AGAIN }
+}
+
+/// Whether the host lacks the newest generation, or what it has should be refreshed. Once it has
+/// joined again, this connection leads to what was in its place before.
+async fn stale(
+    state: &AppState,
+    held: &Host,
+    sent: Option<Generation>,
+) -> Result<bool, SessionError> {
+    let (id, now) = (held.id, state.clock.now());
+    let found = state.store.read(move |tables| {
+        let document = match sent {
+            Some(sent) => tables.document(id, sent)?,
+            None => None,
+        };
         let old = document.is_none_or(|document| document::is_old(&document, now));
-        Ok::<_, StoreError>(wanted != Some(sent) || old)
+        Ok::<_, StoreError>((tables.host(id)?, old))
     });
-    Ok(stale.await?)
+    let (host, old) = found.await?;
+    let host = host.ok_or(DocumentError::Unknown)?;
+    if host.joined_at != held.joined_at || host.address != held.address {
+        return Err(SessionError::JoinedAgain);
+    }
+    Ok(sent != Some(host.wanted) || old)
 }
 
 async fn read_host(state: &AppState, id: HostId) -> Result<Host, SessionError> {
@@ -144,16 +188,39 @@ async fn read_host(state: &AppState, id: HostId) -> Result<Host, SessionError> {
     Ok(host.ok_or(DocumentError::Unknown)?)
 }
 
-/// Sends the newest document and notes that the host has it.
-async fn send(state: &AppState, id: HostId, link: &mut Link) -> Result<Generation, SessionError> {
-    let document = document::current(state, id).await?;
+/// Sends the newest document and notes that the host has it; `None`: noted why it has not.
+async fn send(
+    state: &AppState,
+    id: HostId,
+    link: &mut Link,
+) -> Result<Option<Generation>, SessionError> {
+    let document = match document::current(state, id).await {
+        Ok(document) => document,
+        Err(error) if error.is_lasting() => return refused(state, id, chain(&error)).await,
+        Err(error) => return Err(error.into()),
+    };
     let generation = document.generation;
-    link.put(&document).await.inspect_err(|error| {
-        tracing::error!(host = %id, %generation, error = %chain(error), "document not accepted");
-    })?;
+    match link.put(&document).await {
+        Ok(()) => {}
+        Err(error) => match error.refusal() {
+            Some(why) => return refused(state, id, why).await,
+            None => return Err(error.into()),
+        },
+    }
     state.store.write(move |tables| tables.set_acknowledged(id, generation)).await?;
     tracing::debug!(host = %id, %generation, "document acknowledged");
-    Ok(generation)
+    Ok(Some(generation))
+}
+
+async fn refused(
+    state: &AppState,
+    id: HostId,
+    why: String,
+) -> Result<Option<Generation>, SessionError> {
+    tracing::error!(host = %id, "the host does not have its newest document: {why}");
+    state.store.write(move |tables| tables.set_refusal(id, &why)).await?;
+    announce(state, id).await;
+    Ok(None)
 }
 
 /// Commits the reports of a batch, then acknowledges them; what is not kept goes to watchers.
@@ -163,13 +230,16 @@ async fn take(
     link: &mut Link,
     batch: Vec<Frame>,
 ) -> Result<(), SessionError> {
-    let mut durable = Vec::new();
+    let (mut durable, mut progress, mut probes) = (Vec::new(), Vec::new(), Vec::new());
     for frame in batch {
         match frame {
             Frame::Report(report) => durable.push(report),
-            Frame::Progress(progress) => state.live.progressed(progress),
-            Frame::Checked(probes) => state.live.checked(&probes),
+            Frame::Progress(one) => progress.push(one),
+            Frame::Checked(more) => probes.extend(more),
         }
+    }
+    if !(progress.is_empty() && probes.is_empty()) {
+        reports::show(state, id, progress, probes).await?;
     }
     if durable.is_empty() {
         return Ok(());

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Query, State};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use buddo_shared::api::host::{COORDINATOR_NAME, JoinRequest, Joined};
+use buddo_shared::api::problem::Problem;
 use buddo_shared::id::{DeploymentId, Revision};
 use buddo_shared::manifest::{Manifest, RunState};
 use buddo_shared::report::{
@@ -20,6 +22,7 @@ use buddo_shared::sealed::{OpeningKey, Sealed};
 use buddo_shared::signed::Verifier;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use http::StatusCode;
 use jiff::SignedDuration;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::server::WebPkiClientVerifier;
@@ -36,7 +39,7 @@ use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
 use crate::random::SystemRandom;
 use crate::serve::{self, Listener};
-use crate::service::{deployments, hosts};
+use crate::service::{deployments, epoch, hosts};
 use crate::testing::{World, account, request};
 
 /// Long enough for any machine; only a failing test waits for it.
@@ -49,6 +52,8 @@ struct Agent {
     manifest: watch::Sender<Option<Manifest>>,
     envelopes: Mutex<Vec<Bytes>>,
     acknowledged: watch::Sender<u64>,
+    /// What it refuses documents with, instead of taking them.
+    refuses: Mutex<Option<&'static str>>,
     said: Mutex<Vec<Report>>,
     frames: broadcast::Sender<Frame>,
 }
@@ -86,6 +91,7 @@ impl Running {
             manifest: watch::Sender::new(None),
             envelopes: Mutex::default(),
             acknowledged: watch::Sender::new(0),
+            refuses: Mutex::default(),
             said: Mutex::default(),
             frames: broadcast::Sender::new(64),
         });
@@ -169,14 +175,18 @@ fn agent_tls(joined: &Joined, key: &KeyPair) -> Arc<ServerConfig> {
     Arc::new(config)
 }
 
-async fn desired_state(State(agent): State<Arc<Agent>>, envelope: Bytes) -> Json<Accepted> {
+async fn desired_state(State(agent): State<Arc<Agent>>, envelope: Bytes) -> Response {
+    if let Some(code) = *agent.refuses.lock().unwrap() {
+        let problem = Problem::new(409, code, "refused", "older than what the host holds");
+        return (StatusCode::CONFLICT, Json(problem)).into_response();
+    }
     let verified = agent.verifier.verify(&envelope).expect("the document verifies");
     let digest = verified.digest().clone();
     let manifest = verified.into_inner();
     let generation = manifest.generation;
     agent.envelopes.lock().unwrap().push(envelope);
     agent.manifest.send_replace(Some(manifest));
-    Json(Accepted { generation, digest })
+    Json(Accepted { generation, digest }).into_response()
 }
 
 #[derive(Deserialize)]
@@ -301,6 +311,47 @@ async fn a_document_is_refreshed_before_it_expires() {
     world.state.wake.host(host);
     let second = agent.document(|m| m.generation > first.generation).await;
     assert!(second.expires_at > first.expires_at);
+}
+
+#[tokio::test]
+async fn fm_20_a_host_that_is_ahead_is_said_to_be_and_an_epoch_raise_reaches_it() {
+    let (world, agent) = begin().await;
+    let first = agent.document(|_| true).await;
+    *agent.agent.refuses.lock().unwrap() = Some("stale_generation");
+    let made = deployments::create(&world.state, account(1), request("my-app"), None).await;
+    let id: DeploymentId = made.unwrap().deployment.id.parse().unwrap();
+    let store = world.state.store.clone();
+    let refusal = async || hosts::list(&store).await.unwrap()[0].refusal.clone();
+    until(async || refusal().await.is_some()).await;
+    let why = refusal().await.unwrap();
+    assert!(why.contains("stale_generation") && why.contains("epoch raise"), "{why}");
+    assert_eq!(hosts::list(&store).await.unwrap()[0].unreachable_since, None);
+    let shown = deployments::status(&world.state, account(1), id).await.unwrap();
+    assert!(shown.last_error.unwrap().contains("does not take changes"));
+    // Its reports are taken all the same.
+    agent.say(status(id, Phase::Pulling, None)).await;
+
+    let raised = epoch::raise(&store, world.state.clock.now()).await.unwrap();
+    *agent.agent.refuses.lock().unwrap() = None;
+    world.state.wake.host(first.host_id);
+    let second = agent.document(|m| m.deployments.len() == 1).await;
+    assert_eq!(second.generation.epoch, raised.epoch);
+    until(async || refusal().await.is_none()).await;
+}
+
+#[tokio::test]
+async fn a_host_that_joins_again_is_served_at_its_new_address_from_its_first_report_on() {
+    let (world, old) = begin().await;
+    old.document(|_| true).await;
+    // The machine that was in its place still runs, and has lost nothing.
+    let new = Running::join(&world, "container-host-1").await;
+    new.document(|_| true).await;
+    let listed = hosts::list(&world.state.store).await.unwrap();
+    assert_eq!((listed.len(), listed[0].report_seq), (1, 1));
+    let before = old.agent.envelopes.lock().unwrap().len();
+    deployments::create(&world.state, account(1), request("my-app"), None).await.unwrap();
+    new.document(|m| m.deployments.len() == 1).await;
+    assert_eq!(old.agent.envelopes.lock().unwrap().len(), before, "nothing goes to the old one");
 }
 
 #[tokio::test]

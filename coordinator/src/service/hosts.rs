@@ -117,6 +117,7 @@ pub async fn join(state: &AppState, request: JoinRequest) -> Result<Joined, Host
                 status: None,
                 last_seen: None,
                 unreachable_since: None,
+                refusal: None,
                 reserved_mb: 0,
             })?;
             // What is sealed in the newest document is sealed to the key before.

@@ -2,6 +2,7 @@
 
 pub mod accounts;
 pub mod deployments;
+pub mod epoch;
 pub mod hosts;
 pub mod oauth;
 pub mod reports;

@@ -6,10 +6,14 @@
 //!                                                       gave up ─► last good revision, or stopped ─► generation+1
 //! ```
 
+use std::collections::HashSet;
+
 use buddo_shared::api::deploy::Status;
-use buddo_shared::id::{DeploymentId, HostId};
+use buddo_shared::id::{DeploymentId, HostId, Revision};
 use buddo_shared::manifest::RunState;
-use buddo_shared::report::{DeploymentStatus, Failure, Phase, Report, ReportBody};
+use buddo_shared::report::{
+    Checked, DeploymentStatus, Failure, Health, Phase, Progress, Report, ReportBody,
+};
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -17,6 +21,9 @@ use crate::domain::lifecycle::{Event, next};
 use crate::state::AppState;
 use crate::store::contract::{AuditStatus, Deployment};
 use crate::store::{StoreError, Tables};
+
+/// Characters of a line in a host's words that are kept.
+const LINE: usize = 500;
 
 /// What a batch of reports changed.
 #[derive(Debug, Default)]
@@ -67,6 +74,33 @@ pub async fn commit(
     Ok(through)
 }
 
+/// Shows what is not kept: progress and probes. Of each host only about its own deployments.
+pub async fn show(
+    state: &AppState,
+    host: HostId,
+    mut progress: Vec<Progress>,
+    mut probes: Vec<Checked>,
+) -> Result<(), StoreError> {
+    let (progress, probes) = state
+        .store
+        .read(move |tables| {
+            let mut own = HashSet::new();
+            for id in progress.iter().map(|p| p.id).chain(probes.iter().map(|p| p.id)) {
+                let found = tables.deployment(id)?;
+                if found.is_some_and(|d| d.host == host && d.status != Status::Destroyed) {
+                    own.insert(id);
+                }
+            }
+            progress.retain(|progress| own.contains(&progress.id));
+            probes.retain(|probe| own.contains(&probe.id));
+            Ok::<_, StoreError>((progress, probes))
+        })
+        .await?;
+    progress.into_iter().for_each(|progress| state.live.progressed(progress));
+    state.live.checked(&probes);
+    Ok(())
+}
+
 fn apply(
     tables: &mut dyn Tables,
     host: HostId,
@@ -93,7 +127,12 @@ fn apply(
             if let Some(digest) = &status.digest {
                 tables.set_digest(status.id, status.revision, digest)?;
             }
-            let verdict = judge(&mut deployment, status, report.at);
+            let old = status.serving.filter(|serving| *serving != status.revision);
+            let known = match old {
+                Some(old) => tables.revision(status.id, old)?.map(|revision| revision.number),
+                None => None,
+            };
+            let verdict = judge(&mut deployment, status, known, report.at);
             let under_way = matches!(deployment.status, Status::Pending | Status::Deploying);
             outcome.changed.push((status.id, !under_way));
             outcome.wanted_changed |= matches!(verdict, Verdict::GaveUp(_));
@@ -104,23 +143,34 @@ fn apply(
 
 /// What a report means for a deploy that is under way.
 #[derive(Debug, PartialEq, Eq)]
-enum Verdict<'r> {
+enum Verdict {
     /// Nothing new.
     Continues,
     /// It is live.
     Live,
     /// It failed.
-    GaveUp(&'r Failure),
+    GaveUp(Failure),
 }
 
-/// Changes `d` as the report says. Pure.
-fn judge<'r>(d: &mut Deployment, status: &'r DeploymentStatus, at: Timestamp) -> Verdict<'r> {
+/// Changes `d` as the report says. `old` is the other revision that serves, if it is one of ours.
+/// Pure.
+fn judge(
+    d: &mut Deployment,
+    status: &DeploymentStatus,
+    old: Option<Revision>,
+    at: Timestamp,
+) -> Verdict {
     d.serving = status.serving;
     if let Some(container) = &status.container {
-        d.container_name.clone_from(container);
+        d.container_name = one_line(container);
     }
+    d.trouble = None;
     if d.run != RunState::Running {
         return Verdict::Continues;
+    }
+    let failure = status.failure.as_ref().map(cleaned);
+    if status.phase != Phase::Failed {
+        d.trouble = failure.as_ref().map(Failure::to_string);
     }
     d.health = Some(status.health);
     d.last_health_check = d.last_health_check.max(status.checked_at);
@@ -133,10 +183,12 @@ fn judge<'r>(d: &mut Deployment, status: &'r DeploymentStatus, at: Timestamp) ->
             Verdict::Live
         }
         (Phase::Failed, serving) => {
-            let Some(failure) = &status.failure else { return Verdict::Continues };
+            let failure = failure.unwrap_or_else(unexplained);
             d.last_error = Some(failure.to_string());
-            if let Some(old) = serving {
-                d.revision = old;
+            if serving.is_some() {
+                // One that this database does not know stays: naming it would leave the host
+                // without any document.
+                d.revision = old.unwrap_or(d.revision);
                 move_by(d, Event::Live);
             } else {
                 d.run = RunState::Stopped;
@@ -152,8 +204,34 @@ fn judge<'r>(d: &mut Deployment, status: &'r DeploymentStatus, at: Timestamp) ->
         (_, Some(serving)) if serving == d.revision => Verdict::Continues,
         _ => {
             move_by(d, Event::Progressed);
+            if d.status == Status::Running {
+                d.health = Some(Health::Unhealthy);
+            }
             Verdict::Continues
         }
+    }
+}
+
+/// A failure as it may be shown: a host's words are not trusted to be one short line each.
+fn cleaned(failure: &Failure) -> Failure {
+    Failure {
+        code: one_line(&failure.code),
+        cause: one_line(&failure.cause),
+        fix: one_line(&failure.fix),
+    }
+}
+
+fn one_line(text: &str) -> String {
+    let plain = |c: char| if c.is_control() { ' ' } else { c };
+    text.chars().take(LINE).map(plain).collect()
+}
+
+/// A host that gives up has to say why; one that does not must not leave the deploy hanging.
+fn unexplained() -> Failure {
+    Failure {
+        code: "unknown".to_owned(),
+        cause: "the host gave the deploy up and did not say why".to_owned(),
+        fix: "restart the app; if it fails again, ask the platform's administrator".to_owned(),
     }
 }
 
@@ -168,7 +246,7 @@ fn move_by(d: &mut Deployment, event: Event) {
 fn record(
     tables: &mut dyn Tables,
     deployment: &Deployment,
-    verdict: &Verdict<'_>,
+    verdict: &Verdict,
 ) -> Result<(), StoreError> {
     tables.update_deployment(deployment)?;
     match verdict {

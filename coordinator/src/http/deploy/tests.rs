@@ -362,6 +362,52 @@ async fn the_tiers_limit_counts_for_itself() {
     assert_eq!(create(&world, &token, other).await.status, 201);
 }
 
+async fn with_domain(world: &World, token: &str, subdomain: &str, domain: &str) -> Answer {
+    let mut request = body(subdomain);
+    request["tier"] = json!("bitcoin-pro");
+    request["custom_domain"] = json!(domain);
+    create(world, token, request).await
+}
+
+#[tokio::test]
+async fn a_custom_domain_is_one_accounts_while_its_deployment_lives() {
+    let (world, token) = world().await;
+    let first = with_domain(&world, &token, "one", "app.example.com").await;
+    assert_eq!(first.status, 201, "{first:?}");
+    let stranger = world.operator("stranger").await;
+    for domain in ["app.example.com", "APP.example.com", "app.example.com."] {
+        let refused = with_domain(&world, &stranger, "two", domain).await;
+        assert_eq!(refused.refusal(), (422, "validation_failed"), "{domain}");
+        assert_eq!(refused.pointers(), ["/custom_domain"]);
+    }
+    let id = first.body["deployment"]["id"].as_str().unwrap();
+    world.call("DELETE", &format!("{APPS}/{id}"), Some(&token), None).await;
+    let second = with_domain(&world, &stranger, "two", "app.example.com").await;
+    assert_eq!(second.status, 201, "{second:?}");
+}
+
+#[tokio::test]
+async fn the_platforms_own_names_are_no_custom_domains() {
+    let world = World::with(|config| {
+        config.api.names = vec!["inner.buddo.example".to_owned()];
+        config.api.public_url = Some("https://api.buddo.example:8443".to_owned());
+    });
+    world.host(1, 16_384).await;
+    let token = world.operator("myoperator").await;
+    for domain in [
+        "buddocloud.com",
+        "other.buddocloud.com",
+        "a.b.buddocloud.com",
+        "api.buddo.example",
+        "inner.buddo.example",
+    ] {
+        let refused = with_domain(&world, &token, "one", domain).await;
+        assert_eq!(refused.refusal(), (422, "validation_failed"), "{domain}: {refused:?}");
+        assert_eq!(refused.pointers(), ["/custom_domain"]);
+    }
+    assert_eq!(with_domain(&world, &token, "one", "notbuddocloud.com").await.status, 201);
+}
+
 async fn keyed(world: &World, token: &str, key: &str, body: Value) -> Answer {
     let request = Request::post(APPS)
         .header(AUTHORIZATION, format!("Bearer {token}"))

@@ -23,13 +23,16 @@ pub async fn restart(
             .revision(id, deployment.revision)?
             .ok_or_else(|| StoreError::corrupt("deployments.revision")("names no revision"))?;
         // Not the current one plus one: a deploy that failed has left a higher number behind.
-        let number = tables.last_revision(id)?.unwrap_or(deployment.revision).next();
+        // Nor the highest one that is known: a database from a backup may know fewer than the host.
+        let highest = tables.last_revision(id)?.max(deployment.serving);
+        let number = highest.unwrap_or(deployment.revision).next();
         let digest = current.image.digest().cloned();
         let created_at = services.clock.now();
         tables.insert_revision(id, &RevisionRow { number, digest, created_at, ..current })?;
         deployment.revision = number;
         deployment.run = RunState::Running;
         deployment.last_error = None;
+        deployment.trouble = None;
         deployment.stopped_at = None;
         let by = Some(deployment.account);
         supersede(tables, id, "superseded by a restart")?;
@@ -51,6 +54,9 @@ pub async fn stop(
     act(state, account, id, Event::Stop, move |tables, services, deployment| {
         deployment.run = RunState::Stopped;
         deployment.health = None;
+        // Whatever failed before: now it is stopped because its operator wants it so.
+        deployment.last_error = None;
+        deployment.trouble = None;
         deployment.stopped_at = Some(services.clock.now());
         supersede(tables, id, "stopped before it was live")?;
         let by = Some(deployment.account);
@@ -70,6 +76,7 @@ pub async fn destroy(
     act(state, account, id, Event::Destroy, move |tables, services, deployment| {
         deployment.health = None;
         deployment.serving = None;
+        deployment.trouble = None;
         deployment.stopped_at = deployment.stopped_at.or_else(|| Some(services.clock.now()));
         tables.erase_env(id)?;
         supersede(tables, id, "destroyed before it was live")?;

@@ -3,12 +3,14 @@
 use buddo_shared::api::deploy::{CreateDeployment, DeploymentEnvelope, Status};
 use buddo_shared::id::{AccountId, AppId, DeploymentId, HostId, Revision};
 use buddo_shared::manifest::{RunState, Strategy};
+use buddo_shared::name::HostName;
 use buddo_shared::probe::Probe;
 use buddo_shared::spec::AppSpec;
 use jiff::{SignedDuration, Timestamp};
 
 use super::error::DeployError;
 use super::{announce, audit, owned_state, view};
+use crate::config::Config;
 use crate::domain::place::{Candidate, place};
 use crate::random;
 use crate::state::{AppState, Services};
@@ -89,7 +91,7 @@ fn make(
 ) -> Result<(DeploymentEnvelope, (HostId, DeploymentId)), DeployError> {
     let tier =
         tables.tier(&spec.tier)?.ok_or_else(|| DeployError::TierNotFound(spec.tier.clone()))?;
-    check_names(tables, spec, &tier)?;
+    check_names(tables, services, spec, &tier)?;
     check_limits(tables, services, account, &tier)?;
     let host = place(&tier.limits, &candidates(tables, services)?)?;
     let id = DeploymentId::new(random::uuid(&*services.random));
@@ -123,7 +125,12 @@ fn make(
     Ok((DeploymentEnvelope { deployment }, (host, id)))
 }
 
-fn check_names(tables: &dyn Tables, spec: &AppSpec, tier: &Tier) -> Result<(), DeployError> {
+fn check_names(
+    tables: &dyn Tables,
+    services: &Services,
+    spec: &AppSpec,
+    tier: &Tier,
+) -> Result<(), DeployError> {
     if tables.subdomain_taken(&spec.subdomain)? {
         return Err(DeployError::field("/subdomain", "is taken; choose another name"));
     }
@@ -136,6 +143,13 @@ fn check_names(tables: &dyn Tables, spec: &AppSpec, tier: &Tier) -> Result<(), D
         );
         return Err(DeployError::field("/custom_domain", detail));
     }
+    if is_ours(&services.config, domain) {
+        return Err(DeployError::field(
+            "/custom_domain",
+            "belongs to the platform; use a domain of your own, or leave it out: the app is \
+             served at its subdomain anyway",
+        ));
+    }
     if tables.custom_domain_taken(domain)? {
         return Err(DeployError::field(
             "/custom_domain",
@@ -143,6 +157,18 @@ fn check_names(tables: &dyn Tables, spec: &AppSpec, tier: &Tier) -> Result<(), D
         ));
     }
     Ok(())
+}
+
+/// Whether `domain` lies in the platform's zone or is the API's own name: bound to an app, it
+/// would take visitors from another app, or credentials from the platform.
+fn is_ours(config: &Config, domain: &HostName) -> bool {
+    let url = config.api.public_url();
+    let public = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
+    let public = public.split(['/', ':']).next().unwrap_or_default();
+    let named = |name: &str| name.eq_ignore_ascii_case(domain.as_str());
+    domain.is_within(&config.zone)
+        || named(public)
+        || config.api.names.iter().any(|name| named(name))
 }
 
 fn check_limits(
@@ -179,7 +205,7 @@ fn candidates(tables: &dyn Tables, services: &Services) -> Result<Vec<Candidate>
         id: host.id,
         memory_mb: host.status.as_ref().map_or(0, |status| budget(status.memory_mb)),
         reserved_mb: host.reserved_mb,
-        reachable: host.unreachable_since.is_none(),
+        reachable: host.unreachable_since.is_none() && host.refusal.is_none(),
     });
     Ok(hosts.collect())
 }
@@ -210,6 +236,7 @@ fn deployment(
         health: None,
         last_health_check: None,
         last_error: None,
+        trouble: None,
         limits: tier.limits,
         billing_status: None,
         deployed_at: None,

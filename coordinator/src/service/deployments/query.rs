@@ -75,8 +75,17 @@ pub async fn status(
     account: AccountId,
     id: DeploymentId,
 ) -> Result<StatusAnswer, DeployError> {
-    let deployment = state.store.read(move |tables| owned(tables, account, id)).await?;
-    Ok(view::status(&state.live, &deployment))
+    let read = state.store.read(move |tables| {
+        let deployment = owned(tables, account, id)?;
+        // Only what is under way waits for a host: most polls need no more than one row.
+        let host = match view::is_under_way(&deployment) {
+            true => tables.host(deployment.host)?,
+            false => None,
+        };
+        Ok::<_, DeployError>((deployment, host))
+    });
+    let (deployment, host) = read.await?;
+    Ok(view::status(&state.live, &deployment, host.as_ref()))
 }
 
 /// The audit log of one deployment, oldest first.

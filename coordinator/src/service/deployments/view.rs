@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::live::Live;
 use crate::state::Services;
-use crate::store::contract::{Deployment, Tier};
+use crate::store::contract::{Deployment, Host, Tier};
 use crate::store::{StoreError, Tables};
 
 /// A deployment with all published fields.
@@ -34,11 +34,11 @@ pub(super) fn deployment(
         status: d.status,
         health_status: health(d),
         last_health_check: last_check(&services.live, d),
-        last_error: d.last_error.clone(),
+        last_error: last_error(d, host.as_ref()),
         port: revision.port.get(),
         memory_limit_mb: d.limits.memory_mb,
         cpu_limit_millicores: d.limits.cpu_millicores,
-        host_server: host.map(|host| host.name),
+        host_server: host.as_ref().map(|host| host.name.clone()),
         billing_status: d.billing_status.clone(),
         deployed_at: d.deployed_at.map(seconds),
         stopped_at: d.stopped_at.map(seconds),
@@ -47,8 +47,8 @@ pub(super) fn deployment(
 }
 
 /// The short answer for frequent polls.
-pub(super) fn status(live: &Live, d: &Deployment) -> StatusAnswer {
-    let under_way = matches!(d.status, Status::Pending | Status::Deploying);
+pub(super) fn status(live: &Live, d: &Deployment, host: Option<&Host>) -> StatusAnswer {
+    let under_way = is_under_way(d);
     let progress = live
         .progress(d.id)
         .filter(|progress| under_way && progress.revision == d.revision)
@@ -59,7 +59,7 @@ pub(super) fn status(live: &Live, d: &Deployment) -> StatusAnswer {
         subdomain: d.subdomain.to_string(),
         health_status: health(d),
         last_health_check: last_check(live, d),
-        last_error: d.last_error.clone(),
+        last_error: last_error(d, host),
         progress,
     }
 }
@@ -79,6 +79,38 @@ pub(super) fn tier(tier: Tier) -> deploy::Tier {
         monthly_stipend_points: tier.monthly_stipend_points,
         ad_reach_multiplier: tier.ad_reach_multiplier,
     }
+}
+
+/// Whether a deploy has begun that has neither gone live nor failed.
+pub(super) fn is_under_way(d: &Deployment) -> bool {
+    matches!(d.status, Status::Pending | Status::Deploying)
+}
+
+/// What is wrong: what keeps a deploy from going on, else what its host says, else how the last
+/// deploy failed.
+fn last_error(d: &Deployment, host: Option<&Host>) -> Option<String> {
+    let waits = host.filter(|_| is_under_way(d)).and_then(waiting_for);
+    waits.or_else(|| d.trouble.clone()).or_else(|| d.last_error.clone())
+}
+
+/// Why a deploy on `host` does not go on, if that is up to the host as a whole.
+fn waiting_for(host: &Host) -> Option<String> {
+    let name = &host.name;
+    if let Some(since) = host.unreachable_since {
+        let since = seconds(since);
+        return Some(format!(
+            "the host {name} cannot be reached since {since}; the deploy waits for it\n\
+             it goes on by itself once the host is back; to use another host, destroy the \
+             deployment and create it again"
+        ));
+    }
+    host.refusal.as_ref().map(|_| {
+        format!(
+            "the host {name} does not take changes at the moment; the deploy waits for it\n\
+             the platform's administrator sees why in `buddo-coordinator host list`; to use \
+             another host, destroy the deployment and create it again"
+        )
+    })
 }
 
 fn health(d: &Deployment) -> Option<String> {

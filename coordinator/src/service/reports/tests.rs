@@ -172,8 +172,123 @@ async fn a_digest_is_kept_once() {
     assert!(digest.starts_with("sha256:aaa"), "a revision always means the same bytes");
 }
 
+fn restarting() -> Failure {
+    Failure {
+        code: "restarting".to_owned(),
+        cause: "the app's container ended\nwith code 1".to_owned(),
+        fix: "read the app's logs".to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn a_live_app_that_crashes_stays_running_and_says_so_until_it_is_back() {
+    let mut story = Story::begin().await;
+    story.report(status(story.id, 1, Phase::Live, Some(1))).await;
+    let crashed = DeploymentStatus {
+        failure: Some(restarting()),
+        health: Health::Unknown,
+        ..status(story.id, 1, Phase::Starting, None)
+    };
+    let d = story.report(crashed).await;
+    assert_eq!((d.status, d.run), (Status::Running, RunState::Running));
+    let shown = deployments::status(&story.world.state, account(1), story.id).await.unwrap();
+    assert_eq!(shown.health_status.as_deref(), Some("unhealthy"));
+    let error = shown.last_error.unwrap();
+    assert_eq!(error, "the app's container ended with code 1\nread the app's logs");
+    story.report(status(story.id, 1, Phase::Live, Some(1))).await;
+    let shown = deployments::status(&story.world.state, account(1), story.id).await.unwrap();
+    assert_eq!((shown.health_status.as_deref(), shown.last_error), (Some("healthy"), None));
+    assert_eq!(story.log().await, log(&[("create", "completed"), ("deploy", "completed")]));
+}
+
+#[tokio::test]
+async fn a_host_that_gives_up_without_a_word_leaves_nothing_hanging() {
+    let mut story = Story::begin().await;
+    let mute = DeploymentStatus { failure: None, ..status(story.id, 1, Phase::Failed, None) };
+    let d = story.report(mute).await;
+    assert_eq!(d.status, Status::Stopped);
+    assert!(d.last_error.unwrap().contains("did not say why"));
+}
+
+#[tokio::test]
+async fn a_revision_that_a_restored_database_does_not_know_is_never_named() {
+    let mut story = Story::begin().await;
+    story.report(status(story.id, 1, Phase::Live, Some(1))).await;
+    story.restart().await;
+    let d = story.report(status(story.id, 2, Phase::Failed, Some(7))).await;
+    assert_eq!((d.status, d.revision.get()), (Status::Running, 2));
+    assert!(d.last_error.is_some());
+    // It can still be shown, and a restart takes a number that the host has not seen.
+    deployments::get(&story.world.state, account(1), story.id).await.unwrap();
+    story.restart().await;
+    assert_eq!(story.stored().await.revision.get(), 8);
+}
+
+#[tokio::test]
+async fn what_is_gone_from_a_host_changes_nothing() {
+    let mut story = Story::begin().await;
+    story.report(status(story.id, 1, Phase::Live, Some(1))).await;
+    let at = story.world.state.clock.now();
+    let ids = [story.id, DeploymentId::new(uuid::Uuid::nil())];
+    let reports = ids.into_iter().zip(2..).map(|(id, seq)| Report {
+        seq,
+        at,
+        body: ReportBody::Removed { id },
+    });
+    let through = commit(&story.world.state, story.host, reports.collect()).await.unwrap();
+    assert_eq!(through, 3);
+    assert_eq!(story.stored().await.status, Status::Running);
+}
+
+#[tokio::test]
+async fn progress_and_probes_count_from_the_deployments_own_host_only() {
+    let story = Story::begin().await;
+    let (other, _) = story.world.host(2, 4096).await;
+    let (state, id, at) = (&story.world.state, story.id, story.world.state.clock.now());
+    let progress = || {
+        vec![Progress { id, revision: Revision::FIRST, phase: Phase::Pulling, percent: Some(1) }]
+    };
+    show(state, other, progress(), vec![Checked { id, at }]).await.unwrap();
+    assert_eq!((state.live.progress(id), state.live.last_checked(id)), (None, None));
+    show(state, story.host, progress(), vec![Checked { id, at }]).await.unwrap();
+    assert!(state.live.progress(id).is_some());
+    assert_eq!(state.live.last_checked(id), Some(at));
+    deployments::destroy(state, account(1), id).await.unwrap();
+    show(state, story.host, progress(), vec![]).await.unwrap();
+    assert_eq!(state.live.progress(id), None, "nothing is kept of what is destroyed");
+}
+
+#[tokio::test]
+async fn a_deploy_that_waits_for_its_host_says_so() {
+    let mut story = Story::begin().await;
+    let (state, host) = (story.world.state.clone(), story.host);
+    let since = state.clock.now();
+    let write: Result<(), StoreError> =
+        state.store.write(move |tables| tables.set_unreachable(host, since)).await;
+    write.unwrap();
+    let shown = deployments::status(&state, account(1), story.id).await.unwrap();
+    assert_eq!(shown.status, Status::Pending);
+    let error = shown.last_error.unwrap();
+    assert!(error.starts_with("the host container-host-1 cannot be reached since 2026-05-21T10"));
+    let whole = deployments::get(&state, account(1), story.id).await.unwrap();
+    assert_eq!(whole.deployment.last_error.unwrap(), error);
+    story.report(status(story.id, 1, Phase::Live, Some(1))).await;
+    let shown = deployments::status(&state, account(1), story.id).await.unwrap();
+    assert_eq!(shown.last_error, None, "what is live waits for nothing");
+}
+
+#[tokio::test]
+async fn a_stop_ends_the_story_of_an_earlier_failure() {
+    let mut story = Story::begin().await;
+    story.report(status(story.id, 1, Phase::Live, Some(1))).await;
+    story.restart().await;
+    story.report(status(story.id, 2, Phase::Failed, Some(1))).await;
+    deployments::stop(&story.world.state, account(1), story.id).await.unwrap();
+    assert_eq!(story.stored().await.last_error, None);
+}
+
 #[rstest]
-#[case::crashed(Phase::Starting, None, Status::Deploying)]
+#[case::crashed(Phase::Starting, None, Status::Running)]
 #[case::still_serves(Phase::Probing, Some(1), Status::Running)]
 #[case::unhealthy_but_there(Phase::Live, Some(1), Status::Running)]
 #[case::old_news(Phase::Stopped, None, Status::Running)]

@@ -103,6 +103,13 @@ pub trait Audit {
         status: AuditStatus,
         details: Option<&serde_json::Value>,
     ) -> Result<()>;
+    /// Adds an act of an administrator on the platform as a whole.
+    fn insert_admin_act(
+        &mut self,
+        action: &str,
+        at: Timestamp,
+        details: &serde_json::Value,
+    ) -> Result<()>;
     /// The newest `limit` entries of a deployment, oldest first.
     fn audit_of(&self, deployment: DeploymentId, limit: u32) -> Result<Vec<AuditRow>>;
 }

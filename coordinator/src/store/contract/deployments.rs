@@ -46,6 +46,9 @@ pub struct Deployment {
     pub last_health_check: Option<Timestamp>,
     /// Why the last deploy failed, and what to do: one line each.
     pub last_error: Option<String>,
+    /// What its host says is wrong at the moment, and what to do: one line each. Gone when it is
+    /// right again.
+    pub trouble: Option<String>,
     /// The tier's limits when it was created.
     pub limits: Limits,
     /// State of billing.

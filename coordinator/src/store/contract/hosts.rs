@@ -32,6 +32,8 @@ pub struct Host {
     pub last_seen: Option<Timestamp>,
     /// Since when it cannot be reached.
     pub unreachable_since: Option<Timestamp>,
+    /// Why it does not have its newest document although it can be reached, and what to do.
+    pub refusal: Option<String>,
     /// MiB promised to its deployments.
     pub reserved_mb: u64,
 }
@@ -55,12 +57,18 @@ pub trait Hosts {
     fn host(&self, id: HostId) -> Result<Option<Host>>;
     /// The host with this name.
     fn host_named(&self, name: &str) -> Result<Option<Host>>;
-    /// Stores a new host, or a known one that joins again: its address, key and time.
+    /// Stores a new host, or a known one that joins again: its address, key and time. One that
+    /// joins again may have lost its reports: they are taken from the first one on.
     fn upsert_host(&mut self, host: &Host) -> Result<()>;
     /// Raises the host's wanted generation by one and returns it.
     fn bump_generation(&mut self, id: HostId) -> Result<Generation>;
-    /// Notes what the host has acknowledged.
+    /// Raises the epoch of all documents, to at least `floor`, and returns it. Hosts see it in
+    /// their next generation.
+    fn raise_epoch(&mut self, floor: u64) -> Result<u64>;
+    /// Notes what the host has acknowledged; it then refuses nothing.
     fn set_acknowledged(&mut self, id: HostId, generation: Generation) -> Result<()>;
+    /// Notes why the host does not have its newest document.
+    fn set_refusal(&mut self, id: HostId, why: &str) -> Result<()>;
     /// Notes the last committed report of the host.
     fn set_report_seq(&mut self, id: HostId, seq: u64) -> Result<()>;
     /// Notes what the host says of itself.

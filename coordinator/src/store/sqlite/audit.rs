@@ -1,6 +1,7 @@
 //! The audit log.
 
 use buddo_shared::id::DeploymentId;
+use jiff::Timestamp;
 use rusqlite::{Row, params};
 
 use super::Tx;
@@ -34,6 +35,17 @@ impl Audit for Tx<'_> {
         let details = details.map(to_json).transpose()?;
         self.run("end a deploy's entry", sql, params![text(&deployment), status.as_str(), details])
             .map(drop)
+    }
+
+    fn insert_admin_act(
+        &mut self,
+        action: &str,
+        at: Timestamp,
+        details: &serde_json::Value,
+    ) -> Result<()> {
+        let sql = "INSERT INTO admin_audit (action, at, details) VALUES (?1, ?2, ?3)";
+        let params = params![action, millis(at), to_json(details)?];
+        self.run("add to the administrators' log", sql, params).map(drop)
     }
 
     fn audit_of(&self, deployment: DeploymentId, limit: u32) -> Result<Vec<AuditRow>> {

@@ -26,7 +26,7 @@ const INSERT: &str = "
 const UPDATE: &str = "
     UPDATE deployments SET status = :status, run = :run, revision = :revision, serving = :serving,
         container_name = :container_name, health = :health,
-        last_health_check = :last_health_check, last_error = :last_error,
+        last_health_check = :last_health_check, last_error = :last_error, trouble = :trouble,
         billing_status = :billing_status, deployed_at = :deployed_at, stopped_at = :stopped_at
     WHERE id = :id";
 
@@ -94,6 +94,7 @@ impl Deployments for Tx<'_> {
                 ":health": d.health.as_ref().map(to_word).transpose()?,
                 ":last_health_check": opt_millis(d.last_health_check),
                 ":last_error": d.last_error,
+                ":trouble": d.trouble,
                 ":billing_status": d.billing_status,
                 ":deployed_at": opt_millis(d.deployed_at),
                 ":stopped_at": opt_millis(d.stopped_at),
@@ -202,6 +203,7 @@ fn read(row: &Row<'_>) -> Result<Deployment> {
         },
         last_health_check: opt_time(row, "last_health_check")?,
         last_error: get(row, "last_error")?,
+        trouble: get(row, "trouble")?,
         limits: limits(row)?,
         billing_status: get(row, "billing_status")?,
         deployed_at: opt_time(row, "deployed_at")?,

@@ -27,7 +27,7 @@ const UPSERT: &str = "
     VALUES (?1, ?2, ?3, ?4, ?5, (SELECT value FROM meta WHERE key = 'epoch'), ?6)
     ON CONFLICT (id) DO UPDATE SET address = excluded.address,
         sealing_key = excluded.sealing_key, joined_at = excluded.joined_at,
-        acked_epoch = NULL, acked_generation = NULL";
+        acked_epoch = NULL, acked_generation = NULL, report_seq = 0, refusal = NULL";
 
 const BUMP: &str = "
     UPDATE hosts SET generation = generation + 1,
@@ -68,15 +68,29 @@ impl Hosts for Tx<'_> {
         })
     }
 
+    fn raise_epoch(&mut self, floor: u64) -> Result<u64> {
+        let operation = "raise the epoch";
+        let sql = "UPDATE meta SET value = max(value + 1, ?1) WHERE key = 'epoch' RETURNING value";
+        let raised =
+            self.first(operation, sql, [signed(operation, floor)?], |row| get(row, "value"))?;
+        raised.map(unsigned).ok_or_else(|| StoreError::operation(operation)("there is none"))
+    }
+
     fn set_acknowledged(&mut self, id: HostId, generation: Generation) -> Result<()> {
         let operation = "note an acknowledgement";
-        let sql = "UPDATE hosts SET acked_epoch = ?2, acked_generation = ?3 WHERE id = ?1";
+        let sql = "UPDATE hosts SET acked_epoch = ?2, acked_generation = ?3, refusal = NULL
+                   WHERE id = ?1";
         let params = params![
             text(&id),
             signed(operation, generation.epoch)?,
             signed(operation, generation.generation)?
         ];
         self.run(operation, sql, params).map(drop)
+    }
+
+    fn set_refusal(&mut self, id: HostId, why: &str) -> Result<()> {
+        let sql = "UPDATE hosts SET refusal = ?2 WHERE id = ?1";
+        self.run("note a refusal", sql, params![text(&id), why]).map(drop)
     }
 
     fn set_report_seq(&mut self, id: HostId, seq: u64) -> Result<()> {
@@ -143,6 +157,7 @@ fn read(row: &Row<'_>) -> Result<Host> {
         },
         last_seen: opt_time(row, "last_seen")?,
         unreachable_since: opt_time(row, "unreachable_since")?,
+        refusal: get(row, "refusal")?,
         reserved_mb: unsigned(get(row, "reserved_mb")?),
     })
 }

@@ -12,6 +12,7 @@ use crate::store::contract::StoreError;
 const STEPS: &[M<'static>] = &[
     M::up(include_str!("../migrations/0001_core.sql")),
     M::up(include_str!("../migrations/0002_accounts.sql")),
+    M::up(include_str!("../migrations/0003_troubles.sql")),
 ];
 
 /// WAL mode before 3.51.3 can corrupt the file at a checkpoint reset.
