@@ -20,6 +20,7 @@ use tokio::sync::{Mutex, watch};
 
 use crate::ports::{Clock, Intake, Refusal};
 use crate::store::{Held, Store, StoreError};
+use crate::text::causes;
 
 /// Envelopes up to this size are verified where they arrive; larger ones on a blocking thread.
 const INLINE: usize = 64 * 1024;
@@ -177,7 +178,8 @@ impl<K: Clock> Intake for Intent<K> {
             Err(refusal) => {
                 let reason = refusal as &dyn std::error::Error;
                 tracing::warn!(reason, "document refused; nothing changed");
-                self.alarm.send_replace(Some(format!("a document was refused: {refusal}")));
+                let words = format!("a document was refused: {}", causes(refusal));
+                self.alarm.send_replace(Some(words));
             }
         }
         result

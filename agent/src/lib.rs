@@ -43,3 +43,4 @@ pub mod show;
 pub mod status;
 pub mod step;
 pub mod store;
+mod text;

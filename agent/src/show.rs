@@ -12,6 +12,7 @@ use crate::explain::Explanation;
 use crate::local::client;
 use crate::picture::Picture;
 use crate::ports::RouteFiles;
+use crate::text::escape;
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +33,7 @@ pub enum Question {
 pub async fn show(config: &Config, question: &Question, json: bool) -> Result<()> {
     let path = match question {
         Question::Status => "/v1/status".to_owned(),
-        Question::Explain(app) => format!("/v1/explain?app={}", escaped(app)),
+        Question::Explain(app) => format!("/v1/explain?app={}", escape(app)),
         Question::Document => "/v1/document".to_owned(),
         Question::Routes => "/v1/routes".to_owned(),
         Question::Events => "/v1/events".to_owned(),
@@ -55,19 +56,6 @@ pub async fn show(config: &Config, question: &Question, json: bool) -> Result<()
 fn read<T: serde::de::DeserializeOwned>(answer: &[u8]) -> Result<T> {
     serde_json::from_slice(answer)
         .context("the agent's answer is of another version; restart the agent")
-}
-
-/// Percent-encodes all but RFC 3986's unreserved characters.
-fn escaped(text: &str) -> String {
-    text.bytes().fold(String::new(), |mut escaped, byte| {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            escaped.push(char::from(byte));
-        } else {
-            // Writing to a string cannot fail.
-            let _ = write!(escaped, "%{byte:02X}");
-        }
-        escaped
-    })
 }
 
 fn status(picture: &Picture) -> String {
@@ -149,12 +137,6 @@ fn events(reports: &[Report]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_cannot_leave_the_query() {
-        assert_eq!(escaped("a b&c=é"), "a%20b%26c%3D%C3%A9");
-        assert_eq!(escaped("my-app.example.com"), "my-app.example.com");
-    }
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {

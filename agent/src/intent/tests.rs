@@ -1,8 +1,12 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use buddo_shared::id::HostId;
-use buddo_shared::manifest::SCHEMA;
-use buddo_shared::name::HostName;
+use buddo_shared::id::{HostId, Revision};
+use buddo_shared::image::ImageReference;
+use buddo_shared::limits::Limits;
+use buddo_shared::manifest::{RunState, SCHEMA, Strategy};
+use buddo_shared::name::{HostName, Subdomain};
+use buddo_shared::port::Port;
+use buddo_shared::probe::Probe;
 use buddo_shared::signed::Signer;
 use uuid::Uuid;
 
@@ -22,6 +26,7 @@ struct World {
     dir: tempfile::TempDir,
     signer: Signer,
     clock: Arc<SetClock>,
+    store: Store,
     intent: Intent<SetClock>,
 }
 
@@ -30,16 +35,16 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let signer = Signer::generate().unwrap();
         let clock = Arc::new(SetClock(AtomicI64::new(NOW)));
-        let intent = restore(&dir, &signer, &clock).await;
-        Self { dir, signer, clock, intent }
+        let (store, intent) = restore(&dir, &signer, &clock).await;
+        Self { dir, signer, clock, store, intent }
     }
 
     /// As after a restart of the agent.
     async fn reopen(self) -> Self {
-        let Self { dir, signer, clock, intent } = self;
-        drop(intent);
-        let intent = restore(&dir, &signer, &clock).await;
-        Self { dir, signer, clock, intent }
+        let Self { dir, signer, clock, store, intent } = self;
+        drop((intent, store));
+        let (store, intent) = restore(&dir, &signer, &clock).await;
+        Self { dir, signer, clock, store, intent }
     }
 
     fn envelope(&self, epoch: u64, generation: u64, zone: &str) -> Bytes {
@@ -47,15 +52,28 @@ impl World {
     }
 
     fn envelope_at(&self, epoch: u64, generation: u64, zone: &str, issued: i64) -> Bytes {
-        let manifest = Manifest {
-            schema: SCHEMA,
-            host_id: HostId::new(Uuid::from_u128(1)),
-            generation: Generation { epoch, generation },
-            issued_at: Timestamp::from_second(issued).unwrap(),
-            expires_at: Timestamp::from_second(issued + 3_600).unwrap(),
-            zone: HostName::parse(zone).unwrap(),
-            deployments: Vec::new(),
-        };
+        self.signer.sign(&manifest(epoch, generation, zone, issued)).unwrap().bytes.into()
+    }
+
+    /// One that needs more room than the one before.
+    fn large_envelope(&self, generation: u64) -> Bytes {
+        let mut manifest = manifest(1, generation, "two.example", NOW);
+        let names = (0..500).map(|n| HostName::parse(&format!("www-{n}.example.org")).unwrap());
+        manifest.deployments.push(Desired {
+            id: DeploymentId::new(Uuid::from_u128(2)),
+            revision: Revision::FIRST,
+            subdomain: Subdomain::parse("blog").unwrap(),
+            run: RunState::Stopped,
+            image: ImageReference::parse("ghcr.io/a/b:1").unwrap(),
+            digest: None,
+            port: Port::DEFAULT,
+            limits: Limits { memory_mb: 256, cpu_millicores: 250, pids: 100 },
+            domains: names.collect(),
+            probe: Probe::default(),
+            strategy: Strategy::Rolling,
+            env: None,
+            registry_credentials: None,
+        });
         self.signer.sign(&manifest).unwrap().bytes.into()
     }
 
@@ -65,15 +83,28 @@ impl World {
     }
 }
 
+fn manifest(epoch: u64, generation: u64, zone: &str, issued: i64) -> Manifest {
+    Manifest {
+        schema: SCHEMA,
+        host_id: HostId::new(Uuid::from_u128(1)),
+        generation: Generation { epoch, generation },
+        issued_at: Timestamp::from_second(issued).unwrap(),
+        expires_at: Timestamp::from_second(issued + 3_600).unwrap(),
+        zone: HostName::parse(zone).unwrap(),
+        deployments: Vec::new(),
+    }
+}
+
 async fn restore(
     dir: &tempfile::TempDir,
     signer: &Signer,
     clock: &Arc<SetClock>,
-) -> Intent<SetClock> {
+) -> (Store, Intent<SetClock>) {
     let store = Store::open(&dir.path().join("agent.db"), 0).unwrap();
     let host = HostId::new(Uuid::from_u128(1));
     let verifier = Verifier::new(host, std::slice::from_ref(signer.public())).unwrap();
-    Intent::restore(verifier, store, Arc::clone(clock)).await.unwrap()
+    let intent = Intent::restore(verifier, store.clone(), Arc::clone(clock)).await.unwrap();
+    (store, intent)
 }
 
 #[tokio::test]
@@ -155,4 +186,39 @@ async fn a_forged_document_changes_nothing() {
     let forged = thief.envelope(1, 2, "evil.example");
     assert!(matches!(world.intent.offer(forged).await, Err(Refusal::Unverified(_))));
     assert_eq!(world.zone().as_deref(), Some("one.example"));
+}
+
+#[tokio::test]
+async fn fm_13_a_full_disk_leaves_the_old_document_in_force_and_says_so() {
+    let world = World::new().await;
+    world.intent.offer(world.envelope(1, 1, "one.example")).await.unwrap();
+    world.store.fill().await;
+    let refused = world.intent.offer(world.large_envelope(2)).await;
+    assert!(matches!(refused, Err(Refusal::Store(_))), "acknowledged and not stored: {refused:?}");
+    assert_eq!(world.zone().as_deref(), Some("one.example"));
+    let alarm = world.intent.alarm().borrow().clone().unwrap();
+    for part in ["the old one stays in force", "free disk space", "database or disk is full"] {
+        assert!(alarm.contains(part), "{part:?} is missing in: {alarm}");
+    }
+    // Its place in the order was not taken, and nothing of it is on disk.
+    world.store.make_room().await;
+    let world = world.reopen().await;
+    assert_eq!(world.zone().as_deref(), Some("one.example"));
+    world.intent.offer(world.large_envelope(2)).await.unwrap();
+    assert!(world.intent.alarm().borrow().is_none());
+}
+
+#[tokio::test]
+async fn fm_14_what_the_database_does_not_confirm_is_not_acknowledged() {
+    let world = World::new().await;
+    world.intent.offer(world.envelope(1, 1, "one.example")).await.unwrap();
+    world.store.refuse_writes().await;
+    for _ in 0..2 {
+        let refused = world.intent.offer(world.envelope(1, 2, "two.example")).await;
+        assert!(matches!(refused, Err(Refusal::Store(_))), "{refused:?}");
+        assert_eq!(world.zone().as_deref(), Some("one.example"));
+    }
+    let world = world.reopen().await;
+    assert_eq!(world.zone().as_deref(), Some("one.example"));
+    world.intent.offer(world.envelope(1, 2, "two.example")).await.unwrap();
 }

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::reports;
 use crate::ports::{Intake, Outbox, Refusal};
+use crate::text::causes;
 
 /// How long the body of a request may take.
 const BODY_DEADLINE: Duration = Duration::from_mins(1);
@@ -98,7 +99,7 @@ impl<I: Intake, O: Outbox> Handler<I, O> {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "not_stored",
                 "Not stored",
-                format!("the acknowledgement could not be stored: {error}"),
+                format!("the acknowledgement could not be stored: {}", causes(&error)),
             )
         })?;
         let mut answer = answer(StatusCode::NO_CONTENT, "application/json", Full::default());
@@ -152,7 +153,7 @@ fn refused(refusal: &Refusal) -> Box<Problem> {
         Refusal::Expired { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "expired"),
         Refusal::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "not_stored"),
     };
-    problem(status, code, "The document is not accepted", refusal.to_string())
+    problem(status, code, "The document is not accepted", causes(refusal))
 }
 
 fn json(status: StatusCode, media_type: &'static str, value: &impl Serialize) -> Answer {

@@ -10,8 +10,9 @@ use serde::Deserialize;
 
 use super::create::{LABEL_DEPLOYMENT, LABEL_REVISION, LABEL_SLOT};
 use super::logs;
-use super::transport::{Answer, Call, Transport, escape};
+use super::transport::{Answer, Call, Transport};
 use crate::ports::{Container, ContainerState, ContainersError, Ending, Identity, Slot};
+use crate::text::escape;
 
 /// One entry of `GET containers/json`, as far as it is read.
 #[derive(Debug, Deserialize)]

@@ -20,7 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::Podman;
 use super::create::LABEL_DEPLOYMENT;
-use super::transport::{Call, Transport, escape};
+use super::transport::{Call, Transport};
+use crate::text::escape;
 
 /// Between two attempts to read the stream: at first, and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -92,7 +93,7 @@ async fn read(
     };
     let (mut response, _connection) = match opened {
         Ok(opened) => opened,
-        Err(error) => return crate::podman::words(&error),
+        Err(error) => return crate::text::causes(&error),
     };
     if response.status() != StatusCode::OK {
         return format!("status {}", response.status());

@@ -4,8 +4,9 @@ use buddo_shared::image::{Digest, ImageReference};
 use http::{Method, StatusCode};
 use serde::Deserialize;
 
-use super::transport::{Call, Transport, escape};
+use super::transport::{Call, Transport};
 use crate::ports::ContainersError;
+use crate::text::escape;
 
 /// `GET images/{name}/json`, as far as it is read.
 #[derive(Debug, Deserialize)]

@@ -110,15 +110,3 @@ impl Containers for Podman {
         secrets::remove(&self.transport, name).await
     }
 }
-
-/// An error with its causes in one line, for logs.
-fn words(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
-}

@@ -18,9 +18,10 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use serde::Deserialize;
 
-use super::transport::{Answer, Call, Transport, TransportError, escape};
+use super::transport::{Answer, Call, Transport, TransportError};
 use super::{images, refusal};
 use crate::ports::ContainersError;
+use crate::text::escape;
 
 /// The longest line that is read, in bytes. Error texts quote registries, so it is bounded.
 const MAX_LINE: usize = 256 * 1024;

@@ -3,8 +3,9 @@
 use http::{Method, StatusCode};
 use serde::Deserialize;
 
-use super::transport::{Call, Transport, escape};
+use super::transport::{Call, Transport};
 use crate::ports::ContainersError;
+use crate::text::escape;
 use buddo_shared::secret::Secret;
 
 /// Names of the agent's secrets begin with this; Podman 4.3 gives secrets no labels.

@@ -7,6 +7,30 @@ use uuid::Uuid;
 use super::*;
 use crate::memory::Durable;
 
+/// Faults of the disk, for the tests of those who write.
+impl Store {
+    async fn pragma(&self, pragma: &'static str) {
+        self.call("inject a fault", move |c| c.query_row(pragma, [], |_| Ok(())).or(Ok(())))
+            .await
+            .unwrap();
+    }
+
+    /// From now on the file cannot grow: writes that need room fail as on a full disk.
+    pub(crate) async fn fill(&self) {
+        self.pragma("PRAGMA max_page_count = 1").await;
+    }
+
+    /// There is room again.
+    pub(crate) async fn make_room(&self) {
+        self.pragma("PRAGMA max_page_count = 1000000").await;
+    }
+
+    /// Every write fails from now on.
+    pub(crate) async fn refuse_writes(&self) {
+        self.call("inject a fault", |c| c.execute_batch("PRAGMA query_only = ON")).await.unwrap();
+    }
+}
+
 fn removed(n: u128) -> Entry {
     let id = DeploymentId::new(Uuid::from_u128(n));
     Entry { subject: id.to_string(), body: ReportBody::Removed { id }, last: false }
