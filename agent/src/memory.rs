@@ -59,6 +59,8 @@ pub struct Memory {
     pub paused: BTreeMap<String, Instant>,
     /// Removing failed: not again before this, and how often it failed.
     pub cleanup: Option<(Instant, u32)>,
+    /// How often a container could not be stopped.
+    pub stops_failed: BTreeMap<String, u32>,
     /// Revisions whose environment lies in Podman's secrets.
     pub secrets: BTreeSet<Revision>,
     /// What visitors were last sent to.
@@ -110,6 +112,8 @@ pub struct Crash {
     pub not_before: Option<Instant>,
     /// Healthy since, after a crash.
     pub healthy_since: Option<Instant>,
+    /// Started again, and no probe answered since.
+    pub silent_since: Option<Instant>,
     /// Podman refused to start it so often.
     pub refusals: u32,
 }
@@ -145,6 +149,10 @@ impl Memory {
         now: Instant,
         jitter: f64,
     ) {
+        // Also where it failed: some of them may be stored.
+        if *step == Step::PutSecrets && !matches!(happened, Happened::Unreadable(_)) {
+            self.secrets.insert(revision);
+        }
         match happened {
             Happened::Failed(error) => {
                 self.record_failure(lane, step, revision, error, now, jitter);
@@ -173,11 +181,9 @@ impl Memory {
 
     fn record_done(&mut self, lane: Lane, step: &Step, revision: Revision, now: Instant) {
         match step {
-            Step::PutSecrets => {
-                self.secrets.insert(revision);
-            }
             Step::RemoveSecrets(revision) => {
                 self.secrets.remove(revision);
+                self.cleanup = None;
             }
             Step::Start(_) if lane == Lane::Serve => {
                 self.crash.down = false;
@@ -200,7 +206,7 @@ impl Memory {
                     attempt.started = None;
                 }
             }
-            Step::Image | Step::Watch(_) | Step::Autopsy(_) | Step::Stop(_) => {}
+            Step::PutSecrets | Step::Image | Step::Watch(_) | Step::Autopsy(_) | Step::Stop(_) => {}
         }
     }
 
@@ -213,6 +219,9 @@ impl Memory {
         now: Instant,
         jitter: f64,
     ) {
+        if let Step::Stop(name) = step {
+            *self.stops_failed.entry(name.clone()).or_default() += 1;
+        }
         if matches!(step, Step::Stop(_) | Step::Remove(_) | Step::RemoveSecrets(_)) {
             let tries = self.cleanup.map_or(0, |(_, tries)| tries);
             let wait = Backoff::TROUBLE.delay(tries, jitter);
@@ -245,6 +254,23 @@ impl Memory {
                 }
             }
         }
+    }
+
+    /// What was found at `pass` to leave was sent visitors until `now`.
+    pub fn drains_from(&mut self, pass: Instant, now: Instant) {
+        let leaving = self.retiring.values_mut().chain(self.paused.values_mut());
+        leaving.filter(|since| **since == pass).for_each(|since| *since = now);
+    }
+
+    /// What leaves is still sent visitors.
+    pub fn drains_anew(&mut self) {
+        self.retiring.clear();
+        self.paused.clear();
+    }
+
+    /// Until when nothing is stopped or removed again, after that failed.
+    pub fn cooling(&self, now: Instant) -> Option<Instant> {
+        self.cleanup.map(|(not_before, _)| not_before).filter(|at| *at > now)
     }
 
     fn attempt_on(&mut self, revision: Revision) -> Option<&mut Attempt> {

@@ -15,6 +15,9 @@ use crate::step::Step;
 /// A container that Podman shows as stopping for longer than this is removed by force.
 pub(super) const STUCK: Duration = Duration::from_secs(30);
 
+/// A container that could not be stopped so often is removed by force without being asked.
+const MAX_STOPS: u32 = 3;
+
 /// The deployment shall not exist.
 pub(super) fn leave(memory: &mut Memory, view: &View<'_>) -> Plan {
     let mut plan = Plan::new(Phase::Stopping);
@@ -64,7 +67,8 @@ pub(super) fn retire(
         if view.now < due {
             plan.wake_at(due);
         } else if free {
-            if is_running(container) {
+            let refused = memory.stops_failed.get(&container.name).copied().unwrap_or_default();
+            if is_running(container) && refused < MAX_STOPS {
                 plan.roll.push(Step::Stop(container.name.clone()));
             }
             plan.roll.push(Step::Remove(container.name.clone()));
@@ -94,11 +98,11 @@ pub(super) fn forget_secrets(
     plan: &mut Plan,
     wanted: Option<Revision>,
 ) {
-    let cooling = memory.cleanup.is_some_and(|(not_before, _)| view.now < not_before);
-    if view.busy.roll.is_some() || !plan.roll.is_empty() || cooling {
-        if let Some((not_before, _)) = memory.cleanup.filter(|_| cooling) {
-            plan.wake_at(not_before);
-        }
+    let cooling = memory.cooling(view.now);
+    if let Some(at) = cooling {
+        plan.wake_at(at);
+    }
+    if view.busy.roll.is_some() || !plan.roll.is_empty() || cooling.is_some() {
         return;
     }
     let used = |revision: Revision| {

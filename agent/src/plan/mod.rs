@@ -18,12 +18,15 @@
 //! - without a document nothing is touched.
 
 mod away;
+mod bring_in;
+mod keep;
 mod serve;
 #[cfg(test)]
 mod tests;
 pub mod words;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use buddo_shared::id::{DeploymentId, Revision};
 use buddo_shared::manifest::{Desired, RunState};
@@ -177,6 +180,11 @@ fn is_running(container: &Container) -> bool {
     container.state == ContainerState::Running
 }
 
+/// How long a container may take until it answers for the first time since its start.
+fn deadline(desired: &Desired) -> Duration {
+    Duration::from_millis(u64::from(desired.probe.start_deadline_ms))
+}
+
 /// Plans for one deployment. Pure but for `memory`, which is its own.
 pub fn plan(memory: &mut Memory, view: &View<'_>) -> Plan {
     let plan = match view.desired {
@@ -193,6 +201,7 @@ pub fn plan(memory: &mut Memory, view: &View<'_>) -> Plan {
     let present = |name: &String| view.containers.iter().any(|c| c.name == *name);
     memory.retiring.retain(|name, _| present(name));
     memory.paused.retain(|name, _| present(name));
+    memory.stops_failed.retain(|name, _| present(name));
     memory.target.clone_from(&plan.target);
     plan
 }

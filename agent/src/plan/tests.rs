@@ -42,6 +42,8 @@ struct Model {
     app: App,
     now: Instant,
     image: Result<(), &'static str>,
+    /// Podman does neither stop nor remove.
+    stubborn: bool,
     /// Every step that was carried out.
     done: Vec<Step>,
 }
@@ -98,6 +100,7 @@ impl Model {
             app,
             now: Instant::now(),
             image: Ok(()),
+            stubborn: false,
             done: Vec::new(),
         }
     }
@@ -208,7 +211,9 @@ impl Model {
             Step::Start(name) => {
                 let identity = self.containers[name].identity.unwrap();
                 let rival = self.containers.values().any(|c| {
-                    c.name != *name && is_running(c) && c.identity.unwrap().slot == identity.slot
+                    let gone =
+                        matches!(c.state, ContainerState::Created | ContainerState::Exited(_));
+                    c.name != *name && !gone && c.identity.unwrap().slot == identity.slot
                 });
                 assert!(!rival, "two containers on one address");
                 let exits = identity.revision == NEW && self.app == App::Exits;
@@ -221,6 +226,11 @@ impl Model {
             Step::Autopsy(_) => {
                 let log_tail = "boom".to_owned();
                 happened = Happened::Ending(Ending { exit_code: 1, oom_killed: false, log_tail });
+            }
+            Step::Stop(_) | Step::Remove(_) if self.stubborn => {
+                let source = Box::from("it hangs");
+                let error = ContainersError::Unavailable { operation: "remove", source };
+                happened = Happened::Failed(error);
             }
             Step::Stop(name) => {
                 self.containers.get_mut(name).unwrap().state = ContainerState::Exited(143);
@@ -420,6 +430,81 @@ fn fm_26_a_sick_container_is_replaced_and_keeps_its_visitors_meanwhile() {
     assert_eq!(plan.target, Some(Target::Live { addresses: vec![address(Slot::B)] }));
     model.settle();
     assert_eq!(model.containers.len(), 1);
+}
+
+#[test]
+fn what_was_restarted_and_never_answers_again_is_replaced() {
+    let mut model = Model::new(Some(RunState::Running), App::Answers);
+    model.put(NEW, Slot::A, ContainerState::Running);
+    model.serves(NEW, Slot::A);
+    model.settle();
+    let name = model.name(NEW, Slot::A);
+    model.containers.get_mut(&name).unwrap().state = ContainerState::Exited(1);
+    model.app = App::Silent;
+    let down = model.now;
+    while !model.done.contains(&Step::Create(Slot::B)) {
+        model.turn();
+        let waited = model.now.duration_since(down);
+        assert!(waited < Duration::from_mins(2), "it is held for ever");
+    }
+    model.app = App::Answers;
+    assert_eq!(model.settle().phase, Phase::Live);
+    assert_eq!(model.containers.len(), 1);
+}
+
+#[test]
+fn fm_24_what_cannot_be_removed_is_tried_ever_slower() {
+    for (state, desired) in [
+        (ContainerState::Broken, Some(RunState::Running)),
+        (ContainerState::Running, Some(RunState::Stopped)),
+        (ContainerState::Running, None),
+    ] {
+        let mut model = Model::new(desired, App::Answers);
+        model.put(NEW, Slot::A, state);
+        model.stubborn = true;
+        let begun = model.now;
+        while model.now.duration_since(begun) < Duration::from_mins(5) {
+            model.turn();
+        }
+        let tried = model.done.len();
+        assert!(tried < 30, "{state:?}: {tried} steps in five minutes");
+    }
+}
+
+#[test]
+fn fm_24_what_cannot_be_stopped_is_removed_by_force() {
+    let mut model = Model::new(None, App::Answers);
+    model.put(NEW, Slot::A, ContainerState::Running);
+    model.stubborn = true;
+    let remove = Step::Remove(model.name(NEW, Slot::A));
+    for _ in 0..40 {
+        model.turn();
+    }
+    assert!(model.done.contains(&remove), "{:?}", model.done);
+}
+
+#[test]
+fn a_recreate_that_cannot_stop_the_old_container_tries_ever_slower() {
+    let mut model = Model::new(Some(RunState::Running), App::Answers);
+    model.desired.as_mut().unwrap().strategy = Replacing::Recreate;
+    model.put(OLD, Slot::A, ContainerState::Running);
+    model.serves(OLD, Slot::A);
+    model.stubborn = true;
+    let begun = model.now;
+    while model.now.duration_since(begun) < Duration::from_mins(5) {
+        model.turn();
+    }
+    assert!(model.done.len() < 30, "{} steps in five minutes", model.done.len());
+}
+
+#[test]
+fn secrets_that_were_stored_in_part_are_removed_too() {
+    let mut memory = Memory::default();
+    let source = Box::from("it hangs");
+    let error = ContainersError::Unavailable { operation: "store a secret", source };
+    let failed = Happened::Failed(error);
+    memory.record(Lane::Roll, &Step::PutSecrets, NEW, failed, Instant::now(), 0.5);
+    assert!(memory.secrets.contains(&NEW));
 }
 
 #[test]

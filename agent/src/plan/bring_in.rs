@@ -1,0 +1,252 @@
+//! The wanted revision's container, brought nearer to serving until it answers or is given up.
+
+use buddo_shared::id::Revision;
+use buddo_shared::manifest::{Desired, Strategy};
+use buddo_shared::report::{Failure, Phase};
+use tokio::time::Instant;
+
+use super::away::STUCK;
+use super::keep::sick;
+use super::{LimitRule, Plan, View, deadline, is_running, words};
+use crate::memory::{Memory, Serving};
+use crate::ports::{Container, ContainerState, Slot};
+use crate::step::Step;
+
+/// How often a container may end before it answered.
+const MAX_EXITS: u32 = 3;
+
+/// Brings the wanted revision's container nearer to serving. Its name, while it is wanted.
+pub(super) fn bring_in(
+    memory: &mut Memory,
+    view: &View<'_>,
+    desired: &Desired,
+    plan: &mut Plan,
+    holding: bool,
+) -> Option<String> {
+    let revision = desired.revision;
+    if let Some(failure) = memory.durable.failures.get(&revision) {
+        plan.phase = Phase::Failed;
+        plan.failure = Some(failure.clone());
+        return None;
+    }
+    let live = memory.durable.live;
+    if live.is_some_and(|live| live.revision == revision && !sick(memory, view, desired, live)) {
+        memory.attempt = None;
+        return None;
+    }
+    if let Some(live) = live.filter(|live| live.revision == revision) {
+        let tracker = view.serving(live).and_then(|container| view.tracker(container));
+        plan.failure = Some(words::unhealthy(tracker.and_then(|t| t.reason.as_deref())));
+    }
+    let slot = candidate_slot(view, revision, live);
+    let name = view.name(revision, slot);
+    let candidate = view.find(revision, slot);
+    if candidate.is_some_and(is_running) {
+        memory.attempt_at(revision).started.get_or_insert(view.now);
+    }
+    if let Some(failure) = verdict(memory, view, desired, candidate) {
+        give_up(memory, view, desired, plan, candidate, failure);
+        return (!memory.durable.failures.contains_key(&revision)).then_some(name);
+    }
+    let repair = live.is_some_and(|live| live.revision == revision);
+    if !repair {
+        plan.phase = phase_of(view, candidate);
+    }
+    let attempt = memory.attempt_at(revision);
+    if let Some(trouble) = &attempt.trouble {
+        plan.failure = Some(trouble.failure.clone());
+    }
+    if view.rules.limits == LimitRule::Unknown || view.busy.roll.is_some() {
+        return Some(name);
+    }
+    if let Some(not_before) = attempt.not_before.filter(|at| *at > view.now) {
+        plan.wake_at(not_before);
+        return Some(name);
+    }
+    if desired.strategy == Strategy::Recreate && live.is_some() && !repair {
+        // The image first, then room for the new container, then the container.
+        if !attempt.image_ready {
+            plan.roll.extend(prepare(desired));
+            return Some(name);
+        }
+        // A list may be older than the start of what just crashed.
+        let stopped = !live.and_then(|live| view.serving(live)).is_some_and(is_running);
+        if !holding || !stopped || view.busy.serve.is_some() {
+            return Some(name);
+        }
+    }
+    match candidate {
+        // nothing → created → running
+        None => launch(view, desired, plan, slot, &name),
+        Some(container) => advance(memory, view, desired, plan, container),
+    }
+    Some(name)
+}
+
+/// What is next for a candidate that exists.
+fn advance(
+    memory: &mut Memory,
+    view: &View<'_>,
+    desired: &Desired,
+    plan: &mut Plan,
+    container: &Container,
+) {
+    let attempt = memory.attempt_at(desired.revision);
+    let name = &container.name;
+    let start = [Step::Start(name.clone()), Step::Watch(name.clone())];
+    match container.state {
+        // created → running
+        ContainerState::Created => plan.roll.extend(start),
+        // exited → running, unless this was the last time
+        ContainerState::Exited(_) => {
+            plan.roll.push(Step::Autopsy(name.clone()));
+            if attempt.exits + 1 < MAX_EXITS {
+                plan.roll.extend(start);
+            }
+        }
+        ContainerState::Running => {
+            let started = *attempt.started.get_or_insert(view.now);
+            plan.wake_at(started + deadline(desired));
+        }
+        ContainerState::Stopping => {
+            let since = *memory.paused.entry(name.clone()).or_insert(view.now);
+            remove_at(memory, view, plan, name, since + STUCK);
+        }
+        ContainerState::Broken => remove_at(memory, view, plan, name, view.now),
+    }
+}
+
+/// Removes a candidate that no step mends, at `due` or once a failed removal is due again.
+fn remove_at(memory: &Memory, view: &View<'_>, plan: &mut Plan, name: &str, due: Instant) {
+    let due = memory.cooling(view.now).map_or(due, |at| at.max(due));
+    if view.now < due {
+        plan.wake_at(due);
+    } else {
+        plan.roll.push(Step::Remove(name.to_owned()));
+    }
+}
+
+/// Why the attempt is over, if it is.
+fn verdict(
+    memory: &mut Memory,
+    view: &View<'_>,
+    desired: &Desired,
+    candidate: Option<&Container>,
+) -> Option<Failure> {
+    if view.rules.limits == LimitRule::Missing {
+        return Some(words::limits_not_enforced());
+    }
+    if memory.durable.index.is_none() {
+        return Some(words::host_full());
+    }
+    let attempt = memory.attempt_at(desired.revision);
+    if attempt.verdict.is_some() {
+        return attempt.verdict.clone();
+    }
+    if let Some(ending) = attempt.ending.as_ref().filter(|_| attempt.exits >= MAX_EXITS) {
+        return Some(words::exited_at_start(ending, attempt.exits, desired.limits));
+    }
+    let started = attempt.started?;
+    if view.now.duration_since(started) < deadline(desired) || view.busy.roll.is_some() {
+        return None;
+    }
+    let seconds = deadline(desired).as_secs();
+    match (candidate, &attempt.ending) {
+        (Some(container), _) if is_running(container) => {
+            let reason = view.tracker(container).and_then(|t| t.reason.as_deref());
+            Some(words::never_healthy(desired.port, seconds, reason))
+        }
+        (Some(_), Some(ending)) => {
+            Some(words::exited_at_start(ending, attempt.exits, desired.limits))
+        }
+        // Not started yet again, or its ending is not known yet: the next steps tell.
+        _ => None,
+    }
+}
+
+/// attempt → failed, for good. A revision that once served goes back to its start instead.
+fn give_up(
+    memory: &mut Memory,
+    view: &View<'_>,
+    desired: &Desired,
+    plan: &mut Plan,
+    candidate: Option<&Container>,
+    failure: Failure,
+) {
+    if !memory.durable.proven.contains(&desired.revision) {
+        memory.durable.failures.insert(desired.revision, failure.clone());
+        memory.attempt = None;
+        plan.phase = Phase::Failed;
+        plan.failure = Some(failure);
+        return;
+    }
+    if memory.durable.live.is_none() {
+        plan.phase = Phase::Starting;
+    }
+    plan.failure = Some(failure);
+    if view.busy.roll.is_some() {
+        return;
+    }
+    if let Some(container) = candidate {
+        plan.roll.push(Step::Stop(container.name.clone()));
+        plan.roll.push(Step::Remove(container.name.clone()));
+    }
+    let attempt = memory.attempt_at(desired.revision);
+    attempt.next_round(view.now, view.jitter);
+    if let Some(at) = attempt.not_before {
+        plan.wake_at(at);
+    }
+}
+
+/// Where the wanted revision's container is, or goes.
+fn candidate_slot(view: &View<'_>, revision: Revision, live: Option<Serving>) -> Slot {
+    if let Some(live) = live {
+        return live.slot.other();
+    }
+    let has = |slot| view.find(revision, slot).is_some();
+    match (has(Slot::A), has(Slot::B)) {
+        (false, true) => Slot::B,
+        (false, false) if taken(view, Slot::A, "") && !taken(view, Slot::B, "") => Slot::B,
+        (true, _) | (false, false) => Slot::A,
+    }
+}
+
+/// Whether a container other than `name` holds the slot's address: it runs, or hangs on its way
+/// out and may still be published there.
+fn taken(view: &View<'_>, slot: Slot, name: &str) -> bool {
+    view.containers.iter().any(|container| {
+        let holds = match container.state {
+            ContainerState::Running | ContainerState::Stopping | ContainerState::Broken => true,
+            ContainerState::Created | ContainerState::Exited(_) => false,
+        };
+        holds && container.name != name && container.identity.is_some_and(|i| i.slot == slot)
+    })
+}
+
+fn prepare(desired: &Desired) -> impl Iterator<Item = Step> {
+    desired.env.is_some().then_some(Step::PutSecrets).into_iter().chain([Step::Image])
+}
+
+/// The whole way from nothing to running, once nothing else holds the slot's address.
+fn launch(view: &View<'_>, desired: &Desired, plan: &mut Plan, slot: Slot, name: &str) {
+    // The occupant is being retired, which wakes the plan.
+    if taken(view, slot, name) {
+        return;
+    }
+    plan.roll.extend(prepare(desired));
+    plan.roll.extend([
+        Step::Create(slot),
+        Step::Start(name.to_owned()),
+        Step::Watch(name.to_owned()),
+    ]);
+}
+
+fn phase_of(view: &View<'_>, candidate: Option<&Container>) -> Phase {
+    match (&view.busy.roll, candidate.map(|c| c.state)) {
+        (Some(Step::Image), _) => Phase::Pulling,
+        (Some(Step::Create(_) | Step::Start(_)), _) => Phase::Starting,
+        (_, Some(ContainerState::Running)) => Phase::Probing,
+        (_, Some(_)) => Phase::Starting,
+        (_, None) => Phase::Accepted,
+    }
+}
