@@ -92,19 +92,20 @@ impl<P: Prober, K: Clock> Probes<P, K> {
     }
 
     /// Probes exactly these: starts what is missing at its level, stops what is not wanted.
-    /// Containers of `busy` deployments are left alone: the list that `wanted` comes from may be
-    /// older than what is being done to them.
-    pub fn keep(&self, wanted: Vec<(Target, Level)>, busy: &BTreeSet<DeploymentId>) {
+    /// Containers that are just being started (`busy`) are left alone: the list that `wanted`
+    /// comes from may be older. All others that are not wanted are forgotten, also beside such
+    /// ones: a container that ended and runs again must show anew that it answers.
+    pub fn keep(&self, wanted: Vec<(Target, Level)>, busy: &BTreeSet<String>) {
         let names: BTreeSet<&str> = wanted.iter().map(|(target, _)| target.name.as_str()).collect();
-        lock(&self.board).entries.retain(|name, entry| {
-            names.contains(name.as_str()) || busy.contains(&entry.target.deployment)
-        });
+        lock(&self.board)
+            .entries
+            .retain(|name, _| names.contains(name.as_str()) || busy.contains(name));
         for (target, level) in wanted {
             let known = lock(&self.board).entries.get(&target.name).map(|e| e.target == target);
             match known {
                 Some(true) => {}
                 // The same container is asked in another way from now on.
-                Some(false) if busy.contains(&target.deployment) => {}
+                Some(false) if busy.contains(&target.name) => {}
                 Some(false) | None => self.begin(target, level),
             }
         }
@@ -143,5 +144,46 @@ impl<P: Prober, K: Clock> Probes<P, K> {
             };
             tokio::time::sleep(delay).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::ports::ProbeOutcome;
+
+    struct Answers;
+
+    impl Prober for Answers {
+        async fn probe(&self, _: SocketAddrV4, _: &Probe) -> ProbeOutcome {
+            ProbeOutcome::Healthy
+        }
+    }
+
+    fn target(name: &str) -> Target {
+        Target {
+            deployment: DeploymentId::new(Uuid::from_u128(1)),
+            name: name.to_owned(),
+            address: "127.64.0.1:8000".parse().unwrap(),
+            probe: Probe::default(),
+        }
+    }
+
+    /// What served dies while a new one of the same app is started beside it: when it runs
+    /// again, its good probes of before must not send it visitors.
+    #[tokio::test]
+    async fn only_what_is_just_being_started_is_kept_unasked() {
+        let wake = Arc::new(Notify::new());
+        let jitter: Jitter = Arc::new(|| 0.5);
+        let probes = Probes::new(Arc::new(Answers), Arc::new(SystemClock), jitter, wake);
+        probes.begin(target("old"), Level::Assumed);
+        probes.begin(target("new"), Level::Starting);
+        probes.keep(Vec::new(), &["new".to_owned()].into());
+        assert_eq!(probes.snapshot().into_keys().collect::<Vec<_>>(), ["new"]);
+        probes.keep(vec![(target("old"), Level::Starting)], &["new".to_owned()].into());
+        assert_eq!(probes.snapshot()["old"].level(), Level::Starting);
     }
 }

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use buddo_agent::clock::SystemClock;
 use buddo_agent::config::{Drain, Network};
@@ -57,6 +57,13 @@ struct Machine {
     starts: AtomicUsize,
     /// Ports that answer probes; all do unless this says otherwise.
     silent: AtomicBool,
+    /// The disk takes no new table.
+    table_broken: AtomicBool,
+    /// Registries send no byte.
+    pulls_hang: AtomicBool,
+    /// When the table was last replaced, and how long after that containers were stopped.
+    published: Mutex<Option<Instant>>,
+    stopped_after: Mutex<Vec<Duration>>,
 }
 
 /// One life of the agent on it. After `calls_left` calls it is as if killed: nothing answers.
@@ -107,6 +114,9 @@ impl Containers for Life {
         progress: &(dyn Fn(u8) + Send + Sync),
     ) -> Result<Digest, ContainersError> {
         progress(50);
+        if self.machine.pulls_hang.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
         self.call(|_| Ok(digest())).await
     }
 
@@ -148,6 +158,8 @@ impl Containers for Life {
 
     async fn stop(&self, name: &str, _: Duration) -> Result<(), ContainersError> {
         self.call(|machine| {
+            let since = machine.published.lock().unwrap().map(|at| at.elapsed());
+            machine.stopped_after.lock().unwrap().extend(since);
             if let Some((container, ..)) = machine.containers.lock().unwrap().get_mut(name) {
                 container.state = ContainerState::Exited(143);
             }
@@ -221,6 +233,10 @@ struct Table(Arc<Machine>);
 impl LiveTablePublisher for Table {
     fn publish(&self, table: &LiveTable) -> std::io::Result<()> {
         self.0.publishes.fetch_add(1, Ordering::SeqCst);
+        if self.0.table_broken.load(Ordering::SeqCst) {
+            return Err(std::io::ErrorKind::StorageFull.into());
+        }
+        *self.0.published.lock().unwrap() = Some(Instant::now());
         *self.0.table.lock().unwrap() = table.clone();
         Ok(())
     }
@@ -553,6 +569,53 @@ async fn fm_19_containers_that_podman_lost_are_made_again_from_the_document() {
     agent.until("missed", |apps| apps[0].status.serving.is_none()).await;
     agent.until_live(1).await;
     assert_eq!(host.machine.starts.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fm_13_a_table_that_was_written_late_still_gives_visitors_the_whole_drain() {
+    for strategy in [Strategy::Rolling, Strategy::Recreate] {
+        let mut host = Host::new();
+        let agent = host.agent(FOREVER, true).await;
+        host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
+        agent.until_live(1).await;
+        host.machine.table_broken.store(true, Ordering::SeqCst);
+        let published = host.machine.publishes.load(Ordering::SeqCst);
+        let update = Desired { strategy, ..host.desired(1, 2, RunState::Running) };
+        host.push(&agent, vec![update]).await;
+        // The switch was decided, and could not be told to anyone, for longer than the drain.
+        let mut picture = agent.picture.clone();
+        while host.machine.publishes.load(Ordering::SeqCst) < published + 2 {
+            picture.changed().await.unwrap();
+        }
+        let told = |p: &Picture| p.host.warnings.iter().any(|w| w.contains("live table"));
+        assert!(agent.picture.borrow().as_deref().is_some_and(told));
+        host.machine.table_broken.store(false, Ordering::SeqCst);
+        agent.until_live(2).await;
+        let stopped = host.machine.stopped_after.lock().unwrap().clone();
+        assert!(!stopped.is_empty());
+        for after in stopped {
+            assert!(after >= Duration::from_millis(30), "{strategy:?}: stopped after {after:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pulls_that_hang_do_not_hold_up_what_needs_none() {
+    let mut host = Host::new();
+    let agent = host.agent(FOREVER, true).await;
+    host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
+    agent.until_live(1).await;
+    host.machine.pulls_hang.store(true, Ordering::SeqCst);
+    let slow = |host: &Host| (2..40).map(|n| host.desired(n, 1, RunState::Running)).collect();
+    let mut deployments: Vec<Desired> = slow(&host);
+    deployments.push(host.desired(1, 1, RunState::Running));
+    host.push(&agent, deployments).await;
+    agent
+        .until("pulling", |apps| apps.iter().filter(|app| !app.doing.is_empty()).count() > 30)
+        .await;
+    host.push(&agent, slow(&host)).await;
+    agent.until("gone", |apps| apps.iter().all(|found| found.status.id != app(1))).await;
+    assert!(host.running().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

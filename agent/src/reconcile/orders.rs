@@ -19,8 +19,10 @@ use crate::probes::{Probes, Target};
 use crate::status::Status;
 use crate::step::{Lane, Step};
 
-/// Operations at the same time, in each lane.
+/// Operations at the same time, of each kind.
 const AT_ONCE: usize = 8;
+/// Of those that begin with an image: a pull may take its time, and waits for the network.
+const PULLS_AT_ONCE: usize = 16;
 
 type Key = (DeploymentId, Lane);
 
@@ -39,12 +41,38 @@ struct Flight {
     wanted: Option<(Revision, RunState)>,
     permit: CancellationToken,
     step: Step,
+    /// Containers that the order will have probed.
+    watches: Vec<String>,
+}
+
+/// Places for operations, so that a host's Podman is not flooded. What is slow for one reason
+/// does not hold up what is not: a crashed app's restart waits for no pull, nor does a stop.
+#[derive(Clone)]
+struct Places {
+    serve: Arc<Semaphore>,
+    roll: Arc<Semaphore>,
+    image: Arc<Semaphore>,
+}
+
+impl Places {
+    fn new() -> Self {
+        let places = |count| Arc::new(Semaphore::new(count));
+        Self { serve: places(AT_ONCE), roll: places(AT_ONCE), image: places(PULLS_AT_ONCE) }
+    }
+
+    fn of(&self, order: &Order) -> Arc<Semaphore> {
+        Arc::clone(match order.lane {
+            Lane::Serve => &self.serve,
+            Lane::Roll if order.steps.contains(&Step::Image) => &self.image,
+            Lane::Roll => &self.roll,
+        })
+    }
 }
 
 /// Orders on their way. The channel is bounded by what runs: a few events for each order.
 pub(super) struct Orders<C> {
     executor: Executor<C>,
-    places: [Arc<Semaphore>; 2],
+    places: Places,
     flights: BTreeMap<Key, Flight>,
     news: mpsc::UnboundedSender<(Key, Event)>,
     heard: mpsc::UnboundedReceiver<(Key, Event)>,
@@ -53,9 +81,8 @@ pub(super) struct Orders<C> {
 
 impl<C: Containers> Orders<C> {
     pub(super) fn new(executor: Executor<C>, wake: Arc<Notify>) -> Self {
-        let places = || Arc::new(Semaphore::new(AT_ONCE));
         let (news, heard) = mpsc::unbounded_channel();
-        Self { executor, places: [places(), places()], flights: BTreeMap::new(), news, heard, wake }
+        Self { executor, places: Places::new(), flights: BTreeMap::new(), news, heard, wake }
     }
 
     /// Sends an order on its way.
@@ -71,12 +98,13 @@ impl<C: Containers> Orders<C> {
             wanted: wanted(order.desired.as_deref()),
             permit: order.permit.clone(),
             step: first,
+            watches: order.steps.iter().filter_map(watched).cloned().collect(),
         };
         self.flights.insert(key, flight);
         let ears =
             Ears { key, news: self.news.clone(), probes: probes.clone(), status: status.clone() };
         let executor = self.executor.clone();
-        let places = Arc::clone(&self.places[usize::from(order.lane == Lane::Roll)]);
+        let places = self.places.of(&order);
         // Told also when the task panics or is dropped: a lane never stays taken.
         let over = Over { key, news: self.news.clone(), wake: Arc::clone(&self.wake) };
         tokio::spawn(async move {
@@ -122,9 +150,16 @@ impl<C: Containers> Orders<C> {
         Busy { serve: step(Lane::Serve), roll: step(Lane::Roll) }
     }
 
-    /// Deployments for which something runs.
-    pub(super) fn deployments(&self) -> BTreeSet<DeploymentId> {
-        self.flights.keys().map(|(id, _)| *id).collect()
+    /// Containers that orders on their way have probed, now or in a moment.
+    pub(super) fn watches(&self) -> BTreeSet<String> {
+        self.flights.values().flat_map(|flight| flight.watches.iter().cloned()).collect()
+    }
+}
+
+fn watched(step: &Step) -> Option<&String> {
+    match step {
+        Step::Watch(name) => Some(name),
+        _ => None,
     }
 }
 

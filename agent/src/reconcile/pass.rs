@@ -75,7 +75,7 @@ where
         let health = self.probes.snapshot();
         let mut cases = self.plan_all(&document, &observed, &health, now);
         self.keep_probes(&cases);
-        let published = self.publish(&document, &cases).await;
+        let published = self.publish(&document, &cases, now).await;
         self.want_routes(&document, &cases, now);
         let mut next = cases.iter().filter_map(|case| case.plan.wake).min();
         let mut sooner = |at: Instant| next = Some(next.map_or(at, |next| next.min(at)));
@@ -222,11 +222,13 @@ where
                 wanted.push((target, level));
             }
         }
-        self.probes.keep(wanted, &self.orders.deployments());
+        self.probes.keep(wanted, &self.orders.watches());
     }
 
     /// Publishes the live table if it changed. Whether the one in force is the wanted one.
-    async fn publish(&mut self, document: &Document, cases: &[Case<'_>]) -> bool {
+    /// What leaves has its whole time to drain from when the table that sends nobody to it is in
+    /// force, however long that took.
+    async fn publish(&mut self, document: &Document, cases: &[Case<'_>], now: Instant) -> bool {
         let mut table =
             LiveTable { zone: document.manifest().zone.to_string(), ..LiveTable::default() };
         for case in cases {
@@ -245,17 +247,17 @@ where
         let result = tokio::task::spawn_blocking(move || publisher.publish(&written)).await;
         match result.map_err(std::io::Error::other).and_then(|result| result) {
             Ok(()) => {
-                if std::mem::take(&mut self.unpublished) {
-                    // What was to leave was still sent visitors until now.
-                    self.memories.values_mut().for_each(|memory| memory.retiring.clear());
-                }
+                self.unpublished = false;
                 self.table = Some(table);
+                let in_force = Instant::now();
+                self.memories.values_mut().for_each(|memory| memory.drains_from(now, in_force));
                 true
             }
             Err(error) => {
                 let reason = &error as &dyn std::error::Error;
                 tracing::error!(reason, "the live table cannot be written; the old one holds");
                 self.unpublished = true;
+                self.memories.values_mut().for_each(Memory::drains_anew);
                 false
             }
         }
