@@ -8,13 +8,16 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use buddo_shared::id::DeploymentId;
+use buddo_shared::id::{AccountId, DeploymentId};
 use buddo_shared::report::{Checked, Progress};
 use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 
 /// Changes that a slow watcher may lag behind; beyond that it reads its deployment again.
 const BACKLOG: usize = 256;
+
+/// Watchers that one account may have at once, so that none takes the places of all.
+const PER_ACCOUNT: usize = 32;
 
 /// In-memory state about deployments. Losing it loses nothing that was promised.
 #[derive(Debug)]
@@ -23,6 +26,41 @@ pub struct Live {
     progress: Mutex<HashMap<DeploymentId, Progress>>,
     checked: Mutex<HashMap<DeploymentId, Timestamp>>,
     streams: Arc<Semaphore>,
+    watching: Watching,
+}
+
+/// How many watchers each account has; those without have no entry.
+type Watching = Arc<Mutex<HashMap<AccountId, usize>>>;
+
+/// An account's place among its own watchers.
+#[derive(Debug)]
+struct OwnPlace {
+    watching: Watching,
+    account: AccountId,
+}
+
+impl OwnPlace {
+    fn take(watching: &Watching, account: AccountId) -> Option<Self> {
+        let mut counts = lock(watching);
+        let count = counts.get(&account).copied().unwrap_or(0);
+        if count >= PER_ACCOUNT {
+            return None;
+        }
+        counts.insert(account, count + 1);
+        Some(Self { watching: Arc::clone(watching), account })
+    }
+}
+
+impl Drop for OwnPlace {
+    fn drop(&mut self) {
+        let mut counts = lock(&self.watching);
+        match counts.get_mut(&self.account) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => {
+                counts.remove(&self.account);
+            }
+        }
+    }
 }
 
 /// One watcher of changes; it holds one of the places for streams until it is dropped.
@@ -31,6 +69,7 @@ pub struct Watch {
     changes: broadcast::Receiver<DeploymentId>,
     id: DeploymentId,
     _place: OwnedSemaphorePermit,
+    _own: OwnPlace,
 }
 
 impl Live {
@@ -41,6 +80,7 @@ impl Live {
             progress: Mutex::default(),
             checked: Mutex::default(),
             streams: Arc::new(Semaphore::new(streams)),
+            watching: Watching::default(),
         }
     }
 
@@ -84,10 +124,11 @@ impl Live {
         self.settled(id);
     }
 
-    /// Watches one deployment; `None` if as many watch as may.
-    pub fn watch(&self, id: DeploymentId) -> Option<Watch> {
+    /// Watches one deployment; `None` if as many watch as may, in all or for this account.
+    pub fn watch(&self, account: AccountId, id: DeploymentId) -> Option<Watch> {
+        let own = OwnPlace::take(&self.watching, account)?;
         let place = Arc::clone(&self.streams).try_acquire_owned().ok()?;
-        Some(Watch { changes: self.changed.subscribe(), id, _place: place })
+        Some(Watch { changes: self.changed.subscribe(), id, _place: place, _own: own })
     }
 }
 
@@ -115,6 +156,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::testing::account;
 
     fn id(n: u128) -> DeploymentId {
         DeploymentId::new(Uuid::from_u128(n))
@@ -123,7 +165,7 @@ mod tests {
     #[tokio::test]
     async fn a_watcher_is_woken_by_its_own_and_by_lagging() {
         let live = Live::new(1);
-        let mut watch = live.watch(id(1)).unwrap();
+        let mut watch = live.watch(account(1), id(1)).unwrap();
         live.changed(id(2));
         live.changed(id(1));
         assert!(watch.changed().await);
@@ -136,10 +178,22 @@ mod tests {
     #[test]
     fn watchers_are_bounded() {
         let live = Live::new(1);
-        let first = live.watch(id(1));
+        let first = live.watch(account(1), id(1));
         assert!(first.is_some());
-        assert!(live.watch(id(1)).is_none());
+        assert!(live.watch(account(1), id(1)).is_none());
         drop(first);
-        assert!(live.watch(id(1)).is_some());
+        assert!(live.watch(account(1), id(1)).is_some());
+    }
+
+    #[test]
+    fn one_account_does_not_take_all_places() {
+        let live = Live::new(PER_ACCOUNT + 1);
+        let taken: Vec<_> = (0..PER_ACCOUNT).map(|_| live.watch(account(1), id(1))).collect();
+        assert!(taken.iter().all(Option::is_some));
+        assert!(live.watch(account(1), id(1)).is_none());
+        assert!(live.watch(account(2), id(2)).is_some());
+        drop(taken);
+        assert!(live.watch(account(1), id(1)).is_some());
+        assert!(lock(&live.watching).is_empty(), "who does not watch is not remembered");
     }
 }

@@ -47,9 +47,8 @@ impl From<AccountError> for ApiError {
                 Self::new(problem::OVERLOADED, detail)
                     .with_header(RETRY_AFTER, HeaderValue::from_static("5"))
             }
-            AccountError::Password(_) | AccountError::Token(_) | AccountError::Store(_) => {
-                Self::internal(&error)
-            }
+            AccountError::Store(error) => error.into(),
+            AccountError::Password(_) | AccountError::Token(_) => Self::internal(&error),
         }
     }
 }

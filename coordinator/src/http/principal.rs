@@ -10,16 +10,16 @@
 //! Refusals follow RFC 6750, 3: no error code where no credentials came, `invalid_token` (401),
 //! `insufficient_scope` (403) with the scope.
 
-use axum::extract::{FromRequestParts, Request, State};
+use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use buddo_shared::id::AccountId;
 use http::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
 use http::request::Parts;
-use http::{HeaderMap, Method};
+use http::{Extensions, HeaderMap, Method};
 
 use super::problem::{self, ApiError, Kind};
-use super::rate_limit::{Key, Limit};
+use super::rate_limit::{Key, Limit, client_address};
 use crate::identity::{Scope, Scopes};
 use crate::service::accounts::{self, AccountError};
 use crate::service::oauth;
@@ -84,18 +84,19 @@ impl Wanted {
 }
 
 /// Middleware of the deploy endpoints: authorises once, counts the request against the account's
-/// reads or writes, and leaves the [`DeployPrincipal`] for the handler.
+/// reads or writes of this endpoint (each has its published limit to itself), and leaves the [`DeployPrincipal`] for the handler.
 pub async fn deploy_guard(
     State(state): State<AppState>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    let principal = match authorise_deploy(&state, request.headers()).await {
+    let principal = match authorise_deploy(&state, request.extensions(), request.headers()).await {
         Ok(principal) => principal,
         Err(refusal) => return refusal.into_response(),
     };
     let limit = limit_of(request.method());
-    let key = Key::Account(principal.account());
+    let endpoint = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let key = Key::Endpoint(principal.account(), endpoint.into());
     request.extensions_mut().insert(principal);
     state.door.limiters.limited(limit, key, next.run(request)).await
 }
@@ -106,7 +107,7 @@ pub async fn login_guard(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let principal = match authorise_login(&state, request.headers()).await {
+    let principal = match authorise_login(&state, request.extensions(), request.headers()).await {
         Ok(principal) => principal,
         Err(refusal) => return refusal.into_response(),
     };
@@ -130,7 +131,7 @@ impl FromRequestParts<AppState> for DeployPrincipal {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
         match parts.extensions.get::<Self>() {
             Some(principal) => Ok(principal.clone()),
-            None => authorise_deploy(state, &parts.headers).await,
+            None => authorise_deploy(state, &parts.extensions, &parts.headers).await,
         }
     }
 }
@@ -141,20 +142,22 @@ impl FromRequestParts<AppState> for LoginPrincipal {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
         match parts.extensions.get::<Self>() {
             Some(principal) => Ok(principal.clone()),
-            None => authorise_login(state, &parts.headers).await,
+            None => authorise_login(state, &parts.extensions, &parts.headers).await,
         }
     }
 }
 
 async fn authorise_deploy(
     state: &AppState,
+    extensions: &Extensions,
     headers: &HeaderMap,
 ) -> Result<DeployPrincipal, ApiError> {
     let token = bearer(headers, Wanted::OAuth)?;
-    let access = oauth::access(state, token)
-        .await
-        .map_err(|error| ApiError::internal(&error))?
-        .ok_or_else(|| invalid_token("the access token is not valid, has expired or was revoked; refresh it or log in again"))?;
+    let Some(access) = oauth::access(state, token).await? else {
+        let detail = "the access token is not valid, has expired or was revoked; refresh it or \
+                      log in again";
+        return Err(denied(state, extensions, headers, detail));
+    };
     if !access.scopes.contains(Scope::DeployManage) {
         return Err(insufficient_scope(Scope::DeployManage));
     }
@@ -164,14 +167,30 @@ async fn authorise_deploy(
 
 async fn authorise_login(
     state: &AppState,
+    extensions: &Extensions,
     headers: &HeaderMap,
 ) -> Result<LoginPrincipal, ApiError> {
     let token = bearer(headers, Wanted::Login)?;
     match accounts::account_of_login(state, token).await {
         Ok(account) => Ok(LoginPrincipal(account)),
-        Err(error @ AccountError::Void) => Err(invalid_token(&error.to_string())),
-        Err(error) => Err(ApiError::internal(&error)),
+        Err(error @ AccountError::Void) => {
+            Err(denied(state, extensions, headers, &error.to_string()))
+        }
+        Err(error) => Err(error.into()),
     }
+}
+
+/// The refusal of a token that nobody has; too many of them from one address, and it is 429.
+/// Who sends a valid token is never held up by what others at the same address send.
+fn denied(
+    state: &AppState,
+    extensions: &Extensions,
+    headers: &HeaderMap,
+    detail: &str,
+) -> ApiError {
+    let address = client_address(extensions, headers, &state.config.api.trusted_proxies);
+    let counted = state.door.limiters.check(Limit::Denied, Key::address(address));
+    counted.err().unwrap_or_else(|| invalid_token(detail))
 }
 
 /// The bearer token of a request (RFC 6750, 2.1), if it is of the kind that is wanted.

@@ -1,19 +1,22 @@
 //! Every route, and what each request passes on its way.
 //!
 //! ```text
-//! request id ► trace ► id into problems ► panic → 500 ► concurrency ► deadline ► body limit ► handler
+//! request id ► trace ► id into problems ► panic → 500 ► a place, a deadline ► body limit ► handler
 //! ```
 
 use std::any::Any;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
-use http::HeaderName;
+use http::header::RETRY_AFTER;
+use http::{HeaderName, HeaderValue, StatusCode};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use tower::ServiceBuilder;
-use tower::limit::GlobalConcurrencyLimitLayer;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::trace::TraceLayer;
@@ -22,7 +25,9 @@ use super::problem::{self, ApiError};
 use super::{auth, deploy, health, join, json, oauth};
 use crate::state::AppState;
 
-/// From the first byte of a request's head to the head of its answer.
+/// Until a request has a place among those that are served at once.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// From then to the head of its answer.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The whole API.
@@ -41,7 +46,7 @@ pub fn build_for_hosts(state: AppState) -> Router {
 }
 
 fn dress(routes: Router<AppState>, state: AppState) -> Router {
-    let concurrent = state.config.limits.concurrent_requests;
+    let places = Arc::new(Semaphore::new(state.config.limits.concurrent_requests));
     let request_id = HeaderName::from_static("x-request-id");
     routes
         .fallback(no_route)
@@ -50,11 +55,16 @@ fn dress(routes: Router<AppState>, state: AppState) -> Router {
             ServiceBuilder::new()
                 .layer(SetRequestIdLayer::new(request_id.clone(), MakeRequestUuid))
                 .layer(PropagateRequestIdLayer::new(request_id))
-                .layer(TraceLayer::new_for_http().make_span_with(span))
+                .layer(
+                    TraceLayer::new_for_http()
+                        .make_span_with(span)
+                        .on_response(answered)
+                        // Each failure is logged where it happens, with its cause.
+                        .on_failure(()),
+                )
                 .layer(middleware::from_fn(problem::stamp_request_id))
                 .layer(CatchPanicLayer::custom(panicked))
-                .layer(GlobalConcurrencyLimitLayer::new(concurrent))
-                .layer(middleware::from_fn(deadline))
+                .layer(middleware::from_fn_with_state(places, admit))
                 .layer(DefaultBodyLimit::max(json::MAX_BODY)),
         )
         .with_state(state)
@@ -71,6 +81,16 @@ fn span(request: &Request) -> tracing::Span {
     )
 }
 
+/// A refusal that is meant, such as for want of room, is for an administrator to know and no error.
+fn answered(response: &Response, latency: Duration, _: &tracing::Span) {
+    let status = response.status().as_u16();
+    if response.status() == StatusCode::SERVICE_UNAVAILABLE {
+        tracing::warn!(status, ?latency, "refused for now");
+    } else {
+        tracing::debug!(status, ?latency, "answered");
+    }
+}
+
 async fn no_route() -> ApiError {
     ApiError::new(problem::NOT_FOUND, "there is no such path; check its spelling")
 }
@@ -82,8 +102,19 @@ async fn no_method() -> ApiError {
     )
 }
 
-async fn deadline(request: Request, next: Next) -> Response {
-    tokio::time::timeout(DEADLINE, next.run(request)).await.unwrap_or_else(|_| {
+/// Serves so many requests at once; one more waits for a place, but not for ever.
+async fn admit(State(places): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
+    // Whether the process lives is asked most when all places are taken.
+    if request.uri().path() == "/health" {
+        return next.run(request).await;
+    }
+    let Ok(Ok(_place)) = timeout(PATIENCE, places.acquire_owned()).await else {
+        let detail = "as many requests are served as can be at once; try again in 5 seconds";
+        return ApiError::new(problem::OVERLOADED, detail)
+            .with_header(RETRY_AFTER, HeaderValue::from_static("5"))
+            .into_response();
+    };
+    timeout(DEADLINE, next.run(request)).await.unwrap_or_else(|_| {
         let detail = format!(
             "the request was not answered within {} seconds; try again later",
             DEADLINE.as_secs()
@@ -104,4 +135,40 @@ fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
         "the server could not do this; try again, and report the request_id",
     )
     .into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, Bytes};
+    use futures_util::stream;
+    use http::header::CONTENT_TYPE;
+    use tower::ServiceExt as _;
+
+    use super::*;
+    use crate::testing::World;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_finds_no_place_is_told_in_time_and_the_process_still_lives() {
+        let world = World::with(|config| config.limits.concurrent_requests = 1);
+        // A body that never ends takes the only place.
+        let body = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
+        let slow = Request::post("/api/auth/verify-email")
+            .header(CONTENT_TYPE, "application/json")
+            .body(body)
+            .unwrap();
+        let router = build(world.state.clone());
+        let ask = |path| router.clone().oneshot(Request::get(path).body(Body::empty()).unwrap());
+        let started = tokio::time::Instant::now();
+        let (slow, (refused, alive)) = tokio::join!(router.clone().oneshot(slow), async {
+            let refused = ask("/readyz").await.unwrap();
+            assert!(started.elapsed() < DEADLINE);
+            (refused, ask("/health").await.unwrap())
+        });
+        assert_eq!(
+            (refused.status(), &refused.headers()[RETRY_AFTER]),
+            (StatusCode::SERVICE_UNAVAILABLE, &HeaderValue::from_static("5"))
+        );
+        assert_eq!(alive.status(), StatusCode::OK);
+        assert_eq!(slow.unwrap().status(), StatusCode::REQUEST_TIMEOUT);
+    }
 }

@@ -244,7 +244,7 @@ async fn a_create_reaches_the_host_signed_and_its_report_comes_back() {
     let env = desired.env.as_ref().unwrap().open(&agent.agent.opening, Sealed::ENVIRONMENT, id);
     assert_eq!(env.unwrap().expose(), r#"{"KEY":"value"}"#);
 
-    let mut watch = world.state.live.watch(id).unwrap();
+    let mut watch = world.state.live.watch(account(1), id).unwrap();
     let revision = Revision::FIRST;
     let progress = Progress { id, revision, phase: Phase::Pulling, percent: Some(43) };
     agent.agent.frames.send(Frame::Progress(progress)).unwrap();

@@ -119,6 +119,7 @@ pub async fn join(state: &AppState, request: JoinRequest) -> Result<Joined, Host
                 unreachable_since: None,
                 refusal: None,
                 reserved_mb: 0,
+                env_bytes: 0,
             })?;
             // What is sealed in the newest document is sealed to the key before.
             tables.bump_generation(id)?;

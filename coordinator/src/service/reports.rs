@@ -96,7 +96,9 @@ pub async fn show(
             Ok::<_, StoreError>((progress, probes))
         })
         .await?;
-    progress.into_iter().for_each(|progress| state.live.progressed(progress));
+    for progress in progress {
+        state.live.progressed(progress);
+    }
     state.live.checked(&probes);
     Ok(())
 }

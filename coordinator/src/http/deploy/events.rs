@@ -6,7 +6,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use buddo_shared::api::deploy::{Status, StatusAnswer};
 use buddo_shared::id::{AccountId, DeploymentId};
@@ -15,7 +15,7 @@ use http::header::{CACHE_CONTROL, RETRY_AFTER};
 use http::{HeaderName, HeaderValue};
 use tokio::time::{Instant, sleep_until};
 
-use super::parse;
+use super::Id;
 use crate::http::principal::DeployPrincipal;
 use crate::http::problem::{self, ApiError};
 use crate::live::Watch;
@@ -43,16 +43,15 @@ struct Follower {
 pub(super) async fn stream(
     State(state): State<AppState>,
     who: DeployPrincipal,
-    Path(id): Path<String>,
+    Id(id): Id,
 ) -> Result<
     ([(HeaderName, HeaderValue); 1], Sse<impl Stream<Item = Result<Event, Infallible>>>),
     ApiError,
 > {
-    let id = parse(&id)?;
     let account = who.account();
     // Refused as any other request is, before the stream begins.
     deployments::status(&state, account, id).await?;
-    let watch = state.live.watch(id).ok_or_else(|| {
+    let watch = state.live.watch(account, id).ok_or_else(|| {
         ApiError::new(
             problem::OVERLOADED,
             "as many event streams are open as may be; poll the status, or try again later",

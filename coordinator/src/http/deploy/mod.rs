@@ -3,7 +3,7 @@
 mod events;
 
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{FromRequestParts, Path, Query, State};
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -12,6 +12,7 @@ use buddo_shared::api::deploy::{
 };
 use buddo_shared::id::DeploymentId;
 use http::header::LINK;
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::Deserialize;
 
@@ -110,54 +111,59 @@ async fn list(
 async fn show(
     State(state): State<AppState>,
     who: DeployPrincipal,
-    Path(id): Path<String>,
+    Id(id): Id,
 ) -> Answer<DeploymentEnvelope> {
-    Ok(Json(deployments::get(&state, who.account(), parse(&id)?).await?))
+    Ok(Json(deployments::get(&state, who.account(), id).await?))
 }
 
 async fn status(
     State(state): State<AppState>,
     who: DeployPrincipal,
-    Path(id): Path<String>,
+    Id(id): Id,
 ) -> Answer<StatusAnswer> {
-    Ok(Json(deployments::status(&state, who.account(), parse(&id)?).await?))
+    Ok(Json(deployments::status(&state, who.account(), id).await?))
 }
 
-async fn logs(
-    State(state): State<AppState>,
-    who: DeployPrincipal,
-    Path(id): Path<String>,
-) -> Answer<AuditLog> {
-    Ok(Json(deployments::logs(&state, who.account(), parse(&id)?).await?))
+async fn logs(State(state): State<AppState>, who: DeployPrincipal, Id(id): Id) -> Answer<AuditLog> {
+    Ok(Json(deployments::logs(&state, who.account(), id).await?))
 }
 
 async fn restart(
     State(state): State<AppState>,
     who: DeployPrincipal,
-    Path(id): Path<String>,
+    Id(id): Id,
 ) -> Answer<DeploymentEnvelope> {
-    Ok(Json(deployments::restart(&state, who.account(), parse(&id)?).await?))
+    Ok(Json(deployments::restart(&state, who.account(), id).await?))
 }
 
 async fn stop(
     State(state): State<AppState>,
     who: DeployPrincipal,
-    Path(id): Path<String>,
+    Id(id): Id,
 ) -> Answer<DeploymentEnvelope> {
-    Ok(Json(deployments::stop(&state, who.account(), parse(&id)?).await?))
+    Ok(Json(deployments::stop(&state, who.account(), id).await?))
 }
 
 async fn destroy(
     State(state): State<AppState>,
     who: DeployPrincipal,
-    Path(id): Path<String>,
+    Id(id): Id,
 ) -> Answer<Destroyed> {
-    Ok(Json(deployments::destroy(&state, who.account(), parse(&id)?).await?))
+    Ok(Json(deployments::destroy(&state, who.account(), id).await?))
 }
 
-/// A text that is no id names no deployment.
-fn parse(id: &str) -> Result<DeploymentId, DeployError> {
-    id.parse().map_err(|_| DeployError::NotFound)
+/// The deployment that a path names. A text that is no id, or no text at all, names none.
+#[derive(Debug)]
+struct Id(DeploymentId);
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let text = Path::<String>::from_request_parts(parts, state).await.ok();
+        let id = text.and_then(|Path(text)| text.parse().ok());
+        id.map(Self).ok_or_else(|| DeployError::NotFound.into())
+    }
 }
 
 #[cfg(test)]

@@ -319,7 +319,7 @@ async fn fm_50_another_operators_deployment_is_403_and_no_data() {
         let refused = world.call(method, &format!("{path}{action}"), Some(&stranger), None).await;
         assert_eq!(refused.refusal(), (403, "forbidden"), "{method} {action}");
         assert!(!refused.body.to_string().contains("my-app"));
-        for unknown in ["550e8400-e29b-41d4-a716-446655440000", "my-app", "%00"] {
+        for unknown in ["550e8400-e29b-41d4-a716-446655440000", "my-app", "%00", "%ff"] {
             let path = format!("{APPS}/{unknown}{action}");
             let refused = world.call(method, &path, Some(&stranger), None).await;
             assert_eq!(refused.refusal(), (404, "not_found"), "{method} {path}");

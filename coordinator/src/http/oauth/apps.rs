@@ -1,6 +1,7 @@
 //! `/api/oauth/apps` and `/api/oauth/my-apps`.
 
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
 use buddo_shared::api::oauth::{AppCreated, AppList, CreateApp};
@@ -21,7 +22,7 @@ impl From<AppError> for ApiError {
             AppError::Invalid(errors) => Self::invalid(errors),
             AppError::EmailUnverified => Self::new(problem::EMAIL_UNVERIFIED, detail),
             AppError::NotFound => Self::new(problem::NOT_FOUND, detail),
-            AppError::Store(_) => Self::internal(&error),
+            AppError::Store(error) => error.into(),
         }
     }
 }
@@ -51,8 +52,9 @@ pub(super) async fn create(
 /// `GET /api/oauth/apps/{client_id}`.
 pub(super) async fn show(
     State(state): State<AppState>,
-    Path(client_id): Path<String>,
+    client_id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<AppCreated>, ApiError> {
+    let Path(client_id) = client_id.map_err(|_| AppError::NotFound)?;
     Ok(Json(oauth::app(&state, client_id).await?))
 }
 

@@ -203,8 +203,8 @@ fn answer<T: serde::Serialize>(result: Result<T, Refusal>, headers: &HeaderMap) 
     let mut response = match result {
         Ok(value) => Json(value).into_response(),
         Err(Refusal::Http(error)) => return error.into_response(),
-        Err(Refusal::Token(error @ TokenError::Store(_))) => {
-            return ApiError::internal(&error).into_response();
+        Err(Refusal::Token(TokenError::Store(error))) => {
+            return ApiError::from(error).into_response();
         }
         Err(Refusal::Token(TokenError::Refused(code, description))) => {
             refused(code, description, headers)

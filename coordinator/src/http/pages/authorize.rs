@@ -91,7 +91,7 @@ pub(crate) async fn log_in(
     };
     let stored: Result<(), StoreError> =
         state.store.write(move |tables| tables.insert_session(&session)).await;
-    stored.map_err(|error| ApiError::internal(&error))?;
+    stored.map_err(ApiError::from)?;
     Ok(see_other(&format!("/api/oauth/authorize?{}", form.request), Some(cookie)))
 }
 
@@ -119,9 +119,7 @@ pub(crate) async fn decide(
         Err(response) => return Ok(response),
     };
     let answer = match form.decision.as_str() {
-        "allow" => oauth::approve(&state, request, &account)
-            .await
-            .map_err(|error| ApiError::internal(&error))?,
+        "allow" => oauth::approve(&state, request, &account).await.map_err(ApiError::from)?,
         "switch" => {
             let again = format!("/api/oauth/authorize?{}", form.request);
             return Ok(see_other(&again, Some(cookie::clear(cookie::SESSION))));
@@ -140,7 +138,7 @@ async fn checked(state: &AppState, query: &str) -> Result<Result<Checked, Respon
             Ok(Err(state.door.pages.message(StatusCode::BAD_REQUEST, title, text)))
         }
         Err(RequestError::Answered(answer)) => Ok(Err(see_other(&answer.0, None))),
-        Err(RequestError::Store(error)) => Err(ApiError::internal(&error)),
+        Err(RequestError::Store(error)) => Err(error.into()),
     }
 }
 
@@ -161,7 +159,7 @@ async fn session(
             Ok(account.filter(|account| account.token_epoch == session.token_epoch))
         })
         .await;
-    let account = account.map_err(|error| ApiError::internal(&error))?;
+    let account = account.map_err(ApiError::from)?;
     Ok(account.map(|account| (account, cookie::csrf(&token))))
 }
 

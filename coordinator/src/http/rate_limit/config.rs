@@ -35,9 +35,9 @@ impl Rate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RateLimits {
-    /// Reading requests (GET, HEAD) of one principal.
+    /// Reading requests (GET, HEAD) of one principal, on each endpoint.
     pub reads: Rate,
-    /// Changing requests of one principal.
+    /// Changing requests of one principal, on each endpoint.
     pub writes: Rate,
     /// `POST /api/auth/register`, from one address.
     pub register: Rate,
@@ -51,6 +51,8 @@ pub struct RateLimits {
     pub token: Rate,
     /// What needs no token: public look-ups, pages, the link of a mail; from one address.
     pub public: Rate,
+    /// Tokens that are not valid, from one address. Valid ones are not held up by it.
+    pub denied: Rate,
 }
 
 impl Default for RateLimits {
@@ -68,6 +70,7 @@ impl Default for RateLimits {
             oauth_apps: rate(3, 3600),
             token: rate(60, 60),
             public: rate(60, 60),
+            denied: rate(60, 60),
         }
     }
 }

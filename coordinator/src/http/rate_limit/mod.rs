@@ -29,9 +29,9 @@ const KEYS: usize = 50_000;
 /// Which limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
-    /// Reading requests of one principal.
+    /// Reading requests of one principal, on each endpoint.
     Reads,
-    /// Changing requests of one principal.
+    /// Changing requests of one principal, on each endpoint.
     Writes,
     /// Registrations from one address.
     Register,
@@ -45,13 +45,17 @@ pub enum Limit {
     Token,
     /// Requests without a token from one address.
     Public,
+    /// Tokens that nobody has, from one address.
+    Denied,
 }
 
 /// Who is counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Key {
     /// An account.
     Account(AccountId),
+    /// An account on one endpoint: the route as the router has it, so that there are few.
+    Endpoint(AccountId, Box<str>),
     /// An address; an IPv6 one stands for its /64, which is what one customer gets.
     Address(IpAddr),
 }
@@ -81,6 +85,7 @@ pub struct Limiters {
     oauth_apps: Mutex<Limiter<Key>>,
     token: Mutex<Limiter<Key>>,
     public: Mutex<Limiter<Key>>,
+    denied: Mutex<Limiter<Key>>,
 }
 
 impl Limiters {
@@ -97,6 +102,7 @@ impl Limiters {
             oauth_apps: new(limits.oauth_apps),
             token: new(limits.token),
             public: new(limits.public),
+            denied: new(limits.denied),
         }
     }
 
@@ -112,6 +118,7 @@ impl Limiters {
             Limit::OauthApps => &self.oauth_apps,
             Limit::Token => &self.token,
             Limit::Public => &self.public,
+            Limit::Denied => &self.denied,
         };
         // A limiter holds counts alone, so that a panic elsewhere leaves nothing half-done.
         let mut limiter = limiter.lock().unwrap_or_else(PoisonError::into_inner);

@@ -64,5 +64,28 @@ async fn thirty_reads_a_minute_of_one_account() {
         assert!(answer.header("ratelimit").starts_with(&expected), "{answer:?}");
     }
     assert_eq!(kit.get("/api/deploy/tiers", &one).await.status, 429);
+    // The published table names a limit for each endpoint.
+    let other = kit.get("/api/deploy/apps", &one).await;
+    assert!(other.header("ratelimit").starts_with(r#""default";r=29;"#), "{other:?}");
     assert_eq!(kit.get("/api/auth/me", &two).await.status, 200);
+}
+
+#[tokio::test]
+async fn sixty_invalid_tokens_a_minute_from_one_address_and_valid_ones_go_on() {
+    let kit = Kit::with("");
+    let jwt = kit.member("one").await;
+    let tokens = kit.cli_tokens(&jwt).await;
+    let access = tokens["access_token"].as_str().unwrap();
+    for attempt in 0..60 {
+        let (path, token) = if attempt % 2 == 0 {
+            ("/api/deploy/tiers", "buddo_at_AAAA")
+        } else {
+            ("/api/auth/me", "eyJ.e.y")
+        };
+        assert_eq!(kit.get(path, token).await.status, 401);
+    }
+    let refused = kit.get("/api/deploy/tiers", "buddo_at_AAAA").await;
+    assert_eq!((refused.status.as_u16(), refused.header("retry-after").is_empty()), (429, false));
+    assert_eq!(kit.post("/api/oauth/apps", "eyJ.e.y", json!({})).await.status, 429);
+    assert_eq!(kit.get("/api/deploy/tiers", access).await.status, 200);
 }

@@ -93,18 +93,16 @@ fn make(
         tables.tier(&spec.tier)?.ok_or_else(|| DeployError::TierNotFound(spec.tier.clone()))?;
     check_names(tables, services, spec, &tier)?;
     check_limits(tables, services, account, &tier)?;
-    let host = place(&tier.limits, &candidates(tables, services)?)?;
+    let env = (!spec.env.is_empty()).then(|| spec.env.to_plain_json());
+    let env_bytes = env.as_ref().map_or(0, |env| env.expose().len() as u64);
+    let host = place(&tier.limits, env_bytes, &candidates(tables, services)?)?;
     let id = DeploymentId::new(random::uuid(&*services.random));
     let app_id = match tables.app_of(account, &spec.subdomain)? {
         Some(app) => app,
         None => AppId::new(random::uuid(&*services.random)),
     };
     let deployment = deployment(id, app_id, account, host, spec, &tier, now);
-    let env = if spec.env.is_empty() {
-        None
-    } else {
-        Some(services.vault.seal(id.as_uuid(), &spec.env.to_plain_json())?)
-    };
+    let env = env.map(|env| services.vault.seal(id.as_uuid(), &env)).transpose()?;
     let revision = RevisionRow {
         number: Revision::FIRST,
         image: spec.image.clone(),
@@ -205,6 +203,7 @@ fn candidates(tables: &dyn Tables, services: &Services) -> Result<Vec<Candidate>
         id: host.id,
         memory_mb: host.status.as_ref().map_or(0, |status| budget(status.memory_mb)),
         reserved_mb: host.reserved_mb,
+        env_bytes: host.env_bytes,
         reachable: host.unreachable_since.is_none() && host.refusal.is_none(),
     });
     Ok(hosts.collect())

@@ -78,10 +78,8 @@ pub async fn status(
     let read = state.store.read(move |tables| {
         let deployment = owned(tables, account, id)?;
         // Only what is under way waits for a host: most polls need no more than one row.
-        let host = match view::is_under_way(&deployment) {
-            true => tables.host(deployment.host)?,
-            false => None,
-        };
+        let host =
+            if view::is_under_way(&deployment) { tables.host(deployment.host)? } else { None };
         Ok::<_, DeployError>((deployment, host))
     });
     let (deployment, host) = read.await?;

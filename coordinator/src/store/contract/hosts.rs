@@ -36,6 +36,8 @@ pub struct Host {
     pub refusal: Option<String>,
     /// MiB promised to its deployments.
     pub reserved_mb: u64,
+    /// Bytes of its deployments' environments, encrypted.
+    pub env_bytes: u64,
 }
 
 /// A one-time join token as stored.

@@ -15,7 +15,10 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT *, (SELECT coalesce(sum(memory_limit_mb), 0) FROM deployments
-                WHERE host_id = hosts.id AND status <> 'destroyed') AS reserved_mb
+                WHERE host_id = hosts.id AND status <> 'destroyed') AS reserved_mb,
+                (SELECT coalesce(sum(length(r.env)), 0) FROM deployments d
+                    JOIN revisions r ON r.deployment_id = d.id AND r.number = d.revision
+                    WHERE d.host_id = hosts.id AND d.status <> 'destroyed') AS env_bytes
              FROM hosts ",
             $rest
         )
@@ -159,6 +162,7 @@ fn read(row: &Row<'_>) -> Result<Host> {
         unreachable_since: opt_time(row, "unreachable_since")?,
         refusal: get(row, "refusal")?,
         reserved_mb: unsigned(get(row, "reserved_mb")?),
+        env_bytes: unsigned(get(row, "env_bytes")?),
     })
 }
 
