@@ -136,13 +136,8 @@ async fn run_joined(
         clock: Arc::clone(&clock),
         jitter: system_jitter(),
     };
-    let inputs = Inputs {
-        document: intent.subscribe(),
-        alarm: intent.alarm(),
-        hints: events.hints,
-        events_healthy: events.healthy,
-        facts: known,
-    };
+    let inputs =
+        Inputs { document: intent.subscribe(), alarm: intent.alarm(), events, facts: known };
     let settings = Settings {
         network: config.network.clone(),
         drain: config.drain.clone(),

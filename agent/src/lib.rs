@@ -21,6 +21,7 @@ pub mod clock;
 pub mod config;
 pub mod daemon;
 mod durable;
+pub mod echo;
 pub mod explain;
 pub mod facts;
 pub mod health;

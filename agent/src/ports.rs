@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::Arc;
 use std::time::Duration;
 
 use buddo_shared::id::{DeploymentId, Generation, Revision};
@@ -19,6 +20,7 @@ use buddo_shared::report::{Accepted, Failure, Frame, Report};
 use buddo_shared::secret::Secret;
 use buddo_shared::signed::VerifyError;
 use jiff::Timestamp;
+use tokio::sync::{Notify, watch};
 
 /// Wall time, injected. Durations and deadlines use `tokio::time`, which tests can pause.
 pub trait Clock: Send + Sync + 'static {
@@ -210,6 +212,21 @@ pub trait Containers: Send + Sync + 'static {
     -> impl Future<Output = Result<(), ContainersError>> + Send;
 }
 
+/// What is heard of Podman's events: hints, never data. The stream behind it is opened anew
+/// whenever it ends.
+#[derive(Debug, Clone)]
+pub struct EventFeed {
+    /// Changes with each hint that something happened to a container of ours; the number means
+    /// nothing. Many hints may be one change.
+    pub hints: watch::Receiver<u64>,
+    /// How many lines came, also of what is not ours: each shows that the stream lives.
+    pub lines: watch::Receiver<u64>,
+    /// Whether the stream is open as far as one can see. While it is not, list often.
+    pub healthy: watch::Receiver<bool>,
+    /// Asks for a new stream, for this one is open and dead.
+    pub renew: Arc<Notify>,
+}
+
 /// Caddy, as far as the agent needs it.
 pub trait Proxy: Send + Sync + 'static {
     /// Makes these the route files in force. Loads first and writes after; does nothing when
@@ -352,7 +369,7 @@ pub trait Outbox: Send + Sync + 'static {
     /// Forgets all up to and with `seq`.
     fn acknowledge(&self, seq: u64) -> impl Future<Output = std::io::Result<()>> + Send;
     /// Changes whenever there is a new report: a hint, read with [`after`](Self::after).
-    fn changed(&self) -> tokio::sync::watch::Receiver<u64>;
+    fn changed(&self) -> watch::Receiver<u64>;
     /// Frames that are not kept (progress, checks); a slow reader loses the oldest.
     fn ephemeral(&self) -> tokio::sync::broadcast::Receiver<Frame>;
 }

@@ -14,6 +14,7 @@
 
 mod orders;
 mod pass;
+mod tell;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,11 +31,14 @@ use tokio_util::sync::CancellationToken;
 use crate::apply::Executor;
 use crate::clock::Jitter;
 use crate::config::{Drain, Network};
+use crate::echo::Echo;
 use crate::intent::Document;
 use crate::memory::{Durable, Memory};
 use crate::picture::Picture;
 use crate::plan::LimitRule;
-use crate::ports::{Clock, Containers, LiveTable, LiveTablePublisher, Prober, Proxy, RouteFiles};
+use crate::ports::{
+    Clock, Containers, EventFeed, LiveTable, LiveTablePublisher, Prober, Proxy, RouteFiles,
+};
 use crate::probes::Probes;
 use crate::routes::Routes;
 use crate::status::Status;
@@ -91,10 +95,8 @@ pub struct Inputs {
     pub document: watch::Receiver<Option<Arc<Document>>>,
     /// Refused documents, in words.
     pub alarm: watch::Receiver<Option<String>>,
-    /// Changes whenever something happened to a container of ours.
-    pub hints: watch::Receiver<u64>,
-    /// Whether such hints arrive at all.
-    pub events_healthy: watch::Receiver<bool>,
+    /// Hints that something happened to a container.
+    pub events: EventFeed,
     /// The host.
     pub facts: watch::Receiver<HostFacts>,
 }
@@ -142,6 +144,7 @@ pub struct Reconciler<C, P, X, L, K> {
     probes: Probes<P, K>,
     routes: Routes<X>,
     orders: Orders<C>,
+    echo: Echo,
     wake: Arc<Notify>,
     memories: BTreeMap<DeploymentId, Memory>,
     saved: BTreeMap<DeploymentId, Durable>,
@@ -185,7 +188,8 @@ where
                 Arc::clone(&wake),
             ),
             routes: Routes::new(Arc::clone(&world.proxy), jitter(), Arc::clone(&wake)),
-            orders: Orders::new(executor, Arc::clone(&wake)),
+            orders: Orders::new(executor, Arc::clone(&wake), inputs.events.lines.clone()),
+            echo: Echo::default(),
             world,
             inputs,
             settings,
@@ -264,10 +268,10 @@ where
         stop: &CancellationToken,
         told: &mut Instant,
     ) -> Option<()> {
-        let healthy = *self.inputs.events_healthy.borrow();
+        let healthy = *self.inputs.events.healthy.borrow() && !self.echo.is_deaf();
         let period = if healthy { RELIST } else { RELIST_BLIND };
         let relist = Instant::now() + period.mul_f64(1.0 - (self.world.jitter)() / 5.0);
-        let until = next.map_or(relist, |next| next.min(relist));
+        let until = [next, self.echo.due()].into_iter().flatten().fold(relist, Instant::min);
         loop {
             self.beat();
             let inputs = &mut self.inputs;
@@ -277,8 +281,8 @@ where
                 Ok(()) = inputs.document.changed() => return Some(()),
                 Ok(()) = inputs.alarm.changed() => return Some(()),
                 Ok(()) = inputs.facts.changed() => return Some(()),
-                Ok(()) = inputs.events_healthy.changed() => return Some(()),
-                Ok(()) = inputs.hints.changed() => {
+                Ok(()) = inputs.events.healthy.changed() => return Some(()),
+                Ok(()) = inputs.events.hints.changed() => {
                     tokio::select! {
                         () = self.wake.notified() => {}
                         () = tokio::time::sleep(GATHER) => {}

@@ -29,6 +29,13 @@ pub enum Step {
     RemoveSecrets(Revision),
 }
 
+impl Step {
+    /// Whether Podman tells of it by an event, once it is done.
+    pub fn is_event(&self) -> bool {
+        matches!(self, Self::Start(_) | Self::Stop(_) | Self::Remove(_))
+    }
+}
+
 /// Two kinds of work that do not wait for each other: what serves is restarted while a new
 /// revision's image is still being pulled. In each lane a deployment has one operation at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -20,8 +20,8 @@ use buddo_agent::picture::{DeploymentPicture, Picture};
 use buddo_agent::plan::LimitRule;
 use buddo_agent::ports::{
     Clock as _, Container, ContainerSpec, ContainerState, Containers, ContainersError, Created,
-    Ending, Intake as _, LiveTable, LiveTablePublisher, Outbox as _, ProbeOutcome, Prober, Proxy,
-    ProxyError, RefusedRoute, RouteFiles, Target,
+    Ending, EventFeed, Intake as _, LiveTable, LiveTablePublisher, Outbox as _, ProbeOutcome,
+    Prober, Proxy, ProxyError, RefusedRoute, RouteFiles, Target,
 };
 use buddo_agent::reconcile::{HostFacts, Inputs, Reconciler, Rendered, Settings, World};
 use buddo_agent::status::Status;
@@ -59,6 +59,8 @@ struct Machine {
     silent: AtomicBool,
     /// The disk takes no new table.
     table_broken: AtomicBool,
+    /// Podman's event stream is open and tells nothing.
+    events_hang: AtomicBool,
     /// Registries send no byte.
     pulls_hang: AtomicBool,
     /// When the table was last replaced, and how long after that containers were stopped.
@@ -73,9 +75,17 @@ struct Life {
     /// Whether the last call before the kill still has its effect.
     last_has_effect: bool,
     killed: Notify,
+    /// Lines of Podman's events.
+    lines: watch::Sender<u64>,
 }
 
 impl Life {
+    fn event(&self) {
+        if !self.machine.events_hang.load(Ordering::SeqCst) {
+            self.lines.send_modify(|lines| *lines += 1);
+        }
+    }
+
     async fn call<T>(&self, effect: impl FnOnce(&Machine) -> T) -> T {
         let left = self.calls_left.fetch_sub(1, Ordering::SeqCst);
         if left > 0 {
@@ -141,6 +151,7 @@ impl Containers for Life {
     }
 
     async fn start(&self, name: &str) -> Result<(), ContainersError> {
+        self.event();
         self.call(|machine| {
             let mut containers = machine.containers.lock().unwrap();
             let Some((container, _, starts)) = containers.get_mut(name) else {
@@ -157,6 +168,7 @@ impl Containers for Life {
     }
 
     async fn stop(&self, name: &str, _: Duration) -> Result<(), ContainersError> {
+        self.event();
         self.call(|machine| {
             let since = machine.published.lock().unwrap().map(|at| at.elapsed());
             machine.stopped_after.lock().unwrap().extend(since);
@@ -169,6 +181,7 @@ impl Containers for Life {
     }
 
     async fn remove(&self, name: &str) -> Result<(), ContainersError> {
+        self.event();
         self.call(|machine| {
             machine.containers.lock().unwrap().remove(name);
             Ok(())
@@ -259,6 +272,8 @@ struct Agent {
     status: Status,
     picture: watch::Receiver<Option<Arc<Picture>>>,
     hints: watch::Sender<u64>,
+    /// Rung when a new event stream is wanted.
+    renew: Arc<Notify>,
     stop: CancellationToken,
     tasks: Vec<tokio::task::JoinHandle<()>>,
     _facts: watch::Sender<HostFacts>,
@@ -296,6 +311,7 @@ impl Host {
             calls_left: AtomicI64::new(calls),
             last_has_effect,
             killed: Notify::new(),
+            lines: watch::Sender::new(0),
         });
         let store = Store::open(&self.dir.path().join("agent.db"), 0).unwrap();
         let status = Status::new(store.clone());
@@ -306,7 +322,14 @@ impl Host {
         let (facts, known) =
             watch::channel(HostFacts { limits: LimitRule::Enforced, ..HostFacts::default() });
         let (hints, hinted) = watch::channel(0);
-        let (healthy, events_healthy) = watch::channel(true);
+        let (healthy, seen_healthy) = watch::channel(true);
+        let renew = Arc::new(Notify::new());
+        let events = EventFeed {
+            hints: hinted,
+            lines: life.lines.subscribe(),
+            healthy: seen_healthy,
+            renew: Arc::clone(&renew),
+        };
         let world = World {
             containers: Arc::clone(&life),
             prober: Arc::clone(&life),
@@ -315,13 +338,8 @@ impl Host {
             clock,
             jitter: Arc::new(|| 0.5),
         };
-        let inputs = Inputs {
-            document: intent.subscribe(),
-            alarm: intent.alarm(),
-            hints: hinted,
-            events_healthy,
-            facts: known,
-        };
+        let inputs =
+            Inputs { document: intent.subscribe(), alarm: intent.alarm(), events, facts: known };
         let settings = Settings {
             network: Network {
                 slot_a: Ipv4Addr::new(127, 64, 0, 0),
@@ -359,6 +377,7 @@ impl Host {
             status,
             picture,
             hints,
+            renew,
             stop,
             tasks,
             _facts: facts,
@@ -597,6 +616,25 @@ async fn fm_13_a_table_that_was_written_late_still_gives_visitors_the_whole_drai
             assert!(after >= Duration::from_millis(30), "{strategy:?}: stopped after {after:?}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fm_21_events_that_hang_are_noticed_by_what_the_agent_does_itself() {
+    let mut host = Host::new();
+    let agent = host.agent(FOREVER, true).await;
+    host.machine.events_hang.store(true, Ordering::SeqCst);
+    host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
+    let asked = agent.renew.notified();
+    tokio::time::timeout(Duration::from_secs(20), asked).await.expect("a new stream is asked for");
+    // Until a line comes, containers are listed often: a death is noticed without its event.
+    let mut picture = agent.picture.clone();
+    let deaf = |p: &Picture| p.host.warnings.iter().any(|w| w.contains("events do not arrive"));
+    let told = picture.wait_for(|p| p.as_deref().is_some_and(deaf));
+    tokio::time::timeout(Duration::from_secs(20), told).await.unwrap().unwrap();
+    host.machine.containers.lock().unwrap().clear();
+    let begun = Instant::now();
+    agent.until("missed", |apps| apps[0].status.serving.is_none()).await;
+    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]

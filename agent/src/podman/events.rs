@@ -10,17 +10,19 @@
 //! Events are lost, repeated and end without notice (containers/podman issues 21685, 17665, 8751):
 //! a hint is never data, and after each reconnect there is one.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
 use http_body_util::BodyExt as _;
 use rand::Rng as _;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::Podman;
 use super::create::LABEL_DEPLOYMENT;
 use super::transport::{Call, Transport};
+use crate::ports::EventFeed;
 use crate::text::escape;
 
 /// Between two attempts to read the stream: at first, and at most.
@@ -33,34 +35,43 @@ const SETTLED: Duration = Duration::from_millis(250);
 /// The longest line that is looked at, in bytes.
 const MAX_LINE: usize = 256 * 1024;
 
-/// What the event task tells.
-#[derive(Debug, Clone)]
-pub struct EventFeed {
-    /// Changes with each hint; the number means nothing. Many hints may be one change.
-    pub hints: watch::Receiver<u64>,
-    /// Whether the stream is open as far as one can see. While it is not, list often.
-    pub healthy: watch::Receiver<bool>,
+/// Where the event task tells what it hears.
+struct Teller {
+    hints: watch::Sender<u64>,
+    lines: watch::Sender<u64>,
+    healthy: watch::Sender<bool>,
 }
 
 impl Podman {
     /// Follows the events of our containers until `stop`, reconnecting as needed.
     pub fn events(&self, stop: CancellationToken) -> EventFeed {
-        let (hint, hints) = watch::channel(0);
-        let (health, healthy) = watch::channel(false);
-        let transport = self.transport.clone();
+        let teller = Teller {
+            hints: watch::Sender::new(0),
+            lines: watch::Sender::new(0),
+            healthy: watch::Sender::new(false),
+        };
+        let feed = EventFeed {
+            hints: teller.hints.subscribe(),
+            lines: teller.lines.subscribe(),
+            healthy: teller.healthy.subscribe(),
+            renew: Arc::default(),
+        };
+        let (transport, renew) = (self.transport.clone(), Arc::clone(&feed.renew));
         tokio::spawn(async move {
-            let follow = follow(&transport, &hint, &health);
-            stop.run_until_cancelled(follow).await;
+            stop.run_until_cancelled(follow(&transport, &teller, &renew)).await;
         });
-        EventFeed { hints, healthy }
+        feed
     }
 }
 
-async fn follow(transport: &Transport, hint: &watch::Sender<u64>, health: &watch::Sender<bool>) {
+async fn follow(transport: &Transport, teller: &Teller, renew: &Notify) {
     let mut pause = BACKOFF.0;
     loop {
-        let ended = read(transport, hint, health).await;
-        if health.send_replace(false) {
+        let ended = tokio::select! {
+            ended = read(transport, teller) => ended,
+            () = renew.notified() => "it is open and tells nothing".to_owned(),
+        };
+        if teller.healthy.send_replace(false) {
             pause = BACKOFF.0;
             tracing::warn!(reason = %ended, "Podman's event stream ended; reconnecting");
         } else {
@@ -74,11 +85,7 @@ async fn follow(transport: &Transport, hint: &watch::Sender<u64>, health: &watch
 }
 
 /// Reads one stream to its end; why it ended.
-async fn read(
-    transport: &Transport,
-    hint: &watch::Sender<u64>,
-    health: &watch::Sender<bool>,
-) -> String {
+async fn read(transport: &Transport, teller: &Teller) -> String {
     // A filter by a label's key alone matches nothing in 4.3.1, so labels are looked at here.
     let filters = escape(r#"{"type":["container"],"event":["start","died","remove"]}"#);
     let path = format!("events?stream=true&filters={filters}");
@@ -88,7 +95,7 @@ async fn read(
     let opened = if let Ok(opened) = tokio::time::timeout(SETTLED, &mut open).await {
         opened
     } else {
-        usable(hint, health);
+        teller.usable();
         open.await
     };
     let (mut response, _connection) = match opened {
@@ -98,7 +105,7 @@ async fn read(
     if response.status() != StatusCode::OK {
         return format!("status {}", response.status());
     }
-    usable(hint, health);
+    teller.usable();
     let mut line = Vec::new();
     while let Some(frame) = response.body_mut().frame().await {
         let data = match frame.map(hyper::body::Frame::into_data) {
@@ -111,8 +118,9 @@ async fn read(
                 line.extend_from_slice(part);
             }
             if part.ends_with(b"\n") {
+                bump(&teller.lines);
                 if is_ours(&line) {
-                    hint.send_modify(|count| *count = count.wrapping_add(1));
+                    bump(&teller.hints);
                 }
                 line.clear();
             }
@@ -121,11 +129,17 @@ async fn read(
     "the service closed it".to_owned()
 }
 
-fn usable(hint: &watch::Sender<u64>, health: &watch::Sender<bool>) {
-    if !health.send_replace(true) {
-        // What happened while nobody listened is not told again.
-        hint.send_modify(|count| *count = count.wrapping_add(1));
+impl Teller {
+    fn usable(&self) {
+        if !self.healthy.send_replace(true) {
+            // What happened while nobody listened is not told again.
+            bump(&self.hints);
+        }
     }
+}
+
+fn bump(count: &watch::Sender<u64>) {
+    count.send_modify(|count| *count = count.wrapping_add(1));
 }
 
 /// Whether a line speaks of our label. No need to parse it: a false alarm costs one list call.
@@ -170,6 +184,31 @@ mod tests {
             drop(stream);
             let down = feed.healthy.wait_for(|healthy| !healthy);
             tokio::time::timeout(Duration::from_secs(10), down).await.unwrap().unwrap();
+        }
+        stop.cancel();
+    }
+
+    /// A stream that is open and dead is replaced when somebody noticed, with a hint.
+    #[tokio::test]
+    async fn fm_21_a_silent_stream_is_replaced_when_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("s");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let stop = CancellationToken::new();
+        let podman = Podman::new(socket, "550e8400-e29b-41d4-a716-446655440000".parse().unwrap());
+        let mut feed = podman.events(stop.clone());
+        for lines in 1..3 {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+            next_hint(&mut feed).await;
+            stream.write_all(b"{\"status\":\"of another\"}\n").await.unwrap();
+            let came = feed.lines.wait_for(|count| *count == lines);
+            tokio::time::timeout(Duration::from_secs(10), came).await.unwrap().unwrap();
+            feed.renew.notify_one();
+            // The old connection is closed, not left behind.
+            let mut rest = Vec::new();
+            let closed = stream.read_to_end(&mut rest);
+            tokio::time::timeout(Duration::from_secs(10), closed).await.unwrap().unwrap();
         }
         stop.cancel();
     }

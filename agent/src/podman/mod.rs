@@ -30,7 +30,6 @@ use buddo_shared::image::{Digest, ImageReference};
 use buddo_shared::manifest::RegistryCredentials;
 use buddo_shared::secret::Secret;
 
-pub use self::events::EventFeed;
 pub use self::info::Info;
 pub use self::pull::PullLimits;
 use self::transport::Transport;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use buddo_shared::id::{DeploymentId, Revision};
 use buddo_shared::manifest::{Desired, RunState};
 use buddo_shared::report::{Frame, Phase, Progress};
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::apply::{Audience, Executor, Order};
@@ -28,19 +28,34 @@ type Key = (DeploymentId, Lane);
 
 /// News from an order.
 #[derive(Debug)]
-pub(super) enum Event {
-    /// A step begins.
-    Begins(Step),
+enum Event {
+    /// A step begins, after so many lines of Podman's events.
+    Begins { step: Step, lines: u64 },
     /// A step ended.
     Ended { step: Step, revision: Revision, happened: Happened },
     /// The order is over.
     Over,
 }
 
+/// A step that ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) deployment: DeploymentId,
+    pub(super) lane: Lane,
+    pub(super) step: Step,
+    /// On behalf of which revision.
+    pub(super) revision: Revision,
+    pub(super) happened: Happened,
+    /// Lines of Podman's events that had come when it began.
+    pub(super) lines_before: u64,
+}
+
 struct Flight {
     wanted: Option<(Revision, RunState)>,
     permit: CancellationToken,
     step: Step,
+    /// Lines of Podman's events that had come when the step began.
+    lines: u64,
     /// Containers that the order will have probed.
     watches: Vec<String>,
 }
@@ -77,12 +92,19 @@ pub(super) struct Orders<C> {
     news: mpsc::UnboundedSender<(Key, Event)>,
     heard: mpsc::UnboundedReceiver<(Key, Event)>,
     wake: Arc<Notify>,
+    lines: watch::Receiver<u64>,
 }
 
 impl<C: Containers> Orders<C> {
-    pub(super) fn new(executor: Executor<C>, wake: Arc<Notify>) -> Self {
+    /// `wake` is notified when an order is over; `lines` counts Podman's events.
+    pub(super) fn new(
+        executor: Executor<C>,
+        wake: Arc<Notify>,
+        lines: watch::Receiver<u64>,
+    ) -> Self {
         let (news, heard) = mpsc::unbounded_channel();
-        Self { executor, places: Places::new(), flights: BTreeMap::new(), news, heard, wake }
+        let flights = BTreeMap::new();
+        Self { executor, places: Places::new(), flights, news, heard, wake, lines }
     }
 
     /// Sends an order on its way.
@@ -98,11 +120,17 @@ impl<C: Containers> Orders<C> {
             wanted: wanted(order.desired.as_deref()),
             permit: order.permit.clone(),
             step: first,
+            lines: *self.lines.borrow(),
             watches: order.steps.iter().filter_map(watched).cloned().collect(),
         };
         self.flights.insert(key, flight);
-        let ears =
-            Ears { key, news: self.news.clone(), probes: probes.clone(), status: status.clone() };
+        let ears = Ears {
+            key,
+            news: self.news.clone(),
+            probes: probes.clone(),
+            status: status.clone(),
+            lines: self.lines.clone(),
+        };
         let executor = self.executor.clone();
         let places = self.places.of(&order);
         // Told also when the task panics or is dropped: a lane never stays taken.
@@ -115,17 +143,20 @@ impl<C: Containers> Orders<C> {
     }
 
     /// What happened since the last call. Flights that are over are gone.
-    pub(super) fn drain(&mut self) -> Vec<(DeploymentId, Lane, Step, Revision, Happened)> {
+    pub(super) fn drain(&mut self) -> Vec<Ended> {
         let mut ended = Vec::new();
         while let Ok((key, event)) = self.heard.try_recv() {
             match event {
-                Event::Begins(step) => {
+                Event::Begins { step, lines } => {
                     if let Some(flight) = self.flights.get_mut(&key) {
-                        flight.step = step;
+                        (flight.step, flight.lines) = (step, lines);
                     }
                 }
                 Event::Ended { step, revision, happened } => {
-                    ended.push((key.0, key.1, step, revision, happened));
+                    let (deployment, lane) = key;
+                    let lines_before = self.flights.get(&key).map_or(0, |flight| flight.lines);
+                    let step = Ended { deployment, lane, step, revision, happened, lines_before };
+                    ended.push(step);
                 }
                 Event::Over => {
                     self.flights.remove(&key);
@@ -187,6 +218,7 @@ struct Ears<P, K> {
     news: mpsc::UnboundedSender<(Key, Event)>,
     probes: Probes<P, K>,
     status: Status,
+    lines: watch::Receiver<u64>,
 }
 
 impl<P: Prober, K: Clock> Audience for Ears<P, K> {
@@ -205,7 +237,8 @@ impl<P: Prober, K: Clock> Audience for Ears<P, K> {
         if let Some(phase) = phase {
             self.progress(Progress { id, revision, phase, percent: None });
         }
-        let _ = self.news.send((self.key, Event::Begins(step.clone())));
+        let begins = Event::Begins { step: step.clone(), lines: *self.lines.borrow() };
+        let _ = self.news.send((self.key, begins));
     }
 
     fn ended(&self, order: &Order, step: &Step, happened: Happened) {

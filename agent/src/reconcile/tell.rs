@@ -1,0 +1,191 @@
+//! What a pass tells: reports to the coordinator, the picture to people on the host.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use buddo_shared::report::{DeploymentStatus, Health, HostStatus, Phase, ReportBody};
+use tokio::time::Instant;
+
+use super::Reconciler;
+use super::pass::Case;
+use crate::health::Tracker;
+use crate::intent::Document;
+use crate::memory::Memory;
+use crate::picture::{ContainerPicture, DeploymentPicture, Picture};
+use crate::plan::Busy;
+use crate::ports::{Clock, Containers, LiveTablePublisher, Prober, Proxy, Target};
+use crate::routes::Settled;
+use crate::status::HOST;
+use crate::step::Step;
+use crate::store::Entry;
+
+impl<C, P, X, L, K> Reconciler<C, P, X, L, K>
+where
+    C: Containers,
+    P: Prober,
+    X: Proxy,
+    L: LiveTablePublisher,
+    K: Clock,
+{
+    /// Reports how things stand and shows it to those who ask. When to look again for it.
+    pub(super) fn show(
+        &self,
+        document: Option<&Document>,
+        cases: &[Case<'_>],
+        health: &BTreeMap<String, Tracker>,
+        now: Instant,
+    ) -> Option<Instant> {
+        let mut due: Option<Instant> = None;
+        let mut pictures = Vec::with_capacity(cases.len());
+        for case in cases.iter().filter(|case| !case.plan.gone) {
+            let Some(memory) = self.memories.get(&case.id) else { continue };
+            let host = case
+                .desired
+                .zip(document)
+                .map(|(desired, document)| desired.subdomain.host_in(&document.manifest().zone));
+            let (status, look) = self.status_of(case, memory, host.as_deref(), health, now);
+            due = due.into_iter().chain(look).min();
+            if case.desired.is_some() {
+                self.status.set([Entry {
+                    subject: case.id.to_string(),
+                    body: ReportBody::Deployment(status.clone()),
+                    last: false,
+                }]);
+            }
+            // What was sent on its way in this pass is shown, too.
+            let busy = self.orders.busy(case.id);
+            pictures.push(picture_of(case, &busy, status, host, health, now));
+        }
+        let host = self.host_status(document);
+        self.status.set([Entry {
+            subject: HOST.to_owned(),
+            body: ReportBody::Host(host.clone()),
+            last: false,
+        }]);
+        let joined = self.settings.joined;
+        self.picture.send_replace(Some(Arc::new(Picture { joined, host, deployments: pictures })));
+        due
+    }
+
+    /// Podman does not answer: all that is known of deployments is what the last pass saw.
+    pub(super) fn show_trouble(&self, document: &Document) {
+        let host = self.host_status(Some(document));
+        self.status.set([Entry {
+            subject: HOST.to_owned(),
+            body: ReportBody::Host(host.clone()),
+            last: false,
+        }]);
+        let previous = self.picture.borrow().clone();
+        let deployments = previous.map(|p| p.deployments.clone()).unwrap_or_default();
+        let joined = self.settings.joined;
+        self.picture.send_replace(Some(Arc::new(Picture { joined, host, deployments })));
+    }
+
+    fn status_of(
+        &self,
+        case: &Case<'_>,
+        memory: &Memory,
+        host: Option<&str>,
+        health: &BTreeMap<String, Tracker>,
+        now: Instant,
+    ) -> (DeploymentStatus, Option<Instant>) {
+        let plan = &case.plan;
+        let live = memory.durable.live;
+        let revision = case.desired.map(|desired| desired.revision);
+        let revision = revision.or(live.map(|l| l.revision)).or_else(|| {
+            case.containers.iter().find_map(|c| c.identity).map(|identity| identity.revision)
+        });
+        let revision = revision.unwrap_or(buddo_shared::id::Revision::FIRST);
+        let tracker = plan.container.as_ref().and_then(|name| health.get(name));
+        let answers = matches!(plan.target, Some(Target::Live { .. }));
+        let mut failure = plan.failure.clone();
+        let mut phase = plan.phase;
+        let mut due = None;
+        if let (Phase::Live, true, Some(host)) = (phase, answers, host) {
+            let rendered = &self.rendered.2;
+            let needed = rendered.own.get(&case.id).into_iter().chain([&rendered.zone]);
+            match self.routes.settled(host, &needed.cloned().collect(), now) {
+                Settled::Yes => {}
+                Settled::NotYet(at) => {
+                    phase = Phase::Routing;
+                    due = Some(at);
+                }
+                Settled::Warning(warning) => failure = failure.or(Some(warning)),
+            }
+        }
+        let status = DeploymentStatus {
+            id: case.id,
+            revision,
+            phase,
+            serving: live.filter(|_| answers).map(|live| live.revision),
+            health: tracker.map_or(Health::Unknown, |tracker| tracker.level().health()),
+            checked_at: tracker.and_then(|tracker| tracker.checked_at),
+            digest: memory.durable.digests.get(&revision).cloned(),
+            failure,
+            container: plan.container.clone(),
+        };
+        (status, due)
+    }
+
+    fn host_status(&self, document: Option<&Document>) -> HostStatus {
+        let facts = self.inputs.facts.borrow().clone();
+        let stale = document.is_some_and(|d| d.manifest().expires_at <= self.world.clock.now());
+        let mut warnings = facts.warnings;
+        warnings.extend(self.inputs.alarm.borrow().clone());
+        warnings.extend(self.trouble.as_ref().map(|trouble| trouble.cause.clone()));
+        warnings.extend(self.routes.warnings());
+        if !*self.inputs.events.healthy.borrow() || self.echo.is_deaf() {
+            warnings.push("Podman's events do not arrive; containers are listed often".to_owned());
+        }
+        if *self.unsaved.borrow() {
+            warnings.push("the agent's database cannot be written; is the disk full?".to_owned());
+        }
+        if self.unpublished {
+            warnings.push("the live table cannot be written; is the disk full?".to_owned());
+        }
+        HostStatus {
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            podman_version: facts.podman_version,
+            caddy_version: facts.caddy_version,
+            document: document.map(|d| d.manifest().generation),
+            stale,
+            memory_mb: facts.memory_mb,
+            cpu_millicores: facts.cpu_millicores,
+            warnings,
+        }
+    }
+}
+
+fn picture_of(
+    case: &Case<'_>,
+    busy: &Busy,
+    status: DeploymentStatus,
+    host: Option<String>,
+    health: &BTreeMap<String, Tracker>,
+    now: Instant,
+) -> DeploymentPicture {
+    let containers = case.containers.iter().map(|container| {
+        let tracker = health.get(&container.name);
+        ContainerPicture {
+            name: container.name.clone(),
+            state: format!("{:?}", container.state).to_lowercase(),
+            address: container.address,
+            health: tracker.map(|t| format!("{:?}", t.level()).to_lowercase()),
+            problem: tracker.and_then(|t| t.reason.clone()),
+        }
+    });
+    let doing = busy.serve.iter().chain(&busy.roll);
+    let planned = case.plan.serve.iter().chain(&case.plan.roll);
+    let next = case.plan.wake.map(|at| at.saturating_duration_since(now).as_millis());
+    DeploymentPicture {
+        subdomain: case.desired.map(|desired| desired.subdomain.to_string()),
+        host,
+        run: case.desired.map(|desired| desired.run),
+        status,
+        target: case.plan.target.clone(),
+        containers: containers.collect(),
+        doing: doing.map(Step::to_string).collect(),
+        planned: planned.map(Step::to_string).collect(),
+        next_look_ms: next.and_then(|ms| u64::try_from(ms).ok()),
+    }
+}
