@@ -14,6 +14,4 @@ mod refusals;
 pub mod router;
 
 #[cfg(test)]
-pub(crate) mod kit;
-#[cfg(test)]
 mod tests;

@@ -7,13 +7,13 @@ use jiff::SignedDuration;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::http::kit::{Kit, PASSWORD};
 use crate::mail::{self, Mailer};
+use crate::testing::{PASSWORD, World};
 
 #[tokio::test]
 async fn register_answers_as_the_page_shows() {
-    let kit = Kit::new();
-    let answer = kit.register("myoperator").await;
+    let world = World::new();
+    let answer = world.register("myoperator").await;
     assert_eq!(answer.status, 201);
     let code = answer.json()["user"]["referral_code"].as_str().unwrap().to_owned();
     assert_eq!(code.len(), 10);
@@ -35,7 +35,7 @@ async fn register_answers_as_the_page_shows() {
     "#);
     let body = json!({ "email": "b@example.com", "username": "second", "password": PASSWORD,
         "referral_code": code });
-    let second = kit.post("/api/auth/register", "", body).await.json();
+    let second = world.post("/api/auth/register", "", body).await.json();
     assert_eq!(second["user"]["registration_number"], 2);
 }
 
@@ -54,25 +54,25 @@ async fn a_bad_registration_names_the_field_and_stores_nothing(
     #[case] change: Value,
     #[case] pointer: &str,
 ) {
-    let kit = Kit::new();
-    kit.register("one").await;
+    let world = World::new();
+    world.register("one").await;
     let mut body = json!({ "email": "two@example.com", "username": "two", "password": PASSWORD });
     for (name, value) in change.as_object().unwrap() {
         body[name] = value.clone();
     }
-    let answer = kit.post("/api/auth/register", "", body).await;
+    let answer = world.post("/api/auth/register", "", body).await;
     assert_eq!(answer.status, 422, "{answer:?}");
     assert_eq!(answer.json()["errors"][0]["pointer"], pointer, "{answer:?}");
     assert!(!answer.text.contains(PASSWORD));
-    assert_eq!(kit.register("next").await.json()["user"]["registration_number"], 2);
+    assert_eq!(world.register("next").await.json()["user"]["registration_number"], 2);
 }
 
 #[tokio::test]
 async fn login_answers_as_the_page_shows() {
-    let kit = Kit::new();
-    kit.member("myoperator").await;
+    let world = World::new();
+    world.member("myoperator").await;
     let body = json!({ "email": "MyOperator@Example.com", "password": PASSWORD });
-    let answer = kit.post("/api/auth/login", "", body).await;
+    let answer = world.post("/api/auth/login", "", body).await;
     assert_eq!(answer.header("cache-control"), "no-store");
     insta::assert_json_snapshot!(answer.json(), { ".token" => "[jwt]", ".user.id" => "[id]" }, @r#"
     {
@@ -89,18 +89,18 @@ async fn login_answers_as_the_page_shows() {
     }
     "#);
     let token = answer.json()["token"].as_str().unwrap().to_owned();
-    let me = kit.get("/api/auth/me", &token).await.json();
+    let me = world.get("/api/auth/me", &token).await.json();
     assert_eq!(me["user"]["username"], "myoperator");
     assert_eq!(me["user"]["registration_number"], 1);
 }
 
 #[tokio::test]
 async fn a_wrong_password_and_an_unknown_email_are_answered_alike() {
-    let kit = Kit::new();
-    kit.member("one").await;
+    let world = World::new();
+    world.member("one").await;
     let ask = async |email: &str, password: &str| {
         let body = json!({ "email": email, "password": password });
-        let answer = kit.post("/api/auth/login", "", body).await;
+        let answer = world.post("/api/auth/login", "", body).await;
         assert_eq!(answer.status, 401);
         let mut problem = answer.json();
         problem["request_id"].take();
@@ -115,9 +115,9 @@ async fn a_wrong_password_and_an_unknown_email_are_answered_alike() {
 
 #[tokio::test]
 async fn rfc6750_3_without_credentials_there_is_a_challenge_and_no_error_code() {
-    let kit = Kit::new();
+    let world = World::new();
     for path in ["/api/auth/me", "/api/oauth/my-apps", "/api/deploy/apps"] {
-        let answer = kit.get(path, "").await;
+        let answer = world.get(path, "").await;
         assert_eq!(answer.status, 401, "{path}");
         assert_eq!(answer.header("www-authenticate"), r#"Bearer realm="buddo""#, "{path}");
         assert_eq!(answer.json()["code"], "token_missing");
@@ -126,11 +126,11 @@ async fn rfc6750_3_without_credentials_there_is_a_challenge_and_no_error_code() 
 
 #[tokio::test]
 async fn rfc6750_3_1_a_wrong_token_is_an_invalid_token() {
-    let kit = Kit::new();
+    let world = World::new();
     let invalid = r#"Bearer realm="buddo", error="invalid_token""#;
     for path in ["/api/auth/me", "/api/deploy/apps"] {
         for token in ["eyJhbGciOiJub25lIn0.e30.", "buddo_at_x", "x"] {
-            let answer = kit.get(path, token).await;
+            let answer = world.get(path, token).await;
             assert_eq!(answer.status, 401);
             assert_eq!(answer.headers[WWW_AUTHENTICATE], invalid, "{path} {token}");
         }
@@ -139,12 +139,12 @@ async fn rfc6750_3_1_a_wrong_token_is_an_invalid_token() {
 
 #[tokio::test]
 async fn rfc8725_3_12_kinds_of_token_exclude_each_other() {
-    let kit = Kit::new();
-    let jwt = kit.member("one").await;
-    let tokens = kit.cli_tokens(&jwt).await;
+    let world = World::new();
+    let jwt = world.member("one").await;
+    let tokens = world.cli_tokens(&jwt).await;
     let access = tokens["access_token"].as_str().unwrap();
 
-    let answer = kit.get("/api/deploy/apps", &jwt).await;
+    let answer = world.get("/api/deploy/apps", &jwt).await;
     assert_eq!(
         (answer.status.as_u16(), answer.json()["code"].clone()),
         (401, json!("wrong_token_kind"))
@@ -152,26 +152,26 @@ async fn rfc8725_3_12_kinds_of_token_exclude_each_other() {
     assert!(answer.json()["detail"].as_str().unwrap().contains("OAuth access token"));
 
     for path in ["/api/auth/me", "/api/oauth/my-apps"] {
-        let answer = kit.get(path, access).await;
+        let answer = world.get(path, access).await;
         assert_eq!(answer.status, 401);
         assert!(answer.json()["detail"].as_str().unwrap().contains("/api/auth/login"));
     }
     let refresh = tokens["refresh_token"].as_str().unwrap();
-    assert_eq!(kit.get("/api/deploy/apps", refresh).await.status, 401);
-    assert_eq!(kit.get("/api/deploy/apps", access).await.status, 200);
+    assert_eq!(world.get("/api/deploy/apps", refresh).await.status, 401);
+    assert_eq!(world.get("/api/deploy/apps", access).await.status, 200);
 }
 
 #[tokio::test]
 async fn a_login_ends_after_30_days() {
-    let kit = Kit::new();
-    let jwt = kit.member("one").await;
-    kit.clock.advance(SignedDuration::from_hours(30 * 24));
-    assert_eq!(kit.get("/api/auth/me", &jwt).await.json()["code"], "invalid_token");
+    let world = World::new();
+    let jwt = world.member("one").await;
+    world.clock.advance(SignedDuration::from_hours(30 * 24));
+    assert_eq!(world.get("/api/auth/me", &jwt).await.json()["code"], "invalid_token");
 }
 
 /// The token in the newest of the mails that were written, once there are `count`.
-async fn mailed_token(kit: &Kit, count: usize) -> String {
-    let directory = kit.directory.path().join("state/mail");
+async fn mailed_token(world: &World, count: usize) -> String {
+    let directory = world.state.config.state_dir.join("mail");
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
     loop {
         let mut mails: Vec<_> = std::fs::read_dir(&directory)
@@ -193,42 +193,42 @@ async fn mailed_token(kit: &Kit, count: usize) -> String {
     }
 }
 
-fn send_mail(kit: &Kit) -> tokio::task::JoinHandle<()> {
-    let config = &kit.state.config;
+fn send_mail(world: &World) -> tokio::task::JoinHandle<()> {
+    let config = &world.state.config;
     let mailer = Mailer::new(&config.mail, &config.state_dir).unwrap();
-    tokio::spawn(mail::run(kit.state.clone(), mailer))
+    tokio::spawn(mail::run(world.state.clone(), mailer))
 }
 
 #[tokio::test]
 async fn a_mailed_link_confirms_once_and_for_24_hours() {
-    let kit = Kit::new();
+    let world = World::new();
     // Before anything sends: the mail waits in the database.
-    kit.register("one").await;
-    let jwt = kit.log_in("one").await;
-    let task = send_mail(&kit);
-    let token = mailed_token(&kit, 1).await;
-    let verify = |token: &str| kit.post("/api/auth/verify-email", "", json!({ "token": token }));
+    world.register("one").await;
+    let jwt = world.log_in("one").await;
+    let task = send_mail(&world);
+    let token = mailed_token(&world, 1).await;
+    let verify = |token: &str| world.post("/api/auth/verify-email", "", json!({ "token": token }));
 
-    kit.clock.advance(SignedDuration::from_hours(24));
+    world.clock.advance(SignedDuration::from_hours(24));
     let late = verify(&token).await;
     assert_eq!(
         (late.status.as_u16(), late.json()["code"].clone()),
         (400, json!("invalid_verification_token"))
     );
 
-    assert_eq!(kit.post("/api/auth/send-verification", &jwt, json!({})).await.status, 200);
-    let token = mailed_token(&kit, 2).await;
-    let page = kit.get(&format!("/verify-email?token={token}"), "").await;
+    assert_eq!(world.post("/api/auth/send-verification", &jwt, json!({})).await.status, 200);
+    let token = mailed_token(&world, 2).await;
+    let page = world.get(&format!("/verify-email?token={token}"), "").await;
     assert_eq!(page.hidden("token"), token);
-    assert_eq!(kit.get("/api/auth/me", &jwt).await.json()["user"]["email_verified"], false);
+    assert_eq!(world.get("/api/auth/me", &jwt).await.json()["user"]["email_verified"], false);
     let answer = verify(&token).await;
     assert_eq!(
         (answer.status.as_u16(), answer.text.as_str()),
         (200, r#"{"message":"Email verified"}"#)
     );
-    assert_eq!(kit.get("/api/auth/me", &jwt).await.json()["user"]["email_verified"], true);
+    assert_eq!(world.get("/api/auth/me", &jwt).await.json()["user"]["email_verified"], true);
     assert_eq!(verify(&token).await.status, 400, "single use");
     assert_eq!(verify("nonsense").await.status, 400);
-    kit.state.drain.cancel();
+    world.state.drain.cancel();
     task.await.unwrap();
 }

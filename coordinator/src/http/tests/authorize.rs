@@ -3,7 +3,7 @@
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::http::kit::{Answer, ISSUER, Kit, PASSWORD};
+use crate::testing::{Answer, ISSUER, PASSWORD, World};
 
 /// RFC 7636, appendix B.
 pub(super) const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
@@ -11,13 +11,13 @@ const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 pub(super) const REDIRECT: &str = "http://localhost:9876/callback";
 
 /// Makes an app as the quickstart does; the answer's `app`.
-pub(super) async fn app(kit: &Kit, jwt: &str) -> Value {
+pub(super) async fn app(world: &World, jwt: &str) -> Value {
     let body = json!({
         "app_name": "My Deploy App",
         "redirect_uris": [REDIRECT],
         "requested_scopes": ["deploy:manage"],
     });
-    let answer = kit.post("/api/oauth/apps", jwt, body).await;
+    let answer = world.post("/api/oauth/apps", jwt, body).await;
     assert_eq!(answer.status, 201, "{answer:?}");
     answer.json()["app"].clone()
 }
@@ -43,8 +43,8 @@ pub(super) fn request(client_id: &Value, changes: &[(&str, &str)]) -> String {
 }
 
 /// Logs in on the page; the cookie of the session.
-pub(super) async fn browser_login(kit: &Kit, name: &str, path: &str) -> String {
-    let page = kit.get(path, "").await;
+pub(super) async fn browser_login(world: &World, name: &str, path: &str) -> String {
+    let page = world.get(path, "").await;
     assert_eq!(page.status, 200, "{page:?}");
     let email = format!("{name}@example.com");
     let pairs = [
@@ -56,18 +56,18 @@ pub(super) async fn browser_login(kit: &Kit, name: &str, path: &str) -> String {
     let pairs: Vec<(&str, &str)> =
         pairs.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let cookie = page.cookie();
-    let answer = kit.form("/api/oauth/authorize/login", ("cookie", &cookie), &pairs).await;
+    let answer = world.form("/api/oauth/authorize/login", ("cookie", &cookie), &pairs).await;
     assert_eq!(answer.status, 303, "{answer:?}");
     assert_eq!(answer.header("location"), path);
     answer.cookie()
 }
 
 /// Decides on the consent page.
-pub(super) async fn decide(kit: &Kit, path: &str, session: &str, decision: &str) -> Answer {
-    let page = kit.browse(path, session).await;
+pub(super) async fn decide(world: &World, path: &str, session: &str, decision: &str) -> Answer {
+    let page = world.browse(path, session).await;
     let (csrf, request) = (page.hidden("csrf"), page.hidden("request"));
     let pairs = [("csrf", csrf.as_str()), ("request", &request), ("decision", decision)];
-    kit.form("/api/oauth/authorize/consent", ("cookie", session), &pairs).await
+    world.form("/api/oauth/authorize/consent", ("cookie", session), &pairs).await
 }
 
 /// A parameter of the URI that an answer redirects to.
@@ -77,18 +77,18 @@ pub(super) fn parameter(answer: &Answer, name: &str) -> Option<String> {
 }
 
 /// A code for `name`'s account.
-pub(super) async fn code(kit: &Kit, name: &str, app: &Value) -> String {
+pub(super) async fn code(world: &World, name: &str, app: &Value) -> String {
     let path = request(&app["client_id"], &[]);
-    let session = browser_login(kit, name, &path).await;
-    let answer = decide(kit, &path, &session, "allow").await;
+    let session = browser_login(world, name, &path).await;
+    let answer = decide(world, &path, &session, "allow").await;
     parameter(&answer, "code").unwrap_or_else(|| panic!("{answer:?}"))
 }
 
 #[tokio::test]
 async fn an_app_is_made_as_the_page_shows_and_shows_its_secret_once() {
-    let kit = Kit::new();
-    let jwt = kit.member("one").await;
-    let made = app(&kit, &jwt).await;
+    let world = World::new();
+    let jwt = world.member("one").await;
+    let made = app(&world, &jwt).await;
     insta::assert_json_snapshot!(made, {
         ".id" => "[id]", ".client_id" => "[client]", ".client_secret" => "[secret]",
     }, @r#"
@@ -104,7 +104,7 @@ async fn an_app_is_made_as_the_page_shows_and_shows_its_secret_once() {
       "client_id": "[client]",
       "client_secret": "[secret]",
       "id": "[id]",
-      "inserted_at": "2026-09-21T14:13:20Z",
+      "inserted_at": "2026-05-21T10:00:00Z",
       "is_approved": false,
       "logo_url": null,
       "redirect_uris": [
@@ -114,15 +114,15 @@ async fn an_app_is_made_as_the_page_shows_and_shows_its_secret_once() {
     }
     "#);
     let client_id = made["client_id"].as_str().unwrap();
-    let public = kit.get(&format!("/api/oauth/apps/{client_id}"), "").await;
+    let public = world.get(&format!("/api/oauth/apps/{client_id}"), "").await;
     assert_eq!(public.json()["app"]["app_name"], "My Deploy App");
     assert!(!public.text.contains("client_secret"));
-    let mine = kit.get("/api/oauth/my-apps", &jwt).await;
+    let mine = world.get("/api/oauth/my-apps", &jwt).await;
     assert_eq!(mine.json()["apps"][0]["client_id"], made["client_id"]);
     assert!(!mine.text.contains("client_secret"));
-    assert_eq!(kit.get("/api/oauth/apps/client_nobody", "").await.status, 404);
-    let other = kit.member("two").await;
-    assert_eq!(kit.get("/api/oauth/my-apps", &other).await.json(), json!({ "apps": [] }));
+    assert_eq!(world.get("/api/oauth/apps/client_nobody", "").await.status, 404);
+    let other = world.member("two").await;
+    assert_eq!(world.get("/api/oauth/my-apps", &other).await.json(), json!({ "apps": [] }));
 }
 
 #[rstest]
@@ -135,36 +135,36 @@ async fn an_app_is_made_as_the_page_shows_and_shows_its_secret_once() {
 #[case(json!({ "logo_url": "javascript:alert(1)" }), "/logo_url")]
 #[tokio::test]
 async fn a_bad_app_names_the_field(#[case] change: Value, #[case] pointer: &str) {
-    let kit = Kit::new();
-    let jwt = kit.member("one").await;
+    let world = World::new();
+    let jwt = world.member("one").await;
     let mut body = json!({ "app_name": "A", "redirect_uris": [REDIRECT] });
     for (name, value) in change.as_object().unwrap() {
         body[name] = value.clone();
     }
-    let answer = kit.post("/api/oauth/apps", &jwt, body).await;
+    let answer = world.post("/api/oauth/apps", &jwt, body).await;
     assert_eq!(answer.status, 422, "{answer:?}");
     assert_eq!(answer.json()["errors"][0]["pointer"], pointer);
-    assert_eq!(kit.get("/api/oauth/my-apps", &jwt).await.json(), json!({ "apps": [] }));
+    assert_eq!(world.get("/api/oauth/my-apps", &jwt).await.json(), json!({ "apps": [] }));
 }
 
 #[tokio::test]
 async fn an_app_that_only_reads_is_approved_at_once() {
-    let kit = Kit::new();
-    let jwt = kit.member("one").await;
+    let world = World::new();
+    let jwt = world.member("one").await;
     let body = json!({ "app_name": "A", "redirect_uris": [REDIRECT],
         "requested_scopes": ["profile:read", "points:read"] });
-    let answer = kit.post("/api/oauth/apps", &jwt, body).await;
+    let answer = world.post("/api/oauth/apps", &jwt, body).await;
     assert_eq!(answer.json()["app"]["is_approved"], true);
 }
 
 #[tokio::test]
 async fn rfc9207_2_the_answer_has_code_state_and_issuer() {
-    let kit = Kit::new();
-    let jwt = kit.member("one").await;
-    let app = app(&kit, &jwt).await;
+    let world = World::new();
+    let jwt = world.member("one").await;
+    let app = app(&world, &jwt).await;
     let path = request(&app["client_id"], &[]);
-    let session = browser_login(&kit, "one", &path).await;
-    let answer = decide(&kit, &path, &session, "allow").await;
+    let session = browser_login(&world, "one", &path).await;
+    let answer = decide(&world, &path, &session, "allow").await;
     assert_eq!(answer.status, 303);
     assert!(answer.header("location").starts_with("http://localhost:9876/callback?code=buddo_ac_"));
     assert_eq!(parameter(&answer, "state").as_deref(), Some("a b&c"));
@@ -174,25 +174,25 @@ async fn rfc9207_2_the_answer_has_code_state_and_issuer() {
 
 #[tokio::test]
 async fn rfc6749_4_1_2_1_a_no_goes_back_to_the_app() {
-    let kit = Kit::new();
-    let jwt = kit.member("one").await;
-    let app = app(&kit, &jwt).await;
+    let world = World::new();
+    let jwt = world.member("one").await;
+    let app = app(&world, &jwt).await;
     let path = request(&app["client_id"], &[]);
-    let session = browser_login(&kit, "one", &path).await;
-    let answer = decide(&kit, &path, &session, "deny").await;
+    let session = browser_login(&world, "one", &path).await;
+    let answer = decide(&world, &path, &session, "deny").await;
     assert_eq!(parameter(&answer, "error").as_deref(), Some("access_denied"));
     assert_eq!(parameter(&answer, "code"), None);
 }
 
 #[tokio::test]
 async fn an_app_that_is_not_approved_serves_its_owner_only() {
-    let kit = Kit::new();
-    let jwt = kit.member("one").await;
-    kit.member("two").await;
-    let app = app(&kit, &jwt).await;
+    let world = World::new();
+    let jwt = world.member("one").await;
+    world.member("two").await;
+    let app = app(&world, &jwt).await;
     let path = request(&app["client_id"], &[]);
-    let session = browser_login(&kit, "two", &path).await;
-    let answer = decide(&kit, &path, &session, "allow").await;
+    let session = browser_login(&world, "two", &path).await;
+    let answer = decide(&world, &path, &session, "allow").await;
     assert_eq!(parameter(&answer, "error").as_deref(), Some("access_denied"));
     assert_eq!(parameter(&answer, "code"), None);
 }
@@ -204,10 +204,10 @@ async fn an_app_that_is_not_approved_serves_its_owner_only() {
 #[case::no_client(&[("client_id", "client_nobody")])]
 #[tokio::test]
 async fn rfc6749_3_1_2_4_never_redirects_to_an_unregistered_uri(#[case] changes: &[(&str, &str)]) {
-    let kit = Kit::new();
-    let jwt = kit.member("one").await;
-    let app = app(&kit, &jwt).await;
-    let answer = kit.get(&request(&app["client_id"], changes), "").await;
+    let world = World::new();
+    let jwt = world.member("one").await;
+    let app = app(&world, &jwt).await;
+    let answer = world.get(&request(&app["client_id"], changes), "").await;
     assert_eq!(answer.status, 400, "{answer:?}");
     assert!(answer.headers.get("location").is_none());
     assert!(!answer.text.contains("evil"));
@@ -226,10 +226,10 @@ async fn a_wrong_request_goes_back_to_the_app(
     #[case] changes: &[(&str, &str)],
     #[case] error: &str,
 ) {
-    let kit = Kit::new();
-    let jwt = kit.member("one").await;
-    let app = app(&kit, &jwt).await;
-    let answer = kit.get(&request(&app["client_id"], changes), "").await;
+    let world = World::new();
+    let jwt = world.member("one").await;
+    let app = app(&world, &jwt).await;
+    let answer = world.get(&request(&app["client_id"], changes), "").await;
     assert_eq!(answer.status, 303, "{answer:?}");
     assert!(answer.header("location").starts_with(REDIRECT));
     assert_eq!(parameter(&answer, "error").as_deref(), Some(error));
@@ -238,21 +238,21 @@ async fn a_wrong_request_goes_back_to_the_app(
 
 #[tokio::test]
 async fn rfc6749_3_1_a_repeated_parameter_is_refused() {
-    let kit = Kit::new();
-    let jwt = kit.member("one").await;
-    let app = app(&kit, &jwt).await;
+    let world = World::new();
+    let jwt = world.member("one").await;
+    let app = app(&world, &jwt).await;
     let path = request(&app["client_id"], &[]) + "&redirect_uri=https%3A%2F%2Fevil.example";
-    assert_eq!(kit.get(&path, "").await.status, 400);
+    assert_eq!(world.get(&path, "").await.status, 400);
 }
 
 #[tokio::test]
 async fn rfc9700_4_16_pages_are_not_framed_and_run_no_script() {
-    let kit = Kit::new();
-    let jwt = kit.member("one").await;
-    let app = app(&kit, &jwt).await;
+    let world = World::new();
+    let jwt = world.member("one").await;
+    let app = app(&world, &jwt).await;
     let path = request(&app["client_id"], &[]);
-    let session = browser_login(&kit, "one", &path).await;
-    for page in [kit.get(&path, "").await, kit.browse(&path, &session).await] {
+    let session = browser_login(&world, "one", &path).await;
+    for page in [world.get(&path, "").await, world.browse(&path, &session).await] {
         assert_eq!(page.header("x-frame-options"), "DENY");
         let policy = page.header("content-security-policy");
         assert!(policy.contains("default-src 'none'"), "{policy}");
@@ -267,25 +267,25 @@ async fn rfc9700_4_16_pages_are_not_framed_and_run_no_script() {
 
 #[tokio::test]
 async fn names_of_apps_are_escaped_in_pages() {
-    let kit = Kit::new();
-    let jwt = kit.member("one").await;
+    let world = World::new();
+    let jwt = world.member("one").await;
     let body = json!({ "app_name": "<script>alert(1)</script>", "redirect_uris": [REDIRECT] });
-    let app = kit.post("/api/oauth/apps", &jwt, body).await.json();
+    let app = world.post("/api/oauth/apps", &jwt, body).await.json();
     let path = request(&app["app"]["client_id"], &[("scope", "profile:read")]);
-    let page = kit.get(&path, "").await;
+    let page = world.get(&path, "").await;
     assert_eq!(page.status, 200);
     assert!(!page.text.contains("<script") && page.text.contains("&lt;script"));
 }
 
 #[tokio::test]
 async fn rfc9700_4_7_forms_of_other_sites_are_refused() {
-    let kit = Kit::new();
-    let jwt = kit.member("one").await;
-    let app = app(&kit, &jwt).await;
+    let world = World::new();
+    let jwt = world.member("one").await;
+    let app = app(&world, &jwt).await;
     let path = request(&app["client_id"], &[]);
     let query = path.split_once('?').unwrap().1;
 
-    let page = kit.get(&path, "").await;
+    let page = world.get(&path, "").await;
     let csrf = page.hidden("csrf");
     let pairs = [
         ("csrf", csrf.as_str()),
@@ -293,22 +293,22 @@ async fn rfc9700_4_7_forms_of_other_sites_are_refused() {
         ("email", "one@example.com"),
         ("password", PASSWORD),
     ];
-    let foreign = kit.form("/api/oauth/authorize/login", ("cookie", ""), &pairs).await;
+    let foreign = world.form("/api/oauth/authorize/login", ("cookie", ""), &pairs).await;
     assert_eq!(foreign.status, 403, "the browser was never shown the form");
 
-    let session = browser_login(&kit, "one", &path).await;
+    let session = browser_login(&world, "one", &path).await;
     let pairs = [("csrf", csrf.as_str()), ("request", query), ("decision", "allow")];
-    let foreign = kit.form("/api/oauth/authorize/consent", ("cookie", &session), &pairs).await;
+    let foreign = world.form("/api/oauth/authorize/consent", ("cookie", &session), &pairs).await;
     assert_eq!(foreign.status, 403, "the token of another form");
 }
 
 #[tokio::test]
 async fn a_wrong_password_shows_the_form_again_without_it() {
-    let kit = Kit::new();
-    let jwt = kit.member("one").await;
-    let app = app(&kit, &jwt).await;
+    let world = World::new();
+    let jwt = world.member("one").await;
+    let app = app(&world, &jwt).await;
     let path = request(&app["client_id"], &[]);
-    let page = kit.get(&path, "").await;
+    let page = world.get(&path, "").await;
     let (csrf, query) = (page.hidden("csrf"), page.hidden("request"));
     let pairs = [
         ("csrf", csrf.as_str()),
@@ -316,7 +316,7 @@ async fn a_wrong_password_shows_the_form_again_without_it() {
         ("email", "one@example.com"),
         ("password", "wrong-canary"),
     ];
-    let again = kit.form("/api/oauth/authorize/login", ("cookie", &page.cookie()), &pairs).await;
+    let again = world.form("/api/oauth/authorize/login", ("cookie", &page.cookie()), &pairs).await;
     assert_eq!(again.status, 401);
     assert!(again.text.contains("role=\"alert\"") && again.text.contains("one@example.com"));
     assert!(!again.text.contains("wrong-canary"));
@@ -325,15 +325,15 @@ async fn a_wrong_password_shows_the_form_again_without_it() {
 
 #[tokio::test]
 async fn a_session_ends_after_half_an_hour_or_by_another_account() {
-    let kit = Kit::new();
-    let jwt = kit.member("one").await;
-    let app = app(&kit, &jwt).await;
+    let world = World::new();
+    let jwt = world.member("one").await;
+    let app = app(&world, &jwt).await;
     let path = request(&app["client_id"], &[]);
-    let session = browser_login(&kit, "one", &path).await;
-    let switch = decide(&kit, &path, &session, "switch").await;
+    let session = browser_login(&world, "one", &path).await;
+    let switch = decide(&world, &path, &session, "switch").await;
     assert_eq!((switch.status.as_u16(), switch.header("location")), (303, path.as_str()));
     assert!(switch.header("set-cookie").contains("Max-Age=0"));
-    assert!(kit.browse(&path, &session).await.text.contains("Allow My Deploy App"));
-    kit.clock.advance(jiff::SignedDuration::from_mins(30));
-    assert!(kit.browse(&path, &session).await.text.contains("Log in to continue"));
+    assert!(world.browse(&path, &session).await.text.contains("Allow My Deploy App"));
+    world.clock.advance(jiff::SignedDuration::from_mins(30));
+    assert!(world.browse(&path, &session).await.text.contains("Log in to continue"));
 }

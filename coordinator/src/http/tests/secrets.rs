@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::authorize::{REDIRECT, VERIFIER, app, browser_login, code, request};
-use crate::http::kit::{Kit, PASSWORD};
 use crate::mail::{self, Mailer};
+use crate::testing::{PASSWORD, World};
 
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
@@ -41,29 +41,30 @@ async fn no_secret_is_logged_or_stored() {
         .finish();
     let _guard = tracing::subscriber::set_default(subscriber);
 
-    let kit = Kit::new();
-    let config = &kit.state.config;
+    let world = World::new();
+    let config = &world.state.config;
     let mailer = Mailer::new(&config.mail, &config.state_dir).unwrap();
-    let mail = tokio::spawn(mail::run(kit.state.clone(), mailer));
-    let jwt = kit.member("one").await;
-    let app = app(&kit, &jwt).await;
-    let session = browser_login(&kit, "one", &request(&app["client_id"], &[])).await;
-    let code = code(&kit, "one", &app).await;
+    let mail = tokio::spawn(mail::run(world.state.clone(), mailer));
+    let jwt = world.member("one").await;
+    let app = app(&world, &jwt).await;
+    let session = browser_login(&world, "one", &request(&app["client_id"], &[])).await;
+    let code = code(&world, "one", &app).await;
     let body = json!({
         "grant_type": "authorization_code", "code": code, "redirect_uri": REDIRECT,
         "client_id": app["client_id"], "client_secret": app["client_secret"],
         "code_verifier": VERIFIER,
     });
-    let tokens = kit.post("/api/oauth/token", "", body).await.json();
-    let cli = kit.cli_tokens(&jwt).await;
-    kit.get("/api/deploy/apps", cli["access_token"].as_str().unwrap()).await;
-    kit.post(
-        "/api/auth/login",
-        "",
-        json!({ "email": "one@example.com", "password": "canary-wrong" }),
-    )
-    .await;
-    kit.state.drain.cancel();
+    let tokens = world.post("/api/oauth/token", "", body).await.json();
+    let cli = world.cli_tokens(&jwt).await;
+    world.get("/api/deploy/apps", cli["access_token"].as_str().unwrap()).await;
+    world
+        .post(
+            "/api/auth/login",
+            "",
+            json!({ "email": "one@example.com", "password": "canary-wrong" }),
+        )
+        .await;
+    world.state.drain.cancel();
     mail.await.unwrap();
 
     let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -83,7 +84,7 @@ async fn no_secret_is_logged_or_stored() {
     let log = log.0.lock().unwrap().clone();
     assert!(!log.is_empty(), "the log was captured");
     let mut places = vec![("log".to_owned(), log)];
-    for entry in std::fs::read_dir(&kit.state.config.state_dir).unwrap() {
+    for entry in std::fs::read_dir(&world.state.config.state_dir).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         if name.starts_with("coordinator.db") {

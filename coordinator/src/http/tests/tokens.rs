@@ -7,7 +7,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::authorize::{REDIRECT, VERIFIER, app, code};
-use crate::http::kit::{Answer, ISSUER, Kit};
+use crate::testing::{Answer, ISSUER, World};
 
 fn text(value: &Value) -> &str {
     value.as_str().unwrap()
@@ -21,12 +21,12 @@ fn redeem(app: &Value, code: &str) -> Value {
     })
 }
 
-async fn token(kit: &Kit, body: Value) -> Answer {
-    kit.post("/api/oauth/token", "", body).await
+async fn token(world: &World, body: Value) -> Answer {
+    world.post("/api/oauth/token", "", body).await
 }
 
-async fn works(kit: &Kit, access: &Value) -> bool {
-    kit.get("/api/deploy/apps", text(access)).await.status == 200
+async fn works(world: &World, access: &Value) -> bool {
+    world.get("/api/deploy/apps", text(access)).await.status == 200
 }
 
 fn refusal(answer: &Answer) -> (u16, String) {
@@ -34,18 +34,18 @@ fn refusal(answer: &Answer) -> (u16, String) {
 }
 
 /// An account, an app of it, and a code.
-async fn with_code() -> (Kit, Value, String) {
-    let kit = Kit::new();
-    let jwt = kit.member("one").await;
-    let app = app(&kit, &jwt).await;
-    let code = code(&kit, "one", &app).await;
-    (kit, app, code)
+async fn with_code() -> (World, Value, String) {
+    let world = World::new();
+    let jwt = world.member("one").await;
+    let app = app(&world, &jwt).await;
+    let code = code(&world, "one", &app).await;
+    (world, app, code)
 }
 
 #[tokio::test]
 async fn rfc6749_5_1_a_code_becomes_tokens_that_are_not_cached() {
-    let (kit, app, code) = with_code().await;
-    let answer = token(&kit, redeem(&app, &code)).await;
+    let (world, app, code) = with_code().await;
+    let answer = token(&world, redeem(&app, &code)).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(answer.header("cache-control"), "no-store");
     assert_eq!(answer.header("pragma"), "no-cache");
@@ -59,14 +59,14 @@ async fn rfc6749_5_1_a_code_becomes_tokens_that_are_not_cached() {
       "token_type": "Bearer"
     }
     "#);
-    assert!(works(&kit, &tokens["access_token"]).await);
-    kit.clock.advance(SignedDuration::from_hours(1));
-    assert!(!works(&kit, &tokens["access_token"]).await, "one hour");
+    assert!(works(&world, &tokens["access_token"]).await);
+    world.clock.advance(SignedDuration::from_hours(1));
+    assert!(!works(&world, &tokens["access_token"]).await, "one hour");
 }
 
 #[tokio::test]
 async fn rfc6749_2_3_1_basic_and_form_work_as_well() {
-    let (kit, app, code) = with_code().await;
+    let (world, app, code) = with_code().await;
     let basic = format!("{}:{}", text(&app["client_id"]), text(&app["client_secret"]));
     let basic = format!("Basic {}", BASE64_STANDARD.encode(basic));
     let pairs = [
@@ -76,17 +76,17 @@ async fn rfc6749_2_3_1_basic_and_form_work_as_well() {
         ("code_verifier", VERIFIER),
     ];
     let both = [pairs.as_slice(), &[("client_secret", text(&app["client_secret"]))]].concat();
-    let twice = kit.form("/api/oauth/token", ("authorization", &basic), &both).await;
+    let twice = world.form("/api/oauth/token", ("authorization", &basic), &both).await;
     assert_eq!(refusal(&twice), (400, "invalid_request".to_owned()));
-    let answer = kit.form("/api/oauth/token", ("authorization", &basic), &pairs).await;
+    let answer = world.form("/api/oauth/token", ("authorization", &basic), &pairs).await;
     assert_eq!(answer.status, 200, "{answer:?}");
 }
 
 #[tokio::test]
 async fn rfc6749_3_2_a_repeated_parameter_is_refused() {
-    let kit = Kit::new();
+    let world = World::new();
     let pairs = [("grant_type", "refresh_token"), ("grant_type", "authorization_code")];
-    let answer = kit.form("/api/oauth/token", ("x-a", "b"), &pairs).await;
+    let answer = world.form("/api/oauth/token", ("x-a", "b"), &pairs).await;
     assert_eq!(refusal(&answer), (400, "invalid_request".to_owned()));
 }
 
@@ -107,38 +107,38 @@ async fn rfc6749_3_2_a_repeated_parameter_is_refused() {
 #[case::wrong_type(json!({ "code": 7 }), 400, "invalid_request")]
 #[tokio::test]
 async fn rfc6749_5_2_refusals(#[case] change: Value, #[case] status: u16, #[case] error: &str) {
-    let (kit, app, code) = with_code().await;
+    let (world, app, code) = with_code().await;
     let mut body = redeem(&app, &code);
     for (name, value) in change.as_object().unwrap() {
         body[name] = value.clone();
     }
-    let answer = token(&kit, body).await;
+    let answer = token(&world, body).await;
     assert_eq!(refusal(&answer), (status, error.to_owned()), "{answer:?}");
     assert_eq!(answer.header("cache-control"), "no-store");
     assert!(!answer.text.contains(&code));
     // None of these uses the code up.
-    assert_eq!(token(&kit, redeem(&app, &code)).await.status, 200);
+    assert_eq!(token(&world, redeem(&app, &code)).await.status, 200);
 }
 
 #[tokio::test]
 async fn rfc6749_4_1_2_a_code_ends_within_ten_minutes() {
-    let (kit, app, code) = with_code().await;
-    kit.clock.advance(SignedDuration::from_mins(10));
-    let answer = token(&kit, redeem(&app, &code)).await;
+    let (world, app, code) = with_code().await;
+    world.clock.advance(SignedDuration::from_mins(10));
+    let answer = token(&world, redeem(&app, &code)).await;
     assert_eq!(refusal(&answer), (400, "invalid_grant".to_owned()));
 }
 
 #[tokio::test]
 async fn rfc6749_4_1_2_a_code_used_twice_revokes_its_tokens() {
-    let (kit, app, code) = with_code().await;
-    let tokens = token(&kit, redeem(&app, &code)).await.json();
-    assert!(works(&kit, &tokens["access_token"]).await);
-    let again = token(&kit, redeem(&app, &code)).await;
+    let (world, app, code) = with_code().await;
+    let tokens = token(&world, redeem(&app, &code)).await.json();
+    assert!(works(&world, &tokens["access_token"]).await);
+    let again = token(&world, redeem(&app, &code)).await;
     assert_eq!(refusal(&again), (400, "invalid_grant".to_owned()));
-    assert!(!works(&kit, &tokens["access_token"]).await);
+    assert!(!works(&world, &tokens["access_token"]).await);
     let refresh = json!({ "grant_type": "refresh_token", "refresh_token": tokens["refresh_token"],
         "client_id": app["client_id"], "client_secret": app["client_secret"] });
-    assert_eq!(refusal(&token(&kit, refresh).await).1, "invalid_grant");
+    assert_eq!(refusal(&token(&world, refresh).await).1, "invalid_grant");
 }
 
 fn cli_refresh(token: &Value) -> Value {
@@ -147,44 +147,44 @@ fn cli_refresh(token: &Value) -> Value {
 
 #[tokio::test]
 async fn rfc9700_4_14_2_refresh_tokens_rotate_and_reuse_revokes_the_grant() {
-    let kit = Kit::new();
-    let jwt = kit.member("one").await;
-    let first = kit.cli_tokens(&jwt).await;
-    let second = token(&kit, cli_refresh(&first["refresh_token"])).await.json();
+    let world = World::new();
+    let jwt = world.member("one").await;
+    let first = world.cli_tokens(&jwt).await;
+    let second = token(&world, cli_refresh(&first["refresh_token"])).await.json();
     assert_ne!(first["refresh_token"], second["refresh_token"]);
-    assert!(works(&kit, &second["access_token"]).await);
-    let stolen = token(&kit, cli_refresh(&first["refresh_token"])).await;
+    assert!(works(&world, &second["access_token"]).await);
+    let stolen = token(&world, cli_refresh(&first["refresh_token"])).await;
     assert_eq!(refusal(&stolen), (400, "invalid_grant".to_owned()));
-    assert!(!works(&kit, &second["access_token"]).await);
-    let end = token(&kit, cli_refresh(&second["refresh_token"])).await;
+    assert!(!works(&world, &second["access_token"]).await);
+    let end = token(&world, cli_refresh(&second["refresh_token"])).await;
     assert_eq!(refusal(&end), (400, "invalid_grant".to_owned()));
 }
 
 #[tokio::test]
 async fn rfc6749_6_refresh_keeps_or_narrows_the_scope_and_ends_after_90_days() {
-    let kit = Kit::new();
-    let jwt = kit.member("one").await;
-    let first = kit.cli_tokens(&jwt).await;
+    let world = World::new();
+    let jwt = world.member("one").await;
+    let first = world.cli_tokens(&jwt).await;
     let mut wide = cli_refresh(&first["refresh_token"]);
     wide["scope"] = json!("deploy:manage points:spend");
-    assert_eq!(refusal(&token(&kit, wide).await).1, "invalid_scope");
-    let second = token(&kit, cli_refresh(&first["refresh_token"])).await.json();
+    assert_eq!(refusal(&token(&world, wide).await).1, "invalid_scope");
+    let second = token(&world, cli_refresh(&first["refresh_token"])).await.json();
     assert_eq!(second["scope"], "deploy:manage");
-    kit.clock.advance(SignedDuration::from_hours(90 * 24));
+    world.clock.advance(SignedDuration::from_hours(90 * 24));
     assert_eq!(
-        refusal(&token(&kit, cli_refresh(&second["refresh_token"])).await).1,
+        refusal(&token(&world, cli_refresh(&second["refresh_token"])).await).1,
         "invalid_grant"
     );
 }
 
 #[tokio::test]
 async fn rfc8693_2_1_a_login_becomes_the_clis_tokens_and_no_other_clients() {
-    let kit = Kit::new();
-    let jwt = kit.member("one").await;
-    let tokens = kit.cli_tokens(&jwt).await;
+    let world = World::new();
+    let jwt = world.member("one").await;
+    let tokens = world.cli_tokens(&jwt).await;
     assert_eq!(tokens["issued_token_type"], "urn:ietf:params:oauth:token-type:access_token");
     assert_eq!(tokens["scope"], "deploy:manage");
-    let app = app(&kit, &jwt).await;
+    let app = app(&world, &jwt).await;
     let exchange = |changes: Value| {
         let mut body = json!({
             "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
@@ -194,8 +194,8 @@ async fn rfc8693_2_1_a_login_becomes_the_clis_tokens_and_no_other_clients() {
         for (name, value) in changes.as_object().unwrap() {
             body[name] = value.clone();
         }
-        let kit = &kit;
-        async move { refusal(&token(kit, body).await).1 }
+        let world = &world;
+        async move { refusal(&token(world, body).await).1 }
     };
     let other = json!({ "client_id": app["client_id"], "client_secret": app["client_secret"] });
     assert_eq!(exchange(other).await, "unauthorized_client");
@@ -210,15 +210,15 @@ async fn rfc8693_2_1_a_login_becomes_the_clis_tokens_and_no_other_clients() {
 
 #[tokio::test]
 async fn rfc6750_3_1_a_token_without_the_scope_is_told_which_one() {
-    let kit = Kit::new();
-    let jwt = kit.member("one").await;
+    let world = World::new();
+    let jwt = world.member("one").await;
     let body = json!({
         "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
         "client_id": "buddo-cli", "subject_token": jwt, "scope": "profile:read",
         "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
     });
-    let tokens = token(&kit, body).await.json();
-    let answer = kit.get("/api/deploy/apps", text(&tokens["access_token"])).await;
+    let tokens = token(&world, body).await.json();
+    let answer = world.get("/api/deploy/apps", text(&tokens["access_token"])).await;
     assert_eq!(answer.status, 403);
     assert_eq!(
         answer.header("www-authenticate"),
@@ -228,42 +228,42 @@ async fn rfc6750_3_1_a_token_without_the_scope_is_told_which_one() {
 
 #[tokio::test]
 async fn rfc7009_2_revoking_a_refresh_token_ends_its_access_tokens() {
-    let kit = Kit::new();
-    let jwt = kit.member("one").await;
-    let tokens = kit.cli_tokens(&jwt).await;
+    let world = World::new();
+    let jwt = world.member("one").await;
+    let tokens = world.cli_tokens(&jwt).await;
     let revoke = |token: &str| {
         let body = json!({ "client_id": "buddo-cli", "token": token });
-        kit.post("/api/oauth/revoke", "", body)
+        world.post("/api/oauth/revoke", "", body)
     };
     assert_eq!(revoke("nobody's").await.status, 200, "2.2: also for an unknown token");
     assert_eq!(revoke(text(&tokens["refresh_token"])).await.status, 200);
-    assert!(!works(&kit, &tokens["access_token"]).await);
-    let other = kit.cli_tokens(&jwt).await;
+    assert!(!works(&world, &tokens["access_token"]).await);
+    let other = world.cli_tokens(&jwt).await;
     assert_eq!(revoke(text(&other["access_token"])).await.status, 200);
-    assert!(!works(&kit, &other["access_token"]).await);
-    assert_eq!(token(&kit, cli_refresh(&other["refresh_token"])).await.status, 200);
+    assert!(!works(&world, &other["access_token"]).await);
+    assert_eq!(token(&world, cli_refresh(&other["refresh_token"])).await.status, 200);
 }
 
 #[tokio::test]
 async fn rfc7009_2_1_another_clients_token_is_left_alone() {
-    let kit = Kit::new();
-    let jwt = kit.member("one").await;
-    let tokens = kit.cli_tokens(&jwt).await;
-    let app = app(&kit, &jwt).await;
+    let world = World::new();
+    let jwt = world.member("one").await;
+    let tokens = world.cli_tokens(&jwt).await;
+    let app = app(&world, &jwt).await;
     let body = json!({ "client_id": app["client_id"], "client_secret": app["client_secret"],
         "token": tokens["refresh_token"] });
-    assert_eq!(kit.post("/api/oauth/revoke", "", body).await.status, 200);
-    assert!(works(&kit, &tokens["access_token"]).await);
+    assert_eq!(world.post("/api/oauth/revoke", "", body).await.status, 200);
+    assert!(works(&world, &tokens["access_token"]).await);
 }
 
 #[tokio::test]
 async fn rfc7662_2_2_introspection_tells_a_client_about_its_own_tokens() {
-    let (kit, app, code) = with_code().await;
-    let tokens = token(&kit, redeem(&app, &code)).await.json();
+    let (world, app, code) = with_code().await;
+    let tokens = token(&world, redeem(&app, &code)).await.json();
     let ask = |token: &Value| {
         let body = json!({ "client_id": app["client_id"],
             "client_secret": app["client_secret"], "token": token });
-        kit.post("/api/oauth/introspect", "", body)
+        world.post("/api/oauth/introspect", "", body)
     };
     let answer = ask(&tokens["access_token"]).await.json();
     assert_eq!(answer["active"], true);
@@ -271,22 +271,22 @@ async fn rfc7662_2_2_introspection_tells_a_client_about_its_own_tokens() {
     assert_eq!(answer["iss"], ISSUER);
     assert_eq!(answer["exp"].as_i64().unwrap() - answer["iat"].as_i64().unwrap(), 3600);
     assert_eq!(ask(&json!("unknown")).await.text, r#"{"active":false}"#);
-    let foreign = kit.cli_tokens(&kit.log_in("one").await).await;
+    let foreign = world.cli_tokens(&world.log_in("one").await).await;
     assert_eq!(ask(&foreign["access_token"]).await.text, r#"{"active":false}"#);
     let public = json!({ "client_id": "buddo-cli", "token": foreign["access_token"] });
-    assert_eq!(kit.post("/api/oauth/introspect", "", public).await.status, 401);
+    assert_eq!(world.post("/api/oauth/introspect", "", public).await.status, 401);
 }
 
 #[tokio::test]
 async fn rfc8414_2_the_metadata_is_true() {
-    let kit = Kit::new();
-    let metadata = kit.get("/.well-known/oauth-authorization-server", "").await.json();
+    let world = World::new();
+    let metadata = world.get("/.well-known/oauth-authorization-server", "").await.json();
     assert_eq!(metadata["issuer"], ISSUER);
     assert_eq!(metadata["code_challenge_methods_supported"], json!(["S256"]));
     for (name, value) in metadata.as_object().unwrap() {
         let Some(path) = value.as_str().and_then(|url| url.strip_prefix(ISSUER)) else { continue };
         if name.ends_with("_endpoint") {
-            assert_ne!(kit.get(path, "").await.status, 404, "{name}");
+            assert_ne!(world.get(path, "").await.status, 404, "{name}");
         }
     }
 }

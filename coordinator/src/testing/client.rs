@@ -1,66 +1,49 @@
-//! What tests of the API share: a coordinator on a fresh directory, asked without a network.
+//! Requests to the router, as programs and browsers send them.
 
-use std::sync::{Arc, Mutex};
+use std::net::SocketAddr;
 
-use axum::Router;
 use axum::body::Body;
+use axum::extract::ConnectInfo;
+use buddo_shared::api::oauth;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, SET_COOKIE};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
-use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tower::ServiceExt as _;
 
-use crate::clock::Clock;
-use crate::config::Config;
-use crate::password::Cost;
-use crate::random::SystemRandom;
-use crate::state::AppState;
+use super::World;
+use crate::clock::Clock as _;
 use crate::store::StoreError;
 
-/// Where the coordinator says that it is.
-pub(crate) const ISSUER: &str = "https://api.test";
 /// The password of every account.
 pub(crate) const PASSWORD: &str = "canary-password-1";
 
-/// A clock that stands until it is moved.
-#[derive(Debug)]
-pub(crate) struct TestClock(Mutex<Timestamp>);
-
-impl TestClock {
-    /// Moves it.
-    pub(crate) fn advance(&self, by: SignedDuration) {
-        *self.0.lock().unwrap() += by;
-    }
-}
-
-impl Clock for TestClock {
-    fn now(&self) -> Timestamp {
-        *self.0.lock().unwrap()
-    }
-}
-
-/// A coordinator.
-pub(crate) struct Kit {
-    pub(crate) state: AppState,
-    pub(crate) clock: Arc<TestClock>,
-    pub(crate) directory: TempDir,
-    router: Router,
-}
-
-/// An answer, read whole.
+/// What the router answered, read whole.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) text: String,
+    /// The text as JSON; null if it is none.
+    pub(crate) body: Value,
 }
 
 impl Answer {
-    /// The body as JSON.
+    /// `(status, code)` of a problem.
+    pub(crate) fn refusal(&self) -> (u16, &str) {
+        (self.status.as_u16(), self.body["code"].as_str().unwrap_or_default())
+    }
+
+    /// The pointers of a validation problem.
+    pub(crate) fn pointers(&self) -> Vec<&str> {
+        let errors = self.body["errors"].as_array().into_iter().flatten();
+        errors.filter_map(|error| error["pointer"].as_str()).collect()
+    }
+
+    /// The body, which has to be JSON.
     pub(crate) fn json(&self) -> Value {
-        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
+        assert!(!self.body.is_null(), "no JSON: {self:?}");
+        self.body.clone()
     }
 
     /// A header's text.
@@ -88,69 +71,55 @@ impl Answer {
     }
 }
 
-impl Kit {
-    /// With limits that tests do not meet by accident.
-    pub(crate) fn new() -> Self {
-        Self::with(
-            r"
-            [rate_limits]
-            reads = { requests = 10000, seconds = 60 }
-            writes = { requests = 10000, seconds = 60 }
-            register = { requests = 10000, seconds = 60 }
-            login = { requests = 10000, seconds = 60 }
-            send_verification = { requests = 10000, seconds = 60 }
-            oauth_apps = { requests = 10000, seconds = 60 }
-            token = { requests = 10000, seconds = 60 }
-            public = { requests = 10000, seconds = 60 }
-        ",
-        )
-    }
-
-    /// With a configuration of one's own.
-    pub(crate) fn with(config: &str) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let mut config: Config = toml::from_str(config).unwrap();
-        config.state_dir = directory.path().join("state");
-        config.api.public_url = Some(ISSUER.to_owned());
-        let clock = Arc::new(TestClock(Mutex::new(Timestamp::constant(1_790_000_000, 0))));
-        let cost = Cost { memory_kib: 16, passes: 1 };
-        let state =
-            crate::daemon::assemble(config, clock.clone(), Arc::new(SystemRandom), cost).unwrap();
-        let router = super::router::build(state.clone());
-        Self { state, clock, directory, router }
-    }
-
-    /// Sends a request.
-    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
-        let response = self.router.clone().oneshot(request).await.unwrap();
-        let (parts, body) = response.into_parts();
+impl World {
+    /// One request as it is.
+    pub(crate) async fn send(&self, mut request: Request<Body>) -> Answer {
+        let peer = SocketAddr::from(([192, 0, 2, 1], 40_000));
+        request.extensions_mut().insert(ConnectInfo(peer));
+        let answer = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = answer.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         let text = String::from_utf8(bytes.to_vec()).unwrap();
-        Answer { status: parts.status, headers: parts.headers, text }
+        let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+        Answer { status: parts.status, headers: parts.headers, text, body }
+    }
+
+    /// One request with a JSON body.
+    pub(crate) async fn call(
+        &self,
+        method: &str,
+        path: &str,
+        token: Option<&str>,
+        body: Option<Value>,
+    ) -> Answer {
+        let mut request = Request::builder().method(method).uri(path);
+        if let Some(token) = token {
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let body = match body {
+            Some(body) => {
+                request = request.header(CONTENT_TYPE, "application/json");
+                Body::from(body.to_string())
+            }
+            None => Body::empty(),
+        };
+        self.send(request.body(body).unwrap()).await
     }
 
     /// GET, with a bearer token unless it is empty.
     pub(crate) async fn get(&self, path: &str, bearer: &str) -> Answer {
-        let mut request = Request::get(path);
-        if !bearer.is_empty() {
-            request = request.header(AUTHORIZATION, format!("Bearer {bearer}"));
-        }
-        self.send(request.body(Body::empty()).unwrap()).await
+        self.call("GET", path, Some(bearer).filter(|token| !token.is_empty()), None).await
+    }
+
+    /// POST of JSON, with a bearer token unless it is empty.
+    pub(crate) async fn post(&self, path: &str, bearer: &str, body: Value) -> Answer {
+        self.call("POST", path, Some(bearer).filter(|token| !token.is_empty()), Some(body)).await
     }
 
     /// GET by a browser.
     pub(crate) async fn browse(&self, path: &str, cookie: &str) -> Answer {
         let request = Request::get(path).header(COOKIE, cookie);
         self.send(request.body(Body::empty()).unwrap()).await
-    }
-
-    /// POST of JSON, with a bearer token unless it is empty.
-    pub(crate) async fn post(&self, path: &str, bearer: &str, body: Value) -> Answer {
-        let mut request = Request::post(path).header(CONTENT_TYPE, "application/json");
-        if !bearer.is_empty() {
-            request = request.header(AUTHORIZATION, format!("Bearer {bearer}"));
-        }
-        self.send(request.body(Body::from(body.to_string())).unwrap()).await
     }
 
     /// POST of a form, with one more header.
@@ -199,14 +168,22 @@ impl Kit {
     /// The CLI's tokens for a login.
     pub(crate) async fn cli_tokens(&self, jwt: &str) -> Value {
         let body = json!({
-            "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
-            "client_id": "buddo-cli",
+            "grant_type": oauth::TOKEN_EXCHANGE,
+            "client_id": oauth::CLI_CLIENT_ID,
             "subject_token": jwt,
-            "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
-            "scope": "deploy:manage",
+            "subject_token_type": oauth::TOKEN_TYPE_JWT,
+            "scope": oauth::DEPLOY_MANAGE,
         });
         let answer = self.post("/api/oauth/token", "", body).await;
         assert_eq!(answer.status, 200, "{answer:?}");
         answer.json()
+    }
+
+    /// Registers an operator and gets it an access token, as `buddo login` does.
+    pub(crate) async fn operator(&self, name: &str) -> String {
+        let made = self.register(name).await;
+        assert_eq!(made.status, 201, "{made:?}");
+        let tokens = self.cli_tokens(&self.log_in(name).await).await;
+        tokens["access_token"].as_str().unwrap().to_owned()
     }
 }
