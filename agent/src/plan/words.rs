@@ -13,6 +13,10 @@ fn failure(code: &str, cause: String, fix: impl Into<String>) -> Failure {
     Failure { code: code.to_owned(), cause, fix: fix.into() }
 }
 
+/// The exit code of a process that SIGKILL ended. Podman seldom notes that the kernel did it for
+/// memory; at a start, when the agent kills nothing, that is what it most often is.
+const KILLED: i32 = 137;
+
 /// The last line of `text` with something on it, cut and without control characters.
 fn last_line(text: &str) -> Option<String> {
     let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
@@ -29,6 +33,18 @@ pub fn exited_at_start(ending: &Ending, times: u32, limits: Limits) -> Failure {
         );
         return failure(
             "out_of_memory",
+            cause,
+            "let the app use less memory at its start, or deploy it to a larger tier",
+        );
+    }
+    if ending.exit_code == KILLED {
+        let cause = format!(
+            "the container was killed ({KILLED}) {times} times before it answered, most often for \
+             more memory than its {} MB{said}",
+            limits.memory_mb
+        );
+        return failure(
+            "killed_at_start",
             cause,
             "let the app use less memory at its start, or deploy it to a larger tier",
         );
@@ -111,7 +127,11 @@ pub fn unreadable(what: &str) -> Failure {
 
 /// What serves went down and is being started again.
 pub fn restarting(exit_code: Option<i32>, crashes: u32) -> Failure {
-    let code = exit_code.map(|code| format!(" with code {code}")).unwrap_or_default();
+    let code = match exit_code {
+        Some(KILLED) => format!(": it was killed ({KILLED}), most often for memory"),
+        Some(code) => format!(" with code {code}"),
+        None => String::new(),
+    };
     failure(
         "restarting",
         format!("the app's container ended{code}; crash {crashes} in a row, it is started again"),
@@ -159,6 +179,18 @@ mod tests {
         let failure = exited_at_start(&ending(137, true, ""), 3, LIMITS);
         assert_eq!(failure.code, "out_of_memory");
         assert!(failure.cause.contains("256 MB"));
+    }
+
+    /// Podman does not always say that it was memory; then neither is it claimed.
+    #[test]
+    fn a_kill_is_told_as_what_it_most_often_is() {
+        let failure = exited_at_start(&ending(137, false, "loading model"), 3, LIMITS);
+        assert_eq!(failure.code, "killed_at_start");
+        assert!(failure.cause.contains("killed (137) 3 times"), "{}", failure.cause);
+        assert!(failure.cause.contains("most often for more memory than its 256 MB: loading"));
+        assert!(failure.fix.contains("larger tier"));
+        assert!(restarting(Some(137), 1).cause.contains("most often for memory"));
+        assert!(restarting(Some(1), 1).cause.contains("ended with code 1;"));
     }
 
     #[test]
