@@ -15,6 +15,9 @@ impl Backoff {
     /// A registry or Podman in trouble: 0.5 s, 1 s … 30 s.
     pub const TROUBLE: Self = Self::new(Duration::from_millis(500), Duration::from_secs(30));
 
+    /// A certificate that cannot be had: 1 s, 2 s … 15 min. Issuers count failures.
+    pub const CERTIFICATE: Self = Self::new(Duration::from_secs(1), Duration::from_mins(15));
+
     /// Waits `base` first, twice as long each time, `cap` at most.
     const fn new(base: Duration, cap: Duration) -> Self {
         Self { base, cap }

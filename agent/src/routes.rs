@@ -16,14 +16,16 @@ use std::time::Duration;
 use buddo_shared::report::Failure;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::backoff::Backoff;
 use crate::clock::Jitter;
 use crate::ports::{Proxy, RouteFiles};
+use crate::text::causes;
 
 /// A certificate later than this no longer holds the word 'live' back.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// First handshakes at the same time.
+/// First handshakes at the same time, of each kind.
 const HANDSHAKES: usize = 4;
 /// Route files are compared with what Caddy runs this often: it may have been restarted.
 const RECHECK: Duration = Duration::from_mins(1);
@@ -46,6 +48,17 @@ struct Warmth {
     /// It was live before the agent came back: its certificate is not waited for.
     lazy: bool,
     problem: Option<String>,
+    /// Makes the handshakes, until it succeeds or the host is not wanted any more.
+    _task: AbortOnDropHandle<()>,
+}
+
+/// Why route files are not in force.
+#[derive(Debug)]
+struct Trouble {
+    /// For an app's operator.
+    message: String,
+    /// With its causes, which may name files and sockets: for the host's administrator.
+    causes: String,
 }
 
 #[derive(Debug, Default)]
@@ -53,7 +66,7 @@ struct State {
     wanted: RouteFiles,
     applied: Option<RouteFiles>,
     refused: BTreeMap<String, String>,
-    trouble: Option<(Instant, String)>,
+    trouble: Option<Trouble>,
     hosts: BTreeMap<String, Warmth>,
 }
 
@@ -64,7 +77,10 @@ pub struct Routes<X> {
     news: Arc<Notify>,
     /// The reconciler's bell.
     wake: Arc<Notify>,
-    handshakes: Arc<Semaphore>,
+    /// Places for handshakes that an app's first visitors wait for, and for others: a domain
+    /// whose certificate cannot be had takes a long time to say so.
+    eager: Arc<Semaphore>,
+    lazy: Arc<Semaphore>,
     jitter: Jitter,
 }
 
@@ -75,7 +91,8 @@ impl<X> Clone for Routes<X> {
             state: Arc::clone(&self.state),
             news: Arc::clone(&self.news),
             wake: Arc::clone(&self.wake),
-            handshakes: Arc::clone(&self.handshakes),
+            eager: Arc::clone(&self.eager),
+            lazy: Arc::clone(&self.lazy),
             jitter: Arc::clone(&self.jitter),
         }
     }
@@ -89,7 +106,8 @@ impl<X: Proxy> Routes<X> {
             state: Arc::default(),
             news: Arc::default(),
             wake,
-            handshakes: Arc::new(Semaphore::new(HANDSHAKES)),
+            eager: Arc::new(Semaphore::new(HANDSHAKES)),
+            lazy: Arc::new(Semaphore::new(HANDSHAKES)),
             jitter,
         }
     }
@@ -99,26 +117,20 @@ impl<X: Proxy> Routes<X> {
     }
 
     /// Makes these the wanted files, and has a certificate for each of `hosts` made. A host with
-    /// `true` was served before the agent came back.
+    /// `true` is not waited for: it was served before the agent came back, or is a second name.
     pub fn want(&self, files: RouteFiles, hosts: BTreeMap<String, bool>, now: Instant) {
-        let mut fresh = Vec::new();
-        {
-            let mut state = self.state();
-            if state.wanted != files {
-                state.wanted = files;
-                self.news.notify_one();
-            }
-            state.hosts.retain(|host, _| hosts.contains_key(host));
-            for (host, lazy) in hosts {
-                if !state.hosts.contains_key(&host) {
-                    let warmth = Warmth { since: now, done: false, lazy, problem: None };
-                    state.hosts.insert(host.clone(), warmth);
-                    fresh.push(host);
-                }
-            }
+        let mut state = self.state();
+        if state.wanted != files {
+            state.wanted = files;
+            self.news.notify_one();
         }
-        for host in fresh {
-            tokio::spawn(self.clone().warm(host));
+        state.hosts.retain(|host, _| hosts.contains_key(host));
+        for (host, lazy) in hosts {
+            state.hosts.entry(host).or_insert_with_key(|host| {
+                let task = tokio::spawn(self.clone().warm(host.clone(), lazy));
+                let _task = AbortOnDropHandle::new(task);
+                Warmth { since: now, done: false, lazy, problem: None, _task }
+            });
         }
     }
 
@@ -139,7 +151,7 @@ impl<X: Proxy> Routes<X> {
         if now < due {
             return Settled::NotYet(due);
         }
-        let trouble = state.trouble.as_ref().filter(|_| !applied).map(|(_, message)| message);
+        let trouble = state.trouble.as_ref().filter(|_| !applied).map(|trouble| &trouble.message);
         let reason = trouble.or(warmth.problem.as_ref());
         Settled::Warning(late(host, reason.map(String::as_str)))
     }
@@ -147,7 +159,7 @@ impl<X: Proxy> Routes<X> {
     /// What an administrator should know.
     pub fn warnings(&self) -> Vec<String> {
         let state = self.state();
-        let trouble = state.trouble.as_ref().map(|(_, message)| format!("routes: {message}"));
+        let trouble = state.trouble.as_ref().map(|trouble| format!("routes: {}", trouble.causes));
         let refused = state
             .refused
             .iter()
@@ -192,9 +204,8 @@ impl<X: Proxy> Routes<X> {
                     tries = tries.saturating_add(1);
                     let reason = &error as &dyn std::error::Error;
                     tracing::warn!(reason, ?wait, "route files are not in force yet");
-                    let mut state = self.state();
-                    let since = state.trouble.as_ref().map_or_else(Instant::now, |(at, _)| *at);
-                    state.trouble = Some((since, error.message));
+                    let causes = causes(&error);
+                    self.state().trouble = Some(Trouble { message: error.message, causes });
                     self.wake.notify_one();
                 }
             }
@@ -202,11 +213,12 @@ impl<X: Proxy> Routes<X> {
     }
 
     /// Makes the first handshake for `host`, until it succeeds or is not wanted any more.
-    async fn warm(self, host: String) {
+    async fn warm(self, host: String, lazy: bool) {
+        let places = if lazy { &self.lazy } else { &self.eager };
         let mut tries = 0;
         loop {
             let result = {
-                let Ok(_place) = self.handshakes.acquire().await else { return };
+                let Ok(_place) = places.acquire().await else { return };
                 self.proxy.warm(&host).await
             };
             {
@@ -220,7 +232,8 @@ impl<X: Proxy> Routes<X> {
                         return;
                     }
                     Err(error) => {
-                        tracing::warn!(%host, reason = %error, "no certificate served yet");
+                        let reason = &error as &dyn std::error::Error;
+                        tracing::warn!(%host, reason, "no certificate served yet");
                         warmth.problem = Some(error.message);
                     }
                 }
@@ -228,7 +241,7 @@ impl<X: Proxy> Routes<X> {
             // Soon at first: the route file or the table may be a moment late.
             let wait = match tries {
                 0..3 => Duration::from_millis(100) * 2_u32.pow(tries),
-                _ => Backoff::CRASH.delay(tries - 3, (self.jitter)()),
+                _ => Backoff::CERTIFICATE.delay(tries - 3, (self.jitter)()),
             };
             tries += 1;
             tokio::time::sleep(wait).await;
@@ -252,5 +265,103 @@ fn late(host: &str, reason: Option<&str>) -> Failure {
         fix:
             "wait, the agent keeps trying; if it lasts, the host's administrator checks Caddy's log"
                 .to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::ports::{ProxyError, RefusedRoute};
+
+    /// Caddy is away, or `bad.example` gets no certificate.
+    #[derive(Default)]
+    struct Edge {
+        away: bool,
+        handshakes: AtomicUsize,
+    }
+
+    impl Proxy for Edge {
+        async fn apply(&self, _: &RouteFiles) -> Result<Vec<RefusedRoute>, ProxyError> {
+            if self.away {
+                let source = Some(Box::from("/run/caddy-admin.sock: connection refused"));
+                return Err(ProxyError { message: "Caddy does not answer".to_owned(), source });
+            }
+            Ok(Vec::new())
+        }
+
+        async fn warm(&self, host: &str) -> Result<(), ProxyError> {
+            self.handshakes.fetch_add(1, Ordering::SeqCst);
+            if self.away || host == "bad.example" {
+                let message = "the handshake failed".to_owned();
+                return Err(ProxyError { message, source: None });
+            }
+            Ok(())
+        }
+    }
+
+    fn routes(edge: Edge) -> (Routes<Edge>, Arc<Edge>, Arc<Notify>) {
+        let (edge, wake) = (Arc::new(edge), Arc::new(Notify::new()));
+        let routes = Routes::new(Arc::clone(&edge), Arc::new(|| 0.5), Arc::clone(&wake));
+        let runs = routes.clone();
+        tokio::spawn(async move { runs.run().await });
+        (routes, edge, wake)
+    }
+
+    fn files() -> RouteFiles {
+        [("zone.caddy".to_owned(), "zone".to_owned())].into()
+    }
+
+    fn hosts(hosts: &[(&str, bool)]) -> BTreeMap<String, bool> {
+        hosts.iter().map(|(host, lazy)| ((*host).to_owned(), *lazy)).collect()
+    }
+
+    async fn until(routes: &Routes<Edge>, wake: &Notify, good: impl Fn(Settled) -> bool) {
+        let zone: BTreeSet<String> = ["zone.caddy".to_owned()].into();
+        let waiting = async {
+            while !good(routes.settled("a.example", &zone, Instant::now())) {
+                // What settles rings; what is late does not.
+                let _ = tokio::time::timeout(Duration::from_secs(1), wake.notified()).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_mins(1), waiting).await.expect("it settles");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_second_name_without_a_certificate_does_not_hold_the_app_back() {
+        let (routes, _, wake) = routes(Edge::default());
+        let wanted = hosts(&[("a.example", false), ("bad.example", true)]);
+        routes.want(files(), wanted, Instant::now());
+        until(&routes, &wake, |settled| settled == Settled::Yes).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_operator_reads_what_is_wrong_once_and_an_administrator_why() {
+        let (routes, _, wake) = routes(Edge { away: true, ..Edge::default() });
+        routes.want(files(), hosts(&[("a.example", false)]), Instant::now());
+        let late = |settled| {
+            matches!(settled, Settled::Warning(failure)
+            if failure.cause == "no certificate for a.example yet: Caddy does not answer")
+        };
+        until(&routes, &wake, late).await;
+        let warnings = routes.warnings().join("\n");
+        assert!(warnings.contains("/run/caddy-admin.sock: connection refused"), "{warnings}");
+    }
+
+    /// Issuers count failures: a host that comes and goes does not multiply its handshakes.
+    #[tokio::test(start_paused = true)]
+    async fn handshakes_that_fail_are_rare_and_one_at_a_time() {
+        let (routes, edge, _) = routes(Edge::default());
+        for _ in 0..20 {
+            routes.want(files(), hosts(&[("bad.example", true)]), Instant::now());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            routes.want(files(), hosts(&[]), Instant::now());
+        }
+        routes.want(files(), hosts(&[("bad.example", true)]), Instant::now());
+        let before = edge.handshakes.load(Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_hours(1)).await;
+        let tried = edge.handshakes.load(Ordering::SeqCst) - before;
+        assert!((8..20).contains(&tried), "{tried} in an hour");
     }
 }

@@ -38,12 +38,12 @@ impl Warmer {
     }
 
     pub(super) async fn warm(&self, host: &str) -> Result<(), ProxyError> {
-        let failed = |why: &str, source: Box<dyn std::error::Error + Send + Sync>| ProxyError {
-            message: format!("no certificate for {host} yet: {why}"),
+        let failed = |message: &str, source: Box<dyn std::error::Error + Send + Sync>| ProxyError {
+            message: message.to_owned(),
             source: Some(source),
         };
         let name = ServerName::try_from(host.to_owned())
-            .map_err(|error| failed("it is no host name", Box::new(error)))?;
+            .map_err(|error| failed("its name is no host name", Box::new(error)))?;
         let handshake = async {
             let stream = TcpStream::connect(self.edge).await.map_err(|error| {
                 failed(&format!("Caddy does not listen on {}", self.edge), Box::new(error))

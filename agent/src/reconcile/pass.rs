@@ -281,14 +281,17 @@ where
             let rendered = (self.settings.render)(zone, &apps);
             self.rendered = (apps, Some(zone.clone()), rendered);
         }
-        let hosts = cases.iter().filter_map(|case| {
-            let desired = case.desired?;
-            matches!(case.plan.target, Some(Target::Live { .. })).then(|| {
-                let lazy = self.saved.get(&case.id).is_some_and(|durable| durable.live.is_some());
-                (desired.subdomain.host_in(zone), lazy)
-            })
-        });
-        self.routes.want(self.rendered.2.files.clone(), hosts.collect(), now);
+        let mut hosts = BTreeMap::new();
+        for case in cases {
+            let Some(desired) = case.desired else { continue };
+            if !matches!(case.plan.target, Some(Target::Live { .. })) {
+                continue;
+            }
+            let lazy = self.saved.get(&case.id).is_some_and(|durable| durable.live.is_some());
+            hosts.insert(desired.subdomain.host_in(zone), lazy);
+            hosts.extend(desired.domains.iter().map(|domain| (domain.to_string(), true)));
+        }
+        self.routes.want(self.rendered.2.files.clone(), hosts, now);
     }
 
     fn send_orders(&mut self, cases: &mut [Case<'_>]) {
