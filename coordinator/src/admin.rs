@@ -71,7 +71,7 @@ pub fn completions(shell: clap_complete::Shell, out: &mut dyn Write) {
 
 fn table(hosts: &[Host], now: Timestamp) -> Vec<String> {
     let head = format!(
-        "{:<20} {:<38} {:<24} {:<10} {:<13} {}",
+        "{:<20} {:<38} {:<24} {:<16} {:<13} {}",
         "NAME", "ID", "ADDRESS", "DOCUMENT", "MEMORY (MB)", "STATE"
     );
     let rows = hosts.iter().map(|host| {
@@ -85,7 +85,7 @@ fn table(hosts: &[Host], now: Timestamp) -> Vec<String> {
             None => format!("-<{}", host.wanted),
         };
         format!(
-            "{:<20} {:<38} {:<24} {document:<10} {memory:<13} {}",
+            "{:<20} {:<38} {:<24} {document:<16} {memory:<13} {}",
             host.name,
             host.id.to_string(),
             host.address,
@@ -111,4 +111,26 @@ fn state(host: &Host, now: Timestamp) -> String {
         words.extend(more.chars().filter(|c| !c.is_control()));
     }
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::StoreError;
+    use crate::testing::World;
+
+    #[tokio::test]
+    async fn a_host_that_refuses_is_listed_with_what_to_do_and_moves_no_cursor() {
+        let world = World::new();
+        let (id, _) = world.host(1, 4096).await;
+        let why = "stale_generation: \u{1b}[2Jolder: run `buddo-coordinator epoch raise`";
+        let noted: Result<(), StoreError> =
+            world.state.store.write(move |tables| tables.set_refusal(id, why)).await;
+        noted.unwrap();
+        let lines = table(&hosts::list(&world.state.store).await.unwrap(), world.clock.now());
+        assert_eq!(lines.len(), 2);
+        assert!(lines[1].contains("container-host-1"), "{lines:?}");
+        assert!(lines[1].contains("run `buddo-coordinator epoch raise`"), "{lines:?}");
+        assert!(!lines[1].contains('\u{1b}'));
+    }
 }

@@ -1,5 +1,6 @@
 //! `serve`: keys, database and sockets first; then the work; then a bounded drain.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,12 +69,19 @@ pub async fn run(state: AppState) -> Result<()> {
     let tls = api_tls(&state)?;
     let connections = config.limits.connections;
     let listeners = [
-        Listener { tcp: api, tls, router: router::build(state.clone()), connections },
+        Listener {
+            tcp: api,
+            tls,
+            router: router::build(state.clone()),
+            connections,
+            proxies: config.api.trusted_proxies.iter().map(IpAddr::to_canonical).collect(),
+        },
         Listener {
             tcp: hosts,
             tls: hosts_tls(&state),
             router: router::build_for_hosts(state.clone()),
             connections,
+            proxies: Vec::new(),
         },
     ];
     let mailer = Mailer::new(&config.mail, &config.state_dir)?;

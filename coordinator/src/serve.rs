@@ -1,8 +1,9 @@
 //! A TLS listener: accepts, bounds, serves, and drains.
 
+use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -22,6 +23,7 @@ use tower::ServiceExt as _;
 
 use crate::ca::CaError;
 use crate::http::problem::chain;
+use crate::http::rate_limit::Key;
 
 /// Until a client has finished its TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -52,12 +54,59 @@ pub struct Listener {
     pub router: Router,
     /// How many may be open at once; further ones wait to be accepted.
     pub connections: usize,
+    /// Proxies, from which everybody's connections come.
+    pub proxies: Vec<IpAddr>,
+}
+
+/// One address gets a share of all connections, so that it cannot keep everybody else out.
+const SHARE: usize = 8;
+
+/// Who has how many connections; who has none has no entry.
+#[derive(Clone, Default)]
+struct Guests(Arc<Mutex<HashMap<Key, usize>>>);
+
+/// One of an address's connections, until it is dropped.
+struct Guest {
+    guests: Guests,
+    who: Key,
+}
+
+impl Guests {
+    /// `None`: the address has `most` connections already.
+    fn admit(&self, address: IpAddr, most: usize) -> Option<Guest> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let who = Key::address(address);
+        let count = counts.get(&who).copied().unwrap_or(0);
+        if count >= most {
+            return None;
+        }
+        counts.insert(who.clone(), count + 1);
+        Some(Guest { guests: self.clone(), who })
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let mut counts = self.guests.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match counts.get_mut(&self.who) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => {
+                counts.remove(&self.who);
+            }
+        }
+    }
 }
 
 /// Serves until `drain` is cancelled, then lets requests under way finish, for [`DRAIN`] at most.
 pub async fn serve(listener: Listener, drain: CancellationToken) {
-    let Listener { tcp, tls, router, connections } = listener;
+    let Listener { tcp, tls, router, connections, proxies } = listener;
     let places = Arc::new(Semaphore::new(connections));
+    let guests = Guests::default();
+    // This machine's own programs and the proxies stand for many people.
+    let most_of = |address: IpAddr| {
+        let stands_for_many = address.is_loopback() || proxies.contains(&address);
+        if stands_for_many { connections } else { connections.div_ceil(SHARE) }
+    };
     let graceful = GracefulShutdown::new();
     // Dropped at the end, and with it what is still open.
     let mut open = JoinSet::new();
@@ -75,6 +124,11 @@ pub async fn serve(listener: Listener, drain: CancellationToken) {
                 continue;
             }
         };
+        let address = peer.ip().to_canonical();
+        let Some(guest) = guests.admit(address, most_of(address)) else {
+            tracing::debug!(%peer, "an address with too many connections is refused one more");
+            continue;
+        };
         let config = match tls() {
             Ok(config) => config,
             Err(error) => {
@@ -85,7 +139,7 @@ pub async fn serve(listener: Listener, drain: CancellationToken) {
         let (router, watcher) = (router.clone(), graceful.watcher());
         open.spawn(async move {
             connection(stream, peer, config, router, watcher).await;
-            drop(place);
+            drop((place, guest));
         });
     }
     drop(tcp);
@@ -134,5 +188,25 @@ async fn connection(
         .into_owned();
     if let Err(error) = watcher.watch(served).await {
         tracing::debug!(%peer, %error, "a connection ended early");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_gets_its_share_and_is_forgotten_when_it_leaves() {
+        let guests = Guests::default();
+        let (one, other) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
+        let first = guests.admit(one, 2);
+        let second = guests.admit(one, 2);
+        assert!(first.is_some() && second.is_some());
+        assert!(guests.admit(one, 2).is_none());
+        assert!(guests.admit(other, 2).is_some());
+        drop(first);
+        assert!(guests.admit(one, 2).is_some());
+        drop(second);
+        assert!(guests.0.lock().unwrap().is_empty());
     }
 }

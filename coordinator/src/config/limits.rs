@@ -16,7 +16,7 @@ pub struct Limits {
     pub memory_overcommit: f64,
     /// Requests served at once; one more waits.
     pub concurrent_requests: usize,
-    /// Connections open at once; one more waits to be accepted.
+    /// Connections open at once; one more waits to be accepted. One address gets an eighth.
     pub connections: usize,
     /// Event streams (`GET /api/deploy/apps/{id}/events`) open at once.
     pub event_streams: usize,

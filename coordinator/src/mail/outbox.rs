@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
 
 use super::{MailError, Mailer, message};
 use crate::http::problem::chain;
@@ -27,7 +28,13 @@ const SWEEP: Duration = Duration::from_hours(1);
 
 /// Sends mail until the process drains.
 pub async fn run(state: AppState, mailer: Mailer) {
+    let mut sweep_at = Instant::now();
     loop {
+        // Not with each mail: it looks through whole tables, on the thread that commits.
+        if Instant::now() >= sweep_at {
+            sweep_at += SWEEP;
+            sweep(&state).await;
+        }
         let pause = match pass(&state, &mailer).await {
             Ok(pause) => pause,
             Err(error) => {
@@ -43,14 +50,21 @@ pub async fn run(state: AppState, mailer: Mailer) {
     }
 }
 
-/// Sends what is due, forgets what is over; how long until there is more to do.
-async fn pass(state: &AppState, mailer: &Mailer) -> Result<Duration, StoreError> {
+/// Forgets what is over.
+async fn sweep(state: &AppState) {
     let now = state.clock.now();
     let forgotten: Result<usize, StoreError> = state
         .store
         .write(move |tables| Ok(tables.purge_account_tokens(now)? + tables.purge_oauth(now)?))
         .await;
-    tracing::debug!(rows = forgotten?, "forgot what had expired");
+    match forgotten {
+        Ok(rows) => tracing::debug!(rows, "forgot what had expired"),
+        Err(error) => tracing::error!(error = %chain(&error), "cannot forget what has expired"),
+    }
+}
+
+/// Sends what is due; how long until there is more to do.
+async fn pass(state: &AppState, mailer: &Mailer) -> Result<Duration, StoreError> {
     while !state.drain.is_cancelled() {
         let now = state.clock.now();
         let due: Option<QueuedMail> = state.store.read(move |tables| tables.due_mail(now)).await?;

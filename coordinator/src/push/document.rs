@@ -66,7 +66,7 @@ pub(super) async fn current(state: &AppState, host: HostId) -> Result<DocumentRo
             .read(move |tables| {
                 let host = tables.host(host)?.ok_or(DocumentError::Unknown)?;
                 match tables.document(host.id, host.wanted)? {
-                    Some(document) if !is_old(&document, services.clock.now()) => {
+                    Some(document) if !is_old(document.issued_at, services.clock.now()) => {
                         Ok(Found::Stored(document))
                     }
                     Some(_) => Ok(Found::Old),
@@ -95,9 +95,9 @@ enum Found {
     Built(DocumentRow),
 }
 
-/// Whether the document should be replaced; also one from the future, after a clock was set back.
-pub(super) fn is_old(document: &DocumentRow, now: Timestamp) -> bool {
-    now.duration_since(document.issued_at).abs() >= REFRESH
+/// Whether a document of then should be replaced; also one from the future, after a clock was set back.
+pub(super) fn is_old(issued_at: Timestamp, now: Timestamp) -> bool {
+    now.duration_since(issued_at).abs() >= REFRESH
 }
 
 /// Stores the document if its generation is still the wanted one and has none yet.

@@ -168,11 +168,11 @@ async fn stale(
 ) -> Result<bool, SessionError> {
     let (id, now) = (held.id, state.clock.now());
     let found = state.store.read(move |tables| {
-        let document = match sent {
-            Some(sent) => tables.document(id, sent)?,
+        let issued_at = match sent {
+            Some(sent) => tables.document_issued_at(id, sent)?,
             None => None,
         };
-        let old = document.is_none_or(|document| document::is_old(&document, now));
+        let old = issued_at.is_none_or(|issued_at| document::is_old(issued_at, now));
         Ok::<_, StoreError>((tables.host(id)?, old))
     });
     let (host, old) = found.await?;

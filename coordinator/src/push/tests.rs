@@ -109,7 +109,7 @@ impl Running {
             .with_state(self.agent.clone());
         let tls = self.tls.clone();
         let tls: serve::Tls = Arc::new(move || Ok(tls.clone()));
-        let listener = Listener { tcp, tls, router, connections: 8 };
+        let listener = Listener { tcp, tls, router, connections: 8, proxies: Vec::new() };
         let serving = tokio::spawn(serve::serve(listener, CancellationToken::new()));
         self.serving = Some(AbortOnDropHandle::new(serving));
     }

@@ -24,6 +24,9 @@ pub struct DocumentRow {
 pub trait Documents {
     /// The document of this generation, if it was signed already.
     fn document(&self, host: HostId, generation: Generation) -> Result<Option<DocumentRow>>;
+    /// When the document of this generation was signed: what a look at its age needs of it.
+    fn document_issued_at(&self, host: HostId, generation: Generation)
+    -> Result<Option<Timestamp>>;
     /// Stores a document and forgets those of older generations.
     fn insert_document(&mut self, host: HostId, document: &DocumentRow) -> Result<()>;
 }

@@ -1,6 +1,7 @@
 //! Signed documents.
 
 use buddo_shared::id::{Generation, HostId};
+use jiff::Timestamp;
 use rusqlite::params;
 
 use super::Tx;
@@ -26,6 +27,22 @@ impl Documents for Tx<'_> {
                 expires_at: time(row, "expires_at")?,
             })
         })
+    }
+
+    fn document_issued_at(
+        &self,
+        host: HostId,
+        generation: Generation,
+    ) -> Result<Option<Timestamp>> {
+        let operation = "read a document's age";
+        let sql = "SELECT issued_at FROM documents
+                   WHERE host_id = ?1 AND epoch = ?2 AND generation = ?3";
+        let params = params![
+            text(&host),
+            signed(operation, generation.epoch)?,
+            signed(operation, generation.generation)?
+        ];
+        self.first(operation, sql, params, |row| time(row, "issued_at"))
     }
 
     fn insert_document(&mut self, host: HostId, document: &DocumentRow) -> Result<()> {
