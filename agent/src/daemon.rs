@@ -106,7 +106,10 @@ async fn wait_to_join(
         }
     };
     until.cancel();
-    serving.await.context("the local socket's task failed")??;
+    // A client that asks and does not read must not keep the host from serving.
+    if let Ok(served) = tokio::time::timeout(DRAIN, serving).await {
+        served.context("the local socket's task failed")??;
+    }
     let listener = local::bind(&config.socket)?;
     Box::pin(run_joined(config, identity, listener, store, status, stop)).await
 }
@@ -123,6 +126,9 @@ async fn run_joined(
         format!("cannot listen on {}; is another agent running? `listen` names it", config.listen)
     })?;
     let clock = Arc::new(SystemClock);
+    if store.belong_to(identity.host_id).await? {
+        tracing::warn!("this host has joined anew: the document of before is not obeyed any more");
+    }
     let intent = Intent::restore(identity.verifier, store.clone(), Arc::clone(&clock)).await?;
     let intent = Arc::new(intent);
     let podman = Podman::new(config.podman.socket.clone(), identity.host_id);

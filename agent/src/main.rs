@@ -81,6 +81,7 @@ async fn command(command: Command, config: Config) -> Result<()> {
 async fn join_host(options: Join, config: &Config) -> Result<()> {
     std::fs::create_dir_all(&config.state_dir)
         .with_context(|| format!("cannot make the folder {}", config.state_dir.display()))?;
+    let anew = options.force;
     let identity = join(&JoinOptions {
         coordinator: options.coordinator,
         token: JoinToken::parse(&options.token)?,
@@ -89,7 +90,10 @@ async fn join_host(options: Join, config: &Config) -> Result<()> {
         force: options.force,
     })
     .await?;
-    let words = format!("joined as host {} for {}\n", identity.host_id, identity.zone);
+    let mut words = format!("joined as host {} for {}\n", identity.host_id, identity.zone);
+    if anew {
+        words.push_str("restart the agent if it runs: systemctl --user restart buddo-agent\n");
+    }
     print(words.as_bytes())
 }
 

@@ -1,4 +1,4 @@
-use buddo_shared::id::{DeploymentId, Generation};
+use buddo_shared::id::{DeploymentId, Generation, HostId};
 use buddo_shared::report::ReportBody;
 use buddo_shared::signed::digest_of;
 use jiff::Timestamp;
@@ -134,4 +134,27 @@ async fn a_newer_level_replaces_an_older_one() {
     let reports = store.reports_after(0, 10).await.unwrap();
     assert_eq!(reports.len(), 1);
     assert_eq!(reports[0].seq, 5);
+}
+
+#[tokio::test]
+async fn another_identity_begins_its_documents_and_reports_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("agent.db"), 0).unwrap();
+    let deployment = DeploymentId::new(Uuid::from_u128(5));
+    store.put_document(held(9)).await.unwrap();
+    store.report(vec![removed(1)], Timestamp::UNIX_EPOCH).await.unwrap();
+    store.save([(deployment, Some(Durable::default()))].into()).await.unwrap();
+    let [first, second] = [1, 2].map(|n| HostId::new(Uuid::from_u128(n)));
+    // A database of before owners were written down is its host's.
+    for _ in 0..2 {
+        assert!(!store.belong_to(first).await.unwrap());
+        assert_eq!(store.document().await.unwrap(), Some(held(9)));
+    }
+    assert!(store.belong_to(second).await.unwrap());
+    assert_eq!(store.document().await.unwrap(), None, "its place would refuse the new ones");
+    assert!(store.reported().await.unwrap().is_empty(), "the new coordinator was told nothing");
+    assert!(store.reports_after(0, 10).await.unwrap().is_empty());
+    assert_eq!(store.deployments().await.unwrap().len(), 1);
+    assert_eq!(store.report(vec![removed(1)], Timestamp::UNIX_EPOCH).await.unwrap(), 2);
+    assert!(!store.belong_to(second).await.unwrap());
 }
