@@ -1,9 +1,10 @@
-//! What the host is: asked of Podman and the kernel, slowly, beside the reconciler's loop.
+//! What the host is: asked of Podman, Caddy and the kernel, slowly, beside the reconciler's loop.
 
 use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::caddy;
 use crate::config::Config;
 use crate::plan::LimitRule;
 use crate::podman::{Info, Podman};
@@ -11,7 +12,9 @@ use crate::reconcile::HostFacts;
 
 /// Until Podman answers for the first time.
 const EAGER: Duration = Duration::from_secs(1);
-/// Controllers may be delegated and Podman upgraded while the agent runs.
+/// Until Caddy says what it is.
+const NO_CADDY: Duration = Duration::from_mins(1);
+/// Controllers may be delegated, Podman and Caddy upgraded while the agent runs.
 const CALM: Duration = Duration::from_mins(10);
 
 /// What is known before Podman has answered.
@@ -28,13 +31,15 @@ pub async fn keep(podman: &Podman, config: &Config, facts: &watch::Sender<HostFa
     loop {
         let wait = match podman.info().await {
             Ok(info) => {
-                let fresh = learn(&info, config);
+                let caddy_version = caddy::version(&config.caddy.admin).await;
+                let fresh = HostFacts { caddy_version, ..learn(&info, config) };
+                let wait = if fresh.caddy_version.is_some() { CALM } else { NO_CADDY };
                 facts.send_if_modified(|old| {
                     let news = *old != fresh;
                     *old = fresh;
                     news
                 });
-                CALM
+                wait
             }
             Err(error) => {
                 let error = &error as &dyn std::error::Error;

@@ -128,8 +128,8 @@ impl<X: Proxy> Routes<X> {
         for (host, lazy) in hosts {
             state.hosts.entry(host).or_insert_with_key(|host| {
                 let task = tokio::spawn(self.clone().warm(host.clone(), lazy));
-                let _task = AbortOnDropHandle::new(task);
-                Warmth { since: now, done: false, lazy, problem: None, _task }
+                let task = AbortOnDropHandle::new(task);
+                Warmth { since: now, done: false, lazy, problem: None, _task: task }
             });
         }
     }

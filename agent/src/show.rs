@@ -64,6 +64,9 @@ fn status(picture: &Picture) -> String {
     if let Some(version) = &host.podman_version {
         let _ = write!(text, ", Podman {version}");
     }
+    if let Some(version) = &host.caddy_version {
+        let _ = write!(text, ", Caddy {version}");
+    }
     match host.document {
         Some(generation) => {
             let stale = if host.stale { " (expired; apps run on)" } else { "" };

@@ -193,3 +193,13 @@ async fn fm_27_a_bad_route_is_refused_alone() {
     world.caddy.take().unwrap().kill().await.unwrap();
     world.start().await;
 }
+
+#[tokio::test]
+async fn the_caddy_that_runs_tells_its_version() {
+    let world = World::new(63).await;
+    let version = buddo_agent::caddy::version(&world.config.caddy.admin).await.unwrap();
+    let program = std::env::var("BUDDO_TEST_CADDY").unwrap();
+    let printed = Command::new(program).arg("version").output().await.unwrap().stdout;
+    let printed = String::from_utf8(printed).unwrap();
+    assert!(printed.trim_start_matches('v').starts_with(&version), "{version} is not {printed}");
+}

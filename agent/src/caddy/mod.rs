@@ -10,8 +10,10 @@
 mod admin;
 mod render;
 mod routes;
+mod version;
 mod warm;
 
 pub use self::admin::{Admin, AdminError};
 pub use self::render::{Edge, main_file};
 pub use self::routes::Routes;
+pub use self::version::version;

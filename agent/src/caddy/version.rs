@@ -1,0 +1,68 @@
+//! Which Caddy runs. Its admin API does not tell, and the one on the `PATH` may be another: the
+//! process behind the admin socket is asked, by its own program file.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::net::UnixStream;
+use tokio::process::Command;
+
+/// `caddy version` only prints; it is given up after this.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// The longest version that is believed.
+const MAX_VERSION: usize = 64;
+
+/// The version of the Caddy that listens on the admin socket, such as `2.6.2`; `None` where that
+/// cannot be known, as when it does not run or runs as another user.
+pub async fn version(admin: &Path) -> Option<String> {
+    tokio::time::timeout(DEADLINE, ask(admin)).await.ok().flatten()
+}
+
+async fn ask(admin: &Path) -> Option<String> {
+    let process = UnixStream::connect(admin).await.ok()?.peer_cred().ok()?.pid()?;
+    let output = Command::new(format!("/proc/{process}/exe"))
+        .arg("version")
+        .env_clear()
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .ok()?;
+    output.status.success().then(|| parse(&output.stdout)).flatten()
+}
+
+/// `v2.11.7 h1:…` or, as Debian builds it, `2.6.2`.
+fn parse(printed: &[u8]) -> Option<String> {
+    let word = std::str::from_utf8(printed).ok()?.split_whitespace().next()?;
+    let version = word.strip_prefix('v').unwrap_or(word);
+    let plain = |c: char| c.is_ascii_alphanumeric() || ".-+_".contains(c);
+    let known = version.starts_with(|c: char| c.is_ascii_digit())
+        && version.len() <= MAX_VERSION
+        && version.chars().all(plain);
+    known.then(|| version.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_as_caddy_prints_them() {
+        assert_eq!(parse(b"2.6.2\n").as_deref(), Some("2.6.2"));
+        assert_eq!(parse(b"v2.11.7 h1:abc=\n").as_deref(), Some("2.11.7"));
+        for other in [&b""[..], b"unknown\n", b"2.6<script>\n", b"\xff"] {
+            assert_eq!(parse(other), None);
+        }
+        assert_eq!(parse("9".repeat(65).as_bytes()), None);
+    }
+
+    /// Against a Caddy that runs, see `tests/real_caddy.rs`.
+    #[tokio::test]
+    async fn what_does_not_run_has_no_version() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(version(&folder.path().join("admin.sock")).await, None);
+    }
+}
