@@ -1,18 +1,21 @@
 //! The listener for hosts: one route, for one request in a host's life.
 
 use axum::extract::State;
+use axum::middleware::from_fn_with_state;
 use axum::routing::post;
 use axum::{Json, Router};
 use buddo_shared::api::host::{JoinRequest, Joined};
 
 use super::json::ApiJson;
 use super::problem::ApiError;
+use super::rate_limit::{Limit, by_address};
 use crate::service::hosts;
 use crate::state::AppState;
 
-/// `POST /v1/join`.
-pub fn routes() -> Router<AppState> {
-    Router::new().route("/v1/join", post(join))
+/// `POST /v1/join`. Limited by address: each try is a transaction, whoever tries.
+pub fn routes(state: &AppState) -> Router<AppState> {
+    let limit = from_fn_with_state((state.clone(), Limit::Public), by_address);
+    Router::new().route("/v1/join", post(join).route_layer(limit))
 }
 
 async fn join(
@@ -95,7 +98,11 @@ mod tests {
         let world = World::new();
         let invitation = invitation(&world).await;
         let good = request(&invitation);
-        for (field, bad) in [("csr", json!("no request")), ("address", json!("nowhere"))] {
+        for (field, bad) in [
+            ("csr", json!("no request")),
+            ("address", json!("nowhere")),
+            ("sealing_key", json!("AAAA")),
+        ] {
             let mut body = good.clone();
             body[field] = bad;
             let (status, refused) = join(&world, &body).await;
@@ -117,6 +124,17 @@ mod tests {
         let second = join(&world, &request(&again)).await.1;
         assert_eq!(first["host_id"], second["host_id"]);
         assert_ne!(first["certificate"], second["certificate"]);
+    }
+
+    #[tokio::test]
+    async fn tokens_are_not_tried_without_end() {
+        let world = World::published();
+        let mut guess = request(&invitation(&world).await);
+        guess["token"] = json!("x".repeat(43));
+        for _ in 0..60 {
+            assert_eq!(join(&world, &guess).await.0, 401);
+        }
+        assert_eq!(join(&world, &guess).await.0, 429);
     }
 
     #[tokio::test]

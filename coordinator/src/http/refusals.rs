@@ -39,7 +39,11 @@ impl From<StoreError> for ApiError {
 impl From<HostError> for ApiError {
     fn from(error: HostError) -> Self {
         match error {
-            HostError::Token => Self::new(problem::INVALID_TOKEN, error.to_string()),
+            HostError::Token => {
+                tracing::warn!("a join was refused: its token is unknown, used or expired");
+                Self::new(problem::INVALID_TOKEN, error.to_string())
+            }
+            HostError::SealingKey(_) => Self::field("/sealing_key", error),
             HostError::Address(_) => Self::field("/address", error),
             HostError::Request(_) => {
                 tracing::warn!(error = %problem::chain(&error), "a join was refused");

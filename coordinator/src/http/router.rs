@@ -42,7 +42,7 @@ pub fn build(state: AppState) -> Router {
 
 /// What the listener for hosts serves.
 pub fn build_for_hosts(state: AppState) -> Router {
-    dress(join::routes(), state)
+    dress(join::routes(&state), state)
 }
 
 fn dress(routes: Router<AppState>, state: AppState) -> Router {

@@ -6,7 +6,8 @@ use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
 use buddo_shared::api::host::{JoinRequest, JoinToken, Joined};
-use buddo_shared::id::{Generation, HostId};
+use buddo_shared::id::{DeploymentId, Generation, HostId};
+use buddo_shared::sealed::{SealError, Sealed};
 use buddo_shared::secret::Secret;
 use jiff::{SignedDuration, Timestamp};
 
@@ -36,6 +37,9 @@ pub enum HostError {
         "the address {0:?} is not host:port; set the agent's address that the coordinator dials"
     )]
     Address(String),
+    /// The sealing key is none.
+    #[error("the sealing key is no X25519 public key; let the agent make its keys anew")]
+    SealingKey(#[source] SealError),
     /// The certificate request is malformed or does not prove its key.
     #[error("the certificate request is refused")]
     Request(#[source] CaError),
@@ -91,6 +95,10 @@ pub async fn join(state: &AppState, request: JoinRequest) -> Result<Joined, Host
     if !is_address(&request.address) {
         return Err(HostError::Address(request.address));
     }
+    // A key that nothing can be sealed to would leave the host without any document.
+    let nobody = DeploymentId::new(uuid::Uuid::nil());
+    Sealed::seal(&request.sealing_key, Sealed::ENVIRONMENT, nobody, &Secret::new(""))
+        .map_err(HostError::SealingKey)?;
     let services = Arc::clone(state);
     let joined = state
         .store

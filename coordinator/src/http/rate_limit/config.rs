@@ -49,7 +49,8 @@ pub struct RateLimits {
     pub oauth_apps: Rate,
     /// The token endpoint and its siblings, from one address.
     pub token: Rate,
-    /// What needs no token: public look-ups, pages, the link of a mail; from one address.
+    /// What needs no token: public look-ups, pages, the link of a mail, a host's join; from one
+    /// address.
     pub public: Rate,
     /// Tokens that are not valid, from one address. Valid ones are not held up by it.
     pub denied: Rate,

@@ -18,7 +18,12 @@ pub async fn restart(
     account: AccountId,
     id: DeploymentId,
 ) -> Result<DeploymentEnvelope, DeployError> {
-    act(state, account, id, Event::Restart, move |tables, services, deployment| {
+    let act = Act {
+        event: Event::Restart,
+        action: Action::Restart,
+        supersedes: "superseded by a restart",
+    };
+    perform(state, account, id, act, move |tables, services, deployment| {
         let current = tables
             .revision(id, deployment.revision)?
             .ok_or_else(|| StoreError::corrupt("deployments.revision")("names no revision"))?;
@@ -34,12 +39,6 @@ pub async fn restart(
         deployment.last_error = None;
         deployment.trouble = None;
         deployment.stopped_at = None;
-        let by = Some(deployment.account);
-        supersede(tables, id, "superseded by a restart")?;
-        let restarted = audit(services, id, Action::Restart, AuditStatus::Completed, by);
-        tables.insert_audit(&restarted)?;
-        let deploy = audit(services, id, Action::Deploy, AuditStatus::Pending, None);
-        tables.insert_audit(&deploy)?;
         Ok(())
     })
     .await
@@ -51,17 +50,15 @@ pub async fn stop(
     account: AccountId,
     id: DeploymentId,
 ) -> Result<DeploymentEnvelope, DeployError> {
-    act(state, account, id, Event::Stop, move |tables, services, deployment| {
+    let act =
+        Act { event: Event::Stop, action: Action::Stop, supersedes: "stopped before it was live" };
+    perform(state, account, id, act, move |_, services, deployment| {
         deployment.run = RunState::Stopped;
         deployment.health = None;
         // Whatever failed before: now it is stopped because its operator wants it so.
         deployment.last_error = None;
         deployment.trouble = None;
         deployment.stopped_at = Some(services.clock.now());
-        supersede(tables, id, "stopped before it was live")?;
-        let by = Some(deployment.account);
-        let stopped = audit(services, id, Action::Stop, AuditStatus::Completed, by);
-        tables.insert_audit(&stopped)?;
         Ok(())
     })
     .await
@@ -73,16 +70,17 @@ pub async fn destroy(
     account: AccountId,
     id: DeploymentId,
 ) -> Result<Destroyed, DeployError> {
-    act(state, account, id, Event::Destroy, move |tables, services, deployment| {
+    let act = Act {
+        event: Event::Destroy,
+        action: Action::Destroy,
+        supersedes: "destroyed before it was live",
+    };
+    perform(state, account, id, act, move |tables, services, deployment| {
         deployment.health = None;
         deployment.serving = None;
         deployment.trouble = None;
         deployment.stopped_at = deployment.stopped_at.or_else(|| Some(services.clock.now()));
         tables.erase_env(id)?;
-        supersede(tables, id, "destroyed before it was live")?;
-        let by = Some(deployment.account);
-        let destroyed = audit(services, id, Action::Destroy, AuditStatus::Completed, by);
-        tables.insert_audit(&destroyed)?;
         Ok(())
     })
     .await?;
@@ -90,12 +88,21 @@ pub async fn destroy(
     Ok(Destroyed { message: "Deployment destroyed".to_owned(), id: id.to_string() })
 }
 
-/// What all three share: ownership, the table of moves, one transaction, the wake-up after it.
-async fn act<F>(
+/// What an operator does to a deployment.
+struct Act {
+    event: Event,
+    action: Action,
+    /// What the audit log says of a deploy that this ends before it was live.
+    supersedes: &'static str,
+}
+
+/// What all three share: ownership, the table of moves, the audit log, one transaction, the
+/// wake-up after it.
+async fn perform<F>(
     state: &AppState,
     account: AccountId,
     id: DeploymentId,
-    event: Event,
+    act: Act,
     change: F,
 ) -> Result<DeploymentEnvelope, DeployError>
 where
@@ -108,8 +115,16 @@ where
         .store
         .write(move |tables| {
             let mut deployment = owned(tables, account, id)?;
-            deployment.status = next(deployment.status, event)?;
+            deployment.status = next(deployment.status, act.event)?;
             change(tables, &services, &mut deployment)?;
+            let why = json!({ "cause": act.supersedes });
+            tables.finish_deploy(id, AuditStatus::Failed, Some(&why))?;
+            let done = audit(&services, id, act.action, AuditStatus::Completed, Some(account));
+            tables.insert_audit(&done)?;
+            if act.event == Event::Restart {
+                let deploy = audit(&services, id, Action::Deploy, AuditStatus::Pending, None);
+                tables.insert_audit(&deploy)?;
+            }
             tables.update_deployment(&deployment)?;
             tables.bump_generation(deployment.host)?;
             let shown = view::deployment(tables, &services, &deployment)?;
@@ -118,9 +133,4 @@ where
         .await?;
     announce(state, host, id);
     Ok(envelope)
-}
-
-/// Ends the entry of a deploy that is still under way.
-fn supersede(tables: &mut dyn Tables, id: DeploymentId, why: &str) -> Result<(), StoreError> {
-    tables.finish_deploy(id, AuditStatus::Failed, Some(&json!({ "cause": why })))
 }
