@@ -14,7 +14,7 @@ use crate::random::Random;
 use crate::service::epoch::{self, Raised};
 use crate::service::hosts;
 use crate::store::Store;
-use crate::store::contract::Host;
+use crate::store::contract::{Host, Load};
 
 /// `host add` and `host list`.
 pub async fn host(
@@ -38,7 +38,7 @@ pub async fn host(
             );
         }
         HostCommand::List => {
-            for line in table(&hosts::list(&store).await?, clock.now()) {
+            for line in table(&hosts::list_with_load(&store).await?, clock.now()) {
                 writeln!(out, "{line}")?;
             }
         }
@@ -69,15 +69,15 @@ pub fn completions(shell: clap_complete::Shell, out: &mut dyn Write) {
     clap_complete::generate(shell, &mut Args::command(), "buddo-coordinator", out);
 }
 
-fn table(hosts: &[Host], now: Timestamp) -> Vec<String> {
+fn table(hosts: &[(Host, Load)], now: Timestamp) -> Vec<String> {
     let head = format!(
         "{:<20} {:<38} {:<24} {:<16} {:<13} {}",
         "NAME", "ID", "ADDRESS", "DOCUMENT", "MEMORY (MB)", "STATE"
     );
-    let rows = hosts.iter().map(|host| {
+    let rows = hosts.iter().map(|(host, load)| {
         let memory = host.status.as_ref().map_or_else(
             || "-".to_owned(),
-            |status| format!("{}/{}", host.reserved_mb, status.memory_mb),
+            |status| format!("{}/{}", load.reserved_mb, status.memory_mb),
         );
         let document = match host.acknowledged {
             Some(generation) if generation == host.wanted => generation.to_string(),
@@ -127,7 +127,8 @@ mod tests {
         let noted: Result<(), StoreError> =
             world.state.store.write(move |tables| tables.set_refusal(id, why)).await;
         noted.unwrap();
-        let lines = table(&hosts::list(&world.state.store).await.unwrap(), world.clock.now());
+        let lines = hosts::list_with_load(&world.state.store).await.unwrap();
+        let lines = table(&lines, world.clock.now());
         assert_eq!(lines.len(), 2);
         assert!(lines[1].contains("container-host-1"), "{lines:?}");
         assert!(lines[1].contains("run `buddo-coordinator epoch raise`"), "{lines:?}");

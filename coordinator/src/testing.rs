@@ -130,8 +130,6 @@ impl World {
             last_seen: None,
             unreachable_since: None,
             refusal: None,
-            reserved_mb: 0,
-            env_bytes: 0,
         };
         let status = HostStatus {
             agent_version: "0.1.0".to_owned(),

@@ -14,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::ca::{CaError, HostCa};
 use crate::random::{self, Random};
 use crate::state::AppState;
-use crate::store::contract::{Host, JoinTokenRow};
+use crate::store::contract::{Host, JoinTokenRow, Load};
 use crate::store::{Store, StoreError};
 
 /// How long a join token works.
@@ -89,6 +89,16 @@ pub async fn list(store: &Store) -> Result<Vec<Host>, StoreError> {
     store.read(|tables| tables.hosts()).await
 }
 
+/// All hosts, by name, each with what its deployments take of it.
+pub async fn list_with_load(store: &Store) -> Result<Vec<(Host, Load)>, StoreError> {
+    store
+        .read(|tables| {
+            let hosts = tables.hosts()?.into_iter();
+            hosts.map(|host| tables.load(host.id).map(|load| (host, load))).collect()
+        })
+        .await
+}
+
 /// Lets the holder of a token join: takes the token, stores the host, signs its certificate. A
 /// request that is refused does not use its token up.
 pub async fn join(state: &AppState, request: JoinRequest) -> Result<Joined, HostError> {
@@ -126,8 +136,6 @@ pub async fn join(state: &AppState, request: JoinRequest) -> Result<Joined, Host
                 last_seen: None,
                 unreachable_since: None,
                 refusal: None,
-                reserved_mb: 0,
-                env_bytes: 0,
             })?;
             // What is sealed in the newest document is sealed to the key before.
             tables.bump_generation(id)?;

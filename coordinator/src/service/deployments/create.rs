@@ -15,7 +15,7 @@ use crate::domain::place::{Candidate, place};
 use crate::random;
 use crate::state::{AppState, Services};
 use crate::store::Tables;
-use crate::store::contract::{Action, AuditStatus, Deployment, Replay, RevisionRow, Tier};
+use crate::store::contract::{Action, AuditStatus, Deployment, Host, Replay, RevisionRow, Tier};
 
 /// How long an answer is kept for a retry of its request.
 const KEPT: SignedDuration = SignedDuration::from_hours(24);
@@ -199,14 +199,17 @@ fn candidates(tables: &dyn Tables, services: &Services) -> Result<Vec<Candidate>
         reason = "a budget in MiB; the factor is checked to be 0.1 to 100"
     )]
     let budget = |memory_mb: u64| (memory_mb as f64 * overcommit) as u64;
-    let hosts = tables.hosts()?.into_iter().map(|host| Candidate {
-        id: host.id,
-        memory_mb: host.status.as_ref().map_or(0, |status| budget(status.memory_mb)),
-        reserved_mb: host.reserved_mb,
-        env_bytes: host.env_bytes,
-        reachable: host.unreachable_since.is_none() && host.refusal.is_none(),
-    });
-    Ok(hosts.collect())
+    let candidate = |host: Host| {
+        let load = tables.load(host.id)?;
+        Ok(Candidate {
+            id: host.id,
+            memory_mb: host.status.as_ref().map_or(0, |status| budget(status.memory_mb)),
+            reserved_mb: load.reserved_mb,
+            env_bytes: load.env_bytes,
+            reachable: host.unreachable_since.is_none() && host.refusal.is_none(),
+        })
+    };
+    tables.hosts()?.into_iter().map(candidate).collect()
 }
 
 fn deployment(

@@ -34,9 +34,14 @@ pub struct Host {
     pub unreachable_since: Option<Timestamp>,
     /// Why it does not have its newest document although it can be reached, and what to do.
     pub refusal: Option<String>,
-    /// MiB promised to its deployments.
+}
+
+/// What a host's deployments take of it, those that are destroyed left out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Load {
+    /// MiB promised to them.
     pub reserved_mb: u64,
-    /// Bytes of its deployments' environments, encrypted.
+    /// Bytes of their environments, encrypted.
     pub env_bytes: u64,
 }
 
@@ -57,6 +62,9 @@ pub trait Hosts {
     fn hosts(&self) -> Result<Vec<Host>>;
     /// One host.
     fn host(&self, id: HostId) -> Result<Option<Host>>;
+    /// What its deployments take of a host. Sums over all of them: for placement and
+    /// administrators, not for each request.
+    fn load(&self, id: HostId) -> Result<Load>;
     /// The host with this name.
     fn host_named(&self, name: &str) -> Result<Option<Host>>;
     /// Stores a new host, or a known one that joins again: its address, key and time. One that

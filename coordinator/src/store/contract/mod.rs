@@ -18,7 +18,7 @@ pub use accounts::{
 pub use audit::{Action, Audit, AuditRow, AuditStatus, NewAudit};
 pub use deployments::{Deployment, Deployments, Page, RevisionRow};
 pub use documents::{DocumentRow, Documents};
-pub use hosts::{Host, Hosts, JoinTokenRow};
+pub use hosts::{Host, Hosts, JoinTokenRow, Load};
 pub use idempotency::{Idempotency, Replay};
 pub use oauth::{Client, Code, Grant, OAuth, Token, TokenKind};
 pub use tiers::{Tier, Tiers};

@@ -8,22 +8,13 @@ use rusqlite::{Row, params};
 
 use super::Tx;
 use super::column::{get, json, millis, opt_time, parsed, text, time, to_json, to_word, word};
-use crate::store::contract::{Host, Hosts, JoinTokenRow, Result, StoreError};
+use crate::store::contract::{Host, Hosts, JoinTokenRow, Load, Result, StoreError};
 
-/// With what its deployments were promised, computed where it is stored.
-macro_rules! select {
-    ($rest:literal) => {
-        concat!(
-            "SELECT *, (SELECT coalesce(sum(memory_limit_mb), 0) FROM deployments
-                WHERE host_id = hosts.id AND status <> 'destroyed') AS reserved_mb,
-                (SELECT coalesce(sum(length(r.env)), 0) FROM deployments d
-                    JOIN revisions r ON r.deployment_id = d.id AND r.number = d.revision
-                    WHERE d.host_id = hosts.id AND d.status <> 'destroyed') AS env_bytes
-             FROM hosts ",
-            $rest
-        )
-    };
-}
+const LOAD: &str = "
+    SELECT coalesce(sum(d.memory_limit_mb), 0) AS reserved_mb,
+        coalesce(sum(length(r.env)), 0) AS env_bytes
+    FROM deployments d JOIN revisions r ON r.deployment_id = d.id AND r.number = d.revision
+    WHERE d.host_id = ?1 AND d.status <> 'destroyed'";
 
 const UPSERT: &str = "
     INSERT INTO hosts (id, name, address, sealing_key, joined_at, epoch, generation)
@@ -39,15 +30,25 @@ const BUMP: &str = "
 
 impl Hosts for Tx<'_> {
     fn hosts(&self) -> Result<Vec<Host>> {
-        self.all("list hosts", select!("ORDER BY name"), [], read)
+        self.all("list hosts", "SELECT * FROM hosts ORDER BY name", [], read)
     }
 
     fn host(&self, id: HostId) -> Result<Option<Host>> {
-        self.first("read a host", select!("WHERE id = ?1"), [text(&id)], read)
+        self.first("read a host", "SELECT * FROM hosts WHERE id = ?1", [text(&id)], read)
+    }
+
+    fn load(&self, id: HostId) -> Result<Load> {
+        let load = self.first("sum up a host's load", LOAD, [text(&id)], |row| {
+            Ok(Load {
+                reserved_mb: unsigned(get(row, "reserved_mb")?),
+                env_bytes: unsigned(get(row, "env_bytes")?),
+            })
+        })?;
+        Ok(load.unwrap_or_default())
     }
 
     fn host_named(&self, name: &str) -> Result<Option<Host>> {
-        self.first("read a host", select!("WHERE name = ?1"), [name], read)
+        self.first("read a host", "SELECT * FROM hosts WHERE name = ?1", [name], read)
     }
 
     fn upsert_host(&mut self, host: &Host) -> Result<()> {
@@ -161,8 +162,6 @@ fn read(row: &Row<'_>) -> Result<Host> {
         last_seen: opt_time(row, "last_seen")?,
         unreachable_since: opt_time(row, "unreachable_since")?,
         refusal: get(row, "refusal")?,
-        reserved_mb: unsigned(get(row, "reserved_mb")?),
-        env_bytes: unsigned(get(row, "env_bytes")?),
     })
 }
 
