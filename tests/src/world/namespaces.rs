@@ -17,6 +17,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Gid, Uid, User};
 
 use super::layout::{Layout, USER};
@@ -73,9 +74,15 @@ pub(super) fn enter(layout: &Layout) -> anyhow::Result<()> {
     let cgroup = cgroup_root()?.join(layout.cgroup());
     fs::create_dir_all(&cgroup).with_context(|| format!("cannot make {}", cgroup.display()))?;
     join(&cgroup)?;
+    unshare(CloneFlags::CLONE_NEWCGROUP).context("cannot make a cgroup namespace")?;
+    // `unshare` stays and waits. In the world's root it would keep controllers from being enabled
+    // there, and crun tries that for two seconds at every start.
+    let main = cgroup.join("main");
+    fs::create_dir_all(&main).with_context(|| format!("cannot make {}", main.display()))?;
+    join(&main)?;
     let program = std::env::current_exe()?;
     let failed = Command::new("unshare")
-        .args(["--mount", "--pid", "--cgroup", "--fork", "--kill-child", "--"])
+        .args(["--mount", "--pid", "--fork", "--kill-child", "--"])
         .arg(program)
         .args(["init", &layout.number().to_string()])
         .exec();
