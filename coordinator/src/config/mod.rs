@@ -3,11 +3,12 @@
 mod limits;
 mod mail;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use buddo_shared::name::HostName;
 use serde::Deserialize;
+use url::Url;
 
 pub use crate::http::rate_limit::config::RateLimits;
 pub use limits::Limits;
@@ -100,7 +101,11 @@ impl Api {
             return url.trim_end_matches('/').to_owned();
         }
         let name = self.names.first().map_or("localhost", String::as_str);
-        format!("https://{name}:{}", self.listen.port())
+        let port = self.listen.port();
+        if name.parse::<Ipv6Addr>().is_ok() {
+            return format!("https://[{name}]:{port}");
+        }
+        format!("https://{name}:{port}")
     }
 }
 
@@ -164,6 +169,15 @@ impl Config {
                 "[api] names is empty; name the hosts that clients use, or set tls_cert".to_owned(),
             ));
         }
+        let url = self.api.public_url();
+        let usable = Url::parse(&url).is_ok_and(|url| {
+            url.scheme() == "https" && url.query().is_none() && url.fragment().is_none()
+        });
+        if !usable {
+            return Err(ConfigError::Invalid(format!(
+                "[api] public_url is {url:?}; write it as https://api.example.com"
+            )));
+        }
         self.mail.check()?;
         self.limits.check()
     }
@@ -210,6 +224,20 @@ mod tests {
     fn half_a_certificate_is_refused() {
         let error = parse("[api]\ntls_cert = \"/a.pem\"").unwrap_err();
         assert!(error.to_string().contains("tls_key"), "{error}");
+    }
+
+    #[test]
+    fn a_public_url_that_no_client_can_use_is_refused() {
+        for bad in ["api.buddo.xyz", "http://api.buddo.xyz", "https://", "https://a.b/?x"] {
+            let error = parse(&format!("[api]\npublic_url = \"{bad}\"")).unwrap_err();
+            assert!(error.to_string().contains("https://api.example.com"), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_ipv6_name_makes_a_public_url_too() {
+        let config = parse("[api]\nnames = [\"::1\"]").unwrap();
+        assert_eq!(config.api.public_url(), "https://[::1]:8443");
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::state::AppState;
 use config::RateLimits;
 use window::{Decision, Limiter, Policy};
 
-/// Keys that each limit remembers at most: some 30 MB if all are under attack at once.
+/// Keys that each limit remembers at most: some 60 MB if all are under attack at once.
 const KEYS: usize = 50_000;
 
 /// Which limit.

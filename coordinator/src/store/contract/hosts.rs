@@ -28,7 +28,7 @@ pub struct Host {
     pub report_seq: u64,
     /// What it last said of itself.
     pub status: Option<HostStatus>,
-    /// When the coordinator last had a connection to it.
+    /// When the coordinator last connected to it.
     pub last_seen: Option<Timestamp>,
     /// Since when it cannot be reached.
     pub unreachable_since: Option<Timestamp>,

@@ -8,7 +8,7 @@ use super::Result;
 /// What the first request with a key was, and its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replay {
-    /// SHA-256 of the first request's body.
+    /// Keyed hash of the first request's body, which may hold secrets.
     pub body_hash: [u8; 32],
     /// The answer's body.
     pub answer: String,
