@@ -73,8 +73,6 @@ pub struct Container {
     pub state: ContainerState,
     /// Where its port is published.
     pub address: Option<SocketAddrV4>,
-    /// When it was started, where it ever was.
-    pub started_at: Option<Timestamp>,
 }
 
 /// Podman's states, as far as they call for different steps.
@@ -315,6 +313,9 @@ pub enum Target {
 pub trait LiveTablePublisher: Send + Sync + 'static {
     /// Makes `table` the one in force: when this returns, new questions get its answers.
     fn publish(&self, table: &LiveTable) -> std::io::Result<()>;
+    /// Whether what was published last is still in force, as far as a glance tells: somebody may
+    /// have replaced or removed it.
+    fn is_in_force(&self) -> bool;
 }
 
 /// Where the link hands documents to. Implemented by `intent`.

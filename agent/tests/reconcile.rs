@@ -57,6 +57,8 @@ struct Machine {
     starts: AtomicUsize,
     /// Ports that answer probes; all do unless this says otherwise.
     silent: AtomicBool,
+    /// Somebody removed the table.
+    table_gone: AtomicBool,
     /// The disk takes no new table.
     table_broken: AtomicBool,
     /// Podman's event stream is open and tells nothing.
@@ -141,7 +143,6 @@ impl Containers for Life {
                 identity: Some(spec.identity),
                 state: ContainerState::Created,
                 address: Some(spec.address),
-                started_at: None,
             };
             let entry = (container, spec.secret_env.clone(), 0);
             containers.insert(spec.name.clone(), entry);
@@ -251,7 +252,12 @@ impl LiveTablePublisher for Table {
         }
         *self.0.published.lock().unwrap() = Some(Instant::now());
         *self.0.table.lock().unwrap() = table.clone();
+        self.0.table_gone.store(false, Ordering::SeqCst);
         Ok(())
+    }
+
+    fn is_in_force(&self) -> bool {
+        !self.0.table_gone.load(Ordering::SeqCst)
     }
 }
 
@@ -616,6 +622,23 @@ async fn fm_13_a_table_that_was_written_late_still_gives_visitors_the_whole_drai
             assert!(after >= Duration::from_millis(30), "{strategy:?}: stopped after {after:?}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fm_15_a_table_that_somebody_removed_is_published_again() {
+    let mut host = Host::new();
+    let agent = host.agent(FOREVER, true).await;
+    host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
+    agent.until_live(1).await;
+    host.machine.table_gone.store(true, Ordering::SeqCst);
+    let mut picture = agent.picture.clone();
+    agent.hints.send_modify(|hint| *hint += 1);
+    let again = async {
+        while host.machine.table_gone.load(Ordering::SeqCst) {
+            picture.changed().await.unwrap();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), again).await.expect("it is published again");
 }
 
 #[tokio::test(flavor = "multi_thread")]

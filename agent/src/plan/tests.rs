@@ -114,7 +114,6 @@ impl Model {
             identity: Some(identity),
             state,
             address: Some(address),
-            started_at: None,
         };
         self.containers.insert(name, container);
     }

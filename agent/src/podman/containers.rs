@@ -5,7 +5,6 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::create::{LABEL_DEPLOYMENT, LABEL_REVISION, LABEL_SLOT};
@@ -22,8 +21,6 @@ struct Listed {
     labels: Option<HashMap<String, String>>,
     state: String,
     exit_code: Option<i32>,
-    /// Unix seconds; year 1 where it never started.
-    started_at: Option<i64>,
     ports: Option<Vec<Published>>,
 }
 
@@ -55,10 +52,6 @@ impl Listed {
             identity: identity(&labels),
             state: state(&self.state, self.exit_code.unwrap_or_default()),
             address: self.ports.unwrap_or_default().iter().find_map(Published::address),
-            started_at: self
-                .started_at
-                .filter(|seconds| *seconds > 0)
-                .and_then(|seconds| Timestamp::from_second(seconds).ok()),
         })
     }
 }
@@ -215,10 +208,9 @@ mod tests {
         let identity = found[0].identity.unwrap();
         assert_eq!((identity.revision, identity.slot), (Revision::new(3), Slot::B));
         assert_eq!(found[0].address, Some("127.64.9.1:8000".parse().unwrap()));
-        assert_eq!(found[0].started_at.unwrap().as_second(), 1_795_394_996);
         assert_eq!(found[0].state, ContainerState::Running);
         assert_eq!(found[1].identity, None);
-        assert_eq!((found[1].started_at, found[1].address), (None, None));
+        assert_eq!(found[1].address, None);
         assert_eq!(found[1].state, ContainerState::Created);
     }
 

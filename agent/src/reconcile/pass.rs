@@ -246,7 +246,8 @@ where
             }
             table.apps.insert(subdomain, target.clone());
         }
-        if self.table.as_ref() == Some(&table) && !self.unpublished {
+        let same = self.table.as_ref() == Some(&table) && !self.unpublished;
+        if same && self.world.table.is_in_force() {
             return true;
         }
         let publisher = Arc::clone(&self.world.table);

@@ -58,7 +58,7 @@ pub(super) async fn serve(
 
 async fn connection(stream: TcpStream, table: Arc<TableReader>) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let answer = respond(&request, &table.current());
+        let answer = respond(&request, &table.current().unwrap_or_default());
         async move { Ok::<_, Infallible>(answer) }
     });
     let served = hyper::server::conn::http1::Builder::new()

@@ -38,7 +38,8 @@ pub(super) async fn serve(
                 continue;
             }
         };
-        let Some(answer) = answer(&buffer[..length], &table.current(), specials) else { continue };
+        let table = table.current();
+        let Some(answer) = answer(&buffer[..length], table.as_deref(), specials) else { continue };
         // Never wait here: a full buffer is as good as a lost datagram, which Caddy asks again.
         if let Err(error) = socket.try_send_to(&answer, peer) {
             tracing::debug!(reason = %error, %peer, "an answer was not sent");
@@ -50,7 +51,11 @@ pub(super) async fn serve(
 ///
 /// A name of ours always has an address: there is no `NXDOMAIN`, which Caddy would turn into an
 /// error page of its own. What is asked beside `A` has none (NODATA), and other names are refused.
-fn answer(datagram: &[u8], table: &LiveTable, specials: SpecialAddresses) -> Option<Vec<u8>> {
+fn answer(
+    datagram: &[u8],
+    table: Option<&LiveTable>,
+    specials: SpecialAddresses,
+) -> Option<Vec<u8>> {
     let asked = Message::from_vec(datagram).ok()?;
     let metadata = asked.metadata;
     if metadata.message_type != MessageType::Query || metadata.op_code != OpCode::Query {
@@ -64,7 +69,9 @@ fn answer(datagram: &[u8], table: &LiveTable, specials: SpecialAddresses) -> Opt
     match subdomain(query.name()) {
         Some(app) if query.query_class() == DNSClass::IN => {
             if query.query_type() == RecordType::A {
-                for address in addresses(table.apps.get(&app), specials) {
+                // Without a table nothing is known, and holding loses no request.
+                let target = table.map_or(Some(&Target::Hold), |table| table.apps.get(&app));
+                for address in addresses(target, specials) {
                     let data = RData::A(A(address));
                     // TTL 0: who is live may change before the next question.
                     message.add_answer(Record::from_rdata(query.name().clone(), 0, data));
@@ -139,7 +146,7 @@ mod tests {
     fn ask(name: &str, kind: RecordType) -> Message {
         let mut question = Message::new(77, MessageType::Query, OpCode::Query);
         question.add_query(Query::query(Name::from_ascii(name).unwrap(), kind));
-        let bytes = answer(&question.to_vec().unwrap(), &table(), SPECIALS).unwrap();
+        let bytes = answer(&question.to_vec().unwrap(), Some(&table()), SPECIALS).unwrap();
         assert!(bytes.len() <= 512);
         let message = Message::from_vec(&bytes).unwrap();
         assert_eq!(message.metadata.id, 77);
@@ -178,15 +185,26 @@ mod tests {
     }
 
     #[test]
+    fn without_a_table_requests_are_held() {
+        let mut question = Message::new(7, MessageType::Query, OpCode::Query);
+        let name = Name::from_ascii("one.apps.internal.").unwrap();
+        question.add_query(Query::query(name, RecordType::A));
+        let bytes = answer(&question.to_vec().unwrap(), None, SPECIALS).unwrap();
+        let answers = Message::from_vec(&bytes).unwrap().answers;
+        let found: Vec<_> = answers.iter().map(|record| record.data.to_string()).collect();
+        assert_eq!(found, ["127.63.0.1"]);
+    }
+
+    #[test]
     fn an_answer_is_not_answered() {
         let reply = Message::response(1, OpCode::Query).to_vec().unwrap();
-        assert_eq!(answer(&reply, &table(), SPECIALS), None);
+        assert_eq!(answer(&reply, Some(&table()), SPECIALS), None);
     }
 
     proptest! {
         #[test]
         fn any_datagram_is_survived(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
-            let _ = answer(&bytes, &table(), SPECIALS);
+            let _ = answer(&bytes, Some(&table()), SPECIALS);
         }
 
         #[test]
@@ -197,7 +215,7 @@ mod tests {
             let mut bytes = question.to_vec().unwrap();
             let length = bytes.len();
             bytes[at % length] = byte;
-            let _ = answer(&bytes[..length - cut % length], &table(), SPECIALS);
+            let _ = answer(&bytes[..length - cut % length], Some(&table()), SPECIALS);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::durable;
 use crate::ports::{LiveTable, LiveTablePublisher};
@@ -16,19 +16,36 @@ const MAX_TABLE: u64 = 32 * 1024 * 1024;
 #[derive(Debug, Clone)]
 pub struct LiveTableFile {
     path: PathBuf,
+    /// The file as it was published last.
+    published: Arc<Mutex<Option<Stamp>>>,
 }
 
 impl LiveTableFile {
     /// Writes to `path`, whose folder must exist.
     pub fn new(path: PathBuf) -> Self {
-        Self { path }
+        Self { path, published: Arc::default() }
+    }
+
+    fn published(&self) -> MutexGuard<'_, Option<Stamp>> {
+        self.published.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl LiveTablePublisher for LiveTableFile {
     fn publish(&self, table: &LiveTable) -> std::io::Result<()> {
-        durable::replace(&self.path, &serde_json::to_vec(table)?, 0o600)
+        durable::replace(&self.path, &serde_json::to_vec(table)?, 0o600)?;
+        *self.published() = stamp(&self.path);
+        Ok(())
     }
+
+    fn is_in_force(&self) -> bool {
+        let published = *self.published();
+        published.is_some() && published == stamp(&self.path)
+    }
+}
+
+fn stamp(path: &Path) -> Option<Stamp> {
+    std::fs::metadata(path).ok().map(Stamp::from)
 }
 
 /// What tells one version of the file from another.
@@ -56,7 +73,7 @@ struct State {
     /// The version that was last looked at, good or bad.
     stamp: Option<Stamp>,
     /// The last good one.
-    table: Arc<LiveTable>,
+    table: Option<Arc<LiveTable>>,
 }
 
 /// Reads the table when it changed, and keeps the last good one when it cannot be read.
@@ -71,26 +88,31 @@ impl TableReader {
         Self { path, state: Mutex::default() }
     }
 
-    /// The table in force: one `stat`, and a read only if the file is another one. Before the
-    /// first good file it is empty, and every name is 'no such app'.
-    pub(super) fn current(&self) -> Arc<LiveTable> {
+    /// The table in force: one `stat`, and a read only if the file is another one. Where there was
+    /// never a file it is empty, and every name is 'no such app'. `None`: there is one which cannot
+    /// be read, and no earlier one is known.
+    pub(super) fn current(&self) -> Option<Arc<LiveTable>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let stamp = std::fs::metadata(&self.path).ok().map(Stamp::from);
+        let stamp = stamp(&self.path);
+        if stamp.is_none() && state.table.is_none() {
+            return Some(Arc::default());
+        }
         if stamp != state.stamp {
             state.stamp = stamp;
             match read(&self.path) {
                 Ok((stamp, table)) => {
                     // Of the file that was opened: a newer one may have come since the `stat`.
-                    *state = State { stamp: Some(stamp), table: Arc::new(table) };
+                    *state = State { stamp: Some(stamp), table: Some(Arc::new(table)) };
                 }
                 Err(error) => tracing::error!(
                     path = %self.path.display(),
                     reason = %error,
-                    "the live table cannot be read; answers come from the last good one"
+                    "the live table cannot be read; answers come from the last good one, and \
+                     without one requests are held"
                 ),
             }
         }
-        Arc::clone(&state.table)
+        state.table.clone()
     }
 }
 
@@ -126,10 +148,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("live.json");
         let (file, reader) = (LiveTableFile::new(path.clone()), TableReader::new(path));
-        assert_eq!(*reader.current(), LiveTable::default());
+        assert_eq!(*reader.current().unwrap(), LiveTable::default());
         for apps in [&["one"][..], &["one", "two"], &["one"], &["two"]] {
             file.publish(&table(apps)).unwrap();
-            assert_eq!(*reader.current(), table(apps));
+            assert_eq!(*reader.current().unwrap(), table(apps));
         }
     }
 
@@ -140,15 +162,42 @@ mod tests {
         let path = folder.path().join("live.json");
         let (file, reader) = (LiveTableFile::new(path.clone()), TableReader::new(path.clone()));
         file.publish(&table(&["one"])).unwrap();
-        assert_eq!(*reader.current(), table(&["one"]));
+        assert_eq!(*reader.current().unwrap(), table(&["one"]));
         let whole = serde_json::to_vec(&table(&["one", "two"])).unwrap();
         for length in 0..whole.len() {
             std::fs::write(&path, &whole[..length]).unwrap();
-            assert_eq!(*reader.current(), table(&["one"]), "cut at {length}");
+            assert_eq!(*reader.current().unwrap(), table(&["one"]), "cut at {length}");
         }
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(*reader.current(), table(&["one"]));
+        assert_eq!(*reader.current().unwrap(), table(&["one"]));
         file.publish(&table(&["two"])).unwrap();
-        assert_eq!(*reader.current(), table(&["two"]));
+        assert_eq!(*reader.current().unwrap(), table(&["two"]));
+    }
+
+    /// `fm_15`: without an earlier table a torn one tells nothing, not even that there is no app.
+    #[test]
+    fn fm_15_a_torn_table_is_not_an_empty_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("live.json");
+        std::fs::write(&path, "{\"zone\":\"apps.exam").unwrap();
+        let reader = TableReader::new(path.clone());
+        assert_eq!(reader.current(), None);
+        LiveTableFile::new(path).publish(&table(&["one"])).unwrap();
+        assert_eq!(*reader.current().unwrap(), table(&["one"]));
+    }
+
+    #[test]
+    fn a_table_that_somebody_replaced_or_removed_is_not_in_force() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("live.json");
+        let file = LiveTableFile::new(path.clone());
+        assert!(!file.is_in_force());
+        file.publish(&table(&["one"])).unwrap();
+        assert!(file.is_in_force());
+        std::fs::write(&path, "{").unwrap();
+        assert!(!file.is_in_force());
+        file.publish(&table(&["one"])).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert!(!file.is_in_force());
     }
 }
