@@ -1,7 +1,7 @@
 //! The executor: carries out one order, step by step, and says what became of each.
 //!
 //! What must not live here: decisions. An order is not changed, reordered or repaired; it ends at
-//! the first step that fails, or when its [`Permit`] is withdrawn, and the next plan sees why.
+//! the first step that fails, or when its [permit](Order::permit) is withdrawn; the next plan sees why.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddrV4;
