@@ -192,7 +192,8 @@ Examples:
 
 Without a terminal the answers are read from standard input, one a line: the mail address unless
 --email is given, the password unless BUDDO_PASSWORD is set, and the one-time code if one is needed.
-The session is kept in credentials.json (mode 0600) in the configuration folder.";
+The session is kept in credentials.json (mode 0600) in the configuration folder. Later commands use
+the API that was logged in to, unless --api, BUDDO_API or config.toml names another.";
 
 const DEPLOY_HELP: &str = "\
 Examples:

@@ -1,5 +1,5 @@
 //! Where the API is and whom to trust: options, then environment, then `config.toml`, then the
-//! default. `clap` has joined the first two before they come here.
+//! last login, then the default. `clap` has joined the first two before they come here.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -10,6 +10,7 @@ use reqwest::Url;
 use serde::Deserialize;
 
 use crate::args::Global;
+use crate::session::{Current, SessionError, SessionStore};
 
 const DEFAULT_API: &str = "https://api.buddo.xyz";
 
@@ -40,6 +41,9 @@ pub(crate) enum ConfigError {
         #[source]
         source: toml::de::Error,
     },
+    /// The last login cannot be looked up.
+    #[error(transparent)]
+    Session(#[from] SessionError),
     /// The API's address cannot be used.
     #[error("the API address {text:?} {problem}")]
     Api {
@@ -125,6 +129,8 @@ pub(crate) struct Config {
     pub(crate) api: ApiUrl,
     /// PEM text of further root certificates.
     pub(crate) ca: Option<Vec<u8>>,
+    /// The absolute path it was read from.
+    pub(crate) ca_file: Option<PathBuf>,
     /// `credentials.json`.
     pub(crate) credentials: PathBuf,
 }
@@ -144,15 +150,26 @@ impl Config {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => ConfigFile::default(),
             Err(source) => return Err(ConfigError::Read { path, source }),
         };
-        let text = global.api.as_deref().or(file.api.as_deref()).unwrap_or(DEFAULT_API);
+        let credentials = folder.join("credentials.json");
+        let last = match global.api.as_ref().or(file.api.as_ref()) {
+            Some(_) => None,
+            None => SessionStore::new(credentials.clone()).current()?,
+        };
+        let (last_api, last_ca) = last.map(|Current { api, ca }| (api, ca)).unzip();
+        let text = global.api.clone().or(file.api).or(last_api);
+        let text = text.as_deref().unwrap_or(DEFAULT_API);
         let api = ApiUrl::parse(text)
             .map_err(|problem| ConfigError::Api { text: text.to_owned(), problem })?;
         let ca = global.ca.clone().or_else(|| file.ca.map(|ca| folder.join(ca)));
-        let ca = match ca {
-            Some(path) => Some(read(&path).map_err(|source| ConfigError::Read { path, source })?),
-            None => None,
+        let (ca, ca_file) = match ca.or(last_ca.flatten()) {
+            Some(path) => {
+                let failed = |source| ConfigError::Read { path: path.clone(), source };
+                let pem = read(&path).map_err(failed)?;
+                (Some(pem), Some(std::path::absolute(&path).map_err(failed)?))
+            }
+            None => (None, None),
         };
-        Ok(Self { api, ca, credentials: folder.join("credentials.json") })
+        Ok(Self { api, ca, ca_file, credentials })
     }
 }
 
@@ -197,6 +214,27 @@ mod tests {
         std::fs::write(folder.path().join("config.toml"), "api = \"https://a.example\"").unwrap();
         assert_eq!(load(None).unwrap().api.as_str(), "https://a.example");
         assert_eq!(load(Some("https://b.example")).unwrap().api.as_str(), "https://b.example");
+    }
+
+    #[tokio::test]
+    async fn the_last_login_is_used_where_nothing_else_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("ca.pem"), "pem").unwrap();
+        let store = SessionStore::new(folder.path().join("credentials.json"));
+        let api = ApiUrl::parse("https://a.example").unwrap();
+        let lock = store.lock().await.unwrap();
+        store.store(&lock, &api, Some(crate::session::tests::session("one"))).unwrap();
+        let ca = Some(folder.path().join("ca.pem"));
+        store.use_from_now_on(&lock, Current { api: api.as_str().to_owned(), ca }).unwrap();
+
+        let config = Config::load_from(folder.path(), &global(None)).unwrap();
+        assert_eq!((config.api.as_str(), config.ca.as_deref()), (api.as_str(), Some(&b"pem"[..])));
+        let config = Config::load_from(folder.path(), &global(Some("https://b.example"))).unwrap();
+        assert_eq!((config.api.as_str(), config.ca), ("https://b.example", None));
+
+        store.store(&lock, &api, None).unwrap();
+        let config = Config::load_from(folder.path(), &global(None)).unwrap();
+        assert_eq!((config.api.as_str(), config.ca), (DEFAULT_API, None));
     }
 
     #[test]

@@ -13,14 +13,18 @@ const LOG_IN: &str = "log in with: buddo login";
 
 impl From<ConfigError> for CliError {
     fn from(error: ConfigError) -> Self {
+        let error = match error {
+            ConfigError::Session(error) => return error.into(),
+            error => error,
+        };
         let hint = match &error {
-            ConfigError::NoHome => None,
+            ConfigError::NoHome | ConfigError::Session(_) => None,
             ConfigError::Read { .. } => Some("check that the file is there and readable"),
             ConfigError::Parse { .. } => {
                 Some("it knows two settings: api = \"URL\", ca = \"FILE\"")
             }
             ConfigError::Api { .. } => {
-                Some("it comes from --api, BUDDO_API or api in config.toml, in this order")
+                Some("it comes from --api, BUDDO_API, config.toml or the last login, in this order")
             }
         };
         let kind =

@@ -144,6 +144,17 @@ fn expiry(tokens: &Tokens, now: Timestamp) -> Timestamp {
 struct Contents {
     version: u32,
     sessions: BTreeMap<String, Session>,
+    #[serde(default)]
+    current: Option<Current>,
+}
+
+/// Where the last login went: what commands use that name no API.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Current {
+    /// The API's address.
+    pub(crate) api: String,
+    /// The file of further root certificates that was given with it.
+    pub(crate) ca: Option<PathBuf>,
 }
 
 /// The credentials file.
@@ -165,6 +176,24 @@ impl SessionStore {
     /// The session with `api`, if there is one.
     pub(crate) fn load(&self, api: &ApiUrl) -> Result<Option<Session>, SessionError> {
         Ok(self.read()?.sessions.remove(api.as_str()))
+    }
+
+    /// Where the last login went, unless that one was logged out.
+    pub(crate) fn current(&self) -> Result<Option<Current>, SessionError> {
+        let Contents { sessions, current, .. } = self.read()?;
+        Ok(current.filter(|current| sessions.contains_key(&current.api)))
+    }
+
+    /// Makes the API of a session the one that later commands use.
+    pub(crate) fn use_from_now_on(
+        &self,
+        _lock: &SessionLock,
+        current: Current,
+    ) -> Result<(), SessionError> {
+        let mut contents = self.read()?;
+        contents.current = Some(current);
+        self.write(&contents)
+            .map_err(|source| SessionError::Write { path: self.path.clone(), source })
     }
 
     /// Waits until no other command changes sessions.
@@ -216,7 +245,7 @@ impl SessionStore {
         let file = match File::open(&self.path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(Contents { version: VERSION, sessions: BTreeMap::new() });
+                return Ok(Contents { version: VERSION, sessions: BTreeMap::new(), current: None });
             }
             Err(error) => return Err(failed(error)),
         };
@@ -291,7 +320,7 @@ fn private_folder(path: &Path) -> io::Result<&Path> {
 
 #[cfg(test)]
 #[cfg(unix)]
-mod tests {
+pub(crate) mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
@@ -300,7 +329,7 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn session(token: &str) -> Session {
+    pub(crate) fn session(token: &str) -> Session {
         Session {
             access_token: Secret::new(token),
             expires_at: at(1_000),

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::transport::Retry;
 use super::{Api, ClientError};
-use crate::session::{Account, Session};
+use crate::session::{Account, Current, Session};
 
 /// `POST /api/oauth/revoke` (RFC 7009, 2.1).
 #[derive(Serialize)]
@@ -20,7 +20,7 @@ struct Revoke<'a> {
 }
 
 impl Api {
-    /// Logs in and stores the session.
+    /// Logs in and stores the session; later commands that name no API use this one.
     pub(crate) async fn log_in(&self, credentials: &Login) -> Result<Account, ClientError> {
         let make = || self.transport.request(Method::POST, "/api/auth/login").json(credentials);
         let LoggedIn { token: jwt, user } =
@@ -30,6 +30,8 @@ impl Api {
         let session = Session::new(jwt, account.clone(), tokens, self.clock.now());
         let lock = self.sessions.lock().await?;
         self.sessions.store(&lock, self.url(), Some(session))?;
+        let current = Current { api: self.url().as_str().to_owned(), ca: self.ca_file.clone() };
+        self.sessions.use_from_now_on(&lock, current)?;
         Ok(account)
     }
 

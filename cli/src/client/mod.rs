@@ -14,6 +14,7 @@ mod login;
 mod sse;
 mod transport;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 pub(crate) use deploy::IdempotencyKey;
@@ -29,6 +30,7 @@ use transport::Transport;
 pub(crate) struct Api {
     transport: Transport,
     sessions: SessionStore,
+    ca_file: Option<PathBuf>,
     clock: Arc<dyn Clock>,
 }
 
@@ -38,6 +40,7 @@ impl Api {
         Ok(Self {
             transport: Transport::new(config.api, config.ca.as_deref())?,
             sessions: SessionStore::new(config.credentials),
+            ca_file: config.ca_file,
             clock,
         })
     }
