@@ -9,6 +9,7 @@
 //! | `GET /ws` | a WebSocket that echoes |
 //! | `GET /slow?ms=N` | `slow`, N ms later (at most a minute) |
 //! | `GET /env?name=KEY` | that environment variable, or 404 |
+//! | `GET /status` | what the kernel says of the app's process: `/proc/self/status` |
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -135,6 +136,10 @@ async fn answer(
         (_, "/env") => match query(&request, "name").and_then(|n| behaviour.variables.get(n)) {
             Some(value) => text(StatusCode::OK, value.clone()),
             None => text(StatusCode::NOT_FOUND, "no such variable\n"),
+        },
+        (_, "/status") => match tokio::fs::read_to_string("/proc/self/status").await {
+            Ok(status) => text(StatusCode::OK, status),
+            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
         },
         (_, "/ws") => websocket(request),
         _ => text(StatusCode::NOT_FOUND, "not found\n"),

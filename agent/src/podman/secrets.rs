@@ -1,4 +1,12 @@
-//! Podman secrets: values that neither `inspect` nor the create call's body shows.
+//! Podman secrets: environment values that the create call names and does not carry.
+//!
+//! So the call and Podman's database hold names alone, and `inspect` of a container that was not
+//! started yet shows no value. A start puts the value into the environment: from then until the
+//! container is removed, also while it is stopped, the runtime's `config.json` holds it in clear,
+//! in a folder that Podman's user alone can enter. Podman 4 takes `Config.Env` of `inspect` from
+//! that file and shows the value to that user; later versions mask it (containers/podman#23959).
+//! Nothing of this keeps a value from who may act as Podman's user: a secret is a file of that
+//! user's too, in base64. When container and secret are removed, nothing of the value is left.
 
 use http::{Method, StatusCode};
 use serde::Deserialize;

@@ -1,5 +1,5 @@
 //! Against a Caddy that is played: it reads what the load imports, and refuses any file with the
-//! word `bad` in it. The real one is asked in `tests/real_caddy.rs`.
+//! word `bad` in it. `tests/caddy.rs` of buddo-tests asks the real one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

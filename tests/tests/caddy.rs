@@ -1,0 +1,203 @@
+//! The agent's route files and live table against a real Caddy.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use buddo_agent::caddy::{Admin, Edge, Routes, main_file, version};
+use buddo_agent::config::{Config, Environment};
+use buddo_agent::ports::{LiveTable, LiveTablePublisher as _, Proxy, RouteFiles, Target};
+use buddo_agent::resolver::{self, LiveTableFile, Sockets};
+use buddo_shared::name::{HostName, Subdomain};
+use buddo_tests::poll;
+use buddo_tests::world::{Lease, PortOf, World};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Caddy, the resolver and the files they share, on a world's ports and addresses. Caddy runs as
+/// the user of the test, as on a host it runs as the agent's: the agent's files are for their
+/// owner alone.
+struct Site<'a> {
+    world: &'a World,
+    config: Config,
+    zone: HostName,
+    caddy: Child,
+    _resolver: DropGuard,
+}
+
+impl<'a> Site<'a> {
+    async fn up(world: &'a World) -> anyhow::Result<Self> {
+        let layout = world.layout();
+        let root = layout.path("edge");
+        let [.., special] = layout.networks();
+        let text = format!(
+            "state_dir = '{root}'\nruntime_dir = '{root}'\n\
+             [podman]\nsocket = '{root}/podman.sock'\n\
+             [caddy]\nadmin = '{root}/admin.sock'\nroutes_dir = '{root}/routes'\n\
+             caddyfile = '{root}/Caddyfile'\nstorage = '{root}/storage'\n\
+             edge = '{edge}'\nhttp_port = {http}\nhttps_port = {https}\n\
+             issuer = {{ kind = 'internal' }}\n\
+             [network]\nspecial = '{special}'\n\
+             [resolver]\ndns = '{spare}'\nask = '{spare}'\ntable = '{root}/live.json'\n",
+            root = root.display(),
+            edge = layout.address(PortOf::Edge),
+            http = layout.port(PortOf::EdgeHttp),
+            https = layout.port(PortOf::Edge),
+            // The world holds the usual two for the product's resolver; one is UDP, one TCP.
+            spare = layout.address(PortOf::Spare),
+        );
+        let config = Config::parse(&text, &Environment::default())?;
+        std::fs::create_dir_all(&config.caddy.routes_dir)?;
+        std::fs::write(&config.caddy.caddyfile, main_file(&config))?;
+        let sockets = Sockets::open(&config.resolver).await?;
+        let (resolver, specials) = (config.resolver.clone(), config.network.specials());
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        tokio::spawn(async move { resolver::serve(sockets, &resolver, specials, stopped).await });
+        let caddy = start(world, &config).await?;
+        let zone = HostName::parse("apps.example.test")?;
+        Ok(Self { world, config, zone, caddy, _resolver: stop.drop_guard() })
+    }
+
+    /// Kills Caddy and starts it again.
+    async fn crash(&mut self) -> anyhow::Result<()> {
+        self.caddy.kill().await?;
+        self.caddy = start(self.world, &self.config).await?;
+        Ok(())
+    }
+
+    fn files(&self) -> anyhow::Result<RouteFiles> {
+        let edge = Edge {
+            zone: &self.zone,
+            network: &self.config.network,
+            dns: self.config.resolver.dns,
+            certificate: None,
+        };
+        let subdomain = Subdomain::parse("one")?;
+        let domains = [HostName::parse("www.example.org")?];
+        let own = edge.domains_file(uuid::Uuid::nil().to_string().parse()?, &subdomain, &domains);
+        Ok([Some(edge.zone_file()), own].into_iter().flatten().collect())
+    }
+
+    fn publish(&self, app: Option<Target>) -> anyhow::Result<()> {
+        Ok(LiveTableFile::new(self.config.resolver.table.clone()).publish(&LiveTable {
+            zone: self.zone.to_string(),
+            apps: app.map(|target| ("one".to_owned(), target)).into_iter().collect(),
+            domains: BTreeMap::from([("www.example.org".to_owned(), "one".to_owned())]),
+        })?)
+    }
+
+    /// `GET /` of a page on a special address, as Caddy's own proxy would ask it.
+    async fn page(&self, address: Ipv4Addr) -> anyhow::Result<String> {
+        let at = SocketAddrV4::new(address, self.config.network.app_port);
+        let mut stream = TcpStream::connect(at).await?;
+        let request = "GET / HTTP/1.1\r\nHost: one.apps.example.test\r\nConnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).await?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await?;
+        Ok(text)
+    }
+}
+
+/// Starts Caddy from the files of `config`; its log is one of the world's.
+async fn start(world: &World, config: &Config) -> anyhow::Result<Child> {
+    let log = world.layout().path("log/caddy.log");
+    let log = std::fs::File::options().create(true).append(true).open(log)?;
+    let child = Command::new("caddy")
+        .args(["run", "--adapter", "caddyfile", "--config"])
+        .arg(&config.caddy.caddyfile)
+        .env("HOME", &config.state_dir)
+        .env("XDG_CONFIG_HOME", &config.state_dir)
+        .env("XDG_DATA_HOME", &config.state_dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .kill_on_drop(true)
+        .spawn()
+        .context("cannot run caddy")?;
+    let admin = Admin::new(config.caddy.admin.clone());
+    poll::until("Caddy's admin", PATIENCE, async || Ok(admin.ping().await?)).await?;
+    Ok(child)
+}
+
+fn names(folder: &Path) -> anyhow::Result<BTreeSet<String>> {
+    let entries = std::fs::read_dir(folder)?;
+    entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+}
+
+#[tokio::test]
+async fn rendered_files_load_and_serve_pages_and_certificates() -> anyhow::Result<()> {
+    Lease::run(async |world| {
+        let mut site = Site::up(world).await?;
+        site.publish(Some(Target::Stopped))?;
+        let routes = Routes::new(&site.config)?;
+        let refused = routes.apply(&site.files()?).await?;
+        ensure!(refused.is_empty(), "{refused:?}");
+        let specials = site.config.network.specials();
+        ensure!(site.page(specials.stopped).await?.starts_with("HTTP/1.1 503"));
+        ensure!(site.page(specials.suspended).await?.contains("<h1>Suspended</h1>"));
+        ensure!(site.page(specials.missing).await?.starts_with("HTTP/1.1 404"));
+        for host in ["one.apps.example.test", "www.example.org"] {
+            routes.warm(host).await?;
+        }
+        // `ask` says no: there is no app of that name.
+        ensure!(routes.warm("two.apps.example.test").await.is_err());
+        // `fm_28`: killed, Caddy comes back from the folder alone.
+        site.crash().await?;
+        ensure!(site.page(specials.stopped).await?.starts_with("HTTP/1.1 503"));
+        Ok(routes.warm("one.apps.example.test").await?)
+    })
+    .await
+}
+
+/// `fm_27`: beside good files, one that Caddy cannot adapt, and one whose name is taken.
+#[tokio::test]
+async fn fm_27_a_bad_route_is_refused_alone() -> anyhow::Result<()> {
+    Lease::run(async |world| {
+        let mut site = Site::up(world).await?;
+        site.publish(None)?;
+        let routes = Routes::new(&site.config)?;
+        let mut good = site.files()?;
+        routes.apply(&good).await?;
+        good.insert(
+            "app-new.caddy".to_owned(),
+            "new.example.org {\n\ttls {\n\t\ton_demand\n\t}\n}\n".to_owned(),
+        );
+        let mut wanted = good.clone();
+        for (file, text) in [
+            ("app-bad.caddy", "bad.example.org {\n\tno_such_directive\n}\n"),
+            ("app-twice.caddy", "www.example.org {\n\trespond no\n}\n"),
+        ] {
+            wanted.insert(file.to_owned(), text.to_owned());
+        }
+        let refused = routes.apply(&wanted).await?;
+        let mut files: Vec<_> = refused.iter().map(|refused| refused.file.as_str()).collect();
+        files.sort_unstable();
+        ensure!(files == ["app-bad.caddy", "app-twice.caddy"], "{refused:?}");
+        let written = names(&site.config.caddy.routes_dir)?;
+        ensure!(written == good.into_keys().collect(), "{written:?}");
+        // What was written starts a Caddy.
+        site.crash().await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_caddy_that_runs_tells_its_version() -> anyhow::Result<()> {
+    Lease::run(async |world| {
+        let site = Site::up(world).await?;
+        let told = version(&site.config.caddy.admin).await.context("it tells none")?;
+        let printed = Command::new("caddy").arg("version").output().await?.stdout;
+        let printed = String::from_utf8(printed)?;
+        ensure!(printed.trim_start_matches('v').starts_with(&told), "{told} is not {printed}");
+        Ok(())
+    })
+    .await
+}
