@@ -26,7 +26,8 @@ demo-down: ## End the demo and remove every trace of it
 
 test: ## Every test: unit, property, simulation, and the suite on real Podman, Caddy, ACME, registry
 	@scripts/install-packages --tests
-	@$(CARGO) build --workspace --bins --locked
+	@# In one go with the tests, so that both share every dependency: apart, most are built twice.
+	@$(CARGO) build --workspace --all-targets --locked
 	@$(CARGO) test --workspace --locked
 
 bench: ## Measure what the product costs, side by side with raw Podman

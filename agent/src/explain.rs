@@ -67,6 +67,9 @@ fn why(app: &DeploymentPicture) -> String {
     if let Some(failure) = &app.status.failure {
         return format!("{}. To mend it: {}.", failure.cause, failure.fix);
     }
+    if let Some(failure) = &app.given_up {
+        return format!("its deploy failed: {}. To mend it: {}.", failure.cause, failure.fix);
+    }
     match (app.run, app.status.phase) {
         (None, _) => "its operator destroyed it".to_owned(),
         (Some(RunState::Stopped), _) => "its operator stopped it".to_owned(),
@@ -148,6 +151,7 @@ mod tests {
                 failure,
                 container: None,
             },
+            given_up: None,
             target: Some(Target::Live { addresses: vec![[127, 64, 0, 1].into()] }),
             containers: Vec::new(),
             doing: Vec::new(),
@@ -173,6 +177,15 @@ mod tests {
         ] {
             assert!(words.contains(part), "{part} is missing in: {words}");
         }
+    }
+
+    #[test]
+    fn an_app_whose_deploy_failed_is_not_said_to_be_stopped_by_its_operator() {
+        let mut app = picture(Phase::Stopped, None);
+        app.run = Some(RunState::Stopped);
+        assert_eq!(explain(&app).why, "its operator stopped it");
+        app.given_up = Some(crate::plan::words::host_full());
+        assert!(explain(&app).why.starts_with("its deploy failed: the host has no free address"));
     }
 
     #[test]

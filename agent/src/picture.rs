@@ -3,7 +3,7 @@
 use std::net::SocketAddrV4;
 
 use buddo_shared::manifest::RunState;
-use buddo_shared::report::{DeploymentStatus, HostStatus};
+use buddo_shared::report::{DeploymentStatus, Failure, HostStatus};
 use serde::{Deserialize, Serialize};
 
 use crate::ports::Target;
@@ -30,6 +30,8 @@ pub struct DeploymentPicture {
     pub run: Option<RunState>,
     /// As it is reported.
     pub status: DeploymentStatus,
+    /// Why it is stopped, where no operator wanted that: its revision was given up.
+    pub given_up: Option<Failure>,
     /// Where its visitors go; absent: to the page that knows no such app.
     pub target: Option<Target>,
     /// Its containers.

@@ -37,7 +37,7 @@ use crate::memory::{Durable, Memory};
 use crate::picture::Picture;
 use crate::plan::LimitRule;
 use crate::ports::{
-    Clock, Containers, EventFeed, LiveTable, LiveTablePublisher, Prober, Proxy, RouteFiles,
+    Clock, Containers, EventFeed, LiveTable, LiveTablePublisher, Prober, Proxy, RouteFiles, Target,
 };
 use crate::probes::Probes;
 use crate::routes::Routes;
@@ -150,6 +150,8 @@ pub struct Reconciler<C, P, X, L, K> {
     saved: BTreeMap<DeploymentId, Durable>,
     unsaved: watch::Sender<bool>,
     table: Option<LiveTable>,
+    /// Where the table in force sends whom, and since when.
+    sent: BTreeMap<DeploymentId, (Target, Instant)>,
     unpublished: bool,
     rendered: (Domains, Option<HostName>, Rendered),
     secrets_known: bool,
@@ -200,6 +202,7 @@ where
             saved,
             unsaved: watch::Sender::new(false),
             table: None,
+            sent: BTreeMap::new(),
             unpublished: false,
             rendered: (BTreeMap::new(), None, Rendered::default()),
             secrets_known: false,

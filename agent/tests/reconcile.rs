@@ -469,6 +469,8 @@ async fn an_app_goes_from_document_to_live_to_updated_to_stopped_to_gone() {
     let agent = host.agent(FOREVER, true).await;
     host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
     agent.until_live(1).await;
+    let published = host.machine.published.lock().unwrap().unwrap();
+    assert!(published.elapsed() >= Duration::from_millis(200), "live before the edge asked anew");
     let values =
         |host: &Host| host.machine.secrets.lock().unwrap().values().cloned().collect::<Vec<_>>();
     assert_eq!(values(&host), ["v1"]);

@@ -30,6 +30,8 @@ pub(super) fn leave(memory: &mut Memory, view: &View<'_>) -> Plan {
 pub(super) fn park(memory: &mut Memory, view: &View<'_>, page: Target) -> Plan {
     let mut plan = Plan::new(Phase::Stopping);
     plan.target = Some(page);
+    let revision = view.desired.map(|desired| desired.revision);
+    plan.given_up = revision.and_then(|r| memory.durable.failures.get(&r)).cloned();
     lay_down(memory, view, &mut plan);
     plan
 }

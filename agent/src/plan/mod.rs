@@ -127,6 +127,8 @@ pub struct Plan {
     pub container: Option<String>,
     /// Nothing is left of it here.
     pub gone: bool,
+    /// It does not run because the revision was given up, for this reason.
+    pub given_up: Option<Failure>,
 }
 
 impl Plan {
@@ -141,6 +143,7 @@ impl Plan {
             failure: None,
             container: None,
             gone: false,
+            given_up: None,
         }
     }
 

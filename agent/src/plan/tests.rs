@@ -339,6 +339,12 @@ fn an_app_that_exits_is_given_up_after_three_times_with_its_last_words() {
     assert_eq!(starts, 3);
     assert!(model.containers.is_empty());
     assert_eq!(plan.target, Some(Target::Stopped));
+
+    // The coordinator then wants it stopped, and the reason is still known.
+    model.desired = model.desired.map(|desired| Desired { run: RunState::Stopped, ..desired });
+    let plan = model.settle();
+    assert_eq!(plan.phase, Phase::Stopped);
+    assert_eq!(plan.given_up.map(|failure| failure.code).as_deref(), Some("exited_at_start"));
 }
 
 #[test]

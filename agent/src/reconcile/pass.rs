@@ -30,6 +30,10 @@ use crate::store::{Changes, Entry};
 /// Until the next attempt when Podman does not answer, or the table cannot be written.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// For so long the edge may go by the table before: Caddy's refresh time, and a little for a
+/// question that was under way.
+pub(super) const EDGE_LAG: Duration = Duration::from_millis(250);
+
 /// One deployment in one pass.
 pub(super) struct Case<'a> {
     pub(super) id: DeploymentId,
@@ -256,8 +260,9 @@ where
         match result.map_err(std::io::Error::other).and_then(|result| result) {
             Ok(()) => {
                 self.unpublished = false;
-                self.table = Some(table);
                 let in_force = Instant::now();
+                self.note_sent(cases, in_force);
+                self.table = Some(table);
                 self.memories.values_mut().for_each(|memory| memory.drains_from(now, in_force));
                 true
             }
@@ -267,6 +272,21 @@ where
                 self.unpublished = true;
                 self.memories.values_mut().for_each(Memory::drains_anew);
                 false
+            }
+        }
+    }
+
+    /// The first table of an agent repeats what an earlier one said: the edge knows it.
+    fn note_sent(&mut self, cases: &[Case<'_>], in_force: Instant) {
+        let since = match self.table {
+            Some(_) => in_force,
+            None => in_force.checked_sub(EDGE_LAG).unwrap_or(in_force),
+        };
+        for case in cases {
+            match &case.plan.target {
+                None => drop(self.sent.remove(&case.id)),
+                Some(target) if self.sent.get(&case.id).is_some_and(|(to, _)| to == target) => {}
+                Some(target) => drop(self.sent.insert(case.id, (target.clone(), since))),
             }
         }
     }

@@ -7,7 +7,7 @@ use buddo_shared::report::{DeploymentStatus, Health, HostStatus, Phase, ReportBo
 use tokio::time::Instant;
 
 use super::Reconciler;
-use super::pass::Case;
+use super::pass::{Case, EDGE_LAG};
 use crate::health::Tracker;
 use crate::intent::Document;
 use crate::memory::Memory;
@@ -112,6 +112,12 @@ where
                 }
                 Settled::Warning(warning) => failure = failure.or(Some(warning)),
             }
+            // Live means that whoever asks now is answered by it.
+            let known = self.sent.get(&case.id).map(|(_, since)| *since + EDGE_LAG);
+            if let Some(at) = known.filter(|at| *at > now) {
+                phase = Phase::Routing;
+                due = due.into_iter().chain([at]).min();
+            }
         }
         let status = DeploymentStatus {
             id: case.id,
@@ -182,6 +188,7 @@ fn picture_of(
         host,
         run: case.desired.map(|desired| desired.run),
         status,
+        given_up: case.plan.given_up.clone(),
         target: case.plan.target.clone(),
         containers: containers.collect(),
         doing: doing.map(Step::to_string).collect(),
