@@ -150,6 +150,7 @@ mod tests {
                 digest: None,
                 failure,
                 container: None,
+                put_back: None,
             },
             given_up: None,
             target: Some(Target::Live { addresses: vec![[127, 64, 0, 1].into()] }),

@@ -196,6 +196,7 @@ mod tests {
                 digest: None,
                 failure: None,
                 container: None,
+                put_back: None,
             }),
             last: false,
         }

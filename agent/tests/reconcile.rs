@@ -408,6 +408,8 @@ impl Host {
             strategy: Strategy::Rolling,
             env: Some(Sealed::seal(&self.sealing, Sealed::ENVIRONMENT, app(n), &plain).unwrap()),
             registry_credentials: None,
+            guard: None,
+            kept_images: Vec::new(),
         }
     }
 
@@ -422,6 +424,7 @@ impl Host {
             expires_at: now + Duration::from_hours(1),
             zone: HostName::parse("apps.example").unwrap(),
             deployments,
+            trust: None,
         };
         let envelope = self.signer.sign(&manifest).unwrap();
         agent.intent.offer(envelope.bytes.into()).await.unwrap();

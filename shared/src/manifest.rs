@@ -10,6 +10,7 @@ use crate::name::{HostName, Subdomain};
 use crate::port::Port;
 use crate::probe::Probe;
 use crate::sealed::Sealed;
+use crate::signed::PublicKey;
 
 /// The schema this program writes and reads. A reader refuses a newer one by name.
 pub const SCHEMA: u32 = 1;
@@ -32,6 +33,22 @@ pub struct Manifest {
     pub zone: HostName,
     /// The deployments, in no particular order.
     pub deployments: Vec<Desired>,
+    /// Whom the host trusts once it holds this document; `None`: whom it trusts already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust: Option<Trust>,
+}
+
+/// Whom a host trusts, as a whole: what is absent is trusted no longer.
+///
+/// A rotation is two documents. The first, signed by the old key, names the old and the new one;
+/// the second, signed by the new key and sent once the first was acknowledged, names the new one
+/// alone. So the overlap is explicit and a host that missed both needs no help to catch up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trust {
+    /// Keys that documents are signed with; at least one.
+    pub signing_keys: Vec<PublicKey>,
+    /// Host CAs in PEM form, one certificate each; at least one.
+    pub cas: Vec<String>,
 }
 
 /// One deployment as it shall be.
@@ -63,6 +80,42 @@ pub struct Desired {
     /// The environment, sealed to the host with [`Sealed::ENVIRONMENT`].
     pub env: Option<Sealed>,
     /// Credentials for the image's registry, sealed with [`Sealed::REGISTRY`].
+    pub registry_credentials: Option<Sealed>,
+    /// What to do if the revision turns out bad after it went live; `None`: it has no
+    /// predecessor that ever was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<Box<Guard>>,
+    /// Images, pinned by digest, of the revisions that can be brought back: never collected.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept_images: Vec<ImageReference>,
+}
+
+/// A watch over a revision that has just gone live. The host acts on it alone, so that it also
+/// does while its coordinator is away.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guard {
+    /// For so many seconds after the switch.
+    pub seconds: u32,
+    /// What is put back.
+    pub fallback: Fallback,
+}
+
+/// A revision that served before, whole, so that a host can bring it back by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fallback {
+    /// Its number.
+    pub revision: Revision,
+    /// Its image as the operator named it.
+    pub image: ImageReference,
+    /// The bytes it means.
+    pub digest: Digest,
+    /// The port inside the container.
+    pub port: Port,
+    /// How its health is asked.
+    pub probe: Probe,
+    /// Its environment, sealed to the host with [`Sealed::ENVIRONMENT`].
+    pub env: Option<Sealed>,
+    /// Credentials for its registry, for the case that its image is gone from the host.
     pub registry_credentials: Option<Sealed>,
 }
 

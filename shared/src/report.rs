@@ -71,6 +71,10 @@ pub struct DeploymentStatus {
     pub failure: Option<Failure>,
     /// Name of the container that serves or is being started.
     pub container: Option<String>,
+    /// The revision that the host brings back by itself, for the guard gave up `revision`, which
+    /// had been live. `None` at all other times.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub put_back: Option<Revision>,
 }
 
 /// How far a revision is on one host.

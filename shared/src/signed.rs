@@ -371,6 +371,7 @@ mod tests {
             expires_at: Timestamp::from_second(1_800_086_400).unwrap(),
             zone: HostName::parse("buddocloud.com").unwrap(),
             deployments: Vec::new(),
+            trust: None,
         }
     }
 

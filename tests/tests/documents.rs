@@ -38,6 +38,8 @@ fn document(impostor: &Impostor, number: u64, apps: &[&str]) -> anyhow::Result<M
             strategy: Strategy::Rolling,
             env: None,
             registry_credentials: None,
+            guard: None,
+            kept_images: Vec::new(),
         });
     }
     Ok(Manifest {
@@ -48,6 +50,7 @@ fn document(impostor: &Impostor, number: u64, apps: &[&str]) -> anyhow::Result<M
         expires_at: now + SignedDuration::from_hours(1),
         zone: HostName::parse(ZONE)?,
         deployments,
+        trust: None,
     })
 }
 

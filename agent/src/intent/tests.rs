@@ -73,6 +73,8 @@ impl World {
             strategy: Strategy::Rolling,
             env: None,
             registry_credentials: None,
+            guard: None,
+            kept_images: Vec::new(),
         });
         self.signer.sign(&manifest).unwrap().bytes.into()
     }
@@ -92,6 +94,7 @@ fn manifest(epoch: u64, generation: u64, zone: &str, issued: i64) -> Manifest {
         expires_at: Timestamp::from_second(issued + 3_600).unwrap(),
         zone: HostName::parse(zone).unwrap(),
         deployments: Vec::new(),
+        trust: None,
     }
 }
 

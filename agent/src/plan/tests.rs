@@ -76,6 +76,8 @@ fn desired(id: DeploymentId, revision: Revision, run: RunState) -> Desired {
         strategy: Replacing::Rolling,
         env: None,
         registry_credentials: None,
+        guard: None,
+        kept_images: Vec::new(),
     }
 }
 

@@ -129,6 +129,7 @@ where
             digest: memory.durable.digests.get(&revision).cloned(),
             failure,
             container: plan.container.clone(),
+            put_back: None,
         };
         (status, due)
     }

@@ -142,6 +142,7 @@ fn build(
         expires_at,
         zone: services.config.zone.clone(),
         deployments,
+        trust: None,
     })?;
     Ok(DocumentRow {
         generation: host.wanted,
@@ -186,5 +187,7 @@ fn desired(
         strategy: revision.strategy,
         env,
         registry_credentials: None,
+        guard: None,
+        kept_images: Vec::new(),
     })
 }

@@ -219,6 +219,7 @@ fn status(id: DeploymentId, phase: Phase, serving: Option<Revision>) -> ReportBo
         digest: None,
         failure: None,
         container: Some("my-app-1-a".to_owned()),
+        put_back: None,
     })
 }
 

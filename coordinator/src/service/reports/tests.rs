@@ -22,6 +22,7 @@ fn status(id: DeploymentId, revision: u32, phase: Phase, serving: Option<u32>) -
             fix: "check the name and the tag".to_owned(),
         }),
         container: None,
+        put_back: None,
     }
 }
 
