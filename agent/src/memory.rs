@@ -63,8 +63,10 @@ pub struct Memory {
     pub stops_failed: BTreeMap<String, u32>,
     /// Revisions whose environment lies in Podman's secrets.
     pub secrets: BTreeSet<Revision>,
-    /// What visitors were last sent to.
+    /// Where visitors shall go.
     pub target: Option<Target>,
+    /// Since when the table in force sends them there; `None`: it does not yet.
+    pub in_force: Option<Instant>,
 }
 
 /// The way of one revision to serving.
@@ -256,8 +258,18 @@ impl Memory {
         }
     }
 
-    /// What was found at `pass` to leave was sent visitors until `now`.
-    pub fn drains_from(&mut self, pass: Instant, now: Instant) {
+    /// Visitors shall go to `target` from the next table on.
+    pub fn send_to(&mut self, target: Option<&Target>) {
+        if self.target.as_ref() != target {
+            self.target = target.cloned();
+            self.in_force = None;
+        }
+    }
+
+    /// A table was written: what `pass` decided is in force from `now` on, and what it found to
+    /// leave was sent visitors until then.
+    pub fn published(&mut self, pass: Instant, now: Instant) {
+        self.in_force.get_or_insert(now);
         let leaving = self.retiring.values_mut().chain(self.paused.values_mut());
         leaving.filter(|since| **since == pass).for_each(|since| *since = now);
     }

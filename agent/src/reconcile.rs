@@ -37,7 +37,7 @@ use crate::memory::{Durable, Memory};
 use crate::picture::Picture;
 use crate::plan::LimitRule;
 use crate::ports::{
-    Clock, Containers, EventFeed, LiveTable, LiveTablePublisher, Prober, Proxy, RouteFiles, Target,
+    Clock, Containers, EventFeed, LiveTable, LiveTablePublisher, Prober, Proxy, RouteFiles,
 };
 use crate::probes::Probes;
 use crate::routes::Routes;
@@ -150,8 +150,6 @@ pub struct Reconciler<C, P, X, L, K> {
     saved: BTreeMap<DeploymentId, Durable>,
     unsaved: watch::Sender<bool>,
     table: Option<LiveTable>,
-    /// Where the table in force sends whom, and since when.
-    sent: BTreeMap<DeploymentId, (Target, Instant)>,
     unpublished: bool,
     rendered: (Domains, Option<HostName>, Rendered),
     secrets_known: bool,
@@ -202,7 +200,6 @@ where
             saved,
             unsaved: watch::Sender::new(false),
             table: None,
-            sent: BTreeMap::new(),
             unpublished: false,
             rendered: (BTreeMap::new(), None, Rendered::default()),
             secrets_known: false,

@@ -205,6 +205,6 @@ pub fn plan(memory: &mut Memory, view: &View<'_>) -> Plan {
     memory.retiring.retain(|name, _| present(name));
     memory.paused.retain(|name, _| present(name));
     memory.stops_failed.retain(|name, _| present(name));
-    memory.target.clone_from(&plan.target);
+    memory.send_to(plan.target.as_ref());
     plan
 }

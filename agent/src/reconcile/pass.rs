@@ -150,6 +150,8 @@ where
             }
         }
         if let Some(previous) = self.settings.previous.take() {
+            // The edge has gone by that table for long.
+            let since = Instant::now().checked_sub(EDGE_LAG);
             for (id, desired) in document.entries() {
                 let target = previous.apps.get(desired.subdomain.as_str()).cloned();
                 let memory = self.memories.entry(*id).or_default();
@@ -163,6 +165,7 @@ where
                     memory.durable.proven.extend(found.map(|i| i.revision));
                 }
                 memory.target = target;
+                memory.in_force = since;
             }
         }
         let mut taken: BTreeSet<Index> =
@@ -261,9 +264,8 @@ where
             Ok(()) => {
                 self.unpublished = false;
                 let in_force = Instant::now();
-                self.note_sent(cases, in_force);
                 self.table = Some(table);
-                self.memories.values_mut().for_each(|memory| memory.drains_from(now, in_force));
+                self.memories.values_mut().for_each(|memory| memory.published(now, in_force));
                 true
             }
             Err(error) => {
@@ -272,21 +274,6 @@ where
                 self.unpublished = true;
                 self.memories.values_mut().for_each(Memory::drains_anew);
                 false
-            }
-        }
-    }
-
-    /// The first table of an agent repeats what an earlier one said: the edge knows it.
-    fn note_sent(&mut self, cases: &[Case<'_>], in_force: Instant) {
-        let since = match self.table {
-            Some(_) => in_force,
-            None => in_force.checked_sub(EDGE_LAG).unwrap_or(in_force),
-        };
-        for case in cases {
-            match &case.plan.target {
-                None => drop(self.sent.remove(&case.id)),
-                Some(target) if self.sent.get(&case.id).is_some_and(|(to, _)| to == target) => {}
-                Some(target) => drop(self.sent.insert(case.id, (target.clone(), since))),
             }
         }
     }

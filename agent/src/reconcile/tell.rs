@@ -113,10 +113,10 @@ where
                 Settled::Warning(warning) => failure = failure.or(Some(warning)),
             }
             // Live means that whoever asks now is answered by it.
-            let known = self.sent.get(&case.id).map(|(_, since)| *since + EDGE_LAG);
-            if let Some(at) = known.filter(|at| *at > now) {
+            let known = memory.in_force.map(|since| since + EDGE_LAG);
+            if known.is_none_or(|at| at > now) {
                 phase = Phase::Routing;
-                due = due.into_iter().chain([at]).min();
+                due = due.into_iter().chain(known).min();
             }
         }
         let status = DeploymentStatus {
