@@ -14,7 +14,7 @@ use anyhow::{Context as _, bail, ensure};
 use crate::api::Api;
 use crate::edge::Edge;
 use crate::image::{Layer, publish};
-use crate::world::{PATIENCE, PortOf, World};
+use crate::world::{Caddy, PATIENCE, PortOf, World};
 use crate::{mail, poll};
 
 /// The zone of worlds: all its names are loopback addresses to any resolver.
@@ -37,6 +37,8 @@ pub struct Options {
     pub limits: Limits,
     /// Who signs the edge's certificates.
     pub authority: Authority,
+    /// What serves visitors.
+    pub caddy: Caddy,
 }
 
 /// Rate limits and quotas.
@@ -134,7 +136,8 @@ impl<'a> Product<'a> {
             self.world.owner().own(&folder)?;
         }
         fs::write(&file, text_of_file)?;
-        let argv = ["caddy", "run", "--config", &text(&file), "--adapter", "caddyfile"];
+        let program = self.options.caddy.program()?;
+        let argv = [program, "run", "--config", &text(&file), "--adapter", "caddyfile"];
         self.world.keep("caddy", &argv, &[])?;
         let admin = self.world.layout().path("run/caddy-admin.sock");
         poll::until("Caddy's admin", PATIENCE, async || {

@@ -1,4 +1,4 @@
-//! The agent's route files and live table against a real Caddy.
+//! The agent's route files and live table against real Caddys: the distribution's and today's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -13,7 +13,8 @@ use buddo_agent::ports::{LiveTable, LiveTablePublisher as _, Proxy, RouteFiles, 
 use buddo_agent::resolver::{self, LiveTableFile, Sockets};
 use buddo_shared::name::{HostName, Subdomain};
 use buddo_tests::poll;
-use buddo_tests::world::{Lease, PortOf, World};
+use buddo_tests::world::{Caddy, Lease, PortOf, World};
+use rstest::rstest;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
@@ -28,12 +29,13 @@ struct Site<'a> {
     world: &'a World,
     config: Config,
     zone: HostName,
+    which: Caddy,
     caddy: Child,
     _resolver: DropGuard,
 }
 
 impl<'a> Site<'a> {
-    async fn up(world: &'a World) -> anyhow::Result<Self> {
+    async fn up(world: &'a World, which: Caddy) -> anyhow::Result<Self> {
         let layout = world.layout();
         let root = layout.path("edge");
         let [.., special] = layout.networks();
@@ -61,15 +63,15 @@ impl<'a> Site<'a> {
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         tokio::spawn(async move { resolver::serve(sockets, &resolver, specials, stopped).await });
-        let caddy = start(world, &config).await?;
+        let caddy = start(world, which, &config).await?;
         let zone = HostName::parse("apps.example.test")?;
-        Ok(Self { world, config, zone, caddy, _resolver: stop.drop_guard() })
+        Ok(Self { world, config, zone, which, caddy, _resolver: stop.drop_guard() })
     }
 
     /// Kills Caddy and starts it again.
     async fn crash(&mut self) -> anyhow::Result<()> {
         self.caddy.kill().await?;
-        self.caddy = start(self.world, &self.config).await?;
+        self.caddy = start(self.world, self.which, &self.config).await?;
         Ok(())
     }
 
@@ -107,10 +109,10 @@ impl<'a> Site<'a> {
 }
 
 /// Starts Caddy from the files of `config`; its log is one of the world's.
-async fn start(world: &World, config: &Config) -> anyhow::Result<Child> {
+async fn start(world: &World, which: Caddy, config: &Config) -> anyhow::Result<Child> {
     let log = world.layout().path("log/caddy.log");
     let log = std::fs::File::options().create(true).append(true).open(log)?;
-    let child = Command::new("caddy")
+    let child = Command::new(which.program()?)
         .args(["run", "--adapter", "caddyfile", "--config"])
         .arg(&config.caddy.caddyfile)
         .env("HOME", &config.state_dir)
@@ -132,10 +134,15 @@ fn names(folder: &Path) -> anyhow::Result<BTreeSet<String>> {
     entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
 }
 
+#[rstest]
+#[case::distribution(Caddy::Distribution)]
+#[case::current(Caddy::Current)]
 #[tokio::test]
-async fn rendered_files_load_and_serve_pages_and_certificates() -> anyhow::Result<()> {
+async fn rendered_files_load_and_serve_pages_and_certificates(
+    #[case] caddy: Caddy,
+) -> anyhow::Result<()> {
     Lease::run(async |world| {
-        let mut site = Site::up(world).await?;
+        let mut site = Site::up(world, caddy).await?;
         site.publish(Some(Target::Stopped))?;
         let routes = Routes::new(&site.config)?;
         let refused = routes.apply(&site.files()?).await?;
@@ -158,10 +165,13 @@ async fn rendered_files_load_and_serve_pages_and_certificates() -> anyhow::Resul
 }
 
 /// `fm_27`: beside good files, one that Caddy cannot adapt, and one whose name is taken.
+#[rstest]
+#[case::distribution(Caddy::Distribution)]
+#[case::current(Caddy::Current)]
 #[tokio::test]
-async fn fm_27_a_bad_route_is_refused_alone() -> anyhow::Result<()> {
+async fn fm_27_a_bad_route_is_refused_alone(#[case] caddy: Caddy) -> anyhow::Result<()> {
     Lease::run(async |world| {
-        let mut site = Site::up(world).await?;
+        let mut site = Site::up(world, caddy).await?;
         site.publish(None)?;
         let routes = Routes::new(&site.config)?;
         let mut good = site.files()?;
@@ -189,12 +199,15 @@ async fn fm_27_a_bad_route_is_refused_alone() -> anyhow::Result<()> {
     .await
 }
 
+#[rstest]
+#[case::distribution(Caddy::Distribution)]
+#[case::current(Caddy::Current)]
 #[tokio::test]
-async fn the_caddy_that_runs_tells_its_version() -> anyhow::Result<()> {
+async fn the_caddy_that_runs_tells_its_version(#[case] caddy: Caddy) -> anyhow::Result<()> {
     Lease::run(async |world| {
-        let site = Site::up(world).await?;
+        let site = Site::up(world, caddy).await?;
         let told = version(&site.config.caddy.admin).await.context("it tells none")?;
-        let printed = Command::new("caddy").arg("version").output().await?.stdout;
+        let printed = Command::new(caddy.program()?).arg("version").output().await?.stdout;
         let printed = String::from_utf8(printed)?;
         ensure!(printed.trim_start_matches('v').starts_with(&told), "{told} is not {printed}");
         Ok(())

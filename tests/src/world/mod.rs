@@ -20,6 +20,7 @@ use anyhow::{Context as _, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+mod caddy;
 mod layout;
 mod lease;
 mod namespaces;
@@ -27,6 +28,7 @@ mod protocol;
 mod services;
 mod supervisor;
 
+pub use caddy::Caddy;
 pub use layout::{HIGHEST, Layout, PortOf, USER, binaries};
 pub use lease::Lease;
 pub use namespaces::Owner;
