@@ -13,6 +13,11 @@ use crate::memory::{Memory, Serving};
 use crate::ports::{Container, ContainerState};
 use crate::step::Step;
 
+/// What makes room is stopped so long after visitors were last sent to it, at most: the edge holds
+/// them for 10 s, and the new container needs most of that. Requests still under way have the time
+/// between SIGTERM and SIGKILL.
+const STEP_ASIDE: Duration = Duration::from_millis(1_500);
+
 /// Crashes are forgotten after so long in health.
 const FORGIVEN: Duration = Duration::from_mins(10);
 
@@ -45,7 +50,7 @@ pub(super) fn keep_serving(
     if stands_aside(memory, desired, live) {
         // serving → held: stop it once nothing is on its way to it; it is kept for a return
         let since = *memory.paused.entry(container.name.clone()).or_insert(view.now);
-        let drained = since + view.rules.drain.before_stop;
+        let drained = since + view.rules.drain.before_stop.min(STEP_ASIDE);
         let due = memory.cooling(view.now).map_or(drained, |at| at.max(drained));
         if view.now < due {
             plan.wake_at(due);

@@ -528,6 +528,25 @@ fn without_enforced_limits_nothing_new_is_started() {
     assert_eq!(model.settle().phase, Phase::Live);
 }
 
+/// Visitors are held meanwhile, and the edge holds them for ten seconds only.
+#[test]
+fn recreate_makes_room_soon_however_long_a_drain_may_take() {
+    let mut model = Model::new(Some(RunState::Running), App::Answers);
+    model.desired.as_mut().unwrap().strategy = Replacing::Recreate;
+    model.rules.drain.before_stop = Duration::from_mins(5);
+    model.put(OLD, Slot::A, ContainerState::Running);
+    model.serves(OLD, Slot::A);
+    let mut held = None;
+    while !model.done.iter().any(|step| matches!(step, Step::Start(_))) {
+        let now = model.now;
+        if model.turn().target == Some(Target::Hold) {
+            held.get_or_insert(now);
+        }
+    }
+    let held = model.now.duration_since(held.expect("requests are held"));
+    assert!(held <= Duration::from_secs(3), "{held:?}");
+}
+
 #[test]
 fn recreate_stops_the_old_one_before_the_new_one_runs_and_goes_back_when_that_fails() {
     for (app, survivor) in [(App::Answers, NEW), (App::Exits, OLD)] {
