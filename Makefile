@@ -9,7 +9,7 @@ CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 WORLD := $(TARGET)/release/buddo-world
 
-.PHONY: help demo demo-down test bench check clean
+.PHONY: help demo demo-down test chaos redeploys bench check clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,16 @@ test: ## Every test: unit, property, simulation, and the suite on real Podman, C
 	@# In one go with the tests, so that both share every dependency: apart, most are built twice.
 	@$(CARGO) build --workspace --all-targets --locked
 	@$(CARGO) test --workspace --locked
+
+chaos: ## Kill everything at random for 5 minutes, 20 apps under load; TRIAL="--seed N" replays
+	@scripts/install-packages --tests
+	@$(CARGO) build --release --workspace --bins --locked
+	@$(TARGET)/release/buddo-trials chaos $(TRIAL)
+
+redeploys: ## 100,000 requests over 20 redeploys, and stop-first ones of a slow app, on two Caddys
+	@scripts/install-packages --tests
+	@$(CARGO) build --release --workspace --bins --locked
+	@$(TARGET)/release/buddo-trials redeploys
 
 bench: ## Measure what the product costs, side by side with raw Podman
 	@scripts/install-packages

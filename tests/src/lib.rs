@@ -10,6 +10,7 @@ pub mod load;
 pub mod mail;
 pub mod poll;
 pub mod product;
+pub mod trials;
 pub mod unix_http;
 pub mod web;
 pub mod world;

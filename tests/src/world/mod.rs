@@ -133,6 +133,24 @@ impl World {
         self.ask(&Request::Signal { name: name.to_owned(), signal: signal as i32 }).map(drop)
     }
 
+    /// SIGKILL to both processes of Podman's API service: rootless, the one that the supervisor
+    /// started only waits for a second one, which serves in a user namespace.
+    pub fn kill_podman(&self) -> anyhow::Result<()> {
+        let address = self.podman_address();
+        for entry in fs::read_dir("/proc")? {
+            let entry = entry?;
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            // Gone meanwhile, or not ours to look at.
+            let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            if command.split(|byte| *byte == 0).any(|argument| argument == address.as_bytes()) {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+        }
+        Ok(())
+    }
+
     /// Ends a service for good and waits until its process is gone.
     pub async fn stop(&self, name: &str, signal: Signal) -> anyhow::Result<()> {
         let pid = self.service(name)?.pid;

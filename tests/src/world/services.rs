@@ -46,10 +46,15 @@ impl World {
         self.ask(&Request::Keep(service)).map(drop)
     }
 
+    /// What Podman's service is told to listen on; no other process is.
+    pub(super) fn podman_address(&self) -> String {
+        format!("unix://{}", self.layout.path("run/podman.sock").display())
+    }
+
     /// Podman's API on `run/podman.sock`, with no idle timeout.
     pub(super) async fn keep_podman(&self) -> anyhow::Result<()> {
         let socket = self.layout.path("run/podman.sock");
-        let address = format!("unix://{}", socket.display());
+        let address = self.podman_address();
         self.keep("podman", &["podman", "system", "service", "--time=0", &address], &[])?;
         poll::until("Podman's API", PATIENCE, async || {
             let (status, _) = unix_http::get(&socket, "/_ping").await?;

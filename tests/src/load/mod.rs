@@ -1,0 +1,196 @@
+//! A load generator that counts every failure: verified TLS through the edge, GET and POST,
+//! connections kept alive and fresh ones, at a fixed rate whatever the answers do.
+//!
+//! ```text
+//! start + k · interval ─► worker: [new connection each N requests] ─► GET / | POST /echo ─► tally
+//! ```
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use bytes::Bytes;
+use http::Method;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::edge::{Edge, Visitor};
+
+mod sockets;
+mod tally;
+
+pub use sockets::Sockets;
+pub use tally::{Failure, Outage, Tally};
+
+/// How hard.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    /// Requests per second, of all workers together.
+    pub rate: u32,
+    /// Connections at once.
+    pub workers: u32,
+    /// Each worker opens a new connection after this many requests.
+    pub renew_after: u32,
+    /// What is asked.
+    pub mix: Mix,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self { rate: 3_000, workers: 48, renew_after: 40, mix: Mix::Both }
+    }
+}
+
+/// What a worker asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mix {
+    /// GET and POST in turn.
+    Both,
+    /// GET alone.
+    Get,
+    /// POST with a body alone.
+    Post,
+}
+
+impl Mix {
+    fn method(self, turn: u32) -> Method {
+        match self {
+            Self::Get => Method::GET,
+            Self::Both if turn.is_multiple_of(2) => Method::GET,
+            Self::Both | Self::Post => Method::POST,
+        }
+    }
+}
+
+/// A load that runs.
+#[derive(Debug)]
+pub struct Load {
+    workers: JoinSet<Tally>,
+    stop: CancellationToken,
+    started: Instant,
+    sent: Arc<AtomicU64>,
+}
+
+impl Load {
+    /// Starts to send to `host`.
+    pub fn start(edge: &Edge, host: &str, plan: Plan) -> Self {
+        Self::start_on(edge, &[host.to_owned()], plan)
+    }
+
+    /// Starts to send to all of `hosts`, the workers shared out among them.
+    pub fn start_on(edge: &Edge, hosts: &[String], plan: Plan) -> Self {
+        let (stop, started) = (CancellationToken::new(), Instant::now());
+        let sent = Arc::new(AtomicU64::new(0));
+        let mut workers = JoinSet::new();
+        let interval = Duration::from_secs(1) * plan.workers / plan.rate;
+        for (number, host) in (0..plan.workers).zip(hosts.iter().cycle()) {
+            let first = started + interval * number / plan.workers;
+            let worker = Worker {
+                edge: edge.clone(),
+                host: host.clone(),
+                plan,
+                body: Bytes::from(format!("{number:0>256}")),
+                sent: Arc::clone(&sent),
+                tally: Tally::default(),
+            };
+            workers.spawn(worker.run(first, interval, stop.clone()));
+        }
+        Self { workers, stop, started, sent }
+    }
+
+    /// Requests that were sent until now.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Stops; what is in flight is awaited and counted.
+    pub async fn finish(self) -> Tally {
+        self.stop.cancel();
+        let mut tally = Tally::default();
+        for part in self.workers.join_all().await {
+            tally.add(part);
+        }
+        tally.elapsed = self.started.elapsed();
+        tally.micros.sort_unstable();
+        tally
+    }
+}
+
+struct Worker {
+    edge: Edge,
+    host: String,
+    plan: Plan,
+    body: Bytes,
+    sent: Arc<AtomicU64>,
+    tally: Tally,
+}
+
+/// A connection and when it began to be made.
+struct Kept {
+    visitor: Visitor,
+    opened: Instant,
+}
+
+impl Worker {
+    async fn run(mut self, first: Instant, interval: Duration, stop: CancellationToken) -> Tally {
+        let mut kept = None;
+        let mut due = first;
+        for turn in 0_u32.. {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = tokio::time::sleep_until(due.into()) => {}
+            }
+            if turn.is_multiple_of(self.plan.renew_after) {
+                kept = None;
+            }
+            self.turn(&mut kept, turn).await;
+            due += interval;
+        }
+        self.tally
+    }
+
+    async fn turn(&mut self, kept: &mut Option<Kept>, turn: u32) {
+        if let Some(connection) = kept.as_mut()
+            && connection.visitor.is_closed().await
+        {
+            *kept = None;
+        }
+        let began = Instant::now();
+        let opened = kept.as_ref().map_or(began, |connection| connection.opened);
+        self.tally.requests += 1;
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        let method = self.plan.mix.method(turn);
+        match self.request(kept, method.clone()).await {
+            Ok(version) => *self.tally.versions.entry(version).or_default() += 1,
+            Err(error) => {
+                *kept = None;
+                let error = format!("{method}, request {turn}: {error:#}");
+                let (host, ended) = (self.host.clone(), Instant::now());
+                self.tally.fail(Failure { host, opened, began, ended, error });
+            }
+        }
+        self.tally.micros.push(began.elapsed().as_micros().try_into().unwrap_or(u32::MAX));
+    }
+
+    /// An answer that is not the app's own counts as a failure.
+    async fn request(&self, kept: &mut Option<Kept>, method: Method) -> anyhow::Result<String> {
+        let connection = if let Some(connection) = kept {
+            connection
+        } else {
+            let opened = Instant::now();
+            let visitor = self.edge.connect(&self.host).await?;
+            kept.insert(Kept { visitor, opened })
+        };
+        let (path, body) = match method {
+            Method::GET => ("/", Bytes::new()),
+            _ => ("/echo", self.body.clone()),
+        };
+        let answer = connection.visitor.send(method, path, body).await?;
+        ensure!(answer.status == 200, "{path}: status {}", answer.status);
+        let right =
+            if path == "/" { answer.body.starts_with(b"hello ") } else { answer.body == self.body };
+        ensure!(right, "{path}: another body: {:?}", answer.text());
+        Ok(answer.version().context("no version header")?.to_owned())
+    }
+}

@@ -1,0 +1,30 @@
+//! Everything killed at random under load, in short; the whole of it is `make chaos`.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use buddo_tests::load::{Mix, Plan};
+use buddo_tests::product::{Options, Product};
+use buddo_tests::trials::chaos::{Settings, Victim, run};
+use buddo_tests::world::Lease;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_while_everything_is_killed_at_random() -> anyhow::Result<()> {
+    Lease::run(async |world| {
+        let product = Product::up(world, Options::default()).await?;
+        let settings = Settings {
+            // One in whose half minute every service is killed.
+            seed: 5,
+            length: Duration::from_secs(30),
+            pace: Duration::from_secs(1),
+            apps: 6,
+            steady: 2,
+            load: Plan { rate: 300, workers: 24, renew_after: 10, mix: Mix::Both },
+        };
+        let outcome = run(&product, settings).await?;
+        eprintln!("{outcome}");
+        ensure!(outcome.kills.len() == Victim::ALL.len(), "not all was killed");
+        outcome.verdict()
+    })
+    .await
+}
