@@ -12,6 +12,7 @@ use buddo_shared::env::EnvVars;
 use buddo_shared::id::{DeploymentId, Revision};
 use buddo_shared::image::Digest;
 use buddo_shared::manifest::{Desired, RegistryCredentials};
+use buddo_shared::probe::Probe;
 use buddo_shared::report::{Failure, Phase, Progress};
 use buddo_shared::sealed::{OpeningKey, Sealed};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -21,6 +22,7 @@ use crate::memory::Happened;
 use crate::plan::words;
 use crate::ports::{ContainerSpec, Containers, ContainersError, Identity, Slot};
 use crate::step::{Lane, Step, container_name, secret_owner, secret_prefix};
+use crate::wanted::Wanted;
 
 /// Secrets of one app that are stored at the same time.
 const SECRETS_AT_ONCE: usize = 4;
@@ -59,7 +61,7 @@ pub trait Audience: Send + Sync {
     /// How far a slow step is.
     fn progress(&self, progress: Progress);
     /// A new container is to be probed from now on.
-    fn watch(&self, name: &str, address: SocketAddrV4, desired: &Desired);
+    fn watch(&self, order: &Order, name: &str, address: SocketAddrV4, probe: &Probe);
 }
 
 /// Carries out orders on `containers`.
@@ -145,7 +147,8 @@ impl<C: Containers> Executor<C> {
             Step::Start(name) => containers.start(name).await?,
             Step::Watch(name) => {
                 if let (Some(desired), Some(address)) = (&order.desired, order.address_of(name)) {
-                    audience.watch(name, address, desired);
+                    let probe = Wanted::probe_of(desired, order.revision);
+                    audience.watch(order, name, address, probe);
                 }
             }
             Step::Autopsy(name) => return Ok(Happened::Ending(containers.ending(name).await?)),
@@ -168,10 +171,10 @@ impl<C: Containers> Executor<C> {
         digest: Option<&Digest>,
         audience: &dyn Audience,
     ) -> Result<Digest, Trouble> {
-        let desired = order.wanted()?;
-        let image = match digest.or(desired.digest.as_ref()) {
-            Some(digest) => desired.image.pinned(digest),
-            None => desired.image.clone(),
+        let wanted = order.wanted()?;
+        let image = match digest.or(wanted.digest) {
+            Some(digest) => wanted.image.pinned(digest),
+            None => wanted.image.clone(),
         };
         // Only pinned bytes may be taken from here: a tag may mean others by now.
         if image.digest().is_some()
@@ -179,7 +182,7 @@ impl<C: Containers> Executor<C> {
         {
             return Ok(digest);
         }
-        let credentials = self.credentials(order, desired)?;
+        let credentials = self.credentials(order, &wanted)?;
         let progress = |percent| {
             audience.progress(Progress {
                 id: order.deployment,
@@ -199,25 +202,25 @@ impl<C: Containers> Executor<C> {
         slot: Slot,
         digest: Option<&Digest>,
     ) -> Result<ContainerSpec, Trouble> {
-        let desired = order.wanted()?;
+        let wanted = order.wanted()?;
         let [a, b] = order.addresses.ok_or_else(|| missing("address"))?;
         let digest = digest.ok_or_else(|| missing("image"))?;
         let identity = Identity { deployment: order.deployment, revision: order.revision, slot };
-        let names = self.secret_names(order, desired)?;
+        let names = self.secret_names(order, &wanted)?;
         Ok(ContainerSpec {
             name: container_name(&identity),
             identity,
-            image: desired.image.pinned(digest),
+            image: wanted.image.pinned(digest),
             address: if slot == Slot::A { a } else { b },
-            port: desired.port,
-            limits: order.limited.then_some(desired.limits),
+            port: wanted.port,
+            limits: order.limited.then_some(wanted.limits),
             secret_env: names,
         })
     }
 
     async fn put_secrets(&self, order: &Order) -> Result<(), Trouble> {
-        let desired = order.wanted()?;
-        let Some(env) = self.environment(order, desired)? else { return Ok(()) };
+        let wanted = order.wanted()?;
+        let Some(env) = self.environment(order, &wanted)? else { return Ok(()) };
         let prefix = secret_prefix(order.deployment, order.revision);
         let calls: Vec<_> = env
             .iter()
@@ -235,10 +238,10 @@ impl<C: Containers> Executor<C> {
     fn secret_names(
         &self,
         order: &Order,
-        desired: &Desired,
+        wanted: &Wanted<'_>,
     ) -> Result<BTreeMap<String, String>, Trouble> {
         let prefix = secret_prefix(order.deployment, order.revision);
-        let env = self.environment(order, desired)?.unwrap_or_default();
+        let env = self.environment(order, wanted)?.unwrap_or_default();
         let names = env
             .iter()
             .enumerate()
@@ -246,9 +249,9 @@ impl<C: Containers> Executor<C> {
         Ok(names.collect())
     }
 
-    fn environment(&self, order: &Order, desired: &Desired) -> Result<Option<EnvVars>, Trouble> {
+    fn environment(&self, order: &Order, wanted: &Wanted<'_>) -> Result<Option<EnvVars>, Trouble> {
         let unreadable = || Trouble::Unreadable(words::unreadable("environment"));
-        let Some(sealed) = &desired.env else { return Ok(None) };
+        let Some(sealed) = wanted.env else { return Ok(None) };
         let key = self.key.as_ref().ok_or_else(unreadable)?;
         let plain =
             sealed.open(key, Sealed::ENVIRONMENT, order.deployment).map_err(|_| unreadable())?;
@@ -258,10 +261,10 @@ impl<C: Containers> Executor<C> {
     fn credentials(
         &self,
         order: &Order,
-        desired: &Desired,
+        wanted: &Wanted<'_>,
     ) -> Result<Option<RegistryCredentials>, Trouble> {
         let unreadable = || Trouble::Unreadable(words::unreadable("registry credentials"));
-        let Some(sealed) = &desired.registry_credentials else { return Ok(None) };
+        let Some(sealed) = wanted.registry_credentials else { return Ok(None) };
         let key = self.key.as_ref().ok_or_else(unreadable)?;
         let plain =
             sealed.open(key, Sealed::REGISTRY, order.deployment).map_err(|_| unreadable())?;
@@ -270,8 +273,10 @@ impl<C: Containers> Executor<C> {
 }
 
 impl Order {
-    fn wanted(&self) -> Result<&Desired, Trouble> {
-        self.desired.as_deref().ok_or_else(|| missing("document entry"))
+    fn wanted(&self) -> Result<Wanted<'_>, Trouble> {
+        let desired = self.desired.as_deref();
+        let wanted = desired.and_then(|desired| Wanted::of(desired, self.revision));
+        wanted.ok_or_else(|| missing("document entry"))
     }
 
     fn address_of(&self, name: &str) -> Option<SocketAddrV4> {

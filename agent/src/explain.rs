@@ -153,6 +153,7 @@ mod tests {
                 put_back: None,
             },
             given_up: None,
+            guarded_s: None,
             target: Some(Target::Live { addresses: vec![[127, 64, 0, 1].into()] }),
             containers: Vec::new(),
             doing: Vec::new(),

@@ -10,7 +10,7 @@
 //!                                  status ──► store ──► link (reports)
 //! ```
 //!
-//! `plan`, `health` and `explain` are pure. `ports` names what the core asks of the world.
+//! `plan`, `health`, `guard` and `explain` are pure. `ports` names what the core asks of the world.
 
 pub mod address;
 pub mod apply;
@@ -22,8 +22,10 @@ pub mod config;
 pub mod daemon;
 mod durable;
 pub mod echo;
+pub mod errors;
 pub mod explain;
 pub mod facts;
+pub mod guard;
 pub mod health;
 pub mod intent;
 pub mod join;
@@ -45,3 +47,4 @@ pub mod status;
 pub mod step;
 pub mod store;
 mod text;
+pub mod wanted;

@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use buddo_shared::id::Revision;
 use buddo_shared::image::Digest;
+use buddo_shared::manifest::Desired;
 use buddo_shared::report::Failure;
 use tokio::time::Instant;
 
 use crate::address::Index;
 use crate::backoff::Backoff;
+use crate::guard::{Evidence, Vigil};
 use crate::plan::words;
 use crate::ports::{ContainersError, Ending, Slot, Target};
 use crate::step::{Lane, Step};
@@ -40,8 +42,10 @@ pub struct Durable {
     pub digests: BTreeMap<Revision, Digest>,
     /// Revisions that were given up; they are not tried again.
     pub failures: BTreeMap<Revision, Failure>,
-    /// Revisions that served once: these are never given up, only tried again.
+    /// Revisions that served once: these are never given up but by their guard, only tried again.
     pub proven: BTreeSet<Revision>,
+    /// The guard over the wanted revision, or what became of it.
+    pub vigil: Option<Vigil>,
 }
 
 /// All that is remembered of one deployment.
@@ -53,6 +57,8 @@ pub struct Memory {
     pub attempt: Option<Attempt>,
     /// Restarts of what serves.
     pub crash: Crash,
+    /// What the guard saw.
+    pub evidence: Evidence,
     /// Containers that shall go → since when they are not needed.
     pub retiring: BTreeMap<String, Instant>,
     /// Containers in use that stand aside, or are stuck in stopping → since when.
@@ -108,6 +114,8 @@ pub struct Trouble {
 pub struct Crash {
     /// It is known to be down, and not started since.
     pub down: bool,
+    /// It was seen to run, or was started, by this agent: its end is news.
+    pub ran: bool,
     /// Crashes in a row; forgotten after ten healthy minutes.
     pub count: u32,
     /// Not started again before this.
@@ -171,6 +179,7 @@ impl Memory {
                     attempt.image_ready = true;
                 }
             }
+            Happened::Ending(ending) if lane == Lane::Serve => self.evidence.learned(&ending),
             Happened::Ending(ending) => {
                 if let Some(attempt) = self.attempt_on(revision) {
                     attempt.exits += 1;
@@ -189,6 +198,7 @@ impl Memory {
             }
             Step::Start(_) if lane == Lane::Serve => {
                 self.crash.down = false;
+                self.crash.ran = true;
                 self.crash.refusals = 0;
             }
             Step::Start(_) => {
@@ -298,10 +308,40 @@ impl Memory {
         attempt
     }
 
-    /// Forgets revisions that neither serve nor are wanted.
-    pub fn prune(&mut self, desired: Option<Revision>) {
+    /// Whether a guard watches this revision.
+    pub fn guards(&self, revision: Revision) -> bool {
+        matches!(self.durable.vigil, Some(Vigil::Watching { revision: r, .. }) if r == revision)
+    }
+
+    /// Whether the guard gave this revision up.
+    pub fn was_put_back(&self, revision: Revision) -> bool {
+        self.durable.vigil == Some(Vigil::PutBack { revision })
+    }
+
+    /// The guard gives up what it watched.
+    pub fn put_back(&mut self, revision: Revision, failure: Failure) {
+        self.durable.failures.insert(revision, failure);
+        self.durable.vigil = Some(Vigil::PutBack { revision });
+        self.evidence = Evidence::default();
+        self.attempt = None;
+    }
+
+    /// Nothing is watched any more.
+    pub fn end_vigil(&mut self) {
+        self.durable.vigil = None;
+        self.evidence = Evidence::default();
+    }
+
+    /// Forgets revisions that neither serve, nor are wanted, nor can be put back.
+    pub fn prune(&mut self, desired: &Desired) {
         let live = self.durable.live.map(|live| live.revision);
-        let keep = |revision: &Revision| Some(*revision) == desired || Some(*revision) == live;
+        let fallback = desired.guard.as_ref().map(|guard| guard.fallback.revision);
+        let keep = |revision: &Revision| {
+            *revision == desired.revision || [live, fallback].contains(&Some(*revision))
+        };
+        if !self.guards(desired.revision) && !self.was_put_back(desired.revision) {
+            self.end_vigil();
+        }
         self.durable.digests.retain(|revision, _| keep(revision));
         self.durable.failures.retain(|revision, _| keep(revision));
         self.durable.proven.retain(keep);

@@ -32,6 +32,9 @@ pub struct DeploymentPicture {
     pub status: DeploymentStatus,
     /// Why it is stopped, where no operator wanted that: its revision was given up.
     pub given_up: Option<Failure>,
+    /// For how many more seconds its guard watches the revision; absent: no longer, or never.
+    #[serde(default)]
+    pub guarded_s: Option<u64>,
     /// Where its visitors go; absent: to the page that knows no such app.
     pub target: Option<Target>,
     /// Its containers.

@@ -151,6 +151,10 @@ pub enum ContainersError {
     },
 }
 
+/// The exit code of a process that SIGKILL ended. Where the agent sent none, it is most often the
+/// kernel's, for memory: Podman seldom notes that.
+pub const KILLED: i32 = 137;
+
 /// How a container ended, for the words of a failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ending {
@@ -237,6 +241,20 @@ pub trait Proxy: Send + Sync + 'static {
     /// A TLS handshake for `host` at the edge, so that its certificate is there before the first
     /// visitor. Success means that a certificate for `host` was served.
     fn warm(&self, host: &str) -> impl Future<Output = Result<(), ProxyError>> + Send;
+    /// Requests that were answered with a server error, as far back as they are written down. A
+    /// proxy that writes none down knows of none.
+    fn failed_requests(&self) -> impl Future<Output = std::io::Result<FailedRequests>> + Send {
+        std::future::ready(Ok(FailedRequests::default()))
+    }
+}
+
+/// Requests that were answered with a server error (5xx), by the wall clock of this machine.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FailedRequests {
+    /// None since then is missing; `None`: nothing is written down.
+    pub known_since: Option<Timestamp>,
+    /// Host name, in lower case and without a port → when each request began, in any order.
+    pub began: BTreeMap<String, Vec<Timestamp>>,
 }
 
 /// Caddy did not do as asked.

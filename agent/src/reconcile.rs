@@ -5,7 +5,8 @@
 //!   events  ──┤                        ├─► table.publish    (where visitors go; durable)
 //!   probes  ──┼─► wake ─► observe ─► plan ─► routes.want    (files, certificates)
 //!   orders  ──┤        (1 list call)   ├─► store.save       (what must survive; not waited for)
-//!   timers  ──┘                        ├─► orders.send      (steps, each in its lane)
+//!   timers  ──┤                        ├─► orders.send      (steps, each in its lane)
+//!   errors  ──┘                        ├─► errors.want      (Caddy's log, while a guard is open)
 //!                                      └─► status.set, picture
 //! ```
 //!
@@ -32,6 +33,8 @@ use crate::apply::Executor;
 use crate::clock::Jitter;
 use crate::config::{Drain, Network};
 use crate::echo::Echo;
+use crate::errors::Errors;
+use crate::guard::tide::Tide;
 use crate::intent::Document;
 use crate::memory::{Durable, Memory};
 use crate::picture::Picture;
@@ -143,6 +146,7 @@ pub struct Reconciler<C, P, X, L, K> {
     status: Status,
     probes: Probes<P, K>,
     routes: Routes<X>,
+    errors: Errors<X>,
     orders: Orders<C>,
     echo: Echo,
     wake: Arc<Notify>,
@@ -154,6 +158,10 @@ pub struct Reconciler<C, P, X, L, K> {
     rendered: (Domains, Option<HostName>, Rendered),
     secrets_known: bool,
     trouble: Option<Failure>,
+    /// Apps that went down lately, and until when their host is to blame.
+    tide: Tide,
+    troubled_until: Option<Instant>,
+    many_sick: bool,
     picture: watch::Sender<Option<Arc<Picture>>>,
     beats: watch::Sender<u64>,
 }
@@ -188,6 +196,7 @@ where
                 Arc::clone(&wake),
             ),
             routes: Routes::new(Arc::clone(&world.proxy), jitter(), Arc::clone(&wake)),
+            errors: Errors::new(Arc::clone(&world.proxy), Arc::clone(&wake)),
             orders: Orders::new(executor, Arc::clone(&wake), inputs.events.lines.clone()),
             echo: Echo::default(),
             world,
@@ -204,6 +213,9 @@ where
             rendered: (BTreeMap::new(), None, Rendered::default()),
             secrets_known: false,
             trouble: None,
+            tide: Tide::default(),
+            troubled_until: None,
+            many_sick: false,
             picture: watch::Sender::new(None),
             beats: watch::Sender::new(0),
         })
@@ -226,10 +238,7 @@ where
 
     /// Runs until `stop`. Containers and routes stay as they are.
     pub async fn run(mut self, stop: CancellationToken) {
-        let routes = self.routes.clone();
-        let mut routes = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(async move {
-            routes.run().await;
-        }));
+        let mut edge = self.keep_edge();
         let mut told = Instant::now();
         while !stop.is_cancelled() {
             let next = self.pass().await;
@@ -240,14 +249,19 @@ where
             if self.rest(next, &stop, &mut told).await.is_none() {
                 break;
             }
-            if routes.is_finished() {
+            if edge.is_finished() {
                 // It ends only by a panic; visitors of new domains must not pay for that.
-                let again = self.routes.clone();
-                routes = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(async move {
-                    again.run().await;
-                }));
+                edge = self.keep_edge();
             }
         }
+    }
+
+    /// What is done about Caddy beside the loop.
+    fn keep_edge(&self) -> tokio_util::task::AbortOnDropHandle<()> {
+        let (routes, errors) = (self.routes.clone(), self.errors.clone());
+        tokio_util::task::AbortOnDropHandle::new(tokio::spawn(async move {
+            tokio::join!(routes.run(), errors.run());
+        }))
     }
 
     fn beat(&self) {

@@ -7,9 +7,10 @@ use buddo_shared::id::Revision;
 use buddo_shared::report::Phase;
 
 use super::{Plan, View, is_running};
+use crate::guard::Vigil;
 use crate::health::Level;
 use crate::memory::{Crash, Memory};
-use crate::ports::{Container, ContainerState, Target};
+use crate::ports::{Container, ContainerState, Identity, Target};
 use crate::step::Step;
 
 /// A container that Podman shows as stopping for longer than this is removed by force.
@@ -40,6 +41,10 @@ fn lay_down(memory: &mut Memory, view: &View<'_>, plan: &mut Plan) {
     memory.durable.live = None;
     memory.attempt = None;
     memory.crash = Crash::default();
+    // What was decided stays; what is stopped is watched no longer.
+    if matches!(memory.durable.vigil, Some(Vigil::Watching { .. })) {
+        memory.end_vigil();
+    }
     retire(memory, view, plan, &BTreeSet::new(), None);
     if view.containers.is_empty() && view.busy.roll.is_none() && view.busy.serve.is_none() {
         plan.phase = Phase::Stopped;
@@ -48,7 +53,7 @@ fn lay_down(memory: &mut Memory, view: &View<'_>, plan: &mut Plan) {
 }
 
 /// Takes away every container whose name is not in `keep`. Where nothing serves, running ones
-/// get `grace` first, to show that they answer and can be adopted.
+/// get `grace` first, to show that they answer and can be adopted; not those that were given up.
 pub(super) fn retire(
     memory: &mut Memory,
     view: &View<'_>,
@@ -61,7 +66,9 @@ pub(super) fn retire(
     let free = view.busy.roll.is_none() && plan.roll.is_empty();
     for container in view.containers.iter().filter(|c| !keep.contains(c.name.as_str())) {
         let since = *memory.retiring.entry(container.name.clone()).or_insert(view.now);
-        let wait = grace.filter(|_| is_running(container)).unwrap_or(rest(container, view));
+        let given_up = |i: Identity| memory.durable.failures.contains_key(&i.revision);
+        let hopeful = is_running(container) && !container.identity.is_some_and(given_up);
+        let wait = grace.filter(|_| hopeful).unwrap_or(rest(container, view));
         let due = match memory.cleanup {
             Some((not_before, _)) => not_before.max(since + wait),
             None => since + wait,

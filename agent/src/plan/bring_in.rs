@@ -7,10 +7,11 @@ use tokio::time::Instant;
 
 use super::away::STUCK;
 use super::keep::sick;
-use super::{LimitRule, Plan, View, deadline, is_running, words};
+use super::{LimitRule, Plan, View, deadline, guarded, is_running, words};
 use crate::memory::{Memory, Serving};
 use crate::ports::{Container, ContainerState, Slot};
 use crate::step::Step;
+use crate::wanted::Wanted;
 
 /// How often a container may end before it answered.
 const MAX_EXITS: u32 = 3;
@@ -20,15 +21,11 @@ pub(super) fn bring_in(
     memory: &mut Memory,
     view: &View<'_>,
     desired: &Desired,
+    wanted: &Wanted<'_>,
     plan: &mut Plan,
     holding: bool,
 ) -> Option<String> {
-    let revision = desired.revision;
-    if let Some(failure) = memory.durable.failures.get(&revision) {
-        plan.phase = Phase::Failed;
-        plan.failure = Some(failure.clone());
-        return None;
-    }
+    let revision = wanted.revision;
     let live = memory.durable.live;
     if live.is_some_and(|live| live.revision == revision && !sick(memory, view, desired, live)) {
         memory.attempt = None;
@@ -44,8 +41,8 @@ pub(super) fn bring_in(
     if candidate.is_some_and(is_running) {
         memory.attempt_at(revision).started.get_or_insert(view.now);
     }
-    if let Some(failure) = verdict(memory, view, desired, candidate) {
-        give_up(memory, view, desired, plan, candidate, failure);
+    if let Some(failure) = verdict(memory, view, wanted, candidate) {
+        give_up(memory, view, desired, wanted, plan, candidate, failure);
         return (!memory.durable.failures.contains_key(&revision)).then_some(name);
     }
     let repair = live.is_some_and(|live| live.revision == revision);
@@ -63,10 +60,10 @@ pub(super) fn bring_in(
         plan.wake_at(not_before);
         return Some(name);
     }
-    if desired.strategy == Strategy::Recreate && live.is_some() && !repair {
+    if wanted.strategy == Strategy::Recreate && live.is_some() && !repair {
         // The image first, then room for the new container, then the container.
         if !attempt.image_ready {
-            plan.roll.extend(prepare(desired));
+            plan.roll.extend(prepare(wanted));
             return Some(name);
         }
         // A list may be older than the start of what just crashed.
@@ -77,8 +74,8 @@ pub(super) fn bring_in(
     }
     match candidate {
         // nothing → created → running
-        None => launch(view, desired, plan, slot, &name),
-        Some(container) => advance(memory, view, desired, plan, container),
+        None => launch(view, wanted, plan, slot, &name),
+        Some(container) => advance(memory, view, wanted, plan, container),
     }
     Some(name)
 }
@@ -87,16 +84,18 @@ pub(super) fn bring_in(
 fn advance(
     memory: &mut Memory,
     view: &View<'_>,
-    desired: &Desired,
+    wanted: &Wanted<'_>,
     plan: &mut Plan,
     container: &Container,
 ) {
-    let attempt = memory.attempt_at(desired.revision);
+    let attempt = memory.attempt_at(wanted.revision);
     let name = &container.name;
     let start = [Step::Start(name.clone()), Step::Watch(name.clone())];
     match container.state {
         // created → running
         ContainerState::Created => plan.roll.extend(start),
+        // stopped before this attempt, as for a `recreate` → running
+        ContainerState::Exited(_) if attempt.started.is_none() => plan.roll.extend(start),
         // exited → running, unless this was the last time
         ContainerState::Exited(_) => {
             plan.roll.push(Step::Autopsy(name.clone()));
@@ -106,7 +105,7 @@ fn advance(
         }
         ContainerState::Running => {
             let started = *attempt.started.get_or_insert(view.now);
-            plan.wake_at(started + deadline(desired));
+            plan.wake_at(started + deadline(wanted.probe));
         }
         ContainerState::Stopping => {
             let since = *memory.paused.entry(name.clone()).or_insert(view.now);
@@ -130,7 +129,7 @@ fn remove_at(memory: &Memory, view: &View<'_>, plan: &mut Plan, name: &str, due:
 fn verdict(
     memory: &mut Memory,
     view: &View<'_>,
-    desired: &Desired,
+    wanted: &Wanted<'_>,
     candidate: Option<&Container>,
 ) -> Option<Failure> {
     if view.rules.limits == LimitRule::Missing {
@@ -139,25 +138,25 @@ fn verdict(
     if memory.durable.index.is_none() {
         return Some(words::host_full());
     }
-    let attempt = memory.attempt_at(desired.revision);
+    let attempt = memory.attempt_at(wanted.revision);
     if attempt.verdict.is_some() {
         return attempt.verdict.clone();
     }
     if let Some(ending) = attempt.ending.as_ref().filter(|_| attempt.exits >= MAX_EXITS) {
-        return Some(words::exited_at_start(ending, attempt.exits, desired.limits));
+        return Some(words::exited_at_start(ending, attempt.exits, wanted.limits));
     }
     let started = attempt.started?;
-    if view.now.duration_since(started) < deadline(desired) || view.busy.roll.is_some() {
+    if view.now.duration_since(started) < deadline(wanted.probe) || view.busy.roll.is_some() {
         return None;
     }
-    let seconds = deadline(desired).as_secs();
+    let seconds = deadline(wanted.probe).as_secs();
     match (candidate, &attempt.ending) {
         (Some(container), _) if is_running(container) => {
             let reason = view.tracker(container).and_then(|t| t.reason.as_deref());
-            Some(words::never_healthy(desired.port, seconds, reason))
+            Some(words::never_healthy(wanted.port, seconds, reason))
         }
         (Some(_), Some(ending)) => {
-            Some(words::exited_at_start(ending, attempt.exits, desired.limits))
+            Some(words::exited_at_start(ending, attempt.exits, wanted.limits))
         }
         // Not started yet again, or its ending is not known yet: the next steps tell.
         _ => None,
@@ -169,15 +168,25 @@ fn give_up(
     memory: &mut Memory,
     view: &View<'_>,
     desired: &Desired,
+    wanted: &Wanted<'_>,
     plan: &mut Plan,
     candidate: Option<&Container>,
     failure: Failure,
 ) {
-    if !memory.durable.proven.contains(&desired.revision) {
-        memory.durable.failures.insert(desired.revision, failure.clone());
+    let revision = wanted.revision;
+    if memory.guards(revision)
+        && guarded::judges(view)
+        && let Some(fallback) = guarded::fallback(memory, desired)
+    {
+        let failure = words::guard_gone(revision, fallback, &failure);
+        guarded::give_back(memory, view.now, desired, plan, failure);
+        return;
+    }
+    // What serves is worse than the one before it, and better than nothing.
+    let hopeless = revision != desired.revision && answers(memory, view);
+    if hopeless || !memory.durable.proven.contains(&revision) {
+        memory.durable.failures.insert(revision, failure);
         memory.attempt = None;
-        plan.phase = Phase::Failed;
-        plan.failure = Some(failure);
         return;
     }
     if memory.durable.live.is_none() {
@@ -191,11 +200,18 @@ fn give_up(
         plan.roll.push(Step::Stop(container.name.clone()));
         plan.roll.push(Step::Remove(container.name.clone()));
     }
-    let attempt = memory.attempt_at(desired.revision);
+    let attempt = memory.attempt_at(revision);
     attempt.next_round(view.now, view.jitter);
     if let Some(at) = attempt.not_before {
         plan.wake_at(at);
     }
+}
+
+/// Whether what serves may answer visitors.
+fn answers(memory: &Memory, view: &View<'_>) -> bool {
+    let live = memory.durable.live.and_then(|live| view.serving(live));
+    let tracker = live.filter(|container| is_running(container)).and_then(|c| view.tracker(c));
+    tracker.is_some_and(|tracker| tracker.level().may_serve())
 }
 
 /// Where the wanted revision's container is, or goes.
@@ -223,17 +239,17 @@ fn taken(view: &View<'_>, slot: Slot, name: &str) -> bool {
     })
 }
 
-fn prepare(desired: &Desired) -> impl Iterator<Item = Step> {
-    desired.env.is_some().then_some(Step::PutSecrets).into_iter().chain([Step::Image])
+fn prepare(wanted: &Wanted<'_>) -> impl Iterator<Item = Step> + use<> {
+    wanted.env.is_some().then_some(Step::PutSecrets).into_iter().chain([Step::Image])
 }
 
 /// The whole way from nothing to running, once nothing else holds the slot's address.
-fn launch(view: &View<'_>, desired: &Desired, plan: &mut Plan, slot: Slot, name: &str) {
+fn launch(view: &View<'_>, wanted: &Wanted<'_>, plan: &mut Plan, slot: Slot, name: &str) {
     // The occupant is being retired, which wakes the plan.
     if taken(view, slot, name) {
         return;
     }
-    plan.roll.extend(prepare(desired));
+    plan.roll.extend(prepare(wanted));
     plan.roll.extend([
         Step::Create(slot),
         Step::Start(name.to_owned()),

@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
+use buddo_shared::id::Revision;
 use buddo_shared::manifest::{Desired, Strategy};
 use buddo_shared::report::Phase;
 
 use super::away::STUCK;
-use super::{Busy, Plan, Tracker, View, deadline, is_running, words};
+use super::{Busy, Plan, Tracker, View, deadline, is_running, wanted, words};
 use crate::backoff::Backoff;
 use crate::health::Level;
 use crate::memory::{Memory, Serving};
 use crate::ports::{Container, ContainerState};
 use crate::step::Step;
+use crate::wanted::Wanted;
 
 /// What makes room is stopped so long after visitors were last sent to it, at most: the edge holds
 /// them for 10 s, and the new container needs most of that. Requests still under way have the time
@@ -30,9 +32,14 @@ pub(super) fn sick(memory: &Memory, view: &View<'_>, desired: &Desired, live: Se
         Some(Level::Starting) => memory
             .crash
             .silent_since
-            .is_some_and(|since| view.now.duration_since(since) >= deadline(desired)),
+            .is_some_and(|since| view.now.duration_since(since) >= patience(desired, live)),
         Some(Level::Assumed | Level::Healthy) | None => false,
     }
+}
+
+/// How long what serves may take to answer after a start.
+fn patience(desired: &Desired, live: Serving) -> Duration {
+    deadline(Wanted::probe_of(desired, live.revision))
 }
 
 /// Restarts what serves when it is down. True while it is held back on purpose (`recreate`).
@@ -44,10 +51,12 @@ pub(super) fn keep_serving(
 ) -> bool {
     let Some(live) = memory.durable.live else { return false };
     let Some(container) = view.serving(live) else { return false };
-    if live.revision == desired.revision {
+    let wanted = wanted(memory, desired);
+    let is_wanted = wanted.is_some_and(|wanted| wanted.revision == live.revision);
+    if is_wanted {
         plan.phase = Phase::Live;
     }
-    if stands_aside(memory, desired, live) {
+    if wanted.is_some_and(|wanted| stands_aside(memory, &wanted, live)) {
         // serving → held: stop it once nothing is on its way to it; it is kept for a return
         let since = *memory.paused.entry(container.name.clone()).or_insert(view.now);
         let drained = since + view.rules.drain.before_stop.min(STEP_ASIDE);
@@ -62,12 +71,13 @@ pub(super) fn keep_serving(
     match container.state {
         ContainerState::Running => {
             memory.crash.down = false;
+            memory.crash.ran = true;
             memory.paused.remove(&container.name);
             let level = view.tracker(container).map(Tracker::level);
             memory.crash.silent_since = (level == Some(Level::Starting))
                 .then(|| memory.crash.silent_since.unwrap_or(view.now));
             if let Some(since) = memory.crash.silent_since {
-                let due = since + deadline(desired);
+                let due = since + patience(desired, live);
                 if view.now < due {
                     plan.wake_at(due);
                 }
@@ -78,7 +88,7 @@ pub(super) fn keep_serving(
                     memory.crash.count = 0;
                 }
             }
-            if level == Some(Level::Starting) && live.revision == desired.revision {
+            if level == Some(Level::Starting) && is_wanted {
                 plan.phase = Phase::Starting;
                 plan.failure = Some(words::restarting(None, memory.crash.count));
             }
@@ -89,8 +99,8 @@ pub(super) fn keep_serving(
             plan.wake_at(since + STUCK);
         }
         ContainerState::Created | ContainerState::Exited(_) | ContainerState::Broken => {
-            revive(memory, view, container, plan);
-            if live.revision == desired.revision {
+            revive(memory, view, live.revision, container, plan);
+            if is_wanted {
                 plan.phase = Phase::Starting;
             }
         }
@@ -99,9 +109,23 @@ pub(super) fn keep_serving(
 }
 
 /// serving → down → serving: at once the first time, then ever slower.
-fn revive(memory: &mut Memory, view: &View<'_>, container: &Container, plan: &mut Plan) {
+fn revive(
+    memory: &mut Memory,
+    view: &View<'_>,
+    revision: Revision,
+    container: &Container,
+    plan: &mut Plan,
+) {
+    let code = match container.state {
+        ContainerState::Exited(code) => Some(code),
+        _ => None,
+    };
+    let guarded = memory.guards(revision);
     let crash = &mut memory.crash;
     if !crash.down && view.busy.serve.is_none() {
+        if std::mem::take(&mut crash.ran) && guarded {
+            memory.evidence.ended(code, view.now);
+        }
         crash.down = true;
         crash.healthy_since = None;
         crash.silent_since = None;
@@ -112,14 +136,15 @@ fn revive(memory: &mut Memory, view: &View<'_>, container: &Container, plan: &mu
         crash.count = crash.count.saturating_add(1);
         crash.not_before = Some(view.now + wait);
     }
-    let code = match container.state {
-        ContainerState::Exited(code) => Some(code),
-        _ => None,
-    };
     plan.failure = Some(words::restarting(code, crash.count));
     match crash.not_before.filter(|at| *at > view.now) {
         Some(at) => plan.wake_at(at),
         None if view.busy.serve.is_none() => {
+            // Its last words are gone once it runs again. Where they cannot be had, it is
+            // started without.
+            if guarded && crash.refusals == 0 && code.is_some() {
+                plan.serve.push(Step::Autopsy(container.name.clone()));
+            }
             plan.serve.push(Step::Start(container.name.clone()));
             plan.serve.push(Step::Watch(container.name.clone()));
         }
@@ -128,11 +153,11 @@ fn revive(memory: &mut Memory, view: &View<'_>, container: &Container, plan: &mu
 }
 
 /// Whether what serves makes room for the wanted revision before that one is started.
-fn stands_aside(memory: &Memory, desired: &Desired, live: Serving) -> bool {
-    desired.strategy == Strategy::Recreate
-        && live.revision != desired.revision
-        && !memory.durable.failures.contains_key(&desired.revision)
-        && memory.attempt.as_ref().is_some_and(|attempt| {
-            attempt.revision == Some(desired.revision) && attempt.image_ready
-        })
+fn stands_aside(memory: &Memory, wanted: &Wanted<'_>, live: Serving) -> bool {
+    wanted.strategy == Strategy::Recreate
+        && live.revision != wanted.revision
+        && memory
+            .attempt
+            .as_ref()
+            .is_some_and(|attempt| attempt.revision == Some(wanted.revision) && attempt.image_ready)
 }

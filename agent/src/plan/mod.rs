@@ -14,11 +14,13 @@
 //! - what answers visitors is never stopped before something else answers, or before its
 //!   operator wanted that;
 //! - a container leaves only after nothing new was sent to it for the drain time;
-//! - a revision that failed is not tried again; one that once served is never given up;
+//! - a revision that failed is not tried again; one that once served is never given up, but for
+//!   what its guard saw;
 //! - without a document nothing is touched.
 
 mod away;
 mod bring_in;
+mod guarded;
 mod keep;
 mod serve;
 #[cfg(test)]
@@ -30,14 +32,22 @@ use std::time::Duration;
 
 use buddo_shared::id::{DeploymentId, Revision};
 use buddo_shared::manifest::{Desired, RunState};
+use buddo_shared::probe::Probe;
 use buddo_shared::report::{Failure, Phase};
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::config::{Drain, Network};
+use crate::guard::errors::Failed;
 use crate::health::Tracker;
 use crate::memory::{Memory, Serving};
 use crate::ports::{Container, ContainerState, Identity, Slot, Target};
 use crate::step::{Lane, Step, container_name};
+use crate::wanted::Wanted;
+
+/// For so long the edge may go by the table before: Caddy's refresh time, and a little for a
+/// question that was under way.
+pub const EDGE_LAG: Duration = Duration::from_millis(250);
 
 /// Whether this host enforces tiers' limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -62,6 +72,10 @@ pub struct Rules {
     pub drain: Drain,
     /// Where containers are published.
     pub network: Network,
+    /// Podman was away, or many apps went down together: until then no guard judges.
+    pub troubled_until: Option<Instant>,
+    /// So many apps fail their probes that it is no fault of theirs.
+    pub many_sick: bool,
 }
 
 /// Operations that run right now, and the step that each is at.
@@ -87,8 +101,12 @@ pub struct View<'a> {
     pub busy: &'a Busy,
     /// The host's rules.
     pub rules: &'a Rules,
+    /// Requests to it that failed, as far as Caddy's log tells.
+    pub failed: Failed<'a>,
     /// Monotonic time.
     pub now: Instant,
+    /// Wall time, never earlier than the document in force.
+    pub wall: Timestamp,
     /// 0..1, drawn anew for each plan.
     pub jitter: f64,
 }
@@ -98,6 +116,8 @@ pub struct View<'a> {
 pub struct Watched {
     /// Its name.
     pub name: String,
+    /// Its revision, which says how it is asked.
+    pub revision: Revision,
     /// Where it is published.
     pub address: std::net::SocketAddrV4,
     /// Whether it serves already, as far as is known: then it counts as answering until
@@ -129,6 +149,14 @@ pub struct Plan {
     pub gone: bool,
     /// It does not run because the revision was given up, for this reason.
     pub given_up: Option<Failure>,
+    /// On behalf of which revision steps of [`Lane::Roll`] are; `None`: of none in particular.
+    pub revision: Option<Revision>,
+    /// The guard watches the desired revision until then.
+    pub guarded_until: Option<Instant>,
+    /// What the guard puts back instead of the desired revision.
+    pub put_back: Option<Revision>,
+    /// The guard decided in this plan: that must be on disk before anything is done about it.
+    pub decided: bool,
 }
 
 impl Plan {
@@ -144,6 +172,10 @@ impl Plan {
             container: None,
             gone: false,
             given_up: None,
+            revision: None,
+            guarded_until: None,
+            put_back: None,
+            decided: false,
         }
     }
 
@@ -184,8 +216,21 @@ fn is_running(container: &Container) -> bool {
 }
 
 /// How long a container may take until it answers for the first time since its start.
-fn deadline(desired: &Desired) -> Duration {
-    Duration::from_millis(u64::from(desired.probe.start_deadline_ms))
+fn deadline(probe: &Probe) -> Duration {
+    Duration::from_millis(u64::from(probe.start_deadline_ms))
+}
+
+/// What shall be brought in: the desired revision or, once that was given up and does not serve,
+/// the one to fall back to. `None`: neither; what serves is kept.
+pub fn wanted<'a>(memory: &Memory, desired: &'a Desired) -> Option<Wanted<'a>> {
+    if !memory.durable.failures.contains_key(&desired.revision) {
+        return Some(Wanted::asked_for(desired));
+    }
+    let fallback = guarded::fallback(memory, desired)?;
+    // A revision that never served leaves alone what does, whichever that is.
+    let due = memory.was_put_back(desired.revision)
+        || memory.durable.live.is_none_or(|live| live.revision == fallback);
+    Wanted::fallback(desired).filter(|_| due)
 }
 
 /// Plans for one deployment. Pure but for `memory`, which is its own.
@@ -193,7 +238,7 @@ pub fn plan(memory: &mut Memory, view: &View<'_>) -> Plan {
     let plan = match view.desired {
         None => away::leave(memory, view),
         Some(desired) => {
-            memory.prune(Some(desired.revision));
+            memory.prune(desired);
             match desired.run {
                 RunState::Running => serve::serve(memory, view, desired),
                 RunState::Stopped => away::park(memory, view, Target::Stopped),

@@ -19,10 +19,11 @@ use buddo_shared::report::Phase;
 use super::away::{self, STUCK};
 use super::bring_in::bring_in;
 use super::keep::{keep_serving, sick};
-use super::{Plan, View, Watched, deadline, is_running};
+use super::{Plan, View, Watched, deadline, guarded, is_running, wanted, words};
 use crate::health::Level;
 use crate::memory::{Memory, Serving};
 use crate::ports::{Container, ContainerState, Target};
+use crate::wanted::Wanted;
 
 /// Podman refused to start what serves so often: make it anew.
 const MAX_START_REFUSALS: u32 = 3;
@@ -32,21 +33,52 @@ pub(super) fn serve(memory: &mut Memory, view: &View<'_>, desired: &Desired) -> 
     forget_lost(memory, view);
     adopt_or_switch(memory, view, desired);
     let holding = keep_serving(memory, view, desired, &mut plan);
-    let candidate = bring_in(memory, view, desired, &mut plan, holding);
+    guarded::stand_guard(memory, view, desired, &mut plan);
+    let candidate = wanted(memory, desired)
+        .and_then(|wanted| bring_in(memory, view, desired, &wanted, &mut plan, holding));
 
+    // It may have been given up just now, and another one be wanted from the next pass on.
+    let wanted = wanted(memory, desired).map(|wanted| wanted.revision);
+    let failed = wanted.is_none();
     let live = memory.durable.live.map(|live| view.name(live.revision, live.slot));
-    let failed = memory.durable.failures.contains_key(&desired.revision);
-    let keep: BTreeSet<&str> =
-        live.as_deref().into_iter().chain(candidate.as_deref().filter(|_| !failed)).collect();
-    let grace = (live.is_none() && !failed).then_some(deadline(desired));
+    let keep: BTreeSet<&str> = live.as_deref().into_iter().chain(candidate.as_deref()).collect();
+    let grace = (live.is_none() && !failed).then_some(deadline(&desired.probe));
     away::retire(memory, view, &mut plan, &keep, grace);
-    let wanted = (!failed).then_some(desired.revision);
     away::forget_secrets(memory, view, &mut plan, wanted);
 
-    watch(memory, view, candidate.as_deref(), failed, &mut plan);
+    watch(memory, view, candidate.as_deref(), &mut plan);
     plan.target = target(memory, view, candidate.as_deref(), failed, holding);
     plan.container = live.or(candidate);
+    plan.revision = Some(wanted.unwrap_or(desired.revision));
+    tell_failure(memory, view, desired, &mut plan);
     plan
+}
+
+/// How a desired revision that was given up stands.
+fn tell_failure(memory: &Memory, view: &View<'_>, desired: &Desired, plan: &mut Plan) {
+    let failures = &memory.durable.failures;
+    let Some(failure) = failures.get(&desired.revision) else { return };
+    let fallback = Wanted::fallback(desired).map(|fallback| fallback.revision);
+    let given_back = memory.was_put_back(desired.revision);
+    let lost = fallback.and_then(|revision| Some((revision, failures.get(&revision)?)));
+    plan.failure = Some(match lost {
+        Some((revision, why)) => words::not_put_back(failure, revision, why),
+        None => failure.clone(),
+    });
+    plan.put_back = fallback.filter(|_| given_back && lost.is_none());
+    let comes_back = memory.durable.live.is_some() || wanted(memory, desired).is_some();
+    let answers = matches!(plan.target, Some(Target::Live { .. }));
+    // 'Failed, and nothing serves' is final: the coordinator then has the app stopped. It is not
+    // said while what served before is on its way back.
+    plan.phase =
+        if comes_back && !answers && !given_back { Phase::Starting } else { Phase::Failed };
+    if wanted(memory, desired).is_some() && plan.roll.is_empty() && view.busy.roll.is_none() {
+        let idle = memory.durable.live.is_none() && memory.attempt.is_none();
+        // Given up in this very plan: the next one brings the fallback in.
+        if idle {
+            plan.wake_at(view.now);
+        }
+    }
 }
 
 /// What served and is not there any more, or beyond repair, serves no longer.
@@ -74,6 +106,7 @@ fn forget_lost(memory: &mut Memory, view: &View<'_>) {
 /// Nothing serves: whatever answers does from now on. Something serves and the wanted one
 /// answers too: the wanted one does from now on.
 fn adopt_or_switch(memory: &mut Memory, view: &View<'_>, desired: &Desired) {
+    let wanted = wanted(memory, desired).map(|wanted| wanted.revision);
     let answers = view.containers.iter().filter(|container| {
         is_running(container)
             && view.tracker(container).is_some_and(|tracker| tracker.level() == Level::Healthy)
@@ -83,37 +116,50 @@ fn adopt_or_switch(memory: &mut Memory, view: &View<'_>, desired: &Desired) {
         .filter(|identity| !memory.durable.failures.contains_key(&identity.revision));
     let chosen = match memory.durable.live {
         // nothing → serving: the wanted revision, or the newest that there is
-        None => answering.max_by_key(|i| (i.revision == desired.revision, i.revision)),
+        None => answering.max_by_key(|i| (Some(i.revision) == wanted, i.revision)),
         // serving → the wanted revision, or a fresh container instead of a sick one
-        Some(live) => answering.filter(|i| i.revision == desired.revision).find(|i| {
+        Some(live) => answering.filter(|i| Some(i.revision) == wanted).find(|i| {
             i.slot != live.slot
                 && (live.revision != i.revision || sick(memory, view, desired, live))
         }),
     };
     if let Some(identity) = chosen {
-        memory.durable.live = Some(Serving { revision: identity.revision, slot: identity.slot });
-        memory.durable.proven.insert(identity.revision);
+        let revision = identity.revision;
+        if memory.durable.live.is_some_and(|live| live.revision == revision) {
+            // As good as ended: another container had to take its place.
+            memory.evidence.ended(None, view.now);
+        }
+        memory.durable.live = Some(Serving { revision, slot: identity.slot });
         memory.crash = crate::memory::Crash::default();
-        if identity.revision == desired.revision {
+        if memory.durable.proven.insert(revision) && revision == desired.revision {
+            guarded::goes_live(memory, view, desired);
+        }
+        if Some(revision) == wanted {
             memory.attempt = None;
         }
     }
 }
 
-fn watch(memory: &Memory, view: &View<'_>, candidate: Option<&str>, failed: bool, plan: &mut Plan) {
+fn watch(memory: &Memory, view: &View<'_>, candidate: Option<&str>, plan: &mut Plan) {
     let live = memory.durable.live.map(|live| view.name(live.revision, live.slot));
     for container in view.containers.iter().filter(|c| is_running(c)) {
+        let (Some(identity), Some(address)) = (container.identity, container.address) else {
+            continue;
+        };
         let serves = live.as_deref() == Some(&container.name);
-        let wanted = candidate == Some(&container.name) && !failed;
+        let wanted = candidate == Some(&container.name);
         // Nothing serves: whatever runs may turn out to answer.
-        let orphan = live.is_none()
-            && container
-                .identity
-                .is_some_and(|i| !memory.durable.failures.contains_key(&i.revision));
-        if let Some(address) = container.address.filter(|_| serves || wanted || orphan) {
+        let given_up = memory.durable.failures.contains_key(&identity.revision);
+        let orphan = live.is_none() && !given_up;
+        if serves || wanted || orphan {
             // Held when the agent went: it was not known to answer, so it must show that first.
             let assumed = serves && !matches!(memory.target, Some(Target::Hold));
-            plan.watch.push(Watched { name: container.name.clone(), address, assumed });
+            plan.watch.push(Watched {
+                name: container.name.clone(),
+                revision: identity.revision,
+                address,
+                assumed,
+            });
         }
     }
 }

@@ -41,6 +41,11 @@ struct Model {
     rules: Rules,
     app: App,
     now: Instant,
+    begun: Instant,
+    /// The longest that one turn sleeps.
+    stride: Duration,
+    /// When requests to it began that failed.
+    failed: Vec<Timestamp>,
     image: Result<(), &'static str>,
     /// Podman does neither stop nor remove.
     stubborn: bool,
@@ -98,9 +103,14 @@ impl Model {
                     stop_grace: Duration::from_secs(10),
                 },
                 network: network(),
+                troubled_until: None,
+                many_sick: false,
             },
             app,
             now: Instant::now(),
+            begun: Instant::now(),
+            stride: Duration::from_hours(1),
+            failed: Vec::new(),
             image: Ok(()),
             stubborn: false,
             done: Vec::new(),
@@ -125,6 +135,10 @@ impl Model {
         self.memory.durable.proven.insert(revision);
     }
 
+    fn wall(&self) -> Timestamp {
+        Timestamp::from_second(1_800_000_000).unwrap() + self.now.duration_since(self.begun)
+    }
+
     fn name(&self, revision: Revision, slot: Slot) -> String {
         container_name(&Identity { deployment: self.id, revision, slot })
     }
@@ -138,7 +152,9 @@ impl Model {
             health: &self.health,
             busy: &Busy::default(),
             rules: &self.rules,
+            failed: Failed { began: &self.failed, known_since: Some(Timestamp::UNIX_EPOCH) },
             now: self.now,
+            wall: self.wall(),
             jitter: 0.5,
         };
         plan(&mut self.memory, &view)
@@ -150,16 +166,19 @@ impl Model {
         self.check(&plan);
         let result = plan.clone();
         self.watch(&plan);
+        let live = self.memory.durable.live.map(|live| live.revision);
         for lane in [Lane::Serve, Lane::Roll] {
+            let revision = if lane == Lane::Serve { live } else { plan.revision };
             for step in plan.steps(lane) {
-                if !self.carry_out(lane, &step) {
+                if !self.carry_out(lane, &step, revision.unwrap_or(OLD)) {
                     break;
                 }
             }
         }
         self.probe();
+        self.memory.published(self.now, self.now);
         let soon = self.now + Duration::from_millis(500);
-        self.now = result.wake.map_or(soon, |wake| wake.max(soon));
+        self.now = result.wake.map_or(soon, |wake| wake.max(soon).min(self.now + self.stride));
         result
     }
 
@@ -185,7 +204,7 @@ impl Model {
         }
     }
 
-    fn carry_out(&mut self, lane: Lane, step: &Step) -> bool {
+    fn carry_out(&mut self, lane: Lane, step: &Step, revision: Revision) -> bool {
         self.done.push(step.clone());
         let mut happened = Happened::Done;
         match step {
@@ -204,7 +223,6 @@ impl Model {
                 }
             },
             Step::Create(slot) => {
-                let revision = self.desired.as_ref().unwrap().revision;
                 let name = self.name(revision, *slot);
                 assert!(!self.containers.contains_key(&name), "created twice: {name}");
                 self.put(revision, *slot, ContainerState::Created);
@@ -243,7 +261,6 @@ impl Model {
             Step::PutSecrets | Step::RemoveSecrets(_) => {}
         }
         let goes_on = !matches!(happened, Happened::Failed(_));
-        let revision = self.desired.as_ref().map_or(OLD, |desired| desired.revision);
         self.memory.record(lane, step, revision, happened, self.now, 0.5);
         goes_on
     }
@@ -576,6 +593,8 @@ fn fm_03_after_a_reboot_what_served_is_started_and_held_until_it_answers() {
     assert_eq!(model.settle().phase, Phase::Live);
     assert!(!model.done.iter().any(|step| matches!(step, Step::Create(_))));
 }
+
+mod guarded;
 
 fn states() -> impl Strategy<Value = ContainerState> {
     prop_oneof![

@@ -1,10 +1,15 @@
 //! Failures in words for an app's operator: what is wrong, and what to do. One line each.
 
+use std::time::Duration;
+
+use buddo_shared::id::Revision;
 use buddo_shared::limits::Limits;
 use buddo_shared::port::Port;
 use buddo_shared::report::Failure;
 
-use crate::ports::Ending;
+use crate::guard::Verdict;
+use crate::guard::errors::Rates;
+use crate::ports::{Ending, KILLED};
 
 /// The longest piece of foreign text (logs, Podman's messages) in a failure, in characters.
 const QUOTE: usize = 200;
@@ -12,10 +17,6 @@ const QUOTE: usize = 200;
 fn failure(code: &str, cause: String, fix: impl Into<String>) -> Failure {
     Failure { code: code.to_owned(), cause, fix: fix.into() }
 }
-
-/// The exit code of a process that SIGKILL ended. Podman seldom notes that the kernel did it for
-/// memory; at a start, when the agent kills nothing, that is what it most often is.
-const KILLED: i32 = 137;
 
 /// The last line of `text` with something on it, cut and without control characters.
 fn last_line(text: &str) -> Option<String> {
@@ -147,6 +148,79 @@ pub fn unhealthy(reason: Option<&str>) -> Failure {
         format!("the app fails its health checks: {reason}; a second container is started"),
         "read the app's logs, correct it and deploy again",
     )
+}
+
+/// The guard gave `revision` up, `lived` after it went live, and puts `fallback` back.
+pub fn guard(
+    verdict: &Verdict,
+    revision: Revision,
+    fallback: Revision,
+    lived: Duration,
+    limits: Limits,
+) -> Failure {
+    let lived = lived.as_secs().max(1);
+    let (code, what, fix) = match verdict {
+        Verdict::CrashLoop { ends, code, last_words } => {
+            let code = code.map(|code| format!(", last with code {code}")).unwrap_or_default();
+            let said = last_line(last_words).map(|line| format!(": {line}")).unwrap_or_default();
+            let what = format!("ended {ends} times within {lived} s of going live{code}{said}");
+            ("guard_crash_loop", what, "read the app's logs, correct it and deploy again")
+        }
+        Verdict::Memory { kills, certain } => {
+            let memory = limits.memory_mb;
+            let what = if *certain {
+                format!(
+                    "ran out of its {memory} MB of memory {kills} times within {lived} s of going live"
+                )
+            } else {
+                format!(
+                    "was killed ({KILLED}) {kills} times within {lived} s of going live, most often \
+                     for more memory than its {memory} MB"
+                )
+            };
+            ("guard_oom", what, "let the app use less memory, or deploy it to a larger tier")
+        }
+        Verdict::Unhealthy { lasted, reason } => {
+            let (lasted, reason) = (lasted.as_secs(), cut(reason));
+            let what = format!(
+                "has failed its health checks for {lasted} s, {lived} s after going live: {reason}"
+            );
+            ("guard_unhealthy", what, "read the app's logs, correct it and deploy again")
+        }
+        Verdict::Errors(Rates { now, before }) => {
+            let seconds = Rates::SECONDS;
+            let what = format!(
+                "answered {now} requests with a server error (5xx) in {seconds} s, {lived} s after \
+                 going live; before it there were {before:.1} in {seconds} s"
+            );
+            ("guard_errors", what, "read the app's logs, correct it and deploy again")
+        }
+    };
+    failure(code, format!("revision {revision} {what}; revision {fallback} is put back"), fix)
+}
+
+/// The guard gave `revision` up, for no container of it can be brought to answer any more.
+pub fn guard_gone(revision: Revision, fallback: Revision, why: &Failure) -> Failure {
+    failure(
+        "guard_crash_loop",
+        format!(
+            "revision {revision} went down soon after it went live and does not come back: {}; \
+             revision {fallback} is put back",
+            why.cause
+        ),
+        why.fix.clone(),
+    )
+}
+
+/// Nor could the revision before it be brought back.
+pub fn not_put_back(failure: &Failure, fallback: Revision, why: &Failure) -> Failure {
+    Failure {
+        cause: format!(
+            "{}; revision {fallback} could not be brought back: {}",
+            failure.cause, why.cause
+        ),
+        ..failure.clone()
+    }
 }
 
 fn cut(text: &str) -> String {

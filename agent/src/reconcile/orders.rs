@@ -5,7 +5,8 @@ use std::net::SocketAddrV4;
 use std::sync::Arc;
 
 use buddo_shared::id::{DeploymentId, Revision};
-use buddo_shared::manifest::{Desired, RunState};
+use buddo_shared::manifest::RunState;
+use buddo_shared::probe::Probe;
 use buddo_shared::report::{Frame, Phase, Progress};
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -50,8 +51,13 @@ pub(super) struct Ended {
     pub(super) lines_before: u64,
 }
 
+/// What a deployment is asked to be; `None`: gone. An order is withdrawn when this changes. A
+/// revision is immutable, so its number is enough; there is none where the desired one was given
+/// up and what serves is kept.
+pub(super) type Asked = Option<(Option<Revision>, RunState)>;
+
 struct Flight {
-    wanted: Option<(Revision, RunState)>,
+    asked: Asked,
     permit: CancellationToken,
     step: Step,
     /// Lines of Podman's events that had come when the step began.
@@ -111,13 +117,14 @@ impl<C: Containers> Orders<C> {
     pub(super) fn send<P: Prober, K: Clock>(
         &mut self,
         order: Order,
+        asked: Asked,
         probes: &Probes<P, K>,
         status: &Status,
     ) {
         let Some(first) = order.steps.first().cloned() else { return };
         let key = (order.deployment, order.lane);
         let flight = Flight {
-            wanted: wanted(order.desired.as_deref()),
+            asked,
             permit: order.permit.clone(),
             step: first,
             lines: *self.lines.borrow(),
@@ -166,10 +173,10 @@ impl<C: Containers> Orders<C> {
         ended
     }
 
-    /// Withdraws what the deployment's entry does not ask for any more.
-    pub(super) fn withdraw(&self, entries: &BTreeMap<DeploymentId, Arc<Desired>>) {
+    /// Withdraws what is not asked for any more.
+    pub(super) fn withdraw(&self, asked: impl Fn(DeploymentId) -> Asked) {
         for ((id, _), flight) in &self.flights {
-            if wanted(entries.get(id).map(AsRef::as_ref)) != flight.wanted {
+            if asked(*id) != flight.asked {
                 flight.permit.cancel();
             }
         }
@@ -192,11 +199,6 @@ fn watched(step: &Step) -> Option<&String> {
         Step::Watch(name) => Some(name),
         _ => None,
     }
-}
-
-/// A revision is immutable, so these two tell whether an order is still asked for.
-fn wanted(desired: Option<&Desired>) -> Option<(Revision, RunState)> {
-    desired.map(|desired| (desired.revision, desired.run))
 }
 
 struct Over {
@@ -257,12 +259,12 @@ impl<P: Prober, K: Clock> Audience for Ears<P, K> {
         self.status.tell(Frame::Progress(progress));
     }
 
-    fn watch(&self, name: &str, address: SocketAddrV4, desired: &Desired) {
+    fn watch(&self, order: &Order, name: &str, address: SocketAddrV4, probe: &Probe) {
         let target = Target {
-            deployment: desired.id,
+            deployment: order.deployment,
             name: name.to_owned(),
             address,
-            probe: desired.probe.clone(),
+            probe: probe.clone(),
         };
         self.probes.begin(target, Level::Starting);
     }

@@ -10,29 +10,34 @@ use buddo_shared::report::ReportBody;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::orders::Ended;
+use super::orders::{Asked, Ended};
 use super::{Domains, Reconciler};
 use crate::address::Index;
 use crate::apply::Order;
-use crate::health::Tracker;
+use crate::guard::errors::Failed;
+use crate::guard::tide::many;
+use crate::health::{Level, Tracker};
 use crate::intent::Document;
 use crate::memory::{Durable, Happened, Memory, Serving};
 use crate::observe::{Observed, observe};
 use crate::plan::words;
-use crate::plan::{LimitRule, Plan, Rules, View, plan};
+use crate::plan::{EDGE_LAG, LimitRule, Plan, Rules, View, plan, wanted};
 use crate::ports::{
-    Clock, Container, Containers, LiveTable, LiveTablePublisher, Prober, Proxy, Slot, Target,
+    Clock, Container, ContainerState, Containers, FailedRequests, LiveTable, LiveTablePublisher,
+    Prober, Proxy, Slot, Target,
 };
 use crate::probes;
 use crate::step::{Lane, secret_owner};
 use crate::store::{Changes, Entry};
+use crate::wanted::Wanted;
 
 /// Until the next attempt when Podman does not answer, or the table cannot be written.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// For so long the edge may go by the table before: Caddy's refresh time, and a little for a
-/// question that was under way.
-pub(super) const EDGE_LAG: Duration = Duration::from_millis(250);
+/// For so long after Podman was away, or many apps went down together, no guard judges.
+const TROUBLE: Duration = Duration::from_secs(30);
+/// What a guard decided is waited for until it is on disk, for so long.
+const PERSISTED: Duration = Duration::from_secs(2);
 
 /// One deployment in one pass.
 pub(super) struct Case<'a> {
@@ -59,13 +64,14 @@ where
             self.show(None, &[], &BTreeMap::new(), Instant::now());
             return None;
         };
-        self.orders.withdraw(document.entries());
+        self.orders.withdraw(|id| asked(self.memories.get(&id), document.entries().get(&id)));
         let observed = match self.look().await {
             Ok(observed) => observed,
             Err(error) => {
                 let reason = &error as &dyn std::error::Error;
                 tracing::warn!(reason, "containers cannot be listed");
                 self.trouble = Some(words::podman_unavailable());
+                self.troubled_until = Some(Instant::now() + TROUBLE);
                 self.show_trouble(&document);
                 return Some(Instant::now() + RETRY);
             }
@@ -75,7 +81,13 @@ where
 
         let now = Instant::now();
         let health = self.probes.snapshot();
+        self.look_for_trouble(&observed, &health, now);
         let mut cases = self.plan_all(&document, &observed, &health, now);
+        if cases.iter().any(|case| case.plan.decided) {
+            // Forgotten, it would bring the bad revision back.
+            self.persist().await;
+        }
+        self.errors.want(cases.iter().any(|case| case.plan.guarded_until.is_some()));
         self.keep_probes(&cases);
         let published = self.publish(&document, &cases, now).await;
         self.want_routes(&document, &cases, now);
@@ -179,6 +191,36 @@ where
         }
     }
 
+    /// Whether what befalls apps now is the host's doing.
+    fn look_for_trouble(
+        &mut self,
+        observed: &Observed,
+        health: &BTreeMap<String, Tracker>,
+        now: Instant,
+    ) {
+        let mut serving = 0;
+        for (id, memory) in &self.memories {
+            let Some(live) = memory.durable.live else { continue };
+            serving += 1;
+            let mut containers = observed.deployments.get(id).into_iter().flatten();
+            let runs = containers.any(|container| {
+                container.state == ContainerState::Running
+                    && container
+                        .identity
+                        .is_some_and(|i| (i.revision, i.slot) == (live.revision, live.slot))
+            });
+            if !runs && memory.crash.ran && !memory.crash.down {
+                self.tide.ended(*id, now);
+            }
+        }
+        if self.tide.is_common(serving, now) {
+            tracing::warn!("many apps went down together; no guard judges them for that");
+            self.troubled_until = Some(now + TROUBLE);
+        }
+        let sick = health.values().filter(|t| t.level() == Level::Unhealthy).count();
+        self.many_sick = many(sick, serving);
+    }
+
     fn plan_all<'a>(
         &mut self,
         document: &'a Document,
@@ -190,7 +232,12 @@ where
             limits: self.inputs.facts.borrow_and_update().limits,
             drain: self.settings.drain.clone(),
             network: self.settings.network.clone(),
+            troubled_until: self.troubled_until,
+            many_sick: self.many_sick,
         };
+        // A clock that is behind what was signed is wrong.
+        let wall = self.world.clock.now().max(document.manifest().issued_at);
+        let seen = self.errors.seen();
         let mut cases = Vec::with_capacity(self.memories.len());
         for (id, memory) in &mut self.memories {
             let desired = document.entries().get(id);
@@ -201,6 +248,12 @@ where
                 let revision = desired.map(|desired| desired.revision);
                 memory.durable.digests.extend(revision.map(|revision| (revision, digest)));
             }
+            let began = match desired {
+                Some(desired) if memory.guards(desired.revision) => {
+                    failed_requests(&seen, desired, document)
+                }
+                _ => Vec::new(),
+            };
             let view = View {
                 id: *id,
                 desired: desired.map(AsRef::as_ref),
@@ -208,7 +261,9 @@ where
                 health,
                 busy: &busy,
                 rules: &rules,
+                failed: Failed { began: &began, known_since: seen.known_since },
                 now,
+                wall,
                 jitter: (self.world.jitter)(),
             };
             let plan = plan(memory, &view);
@@ -226,13 +281,9 @@ where
                     deployment: case.id,
                     name: watched.name.clone(),
                     address: watched.address,
-                    probe: desired.probe.clone(),
+                    probe: Wanted::probe_of(desired, watched.revision).clone(),
                 };
-                let level = if watched.assumed {
-                    crate::health::Level::Assumed
-                } else {
-                    crate::health::Level::Starting
-                };
+                let level = if watched.assumed { Level::Assumed } else { Level::Starting };
                 wanted.push((target, level));
             }
         }
@@ -317,7 +368,12 @@ where
                     .map(|identity| identity.revision);
                 let revision = match lane {
                     Lane::Serve => live,
-                    Lane::Roll => desired.or(of_container).or(memory.secrets.first().copied()),
+                    Lane::Roll => case
+                        .plan
+                        .revision
+                        .or(desired)
+                        .or(of_container)
+                        .or(memory.secrets.first().copied()),
                 };
                 let (Some(revision), false) = (revision, steps.is_empty()) else { continue };
                 let network = &self.settings.network;
@@ -336,7 +392,8 @@ where
                     stop_grace: self.settings.drain.stop_grace,
                     permit: CancellationToken::new(),
                 };
-                self.orders.send(order, &self.probes, &self.status);
+                let asked = asked(Some(memory), case.desired);
+                self.orders.send(order, asked, &self.probes, &self.status);
             }
         }
     }
@@ -353,8 +410,24 @@ where
         }
     }
 
+    /// Writes down what changed and waits for the disk, but not for ever: a disk that is full or
+    /// hangs must not keep a bad revision in place.
+    async fn persist(&mut self) {
+        let (_, writing) = self.write();
+        if let Some(writing) = writing
+            && tokio::time::timeout(PERSISTED, writing).await.is_err()
+        {
+            tracing::warn!("what a guard decided is not on disk yet; it is acted on all the same");
+        }
+    }
+
     /// Writes down what changed, without waiting. True if an earlier write failed.
     fn save(&mut self) -> bool {
+        self.write().0
+    }
+
+    /// Whether an earlier write failed, and the one that was begun now.
+    fn write(&mut self) -> (bool, Option<tokio::sync::oneshot::Receiver<()>>) {
         let failed = self.unsaved.send_replace(false);
         if failed {
             // Which part is on disk is not known: all of it is written again.
@@ -370,7 +443,7 @@ where
         let gone = self.saved.keys().filter(|id| !self.memories.contains_key(id));
         changes.extend(gone.map(|id| (*id, None)));
         if changes.is_empty() {
-            return false;
+            return (false, None);
         }
         self.saved = self
             .memories
@@ -379,8 +452,12 @@ where
             .collect::<BTreeMap<DeploymentId, Durable>>();
         let (store, unsaved, wake) =
             (self.store.clone(), self.unsaved.clone(), Arc::clone(&self.wake));
+        let (written, writing) = tokio::sync::oneshot::channel();
         tokio::spawn(async move {
-            if let Err(error) = store.save(changes).await {
+            let result = store.save(changes).await;
+            // Nobody waits for most of them.
+            let _ = written.send(());
+            if let Err(error) = result {
                 not_saved(&error);
                 unsaved.send_replace(true);
                 // Not at once: the disk that is full now is full in a moment, too.
@@ -388,8 +465,30 @@ where
                 wake.notify_one();
             }
         });
-        failed
+        (failed, Some(writing))
     }
+}
+
+/// What a deployment is asked to be.
+fn asked(memory: Option<&Memory>, desired: Option<&Arc<Desired>>) -> Asked {
+    let desired = desired?;
+    let revision = match memory {
+        Some(memory) => wanted(memory, desired).map(|wanted| wanted.revision),
+        None => Some(desired.revision),
+    };
+    Some((revision, desired.run))
+}
+
+/// When requests to any name of the app began that failed.
+fn failed_requests(
+    seen: &FailedRequests,
+    desired: &Desired,
+    document: &Document,
+) -> Vec<jiff::Timestamp> {
+    let subdomain = desired.subdomain.host_in(&document.manifest().zone);
+    let domains = desired.domains.iter().map(ToString::to_string);
+    let names = std::iter::once(subdomain).chain(domains);
+    names.filter_map(|name| seen.began.get(&name)).flatten().copied().collect()
 }
 
 fn not_saved(error: &(dyn std::error::Error + 'static)) {

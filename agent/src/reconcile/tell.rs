@@ -7,12 +7,12 @@ use buddo_shared::report::{DeploymentStatus, Health, HostStatus, Phase, ReportBo
 use tokio::time::Instant;
 
 use super::Reconciler;
-use super::pass::{Case, EDGE_LAG};
+use super::pass::Case;
 use crate::health::Tracker;
 use crate::intent::Document;
 use crate::memory::Memory;
 use crate::picture::{ContainerPicture, DeploymentPicture, Picture};
-use crate::plan::Busy;
+use crate::plan::{Busy, EDGE_LAG};
 use crate::ports::{Clock, Containers, LiveTablePublisher, Prober, Proxy, Target};
 use crate::routes::Settled;
 use crate::status::HOST;
@@ -129,7 +129,7 @@ where
             digest: memory.durable.digests.get(&revision).cloned(),
             failure,
             container: plan.container.clone(),
-            put_back: None,
+            put_back: plan.put_back,
         };
         (status, due)
     }
@@ -141,6 +141,7 @@ where
         warnings.extend(self.inputs.alarm.borrow().clone());
         warnings.extend(self.trouble.as_ref().map(|trouble| trouble.cause.clone()));
         warnings.extend(self.routes.warnings());
+        warnings.extend(self.errors.warning());
         if !*self.inputs.events.healthy.borrow() || self.echo.is_deaf() {
             warnings.push("Podman's events do not arrive; containers are listed often".to_owned());
         }
@@ -190,6 +191,7 @@ fn picture_of(
         run: case.desired.map(|desired| desired.run),
         status,
         given_up: case.plan.given_up.clone(),
+        guarded_s: case.plan.guarded_until.map(|at| at.saturating_duration_since(now).as_secs()),
         target: case.plan.target.clone(),
         containers: containers.collect(),
         doing: doing.map(Step::to_string).collect(),

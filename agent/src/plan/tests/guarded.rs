@@ -1,0 +1,311 @@
+//! The guard in plans: what puts the old revision back, what does not, and what it looks like.
+
+use buddo_shared::manifest::{Fallback, Guard};
+
+use super::*;
+use crate::guard::Vigil;
+use crate::ports::KILLED;
+
+/// The new revision has just gone live in slot B; the old one's container drains.
+fn watched(app: App) -> Model {
+    let mut model = Model::new(Some(RunState::Running), App::Answers);
+    let desired = model.desired.as_mut().unwrap();
+    desired.guard = Some(Box::new(Guard {
+        seconds: 300,
+        fallback: Fallback {
+            revision: OLD,
+            image: ImageReference::parse("ghcr.io/a/b:0").unwrap(),
+            digest: digest(),
+            port: Port::DEFAULT,
+            probe: Probe { unhealthy_after: 1, ..Probe::default() },
+            env: None,
+            registry_credentials: None,
+        },
+    }));
+    model.put(OLD, Slot::A, ContainerState::Running);
+    model.serves(OLD, Slot::A);
+    while model.memory.durable.live.map(|live| live.revision) != Some(NEW) {
+        model.turn();
+    }
+    model.app = app;
+    model.stride = Duration::from_secs(2);
+    model
+}
+
+fn live(model: &Model) -> Option<Revision> {
+    model.memory.durable.live.map(|live| live.revision)
+}
+
+/// What serves ends, and is started again.
+fn crash(model: &mut Model, code: i32) {
+    let serving = model.memory.durable.live.unwrap();
+    let name = model.name(serving.revision, serving.slot);
+    model.containers.get_mut(&name).unwrap().state = ContainerState::Exited(code);
+    for _ in 0..20 {
+        model.turn();
+        let up = model.containers.get(&name).is_none_or(is_running);
+        if up || live(model) != Some(serving.revision) {
+            break;
+        }
+    }
+    model.turn();
+}
+
+fn code(plan: &Plan) -> &str {
+    plan.failure.as_ref().map_or("", |failure| failure.code.as_str())
+}
+
+fn assert_put_back(model: &mut Model, expected: &str) {
+    let plan = model.settle();
+    assert_eq!((plan.phase, code(&plan)), (Phase::Failed, expected), "{plan:?}");
+    assert_eq!(plan.put_back, Some(OLD));
+    assert_eq!(model.running(), [OLD], "the bad one is gone");
+    assert!(matches!(plan.target, Some(Target::Live { .. })));
+    let cause = plan.failure.unwrap().cause;
+    assert!(
+        cause.starts_with("revision 2 ") && cause.ends_with("revision 1 is put back"),
+        "{cause}"
+    );
+}
+
+#[test]
+fn a_crash_loop_puts_the_old_revision_back_and_says_how_often_and_why() {
+    let mut model = watched(App::Answers);
+    let plan = model.turn();
+    assert!(plan.guarded_until.is_some() && plan.phase == Phase::Live);
+    for _ in 0..2 {
+        crash(&mut model, 3);
+        assert_eq!((live(&model), model.plan().put_back), (Some(NEW), None));
+    }
+    crash(&mut model, 3);
+    let decided = model.plan();
+    let cause = decided.failure.unwrap().cause;
+    assert!(
+        cause.contains("ended 3 times within") && cause.contains("last with code 3: boom"),
+        "{cause}"
+    );
+    assert_put_back(&mut model, "guard_crash_loop");
+
+    // The document follows: nothing is started, stopped or created.
+    let started = model.done.len();
+    let fallback = model.desired.as_ref().unwrap().guard.as_ref().unwrap().fallback.clone();
+    let desired = model.desired.as_mut().unwrap();
+    (desired.revision, desired.image, desired.guard) = (OLD, fallback.image, None);
+    let plan = model.settle();
+    assert_eq!((plan.phase, plan.failure, plan.put_back), (Phase::Live, None, None));
+    assert_eq!(model.done[started..], []);
+}
+
+#[test]
+fn two_kills_that_the_agent_did_not_send_are_told_as_memory() {
+    let mut model = watched(App::Answers);
+    crash(&mut model, KILLED);
+    assert_eq!(live(&model), Some(NEW));
+    crash(&mut model, KILLED);
+    assert_put_back(&mut model, "guard_oom");
+    assert!(model.memory.durable.failures[&NEW].cause.contains("its 256 MB"));
+}
+
+#[test]
+fn sickness_that_no_fresh_container_cures_puts_the_old_revision_back() {
+    let mut model = watched(App::Silent);
+    let begun = model.now;
+    model.turn();
+    while live(&model) == Some(NEW) {
+        let plan = model.turn();
+        assert!(matches!(plan.target, Some(Target::Live { .. })), "it may still answer some");
+        assert!(model.now.duration_since(begun) < Duration::from_mins(4), "{:?}", model.memory);
+    }
+    assert_put_back(&mut model, "guard_unhealthy");
+}
+
+#[test]
+fn far_more_failed_requests_put_the_old_revision_back_and_as_many_as_before_do_not() {
+    for (before, put_back) in [(0, true), (100, false)] {
+        let mut model = watched(App::Answers);
+        let switched = model.wall();
+        model.failed = (1..=before).map(|n| switched - Duration::from_secs(3 * n)).collect();
+        // The log is read once the guard is open.
+        model.memory.evidence.before = None;
+        let begun = model.now;
+        while model.now.duration_since(begun) < Duration::from_secs(40) && live(&model) == Some(NEW)
+        {
+            model.turn();
+            let wall = model.wall();
+            model.failed.extend([wall, wall - Duration::from_millis(1)]);
+        }
+        assert_eq!(live(&model) == Some(OLD), put_back, "{before}: {:?}", model.memory);
+        if put_back {
+            assert_put_back(&mut model, "guard_errors");
+        }
+    }
+}
+
+#[test]
+fn requests_that_failed_while_nothing_served_are_the_crash_not_the_revision() {
+    let mut model = watched(App::Answers);
+    model.turn();
+    crash(&mut model, 1);
+    // Held ones time out while it is back: they began before.
+    let crashed = model.wall();
+    model.failed = (0..50).map(|n| crashed - Duration::from_secs(n % 20)).collect();
+    for _ in 0..30 {
+        model.turn();
+    }
+    assert_eq!(live(&model), Some(NEW));
+}
+
+#[test]
+fn after_the_window_a_crash_loop_is_only_a_crash_loop() {
+    let mut model = watched(App::Answers);
+    while model.memory.durable.vigil.is_some() {
+        model.turn();
+    }
+    for _ in 0..5 {
+        crash(&mut model, 1);
+    }
+    assert_eq!(live(&model), Some(NEW));
+    assert_eq!(model.settle().phase, Phase::Live);
+}
+
+/// The window goes on where the wall clock says; a year's jump of it puts nothing back.
+#[test]
+fn fm_10_a_guard_survives_the_agent_and_any_clock() {
+    for jump in [-31_536_000_i64, 0, 200, 31_536_000] {
+        let mut model = watched(App::Answers);
+        let durable = model.memory.durable.clone();
+        model.memory = Memory::restore(durable);
+        let Some(Vigil::Watching { since, .. }) = &mut model.memory.durable.vigil else {
+            panic!("no vigil: {:?}", model.memory)
+        };
+        *since = since.checked_sub(jiff::SignedDuration::from_secs(jump)).unwrap();
+        let plan = model.turn();
+        let left = plan.guarded_until.map(|at| at.duration_since(model.now).as_secs());
+        match jump {
+            31_536_000 => assert_eq!(left, None),
+            200 => assert!(left.is_some_and(|left| (80..=100).contains(&left)), "{left:?}"),
+            _ => assert!(left.is_some_and(|left| (280..=300).contains(&left)), "{left:?}"),
+        }
+        assert_eq!(live(&model), Some(NEW));
+    }
+}
+
+/// Neither what happened while the agent was away, nor what befell many, nor what came with
+/// Podman's absence counts.
+#[test]
+fn the_hosts_own_trouble_puts_nothing_back() {
+    let mut model = watched(App::Answers);
+    for _ in 0..4 {
+        let durable = model.memory.durable.clone();
+        model.memory = Memory::restore(durable);
+        crash(&mut model, 255);
+    }
+    assert_eq!(live(&model), Some(NEW), "it ended while nobody looked");
+
+    let mut model = watched(App::Answers);
+    for _ in 0..4 {
+        model.rules.troubled_until = Some(model.now + Duration::from_mins(10));
+        crash(&mut model, 137);
+    }
+    model.rules.troubled_until = None;
+    model.turn();
+    assert_eq!(live(&model), Some(NEW), "the host was in trouble");
+
+    let mut model = watched(App::Silent);
+    model.rules.many_sick = true;
+    let begun = model.now;
+    while model.now.duration_since(begun) < Duration::from_secs(250) {
+        model.turn();
+    }
+    assert!(!model.memory.was_put_back(NEW), "all apps are sick");
+}
+
+#[test]
+fn its_operators_stop_ends_the_watch() {
+    let mut model = watched(App::Answers);
+    crash(&mut model, 1);
+    crash(&mut model, 1);
+    model.desired.as_mut().unwrap().run = RunState::Stopped;
+    assert_eq!(model.settle().phase, Phase::Stopped);
+    assert_eq!(model.memory.durable.vigil, None);
+    model.desired.as_mut().unwrap().run = RunState::Running;
+    assert_eq!(model.settle().phase, Phase::Live);
+    crash(&mut model, 1);
+    assert_eq!(live(&model), Some(NEW));
+}
+
+#[test]
+fn a_fallback_that_fails_too_leaves_what_answers_best() {
+    let mut model = watched(App::Answers);
+    // The old version's image is gone from the host and from the registry.
+    model.image = Err("image_not_found");
+    let begun = model.wall();
+    while !model.memory.was_put_back(NEW) {
+        model.turn();
+        model.failed.extend([model.wall(), model.wall()]);
+        assert!(model.wall().duration_since(begun).as_secs() < 60);
+    }
+    // It was draining and still there when the guard decided: take it away.
+    model.containers.retain(|_, container| container.identity.unwrap().revision == NEW);
+    let plan = model.settle();
+    assert_eq!((model.running(), live(&model)), (vec![NEW], Some(NEW)));
+    assert!(matches!(plan.target, Some(Target::Live { .. })), "errors are better than nothing");
+    assert_eq!((plan.phase, plan.put_back), (Phase::Failed, None));
+    let cause = plan.failure.unwrap().cause;
+    assert!(cause.contains("revision 1 could not be brought back: image_not_found"), "{cause}");
+}
+
+#[test]
+fn a_recreate_is_put_back_by_a_recreate() {
+    let mut model = watched(App::Answers);
+    model.settle();
+    model.desired.as_mut().unwrap().strategy = Replacing::Recreate;
+    // The watch began before; only the strategy matters here.
+    for _ in 0..3 {
+        model.memory.durable.vigil = Some(Vigil::Watching { revision: NEW, since: model.wall() });
+        crash(&mut model, 1);
+    }
+    assert_put_back(&mut model, "guard_crash_loop");
+}
+
+/// 'Failed, and nothing serves' makes the coordinator stop the app.
+#[test]
+fn an_app_is_never_said_to_have_failed_for_good_while_something_comes_back() {
+    for strategy in [Replacing::Rolling, Replacing::Recreate] {
+        for app in [App::Exits, App::Silent] {
+            for old in [ContainerState::Running, ContainerState::Exited(1)] {
+                let mut model = watched(App::Answers);
+                model.memory.durable = Durable { index: Index::new(0), ..Durable::default() };
+                model.containers.clear();
+                model.put(OLD, Slot::A, old);
+                model.serves(OLD, Slot::A);
+                model.app = app;
+                model.desired.as_mut().unwrap().strategy = strategy;
+                for _ in 0..400 {
+                    let plan = model.turn();
+                    let answers = matches!(plan.target, Some(Target::Live { .. }));
+                    assert!(
+                        plan.phase != Phase::Failed || answers,
+                        "{strategy:?} {app:?}: {plan:?}"
+                    );
+                }
+                let plan = model.settle();
+                assert_eq!((plan.phase, model.running()), (Phase::Failed, vec![OLD]));
+                assert_eq!(plan.put_back, None, "it never served");
+            }
+        }
+    }
+}
+
+/// Its container is gone, too: the fallback is made anew from the document.
+#[test]
+fn where_nothing_serves_a_failed_deploy_brings_the_fallback_in() {
+    let mut model = watched(App::Answers);
+    model.memory = Memory::restore(Durable { index: Index::new(0), ..Durable::default() });
+    model.containers.clear();
+    model.app = App::Exits;
+    let plan = model.settle();
+    assert_eq!((plan.phase, code(&plan)), (Phase::Failed, "exited_at_start"));
+    assert_eq!(model.running(), [OLD]);
+    assert!(matches!(plan.target, Some(Target::Live { .. })));
+}
