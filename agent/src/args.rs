@@ -42,13 +42,30 @@ pub enum Command {
     Routes(Shown),
     /// Show what was reported since the agent started.
     Events(Shown),
+    /// Check the host and say how to fix what is wrong.
+    ///
+    /// Works also where the agent does not run or half of the host is missing. The exit code is 0 if
+    /// all is well, 1 if there are warnings, 2 if something keeps the host from doing its work.
+    Doctor(Shown),
     /// Print the main Caddyfile that the routes need.
-    Caddyfile,
+    Caddyfile {
+        /// Write it to where the configuration wants it, with the folders it needs; on any error
+        /// the file of before stays.
+        #[arg(long)]
+        write: bool,
+    },
     /// Print shell completions.
     Completions {
         /// For which shell.
         shell: clap_complete::Shell,
     },
+}
+
+impl Command {
+    /// Whether it runs until it is told to stop.
+    pub fn serves(&self) -> bool {
+        matches!(self, Self::Run | Self::Resolver)
+    }
 }
 
 /// How to join.

@@ -7,6 +7,7 @@
 //!
 //! Stopping leaves containers and routes as they are: visitors notice nothing.
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +34,7 @@ use crate::reconcile::{Domains, Inputs, Reconciler, Render, Rendered, Settings, 
 use crate::resolver::LiveTableFile;
 use crate::status::Status;
 use crate::store::Store;
+use crate::watchdog::{self, Signs};
 
 /// A host that has not joined looks for an identity this often.
 const LOOK_FOR_IDENTITY: Duration = Duration::from_secs(1);
@@ -42,7 +44,10 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// Runs the agent until `stop`.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
     for folder in [&config.state_dir, &config.runtime_dir, &config.caddy.routes_dir] {
-        std::fs::create_dir_all(folder)
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
             .with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
     let listener = local::bind(&config.socket)?;
@@ -162,7 +167,8 @@ async fn run_joined(
         routes: Arc::new(move || routes.files()),
         status: status.clone(),
     };
-    let beats = reconciler.beats();
+    let signs =
+        Signs { beats: reconciler.beats(), store: store.clone(), intent: Arc::clone(&intent) };
     let _writer = AbortOnDropHandle::new(tokio::spawn({
         let (status, clock) = (status.clone(), Arc::clone(&clock));
         async move {
@@ -175,7 +181,7 @@ async fn run_joined(
         let config = config.clone();
         async move { facts::keep(&podman, &config, &facts).await }
     }));
-    let _watchdog = AbortOnDropHandle::new(tokio::spawn(watchdog(beats)));
+    let _watchdog = AbortOnDropHandle::new(tokio::spawn(watchdog::feed(signs)));
     let local = tokio::spawn(local::serve(local_listener, sources, stop.clone()));
     let link = crate::link::serve(
         link_listener,
@@ -228,18 +234,6 @@ fn renderer(config: &Config) -> Render {
 fn previous_table(config: &Config) -> Option<LiveTable> {
     let text = std::fs::read(&config.resolver.table).ok()?;
     serde_json::from_slice(&text).ok()
-}
-
-/// Tells systemd that the agent lives, as long as the reconciler's loop does.
-async fn watchdog(mut beats: watch::Receiver<u64>) {
-    let Some(bound) = sd_notify::watchdog_enabled() else { return };
-    loop {
-        tokio::time::sleep(bound / 3).await;
-        if beats.changed().await.is_err() {
-            return;
-        }
-        notify(&[NotifyState::Watchdog]);
-    }
 }
 
 fn notify(state: &[NotifyState<'_>]) {

@@ -109,6 +109,11 @@ impl<K: Clock> Intent<K> {
         })
     }
 
+    /// Waits until no document is being taken: no task holds the lock for good.
+    pub async fn answers(&self) {
+        drop(self.order.lock().await);
+    }
+
     /// The document in force, and every later one.
     pub fn subscribe(&self) -> watch::Receiver<Option<Arc<Document>>> {
         self.current.subscribe()

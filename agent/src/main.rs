@@ -2,20 +2,28 @@
 
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use buddo_agent::args::{Cli, Command, Join, Shown};
 use buddo_agent::config::{Config, Environment, default_path};
 use buddo_agent::join::{JoinOptions, join};
 use buddo_agent::show::{Question, show};
-use buddo_agent::{caddy, daemon, resolver};
+use buddo_agent::{caddy, core_dump, daemon, doctor, resolver};
 use buddo_shared::api::host::JoinToken;
 use clap::{CommandFactory as _, Parser as _};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
+/// A service that fails sooner than this after its start is likely to fail so again.
+const LASTED: Duration = Duration::from_secs(10);
+/// Then it takes this long to end. Service managers start it again at once (systemd has growing pauses
+/// only from 254 on), and would keep a core busy for as long as it fails.
+const PAUSE: Duration = Duration::from_secs(2);
+
 fn main() -> ExitCode {
+    let began = Instant::now();
     let cli = Cli::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
@@ -23,33 +31,46 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .init();
+    let supervised = cli.command.serves() && std::env::var_os("NOTIFY_SOCKET").is_some();
     match run(cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             // Standard error may be closed; there is nobody left to tell then.
             let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            if supervised && began.elapsed() < LASTED {
+                std::thread::park_timeout(PAUSE);
+            }
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(cli: Cli) -> Result<()> {
+fn run(cli: Cli) -> Result<ExitCode> {
+    if let Err(error) = core_dump::forbid() {
+        let error = &error as &dyn std::error::Error;
+        tracing::warn!(error, "keys could end up in a core dump");
+    }
     // Fails only where a provider is installed already, which is as good.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     if let Command::Completions { shell } = cli.command {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut Cli::command(), "buddo-agent", &mut script);
-        return print(&script);
+        return print(&script).map(|()| ExitCode::SUCCESS);
     }
-    let config = load(cli.config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let result = runtime.block_on(command(cli.command, config));
+    let result = runtime.block_on(async {
+        match cli.command {
+            // It also says what is wrong with the configuration.
+            Command::Doctor(shown) => doctor::run(load(cli.config), shown.json).await,
+            other => command(other, load(cli.config)?).await.map(|()| ExitCode::SUCCESS),
+        }
+    });
     // A blocking call that hangs must not hold the end back.
-    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
 
@@ -73,14 +94,15 @@ async fn command(command: Command, config: Config) -> Result<()> {
         Command::Document(shown) => ask(Question::Document, shown).await,
         Command::Routes(shown) => ask(Question::Routes, shown).await,
         Command::Events(shown) => ask(Question::Events, shown).await,
-        Command::Caddyfile => print(caddy::main_file(&config).as_bytes()),
-        Command::Completions { .. } => Ok(()),
+        Command::Caddyfile { write: false } => print(caddy::main_file(&config).as_bytes()),
+        Command::Caddyfile { write: true } => {
+            caddy::write_main_file(&config).context("cannot write Caddy's main file")
+        }
+        Command::Completions { .. } | Command::Doctor(_) => Ok(()),
     }
 }
 
 async fn join_host(options: Join, config: &Config) -> Result<()> {
-    std::fs::create_dir_all(&config.state_dir)
-        .with_context(|| format!("cannot make the folder {}", config.state_dir.display()))?;
     let anew = options.force;
     let identity = join(&JoinOptions {
         coordinator: options.coordinator,

@@ -12,6 +12,7 @@ pub mod args;
 pub mod ca;
 pub mod clock;
 pub mod config;
+pub mod core_dump;
 pub mod daemon;
 pub mod domain;
 pub mod door;

@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use buddo_coordinator::args::{Args, CaCommand, Command, EpochCommand};
@@ -11,7 +12,7 @@ use buddo_coordinator::clock::SystemClock;
 use buddo_coordinator::config::Config;
 use buddo_coordinator::password::Cost;
 use buddo_coordinator::random::SystemRandom;
-use buddo_coordinator::{admin, daemon, secret_file};
+use buddo_coordinator::{admin, core_dump, daemon, secret_file};
 use clap::Parser as _;
 use tracing_subscriber::EnvFilter;
 
@@ -20,19 +21,35 @@ use tracing_subscriber::EnvFilter;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// A service that fails sooner than this after its start is likely to fail so again.
+const LASTED: Duration = Duration::from_secs(10);
+/// Then it takes this long to end. Service managers start it again at once (systemd has growing pauses
+/// only from 254 on), and would keep a core busy for as long as it fails.
+const PAUSE: Duration = Duration::from_secs(2);
+
 fn main() -> ExitCode {
+    let began = Instant::now();
     let args = Args::parse();
     log_to_stderr();
+    let serves = matches!(args.command, Command::Serve);
     match run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
+            let supervised = std::env::var_os("NOTIFY_SOCKET").is_some();
+            if serves && supervised && began.elapsed() < LASTED {
+                std::thread::park_timeout(PAUSE);
+            }
             ExitCode::FAILURE
         }
     }
 }
 
 fn run(args: Args) -> Result<()> {
+    if let Err(error) = core_dump::forbid() {
+        let error = &error as &dyn std::error::Error;
+        tracing::warn!(error, "keys could end up in a core dump");
+    }
     // Fails only where a provider is installed already, which is as good.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let mut out = io::stdout();

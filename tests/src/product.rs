@@ -129,13 +129,7 @@ impl<'a> Product<'a> {
     /// Writes Caddy's main file as the package does and starts Caddy, or leaves it.
     pub async fn keep_caddy(&self) -> anyhow::Result<()> {
         let file = self.caddyfile();
-        let text_of_file = self.agent_command(&["caddyfile"])?;
-        for folder in ["agent/caddy", "agent/caddy/routes", "agent/caddy/data"] {
-            let folder = self.world.layout().path(folder);
-            fs::create_dir_all(&folder)?;
-            self.world.owner().own(&folder)?;
-        }
-        fs::write(&file, text_of_file)?;
+        self.agent_command(&["caddyfile", "--write"])?;
         let program = self.options.caddy.program()?;
         let argv = [program, "run", "--config", &text(&file), "--adapter", "caddyfile"];
         self.world.keep("caddy", &argv, &[])?;

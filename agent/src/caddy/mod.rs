@@ -15,5 +15,5 @@ mod warm;
 
 pub use self::admin::{Admin, AdminError};
 pub use self::render::{Edge, main_file};
-pub use self::routes::Routes;
+pub use self::routes::{Routes, write_main_file};
 pub use self::version::version;

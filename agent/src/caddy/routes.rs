@@ -10,6 +10,7 @@
 //! folder lies outside of the folder that the main Caddyfile imports.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -39,6 +40,17 @@ pub struct Routes {
     staging: PathBuf,
     /// One change at a time.
     state: Mutex<State>,
+}
+
+/// Writes the main Caddyfile to its place, with the folders that Caddy needs. On any error the file
+/// of before stays as it was.
+pub fn write_main_file(config: &Config) -> std::io::Result<()> {
+    let caddy = &config.caddy;
+    let folders = [caddy.caddyfile.parent(), Some(&*caddy.routes_dir), Some(&*caddy.storage)];
+    for folder in folders.into_iter().flatten() {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
+    durable::replace(&caddy.caddyfile, main_file(config).as_bytes(), 0o600)
 }
 
 /// The main Caddyfile: the administrator's, or ours where there is none.

@@ -27,6 +27,10 @@ const CAPABILITIES: [&str; 8] =
 /// Bytes of log that are kept of each container; conmon starts the file anew beyond.
 const LOG_BYTES: i64 = 4 * 1024 * 1024;
 
+/// When the host's memory runs out, apps go before what serves all of them
+/// (`proc_pid_oom_score_adj(5)`).
+const OOM_SCORE: i32 = 500;
+
 /// The kernel's period for CPU limits, in microseconds (its default).
 const CPU_PERIOD: u64 = 100_000;
 
@@ -41,6 +45,7 @@ struct Body {
     cap_add: [&'static str; 8],
     /// Spelt so in `specgen`; unknown keys are ignored in silence.
     no_new_privileges: bool,
+    oom_score_adj: i32,
     netns: Namespace,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     network_options: BTreeMap<&'static str, Vec<&'static str>>,
@@ -149,6 +154,7 @@ fn body(spec: &ContainerSpec, host: HostId, podman: &str) -> Body {
         cap_drop: ["ALL"],
         cap_add: CAPABILITIES,
         no_new_privileges: true,
+        oom_score_adj: OOM_SCORE,
         netns,
         network_options,
         log_configuration: LogConfiguration { driver: "k8s-file", size: LOG_BYTES },

@@ -1,12 +1,13 @@
 //! What Podman says about itself and its host.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
 use serde::Deserialize;
 
 use super::Podman;
-use super::transport::{Answer, Call};
+use super::transport::{Answer, Call, Transport};
 use crate::ports::ContainersError;
 
 /// Facts about the host that decide what the agent may promise.
@@ -20,6 +21,14 @@ pub struct Info {
     pub cgroup_controllers: Vec<String>,
     /// Name of the storage driver, such as `overlay`.
     pub storage_driver: String,
+    /// Folders in which images lie: the storage first, then where parts lie while they come.
+    pub image_places: Vec<PathBuf>,
+    /// What connects containers, such as `netavark`.
+    pub network_backend: Option<String>,
+    /// How many containers there are, running or not.
+    pub containers: u64,
+    /// Locks that are free; Podman says so from 4.6 on.
+    pub free_locks: Option<u32>,
     /// Whether Podman runs without root.
     pub rootless: bool,
 }
@@ -44,6 +53,8 @@ struct Raw {
 struct Host {
     cgroup_version: String,
     cgroup_controllers: Option<Vec<String>>,
+    network_backend: Option<String>,
+    free_locks: Option<u32>,
     security: Security,
 }
 
@@ -56,6 +67,15 @@ struct Security {
 #[serde(rename_all = "camelCase")]
 struct Store {
     graph_driver_name: String,
+    graph_root: Option<PathBuf>,
+    image_copy_tmp_dir: Option<PathBuf>,
+    #[serde(default, rename = "containerStore")]
+    containers: Counted,
+}
+
+#[derive(Deserialize, Default)]
+struct Counted {
+    number: u64,
 }
 
 #[derive(Deserialize)]
@@ -67,10 +87,21 @@ struct Version {
 impl Podman {
     /// Asks what host this is. Slow beside the other calls: ask at start, not in each pass.
     pub async fn info(&self) -> Result<Info, ContainersError> {
-        let call = Call::libpod("read the host's facts", Method::GET, "info")
-            .deadline(Duration::from_secs(20));
-        parse(&self.transport.call(call).await?)
+        ask(&self.transport).await
     }
+}
+
+impl Info {
+    /// Asks the service at `socket`, for those who want nothing else of it.
+    pub async fn of(socket: PathBuf) -> Result<Self, ContainersError> {
+        ask(&Transport::new(socket)).await
+    }
+}
+
+async fn ask(transport: &Transport) -> Result<Info, ContainersError> {
+    let call = Call::libpod("read the host's facts", Method::GET, "info")
+        .deadline(Duration::from_secs(20));
+    parse(&transport.call(call).await?)
 }
 
 fn parse(answer: &Answer) -> Result<Info, ContainersError> {
@@ -83,6 +114,15 @@ fn parse(answer: &Answer) -> Result<Info, ContainersError> {
         cgroup_version: raw.host.cgroup_version,
         cgroup_controllers: raw.host.cgroup_controllers.unwrap_or_default(),
         storage_driver: raw.store.graph_driver_name,
+        image_places: raw
+            .store
+            .graph_root
+            .into_iter()
+            .chain(raw.store.image_copy_tmp_dir)
+            .collect(),
+        network_backend: raw.host.network_backend,
+        containers: raw.store.containers.number,
+        free_locks: raw.host.free_locks,
         rootless: raw.host.security.rootless,
     })
 }
@@ -94,7 +134,9 @@ mod tests {
     fn info(controllers: &str) -> Info {
         let body = format!(
             r#"{{"host":{{"cgroupVersion":"v2","cgroupControllers":{controllers},
-            "security":{{"rootless":true}}}},"store":{{"graphDriverName":"overlay"}},
+            "networkBackend":"netavark",
+            "security":{{"rootless":true}}}},"store":{{"graphDriverName":"overlay",
+            "graphRoot":"/g","imageCopyTmpDir":"/t","containerStore":{{"number":3}}}},
             "version":{{"Version":"4.3.1","APIVersion":"4.3.1"}}}}"#
         );
         let answer = Answer { operation: "info", status: StatusCode::OK, body: body.into() };
@@ -106,6 +148,8 @@ mod tests {
         assert!(info(r#"["cpu","memory","pids"]"#).enforces_limits());
         assert!(!info(r#"["memory","pids"]"#).enforces_limits());
         assert!(!info("null").enforces_limits());
-        assert_eq!(info("null").version, "4.3.1");
+        let info = info("null");
+        assert_eq!((&*info.version, info.containers, info.free_locks), ("4.3.1", 3, None));
+        assert_eq!(info.image_places, [PathBuf::from("/g"), PathBuf::from("/t")]);
     }
 }

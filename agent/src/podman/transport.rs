@@ -30,7 +30,7 @@ const MAX_ANSWER: usize = 16 * 1024 * 1024;
 /// What went wrong between us and the service.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TransportError {
-    #[error("cannot connect to {0:?}; is the podman.socket unit of this user running?")]
+    #[error("cannot connect to {0:?}; is Podman's service running?")]
     Connect(PathBuf, #[source] std::io::Error),
     #[error("the service does not speak HTTP")]
     Handshake(#[source] hyper::Error),

@@ -122,6 +122,11 @@ impl Store {
         Ok(Self { jobs })
     }
 
+    /// Waits for the thread's turn: it lives, and has done all that was asked before.
+    pub async fn answers(&self) -> Result<(), StoreError> {
+        self.call("take its turn", |_| Ok(())).await
+    }
+
     async fn call<T: Send + 'static>(
         &self,
         operation: &'static str,

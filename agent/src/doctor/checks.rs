@@ -1,0 +1,136 @@
+//! The checks: each is a pure judgement of the facts, in a table.
+#![expect(clippy::unnecessary_wraps, reason = "all checks have the one form that the table wants")]
+
+mod agent;
+mod caddy;
+mod host;
+mod podman;
+#[cfg(test)]
+mod tests;
+
+use super::facts::{Facts, Space};
+use super::{Finding, Severity};
+use crate::config::Config;
+
+/// What one check says: that it is well, or what is wrong and how that is put right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Verdict {
+    Ok(String),
+    Warning { says: String, fix: String },
+    Failure { says: String, fix: String },
+}
+
+fn ok(says: impl Into<String>) -> Verdict {
+    Verdict::Ok(says.into())
+}
+
+fn warning(says: impl Into<String>, fix: impl Into<String>) -> Verdict {
+    Verdict::Warning { says: says.into(), fix: fix.into() }
+}
+
+fn failure(says: impl Into<String>, fix: impl Into<String>) -> Verdict {
+    Verdict::Failure { says: says.into(), fix: fix.into() }
+}
+
+/// What is judged by: the facts, and what the configuration asks for.
+#[derive(Clone, Copy)]
+struct Case<'a> {
+    facts: &'a Facts,
+    config: &'a Config,
+}
+
+/// A check; `None` where there is nothing to say, because another check says it already.
+type Check = fn(Case<'_>) -> Option<Verdict>;
+
+/// In the order in which a host is built: what comes first is often the cause of what follows.
+const CHECKS: [(&str, Check); 33] = [
+    ("user", host::user),
+    ("subordinate-ids", host::subordinate_ids),
+    ("id-tools", host::id_tools),
+    ("linger", host::linger),
+    ("runtime-dir", host::runtime_dir),
+    ("user-manager", host::user_manager),
+    ("user-namespaces", host::user_namespaces),
+    ("cgroups", host::cgroups),
+    ("low-ports", host::low_ports),
+    ("reload-resets", host::reload_resets),
+    ("inotify", host::inotify),
+    ("kernel-keys", host::kernel_keys),
+    ("clock", host::clock),
+    ("podman", podman::service),
+    ("podman-rootless", podman::rootless),
+    ("podman-unit", podman::unit),
+    ("podman-network", podman::network),
+    ("podman-storage", podman::storage),
+    ("podman-locks", podman::locks),
+    ("caddy", caddy::service),
+    ("caddy-admin", caddy::admin_socket),
+    ("caddy-version", caddy::version),
+    ("caddy-main-file", caddy::main_file),
+    ("caddy-routes", caddy::routes),
+    ("caddy-certificate", caddy::certificate),
+    ("edge", caddy::edge),
+    ("resolver", agent::resolver),
+    ("state-dir", agent::state_dir),
+    ("identity", agent::identity),
+    ("agent", agent::running),
+    ("listen", agent::listen),
+    ("core-dumps", agent::core_dumps),
+    ("document", agent::document),
+];
+
+/// Judges everything.
+pub(super) fn judge(facts: &Facts, config: &Config) -> Vec<Finding> {
+    let case = Case { facts, config };
+    let checked = CHECKS.iter().filter_map(|(name, check)| Some(finding(name, check(case)?)));
+    let disks = facts.disks.iter().map(|(name, path, space)| {
+        let place = path.display().to_string();
+        let verdict = match space {
+            Ok(space) => disk(&place, *space),
+            Err(reason) => untold(reason),
+        };
+        finding(name, verdict)
+    });
+    checked.chain(disks).collect()
+}
+
+/// The finding where there is no configuration to check the host by.
+pub(super) fn configuration(reason: &str) -> Finding {
+    let fix = "write it (systemd/examples/agent.toml is an example), or name it with --config; \
+               run this as the user that the agent runs as";
+    finding("configuration", failure(reason, fix))
+}
+
+fn finding(check: &'static str, verdict: Verdict) -> Finding {
+    let (severity, says, fix) = match verdict {
+        Verdict::Ok(says) => (Severity::Ok, says, None),
+        Verdict::Warning { says, fix } => (Severity::Warning, says, Some(fix)),
+        Verdict::Failure { says, fix } => (Severity::Failure, says, Some(fix)),
+    };
+    Finding { check, severity, says, fix }
+}
+
+/// A fact that could not be learned is no good news.
+fn untold(reason: &str) -> Verdict {
+    warning(format!("cannot be told: {reason}"), "see to the reason, then look again")
+}
+
+/// Less than this is free: look at it; less than that: apps cannot be deployed much longer.
+const FEW_PERCENT: u64 = 15;
+const HARDLY_ANY_PERCENT: u64 = 5;
+
+fn disk(place: &str, space: Space) -> Verdict {
+    let percent = |free: u64, total: u64| (free * 100).checked_div(total).unwrap_or(100);
+    let (bytes, inodes) =
+        (percent(space.free, space.total), percent(space.free_inodes, space.total_inodes));
+    let (least, what) = if inodes < bytes { (inodes, "files") } else { (bytes, "space") };
+    let says =
+        format!("{place}: {least} % of the {what} free, {} MiB in all", space.free / (1024 * 1024));
+    let fix = "make room, or a larger disk: `podman system df` says what images take, \
+               `du -x` the rest";
+    match least {
+        ..HARDLY_ANY_PERCENT => failure(says, fix),
+        HARDLY_ANY_PERCENT..FEW_PERCENT => warning(says, fix),
+        _ => ok(says),
+    }
+}

@@ -1,0 +1,160 @@
+//! The agent's own processes and files.
+
+use super::{Case, Verdict, failure, ok, untold, warning};
+
+const START: &str = "`systemctl --user start buddo-agent`; its log says why it ended: \
+                     `journalctl --user --unit buddo-agent`";
+
+pub(super) fn resolver(case: Case<'_>) -> Option<Verdict> {
+    let agent = &case.facts.agent;
+    let problems: Vec<&str> = [&agent.dns, &agent.ask]
+        .iter()
+        .filter_map(|seen| seen.as_ref().err())
+        .map(|r| &**r)
+        .collect();
+    Some(if problems.is_empty() {
+        ok("answers Caddy")
+    } else {
+        failure(
+            format!("Caddy cannot ask who is live: {}", problems.join("; ")),
+            "`systemctl --user start buddo-resolver.socket buddo-resolver`",
+        )
+    })
+}
+
+/// It holds the host's keys.
+pub(super) fn state_dir(case: Case<'_>) -> Option<Verdict> {
+    let (agent, uid) = (&case.facts.agent, case.facts.host.uid);
+    let path = case.config.state_dir.display();
+    let place = match &agent.state_dir {
+        Ok(place) => place,
+        Err(reason) => {
+            return Some(failure(
+                reason,
+                "`buddo-agent join` makes it; or name another as `state_dir`",
+            ));
+        }
+    };
+    if place.uid != uid {
+        return Some(failure(
+            format!("{path} belongs to user {}", place.uid),
+            format!("`chown -R {uid} {path}`, or run this as the user that the agent runs as"),
+        ));
+    }
+    let open: Vec<String> = agent
+        .keys
+        .iter()
+        .filter(|(_, key)| key.mode & 0o077 != 0 || key.uid != uid)
+        .map(|(path, key)| format!("{} (mode {:o})", path.display(), key.mode))
+        .collect();
+    Some(if !open.is_empty() {
+        failure(
+            format!("others may read keys: {}", open.join(", ")),
+            "`chmod 600` them; if others could log in here, let the host join again with --force",
+        )
+    } else if place.mode & 0o022 != 0 {
+        failure(
+            format!("others may write to {path} (mode {:o})", place.mode),
+            format!("`chmod 700 {path}`"),
+        )
+    } else {
+        ok(format!("{path}, mode {:o}", place.mode))
+    })
+}
+
+pub(super) fn identity(case: Case<'_>) -> Option<Verdict> {
+    let now = case.facts.now;
+    let again = "let it join again: `buddo-coordinator host add NAME` prints a token for \
+                 `buddo-agent join --force`";
+    Some(match &case.facts.agent.certificate {
+        Err(reason) => failure(reason, again),
+        Ok(None) => failure(
+            "this host has not joined",
+            "`buddo-coordinator host add NAME` on the coordinator prints a token for `buddo-agent \
+             join`",
+        ),
+        Ok(Some(dates)) if dates.until <= now => failure(
+            format!("the certificate for the coordinator ended at {}; apps run on", dates.until),
+            again,
+        ),
+        Ok(Some(dates)) if now < dates.from => failure(
+            format!("the certificate is valid only from {} on, it is {now} here", dates.from),
+            "set the clock right",
+        ),
+        Ok(Some(dates)) => {
+            // Renewed at half of its life; at the last fifth something keeps it from being so.
+            let (life, left) =
+                (dates.until.duration_since(dates.from), dates.until.duration_since(now));
+            if left < life / 5 {
+                warning(
+                    format!("the certificate for the coordinator ends at {}", dates.until),
+                    "see that the coordinator reaches this host: `buddo-coordinator host list`",
+                )
+            } else {
+                ok(format!("joined, certificate until {}", dates.until))
+            }
+        }
+    })
+}
+
+pub(super) fn running(case: Case<'_>) -> Option<Verdict> {
+    let this = env!("CARGO_PKG_VERSION");
+    Some(match &case.facts.agent.running {
+        Err(reason) => failure(reason, START),
+        Ok(agent) if agent.version != this => warning(
+            format!("version {} runs, {this} is installed", agent.version),
+            "`systemctl --user restart buddo-agent buddo-resolver`; visitors notice nothing",
+        ),
+        Ok(_) => ok(format!("version {this} runs")),
+    })
+}
+
+/// The coordinator connects to the agent, so the agent cannot try whether it can.
+pub(super) fn listen(case: Case<'_>) -> Option<Verdict> {
+    let address = case.config.listen;
+    let runs = case.facts.agent.running.as_ref();
+    Some(match (&case.facts.agent.listens, runs) {
+        (Ok(()), Err(_)) => failure(
+            format!("another program listens on {address}"),
+            "stop it, or let `listen` in the configuration name another port and join again",
+        ),
+        (Err(_), Err(_)) => return None,
+        (Err(_), Ok(agent)) if !agent.joined => return None,
+        (Err(reason), Ok(_)) => failure(format!("the coordinator is not let in: {reason}"), START),
+        (Ok(()), Ok(_)) if address.ip().is_loopback() => warning(
+            format!("{address} is reached from this host alone"),
+            "if the coordinator is elsewhere, let `listen` be 0.0.0.0:7443 and open that port to it",
+        ),
+        (Ok(()), Ok(_)) => ok(format!("{address}, which a firewall must open to the coordinator")),
+    })
+}
+
+/// Its memory holds keys and opened secrets.
+pub(super) fn core_dumps(case: Case<'_>) -> Option<Verdict> {
+    let agent = case.facts.agent.running.as_ref().ok()?;
+    Some(match &agent.core_limit {
+        Ok(Some(0)) => ok("none of the agent's memory"),
+        Ok(_) => warning(
+            "the agent's memory, keys and all, may be written to a disk",
+            "restart it with this version, under buddo-agent.service (LimitCORE=0)",
+        ),
+        Err(reason) => untold(reason),
+    })
+}
+
+pub(super) fn document(case: Case<'_>) -> Option<Verdict> {
+    let agent = case.facts.agent.running.as_ref().ok().filter(|agent| agent.joined)?;
+    let reach =
+        "`buddo-coordinator host list` says whether it reaches this host and what was refused";
+    Some(match (&agent.document, agent.warnings.as_slice()) {
+        (None, _) => warning("the coordinator has sent none yet", reach),
+        (Some((generation, true)), _) => {
+            warning(format!("{generation} is past its time; apps run on"), reach)
+        }
+        (Some(_), [_, ..]) => warning(
+            agent.warnings.join("; "),
+            "the agent says so itself; `buddo-agent status` says whether it still does",
+        ),
+        (Some((generation, false)), []) => ok(format!("{generation} is in force")),
+    })
+}

@@ -1,0 +1,219 @@
+//! The user, the kernel, the clock.
+
+use super::{Case, Verdict, failure, ok, untold, warning};
+
+/// What a container's own users need: one range as `useradd` gives it.
+const LEAST_IDS: u64 = 65_536;
+/// The package's settings, which a fix points to.
+const SYSCTL: &str = "install sysctl.d/60-buddo.conf into /etc/sysctl.d and run `sysctl --system`";
+
+pub(super) fn user(case: Case<'_>) -> Option<Verdict> {
+    let host = &case.facts.host;
+    Some(match (&host.user, host.uid) {
+        (_, 0) => failure(
+            "this is root, which apps must never run as",
+            "run this, the agent, Podman and Caddy as a user of their own: `sudo -u buddo …`",
+        ),
+        (Some(name), uid) => ok(format!("{name} ({uid})")),
+        (None, uid) => failure(
+            format!("user {uid} is not in the password database, where Podman looks for it"),
+            "add it: sysusers.d/buddo.conf makes one",
+        ),
+    })
+}
+
+pub(super) fn subordinate_ids(case: Case<'_>) -> Option<Verdict> {
+    let host = &case.facts.host;
+    let few: Vec<String> = ["/etc/subuid", "/etc/subgid"]
+        .into_iter()
+        .zip(&host.subordinate)
+        .filter_map(|(table, seen)| match seen {
+            Ok(count) if *count >= LEAST_IDS => None,
+            Ok(count) => Some(format!("{count} in {table}")),
+            Err(reason) => Some(reason.clone()),
+        })
+        .collect();
+    if few.is_empty() {
+        return Some(ok(format!("at least {LEAST_IDS} of each kind")));
+    }
+    let user = host.user.as_deref().unwrap_or("USER");
+    Some(failure(
+        format!("images need {LEAST_IDS}, there are {}", few.join(", ")),
+        format!(
+            "`usermod --add-subuids 200000-265535 --add-subgids 200000-265535 {user}` (or another \
+             range that nobody has), then `podman system migrate` as {user}"
+        ),
+    ))
+}
+
+pub(super) fn id_tools(case: Case<'_>) -> Option<Verdict> {
+    let missing = &case.facts.host.missing_id_tools;
+    Some(if missing.is_empty() {
+        ok("newuidmap and newgidmap are installed")
+    } else {
+        failure(format!("there is no {}", missing.join(" and no ")), "install the package uidmap")
+    })
+}
+
+pub(super) fn linger(case: Case<'_>) -> Option<Verdict> {
+    let host = &case.facts.host;
+    let user = host.user.as_deref().filter(|_| host.uid != 0)?;
+    if !host.manager {
+        // `user_manager` says it.
+        return None;
+    }
+    Some(if host.lingers {
+        ok("units start at boot")
+    } else {
+        failure(
+            "the user's units end with its last login and do not start at boot",
+            format!("`loginctl enable-linger {user}`"),
+        )
+    })
+}
+
+pub(super) fn runtime_dir(case: Case<'_>) -> Option<Verdict> {
+    let host = &case.facts.host;
+    Some(match &host.runtime_dir {
+        Err(reason) => failure(
+            reason,
+            format!("set XDG_RUNTIME_DIR=/run/user/{}, which lingering makes", host.uid),
+        ),
+        Ok(place) if place.uid != host.uid => failure(
+            format!("it belongs to user {}", place.uid),
+            format!("set XDG_RUNTIME_DIR=/run/user/{}: sudo keeps the caller's", host.uid),
+        ),
+        Ok(place) if place.mode & 0o077 != 0 => failure(
+            format!("others may enter it (mode {:o})", place.mode),
+            "`chmod 700` it: it holds the sockets of Podman, Caddy and the agent",
+        ),
+        Ok(_) => ok("private"),
+    })
+}
+
+pub(super) fn user_manager(case: Case<'_>) -> Option<Verdict> {
+    let host = &case.facts.host;
+    Some(if host.manager {
+        ok("the user's systemd answers")
+    } else {
+        warning(
+            "no systemd of this user answers, so nothing restarts what dies",
+            format!(
+                "`loginctl enable-linger {}`, unless other means keep the services",
+                host.user.as_deref().unwrap_or("USER")
+            ),
+        )
+    })
+}
+
+pub(super) fn user_namespaces(case: Case<'_>) -> Option<Verdict> {
+    let sysctl = &case.facts.host.sysctl;
+    Some(if sysctl.unprivileged_userns_clone == Some(0) {
+        failure(
+            "the kernel makes user namespaces for root alone",
+            "`sysctl kernel.unprivileged_userns_clone=1`, and into /etc/sysctl.d",
+        )
+    } else if sysctl.max_user_namespaces == Some(0) {
+        failure(
+            "the kernel makes no user namespaces",
+            "`sysctl user.max_user_namespaces=15000`, and into /etc/sysctl.d",
+        )
+    } else {
+        ok("allowed")
+    })
+}
+
+/// By what Podman sees; where it does not answer, by the cgroup that this process is in.
+pub(super) fn cgroups(case: Case<'_>) -> Option<Verdict> {
+    let controllers = match (&case.facts.podman.info, &case.facts.host.controllers) {
+        (Ok(info), _) if info.cgroup_version != "v2" => {
+            Err("Podman uses cgroup version 1, which cannot be delegated")
+        }
+        (Ok(info), _) => Ok(&info.cgroup_controllers),
+        (Err(_), Ok(controllers)) => Ok(controllers),
+        (Err(_), Err(reason)) => Err(&**reason),
+    };
+    let problem = match controllers {
+        Err(reason) => reason.to_owned(),
+        Ok(there) => {
+            let missing: Vec<_> = ["memory", "cpu", "pids"]
+                .into_iter()
+                .filter(|wanted| !there.iter().any(|controller| controller == wanted))
+                .collect();
+            if missing.is_empty() {
+                return Some(ok("version 2, with memory, cpu and pids"));
+            }
+            format!("without {}", missing.join(", "))
+        }
+    };
+    let fix = "boot with cgroup version 2 alone, install system/user@UID.service.d/buddo.conf, and \
+               restart the user's manager";
+    Some(if case.config.podman.allow_unenforced_limits {
+        warning(format!("{problem}: limits of apps are not enforced, as configured"), fix)
+    } else {
+        failure(format!("{problem}: limits of apps cannot be enforced, so none is started"), fix)
+    })
+}
+
+pub(super) fn low_ports(case: Case<'_>) -> Option<Verdict> {
+    let caddy = &case.config.caddy;
+    let lowest = u64::from(caddy.http_port.min(caddy.https_port));
+    let first = case.facts.host.sysctl.unprivileged_port_start.unwrap_or(1024);
+    Some(if lowest >= first {
+        ok(format!("ports {} and {} need no privilege", caddy.http_port, caddy.https_port))
+    } else if case.facts.caddy.edge.is_ok() && case.facts.caddy.admin.is_ok() {
+        // Caddy's program may have the capability, or another program may pass connections on.
+        ok(format!("port {} needs privilege, and Caddy is reached", caddy.https_port))
+    } else {
+        failure(format!("ports below {first} are root's, and Caddy is to have {lowest}"), SYSCTL)
+    })
+}
+
+pub(super) fn reload_resets(case: Case<'_>) -> Option<Verdict> {
+    Some(match case.facts.host.sysctl.tcp_migrate_req {
+        Some(1..) => ok("connections that wait survive Caddy's reloads"),
+        Some(0) => warning("each reload of Caddy's resets the connections that wait", SYSCTL),
+        None => warning(
+            "this kernel resets the connections that wait whenever Caddy reloads",
+            "upgrade to Linux 5.14 or newer",
+        ),
+    })
+}
+
+pub(super) fn inotify(case: Case<'_>) -> Option<Verdict> {
+    /// A kernel's default is 128, for a user at a desktop.
+    const LEAST: u64 = 1024;
+    Some(match case.facts.host.sysctl.inotify_instances {
+        Some(count) if count < LEAST => warning(
+            format!("all apps together may watch {count} times for files; more fail to start"),
+            SYSCTL,
+        ),
+        Some(count) => ok(format!("{count} watchers of files for all apps together")),
+        None => untold("there is no fs.inotify.max_user_instances"),
+    })
+}
+
+pub(super) fn kernel_keys(case: Case<'_>) -> Option<Verdict> {
+    /// A kernel's default is 200; each container takes one.
+    const LEAST: u64 = 1024;
+    Some(match case.facts.host.sysctl.max_keys {
+        Some(count) if count < LEAST => warning(
+            format!("the kernel keeps {count} keys for a user, and each container takes one"),
+            SYSCTL,
+        ),
+        Some(count) => ok(format!("room for {count} containers' keys")),
+        // A kernel without keyrings gives none out.
+        None => return None,
+    })
+}
+
+pub(super) fn clock(case: Case<'_>) -> Option<Verdict> {
+    Some(match &case.facts.host.clock_kept {
+        Ok(true) => ok("kept by a time server"),
+        Ok(false) => warning(
+            "no time server keeps it: documents and certificates end too early or too late",
+            "install and start systemd-timesyncd or chrony",
+        ),
+        Err(reason) => untold(reason),
+    })
+}

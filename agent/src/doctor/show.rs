@@ -1,0 +1,103 @@
+//! Findings as text: for people at a terminal, for `grep`, for programs.
+
+use std::fmt::Write as _;
+
+use super::{Finding, Severity};
+
+/// What the JSON form holds.
+#[derive(serde::Serialize)]
+struct Findings<'a> {
+    severity: Severity,
+    findings: &'a [Finding],
+}
+
+/// For programs.
+pub(super) fn json(findings: &[Finding]) -> serde_json::Result<String> {
+    let severity = super::worst(findings);
+    serde_json::to_string_pretty(&Findings { severity, findings }).map(|text| text + "\n")
+}
+
+/// For a terminal: columns, and what to do below what is wrong.
+pub(super) fn table(findings: &[Finding]) -> String {
+    let width = findings.iter().map(|finding| finding.check.len()).max().unwrap_or_default();
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    for Finding { check, severity, says, fix } in findings {
+        let _ = writeln!(text, "{:7}  {check:width$}  {says}", word(*severity));
+        if let Some(fix) = fix {
+            let _ = writeln!(text, "{:7}  {:width$}  → {fix}", "", "");
+        }
+    }
+    let of = |severity| findings.iter().filter(|f| f.severity == severity).count();
+    let (failures, warnings) = (of(Severity::Failure), of(Severity::Warning));
+    let _ = match (failures, warnings) {
+        (0, 0) => writeln!(text, "\nAll is well."),
+        _ => writeln!(text, "\n{failures} failed, {warnings} to look at."),
+    };
+    text
+}
+
+/// For a pipe: a line each, its fields divided by tabs.
+pub(super) fn lines(findings: &[Finding]) -> String {
+    findings.iter().fold(String::new(), |mut text, finding| {
+        let fields = [
+            word(finding.severity),
+            finding.check,
+            &finding.says,
+            finding.fix.as_deref().unwrap_or_default(),
+        ];
+        // What others wrote (Podman, the kernel) must not divide fields or lines.
+        let fields = fields.map(|field| field.replace(['\t', '\n', '\r'], " "));
+        let _ = writeln!(text, "{}", fields.join("\t").trim_end());
+        text
+    })
+}
+
+fn word(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Ok => "ok",
+        Severity::Warning => "warning",
+        Severity::Failure => "FAILED",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn findings() -> Vec<Finding> {
+        vec![
+            Finding { check: "user", severity: Severity::Ok, says: "buddo".into(), fix: None },
+            Finding {
+                check: "podman",
+                severity: Severity::Failure,
+                says: "no answer:\tcannot\nconnect".into(),
+                fix: Some("start it".into()),
+            },
+        ]
+    }
+
+    #[test]
+    fn a_terminal_gets_columns_with_the_remedy_below() {
+        assert_eq!(table(&findings()[..1]), "ok       user  buddo\n\nAll is well.\n",);
+        let text = table(&findings());
+        assert!(text.contains("\n                 → start it\n"), "{text}");
+        assert!(text.ends_with("\n1 failed, 0 to look at.\n"), "{text}");
+    }
+
+    #[test]
+    fn a_pipe_gets_one_line_a_finding_whatever_is_in_it() {
+        assert_eq!(
+            lines(&findings()),
+            "ok\tuser\tbuddo\nFAILED\tpodman\tno answer: cannot connect\tstart it\n",
+        );
+    }
+
+    #[test]
+    fn a_program_gets_the_worst_of_all_and_each() {
+        let value: serde_json::Value = serde_json::from_str(&json(&findings()).unwrap()).unwrap();
+        assert_eq!(value["severity"], "failure");
+        assert_eq!(value["findings"][1]["fix"], "start it");
+        assert!(value["findings"][0].get("fix").is_none());
+    }
+}
