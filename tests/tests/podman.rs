@@ -21,6 +21,7 @@ use buddo_shared::probe::{Probe, ProbeKind};
 use buddo_shared::secret::Secret;
 use buddo_tests::image::{Layer, publish};
 use buddo_tests::product::{IMAGE, PORT};
+use buddo_tests::trials::containers;
 use buddo_tests::world::{Lease, World};
 use buddo_tests::{poll, unix_http};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -161,6 +162,23 @@ async fn a_container_lives_from_create_to_remove() -> anyhow::Result<()> {
         let listed = app.listed().await?.context("it is not listed")?;
         let ContainerState::Exited(code) = listed.state else { bail!("{listed:?}") };
         ensure!(app.podman.ending(&app.spec.name).await?.exit_code == code);
+        app.remove().await
+    })
+    .await
+}
+
+/// `fm_26`: Podman says that a container ended before it has taken its network down. A start in
+/// between used to succeed, with a container that runs and a port that nobody forwards.
+#[tokio::test]
+async fn fm_26_a_container_started_again_at_once_answers_on_its_port() -> anyhow::Result<()> {
+    Lease::run(async |world| {
+        let app = App::new(world, &[]).await?;
+        app.create().await?;
+        app.start().await?;
+        for _ in 0..5 {
+            containers::kill(world, &app.spec.name).await?;
+            app.start().await?;
+        }
         app.remove().await
     })
     .await

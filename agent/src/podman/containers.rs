@@ -91,7 +91,12 @@ fn named(operation: &'static str, method: Method, name: &str, rest: &str) -> Cal
         .deadline(Duration::from_secs(30))
 }
 
+/// How long a start waits for Podman to clean up after the run before, and between two looks.
+const CLEANUP: (Duration, Duration) = (Duration::from_secs(3), Duration::from_millis(15));
+
 pub(super) async fn start(transport: &Transport, name: &str) -> Result<(), ContainersError> {
+    // After that it is started all the same: it may turn out well, and probes tell if not.
+    let _ = tokio::time::timeout(CLEANUP.0, cleaned_up(transport, name)).await;
     let call = named("start the container", Method::POST, name, "/start");
     let answer = transport.call(call).await?;
     match answer.status {
@@ -99,6 +104,20 @@ pub(super) async fn start(transport: &Transport, name: &str) -> Result<(), Conta
         StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED => Ok(()),
         StatusCode::NOT_FOUND => Err(ContainersError::NotFound(name.to_owned())),
         _ => Err(answer.refusal()),
+    }
+}
+
+/// Waits until the network of a container that ended is down. Podman says 'exited' before that,
+/// and a start in between succeeds with a port that nobody forwards: the container runs and cannot
+/// be reached (4.3.1, nearly each time).
+async fn cleaned_up(transport: &Transport, name: &str) -> Result<(), ContainersError> {
+    loop {
+        let inspected = inspect(transport, name).await?;
+        let ended = matches!(&*inspected.state.status, "exited" | "stopped");
+        if !ended || inspected.network_settings.sandbox_key.is_empty() {
+            return Ok(());
+        }
+        tokio::time::sleep(CLEANUP.1).await;
     }
 }
 
@@ -153,25 +172,39 @@ fn removed(answer: &Answer) -> Result<(), ContainersError> {
 #[serde(rename_all = "PascalCase")]
 struct Inspected {
     state: InspectedState,
+    #[serde(default)]
+    network_settings: NetworkSettings,
+}
+
+#[derive(Debug, Deserialize, Default)]
+#[serde(default, rename_all = "PascalCase")]
+struct NetworkSettings {
+    /// The network namespace's file, until Podman has taken it down.
+    sandbox_key: String,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct InspectedState {
+    status: String,
     exit_code: i32,
     /// Often false even after the kernel killed it for memory: then only the code 137 tells.
     #[serde(rename = "OOMKilled")]
     oom_killed: bool,
 }
 
-pub(super) async fn ending(transport: &Transport, name: &str) -> Result<Ending, ContainersError> {
+async fn inspect(transport: &Transport, name: &str) -> Result<Inspected, ContainersError> {
     let call = named("inspect the container", Method::GET, name, "/json");
     let answer = transport.call(call.deadline(Duration::from_secs(10))).await?;
-    let state = match answer.status {
-        StatusCode::OK => answer.json::<Inspected>()?.state,
-        StatusCode::NOT_FOUND => return Err(ContainersError::NotFound(name.to_owned())),
-        _ => return Err(answer.refusal()),
-    };
+    match answer.status {
+        StatusCode::OK => answer.json::<Inspected>(),
+        StatusCode::NOT_FOUND => Err(ContainersError::NotFound(name.to_owned())),
+        _ => Err(answer.refusal()),
+    }
+}
+
+pub(super) async fn ending(transport: &Transport, name: &str) -> Result<Ending, ContainersError> {
+    let state = inspect(transport, name).await?.state;
     // `follow=false` only: a follower that is not ended leaks memory in the service.
     let rest = format!("/logs?stdout=true&stderr=true&follow=false&tail={}", logs::LINES);
     let call = named("read the container's log", Method::GET, name, &rest);
