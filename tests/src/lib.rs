@@ -2,6 +2,7 @@
 //! of the product on it, real, and torn down without a trace.
 
 pub mod api;
+pub mod bench;
 pub mod demo;
 pub mod edge;
 pub mod image;

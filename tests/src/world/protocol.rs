@@ -79,6 +79,8 @@ pub struct ServiceStatus {
     pub rss_kib: u64,
     /// Processor time used so far, in clock ticks (hundredths of a second).
     pub cpu_ticks: u64,
+    /// Bytes that it caused to be written to disks so far; 0 in between: nothing was made durable.
+    pub written: u64,
 }
 
 /// Asks the supervisor behind `socket`.

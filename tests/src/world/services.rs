@@ -51,11 +51,13 @@ impl World {
         format!("unix://{}", self.layout.path("run/podman.sock").display())
     }
 
-    /// Podman's API on `run/podman.sock`, with no idle timeout.
+    /// Podman's API on `run/podman.sock`, with no idle timeout. Its log names every call, as that of
+    /// its stock unit does.
     pub(super) async fn keep_podman(&self) -> anyhow::Result<()> {
         let socket = self.layout.path("run/podman.sock");
         let address = self.podman_address();
-        self.keep("podman", &["podman", "system", "service", "--time=0", &address], &[])?;
+        let argv = ["podman", "--log-level=info", "system", "service", "--time=0", &address];
+        self.keep("podman", &argv, &[])?;
         poll::until("Podman's API", PATIENCE, async || {
             let (status, _) = unix_http::get(&socket, "/_ping").await?;
             ensure!(status == 200, "status {status}");

@@ -295,23 +295,27 @@ fn open_log(config: &Supervisor, name: &str) -> anyhow::Result<File> {
 }
 
 fn status(kept: &Kept) -> ServiceStatus {
-    let (rss_kib, cpu_ticks) = kept.pid.and_then(usage).unwrap_or_default();
+    let (rss_kib, cpu_ticks, written) = kept.pid.and_then(usage).unwrap_or_default();
     ServiceStatus {
         name: kept.service.name.clone(),
         pid: kept.pid.map(Pid::as_raw),
         starts: kept.starts,
         rss_kib,
         cpu_ticks,
+        written,
     }
 }
 
-/// Resident memory and processor time of a process, from `proc_pid_stat(5)`.
-fn usage(pid: Pid) -> Option<(u64, u64)> {
+/// Resident memory, processor time and bytes written of a process, from `proc_pid_stat(5)` and
+/// `proc_pid_io(5)`.
+fn usage(pid: Pid) -> Option<(u64, u64, u64)> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let rss = rss.trim().trim_end_matches("kB").trim().parse().ok()?;
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
     let ticks = |index: usize| fields.get(index)?.parse::<u64>().ok();
-    Some((rss, ticks(11)? + ticks(12)?))
+    let io = std::fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
+    let written = io.lines().find_map(|line| line.strip_prefix("write_bytes: "))?;
+    Some((rss, ticks(11)? + ticks(12)?, written.parse().ok()?))
 }

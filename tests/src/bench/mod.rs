@@ -1,0 +1,87 @@
+//! Figures, each beside its bar. Nothing here passes or fails: a figure means something on a
+//! quiet machine only, and whether the machine is quiet no test can know.
+
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+use crate::api::{Api, request};
+use crate::product::{IMAGE, PORT};
+use buddo_shared::api::deploy::{Deployment, Status};
+
+mod acks;
+mod crowd;
+mod edge;
+mod idle;
+mod latency;
+mod plan;
+mod reloads;
+mod sheet;
+
+/// One part of the bench; each has a world of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Section {
+    /// From a request to the first answer, beside raw Podman.
+    Latency,
+    /// The pure plan.
+    Plan,
+    /// A host in use: idle costs, a no-op pass, dead containers noticed, a killed agent back.
+    Crowd,
+    /// Many apps created at once.
+    Reloads,
+    /// A document until it is durable on its host.
+    Acks,
+    /// What Caddy's asking the resolver costs, by how often it asks.
+    Edge,
+}
+
+impl Section {
+    /// All that `make bench` measures if nothing is named.
+    pub const ALL: [Self; 6] =
+        [Self::Latency, Self::Plan, Self::Crowd, Self::Reloads, Self::Acks, Self::Edge];
+}
+
+/// How much is measured.
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes {
+    /// Rounds of each latency.
+    pub rounds: u32,
+    /// Apps of a host in use.
+    pub apps: u32,
+    /// Apps that are created at once.
+    pub burst: u32,
+    /// Seconds of each idle measurement and each load.
+    pub seconds: u64,
+}
+
+/// Measures and prints.
+pub async fn run(sections: &[Section], sizes: Sizes) -> anyhow::Result<()> {
+    sheet::head();
+    for section in sections {
+        match section {
+            Section::Latency => latency::measure(sizes).await?,
+            Section::Plan => plan::measure()?,
+            Section::Crowd => Box::pin(crowd::measure(sizes)).await?,
+            Section::Reloads => Box::pin(reloads::measure(sizes)).await?,
+            Section::Acks => acks::measure(sizes).await?,
+            Section::Edge => edge::measure(sizes).await?,
+        }
+    }
+    Ok(())
+}
+
+/// Apps `from..to`, live.
+async fn create(api: &Api, from: u32, to: u32) -> anyhow::Result<Vec<Deployment>> {
+    let mut made = Vec::new();
+    for number in from..to {
+        made.push(api.create(&request(&format!("app-{number}"), IMAGE, PORT)).await?);
+    }
+    for deployment in &made {
+        api.reaches(&deployment.id, Status::Running, 1).await?;
+    }
+    Ok(made)
+}
+
+fn ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}

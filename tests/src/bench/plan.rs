@@ -1,0 +1,109 @@
+//! The pure plan, at a size that no host has.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use buddo_agent::address::Index;
+use buddo_agent::config::{Drain, Network};
+use buddo_agent::guard::errors::Failed;
+use buddo_agent::health::{Level, Tracker};
+use buddo_agent::memory::{Durable, Memory, Serving};
+use buddo_agent::plan::{Busy, LimitRule, Rules, View, plan};
+use buddo_agent::ports::{Container, ContainerState, Identity, Slot};
+use buddo_agent::step::container_name;
+use buddo_shared::id::{DeploymentId, Revision};
+use buddo_shared::image::ImageReference;
+use buddo_shared::limits::Limits;
+use buddo_shared::manifest::{Desired, RunState, Strategy};
+use buddo_shared::name::Subdomain;
+use buddo_shared::port::Port;
+use buddo_shared::probe::Probe;
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::sheet;
+
+const DEPLOYMENTS: u16 = 10_000;
+const ROUNDS: u32 = 20;
+
+/// Every deployment serves and nothing is to be done: what nearly all passes find.
+pub(super) fn measure() -> anyhow::Result<()> {
+    let network = Network {
+        slot_a: Ipv4Addr::new(127, 64, 0, 0),
+        slot_b: Ipv4Addr::new(127, 96, 0, 0),
+        special: Ipv4Addr::new(127, 63, 0, 1),
+        app_port: 8000,
+    };
+    let drain = Drain { before_stop: Duration::from_secs(10), stop_grace: Duration::from_secs(10) };
+    let mut cases = Vec::new();
+    let mut health = BTreeMap::new();
+    for number in 0..DEPLOYMENTS {
+        let (desired, container, memory) = case(number, &network)?;
+        health.insert(container.name.clone(), Tracker::new(Level::Healthy));
+        cases.push((desired, container, memory));
+    }
+    let limits = LimitRule::Enforced;
+    let rules = Rules { limits, drain, network, troubled_until: None, many_sick: false };
+    let (busy, mut took) = (Busy::default(), Vec::new());
+    for _ in 0..ROUNDS {
+        let began = Instant::now();
+        let mut steps = 0;
+        for (desired, container, memory) in &mut cases {
+            let view = View {
+                id: desired.id,
+                desired: Some(desired),
+                containers: &[container],
+                health: &health,
+                busy: &busy,
+                rules: &rules,
+                failed: Failed::default(),
+                now: tokio::time::Instant::now(),
+                wall: Timestamp::UNIX_EPOCH,
+                jitter: 0.5,
+            };
+            let plan = plan(memory, &view);
+            steps += plan.serve.len() + plan.roll.len();
+        }
+        took.push(began.elapsed());
+        ensure!(steps == 0, "{steps} steps were planned where nothing is to be done");
+    }
+    let what = format!("plan of {DEPLOYMENTS} deployments, nothing to do");
+    sheet::durations(&what, &mut took, "10 ms");
+    Ok(())
+}
+
+fn case(number: u16, network: &Network) -> anyhow::Result<(Desired, Container, Memory)> {
+    let id = DeploymentId::new(Uuid::from_u128(u128::from(number) + 1));
+    let (revision, slot) = (Revision::FIRST, Slot::A);
+    let index = Index::new(number).context("no such address")?;
+    let desired = Desired {
+        id,
+        revision,
+        subdomain: Subdomain::parse(&format!("app-{number}"))?,
+        run: RunState::Running,
+        image: ImageReference::parse_allowed("ghcr.io/example/app:1")?,
+        digest: None,
+        port: Port::DEFAULT,
+        limits: Limits { memory_mb: 256, cpu_millicores: 250, pids: 256 },
+        domains: Vec::new(),
+        probe: Probe::default(),
+        strategy: Strategy::Rolling,
+        env: None,
+        registry_credentials: None,
+        guard: None,
+        kept_images: Vec::new(),
+    };
+    let identity = Identity { deployment: id, revision, slot };
+    let container = Container {
+        name: container_name(&identity),
+        identity: Some(identity),
+        state: ContainerState::Running,
+        address: Some(network.address(index, slot)),
+    };
+    let live = Some(Serving { revision, slot });
+    let proven = [revision].into();
+    let durable = Durable { index: Some(index), live, proven, ..Durable::default() };
+    Ok((desired, container, Memory::restore(durable)))
+}
