@@ -31,6 +31,11 @@ impl From<StoreError> for ApiError {
         match error {
             StoreError::Busy => Self::new(problem::OVERLOADED, error.to_string())
                 .with_header(RETRY_AFTER, HeaderValue::from_static("1")),
+            StoreError::Full { .. } => {
+                tracing::error!(%error, "the disk is full; free space where the database lies");
+                Self::new(problem::STORAGE_FULL, "nothing was changed; try again in a minute")
+                    .with_header(RETRY_AFTER, HeaderValue::from_static("60"))
+            }
             error => Self::internal(&error),
         }
     }

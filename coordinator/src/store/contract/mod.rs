@@ -77,6 +77,12 @@ pub enum StoreError {
         #[source]
         source: Cause,
     },
+    /// The disk has no room for it. Reading goes on.
+    #[error("database: no room is left to {operation}; try again later")]
+    Full {
+        /// What was to be done.
+        operation: &'static str,
+    },
     /// A stored value is not what this program writes.
     #[error("database: {what} holds a value that cannot be read")]
     Corrupt {

@@ -1,6 +1,6 @@
 //! The three shapes of a statement.
 
-use rusqlite::{Params, Row};
+use rusqlite::{ErrorCode, Params, Row};
 
 use super::Tx;
 use crate::store::contract::StoreError;
@@ -51,6 +51,15 @@ impl Tx<'_> {
         self.connection
             .prepare_cached(sql)
             .and_then(|mut statement| statement.execute(params))
-            .map_err(StoreError::operation(operation))
+            .map_err(failed(operation))
+    }
+}
+
+/// For `map_err` of what writes: the statement that was to `operation` failed, most tellingly
+/// for want of room.
+pub(super) fn failed(operation: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
+    move |error| match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => StoreError::Full { operation },
+        _ => StoreError::operation(operation)(error),
     }
 }

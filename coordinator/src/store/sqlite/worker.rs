@@ -5,10 +5,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
-use super::Tx;
+use super::{Tx, query};
 use crate::store::contract::{StoreError, Tables};
 
 /// Jobs that share one commit at most.
@@ -73,7 +73,7 @@ pub(super) fn write_loop(mut connection: Connection, mut queue: mpsc::Receiver<J
 }
 
 fn run_group(connection: &mut Connection, jobs: impl Iterator<Item = Job>) {
-    let failed = |error: rusqlite::Error| StoreError::operation("begin a transaction")(error);
+    let failed = query::failed("begin a transaction");
     let mut transaction = match connection.transaction_with_behavior(TransactionBehavior::Immediate)
     {
         Ok(transaction) => transaction,
@@ -116,9 +116,12 @@ fn run_group(connection: &mut Connection, jobs: impl Iterator<Item = Job>) {
         Ok(()) => answers.into_iter().for_each(|answer| answer(Ok(()))),
         Err(error) => {
             tracing::error!(%error, "the database cannot commit");
-            let text = error.to_string();
+            let (full, text) = (error.sqlite_error_code(), error.to_string());
             for answer in answers {
-                answer(Err(StoreError::operation("commit")(text.clone())));
+                answer(Err(match full {
+                    Some(ErrorCode::DiskFull) => StoreError::Full { operation: "commit" },
+                    _ => StoreError::operation("commit")(text.clone()),
+                }));
             }
         }
     }
