@@ -18,6 +18,7 @@ use buddo_shared::sealed::{OpeningKey, Sealed};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio_util::sync::CancellationToken;
 
+use crate::disk::Shelf;
 use crate::memory::Happened;
 use crate::plan::words;
 use crate::ports::{ContainerSpec, Containers, ContainersError, Identity, Slot};
@@ -68,11 +69,13 @@ pub trait Audience: Send + Sync {
 pub struct Executor<C> {
     containers: Arc<C>,
     key: Option<Arc<OpeningKey>>,
+    shelf: Shelf,
 }
 
 impl<C> Clone for Executor<C> {
     fn clone(&self) -> Self {
-        Self { containers: Arc::clone(&self.containers), key: self.key.clone() }
+        let containers = Arc::clone(&self.containers);
+        Self { containers, key: self.key.clone(), shelf: self.shelf.clone() }
     }
 }
 
@@ -91,17 +94,28 @@ impl From<ContainersError> for Trouble {
 impl<C: Containers> Executor<C> {
     /// An executor that opens sealed values with `key`.
     pub fn new(containers: Arc<C>, key: Option<Arc<OpeningKey>>) -> Self {
-        Self { containers, key }
+        Self { containers, key, shelf: Shelf::default() }
+    }
+
+    /// The same executor, beside a collector that goes by `shelf`.
+    #[must_use]
+    pub fn with_shelf(self, shelf: Shelf) -> Self {
+        Self { shelf, ..self }
     }
 
     /// Carries out `order` to its end, its first failure or its withdrawal.
     pub async fn run(&self, order: &Order, audience: &dyn Audience) {
         let mut digest = order.digest.clone();
+        // The image stays from the look whether it is here until a container uses it.
+        let mut _lease = None;
         for step in &order.steps {
             if order.permit.is_cancelled() {
                 return;
             }
             audience.begins(order, step);
+            if let (Step::Image, Some(desired)) = (step, &order.desired) {
+                _lease = Some(self.shelf.lease(&desired.image).await);
+            }
             // A withdrawn order does not finish a long pull; all other steps are short.
             let result = if *step == Step::Image {
                 tokio::select! {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+mod disk;
 mod file;
 
 pub use file::{ConfigError, Environment, default_path};
@@ -36,6 +37,14 @@ pub struct Config {
     pub drain: Drain,
     /// What the host offers to containers; `None` is read from the system.
     pub capacity: Capacity,
+    /// The disk as a bounded resource.
+    pub disk: Disk,
+    /// Bounds on images.
+    pub pull: Pull,
+    /// Where metrics are told besides the local socket.
+    pub metrics: Metrics,
+    /// How the log is written.
+    pub log: Log,
 }
 
 /// Podman's API.
@@ -45,6 +54,8 @@ pub struct Podman {
     pub socket: PathBuf,
     /// Run apps even where cgroups do not enforce their tiers' limits. For development.
     pub allow_unenforced_limits: bool,
+    /// Containers that may exist on this host at the same time: Podman has a lock for each.
+    pub max_containers: usize,
 }
 
 /// Caddy, its files and its edge.
@@ -165,6 +176,55 @@ pub struct Capacity {
     pub memory_mb: Option<u64>,
     /// Thousandths of cores; absent: all that the system has.
     pub cpu_millicores: Option<u64>,
+}
+
+/// How full the file systems of images and of the agent's state may get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Disk {
+    /// Above so many per cent of a file system, images that nothing needs go at once.
+    pub high_percent: u8,
+    /// Until it is below this.
+    pub low_percent: u8,
+    /// With fewer free bytes than this, no pull begins and those under way end.
+    pub floor: u64,
+    /// An image that nothing needs goes after so long, also where there is room.
+    pub keep_unused: Duration,
+    /// Whether images are collected at all.
+    pub collect: bool,
+}
+
+/// Bounds on images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pull {
+    /// Bytes of one image: as its registry sends it, and as it lies on the disk.
+    pub max_image: u64,
+}
+
+/// Where metrics are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Metrics {
+    /// A loopback address for a collector that cannot ask the local socket; absent: none.
+    pub listen: Option<SocketAddr>,
+}
+
+/// How the log is written, to standard error. What is written is up to `RUST_LOG`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// As lines for people, or as JSON for programs.
+    pub format: LogFormat,
+}
+
+/// The form of the log's lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One object a line.
+    Json,
 }
 
 impl Config {

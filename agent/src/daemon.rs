@@ -12,22 +12,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use buddo_shared::id::HostId;
 use buddo_shared::report::HostStatus;
+use buddo_shared::sealed::OpeningKey;
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::caddy;
 use crate::clock::{SystemClock, system_jitter};
 use crate::config::Config;
+use crate::disk::{Keeper, Room, Shelf, system_measure};
 use crate::facts;
 use crate::intent::Intent;
 use crate::join::Identity;
 use crate::local::{self, Sources};
+use crate::metrics::{self, CountedProber, Metrics, Scrape};
 use crate::picture::Picture;
-use crate::podman::Podman;
+use crate::podman::{Podman, PullLimits};
 use crate::ports::{Clock as _, LiveTable};
 use crate::probe::NetProber;
 use crate::reconcile::{Domains, Inputs, Reconciler, Render, Rendered, Settings, World};
@@ -52,11 +57,12 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
     }
     let listener = local::bind(&config.socket)?;
     let store = open_store(&config)?;
-    let status = Status::new(store.clone());
+    let metrics = Metrics::default();
+    let status = Status::counted(store.clone(), metrics.clone());
     let Some(identity) = Identity::load(&config.state_dir)? else {
-        return wait_to_join(config, listener, store, status, stop).await;
+        return wait_to_join(config, listener, store, status, metrics, stop).await;
     };
-    run_joined(config, identity, listener, store, status, stop).await
+    run_joined(config, identity, listener, store, status, metrics, stop).await
 }
 
 fn open_store(config: &Config) -> Result<Store> {
@@ -71,6 +77,7 @@ async fn wait_to_join(
     listener: tokio::net::UnixListener,
     store: Store,
     status: Status,
+    metrics: Metrics,
     stop: CancellationToken,
 ) -> Result<()> {
     tracing::warn!("{}", local::NOT_JOINED);
@@ -91,11 +98,21 @@ async fn wait_to_join(
     };
     let (_picture, pictures) = watch::channel(Some(Arc::new(picture)));
     let (_document, documents) = watch::channel(None);
+    let scrape = Scrape {
+        metrics: metrics.clone(),
+        picture: pictures.clone(),
+        document: documents.clone(),
+        store: store.clone(),
+        events: None,
+        room: room(&config),
+        clock: Arc::new(SystemClock),
+    };
     let sources = Sources {
         picture: pictures,
         document: documents,
         routes: Arc::new(Default::default),
         status: status.clone(),
+        scrape,
     };
     let until = stop.child_token();
     let serving =
@@ -116,7 +133,7 @@ async fn wait_to_join(
         served.context("the local socket's task failed")??;
     }
     let listener = local::bind(&config.socket)?;
-    Box::pin(run_joined(config, identity, listener, store, status, stop)).await
+    Box::pin(run_joined(config, identity, listener, store, status, metrics, stop)).await
 }
 
 async fn run_joined(
@@ -125,6 +142,7 @@ async fn run_joined(
     local_listener: tokio::net::UnixListener,
     store: Store,
     status: Status,
+    metrics: Metrics,
     stop: CancellationToken,
 ) -> Result<()> {
     let link_listener = TcpListener::bind(config.listen).await.with_context(|| {
@@ -136,50 +154,68 @@ async fn run_joined(
     }
     let intent = Intent::restore(identity.verifier, store.clone(), Arc::clone(&clock)).await?;
     let intent = Arc::new(intent);
-    let podman = Podman::new(config.podman.socket.clone(), identity.host_id);
+    let (room, shelf) = (room(&config), Shelf::default());
+    let podman = podman(&config, identity.host_id, &room, &metrics);
     let events = podman.events(stop.child_token());
     let (facts, known) = watch::channel(facts::initial(&config));
     let world = World {
         containers: Arc::new(podman.clone()),
-        prober: Arc::new(NetProber),
-        proxy: Arc::new(caddy::Routes::new(&config).context("cannot prepare Caddy's routes")?),
+        prober: Arc::new(CountedProber { prober: NetProber, metrics: metrics.clone() }),
+        proxy: Arc::new(
+            caddy::Routes::new(&config)
+                .context("cannot prepare Caddy's routes")?
+                .with_metrics(metrics.clone()),
+        ),
         table: Arc::new(LiveTableFile::new(config.resolver.table.clone())),
         clock: Arc::clone(&clock),
         jitter: system_jitter(),
     };
-    let inputs =
-        Inputs { document: intent.subscribe(), alarm: intent.alarm(), events, facts: known };
-    let settings = Settings {
-        network: config.network.clone(),
-        drain: config.drain.clone(),
-        render: renderer(&config),
-        joined: true,
-        key: Some(Arc::new(identity.opening_key)),
-        previous: previous_table(&config),
+    let inputs = Inputs {
+        document: intent.subscribe(),
+        alarm: intent.alarm(),
+        events: events.clone(),
+        facts: known,
     };
+    let settings = settings(&config, identity.opening_key);
     let reconciler =
         Reconciler::restore(world, inputs, settings, store.clone(), status.clone()).await?;
+    let reconciler = reconciler.with_metrics(metrics.clone()).with_shelf(shelf.clone());
 
+    let scrape = Scrape {
+        metrics: metrics.clone(),
+        picture: reconciler.picture(),
+        document: intent.subscribe(),
+        store: store.clone(),
+        events: Some(events),
+        room: room.clone(),
+        clock: Arc::new(SystemClock),
+    };
+    let _told = tell_metrics(&config, scrape.clone(), &stop).await?;
     let routes = reconciler.routes();
     let sources = Sources {
         picture: reconciler.picture(),
         document: intent.subscribe(),
         routes: Arc::new(move || routes.files()),
         status: status.clone(),
+        scrape,
     };
     let signs =
         Signs { beats: reconciler.beats(), store: store.clone(), intent: Arc::clone(&intent) };
-    let _writer = AbortOnDropHandle::new(tokio::spawn({
-        let (status, clock) = (status.clone(), Arc::clone(&clock));
-        async move {
-            if let Err(error) = status.write(&*clock).await {
-                log(&error, "reports cannot be written");
-            }
-        }
-    }));
+    let _writer = AbortOnDropHandle::new(tokio::spawn(write_reports(status.clone())));
+    let keeper = Keeper {
+        images: Arc::new(podman.clone()),
+        room: room.clone(),
+        shelf,
+        document: intent.subscribe(),
+        picture: reconciler.picture(),
+        facts: facts.clone(),
+        metrics,
+        jitter: system_jitter(),
+    };
+    let _keeper = AbortOnDropHandle::new(tokio::spawn(keeper.run()));
     let _facts = AbortOnDropHandle::new(tokio::spawn({
         let config = config.clone();
-        async move { facts::keep(&podman, &config, &facts).await }
+        async move { facts::keep(&podman, &config, &room, &facts).await }
     }));
     let _watchdog = AbortOnDropHandle::new(tokio::spawn(watchdog::feed(signs)));
     let local = tokio::spawn(local::serve(local_listener, sources, stop.clone()));
@@ -203,12 +239,60 @@ async fn run_joined(
 
     stop.cancelled().await;
     notify(&[NotifyState::Stopping]);
-    let drained = async { tokio::join!(reconciling, local, link).0 };
-    if let Ok(reconciled) = tokio::time::timeout(DRAIN, drained).await {
+    drain(async { tokio::join!(reconciling, local, link).0 }).await
+}
+
+/// Waits for the parts, but not for ever.
+async fn drain(parts: impl Future<Output = Result<(), JoinError>>) -> Result<()> {
+    if let Ok(reconciled) = tokio::time::timeout(DRAIN, parts).await {
         return reconciled.context("the reconciler failed; see the log above");
     }
     tracing::warn!("not all parts ended in time");
     Ok(())
+}
+
+fn settings(config: &Config, key: OpeningKey) -> Settings {
+    Settings {
+        network: config.network.clone(),
+        drain: config.drain.clone(),
+        render: renderer(config),
+        joined: true,
+        key: Some(Arc::new(key)),
+        previous: previous_table(config),
+    }
+}
+
+fn podman(config: &Config, host: HostId, room: &Room, metrics: &Metrics) -> Podman {
+    let limits = PullLimits { max_image: config.pull.max_image, ..PullLimits::default() };
+    Podman::new(config.podman.socket.clone(), host)
+        .with_pull_limits(limits)
+        .with_max_containers(config.podman.max_containers)
+        .with_room(room.clone())
+        .with_metrics(metrics.clone())
+}
+
+async fn write_reports(status: Status) {
+    if let Err(error) = status.write(&SystemClock).await {
+        log(&error, "reports cannot be written");
+    }
+}
+
+fn room(config: &Config) -> Room {
+    Room::new(config.disk, config.state_dir.clone(), system_measure())
+}
+
+/// Tells metrics on the loopback address that the configuration names, if it names one.
+async fn tell_metrics(
+    config: &Config,
+    scrape: Scrape,
+    stop: &CancellationToken,
+) -> Result<Option<AbortOnDropHandle<std::io::Result<()>>>> {
+    let Some(address) = config.metrics.listen else { return Ok(None) };
+    let listener = TcpListener::bind(address).await.with_context(|| {
+        format!("cannot tell metrics on {address}; is it taken? `metrics.listen` names it")
+    })?;
+    let serving = metrics::serve(listener, scrape, stop.child_token());
+    Ok(Some(AbortOnDropHandle::new(tokio::spawn(serving))))
 }
 
 /// The route files' text, by what the configuration says of Caddy.

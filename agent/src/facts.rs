@@ -6,6 +6,7 @@ use tokio::sync::watch;
 
 use crate::caddy;
 use crate::config::Config;
+use crate::disk::Room;
 use crate::plan::LimitRule;
 use crate::podman::{Info, Podman};
 use crate::reconcile::HostFacts;
@@ -17,6 +18,9 @@ const NO_CADDY: Duration = Duration::from_mins(1);
 /// Controllers may be delegated, Podman and Caddy upgraded while the agent runs.
 const CALM: Duration = Duration::from_mins(10);
 
+/// Below so many free locks of Podman's the administrator is warned.
+const FEW_LOCKS: u32 = 100;
+
 /// What is known before Podman has answered.
 pub fn initial(config: &Config) -> HostFacts {
     HostFacts {
@@ -27,14 +31,16 @@ pub fn initial(config: &Config) -> HostFacts {
 }
 
 /// Keeps `facts` true until it is dropped.
-pub async fn keep(podman: &Podman, config: &Config, facts: &watch::Sender<HostFacts>) {
+pub async fn keep(podman: &Podman, config: &Config, room: &Room, facts: &watch::Sender<HostFacts>) {
     loop {
         let wait = match podman.info().await {
             Ok(info) => {
+                room.images_lie_in(info.image_places.clone());
                 let caddy_version = caddy::version(&config.caddy.admin).await;
                 let fresh = HostFacts { caddy_version, ..learn(&info, config) };
                 let wait = if fresh.caddy_version.is_some() { CALM } else { NO_CADDY };
                 facts.send_if_modified(|old| {
+                    let fresh = HostFacts { disk: old.disk.clone(), ..fresh };
                     let news = *old != fresh;
                     *old = fresh;
                     news
@@ -69,6 +75,12 @@ fn learn(info: &Info, config: &Config) -> HostFacts {
     let mut warnings: Vec<String> = warning.into_iter().map(str::to_owned).collect();
     if !info.rootless {
         warnings.push("Podman runs as root; run it as the agent's own user".to_owned());
+    }
+    if let Some(free) = info.free_locks.filter(|free| *free < FEW_LOCKS) {
+        warnings.push(format!(
+            "Podman has only {free} locks left, one is needed for each container, pod and volume: \
+             remove some, or raise its `num_locks`"
+        ));
     }
     HostFacts { podman_version: Some(info.version.clone()), limits, warnings, ..initial(config) }
 }
@@ -125,6 +137,22 @@ mod tests {
             assert_eq!(learn(&partial, &lax).limits, LimitRule::Waived);
             assert_eq!(learn(&partial, &lax).warnings.len(), 1);
         }
+    }
+
+    #[test]
+    fn fm_25_few_locks_are_told_before_there_are_none() {
+        let config = Config::parse(
+            "",
+            &Environment {
+                home: Some("/home/a".into()),
+                runtime_dir: Some("/run/a".into()),
+                ..Environment::default()
+            },
+        )
+        .unwrap();
+        let with = |free| Info { free_locks: free, ..info("v2", &["cpu", "memory", "pids"]) };
+        assert!(learn(&with(Some(2_000)), &config).warnings.is_empty());
+        assert!(learn(&with(Some(99)), &config).warnings[0].contains("only 99 locks left"));
     }
 
     #[test]

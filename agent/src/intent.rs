@@ -34,7 +34,7 @@ pub struct Document {
 }
 
 impl Document {
-    fn new(verified: Verified<Manifest>) -> Self {
+    pub(crate) fn new(verified: Verified<Manifest>) -> Self {
         let digest = verified.digest().clone();
         let manifest = verified.into_inner();
         let entries = manifest.deployments.iter().map(|d| (d.id, Arc::new(d.clone()))).collect();

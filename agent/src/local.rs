@@ -24,8 +24,10 @@ use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::bounded::{Bounded, CONNECTIONS};
 use crate::explain::explain;
 use crate::intent::Document;
+use crate::metrics::Scrape;
 use crate::picture::Picture;
 use crate::ports::RouteFiles;
 use crate::status::Status;
@@ -41,6 +43,8 @@ pub struct Sources {
     pub routes: Arc<dyn Fn() -> RouteFiles + Send + Sync>,
     /// Recent reports.
     pub status: Status,
+    /// What is counted.
+    pub scrape: Scrape,
 }
 
 /// The socket cannot be served.
@@ -84,6 +88,7 @@ pub async fn serve(
     sources: Sources,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
+    let listener = Bounded::new(listener, CONNECTIONS);
     axum::serve(listener, router(sources)).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 
@@ -94,6 +99,7 @@ fn router(sources: Sources) -> Router {
         .route("/v1/document", get(document))
         .route("/v1/routes", get(routes))
         .route("/v1/events", get(events))
+        .route("/metrics", get(metrics))
         .with_state(sources)
 }
 
@@ -170,34 +176,30 @@ async fn routes(State(sources): State<Sources>) -> Json<RouteFiles> {
     Json((sources.routes)())
 }
 
+async fn metrics(State(sources): State<Sources>) -> Response {
+    crate::metrics::answer(&sources.scrape).await
+}
+
 async fn events(State(sources): State<Sources>) -> Response {
     Json(sources.status.recent()).into_response()
 }
 
 #[cfg(test)]
 mod tests {
-    use buddo_shared::report::HostStatus;
-
     use super::*;
     use crate::store::Store;
 
     fn sources(dir: &Path, joined: bool) -> Sources {
-        let host = HostStatus {
-            agent_version: "0.1.0".to_owned(),
-            podman_version: None,
-            caddy_version: None,
-            document: None,
-            stale: false,
-            memory_mb: 1,
-            cpu_millicores: 1,
-            warnings: Vec::new(),
-        };
-        let picture = Picture { joined, host, deployments: Vec::new() };
+        let picture = crate::testing::picture(joined);
+        let picture = watch::channel(Some(Arc::new(picture))).1;
+        let document = watch::channel(None).1;
+        let store = Store::open(&dir.join("agent.db"), 0).unwrap();
         Sources {
-            picture: watch::channel(Some(Arc::new(picture))).1,
-            document: watch::channel(None).1,
+            picture: picture.clone(),
+            document: document.clone(),
             routes: Arc::new(RouteFiles::new),
-            status: Status::new(Store::open(&dir.join("agent.db"), 0).unwrap()),
+            status: Status::new(store.clone()),
+            scrape: crate::metrics::tests::scrape(store, picture, document),
         }
     }
 

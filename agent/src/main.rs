@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use buddo_agent::args::{Cli, Command, Join, Shown};
-use buddo_agent::config::{Config, Environment, default_path};
+use buddo_agent::config::{Config, Environment, LogFormat, default_path};
 use buddo_agent::join::{JoinOptions, join};
 use buddo_agent::show::{Question, show};
 use buddo_agent::{caddy, core_dump, daemon, doctor, resolver};
@@ -25,12 +25,6 @@ const PAUSE: Duration = Duration::from_secs(2);
 fn main() -> ExitCode {
     let began = Instant::now();
     let cli = Cli::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .init();
     let supervised = cli.command.serves() && std::env::var_os("NOTIFY_SOCKET").is_some();
     match run(cli) {
         Ok(code) => code,
@@ -46,6 +40,8 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<ExitCode> {
+    let config = load(cli.config);
+    begin_log(config.as_ref().map(|config| config.log.format).unwrap_or_default());
     if let Err(error) = core_dump::forbid() {
         let error = &error as &dyn std::error::Error;
         tracing::warn!(error, "keys could end up in a core dump");
@@ -65,13 +61,25 @@ fn run(cli: Cli) -> Result<ExitCode> {
     let result = runtime.block_on(async {
         match cli.command {
             // It also says what is wrong with the configuration.
-            Command::Doctor(shown) => doctor::run(load(cli.config), shown.json).await,
-            other => command(other, load(cli.config)?).await.map(|()| ExitCode::SUCCESS),
+            Command::Doctor(shown) => doctor::run(config, shown.json).await,
+            other => command(other, config?).await.map(|()| ExitCode::SUCCESS),
         }
     });
     // A blocking call that hangs must not hold the end back.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
+}
+
+fn begin_log(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false);
+    match format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
 }
 
 async fn command(command: Command, config: Config) -> Result<()> {

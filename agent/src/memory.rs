@@ -249,7 +249,9 @@ impl Memory {
         let Some(attempt) = self.attempt_on(revision) else { return };
         match error {
             ContainersError::Image(failure) => attempt.verdict = Some(failure),
-            ContainersError::Registry(failure) => attempt.trouble(failure, now, jitter),
+            ContainersError::Registry(failure) | ContainersError::Full(failure) => {
+                attempt.trouble(failure, now, jitter);
+            }
             ContainersError::Unavailable { .. } => {
                 attempt.trouble(words::podman_unavailable(), now, jitter);
             }

@@ -136,6 +136,9 @@ pub enum ContainersError {
     /// The registry could not be reached or was busy; try again.
     #[error("{}", .0.cause)]
     Registry(Failure),
+    /// The host has no room for it: disk space or places for containers. It may have later.
+    #[error("{}", .0.cause)]
+    Full(Failure),
     /// There is no such container, image or secret.
     #[error("Podman knows no {0}")]
     NotFound(String),
@@ -212,6 +215,32 @@ pub trait Containers: Send + Sync + 'static {
     /// Removes a secret; an absent one is success.
     fn remove_secret(&self, name: &str)
     -> impl Future<Output = Result<(), ContainersError>> + Send;
+}
+
+/// An image in Podman's storage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalImage {
+    /// Podman's id: the same bytes under several names are one image.
+    pub id: String,
+    /// Every name it is known by: tags, and digests of the repositories that it came from.
+    pub names: Vec<ImageReference>,
+    /// It has a name that no registry can have given it.
+    pub foreign: bool,
+    /// Unpacked, layers that it shares with others included.
+    pub bytes: u64,
+    /// A container uses it, also a stopped one and one that is not ours.
+    pub in_use: bool,
+}
+
+/// Podman's storage of images, as far as the collector needs it. Every call has a deadline.
+pub trait Images: Send + Sync + 'static {
+    /// All images.
+    fn images(&self) -> impl Future<Output = Result<Vec<LocalImage>, ContainersError>> + Send;
+    /// Removes an image, unless a container uses it: never by force. An absent one is success.
+    fn remove_image(
+        &self,
+        image: &LocalImage,
+    ) -> impl Future<Output = Result<(), ContainersError>> + Send;
 }
 
 /// What is heard of Podman's events: hints, never data. The stream behind it is opened anew

@@ -32,11 +32,13 @@ use tokio_util::sync::CancellationToken;
 use crate::apply::Executor;
 use crate::clock::Jitter;
 use crate::config::{Drain, Network};
+use crate::disk::Shelf;
 use crate::echo::Echo;
 use crate::errors::Errors;
 use crate::guard::tide::Tide;
 use crate::intent::Document;
 use crate::memory::{Durable, Memory};
+use crate::metrics::Metrics;
 use crate::picture::Picture;
 use crate::plan::LimitRule;
 use crate::ports::{
@@ -90,6 +92,8 @@ pub struct HostFacts {
     pub cpu_millicores: u64,
     /// What an administrator should know.
     pub warnings: Vec<String>,
+    /// What an administrator should know of the host's disks.
+    pub disk: Vec<String>,
 }
 
 /// What the loop listens to.
@@ -164,6 +168,7 @@ pub struct Reconciler<C, P, X, L, K> {
     many_sick: bool,
     picture: watch::Sender<Option<Arc<Picture>>>,
     beats: watch::Sender<u64>,
+    metrics: Metrics,
 }
 
 impl<C, P, X, L, K> Reconciler<C, P, X, L, K>
@@ -218,7 +223,22 @@ where
             many_sick: false,
             picture: watch::Sender::new(None),
             beats: watch::Sender::new(0),
+            metrics: Metrics::default(),
         })
+    }
+
+    /// The same loop, counted in `metrics`.
+    #[must_use]
+    pub fn with_metrics(mut self, metrics: Metrics) -> Self {
+        self.orders.count_in(metrics.clone());
+        Self { metrics, ..self }
+    }
+
+    /// The same loop, beside a collector of images that goes by `shelf`.
+    #[must_use]
+    pub fn with_shelf(mut self, shelf: Shelf) -> Self {
+        self.orders.go_by(shelf);
+        self
     }
 
     /// How things stand, anew after each pass.
@@ -241,7 +261,9 @@ where
         let mut edge = self.keep_edge();
         let mut told = Instant::now();
         while !stop.is_cancelled() {
+            let begun = Instant::now();
             let next = self.pass().await;
+            self.metrics.passed(begun.elapsed());
             if told.elapsed() >= CHECKED {
                 told = Instant::now();
                 self.tell_checked();

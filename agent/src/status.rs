@@ -11,10 +11,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use buddo_shared::report::{DeploymentStatus, Frame, Report, ReportBody};
+use buddo_shared::report::{DeploymentStatus, Frame, Phase, Report, ReportBody};
 use jiff::Timestamp;
 use tokio::sync::{Notify, broadcast, watch};
 
+use crate::metrics::Metrics;
 use crate::ports::{Clock, Outbox};
 use crate::store::{Entry, Store, StoreError};
 
@@ -36,6 +37,7 @@ struct Shared {
     changed: watch::Sender<u64>,
     frames: broadcast::Sender<Frame>,
     recent: Mutex<VecDeque<Report>>,
+    metrics: Metrics,
 }
 
 /// Where levels go in and reports come out. Clones share all.
@@ -45,6 +47,11 @@ pub struct Status(Arc<Shared>);
 impl Status {
     /// Reports go to `store`.
     pub fn new(store: Store) -> Self {
+        Self::counted(store, Metrics::default())
+    }
+
+    /// Reports go to `store`, and revisions that were given up are counted.
+    pub fn counted(store: Store, metrics: Metrics) -> Self {
         Self(Arc::new(Shared {
             store,
             pending: Mutex::default(),
@@ -52,6 +59,7 @@ impl Status {
             changed: watch::Sender::new(0),
             frames: broadcast::Sender::new(FRAMES),
             recent: Mutex::default(),
+            metrics,
         }))
     }
 
@@ -101,6 +109,20 @@ impl Status {
         }
     }
 
+    fn count(&self, old: Option<&ReportBody>, new: &ReportBody) {
+        let failed = |body: &ReportBody| match body {
+            ReportBody::Deployment(status) if status.phase == Phase::Failed => {
+                Some((status.revision, status.failure.as_ref()?.code.clone()))
+            }
+            _ => None,
+        };
+        if let Some((revision, code)) = failed(new)
+            && old.and_then(failed).is_none_or(|(before, _)| before != revision)
+        {
+            self.0.metrics.given_up(&code);
+        }
+    }
+
     /// Writes reports until it is dropped.
     pub async fn write<K: Clock>(&self, clock: &K) -> Result<(), StoreError> {
         let mut reported = self.0.store.reported().await?;
@@ -121,6 +143,8 @@ impl Status {
                 Ok(seq) => {
                     self.remember(&fresh, seq, at);
                     for entry in fresh {
+                        tell_log(&entry.body);
+                        self.count(reported.get(&entry.subject), &entry.body);
                         if entry.last {
                             reported.remove(&entry.subject);
                         } else {
@@ -137,6 +161,22 @@ impl Status {
                 }
             }
         }
+    }
+}
+
+/// The life of each deployment, in the log of its host.
+fn tell_log(body: &ReportBody) {
+    match body {
+        ReportBody::Deployment(status) => tracing::info!(
+            deployment = %status.id,
+            revision = %status.revision,
+            phase = ?status.phase,
+            serving = status.serving.map(tracing::field::display),
+            failure = status.failure.as_ref().map(|failure| failure.code.as_str()),
+            "a deployment changed"
+        ),
+        ReportBody::Removed { id } => tracing::info!(deployment = %id, "a deployment is gone"),
+        ReportBody::Host(_) => {}
     }
 }
 
@@ -176,7 +216,7 @@ impl Outbox for Status {
 #[cfg(test)]
 mod tests {
     use buddo_shared::id::{DeploymentId, Revision};
-    use buddo_shared::report::{Health, Phase};
+    use buddo_shared::report::Health;
     use uuid::Uuid;
 
     use super::*;
@@ -224,5 +264,40 @@ mod tests {
         // Another time of the last probe is no news, another phase is.
         let levels = vec![level(1, Phase::Live, 9), level(2, Phase::Stopped, 9)];
         assert_eq!(written(&path, levels).await, 3);
+    }
+
+    /// Where the log goes, to be looked at.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn each_change_of_a_deployment_is_a_line_that_names_it() {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .json()
+            .flatten_event(true)
+            .with_writer(move || writer.clone())
+            .finish();
+        let _log = tracing::subscriber::set_default(subscriber);
+        let dir = tempfile::tempdir().unwrap();
+        written(&dir.path().join("agent.db"), vec![level(1, Phase::Live, 1)]).await;
+        let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let line = text.lines().find(|line| line.contains("a deployment changed")).unwrap();
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(line["deployment"], "00000000-0000-0000-0000-000000000001");
+        assert_eq!(line["revision"], "1");
+        assert_eq!(line["phase"], "Live");
     }
 }

@@ -30,6 +30,21 @@ pub enum Step {
 }
 
 impl Step {
+    /// One word for its kind.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::PutSecrets => "put_secrets",
+            Self::Image => "image",
+            Self::Create(_) => "create",
+            Self::Start(_) => "start",
+            Self::Watch(_) => "watch",
+            Self::Autopsy(_) => "autopsy",
+            Self::Stop(_) => "stop",
+            Self::Remove(_) => "remove",
+            Self::RemoveSecrets(_) => "remove_secrets",
+        }
+    }
+
     /// Whether Podman tells of it by an event, once it is done.
     pub fn is_event(&self) -> bool {
         matches!(self, Self::Start(_) | Self::Stop(_) | Self::Remove(_))

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -27,6 +28,16 @@ pub struct Layer {
 impl Layer {
     /// Packs `program`, as `/app`, with its shared libraries in their usual places.
     pub fn of_program(program: &Path) -> anyhow::Result<Self> {
+        Self::with_ballast(program, 0)
+    }
+
+    /// Its size, in bytes.
+    pub fn size(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    /// The same with so many bytes that nothing needs.
+    pub fn with_ballast(program: &Path, ballast: u64) -> anyhow::Result<Self> {
         let mut tar = tar::Builder::new(Vec::new());
         append(&mut tar, program, Path::new("app"))?;
         for library in libraries(program)? {
@@ -38,6 +49,12 @@ impl Layer {
         header.set_mode(0o1777);
         header.set_size(0);
         tar.append_data(&mut header, "tmp/", std::io::empty())?;
+        if ballast > 0 {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(ballast);
+            header.set_mode(0o644);
+            tar.append_data(&mut header, "ballast", std::io::repeat(0).take(ballast))?;
+        }
         Ok(Self { bytes: tar.into_inner()?.into(), entrypoint: "/app".to_owned() })
     }
 }

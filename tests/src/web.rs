@@ -10,9 +10,12 @@
 //! | `GET /slow?ms=N` | `slow`, N ms later (at most a minute) |
 //! | `GET /env?name=KEY` | that environment variable, or 404 |
 //! | `GET /status` | what the kernel says of the app's process: `/proc/self/status` |
+//! | `GET /limits` | likewise `/proc/self/limits` |
+//! | `GET /log?kb=N` | `logged`, after as many KiB of lines to standard output (at most 1 GiB) |
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::ParseIntError;
 use std::time::Duration;
@@ -141,6 +144,17 @@ async fn answer(
             Ok(status) => text(StatusCode::OK, status),
             Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
         },
+        (_, "/limits") => match tokio::fs::read_to_string("/proc/self/limits").await {
+            Ok(limits) => text(StatusCode::OK, limits),
+            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+        },
+        (_, "/log") => {
+            let wanted = query(&request, "kb").and_then(|kb| kb.parse().ok()).unwrap_or(0);
+            match log(wanted).await {
+                Ok(()) => text(StatusCode::OK, "logged\n"),
+                Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+            }
+        }
         (_, "/ws") => websocket(request),
         _ => text(StatusCode::NOT_FOUND, "not found\n"),
     };
@@ -164,6 +178,17 @@ async fn echo(request: Request<Incoming>) -> Answer {
         Ok(body) => text(StatusCode::OK, body.to_bytes()),
         Err(_) => text(StatusCode::BAD_REQUEST, "the body ended early\n"),
     }
+}
+
+/// Writes so many KiB of lines to standard output.
+async fn log(kib: u32) -> std::io::Result<()> {
+    let write = move || {
+        let line = format!("{}\n", "x".repeat(1023));
+        let mut output = std::io::stdout().lock();
+        (0..kib.min(1024 * 1024)).try_for_each(|_| output.write_all(line.as_bytes()))?;
+        output.flush()
+    };
+    tokio::task::spawn_blocking(write).await.map_err(std::io::Error::other)?
 }
 
 fn query<'a>(request: &'a Request<Incoming>, name: &str) -> Option<&'a str> {

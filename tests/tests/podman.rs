@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail, ensure};
 use buddo_agent::podman::Podman;
 use buddo_agent::ports::{
     Container, ContainerSpec, ContainerState, Containers, ContainersError, Created, Identity,
-    ProbeOutcome, Prober, Slot,
+    Images, LocalImage, ProbeOutcome, Prober, Slot,
 };
 use buddo_agent::probe::NetProber;
 use buddo_shared::id::{DeploymentId, Revision};
@@ -301,6 +301,129 @@ async fn a_missing_image_is_named_as_such() -> anyhow::Result<()> {
         ensure!(failure.cause.contains(&text), "{}", failure.cause);
         ensure!(podman.image(&missing).await?.is_none());
         Ok(())
+    })
+    .await
+}
+
+/// What Podman's monitor keeps of the container's log, in bytes, old parts included.
+fn log_bytes(app: &App<'_>) -> anyhow::Result<u64> {
+    let name = &app.spec.name;
+    let format = "--format={{.HostConfig.LogConfig.Path}}";
+    let output = app.world.exec(["podman", "container", "inspect", format, name])?;
+    let path = PathBuf::from(String::from_utf8(output.stdout)?.trim());
+    let file = path.file_name().context("the log has no file")?.to_string_lossy().into_owned();
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(path.parent().context("the log has no folder")?)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(&file) {
+            bytes += entry.metadata()?.len();
+        }
+    }
+    Ok(bytes)
+}
+
+/// A chatty app writes ten times its cap, and its processes have a cap on open files.
+#[tokio::test]
+async fn fm_47_a_log_and_open_files_of_a_container_stay_bounded() -> anyhow::Result<()> {
+    Lease::run(async |world| {
+        let app = App::new(world, &[]).await?;
+        app.create().await?;
+        app.start().await?;
+        let limits = app.get("/limits").await?;
+        let files = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+        let files: u64 = files
+            .and_then(|line| line.split_whitespace().nth(1)?.parse().ok())
+            .with_context(|| limits.clone())?;
+        ensure!(files <= 65_536, "{files} files may be open");
+        for _ in 0..10 {
+            ensure!(app.get("/log?kb=4096").await?.contains("logged"));
+            let bytes = log_bytes(&app)?;
+            ensure!(bytes <= 9 * 1024 * 1024, "the log has {bytes} bytes");
+        }
+        ensure!(log_bytes(&app)? > 0, "the log is found nowhere, so nothing was measured");
+        app.remove().await
+    })
+    .await
+}
+
+/// A Podman with few locks runs out of them: said as what it is, and over once one is free.
+#[tokio::test]
+async fn fm_25_exhausted_locks_are_a_clear_error_and_pass() -> anyhow::Result<()> {
+    Lease::run(async |world| {
+        let mut app = App::new(world, &[]).await?;
+        let config = world.layout().path("home/.config/containers/containers.conf");
+        let text = std::fs::read_to_string(&config)?;
+        let few = text.replace("[engine]\n", "[engine]\nnum_locks = 32\n");
+        ensure!(few != text, "{text}");
+        std::fs::write(&config, few)?;
+        // The locks lie in shared memory and are made anew with the new number.
+        let owner = world.owner().uid;
+        world.exec(["rm", "-f", &format!("/dev/shm/libpod_rootless_lock_{owner}")])?;
+        let starts = world.service("podman")?.starts;
+        world.signal("podman", nix::sys::signal::Signal::SIGKILL)?;
+        poll::until("Podman's restart", PATIENCE, async || {
+            ensure!(world.service("podman")?.starts > starts);
+            Ok(app.podman.list().await.map(drop)?)
+        })
+        .await?;
+
+        let mut made = Vec::new();
+        let refused = loop {
+            app.spec.name = format!("buddo-{}-r1-a", Uuid::new_v4());
+            match app.podman.create(&app.spec).await {
+                Ok(_) => made.push(app.spec.name.clone()),
+                Err(error) => break error,
+            }
+            ensure!(made.len() < 64, "32 locks are enough for {} containers", made.len());
+        };
+        let ContainersError::Full(failure) = refused else { bail!("{refused:?}") };
+        ensure!(failure.code == "too_many_containers", "{failure:?}");
+        app.podman.remove(&made[0]).await?;
+        ensure!(app.podman.create(&app.spec).await? == Created::New);
+
+        // The budget refuses before Podman must.
+        let budget = app.podman.clone().with_max_containers(made.len());
+        budget.list().await?;
+        app.spec.name = format!("buddo-{}-r1-a", Uuid::new_v4());
+        let refused = budget.create(&app.spec).await;
+        ensure!(matches!(&refused, Err(ContainersError::Full(_))), "{refused:?}");
+        Ok(())
+    })
+    .await
+}
+
+/// Images as Podman lists them, and removed one by one: never one that a container uses.
+#[tokio::test]
+async fn an_unused_image_goes_and_a_used_one_stays() -> anyhow::Result<()> {
+    Lease::run(async |world| {
+        let app = App::new(world, &[]).await?;
+        app.create().await?;
+        let layer = Layer::of_program(&world.binary("buddo-web"))?;
+        publish(world, &layer, "demo/other", "v1", &[("OTHER", "1")]).await?;
+        let other = ImageReference::parse("harbor.buddo.xyz:4443/demo/other:v1")?;
+        let digest = app.podman.pull(&other, None, &|_| ()).await?;
+        let output = world.exec(["podman", "tag", &other.to_string(), "docker.io/x/second:1"])?;
+        ensure!(output.status.success());
+
+        let find = async |image: &ImageReference| {
+            let images = app.podman.images().await?;
+            let found = images.into_iter().find(|found| found.names.contains(image));
+            anyhow::Ok::<Option<LocalImage>>(found)
+        };
+        let used = find(&app.spec.image).await?.context("the used one is not listed")?;
+        ensure!(used.in_use && !used.foreign, "{used:?}");
+        let unused = find(&other).await?.context("the unused one is not listed")?;
+        ensure!(!unused.in_use && unused.bytes > 0, "{unused:?}");
+        ensure!(unused.names.contains(&other.pinned(&digest)), "{unused:?}");
+
+        let refused = app.podman.remove_image(&used).await;
+        ensure!(matches!(refused, Err(ContainersError::Refused { .. })), "{refused:?}");
+        app.podman.remove_image(&unused).await?;
+        ensure!(find(&other).await?.is_none());
+        app.podman.remove_image(&unused).await?;
+        // What it shared with the other is still there: the container starts.
+        app.start().await?;
+        app.remove().await
     })
     .await
 }

@@ -22,6 +22,7 @@ use super::main_file;
 use super::warm::Warmer;
 use crate::config::Config;
 use crate::durable;
+use crate::metrics::Metrics;
 use crate::ports::{Proxy, ProxyError, RefusedRoute, RouteFiles};
 
 /// Which files the main Caddyfile imports.
@@ -38,6 +39,7 @@ pub struct Routes {
     main: Main,
     folder: PathBuf,
     staging: PathBuf,
+    metrics: Metrics,
     /// One change at a time.
     state: Mutex<State>,
 }
@@ -84,8 +86,15 @@ impl Routes {
             main: Main { path: caddy.caddyfile.clone(), default: main_file(config) },
             folder: caddy.routes_dir.clone(),
             staging: staging.into(),
+            metrics: Metrics::default(),
             state: Mutex::default(),
         })
+    }
+
+    /// The same routes, whose reloads are counted.
+    #[must_use]
+    pub fn with_metrics(self, metrics: Metrics) -> Self {
+        Self { metrics, ..self }
     }
 
     async fn settle(&self, wanted: &RouteFiles) -> Result<Settled, ProxyError> {
@@ -193,6 +202,7 @@ impl Proxy for Routes {
         let settled = self.settle(routes).await?;
         if settled.changes {
             state.reloaded = Some(Instant::now());
+            self.metrics.reloaded(settled.refused.len());
         }
         for refused in &settled.refused {
             tracing::warn!(file = refused.file, reason = refused.message, "a route was refused");

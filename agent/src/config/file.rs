@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{Caddy, Capacity, Certificate, Config, Drain, Issuer, Network, Podman, Resolver};
+use super::disk::{self, RawDisk, RawPull};
+use super::{
+    Caddy, Capacity, Certificate, Config, Drain, Issuer, Log, Metrics, Network, Podman, Resolver,
+};
 
 /// Caddy asks the resolver anew this often; see the zone's route file.
 const REFRESH: Duration = Duration::from_millis(200);
@@ -95,6 +98,10 @@ struct Raw {
     resolver: RawResolver,
     drain: RawDrain,
     capacity: Capacity,
+    disk: RawDisk,
+    pull: RawPull,
+    metrics: Metrics,
+    log: Log,
 }
 
 #[derive(Deserialize, Default)]
@@ -102,6 +109,7 @@ struct Raw {
 struct RawPodman {
     socket: Option<PathBuf>,
     allow_unenforced_limits: bool,
+    max_containers: Option<u32>,
 }
 
 #[derive(Deserialize, Default)]
@@ -169,12 +177,17 @@ impl Config {
             podman: Podman {
                 socket: podman_socket,
                 allow_unenforced_limits: raw.podman.allow_unenforced_limits,
+                max_containers: disk::max_containers(raw.podman.max_containers)?,
             },
             caddy: caddy(raw.caddy, &state_dir, &runtime_dir)?,
             network: network(&raw.network)?,
             resolver: resolver(raw.resolver, &state_dir)?,
             drain: drain(&raw.drain)?,
             capacity: raw.capacity,
+            disk: disk::disk(&raw.disk)?,
+            pull: disk::pull(&raw.pull)?,
+            metrics: disk::metrics(raw.metrics)?,
+            log: raw.log,
             state_dir,
             runtime_dir,
         })

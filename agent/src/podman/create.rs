@@ -6,10 +6,11 @@ use std::time::Duration;
 use buddo_shared::id::HostId;
 use buddo_shared::limits::Limits;
 use http::{Method, StatusCode};
+use nix::sys::resource::{Resource, getrlimit};
 use serde::Serialize;
 
-use super::images;
 use super::transport::{Call, Transport, TransportError};
+use super::{images, places};
 use crate::ports::{ContainerSpec, ContainersError, Created, Slot};
 
 /// Label that holds the deployment's id; every container of ours has it.
@@ -31,6 +32,9 @@ const LOG_BYTES: i64 = 4 * 1024 * 1024;
 /// (`proc_pid_oom_score_adj(5)`).
 const OOM_SCORE: i32 = 500;
 
+/// File descriptors that a process in a container may have open.
+const OPEN_FILES: u64 = 65_536;
+
 /// The kernel's period for CPU limits, in microseconds (its default).
 const CPU_PERIOD: u64 = 100_000;
 
@@ -50,6 +54,7 @@ struct Body {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     network_options: BTreeMap<&'static str, Vec<&'static str>>,
     log_configuration: LogConfiguration,
+    r_limits: [ResourceLimit; 1],
     /// The agent starts containers itself.
     restart_policy: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -74,6 +79,26 @@ struct Namespace {
 struct LogConfiguration {
     driver: &'static str,
     size: i64,
+}
+
+/// Podman puts `RLIMIT_` before the upper case of `type`.
+#[derive(Debug, Serialize)]
+struct ResourceLimit {
+    r#type: &'static str,
+    soft: u64,
+    hard: u64,
+}
+
+/// File descriptors of each process in a container: enough for a busy server, and no more than
+/// `allowed`, the limit of our user, beyond which the container would not start.
+fn open_files(allowed: u64) -> ResourceLimit {
+    let limit = OPEN_FILES.min(allowed);
+    ResourceLimit { r#type: "nofile", soft: limit, hard: limit }
+}
+
+/// The hard limit of this process, which Podman's service has, too: one user's manager runs both.
+fn allowed_files() -> u64 {
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(OPEN_FILES, |(_, hard)| hard)
 }
 
 /// OCI runtime spec, `linux.resources`.
@@ -128,7 +153,7 @@ fn network(podman: &str) -> (Namespace, BTreeMap<&'static str, Vec<&'static str>
     (Namespace { nsmode: "slirp4netns" }, BTreeMap::from([("slirp4netns", options)]))
 }
 
-fn body(spec: &ContainerSpec, host: HostId, podman: &str) -> Body {
+fn body(spec: &ContainerSpec, host: HostId, podman: &str, allowed: u64) -> Body {
     let identity = spec.identity;
     let slot = match identity.slot {
         Slot::A => "a",
@@ -158,6 +183,7 @@ fn body(spec: &ContainerSpec, host: HostId, podman: &str) -> Body {
         netns,
         network_options,
         log_configuration: LogConfiguration { driver: "k8s-file", size: LOG_BYTES },
+        r_limits: [open_files(allowed)],
         restart_policy: "no",
         resource_limits: spec.limits.map(ResourceLimits::from),
         secret_env: spec.secret_env.clone(),
@@ -175,7 +201,7 @@ pub(super) async fn create(
         transport.call(Call::libpod("ask for the version", Method::GET, "_ping")).await?;
     }
     let version = transport.version().unwrap_or_default();
-    let json = serde_json::to_vec(&body(spec, host, &version))
+    let json = serde_json::to_vec(&body(spec, host, &version, allowed_files()))
         .map_err(|error| TransportError::Decode(error).during(OPERATION))?;
     let call = Call::libpod(OPERATION, Method::POST, "containers/create")
         .deadline(Duration::from_secs(30))
@@ -194,7 +220,7 @@ pub(super) async fn create(
         _ if message.contains("image not known") || message.contains("no such image") => {
             Err(ContainersError::NotFound(spec.image.to_string()))
         }
-        _ => Err(answer.refusal()),
+        _ => Err(places::no_lock_left(&message).unwrap_or_else(|| answer.refusal())),
     }
 }
 
@@ -222,7 +248,7 @@ mod tests {
             limits,
             secret_env: BTreeMap::from([("KEY".to_owned(), "buddo-s".to_owned())]),
         };
-        serde_json::to_value(body(&spec, id.parse().unwrap(), podman)).unwrap()
+        serde_json::to_value(body(&spec, id.parse().unwrap(), podman, 20_000)).unwrap()
     }
 
     #[test]
@@ -234,6 +260,12 @@ mod tests {
     #[test]
     fn without_limits_none_are_sent() {
         assert!(json(None, "4.3.1").get("resource_limits").is_none());
+    }
+
+    #[test]
+    fn fm_47_open_files_are_capped_within_what_the_user_may_have() {
+        assert_eq!(open_files(1_048_576).hard, OPEN_FILES);
+        assert_eq!(open_files(4_096).hard, 4_096);
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! Local images.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use buddo_shared::image::{Digest, ImageReference};
 use http::{Method, StatusCode};
 use serde::Deserialize;
 
 use super::transport::{Call, Transport};
-use crate::ports::ContainersError;
+use crate::ports::{ContainersError, LocalImage};
 use crate::text::escape;
 
 /// `GET images/{name}/json`, as far as it is read.
@@ -16,6 +19,19 @@ pub(super) struct Image {
     repo_digests: Option<Vec<String>>,
     /// In Go's words, such as `amd64`.
     pub(super) architecture: Option<String>,
+    /// Bytes on the disk.
+    pub(super) size: Option<u64>,
+}
+
+/// One entry of `GET images/json`, as far as it is read. `Created` is not: it is the build's date.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Listed {
+    id: String,
+    names: Option<Vec<String>>,
+    repo_digests: Option<Vec<String>>,
+    size: u64,
+    containers: Option<u64>,
 }
 
 /// How Podman is told an image. It refuses a tag beside a digest, and the digest says more.
@@ -38,6 +54,67 @@ pub(super) async fn inspect(
         StatusCode::NOT_FOUND => Ok(None),
         _ => Err(answer.refusal()),
     }
+}
+
+/// All images. Without `all=true`: layers of builds in between are no images of their own.
+pub(super) async fn list(transport: &Transport) -> Result<Vec<LocalImage>, ContainersError> {
+    let call = Call::libpod("list images", Method::GET, "images/json");
+    let answer = transport.call(call.deadline(Duration::from_secs(30))).await?;
+    if answer.status != StatusCode::OK {
+        return Err(answer.refusal());
+    }
+    Ok(answer.json::<Vec<Listed>>()?.into_iter().map(Listed::into_image).collect())
+}
+
+impl Listed {
+    fn into_image(self) -> LocalImage {
+        let texts: BTreeSet<String> =
+            self.names.into_iter().chain(self.repo_digests).flatten().collect();
+        let names: Vec<_> =
+            texts.iter().filter_map(|text| ImageReference::parse(text).ok()).collect();
+        LocalImage {
+            id: self.id,
+            foreign: names.len() < texts.len(),
+            names,
+            bytes: self.size,
+            in_use: self.containers.is_none_or(|count| count > 0),
+        }
+    }
+}
+
+/// Removes an image by its id, or, where Podman wants that, name by name. Never by force: that
+/// would take its containers along.
+pub(super) async fn remove(
+    transport: &Transport,
+    image: &LocalImage,
+) -> Result<(), ContainersError> {
+    match remove_by(transport, &image.id).await {
+        Err(ContainersError::Refused { message, .. }) if message.contains("more than one tag") => {
+            for name in image.names.iter().filter(|name| name.digest().is_none()) {
+                remove_by(transport, &name.to_string()).await?;
+            }
+            remove_by(transport, &image.id).await
+        }
+        other => other,
+    }
+}
+
+async fn remove_by(transport: &Transport, name: &str) -> Result<(), ContainersError> {
+    let path = format!("images/{}?force=false", escape(name));
+    let call = Call::libpod("remove the image", Method::DELETE, path);
+    let answer = transport.call(call.deadline(Duration::from_mins(1))).await?;
+    match answer.status {
+        StatusCode::OK | StatusCode::NOT_FOUND => Ok(()),
+        _ => Err(answer.refusal()),
+    }
+}
+
+/// Removes what a pull has just brought under this name.
+pub(super) async fn discard(
+    transport: &Transport,
+    image: &ImageReference,
+) -> Result<(), ContainersError> {
+    remove_by(transport, &local_name(image)).await
 }
 
 impl Image {
@@ -80,6 +157,7 @@ mod tests {
                 format!("ghcr.io/acme/web@{}", digest('b')),
             ]),
             architecture: None,
+            size: None,
         }
     }
 
@@ -100,5 +178,30 @@ mod tests {
         let text = format!("ghcr.io/acme/web:v1@{}", digest('a'));
         let name = local_name(&ImageReference::parse(&text).unwrap());
         assert_eq!(name, format!("ghcr.io/acme/web@{}", digest('a')));
+    }
+
+    /// As Podman 4.3.1 sent it, shortened: pulled under two names, and built on the host.
+    const LISTED: &str = r#"[{"Id":"177100f9","ParentId":"","RepoTags":["h.test:4443/t/a:1"],
+        "RepoDigests":["h.test:4443/t/a@sha256:38acc52c1d5de83f4900c9d2714fd1fd5d26321d8e1c802a06f132e126a431dd"],
+        "Created":1795405103,"Size":2008461,"SharedSize":0,"VirtualSize":2008461,"Labels":null,
+        "Containers":1,"Names":["h.test:4443/t/a:1"],"Digest":"sha256:38ac","History":["x"]},
+        {"Id":"72dbd173","RepoTags":null,"RepoDigests":[],"Created":0,"Size":7,"Containers":0,
+        "Names":["tool"]},
+        {"Id":"82dbd173","RepoTags":null,"RepoDigests":null,"Size":7,"Names":null}]"#;
+
+    #[test]
+    fn a_list_says_names_size_and_use() {
+        let listed: Vec<Listed> = serde_json::from_str(LISTED).unwrap();
+        let images: Vec<LocalImage> = listed.into_iter().map(Listed::into_image).collect();
+        let names: Vec<String> = images[0].names.iter().map(ToString::to_string).collect();
+        assert_eq!(names[0], "h.test:4443/t/a:1");
+        assert!(names[1].starts_with("h.test:4443/t/a@sha256:38acc"), "{names:?}");
+        assert_eq!(
+            (images[0].bytes, images[0].in_use, images[0].foreign),
+            (2_008_461, true, false)
+        );
+        assert_eq!((images[1].in_use, images[1].foreign), (false, true));
+        // Not told is not unused.
+        assert!(images[2].in_use && !images[2].foreign && images[2].names.is_empty());
     }
 }

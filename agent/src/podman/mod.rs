@@ -17,6 +17,7 @@ mod events;
 mod images;
 mod info;
 mod logs;
+mod places;
 mod pull;
 mod refusal;
 mod secrets;
@@ -31,9 +32,14 @@ use buddo_shared::manifest::RegistryCredentials;
 use buddo_shared::secret::Secret;
 
 pub use self::info::Info;
+use self::places::Places;
 pub use self::pull::PullLimits;
 use self::transport::Transport;
-use crate::ports::{Container, ContainerSpec, Containers, ContainersError, Created, Ending};
+use crate::disk::Room;
+use crate::metrics::Metrics;
+use crate::ports::{
+    Container, ContainerSpec, Containers, ContainersError, Created, Ending, Images, LocalImage,
+};
 
 /// A client of one Podman API service. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -41,13 +47,39 @@ pub struct Podman {
     transport: Transport,
     host: HostId,
     pull_limits: PullLimits,
+    room: Option<Room>,
+    places: Places,
 }
 
 impl Podman {
     /// Talks to the service at `socket`. Containers it creates carry the label `buddo.host` with
     /// `host`, for people who look at them; nothing is decided by it.
     pub fn new(socket: PathBuf, host: HostId) -> Self {
-        Self { transport: Transport::new(socket), host, pull_limits: PullLimits::default() }
+        Self {
+            transport: Transport::new(socket),
+            host,
+            pull_limits: PullLimits::default(),
+            room: None,
+            places: Places::default(),
+        }
+    }
+
+    /// The same client, whose calls and pulls are counted.
+    #[must_use]
+    pub fn with_metrics(self, metrics: Metrics) -> Self {
+        Self { transport: self.transport.with_metrics(metrics), ..self }
+    }
+
+    /// The same client that pulls only while there is room.
+    #[must_use]
+    pub fn with_room(self, room: Room) -> Self {
+        Self { room: Some(room), ..self }
+    }
+
+    /// The same client that keeps to so many containers of ours.
+    #[must_use]
+    pub fn with_max_containers(self, max: usize) -> Self {
+        Self { places: Places::new(max), ..self }
     }
 
     /// The same client with other bounds on pulls.
@@ -59,7 +91,9 @@ impl Podman {
 
 impl Containers for Podman {
     async fn list(&self) -> Result<Vec<Container>, ContainersError> {
-        containers::list(&self.transport).await
+        let listed = containers::list(&self.transport).await?;
+        self.places.counted(listed.len());
+        Ok(listed)
     }
 
     async fn image(&self, image: &ImageReference) -> Result<Option<Digest>, ContainersError> {
@@ -74,11 +108,19 @@ impl Containers for Podman {
         credentials: Option<&RegistryCredentials>,
         progress: &(dyn Fn(u8) + Send + Sync),
     ) -> Result<Digest, ContainersError> {
-        pull::pull(&self.transport, self.pull_limits, image, credentials, progress).await
+        let (limits, room) = (&self.pull_limits, self.room.as_ref());
+        let pulled = pull::pull(&self.transport, limits, room, image, credentials, progress).await;
+        self.transport.metrics().pulled(pulled.is_ok());
+        pulled
     }
 
     async fn create(&self, spec: &ContainerSpec) -> Result<Created, ContainersError> {
-        create::create(&self.transport, self.host, spec).await
+        self.places.admit()?;
+        let created = create::create(&self.transport, self.host, spec).await?;
+        if created == Created::New {
+            self.places.one_more();
+        }
+        Ok(created)
     }
 
     async fn start(&self, name: &str) -> Result<(), ContainersError> {
@@ -107,5 +149,15 @@ impl Containers for Podman {
 
     async fn remove_secret(&self, name: &str) -> Result<(), ContainersError> {
         secrets::remove(&self.transport, name).await
+    }
+}
+
+impl Images for Podman {
+    async fn images(&self) -> Result<Vec<LocalImage>, ContainersError> {
+        images::list(&self.transport).await
+    }
+
+    async fn remove_image(&self, image: &LocalImage) -> Result<(), ContainersError> {
+        images::remove(&self.transport, image).await
     }
 }

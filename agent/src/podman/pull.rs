@@ -20,6 +20,7 @@ use serde::Deserialize;
 
 use super::transport::{Answer, Call, Transport, TransportError};
 use super::{images, refusal};
+use crate::disk::{Overrun, Room};
 use crate::ports::ContainersError;
 use crate::text::escape;
 
@@ -35,6 +36,8 @@ pub struct PullLimits {
     pub unpack: Duration,
     /// How long all of it may take.
     pub total: Duration,
+    /// Bytes: of all layers as the registry sends them, and of the image unpacked.
+    pub max_image: u64,
 }
 
 impl Default for PullLimits {
@@ -43,25 +46,57 @@ impl Default for PullLimits {
             no_progress: Duration::from_mins(1),
             unpack: Duration::from_mins(10),
             total: Duration::from_hours(1),
+            max_image: 4 * 1024 * 1024 * 1024,
         }
     }
 }
 
 /// Pulls `image` and says which bytes the registry gave.
+///
+/// An image that is too large is noticed in three ways, as Podman's API tells no sizes before:
+/// by the sizes that the stream names as layers begin, six at a time; by the room that goes while
+/// they are unpacked; and by the size of what is there in the end, which is removed then. Hanging
+/// up ends the pull and removes its temporary files; layers that were whole by then stay behind
+/// (containers/podman issue 16214), and the next pull of the image uses them.
 pub(super) async fn pull(
     transport: &Transport,
-    limits: PullLimits,
+    limits: &PullLimits,
+    room: Option<&Room>,
     image: &ImageReference,
     credentials: Option<&RegistryCredentials>,
     progress: &(dyn Fn(u8) + Send + Sync),
 ) -> Result<Digest, ContainersError> {
+    if let Some(room) = room
+        && room.shortage().await.is_some()
+    {
+        return Err(refusal::no_room(image));
+    }
+    let known = images::inspect(transport, image).await?.is_some();
     let whole = run(transport, limits, image, credentials, progress);
-    let Ok(ended) = tokio::time::timeout(limits.total, whole).await else {
-        return Err(refusal::stalled(image, limits.total.as_secs()));
+    let whole = tokio::time::timeout(limits.total, whole);
+    let overrun = async {
+        match room {
+            Some(room) => room.overrun(limits.max_image).await,
+            None => std::future::pending().await,
+        }
     };
-    ended?;
+    let ended = tokio::select! {
+        ended = whole => ended,
+        overrun = overrun => return Err(match overrun {
+            Overrun::Floor(_) => refusal::no_room(image),
+            Overrun::Growth(bytes) => refusal::grew_too_much(image, bytes, limits.max_image),
+        }),
+    };
+    ended.unwrap_or_else(|_| Err(refusal::stalled(image, limits.total.as_secs())))?;
     let pulled = images::inspect(transport, image).await?;
     let pulled = pulled.ok_or_else(|| refusal::incomplete(image))?;
+    if let Some(bytes) = pulled.size.filter(|bytes| *bytes > limits.max_image) {
+        // One that was here before may be what another revision needs.
+        if !known {
+            images::discard(transport, image).await?;
+        }
+        return Err(refusal::too_large(image, bytes, limits.max_image));
+    }
     match pulled.architecture.as_deref() {
         // Podman only warns, and the container would end with 'exec format error'.
         Some(found) if !found.is_empty() && found != refusal::architecture() => {
@@ -73,7 +108,7 @@ pub(super) async fn pull(
 
 async fn run(
     transport: &Transport,
-    limits: PullLimits,
+    limits: &PullLimits,
     image: &ImageReference,
     credentials: Option<&RegistryCredentials>,
     progress: &(dyn Fn(u8) + Send + Sync),
@@ -118,6 +153,9 @@ async fn run(
             Item::Layer(layer) => {
                 if let Some(percent) = layers.update(layer) {
                     progress(percent);
+                }
+                if layers.bytes() > limits.max_image {
+                    return Err(refusal::too_large(image, layers.bytes(), limits.max_image));
                 }
             }
             Item::Other => {}
@@ -215,18 +253,26 @@ impl Layers {
         match layer.progress {
             Progress::Seen => {}
             Progress::Bytes { current: c, total: t } => {
-                (*current, *total, *done) = (c.min(t), t, false);
+                (*current, *total, *done) = (c, t, false);
             }
             Progress::Done => (*current, *done) = (*total, true),
         }
-        let current: u64 = self.layers.values().map(|layer| layer.0).sum();
-        let total: u64 = self.layers.values().map(|layer| layer.1).sum();
+        let (current, total) = self.layers.values().fold((0_u64, 0_u64), |sum, layer| {
+            (sum.0.saturating_add(layer.0.min(layer.1)), sum.1.saturating_add(layer.1))
+        });
         let percent = u8::try_from(current.saturating_mul(100).checked_div(total)?).unwrap_or(99);
         let percent = percent.min(99);
         (percent > self.shown).then(|| {
             self.shown = percent;
             percent
         })
+    }
+
+    /// Bytes of the layers spoken of, as the registry names them, or as they came where it names
+    /// less.
+    fn bytes(&self) -> u64 {
+        let bytes = self.layers.values().map(|(current, total, _)| *current.max(total));
+        bytes.fold(0, u64::saturating_add)
     }
 
     /// Whether every layer spoken of is there.

@@ -8,6 +8,8 @@ use buddo_shared::report::Failure;
 
 use crate::ports::ContainersError;
 
+const MIB: u64 = 1024 * 1024;
+
 /// What a rule makes of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -117,11 +119,7 @@ pub(super) fn classify(
             format!("the registry {registry} cannot be reached: {}", one_line(message)),
             "it is tried again by itself; check that the registry is up",
         )),
-        Some(Kind::Disk) => Registry(failure(
-            "host_disk_full",
-            format!("the host has no room for {image}"),
-            "it is tried again by itself; the host's administrator must free disk space",
-        )),
+        Some(Kind::Disk) => no_room(image),
         None => Registry(failure(
             "image_pull_failed",
             format!("{image} could not be pulled: {}", one_line(message)),
@@ -146,6 +144,43 @@ pub(super) fn stalled(image: &ImageReference, seconds: u64) -> ContainersError {
         "pull_stalled",
         format!("the pull of {image} made no progress for {seconds} s"),
         "it is tried again by itself; check that the registry is up",
+    ))
+}
+
+/// The host has less free space than its floor, or the pull ran out of it.
+pub(super) fn no_room(image: &ImageReference) -> ContainersError {
+    ContainersError::Full(failure(
+        "disk_full",
+        format!("the host has no room for {image}"),
+        "it is tried again by itself; the host's administrator must free disk space",
+    ))
+}
+
+/// The image is larger than images may be here: its registry, or its unpacked size, says so.
+pub(super) fn too_large(image: &ImageReference, bytes: u64, most: u64) -> ContainersError {
+    ContainersError::Image(failure(
+        "image_too_large",
+        format!(
+            "{image} has {} MiB or more, images on this host may have {} MiB",
+            bytes / MIB,
+            most / MIB
+        ),
+        "make the image smaller, such as by a smaller base image, then deploy again",
+    ))
+}
+
+/// While it was pulled, the disk filled faster than any allowed image can. That may be somebody
+/// else's doing, so it is tried again.
+pub(super) fn grew_too_much(image: &ImageReference, bytes: u64, most: u64) -> ContainersError {
+    ContainersError::Registry(failure(
+        "image_too_large",
+        format!(
+            "the pull of {image} was ended: {} MiB of the host's disk went meanwhile, images may \
+             have {} MiB unpacked",
+            bytes / MIB,
+            most / MIB
+        ),
+        "it is tried again by itself; if it lasts, make the image smaller",
     ))
 }
 
@@ -177,7 +212,9 @@ mod tests {
         let image = ImageReference::parse("ghcr.io/acme/web:v1").unwrap();
         match classify(&image, message, false) {
             ContainersError::Image(failure) => (true, failure.code),
-            ContainersError::Registry(failure) => (false, failure.code),
+            ContainersError::Registry(failure) | ContainersError::Full(failure) => {
+                (false, failure.code)
+            }
             other => panic!("{other}"),
         }
     }
@@ -214,11 +251,7 @@ mod tests {
         false,
         "registry_rate_limited"
     )]
-    #[case(
-        "writing blob: adding layer with blob: no space left on device",
-        false,
-        "host_disk_full"
-    )]
+    #[case("writing blob: adding layer with blob: no space left on device", false, "disk_full")]
     #[case(
         "Get \"https://ghcr.io/v2/\": x509: certificate signed by unknown authority",
         false,
@@ -234,7 +267,8 @@ mod tests {
         #[test]
         fn every_failure_is_two_single_lines(message in "(?s).{0,2000}") {
             let image = ImageReference::parse("ghcr.io/acme/web:v1").unwrap();
-            let (ContainersError::Image(f) | ContainersError::Registry(f)) =
+            let (ContainersError::Image(f) | ContainersError::Registry(f)
+                | ContainersError::Full(f)) =
                 classify(&image, &message, true) else { panic!("no failure") };
             proptest::prop_assert!(!f.cause.contains('\n') && f.cause.len() < 1_600);
             proptest::prop_assert!(!f.fix.contains('\n') && !f.fix.is_empty());

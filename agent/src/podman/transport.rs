@@ -18,6 +18,7 @@ use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 
+use crate::metrics::Metrics;
 use crate::ports::ContainersError;
 
 /// Calls in flight at once. Podman takes a lock per container and one for its database, so that
@@ -141,6 +142,7 @@ pub(super) struct Transport {
     socket: PathBuf,
     slots: Arc<Semaphore>,
     version: Arc<ArcSwapOption<String>>,
+    metrics: Metrics,
 }
 
 impl Transport {
@@ -149,7 +151,18 @@ impl Transport {
             socket,
             slots: Arc::new(Semaphore::new(CONCURRENCY)),
             version: Arc::new(ArcSwapOption::empty()),
+            metrics: Metrics::default(),
         }
+    }
+
+    /// The same transport, whose calls are counted.
+    pub(super) fn with_metrics(self, metrics: Metrics) -> Self {
+        Self { metrics, ..self }
+    }
+
+    /// What is counted.
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// The service's version as its last answer named it. It may change while we run.
@@ -171,10 +184,11 @@ impl Transport {
             Ok(Answer { operation, status, body })
         };
         let _slot = self.slots.acquire().await;
-        tokio::time::timeout(deadline, whole)
+        let answered = tokio::time::timeout(deadline, whole)
             .await
-            .unwrap_or(Err(TransportError::Deadline(deadline)))
-            .map_err(|error| error.during(operation))
+            .unwrap_or(Err(TransportError::Deadline(deadline)));
+        self.metrics.called(operation, answered.is_ok());
+        answered.map_err(|error| error.during(operation))
     }
 
     /// Sends a call whose answer is a stream; the deadline is for its head. The stream lives as

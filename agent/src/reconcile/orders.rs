@@ -2,18 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddrV4;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use buddo_shared::id::{DeploymentId, Revision};
 use buddo_shared::manifest::RunState;
 use buddo_shared::probe::Probe;
 use buddo_shared::report::{Frame, Phase, Progress};
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::apply::{Audience, Executor, Order};
+use crate::disk::Shelf;
 use crate::health::Level;
 use crate::memory::Happened;
+use crate::metrics::Metrics;
 use crate::plan::Busy;
 use crate::ports::{Clock, Containers, Prober};
 use crate::probes::{Probes, Target};
@@ -99,6 +102,7 @@ pub(super) struct Orders<C> {
     heard: mpsc::UnboundedReceiver<(Key, Event)>,
     wake: Arc<Notify>,
     lines: watch::Receiver<u64>,
+    metrics: Metrics,
 }
 
 impl<C: Containers> Orders<C> {
@@ -110,7 +114,18 @@ impl<C: Containers> Orders<C> {
     ) -> Self {
         let (news, heard) = mpsc::unbounded_channel();
         let flights = BTreeMap::new();
-        Self { executor, places: Places::new(), flights, news, heard, wake, lines }
+        let (places, metrics) = (Places::new(), Metrics::default());
+        Self { executor, places, flights, news, heard, wake, lines, metrics }
+    }
+
+    /// Counts steps in `metrics` from now on.
+    pub(super) fn count_in(&mut self, metrics: Metrics) {
+        self.metrics = metrics;
+    }
+
+    /// Keeps images from the collector by `shelf` from now on.
+    pub(super) fn go_by(&mut self, shelf: Shelf) {
+        self.executor = self.executor.clone().with_shelf(shelf);
     }
 
     /// Sends an order on its way.
@@ -137,6 +152,8 @@ impl<C: Containers> Orders<C> {
             probes: probes.clone(),
             status: status.clone(),
             lines: self.lines.clone(),
+            metrics: self.metrics.clone(),
+            begun: Mutex::new(Instant::now()),
         };
         let executor = self.executor.clone();
         let places = self.places.of(&order);
@@ -221,12 +238,16 @@ struct Ears<P, K> {
     probes: Probes<P, K>,
     status: Status,
     lines: watch::Receiver<u64>,
+    metrics: Metrics,
+    /// When the step that runs began.
+    begun: Mutex<Instant>,
 }
 
 impl<P: Prober, K: Clock> Audience for Ears<P, K> {
     fn begins(&self, order: &Order, step: &Step) {
         let (id, revision) = (order.deployment, order.revision);
-        tracing::debug!(%id, %revision, %step, "begins");
+        tracing::debug!(deployment = %id, %revision, %step, "begins");
+        *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         let phase = match step {
             Step::Image => Some(Phase::Pulling),
             Step::Create(_) | Step::Start(_) => Some(Phase::Starting),
@@ -247,10 +268,12 @@ impl<P: Prober, K: Clock> Audience for Ears<P, K> {
         let (id, revision) = (order.deployment, order.revision);
         if let Happened::Failed(error) = &happened {
             let error = error as &dyn std::error::Error;
-            tracing::warn!(%id, %revision, %step, error, "failed");
+            tracing::warn!(deployment = %id, %revision, %step, error, "failed");
         } else {
-            tracing::debug!(%id, %revision, %step, "done");
+            tracing::debug!(deployment = %id, %revision, %step, "done");
         }
+        let begun = *self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        self.metrics.stepped(step, &happened, begun.elapsed());
         let event = Event::Ended { step: step.clone(), revision, happened };
         let _ = self.news.send((self.key, event));
     }

@@ -138,6 +138,7 @@ where
         let facts = self.inputs.facts.borrow().clone();
         let stale = document.is_some_and(|d| d.manifest().expires_at <= self.world.clock.now());
         let mut warnings = facts.warnings;
+        warnings.extend(facts.disk);
         warnings.extend(self.inputs.alarm.borrow().clone());
         warnings.extend(self.trouble.as_ref().map(|trouble| trouble.cause.clone()));
         warnings.extend(self.routes.warnings());

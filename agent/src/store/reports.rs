@@ -89,6 +89,16 @@ impl Store {
             .collect()
     }
 
+    /// How many reports are not acknowledged.
+    pub async fn unacknowledged(&self) -> Result<u64, StoreError> {
+        let count: i64 = self
+            .call("count reports", |connection| {
+                connection.query_row("SELECT count(*) FROM reports", [], |row| row.get(0))
+            })
+            .await?;
+        Ok(u64::try_from(count).unwrap_or_default())
+    }
+
     /// Forgets reports up to and with `seq`.
     pub async fn acknowledge(&self, seq: u64) -> Result<(), StoreError> {
         let through = i64::try_from(seq).unwrap_or(i64::MAX);

@@ -1,11 +1,12 @@
-use buddo_shared::id::{DeploymentId, Generation, HostId};
-use buddo_shared::report::ReportBody;
+use buddo_shared::id::{DeploymentId, Generation, HostId, Revision};
+use buddo_shared::report::{Report, ReportBody};
 use buddo_shared::signed::digest_of;
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::*;
-use crate::memory::Durable;
+use crate::memory::{Durable, Serving};
+use crate::ports::Slot;
 
 /// Faults of the disk, for the tests of those who write.
 impl Store {
@@ -97,6 +98,37 @@ fn fm_48_a_newer_schema_is_refused_and_untouched() {
     assert_eq!(version, newer);
 }
 
+/// A database of the schema before, with a row of everything: the upgrade keeps all of it, and the
+/// counter goes on where it was.
+#[tokio::test]
+async fn fm_48_a_database_of_the_schema_before_is_taken_up_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("agent.db");
+    Connection::open(&path).unwrap().execute_batch(include_str!("golden/schema-1.sql")).unwrap();
+    let store = Store::open(&path, 0).unwrap();
+    let held = store.document().await.unwrap().unwrap();
+    assert_eq!(held.generation, Generation { epoch: 1, generation: u64::MAX });
+    assert_eq!(held.envelope, b"{}");
+    let app = DeploymentId::new(Uuid::from_u128(5));
+    let durable = store.deployments().await.unwrap().remove(&app).unwrap();
+    let [first, second] = [1, 2].map(Revision::new);
+    assert_eq!(durable.live, Some(Serving { revision: second, slot: Slot::B }));
+    assert_eq!(durable.failures[&first].code, "never_healthy");
+    assert!(durable.digests.contains_key(&second) && durable.proven.contains(&second));
+    assert!(durable.index.is_some());
+    let reports = store.reports_after(0, 10).await.unwrap();
+    let [Report { seq: 1_793_527_200_041, body: ReportBody::Deployment(status), .. }] = &*reports
+    else {
+        panic!("{reports:?}");
+    };
+    assert_eq!((status.id, status.serving), (app, Some(second)));
+    assert_eq!(store.reported().await.unwrap().len(), 1);
+    let seq = store.report(vec![removed(1)], Timestamp::UNIX_EPOCH).await.unwrap();
+    assert_eq!(seq, 1_793_527_200_042);
+    assert!(!store.belong_to(HostId::new(Uuid::from_u128(1))).await.unwrap());
+    assert!(store.document().await.unwrap().is_some());
+}
+
 #[test]
 fn a_damaged_file_is_an_error_and_not_an_empty_database() {
     let dir = tempfile::tempdir().unwrap();
@@ -112,9 +144,8 @@ async fn reports_count_on_after_acknowledgement_and_reopen() {
     let store = Store::open(&path, 100).unwrap();
     let last = store.report(vec![removed(1), removed(2)], Timestamp::UNIX_EPOCH).await.unwrap();
     assert_eq!(last, 102);
-    let seqs = |reports: Vec<buddo_shared::report::Report>| {
-        reports.into_iter().map(|report| report.seq).collect::<Vec<_>>()
-    };
+    let seqs =
+        |reports: Vec<Report>| reports.into_iter().map(|report| report.seq).collect::<Vec<_>>();
     assert_eq!(seqs(store.reports_after(0, 10).await.unwrap()), [101, 102]);
     assert_eq!(seqs(store.reports_after(101, 10).await.unwrap()), [102]);
     store.acknowledge(102).await.unwrap();

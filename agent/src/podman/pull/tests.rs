@@ -66,29 +66,44 @@ async fn pull_from(head: &str, body: &'static [u8], hang: bool) -> ContainersErr
     let listener = UnixListener::bind(&socket).unwrap();
     let head = format!("HTTP/1.1 {head}\r\nconnection: close\r\n\r\n");
     let server = tokio::spawn(async move {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        let mut request = [0; 4096];
-        let read = stream.read(&mut request).await.unwrap();
-        assert!(
-            String::from_utf8_lossy(&request[..read])
-                .contains("POST /v1.41/images/create?fromImage=ghcr.io%2Facme%2Fweb%3Av1 HTTP/1.1")
-        );
-        stream.write_all(head.as_bytes()).await.unwrap();
-        stream.write_all(body).await.unwrap();
-        if hang {
-            let _ = stream.read(&mut request).await;
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 4096];
+            let read = stream.read(&mut request).await.unwrap();
+            let request_line = String::from_utf8_lossy(&request[..read]);
+            if request_line.starts_with("GET /v4.0.0/libpod/images/") {
+                let absent = b"HTTP/1.1 404 Not Found\r\nconnection: close\r\n\r\n{}";
+                stream.write_all(absent).await.unwrap();
+                continue;
+            }
+            assert!(
+                request_line
+                    .contains("POST /v1.41/images/create?fromImage=ghcr.io%2Facme%2Fweb%3Av1 HTTP")
+            );
+            stream.write_all(head.as_bytes()).await.unwrap();
+            stream.write_all(body).await.unwrap();
+            if hang {
+                let _ = stream.read(&mut request).await;
+            }
         }
     });
-    let limits = PullLimits { no_progress: Duration::from_millis(200), ..PullLimits::default() };
+    let limits = PullLimits {
+        no_progress: Duration::from_millis(200),
+        max_image: 1_000_000,
+        ..PullLimits::default()
+    };
     let image = ImageReference::parse("ghcr.io/acme/web:v1").unwrap();
-    let error = pull(&Transport::new(socket), limits, &image, None, &|_| ()).await.unwrap_err();
+    let transport = Transport::new(socket);
+    let error = pull(&transport, &limits, None, &image, None, &|_| ()).await.unwrap_err();
     server.abort();
     error
 }
 
 fn code(error: ContainersError) -> String {
     match error {
-        ContainersError::Image(failure) | ContainersError::Registry(failure) => failure.code,
+        ContainersError::Image(failure)
+        | ContainersError::Registry(failure)
+        | ContainersError::Full(failure) => failure.code,
         other => panic!("{other}"),
     }
 }
@@ -113,4 +128,14 @@ async fn an_error_by_status_is_told_the_same_way() {
 async fn fm_32_a_stalled_pull_is_given_up() {
     let body = b"{\"status\":\"Pulling fs layer\",\"id\":\"a\"}\n";
     assert_eq!(code(pull_from("200 OK", body, true).await), "pull_stalled");
+}
+
+/// The sizes that the registry names are added up as layers begin, also where they lie.
+#[tokio::test]
+async fn fm_34_an_image_that_says_it_is_too_large_is_not_waited_for() {
+    let named = b"{\"status\":\"Downloading\",\"id\":\"a\",\"progressDetail\":{\"current\":1,\"total\":600000}}\n\
+        {\"status\":\"Downloading\",\"id\":\"b\",\"progressDetail\":{\"current\":1,\"total\":600000}}\n";
+    assert_eq!(code(pull_from("200 OK", named, true).await), "image_too_large");
+    let lying = b"{\"status\":\"Downloading\",\"id\":\"a\",\"progressDetail\":{\"current\":1000001,\"total\":-1}}\n";
+    assert_eq!(code(pull_from("200 OK", lying, true).await), "image_too_large");
 }
