@@ -70,6 +70,24 @@ pub(crate) enum Command {
     },
     /// List your deployments
     List,
+    /// List the revisions of a deployment that are kept, newest first
+    Revisions {
+        /// Name or id of the deployment
+        #[arg(value_name = "NAME")]
+        target: Target,
+    },
+    /// Bring an earlier revision back, with exactly the bytes it ran
+    #[command(after_long_help = ROLLBACK_HELP)]
+    Rollback {
+        /// Name or id of the deployment
+        #[arg(value_name = "NAME")]
+        target: Target,
+        /// The revision; the newest other one that was live and stayed good if absent
+        #[arg(value_name = "REV")]
+        revision: Option<u32>,
+        #[command(flatten)]
+        follow: FollowArgs,
+    },
     /// List the tiers a deployment can be made on, with their prices
     Tiers,
     /// Print the address of a deployment, and open it in a browser where there is one
@@ -137,6 +155,10 @@ pub(crate) struct Create {
     /// Your own domain, where the tier allows it; point its CNAME at NAME.buddocloud.com
     #[arg(long)]
     pub(crate) domain: Option<String>,
+    /// How a new version replaces the old one [default: rolling]. rolling: it is started beside it;
+    /// recreate: the old one is stopped first, and requests wait
+    #[arg(long, value_name = "rolling|recreate")]
+    pub(crate) strategy: Option<String>,
 }
 
 /// Whether to wait for the outcome, and for how long.
@@ -207,6 +229,16 @@ A line of an --env-file is KEY=VALUE; `export` before it, blank lines and lines 
 are allowed. A value may stand in 'single quotes' (as it is) or \"double quotes\" (with \\n, \\t,
 \\\", \\\\ and \\$ as escapes). Nothing is expanded. Prefer --env-file or --env KEY for secrets: other
 users of this machine can see a command line.";
+
+const ROLLBACK_HELP: &str = "\
+Examples:
+  buddo revisions my-app
+  buddo rollback my-app
+  buddo rollback my-app 3
+
+A rollback makes a new revision that has all of the earlier one: image, environment, port, domain.
+Its image is fixed to the bytes that ran then, wherever its tag points now. `buddo deploy restart`
+takes the newest image of the tag again.";
 
 const COMPLETIONS_HELP: &str = "\
 Examples:

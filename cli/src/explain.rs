@@ -146,10 +146,10 @@ fn of_problem(problem: Problem) -> CliError {
 }
 
 fn not_found(code: &str) -> &'static str {
-    if code == "tier_not_found" {
-        "see the tiers with: buddo tiers"
-    } else {
-        "see what there is with: buddo list"
+    match code {
+        "tier_not_found" => "see the tiers with: buddo tiers",
+        "revision_not_found" => "see what there is with: buddo revisions NAME",
+        _ => "see what there is with: buddo list",
     }
 }
 
@@ -175,6 +175,7 @@ fn in_options(error: &FieldError) -> String {
         "/tier" => "--tier",
         "/port" => "--port",
         "/custom_domain" => "--domain",
+        "/strategy" => "--strategy",
         "/env_vars" => "--env",
         other => match other.strip_prefix("/env_vars/") {
             Some(name) => {
@@ -220,6 +221,10 @@ mod tests {
     #[test]
     fn hints_fit_the_code() {
         assert_eq!(problem(404, "tier_not_found").hint.unwrap(), "see the tiers with: buddo tiers");
+        assert_eq!(
+            problem(404, "revision_not_found").hint.unwrap(),
+            "see what there is with: buddo revisions NAME"
+        );
         assert_eq!(problem(404, "not_found").hint.unwrap(), "see what there is with: buddo list");
         assert_eq!(problem(401, "invalid_token").hint.unwrap(), "log in with: buddo login");
         assert_eq!(problem(429, "deployment_limit_reached").hint, None);

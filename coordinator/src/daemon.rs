@@ -27,6 +27,7 @@ use crate::push::{self, Wake};
 use crate::random::Random;
 use crate::secret_file;
 use crate::serve::{self, Listener, Tls};
+use crate::service::retention;
 use crate::sign;
 use crate::state::{AppState, Services};
 use crate::store::Store;
@@ -91,6 +92,7 @@ pub async fn run(state: AppState) -> Result<()> {
     }
     tasks.spawn(push::run(state.clone()));
     tasks.spawn(mail::run(state.clone(), mailer));
+    tasks.spawn(retention::run(state.clone()));
     tasks.spawn(watchdog(state.clone()));
     tracing::info!(
         api = %config.api.listen,

@@ -2,6 +2,7 @@
 //! stands still until it is told; [`client`] sends it requests.
 
 mod client;
+pub(crate) mod story;
 
 use std::sync::{Arc, Mutex};
 

@@ -142,6 +142,38 @@ pub enum Strategy {
     Recreate,
 }
 
+/// A text that is no [`Strategy`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is no strategy; use rolling or recreate")]
+pub struct StrategyError;
+
+impl Strategy {
+    /// The word on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Rolling => "rolling",
+            Self::Recreate => "recreate",
+        }
+    }
+}
+
+impl std::fmt::Display for Strategy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl std::str::FromStr for Strategy {
+    type Err = StrategyError;
+
+    fn from_str(text: &str) -> Result<Self, StrategyError> {
+        [Self::Rolling, Self::Recreate]
+            .into_iter()
+            .find(|strategy| strategy.as_str() == text)
+            .ok_or(StrategyError)
+    }
+}
+
 /// Registry credentials, as the JSON inside [`Desired::registry_credentials`].
 #[derive(Debug, Clone, Deserialize, Serialize)]
 pub struct RegistryCredentials {

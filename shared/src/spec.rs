@@ -5,6 +5,7 @@ use crate::api::deploy::CreateDeployment;
 use crate::api::problem::FieldError;
 use crate::env::EnvVars;
 use crate::image::ImageReference;
+use crate::manifest::Strategy;
 use crate::name::{HostName, Subdomain};
 use crate::port::Port;
 use crate::text::text_newtype;
@@ -49,6 +50,8 @@ pub struct AppSpec {
     pub custom_domain: Option<HostName>,
     /// The app's environment.
     pub env: EnvVars,
+    /// How each new revision replaces the one before.
+    pub strategy: Strategy,
 }
 
 impl AppSpec {
@@ -85,7 +88,11 @@ impl AppSpec {
                 None
             }
         };
-        match (subdomain, image, tier, port, custom_domain, env) {
+        let strategy = match request.strategy {
+            None => Some(Strategy::default()),
+            Some(word) => field(&mut errors, "/strategy", Ok(word), |word| word.parse()),
+        };
+        match (subdomain, image, tier, port, custom_domain, env, strategy) {
             (
                 Some(subdomain),
                 Some(image),
@@ -93,7 +100,10 @@ impl AppSpec {
                 Some(port),
                 Some(custom_domain),
                 Some(env),
-            ) if errors.is_empty() => Ok(Self { subdomain, image, tier, port, custom_domain, env }),
+                Some(strategy),
+            ) if errors.is_empty() => {
+                Ok(Self { subdomain, image, tier, port, custom_domain, env, strategy })
+            }
             _ => Err(errors),
         }
     }
@@ -135,16 +145,17 @@ mod tests {
             image: Some("nginx".to_owned()),
             tier: None,
             port: Some(0),
+            strategy: Some("Rolling".to_owned()),
             ..CreateDeployment::default()
         })
         .unwrap_err();
         let pointers: Vec<_> = errors.iter().map(|e| e.pointer.as_str()).collect();
-        assert_eq!(pointers, ["/subdomain", "/image", "/tier", "/port"]);
+        assert_eq!(pointers, ["/subdomain", "/image", "/tier", "/port", "/strategy"]);
         assert_eq!(errors[2].detail, "is required; add it");
     }
 
     #[test]
-    fn the_port_has_the_published_default() {
+    fn port_and_strategy_have_defaults() {
         let spec = AppSpec::parse(CreateDeployment {
             subdomain: Some("my-app".to_owned()),
             image: Some("docker.io/library/nginx:latest".to_owned()),
@@ -152,6 +163,6 @@ mod tests {
             ..CreateDeployment::default()
         })
         .unwrap();
-        assert_eq!(spec.port.get(), 3000);
+        assert_eq!((spec.port.get(), spec.strategy), (3000, Strategy::Rolling));
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use buddo_shared::api::auth::{LoggedIn, Registered};
 use buddo_shared::api::deploy::{
-    AuditLog, CreateDeployment, Deployment, DeploymentEnvelope, DeploymentList, Destroyed, Status,
-    StatusAnswer, Tier,
+    AuditLog, CreateDeployment, Deployment, DeploymentEnvelope, DeploymentList, Destroyed,
+    RevisionList, Rollback, Status, StatusAnswer, Tier,
 };
 use buddo_shared::api::oauth::{
     CLI_CLIENT_ID, DEPLOY_MANAGE, TOKEN_EXCHANGE, TOKEN_TYPE_JWT, Tokens,
@@ -164,6 +164,17 @@ impl Api {
     pub async fn act(&self, id: &str, verb: &str) -> anyhow::Result<Deployment> {
         let path = format!("/api/deploy/apps/{id}/{verb}");
         let reply = self.call(Method::POST, &path, None).await?;
+        Ok(reply.expect::<DeploymentEnvelope>(200)?.deployment)
+    }
+
+    /// `GET /api/deploy/apps/{id}/revisions`.
+    pub async fn revisions(&self, id: &str) -> anyhow::Result<RevisionList> {
+        self.get(&format!("/api/deploy/apps/{id}/revisions")).await
+    }
+
+    /// `POST /api/deploy/apps/{id}/rollback`.
+    pub async fn rollback(&self, id: &str, to: Rollback) -> anyhow::Result<Deployment> {
+        let reply = self.post(&format!("/api/deploy/apps/{id}/rollback"), &to).await?;
         Ok(reply.expect::<DeploymentEnvelope>(200)?.deployment)
     }
 

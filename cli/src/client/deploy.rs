@@ -2,11 +2,12 @@
 
 use buddo_shared::api::deploy::{
     AuditLog, CreateDeployment, Deployment, DeploymentEnvelope, DeploymentList, Destroyed,
-    StatusAnswer, Tier,
+    RevisionList, Rollback, StatusAnswer, Tier,
 };
 use buddo_shared::id::DeploymentId;
 use reqwest::Method;
 use reqwest::header::{HeaderMap, LINK};
+use serde::Serialize;
 
 use super::transport::{Answer, Retry};
 use super::{Api, ClientError};
@@ -17,7 +18,7 @@ const APPS: &str = "/api/deploy/apps";
 /// More pages than any account has, so that a loop of links ends.
 const MAX_PAGES: usize = 100;
 
-/// Makes a create safe to send twice: the API carries it out once.
+/// Makes a request safe to send twice: the API carries it out once.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct IdempotencyKey(pub(crate) u128);
 
@@ -33,12 +34,7 @@ impl Api {
         request: &CreateDeployment,
         key: IdempotencyKey,
     ) -> Result<Deployment, ClientError> {
-        let key = format!("{:032x}", key.0);
-        let make = || {
-            let post = self.transport.request(Method::POST, APPS);
-            post.header("Idempotency-Key", &key).json(request)
-        };
-        deployment(&self.authorised(Retry::Harmless, make).await?)
+        deployment(&self.post_once(APPS, request, key).await?)
     }
 
     /// All deployments of the account, page after page.
@@ -82,6 +78,22 @@ impl Api {
         deployment(&self.act(Method::POST, &format!("{APPS}/{id}/restart")).await?)
     }
 
+    /// Its revisions, newest first.
+    pub(crate) async fn revisions(&self, id: DeploymentId) -> Result<RevisionList, ClientError> {
+        self.get(&format!("{APPS}/{id}/revisions")).await?.json()
+    }
+
+    /// Brings an earlier revision back.
+    pub(crate) async fn rollback(
+        &self,
+        id: DeploymentId,
+        request: Rollback,
+        key: IdempotencyKey,
+    ) -> Result<Deployment, ClientError> {
+        let path = format!("{APPS}/{id}/rollback");
+        deployment(&self.post_once(&path, &request, key).await?)
+    }
+
     /// Removes it for good.
     pub(crate) async fn destroy(&self, id: DeploymentId) -> Result<Destroyed, ClientError> {
         self.act(Method::DELETE, &format!("{APPS}/{id}")).await?.json()
@@ -89,6 +101,20 @@ impl Api {
 
     async fn get(&self, path: &str) -> Result<Answer, ClientError> {
         self.authorised(Retry::Harmless, || self.transport.request(Method::GET, path)).await
+    }
+
+    async fn post_once(
+        &self,
+        path: &str,
+        request: &impl Serialize,
+        key: IdempotencyKey,
+    ) -> Result<Answer, ClientError> {
+        let key = format!("{:032x}", key.0);
+        let make = || {
+            let post = self.transport.request(Method::POST, path);
+            post.header("Idempotency-Key", &key).json(request)
+        };
+        self.authorised(Retry::Harmless, make).await
     }
 
     async fn act(&self, method: Method, path: &str) -> Result<Answer, ClientError> {

@@ -28,6 +28,7 @@ pub(super) async fn run(
         port: args.port,
         custom_domain: args.domain,
         env_vars: (!vars.is_empty()).then_some(vars),
+        strategy: args.strategy,
     };
     check(&request)?;
     if request.tier.is_none() {
@@ -43,15 +44,7 @@ pub(super) async fn run(
     if !context.ui.is_json() {
         context.ui.line(&format!("Deployment ID: {}", deployment.id))?;
     }
-    if !wait.no_follow {
-        return follow::run(context, &deployment, wait).await;
-    }
-    if context.ui.is_json() {
-        return context.ui.json(&deployment);
-    }
-    context.ui.field("Status", deployment.status.as_str())?;
-    context.ui.hint(&format!("look again with: buddo status {}", deployment.subdomain));
-    Ok(())
+    follow::or_not(context, &deployment, wait).await
 }
 
 /// Refuses what the API would refuse, before anything is sent or asked. A tier that is not yet

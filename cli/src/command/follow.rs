@@ -20,8 +20,25 @@ use crate::args::FollowArgs;
 use crate::client::{Api, ClientError, Events};
 use crate::error::{CliError, Kind};
 
+/// Follows a deploy that has just begun, unless its operator wants to look again later.
+pub(super) async fn or_not(
+    context: &mut Context<'_>,
+    deployment: &Deployment,
+    args: &FollowArgs,
+) -> Result<(), CliError> {
+    if !args.no_follow {
+        return run(context, deployment, args).await;
+    }
+    if context.ui.is_json() {
+        return context.ui.json(deployment);
+    }
+    context.ui.field("Status", deployment.status.as_str())?;
+    context.ui.hint(&format!("look again with: buddo status {}", deployment.subdomain));
+    Ok(())
+}
+
 /// Shows the statuses of `deployment` until its deploy has ended, then where it is live.
-pub(super) async fn run(
+async fn run(
     context: &mut Context<'_>,
     deployment: &Deployment,
     follow: &FollowArgs,

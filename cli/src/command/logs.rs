@@ -27,34 +27,41 @@ fn table(AuditLog { logs }: AuditLog, account: &Account) -> Table {
     headings.extend(detailed.then_some("Details"));
     let mut table = Table::new(headings);
     for entry in logs {
-        let details = details(&entry);
-        let mut cells = vec![
-            entry.action,
-            entry.status,
-            who(entry.initiated_by, account),
-            time(entry.inserted_at),
-        ];
+        let (who, details) = (who(&entry, account), details(&entry));
+        let mut cells = vec![entry.action, entry.status, who, time(entry.inserted_at)];
         cells.extend(detailed.then(|| details.unwrap_or_default()));
         table.cells(cells);
     }
     table
 }
 
-fn who(initiated_by: Option<String>, account: &Account) -> String {
-    match initiated_by {
+fn who(entry: &AuditEntry, account: &Account) -> String {
+    match &entry.initiated_by {
+        None if by_guard(entry) => "guard".to_owned(),
         None => "platform".to_owned(),
-        Some(id) if id == account.id => account.username.clone(),
-        Some(other) => other,
+        Some(id) if *id == account.id => account.username.clone(),
+        Some(other) => other.clone(),
     }
 }
 
-/// The cause of a failure, or whatever else the entry holds.
+/// Whether the guard of its host did it, without anybody.
+fn by_guard(entry: &AuditEntry) -> bool {
+    entry.details.as_ref().is_some_and(|details| details["by"] == "guard")
+}
+
+/// From which revision to which, the cause of a failure, or whatever else the entry holds.
 fn details(entry: &AuditEntry) -> Option<String> {
-    match entry.details.as_ref()? {
+    let details = entry.details.as_ref()?;
+    let cause = details["cause"].as_str();
+    if let (Some(from), Some(to)) = (details["from"].as_u64(), details["to"].as_u64()) {
+        let why = cause.map_or_else(String::new, |cause| format!(": {cause}"));
+        return Some(format!("from revision {from} to {to}{why}"));
+    }
+    match details {
         Value::Null => None,
         Value::String(text) => Some(text.clone()),
         Value::Object(fields) if fields.is_empty() => None,
-        Value::Object(fields) => match fields.get("cause").and_then(Value::as_str) {
+        Value::Object(fields) => match cause {
             Some(cause) => Some(cause.to_owned()),
             None => Some(Value::Object(fields.clone()).to_string()),
         },
@@ -71,7 +78,8 @@ mod tests {
         AuditEntry {
             id: "1".to_owned(),
             action: action.to_owned(),
-            status: if details.is_some() { "failed" } else { "completed" }.to_owned(),
+            status: if action == "deploy" && details.is_some() { "failed" } else { "completed" }
+                .to_owned(),
             initiated_by: by.map(str::to_owned),
             inserted_at: at.parse().unwrap(),
             details,
@@ -113,5 +121,25 @@ mod tests {
         ]);
         assert!(text.contains("someone-else"), "{text}");
         assert!(text.lines().last().unwrap().ends_with("the image does not exist"), "{text}");
+    }
+
+    #[test]
+    fn a_rollback_says_from_where_to_where_and_whether_the_guard_did_it() {
+        let own = Some("550e8400-e29b-41d4-a716-446655440000");
+        let asked = serde_json::json!({ "from": 3, "to": 1, "revision": 4 });
+        let guarded = serde_json::json!({
+            "by": "guard", "from": 4, "to": 3, "code": "guard_errors", "cause": "8 % of answers fail",
+            "fix": "read its logs",
+        });
+        let text = printed(vec![
+            entry("rollback", own, "2026-05-21T10:00:00Z", Some(asked)),
+            entry("rollback", None, "2026-05-21T10:00:05Z", Some(guarded)),
+        ]);
+        insta::assert_snapshot!(text, @r"
+        Action    Status     Initiated by  Time                  Details
+        ------    ------     ------------  ----                  -------
+        rollback  completed  myoperator    2026-05-21T10:00:00Z  from revision 3 to 1
+        rollback  completed  guard         2026-05-21T10:00:05Z  from revision 4 to 3: 8 % of answers fail
+        ");
     }
 }

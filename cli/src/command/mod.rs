@@ -10,6 +10,7 @@ mod list;
 mod login;
 mod logs;
 mod resolve;
+mod revisions;
 mod status;
 #[cfg(test)]
 mod testing;
@@ -51,6 +52,10 @@ pub(crate) async fn run(cli: Cli, ui: &mut Ui) -> Result<(), CliError> {
         Command::Status { target } => status::run(context, &target).await,
         Command::List => list::deployments(context).await,
         Command::Tiers => list::tiers(context).await,
+        Command::Revisions { target } => revisions::list(context, &target).await,
+        Command::Rollback { target, revision, follow } => {
+            revisions::roll_back(context, &target, revision, &follow).await
+        }
         Command::Open { target } => browser::open(context, &target).await,
         Command::Deploy(Deploy { action, create, follow }) => {
             match (action, create) {

@@ -30,15 +30,7 @@ pub(super) async fn restart(
     if !context.ui.is_json() {
         context.ui.line(&format!("Restarting deployment \"{}\"...", deployment.subdomain))?;
     }
-    if !args.no_follow {
-        return follow::run(context, &deployment, args).await;
-    }
-    if context.ui.is_json() {
-        return context.ui.json(&deployment);
-    }
-    context.ui.field("Status", deployment.status.as_str())?;
-    context.ui.hint(&format!("look again with: buddo status {}", deployment.subdomain));
-    Ok(())
+    follow::or_not(context, &deployment, args).await
 }
 
 pub(super) async fn destroy(

@@ -17,7 +17,7 @@ async fn the_version_is_the_published_one() {
 #[tokio::test]
 async fn help_is_for_every_command() {
     let world = World::new().await;
-    let commands: [&[&str]; 9] = [
+    let commands: [&[&str]; 11] = [
         &[],
         &["login"],
         &["deploy"],
@@ -26,6 +26,8 @@ async fn help_is_for_every_command() {
         &["deploy", "restart"],
         &["deploy", "destroy"],
         &["status"],
+        &["revisions"],
+        &["rollback"],
         &["completions"],
     ];
     let mut text = String::new();
@@ -238,6 +240,71 @@ async fn stop_restart_and_destroy() {
 }
 
 #[tokio::test]
+async fn revisions_and_the_way_back() {
+    let world = World::logged_in().await;
+    world.mock("GET", APPS, listed("running")).await;
+    let list = json!({ "revisions": [{
+        "revision": 1, "container_image": "docker.io/library/nginx:latest",
+        "image_digest": format!("sha256:{}", "a".repeat(64)), "port": 80, "custom_domain": null,
+        "strategy": "rolling", "current": true, "serving": true, "can_roll_back": true,
+        "rollback_of": null, "live_at": "2026-05-21T10:00:05Z", "last_error": null,
+        "inserted_at": "2026-05-21T10:00:00Z",
+    }]});
+    let listed = ResponseTemplate::new(200).set_body_json(list.clone());
+    world.mock("GET", &app("/revisions"), listed).await;
+    let mut rolled = deployment("deploying");
+    rolled["revision"] = json!(4);
+    let rolled = ResponseTemplate::new(200).set_body_json(json!({ "deployment": rolled }));
+    world.mock("POST", &app("/rollback"), rolled).await;
+    world.mock("GET", &app("/events"), events(&[status("running", None)])).await;
+    let mut text = String::new();
+    let commands: [&[&str]; 4] = [
+        &["revisions", "my-app"],
+        &["rollback", "my-app"],
+        &["rollback", ID, "1"],
+        &["rollback", ID, "1", "--no-follow"],
+    ];
+    for command in commands {
+        let ran = world.buddo(command).await;
+        write!(text, "$ buddo {}\n{ran}\n", command.join(" ")).unwrap();
+    }
+    insta::assert_snapshot!(text);
+    let sent = world.requests("POST", &app("/rollback")).await;
+    let bodies: Vec<Value> = sent.iter().map(|request| request.body_json().unwrap()).collect();
+    assert_eq!(bodies, [json!({}), json!({ "revision": 1 }), json!({ "revision": 1 })]);
+    let key = |index: usize| sent[index].headers["idempotency-key"].clone();
+    assert_ne!(key(1), key(2), "each command is a request of its own");
+    assert_eq!(world.buddo(&["revisions", ID, "--json"]).await.json(), list);
+}
+
+#[tokio::test]
+async fn a_rollback_that_is_refused_says_why() {
+    let world = World::logged_in().await;
+    let missing = problem(404, "revision_not_found", "revision 1 is not kept any more");
+    world.mock("POST", &app("/rollback"), missing).await;
+    let ran = world.buddo(&["rollback", ID, "1"]).await;
+    assert_eq!((ran.code, ran.out.as_str()), (4, ""), "{ran}");
+    assert_eq!(
+        ran.err,
+        "error: revision 1 is not kept any more\n\
+         hint: see what there is with: buddo revisions NAME\n"
+    );
+}
+
+#[tokio::test]
+async fn the_strategy_is_sent_and_checked_here() {
+    let world = World::logged_in().await;
+    world.mock("POST", APPS, enveloped(201, "pending")).await;
+    let with = |strategy| [&CREATE[..], &["--no-follow", "--strategy", strategy]].concat();
+    let ran = world.buddo(&with("sideways")).await;
+    assert_eq!(ran.code, 5, "{ran}");
+    assert!(ran.err.contains("--strategy: is no strategy; use rolling or recreate"), "{ran}");
+    world.buddo(&with("recreate")).await;
+    let sent: Value = world.requests("POST", APPS).await[0].body_json().unwrap();
+    assert_eq!(sent["strategy"], "recreate");
+}
+
+#[tokio::test]
 async fn later_pages_of_the_list_are_read() {
     let world = World::logged_in().await;
     let next = format!("<{APPS}?limit=100&after=x>; rel=\"next\"");
@@ -285,4 +352,5 @@ async fn completions_and_manual_pages() {
     assert_eq!((ran.code, ran.out.as_str()), (0, ""), "{ran}");
     let page = std::fs::read_to_string(folder.join("buddo-deploy-restart.1")).unwrap();
     assert!(page.contains("no\\-follow"), "{page}");
+    assert!(folder.join("buddo-rollback.1").exists());
 }

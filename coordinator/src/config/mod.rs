@@ -1,5 +1,6 @@
 //! The configuration file: TOML, every key optional, unknown keys refused.
 
+mod deploys;
 mod limits;
 mod mail;
 
@@ -11,6 +12,7 @@ use serde::Deserialize;
 use url::Url;
 
 pub use crate::http::rate_limit::config::RateLimits;
+pub use deploys::Deploys;
 pub use limits::Limits;
 pub use mail::{Mail, Tls, Transport};
 
@@ -26,6 +28,8 @@ pub struct Config {
     pub api: Api,
     /// The listener for hosts.
     pub hosts: Hosts,
+    /// How deploys are watched, and how much of the past is kept.
+    pub deploy: Deploys,
     /// What accounts may have.
     pub limits: Limits,
     /// How often the API may be asked.
@@ -68,6 +72,7 @@ impl Default for Config {
             zone: default_zone(),
             api: Api::default(),
             hosts: Hosts::default(),
+            deploy: Deploys::default(),
             limits: Limits::default(),
             rate_limits: RateLimits::default(),
             mail: Mail::default(),
@@ -179,6 +184,7 @@ impl Config {
             )));
         }
         self.mail.check()?;
+        self.deploy.check()?;
         self.limits.check()
     }
 

@@ -13,17 +13,19 @@ pub enum Event {
     GaveUp,
     /// Its operator asked for a restart.
     Restart,
+    /// Its operator asked for an earlier revision.
+    Rollback,
     /// Its operator asked for a stop.
     Stop,
     /// Its operator destroyed it.
     Destroy,
 }
 
-use Event::{Destroy, GaveUp, Live, Progressed, Restart, Stop};
+use Event::{Destroy, GaveUp, Live, Progressed, Restart, Rollback, Stop};
 use Status::{Deploying, Destroyed, Pending, Running, Stopped};
 
 /// What an operator may ask for, in the order in which a refusal lists it.
-const REQUESTS: [Event; 3] = [Restart, Stop, Destroy];
+const REQUESTS: [Event; 4] = [Restart, Rollback, Stop, Destroy];
 
 /// `(from, event, to)`: what is not here is illegal.
 const MOVES: &[(Status, Event, Status)] = &[
@@ -44,6 +46,10 @@ const MOVES: &[(Status, Event, Status)] = &[
     (Deploying, Restart, Deploying),
     (Running, Restart, Deploying),
     (Stopped, Restart, Deploying),
+    // Not while a deploy is under way: what served before serves on until that has ended, and
+    // which revision `back` would lead from is not settled.
+    (Running, Rollback, Deploying),
+    (Stopped, Rollback, Deploying),
     (Pending, Stop, Stopped),
     (Deploying, Stop, Stopped),
     (Running, Stop, Stopped),
@@ -60,6 +66,7 @@ impl Event {
             Live => "going live",
             GaveUp => "failure",
             Restart => "restart",
+            Rollback => "rollback",
             Stop => "stop",
             Destroy => "destroy",
         }
@@ -106,7 +113,7 @@ mod tests {
     use super::*;
 
     const STATES: [Status; 5] = [Pending, Deploying, Running, Stopped, Destroyed];
-    const EVENTS: [Event; 6] = [Progressed, Live, GaveUp, Restart, Stop, Destroy];
+    const EVENTS: [Event; 7] = [Progressed, Live, GaveUp, Restart, Rollback, Stop, Destroy];
 
     #[test]
     fn the_whole_table() {
@@ -135,9 +142,11 @@ mod tests {
         running + going live = running
         running + failure = stopped
         running + restart = deploying
+        running + rollback = deploying
         running + stop = stopped
         running + destroy = destroyed
         stopped + restart = deploying
+        stopped + rollback = deploying
         stopped + destroy = destroyed
         ");
     }
@@ -154,7 +163,8 @@ mod tests {
     fn a_refusal_says_what_is_possible() {
         assert_eq!(
             next(Stopped, Stop).unwrap_err().to_string(),
-            "the deployment is stopped, so stop is not possible; possible: restart, destroy"
+            "the deployment is stopped, so stop is not possible; possible: restart, rollback, \
+             destroy"
         );
         assert_eq!(
             next(Destroyed, Restart).unwrap_err().to_string(),

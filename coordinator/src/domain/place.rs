@@ -21,7 +21,11 @@ pub struct Candidate {
 /// Bytes of environments on one host at most. They are all in its document, sealed and encoded to
 /// nearly twice their size, and a document has an upper limit
 /// ([`MAX_ENVELOPE`](buddo_shared::signed::MAX_ENVELOPE)) beyond which no host takes it.
-pub const MAX_ENV_BYTES: u64 = 12 * 1024 * 1024;
+pub const MAX_ENV_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Bytes of environments that guards may add to a document, each that of the revision it would
+/// put back. What is beyond goes without a guard.
+pub const MAX_FALLBACK_BYTES: u64 = 4 * 1024 * 1024;
 
 impl Candidate {
     fn free_mb(&self) -> u64 {
@@ -95,7 +99,7 @@ mod tests {
         assert_eq!(place(&limits(256), 11, &[nearly, smaller]), Ok(smaller.id));
         assert_eq!(place(&limits(256), 11, &[nearly]), Err(NoRoom::Environment(11)));
         // Sealed to base64, signed to base64 again, and some more around each.
-        let sealed = usize::try_from(MAX_ENV_BYTES).unwrap() * 16 / 9;
+        let sealed = usize::try_from(MAX_ENV_BYTES + MAX_FALLBACK_BYTES).unwrap() * 16 / 9;
         assert!(sealed + 8 * 1024 * 1024 < buddo_shared::signed::MAX_ENVELOPE);
     }
 

@@ -1,6 +1,6 @@
 //! The JSON body of a request, with refusals that name the field and the fix.
 
-use axum::extract::{FromRequest, Request};
+use axum::extract::{FromRequest, OptionalFromRequest, Request};
 use buddo_shared::api::problem::FieldError;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -16,19 +16,39 @@ pub const MAX_BODY: usize = 1024 * 1024;
 /// A request body, parsed. Refuses another content type (415), more than [`MAX_BODY`] bytes
 /// (413), text that is not JSON (400), and a field that is unknown, missing or of another type
 /// (422 with a pointer, RFC 6901).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct ApiJson<T>(pub T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for ApiJson<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        if !is_json(request.headers()) {
-            let detail = "send the body as JSON, with the header Content-Type: application/json";
-            return Err(ApiError::new(problem::UNSUPPORTED_MEDIA_TYPE, detail));
-        }
+        check_type(request.headers())?;
         parse(&read_body(request, state).await?).map(Self)
     }
+}
+
+impl<S: Send + Sync, T: DeserializeOwned> OptionalFromRequest<S> for ApiJson<T> {
+    type Rejection = ApiError;
+
+    /// `None`: the request has no body, whatever content type it gives for that.
+    async fn from_request(request: Request, state: &S) -> Result<Option<Self>, ApiError> {
+        let headers = request.headers().clone();
+        let body = read_body(request, state).await?;
+        if body.is_empty() {
+            return Ok(None);
+        }
+        check_type(&headers)?;
+        parse(&body).map(|value| Some(Self(value)))
+    }
+}
+
+fn check_type(headers: &HeaderMap) -> Result<(), ApiError> {
+    if is_json(headers) {
+        return Ok(());
+    }
+    let detail = "send the body as JSON, with the header Content-Type: application/json";
+    Err(ApiError::new(problem::UNSUPPORTED_MEDIA_TYPE, detail))
 }
 
 /// The whole body, if it has at most [`MAX_BODY`] bytes.
@@ -155,7 +175,8 @@ mod tests {
     async fn extract(content_type: &str, body: impl Into<Body>) -> Result<(), Problem> {
         let request =
             Request::builder().header(CONTENT_TYPE, content_type).body(body.into()).unwrap();
-        let result = ApiJson::<CreateDeployment>::from_request(request, &()).await;
+        let result =
+            <ApiJson<CreateDeployment> as FromRequest<_>>::from_request(request, &()).await;
         result.map(drop).map_err(|error| error.problem().clone())
     }
 

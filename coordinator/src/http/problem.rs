@@ -69,6 +69,8 @@ catalogue! {
         "Check the path and the id.";
     TIER_NOT_FOUND = NOT_FOUND "tier_not_found", "There is no such tier",
         "Use a `slug` that `GET /api/deploy/tiers` lists.";
+    REVISION_NOT_FOUND = NOT_FOUND "revision_not_found", "There is no such revision",
+        "Use a `revision` that `GET /api/deploy/apps/{id}/revisions` lists.";
     METHOD_NOT_ALLOWED = METHOD_NOT_ALLOWED "method_not_allowed", "The path has no such method",
         "The `Allow` header lists those it has.";
     REQUEST_TIMEOUT = REQUEST_TIMEOUT "request_timeout", "The request took too long",

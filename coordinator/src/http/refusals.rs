@@ -3,6 +3,7 @@
 use http::HeaderValue;
 use http::header::RETRY_AFTER;
 
+use crate::domain::history::NoReturn;
 use crate::http::problem::{self, ApiError};
 use crate::service::deployments::DeployError;
 use crate::service::hosts::HostError;
@@ -19,7 +20,10 @@ impl From<DeployError> for ApiError {
             DeployError::Forbidden => problem::FORBIDDEN,
             DeployError::LimitReached { .. } => problem::DEPLOYMENT_LIMIT_REACHED,
             DeployError::NoRoom(_) => problem::NO_CAPACITY,
-            DeployError::Illegal(_) => problem::ILLEGAL_STATE,
+            DeployError::NoReturn(NoReturn::Unknown(_) | NoReturn::Forgotten(_)) => {
+                problem::REVISION_NOT_FOUND
+            }
+            DeployError::Illegal(_) | DeployError::NoReturn(_) => problem::ILLEGAL_STATE,
             DeployError::KeyReused => problem::IDEMPOTENCY_KEY_REUSED,
         };
         Self::new(kind, error.to_string())

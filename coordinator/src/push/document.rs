@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use buddo_shared::id::{DeploymentId, HostId};
-use buddo_shared::manifest::{Desired, Manifest, SCHEMA};
-use buddo_shared::sealed::{SealError, Sealed};
+use buddo_shared::manifest::{Manifest, SCHEMA};
+use buddo_shared::sealed::SealError;
 use buddo_shared::signed::SignError;
 use jiff::{SignedDuration, Timestamp};
 
+use super::desired::Writer;
 use crate::state::{AppState, Services};
-use crate::store::contract::{Deployment, DocumentRow, Host};
+use crate::store::contract::{DocumentRow, Host};
 use crate::store::{StoreError, Tables};
 use crate::vault::VaultError;
 
@@ -58,7 +59,7 @@ impl DocumentError {
 ///
 /// Reading, sealing and signing happen on a snapshot, away from the writer. If the generation
 /// has moved meanwhile, nothing is stored and it is done again.
-pub(super) async fn current(state: &AppState, host: HostId) -> Result<DocumentRow, DocumentError> {
+pub(crate) async fn current(state: &AppState, host: HostId) -> Result<DocumentRow, DocumentError> {
     loop {
         let services = Arc::clone(state);
         let found = state
@@ -129,10 +130,11 @@ fn build(
 ) -> Result<DocumentRow, DocumentError> {
     let issued_at = services.clock.now();
     let expires_at = issued_at.checked_add(LIFE).unwrap_or(Timestamp::MAX);
+    let mut writer = Writer::new(tables, services, host, issued_at);
     let deployments = tables
         .deployments_on(host.id)?
         .iter()
-        .map(|deployment| desired(tables, services, host, deployment))
+        .map(|deployment| writer.desired(deployment))
         .collect::<Result<_, _>>()?;
     let envelope = services.signer.sign(&Manifest {
         schema: SCHEMA,
@@ -150,44 +152,5 @@ fn build(
         envelope: envelope.bytes,
         issued_at,
         expires_at,
-    })
-}
-
-fn desired(
-    tables: &dyn Tables,
-    services: &Services,
-    host: &Host,
-    deployment: &Deployment,
-) -> Result<Desired, DocumentError> {
-    let revision = tables
-        .revision(deployment.id, deployment.revision)?
-        .ok_or_else(|| StoreError::corrupt("deployments.revision")("names no revision"))?;
-    let env = match &revision.env {
-        None => None,
-        Some(sealed) => {
-            let plain = services
-                .vault
-                .open_sealed(deployment.id.as_uuid(), sealed)
-                .map_err(|source| DocumentError::Vault { deployment: deployment.id, source })?;
-            let purpose = Sealed::ENVIRONMENT;
-            Some(Sealed::seal(&host.sealing_key, purpose, deployment.id, &plain)?)
-        }
-    };
-    Ok(Desired {
-        id: deployment.id,
-        revision: revision.number,
-        subdomain: deployment.subdomain.clone(),
-        run: deployment.run,
-        image: revision.image,
-        digest: revision.digest,
-        port: revision.port,
-        limits: deployment.limits,
-        domains: deployment.custom_domain.iter().cloned().collect(),
-        probe: revision.probe,
-        strategy: revision.strategy,
-        env,
-        registry_credentials: None,
-        guard: None,
-        kept_images: Vec::new(),
     })
 }

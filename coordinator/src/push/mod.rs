@@ -1,5 +1,6 @@
 //! Brings signed documents to hosts and takes their reports: one task a host.
 
+mod desired;
 mod document;
 mod frames;
 mod link;
@@ -13,6 +14,8 @@ use tokio::task::{Id, JoinSet};
 use tokio::time::{Duration, sleep};
 
 pub use document::DocumentError;
+#[cfg(test)]
+pub(crate) use document::current as document;
 pub use link::LinkError;
 pub use wake::Wake;
 

@@ -1,8 +1,10 @@
 //! Use cases, one a function. Each authorises, reads, decides and commits in one transaction.
 
 pub mod accounts;
+mod audit;
 pub mod deployments;
 pub mod epoch;
 pub mod hosts;
 pub mod oauth;
 pub mod reports;
+pub mod retention;

@@ -2,28 +2,31 @@
 //! the operators' own acts.
 //!
 //! ```text
-//! report ─► already committed? skip ─► ours, current revision? ─► table of moves ─► deployment, audit
-//!                                                       gave up ─► last good revision, or stopped ─► generation+1
+//! report ─► already committed? skip ─► ours? ─► learn: digest, first live, failure of its revision
+//!                                                  │
+//!              current revision? ─► judge (pure) ◄─┘─► deployment, audit
+//!                                    ├ gave up ─► last good revision, or stopped ─► generation+1
+//!                                    └ put back by the guard ─► that revision ────► generation+1
 //! ```
 
+mod judge;
+
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use buddo_shared::api::deploy::Status;
 use buddo_shared::id::{DeploymentId, HostId, Revision};
-use buddo_shared::manifest::RunState;
 use buddo_shared::report::{
-    Checked, DeploymentStatus, Failure, Health, Phase, Progress, Report, ReportBody,
+    Checked, DeploymentStatus, Failure, Phase, Progress, Report, ReportBody,
 };
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::domain::lifecycle::{Event, next};
-use crate::state::AppState;
-use crate::store::contract::{AuditStatus, Deployment};
+use crate::service::audit;
+use crate::state::{AppState, Services};
+use crate::store::contract::{Action, AuditStatus, Deployment};
 use crate::store::{StoreError, Tables};
-
-/// Characters of a line in a host's words that are kept.
-const LINE: usize = 500;
+use judge::{Others, Verdict, judge};
 
 /// What a batch of reports changed.
 #[derive(Debug, Default)]
@@ -42,6 +45,7 @@ pub async fn commit(
     host: HostId,
     reports: Vec<Report>,
 ) -> Result<u64, StoreError> {
+    let services = Arc::clone(state);
     let (through, outcome) = state
         .store
         .write(move |tables| {
@@ -49,7 +53,7 @@ pub async fn commit(
             let mut through = committed;
             let mut outcome = Outcome::default();
             for report in reports.iter().filter(|report| report.seq > committed) {
-                apply(tables, host, report, &mut outcome)?;
+                apply(tables, &services, host, report, &mut outcome)?;
                 through = through.max(report.seq);
             }
             if outcome.wanted_changed {
@@ -105,6 +109,7 @@ pub async fn show(
 
 fn apply(
     tables: &mut dyn Tables,
+    services: &Services,
     host: HostId,
     report: &Report,
     outcome: &mut Outcome,
@@ -117,152 +122,141 @@ fn apply(
             Ok(())
         }
         ReportBody::Deployment(status) => {
-            let Some(mut deployment) = tables.deployment(status.id)? else { return Ok(()) };
+            let Some(deployment) = tables.deployment(status.id)? else { return Ok(()) };
             if deployment.host != host {
                 tracing::warn!(%host, deployment = %status.id, "a host reports another's app");
                 return Ok(());
             }
-            // Destroyed, or about a revision that is no longer the current one: too late.
-            if deployment.status == Status::Destroyed || deployment.revision != status.revision {
+            if deployment.status == Status::Destroyed {
                 return Ok(());
             }
-            if let Some(digest) = &status.digest {
-                tables.set_digest(status.id, status.revision, digest)?;
-            }
-            let old = status.serving.filter(|serving| *serving != status.revision);
-            let known = match old {
-                Some(old) => tables.revision(status.id, old)?.map(|revision| revision.number),
-                None => None,
-            };
-            let verdict = judge(&mut deployment, status, known, report.at);
-            let under_way = matches!(deployment.status, Status::Pending | Status::Deploying);
-            outcome.changed.push((status.id, !under_way));
-            outcome.wanted_changed |= matches!(verdict, Verdict::GaveUp(_));
-            record(tables, &deployment, &verdict)
-        }
-    }
-}
-
-/// What a report means for a deploy that is under way.
-#[derive(Debug, PartialEq, Eq)]
-enum Verdict {
-    /// Nothing new.
-    Continues,
-    /// It is live.
-    Live,
-    /// It failed.
-    GaveUp(Failure),
-}
-
-/// Changes `d` as the report says. `old` is the other revision that serves, if it is one of ours.
-/// Pure.
-fn judge(
-    d: &mut Deployment,
-    status: &DeploymentStatus,
-    old: Option<Revision>,
-    at: Timestamp,
-) -> Verdict {
-    d.serving = status.serving;
-    if let Some(container) = &status.container {
-        d.container_name = one_line(container);
-    }
-    d.trouble = None;
-    if d.run != RunState::Running {
-        return Verdict::Continues;
-    }
-    let failure = status.failure.as_ref().map(cleaned);
-    if status.phase != Phase::Failed {
-        d.trouble = failure.as_ref().map(Failure::to_string);
-    }
-    d.health = Some(status.health);
-    d.last_health_check = d.last_health_check.max(status.checked_at);
-    match (status.phase, status.serving) {
-        (Phase::Live, _) => {
-            if d.status != Status::Running {
-                d.deployed_at = Some(at);
-            }
-            move_by(d, Event::Live);
-            Verdict::Live
-        }
-        (Phase::Failed, serving) => {
-            let failure = failure.unwrap_or_else(unexplained);
-            d.last_error = Some(failure.to_string());
-            if serving.is_some() {
-                // One that this database does not know stays: naming it would leave the host
-                // without any document.
-                d.revision = old.unwrap_or(d.revision);
-                move_by(d, Event::Live);
+            let told = learn(tables, status, report.at)?;
+            if deployment.revision == status.revision {
+                settle(tables, services, deployment, &told, outcome)
             } else {
-                d.run = RunState::Stopped;
-                d.health = None;
-                d.stopped_at = Some(at);
-                move_by(d, Event::GaveUp);
+                too_late(tables, services, &told, outcome)
             }
-            Verdict::GaveUp(failure)
-        }
-        // The end of an earlier stop, reported after a restart was asked for.
-        (Phase::Stopping | Phase::Stopped, _) => Verdict::Continues,
-        // It answers visitors while something about it is being redone.
-        (_, Some(serving)) if serving == d.revision => Verdict::Continues,
-        _ => {
-            move_by(d, Event::Progressed);
-            if d.status == Status::Running {
-                d.health = Some(Health::Unhealthy);
-            }
-            Verdict::Continues
         }
     }
 }
 
-/// A failure as it may be shown: a host's words are not trusted to be one short line each.
-fn cleaned(failure: &Failure) -> Failure {
-    Failure {
-        code: one_line(&failure.code),
-        cause: one_line(&failure.cause),
-        fix: one_line(&failure.fix),
-    }
+/// A report, and what it tells of its revision for the first time.
+#[derive(Debug, Clone, Copy)]
+struct Told<'a> {
+    status: &'a DeploymentStatus,
+    at: Timestamp,
+    first_live: bool,
+    first_failed: bool,
 }
 
-fn one_line(text: &str) -> String {
-    let plain = |c: char| if c.is_control() { ' ' } else { c };
-    text.chars().take(LINE).map(plain).collect()
-}
-
-/// A host that gives up has to say why; one that does not must not leave the deploy hanging.
-fn unexplained() -> Failure {
-    Failure {
-        code: "unknown".to_owned(),
-        cause: "the host gave the deploy up and did not say why".to_owned(),
-        fix: "restart the app; if it fails again, ask the platform's administrator".to_owned(),
-    }
-}
-
-/// A report that the table does not foresee changes nothing: it came too late.
-fn move_by(d: &mut Deployment, event: Event) {
-    match next(d.status, event) {
-        Ok(status) => d.status = status,
-        Err(illegal) => tracing::debug!(deployment = %d.id, %illegal, "a late report"),
-    }
-}
-
-fn record(
+/// Keeps what is true of a revision for good, whichever is the current one by now.
+fn learn<'a>(
     tables: &mut dyn Tables,
-    deployment: &Deployment,
-    verdict: &Verdict,
+    status: &'a DeploymentStatus,
+    at: Timestamp,
+) -> Result<Told<'a>, StoreError> {
+    let (id, number) = (status.id, status.revision);
+    if let Some(digest) = &status.digest {
+        tables.set_digest(id, number, digest)?;
+    }
+    let end = judge::end_of(status);
+    // Only what was live is put back; a host that is slow to report may skip to the end.
+    let live = status.phase == Phase::Live || (end.is_some() && status.put_back.is_some());
+    let first_live = live && tables.set_live(id, number, at)?;
+    let first_failed = match &end {
+        Some(failure) => tables.set_failure(id, number, &failure.to_string())?,
+        None => false,
+    };
+    Ok(Told { status, at, first_live, first_failed })
+}
+
+/// A report about the current revision.
+fn settle(
+    tables: &mut dyn Tables,
+    services: &Services,
+    mut deployment: Deployment,
+    told: &Told<'_>,
+    outcome: &mut Outcome,
 ) -> Result<(), StoreError> {
-    tables.update_deployment(deployment)?;
+    let status = told.status;
+    let others = Others {
+        serving: other(tables, status, status.serving)?,
+        put_back: other(tables, status, status.put_back)?,
+    };
+    let wanted = (deployment.revision, deployment.run);
+    let verdict = judge(&mut deployment, status, others, told.at);
+    let under_way = matches!(deployment.status, Status::Pending | Status::Deploying);
+    outcome.changed.push((status.id, !under_way));
+    outcome.wanted_changed |= wanted != (deployment.revision, deployment.run);
+    tables.update_deployment(&deployment)?;
     match verdict {
         Verdict::Continues => Ok(()),
-        Verdict::Live => tables.finish_deploy(deployment.id, AuditStatus::Completed, None),
+        Verdict::Live => tables.finish_deploy(status.id, AuditStatus::Completed, None).map(drop),
         Verdict::GaveUp(failure) => {
-            let details = json!({
-                "code": failure.code,
-                "cause": failure.cause,
-                "fix": failure.fix,
-            });
-            tables.finish_deploy(deployment.id, AuditStatus::Failed, Some(&details))
+            let details = details(&failure);
+            let ended = tables.finish_deploy(status.id, AuditStatus::Failed, Some(&details))?;
+            // One that had been live for long has no entry that waits for its end.
+            if !ended && told.first_failed {
+                let (action, failed) = (Action::Deploy, AuditStatus::Failed);
+                let entry = audit::of_platform(services, status.id, action, failed, details);
+                tables.insert_audit(&entry)?;
+            }
+            Ok(())
+        }
+        Verdict::PutBack { failure, to } => {
+            tables.finish_deploy(status.id, AuditStatus::Failed, Some(&details(&failure)))?;
+            put_back(tables, services, status, &failure, to)
         }
     }
+}
+
+/// A report about a revision that is no longer the current one says nothing of how things stand.
+/// But what a guard puts back, and what can be brought back, may be another revision now.
+fn too_late(
+    tables: &mut dyn Tables,
+    services: &Services,
+    told: &Told<'_>,
+    outcome: &mut Outcome,
+) -> Result<(), StoreError> {
+    outcome.wanted_changed |= told.first_live || told.first_failed;
+    match (judge::end_of(told.status), told.status.put_back) {
+        (Some(failure), Some(to)) if told.first_failed => {
+            put_back(tables, services, told.status, &failure, to)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Another revision than the report's own, if it is one of ours.
+fn other(
+    tables: &dyn Tables,
+    status: &DeploymentStatus,
+    number: Option<Revision>,
+) -> Result<Option<Revision>, StoreError> {
+    match number.filter(|number| *number != status.revision) {
+        Some(number) => Ok(tables.revision(status.id, number)?.map(|revision| revision.number)),
+        None => Ok(None),
+    }
+}
+
+/// The audit entry of what a host's guard did.
+fn put_back(
+    tables: &mut dyn Tables,
+    services: &Services,
+    status: &DeploymentStatus,
+    failure: &Failure,
+    to: Revision,
+) -> Result<(), StoreError> {
+    let mut details = details(failure);
+    details["by"] = json!("guard");
+    details["from"] = json!(status.revision);
+    details["to"] = json!(to);
+    let (action, done) = (Action::Rollback, AuditStatus::Completed);
+    tables.insert_audit(&audit::of_platform(services, status.id, action, done, details))
+}
+
+fn details(failure: &Failure) -> Value {
+    json!({ "code": failure.code, "cause": failure.cause, "fix": failure.fix })
 }
 
 #[cfg(test)]

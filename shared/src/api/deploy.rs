@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::manifest::Strategy;
 use crate::report::Phase;
 use crate::secret::Secret;
 
@@ -57,6 +58,9 @@ pub struct CreateDeployment {
     /// Environment.
     #[serde(default)]
     pub env_vars: Option<BTreeMap<String, Secret>>,
+    /// `rolling` or `recreate`; `rolling` if absent.
+    #[serde(default)]
+    pub strategy: Option<String>,
 }
 
 impl Serialize for CreateDeployment {
@@ -69,6 +73,7 @@ impl Serialize for CreateDeployment {
             ("image", &self.image),
             ("tier", &self.tier),
             ("custom_domain", &self.custom_domain),
+            ("strategy", &self.strategy),
         ];
         for (name, value) in texts {
             if let Some(value) = value {
@@ -189,7 +194,7 @@ pub struct Deployment {
     pub inserted_at: Timestamp,
 }
 
-/// Answer of create, get, restart and stop.
+/// Answer of create, get, restart, rollback and stop.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DeploymentEnvelope {
     /// The deployment.
@@ -243,7 +248,8 @@ pub struct AuditLog {
 pub struct AuditEntry {
     /// Entry id.
     pub id: String,
-    /// `create`, `deploy`, `stop`, `restart`, `destroy`, `suspend`, `reactivate`.
+    /// `create`, `deploy`, `stop`, `restart`, `destroy`, `suspend`, `reactivate`; beside the
+    /// published ones `rollback` and `prune` (old revisions were forgotten).
     pub action: String,
     /// `pending`, `completed` or `failed`.
     pub status: String,
@@ -253,6 +259,54 @@ pub struct AuditEntry {
     pub inserted_at: Timestamp,
     /// More about it, such as the cause of a failure.
     pub details: Option<serde_json::Value>,
+}
+
+/// `GET /api/deploy/apps/{id}/revisions`: newest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevisionList {
+    /// Those that are kept.
+    pub revisions: Vec<Revision>,
+}
+
+/// One revision of a deployment: what it means, and what became of it. It never shows its
+/// environment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revision {
+    /// Its number, from 1.
+    pub revision: u32,
+    /// Image as its operator named it.
+    pub container_image: String,
+    /// The bytes it means, once known: they never change.
+    pub image_digest: Option<String>,
+    /// Container port.
+    pub port: u16,
+    /// The operator's own host name.
+    pub custom_domain: Option<String>,
+    /// `rolling` or `recreate`.
+    pub strategy: Strategy,
+    /// Whether it is the one that the deployment shall run.
+    pub current: bool,
+    /// Whether it answers visitors, as last reported.
+    pub serving: bool,
+    /// Whether a rollback to it is possible.
+    pub can_roll_back: bool,
+    /// The revision whose content it took over, where a rollback made it.
+    pub rollback_of: Option<u32>,
+    /// When it first answered visitors; null if it never did.
+    pub live_at: Option<Timestamp>,
+    /// Why it was given up, and what to do: one line each.
+    pub last_error: Option<String>,
+    /// When it was made.
+    pub inserted_at: Timestamp,
+}
+
+/// `POST /api/deploy/apps/{id}/rollback`; the body may be absent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rollback {
+    /// The revision to bring back; the newest other one that was live and stayed good if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u32>,
 }
 
 /// Answer of `DELETE /api/deploy/apps/{id}`.

@@ -1,4 +1,5 @@
-//! `/api/deploy/*`: the nine published endpoints, and a stream of status changes beside them.
+//! `/api/deploy/*`: the nine published endpoints; and beside them a stream of status changes, the
+//! revisions of a deployment, and the way back to one of them.
 
 mod events;
 
@@ -8,7 +9,8 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use buddo_shared::api::deploy::{
-    AuditLog, CreateDeployment, DeploymentEnvelope, DeploymentList, Destroyed, StatusAnswer, Tier,
+    AuditLog, CreateDeployment, DeploymentEnvelope, DeploymentList, Destroyed, RevisionList,
+    Rollback, StatusAnswer, Tier,
 };
 use buddo_shared::id::DeploymentId;
 use http::header::LINK;
@@ -35,7 +37,9 @@ pub fn routes(state: &AppState) -> Router<AppState> {
         .route("/api/deploy/apps/{id}/status", get(status))
         .route("/api/deploy/apps/{id}/logs", get(logs))
         .route("/api/deploy/apps/{id}/events", get(events::stream))
+        .route("/api/deploy/apps/{id}/revisions", get(revisions))
         .route("/api/deploy/apps/{id}/restart", post(restart))
+        .route("/api/deploy/apps/{id}/rollback", post(rollback))
         .route("/api/deploy/apps/{id}/stop", post(stop))
         .route_layer(from_fn_with_state(state.clone(), principal::deploy_guard))
 }
@@ -52,13 +56,17 @@ async fn create(
     headers: HeaderMap,
     ApiJson(request): ApiJson<CreateDeployment>,
 ) -> Result<(StatusCode, Json<DeploymentEnvelope>), ApiError> {
-    let key = headers
+    let key = idempotency_key(&headers)?;
+    let made = deployments::create(&state, who.account(), request, key).await?;
+    Ok((StatusCode::CREATED, Json(made)))
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, ApiError> {
+    headers
         .get(HeaderName::from_static("idempotency-key"))
         .map(|value| IdempotencyKey::parse(value.as_bytes()))
         .transpose()
-        .map_err(|error| ApiError::new(problem::INVALID_REQUEST, error.to_string()))?;
-    let made = deployments::create(&state, who.account(), request, key).await?;
-    Ok((StatusCode::CREATED, Json(made)))
+        .map_err(|error| ApiError::new(problem::INVALID_REQUEST, error.to_string()))
 }
 
 /// What a list may be asked.
@@ -126,6 +134,26 @@ async fn status(
 
 async fn logs(State(state): State<AppState>, who: DeployPrincipal, Id(id): Id) -> Answer<AuditLog> {
     Ok(Json(deployments::logs(&state, who.account(), id).await?))
+}
+
+async fn revisions(
+    State(state): State<AppState>,
+    who: DeployPrincipal,
+    Id(id): Id,
+) -> Answer<RevisionList> {
+    Ok(Json(deployments::revisions(&state, who.account(), id).await?))
+}
+
+async fn rollback(
+    State(state): State<AppState>,
+    who: DeployPrincipal,
+    Id(id): Id,
+    headers: HeaderMap,
+    body: Option<ApiJson<Rollback>>,
+) -> Answer<DeploymentEnvelope> {
+    let ApiJson(request) = body.unwrap_or_default();
+    let key = idempotency_key(&headers)?;
+    Ok(Json(deployments::rollback(&state, who.account(), id, request, key).await?))
 }
 
 async fn restart(

@@ -2,6 +2,7 @@
 
 use axum::body::Body;
 use buddo_shared::api::problem::MEDIA_TYPE;
+use buddo_shared::report::{DeploymentStatus, Phase, Report, ReportBody};
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use http::Request;
@@ -14,7 +15,8 @@ use tower::ServiceExt as _;
 
 use crate::http::router;
 use crate::service::deployments::{self, DeployError, IdempotencyKey};
-use crate::testing::{Answer, World, account, request};
+use crate::service::{hosts, reports};
+use crate::testing::{Answer, World, account, request, story};
 
 fn body(subdomain: &str) -> Value {
     json!({
@@ -159,7 +161,7 @@ async fn stop_restart_destroy_and_the_name_is_free_again() {
     let again = world.call("POST", &format!("{path}/stop"), Some(&token), None).await;
     assert_eq!(again.refusal(), (422, "illegal_state"));
     let detail = again.body["detail"].as_str().unwrap();
-    assert!(detail.ends_with("possible: restart, destroy"), "{detail}");
+    assert!(detail.ends_with("possible: restart, rollback, destroy"), "{detail}");
     let restarted = world.call("POST", &format!("{path}/restart"), Some(&token), None).await;
     assert_eq!(restarted.body["deployment"]["status"], "deploying");
     assert_eq!(restarted.body["deployment"]["revision"], 2);
@@ -214,6 +216,7 @@ async fn stop_restart_destroy_and_the_name_is_free_again() {
 #[case::port_zero(json!({ "port": 0 }), "/port")]
 #[case::port_high(json!({ "port": 65_536 }), "/port")]
 #[case::port_text(json!({ "port": "80" }), "/port")]
+#[case::strategy(json!({ "strategy": "sideways" }), "/strategy")]
 #[case::unknown_field(json!({ "colour": 1 }), "/colour")]
 #[case::domain_on_starter(json!({ "custom_domain": "app.example.com" }), "/custom_domain")]
 #[case::env_not_text(json!({ "env_vars": { "A": 1 } }), "/env_vars/A")]
@@ -290,6 +293,8 @@ async fn a_token_is_needed() {
         ("GET", format!("{APPS}/{id}/status")),
         ("GET", format!("{APPS}/{id}/logs")),
         ("GET", format!("{APPS}/{id}/events")),
+        ("GET", format!("{APPS}/{id}/revisions")),
+        ("POST", format!("{APPS}/{id}/rollback")),
         ("POST", format!("{APPS}/{id}/restart")),
         ("POST", format!("{APPS}/{id}/stop")),
         ("DELETE", format!("{APPS}/{id}")),
@@ -312,6 +317,8 @@ async fn fm_50_another_operators_deployment_is_403_and_no_data() {
         ("GET", "/status"),
         ("GET", "/logs"),
         ("GET", "/events"),
+        ("GET", "/revisions"),
+        ("POST", "/rollback"),
         ("POST", "/restart"),
         ("POST", "/stop"),
         ("DELETE", ""),
@@ -409,7 +416,11 @@ async fn the_platforms_own_names_are_no_custom_domains() {
 }
 
 async fn keyed(world: &World, token: &str, key: &str, body: Value) -> Answer {
-    let request = Request::post(APPS)
+    keyed_at(world, token, APPS, key, body).await
+}
+
+async fn keyed_at(world: &World, token: &str, path: &str, key: &str, body: Value) -> Answer {
+    let request = Request::post(path)
         .header(AUTHORIZATION, format!("Bearer {token}"))
         .header(CONTENT_TYPE, "application/json")
         .header("Idempotency-Key", key)
@@ -450,6 +461,142 @@ async fn an_idempotency_key_is_kept_for_24_hours() {
     assert!(matches!(make("other").await, Err(DeployError::KeyReused)));
     world.clock.advance(SignedDuration::from_hours(1));
     assert_ne!(make("other").await.unwrap().deployment.id, first.deployment.id);
+}
+
+/// Lets the only host say that `revision` is live.
+async fn goes_live(world: &World, id: &str, revision: u32) {
+    let live = story::status(id.parse().unwrap(), revision, Phase::Live, Some(revision));
+    let body = DeploymentStatus { digest: Some(story::digest(revision)), ..live };
+    let (seq, at) = (revision.into(), world.state.clock.now());
+    let report = Report { seq, at, body: ReportBody::Deployment(body) };
+    let host = hosts::list(&world.state.store).await.unwrap()[0].id;
+    reports::commit(&world.state, host, vec![report]).await.unwrap();
+}
+
+#[tokio::test]
+async fn revisions_are_shown_newest_first_and_without_environment() {
+    let (world, token) = world().await;
+    let mut request = body("my-app");
+    request["env_vars"] = json!({ "SECRET": "canary-4711" });
+    request["strategy"] = json!("recreate");
+    let made = create(&world, &token, request).await;
+    let id = made.body["deployment"]["id"].as_str().unwrap().to_owned();
+    goes_live(&world, &id, 1).await;
+    world.call("POST", &format!("{APPS}/{id}/restart"), Some(&token), None).await;
+    let shown = world.call("GET", &format!("{APPS}/{id}/revisions"), Some(&token), None).await;
+    insta::assert_json_snapshot!(shown.body, @r#"
+    {
+      "revisions": [
+        {
+          "can_roll_back": false,
+          "container_image": "docker.io/library/nginx:latest",
+          "current": true,
+          "custom_domain": null,
+          "image_digest": null,
+          "inserted_at": "2026-05-21T10:00:00Z",
+          "last_error": null,
+          "live_at": null,
+          "port": 80,
+          "revision": 2,
+          "rollback_of": null,
+          "serving": false,
+          "strategy": "recreate"
+        },
+        {
+          "can_roll_back": true,
+          "container_image": "docker.io/library/nginx:latest",
+          "current": false,
+          "custom_domain": null,
+          "image_digest": "sha256:0000000000000000000000000000000000000000000000000000000000000001",
+          "inserted_at": "2026-05-21T10:00:00Z",
+          "last_error": null,
+          "live_at": "2026-05-21T10:00:00Z",
+          "port": 80,
+          "revision": 1,
+          "rollback_of": null,
+          "serving": true,
+          "strategy": "recreate"
+        }
+      ]
+    }
+    "#);
+}
+
+#[tokio::test]
+async fn a_rollback_by_number_or_without_any_body() {
+    let (world, token) = world().await;
+    let id = created(&world, &token, "my-app").await;
+    let path = format!("{APPS}/{id}/rollback");
+    goes_live(&world, &id, 1).await;
+    world.call("POST", &format!("{APPS}/{id}/restart"), Some(&token), None).await;
+    goes_live(&world, &id, 2).await;
+    let rolled = world.call("POST", &path, Some(&token), None).await;
+    assert_eq!(rolled.status, 200, "{rolled:?}");
+    let deployment = &rolled.body["deployment"];
+    assert_eq!((&deployment["status"], &deployment["revision"]), (&json!("deploying"), &json!(3)));
+    assert_eq!(deployment["image_digest"], json!(story::digest(1)));
+
+    let under_way = world.call("POST", &path, Some(&token), None).await;
+    assert_eq!(under_way.refusal(), (422, "illegal_state"));
+    goes_live(&world, &id, 3).await;
+    let named = json!({ "revision": 2 });
+    let rolled = world.call("POST", &path, Some(&token), Some(named)).await;
+    assert_eq!(rolled.body["deployment"]["image_digest"], json!(story::digest(2)), "{rolled:?}");
+    goes_live(&world, &id, 4).await;
+    for (body, expected) in [
+        (json!({ "revision": 99 }), (404, "revision_not_found")),
+        (json!({ "revision": -1 }), (422, "validation_failed")),
+        (json!({ "revision": "one" }), (422, "validation_failed")),
+        (json!({ "number": 1 }), (422, "validation_failed")),
+        (json!([]), (422, "validation_failed")),
+    ] {
+        let refused = world.call("POST", &path, Some(&token), Some(body.clone())).await;
+        assert_eq!(refused.refusal(), expected, "{body}");
+    }
+    let text = Request::post(&path)
+        .header(AUTHORIZATION, format!("Bearer {token}"))
+        .header(CONTENT_TYPE, "text/plain")
+        .body(Body::from("{}"))
+        .unwrap();
+    assert_eq!(world.send(text).await.refusal(), (415, "unsupported_media_type"));
+}
+
+#[tokio::test]
+async fn fifty_rollbacks_with_one_key_make_one() {
+    let (world, token) = world().await;
+    let id = created(&world, &token, "my-app").await;
+    let path = format!("{APPS}/{id}/rollback");
+    goes_live(&world, &id, 1).await;
+    let back = || keyed_at(&world, &token, &path, "k-1", json!({ "revision": 1 }));
+    let answers = create_all((0..50).map(|_| back())).await;
+    assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
+    assert!(answers.iter().all(|answer| answer.body == answers[0].body));
+    assert_eq!(answers[0].body["deployment"]["revision"], 2);
+    let create = keyed(&world, &token, "k-1", body("other")).await;
+    assert_eq!(create.refusal(), (422, "idempotency_key_reused"));
+}
+
+#[tokio::test]
+async fn each_act_of_an_operator_is_in_the_audit_log() {
+    let (world, token) = world().await;
+    let id = created(&world, &token, "my-app").await;
+    goes_live(&world, &id, 1).await;
+    let acts = [
+        ("POST", "/restart", "restart"),
+        ("POST", "/stop", "stop"),
+        ("POST", "/rollback", "rollback"),
+        ("DELETE", "", "destroy"),
+    ];
+    for (method, path, action) in acts {
+        let done = if action == "rollback" { Some(json!({ "revision": 1 })) } else { None };
+        let answer = world.call(method, &format!("{APPS}/{id}{path}"), Some(&token), done).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let logs = world.call("GET", &format!("{APPS}/{id}/logs"), Some(&token), None).await;
+        let entries = logs.body["logs"].as_array().unwrap();
+        let own = |entry: &&Value| entry["action"] == action && entry["status"] == "completed";
+        let entry = entries.iter().find(own).unwrap_or_else(|| panic!("{action}: {entries:?}"));
+        assert!(entry["initiated_by"].is_string(), "{entry}");
+    }
 }
 
 #[tokio::test]

@@ -1,15 +1,16 @@
-//! Restart, stop, destroy.
+//! Restart, stop, destroy; and what these and a rollback share.
 
 use buddo_shared::api::deploy::{DeploymentEnvelope, Destroyed};
-use buddo_shared::id::{AccountId, DeploymentId};
+use buddo_shared::id::{AccountId, DeploymentId, HostId, Revision};
 use buddo_shared::manifest::RunState;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::error::DeployError;
-use super::{announce, audit, owned, owned_state, view};
+use super::{announce, owned, owned_state, view};
 use crate::domain::lifecycle::{Event, next};
+use crate::service::audit;
 use crate::state::{AppState, Services};
-use crate::store::contract::{Action, AuditStatus, Deployment, RevisionRow};
+use crate::store::contract::{Action, AuditStatus, Deployment, NewAudit, RevisionRow};
 use crate::store::{StoreError, Tables};
 
 /// Brings a new revision up from the same image, whose tag is resolved anew.
@@ -27,19 +28,13 @@ pub async fn restart(
         let current = tables
             .revision(id, deployment.revision)?
             .ok_or_else(|| StoreError::corrupt("deployments.revision")("names no revision"))?;
-        // Not the current one plus one: a deploy that failed has left a higher number behind.
-        // Nor the highest one that is known: a database from a backup may know fewer than the host.
-        let highest = tables.last_revision(id)?.max(deployment.serving);
-        let number = highest.unwrap_or(deployment.revision).next();
+        let env = tables.environment(id, current.number)?;
+        let number = next_number(tables, deployment)?;
         let digest = current.image.digest().cloned();
-        let created_at = services.clock.now();
-        tables.insert_revision(id, &RevisionRow { number, digest, created_at, ..current })?;
-        deployment.revision = number;
-        deployment.run = RunState::Running;
-        deployment.last_error = None;
-        deployment.trouble = None;
-        deployment.stopped_at = None;
-        Ok(())
+        let revision = RevisionRow { digest, ..current.again(number, services.clock.now()) };
+        tables.insert_revision(id, &revision, env.as_deref())?;
+        begin(deployment, number);
+        Ok(None)
     })
     .await
 }
@@ -59,7 +54,7 @@ pub async fn stop(
         deployment.last_error = None;
         deployment.trouble = None;
         deployment.stopped_at = Some(services.clock.now());
-        Ok(())
+        Ok(None)
     })
     .await
 }
@@ -81,23 +76,42 @@ pub async fn destroy(
         deployment.trouble = None;
         deployment.stopped_at = deployment.stopped_at.or_else(|| Some(services.clock.now()));
         tables.erase_env(id)?;
-        Ok(())
+        Ok(None)
     })
     .await?;
     state.live.forget(id);
     Ok(Destroyed { message: "Deployment destroyed".to_owned(), id: id.to_string() })
 }
 
-/// What an operator does to a deployment.
-struct Act {
-    event: Event,
-    action: Action,
-    /// What the audit log says of a deploy that this ends before it was live.
-    supersedes: &'static str,
+/// The number of a further revision. Not the current one plus one: a deploy that failed has left
+/// a higher number behind. Nor the highest one that is known: a database from a backup may know
+/// fewer than the host.
+pub(super) fn next_number(
+    tables: &dyn Tables,
+    deployment: &Deployment,
+) -> Result<Revision, StoreError> {
+    let highest = tables.last_revision(deployment.id)?.max(deployment.serving);
+    Ok(highest.unwrap_or(deployment.revision).next())
 }
 
-/// What all three share: ownership, the table of moves, the audit log, one transaction, the
-/// wake-up after it.
+/// From now on `number` shall run.
+pub(super) fn begin(deployment: &mut Deployment, number: Revision) {
+    deployment.revision = number;
+    deployment.run = RunState::Running;
+    deployment.last_error = None;
+    deployment.trouble = None;
+    deployment.stopped_at = None;
+}
+
+/// What an operator does to a deployment.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Act {
+    pub(super) event: Event,
+    pub(super) action: Action,
+    /// What the audit log says of a deploy that this ends before it was live.
+    pub(super) supersedes: &'static str,
+}
+
 async fn perform<F>(
     state: &AppState,
     account: AccountId,
@@ -106,31 +120,44 @@ async fn perform<F>(
     change: F,
 ) -> Result<DeploymentEnvelope, DeployError>
 where
-    F: FnOnce(&mut dyn Tables, &Services, &mut Deployment) -> Result<(), DeployError>
+    F: FnOnce(&mut dyn Tables, &Services, &mut Deployment) -> Result<Option<Value>, DeployError>
         + Send
         + 'static,
 {
     let services = owned_state(state);
-    let (envelope, host) = state
-        .store
-        .write(move |tables| {
-            let mut deployment = owned(tables, account, id)?;
-            deployment.status = next(deployment.status, act.event)?;
-            change(tables, &services, &mut deployment)?;
-            let why = json!({ "cause": act.supersedes });
-            tables.finish_deploy(id, AuditStatus::Failed, Some(&why))?;
-            let done = audit(&services, id, act.action, AuditStatus::Completed, Some(account));
-            tables.insert_audit(&done)?;
-            if act.event == Event::Restart {
-                let deploy = audit(&services, id, Action::Deploy, AuditStatus::Pending, None);
-                tables.insert_audit(&deploy)?;
-            }
-            tables.update_deployment(&deployment)?;
-            tables.bump_generation(deployment.host)?;
-            let shown = view::deployment(tables, &services, &deployment)?;
-            Ok::<_, DeployError>((DeploymentEnvelope { deployment: shown }, deployment.host))
-        })
-        .await?;
+    let work =
+        move |tables: &mut dyn Tables| carry_out(tables, &services, account, id, act, change);
+    let (envelope, host) = state.store.write(work).await?;
     announce(state, host, id);
     Ok(envelope)
+}
+
+/// What all four share: ownership, the table of moves, the audit log, a new generation. What
+/// `change` yields goes into the audit log.
+pub(super) fn carry_out<F>(
+    tables: &mut dyn Tables,
+    services: &Services,
+    account: AccountId,
+    id: DeploymentId,
+    act: Act,
+    change: F,
+) -> Result<(DeploymentEnvelope, HostId), DeployError>
+where
+    F: FnOnce(&mut dyn Tables, &Services, &mut Deployment) -> Result<Option<Value>, DeployError>,
+{
+    let mut deployment = owned(tables, account, id)?;
+    deployment.status = next(deployment.status, act.event)?;
+    let details = change(tables, services, &mut deployment)?;
+    let why = json!({ "cause": act.supersedes });
+    tables.finish_deploy(id, AuditStatus::Failed, Some(&why))?;
+    let done = audit::entry(services, id, act.action, AuditStatus::Completed, Some(account));
+    tables.insert_audit(&NewAudit { details, ..done })?;
+    if matches!(act.event, Event::Restart | Event::Rollback) {
+        let deploy = audit::entry(services, id, Action::Deploy, AuditStatus::Pending, None);
+        tables.insert_audit(&deploy)?;
+    }
+    tables.update_deployment(&deployment)?;
+    tables.bump_generation(deployment.host)?;
+    let shown = view::deployment(tables, services, &deployment)?;
+    Ok((DeploymentEnvelope { deployment: shown }, deployment.host))
 }

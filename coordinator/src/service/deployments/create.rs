@@ -2,47 +2,22 @@
 
 use buddo_shared::api::deploy::{CreateDeployment, DeploymentEnvelope, Status};
 use buddo_shared::id::{AccountId, AppId, DeploymentId, HostId, Revision};
-use buddo_shared::manifest::{RunState, Strategy};
+use buddo_shared::manifest::RunState;
 use buddo_shared::name::HostName;
 use buddo_shared::probe::Probe;
 use buddo_shared::spec::AppSpec;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::error::DeployError;
-use super::{announce, audit, owned_state, view};
+use super::once::{self, IdempotencyKey, once};
+use super::{announce, owned_state, view};
 use crate::config::Config;
 use crate::domain::place::{Candidate, place};
 use crate::random;
+use crate::service::audit;
 use crate::state::{AppState, Services};
 use crate::store::Tables;
-use crate::store::contract::{Action, AuditStatus, Deployment, Host, Replay, RevisionRow, Tier};
-
-/// How long an answer is kept for a retry of its request.
-const KEPT: SignedDuration = SignedDuration::from_hours(24);
-
-/// The value of an `Idempotency-Key` header: 1–255 visible ASCII characters.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IdempotencyKey(String);
-
-/// A text that is no [`IdempotencyKey`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the Idempotency-Key header is not valid; send 1 to 255 visible ASCII characters")]
-pub struct KeyError;
-
-impl IdempotencyKey {
-    /// Parses the header's value.
-    pub fn parse(value: &[u8]) -> Result<Self, KeyError> {
-        match std::str::from_utf8(value) {
-            Ok(text)
-                if (1..=255).contains(&text.len())
-                    && text.bytes().all(|b| b.is_ascii_graphic() || b == b' ') =>
-            {
-                Ok(Self(text.to_owned()))
-            }
-            _ => Err(KeyError),
-        }
-    }
-}
+use crate::store::contract::{Action, AuditStatus, Deployment, Host, RevisionRow, Tier};
 
 /// Creates a deployment, or answers as the first request with the same key was answered.
 pub async fn create(
@@ -54,25 +29,11 @@ pub async fn create(
     let body_hash = state.vault.fingerprint(&serde_json::to_vec(&request)?);
     let spec = AppSpec::parse(request).map_err(DeployError::Invalid)?;
     let services = owned_state(state);
+    let asked = once::Request { account, key, hash: body_hash };
     let (envelope, made) = state
         .store
         .write(move |tables| {
-            let now = services.clock.now();
-            let since = now.checked_sub(KEPT).unwrap_or(Timestamp::MIN);
-            let Some(IdempotencyKey(key)) = key else {
-                return make(tables, &services, account, &spec, now)
-                    .map(|(e, made)| (e, Some(made)));
-            };
-            if let Some(first) = tables.replay(account, &key, since)? {
-                if first.body_hash != body_hash {
-                    return Err(DeployError::KeyReused);
-                }
-                return Ok((serde_json::from_str(&first.answer)?, None));
-            }
-            let (envelope, made) = make(tables, &services, account, &spec, now)?;
-            let answer = Replay { body_hash, answer: serde_json::to_string(&envelope)? };
-            tables.keep_answer(account, &key, &answer, now, since)?;
-            Ok((envelope, Some(made)))
+            once(tables, &services, asked, |tables| make(tables, &services, account, &spec))
         })
         .await?;
     if let Some((host, id)) = made {
@@ -87,8 +48,8 @@ fn make(
     services: &Services,
     account: AccountId,
     spec: &AppSpec,
-    now: Timestamp,
 ) -> Result<(DeploymentEnvelope, (HostId, DeploymentId)), DeployError> {
+    let now = services.clock.now();
     let tier =
         tables.tier(&spec.tier)?.ok_or_else(|| DeployError::TierNotFound(spec.tier.clone()))?;
     check_names(tables, services, spec, &tier)?;
@@ -108,15 +69,19 @@ fn make(
         image: spec.image.clone(),
         digest: spec.image.digest().cloned(),
         port: spec.port,
-        env,
+        domains: spec.custom_domain.iter().cloned().collect(),
         probe: Probe::default(),
-        strategy: Strategy::default(),
+        strategy: spec.strategy,
+        rollback_of: None,
         created_at: now,
+        live_at: None,
+        failure: None,
     };
-    tables.insert_deployment(&deployment, &revision)?;
-    let created = audit(services, id, Action::Create, AuditStatus::Completed, Some(account));
+    tables.insert_deployment(&deployment)?;
+    tables.insert_revision(id, &revision, env.as_deref())?;
+    let created = audit::entry(services, id, Action::Create, AuditStatus::Completed, Some(account));
     tables.insert_audit(&created)?;
-    let deploy = audit(services, id, Action::Deploy, AuditStatus::Pending, None);
+    let deploy = audit::entry(services, id, Action::Deploy, AuditStatus::Pending, None);
     tables.insert_audit(&deploy)?;
     tables.bump_generation(host)?;
     let deployment = view::deployment(tables, services, &deployment)?;

@@ -3,6 +3,7 @@
 use buddo_shared::api::problem::FieldError;
 use buddo_shared::spec::TierSlug;
 
+use crate::domain::history::NoReturn;
 use crate::domain::lifecycle::IllegalMove;
 use crate::domain::place::NoRoom;
 use crate::store::StoreError;
@@ -40,6 +41,9 @@ pub enum DeployError {
     /// The state does not allow it.
     #[error(transparent)]
     Illegal(#[from] IllegalMove),
+    /// The revision cannot be brought back.
+    #[error(transparent)]
+    NoReturn(#[from] NoReturn),
     /// The key was used for another request.
     #[error("this Idempotency-Key was sent with another body; use a new key for a new request")]
     KeyReused,

@@ -3,7 +3,9 @@
 mod act;
 mod create;
 mod error;
+mod once;
 mod query;
+mod rollback;
 mod view;
 
 use std::sync::Arc;
@@ -11,13 +13,15 @@ use std::sync::Arc;
 use buddo_shared::id::{AccountId, DeploymentId, HostId};
 
 pub use act::{destroy, restart, stop};
-pub use create::{IdempotencyKey, KeyError, create};
+pub use create::create;
 pub use error::DeployError;
-pub use query::{List, get, list, logs, status, tiers};
+pub use once::{IdempotencyKey, KeyError};
+pub use query::{List, get, list, logs, revisions, status, tiers};
+pub use rollback::rollback;
 
-use crate::state::{AppState, Services};
+use crate::state::AppState;
 use crate::store::Tables;
-use crate::store::contract::{Action, AuditStatus, Deployment, NewAudit};
+use crate::store::contract::Deployment;
 
 /// The deployment, if `account` owns it: the one place where ownership is checked.
 fn owned(
@@ -27,25 +31,6 @@ fn owned(
 ) -> Result<Deployment, DeployError> {
     let deployment = tables.deployment(id)?.ok_or(DeployError::NotFound)?;
     if deployment.account == account { Ok(deployment) } else { Err(DeployError::Forbidden) }
-}
-
-/// An entry for the audit log, as of now.
-fn audit(
-    services: &Services,
-    deployment: DeploymentId,
-    action: Action,
-    status: AuditStatus,
-    initiated_by: Option<AccountId>,
-) -> NewAudit {
-    NewAudit {
-        id: crate::random::uuid(&*services.random),
-        deployment,
-        action,
-        status,
-        initiated_by,
-        at: services.clock.now(),
-        details: None,
-    }
 }
 
 /// After a commit that changed what `host` shall have: wakes its task and those who watch.

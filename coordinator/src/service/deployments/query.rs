@@ -1,7 +1,7 @@
 //! What operators read.
 
 use buddo_shared::api::deploy::{
-    AuditEntry, AuditLog, DeploymentEnvelope, DeploymentList, StatusAnswer, Tier,
+    AuditEntry, AuditLog, DeploymentEnvelope, DeploymentList, RevisionList, StatusAnswer, Tier,
 };
 use buddo_shared::id::{AccountId, DeploymentId};
 
@@ -84,6 +84,23 @@ pub async fn status(
     });
     let (deployment, host) = read.await?;
     Ok(view::status(&state.live, &deployment, host.as_ref()))
+}
+
+/// The revisions of one deployment that are kept, newest first.
+pub async fn revisions(
+    state: &AppState,
+    account: AccountId,
+    id: DeploymentId,
+) -> Result<RevisionList, DeployError> {
+    state
+        .store
+        .read(move |tables| {
+            let deployment = owned(tables, account, id)?;
+            let rows = tables.revisions(id)?;
+            let revisions = rows.iter().rev().map(|row| view::revision(&deployment, row)).collect();
+            Ok(RevisionList { revisions })
+        })
+        .await
 }
 
 /// The audit log of one deployment, oldest first.

@@ -1,13 +1,14 @@
 //! From what is stored to what is shown.
 
 use buddo_shared::api::deploy::{self, Status, StatusAnswer, StatusProgress};
+use buddo_shared::id::Revision;
 use buddo_shared::image::Digest;
 use buddo_shared::report::Health;
 use jiff::Timestamp;
 
 use crate::live::Live;
 use crate::state::Services;
-use crate::store::contract::{Deployment, Host, Tier};
+use crate::store::contract::{Deployment, Host, RevisionRow, Tier};
 use crate::store::{StoreError, Tables};
 
 /// A deployment with all published fields.
@@ -61,6 +62,25 @@ pub(super) fn status(live: &Live, d: &Deployment, host: Option<&Host>) -> Status
         last_health_check: last_check(live, d),
         last_error: last_error(d, host),
         progress,
+    }
+}
+
+/// One revision.
+pub(super) fn revision(d: &Deployment, row: &RevisionRow) -> deploy::Revision {
+    deploy::Revision {
+        revision: row.number.get(),
+        container_image: row.image.to_string(),
+        image_digest: row.digest.as_ref().map(Digest::to_string),
+        port: row.port.get(),
+        custom_domain: row.domains.first().map(ToString::to_string),
+        strategy: row.strategy,
+        current: row.number == d.revision,
+        serving: d.serving == Some(row.number),
+        can_roll_back: row.past().can_return() && d.status != Status::Destroyed,
+        rollback_of: row.rollback_of.map(Revision::get),
+        live_at: row.live_at.map(seconds),
+        last_error: row.failure.clone(),
+        inserted_at: seconds(row.created_at),
     }
 }
 

@@ -1,81 +1,12 @@
 use buddo_shared::id::Revision;
-use buddo_shared::image::Digest;
+use buddo_shared::manifest::RunState;
 use buddo_shared::report::Health;
 use rstest::rstest;
 
 use super::*;
 use crate::service::deployments;
-use crate::testing::{World, account, request};
-
-fn status(id: DeploymentId, revision: u32, phase: Phase, serving: Option<u32>) -> DeploymentStatus {
-    DeploymentStatus {
-        id,
-        revision: Revision::new(revision),
-        phase,
-        serving: serving.map(Revision::new),
-        health: Health::Healthy,
-        checked_at: None,
-        digest: None,
-        failure: (phase == Phase::Failed).then(|| Failure {
-            code: "image_not_found".to_owned(),
-            cause: "the registry has no such image".to_owned(),
-            fix: "check the name and the tag".to_owned(),
-        }),
-        container: None,
-        put_back: None,
-    }
-}
-
-/// A deployment on a host, and the reports of that host.
-struct Story {
-    world: World,
-    host: HostId,
-    id: DeploymentId,
-    seq: u64,
-}
-
-impl Story {
-    async fn begin() -> Self {
-        let world = World::new();
-        let (host, _) = world.host(1, 4096).await;
-        let made = deployments::create(&world.state, account(1), request("my-app"), None).await;
-        let id = made.unwrap().deployment.id.parse().unwrap();
-        Self { world, host, id, seq: 0 }
-    }
-
-    async fn report(&mut self, body: DeploymentStatus) -> Deployment {
-        self.seq += 1;
-        let at = self.world.state.clock.now();
-        let report = Report { seq: self.seq, at, body: ReportBody::Deployment(body) };
-        commit(&self.world.state, self.host, vec![report]).await.unwrap();
-        self.stored().await
-    }
-
-    async fn stored(&self) -> Deployment {
-        let id = self.id;
-        let read = self.world.state.store.read(move |tables| tables.deployment(id));
-        read.await.unwrap().unwrap()
-    }
-
-    async fn generation(&self) -> u64 {
-        let host = self.host;
-        let read = self.world.state.store.read(move |tables| tables.host(host));
-        read.await.unwrap().unwrap().wanted.generation
-    }
-
-    async fn log(&self) -> Vec<(String, String)> {
-        let log = deployments::logs(&self.world.state, account(1), self.id).await.unwrap();
-        log.logs.into_iter().map(|entry| (entry.action, entry.status)).collect()
-    }
-
-    async fn restart(&self) {
-        deployments::restart(&self.world.state, account(1), self.id).await.unwrap();
-    }
-}
-
-fn log(entries: &[(&str, &str)]) -> Vec<(String, String)> {
-    entries.iter().map(|(a, s)| ((*a).to_owned(), (*s).to_owned())).collect()
-}
+use crate::testing::account;
+use crate::testing::story::{Story, digest, status};
 
 #[tokio::test]
 async fn a_deploy_goes_from_pending_to_running() {
@@ -83,11 +14,11 @@ async fn a_deploy_goes_from_pending_to_running() {
     assert_eq!(story.stored().await.status, Status::Pending);
     let d = story.report(status(story.id, 1, Phase::Pulling, None)).await;
     assert_eq!((d.status, d.deployed_at), (Status::Deploying, None));
-    assert_eq!(story.log().await, log(&[("create", "completed"), ("deploy", "pending")]));
+    assert_eq!(story.log().await, ["create completed", "deploy pending"]);
     let d = story.report(status(story.id, 1, Phase::Live, Some(1))).await;
     assert_eq!(d.status, Status::Running);
     assert_eq!(d.deployed_at, Some(story.world.state.clock.now()));
-    assert_eq!(story.log().await, log(&[("create", "completed"), ("deploy", "completed")]));
+    assert_eq!(story.log().await, ["create completed", "deploy completed"]);
 }
 
 #[tokio::test]
@@ -99,7 +30,7 @@ async fn a_first_deploy_that_fails_ends_stopped_with_its_cause() {
     let error = d.last_error.unwrap();
     assert_eq!(error, "the registry has no such image\ncheck the name and the tag");
     assert_eq!(story.generation().await, before + 1);
-    assert_eq!(story.log().await, log(&[("create", "completed"), ("deploy", "failed")]));
+    assert_eq!(story.log().await, ["create completed", "deploy failed"]);
 }
 
 #[tokio::test]
@@ -115,7 +46,7 @@ async fn a_failed_restart_keeps_the_old_revision_and_says_why() {
     // The host says again that the old one is live; that is no success of the new one.
     let d = story.report(status(story.id, 1, Phase::Live, Some(1))).await;
     assert!(d.last_error.is_some());
-    assert_eq!(story.log().await.last().unwrap(), &("deploy".to_owned(), "failed".to_owned()));
+    assert_eq!(story.log().await.last().unwrap(), "deploy failed");
     // A further restart takes a number that was never used.
     story.restart().await;
     let d = story.stored().await;
@@ -160,17 +91,14 @@ async fn a_host_speaks_for_its_own_deployments_only() {
 }
 
 #[tokio::test]
-async fn a_digest_is_kept_once() {
+async fn fm_33_a_revision_keeps_the_bytes_that_its_host_first_found() {
     let mut story = Story::begin().await;
-    for digit in ["a", "b"] {
-        let digest = Digest::parse(&format!("sha256:{}", digit.repeat(64))).unwrap();
-        let body =
-            DeploymentStatus { digest: Some(digest), ..status(story.id, 1, Phase::Starting, None) };
-        story.report(body).await;
+    for bytes in [1, 2] {
+        let starting = status(story.id, 1, Phase::Starting, None);
+        story.report(DeploymentStatus { digest: Some(digest(bytes)), ..starting }).await;
     }
     let shown = deployments::get(&story.world.state, account(1), story.id).await.unwrap();
-    let digest = shown.deployment.image_digest.unwrap();
-    assert!(digest.starts_with("sha256:aaa"), "a revision always means the same bytes");
+    assert_eq!(shown.deployment.image_digest, Some(digest(1).to_string()));
 }
 
 fn restarting() -> Failure {
@@ -199,7 +127,7 @@ async fn a_live_app_that_crashes_stays_running_and_says_so_until_it_is_back() {
     story.report(status(story.id, 1, Phase::Live, Some(1))).await;
     let shown = deployments::status(&story.world.state, account(1), story.id).await.unwrap();
     assert_eq!((shown.health_status.as_deref(), shown.last_error), (Some("healthy"), None));
-    assert_eq!(story.log().await, log(&[("create", "completed"), ("deploy", "completed")]));
+    assert_eq!(story.log().await, ["create completed", "deploy completed"]);
 }
 
 #[tokio::test]
@@ -303,4 +231,152 @@ async fn what_serves_decides(
     story.report(status(story.id, 1, Phase::Live, Some(1))).await;
     let d = story.report(status(story.id, 1, phase, serving)).await;
     assert_eq!(d.status, expected);
+}
+
+#[tokio::test]
+async fn what_the_guard_put_back_is_the_current_one_and_the_audit_log_says_who_and_why() {
+    let mut story = Story::begin().await;
+    story.goes_live(1).await;
+    story.restart().await;
+    story.goes_live(2).await;
+    let before = story.generation().await;
+    let d = story.puts_back(2, 1).await;
+    assert_eq!((d.status, d.run, d.revision.get()), (Status::Running, RunState::Running, 1));
+    assert_eq!(
+        d.last_error.as_deref(),
+        Some(
+            "revision 2 was taken back and revision 1 put in its place: it ended 3 times within \
+             40 s\nread its logs, then deploy a mended image"
+        )
+    );
+    assert_eq!(story.generation().await, before + 1, "the next document names it");
+    assert_eq!(
+        story.log().await,
+        [
+            "create completed",
+            "deploy completed",
+            "restart completed",
+            "deploy completed",
+            "rollback completed"
+        ]
+    );
+    let details = story.details().await;
+    assert_eq!(
+        (&details["by"], &details["from"], &details["to"]),
+        (&json!("guard"), &json!(2), &json!(1))
+    );
+    assert_eq!(details["cause"], "it ended 3 times within 40 s");
+    // That it serves again is no success of the one that failed.
+    let d = story.goes_live(1).await;
+    assert!(d.last_error.is_some());
+    // What was given up is neither put back by the next guard nor chosen by a rollback.
+    story.restart().await;
+    assert_eq!(story.desired().await.guard.unwrap().fallback.revision.get(), 1);
+}
+
+#[rstest]
+#[case::it_still_answers(Some(2), Health::Healthy)]
+#[case::the_old_one_answers_already(Some(1), Health::Healthy)]
+#[case::nothing_answers(None, Health::Unhealthy)]
+#[tokio::test]
+async fn while_the_guard_works_the_deployment_is_running(
+    #[case] serving: Option<u32>,
+    #[case] health: Health,
+) {
+    let mut story = Story::begin().await;
+    story.goes_live(1).await;
+    story.restart().await;
+    story.goes_live(2).await;
+    let serving = serving.map(Revision::new);
+    let d = story.report(DeploymentStatus { serving, ..story.bad(2, 1) }).await;
+    assert_eq!((d.status, d.health), (Status::Running, Some(health)));
+}
+
+#[tokio::test]
+async fn a_guard_that_is_reported_again_acts_once() {
+    let mut story = Story::begin().await;
+    story.goes_live(1).await;
+    story.restart().await;
+    story.goes_live(2).await;
+    story.puts_back(2, 1).await;
+    let (generation, log) = (story.generation().await, story.log().await);
+    // As after a restore, when a host says all it knows once more.
+    let d = story.puts_back(2, 1).await;
+    assert_eq!(d.revision.get(), 1);
+    story.goes_live(2).await;
+    assert_eq!((story.generation().await, story.log().await), (generation, log));
+}
+
+#[tokio::test]
+async fn a_guards_report_may_be_the_first_of_its_revision() {
+    let mut story = Story::begin().await;
+    story.goes_live(1).await;
+    story.restart().await;
+    let d = story.puts_back(2, 1).await;
+    assert_eq!((d.status, d.revision.get()), (Status::Running, 1));
+    assert_eq!(story.log().await[3..], ["deploy failed", "rollback completed"]);
+    let shown = deployments::revisions(&story.world.state, account(1), story.id).await.unwrap();
+    assert!(shown.revisions[0].live_at.is_some(), "only what was live is put back");
+}
+
+#[tokio::test]
+async fn a_guards_report_that_comes_too_late_is_kept_for_the_next_time() {
+    let mut story = Story::begin().await;
+    story.goes_live(1).await;
+    story.restart().await;
+    story.goes_live(2).await;
+    story.restart().await;
+    assert_eq!(story.desired().await.guard.unwrap().fallback.revision.get(), 2);
+    let d = story.puts_back(2, 1).await;
+    assert_eq!((d.status, d.revision.get(), d.last_error), (Status::Deploying, 3, None));
+    assert_eq!(story.log().await.last().unwrap(), "rollback completed");
+    assert_eq!(story.desired().await.guard.unwrap().fallback.revision.get(), 1);
+}
+
+#[tokio::test]
+async fn a_guard_that_acts_while_its_operator_stops_the_app_changes_the_revision_alone() {
+    let mut story = Story::begin().await;
+    story.goes_live(1).await;
+    story.restart().await;
+    story.goes_live(2).await;
+    story.stop().await;
+    let d = story.puts_back(2, 1).await;
+    assert_eq!((d.status, d.run, d.revision.get()), (Status::Stopped, RunState::Stopped, 1));
+    assert_eq!(d.last_error, None);
+}
+
+#[tokio::test]
+async fn a_guard_that_puts_back_what_a_restored_database_does_not_know_leaves_a_document() {
+    let mut story = Story::begin().await;
+    story.goes_live(1).await;
+    let d = story.puts_back(1, 9).await;
+    assert_eq!((d.status, d.revision.get()), (Status::Running, 1));
+    assert_eq!(story.log().await.last().unwrap(), "deploy failed");
+    assert_eq!(story.desired().await.revision.get(), 1);
+    // It goes on to say so; nothing new comes of it, and nothing is stopped.
+    let (generation, log) = (story.generation().await, story.log().await);
+    let d = story.report(DeploymentStatus { serving: None, ..story.bad(1, 9) }).await;
+    assert_eq!((d.status, d.run), (Status::Running, RunState::Running));
+    assert_eq!((story.generation().await, story.log().await), (generation, log));
+}
+
+#[tokio::test]
+async fn what_a_superseded_revision_was_is_kept_though_it_is_told_late() {
+    let mut story = Story::begin().await;
+    story.goes_live(1).await;
+    story.restart().await;
+    story.restart().await;
+    assert_eq!(story.desired().await.guard.unwrap().fallback.revision.get(), 1);
+    let d = story.goes_live(2).await;
+    assert_eq!((d.status, d.revision.get()), (Status::Deploying, 3));
+    assert_eq!(story.desired().await.guard.unwrap().fallback.revision.get(), 2);
+}
+
+#[tokio::test]
+async fn an_end_long_after_the_deploy_has_an_entry_of_its_own() {
+    let mut story = Story::begin().await;
+    story.goes_live(1).await;
+    let d = story.report(status(story.id, 1, Phase::Failed, None)).await;
+    assert_eq!(d.status, Status::Stopped);
+    assert_eq!(story.log().await, ["create completed", "deploy completed", "deploy failed"]);
 }

@@ -17,6 +17,10 @@ pub enum Action {
     Stop,
     /// Its operator asked for a new revision.
     Restart,
+    /// Its operator, or its host's guard, brought an earlier revision back.
+    Rollback,
+    /// The platform forgot old revisions.
+    Prune,
     /// Its operator destroyed it.
     Destroy,
 }
@@ -29,6 +33,8 @@ impl Action {
             Self::Deploy => "deploy",
             Self::Stop => "stop",
             Self::Restart => "restart",
+            Self::Rollback => "rollback",
+            Self::Prune => "prune",
             Self::Destroy => "destroy",
         }
     }
@@ -96,13 +102,13 @@ pub struct AuditRow {
 pub trait Audit {
     /// Adds an entry.
     fn insert_audit(&mut self, entry: &NewAudit) -> Result<()>;
-    /// Ends the pending `deploy` entries of a deployment, if there are any.
+    /// Ends the pending `deploy` entries of a deployment; whether there was one.
     fn finish_deploy(
         &mut self,
         deployment: DeploymentId,
         status: AuditStatus,
         details: Option<&serde_json::Value>,
-    ) -> Result<()>;
+    ) -> Result<bool>;
     /// Adds an act of an administrator on the platform as a whole.
     fn insert_admin_act(
         &mut self,

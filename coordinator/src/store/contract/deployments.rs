@@ -1,13 +1,10 @@
-//! Deployments and their immutable revisions.
+//! Deployments.
 
 use buddo_shared::api::deploy::Status;
 use buddo_shared::id::{AccountId, AppId, DeploymentId, HostId, Revision};
-use buddo_shared::image::{Digest, ImageReference};
 use buddo_shared::limits::Limits;
-use buddo_shared::manifest::{RunState, Strategy};
+use buddo_shared::manifest::RunState;
 use buddo_shared::name::{HostName, Subdomain};
-use buddo_shared::port::Port;
-use buddo_shared::probe::Probe;
 use buddo_shared::report::Health;
 use jiff::Timestamp;
 
@@ -61,27 +58,6 @@ pub struct Deployment {
     pub inserted_at: Timestamp,
 }
 
-/// One revision. Nothing of it changes but its digest, once, from unknown to known.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RevisionRow {
-    /// Its number.
-    pub number: Revision,
-    /// The image as the operator named it.
-    pub image: ImageReference,
-    /// The bytes that the image meant when a host pulled it.
-    pub digest: Option<Digest>,
-    /// The port inside the container.
-    pub port: Port,
-    /// The environment, encrypted under the master key; `None` when empty or destroyed.
-    pub env: Option<Vec<u8>>,
-    /// How its health is asked.
-    pub probe: Probe,
-    /// How it replaces the one before.
-    pub strategy: Strategy,
-    /// When it was made.
-    pub created_at: Timestamp,
-}
-
 /// Which part of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Page {
@@ -91,10 +67,11 @@ pub struct Page {
     pub after: Option<DeploymentId>,
 }
 
-/// Access to deployments and revisions.
+/// Access to deployments.
 pub trait Deployments {
-    /// Stores a new deployment and its first revision.
-    fn insert_deployment(&mut self, deployment: &Deployment, revision: &RevisionRow) -> Result<()>;
+    /// Stores a new deployment. The revision that it names is stored with it
+    /// ([`insert_revision`](super::Revisions::insert_revision)).
+    fn insert_deployment(&mut self, deployment: &Deployment) -> Result<()>;
     /// The deployment with this id, destroyed ones too.
     fn deployment(&self, id: DeploymentId) -> Result<Option<Deployment>>;
     /// Writes back what can change of a deployment.
@@ -111,14 +88,4 @@ pub trait Deployments {
     fn count_deployments(&self, account: AccountId, tier_id: &str) -> Result<(u32, u32)>;
     /// The application that the account's earlier deployments of this subdomain belonged to.
     fn app_of(&self, account: AccountId, subdomain: &Subdomain) -> Result<Option<AppId>>;
-    /// One revision.
-    fn revision(&self, id: DeploymentId, number: Revision) -> Result<Option<RevisionRow>>;
-    /// The highest revision there is, which may be higher than the current one.
-    fn last_revision(&self, id: DeploymentId) -> Result<Option<Revision>>;
-    /// Stores a further revision.
-    fn insert_revision(&mut self, id: DeploymentId, revision: &RevisionRow) -> Result<()>;
-    /// Stores what a revision's image was resolved to, if that is not known yet.
-    fn set_digest(&mut self, id: DeploymentId, number: Revision, digest: &Digest) -> Result<()>;
-    /// Erases the environments of all revisions of a deployment.
-    fn erase_env(&mut self, id: DeploymentId) -> Result<()>;
 }

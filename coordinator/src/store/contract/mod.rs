@@ -10,27 +10,47 @@ mod documents;
 mod hosts;
 mod idempotency;
 mod oauth;
+mod revisions;
 mod tiers;
 
 pub use accounts::{
     Account, Accounts, BrowserSession, EmailToken, MailQueue, NewAccount, QueuedMail,
 };
 pub use audit::{Action, Audit, AuditRow, AuditStatus, NewAudit};
-pub use deployments::{Deployment, Deployments, Page, RevisionRow};
+pub use deployments::{Deployment, Deployments, Page};
 pub use documents::{DocumentRow, Documents};
 pub use hosts::{Host, Hosts, JoinTokenRow, Load};
 pub use idempotency::{Idempotency, Replay};
 pub use oauth::{Client, Code, Grant, OAuth, Token, TokenKind};
+pub use revisions::{RevisionRow, Revisions};
 pub use tiers::{Tier, Tiers};
 
 /// One transaction's view of everything.
 pub trait Tables:
-    Deployments + Tiers + Hosts + Documents + Audit + Idempotency + Accounts + MailQueue + OAuth
+    Deployments
+    + Revisions
+    + Tiers
+    + Hosts
+    + Documents
+    + Audit
+    + Idempotency
+    + Accounts
+    + MailQueue
+    + OAuth
 {
 }
 
 impl<T> Tables for T where
-    T: Deployments + Tiers + Hosts + Documents + Audit + Idempotency + Accounts + MailQueue + OAuth
+    T: Deployments
+        + Revisions
+        + Tiers
+        + Hosts
+        + Documents
+        + Audit
+        + Idempotency
+        + Accounts
+        + MailQueue
+        + OAuth
 {
 }
 

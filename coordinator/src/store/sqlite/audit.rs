@@ -29,12 +29,12 @@ impl Audit for Tx<'_> {
         deployment: DeploymentId,
         status: AuditStatus,
         details: Option<&serde_json::Value>,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let sql = "UPDATE audit SET status = ?2, details = ?3
                    WHERE deployment_id = ?1 AND action = 'deploy' AND status = 'pending'";
         let details = details.map(to_json).transpose()?;
         self.run("end a deploy's entry", sql, params![text(&deployment), status.as_str(), details])
-            .map(drop)
+            .map(|rows| rows > 0)
     }
 
     fn insert_admin_act(

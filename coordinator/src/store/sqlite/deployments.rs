@@ -1,17 +1,15 @@
-//! Deployments and revisions.
+//! Deployments.
 
 use buddo_shared::id::{AccountId, AppId, DeploymentId, HostId, Revision};
-use buddo_shared::image::Digest;
 use buddo_shared::name::{HostName, Subdomain};
-use buddo_shared::port::Port;
 use rusqlite::{Row, named_params, params};
 
 use super::Tx;
 use super::column::{
-    get, json, millis, opt_millis, opt_parsed, opt_time, parsed, text, time, to_json, to_word, word,
+    get, millis, opt_millis, opt_parsed, opt_time, parsed, text, time, to_word, word,
 };
 use super::tiers::limits;
-use crate::store::contract::{Deployment, Deployments, Page, Result, RevisionRow, StoreError};
+use crate::store::contract::{Deployment, Deployments, Page, Result};
 
 const INSERT: &str = "
     INSERT INTO deployments (id, app_id, account_id, tier_id, host_id, subdomain, custom_domain,
@@ -41,7 +39,7 @@ const COUNT: &str = "
     WHERE account_id = ?1 AND status <> 'destroyed'";
 
 impl Deployments for Tx<'_> {
-    fn insert_deployment(&mut self, deployment: &Deployment, revision: &RevisionRow) -> Result<()> {
+    fn insert_deployment(&mut self, deployment: &Deployment) -> Result<()> {
         let d = deployment;
         self.run(
             "store a deployment",
@@ -70,8 +68,8 @@ impl Deployments for Tx<'_> {
                 ":stopped_at": opt_millis(d.stopped_at),
                 ":inserted_at": millis(d.inserted_at),
             },
-        )?;
-        self.insert_revision(d.id, revision)
+        )
+        .map(drop)
     }
 
     fn deployment(&self, id: DeploymentId) -> Result<Option<Deployment>> {
@@ -138,49 +136,6 @@ impl Deployments for Tx<'_> {
         let params = params![text(&account), subdomain.as_str()];
         self.first("look up an app", sql, params, |row| parsed(row, "app_id"))
     }
-
-    fn revision(&self, id: DeploymentId, number: Revision) -> Result<Option<RevisionRow>> {
-        let sql = "SELECT * FROM revisions WHERE deployment_id = ?1 AND number = ?2";
-        self.first("read a revision", sql, params![text(&id), number.get()], read_revision)
-    }
-
-    fn last_revision(&self, id: DeploymentId) -> Result<Option<Revision>> {
-        let sql = "SELECT max(number) AS number FROM revisions WHERE deployment_id = ?1";
-        let number = self.first("read the last revision", sql, [text(&id)], |row| {
-            get::<Option<u32>>(row, "number")
-        })?;
-        Ok(number.flatten().map(Revision::new))
-    }
-
-    fn insert_revision(&mut self, id: DeploymentId, revision: &RevisionRow) -> Result<()> {
-        let sql = "INSERT INTO revisions (deployment_id, number, image, digest, port, env, probe,
-                       strategy, created_at)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
-        let params = params![
-            text(&id),
-            revision.number.get(),
-            text(&revision.image),
-            revision.digest.as_ref().map(Digest::as_str),
-            revision.port.get(),
-            revision.env,
-            to_json(&revision.probe)?,
-            to_word(&revision.strategy)?,
-            millis(revision.created_at),
-        ];
-        self.run("store a revision", sql, params).map(drop)
-    }
-
-    fn set_digest(&mut self, id: DeploymentId, number: Revision, digest: &Digest) -> Result<()> {
-        let sql = "UPDATE revisions SET digest = ?3
-                   WHERE deployment_id = ?1 AND number = ?2 AND digest IS NULL";
-        let params = params![text(&id), number.get(), digest.as_str()];
-        self.run("store a digest", sql, params).map(drop)
-    }
-
-    fn erase_env(&mut self, id: DeploymentId) -> Result<()> {
-        let sql = "UPDATE revisions SET env = NULL WHERE deployment_id = ?1";
-        self.run("erase an environment", sql, [text(&id)]).map(drop)
-    }
 }
 
 fn read(row: &Row<'_>) -> Result<Deployment> {
@@ -209,19 +164,5 @@ fn read(row: &Row<'_>) -> Result<Deployment> {
         deployed_at: opt_time(row, "deployed_at")?,
         stopped_at: opt_time(row, "stopped_at")?,
         inserted_at: time(row, "inserted_at")?,
-    })
-}
-
-fn read_revision(row: &Row<'_>) -> Result<RevisionRow> {
-    let port: i64 = get(row, "port")?;
-    Ok(RevisionRow {
-        number: Revision::new(get(row, "number")?),
-        image: parsed(row, "image")?,
-        digest: opt_parsed(row, "digest")?,
-        port: Port::try_from(port).map_err(StoreError::corrupt("port"))?,
-        env: get(row, "env")?,
-        probe: json(row, "probe")?,
-        strategy: word(row, "strategy")?,
-        created_at: time(row, "created_at")?,
     })
 }

@@ -13,6 +13,7 @@ const STEPS: &[M<'static>] = &[
     M::up(include_str!("../migrations/0001_core.sql")),
     M::up(include_str!("../migrations/0002_accounts.sql")),
     M::up(include_str!("../migrations/0003_troubles.sql")),
+    M::up(include_str!("../migrations/0004_revisions.sql")),
 ];
 
 /// WAL mode before 3.51.3 can corrupt the file at a checkpoint reset.
@@ -86,6 +87,31 @@ mod tests {
         let error = open(&path).unwrap_err();
         assert!(matches!(error, StoreError::NewerSchema { found: 999, .. }), "{error}");
         assert!(error.to_string().contains("install the version that wrote it"));
+    }
+
+    #[test]
+    fn fm_48_a_database_of_the_version_before_keeps_what_its_revisions_mean() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.db");
+        let mut old = Connection::open(&path).unwrap();
+        Migrations::from_slice(&STEPS[..3]).to_latest(&mut old).unwrap();
+        old.execute_batch(include_str!("migrate/schema_3.sql")).unwrap();
+        drop(old);
+        let connection = open(&path).unwrap();
+        let sql = "SELECT number || ' ' || domains || ' ' || coalesce(live_at, '-')
+                   FROM revisions ORDER BY deployment_id, number";
+        let mut statement = connection.prepare(sql).unwrap();
+        let rows = statement.query_map([], |row| row.get(0)).unwrap();
+        let rows: Vec<String> = rows.map(Result::unwrap).collect();
+        assert_eq!(
+            rows,
+            [
+                "1 [\"app.example.com\"] -",
+                "2 [\"app.example.com\"] 5000",
+                "3 [\"app.example.com\"] -",
+                "1 [] -",
+            ]
+        );
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod idempotency;
 mod migrate;
 mod oauth;
 mod query;
+mod revisions;
 mod tiers;
 mod worker;
 

@@ -1,0 +1,67 @@
+//! How deploys are watched, and how much of a deployment's past is kept.
+
+use std::ops::RangeInclusive;
+
+use serde::Deserialize;
+
+use super::ConfigError;
+
+/// `[deploy]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Deploys {
+    /// Seconds after a switch in which a host puts the revision before back by itself if the new
+    /// one turns out bad; 0: never.
+    pub guard_s: u32,
+    /// Revisions of a deployment that can be brought back, at most.
+    pub kept_revisions: usize,
+}
+
+/// Shorter, and a crash loop is over before it shows; longer, and the old revision says nothing
+/// about the new one any more.
+const GUARD: RangeInclusive<u32> = 10..=86_400;
+
+/// The current one and the one before; and no more than a document has room to list.
+const KEPT: RangeInclusive<usize> = 2..=50;
+
+impl Default for Deploys {
+    fn default() -> Self {
+        Self { guard_s: 300, kept_revisions: 5 }
+    }
+}
+
+impl Deploys {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        if self.guard_s != 0 && !GUARD.contains(&self.guard_s) {
+            return Err(ConfigError::Invalid(format!(
+                "[deploy] guard_s is {}; use {} to {}, or 0 for no guard",
+                self.guard_s,
+                GUARD.start(),
+                GUARD.end()
+            )));
+        }
+        if !KEPT.contains(&self.kept_revisions) {
+            return Err(ConfigError::Invalid(format!(
+                "[deploy] kept_revisions is {}; use {} to {}",
+                self.kept_revisions,
+                KEPT.start(),
+                KEPT.end()
+            )));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nonsense_is_refused() {
+        Deploys::default().check().unwrap();
+        Deploys { guard_s: 0, ..Deploys::default() }.check().unwrap();
+        assert!(Deploys { guard_s: 9, ..Deploys::default() }.check().is_err());
+        assert!(Deploys { kept_revisions: 1, ..Deploys::default() }.check().is_err());
+        assert!(Deploys { kept_revisions: 51, ..Deploys::default() }.check().is_err());
+    }
+}

@@ -1,0 +1,104 @@
+//! Rollback: a new revision with the content of an earlier one, down to the bytes.
+
+use buddo_shared::api::deploy::{DeploymentEnvelope, Rollback};
+use buddo_shared::id::{AccountId, DeploymentId, Revision};
+use serde_json::json;
+
+use super::act::{Act, begin, carry_out, next_number};
+use super::error::DeployError;
+use super::once::{self, IdempotencyKey, once};
+use super::{announce, owned_state};
+use crate::domain::history::{self, NoReturn, Past};
+use crate::domain::lifecycle::Event;
+use crate::state::AppState;
+use crate::store::contract::{Action, RevisionRow};
+use crate::store::{StoreError, Tables};
+
+const ACT: Act = Act {
+    event: Event::Rollback,
+    action: Action::Rollback,
+    supersedes: "superseded by a rollback",
+};
+
+/// Brings an earlier revision back: the one that is named, or the newest other one that was live
+/// and stayed good. A request with the key of an earlier one is answered as that was.
+pub async fn rollback(
+    state: &AppState,
+    account: AccountId,
+    id: DeploymentId,
+    request: Rollback,
+    key: Option<IdempotencyKey>,
+) -> Result<DeploymentEnvelope, DeployError> {
+    let asked = serde_json::to_vec(&("rollback", id, request))?;
+    let asked = once::Request { account, key, hash: state.vault.fingerprint(&asked) };
+    let services = owned_state(state);
+    let (envelope, host) = state
+        .store
+        .write(move |tables| {
+            once(tables, &services, asked, |tables| {
+                carry_out(tables, &services, account, id, ACT, |tables, services, deployment| {
+                    let from = deployment.revision;
+                    let source = choose(tables, id, from, request.revision.map(Revision::new))?;
+                    let env = tables.environment(id, source.number)?;
+                    let number = next_number(tables, deployment)?;
+                    let revision = RevisionRow {
+                        rollback_of: Some(source.number),
+                        ..source.again(number, services.clock.now())
+                    };
+                    tables.insert_revision(id, &revision, env.as_deref())?;
+                    begin(deployment, number);
+                    Ok(Some(json!({ "from": from, "to": source.number, "revision": number })))
+                })
+            })
+        })
+        .await?;
+    if let Some(host) = host {
+        announce(state, host, id);
+    }
+    Ok(envelope)
+}
+
+/// The revision to bring back.
+fn choose(
+    tables: &dyn Tables,
+    id: DeploymentId,
+    current: Revision,
+    named: Option<Revision>,
+) -> Result<RevisionRow, DeployError> {
+    let mut rows = tables.revisions(id)?;
+    let past: Vec<Past> = rows.iter().map(RevisionRow::past).collect();
+    let number = match named {
+        Some(number) => {
+            history::check(&past, number)?;
+            number
+        }
+        None => previous(tables, id, &rows, &past, current)?.ok_or(NoReturn::Nothing)?,
+    };
+    let index = rows.iter().position(|row| row.number == number);
+    let index = index.ok_or(NoReturn::Unknown(number))?;
+    Ok(rows.swap_remove(index))
+}
+
+/// The newest other good one that differs from the current one: whoever restarted a bad version in
+/// the hope that it mends wants neither of both back.
+fn previous(
+    tables: &dyn Tables,
+    id: DeploymentId,
+    rows: &[RevisionRow],
+    past: &[Past],
+    current: Revision,
+) -> Result<Option<Revision>, StoreError> {
+    let row = |number| rows.iter().find(|row| row.number == number);
+    let env = tables.environment(id, current)?;
+    for number in history::candidates(past, current) {
+        let same = row(number).zip(row(current)).is_some_and(|(row, current)| row.means(current));
+        // A copy of a revision has its environment byte for byte.
+        if !same || tables.environment(id, number)? != env {
+            return Ok(Some(number));
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests;

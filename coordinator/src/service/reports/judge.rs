@@ -1,0 +1,154 @@
+//! What one report means for a deployment. Pure.
+
+use buddo_shared::api::deploy::Status;
+use buddo_shared::id::Revision;
+use buddo_shared::manifest::RunState;
+use buddo_shared::report::{DeploymentStatus, Failure, Health, Phase};
+use jiff::Timestamp;
+
+use crate::domain::lifecycle::{Event, next};
+use crate::store::contract::Deployment;
+
+/// Characters of a line in a host's words that are kept.
+const LINE: usize = 500;
+
+/// Other revisions that the report names, where they are ones of ours: a database from a backup
+/// may know fewer than the host, and to name one that it does not know would leave the host without
+/// any document.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Others {
+    /// The one that serves.
+    pub(super) serving: Option<Revision>,
+    /// The one that the host's guard brings back.
+    pub(super) put_back: Option<Revision>,
+}
+
+/// What a report means for a deploy that is under way, or was.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Nothing new.
+    Continues,
+    /// It is live.
+    Live,
+    /// It failed.
+    GaveUp(Failure),
+    /// It was live and turned out bad: its host brings `to` back.
+    PutBack { failure: Failure, to: Revision },
+}
+
+/// Changes `d` as a report about its current revision says.
+pub(super) fn judge(
+    d: &mut Deployment,
+    status: &DeploymentStatus,
+    others: Others,
+    at: Timestamp,
+) -> Verdict {
+    d.serving = status.serving;
+    if let Some(container) = &status.container {
+        d.container_name = one_line(container);
+    }
+    d.trouble = None;
+    if let (Phase::Failed, Some(to)) = (status.phase, others.put_back) {
+        return put_back(d, status, to);
+    }
+    if d.run != RunState::Running {
+        return Verdict::Continues;
+    }
+    let failure = failure_of(status);
+    if status.phase != Phase::Failed {
+        d.trouble = failure.as_ref().map(Failure::to_string);
+    }
+    d.health = Some(status.health);
+    d.last_health_check = d.last_health_check.max(status.checked_at);
+    match (status.phase, status.serving) {
+        (Phase::Live, _) => {
+            if d.status != Status::Running {
+                d.deployed_at = Some(at);
+            }
+            move_by(d, Event::Live);
+            Verdict::Live
+        }
+        (Phase::Failed, serving) => {
+            let failure = failure.unwrap_or_else(unexplained);
+            d.last_error = Some(failure.to_string());
+            // What the host brings back may be none of ours: still it is not for us to stop.
+            if serving.is_some() || status.put_back.is_some() {
+                d.revision = others.serving.unwrap_or(d.revision);
+                move_by(d, Event::Live);
+            } else {
+                d.run = RunState::Stopped;
+                d.health = None;
+                d.stopped_at = Some(at);
+                move_by(d, Event::GaveUp);
+            }
+            Verdict::GaveUp(failure)
+        }
+        // The end of an earlier stop, reported after a restart was asked for.
+        (Phase::Stopping | Phase::Stopped, _) => Verdict::Continues,
+        // It answers visitors while something about it is being redone.
+        (_, Some(serving)) if serving == d.revision => Verdict::Continues,
+        _ => {
+            move_by(d, Event::Progressed);
+            if d.status == Status::Running {
+                d.health = Some(Health::Unhealthy);
+            }
+            Verdict::Continues
+        }
+    }
+}
+
+/// The host has decided already, so that the next document has to name `to`, also where the
+/// operator stopped the deployment meanwhile. It stays `running`: what answered answers on, or
+/// `to` is about to.
+fn put_back(d: &mut Deployment, status: &DeploymentStatus, to: Revision) -> Verdict {
+    let failure = failure_of(status).unwrap_or_else(unexplained);
+    let from = std::mem::replace(&mut d.revision, to);
+    if d.run == RunState::Running {
+        d.last_error = Some(format!(
+            "revision {from} was taken back and revision {to} put in its place: {failure}"
+        ));
+        let answers = status.serving.is_some();
+        d.health = Some(if answers { status.health } else { Health::Unhealthy });
+        d.last_health_check = d.last_health_check.max(status.checked_at);
+        move_by(d, Event::Live);
+    }
+    Verdict::PutBack { failure, to }
+}
+
+/// The failure that a report tells, as it may be shown: a host's words are not trusted to be one
+/// short line each.
+fn failure_of(status: &DeploymentStatus) -> Option<Failure> {
+    status.failure.as_ref().map(|failure| Failure {
+        code: one_line(&failure.code),
+        cause: one_line(&failure.cause),
+        fix: one_line(&failure.fix),
+    })
+}
+
+/// Why the report's revision was given up, if it was.
+pub(super) fn end_of(status: &DeploymentStatus) -> Option<Failure> {
+    let failed = status.phase == Phase::Failed;
+    failed.then(|| failure_of(status).unwrap_or_else(unexplained))
+}
+
+fn one_line(text: &str) -> String {
+    let plain = |c: char| if c.is_control() { ' ' } else { c };
+    text.chars().take(LINE).map(plain).collect()
+}
+
+/// A host that gives up has to say why; one that does not must not leave the deploy hanging.
+fn unexplained() -> Failure {
+    Failure {
+        code: "unknown".to_owned(),
+        cause: "the host gave the deploy up and did not say why".to_owned(),
+        fix: "restart the app; if it fails again, ask the platform's administrator".to_owned(),
+    }
+}
+
+/// A report that the table does not foresee changes nothing: it came too late.
+fn move_by(d: &mut Deployment, event: Event) {
+    match next(d.status, event) {
+        Ok(status) => d.status = status,
+        Err(illegal) => tracing::debug!(deployment = %d.id, %illegal, "a late report"),
+    }
+}

@@ -1,0 +1,94 @@
+//! Old revisions are forgotten, environments and all; the audit log keeps that they were.
+//!
+//! ```text
+//! each hour: deployments with many revisions ─► history::kept (pure) ─► forget the others, audit
+//! ```
+//!
+//! The same rule decides which images a document tells its host to keep, so that it does not matter
+//! when this runs. It can be run again at any time: what is gone is not found again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use buddo_shared::api::deploy::Status;
+use buddo_shared::id::DeploymentId;
+use serde_json::json;
+
+use super::audit;
+use crate::domain::history::{self, Past};
+use crate::http::problem::chain;
+use crate::state::{AppState, Services};
+use crate::store::contract::{Action, AuditStatus, RevisionRow};
+use crate::store::{StoreError, Tables};
+
+/// Between two sweeps.
+const EACH: Duration = Duration::from_hours(1);
+/// Deployments in one transaction, so that no request waits long for its own.
+const BATCH: u32 = 50;
+
+/// Sweeps until the process drains.
+pub async fn run(state: AppState) {
+    loop {
+        match sweep(&state).await {
+            Ok(0) => {}
+            Ok(forgotten) => tracing::info!(forgotten, "forgot old revisions"),
+            Err(error) => tracing::error!(error = %chain(&error), "cannot forget old revisions"),
+        }
+        tokio::select! {
+            () = state.drain.cancelled() => return,
+            () = tokio::time::sleep(EACH) => {}
+        }
+    }
+}
+
+/// Forgets what is not kept any more, of all deployments; how many revisions that were.
+pub async fn sweep(state: &AppState) -> Result<usize, StoreError> {
+    let (mut forgotten, mut after) = (0, None);
+    while !state.drain.is_cancelled() {
+        let keep = state.config.deploy.kept_revisions;
+        let found: Result<Vec<DeploymentId>, StoreError> =
+            state.store.read(move |tables| tables.with_many_revisions(keep, after, BATCH)).await;
+        let found = found?;
+        let Some(last) = found.last().copied() else { break };
+        after = Some(last);
+        let services = Arc::clone(state);
+        let pruned: Result<usize, StoreError> = state
+            .store
+            .write(move |tables| {
+                found.iter().try_fold(0, |sum, id| Ok(sum + prune(tables, &services, *id)?))
+            })
+            .await;
+        forgotten += pruned?;
+    }
+    Ok(forgotten)
+}
+
+fn prune(
+    tables: &mut dyn Tables,
+    services: &Services,
+    id: DeploymentId,
+) -> Result<usize, StoreError> {
+    let Some(deployment) = tables.deployment(id)? else { return Ok(0) };
+    if deployment.status == Status::Destroyed {
+        return Ok(0);
+    }
+    let past: Vec<Past> = tables.revisions(id)?.iter().map(RevisionRow::past).collect();
+    let keep = services.config.deploy.kept_revisions;
+    let kept = history::kept(&past, deployment.revision, deployment.serving, keep);
+    let old: Vec<_> =
+        past.iter().map(|past| past.number).filter(|number| !kept.contains(number)).collect();
+    if old.is_empty() {
+        return Ok(0);
+    }
+    tables.forget_revisions(id, &old)?;
+    let details = json!({
+        "cause": format!("only the newest {keep} revisions that were live are kept"),
+        "revisions": old,
+    });
+    let (action, done) = (Action::Prune, AuditStatus::Completed);
+    tables.insert_audit(&audit::of_platform(services, id, action, done, details))?;
+    Ok(old.len())
+}
+
+#[cfg(test)]
+mod tests;

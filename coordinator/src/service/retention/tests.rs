@@ -1,0 +1,75 @@
+use super::*;
+use crate::service::deployments;
+use crate::testing::story::Story;
+use crate::testing::{World, account, request};
+
+/// Revisions 1 to `n`, each live, of which two are kept.
+async fn story(n: u32) -> Story {
+    let world = World::with(|config| config.deploy.kept_revisions = 2);
+    let mut story = Story::of(world, request("my-app")).await;
+    story.goes_live(1).await;
+    for revision in 2..=n {
+        story.restart().await;
+        story.goes_live(revision).await;
+    }
+    story
+}
+
+#[tokio::test]
+async fn what_is_old_is_forgotten_once_and_the_audit_log_keeps_that_it_was() {
+    let story = story(5).await;
+    assert_eq!(sweep(&story.world.state).await.unwrap(), 3);
+    assert_eq!(story.revisions().await, [5, 4]);
+    assert_eq!(story.log().await.last().unwrap(), "prune completed");
+    assert_eq!(story.details().await["revisions"], json!([1, 2, 3]));
+    let log = story.log().await;
+    assert_eq!(sweep(&story.world.state).await.unwrap(), 0);
+    assert_eq!(story.log().await, log);
+    let words = story.roll_back(Some(1)).await.unwrap_err().to_string();
+    assert!(words.starts_with("revision 1 is not kept any more;"), "{words}");
+    // A number that was forgotten is never used again.
+    story.restart().await;
+    assert_eq!(story.revisions().await, [6, 5, 4]);
+}
+
+#[tokio::test]
+async fn what_is_in_use_stays_however_old() {
+    let mut story = story(5).await;
+    // Back to 1, which is from now on what serves and what is wanted.
+    story.roll_back(Some(1)).await.unwrap();
+    story.goes_live(6).await;
+    story.puts_back(6, 1).await;
+    sweep(&story.world.state).await.unwrap();
+    let kept = story.revisions().await;
+    assert!(kept.contains(&1), "{kept:?}");
+    assert_eq!(story.desired().await.revision.get(), 1);
+}
+
+#[tokio::test]
+async fn images_that_documents_keep_are_those_of_what_stays() {
+    let story = story(5).await;
+    let before = story.desired().await.kept_images;
+    sweep(&story.world.state).await.unwrap();
+    let host = story.host;
+    let write = story.world.state.store.write(move |tables| tables.bump_generation(host));
+    write.await.map_err(|error: StoreError| error).unwrap();
+    assert_eq!(story.desired().await.kept_images, before);
+}
+
+#[tokio::test]
+async fn all_deployments_are_looked_at_and_destroyed_ones_left() {
+    let mut story = story(4).await;
+    let other = deployments::create(&story.world.state, account(1), request("other"), None).await;
+    let first = std::mem::replace(&mut story.id, other.unwrap().deployment.id.parse().unwrap());
+    for revision in 1..=4 {
+        if revision > 1 {
+            story.restart().await;
+        }
+        story.goes_live(revision).await;
+    }
+    deployments::destroy(&story.world.state, account(1), first).await.unwrap();
+    assert_eq!(sweep(&story.world.state).await.unwrap(), 2);
+    assert_eq!(story.revisions().await, [4, 3]);
+    story.id = first;
+    assert_eq!(story.revisions().await, [4, 3, 2, 1]);
+}

@@ -1,0 +1,157 @@
+//! A deployment on a host, what that host reports, and what it is sent.
+
+use buddo_shared::api::deploy::{CreateDeployment, Rollback};
+use buddo_shared::id::{DeploymentId, HostId, Revision};
+use buddo_shared::image::Digest;
+use buddo_shared::manifest::{Desired, Manifest};
+use buddo_shared::report::{DeploymentStatus, Failure, Health, Phase, Report, ReportBody};
+use buddo_shared::sealed::OpeningKey;
+use buddo_shared::signed::Verifier;
+
+use super::{World, account, request};
+use crate::push;
+use crate::service::deployments::{self, DeployError};
+use crate::service::reports;
+use crate::store::contract::Deployment;
+
+/// The bytes of revision `n`, as tests tell them apart.
+pub(crate) fn digest(n: u32) -> Digest {
+    Digest::parse(&format!("sha256:{n:064x}")).unwrap()
+}
+
+/// A report as a host makes it; a failed one says that there is no such image.
+pub(crate) fn status(
+    id: DeploymentId,
+    revision: u32,
+    phase: Phase,
+    serving: Option<u32>,
+) -> DeploymentStatus {
+    DeploymentStatus {
+        id,
+        revision: Revision::new(revision),
+        phase,
+        serving: serving.map(Revision::new),
+        health: Health::Healthy,
+        checked_at: None,
+        digest: None,
+        failure: (phase == Phase::Failed).then(|| Failure {
+            code: "image_not_found".to_owned(),
+            cause: "the registry has no such image".to_owned(),
+            fix: "check the name and the tag".to_owned(),
+        }),
+        container: None,
+        put_back: None,
+    }
+}
+
+pub(crate) struct Story {
+    pub(crate) world: World,
+    pub(crate) host: HostId,
+    pub(crate) id: DeploymentId,
+    pub(crate) opening: OpeningKey,
+    seq: u64,
+}
+
+impl Story {
+    pub(crate) async fn begin() -> Self {
+        Self::of(World::new(), request("my-app")).await
+    }
+
+    pub(crate) async fn of(world: World, request: CreateDeployment) -> Self {
+        let (host, opening) = world.host(1, 4096).await;
+        let made = deployments::create(&world.state, account(1), request, None).await;
+        let id = made.unwrap().deployment.id.parse().unwrap();
+        Self { world, host, id, opening, seq: 0 }
+    }
+
+    pub(crate) async fn report(&mut self, body: DeploymentStatus) -> Deployment {
+        self.seq += 1;
+        let at = self.world.state.clock.now();
+        let report = Report { seq: self.seq, at, body: ReportBody::Deployment(body) };
+        reports::commit(&self.world.state, self.host, vec![report]).await.unwrap();
+        self.stored().await
+    }
+
+    /// The host says that `revision` is live, with bytes of its own.
+    pub(crate) async fn goes_live(&mut self, revision: u32) -> Deployment {
+        let live = status(self.id, revision, Phase::Live, Some(revision));
+        self.report(DeploymentStatus { digest: Some(digest(revision)), ..live }).await
+    }
+
+    /// The host's guard gives `from` up and brings `to` back.
+    pub(crate) async fn puts_back(&mut self, from: u32, to: u32) -> Deployment {
+        let bad = self.bad(from, to);
+        self.report(bad).await
+    }
+
+    pub(crate) fn bad(&self, from: u32, to: u32) -> DeploymentStatus {
+        DeploymentStatus {
+            put_back: Some(Revision::new(to)),
+            failure: Some(Failure {
+                code: "guard_crash_loop".to_owned(),
+                cause: "it ended 3 times within 40 s".to_owned(),
+                fix: "read its logs, then deploy a mended image".to_owned(),
+            }),
+            ..status(self.id, from, Phase::Failed, Some(from))
+        }
+    }
+
+    pub(crate) async fn stored(&self) -> Deployment {
+        let id = self.id;
+        let read = self.world.state.store.read(move |tables| tables.deployment(id));
+        read.await.unwrap().unwrap()
+    }
+
+    pub(crate) async fn generation(&self) -> u64 {
+        let host = self.host;
+        let read = self.world.state.store.read(move |tables| tables.host(host));
+        read.await.unwrap().unwrap().wanted.generation
+    }
+
+    /// The audit log, as `action status`.
+    pub(crate) async fn log(&self) -> Vec<String> {
+        let log = deployments::logs(&self.world.state, account(1), self.id).await.unwrap();
+        log.logs.into_iter().map(|entry| format!("{} {}", entry.action, entry.status)).collect()
+    }
+
+    /// The details of the newest entry of the audit log.
+    pub(crate) async fn details(&self) -> serde_json::Value {
+        let log = deployments::logs(&self.world.state, account(1), self.id).await.unwrap();
+        log.logs.last().unwrap().details.clone().unwrap_or_default()
+    }
+
+    pub(crate) async fn restart(&self) {
+        deployments::restart(&self.world.state, account(1), self.id).await.unwrap();
+    }
+
+    pub(crate) async fn stop(&self) {
+        deployments::stop(&self.world.state, account(1), self.id).await.unwrap();
+    }
+
+    /// A rollback; the number of the revision that it made.
+    pub(crate) async fn roll_back(&self, to: Option<u32>) -> Result<u32, DeployError> {
+        let request = Rollback { revision: to };
+        let rolled =
+            deployments::rollback(&self.world.state, account(1), self.id, request, None).await?;
+        Ok(rolled.deployment.revision)
+    }
+
+    /// Numbers of the revisions that are kept, newest first.
+    pub(crate) async fn revisions(&self) -> Vec<u32> {
+        let list = deployments::revisions(&self.world.state, account(1), self.id).await.unwrap();
+        list.revisions.into_iter().map(|revision| revision.revision).collect()
+    }
+
+    /// The document that the host is sent, as its agent reads it.
+    pub(crate) async fn manifest(&self) -> Manifest {
+        let state = &self.world.state;
+        let document = push::document(state, self.host).await.unwrap();
+        let verifier = Verifier::new(self.host, &[state.signer.public().clone()]).unwrap();
+        verifier.verify(&document.envelope).unwrap().into_inner()
+    }
+
+    /// What the document says of the deployment.
+    pub(crate) async fn desired(&self) -> Desired {
+        self.manifest().await.deployments.remove(0)
+    }
+}
