@@ -262,7 +262,8 @@ pub struct EventFeed {
 pub trait Proxy: Send + Sync + 'static {
     /// Makes these the route files in force. Loads first and writes after; does nothing when
     /// they are in force already. A file that does not load is refused alone: the answer names
-    /// it, the others are in force. Reloads are coalesced.
+    /// it, the others are in force. Reloads are coalesced. A file among them that is not ours is
+    /// set aside, and named, too.
     fn apply(
         &self,
         routes: &RouteFiles,
@@ -270,6 +271,11 @@ pub trait Proxy: Send + Sync + 'static {
     /// A TLS handshake for `host` at the edge, so that its certificate is there before the first
     /// visitor. Success means that a certificate for `host` was served.
     fn warm(&self, host: &str) -> impl Future<Output = Result<(), ProxyError>> + Send;
+    /// Ends when a glance tells that something else may be in force than what was applied last:
+    /// it is worth applying anew. Never ends where nothing can be told so cheaply.
+    fn disturbed(&self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
     /// Requests that were answered with a server error, as far back as they are written down. A
     /// proxy that writes none down knows of none.
     fn failed_requests(&self) -> impl Future<Output = std::io::Result<FailedRequests>> + Send {
@@ -300,12 +306,12 @@ pub struct ProxyError {
 /// File name (without folder) → text rendered from validated types.
 pub type RouteFiles = BTreeMap<String, String>;
 
-/// A route file that Caddy would not load.
+/// A route file that is not in force: Caddy would not load it, or it is not ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusedRoute {
     /// Its file name.
     pub file: String,
-    /// Caddy's words.
+    /// Why: Caddy's words, or what was done with it.
     pub message: String,
 }
 

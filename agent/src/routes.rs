@@ -163,7 +163,7 @@ impl<X: Proxy> Routes<X> {
         let refused = state
             .refused
             .iter()
-            .map(|(file, message)| format!("Caddy refused the route file {file}: {message}"));
+            .map(|(file, message)| format!("the route file {file} is not in force: {message}"));
         trouble.into_iter().chain(refused).collect()
     }
 
@@ -177,8 +177,10 @@ impl<X: Proxy> Routes<X> {
         let mut tries = 0;
         let mut wait = RECHECK;
         loop {
+            let calm = tries == 0;
             tokio::select! {
                 () = self.news.notified() => {}
+                () = self.proxy.disturbed(), if calm => {}
                 () = tokio::time::sleep(wait) => {}
             }
             let files = self.state().wanted.clone();
@@ -191,11 +193,14 @@ impl<X: Proxy> Routes<X> {
                     tries = 0;
                     wait = RECHECK.mul_f64(0.9 + (self.jitter)() / 5.0);
                     let mut state = self.state();
-                    let first = state.applied.as_ref() != Some(&files);
-                    state.refused = refused.into_iter().map(|r| (r.file, r.message)).collect();
+                    let refused = refused.into_iter().map(|r| (r.file, r.message)).collect();
+                    let news = state.applied.as_ref() != Some(&files)
+                        || state.refused != refused
+                        || state.trouble.is_some();
+                    state.refused = refused;
                     state.applied = Some(files);
                     state.trouble = None;
-                    if first {
+                    if news {
                         self.wake.notify_one();
                     }
                 }

@@ -12,6 +12,16 @@ use super::routes::PATTERN;
 use crate::config::{Certificate, Config, Issuer, Network};
 use crate::resolver::SUFFIX;
 
+/// The file that serves the zone.
+const ZONE_FILE: &str = "zone.caddy";
+/// How names of files begin that serve one app's own domains.
+const APP_FILES: &str = "app-";
+
+/// Whether the agent writes route files of such a name.
+pub(super) fn is_route_file(name: &str) -> bool {
+    name == ZONE_FILE || name.starts_with(APP_FILES)
+}
+
 /// How long Caddy holds a request for which nothing is live.
 const HOLD: &str = "10s";
 
@@ -102,7 +112,7 @@ impl Edge<'_> {
         for page in self.pages() {
             text.push_str(&page);
         }
-        ("zone.caddy".to_owned(), text)
+        (ZONE_FILE.to_owned(), text)
     }
 
     /// Name and text of the file that serves an app's own domains; `None` where it has none.
@@ -118,7 +128,7 @@ impl Edge<'_> {
         }
         let proxy = self.proxy(subdomain.as_str());
         let text = format!("{} {{\n{ON_DEMAND}{proxy}}}\n", names.join(", "));
-        Some((format!("app-{id}.caddy"), text))
+        Some((format!("{APP_FILES}{id}.caddy"), text))
     }
 
     fn proxy(&self, app: &str) -> String {

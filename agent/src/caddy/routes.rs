@@ -8,9 +8,13 @@
 //!
 //! What is in the routes folder has loaded, so that Caddy can always restart from it. The staging
 //! folder lies outside of the folder that the main Caddyfile imports.
+//!
+//! The routes folder is the agent's alone. A file that somebody else put there would be in force
+//! from Caddy's next start on, or keep it from starting and take every app down: it is set aside
+//! under a name that is not imported, and told of until it is taken away.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,7 +22,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::admin::{Admin, AdminError};
-use super::main_file;
+use super::render::{is_route_file, main_file};
 use super::warm::Warmer;
 use crate::config::Config;
 use crate::durable;
@@ -30,6 +34,12 @@ pub(super) const PATTERN: &str = "*.caddy";
 
 /// Least time between two reloads, each of which closes every proxied WebSocket.
 const BETWEEN_RELOADS: Duration = Duration::from_millis(500);
+
+/// Between two glances at whether somebody changed the folder or started Caddy anew.
+const GLANCES: Duration = Duration::from_secs(5);
+
+/// Ending of a file that was set aside: not imported.
+const ASIDE: &str = "disabled";
 
 /// Implements [`Proxy`] for a Caddy on this host.
 #[derive(Debug)]
@@ -64,11 +74,24 @@ struct Main {
 
 #[derive(Debug, Default)]
 struct State {
-    /// What was asked for last, and what of it was refused.
-    last: Option<(RouteFiles, Vec<RefusedRoute>)>,
+    last: Option<Last>,
     /// When Caddy last took a new configuration.
     reloaded: Option<Instant>,
 }
+
+/// What was done last.
+#[derive(Debug)]
+struct Last {
+    wanted: RouteFiles,
+    in_force: RouteFiles,
+    refused: Vec<RefusedRoute>,
+    glance: Glance,
+}
+
+/// What a look at two inodes tells: of the routes folder, and of the admin socket, which Caddy
+/// makes anew at each start. `None` where there is none.
+#[derive(Debug, PartialEq, Eq)]
+struct Glance([Option<(u64, i64, i64)>; 2]);
 
 impl Routes {
     /// Works with the files and sockets that `config` names.
@@ -95,6 +118,14 @@ impl Routes {
     #[must_use]
     pub fn with_metrics(self, metrics: Metrics) -> Self {
         Self { metrics, ..self }
+    }
+
+    fn glance(&self) -> Glance {
+        let stamp = |path: &Path| {
+            let file = std::fs::metadata(path).ok()?;
+            Some((file.ino(), file.mtime(), file.mtime_nsec()))
+        };
+        Glance([stamp(&self.folder), stamp(self.admin.socket())])
     }
 
     async fn settle(&self, wanted: &RouteFiles) -> Result<Settled, ProxyError> {
@@ -186,13 +217,18 @@ struct Settled {
 impl Proxy for Routes {
     async fn apply(&self, routes: &RouteFiles) -> Result<Vec<RefusedRoute>, ProxyError> {
         let mut state = self.state.lock().await;
-        if let Some((last, refused)) = &state.last
-            && last == routes
-            && self.load(&read_folder(&self.folder)?).await?.is_none()
+        let foreign = set_aside(&self.folder)?;
+        // Before anything is done, so that what is disturbed meanwhile shows.
+        let glance = self.glance();
+        if let Some(last) = &mut state.last
+            && last.wanted == *routes
+            && last.in_force == read_folder(&self.folder)?
+            && self.load(&last.in_force).await?.is_none()
         {
             // Nothing new: Caddy was asked, and reloaded only if it ran something else, as after
             // a restart with another main file.
-            return Ok(refused.clone());
+            last.glance = glance;
+            return Ok([last.refused.as_slice(), &foreign].concat());
         }
         if let Some(reloaded) = state.reloaded {
             tokio::time::sleep_until(reloaded + BETWEEN_RELOADS).await;
@@ -207,8 +243,25 @@ impl Proxy for Routes {
         for refused in &settled.refused {
             tracing::warn!(file = refused.file, reason = refused.message, "a route was refused");
         }
-        state.last = Some((routes.clone(), settled.refused.clone()));
-        Ok(settled.refused)
+        let all = [settled.refused.as_slice(), &foreign].concat();
+        state.last = Some(Last {
+            wanted: routes.clone(),
+            in_force: settled.in_force,
+            refused: settled.refused,
+            // Writing changed the folder.
+            glance: self.glance(),
+        });
+        Ok(all)
+    }
+
+    async fn disturbed(&self) {
+        loop {
+            tokio::time::sleep(GLANCES).await;
+            let state = self.state.lock().await;
+            if state.last.as_ref().is_none_or(|last| last.glance != self.glance()) {
+                return;
+            }
+        }
     }
 
     async fn warm(&self, host: &str) -> Result<(), ProxyError> {
@@ -282,6 +335,41 @@ fn read_folder(folder: &Path) -> Result<RouteFiles, ProxyError> {
         }
     }
     Ok(files)
+}
+
+/// Sets files aside that are not ours, and names all that lie aside.
+fn set_aside(folder: &Path) -> Result<Vec<RefusedRoute>, ProxyError> {
+    let failed = |error| file_error("set a file aside in the routes folder", folder, error);
+    let foreign: Vec<String> =
+        read_folder(folder)?.into_keys().filter(|file| !is_route_file(file)).collect();
+    for file in &foreign {
+        let aside = folder.join(format!("{file}.{ASIDE}"));
+        std::fs::rename(folder.join(file), aside).map_err(failed)?;
+        tracing::warn!(file, "a route file that is not the agent's is set aside");
+    }
+    if !foreign.is_empty() {
+        durable::flush_folder(&folder.join("x")).map_err(failed)?;
+    }
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut aside = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(failed)?.file_name();
+        let Some(file) = name.to_str().and_then(|name| name.strip_suffix(ASIDE)) else { continue };
+        let Some(file) = file.strip_suffix('.') else { continue };
+        aside.push(RefusedRoute {
+            file: file.to_owned(),
+            message: format!(
+                "the agent did not write it, and has set it aside as {file}.{ASIDE} in {}; import \
+                 sites of your own from another folder, and remove that file",
+                folder.display()
+            ),
+        });
+    }
+    Ok(aside)
 }
 
 /// Makes the staging folder hold exactly `files`.

@@ -71,16 +71,16 @@ fn files(pairs: &[(&str, &str)]) -> RouteFiles {
 async fn files_are_loaded_and_then_written() {
     let world = World::new();
     let routes = Routes::new(&world.config).unwrap();
-    let wanted = files(&[("a.caddy", "1"), ("b.caddy", "2")]);
+    let wanted = files(&[("app-a.caddy", "1"), ("app-b.caddy", "2")]);
     assert_eq!(routes.apply(&wanted).await.unwrap(), []);
     assert_eq!((world.written(), world.loads()), (wanted.clone(), 1));
     // Once more: Caddy is asked, and files that did not change are not touched.
-    let path = world.folder.path().join("routes/a.caddy");
+    let path = world.folder.path().join("routes/app-a.caddy");
     let before = path.metadata().unwrap().modified().unwrap();
     assert_eq!(routes.apply(&wanted).await.unwrap(), []);
     assert_eq!(world.loads(), 2);
     assert_eq!(path.metadata().unwrap().modified().unwrap(), before);
-    let fewer = files(&[("b.caddy", "2")]);
+    let fewer = files(&[("app-b.caddy", "2")]);
     assert_eq!(routes.apply(&fewer).await.unwrap(), []);
     assert_eq!(world.written(), fewer);
 }
@@ -91,18 +91,18 @@ async fn files_are_loaded_and_then_written() {
 async fn fm_27_a_bad_file_is_refused_alone() {
     let world = World::new();
     let routes = Routes::new(&world.config).unwrap();
-    routes.apply(&files(&[("a.caddy", "good"), ("z.caddy", "gone")])).await.unwrap();
-    let mut wanted = files(&[("a.caddy", "bad"), ("g.caddy", "also bad")]);
-    wanted.extend((0..9).map(|n| (format!("n{n}.caddy"), "fine".to_owned())));
+    routes.apply(&files(&[("app-a.caddy", "good"), ("app-z.caddy", "gone")])).await.unwrap();
+    let mut wanted = files(&[("app-a.caddy", "bad"), ("app-g.caddy", "also bad")]);
+    wanted.extend((0..9).map(|n| (format!("app-n{n}.caddy"), "fine".to_owned())));
     let refused = routes.apply(&wanted).await.unwrap();
     let mut names: Vec<_> = refused.iter().map(|refused| refused.file.as_str()).collect();
     names.sort_unstable();
-    assert_eq!(names, ["a.caddy", "g.caddy"]);
+    assert_eq!(names, ["app-a.caddy", "app-g.caddy"]);
     assert!(refused.iter().all(|refused| refused.message == format!("adapt: {}", refused.file)));
     let written = world.written();
-    assert_eq!(written.get("a.caddy").map(String::as_str), Some("good"));
+    assert_eq!(written.get("app-a.caddy").map(String::as_str), Some("good"));
     assert_eq!(written.len(), 10);
-    assert!(!written.contains_key("z.caddy") && !written.contains_key("g.caddy"));
+    assert!(!written.contains_key("app-z.caddy") && !written.contains_key("app-g.caddy"));
 }
 
 #[tokio::test]
@@ -110,7 +110,7 @@ async fn a_missing_caddy_is_an_error_and_changes_no_file() {
     let mut world = World::new();
     world.config.caddy.admin = world.folder.path().join("nobody.sock");
     let routes = Routes::new(&world.config).unwrap();
-    let error = routes.apply(&files(&[("a.caddy", "1")])).await.unwrap_err();
+    let error = routes.apply(&files(&[("app-a.caddy", "1")])).await.unwrap_err();
     let source = std::error::Error::source(&error).unwrap().to_string();
     assert!(source.contains("is Caddy running?"), "{source}");
     assert_eq!(world.written(), RouteFiles::new());
@@ -123,7 +123,7 @@ async fn fm_29_reloads_keep_their_distance() {
     let routes = Routes::new(&world.config).unwrap();
     let before = Instant::now();
     for n in 0..3 {
-        routes.apply(&files(&[("a.caddy", &n.to_string())])).await.unwrap();
+        routes.apply(&files(&[("app-a.caddy", &n.to_string())])).await.unwrap();
     }
     assert!(before.elapsed() >= 2 * BETWEEN_RELOADS);
 }
@@ -139,4 +139,30 @@ fn the_administrators_main_file_is_kept_save_the_import() {
     assert_eq!(importing().unwrap(), "{\n\temail me\n}\nimport `/s/*.caddy`\nimport other\n");
     std::fs::write(&path, "# nothing\n").unwrap();
     assert!(importing().unwrap_err().to_string().contains("must hold the line"));
+}
+
+/// `fm_28`: a file that somebody else put into the folder never keeps Caddy from starting.
+#[tokio::test(start_paused = true)]
+async fn fm_28_a_foreign_file_is_noticed_set_aside_and_named() {
+    let world = World::new();
+    let routes = Routes::new(&world.config).unwrap();
+    let wanted = files(&[("app-a.caddy", "1")]);
+    routes.apply(&wanted).await.unwrap();
+    let folder = world.folder.path().join("routes");
+    let noticed =
+        async |routes: &Routes| tokio::time::timeout(2 * GLANCES, routes.disturbed()).await.is_ok();
+    assert!(!noticed(&routes).await);
+    std::fs::write(folder.join("mine.caddy"), "bad").unwrap();
+    assert!(noticed(&routes).await);
+    for _ in 0..2 {
+        let told = routes.apply(&wanted).await.unwrap();
+        let [aside] = told.as_slice() else { panic!("{told:?}") };
+        assert!(aside.file == "mine.caddy" && aside.message.contains("mine.caddy.disabled"));
+        assert_eq!(world.written(), wanted);
+        assert!(!noticed(&routes).await);
+    }
+    assert_eq!(std::fs::read(folder.join("mine.caddy.disabled")).unwrap(), b"bad");
+    std::fs::remove_file(folder.join("mine.caddy.disabled")).unwrap();
+    assert!(noticed(&routes).await);
+    assert_eq!(routes.apply(&wanted).await.unwrap(), []);
 }
