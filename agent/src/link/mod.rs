@@ -8,6 +8,10 @@
 //!
 //! The transport admits one name only, the coordinator's; a document is trusted for its signature
 //! alone. A wake-up of the stream carries no data: each turn reads what is unacknowledged.
+//!
+//! Containers are let out to the internet, and so reach this host's own addresses like anybody
+//! there. A connection that begins and ends at the same address comes from this very machine: it
+//! is closed unread, and takes no place that the coordinator needs.
 
 mod handle;
 mod reports;
@@ -56,6 +60,7 @@ pub async fn serve<I: Intake, O: Outbox>(
     let handler = Arc::new(Handler::new(intake, outbox, stop.clone()));
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
+    let mut told = false;
     loop {
         while connections.try_join_next().is_some() {}
         let accept = async {
@@ -64,6 +69,16 @@ pub async fn serve<I: Intake, O: Outbox>(
         };
         let Some((slot, accepted)) = stop.run_until_cancelled(accept).await else { break };
         match accepted {
+            Ok((stream, peer)) if is_from_here(&stream, peer) => {
+                // Once: a container could fill the log with it.
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!(
+                        %peer,
+                        "connections from this host's own address are closed; a coordinator on \
+                         this machine calls a loopback address, see `join --advertise`"
+                    );
+                }
+            }
             Ok((stream, peer)) => {
                 let (acceptor, handler, stop) =
                     (acceptor.clone(), Arc::clone(&handler), stop.clone());
@@ -84,6 +99,15 @@ pub async fn serve<I: Intake, O: Outbox>(
     if tokio::time::timeout(DRAIN, drained).await.is_err() {
         tracing::warn!("connections of the coordinator did not end in time; they are cut");
     }
+}
+
+/// Whether a connection comes from this machine by one of its outer addresses, as a container's
+/// does: the kernel then takes the address that is called for the caller's, too. A coordinator on
+/// the same machine calls a loopback address, which no container reaches.
+fn is_from_here(stream: &TcpStream, peer: SocketAddr) -> bool {
+    let own = stream.local_addr().map(|own| own.ip().to_canonical());
+    let peer = peer.ip().to_canonical();
+    !peer.is_loopback() && own.is_ok_and(|own| own == peer)
 }
 
 async fn connection<I: Intake, O: Outbox>(
