@@ -17,6 +17,9 @@ const EAGER: Duration = Duration::from_secs(1);
 const NO_CADDY: Duration = Duration::from_mins(1);
 /// Controllers may be delegated, Podman and Caddy upgraded while the agent runs.
 const CALM: Duration = Duration::from_mins(10);
+/// Podman's service may use so many KiB of memory. At work it needs a tenth of that; it has been
+/// seen to leak (containers/podman issue 14879).
+const PODMAN_KIB: u64 = 512 * 1024;
 
 /// Below so many free locks of Podman's the administrator is warned.
 const FEW_LOCKS: u32 = 100;
@@ -45,6 +48,7 @@ pub async fn keep(podman: &Podman, config: &Config, room: &Room, facts: &watch::
                     *old = fresh;
                     news
                 });
+                podman.end_if_larger(PODMAN_KIB).await;
                 wait
             }
             Err(error) => {

@@ -92,8 +92,10 @@ pub struct Attempt {
     pub trouble: Option<Trouble>,
     /// Nothing is tried before this.
     pub not_before: Option<Instant>,
-    /// How often it was begun from the start again (proven revisions only).
+    /// How often it was begun from the start again.
     pub rounds: u32,
+    /// Something that is no container of Podman's holds the candidate's address.
+    pub address_held: bool,
     /// It cannot succeed, for this reason.
     pub verdict: Option<Failure>,
     /// The image is here: a `recreate` may stop the old container now.
@@ -175,7 +177,8 @@ impl Memory {
             Happened::Image(digest) => {
                 self.durable.digests.insert(revision, digest);
                 if let Some(attempt) = self.attempt_on(revision) {
-                    attempt.trouble = None;
+                    // Of what comes after the image it proves nothing.
+                    attempt.trouble.take_if(|trouble| !words::is_of_start(&trouble.failure));
                     attempt.image_ready = true;
                 }
             }
@@ -258,6 +261,11 @@ impl Memory {
             ContainersError::NotFound(what) => {
                 attempt.image_ready = false;
                 attempt.trouble(words::vanished(&what), now, jitter);
+            }
+            // A process that Podman has lost, most likely: the other slot may be free.
+            ContainersError::Refused { message, .. } if words::is_address_held(&message) => {
+                attempt.address_held = true;
+                attempt.trouble(words::refused(&message), now, jitter);
             }
             ContainersError::Refused { message, .. } => {
                 attempt.refusals += 1;

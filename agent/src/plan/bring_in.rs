@@ -35,7 +35,8 @@ pub(super) fn bring_in(
         let tracker = view.serving(live).and_then(|container| view.tracker(container));
         plan.failure = Some(words::unhealthy(tracker.and_then(|t| t.reason.as_deref())));
     }
-    let slot = candidate_slot(view, revision, live);
+    let rounds = memory.attempt.as_ref().map_or(0, |attempt| attempt.rounds);
+    let slot = candidate_slot(view, revision, live, rounds);
     let name = view.name(revision, slot);
     let candidate = view.find(revision, slot);
     if candidate.is_some_and(is_running) {
@@ -72,7 +73,13 @@ pub(super) fn bring_in(
             return Some(name);
         }
     }
+    let held = std::mem::take(&mut memory.attempt_at(revision).address_held);
     match candidate {
+        // created → nothing → created in the other slot
+        Some(container) if held && !is_running(container) => {
+            plan.roll.push(Step::Remove(name.clone()));
+            memory.attempt_at(revision).rounds += 1;
+        }
         // nothing → created → running
         None => launch(view, wanted, plan, slot, &name),
         Some(container) => advance(memory, view, wanted, plan, container),
@@ -214,16 +221,19 @@ fn answers(memory: &Memory, view: &View<'_>) -> bool {
     tracker.is_some_and(|tracker| tracker.level().may_serve())
 }
 
-/// Where the wanted revision's container is, or goes.
-fn candidate_slot(view: &View<'_>, revision: Revision, live: Option<Serving>) -> Slot {
+/// Where the wanted revision's container is, or goes. Each round tries the other slot first:
+/// something that is no container of Podman's any more may hold an address.
+fn candidate_slot(view: &View<'_>, revision: Revision, live: Option<Serving>, rounds: u32) -> Slot {
     if let Some(live) = live {
         return live.slot.other();
     }
+    let first = if rounds.is_multiple_of(2) { Slot::A } else { Slot::B };
+    let second = first.other();
     let has = |slot| view.find(revision, slot).is_some();
-    match (has(Slot::A), has(Slot::B)) {
-        (false, true) => Slot::B,
-        (false, false) if taken(view, Slot::A, "") && !taken(view, Slot::B, "") => Slot::B,
-        (true, _) | (false, false) => Slot::A,
+    match (has(first), has(second)) {
+        (false, true) => second,
+        (false, false) if taken(view, first, "") && !taken(view, second, "") => second,
+        (true, _) | (false, false) => first,
     }
 }
 

@@ -9,7 +9,7 @@ use buddo_shared::report::Failure;
 
 use crate::guard::Verdict;
 use crate::guard::errors::Rates;
-use crate::ports::{Ending, KILLED};
+use crate::ports::{ContainersError, Ending, KILLED};
 
 /// The longest piece of foreign text (logs, Podman's messages) in a failure, in characters.
 const QUOTE: usize = 200;
@@ -81,6 +81,36 @@ pub fn limits_not_enforced() -> Failure {
     )
 }
 
+/// Code of a database of Podman's that cannot be read.
+const DATABASE: &str = "podman_database_damaged";
+
+/// What Podman says of its own database, which is of one of two kinds.
+const DAMAGE: [&str; 5] =
+    ["invalid database", "checksum error", "malformed", "not a database", "opening database"];
+
+/// Podman cannot say which containers there are. `before`: what was the trouble until now; a
+/// service that has found its database damaged hangs at the next call, and does not start again.
+pub fn podman_trouble(error: &ContainersError, before: Option<Failure>) -> Failure {
+    match error {
+        ContainersError::Refused { message, .. }
+            if DAMAGE.iter().any(|words| message.contains(words)) =>
+        {
+            failure(
+                DATABASE,
+                format!("Podman's database on the app's host is damaged: {}", cut(message)),
+                "the host's administrator moves that file away and reboots the host; the agent \
+                 makes every container anew",
+            )
+        }
+        ContainersError::Refused { message, .. } => failure(
+            "podman_refuses",
+            format!("Podman on the app's host does not list its containers: {}", cut(message)),
+            "wait, the agent keeps trying; if it lasts, the host's administrator reads Podman's log",
+        ),
+        _ => before.filter(|before| before.code == DATABASE).unwrap_or_else(podman_unavailable),
+    }
+}
+
 /// Podman does not answer.
 pub fn podman_unavailable() -> Failure {
     failure(
@@ -99,13 +129,24 @@ pub fn vanished(what: &str) -> Failure {
     )
 }
 
+/// Whether it came after the image was there.
+pub fn is_of_start(failure: &Failure) -> bool {
+    matches!(failure.code.as_str(), "start_refused" | "vanished")
+}
+
+/// Whether Podman could not publish the port, for somebody else listens there.
+pub fn is_address_held(message: &str) -> bool {
+    message.contains("address already in use")
+}
+
 /// Podman would not create or start the container.
 pub fn refused(message: &str) -> Failure {
-    failure(
-        "start_refused",
-        format!("the container could not be started: {}", cut(message)),
-        "check the image's command and architecture, then deploy again",
-    )
+    let fix = if is_address_held(message) {
+        "the host's administrator ends what holds that address, or reboots the host"
+    } else {
+        "check the image's command and architecture, then deploy again"
+    };
+    failure("start_refused", format!("the container could not be started: {}", cut(message)), fix)
 }
 
 /// All addresses are in use.
@@ -265,6 +306,18 @@ mod tests {
         assert!(failure.fix.contains("larger tier"));
         assert!(restarting(Some(137), 1).cause.contains("most often for memory"));
         assert!(restarting(Some(1), 1).cause.contains("ended with code 1;"));
+    }
+
+    #[test]
+    fn a_damaged_database_is_named_until_podman_lists_again() {
+        let message = "opening database /home/a/libpod/bolt_state.db: invalid database".to_owned();
+        let refused = ContainersError::Refused { operation: "list", status: 500, message };
+        let damaged = podman_trouble(&refused, None);
+        assert!(damaged.cause.contains("bolt_state.db") && damaged.fix.contains("moves that file"));
+        let away = || ContainersError::Unavailable { operation: "list", source: "away".into() };
+        assert_eq!(podman_trouble(&away(), Some(damaged.clone())), damaged);
+        assert_eq!(podman_trouble(&away(), None), podman_unavailable());
+        assert_eq!(podman_trouble(&away(), Some(host_full())), podman_unavailable());
     }
 
     #[test]

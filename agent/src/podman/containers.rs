@@ -137,6 +137,17 @@ pub(super) async fn stop(
     }
 }
 
+/// Whether Podman itself knows the container, and not its storage alone.
+pub(super) async fn exists(transport: &Transport, name: &str) -> Result<bool, ContainersError> {
+    let call = named("look for the container", Method::GET, name, "/exists");
+    let answer = transport.call(call.deadline(Duration::from_secs(10))).await?;
+    match answer.status {
+        StatusCode::NO_CONTENT => Ok(true),
+        StatusCode::NOT_FOUND => Ok(false),
+        _ => Err(answer.refusal()),
+    }
+}
+
 pub(super) async fn remove(transport: &Transport, name: &str) -> Result<(), ContainersError> {
     // `v`: anonymous volumes of its image go with it. `timeout=0`: SIGKILL at once.
     let rest = "?force=true&v=true&timeout=0";

@@ -9,8 +9,8 @@ use http::{Method, StatusCode};
 use nix::sys::resource::{Resource, getrlimit};
 use serde::Serialize;
 
-use super::transport::{Call, Transport, TransportError};
-use super::{images, places};
+use super::transport::{Answer, Call, Transport, TransportError};
+use super::{containers, images, places};
 use crate::ports::{ContainerSpec, ContainersError, Created, Slot};
 
 /// Label that holds the deployment's id; every container of ours has it.
@@ -206,17 +206,31 @@ pub(super) async fn create(
     let call = Call::libpod(OPERATION, Method::POST, "containers/create")
         .deadline(Duration::from_secs(30))
         .body("application/json", json);
-    let answer = transport.call(call).await?;
+    let answer = transport.call(call.clone()).await?;
+    if !is_name_taken(&answer) {
+        return created(answer, spec);
+    }
+    if containers::exists(transport, &spec.name).await? {
+        return Ok(Created::Existed);
+    }
+    // Podman lost its records of a container and its storage still has it: nothing can start that
+    // one, and nothing else can have its name while it is there.
+    tracing::warn!(name = spec.name, "a container that Podman does not know is removed");
+    containers::remove(transport, &spec.name).await?;
+    created(transport.call(call).await?, spec)
+}
+
+/// 4.3 says a taken name with a 500.
+fn is_name_taken(answer: &Answer) -> bool {
+    answer.status == StatusCode::CONFLICT
+        || (answer.status != StatusCode::CREATED
+            && answer.message().contains("name is already in use"))
+}
+
+fn created(answer: Answer, spec: &ContainerSpec) -> Result<Created, ContainersError> {
     let message = answer.message();
     match answer.status {
         StatusCode::CREATED => Ok(Created::New),
-        StatusCode::CONFLICT => Ok(Created::Existed),
-        // 4.3 says these two with a 500.
-        _ if message.contains("name is already in use")
-            || message.contains("that name is already in use") =>
-        {
-            Ok(Created::Existed)
-        }
         _ if message.contains("image not known") || message.contains("no such image") => {
             Err(ContainersError::NotFound(spec.image.to_string()))
         }

@@ -5,7 +5,8 @@
 //!
 //! ```text
 //! impl Containers ──► containers · create · images · pull · secrets ──► transport ──► socket
-//!                     events (its own connection, reconnects) ─────────────┘
+//!                     events (its own connection, reconnects) ─────────────┤
+//!                     service (ends its process when it hangs) ◄───────────┘
 //! ```
 //!
 //! Works with Podman 4.3 to 5.x: the libpod API under its 4.0.0 prefix, and the Docker-compatible
@@ -21,6 +22,7 @@ mod places;
 mod pull;
 mod refusal;
 mod secrets;
+mod service;
 mod transport;
 
 use std::path::PathBuf;
@@ -86,6 +88,12 @@ impl Podman {
     #[must_use]
     pub fn with_pull_limits(self, pull_limits: PullLimits) -> Self {
         Self { pull_limits, ..self }
+    }
+
+    /// Ends the service if it uses more than `limit_kib` KiB of memory, for systemd to start a
+    /// fresh one; containers do not notice. Whether it did.
+    pub async fn end_if_larger(&self, limit_kib: u64) -> bool {
+        self.transport.end_if_larger(limit_kib).await
     }
 }
 

@@ -17,7 +17,9 @@ use serde::Deserialize;
 use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
+use super::service::{self, Silence};
 use crate::metrics::Metrics;
 use crate::ports::ContainersError;
 
@@ -55,7 +57,7 @@ impl TransportError {
 }
 
 /// One request to be sent.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Call {
     pub(super) operation: &'static str,
     pub(super) method: Method,
@@ -143,6 +145,7 @@ pub(super) struct Transport {
     slots: Arc<Semaphore>,
     version: Arc<ArcSwapOption<String>>,
     metrics: Metrics,
+    silence: Arc<Silence>,
 }
 
 impl Transport {
@@ -152,6 +155,7 @@ impl Transport {
             slots: Arc::new(Semaphore::new(CONCURRENCY)),
             version: Arc::new(ArcSwapOption::empty()),
             metrics: Metrics::default(),
+            silence: Arc::default(),
         }
     }
 
@@ -184,11 +188,22 @@ impl Transport {
             Ok(Answer { operation, status, body })
         };
         let _slot = self.slots.acquire().await;
-        let answered = tokio::time::timeout(deadline, whole)
-            .await
-            .unwrap_or(Err(TransportError::Deadline(deadline)));
-        self.metrics.called(operation, answered.is_ok());
-        answered.map_err(|error| error.during(operation))
+        let answered = tokio::time::timeout(deadline, whole).await;
+        self.metrics.called(operation, matches!(answered, Ok(Ok(_))));
+        match &answered {
+            Ok(Ok(_)) => self.silence.broken(),
+            Err(_) if self.silence.missed(Instant::now()) => service::end(&self.socket).await,
+            // A service that is away is systemd's to start.
+            Err(_) | Ok(Err(_)) => {}
+        }
+        answered
+            .unwrap_or(Err(TransportError::Deadline(deadline)))
+            .map_err(|error| error.during(operation))
+    }
+
+    /// Ends the service if it uses more than `limit_kib` KiB of memory. Whether it did.
+    pub(super) async fn end_if_larger(&self, limit_kib: u64) -> bool {
+        service::end_if_larger(&self.socket, limit_kib).await
     }
 
     /// Sends a call whose answer is a stream; the deadline is for its head. The stream lives as

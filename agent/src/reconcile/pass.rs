@@ -70,7 +70,7 @@ where
             Err(error) => {
                 let reason = &error as &dyn std::error::Error;
                 tracing::warn!(reason, "containers cannot be listed");
-                self.trouble = Some(words::podman_unavailable());
+                self.trouble = Some(words::podman_trouble(&error, self.trouble.take()));
                 self.troubled_until = Some(Instant::now() + TROUBLE);
                 self.show_trouble(&document);
                 return Some(Instant::now() + RETRY);

@@ -140,7 +140,9 @@ where
         let mut warnings = facts.warnings;
         warnings.extend(facts.disk);
         warnings.extend(self.inputs.alarm.borrow().clone());
-        warnings.extend(self.trouble.as_ref().map(|trouble| trouble.cause.clone()));
+        warnings.extend(
+            self.trouble.as_ref().map(|trouble| format!("{}; {}", trouble.cause, trouble.fix)),
+        );
         warnings.extend(self.routes.warnings());
         warnings.extend(self.errors.warning());
         if !*self.inputs.events.healthy.borrow() || self.echo.is_deaf() {

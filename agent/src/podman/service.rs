@@ -1,0 +1,152 @@
+//! The service's process: ended when it hangs or has grown too large, for systemd to start anew.
+//!
+//! ```text
+//!   call ── no answer within its deadline, three times in a row ──► SIGKILL ┐
+//!   facts ── more resident memory than it may have ───────────────► SIGTERM ┴► Restart=always
+//! ```
+//!
+//! Podman's API hangs for good (containers/podman issue 16326; 4.3 does after one look at a damaged
+//! database) and leaks (issue 14879). Its containers are processes of their own and do not notice.
+//! The agent runs as the same user, so that it needs no right to command systemd. Whom to signal the
+//! kernel says: the peer of the socket is the process that listens on it. Where systemd itself
+//! listens (`podman.socket`) nobody is signalled.
+
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, getuid};
+use tokio::net::UnixStream;
+use tokio::time::Instant;
+
+/// So many calls in a row without an answer are a service that hangs.
+const MISSES: u32 = 3;
+
+/// A fresh service gets this long to do better.
+const BETWEEN: Duration = Duration::from_mins(1);
+
+/// How long the kernel may take to say who listens.
+const DEADLINE: Duration = Duration::from_secs(1);
+
+/// Counts calls without an answer.
+#[derive(Debug, Default)]
+pub(super) struct Silence(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    misses: u32,
+    ended: Option<Instant>,
+}
+
+impl Silence {
+    /// A call was answered, well or not.
+    pub(super) fn broken(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).misses = 0;
+    }
+
+    /// A call met its deadline. True when the service shall be ended.
+    pub(super) fn missed(&self, now: Instant) -> bool {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.misses = state.misses.saturating_add(1);
+        let early = state.ended.is_some_and(|ended| now.duration_since(ended) < BETWEEN);
+        if state.misses < MISSES || early {
+            return false;
+        }
+        *state = State { misses: 0, ended: Some(now) };
+        true
+    }
+}
+
+/// Kills the service that hangs.
+pub(super) async fn end(socket: &Path) {
+    let Some(pid) = listener(socket).await else {
+        tracing::warn!("Podman's service hangs, and it is not known which process it is");
+        return;
+    };
+    signal(pid, Signal::SIGKILL, "it hangs");
+}
+
+/// Ends the service if it uses more than `limit_kib` KiB of memory. Whether it did.
+pub(super) async fn end_if_larger(socket: &Path, limit_kib: u64) -> bool {
+    let Some(pid) = listener(socket).await else { return false };
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    if resident_kib(&status).is_none_or(|resident| resident <= limit_kib) {
+        return false;
+    }
+    signal(pid, Signal::SIGTERM, "it has grown too large")
+}
+
+fn signal(pid: Pid, signal: Signal, reason: &str) -> bool {
+    match kill(pid, signal) {
+        Ok(()) => tracing::warn!(%pid, %signal, reason, "Podman's service is ended"),
+        Err(error) => tracing::warn!(%pid, %error, reason, "Podman's service cannot be ended"),
+    }
+    true
+}
+
+/// The process that listens on `socket`, if it is a Podman service of this user.
+async fn listener(socket: &Path) -> Option<Pid> {
+    let connected = tokio::time::timeout(DEADLINE, UnixStream::connect(socket)).await;
+    let peer = connected.ok()?.ok()?.peer_cred().ok()?;
+    let pid = peer.pid().filter(|_| peer.uid() == getuid().as_raw())?;
+    let command = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    is_service(&command).then(|| Pid::from_raw(pid))
+}
+
+/// Whether a command line (`proc_pid_cmdline(5)`) is that of `podman system service`.
+fn is_service(command: &[u8]) -> bool {
+    let mut words = command.split(|byte| *byte == 0);
+    let podman = words.next().is_some_and(|program| program.ends_with(b"podman"));
+    podman && words.any(|word| word == b"service")
+}
+
+/// `VmRSS` of `/proc/PID/status` (`proc_pid_status(5)`), in KiB.
+fn resident_kib(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_calls_without_an_answer_between_them_end_it_and_a_fresh_one_gets_a_minute() {
+        let (silence, begun) = (Silence::default(), Instant::now());
+        assert!(!silence.missed(begun) && !silence.missed(begun));
+        silence.broken();
+        assert!(!silence.missed(begun) && !silence.missed(begun) && silence.missed(begun));
+        for _ in 0..10 {
+            assert!(!silence.missed(begun + BETWEEN / 2));
+        }
+        assert!(silence.missed(begun + BETWEEN));
+    }
+
+    #[test]
+    fn only_a_podman_service_is_ever_signalled() {
+        assert!(is_service(b"podman\0system\0service\0--time=0\0unix:///run/p.sock\0"));
+        assert!(is_service(b"/usr/bin/podman\0--log-level=info\0system\0service\0"));
+        for other in
+            [&b"/lib/systemd/systemd\0--user\0"[..], b"podman\0run\0x\0", b"service\0", b""]
+        {
+            assert!(!is_service(other));
+        }
+    }
+
+    #[test]
+    fn resident_memory_is_read_from_the_kernels_words() {
+        assert_eq!(resident_kib("Name:\tpodman\nVmRSS:\t   30688 kB\n"), Some(30_688));
+        assert_eq!(resident_kib("Name:\tkthreadd\n"), None);
+    }
+
+    #[tokio::test]
+    async fn a_listener_that_is_no_podman_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("s");
+        let _listening = tokio::net::UnixListener::bind(&socket).unwrap();
+        assert_eq!(listener(&socket).await, None);
+        end(&socket).await;
+        assert!(!end_if_larger(&socket, 0).await);
+    }
+}
