@@ -11,6 +11,8 @@ pub mod load;
 pub mod mail;
 pub mod poll;
 pub mod product;
+pub mod registry;
+pub mod scan;
 pub mod trials;
 pub mod unix_http;
 pub mod web;

@@ -39,6 +39,8 @@ pub struct Options {
     pub authority: Authority,
     /// What serves visitors.
     pub caddy: Caddy,
+    /// The agent listens on every address of the machine, as its default is.
+    pub listen_everywhere: bool,
 }
 
 /// Rate limits and quotas.
@@ -247,6 +249,11 @@ impl<'a> Product<'a> {
         self.world.layout().path("mail")
     }
 
+    /// What `buddo-agent status` prints: the host's warnings and every app.
+    pub fn status(&self) -> anyhow::Result<String> {
+        self.agent_command(&["status"])
+    }
+
     /// The agent's local socket.
     pub fn agent_socket(&self) -> PathBuf {
         self.world.layout().path("run/agent.sock")
@@ -335,7 +342,11 @@ impl<'a> Product<'a> {
              [drain]\nbefore_stop_ms = {before_stop}\n",
             state = layout.path("agent").display(),
             run = layout.path("run").display(),
-            listen = layout.address(PortOf::Agent),
+            listen = if self.options.listen_everywhere {
+                format!("0.0.0.0:{}", layout.port(PortOf::Agent))
+            } else {
+                layout.address(PortOf::Agent).to_string()
+            },
             edge = layout.address(PortOf::Edge),
             http = layout.port(PortOf::EdgeHttp),
             https = layout.port(PortOf::Edge),

@@ -12,6 +12,9 @@
 //! | `GET /status` | what the kernel says of the app's process: `/proc/self/status` |
 //! | `GET /limits` | likewise `/proc/self/limits` |
 //! | `GET /log?kb=N` | `logged`, after as many KiB of lines to standard output (at most 1 GiB) |
+//! | `GET /scan?to=IP&ports=N,N` | which of these TCP ports it gets through to, separated by commas |
+//! | `GET /udp?to=IP&ports=N` | the same for UDP: which of them answers a DNS question |
+//! | `GET /exists?path=P` | `yes` or `no` |
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -33,6 +36,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Message, Role};
+
+use crate::scan;
 
 /// Longest answer of `/slow`, and how long a drain may take.
 const SLOWEST: Duration = Duration::from_mins(1);
@@ -154,6 +159,13 @@ async fn answer(
                 Ok(()) => text(StatusCode::OK, "logged\n"),
                 Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
             }
+        }
+        (_, "/scan") => text(StatusCode::OK, scan::tcp(request.uri().query()).await),
+        (_, "/udp") => text(StatusCode::OK, scan::udp(request.uri().query()).await),
+        (_, "/exists") => {
+            let path = query(&request, "path").unwrap_or_default();
+            let exists = tokio::fs::symlink_metadata(path).await.is_ok();
+            text(StatusCode::OK, if exists { "yes" } else { "no" })
         }
         (_, "/ws") => websocket(request),
         _ => text(StatusCode::NOT_FOUND, "not found\n"),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use buddo_agent::caddy::{Admin, Edge, Routes, main_file, version};
@@ -195,6 +195,61 @@ async fn fm_27_a_bad_route_is_refused_alone(#[case] caddy: Caddy) -> anyhow::Res
         ensure!(written == good.into_keys().collect(), "{written:?}");
         // What was written starts a Caddy.
         site.crash().await
+    })
+    .await
+}
+
+/// An administrator loads a configuration of his own, without the agent's routes.
+#[rstest]
+#[case::distribution(Caddy::Distribution)]
+#[case::current(Caddy::Current)]
+#[tokio::test]
+async fn fm_28_routes_that_a_reload_by_hand_dropped_are_put_back(
+    #[case] caddy: Caddy,
+) -> anyhow::Result<()> {
+    Lease::run(async |world| {
+        let site = Site::up(world, caddy).await?;
+        site.publish(Some(Target::Stopped))?;
+        let routes = Routes::new(&site.config)?;
+        let files = site.files()?;
+        routes.apply(&files).await?;
+        let stopped = site.config.network.specials().stopped;
+        site.page(stopped).await?;
+        let main = main_file(&site.config);
+        let alone: Vec<&str> = main.lines().filter(|line| !line.starts_with("import ")).collect();
+        Admin::new(site.config.caddy.admin.clone()).load(&alone.join("\n")).await?;
+        ensure!(site.page(stopped).await.is_err(), "the routes are still there");
+        routes.apply(&files).await?;
+        ensure!(site.page(stopped).await?.starts_with("HTTP/1.1 503"));
+        Ok(())
+    })
+    .await
+}
+
+/// Changes that come at once keep their distance, and the last of them is in force.
+#[tokio::test]
+async fn fm_29_a_storm_of_changes_is_at_most_two_reloads_a_second() -> anyhow::Result<()> {
+    const CHANGES: u32 = 6;
+    Lease::run(async |world| {
+        let site = Site::up(world, Caddy::Distribution).await?;
+        let routes = Routes::new(&site.config)?;
+        let base = site.files()?;
+        routes.apply(&base).await?;
+        let begun = Instant::now();
+        let changes = (0..CHANGES).map(async |n| {
+            let mut files = base.clone();
+            let text = format!("n{n}.example.org {{\n\ttls {{\n\t\ton_demand\n\t}}\n}}\n");
+            files.insert("app-storm.caddy".to_owned(), text);
+            let refused = routes.apply(&files).await?;
+            ensure!(refused.is_empty(), "{refused:?}");
+            site.page(site.config.network.specials().missing).await
+        });
+        futures_util::future::try_join_all(changes).await?;
+        let least = Duration::from_millis(500) * CHANGES;
+        ensure!(begun.elapsed() >= least, "{:?} for {CHANGES} reloads", begun.elapsed());
+        let last = std::fs::read_to_string(site.config.caddy.routes_dir.join("app-storm.caddy"))?;
+        ensure!(last.starts_with(&format!("n{}.example.org", CHANGES - 1)), "{last}");
+        Ok(())
     })
     .await
 }

@@ -178,9 +178,11 @@ impl World {
     }
 
     /// Podman's files. The published registry names lead to the local registry: the platform's
-    /// own always, Docker Hub's for images that are there, so that nothing needs the internet.
+    /// own always, Docker Hub's for images that are there, so that nothing needs the internet;
+    /// GitHub's to where a test may serve one that misbehaves.
     pub(super) fn write_container_configuration(&self) -> anyhow::Result<()> {
         let registry = self.layout.address(PortOf::Registry);
+        let moody = self.layout.address(PortOf::Spare);
         let files = [
             ("storage.conf", "[storage]\ndriver = \"overlay\"\n".to_owned()),
             (
@@ -193,6 +195,10 @@ impl World {
                     "[[registry]]\n\
                      prefix = \"harbor.buddo.xyz:4443\"\n\
                      location = \"{registry}\"\n\
+                     insecure = true\n\n\
+                     [[registry]]\n\
+                     prefix = \"ghcr.io\"\n\
+                     location = \"{moody}\"\n\
                      insecure = true\n\n\
                      [[registry]]\n\
                      prefix = \"docker.io\"\n\

@@ -1,0 +1,209 @@
+//! Podman, its monitors, its port forwarder and its database.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+
+use anyhow::{Context as _, ensure};
+use buddo_shared::api::deploy::Status;
+use buddo_tests::api::request;
+use buddo_tests::poll;
+use buddo_tests::product::{IMAGE, PORT};
+use buddo_tests::world::{Lease, World};
+use nix::sys::signal::Signal;
+
+use super::{Live, PATIENCE, processes, run, signal, started};
+
+/// Podman's service runs itself anew in a user namespace: two processes.
+const SERVICE: &str = "podman system service";
+
+/// The API hangs for a while and then goes on: it is said, and nothing is ended.
+#[tokio::test]
+async fn fm_23_a_podman_that_hangs_for_a_while_is_said_to_and_then_goes_on() -> anyhow::Result<()> {
+    Lease::run(async |world| {
+        let live = Live::up(world).await?;
+        let before = started(world)?;
+        let service = processes(world, SERVICE)?;
+        signal(world, "-STOP", &service)?;
+        // Something to do, or nothing would be asked of Podman for a minute.
+        let other = live.api.create(&request("other", IMAGE, PORT)).await?;
+        live.tells(&["warning: Podman on the app's host does not answer"]).await?;
+        live.answers().await?;
+        signal(world, "-CONT", &service)?;
+        live.api.reaches(&other.id, Status::Running, 1).await?;
+        live.tells_no_more("does not answer").await?;
+        ensure!(world.service("podman")?.starts == 1, "it was ended, though it went on");
+        ensure!(started(world)?.contains(before.trim()), "the app was started again");
+        live.answers().await
+    })
+    .await
+}
+
+/// The API hangs for good: its process is ended, and what was asked for meanwhile happens.
+#[tokio::test]
+async fn fm_23_a_podman_that_hangs_for_good_is_ended_and_apps_serve_on() -> anyhow::Result<()> {
+    Lease::run(async |world| {
+        let live = Live::up(world).await?;
+        // The second of the two is the one that serves; the first waits for its end.
+        signal(world, "-STOP", &processes(world, SERVICE)?[1..])?;
+        let restarted = live.api.act(&live.id, "restart").await?;
+        poll::until("the end of what hangs", PATIENCE, async || {
+            live.answers().await?;
+            ensure!(world.service("podman")?.starts == 2);
+            Ok(())
+        })
+        .await?;
+        live.api.reaches(&live.id, Status::Running, restarted.revision).await?;
+        live.answers().await?;
+        live.tells_no_more("does not answer").await
+    })
+    .await
+}
+
+async fn serves_from_its_second_start(world: &World) -> anyhow::Result<()> {
+    poll::until("Podman's second start", PATIENCE, async || {
+        ensure!(world.service("podman")?.starts == 2);
+        run(world, &["podman", "ps"]).map(drop)
+    })
+    .await
+}
+
+/// Podman 4.3 answers once that its database is damaged, hangs from then on, and does not start
+/// again. Visitors are served meanwhile by the containers that it has lost, which hold their
+/// addresses; with a new database every app gets a new container.
+#[tokio::test]
+async fn fm_19_a_damaged_database_of_podman_is_named_and_containers_are_made_anew()
+-> anyhow::Result<()> {
+    Lease::run(async |world| {
+        let live = Live::up(world).await?;
+        let before = live.container()?;
+        let folder = world.layout().path("home/.local/share/containers/storage/libpod");
+        let database = folder.join("bolt_state.db");
+        let mut file = File::options().write(true).open(&database).context("no database")?;
+        file.write_all(&[0; 4 * 4096])?;
+        let other = live.api.create(&request("other", IMAGE, PORT)).await?;
+        live.tells(&["is damaged: opening database", "bolt_state.db", "moves that file away"])
+            .await?;
+        live.answers().await?;
+
+        // What the administrator is told to do, without the reboot.
+        fs::rename(&database, folder.join("damaged.db"))?;
+        live.api.reaches(&other.id, Status::Running, 1).await?;
+        live.tells_no_more("is damaged").await?;
+        live.answers_again().await?;
+        let names = poll::until("a container of each app", PATIENCE, async || {
+            let names = live.product.containers()?;
+            ensure!(names.len() == 2, "{names:?}");
+            Ok(names)
+        })
+        .await?;
+        ensure!(!names.contains(&before), "{before} was lost, and its address is held: {names:?}");
+        Ok(())
+    })
+    .await
+}
+
+/// Podman logs no events at all: the host's containers are listed often, and it is said.
+#[tokio::test]
+async fn fm_21_without_any_event_a_death_is_noticed_by_listing() -> anyhow::Result<()> {
+    Lease::run(async |world| {
+        let config = world.layout().path("home/.config/containers/containers.conf");
+        let text = fs::read_to_string(&config)?;
+        fs::write(&config, text.replace("\"file\"", "\"none\""))?;
+        world.signal("podman", Signal::SIGKILL)?;
+        serves_from_its_second_start(world).await?;
+        let live = Live::up(world).await?;
+        live.tells(&["Podman's events do not arrive"]).await?;
+        dies_and_is_started_again(&live, world).await
+    })
+    .await
+}
+
+/// The stream of events ends with the service; the next death is heard of.
+#[tokio::test]
+async fn fm_21_after_podman_was_killed_its_events_are_followed_again() -> anyhow::Result<()> {
+    Lease::run(async |world| {
+        let live = Live::up(world).await?;
+        let before = started(world)?;
+        world.signal("podman", Signal::SIGKILL)?;
+        serves_from_its_second_start(world).await?;
+        live.tells_no_more("events do not arrive").await?;
+        ensure!(started(world)? == before, "a restart of Podman's service restarted the app");
+        dies_and_is_started_again(&live, world).await
+    })
+    .await
+}
+
+async fn dies_and_is_started_again(live: &Live<'_>, world: &World) -> anyhow::Result<()> {
+    let before = started(world)?;
+    signal(world, "-KILL", &processes(world, "^/app")?)?;
+    poll::until("the app's next start", PATIENCE, async || {
+        let now = started(world)?;
+        ensure!(now != before && !now.is_empty(), "{now}");
+        Ok(())
+    })
+    .await?;
+    live.answers_again().await
+}
+
+/// The monitor of a container is killed while Podman waits for the container's end.
+#[tokio::test]
+async fn fm_24_a_container_stuck_in_stopping_is_removed_by_force() -> anyhow::Result<()> {
+    Lease::run(async |world| {
+        let live = Live::up(world).await?;
+        // The app finishes its requests before it ends, so that stopping it takes long.
+        let mut visitor = live.edge.connect(&live.host).await?;
+        let slow = tokio::spawn(async move {
+            visitor.send(http::Method::GET, "/slow?ms=60000", bytes::Bytes::new()).await
+        });
+        let name = live.container()?;
+        live.api.act(&live.id, "stop").await?;
+        // Podman itself may not say so: a list waits for the container's lock.
+        poll::until("the stop to begin", PATIENCE, async || {
+            let explained = live.product.agent_command(&["explain", "kept"])?;
+            ensure!(explained.contains(&format!("now: stop {name}")), "{explained}");
+            Ok(())
+        })
+        .await?;
+        signal(world, "-KILL", &processes(world, &format!("conmon.*{name}"))?)?;
+        poll::until("its removal", PATIENCE, async || {
+            let left = live.product.containers()?;
+            ensure!(left.is_empty(), "{left:?}");
+            Ok(())
+        })
+        .await?;
+        slow.abort();
+        Ok(())
+    })
+    .await
+}
+
+/// The port forwarder ends with the monitor, and Podman believes that all is well.
+#[tokio::test]
+async fn fm_24_a_container_whose_monitor_was_killed_is_replaced() -> anyhow::Result<()> {
+    Lease::run(async |world| {
+        let live = Live::up(world).await?;
+        let name = live.container()?;
+        signal(world, "-KILL", &processes(world, &format!("conmon.*{name}"))?)?;
+        ensure!(started(world)?.contains(&name), "Podman noticed; this test proves nothing");
+        live.replaced(&name).await?;
+        live.answers_again().await?;
+        let apps = processes(world, "^/app")?;
+        ensure!(apps.len() == 1, "the old app runs on: {apps:?}");
+        Ok(())
+    })
+    .await
+}
+
+/// Podman says 'running', the app runs, and nobody reaches it.
+#[tokio::test]
+async fn fm_26_a_dead_port_forwarder_is_noticed_through_the_host_port() -> anyhow::Result<()> {
+    Lease::run(async |world| {
+        let live = Live::up(world).await?;
+        let name = live.container()?;
+        signal(world, "-KILL", &processes(world, "^rootlessport$")?)?;
+        ensure!(started(world)?.contains(&name), "Podman noticed; this test proves nothing");
+        live.replaced(&name).await?;
+        live.answers_again().await
+    })
+    .await
+}

@@ -1,0 +1,82 @@
+//! `docs/failure-modes.md` against the sources: each fault that must have a test has one, each
+//! test that is named exists once, and none is left out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, ensure};
+
+/// Faults are numbered so.
+const FAULTS: std::ops::RangeInclusive<u32> = 1..=50;
+
+/// A line that begins so has its proof elsewhere, and says where.
+const ELSEWHERE: &str = "(";
+
+#[test]
+fn every_fault_has_its_tests_and_every_test_its_fault() -> anyhow::Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no workspace")?;
+    let written = table(&fs::read_to_string(root.join("docs/failure-modes.md"))?)?;
+    let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for folder in ["shared", "agent", "coordinator", "cli", "tests"] {
+        tests_below(root, &root.join(folder), &mut found)?;
+    }
+    let numbers: BTreeSet<u32> = written.keys().copied().collect();
+    ensure!(numbers == FAULTS.collect(), "the table lacks or repeats a number: {numbers:?}");
+    let mut named = BTreeSet::new();
+    for (number, tests) in &written {
+        for (test, file) in tests {
+            let of_number = format!("fm_{number:02}_");
+            ensure!(test.starts_with(&of_number), "{test} stands in the line of {number}");
+            let files = found.get(test).with_context(|| format!("there is no test {test}"))?;
+            ensure!(files == std::slice::from_ref(file), "{test} is in {files:?}, not in {file}");
+            named.insert(test.clone());
+        }
+    }
+    let missing: Vec<_> = found.keys().filter(|test| !named.contains(*test)).collect();
+    ensure!(missing.is_empty(), "not in docs/failure-modes.md: {missing:#?}");
+    Ok(())
+}
+
+/// Number → (test, file) of each line `| NN | fault | mechanism | tests |`.
+fn table(text: &str) -> anyhow::Result<BTreeMap<u32, Vec<(String, String)>>> {
+    let mut lines = BTreeMap::new();
+    for line in text.lines() {
+        let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [number, _, mechanism, tests] = cells.as_slice() else { continue };
+        let Ok(number) = number.parse() else { continue };
+        ensure!(!mechanism.is_empty(), "{number} has no mechanism");
+        let mut named = Vec::new();
+        for entry in tests.split("<br>").filter(|entry| !entry.starts_with(ELSEWHERE)) {
+            let mut quoted = entry.split('`').skip(1).step_by(2).map(str::to_owned);
+            let (test, file) = (quoted.next(), quoted.next());
+            named.push((test.context("no test")?, file.with_context(|| entry.to_owned())?));
+        }
+        ensure!(!tests.is_empty(), "{number} has no test and does not say where it is proven");
+        ensure!(lines.insert(number, named).is_none(), "{number} stands twice");
+    }
+    Ok(lines)
+}
+
+/// Test → the files that hold a function of its name.
+fn tests_below(
+    root: &Path,
+    folder: &Path,
+    found: &mut BTreeMap<String, Vec<String>>,
+) -> anyhow::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            tests_below(root, &path, found)?;
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let file = path.strip_prefix(root)?.to_string_lossy().into_owned();
+            for line in fs::read_to_string(&path)?.lines() {
+                let line = line.trim_start().trim_start_matches("async ");
+                let Some(rest) = line.strip_prefix("fn fm_") else { continue };
+                let name = rest.split(['(', '<']).next().unwrap_or_default();
+                found.entry(format!("fm_{name}")).or_default().push(file.clone());
+            }
+        }
+    }
+    Ok(())
+}
