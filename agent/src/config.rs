@@ -69,6 +69,8 @@ pub struct Caddy {
     pub routes_dir: PathBuf,
     /// Caddy's own storage (certificates).
     pub storage: PathBuf,
+    /// Where Caddy writes failed requests down; it makes the folder, and more files beside it.
+    pub error_log: PathBuf,
     /// Where Caddy serves HTTPS, for first handshakes made from this host.
     pub edge: SocketAddr,
     /// The port it listens on for HTTP.

@@ -298,9 +298,16 @@ async fn tell_metrics(
 /// The route files' text, by what the configuration says of Caddy.
 fn renderer(config: &Config) -> Render {
     let (network, dns) = (config.network.clone(), config.resolver.dns);
-    let certificate = config.caddy.certificate.clone();
+    let (certificate, error_log) =
+        (config.caddy.certificate.clone(), config.caddy.error_log.clone());
     Arc::new(move |zone, domains: &Domains| {
-        let edge = caddy::Edge { zone, network: &network, dns, certificate: certificate.as_ref() };
+        let edge = caddy::Edge {
+            zone,
+            network: &network,
+            dns,
+            certificate: certificate.as_ref(),
+            error_log: &error_log,
+        };
         let (zone_file, text) = edge.zone_file();
         let mut rendered = Rendered { zone: zone_file.clone(), ..Rendered::default() };
         rendered.files.insert(zone_file, text);

@@ -1,7 +1,7 @@
 //! Why an app is in the state it is in, and what happens next: state → words. Pure.
 
 use buddo_shared::manifest::RunState;
-use buddo_shared::report::{Health, Phase};
+use buddo_shared::report::{Health, HostStatus, Phase};
 use serde::{Deserialize, Serialize};
 
 use crate::picture::DeploymentPicture;
@@ -20,6 +20,9 @@ pub struct Explanation {
     pub visitors: String,
     /// What happens next.
     pub next: String,
+    /// What is wrong with its host, which may be why.
+    #[serde(default)]
+    pub host: Vec<String>,
 }
 
 impl std::fmt::Display for Explanation {
@@ -28,12 +31,13 @@ impl std::fmt::Display for Explanation {
             f,
             "{} {}\n\nWhy       {}\nVisitors  {}\nNext      {}",
             self.app, self.state, self.why, self.visitors, self.next
-        )
+        )?;
+        self.host.iter().try_for_each(|trouble| write!(f, "\nHost      {trouble}"))
     }
 }
 
-/// Explains one deployment.
-pub fn explain(app: &DeploymentPicture) -> Explanation {
+/// Explains one deployment on a host that is in this state.
+pub fn explain(app: &DeploymentPicture, host: &HostStatus) -> Explanation {
     let name = app.subdomain.clone().unwrap_or_else(|| app.status.id.to_string());
     Explanation {
         app: name,
@@ -41,7 +45,17 @@ pub fn explain(app: &DeploymentPicture) -> Explanation {
         why: why(app),
         visitors: visitors(app),
         next: next(app),
+        host: troubles(host),
     }
+}
+
+/// All that is wrong with the host: any of it may be why an app is as it is.
+fn troubles(host: &HostStatus) -> Vec<String> {
+    let stale = host.stale.then(|| {
+        "the document has expired: what runs keeps running, changes wait for the coordinator"
+            .to_owned()
+    });
+    stale.into_iter().chain(host.warnings.iter().cloned()).collect()
 }
 
 fn state(app: &DeploymentPicture) -> String {
@@ -59,7 +73,10 @@ fn state(app: &DeploymentPicture) -> String {
         Phase::Live => format!("is live with revision {revision}"),
         Phase::Stopping => "is being stopped".to_owned(),
         Phase::Stopped => "is stopped".to_owned(),
-        Phase::Failed => format!("failed: revision {revision} was given up"),
+        Phase::Failed => match app.status.put_back {
+            Some(old) => format!("went back to revision {old}: revision {revision} was given up"),
+            None => format!("failed: revision {revision} was given up"),
+        },
     }
 }
 
@@ -115,6 +132,24 @@ fn next(app: &DeploymentPicture) -> String {
         let seconds = ms.div_ceil(1_000);
         format!(" It is looked at again within {seconds} s.")
     });
+    if let Some(seconds) = app.retry_s {
+        return format!("it is tried again in {seconds} s; each failure makes the wait longer.");
+    }
+    if let Some(old) = app.status.put_back.filter(|old| app.status.serving != Some(*old)) {
+        return format!("revision {old} is brought in, and gets the visitors once it answers.");
+    }
+    if let Some(draining) = app.containers.iter().find(|container| container.drains) {
+        let name = &draining.name;
+        return format!(
+            "{name} gets no new requests, and leaves once those under way are answered."
+        );
+    }
+    if let (Phase::Live, Some(seconds)) = (app.status.phase, app.guarded_s) {
+        return format!(
+            "nothing, if it goes well: its guard watches it for {seconds} s more, and puts the \
+             revision before it back if it crashes, runs out of memory or fails its visitors."
+        );
+    }
     let words = match app.status.phase {
         Phase::Live => "nothing: it is as it shall be.",
         Phase::Stopped => "nothing, until its operator starts it.",
@@ -154,12 +189,106 @@ mod tests {
             },
             given_up: None,
             guarded_s: None,
+            retry_s: None,
             target: Some(Target::Live { addresses: vec![[127, 64, 0, 1].into()] }),
             containers: Vec::new(),
             doing: Vec::new(),
             planned: Vec::new(),
             next_look_ms: None,
         }
+    }
+
+    fn host() -> HostStatus {
+        HostStatus {
+            agent_version: "0.1.0".to_owned(),
+            podman_version: None,
+            caddy_version: None,
+            document: None,
+            stale: false,
+            memory_mb: 1,
+            cpu_millicores: 1,
+            warnings: Vec::new(),
+        }
+    }
+
+    fn says(app: &DeploymentPicture, host: &HostStatus, parts: &[&str]) {
+        let words = explain(app, host).to_string();
+        for part in parts {
+            assert!(words.contains(part), "{part} is missing in: {words}");
+        }
+    }
+
+    #[test]
+    fn a_guard_says_for_how_long_it_watches_and_what_it_would_do() {
+        let mut app = picture(Phase::Live, None);
+        app.guarded_s = Some(250);
+        says(&app, &host(), &["is live with revision 2", "for 250 s more", "before it back"]);
+    }
+
+    #[test]
+    fn what_was_put_back_says_why_with_its_figures_and_what_serves() {
+        use crate::guard::Verdict;
+        let limits =
+            buddo_shared::limits::Limits { memory_mb: 256, cpu_millicores: 250, pids: 100 };
+        let [old, new] = [1, 2].map(Revision::new);
+        let lived = std::time::Duration::from_secs(12);
+        let verdict = Verdict::Memory { kills: 2, certain: true };
+        let failure = crate::plan::words::guard(&verdict, new, old, lived, limits);
+        let mut app = picture(Phase::Failed, Some(failure));
+        app.status.put_back = Some(old);
+        let why =
+            ["went back to revision 1", "256 MB of memory 2 times within 12 s", "larger tier"];
+        says(&app, &host(), &why);
+        says(&app, &host(), &["reach revision 1", "the next deploy or restart is"]);
+        app.status.serving = None;
+        app.target = Some(Target::Hold);
+        says(&app, &host(), &["wait up to 10 seconds", "revision 1 is brought in"]);
+    }
+
+    #[test]
+    fn a_recreate_a_drain_and_a_wait_are_told() {
+        let mut app = picture(Phase::Starting, None);
+        (app.status.serving, app.target) = (None, Some(Target::Hold));
+        app.doing = vec!["start buddo-x-r2-b".to_owned()];
+        says(&app, &host(), &["wait up to 10 seconds", "now: start buddo-x-r2-b"]);
+        app.doing.clear();
+        app.retry_s = Some(8);
+        says(&app, &host(), &["tried again in 8 s", "makes the wait longer"]);
+
+        let mut app = picture(Phase::Live, None);
+        app.containers.push(crate::picture::ContainerPicture {
+            name: "buddo-x-r1-a".to_owned(),
+            state: "running".to_owned(),
+            address: None,
+            health: None,
+            drains: true,
+            problem: None,
+        });
+        says(&app, &host(), &["buddo-x-r1-a gets no new requests"]);
+    }
+
+    #[test]
+    fn trouble_of_the_host_is_told_with_each_app() {
+        let mut host = host();
+        host.stale = true;
+        host.warnings = vec![
+            crate::plan::words::podman_unavailable().cause,
+            "the agent's database cannot be written; is the disk full?".to_owned(),
+        ];
+        let app = picture(Phase::Live, None);
+        let parts = ["document has expired", "Podman on the app's host does not answer"];
+        says(&app, &host, &parts);
+        says(&app, &host, &["disk full"]);
+        let refused = Failure {
+            code: "route_refused".to_owned(),
+            cause: "Caddy refused the route file app-1.caddy: no".to_owned(),
+            fix: "check the deployment's custom domains".to_owned(),
+        };
+        says(
+            &picture(Phase::Live, Some(refused)),
+            &host,
+            &["refused the route file", "To mend it"],
+        );
     }
 
     #[test]
@@ -169,7 +298,7 @@ mod tests {
             60,
             Some("connection refused"),
         );
-        let words = explain(&picture(Phase::Failed, Some(failure))).to_string();
+        let words = explain(&picture(Phase::Failed, Some(failure)), &host()).to_string();
         for part in [
             "revision 2 was given up",
             "connection refused",
@@ -185,9 +314,13 @@ mod tests {
     fn an_app_whose_deploy_failed_is_not_said_to_be_stopped_by_its_operator() {
         let mut app = picture(Phase::Stopped, None);
         app.run = Some(RunState::Stopped);
-        assert_eq!(explain(&app).why, "its operator stopped it");
+        assert_eq!(explain(&app, &host()).why, "its operator stopped it");
         app.given_up = Some(crate::plan::words::host_full());
-        assert!(explain(&app).why.starts_with("its deploy failed: the host has no free address"));
+        assert!(
+            explain(&app, &host())
+                .why
+                .starts_with("its deploy failed: the host has no free address")
+        );
     }
 
     #[test]
@@ -195,8 +328,8 @@ mod tests {
         let mut app = picture(Phase::Pulling, None);
         app.doing = vec!["have the image".to_owned()];
         app.planned = vec!["start it".to_owned()];
-        assert_eq!(explain(&app).next, "now: have the image; more is planned after that");
+        assert_eq!(explain(&app, &host()).next, "now: have the image; more is planned after that");
         app.doing.clear();
-        assert_eq!(explain(&app).next, "about to start it");
+        assert_eq!(explain(&app, &host()).next, "about to start it");
     }
 }

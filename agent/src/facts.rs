@@ -40,7 +40,8 @@ pub async fn keep(podman: &Podman, config: &Config, room: &Room, facts: &watch::
             Ok(info) => {
                 room.images_lie_in(info.image_places.clone());
                 let caddy_version = caddy::version(&config.caddy.admin).await;
-                let fresh = HostFacts { caddy_version, ..learn(&info, config) };
+                let loses_bodies = caddy_version.as_deref().is_some_and(caddy::loses_bodies);
+                let fresh = HostFacts { caddy_version, loses_bodies, ..learn(&info, config) };
                 let wait = if fresh.caddy_version.is_some() { CALM } else { NO_CADDY };
                 facts.send_if_modified(|old| {
                     let fresh = HostFacts { disk: old.disk.clone(), ..fresh };

@@ -148,7 +148,7 @@ async fn explanation(
             || deployment.status.id.to_string() == app
     });
     match found {
-        Some(deployment) => Ok(Json(explain(deployment)).into_response()),
+        Some(deployment) => Ok(Json(explain(deployment, &picture.host)).into_response()),
         None => Err(problem(
             StatusCode::NOT_FOUND,
             format!("this host has no app {app:?}; `buddo-agent status` lists what it has"),

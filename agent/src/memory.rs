@@ -318,6 +318,13 @@ impl Memory {
         attempt
     }
 
+    /// Until when a failure is waited out, of what serves or of what is brought in.
+    pub fn waits_until(&self, now: Instant) -> Option<Instant> {
+        let crash = self.crash.not_before.filter(|_| self.crash.down);
+        let attempt = self.attempt.as_ref().and_then(|attempt| attempt.not_before);
+        [crash, attempt].into_iter().flatten().filter(|at| *at > now).min()
+    }
+
     /// Whether a guard watches this revision.
     pub fn guards(&self, revision: Revision) -> bool {
         matches!(self.durable.vigil, Some(Vigil::Watching { revision: r, .. }) if r == revision)

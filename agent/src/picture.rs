@@ -35,6 +35,9 @@ pub struct DeploymentPicture {
     /// For how many more seconds its guard watches the revision; absent: no longer, or never.
     #[serde(default)]
     pub guarded_s: Option<u64>,
+    /// In how many seconds it is tried again, after a failure; absent: nothing waits.
+    #[serde(default)]
+    pub retry_s: Option<u64>,
     /// Where its visitors go; absent: to the page that knows no such app.
     pub target: Option<Target>,
     /// Its containers.
@@ -58,6 +61,9 @@ pub struct ContainerPicture {
     pub address: Option<SocketAddrV4>,
     /// What probes say.
     pub health: Option<String>,
+    /// It gets no new requests, and leaves when those under way had their time.
+    #[serde(default)]
+    pub drains: bool,
     /// Why the last probe failed.
     pub problem: Option<String>,
 }

@@ -84,6 +84,8 @@ pub struct HostFacts {
     pub podman_version: Option<String>,
     /// Version of Caddy, where it answers.
     pub caddy_version: Option<String>,
+    /// Caddy cannot hold requests with a body.
+    pub loses_bodies: bool,
     /// Whether limits hold here.
     pub limits: LimitRule,
     /// MiB that containers may use.

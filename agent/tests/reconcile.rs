@@ -30,7 +30,9 @@ use buddo_shared::env::EnvVars;
 use buddo_shared::id::{DeploymentId, Generation, HostId, Revision};
 use buddo_shared::image::{Digest, ImageReference};
 use buddo_shared::limits::Limits;
-use buddo_shared::manifest::{Desired, Manifest, RegistryCredentials, RunState, SCHEMA, Strategy};
+use buddo_shared::manifest::{
+    Desired, Fallback, Guard, Manifest, RegistryCredentials, RunState, SCHEMA, Strategy,
+};
 use buddo_shared::name::{HostName, Subdomain};
 use buddo_shared::port::Port;
 use buddo_shared::probe::Probe;
@@ -65,6 +67,12 @@ struct Machine {
     events_hang: AtomicBool,
     /// Registries send no byte.
     pulls_hang: AtomicBool,
+    /// The tag means other bytes now.
+    tag_moved: AtomicBool,
+    /// Answers to creates that are lost, after the effect.
+    lost_answers: AtomicUsize,
+    /// What containers were made from, first to last.
+    made_from: Mutex<Vec<ImageReference>>,
     /// When the table was last replaced, and how long after that containers were stopped.
     published: Mutex<Option<Instant>>,
     stopped_after: Mutex<Vec<Duration>>,
@@ -102,7 +110,11 @@ impl Life {
 }
 
 fn digest() -> Digest {
-    Digest::parse(&format!("sha256:{}", "a".repeat(64))).unwrap()
+    digest_of('a')
+}
+
+fn digest_of(letter: char) -> Digest {
+    Digest::parse(&format!("sha256:{}", letter.to_string().repeat(64))).unwrap()
 }
 
 impl Containers for Life {
@@ -129,7 +141,10 @@ impl Containers for Life {
         if self.machine.pulls_hang.load(Ordering::SeqCst) {
             std::future::pending::<()>().await;
         }
-        self.call(|_| Ok(digest())).await
+        self.call(|machine| {
+            Ok(digest_of(if machine.tag_moved.load(Ordering::SeqCst) { 'b' } else { 'a' }))
+        })
+        .await
     }
 
     async fn create(&self, spec: &ContainerSpec) -> Result<Created, ContainersError> {
@@ -146,6 +161,12 @@ impl Containers for Life {
             };
             let entry = (container, spec.secret_env.clone(), 0);
             containers.insert(spec.name.clone(), entry);
+            machine.made_from.lock().unwrap().push(spec.image.clone());
+            let lost = &machine.lost_answers;
+            if lost.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok() {
+                let source = Box::from("connection reset");
+                return Err(ContainersError::Unavailable { operation: "create", source });
+            }
             Ok(Created::New)
         })
         .await
@@ -706,4 +727,202 @@ async fn an_app_that_never_answers_fails_in_words_and_leaves_nothing_behind() {
     assert_eq!(failure.code, "never_healthy");
     assert!(failure.cause.contains("connection refused"));
     assert!(host.machine.secrets.lock().unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fm_02_a_container_whose_create_was_not_answered_is_adopted() {
+    let mut host = Host::new();
+    host.machine.lost_answers.store(1, Ordering::SeqCst);
+    let agent = host.agent(FOREVER, true).await;
+    host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
+    agent.until_live(1).await;
+    assert_eq!(host.machine.lost_answers.load(Ordering::SeqCst), 0, "an answer was lost");
+    assert_eq!(host.machine.made_from.lock().unwrap().len(), 1, "and no second one made");
+    assert_eq!(host.machine.starts.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fm_22_events_that_come_again_and_again_do_nothing_again() {
+    let mut host = Host::new();
+    let agent = host.agent(FOREVER, true).await;
+    host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
+    agent.until_live(1).await;
+    let mut picture = agent.picture.clone();
+    while tokio::time::timeout(Duration::from_millis(300), picture.changed()).await.is_ok() {}
+    let lists = || host.machine.lists.load(Ordering::SeqCst);
+    let others = || FOREVER - agent.life.calls_left.load(Ordering::SeqCst);
+    let (listed, called) = (lists(), others());
+    for _ in 0..500 {
+        agent.life.event();
+        agent.hints.send_modify(|hint| *hint += 1);
+        tokio::task::yield_now().await;
+    }
+    while tokio::time::timeout(Duration::from_millis(300), picture.changed()).await.is_ok() {}
+    let fresh = lists() - listed;
+    assert!((1..100).contains(&fresh), "{fresh} lists for 500 events");
+    assert_eq!(others() - called, i64::try_from(fresh).unwrap(), "no call but lists");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fm_33_a_revision_means_the_same_bytes_wherever_its_tag_went() {
+    let mut host = Host::new();
+    let agent = host.agent(FOREVER, true).await;
+    host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
+    agent.until_live(1).await;
+    host.machine.tag_moved.store(true, Ordering::SeqCst);
+    drop(agent);
+    // Also by an agent that has only its database to know it from.
+    let agent = host.agent(FOREVER, true).await;
+    host.machine.containers.lock().unwrap().clear();
+    agent.hints.send_modify(|hint| *hint += 1);
+    let starts = || host.machine.starts.load(Ordering::SeqCst);
+    agent.until("started again", |_| starts() == 2).await;
+    agent.until_live(1).await;
+    host.push(&agent, vec![host.desired(1, 2, RunState::Running)]).await;
+    agent.until_live(2).await;
+    let made = host.machine.made_from.lock().unwrap().clone();
+    let digests: Vec<_> = made.iter().map(|image| image.digest().cloned().unwrap()).collect();
+    assert_eq!(digests, [digest_of('a'), digest_of('a'), digest_of('b')]);
+}
+
+fn guard(old: Desired) -> Box<Guard> {
+    let fallback = Fallback {
+        revision: old.revision,
+        image: old.image,
+        digest: digest(),
+        port: old.port,
+        probe: old.probe,
+        env: old.env,
+        registry_credentials: None,
+    };
+    Box::new(Guard { seconds: 300, fallback })
+}
+
+/// Revision 2 has just gone live over revision 1, and is guarded.
+async fn guarded(host: &mut Host) -> Agent {
+    let agent = host.agent(FOREVER, true).await;
+    let old = host.desired(1, 1, RunState::Running);
+    host.push(&agent, vec![old.clone()]).await;
+    agent.until_live(1).await;
+    let new = Desired { guard: Some(guard(old)), ..host.desired(1, 2, RunState::Running) };
+    host.push(&agent, vec![new]).await;
+    agent.until_live(2).await;
+    agent
+}
+
+/// The serving container ends, as often as it was started.
+async fn crash_loop(host: &Host, agent: &Agent, times: usize) {
+    for _ in 0..times {
+        let starts = host.machine.starts.load(Ordering::SeqCst);
+        for (container, ..) in host.machine.containers.lock().unwrap().values_mut() {
+            container.state = ContainerState::Exited(3);
+        }
+        agent.hints.send_modify(|hint| *hint += 1);
+        agent.until("up again", |_| host.machine.starts.load(Ordering::SeqCst) > starts).await;
+        let live = |apps: &[DeploymentPicture]| apps[0].status.phase == Phase::Live;
+        agent.until("live again", live).await;
+    }
+}
+
+fn is_put_back(apps: &[DeploymentPicture]) -> bool {
+    let [app] = apps else { return false };
+    let status = &app.status;
+    let old = Some(Revision::new(1));
+    status.phase == Phase::Failed
+        && (status.serving, status.put_back) == (old, old)
+        && app.containers.len() == 1
+        && app.doing.is_empty()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_revision_is_put_back_without_a_coordinator_and_adopted_by_the_next_document() {
+    let mut host = Host::new();
+    let agent = guarded(&mut host).await;
+    crash_loop(&host, &agent, 2).await;
+    for (container, ..) in host.machine.containers.lock().unwrap().values_mut() {
+        container.state = ContainerState::Exited(3);
+    }
+    agent.hints.send_modify(|hint| *hint += 1);
+    let picture = agent.until("put back", is_put_back).await;
+    let failure = picture.deployments[0].status.failure.clone().unwrap();
+    assert_eq!(failure.code, "guard_crash_loop");
+    assert!(failure.cause.contains("ended 3 times"), "{}", failure.cause);
+    let secrets = || host.machine.secrets.lock().unwrap().values().cloned().collect::<Vec<_>>();
+    agent.until("tidied", |_| secrets() == ["v1"]).await;
+    let mut changed = agent.status.changed();
+    loop {
+        let reports = agent.status.after(0, 100).await.unwrap();
+        let told = reports.iter().any(|report| {
+            matches!(&report.body, ReportBody::Deployment(status)
+                if status.put_back == Some(Revision::new(1)) && status.phase == Phase::Failed)
+        });
+        if told {
+            break;
+        }
+        changed.changed().await.unwrap();
+    }
+
+    // Another life of the agent stands by it; then the document follows. Nothing is started.
+    let starts = host.machine.starts.load(Ordering::SeqCst);
+    drop(agent);
+    let agent = host.agent(FOREVER, true).await;
+    agent.until("still put back", is_put_back).await;
+    host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
+    agent.until_live(1).await;
+    assert_eq!(host.machine.starts.load(Ordering::SeqCst), starts);
+}
+
+/// The decision is on disk before anything is done about it.
+#[tokio::test(flavor = "multi_thread")]
+async fn fm_01_an_agent_killed_while_it_puts_a_revision_back_goes_on_with_that() {
+    let lives = (1..5).map(|calls| async move {
+        let mut host = Host::new();
+        let agent = guarded(&mut host).await;
+        crash_loop(&host, &agent, 2).await;
+        for (container, ..) in host.machine.containers.lock().unwrap().values_mut() {
+            container.state = ContainerState::Exited(3);
+        }
+        // The list that shows the third end, and so many calls more.
+        agent.life.calls_left.store(calls, Ordering::SeqCst);
+        agent.hints.send_modify(|hint| *hint += 1);
+        agent.life.killed.notified().await;
+        drop(agent);
+        let agent = host.agent(FOREVER, true).await;
+        agent.until("put back", is_put_back).await;
+        assert_eq!(host.running().len(), 1);
+    });
+    futures_util::future::join_all(lives).await;
+}
+
+/// Podman's restart that took all containers with it, three times.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_befalls_all_apps_together_puts_none_back() {
+    let mut host = Host::new();
+    let agent = host.agent(FOREVER, true).await;
+    let all = |host: &Host, revision| -> Vec<Desired> {
+        (1..=4).map(|n| host.desired(n, revision, RunState::Running)).collect()
+    };
+    let live = |apps: &[DeploymentPicture], revision| {
+        apps.len() == 4
+            && apps.iter().all(|app| {
+                app.status.phase == Phase::Live
+                    && app.status.serving == Some(Revision::new(revision))
+                    && app.containers.len() == 1
+            })
+    };
+    host.push(&agent, all(&host, 1)).await;
+    agent.until("live", |apps| live(apps, 1)).await;
+    let pairs = all(&host, 2).into_iter().zip(all(&host, 1));
+    let guarded = pairs.map(|(new, old)| Desired { guard: Some(guard(old)), ..new }).collect();
+    host.push(&agent, guarded).await;
+    agent.until("live", |apps| live(apps, 2)).await;
+    for _ in 0..3 {
+        let starts = host.machine.starts.load(Ordering::SeqCst);
+        for (container, ..) in host.machine.containers.lock().unwrap().values_mut() {
+            container.state = ContainerState::Exited(255);
+        }
+        agent.hints.send_modify(|hint| *hint += 1);
+        agent.until("up again", |_| host.machine.starts.load(Ordering::SeqCst) == starts + 4).await;
+        agent.until("live again", |apps| live(apps, 2)).await;
+    }
 }

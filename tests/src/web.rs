@@ -9,6 +9,7 @@
 //! | `GET /ws` | a WebSocket that echoes |
 //! | `GET /slow?ms=N` | `slow`, N ms later (at most a minute) |
 //! | `GET /env?name=KEY` | that environment variable, or 404 |
+//! | `GET /work` | `done`, or 500 as `ERRORS` says |
 //! | `GET /status` | what the kernel says of the app's process: `/proc/self/status` |
 //! | `GET /limits` | likewise `/proc/self/limits` |
 //! | `GET /log?kb=N` | `logged`, after as many KiB of lines to standard output (at most 1 GiB) |
@@ -53,6 +54,10 @@ pub struct Behaviour {
     pub exit_at_start: Option<u8>,
     /// `SILENT=1`: accepts connections and never answers.
     pub silent: bool,
+    /// `CRASH_AFTER_MS`: ends by itself with code 3, so long after the start.
+    pub crash_after: Option<Duration>,
+    /// `ERRORS=1`: `/work` answers 500.
+    pub errors: bool,
     /// `VERSION`: what `/` says; images set it.
     pub version: String,
     /// All variables, for `/env`.
@@ -69,6 +74,10 @@ impl Behaviour {
             start_delay: Duration::from_millis(get("START_DELAY_MS").unwrap_or("0").parse()?),
             exit_at_start: get("EXIT_AT_START").map(str::parse).transpose()?,
             silent: get("SILENT") == Some("1"),
+            crash_after: get("CRASH_AFTER_MS")
+                .map(|ms| ms.parse().map(Duration::from_millis))
+                .transpose()?,
+            errors: get("ERRORS") == Some("1"),
             version: get("VERSION").unwrap_or("dev").to_owned(),
             variables,
         })
@@ -136,6 +145,8 @@ async fn answer(
         }
         (_, "/health") => text(StatusCode::OK, "ok\n"),
         (&Method::POST, "/echo") => echo(request).await,
+        (_, "/work") if behaviour.errors => text(StatusCode::INTERNAL_SERVER_ERROR, "broken\n"),
+        (_, "/work") => text(StatusCode::OK, "done\n"),
         (_, "/slow") => {
             let wanted = query(&request, "ms").and_then(|ms| ms.parse().ok()).unwrap_or(0);
             tokio::time::sleep(Duration::from_millis(wanted).min(SLOWEST)).await;
@@ -252,11 +263,14 @@ mod tests {
             ("START_DELAY_MS", "250"),
             ("EXIT_AT_START", "3"),
             ("SILENT", "1"),
+            ("CRASH_AFTER_MS", "1500"),
+            ("ERRORS", "1"),
             ("VERSION", "v2"),
         ]))
         .unwrap();
         assert_eq!(got.ports, [80, 8080]);
         assert_eq!(got.start_delay, Duration::from_millis(250));
+        assert_eq!((got.crash_after, got.errors), (Some(Duration::from_millis(1_500)), true));
         assert_eq!((got.exit_at_start, got.silent, got.version.as_str()), (Some(3), true, "v2"));
         assert!(Behaviour::from_variables(variables(&[("PORT", "http")])).is_err());
     }

@@ -8,15 +8,19 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use buddo_agent::caddy::{Admin, Edge, Routes, main_file, version};
+use buddo_agent::clock::SystemClock;
 use buddo_agent::config::{Config, Environment};
-use buddo_agent::ports::{LiveTable, LiveTablePublisher as _, Proxy, RouteFiles, Target};
+use buddo_agent::ports::{
+    Clock as _, LiveTable, LiveTablePublisher as _, Proxy, RouteFiles, Target,
+};
 use buddo_agent::resolver::{self, LiveTableFile, Sockets};
 use buddo_shared::name::{HostName, Subdomain};
+use buddo_tests::edge::Edge as Visitors;
 use buddo_tests::poll;
 use buddo_tests::world::{Caddy, Lease, PortOf, World};
 use rstest::rstest;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -81,6 +85,7 @@ impl<'a> Site<'a> {
             network: &self.config.network,
             dns: self.config.resolver.dns,
             certificate: None,
+            error_log: &self.config.caddy.error_log,
         };
         let subdomain = Subdomain::parse("one")?;
         let domains = [HostName::parse("www.example.org")?];
@@ -252,6 +257,65 @@ async fn fm_29_a_storm_of_changes_is_at_most_two_reloads_a_second() -> anyhow::R
         Ok(())
     })
     .await
+}
+
+/// A guard reads which app's requests fail and since when; nothing else is written down.
+#[rstest]
+#[case::distribution(Caddy::Distribution)]
+#[case::current(Caddy::Current)]
+#[tokio::test]
+async fn failed_requests_are_written_down_without_whose_they_are(
+    #[case] caddy: Caddy,
+) -> anyhow::Result<()> {
+    Lease::run(async |world| {
+        let site = Site::up(world, caddy).await?;
+        let [slot_a, ..] = world.layout().networks();
+        let address = Ipv4Addr::from_bits(slot_a.to_bits() + 1);
+        let app = TcpListener::bind((address, site.config.network.app_port)).await?;
+        let answers = tokio::spawn(fails_every_other_time(app));
+        site.publish(Some(Target::Live { addresses: vec![address] }))?;
+        let routes = Routes::new(&site.config)?;
+        routes.apply(&site.files()?).await?;
+        for host in ["one.apps.example.test", "www.example.org"] {
+            routes.warm(host).await?;
+        }
+        ensure!(routes.failed_requests().await?.began.is_empty());
+        let root = site.config.caddy.storage.join("pki/authorities/local/root.crt");
+        let edge = Visitors::new(site.config.caddy.edge, &root)?;
+        for host in ["one.apps.example.test", "www.example.org"] {
+            for status in [500, 200, 500, 200] {
+                let answer = edge.get(host, "/path-of-a-visitor?token=secret").await?;
+                ensure!(answer.status == status, "{host}: {answer:?}");
+            }
+        }
+        let seen = poll::until("the log", PATIENCE, async || {
+            let seen = routes.failed_requests().await?;
+            ensure!(seen.began.values().map(Vec::len).sum::<usize>() == 4, "{seen:?}");
+            Ok(seen)
+        })
+        .await?;
+        ensure!(seen.began.keys().eq(["one.apps.example.test", "www.example.org"]), "{seen:?}");
+        let ago = seen.began.values().flatten().map(|at| at.duration_until(SystemClock.now()));
+        ensure!(ago.into_iter().all(|ago| (0..60).contains(&ago.as_secs())), "{seen:?}");
+        let text = std::fs::read_to_string(&site.config.caddy.error_log)?;
+        for private in ["secret", "path-of", "127.0.0.1", "User-Agent", "GET"] {
+            ensure!(!text.contains(private), "{private} in {text}");
+        }
+        answers.abort();
+        Ok(())
+    })
+    .await
+}
+
+/// Answers 500 and 200 in turn, one request a connection.
+async fn fails_every_other_time(listener: TcpListener) -> std::io::Result<()> {
+    for status in ["500 Broken", "200 OK"].iter().cycle() {
+        let (mut stream, _) = listener.accept().await?;
+        let _ = stream.read(&mut [0; 4096]).await?;
+        let answer = format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+        stream.write_all(answer.as_bytes()).await?;
+    }
+    Ok(())
 }
 
 #[rstest]

@@ -5,9 +5,12 @@
 //!                                                 └─ after it loaded ──► routes folder
 //! ```
 //!
+//! Requests that failed are written to a log, which a guard reads while one is open.
+//!
 //! The life of an app changes none of these files: the zone's file asks the resolver who is live.
 
 mod admin;
+mod errors;
 mod render;
 mod routes;
 mod version;
@@ -16,4 +19,4 @@ mod warm;
 pub use self::admin::{Admin, AdminError};
 pub use self::render::{Edge, main_file};
 pub use self::routes::{Routes, write_main_file};
-pub use self::version::version;
+pub use self::version::{loses_bodies, version};

@@ -8,6 +8,7 @@ use std::path::Path;
 use buddo_shared::id::DeploymentId;
 use buddo_shared::name::{HostName, Subdomain};
 
+use super::errors;
 use super::routes::PATTERN;
 use crate::config::{Certificate, Config, Issuer, Network};
 use crate::resolver::SUFFIX;
@@ -51,7 +52,9 @@ pub fn main_file(config: &Config) -> String {
          \t# Thousands of names must not each ask an OCSP responder.\n\
          \tocsp_stapling off\n\
          \tservers {{\n\t\ttimeouts {{\n\t\t\tread_header 10s\n\t\t\tidle 2m\n\t\t}}\n\t\t\
-         max_header_size 64KB\n\t}}\n}}\n\n\
+         max_header_size 64KB\n\t}}\n\
+         \t# Requests for names that no site has would be written down whole, headers and all.\n\
+         \tlog {{\n\t\texclude http.log.access\n\t}}\n}}\n\n\
          import {routes}\n"
     )
 }
@@ -93,6 +96,8 @@ pub struct Edge<'a> {
     pub dns: SocketAddrV4,
     /// A wildcard certificate for the zone; without, one per name on demand.
     pub certificate: Option<&'a Certificate>,
+    /// Where failed requests are written down.
+    pub error_log: &'a Path,
 }
 
 impl Edge<'_> {
@@ -133,11 +138,12 @@ impl Edge<'_> {
 
     fn proxy(&self, app: &str) -> String {
         let (port, dns) = (self.network.app_port, self.dns);
+        let log = errors::directive(&path(self.error_log));
         // No passive health checks: with `fail_duration` the hold address counts as down, and
         // Caddy answers 503 at once instead of holding. Caddy itself replaces what a visitor
         // claims in X-Forwarded-*; the two others that apps may believe are replaced here.
         format!(
-            "\treverse_proxy {{\n\
+            "{log}\treverse_proxy {{\n\
              \t\tdynamic a {app}.{SUFFIX} {port} {{\n\
              \t\t\tresolvers udp/{dns}\n\
              \t\t\trefresh 200ms\n\
@@ -213,7 +219,8 @@ mod tests {
     fn with_edge<T>(zone: &str, check: impl FnOnce(Edge<'_>) -> T) -> T {
         let (zone, network) = (HostName::parse(zone).unwrap(), network());
         let dns = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 5355);
-        check(Edge { zone: &zone, network: &network, dns, certificate: None })
+        let error_log = Path::new("/var/log/errors.json");
+        check(Edge { zone: &zone, network: &network, dns, certificate: None, error_log })
     }
 
     #[test]

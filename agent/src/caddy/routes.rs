@@ -22,12 +22,13 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::admin::{Admin, AdminError};
+use super::errors;
 use super::render::{is_route_file, main_file};
 use super::warm::Warmer;
 use crate::config::Config;
 use crate::durable;
 use crate::metrics::Metrics;
-use crate::ports::{Proxy, ProxyError, RefusedRoute, RouteFiles};
+use crate::ports::{FailedRequests, Proxy, ProxyError, RefusedRoute, RouteFiles};
 
 /// Which files the main Caddyfile imports.
 pub(super) const PATTERN: &str = "*.caddy";
@@ -50,6 +51,7 @@ pub struct Routes {
     folder: PathBuf,
     staging: PathBuf,
     metrics: Metrics,
+    error_log: PathBuf,
     /// One change at a time.
     state: Mutex<State>,
 }
@@ -110,6 +112,7 @@ impl Routes {
             folder: caddy.routes_dir.clone(),
             staging: staging.into(),
             metrics: Metrics::default(),
+            error_log: caddy.error_log.clone(),
             state: Mutex::default(),
         })
     }
@@ -266,6 +269,12 @@ impl Proxy for Routes {
 
     async fn warm(&self, host: &str) -> Result<(), ProxyError> {
         self.warmer.warm(host).await
+    }
+
+    async fn failed_requests(&self) -> std::io::Result<FailedRequests> {
+        let path = self.error_log.clone();
+        let reading = tokio::task::spawn_blocking(move || errors::read(&path));
+        reading.await.unwrap_or_else(|error| Err(std::io::Error::other(error)))
     }
 }
 

@@ -45,9 +45,32 @@ fn parse(printed: &[u8]) -> Option<String> {
     known.then(|| version.to_owned())
 }
 
+/// Whether this version answers 502 to a request with a body that it was to hold: up to 2.11.1 a
+/// second try reads a body that the first has closed (caddyserver/caddy#7546).
+pub fn loses_bodies(version: &str) -> bool {
+    let mut parts = version.split(['.', '-', '+']).map_while(|part| part.parse::<u32>().ok());
+    let mut next = || parts.next().unwrap_or_default();
+    (next(), next(), next()) < (2, 11, 2)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bodies_are_held_from_2_11_2_on() {
+        for (version, loses) in [
+            ("2.6.2", true),
+            ("2.11.1", true),
+            ("2.11", true),
+            ("2.11.2-beta.1", false),
+            ("2.11.7", false),
+            ("2.12.0", false),
+            ("3.0", false),
+        ] {
+            assert_eq!(loses_bodies(version), loses, "{version}");
+        }
+    }
 
     #[test]
     fn versions_are_read_as_caddy_prints_them() {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use buddo_shared::manifest::Strategy;
 use buddo_shared::report::{DeploymentStatus, Health, HostStatus, Phase, ReportBody};
 use tokio::time::Instant;
 
@@ -54,7 +55,7 @@ where
             }
             // What was sent on its way in this pass is shown, too.
             let busy = self.orders.busy(case.id);
-            pictures.push(picture_of(case, &busy, status, host, health, now));
+            pictures.push(picture_of(case, memory, &busy, status, host, health, now));
         }
         let host = self.host_status(document);
         self.status.set([Entry {
@@ -145,6 +146,17 @@ where
         );
         warnings.extend(self.routes.warnings());
         warnings.extend(self.errors.warning());
+        let recreates = |document: &Document| {
+            let mut entries = document.entries().values();
+            entries.any(|desired| desired.strategy == Strategy::Recreate)
+        };
+        if facts.loses_bodies && document.is_some_and(recreates) {
+            warnings.push(
+                "this Caddy answers 502 to requests with a body while an app is redeployed by \
+                 `recreate`; 2.11.2 and later hold them"
+                    .to_owned(),
+            );
+        }
         if !*self.inputs.events.healthy.borrow() || self.echo.is_deaf() {
             warnings.push("Podman's events do not arrive; containers are listed often".to_owned());
         }
@@ -169,6 +181,7 @@ where
 
 fn picture_of(
     case: &Case<'_>,
+    memory: &Memory,
     busy: &Busy,
     status: DeploymentStatus,
     host: Option<String>,
@@ -181,6 +194,7 @@ fn picture_of(
             name: container.name.clone(),
             state: format!("{:?}", container.state).to_lowercase(),
             address: container.address,
+            drains: memory.retiring.contains_key(&container.name),
             health: tracker.map(|t| format!("{:?}", t.level()).to_lowercase()),
             problem: tracker.and_then(|t| t.reason.clone()),
         }
@@ -195,6 +209,9 @@ fn picture_of(
         status,
         given_up: case.plan.given_up.clone(),
         guarded_s: case.plan.guarded_until.map(|at| at.saturating_duration_since(now).as_secs()),
+        retry_s: memory
+            .waits_until(now)
+            .map(|at| at.saturating_duration_since(now).as_secs().max(1)),
         target: case.plan.target.clone(),
         containers: containers.collect(),
         doing: doing.map(Step::to_string).collect(),

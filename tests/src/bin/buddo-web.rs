@@ -8,17 +8,28 @@ use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> anyhow::Result<ExitCode> {
     let behaviour = Behaviour::from_variables(std::env::vars().collect())
-        .context("PORT, START_DELAY_MS and EXIT_AT_START take numbers")?;
+        .context("PORT, START_DELAY_MS, EXIT_AT_START and CRASH_AFTER_MS take numbers")?;
     if let Some(code) = behaviour.exit_at_start {
         return Ok(ExitCode::from(code));
     }
+    let crash = behaviour.crash_after;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let stop = async move {
             terminate.recv().await;
         };
-        serve(behaviour, stop).await.context("cannot serve")
-    })?;
-    Ok(ExitCode::SUCCESS)
+        let crash = async {
+            match crash {
+                Some(after) => tokio::time::sleep(after).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            served = serve(behaviour, stop) => {
+                served.context("cannot serve").map(|()| ExitCode::SUCCESS)
+            }
+            () = crash => Ok(ExitCode::from(3)),
+        }
+    })
 }
