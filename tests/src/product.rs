@@ -339,6 +339,8 @@ impl<'a> Product<'a> {
              [caddy.issuer]\n{issuer}\n\
              [network]\nslot_a = \"{slot_a}\"\nslot_b = \"{slot_b}\"\nspecial = \"{special}\"\n\n\
              [resolver]\ndns = \"{dns}\"\nask = \"{ask}\"\n\n\
+             # Worlds share the machine's disk, however full it is.\n\
+             [disk]\nhigh_percent = 99\nfloor_mb = 64\n\n\
              [drain]\nbefore_stop_ms = {before_stop}\n",
             state = layout.path("agent").display(),
             run = layout.path("run").display(),
