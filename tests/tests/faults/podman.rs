@@ -14,7 +14,7 @@ use nix::sys::signal::Signal;
 use super::{Live, PATIENCE, processes, run, signal, started};
 
 /// Podman's service runs itself anew in a user namespace: two processes.
-const SERVICE: &str = "podman system service";
+const SERVICE: &str = "^podman .*system service";
 
 /// The API hangs for a while and then goes on: it is said, and nothing is ended.
 #[tokio::test]
