@@ -129,10 +129,12 @@ impl Image {
             .filter_map(|text| text.strip_prefix(&repository))
             .filter_map(|text| Digest::parse(text).ok())
             .collect();
-        if let Some(asked) = image.digest() {
-            return known.into_iter().find(|digest| digest == asked);
-        }
         let own = self.digest.as_deref().and_then(|text| Digest::parse(text).ok());
+        if let Some(asked) = image.digest() {
+            // Once its tag has moved to another image, Podman lists no name of it any more, but
+            // finds it by its digest. And the same digest is the same bytes.
+            return known.into_iter().chain(own).find(|digest| digest == asked);
+        }
         match own {
             Some(own) if known.contains(&own) => Some(own),
             _ => known.into_iter().next(),
@@ -171,6 +173,17 @@ mod tests {
         assert_eq!(asked(&format!("ghcr.io/acme/web@{}", digest('a'))), Some(digest('a')));
         assert_eq!(asked(&format!("ghcr.io/acme/web@{}", digest('c'))), None);
         assert_eq!(asked("ghcr.io/acme/web2:v1"), None);
+    }
+
+    #[test]
+    fn fm_33_an_image_whose_tag_has_moved_is_known_by_its_digest() {
+        let nameless = Image { repo_digests: Some(Vec::new()), ..image() };
+        let asked = |hex| {
+            let name = format!("ghcr.io/acme/web@{}", digest(hex));
+            nameless.registry_digest(&ImageReference::parse(&name).unwrap()).map(String::from)
+        };
+        assert_eq!(asked('b'), Some(digest('b')));
+        assert_eq!(asked('a'), None);
     }
 
     #[test]
