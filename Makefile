@@ -9,7 +9,7 @@ CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 WORLD := $(TARGET)/release/buddo-world
 
-.PHONY: help demo demo-down test chaos redeploys bench check clean
+.PHONY: help demo demo-down test sim chaos redeploys bench check clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,13 @@ test: ## Every test: unit, property, simulation, and the suite on real Podman, C
 	@# In one go with the tests, so that both share every dependency: apart, most are built twice.
 	@$(CARGO) build --workspace --all-targets --locked
 	@$(CARGO) test --workspace --locked
+
+SEEDS ?= 100000
+SEED_START ?= 0
+
+sim: ## The agent in a simulated world, SEEDS=n runs from SEED_START=s; a failing seed is told and can be repeated
+	@SEEDS=$(SEEDS) SEED_START=$(SEED_START) $(CARGO) test --package buddo-agent --locked --test sim -- \
+		--nocapture every_seed_keeps_every_promise
 
 chaos: ## Kill everything at random for 5 minutes, 20 apps under load; TRIAL="--seed N" replays
 	@scripts/install-packages --tests

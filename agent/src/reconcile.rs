@@ -190,8 +190,12 @@ where
         status: Status,
     ) -> Result<Self, crate::store::StoreError> {
         let saved = store.deployments().await?;
-        let memories =
+        let mut memories: BTreeMap<_, _> =
             saved.iter().map(|(id, durable)| (*id, Memory::restore(durable.clone()))).collect();
+        // Of these the coordinator was not told yet that they are gone, if they are.
+        for id in store.reported().await?.keys().filter_map(|subject| subject.parse().ok()) {
+            memories.entry(id).or_default();
+        }
         let wake = Arc::new(Notify::new());
         let executor = Executor::new(Arc::clone(&world.containers), settings.key.clone());
         let jitter = || Arc::clone(&world.jitter);
@@ -314,6 +318,8 @@ where
             self.beat();
             let inputs = &mut self.inputs;
             tokio::select! {
+                // In this order, not by chance, so that a run can be repeated.
+                biased;
                 () = stop.cancelled() => return None,
                 () = self.wake.notified() => return Some(()),
                 Ok(()) = inputs.document.changed() => return Some(()),
@@ -322,6 +328,7 @@ where
                 Ok(()) = inputs.events.healthy.changed() => return Some(()),
                 Ok(()) = inputs.events.hints.changed() => {
                     tokio::select! {
+                        biased;
                         () = self.wake.notified() => {}
                         () = tokio::time::sleep(GATHER) => {}
                     }

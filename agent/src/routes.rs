@@ -179,6 +179,7 @@ impl<X: Proxy> Routes<X> {
         loop {
             let calm = tries == 0;
             tokio::select! {
+                biased;
                 () = self.news.notified() => {}
                 () = self.proxy.disturbed(), if calm => {}
                 () = tokio::time::sleep(wait) => {}

@@ -155,6 +155,10 @@ impl Status {
                 }
                 Err(error) => {
                     not_written(&error);
+                    // It may be on disk all the same: whatever comes next is news.
+                    for entry in &fresh {
+                        reported.remove(&entry.subject);
+                    }
                     self.put_back(fresh);
                     tokio::time::sleep(RETRY).await;
                     self.0.news.notify_one();

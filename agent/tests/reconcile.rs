@@ -266,7 +266,7 @@ impl Proxy for Life {
 struct Table(Arc<Machine>);
 
 impl LiveTablePublisher for Table {
-    fn publish(&self, table: &LiveTable) -> std::io::Result<()> {
+    async fn publish(&self, table: &LiveTable) -> std::io::Result<()> {
         self.0.publishes.fetch_add(1, Ordering::SeqCst);
         if self.0.table_broken.load(Ordering::SeqCst) {
             return Err(std::io::ErrorKind::StorageFull.into());

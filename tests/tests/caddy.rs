@@ -93,12 +93,13 @@ impl<'a> Site<'a> {
         Ok([Some(edge.zone_file()), own].into_iter().flatten().collect())
     }
 
-    fn publish(&self, app: Option<Target>) -> anyhow::Result<()> {
-        Ok(LiveTableFile::new(self.config.resolver.table.clone()).publish(&LiveTable {
+    async fn publish(&self, app: Option<Target>) -> anyhow::Result<()> {
+        let table = LiveTable {
             zone: self.zone.to_string(),
             apps: app.map(|target| ("one".to_owned(), target)).into_iter().collect(),
             domains: BTreeMap::from([("www.example.org".to_owned(), "one".to_owned())]),
-        })?)
+        };
+        Ok(LiveTableFile::new(self.config.resolver.table.clone()).publish(&table).await?)
     }
 
     /// `GET /` of a page on a special address, as Caddy's own proxy would ask it.
@@ -148,7 +149,7 @@ async fn rendered_files_load_and_serve_pages_and_certificates(
 ) -> anyhow::Result<()> {
     Lease::run(async |world| {
         let mut site = Site::up(world, caddy).await?;
-        site.publish(Some(Target::Stopped))?;
+        site.publish(Some(Target::Stopped)).await?;
         let routes = Routes::new(&site.config)?;
         let refused = routes.apply(&site.files()?).await?;
         ensure!(refused.is_empty(), "{refused:?}");
@@ -177,7 +178,7 @@ async fn rendered_files_load_and_serve_pages_and_certificates(
 async fn fm_27_a_bad_route_is_refused_alone(#[case] caddy: Caddy) -> anyhow::Result<()> {
     Lease::run(async |world| {
         let mut site = Site::up(world, caddy).await?;
-        site.publish(None)?;
+        site.publish(None).await?;
         let routes = Routes::new(&site.config)?;
         let mut good = site.files()?;
         routes.apply(&good).await?;
@@ -214,7 +215,7 @@ async fn fm_28_routes_that_a_reload_by_hand_dropped_are_put_back(
 ) -> anyhow::Result<()> {
     Lease::run(async |world| {
         let site = Site::up(world, caddy).await?;
-        site.publish(Some(Target::Stopped))?;
+        site.publish(Some(Target::Stopped)).await?;
         let routes = Routes::new(&site.config)?;
         let files = site.files()?;
         routes.apply(&files).await?;
@@ -273,7 +274,7 @@ async fn failed_requests_are_written_down_without_whose_they_are(
         let address = Ipv4Addr::from_bits(slot_a.to_bits() + 1);
         let app = TcpListener::bind((address, site.config.network.app_port)).await?;
         let answers = tokio::spawn(fails_every_other_time(app));
-        site.publish(Some(Target::Live { addresses: vec![address] }))?;
+        site.publish(Some(Target::Live { addresses: vec![address] })).await?;
         let routes = Routes::new(&site.config)?;
         routes.apply(&site.files()?).await?;
         for host in ["one.apps.example.test", "www.example.org"] {

@@ -48,6 +48,10 @@ pub(super) fn serve(memory: &mut Memory, view: &View<'_>, desired: &Desired) -> 
 
     watch(memory, view, candidate.as_deref(), &mut plan);
     plan.target = target(memory, view, candidate.as_deref(), failed, holding);
+    if plan.phase == Phase::Live && !matches!(plan.target, Some(Target::Live { .. })) {
+        // It was started again and is not probed yet: visitors are held.
+        plan.phase = Phase::Starting;
+    }
     plan.container = live.or(candidate);
     plan.revision = Some(wanted.unwrap_or(desired.revision));
     tell_failure(memory, view, desired, &mut plan);
@@ -193,9 +197,11 @@ fn target(
     let started = candidate.is_some_and(|name| {
         view.containers.iter().any(|c| c.name == name && c.state != ContainerState::Created)
     });
+    // After the loss of all that was written an older one runs that may prove to answer.
+    let runs = started || view.containers.iter().any(|c| is_running(c));
     match previous {
         Some(Target::Stopped | Target::Suspended) if !started => previous,
-        Some(Target::Live { .. } | Target::Hold) => Some(Target::Hold),
-        _ => started.then_some(Target::Hold),
+        Some(_) => Some(Target::Hold),
+        None => runs.then_some(Target::Hold),
     }
 }

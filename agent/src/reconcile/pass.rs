@@ -308,10 +308,7 @@ where
         if same && self.world.table.is_in_force() {
             return true;
         }
-        let publisher = Arc::clone(&self.world.table);
-        let written = table.clone();
-        let result = tokio::task::spawn_blocking(move || publisher.publish(&written)).await;
-        match result.map_err(std::io::Error::other).and_then(|result| result) {
+        match self.world.table.publish(&table).await {
             Ok(()) => {
                 self.unpublished = false;
                 let in_force = Instant::now();

@@ -32,10 +32,15 @@ impl LiveTableFile {
 }
 
 impl LiveTablePublisher for LiveTableFile {
-    fn publish(&self, table: &LiveTable) -> std::io::Result<()> {
-        durable::replace(&self.path, &serde_json::to_vec(table)?, 0o600)?;
-        *self.published() = stamp(&self.path);
-        Ok(())
+    async fn publish(&self, table: &LiveTable) -> std::io::Result<()> {
+        let (file, text) = (self.clone(), serde_json::to_vec(table)?);
+        // A disk may take its time; no async worker waits for it.
+        let written = tokio::task::spawn_blocking(move || {
+            durable::replace(&file.path, &text, 0o600)?;
+            *file.published() = stamp(&file.path);
+            Ok(())
+        });
+        written.await.map_err(std::io::Error::other).flatten()
     }
 
     fn is_in_force(&self) -> bool {
@@ -143,25 +148,25 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_published_table_is_what_the_next_question_sees() {
+    #[tokio::test]
+    async fn a_published_table_is_what_the_next_question_sees() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("live.json");
         let (file, reader) = (LiveTableFile::new(path.clone()), TableReader::new(path));
         assert_eq!(*reader.current().unwrap(), LiveTable::default());
         for apps in [&["one"][..], &["one", "two"], &["one"], &["two"]] {
-            file.publish(&table(apps)).unwrap();
+            file.publish(&table(apps)).await.unwrap();
             assert_eq!(*reader.current().unwrap(), table(apps));
         }
     }
 
     /// `fm_15`: cut at every byte, the file is never taken for a table; the last good one stays.
-    #[test]
-    fn fm_15_a_torn_table_is_never_believed() {
+    #[tokio::test]
+    async fn fm_15_a_torn_table_is_never_believed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("live.json");
         let (file, reader) = (LiveTableFile::new(path.clone()), TableReader::new(path.clone()));
-        file.publish(&table(&["one"])).unwrap();
+        file.publish(&table(&["one"])).await.unwrap();
         assert_eq!(*reader.current().unwrap(), table(&["one"]));
         let whole = serde_json::to_vec(&table(&["one", "two"])).unwrap();
         for length in 0..whole.len() {
@@ -170,33 +175,33 @@ mod tests {
         }
         std::fs::remove_file(&path).unwrap();
         assert_eq!(*reader.current().unwrap(), table(&["one"]));
-        file.publish(&table(&["two"])).unwrap();
+        file.publish(&table(&["two"])).await.unwrap();
         assert_eq!(*reader.current().unwrap(), table(&["two"]));
     }
 
     /// `fm_15`: without an earlier table a torn one tells nothing, not even that there is no app.
-    #[test]
-    fn fm_15_a_torn_table_is_not_an_empty_one() {
+    #[tokio::test]
+    async fn fm_15_a_torn_table_is_not_an_empty_one() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("live.json");
         std::fs::write(&path, "{\"zone\":\"apps.exam").unwrap();
         let reader = TableReader::new(path.clone());
         assert_eq!(reader.current(), None);
-        LiveTableFile::new(path).publish(&table(&["one"])).unwrap();
+        LiveTableFile::new(path).publish(&table(&["one"])).await.unwrap();
         assert_eq!(*reader.current().unwrap(), table(&["one"]));
     }
 
-    #[test]
-    fn a_table_that_somebody_replaced_or_removed_is_not_in_force() {
+    #[tokio::test]
+    async fn a_table_that_somebody_replaced_or_removed_is_not_in_force() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("live.json");
         let file = LiveTableFile::new(path.clone());
         assert!(!file.is_in_force());
-        file.publish(&table(&["one"])).unwrap();
+        file.publish(&table(&["one"])).await.unwrap();
         assert!(file.is_in_force());
         std::fs::write(&path, "{").unwrap();
         assert!(!file.is_in_force());
-        file.publish(&table(&["one"])).unwrap();
+        file.publish(&table(&["one"])).await.unwrap();
         std::fs::remove_file(&path).unwrap();
         assert!(!file.is_in_force());
     }

@@ -40,6 +40,7 @@ async fn a_switch_is_seen_by_the_next_question() {
             apps: [("one".to_owned(), live)].into(),
             ..LiveTable::default()
         })
+        .await
         .unwrap();
         assert_eq!(lookup(dns).await, [address.to_string()]);
         assert!(asked(ask).await.starts_with("HTTP/1.1 200"));

@@ -10,6 +10,7 @@
 //! status ── reports ───┘
 //! ```
 
+mod disk;
 mod document;
 mod owner;
 mod reports;
@@ -18,14 +19,18 @@ mod state;
 mod tests;
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
 
 use rusqlite::Connection;
 use rusqlite_migration::{M, MigrationDefinitionError, Migrations};
 use tokio::sync::{mpsc, oneshot};
 
+pub use disk::Disk;
 pub use document::Held;
 pub use reports::Entry;
 pub use state::Changes;
+
+use disk::{Job, Runner};
 
 /// Before this version WAL mode has a bug that can corrupt the file at a checkpoint's reset.
 const LEAST_SQLITE: i32 = 3_051_003;
@@ -90,12 +95,10 @@ pub enum StoreError {
     Closed,
 }
 
-type Job = Box<dyn FnOnce(&mut Connection) + Send>;
-
 /// A handle on the database; clones share its thread, which ends with the last one.
 #[derive(Debug, Clone)]
 pub struct Store {
-    jobs: mpsc::Sender<Job>,
+    runner: Runner,
 }
 
 impl Store {
@@ -103,13 +106,8 @@ impl Store {
     /// `first_seq` is where a database that is made now begins to count reports: later than any
     /// number that a lost one may have used.
     pub fn open(path: &Path, first_seq: u64) -> Result<Self, StoreError> {
-        if rusqlite::version_number() < LEAST_SQLITE {
-            return Err(StoreError::OldSqlite(rusqlite::version()));
-        }
         let mut connection = connect(path)?;
-        migrate(&mut connection, path)?;
-        reports::begin_at(&connection, first_seq)
-            .map_err(|source| StoreError::Open { path: path.to_owned(), source: source.into() })?;
+        bring_up(&mut connection, path, first_seq)?;
         let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE);
         std::thread::Builder::new()
             .name("store".to_owned())
@@ -119,7 +117,17 @@ impl Store {
                 }
             })
             .map_err(StoreError::Thread)?;
-        Ok(Self { jobs })
+        Ok(Self { runner: Runner::Thread(jobs) })
+    }
+
+    /// As [`open`](Self::open), on a database that somebody else keeps.
+    pub fn on(disk: Arc<dyn Disk>, first_seq: u64) -> Result<Self, StoreError> {
+        let path = Path::new(":memory:");
+        let mut connection = disk.connection().lock().unwrap_or_else(PoisonError::into_inner);
+        set_up(&connection).map_err(|source| not_opened(path, source))?;
+        bring_up(&mut connection, path, first_seq)?;
+        drop(connection);
+        Ok(Self { runner: Runner::InPlace(disk) })
     }
 
     /// Waits for the thread's turn: it lives, and has done all that was asked before.
@@ -137,7 +145,7 @@ impl Store {
             // A caller that went away does not undo what it asked for.
             let _ = answer.send(job(connection));
         });
-        self.jobs.send(job).await.map_err(|_| StoreError::Closed)?;
+        self.runner.run(operation, job).await?;
         let result = answered.await.map_err(|_| StoreError::Closed)?;
         result.map_err(|source| StoreError::Statement { operation, source })
     }
@@ -146,17 +154,30 @@ impl Store {
 fn connect(path: &Path) -> Result<Connection, StoreError> {
     let open = || {
         let connection = Connection::open(path)?;
-        connection.busy_timeout(std::time::Duration::from_secs(5))?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        // An acknowledgement means that the write survives a power loss.
-        connection.pragma_update(None, "synchronous", "FULL")?;
-        connection.pragma_update(None, "foreign_keys", true)?;
+        set_up(&connection)?;
         Ok(connection)
     };
-    open().map_err(|source: rusqlite::Error| StoreError::Open {
-        path: path.to_owned(),
-        source: source.into(),
-    })
+    open().map_err(|source| not_opened(path, source))
+}
+
+fn set_up(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // An acknowledgement means that the write survives a power loss.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)
+}
+
+fn not_opened(path: &Path, source: rusqlite::Error) -> StoreError {
+    StoreError::Open { path: path.to_owned(), source: source.into() }
+}
+
+fn bring_up(connection: &mut Connection, path: &Path, first_seq: u64) -> Result<(), StoreError> {
+    if rusqlite::version_number() < LEAST_SQLITE {
+        return Err(StoreError::OldSqlite(rusqlite::version()));
+    }
+    migrate(connection, path)?;
+    reports::begin_at(connection, first_seq).map_err(|source| not_opened(path, source))
 }
 
 fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {

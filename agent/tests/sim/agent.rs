@@ -1,0 +1,191 @@
+//! One life of the agent: the real reconciler, plan, intent, probes, reports and store, wired to
+//! the simulated machine as `daemon.rs` wires them to the real one.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use buddo_agent::config::{Drain, Network};
+use buddo_agent::intent::Intent;
+use buddo_agent::picture::Picture;
+use buddo_agent::plan::LimitRule;
+use buddo_agent::ports::EventFeed;
+use buddo_agent::reconcile::{
+    Domains, HostFacts, Inputs, Reconciler, Rendered, Settings, World as Ports,
+};
+use buddo_agent::status::Status;
+use buddo_agent::store::Store;
+use buddo_shared::name::HostName;
+use buddo_shared::signed::Verifier;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::caddy::{File, TableFile};
+use crate::clock::{SimClock, true_time};
+use crate::coordinator::{Keys, Line, host};
+use crate::disk::{Database, SimDisk};
+use crate::podman::Life;
+use crate::world::{DRAIN, Feed, GRACE, World};
+
+/// A running agent. Dropped, its tasks end; what it asked of the machine still happens.
+pub(crate) struct Agent {
+    /// Its end of the link.
+    pub(crate) line: Line,
+    /// How things stand.
+    pub(crate) picture: watch::Receiver<Option<Arc<Picture>>>,
+    tasks: Vec<JoinHandle<()>>,
+    _facts: watch::Sender<HostFacts>,
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// Where containers are published.
+pub(crate) fn network() -> Network {
+    Network {
+        slot_a: Ipv4Addr::new(127, 64, 0, 0),
+        slot_b: Ipv4Addr::new(127, 96, 0, 0),
+        special: Ipv4Addr::new(127, 63, 0, 1),
+        app_port: 8000,
+    }
+}
+
+/// One file for the zone, one for each app with domains.
+pub(crate) fn render(zone: &HostName, domains: &Domains) -> Rendered {
+    let mut rendered = Rendered { zone: "zone.caddy".to_owned(), ..Rendered::default() };
+    rendered.files.insert("zone.caddy".to_owned(), zone.to_string());
+    for (id, (_, names)) in domains {
+        let file = format!("{id}.caddy");
+        let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+        rendered.files.insert(file.clone(), names.join(" "));
+        rendered.own.insert(*id, file);
+    }
+    rendered
+}
+
+impl Agent {
+    /// Begins a new life. An error: it could not, and is to be tried again.
+    pub(crate) async fn start(
+        world: &Arc<World>,
+        keys: &Keys,
+        database: &Database,
+    ) -> Result<Self, String> {
+        let (hints, hinted) = watch::channel(0);
+        let (lines, lined) = watch::channel(0);
+        let (healthy, seen_healthy) = watch::channel(true);
+        let number = world.with(|state| {
+            state.life += 1;
+            state.alive = true;
+            state.feed = Some(Feed { hints, lines, healthy });
+            let life = state.life;
+            state.say(|| format!("the agent starts, life {life}"));
+            life
+        });
+        let disk = SimDisk { world: Arc::clone(world), life: number, database: database.clone() };
+        // As in production: a lost database counts on from the time of day.
+        let first = true_time(world.begun.elapsed(), 0).as_millisecond();
+        let first = u64::try_from(first).unwrap_or_default();
+        let store = Store::on(Arc::new(disk), first).map_err(|e| e.to_string())?;
+        store.belong_to(host()).await.map_err(|e| e.to_string())?;
+        let status = Status::new(store.clone());
+        let verifier = Verifier::new(host(), std::slice::from_ref(keys.signer.public()));
+        let clock = Arc::new(SimClock(Arc::clone(world)));
+        let verifier = verifier.map_err(|e| e.to_string())?;
+        let intent = Intent::restore(verifier, store.clone(), Arc::clone(&clock)).await;
+        let intent = Arc::new(intent.map_err(|e| e.to_string())?);
+        let held = intent.subscribe().borrow().as_ref().map(|d| d.manifest().generation.generation);
+        world.with(|state| {
+            let acked = state.books.acked;
+            if !state.amnesia && held.unwrap_or_default() < acked {
+                state.violate(format!("document {acked} was acknowledged, and {held:?} is held"));
+            }
+        });
+        let facts = HostFacts { limits: LimitRule::Enforced, ..HostFacts::default() };
+        let (facts, known) = watch::channel(facts);
+        let renew = Arc::new(Notify::new());
+        let events = EventFeed {
+            hints: hinted,
+            lines: lined,
+            healthy: seen_healthy,
+            renew: Arc::clone(&renew),
+        };
+        let life = Arc::new(Life { world: Arc::clone(world), number });
+        let chance = Arc::clone(world);
+        let ports = Ports {
+            containers: Arc::clone(&life),
+            prober: Arc::clone(&life),
+            proxy: life,
+            table: Arc::new(TableFile::new(Arc::clone(world), number)),
+            clock: Arc::clone(&clock),
+            jitter: Arc::new(move || chance.with(|state| state.rng.unit())),
+        };
+        let inputs =
+            Inputs { document: intent.subscribe(), alarm: intent.alarm(), events, facts: known };
+        let settings = Settings {
+            network: network(),
+            drain: Drain { before_stop: DRAIN, stop_grace: GRACE },
+            render: Arc::new(render),
+            joined: true,
+            key: Some(Arc::new(keys.opening())),
+            previous: world.with(|state| match &state.edge.file {
+                File::Table(table) => Some(table.clone()),
+                File::Missing | File::Torn => None,
+            }),
+        };
+        let reconciler = Reconciler::restore(ports, inputs, settings, store, status.clone()).await;
+        let reconciler = reconciler.map_err(|e| e.to_string())?;
+        let picture = reconciler.picture();
+        let writer = status.clone();
+        let tasks = vec![
+            tokio::spawn(reconciler.run(CancellationToken::new())),
+            tokio::spawn(async move {
+                let _ = writer.write(&*clock).await;
+            }),
+            tokio::spawn(check_pictures(Arc::clone(world), picture.clone())),
+            tokio::spawn(renew_events(Arc::clone(world), renew)),
+        ];
+        let changed = buddo_agent::ports::Outbox::changed(&status);
+        let line = Line { life: number, intent, status, changed };
+        Ok(Self { line, picture, tasks, _facts: facts })
+    }
+
+    /// The deployments as it shows them.
+    pub(crate) fn shown(&self) -> BTreeMap<String, buddo_agent::picture::DeploymentPicture> {
+        let picture = self.picture.borrow();
+        let apps = picture.iter().flat_map(|picture| picture.deployments.iter());
+        apps.map(|app| (app.status.id.to_string(), app.clone())).collect()
+    }
+}
+
+async fn check_pictures(world: Arc<World>, mut picture: watch::Receiver<Option<Arc<Picture>>>) {
+    while picture.changed().await.is_ok() {
+        let shown = picture.borrow_and_update().clone();
+        if let Some(shown) = shown {
+            world.with(|state| state.check(&shown));
+        }
+    }
+}
+
+/// A new stream of events where one is asked for: it tells again, if Podman does.
+async fn renew_events(world: Arc<World>, renew: Arc<Notify>) {
+    loop {
+        renew.notified().await;
+        let healthy = world.with(|state| state.feed.as_ref().map(|feed| feed.healthy.clone()));
+        let Some(healthy) = healthy else { return };
+        healthy.send_replace(false);
+        let pause = world.with(|state| state.rng.ms(100, 1_000));
+        sleep(pause).await;
+        world.with(|state| {
+            state.deaf = false;
+            if let Some(feed) = &state.feed {
+                feed.healthy.send_replace(true);
+                feed.hints.send_modify(|hints| *hints += 1);
+            }
+        });
+    }
+}

@@ -1,0 +1,210 @@
+//! What goes wrong around the agent, and what ends it again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use buddo_agent::ports::ContainerState;
+use tokio::time::Instant;
+
+use crate::caddy::File;
+use crate::clock::{BEGIN, YEAR};
+use crate::disk::Database;
+use crate::faults::{Fault, Swarm};
+use crate::podman::Boxed;
+use crate::run::Run;
+use crate::world::{App, State};
+
+impl Run {
+    fn heals_in(&mut self, fault: Fault, low: u64, high: u64) -> Instant {
+        let at = Instant::now() + self.rng.ms(low, high);
+        self.healings.push((at, fault));
+        at
+    }
+
+    fn any_container(&mut self) -> Option<(String, Boxed)> {
+        let running: Vec<_> = self.world.with(|state| {
+            let all = state.engine.containers.iter();
+            let ours =
+                all.filter(|(_, c)| c.identity.is_some() && c.state == ContainerState::Running);
+            ours.map(|(name, c)| (name.clone(), c.clone())).collect()
+        });
+        self.rng.pick(&running)
+    }
+
+    /// Something goes wrong.
+    pub(crate) fn befall(&mut self, fault: Fault) {
+        self.world.with(|state| state.say(|| format!("fault: {fault:?}")));
+        let world = Arc::clone(&self.world);
+        match fault {
+            Fault::Kill => world.act(State::kill),
+            Fault::LoseDatabase => {
+                self.database = Database::in_memory();
+                world.act(|state| {
+                    state.kill();
+                    state.amnesia = true;
+                    state.ever_lost = true;
+                    state.books.acked = 0;
+                });
+            }
+            Fault::Reboot => world.act(|state| {
+                state.kill();
+                state.excuse_all("the host reboots");
+                state.hurt_all();
+                for container in state.engine.containers.values_mut() {
+                    container.state = ContainerState::Created;
+                    container.stuck = false;
+                    container.hurt = true;
+                }
+                state.edge.left.clear();
+            }),
+            Fault::Crash | Fault::KillContainer => {
+                let code = if fault == Fault::Crash { 1 } else { 137 };
+                if let Some((name, _)) = self.any_container() {
+                    world.act(|state| state.end(&world, &name, code));
+                }
+            }
+            Fault::Sicken => {
+                let until = Instant::now() + self.rng.ms(100, 40_000);
+                if let Some((name, found)) = self.any_container() {
+                    world.act(|state| {
+                        state.blame(found.identity);
+                        if let Some(container) = state.engine.containers.get_mut(&name) {
+                            container.sick_until = Some(until);
+                            container.hurt = true;
+                        }
+                        state.say(|| format!("{} is sick", crate::podman::short(&name)));
+                    });
+                }
+            }
+            Fault::Stick => {
+                if let Some((name, found)) = self.any_container() {
+                    world.act(|state| {
+                        state.blame(found.identity);
+                        if let Some(container) = state.engine.containers.get_mut(&name) {
+                            container.state = ContainerState::Stopping;
+                            container.stuck = true;
+                            container.hurt = true;
+                        }
+                        state.event(&world);
+                    });
+                }
+            }
+            _ => self.befall_service(fault),
+        }
+    }
+
+    /// Something goes wrong with Podman, Caddy, a disk, a clock or the network.
+    fn befall_service(&mut self, fault: Fault) {
+        let world = Arc::clone(&self.world);
+        match fault {
+            Fault::LoseContainers => world.act(|state| {
+                state.excuse_all("Podman lost all containers");
+                state.hurt_all();
+                state.engine.containers.retain(|_, c| c.identity.is_none());
+                state.edge.left.clear();
+            }),
+            Fault::HangPodman => {
+                let until = self.heals_in(fault, 500, 40_000);
+                world.act(|state| {
+                    state.hurt_all();
+                    state.engine.hung_until = Some(until);
+                });
+            }
+            Fault::RestartPodman => {
+                let until = self.heals_in(fault, 100, 8_000);
+                world.act(|state| {
+                    state.hurt_all();
+                    state.engine.away_until = Some(until);
+                    if let Some(feed) = &state.feed {
+                        feed.healthy.send_replace(false);
+                    }
+                });
+            }
+            Fault::HangEvents => world.with(|state| state.deaf = true),
+            Fault::Foreign => world.act(|state| {
+                let container = Boxed {
+                    identity: None,
+                    address: "127.0.0.1:5432".parse().expect("valid"),
+                    state: ContainerState::Running,
+                    starts: 1,
+                    answers: None,
+                    sick_until: None,
+                    hurt: false,
+                    stuck: false,
+                };
+                state.engine.containers.insert("postgres".to_owned(), container);
+                state.engine.secrets.insert("postgres-password".to_owned(), "x".to_owned());
+            }),
+            Fault::StopCaddy => {
+                let until = self.heals_in(fault, 500, 20_000);
+                world.act(|state| state.edge.away_until = Some(until));
+            }
+            Fault::TearTable => {
+                let file = if self.rng.per_mille(500) { File::Torn } else { File::Missing };
+                world.act(|state| {
+                    state.edge.file = file;
+                    state.edge.stamp += 1;
+                });
+            }
+            Fault::FillDisk => {
+                self.heals_in(fault, 500, 20_000);
+                world.act(|state| state.disk_full = true);
+            }
+            Fault::Jump => {
+                let offset = self.rng.pick(&[YEAR, -YEAR, -BEGIN, 0]).unwrap_or_default();
+                world.act(|state| state.clock_offset = offset);
+            }
+            Fault::Partition => {
+                let until = self.heals_in(fault, 1_000, 30_000);
+                world.act(|state| state.books.away_until = Some(until));
+            }
+            _ => unreachable!("befall knows the others"),
+        }
+    }
+
+    pub(crate) fn heal(&mut self, fault: Fault) {
+        let world = Arc::clone(&self.world);
+        world.act(|state| {
+            state.say(|| format!("over: {fault:?}"));
+            match fault {
+                Fault::FillDisk => state.disk_full = false,
+                Fault::RestartPodman => {
+                    if let Some(feed) = &state.feed {
+                        feed.healthy.send_replace(true);
+                        feed.hints.send_modify(|hints| *hints += 1);
+                    }
+                }
+                _ => {}
+            }
+        });
+    }
+
+    /// Nothing goes wrong any more; apps that crashed are well.
+    pub(crate) fn peace(&mut self) {
+        let faults: Vec<Fault> = self.healings.drain(..).map(|(_, fault)| fault).collect();
+        for fault in faults {
+            self.heal(fault);
+        }
+        self.world.act(|state| {
+            state.say(|| "peace".to_owned());
+            let now = Instant::now();
+            state.swarm = Swarm::none();
+            state.clock_offset = 0;
+            state.deaf = false;
+            state.calls_left = None;
+            (state.engine.hung_until, state.engine.away_until) = (None, None);
+            (state.edge.away_until, state.books.away_until) = (None, None);
+            for (app, _) in state.apps.values_mut() {
+                if matches!(app, App::Crashes(_)) {
+                    *app = App::Good(Duration::from_millis(50));
+                }
+            }
+            for container in state.engine.containers.values_mut() {
+                if container.sick_until.is_some_and(|until| until > now) {
+                    container.sick_until = Some(now);
+                }
+            }
+        });
+        self.sign();
+    }
+}

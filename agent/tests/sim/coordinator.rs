@@ -1,0 +1,370 @@
+//! The coordinator: what operators want, signed documents on their way, reports that come back.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use buddo_agent::intent::Intent;
+use buddo_agent::ports::{Intake as _, Outbox as _, Refusal};
+use buddo_agent::status::Status;
+use buddo_shared::env::EnvVars;
+use buddo_shared::id::{DeploymentId, Generation, HostId, Revision};
+use buddo_shared::image::ImageReference;
+use buddo_shared::limits::Limits;
+use buddo_shared::manifest::{Desired, Manifest, RunState, SCHEMA, Strategy};
+use buddo_shared::name::{HostName, Subdomain};
+use buddo_shared::port::Port;
+use buddo_shared::probe::Probe;
+use buddo_shared::report::ReportBody;
+use buddo_shared::sealed::{OpeningKey, Sealed, SealingKey};
+use buddo_shared::secret::Secret;
+use buddo_shared::signed::Signer;
+use bytes::Bytes;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+use uuid::Uuid;
+
+use crate::clock::{SimClock, true_time};
+use crate::podman::digest_of_tag;
+use crate::world::World;
+
+/// The deployment number `n` of a simulation.
+pub(crate) fn deployment(n: u64) -> DeploymentId {
+    DeploymentId::new(Uuid::from_u128(u128::from(n)))
+}
+
+/// The simulated host.
+pub(crate) fn host() -> HostId {
+    HostId::new(Uuid::from_u128(9))
+}
+
+/// Keys, made once: no rule depends on which they are.
+pub(crate) struct Keys {
+    /// Signs documents.
+    pub(crate) signer: Signer,
+    /// Another's key.
+    pub(crate) foreign: Signer,
+    sealing: SealingKey,
+    opening: Secret,
+}
+
+impl Keys {
+    /// New ones.
+    pub(crate) fn generate() -> Self {
+        let (opening, sealing) = OpeningKey::generate().expect("a key");
+        Self {
+            signer: Signer::generate().expect("a key"),
+            foreign: Signer::generate().expect("a key"),
+            sealing,
+            opening: opening.to_text(),
+        }
+    }
+
+    /// The host's key.
+    pub(crate) fn opening(&self) -> OpeningKey {
+        OpeningKey::from_text(&self.opening).expect("a key")
+    }
+
+    /// The environment of a revision: one variable that tells it.
+    fn seal(&self, id: DeploymentId, revision: Revision) -> Sealed {
+        let env = EnvVars::parse([("TOKEN".to_owned(), Secret::new(format!("v{revision}")))]);
+        let plain = env.expect("valid").to_plain_json();
+        Sealed::seal(&self.sealing, Sealed::ENVIRONMENT, id, &plain).expect("sealed")
+    }
+
+    /// A deployment's entry for revision `revision`, with the image of revision `image`.
+    pub(crate) fn desired(&self, app: u64, n: u64, revision: u32, image: u32) -> Desired {
+        let id = deployment(n);
+        let revision = Revision::new(revision);
+        Desired {
+            id,
+            revision,
+            subdomain: Subdomain::parse(&format!("app-{app}")).expect("valid"),
+            run: RunState::Running,
+            image: ImageReference::parse(&format!("ghcr.io/a/b:{n}r{image}")).expect("valid"),
+            digest: None,
+            port: Port::DEFAULT,
+            limits: Limits { memory_mb: 256, cpu_millicores: 250, pids: 100 },
+            domains: Vec::new(),
+            probe: Probe {
+                start_deadline_ms: 5_000,
+                timeout_ms: 500,
+                interval_ms: 3_000,
+                ..Probe::default()
+            },
+            strategy: Strategy::Rolling,
+            env: n.is_multiple_of(2).then(|| self.seal(id, revision)),
+            registry_credentials: None,
+            guard: None,
+            kept_images: Vec::new(),
+        }
+    }
+}
+
+/// What the coordinator's database holds, and what it was told.
+#[derive(Default)]
+pub(crate) struct Books {
+    /// What operators want: app → its entry.
+    pub(crate) wanted: BTreeMap<u64, Desired>,
+    /// The newest document.
+    pub(crate) generation: u64,
+    newest: Option<Bytes>,
+    older: Vec<(u64, Bytes)>,
+    /// The generation in which a deployment was last not to run, or not there.
+    idle_in: BTreeMap<DeploymentId, u64>,
+    /// What the agent said it holds.
+    pub(crate) acked: u64,
+    cursor: u64,
+    seen: BTreeMap<u64, ReportBody>,
+    /// The last level of each deployment; `Removed` stays.
+    pub(crate) levels: BTreeMap<DeploymentId, ReportBody>,
+    /// The host's last level.
+    pub(crate) host: Option<ReportBody>,
+    /// No connection until then.
+    pub(crate) away_until: Option<Instant>,
+}
+
+impl Books {
+    /// Whether no document that the agent may still obey stops it.
+    pub(crate) fn is_wanted_for_sure(&self, id: DeploymentId) -> bool {
+        self.idle_in.get(&id).is_some_and(|idle| self.acked > *idle)
+    }
+
+    /// The newest document and its generation.
+    pub(crate) fn newest_document(&self) -> Option<(u64, Bytes)> {
+        self.newest.clone().map(|document| (self.generation, document))
+    }
+
+    fn digest_reported(&self, desired: &Desired) -> Option<buddo_shared::image::Digest> {
+        match self.levels.get(&desired.id) {
+            Some(ReportBody::Deployment(status)) if status.revision == desired.revision => {
+                status.digest.clone()
+            }
+            _ => None,
+        }
+    }
+
+    /// What is wanted, as a document.
+    pub(crate) fn manifest(&self, generation: u64, at: Duration) -> Manifest {
+        Manifest {
+            schema: SCHEMA,
+            host_id: host(),
+            generation: Generation { epoch: 1, generation },
+            issued_at: true_time(at, 0),
+            expires_at: true_time(at + Duration::from_hours(1), 0),
+            zone: HostName::parse("apps.example").expect("valid"),
+            deployments: self.wanted.values().cloned().collect(),
+            trust: None,
+        }
+    }
+
+    /// Makes what is wanted the newest document.
+    pub(crate) fn sign(&mut self, keys: &Keys, at: Duration) {
+        self.generation += 1;
+        let known: Vec<_> = self
+            .wanted
+            .iter()
+            .map(|(app, desired)| (*app, self.digest_reported(desired)))
+            .collect();
+        for (app, digest) in known {
+            if let (Some(desired), Some(digest)) = (self.wanted.get_mut(&app), digest) {
+                desired.digest = Some(digest);
+            }
+        }
+        for desired in self.wanted.values() {
+            let idle = desired.run != RunState::Running || !self.idle_in.contains_key(&desired.id);
+            if idle {
+                let since = if desired.run == RunState::Running {
+                    self.generation - 1
+                } else {
+                    self.generation
+                };
+                self.idle_in.insert(desired.id, since);
+            }
+        }
+        let envelope = keys.signer.sign(&self.manifest(self.generation, at)).expect("signed");
+        let before = self.newest.replace(envelope.bytes.into());
+        self.older.extend(before.map(|before| (self.generation - 1, before)));
+    }
+}
+
+/// The agent's end of the link.
+#[derive(Clone)]
+pub(crate) struct Line {
+    /// Which agent.
+    pub(crate) life: u32,
+    /// Takes documents.
+    pub(crate) intent: Arc<Intent<SimClock>>,
+    /// Tells reports.
+    pub(crate) status: Status,
+    /// News of reports.
+    pub(crate) changed: watch::Receiver<u64>,
+}
+
+/// The line to the agent of now.
+pub(crate) type Link = Arc<Mutex<Option<Line>>>;
+
+/// Pushes documents and takes reports, as long as the world stands.
+pub(crate) async fn serve(world: Arc<World>, keys: Arc<Keys>, link: Link) {
+    let mut connected = 0;
+    loop {
+        let pause = world.with(|state| state.rng.ms(50, 400));
+        sleep(pause).await;
+        let away = world.with(|state| state.books.away_until.is_some_and(|at| Instant::now() < at));
+        let line = link.lock().expect("not poisoned").clone().filter(|_| !away);
+        let Some(mut line) = line.filter(|line| world.is_alive(line.life)) else { continue };
+        push(&world, &keys, &line).await;
+        let fresh = line.changed.has_changed().unwrap_or(false) || connected != line.life;
+        if fresh && world.is_alive(line.life) {
+            line.changed.mark_unchanged();
+            if let Some(kept) =
+                link.lock().expect("not poisoned").as_mut().filter(|k| k.life == line.life)
+            {
+                kept.changed.borrow_and_update();
+            }
+            connected = if pull(&world, &line).await { line.life } else { 0 };
+        }
+    }
+}
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+async fn push(world: &World, keys: &Keys, line: &Line) {
+    let (newest, acked, generation, wrong) = world.with(|state| {
+        let wrong = state.books.acked > 0
+            && !state.amnesia
+            && state.rng.per_mille(state.swarm.wrong_document);
+        (state.books.newest.clone(), state.books.acked, state.books.generation, wrong)
+    });
+    if let Some(newest) = newest.filter(|_| acked < generation) {
+        if let Ok(answer) = timeout(PATIENCE, line.intent.offer(newest)).await {
+            world.act(|state| take_answer(state, generation, answer));
+        }
+        if wrong {
+            push_wrong(world, keys, line).await;
+        }
+    }
+}
+
+fn take_answer(
+    state: &mut crate::world::State,
+    generation: u64,
+    answer: Result<buddo_shared::report::Accepted, Refusal>,
+) {
+    match answer {
+        Ok(accepted) if accepted.generation.generation == generation => {
+            state.say(|| format!("document {generation} is accepted"));
+            if !state.rng.per_mille(state.swarm.lose_acknowledgement) {
+                state.books.acked = state.books.acked.max(generation);
+                state.amnesia = false;
+            }
+        }
+        Ok(accepted) => {
+            state.violate(format!("document {generation} is accepted as {}", accepted.generation));
+        }
+        Err(Refusal::Expired { .. }) if state.clock_offset > 0 => {}
+        Err(Refusal::Store(_)) => {}
+        Err(refusal) => state.violate(format!("document {generation} is refused: {refusal}")),
+    }
+}
+
+/// Offers what must not be obeyed.
+async fn push_wrong(world: &World, keys: &Keys, line: &Line) {
+    let (kind, acked, older, newest, current) = world.with(|state| {
+        let older = state.rng.pick(&state.books.older).filter(|(g, _)| *g < state.books.acked);
+        let current = state.books.acked == state.books.generation;
+        (state.rng.below(5), state.books.acked, older, state.books.newest.clone(), current)
+    });
+    let elapsed = world.begun.elapsed();
+    let forged = |generation: u64, change: &dyn Fn(&mut Manifest), signer: &Signer| {
+        let mut manifest = world.with(|state| state.books.manifest(generation, elapsed));
+        manifest.deployments.clear();
+        change(&mut manifest);
+        Some(Bytes::from(signer.sign(&manifest).expect("signed").bytes))
+    };
+    let envelope = match kind {
+        0 => older.map(|(_, envelope)| envelope),
+        1 => newest.filter(|_| current),
+        2 => forged(acked, &|_| {}, &keys.signer),
+        3 => forged(
+            acked + 1_000,
+            &|m| m.expires_at = true_time(Duration::ZERO, -3_600),
+            &keys.signer,
+        ),
+        _ => forged(acked + 1_000, &|_| {}, &keys.foreign),
+    };
+    let Some(envelope) = envelope else { return };
+    let Ok(answer) = timeout(PATIENCE, line.intent.offer(envelope)).await else { return };
+    world.act(|state| {
+        if state.books.acked != acked || state.amnesia {
+            return;
+        }
+        let right = matches!(
+            (&answer, kind),
+            (Err(Refusal::Stale { .. }), 0)
+                | (Ok(_), 1)
+                | (Err(Refusal::Conflict(_) | Refusal::Stale { .. }), 2)
+                | (Err(Refusal::Expired { .. }), 3)
+                | (Err(Refusal::Unverified(_)), 4)
+        );
+        if !right {
+            state.violate(format!("a wrong document (kind {kind}) is answered with {answer:?}"));
+        }
+    });
+}
+
+/// Reads what is not acknowledged. False: it could not.
+async fn pull(world: &World, line: &Line) -> bool {
+    loop {
+        let cursor = world.with(|state| state.books.cursor);
+        let Ok(Ok(reports)) = timeout(PATIENCE, line.status.after(cursor, 64)).await else {
+            return false;
+        };
+        let Some(last) = reports.last().map(|report| report.seq) else { return true };
+        let acknowledged = world.with(|state| {
+            let mut previous = cursor;
+            for report in reports {
+                if report.seq <= previous {
+                    state.violate(format!("report {} comes after {previous}", report.seq));
+                }
+                previous = report.seq;
+                let again = state.books.seen.insert(report.seq, report.body.clone());
+                if again.is_some_and(|earlier| earlier != report.body) {
+                    state.violate(format!("the number {} is used for two reports", report.seq));
+                }
+                match &report.body {
+                    ReportBody::Deployment(status) => {
+                        let (id, phase, r) = (status.id, status.phase, status.revision);
+                        state.say(|| {
+                            format!(
+                                "report: {} r{r} {phase:?}",
+                                crate::podman::short(&id.to_string())
+                            )
+                        });
+                        state.books.levels.insert(id, report.body);
+                    }
+                    ReportBody::Removed { id } => {
+                        state.books.levels.insert(*id, report.body);
+                    }
+                    ReportBody::Host(_) => state.books.host = Some(report.body),
+                }
+            }
+            // Committed, or the coordinator crashed first: then it reads the same again.
+            let committed = !state.rng.per_mille(state.swarm.lose_acknowledgement);
+            if committed {
+                state.books.cursor = last;
+            }
+            committed && !state.rng.per_mille(state.swarm.lose_acknowledgement)
+        });
+        if acknowledged
+            && !matches!(timeout(PATIENCE, line.status.acknowledge(last)).await, Ok(Ok(())))
+        {
+            return false;
+        }
+    }
+}
+
+/// The image that a pull of this entry brings.
+pub(crate) fn image_of(desired: &Desired) -> String {
+    desired.image.pinned(&digest_of_tag(desired.image.tag().unwrap_or_default())).to_string()
+}

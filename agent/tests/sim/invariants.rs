@@ -1,0 +1,152 @@
+//! The rules, checked after each effect: what a visitor at this instant would meet.
+
+use std::time::Duration;
+
+use buddo_agent::picture::Picture;
+use buddo_agent::ports::{ContainerState, Target};
+use buddo_shared::id::DeploymentId;
+use buddo_shared::manifest::{RunState, Strategy};
+use buddo_shared::report::Phase;
+use tokio::time::Instant;
+
+use crate::podman::{Boxed, short};
+use crate::world::{DRAIN, State};
+
+/// Caddy holds a request for so long.
+const TRY_DURATION: Duration = Duration::from_secs(10);
+/// For so long after a fault nothing is expected of the app that it hit.
+const CALM: Duration = Duration::from_secs(2);
+
+/// Whether an app may be expected to answer: it did, and nobody but the agent could change that.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Trust {
+    settled: bool,
+    held_since: Option<Instant>,
+    calm_from: Option<Instant>,
+}
+
+impl State {
+    /// Nothing is expected of the app until visitors are answered by it again.
+    pub(crate) fn excuse(&mut self, id: DeploymentId, why: &str) {
+        let trust = self.trust.entry(id).or_default();
+        trust.held_since = None;
+        trust.calm_from = Some(Instant::now() + CALM);
+        if std::mem::take(&mut trust.settled) {
+            self.say(|| format!("nothing is expected of {} now: {why}", short(&id.to_string())));
+        }
+    }
+
+    /// As [`excuse`](Self::excuse), for all apps.
+    pub(crate) fn excuse_all(&mut self, why: &str) {
+        let ids: Vec<_> = self.books.wanted.values().map(|desired| desired.id).collect();
+        for id in ids {
+            self.excuse(id, why);
+        }
+    }
+
+    /// What a visitor of each app would meet right now.
+    pub(crate) fn look(&mut self) {
+        let now = Instant::now();
+        let running = self.books.wanted.values().filter(|d| d.run == RunState::Running);
+        let apps: Vec<_> = running
+            .map(|d| (d.id, d.subdomain.to_string(), d.strategy == Strategy::Recreate))
+            .collect();
+        for (id, subdomain, recreates) in apps {
+            let target = self.edge.table.apps.get(&subdomain).cloned();
+            let mut trust = self.trust.get(&id).copied().unwrap_or_default();
+            match &target {
+                Some(Target::Live { addresses }) => {
+                    let there = self.engine.containers.iter().find(|(_, c)| {
+                        addresses.contains(c.address.ip()) && c.state == ContainerState::Running
+                    });
+                    match there {
+                        Some((_, c)) if c.answers(now) => {
+                            let mine = c.identity.is_some_and(|i| i.deployment == id);
+                            if !mine && trust.settled {
+                                self.violate(format!("{subdomain} shows another app"));
+                            }
+                            let calm = trust.calm_from.is_none_or(|from| from <= now);
+                            trust.settled |= mine && calm && self.books.is_wanted_for_sure(id);
+                            trust.held_since = None;
+                        }
+                        Some((name, c)) if c.sick_until.is_none_or(|until| until <= now) => {
+                            let name = short(name);
+                            self.violate(format!("{name} gets visitors and never answered"));
+                        }
+                        _ if trust.settled => {
+                            self.violate(format!(
+                                "{subdomain} is sent to {addresses:?}, where nothing answers"
+                            ));
+                        }
+                        _ => {}
+                    }
+                }
+                Some(Target::Hold) if trust.settled => {
+                    let since = *trust.held_since.get_or_insert(now);
+                    if now.duration_since(since) > TRY_DURATION && !recreates {
+                        self.violate(format!("{subdomain} is held for more than {TRY_DURATION:?}"));
+                    }
+                }
+                other if trust.settled => {
+                    self.violate(format!("{subdomain} was answered and now meets {other:?}"));
+                }
+                _ => {}
+            }
+            self.trust.insert(id, trust);
+        }
+    }
+
+    /// A container gets SIGTERM.
+    pub(crate) fn leaves(&mut self, name: &str, container: &Boxed, late: bool) {
+        let Some(identity) = container.identity else { return };
+        if late {
+            self.excuse(identity.deployment, "an order came late");
+            return;
+        }
+        let now = Instant::now();
+        if self.edge.points_to(*container.address.ip()) {
+            self.violate(format!("{} is stopped while it gets visitors", short(name)));
+        }
+        let left = self.edge.left.get(name).map(|left| now.duration_since(*left));
+        if let Some(left) = left.filter(|left| *left < DRAIN) {
+            let name = short(name);
+            self.violate(format!(
+                "{name} is stopped {left:?} after its last visitor, not {DRAIN:?}"
+            ));
+        }
+    }
+
+    /// A container was started.
+    pub(crate) fn started(&mut self, name: &str, address: std::net::SocketAddrV4) {
+        self.edge.left.remove(name);
+        if self.edge.points_to(*address.ip()) {
+            self.violate(format!("{} is started while it gets visitors", short(name)));
+        }
+    }
+
+    /// What the agent says of itself.
+    pub(crate) fn check(&mut self, picture: &Picture) {
+        for app in &picture.deployments {
+            if app.status.phase != Phase::Live {
+                continue;
+            }
+            let Some(subdomain) = &app.subdomain else { continue };
+            let Some(Target::Live { addresses }) = self.edge.table.apps.get(subdomain) else {
+                let says = self.edge.table.apps.get(subdomain).cloned();
+                self.violate(format!("{subdomain} is said to be live, the table says {says:?}"));
+                continue;
+            };
+            // One that was taken away is noticed at the next list.
+            let mut there =
+                self.engine.containers.values().filter(|c| addresses.contains(c.address.ip()));
+            let right =
+                |c: &Boxed| c.identity.is_some_and(|i| Some(i.revision) == app.status.serving);
+            if !there.clone().any(right) && there.next().is_some() {
+                let revision = app.status.serving;
+                self.violate(format!(
+                    "{subdomain} is said to be served by {revision:?}, and is by another"
+                ));
+            }
+        }
+    }
+}

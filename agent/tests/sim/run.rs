@@ -1,0 +1,304 @@
+//! One seed, one run: operators and faults for a while, then peace, then every promise is due.
+//!
+//! ```text
+//!   seed ─► swarm ─► [operator | fault | restart of the agent]* ─► peace ─► converged? ─► idle?
+//!                       │ after each effect: invariants                        └► new revisions,
+//!                       ▼                                                         then nothing
+//!                   violation ─► the last actions, and the command that shows them again
+//! ```
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::agent::Agent;
+use crate::converged::what_is_missing;
+use crate::coordinator::{Keys, Link, serve};
+use crate::disk::Database;
+use crate::faults::{Fault, Swarm};
+use crate::rng::Rng;
+use crate::world::{State, World};
+
+/// How long convergence may take once nothing goes wrong any more: the longest waits of the
+/// agent's own rules (a crash's back-off, a stuck container, a registry's patience) and some.
+const PATIENCE: Duration = Duration::from_mins(8);
+/// For so long an idle host is watched.
+const IDLE: Duration = Duration::from_secs(150);
+
+/// A run that broke a rule.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    /// Which rule.
+    pub(crate) words: String,
+    /// The last actions.
+    pub(crate) story: Vec<String>,
+}
+
+/// What a run did.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Done {
+    /// Calls of Podman.
+    pub(crate) calls: u64,
+    /// Lives of the agent.
+    pub(crate) lives: u64,
+    /// Documents.
+    pub(crate) documents: u64,
+    /// Stands for every action, where they were traced.
+    pub(crate) digest: u64,
+}
+
+/// Runs `seed`, in its own runtime and on this thread alone.
+pub(crate) fn run(seed: u64, keys: &Arc<Keys>, traced: bool) -> Result<Done, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let mut rng = Rng::new(seed);
+        let (swarm, faults) = Swarm::draw(&mut rng);
+        let world = World::new(seed, swarm, traced);
+        world.with(|state| state.say(|| format!("{swarm:?} {faults:?}")));
+        let mut run = Run::new(&world, keys, rng);
+        let outcome = run.all(&faults).await;
+        let (story, digest) = world.with(|state| state.story());
+        outcome.map_err(|words| Failure { words, story })?;
+        Ok(world.with(|state| Done {
+            calls: state.calls,
+            lives: u64::from(state.life),
+            documents: state.books.generation,
+            digest,
+        }))
+    })
+}
+
+/// A machine, its coordinator, and the agent of now.
+pub(crate) struct Run {
+    pub(crate) world: Arc<World>,
+    pub(crate) keys: Arc<Keys>,
+    pub(crate) agent: Option<Agent>,
+    pub(crate) database: Database,
+    pub(crate) rng: Rng,
+    link: Link,
+    /// When the next life begins.
+    up_at: Instant,
+    pub(crate) numbers: u64,
+    /// What passes by itself, and when.
+    pub(crate) healings: Vec<(Instant, Fault)>,
+    coordinator: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        self.coordinator.abort();
+    }
+}
+
+impl Run {
+    /// Nothing runs yet.
+    pub(crate) fn new(world: &Arc<World>, keys: &Arc<Keys>, rng: Rng) -> Self {
+        let link: Link = Arc::new(Mutex::new(None));
+        let coordinator = serve(Arc::clone(world), Arc::clone(keys), Arc::clone(&link));
+        Self {
+            world: Arc::clone(world),
+            keys: Arc::clone(keys),
+            agent: None,
+            database: Database::in_memory(),
+            rng,
+            link,
+            up_at: Instant::now(),
+            numbers: 0,
+            healings: Vec::new(),
+            coordinator: tokio::spawn(coordinator),
+        }
+    }
+
+    async fn all(&mut self, faults: &[Fault]) -> Result<(), String> {
+        let operations = 2 + self.rng.below(5);
+        let mut left: Vec<Option<Fault>> = (0..operations).map(|_| None).collect();
+        for fault in faults {
+            let times = 1 + self.rng.below(2);
+            left.extend((0..times).map(|_| Some(*fault)));
+        }
+        self.operate();
+        while !left.is_empty() {
+            let pause = match self.rng.below(3) {
+                0 => self.rng.ms(0, 400),
+                1 => self.rng.ms(400, 3_000),
+                _ => self.rng.ms(3_000, 9_000),
+            };
+            self.pass(pause).await?;
+            let index = usize::try_from(self.rng.below(left.len() as u64)).unwrap_or_default();
+            match left.swap_remove(index) {
+                None => self.operate(),
+                Some(fault) => self.befall(fault),
+            }
+        }
+        let rest = self.rng.ms(0, 8_000);
+        self.pass(rest).await?;
+        self.peace();
+        self.converge(false).await?;
+        // It takes the longest virtual time by far.
+        if self.rng.below(4) == 0 {
+            self.idle().await?;
+        }
+        match self.rng.below(4) {
+            0 => {
+                self.renew_all();
+                self.converge(true).await?;
+            }
+            1 => {
+                self.world.act(|state| state.books.wanted.clear());
+                self.sign();
+                self.converge(true).await?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Lets so much time pass, with visitors at random moments, and the agent kept by systemd.
+    pub(crate) async fn pass(&mut self, time: Duration) -> Result<(), String> {
+        let end = Instant::now() + time;
+        loop {
+            self.tend().await;
+            let now = Instant::now();
+            let violation = self.world.act(|state| state.violation.clone());
+            if let Some(violation) = violation {
+                return Err(violation);
+            }
+            if now >= end {
+                return Ok(());
+            }
+            let visitor = self.rng.ms(200, 2_000);
+            let heals = self.healings.iter().map(|(at, _)| *at).min();
+            let next = [Some(end), heals, self.agent.is_none().then_some(self.up_at.max(now))];
+            let next = next.into_iter().flatten().fold(now + visitor, Instant::min);
+            let killed = Arc::clone(&self.world.killed);
+            tokio::select! {
+                biased;
+                () = killed.notified() => {}
+                () = tokio::time::sleep_until(next) => {}
+            }
+        }
+    }
+
+    /// What systemd does, and what heals by itself.
+    async fn tend(&mut self) {
+        let now = Instant::now();
+        let due: Vec<Fault> =
+            self.healings.iter().filter(|(at, _)| *at <= now).map(|(_, fault)| *fault).collect();
+        self.healings.retain(|(at, _)| *at > now);
+        for fault in due {
+            self.heal(fault);
+        }
+        if self.agent.is_some() && !self.world.with(|state| state.alive) {
+            self.bury();
+            let wait =
+                if self.rng.per_mille(700) { self.rng.ms(0, 300) } else { self.rng.ms(0, 15_000) };
+            self.up_at = now + wait;
+        }
+        if self.agent.is_none() && self.up_at <= now {
+            self.start().await;
+        }
+    }
+
+    /// Ends what is left of a killed agent.
+    pub(crate) fn bury(&mut self) {
+        self.agent = None;
+        *self.link.lock().expect("not poisoned") = None;
+    }
+
+    /// Starts an agent; one that fails or is killed at its start is started again later.
+    pub(crate) async fn start(&mut self) {
+        let killed = Arc::clone(&self.world.killed);
+        let started = tokio::select! {
+            biased;
+            () = killed.notified() => Err("killed".to_owned()),
+            started = Agent::start(&self.world, &self.keys, &self.database) => started,
+        };
+        match started {
+            Ok(agent) => {
+                *self.link.lock().expect("not poisoned") = Some(agent.line.clone());
+                self.agent = Some(agent);
+            }
+            Err(words) => {
+                self.world.with(|state| {
+                    state.say(|| format!("the agent does not start: {words}"));
+                    state.kill();
+                });
+                self.up_at = Instant::now() + Duration::from_secs(1);
+            }
+        }
+    }
+
+    /// Signs what is wanted.
+    pub(crate) fn sign(&mut self) {
+        let elapsed = self.world.begun.elapsed();
+        let keys = Arc::clone(&self.keys);
+        self.world.act(|state| {
+            state.books.sign(&keys, elapsed);
+            let books = &state.books;
+            let words: Vec<String> = books
+                .wanted
+                .values()
+                .map(|d| {
+                    let app = state.app(d.id, d.revision);
+                    format!(
+                        "{} {} r{} {:?} {:?} {app:?}",
+                        d.subdomain,
+                        crate::podman::short(&d.id.to_string()),
+                        d.revision,
+                        d.run,
+                        d.strategy
+                    )
+                })
+                .collect();
+            let generation = books.generation;
+            state.say(|| format!("document {generation}: {}", words.join("; ")));
+        });
+    }
+
+    /// Waits until everything is as the document says. `strict`: no fault excuses a failure.
+    pub(crate) async fn converge(&mut self, strict: bool) -> Result<(), String> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let missing = self.world.with(|state| what_is_missing(state, strict));
+            let Some(missing) = missing else { return Ok(()) };
+            if Instant::now() >= end {
+                let shown = self.agent.as_ref().map(Agent::shown);
+                return Err(format!("not converged after {PATIENCE:?}: {missing}\n{shown:#?}"));
+            }
+            self.pass(Duration::from_millis(700)).await?;
+        }
+    }
+
+    /// An idle host does nothing but list at each relist.
+    pub(crate) async fn idle(&mut self) -> Result<(), String> {
+        let seen = |state: &State| {
+            let edge = &state.edge;
+            (state.engine.lists, state.calls, state.commits, edge.publishes, edge.reloads)
+        };
+        // What was just reported is acknowledged, and a new event stream may be on its way.
+        let late = self.world.with(|state| state.late_until).unwrap_or_else(Instant::now);
+        self.pass(late.duration_since(Instant::now()) + Duration::from_secs(45)).await?;
+        let before = self.world.with(|state| seen(state));
+        self.pass(IDLE).await?;
+        let after = self.world.with(|state| seen(state));
+        let (lists, calls) = (after.0 - before.0, after.1 - before.1);
+        // Jitter makes a relist come up to a fifth earlier. Once an event was missed the agent
+        // lists each four seconds until one comes.
+        let shown = self.agent.as_ref().and_then(|agent| agent.picture.borrow().clone());
+        let deaf =
+            shown.is_some_and(|p| p.host.warnings.iter().any(|w| w.contains("events do not")));
+        let most = if deaf { IDLE.as_secs() / 3 } else { IDLE.as_secs() / 48 + 1 };
+        let quiet = calls <= lists && (after.2, after.3, after.4) == (before.2, before.3, before.4);
+        if lists > most || !quiet {
+            return Err(format!(
+                "not idle: {before:?} → {after:?} (lists, calls, commits, tables, reloads)"
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,334 @@
+//! Single faults in a row of one's choice, each named after its line in the list of failure modes.
+//! The seeds meet all of them in mixtures; here each stands alone, so that it is read in one go.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use buddo_agent::ports::{ContainerState, Intake as _, Refusal};
+use buddo_shared::id::Revision;
+use buddo_shared::manifest::{RunState, Strategy};
+use buddo_shared::report::{Phase, ReportBody};
+
+use crate::clock::{BEGIN, YEAR};
+use crate::coordinator::{Keys, deployment};
+use crate::disk::Database;
+use crate::faults::{Fault, Swarm};
+use crate::rng::Rng;
+use crate::run::Run;
+use crate::world::{App, Registry, World};
+
+/// Runs a scenario as a seed is run.
+fn play<F: Future<Output = ()>>(scenario: impl FnOnce(Run) -> F) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let world = World::new(1, Swarm::none(), true);
+        let keys = Arc::new(Keys::generate());
+        scenario(Run::new(&world, &keys, Rng::new(1))).await;
+    });
+}
+
+impl Run {
+    /// Revision `revision` of app `n` is wanted from the next document on.
+    fn want(&self, n: u64, revision: u32) {
+        let desired = self.keys.desired(n, n, revision, revision);
+        self.world.act(|state| state.books.wanted.insert(n, desired));
+    }
+
+    async fn wait(&mut self, seconds: u64) {
+        let passed = self.pass(Duration::from_secs(seconds)).await;
+        self.fails_with_its_story(passed);
+    }
+
+    /// Signs what is wanted and waits until all of it is so.
+    async fn settle(&mut self) {
+        self.sign();
+        let converged = self.converge(true).await;
+        self.fails_with_its_story(converged);
+    }
+
+    fn fails_with_its_story(&self, result: Result<(), String>) {
+        if let Err(words) = result {
+            let (story, _) = self.world.with(|state| state.story());
+            panic!("{words}\n{}", story.join("\n"));
+        }
+    }
+
+    /// Names, states and starts of all containers.
+    fn containers(&self) -> Vec<(String, ContainerState, u32)> {
+        self.world.with(|state| {
+            let all = state.engine.containers.iter();
+            all.map(|(name, c)| (name.clone(), c.state, c.starts)).collect()
+        })
+    }
+
+    fn phase(&self, n: u64) -> Option<Phase> {
+        self.world.with(|state| match state.books.levels.get(&deployment(n)) {
+            Some(ReportBody::Deployment(status)) => Some(status.phase),
+            _ => None,
+        })
+    }
+
+    fn warnings(&self) -> String {
+        let picture = self.agent.as_ref().and_then(|agent| agent.picture.borrow().clone());
+        picture.map(|picture| picture.host.warnings.join("\n")).unwrap_or_default()
+    }
+}
+
+/// Killed before or after each call there is on the way from nothing to a second revision: no
+/// duplicate, nothing that is right is started again, and no visitor lost (the rules see to that).
+#[test]
+fn fm_01_killed_at_any_call_it_converges_and_starts_nothing_twice() {
+    for strategy in [Strategy::Rolling, Strategy::Recreate] {
+        for last_has_effect in [false, true] {
+            for calls in 1..40 {
+                play(|mut run| async move {
+                    run.want(2, 1);
+                    run.world.with(|state| state.calls_left = Some((calls, last_has_effect)));
+                    run.settle().await;
+                    let before = run.containers();
+                    run.want(2, 2);
+                    run.world.act(|state| {
+                        let desired = state.books.wanted.get_mut(&2).unwrap();
+                        desired.strategy = strategy;
+                    });
+                    run.settle().await;
+                    let after = run.containers();
+                    let about = format!("{strategy:?}, {calls} calls: {before:?} → {after:?}");
+                    assert!(before.len() == 1 && before[0].2 == 1, "{about}");
+                    assert!(after.len() == 1 && after[0].2 == 1, "{about}");
+                });
+            }
+        }
+    }
+}
+
+/// A day without the coordinator, and past the document's end: all keeps running, is started
+/// again when it crashes, and is only called stale.
+#[test]
+fn fm_06_a_day_without_the_coordinator_stops_nothing() {
+    play(|mut run| async move {
+        (1..4).for_each(|n| run.want(n, 1));
+        run.settle().await;
+        run.befall(Fault::Partition);
+        run.world.act(|state| {
+            let day = Duration::from_hours(24);
+            state.books.away_until = Some(tokio::time::Instant::now() + day);
+        });
+        let starts: u32 = run.containers().iter().map(|(.., starts)| starts).sum();
+        for _ in 0..12 {
+            run.wait(3_600).await;
+            run.befall(Fault::Crash);
+            run.befall(Fault::Kill);
+            run.wait(3_600).await;
+            let containers = run.containers();
+            assert!(containers.len() == 3, "{containers:?}");
+            assert!(containers.iter().all(|(_, state, _)| *state == ContainerState::Running));
+        }
+        let again: u32 = run.containers().iter().map(|(.., starts)| starts).sum();
+        assert_eq!(again, starts + 12, "one start for each crash");
+        let stale = run.agent.as_ref().unwrap().picture.borrow().as_ref().unwrap().host.stale;
+        assert!(stale, "the document has ended");
+        run.want(1, 2);
+        run.settle().await;
+    });
+}
+
+/// Documents in any order, each several times: the newest wins, and what was acknowledged never
+/// goes back.
+#[test]
+fn fm_09_documents_in_any_order_end_with_the_newest() {
+    for seed in 0..30 {
+        play(|mut run| async move {
+            let mut rng = Rng::new(seed);
+            let mut envelopes = Vec::new();
+            for revision in 1..9 {
+                run.want(2, revision);
+                run.sign();
+                envelopes.extend(run.world.with(|state| state.books.newest_document()));
+            }
+            run.world.act(|state| {
+                let ever = Duration::from_hours(1);
+                state.books.away_until = Some(tokio::time::Instant::now() + ever);
+            });
+            run.wait(1).await;
+            let intent = Arc::clone(&run.agent.as_ref().unwrap().line.intent);
+            let mut highest = 0;
+            for _ in 0..40 {
+                let (generation, envelope) = rng.pick(&envelopes).unwrap();
+                match intent.offer(envelope).await {
+                    Ok(accepted) => {
+                        assert!(generation >= highest, "{generation} after {highest}");
+                        assert_eq!(accepted.generation.generation, generation);
+                        highest = generation;
+                    }
+                    Err(Refusal::Stale { .. }) => assert!(generation < highest),
+                    Err(refusal) => panic!("{generation} after {highest}: {refusal}"),
+                }
+                if rng.per_mille(200) {
+                    run.wait(rng.below(3)).await;
+                }
+            }
+            run.world.act(|state| state.books.away_until = None);
+            let converged = run.converge(true).await;
+            run.fails_with_its_story(converged);
+            assert_eq!(run.containers().len(), 1);
+        });
+    }
+}
+
+/// A year ahead, a year back: nothing is stopped or started; a document that seems to have
+/// expired is refused and told of, and taken when the clock is right again.
+#[test]
+fn fm_10_a_clock_that_jumps_a_year_changes_nothing() {
+    play(|mut run| async move {
+        run.want(2, 1);
+        run.settle().await;
+        let before = run.containers();
+        for offset in [YEAR, -YEAR, 0, YEAR] {
+            run.world.act(|state| state.clock_offset = offset);
+            run.wait(600).await;
+            assert_eq!(run.containers(), before, "offset {offset} s");
+        }
+        run.want(2, 2);
+        run.sign();
+        run.wait(60).await;
+        assert_eq!(run.containers(), before, "a document of today is not believed a year ahead");
+        assert!(run.warnings().contains("expired"), "{}", run.warnings());
+        run.world.act(|state| state.clock_offset = 0);
+        let converged = run.converge(true).await;
+        run.fails_with_its_story(converged);
+        assert!(run.containers()[0].0.contains("-r2-"));
+    });
+}
+
+/// Boot in 1970, before the clock is set: what ran comes back, documents of today are taken, and
+/// an expired one is not, for time is never earlier than the newest signature.
+#[test]
+fn fm_12_a_boot_in_1970_brings_back_what_ran_and_believes_no_expired_document() {
+    play(|mut run| async move {
+        run.want(2, 1);
+        run.settle().await;
+        run.befall(Fault::Reboot);
+        run.world.act(|state| state.clock_offset = -BEGIN);
+        run.wait(30).await;
+        assert_eq!(run.phase(2), Some(Phase::Live));
+        let expired = run.world.with(|state| {
+            let mut manifest = state.books.manifest(1_000, Duration::ZERO);
+            manifest.deployments.clear();
+            manifest.expires_at = crate::clock::true_time(Duration::ZERO, -1);
+            run.keys.signer.sign(&manifest).unwrap().bytes
+        });
+        let intent = Arc::clone(&run.agent.as_ref().unwrap().line.intent);
+        let refusal = intent.offer(expired.into()).await.unwrap_err();
+        assert!(matches!(refusal, Refusal::Expired { .. }), "{refusal}");
+        run.want(2, 2);
+        run.settle().await;
+    });
+}
+
+/// A disk that cannot sync: nothing is acknowledged, what runs runs on, and it is told.
+#[test]
+fn fm_14_what_cannot_be_synced_is_not_acknowledged() {
+    play(|mut run| async move {
+        run.want(2, 1);
+        run.settle().await;
+        let (before, acked) = (run.containers(), run.world.with(|state| state.books.acked));
+        run.world.with(|state| state.swarm.fail_write = 1_000);
+        run.want(2, 2);
+        run.sign();
+        run.wait(60).await;
+        assert_eq!(run.world.with(|state| state.books.acked), acked);
+        assert_eq!(run.containers(), before);
+        assert!(run.warnings().contains("could not be stored"), "{}", run.warnings());
+        run.world.with(|state| state.swarm.fail_write = 0);
+        let converged = run.converge(true).await;
+        run.fails_with_its_story(converged);
+    });
+}
+
+/// Power goes right after an acknowledgement, and with it all that SQLite had not synced.
+#[test]
+fn fm_16_what_was_acknowledged_survives_a_power_loss() {
+    play(|mut run| async move {
+        let folder = tempfile::tempdir().unwrap();
+        run.database = Database::in_file(folder.path());
+        for revision in 1..4 {
+            run.want(2, revision);
+            run.sign();
+            let newest = run.world.with(|state| state.books.generation);
+            while run.world.with(|state| state.books.acked) < newest {
+                let passed = run.pass(Duration::from_millis(20)).await;
+                run.fails_with_its_story(passed);
+            }
+            run.befall(Fault::Reboot);
+            run.bury();
+            let database = std::mem::replace(&mut run.database, Database::in_memory());
+            run.database = database.lose_power();
+            // The agent's start holds what it finds against what it had acknowledged.
+            run.wait(1).await;
+        }
+        let converged = run.converge(true).await;
+        run.fails_with_its_story(converged);
+        assert!(run.containers()[0].0.contains("-r3-"));
+    });
+}
+
+/// Each event comes twice: everything is done once.
+#[test]
+fn fm_22_repeated_events_change_nothing() {
+    play(|mut run| async move {
+        run.world.with(|state| state.swarm.repeat_event = 1_000);
+        run.want(2, 1);
+        run.settle().await;
+        run.want(2, 2);
+        run.settle().await;
+        let containers = run.containers();
+        assert!(containers.len() == 1 && containers[0].2 == 1, "{containers:?}");
+        run.befall(Fault::Crash);
+        run.wait(5).await;
+        assert_eq!(run.containers()[0].2, 2, "one start for one crash");
+        let idle = run.idle().await;
+        run.fails_with_its_story(idle);
+    });
+}
+
+/// An image that is gone after each pull, as when something else cleans the host up: it is pulled
+/// ever more rarely, and the revision is given up in the end.
+#[test]
+fn an_image_that_vanishes_after_each_pull_is_not_pulled_all_the_time() {
+    play(|mut run| async move {
+        run.want(2, 1);
+        let key = (deployment(2), Revision::FIRST);
+        let app = App::Good(Duration::from_millis(5));
+        run.world.act(|state| state.apps.insert(key, (app, Registry::Vanishes)));
+        run.settle().await;
+        assert_eq!(run.phase(2), Some(Phase::Failed));
+        let calls = run.world.with(|state| state.calls - state.engine.lists);
+        assert!(calls < 100, "{calls} calls of Podman for nothing");
+    });
+}
+
+/// Stopped, started, destroyed: what an operator asks for is what is there.
+#[test]
+fn an_app_is_stopped_started_and_destroyed_without_a_trace() {
+    play(|mut run| async move {
+        run.want(2, 1);
+        run.settle().await;
+        for state in [RunState::Stopped, RunState::Running, RunState::Suspended] {
+            run.world.act(|world| {
+                world.excuse(deployment(2), "its operator");
+                world.books.wanted.get_mut(&2).unwrap().run = state;
+            });
+            run.settle().await;
+        }
+        run.world.act(|world| world.books.wanted.clear());
+        run.settle().await;
+        let left = run.world.with(|state| state.engine.secrets.len());
+        assert!(left == 0 && run.containers().is_empty());
+    });
+}

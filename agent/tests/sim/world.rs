@@ -1,0 +1,226 @@
+//! All that outlives the agent: the machine, its parts, and what is known of the truth.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use buddo_shared::id::{DeploymentId, Revision};
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use crate::caddy::Edge;
+use crate::coordinator::Books;
+use crate::faults::Swarm;
+use crate::invariants::Trust;
+use crate::podman::Engine;
+use crate::rng::Rng;
+
+/// From SIGTERM back to the last request that was sent: the drain time of every simulation.
+pub(crate) const DRAIN: Duration = Duration::from_secs(1);
+/// From SIGTERM to SIGKILL.
+pub(crate) const GRACE: Duration = Duration::from_secs(2);
+/// How many actions a failing seed shows.
+const SHOWN: usize = 60;
+
+/// What an app does once its container runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum App {
+    /// It answers after so long.
+    Good(Duration),
+    /// It never answers.
+    Silent,
+    /// It ends after so long.
+    Exits(Duration),
+    /// It answers, and ends so long after its start, each time.
+    Crashes(Duration),
+}
+
+/// What the registry says to a pull.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Registry {
+    /// Here it is.
+    Has,
+    /// No such image.
+    Lacks,
+    /// Too many requests, so many times.
+    Busy(u32),
+    /// It comes, and is gone when it is needed.
+    Vanishes,
+    /// No byte comes, so many times.
+    Stalls(u32),
+}
+
+/// The feed that the agent of now reads.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    /// Hints.
+    pub(crate) hints: watch::Sender<u64>,
+    /// Lines.
+    pub(crate) lines: watch::Sender<u64>,
+    /// Whether the stream is open.
+    pub(crate) healthy: watch::Sender<bool>,
+}
+
+/// Everything, behind one lock that is never held over an await.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+pub(crate) struct State {
+    /// Chance.
+    pub(crate) rng: Rng,
+    /// What goes wrong in calls.
+    pub(crate) swarm: Swarm,
+    /// The agent of now; calls of earlier ones have no effect and no answer.
+    pub(crate) life: u32,
+    /// Whether it lives.
+    pub(crate) alive: bool,
+    killed: Arc<Notify>,
+    /// After so many calls it is killed; and whether the last one has its effect.
+    pub(crate) calls_left: Option<(u64, bool)>,
+    /// Calls of all lives.
+    pub(crate) calls: u64,
+    /// Podman.
+    pub(crate) engine: Engine,
+    /// Caddy, resolver and table.
+    pub(crate) edge: Edge,
+    /// What the coordinator knows.
+    pub(crate) books: Books,
+    /// What every app does.
+    pub(crate) apps: BTreeMap<(DeploymentId, Revision), (App, Registry)>,
+    /// Who may be expected to answer.
+    pub(crate) trust: BTreeMap<DeploymentId, Trust>,
+    /// Revisions that met a fault on their way in: they may have been given up for it.
+    pub(crate) hurt: BTreeSet<(DeploymentId, Revision)>,
+    /// Orders of before may still be carried out until then.
+    pub(crate) late_until: Option<Instant>,
+    /// The event feed.
+    pub(crate) feed: Option<Feed>,
+    /// The stream is open and tells nothing.
+    pub(crate) deaf: bool,
+    /// No room on the disk.
+    pub(crate) disk_full: bool,
+    /// Writes to the database.
+    pub(crate) commits: u64,
+    /// The database was lost, and no document was accepted since.
+    pub(crate) amnesia: bool,
+    /// A database was lost at some time.
+    pub(crate) ever_lost: bool,
+    /// How wrong the wall clock is, in seconds.
+    pub(crate) clock_offset: i64,
+    /// What went wrong first.
+    pub(crate) violation: Option<String>,
+    begun: Instant,
+    trace: Option<VecDeque<String>>,
+    digest: u64,
+}
+
+/// A simulated machine. Clones of the `Arc` are its parts' way to it.
+pub(crate) struct World {
+    state: Mutex<State>,
+    /// Rung when the agent was killed.
+    pub(crate) killed: Arc<Notify>,
+    /// Monotonic time zero.
+    pub(crate) begun: Instant,
+}
+
+impl World {
+    /// A machine with nothing on it. `traced` keeps the last actions.
+    pub(crate) fn new(seed: u64, swarm: Swarm, traced: bool) -> Arc<Self> {
+        let killed = Arc::new(Notify::new());
+        let begun = Instant::now();
+        let state = State {
+            rng: Rng::new(seed ^ 0xA5A5),
+            swarm,
+            life: 0,
+            alive: false,
+            killed: Arc::clone(&killed),
+            calls_left: None,
+            calls: 0,
+            engine: Engine::default(),
+            edge: Edge::default(),
+            books: Books::default(),
+            apps: BTreeMap::new(),
+            trust: BTreeMap::new(),
+            hurt: BTreeSet::new(),
+            late_until: None,
+            feed: None,
+            deaf: false,
+            disk_full: false,
+            commits: 0,
+            amnesia: false,
+            ever_lost: false,
+            clock_offset: 0,
+            violation: None,
+            begun,
+            trace: traced.then(VecDeque::new),
+            digest: 0,
+        };
+        Arc::new(Self { state: Mutex::new(state), killed, begun })
+    }
+
+    /// Reads or changes what visitors do not see.
+    pub(crate) fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes what visitors may see; then every rule is checked.
+    pub(crate) fn act<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        self.with(|state| {
+            let changed = change(state);
+            state.look();
+            changed
+        })
+    }
+
+    /// Whether the agent number `life` lives.
+    pub(crate) fn is_alive(&self, life: u32) -> bool {
+        self.with(|state| state.alive && state.life == life)
+    }
+}
+
+impl State {
+    /// Notes an action.
+    pub(crate) fn say(&mut self, words: impl FnOnce() -> String) {
+        let Some(trace) = &mut self.trace else { return };
+        let words = words();
+        for byte in words.bytes() {
+            self.digest = (self.digest ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3);
+        }
+        let at = self.begun.elapsed();
+        trace.push_back(format!("{:>9.3} s  {words}", at.as_secs_f64()));
+        if trace.len() > SHOWN && std::env::var_os("SIM_TRACE").is_none() {
+            trace.pop_front();
+        }
+    }
+
+    /// The last actions, and a number that stands for all of them.
+    pub(crate) fn story(&self) -> (Vec<String>, u64) {
+        (self.trace.iter().flatten().cloned().collect(), self.digest)
+    }
+
+    /// A rule is broken. The first one counts.
+    pub(crate) fn violate(&mut self, words: String) {
+        self.say(|| format!("VIOLATION {words}"));
+        self.violation.get_or_insert(words);
+    }
+
+    /// Ends the agent of now.
+    pub(crate) fn kill(&mut self) {
+        if self.alive {
+            self.say(|| "the agent is killed".to_owned());
+            self.alive = false;
+            self.feed = None;
+            self.killed.notify_one();
+        }
+    }
+
+    /// What the app of a revision does.
+    pub(crate) fn app(&self, id: DeploymentId, revision: Revision) -> (App, Registry) {
+        let default = (App::Good(Duration::from_millis(20)), Registry::Has);
+        self.apps.get(&(id, revision)).copied().unwrap_or(default)
+    }
+
+    /// Faults that may make the agent give up what is on its way in.
+    pub(crate) fn hurt_all(&mut self) {
+        let wanted: Vec<_> = self.books.wanted.values().map(|d| (d.id, d.revision)).collect();
+        self.hurt.extend(wanted);
+    }
+}
