@@ -13,8 +13,10 @@
 //! A wake-up carries no data; every pass looks at everything. A pass never fails: what went wrong
 //! is part of the status. Orders run in tasks of their own and ring the bell when they end.
 
+mod anew;
 mod orders;
 mod pass;
+mod save;
 mod tell;
 
 use std::collections::BTreeMap;
@@ -143,6 +145,13 @@ pub struct Settings {
     pub previous: Option<LiveTable>,
 }
 
+/// What the first write waits for: nothing.
+fn no_write_yet() -> save::WriteEnd {
+    let end = save::WriteEnd::new();
+    end.cancel();
+    end
+}
+
 /// The loop and all it remembers.
 pub struct Reconciler<C, P, X, L, K> {
     world: World<C, P, X, L, K>,
@@ -159,6 +168,7 @@ pub struct Reconciler<C, P, X, L, K> {
     memories: BTreeMap<DeploymentId, Memory>,
     saved: BTreeMap<DeploymentId, Durable>,
     unsaved: watch::Sender<bool>,
+    last_write: save::WriteEnd,
     table: Option<LiveTable>,
     unpublished: bool,
     rendered: (Domains, Option<HostName>, Rendered),
@@ -219,6 +229,7 @@ where
             memories,
             saved,
             unsaved: watch::Sender::new(false),
+            last_write: no_write_yet(),
             table: None,
             unpublished: false,
             rendered: (BTreeMap::new(), None, Rendered::default()),

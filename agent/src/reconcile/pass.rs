@@ -1,6 +1,6 @@
 //! One pass.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,32 +12,29 @@ use tokio_util::sync::CancellationToken;
 
 use super::orders::{Asked, Ended};
 use super::{Domains, Reconciler};
-use crate::address::Index;
 use crate::apply::Order;
 use crate::guard::errors::Failed;
 use crate::guard::tide::many;
 use crate::health::{Level, Tracker};
 use crate::intent::Document;
-use crate::memory::{Durable, Happened, Memory, Serving};
+use crate::memory::{Happened, Memory};
 use crate::observe::{Observed, observe};
 use crate::plan::words;
-use crate::plan::{EDGE_LAG, LimitRule, Plan, Rules, View, plan, wanted};
+use crate::plan::{LimitRule, Plan, Rules, View, plan, wanted};
 use crate::ports::{
     Clock, Container, ContainerState, Containers, FailedRequests, LiveTable, LiveTablePublisher,
     Prober, Proxy, Slot, Target,
 };
 use crate::probes;
 use crate::step::{Lane, secret_owner};
-use crate::store::{Changes, Entry};
+use crate::store::Entry;
 use crate::wanted::Wanted;
 
 /// Until the next attempt when Podman does not answer, or the table cannot be written.
-const RETRY: Duration = Duration::from_secs(1);
+pub(super) const RETRY: Duration = Duration::from_secs(1);
 
 /// For so long after Podman was away, or many apps went down together, no guard judges.
 const TROUBLE: Duration = Duration::from_secs(30);
-/// What a guard decided is waited for until it is on disk, for so long.
-const PERSISTED: Duration = Duration::from_secs(2);
 
 /// One deployment in one pass.
 pub(super) struct Case<'a> {
@@ -147,48 +144,6 @@ where
             tracing::debug!(%name, "a container has our labels in part; it is left alone");
         }
         Ok(observed)
-    }
-
-    /// What the database does not say any more, or not yet: addresses, and who serves.
-    fn learn_anew(&mut self, document: &Document, observed: &Observed) {
-        let network = &self.settings.network;
-        for (id, containers) in &observed.deployments {
-            let durable = &mut self.memories.entry(*id).or_default().durable;
-            if durable.index.is_none() {
-                durable.index = containers.iter().find_map(|container| {
-                    let slot = container.identity?.slot;
-                    network.index_of(*container.address?.ip(), slot)
-                });
-            }
-        }
-        if let Some(previous) = self.settings.previous.take() {
-            // The edge has gone by that table for long.
-            let since = Instant::now().checked_sub(EDGE_LAG);
-            for (id, desired) in document.entries() {
-                let target = previous.apps.get(desired.subdomain.as_str()).cloned();
-                let memory = self.memories.entry(*id).or_default();
-                if let (None, Some(Target::Live { addresses })) = (memory.durable.live, &target) {
-                    let containers = observed.deployments.get(id).into_iter().flatten();
-                    let found = containers
-                        .filter(|c| c.address.is_some_and(|a| addresses.contains(a.ip())))
-                        .find_map(|c| c.identity);
-                    memory.durable.live =
-                        found.map(|i| Serving { revision: i.revision, slot: i.slot });
-                    memory.durable.proven.extend(found.map(|i| i.revision));
-                }
-                memory.target = target;
-                memory.in_force = since;
-            }
-        }
-        let mut taken: BTreeSet<Index> =
-            self.memories.values().filter_map(|memory| memory.durable.index).collect();
-        for id in document.entries().keys() {
-            let durable = &mut self.memories.entry(*id).or_default().durable;
-            if durable.index.is_none() {
-                durable.index = Index::lowest_free(&taken);
-                taken.extend(durable.index);
-            }
-        }
     }
 
     /// Whether what befalls apps now is the host's doing.
@@ -406,64 +361,6 @@ where
             }]);
         }
     }
-
-    /// Writes down what changed and waits for the disk, but not for ever: a disk that is full or
-    /// hangs must not keep a bad revision in place.
-    async fn persist(&mut self) {
-        let (_, writing) = self.write();
-        if let Some(writing) = writing
-            && tokio::time::timeout(PERSISTED, writing).await.is_err()
-        {
-            tracing::warn!("what a guard decided is not on disk yet; it is acted on all the same");
-        }
-    }
-
-    /// Writes down what changed, without waiting. True if an earlier write failed.
-    fn save(&mut self) -> bool {
-        self.write().0
-    }
-
-    /// Whether an earlier write failed, and the one that was begun now.
-    fn write(&mut self) -> (bool, Option<tokio::sync::oneshot::Receiver<()>>) {
-        let failed = self.unsaved.send_replace(false);
-        if failed {
-            // Which part is on disk is not known: all of it is written again.
-            self.saved.clear();
-        }
-        let durable = |memory: &Memory| memory.durable.clone();
-        let mut changes: Changes = self
-            .memories
-            .iter()
-            .filter(|(id, memory)| self.saved.get(id) != Some(&memory.durable))
-            .map(|(id, memory)| (*id, Some(durable(memory))))
-            .collect();
-        let gone = self.saved.keys().filter(|id| !self.memories.contains_key(id));
-        changes.extend(gone.map(|id| (*id, None)));
-        if changes.is_empty() {
-            return (false, None);
-        }
-        self.saved = self
-            .memories
-            .iter()
-            .map(|(id, m)| (*id, durable(m)))
-            .collect::<BTreeMap<DeploymentId, Durable>>();
-        let (store, unsaved, wake) =
-            (self.store.clone(), self.unsaved.clone(), Arc::clone(&self.wake));
-        let (written, writing) = tokio::sync::oneshot::channel();
-        tokio::spawn(async move {
-            let result = store.save(changes).await;
-            // Nobody waits for most of them.
-            let _ = written.send(());
-            if let Err(error) = result {
-                not_saved(&error);
-                unsaved.send_replace(true);
-                // Not at once: the disk that is full now is full in a moment, too.
-                tokio::time::sleep(RETRY).await;
-                wake.notify_one();
-            }
-        });
-        (failed, Some(writing))
-    }
 }
 
 /// What a deployment is asked to be.
@@ -486,8 +383,4 @@ fn failed_requests(
     let domains = desired.domains.iter().map(ToString::to_string);
     let names = std::iter::once(subdomain).chain(domains);
     names.filter_map(|name| seen.began.get(&name)).flatten().copied().collect()
-}
-
-fn not_saved(error: &(dyn std::error::Error + 'static)) {
-    tracing::error!(error, "what must survive a restart is not on disk; trying again");
 }

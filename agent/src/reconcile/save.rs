@@ -1,0 +1,93 @@
+//! Writing down what must survive the agent. One write after another, in the order of the passes
+//! that decided them: an older state never replaces a newer one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use buddo_shared::id::DeploymentId;
+use tokio_util::sync::CancellationToken;
+
+use super::Reconciler;
+use super::pass::RETRY;
+use crate::memory::{Durable, Memory};
+use crate::ports::{Clock, Containers, LiveTablePublisher, Prober, Proxy};
+use crate::store::Changes;
+
+/// What a guard decided is waited for until it is on disk, for so long.
+const PERSISTED: Duration = Duration::from_secs(2);
+
+/// The end of one write, whether it succeeded or not.
+pub(super) type WriteEnd = CancellationToken;
+
+impl<C, P, X, L, K> Reconciler<C, P, X, L, K>
+where
+    C: Containers,
+    P: Prober,
+    X: Proxy,
+    L: LiveTablePublisher,
+    K: Clock,
+{
+    /// Writes down what changed, without waiting. True if an earlier write failed.
+    pub(super) fn save(&mut self) -> bool {
+        let failed = self.unsaved.send_replace(false);
+        if failed {
+            // Which part is on disk is not known: all of it is written again.
+            self.saved.clear();
+        }
+        let durable = |memory: &Memory| memory.durable.clone();
+        let mut changes: Changes = self
+            .memories
+            .iter()
+            .filter(|(id, memory)| self.saved.get(id) != Some(&memory.durable))
+            .map(|(id, memory)| (*id, Some(durable(memory))))
+            .collect();
+        let gone = self.saved.keys().filter(|id| !self.memories.contains_key(id));
+        changes.extend(gone.map(|id| (*id, None)));
+        if changes.is_empty() {
+            return false;
+        }
+        self.saved = self
+            .memories
+            .iter()
+            .map(|(id, m)| (*id, durable(m)))
+            .collect::<BTreeMap<DeploymentId, Durable>>();
+        self.begin_write(changes);
+        failed
+    }
+
+    fn begin_write(&mut self, changes: Changes) {
+        let (store, unsaved, wake) =
+            (self.store.clone(), self.unsaved.clone(), Arc::clone(&self.wake));
+        let end = WriteEnd::new();
+        let before = std::mem::replace(&mut self.last_write, end.clone());
+        tokio::spawn(async move {
+            // Also where the write panics: the next one must not wait for ever.
+            let ended = end.drop_guard();
+            before.cancelled().await;
+            let result = store.save(changes).await;
+            drop(ended);
+            if let Err(error) = result {
+                not_saved(&error);
+                unsaved.send_replace(true);
+                // Not at once: the disk that is full now is full in a moment, too.
+                tokio::time::sleep(RETRY).await;
+                wake.notify_one();
+            }
+        });
+    }
+
+    /// Writes down what changed and waits for the disk, but not for ever: a disk that is full or
+    /// hangs must not keep a bad revision in place.
+    pub(super) async fn persist(&mut self) {
+        self.save();
+        let written = self.last_write.clone();
+        if tokio::time::timeout(PERSISTED, written.cancelled()).await.is_err() {
+            tracing::warn!("what a guard decided is not on disk yet; it is acted on all the same");
+        }
+    }
+}
+
+fn not_saved(error: &(dyn std::error::Error + 'static)) {
+    tracing::error!(error, "what must survive a restart is not on disk; trying again");
+}
