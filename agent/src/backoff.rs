@@ -18,6 +18,9 @@ impl Backoff {
     /// A certificate that cannot be had: 1 s, 2 s … 15 min. Issuers count failures.
     pub const CERTIFICATE: Self = Self::new(Duration::from_secs(1), Duration::from_mins(15));
 
+    /// A renewal that the coordinator does not answer: 1 s, 2 s … 5 min.
+    pub const RENEWAL: Self = Self::new(Duration::from_secs(1), Duration::from_mins(5));
+
     /// Waits `base` first, twice as long each time, `cap` at most.
     const fn new(base: Duration, cap: Duration) -> Self {
         Self { base, cap }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! bind local socket ─► not joined? wait for an identity, telling so
-//!                   ─► joined: store, intent, reconciler, link ─► READY ─► … SIGTERM ─► drain
+//!                   ─► joined: store, intent, reconciler, link, renewal ─► READY ─► … SIGTERM ─► drain
 //! ```
 //!
 //! Stopping leaves containers and routes as they are: visitors notice nothing.
@@ -36,6 +36,7 @@ use crate::podman::{Podman, PullLimits};
 use crate::ports::{Clock as _, LiveTable};
 use crate::probe::NetProber;
 use crate::reconcile::{Domains, Inputs, Reconciler, Render, Rendered, Settings, World};
+use crate::renew::{Renewer, join_alarms};
 use crate::resolver::LiveTableFile;
 use crate::status::Status;
 use crate::store::Store;
@@ -149,11 +150,13 @@ async fn run_joined(
         format!("cannot listen on {}; is another agent running? `listen` names it", config.listen)
     })?;
     let clock = Arc::new(SystemClock);
-    if store.belong_to(identity.host_id).await? {
+    if store.belong_to(identity.host_id, identity.joined).await? {
         tracing::warn!("this host has joined anew: the document of before is not obeyed any more");
     }
-    let intent = Intent::restore(identity.verifier, store.clone(), Arc::clone(&clock)).await?;
-    let intent = Arc::new(intent);
+    let pins = identity.pins.clone();
+    let intent = Arc::new(Intent::restore(pins, store.clone(), Arc::clone(&clock)).await?);
+    let (renewer, alarm, _alarms) = renewer(&config, &identity, &clock, &intent)?;
+    let tls = renewer.tls();
     let (room, shelf) = (room(&config), Shelf::default());
     let podman = podman(&config, identity.host_id, &room, &metrics);
     let events = podman.events(stop.child_token());
@@ -170,12 +173,8 @@ async fn run_joined(
         clock: Arc::clone(&clock),
         jitter: system_jitter(),
     };
-    let inputs = Inputs {
-        document: intent.subscribe(),
-        alarm: intent.alarm(),
-        events: events.clone(),
-        facts: known,
-    };
+    let inputs =
+        Inputs { document: intent.subscribe(), alarm, events: events.clone(), facts: known };
     let settings = settings(&config, identity.opening_key);
     let reconciler =
         Reconciler::restore(world, inputs, settings, store.clone(), status.clone()).await?;
@@ -219,14 +218,9 @@ async fn run_joined(
     }));
     let _watchdog = AbortOnDropHandle::new(tokio::spawn(watchdog::feed(signs)));
     let local = tokio::spawn(local::serve(local_listener, sources, stop.clone()));
-    let link = crate::link::serve(
-        link_listener,
-        identity.tls,
-        intent,
-        Arc::new(status),
-        stop.child_token(),
-    );
+    let link = crate::link::serve(link_listener, tls, intent, Arc::new(status), stop.child_token());
     let link = tokio::spawn(link);
+    let _renewer = AbortOnDropHandle::new(tokio::spawn(renewer.run(stop.child_token())));
     let reconciling = tokio::spawn({
         let stop = stop.clone();
         async move {
@@ -293,6 +287,24 @@ async fn tell_metrics(
     })?;
     let serving = metrics::serve(listener, scrape, stop.child_token());
     Ok(Some(AbortOnDropHandle::new(tokio::spawn(serving))))
+}
+
+/// What an administrator should know.
+type Alarm = watch::Receiver<Option<String>>;
+
+/// What keeps the certificate, and the alarms of documents and certificate as one, for as long as
+/// the handle is held.
+fn renewer(
+    config: &Config,
+    identity: &Identity,
+    clock: &Arc<SystemClock>,
+    intent: &Intent<SystemClock>,
+) -> Result<(Renewer<SystemClock>, Alarm, AbortOnDropHandle<()>)> {
+    let (state_dir, clock) = (config.state_dir.clone(), Arc::clone(clock));
+    let renewer = Renewer::new(identity, state_dir, clock, system_jitter(), intent.pins())?;
+    let (both, alarm) = watch::channel(None);
+    let joined = tokio::spawn(join_alarms(intent.alarm(), renewer.alarm(), both));
+    Ok((renewer, alarm, AbortOnDropHandle::new(joined)))
 }
 
 /// The route files' text, by what the configuration says of Caddy.

@@ -2,9 +2,12 @@
 //!
 //! ```text
 //! envelope ─ verify ─ order ─ expiry ─► agent.db (fsync) ─► announce to reconcile ─► acknowledge
-//!               │        │        │
+//!               │        │        │     with whom to trust
 //!               └────────┴────────┴──► refusal: nothing changed; alarms are kept for status
 //! ```
+//!
+//! A document may say whom the host trusts from then on. That is stored in the same commit, so
+//! that no crash leaves a document that its own trust would refuse.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +16,7 @@ use buddo_shared::id::{DeploymentId, Generation};
 use buddo_shared::image::Digest;
 use buddo_shared::manifest::{Desired, Manifest};
 use buddo_shared::report::Accepted;
-use buddo_shared::signed::{Verified, Verifier, VerifyError};
+use buddo_shared::signed::{Verified, VerifyError};
 use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::sync::{Mutex, watch};
@@ -21,6 +24,7 @@ use tokio::sync::{Mutex, watch};
 use crate::ports::{Clock, Intake, Refusal};
 use crate::store::{Held, Store, StoreError};
 use crate::text::causes;
+use crate::trust::{Pins, PinsError};
 
 /// Envelopes up to this size are verified where they arrive; larger ones on a blocking thread.
 const INLINE: usize = 64 * 1024;
@@ -66,45 +70,66 @@ struct Order {
     floor: Option<Timestamp>,
 }
 
+/// The database does not give what a start needs.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Whom it says to trust is not usable.
+    #[error("the database does not say whom to trust; let the host join again with --force")]
+    Trust(#[from] PinsError),
+}
+
 /// Accepts documents.
 pub struct Intent<K> {
-    verifier: Verifier,
     store: Store,
     clock: Arc<K>,
     /// Held over the write, so that documents become durable one by one, in order.
     order: Mutex<Order>,
     current: watch::Sender<Option<Arc<Document>>>,
+    /// Whom this host trusts; changes with a document, while `order` is held.
+    pins: watch::Sender<Arc<Pins>>,
     alarm: watch::Sender<Option<String>>,
 }
 
 impl<K: Clock> Intent<K> {
-    /// Takes the stored document up. One that does not verify any more is not obeyed, but its
-    /// place in the order still holds, and an alarm says so.
-    pub async fn restore(
-        verifier: Verifier,
-        store: Store,
-        clock: Arc<K>,
-    ) -> Result<Self, StoreError> {
+    /// Takes the stored document up, and whom it said to trust; without one, whom the join named.
+    ///
+    /// A document that does not verify any more is not obeyed, and an alarm says so. Its place in
+    /// the order still holds, unless the host joined again and does not trust its key any more:
+    /// a key that is not trusted must not say which documents are too old.
+    pub async fn restore(joined: Pins, store: Store, clock: Arc<K>) -> Result<Self, RestoreError> {
+        let held = store.document().await?;
+        let pins = match held.as_ref().and_then(|held| held.trust.clone()) {
+            Some(trust) => Pins::new(joined.verifier().host(), trust)?,
+            None => joined,
+        };
         let mut order = Order::default();
         let mut document = None;
         let mut alarm = None;
-        if let Some(held) = store.document().await? {
-            match verifier.verify(&held.envelope) {
-                Ok(verified) => document = Some(Arc::new(Document::new(verified))),
+        if let Some(held) = held {
+            let place = (held.generation, held.digest);
+            match pins.verifier().verify(&held.envelope) {
+                Ok(verified) => {
+                    document = Some(Arc::new(Document::new(verified)));
+                    order.held = Some(place);
+                }
                 Err(error) => {
                     tracing::error!(%error, "the stored document does not verify");
                     alarm = Some(format!("the stored document is not obeyed: {error}"));
+                    let distrusted = matches!(error, VerifyError::UnknownKey(_));
+                    order.held = (!distrusted).then_some(place);
                 }
             }
-            order.held = Some((held.generation, held.digest));
             order.floor = Some(held.floor);
         }
         Ok(Self {
-            verifier,
             store,
             clock,
             order: Mutex::new(order),
             current: watch::Sender::new(document),
+            pins: watch::Sender::new(Arc::new(pins)),
             alarm: watch::Sender::new(alarm),
         })
     }
@@ -112,6 +137,11 @@ impl<K: Clock> Intent<K> {
     /// Waits until no document is being taken: no task holds the lock for good.
     pub async fn answers(&self) {
         drop(self.order.lock().await);
+    }
+
+    /// Whom this host trusts, and every change of it.
+    pub fn pins(&self) -> watch::Receiver<Arc<Pins>> {
+        self.pins.subscribe()
     }
 
     /// The document in force, and every later one.
@@ -125,17 +155,24 @@ impl<K: Clock> Intent<K> {
     }
 
     async fn verify(&self, envelope: &Bytes) -> Result<Verified<Manifest>, VerifyError> {
+        let pins = Arc::clone(&self.pins.borrow());
         if envelope.len() <= INLINE {
-            return self.verifier.verify(envelope);
+            return pins.verifier().verify(envelope);
         }
-        let (verifier, envelope) = (self.verifier.clone(), envelope.clone());
-        let verified = tokio::task::spawn_blocking(move || verifier.verify(&envelope)).await;
+        let envelope = envelope.clone();
+        let verify = move || pins.verifier().verify(&envelope);
+        let verified = tokio::task::spawn_blocking(verify).await;
         verified.unwrap_or(Err(VerifyError::Envelope))
     }
 
     async fn accept(&self, envelope: Bytes) -> Result<Accepted, Refusal> {
         let verified = self.verify(&envelope).await?;
         let mut order = self.order.lock().await;
+        let pins = Arc::clone(&self.pins.borrow());
+        // It may have been verified just before another document took the trust from its key.
+        if !pins.verifier().trusts(verified.signer()) {
+            return Err(VerifyError::UnknownKey(verified.signer().to_owned()).into());
+        }
         let generation = verified.get().generation;
         let accepted = Accepted { generation, digest: verified.digest().clone() };
         if let Some((held, digest)) = &order.held {
@@ -158,13 +195,21 @@ impl<K: Clock> Intent<K> {
             return Err(Refusal::Expired { expires_at, now });
         }
         let digest = verified.digest().clone();
+        let trust = verified.get().trust.clone().filter(|trust| trust != pins.wire());
+        let pinned = trust.clone().map(|trust| Pins::new(verified.get().host_id, trust));
+        let pinned = pinned.transpose()?;
         let held = Held {
             envelope: envelope.to_vec(),
             generation,
             digest: digest.clone(),
             floor: issued_at,
+            trust,
         };
         self.store.put_document(held).await.map_err(|error| Refusal::Store(error.into()))?;
+        if let Some(pins) = pinned {
+            tracing::info!(trust = ?pins.verifier(), "whom this host trusts has changed");
+            self.pins.send_replace(Arc::new(pins));
+        }
         order.held = Some((generation, digest));
         order.floor = Some(order.floor.map_or(issued_at, |floor| floor.max(issued_at)));
         self.current.send_replace(Some(Arc::new(Document::new(verified))));

@@ -12,6 +12,7 @@
 //!
 //! `plan`, `health`, `guard` and `explain` are pure. `ports` names what the core asks of the world.
 
+mod accept;
 pub mod address;
 pub mod apply;
 pub mod args;
@@ -45,6 +46,7 @@ pub mod ports;
 pub mod probe;
 pub mod probes;
 pub mod reconcile;
+pub mod renew;
 pub mod resolver;
 pub mod routes;
 pub mod show;
@@ -54,5 +56,7 @@ pub mod store;
 #[cfg(test)]
 mod testing;
 mod text;
+mod tls;
+pub mod trust;
 pub mod wanted;
 pub mod watchdog;

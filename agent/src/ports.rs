@@ -22,6 +22,8 @@ use buddo_shared::signed::VerifyError;
 use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 
+use crate::trust::PinsError;
+
 /// Wall time, injected. Durations and deadlines use `tokio::time`, which tests can pause.
 pub trait Clock: Send + Sync + 'static {
     /// Now.
@@ -407,6 +409,9 @@ pub enum Refusal {
         /// The agent's time.
         now: Timestamp,
     },
+    /// Whom it says to trust is not usable.
+    #[error("whom the document says to trust is not acceptable")]
+    Trust(#[from] PinsError),
     /// It could not be made durable; the old one stays in force.
     #[error("the document could not be stored; the old one stays in force")]
     Store(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -414,6 +419,10 @@ pub enum Refusal {
 
 /// Where the link reads reports from. Implemented by `store` and `status`.
 pub trait Outbox: Send + Sync + 'static {
+    /// A reader begins anew and has committed all up to `after`. If that is less than it once
+    /// acknowledged, it lost what it knew (it was restored from a backup): all levels are then
+    /// reported once more, under new numbers.
+    fn resume(&self, after: u64) -> impl Future<Output = std::io::Result<()>> + Send;
     /// Unacknowledged reports after `seq`, oldest first, at most `limit`.
     fn after(
         &self,

@@ -8,6 +8,7 @@
 //! The writer never holds the reconciler up; while it writes, newer levels replace pending ones.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -38,6 +39,8 @@ struct Shared {
     frames: broadcast::Sender<Frame>,
     recent: Mutex<VecDeque<Report>>,
     metrics: Metrics,
+    /// All levels are to be said once more.
+    again: AtomicBool,
 }
 
 /// Where levels go in and reports come out. Clones share all.
@@ -60,6 +63,7 @@ impl Status {
             frames: broadcast::Sender::new(FRAMES),
             recent: Mutex::default(),
             metrics,
+            again: AtomicBool::new(false),
         }))
     }
 
@@ -128,13 +132,21 @@ impl Status {
         let mut reported = self.0.store.reported().await?;
         loop {
             self.0.news.notified().await;
-            let pending = std::mem::take(&mut *self.pending());
-            let fresh: Vec<Entry> = pending
-                .into_values()
-                .filter(|entry| {
-                    !reported.get(&entry.subject).is_some_and(|old| same(old, &entry.body))
-                })
-                .collect();
+            let mut pending = std::mem::take(&mut *self.pending());
+            let again = self.0.again.swap(false, Ordering::Relaxed);
+            if again {
+                for (subject, body) in &reported {
+                    pending.entry(subject.clone()).or_insert_with(|| Entry {
+                        subject: subject.clone(),
+                        body: body.clone(),
+                        last: false,
+                    });
+                }
+            }
+            let news = |entry: &Entry| {
+                again || !reported.get(&entry.subject).is_some_and(|old| same(old, &entry.body))
+            };
+            let fresh: Vec<Entry> = pending.into_values().filter(news).collect();
             if fresh.is_empty() {
                 continue;
             }
@@ -160,6 +172,7 @@ impl Status {
                         reported.remove(&entry.subject);
                     }
                     self.put_back(fresh);
+                    self.0.again.fetch_or(again, Ordering::Relaxed);
                     tokio::time::sleep(RETRY).await;
                     self.0.news.notify_one();
                 }
@@ -200,6 +213,20 @@ fn same(old: &ReportBody, new: &ReportBody) -> bool {
 }
 
 impl Outbox for Status {
+    async fn resume(&self, after: u64) -> std::io::Result<()> {
+        let acknowledged = self.0.store.acknowledged().await.map_err(std::io::Error::other)?;
+        if after < acknowledged {
+            tracing::warn!(
+                after,
+                acknowledged,
+                "the coordinator has lost reports that it acknowledged; all is reported again"
+            );
+            self.0.again.store(true, Ordering::Relaxed);
+            self.0.news.notify_one();
+        }
+        Ok(())
+    }
+
     async fn after(&self, seq: u64, limit: usize) -> std::io::Result<Vec<Report>> {
         self.0.store.reports_after(seq, limit).await.map_err(std::io::Error::other)
     }
@@ -303,5 +330,32 @@ mod tests {
         assert_eq!(line["deployment"], "00000000-0000-0000-0000-000000000001");
         assert_eq!(line["revision"], "1");
         assert_eq!(line["phase"], "Live");
+    }
+
+    #[tokio::test]
+    async fn fm_20_a_coordinator_that_lost_reports_is_told_all_levels_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.db");
+        let levels = vec![level(1, Phase::Live, 1), level(2, Phase::Stopped, 1)];
+        assert_eq!(written(&path, levels).await, 2);
+        let status = Status::new(Store::open(&path, 0).unwrap());
+        let said = async |after| {
+            let reports = status.after(after, 10).await.unwrap();
+            reports.into_iter().map(|report| report.seq).collect::<Vec<_>>()
+        };
+        status.acknowledge(2).await.unwrap();
+        let mut changed = status.changed();
+        let writing = status.write(&SystemClock);
+        tokio::pin!(writing);
+        // It has committed all, as when it only connects again: nothing is said twice.
+        status.resume(2).await.unwrap();
+        assert!(said(2).await.is_empty());
+        // It was restored to where it had committed the first alone.
+        status.resume(1).await.unwrap();
+        tokio::select! {
+            _ = &mut writing => unreachable!("the writer does not end"),
+            seen = changed.changed() => seen.unwrap(),
+        }
+        assert_eq!(said(1).await, [3, 4]);
     }
 }

@@ -26,12 +26,13 @@ use buddo_agent::ports::{
 use buddo_agent::reconcile::{HostFacts, Inputs, Reconciler, Rendered, Settings, World};
 use buddo_agent::status::Status;
 use buddo_agent::store::Store;
+use buddo_agent::trust::Pins;
 use buddo_shared::env::EnvVars;
 use buddo_shared::id::{DeploymentId, Generation, HostId, Revision};
 use buddo_shared::image::{Digest, ImageReference};
 use buddo_shared::limits::Limits;
 use buddo_shared::manifest::{
-    Desired, Fallback, Guard, Manifest, RegistryCredentials, RunState, SCHEMA, Strategy,
+    Desired, Fallback, Guard, Manifest, RegistryCredentials, RunState, SCHEMA, Strategy, Trust,
 };
 use buddo_shared::name::{HostName, Subdomain};
 use buddo_shared::port::Port;
@@ -39,7 +40,7 @@ use buddo_shared::probe::Probe;
 use buddo_shared::report::{Phase, ReportBody};
 use buddo_shared::sealed::{OpeningKey, Sealed, SealingKey};
 use buddo_shared::secret::Secret;
-use buddo_shared::signed::{Signer, Verifier};
+use buddo_shared::signed::Signer;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -343,9 +344,10 @@ impl Host {
         let store = Store::open(&self.dir.path().join("agent.db"), 0).unwrap();
         let status = Status::new(store.clone());
         let host = HostId::new(Uuid::from_u128(9));
-        let verifier = Verifier::new(host, std::slice::from_ref(self.signer.public())).unwrap();
+        let signing_keys = vec![self.signer.public().clone()];
+        let pins = Pins::new(host, Trust { signing_keys, cas: vec![some_ca()] }).unwrap();
         let clock = Arc::new(SystemClock);
-        let intent = Intent::restore(verifier, store.clone(), Arc::clone(&clock)).await.unwrap();
+        let intent = Intent::restore(pins, store.clone(), Arc::clone(&clock)).await.unwrap();
         let (facts, known) =
             watch::channel(HostFacts { limits: LimitRule::Enforced, ..HostFacts::default() });
         let (hints, hinted) = watch::channel(0);
@@ -925,4 +927,11 @@ async fn what_befalls_all_apps_together_puts_none_back() {
         agent.until("up again", |_| host.machine.starts.load(Ordering::SeqCst) == starts + 4).await;
         agent.until("live again", |apps| live(apps, 2)).await;
     }
+}
+
+/// The loop has no use for authorities, but a host trusts one at least.
+fn some_ca() -> String {
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem()
 }

@@ -27,9 +27,13 @@ pub enum Command {
     /// The epoch of what hosts are told; works while the coordinator serves.
     #[command(subcommand)]
     Epoch(EpochCommand),
-    /// The certificate authority of hosts and of the API's own certificate.
+    /// The certificate authority of hosts and of the API's own certificate; works while the
+    /// coordinator serves.
     #[command(subcommand)]
     Ca(CaCommand),
+    /// The key that documents for hosts are signed with; works while the coordinator serves.
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// Print a completion script for a shell.
     Completions {
         /// Which shell.
@@ -47,6 +51,16 @@ pub enum HostCommand {
     },
     /// List the hosts and whether they can be reached.
     List,
+    /// Print a token by which one of two copies of NAME joins anew; the other stays locked out.
+    Unlock {
+        /// Name of the host.
+        name: String,
+    },
+    /// Take NAME, which has no deployments any more, off the platform.
+    Remove {
+        /// Name of the host.
+        name: String,
+    },
 }
 
 /// What to do with the epoch.
@@ -60,8 +74,36 @@ pub enum EpochCommand {
 /// What to do with the certificate authority.
 #[derive(Debug, Subcommand)]
 pub enum CaCommand {
-    /// Print its certificate (PEM), for clients such as curl --cacert.
+    /// Print its certificate (PEM), for clients such as curl --cacert; both while it is rolled over.
     Show,
+    /// List the CAs and which hosts have moved to the newest.
+    List,
+    /// Begin a rollover: make the next CA, which hosts trust beside the old one and get their
+    /// certificates from.
+    Rotate,
+    /// End a rollover: the old CA is trusted no longer.
+    Retire(Retire),
+}
+
+/// What to do with the signing key.
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// List the keys and which hosts have moved to the newest.
+    List,
+    /// Begin a rotation: make the next key, which each host is told of by the old one.
+    Rotate,
+    /// End a rotation: the old key signs no longer.
+    Retire(Retire),
+}
+
+/// What to retire.
+#[derive(Debug, clap::Args)]
+pub struct Retire {
+    /// The old one, or the first 8 or more characters of it, as `list` prints it.
+    pub old: String,
+    /// Also where hosts have not moved: each of them must join again.
+    #[arg(long)]
+    pub force: bool,
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ use crate::random::Random;
 use crate::secret_file;
 use crate::serve::{self, Listener, Tls};
 use crate::service::retention;
-use crate::sign;
+use crate::sign::Keyring;
 use crate::state::{AppState, Services};
 use crate::store::Store;
 use crate::vault::Vault;
@@ -49,7 +49,7 @@ pub fn assemble(
     Ok(Arc::new(Services {
         store: Store::open(&config.database())?,
         vault: Vault::open(&directory.join("master.key"), &*random)?,
-        signer: sign::open(&directory.join("signing.key"))?,
+        keys: Keyring::open(&directory)?,
         door: Door::open(&config, &*random, cost)?,
         ca,
         live: Live::new(config.limits.event_streams),

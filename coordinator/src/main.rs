@@ -66,6 +66,13 @@ fn run(args: Args) -> Result<()> {
     match args.command {
         Command::Completions { .. } => Ok(()),
         Command::Ca(CaCommand::Show) => admin::show_ca(&open_ca(&config)?, &mut out),
+        Command::Ca(command) => {
+            let ca = open_ca(&config)?;
+            runtime()?.block_on(admin::rotation::ca(command, &config, &ca, &*clock, &mut out))
+        }
+        Command::Key(command) => {
+            runtime()?.block_on(admin::rotation::key(command, &config, &*clock, &mut out))
+        }
         Command::Host(command) => {
             let ca = open_ca(&config)?;
             runtime()?.block_on(admin::host(

@@ -89,6 +89,14 @@ pub fn create(path: &Path, content: &Secret) -> Result<(), SecretFileError> {
     write().map_err(|source| SecretFileError::Write { path: path.display().to_string(), source })
 }
 
+/// Puts `from` in the place of `to`, durably: a crash leaves the one or the other there.
+pub fn rename(from: &Path, to: &Path) -> Result<(), SecretFileError> {
+    let directory = to.parent().unwrap_or_else(|| Path::new("."));
+    std::fs::rename(from, to)
+        .and_then(|()| std::fs::File::open(directory)?.sync_all())
+        .map_err(|source| SecretFileError::Write { path: to.display().to_string(), source })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::ConnectInfo;
+use buddo_shared::renewal::{BINDING_LABEL, Binding};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
@@ -170,8 +171,14 @@ async fn connection(
         Ok(Err(error)) => return tracing::debug!(%peer, %error, "no TLS handshake"),
         Err(_) => return tracing::debug!(%peer, "no TLS handshake in time"),
     };
+    // What a host says of itself is bound to the connection that it says it over.
+    let binding = stream.get_ref().1.export_keying_material([0; 32], BINDING_LABEL, Some(b""));
+    let binding = binding.ok().map(Binding);
     let service = router.map_request(move |mut request: http::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
+        if let Some(binding) = binding {
+            request.extensions_mut().insert(binding);
+        }
         request.map(axum::body::Body::new)
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());

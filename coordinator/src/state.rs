@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use buddo_shared::signed::Signer;
 use tokio_util::sync::CancellationToken;
 
 use crate::ca::HostCa;
@@ -12,6 +11,7 @@ use crate::door::Door;
 use crate::live::Live;
 use crate::push::Wake;
 use crate::random::Random;
+use crate::sign::Keyring;
 use crate::store::Store;
 use crate::vault::Vault;
 
@@ -32,8 +32,8 @@ pub struct Services {
     pub vault: Vault,
     /// What decides who comes in.
     pub door: Door,
-    /// Signs what hosts shall have.
-    pub signer: Signer,
+    /// Sign what hosts shall have.
+    pub keys: Keyring,
     /// Signs certificates of hosts.
     pub ca: HostCa,
     /// What is known now and kept nowhere.

@@ -23,7 +23,7 @@ use crate::password::Cost;
 use crate::random::SystemRandom;
 use crate::state::AppState;
 use crate::store::StoreError;
-use crate::store::contract::Host;
+use crate::store::contract::{Bond, Host};
 
 pub(crate) use client::{Answer, PASSWORD};
 
@@ -76,6 +76,10 @@ impl World {
 
     pub(crate) fn with(change: impl FnOnce(&mut Config)) -> Self {
         Self::at("2026-05-21T10:00:00Z".parse().unwrap(), change)
+    }
+
+    pub(crate) fn clock_now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// With the published limits.
@@ -131,6 +135,7 @@ impl World {
             last_seen: None,
             unreachable_since: None,
             refusal: None,
+            bond: Bond::default(),
         };
         let status = HostStatus {
             agent_version: "0.1.0".to_owned(),

@@ -19,6 +19,7 @@ pub mod manifest;
 pub mod name;
 pub mod port;
 pub mod probe;
+pub mod renewal;
 pub mod report;
 pub mod sealed;
 pub mod secret;

@@ -42,12 +42,14 @@ pub struct Manifest {
 ///
 /// A rotation is two documents. The first, signed by the old key, names the old and the new one;
 /// the second, signed by the new key and sent once the first was acknowledged, names the new one
-/// alone. So the overlap is explicit and a host that missed both needs no help to catch up.
+/// alone. So the overlap is explicit and a host that missed both needs no help to catch up. A
+/// document that does not name the key that signed it is refused: it would lock its signer out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trust {
     /// Keys that documents are signed with; at least one.
     pub signing_keys: Vec<PublicKey>,
-    /// Host CAs in PEM form, one certificate each; at least one.
+    /// Host CAs in PEM form, one certificate each; at least one. The first is the one that makes
+    /// certificates now: a host whose own is by another asks for its next one early.
     pub cas: Vec<String>,
 }
 

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! bytes ─ size cap ─ strict envelope ─ strict header (alg, typ, kid) ─ pinned key ─ signature
-//!       ─ decode payload ─ schema ─ host id ─► Verified<Manifest>
+//!       ─ decode payload ─ schema ─ host id ─ whom it says to trust ─► Verified<Manifest>
 //! ```
 //!
 //! What needs memory or a clock (generation order, expiry) is the agent's `intent` to judge.
@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 
 use crate::id::HostId;
 use crate::image::Digest;
-use crate::manifest::{Manifest, SCHEMA};
+use crate::manifest::{Manifest, SCHEMA, Trust};
 use crate::secret::Secret;
 
 /// The largest envelope that is parsed, in bytes: about 10,000 deployments.
@@ -31,11 +31,18 @@ pub const MAX_ENVELOPE: usize = 32 * 1024 * 1024;
 /// `typ` of a desired-state document (RFC 7515, 4.1.9).
 pub const TYPE: &str = "buddo-desired-state+jws";
 
+/// The most signing keys, and the most host CAs, that a document may name: a rotation needs two.
+pub const MAX_TRUSTED: usize = 4;
+
+/// The longest certificate of a host CA, in bytes of PEM.
+const MAX_CA: usize = 16 * 1024;
+
 /// A value whose signature was checked against a pinned key. Made only by [`Verifier`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified<T> {
     value: T,
     digest: Digest,
+    signer: String,
 }
 
 impl<T> Verified<T> {
@@ -53,6 +60,31 @@ impl<T> Verified<T> {
     pub fn digest(&self) -> &Digest {
         &self.digest
     }
+
+    /// The id of the key that signed it.
+    pub fn signer(&self) -> &str {
+        &self.signer
+    }
+}
+
+/// Whom a document says to trust would leave the host deaf, or is no such thing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TrustError {
+    /// None, or more than a rotation needs.
+    #[error("{0} signing keys; it takes 1 to {MAX_TRUSTED}")]
+    KeyCount(usize),
+    /// A key that nothing can be verified with.
+    #[error(transparent)]
+    Key(#[from] PinnedKeyError),
+    /// The next document by the same coordinator would be refused.
+    #[error("not the key {0:?}, which signed it: the signer would lock itself out")]
+    Lockout(String),
+    /// None, or more than a rollover needs.
+    #[error("{0} host CAs; it takes 1 to {MAX_TRUSTED}")]
+    CaCount(usize),
+    /// Longer than any certificate.
+    #[error("a host CA of {0} bytes; a certificate has at most {MAX_CA}")]
+    CaSize(usize),
 }
 
 /// Why a document is refused.
@@ -88,6 +120,9 @@ pub enum VerifyError {
     /// Signed for another host.
     #[error("the document is for host {0}, not for this one")]
     ForeignHost(HostId),
+    /// Whom it says to trust from now on cannot be.
+    #[error("whom the document says to trust is not acceptable: it names {0}")]
+    Trust(TrustError),
 }
 
 impl VerifyError {
@@ -104,6 +139,7 @@ impl VerifyError {
             Self::Payload(_) => "malformed_payload",
             Self::Schema(_) => "newer_schema",
             Self::ForeignHost(_) => "foreign_host",
+            Self::Trust(_) => "bad_trust",
         }
     }
 }
@@ -168,7 +204,7 @@ impl std::fmt::Debug for Verifier {
 
 /// A pinned key is no Ed25519 public key, or its id is not its thumbprint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the pinned signing key {0:?} is malformed; let the host join again")]
+#[error("the signing key {0:?}, which is malformed or has another key's id")]
 pub struct PinnedKeyError(String);
 
 impl Verifier {
@@ -184,6 +220,16 @@ impl Verifier {
             pinned.insert(key.kid.clone(), DecodingKey::from_ed_der(&bytes));
         }
         Ok(Self { host, keys: pinned })
+    }
+
+    /// The host whose documents are accepted.
+    pub fn host(&self) -> HostId {
+        self.host
+    }
+
+    /// Whether a key of this id is pinned.
+    pub fn trusts(&self, kid: &str) -> bool {
+        self.keys.contains_key(kid)
     }
 
     /// Checks and decodes one envelope.
@@ -218,10 +264,10 @@ impl Verifier {
         let payload = BASE64
             .decode(&flattened.payload)
             .map_err(|error| VerifyError::Payload(error.to_string()))?;
-        self.decode(&payload)
+        self.decode(&payload, header.kid)
     }
 
-    fn decode(&self, payload: &[u8]) -> Result<Verified<Manifest>, VerifyError> {
+    fn decode(&self, payload: &[u8], signer: String) -> Result<Verified<Manifest>, VerifyError> {
         #[derive(Deserialize)]
         struct SchemaOnly {
             schema: u32,
@@ -236,7 +282,28 @@ impl Verifier {
         if value.host_id != self.host {
             return Err(VerifyError::ForeignHost(value.host_id));
         }
-        Ok(Verified { value, digest: digest_of(payload) })
+        if let Some(trust) = &value.trust {
+            self.check_trust(trust, &signer).map_err(VerifyError::Trust)?;
+        }
+        Ok(Verified { value, digest: digest_of(payload), signer })
+    }
+
+    fn check_trust(&self, trust: &Trust, signer: &str) -> Result<(), TrustError> {
+        let Trust { signing_keys, cas } = trust;
+        let fits = |count: usize| (1..=MAX_TRUSTED).contains(&count);
+        if !fits(signing_keys.len()) {
+            return Err(TrustError::KeyCount(signing_keys.len()));
+        }
+        if !Self::new(self.host, signing_keys)?.trusts(signer) {
+            return Err(TrustError::Lockout(signer.to_owned()));
+        }
+        if !fits(cas.len()) {
+            return Err(TrustError::CaCount(cas.len()));
+        }
+        match cas.iter().map(String::len).find(|length| *length > MAX_CA) {
+            Some(length) => Err(TrustError::CaSize(length)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -349,153 +416,6 @@ pub fn digest_of(bytes: &[u8]) -> Digest {
 }
 
 #[cfg(test)]
-mod tests {
-    use jiff::Timestamp;
-    use proptest::prelude::*;
-    use uuid::Uuid;
-
-    use super::*;
-    use crate::id::Generation;
-    use crate::name::HostName;
-
-    fn host(n: u128) -> HostId {
-        HostId::new(Uuid::from_u128(n))
-    }
-
-    fn manifest(host_id: HostId) -> Manifest {
-        Manifest {
-            schema: SCHEMA,
-            host_id,
-            generation: Generation { epoch: 1, generation: 7 },
-            issued_at: Timestamp::from_second(1_800_000_000).unwrap(),
-            expires_at: Timestamp::from_second(1_800_086_400).unwrap(),
-            zone: HostName::parse("buddocloud.com").unwrap(),
-            deployments: Vec::new(),
-            trust: None,
-        }
-    }
-
-    fn pair() -> (Signer, Verifier) {
-        let signer = Signer::generate().unwrap();
-        let verifier = Verifier::new(host(1), std::slice::from_ref(signer.public())).unwrap();
-        (signer, verifier)
-    }
-
-    fn with_header(signer: &Signer, header: &str) -> Vec<u8> {
-        let envelope = signer.sign(&manifest(host(1))).unwrap();
-        let mut json: serde_json::Value = serde_json::from_slice(&envelope.bytes).unwrap();
-        let protected = BASE64.encode(header);
-        let message = format!("{protected}.{}", json["payload"].as_str().unwrap());
-        let signature =
-            jsonwebtoken::crypto::sign(message.as_bytes(), &signer.key, Algorithm::EdDSA).unwrap();
-        json["protected"] = protected.into();
-        json["signature"] = signature.into();
-        serde_json::to_vec(&json).unwrap()
-    }
-
-    #[test]
-    fn what_was_signed_is_verified() {
-        let (signer, verifier) = pair();
-        let signer = Signer::from_text(&signer.to_text()).unwrap();
-        let envelope = signer.sign(&manifest(host(1))).unwrap();
-        let verified = verifier.verify(&envelope.bytes).unwrap();
-        assert_eq!(verified.get(), &manifest(host(1)));
-        assert_eq!(verified.digest(), &envelope.digest);
-    }
-
-    #[test]
-    fn fm_37_another_hosts_document_is_refused() {
-        let (signer, verifier) = pair();
-        let envelope = signer.sign(&manifest(host(2))).unwrap();
-        assert_eq!(verifier.verify(&envelope.bytes), Err(VerifyError::ForeignHost(host(2))));
-    }
-
-    #[test]
-    fn another_key_is_refused_even_under_the_pinned_id() {
-        let (signer, verifier) = pair();
-        let thief = Signer::generate().unwrap();
-        let stolen = thief.sign(&manifest(host(1))).unwrap();
-        assert!(matches!(verifier.verify(&stolen.bytes), Err(VerifyError::UnknownKey(_))));
-        let header = format!(r#"{{"alg":"EdDSA","typ":"{TYPE}","kid":"{}"}}"#, signer.public.kid);
-        assert_eq!(verifier.verify(&with_header(&thief, &header)), Err(VerifyError::Signature));
-    }
-
-    #[test]
-    fn headers_that_other_libraries_fell_for_are_refused() {
-        let (signer, verifier) = pair();
-        let kid = &signer.public.kid;
-        let cases = [
-            (format!(r#"{{"alg":"none","typ":"{TYPE}","kid":"{kid}"}}"#), VerifyError::Algorithm),
-            (format!(r#"{{"alg":"HS256","typ":"{TYPE}","kid":"{kid}"}}"#), VerifyError::Algorithm),
-            (format!(r#"{{"alg":"EdDSA","typ":"JWT","kid":"{kid}"}}"#), VerifyError::Type),
-            (
-                format!(r#"{{"alg":"EdDSA","typ":"{TYPE}","kid":"{kid}","crit":["b64"]}}"#),
-                VerifyError::Header,
-            ),
-            (
-                format!(r#"{{"alg":"EdDSA","typ":"{TYPE}","kid":"{kid}","jwk":{{}}}}"#),
-                VerifyError::Header,
-            ),
-        ];
-        for (header, error) in cases {
-            assert_eq!(verifier.verify(&with_header(&signer, &header)), Err(error), "{header}");
-        }
-    }
-
-    #[test]
-    fn a_newer_schema_says_upgrade() {
-        let (signer, verifier) = pair();
-        let newer = Manifest { schema: 2, ..manifest(host(1)) };
-        let envelope = signer.sign(&newer).unwrap();
-        assert_eq!(verifier.verify(&envelope.bytes), Err(VerifyError::Schema(2)));
-    }
-
-    #[test]
-    fn fm_39_size_is_capped_before_parsing() {
-        let (_, verifier) = pair();
-        let bytes = vec![b'['; MAX_ENVELOPE + 1];
-        assert_eq!(verifier.verify(&bytes), Err(VerifyError::TooLarge(MAX_ENVELOPE + 1)));
-    }
-
-    #[test]
-    fn a_pinned_key_must_match_its_thumbprint() {
-        let (signer, _) = pair();
-        let key = PublicKey { kid: "other".to_owned(), ..signer.public.clone() };
-        assert!(Verifier::new(host(1), &[key]).is_err());
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(10_000))]
-
-        /// Of 10,000 envelopes with a byte changed, cut off or put in, none is accepted, unless
-        /// the change left every verified character as it was.
-        #[test]
-        fn no_mutated_envelope_is_accepted(
-            position in any::<prop::sample::Index>(),
-            byte in any::<u8>(),
-            kind in 0..3u8,
-        ) {
-            static SIGNED: std::sync::LazyLock<(Vec<u8>, Verifier)> =
-                std::sync::LazyLock::new(|| {
-                    let (signer, verifier) = pair();
-                    (signer.sign(&manifest(host(1))).unwrap().bytes, verifier)
-                });
-            let (original, verifier) = &*SIGNED;
-            let mut bytes = original.clone();
-            let at = position.index(bytes.len());
-            match kind {
-                0 => bytes[at] = byte,
-                1 => bytes.truncate(at),
-                _ => bytes.insert(at, byte),
-            }
-            let same_members = |bytes: &[u8]| {
-                serde_json::from_slice::<Flattened>(bytes)
-                    .map(|f| (f.protected, f.payload, f.signature))
-                    .ok()
-            };
-            if same_members(&bytes) != same_members(original) {
-                prop_assert!(verifier.verify(&bytes).is_err());
-            }
-        }
-    }
-}
+mod attacks;
+#[cfg(test)]
+mod tests;

@@ -4,16 +4,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::ClientConfig;
 use rustls::client::verify_server_name;
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::ports::ProxyError;
+use crate::tls::{self, Judge};
 
 /// An issuance by ACME takes some seconds; the caller may give up earlier, Caddy goes on.
 const DEADLINE: Duration = Duration::from_mins(1);
@@ -27,13 +27,7 @@ pub(super) struct Warmer {
 
 impl Warmer {
     pub(super) fn new(edge: SocketAddr) -> Result<Self, rustls::Error> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let verifier = Arc::new(ForThatName(Arc::clone(&provider)));
-        let tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .dangerous()
-            .with_custom_certificate_verifier(verifier)
-            .with_no_client_auth();
+        let tls = tls::client(rustls::DEFAULT_VERSIONS, ForThatName)?;
         Ok(Self { edge, tls: Arc::new(tls) })
     }
 
@@ -63,40 +57,17 @@ impl Warmer {
 /// Accepts a certificate by anyone for the right name. Nothing is sent over the connection: what
 /// is asked is whether Caddy has one, and its issuer may be one that this host does not know.
 #[derive(Debug)]
-struct ForThatName(Arc<CryptoProvider>);
+struct ForThatName;
 
-impl ServerCertVerifier for ForThatName {
-    fn verify_server_cert(
+impl Judge for ForThatName {
+    fn judge(
         &self,
-        end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
+        _provider: &Arc<CryptoProvider>,
+        leaf: &CertificateDer<'_>,
+        _others: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
         _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+    ) -> Result<(), rustls::Error> {
+        verify_server_name(&ParsedCertificate::try_from(leaf)?, name)
     }
 }

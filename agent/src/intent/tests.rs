@@ -3,14 +3,16 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use buddo_shared::id::{HostId, Revision};
 use buddo_shared::image::ImageReference;
 use buddo_shared::limits::Limits;
-use buddo_shared::manifest::{RunState, SCHEMA, Strategy};
+use buddo_shared::manifest::{RunState, SCHEMA, Strategy, Trust};
 use buddo_shared::name::{HostName, Subdomain};
 use buddo_shared::port::Port;
 use buddo_shared::probe::Probe;
 use buddo_shared::signed::Signer;
+use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
+use crate::trust::tests::some_ca;
 
 const NOW: i64 = 1_800_000_000;
 
@@ -98,6 +100,15 @@ fn manifest(epoch: u64, generation: u64, zone: &str, issued: i64) -> Manifest {
     }
 }
 
+fn trust(signers: &[&Signer]) -> Trust {
+    let signing_keys = signers.iter().map(|signer| signer.public().clone()).collect();
+    Trust { signing_keys, cas: vec![some_ca()] }
+}
+
+fn pins(host: HostId, signers: &[&Signer]) -> Pins {
+    Pins::new(host, trust(signers)).unwrap()
+}
+
 async fn restore(
     dir: &tempfile::TempDir,
     signer: &Signer,
@@ -105,8 +116,8 @@ async fn restore(
 ) -> (Store, Intent<SetClock>) {
     let store = Store::open(&dir.path().join("agent.db"), 0).unwrap();
     let host = HostId::new(Uuid::from_u128(1));
-    let verifier = Verifier::new(host, std::slice::from_ref(signer.public())).unwrap();
-    let intent = Intent::restore(verifier, store.clone(), Arc::clone(clock)).await.unwrap();
+    let intent =
+        Intent::restore(pins(host, &[signer]), store.clone(), Arc::clone(clock)).await.unwrap();
     (store, intent)
 }
 
@@ -224,4 +235,107 @@ async fn fm_14_what_the_database_does_not_confirm_is_not_acknowledged() {
     let world = world.reopen().await;
     assert_eq!(world.zone().as_deref(), Some("one.example"));
     world.intent.offer(world.envelope(1, 2, "two.example")).await.unwrap();
+}
+
+fn with_trust(signer: &Signer, generation: u64, trust: Trust) -> Bytes {
+    let manifest = Manifest { trust: Some(trust), ..manifest(1, generation, "one.example", NOW) };
+    signer.sign(&manifest).unwrap().bytes.into()
+}
+
+fn signed_by(signer: &Signer, generation: u64) -> Bytes {
+    signer.sign(&manifest(1, generation, "one.example", NOW)).unwrap().bytes.into()
+}
+
+#[tokio::test]
+async fn a_key_is_rotated_by_two_documents_and_survives_restarts() {
+    let world = World::new().await;
+    let next = Signer::generate().unwrap();
+    let unknown = world.intent.offer(signed_by(&next, 1)).await;
+    assert!(matches!(unknown, Err(Refusal::Unverified(VerifyError::UnknownKey(_)))));
+    // The old key names both.
+    let both = trust(&[&world.signer, &next]);
+    world.intent.offer(with_trust(&world.signer, 2, both)).await.unwrap();
+    let world = world.reopen().await;
+    world.intent.offer(signed_by(&world.signer, 3)).await.unwrap();
+    // The new key names itself alone.
+    world.intent.offer(with_trust(&next, 4, trust(&[&next]))).await.unwrap();
+    let world = world.reopen().await;
+    let old = world.intent.offer(signed_by(&world.signer, 5)).await;
+    assert!(matches!(old, Err(Refusal::Unverified(VerifyError::UnknownKey(_)))), "{old:?}");
+    world.intent.offer(signed_by(&next, 5)).await.unwrap();
+    assert!(world.zone().is_some());
+}
+
+#[tokio::test]
+async fn trust_that_is_not_stored_is_not_in_force() {
+    let world = World::new().await;
+    let next = Signer::generate().unwrap();
+    world.intent.offer(signed_by(&world.signer, 1)).await.unwrap();
+    world.store.refuse_writes().await;
+    let both = || trust(&[&world.signer, &next]);
+    let refused = world.intent.offer(with_trust(&world.signer, 2, both())).await;
+    assert!(matches!(refused, Err(Refusal::Store(_))));
+    let unknown = world.intent.offer(signed_by(&next, 3)).await;
+    assert!(matches!(unknown, Err(Refusal::Unverified(VerifyError::UnknownKey(_)))));
+}
+
+#[tokio::test]
+async fn a_document_that_would_leave_the_host_deaf_changes_nothing() {
+    let world = World::new().await;
+    let next = Signer::generate().unwrap();
+    world.intent.offer(signed_by(&world.signer, 1)).await.unwrap();
+    let noise = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_owned();
+    let no_ca = Trust { cas: vec![noise], ..trust(&[&world.signer]) };
+    for bad in [trust(&[&next]), no_ca] {
+        let refused = world.intent.offer(with_trust(&world.signer, 2, bad)).await.unwrap_err();
+        assert!(
+            matches!(refused, Refusal::Trust(_) | Refusal::Unverified(VerifyError::Trust(_))),
+            "{refused}"
+        );
+    }
+    world.intent.offer(signed_by(&world.signer, 2)).await.unwrap();
+}
+
+/// Whoever had the signing key may have used the last epoch up, too. The host joins again, with
+/// the next key; what the key of before signed does not count any more, its order included.
+#[tokio::test]
+async fn fm_38_a_key_rotation_recovers_from_the_last_epoch() {
+    let world = World::new().await;
+    world.intent.offer(world.envelope(u64::MAX, u64::MAX, "evil.example")).await.unwrap();
+    let next = Signer::generate().unwrap();
+    let World { dir, clock, store, intent, .. } = world;
+    drop((intent, store));
+    let (_, intent) = restore(&dir, &next, &clock).await;
+    assert!(intent.subscribe().borrow().is_none(), "what a thief signed is not obeyed");
+    intent.offer(signed_by(&next, 1)).await.unwrap();
+    // And from there on its own order holds.
+    let older = intent.offer(signed_by(&next, 0)).await;
+    assert!(matches!(older, Err(Refusal::Stale { .. })));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Replayed, repeated and reordered as one likes: the generation in force never goes back.
+    #[test]
+    fn fm_09_no_order_of_documents_takes_the_host_back(
+        places in prop::collection::vec((1..3_u64, 0..6_u64, any::<bool>()), 1..20),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let mut world = World::new().await;
+            let mut newest = None;
+            for (epoch, generation, restart) in places {
+                let place = Generation { epoch, generation };
+                let offered = world.intent.offer(world.envelope(epoch, generation, "a.example"));
+                assert_eq!(offered.await.is_ok(), newest.is_none_or(|held| place >= held));
+                newest = newest.max(Some(place));
+                if restart {
+                    world = world.reopen().await;
+                }
+                let held = world.intent.subscribe().borrow().clone().unwrap();
+                assert_eq!(Some(held.manifest().generation), newest);
+            }
+        });
+    }
 }

@@ -4,44 +4,51 @@
 
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use buddo_shared::api::host::{JoinToken, Joined, host_name};
 use buddo_shared::id::HostId;
+use buddo_shared::manifest::Trust;
 use buddo_shared::name::HostName;
 use buddo_shared::sealed::{OpeningKey, SealError};
 use buddo_shared::secret::Secret;
-use buddo_shared::signed::{PinnedKeyError, PublicKey, Verifier};
-use rustls::ServerConfig;
 use rustls::client::verify_server_name;
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::ParsedCertificate;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::pin::fingerprint;
 use crate::durable;
 use crate::link::tls::{self, TlsError};
+use crate::trust::{Pins, PinsError};
 
 const IDENTITY: &str = "identity.json";
 const HOST_KEY: &str = "host.key";
 const HOST_CERTIFICATE: &str = "host.pem";
-const CA: &str = "ca.pem";
 const SEALING_KEY: &str = "sealing.key";
+/// A renewal that may have been asked for; see [`crate::renew`].
+pub(crate) const RENEWAL: &str = "renewal.json";
 
 /// Who this host is, whom it obeys, and how it is reached.
 #[derive(Debug)]
 pub struct Identity {
     /// The host's id.
     pub host_id: HostId,
+    /// The join that gave it: each has another.
+    pub joined: Uuid,
+    /// `HOST:PORT` of the coordinator's listener for hosts.
+    pub coordinator: String,
     /// The zone that apps are served in.
     pub zone: HostName,
-    /// Checks documents: for this host, by the pinned keys.
-    pub verifier: Verifier,
+    /// Whom the host trusted last, as far as this folder knows.
+    pub pins: Pins,
     /// Opens what is sealed to this host.
     pub opening_key: OpeningKey,
-    /// TLS of the link.
-    pub tls: Arc<ServerConfig>,
+    /// The key of its certificate, PEM.
+    pub key: Secret,
+    /// Its certificate.
+    pub certificate: CertificateDer<'static>,
 }
 
 /// The identity cannot be used.
@@ -67,12 +74,12 @@ pub enum IdentityError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The answer to the join does not fit what was asked.
+    /// The answer to the join or renewal does not fit what was asked.
     #[error("the coordinator's answer is not acceptable: {0}")]
     Answer(&'static str),
-    /// The pinned signing keys are malformed.
+    /// Whom to trust is not usable.
     #[error(transparent)]
-    Keys(#[from] PinnedKeyError),
+    Trust(#[from] PinsError),
     /// The certificates do not make TLS.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -82,38 +89,39 @@ pub enum IdentityError {
 #[derive(Debug, Serialize, Deserialize)]
 struct Stored {
     host_id: HostId,
+    joined: Uuid,
+    coordinator: String,
     zone: HostName,
-    signing_keys: Vec<PublicKey>,
+    trust: Trust,
+}
+
+/// What the host brings along itself.
+pub(super) struct Own<'a> {
+    pub(super) key: &'a Secret,
+    pub(super) opening_key: &'a OpeningKey,
+    pub(super) coordinator: &'a str,
 }
 
 impl Identity {
     /// Reads what a join wrote; `None` where the host has not joined.
     pub fn load(state_dir: &Path) -> Result<Option<Self>, IdentityError> {
-        let path = state_dir.join(IDENTITY);
-        let text = match std::fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(IdentityError::File { operation: "read", path, source }),
-        };
-        let stored: Stored = serde_json::from_slice(&text).map_err(damaged(&path))?;
+        let Some(stored) = read_stored(state_dir)? else { return Ok(None) };
         let key = read_secret(&state_dir.join(HOST_KEY))?;
         let sealing = read_secret(&state_dir.join(SEALING_KEY))?;
         let opening_key = OpeningKey::from_text(&sealing)
             .map_err(|error: SealError| damaged(&state_dir.join(SEALING_KEY))(error))?;
-        let certificate = read_secret(&state_dir.join(HOST_CERTIFICATE))?;
-        let ca = read_secret(&state_dir.join(CA))?;
-        let chain =
-            chain(certificate.expose()).map_err(damaged(&state_dir.join(HOST_CERTIFICATE)))?;
-        let ca = CertificateDer::from_pem_slice(ca.expose().as_bytes())
-            .map_err(damaged(&state_dir.join(CA)))?;
-        let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes())
-            .map_err(damaged(&state_dir.join(HOST_KEY)))?;
+        let path = state_dir.join(HOST_CERTIFICATE);
+        let certificate = read_secret(&path)?;
+        let certificate = leaf(certificate.expose()).map_err(damaged(&path))?;
         Ok(Some(Self {
+            pins: Pins::new(stored.host_id, stored.trust)?,
             host_id: stored.host_id,
-            verifier: Verifier::new(stored.host_id, &stored.signing_keys)?,
+            joined: stored.joined,
+            coordinator: stored.coordinator,
             zone: stored.zone,
             opening_key,
-            tls: tls::server_config(chain, key, ca)?,
+            key,
+            certificate,
         }))
     }
 }
@@ -131,55 +139,84 @@ pub(super) fn keep(
     state_dir: &Path,
     token: &JoinToken,
     joined: &Joined,
-    key: &Secret,
-    opening_key: &OpeningKey,
+    own: &Own<'_>,
 ) -> Result<Identity, IdentityError> {
-    check(token, joined)?;
+    // Tried before anything is replaced: TLS and the keys must be usable.
+    let pins = Pins::new(joined.host_id, joined.trust.clone())?;
+    if !pins.cas().iter().any(|ca| fingerprint(ca) == token.ca_fingerprint) {
+        return Err(IdentityError::Answer("its CA is not the one that the token names"));
+    }
+    check_certificate(joined.host_id, &joined.certificate, own.key, &pins)?;
     let stored = Stored {
         host_id: joined.host_id,
+        joined: Uuid::from_bytes(rand::random()),
+        coordinator: own.coordinator.to_owned(),
         zone: joined.zone.clone(),
-        signing_keys: joined.signing_keys.clone(),
+        trust: joined.trust.clone(),
     };
-    let stored = serde_json::to_vec_pretty(&stored).map_err(damaged(&state_dir.join(IDENTITY)))?;
-    // Tried before anything is replaced: TLS and the keys must be usable.
-    Verifier::new(joined.host_id, &joined.signing_keys)?;
-    let unusable = |_| IdentityError::Answer("its certificates are malformed");
-    tls::server_config(
-        chain(&joined.certificate).map_err(unusable)?,
-        PrivateKeyDer::from_pem_slice(key.expose().as_bytes()).map_err(unusable)?,
-        CertificateDer::from_pem_slice(joined.ca.as_bytes()).map_err(unusable)?,
-    )?;
     remove(&state_dir.join(IDENTITY))?;
-    write(&state_dir.join(HOST_KEY), key.expose().as_bytes())?;
-    write(&state_dir.join(SEALING_KEY), opening_key.to_text().expose().as_bytes())?;
-    write(&state_dir.join(HOST_CERTIFICATE), joined.certificate.as_bytes())?;
-    write(&state_dir.join(CA), joined.ca.as_bytes())?;
-    write(&state_dir.join(IDENTITY), &stored)?;
+    remove(&state_dir.join(RENEWAL))?;
+    write(&state_dir.join(HOST_KEY), own.key.expose().as_bytes())?;
+    write(&state_dir.join(SEALING_KEY), own.opening_key.to_text().expose().as_bytes())?;
+    keep_certificate(state_dir, &joined.certificate)?;
+    write_stored(state_dir, &stored)?;
     Identity::load(state_dir)?.ok_or(IdentityError::Answer("it was not kept"))
 }
 
-/// The answer must speak of the CA that the token names, and of a host with its own name.
-fn check(token: &JoinToken, joined: &Joined) -> Result<(), IdentityError> {
+/// A certificate that the coordinator made for this host's `key`, if it is usable as such.
+pub(crate) fn check_certificate(
+    host: HostId,
+    certificate: &str,
+    key: &Secret,
+    pins: &Pins,
+) -> Result<CertificateDer<'static>, IdentityError> {
     use IdentityError::Answer;
-    let ca = CertificateDer::from_pem_slice(joined.ca.as_bytes())
-        .map_err(|_| Answer("its CA is no certificate"))?;
-    if fingerprint(&ca) != token.ca_fingerprint {
-        return Err(Answer("its CA is not the one that the token names"));
-    }
-    if joined.signing_keys.is_empty() {
-        return Err(Answer("it names no signing key"));
-    }
-    let leaf = CertificateDer::from_pem_slice(joined.certificate.as_bytes())
-        .map_err(|_| Answer("its certificate is malformed"))?;
-    let leaf =
-        ParsedCertificate::try_from(&leaf).map_err(|_| Answer("its certificate is malformed"))?;
-    let name = ServerName::try_from(host_name(joined.host_id))
-        .map_err(|_| Answer("its host id makes no name"))?;
-    verify_server_name(&leaf, &name).map_err(|_| Answer("its certificate is for another host"))
+    let der = leaf(certificate).map_err(|_| Answer("its certificate is malformed"))?;
+    let parsed =
+        ParsedCertificate::try_from(&der).map_err(|_| Answer("its certificate is malformed"))?;
+    let name =
+        ServerName::try_from(host_name(host)).map_err(|_| Answer("its host id makes no name"))?;
+    verify_server_name(&parsed, &name)
+        .map_err(|_| Answer("its certificate is for another host"))?;
+    let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes())
+        .map_err(|_| Answer("there is no key for its certificate"))?;
+    tls::server_config(vec![der.clone()], key, pins)?;
+    Ok(der)
 }
 
-fn chain(text: &str) -> Result<Vec<CertificateDer<'static>>, pem::Error> {
-    CertificateDer::pem_slice_iter(text.as_bytes()).collect()
+/// Replaces the certificate.
+pub(crate) fn keep_certificate(state_dir: &Path, certificate: &str) -> Result<(), IdentityError> {
+    write(&state_dir.join(HOST_CERTIFICATE), certificate.as_bytes())
+}
+
+/// Writes down whom the host trusts now, for the case that its database is lost.
+pub(crate) fn remember(state_dir: &Path, trust: &Trust) -> Result<(), IdentityError> {
+    match read_stored(state_dir)? {
+        Some(stored) if stored.trust != *trust => {
+            write_stored(state_dir, &Stored { trust: trust.clone(), ..stored })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn read_stored(state_dir: &Path) -> Result<Option<Stored>, IdentityError> {
+    let path = state_dir.join(IDENTITY);
+    let text = match std::fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(IdentityError::File { operation: "read", path, source }),
+    };
+    serde_json::from_slice(&text).map(Some).map_err(damaged(&path))
+}
+
+fn write_stored(state_dir: &Path, stored: &Stored) -> Result<(), IdentityError> {
+    let path = state_dir.join(IDENTITY);
+    let text = serde_json::to_vec_pretty(stored).map_err(damaged(&path))?;
+    write(&path, &text)
+}
+
+fn leaf(text: &str) -> Result<CertificateDer<'static>, pem::Error> {
+    CertificateDer::from_pem_slice(text.as_bytes())
 }
 
 fn damaged<E: std::error::Error + Send + Sync + 'static>(

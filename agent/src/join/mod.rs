@@ -9,32 +9,21 @@
 //! Private keys never leave the host. The secret is sent only to who holds the CA that the token
 //! names: whoever stands in between learns nothing and can enrol nobody.
 
+mod call;
 mod identity;
 mod pin;
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
 
-use buddo_shared::api::host::{COORDINATOR_NAME, JoinRequest, JoinToken, Joined};
-use buddo_shared::api::problem::Problem;
+use buddo_shared::api::host::{JoinRequest, JoinToken, Joined};
 use buddo_shared::sealed::{OpeningKey, SealError};
-use bytes::Bytes;
-use http::{Method, Request, StatusCode, Uri, header};
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper_util::rt::TokioIo;
+use http::Uri;
 use rcgen::{CertificateParams, KeyPair};
-use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
+pub use self::call::CallError;
+pub(crate) use self::call::post;
 pub use self::identity::{Identity, IdentityError};
-
-/// How long each part may take: to connect, and then to be answered.
-const DEADLINE: Duration = Duration::from_secs(20);
-
-/// The largest answer that is read, in bytes.
-const MAX_ANSWER: usize = 64 * 1024;
+pub(crate) use self::identity::{RENEWAL, check_certificate, keep_certificate, remember};
 
 /// What an administrator says to join.
 #[derive(Debug, Clone)]
@@ -72,41 +61,9 @@ pub enum JoinError {
     /// No sealing key could be made.
     #[error("cannot make this host's sealing key")]
     Sealing(#[source] SealError),
-    /// Nobody answers there.
-    #[error("cannot reach the coordinator at {address}; check the address and the firewall")]
-    Connect {
-        /// Where.
-        address: String,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// Who answers there does not hold the CA that the token names.
-    #[error(
-        "the server at {address} is not the coordinator that made this token; \
-         check the address, or make a new token"
-    )]
-    Impostor {
-        /// Where.
-        address: String,
-        /// What TLS says.
-        #[source]
-        source: std::io::Error,
-    },
-    /// TLS cannot be set up on this machine.
-    #[error("cannot set up TLS")]
-    Tls(#[from] rustls::Error),
-    /// The exchange broke off. The token may have been used up.
-    #[error("the coordinator did not answer; make a new token and try again")]
-    Exchange(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The coordinator said no.
-    #[error("the coordinator refuses ({status}): {detail}")]
-    Refused {
-        /// HTTP status.
-        status: u16,
-        /// Its words.
-        detail: String,
-    },
+    /// The exchange with the coordinator failed.
+    #[error(transparent)]
+    Call(#[from] CallError),
     /// The identity cannot be read, checked or written.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -139,7 +96,8 @@ pub async fn join(options: &JoinOptions) -> Result<Identity, JoinError> {
     };
     let joined = exchange(&address, &options.token, &request).await?;
     let key = buddo_shared::secret::Secret::new(key.serialize_pem());
-    Ok(identity::keep(&options.state_dir, &options.token, &joined, &key, &opening_key)?)
+    let own = identity::Own { key: &key, opening_key: &opening_key, coordinator: &address };
+    Ok(identity::keep(&options.state_dir, &options.token, &joined, &own)?)
 }
 
 /// Host and port of the coordinator's URL.
@@ -170,56 +128,10 @@ async fn exchange(
     address: &str,
     token: &JoinToken,
     request: &JoinRequest,
-) -> Result<Joined, JoinError> {
-    let connector = TlsConnector::from(Arc::new(pin::client_config(token.ca_fingerprint)?));
-    let connect = async {
-        let connect_error = |source| JoinError::Connect { address: address.to_owned(), source };
-        let stream = TcpStream::connect(address).await.map_err(connect_error)?;
-        // The certificate names the coordinator, wherever it listens.
-        let name = ServerName::try_from(COORDINATOR_NAME)
-            .map_err(|error| connect_error(std::io::Error::other(error)))?;
-        connector
-            .connect(name, stream)
-            .await
-            .map_err(|source| JoinError::Impostor { address: address.to_owned(), source })
-    };
-    let timed_out = || JoinError::Connect {
-        address: address.to_owned(),
-        source: std::io::ErrorKind::TimedOut.into(),
-    };
-    let stream = tokio::time::timeout(DEADLINE, connect).await.map_err(|_| timed_out())??;
-    let exchange = |error: hyper::Error| JoinError::Exchange(Box::new(error));
-    let body = serde_json::to_vec(request).map_err(|error| JoinError::Exchange(Box::new(error)))?;
-    let call = async {
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(exchange)?;
-        let driver = tokio::spawn(connection);
-        let request = Request::builder()
-            .method(Method::POST)
-            .uri("/v1/join")
-            .header(header::HOST, COORDINATOR_NAME)
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::new(Bytes::from(body)))
-            .map_err(|error| JoinError::Exchange(Box::new(error)))?;
-        let response = sender.send_request(request).await.map_err(exchange)?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), MAX_ANSWER)
-            .collect()
-            .await
-            .map_err(JoinError::Exchange)?
-            .to_bytes();
-        driver.abort();
-        Ok::<_, JoinError>((status, body))
-    };
-    let (status, body) = tokio::time::timeout(DEADLINE, call)
-        .await
-        .map_err(|elapsed| JoinError::Exchange(Box::new(elapsed)))??;
-    if status == StatusCode::OK || status == StatusCode::CREATED {
-        return serde_json::from_slice(&body).map_err(|e| JoinError::Exchange(Box::new(e)));
-    }
-    let detail = serde_json::from_slice::<Problem>(&body).map(|problem| problem.detail);
-    let detail = detail.unwrap_or_else(|_| "without a word".to_owned());
-    Err(JoinError::Refused { status: status.as_u16(), detail })
+) -> Result<Joined, CallError> {
+    let tls = pin::client_config(token.ca_fingerprint)?;
+    let body = serde_json::to_vec(request).map_err(|error| CallError::Exchange(Box::new(error)))?;
+    post(address, tls, "/v1/join", "application/json", |_| Ok(body)).await
 }
 
 #[cfg(test)]

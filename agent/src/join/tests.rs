@@ -1,11 +1,15 @@
 //! Joins over real TLS on loopback; the coordinator is played with a CA of the test's own.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
+use buddo_shared::api::host::COORDINATOR_NAME;
 use buddo_shared::api::host::host_name;
+use buddo_shared::api::problem::Problem;
 use buddo_shared::id::HostId;
+use buddo_shared::manifest::Trust;
 use buddo_shared::name::HostName;
 use buddo_shared::secret::Secret;
 use buddo_shared::signed::Signer;
@@ -55,8 +59,10 @@ impl Coordinator {
         Joined {
             host_id: HOST,
             certificate: csr.signed_by(&self.issuer).unwrap().pem(),
-            ca: self.ca.pem(),
-            signing_keys: vec![self.signer.public().clone()],
+            trust: Trust {
+                signing_keys: vec![self.signer.public().clone()],
+                cas: vec![self.ca.pem()],
+            },
             zone: HostName::parse("apps.example.test").unwrap(),
         }
     }
@@ -146,7 +152,7 @@ async fn a_joined_host_has_an_identity_that_lasts_and_is_its_own() {
         let mode = file.unwrap().metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
-    assert_eq!(std::fs::read_dir(&state).unwrap().count(), 5);
+    assert_eq!(std::fs::read_dir(&state).unwrap().count(), 4);
     assert_eq!(state.metadata().unwrap().permissions().mode() & 0o777, 0o700);
     // Nobody needs to be asked to know that it is too late.
     let again = options("https://127.0.0.1:1".to_owned(), Coordinator::new().token(), &folder);
@@ -160,7 +166,7 @@ async fn the_secret_is_not_sent_to_another_ca_or_another_name() {
     for (server, name) in [(&thief, COORDINATOR_NAME), (&real, "x.hosts.internal")] {
         let (url, asked) = server.listen(name, |_| unreachable!()).await;
         let error = join(&options(url, real.token(), &folder)).await.unwrap_err();
-        assert!(matches!(error, JoinError::Impostor { .. }), "{error}");
+        assert!(matches!(error, JoinError::Call(CallError::Impostor { .. })), "{error}");
         assert_eq!(asked.await.unwrap(), None);
     }
     assert!(Identity::load(&folder.path().join("state")).unwrap().is_none());

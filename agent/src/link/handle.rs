@@ -47,7 +47,7 @@ impl<I: Intake, O: Outbox> Handler<I, O> {
     pub(super) async fn handle(&self, peer: SocketAddr, request: Request<Incoming>) -> Answer {
         let answered = match (request.method(), request.uri().path()) {
             (&Method::PUT, "/v1/desired-state") => self.desired_state(request).await,
-            (&Method::GET, "/v1/reports") => self.reports(request.uri().query()),
+            (&Method::GET, "/v1/reports") => self.reports(request.uri().query()).await,
             (&Method::POST, "/v1/reports/ack") => self.acknowledge(request).await,
             _ => Err(problem(
                 StatusCode::NOT_FOUND,
@@ -79,13 +79,21 @@ impl<I: Intake, O: Outbox> Handler<I, O> {
         Ok(json(StatusCode::OK, "application/json", &accepted))
     }
 
-    fn reports(&self, query: Option<&str>) -> Result<Answer, Box<Problem>> {
+    async fn reports(&self, query: Option<&str>) -> Result<Answer, Box<Problem>> {
         let after = query
             .unwrap_or_default()
             .split('&')
             .find_map(|pair| pair.strip_prefix("after="))
             .map_or(Ok(0), str::parse)
             .map_err(|_| malformed("the query's `after` is no sequence number"))?;
+        self.outbox.resume(after).await.map_err(|error| {
+            problem(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "not_read",
+                "Not read",
+                format!("reports cannot be read: {}", causes(&error)),
+            )
+        })?;
         let body = reports::stream(Arc::clone(&self.outbox), after, self.stop.clone());
         Ok(answer(StatusCode::OK, "application/x-ndjson", body))
     }
@@ -151,6 +159,7 @@ fn refused(refusal: &Refusal) -> Box<Problem> {
         Refusal::Stale { .. } => (StatusCode::CONFLICT, "stale_generation"),
         Refusal::Conflict(_) => (StatusCode::CONFLICT, "generation_conflict"),
         Refusal::Expired { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "expired"),
+        Refusal::Trust(_) => (StatusCode::UNPROCESSABLE_ENTITY, "bad_trust"),
         Refusal::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "not_stored"),
     };
     problem(status, code, "The document is not accepted", causes(refusal))

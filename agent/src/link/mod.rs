@@ -17,9 +17,11 @@ mod handle;
 mod reports;
 pub mod tls;
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper::server::conn::http2;
@@ -27,17 +29,19 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use self::handle::Handler;
+use crate::accept;
 use crate::ports::{Intake, Outbox};
 
-/// Connections at once, those in their handshake included. One coordinator has one, and for a
-/// moment two.
-const MAX_CONNECTIONS: usize = 16;
+/// Connections that are not let in yet. Anybody can have these; they say nothing of those below.
+const MAX_HANDSHAKES: usize = 64;
+
+/// Connections of the coordinator. It has one, and for a moment two.
+const MAX_ESTABLISHED: usize = 4;
 
 /// From accept to the end of the handshake.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
@@ -48,52 +52,26 @@ const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::fro
 /// How long connections may take to end once asked to.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// Serves the coordinator until `stop`, then drains for a bounded time.
+/// Serves the coordinator until `stop`, then drains for a bounded time. The TLS is read anew for
+/// each connection: certificates are renewed and authorities change while others go on.
 pub async fn serve<I: Intake, O: Outbox>(
     listener: TcpListener,
-    tls: Arc<ServerConfig>,
+    tls: watch::Receiver<Arc<ServerConfig>>,
     intake: Arc<I>,
     outbox: Arc<O>,
     stop: CancellationToken,
 ) {
-    let acceptor = TlsAcceptor::from(tls);
-    let handler = Arc::new(Handler::new(intake, outbox, stop.clone()));
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let mut connections = JoinSet::new();
-    let mut told = false;
-    loop {
-        while connections.try_join_next().is_some() {}
-        let accept = async {
-            let slot = Arc::clone(&slots).acquire_owned().await;
-            (slot, listener.accept().await)
-        };
-        let Some((slot, accepted)) = stop.run_until_cancelled(accept).await else { break };
-        match accepted {
-            Ok((stream, peer)) if is_from_here(&stream, peer) => {
-                // Once: a container could fill the log with it.
-                if !std::mem::replace(&mut told, true) {
-                    tracing::warn!(
-                        %peer,
-                        "connections from this host's own address are closed; a coordinator on \
-                         this machine calls a loopback address, see `join --advertise`"
-                    );
-                }
-            }
-            Ok((stream, peer)) => {
-                let (acceptor, handler, stop) =
-                    (acceptor.clone(), Arc::clone(&handler), stop.clone());
-                connections.spawn(async move {
-                    connection(stream, peer, acceptor, handler, stop).await;
-                    drop(slot);
-                });
-            }
-            Err(error) => {
-                tracing::warn!(reason = %error, "a connection was not accepted");
-                // Out of descriptors, most likely: some must close first.
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        }
-    }
+    let shared = Arc::new(Shared {
+        handler: Handler::new(intake, outbox, stop.clone()),
+        established: Established::default(),
+        told: AtomicBool::new(false),
+        stop: stop.clone(),
+    });
+    let serve = |stream, peer, place| {
+        let acceptor = TlsAcceptor::from(Arc::clone(&tls.borrow()));
+        connection(stream, peer, place, acceptor, Arc::clone(&shared))
+    };
+    let mut connections = accept::each(&listener, MAX_HANDSHAKES, &stop, serve).await;
     drop(listener);
     let drained = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(DRAIN, drained).await.is_err() {
@@ -110,13 +88,53 @@ fn is_from_here(stream: &TcpStream, peer: SocketAddr) -> bool {
     !peer.is_loopback() && own.is_ok_and(|own| own == peer)
 }
 
+struct Shared<I, O> {
+    handler: Handler<I, O>,
+    established: Established,
+    /// Whether it was said that connections come from this host's own address.
+    told: AtomicBool,
+    stop: CancellationToken,
+}
+
+/// The coordinator's connections, oldest first. One too many ends the oldest: what is dead and not
+/// yet known to be must not keep the living one out.
+#[derive(Debug, Default)]
+struct Established(Mutex<VecDeque<CancellationToken>>);
+
+impl Established {
+    /// Lets one in; it ends when the token is cancelled.
+    fn admit(&self) -> CancellationToken {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|one| !one.is_cancelled());
+        if all.len() >= MAX_ESTABLISHED
+            && let Some(oldest) = all.pop_front()
+        {
+            oldest.cancel();
+        }
+        let one = CancellationToken::new();
+        all.push_back(one.clone());
+        one
+    }
+}
+
 async fn connection<I: Intake, O: Outbox>(
     stream: TcpStream,
     peer: SocketAddr,
+    place: OwnedSemaphorePermit,
     acceptor: TlsAcceptor,
-    handler: Arc<Handler<I, O>>,
-    stop: CancellationToken,
+    shared: Arc<Shared<I, O>>,
 ) {
+    if is_from_here(&stream, peer) {
+        // Once: a container could fill the log with it.
+        if !shared.told.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                %peer,
+                "connections from this host's own address are closed; a coordinator on this \
+                 machine calls a loopback address, see `join --advertise`"
+            );
+        }
+        return;
+    }
     // Small frames, both ways, whose sender waits for the answer.
     let _ = stream.set_nodelay(true);
     let handshake = tokio::time::timeout(HANDSHAKE_DEADLINE, acceptor.accept(stream));
@@ -127,10 +145,15 @@ async fn connection<I: Intake, O: Outbox>(
             return;
         }
     };
+    drop(place);
     tracing::info!(%peer, "the coordinator is connected");
+    let evicted = shared.established.admit();
+    // Cancelled however this ends, so that it is no longer counted.
+    let _left = evicted.clone().drop_guard();
+    let handling = Arc::clone(&shared);
     let service = service_fn(move |request| {
-        let handler = Arc::clone(&handler);
-        async move { Ok::<_, std::convert::Infallible>(handler.handle(peer, request).await) }
+        let handling = Arc::clone(&handling);
+        async move { Ok::<_, std::convert::Infallible>(handling.handler.handle(peer, request).await) }
     });
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -143,7 +166,11 @@ async fn connection<I: Intake, O: Outbox>(
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = &mut connection => ended,
-        () = stop.cancelled() => {
+        () = evicted.cancelled() => {
+            tracing::warn!(%peer, "the coordinator has newer connections; its oldest is cut");
+            return;
+        }
+        () = shared.stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

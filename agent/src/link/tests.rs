@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use buddo_shared::api::host::{COORDINATOR_NAME, host_name};
 use buddo_shared::id::{DeploymentId, Generation, HostId};
+use buddo_shared::manifest::Trust;
 use buddo_shared::report::{Accepted, Checked, Frame, Report, ReportBody};
-use buddo_shared::signed::{MAX_ENVELOPE, VerifyError, digest_of};
+use buddo_shared::signed::{MAX_ENVELOPE, Signer, VerifyError, digest_of};
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
@@ -22,12 +23,14 @@ use tokio_rustls::TlsConnector;
 
 use super::*;
 use crate::ports::Refusal;
+use crate::trust::Pins;
 
 type Credentials = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 struct Ca {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
+    pem: String,
 }
 
 impl Ca {
@@ -35,8 +38,14 @@ impl Ca {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let certificate = params.self_signed(&key).unwrap().der().clone();
-        Self { issuer: Issuer::new(params, key), certificate }
+        let made = params.self_signed(&key).unwrap();
+        let (certificate, pem) = (made.der().clone(), made.pem());
+        Self { issuer: Issuer::new(params, key), certificate, pem }
+    }
+
+    fn pins(&self, host: HostId) -> Pins {
+        let signing_keys = vec![Signer::generate().unwrap().public().clone()];
+        Pins::new(host, Trust { signing_keys, cas: vec![self.pem.clone()] }).unwrap()
     }
 
     fn leaf(&self, name: &str) -> Credentials {
@@ -98,6 +107,10 @@ impl Intake for Core {
 }
 
 impl Outbox for Core {
+    async fn resume(&self, _after: u64) -> io::Result<()> {
+        Ok(())
+    }
+
     async fn after(&self, seq: u64, limit: usize) -> io::Result<Vec<Report>> {
         let reports = self.reports.lock().unwrap();
         Ok(reports.iter().filter(|report| report.seq > seq).take(limit).cloned().collect())
@@ -122,6 +135,7 @@ struct World {
     host: HostId,
     address: SocketAddr,
     core: Arc<Core>,
+    tls: watch::Sender<Arc<ServerConfig>>,
     stop: CancellationToken,
     server: tokio::task::JoinHandle<()>,
 }
@@ -131,13 +145,14 @@ impl World {
         let ca = Ca::new();
         let host = HostId::new(uuid::Uuid::from_u128(7));
         let (chain, key) = ca.leaf(&host_name(host));
-        let tls = tls::server_config(chain, key, ca.certificate.clone()).unwrap();
+        let pins = ca.pins(host);
+        let tls = watch::Sender::new(tls::server_config(chain, key, &pins).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (core, stop) = (Core::new(), CancellationToken::new());
         let (intake, outbox) = (Arc::clone(&core), Arc::clone(&core));
-        let server = tokio::spawn(serve(listener, tls, intake, outbox, stop.clone()));
-        Self { ca, host, address, core, stop, server }
+        let server = tokio::spawn(serve(listener, tls.subscribe(), intake, outbox, stop.clone()));
+        Self { ca, host, address, core, tls, stop, server }
     }
 
     /// Connects as the holder of `credentials`; trusts the world's CA.
@@ -330,4 +345,86 @@ async fn a_stop_ends_open_streams_in_good_order() {
     let rest = tokio::time::timeout(DRAIN, body.collect()).await.unwrap().unwrap();
     assert!(rest.to_bytes().is_empty());
     tokio::time::timeout(DRAIN, world.server).await.unwrap().unwrap();
+}
+
+/// Its own end of a connection, through which nothing comes any more once it is cut: nobody is
+/// told, as when a firewall forgets the connection.
+async fn blackhole(to: SocketAddr) -> (SocketAddr, CancellationToken) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let cut = CancellationToken::new();
+    let cutting = cut.clone();
+    tokio::spawn(async move {
+        let (mut near, _) = listener.accept().await.unwrap();
+        let mut far = TcpStream::connect(to).await.unwrap();
+        tokio::select! {
+            _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+            () = cutting.cancelled() => {}
+        }
+        // Both stay open and silent.
+        std::future::pending::<()>().await;
+        drop((near, far));
+    });
+    (address, cut)
+}
+
+#[tokio::test]
+async fn fm_07_a_half_open_connection_is_noticed_and_left() {
+    let mut world = World::new().await;
+    let (address, cut) = blackhole(world.address).await;
+    world.address = address;
+    let mut coordinator = world.coordinator().await;
+    let request = Request::get("https://host/v1/reports").body(Full::default()).unwrap();
+    let mut body = coordinator.send_request(request).await.unwrap().into_body();
+    world.core.report(1);
+    assert_eq!(seqs(&next(&mut body).await), [1]);
+    cut.cancel();
+    // With nothing to do but wait, time leaps to the next deadline.
+    tokio::time::pause();
+    let began = tokio::time::Instant::now();
+    let streams = Arc::strong_count(&world.core);
+    while Arc::strong_count(&world.core) == streams {
+        assert!(began.elapsed() < Duration::from_mins(5), "the agent holds a dead connection");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert!(began.elapsed() <= KEEP_ALIVE.0 + KEEP_ALIVE.1 + Duration::from_secs(2));
+}
+
+#[tokio::test]
+async fn silent_strangers_and_dead_connections_keep_no_coordinator_out() {
+    let world = World::new().await;
+    // More than may be established, none of which says anything.
+    let mut strangers = Vec::new();
+    for _ in 0..2 * MAX_ESTABLISHED {
+        strangers.push(TcpStream::connect(world.address).await.unwrap());
+    }
+    let mut coordinators = Vec::new();
+    for _ in 0..2 * MAX_ESTABLISHED {
+        let mut one = world.coordinator().await;
+        put(&mut one, "a document").await.unwrap();
+        coordinators.push(one);
+    }
+    // The newest are served, the oldest were cut.
+    for (index, one) in coordinators.iter_mut().enumerate() {
+        let served = put(one, "a document").await.is_ok();
+        assert_eq!(served, index >= MAX_ESTABLISHED, "connection {index}");
+    }
+    drop(strangers);
+}
+
+#[tokio::test]
+async fn an_authority_that_is_trusted_from_now_on_is_let_in_while_others_go_on() {
+    let world = World::new().await;
+    let next = Ca::new();
+    let mut before = world.coordinator().await;
+    put(&mut before, "a document").await.unwrap();
+    assert!(!world.is_let_in(Some(next.leaf(COORDINATOR_NAME))).await);
+    let (chain, key) = world.ca.leaf(&host_name(world.host));
+    let mut trust = world.ca.pins(world.host).wire().clone();
+    trust.cas.push(next.pem.clone());
+    let pins = Pins::new(world.host, trust).unwrap();
+    world.tls.send_replace(tls::server_config(chain, key, &pins).unwrap());
+    assert!(world.is_let_in(Some(next.leaf(COORDINATOR_NAME))).await);
+    assert!(world.is_let_in(Some(world.ca.leaf(COORDINATOR_NAME))).await);
+    put(&mut before, "a document").await.unwrap();
 }

@@ -9,14 +9,14 @@ use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ParsedCertificate, VerifierBuilderError, WebPkiClientVerifier};
-use rustls::{
-    DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme,
-};
+use rustls::{DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
+
+use crate::trust::Pins;
 
 /// TLS for the link cannot be set up from these certificates.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// The CA's certificate is not usable as one.
+    /// The CAs' certificates are not usable as such.
     #[error("the host CA's certificate is not usable")]
     Ca(#[source] VerifierBuilderError),
     /// The host's certificate and key do not fit, or rustls refuses them.
@@ -28,12 +28,11 @@ pub enum TlsError {
 pub fn server_config(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
-    ca: CertificateDer<'static>,
+    pins: &Pins,
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = Arc::new(default_provider());
-    let mut roots = RootCertStore::empty();
-    roots.add(ca)?;
-    let by_ca = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+    let roots = Arc::new(pins.roots()?);
+    let by_ca = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider))
         .build()
         .map_err(TlsError::Ca)?;
     let mut config = ServerConfig::builder_with_provider(provider)

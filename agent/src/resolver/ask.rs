@@ -11,11 +11,10 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::table::TableReader;
+use crate::accept;
 use crate::ports::LiveTable;
 
 /// Connections at once; the next wait in the socket's queue.
@@ -30,30 +29,14 @@ pub(super) async fn serve(
     table: &Arc<TableReader>,
     stop: &CancellationToken,
 ) {
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let mut connections = JoinSet::new();
-    loop {
-        while connections.try_join_next().is_some() {}
-        let accept = async {
-            let slot = Arc::clone(&slots).acquire_owned().await;
-            (slot, listener.accept().await)
-        };
-        let Some((slot, accepted)) = stop.run_until_cancelled(accept).await else { return };
-        match accepted {
-            Ok((stream, _)) => {
-                let table = Arc::clone(table);
-                connections.spawn(async move {
-                    connection(stream, table).await;
-                    drop(slot);
-                });
-            }
-            Err(error) => {
-                tracing::warn!(reason = %error, "a connection for ask was not accepted");
-                // Out of descriptors, most likely: some must close first.
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
+    let serve = |stream, _peer, place| {
+        let table = Arc::clone(table);
+        async move {
+            connection(stream, table).await;
+            drop(place);
         }
-    }
+    };
+    accept::each(listener, MAX_CONNECTIONS, stop, serve).await;
 }
 
 async fn connection(stream: TcpStream, table: Arc<TableReader>) {

@@ -2,6 +2,7 @@
 
 use buddo_shared::id::Generation;
 use buddo_shared::image::Digest;
+use buddo_shared::manifest::Trust;
 use jiff::Timestamp;
 use rusqlite::OptionalExtension as _;
 
@@ -18,46 +19,61 @@ pub struct Held {
     pub digest: Digest,
     /// Wall time is never earlier than this.
     pub floor: Timestamp,
+    /// Whom it says to trust from now on; `None`: whom the host trusts already. What is read back
+    /// may have come with an earlier one.
+    pub trust: Option<Trust>,
 }
 
 impl Store {
-    /// Makes `held` the document in force. On disk when this returns.
+    /// Makes `held` the document in force, and with it, in one commit, whom it says to trust: a
+    /// crash leaves both or neither. On disk when this returns.
     pub async fn put_document(&self, held: Held) -> Result<(), StoreError> {
+        let trust = held.trust.as_ref().map(serde_json::to_string).transpose();
+        let trust = trust.map_err(malformed)?;
         self.call("store the document", move |connection| {
-            connection
-                .execute(
-                    "INSERT INTO document (only_one, envelope, epoch, generation, digest, floor)
-                     VALUES (1, ?1, ?2, ?3, ?4, ?5)
-                     ON CONFLICT (only_one) DO UPDATE SET envelope = ?1, epoch = ?2,
-                       generation = ?3, digest = ?4, floor = max(floor, ?5)",
-                    rusqlite::params![
-                        held.envelope,
-                        held.generation.epoch.to_string(),
-                        held.generation.generation.to_string(),
-                        held.digest.as_str(),
-                        held.floor.as_second(),
-                    ],
-                )
-                .map(drop)
+            let transaction = connection.transaction()?;
+            transaction.execute(
+                "INSERT INTO document (only_one, envelope, epoch, generation, digest, floor)
+                 VALUES (1, ?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT (only_one) DO UPDATE SET envelope = ?1, epoch = ?2,
+                   generation = ?3, digest = ?4, floor = max(floor, ?5)",
+                rusqlite::params![
+                    held.envelope,
+                    held.generation.epoch.to_string(),
+                    held.generation.generation.to_string(),
+                    held.digest.as_str(),
+                    held.floor.as_second(),
+                ],
+            )?;
+            if let Some(trust) = trust {
+                transaction.execute(
+                    "INSERT INTO trust (only_one, trust) VALUES (1, ?1)
+                     ON CONFLICT (only_one) DO UPDATE SET trust = ?1",
+                    [trust],
+                )?;
+            }
+            transaction.commit()
         })
         .await
     }
 
-    /// The document in force, if one was ever accepted.
+    /// The document in force, if one was ever accepted, with whom documents said to trust since
+    /// the last join.
     pub async fn document(&self) -> Result<Option<Held>, StoreError> {
-        type Row = (Vec<u8>, String, String, String, i64);
+        type Row = (Vec<u8>, String, String, String, i64, Option<String>);
         let row: Option<Row> = self
             .call("read the document", |connection| {
                 connection
                     .query_row(
-                        "SELECT envelope, epoch, generation, digest, floor FROM document",
+                        "SELECT envelope, epoch, generation, digest, floor, trust
+                         FROM document LEFT JOIN trust USING (only_one)",
                         [],
-                        |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?)),
+                        |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?, r.get(5)?)),
                     )
                     .optional()
             })
             .await?;
-        row.map(|(envelope, epoch, generation, digest, floor)| {
+        row.map(|(envelope, epoch, generation, digest, floor, trust)| {
             Ok(Held {
                 envelope,
                 generation: Generation {
@@ -66,6 +82,9 @@ impl Store {
                 },
                 digest: Digest::parse(&digest).map_err(malformed)?,
                 floor: Timestamp::from_second(floor).map_err(malformed)?,
+                trust: trust
+                    .map(|text| serde_json::from_str(&text).map_err(malformed))
+                    .transpose()?,
             })
         })
         .transpose()

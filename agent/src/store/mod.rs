@@ -37,8 +37,11 @@ const LEAST_SQLITE: i32 = 3_051_003;
 /// Calls that may wait at the same time; more callers wait for a place.
 const QUEUE: usize = 256;
 
-const MIGRATIONS: &[M<'_>] =
-    &[M::up(include_str!("0001_first.sql")), M::up(include_str!("0002_owner.sql"))];
+const MIGRATIONS: &[M<'_>] = &[
+    M::up(include_str!("0001_first.sql")),
+    M::up(include_str!("0002_owner.sql")),
+    M::up(include_str!("0003_trust.sql")),
+];
 
 /// Why the database did not do as asked.
 #[derive(Debug, thiserror::Error)]

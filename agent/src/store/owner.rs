@@ -2,32 +2,39 @@
 
 use buddo_shared::id::HostId;
 use rusqlite::OptionalExtension as _;
+use uuid::Uuid;
 
 use super::{Store, StoreError};
 
 impl Store {
-    /// Makes the database that of `host`; true if it was another host's. Then the document and
-    /// the reports of that identity are forgotten: the next coordinator counts documents from the
-    /// start, and has been told nothing. What is known of containers stays, as they do.
-    pub async fn belong_to(&self, host: HostId) -> Result<bool, StoreError> {
+    /// Makes the database that of `host` since the join `joined`; true if it was another host's.
+    /// Then the document and the reports of that identity are forgotten: the next coordinator
+    /// counts documents from the start, and has been told nothing. Whom documents said to trust
+    /// is forgotten with each join, for that gives trust anew. What is known of containers stays,
+    /// as they do.
+    pub async fn belong_to(&self, host: HostId, joined: Uuid) -> Result<bool, StoreError> {
         self.call("take up this host's identity", move |connection| {
-            let host = host.to_string();
+            let (host, joined) = (host.to_string(), joined.to_string());
             let transaction = connection.transaction()?;
-            let owner: Option<String> =
-                transaction.query_row("SELECT host FROM owner", [], |row| row.get(0)).optional()?;
-            if owner.as_ref() == Some(&host) {
+            let owner: Option<(String, String)> = transaction
+                .query_row("SELECT host, joined FROM owner", [], |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })
+                .optional()?;
+            if owner.as_ref().is_some_and(|(h, j)| (h, j) == (&host, &joined)) {
                 return Ok(false);
             }
-            let other = owner.is_some();
+            let other = owner.is_some_and(|(before, _)| before != host);
+            transaction.execute("DELETE FROM trust", [])?;
             if other {
                 transaction.execute_batch(
                     "DELETE FROM document; DELETE FROM reports; DELETE FROM reported;",
                 )?;
             }
             transaction.execute(
-                "INSERT INTO owner (only_one, host) VALUES (1, ?1)
-                 ON CONFLICT (only_one) DO UPDATE SET host = ?1",
-                [host],
+                "INSERT INTO owner (only_one, host, joined) VALUES (1, ?1, ?2)
+                 ON CONFLICT (only_one) DO UPDATE SET host = ?1, joined = ?2",
+                [host, joined],
             )?;
             transaction.commit()?;
             Ok(other)

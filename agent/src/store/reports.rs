@@ -99,13 +99,29 @@ impl Store {
         Ok(u64::try_from(count).unwrap_or_default())
     }
 
-    /// Forgets reports up to and with `seq`.
+    /// Forgets reports up to and with `seq`, and remembers that they were acknowledged.
     pub async fn acknowledge(&self, seq: u64) -> Result<(), StoreError> {
         let through = i64::try_from(seq).unwrap_or(i64::MAX);
         self.call("forget acknowledged reports", move |connection| {
-            connection.execute("DELETE FROM reports WHERE seq <= ?1", [through]).map(drop)
+            let transaction = connection.transaction()?;
+            transaction.execute("DELETE FROM reports WHERE seq <= ?1", [through])?;
+            transaction.execute(
+                "UPDATE counter SET acknowledged = max(acknowledged, min(?1, seq))",
+                [through],
+            )?;
+            transaction.commit()
         })
         .await
+    }
+
+    /// The last report that was acknowledged; 0: none ever.
+    pub async fn acknowledged(&self) -> Result<u64, StoreError> {
+        let seq: i64 = self
+            .call("read what was acknowledged", |connection| {
+                connection.query_row("SELECT acknowledged FROM counter", [], |row| row.get(0))
+            })
+            .await?;
+        Ok(u64::try_from(seq).unwrap_or_default())
     }
 
     /// What was last reported of each subject.

@@ -1,4 +1,5 @@
 use buddo_shared::id::{DeploymentId, Generation, HostId, Revision};
+use buddo_shared::manifest::Trust;
 use buddo_shared::report::{Report, ReportBody};
 use buddo_shared::signed::digest_of;
 use jiff::Timestamp;
@@ -30,6 +31,11 @@ impl Store {
     pub(crate) async fn refuse_writes(&self) {
         self.call("inject a fault", |c| c.execute_batch("PRAGMA query_only = ON")).await.unwrap();
     }
+
+    /// Writes succeed again.
+    pub(crate) async fn allow_writes(&self) {
+        self.call("end a fault", |c| c.execute_batch("PRAGMA query_only = OFF")).await.unwrap();
+    }
 }
 
 fn removed(n: u128) -> Entry {
@@ -43,6 +49,7 @@ fn held(generation: u64) -> Held {
         generation: Generation { epoch: 1, generation },
         digest: digest_of(b"x"),
         floor: Timestamp::from_second(1_000).unwrap(),
+        trust: None,
     }
 }
 
@@ -125,7 +132,7 @@ async fn fm_48_a_database_of_the_schema_before_is_taken_up_whole() {
     assert_eq!(store.reported().await.unwrap().len(), 1);
     let seq = store.report(vec![removed(1)], Timestamp::UNIX_EPOCH).await.unwrap();
     assert_eq!(seq, 1_793_527_200_042);
-    assert!(!store.belong_to(HostId::new(Uuid::from_u128(1))).await.unwrap());
+    assert!(!store.belong_to(HostId::new(Uuid::from_u128(1)), Uuid::nil()).await.unwrap());
     assert!(store.document().await.unwrap().is_some());
 }
 
@@ -177,15 +184,53 @@ async fn another_identity_begins_its_documents_and_reports_anew() {
     store.save([(deployment, Some(Durable::default()))].into()).await.unwrap();
     let [first, second] = [1, 2].map(|n| HostId::new(Uuid::from_u128(n)));
     // A database of before owners were written down is its host's.
+    let joins = [1, 2, 3].map(Uuid::from_u128);
     for _ in 0..2 {
-        assert!(!store.belong_to(first).await.unwrap());
+        assert!(!store.belong_to(first, joins[0]).await.unwrap());
         assert_eq!(store.document().await.unwrap(), Some(held(9)));
     }
-    assert!(store.belong_to(second).await.unwrap());
+    assert!(store.belong_to(second, joins[1]).await.unwrap());
     assert_eq!(store.document().await.unwrap(), None, "its place would refuse the new ones");
     assert!(store.reported().await.unwrap().is_empty(), "the new coordinator was told nothing");
     assert!(store.reports_after(0, 10).await.unwrap().is_empty());
     assert_eq!(store.deployments().await.unwrap().len(), 1);
     assert_eq!(store.report(vec![removed(1)], Timestamp::UNIX_EPOCH).await.unwrap(), 2);
-    assert!(!store.belong_to(second).await.unwrap());
+    assert!(!store.belong_to(second, joins[1]).await.unwrap());
+}
+
+#[tokio::test]
+async fn trust_is_stored_with_its_document_and_forgotten_with_the_next_join() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("agent.db"), 0).unwrap();
+    let host = HostId::new(Uuid::from_u128(1));
+    store.belong_to(host, Uuid::from_u128(1)).await.unwrap();
+    let trust = Trust { signing_keys: Vec::new(), cas: vec!["a CA".to_owned()] };
+    let bringing = Held { trust: Some(trust.clone()), ..held(1) };
+    store.refuse_writes().await;
+    assert!(store.put_document(bringing.clone()).await.is_err());
+    store.allow_writes().await;
+    assert_eq!(store.document().await.unwrap(), None);
+    store.put_document(bringing).await.unwrap();
+    // One that says nothing of it leaves it as it is.
+    store.put_document(held(2)).await.unwrap();
+    store.belong_to(host, Uuid::from_u128(1)).await.unwrap();
+    let later = Held { trust: Some(trust), ..held(2) };
+    assert_eq!(store.document().await.unwrap(), Some(later));
+    // The same host joins again: what it is told then counts.
+    assert!(!store.belong_to(host, Uuid::from_u128(2)).await.unwrap());
+    assert_eq!(store.document().await.unwrap(), Some(held(2)));
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_is_remembered() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("agent.db"), 100).unwrap();
+    assert_eq!(store.acknowledged().await.unwrap(), 0);
+    store.report(vec![removed(1)], Timestamp::UNIX_EPOCH).await.unwrap();
+    store.acknowledge(101).await.unwrap();
+    store.acknowledge(5).await.unwrap();
+    assert_eq!(store.acknowledged().await.unwrap(), 101);
+    // Nobody can acknowledge what was never said.
+    store.acknowledge(u64::MAX).await.unwrap();
+    assert_eq!(store.acknowledged().await.unwrap(), 101);
 }

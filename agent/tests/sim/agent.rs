@@ -15,12 +15,13 @@ use buddo_agent::reconcile::{
 };
 use buddo_agent::status::Status;
 use buddo_agent::store::Store;
+use buddo_agent::trust::Pins;
 use buddo_shared::name::HostName;
-use buddo_shared::signed::Verifier;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::caddy::{File, TableFile};
 use crate::clock::{SimClock, true_time};
@@ -91,12 +92,11 @@ impl Agent {
         let first = true_time(world.begun.elapsed(), 0).as_millisecond();
         let first = u64::try_from(first).unwrap_or_default();
         let store = Store::on(Arc::new(disk), first).map_err(|e| e.to_string())?;
-        store.belong_to(host()).await.map_err(|e| e.to_string())?;
+        store.belong_to(host(), Uuid::nil()).await.map_err(|e| e.to_string())?;
         let status = Status::new(store.clone());
-        let verifier = Verifier::new(host(), std::slice::from_ref(keys.signer.public()));
+        let pins = Pins::new(host(), keys.trust()).map_err(|e| e.to_string())?;
         let clock = Arc::new(SimClock(Arc::clone(world)));
-        let verifier = verifier.map_err(|e| e.to_string())?;
-        let intent = Intent::restore(verifier, store.clone(), Arc::clone(&clock)).await;
+        let intent = Intent::restore(pins, store.clone(), Arc::clone(&clock)).await;
         let intent = Arc::new(intent.map_err(|e| e.to_string())?);
         let held = intent.subscribe().borrow().as_ref().map(|d| d.manifest().generation.generation);
         world.with(|state| {

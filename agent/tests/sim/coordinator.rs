@@ -11,7 +11,7 @@ use buddo_shared::env::EnvVars;
 use buddo_shared::id::{DeploymentId, Generation, HostId, Revision};
 use buddo_shared::image::ImageReference;
 use buddo_shared::limits::Limits;
-use buddo_shared::manifest::{Desired, Manifest, RunState, SCHEMA, Strategy};
+use buddo_shared::manifest::{Desired, Manifest, RunState, SCHEMA, Strategy, Trust};
 use buddo_shared::name::{HostName, Subdomain};
 use buddo_shared::port::Port;
 use buddo_shared::probe::Probe;
@@ -46,6 +46,8 @@ pub(crate) struct Keys {
     pub(crate) foreign: Signer,
     sealing: SealingKey,
     opening: Secret,
+    /// No rule depends on authorities either, but a host trusts one at least.
+    ca: String,
 }
 
 impl Keys {
@@ -57,7 +59,13 @@ impl Keys {
             foreign: Signer::generate().expect("a key"),
             sealing,
             opening: opening.to_text(),
+            ca: some_ca(),
         }
+    }
+
+    /// Whom the host trusts.
+    pub(crate) fn trust(&self) -> Trust {
+        Trust { signing_keys: vec![self.signer.public().clone()], cas: vec![self.ca.clone()] }
     }
 
     /// The host's key.
@@ -367,4 +375,11 @@ async fn pull(world: &World, line: &Line) -> bool {
 /// The image that a pull of this entry brings.
 pub(crate) fn image_of(desired: &Desired) -> String {
     desired.image.pinned(&digest_of_tag(desired.image.tag().unwrap_or_default())).to_string()
+}
+
+fn some_ca() -> String {
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate().expect("a key");
+    params.self_signed(&key).expect("a certificate").pem()
 }

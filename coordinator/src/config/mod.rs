@@ -6,6 +6,7 @@ mod mail;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use buddo_shared::name::HostName;
 use serde::Deserialize;
@@ -63,6 +64,8 @@ pub struct Api {
 pub struct Hosts {
     /// Address to listen on.
     pub listen: SocketAddr,
+    /// How long certificates of hosts are valid; they are renewed at half of it.
+    pub certificate_hours: f64,
 }
 
 impl Default for Config {
@@ -116,7 +119,17 @@ impl Api {
 
 impl Default for Hosts {
     fn default() -> Self {
-        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8444)) }
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8444)),
+            certificate_hours: 30.0 * 24.0,
+        }
+    }
+}
+
+impl Hosts {
+    /// How long certificates of hosts are valid.
+    pub fn certificate_life(&self) -> Duration {
+        Duration::from_hours(1).mul_f64(self.certificate_hours)
     }
 }
 
@@ -181,6 +194,13 @@ impl Config {
         if !usable {
             return Err(ConfigError::Invalid(format!(
                 "[api] public_url is {url:?}; write it as https://api.example.com"
+            )));
+        }
+        // Ten seconds, for trials of renewal, to the life of the coordinator's own.
+        if !(0.002..=90.0 * 24.0).contains(&self.hosts.certificate_hours) {
+            return Err(ConfigError::Invalid(format!(
+                "[hosts] certificate_hours is {}; use 0.002 to 2160, such as 720 for 30 days",
+                self.hosts.certificate_hours
             )));
         }
         self.mail.check()?;

@@ -11,6 +11,7 @@ pub mod principal;
 pub mod problem;
 pub mod rate_limit;
 mod refusals;
+pub mod renew;
 pub mod router;
 
 #[cfg(test)]

@@ -61,6 +61,10 @@ catalogue! {
         "Check both; the answer is the same for an unknown email.";
     FORBIDDEN = FORBIDDEN "forbidden", "Not yours",
         "The object belongs to another account; check the id and whose token was sent.";
+    NOT_A_HOST = FORBIDDEN "not_a_host", "Not a host of this coordinator",
+        "Let the host join again with a token of `buddo-coordinator host add NAME`.";
+    HOST_LOCKED = FORBIDDEN "host_locked", "There are two copies of the host",
+        "Stop the wrong one, run `buddo-coordinator host unlock NAME`, and join anew on the right one.";
     INSUFFICIENT_SCOPE = FORBIDDEN "insufficient_scope", "The token lacks a scope",
         "Ask for a token with the scope that the detail and `WWW-Authenticate` name.";
     EMAIL_UNVERIFIED = FORBIDDEN "email_unverified", "The email address is not verified",

@@ -58,7 +58,11 @@ impl From<HostError> for ApiError {
                 tracing::warn!(error = %problem::chain(&error), "a join was refused");
                 Self::field("/csr", "is no PKCS#10 request in PEM form with a valid signature")
             }
-            HostError::Name(_) => Self::field("/name", error),
+            HostError::Name(_)
+            | HostError::Unknown(_)
+            | HostError::Locked(_)
+            | HostError::NotLocked(_)
+            | HostError::InUse { .. } => Self::field("/name", error),
             HostError::Store(error) => error.into(),
         }
     }

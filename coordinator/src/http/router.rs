@@ -22,7 +22,7 @@ use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetReques
 use tower_http::trace::TraceLayer;
 
 use super::problem::{self, ApiError};
-use super::{auth, deploy, health, join, json, oauth};
+use super::{auth, deploy, health, join, json, oauth, renew};
 use crate::state::AppState;
 
 /// Until a request has a place among those that are served at once.
@@ -42,7 +42,7 @@ pub fn build(state: AppState) -> Router {
 
 /// What the listener for hosts serves.
 pub fn build_for_hosts(state: AppState) -> Router {
-    dress(join::routes(&state), state)
+    dress(join::routes(&state).merge(renew::routes(&state)), state)
 }
 
 fn dress(routes: Router<AppState>, state: AppState) -> Router {

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use buddo_shared::id::{DeploymentId, HostId};
-use buddo_shared::manifest::{Manifest, SCHEMA};
+use buddo_shared::manifest::{Manifest, SCHEMA, Trust};
 use buddo_shared::sealed::SealError;
 use buddo_shared::signed::SignError;
 use jiff::{SignedDuration, Timestamp};
 
 use super::desired::Writer;
+use crate::sign::Plan;
 use crate::state::{AppState, Services};
-use crate::store::contract::{DocumentRow, Host};
+use crate::store::contract::{DocumentRow, DocumentTrust, Host, Trusts};
 use crate::store::{StoreError, Tables};
 use crate::vault::VaultError;
 
@@ -67,7 +68,10 @@ pub(crate) async fn current(state: &AppState, host: HostId) -> Result<DocumentRo
             .read(move |tables| {
                 let host = tables.host(host)?.ok_or(DocumentError::Unknown)?;
                 match tables.document(host.id, host.wanted)? {
-                    Some(document) if !is_old(document.issued_at, services.clock.now()) => {
+                    Some(document)
+                        if !is_old(document.issued_at, services.clock.now())
+                            && is_settled(&services, &host, document.trust.as_ref()) =>
+                    {
                         Ok(Found::Stored(document))
                     }
                     Some(_) => Ok(Found::Old),
@@ -91,7 +95,7 @@ pub(crate) async fn current(state: &AppState, host: HostId) -> Result<DocumentRo
 
 enum Found {
     Stored(DocumentRow),
-    /// Stored, and past half its life.
+    /// Stored, and past half its life, or made before keys or authorities were changed.
     Old,
     Built(DocumentRow),
 }
@@ -99,6 +103,24 @@ enum Found {
 /// Whether a document of then should be replaced; also one from the future, after a clock was set back.
 pub(super) fn is_old(issued_at: Timestamp, now: Timestamp) -> bool {
     now.duration_since(issued_at).abs() >= REFRESH
+}
+
+/// Whether a document with this trust is what the host is to have: by the right key, naming whom
+/// it shall trust next.
+pub(super) fn is_settled(services: &Services, host: &Host, trust: Option<&DocumentTrust>) -> bool {
+    let keys = services.keys.keys();
+    let wanted = trust_of(services, &keys.plan(host.bond.trusts.as_ref()));
+    trust == Some(&wanted)
+}
+
+fn trust_of(services: &Services, plan: &Plan<'_>) -> DocumentTrust {
+    DocumentTrust {
+        signer: plan.signer.public().kid.clone(),
+        names: Trusts {
+            keys: plan.names.iter().map(|key| key.kid.clone()).collect(),
+            cas: services.ca.fingerprints(),
+        },
+    }
 }
 
 /// Stores the document if its generation is still the wanted one and has none yet.
@@ -136,7 +158,12 @@ fn build(
         .iter()
         .map(|deployment| writer.desired(deployment))
         .collect::<Result<_, _>>()?;
-    let envelope = services.signer.sign(&Manifest {
+    let keys = services.keys.keys();
+    let plan = keys.plan(host.bond.trusts.as_ref());
+    let trust = trust_of(services, &plan);
+    // Always said, so that a host follows from whatever it trusts now.
+    let names = Trust { signing_keys: plan.names, cas: services.ca.bundle() };
+    let envelope = plan.signer.sign(&Manifest {
         schema: SCHEMA,
         host_id: host.id,
         generation: host.wanted,
@@ -144,7 +171,7 @@ fn build(
         expires_at,
         zone: services.config.zone.clone(),
         deployments,
-        trust: None,
+        trust: Some(names),
     })?;
     Ok(DocumentRow {
         generation: host.wanted,
@@ -152,5 +179,6 @@ fn build(
         envelope: envelope.bytes,
         issued_at,
         expires_at,
+        trust: Some(trust),
     })
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use buddo_shared::api::host::host_name;
 use buddo_shared::api::problem::Problem;
 use buddo_shared::id::HostId;
+use buddo_shared::renewal::HostKey;
 use buddo_shared::report::{Accepted, Acknowledge};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -17,7 +18,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_util::task::AbortOnDropHandle;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::ca::{CaError, HostCa};
 use crate::store::contract::DocumentRow;
@@ -75,12 +78,23 @@ pub enum LinkError {
         /// The agent's words.
         detail: String,
     },
+    /// It has a valid certificate of the host, and another key than the host joined with.
+    #[error(
+        "what answers at {0} holds a copy of an older identity of this host; stop it, or let the \
+         host join again"
+    )]
+    OtherKey(String),
     /// The agent acknowledged something else.
     #[error("the agent acknowledged another document than the one sent")]
     Mismatch,
 }
 
 impl LinkError {
+    /// Whether the agent does not trust the key that signed a document.
+    pub(super) fn is_unknown_key(&self) -> bool {
+        matches!(self, Self::Refused { code, .. } if code == "unknown_key")
+    }
+
     /// Where the agent judged a document and said no: why, and what an administrator does.
     pub(super) fn refusal(&self) -> Option<String> {
         let Self::Refused { status, code, detail, .. } = self else { return None };
@@ -114,8 +128,14 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Connects to the agent at `address`, which must prove to be `host`.
-    pub(super) async fn open(ca: &HostCa, host: HostId, address: &str) -> Result<Self, LinkError> {
+    /// Connects to the agent at `address`, which must prove to be `host`, by the key that it
+    /// joined with: certificates for keys of before are valid for some time yet.
+    pub(super) async fn open(
+        ca: &HostCa,
+        host: HostId,
+        address: &str,
+        key: Option<&HostKey>,
+    ) -> Result<Self, LinkError> {
         let config = ca.identity().map_err(LinkError::Tls)?.client;
         let name = host_name(host);
         let connect = async {
@@ -130,6 +150,9 @@ impl Link {
                 .map_err(|source| LinkError::Connect { address: address.to_owned(), source })
         })
         .await?;
+        if key.is_some_and(|key| !holds(&tls, key)) {
+            return Err(LinkError::OtherKey(address.to_owned()));
+        }
         let (sender, connection) = within("open HTTP/2", CONNECT, async {
             http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
@@ -214,6 +237,13 @@ impl Link {
         let (code, detail) = problem.map(|p| (p.code, p.detail)).unwrap_or_default();
         Err(LinkError::Refused { operation, status, code, detail })
     }
+}
+
+/// Whether the peer's certificate is for `key`.
+fn holds(tls: &TlsStream<TcpStream>, key: &HostKey) -> bool {
+    let leaf = tls.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    leaf.and_then(|leaf| X509Certificate::from_der(leaf).ok())
+        .is_some_and(|(_, leaf)| leaf.public_key().raw == key.spki())
 }
 
 async fn read(operation: &'static str, body: Incoming) -> Result<Bytes, LinkError> {

@@ -1,6 +1,7 @@
 //! Brings signed documents to hosts and takes their reports: one task a host.
 
 mod desired;
+mod dial;
 mod document;
 mod frames;
 mod link;
@@ -8,6 +9,7 @@ mod session;
 mod wake;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use buddo_shared::id::HostId;
 use tokio::task::{Id, JoinSet};
@@ -19,26 +21,37 @@ pub(crate) use document::current as document;
 pub use link::LinkError;
 pub use wake::Wake;
 
+use self::dial::Dial;
 use crate::http::problem::chain;
 use crate::service::hosts;
 use crate::state::AppState;
+use crate::store::StoreError;
 
 /// Until the list of hosts is read again after the database failed, or a host's task ended.
 const RETRY: Duration = Duration::from_secs(1);
+/// How often it is looked whether an administrator did something, which happens in a process of
+/// its own: one read of one number.
+const NOTICE: Duration = Duration::from_secs(3);
 
 /// Serves all hosts until the process drains. A host that joins is served at once; a task that
 /// ends before the drain (it panicked) is started again.
 pub async fn run(state: AppState) {
+    let dial = Arc::new(Dial::new(Arc::clone(&state.random)));
     let mut tasks = JoinSet::new();
     let mut served: HashMap<HostId, Id> = HashMap::new();
+    // Over all turns of the loop, so that none of them puts it off. From the first act on: one
+    // that came between the reading of the keys and now would be missed otherwise.
+    let mut acts = std::pin::pin!(next_act(state.clone(), 0));
     loop {
         let listed = hosts::list(&state.store).await;
         let retry = listed.is_err();
         match listed {
             Ok(hosts) => {
+                let new = hosts.iter().filter(|host| !served.contains_key(&host.id)).count();
                 for host in hosts {
                     served.entry(host.id).or_insert_with(|| {
-                        tasks.spawn(session::serve(state.clone(), host.id)).id()
+                        let (state, dial) = (state.clone(), Arc::clone(&dial));
+                        tasks.spawn(session::serve(state, dial, host.id, new)).id()
                     });
                 }
             }
@@ -48,16 +61,56 @@ pub async fn run(state: AppState) {
             () = state.drain.cancelled() => break,
             () = state.wake.until_joined() => {}
             () = sleep(RETRY), if retry => {}
+            seen = &mut acts => {
+                acts.set(next_act(state.clone(), seen));
+                take_notice(&state);
+                for host in served.keys() {
+                    state.wake.host(*host);
+                }
+            }
             Some(ended) = tasks.join_next_with_id() => {
-                let id = ended.map_or_else(|error| error.id(), |(id, ())| id);
+                // A host that was removed is not listed any more, and so not served again.
+                let id = ended.map_or_else(
+                    |error| {
+                        tracing::error!("a host's task failed; it is started again");
+                        error.id()
+                    },
+                    |(id, ())| id,
+                );
                 served.retain(|_, task| *task != id);
-                tracing::error!("a host's task ended; it is started again");
                 sleep(RETRY).await;
             }
         }
     }
     // Each task sees the drain itself.
     while tasks.join_next().await.is_some() {}
+}
+
+/// Waits until the last act of an administrator is another than `seen`. A database that does not
+/// answer tells nothing.
+async fn next_act(state: AppState, seen: u64) -> u64 {
+    loop {
+        match state.store.read(|tables| tables.last_admin_act()).await {
+            Ok(last) if last != seen => return last,
+            Ok(_) => {}
+            Err(error) => {
+                let error: StoreError = error;
+                tracing::debug!(error = %chain(&error), "cannot look for acts of administrators");
+            }
+        }
+        sleep(NOTICE).await;
+    }
+}
+
+/// Keys and authorities may have been rotated: what was read before is used on where they cannot
+/// be read now.
+fn take_notice(state: &AppState) {
+    if let Err(error) = state.keys.reload() {
+        tracing::error!(error = %chain(&error), "the signing keys are not read anew");
+    }
+    if let Err(error) = state.ca.reload() {
+        tracing::error!(error = %chain(&error), "the host CA is not read anew");
+    }
 }
 
 #[cfg(test)]

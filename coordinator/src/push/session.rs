@@ -11,6 +11,7 @@
 //! A document that the agent refuses, or that cannot be made, ends no session: reports are taken
 //! all the same, and the host's `refusal` says what an administrator has to do.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
@@ -19,14 +20,16 @@ use buddo_shared::report::Frame;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::dial::Dial;
 use super::document::{self, DocumentError};
 use super::frames::{Frames, StreamError};
 use super::link::{Link, LinkError};
 use crate::http::problem::chain;
+use crate::service::renewals::{Unserved, is_served};
 use crate::service::reports;
 use crate::state::AppState;
 use crate::store::StoreError;
-use crate::store::contract::Host;
+use crate::store::contract::{DocumentRow, Host, Trusts};
 
 /// The first wait after a failure, and the longest.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
@@ -46,28 +49,45 @@ enum SessionError {
     Link(#[from] LinkError),
     #[error(transparent)]
     Stream(#[from] StreamError),
-    #[error("the host has joined again; its new address and certificate count from now on")]
+    #[error("the host has joined again; its new address and key count from now on")]
     JoinedAgain,
+    #[error(transparent)]
+    Unserved(#[from] Unserved),
 }
 
-/// Serves `host` until the process drains.
-pub(super) async fn serve(state: AppState, host: HostId) {
+/// Documents that may follow from one another's acknowledgement before reports are looked at.
+const MOST_STEPS: usize = 4;
+/// Until a host that is locked out is looked at again; its bell rings when it has joined.
+const LOCKED: Duration = Duration::from_mins(10);
+
+/// Serves `host`, one of `together` that begin now, until it is removed or the process drains.
+pub(super) async fn serve(state: AppState, dial: Arc<Dial>, host: HostId, together: usize) {
     let bell = state.wake.bell(host);
     let drain = state.drain.clone();
     let mut waits = back_off();
     let mut away = false;
+    if drain.run_until_cancelled(dial.spread(together)).await.is_none() {
+        return;
+    }
     loop {
         let started = Instant::now();
         let ended = tokio::select! {
             () = drain.cancelled() => return,
-            ended = session(&state, host, &bell, &mut away) => ended,
+            ended = session(&state, &dial, host, &bell, &mut away) => ended,
         };
+        if let SessionError::Unserved(Unserved::Removed(_)) = ended {
+            tracing::info!(%host, "the host was removed and is not served any more");
+            return;
+        }
         tracing::warn!(%host, error = %chain(&ended), "no session with the host");
         // A session that lasted shows that the host can be reached: begin again soon.
         if started.elapsed() > BACK_OFF.1 {
             waits = back_off();
         }
-        let wait = waits.next().unwrap_or(BACK_OFF.1);
+        let wait = match ended {
+            SessionError::Unserved(Unserved::Locked(_)) => LOCKED,
+            _ => waits.next().unwrap_or(BACK_OFF.1),
+        };
         tokio::select! {
             () = drain.cancelled() => return,
             () = sleep(wait) => {}
@@ -88,8 +108,14 @@ fn back_off() -> impl Iterator<Item = Duration> {
 }
 
 /// One connection, as long as it lasts; so what it returns is always an error.
-async fn session(state: &AppState, id: HostId, bell: &Notify, away: &mut bool) -> SessionError {
-    match connected(state, id, bell, away).await {
+async fn session(
+    state: &AppState,
+    dial: &Dial,
+    id: HostId,
+    bell: &Notify,
+    away: &mut bool,
+) -> SessionError {
+    match connected(state, dial, id, bell, away).await {
         Ok(never) => match never {},
         Err(error) => {
             if !*away && matches!(error, SessionError::Link(_)) {
@@ -116,12 +142,15 @@ enum Never {}
 
 async fn connected(
     state: &AppState,
+    dial: &Dial,
     id: HostId,
     bell: &Notify,
     away: &mut bool,
 ) -> Result<Never, SessionError> {
     let host = read_host(state, id).await?;
-    let mut link = Link::open(&state.ca, id, &host.address).await?;
+    let place = dial.place().await;
+    let mut link = Link::open(&state.ca, id, &host.address, host.bond.key.as_ref()).await?;
+    drop(place);
     let now = state.clock.now();
     state.store.write(move |tables| tables.set_reached(id, now)).await?;
     *away = false;
@@ -129,7 +158,7 @@ async fn connected(
     tracing::info!(host = %host.name, address = %host.address, "connected");
     // Always, also where it was acknowledged: an agent that lost its disk has nothing, and one
     // that has it answers at once.
-    let mut sent = send(state, id, &mut link).await?;
+    let mut sent = bring(state, &host, &mut link).await?;
     let mut frames = Frames::new(link.reports(host.report_seq).await?);
     let mut look = Instant::now() + next_look(sent);
     loop {
@@ -147,7 +176,7 @@ async fn connected(
         // After a refusal not with each frame: it is refused again until something changes.
         let again = stale && (sent.is_some() || hint);
         if again {
-            sent = send(state, id, &mut link).await?;
+            sent = bring(state, &host, &mut link).await?;
         }
         if again || Instant::now() >= look {
             look = Instant::now() + next_look(sent);
@@ -167,16 +196,21 @@ async fn stale(
     sent: Option<Generation>,
 ) -> Result<bool, SessionError> {
     let (id, now) = (held.id, state.clock.now());
+    let services = Arc::clone(state);
     let found = state.store.read(move |tables| {
-        let issued_at = match sent {
-            Some(sent) => tables.document_issued_at(id, sent)?,
+        let host = tables.host(id)?.ok_or(DocumentError::Unknown)?;
+        let mark = match sent {
+            Some(sent) => tables.document_mark(id, sent)?,
             None => None,
         };
-        let old = issued_at.is_none_or(|issued_at| document::is_old(issued_at, now));
-        Ok::<_, StoreError>((tables.host(id)?, old))
+        let good = mark.is_some_and(|(issued_at, trust)| {
+            !document::is_old(issued_at, now)
+                && document::is_settled(&services, &host, trust.as_ref())
+        });
+        Ok::<_, DocumentError>((host, !good))
     });
     let (host, old) = found.await?;
-    let host = host.ok_or(DocumentError::Unknown)?;
+    is_served(&host)?;
     if host.joined_at != held.joined_at || host.address != held.address {
         return Err(SessionError::JoinedAgain);
     }
@@ -184,8 +218,27 @@ async fn stale(
 }
 
 async fn read_host(state: &AppState, id: HostId) -> Result<Host, SessionError> {
-    let host = state.store.read(move |tables| tables.host(id)).await?;
-    Ok(host.ok_or(DocumentError::Unknown)?)
+    let host: Option<Host> = state.store.read(move |tables| tables.host(id)).await?;
+    let host = host.ok_or(DocumentError::Unknown)?;
+    is_served(&host)?;
+    Ok(host)
+}
+
+/// Sends the newest document, and those that follow from its acknowledgement: a rotation of keys
+/// takes two.
+async fn bring(
+    state: &AppState,
+    host: &Host,
+    link: &mut Link,
+) -> Result<Option<Generation>, SessionError> {
+    let mut sent = send(state, host.id, link).await?;
+    for _ in 0..MOST_STEPS {
+        if sent.is_none() || !stale(state, host, sent).await? {
+            break;
+        }
+        sent = send(state, host.id, link).await?;
+    }
+    Ok(sent)
 }
 
 /// Sends the newest document and notes that the host has it; `None`: noted why it has not.
@@ -203,13 +256,35 @@ async fn send(
     match link.put(&document).await {
         Ok(()) => {}
         Err(error) => match error.refusal() {
-            Some(why) => return refused(state, id, why).await,
+            Some(why) => {
+                if error.is_unknown_key() {
+                    try_other_key(state, id, &document).await?;
+                }
+                return refused(state, id, why).await;
+            }
             None => return Err(error.into()),
         },
     }
     state.store.write(move |tables| tables.set_acknowledged(id, generation)).await?;
     tracing::debug!(host = %id, %generation, "document acknowledged");
     Ok(Some(generation))
+}
+
+/// The host does not trust the key that this database believes it does: the database may have been
+/// restored to a time before the host moved on. While there are two keys, the other one is used
+/// for the next document.
+async fn try_other_key(
+    state: &AppState,
+    id: HostId,
+    document: &DocumentRow,
+) -> Result<(), SessionError> {
+    let keys = state.keys.keys();
+    let signed = document.trust.as_ref().map(|trust| trust.signer.as_str());
+    let Some(other) = signed.and_then(|kid| keys.other(kid)) else { return Ok(()) };
+    let trusts = Trusts { keys: vec![other.public().kid.clone()], cas: Vec::new() };
+    let noted: Result<(), StoreError> =
+        state.store.write(move |tables| tables.set_trusts(id, &trusts)).await;
+    Ok(noted?)
 }
 
 async fn refused(

@@ -2,6 +2,7 @@
 //! acknowledges as an agent does.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,10 +11,11 @@ use axum::extract::{Query, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
-use buddo_shared::api::host::{COORDINATOR_NAME, JoinRequest, Joined};
+use buddo_shared::api::host::{COORDINATOR_NAME, JoinRequest};
 use buddo_shared::api::problem::Problem;
-use buddo_shared::id::{DeploymentId, Revision};
-use buddo_shared::manifest::{Manifest, RunState};
+use buddo_shared::id::{DeploymentId, HostId, Revision};
+use buddo_shared::manifest::{Manifest, RunState, Trust};
+use buddo_shared::renewal::{Binding, Statement};
 use buddo_shared::report::{
     Accepted, Acknowledge, DeploymentStatus, Frame, Health, HostStatus, Phase, Progress, Report,
     ReportBody,
@@ -39,7 +41,11 @@ use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
 use crate::random::SystemRandom;
 use crate::serve::{self, Listener};
-use crate::service::{deployments, epoch, hosts};
+use crate::service::renewals::is_served;
+use crate::service::{deployments, epoch, hosts, renewals, rotation};
+use crate::state::AppState;
+use crate::store::StoreError;
+use crate::store::contract::Host;
 use crate::testing::{World, account, request};
 
 /// Long enough for any machine; only a failing test waits for it.
@@ -47,7 +53,15 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What the double saw and has to say.
 struct Agent {
-    verifier: Verifier,
+    host: HostId,
+    /// What it joined with.
+    key: KeyPair,
+    /// Whom it trusts; follows its documents.
+    trust: Mutex<Trust>,
+    /// Its certificate, PEM, and the number of that.
+    certificate: Mutex<(String, u32)>,
+    /// Connections that it was asked for.
+    dialled: AtomicUsize,
     opening: OpeningKey,
     manifest: watch::Sender<Option<Manifest>>,
     envelopes: Mutex<Vec<Bytes>>,
@@ -63,7 +77,6 @@ struct Running {
     agent: Arc<Agent>,
     serving: Option<AbortOnDropHandle<()>>,
     address: SocketAddr,
-    tls: Arc<ServerConfig>,
 }
 
 impl Running {
@@ -84,9 +97,12 @@ impl Running {
         let joined = hosts::join(state, request.clone()).await.unwrap();
         let again = hosts::join(state, request).await;
         assert!(matches!(again, Err(hosts::HostError::Token)), "a token works once");
-        let tls = agent_tls(&joined, &key);
         let agent = Arc::new(Agent {
-            verifier: Verifier::new(joined.host_id, &joined.signing_keys).unwrap(),
+            host: joined.host_id,
+            key,
+            trust: Mutex::new(joined.trust),
+            certificate: Mutex::new((joined.certificate, 1)),
+            dialled: AtomicUsize::new(0),
             opening,
             manifest: watch::Sender::new(None),
             envelopes: Mutex::default(),
@@ -95,7 +111,7 @@ impl Running {
             said: Mutex::default(),
             frames: broadcast::Sender::new(64),
         });
-        let mut running = Self { agent, serving: None, address, tls };
+        let mut running = Self { agent, serving: None, address };
         running.listen(tcp);
         running.say_host().await;
         running
@@ -107,16 +123,22 @@ impl Running {
             .route("/v1/reports", get(reports))
             .route("/v1/reports/ack", post(acknowledge))
             .with_state(self.agent.clone());
-        let tls = self.tls.clone();
-        let tls: serve::Tls = Arc::new(move || Ok(tls.clone()));
+        let agent = self.agent.clone();
+        let tls: serve::Tls = Arc::new(move || {
+            agent.dialled.fetch_add(1, Ordering::SeqCst);
+            Ok(agent.tls())
+        });
         let listener = Listener { tcp, tls, router, connections: 8, proxies: Vec::new() };
         let serving = tokio::spawn(serve::serve(listener, CancellationToken::new()));
         self.serving = Some(AbortOnDropHandle::new(serving));
     }
 
-    /// As if killed: listener and connections are gone at once.
-    fn kill(&mut self) {
-        self.serving = None;
+    /// As if killed: listener and connections are gone when this returns.
+    async fn kill(&mut self) {
+        if let Some(serving) = self.serving.take() {
+            serving.abort();
+            let _ = serving.await;
+        }
     }
 
     /// Waits for a document that is as `wanted` says.
@@ -161,11 +183,29 @@ impl Running {
     }
 }
 
-fn agent_tls(joined: &Joined, key: &KeyPair) -> Arc<ServerConfig> {
+impl Agent {
+    /// Asks for its next certificate, over a connection that is only imagined.
+    async fn renew(&self, state: &AppState) {
+        let binding = Binding([7; 32]);
+        let number = self.certificate.lock().unwrap().1;
+        let statement = Statement::new(self.host, number, uuid::Uuid::new_v4(), binding);
+        let body = statement.sign(&self.key.serialize_der()).unwrap();
+        let renewed = renewals::renew(state, &body, binding).await.unwrap();
+        *self.certificate.lock().unwrap() = (renewed.certificate, number + 1);
+    }
+
+    fn tls(&self) -> Arc<ServerConfig> {
+        agent_tls(&self.trust.lock().unwrap(), &self.certificate.lock().unwrap().0, &self.key)
+    }
+}
+
+fn agent_tls(trust: &Trust, certificate: &str, key: &KeyPair) -> Arc<ServerConfig> {
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(joined.ca.as_bytes()).unwrap()).unwrap();
+    for ca in &trust.cas {
+        roots.add(CertificateDer::from_pem_slice(ca.as_bytes()).unwrap()).unwrap();
+    }
     let clients = WebPkiClientVerifier::builder(Arc::new(roots)).build().unwrap();
-    let certificate = CertificateDer::from_pem_slice(joined.certificate.as_bytes()).unwrap();
+    let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
     let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
     let mut config = ServerConfig::builder_with_protocol_versions(&[&rustls::version::TLS13])
         .with_client_cert_verifier(clients)
@@ -180,9 +220,17 @@ async fn desired_state(State(agent): State<Arc<Agent>>, envelope: Bytes) -> Resp
         let problem = Problem::new(409, code, "refused", "older than what the host holds");
         return (StatusCode::CONFLICT, Json(problem)).into_response();
     }
-    let verified = agent.verifier.verify(&envelope).expect("the document verifies");
+    let keys = agent.trust.lock().unwrap().signing_keys.clone();
+    let verified = match Verifier::new(agent.host, &keys).unwrap().verify(&envelope) {
+        Ok(verified) => verified,
+        Err(error) => {
+            let problem = Problem::new(422, error.code(), "refused", error.to_string());
+            return (StatusCode::UNPROCESSABLE_ENTITY, Json(problem)).into_response();
+        }
+    };
     let digest = verified.digest().clone();
     let manifest = verified.into_inner();
+    agent.trust.lock().unwrap().clone_from(manifest.trust.as_ref().expect("trust is named"));
     let generation = manifest.generation;
     agent.envelopes.lock().unwrap().push(envelope);
     agent.manifest.send_replace(Some(manifest));
@@ -283,7 +331,7 @@ async fn an_agent_that_comes_back_gets_the_same_bytes_and_resumes_its_reports() 
     let id: DeploymentId = made.unwrap().deployment.id.parse().unwrap();
     agent.document(|m| m.deployments.len() == 1).await;
     let sent = agent.agent.envelopes.lock().unwrap().last().cloned().unwrap();
-    agent.kill();
+    agent.kill().await;
     agent.agent.manifest.send_replace(None);
     let seen = world.state.clone();
     let host = hosts::list(&seen.store).await.unwrap()[0].id;
@@ -375,9 +423,9 @@ async fn another_host_in_its_place_gets_nothing() {
             tables.upsert_host(&host)
         })
         .await
-        .map_err(|error: crate::store::StoreError| error)
+        .map_err(|error: StoreError| error)
         .unwrap();
-    first.kill();
+    first.kill().await;
     let store = world.state.store.clone();
     until(async || {
         let listed = hosts::list(&store).await.unwrap();
@@ -415,4 +463,223 @@ async fn the_coordinator_shows_its_name_to_agents() {
     let (_, leaf) = X509Certificate::from_der(&chain[0]).unwrap();
     let names = &leaf.subject_alternative_name().unwrap().unwrap().value.general_names;
     assert_eq!(*names, [GeneralName::DNSName(COORDINATOR_NAME)]);
+}
+
+async fn host_of(state: &AppState, id: HostId) -> Host {
+    let found: Result<_, StoreError> = state.store.read(move |tables| tables.host(id)).await;
+    found.unwrap().unwrap()
+}
+
+/// Gives each host one document after the other, until it is dropped.
+fn load(state: &AppState, agents: &[Running]) -> AbortOnDropHandle<()> {
+    let (state, hosts) = (state.clone(), agents.iter().map(|one| one.agent.host));
+    let hosts: Vec<HostId> = hosts.collect();
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        loop {
+            for id in hosts.iter().copied() {
+                let bumped: Result<_, StoreError> =
+                    state.store.write(move |tables| tables.bump_generation(id)).await;
+                bumped.unwrap();
+                state.wake.host(id);
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }))
+}
+
+async fn fleet(world: &World, size: usize) -> Vec<Running> {
+    tokio::spawn(super::run(world.state.clone()));
+    let mut agents = Vec::new();
+    for n in 0..size {
+        agents.push(Running::join(world, &format!("host-{n}")).await);
+        agents[n].document(|_| true).await;
+    }
+    agents
+}
+
+/// Waits for the next document of each.
+async fn all_go_on(agents: &[Running]) {
+    for one in agents {
+        let held = one.document(|_| true).await.generation;
+        one.document(|manifest| manifest.generation > held).await;
+    }
+}
+
+#[tokio::test]
+async fn a_signing_key_is_rotated_under_load_and_each_host_moves_when_it_can() {
+    let world = World::today();
+    let mut agents = fleet(&world, 4).await;
+    let (state, now) = (&world.state, world.clock_now());
+    let old = state.keys.keys().newest().public().kid.clone();
+    // One is away for the whole of it.
+    let mut late = agents.pop().unwrap();
+    late.kill().await;
+    let load = load(state, &agents);
+    let new = rotation::rotate_key(&state.store, &state.keys, now).await.unwrap();
+    let trusted = |one: &Running| {
+        let trust = one.agent.trust.lock().unwrap();
+        trust.signing_keys.iter().map(|key| key.kid.clone()).collect::<Vec<_>>()
+    };
+    until(async || agents.iter().all(|one| trusted(one) == [new.clone()])).await;
+    all_go_on(&agents).await;
+    let refused = rotation::retire_key(&state.store, &state.keys, now, &old, false).await;
+    let words = refused.unwrap_err().to_string();
+    assert!(words.contains("host-3") && !words.contains("host-0"), "{words}");
+    assert_eq!(trusted(&late), std::slice::from_ref(&old));
+    late.listen(TcpListener::bind(late.address).await.unwrap());
+    state.wake.host(late.agent.host);
+    until(async || trusted(&late) == [new.clone()]).await;
+    until(async || rotation::retire_key(&state.store, &state.keys, now, &old, false).await.is_ok())
+        .await;
+    all_go_on(&agents).await;
+    drop(load);
+    // No connection broke on the way, and nothing was refused.
+    for one in &agents {
+        assert_eq!(one.agent.dialled.load(Ordering::SeqCst), 1);
+        assert_eq!(host_of(state, one.agent.host).await.refusal, None);
+    }
+}
+
+#[tokio::test]
+async fn fm_42_the_ca_is_rolled_over_under_load_and_no_push_fails() {
+    let world = World::today();
+    let mut agents = fleet(&world, 4).await;
+    let (state, now) = (&world.state, world.clock_now());
+    let old = state.ca.fingerprints().remove(0);
+    let load = load(state, &agents);
+    let trusted = |one: &Running| one.agent.trust.lock().unwrap().cas.len();
+    rotation::rotate_ca(&state.store, &state.ca, now).await.unwrap();
+    until(async || agents.iter().all(|one| trusted(one) == 2)).await;
+    // Hosts renew one by one. At each moment each of them can be dialled anew.
+    for turn in 0..agents.len() {
+        agents[turn].agent.renew(state).await;
+        agents[turn].kill().await;
+        let tcp = TcpListener::bind(agents[turn].address).await.unwrap();
+        agents[turn].listen(tcp);
+        state.wake.host(agents[turn].agent.host);
+        all_go_on(&agents).await;
+        let ended = rotation::retire_ca(&state.store, &state.ca, now, &old, false).await;
+        match ended {
+            Ok(_) => assert_eq!(turn, 3, "retired before the last host had moved"),
+            Err(error) => assert!(error.to_string().contains("host-3"), "{error}"),
+        }
+    }
+    until(async || agents.iter().all(|one| trusted(one) == 1)).await;
+    all_go_on(&agents).await;
+    drop(load);
+    // One dial at first and one after each host's own restart: no other connection ended.
+    for one in &agents {
+        assert_eq!(one.agent.dialled.load(Ordering::SeqCst), 2);
+        assert_eq!(host_of(state, one.agent.host).await.refusal, None);
+    }
+    // And by the new one alone.
+    agents[0].kill().await;
+    let tcp = TcpListener::bind(agents[0].address).await.unwrap();
+    agents[0].listen(tcp);
+    state.wake.host(agents[0].agent.host);
+    let before = agents[0].document(|_| true).await.generation;
+    epoch::raise(&state.store, now).await.unwrap();
+    state.wake.host(agents[0].agent.host);
+    agents[0].document(|manifest| manifest.generation > before).await;
+}
+
+#[tokio::test]
+async fn fm_41_a_host_of_which_there_are_two_gets_nothing_more() {
+    let world = World::today();
+    let agents = fleet(&world, 1).await;
+    let (state, agent) = (&world.state, &agents[0].agent);
+    agent.renew(state).await;
+    // Its copy holds the first certificate still.
+    agent.certificate.lock().unwrap().1 = 1;
+    let binding = Binding([7; 32]);
+    let copy = Statement::new(agent.host, 1, uuid::Uuid::new_v4(), binding);
+    let body = copy.sign(&agent.key.serialize_der()).unwrap();
+    let refused = renewals::renew(state, &body, binding).await;
+    assert!(matches!(refused, Err(renewals::RenewError::Locked(_))));
+    assert!(is_served(&host_of(state, agent.host).await).is_err());
+    // The connection ends, and none is made: a change waits.
+    until(async || agents[0].agent.frames.receiver_count() == 0).await;
+    let (sent, dialled) =
+        (agent.envelopes.lock().unwrap().len(), agent.dialled.load(Ordering::SeqCst));
+    epoch::raise(&state.store, world.clock_now()).await.unwrap();
+    state.wake.host(agent.host);
+    until(async || host_of(state, agent.host).await.acknowledged.is_some()).await;
+    assert_eq!(agent.envelopes.lock().unwrap().len(), sent);
+    assert_eq!(agent.dialled.load(Ordering::SeqCst), dialled);
+}
+
+#[tokio::test]
+async fn an_older_identity_in_a_hosts_place_gets_nothing() {
+    let world = World::today();
+    let mut agents = fleet(&world, 1).await;
+    let old = agents.remove(0);
+    // The host joins again elsewhere; then its address leads to the old identity, whose
+    // certificate is valid yet.
+    let new = Running::join(&world, "host-0").await;
+    new.document(|_| true).await;
+    let (id, address) = (new.agent.host, old.address.to_string());
+    let sent = old.agent.envelopes.lock().unwrap().len();
+    let dialled = old.agent.dialled.load(Ordering::SeqCst);
+    let moved: Result<(), StoreError> = world
+        .state
+        .store
+        .write(move |tables| {
+            let host = tables.host(id)?.unwrap();
+            tables.upsert_host(&Host { address, ..host })
+        })
+        .await;
+    moved.unwrap();
+    world.state.wake.host(id);
+    until(async || old.agent.dialled.load(Ordering::SeqCst) > dialled).await;
+    until(async || host_of(&world.state, id).await.unreachable_since.is_some()).await;
+    assert_eq!(old.agent.envelopes.lock().unwrap().len(), sent);
+}
+
+/// Through this comes nothing any more once it is cut, and nobody is told.
+#[tokio::test]
+async fn fm_07_a_half_open_connection_is_noticed_by_the_coordinator() {
+    let world = World::today();
+    let mut agents = fleet(&world, 1).await;
+    let agent = agents.remove(0);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, to) = (listener.local_addr().unwrap().to_string(), agent.address);
+    let cut = CancellationToken::new();
+    let cutting = cut.clone();
+    tokio::spawn(async move {
+        let (mut near, _) = listener.accept().await.unwrap();
+        let mut far = tokio::net::TcpStream::connect(to).await.unwrap();
+        tokio::select! {
+            _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+            () = cutting.cancelled() => {}
+        }
+        // Both stay open, and silent.
+        std::future::pending::<()>().await;
+        drop((near, far, listener));
+    });
+    let (state, id) = (world.state.clone(), agent.agent.host);
+    let dialled = agent.agent.dialled.load(Ordering::SeqCst);
+    let moved: Result<(), StoreError> = state
+        .store
+        .write(move |tables| {
+            let host = tables.host(id)?.unwrap();
+            tables.upsert_host(&Host { address, ..host })
+        })
+        .await;
+    moved.unwrap();
+    state.wake.host(id);
+    until(async || agent.agent.dialled.load(Ordering::SeqCst) > dialled).await;
+    let first = agent.document(|_| true).await.generation;
+    epoch::raise(&state.store, world.clock_now()).await.unwrap();
+    state.wake.host(id);
+    agent.document(|manifest| manifest.generation > first).await;
+    cut.cancel();
+    let began = std::time::Instant::now();
+    tokio::time::timeout(Duration::from_secs(40), async {
+        while host_of(&state, id).await.unreachable_since.is_none() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await
+    .expect("a dead connection is held");
+    assert!(began.elapsed() < Duration::from_secs(30), "noticed after {:?}", began.elapsed());
 }

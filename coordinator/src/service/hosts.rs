@@ -7,14 +7,16 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
 use buddo_shared::api::host::{JoinRequest, JoinToken, Joined};
 use buddo_shared::id::{DeploymentId, Generation, HostId};
+use buddo_shared::manifest::Trust;
 use buddo_shared::sealed::{SealError, Sealed};
 use buddo_shared::secret::Secret;
 use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
 
 use crate::ca::{CaError, HostCa};
 use crate::random::{self, Random};
 use crate::state::AppState;
-use crate::store::contract::{Host, JoinTokenRow, Load};
+use crate::store::contract::{Bond, Host, JoinTokenRow, Load, Trusts};
 use crate::store::{Store, StoreError};
 
 /// How long a join token works.
@@ -43,6 +45,26 @@ pub enum HostError {
     /// The certificate request is malformed or does not prove its key.
     #[error("the certificate request is refused")]
     Request(#[source] CaError),
+    /// No host has this name.
+    #[error("there is no host {0:?}; `buddo-coordinator host list` names them")]
+    Unknown(String),
+    /// There are two of it, which an administrator has to see to first.
+    #[error(
+        "host {0:?} is locked, for there are two copies of it; stop the wrong one, then run \
+         `buddo-coordinator host unlock {0}`"
+    )]
+    Locked(String),
+    /// Nothing is wrong with it.
+    #[error("host {0:?} is not locked; to let it join again, use `buddo-coordinator host add {0}`")]
+    NotLocked(String),
+    /// Its deployments would be left without a host.
+    #[error("host {name:?} has {deployments} deployments; destroy them first")]
+    InUse {
+        /// Which.
+        name: String,
+        /// How many.
+        deployments: usize,
+    },
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -71,13 +93,52 @@ pub async fn invite(
     if !(1..=63).contains(&name.len()) || !name.bytes().all(valid) {
         return Err(HostError::Name(name.to_owned()));
     }
+    let may_join = |host: Option<&Host>| match host {
+        Some(host) if host.bond.locked_at.is_some() => Err(HostError::Locked(host.name.clone())),
+        _ => Ok(()),
+    };
+    make_token(store, ca, random, now, name, may_join, None).await
+}
+
+/// Makes the token by which one of the two copies of a host joins anew. Until it has, neither is
+/// served.
+pub async fn unlock(
+    store: &Store,
+    ca: &HostCa,
+    random: &dyn Random,
+    now: Timestamp,
+    name: &str,
+) -> Result<Invitation, HostError> {
+    let wanted = name.to_owned();
+    let may_join = move |host: Option<&Host>| match host {
+        None => Err(HostError::Unknown(wanted)),
+        Some(host) if host.bond.locked_at.is_none() => Err(HostError::NotLocked(wanted)),
+        Some(_) => Ok(()),
+    };
+    make_token(store, ca, random, now, name, may_join, Some("host_unlock")).await
+}
+
+async fn make_token(
+    store: &Store,
+    ca: &HostCa,
+    random: &dyn Random,
+    now: Timestamp,
+    name: &str,
+    may_join: impl FnOnce(Option<&Host>) -> Result<(), HostError> + Send + 'static,
+    act: Option<&'static str>,
+) -> Result<Invitation, HostError> {
     let secret = Secret::new(BASE64.encode(random::bytes::<32>(random)));
     let expires_at = now.checked_add(TOKEN_LIFE).unwrap_or(Timestamp::MAX);
     let row = JoinTokenRow { hash: hash(&secret), name: name.to_owned(), expires_at };
     let known = store
         .write(move |tables| {
+            let host = tables.host_named(&row.name)?;
+            may_join(host.as_ref())?;
             tables.insert_join_token(&row, now)?;
-            Ok::<_, StoreError>(tables.host_named(&row.name)?.is_some())
+            if let Some(act) = act {
+                tables.insert_admin_act(act, now, &json!({ "host": row.name }))?;
+            }
+            Ok::<_, HostError>(host.is_some_and(|host| host.bond.removed_at.is_none()))
         })
         .await?;
     let token = JoinToken { secret, ca_fingerprint: ca.fingerprint() };
@@ -95,6 +156,23 @@ pub async fn list_with_load(store: &Store) -> Result<Vec<(Host, Load)>, StoreErr
         .read(|tables| {
             let hosts = tables.hosts()?.into_iter();
             hosts.map(|host| tables.load(host.id).map(|load| (host, load))).collect()
+        })
+        .await
+}
+
+/// Takes a host off the platform. What it still runs, it runs on, for nobody tells it to stop.
+pub async fn remove(store: &Store, now: Timestamp, name: &str) -> Result<(), HostError> {
+    let name = name.to_owned();
+    store
+        .write(move |tables| {
+            let host = tables.host_named(&name)?.filter(|host| host.bond.removed_at.is_none());
+            let host = host.ok_or_else(|| HostError::Unknown(name.clone()))?;
+            let deployments = tables.deployments_on(host.id)?.len();
+            if deployments > 0 {
+                return Err(HostError::InUse { name, deployments });
+            }
+            tables.remove_host(host.id, now)?;
+            Ok(tables.insert_admin_act("host_remove", now, &json!({ "host": name }))?)
         })
         .await
 }
@@ -121,8 +199,16 @@ pub async fn join(state: &AppState, request: JoinRequest) -> Result<Joined, Host
             let id = known
                 .as_ref()
                 .map_or_else(|| HostId::new(random::uuid(&*services.random)), |host| host.id);
-            let certificate =
-                services.ca.sign_host(id, &request.csr).map_err(HostError::Request)?;
+            // Counted on from what was in its place before, so that no number is used twice.
+            let before = known.and_then(|host| host.bond.certificate);
+            let number = before.map_or(0, |issued| issued.number).saturating_add(1);
+            let life = services.config.hosts.certificate_life();
+            let key = HostCa::requested_key(&request.csr).map_err(HostError::Request)?;
+            let (issued, certificate) =
+                services.ca.sign_host(id, &key, number, life).map_err(HostError::Request)?;
+            // From the first document on by the newest key: there is nothing to rotate.
+            let newest = services.keys.keys().newest().public().clone();
+            let trusts = Trusts { keys: vec![newest.kid.clone()], cas: services.ca.fingerprints() };
             tables.upsert_host(&Host {
                 id,
                 name: token.name,
@@ -136,14 +222,19 @@ pub async fn join(state: &AppState, request: JoinRequest) -> Result<Joined, Host
                 last_seen: None,
                 unreachable_since: None,
                 refusal: None,
+                bond: Bond {
+                    key: Some(key),
+                    certificate: Some(issued),
+                    trusts: Some(trusts),
+                    ..Bond::default()
+                },
             })?;
             // What is sealed in the newest document is sealed to the key before.
             tables.bump_generation(id)?;
             Ok::<_, HostError>(Joined {
                 host_id: id,
                 certificate,
-                ca: services.ca.pem().to_owned(),
-                signing_keys: vec![services.signer.public().clone()],
+                trust: Trust { signing_keys: vec![newest], cas: services.ca.bundle() },
                 zone: services.config.zone.clone(),
             })
         })

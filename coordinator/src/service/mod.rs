@@ -6,5 +6,7 @@ pub mod deployments;
 pub mod epoch;
 pub mod hosts;
 pub mod oauth;
+pub mod renewals;
 pub mod reports;
 pub mod retention;
+pub mod rotation;

@@ -146,7 +146,8 @@ impl Story {
     pub(crate) async fn manifest(&self) -> Manifest {
         let state = &self.world.state;
         let document = push::document(state, self.host).await.unwrap();
-        let verifier = Verifier::new(self.host, &[state.signer.public().clone()]).unwrap();
+        let verifier =
+            Verifier::new(self.host, &[state.keys.keys().newest().public().clone()]).unwrap();
         verifier.verify(&document.envelope).unwrap().into_inner()
     }
 

@@ -5,10 +5,10 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
 use serde::{Deserialize, Serialize};
 
 use crate::id::HostId;
+use crate::manifest::Trust;
 use crate::name::HostName;
 use crate::sealed::SealingKey;
 use crate::secret::{Secret, exposed};
-use crate::signed::PublicKey;
 
 /// DNS name in the coordinator's certificates of the host CA, for servers and clients alike.
 pub const COORDINATOR_NAME: &str = "coordinator.hosts.internal";
@@ -76,12 +76,35 @@ pub struct Joined {
     pub host_id: HostId,
     /// The host's certificate, PEM.
     pub certificate: String,
-    /// The host CA, PEM: the only one the agent trusts.
-    pub ca: String,
-    /// Keys that documents are signed with.
-    pub signing_keys: Vec<PublicKey>,
+    /// Whom the host trusts: the signing keys, and the host CAs.
+    pub trust: Trust,
     /// The zone that apps are served in.
     pub zone: HostName,
+}
+
+/// Answer to `POST /v1/renew`, whose body is a signed [`Statement`](crate::renewal::Statement).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Renewed {
+    /// The host's next certificate, PEM, for the key it has.
+    pub certificate: String,
+}
+
+/// The serial number of a host's certificate (RFC 5280, 4.1.2.2): whose it is, and which of its
+/// certificates. So the certificate alone tells a host what it holds.
+pub fn serial(id: HostId, number: u32) -> [u8; 20] {
+    let mut serial = [0; 20];
+    serial[..16].copy_from_slice(id.as_uuid().as_bytes());
+    // Positive, and not so small that leading bytes fall away.
+    serial[0] = serial[0] & 0x3f | 0x40;
+    serial[16..].copy_from_slice(&number.to_be_bytes());
+    serial
+}
+
+/// The number in a [`serial`].
+pub fn number_of(serial: &[u8]) -> Option<u32> {
+    let serial: &[u8; 20] = serial.try_into().ok()?;
+    let [.., a, b, c, d] = *serial;
+    Some(u32::from_be_bytes([a, b, c, d]))
 }
 
 #[cfg(test)]
@@ -95,5 +118,18 @@ mod tests {
         assert_eq!(JoinToken::parse(token.to_text().expose()).unwrap(), token);
         assert!(!format!("{token:?}").contains("Bwc"));
         assert!(JoinToken::parse("buddo_join_x.y").is_err());
+    }
+
+    #[test]
+    fn a_serial_tells_its_number_whatever_the_host_is_called() {
+        for id in [0, 7, u128::MAX] {
+            let id = HostId::new(uuid::Uuid::from_u128(id));
+            for number in [0, 1, 0x80, u32::MAX] {
+                let serial = serial(id, number);
+                assert!(serial[0] > 0 && serial[0] < 0x80, "positive, 20 bytes long");
+                assert_eq!(number_of(&serial), Some(number));
+            }
+        }
+        assert_eq!(number_of(&[1, 2, 3]), None);
     }
 }

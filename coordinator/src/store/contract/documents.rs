@@ -3,7 +3,7 @@
 use buddo_shared::id::{Generation, HostId};
 use jiff::Timestamp;
 
-use super::Result;
+use super::{Result, Trusts};
 
 /// A signed document.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,15 +18,30 @@ pub struct DocumentRow {
     pub issued_at: Timestamp,
     /// After this the agent refuses it on arrival.
     pub expires_at: Timestamp,
+    /// Who signed it, and whom it says to trust; `None`: it was stored before that was noted.
+    pub trust: Option<DocumentTrust>,
+}
+
+/// What a document does to its host's trust.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DocumentTrust {
+    /// The id of the key that signed it.
+    pub signer: String,
+    /// Whom it names.
+    pub names: Trusts,
 }
 
 /// Access to signed documents.
 pub trait Documents {
     /// The document of this generation, if it was signed already.
     fn document(&self, host: HostId, generation: Generation) -> Result<Option<DocumentRow>>;
-    /// When the document of this generation was signed: what a look at its age needs of it.
-    fn document_issued_at(&self, host: HostId, generation: Generation)
-    -> Result<Option<Timestamp>>;
+    /// When the document of this generation was signed, and its trust: what tells whether it is
+    /// still the right one, without its bytes.
+    fn document_mark(
+        &self,
+        host: HostId,
+        generation: Generation,
+    ) -> Result<Option<(Timestamp, Option<DocumentTrust>)>>;
     /// Stores a document and forgets those of older generations.
     fn insert_document(&mut self, host: HostId, document: &DocumentRow) -> Result<()>;
 }

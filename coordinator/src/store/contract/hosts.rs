@@ -5,7 +5,7 @@ use buddo_shared::report::HostStatus;
 use buddo_shared::sealed::SealingKey;
 use jiff::Timestamp;
 
-use super::Result;
+use super::{Bond, Result};
 
 /// A host that has joined.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,6 +34,8 @@ pub struct Host {
     pub unreachable_since: Option<Timestamp>,
     /// Why it does not have its newest document although it can be reached, and what to do.
     pub refusal: Option<String>,
+    /// Its key, its certificate, whom it trusts.
+    pub bond: Bond,
 }
 
 /// What a host's deployments take of it, those that are destroyed left out.
@@ -58,17 +60,18 @@ pub struct JoinTokenRow {
 
 /// Access to hosts.
 pub trait Hosts {
-    /// All hosts, by name.
+    /// All hosts that were not removed, by name.
     fn hosts(&self) -> Result<Vec<Host>>;
-    /// One host.
+    /// One host, also a removed one.
     fn host(&self, id: HostId) -> Result<Option<Host>>;
     /// What its deployments take of a host. Sums over all of them: for placement and
     /// administrators, not for each request.
     fn load(&self, id: HostId) -> Result<Load>;
     /// The host with this name.
     fn host_named(&self, name: &str) -> Result<Option<Host>>;
-    /// Stores a new host, or a known one that joins again: its address, key and time. One that
-    /// joins again may have lost its reports: they are taken from the first one on.
+    /// Stores a new host, or a known one that joins again: its address, keys, certificate and
+    /// time. One that joins again may have lost its reports: they are taken from the first one on.
+    /// It is locked and removed no longer.
     fn upsert_host(&mut self, host: &Host) -> Result<()>;
     /// Raises the host's wanted generation by one and returns it.
     fn bump_generation(&mut self, id: HostId) -> Result<Generation>;

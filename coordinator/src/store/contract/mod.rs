@@ -12,18 +12,20 @@ mod idempotency;
 mod oauth;
 mod revisions;
 mod tiers;
+mod trust;
 
 pub use accounts::{
     Account, Accounts, BrowserSession, EmailToken, MailQueue, NewAccount, QueuedMail,
 };
 pub use audit::{Action, Audit, AuditRow, AuditStatus, NewAudit};
 pub use deployments::{Deployment, Deployments, Page};
-pub use documents::{DocumentRow, Documents};
+pub use documents::{DocumentRow, DocumentTrust, Documents};
 pub use hosts::{Host, Hosts, JoinTokenRow, Load};
 pub use idempotency::{Idempotency, Replay};
 pub use oauth::{Client, Code, Grant, OAuth, Token, TokenKind};
 pub use revisions::{RevisionRow, Revisions};
 pub use tiers::{Tier, Tiers};
+pub use trust::{Bond, Bonds, Issued, Trusts};
 
 /// One transaction's view of everything.
 pub trait Tables:
@@ -31,6 +33,7 @@ pub trait Tables:
     + Revisions
     + Tiers
     + Hosts
+    + Bonds
     + Documents
     + Audit
     + Idempotency
@@ -45,6 +48,7 @@ impl<T> Tables for T where
         + Revisions
         + Tiers
         + Hosts
+        + Bonds
         + Documents
         + Audit
         + Idempotency

@@ -2,12 +2,13 @@
 
 use buddo_shared::id::{Generation, HostId};
 use jiff::Timestamp;
-use rusqlite::params;
+use rusqlite::{Row, params};
 
 use super::Tx;
-use super::column::{get, millis, text, time};
+use super::column::{get, millis, text, time, to_json};
 use super::hosts::signed;
-use crate::store::contract::{DocumentRow, Documents, Result};
+use super::trust::trusts;
+use crate::store::contract::{DocumentRow, DocumentTrust, Documents, Result};
 
 impl Documents for Tx<'_> {
     fn document(&self, host: HostId, generation: Generation) -> Result<Option<DocumentRow>> {
@@ -25,24 +26,25 @@ impl Documents for Tx<'_> {
                 envelope: get(row, "envelope")?,
                 issued_at: time(row, "issued_at")?,
                 expires_at: time(row, "expires_at")?,
+                trust: trust(row)?,
             })
         })
     }
 
-    fn document_issued_at(
+    fn document_mark(
         &self,
         host: HostId,
         generation: Generation,
-    ) -> Result<Option<Timestamp>> {
+    ) -> Result<Option<(Timestamp, Option<DocumentTrust>)>> {
         let operation = "read a document's age";
-        let sql = "SELECT issued_at FROM documents
+        let sql = "SELECT issued_at, signer, trust FROM documents
                    WHERE host_id = ?1 AND epoch = ?2 AND generation = ?3";
         let params = params![
             text(&host),
             signed(operation, generation.epoch)?,
             signed(operation, generation.generation)?
         ];
-        self.first(operation, sql, params, |row| time(row, "issued_at"))
+        self.first(operation, sql, params, |row| Ok((time(row, "issued_at")?, trust(row)?)))
     }
 
     fn insert_document(&mut self, host: HostId, document: &DocumentRow) -> Result<()> {
@@ -55,8 +57,10 @@ impl Documents for Tx<'_> {
             params![text(&host), epoch, generation],
         )?;
         let sql = "INSERT INTO documents
-                       (host_id, epoch, generation, digest, envelope, issued_at, expires_at)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+                       (host_id, epoch, generation, digest, envelope, issued_at, expires_at,
+                        signer, trust)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+        let trust = document.trust.as_ref();
         let params = params![
             text(&host),
             epoch,
@@ -65,7 +69,14 @@ impl Documents for Tx<'_> {
             document.envelope,
             millis(document.issued_at),
             millis(document.expires_at),
+            trust.map(|trust| &trust.signer),
+            trust.map(|trust| to_json(&trust.names)).transpose()?,
         ];
         self.run(operation, sql, params).map(drop)
     }
+}
+
+fn trust(row: &Row<'_>) -> Result<Option<DocumentTrust>> {
+    let signer: Option<String> = get(row, "signer")?;
+    Ok(signer.zip(trusts(row, "trust")?).map(|(signer, names)| DocumentTrust { signer, names }))
 }

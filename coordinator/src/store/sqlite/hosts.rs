@@ -1,6 +1,7 @@
 //! Hosts and join tokens.
 
 use buddo_shared::id::{Generation, HostId};
+use buddo_shared::renewal::HostKey;
 use buddo_shared::report::HostStatus;
 use buddo_shared::sealed::SealingKey;
 use jiff::Timestamp;
@@ -8,7 +9,8 @@ use rusqlite::{Row, params};
 
 use super::Tx;
 use super::column::{get, json, millis, opt_time, parsed, text, time, to_json, to_word, word};
-use crate::store::contract::{Host, Hosts, JoinTokenRow, Load, Result, StoreError};
+use super::trust::bond;
+use crate::store::contract::{Bonds as _, Host, Hosts, JoinTokenRow, Load, Result, StoreError};
 
 const LOAD: &str = "
     SELECT coalesce(sum(d.memory_limit_mb), 0) AS reserved_mb,
@@ -17,11 +19,14 @@ const LOAD: &str = "
     WHERE d.host_id = ?1 AND d.status <> 'destroyed'";
 
 const UPSERT: &str = "
-    INSERT INTO hosts (id, name, address, sealing_key, joined_at, epoch, generation)
-    VALUES (?1, ?2, ?3, ?4, ?5, (SELECT value FROM meta WHERE key = 'epoch'), ?6)
+    INSERT INTO hosts (id, name, address, sealing_key, joined_at, epoch, generation, host_key,
+        trusts)
+    VALUES (?1, ?2, ?3, ?4, ?5, (SELECT value FROM meta WHERE key = 'epoch'), ?6, ?7, ?8)
     ON CONFLICT (id) DO UPDATE SET address = excluded.address,
         sealing_key = excluded.sealing_key, joined_at = excluded.joined_at,
-        acked_epoch = NULL, acked_generation = NULL, report_seq = 0, refusal = NULL";
+        host_key = excluded.host_key, trusts = excluded.trusts, locked_at = NULL,
+        removed_at = NULL, unreachable_since = NULL, acked_epoch = NULL, acked_generation = NULL,
+        report_seq = 0, refusal = NULL";
 
 const BUMP: &str = "
     UPDATE hosts SET generation = generation + 1,
@@ -30,7 +35,12 @@ const BUMP: &str = "
 
 impl Hosts for Tx<'_> {
     fn hosts(&self) -> Result<Vec<Host>> {
-        self.all("list hosts", "SELECT * FROM hosts ORDER BY name", [], read)
+        self.all(
+            "list hosts",
+            "SELECT * FROM hosts WHERE removed_at IS NULL ORDER BY name",
+            [],
+            read,
+        )
     }
 
     fn host(&self, id: HostId) -> Result<Option<Host>> {
@@ -59,8 +69,14 @@ impl Hosts for Tx<'_> {
             to_word(&host.sealing_key)?,
             millis(host.joined_at),
             signed("store a host", host.wanted.generation)?,
+            host.bond.key.as_ref().map(HostKey::spki),
+            host.bond.trusts.as_ref().map(to_json).transpose()?,
         ];
-        self.run("store a host", UPSERT, params).map(drop)
+        self.run("store a host", UPSERT, params)?;
+        match &host.bond.certificate {
+            Some(issued) => self.set_certificate(host.id, issued),
+            None => Ok(()),
+        }
     }
 
     fn bump_generation(&mut self, id: HostId) -> Result<Generation> {
@@ -82,7 +98,9 @@ impl Hosts for Tx<'_> {
 
     fn set_acknowledged(&mut self, id: HostId, generation: Generation) -> Result<()> {
         let operation = "note an acknowledgement";
-        let sql = "UPDATE hosts SET acked_epoch = ?2, acked_generation = ?3, refusal = NULL
+        let sql = "UPDATE hosts SET acked_epoch = ?2, acked_generation = ?3, refusal = NULL,
+                       trusts = coalesce((SELECT trust FROM documents
+                           WHERE host_id = ?1 AND epoch = ?2 AND generation = ?3), trusts)
                    WHERE id = ?1";
         let params = params![
             text(&id),
@@ -162,6 +180,7 @@ fn read(row: &Row<'_>) -> Result<Host> {
         last_seen: opt_time(row, "last_seen")?,
         unreachable_since: opt_time(row, "unreachable_since")?,
         refusal: get(row, "refusal")?,
+        bond: bond(row)?,
     })
 }
 

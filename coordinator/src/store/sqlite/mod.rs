@@ -15,6 +15,7 @@ mod oauth;
 mod query;
 mod revisions;
 mod tiers;
+mod trust;
 mod worker;
 
 use std::path::Path;

@@ -1,6 +1,10 @@
 //! Commands for the administrator, run beside a serving coordinator.
 
+pub mod rotation;
+
+use std::fmt::Write as _;
 use std::io::Write;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::CommandFactory as _;
@@ -12,11 +16,12 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::random::Random;
 use crate::service::epoch::{self, Raised};
-use crate::service::hosts;
+use crate::service::hosts::{self, Invitation};
+use crate::service::renewals;
 use crate::store::Store;
 use crate::store::contract::{Host, Load};
 
-/// `host add` and `host list`.
+/// `host add`, `list`, `unlock` and `remove`.
 pub async fn host(
     command: HostCommand,
     config: &Config,
@@ -29,8 +34,7 @@ pub async fn host(
     match command {
         HostCommand::Add { name } => {
             let made = hosts::invite(&store, ca, random, clock.now(), &name).await?;
-            // The token alone on standard output, so that a script can take it.
-            writeln!(out, "{}", made.token.to_text().expose())?;
+            print_token(&made, out)?;
             let again = if made.known { " again, in the place of the one that has" } else { "" };
             tracing::info!(
                 "with this token a host joins as {name}{again}; it works once, until {:.0}",
@@ -38,12 +42,31 @@ pub async fn host(
             );
         }
         HostCommand::List => {
-            for line in table(&hosts::list_with_load(&store).await?, clock.now()) {
+            let hosts = hosts::list_with_load(&store).await?;
+            for line in table(&hosts, clock.now(), config.hosts.certificate_life()) {
                 writeln!(out, "{line}")?;
             }
         }
+        HostCommand::Unlock { name } => {
+            let made = hosts::unlock(&store, ca, random, clock.now(), &name).await?;
+            print_token(&made, out)?;
+            tracing::info!(
+                "with this token the right copy of {name} joins anew (buddo-agent join --force); \
+                 the other is then a stranger; it works once, until {:.0}",
+                made.expires_at
+            );
+        }
+        HostCommand::Remove { name } => {
+            hosts::remove(&store, clock.now(), &name).await?;
+            tracing::info!("{name} is no host of this platform any more; switch its agent off");
+        }
     }
     Ok(())
+}
+
+/// The token alone on standard output, so that a script can take it.
+fn print_token(made: &Invitation, out: &mut (dyn Write + Send)) -> Result<()> {
+    writeln!(out, "{}", made.token.to_text().expose()).context("cannot write to standard output")
 }
 
 /// `epoch raise`.
@@ -61,7 +84,7 @@ pub async fn raise_epoch(
 
 /// `ca show`.
 pub fn show_ca(ca: &HostCa, out: &mut dyn Write) -> Result<()> {
-    out.write_all(ca.pem().as_bytes()).context("cannot write to standard output")
+    out.write_all(ca.bundle().concat().as_bytes()).context("cannot write to standard output")
 }
 
 /// `completions SHELL`.
@@ -69,7 +92,7 @@ pub fn completions(shell: clap_complete::Shell, out: &mut dyn Write) {
     clap_complete::generate(shell, &mut Args::command(), "buddo-coordinator", out);
 }
 
-fn table(hosts: &[(Host, Load)], now: Timestamp) -> Vec<String> {
+fn table(hosts: &[(Host, Load)], now: Timestamp, life: Duration) -> Vec<String> {
     let head = format!(
         "{:<20} {:<38} {:<24} {:<16} {:<13} {}",
         "NAME", "ID", "ADDRESS", "DOCUMENT", "MEMORY (MB)", "STATE"
@@ -89,13 +112,16 @@ fn table(hosts: &[(Host, Load)], now: Timestamp) -> Vec<String> {
             host.name,
             host.id.to_string(),
             host.address,
-            state(host, now)
+            state(host, now, life)
         )
     });
     std::iter::once(head).chain(rows).collect()
 }
 
-fn state(host: &Host, now: Timestamp) -> String {
+fn state(host: &Host, now: Timestamp, life: Duration) -> String {
+    if let Err(unserved) = renewals::is_served(host) {
+        return format!("LOCKED: {unserved}");
+    }
     let mut words = match (host.unreachable_since, host.last_seen) {
         (Some(since), _) => {
             let seconds = now.duration_since(since).as_secs().max(0);
@@ -104,6 +130,15 @@ fn state(host: &Host, now: Timestamp) -> String {
         (None, Some(_)) => "reachable".to_owned(),
         (None, None) => "joined, not yet reached".to_owned(),
     };
+    if host.status.as_ref().is_some_and(|status| status.stale) {
+        words.push_str("; the document that it holds has expired");
+    }
+    if let Some(issued) = &host.bond.certificate
+        && renewals::is_short(host, now, life)
+    {
+        let past = if issued.expires_at <= now { "expired" } else { "expires" };
+        let _ = write!(words, "; its certificate {past} at {:.0}", issued.expires_at);
+    }
     let warnings = host.status.iter().flat_map(|status| &status.warnings);
     for more in host.refusal.iter().chain(warnings) {
         words.push_str("; ");
@@ -119,6 +154,8 @@ mod tests {
     use crate::store::StoreError;
     use crate::testing::World;
 
+    const MONTH: Duration = Duration::from_hours(720);
+
     #[tokio::test]
     async fn a_host_that_refuses_is_listed_with_what_to_do_and_moves_no_cursor() {
         let world = World::new();
@@ -128,10 +165,27 @@ mod tests {
             world.state.store.write(move |tables| tables.set_refusal(id, why)).await;
         noted.unwrap();
         let lines = hosts::list_with_load(&world.state.store).await.unwrap();
-        let lines = table(&lines, world.clock.now());
+        let lines = table(&lines, world.clock.now(), MONTH);
         assert_eq!(lines.len(), 2);
         assert!(lines[1].contains("container-host-1"), "{lines:?}");
         assert!(lines[1].contains("run `buddo-coordinator epoch raise`"), "{lines:?}");
         assert!(!lines[1].contains('\u{1b}'));
+    }
+
+    #[tokio::test]
+    async fn fm_36_a_host_whose_document_has_expired_is_listed_as_such() {
+        let world = World::new();
+        let (id, _) = world.host(1, 4096).await;
+        let listed = async || {
+            let lines = hosts::list_with_load(&world.state.store).await.unwrap();
+            table(&lines, world.clock.now(), MONTH).remove(1)
+        };
+        assert!(!listed().await.contains("expired"));
+        let status = hosts::list(&world.state.store).await.unwrap()[0].status.clone().unwrap();
+        let stale = buddo_shared::report::HostStatus { stale: true, ..status };
+        let noted: Result<(), StoreError> =
+            world.state.store.write(move |tables| tables.set_host_status(id, &stale)).await;
+        noted.unwrap();
+        assert!(listed().await.contains("the document that it holds has expired"));
     }
 }
