@@ -226,7 +226,11 @@ pub struct LocalImage {
     pub id: String,
     /// Every name it is known by: tags, and digests of the repositories that it came from.
     pub names: Vec<ImageReference>,
-    /// It has a name that no registry can have given it.
+    /// Every name that it once had and has no more: its tag has moved to another image.
+    pub former: Vec<ImageReference>,
+    /// Of its manifest. All that Podman tells of the origin of an image without a name.
+    pub digest: Option<Digest>,
+    /// It has, or had, a name that no registry can have given it.
     pub foreign: bool,
     /// Unpacked, layers that it shares with others included.
     pub bytes: u64,

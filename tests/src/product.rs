@@ -153,7 +153,8 @@ impl<'a> Product<'a> {
 
     /// Lets the host join with a one-time token, as an administrator would.
     fn enrol(&self) -> anyhow::Result<()> {
-        if self.world.layout().path("agent/identity.json").exists() {
+        let identity = self.world.layout().path("agent/identity.json");
+        if self.world.as_seen_inside(&identity).exists() {
             return Ok(());
         }
         let token = self.coordinator_command(&["host", "add", "container-host-1"])?;
@@ -189,7 +190,7 @@ impl<'a> Product<'a> {
 
     /// The API, as nobody yet.
     pub fn api(&self) -> anyhow::Result<Api> {
-        Api::new(&self.url(), &self.api_ca())
+        Api::new(&self.url(), &self.world.as_seen_inside(&self.api_ca()))
     }
 
     /// A new account with a verified address, logged in for deployments.
@@ -213,7 +214,8 @@ impl<'a> Product<'a> {
 
     /// The edge, as visitors reach it.
     pub fn edge(&self) -> anyhow::Result<Edge> {
-        Edge::new(self.world.layout().address(PortOf::Edge).into(), &self.edge_ca())
+        let ca = self.world.as_seen_inside(&self.edge_ca());
+        Edge::new(self.world.layout().address(PortOf::Edge).into(), &ca)
     }
 
     /// The zone that subdomains lie in.

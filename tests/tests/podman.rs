@@ -427,3 +427,32 @@ async fn an_unused_image_goes_and_a_used_one_stays() -> anyhow::Result<()> {
     })
     .await
 }
+
+/// The tag has moved: Podman lists the older image without a name, but with its digest and the name
+/// that it had, by which it is found to be ours and unneeded.
+#[tokio::test]
+async fn fm_33_an_image_that_lost_its_tag_is_listed_with_its_digest_and_goes() -> anyhow::Result<()>
+{
+    Lease::run(async |world| {
+        let podman = podman(world)?;
+        let image = published(world).await?;
+        let old = podman.pull(&image, None, &|_| ()).await?;
+        let layer = Layer::of_program(&world.binary("buddo-web"))?;
+        publish(world, &layer, "demo/web", "v1", &[("VERSION", "2")]).await?;
+        let new = podman.pull(&image, None, &|_| ()).await?;
+        ensure!(old != new);
+
+        let images = podman.images().await?;
+        ensure!(images.len() == 2, "{images:?}");
+        let left = images.into_iter().find(|found| found.digest.as_ref() == Some(&old));
+        let left = left.context("the older image is not listed by its digest")?;
+        ensure!(left.names.is_empty() && !left.foreign && !left.in_use, "{left:?}");
+        ensure!(left.former.contains(&image), "{left:?}");
+        podman.remove_image(&left).await?;
+        let digests: Vec<_> =
+            podman.images().await?.into_iter().map(|found| found.digest).collect();
+        ensure!(digests == [Some(new)], "{digests:?}");
+        Ok(())
+    })
+    .await
+}

@@ -1,10 +1,10 @@
 //! Which images nothing needs, oldest first. Pure.
 //!
-//! An image is needed while the document names it — as what a deployment runs, as what its guard
-//! would put back, or as a revision that can be brought back — or while any container uses it,
-//! also a stopped one. How long it has not been needed is known from the passes of this agent
-//! alone: the date that Podman shows is that of its build. After a restart all ages begin anew,
-//! which errs on the side of keeping.
+//! An image is needed, by its digest or its tag, while the document names it — as what a deployment
+//! runs, as what its guard would put back, or as a revision that can be brought back — or while any
+//! container uses it, also a stopped one. How long it has not been needed is known from the passes
+//! of this agent alone: the date that Podman shows is that of its build. After a restart all ages
+//! begin anew, which errs on the side of keeping.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -52,6 +52,7 @@ impl References {
     /// Whether `image` must stay.
     pub fn need(&self, image: &LocalImage) -> bool {
         image.in_use
+            || image.digest.as_ref().is_some_and(|digest| self.digests.contains(digest))
             || image.names.iter().any(|name| match name.digest() {
                 Some(digest) => self.digests.contains(digest),
                 None => self.tags.contains(&name.to_string()),
@@ -60,11 +61,13 @@ impl References {
 }
 
 /// Whether the agent may judge this image at all. All that it ever has came from a registry, so
-/// that one without a registry's name was built or loaded here by somebody, and stays.
+/// that one which never had a registry's name was built or loaded here by somebody, and stays. One
+/// that has lost its name to another image is judged by the names that it had, and only if its
+/// digest is known: nothing else would tell that it is needed.
 fn is_ours(image: &LocalImage) -> bool {
-    !image.foreign
-        && !image.names.is_empty()
-        && image.names.iter().all(|name| name.registry() != "localhost")
+    let mut ever = image.names.iter().chain(&image.former);
+    let known = !image.names.is_empty() || (!image.former.is_empty() && image.digest.is_some());
+    !image.foreign && known && ever.all(|name| name.registry() != "localhost")
 }
 
 /// Since when each image is not needed.
@@ -128,6 +131,8 @@ mod tests {
         LocalImage {
             id: id.to_owned(),
             names: names.iter().map(|name| ImageReference::parse(name).unwrap()).collect(),
+            former: Vec::new(),
+            digest: None,
             foreign: false,
             bytes,
             in_use: false,
@@ -173,6 +178,35 @@ mod tests {
         let images = [built, both, nameless, strange];
         let mut ledger = Ledger::default();
         assert!(ledger.unused(&images, &References::default(), Instant::now()).is_empty());
+    }
+
+    /// Its tag has moved to another image.
+    fn nameless(id: &str, former: &str, hex: char) -> LocalImage {
+        LocalImage {
+            former: vec![ImageReference::parse(former).unwrap()],
+            digest: Some(digest(hex)),
+            ..image(id, &[], 1)
+        }
+    }
+
+    #[test]
+    fn fm_33_an_image_whose_tag_has_moved_goes_once_nothing_needs_it() {
+        let web = "ghcr.io/a/web:latest";
+        let left = nameless("left", web, 'a');
+        let kept = nameless("kept", web, 'b');
+        let used = LocalImage { in_use: true, ..nameless("used", web, 'c') };
+        let built = nameless("built", "localhost/tool:1", 'd');
+        let unknown = LocalImage { digest: None, ..nameless("unknown", web, 'e') };
+        let never_named = LocalImage { former: Vec::new(), ..nameless("never", web, 'f') };
+        let images = [left, kept, used, built, unknown, never_named];
+        let references = References {
+            digests: [digest('b')].into(),
+            // It means another image now.
+            tags: [web.to_owned()].into(),
+        };
+        let mut ledger = Ledger::default();
+        let unused = ledger.unused(&images, &references, Instant::now());
+        assert_eq!(unused.iter().map(|u| &*u.image.id).collect::<Vec<_>>(), ["left"]);
     }
 
     proptest! {

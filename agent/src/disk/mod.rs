@@ -144,7 +144,8 @@ impl<I: Images> Keeper<I> {
 
     /// Removes one image, unless it is needed by now. True if it is gone.
     async fn remove(&self, image: &LocalImage) -> Result<bool, ContainersError> {
-        let Some(_removal) = self.shelf.take(&image.names) else { return Ok(false) };
+        let ever = image.names.iter().chain(&image.former);
+        let Some(_removal) = self.shelf.take(ever) else { return Ok(false) };
         // The document may have changed since the list was made.
         if self.references().is_none_or(|references| references.need(image)) {
             return Ok(false);

@@ -59,9 +59,10 @@ impl Shelf {
         }
     }
 
-    /// Takes an image away from orders, by all its names; `None` while one works with it.
-    pub fn take(&self, names: &[ImageReference]) -> Option<Removal> {
-        let repositories: BTreeSet<Repository> = names.iter().map(repository).collect();
+    /// Takes an image away from orders, by all names that it has or had: an order may want it by
+    /// its digest. `None` while one works with it.
+    pub fn take<'a>(&self, names: impl IntoIterator<Item = &'a ImageReference>) -> Option<Removal> {
+        let repositories: BTreeSet<Repository> = names.into_iter().map(repository).collect();
         let mut taken = self.taken();
         if repositories.iter().any(|r| taken.leased.contains_key(r) || taken.going.contains(r)) {
             return None;
@@ -119,10 +120,10 @@ mod tests {
         let (first, second) =
             (shelf.lease(&web).await, shelf.lease(&image("ghcr.io/a/web:2")).await);
         drop(first);
-        assert!(shelf.take(std::slice::from_ref(&web)).is_none(), "one order still works with it");
+        assert!(shelf.take([&web]).is_none(), "one order still works with it");
         drop(second);
-        let removal = shelf.take(&[other.clone(), web.clone()]).unwrap();
-        assert!(shelf.take(std::slice::from_ref(&other)).is_none());
+        let removal = shelf.take([&other, &web]).unwrap();
+        assert!(shelf.take([&other]).is_none());
         let waiting = tokio::spawn({
             let (shelf, web) = (shelf.clone(), web.clone());
             async move { shelf.lease(&web).await }
@@ -132,8 +133,8 @@ mod tests {
         assert!(!waiting.is_finished());
         drop(removal);
         let lease = waiting.await.unwrap();
-        assert!(shelf.take(std::slice::from_ref(&web)).is_none());
+        assert!(shelf.take([&web]).is_none());
         drop(lease);
-        assert!(shelf.take(&[web]).is_some());
+        assert!(shelf.take([&web]).is_some());
     }
 }

@@ -60,6 +60,8 @@ fn image(hex: char, megabytes: u64) -> LocalImage {
     LocalImage {
         id: hex.to_string(),
         names: vec![ImageReference::parse(&name).unwrap()],
+        former: Vec::new(),
+        digest: Some(digest(hex)),
         foreign: false,
         bytes: megabytes * MB,
         in_use: false,
@@ -184,6 +186,36 @@ async fn what_an_order_works_with_stays_until_it_is_done() {
     assert_eq!(host.round().await, ["1"]);
     drop(lease);
     assert!(host.round().await.is_empty());
+}
+
+/// What a moved tag left behind: an order may want it by its digest, and whatever the host needs it
+/// for it is needed by that alone.
+#[tokio::test(start_paused = true)]
+async fn fm_33_an_image_without_a_name_goes_unless_an_order_or_the_document_wants_it() {
+    let nameless =
+        |hex| LocalImage { names: Vec::new(), former: vec![reference(hex)], ..image(hex, 20) };
+    let fallback = Fallback {
+        revision: Revision::FIRST,
+        image: reference('b'),
+        digest: digest('b'),
+        port: Port::DEFAULT,
+        probe: Probe::default(),
+        env: None,
+        registry_credentials: None,
+    };
+    let app = Desired {
+        digest: Some(digest('a')),
+        guard: Some(Box::new(Guard { seconds: 300, fallback })),
+        kept_images: vec![reference('c').pinned(&digest('c'))],
+        ..desired(1, "ghcr.io/a/a:v1")
+    };
+    let images = ['a', 'b', 'c', '1'].map(nameless).to_vec();
+    let mut host = Host::new(images, vec![app], &[]);
+    *host.storage.other.lock().unwrap() = 15 * MB;
+    let lease = host.keeper.shelf.lease(&reference('1')).await;
+    assert_eq!(host.round().await, ["a", "b", "c", "1"]);
+    drop(lease);
+    assert_eq!(host.round().await, ["a", "b", "c"]);
 }
 
 /// Without a document, or before the first pass with it, nothing is known to be unneeded.

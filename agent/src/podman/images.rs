@@ -30,6 +30,9 @@ struct Listed {
     id: String,
     names: Option<Vec<String>>,
     repo_digests: Option<Vec<String>>,
+    /// Every name it ever had.
+    history: Option<Vec<String>>,
+    digest: Option<String>,
     size: u64,
     containers: Option<u64>,
 }
@@ -70,12 +73,18 @@ impl Listed {
     fn into_image(self) -> LocalImage {
         let texts: BTreeSet<String> =
             self.names.into_iter().chain(self.repo_digests).flatten().collect();
-        let names: Vec<_> =
-            texts.iter().filter_map(|text| ImageReference::parse(text).ok()).collect();
+        let past: BTreeSet<String> = self.history.into_iter().flatten().collect();
+        let past: BTreeSet<String> = past.difference(&texts).cloned().collect();
+        let parsed = |texts: &BTreeSet<String>| -> Vec<ImageReference> {
+            texts.iter().filter_map(|text| ImageReference::parse(text).ok()).collect()
+        };
+        let (names, former) = (parsed(&texts), parsed(&past));
         LocalImage {
             id: self.id,
-            foreign: names.len() < texts.len(),
+            foreign: names.len() < texts.len() || former.len() < past.len(),
             names,
+            former,
+            digest: self.digest.and_then(|text| Digest::parse(&text).ok()),
             bytes: self.size,
             in_use: self.containers.is_none_or(|count| count > 0),
         }
@@ -197,10 +206,12 @@ mod tests {
     const LISTED: &str = r#"[{"Id":"177100f9","ParentId":"","RepoTags":["h.test:4443/t/a:1"],
         "RepoDigests":["h.test:4443/t/a@sha256:38acc52c1d5de83f4900c9d2714fd1fd5d26321d8e1c802a06f132e126a431dd"],
         "Created":1795405103,"Size":2008461,"SharedSize":0,"VirtualSize":2008461,"Labels":null,
-        "Containers":1,"Names":["h.test:4443/t/a:1"],"Digest":"sha256:38ac","History":["x"]},
+        "Containers":1,"Names":["h.test:4443/t/a:1"],"Digest":"sha256:38ac","History":["h.test:4443/t/a:1"]},
         {"Id":"72dbd173","RepoTags":null,"RepoDigests":[],"Created":0,"Size":7,"Containers":0,
         "Names":["tool"]},
-        {"Id":"82dbd173","RepoTags":null,"RepoDigests":null,"Size":7,"Names":null}]"#;
+        {"Id":"82dbd173","RepoTags":null,"RepoDigests":null,"Size":7,"Names":null},
+        {"Id":"92dbd173","RepoTags":null,"RepoDigests":[],"Size":7,"Containers":0,"History":["h.test:4443/t/a:1"],
+        "Digest":"sha256:38acc52c1d5de83f4900c9d2714fd1fd5d26321d8e1c802a06f132e126a431dd"}]"#;
 
     #[test]
     fn a_list_says_names_size_and_use() {
@@ -216,5 +227,10 @@ mod tests {
         assert_eq!((images[1].in_use, images[1].foreign), (false, true));
         // Not told is not unused.
         assert!(images[2].in_use && !images[2].foreign && images[2].names.is_empty());
+        assert!(images[0].former.is_empty(), "{:?}", images[0]);
+        // Its tag has moved.
+        let moved = &images[3];
+        assert_eq!(moved.former[0].to_string(), "h.test:4443/t/a:1");
+        assert!(moved.names.is_empty() && !moved.foreign && moved.digest.is_some(), "{moved:?}");
     }
 }

@@ -55,7 +55,8 @@ impl Default for PullLimits {
 ///
 /// An image that is too large is noticed in three ways, as Podman's API tells no sizes before:
 /// by the sizes that the stream names as layers begin, six at a time; by the room that goes while
-/// they are unpacked; and by the size of what is there in the end, which is removed then. Hanging
+/// they are unpacked, which is twice the limit at most: Podman keeps all layers as they came until
+/// the last is unpacked; and by the size of what is there in the end, which is removed then. Hanging
 /// up ends the pull and removes its temporary files; layers that were whole by then stay behind
 /// (containers/podman issue 16214), and the next pull of the image uses them.
 pub(super) async fn pull(
@@ -76,7 +77,7 @@ pub(super) async fn pull(
     let whole = tokio::time::timeout(limits.total, whole);
     let overrun = async {
         match room {
-            Some(room) => room.overrun(limits.max_image).await,
+            Some(room) => room.overrun(limits.max_image.saturating_mul(2)).await,
             None => std::future::pending().await,
         }
     };

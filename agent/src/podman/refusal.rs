@@ -175,8 +175,8 @@ pub(super) fn grew_too_much(image: &ImageReference, bytes: u64, most: u64) -> Co
     ContainersError::Registry(failure(
         "image_too_large",
         format!(
-            "the pull of {image} was ended: {} MiB of the host's disk went meanwhile, images may \
-             have {} MiB unpacked",
+            "the pull of {image} was ended: {} MiB of the host's disk went meanwhile, more than \
+             twice the {} MiB that images on this host may have",
             bytes / MIB,
             most / MIB
         ),

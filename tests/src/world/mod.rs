@@ -109,6 +109,16 @@ impl World {
         &self.owner
     }
 
+    /// Where the outside finds what processes inside find at `path`, also on file systems that are
+    /// mounted inside alone.
+    pub fn as_seen_inside(&self, path: &Path) -> PathBuf {
+        match (namespaces::init_pid(&self.layout), path.strip_prefix("/")) {
+            (Some(pid), Ok(path)) => PathBuf::from(format!("/proc/{pid}/root")).join(path),
+            // A plain user's worlds have no mounts of their own.
+            _ => path.to_owned(),
+        }
+    }
+
     /// Asks the supervisor.
     pub fn ask(&self, request: &Request) -> anyhow::Result<Response> {
         protocol::ask(&self.layout.control(), request)
