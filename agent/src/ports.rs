@@ -282,6 +282,10 @@ pub trait Proxy: Send + Sync + 'static {
     fn disturbed(&self) -> impl Future<Output = ()> + Send {
         std::future::pending()
     }
+    /// What its administrator should know of what is in force, beside refused routes.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
     /// Requests that were answered with a server error, as far back as they are written down. A
     /// proxy that writes none down knows of none.
     fn failed_requests(&self) -> impl Future<Output = std::io::Result<FailedRequests>> + Send {

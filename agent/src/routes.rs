@@ -164,7 +164,7 @@ impl<X: Proxy> Routes<X> {
             .refused
             .iter()
             .map(|(file, message)| format!("the route file {file} is not in force: {message}"));
-        trouble.into_iter().chain(refused).collect()
+        trouble.into_iter().chain(refused).chain(self.proxy.warnings()).collect()
     }
 
     /// The files as they shall be, for people.
@@ -189,6 +189,7 @@ impl<X: Proxy> Routes<X> {
                 wait = RECHECK;
                 continue;
             }
+            let warned = self.proxy.warnings();
             match self.proxy.apply(&files).await {
                 Ok(refused) => {
                     tries = 0;
@@ -197,7 +198,8 @@ impl<X: Proxy> Routes<X> {
                     let refused = refused.into_iter().map(|r| (r.file, r.message)).collect();
                     let news = state.applied.as_ref() != Some(&files)
                         || state.refused != refused
-                        || state.trouble.is_some();
+                        || state.trouble.is_some()
+                        || self.proxy.warnings() != warned;
                     state.refused = refused;
                     state.applied = Some(files);
                     state.trouble = None;

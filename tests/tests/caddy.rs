@@ -308,6 +308,32 @@ async fn failed_requests_are_written_down_without_whose_they_are(
     .await
 }
 
+/// Caddy of today refuses a configuration whose log does not open, and does not start from it.
+#[rstest]
+#[case::distribution(Caddy::Distribution)]
+#[case::current(Caddy::Current)]
+#[tokio::test]
+async fn a_log_that_does_not_open_costs_no_route(#[case] caddy: Caddy) -> anyhow::Result<()> {
+    Lease::run(async |world| {
+        let mut site = Site::up(world, caddy).await?;
+        let [slot_a, ..] = world.layout().networks();
+        let address = Ipv4Addr::from_bits(slot_a.to_bits() + 1);
+        site.publish(Some(Target::Live { addresses: vec![address] })).await?;
+        let folder = site.config.caddy.error_log.parent().context("no folder")?;
+        std::fs::write(folder, "in the way")?;
+        let routes = Routes::new(&site.config)?;
+        let refused = routes.apply(&site.files()?).await?;
+        ensure!(refused.is_empty(), "{refused:?}");
+        let warnings = routes.warnings().join("\n");
+        ensure!(warnings.contains("caddy.error_log"), "{warnings}");
+        routes.warm("one.apps.example.test").await?;
+        site.crash().await?;
+        routes.warm("www.example.org").await?;
+        Ok(())
+    })
+    .await
+}
+
 /// Answers 500 and 200 in turn, one request a connection.
 async fn fails_every_other_time(listener: TcpListener) -> std::io::Result<()> {
     for status in ["500 Broken", "200 OK"].iter().cycle() {

@@ -6,24 +6,30 @@
 //!                              when, how long, which host: nothing else
 //! ```
 //!
+//! No app's traffic depends on it: where it cannot be written, routes go without it. Caddy 2.11
+//! (2.6.2 does not) refuses a configuration, and does not start, if it names a log that does not
+//! open.
+//!
 //! Healthy requests are not written down, so they cost nothing. Neither addresses of visitors nor
 //! paths, queries or headers are kept: whose they are is no concern of the host's.
 
-use std::fs::File;
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use crate::ports::FailedRequests;
+use crate::ports::{FailedRequests, RouteFiles};
 
 /// The most that is read of one file, in bytes: Caddy starts a new one at half of this.
 const MAX_FILE: u64 = 2 * 1024 * 1024;
 
 /// The `log` block of a site, indented by one. Caddy 2.6.2 writes 4xx at this level, too.
-pub(super) fn directive(file: &str) -> String {
+pub(super) fn directive(file: &Path) -> String {
+    let file = super::render::path(file);
     // Both versions' fields; one that a version does not have is no error.
     let fields = [
         "user_id",
@@ -54,6 +60,39 @@ pub(super) fn directive(file: &str) -> String {
          \t\tlevel ERROR\n\
          \t}}\n"
     )
+}
+
+/// Whether the log can be written by this user, who is Caddy's, too; makes it and its folder where
+/// there is none.
+pub(super) fn open(file: &Path) -> std::io::Result<()> {
+    if let Some(folder) = file.parent() {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
+    OpenOptions::new().append(true).create(true).mode(0o600).open(file).map(drop)
+}
+
+/// Route files without their log to `file`: what loaded with it loads without it, too.
+pub(super) fn without(files: &RouteFiles, file: &Path) -> RouteFiles {
+    let log = directive(file);
+    files.iter().map(|(name, text)| (name.clone(), text.replace(&log, ""))).collect()
+}
+
+/// Begins the log anew: it has a gap, which nothing in it tells.
+pub(super) fn forget(file: &Path) -> std::io::Result<()> {
+    for file in rolled(file)?.iter().map(PathBuf::as_path).chain([file]) {
+        match std::fs::remove_file(file) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    open(file)
+}
+
+/// Since when a file can have been written to; where the file system does not know, all there ever
+/// was is in it.
+fn born(file: &Path) -> Timestamp {
+    let created = std::fs::metadata(file).and_then(|file| file.created());
+    created.ok().and_then(|at| at.try_into().ok()).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 /// One line, as far as it is read.
@@ -95,8 +134,8 @@ pub(super) fn read(path: &Path) -> std::io::Result<FailedRequests> {
             requests.began.entry(name(&line.request.host)).or_default().push(began);
         }
     }
-    // What an earlier file held is gone; without one, all there ever was is here.
-    requests.known_since = if rolled.is_some() { first } else { Some(Timestamp::UNIX_EPOCH) };
+    // What an earlier file held is gone; without one, all since the file's birth is here.
+    requests.known_since = if rolled.is_some() { first } else { Some(born(path)) };
     Ok(requests)
 }
 
@@ -166,7 +205,24 @@ mod tests {
         let requests = read(&path).unwrap();
         let began = Timestamp::from_second(1_795_407_815).unwrap();
         assert_eq!(requests.began, [("app1.z.localhost".to_owned(), vec![began; 2])].into());
-        assert_eq!(requests.known_since, Some(Timestamp::UNIX_EPOCH));
+        let known = Timestamp::try_from(path.metadata().unwrap().created().unwrap()).unwrap();
+        assert_eq!(requests.known_since, Some(known), "before there was a file, nothing is known");
+    }
+
+    #[test]
+    fn a_log_that_had_a_gap_begins_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log/errors.json");
+        open(&path).unwrap();
+        std::fs::write(&path, line(500)).unwrap();
+        std::fs::write(path.with_file_name("errors-2026-11-23T04-00-00.000.json"), line(500))
+            .unwrap();
+        forget(&path).unwrap();
+        let read = read(&path).unwrap();
+        assert!(
+            read.began.is_empty() && read.known_since > Some(Timestamp::UNIX_EPOCH),
+            "{read:?}"
+        );
     }
 
     #[test]

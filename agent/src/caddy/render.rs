@@ -74,7 +74,8 @@ fn issuer(issuer: &Issuer) -> String {
     }
 }
 
-fn path(path: &Path) -> String {
+/// A Caddyfile token for a path.
+pub(super) fn path(path: &Path) -> String {
     quoted(&path.to_string_lossy())
 }
 
@@ -138,7 +139,7 @@ impl Edge<'_> {
 
     fn proxy(&self, app: &str) -> String {
         let (port, dns) = (self.network.app_port, self.dns);
-        let log = errors::directive(&path(self.error_log));
+        let log = errors::directive(self.error_log);
         // No passive health checks: with `fail_duration` the hold address counts as down, and
         // Caddy answers 503 at once instead of holding. Caddy itself replaces what a visitor
         // claims in X-Forwarded-*; the two others that apps may believe are replaced here.

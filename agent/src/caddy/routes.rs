@@ -9,6 +9,8 @@
 //! What is in the routes folder has loaded, so that Caddy can always restart from it. The staging
 //! folder lies outside of the folder that the main Caddyfile imports.
 //!
+//! Where the log of failed requests does not open, the routes go without it (see [`errors`]).
+//!
 //! The routes folder is the agent's alone. A file that somebody else put there would be in force
 //! from Caddy's next start on, or keep it from starting and take every app down: it is set aside
 //! under a name that is not imported, and told of until it is taken away.
@@ -16,6 +18,7 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -52,6 +55,8 @@ pub struct Routes {
     staging: PathBuf,
     metrics: Metrics,
     error_log: PathBuf,
+    /// Why nothing is written to it.
+    unlogged: std::sync::Mutex<Option<String>>,
     /// One change at a time.
     state: Mutex<State>,
 }
@@ -64,7 +69,31 @@ pub fn write_main_file(config: &Config) -> std::io::Result<()> {
     for folder in folders.into_iter().flatten() {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
+    if errors::open(&caddy.error_log).is_err() {
+        // Caddy is about to start from the folder.
+        write_without_log(&caddy.routes_dir, &staging(&caddy.routes_dir), &caddy.error_log)
+            .map_err(std::io::Error::other)?;
+    }
     durable::replace(&caddy.caddyfile, main_file(config).as_bytes(), 0o600)
+}
+
+/// Where files are tried before they are in the routes folder.
+fn staging(folder: &Path) -> PathBuf {
+    let mut staging = folder.as_os_str().to_owned();
+    staging.push(".staging");
+    staging.into()
+}
+
+/// Lets Caddy start from the folder though `log` does not open.
+fn write_without_log(folder: &Path, staging: &Path, log: &Path) -> Result<(), ProxyError> {
+    let written = read_folder(folder)?;
+    let bare = errors::without(&written, log);
+    if bare == written {
+        return Ok(());
+    }
+    std::fs::create_dir_all(staging)
+        .map_err(|error| file_error("write the staging folder", staging, error))?;
+    write_folder(folder, staging, &bare)
 }
 
 /// The main Caddyfile: the administrator's, or ours where there is none.
@@ -87,6 +116,8 @@ struct Last {
     wanted: RouteFiles,
     in_force: RouteFiles,
     refused: Vec<RefusedRoute>,
+    /// Caddy's words, if it took them only without their log.
+    log_refused: Option<String>,
     glance: Glance,
 }
 
@@ -103,16 +134,15 @@ impl Routes {
             message: "cannot prepare TLS handshakes".to_owned(),
             source: Some(Box::new(error)),
         })?;
-        let mut staging = caddy.routes_dir.clone().into_os_string();
-        staging.push(".staging");
         Ok(Self {
             admin: Admin::new(caddy.admin.clone()),
             warmer,
             main: Main { path: caddy.caddyfile.clone(), default: main_file(config) },
             folder: caddy.routes_dir.clone(),
-            staging: staging.into(),
+            staging: staging(&caddy.routes_dir),
             metrics: Metrics::default(),
             error_log: caddy.error_log.clone(),
+            unlogged: std::sync::Mutex::default(),
             state: Mutex::default(),
         })
     }
@@ -131,16 +161,43 @@ impl Routes {
         Glance([stamp(&self.folder), stamp(self.admin.socket())])
     }
 
+    /// `routes` as they can be in force here: without their log where it does not open. Such a log
+    /// is taken out of the folder at once, for Caddy may be down because of it.
+    fn loggable(&self, routes: &RouteFiles) -> Result<(RouteFiles, Option<String>), ProxyError> {
+        let opened = if self.unlogged().is_some() {
+            errors::forget(&self.error_log)
+        } else {
+            errors::open(&self.error_log)
+        };
+        match opened {
+            Ok(()) => Ok((routes.clone(), None)),
+            Err(error) => {
+                *self.unlogged() = Some(error.to_string());
+                write_without_log(&self.folder, &self.staging, &self.error_log)?;
+                Ok((errors::without(routes, &self.error_log), Some(error.to_string())))
+            }
+        }
+    }
+
+    fn unlogged(&self) -> std::sync::MutexGuard<'_, Option<String>> {
+        self.unlogged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn settle(&self, wanted: &RouteFiles) -> Result<Settled, ProxyError> {
         let written = read_folder(&self.folder)?;
-        let mut settled = Settled { changes: written != *wanted, ..Settled::default() };
+        let mut settled = Settled::default();
+        let bare = errors::without(wanted, &self.error_log);
         match self.load(wanted).await? {
             None => settled.in_force.clone_from(wanted),
+            Some(message) if bare != *wanted && self.load(&bare).await?.is_none() => {
+                settled.in_force = bare;
+                settled.log_refused = Some(message);
+            }
             Some(message) => {
                 // Without what is gone and what changed: loads, unless Caddy or the main file is
                 // what is wrong.
-                settled.in_force =
-                    written.into_iter().filter(|(file, _)| wanted.contains_key(file)).collect();
+                settled.in_force = written.clone();
+                settled.in_force.retain(|file, _| wanted.contains_key(file));
                 if let Some(base) = self.load(&settled.in_force).await? {
                     return Err(self.beyond_routes(&base));
                 }
@@ -152,6 +209,7 @@ impl Routes {
             }
         }
         write_folder(&self.folder, &self.staging, &settled.in_force)?;
+        settled.changes = written != settled.in_force || !settled.refused.is_empty();
         Ok(settled)
     }
 
@@ -213,6 +271,7 @@ impl Routes {
 struct Settled {
     in_force: RouteFiles,
     refused: Vec<RefusedRoute>,
+    log_refused: Option<String>,
     /// Whether Caddy had to take anything new.
     changes: bool,
 }
@@ -223,8 +282,10 @@ impl Proxy for Routes {
         let foreign = set_aside(&self.folder)?;
         // Before anything is done, so that what is disturbed meanwhile shows.
         let glance = self.glance();
+        let (wanted, unopened) = self.loggable(routes)?;
         if let Some(last) = &mut state.last
-            && last.wanted == *routes
+            && last.wanted == wanted
+            && last.log_refused.is_none()
             && last.in_force == read_folder(&self.folder)?
             && self.load(&last.in_force).await?.is_none()
         {
@@ -238,7 +299,7 @@ impl Proxy for Routes {
         }
         // Until it is known to have worked, nothing is known.
         state.last = None;
-        let settled = self.settle(routes).await?;
+        let settled = self.settle(&wanted).await?;
         if settled.changes {
             state.reloaded = Some(Instant::now());
             self.metrics.reloaded(settled.refused.len());
@@ -247,10 +308,12 @@ impl Proxy for Routes {
             tracing::warn!(file = refused.file, reason = refused.message, "a route was refused");
         }
         let all = [settled.refused.as_slice(), &foreign].concat();
+        *self.unlogged() = unopened.or_else(|| settled.log_refused.clone());
         state.last = Some(Last {
-            wanted: routes.clone(),
+            wanted,
             in_force: settled.in_force,
             refused: settled.refused,
+            log_refused: settled.log_refused,
             // Writing changed the folder.
             glance: self.glance(),
         });
@@ -271,7 +334,22 @@ impl Proxy for Routes {
         self.warmer.warm(host).await
     }
 
+    fn warnings(&self) -> Vec<String> {
+        let warning = |why: &String| {
+            format!(
+                "Caddy cannot write failed requests down, so guards do not see them (visitors are \
+                 served): {why}; let Caddy's user write {}, or name another file in \
+                 `caddy.error_log`",
+                self.error_log.display()
+            )
+        };
+        self.unlogged().iter().map(warning).collect()
+    }
+
     async fn failed_requests(&self) -> std::io::Result<FailedRequests> {
+        if self.unlogged().is_some() {
+            return Ok(FailedRequests::default());
+        }
         let path = self.error_log.clone();
         let reading = tokio::task::spawn_blocking(move || errors::read(&path));
         reading.await.unwrap_or_else(|error| Err(std::io::Error::other(error)))

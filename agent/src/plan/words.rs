@@ -230,8 +230,9 @@ pub fn guard(
         }
         Verdict::Errors(Rates { now, before }) => {
             let seconds = Rates::SECONDS;
+            let lately = seconds.min(lived);
             let what = format!(
-                "answered {now} requests with a server error (5xx) in {seconds} s, {lived} s after \
+                "answered {now} requests with a server error (5xx) in {lately} s, {lived} s after \
                  going live; before it there were {before:.1} in {seconds} s"
             );
             ("guard_errors", what, "read the app's logs, correct it and deploy again")

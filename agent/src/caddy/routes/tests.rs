@@ -166,3 +166,74 @@ async fn fm_28_a_foreign_file_is_noticed_set_aside_and_named() {
     assert!(noticed(&routes).await);
     assert_eq!(routes.apply(&wanted).await.unwrap(), []);
 }
+
+fn logging(world: &World, file: &str) -> RouteFiles {
+    let block = errors::directive(&world.config.caddy.error_log);
+    files(&[(file, &format!("a {{\n{block}\trespond ok\n}}\n"))])
+}
+
+/// Somebody put a file where the log's folder shall be.
+fn block_log(world: &World) -> PathBuf {
+    let folder = world.config.caddy.error_log.parent().unwrap().to_owned();
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(folder.parent().unwrap()).unwrap();
+    std::fs::write(&folder, "in the way").unwrap();
+    folder
+}
+
+#[tokio::test]
+async fn a_log_that_does_not_open_costs_no_route_and_comes_back() {
+    let world = World::new();
+    let wanted = logging(&world, "app-a.caddy");
+    let bare = errors::without(&wanted, &world.config.caddy.error_log);
+    assert_eq!(bare["app-a.caddy"], "a {\n\trespond ok\n}\n");
+    let in_the_way = block_log(&world);
+    let routes = Routes::new(&world.config).unwrap();
+    for _ in 0..2 {
+        assert_eq!(routes.apply(&wanted).await.unwrap(), []);
+        assert_eq!(world.written(), bare);
+        let warnings = routes.warnings().join("\n");
+        assert!(warnings.contains("caddy.error_log"), "{warnings}");
+        assert_eq!(routes.failed_requests().await.unwrap().known_since, None);
+    }
+    std::fs::remove_file(in_the_way).unwrap();
+    assert_eq!(routes.apply(&wanted).await.unwrap(), []);
+    assert_eq!((world.written(), routes.warnings()), (wanted, Vec::new()));
+    assert!(routes.failed_requests().await.unwrap().known_since.is_some());
+}
+
+/// Caddy does not start from such a folder, and then takes nothing by its socket either.
+#[tokio::test]
+async fn caddy_can_start_though_its_log_does_not_open() {
+    let mut world = World::new();
+    let wanted = logging(&world, "app-a.caddy");
+    let bare = errors::without(&wanted, &world.config.caddy.error_log);
+    let routes = Routes::new(&world.config).unwrap();
+    routes.apply(&wanted).await.unwrap();
+    assert_eq!(world.written(), wanted);
+    block_log(&world);
+    // What runs before each start of Caddy, with the agent or without.
+    write_main_file(&world.config).unwrap();
+    assert_eq!(world.written(), bare);
+    // And the agent, while Caddy is down.
+    write_folder(&routes.folder, &routes.staging, &wanted).unwrap();
+    world.config.caddy.admin = world.folder.path().join("nobody.sock");
+    let routes = Routes::new(&world.config).unwrap();
+    routes.apply(&wanted).await.unwrap_err();
+    assert_eq!(world.written(), bare);
+}
+
+/// The agent could write it, and Caddy says that it cannot.
+#[tokio::test]
+async fn a_log_that_caddy_alone_refuses_costs_no_route() {
+    let mut world = World::new();
+    // The Caddy that is played refuses all with this word in it.
+    world.config.caddy.error_log = world.folder.path().join("bad/errors.json");
+    let wanted = logging(&world, "app-a.caddy");
+    let routes = Routes::new(&world.config).unwrap();
+    for _ in 0..2 {
+        assert_eq!(routes.apply(&wanted).await.unwrap(), []);
+        assert_eq!(world.written(), errors::without(&wanted, &world.config.caddy.error_log));
+        assert!(routes.warnings().join("\n").contains("adapt: app-a.caddy"));
+    }
+}

@@ -102,11 +102,10 @@ pub(super) fn judge(
 /// `to` is about to.
 fn put_back(d: &mut Deployment, status: &DeploymentStatus, to: Revision) -> Verdict {
     let failure = failure_of(status).unwrap_or_else(unexplained);
-    let from = std::mem::replace(&mut d.revision, to);
+    d.revision = to;
     if d.run == RunState::Running {
-        d.last_error = Some(format!(
-            "revision {from} was taken back and revision {to} put in its place: {failure}"
-        ));
+        // The host's words name both revisions.
+        d.last_error = Some(failure.to_string());
         let answers = status.serving.is_some();
         d.health = Some(if answers { status.health } else { Health::Unhealthy });
         d.last_health_check = d.last_health_check.max(status.checked_at);
