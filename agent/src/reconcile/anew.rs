@@ -43,13 +43,22 @@ where
             for (id, desired) in document.entries() {
                 let target = previous.apps.get(desired.subdomain.as_str()).cloned();
                 let memory = self.memories.entry(*id).or_default();
-                if let (None, Some(target)) = (memory.durable.live, &target) {
+                if let Some(target) = &target {
                     let containers =
                         observed.deployments.get(id).map_or(&[][..], |containers| containers);
                     let found = who_served(containers, target, desired.strategy, desired.revision);
-                    memory.durable.live =
-                        found.map(|i| Serving { revision: i.revision, slot: i.slot });
-                    memory.durable.proven.extend(found.map(|i| i.revision));
+                    // The edge goes by the table, and the database may not have been written
+                    // after it: the table's word outranks it where that container runs.
+                    let runs =
+                        |c: &Container| c.identity == found && c.state == ContainerState::Running;
+                    let outranks = matches!(target, Target::Live { .. })
+                        && found.is_some()
+                        && containers.iter().any(runs);
+                    if memory.durable.live.is_none() || outranks {
+                        memory.durable.live =
+                            found.map(|i| Serving { revision: i.revision, slot: i.slot });
+                        memory.durable.proven.extend(found.map(|i| i.revision));
+                    }
                 }
                 memory.target = target;
                 memory.in_force = since;
