@@ -14,6 +14,7 @@ pub mod api;
 pub mod env;
 pub mod id;
 pub mod image;
+mod jws;
 pub mod limits;
 pub mod manifest;
 pub mod name;

@@ -12,12 +12,12 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
-use jsonwebtoken::jws::Jws;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::id::HostId;
+use crate::jws::Flattened;
 
 /// `typ` of a statement (RFC 7515, 4.1.9).
 const TYPE: &str = "buddo-renewal+jws";
@@ -88,10 +88,8 @@ impl Statement {
         let header =
             Header { typ: Some(TYPE.to_owned()), kid: None, ..Header::new(Algorithm::ES256) };
         let key = EncodingKey::from_ec_der(pkcs8);
-        let Jws { protected, payload, signature, .. } =
-            jsonwebtoken::jws::encode(&header, Some(self), &key).map_err(RenewalError::Sign)?;
-        serde_json::to_vec(&Flattened { protected, payload, signature })
-            .map_err(|_| RenewalError::Malformed)
+        let signed = Flattened::sign(&header, self, &key).map_err(RenewalError::Sign)?;
+        serde_json::to_vec(&signed).map_err(|_| RenewalError::Malformed)
     }
 }
 
@@ -112,14 +110,6 @@ pub enum RenewalError {
     Binding,
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Flattened {
-    protected: String,
-    payload: String,
-    signature: String,
-}
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Protected {
@@ -129,8 +119,7 @@ struct Protected {
 
 /// A statement as it came: who claims to speak can be looked up, nothing else be read.
 pub struct Claim {
-    message: String,
-    signature: String,
+    signed: Flattened,
     statement: Statement,
 }
 
@@ -138,15 +127,15 @@ impl Claim {
     /// Reads a statement that is not verified yet.
     pub fn read(bytes: &[u8]) -> Result<Self, RenewalError> {
         let malformed = |_| RenewalError::Malformed;
-        let Flattened { protected, payload, signature } =
-            serde_json::from_slice(bytes).map_err(malformed)?;
+        let signed: Flattened = serde_json::from_slice(bytes).map_err(malformed)?;
         let decode = |text: &str| BASE64.decode(text).map_err(|_| RenewalError::Malformed);
-        let header: Protected = serde_json::from_slice(&decode(&protected)?).map_err(malformed)?;
+        let header: Protected =
+            serde_json::from_slice(&decode(&signed.protected)?).map_err(malformed)?;
         if header.alg != "ES256" || header.typ != TYPE {
             return Err(RenewalError::Malformed);
         }
-        let statement = serde_json::from_slice(&decode(&payload)?).map_err(malformed)?;
-        Ok(Self { message: format!("{protected}.{payload}"), signature, statement })
+        let statement = serde_json::from_slice(&decode(&signed.payload)?).map_err(malformed)?;
+        Ok(Self { signed, statement })
     }
 
     /// Who claims to have made it.
@@ -156,13 +145,7 @@ impl Claim {
 
     /// The statement, if `key` signed it for the connection that `binding` names.
     pub fn verify(self, key: &HostKey, binding: Binding) -> Result<Statement, RenewalError> {
-        let valid = jsonwebtoken::crypto::verify(
-            &self.signature,
-            self.message.as_bytes(),
-            &DecodingKey::from_ec_der(key.point()),
-            Algorithm::ES256,
-        );
-        if !valid.unwrap_or(false) {
+        if !self.signed.is_signed_by(&DecodingKey::from_ec_der(key.point()), Algorithm::ES256) {
             return Err(RenewalError::Signature);
         }
         // Not a secret between these two, so the comparison's timing tells nothing.

@@ -15,13 +15,13 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
-use jsonwebtoken::jws::Jws;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::id::HostId;
 use crate::image::Digest;
+use crate::jws::Flattened;
 use crate::manifest::{Manifest, SCHEMA, Trust};
 use crate::secret::Secret;
 
@@ -144,15 +144,6 @@ impl VerifyError {
     }
 }
 
-/// The flattened form, and nothing beside it.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Flattened {
-    protected: String,
-    payload: String,
-    signature: String,
-}
-
 /// The protected header, and nothing beside it: no `crit`, no `jwk`, no `x5u`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -251,14 +242,7 @@ impl Verifier {
             .keys
             .get(&header.kid)
             .ok_or_else(|| VerifyError::UnknownKey(header.kid.chars().take(64).collect()))?;
-        let message = format!("{}.{}", flattened.protected, flattened.payload);
-        let valid = jsonwebtoken::crypto::verify(
-            &flattened.signature,
-            message.as_bytes(),
-            key,
-            Algorithm::EdDSA,
-        );
-        if !valid.unwrap_or(false) {
+        if !flattened.is_signed_by(key, Algorithm::EdDSA) {
             return Err(VerifyError::Signature);
         }
         let payload = BASE64
@@ -390,12 +374,9 @@ impl Signer {
             kid: Some(self.public.kid.clone()),
             ..Header::new(Algorithm::EdDSA)
         };
-        let Jws { protected, payload, signature, .. } =
-            jsonwebtoken::jws::encode(&header, Some(manifest), &self.key)
-                .map_err(SignError::Sign)?;
-        let plain = BASE64.decode(&payload).map_err(|_| SignError::Key)?;
-        let bytes = serde_json::to_vec(&Flattened { protected, payload, signature })
-            .map_err(SignError::Write)?;
+        let signed = Flattened::sign(&header, manifest, &self.key).map_err(SignError::Sign)?;
+        let plain = BASE64.decode(&signed.payload).map_err(|_| SignError::Key)?;
+        let bytes = serde_json::to_vec(&signed).map_err(SignError::Write)?;
         Ok(Envelope { bytes, digest: digest_of(&plain) })
     }
 }
