@@ -43,7 +43,7 @@ struct Case<'a> {
 type Check = fn(Case<'_>) -> Option<Verdict>;
 
 /// In the order in which a host is built: what comes first is often the cause of what follows.
-const CHECKS: [(&str, Check); 33] = [
+const CHECKS: [(&str, Check); 34] = [
     ("user", host::user),
     ("subordinate-ids", host::subordinate_ids),
     ("id-tools", host::id_tools),
@@ -51,6 +51,7 @@ const CHECKS: [(&str, Check); 33] = [
     ("runtime-dir", host::runtime_dir),
     ("user-manager", host::user_manager),
     ("user-namespaces", host::user_namespaces),
+    ("tun-device", host::tun_device),
     ("cgroups", host::cgroups),
     ("low-ports", host::low_ports),
     ("reload-resets", host::reload_resets),

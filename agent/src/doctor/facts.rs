@@ -35,6 +35,8 @@ pub(super) struct Host {
     /// Whether the user's systemd answers.
     pub(super) manager: bool,
     pub(super) sysctl: Sysctl,
+    /// Whether `/dev/net/tun`, through which containers reach the network, opens for this user.
+    pub(super) tun: Seen<()>,
     /// Controllers of the user's services; the error where the cgroup is not of version 2.
     pub(super) controllers: Seen<Vec<String>>,
     /// Whether the kernel's clock is kept by a time server.

@@ -10,7 +10,7 @@
 //! the supervisor directly, since rootless Podman works there as it is.
 
 use std::fs;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,6 +18,7 @@ use std::process::Command;
 use anyhow::{Context as _, bail};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::{Gid, Uid, User};
 
 use super::layout::{Layout, USER};
@@ -68,6 +69,28 @@ impl From<User> for Owner {
     }
 }
 
+/// What rootless containers need of `/dev`, with the numbers of the kernel's list of devices. Udev gives them to
+/// everybody; a machine without it leaves them to root.
+const DEVICES: [(&str, u64, u64); 2] = [("/dev/net/tun", 10, 200), ("/dev/fuse", 10, 229)];
+
+/// Puts a device that everybody may use over one that only root may, within this world.
+fn open_device(layout: &Layout, device: &(&str, u64, u64)) -> anyhow::Result<()> {
+    let (path, major, minor) = *device;
+    let Ok(present) = fs::metadata(path) else { return Ok(()) };
+    if present.permissions().mode() & 0o006 == 0o006 {
+        return Ok(());
+    }
+    let name = Path::new(path).file_name().context("a device without a name")?;
+    let ours = layout.path(name);
+    if !ours.exists() {
+        mknod(&ours, SFlag::S_IFCHR, Mode::empty(), makedev(major, minor))
+            .with_context(|| format!("cannot make {}", ours.display()))?;
+    }
+    // Not left to the umask.
+    fs::set_permissions(&ours, fs::Permissions::from_mode(0o666))?;
+    remount(Some(&ours.to_string_lossy()), path, None, MsFlags::MS_BIND, None)
+}
+
 /// First half, still outside: a session and a cgroup of its own, then `unshare`.
 pub(super) fn enter(layout: &Layout) -> anyhow::Result<()> {
     nix::unistd::setsid().context("cannot begin a session")?;
@@ -107,6 +130,7 @@ pub(super) fn init(layout: &Layout, owner: &Owner) -> anyhow::Result<()> {
     let runtime = runtime.to_string_lossy();
     remount(Some("tmpfs"), &runtime, Some("tmpfs"), MsFlags::empty(), Some(&options))?;
     remount(Some("tmpfs"), "/dev/shm", Some("tmpfs"), MsFlags::empty(), Some("mode=1777"))?;
+    DEVICES.iter().try_for_each(|device| open_device(layout, device))?;
     // Podman wants mounts of the root to propagate into its own namespaces.
     remount(None, "/", None, MsFlags::MS_REC | MsFlags::MS_SHARED, None)?;
     fs::write(layout.path("init.pid"), format!("{} {started}\n", outer.display()))?;

@@ -123,6 +123,17 @@ pub(super) fn user_namespaces(case: Case<'_>) -> Option<Verdict> {
     })
 }
 
+pub(super) fn tun_device(case: Case<'_>) -> Option<Verdict> {
+    Some(match &case.facts.host.tun {
+        Ok(()) => ok("opens"),
+        Err(error) => failure(
+            format!("/dev/net/tun cannot be opened, so no container has a network: {error}"),
+            "`modprobe tun`, and `chmod 666 /dev/net/tun`, which is what udev gives it; in a \
+             virtual machine or container its host may have to pass it through",
+        ),
+    })
+}
+
 /// By what Podman sees; where it does not answer, by the cgroup that this process is in.
 pub(super) fn cgroups(case: Case<'_>) -> Option<Verdict> {
     let controllers = match (&case.facts.podman.info, &case.facts.host.controllers) {

@@ -21,12 +21,12 @@ pub(super) async fn gather() -> Host {
     let (subuids, subgids, rest, clock_kept, runtime) = tokio::join!(
         aside(move || subordinate("/etc/subuid", subuids.as_deref(), uid)),
         aside(move || subordinate("/etc/subgid", subgids.as_deref(), uid)),
-        aside(move || Ok((sysctl(), controllers(uid), missing_id_tools()))),
+        aside(move || Ok((sysctl(), controllers(uid), missing_id_tools(), tun()))),
         within(clock_kept()),
         runtime(),
     );
-    let (sysctl, controllers, missing_id_tools) =
-        rest.unwrap_or_else(|reason| (Sysctl::default(), Err(reason), Vec::new()));
+    let (sysctl, controllers, missing_id_tools, tun) = rest
+        .unwrap_or_else(|reason| (Sysctl::default(), Err(reason.clone()), Vec::new(), Err(reason)));
     let linger = user.as_ref().map(|user| Path::new("/var/lib/systemd/linger").join(user));
     Host {
         uid,
@@ -37,6 +37,7 @@ pub(super) async fn gather() -> Host {
         runtime_dir: runtime.0,
         manager: runtime.1,
         sysctl,
+        tun,
         controllers,
         clock_kept,
     }
@@ -56,6 +57,12 @@ fn count(table: &str, user: Option<&str>, uid: u32) -> u64 {
         fields.nth(1)?.parse::<u64>().ok()
     };
     table.lines().filter_map(ours).sum()
+}
+
+/// Opening it changes nothing: an interface comes with an ioctl (the kernel's `tuntap.rst`).
+fn tun() -> Seen<()> {
+    let opened = std::fs::File::options().read(true).write(true).open("/dev/net/tun");
+    opened.map(drop).map_err(|error| error.to_string())
 }
 
 fn missing_id_tools() -> Vec<&'static str> {
