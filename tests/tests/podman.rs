@@ -360,7 +360,7 @@ async fn fm_25_exhausted_locks_are_a_clear_error_and_pass() -> anyhow::Result<()
         let owner = world.owner().uid;
         world.exec(["rm", "-f", &format!("/dev/shm/libpod_rootless_lock_{owner}")])?;
         let starts = world.service("podman")?.starts;
-        world.signal("podman", nix::sys::signal::Signal::SIGKILL)?;
+        world.kill_podman()?;
         poll::until("Podman's restart", PATIENCE, async || {
             ensure!(world.service("podman")?.starts > starts);
             Ok(app.podman.list().await.map(drop)?)

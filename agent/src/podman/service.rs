@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   call ── no answer within its deadline, three times in a row ──► SIGKILL ┐
+//!   call ── nobody listens on its socket, for a while ────────────► SIGKILL ┤
 //!   facts ── more resident memory than it may have ───────────────► SIGTERM ┴► Restart=always
 //! ```
 //!
@@ -10,9 +11,14 @@
 //! The agent runs as the same user, so that it needs no right to command systemd. Whom to signal the
 //! kernel says: the peer of the socket is the process that listens on it. Where systemd itself
 //! listens (`podman.socket`) nobody is signalled.
+//!
+//! A service can also run where nobody finds it: rootless it is two processes, and if only the one
+//! that waits is killed, the one that serves removes the socket's path when it follows, which by
+//! then may be its successor's. Such a service is known by the address on its command line.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -22,6 +28,9 @@ use tokio::time::Instant;
 
 /// So many calls in a row without an answer are a service that hangs.
 const MISSES: u32 = 3;
+
+/// Nobody listening for so long is no service that is just being started.
+const ABSENT: Duration = Duration::from_secs(15);
 
 /// A fresh service gets this long to do better.
 const BETWEEN: Duration = Duration::from_mins(1);
@@ -36,35 +45,79 @@ pub(super) struct Silence(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     misses: u32,
+    absent_since: Option<Instant>,
     ended: Option<Instant>,
 }
 
 impl Silence {
     /// A call was answered, well or not.
     pub(super) fn broken(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).misses = 0;
+        let mut state = self.state();
+        (state.misses, state.absent_since) = (0, None);
     }
 
     /// A call met its deadline. True when the service shall be ended.
     pub(super) fn missed(&self, now: Instant) -> bool {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         state.misses = state.misses.saturating_add(1);
-        let early = state.ended.is_some_and(|ended| now.duration_since(ended) < BETWEEN);
-        if state.misses < MISSES || early {
+        state.misses >= MISSES && state.ends(now)
+    }
+
+    /// Nobody listened. True when the service, should there be one, shall be ended.
+    pub(super) fn absent(&self, now: Instant) -> bool {
+        let mut state = self.state();
+        let since = *state.absent_since.get_or_insert(now);
+        now.duration_since(since) >= ABSENT && state.ends(now)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Unless that was done just now.
+    fn ends(&mut self, now: Instant) -> bool {
+        if self.ended.is_some_and(|ended| now.duration_since(ended) < BETWEEN) {
             return false;
         }
-        *state = State { misses: 0, ended: Some(now) };
+        *self = Self { ended: Some(now), ..Self::default() };
         true
     }
 }
 
 /// Kills the service that hangs.
 pub(super) async fn end(socket: &Path) {
-    let Some(pid) = listener(socket).await else {
-        tracing::warn!("Podman's service hangs, and it is not known which process it is");
-        return;
+    match listener(socket).await {
+        Some(pid) => {
+            signal(pid, Signal::SIGKILL, "it hangs");
+        }
+        None => end_absent(socket).await,
+    }
+}
+
+/// Kills the service that runs for `socket` and cannot be reached there, if there is one.
+pub(super) async fn end_absent(socket: &Path) {
+    let address = format!("unix://{}", socket.display()).into_bytes();
+    let found = tokio::task::spawn_blocking(move || services_of(&address)).await;
+    for pid in found.unwrap_or_default() {
+        signal(pid, Signal::SIGKILL, "it cannot be reached on its socket");
+    }
+}
+
+/// This user's Podman services that were told to listen on `address`.
+fn services_of(address: &[u8]) -> Vec<Pid> {
+    let of_ours = |pid: Pid| {
+        let folder = format!("/proc/{pid}");
+        let owner = std::fs::metadata(&folder).map(|folder| folder.uid());
+        let command = std::fs::read(format!("{folder}/cmdline")).unwrap_or_default();
+        owner.is_ok_and(|uid| uid == getuid().as_raw())
+            && is_service(&command)
+            && command.split(|byte| *byte == 0).any(|word| word == address)
     };
-    signal(pid, Signal::SIGKILL, "it hangs");
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.map(Pid::from_raw).filter(|pid| of_ours(*pid)).collect()
 }
 
 /// Ends the service if it uses more than `limit_kib` KiB of memory. Whether it did.
@@ -121,6 +174,16 @@ mod tests {
             assert!(!silence.missed(begun + BETWEEN / 2));
         }
         assert!(silence.missed(begun + BETWEEN));
+    }
+
+    #[test]
+    fn an_absent_one_is_looked_for_after_a_while_and_an_answer_forgets_it() {
+        let (silence, begun) = (Silence::default(), Instant::now());
+        assert!(!silence.absent(begun) && !silence.absent(begun + ABSENT / 2));
+        silence.broken();
+        assert!(!silence.absent(begun + ABSENT) && silence.absent(begun + ABSENT * 2));
+        assert!(!silence.absent(begun + ABSENT * 3) && !silence.absent(begun + ABSENT * 4));
+        assert!(silence.absent(begun + ABSENT * 2 + BETWEEN));
     }
 
     #[test]

@@ -193,7 +193,10 @@ impl Transport {
         match &answered {
             Ok(Ok(_)) => self.silence.broken(),
             Err(_) if self.silence.missed(Instant::now()) => service::end(&self.socket).await,
-            // A service that is away is systemd's to start.
+            // A service that is away is systemd's to start, unless it only cannot be found.
+            Ok(Err(TransportError::Connect(..))) if self.silence.absent(Instant::now()) => {
+                service::end_absent(&self.socket).await;
+            }
             Err(_) | Ok(Err(_)) => {}
         }
         answered

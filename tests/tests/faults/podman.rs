@@ -9,7 +9,6 @@ use buddo_tests::api::request;
 use buddo_tests::poll;
 use buddo_tests::product::{IMAGE, PORT};
 use buddo_tests::world::{Lease, World};
-use nix::sys::signal::Signal;
 
 use super::{Live, PATIENCE, processes, run, signal, started};
 
@@ -55,6 +54,23 @@ async fn fm_23_a_podman_that_hangs_for_good_is_ended_and_apps_serve_on() -> anyh
         live.api.reaches(&live.id, Status::Running, restarted.revision).await?;
         live.answers().await?;
         live.tells_no_more("does not answer").await
+    })
+    .await
+}
+
+/// The service runs and its socket's path is gone, as a predecessor that ends late leaves it.
+#[tokio::test]
+async fn fm_23_a_podman_whose_socket_is_gone_is_started_anew_and_apps_serve_on()
+-> anyhow::Result<()> {
+    Lease::run(async |world| {
+        let live = Live::up(world).await?;
+        let before = started(world)?;
+        fs::remove_file(world.layout().path("run/podman.sock"))?;
+        let other = live.api.create(&request("other", IMAGE, PORT)).await?;
+        live.api.reaches(&other.id, Status::Running, 1).await?;
+        ensure!(world.service("podman")?.starts == 2, "it was reached without its socket");
+        ensure!(started(world)?.contains(before.trim()), "the app was started again");
+        live.answers().await
     })
     .await
 }
@@ -109,7 +125,7 @@ async fn fm_21_without_any_event_a_death_is_noticed_by_listing() -> anyhow::Resu
         let config = world.layout().path("home/.config/containers/containers.conf");
         let text = fs::read_to_string(&config)?;
         fs::write(&config, text.replace("\"file\"", "\"none\""))?;
-        world.signal("podman", Signal::SIGKILL)?;
+        world.kill_podman()?;
         serves_from_its_second_start(world).await?;
         let live = Live::up(world).await?;
         live.tells(&["Podman's events do not arrive"]).await?;
@@ -124,7 +140,7 @@ async fn fm_21_after_podman_was_killed_its_events_are_followed_again() -> anyhow
     Lease::run(async |world| {
         let live = Live::up(world).await?;
         let before = started(world)?;
-        world.signal("podman", Signal::SIGKILL)?;
+        world.kill_podman()?;
         serves_from_its_second_start(world).await?;
         live.tells_no_more("events do not arrive").await?;
         ensure!(started(world)? == before, "a restart of Podman's service restarted the app");
