@@ -11,6 +11,7 @@
 //! `Assumed` is what a container is that served when the agent came back: it answers visitors
 //! until probes say otherwise, so that an agent's restart touches no traffic.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use buddo_shared::probe::Probe;
@@ -18,6 +19,10 @@ use buddo_shared::report::Health;
 use jiff::Timestamp;
 
 use crate::ports::ProbeOutcome;
+
+/// What is known of every probed container, by its name. A plan looks some up by name several times:
+/// in an ordered map the comparisons of names, which all begin alike, were most of its time.
+pub type Trackers = HashMap<String, Tracker>;
 
 /// What is known about a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use crate::clock::Jitter;
-use crate::health::{Level, Tracker};
+use crate::health::{Level, Tracker, Trackers};
 use crate::ports::{Clock, Prober};
 
 /// A container to be probed, and how.
@@ -112,7 +112,7 @@ impl<P: Prober, K: Clock> Probes<P, K> {
     }
 
     /// What is known of every probed container.
-    pub fn snapshot(&self) -> BTreeMap<String, Tracker> {
+    pub fn snapshot(&self) -> Trackers {
         let board = lock(&self.board);
         board.entries.iter().map(|(name, entry)| (name.clone(), entry.tracker.clone())).collect()
     }

@@ -27,7 +27,6 @@ mod serve;
 mod tests;
 pub mod words;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use buddo_shared::id::{DeploymentId, Revision};
@@ -39,7 +38,7 @@ use tokio::time::Instant;
 
 use crate::config::{Drain, Network};
 use crate::guard::errors::Failed;
-use crate::health::Tracker;
+use crate::health::{Tracker, Trackers};
 use crate::memory::{Memory, Serving};
 use crate::ports::{Container, ContainerState, Identity, Slot, Target};
 use crate::step::{Lane, Step, container_name};
@@ -96,7 +95,7 @@ pub struct View<'a> {
     /// Its containers.
     pub containers: &'a [&'a Container],
     /// What probes say, by container name.
-    pub health: &'a BTreeMap<String, Tracker>,
+    pub health: &'a Trackers,
     /// What runs already.
     pub busy: &'a Busy,
     /// The host's rules.

@@ -46,7 +46,7 @@ pub(super) fn serve(memory: &mut Memory, view: &View<'_>, desired: &Desired) -> 
     away::retire(memory, view, &mut plan, &keep, grace);
     away::forget_secrets(memory, view, &mut plan, wanted);
 
-    watch(memory, view, candidate.as_deref(), &mut plan);
+    watch(memory, view, live.as_deref(), candidate.as_deref(), &mut plan);
     plan.target = target(memory, view, candidate.as_deref(), failed, holding);
     if plan.phase == Phase::Live && !matches!(plan.target, Some(Target::Live { .. })) {
         // It was started again and is not probed yet: visitors are held.
@@ -144,13 +144,19 @@ fn adopt_or_switch(memory: &mut Memory, view: &View<'_>, desired: &Desired) {
     }
 }
 
-fn watch(memory: &Memory, view: &View<'_>, candidate: Option<&str>, plan: &mut Plan) {
-    let live = memory.durable.live.map(|live| view.name(live.revision, live.slot));
+/// `live` and `candidate` are names of containers.
+fn watch(
+    memory: &Memory,
+    view: &View<'_>,
+    live: Option<&str>,
+    candidate: Option<&str>,
+    plan: &mut Plan,
+) {
     for container in view.containers.iter().filter(|c| is_running(c)) {
         let (Some(identity), Some(address)) = (container.identity, container.address) else {
             continue;
         };
-        let serves = live.as_deref() == Some(&container.name);
+        let serves = live == Some(&container.name);
         let wanted = candidate == Some(&container.name);
         // Nothing serves: whatever runs may turn out to answer.
         let given_up = memory.durable.failures.contains_key(&identity.revision);

@@ -2,6 +2,7 @@
 //! of containers and memories it begins with, it must end as the document wants it, and never
 //! pass through a state that hurts visitors.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::address::Index;
-use crate::health::Level;
+use crate::health::{Level, Trackers};
 use crate::memory::{Durable, Happened};
 use crate::ports::{ContainersError, Ending, ProbeOutcome};
 
@@ -36,7 +37,7 @@ struct Model {
     id: DeploymentId,
     desired: Option<Desired>,
     containers: BTreeMap<String, Container>,
-    health: BTreeMap<String, Tracker>,
+    health: Trackers,
     memory: Memory,
     rules: Rules,
     app: App,
@@ -94,7 +95,7 @@ impl Model {
             id,
             desired: run.map(|run| desired(id, NEW, run)),
             containers: BTreeMap::new(),
-            health: BTreeMap::new(),
+            health: Trackers::new(),
             memory: Memory::restore(durable),
             rules: Rules {
                 limits: LimitRule::Enforced,

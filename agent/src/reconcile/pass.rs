@@ -15,7 +15,7 @@ use super::{Domains, Reconciler};
 use crate::apply::Order;
 use crate::guard::errors::Failed;
 use crate::guard::tide::many;
-use crate::health::{Level, Tracker};
+use crate::health::{Level, Trackers};
 use crate::intent::Document;
 use crate::memory::{Happened, Memory};
 use crate::observe::{Observed, observe};
@@ -58,7 +58,7 @@ where
         let document = self.inputs.document.borrow_and_update().clone();
         let Some(document) = document else {
             // Without a document nothing is known to be unwanted: nothing is touched.
-            self.show(None, &[], &BTreeMap::new(), Instant::now());
+            self.show(None, &[], &Trackers::new(), Instant::now());
             return None;
         };
         self.orders.withdraw(|id| asked(self.memories.get(&id), document.entries().get(&id)));
@@ -147,12 +147,7 @@ where
     }
 
     /// Whether what befalls apps now is the host's doing.
-    fn look_for_trouble(
-        &mut self,
-        observed: &Observed,
-        health: &BTreeMap<String, Tracker>,
-        now: Instant,
-    ) {
+    fn look_for_trouble(&mut self, observed: &Observed, health: &Trackers, now: Instant) {
         let mut serving = 0;
         for (id, memory) in &self.memories {
             let Some(live) = memory.durable.live else { continue };
@@ -180,7 +175,7 @@ where
         &mut self,
         document: &'a Document,
         observed: &'a Observed,
-        health: &BTreeMap<String, Tracker>,
+        health: &Trackers,
         now: Instant,
     ) -> Vec<Case<'a>> {
         let rules = Rules {

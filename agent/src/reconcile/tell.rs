@@ -1,6 +1,5 @@
 //! What a pass tells: reports to the coordinator, the picture to people on the host.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use buddo_shared::manifest::Strategy;
@@ -9,7 +8,7 @@ use tokio::time::Instant;
 
 use super::Reconciler;
 use super::pass::Case;
-use crate::health::Tracker;
+use crate::health::Trackers;
 use crate::intent::Document;
 use crate::memory::Memory;
 use crate::picture::{ContainerPicture, DeploymentPicture, Picture};
@@ -33,7 +32,7 @@ where
         &self,
         document: Option<&Document>,
         cases: &[Case<'_>],
-        health: &BTreeMap<String, Tracker>,
+        health: &Trackers,
         now: Instant,
     ) -> Option<Instant> {
         let mut due: Option<Instant> = None;
@@ -87,7 +86,7 @@ where
         case: &Case<'_>,
         memory: &Memory,
         host: Option<&str>,
-        health: &BTreeMap<String, Tracker>,
+        health: &Trackers,
         now: Instant,
     ) -> (DeploymentStatus, Option<Instant>) {
         let plan = &case.plan;
@@ -185,7 +184,7 @@ fn picture_of(
     busy: &Busy,
     status: DeploymentStatus,
     host: Option<String>,
-    health: &BTreeMap<String, Tracker>,
+    health: &Trackers,
     now: Instant,
 ) -> DeploymentPicture {
     let containers = case.containers.iter().map(|container| {

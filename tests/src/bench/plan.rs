@@ -1,6 +1,5 @@
 //! The pure plan, at a size that no host has.
 
-use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
@@ -8,7 +7,7 @@ use anyhow::{Context as _, ensure};
 use buddo_agent::address::Index;
 use buddo_agent::config::{Drain, Network};
 use buddo_agent::guard::errors::Failed;
-use buddo_agent::health::{Level, Tracker};
+use buddo_agent::health::{Level, Tracker, Trackers};
 use buddo_agent::memory::{Durable, Memory, Serving};
 use buddo_agent::plan::{Busy, LimitRule, Rules, View, plan};
 use buddo_agent::ports::{Container, ContainerState, Identity, Slot};
@@ -38,7 +37,7 @@ pub(super) fn measure() -> anyhow::Result<()> {
     };
     let drain = Drain { before_stop: Duration::from_secs(10), stop_grace: Duration::from_secs(10) };
     let mut cases = Vec::new();
-    let mut health = BTreeMap::new();
+    let mut health = Trackers::new();
     for number in 0..DEPLOYMENTS {
         let (desired, container, memory) = case(number, &network)?;
         health.insert(container.name.clone(), Tracker::new(Level::Healthy));
