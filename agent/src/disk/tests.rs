@@ -118,10 +118,8 @@ impl Host {
     }
 }
 
-/// What a deployment runs, what its guard puts back and what can be brought back: all stay,
-/// however full it is; so does what a container uses.
-#[tokio::test(start_paused = true)]
-async fn a_full_disk_takes_only_what_nothing_needs_and_stops_at_the_low_mark() {
+/// A deployment that runs `a`, has a guard that puts `b` back, and can bring `c` back.
+fn needs_three() -> Desired {
     let fallback = Fallback {
         revision: Revision::FIRST,
         image: reference('b'),
@@ -131,12 +129,19 @@ async fn a_full_disk_takes_only_what_nothing_needs_and_stops_at_the_low_mark() {
         env: None,
         registry_credentials: None,
     };
-    let app = Desired {
+    Desired {
         digest: Some(digest('a')),
         guard: Some(Box::new(Guard { seconds: 300, fallback })),
         kept_images: vec![reference('c').pinned(&digest('c'))],
         ..desired(1, "ghcr.io/a/a:v1")
-    };
+    }
+}
+
+/// What a deployment runs, what its guard puts back and what can be brought back: all stay,
+/// however full it is; so does what a container uses.
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_takes_only_what_nothing_needs_and_stops_at_the_low_mark() {
+    let app = needs_three();
     let tagged = LocalImage {
         names: vec![reference('d'), reference('d').pinned(&digest('d'))],
         ..image('d', 10)
@@ -194,21 +199,7 @@ async fn what_an_order_works_with_stays_until_it_is_done() {
 async fn fm_33_an_image_without_a_name_goes_unless_an_order_or_the_document_wants_it() {
     let nameless =
         |hex| LocalImage { names: Vec::new(), former: vec![reference(hex)], ..image(hex, 20) };
-    let fallback = Fallback {
-        revision: Revision::FIRST,
-        image: reference('b'),
-        digest: digest('b'),
-        port: Port::DEFAULT,
-        probe: Probe::default(),
-        env: None,
-        registry_credentials: None,
-    };
-    let app = Desired {
-        digest: Some(digest('a')),
-        guard: Some(Box::new(Guard { seconds: 300, fallback })),
-        kept_images: vec![reference('c').pinned(&digest('c'))],
-        ..desired(1, "ghcr.io/a/a:v1")
-    };
+    let app = needs_three();
     let images = ['a', 'b', 'c', '1'].map(nameless).to_vec();
     let mut host = Host::new(images, vec![app], &[]);
     *host.storage.other.lock().unwrap() = 15 * MB;
