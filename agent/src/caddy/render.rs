@@ -11,6 +11,7 @@ use buddo_shared::name::{HostName, Subdomain};
 use super::errors;
 use super::routes::PATTERN;
 use crate::config::{Certificate, Config, Issuer, Network};
+use crate::plan::EDGE_REFRESH;
 use crate::resolver::SUFFIX;
 
 /// The file that serves the zone.
@@ -140,6 +141,7 @@ impl Edge<'_> {
     fn proxy(&self, app: &str) -> String {
         let (port, dns) = (self.network.app_port, self.dns);
         let log = errors::directive(self.error_log);
+        let refresh = EDGE_REFRESH.as_millis();
         // No passive health checks: with `fail_duration` the hold address counts as down, and
         // Caddy answers 503 at once instead of holding. Caddy itself replaces what a visitor
         // claims in X-Forwarded-*; the two others that apps may believe are replaced here.
@@ -147,7 +149,7 @@ impl Edge<'_> {
             "{log}\treverse_proxy {{\n\
              \t\tdynamic a {app}.{SUFFIX} {port} {{\n\
              \t\t\tresolvers udp/{dns}\n\
-             \t\t\trefresh 200ms\n\
+             \t\t\trefresh {refresh}ms\n\
              \t\t\tdial_timeout 1s\n\
              \t\t}}\n\
              \t\tlb_policy round_robin\n\
