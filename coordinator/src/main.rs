@@ -17,7 +17,8 @@ use clap::Parser as _;
 use tracing_subscriber::EnvFilter;
 
 /// Each password check takes and frees 19 MiB. The system's allocator learns from the first that
-/// such blocks come and go, and keeps them: 101 MiB after ten logins. This one gives them back.
+/// such blocks come and go, and keeps them: 101 MiB after ten logins. This one gives them back, at once
+/// with the environment of the unit in `systemd/`.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -17,6 +17,8 @@ use crate::image::{Layer, publish};
 use crate::world::{Caddy, PATIENCE, PortOf, World};
 use crate::{mail, poll};
 
+const COORDINATOR_UNIT: &str = include_str!("../../systemd/system/buddo-coordinator.service");
+
 /// The zone of worlds: all its names are loopback addresses to any resolver.
 pub const ZONE: &str = "buddocloud.localhost";
 
@@ -111,7 +113,8 @@ impl<'a> Product<'a> {
     pub async fn keep_coordinator(&self) -> anyhow::Result<()> {
         let config = text(&self.coordinator_config());
         let binary = text(&self.world.binary("buddo-coordinator"));
-        self.world.keep("coordinator", &[&binary, "serve", "--config", &config], &[])?;
+        let argv = [&*binary, "serve", "--config", &config];
+        self.world.keep("coordinator", &argv, &unit_environment(COORDINATOR_UNIT))?;
         poll::until("the coordinator's health", PATIENCE, async || {
             let reply = self.api()?.call(reqwest::Method::GET, "/health", None).await?;
             ensure!(reply.status == 200, "status {}", reply.status);
@@ -370,6 +373,12 @@ impl<'a> Product<'a> {
         }
         Ok(String::from_utf8(output.stdout)?.lines().map(str::to_owned).collect())
     }
+}
+
+/// The environment that a unit gives its service, so that what is tested and measured runs as installed.
+fn unit_environment(unit: &'static str) -> Vec<(&'static str, &'static str)> {
+    let settings = unit.lines().filter_map(|line| line.strip_prefix("Environment="));
+    settings.flat_map(str::split_whitespace).filter_map(|pair| pair.split_once('=')).collect()
 }
 
 fn text(path: &Path) -> String {
