@@ -9,6 +9,8 @@
 //! A process that merely runs proves nothing: the usual way for it to fail is that one task waits
 //! forever for a lock or a channel while all others go on. So each sign comes out of the part that it
 //! speaks for, and one that is missing is enough for silence.
+//!
+//! The resolver has one part that counts: the loop that answers, which beats for itself.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,15 +44,32 @@ impl<K: Clock> Signs<K> {
 
 /// Feeds systemd's watchdog, where it wants that, until a part of the agent has ended.
 pub async fn feed<K: Clock>(mut signs: Signs<K>) {
-    let Some(bound) = sd_notify::watchdog_enabled() else { return };
+    let Some(pulse) = pulse() else { return };
     loop {
-        tokio::time::sleep(rest(bound)).await;
+        tokio::time::sleep(pulse).await;
         if signs.all().await.is_none() {
             return;
         }
-        if let Err(error) = sd_notify::notify(&[NotifyState::Watchdog]) {
-            tracing::warn!(%error, "systemd does not take notice");
-        }
+        tell();
+    }
+}
+
+/// Feeds systemd's watchdog with each beat of a loop, which is to come each [`pulse`], for as long
+/// as the loop is there.
+pub async fn feed_by(mut beats: watch::Receiver<u64>) {
+    while beats.changed().await.is_ok() {
+        tell();
+    }
+}
+
+/// Between two beats of a loop that feeds the watchdog; `None`: systemd does not want it.
+pub fn pulse() -> Option<Duration> {
+    sd_notify::watchdog_enabled().map(rest)
+}
+
+fn tell() {
+    if let Err(error) = sd_notify::notify(&[NotifyState::Watchdog]) {
+        tracing::warn!(%error, "systemd does not take notice");
     }
 }
 

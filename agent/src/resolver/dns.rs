@@ -1,11 +1,13 @@
 //! DNS answers (RFC 1035) for `SUBDOMAIN.apps.internal`, from the live table alone.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 use tokio::net::UdpSocket;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::table::TableReader;
@@ -21,15 +23,35 @@ const MAX_QUESTION: usize = 512;
 /// As many addresses as surely fit in 512 bytes beside the question (RFC 1035, 2.3.4).
 const MAX_ADDRESSES: usize = 12;
 
-/// Answers each datagram at once until `stop`.
+/// Answers each datagram at once until `stop`. Between answers it shows by `beats` that it lives,
+/// each `pulse` where anybody wants to know.
 pub(super) async fn serve(
     socket: &UdpSocket,
     table: &TableReader,
     specials: SpecialAddresses,
+    pulse: Option<Duration>,
+    beats: &watch::Sender<u64>,
     stop: &CancellationToken,
 ) {
     let mut buffer = [0; MAX_QUESTION];
-    while let Some(received) = stop.run_until_cancelled(socket.recv_from(&mut buffer)).await {
+    let mut due = pulse.map(tokio::time::interval);
+    loop {
+        let beat = async {
+            match &mut due {
+                Some(due) => due.tick().await,
+                None => std::future::pending().await,
+            }
+        };
+        let received = tokio::select! {
+            () = stop.cancelled() => return,
+            received = socket.recv_from(&mut buffer) => received,
+            _ = beat => {
+                // What an answer needs beside the socket.
+                drop(table.current());
+                beats.send_modify(|beats| *beats = beats.wrapping_add(1));
+                continue;
+            }
+        };
         let (length, peer) = match received {
             Ok(received) => received,
             Err(error) => {

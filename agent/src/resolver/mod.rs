@@ -9,7 +9,8 @@
 //! Caddy ── UDP: my-app.apps.internal? ────────────────────────────► dns      ask ◄── GET /ask
 //! ```
 //!
-//! Each answer is immediate and from memory: Caddy holds one lock over all names while it asks.
+//! Each answer is immediate and from memory: Caddy holds one lock over all names while it asks. A
+//! resolver that hangs is ended by systemd's watchdog; questions wait in the sockets meanwhile.
 
 mod ask;
 mod dns;
@@ -19,10 +20,13 @@ use std::net::SocketAddrV4;
 use std::sync::Arc;
 
 use tokio::net::{TcpListener, UdpSocket};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use self::table::TableReader;
 use crate::config::{Resolver, SpecialAddresses};
+use crate::watchdog;
 
 pub use self::dns::SUFFIX;
 pub use self::table::LiveTableFile;
@@ -97,8 +101,11 @@ pub async fn serve(
     stop: CancellationToken,
 ) {
     let table = Arc::new(TableReader::new(config.table.clone()));
+    let beats = watch::Sender::new(0);
+    // In a task of its own: systemd may be slow to take notice.
+    let _fed = AbortOnDropHandle::new(tokio::spawn(watchdog::feed_by(beats.subscribe())));
     tokio::join!(
-        dns::serve(&sockets.dns, &table, specials, &stop),
+        dns::serve(&sockets.dns, &table, specials, watchdog::pulse(), &beats, &stop),
         ask::serve(&sockets.ask, &table, &stop),
     );
 }
