@@ -6,12 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::Notify;
+use nix::sys::statvfs::{Statvfs, statvfs};
+use tokio::sync::{Notify, Semaphore};
 
 use crate::config;
 
 /// Room is looked at this often while an image is pulled.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// A file system that has not said how full it is by then is left out.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// One file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +27,15 @@ pub struct Space {
 }
 
 impl Space {
+    /// As the kernel tells it (`statvfs(3)`). What is kept back for root is not ours.
+    pub fn of(stat: &Statvfs) -> Self {
+        let block = stat.fragment_size();
+        Self {
+            used: stat.blocks().saturating_sub(stat.blocks_free()).saturating_mul(block),
+            free: stat.blocks_available().saturating_mul(block),
+        }
+    }
+
     /// How full it is, in per cent, rounded up: what `df` shows.
     pub fn percent(self) -> u8 {
         let total = u128::from(self.used) + u128::from(self.free);
@@ -34,16 +47,9 @@ impl Space {
 /// Asks the kernel for the space of the file system at a path; injected.
 pub type Measure = Arc<dyn Fn(&Path) -> std::io::Result<Space> + Send + Sync>;
 
-/// The kernel's answer (`statvfs(3)`).
+/// The kernel's answer.
 pub fn system_measure() -> Measure {
-    Arc::new(|path| {
-        let stat = nix::sys::statvfs::statvfs(path)?;
-        let block = stat.fragment_size();
-        Ok(Space {
-            used: stat.blocks().saturating_sub(stat.blocks_free()).saturating_mul(block),
-            free: stat.blocks_available().saturating_mul(block),
-        })
-    })
+    Arc::new(|path| Ok(Space::of(&statvfs(path)?)))
 }
 
 /// A file system with less than the floor.
@@ -70,6 +76,8 @@ struct Inner {
     /// Where images lie and where their parts lie while they come; empty until Podman said so.
     images: ArcSwap<Vec<PathBuf>>,
     measure: Measure,
+    measuring: Arc<Semaphore>,
+    patience: Duration,
     pulls: AtomicU64,
     wanted: Notify,
 }
@@ -92,6 +100,8 @@ impl Room {
             state,
             images: ArcSwap::default(),
             measure,
+            measuring: Arc::new(Semaphore::new(1)),
+            patience: PATIENCE,
             pulls: AtomicU64::new(0),
             wanted: Notify::new(),
         }))
@@ -124,12 +134,21 @@ impl Room {
     /// Off the async threads: a disk that hangs must not hang the agent. What cannot be measured
     /// is left out; its own users say why.
     async fn measure(&self, places: Vec<PathBuf>) -> Vec<(PathBuf, Space)> {
-        let measure = Arc::clone(&self.0.measure);
-        let all = move || {
-            let space = |place: PathBuf| measure(&place).ok().map(|space| (place, space));
-            places.into_iter().filter_map(space).collect()
+        let (measure, one) = (Arc::clone(&self.0.measure), Arc::clone(&self.0.measuring));
+        let all = async {
+            // Kept until the kernel has answered: one that hangs takes one thread, not all.
+            let place = one.acquire_owned().await.ok();
+            let all = move || {
+                let _place = place;
+                let space = |place: PathBuf| measure(&place).ok().map(|space| (place, space));
+                places.into_iter().filter_map(space).collect()
+            };
+            tokio::task::spawn_blocking(all).await.unwrap_or_default()
         };
-        tokio::task::spawn_blocking(all).await.unwrap_or_default()
+        tokio::time::timeout(self.0.patience, all).await.unwrap_or_else(|_| {
+            tracing::warn!("a file system does not say how full it is");
+            Vec::new()
+        })
     }
 
     /// The fullest place of images, where it has less than the floor. The collector is rung for.
@@ -227,6 +246,41 @@ mod tests {
         assert!(system_measure()(Path::new("/nonexistent/buddo")).is_err());
     }
 
+    /// A disk that hangs holds up neither a pull nor a scrape, and takes one thread, however often
+    /// it is asked.
+    #[tokio::test]
+    async fn a_file_system_that_does_not_answer_is_left_out() {
+        let (answer, wait) = std::sync::mpsc::channel::<()>();
+        let (wait, asked) = (std::sync::Mutex::new(wait), Arc::new(AtomicU64::new(0)));
+        let count = Arc::clone(&asked);
+        let measure: Measure = Arc::new(move |_| {
+            count.fetch_add(1, Ordering::SeqCst);
+            let _ = wait.lock().unwrap().recv();
+            Ok(Space { used: 0, free: 1 })
+        });
+        let Ok(mut inner) = Arc::try_unwrap(Room::new(rules(), "/state".into(), measure).0) else {
+            panic!("nobody else has it")
+        };
+        inner.patience = Duration::from_millis(20);
+        let room = Room(Arc::new(inner));
+        let never = async {
+            for _ in 0..5 {
+                assert_eq!(room.of_all().await, []);
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), never).await.unwrap();
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+        // It answers again.
+        drop(answer);
+        let answers = async { while room.of_all().await.is_empty() {} };
+        tokio::time::timeout(Duration::from_secs(20), answers).await.unwrap();
+    }
+
+    async fn ended(pull: tokio::task::JoinHandle<Overrun>) -> Overrun {
+        let ended = tokio::time::timeout(Duration::from_mins(1), pull).await;
+        ended.expect("the pull goes on").unwrap()
+    }
+
     #[tokio::test(start_paused = true)]
     async fn fm_34_a_pull_ends_at_the_floor_or_when_it_grows_beyond_its_allowance() {
         let free = Arc::new(AtomicU64::new(1_000));
@@ -239,7 +293,7 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(2)).await;
         assert!(!overrun.is_finished());
         free.store(650, Ordering::SeqCst);
-        assert_eq!(overrun.await.unwrap(), Overrun::Growth(350));
+        assert_eq!(ended(overrun).await, Overrun::Growth(350));
         // Two pulls may take twice as much; the floor holds for all of them.
         let both = [room.clone(), room.clone()]
             .map(|room| tokio::spawn(async move { room.overrun(300).await }));

@@ -10,7 +10,7 @@ mod tests;
 
 use super::facts::{Facts, Space};
 use super::{Finding, Severity};
-use crate::config::Config;
+use crate::config::{self, Config};
 
 /// What one check says: that it is well, or what is wrong and how that is put right.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,7 +87,7 @@ pub(super) fn judge(facts: &Facts, config: &Config) -> Vec<Finding> {
     let disks = facts.disks.iter().map(|(name, path, space)| {
         let place = path.display().to_string();
         let verdict = match space {
-            Ok(space) => disk(&place, *space),
+            Ok(space) => disk(&place, *space, &config.disk),
             Err(reason) => untold(reason),
         };
         finding(name, verdict)
@@ -116,22 +116,29 @@ fn untold(reason: &str) -> Verdict {
     warning(format!("cannot be told: {reason}"), "see to the reason, then look again")
 }
 
-/// Less than this is free: look at it; less than that: apps cannot be deployed much longer.
-const FEW_PERCENT: u64 = 15;
+/// With fewer free files apps cannot be deployed much longer. Of bytes the configuration says it.
 const HARDLY_ANY_PERCENT: u64 = 5;
 
-fn disk(place: &str, space: Space) -> Verdict {
-    let percent = |free: u64, total: u64| (free * 100).checked_div(total).unwrap_or(100);
-    let (bytes, inodes) =
-        (percent(space.free, space.total), percent(space.free_inodes, space.total_inodes));
-    let (least, what) = if inodes < bytes { (inodes, "files") } else { (bytes, "space") };
-    let says =
-        format!("{place}: {least} % of the {what} free, {} MiB in all", space.free / (1024 * 1024));
+/// By the marks that the agent itself goes by.
+fn disk(place: &str, space: Space, rules: &config::Disk) -> Verdict {
+    const MIB: u64 = 1024 * 1024;
     let fix = "make room, or a larger disk: `podman system df` says what images take, \
-               `du -x` the rest";
-    match least {
-        ..HARDLY_ANY_PERCENT => failure(says, fix),
-        HARDLY_ANY_PERCENT..FEW_PERCENT => warning(says, fix),
-        _ => ok(says),
+               `du -x` the rest; `[disk]` in the configuration has the marks";
+    let (used, free) = (space.bytes.percent(), space.bytes.free / MIB);
+    let free_inodes = (space.free_inodes * 100).checked_div(space.total_inodes).unwrap_or(100);
+    let used_inodes = 100_u64.saturating_sub(free_inodes);
+    if space.bytes.free < rules.floor {
+        let floor = rules.floor / MIB;
+        let says = format!("{place}: {free} MiB free, and below {floor} MiB no image is pulled");
+        failure(says, fix)
+    } else if free_inodes < HARDLY_ANY_PERCENT {
+        failure(format!("{place}: {free_inodes} % of the files free"), fix)
+    } else if used > rules.high_percent {
+        let high = rules.high_percent;
+        warning(format!("{place}: {used} % of the space used, more than {high} %"), fix)
+    } else if used_inodes > u64::from(rules.high_percent) {
+        warning(format!("{place}: {free_inodes} % of the files free"), fix)
+    } else {
+        ok(format!("{place}: {used} % used, {free} MiB free"))
     }
 }

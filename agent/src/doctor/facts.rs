@@ -66,8 +66,7 @@ pub(super) struct Place {
 /// A file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Space {
-    pub(super) free: u64,
-    pub(super) total: u64,
+    pub(super) bytes: crate::disk::Space,
     pub(super) free_inodes: u64,
     /// 0 where the file system does not count them.
     pub(super) total_inodes: u64,

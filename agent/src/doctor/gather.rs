@@ -47,11 +47,8 @@ async fn disks(config: &Config, podman: &Podman) -> Vec<(&'static str, PathBuf, 
 
 fn space(path: &Path) -> Seen<Space> {
     let seen = statvfs(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let unit = seen.fragment_size();
     Ok(Space {
-        // What is kept back for root is not ours.
-        free: seen.blocks_available() * unit,
-        total: seen.blocks() * unit,
+        bytes: crate::disk::Space::of(&seen),
         free_inodes: seen.files_available(),
         total_inodes: seen.files(),
     })

@@ -106,8 +106,10 @@ fn sound() -> Facts {
     }
 }
 
+/// Of a disk of 100 GiB, in per cent.
 fn space(free: u64, free_inodes: u64) -> Space {
-    Space { free, total: 100, free_inodes, total_inodes: 100 }
+    let bytes = crate::disk::Space { used: (100 - free) << 30, free: free << 30 };
+    Space { bytes, free_inodes, total_inodes: 100 }
 }
 
 fn gone<T>() -> Result<T, String> {
@@ -206,7 +208,9 @@ const FAULTS: &[Fault] = &[
     ("document", Warning, |f| running(f).document = Some(("1.7".to_owned(), true))),
     ("document", Warning, |f| running(f).warnings.push("the document was refused".to_owned())),
     ("disk-state", Warning, |f| f.disks[0].2 = Ok(space(14, 50))),
+    ("disk-state", Warning, |f| f.disks[0].2 = Ok(space(50, 14))),
     ("disk-state", Failure, |f| f.disks[0].2 = Ok(space(50, 4))),
+    ("disk-state", Failure, |f| f.disks[0].2 = Ok(space(0, 50))),
     ("disk-state", Warning, |f| f.disks[0].2 = gone()),
 ];
 
@@ -311,5 +315,28 @@ fn versions_are_compared_by_number() {
         ("unknown", [2, 11, 2], false),
     ] {
         assert_eq!(podman::older(version, least), expected, "{version}");
+    }
+}
+
+/// The marks are those that the agent collects images and refuses pulls by.
+#[test]
+fn disks_are_judged_by_the_configured_marks() {
+    let environment = Environment {
+        home: Some("/home/a".into()),
+        runtime_dir: Some("/run/a".into()),
+        ..Environment::default()
+    };
+    for (text, free, expected) in [
+        ("high_percent = 95", 14, Severity::Ok),
+        ("high_percent = 60", 30, Warning),
+        ("floor_mb = 40960", 30, Failure),
+        ("high_percent = 99\nfloor_mb = 16", 1, Severity::Ok),
+    ] {
+        let config = Config::parse(&format!("[disk]\n{text}"), &environment).unwrap();
+        let mut facts = sound();
+        facts.disks[0].2 = Ok(space(free, 50));
+        let findings = judge(&facts, &config);
+        let found = findings.iter().find(|finding| finding.check == "disk-state").unwrap();
+        assert_eq!(found.severity, expected, "{text}: {found:?}");
     }
 }
