@@ -5,13 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use rustls::ServerConfig;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -86,7 +87,7 @@ pub async fn run(state: AppState) -> Result<()> {
         },
     ];
     let mailer = Mailer::new(&config.mail, &config.state_dir)?;
-    let mut tasks = tokio::task::JoinSet::new();
+    let mut tasks = JoinSet::new();
     for listener in listeners {
         tasks.spawn(serve::serve(listener, state.drain.clone()));
     }
@@ -101,7 +102,7 @@ pub async fn run(state: AppState) -> Result<()> {
         "serving"
     );
     notify(&[NotifyState::Ready]);
-    stop_signal().await?;
+    let ended = until_one_ends(&mut tasks, stop_signal()).await;
     notify(&[NotifyState::Stopping]);
     tracing::info!("draining");
     state.drain.cancel();
@@ -109,7 +110,21 @@ pub async fn run(state: AppState) -> Result<()> {
     if timeout(serve::DRAIN + LAST_WORDS, drained).await.is_err() {
         tracing::warn!("the drain took too long; the rest is dropped");
     }
-    Ok(())
+    ended
+}
+
+/// Waits until it shall `stop`. None of the tasks ends before that but by a panic, and then the
+/// process is not whole any more: it ends, and systemd starts a fresh one.
+async fn until_one_ends(
+    tasks: &mut JoinSet<()>,
+    stop: impl Future<Output = Result<()>>,
+) -> Result<()> {
+    tokio::select! {
+        stopped = stop => stopped,
+        Some(_) = tasks.join_next() => {
+            Err(anyhow!("a part of the coordinator has failed; the log above says which"))
+        }
+    }
 }
 
 async fn bind(section: &str, address: std::net::SocketAddr) -> Result<TcpListener> {
@@ -147,7 +162,9 @@ fn configured(chain: &Path, key: &Path) -> Result<ServerConfig> {
 
 /// Tells systemd that the database still answers; if it does not, systemd restarts the process.
 async fn watchdog(state: AppState) {
-    let Some(within) = sd_notify::watchdog_enabled() else { return };
+    let Some(within) = sd_notify::watchdog_enabled() else {
+        return state.drain.cancelled().await;
+    };
     let mut ticks = tokio::time::interval(within / 3);
     loop {
         tokio::select! {
@@ -174,5 +191,22 @@ async fn stop_signal() -> Result<()> {
 fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::warn!(%error, "cannot tell systemd about the state");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nobody would notice that mail or documents are not sent any more.
+    #[tokio::test]
+    async fn the_process_ends_with_any_of_its_parts_and_says_so() {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(std::future::pending());
+        until_one_ends(&mut tasks, std::future::ready(Ok(()))).await.unwrap();
+        tasks.spawn(async { panic!("a bug") });
+        let ended = until_one_ends(&mut tasks, std::future::pending());
+        let ended = timeout(Duration::from_secs(20), ended).await.unwrap();
+        assert!(ended.unwrap_err().to_string().contains("has failed"));
     }
 }

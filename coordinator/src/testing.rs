@@ -89,7 +89,12 @@ impl World {
 
     /// For real TLS, which looks at the machine's clock.
     pub(crate) fn today() -> Self {
-        Self::at(SystemClock.now(), |_| ())
+        Self::today_with(|_| ())
+    }
+
+    /// The same with a configuration of its own.
+    pub(crate) fn today_with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::at(SystemClock.now(), change)
     }
 
     fn at(now: Timestamp, change: impl FnOnce(&mut Config)) -> Self {

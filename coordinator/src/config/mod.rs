@@ -66,6 +66,9 @@ pub struct Hosts {
     pub listen: SocketAddr,
     /// How long certificates of hosts are valid; they are renewed at half of it.
     pub certificate_hours: f64,
+    /// A host that is silent so long is asked whether it is there, and has as long to answer.
+    #[serde(skip)]
+    pub keep_alive: Duration,
 }
 
 impl Default for Config {
@@ -122,6 +125,7 @@ impl Default for Hosts {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8444)),
             certificate_hours: 30.0 * 24.0,
+            keep_alive: Duration::from_secs(10),
         }
     }
 }

@@ -29,8 +29,6 @@ use crate::store::contract::DocumentRow;
 const CONNECT: Duration = Duration::from_secs(5);
 /// Until a call is answered; a document may be large.
 const CALL: Duration = Duration::from_secs(30);
-/// A peer that is silent so long is asked whether it is there, and has as long to answer.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Bytes of an answer that are read.
 const MAX_ANSWER: usize = 64 * 1024;
 
@@ -135,6 +133,7 @@ impl Link {
         host: HostId,
         address: &str,
         key: Option<&HostKey>,
+        keep_alive: Duration,
     ) -> Result<Self, LinkError> {
         let config = ca.identity().map_err(LinkError::Tls)?.client;
         let name = host_name(host);
@@ -156,8 +155,8 @@ impl Link {
         let (sender, connection) = within("open HTTP/2", CONNECT, async {
             http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
-                .keep_alive_interval(KEEP_ALIVE)
-                .keep_alive_timeout(KEEP_ALIVE)
+                .keep_alive_interval(keep_alive)
+                .keep_alive_timeout(keep_alive)
                 .keep_alive_while_idle(true)
                 .handshake(TokioIo::new(tls))
                 .await

@@ -149,7 +149,8 @@ async fn connected(
 ) -> Result<Never, SessionError> {
     let host = read_host(state, id).await?;
     let place = dial.place().await;
-    let mut link = Link::open(&state.ca, id, &host.address, host.bond.key.as_ref()).await?;
+    let (key, keep_alive) = (host.bond.key.as_ref(), state.config.hosts.keep_alive);
+    let mut link = Link::open(&state.ca, id, &host.address, key, keep_alive).await?;
     drop(place);
     let now = state.clock.now();
     state.store.write(move |tables| tables.set_reached(id, now)).await?;

@@ -638,7 +638,7 @@ async fn an_older_identity_in_a_hosts_place_gets_nothing() {
 /// Through this comes nothing any more once it is cut, and nobody is told.
 #[tokio::test]
 async fn fm_07_a_half_open_connection_is_noticed_by_the_coordinator() {
-    let world = World::today();
+    let world = World::today_with(|config| config.hosts.keep_alive = Duration::from_secs(1));
     let mut agents = fleet(&world, 1).await;
     let agent = agents.remove(0);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -673,13 +673,12 @@ async fn fm_07_a_half_open_connection_is_noticed_by_the_coordinator() {
     state.wake.host(id);
     agent.document(|manifest| manifest.generation > first).await;
     cut.cancel();
-    let began = std::time::Instant::now();
-    tokio::time::timeout(Duration::from_secs(40), async {
+    // Twice that, and no call is under way whose deadline would tell.
+    tokio::time::timeout(Duration::from_secs(20), async {
         while host_of(&state, id).await.unreachable_since.is_none() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     })
     .await
     .expect("a dead connection is held");
-    assert!(began.elapsed() < Duration::from_secs(30), "noticed after {:?}", began.elapsed());
 }
