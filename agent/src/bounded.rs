@@ -1,17 +1,23 @@
 //! A listener with so many connections at most: whoever else comes waits in the kernel's queue, so
-//! that no crowd of clients takes the agent's file descriptors.
+//! that no crowd of clients takes the agent's file descriptors. One that is silent for long, or does
+//! not read, is closed: it must not keep its place for ever.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, Sleep, sleep};
 
 /// Connections at once on one listener. People and one collector ask, each a question at a time.
 pub(crate) const CONNECTIONS: usize = 64;
+
+/// A connection on which no byte moves for so long is closed. Collectors ask each minute or so.
+const IDLE: Duration = Duration::from_mins(5);
 
 /// Accepts only while there is a place.
 pub(crate) struct Bounded<L> {
@@ -34,7 +40,7 @@ impl<L: Listener> Listener for Bounded<L> {
         // The semaphore is never closed.
         let place = Arc::clone(&self.places).acquire_owned().await.ok();
         let (io, address) = self.listener.accept().await;
-        (Placed { io, _place: place }, address)
+        (Placed { io, idle: Box::pin(sleep(IDLE)), _place: place }, address)
     }
 
     fn local_addr(&self) -> io::Result<Self::Addr> {
@@ -45,7 +51,24 @@ impl<L: Listener> Listener for Bounded<L> {
 /// A connection that gives its place back when it ends.
 pub(crate) struct Placed<T> {
     io: T,
+    /// When it has been silent for too long.
+    idle: Pin<Box<Sleep>>,
     _place: Option<OwnedSemaphorePermit>,
+}
+
+impl<T> Placed<T> {
+    /// Bytes moved, or it is seen whether they should have long since.
+    fn moved<R>(
+        &mut self,
+        context: &mut Context<'_>,
+        moved: Poll<io::Result<R>>,
+    ) -> Poll<io::Result<R>> {
+        if moved.is_ready() {
+            self.idle.as_mut().reset(Instant::now() + IDLE);
+            return moved;
+        }
+        self.idle.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Placed<T> {
@@ -54,7 +77,8 @@ impl<T: AsyncRead + Unpin> AsyncRead for Placed<T> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(context, buffer)
+        let read = Pin::new(&mut self.io).poll_read(context, buffer);
+        self.moved(context, read)
     }
 }
 
@@ -64,7 +88,8 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Placed<T> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(context, bytes)
+        let written = Pin::new(&mut self.io).poll_write(context, bytes);
+        self.moved(context, written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -104,5 +129,31 @@ mod tests {
         drop((second, third));
         let mut bytes = Vec::new();
         assert_eq!(crowd[0].read_to_end(&mut bytes).await.unwrap(), 0, "the first one is closed");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn fm_47_a_silent_client_loses_its_place_and_one_that_asks_now_and_then_does_not() {
+        use tokio::io::AsyncWriteExt as _;
+        use tokio::time::timeout;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let mut bounded = Bounded::new(UnixListener::bind(&path).unwrap(), 2);
+        let silent = UnixStream::connect(&path).await.unwrap();
+        let (mut first, _) = bounded.accept().await;
+        let mut asks = UnixStream::connect(&path).await.unwrap();
+        let (mut second, _) = bounded.accept().await;
+        let mut byte = [0];
+        for _ in 0..3 {
+            sleep(IDLE / 2).await;
+            asks.write_all(b"x").await.unwrap();
+            second.read_exact(&mut byte).await.unwrap();
+        }
+        let left = timeout(IDLE * 2, first.read(&mut byte)).await.expect("it keeps its place");
+        assert_eq!(left.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        // And one that does not read.
+        let all = vec![0; 16 * 1024 * 1024];
+        let left = timeout(IDLE * 2, second.write_all(&all)).await.expect("it keeps its place");
+        assert_eq!(left.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        drop(silent);
     }
 }
