@@ -32,7 +32,7 @@ use crate::join::Identity;
 use crate::local::{self, Sources};
 use crate::metrics::{self, CountedProber, Metrics, Scrape};
 use crate::picture::Picture;
-use crate::podman::{Podman, PullLimits};
+use crate::podman::{CgroupFs, Podman, PullLimits};
 use crate::ports::{Clock as _, LiveTable};
 use crate::probe::NetProber;
 use crate::reconcile::{Domains, Inputs, Reconciler, Render, Rendered, Settings, World};
@@ -178,7 +178,10 @@ async fn run_joined(
     let settings = settings(&config, identity.opening_key);
     let reconciler =
         Reconciler::restore(world, inputs, settings, store.clone(), status.clone()).await?;
-    let reconciler = reconciler.with_metrics(metrics.clone()).with_shelf(shelf.clone());
+    let reconciler = reconciler
+        .with_metrics(metrics.clone())
+        .with_shelf(shelf.clone())
+        .with_memory_events(Arc::new(CgroupFs::default()));
 
     let scrape = Scrape {
         metrics: metrics.clone(),
@@ -200,7 +203,7 @@ async fn run_joined(
     };
     let signs =
         Signs { beats: reconciler.beats(), store: store.clone(), intent: Arc::clone(&intent) };
-    let _writer = AbortOnDropHandle::new(tokio::spawn(write_reports(status.clone())));
+    let _writer = vital(&stop, write_reports(status.clone()));
     let keeper = Keeper {
         images: Arc::new(podman.clone()),
         room: room.clone(),
@@ -211,29 +214,38 @@ async fn run_joined(
         metrics,
         jitter: system_jitter(),
     };
-    let _keeper = AbortOnDropHandle::new(tokio::spawn(keeper.run()));
-    let _facts = AbortOnDropHandle::new(tokio::spawn({
+    let _keeper = vital(&stop, keeper.run());
+    let _facts = vital(&stop, {
         let config = config.clone();
-        async move { facts::keep(&podman, &config, &room, &facts).await }
-    }));
-    let _watchdog = AbortOnDropHandle::new(tokio::spawn(watchdog::feed(signs)));
-    let local = tokio::spawn(local::serve(local_listener, sources, stop.clone()));
-    let link = crate::link::serve(link_listener, tls, intent, Arc::new(status), stop.child_token());
-    let link = tokio::spawn(link);
-    let _renewer = AbortOnDropHandle::new(tokio::spawn(renewer.run(stop.child_token())));
-    let reconciling = tokio::spawn({
-        let stop = stop.clone();
-        async move {
-            // It ends by itself only by a panic; then systemd starts a fresh agent.
-            let _ends_all = stop.clone().drop_guard();
-            reconciler.run(stop).await;
-        }
+        async move { facts::keep(&podman, &config, &room, &facts, &system_jitter()).await }
     });
+    let _watchdog = AbortOnDropHandle::new(tokio::spawn(watchdog::feed(signs)));
+    let local = local::serve(local_listener, sources, stop.clone());
+    let local = tokio::spawn(ending_all(stop.clone(), local));
+    let link = crate::link::serve(link_listener, tls, intent, Arc::new(status), stop.child_token());
+    let link = tokio::spawn(ending_all(stop.clone(), link));
+    let _renewer = vital(&stop, renewer.run(stop.child_token()));
+    let reconciling = tokio::spawn(ending_all(stop.clone(), reconciler.run(stop.clone())));
     notify(&[NotifyState::Ready, NotifyState::Status("running")]);
 
     stop.cancelled().await;
     notify(&[NotifyState::Stopping]);
     drain(async { tokio::join!(reconciling, local, link).0 }).await
+}
+
+/// A part without which the agent is not whole. It ends by itself only by a panic: then all of
+/// the agent ends, and systemd starts a fresh one.
+async fn ending_all<T>(stop: CancellationToken, part: impl Future<Output = T>) -> T {
+    let _ends_all = stop.drop_guard();
+    part.await
+}
+
+/// The same as a task of its own, which runs as long as the handle is held.
+fn vital(
+    stop: &CancellationToken,
+    part: impl Future<Output = ()> + Send + 'static,
+) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(ending_all(stop.clone(), part)))
 }
 
 /// Waits for the parts, but not for ever.
@@ -347,4 +359,20 @@ fn notify(state: &[NotifyState<'_>]) {
 
 fn log(error: &(dyn std::error::Error + 'static), message: &str) {
     tracing::error!(error, "{message}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reports, facts, images, the certificate: none of them is missed silently.
+    #[tokio::test]
+    async fn the_agent_ends_with_any_of_its_parts() {
+        let stop = CancellationToken::new();
+        let lives = vital(&stop, std::future::pending());
+        assert!(!stop.is_cancelled());
+        let dies = vital(&stop, async { panic!("a bug") });
+        let stopped = tokio::time::timeout(Duration::from_secs(20), stop.cancelled()).await;
+        assert!(stopped.is_ok() && dies.await.is_err() && !lives.is_finished());
+    }
 }

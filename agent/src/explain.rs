@@ -91,11 +91,17 @@ fn why(app: &DeploymentPicture) -> String {
         (None, _) => "its operator destroyed it".to_owned(),
         (Some(RunState::Stopped), _) => "its operator stopped it".to_owned(),
         (Some(RunState::Suspended), _) => "the platform suspended it".to_owned(),
-        (Some(RunState::Running), Phase::Live) => match app.status.health {
-            Health::Healthy => "its container answers probes".to_owned(),
-            Health::Unknown => "it served before the agent came back, and runs".to_owned(),
-            Health::Unhealthy => "its container runs, but fails its probes".to_owned(),
-        },
+        (Some(RunState::Running), Phase::Live) => {
+            let how = match app.status.health {
+                Health::Healthy => "its container answers probes",
+                Health::Unknown => "it served before the agent came back, and runs",
+                Health::Unhealthy => "its container runs, but fails its probes",
+            };
+            match app.kills {
+                0 => how.to_owned(),
+                _ => format!("{how}; since it went live, a process of it was killed for memory"),
+            }
+        }
         (Some(RunState::Running), _) => {
             let problem = app.containers.iter().find_map(|container| container.problem.as_ref());
             problem.map_or_else(
@@ -189,6 +195,7 @@ mod tests {
             },
             given_up: None,
             guarded_s: None,
+            kills: 0,
             retry_s: None,
             target: Some(Target::Live { addresses: vec![[127, 64, 0, 1].into()] }),
             containers: Vec::new(),
@@ -223,6 +230,9 @@ mod tests {
         let mut app = picture(Phase::Live, None);
         app.guarded_s = Some(250);
         says(&app, &host(), &["is live with revision 2", "for 250 s more", "before it back"]);
+        assert!(!explain(&app, &host()).to_string().contains("killed"));
+        app.kills = 1;
+        says(&app, &host(), &["answers probes; since it went live", "killed for memory"]);
     }
 
     #[test]

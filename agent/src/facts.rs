@@ -3,16 +3,17 @@
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
+use crate::backoff::Failures;
 use crate::caddy;
+use crate::clock::Jitter;
 use crate::config::Config;
 use crate::disk::Room;
 use crate::plan::LimitRule;
 use crate::podman::{Info, Podman};
 use crate::reconcile::HostFacts;
 
-/// Until Podman answers for the first time.
-const EAGER: Duration = Duration::from_secs(1);
 /// Until Caddy says what it is.
 const NO_CADDY: Duration = Duration::from_mins(1);
 /// Controllers may be delegated, Podman and Caddy upgraded while the agent runs.
@@ -34,10 +35,18 @@ pub fn initial(config: &Config) -> HostFacts {
 }
 
 /// Keeps `facts` true until it is dropped.
-pub async fn keep(podman: &Podman, config: &Config, room: &Room, facts: &watch::Sender<HostFacts>) {
+pub async fn keep(
+    podman: &Podman,
+    config: &Config,
+    room: &Room,
+    facts: &watch::Sender<HostFacts>,
+    jitter: &Jitter,
+) {
+    let failures = Failures::default();
     loop {
-        let wait = match podman.info().await {
+        let next = match podman.info().await {
             Ok(info) => {
+                failures.end();
                 room.images_lie_in(info.image_places.clone());
                 let caddy_version = caddy::version(&config.caddy.admin).await;
                 let loses_bodies = caddy_version.as_deref().is_some_and(caddy::loses_bodies);
@@ -50,15 +59,15 @@ pub async fn keep(podman: &Podman, config: &Config, room: &Room, facts: &watch::
                     news
                 });
                 podman.end_if_larger(PODMAN_KIB).await;
-                wait
+                Instant::now() + wait
             }
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(error, "Podman does not say what this host is; asking again");
-                EAGER
+                failures.next(jitter())
             }
         };
-        tokio::time::sleep(wait).await;
+        tokio::time::sleep_until(next).await;
     }
 }
 

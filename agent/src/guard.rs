@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use self::errors::Rates;
-use crate::ports::{Ending, KILLED};
+use crate::ports::{Ending, KILLED, Process};
 
 /// Ends within the window that make a crash loop.
 const MAX_ENDS: usize = 3;
@@ -33,6 +33,9 @@ const MAX_ENDS: usize = 3;
 const MAX_KILLS: usize = 2;
 /// Ends this close to trouble of the host are the trouble's.
 const EXCUSED: Duration = Duration::from_secs(10);
+/// A kill that the kernel counted and a killed container are one this close to each other: they
+/// are learned in different ways, in either order.
+const SAME: Duration = Duration::from_secs(10);
 
 /// What must be known of a guard after the agent was restarted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,12 +65,28 @@ pub fn remaining(since: Timestamp, wall: Timestamp, seconds: u32) -> Duration {
     window.saturating_sub(passed)
 }
 
+/// How often the kernel killed a process of one run of a container for the container's memory,
+/// since that run began.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kills {
+    /// Which run.
+    pub process: Process,
+    /// How often.
+    pub count: u64,
+}
+
 /// One end of a container that served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct End {
     at: Instant,
     code: Option<i32>,
     memory: bool,
+}
+
+impl End {
+    fn is_kill(&self) -> bool {
+        self.memory || self.code == Some(KILLED)
+    }
 }
 
 /// What was seen of a watched revision, since it went live or the agent came back.
@@ -77,6 +96,10 @@ pub struct Evidence {
     pub until: Option<Instant>,
     /// Bounded: the third fires.
     ends: Vec<End>,
+    /// What the kernel had counted when it was asked last.
+    counted: Option<Kills>,
+    /// When it had counted more than before. Bounded: the second fires.
+    rises: Vec<Instant>,
     /// What it printed last before it ended.
     last_words: String,
     /// It runs and fails its probes since.
@@ -97,11 +120,12 @@ pub enum Verdict {
         /// What it printed last.
         last_words: String,
     },
-    /// It was killed again and again, most often by the kernel for its memory.
+    /// It, or a process in it, was killed again and again, most often by the kernel for its
+    /// memory.
     Memory {
         /// How often.
         kills: usize,
-        /// Whether Podman says that it was memory.
+        /// Whether the kernel or Podman says that it was memory.
         certain: bool,
     },
     /// It runs, and has failed its probes for as long as a new container may take to start.
@@ -137,6 +161,40 @@ impl Evidence {
         self.last_words.clone_from(&ending.log_tail);
     }
 
+    /// What the kernel counts now. Kills from before the watch began are not its business; however
+    /// many came since the last look are one, as one bad moment is.
+    pub fn counted(&mut self, kills: &Kills, now: Instant) {
+        let before = match &self.counted {
+            None => kills.count,
+            Some(last) if last.process == kills.process => last.count,
+            // It was started again, in a cgroup of its own: that begins at zero.
+            Some(_) => 0,
+        };
+        if kills.count > before && self.rises.len() < MAX_KILLS {
+            self.rises.push(now);
+        }
+        self.counted = Some(kills.clone());
+    }
+
+    /// Whether it was this container whose kills were looked at last.
+    pub fn counts_in(&self, container: &str) -> bool {
+        self.counted.as_ref().is_some_and(|counted| counted.process.container == container)
+    }
+
+    /// Kills for memory, as far as is known, each once.
+    pub fn kills(&self) -> usize {
+        let mut rises = self.rises.clone();
+        let mut kills = 0;
+        for end in self.ends.iter().filter(|end| end.is_kill()) {
+            let together = |rise: &Instant| *rise <= end.at + SAME && end.at <= *rise + SAME;
+            if let Some(same) = rises.iter().position(together) {
+                rises.remove(same);
+            }
+            kills += 1;
+        }
+        kills + rises.len()
+    }
+
     /// It runs and does not answer, since then at the latest; `None`: it does not run, or answers.
     pub fn sick(&mut self, since: Option<Instant>) {
         self.sick_since = since.map(|since| self.sick_since.unwrap_or(since));
@@ -150,15 +208,16 @@ impl Evidence {
     /// The host is in trouble of its own: what was seen lately is that trouble's.
     pub fn excuse(&mut self, now: Instant) {
         self.ends.retain(|end| now.duration_since(end.at) > EXCUSED);
+        self.rises.retain(|rise| now.duration_since(*rise) > EXCUSED);
         self.sick_since = None;
     }
 
     /// Judges what was seen. `deadline` is how long a new container may take to answer, `reason`
     /// why its last probe failed.
     pub fn judge(&self, deadline: Duration, reason: Option<&str>, now: Instant) -> Option<Verdict> {
-        let kills = self.ends.iter().filter(|end| end.memory || end.code == Some(KILLED)).count();
+        let kills = self.kills();
         if kills >= MAX_KILLS {
-            let certain = self.ends.iter().any(|end| end.memory);
+            let certain = !self.rises.is_empty() || self.ends.iter().any(|end| end.memory);
             return Some(Verdict::Memory { kills, certain });
         }
         if self.ends.len() >= MAX_ENDS {
@@ -226,6 +285,74 @@ mod tests {
         assert_eq!(verdict, Some(Verdict::Memory { kills: 2, certain: true }));
     }
 
+    fn run(pid: u32) -> Process {
+        Process { container: "c".to_owned(), pid }
+    }
+
+    fn count(evidence: &mut Evidence, pid: u32, count: u64, now: Instant) {
+        evidence.counted(&Kills { process: run(pid), count }, now);
+    }
+
+    /// Its main process lives on: nothing but the kernel tells.
+    #[test]
+    fn kills_that_the_kernel_counts_are_memory_and_those_before_the_watch_are_not() {
+        let now = Instant::now();
+        let mut evidence = Evidence::default();
+        count(&mut evidence, 7, 40, now);
+        count(&mut evidence, 7, 40, now + SAME);
+        assert_eq!(evidence.kills(), 0);
+        // One bad moment, whatever it took.
+        count(&mut evidence, 7, 45, now + SAME * 2);
+        assert_eq!((evidence.kills(), evidence.judge(DEADLINE, None, now)), (1, None));
+        count(&mut evidence, 7, 46, now + SAME * 2 + Duration::from_secs(2));
+        let verdict = evidence.judge(DEADLINE, None, now + SAME * 3);
+        assert_eq!(verdict, Some(Verdict::Memory { kills: 2, certain: true }));
+    }
+
+    /// Each start makes a new cgroup.
+    #[test]
+    fn a_run_after_the_first_begins_to_count_at_zero() {
+        let now = Instant::now();
+        let mut evidence = Evidence::default();
+        count(&mut evidence, 7, 5, now);
+        count(&mut evidence, 8, 0, now);
+        assert_eq!(evidence.kills(), 0);
+        count(&mut evidence, 9, 1, now);
+        assert_eq!(evidence.kills(), 1);
+        count(&mut evidence, 10, 1, now);
+        assert_eq!(evidence.kills(), 2);
+    }
+
+    /// The main process is killed: its end tells, and the kernel may before or after.
+    #[test]
+    fn a_kill_that_is_told_twice_counts_once() {
+        let now = Instant::now();
+        let mut ends_first = Evidence::default();
+        count(&mut ends_first, 7, 0, now);
+        let mut rises_first = ends_first.clone();
+        ends_first.ended(Some(KILLED), now + SAME);
+        count(&mut ends_first, 7, 1, now + SAME * 2);
+        count(&mut rises_first, 7, 1, now + SAME);
+        rises_first.ended(Some(KILLED), now + SAME * 2);
+        for mut evidence in [ends_first, rises_first] {
+            assert_eq!((evidence.kills(), evidence.judge(DEADLINE, None, now)), (1, None));
+            // Another child, a minute later.
+            count(&mut evidence, 8, 1, now + SAME * 6);
+            assert_eq!(evidence.kills(), 2);
+        }
+        let mut apart = Evidence::default();
+        count(&mut apart, 7, 0, now);
+        count(&mut apart, 7, 1, now);
+        apart.ended(Some(KILLED), now + SAME * 2);
+        assert_eq!(apart.kills(), 2);
+        // A main process that goes because its child was killed: one kill, one end.
+        let mut child = Evidence::default();
+        count(&mut child, 7, 0, now);
+        count(&mut child, 7, 1, now);
+        child.ended(Some(1), now);
+        assert_eq!(child.kills(), 1);
+    }
+
     #[test]
     fn ends_near_trouble_of_the_host_are_excused_and_earlier_ones_stay() {
         let now = Instant::now();
@@ -237,6 +364,14 @@ mod tests {
         assert_eq!(evidence.judge(DEADLINE, None, now + EXCUSED * 6), None);
         evidence.ended(Some(1), now + EXCUSED * 6);
         assert!(evidence.judge(DEADLINE, None, now + EXCUSED * 6).is_some());
+
+        let mut evidence = Evidence::default();
+        count(&mut evidence, 7, 0, now);
+        for kills in 1..4 {
+            count(&mut evidence, 7, kills, now);
+            evidence.excuse(now);
+        }
+        assert_eq!(evidence.kills(), 0);
     }
 
     #[test]

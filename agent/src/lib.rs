@@ -34,6 +34,7 @@ pub mod guard;
 pub mod health;
 pub mod intent;
 pub mod join;
+pub mod kills;
 pub mod link;
 pub mod local;
 pub mod memory;

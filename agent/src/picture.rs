@@ -35,6 +35,9 @@ pub struct DeploymentPicture {
     /// For how many more seconds its guard watches the revision; absent: no longer, or never.
     #[serde(default)]
     pub guarded_s: Option<u64>,
+    /// How often it was killed for memory, as far as its guard has seen.
+    #[serde(default)]
+    pub kills: usize,
     /// In how many seconds it is tried again, after a failure; absent: nothing waits.
     #[serde(default)]
     pub retry_s: Option<u64>,

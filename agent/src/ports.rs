@@ -75,6 +75,17 @@ pub struct Container {
     pub state: ContainerState,
     /// Where its port is published.
     pub address: Option<SocketAddrV4>,
+    /// While it runs, and where that is known: its process.
+    pub process: Option<Process>,
+}
+
+/// The first process of a container that runs. Each start makes another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// Podman's id of the container.
+    pub container: String,
+    /// As the host numbers it.
+    pub pid: u32,
 }
 
 /// Podman's states, as far as they call for different steps.
@@ -170,6 +181,14 @@ pub struct Ending {
     /// The last lines it printed, bounded. May hold what the app chose to print: for its
     /// operator only.
     pub log_tail: String,
+}
+
+/// The kernel's count of kills for memory, as far as a guard needs it.
+pub trait MemoryEvents: Send + Sync + 'static {
+    /// How often a process of this run of a container was killed because the container had
+    /// reached its own limit of memory. `None`: nobody counts that here, or it runs no more.
+    /// Blocks for as long as the kernel takes.
+    fn kills(&self, process: &Process) -> Option<u64>;
 }
 
 /// Podman, as far as the agent needs it. Every call has a deadline of its own.

@@ -6,7 +6,8 @@
 //!   probes  ──┼─► wake ─► observe ─► plan ─► routes.want    (files, certificates)
 //!   orders  ──┤        (1 list call)   ├─► store.save       (what must survive; not waited for)
 //!   timers  ──┤                        ├─► orders.send      (steps, each in its lane)
-//!   errors  ──┘                        ├─► errors.want      (Caddy's log, while a guard is open)
+//!   errors  ──┤                        ├─► errors.want      (Caddy's log, while a guard is open)
+//!   kills   ──┘                        ├─► kills.want       (the kernel's counts, likewise)
 //!                                      └─► status.set, picture
 //! ```
 //!
@@ -32,6 +33,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::apply::Executor;
+use crate::backoff::Failures;
 use crate::clock::Jitter;
 use crate::config::{Drain, Network};
 use crate::disk::Shelf;
@@ -39,12 +41,14 @@ use crate::echo::Echo;
 use crate::errors::Errors;
 use crate::guard::tide::Tide;
 use crate::intent::Document;
+use crate::kills::Kills;
 use crate::memory::{Durable, Memory};
 use crate::metrics::Metrics;
 use crate::picture::Picture;
 use crate::plan::LimitRule;
 use crate::ports::{
-    Clock, Containers, EventFeed, LiveTable, LiveTablePublisher, Prober, Proxy, RouteFiles,
+    Clock, Containers, EventFeed, LiveTable, LiveTablePublisher, MemoryEvents, Prober, Proxy,
+    RouteFiles,
 };
 use crate::probes::Probes;
 use crate::routes::Routes;
@@ -152,6 +156,14 @@ fn no_write_yet() -> save::WriteEnd {
     end
 }
 
+/// What is tried again until it goes well.
+#[derive(Default)]
+struct Retries {
+    listing: Failures,
+    publishing: Failures,
+    saving: Arc<Failures>,
+}
+
 /// The loop and all it remembers.
 pub struct Reconciler<C, P, X, L, K> {
     world: World<C, P, X, L, K>,
@@ -162,6 +174,7 @@ pub struct Reconciler<C, P, X, L, K> {
     probes: Probes<P, K>,
     routes: Routes<X>,
     errors: Errors<X>,
+    kills: Kills,
     orders: Orders<C>,
     echo: Echo,
     wake: Arc<Notify>,
@@ -171,6 +184,7 @@ pub struct Reconciler<C, P, X, L, K> {
     last_write: save::WriteEnd,
     table: Option<LiveTable>,
     unpublished: bool,
+    failures: Retries,
     rendered: (Domains, Option<HostName>, Rendered),
     secrets_known: bool,
     trouble: Option<Failure>,
@@ -218,6 +232,7 @@ where
             ),
             routes: Routes::new(Arc::clone(&world.proxy), jitter(), Arc::clone(&wake)),
             errors: Errors::new(Arc::clone(&world.proxy), Arc::clone(&wake)),
+            kills: Kills::new(Arc::clone(&wake)),
             orders: Orders::new(executor, Arc::clone(&wake), inputs.events.lines.clone()),
             echo: Echo::default(),
             world,
@@ -232,6 +247,7 @@ where
             last_write: no_write_yet(),
             table: None,
             unpublished: false,
+            failures: Retries::default(),
             rendered: (BTreeMap::new(), None, Rendered::default()),
             secrets_known: false,
             trouble: None,
@@ -256,6 +272,12 @@ where
     pub fn with_shelf(mut self, shelf: Shelf) -> Self {
         self.orders.go_by(shelf);
         self
+    }
+
+    /// The same loop, whose guards see kills for memory by `events`.
+    #[must_use]
+    pub fn with_memory_events(self, events: Arc<dyn MemoryEvents>) -> Self {
+        Self { kills: self.kills.of(events), ..self }
     }
 
     /// How things stand, anew after each pass.
@@ -295,11 +317,12 @@ where
         }
     }
 
-    /// What is done about Caddy beside the loop.
+    /// What is done about Caddy, and read for guards, beside the loop.
     fn keep_edge(&self) -> tokio_util::task::AbortOnDropHandle<()> {
-        let (routes, errors) = (self.routes.clone(), self.errors.clone());
+        let (routes, errors, kills) =
+            (self.routes.clone(), self.errors.clone(), self.kills.clone());
         tokio_util::task::AbortOnDropHandle::new(tokio::spawn(async move {
-            tokio::join!(routes.run(), errors.run());
+            tokio::join!(routes.run(), errors.run(), kills.run());
         }))
     }
 

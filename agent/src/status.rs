@@ -10,12 +10,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use buddo_shared::report::{DeploymentStatus, Frame, Phase, Report, ReportBody};
 use jiff::Timestamp;
 use tokio::sync::{Notify, broadcast, watch};
+use tokio::time::sleep_until;
 
+use crate::backoff::Failures;
 use crate::metrics::Metrics;
 use crate::ports::{Clock, Outbox};
 use crate::store::{Entry, Store, StoreError};
@@ -24,8 +25,9 @@ use crate::store::{Entry, Store, StoreError};
 const FRAMES: usize = 256;
 /// Reports that are shown to people on the host.
 const RECENT: usize = 256;
-/// Between two attempts to write reports that could not be written.
-const RETRY: Duration = Duration::from_secs(1);
+
+/// Nothing is spread: one writer on one disk.
+const TOGETHER: f64 = 0.0;
 
 /// Subject of the host's own status.
 pub const HOST: &str = "host";
@@ -127,9 +129,19 @@ impl Status {
         }
     }
 
-    /// Writes reports until it is dropped.
+    /// Writes reports until it is dropped, or the database is closed.
     pub async fn write<K: Clock>(&self, clock: &K) -> Result<(), StoreError> {
-        let mut reported = self.0.store.reported().await?;
+        let failures = Failures::default();
+        let mut reported = loop {
+            match self.0.store.reported().await {
+                Ok(reported) => break reported,
+                Err(error @ StoreError::Closed) => return Err(error),
+                Err(error) => {
+                    not_written(&error);
+                    sleep_until(failures.next(TOGETHER)).await;
+                }
+            }
+        };
         loop {
             self.0.news.notified().await;
             let mut pending = std::mem::take(&mut *self.pending());
@@ -153,6 +165,7 @@ impl Status {
             let at = clock.now();
             match self.0.store.report(fresh.clone(), at).await {
                 Ok(seq) => {
+                    failures.end();
                     self.remember(&fresh, seq, at);
                     for entry in fresh {
                         tell_log(&entry.body);
@@ -173,7 +186,7 @@ impl Status {
                     }
                     self.put_back(fresh);
                     self.0.again.fetch_or(again, Ordering::Relaxed);
-                    tokio::time::sleep(RETRY).await;
+                    sleep_until(failures.next(TOGETHER)).await;
                     self.0.news.notify_one();
                 }
             }
@@ -352,10 +365,14 @@ mod tests {
         assert!(said(2).await.is_empty());
         // It was restored to where it had committed the first alone.
         status.resume(1).await.unwrap();
-        tokio::select! {
-            _ = &mut writing => unreachable!("the writer does not end"),
-            seen = changed.changed() => seen.unwrap(),
-        }
+        let told = async {
+            tokio::select! {
+                _ = &mut writing => unreachable!("the writer does not end"),
+                seen = changed.changed() => seen.unwrap(),
+            }
+        };
+        let told = tokio::time::timeout(std::time::Duration::from_secs(20), told).await;
+        assert!(told.is_ok(), "what it lost is not told again");
         assert_eq!(said(1).await, [3, 4]);
     }
 }

@@ -13,18 +13,22 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use buddo_agent::apply::{Audience, Executor, Order};
 use buddo_agent::clock::SystemClock;
 use buddo_agent::config::{Drain, Network};
 use buddo_agent::intent::Intent;
+use buddo_agent::memory::Happened;
 use buddo_agent::picture::{DeploymentPicture, Picture};
 use buddo_agent::plan::LimitRule;
 use buddo_agent::ports::{
     Clock as _, Container, ContainerSpec, ContainerState, Containers, ContainersError, Created,
-    Ending, EventFeed, Intake as _, LiveTable, LiveTablePublisher, Outbox as _, ProbeOutcome,
-    Prober, Proxy, ProxyError, RefusedRoute, RouteFiles, Target,
+    Ending, EventFeed, Identity, Intake as _, LiveTable, LiveTablePublisher, MemoryEvents,
+    Outbox as _, ProbeOutcome, Prober, Process, Proxy, ProxyError, RefusedRoute, RouteFiles, Slot,
+    Target,
 };
 use buddo_agent::reconcile::{HostFacts, Inputs, Reconciler, Rendered, Settings, World};
 use buddo_agent::status::Status;
+use buddo_agent::step::{Lane, Step, container_name};
 use buddo_agent::store::Store;
 use buddo_agent::trust::Pins;
 use buddo_shared::env::EnvVars;
@@ -37,7 +41,7 @@ use buddo_shared::manifest::{
 use buddo_shared::name::{HostName, Subdomain};
 use buddo_shared::port::Port;
 use buddo_shared::probe::Probe;
-use buddo_shared::report::{Phase, ReportBody};
+use buddo_shared::report::{Phase, Progress, ReportBody};
 use buddo_shared::sealed::{OpeningKey, Sealed, SealingKey};
 use buddo_shared::secret::Secret;
 use buddo_shared::signed::Signer;
@@ -77,6 +81,17 @@ struct Machine {
     /// When the table was last replaced, and how long after that containers were stopped.
     published: Mutex<Option<Instant>>,
     stopped_after: Mutex<Vec<Duration>>,
+    /// Kills for memory that the kernel counts of each process, and how often it was asked.
+    kills: Mutex<BTreeMap<u32, u64>>,
+    looks: watch::Sender<usize>,
+}
+
+impl MemoryEvents for Machine {
+    fn kills(&self, process: &Process) -> Option<u64> {
+        let kills = self.kills.lock().unwrap().get(&process.pid).copied();
+        self.looks.send_modify(|looks| *looks += 1);
+        kills
+    }
 }
 
 /// One life of the agent on it. After `calls_left` calls it is as if killed: nothing answers.
@@ -159,6 +174,7 @@ impl Containers for Life {
                 identity: Some(spec.identity),
                 state: ContainerState::Created,
                 address: Some(spec.address),
+                process: None,
             };
             let entry = (container, spec.secret_env.clone(), 0);
             containers.insert(spec.name.clone(), entry);
@@ -183,7 +199,9 @@ impl Containers for Life {
             if container.state != ContainerState::Running {
                 container.state = ContainerState::Running;
                 *starts += 1;
-                machine.starts.fetch_add(1, Ordering::SeqCst);
+                let pid = machine.starts.fetch_add(1, Ordering::SeqCst) + 1;
+                let pid = u32::try_from(pid).unwrap();
+                container.process = Some(Process { container: name.to_owned(), pid });
             }
             Ok(())
         })
@@ -390,7 +408,8 @@ impl Host {
             previous: Some(self.machine.table.lock().unwrap().clone()),
         };
         let reconciler = Reconciler::restore(world, inputs, settings, store, status.clone());
-        let reconciler = reconciler.await.unwrap();
+        let machine = Arc::<Machine>::clone(&self.machine);
+        let reconciler = reconciler.await.unwrap().with_memory_events(machine);
         let picture = reconciler.picture();
         let stop = CancellationToken::new();
         let writer = status.clone();
@@ -896,6 +915,26 @@ async fn fm_01_an_agent_killed_while_it_puts_a_revision_back_goes_on_with_that()
     futures_util::future::join_all(lives).await;
 }
 
+/// Its main process lives, answers every probe and fails nobody: only the kernel tells.
+#[tokio::test(flavor = "multi_thread")]
+async fn kills_for_memory_inside_a_container_that_lives_on_put_its_revision_back() {
+    let mut host = Host::new();
+    // By its number of starts: the second one is revision 2.
+    host.machine.kills.lock().unwrap().insert(2, 0);
+    let agent = guarded(&mut host).await;
+    // The first look is what the others are measured by.
+    let mut looks = host.machine.looks.subscribe();
+    let looked = tokio::time::timeout(Duration::from_secs(20), looks.wait_for(|n| *n > 0));
+    assert!(looked.await.is_ok(), "nobody asks the kernel");
+    host.machine.kills.lock().unwrap().insert(2, 1);
+    agent.until("seen", |apps| apps[0].kills == 1 && apps[0].status.phase == Phase::Live).await;
+    host.machine.kills.lock().unwrap().insert(2, 2);
+    let picture = agent.until("put back", is_put_back).await;
+    let failure = picture.deployments[0].status.failure.clone().unwrap();
+    assert_eq!(failure.code, "guard_oom");
+    assert!(failure.cause.contains("ran out of its 256 MB of memory 2 times"), "{failure:?}");
+}
+
 /// Podman's restart that took all containers with it, three times.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_befalls_all_apps_together_puts_none_back() {
@@ -927,6 +966,59 @@ async fn what_befalls_all_apps_together_puts_none_back() {
         agent.until("up again", |_| host.machine.starts.load(Ordering::SeqCst) == starts + 4).await;
         agent.until("live again", |apps| live(apps, 2)).await;
     }
+}
+
+/// Withdraws an order as soon as its first step is done.
+struct Withdraws {
+    permit: CancellationToken,
+    begun: Mutex<Vec<Step>>,
+}
+
+impl Audience for Withdraws {
+    fn begins(&self, _: &Order, step: &Step) {
+        self.begun.lock().unwrap().push(step.clone());
+    }
+
+    fn ended(&self, _: &Order, _: &Step, _: Happened) {
+        self.permit.cancel();
+    }
+
+    fn progress(&self, _: Progress) {}
+
+    fn watch(&self, _: &Order, _: &str, _: SocketAddrV4, _: &Probe) {}
+}
+
+/// A document that comes between two steps ends what was begun for the one before.
+#[tokio::test]
+async fn an_order_that_is_withdrawn_between_two_steps_begins_no_other() {
+    let host = Host::new();
+    let life = Arc::new(Life {
+        machine: Arc::clone(&host.machine),
+        calls_left: AtomicI64::new(FOREVER),
+        last_has_effect: true,
+        killed: Notify::new(),
+        lines: watch::Sender::new(0),
+    });
+    let desired = Arc::new(Desired { env: None, ..host.desired(1, 1, RunState::Running) });
+    let identity = Identity { deployment: desired.id, revision: desired.revision, slot: Slot::A };
+    let address = |octet| SocketAddrV4::new(Ipv4Addr::new(127, octet, 0, 1), 8000);
+    let permit = CancellationToken::new();
+    let audience = Withdraws { permit: permit.clone(), begun: Mutex::default() };
+    let order = Order {
+        deployment: desired.id,
+        revision: desired.revision,
+        lane: Lane::Roll,
+        steps: vec![Step::Create(Slot::A), Step::Start(container_name(&identity))],
+        desired: Some(desired),
+        digest: Some(digest()),
+        addresses: Some([address(64), address(96)]),
+        limited: true,
+        stop_grace: Duration::from_secs(1),
+        permit,
+    };
+    Executor::new(life, None).run(&order, &audience).await;
+    assert_eq!(*audience.begun.lock().unwrap(), [Step::Create(Slot::A)]);
+    assert_eq!(host.machine.starts.load(Ordering::SeqCst), 0);
 }
 
 /// The loop has no use for authorities, but a host trusts one at least.

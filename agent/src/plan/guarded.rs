@@ -7,7 +7,7 @@ use buddo_shared::manifest::Desired;
 use tokio::time::Instant;
 
 use super::{EDGE_LAG, Plan, View, deadline, is_running, words};
-use crate::guard::{Evidence, Verdict, Vigil, errors, remaining};
+use crate::guard::{Evidence, Kills, Verdict, Vigil, errors, remaining};
 use crate::health::Level;
 use crate::memory::Memory;
 use crate::ports::Target;
@@ -44,6 +44,9 @@ pub(super) fn stand_guard(
     }
     plan.guarded_until = Some(until);
     plan.wake_at(until);
+    if let Some(kills) = view.kills.filter(|kills| is_of_serving(memory, view, kills)) {
+        memory.evidence.counted(kills, view.now);
+    }
     if let Some(calm) = view.rules.troubled_until.filter(|at| *at > view.now) {
         memory.evidence.excuse(view.now);
         plan.wake_at(calm);
@@ -72,6 +75,16 @@ pub(super) fn stand_guard(
         let failure = words::guard(&verdict, revision, fallback, lived, desired.limits);
         give_back(memory, view.now, desired, plan, failure);
     }
+}
+
+/// Whether a count is not that of the container which served before, but of this one: of the run
+/// that goes on or, once it has ended, of its last.
+fn is_of_serving(memory: &Memory, view: &View<'_>, kills: &Kills) -> bool {
+    let container = memory.durable.live.and_then(|live| view.serving(live));
+    let process = container.and_then(|container| container.process.as_ref());
+    let counted = &kills.process.container;
+    process
+        .map_or_else(|| memory.evidence.counts_in(counted), |process| process.container == *counted)
 }
 
 /// Whether an app's fate says something about the app.

@@ -37,6 +37,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::config::{Drain, Network};
+use crate::guard::Kills;
 use crate::guard::errors::Failed;
 use crate::health::{Tracker, Trackers};
 use crate::memory::{Memory, Serving};
@@ -106,6 +107,8 @@ pub struct View<'a> {
     pub rules: &'a Rules,
     /// Requests to it that failed, as far as Caddy's log tells.
     pub failed: Failed<'a>,
+    /// What the kernel counts in its serving container, as far as is known.
+    pub kills: Option<&'a Kills>,
     /// Monotonic time.
     pub now: Instant,
     /// Wall time, never earlier than the document in force.

@@ -47,6 +47,8 @@ struct Model {
     stride: Duration,
     /// When requests to it began that failed.
     failed: Vec<Timestamp>,
+    /// What the kernel counts.
+    kills: Option<Kills>,
     image: Result<(), &'static str>,
     /// Podman does neither stop nor remove.
     stubborn: bool,
@@ -112,6 +114,7 @@ impl Model {
             begun: Instant::now(),
             stride: Duration::from_hours(1),
             failed: Vec::new(),
+            kills: None,
             image: Ok(()),
             stubborn: false,
             done: Vec::new(),
@@ -127,6 +130,7 @@ impl Model {
             identity: Some(identity),
             state,
             address: Some(address),
+            process: None,
         };
         self.containers.insert(name, container);
     }
@@ -154,6 +158,7 @@ impl Model {
             busy: &Busy::default(),
             rules: &self.rules,
             failed: Failed { began: &self.failed, known_since: Some(Timestamp::UNIX_EPOCH) },
+            kills: self.kills.as_ref(),
             now: self.now,
             wall: self.wall(),
             jitter: 0.5,

@@ -10,18 +10,22 @@ use serde::Deserialize;
 use super::create::{LABEL_DEPLOYMENT, LABEL_REVISION, LABEL_SLOT};
 use super::logs;
 use super::transport::{Answer, Call, Transport};
-use crate::ports::{Container, ContainerState, ContainersError, Ending, Identity, Slot};
+use crate::ports::{Container, ContainerState, ContainersError, Ending, Identity, Process, Slot};
 use crate::text::escape;
 
 /// One entry of `GET containers/json`, as far as it is read.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Listed {
+    #[serde(default)]
+    id: String,
     names: Option<Vec<String>>,
     labels: Option<HashMap<String, String>>,
     state: String,
     exit_code: Option<i32>,
     ports: Option<Vec<Published>>,
+    #[serde(default)]
+    pid: i64,
 }
 
 /// Where a port is published. Podman spells these fields in snake case.
@@ -47,11 +51,15 @@ impl Listed {
         // Podman renames a container that it could not remove whole; without any name there is
         // nothing to call it by.
         let name = self.names?.into_iter().next()?;
+        // 0: it does not run.
+        let pid = u32::try_from(self.pid).ok().filter(|pid| *pid != 0);
+        let process = pid.map(|pid| Process { container: self.id, pid });
         Some(Container {
             name,
             identity: identity(&labels),
             state: state(&self.state, self.exit_code.unwrap_or_default()),
             address: self.ports.unwrap_or_default().iter().find_map(Published::address),
+            process,
         })
     }
 }
@@ -241,7 +249,7 @@ mod tests {
         "Names":["t1"],"Networks":[],"Pid":730,"Ports":[{"host_ip":"127.64.9.1",
         "container_port":8080,"host_port":8000,"range":1,"protocol":"tcp"}],"Size":null,
         "StartedAt":1795394996,"State":"running","Status":""},
-        {"Names":["t2"],"Labels":{"buddo.deployment":"junk"},"State":"created",
+        {"Id":"9","Names":["t2"],"Labels":{"buddo.deployment":"junk"},"State":"created","Pid":0,
         "StartedAt":-62135596800,"Ports":null,"ExitCode":0}]"#;
 
     #[test]
@@ -253,8 +261,10 @@ mod tests {
         assert_eq!((identity.revision, identity.slot), (Revision::new(3), Slot::B));
         assert_eq!(found[0].address, Some("127.64.9.1:8000".parse().unwrap()));
         assert_eq!(found[0].state, ContainerState::Running);
+        let process = Process { container: "1435ea19".to_owned(), pid: 730 };
+        assert_eq!(found[0].process, Some(process));
         assert_eq!(found[1].identity, None);
-        assert_eq!(found[1].address, None);
+        assert_eq!((found[1].address, &found[1].process), (None, &None));
         assert_eq!(found[1].state, ContainerState::Created);
     }
 

@@ -7,11 +7,13 @@
 //! impl Containers ──► containers · create · images · pull · secrets ──► transport ──► socket
 //!                     events (its own connection, reconnects) ─────────────┤
 //!                     service (ends its process when it hangs) ◄───────────┘
+//! impl MemoryEvents ► cgroup (the kernel's files, not the service)
 //! ```
 //!
 //! Works with Podman 4.3 to 5.x: the libpod API under its 4.0.0 prefix, and the Docker-compatible
 //! pull, which is the only one that tells how many bytes have come.
 
+mod cgroup;
 mod containers;
 mod create;
 mod events;
@@ -33,6 +35,7 @@ use buddo_shared::image::{Digest, ImageReference};
 use buddo_shared::manifest::RegistryCredentials;
 use buddo_shared::secret::Secret;
 
+pub use self::cgroup::CgroupFs;
 pub use self::info::Info;
 use self::places::Places;
 pub use self::pull::PullLimits;

@@ -121,6 +121,7 @@ mod tests {
             identity: Some(identity),
             state,
             address: Some(SocketAddrV4::new(ADDRESS, 8000)),
+            process: None,
         }
     }
 

@@ -17,21 +17,19 @@ use crate::guard::errors::Failed;
 use crate::guard::tide::many;
 use crate::health::{Level, Trackers};
 use crate::intent::Document;
+use crate::kills::Watched;
 use crate::memory::{Happened, Memory};
 use crate::observe::{Observed, observe};
 use crate::plan::words;
 use crate::plan::{LimitRule, Plan, Rules, View, plan, wanted};
 use crate::ports::{
-    Clock, Container, ContainerState, Containers, FailedRequests, LiveTable, LiveTablePublisher,
-    Prober, Proxy, Slot, Target,
+    Clock, Container, ContainerState, Containers, FailedRequests, Identity, LiveTable,
+    LiveTablePublisher, Prober, Proxy, Slot, Target,
 };
 use crate::probes;
 use crate::step::{Lane, secret_owner};
 use crate::store::Entry;
 use crate::wanted::Wanted;
-
-/// Until the next attempt when Podman does not answer, or the table cannot be written.
-pub(super) const RETRY: Duration = Duration::from_secs(1);
 
 /// For so long after Podman was away, or many apps went down together, no guard judges.
 const TROUBLE: Duration = Duration::from_secs(30);
@@ -70,10 +68,11 @@ where
                 self.trouble = Some(words::podman_trouble(&error, self.trouble.take()));
                 self.troubled_until = Some(Instant::now() + TROUBLE);
                 self.show_trouble(&document);
-                return Some(Instant::now() + RETRY);
+                return Some(self.failures.listing.next((self.world.jitter)()));
             }
         };
         self.trouble = None;
+        self.failures.listing.end();
         self.learn_anew(&document, &observed);
 
         let now = Instant::now();
@@ -85,16 +84,18 @@ where
             self.persist().await;
         }
         self.errors.want(cases.iter().any(|case| case.plan.guarded_until.is_some()));
+        self.kills.want(self.guarded(&cases));
         self.keep_probes(&cases);
         let published = self.publish(&document, &cases, now).await;
         self.want_routes(&document, &cases, now);
         let mut next = cases.iter().filter_map(|case| case.plan.wake).min();
         let mut sooner = |at: Instant| next = Some(next.map_or(at, |next| next.min(at)));
         if published {
+            self.failures.publishing.end();
             self.send_orders(&mut cases);
         } else {
             // Visitors may still be sent where the old table says: nothing is taken away.
-            sooner(now + RETRY);
+            sooner(self.failures.publishing.next((self.world.jitter)()));
         }
         if let Some(due) = self.show(Some(&document), &cases, &health, now) {
             sooner(due);
@@ -103,9 +104,7 @@ where
         if published {
             self.forget(&gone);
         }
-        if self.save() {
-            sooner(now + RETRY);
-        }
+        self.save();
         next
     }
 
@@ -204,6 +203,7 @@ where
                 }
                 _ => Vec::new(),
             };
+            let kills = self.kills.seen(*id);
             let view = View {
                 id: *id,
                 desired: desired.map(AsRef::as_ref),
@@ -212,6 +212,7 @@ where
                 busy: &busy,
                 rules: &rules,
                 failed: Failed { began: &began, known_since: seen.known_since },
+                kills: kills.as_ref(),
                 now,
                 wall,
                 jitter: (self.world.jitter)(),
@@ -220,6 +221,20 @@ where
             cases.push(Case { id: *id, desired, containers, plan });
         }
         cases
+    }
+
+    /// What serves under a guard and runs.
+    fn guarded(&self, cases: &[Case<'_>]) -> Watched {
+        let process = |case: &Case<'_>| {
+            case.plan.guarded_until?;
+            let live = self.memories.get(&case.id)?.durable.live?;
+            let serves = |identity: Identity| {
+                (identity.revision, identity.slot) == (live.revision, live.slot)
+            };
+            let container = case.containers.iter().find(|c| c.identity.is_some_and(serves))?;
+            container.process.clone()
+        };
+        cases.iter().filter_map(|case| Some((case.id, process(case)?))).collect()
     }
 
     fn keep_probes(&self, cases: &[Case<'_>]) {

@@ -9,7 +9,6 @@ use buddo_shared::id::DeploymentId;
 use tokio_util::sync::CancellationToken;
 
 use super::Reconciler;
-use super::pass::RETRY;
 use crate::memory::{Durable, Memory};
 use crate::ports::{Clock, Containers, LiveTablePublisher, Prober, Proxy};
 use crate::store::Changes;
@@ -28,8 +27,8 @@ where
     L: LiveTablePublisher,
     K: Clock,
 {
-    /// Writes down what changed, without waiting. True if an earlier write failed.
-    pub(super) fn save(&mut self) -> bool {
+    /// Writes down what changed, without waiting.
+    pub(super) fn save(&mut self) {
         let failed = self.unsaved.send_replace(false);
         if failed {
             // Which part is on disk is not known: all of it is written again.
@@ -45,7 +44,7 @@ where
         let gone = self.saved.keys().filter(|id| !self.memories.contains_key(id));
         changes.extend(gone.map(|id| (*id, None)));
         if changes.is_empty() {
-            return false;
+            return;
         }
         self.saved = self
             .memories
@@ -53,12 +52,12 @@ where
             .map(|(id, m)| (*id, durable(m)))
             .collect::<BTreeMap<DeploymentId, Durable>>();
         self.begin_write(changes);
-        failed
     }
 
     fn begin_write(&mut self, changes: Changes) {
         let (store, unsaved, wake) =
             (self.store.clone(), self.unsaved.clone(), Arc::clone(&self.wake));
+        let (failures, jitter) = (Arc::clone(&self.failures.saving), (self.world.jitter)());
         let end = WriteEnd::new();
         let before = std::mem::replace(&mut self.last_write, end.clone());
         tokio::spawn(async move {
@@ -67,12 +66,15 @@ where
             before.cancelled().await;
             let result = store.save(changes).await;
             drop(ended);
-            if let Err(error) = result {
-                not_saved(&error);
-                unsaved.send_replace(true);
-                // Not at once: the disk that is full now is full in a moment, too.
-                tokio::time::sleep(RETRY).await;
-                wake.notify_one();
+            match result {
+                Ok(()) => failures.end(),
+                Err(error) => {
+                    not_saved(&error);
+                    unsaved.send_replace(true);
+                    // Not at once: the disk that is full now is full in a moment, too.
+                    tokio::time::sleep_until(failures.next(jitter)).await;
+                    wake.notify_one();
+                }
             }
         });
     }

@@ -208,6 +208,7 @@ fn picture_of(
         status,
         given_up: case.plan.given_up.clone(),
         guarded_s: case.plan.guarded_until.map(|at| at.saturating_duration_since(now).as_secs()),
+        kills: memory.evidence.kills(),
         retry_s: memory
             .waits_until(now)
             .map(|at| at.saturating_duration_since(now).as_secs().max(1)),

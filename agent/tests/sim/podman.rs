@@ -442,6 +442,7 @@ impl Containers for Life {
                 identity: found.identity,
                 state: found.state,
                 address: Some(found.address),
+                process: None,
             });
             Ok(listed.collect())
         })

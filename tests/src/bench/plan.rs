@@ -58,6 +58,7 @@ pub(super) fn measure() -> anyhow::Result<()> {
                 busy: &busy,
                 rules: &rules,
                 failed: Failed::default(),
+                kills: None,
                 now: tokio::time::Instant::now(),
                 wall: Timestamp::UNIX_EPOCH,
                 jitter: 0.5,
@@ -100,6 +101,7 @@ fn case(number: u16, network: &Network) -> anyhow::Result<(Desired, Container, M
         identity: Some(identity),
         state: ContainerState::Running,
         address: Some(network.address(index, slot)),
+        process: None,
     };
     let live = Some(Serving { revision, slot });
     let proven = [revision].into();

@@ -3,8 +3,8 @@
 use buddo_shared::manifest::{Fallback, Guard};
 
 use super::*;
-use crate::guard::Vigil;
-use crate::ports::KILLED;
+use crate::guard::{Kills, Vigil};
+use crate::ports::{KILLED, Process};
 
 /// The new revision has just gone live in slot B; the old one's container drains.
 fn watched(app: App) -> Model {
@@ -308,4 +308,68 @@ fn where_nothing_serves_a_failed_deploy_brings_the_fallback_in() {
     assert_eq!((plan.phase, code(&plan)), (Phase::Failed, "exited_at_start"));
     assert_eq!(model.running(), [OLD]);
     assert!(matches!(plan.target, Some(Target::Live { .. })));
+}
+
+/// The kernel's count for a run of the container that serves.
+fn kernel_counts(model: &mut Model, pid: u32, count: u64) {
+    let serving = model.memory.durable.live.unwrap();
+    let process = Process { container: format!("r{}", serving.revision), pid };
+    let name = model.name(serving.revision, serving.slot);
+    model.containers.get_mut(&name).unwrap().process = Some(process.clone());
+    model.kills = Some(Kills { process, count });
+}
+
+/// Only its child processes are killed: it runs, answers its probes, and fails nobody.
+#[test]
+fn kills_for_memory_inside_what_lives_on_put_the_old_revision_back() {
+    let mut model = watched(App::Answers);
+    // What was counted of the old revision's container is not the new one's.
+    model.kills = Some(Kills { process: Process { container: "r1".to_owned(), pid: 1 }, count: 3 });
+    model.turn();
+    for count in [9, 9, 10] {
+        kernel_counts(&mut model, 7, count);
+        model.turn();
+    }
+    assert_eq!((live(&model), model.memory.evidence.kills()), (Some(NEW), 1));
+    kernel_counts(&mut model, 7, 11);
+    assert_put_back(&mut model, "guard_oom");
+    let cause = &model.memory.durable.failures[&NEW].cause;
+    assert!(cause.contains("ran out of its 256 MB of memory 2 times"), "{cause}");
+}
+
+/// The kernel counts it, and the container ends with 137.
+#[test]
+fn a_kill_of_the_main_process_counts_once_and_the_next_one_puts_back() {
+    let mut model = watched(App::Answers);
+    kernel_counts(&mut model, 7, 0);
+    model.turn();
+    kernel_counts(&mut model, 7, 1);
+    model.turn();
+    crash(&mut model, KILLED);
+    kernel_counts(&mut model, 8, 0);
+    model.turn();
+    assert_eq!((live(&model), model.memory.evidence.kills()), (Some(NEW), 1));
+    kernel_counts(&mut model, 8, 1);
+    assert_put_back(&mut model, "guard_oom");
+}
+
+#[test]
+fn kills_while_the_host_is_in_trouble_or_after_the_window_put_nothing_back() {
+    let mut model = watched(App::Answers);
+    kernel_counts(&mut model, 7, 0);
+    model.turn();
+    for count in 1..5 {
+        model.rules.troubled_until = Some(model.now + Duration::from_mins(10));
+        kernel_counts(&mut model, 7, count);
+        model.turn();
+    }
+    model.rules.troubled_until = None;
+    while model.memory.durable.vigil.is_some() {
+        model.turn();
+    }
+    for count in 5..9 {
+        kernel_counts(&mut model, 7, count);
+        model.turn();
+    }
+    assert_eq!(live(&model), Some(NEW));
 }
