@@ -1,9 +1,8 @@
 //! What goes wrong around the agent, and what ends it again.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use buddo_agent::ports::ContainerState;
+use buddo_agent::ports::{ContainerState, Identity, KILLED};
 use tokio::time::Instant;
 
 use crate::caddy::File;
@@ -12,7 +11,8 @@ use crate::disk::Database;
 use crate::faults::{Fault, Swarm};
 use crate::podman::Boxed;
 use crate::run::Run;
-use crate::world::{App, State};
+use crate::story::app::App;
+use crate::world::State;
 
 impl Run {
     fn heals_in(&mut self, fault: Fault, low: u64, high: u64) -> Instant {
@@ -43,6 +43,7 @@ impl Run {
                     state.kill();
                     state.amnesia = true;
                     state.ever_lost = true;
+                    state.guards.forget();
                     state.books.acked = 0;
                 });
             }
@@ -58,21 +59,28 @@ impl Run {
                 state.edge.left.clear();
             }),
             Fault::Crash | Fault::KillContainer => {
-                let code = if fault == Fault::Crash { 1 } else { 137 };
+                let code = if fault == Fault::Crash { 1 } else { KILLED };
                 if let Some((name, _)) = self.any_container() {
-                    world.act(|state| state.end(&world, &name, code));
+                    world.act(|state| {
+                        let found = state.engine.containers.get(&name);
+                        let identity = found.and_then(|c| c.identity);
+                        state.bear(identity, |toll| {
+                            toll.ends += 1;
+                            toll.kills += u32::from(code == KILLED);
+                        });
+                        state.end(&world, &name, code);
+                    });
                 }
             }
             Fault::Sicken => {
-                let until = Instant::now() + self.rng.ms(100, 40_000);
+                let lasts = self.rng.ms(100, 40_000);
                 if let Some((name, found)) = self.any_container() {
                     world.act(|state| {
-                        state.blame(found.identity);
-                        if let Some(container) = state.engine.containers.get_mut(&name) {
-                            container.sick_until = Some(until);
-                            container.hurt = true;
-                        }
-                        state.say(|| format!("{} is sick", crate::podman::short(&name)));
+                        state.bear(found.identity, |toll| {
+                            toll.ends += 1;
+                            toll.sick += lasts;
+                        });
+                        state.sicken(&name, Instant::now() + lasts);
                     });
                 }
             }
@@ -80,6 +88,7 @@ impl Run {
                 if let Some((name, found)) = self.any_container() {
                     world.act(|state| {
                         state.blame(found.identity);
+                        state.bear(found.identity, |toll| toll.ends += 1);
                         if let Some(container) = state.engine.containers.get_mut(&name) {
                             container.state = ContainerState::Stopping;
                             container.stuck = true;
@@ -107,6 +116,7 @@ impl Run {
                 let until = self.heals_in(fault, 500, 40_000);
                 world.act(|state| {
                     state.hurt_all();
+                    state.guards.trouble(until);
                     state.engine.hung_until = Some(until);
                 });
             }
@@ -114,6 +124,7 @@ impl Run {
                 let until = self.heals_in(fault, 100, 8_000);
                 world.act(|state| {
                     state.hurt_all();
+                    state.guards.trouble(until);
                     state.engine.away_until = Some(until);
                     if let Some(feed) = &state.feed {
                         feed.healthy.send_replace(false);
@@ -131,6 +142,7 @@ impl Run {
                     sick_until: None,
                     hurt: false,
                     stuck: false,
+                    oom: false,
                 };
                 state.engine.containers.insert("postgres".to_owned(), container);
                 state.engine.secrets.insert("postgres-password".to_owned(), "x".to_owned());
@@ -148,11 +160,17 @@ impl Run {
             }
             Fault::FillDisk => {
                 self.heals_in(fault, 500, 20_000);
-                world.act(|state| state.disk_full = true);
+                world.act(|state| {
+                    state.disk_full = true;
+                    state.guards.disk_failed = true;
+                });
             }
             Fault::Jump => {
                 let offset = self.rng.pick(&[YEAR, -YEAR, -BEGIN, 0]).unwrap_or_default();
-                world.act(|state| state.clock_offset = offset);
+                world.act(|state| {
+                    state.clock_offset = offset;
+                    state.guards.clock_jumped = true;
+                });
             }
             Fault::Partition => {
                 let until = self.heals_in(fault, 1_000, 30_000);
@@ -179,7 +197,7 @@ impl Run {
         });
     }
 
-    /// Nothing goes wrong any more; apps that crashed are well.
+    /// Nothing goes wrong any more but with apps that turn bad by themselves.
     pub(crate) fn peace(&mut self) {
         let faults: Vec<Fault> = self.healings.drain(..).map(|(_, fault)| fault).collect();
         for fault in faults {
@@ -194,17 +212,39 @@ impl Run {
             state.calls_left = None;
             (state.engine.hung_until, state.engine.away_until) = (None, None);
             (state.edge.away_until, state.books.away_until) = (None, None);
-            for (app, _) in state.apps.values_mut() {
-                if matches!(app, App::Crashes(_)) {
-                    *app = App::Good(Duration::from_millis(50));
-                }
-            }
-            for container in state.engine.containers.values_mut() {
-                if container.sick_until.is_some_and(|until| until > now) {
-                    container.sick_until = Some(now);
-                }
-            }
+            state.cure(now, |app| !app.turns_bad());
         });
         self.sign();
+    }
+
+    /// Apps that turned bad are good from now on.
+    pub(crate) fn recover(&mut self) {
+        self.world.act(|state| {
+            state.say(|| "apps recover".to_owned());
+            state.recovered = true;
+            state.cure(Instant::now(), |_| true);
+        });
+    }
+}
+
+impl State {
+    /// Containers that run and answer nothing answer again, of apps of this kind.
+    fn cure(&mut self, now: Instant, kind: impl Fn(App) -> bool) {
+        let sick = |state: &Self, identity: Option<Identity>| {
+            identity.is_none_or(|i| kind(state.app(i.deployment, i.revision).0))
+        };
+        let names: Vec<String> = self
+            .engine
+            .containers
+            .iter()
+            .filter(|(_, c)| c.sick_until.is_some_and(|until| until > now))
+            .filter(|(_, c)| sick(self, c.identity))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in names {
+            if let Some(container) = self.engine.containers.get_mut(&name) {
+                container.sick_until = Some(now);
+            }
+        }
     }
 }

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use buddo_agent::ports::{
-    LiveTable, LiveTablePublisher, Proxy, ProxyError, RefusedRoute, RouteFiles, Target,
+    FailedRequests, LiveTable, LiveTablePublisher, Proxy, ProxyError, RefusedRoute, RouteFiles,
+    Target,
 };
 use tokio::time::{Instant, sleep};
 
@@ -44,6 +45,8 @@ pub(crate) struct Edge {
     pub(crate) reloads: u64,
     /// How often the table was replaced.
     pub(crate) publishes: u64,
+    /// Host name → when requests to it began that failed.
+    pub(crate) errors: BTreeMap<String, Vec<jiff::Timestamp>>,
     /// Caddy is away until then.
     pub(crate) away_until: Option<Instant>,
 }
@@ -160,6 +163,14 @@ impl Proxy for Life {
             }
             Ok(Vec::new())
         })
+    }
+
+    async fn failed_requests(&self) -> std::io::Result<FailedRequests> {
+        sleep(Duration::from_millis(2)).await;
+        if !self.world.is_alive(self.number) {
+            return pending().await;
+        }
+        Ok(self.world.with(|state| state.failed_requests()))
     }
 
     async fn warm(&self, _: &str) -> Result<(), ProxyError> {

@@ -15,7 +15,7 @@ use buddo_shared::manifest::{Desired, Manifest, RunState, SCHEMA, Strategy, Trus
 use buddo_shared::name::{HostName, Subdomain};
 use buddo_shared::port::Port;
 use buddo_shared::probe::Probe;
-use buddo_shared::report::ReportBody;
+use buddo_shared::report::{DeploymentStatus, ReportBody};
 use buddo_shared::sealed::{OpeningKey, Sealed, SealingKey};
 use buddo_shared::secret::Secret;
 use buddo_shared::signed::Signer;
@@ -25,13 +25,10 @@ use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
 use crate::clock::{SimClock, true_time};
+use crate::faults::Swarm;
 use crate::podman::digest_of_tag;
-use crate::world::World;
-
-/// The deployment number `n` of a simulation.
-pub(crate) fn deployment(n: u64) -> DeploymentId {
-    DeploymentId::new(Uuid::from_u128(u128::from(n)))
-}
+use crate::story::ledger::{Ledger, deployment};
+use crate::world::{State, World};
 
 /// The simulated host.
 pub(crate) fn host() -> HostId {
@@ -112,8 +109,10 @@ impl Keys {
 /// What the coordinator's database holds, and what it was told.
 #[derive(Default)]
 pub(crate) struct Books {
-    /// What operators want: app → its entry.
-    pub(crate) wanted: BTreeMap<u64, Desired>,
+    /// What operators want, and what became of it.
+    pub(crate) ledger: Ledger,
+    /// What the last acknowledged document wants.
+    pub(crate) held: Arc<[Desired]>,
     /// The newest document.
     pub(crate) generation: u64,
     newest: Option<Bytes>,
@@ -133,6 +132,12 @@ pub(crate) struct Books {
 }
 
 impl Books {
+    /// Empty ones.
+    pub(crate) fn of(swarm: Swarm) -> Self {
+        let ledger = Ledger::new(swarm.guard_s, swarm.deaf);
+        Self { ledger, ..Self::default() }
+    }
+
     /// Whether no document that the agent may still obey stops it.
     pub(crate) fn is_wanted_for_sure(&self, id: DeploymentId) -> bool {
         self.idle_in.get(&id).is_some_and(|idle| self.acked > *idle)
@@ -141,15 +146,6 @@ impl Books {
     /// The newest document and its generation.
     pub(crate) fn newest_document(&self) -> Option<(u64, Bytes)> {
         self.newest.clone().map(|document| (self.generation, document))
-    }
-
-    fn digest_reported(&self, desired: &Desired) -> Option<buddo_shared::image::Digest> {
-        match self.levels.get(&desired.id) {
-            Some(ReportBody::Deployment(status)) if status.revision == desired.revision => {
-                status.digest.clone()
-            }
-            _ => None,
-        }
     }
 
     /// What is wanted, as a document.
@@ -161,7 +157,7 @@ impl Books {
             issued_at: true_time(at, 0),
             expires_at: true_time(at + Duration::from_hours(1), 0),
             zone: HostName::parse("apps.example").expect("valid"),
-            deployments: self.wanted.values().cloned().collect(),
+            deployments: self.ledger.wanted.values().cloned().collect(),
             trust: None,
         }
     }
@@ -169,17 +165,8 @@ impl Books {
     /// Makes what is wanted the newest document.
     pub(crate) fn sign(&mut self, keys: &Keys, at: Duration) {
         self.generation += 1;
-        let known: Vec<_> = self
-            .wanted
-            .iter()
-            .map(|(app, desired)| (*app, self.digest_reported(desired)))
-            .collect();
-        for (app, digest) in known {
-            if let (Some(desired), Some(digest)) = (self.wanted.get_mut(&app), digest) {
-                desired.digest = Some(digest);
-            }
-        }
-        for desired in self.wanted.values() {
+        self.ledger.complete();
+        for desired in self.ledger.wanted.values() {
             let idle = desired.run != RunState::Running || !self.idle_in.contains_key(&desired.id);
             if idle {
                 let since = if desired.run == RunState::Running {
@@ -230,7 +217,7 @@ pub(crate) async fn serve(world: Arc<World>, keys: Arc<Keys>, link: Link) {
             {
                 kept.changed.borrow_and_update();
             }
-            connected = if pull(&world, &line).await { line.life } else { 0 };
+            connected = if pull(&world, &keys, &line).await { line.life } else { 0 };
         }
     }
 }
@@ -238,15 +225,16 @@ pub(crate) async fn serve(world: Arc<World>, keys: Arc<Keys>, link: Link) {
 const PATIENCE: Duration = Duration::from_secs(5);
 
 async fn push(world: &World, keys: &Keys, line: &Line) {
-    let (newest, acked, generation, wrong) = world.with(|state| {
+    let (newest, acked, generation, wrong, offered) = world.with(|state| {
         let wrong = state.books.acked > 0
             && !state.amnesia
             && state.rng.per_mille(state.swarm.wrong_document);
-        (state.books.newest.clone(), state.books.acked, state.books.generation, wrong)
+        let offered = state.books.ledger.wanted.values().cloned().collect();
+        (state.books.newest.clone(), state.books.acked, state.books.generation, wrong, offered)
     });
     if let Some(newest) = newest.filter(|_| acked < generation) {
         if let Ok(answer) = timeout(PATIENCE, line.intent.offer(newest)).await {
-            world.act(|state| take_answer(state, generation, answer));
+            world.act(|state| take_answer(state, generation, offered, answer));
         }
         if wrong {
             push_wrong(world, keys, line).await;
@@ -255,8 +243,9 @@ async fn push(world: &World, keys: &Keys, line: &Line) {
 }
 
 fn take_answer(
-    state: &mut crate::world::State,
+    state: &mut State,
     generation: u64,
+    offered: Arc<[Desired]>,
     answer: Result<buddo_shared::report::Accepted, Refusal>,
 ) {
     match answer {
@@ -264,6 +253,7 @@ fn take_answer(
             state.say(|| format!("document {generation} is accepted"));
             if !state.rng.per_mille(state.swarm.lose_acknowledgement) {
                 state.books.acked = state.books.acked.max(generation);
+                state.books.held = offered;
                 state.amnesia = false;
             }
         }
@@ -322,15 +312,19 @@ async fn push_wrong(world: &World, keys: &Keys, line: &Line) {
 }
 
 /// Reads what is not acknowledged. False: it could not.
-async fn pull(world: &World, line: &Line) -> bool {
+async fn pull(world: &World, keys: &Keys, line: &Line) -> bool {
     loop {
         let cursor = world.with(|state| state.books.cursor);
         let Ok(Ok(reports)) = timeout(PATIENCE, line.status.after(cursor, 64)).await else {
             return false;
         };
         let Some(last) = reports.last().map(|report| report.seq) else { return true };
-        let acknowledged = world.with(|state| {
+        let elapsed = world.begun.elapsed();
+        let acknowledged = world.act(|state| {
+            // Committed, or the coordinator crashed first: then it reads the same again.
+            let committed = !state.rng.per_mille(state.swarm.lose_acknowledgement);
             let mut previous = cursor;
+            let mut changes = false;
             for report in reports {
                 if report.seq <= previous {
                     state.violate(format!("report {} comes after {previous}", report.seq));
@@ -349,6 +343,9 @@ async fn pull(world: &World, line: &Line) -> bool {
                                 crate::podman::short(&id.to_string())
                             )
                         });
+                        if committed {
+                            changes |= state.take(status);
+                        }
                         state.books.levels.insert(id, report.body);
                     }
                     ReportBody::Removed { id } => {
@@ -357,10 +354,11 @@ async fn pull(world: &World, line: &Line) -> bool {
                     ReportBody::Host(_) => state.books.host = Some(report.body),
                 }
             }
-            // Committed, or the coordinator crashed first: then it reads the same again.
-            let committed = !state.rng.per_mille(state.swarm.lose_acknowledgement);
             if committed {
                 state.books.cursor = last;
+            }
+            if changes {
+                state.sign(keys, elapsed);
             }
             committed && !state.rng.per_mille(state.swarm.lose_acknowledgement)
         });
@@ -369,6 +367,42 @@ async fn pull(world: &World, line: &Line) -> bool {
         {
             return false;
         }
+    }
+}
+
+impl State {
+    /// Takes a committed report over. True: the document changes.
+    fn take(&mut self, status: &DeploymentStatus) -> bool {
+        self.judge_report(status);
+        let wanted = |books: &Books| {
+            let mut all = books.ledger.wanted.values();
+            all.find(|d| d.id == status.id).map(|d| (d.revision, d.run))
+        };
+        let before = wanted(&self.books);
+        let taken = self.books.ledger.take(status);
+        if let Some((from, to)) = taken.put_back {
+            self.note_put_back(status.id, from, to);
+        }
+        let after = wanted(&self.books);
+        if after != before && after.is_some_and(|(_, run)| run != RunState::Running) {
+            self.excuse(status.id, "its coordinator stops it");
+        }
+        taken.changes
+    }
+
+    /// Makes what is wanted the newest document.
+    pub(crate) fn sign(&mut self, keys: &Keys, elapsed: Duration) {
+        self.books.sign(keys, elapsed);
+        let words = |d: &Desired| {
+            let app = self.app(d.id, d.revision);
+            let guard = d.guard.as_ref().map(|g| (g.seconds, g.fallback.revision.get()));
+            let id = crate::podman::short(&d.id.to_string());
+            let (name, revision, run, strategy) = (&d.subdomain, d.revision, d.run, d.strategy);
+            format!("{name} {id} r{revision} {run:?} {strategy:?} {app:?} guard {guard:?}")
+        };
+        let words: Vec<String> = self.books.ledger.wanted.values().map(words).collect();
+        let generation = self.books.generation;
+        self.say(|| format!("document {generation}: {}", words.join("; ")));
     }
 }
 

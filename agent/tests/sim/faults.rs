@@ -1,7 +1,7 @@
 //! Which faults a seed has, and how often: swarm testing (Groce et al., 2012). A seed with all
 //! faults at once finds less than many seeds with a few each, for one fault hides another.
 
-use crate::rng::Rng;
+use crate::story::rng::Rng;
 
 /// What goes wrong around the agent, at a moment of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,10 +87,18 @@ pub(crate) struct Swarm {
     pub(crate) wrong_document: u64,
     /// An acknowledgement of a document or of reports is lost.
     pub(crate) lose_acknowledgement: u64,
-    /// Apps that never start, in a thousand new revisions.
+    /// Apps that never start or turn bad, in a thousand new revisions.
     pub(crate) bad_revision: u64,
     /// Calls take longer, up to so many milliseconds.
     pub(crate) slow: u64,
+    /// Operators act on so many apps.
+    pub(crate) apps: u64,
+    /// Seconds that a new revision is watched; 0: not at all.
+    pub(crate) guard_s: u32,
+    /// Operators mostly deploy new revisions, many of them bad, of apps that were good at first.
+    pub(crate) releases: bool,
+    /// The coordinator carries over nothing of what it is told.
+    pub(crate) deaf: bool,
 }
 
 impl Swarm {
@@ -113,18 +121,22 @@ impl Swarm {
             fail_write: some(100),
             wrong_document: some(500),
             lose_acknowledgement: some(300),
-            bad_revision: 0,
-            slow: 0,
+            ..Self::default()
         };
-        let bad_revision = if rng.per_mille(500) { rng.below(500) } else { 0 };
+        let bad_revision = if rng.per_mille(500) { rng.below(600) } else { 0 };
         let slow = rng.pick(&[5, 30, 300, 1_500]).unwrap_or(30);
         let most = rng.below(5);
         let faults = (0..most).filter_map(|_| rng.pick(&ALL)).collect();
-        (Self { bad_revision, slow, ..swarm }, faults)
+        let apps = rng.pick(&[1, 2, 4]).unwrap_or(4);
+        let guard_s = rng.pick(&[0, 20, 120, 120]).unwrap_or_default();
+        let releases = guard_s > 0 && rng.per_mille(350);
+        let (apps, bad_revision) = if releases { (apps.min(2), 700) } else { (apps, bad_revision) };
+        let deaf = rng.per_mille(250);
+        (Self { bad_revision, slow, apps, guard_s, releases, deaf, ..swarm }, faults)
     }
 
     /// Nothing goes wrong.
     pub(crate) fn none() -> Self {
-        Self { slow: 5, ..Self::default() }
+        Self { slow: 5, apps: 4, ..Self::default() }
     }
 }

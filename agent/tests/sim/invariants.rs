@@ -13,7 +13,7 @@ use crate::podman::{Boxed, short};
 use crate::world::{DRAIN, State};
 
 /// Caddy holds a request for so long.
-const TRY_DURATION: Duration = Duration::from_secs(10);
+pub(crate) const TRY_DURATION: Duration = Duration::from_secs(10);
 /// For so long after a fault nothing is expected of the app that it hit.
 const CALM: Duration = Duration::from_secs(2);
 
@@ -38,7 +38,7 @@ impl State {
 
     /// As [`excuse`](Self::excuse), for all apps.
     pub(crate) fn excuse_all(&mut self, why: &str) {
-        let ids: Vec<_> = self.books.wanted.values().map(|desired| desired.id).collect();
+        let ids: Vec<_> = self.books.ledger.wanted.values().map(|desired| desired.id).collect();
         for id in ids {
             self.excuse(id, why);
         }
@@ -47,7 +47,7 @@ impl State {
     /// What a visitor of each app would meet right now.
     pub(crate) fn look(&mut self) {
         let now = Instant::now();
-        let running = self.books.wanted.values().filter(|d| d.run == RunState::Running);
+        let running = self.books.ledger.wanted.values().filter(|d| d.run == RunState::Running);
         let apps: Vec<_> = running
             .map(|d| (d.id, d.subdomain.to_string(), d.strategy == Strategy::Recreate))
             .collect();
@@ -127,6 +127,7 @@ impl State {
     /// What the agent says of itself.
     pub(crate) fn check(&mut self, picture: &Picture) {
         for app in &picture.deployments {
+            self.note_shown(&app.status);
             if app.status.phase != Phase::Live {
                 continue;
             }

@@ -4,6 +4,7 @@
 //! intent, probes, reports, routes and the SQLite store are the real ones; Podman, Caddy, the
 //! resolver, the disk, the clock and the coordinator are models with faults. After each effect
 //! the rules are checked; once the faults end, everything must become as the last document says.
+//! What operators and apps do comes from the [`story`], which drives real parts, too.
 //!
 //! ```text
 //! operators ─► coordinator ──documents──► ┌───────────┐ ──calls──► podman  (may hang, refuse,
@@ -33,12 +34,16 @@ mod converged;
 mod coordinator;
 mod disk;
 mod faults;
+mod guards;
 mod invariants;
 mod operators;
+mod plan_alone;
 mod podman;
-mod rng;
 mod run;
 mod scenarios;
+#[path = "../story/mod.rs"]
+mod story;
+mod visitors;
 mod world;
 
 use std::sync::Arc;
@@ -78,6 +83,7 @@ fn every_seed_keeps_every_promise() {
     let next = AtomicU64::new(first);
     let failures = std::sync::Mutex::new(Vec::new());
     let (calls, lives, documents) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let put_back = AtomicU64::new(0);
     let begun = std::time::Instant::now();
     let workers = std::thread::available_parallelism().map_or(2, usize::from);
     std::thread::scope(|scope| {
@@ -94,6 +100,7 @@ fn every_seed_keeps_every_promise() {
                             calls.fetch_add(done.calls, Ordering::Relaxed);
                             lives.fetch_add(done.lives, Ordering::Relaxed);
                             documents.fetch_add(done.documents, Ordering::Relaxed);
+                            put_back.fetch_add(done.put_back, Ordering::Relaxed);
                         }
                         Err(failure) => failures.lock().unwrap().push((seed, failure.words)),
                     }
@@ -102,11 +109,16 @@ fn every_seed_keeps_every_promise() {
         }
     });
     println!(
-        "{count} seeds from {first} in {:.1?}: {calls:?} calls, {lives:?} lives, {documents:?} documents",
+        "{count} seeds from {first} in {:.1?}: {calls:?} calls, {lives:?} lives, {documents:?} documents, \
+         {put_back:?} put back",
         begun.elapsed()
     );
     let failures = failures.into_inner().unwrap();
-    let Some((seed, _)) = failures.first() else { return };
+    let Some((seed, _)) = failures.first() else {
+        // Or what is true of guards is true of none.
+        assert!(count < 1_000 || put_back.into_inner() > count / 50, "guards have nothing to do");
+        return;
+    };
     for (seed, words) in &failures {
         eprintln!("seed {seed}: {}", words.lines().next().unwrap_or_default());
     }

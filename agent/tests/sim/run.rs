@@ -17,7 +17,8 @@ use crate::converged::what_is_missing;
 use crate::coordinator::{Keys, Link, serve};
 use crate::disk::Database;
 use crate::faults::{Fault, Swarm};
-use crate::rng::Rng;
+use crate::plan_alone::{Apps, Record};
+use crate::story::rng::Rng;
 use crate::world::{State, World};
 
 /// How long convergence may take once nothing goes wrong any more: the longest waits of the
@@ -44,6 +45,8 @@ pub(crate) struct Done {
     pub(crate) lives: u64,
     /// Documents.
     pub(crate) documents: u64,
+    /// Revisions that guards put back.
+    pub(crate) put_back: u64,
     /// Stands for every action, where they were traced.
     pub(crate) digest: u64,
 }
@@ -68,8 +71,26 @@ pub(crate) fn run(seed: u64, keys: &Arc<Keys>, traced: bool) -> Result<Done, Fai
             calls: state.calls,
             lives: u64::from(state.life),
             documents: state.books.generation,
+            put_back: state.guards.count(),
             digest,
         }))
+    })
+}
+
+/// What the agents of `seed` saw, whatever became of them, and what their apps do.
+pub(crate) fn record(seed: u64, keys: &Arc<Keys>) -> (Vec<Record>, Apps) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let mut rng = Rng::new(seed);
+        let (swarm, faults) = Swarm::draw(&mut rng);
+        let world = World::new(seed, swarm, false);
+        world.with(|state| state.records = Some(Vec::new()));
+        let _ = Run::new(&world, keys, rng).all(&faults).await;
+        world.with(|state| (state.records.take().unwrap_or_default(), state.apps.clone()))
     })
 }
 
@@ -83,7 +104,6 @@ pub(crate) struct Run {
     link: Link,
     /// When the next life begins.
     up_at: Instant,
-    pub(crate) numbers: u64,
     /// What passes by itself, and when.
     pub(crate) healings: Vec<(Instant, Fault)>,
     coordinator: tokio::task::JoinHandle<()>,
@@ -108,7 +128,6 @@ impl Run {
             rng,
             link,
             up_at: Instant::now(),
-            numbers: 0,
             healings: Vec::new(),
             coordinator: tokio::spawn(coordinator),
         }
@@ -138,9 +157,12 @@ impl Run {
         let rest = self.rng.ms(0, 8_000);
         self.pass(rest).await?;
         self.peace();
+        self.watch_guards().await?;
+        self.recover();
         self.converge(false).await?;
         // It takes the longest virtual time by far.
         if self.rng.below(4) == 0 {
+            self.end_windows().await?;
             self.idle().await?;
         }
         match self.rng.below(4) {
@@ -149,7 +171,7 @@ impl Run {
                 self.converge(true).await?;
             }
             1 => {
-                self.world.act(|state| state.books.wanted.clear());
+                self.world.act(|state| state.books.ledger.wanted.clear());
                 self.sign();
                 self.converge(true).await?;
             }
@@ -171,6 +193,7 @@ impl Run {
             if now >= end {
                 return Ok(());
             }
+            self.world.visit();
             let visitor = self.rng.ms(200, 2_000);
             let heals = self.healings.iter().map(|(at, _)| *at).min();
             let next = [Some(end), heals, self.agent.is_none().then_some(self.up_at.max(now))];
@@ -237,27 +260,7 @@ impl Run {
     pub(crate) fn sign(&mut self) {
         let elapsed = self.world.begun.elapsed();
         let keys = Arc::clone(&self.keys);
-        self.world.act(|state| {
-            state.books.sign(&keys, elapsed);
-            let books = &state.books;
-            let words: Vec<String> = books
-                .wanted
-                .values()
-                .map(|d| {
-                    let app = state.app(d.id, d.revision);
-                    format!(
-                        "{} {} r{} {:?} {:?} {app:?}",
-                        d.subdomain,
-                        crate::podman::short(&d.id.to_string()),
-                        d.revision,
-                        d.run,
-                        d.strategy
-                    )
-                })
-                .collect();
-            let generation = books.generation;
-            state.say(|| format!("document {generation}: {}", words.join("; ")));
-        });
+        self.world.act(|state| state.sign(&keys, elapsed));
     }
 
     /// Waits until everything is as the document says. `strict`: no fault excuses a failure.

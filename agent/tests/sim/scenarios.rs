@@ -11,12 +11,14 @@ use buddo_shared::manifest::{RunState, Strategy};
 use buddo_shared::report::{Phase, ReportBody};
 
 use crate::clock::{BEGIN, YEAR};
-use crate::coordinator::{Keys, deployment};
+use crate::coordinator::Keys;
 use crate::disk::Database;
 use crate::faults::{Fault, Swarm};
-use crate::rng::Rng;
 use crate::run::Run;
-use crate::world::{App, Registry, World};
+use crate::story::app::{App, Registry};
+use crate::story::ledger::deployment;
+use crate::story::rng::Rng;
+use crate::world::World;
 
 /// Runs a scenario as a seed is run.
 fn play<F: Future<Output = ()>>(scenario: impl FnOnce(Run) -> F) {
@@ -36,7 +38,7 @@ impl Run {
     /// Revision `revision` of app `n` is wanted from the next document on.
     fn want(&self, n: u64, revision: u32) {
         let desired = self.keys.desired(n, n, revision, revision);
-        self.world.act(|state| state.books.wanted.insert(n, desired));
+        self.world.act(|state| state.books.ledger.enter(n, desired, Revision::new(revision)));
     }
 
     async fn wait(&mut self, seconds: u64) {
@@ -93,7 +95,7 @@ fn fm_01_killed_at_any_call_it_converges_and_starts_nothing_twice() {
                     let before = run.containers();
                     run.want(2, 2);
                     run.world.act(|state| {
-                        let desired = state.books.wanted.get_mut(&2).unwrap();
+                        let desired = state.books.ledger.wanted.get_mut(&2).unwrap();
                         desired.strategy = strategy;
                     });
                     run.settle().await;
@@ -305,7 +307,11 @@ fn an_image_that_vanishes_after_each_pull_is_not_pulled_all_the_time() {
         run.want(2, 1);
         let key = (deployment(2), Revision::FIRST);
         let app = App::Good(Duration::from_millis(5));
-        run.world.act(|state| state.apps.insert(key, (app, Registry::Vanishes)));
+        run.world.act(|state| {
+            state.apps.insert(key, (app, Registry::Vanishes));
+            // Or the coordinator stops it once it is given up.
+            state.books.ledger.deaf = true;
+        });
         run.settle().await;
         assert_eq!(run.phase(2), Some(Phase::Failed));
         let calls = run.world.with(|state| state.calls - state.engine.lists);
@@ -322,11 +328,11 @@ fn an_app_is_stopped_started_and_destroyed_without_a_trace() {
         for state in [RunState::Stopped, RunState::Running, RunState::Suspended] {
             run.world.act(|world| {
                 world.excuse(deployment(2), "its operator");
-                world.books.wanted.get_mut(&2).unwrap().run = state;
+                world.books.ledger.wanted.get_mut(&2).unwrap().run = state;
             });
             run.settle().await;
         }
-        run.world.act(|world| world.books.wanted.clear());
+        run.world.act(|world| world.books.ledger.wanted.clear());
         run.settle().await;
         let left = run.world.with(|state| state.engine.secrets.len());
         assert!(left == 0 && run.containers().is_empty());

@@ -4,16 +4,21 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use buddo_agent::ports::Container;
 use buddo_shared::id::{DeploymentId, Revision};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::caddy::Edge;
+use crate::clock::true_time;
 use crate::coordinator::Books;
 use crate::faults::Swarm;
+use crate::guards::Guards;
 use crate::invariants::Trust;
+use crate::plan_alone::Record;
 use crate::podman::Engine;
-use crate::rng::Rng;
+use crate::story::app::{App, Registry};
+use crate::story::rng::Rng;
 
 /// From SIGTERM back to the last request that was sent: the drain time of every simulation.
 pub(crate) const DRAIN: Duration = Duration::from_secs(1);
@@ -21,34 +26,6 @@ pub(crate) const DRAIN: Duration = Duration::from_secs(1);
 pub(crate) const GRACE: Duration = Duration::from_secs(2);
 /// How many actions a failing seed shows.
 const SHOWN: usize = 60;
-
-/// What an app does once its container runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum App {
-    /// It answers after so long.
-    Good(Duration),
-    /// It never answers.
-    Silent,
-    /// It ends after so long.
-    Exits(Duration),
-    /// It answers, and ends so long after its start, each time.
-    Crashes(Duration),
-}
-
-/// What the registry says to a pull.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Registry {
-    /// Here it is.
-    Has,
-    /// No such image.
-    Lacks,
-    /// Too many requests, so many times.
-    Busy(u32),
-    /// It comes, and is gone when it is needed.
-    Vanishes,
-    /// No byte comes, so many times.
-    Stalls(u32),
-}
 
 /// The feed that the agent of now reads.
 #[derive(Debug)]
@@ -83,8 +60,12 @@ pub(crate) struct State {
     pub(crate) edge: Edge,
     /// What the coordinator knows.
     pub(crate) books: Books,
-    /// What every app does.
+    /// What every app does, until it [recovers](Self::recovered).
     pub(crate) apps: BTreeMap<(DeploymentId, Revision), (App, Registry)>,
+    /// All apps that turn bad after they have answered are good from now on.
+    pub(crate) recovered: bool,
+    /// What is known of guards.
+    pub(crate) guards: Guards,
     /// Who may be expected to answer.
     pub(crate) trust: BTreeMap<DeploymentId, Trust>,
     /// Revisions that met a fault on their way in: they may have been given up for it.
@@ -105,6 +86,8 @@ pub(crate) struct State {
     pub(crate) ever_lost: bool,
     /// How wrong the wall clock is, in seconds.
     pub(crate) clock_offset: i64,
+    /// What the agent saw, where it is recorded.
+    pub(crate) records: Option<Vec<Record>>,
     /// What went wrong first.
     pub(crate) violation: Option<String>,
     begun: Instant,
@@ -136,8 +119,10 @@ impl World {
             calls: 0,
             engine: Engine::default(),
             edge: Edge::default(),
-            books: Books::default(),
+            books: Books::of(swarm),
             apps: BTreeMap::new(),
+            recovered: false,
+            guards: Guards::default(),
             trust: BTreeMap::new(),
             hurt: BTreeSet::new(),
             late_until: None,
@@ -148,6 +133,7 @@ impl World {
             amnesia: false,
             ever_lost: false,
             clock_offset: 0,
+            records: None,
             violation: None,
             begun,
             trace: traced.then(VecDeque::new),
@@ -202,6 +188,23 @@ impl State {
         self.violation.get_or_insert(words);
     }
 
+    /// Keeps what the agent is shown.
+    pub(crate) fn record(&mut self, containers: &[Container]) {
+        if self.records.is_none() || self.books.held.is_empty() {
+            return;
+        }
+        let at = Instant::now();
+        let answers = self.engine.containers.iter().filter(|(_, c)| c.answers(at));
+        let record = Record {
+            at,
+            wall: true_time(self.begun.elapsed(), 0),
+            wanted: self.books.held.clone(),
+            containers: containers.to_vec(),
+            answering: answers.map(|(name, _)| name.clone()).collect(),
+        };
+        self.records.get_or_insert_default().push(record);
+    }
+
     /// Ends the agent of now.
     pub(crate) fn kill(&mut self) {
         if self.alive {
@@ -214,13 +217,16 @@ impl State {
 
     /// What the app of a revision does.
     pub(crate) fn app(&self, id: DeploymentId, revision: Revision) -> (App, Registry) {
-        let default = (App::Good(Duration::from_millis(20)), Registry::Has);
-        self.apps.get(&(id, revision)).copied().unwrap_or(default)
+        let good = App::Good(Duration::from_millis(50));
+        let (app, registry) =
+            self.apps.get(&(id, revision)).copied().unwrap_or((good, Registry::Has));
+        (if app.turns_bad() && self.recovered { good } else { app }, registry)
     }
 
     /// Faults that may make the agent give up what is on its way in.
     pub(crate) fn hurt_all(&mut self) {
-        let wanted: Vec<_> = self.books.wanted.values().map(|d| (d.id, d.revision)).collect();
+        let wanted: Vec<_> =
+            self.books.ledger.wanted.values().map(|d| (d.id, d.revision)).collect();
         self.hurt.extend(wanted);
     }
 }

@@ -1,0 +1,226 @@
+//! What must be true of guards: what they put back deserved it, was reported once, and stays put
+//! back; and what they watch in peace and is bad goes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use buddo_agent::ports::Identity;
+use buddo_shared::id::{DeploymentId, Revision};
+use buddo_shared::report::{DeploymentStatus, Phase};
+use tokio::time::Instant;
+
+use crate::agent::Agent;
+use crate::podman::short;
+use crate::run::Run;
+use crate::story::app::App;
+use crate::world::State;
+
+/// A revision of a deployment.
+pub(crate) type Key = (DeploymentId, Revision);
+
+/// As every simulated probe has it.
+const START_DEADLINE: Duration = Duration::from_secs(5);
+/// In peace, what is bad soon is put back within this: three rounds of going live, turning sick and
+/// being replaced.
+const JUDGED: Duration = Duration::from_secs(80);
+/// For so long after a call of Podman's that failed no guard judges: its deadline, and half a
+/// minute. What restarts meanwhile does so ever more slowly.
+const TROUBLE: Duration = Duration::from_secs(40);
+/// So many apps at once in trouble may have one cause.
+const MANY: usize = 3;
+
+/// What befell a revision's containers that was no fault of the app, and that a guard cannot tell
+/// from one.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Toll {
+    /// Ends that look like its own, or replacements.
+    pub(crate) ends: u32,
+    /// Of these, kills.
+    pub(crate) kills: u32,
+    /// How long it ran without answering.
+    pub(crate) sick: Duration,
+}
+
+impl Toll {
+    /// Whether the rules of `guard.rs` convict by it.
+    fn convicts(self) -> bool {
+        self.ends >= 3 || self.kills >= 2 || self.sick >= START_DEADLINE
+    }
+}
+
+/// What is known of guards.
+#[derive(Debug, Default)]
+pub(crate) struct Guards {
+    tolls: BTreeMap<Key, Toll>,
+    /// Put back, by what the agent shows, and to be reported.
+    pending: BTreeSet<Key>,
+    /// Put back, by what the agent shows, and not to be forgotten.
+    decided: BTreeSet<Key>,
+    /// In the coordinator's audit log.
+    audited: BTreeMap<Key, Revision>,
+    /// Podman may have been in trouble until then.
+    trouble_until: Option<Instant>,
+    /// When the agent's picture was made.
+    shown_at: Option<Instant>,
+    /// The wall clock was wrong at some time.
+    pub(crate) clock_jumped: bool,
+    /// What was decided may not have reached the disk.
+    pub(crate) disk_failed: bool,
+}
+
+impl Guards {
+    /// The agent lost its database.
+    pub(crate) fn forget(&mut self) {
+        self.pending.clear();
+        self.decided.clear();
+    }
+
+    /// Podman is in trouble until then.
+    pub(crate) fn trouble(&mut self, until: Instant) {
+        self.trouble_until = self.trouble_until.max(Some(until + TROUBLE));
+    }
+
+    /// Another document comes: what was put back just now may never be said.
+    pub(crate) fn superseded(&mut self, id: DeploymentId) {
+        self.pending.retain(|(pending, _)| *pending != id);
+    }
+
+    /// How many revisions were put back.
+    pub(crate) fn count(&self) -> u64 {
+        self.audited.len() as u64
+    }
+
+    /// A revision that was put back and not reported.
+    pub(crate) fn unreported(&self) -> Option<String> {
+        let (id, revision) = self.pending.first()?;
+        Some(format!("the put-back of {} r{revision} is not reported", short(&id.to_string())))
+    }
+}
+
+impl State {
+    /// Something that is no fault of its own happens to a container.
+    pub(crate) fn bear(&mut self, identity: Option<Identity>, add: impl FnOnce(&mut Toll)) {
+        let Some(Identity { deployment, revision, .. }) = identity else { return };
+        add(self.guards.tolls.entry((deployment, revision)).or_default());
+    }
+
+    /// A report that a revision was given up: it must have deserved it.
+    pub(crate) fn judge_report(&mut self, status: &DeploymentStatus) {
+        let key = (status.id, status.revision);
+        let Some((app, registry)) = self.apps.get(&key).copied() else { return };
+        if status.phase != Phase::Failed {
+            return;
+        }
+        let (id, revision) = (short(&status.id.to_string()), status.revision);
+        let put_back = status.put_back.is_some();
+        let toll = self.guards.tolls.get(&key).copied().unwrap_or_default();
+        let failure = &status.failure;
+        if put_back && !app.turns_bad() && !toll.convicts() {
+            self.violate(format!("{id} r{revision} is good and is put back: {failure:?} {toll:?}"));
+        }
+        let bad = !app.starts() || !registry.gives() || app.turns_bad();
+        if !put_back && !bad && !self.hurt.contains(&key) {
+            self.violate(format!("{id} r{revision} is good and is given up: {failure:?}"));
+        }
+    }
+
+    /// An entry of the audit log.
+    pub(crate) fn note_put_back(&mut self, id: DeploymentId, from: Revision, to: Revision) {
+        self.say(|| format!("audit: {} r{from} → r{to}", short(&id.to_string())));
+        self.guards.pending.remove(&(id, from));
+        if self.guards.audited.insert((id, from), to).is_some() {
+            let id = short(&id.to_string());
+            self.violate(format!("{id} r{from} is put back twice in the audit log"));
+        }
+    }
+
+    /// What the agent shows of a deployment.
+    pub(crate) fn note_shown(&mut self, status: &DeploymentStatus) {
+        self.guards.shown_at = Some(Instant::now());
+        let key = (status.id, status.revision);
+        match (status.phase, status.put_back) {
+            (Phase::Failed, Some(_)) => {
+                let news = self.guards.decided.insert(key);
+                if news && !self.guards.audited.contains_key(&key) {
+                    self.say(|| format!("{} r{} is put back", short(&key.0.to_string()), key.1));
+                    self.guards.pending.insert(key);
+                }
+            }
+            // The one before it failed, too; that is what is said from now on.
+            (Phase::Failed, None) => {
+                self.guards.pending.remove(&key);
+            }
+            (Phase::Live, _) => {
+                let excused = self.guards.disk_failed || self.swarm.fail_write > 0;
+                if self.guards.decided.contains(&key) && !excused {
+                    let id = short(&status.id.to_string());
+                    self.violate(format!("{id} r{} was put back, and is live", key.1));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Run {
+    /// Peace has come, and apps that turn bad still do: guards have time for them, and those that
+    /// have no excuse are held to it.
+    pub(crate) async fn watch_guards(&mut self) -> Result<(), String> {
+        let due = self.due();
+        if !due.is_empty() {
+            self.pass(JUDGED).await?;
+        } else if self.rng.per_mille(500) {
+            let some = self.rng.ms(0, 60_000);
+            self.pass(some).await?;
+        }
+        self.world.with(|state| {
+            let spared = due.iter().find(|key| !state.guards.decided.contains(key));
+            let Some((id, revision)) = spared else { return Ok(()) };
+            let app = state.app(*id, *revision).0;
+            let shown = self.agent.as_ref().map(Agent::shown);
+            Err(format!(
+                "{} r{revision} is watched, does {app:?}, and is not put back\n{shown:#?}",
+                short(&id.to_string())
+            ))
+        })
+    }
+
+    /// Revisions that are bad for sure while their guard is open for long enough.
+    fn due(&self) -> Vec<Key> {
+        let shown = self.agent.as_ref().map(Agent::shown).unwrap_or_default();
+        self.world.with(|state| {
+            if state.guards.trouble_until.is_some_and(|until| until > Instant::now()) {
+                return Vec::new();
+            }
+            let app = |key: &Key| state.app(key.0, key.1).0;
+            let wanted = state.books.ledger.wanted.values();
+            let wanted: Vec<Key> = wanted.map(|desired| (desired.id, desired.revision)).collect();
+            let bad = wanted.iter().filter(|key| app(key).turns_bad()).count();
+            let good_before = |key: &Key| {
+                let others = state.apps.iter().filter(|(other, _)| other.0 == key.0);
+                others.filter(|(other, _)| *other != key).all(|(_, (app, _))| !app.turns_bad())
+            };
+            let watched = |key: &Key| {
+                shown.get(&key.0.to_string()).is_some_and(|shown| {
+                    let ago = state.guards.shown_at.map(|at| at.elapsed()).unwrap_or_default();
+                    let long = shown.guarded_s.is_some_and(|s| s > (JUDGED + ago).as_secs());
+                    long && shown.status.revision == key.1
+                })
+            };
+            let seen = |key: &Key| {
+                app(key) != App::Fails || (good_before(key) && !state.guards.clock_jumped)
+            };
+            let due = wanted.iter().filter(|key| app(key).turns_bad_soon() && bad < MANY);
+            due.filter(|key| watched(key) && seen(key)).copied().collect()
+        })
+    }
+
+    /// Waits until no guard is open any more: its end is written down.
+    pub(crate) async fn end_windows(&mut self) -> Result<(), String> {
+        let shown = self.agent.as_ref().map(Agent::shown).unwrap_or_default();
+        match shown.values().filter_map(|app| app.guarded_s).max() {
+            Some(longest) => self.pass(Duration::from_secs(longest + 2)).await,
+            None => Ok(()),
+        }
+    }
+}

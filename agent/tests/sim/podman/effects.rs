@@ -1,0 +1,239 @@
+//! What Podman does: to containers when it is asked to, and what it tells of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use buddo_agent::ports::{
+    ContainerSpec, ContainerState, ContainersError, Created, Identity, KILLED,
+};
+use tokio::time::{Instant, sleep};
+
+use super::fate::refused;
+use super::{Boxed, short};
+use crate::story::app::App;
+use crate::world::{GRACE, State, World};
+
+/// Longer than any simulation.
+const FOR_GOOD: Duration = Duration::from_hours(24 * 365);
+
+impl State {
+    /// Podman tells of a change, if it does.
+    pub(crate) fn event(&mut self, world: &Arc<World>) {
+        let lost = self.rng.per_mille(self.swarm.lose_event);
+        let times = 1 + u32::from(self.rng.per_mille(self.swarm.repeat_event));
+        if lost || self.deaf {
+            return;
+        }
+        for _ in 0..times {
+            let delay = self.rng.ms(1, 20);
+            let world = Arc::clone(world);
+            tokio::spawn(async move {
+                sleep(delay).await;
+                world.with(|state| {
+                    if let Some(feed) = state.feed.as_ref().filter(|_| !state.deaf) {
+                        feed.lines.send_modify(|lines| *lines += 1);
+                        feed.hints.send_modify(|hints| *hints += 1);
+                    }
+                });
+            });
+        }
+    }
+
+    /// A container ends, not by the agent's will.
+    pub(crate) fn end(&mut self, world: &Arc<World>, name: &str, code: i32) {
+        let Some(found) = self.engine.containers.get_mut(name) else { return };
+        if found.state != ContainerState::Running {
+            return;
+        }
+        found.state = ContainerState::Exited(code);
+        found.hurt = true;
+        let identity = found.identity;
+        self.say(|| format!("{} ends with code {code}", short(name)));
+        self.blame(identity);
+        self.event(world);
+    }
+
+    /// The app of a container does what it does each time, if that is still its run number `run`.
+    fn turn(&mut self, world: &Arc<World>, name: &str, run: u32) {
+        let found = self.engine.containers.get(name).filter(|c| c.starts == run);
+        let Some(identity) = found.and_then(|c| c.identity) else { return };
+        match self.app(identity.deployment, identity.revision).0 {
+            App::Good(_) | App::Silent | App::Fails => {}
+            App::Exits(_) | App::Crashes(_) => self.end(world, name, 1),
+            App::Bloats(_) => {
+                let noted = self.rng.per_mille(500);
+                if let Some(container) = self.engine.containers.get_mut(name) {
+                    container.oom = noted;
+                }
+                self.end(world, name, KILLED);
+            }
+            App::Sickens(_) => self.sicken(name, Instant::now() + FOR_GOOD),
+        }
+    }
+
+    /// A container runs on and answers nothing until then.
+    pub(crate) fn sicken(&mut self, name: &str, until: Instant) {
+        let Some(container) = self.engine.containers.get_mut(name) else { return };
+        container.sick_until = Some(until);
+        container.hurt = true;
+        let identity = container.identity;
+        self.blame(identity);
+        self.say(|| format!("{} is sick", short(name)));
+    }
+
+    /// Trouble with a container that is not the agent's fault.
+    pub(crate) fn blame(&mut self, identity: Option<Identity>) {
+        let Some(Identity { deployment, revision, .. }) = identity else { return };
+        self.hurt.insert((deployment, revision));
+        self.excuse(deployment, "a fault of its container");
+    }
+
+    pub(super) fn create(
+        &mut self,
+        world: &Arc<World>,
+        spec: &ContainerSpec,
+        late: bool,
+    ) -> Result<Created, ContainersError> {
+        if let Some(found) = self.engine.containers.get(&spec.name) {
+            let same = found.address == spec.address && found.identity == Some(spec.identity);
+            if !same {
+                self.violate(format!("{} exists and is another one", short(&spec.name)));
+            }
+            return Ok(Created::Existed);
+        }
+        if !self.engine.images.contains(&spec.image.to_string()) {
+            return Err(ContainersError::NotFound(spec.image.to_string()));
+        }
+        let stored = |name: &String| self.engine.secrets.get(name);
+        let expected = format!("v{}", spec.identity.revision);
+        if spec.secret_env.values().any(|name| stored(name).is_none()) {
+            return Err(refused("create a container", "no such secret"));
+        }
+        if spec.secret_env.values().any(|name| stored(name) != Some(&expected)) {
+            self.violate(format!("{} gets another revision's secrets", short(&spec.name)));
+        }
+        let other = self.engine.containers.iter().find(|(_, c)| {
+            c.address == spec.address
+                && c.identity.is_some_and(|i| i.deployment != spec.identity.deployment)
+        });
+        if let Some((other, _)) = other.filter(|_| !late) {
+            let words = format!("{} and {} share an address", short(&spec.name), short(other));
+            self.violate(words);
+        }
+        let container = Boxed {
+            identity: Some(spec.identity),
+            address: spec.address,
+            state: ContainerState::Created,
+            starts: 0,
+            answers: None,
+            sick_until: None,
+            hurt: false,
+            stuck: false,
+            oom: false,
+        };
+        self.engine.containers.insert(spec.name.clone(), container);
+        self.event(world);
+        Ok(Created::New)
+    }
+
+    pub(super) fn start(&mut self, world: &Arc<World>, name: &str) -> Result<(), ContainersError> {
+        let now = Instant::now();
+        let Some(found) = self.engine.containers.get(name).cloned() else {
+            return Err(ContainersError::NotFound(name.to_owned()));
+        };
+        match found.state {
+            ContainerState::Running => return Ok(()),
+            ContainerState::Created | ContainerState::Exited(_) => {}
+            ContainerState::Stopping | ContainerState::Broken => {
+                return Err(refused("start a container", "container state improper"));
+            }
+        }
+        let occupied = self.engine.containers.iter().any(|(other, c)| {
+            *other != name
+                && c.address == found.address
+                && matches!(c.state, ContainerState::Running | ContainerState::Stopping)
+        });
+        if occupied {
+            self.blame(found.identity);
+            return Err(refused("start a container", "address already in use"));
+        }
+        let app = found.identity.map_or(App::Silent, |i| self.app(i.deployment, i.revision).0);
+        let answers = match app {
+            App::Good(after) => Some(now + after),
+            App::Crashes(_) | App::Bloats(_) | App::Sickens(_) | App::Fails => {
+                Some(now + Duration::from_millis(50))
+            }
+            App::Silent | App::Exits(_) => None,
+        };
+        if let Some(container) = self.engine.containers.get_mut(name) {
+            container.state = ContainerState::Running;
+            container.starts += 1;
+            container.answers = answers;
+            container.sick_until = None;
+            container.hurt = false;
+            container.oom = false;
+        }
+        if let App::Exits(after) | App::Crashes(after) | App::Bloats(after) | App::Sickens(after) =
+            app
+        {
+            let (world, name, run) = (Arc::clone(world), name.to_owned(), found.starts + 1);
+            tokio::spawn(async move {
+                sleep(after).await;
+                world.act(|state| state.turn(&world, &name, run));
+            });
+        }
+        self.started(name, found.address);
+        self.event(world);
+        Ok(())
+    }
+
+    /// SIGTERM; how long the container takes to end.
+    pub(super) fn begin_stop(
+        &mut self,
+        world: &Arc<World>,
+        name: &str,
+        late: bool,
+    ) -> Option<Duration> {
+        let found = self.engine.containers.get(name).cloned()?;
+        if found.stuck && found.state == ContainerState::Stopping {
+            return Some(Duration::from_hours(1));
+        }
+        if found.state != ContainerState::Running {
+            return None;
+        }
+        self.leaves(name, &found, late);
+        if late {
+            self.bear(found.identity, |toll| toll.ends += 1);
+        }
+        let takes = self.rng.ms(0, u64::try_from(GRACE.as_millis()).unwrap_or_default());
+        if let Some(container) = self.engine.containers.get_mut(name) {
+            container.state = ContainerState::Stopping;
+        }
+        let (ender, name, run) = (Arc::clone(world), name.to_owned(), found.starts);
+        tokio::spawn(async move {
+            sleep(takes).await;
+            ender.act(|state| {
+                let container = state.engine.containers.get_mut(&name);
+                if let Some(container) = container
+                    .filter(|c| c.starts == run && c.state == ContainerState::Stopping && !c.stuck)
+                {
+                    container.state = ContainerState::Exited(143);
+                    state.event(&ender);
+                }
+            });
+        });
+        Some(takes)
+    }
+
+    pub(super) fn remove(&mut self, world: &Arc<World>, name: &str, late: bool) {
+        let Some(found) = self.engine.containers.get(name).cloned() else { return };
+        if found.identity.is_none() {
+            self.violate(format!("the foreign container {name} is removed"));
+        }
+        if found.state == ContainerState::Running {
+            self.leaves(name, &found, late);
+        }
+        self.engine.containers.remove(name);
+        self.event(world);
+    }
+}

@@ -1,0 +1,99 @@
+//! Podman: containers, images, secrets, events, and everything that goes wrong with them.
+//!
+//! A request that was sent is carried out by Podman, whatever becomes of the agent that sent it:
+//! so effects run in tasks of the machine, and a killed or impatient agent only misses the answer.
+//!
+//! ```text
+//! the agent ──► port (what it may ask) ──► fate (what becomes of a call) ──► effects ──► Engine
+//!                                                                              └► events
+//! ```
+
+mod effects;
+mod fate;
+mod port;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddrV4;
+use std::sync::Arc;
+
+use buddo_agent::ports::{ContainerState, Identity};
+use buddo_shared::id::{DeploymentId, Revision};
+use buddo_shared::image::Digest;
+use tokio::time::Instant;
+
+use crate::world::World;
+
+/// A container as Podman has it.
+#[derive(Debug, Clone)]
+pub(crate) struct Boxed {
+    /// What its labels say; `None` for a foreign one.
+    pub(crate) identity: Option<Identity>,
+    /// Where it is published.
+    pub(crate) address: SocketAddrV4,
+    /// Whether it runs.
+    pub(crate) state: ContainerState,
+    /// How often it was started.
+    pub(crate) starts: u32,
+    /// Since when it answers or will; `None`: never in this run.
+    pub(crate) answers: Option<Instant>,
+    /// Answers nothing until then.
+    pub(crate) sick_until: Option<Instant>,
+    /// Something else than the agent ended it or made it sick.
+    pub(crate) hurt: bool,
+    /// It hangs on its way out until it is removed by force.
+    pub(crate) stuck: bool,
+    /// Podman says that it was killed for its memory.
+    pub(crate) oom: bool,
+}
+
+impl Boxed {
+    /// Whether a visitor gets an answer from it.
+    pub(crate) fn answers(&self, now: Instant) -> bool {
+        matches!(self.state, ContainerState::Running)
+            && self.answers.is_some_and(|from| from <= now)
+            && self.sick_until.is_none_or(|until| until <= now)
+    }
+}
+
+/// Podman's own state.
+#[derive(Debug, Default)]
+pub(crate) struct Engine {
+    /// Containers by name.
+    pub(crate) containers: BTreeMap<String, Boxed>,
+    /// Secrets by name.
+    pub(crate) secrets: BTreeMap<String, String>,
+    /// Secrets that were stored later than their sender could know.
+    pub(crate) strays: BTreeSet<String>,
+    /// Images that are here.
+    pub(crate) images: BTreeSet<String>,
+    /// The service carries out nothing until then.
+    pub(crate) hung_until: Option<Instant>,
+    /// The service is away until then.
+    pub(crate) away_until: Option<Instant>,
+    /// How often containers were listed.
+    pub(crate) lists: u64,
+}
+
+/// The tag of a revision's own image.
+pub(crate) fn tag_of((id, revision): (DeploymentId, Revision)) -> String {
+    format!("{}r{revision}", id.as_uuid().as_u128())
+}
+
+/// The bytes that an image's tag means.
+pub(crate) fn digest_of_tag(tag: &str) -> Digest {
+    let hash = tag.bytes().fold(7_u64, |hash, byte| hash.wrapping_mul(31) ^ u64::from(byte));
+    Digest::parse(&format!("sha256:{hash:064x}")).expect("64 hex digits")
+}
+
+/// A container's name without what all of them share.
+pub(crate) fn short(name: &str) -> String {
+    name.replace("buddo-00000000-0000-0000-0000-", "c")
+}
+
+/// One life of the agent, as Podman sees it.
+pub(crate) struct Life {
+    /// The machine.
+    pub(crate) world: Arc<World>,
+    /// Its number.
+    pub(crate) number: u32,
+}

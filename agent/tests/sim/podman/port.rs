@@ -1,0 +1,213 @@
+//! What the agent may ask of Podman, and of containers through their ports.
+
+use std::future::pending;
+use std::net::SocketAddrV4;
+use std::time::Duration;
+
+use buddo_agent::ports::{
+    Container, ContainerSpec, ContainerState, Containers, ContainersError, Created, Ending,
+    ProbeOutcome, Prober,
+};
+use buddo_agent::step::secret_owner;
+use buddo_shared::image::{Digest, ImageReference};
+use buddo_shared::manifest::RegistryCredentials;
+use buddo_shared::probe::Probe;
+use buddo_shared::report::Failure;
+use buddo_shared::secret::Secret;
+use tokio::time::{Instant, sleep};
+
+use super::fate::unavailable;
+use super::{Boxed, Life, digest_of_tag, tag_of};
+use crate::podman::short;
+use crate::story::app::Registry;
+
+const SECONDS_10: Duration = Duration::from_secs(10);
+
+impl Containers for Life {
+    async fn list(&self) -> Result<Vec<Container>, ContainersError> {
+        self.call("list", "", SECONDS_10, |state, _, _| {
+            let listed = state.engine.containers.iter().map(|(name, found)| Container {
+                name: name.clone(),
+                identity: found.identity,
+                state: found.state,
+                address: Some(found.address),
+                process: None,
+            });
+            let listed: Vec<_> = listed.collect();
+            state.record(&listed);
+            Ok(listed)
+        })
+        .await
+    }
+
+    async fn image(&self, image: &ImageReference) -> Result<Option<Digest>, ContainersError> {
+        let (text, digest) = (image.to_string(), image.digest().cloned());
+        self.call("look for an image", "", SECONDS_10, move |state, _, _| {
+            Ok(digest.filter(|_| state.engine.images.contains(&text)))
+        })
+        .await
+    }
+
+    async fn pull(
+        &self,
+        image: &ImageReference,
+        _: Option<&RegistryCredentials>,
+        progress: &(dyn Fn(u8) + Send + Sync),
+    ) -> Result<Digest, ContainersError> {
+        progress(0);
+        let digest = image.digest().cloned();
+        let digest = digest.unwrap_or_else(|| digest_of_tag(image.tag().unwrap_or_default()));
+        let pinned = image.pinned(&digest).to_string();
+        let meant = digest.clone();
+        let words = |code: &str| Failure {
+            code: code.to_owned(),
+            cause: code.to_owned(),
+            fix: String::new(),
+        };
+        let answer = self.call("pull", "", Duration::from_mins(1), move |state, _, _| {
+            let key = state.apps.keys().find(|key| digest_of_tag(&tag_of(**key)) == meant).copied();
+            let Some(key) = key else {
+                state.engine.images.insert(pinned);
+                return Ok(Ok(()));
+            };
+            let Some((_, registry)) = state.apps.get_mut(&key) else { return Ok(Ok(())) };
+            let (now, next) = match *registry {
+                Registry::Vanishes => return Ok(Ok(())),
+                Registry::Lacks => {
+                    (Err(ContainersError::Image(words("image_not_found"))), Registry::Lacks)
+                }
+                Registry::Has | Registry::Busy(0) | Registry::Stalls(0) => {
+                    (Ok(Ok(())), Registry::Has)
+                }
+                Registry::Busy(n) => {
+                    (Err(ContainersError::Registry(words("busy"))), Registry::Busy(n - 1))
+                }
+                Registry::Stalls(n) => (Ok(Err(())), Registry::Stalls(n - 1)),
+            };
+            *registry = next;
+            if next != Registry::Has {
+                state.hurt.insert(key);
+            }
+            if matches!(now, Ok(Ok(()))) {
+                state.engine.images.insert(pinned);
+            }
+            now
+        });
+        if answer.await?.is_err() {
+            sleep(Duration::from_secs(30)).await;
+            return self.back(Err(ContainersError::Registry(words("no_progress")))).await;
+        }
+        progress(100);
+        Ok(digest)
+    }
+
+    async fn create(&self, spec: &ContainerSpec) -> Result<Created, ContainersError> {
+        let wanted = spec.clone();
+        let deadline = Duration::from_secs(30);
+        self.call("create", &spec.name, deadline, move |state, world, late| {
+            state.create(world, &wanted, late)
+        })
+        .await
+    }
+
+    async fn start(&self, name: &str) -> Result<(), ContainersError> {
+        let wanted = name.to_owned();
+        let deadline = Duration::from_secs(30);
+        self.call("start", name, deadline, move |state, world, _| state.start(world, &wanted)).await
+    }
+
+    async fn stop(&self, name: &str, grace: Duration) -> Result<(), ContainersError> {
+        let wanted = name.to_owned();
+        let deadline = grace + Duration::from_secs(15);
+        let begun = self.call("stop", name, deadline, move |state, world, late| {
+            Ok(state.begin_stop(world, &wanted, late))
+        });
+        let Some(takes) = begun.await? else { return Ok(()) };
+        sleep(takes.min(deadline)).await;
+        let result = if takes > deadline { Err(unavailable("stop")) } else { Ok(()) };
+        self.back(result).await
+    }
+
+    async fn remove(&self, name: &str) -> Result<(), ContainersError> {
+        let wanted = name.to_owned();
+        let deadline = Duration::from_secs(30);
+        self.call("remove", name, deadline, move |state, world, late| {
+            state.remove(world, &wanted, late);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn ending(&self, name: &str) -> Result<Ending, ContainersError> {
+        let wanted = name.to_owned();
+        self.call("autopsy", name, SECONDS_10, move |state, _, _| {
+            let Some(found) = state.engine.containers.get(&wanted) else {
+                return Err(ContainersError::NotFound(wanted));
+            };
+            let exit_code = match found.state {
+                ContainerState::Exited(code) => code,
+                _ => 0,
+            };
+            Ok(Ending { exit_code, oom_killed: found.oom, log_tail: String::new() })
+        })
+        .await
+    }
+
+    async fn secrets(&self) -> Result<Vec<String>, ContainersError> {
+        self.call("list secrets", "", SECONDS_10, |state, _, _| {
+            Ok(state.engine.secrets.keys().cloned().collect())
+        })
+        .await
+    }
+
+    async fn put_secret(&self, name: &str, value: &Secret) -> Result<(), ContainersError> {
+        let (wanted, value) = (name.to_owned(), value.expose().to_owned());
+        self.call("put the secret", name, SECONDS_10, move |state, _, late| {
+            if late {
+                // The agent may have tidied up meanwhile; its next life finds such a one.
+                state.engine.strays.insert(wanted.clone());
+            }
+            state.engine.secrets.entry(wanted).or_insert(value);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn remove_secret(&self, name: &str) -> Result<(), ContainersError> {
+        let wanted = name.to_owned();
+        self.call("remove the secret", name, SECONDS_10, move |state, _, late| {
+            let used = secret_owner(&wanted).is_some_and(|(id, revision)| {
+                let mut all = state.engine.containers.values().filter_map(|c| c.identity);
+                all.any(|i| i.deployment == id && i.revision == revision)
+            });
+            if used && !late {
+                state.violate(format!("{} is removed and in use", short(&wanted)));
+            }
+            state.engine.secrets.remove(&wanted);
+            Ok(())
+        })
+        .await
+    }
+}
+
+impl Prober for Life {
+    async fn probe(&self, address: SocketAddrV4, probe: &Probe) -> ProbeOutcome {
+        let latency = self.world.with(|state| state.rng.ms(1, 4));
+        sleep(latency).await;
+        if !self.world.is_alive(self.number) {
+            return pending().await;
+        }
+        let accepted = self.world.with(|state| {
+            let running = |c: &&Boxed| c.address == address && c.state == ContainerState::Running;
+            state.engine.containers.values().find(running).map(|c| c.answers(Instant::now()))
+        });
+        match accepted {
+            Some(true) => ProbeOutcome::Healthy,
+            Some(false) => {
+                sleep(Duration::from_millis(u64::from(probe.timeout_ms))).await;
+                self.back(ProbeOutcome::Unhealthy("no answer".to_owned())).await
+            }
+            None => ProbeOutcome::Unhealthy("connection refused".to_owned()),
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! What operators do: create, deploy, restart, stop, start, suspend, destroy, name a domain.
+
+use buddo_shared::manifest::RunState;
+
+use super::rng::Rng;
+
+/// One act on one app. Whatever it is, an app that is not there is created by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Act {
+    /// A new image; stop-first from now on, or by the strategy of before.
+    Deploy {
+        /// Stop-first.
+        recreate: bool,
+    },
+    /// The same image as a new revision.
+    Restart,
+    /// Stop, suspend or start it.
+    Run(RunState),
+    /// A name of its own.
+    Name,
+    /// Away with it.
+    Destroy,
+}
+
+impl Act {
+    /// One of them.
+    pub(crate) fn draw(rng: &mut Rng) -> Self {
+        match rng.below(10) {
+            0..4 => Self::Deploy { recreate: rng.per_mille(250) },
+            4 => Self::Restart,
+            5 => Self::Run(RunState::Stopped),
+            6 => Self::Run(RunState::Suspended),
+            7 => Self::Run(RunState::Running),
+            8 => Self::Name,
+            _ => Self::Destroy,
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! What a coordinator's database says of one host: what is wanted, what was, and what the host's
+//! reports change of it. As `coordinator/src/service/reports` and `domain/history` do it.
+
+use std::collections::BTreeMap;
+
+use buddo_shared::id::{DeploymentId, Revision};
+use buddo_shared::image::Digest;
+use buddo_shared::manifest::{Desired, Fallback, Guard, RunState, Strategy};
+use buddo_shared::name::HostName;
+use buddo_shared::report::{DeploymentStatus, Phase};
+use uuid::Uuid;
+
+use super::act::Act;
+
+/// Makes the entry of an app (by its number) for deployment `n`, a revision, and the revision
+/// whose image it has.
+pub(crate) type Make<'a> = &'a dyn Fn(u64, u64, u32, u32) -> Desired;
+
+/// The deployment number `n`.
+pub(crate) fn deployment(n: u64) -> DeploymentId {
+    DeploymentId::new(Uuid::from_u128(u128::from(n)))
+}
+
+/// The number of a deployment.
+pub(crate) fn number(id: DeploymentId) -> u64 {
+    u64::try_from(id.as_uuid().as_u128()).unwrap_or_default()
+}
+
+/// What is known of a revision for good.
+#[derive(Debug, Clone)]
+struct Past {
+    entry: Desired,
+    image: Revision,
+    digest: Option<Digest>,
+    live: bool,
+    given_up: bool,
+}
+
+/// What an act came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Acted {
+    /// There is a new revision, with the image of that one.
+    Fresh(DeploymentId, Revision, Revision),
+    /// It shall serve, or not.
+    Run(DeploymentId, RunState),
+    /// It has a name of its own.
+    Named,
+    /// It shall be gone.
+    Gone(DeploymentId),
+}
+
+/// What a report came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Taken {
+    /// The document changes.
+    pub(crate) changes: bool,
+    /// An entry of the audit log: the host's guard put the second back for the first.
+    pub(crate) put_back: Option<(Revision, Revision)>,
+}
+
+/// The coordinator's books of one host.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ledger {
+    /// What operators want: app → its entry.
+    pub(crate) wanted: BTreeMap<u64, Desired>,
+    /// For so many seconds new revisions are watched; 0: never.
+    pub(crate) guard_s: u32,
+    /// Nobody carries over what hosts report, as while the coordinator is away for long.
+    pub(crate) deaf: bool,
+    past: BTreeMap<DeploymentId, BTreeMap<Revision, Past>>,
+    numbers: u64,
+}
+
+impl Ledger {
+    /// Nothing is wanted yet.
+    pub(crate) fn new(guard_s: u32, deaf: bool) -> Self {
+        Self { guard_s, deaf, ..Self::default() }
+    }
+
+    /// An operator does something to an app.
+    pub(crate) fn act(&mut self, app: u64, act: Act, make: Make<'_>) -> Acted {
+        let Some(old) = self.wanted.get(&app).cloned() else {
+            self.numbers += 1;
+            return self.enter(app, make(app, self.numbers, 1, 1), Revision::FIRST);
+        };
+        let n = number(old.id);
+        let next = self.newest(&old).get() + 1;
+        match act {
+            Act::Deploy { recreate } => {
+                let strategy = if recreate { Strategy::Recreate } else { old.strategy };
+                let fresh = make(app, n, next, next);
+                let fresh = Desired { run: old.run, strategy, domains: old.domains, ..fresh };
+                self.enter(app, fresh, Revision::new(next))
+            }
+            Act::Restart => {
+                let past = self.past.get(&old.id).and_then(|past| past.get(&old.revision));
+                let image = past.map_or(old.revision, |past| past.image);
+                let digest = past.and_then(|past| past.digest.clone());
+                let fresh = make(app, n, next, image.get());
+                let (strategy, domains) = (old.strategy, old.domains);
+                self.enter(app, Desired { digest, strategy, domains, ..fresh }, image)
+            }
+            Act::Run(run) => {
+                self.wanted.insert(app, Desired { run, ..old.clone() });
+                Acted::Run(old.id, run)
+            }
+            Act::Name => {
+                let name = format!("www-{next}.app-{app}.example.org");
+                let domains = HostName::parse(&name).into_iter().collect();
+                self.wanted.insert(app, Desired { domains, ..old });
+                Acted::Named
+            }
+            Act::Destroy => {
+                self.wanted.remove(&app);
+                Acted::Gone(old.id)
+            }
+        }
+    }
+
+    /// This is wanted from now on, with the image of that revision.
+    pub(crate) fn enter(&mut self, app: u64, entry: Desired, image: Revision) -> Acted {
+        let (id, revision) = (entry.id, entry.revision);
+        let digest = entry.digest.clone();
+        let past = Past { entry: entry.clone(), image, digest, live: false, given_up: false };
+        self.past.entry(id).or_default().insert(revision, past);
+        self.numbers = self.numbers.max(number(id));
+        self.wanted.insert(app, entry);
+        Acted::Fresh(id, revision, image)
+    }
+
+    fn newest(&self, desired: &Desired) -> Revision {
+        let past = self.past.get(&desired.id).and_then(|past| past.keys().max());
+        past.copied().unwrap_or(desired.revision).max(desired.revision)
+    }
+
+    /// Writes into each entry what the next document says of it beside what its operator wants.
+    pub(crate) fn complete(&mut self) {
+        for desired in self.wanted.values_mut() {
+            let Some(past) = self.past.get(&desired.id) else { continue };
+            let known = past.get(&desired.revision).and_then(|past| past.digest.clone());
+            desired.digest = known.or(desired.digest.take());
+            let watched = self.guard_s > 0 && desired.run == RunState::Running;
+            desired.guard = fallback(past, desired.revision)
+                .filter(|_| watched)
+                .map(|fallback| Box::new(Guard { seconds: self.guard_s, fallback }));
+        }
+    }
+
+    /// The host says how a deployment stands.
+    pub(crate) fn take(&mut self, status: &DeploymentStatus) -> Taken {
+        let mut taken = Taken::default();
+        let Some(past) = self.past.get_mut(&status.id) else { return taken };
+        let known = |number: Option<Revision>| {
+            number.filter(|number| *number != status.revision && past.contains_key(number))
+        };
+        let (serving, put_back) = (known(status.serving), known(status.put_back));
+        let Some(told) = past.get_mut(&status.revision) else { return taken };
+        told.digest = told.digest.take().or_else(|| status.digest.clone());
+        let ended = status.phase == Phase::Failed;
+        let live = status.phase == Phase::Live || (ended && status.put_back.is_some());
+        let first_live = live && !std::mem::replace(&mut told.live, true);
+        let first_failed = ended && !std::mem::replace(&mut told.given_up, true);
+        let current = self.wanted.values_mut().find(|desired| desired.id == status.id);
+        let Some(current) = current else { return taken };
+        if current.revision != status.revision {
+            taken.changes = (first_live || first_failed) && !self.deaf;
+            let late = put_back.filter(|_| first_failed);
+            taken.put_back = late.map(|to| (status.revision, to));
+            return taken;
+        }
+        if !ended {
+            return taken;
+        }
+        taken.put_back =
+            put_back.filter(|_| !self.deaf || first_failed).map(|to| (status.revision, to));
+        if self.deaf {
+            return taken;
+        }
+        let back = if let Some(to) = put_back {
+            Some(to)
+        } else if current.run != RunState::Running {
+            return taken;
+        } else if status.serving.is_none() && status.put_back.is_none() {
+            current.run = RunState::Stopped;
+            taken.changes = true;
+            return taken;
+        } else {
+            serving
+        };
+        if let Some(entry) = back.and_then(|back| past.get(&back)).map(|past| past.entry.clone()) {
+            taken.changes = true;
+            let (run, domains) = (current.run, std::mem::take(&mut current.domains));
+            *current = Desired { run, domains, strategy: current.strategy, ..entry };
+        }
+        taken
+    }
+}
+
+/// The newest other revision that was live and stayed good, whole, where `current` is the newest.
+fn fallback(past: &BTreeMap<Revision, Past>, current: Revision) -> Option<Fallback> {
+    if past.keys().any(|number| *number > current) {
+        return None;
+    }
+    let mut others = past.iter().rev().filter(|(number, _)| **number != current);
+    let (number, past) =
+        others.find(|(_, past)| past.live && !past.given_up && past.digest.is_some())?;
+    Some(Fallback {
+        revision: *number,
+        image: past.entry.image.clone(),
+        digest: past.digest.clone()?,
+        port: past.entry.port,
+        probe: past.entry.probe.clone(),
+        env: past.entry.env.clone(),
+        registry_credentials: None,
+    })
+}

@@ -1,0 +1,20 @@
+//! What operators want and what their apps do, drawn from chance, and what a coordinator makes of
+//! it: the inputs that the simulation, the plan alone and a real Podman all run on.
+//!
+//! ```text
+//!            ┌─ act ──► ledger ──► documents ──► the agent in the simulation   (10,000 seeds)
+//!   chance ──┤             ▲                ├──► its recorded views: plan alone
+//!            └─ app        └── reports ─────┴──► the real agent on real Podman (a few seeds)
+//!                                                     │
+//!                     converged (one check for all) ◄─┘
+//! ```
+//!
+//! It is included as source by `agent/tests/sim` and by `tests/tests/story.rs`. As a library it
+//! would be one of the tests' crate, on which the agent's tests would then depend, and with it on
+//! everything that brings a world up; or code for tests in the product.
+
+pub(crate) mod act;
+pub(crate) mod app;
+pub(crate) mod converged;
+pub(crate) mod ledger;
+pub(crate) mod rng;
