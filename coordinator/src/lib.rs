@@ -9,6 +9,7 @@
 
 pub mod admin;
 pub mod args;
+pub mod attempts;
 pub mod ca;
 pub mod clock;
 pub mod config;
@@ -30,6 +31,7 @@ pub mod sign;
 pub mod state;
 pub mod store;
 pub mod token;
+pub mod totp;
 pub mod vault;
 
 #[cfg(test)]

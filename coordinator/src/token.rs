@@ -30,6 +30,10 @@ pub enum Kind {
     ClientSecret,
     /// The token of a verification mail.
     EmailVerification,
+    /// The token of a mail by which a new password is chosen.
+    PasswordReset,
+    /// The token of a mail that confirms a new address.
+    EmailChange,
     /// A browser's session on the login and consent pages.
     Session,
 }
@@ -42,6 +46,8 @@ impl Kind {
             Self::Code => "buddo_ac_",
             Self::ClientSecret => "secret_",
             Self::EmailVerification => "buddo_ev_",
+            Self::PasswordReset => "buddo_pr_",
+            Self::EmailChange => "buddo_ec_",
             Self::Session => "buddo_se_",
         }
     }
@@ -88,8 +94,8 @@ impl fmt::Debug for PlainToken {
 pub struct HashedToken([u8; 32]);
 
 impl HashedToken {
-    /// The hash of a text.
-    fn of(text: &str) -> Self {
+    /// The hash of a text, which must be too random to be guessed.
+    pub(crate) fn of(text: &str) -> Self {
         let mut bytes = [0; 32];
         bytes.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
         Self(bytes)
