@@ -8,6 +8,7 @@ use buddo_shared::secret::Secret;
 use tokio::sync::Notify;
 use zeroize::Zeroizing;
 
+use crate::attempts::Attempts;
 use crate::config::Config;
 use crate::http::pages::Pages;
 use crate::http::rate_limit::Limiters;
@@ -25,6 +26,8 @@ pub struct Door {
     pub hasher: Hasher,
     /// Counts requests.
     pub limiters: Limiters,
+    /// Slows guesses down.
+    pub attempts: Attempts,
     /// The pages that people see in a browser.
     pub pages: Pages,
     /// A hint: mail may be due.
@@ -59,6 +62,7 @@ impl Door {
             jwt: Jwt::new(&key, config.api.public_url()),
             hasher: Hasher::new(cost, cores.div_ceil(2))?,
             limiters: Limiters::new(&config.rate_limits),
+            attempts: Attempts::default(),
             pages: Pages::new().map_err(DoorError::Page)?,
             mail_due: Notify::new(),
         })

@@ -11,8 +11,13 @@ use tokio::sync::Semaphore;
 
 /// Characters that a password has at least (as the API's pages say).
 const MIN_CHARS: usize = 8;
-/// Bytes that a password has at most, so that hashing it is bounded.
+/// Characters that a new password has at most.
+const MAX_CHARS: usize = 128;
+/// Bytes that are compared at most, so that hashing them is bounded.
 const MAX_BYTES: usize = 1024;
+/// Guesses that an attacker needs at least by what is known of how they guess. Everything on the
+/// bundled lists of leaked passwords, names and words is below, with its simple variations.
+const MIN_GUESSES: u64 = 1_000_000;
 /// How long a caller waits for its turn before it is told to come back.
 const MAX_WAIT: Duration = Duration::from_secs(5);
 
@@ -26,21 +31,32 @@ pub enum PasswordRule {
     /// Fewer than 8 characters.
     #[error("is too short; use at least {MIN_CHARS} characters, several words are good")]
     Short,
-    /// More than 1024 bytes.
-    #[error("is too long; use at most {MAX_BYTES} bytes")]
+    /// More than 128 characters.
+    #[error("is too long; use at most {MAX_CHARS} characters")]
     Long,
+    /// Leaked and well known, or easily derived from what is (NIST SP 800-63B, 3.1.1.2).
+    #[error(
+        "is one of the first that an attacker tries, such as a leaked one, a name or a pattern; \
+         use several words that have nothing to do with each other"
+    )]
+    Common,
 }
 
 impl Password {
     /// Takes a new password.
     pub fn parse(secret: Secret) -> Result<Self, PasswordRule> {
-        if secret.expose().len() > MAX_BYTES {
-            Err(PasswordRule::Long)
-        } else if secret.expose().chars().count() < MIN_CHARS {
-            Err(PasswordRule::Short)
-        } else {
-            Ok(Self(secret))
+        match secret.expose().chars().count() {
+            0..MIN_CHARS => Err(PasswordRule::Short),
+            MIN_CHARS..=MAX_CHARS => Ok(Self(secret)),
+            _ => Err(PasswordRule::Long),
         }
+    }
+
+    /// Whether guessing it would be quick for somebody who also knows `hints`, such as the
+    /// account's name. Takes milliseconds of a core.
+    fn is_common(&self, hints: &[String]) -> bool {
+        let hints: Vec<&str> = hints.iter().map(String::as_str).collect();
+        zxcvbn::zxcvbn(self.0.expose(), &hints).guesses() < MIN_GUESSES
     }
 }
 
@@ -97,6 +113,17 @@ pub enum HashError {
     Thread(#[source] tokio::task::JoinError),
 }
 
+/// Why a new password was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum ChooseError {
+    /// It is none that a person may choose.
+    #[error("the password {0}")]
+    Rule(PasswordRule),
+    /// It could not be hashed.
+    #[error(transparent)]
+    Hash(#[from] HashError),
+}
+
 /// Hashes and compares passwords, at most a fixed number at once: each costs memory and a core.
 #[derive(Debug, Clone)]
 pub struct Hasher {
@@ -115,10 +142,21 @@ impl Hasher {
         Ok(Self { argon2, decoy, turns: Arc::new(Semaphore::new(concurrency)) })
     }
 
-    /// Hashes a new password with a fresh salt.
-    pub async fn hash(&self, password: Password) -> Result<StoredHash, HashError> {
+    /// Hashes a new password with a fresh salt, unless it is a common one. `hints`: what an
+    /// attacker would try for this account, such as its name.
+    pub async fn choose(
+        &self,
+        password: Password,
+        hints: Vec<String>,
+    ) -> Result<StoredHash, ChooseError> {
         let argon2 = self.argon2.clone();
-        self.run(move || hash_with(&argon2, password.0.expose())).await?
+        let work = move || {
+            if password.is_common(&hints) {
+                return Err(ChooseError::Rule(PasswordRule::Common));
+            }
+            Ok(hash_with(&argon2, password.0.expose())?)
+        };
+        self.run(work).await?
     }
 
     /// Whether `offered` is the password of `stored`. Without a stored hash the answer is no,
@@ -165,6 +203,8 @@ fn verify_with(argon2: &Argon2<'_>, offered: &Secret, stored: &StoredHash) -> bo
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::*;
 
     const CHEAP: Cost = Cost { memory_kib: 16, passes: 1 };
@@ -174,26 +214,60 @@ mod tests {
     }
 
     #[test]
-    fn a_new_password_has_8_characters_and_at_most_1024_bytes() {
+    fn a_new_password_has_8_to_128_characters() {
         assert_eq!(Password::parse(Secret::new("1234567")).unwrap_err(), PasswordRule::Short);
         assert_eq!(Password::parse(Secret::new("ßßßßßßß")).unwrap_err(), PasswordRule::Short);
         password("12345678");
-        password(&"x".repeat(1024));
-        let long = Password::parse(Secret::new("x".repeat(1025))).unwrap_err();
+        password(&"ß".repeat(128));
+        let long = Password::parse(Secret::new("x".repeat(129))).unwrap_err();
         assert_eq!(long, PasswordRule::Long);
+    }
+
+    #[rstest]
+    #[case::leaked("iloveyou")]
+    #[case::leaked_and_long("1q2w3e4r5t")]
+    #[case::capitals_and_digits("Password123!")]
+    #[case::leet("p4ssw0rd")]
+    #[case::a_row_of_keys("qwertyuiop")]
+    #[case::repeated("abcabcabcabc")]
+    #[case::a_date("19870412")]
+    #[case::its_name("myoperator1")]
+    #[case::its_address("you@example.com")]
+    fn nist_sp_800_63b_3_1_1_2_a_common_password_is_refused(#[case] text: &str) {
+        let hints = ["myoperator".to_owned(), "you@example.com".to_owned()];
+        assert!(password(text).is_common(&hints), "{text}");
+    }
+
+    #[rstest]
+    #[case::published("a-strong-password")]
+    #[case::words("correct horse battery")]
+    #[case::random("kT7#mq2Zx9")]
+    #[case::other_scripts("пшеница-вертолёт")]
+    fn nist_sp_800_63b_3_1_1_2_others_need_no_special_characters(#[case] text: &str) {
+        assert!(!password(text).is_common(&[]), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_common_password_is_not_hashed() {
+        let hasher = Hasher::new(CHEAP, 1).unwrap();
+        let refused = hasher.choose(password("sunshine1"), Vec::new()).await;
+        assert!(matches!(refused, Err(ChooseError::Rule(PasswordRule::Common))), "{refused:?}");
+        let hints = vec!["correct horse".to_owned()];
+        let refused = hasher.choose(password("correct horse"), hints).await;
+        assert!(matches!(refused, Err(ChooseError::Rule(PasswordRule::Common))), "{refused:?}");
     }
 
     #[tokio::test]
     async fn only_the_password_itself_matches() {
         let hasher = Hasher::new(CHEAP, 2).unwrap();
-        let stored = hasher.hash(password("correct horse")).await.unwrap();
+        let stored = hasher.choose(password("correct horse"), Vec::new()).await.unwrap();
         assert!(stored.as_str().starts_with("$argon2id$v=19$m=16,t=1,p=1$"));
         assert!(!stored.as_str().contains("horse"));
         let verify = |text: &str| hasher.verify(Secret::new(text), Some(stored.clone()));
         assert!(verify("correct horse").await.unwrap());
         assert!(!verify("correct horsf").await.unwrap());
         assert!(!verify("").await.unwrap());
-        let again = hasher.hash(password("correct horse")).await.unwrap();
+        let again = hasher.choose(password("correct horse"), Vec::new()).await.unwrap();
         assert_ne!(again, stored, "each hash has a salt of its own");
     }
 

@@ -55,6 +55,7 @@ const PATIENT: &str = "
     writes = { requests = 10000, seconds = 60 }
     register = { requests = 10000, seconds = 60 }
     login = { requests = 10000, seconds = 60 }
+    forgot_password = { requests = 10000, seconds = 60 }
     send_verification = { requests = 10000, seconds = 60 }
     oauth_apps = { requests = 10000, seconds = 60 }
     token = { requests = 10000, seconds = 60 }

@@ -23,6 +23,8 @@ pub struct Mail {
     pub port: Option<u16>,
     /// For `smtp`: how the connection is protected.
     pub tls: Tls,
+    /// For `smtp`: certificates of an authority of one's own, PEM, trusted beside the system's.
+    pub tls_ca: Option<PathBuf>,
     /// For `smtp`: the account.
     pub username: Option<String>,
     /// For `smtp`: a file, 0600, that holds the account's password.
@@ -60,6 +62,7 @@ impl Default for Mail {
             host: None,
             port: None,
             tls: Tls::Starttls,
+            tls_ca: None,
             username: None,
             password_file: None,
         }
@@ -80,6 +83,9 @@ impl Mail {
         }
         if self.username.is_some() && self.tls == Tls::None {
             return refuse("a password is not sent without TLS; set tls = \"starttls\"".to_owned());
+        }
+        if self.tls_ca.is_some() && self.tls == Tls::None {
+            return refuse("tls_ca is of no use without TLS; set tls = \"starttls\"".to_owned());
         }
         Ok(())
     }
@@ -103,5 +109,6 @@ mod tests {
         assert!(check("username = \"a\"").unwrap_err().contains("password_file"));
         let plain = "tls = \"none\"\nusername = \"a\"\npassword_file = \"/p\"";
         assert!(check(plain).unwrap_err().contains("without TLS"));
+        assert!(check("tls = \"none\"\ntls_ca = \"/ca.pem\"").unwrap_err().contains("tls_ca"));
     }
 }

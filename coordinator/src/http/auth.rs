@@ -5,19 +5,18 @@ use axum::response::IntoResponse as _;
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
-use buddo_shared::api::auth::{
-    LoggedIn, Login, Me, Message, Profile, Register, Registered, VerifyEmail,
-};
+use buddo_shared::api::auth::{LoggedIn, Login, Me, Message, Register, Registered, VerifyEmail};
+use buddo_shared::secret::Secret;
 use http::StatusCode;
-use http::header::{CACHE_CONTROL, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, HeaderName, HeaderValue};
 
+use super::caller::CallerOf;
 use super::json::ApiJson;
 use super::pages::verify;
 use super::principal::{LoginPrincipal, login_guard};
-use super::problem::{self, ApiError};
+use super::problem::ApiError;
 use super::rate_limit::{Key, Limit, by_address};
-use crate::password::HashError;
-use crate::service::accounts::{self, AccountError, Offered};
+use crate::service::accounts::{self, Offered};
 use crate::state::AppState;
 
 /// The account endpoints.
@@ -34,26 +33,8 @@ pub fn routes(state: &AppState) -> Router<AppState> {
         .route("/verify-email", page.route_layer(limit(Limit::Public)))
 }
 
-impl From<AccountError> for ApiError {
-    fn from(error: AccountError) -> Self {
-        let detail = error.to_string();
-        match error {
-            AccountError::Invalid(errors) => Self::invalid(errors),
-            AccountError::Credentials => Self::new(problem::INVALID_CREDENTIALS, detail),
-            AccountError::Void => Self::new(problem::INVALID_TOKEN, detail),
-            AccountError::Link => Self::new(problem::INVALID_VERIFICATION_TOKEN, detail),
-            AccountError::Password(HashError::Busy) => {
-                let detail = "too many people log in at this moment; try again in 5 seconds";
-                Self::new(problem::OVERLOADED, detail)
-                    .with_header(RETRY_AFTER, HeaderValue::from_static("5"))
-            }
-            AccountError::Store(error) => error.into(),
-            AccountError::Password(_) | AccountError::Token(_) => Self::internal(&error),
-        }
-    }
-}
-
-const NO_STORE: [(HeaderName, HeaderValue); 1] =
+/// Answers that hold a secret are kept by nobody on the way.
+pub(super) const NO_STORE: [(HeaderName, HeaderValue); 1] =
     [(CACHE_CONTROL, HeaderValue::from_static("no-store"))];
 
 async fn register(
@@ -66,31 +47,28 @@ async fn register(
 
 async fn log_in(
     State(state): State<AppState>,
+    CallerOf(caller): CallerOf,
     ApiJson(request): ApiJson<Login>,
 ) -> Result<([(HeaderName, HeaderValue); 1], Json<LoggedIn>), ApiError> {
-    let offered = Offered { email: request.email, password: request.password };
+    let Login { email, password, totp_code } = request;
+    let totp_code = totp_code.map(Secret::new);
+    let offered = Offered { email, password, totp_code, caller };
     let answer = accounts::log_in(&state, offered).await?;
     Ok((NO_STORE, Json(answer)))
 }
 
-async fn me(LoginPrincipal(account): LoginPrincipal) -> Json<Me> {
-    let user = accounts::user(&account);
-    Json(Me {
-        user: Profile {
-            user,
-            points: account.points,
-            referral_code: account.referral_code,
-            registration_number: account.registration_number,
-            inserted_at: account.created_at,
-        },
-    })
+async fn me(
+    State(state): State<AppState>,
+    LoginPrincipal(account): LoginPrincipal,
+) -> Result<Json<Me>, ApiError> {
+    Ok(Json(accounts::me(&state, account).await?))
 }
 
 async fn verify_email(
     State(state): State<AppState>,
     ApiJson(request): ApiJson<VerifyEmail>,
 ) -> Result<Json<Message>, ApiError> {
-    accounts::verify_email(&state, &request.token).await?;
+    accounts::verify_email(&state, request.token.expose()).await?;
     Ok(Json(Message { message: "Email verified".to_owned() }))
 }
 

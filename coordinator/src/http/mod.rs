@@ -1,6 +1,8 @@
 //! The HTTP API: handlers parse, call one use case, and answer.
 
+pub mod account;
 pub mod auth;
+pub mod caller;
 pub mod deploy;
 pub mod health;
 pub mod join;

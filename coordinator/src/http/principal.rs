@@ -21,7 +21,7 @@ use http::{Extensions, HeaderMap, Method};
 use super::problem::{self, ApiError, Kind};
 use super::rate_limit::{Key, Limit, client_address};
 use crate::identity::{Scope, Scopes};
-use crate::service::accounts::{self, AccountError};
+use crate::service::accounts::{self, AccountError, Session};
 use crate::service::oauth;
 use crate::state::AppState;
 use crate::store::contract::Account;
@@ -63,6 +63,10 @@ impl DeployPrincipal {
 /// A principal that logged in: the account behind a JWT.
 #[derive(Debug, Clone)]
 pub struct LoginPrincipal(pub Account);
+
+/// The same, and which of the account's logins it is.
+#[derive(Debug, Clone)]
+pub struct SessionPrincipal(pub Session);
 
 /// Which token an endpoint wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,7 +116,7 @@ pub async fn login_guard(
         Err(refusal) => return refusal.into_response(),
     };
     let limit = limit_of(request.method());
-    let key = Key::Account(principal.0.id);
+    let key = Key::Account(principal.0.account.id);
     request.extensions_mut().insert(principal);
     state.door.limiters.limited(limit, key, next.run(request)).await
 }
@@ -137,6 +141,15 @@ impl FromRequestParts<AppState> for DeployPrincipal {
 }
 
 impl FromRequestParts<AppState> for LoginPrincipal {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        let SessionPrincipal(session) = SessionPrincipal::from_request_parts(parts, state).await?;
+        Ok(Self(session.account))
+    }
+}
+
+impl FromRequestParts<AppState> for SessionPrincipal {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
@@ -169,10 +182,10 @@ async fn authorise_login(
     state: &AppState,
     extensions: &Extensions,
     headers: &HeaderMap,
-) -> Result<LoginPrincipal, ApiError> {
+) -> Result<SessionPrincipal, ApiError> {
     let token = bearer(headers, Wanted::Login)?;
-    match accounts::account_of_login(state, token).await {
-        Ok(account) => Ok(LoginPrincipal(account)),
+    match accounts::session_of(state, token).await {
+        Ok(session) => Ok(SessionPrincipal(session)),
         Err(error @ AccountError::Void) => {
             Err(denied(state, extensions, headers, &error.to_string()))
         }

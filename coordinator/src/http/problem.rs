@@ -51,6 +51,8 @@ catalogue! {
     INVALID_VERIFICATION_TOKEN = BAD_REQUEST "invalid_verification_token",
         "The verification link is not valid",
         "Ask for a new mail with `POST /api/auth/send-verification`; links work once, for 24 hours.";
+    INVALID_LINK = BAD_REQUEST "invalid_link", "The mailed link is not valid",
+        "Ask for a new mail; links work once, for an hour, and the newest replaces those before.";
     TOKEN_MISSING = UNAUTHORIZED "token_missing", "A token is needed",
         "Send `Authorization: Bearer TOKEN`; the detail says which kind of token.";
     INVALID_TOKEN = UNAUTHORIZED "invalid_token", "The token is not valid",
@@ -59,6 +61,12 @@ catalogue! {
         "Deploy endpoints take OAuth access tokens, account endpoints take the JWT of a login.";
     INVALID_CREDENTIALS = UNAUTHORIZED "invalid_credentials", "Email or password is wrong",
         "Check both; the answer is the same for an unknown email.";
+    TOTP_REQUIRED = UNAUTHORIZED "totp_required", "A one-time code is needed",
+        "Send the app's code, or a recovery code, as `totp_code` with email and password.";
+    INVALID_TOTP_CODE = UNAUTHORIZED "invalid_totp_code", "The one-time code is not valid",
+        "Each code works once: wait for the app's next one; check that the device's clock is right.";
+    REAUTHENTICATION_FAILED = FORBIDDEN "reauthentication_failed", "The owner is not proved",
+        "Send the account's password, and `totp_code` where `totp_required` is true.";
     FORBIDDEN = FORBIDDEN "forbidden", "Not yours",
         "The object belongs to another account; check the id and whose token was sent.";
     NOT_A_HOST = FORBIDDEN "not_a_host", "Not a host of this coordinator",
@@ -81,6 +89,10 @@ catalogue! {
         "Send the whole request faster, or try again later.";
     CONFLICT = CONFLICT "conflict", "Another request got there first",
         "Read the object again, then decide whether to repeat the request.";
+    TOTP_ALREADY_ENABLED = CONFLICT "totp_already_enabled", "One-time codes are enabled already",
+        "Disable them first with `POST /api/auth/totp/disable`.";
+    TOTP_NOT_ENABLED = CONFLICT "totp_not_enabled", "One-time codes are not enabled",
+        "Begin with `POST /api/auth/totp/enroll`.";
     PAYLOAD_TOO_LARGE = PAYLOAD_TOO_LARGE "payload_too_large", "The body is too large",
         "Send at most the number of bytes that the detail names.";
     UNSUPPORTED_MEDIA_TYPE = UNSUPPORTED_MEDIA_TYPE "unsupported_media_type",

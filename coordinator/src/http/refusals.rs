@@ -5,9 +5,57 @@ use http::header::RETRY_AFTER;
 
 use crate::domain::history::NoReturn;
 use crate::http::problem::{self, ApiError};
+use crate::password::HashError;
+use crate::service::accounts::{self, AccountError};
 use crate::service::deployments::DeployError;
 use crate::service::hosts::HostError;
 use crate::store::StoreError;
+
+impl From<AccountError> for ApiError {
+    fn from(error: AccountError) -> Self {
+        let kind = match error {
+            AccountError::Invalid(errors) => return Self::invalid(errors),
+            AccountError::Store(error) => return error.into(),
+            AccountError::Deployments(error) => return error.into(),
+            AccountError::Password(HashError::Busy) => {
+                let detail = "too many people log in at this moment; try again in 5 seconds";
+                return Self::new(problem::OVERLOADED, detail)
+                    .with_header(RETRY_AFTER, HeaderValue::from_static("5"));
+            }
+            AccountError::TooSoon(wait) => {
+                let wait = HeaderValue::from(accounts::seconds(wait));
+                return Self::new(problem::RATE_LIMITED, error.to_string())
+                    .with_header(RETRY_AFTER, wait);
+            }
+            AccountError::Password(_)
+            | AccountError::Token(_)
+            | AccountError::Vault(_)
+            | AccountError::Totp(_) => return Self::internal(&error),
+            AccountError::Credentials => problem::INVALID_CREDENTIALS,
+            AccountError::TotpRequired => problem::TOTP_REQUIRED,
+            AccountError::TotpCode => problem::INVALID_TOTP_CODE,
+            AccountError::Reauthentication
+            | AccountError::CodeMissing
+            | AccountError::CodeWrong => problem::REAUTHENTICATION_FAILED,
+            AccountError::Void => problem::INVALID_TOKEN,
+            AccountError::Link => problem::INVALID_VERIFICATION_TOKEN,
+            AccountError::SpentLink => problem::INVALID_LINK,
+            AccountError::EmailUnverified => problem::EMAIL_UNVERIFIED,
+            AccountError::TotpEnabled => problem::TOTP_ALREADY_ENABLED,
+            AccountError::TotpMissing => problem::TOTP_NOT_ENABLED,
+            AccountError::NoSession => problem::NOT_FOUND,
+        };
+        let wants_code = matches!(
+            error,
+            AccountError::TotpRequired
+                | AccountError::TotpCode
+                | AccountError::CodeMissing
+                | AccountError::CodeWrong
+        );
+        let refusal = Self::new(kind, error.to_string());
+        if wants_code { refusal.with_totp_required(true) } else { refusal }
+    }
+}
 
 impl From<DeployError> for ApiError {
     fn from(error: DeployError) -> Self {

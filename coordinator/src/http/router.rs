@@ -22,7 +22,7 @@ use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetReques
 use tower_http::trace::TraceLayer;
 
 use super::problem::{self, ApiError};
-use super::{auth, deploy, health, join, json, oauth, renew};
+use super::{account, auth, deploy, health, join, json, oauth, renew};
 use crate::state::AppState;
 
 /// Until a request has a place among those that are served at once.
@@ -35,6 +35,7 @@ pub fn build(state: AppState) -> Router {
     let routes = Router::new()
         .merge(health::routes())
         .merge(auth::routes(&state))
+        .merge(account::routes(&state))
         .merge(oauth::routes(&state))
         .merge(deploy::routes(&state));
     dress(routes, state)

@@ -1,9 +1,9 @@
 //! Mail, sent off the request path.
 //!
 //! ```text
-//! register ─ same transaction ─► mail_outbox ─ wake ─► run: take the due one, make its token,
-//!                                     ▲               render, send ─► done: off the queue
-//!                                     └── failed: later, with back-off ◄┘
+//! a use case ─ same transaction ─► mail_outbox ─ wake ─► run: take the due one, make its token,
+//! forgot password ─► reset_requests ──┘ ▲                render, send ─► done: off the queue
+//!                                       └── failed: later, with back-off ◄┘
 //! ```
 //!
 //! The queue says what is to be sent, never its text: the text holds a token, which is made when
@@ -12,6 +12,12 @@
 mod message;
 mod outbox;
 mod transport;
+mod words;
 
+#[cfg(test)]
+mod tests;
+
+#[cfg(test)]
+pub(crate) use outbox::pass;
 pub use outbox::run;
 pub use transport::{MailError, Mailer};

@@ -5,17 +5,22 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-use super::{MailError, Mailer, message};
+use super::message::{self, Letter};
+use super::words::{Button, link_of};
+use super::{MailError, Mailer};
 use crate::http::problem::chain;
 use crate::random::{self, Random};
+use crate::service::accounts;
 use crate::state::AppState;
-use crate::store::StoreError;
-use crate::store::contract::{Account, EmailToken, QueuedMail};
-use crate::token::{Kind, PlainToken};
+use crate::store::contract::{EmailToken, MailKind, MailedLink, Purpose, QueuedMail};
+use crate::store::{StoreError, Tables};
+use crate::token::{HashedToken, Kind, PlainToken};
 
 /// How long a verification link works.
 const LINK_LIFETIME: SignedDuration = SignedDuration::from_hours(24);
-/// Links of one account that work at the same time.
+/// How long the link of another mail works.
+const SHORT_LIFETIME: SignedDuration = SignedDuration::from_hours(1);
+/// Verification links of one account that work at the same time.
 const LINKS_KEPT: u32 = 5;
 /// Until the first retry; doubles each time.
 const FIRST_RETRY: Duration = Duration::from_secs(15);
@@ -55,7 +60,10 @@ async fn sweep(state: &AppState) {
     let now = state.clock.now();
     let forgotten: Result<usize, StoreError> = state
         .store
-        .write(move |tables| Ok(tables.purge_account_tokens(now)? + tables.purge_oauth(now)?))
+        .write(move |tables| {
+            let tokens = tables.purge_account_tokens(now)? + tables.purge_oauth(now)?;
+            Ok(tokens + tables.purge_links(now)? + tables.purge_logins(now)?)
+        })
         .await;
     match forgotten {
         Ok(rows) => tracing::debug!(rows, "forgot what had expired"),
@@ -64,7 +72,8 @@ async fn sweep(state: &AppState) {
 }
 
 /// Sends what is due; how long until there is more to do.
-async fn pass(state: &AppState, mailer: &Mailer) -> Result<Duration, StoreError> {
+pub(crate) async fn pass(state: &AppState, mailer: &Mailer) -> Result<Duration, StoreError> {
+    accounts::admit_requests(state).await?;
     while !state.drain.is_cancelled() {
         let now = state.clock.now();
         let due: Option<QueuedMail> = state.store.read(move |tables| tables.due_mail(now)).await?;
@@ -79,61 +88,113 @@ async fn pass(state: &AppState, mailer: &Mailer) -> Result<Duration, StoreError>
 
 /// One try. Its outcome is committed before the next one.
 async fn attempt(state: &AppState, mailer: &Mailer, mail: QueuedMail) -> Result<(), StoreError> {
+    let QueuedMail { seq, account, kind, attempts, created_at, .. } = mail;
     let sent = match prepare(state, mail).await? {
         None => Ok(()),
-        Some((account, token)) => send(state, mailer, &account, token).await,
+        Some(letter) => send(state, mailer, &letter).await,
     };
-    let account = mail.account;
     match sent {
-        Ok(()) => state.store.write(move |tables| tables.drop_mail(mail.seq)).await,
+        Ok(()) => state.store.write(move |tables| tables.drop_mail(seq)).await,
         Err(error) => {
             let now = state.clock.now();
-            let old = now.duration_since(mail.created_at) > GIVE_UP;
+            let old = now.duration_since(created_at) > GIVE_UP;
+            let kind = kind.as_str();
             if old || error.is_final() {
-                tracing::error!(%account, error = %chain(&error), "gave a mail up");
-                return state.store.write(move |tables| tables.drop_mail(mail.seq)).await;
+                tracing::error!(%account, kind, error = %chain(&error), "gave a mail up");
+                return state.store.write(move |tables| tables.drop_mail(seq)).await;
             }
-            let pause = retry_after(mail.attempts, &*state.random);
-            tracing::warn!(%account, error = %chain(&error), ?pause, "a mail was not sent");
+            let pause = retry_after(attempts, &*state.random);
+            tracing::warn!(%account, kind, error = %chain(&error), ?pause, "a mail was not sent");
             let due_at = SignedDuration::try_from(pause).map_or(now, |pause| now + pause);
-            state.store.write(move |tables| tables.postpone_mail(mail.seq, due_at)).await
+            state.store.write(move |tables| tables.postpone_mail(seq, due_at)).await
         }
     }
 }
 
-/// The account and a fresh token, if the mail is still of use.
-async fn prepare(
-    state: &AppState,
-    mail: QueuedMail,
-) -> Result<Option<(Account, PlainToken)>, StoreError> {
-    let token = PlainToken::generate(Kind::EmailVerification, &*state.random);
-    let hash = token.hashed();
-    let expires_at = state.clock.now() + LINK_LIFETIME;
-    let account: Option<Account> = state
+/// The mail with a fresh token, if it is still of use.
+async fn prepare(state: &AppState, mail: QueuedMail) -> Result<Option<Letter>, StoreError> {
+    let token = token_of(mail.kind).map(|kind| PlainToken::generate(kind, &*state.random));
+    let hash = token.as_ref().map(PlainToken::hashed);
+    let now = state.clock.now();
+    let letter: Option<Letter> = state
         .store
         .write(move |tables| {
-            let account = tables.account(mail.account)?;
-            let account = account.filter(|account| account.email_verified_at.is_none());
-            if let Some(account) = &account {
-                let email_key = account.email.key();
-                let link = EmailToken { hash, account: account.id, email_key, expires_at };
-                tables.insert_email_token(&link, LINKS_KEPT)?;
+            let letter = addressed(tables, &mail)?;
+            if let (Some(letter), Some(hash)) = (&letter, hash) {
+                keep_link(tables, &mail, letter, hash, now)?;
             }
-            Ok::<_, StoreError>(account)
+            Ok::<_, StoreError>(letter)
         })
         .await?;
-    Ok(account.map(|account| (account, token)))
+    Ok(letter.map(|letter| {
+        let button = link_of(letter.kind).zip(token).map(|((path, label), token)| Button {
+            path,
+            label,
+            token: token.into_secret(),
+        });
+        Letter { button, ..letter }
+    }))
 }
 
-async fn send(
-    state: &AppState,
-    mailer: &Mailer,
-    account: &Account,
-    token: PlainToken,
-) -> Result<(), MailError> {
-    let url = state.config.api.public_url();
-    let mail = message::verification(&mailer.from, account, &url, &token.into_secret())?;
-    mailer.send(mail).await
+/// The kind of token that a mail carries.
+const fn token_of(kind: MailKind) -> Option<Kind> {
+    match kind {
+        MailKind::VerifyEmail => Some(Kind::EmailVerification),
+        MailKind::ResetPassword => Some(Kind::PasswordReset),
+        MailKind::ChangeEmail => Some(Kind::EmailChange),
+        _ => None,
+    }
+}
+
+/// Whom a mail goes to; `None`: it is of no use any more.
+fn addressed(tables: &dyn Tables, mail: &QueuedMail) -> Result<Option<Letter>, StoreError> {
+    let account = tables.account(mail.account)?;
+    if mail.kind == MailKind::VerifyEmail
+        && account.as_ref().is_none_or(|account| account.email_verified_at.is_some())
+    {
+        return Ok(None);
+    }
+    let present = account.as_ref().map(|account| account.email.clone());
+    let username = account.map(|account| account.username.to_string());
+    Ok(mail.recipient.clone().or(present).map(|to| Letter {
+        to,
+        username,
+        kind: mail.kind,
+        button: None,
+        at: mail.created_at,
+    }))
+}
+
+/// Keeps the hash of a mail's token: from now on its link works.
+fn keep_link(
+    tables: &mut dyn Tables,
+    mail: &QueuedMail,
+    letter: &Letter,
+    hash: HashedToken,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let purpose = match mail.kind {
+        MailKind::ResetPassword => Purpose::ResetPassword,
+        MailKind::ChangeEmail => Purpose::ChangeEmail,
+        _ => {
+            let (email_key, expires_at) = (letter.to.key(), now + LINK_LIFETIME);
+            let link = EmailToken { hash, account: mail.account, email_key, expires_at };
+            return tables.insert_email_token(&link, LINKS_KEPT);
+        }
+    };
+    tables.insert_link(&MailedLink {
+        hash,
+        account: mail.account,
+        purpose,
+        email: letter.to.clone(),
+        created_at: now,
+        expires_at: now + SHORT_LIFETIME,
+    })
+}
+
+async fn send(state: &AppState, mailer: &Mailer, letter: &Letter) -> Result<(), MailError> {
+    let site = state.config.api.public_url();
+    mailer.send(message::render(&mailer.from, letter, &site)?).await
 }
 
 /// Exponential, capped, and spread over half of itself, so that a server that comes back is not

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use lettre::message::Mailbox;
 use lettre::transport::smtp::authentication::Credentials;
-use lettre::transport::smtp::client::{Tls as SmtpTls, TlsParameters};
+use lettre::transport::smtp::client::{Certificate, Tls as SmtpTls, TlsParameters};
+use lettre::transport::smtp::response::{Category, Code};
 use lettre::{
     AsyncFileTransport, AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor,
 };
@@ -42,6 +43,15 @@ pub enum MailError {
         #[source]
         source: SecretFileError,
     },
+    /// The authority's certificates cannot be read.
+    #[error("cannot read the mail server's authority {}; check [mail] tls_ca", path.display())]
+    Authority {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The SMTP server or the way to it.
     #[error("the mail server did not take a mail")]
     Smtp(#[source] lettre::transport::smtp::Error),
@@ -58,8 +68,16 @@ impl MailError {
     pub(super) fn is_final(&self) -> bool {
         match self {
             Self::Address(_) | Self::Template(_) | Self::Message(_) => true,
-            Self::Smtp(error) => error.is_permanent(),
-            Self::Password(_) | Self::Directory { .. } | Self::File(_) | Self::Deadline => false,
+            // 53x is about the coordinator's own login (RFC 4954, 6), which an administrator mends.
+            Self::Smtp(error) => {
+                let login = |code: Code| code.category == Category::Unspecified3;
+                error.is_permanent() && !error.status().is_some_and(login)
+            }
+            Self::Password(_)
+            | Self::Directory { .. }
+            | Self::Authority { .. }
+            | Self::File(_)
+            | Self::Deadline => false,
         }
     }
 }
@@ -112,7 +130,16 @@ impl Mailer {
 
 fn smtp(config: &Mail) -> Result<AsyncSmtpTransport<Tokio1Executor>, MailError> {
     let host = config.host.clone().unwrap_or_default();
-    let parameters = || TlsParameters::new(host.clone()).map_err(MailError::Smtp);
+    let parameters = || {
+        let mut builder = TlsParameters::builder(host.clone());
+        if let Some(path) = &config.tls_ca {
+            let failed = |source| MailError::Authority { path: path.clone(), source };
+            let pem = std::fs::read(path).map_err(failed)?;
+            let certificate = Certificate::from_pem(&pem).map_err(MailError::Smtp)?;
+            builder = builder.add_root_certificate(certificate);
+        }
+        builder.build().map_err(MailError::Smtp)
+    };
     let (tls, port) = match config.tls {
         Tls::Starttls => (SmtpTls::Required(parameters()?), 587),
         Tls::Tls => (SmtpTls::Wrapper(parameters()?), 465),

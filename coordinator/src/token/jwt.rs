@@ -7,6 +7,7 @@ use buddo_shared::secret::Secret;
 use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 use zeroize::Zeroizing;
 
 /// How long a login lasts.
@@ -37,6 +38,8 @@ pub struct Login {
     /// The account's count of "log out everywhere" when the token was made: a token of an
     /// earlier count is void.
     pub epoch: i64,
+    /// The login itself, which can be ended alone.
+    pub session: Uuid,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -47,6 +50,8 @@ struct Claims {
     iat: i64,
     exp: i64,
     epoch: i64,
+    // The name is OpenID Connect's.
+    sid: Uuid,
 }
 
 /// Why no token was made or believed.
@@ -83,6 +88,7 @@ impl Jwt {
             iat: now.as_second(),
             exp: now.as_second().saturating_add(LIFETIME.as_secs()),
             epoch: login.epoch,
+            sid: login.session,
         };
         encode(&header, &claims, &self.signing).map(Secret::new).map_err(JwtError::Sign)
     }
@@ -106,7 +112,8 @@ impl Jwt {
         if now.as_second() >= token.claims.exp {
             return Err(JwtError::Expired);
         }
-        Ok(Login { account: token.claims.sub, epoch: token.claims.epoch })
+        let Claims { sub, epoch, sid, .. } = token.claims;
+        Ok(Login { account: sub, epoch, session: sid })
     }
 }
 
@@ -128,7 +135,8 @@ mod tests {
     }
 
     fn login() -> Login {
-        Login { account: AccountId::new(uuid::Uuid::from_u128(1)), epoch: 3 }
+        let account = AccountId::new(Uuid::from_u128(1));
+        Login { account, epoch: 3, session: Uuid::from_u128(2) }
     }
 
     fn forged(header: &Header, claims: &serde_json::Value, key: &[u8]) -> String {
@@ -139,7 +147,7 @@ mod tests {
         serde_json::json!({
             "iss": "https://a.example", "aud": AUDIENCE, "sub": login().account,
             "iat": NOW.as_second(), "exp": NOW.as_second() + 60,
-            "epoch": 3,
+            "epoch": 3, "sid": Uuid::from_u128(2),
         })
     }
 

@@ -1,5 +1,7 @@
 //! `/api/auth/*`.
 
+use std::fmt;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -49,8 +51,8 @@ pub struct RegisteredUser {
     pub registration_number: i64,
 }
 
-/// `POST /api/auth/login`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// `POST /api/auth/login`. `Debug` shows the address alone.
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Login {
     /// Mail address.
@@ -61,6 +63,12 @@ pub struct Login {
     /// One-time code, where the account has TOTP enabled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub totp_code: Option<String>,
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Login").field("email", &self.email).finish_non_exhaustive()
+    }
 }
 
 /// 200 answer of login.
@@ -109,6 +117,12 @@ pub struct Profile {
     pub points: i64,
     /// Code to invite others with.
     pub referral_code: String,
+    /// How many accounts were made with it.
+    #[serde(default)]
+    pub referrals: i64,
+    /// Recovery codes that were not used yet; absent where login wants no one-time code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery_codes_left: Option<u32>,
     /// The how-manieth account this is.
     pub registration_number: i64,
     /// When it was made.
@@ -120,7 +134,8 @@ pub struct Profile {
 #[serde(deny_unknown_fields)]
 pub struct VerifyEmail {
     /// The token of the mail's link; single use, 24 h.
-    pub token: String,
+    #[serde(serialize_with = "exposed")]
+    pub token: Secret,
 }
 
 /// An answer that is one sentence.

@@ -3,6 +3,7 @@
 //! Fields stand in the published pages' names. Requests hold plain text and numbers: a handler
 //! turns them into validated types and reports every bad field at once.
 
+pub mod account;
 pub mod auth;
 pub mod deploy;
 pub mod host;

@@ -21,6 +21,7 @@ use minijinja::context;
 use serde::Deserialize;
 
 use super::cookie;
+use crate::http::caller::CallerOf;
 use crate::http::problem::ApiError;
 use crate::service::accounts::{self, AccountError, Offered};
 use crate::service::oauth::{self, Checked, RequestError};
@@ -57,11 +58,13 @@ pub(crate) struct LoginForm {
     request: String,
     email: String,
     password: Secret,
+    totp_code: Option<Secret>,
 }
 
 /// `POST /api/oauth/authorize/login`.
 pub(crate) async fn log_in(
     State(state): State<AppState>,
+    CallerOf(caller): CallerOf,
     headers: HeaderMap,
     Form(form): Form<LoginForm>,
 ) -> Result<Response, ApiError> {
@@ -72,14 +75,15 @@ pub(crate) async fn log_in(
         Ok(request) => request,
         Err(response) => return Ok(response),
     };
-    let offered = Offered { email: form.email.clone(), password: form.password };
+    let LoginForm { request: query, email, password, totp_code, .. } = form;
+    let offered = Offered { email: email.clone(), password, totp_code, caller };
     let account = match accounts::prove(&state, offered).await {
         Ok(account) => account,
-        Err(AccountError::Credentials) => {
-            let failed = Some(form.email.as_str());
-            return Ok(login_page(&state, &headers, &form.request, &request, failed));
+        Err(error) => {
+            let Some(text) = in_words(&error) else { return Err(error.into()) };
+            let failed = Some((email.as_str(), text));
+            return Ok(login_page(&state, &headers, &query, &request, failed));
         }
-        Err(error) => return Err(error.into()),
     };
     let seconds = SESSION_LIFETIME.as_secs();
     let (token, cookie) = cookie::set(cookie::SESSION, seconds, &*state.random);
@@ -92,7 +96,26 @@ pub(crate) async fn log_in(
     let stored: Result<(), StoreError> =
         state.store.write(move |tables| tables.insert_session(&session)).await;
     stored.map_err(ApiError::from)?;
-    Ok(see_other(&format!("/api/oauth/authorize?{}", form.request), Some(cookie)))
+    Ok(see_other(&format!("/api/oauth/authorize?{query}"), Some(cookie)))
+}
+
+/// What the page says of a refused login; `None`: the server failed.
+fn in_words(error: &AccountError) -> Option<String> {
+    let text = match error {
+        AccountError::Credentials => "Email or password is wrong. Check both and try again.",
+        AccountError::TotpRequired => {
+            "Your account wants a one-time code. Type your password again, and the code beside it."
+        }
+        AccountError::TotpCode => {
+            "The one-time code is wrong or was used. Wait for your app's next one."
+        }
+        AccountError::TooSoon(wait) => {
+            let seconds = accounts::seconds(*wait);
+            return Some(format!("Too many wrong tries. Wait {seconds} seconds, then try again."));
+        }
+        _ => return None,
+    };
+    Some(text.to_owned())
 }
 
 /// The consent form.
@@ -168,7 +191,7 @@ fn login_page(
     headers: &HeaderMap,
     query: &str,
     request: &Checked,
-    failed: Option<&str>,
+    failed: Option<(&str, String)>,
 ) -> Response {
     let (token, set) = cookie::read(headers, cookie::FORM).map_or_else(
         || {
@@ -177,14 +200,15 @@ fn login_page(
         },
         |token| (token, None),
     );
+    let status = if failed.is_some() { StatusCode::UNAUTHORIZED } else { StatusCode::OK };
+    let (email, error) = failed.unzip();
     let values = context! {
         app_name => &request.client.name,
         csrf => cookie::csrf(&token),
         request => query,
-        email => failed.unwrap_or_default(),
-        error => failed.map(|_| "Email or password is wrong. Check both and try again."),
+        email => email.unwrap_or_default(),
+        error,
     };
-    let status = if failed.is_some() { StatusCode::UNAUTHORIZED } else { StatusCode::OK };
     let target = request.redirect_uri.origin();
     let mut response = state.door.pages.render(status, "login.html", values, Some(&target));
     if let Some(header) = set {

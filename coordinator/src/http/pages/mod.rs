@@ -2,6 +2,8 @@
 
 pub mod authorize;
 mod cookie;
+pub mod email_change;
+pub mod reset;
 pub mod verify;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -34,6 +36,8 @@ impl Pages {
         templates.add_template("login.html", include_str!("login.html"))?;
         templates.add_template("consent.html", include_str!("consent.html"))?;
         templates.add_template("verify.html", include_str!("verify.html"))?;
+        templates.add_template("reset.html", include_str!("reset.html"))?;
+        templates.add_template("email_change.html", include_str!("email_change.html"))?;
         templates.add_template("message.html", include_str!("message.html"))?;
         templates.add_global("style", STYLE);
         let style_hash = BASE64_STANDARD.encode(digest(&SHA256, STYLE.as_bytes()));

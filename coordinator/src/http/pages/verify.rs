@@ -4,6 +4,7 @@
 use axum::Form;
 use axum::extract::{Query, State};
 use axum::response::Response;
+use buddo_shared::secret::Secret;
 use http::StatusCode;
 use minijinja::context;
 use serde::Deserialize;
@@ -15,13 +16,18 @@ use crate::state::AppState;
 /// The token, in the link and in the form.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Link {
-    #[serde(default)]
-    token: String,
+    token: Option<Secret>,
+}
+
+impl Link {
+    fn token(&self) -> &str {
+        self.token.as_ref().map_or("", Secret::expose)
+    }
 }
 
 /// The page with the button.
 pub(crate) async fn show(State(state): State<AppState>, Query(link): Query<Link>) -> Response {
-    let values = context! { token => link.token };
+    let values = context! { token => link.token() };
     state.door.pages.render(StatusCode::OK, "verify.html", values, None)
 }
 
@@ -31,7 +37,7 @@ pub(crate) async fn confirm(
     Form(link): Form<Link>,
 ) -> Result<Response, ApiError> {
     let pages = &state.door.pages;
-    match accounts::verify_email(&state, &link.token).await {
+    match accounts::verify_email(&state, link.token()).await {
         Ok(()) => Ok(pages.message(
             StatusCode::OK,
             "Your email address is confirmed",

@@ -43,6 +43,8 @@ pub struct RateLimits {
     pub register: Rate,
     /// Passwords tried, by the API and on the login page together, from one address.
     pub login: Rate,
+    /// `POST /api/auth/forgot-password`, from one address.
+    pub forgot_password: Rate,
     /// `POST /api/auth/send-verification` of one account.
     pub send_verification: Rate,
     /// `POST /api/oauth/apps` of one account.
@@ -67,6 +69,7 @@ impl Default for RateLimits {
             writes: rate(10, 60),
             register: rate(5, 3600),
             login: rate(10, 60),
+            forgot_password: rate(5, 3600),
             send_verification: rate(3, 3600),
             oauth_apps: rate(3, 3600),
             token: rate(60, 60),

@@ -37,6 +37,8 @@ pub enum Limit {
     Register,
     /// Passwords tried from one address.
     Login,
+    /// Forgotten passwords from one address.
+    ForgotPassword,
     /// Verification mails of one account.
     SendVerification,
     /// Apps made by one account.
@@ -81,6 +83,7 @@ pub struct Limiters {
     writes: Mutex<Limiter<Key>>,
     register: Mutex<Limiter<Key>>,
     login: Mutex<Limiter<Key>>,
+    forgot_password: Mutex<Limiter<Key>>,
     send_verification: Mutex<Limiter<Key>>,
     oauth_apps: Mutex<Limiter<Key>>,
     token: Mutex<Limiter<Key>>,
@@ -98,6 +101,7 @@ impl Limiters {
             writes: new(limits.writes),
             register: new(limits.register),
             login: new(limits.login),
+            forgot_password: new(limits.forgot_password),
             send_verification: new(limits.send_verification),
             oauth_apps: new(limits.oauth_apps),
             token: new(limits.token),
@@ -114,6 +118,7 @@ impl Limiters {
             Limit::Writes => &self.writes,
             Limit::Register => &self.register,
             Limit::Login => &self.login,
+            Limit::ForgotPassword => &self.forgot_password,
             Limit::SendVerification => &self.send_verification,
             Limit::OauthApps => &self.oauth_apps,
             Limit::Token => &self.token,

@@ -2,6 +2,13 @@
 
 mod accounts;
 mod authorize;
+mod deletion;
+mod emails;
 mod limits;
+mod passwords;
+mod post;
+mod protection;
 mod secrets;
+mod sessions;
 mod tokens;
+mod totp;

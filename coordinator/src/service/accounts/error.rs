@@ -1,10 +1,16 @@
 //! Why a use case on accounts refuses.
 
+use std::time::Duration;
+
 use buddo_shared::api::problem::FieldError;
 
-use crate::password::HashError;
+use crate::attempts::TooSoon;
+use crate::password::{ChooseError, HashError};
+use crate::service::deployments::DeployError;
 use crate::store::StoreError;
 use crate::token::jwt::JwtError;
+use crate::totp::TotpError;
+use crate::vault::VaultError;
 
 /// A refusal. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +21,26 @@ pub enum AccountError {
     /// No account has this address and this password.
     #[error("email or password is wrong; check both and try again")]
     Credentials,
+    /// The password is right, and the account wants a one-time code with it.
+    #[error(
+        "the account wants a one-time code; send the app's code or a recovery code as totp_code"
+    )]
+    TotpRequired,
+    /// The one-time code is wrong, too old, or was used.
+    #[error("the one-time code is wrong or was used; each works once: wait for the app's next one")]
+    TotpCode,
+    /// What the account's owner has to repeat for this act is wrong.
+    #[error("the password is wrong; type the account's present one")]
+    Reauthentication,
+    /// The password is right; the owner has to repeat a one-time code as well.
+    #[error("the account wants a one-time code for this; send it as totp_code")]
+    CodeMissing,
+    /// The one-time code that the owner repeated is wrong, too old, or was used.
+    #[error("the one-time code is wrong or was used; wait for the app's next one")]
+    CodeWrong,
+    /// Too many wrong passwords or codes in a row.
+    #[error("too many wrong tries; wait {} seconds, then try again", seconds(*.0))]
+    TooSoon(Duration),
     /// The login was made void, or its account is gone.
     #[error("the login is no longer valid; log in again")]
     Void,
@@ -24,13 +50,65 @@ pub enum AccountError {
          ask for a new one with POST /api/auth/send-verification"
     )]
     Link,
+    /// Another mailed link was used, is too old, was replaced, or never was one.
+    #[error(
+        "the link was used already, is older than an hour, or is incomplete; ask for a new one"
+    )]
+    SpentLink,
+    /// It wants a confirmed address.
+    #[error("the account's email address is not verified; open the link in the verification mail")]
+    EmailUnverified,
+    /// A second factor is there already.
+    #[error("one-time codes are enabled already; disable them first")]
+    TotpEnabled,
+    /// There is no second factor, or none was begun.
+    #[error("one-time codes are not enabled; begin with POST /api/auth/totp/enroll")]
+    TotpMissing,
+    /// The account has no such login.
+    #[error("there is no such session; GET /api/auth/sessions lists them")]
+    NoSession,
     /// The password could not be hashed or compared.
     #[error("cannot check the password")]
     Password(#[from] HashError),
     /// The login's token could not be made.
     #[error("cannot make a login")]
     Token(#[from] JwtError),
+    /// The stored secret of one-time codes cannot be read.
+    #[error("cannot read the secret of one-time codes")]
+    Vault(#[from] VaultError),
+    /// The secret of one-time codes cannot be used.
+    #[error("cannot check one-time codes")]
+    Totp(#[from] TotpError),
+    /// The account's deployments could not be destroyed.
+    #[error("cannot destroy the account's deployments")]
+    Deployments(#[from] DeployError),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl AccountError {
+    /// For `map_err`: a new password, at `pointer` in the request, was not taken.
+    pub(super) fn chosen(pointer: &'static str) -> impl FnOnce(ChooseError) -> Self {
+        move |error| match error {
+            ChooseError::Rule(rule) => Self::field(pointer, rule),
+            ChooseError::Hash(error) => Self::Password(error),
+        }
+    }
+
+    /// One field is wrong.
+    pub(super) fn field(pointer: &'static str, detail: impl ToString) -> Self {
+        Self::Invalid(vec![FieldError::new(pointer, detail)])
+    }
+}
+
+impl From<TooSoon> for AccountError {
+    fn from(TooSoon(wait): TooSoon) -> Self {
+        Self::TooSoon(wait)
+    }
+}
+
+/// Whole seconds, rounded up: waiting that long suffices.
+pub(crate) fn seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }

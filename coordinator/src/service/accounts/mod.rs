@@ -1,20 +1,36 @@
-//! Accounts: register, log in, confirm the mail address.
+//! Accounts: register, log in, confirm the mail address, and keep or give up what is one's own.
 
+mod delete;
+mod email;
 mod error;
 mod login;
+mod password;
+mod proof;
 mod register;
+mod sessions;
+mod totp;
 mod verify;
 
+pub use delete::delete_account;
+pub use email::{change_email, confirm_email_change};
 pub use error::AccountError;
-pub use login::{Offered, account_of_login, log_in, prove};
+pub(crate) use error::seconds;
+pub use login::{Session, log_in, session_of};
+pub use password::{admit_requests, change_password, forgot_password, reset_password};
+pub use proof::{Caller, Offered, Repeated, prove};
 pub use register::register;
+pub use sessions::{activity, revoke_other_sessions, revoke_session, sessions};
+pub use totp::{confirm_totp, disable_totp, enroll_totp, renew_recovery_codes};
 pub use verify::{send_verification, verify_email};
 
-use buddo_shared::api::auth::User;
+use buddo_shared::api::auth::{Me, Profile, User};
 
+use crate::identity::{Email, Username};
+use crate::state::AppState;
+use crate::store::StoreError;
 use crate::store::contract::Account;
 
-/// An account as its owner sees it.
+/// An account as login shows it.
 pub fn user(account: &Account) -> User {
     User {
         id: account.id.to_string(),
@@ -23,6 +39,34 @@ pub fn user(account: &Account) -> User {
         tier: account.tier.clone(),
         is_admin: account.is_admin,
         email_verified: account.email_verified_at.is_some(),
-        totp_enabled: false,
+        totp_enabled: account.totp_enabled,
     }
+}
+
+/// An account as its owner sees it.
+pub async fn me(state: &AppState, account: Account) -> Result<Me, AccountError> {
+    let id = account.id;
+    let counts: Result<(i64, u32), StoreError> = state
+        .store
+        .read(move |tables| Ok((tables.referrals_of(id)?, tables.recovery_codes_left(id)?)))
+        .await;
+    let (referrals, codes) = counts?;
+    let user = user(&account);
+    Ok(Me {
+        user: Profile {
+            user,
+            points: account.points,
+            referral_code: account.referral_code,
+            referrals,
+            recovery_codes_left: account.totp_enabled.then_some(codes),
+            registration_number: account.registration_number,
+            inserted_at: account.created_at,
+        },
+    })
+}
+
+/// What an attacker would try first as the password of such an account.
+fn hints(email: &Email, username: &Username) -> Vec<String> {
+    let (local, domain) = email.as_str().split_once('@').unwrap_or((email.as_str(), ""));
+    [username.as_str(), email.as_str(), local, domain, "buddo"].map(str::to_owned).to_vec()
 }

@@ -3,13 +3,14 @@
 use buddo_shared::api::auth::{Register, Registered, RegisteredUser};
 use buddo_shared::api::problem::FieldError;
 use buddo_shared::id::AccountId;
+use serde_json::json;
 
-use super::AccountError;
+use super::{AccountError, hints};
 use crate::identity::{Email, Username};
 use crate::password::Password;
 use crate::random::{self, Random};
 use crate::state::AppState;
-use crate::store::contract::NewAccount;
+use crate::store::contract::{AccountAct, MailKind, NewAccount};
 
 /// A request whose fields are valid.
 struct Parsed {
@@ -38,7 +39,8 @@ fn parse(request: Register) -> Result<Parsed, AccountError> {
 /// Makes an account; its verification mail is queued with it.
 pub async fn register(state: &AppState, request: Register) -> Result<Registered, AccountError> {
     let Parsed { email, username, password, referral_code } = parse(request)?;
-    let password = state.door.hasher.hash(password).await?;
+    let password = state.door.hasher.choose(password, hints(&email, &username)).await;
+    let password = password.map_err(AccountError::chosen("/password"))?;
     let mut account = NewAccount {
         id: AccountId::new(random::uuid(&*state.random)),
         email,
@@ -60,7 +62,8 @@ pub async fn register(state: &AppState, request: Register) -> Result<Registered,
                 errors.push(FieldError::new("/username", "is taken; choose another name"));
             }
             if let Some(code) = &referral_code {
-                account.referred_by = tables.account_by_referral(code)?;
+                account.referred_by =
+                    tables.account_by_referral(&code.trim().to_ascii_uppercase())?;
                 if account.referred_by.is_none() {
                     let detail = "is nobody's code; check it, or leave the field out";
                     errors.push(FieldError::new("/referral_code", detail));
@@ -70,7 +73,10 @@ pub async fn register(state: &AppState, request: Register) -> Result<Registered,
                 return Err(AccountError::Invalid(errors));
             }
             let registration_number = tables.insert_account(&account)?;
-            tables.queue_verification(account.id, account.created_at)?;
+            let (id, at) = (account.id, account.created_at);
+            tables.queue_mail(id, MailKind::VerifyEmail, None, at)?;
+            let details = account.referred_by.map(|by| json!({ "referred_by": by }));
+            tables.insert_account_act(id, AccountAct::Registered, at, details.as_ref())?;
             Ok(RegisteredUser {
                 id: account.id.to_string(),
                 email: account.email.to_string(),

@@ -4,6 +4,7 @@ use buddo_shared::id::AccountId;
 
 use super::AccountError;
 use crate::state::AppState;
+use crate::store::contract::{AccountAct, MailKind};
 use crate::token::{Kind, PlainToken};
 
 /// Uses the token of a verification mail. It works once, for 24 hours, and for the address that
@@ -21,6 +22,7 @@ pub async fn verify_email(state: &AppState, token: &str) -> Result<(), AccountEr
             let confirmed = current && now < link.expires_at;
             if confirmed {
                 tables.confirm_email(link.account, now)?;
+                tables.insert_account_act(link.account, AccountAct::EmailVerified, now, None)?;
             }
             // Also a link that is too old is used up: the transaction commits either way.
             Ok::<bool, AccountError>(confirmed)
@@ -39,7 +41,7 @@ pub async fn send_verification(state: &AppState, id: AccountId) -> Result<bool, 
             if account.email_verified_at.is_some() {
                 return Ok(false);
             }
-            tables.queue_verification(id, now)?;
+            tables.queue_mail(id, MailKind::VerifyEmail, None, now)?;
             Ok::<bool, AccountError>(true)
         })
         .await?;

@@ -65,22 +65,30 @@ pub async fn destroy(
     account: AccountId,
     id: DeploymentId,
 ) -> Result<Destroyed, DeployError> {
-    let act = Act {
-        event: Event::Destroy,
-        action: Action::Destroy,
-        supersedes: "destroyed before it was live",
-    };
-    perform(state, account, id, act, move |tables, services, deployment| {
-        deployment.health = None;
-        deployment.serving = None;
-        deployment.trouble = None;
-        deployment.stopped_at = deployment.stopped_at.or_else(|| Some(services.clock.now()));
-        tables.erase_env(id)?;
-        Ok(None)
-    })
-    .await?;
+    perform(state, account, id, DESTROY, take_away).await?;
     state.live.forget(id);
     Ok(Destroyed { message: "Deployment destroyed".to_owned(), id: id.to_string() })
+}
+
+/// The act of [`destroy`].
+pub(super) const DESTROY: Act = Act {
+    event: Event::Destroy,
+    action: Action::Destroy,
+    supersedes: "destroyed before it was live",
+};
+
+/// What changes of a deployment that is destroyed.
+pub(super) fn take_away(
+    tables: &mut dyn Tables,
+    services: &Services,
+    deployment: &mut Deployment,
+) -> Result<Option<Value>, DeployError> {
+    deployment.health = None;
+    deployment.serving = None;
+    deployment.trouble = None;
+    deployment.stopped_at = deployment.stopped_at.or_else(|| Some(services.clock.now()));
+    tables.erase_env(deployment.id)?;
+    Ok(None)
 }
 
 /// The number of a further revision. Not the current one plus one: a deploy that failed has left

@@ -1,6 +1,7 @@
 //! What operators do with deployments.
 
 mod act;
+mod all;
 mod create;
 mod error;
 mod once;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use buddo_shared::id::{AccountId, DeploymentId, HostId};
 
 pub use act::{destroy, restart, stop};
+pub(crate) use all::{announce_destroyed, destroy_all};
 pub use create::create;
 pub use error::DeployError;
 pub use once::{IdempotencyKey, KeyError};

@@ -204,8 +204,8 @@ pub async fn exchange(
     if scopes.is_empty() || !scopes.is_subset(&client.scopes) {
         return Err(TokenError::scope("scope asks for more than the client may have"));
     }
-    let account = match accounts::account_of_login(state, subject.expose()).await {
-        Ok(account) => account,
+    let login = match accounts::session_of(state, subject.expose()).await {
+        Ok(session) => session,
         Err(AccountError::Store(error)) => return Err(error.into()),
         // RFC 8693, 2.2.2: an invalid subject token is an invalid request.
         Err(_) => {
@@ -216,7 +216,7 @@ pub async fn exchange(
     let grant = Grant {
         id: random::uuid(&*state.random),
         client_id: client.client_id,
-        account: account.id,
+        account: login.account.id,
         scopes: scopes.clone(),
         created_at: pair.now,
         revoked_at: None,
@@ -225,6 +225,7 @@ pub async fn exchange(
         .store
         .write(move |tables| {
             tables.insert_grant(&grant)?;
+            tables.tie_grant(grant.id, login.id)?;
             pair.store(tables, &grant, &scopes)
         })
         .await;

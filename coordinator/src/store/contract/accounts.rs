@@ -33,6 +33,8 @@ pub struct Account {
     pub email_verified_at: Option<Timestamp>,
     /// Raised to void all logins.
     pub token_epoch: i64,
+    /// Whether its logins want a one-time code.
+    pub totp_enabled: bool,
     /// When it was made.
     pub created_at: Timestamp,
 }
@@ -69,19 +71,6 @@ pub struct EmailToken {
     pub expires_at: Timestamp,
 }
 
-/// A mail that is to be sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct QueuedMail {
-    /// Its number in the queue.
-    pub seq: i64,
-    /// To whom.
-    pub account: AccountId,
-    /// How often it was tried.
-    pub attempts: u32,
-    /// When it was asked for.
-    pub created_at: Timestamp,
-}
-
 /// A browser that logged in on the authorization page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BrowserSession {
@@ -95,7 +84,7 @@ pub struct BrowserSession {
     pub expires_at: Timestamp,
 }
 
-/// Access to accounts.
+/// Access to accounts. One that was deleted is not found by any of these.
 pub trait Accounts {
     /// The account with this id.
     fn account(&self, id: AccountId) -> Result<Option<Account>>;
@@ -119,18 +108,4 @@ pub trait Accounts {
     fn session(&self, hash: &HashedToken) -> Result<Option<BrowserSession>>;
     /// Forgets links and sessions that ended by `now`.
     fn purge_account_tokens(&mut self, now: Timestamp) -> Result<usize>;
-}
-
-/// Access to the queue of mails.
-pub trait MailQueue {
-    /// Asks for a verification mail, at once; a mail that already waits is moved up instead.
-    fn queue_verification(&mut self, account: AccountId, at: Timestamp) -> Result<()>;
-    /// The mail that has been due the longest.
-    fn due_mail(&self, now: Timestamp) -> Result<Option<QueuedMail>>;
-    /// When the next mail is due.
-    fn next_mail_due(&self) -> Result<Option<Timestamp>>;
-    /// Notes that a try failed, and when to try again.
-    fn postpone_mail(&mut self, seq: i64, due_at: Timestamp) -> Result<()>;
-    /// Takes a mail off the queue.
-    fn drop_mail(&mut self, seq: i64) -> Result<()>;
 }

@@ -5,23 +5,29 @@
 
 mod accounts;
 mod audit;
+mod changes;
 mod deployments;
 mod documents;
+mod factors;
 mod hosts;
 mod idempotency;
+mod logins;
+mod mails;
 mod oauth;
 mod revisions;
 mod tiers;
 mod trust;
 
-pub use accounts::{
-    Account, Accounts, BrowserSession, EmailToken, MailQueue, NewAccount, QueuedMail,
-};
+pub use accounts::{Account, Accounts, BrowserSession, EmailToken, NewAccount};
 pub use audit::{Action, Audit, AuditRow, AuditStatus, NewAudit};
+pub use changes::{AccountAct, AccountActRow, Changes, MailedLink, Purpose};
 pub use deployments::{Deployment, Deployments, Page};
 pub use documents::{DocumentRow, DocumentTrust, Documents};
+pub use factors::{Factors, TotpRow};
 pub use hosts::{Host, Hosts, JoinTokenRow, Load};
 pub use idempotency::{Idempotency, Replay};
+pub use logins::{LoginRow, Logins};
+pub use mails::{MailKind, MailQueue, QueuedMail, UnknownMail};
 pub use oauth::{Client, Code, Grant, OAuth, Token, TokenKind};
 pub use revisions::{RevisionRow, Revisions};
 pub use tiers::{Tier, Tiers};
@@ -38,6 +44,9 @@ pub trait Tables:
     + Audit
     + Idempotency
     + Accounts
+    + Changes
+    + Factors
+    + Logins
     + MailQueue
     + OAuth
 {
@@ -53,6 +62,9 @@ impl<T> Tables for T where
         + Audit
         + Idempotency
         + Accounts
+        + Changes
+        + Factors
+        + Logins
         + MailQueue
         + OAuth
 {

@@ -1,4 +1,4 @@
-//! Accounts, verification links, browser sessions and the queue of mails.
+//! Accounts, verification links and browser sessions.
 
 use buddo_shared::id::AccountId;
 use jiff::Timestamp;
@@ -9,19 +9,18 @@ use super::column::{get, hash, millis, opt_time, parsed, text, time};
 use crate::identity::{Email, Username};
 use crate::password::StoredHash;
 use crate::store::contract::{
-    Account, Accounts, BrowserSession, EmailToken, MailQueue, NewAccount, QueuedMail, Result,
-    StoreError,
+    Account, Accounts, BrowserSession, EmailToken, NewAccount, Result, StoreError,
 };
 use crate::token::HashedToken;
 
 impl Accounts for Tx<'_> {
     fn account(&self, id: AccountId) -> Result<Option<Account>> {
-        let sql = "SELECT * FROM accounts WHERE id = ?1";
+        let sql = "SELECT * FROM accounts WHERE id = ?1 AND deleted_at IS NULL";
         self.first("look up an account", sql, [text(&id)], read_account)
     }
 
     fn account_by_email(&self, email: &Email) -> Result<Option<Account>> {
-        let sql = "SELECT * FROM accounts WHERE email_key = ?1";
+        let sql = "SELECT * FROM accounts WHERE email_key = ?1 AND deleted_at IS NULL";
         self.first("look up an account by mail address", sql, [email.key()], read_account)
     }
 
@@ -32,7 +31,7 @@ impl Accounts for Tx<'_> {
     }
 
     fn account_by_referral(&self, code: &str) -> Result<Option<AccountId>> {
-        let sql = "SELECT id FROM accounts WHERE referral_code = ?1";
+        let sql = "SELECT id FROM accounts WHERE referral_code = ?1 AND deleted_at IS NULL";
         self.first("look up a referral code", sql, [code], |row| parsed(row, "id"))
     }
 
@@ -122,43 +121,6 @@ impl Accounts for Tx<'_> {
     }
 }
 
-impl MailQueue for Tx<'_> {
-    fn queue_verification(&mut self, account: AccountId, at: Timestamp) -> Result<()> {
-        let sql = "INSERT INTO mail_outbox (account_id, kind, created_at, due_at)
-                   VALUES (?1, 'verify_email', ?2, ?2)
-                   ON CONFLICT (account_id, kind) DO UPDATE
-                       SET created_at = excluded.created_at, due_at = excluded.due_at, attempts = 0";
-        self.run("queue a mail", sql, params![text(&account), millis(at)]).map(drop)
-    }
-
-    fn due_mail(&self, now: Timestamp) -> Result<Option<QueuedMail>> {
-        let sql = "SELECT * FROM mail_outbox WHERE due_at <= ?1 ORDER BY due_at LIMIT 1";
-        self.first("look for due mail", sql, [millis(now)], |row| {
-            Ok(QueuedMail {
-                seq: get(row, "seq")?,
-                account: parsed(row, "account_id")?,
-                attempts: get(row, "attempts")?,
-                created_at: time(row, "created_at")?,
-            })
-        })
-    }
-
-    fn next_mail_due(&self) -> Result<Option<Timestamp>> {
-        let sql = "SELECT due_at FROM mail_outbox ORDER BY due_at LIMIT 1";
-        self.first("look at the mail queue", sql, [], |row| time(row, "due_at"))
-    }
-
-    fn postpone_mail(&mut self, seq: i64, due_at: Timestamp) -> Result<()> {
-        let sql = "UPDATE mail_outbox SET due_at = ?2, attempts = attempts + 1 WHERE seq = ?1";
-        self.run("postpone a mail", sql, params![seq, millis(due_at)]).map(drop)
-    }
-
-    fn drop_mail(&mut self, seq: i64) -> Result<()> {
-        self.run("take a mail off the queue", "DELETE FROM mail_outbox WHERE seq = ?1", [seq])
-            .map(drop)
-    }
-}
-
 fn read_account(row: &Row<'_>) -> std::result::Result<Account, StoreError> {
     Ok(Account {
         id: parsed(row, "id")?,
@@ -172,6 +134,7 @@ fn read_account(row: &Row<'_>) -> std::result::Result<Account, StoreError> {
         is_admin: get(row, "is_admin")?,
         email_verified_at: opt_time(row, "email_verified_at")?,
         token_epoch: get(row, "token_epoch")?,
+        totp_enabled: opt_time(row, "totp_enabled_at")?.is_some(),
         created_at: time(row, "created_at")?,
     })
 }

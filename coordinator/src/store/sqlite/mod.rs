@@ -5,11 +5,15 @@
 
 mod accounts;
 mod audit;
+mod changes;
 mod column;
 mod deployments;
 mod documents;
+mod factors;
 mod hosts;
 mod idempotency;
+mod logins;
+mod mails;
 mod migrate;
 mod oauth;
 mod query;

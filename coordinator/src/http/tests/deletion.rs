@@ -1,0 +1,112 @@
+//! The end of an account.
+
+use serde_json::json;
+
+use super::authorize::app;
+use super::post::{deliver, deploys, is_open, log_in, only, owner};
+use crate::store::StoreError;
+use crate::testing::{PASSWORD, World};
+
+#[tokio::test]
+async fn deployments_are_destroyed_and_logins_and_tokens_end() {
+    let world = World::new();
+    let (host, _) = world.host(1, 4096).await;
+    let jwt = world.member("one").await;
+    let access = world.cli_tokens(&jwt).await["access_token"].as_str().unwrap().to_owned();
+    for name in ["app-a", "app-b"] {
+        let body = json!({ "subdomain": name, "image": "docker.io/library/nginx:latest",
+            "tier": "buddo-starter", "env_vars": { "KEY": "canary-env" } });
+        let made = world.post("/api/deploy/apps", &access, body).await;
+        assert_eq!(made.status, 201, "{made:?}");
+    }
+    let kept = world.operator("two").await;
+    deliver(&world).await;
+    let wrong = world.post("/api/auth/delete-account", &jwt, json!({ "password": "x" })).await;
+    assert_eq!(wrong.refusal(), (403, "reauthentication_failed"));
+    assert!(is_open(&world, &jwt).await);
+
+    assert_eq!(world.post("/api/auth/delete-account", &jwt, owner("")).await.status, 200);
+    assert!(!is_open(&world, &jwt).await);
+    assert!(!deploys(&world, &access).await && deploys(&world, &kept).await);
+    let answer = log_in(&world, "one@example.com", PASSWORD, "").await;
+    assert_eq!(answer.refusal(), (401, "invalid_credentials"));
+    let left: Result<_, StoreError> =
+        world.state.store.read(move |tables| tables.deployments_on(host)).await;
+    assert!(left.unwrap().is_empty());
+    let mails = deliver(&world).await;
+    assert_eq!(mails.len(), 1, "{mails:?}");
+    only(&mails, "one", "is deleted");
+    assert!(deliver(&world).await.is_empty());
+    // Name and address are free again, the number is not.
+    let again = world.register("one").await;
+    assert_eq!(again.json()["user"]["registration_number"], 3, "{again:?}");
+}
+
+#[tokio::test]
+async fn nothing_of_the_person_is_left_but_ids() {
+    let world = World::new();
+    world.host(1, 4096).await;
+    let jwt = world.member("canaryname").await;
+    let id =
+        world.get("/api/auth/me", &jwt).await.json()["user"]["id"].as_str().unwrap().to_owned();
+    let client = app(&world, &jwt).await;
+    let access = world.cli_tokens(&jwt).await["access_token"].as_str().unwrap().to_owned();
+    let body = json!({ "subdomain": "canary-sub", "image": "ghcr.io/canaryname/app:1",
+        "tier": "buddo-starter", "env_vars": { "KEY": "canary-env" } });
+    let made = world.post("/api/deploy/apps", &access, body).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    world.post("/api/auth/forgot-password", "", json!({ "email": "canaryname@example.com" })).await;
+    assert_eq!(world.post("/api/auth/delete-account", &jwt, owner("")).await.status, 200);
+    deliver(&world).await;
+    let public = format!("/api/oauth/apps/{}", client["client_id"].as_str().unwrap());
+    assert_eq!(world.get(&public, "").await.status, 404);
+
+    let path = world.state.config.database();
+    let database = rusqlite::Connection::open(&path).unwrap();
+    let mut tables = database
+        .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'")
+        .unwrap();
+    let names: Vec<String> =
+        tables.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    let mut with_id = Vec::new();
+    for name in names {
+        let mut rows = database.prepare(&format!("SELECT * FROM {name}")).unwrap();
+        let columns = rows.column_count();
+        let mut rows = rows.query([]).unwrap();
+        while let Some(row) = rows.next().unwrap() {
+            let text: Vec<String> =
+                (0..columns).map(|n| format!("{:?}", row.get_ref(n).unwrap().as_str())).collect();
+            let text = text.join(" ");
+            assert!(!text.contains("canary"), "{name}: {text}");
+            if text.contains(&id) {
+                with_id.push(name.clone());
+            }
+        }
+    }
+    with_id.dedup();
+    with_id.sort();
+    assert_eq!(with_id, ["account_audit", "accounts", "audit", "deployments"]);
+}
+
+#[tokio::test]
+async fn referrals_are_counted_also_when_the_invited_or_the_inviting_left() {
+    let world = World::new();
+    let jwt = world.member("one").await;
+    let code = world.get("/api/auth/me", &jwt).await.json()["user"]["referral_code"].clone();
+    let code = code.as_str().unwrap();
+    for (name, code) in [("two", code.to_lowercase()), ("three", format!(" {code} "))] {
+        let body = json!({ "email": format!("{name}@example.com"), "username": name,
+            "password": PASSWORD, "referral_code": code });
+        assert_eq!(world.post("/api/auth/register", "", body).await.status, 201);
+    }
+    let count = async || world.get("/api/auth/me", &jwt).await.json()["user"]["referrals"].clone();
+    assert_eq!(count().await, 2);
+    let two = world.log_in("two").await;
+    assert_eq!(world.post("/api/auth/delete-account", &two, owner("")).await.status, 200);
+    assert_eq!(count().await, 2);
+    world.post("/api/auth/delete-account", &jwt, owner("")).await;
+    let body = json!({ "email": "four@example.com", "username": "four", "password": PASSWORD,
+        "referral_code": code });
+    let refused = world.post("/api/auth/register", "", body).await;
+    assert_eq!(refused.pointers(), ["/referral_code"]);
+}

@@ -1,0 +1,126 @@
+//! The words of each mail: once, for its text and its HTML.
+
+use buddo_shared::secret::Secret;
+use jiff::Timestamp;
+
+use crate::store::contract::MailKind;
+
+/// A link that a mail carries.
+pub(super) struct Button {
+    /// The path that it leads to, where the token is appended as `?token=`.
+    pub(super) path: &'static str,
+    /// The words on it.
+    pub(super) label: &'static str,
+    /// The token.
+    pub(super) token: Secret,
+}
+
+/// One mail's words.
+pub(super) struct Words {
+    pub(super) subject: &'static str,
+    /// Paragraphs before the link.
+    pub(super) before: Vec<String>,
+    /// Paragraphs after it.
+    pub(super) after: Vec<String>,
+}
+
+/// Where the link of a mail of this kind leads, and what it is called; `None`: it has none.
+pub(super) const fn link_of(kind: MailKind) -> Option<(&'static str, &'static str)> {
+    match kind {
+        MailKind::VerifyEmail => Some(("/verify-email", "Confirm my email address")),
+        MailKind::ResetPassword => Some(("/reset-password", "Choose a new password")),
+        MailKind::ChangeEmail => Some(("/confirm-email-change", "Confirm my new email address")),
+        _ => None,
+    }
+}
+
+/// What a mail says. `at`: when what it tells of happened.
+pub(super) fn words(kind: MailKind, at: Timestamp) -> Words {
+    let at = at.strftime("%Y-%m-%d at %H:%M UTC");
+    let not_you = "If this was not you, choose a new password at once (forgot password), \
+                   and look through your sessions.";
+    let (subject, before, after) = match kind {
+        MailKind::VerifyEmail => (
+            "Confirm your email address for Buddo",
+            vec!["please confirm your email address for Buddo:".to_owned()],
+            vec![
+                "The link works once, for 24 hours. If you did not make this account, ignore \
+                 this mail."
+                    .to_owned(),
+            ],
+        ),
+        MailKind::ResetPassword => (
+            "Choose a new password for Buddo",
+            vec!["somebody, hopefully you, forgot the password of your account:".to_owned()],
+            vec![
+                "The link works once, for one hour. With the new password every session and \
+                 token of your account ends."
+                    .to_owned(),
+                "If this was not you, ignore this mail: nothing has changed.".to_owned(),
+            ],
+        ),
+        MailKind::ChangeEmail => (
+            "Confirm your new email address for Buddo",
+            vec!["please confirm that this is to be your account's email address:".to_owned()],
+            vec![
+                "The link works once, for one hour. If you did not ask for this, ignore this \
+                 mail: nothing has changed."
+                    .to_owned(),
+            ],
+        ),
+        MailKind::EmailChangeRequested => (
+            "Your Buddo account is to get another email address",
+            vec![format!("another email address was asked for, for your account, on {at}.")],
+            vec![
+                "It becomes the account's when the link that was mailed there is used.".to_owned(),
+                not_you.to_owned(),
+            ],
+        ),
+        MailKind::EmailChanged => (
+            "The email address of your Buddo account was changed",
+            vec![format!("since {at} your account has another email address.")],
+            vec![
+                "If this was not you, answer this mail or write to the platform's support: \
+                 this address no longer opens the account."
+                    .to_owned(),
+            ],
+        ),
+        MailKind::PasswordChanged => (
+            "The password of your Buddo account was changed",
+            vec![format!("the password of your account was changed on {at}.")],
+            vec![not_you.to_owned()],
+        ),
+        MailKind::TotpEnabled => (
+            "One-time codes are enabled for your Buddo account",
+            vec![format!("since {at} logging in wants a one-time code of your app.")],
+            vec![
+                "Keep the recovery codes in a safe place, apart from the device with the app."
+                    .to_owned(),
+                not_you.to_owned(),
+            ],
+        ),
+        MailKind::TotpDisabled => (
+            "One-time codes are disabled for your Buddo account",
+            vec![format!("since {at} logging in wants no one-time code any more.")],
+            vec![not_you.to_owned()],
+        ),
+        MailKind::RecoveryCodeUsed => (
+            "A recovery code of your Buddo account was used",
+            vec![format!("a recovery code stood in for a one-time code on {at}.")],
+            vec![
+                "If the device with your app is lost, disable one-time codes and enable them anew."
+                    .to_owned(),
+                not_you.to_owned(),
+            ],
+        ),
+        MailKind::AccountDeleted => (
+            "Your Buddo account is deleted",
+            vec![format!(
+                "your account was deleted on {at}. Its deployments are destroyed, and what was \
+                 known of you is erased."
+            )],
+            vec!["This is the last mail about it.".to_owned()],
+        ),
+    };
+    Words { subject, before, after }
+}

@@ -1,0 +1,36 @@
+//! The end of an account.
+
+use std::sync::Arc;
+
+use super::proof::{self, Repeated};
+use super::{AccountError, Session};
+use crate::service::deployments;
+use crate::state::AppState;
+use crate::store::contract::{AccountAct, MailKind};
+
+/// Deletes the account, in one transaction: its deployments are destroyed, every login and token
+/// ends, and what is known of the person is erased. Audit logs keep its id.
+pub async fn delete_account(
+    state: &AppState,
+    session: Session,
+    repeated: Repeated,
+) -> Result<(), AccountError> {
+    let account = session.account;
+    proof::again(state, &account, repeated).await?;
+    let (id, now, services) = (account.id, state.clock.now(), Arc::clone(state));
+    let destroyed = state
+        .store
+        .write(move |tables| {
+            tables.account(id)?.ok_or(AccountError::Void)?;
+            let destroyed = deployments::destroy_all(tables, &services, id)?;
+            tables.end_everything(id, now)?;
+            tables.queue_mail(id, MailKind::AccountDeleted, Some(&account.email), now)?;
+            tables.erase_account(id, now)?;
+            tables.insert_account_act(id, AccountAct::Deleted, now, None)?;
+            Ok::<_, AccountError>(destroyed)
+        })
+        .await?;
+    deployments::announce_destroyed(state, &destroyed);
+    state.door.mail_due.notify_one();
+    Ok(())
+}

@@ -1,0 +1,161 @@
+//! A new password: by a mailed link for who forgot it, or by the old one.
+//!
+//! ```text
+//! forgot ─► reset_requests (the same row for known and unknown) ─ 200, always
+//!                │ the mail task: admit
+//!                ▼
+//!           the account's mail, 3 an hour ─► link, 1 hour ─► reset: every login and token ends
+//! ```
+
+use buddo_shared::id::AccountId;
+use buddo_shared::secret::Secret;
+use jiff::{SignedDuration, Timestamp};
+
+use super::proof::{self, Repeated};
+use super::{AccountError, Session, hints};
+use crate::identity::Email;
+use crate::password::Password;
+use crate::state::AppState;
+use crate::store::contract::{Account, AccountAct, MailKind, MailedLink, Purpose};
+use crate::store::{StoreError, Tables};
+use crate::token::{Kind, PlainToken};
+
+/// Mails with a link that an account gets within [`SPAN`].
+const MAILS: u32 = 3;
+const SPAN: SignedDuration = SignedDuration::from_hours(1);
+
+/// Notes that somebody forgot the password of an address. Whether it is anybody's shows neither
+/// in the answer nor in how long it takes.
+pub async fn forgot_password(state: &AppState, email: &str) -> Result<(), AccountError> {
+    // What is no address is nobody's, and is answered alike.
+    let key = Email::parse(email).map_or_else(|_| String::from("-"), |email| email.key());
+    let now = state.clock.now();
+    let noted: Result<(), StoreError> =
+        state.store.write(move |tables| tables.request_reset(&key, now)).await;
+    noted?;
+    state.door.mail_due.notify_one();
+    Ok(())
+}
+
+/// Turns noted requests into mails, for those addresses that are an account's.
+pub async fn admit_requests(state: &AppState) -> Result<(), StoreError> {
+    loop {
+        let waiting: Vec<String> = state.store.read(|tables| tables.reset_requests()).await?;
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let now = state.clock.now();
+        let admitted: Result<(), StoreError> =
+            state.store.write(move |tables| admit(tables, waiting, now)).await;
+        admitted?;
+    }
+}
+
+fn admit(tables: &mut dyn Tables, waiting: Vec<String>, now: Timestamp) -> Result<(), StoreError> {
+    for key in waiting {
+        tables.drop_reset_request(&key)?;
+        let Ok(email) = Email::parse(&key) else { continue };
+        let Some(account) = tables.account_by_email(&email)? else { continue };
+        if tables.links_since(account.id, Purpose::ResetPassword, now - SPAN)? >= MAILS {
+            continue;
+        }
+        tables.queue_mail(account.id, MailKind::ResetPassword, None, now)?;
+        let act = AccountAct::PasswordResetRequested;
+        tables.insert_account_act(account.id, act, now, None)?;
+    }
+    Ok(())
+}
+
+/// Chooses a new password by a mailed link. Every login, browser's session and token ends, and
+/// every other link is void. A second factor stays.
+pub async fn reset_password(
+    state: &AppState,
+    token: &str,
+    password: Secret,
+) -> Result<(), AccountError> {
+    let token = PlainToken::parse(Kind::PasswordReset, token.trim());
+    let hash = token.ok_or(AccountError::SpentLink)?.hashed();
+    let now = state.clock.now();
+    let found: Result<Option<Account>, AccountError> = state
+        .store
+        .read(move |tables| {
+            holder(tables.link(&hash, Purpose::ResetPassword)?, now, |id| tables.account(id))
+        })
+        .await;
+    let account = found?.ok_or(AccountError::SpentLink)?;
+    // A password that is refused does not use the link up.
+    let password = Password::parse(password);
+    let password = password.map_err(|rule| AccountError::field("/password", rule))?;
+    let hashed = state.door.hasher.choose(password, hints(&account.email, &account.username)).await;
+    let hashed = hashed.map_err(AccountError::chosen("/password"))?;
+    let account = state
+        .store
+        .write(move |tables| {
+            // Two may come with the same link.
+            let link = tables.link(&hash, Purpose::ResetPassword)?;
+            let account = holder(link, now, |id| tables.account(id))?;
+            let account = account.ok_or(AccountError::SpentLink)?;
+            let id = account.id;
+            tables.set_password(id, &hashed)?;
+            tables.end_everything(id, now)?;
+            tables.drop_links(id, None)?;
+            tables.drop_mails(id, MailKind::ResetPassword)?;
+            tables.drop_mails(id, MailKind::ChangeEmail)?;
+            // The link came by mail: whoever had it reads this address.
+            tables.confirm_email(id, now)?;
+            tables.queue_mail(id, MailKind::PasswordChanged, None, now)?;
+            tables.insert_account_act(id, AccountAct::PasswordReset, now, None)?;
+            Ok::<_, AccountError>(account)
+        })
+        .await?;
+    state.door.attempts.forgive(&account.email);
+    state.door.mail_due.notify_one();
+    Ok(())
+}
+
+/// The account whose password a link may change now: one whose address is still where it went.
+fn holder(
+    link: Option<MailedLink>,
+    now: Timestamp,
+    account: impl FnOnce(AccountId) -> Result<Option<Account>, StoreError>,
+) -> Result<Option<Account>, AccountError> {
+    let Some(link) = link.filter(|link| now < link.expires_at) else { return Ok(None) };
+    let account = account(link.account)?;
+    Ok(account.filter(|account| account.email.key() == link.email.key()))
+}
+
+/// Changes the password. Every other login ends, with what the CLI was given for it.
+pub async fn change_password(
+    state: &AppState,
+    session: Session,
+    repeated: Repeated,
+    new: Secret,
+) -> Result<(), AccountError> {
+    const FIELD: &str = "/new_password";
+    let Session { account, id: login } = session;
+    let new = Password::parse(new).map_err(|rule| AccountError::field(FIELD, rule))?;
+    proof::again(state, &account, repeated).await?;
+    let hashed = state.door.hasher.choose(new, hints(&account.email, &account.username)).await;
+    let hashed = hashed.map_err(AccountError::chosen(FIELD))?;
+    let (id, now) = (account.id, state.clock.now());
+    state
+        .store
+        .write(move |tables| {
+            // Another change or a reset may have come first.
+            let current = tables.account(id)?.ok_or(AccountError::Void)?;
+            if current.password != account.password || tables.login(login)?.is_none() {
+                return Err(AccountError::Void);
+            }
+            tables.set_password(id, &hashed)?;
+            tables.end_other_logins(id, login, now)?;
+            tables.drop_links(id, None)?;
+            tables.drop_mails(id, MailKind::ResetPassword)?;
+            tables.drop_mails(id, MailKind::ChangeEmail)?;
+            tables.queue_mail(id, MailKind::PasswordChanged, None, now)?;
+            tables.insert_account_act(id, AccountAct::PasswordChanged, now, None)?;
+            Ok(())
+        })
+        .await?;
+    state.door.mail_due.notify_one();
+    Ok(())
+}

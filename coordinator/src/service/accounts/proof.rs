@@ -1,0 +1,164 @@
+//! Whether somebody is who they say: password, and one-time code where the account wants one.
+//!
+//! ```text
+//! back-off ─► look up ─► Argon2 (of a decoy, where there is no account) ─► code, once ─► Account
+//! ```
+
+use std::net::IpAddr;
+
+use buddo_shared::id::AccountId;
+use buddo_shared::secret::Secret;
+
+use super::AccountError;
+use crate::identity::Email;
+use crate::state::AppState;
+use crate::store::StoreError;
+use crate::store::contract::{Account, AccountAct, MailKind};
+use crate::totp::{self, SharedSecret};
+
+/// Where a request comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// Its address.
+    pub address: IpAddr,
+    /// The program, as it names itself; short.
+    pub user_agent: Option<String>,
+}
+
+/// What somebody offers to prove who they are.
+#[derive(Debug)]
+pub struct Offered {
+    /// Mail address.
+    pub email: String,
+    /// Password.
+    pub password: Secret,
+    /// One-time code or recovery code.
+    pub totp_code: Option<Secret>,
+    /// Where it comes from.
+    pub caller: Caller,
+}
+
+/// What the owner repeats before an act that an intruder with their token must not do.
+#[derive(Debug)]
+pub struct Repeated {
+    /// The account's present password.
+    pub password: Secret,
+    /// One-time code or recovery code, where the account wants one.
+    pub totp_code: Option<Secret>,
+    /// Where it comes from.
+    pub caller: Caller,
+}
+
+/// The account that the credentials prove. An unknown address takes as long as a wrong password
+/// and is answered alike.
+pub async fn prove(state: &AppState, offered: Offered) -> Result<Account, AccountError> {
+    let Offered { email, password, totp_code, caller } = offered;
+    let email = Email::parse(&email).ok();
+    let attempt = state.door.attempts.password(email.as_ref(), caller.address)?;
+    let checked = async {
+        let account = match email {
+            Some(email) => {
+                let found: Result<_, StoreError> =
+                    state.store.read(move |tables| tables.account_by_email(&email)).await;
+                found?
+            }
+            None => None,
+        };
+        let stored = account.as_ref().map(|account| account.password.clone());
+        let matches = state.door.hasher.verify(password, stored).await?;
+        Ok::<_, AccountError>(account.filter(|_| matches))
+    };
+    match checked.await {
+        Ok(Some(account)) => {
+            attempt.settle();
+            second_factor(state, &account, totp_code).await?;
+            Ok(account)
+        }
+        Ok(None) => Err(AccountError::Credentials),
+        Err(error) => {
+            attempt.undo();
+            Err(error)
+        }
+    }
+}
+
+/// Whether `repeated` proves `account` once more. Its tries count together with those of logins.
+pub(super) async fn again(
+    state: &AppState,
+    account: &Account,
+    repeated: Repeated,
+) -> Result<(), AccountError> {
+    let Repeated { password, totp_code, caller } = repeated;
+    let attempt = state.door.attempts.password(Some(&account.email), caller.address)?;
+    match state.door.hasher.verify(password, Some(account.password.clone())).await {
+        Ok(true) => {
+            attempt.settle();
+            second_factor(state, account, totp_code).await.map_err(|error| match error {
+                AccountError::TotpRequired => AccountError::CodeMissing,
+                AccountError::TotpCode => AccountError::CodeWrong,
+                error => error,
+            })
+        }
+        Ok(false) => Err(AccountError::Reauthentication),
+        Err(error) => {
+            attempt.undo();
+            Err(error.into())
+        }
+    }
+}
+
+/// Uses a one-time code or a recovery code, if the account wants one. Each works once.
+async fn second_factor(
+    state: &AppState,
+    account: &Account,
+    offered: Option<Secret>,
+) -> Result<(), AccountError> {
+    let id = account.id;
+    let stored: Result<_, StoreError> = state.store.read(move |tables| tables.totp(id)).await;
+    let Some(stored) = stored?.filter(|stored| stored.enabled_at.is_some()) else { return Ok(()) };
+    let offered = offered.filter(|offered| !offered.expose().trim().is_empty());
+    let offered = offered.ok_or(AccountError::TotpRequired)?;
+    state.door.attempts.code(id)?;
+    let secret = open(state, id, &stored.sealed)?;
+    let now = state.clock.now();
+    let used = match (secret.step_of(&offered, now), totp::recovery_hash(id, &offered)) {
+        (Some(step), _) => {
+            let used: Result<bool, StoreError> =
+                state.store.write(move |tables| tables.use_totp_step(id, step)).await;
+            used?
+        }
+        (None, Some(hash)) => {
+            let used: Result<bool, StoreError> = state
+                .store
+                .write(move |tables| {
+                    let used = tables.use_recovery_code(id, &hash)?;
+                    if used {
+                        tables.insert_account_act(id, AccountAct::RecoveryCodeUsed, now, None)?;
+                        tables.queue_mail(id, MailKind::RecoveryCodeUsed, None, now)?;
+                    }
+                    Ok(used)
+                })
+                .await;
+            let used = used?;
+            state.door.mail_due.notify_one();
+            used
+        }
+        (None, None) => false,
+    };
+    if used {
+        state.door.attempts.code_was_right(id);
+        Ok(())
+    } else {
+        Err(AccountError::TotpCode)
+    }
+}
+
+/// Decrypts an account's secret.
+pub(super) fn open(
+    state: &AppState,
+    id: AccountId,
+    sealed: &[u8],
+) -> Result<SharedSecret, AccountError> {
+    let text = state.vault.open_sealed(id.as_uuid(), sealed)?;
+    Ok(SharedSecret::from_base32(&text)?)
+}

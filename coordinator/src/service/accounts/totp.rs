@@ -1,0 +1,144 @@
+//! The second factor: begin, confirm, disable, recovery codes.
+//!
+//! ```text
+//! none ─ enroll (password) ─► proposed ─ confirm (a code of it) ─► enabled ─ disable ─► none
+//!                                                                    └─ both factors ─┘
+//! ```
+
+use buddo_shared::api::account::{RecoveryCodes, TotpEnrolment};
+use buddo_shared::id::AccountId;
+use buddo_shared::secret::Secret;
+
+use super::proof::{self, Repeated};
+use super::{AccountError, Session};
+use crate::state::AppState;
+use crate::store::StoreError;
+use crate::store::contract::{AccountAct, MailKind};
+use crate::token::HashedToken;
+use crate::totp::{self, SharedSecret};
+
+/// Proposes a secret, shown this once. It counts for nothing until a code of it is confirmed.
+/// Wants a confirmed address, so that nobody can lock its real owner out of it.
+pub async fn enroll_totp(
+    state: &AppState,
+    session: Session,
+    repeated: Repeated,
+) -> Result<TotpEnrolment, AccountError> {
+    let account = session.account;
+    if account.email_verified_at.is_none() {
+        return Err(AccountError::EmailUnverified);
+    }
+    if account.totp_enabled {
+        return Err(AccountError::TotpEnabled);
+    }
+    proof::again(state, &account, repeated).await?;
+    let secret = SharedSecret::generate(&*state.random, &account.email)?;
+    let shown = secret.to_base32();
+    let sealed = state.vault.seal(account.id.as_uuid(), &shown)?;
+    let id = account.id;
+    let kept: Result<(), StoreError> =
+        state.store.write(move |tables| tables.propose_totp(id, &sealed)).await;
+    kept?;
+    Ok(TotpEnrolment { secret: shown, otpauth_uri: secret.uri()?, qr_svg: secret.picture()? })
+}
+
+/// Enables the proposed secret by a code of it. The recovery codes are shown this once.
+pub async fn confirm_totp(
+    state: &AppState,
+    session: Session,
+    code: Secret,
+) -> Result<RecoveryCodes, AccountError> {
+    let id = session.account.id;
+    let stored: Result<_, StoreError> = state.store.read(move |tables| tables.totp(id)).await;
+    let stored = stored?.ok_or(AccountError::TotpMissing)?;
+    if stored.enabled_at.is_some() {
+        return Err(AccountError::TotpEnabled);
+    }
+    state.door.attempts.code(id)?;
+    let secret = proof::open(state, id, &stored.sealed)?;
+    let now = state.clock.now();
+    let wrong = || AccountError::field("/code", "is not the app's present code; type its next one");
+    let step = secret.step_of(&code, now).ok_or_else(wrong)?;
+    let (codes, hashes) = new_codes(state, id);
+    state
+        .store
+        .write(move |tables| {
+            let current = tables.totp(id)?.ok_or(AccountError::TotpMissing)?;
+            if current.enabled_at.is_some() {
+                return Err(AccountError::TotpEnabled);
+            }
+            // Another secret may have been proposed meanwhile.
+            if current.sealed != stored.sealed || !tables.use_totp_step(id, step)? {
+                return Err(wrong());
+            }
+            tables.enable_totp(id, now)?;
+            tables.set_recovery_codes(id, &hashes)?;
+            tables.queue_mail(id, MailKind::TotpEnabled, None, now)?;
+            tables.insert_account_act(id, AccountAct::TotpEnabled, now, None)?;
+            Ok(())
+        })
+        .await?;
+    state.door.attempts.code_was_right(id);
+    state.door.mail_due.notify_one();
+    Ok(codes)
+}
+
+/// Disables one-time codes: with password and code, or a recovery code.
+pub async fn disable_totp(
+    state: &AppState,
+    session: Session,
+    repeated: Repeated,
+) -> Result<(), AccountError> {
+    let account = session.account;
+    if !account.totp_enabled {
+        return Err(AccountError::TotpMissing);
+    }
+    proof::again(state, &account, repeated).await?;
+    let (id, now) = (account.id, state.clock.now());
+    let done: Result<(), StoreError> = state
+        .store
+        .write(move |tables| {
+            tables.clear_totp(id)?;
+            tables.queue_mail(id, MailKind::TotpDisabled, None, now)?;
+            tables.insert_account_act(id, AccountAct::TotpDisabled, now, None)
+        })
+        .await;
+    done?;
+    state.door.mail_due.notify_one();
+    Ok(())
+}
+
+/// Makes new recovery codes; the old ones are void.
+pub async fn renew_recovery_codes(
+    state: &AppState,
+    session: Session,
+    repeated: Repeated,
+) -> Result<RecoveryCodes, AccountError> {
+    let account = session.account;
+    if !account.totp_enabled {
+        return Err(AccountError::TotpMissing);
+    }
+    proof::again(state, &account, repeated).await?;
+    let (id, now) = (account.id, state.clock.now());
+    let (codes, hashes) = new_codes(state, id);
+    state
+        .store
+        .write(move |tables| {
+            // It may have been disabled meanwhile.
+            let enabled = tables.totp(id)?.is_some_and(|totp| totp.enabled_at.is_some());
+            if !enabled {
+                return Err(AccountError::TotpMissing);
+            }
+            tables.set_recovery_codes(id, &hashes)?;
+            tables.insert_account_act(id, AccountAct::RecoveryCodesReplaced, now, None)?;
+            Ok(())
+        })
+        .await?;
+    Ok(codes)
+}
+
+fn new_codes(state: &AppState, id: AccountId) -> (RecoveryCodes, Vec<HashedToken>) {
+    let codes = totp::recovery_codes(&*state.random);
+    let hashes = codes.iter().filter_map(|code| totp::recovery_hash(id, code)).collect();
+    (RecoveryCodes { recovery_codes: codes }, hashes)
+}

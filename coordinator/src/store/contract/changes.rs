@@ -1,0 +1,144 @@
+//! Changes to an account: links by mail, password, address, its end, and the log of all that.
+
+use buddo_shared::id::AccountId;
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::Result;
+use crate::identity::Email;
+use crate::password::StoredHash;
+use crate::token::HashedToken;
+
+/// What a mailed link is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Choosing a new password.
+    ResetPassword,
+    /// Confirming a new address.
+    ChangeEmail,
+}
+
+/// A link that was mailed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MailedLink {
+    /// Hash of its token.
+    pub hash: HashedToken,
+    /// Whose.
+    pub account: AccountId,
+    /// What for.
+    pub purpose: Purpose,
+    /// The address that it was sent to.
+    pub email: Email,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it ends.
+    pub expires_at: Timestamp,
+}
+
+/// What was done to an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccountAct {
+    /// It was made.
+    Registered,
+    /// Its address was confirmed.
+    EmailVerified,
+    /// Somebody logged in.
+    LoggedIn,
+    /// A login was ended.
+    SessionRevoked,
+    /// All other logins were ended.
+    OtherSessionsRevoked,
+    /// Somebody asked for a link to choose a new password.
+    PasswordResetRequested,
+    /// A new password was chosen by such a link.
+    PasswordReset,
+    /// The password was changed.
+    PasswordChanged,
+    /// A change of address was asked for.
+    EmailChangeRequested,
+    /// The address was changed.
+    EmailChanged,
+    /// Logins want a one-time code.
+    TotpEnabled,
+    /// Logins want none any more.
+    TotpDisabled,
+    /// A recovery code was used.
+    RecoveryCodeUsed,
+    /// New recovery codes were made.
+    RecoveryCodesReplaced,
+    /// It was deleted.
+    Deleted,
+}
+
+impl AccountAct {
+    /// The word in the log.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Registered => "registered",
+            Self::EmailVerified => "email_verified",
+            Self::LoggedIn => "logged_in",
+            Self::SessionRevoked => "session_revoked",
+            Self::OtherSessionsRevoked => "other_sessions_revoked",
+            Self::PasswordResetRequested => "password_reset_requested",
+            Self::PasswordReset => "password_reset",
+            Self::PasswordChanged => "password_changed",
+            Self::EmailChangeRequested => "email_change_requested",
+            Self::EmailChanged => "email_changed",
+            Self::TotpEnabled => "totp_enabled",
+            Self::TotpDisabled => "totp_disabled",
+            Self::RecoveryCodeUsed => "recovery_code_used",
+            Self::RecoveryCodesReplaced => "recovery_codes_replaced",
+            Self::Deleted => "deleted",
+        }
+    }
+}
+
+/// An entry of an account's log.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AccountActRow {
+    /// What was done.
+    pub action: String,
+    /// When.
+    pub at: Timestamp,
+    /// Ids of what it concerned.
+    pub details: Option<Value>,
+}
+
+/// Access to what changes an account.
+pub trait Changes {
+    /// Notes that somebody asked for a new password for [`Email::key`], whether anybody has it.
+    fn request_reset(&mut self, email_key: &str, at: Timestamp) -> Result<()>;
+    /// The oldest of these requests, 100 at most.
+    fn reset_requests(&self) -> Result<Vec<String>>;
+    /// Takes such a request off.
+    fn drop_reset_request(&mut self, email_key: &str) -> Result<()>;
+    /// Keeps a link.
+    fn insert_link(&mut self, link: &MailedLink) -> Result<()>;
+    /// The link with this hash.
+    fn link(&self, hash: &HashedToken, purpose: Purpose) -> Result<Option<MailedLink>>;
+    /// How many links of the account were made since then.
+    fn links_since(&self, account: AccountId, purpose: Purpose, since: Timestamp) -> Result<u32>;
+    /// Voids the account's links of `purpose`, or of every purpose.
+    fn drop_links(&mut self, account: AccountId, purpose: Option<Purpose>) -> Result<()>;
+    /// Forgets links that ended by `now`.
+    fn purge_links(&mut self, now: Timestamp) -> Result<usize>;
+    /// Gives the account another password.
+    fn set_password(&mut self, account: AccountId, password: &StoredHash) -> Result<()>;
+    /// Gives the account another address, confirmed.
+    fn set_email(&mut self, account: AccountId, email: &Email, at: Timestamp) -> Result<()>;
+    /// How many accounts were made with this one's referral code.
+    fn referrals_of(&self, account: AccountId) -> Result<i64>;
+    /// Erases what is known of the person: address, name, password, codes, apps, and the names in
+    /// its deployments, which are destroyed. Its id and its number stay, and are nobody's.
+    fn erase_account(&mut self, account: AccountId, at: Timestamp) -> Result<()>;
+    /// Adds to the account's log. `details`: ids alone.
+    fn insert_account_act(
+        &mut self,
+        account: AccountId,
+        act: AccountAct,
+        at: Timestamp,
+        details: Option<&Value>,
+    ) -> Result<()>;
+    /// The newest `limit` entries of the account's log, newest first.
+    fn account_acts(&self, account: AccountId, limit: u32) -> Result<Vec<AccountActRow>>;
+}

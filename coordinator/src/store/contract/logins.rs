@@ -1,0 +1,49 @@
+//! Logins, and what was given out on their strength.
+
+use buddo_shared::id::AccountId;
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::Result;
+
+/// A login: its JWT is void without it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoginRow {
+    /// Identifier, which the JWT carries.
+    pub id: Uuid,
+    /// Who logged in.
+    pub account: AccountId,
+    /// When.
+    pub created_at: Timestamp,
+    /// When it was last used, within some minutes.
+    pub last_used_at: Timestamp,
+    /// When it ends.
+    pub expires_at: Timestamp,
+    /// The address that it came from.
+    pub address: String,
+    /// The program that it came from, as it named itself.
+    pub user_agent: Option<String>,
+}
+
+/// Access to logins.
+pub trait Logins {
+    /// Keeps a login, and at most `keep` of the account's in all: the longest unused go.
+    fn insert_login(&mut self, login: &LoginRow, keep: u32) -> Result<()>;
+    /// The login with this id.
+    fn login(&self, id: Uuid) -> Result<Option<LoginRow>>;
+    /// The account's logins that have not expired by `now`, last used first.
+    fn logins_of(&self, account: AccountId, now: Timestamp) -> Result<Vec<LoginRow>>;
+    /// Notes that a login was used.
+    fn touch_login(&mut self, id: Uuid, at: Timestamp) -> Result<()>;
+    /// Notes that the grant was made on the strength of this login: it ends with it.
+    fn tie_grant(&mut self, grant: Uuid, login: Uuid) -> Result<()>;
+    /// Ends one login of the account and the grants tied to it; whether there was one.
+    fn end_login(&mut self, account: AccountId, id: Uuid, at: Timestamp) -> Result<bool>;
+    /// Ends every login but `keep`, every browser's session, and every grant of the built-in CLI
+    /// that is not tied to `keep`. What the owner allowed other apps stays. How many logins ended.
+    fn end_other_logins(&mut self, account: AccountId, keep: Uuid, at: Timestamp) -> Result<usize>;
+    /// Ends every login, browser's session and grant, and voids what was signed for any.
+    fn end_everything(&mut self, account: AccountId, at: Timestamp) -> Result<()>;
+    /// Forgets logins that ended by `now`.
+    fn purge_logins(&mut self, now: Timestamp) -> Result<usize>;
+}

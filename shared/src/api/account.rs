@@ -1,0 +1,164 @@
+//! What an account's owner does to it: `/api/auth/*` beside the published endpoints.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::secret::{Secret, exposed};
+
+/// `POST /api/auth/forgot-password`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForgotPassword {
+    /// The account's mail address.
+    pub email: String,
+}
+
+/// `POST /api/auth/reset-password`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResetPassword {
+    /// The token of the mail's link; single use, 1 h.
+    #[serde(serialize_with = "exposed")]
+    pub token: Secret,
+    /// The new password.
+    #[serde(serialize_with = "exposed")]
+    pub password: Secret,
+}
+
+/// `POST /api/auth/change-password`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChangePassword {
+    /// The present one.
+    #[serde(serialize_with = "exposed")]
+    pub current_password: Secret,
+    /// The new one.
+    #[serde(serialize_with = "exposed")]
+    pub new_password: Secret,
+    /// One-time code, where the account has TOTP enabled.
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "exposed_option")]
+    pub totp_code: Option<Secret>,
+}
+
+/// `POST /api/auth/change-email`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeEmail {
+    /// The new address.
+    pub email: String,
+    /// The account's password.
+    #[serde(serialize_with = "exposed")]
+    pub password: Secret,
+    /// One-time code, where the account has TOTP enabled.
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "exposed_option")]
+    pub totp_code: Option<Secret>,
+}
+
+/// `POST /api/auth/confirm-email-change`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConfirmEmailChange {
+    /// The token of the mail's link; single use, 1 h.
+    #[serde(serialize_with = "exposed")]
+    pub token: Secret,
+}
+
+/// What the owner repeats: `POST /api/auth/totp/enroll`, `…/disable`, `…/recovery-codes`,
+/// `POST /api/auth/delete-account`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reauthentication {
+    /// The account's password.
+    #[serde(serialize_with = "exposed")]
+    pub password: Secret,
+    /// One-time code, where the account has TOTP enabled.
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "exposed_option")]
+    pub totp_code: Option<Secret>,
+}
+
+/// Answer of `POST /api/auth/totp/enroll`; shown this once.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TotpEnrolment {
+    /// The secret as it is typed into an app: base32.
+    #[serde(serialize_with = "exposed")]
+    pub secret: Secret,
+    /// The same as a link: `otpauth://totp/…`.
+    #[serde(serialize_with = "exposed")]
+    pub otpauth_uri: Secret,
+    /// The link as a QR code: an SVG document.
+    #[serde(serialize_with = "exposed")]
+    pub qr_svg: Secret,
+}
+
+/// `POST /api/auth/totp/confirm`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConfirmTotp {
+    /// The app's present code.
+    #[serde(serialize_with = "exposed")]
+    pub code: Secret,
+}
+
+/// Codes that each stand in for a one-time code once; shown this once.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RecoveryCodes {
+    /// The codes.
+    #[serde(serialize_with = "exposed_list")]
+    pub recovery_codes: Vec<Secret>,
+}
+
+/// Answer of `GET /api/auth/sessions`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SessionList {
+    /// Last used first.
+    pub sessions: Vec<SessionView>,
+}
+
+/// One login.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SessionView {
+    /// Its id, for `DELETE /api/auth/sessions/{id}`.
+    pub id: String,
+    /// Whether this request was made with it.
+    pub current: bool,
+    /// The address that it came from.
+    pub ip_address: String,
+    /// The program that it came from, as it named itself.
+    pub user_agent: Option<String>,
+    /// When.
+    pub inserted_at: Timestamp,
+    /// When it was last used, within ten minutes.
+    pub last_used_at: Timestamp,
+    /// When it ends by itself.
+    pub expires_at: Timestamp,
+}
+
+/// Answer of `GET /api/auth/activity`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Activity {
+    /// Newest first.
+    pub activity: Vec<ActivityEntry>,
+}
+
+/// What was done to the account.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ActivityEntry {
+    /// The word for it, such as `password_changed`.
+    pub action: String,
+    /// When.
+    pub inserted_at: Timestamp,
+    /// Ids of what it concerned.
+    pub details: Option<serde_json::Value>,
+}
+
+#[expect(clippy::ref_option, reason = "serde hands over a reference to the field")]
+fn exposed_option<S: Serializer>(
+    secret: &Option<Secret>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    secret.as_ref().map(Secret::expose).serialize(serializer)
+}
+
+fn exposed_list<S: Serializer>(secrets: &[Secret], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(secrets.iter().map(Secret::expose))
+}
