@@ -117,6 +117,29 @@ mod tests {
     }
 
     #[test]
+    fn mail_that_waited_before_an_upgrade_waits_after_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.db");
+        let mut old = Connection::open(&path).unwrap();
+        Migrations::from_slice(&STEPS[..5]).to_latest(&mut old).unwrap();
+        old.execute_batch(
+            "INSERT INTO accounts (id, email, email_key, username, username_key, password,
+                 referral_code, created_at)
+             VALUES ('a', 'a@b.example', 'a@b.example', 'one', 'one', '$', 'CODE', 1);
+             INSERT INTO mail_outbox (account_id, kind, created_at, attempts, due_at)
+             VALUES ('a', 'verify_email', 1, 2, 3);",
+        )
+        .unwrap();
+        drop(old);
+        let connection = open(&path).unwrap();
+        let sql = "SELECT format('%s %s <%s> %d %d %d', account_id, kind, recipient, created_at,
+                       attempts, due_at)
+                   FROM mail_outbox";
+        let row: String = connection.query_row(sql, [], |row| row.get(0)).unwrap();
+        assert_eq!(row, "a verify_email <> 1 2 3");
+    }
+
+    #[test]
     fn commits_are_synced() {
         let directory = tempfile::tempdir().unwrap();
         let connection = open(&directory.path().join("a.db")).unwrap();
