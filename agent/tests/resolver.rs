@@ -36,10 +36,10 @@ fn free_port() -> u16 {
 fn start(folder: &Path, port: u16) -> Resolver {
     let config = folder.join("agent.toml");
     let (dns, ask) = (format!("127.0.0.1:{port}"), "127.0.0.1:0");
+    let state = folder.display();
     let text = format!(
-        "state_dir = {folder:?}\nruntime_dir = {folder:?}\n\n[resolver]\ndns = \"{dns}\"\nask = \
-         \"{ask}\"\ntable = {:?}\n",
-        folder.join("live.json")
+        "state_dir = \"{state}\"\nruntime_dir = \"{state}\"\n\n[resolver]\ndns = \"{dns}\"\nask = \
+         \"{ask}\"\ntable = \"{state}/live.json\"\n"
     );
     std::fs::write(&config, text).unwrap();
     let child = Command::new(env!("CARGO_BIN_EXE_buddo-agent"))

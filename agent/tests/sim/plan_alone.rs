@@ -134,6 +134,7 @@ impl Alone {
             busy: &Busy::default(),
             rules: &rules(),
             failed: Failed::default(),
+            kills: None,
             now: self.now,
             wall: self.wall,
             jitter: 0.5,
@@ -325,6 +326,7 @@ impl Alone {
                     identity: Some(identity),
                     state: ContainerState::Created,
                     address: Some(network().address(index, *slot)),
+                    process: None,
                 };
                 self.containers.insert(name, container);
             }

@@ -77,13 +77,12 @@ pub(crate) fn bad(rng: &mut Rng) -> App {
     match rng.below(8) {
         0 if rng.per_mille(500) => App::Silent,
         0 => App::Exits(rng.ms(1, 2_000)),
-        1 => App::Fails,
+        1 | 7 => App::Fails,
         2 => App::Crashes(rng.ms(500, 20_000)),
         3 => App::Crashes(rng.ms(500, 4_000)),
         4 => App::Bloats(rng.ms(500, 8_000)),
         5 => App::Sickens(rng.ms(500, 4_000)),
-        6 => App::Sickens(rng.ms(500, 20_000)),
-        _ => App::Fails,
+        _ => App::Sickens(rng.ms(500, 20_000)),
     }
 }
 
