@@ -24,6 +24,9 @@ pub enum Command {
     /// Add and list hosts; works while the coordinator serves.
     #[command(subcommand)]
     Host(HostCommand),
+    /// OAuth apps: list them, approve them; works while the coordinator serves.
+    #[command(subcommand)]
+    App(AppCommand),
     /// The epoch of what hosts are told; works while the coordinator serves.
     #[command(subcommand)]
     Epoch(EpochCommand),
@@ -60,6 +63,28 @@ pub enum HostCommand {
     Remove {
         /// Name of the host.
         name: String,
+    },
+}
+
+/// What to do with OAuth apps.
+#[derive(Debug, Subcommand)]
+pub enum AppCommand {
+    /// List the apps that accounts have made, and whether they are approved.
+    List,
+    /// Let an app ask everybody, and not its owner alone, for what it wants.
+    Approve {
+        /// Its client id.
+        client_id: String,
+    },
+    /// Take that back: what others than its owner have allowed to it ends.
+    Suspend {
+        /// Its client id.
+        client_id: String,
+    },
+    /// Print the audit log about an app: who let it do what, and who ended that.
+    Log {
+        /// Its client id.
+        client_id: String,
     },
 }
 

@@ -85,6 +85,9 @@ fn run(args: Args) -> Result<()> {
                 &mut out,
             ))
         }
+        Command::App(command) => {
+            runtime()?.block_on(admin::apps::app(command, &config, &*clock, &mut out))
+        }
         Command::Epoch(EpochCommand::Raise) => {
             runtime()?.block_on(admin::raise_epoch(&config, &*clock, &mut out))
         }

@@ -15,6 +15,9 @@ use subtle::ConstantTimeEq as _;
 use crate::random::{Random, bytes};
 
 pub mod jwt;
+mod user_code;
+
+pub use user_code::UserCode;
 
 /// What an opaque token is for. Its prefix lets scanners find leaked ones, and keeps one kind
 /// from being taken for another.
@@ -26,6 +29,8 @@ pub enum Kind {
     Refresh,
     /// OAuth authorization code.
     Code,
+    /// What a device asks for its tokens with (RFC 8628).
+    DeviceCode,
     /// Secret of a confidential OAuth client.
     ClientSecret,
     /// The token of a verification mail.
@@ -44,6 +49,7 @@ impl Kind {
             Self::Access => "buddo_at_",
             Self::Refresh => "buddo_rt_",
             Self::Code => "buddo_ac_",
+            Self::DeviceCode => "buddo_dc_",
             Self::ClientSecret => "secret_",
             Self::EmailVerification => "buddo_ev_",
             Self::PasswordReset => "buddo_pr_",
@@ -131,10 +137,11 @@ mod tests {
     use super::*;
     use crate::random::SystemRandom;
 
-    const KINDS: [Kind; 6] = [
+    const KINDS: [Kind; 7] = [
         Kind::Access,
         Kind::Refresh,
         Kind::Code,
+        Kind::DeviceCode,
         Kind::ClientSecret,
         Kind::EmailVerification,
         Kind::Session,

@@ -44,6 +44,18 @@ pub fn exposed<S: serde::Serializer>(secret: &Secret, serializer: S) -> Result<S
     serializer.serialize_str(secret.expose())
 }
 
+/// As [`exposed`], for a field that may be absent.
+#[expect(clippy::ref_option, reason = "serde passes the field by reference")]
+pub fn exposed_option<S: serde::Serializer>(
+    secret: &Option<Secret>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match secret {
+        Some(secret) => exposed(secret, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,6 @@
 //! Commands for the administrator, run beside a serving coordinator.
 
+pub mod apps;
 pub mod rotation;
 
 use std::fmt::Write as _;

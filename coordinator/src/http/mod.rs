@@ -3,6 +3,7 @@
 pub mod account;
 pub mod auth;
 pub mod caller;
+pub mod connections;
 pub mod deploy;
 pub mod health;
 pub mod join;

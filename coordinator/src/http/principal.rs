@@ -4,6 +4,7 @@
 //! ```text
 //! Authorization: Bearer …
 //!   buddo_at_…  OAuth access token ─► DeployPrincipal   (/api/deploy/*; scope deploy:manage)
+//!                                  ─► ProfilePrincipal  (/api/external/user; scope profile:read)
 //!   a JWT       login              ─► LoginPrincipal    (/api/auth/*, /api/oauth/apps …)
 //! ```
 //!
@@ -60,6 +61,10 @@ impl DeployPrincipal {
     }
 }
 
+/// A principal that may read the profile: an OAuth access token with `profile:read`.
+#[derive(Debug, Clone)]
+pub struct ProfilePrincipal(pub Principal);
+
 /// A principal that logged in: the account behind a JWT.
 #[derive(Debug, Clone)]
 pub struct LoginPrincipal(pub Account);
@@ -72,17 +77,17 @@ pub struct SessionPrincipal(pub Session);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wanted {
     Login,
-    OAuth,
+    OAuth(Scope),
 }
 
 impl Wanted {
-    const fn in_words(self) -> &'static str {
+    fn in_words(self) -> String {
         match self {
-            Self::Login => "send the JWT that POST /api/auth/login answers",
-            Self::OAuth => {
-                "send an OAuth access token with the scope deploy:manage: `buddo login` gets one, \
+            Self::Login => "send the JWT that POST /api/auth/login answers".to_owned(),
+            Self::OAuth(scope) => format!(
+                "send an OAuth access token with the scope {scope}: `buddo login` gets one, \
                  or an OAuth app by POST /api/oauth/token"
-            }
+            ),
         }
     }
 }
@@ -101,6 +106,24 @@ pub async fn deploy_guard(
     let limit = limit_of(request.method());
     let endpoint = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
     let key = Key::Endpoint(principal.account(), endpoint.into());
+    request.extensions_mut().insert(principal);
+    state.door.limiters.limited(limit, key, next.run(request)).await
+}
+
+/// Middleware of the endpoints that show the profile, as [`deploy_guard`] is of deploys.
+pub async fn profile_guard(
+    State(state): State<AppState>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let (extensions, headers) = (request.extensions(), request.headers());
+    let principal = match authorise_profile(&state, extensions, headers).await {
+        Ok(principal) => principal,
+        Err(refusal) => return refusal.into_response(),
+    };
+    let endpoint = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let key = Key::Endpoint(principal.0.account, endpoint.into());
+    let limit = limit_of(request.method());
     request.extensions_mut().insert(principal);
     state.door.limiters.limited(limit, key, next.run(request)).await
 }
@@ -140,6 +163,17 @@ impl FromRequestParts<AppState> for DeployPrincipal {
     }
 }
 
+impl FromRequestParts<AppState> for ProfilePrincipal {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        match parts.extensions.get::<Self>() {
+            Some(principal) => Ok(principal.clone()),
+            None => authorise_profile(state, &parts.extensions, &parts.headers).await,
+        }
+    }
+}
+
 impl FromRequestParts<AppState> for LoginPrincipal {
     type Rejection = ApiError;
 
@@ -165,17 +199,35 @@ async fn authorise_deploy(
     extensions: &Extensions,
     headers: &HeaderMap,
 ) -> Result<DeployPrincipal, ApiError> {
-    let token = bearer(headers, Wanted::OAuth)?;
+    authorise(state, extensions, headers, Scope::DeployManage).await.map(DeployPrincipal)
+}
+
+async fn authorise_profile(
+    state: &AppState,
+    extensions: &Extensions,
+    headers: &HeaderMap,
+) -> Result<ProfilePrincipal, ApiError> {
+    authorise(state, extensions, headers, Scope::ProfileRead).await.map(ProfilePrincipal)
+}
+
+/// Who acts by an access token that has `scope`.
+async fn authorise(
+    state: &AppState,
+    extensions: &Extensions,
+    headers: &HeaderMap,
+    scope: Scope,
+) -> Result<Principal, ApiError> {
+    let token = bearer(headers, Wanted::OAuth(scope))?;
     let Some(access) = oauth::access(state, token).await? else {
         let detail = "the access token is not valid, has expired or was revoked; refresh it or \
                       log in again";
         return Err(denied(state, extensions, headers, detail));
     };
-    if !access.scopes.contains(Scope::DeployManage) {
-        return Err(insufficient_scope(Scope::DeployManage));
+    if !access.scopes.contains(scope) {
+        return Err(insufficient_scope(scope));
     }
     let credential = Credential::OAuth { client_id: access.client_id, scopes: access.scopes };
-    Ok(DeployPrincipal(Principal { account: access.account, credential }))
+    Ok(Principal { account: access.account, credential })
 }
 
 async fn authorise_login(
@@ -225,13 +277,10 @@ fn bearer(headers: &HeaderMap, wanted: Wanted) -> Result<&str, ApiError> {
             format!("the Authorization header is no `Bearer TOKEN`; {}", wanted.in_words());
         return Err(challenge(problem::TOKEN_MISSING, detail, ""));
     };
-    let found = if token.starts_with("eyJ") { Wanted::Login } else { Wanted::OAuth };
-    if found == wanted {
-        return Ok(token);
-    }
-    let what = match found {
-        Wanted::Login => "the token is a login JWT, which this endpoint does not take",
-        Wanted::OAuth => "the token is no login JWT, and this endpoint takes nothing else",
+    let what = match (wanted, token.starts_with("eyJ")) {
+        (Wanted::Login, true) | (Wanted::OAuth(_), false) => return Ok(token),
+        (_, true) => "the token is a login JWT, which this endpoint does not take",
+        (_, false) => "the token is no login JWT, and this endpoint takes nothing else",
     };
     let detail = format!("{what}; {}", wanted.in_words());
     Err(challenge(problem::WRONG_TOKEN_KIND, detail, INVALID_TOKEN))

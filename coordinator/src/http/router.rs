@@ -22,7 +22,7 @@ use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetReques
 use tower_http::trace::TraceLayer;
 
 use super::problem::{self, ApiError};
-use super::{account, auth, deploy, health, join, json, oauth, renew};
+use super::{account, auth, connections, deploy, health, join, json, oauth, renew};
 use crate::state::AppState;
 
 /// Until a request has a place among those that are served at once.
@@ -37,6 +37,7 @@ pub fn build(state: AppState) -> Router {
         .merge(auth::routes(&state))
         .merge(account::routes(&state))
         .merge(oauth::routes(&state))
+        .merge(connections::routes(&state))
         .merge(deploy::routes(&state));
     dress(routes, state)
 }

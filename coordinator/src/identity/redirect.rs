@@ -81,9 +81,13 @@ impl RedirectUri {
         url.into()
     }
 
-    /// Scheme, host and port: what a page's policy names to let its form lead there.
-    pub fn origin(&self) -> String {
-        self.url.origin().ascii_serialization()
+    /// What a page's policy names to let its form lead there: scheme, host and port; of an IPv6
+    /// address the scheme alone, since a policy cannot name one (CSP 3, 2.3.1).
+    pub fn form_source(&self) -> String {
+        match self.url.host() {
+            Some(Host::Ipv6(_)) => format!("{}:", self.url.scheme()),
+            _ => self.url.origin().ascii_serialization(),
+        }
     }
 
     /// Host and port, for people.
@@ -163,6 +167,13 @@ mod tests {
         assert!(!registered.allows(&uri("http://127.0.0.1:51004/other")));
         assert!(!registered.allows(&uri("http://localhost:51004/callback")));
         assert!(!registered.allows(&uri("https://127.0.0.1:51004/callback")));
+    }
+
+    #[test]
+    fn csp3_2_3_1_a_policy_names_where_a_form_leads() {
+        assert_eq!(uri("https://a.example:8443/cb?x").form_source(), "https://a.example:8443");
+        assert_eq!(uri("http://127.0.0.1:5000/cb").form_source(), "http://127.0.0.1:5000");
+        assert_eq!(uri("http://[::1]:5000/cb").form_source(), "http:");
     }
 
     #[test]

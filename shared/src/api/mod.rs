@@ -5,6 +5,7 @@
 
 pub mod account;
 pub mod auth;
+pub mod connections;
 pub mod deploy;
 pub mod host;
 pub mod oauth;

@@ -3,13 +3,19 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::secret::{Secret, exposed};
+use crate::secret::{Secret, exposed, exposed_option};
 
 /// The CLI's client id: a built-in public client (RFC 6749, 2.1).
 pub const CLI_CLIENT_ID: &str = "buddo-cli";
 
 /// The scope that deploy endpoints want.
 pub const DEPLOY_MANAGE: &str = "deploy:manage";
+
+/// The scope that the profile wants.
+pub const PROFILE_READ: &str = "profile:read";
+
+/// `grant_type` of a device's question (RFC 8628, 3.4).
+pub const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
 /// `grant_type` of a token exchange (RFC 8693, 2.1).
 pub const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
@@ -28,6 +34,12 @@ pub struct CreateApp {
     /// Scopes wanted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requested_scopes: Option<Vec<String>>,
+    /// `none`: a public client, which gets no secret; else it is confidential (RFC 7591, 2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_endpoint_auth_method: Option<String>,
+    /// The flows it uses (RFC 7591, 2); `authorization_code` and `refresh_token` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant_types: Option<Vec<String>>,
     /// What the app does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app_description: Option<String>,
@@ -72,19 +84,28 @@ pub struct App {
     pub allowed_scopes: Vec<String>,
     /// Whether the app may serve others than its owner.
     pub is_approved: bool,
+    /// `none` of a public client; a confidential one may use either of the two ways.
+    pub token_endpoint_auth_method: String,
+    /// The flows it uses.
+    pub grant_types: Vec<String>,
     /// When it was made.
     pub inserted_at: Timestamp,
 }
 
-#[expect(clippy::ref_option, reason = "serde passes the field by reference")]
-fn exposed_option<S: serde::Serializer>(
-    secret: &Option<Secret>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    match secret {
-        Some(secret) => exposed(secret, serializer),
-        None => serializer.serialize_none(),
-    }
+/// `POST /api/oauth/apps/{client_id}/secret`. The answer is the app with its new secret.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RotateSecret {
+    /// Seconds that the old secret works on, a day at most; not at all if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_old_seconds: Option<i64>,
+}
+
+/// Answer of `DELETE /api/oauth/apps/{client_id}`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AppRemoved {
+    /// What was done.
+    pub message: String,
 }
 
 /// `GET /api/oauth/my-apps`.
@@ -116,6 +137,9 @@ pub struct TokenRequest {
     /// Refresh token.
     #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "exposed_option")]
     pub refresh_token: Option<Secret>,
+    /// Device code (RFC 8628, 3.4).
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "exposed_option")]
+    pub device_code: Option<Secret>,
     /// Scopes wanted, separated by spaces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<String>,
@@ -145,6 +169,24 @@ pub struct Tokens {
     /// Type of `access_token` (RFC 8693, 2.2.1), in answers to a token exchange.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issued_token_type: Option<String>,
+}
+
+/// 200 answer of `POST /api/oauth/device_authorization` (RFC 8628, 3.2).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DeviceAuthorization {
+    /// What the device asks for its tokens with.
+    #[serde(serialize_with = "exposed")]
+    pub device_code: Secret,
+    /// What the person types.
+    pub user_code: String,
+    /// Where.
+    pub verification_uri: String,
+    /// The same with the code in it, for those who can follow a link.
+    pub verification_uri_complete: String,
+    /// Seconds that both codes live.
+    pub expires_in: i64,
+    /// Seconds between two questions of the device; 5 if absent.
+    pub interval: Option<u32>,
 }
 
 /// Error of the token endpoint (RFC 6749, 5.2).

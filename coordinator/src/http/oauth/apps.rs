@@ -4,9 +4,9 @@ use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
-use buddo_shared::api::oauth::{AppCreated, AppList, CreateApp};
+use buddo_shared::api::oauth::{AppCreated, AppList, AppRemoved, CreateApp, RotateSecret};
 use http::StatusCode;
-use http::header::{CACHE_CONTROL, HeaderValue};
+use http::header::{CACHE_CONTROL, HeaderName, HeaderValue};
 
 use crate::http::json::ApiJson;
 use crate::http::principal::LoginPrincipal;
@@ -21,11 +21,17 @@ impl From<AppError> for ApiError {
         match error {
             AppError::Invalid(errors) => Self::invalid(errors),
             AppError::EmailUnverified => Self::new(problem::EMAIL_UNVERIFIED, detail),
-            AppError::NotFound => Self::new(problem::NOT_FOUND, detail),
+            AppError::Forbidden => Self::new(problem::FORBIDDEN, detail),
+            AppError::Public => Self::new(problem::INVALID_REQUEST, detail),
+            AppError::NotFound | AppError::NotConnected => Self::new(problem::NOT_FOUND, detail),
             AppError::Store(error) => error.into(),
         }
     }
 }
+
+/// Of answers that hold a secret.
+const NO_STORE: [(HeaderName, HeaderValue); 1] =
+    [(CACHE_CONTROL, HeaderValue::from_static("no-store"))];
 
 /// `POST /api/oauth/apps`. A request that is refused for an unconfirmed address is not counted.
 pub(super) async fn create(
@@ -39,10 +45,7 @@ pub(super) async fn create(
     let key = Key::Account(owner.id);
     let create = async {
         match oauth::create_app(&state, &owner, request).await {
-            Ok(app) => {
-                let no_store = [(CACHE_CONTROL, HeaderValue::from_static("no-store"))];
-                (StatusCode::CREATED, no_store, Json(app)).into_response()
-            }
+            Ok(app) => (StatusCode::CREATED, NO_STORE, Json(app)).into_response(),
             Err(error) => ApiError::from(error).into_response(),
         }
     };
@@ -56,6 +59,31 @@ pub(super) async fn show(
 ) -> Result<Json<AppCreated>, ApiError> {
     let Path(client_id) = client_id.map_err(|_| AppError::NotFound)?;
     Ok(Json(oauth::app(&state, client_id).await?))
+}
+
+/// `POST /api/oauth/apps/{client_id}/secret`.
+pub(super) async fn rotate(
+    State(state): State<AppState>,
+    LoginPrincipal(owner): LoginPrincipal,
+    client_id: Result<Path<String>, PathRejection>,
+    request: Option<ApiJson<RotateSecret>>,
+) -> Result<Response, ApiError> {
+    let Path(client_id) = client_id.map_err(|_| AppError::NotFound)?;
+    let ApiJson(request) = request.unwrap_or_default();
+    let app = oauth::rotate_secret(&state, owner.id, client_id, request).await?;
+    Ok((NO_STORE, Json(app)).into_response())
+}
+
+/// `DELETE /api/oauth/apps/{client_id}`.
+pub(super) async fn remove(
+    State(state): State<AppState>,
+    LoginPrincipal(owner): LoginPrincipal,
+    client_id: Result<Path<String>, PathRejection>,
+) -> Result<Json<AppRemoved>, ApiError> {
+    let Path(client_id) = client_id.map_err(|_| AppError::NotFound)?;
+    oauth::remove_app(&state, owner.id, client_id).await?;
+    let message = "The app is removed, and every token that it held has ended".to_owned();
+    Ok(Json(AppRemoved { message }))
 }
 
 /// `GET /api/oauth/my-apps`.

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use buddo_shared::api::oauth::TOKEN_EXCHANGE;
+use buddo_shared::api::oauth::{DEVICE_CODE, TOKEN_EXCHANGE};
 use serde_json::{Value, json};
 
 use crate::identity::Scopes;
@@ -17,11 +17,12 @@ pub(super) async fn show(State(state): State<AppState>) -> Json<Value> {
         "authorization_endpoint": format!("{issuer}/api/oauth/authorize"),
         "token_endpoint": format!("{issuer}/api/oauth/token"),
         "revocation_endpoint": format!("{issuer}/api/oauth/revoke"),
+        "device_authorization_endpoint": format!("{issuer}/api/oauth/device_authorization"),
         "introspection_endpoint": format!("{issuer}/api/oauth/introspect"),
         "scopes_supported": Scopes::all().words(),
         "response_types_supported": ["code"],
         "response_modes_supported": ["query"],
-        "grant_types_supported": ["authorization_code", "refresh_token", TOKEN_EXCHANGE],
+        "grant_types_supported": ["authorization_code", "refresh_token", DEVICE_CODE, TOKEN_EXCHANGE],
         "token_endpoint_auth_methods_supported": [methods[0], methods[1], "none"],
         "revocation_endpoint_auth_methods_supported": [methods[0], methods[1], "none"],
         "introspection_endpoint_auth_methods_supported": methods,

@@ -1,13 +1,15 @@
 //! `/api/oauth/*` and the server's metadata.
 
 mod apps;
+mod device;
 mod metadata;
 mod token;
+mod wire;
 
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Router, middleware};
 
-use super::pages::authorize;
+use super::pages::{authorize, device as device_page};
 use super::principal::login_guard;
 use super::rate_limit::{Limit, by_address};
 use crate::state::AppState;
@@ -16,9 +18,14 @@ use crate::state::AppState;
 pub fn routes(state: &AppState) -> Router<AppState> {
     let limit = |limit| middleware::from_fn_with_state((state.clone(), limit), by_address);
     let login = middleware::from_fn_with_state(state.clone(), login_guard);
+    let app = get(apps::show)
+        .route_layer(limit(Limit::Public))
+        .merge(delete(apps::remove).route_layer(login.clone()));
+    let page = get(device_page::show).post(device_page::decide);
     Router::new()
         .route("/api/oauth/apps", post(apps::create))
-        .route("/api/oauth/apps/{client_id}", get(apps::show).route_layer(limit(Limit::Public)))
+        .route("/api/oauth/apps/{client_id}", app)
+        .route("/api/oauth/apps/{client_id}/secret", post(apps::rotate).route_layer(login.clone()))
         .route("/api/oauth/my-apps", get(apps::mine).route_layer(login))
         .route("/api/oauth/authorize", get(authorize::show).route_layer(limit(Limit::Public)))
         .route(
@@ -28,6 +35,12 @@ pub fn routes(state: &AppState) -> Router<AppState> {
         .route(
             "/api/oauth/authorize/consent",
             post(authorize::decide).route_layer(limit(Limit::Public)),
+        )
+        .route("/device", page.route_layer(limit(Limit::Public)))
+        .route("/device/login", post(device_page::log_in).route_layer(limit(Limit::Login)))
+        .route(
+            "/api/oauth/device_authorization",
+            post(device::start).route_layer(limit(Limit::Token)),
         )
         .route("/api/oauth/token", post(token::token).route_layer(limit(Limit::Token)))
         .route("/api/oauth/revoke", post(token::revoke).route_layer(limit(Limit::Token)))

@@ -12,27 +12,18 @@
 
 use axum::Form;
 use axum::extract::{RawQuery, State};
-use axum::response::{IntoResponse as _, Response};
-use buddo_shared::secret::Secret;
-use http::header::{CACHE_CONTROL, HeaderValue, LOCATION, REFERRER_POLICY, SET_COOKIE};
+use axum::response::Response;
 use http::{HeaderMap, StatusCode};
-use jiff::SignedDuration;
 use minijinja::context;
 use serde::Deserialize;
 
-use super::cookie;
+use super::login::{self, Errand, LoginForm};
+use super::session::{self, Session};
+use super::{foreign_form, scopes, see_other};
 use crate::http::caller::CallerOf;
 use crate::http::problem::ApiError;
-use crate::service::accounts::{self, AccountError, Offered};
 use crate::service::oauth::{self, Checked, RequestError};
 use crate::state::AppState;
-use crate::store::StoreError;
-use crate::store::contract::{Account, BrowserSession};
-
-/// How long a browser stays logged in: for one errand.
-const SESSION_LIFETIME: SignedDuration = SignedDuration::from_mins(30);
-/// How long a login form may be left open.
-const FORM_SECONDS: i64 = 3600;
 
 /// `GET /api/oauth/authorize`.
 pub(crate) async fn show(
@@ -45,20 +36,10 @@ pub(crate) async fn show(
         Ok(request) => request,
         Err(response) => return Ok(response),
     };
-    match session(&state, &headers).await? {
-        Some((account, csrf)) => Ok(consent_page(&state, &query, &request, &account, &csrf)),
-        None => Ok(login_page(&state, &headers, &query, &request, None)),
+    match session::current(&state, &headers).await? {
+        Some(session) => Ok(consent_page(&state, &query, &request, &session)),
+        None => Ok(login::page(&state, &headers, &errand(&query, &request))),
     }
-}
-
-/// The login form.
-#[derive(Debug, Deserialize)]
-pub(crate) struct LoginForm {
-    csrf: String,
-    request: String,
-    email: String,
-    password: Secret,
-    totp_code: Option<Secret>,
 }
 
 /// `POST /api/oauth/authorize/login`.
@@ -68,54 +49,13 @@ pub(crate) async fn log_in(
     headers: HeaderMap,
     Form(form): Form<LoginForm>,
 ) -> Result<Response, ApiError> {
-    if !cookie::is_ours(cookie::read(&headers, cookie::FORM).as_ref(), &form.csrf) {
-        return Ok(foreign_form(&state));
+    let query = form.request.clone();
+    match checked(&state, &query).await? {
+        Ok(request) => {
+            login::attempt(&state, caller, &headers, form, &errand(&query, &request)).await
+        }
+        Err(response) => Ok(response),
     }
-    let request = match checked(&state, &form.request).await? {
-        Ok(request) => request,
-        Err(response) => return Ok(response),
-    };
-    let LoginForm { request: query, email, password, totp_code, .. } = form;
-    let offered = Offered { email: email.clone(), password, totp_code, caller };
-    let account = match accounts::prove(&state, offered).await {
-        Ok(account) => account,
-        Err(error) => {
-            let Some(text) = in_words(&error) else { return Err(error.into()) };
-            let failed = Some((email.as_str(), text));
-            return Ok(login_page(&state, &headers, &query, &request, failed));
-        }
-    };
-    let seconds = SESSION_LIFETIME.as_secs();
-    let (token, cookie) = cookie::set(cookie::SESSION, seconds, &*state.random);
-    let session = BrowserSession {
-        hash: token.hashed(),
-        account: account.id,
-        token_epoch: account.token_epoch,
-        expires_at: state.clock.now() + SESSION_LIFETIME,
-    };
-    let stored: Result<(), StoreError> =
-        state.store.write(move |tables| tables.insert_session(&session)).await;
-    stored.map_err(ApiError::from)?;
-    Ok(see_other(&format!("/api/oauth/authorize?{query}"), Some(cookie)))
-}
-
-/// What the page says of a refused login; `None`: the server failed.
-fn in_words(error: &AccountError) -> Option<String> {
-    let text = match error {
-        AccountError::Credentials => "Email or password is wrong. Check both and try again.",
-        AccountError::TotpRequired => {
-            "Your account wants a one-time code. Type your password again, and the code beside it."
-        }
-        AccountError::TotpCode => {
-            "The one-time code is wrong or was used. Wait for your app's next one."
-        }
-        AccountError::TooSoon(wait) => {
-            let seconds = accounts::seconds(*wait);
-            return Some(format!("Too many wrong tries. Wait {seconds} seconds, then try again."));
-        }
-        _ => return None,
-    };
-    Some(text.to_owned())
 }
 
 /// The consent form.
@@ -132,9 +72,8 @@ pub(crate) async fn decide(
     headers: HeaderMap,
     Form(form): Form<ConsentForm>,
 ) -> Result<Response, ApiError> {
-    let ours = cookie::is_ours(cookie::read(&headers, cookie::SESSION).as_ref(), &form.csrf);
-    let session = session(&state, &headers).await?;
-    let Some((account, _)) = session.filter(|_| ours) else {
+    let Some(Session { account, .. }) = session::of_form(&state, &headers, &form.csrf).await?
+    else {
         return Ok(foreign_form(&state));
     };
     let request = match checked(&state, &form.request).await? {
@@ -142,12 +81,9 @@ pub(crate) async fn decide(
         Err(response) => return Ok(response),
     };
     let answer = match form.decision.as_str() {
-        "allow" => oauth::approve(&state, request, &account).await.map_err(ApiError::from)?,
-        "switch" => {
-            let again = format!("/api/oauth/authorize?{}", form.request);
-            return Ok(see_other(&again, Some(cookie::clear(cookie::SESSION))));
-        }
-        _ => oauth::deny(&state, &request),
+        "allow" => oauth::approve(&state, request, &account).await?,
+        "switch" => return Ok(session::end(&same_request(&form.request))),
+        _ => oauth::deny(&state, &request, &account).await?,
     };
     Ok(see_other(&answer.0, None))
 }
@@ -165,102 +101,32 @@ async fn checked(state: &AppState, query: &str) -> Result<Result<Checked, Respon
     }
 }
 
-/// Who is logged in in this browser, and the token of its forms.
-async fn session(
-    state: &AppState,
-    headers: &HeaderMap,
-) -> Result<Option<(Account, String)>, ApiError> {
-    let Some(token) = cookie::read(headers, cookie::SESSION) else { return Ok(None) };
-    let (hash, now) = (token.hashed(), state.clock.now());
-    let account: Result<Option<Account>, StoreError> = state
-        .store
-        .read(move |tables| {
-            let Some(session) = tables.session(&hash)?.filter(|s| now < s.expires_at) else {
-                return Ok(None);
-            };
-            let account = tables.account(session.account)?;
-            Ok(account.filter(|account| account.token_epoch == session.token_epoch))
-        })
-        .await;
-    let account = account.map_err(ApiError::from)?;
-    Ok(account.map(|account| (account, cookie::csrf(&token))))
+fn same_request(query: &str) -> String {
+    format!("/api/oauth/authorize?{query}")
 }
 
-fn login_page(
-    state: &AppState,
-    headers: &HeaderMap,
-    query: &str,
-    request: &Checked,
-    failed: Option<(&str, String)>,
-) -> Response {
-    let (token, set) = cookie::read(headers, cookie::FORM).map_or_else(
-        || {
-            let (token, header) = cookie::set(cookie::FORM, FORM_SECONDS, &*state.random);
-            (token, Some(header))
-        },
-        |token| (token, None),
-    );
-    let status = if failed.is_some() { StatusCode::UNAUTHORIZED } else { StatusCode::OK };
-    let (email, error) = failed.unzip();
-    let values = context! {
-        app_name => &request.client.name,
-        csrf => cookie::csrf(&token),
-        request => query,
-        email => email.unwrap_or_default(),
-        error,
-    };
-    let target = request.redirect_uri.origin();
-    let mut response = state.door.pages.render(status, "login.html", values, Some(&target));
-    if let Some(header) = set {
-        response.headers_mut().append(SET_COOKIE, header);
+fn errand<'a>(query: &'a str, request: &'a Checked) -> Errand<'a> {
+    Errand {
+        action: "/api/oauth/authorize/login",
+        request: query,
+        next: same_request(query),
+        purpose: format!("continue to {}", request.client.name),
+        app_name: Some(&request.client.name),
+        target: Some(request.redirect_uri.form_source()),
     }
-    response
 }
 
-fn consent_page(
-    state: &AppState,
-    query: &str,
-    request: &Checked,
-    account: &Account,
-    csrf: &str,
-) -> Response {
-    let scopes: Vec<_> = request
-        .scopes
-        .iter()
-        .map(|scope| context! { name => scope.as_str(), words => scope.in_words() })
-        .collect();
+fn consent_page(state: &AppState, query: &str, request: &Checked, session: &Session) -> Response {
     let values = context! {
         app_name => &request.client.name,
         is_approved => request.client.is_approved,
-        username => account.username.as_str(),
+        may_serve => request.client.serves(session.account.id),
+        username => session.account.username.as_str(),
         host => request.redirect_uri.host(),
-        scopes, csrf,
+        scopes => scopes(&request.scopes),
+        csrf => &session.csrf,
         request => query,
     };
-    let target = request.redirect_uri.origin();
+    let target = request.redirect_uri.form_source();
     state.door.pages.render(StatusCode::OK, "consent.html", values, Some(&target))
-}
-
-fn foreign_form(state: &AppState) -> Response {
-    state.door.pages.message(
-        StatusCode::FORBIDDEN,
-        "This form has expired",
-        "Go back to the app and start again. Cookies have to be allowed for this site.",
-    )
-}
-
-fn see_other(location: &str, cookie: Option<HeaderValue>) -> Response {
-    let Ok(location) = HeaderValue::try_from(location) else {
-        return StatusCode::BAD_REQUEST.into_response();
-    };
-    let headers = [
-        (LOCATION, location),
-        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
-        (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
-    ];
-    let mut response = (StatusCode::SEE_OTHER, headers).into_response();
-    if let Some(cookie) = cookie {
-        response.headers_mut().append(SET_COOKIE, cookie);
-    }
-    response
 }

@@ -2,8 +2,11 @@
 
 pub mod authorize;
 mod cookie;
+pub mod device;
 pub mod email_change;
+mod login;
 pub mod reset;
+mod session;
 pub mod verify;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -12,12 +15,14 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use http::StatusCode;
 use http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, REFERRER_POLICY,
-    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, LOCATION, REFERRER_POLICY,
+    SET_COOKIE, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use minijinja::{Environment, Value, context};
 
 use super::problem::ApiError;
+use crate::identity::{Scope, Scopes};
+use crate::state::AppState;
 
 const STYLE: &str = include_str!("style.css");
 
@@ -34,7 +39,10 @@ impl Pages {
         let mut templates = Environment::new();
         templates.add_template("base.html", include_str!("base.html"))?;
         templates.add_template("login.html", include_str!("login.html"))?;
+        templates.add_template("scopes.html", include_str!("scopes.html"))?;
         templates.add_template("consent.html", include_str!("consent.html"))?;
+        templates.add_template("device_code.html", include_str!("device_code.html"))?;
+        templates.add_template("device.html", include_str!("device.html"))?;
         templates.add_template("verify.html", include_str!("verify.html"))?;
         templates.add_template("reset.html", include_str!("reset.html"))?;
         templates.add_template("email_change.html", include_str!("email_change.html"))?;
@@ -81,4 +89,36 @@ impl Pages {
         let is_error = !status.is_success();
         self.render(status, "message.html", context! { title, text, is_error }, None)
     }
+}
+
+/// Scopes as pages show them.
+fn scopes(scopes: &Scopes) -> Vec<Value> {
+    let shown = |scope: Scope| context! { name => scope.as_str(), words => scope.in_words() };
+    scopes.iter().map(shown).collect()
+}
+
+/// The answer to a form that was made for another browser, or long ago.
+fn foreign_form(state: &AppState) -> Response {
+    state.door.pages.message(
+        StatusCode::FORBIDDEN,
+        "This form has expired",
+        "Go back to where you came from and start again. Cookies have to be allowed for this site.",
+    )
+}
+
+/// Sends a browser on, with a GET whatever it sent (RFC 9700, 4.12).
+fn see_other(location: &str, cookie: Option<HeaderValue>) -> Response {
+    let Ok(location) = HeaderValue::try_from(location) else {
+        return StatusCode::BAD_REQUEST.into_response();
+    };
+    let headers = [
+        (LOCATION, location),
+        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    ];
+    let mut response = (StatusCode::SEE_OTHER, headers).into_response();
+    if let Some(cookie) = cookie {
+        response.headers_mut().append(SET_COOKIE, cookie);
+    }
+    response
 }

@@ -42,6 +42,11 @@ pub(super) fn request(client_id: &Value, changes: &[(&str, &str)]) -> String {
     format!("/api/oauth/authorize?{}", query.extend_pairs(pairs).finish())
 }
 
+/// Hidden fields of a page, as its form sends them.
+pub(super) fn hidden_pairs(page: &Answer, names: &[&'static str]) -> Vec<(&'static str, String)> {
+    names.iter().map(|name| (*name, page.hidden(name))).collect()
+}
+
 /// Logs in on the page; the cookie of the session.
 pub(super) async fn browser_login(world: &World, name: &str, path: &str) -> String {
     let page = world.get(path, "").await;
@@ -103,6 +108,10 @@ async fn an_app_is_made_as_the_page_shows_and_shows_its_secret_once() {
       ],
       "client_id": "[client]",
       "client_secret": "[secret]",
+      "grant_types": [
+        "authorization_code",
+        "refresh_token"
+      ],
       "id": "[id]",
       "inserted_at": "2026-05-21T10:00:00Z",
       "is_approved": false,
@@ -110,16 +119,17 @@ async fn an_app_is_made_as_the_page_shows_and_shows_its_secret_once() {
       "redirect_uris": [
         "http://localhost:9876/callback"
       ],
+      "token_endpoint_auth_method": "client_secret_basic",
       "website_url": null
     }
     "#);
     let client_id = made["client_id"].as_str().unwrap();
     let public = world.get(&format!("/api/oauth/apps/{client_id}"), "").await;
     assert_eq!(public.json()["app"]["app_name"], "My Deploy App");
-    assert!(!public.text.contains("client_secret"));
+    assert!(!public.text.contains("\"client_secret\""));
     let mine = world.get("/api/oauth/my-apps", &jwt).await;
     assert_eq!(mine.json()["apps"][0]["client_id"], made["client_id"]);
-    assert!(!mine.text.contains("client_secret"));
+    assert!(!mine.text.contains("\"client_secret\""));
     assert_eq!(world.get("/api/oauth/apps/client_nobody", "").await.status, 404);
     let other = world.member("two").await;
     assert_eq!(world.get("/api/oauth/my-apps", &other).await.json(), json!({ "apps": [] }));

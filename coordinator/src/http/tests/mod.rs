@@ -1,10 +1,14 @@
 //! The API by its routes: accounts and OAuth.
 
 mod accounts;
+mod apps;
 mod authorize;
+mod connections;
 mod deletion;
+mod device;
 mod emails;
 mod limits;
+mod normative;
 mod passwords;
 mod post;
 mod protection;

@@ -93,6 +93,16 @@ async fn no_secret_is_logged_or_stored() {
             json!({ "email": "one@example.com", "password": "canary-wrong" }),
         )
         .await;
+    let start = json!({ "client_id": "buddo-cli" });
+    let device = world.post("/api/oauth/device_authorization", "", start).await.json();
+    let page = format!("/device?user_code={}", device["user_code"].as_str().unwrap());
+    world.browse(&page, &session).await;
+    let poll = json!({ "grant_type": "urn:ietf:params:oauth:grant-type:device_code",
+        "client_id": "buddo-cli", "device_code": device["device_code"] });
+    world.post("/api/oauth/token", "", poll).await;
+    let rotate = format!("/api/oauth/apps/{}/secret", app["client_id"].as_str().unwrap());
+    let overlap = json!({ "keep_old_seconds": 60 });
+    let rotated = world.post(&rotate, &jwt, overlap).await.json();
     let of_account = secrets_of_an_account(&world, &jwt).await;
 
     let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -109,6 +119,10 @@ async fn no_secret_is_logged_or_stored() {
         text(&tokens["refresh_token"]),
         text(&cli["access_token"]),
         text(&cli["refresh_token"]),
+        text(&device["device_code"]),
+        text(&device["user_code"]),
+        text(&device["user_code"]).replace('-', ""),
+        text(&rotated["app"]["client_secret"]),
     ];
     secrets.extend(of_account);
     let log = log.0.lock().unwrap().clone();

@@ -13,7 +13,7 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap()
 }
 
-fn redeem(app: &Value, code: &str) -> Value {
+pub(super) fn redeem(app: &Value, code: &str) -> Value {
     json!({
         "grant_type": "authorization_code", "code": code, "redirect_uri": REDIRECT,
         "client_id": app["client_id"], "client_secret": app["client_secret"],

@@ -1,21 +1,24 @@
 //! Apps: what an account registers so that it, or others, may use the API by OAuth.
 
-use buddo_shared::api::oauth::{App, AppCreated, AppList, CreateApp};
+use buddo_shared::api::oauth::{App, AppCreated, AppList, CreateApp, DEVICE_CODE, RotateSecret};
 use buddo_shared::api::problem::FieldError;
-use url::Url;
+use buddo_shared::id::AccountId;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::identity::{RedirectUri, Scope, Scopes};
+use super::app_form::{Parsed, parse};
+use crate::identity::Scope;
 use crate::random;
 use crate::state::AppState;
-use crate::store::StoreError;
-use crate::store::contract::{Account, Client};
+use crate::store::contract::{Account, Act, Client, NewAct};
+use crate::store::{StoreError, Tables};
 use crate::token::{Kind, PlainToken};
 
-/// Redirect URIs that an app may have.
-const MAX_REDIRECT_URIS: usize = 10;
 /// Apps that an account may have; the list answers as many.
 const MAX_APPS: usize = 100;
+/// Longest time that a secret works on after it was replaced: a day.
+const MAX_OVERLAP: i64 = 24 * 60 * 60;
 
 /// Why a use case on apps refuses.
 #[derive(Debug, thiserror::Error)]
@@ -32,19 +35,18 @@ pub enum AppError {
     /// No app has this client id.
     #[error("there is no app with this client_id; GET /api/oauth/my-apps lists yours")]
     NotFound,
+    /// The app is somebody else's.
+    #[error("the app belongs to another account; GET /api/oauth/my-apps lists yours")]
+    Forbidden,
+    /// The app has no secret.
+    #[error("the app is a public client, which has no secret; make a confidential one")]
+    Public,
+    /// The app does not act for the account.
+    #[error("no app with this id is connected; GET /api/user/connected-apps lists them")]
+    NotConnected,
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-/// A request whose fields are valid.
-struct Parsed {
-    name: String,
-    redirect_uris: Vec<RedirectUri>,
-    scopes: Scopes,
-    description: Option<String>,
-    logo_url: Option<String>,
-    website_url: Option<String>,
 }
 
 /// Registers an app of `owner` and gives out its secret, this once.
@@ -56,27 +58,38 @@ pub async fn create_app(
     if owner.email_verified_at.is_none() {
         return Err(AppError::EmailUnverified);
     }
-    let parsed = parse(request).map_err(AppError::Invalid)?;
-    let is_approved = parsed.scopes.iter().all(Scope::is_harmless);
-    let secret = PlainToken::generate(Kind::ClientSecret, &*state.random);
+    let Parsed {
+        name,
+        redirect_uris,
+        scopes,
+        is_public,
+        device_flow,
+        description,
+        logo_url,
+        website_url,
+    } = parse(request).map_err(AppError::Invalid)?;
+    let is_approved = scopes.iter().all(Scope::is_harmless);
+    let secret = (!is_public).then(|| PlainToken::generate(Kind::ClientSecret, &*state.random));
     let id = random::uuid(&*state.random);
     let public = random::uuid(&*state.random).simple();
     let client = Client {
         id,
         client_id: format!("client_{public}"),
         owner: Some(owner.id),
-        secret: Some(secret.hashed()),
-        name: parsed.name,
-        description: parsed.description,
-        logo_url: parsed.logo_url,
-        website_url: parsed.website_url,
-        redirect_uris: parsed.redirect_uris,
+        secret: secret.as_ref().map(PlainToken::hashed),
+        old_secret: None,
+        name,
+        description,
+        logo_url,
+        website_url,
+        redirect_uris,
         is_approved,
-        scopes: parsed.scopes,
+        device_flow,
+        scopes,
         created_at: state.clock.now(),
     };
     let mut app = view(&client);
-    app.client_secret = Some(secret.into_secret());
+    app.client_secret = secret.map(PlainToken::into_secret);
     let owner = owner.id;
     state
         .store
@@ -86,7 +99,14 @@ pub async fn create_app(
                     format!("would be app {}; an account may have {MAX_APPS}", MAX_APPS + 1);
                 return Err(AppError::Invalid(vec![FieldError::new("/app_name", detail)]));
             }
-            Ok(tables.insert_client(&client)?)
+            tables.insert_client(&client)?;
+            let details = json!({
+                "app_name": client.name,
+                "scopes": client.scopes.words(),
+                "redirect_uris": client.redirect_uris.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                "is_public": client.secret.is_none(),
+            });
+            note(tables, Act::AppMade, &client, client.created_at, details)
         })
         .await?;
     Ok(AppCreated { app })
@@ -108,7 +128,87 @@ pub async fn my_apps(state: &AppState, owner: &Account) -> Result<AppList, AppEr
     Ok(AppList { apps: clients?.iter().map(view).collect() })
 }
 
+/// Gives an app of `owner` another secret and shows it, this once.
+pub async fn rotate_secret(
+    state: &AppState,
+    owner: AccountId,
+    client_id: String,
+    request: RotateSecret,
+) -> Result<AppCreated, AppError> {
+    let overlap = request.keep_old_seconds.unwrap_or_default();
+    if !(0..=MAX_OVERLAP).contains(&overlap) {
+        let detail = format!("is {overlap}; use 0 to {MAX_OVERLAP} seconds");
+        return Err(AppError::Invalid(vec![FieldError::new("/keep_old_seconds", detail)]));
+    }
+    let secret = PlainToken::generate(Kind::ClientSecret, &*state.random);
+    let (hash, now) = (secret.hashed(), state.clock.now());
+    let client = state
+        .store
+        .write(move |tables| {
+            let client = own(&*tables, owner, &client_id)?;
+            let Some(current) = client.secret else { return Err(AppError::Public) };
+            let old = (overlap > 0).then(|| (current, now + SignedDuration::from_secs(overlap)));
+            tables.set_client_secret(&client_id, &hash, old.as_ref())?;
+            let details = json!({ "keep_old_seconds": overlap });
+            note(tables, Act::SecretRotated, &client, now, details)?;
+            Ok(client)
+        })
+        .await?;
+    let mut app = view(&client);
+    app.client_secret = Some(secret.into_secret());
+    Ok(AppCreated { app })
+}
+
+/// Removes an app of `owner`; all that accounts allowed to it ends.
+pub async fn remove_app(
+    state: &AppState,
+    owner: AccountId,
+    client_id: String,
+) -> Result<(), AppError> {
+    let now = state.clock.now();
+    state
+        .store
+        .write(move |tables| {
+            let client = own(&*tables, owner, &client_id)?;
+            tables.delete_client(&client_id)?;
+            note(tables, Act::AppRemoved, &client, now, json!({ "app_name": client.name }))
+        })
+        .await
+}
+
+/// The one place that says whose app it is.
+fn own(tables: &dyn Tables, owner: AccountId, client_id: &str) -> Result<Client, AppError> {
+    let client = tables.client(client_id)?.ok_or(AppError::NotFound)?;
+    if client.owner == Some(owner) { Ok(client) } else { Err(AppError::Forbidden) }
+}
+
+fn note(
+    tables: &mut dyn Tables,
+    act: Act,
+    client: &Client,
+    at: Timestamp,
+    details: Value,
+) -> Result<(), AppError> {
+    let client_id = client.client_id.clone();
+    let details = Some(details);
+    tables.insert_act(&NewAct {
+        act,
+        client_id,
+        account: None,
+        actor: client.owner,
+        at,
+        details,
+    })?;
+    Ok(())
+}
+
 fn view(client: &Client) -> App {
+    let flows = [
+        ("authorization_code", !client.redirect_uris.is_empty()),
+        ("refresh_token", true),
+        (DEVICE_CODE, client.device_flow),
+    ];
+    let method = if client.secret.is_some() { "client_secret_basic" } else { "none" };
     App {
         id: Uuid::to_string(&client.id),
         client_id: client.client_id.clone(),
@@ -121,75 +221,12 @@ fn view(client: &Client) -> App {
         approved_scopes: client.scopes.words(),
         allowed_scopes: client.scopes.words(),
         is_approved: client.is_approved,
+        token_endpoint_auth_method: method.to_owned(),
+        grant_types: flows
+            .iter()
+            .filter(|(_, on)| *on)
+            .map(|(word, _)| (*word).to_owned())
+            .collect(),
         inserted_at: client.created_at,
     }
-}
-
-fn parse(request: CreateApp) -> Result<Parsed, Vec<FieldError>> {
-    let mut errors = Vec::new();
-    let name = name(request.app_name, &mut errors);
-    let redirect_uris = redirect_uris(request.redirect_uris, &mut errors);
-    let mut scopes = Vec::new();
-    let asked = request.requested_scopes.unwrap_or_else(|| vec!["profile:read".to_owned()]);
-    for (index, word) in asked.iter().enumerate() {
-        match word.parse::<Scope>() {
-            Ok(scope) => scopes.push(scope),
-            Err(error) => {
-                errors.push(FieldError::new(format!("/requested_scopes/{index}"), error));
-            }
-        }
-    }
-    if asked.is_empty() {
-        let detail = "is empty; name at least one scope, or leave it out for profile:read";
-        errors.push(FieldError::new("/requested_scopes", detail));
-    }
-    if request.app_description.as_ref().is_some_and(|text| text.chars().count() > 500) {
-        let detail = "is longer than 500 characters; shorten it";
-        errors.push(FieldError::new("/app_description", detail));
-    }
-    let logo_url = web_url("/logo_url", request.logo_url, &mut errors);
-    let website_url = web_url("/website_url", request.website_url, &mut errors);
-    if !errors.is_empty() {
-        return Err(errors);
-    }
-    let scopes = scopes.into_iter().collect();
-    let description = request.app_description;
-    Ok(Parsed { name, redirect_uris, scopes, description, logo_url, website_url })
-}
-
-fn name(name: Option<String>, errors: &mut Vec<FieldError>) -> String {
-    let name = name.unwrap_or_default().trim().to_owned();
-    let length = name.chars().count();
-    if !(1..=100).contains(&length) || name.chars().any(char::is_control) {
-        let detail = "must have 1 to 100 printable characters; people read it on the consent page";
-        errors.push(FieldError::new("/app_name", detail));
-    }
-    name
-}
-
-fn redirect_uris(uris: Option<Vec<String>>, errors: &mut Vec<FieldError>) -> Vec<RedirectUri> {
-    let uris = uris.unwrap_or_default();
-    if !(1..=MAX_REDIRECT_URIS).contains(&uris.len()) {
-        let detail = format!("must name 1 to {MAX_REDIRECT_URIS} addresses");
-        errors.push(FieldError::new("/redirect_uris", detail));
-    }
-    let mut parsed = Vec::new();
-    for (index, uri) in uris.iter().take(MAX_REDIRECT_URIS).enumerate() {
-        match RedirectUri::parse(uri) {
-            Ok(uri) => parsed.push(uri),
-            Err(error) => errors.push(FieldError::new(format!("/redirect_uris/{index}"), error)),
-        }
-    }
-    parsed
-}
-
-fn web_url(pointer: &str, text: Option<String>, errors: &mut Vec<FieldError>) -> Option<String> {
-    let text = text?;
-    let valid = text.len() <= 2048
-        && Url::parse(&text).is_ok_and(|url| url.scheme() == "https" && url.has_host());
-    if !valid {
-        errors
-            .push(FieldError::new(pointer, "must be an https address, such as https://a.example"));
-    }
-    Some(text)
 }

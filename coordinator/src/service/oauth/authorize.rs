@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use jiff::SignedDuration;
 
+use super::consent;
 use crate::identity::pkce::Challenge;
 use crate::identity::{RedirectUri, Scopes};
 use crate::random;
@@ -123,10 +124,6 @@ pub async fn approve(
     request: Checked,
     account: &Account,
 ) -> Result<Answer, StoreError> {
-    if !request.client.is_approved && request.client.owner != Some(account.id) {
-        let description = "the app is not approved yet and serves its owner only";
-        return Ok(refusal(state, &request, description));
-    }
     let now = state.clock.now();
     let code = PlainToken::generate(Kind::Code, &*state.random);
     let grant = Grant {
@@ -145,21 +142,39 @@ pub async fn approve(
         expires_at: now + CODE_LIFETIME,
         used_at: None,
     };
-    state
+    let may = state
         .store
         .write(move |tables| {
-            tables.insert_grant(&grant)?;
-            tables.insert_code(&row)
+            // It may have been suspended or removed since the request was read.
+            let client = tables.client(&grant.client_id)?;
+            if !client.is_some_and(|client| client.serves(grant.account)) {
+                consent::deny(tables, &grant.client_id, grant.account, now)?;
+                return Ok(false);
+            }
+            consent::give(tables, &grant, "authorization_code")?;
+            tables.insert_code(&row)?;
+            Ok::<bool, StoreError>(true)
         })
         .await?;
+    if !may {
+        return Ok(refusal(state, &request, "the app is not approved and serves its owner only"));
+    }
     let code = code.into_secret();
     let pairs = [("code", code.expose())];
     Ok(answer(state, &request.redirect_uri, request.state.as_deref(), &pairs))
 }
 
 /// What the account answers when it says no.
-pub fn deny(state: &AppState, request: &Checked) -> Answer {
-    refusal(state, request, "the account's owner said no")
+pub async fn deny(
+    state: &AppState,
+    request: &Checked,
+    account: &Account,
+) -> Result<Answer, StoreError> {
+    let (client_id, account, now) =
+        (request.client.client_id.clone(), account.id, state.clock.now());
+    let noted = state.store.write(move |tables| consent::deny(tables, &client_id, account, now));
+    noted.await?;
+    Ok(refusal(state, request, "the account's owner said no"))
 }
 
 fn refusal(state: &AppState, request: &Checked, description: &str) -> Answer {

@@ -17,6 +17,8 @@ pub struct Credentials {
     pub secret: Option<Secret>,
 }
 
+const WRONG: TokenError = TokenError::client("client_id or client_secret is wrong; check both");
+
 /// The client that `credentials` prove: a confidential one has to bring its secret, a public one
 /// has none.
 pub async fn authenticate(
@@ -26,16 +28,17 @@ pub async fn authenticate(
     let Credentials { client_id, secret } = credentials;
     let found: Result<_, StoreError> =
         state.store.read(move |tables| tables.client(&client_id)).await;
-    let wrong = TokenError::client("client_id or client_secret is wrong; check both");
-    let client =
-        found?.ok_or(TokenError::client("client_id or client_secret is wrong; check both"))?;
+    let client = found?.ok_or(WRONG)?;
     match (&client.secret, secret) {
         (None, None) => Ok(client),
         (Some(stored), Some(offered)) => {
-            let offered = PlainToken::parse(Kind::ClientSecret, offered.expose());
-            match offered {
-                Some(offered) if offered.hashed() == *stored => Ok(client),
-                _ => Err(wrong),
+            let offered = PlainToken::parse(Kind::ClientSecret, offered.expose()).ok_or(WRONG)?;
+            let offered = offered.hashed();
+            let old = client.old_secret.filter(|(_, until)| state.clock.now() < *until);
+            if offered == *stored || old.is_some_and(|(old, _)| offered == old) {
+                Ok(client)
+            } else {
+                Err(WRONG)
             }
         }
         (Some(_), None) => Err(TokenError::client(

@@ -17,6 +17,14 @@ pub enum ErrorCode {
     UnsupportedGrantType,
     /// The scope is unknown or more than was granted.
     InvalidScope,
+    /// Nobody has decided on the device yet (RFC 8628, 3.5).
+    AuthorizationPending,
+    /// As before, and the device asks too often: 5 seconds more between questions.
+    SlowDown,
+    /// The account's owner said no.
+    AccessDenied,
+    /// The device code has ended.
+    ExpiredToken,
 }
 
 impl ErrorCode {
@@ -29,6 +37,10 @@ impl ErrorCode {
             Self::UnauthorizedClient => "unauthorized_client",
             Self::UnsupportedGrantType => "unsupported_grant_type",
             Self::InvalidScope => "invalid_scope",
+            Self::AuthorizationPending => "authorization_pending",
+            Self::SlowDown => "slow_down",
+            Self::AccessDenied => "access_denied",
+            Self::ExpiredToken => "expired_token",
         }
     }
 }
@@ -39,6 +51,9 @@ pub enum TokenError {
     /// The request is refused; the text says what to do.
     #[error("{1}")]
     Refused(ErrorCode, &'static str),
+    /// More devices wait than can be remembered.
+    #[error("too many devices wait to be connected at this moment; try again in a minute")]
+    Busy,
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -4,6 +4,7 @@ use buddo_shared::api::oauth::{CLI_CLIENT_ID, DEPLOY_MANAGE, TOKEN_TYPE_JWT, Tok
 use buddo_shared::secret::Secret;
 use jiff::{SignedDuration, Timestamp};
 
+use super::consent;
 use super::error::{ErrorCode, TokenError};
 use crate::identity::Scopes;
 use crate::random;
@@ -21,14 +22,14 @@ const REFRESH_LIFETIME: SignedDuration = SignedDuration::from_hours(90 * 24);
 const ACCESS_TOKEN_TYPE: &str = "urn:ietf:params:oauth:token-type:access_token";
 
 /// A new pair of tokens: plain for the answer, hashed for the store.
-struct Pair {
+pub(super) struct Pair {
     access: PlainToken,
     refresh: PlainToken,
-    now: Timestamp,
+    pub(super) now: Timestamp,
 }
 
 impl Pair {
-    fn generate(state: &AppState) -> Self {
+    pub(super) fn generate(state: &AppState) -> Self {
         Self {
             access: PlainToken::generate(Kind::Access, &*state.random),
             refresh: PlainToken::generate(Kind::Refresh, &*state.random),
@@ -36,7 +37,7 @@ impl Pair {
         }
     }
 
-    fn store(
+    pub(super) fn store(
         self,
         tables: &mut dyn Tables,
         grant: &Grant,
@@ -94,7 +95,7 @@ pub async fn redeem(
                 return Ok(Err(TokenError::grant(WRONG)));
             }
             if code.used_at.is_some() {
-                tables.revoke_grant(grant.id, pair.now)?;
+                consent::end(tables, &grant, pair.now, "its code was used twice")?;
                 return Ok(Err(TokenError::grant(
                     "the code was used before; all tokens that came of it are revoked, start over",
                 )));
@@ -155,7 +156,7 @@ pub async fn refresh(
                 return Ok(Err(TokenError::grant(WRONG)));
             }
             if token.used_at.is_some() {
-                tables.revoke_grant(grant.id, pair.now)?;
+                consent::end(tables, &grant, pair.now, "a refresh token was used twice")?;
                 return Ok(Err(TokenError::grant(
                     "the refresh token was used before; the grant is revoked, log in again",
                 )));
@@ -224,7 +225,7 @@ pub async fn exchange(
     let tokens: Result<Tokens, StoreError> = state
         .store
         .write(move |tables| {
-            tables.insert_grant(&grant)?;
+            consent::give(tables, &grant, "token_exchange")?;
             tables.tie_grant(grant.id, login.id)?;
             pair.store(tables, &grant, &scopes)
         })

@@ -4,6 +4,7 @@ use buddo_shared::id::AccountId;
 use buddo_shared::secret::Secret;
 use serde::Serialize;
 
+use super::consent;
 use crate::identity::Scopes;
 use crate::state::AppState;
 use crate::store::StoreError;
@@ -104,7 +105,7 @@ pub async fn revoke(state: &AppState, client: Client, token: &Secret) -> Result<
             match found.filter(|(_, grant)| grant.client_id == client.client_id) {
                 None => Ok(()),
                 Some((token, _)) if token.kind == TokenKind::Access => tables.delete_token(&hash),
-                Some((_, grant)) => tables.revoke_grant(grant.id, now),
+                Some((_, grant)) => consent::end(tables, &grant, now, "the app revoked its token"),
             }
         })
         .await

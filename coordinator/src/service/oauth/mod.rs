@@ -2,22 +2,33 @@
 //!
 //! ```text
 //! browser ─ authorize ─► request checked ─► login ─► consent ─► Grant + Code ─► redirect
-//! app ─ token ─► client authenticated ─► Code | refresh token | login JWT ─► tokens of the Grant
+//! app ─ token ─► client authenticated ─► Code | refresh token | login JWT | device code ─► tokens of the Grant
+//! device ─ device_authorization ─► two codes ─► login ─► decision ─► Grant
 //! deploy endpoint ─► access(token) ─► account, scopes
 //! ```
 //!
 //! A grant is what an account can take back: its codes and tokens end with it.
 
+mod app_form;
+mod approval;
 mod apps;
 mod authorize;
 mod client;
+mod connections;
+mod consent;
+mod device;
 mod error;
 mod grants;
 mod inspect;
 
-pub use apps::{AppError, app, create_app, my_apps};
+pub use approval::{ApprovalError, acts, approve_app, apps, suspend_app};
+pub use apps::{AppError, app, create_app, my_apps, remove_app, rotate_secret};
 pub use authorize::{Answer, Checked, RequestError, approve, check_request, deny};
 pub use client::{Credentials, authenticate};
+pub use connections::{connected_apps, disconnect, external_user};
+pub use device::{
+    Decided, DeviceRequest, decide_device, device_request, redeem_device, start_device,
+};
 pub use error::{ErrorCode, TokenError};
 pub use grants::{exchange, redeem, refresh};
 pub use inspect::{Access, Introspection, access, introspect, revoke};

@@ -4,9 +4,12 @@
 //! out `&dyn Tables`, cannot call them.
 
 mod accounts;
+mod acts;
 mod audit;
 mod changes;
+mod consents;
 mod deployments;
+mod devices;
 mod documents;
 mod factors;
 mod hosts;
@@ -19,9 +22,12 @@ mod tiers;
 mod trust;
 
 pub use accounts::{Account, Accounts, BrowserSession, EmailToken, NewAccount};
+pub use acts::{Act, ActRow, Acts, NewAct};
 pub use audit::{Action, Audit, AuditRow, AuditStatus, NewAudit};
 pub use changes::{AccountAct, AccountActRow, Changes, MailedLink, Purpose};
+pub use consents::{Connection, Consents};
 pub use deployments::{Deployment, Deployments, Page};
+pub use devices::{DeviceCode, Devices};
 pub use documents::{DocumentRow, DocumentTrust, Documents};
 pub use factors::{Factors, TotpRow};
 pub use hosts::{Host, Hosts, JoinTokenRow, Load};
@@ -49,6 +55,9 @@ pub trait Tables:
     + Logins
     + MailQueue
     + OAuth
+    + Consents
+    + Devices
+    + Acts
 {
 }
 
@@ -67,6 +76,9 @@ impl<T> Tables for T where
         + Logins
         + MailQueue
         + OAuth
+        + Consents
+        + Devices
+        + Acts
 {
 }
 

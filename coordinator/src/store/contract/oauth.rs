@@ -20,6 +20,8 @@ pub struct Client {
     pub owner: Option<AccountId>,
     /// Hash of its secret; `None`: a public client.
     pub secret: Option<HashedToken>,
+    /// Hash of the secret before that, and until when it is still taken.
+    pub old_secret: Option<(HashedToken, Timestamp)>,
     /// Name for people.
     pub name: String,
     /// What it does.
@@ -34,8 +36,17 @@ pub struct Client {
     pub scopes: Scopes,
     /// Whether it may serve others than its owner.
     pub is_approved: bool,
+    /// Whether it may be used from devices without a browser (RFC 8628).
+    pub device_flow: bool,
     /// When it was made.
     pub created_at: Timestamp,
+}
+
+impl Client {
+    /// Whether it may act for this account, if that allows it.
+    pub fn serves(&self, account: AccountId) -> bool {
+        self.is_approved || self.owner == Some(account)
+    }
 }
 
 /// One consent: all tokens that come of it end with it.
@@ -108,6 +119,19 @@ pub trait OAuth {
     fn client(&self, client_id: &str) -> Result<Option<Client>>;
     /// The clients of an account, oldest first, 100 at most.
     fn clients_of(&self, owner: AccountId) -> Result<Vec<Client>>;
+    /// The clients that were made by accounts, oldest first, 1,000 at most.
+    fn clients(&self) -> Result<Vec<Client>>;
+    /// Sets the hash of a client's secret, and keeps the old one until a time.
+    fn set_client_secret(
+        &mut self,
+        client_id: &str,
+        secret: &HashedToken,
+        old: Option<&(HashedToken, Timestamp)>,
+    ) -> Result<()>;
+    /// Sets whether a client may serve others than its owner.
+    fn approve_client(&mut self, client_id: &str, is_approved: bool) -> Result<()>;
+    /// Removes a client and all consents to it.
+    fn delete_client(&mut self, client_id: &str) -> Result<()>;
     /// Keeps a consent.
     fn insert_grant(&mut self, grant: &Grant) -> Result<()>;
     /// The consent with this id.

@@ -16,6 +16,7 @@ const STEPS: &[M<'static>] = &[
     M::up(include_str!("../migrations/0004_revisions.sql")),
     M::up(include_str!("../migrations/0005_trust.sql")),
     M::up(include_str!("../migrations/0006_account_safety.sql")),
+    M::up(include_str!("../migrations/0007_oauth.sql")),
 ];
 
 /// WAL mode before 3.51.3 can corrupt the file at a checkpoint reset.

@@ -4,10 +4,13 @@
 //! while a commit is being synced joins the next one, so that a burst costs few syncs.
 
 mod accounts;
+mod acts;
 mod audit;
 mod changes;
 mod column;
+mod consents;
 mod deployments;
+mod devices;
 mod documents;
 mod factors;
 mod hosts;

@@ -12,12 +12,15 @@ use crate::identity::{RedirectUri, RedirectUriError};
 use crate::store::contract::{Client, Code, Grant, OAuth, Result, StoreError, Token, TokenKind};
 use crate::token::HashedToken;
 
+/// Milliseconds that a device code is remembered past its end, so that the device learns that it ended.
+const KEPT_DEVICE_CODE: i64 = 60 * 60 * 1000;
+
 impl OAuth for Tx<'_> {
     fn insert_client(&mut self, client: &Client) -> Result<()> {
         let sql = "INSERT INTO oauth_clients (id, client_id, owner_id, secret_hash, name,
                        description, logo_url, website_url, redirect_uris, scopes, is_approved,
-                       created_at)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+                       created_at, device_flow)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
         let uris: Vec<&str> = client.redirect_uris.iter().map(RedirectUri::as_str).collect();
         let params = params![
             text(&client.id),
@@ -32,6 +35,7 @@ impl OAuth for Tx<'_> {
             text(&client.scopes),
             client.is_approved,
             millis(client.created_at),
+            client.device_flow,
         ];
         self.run("make an app", sql, params).map(drop)
     }
@@ -45,6 +49,42 @@ impl OAuth for Tx<'_> {
         let sql = "SELECT * FROM oauth_clients WHERE owner_id = ?1
                    ORDER BY created_at, id LIMIT 100";
         self.all("list apps", sql, [text(&owner)], read_client)
+    }
+
+    fn clients(&self) -> Result<Vec<Client>> {
+        let sql = "SELECT * FROM oauth_clients WHERE owner_id IS NOT NULL
+                   ORDER BY created_at, id LIMIT 1000";
+        self.all("list apps", sql, [], read_client)
+    }
+
+    fn set_client_secret(
+        &mut self,
+        client_id: &str,
+        secret: &HashedToken,
+        old: Option<&(HashedToken, Timestamp)>,
+    ) -> Result<()> {
+        let sql = "UPDATE oauth_clients
+                   SET secret_hash = ?2, old_secret_hash = ?3, old_secret_until = ?4
+                   WHERE client_id = ?1";
+        let params = params![
+            client_id,
+            secret.as_bytes(),
+            old.map(|(hash, _)| hash.as_bytes()),
+            old.map(|(_, until)| millis(*until)),
+        ];
+        self.run("set an app's secret", sql, params).map(drop)
+    }
+
+    fn approve_client(&mut self, client_id: &str, is_approved: bool) -> Result<()> {
+        let sql = "UPDATE oauth_clients SET is_approved = ?2 WHERE client_id = ?1";
+        self.run("approve an app", sql, params![client_id, is_approved]).map(drop)
+    }
+
+    fn delete_client(&mut self, client_id: &str) -> Result<()> {
+        let grants = "DELETE FROM oauth_grants WHERE client_id = ?1";
+        self.run("end an app's consents", grants, [client_id])?;
+        let sql = "DELETE FROM oauth_clients WHERE client_id = ?1";
+        self.run("remove an app", sql, [client_id]).map(drop)
     }
 
     fn insert_grant(&mut self, grant: &Grant) -> Result<()> {
@@ -161,13 +201,17 @@ impl OAuth for Tx<'_> {
                          (SELECT 1 FROM oauth_tokens t WHERE t.grant_id = oauth_codes.grant_id
                               AND t.expires_at > ?1)";
         let codes = self.run("forget old codes", codes, [now])?;
+        let devices = "DELETE FROM oauth_device_codes WHERE expires_at <= ?1";
+        let devices = self.run("forget old device codes", devices, [now - KEPT_DEVICE_CODE])?;
         let tokens = "DELETE FROM oauth_tokens WHERE expires_at <= ?1";
         let tokens = self.run("forget old tokens", tokens, [now])?;
         let grants = "DELETE FROM oauth_grants WHERE
                           NOT EXISTS (SELECT 1 FROM oauth_codes c WHERE c.grant_id = oauth_grants.id)
                           AND NOT EXISTS
-                              (SELECT 1 FROM oauth_tokens t WHERE t.grant_id = oauth_grants.id)";
-        Ok(codes + tokens + self.run("forget old consents", grants, [])?)
+                              (SELECT 1 FROM oauth_tokens t WHERE t.grant_id = oauth_grants.id)
+                          AND NOT EXISTS (SELECT 1 FROM oauth_device_codes d
+                              WHERE d.grant_id = oauth_grants.id AND d.used_at IS NULL)";
+        Ok(codes + devices + tokens + self.run("forget old consents", grants, [])?)
     }
 }
 
@@ -178,14 +222,17 @@ fn kind_word(kind: TokenKind) -> &'static str {
     }
 }
 
-fn read_client(row: &Row<'_>) -> std::result::Result<Client, StoreError> {
+pub(super) fn read_client(row: &Row<'_>) -> std::result::Result<Client, StoreError> {
     let uris: Vec<String> = json(row, "redirect_uris")?;
     let redirect_uris = uris.iter().map(|uri| uri.parse()).collect::<std::result::Result<_, _>>();
+    let old_hash = opt_hash(row, "old_secret_hash")?;
+    let old_secret = old_hash.zip(opt_time(row, "old_secret_until")?);
     Ok(Client {
         id: parsed(row, "id")?,
         client_id: get(row, "client_id")?,
         owner: opt_parsed(row, "owner_id")?,
         secret: opt_hash(row, "secret_hash")?,
+        old_secret,
         name: get(row, "name")?,
         description: get(row, "description")?,
         logo_url: get(row, "logo_url")?,
@@ -194,6 +241,7 @@ fn read_client(row: &Row<'_>) -> std::result::Result<Client, StoreError> {
             .map_err(|error: RedirectUriError| StoreError::corrupt("redirect_uris")(error))?,
         scopes: parsed(row, "scopes")?,
         is_approved: get(row, "is_approved")?,
+        device_flow: get(row, "device_flow")?,
         created_at: time(row, "created_at")?,
     })
 }

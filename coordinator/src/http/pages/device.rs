@@ -1,0 +1,164 @@
+//! The page on which a person connects a device (RFC 8628, 3.3).
+//!
+//! ```text
+//! GET  /device?user_code=…  not logged in ─► login page   no code ─► code form   else ─► decision
+//! POST /device/login        ─ 303 ─► GET /device?user_code=… (the same)
+//! POST /device              ─► "You can go back to your device"
+//! ```
+//!
+//! The code is shown again where the person decides, also when it came in a link: somebody who
+//! sends such a link to others (RFC 8628, 5.4) hopes that they do not look.
+
+use axum::Form;
+use axum::extract::{Query, State};
+use axum::response::Response;
+use http::{HeaderMap, StatusCode};
+use minijinja::context;
+use serde::Deserialize;
+
+use super::login::{self, Errand, LoginForm};
+use super::session::{self, Session};
+use super::{foreign_form, scopes};
+use crate::http::caller::CallerOf;
+use crate::http::problem::ApiError;
+use crate::service::oauth::{self, Decided, DeviceRequest};
+use crate::state::AppState;
+use crate::token::UserCode;
+
+/// The code, in the link and from the form.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Link {
+    #[serde(default)]
+    user_code: String,
+}
+
+/// `GET /device`.
+pub(crate) async fn show(
+    State(state): State<AppState>,
+    headers: HeaderMap,
+    Query(link): Query<Link>,
+) -> Result<Response, ApiError> {
+    let Some(session) = session::current(&state, &headers).await? else {
+        return Ok(login::page(&state, &headers, &errand(&link.user_code)));
+    };
+    if link.user_code.trim().is_empty() {
+        return Ok(code_form(&state, &session, "", false));
+    }
+    let found = match UserCode::parse(&link.user_code) {
+        Some(code) => oauth::device_request(&state, &code).await?.map(|request| (code, request)),
+        None => None,
+    };
+    Ok(match found {
+        Some((code, request)) => decision_page(&state, &session, &code, &request),
+        None => code_form(&state, &session, &link.user_code, true),
+    })
+}
+
+/// `POST /device/login`.
+pub(crate) async fn log_in(
+    State(state): State<AppState>,
+    CallerOf(caller): CallerOf,
+    headers: HeaderMap,
+    Form(form): Form<LoginForm>,
+) -> Result<Response, ApiError> {
+    let code = form.request.clone();
+    login::attempt(&state, caller, &headers, form, &errand(&code)).await
+}
+
+/// The decision.
+#[derive(Debug, Deserialize)]
+pub(crate) struct DecisionForm {
+    csrf: String,
+    #[serde(default)]
+    user_code: String,
+    decision: String,
+}
+
+/// `POST /device`.
+pub(crate) async fn decide(
+    State(state): State<AppState>,
+    headers: HeaderMap,
+    Form(form): Form<DecisionForm>,
+) -> Result<Response, ApiError> {
+    let Some(session) = session::of_form(&state, &headers, &form.csrf).await? else {
+        return Ok(foreign_form(&state));
+    };
+    if form.decision == "switch" {
+        return Ok(session::end(&same_code(&form.user_code)));
+    }
+    let Some(code) = UserCode::parse(&form.user_code) else {
+        return Ok(code_form(&state, &session, &form.user_code, true));
+    };
+    let allow = form.decision == "allow";
+    let decided = oauth::decide_device(&state, &code, &session.account, allow).await?;
+    let (status, title, text) = match decided {
+        Decided::Allowed => (
+            StatusCode::OK,
+            "Your device is connected",
+            "You can close this page and go back to your device.",
+        ),
+        Decided::Denied => (
+            StatusCode::OK,
+            "Your device is not connected",
+            "It was told so and can do nothing. You can close this page.",
+        ),
+        Decided::OwnerOnly => (
+            StatusCode::FORBIDDEN,
+            "This app cannot be connected",
+            "It is not approved yet and serves its owner only.",
+        ),
+        Decided::Gone => return Ok(code_form(&state, &session, &form.user_code, true)),
+    };
+    Ok(state.door.pages.message(status, title, text))
+}
+
+fn errand(code: &str) -> Errand<'_> {
+    Errand {
+        action: "/device/login",
+        request: code,
+        next: same_code(code),
+        purpose: "connect a device".to_owned(),
+        app_name: None,
+        target: None,
+    }
+}
+
+/// The page with the code that came, whatever it is.
+fn same_code(code: &str) -> String {
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    if !code.is_empty() {
+        query.append_pair("user_code", code);
+    }
+    let query = query.finish();
+    if query.is_empty() { "/device".to_owned() } else { format!("/device?{query}") }
+}
+
+fn code_form(state: &AppState, session: &Session, code: &str, is_wrong: bool) -> Response {
+    let text = "No device waits with this code. Check it, or start again on the device: codes \
+                live for ten minutes and work once.";
+    let values = context! {
+        username => session.account.username.as_str(),
+        code,
+        error => is_wrong.then_some(text),
+    };
+    let status = if is_wrong { StatusCode::NOT_FOUND } else { StatusCode::OK };
+    state.door.pages.render(status, "device_code.html", values, None)
+}
+
+fn decision_page(
+    state: &AppState,
+    session: &Session,
+    code: &UserCode,
+    request: &DeviceRequest,
+) -> Response {
+    let values = context! {
+        app_name => &request.client.name,
+        is_approved => request.client.is_approved,
+        may_serve => request.client.serves(session.account.id),
+        username => session.account.username.as_str(),
+        scopes => scopes(&request.scopes),
+        csrf => &session.csrf,
+        code => code.to_string(),
+    };
+    state.door.pages.render(StatusCode::OK, "device.html", values, None)
+}

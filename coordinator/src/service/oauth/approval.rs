@@ -1,0 +1,80 @@
+//! What an administrator decides about apps; works beside a serving coordinator.
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use crate::store::contract::{Act, ActRow, Client, NewAct};
+use crate::store::{Store, StoreError};
+
+/// Entries of an app's log that are shown.
+const SHOWN: u32 = 100;
+
+/// Why nothing was decided.
+#[derive(Debug, thiserror::Error)]
+pub enum ApprovalError {
+    /// No account made an app with this id.
+    #[error("there is no app {0}; `buddo-coordinator app list` shows all of them")]
+    Unknown(String),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// All apps that accounts have made.
+pub async fn apps(store: &Store) -> Result<Vec<Client>, StoreError> {
+    store.read(|tables| tables.clients()).await
+}
+
+/// The newest entries of the audit log about an app, oldest first.
+pub async fn acts(store: &Store, client_id: &str) -> Result<Vec<ActRow>, StoreError> {
+    let client_id = client_id.to_owned();
+    store.read(move |tables| tables.acts_of(&client_id, SHOWN)).await
+}
+
+/// Lets an app serve others than its owner.
+pub async fn approve_app(
+    store: &Store,
+    now: Timestamp,
+    client_id: &str,
+) -> Result<Client, ApprovalError> {
+    decide(store, now, client_id, true).await
+}
+
+/// Takes that back: what others than its owner have allowed to it ends.
+pub async fn suspend_app(
+    store: &Store,
+    now: Timestamp,
+    client_id: &str,
+) -> Result<Client, ApprovalError> {
+    decide(store, now, client_id, false).await
+}
+
+async fn decide(
+    store: &Store,
+    now: Timestamp,
+    client_id: &str,
+    is_approved: bool,
+) -> Result<Client, ApprovalError> {
+    let client_id = client_id.to_owned();
+    store
+        .write(move |tables| {
+            let found = tables.client(&client_id)?.filter(|client| client.owner.is_some());
+            let client = found.ok_or_else(|| ApprovalError::Unknown(client_id.clone()))?;
+            tables.approve_client(&client_id, is_approved)?;
+            let ended = if is_approved {
+                0
+            } else {
+                tables.revoke_grants_of_others(&client_id, client.owner, now)?
+            };
+            tables.insert_act(&NewAct {
+                act: if is_approved { Act::AppApproved } else { Act::AppSuspended },
+                client_id,
+                account: None,
+                actor: None,
+                at: now,
+                details: Some(json!({ "scopes": client.scopes.words(), "ended_grants": ended })),
+            })?;
+            Ok(Client { is_approved, ..client })
+        })
+        .await
+}

@@ -1,0 +1,68 @@
+//! Consents begin and end here, each with its entry in the audit log.
+
+use buddo_shared::id::AccountId;
+use jiff::Timestamp;
+use serde_json::json;
+
+use crate::store::contract::{Act, Grant, NewAct};
+use crate::store::{StoreError, Tables};
+
+/// How many consents of an account to one app are kept, the newest: what logs in again and again
+/// does not fill the database.
+const KEPT: u32 = 100;
+
+/// An account lets an app act for it, by way of `flow`.
+pub(super) fn give(
+    tables: &mut dyn Tables,
+    grant: &Grant,
+    flow: &'static str,
+) -> Result<(), StoreError> {
+    tables.insert_grant(grant)?;
+    tables.keep_newest_grants(grant.account, &grant.client_id, KEPT)?;
+    tables.insert_act(&NewAct {
+        act: Act::Allowed,
+        client_id: grant.client_id.clone(),
+        account: Some(grant.account),
+        actor: Some(grant.account),
+        at: grant.created_at,
+        details: Some(json!({ "grant": grant.id, "scopes": grant.scopes.words(), "flow": flow })),
+    })
+}
+
+/// An account does not let an app act for it.
+pub(super) fn deny(
+    tables: &mut dyn Tables,
+    client_id: &str,
+    account: AccountId,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    tables.insert_act(&NewAct {
+        act: Act::Denied,
+        client_id: client_id.to_owned(),
+        account: Some(account),
+        actor: Some(account),
+        at,
+        details: None,
+    })
+}
+
+/// A consent and all that came of it ends, unless it has before.
+pub(super) fn end(
+    tables: &mut dyn Tables,
+    grant: &Grant,
+    at: Timestamp,
+    cause: &'static str,
+) -> Result<(), StoreError> {
+    if grant.revoked_at.is_some() {
+        return Ok(());
+    }
+    tables.revoke_grant(grant.id, at)?;
+    tables.insert_act(&NewAct {
+        act: Act::Ended,
+        client_id: grant.client_id.clone(),
+        account: Some(grant.account),
+        actor: None,
+        at,
+        details: Some(json!({ "grant": grant.id, "cause": cause })),
+    })
+}

@@ -1,0 +1,240 @@
+//! Devices without a browser (RFC 8628).
+//!
+//! ```text
+//! device ─ device_authorization ─► DeviceCode, and a UserCode that it shows
+//! person ─ /device, logged in ─► types the code ─► sees who asks for what ─► yes: Grant │ no
+//! device ─ token, each 5 s ─► authorization_pending │ slow_down … ─► tokens │ access_denied
+//! ```
+
+use std::sync::Arc;
+
+use buddo_shared::api::oauth::{DeviceAuthorization, Tokens};
+use buddo_shared::secret::Secret;
+use jiff::SignedDuration;
+
+use super::consent;
+use super::error::{ErrorCode, TokenError};
+use super::grants::Pair;
+use crate::identity::Scopes;
+use crate::random;
+use crate::state::AppState;
+use crate::store::contract::{Account, Client, DeviceCode, Grant};
+use crate::store::{StoreError, Tables};
+use crate::token::{Kind, PlainToken, UserCode};
+
+/// How long a person has to decide.
+const LIFETIME: SignedDuration = SignedDuration::from_mins(10);
+/// Seconds between two questions of a device, at first (RFC 8628, 3.2).
+const INTERVAL: u32 = 5;
+/// What each question that comes too early adds to it (RFC 8628, 3.5).
+const SLOWER: u32 = 5;
+/// Requests that are remembered at once, some 15 MB: nobody has to log in to make one.
+const MOST: u32 = 50_000;
+
+/// What a device asks for, as the person who decides sees it.
+#[derive(Debug, Clone)]
+pub struct DeviceRequest {
+    /// The app on the device.
+    pub client: Client,
+    /// What it asks for.
+    pub scopes: Scopes,
+}
+
+/// What came of a decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decided {
+    /// The device gets its tokens with its next question.
+    Allowed,
+    /// It gets none.
+    Denied,
+    /// The app is not approved, and the account is not its owner's: it gets none.
+    OwnerOnly,
+    /// The code has ended, or somebody decided before.
+    Gone,
+}
+
+/// Begins: two codes, one for the device and one for the person.
+pub async fn start_device(
+    state: &AppState,
+    client: Client,
+    scope: Option<String>,
+) -> Result<DeviceAuthorization, TokenError> {
+    if !client.device_flow {
+        return Err(TokenError::Refused(
+            ErrorCode::UnauthorizedClient,
+            "the app does not use devices; make it with the device_code grant in grant_types",
+        ));
+    }
+    let scopes = match scope {
+        None => client.scopes.clone(),
+        Some(words) => words
+            .parse::<Scopes>()
+            .ok()
+            .filter(|scopes| !scopes.is_empty() && scopes.is_subset(&client.scopes))
+            .ok_or(TokenError::scope("the app may not ask for this scope"))?,
+    };
+    let device = PlainToken::generate(Kind::DeviceCode, &*state.random);
+    let (hash, now) = (device.hashed(), state.clock.now());
+    let services = Arc::clone(state);
+    let user = state
+        .store
+        .write(move |tables| {
+            if tables.count_device_codes()? >= MOST {
+                return Err(TokenError::Busy);
+            }
+            // Two codes that are in use at once must differ; that they do not is next to impossible.
+            let user = loop {
+                let code = UserCode::generate(&*services.random);
+                if tables.device_code_by_user(&code.hashed())?.is_none() {
+                    break code;
+                }
+            };
+            tables.insert_device_code(&DeviceCode {
+                hash,
+                user_hash: user.hashed(),
+                client_id: client.client_id,
+                scopes,
+                expires_at: now + LIFETIME,
+                interval: INTERVAL,
+                polled_at: None,
+                is_allowed: None,
+                grant: None,
+                used_at: None,
+            })?;
+            Ok(user)
+        })
+        .await?;
+    let page = format!("{}/device", state.config.api.public_url());
+    Ok(DeviceAuthorization {
+        device_code: device.into_secret(),
+        verification_uri_complete: format!("{page}?user_code={user}"),
+        verification_uri: page,
+        user_code: user.to_string(),
+        expires_in: LIFETIME.as_secs(),
+        interval: Some(INTERVAL),
+    })
+}
+
+/// A device's question: the tokens, if the person has decided so (RFC 8628, 3.4 and 3.5).
+pub async fn redeem_device(
+    state: &AppState,
+    client: Client,
+    code: &Secret,
+) -> Result<Tokens, TokenError> {
+    const WRONG: TokenError =
+        TokenError::grant("the device code is wrong, or was issued to another client; start over");
+    let hash = PlainToken::parse(Kind::DeviceCode, code.expose()).ok_or(WRONG)?.hashed();
+    let pair = Pair::generate(state);
+    // The inner result is the answer, the outer one the transaction: that a device asked too
+    // early has to be committed although it is refused.
+    state
+        .store
+        .write(move |tables| {
+            let found = tables.device_code(&hash)?;
+            let Some(code) = found.filter(|code| code.client_id == client.client_id) else {
+                return Ok(Err(WRONG));
+            };
+            let grant = code.grant.map(|id| tables.grant(id)).transpose()?.flatten();
+            if code.used_at.is_some() {
+                if let Some(grant) = grant {
+                    consent::end(tables, &grant, pair.now, "its device code was used twice")?;
+                }
+                return Ok(Err(TokenError::grant(
+                    "the device code was used before; all tokens that came of it are revoked",
+                )));
+            }
+            if pair.now >= code.expires_at {
+                let text = "nobody decided in time; ask for a new device code";
+                return Ok(Err(TokenError::Refused(ErrorCode::ExpiredToken, text)));
+            }
+            match (code.is_allowed, grant) {
+                (None, _) => wait(tables, &code, pair.now).map(Err),
+                (Some(true), Some(grant)) if grant.revoked_at.is_none() => {
+                    tables.use_device_code(&hash, pair.now)?;
+                    let scopes = grant.scopes.clone();
+                    pair.store(tables, &grant, &scopes).map(Ok)
+                }
+                (Some(_), _) => {
+                    let text = "the account's owner said no";
+                    Ok(Err(TokenError::Refused(ErrorCode::AccessDenied, text)))
+                }
+            }
+        })
+        .await
+        .map_err(|error: StoreError| TokenError::Store(error))?
+}
+
+/// Nobody has decided: the device waits, and longer if it does not wait long enough.
+fn wait(
+    tables: &mut dyn Tables,
+    code: &DeviceCode,
+    now: jiff::Timestamp,
+) -> Result<TokenError, StoreError> {
+    let pause = SignedDuration::from_secs(code.interval.into());
+    let early = code.polled_at.is_some_and(|last| now < last + pause);
+    let interval = if early { code.interval.saturating_add(SLOWER) } else { code.interval };
+    tables.poll_device_code(&code.hash, now, interval)?;
+    Ok(if early {
+        let text = "the device asks too often; it has to wait 5 seconds more from now on";
+        TokenError::Refused(ErrorCode::SlowDown, text)
+    } else {
+        let text = "nobody has decided yet; ask again after the interval";
+        TokenError::Refused(ErrorCode::AuthorizationPending, text)
+    })
+}
+
+/// What is asked under this code, as long as somebody can decide on it.
+pub async fn device_request(
+    state: &AppState,
+    code: &UserCode,
+) -> Result<Option<DeviceRequest>, StoreError> {
+    let (hash, now) = (code.hashed(), state.clock.now());
+    state
+        .store
+        .read(move |tables| {
+            let Some(code) = tables.device_code_by_user(&hash)? else { return Ok(None) };
+            if code.is_allowed.is_some() || now >= code.expires_at {
+                return Ok(None);
+            }
+            let client = tables.client(&code.client_id)?;
+            Ok(client.map(|client| DeviceRequest { client, scopes: code.scopes }))
+        })
+        .await
+}
+
+/// The decision of a person who is logged in.
+pub async fn decide_device(
+    state: &AppState,
+    code: &UserCode,
+    account: &Account,
+    allow: bool,
+) -> Result<Decided, StoreError> {
+    let (hash, now) = (code.hashed(), state.clock.now());
+    let (account, grant_id) = (account.id, random::uuid(&*state.random));
+    state
+        .store
+        .write(move |tables| {
+            let code = tables.device_code_by_user(&hash)?;
+            let open = |code: &DeviceCode| code.is_allowed.is_none() && now < code.expires_at;
+            let Some(code) = code.filter(open) else { return Ok(Decided::Gone) };
+            let Some(client) = tables.client(&code.client_id)? else { return Ok(Decided::Gone) };
+            let may = client.serves(account);
+            if !(allow && may) {
+                tables.decide_device_code(&code.hash, None)?;
+                consent::deny(tables, &client.client_id, account, now)?;
+                return Ok(if allow { Decided::OwnerOnly } else { Decided::Denied });
+            }
+            let grant = Grant {
+                id: grant_id,
+                client_id: client.client_id,
+                account,
+                scopes: code.scopes,
+                created_at: now,
+                revoked_at: None,
+            };
+            consent::give(tables, &grant, "device_code")?;
+            tables.decide_device_code(&code.hash, Some(grant.id))?;
+            Ok(Decided::Allowed)
+        })
+        .await
+}

@@ -1,0 +1,85 @@
+//! The audit log of OAuth: which apps there are, and who let them do what.
+
+use buddo_shared::id::AccountId;
+use jiff::Timestamp;
+
+use super::Result;
+
+/// What was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    /// An app was made.
+    AppMade,
+    /// An app was removed, with all consents to it.
+    AppRemoved,
+    /// An app got another secret.
+    SecretRotated,
+    /// An administrator let an app serve others than its owner.
+    AppApproved,
+    /// An administrator took that back.
+    AppSuspended,
+    /// An account let an app act for it.
+    Allowed,
+    /// An account did not.
+    Denied,
+    /// That an app may act for an account has ended.
+    Ended,
+}
+
+impl Act {
+    /// The word in the log.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::AppMade => "app_made",
+            Self::AppRemoved => "app_removed",
+            Self::SecretRotated => "secret_rotated",
+            Self::AppApproved => "app_approved",
+            Self::AppSuspended => "app_suspended",
+            Self::Allowed => "allowed",
+            Self::Denied => "denied",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+/// An entry to store.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewAct {
+    /// What was done.
+    pub act: Act,
+    /// About which app.
+    pub client_id: String,
+    /// Whose access it is about, where it is about somebody's.
+    pub account: Option<AccountId>,
+    /// Who did it; `None`: the platform, or its administrator.
+    pub actor: Option<AccountId>,
+    /// When.
+    pub at: Timestamp,
+    /// Why, and how.
+    pub details: Option<serde_json::Value>,
+}
+
+/// An entry as stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ActRow {
+    /// What was done.
+    pub action: String,
+    /// About which app.
+    pub client_id: String,
+    /// Whose access it is about.
+    pub account: Option<String>,
+    /// Who did it; `None`: the platform, or its administrator.
+    pub actor: Option<String>,
+    /// When.
+    pub at: Timestamp,
+    /// Why, and how.
+    pub details: Option<serde_json::Value>,
+}
+
+/// Access to the audit log of OAuth.
+pub trait Acts {
+    /// Adds an entry.
+    fn insert_act(&mut self, act: &NewAct) -> Result<()>;
+    /// The newest `limit` entries about an app, oldest first.
+    fn acts_of(&self, client_id: &str, limit: u32) -> Result<Vec<ActRow>>;
+}
