@@ -118,6 +118,12 @@ pub(crate) struct Login {
     /// One-time code, where the account has two-factor login enabled
     #[arg(long, value_name = "CODE")]
     pub(crate) totp_code: Option<String>,
+    /// Log in with a browser on this machine: buddo is never told the password
+    #[arg(long, conflicts_with_all = ["device", "totp_code"])]
+    pub(crate) web: bool,
+    /// Log in by a code that is typed in a browser on any machine
+    #[arg(long, conflicts_with = "totp_code")]
+    pub(crate) device: bool,
 }
 
 #[derive(Debug, Args)]
@@ -209,11 +215,14 @@ pub(crate) enum DeployAction {
 const LOGIN_HELP: &str = "\
 Examples:
   buddo login
+  buddo login --web
+  buddo login --device
   buddo login --email you@example.com < password-file
   printf '%s\\n' \"$EMAIL\" \"$PASSWORD\" | buddo login
 
 Without a terminal the answers are read from standard input, one a line: the mail address unless
 --email is given, the password unless BUDDO_PASSWORD is set, and the one-time code if one is needed.
+With --web or --device they are not needed: the browser asks for them.
 The session is kept in credentials.json (mode 0600) in the configuration folder. Later commands use
 the API that was logged in to, unless --api, BUDDO_API or config.toml names another.";
 

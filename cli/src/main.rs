@@ -8,6 +8,7 @@
 //! ```
 
 mod args;
+mod callback;
 mod client;
 mod clock;
 mod command;
@@ -15,6 +16,7 @@ mod config;
 mod env_vars;
 mod error;
 mod explain;
+mod pkce;
 mod session;
 mod target;
 mod ui;

@@ -13,14 +13,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use buddo_shared::api::auth::User;
+use buddo_shared::api::connections::ExternalProfile;
 use buddo_shared::api::oauth::Tokens;
-use buddo_shared::secret::{Secret, exposed};
+use buddo_shared::secret::{Secret, exposed, exposed_option};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::config::ApiUrl;
 
-const VERSION: u32 = 1;
+/// 2: a session may be without a login, and an account without its mail address.
+const VERSION: u32 = 2;
 const MAX_FILE: u64 = 4 * 1024 * 1024;
 
 /// Longer than a refresh may take, so that waiting in vain means the other command is stuck.
@@ -82,9 +84,9 @@ pub(crate) struct Session {
     /// Brings the next pair of tokens, once.
     #[serde(serialize_with = "exposed")]
     pub(crate) refresh_token: Secret,
-    /// The login itself, for `/api/auth/*`.
-    #[serde(serialize_with = "exposed")]
-    pub(crate) jwt: Secret,
+    /// The login itself, for `/api/auth/*`; only where this program was told the password.
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "exposed_option")]
+    pub(crate) jwt: Option<Secret>,
     /// Whose it is.
     pub(crate) account: Account,
 }
@@ -96,20 +98,33 @@ pub(crate) struct Account {
     pub(crate) id: String,
     /// Public name.
     pub(crate) username: String,
-    /// Mail address.
-    pub(crate) email: String,
+    /// Mail address, where this program was told it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) email: Option<String>,
 }
 
 impl From<User> for Account {
     fn from(user: User) -> Self {
-        Self { id: user.id, username: user.username, email: user.email }
+        Self { id: user.id, username: user.username, email: Some(user.email) }
+    }
+}
+
+impl From<ExternalProfile> for Account {
+    fn from(user: ExternalProfile) -> Self {
+        Self { id: user.id, username: user.username, email: None }
     }
 }
 
 impl Session {
-    /// A session from a login and the tokens it was exchanged for. A server that gives no refresh
-    /// token leaves an empty one, and the login is exchanged anew when the access token ends.
-    pub(crate) fn new(jwt: Secret, account: Account, tokens: Tokens, now: Timestamp) -> Self {
+    /// A session from tokens, and the login that they came of where there is one. A server that
+    /// gives no refresh token leaves an empty one, and the login is exchanged anew when the access
+    /// token ends.
+    pub(crate) fn new(
+        jwt: Option<Secret>,
+        account: Account,
+        tokens: Tokens,
+        now: Timestamp,
+    ) -> Self {
         Self {
             expires_at: expiry(&tokens, now),
             access_token: tokens.access_token,
@@ -232,6 +247,7 @@ impl SessionStore {
         session: Option<Session>,
     ) -> Result<(), SessionError> {
         let mut contents = self.read()?;
+        contents.version = VERSION;
         match session {
             Some(session) => contents.sessions.insert(api.as_str().to_owned(), session),
             None => contents.sessions.remove(api.as_str()),
@@ -334,11 +350,11 @@ pub(crate) mod tests {
             access_token: Secret::new(token),
             expires_at: at(1_000),
             refresh_token: Secret::new("refresh"),
-            jwt: Secret::new("jwt"),
+            jwt: Some(Secret::new("jwt")),
             account: Account {
                 id: "id".to_owned(),
                 username: "myoperator".to_owned(),
-                email: "you@example.com".to_owned(),
+                email: Some("you@example.com".to_owned()),
             },
         }
     }
@@ -407,8 +423,23 @@ pub(crate) mod tests {
             assert!(matches!(error, SessionError::Damaged(_)), "{length} bytes: {error}");
             assert!(store.store(&lock, &a, Some(session("x"))).is_err(), "never written over");
         }
-        std::fs::write(path, r#"{"version":2}"#).unwrap();
-        assert!(matches!(store.load(&a), Err(SessionError::Newer { version: 2, .. })));
+        std::fs::write(path, r#"{"version":3}"#).unwrap();
+        assert!(matches!(store.load(&a), Err(SessionError::Newer { version: 3, .. })));
+    }
+
+    #[tokio::test]
+    async fn a_file_of_the_version_before_is_read_and_written_anew() {
+        let Home { store, path, .. } = &home();
+        let lock = store.lock().await.unwrap();
+        let a = api("https://a.example");
+        store.store(&lock, &a, Some(session("one"))).unwrap();
+        let text = std::fs::read_to_string(path).unwrap();
+        std::fs::write(path, text.replace("\"version\": 2", "\"version\": 1")).unwrap();
+        assert_eq!(store.load(&a).unwrap(), Some(session("one")));
+        let bare = Session { jwt: None, ..session("two") };
+        store.store(&lock, &a, Some(bare.clone())).unwrap();
+        assert_eq!(store.load(&a).unwrap(), Some(bare));
+        assert!(std::fs::read_to_string(path).unwrap().contains("\"version\": 2"));
     }
 
     #[tokio::test]

@@ -64,7 +64,10 @@ impl Api {
         let tokens = match self.refresh_grant(&session.refresh_token).await {
             // A rotated token that was never stored (a crash in between) ends the grant, but not
             // the login: it can be exchanged once more.
-            Err(ClientError::OAuth { .. }) => self.exchange(&session.jwt).await,
+            Err(error @ ClientError::OAuth { .. }) => match &session.jwt {
+                Some(jwt) => self.exchange(jwt).await,
+                None => Err(error),
+            },
             other => other,
         };
         let tokens = tokens.map_err(|error| self.ended_if_unauthorised(error))?;
@@ -96,7 +99,7 @@ impl Api {
         self.token(&request).await
     }
 
-    async fn token(&self, request: &TokenRequest) -> Result<Tokens, ClientError> {
+    pub(super) async fn token(&self, request: &TokenRequest) -> Result<Tokens, ClientError> {
         // Never repeated once sent: a refresh token that comes twice revokes the whole grant
         // (RFC 9700, 4.14.2).
         let make = || self.transport.request(Method::POST, "/api/oauth/token").form(request);

@@ -1,7 +1,8 @@
 //! Login, logout and the account.
 
-use buddo_shared::api::auth::{LoggedIn, Login, Me, Profile};
-use buddo_shared::api::oauth::CLI_CLIENT_ID;
+use buddo_shared::api::auth::{self, LoggedIn, Login, Profile};
+use buddo_shared::api::connections::{ExternalProfile, ExternalUser};
+use buddo_shared::api::oauth::{CLI_CLIENT_ID, Tokens};
 use buddo_shared::secret::{Secret, exposed};
 use reqwest::Method;
 use serde::Serialize;
@@ -26,7 +27,21 @@ impl Api {
         let LoggedIn { token: jwt, user } =
             self.transport.send(Retry::BeforeSending, make).await?.json()?;
         let tokens = self.exchange(&jwt).await?;
-        let account = Account::from(user);
+        self.keep(Some(jwt), user.into(), tokens).await
+    }
+
+    /// Stores the session of tokens that a browser brought, once the API has said whose they are.
+    pub(crate) async fn log_in_with(&self, tokens: Tokens) -> Result<Account, ClientError> {
+        let ExternalUser { user } = self.external_user(&tokens.access_token).await?;
+        self.keep(None, user.into(), tokens).await
+    }
+
+    async fn keep(
+        &self,
+        jwt: Option<Secret>,
+        account: Account,
+        tokens: Tokens,
+    ) -> Result<Account, ClientError> {
         let session = Session::new(jwt, account.clone(), tokens, self.clock.now());
         let lock = self.sessions.lock().await?;
         self.sessions.store(&lock, self.url(), Some(session))?;
@@ -52,19 +67,43 @@ impl Api {
         Ok(Some(self.transport.send(Retry::Harmless, make).await.map(drop)))
     }
 
-    /// The account, as the API knows it now.
-    pub(crate) async fn me(&self) -> Result<Profile, ClientError> {
+    /// The account, as the API knows it now: all of it where this program was told the password,
+    /// else what an app with `profile:read` sees.
+    pub(crate) async fn me(&self) -> Result<Me, ClientError> {
         let session = self.session()?;
+        let Some(jwt) = session.jwt else {
+            let make = || self.transport.request(Method::GET, "/api/external/user");
+            let answer = self.authorised(Retry::Harmless, make).await?;
+            return answer.json().map(|ExternalUser { user }| Me::External(user));
+        };
         let make = || {
             let request = self.transport.request(Method::GET, "/api/auth/me");
-            request.bearer_auth(session.jwt.expose())
+            request.bearer_auth(jwt.expose())
         };
         match self.transport.send(Retry::Harmless, make).await {
-            Ok(answer) => answer.json().map(|Me { user }| user),
+            Ok(answer) => answer.json().map(|auth::Me { user }| Me::Owner(Box::new(user))),
             Err(error) if error.status() == Some(401) => {
                 Err(ClientError::SessionEnded { url: self.url().as_str().to_owned() })
             }
             Err(error) => Err(error),
         }
     }
+
+    async fn external_user(&self, access_token: &Secret) -> Result<ExternalUser, ClientError> {
+        let make = || {
+            let request = self.transport.request(Method::GET, "/api/external/user");
+            request.bearer_auth(access_token.expose())
+        };
+        self.transport.send(Retry::Harmless, make).await?.json()
+    }
+}
+
+/// An account, as far as this program may see it.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(crate) enum Me {
+    /// As its owner does.
+    Owner(Box<Profile>),
+    /// As an app does.
+    External(ExternalProfile),
 }

@@ -7,6 +7,7 @@
 //! ```
 
 mod auth;
+mod browser;
 mod deploy;
 mod error;
 mod events;
@@ -17,9 +18,11 @@ mod transport;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub(crate) use browser::Polled;
 pub(crate) use deploy::IdempotencyKey;
 pub(crate) use error::ClientError;
 pub(crate) use events::Events;
+pub(crate) use login::Me;
 
 use crate::clock::Clock;
 use crate::config::{ApiUrl, Config};

@@ -1,6 +1,7 @@
 //! `buddo logout` and `buddo whoami`.
 
 use super::Context;
+use crate::client::Me;
 use crate::error::CliError;
 
 pub(super) async fn log_out(context: &mut Context<'_>) -> Result<(), CliError> {
@@ -24,12 +25,19 @@ pub(super) async fn who_am_i(context: &mut Context<'_>) -> Result<(), CliError> 
     if context.ui.is_json() {
         return context.ui.json(&profile);
     }
-    let user = profile.user;
+    let (username, email, verified) = match profile {
+        Me::Owner(profile) => {
+            (profile.user.username, Some(profile.user.email), profile.user.email_verified)
+        }
+        Me::External(profile) => (profile.username, None, profile.email_verified),
+    };
     let api = context.api.url().as_str().to_owned();
-    context.ui.field("Account", &user.username)?;
-    context.ui.field("Email", &user.email)?;
+    context.ui.field("Account", &username)?;
+    if let Some(email) = email {
+        context.ui.field("Email", &email)?;
+    }
     context.ui.field("API", &api)?;
-    if !user.email_verified {
+    if !verified {
         context.ui.hint("confirm the mail address: the link is in the mail that we sent you");
     }
     Ok(())

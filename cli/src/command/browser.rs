@@ -17,12 +17,21 @@ pub(super) async fn open(context: &mut Context<'_>, target: &Target) -> Result<(
         return context.ui.json(&serde_json::json!({ "url": deployment.url }));
     }
     context.ui.line(&deployment.url)?;
+    let url = deployment.url.clone();
+    if context.ui.out_is_terminal() {
+        show(context, &url);
+    }
+    Ok(())
+}
+
+/// Opens an address in a browser, where there is one.
+pub(super) fn show(context: &mut Context<'_>, url: &str) {
     let display = std::env::var_os("WAYLAND_DISPLAY").or_else(|| std::env::var_os("DISPLAY"));
     let has_display = cfg!(target_os = "macos") || display.is_some_and(|d: OsString| !d.is_empty());
-    if context.ui.out_is_terminal() && has_display && is_web_address(&deployment.url) {
+    if has_display && is_web_address(url) {
         // Its own process, no shell; it outlives us, and what it prints is nobody's business.
         let opened = tokio::process::Command::new(OPENER)
-            .arg(&deployment.url)
+            .arg(url)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -31,7 +40,6 @@ pub(super) async fn open(context: &mut Context<'_>, target: &Target) -> Result<(
             context.ui.hint(&format!("no browser was opened: {OPENER}: {error}"));
         }
     }
-    Ok(())
 }
 
 /// Only web addresses go to the opener: it would run other schemes' handlers too.

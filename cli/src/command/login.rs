@@ -5,10 +5,11 @@ use std::io::{BufRead as _, Read as _};
 use buddo_shared::api::auth::Login;
 use buddo_shared::secret::Secret;
 
-use super::Context;
+use super::{Context, login_browser};
 use crate::args;
 use crate::client::ClientError;
 use crate::error::{CliError, Kind};
+use crate::session::Account;
 use crate::ui::Ui;
 
 const PASSWORD_VARIABLE: &str = "BUDDO_PASSWORD";
@@ -17,6 +18,12 @@ const PASSWORD_VARIABLE: &str = "BUDDO_PASSWORD";
 const MAX_INPUT: u64 = 64 * 1024;
 
 pub(super) async fn run(context: &mut Context<'_>, args: args::Login) -> Result<(), CliError> {
+    if args.web {
+        return login_browser::web(context).await;
+    }
+    if args.device {
+        return login_browser::device(context).await;
+    }
     let mut input = Input::new(context.ui, std::io::stdin().lock().take(MAX_INPUT));
     let email = match args.email {
         Some(email) => email,
@@ -37,9 +44,13 @@ pub(super) async fn run(context: &mut Context<'_>, args: args::Login) -> Result<
         }
         other => other,
     };
-    let account = account.map_err(refused)?;
+    greet(context, &account.map_err(refused)?)
+}
+
+/// Says who is logged in now.
+pub(super) fn greet(context: &mut Context<'_>, account: &Account) -> Result<(), CliError> {
     if context.ui.is_json() {
-        return context.ui.json(&account);
+        return context.ui.json(account);
     }
     context.ui.line(&format!("Logged in as {}", account.username))
 }

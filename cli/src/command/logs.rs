@@ -90,7 +90,7 @@ mod tests {
         let account = Account {
             id: "550e8400-e29b-41d4-a716-446655440000".to_owned(),
             username: "myoperator".to_owned(),
-            email: "you@example.com".to_owned(),
+            email: Some("you@example.com".to_owned()),
         };
         let (mut ui, printed) = ui(Screen::Piped);
         ui.table(&table(AuditLog { logs }, &account)).unwrap();

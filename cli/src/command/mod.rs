@@ -8,6 +8,7 @@ mod follow;
 mod generate;
 mod list;
 mod login;
+mod login_browser;
 mod logs;
 mod resolve;
 mod revisions;

@@ -1,6 +1,8 @@
 //! The built binary against an API in the test's own process.
 
 #[cfg(test)]
+mod browser;
+#[cfg(test)]
 mod commands;
 #[cfg(test)]
 mod common;

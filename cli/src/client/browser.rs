@@ -1,0 +1,111 @@
+//! Logins in a browser: authorization code with PKCE (RFC 6749, 4.1; RFC 7636), and devices
+//! (RFC 8628).
+
+use buddo_shared::api::oauth::{
+    CLI_CLIENT_ID, DEPLOY_MANAGE, DEVICE_CODE, DeviceAuthorization, PROFILE_READ, TokenRequest,
+    Tokens,
+};
+use buddo_shared::secret::Secret;
+use reqwest::{Method, Url};
+use serde::Deserialize;
+
+use super::transport::Retry;
+use super::{Api, ClientError};
+use crate::pkce::Pkce;
+
+/// What the API says about itself (RFC 8414), as far as it is needed.
+#[derive(Deserialize)]
+struct Metadata {
+    issuer: String,
+}
+
+/// What a device was answered (RFC 8628, 3.5).
+#[derive(Debug)]
+pub(crate) enum Polled {
+    /// Somebody said yes.
+    Tokens(Box<Tokens>),
+    /// Nobody has decided.
+    Pending,
+    /// Nobody has decided, and the questions come too fast: 5 seconds more between two.
+    SlowDown,
+}
+
+impl Api {
+    /// Where a browser asks whether this program may act for somebody.
+    pub(crate) fn authorization_url(&self, redirect_uri: &str, state: &str, pkce: &Pkce) -> String {
+        let base = self.url().join("/api/oauth/authorize");
+        let challenge = pkce.challenge();
+        let scope = scopes();
+        let pairs = [
+            ("response_type", "code"),
+            ("client_id", CLI_CLIENT_ID),
+            ("redirect_uri", redirect_uri),
+            ("scope", scope.as_str()),
+            ("state", state),
+            ("code_challenge", challenge.as_str()),
+            ("code_challenge_method", "S256"),
+        ];
+        // The API's address was parsed before, and the path is ours.
+        Url::parse_with_params(&base, pairs).map_or(base, String::from)
+    }
+
+    /// Who the API says it is: its answers to a browser name the same (RFC 9207, 2.4).
+    pub(crate) async fn issuer(&self) -> Result<String, ClientError> {
+        let path = "/.well-known/oauth-authorization-server";
+        let make = || self.transport.request(Method::GET, path);
+        let Metadata { issuer } = self.transport.send(Retry::Harmless, make).await?.json()?;
+        Ok(issuer)
+    }
+
+    /// Redeems a code that a browser brought.
+    pub(crate) async fn redeem(
+        &self,
+        code: Secret,
+        redirect_uri: &str,
+        pkce: Pkce,
+    ) -> Result<Tokens, ClientError> {
+        let request = TokenRequest {
+            grant_type: Some("authorization_code".to_owned()),
+            client_id: Some(CLI_CLIENT_ID.to_owned()),
+            code: Some(code),
+            redirect_uri: Some(redirect_uri.to_owned()),
+            code_verifier: Some(pkce.into_verifier()),
+            ..TokenRequest::default()
+        };
+        self.token(&request).await
+    }
+
+    /// Asks for a code that somebody types in a browser.
+    pub(crate) async fn start_device(&self) -> Result<DeviceAuthorization, ClientError> {
+        let scope = scopes();
+        let form = [("client_id", CLI_CLIENT_ID), ("scope", scope.as_str())];
+        let path = "/api/oauth/device_authorization";
+        let make = || self.transport.request(Method::POST, path).form(&form);
+        self.transport.send(Retry::BeforeSending, make).await?.json()
+    }
+
+    /// Asks whether somebody has decided.
+    pub(crate) async fn poll_device(&self, code: &Secret) -> Result<Polled, ClientError> {
+        let request = TokenRequest {
+            grant_type: Some(DEVICE_CODE.to_owned()),
+            client_id: Some(CLI_CLIENT_ID.to_owned()),
+            device_code: Some(code.clone()),
+            ..TokenRequest::default()
+        };
+        match self.token(&request).await {
+            Ok(tokens) => Ok(Polled::Tokens(Box::new(tokens))),
+            Err(ClientError::OAuth { error, .. }) if error.error == "authorization_pending" => {
+                Ok(Polled::Pending)
+            }
+            Err(ClientError::OAuth { error, .. }) if error.error == "slow_down" => {
+                Ok(Polled::SlowDown)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// What the commands need: the deployments, and for `whoami` the name of the account.
+fn scopes() -> String {
+    format!("{PROFILE_READ} {DEPLOY_MANAGE}")
+}
