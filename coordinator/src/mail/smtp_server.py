@@ -27,7 +27,8 @@ class Handler:
 
 def authenticate(server, session, envelope, mechanism, data):
     good = isinstance(data, LoginPassword) and data.password == password.encode()
-    return AuthResult(success=good, auth_data=data if good else None)
+    # Not handled: the server answers 535 itself (RFC 4954, 6).
+    return AuthResult(success=good, handled=good, auth_data=data if good else None)
 
 
 async def main():
