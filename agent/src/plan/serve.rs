@@ -23,6 +23,7 @@ use super::{Plan, View, Watched, deadline, guarded, is_running, wanted, words};
 use crate::health::Level;
 use crate::memory::{Memory, Serving};
 use crate::ports::{Container, ContainerState, Target};
+use crate::step::Step;
 use crate::wanted::Wanted;
 
 /// Podman refused to start what serves so often: make it anew.
@@ -113,6 +114,7 @@ fn adopt_or_switch(memory: &mut Memory, view: &View<'_>, desired: &Desired) {
     let wanted = wanted(memory, desired).map(|wanted| wanted.revision);
     let answers = view.containers.iter().filter(|container| {
         is_running(container)
+            && !is_leaving(view, container)
             && view.tracker(container).is_some_and(|tracker| tracker.level() == Level::Healthy)
     });
     let answering = answers
@@ -141,6 +143,14 @@ fn adopt_or_switch(memory: &mut Memory, view: &View<'_>, desired: &Desired) {
         if Some(revision) == wanted {
             memory.attempt = None;
         }
+    }
+}
+
+/// Whether it is being stopped or removed right now: it may still answer, and will not in a moment.
+fn is_leaving(view: &View<'_>, container: &Container) -> bool {
+    match &view.busy.roll {
+        Some(Step::Stop(name) | Step::Remove(name)) => *name == container.name,
+        _ => false,
     }
 }
 
@@ -187,7 +197,8 @@ fn target(
 ) -> Option<Target> {
     let previous = memory.target.clone();
     if let Some(live) = memory.durable.live {
-        let container = view.serving(live).filter(|c| is_running(c) && !holding);
+        let container =
+            view.serving(live).filter(|c| is_running(c) && !holding && !is_leaving(view, c));
         let level = container.and_then(|c| view.tracker(c)).map(super::Tracker::level);
         // No tracker yet: it was adopted in this very pass, and stays what it was.
         let answers = level.map_or(previous != Some(Target::Hold), Level::may_serve);

@@ -52,6 +52,8 @@ struct Model {
     image: Result<(), &'static str>,
     /// Podman does neither stop nor remove.
     stubborn: bool,
+    /// What is under way while it is planned.
+    busy: Busy,
     /// Every step that was carried out.
     done: Vec<Step>,
 }
@@ -117,6 +119,7 @@ impl Model {
             kills: None,
             image: Ok(()),
             stubborn: false,
+            busy: Busy::default(),
             done: Vec::new(),
         }
     }
@@ -155,7 +158,7 @@ impl Model {
             desired: self.desired.as_ref(),
             containers: &containers,
             health: &self.health,
-            busy: &Busy::default(),
+            busy: &self.busy,
             rules: &self.rules,
             failed: Failed { began: &self.failed, known_since: Some(Timestamp::UNIX_EPOCH) },
             kills: self.kills.as_ref(),
@@ -323,6 +326,20 @@ fn a_first_deploy_goes_the_whole_way_in_one_order() {
     model.done.clear();
     model.settle();
     assert!(model.done.is_empty(), "nothing to do is nothing done: {:?}", model.done);
+}
+
+/// Its operator stops it, and starts it again before Podman has carried the stop out.
+#[test]
+fn what_is_just_being_stopped_is_not_believed_to_serve() {
+    let mut model = Model::new(Some(RunState::Running), App::Answers);
+    model.put(NEW, Slot::A, ContainerState::Running);
+    let name = model.name(NEW, Slot::A);
+    model.health.insert(name.clone(), Tracker::new(Level::Starting));
+    model.probe();
+    model.busy.roll = Some(Step::Stop(name));
+    assert_eq!(model.plan().target, Some(Target::Hold));
+    model.busy.roll = None;
+    assert!(matches!(model.plan().target, Some(Target::Live { .. })));
 }
 
 #[test]
