@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use buddo_agent::ports::Identity;
 use buddo_shared::id::{DeploymentId, Revision};
+use buddo_shared::manifest::RunState;
 use buddo_shared::report::{DeploymentStatus, Phase};
 use tokio::time::Instant;
 
@@ -141,7 +142,9 @@ impl State {
         match (status.phase, status.put_back) {
             (Phase::Failed, Some(_)) => {
                 let news = self.guards.decided.insert(key);
-                if news && !self.guards.audited.contains_key(&key) {
+                let mut wanted = self.books.ledger.wanted.values();
+                let asked = wanted.any(|desired| (desired.id, desired.revision) == key);
+                if news && asked && !self.guards.audited.contains_key(&key) {
                     self.say(|| format!("{} r{} is put back", short(&key.0.to_string()), key.1));
                     self.guards.pending.insert(key);
                 }
@@ -194,6 +197,7 @@ impl Run {
             }
             let app = |key: &Key| state.app(key.0, key.1).0;
             let wanted = state.books.ledger.wanted.values();
+            let wanted = wanted.filter(|desired| desired.run == RunState::Running);
             let wanted: Vec<Key> = wanted.map(|desired| (desired.id, desired.revision)).collect();
             let bad = wanted.iter().filter(|key| app(key).turns_bad()).count();
             let good_before = |key: &Key| {
@@ -208,7 +212,9 @@ impl Run {
                 })
             };
             let seen = |key: &Key| {
-                app(key) != App::Fails || (good_before(key) && !state.guards.clock_jumped)
+                // By the log of failed requests alone: none may have failed before.
+                let calm = state.hurt.iter().chain(state.guards.tolls.keys()).all(|k| k.0 != key.0);
+                app(key) != App::Fails || (good_before(key) && calm && !state.guards.clock_jumped)
             };
             let due = wanted.iter().filter(|key| app(key).turns_bad_soon() && bad < MANY);
             due.filter(|key| watched(key) && seen(key)).copied().collect()
@@ -217,10 +223,12 @@ impl Run {
 
     /// Waits until no guard is open any more: its end is written down.
     pub(crate) async fn end_windows(&mut self) -> Result<(), String> {
-        let shown = self.agent.as_ref().map(Agent::shown).unwrap_or_default();
-        match shown.values().filter_map(|app| app.guarded_s).max() {
-            Some(longest) => self.pass(Duration::from_secs(longest + 2)).await,
-            None => Ok(()),
+        loop {
+            let shown = self.agent.as_ref().map(Agent::shown).unwrap_or_default();
+            let Some(longest) = shown.values().filter_map(|app| app.guarded_s).max() else {
+                return Ok(());
+            };
+            self.pass(Duration::from_secs(longest + 2)).await?;
         }
     }
 }

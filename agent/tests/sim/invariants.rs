@@ -73,6 +73,8 @@ impl State {
                             let name = short(name);
                             self.violate(format!("{name} gets visitors and never answered"));
                         }
+                        // It turned sick by itself, maybe while the table could not be written.
+                        Some((_, c)) if c.sick_until.is_some() && self.turns_bad(c) => {}
                         _ if trust.settled => {
                             self.violate(format!(
                                 "{subdomain} is sent to {addresses:?}, where nothing answers"
@@ -94,6 +96,10 @@ impl State {
             }
             self.trust.insert(id, trust);
         }
+    }
+
+    fn turns_bad(&self, container: &Boxed) -> bool {
+        container.identity.is_some_and(|i| self.app(i.deployment, i.revision).0.turns_bad())
     }
 
     /// A container gets SIGTERM.

@@ -283,9 +283,10 @@ impl Run {
             let edge = &state.edge;
             (state.engine.lists, state.calls, state.commits, edge.publishes, edge.reloads)
         };
-        // What was just reported is acknowledged, and a new event stream may be on its way.
+        // What was just reported is acknowledged, a new event stream may be on its way, and what the
+        // last pass made superfluous is forgotten in the next one, at the next list.
         let late = self.world.with(|state| state.late_until).unwrap_or_else(Instant::now);
-        self.pass(late.duration_since(Instant::now()) + Duration::from_secs(45)).await?;
+        self.pass(late.duration_since(Instant::now()) + Duration::from_secs(75)).await?;
         let before = self.world.with(|state| seen(state));
         self.pass(IDLE).await?;
         let after = self.world.with(|state| seen(state));
