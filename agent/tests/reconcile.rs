@@ -19,7 +19,7 @@ use buddo_agent::config::{Drain, Network};
 use buddo_agent::intent::Intent;
 use buddo_agent::memory::Happened;
 use buddo_agent::picture::{DeploymentPicture, Picture};
-use buddo_agent::plan::LimitRule;
+use buddo_agent::plan::{EDGE_LAG, LimitRule};
 use buddo_agent::ports::{
     Clock as _, Container, ContainerSpec, ContainerState, Containers, ContainersError, Created,
     Ending, EventFeed, Identity, Intake as _, LiveTable, LiveTablePublisher, MemoryEvents,
@@ -515,7 +515,7 @@ async fn an_app_goes_from_document_to_live_to_updated_to_stopped_to_gone() {
     host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
     agent.until_live(1).await;
     let published = host.machine.published.lock().unwrap().unwrap();
-    assert!(published.elapsed() >= Duration::from_millis(200), "live before the edge asked anew");
+    assert!(published.elapsed() >= EDGE_LAG, "live before the edge asked anew");
     let values =
         |host: &Host| host.machine.secrets.lock().unwrap().values().cloned().collect::<Vec<_>>();
     assert_eq!(values(&host), ["v1"]);

@@ -195,13 +195,13 @@ fn target(
     failed: bool,
     holding: bool,
 ) -> Option<Target> {
-    let previous = memory.target.clone();
+    let previous = memory.target.as_ref();
     if let Some(live) = memory.durable.live {
         let container =
             view.serving(live).filter(|c| is_running(c) && !holding && !is_leaving(view, c));
         let level = container.and_then(|c| view.tracker(c)).map(super::Tracker::level);
         // No tracker yet: it was adopted in this very pass, and stays what it was.
-        let answers = level.map_or(previous != Some(Target::Hold), Level::may_serve);
+        let answers = level.map_or(previous != Some(&Target::Hold), Level::may_serve);
         let address = container.filter(|_| answers).and_then(|c| c.address);
         return Some(match address {
             Some(address) => Target::Live { addresses: vec![*address.ip()] },
@@ -217,7 +217,7 @@ fn target(
     // After the loss of all that was written an older one runs that may prove to answer.
     let runs = started || view.containers.iter().any(|c| is_running(c));
     match previous {
-        Some(Target::Stopped | Target::Suspended) if !started => previous,
+        Some(Target::Stopped | Target::Suspended) if !started => previous.cloned(),
         Some(_) => Some(Target::Hold),
         None => runs.then_some(Target::Hold),
     }

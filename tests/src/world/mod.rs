@@ -165,6 +165,10 @@ impl World {
     pub async fn stop(&self, name: &str, signal: Signal) -> anyhow::Result<()> {
         let pid = self.service(name)?.pid;
         self.ask(&Request::Stop { name: name.to_owned(), signal: signal as i32 })?;
+        if name == "podman" {
+            // The one that serves follows late, and takes a successor's socket along.
+            self.kill_podman()?;
+        }
         let Some(pid) = pid else { return Ok(()) };
         let gone = format!("/proc/{pid}");
         poll::until(&format!("the end of {name}"), PATIENCE, async || {
