@@ -45,7 +45,6 @@ pub fn exposed<S: serde::Serializer>(secret: &Secret, serializer: S) -> Result<S
 }
 
 /// As [`exposed`], for a field that may be absent.
-#[expect(clippy::ref_option, reason = "serde passes the field by reference")]
 pub fn exposed_option<S: serde::Serializer>(
     secret: &Option<Secret>,
     serializer: S,
