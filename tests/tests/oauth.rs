@@ -25,6 +25,9 @@ async fn real_clients_do_each_flow_against_the_coordinator() -> anyhow::Result<(
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/oauth_clients.py"))
             .env("PYTHONPATH", CLIENTS)
             .env("PYTHONDONTWRITEBYTECODE", "1")
+            // The caller's own would come before what the script asks for.
+            .env("REQUESTS_CA_BUNDLE", product.api_ca())
+            .env("NO_PROXY", "localhost")
             .env("BUDDO_API", product.url())
             .env("BUDDO_CA", product.api_ca())
             .env("BUDDO_EMAIL", "app@example.com")
