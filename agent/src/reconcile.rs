@@ -66,6 +66,8 @@ const GATHER: Duration = Duration::from_millis(25);
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Serving containers' last probes are told this often.
 const CHECKED: Duration = Duration::from_secs(30);
+/// A call that the life before sent may still be carried out so long after this one began.
+const LATE: Duration = Duration::from_secs(30);
 
 /// The world, behind its ports.
 pub struct World<C, P, X, L, K> {
@@ -186,7 +188,8 @@ pub struct Reconciler<C, P, X, L, K> {
     unpublished: bool,
     failures: Retries,
     rendered: (Domains, Option<HostName>, Rendered),
-    secrets_known: bool,
+    /// When Podman's secrets are to be listed, the soonest last.
+    secret_looks: Vec<Instant>,
     trouble: Option<Failure>,
     /// Apps that went down lately, and until when their host is to blame.
     tide: Tide,
@@ -249,7 +252,7 @@ where
             unpublished: false,
             failures: Retries::default(),
             rendered: (BTreeMap::new(), None, Rendered::default()),
-            secrets_known: false,
+            secret_looks: vec![Instant::now() + LATE, Instant::now()],
             trouble: None,
             tide: Tide::default(),
             troubled_until: None,

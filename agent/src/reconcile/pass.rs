@@ -128,13 +128,13 @@ where
     }
 
     async fn look(&mut self) -> Result<Observed, crate::ports::ContainersError> {
-        if !self.secrets_known {
+        if self.secret_looks.last().is_some_and(|due| *due <= Instant::now()) {
             for name in self.world.containers.secrets().await? {
                 if let Some((id, revision)) = secret_owner(&name) {
                     self.memories.entry(id).or_default().secrets.insert(revision);
                 }
             }
-            self.secrets_known = true;
+            self.secret_looks.pop();
             // Each call has its deadline: a Podman that hangs is no loop that hangs.
             self.beat();
         }

@@ -253,7 +253,11 @@ fn take_answer(
             state.say(|| format!("document {generation} is accepted"));
             if !state.rng.per_mille(state.swarm.lose_acknowledgement) {
                 state.books.acked = state.books.acked.max(generation);
-                state.books.held = offered;
+                let before = std::mem::replace(&mut state.books.held, offered);
+                // A pass that is under way may still publish what the document before asked for.
+                for idle in before.iter().filter(|desired| desired.run != RunState::Running) {
+                    state.excuse(idle.id, "the document before stopped it");
+                }
                 state.amnesia = false;
             }
         }

@@ -146,10 +146,11 @@ impl Alone {
     fn turn(&mut self) -> Result<Plan, String> {
         let before = self.memory.target.clone();
         let mut memory = std::mem::take(&mut self.memory);
-        let durable = memory.durable.clone();
+        let rounds = |memory: &Memory| memory.attempt.as_ref().map_or(0, |a| a.rounds);
+        let (durable, round) = (memory.durable.clone(), rounds(&memory));
         let first = self.planned(&mut memory);
         // A decision of this very plan shows in the next one; without one there is none.
-        let decided = memory.durable != durable;
+        let decided = memory.durable != durable || rounds(&memory) != round;
         let second = self.planned(&mut memory.clone());
         if !decided && said(&second) != said(&first) {
             return Err(format!("planned twice it differs: {first:#?}\n{second:#?}"));
@@ -188,7 +189,10 @@ impl Alone {
                     let rival = |(other, holds): (&String, &bool)| {
                         *holds && other != name && slot_of(other) == slot_of(name)
                     };
-                    if there.iter().any(rival) {
+                    // One that was found so Podman refuses, and what serves is given up for the
+                    // other then: the simulation shows that. None is brought about.
+                    let found = |name: &String| self.containers.contains_key(name);
+                    if there.iter().any(|(other, holds)| rival((other, holds)) && !found(other)) {
                         return wrong("another one holds its address");
                     }
                     match there.get_mut(name) {

@@ -85,7 +85,7 @@ async fn nothing_of_the_person_is_left_but_ids() {
     }
     with_id.dedup();
     with_id.sort();
-    assert_eq!(with_id, ["account_audit", "accounts", "audit", "deployments"]);
+    assert_eq!(with_id, ["account_audit", "accounts", "audit", "deployments", "oauth_audit"]);
 }
 
 #[tokio::test]
