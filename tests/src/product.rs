@@ -180,6 +180,15 @@ impl<'a> Product<'a> {
         self.command("buddo-agent", &self.agent_config(), arguments)
     }
 
+    /// Waits until the agent was started more often than `starts` and answers.
+    pub async fn agent_is_back(&self, starts: u32) -> anyhow::Result<()> {
+        poll::until("the agent's next start", PATIENCE, async || {
+            ensure!(self.world.service("agent")?.starts > starts);
+            self.agent_command(&["status"]).map(drop)
+        })
+        .await
+    }
+
     fn command(&self, name: &str, config: &Path, arguments: &[&str]) -> anyhow::Result<String> {
         let mut argv = vec![text(&self.world.binary(name))];
         argv.extend(arguments.iter().map(|&argument| argument.to_owned()));

@@ -166,11 +166,7 @@ async fn fm_34_an_image_beyond_the_quota_is_refused_and_the_old_version_serves()
         std::fs::write(&config, format!("{text}\n[pull]\nmax_image_mb = {quota}\n"))?;
         let starts = world.service("agent")?.starts;
         world.signal("agent", Signal::SIGTERM)?;
-        poll::until("the agent with its quota", PATIENCE, async || {
-            ensure!(world.service("agent")?.starts > starts);
-            product.agent_command(&["status"]).map(drop)
-        })
-        .await?;
+        product.agent_is_back(starts).await?;
 
         let api = product.operator("ada").await?;
         let image = "harbor.buddo.xyz:4443/demo/grows:v1";

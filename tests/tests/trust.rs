@@ -71,11 +71,7 @@ async fn join_again(product: &Product<'_>, command: &[&str]) -> anyhow::Result<(
     ])?;
     let starts = product.world.service("agent")?.starts;
     product.world.signal("agent", Signal::SIGKILL)?;
-    poll::until("the agent's next start", PATIENCE, async || {
-        ensure!(product.world.service("agent")?.starts > starts);
-        product.agent_command(&["status"]).map(drop)
-    })
-    .await
+    product.agent_is_back(starts).await
 }
 
 async fn listed(product: &Product<'_>, what: &str) -> anyhow::Result<()> {

@@ -7,6 +7,7 @@ mod frames;
 mod link;
 mod session;
 mod wake;
+mod waits;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -14,7 +14,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use backon::{BackoffBuilder as _, ExponentialBuilder};
 use buddo_shared::id::{Generation, HostId};
 use buddo_shared::report::Frame;
 use tokio::sync::Notify;
@@ -24,6 +23,7 @@ use super::dial::Dial;
 use super::document::{self, DocumentError};
 use super::frames::{Frames, StreamError};
 use super::link::{Link, LinkError};
+use super::waits::Waits;
 use crate::http::problem::chain;
 use crate::service::renewals::{Unserved, is_served};
 use crate::service::reports;
@@ -31,8 +31,6 @@ use crate::state::AppState;
 use crate::store::StoreError;
 use crate::store::contract::{DocumentRow, Host, Trusts};
 
-/// The first wait after a failure, and the longest.
-const BACK_OFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 /// How often a document's age is looked at.
 const AGE_CHECK: Duration = Duration::from_mins(10);
 /// Until a document that was refused is offered again.
@@ -64,29 +62,24 @@ const LOCKED: Duration = Duration::from_mins(10);
 pub(super) async fn serve(state: AppState, dial: Arc<Dial>, host: HostId, together: usize) {
     let bell = state.wake.bell(host);
     let drain = state.drain.clone();
-    let mut waits = back_off();
-    let mut away = false;
+    let mut waits = Waits::new();
+    let mut contact = Contact::default();
     if drain.run_until_cancelled(dial.spread(together)).await.is_none() {
         return;
     }
     loop {
-        let started = Instant::now();
         let ended = tokio::select! {
             () = drain.cancelled() => return,
-            ended = session(&state, &dial, host, &bell, &mut away) => ended,
+            ended = session(&state, &dial, host, &bell, &mut contact) => ended,
         };
         if let SessionError::Unserved(Unserved::Removed(_)) = ended {
             tracing::info!(%host, "the host was removed and is not served any more");
             return;
         }
         tracing::warn!(%host, error = %chain(&ended), "no session with the host");
-        // A session that lasted shows that the host can be reached: begin again soon.
-        if started.elapsed() > BACK_OFF.1 {
-            waits = back_off();
-        }
         let wait = match ended {
             SessionError::Unserved(Unserved::Locked(_)) => LOCKED,
-            _ => waits.next().unwrap_or(BACK_OFF.1),
+            _ => waits.after(contact.since.take().map(|since| since.elapsed())),
         };
         tokio::select! {
             () = drain.cancelled() => return,
@@ -97,14 +90,13 @@ pub(super) async fn serve(state: AppState, dial: Arc<Dial>, host: HostId, togeth
     }
 }
 
-fn back_off() -> impl Iterator<Item = Duration> {
-    let (first, longest) = BACK_OFF;
-    ExponentialBuilder::new()
-        .with_min_delay(first)
-        .with_max_delay(longest)
-        .without_max_times()
-        .with_jitter()
-        .build()
+/// What is known of the way to a host.
+#[derive(Default)]
+struct Contact {
+    /// Noted as out of reach.
+    away: bool,
+    /// When the session that is or was last connected.
+    since: Option<Instant>,
 }
 
 /// One connection, as long as it lasts; so what it returns is always an error.
@@ -113,15 +105,15 @@ async fn session(
     dial: &Dial,
     id: HostId,
     bell: &Notify,
-    away: &mut bool,
+    contact: &mut Contact,
 ) -> SessionError {
-    match connected(state, dial, id, bell, away).await {
+    match connected(state, dial, id, bell, contact).await {
         Ok(never) => match never {},
         Err(error) => {
-            if !*away && matches!(error, SessionError::Link(_)) {
+            if !contact.away && matches!(error, SessionError::Link(_)) {
                 let since = state.clock.now();
                 let note = state.store.write(move |tables| tables.set_unreachable(id, since));
-                *away = note.await.is_ok();
+                contact.away = note.await.is_ok();
                 announce(state, id).await;
             }
             error
@@ -145,7 +137,7 @@ async fn connected(
     dial: &Dial,
     id: HostId,
     bell: &Notify,
-    away: &mut bool,
+    contact: &mut Contact,
 ) -> Result<Never, SessionError> {
     let host = read_host(state, id).await?;
     let place = dial.place().await;
@@ -154,7 +146,7 @@ async fn connected(
     drop(place);
     let now = state.clock.now();
     state.store.write(move |tables| tables.set_reached(id, now)).await?;
-    *away = false;
+    *contact = Contact { away: false, since: Some(Instant::now()) };
     announce(state, id).await;
     tracing::info!(host = %host.name, address = %host.address, "connected");
     // Always, also where it was acknowledged: an agent that lost its disk has nothing, and one

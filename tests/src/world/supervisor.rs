@@ -181,9 +181,15 @@ impl Loop {
                 Response::Done
             }
             Request::Stop { name, signal } => {
-                let answer = self.signal(&name, signal);
-                self.kept.remove(&name);
-                answer
+                match self.kept.remove(&name) {
+                    Some(kept) => {
+                        if let Ok(signal) = signal.try_into() {
+                            send(kept.pid, signal);
+                        }
+                        Response::Done
+                    }
+                    None => Response::Refused(format!("there is no service {name}")),
+                }
             }
             Request::Signal { name, signal } => self.signal(&name, signal),
             Request::Status => Response::Services(self.kept.values().map(status).collect()),
@@ -198,7 +204,11 @@ impl Loop {
         let Ok(signal) = signal.try_into() else {
             return Response::Refused(format!("there is no signal {signal}"));
         };
-        send(kept.pid, signal);
+        // Whoever kills what is dead already would wait for a restart that does not come.
+        let Some(pid) = kept.pid else {
+            return Response::Refused(format!("the service {name} is down, between two starts"));
+        };
+        send(Some(pid), signal);
         Response::Done
     }
 

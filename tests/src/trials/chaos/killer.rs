@@ -24,6 +24,10 @@ impl<'a> Killer<'a> {
 
     /// SIGKILL; the supervisor starts it again, as systemd would.
     pub(super) fn kill(&mut self, victim: Victim) -> anyhow::Result<()> {
+        // Dead of the kill before: the supervisor has not started it again yet.
+        if victim != Victim::Podman && self.world.service(victim.service())?.pid.is_none() {
+            return Ok(());
+        }
         *self.kills.entry(victim).or_default() += 1;
         match victim {
             Victim::Podman => self.world.kill_podman(),
