@@ -26,6 +26,7 @@ use crate::caddy;
 use crate::clock::{SystemClock, system_jitter};
 use crate::config::Config;
 use crate::disk::{Keeper, Room, Shelf, system_measure};
+use crate::exits::pidfd::Pidfds;
 use crate::facts;
 use crate::intent::Intent;
 use crate::join::Identity;
@@ -181,7 +182,8 @@ async fn run_joined(
     let reconciler = reconciler
         .with_metrics(metrics.clone())
         .with_shelf(shelf.clone())
-        .with_memory_events(Arc::new(CgroupFs::default()));
+        .with_memory_events(Arc::new(CgroupFs::default()))
+        .with_exits(Arc::new(Pidfds));
 
     let scrape = Scrape {
         metrics: metrics.clone(),

@@ -28,6 +28,7 @@ pub mod doctor;
 mod durable;
 pub mod echo;
 pub mod errors;
+pub mod exits;
 pub mod explain;
 pub mod facts;
 pub mod guard;

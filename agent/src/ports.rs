@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -80,7 +81,7 @@ pub struct Container {
 }
 
 /// The first process of a container that runs. Each start makes another one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Process {
     /// Podman's id of the container.
     pub container: String,
@@ -181,6 +182,12 @@ pub struct Ending {
     /// The last lines it printed, bounded. May hold what the app chose to print: for its
     /// operator only.
     pub log_tail: String,
+}
+
+/// The ends of processes, told the moment they happen.
+pub trait ProcessExits: Send + Sync + 'static {
+    /// Ready once this process has ended. `None`: that is not told here.
+    fn exit(&self, process: &Process) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>>;
 }
 
 /// The kernel's count of kills for memory, as far as a guard needs it.

@@ -7,7 +7,8 @@
 //!   orders  ──┤        (1 list call)   ├─► store.save       (what must survive; not waited for)
 //!   timers  ──┤                        ├─► orders.send      (steps, each in its lane)
 //!   errors  ──┤                        ├─► errors.want      (Caddy's log, while a guard is open)
-//!   kills   ──┘                        ├─► kills.want       (the kernel's counts, likewise)
+//!   kills   ──┤                        ├─► kills.want       (the kernel's counts, likewise)
+//!   exits   ──┘                        ├─► exits.keep       (the processes of what runs)
 //!                                      └─► status.set, picture
 //! ```
 //!
@@ -39,6 +40,7 @@ use crate::config::{Drain, Network};
 use crate::disk::Shelf;
 use crate::echo::Echo;
 use crate::errors::Errors;
+use crate::exits::Exits;
 use crate::guard::tide::Tide;
 use crate::intent::Document;
 use crate::kills::Kills;
@@ -47,8 +49,8 @@ use crate::metrics::Metrics;
 use crate::picture::Picture;
 use crate::plan::LimitRule;
 use crate::ports::{
-    Clock, Containers, EventFeed, LiveTable, LiveTablePublisher, MemoryEvents, Prober, Proxy,
-    RouteFiles,
+    Clock, Containers, EventFeed, LiveTable, LiveTablePublisher, MemoryEvents, Prober,
+    ProcessExits, Proxy, RouteFiles,
 };
 use crate::probes::Probes;
 use crate::routes::Routes;
@@ -177,6 +179,7 @@ pub struct Reconciler<C, P, X, L, K> {
     routes: Routes<X>,
     errors: Errors<X>,
     kills: Kills,
+    exits: Exits,
     orders: Orders<C>,
     echo: Echo,
     wake: Arc<Notify>,
@@ -236,6 +239,7 @@ where
             routes: Routes::new(Arc::clone(&world.proxy), jitter(), Arc::clone(&wake)),
             errors: Errors::new(Arc::clone(&world.proxy), Arc::clone(&wake)),
             kills: Kills::new(Arc::clone(&wake)),
+            exits: Exits::new(Arc::clone(&wake)),
             orders: Orders::new(executor, Arc::clone(&wake), inputs.events.lines.clone()),
             echo: Echo::default(),
             world,
@@ -281,6 +285,12 @@ where
     #[must_use]
     pub fn with_memory_events(self, events: Arc<dyn MemoryEvents>) -> Self {
         Self { kills: self.kills.of(events), ..self }
+    }
+
+    /// The same loop, told by `exits` of ends before Podman tells of them.
+    #[must_use]
+    pub fn with_exits(self, exits: Arc<dyn ProcessExits>) -> Self {
+        Self { exits: self.exits.of(exits), ..self }
     }
 
     /// How things stand, anew after each pass.

@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -23,8 +24,8 @@ use buddo_agent::plan::{EDGE_LAG, LimitRule};
 use buddo_agent::ports::{
     Clock as _, Container, ContainerSpec, ContainerState, Containers, ContainersError, Created,
     Ending, EventFeed, Identity, Intake as _, LiveTable, LiveTablePublisher, MemoryEvents,
-    Outbox as _, ProbeOutcome, Prober, Process, Proxy, ProxyError, RefusedRoute, RouteFiles, Slot,
-    Target,
+    Outbox as _, ProbeOutcome, Prober, Process, ProcessExits, Proxy, ProxyError, RefusedRoute,
+    RouteFiles, Slot, Target,
 };
 use buddo_agent::reconcile::{HostFacts, Inputs, Reconciler, Rendered, Settings, World};
 use buddo_agent::status::Status;
@@ -84,6 +85,15 @@ struct Machine {
     /// Kills for memory that the kernel counts of each process, and how often it was asked.
     kills: Mutex<BTreeMap<u32, u64>>,
     looks: watch::Sender<usize>,
+    /// The kernel tells that processes ended.
+    ended: Arc<Notify>,
+}
+
+impl ProcessExits for Machine {
+    fn exit(&self, _: &Process) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+        let ended = Arc::clone(&self.ended);
+        Some(Box::pin(async move { ended.notified().await }))
+    }
 }
 
 impl MemoryEvents for Machine {
@@ -409,7 +419,9 @@ impl Host {
         };
         let reconciler = Reconciler::restore(world, inputs, settings, store, status.clone());
         let machine = Arc::<Machine>::clone(&self.machine);
-        let reconciler = reconciler.await.unwrap().with_memory_events(machine);
+        let reconciler = reconciler.await.unwrap();
+        let reconciler =
+            reconciler.with_memory_events(Arc::<Machine>::clone(&machine)).with_exits(machine);
         let picture = reconciler.picture();
         let stop = CancellationToken::new();
         let writer = status.clone();
@@ -708,6 +720,34 @@ async fn fm_21_events_that_hang_are_noticed_by_what_the_agent_does_itself() {
     let begun = Instant::now();
     agent.until("started again", |_| host.machine.starts.load(Ordering::SeqCst) > starts).await;
     assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+}
+
+/// Podman sends no event, and knows of the end a little later than the kernel.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_only_the_kernel_tells_is_acted_on_once_podman_lists_it() {
+    let mut host = Host::new();
+    let agent = host.agent(FOREVER, true).await;
+    host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
+    agent.until_live(1).await;
+    let starts = || host.machine.starts.load(Ordering::SeqCst);
+    let lists = || host.machine.lists.load(Ordering::SeqCst);
+    let (started, listed) = (starts(), lists());
+    host.machine.ended.notify_one();
+    let looked = async {
+        while lists() < listed + 3 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let mut containers = host.machine.containers.lock().unwrap();
+        containers.values_mut().for_each(|(c, ..)| c.state = ContainerState::Exited(137));
+    };
+    tokio::time::timeout(Duration::from_secs(20), looked).await.expect("nobody lists again");
+    let revived = async {
+        while starts() == started {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    // Without the hint it would be listed in a minute.
+    tokio::time::timeout(Duration::from_secs(20), revived).await.expect("nobody starts it again");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,23 +1,28 @@
 //! Taking containers away: after a switch, on stop, on destroy.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use buddo_shared::id::Revision;
 use buddo_shared::report::Phase;
 
-use super::{Plan, View, is_running};
+use super::{Plan, Seen, View, is_running};
 use crate::guard::Vigil;
 use crate::health::Level;
 use crate::memory::{Crash, Memory};
-use crate::ports::{Container, ContainerState, Identity, Target};
+use crate::ports::{ContainerState, Identity, Target};
 use crate::step::Step;
 
-/// A container that Podman shows as stopping for longer than this is removed by force.
-pub(super) const STUCK: Duration = Duration::from_secs(30);
+/// Podman kills what does not end within the grace, and may take so much longer to say so.
+const BEYOND_GRACE: Duration = Duration::from_secs(5);
 
 /// A container that could not be stopped so often is removed by force without being asked.
 const MAX_STOPS: u32 = 3;
+
+/// A container that Podman shows as stopping for longer than this is removed by force: whoever
+/// stopped it is gone, as a service of Podman's that was killed meanwhile.
+pub(super) fn stuck(view: &View<'_>) -> Duration {
+    view.rules.drain.stop_grace + BEYOND_GRACE
+}
 
 /// The deployment shall not exist.
 pub(super) fn leave(memory: &mut Memory, view: &View<'_>) -> Plan {
@@ -45,7 +50,7 @@ fn lay_down(memory: &mut Memory, view: &View<'_>, plan: &mut Plan) {
     if matches!(memory.durable.vigil, Some(Vigil::Watching { .. })) {
         memory.end_vigil();
     }
-    retire(memory, view, plan, &BTreeSet::new(), None);
+    retire(memory, view, plan, &[], None);
     if view.containers.is_empty() && view.busy.roll.is_none() && view.busy.serve.is_none() {
         plan.phase = Phase::Stopped;
         forget_secrets(memory, view, plan, None);
@@ -58,17 +63,18 @@ pub(super) fn retire(
     memory: &mut Memory,
     view: &View<'_>,
     plan: &mut Plan,
-    keep: &BTreeSet<&str>,
+    keep: &[Option<&str>],
     grace: Option<Duration>,
 ) {
-    memory.retiring.retain(|name, _| !keep.contains(name.as_str()));
+    let kept = |name: &str| keep.contains(&Some(name));
+    memory.retiring.retain(|name, _| !kept(name));
     // A container on its way in goes first: stopping an old one can take its whole grace.
     let free = view.busy.roll.is_none() && plan.roll.is_empty();
-    for container in view.containers.iter().filter(|c| !keep.contains(c.name.as_str())) {
+    for container in view.containers.iter().filter(|c| !kept(&c.name)) {
         let since = *memory.retiring.entry(container.name.clone()).or_insert(view.now);
         let given_up = |i: Identity| memory.durable.failures.contains_key(&i.revision);
         let hopeful = is_running(container) && !container.identity.is_some_and(given_up);
-        let wait = grace.filter(|_| hopeful).unwrap_or(rest(container, view));
+        let wait = grace.filter(|_| hopeful).unwrap_or(rest(*container, view));
         let due = match memory.cleanup {
             Some((not_before, _)) => not_before.max(since + wait),
             None => since + wait,
@@ -86,14 +92,14 @@ pub(super) fn retire(
 }
 
 /// How long a container stays after the last request was sent its way.
-fn rest(container: &Container, view: &View<'_>) -> Duration {
+fn rest(container: Seen<'_>, view: &View<'_>) -> Duration {
     match container.state {
-        ContainerState::Running => match view.tracker(container).map(super::Tracker::level) {
+        ContainerState::Running => match container.level() {
             // It never answered, so nobody was ever sent to it.
             Some(Level::Starting) => Duration::ZERO,
             _ => view.rules.drain.before_stop,
         },
-        ContainerState::Stopping => STUCK,
+        ContainerState::Stopping => stuck(view),
         ContainerState::Created | ContainerState::Exited(_) | ContainerState::Broken => {
             Duration::ZERO
         }

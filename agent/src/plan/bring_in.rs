@@ -5,9 +5,10 @@ use buddo_shared::manifest::{Desired, Strategy};
 use buddo_shared::report::{Failure, Phase};
 use tokio::time::Instant;
 
-use super::away::STUCK;
+use super::away::stuck;
 use super::keep::sick;
-use super::{LimitRule, Plan, View, deadline, guarded, is_running, words};
+use super::{LimitRule, Plan, Seen, View, deadline, guarded, words};
+use crate::health::Level;
 use crate::memory::{Memory, Serving};
 use crate::ports::{Container, ContainerState, Slot};
 use crate::step::Step;
@@ -32,14 +33,14 @@ pub(super) fn bring_in(
         return None;
     }
     if let Some(live) = live.filter(|live| live.revision == revision) {
-        let tracker = view.serving(live).and_then(|container| view.tracker(container));
+        let tracker = view.serving(live).and_then(|container| container.tracker);
         plan.failure = Some(words::unhealthy(tracker.and_then(|t| t.reason.as_deref())));
     }
     let rounds = memory.attempt.as_ref().map_or(0, |attempt| attempt.rounds);
     let slot = candidate_slot(view, revision, live, rounds);
     let name = view.name(revision, slot);
     let candidate = view.find(revision, slot);
-    if candidate.is_some_and(is_running) {
+    if candidate.is_some_and(Seen::runs) {
         memory.attempt_at(revision).started.get_or_insert(view.now);
     }
     if let Some(failure) = verdict(memory, view, wanted, candidate) {
@@ -68,7 +69,7 @@ pub(super) fn bring_in(
             return Some(name);
         }
         // A list may be older than the start of what just crashed.
-        let stopped = !live.and_then(|live| view.serving(live)).is_some_and(is_running);
+        let stopped = !live.and_then(|live| view.serving(live)).is_some_and(Seen::runs);
         if !holding || !stopped || view.busy.serve.is_some() {
             return Some(name);
         }
@@ -76,13 +77,13 @@ pub(super) fn bring_in(
     let held = std::mem::take(&mut memory.attempt_at(revision).address_held);
     match candidate {
         // created → nothing → created in the other slot
-        Some(container) if held && !is_running(container) => {
+        Some(container) if held && !container.runs() => {
             plan.roll.push(Step::Remove(name.clone()));
             memory.attempt_at(revision).rounds += 1;
         }
         // nothing → created → running
         None => launch(view, wanted, plan, slot, &name),
-        Some(container) => advance(memory, view, wanted, plan, container),
+        Some(container) => advance(memory, view, wanted, plan, &container),
     }
     Some(name)
 }
@@ -116,7 +117,7 @@ fn advance(
         }
         ContainerState::Stopping => {
             let since = *memory.paused.entry(name.clone()).or_insert(view.now);
-            remove_at(memory, view, plan, name, since + STUCK);
+            remove_at(memory, view, plan, name, since + stuck(view));
         }
         ContainerState::Broken => remove_at(memory, view, plan, name, view.now),
     }
@@ -137,7 +138,7 @@ fn verdict(
     memory: &mut Memory,
     view: &View<'_>,
     wanted: &Wanted<'_>,
-    candidate: Option<&Container>,
+    candidate: Option<Seen<'_>>,
 ) -> Option<Failure> {
     if view.rules.limits == LimitRule::Missing {
         return Some(words::limits_not_enforced());
@@ -158,8 +159,8 @@ fn verdict(
     }
     let seconds = deadline(wanted.probe).as_secs();
     match (candidate, &attempt.ending) {
-        (Some(container), _) if is_running(container) => {
-            let reason = view.tracker(container).and_then(|t| t.reason.as_deref());
+        (Some(container), _) if container.runs() => {
+            let reason = container.tracker.and_then(|t| t.reason.as_deref());
             Some(words::never_healthy(wanted.port, seconds, reason))
         }
         (Some(_), Some(ending)) => {
@@ -177,7 +178,7 @@ fn give_up(
     desired: &Desired,
     wanted: &Wanted<'_>,
     plan: &mut Plan,
-    candidate: Option<&Container>,
+    candidate: Option<Seen<'_>>,
     failure: Failure,
 ) {
     let revision = wanted.revision;
@@ -217,8 +218,7 @@ fn give_up(
 /// Whether what serves may answer visitors.
 fn answers(memory: &Memory, view: &View<'_>) -> bool {
     let live = memory.durable.live.and_then(|live| view.serving(live));
-    let tracker = live.filter(|container| is_running(container)).and_then(|c| view.tracker(c));
-    tracker.is_some_and(|tracker| tracker.level().may_serve())
+    live.filter(|container| container.runs()).and_then(Seen::level).is_some_and(Level::may_serve)
 }
 
 /// Where the wanted revision's container is, or goes. Each round tries the other slot first:
@@ -267,7 +267,7 @@ fn launch(view: &View<'_>, wanted: &Wanted<'_>, plan: &mut Plan, slot: Slot, nam
     ]);
 }
 
-fn phase_of(view: &View<'_>, candidate: Option<&Container>) -> Phase {
+fn phase_of(view: &View<'_>, candidate: Option<Seen<'_>>) -> Phase {
     match (&view.busy.roll, candidate.map(|c| c.state)) {
         (Some(Step::Image), _) => Phase::Pulling,
         (Some(Step::Create(_) | Step::Start(_)), _) => Phase::Starting,

@@ -6,7 +6,7 @@ use buddo_shared::id::Revision;
 use buddo_shared::manifest::Desired;
 use tokio::time::Instant;
 
-use super::{EDGE_LAG, Plan, View, deadline, is_running, words};
+use super::{EDGE_LAG, Plan, View, deadline, words};
 use crate::guard::{Evidence, Kills, Verdict, Vigil, errors, remaining};
 use crate::health::Level;
 use crate::memory::Memory;
@@ -53,7 +53,7 @@ pub(super) fn stand_guard(
         return;
     }
     let Some(live) = memory.durable.live.filter(|live| live.revision == revision) else { return };
-    let tracker = view.serving(live).filter(|c| is_running(c)).and_then(|c| view.tracker(c));
+    let tracker = view.serving(live).filter(|c| c.runs()).and_then(|c| c.tracker);
     memory.evidence.sick(match tracker.map(super::Tracker::level) {
         _ if view.rules.many_sick => None,
         Some(Level::Unhealthy) => Some(view.now),
@@ -81,7 +81,7 @@ pub(super) fn stand_guard(
 /// that goes on or, once it has ended, of its last.
 fn is_of_serving(memory: &Memory, view: &View<'_>, kills: &Kills) -> bool {
     let container = memory.durable.live.and_then(|live| view.serving(live));
-    let process = container.and_then(|container| container.process.as_ref());
+    let process = container.and_then(|container| container.container.process.as_ref());
     let counted = &kills.process.container;
     process
         .map_or_else(|| memory.evidence.counts_in(counted), |process| process.container == *counted)

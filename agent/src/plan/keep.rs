@@ -6,8 +6,8 @@ use buddo_shared::id::Revision;
 use buddo_shared::manifest::{Desired, Strategy};
 use buddo_shared::report::Phase;
 
-use super::away::STUCK;
-use super::{Busy, Plan, Tracker, View, deadline, is_running, wanted, words};
+use super::away::stuck;
+use super::{Busy, Plan, Seen, View, deadline, wanted, words};
 use crate::backoff::Backoff;
 use crate::health::Level;
 use crate::memory::{Memory, Serving};
@@ -26,8 +26,7 @@ const FORGIVEN: Duration = Duration::from_mins(10);
 /// Whether what serves runs and does not answer: it fails its probes, or it was started again and
 /// was silent for as long as a new container may be.
 pub(super) fn sick(memory: &Memory, view: &View<'_>, desired: &Desired, live: Serving) -> bool {
-    let container = view.serving(live).filter(|container| is_running(container));
-    match container.and_then(|container| view.tracker(container)).map(Tracker::level) {
+    match view.serving(live).filter(|container| container.runs()).and_then(Seen::level) {
         Some(Level::Unhealthy) => true,
         Some(Level::Starting) => memory
             .crash
@@ -63,7 +62,7 @@ pub(super) fn keep_serving(
         let due = memory.cooling(view.now).map_or(drained, |at| at.max(drained));
         if view.now < due {
             plan.wake_at(due);
-        } else if is_running(container) && view.busy == &Busy::default() {
+        } else if container.runs() && view.busy == &Busy::default() {
             plan.roll.push(Step::Stop(container.name.clone()));
         }
         return true;
@@ -73,7 +72,7 @@ pub(super) fn keep_serving(
             memory.crash.down = false;
             memory.crash.ran = true;
             memory.paused.remove(&container.name);
-            let level = view.tracker(container).map(Tracker::level);
+            let level = container.level();
             memory.crash.silent_since = (level == Some(Level::Starting))
                 .then(|| memory.crash.silent_since.unwrap_or(view.now));
             if let Some(since) = memory.crash.silent_since {
@@ -96,10 +95,10 @@ pub(super) fn keep_serving(
         // Someone is stopping it: it ends, or is stuck and then removed.
         ContainerState::Stopping => {
             let since = *memory.paused.entry(container.name.clone()).or_insert(view.now);
-            plan.wake_at(since + STUCK);
+            plan.wake_at(since + stuck(view));
         }
         ContainerState::Created | ContainerState::Exited(_) | ContainerState::Broken => {
-            revive(memory, view, live.revision, container, plan);
+            revive(memory, view, live.revision, &container, plan);
             if is_wanted {
                 plan.phase = Phase::Starting;
             }

@@ -27,6 +27,7 @@ mod serve;
 mod tests;
 pub mod words;
 
+use std::ops::Deref;
 use std::time::Duration;
 
 use buddo_shared::id::{DeploymentId, Revision};
@@ -39,7 +40,7 @@ use tokio::time::Instant;
 use crate::config::{Drain, Network};
 use crate::guard::Kills;
 use crate::guard::errors::Failed;
-use crate::health::{Tracker, Trackers};
+use crate::health::{Level, Tracker};
 use crate::memory::{Memory, Serving};
 use crate::ports::{Container, ContainerState, Identity, Slot, Target};
 use crate::step::{Lane, Step, container_name};
@@ -91,6 +92,34 @@ pub struct Busy {
     pub roll: Option<Step>,
 }
 
+/// A container as its list and its probes show it.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen<'a> {
+    /// What Podman says.
+    pub container: &'a Container,
+    /// What probes say; `None`: it is not probed. Looked up once for each plan, which asks for it
+    /// several times.
+    pub tracker: Option<&'a Tracker>,
+}
+
+impl Seen<'_> {
+    fn level(self) -> Option<Level> {
+        self.tracker.map(Tracker::level)
+    }
+
+    fn runs(self) -> bool {
+        is_running(self.container)
+    }
+}
+
+impl Deref for Seen<'_> {
+    type Target = Container;
+
+    fn deref(&self) -> &Container {
+        self.container
+    }
+}
+
 /// One deployment as it is and as it shall be.
 pub struct View<'a> {
     /// Which deployment.
@@ -98,9 +127,7 @@ pub struct View<'a> {
     /// As the document wants it; `None`: it shall not exist.
     pub desired: Option<&'a Desired>,
     /// Its containers.
-    pub containers: &'a [&'a Container],
-    /// What probes say, by container name.
-    pub health: &'a Trackers,
+    pub containers: &'a [Seen<'a>],
     /// What runs already.
     pub busy: &'a Busy,
     /// The host's rules.
@@ -199,17 +226,13 @@ impl Plan {
 }
 
 impl<'a> View<'a> {
-    fn find(&self, revision: Revision, slot: Slot) -> Option<&'a Container> {
+    fn find(&self, revision: Revision, slot: Slot) -> Option<Seen<'a>> {
         let identity = Identity { deployment: self.id, revision, slot };
         self.containers.iter().copied().find(|c| c.identity == Some(identity))
     }
 
-    fn serving(&self, serving: Serving) -> Option<&'a Container> {
+    fn serving(&self, serving: Serving) -> Option<Seen<'a>> {
         self.find(serving.revision, serving.slot)
-    }
-
-    fn tracker(&self, container: &Container) -> Option<&'a Tracker> {
-        self.health.get(&container.name)
     }
 
     fn name(&self, revision: Revision, slot: Slot) -> String {

@@ -11,15 +11,13 @@
 //! getting requests meanwhile: it may still answer some of them, and a restart would answer none.
 //! A crashed one is started in place: no other container could be there sooner.
 
-use std::collections::BTreeSet;
-
 use buddo_shared::manifest::Desired;
 use buddo_shared::report::Phase;
 
-use super::away::{self, STUCK};
+use super::away;
 use super::bring_in::bring_in;
 use super::keep::{keep_serving, sick};
-use super::{Plan, View, Watched, deadline, guarded, is_running, wanted, words};
+use super::{Plan, Seen, View, Watched, deadline, guarded, is_running, wanted, words};
 use crate::health::Level;
 use crate::memory::{Memory, Serving};
 use crate::ports::{Container, ContainerState, Target};
@@ -41,8 +39,11 @@ pub(super) fn serve(memory: &mut Memory, view: &View<'_>, desired: &Desired) -> 
     // It may have been given up just now, and another one be wanted from the next pass on.
     let wanted = wanted(memory, desired).map(|wanted| wanted.revision);
     let failed = wanted.is_none();
-    let live = memory.durable.live.map(|live| view.name(live.revision, live.slot));
-    let keep: BTreeSet<&str> = live.as_deref().into_iter().chain(candidate.as_deref()).collect();
+    let live = memory.durable.live.map(|live| match view.serving(live) {
+        Some(container) => container.name.clone(),
+        None => view.name(live.revision, live.slot),
+    });
+    let keep = [live.as_deref(), candidate.as_deref()];
     let grace = (live.is_none() && !failed).then_some(deadline(&desired.probe));
     away::retire(memory, view, &mut plan, &keep, grace);
     away::forget_secrets(memory, view, &mut plan, wanted);
@@ -91,13 +92,13 @@ fn forget_lost(memory: &mut Memory, view: &View<'_>) {
     let Some(live) = memory.durable.live else { return };
     let stuck = |container: &Container| {
         let since = memory.paused.get(&container.name);
-        since.is_some_and(|since| view.now.duration_since(*since) >= STUCK)
+        since.is_some_and(|since| view.now.duration_since(*since) >= away::stuck(view))
     };
     let lost = match view.serving(live) {
         None => true,
         Some(container) => match container.state {
             ContainerState::Broken => true,
-            ContainerState::Stopping => stuck(container),
+            ContainerState::Stopping => stuck(&container),
             _ => memory.crash.refusals >= MAX_START_REFUSALS,
         },
     };
@@ -115,7 +116,7 @@ fn adopt_or_switch(memory: &mut Memory, view: &View<'_>, desired: &Desired) {
     let answers = view.containers.iter().filter(|container| {
         is_running(container)
             && !is_leaving(view, container)
-            && view.tracker(container).is_some_and(|tracker| tracker.level() == Level::Healthy)
+            && container.level() == Some(Level::Healthy)
     });
     let answering = answers
         .filter_map(|container| container.identity)
@@ -197,9 +198,8 @@ fn target(
 ) -> Option<Target> {
     let previous = memory.target.as_ref();
     if let Some(live) = memory.durable.live {
-        let container =
-            view.serving(live).filter(|c| is_running(c) && !holding && !is_leaving(view, c));
-        let level = container.and_then(|c| view.tracker(c)).map(super::Tracker::level);
+        let container = view.serving(live).filter(|c| c.runs() && !holding && !is_leaving(view, c));
+        let level = container.and_then(Seen::level);
         // No tracker yet: it was adopted in this very pass, and stays what it was.
         let answers = level.map_or(previous != Some(&Target::Hold), Level::may_serve);
         let address = container.filter(|_| answers).and_then(|c| c.address);

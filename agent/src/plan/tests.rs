@@ -152,12 +152,12 @@ impl Model {
     }
 
     fn plan(&mut self) -> Plan {
-        let containers: Vec<&Container> = self.containers.values().collect();
+        let seen = |container| Seen { container, tracker: self.health.get(&container.name) };
+        let containers: Vec<Seen<'_>> = self.containers.values().map(seen).collect();
         let view = View {
             id: self.id,
             desired: self.desired.as_ref(),
             containers: &containers,
-            health: &self.health,
             busy: &self.busy,
             rules: &self.rules,
             failed: Failed { began: &self.failed, known_since: Some(Timestamp::UNIX_EPOCH) },

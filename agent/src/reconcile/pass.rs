@@ -21,10 +21,10 @@ use crate::kills::Watched;
 use crate::memory::{Happened, Memory};
 use crate::observe::{Observed, observe};
 use crate::plan::words;
-use crate::plan::{LimitRule, Plan, Rules, View, plan, wanted};
+use crate::plan::{LimitRule, Plan, Rules, Seen, View, plan, wanted};
 use crate::ports::{
-    Clock, Container, ContainerState, Containers, FailedRequests, Identity, LiveTable,
-    LiveTablePublisher, Prober, Proxy, Slot, Target,
+    Clock, ContainerState, Containers, FailedRequests, Identity, LiveTable, LiveTablePublisher,
+    Prober, Process, Proxy, Slot, Target,
 };
 use crate::probes;
 use crate::step::{Lane, secret_owner};
@@ -38,7 +38,7 @@ const TROUBLE: Duration = Duration::from_secs(30);
 pub(super) struct Case<'a> {
     pub(super) id: DeploymentId,
     pub(super) desired: Option<&'a Arc<Desired>>,
-    pub(super) containers: Vec<&'a Container>,
+    pub(super) containers: Vec<Seen<'a>>,
     pub(super) plan: Plan,
 }
 
@@ -56,7 +56,7 @@ where
         let document = self.inputs.document.borrow_and_update().clone();
         let Some(document) = document else {
             // Without a document nothing is known to be unwanted: nothing is touched.
-            self.show(None, &[], &Trackers::new(), Instant::now());
+            self.show(None, &[], Instant::now());
             return None;
         };
         self.orders.withdraw(|id| asked(self.memories.get(&id), document.entries().get(&id)));
@@ -85,11 +85,15 @@ where
         }
         self.errors.want(cases.iter().any(|case| case.plan.guarded_until.is_some()));
         self.kills.want(self.guarded(&cases));
+        let look = self.exits.keep(running(&cases));
         self.keep_probes(&cases);
         let published = self.publish(&document, &cases, now).await;
         self.want_routes(&document, &cases, now);
         let mut next = cases.iter().filter_map(|case| case.plan.wake).min();
         let mut sooner = |at: Instant| next = Some(next.map_or(at, |next| next.min(at)));
+        if let Some(look) = look {
+            sooner(look);
+        }
         if published {
             self.failures.publishing.end();
             self.send_orders(&mut cases);
@@ -97,7 +101,7 @@ where
             // Visitors may still be sent where the old table says: nothing is taken away.
             sooner(self.failures.publishing.next((self.world.jitter)()));
         }
-        if let Some(due) = self.show(Some(&document), &cases, &health, now) {
+        if let Some(due) = self.show(Some(&document), &cases, now) {
             sooner(due);
         }
         let gone: Vec<_> = cases.iter().filter(|case| case.plan.gone).map(|case| case.id).collect();
@@ -174,7 +178,7 @@ where
         &mut self,
         document: &'a Document,
         observed: &'a Observed,
-        health: &Trackers,
+        health: &'a Trackers,
         now: Instant,
     ) -> Vec<Case<'a>> {
         let rules = Rules {
@@ -190,8 +194,13 @@ where
         let mut cases = Vec::with_capacity(self.memories.len());
         for (id, memory) in &mut self.memories {
             let desired = document.entries().get(id);
-            let containers: Vec<&Container> =
-                observed.deployments.get(id).into_iter().flatten().collect();
+            let containers: Vec<Seen<'a>> = observed
+                .deployments
+                .get(id)
+                .into_iter()
+                .flatten()
+                .map(|container| Seen { container, tracker: health.get(&container.name) })
+                .collect();
             let busy = self.orders.busy(*id);
             if let Some(digest) = desired.and_then(|desired| desired.digest.clone()) {
                 let revision = desired.map(|desired| desired.revision);
@@ -208,7 +217,6 @@ where
                 id: *id,
                 desired: desired.map(AsRef::as_ref),
                 containers: &containers,
-                health,
                 busy: &busy,
                 rules: &rules,
                 failed: Failed { began: &began, known_since: seen.known_since },
@@ -371,6 +379,13 @@ where
             }]);
         }
     }
+}
+
+/// The processes of all that runs.
+fn running<'a>(cases: &'a [Case<'_>]) -> impl Iterator<Item = &'a Process> {
+    let containers = cases.iter().flat_map(|case| &case.containers);
+    let running = containers.filter(|container| container.state == ContainerState::Running);
+    running.filter_map(|container| container.process.as_ref())
 }
 
 /// What a deployment is asked to be.

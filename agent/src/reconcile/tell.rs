@@ -8,7 +8,6 @@ use tokio::time::Instant;
 
 use super::Reconciler;
 use super::pass::Case;
-use crate::health::Trackers;
 use crate::intent::Document;
 use crate::memory::Memory;
 use crate::picture::{ContainerPicture, DeploymentPicture, Picture};
@@ -32,7 +31,6 @@ where
         &self,
         document: Option<&Document>,
         cases: &[Case<'_>],
-        health: &Trackers,
         now: Instant,
     ) -> Option<Instant> {
         let mut due: Option<Instant> = None;
@@ -43,7 +41,7 @@ where
                 .desired
                 .zip(document)
                 .map(|(desired, document)| desired.subdomain.host_in(&document.manifest().zone));
-            let (status, look) = self.status_of(case, memory, host.as_deref(), health, now);
+            let (status, look) = self.status_of(case, memory, host.as_deref(), now);
             due = due.into_iter().chain(look).min();
             if case.desired.is_some() {
                 self.status.set([Entry {
@@ -54,7 +52,7 @@ where
             }
             // What was sent on its way in this pass is shown, too.
             let busy = self.orders.busy(case.id);
-            pictures.push(picture_of(case, memory, &busy, status, host, health, now));
+            pictures.push(picture_of(case, memory, &busy, status, host, now));
         }
         let host = self.host_status(document);
         self.status.set([Entry {
@@ -86,7 +84,6 @@ where
         case: &Case<'_>,
         memory: &Memory,
         host: Option<&str>,
-        health: &Trackers,
         now: Instant,
     ) -> (DeploymentStatus, Option<Instant>) {
         let plan = &case.plan;
@@ -96,7 +93,8 @@ where
             case.containers.iter().find_map(|c| c.identity).map(|identity| identity.revision)
         });
         let revision = revision.unwrap_or(buddo_shared::id::Revision::FIRST);
-        let tracker = plan.container.as_ref().and_then(|name| health.get(name));
+        let container = case.containers.iter().find(|c| plan.container.as_ref() == Some(&c.name));
+        let tracker = container.and_then(|container| container.tracker);
         let answers = matches!(plan.target, Some(Target::Live { .. }));
         let mut failure = plan.failure.clone();
         let mut phase = plan.phase;
@@ -184,11 +182,10 @@ fn picture_of(
     busy: &Busy,
     status: DeploymentStatus,
     host: Option<String>,
-    health: &Trackers,
     now: Instant,
 ) -> DeploymentPicture {
     let containers = case.containers.iter().map(|container| {
-        let tracker = health.get(&container.name);
+        let tracker = container.tracker;
         ContainerPicture {
             name: container.name.clone(),
             state: format!("{:?}", container.state).to_lowercase(),

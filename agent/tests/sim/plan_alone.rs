@@ -17,7 +17,7 @@ use buddo_agent::config::Drain;
 use buddo_agent::guard::errors::Failed;
 use buddo_agent::health::{Level, Tracker, Trackers};
 use buddo_agent::memory::{Durable, Happened, Memory};
-use buddo_agent::plan::{Busy, LimitRule, Plan, Rules, View, plan};
+use buddo_agent::plan::{Busy, LimitRule, Plan, Rules, Seen, View, plan};
 use buddo_agent::ports::{Container, ContainerState, Ending, Identity, ProbeOutcome, Slot, Target};
 use buddo_agent::step::{Lane, Step, container_name};
 use buddo_shared::id::{DeploymentId, Revision};
@@ -125,12 +125,12 @@ impl Alone {
     }
 
     fn planned(&self, memory: &mut Memory) -> Plan {
-        let containers: Vec<&Container> = self.containers.values().collect();
+        let seen = |container| Seen { container, tracker: self.health.get(&container.name) };
+        let containers: Vec<Seen<'_>> = self.containers.values().map(seen).collect();
         let view = View {
             id: self.id,
             desired: self.desired.as_ref(),
             containers: &containers,
-            health: &self.health,
             busy: &Busy::default(),
             rules: &rules(),
             failed: Failed::default(),

@@ -6,8 +6,8 @@ mod document;
 mod frames;
 mod link;
 mod session;
-mod wake;
 mod waits;
+mod wake;
 
 use std::collections::HashMap;
 use std::sync::Arc;

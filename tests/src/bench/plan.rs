@@ -9,7 +9,7 @@ use buddo_agent::config::{Drain, Network};
 use buddo_agent::guard::errors::Failed;
 use buddo_agent::health::{Level, Tracker, Trackers};
 use buddo_agent::memory::{Durable, Memory, Serving};
-use buddo_agent::plan::{Busy, LimitRule, Rules, View, plan};
+use buddo_agent::plan::{Busy, LimitRule, Rules, Seen, View, plan};
 use buddo_agent::ports::{Container, ContainerState, Identity, Slot};
 use buddo_agent::step::container_name;
 use buddo_shared::id::{DeploymentId, Revision};
@@ -50,11 +50,11 @@ pub(super) fn measure() -> anyhow::Result<()> {
         let began = Instant::now();
         let mut steps = 0;
         for (desired, container, memory) in &mut cases {
+            let tracker = health.get(&container.name);
             let view = View {
                 id: desired.id,
                 desired: Some(desired),
-                containers: &[container],
-                health: &health,
+                containers: &[Seen { container, tracker }],
                 busy: &busy,
                 rules: &rules,
                 failed: Failed::default(),

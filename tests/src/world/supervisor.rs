@@ -180,17 +180,15 @@ impl Loop {
                 });
                 Response::Done
             }
-            Request::Stop { name, signal } => {
-                match self.kept.remove(&name) {
-                    Some(kept) => {
-                        if let Ok(signal) = signal.try_into() {
-                            send(kept.pid, signal);
-                        }
-                        Response::Done
+            Request::Stop { name, signal } => match self.kept.remove(&name) {
+                Some(kept) => {
+                    if let Ok(signal) = signal.try_into() {
+                        send(kept.pid, signal);
                     }
-                    None => Response::Refused(format!("there is no service {name}")),
+                    Response::Done
                 }
-            }
+                None => Response::Refused(format!("there is no service {name}")),
+            },
             Request::Signal { name, signal } => self.signal(&name, signal),
             Request::Status => Response::Services(self.kept.values().map(status).collect()),
             Request::Shutdown => Response::Done,

@@ -1,0 +1,124 @@
+//! The end of a container's process, from the kernel, as a hint.
+//!
+//! ```text
+//! reconcile ── keep(what runs) ──► one task a process ── pidfd readable ──► ended, wake
+//!     ▲                                                                      │
+//!     └── look again in 10, 20, 40 … ms: Podman still lists it as running ◄──┘
+//! ```
+//!
+//! Podman tells of an end only once its clean-up process has started, and its reader of events
+//! asks the file four times a second (`Poll: true`, libpod/events/logfile.go): visitors would be
+//! sent to the dead for up to 400 ms. What is done about an end is decided by the list alone.
+
+pub mod pidfd;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::ports::{Process, ProcessExits};
+
+/// Until Podman is asked for the first time whether it knows of an end; doubles each time.
+const FIRST_LOOK: Duration = Duration::from_millis(10);
+/// So often; after that events and the regular list have to tell.
+const LOOKS: u32 = 7;
+
+/// The processes that are watched.
+pub struct Exits {
+    source: Option<Arc<dyn ProcessExits>>,
+    wake: Arc<Notify>,
+    watches: HashMap<Process, Watch>,
+}
+
+struct Watch {
+    ended: Arc<AtomicBool>,
+    looks: u32,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Exits {
+    /// Nothing is watched yet; `wake` is notified when a process ended.
+    pub fn new(wake: Arc<Notify>) -> Self {
+        Self { source: None, wake, watches: HashMap::new() }
+    }
+
+    /// The same, told by `source`.
+    #[must_use]
+    pub fn of(self, source: Arc<dyn ProcessExits>) -> Self {
+        Self { source: Some(source), ..self }
+    }
+
+    /// Watches exactly these, which Podman lists as running. When to list again, because one of
+    /// them has ended all the same.
+    pub fn keep<'a>(&mut self, running: impl Iterator<Item = &'a Process>) -> Option<Instant> {
+        let source = self.source.as_ref()?;
+        let mut before = std::mem::take(&mut self.watches);
+        let mut look = None;
+        for process in running {
+            let known = before.remove(process);
+            let Some(mut watch) = known.or_else(|| begin(&**source, process, &self.wake)) else {
+                continue;
+            };
+            if watch.ended.load(Ordering::Acquire) && watch.looks < LOOKS {
+                let due = Instant::now() + FIRST_LOOK * (1 << watch.looks);
+                watch.looks += 1;
+                look = Some(look.map_or(due, |look: Instant| look.min(due)));
+            }
+            self.watches.insert(process.clone(), watch);
+        }
+        look
+    }
+}
+
+/// `None`: the kernel does not tell; events will.
+fn begin(source: &dyn ProcessExits, process: &Process, wake: &Arc<Notify>) -> Option<Watch> {
+    let exit = source.exit(process)?;
+    let (ended, wake) = (Arc::new(AtomicBool::new(false)), Arc::clone(wake));
+    let tell = Arc::clone(&ended);
+    let task = tokio::spawn(async move {
+        exit.await;
+        tell.store(true, Ordering::Release);
+        wake.notify_one();
+    });
+    Some(Watch { ended, looks: 0, _task: AbortOnDropHandle::new(task) })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+
+    use super::*;
+
+    /// Every process ends when it is told to.
+    struct Told(Arc<Notify>);
+
+    impl ProcessExits for Told {
+        fn exit(&self, _: &Process) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+            let told = Arc::clone(&self.0);
+            Some(Box::pin(async move { told.notified().await }))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_ended_and_is_listed_as_running_is_looked_at_again_and_not_for_ever() {
+        let (end, wake) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let mut exits = Exits::new(Arc::clone(&wake)).of(Arc::new(Told(Arc::clone(&end))));
+        let process = Process { container: "a".to_owned(), pid: 7 };
+        assert_eq!(exits.keep([&process].into_iter()), None);
+        end.notify_one();
+        wake.notified().await;
+        let now = Instant::now();
+        let looks: Vec<_> = std::iter::from_fn(|| exits.keep([&process].into_iter())).collect();
+        let waits: Vec<_> = looks.iter().map(|look| look.duration_since(now).as_millis()).collect();
+        assert_eq!(waits, [10, 20, 40, 80, 160, 320, 640]);
+        // Its successor is another process.
+        let next = Process { pid: 8, ..process.clone() };
+        assert_eq!(exits.keep([&next].into_iter()), None);
+        assert!(!exits.watches.contains_key(&process));
+    }
+}
