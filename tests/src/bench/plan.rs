@@ -48,7 +48,7 @@ pub(super) fn measure() -> anyhow::Result<()> {
     let (busy, mut took) = (Busy::default(), Vec::new());
     for _ in 0..ROUNDS {
         let began = Instant::now();
-        let mut steps = 0;
+        let (now, mut steps) = (tokio::time::Instant::now(), 0);
         for (desired, container, memory) in &mut cases {
             let tracker = health.get(&container.name);
             let view = View {
@@ -59,7 +59,7 @@ pub(super) fn measure() -> anyhow::Result<()> {
                 rules: &rules,
                 failed: Failed::default(),
                 kills: None,
-                now: tokio::time::Instant::now(),
+                now,
                 wall: Timestamp::UNIX_EPOCH,
                 jitter: 0.5,
             };
