@@ -7,6 +7,7 @@
 //! hosts ─TLS 1.3──► join (one-time token → certificate)
 //! ```
 
+pub mod access;
 pub mod admin;
 pub mod args;
 pub mod attempts;

@@ -15,15 +15,18 @@ use jiff::{SignedDuration, Timestamp};
 use tempfile::TempDir;
 use uuid::Uuid;
 
+use crate::access::DeployCheck;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, RateLimits};
 use crate::daemon;
 use crate::http::router;
-use crate::password::Cost;
+use crate::identity::{Email, Username};
+use crate::password::{Cost, StoredHash};
 use crate::random::SystemRandom;
+use crate::service::teams;
 use crate::state::AppState;
 use crate::store::StoreError;
-use crate::store::contract::{Bond, Host};
+use crate::store::contract::{Bond, Host, NewAccount};
 
 pub(crate) use client::{Answer, PASSWORD};
 
@@ -59,6 +62,7 @@ const PATIENT: &str = "
     send_verification = { requests = 10000, seconds = 60 }
     oauth_apps = { requests = 10000, seconds = 60 }
     token = { requests = 10000, seconds = 60 }
+    invitations = { requests = 10000, seconds = 60 }
     public = { requests = 10000, seconds = 60 }
 ";
 
@@ -124,8 +128,34 @@ impl World {
         Self::assemble(config, clock, directory)
     }
 
+    /// Account 1 with what every account has to itself, for tests that begin below the API.
+    pub(crate) async fn first_account(&self) {
+        let made = NewAccount {
+            id: account(1),
+            email: Email::parse("first@example.com").unwrap(),
+            username: Username::parse("first").unwrap(),
+            password: StoredHash::from_stored("$".to_owned()),
+            referral_code: "FIRST".to_owned(),
+            referred_by: None,
+            created_at: self.clock.now(),
+        };
+        let kept: Result<(), StoreError> = self
+            .state
+            .store
+            .write(move |tables| {
+                if tables.account(made.id)?.is_none() {
+                    tables.insert_account(&made)?;
+                    teams::make_own(tables, &made)?;
+                }
+                Ok(())
+            })
+            .await;
+        kept.unwrap();
+    }
+
     /// A host that has joined and told what it has.
     pub(crate) async fn host(&self, n: u128, memory_mb: u64) -> (HostId, OpeningKey) {
+        self.first_account().await;
         let id = HostId::new(Uuid::from_u128(n));
         let (opening, sealing_key) = OpeningKey::generate().unwrap();
         let host = Host {
@@ -168,6 +198,11 @@ impl World {
 
 pub(crate) fn account(n: u128) -> AccountId {
     AccountId::new(Uuid::from_u128(n))
+}
+
+/// The account by its command line.
+pub(crate) fn owner(n: u128) -> DeployCheck {
+    DeployCheck::of(account(n))
 }
 
 /// A request that is valid as it is.

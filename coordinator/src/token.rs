@@ -14,6 +14,7 @@ use subtle::ConstantTimeEq as _;
 
 use crate::random::{Random, bytes};
 
+pub mod api_key;
 pub mod jwt;
 mod user_code;
 
@@ -41,6 +42,10 @@ pub enum Kind {
     EmailChange,
     /// A browser's session on the login and consent pages.
     Session,
+    /// A browser's login for the API.
+    WebSession,
+    /// The token of a mail that invites to an organisation.
+    Invitation,
 }
 
 impl Kind {
@@ -55,6 +60,8 @@ impl Kind {
             Self::PasswordReset => "buddo_pr_",
             Self::EmailChange => "buddo_ec_",
             Self::Session => "buddo_se_",
+            Self::WebSession => "buddo_ws_",
+            Self::Invitation => "buddo_in_",
         }
     }
 }
@@ -137,7 +144,7 @@ mod tests {
     use super::*;
     use crate::random::SystemRandom;
 
-    const KINDS: [Kind; 7] = [
+    const KINDS: [Kind; 9] = [
         Kind::Access,
         Kind::Refresh,
         Kind::Code,
@@ -145,6 +152,8 @@ mod tests {
         Kind::ClientSecret,
         Kind::EmailVerification,
         Kind::Session,
+        Kind::WebSession,
+        Kind::Invitation,
     ];
 
     #[test]

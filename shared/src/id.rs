@@ -68,6 +68,22 @@ uuid_newtype!(
     /// One account.
     AccountId
 );
+uuid_newtype!(
+    /// One organisation.
+    OrgId
+);
+uuid_newtype!(
+    /// One team of an organisation.
+    TeamId
+);
+uuid_newtype!(
+    /// One API key.
+    ApiKeyId
+);
+uuid_newtype!(
+    /// One invitation to an organisation.
+    InvitationId
+);
 
 /// The number of an immutable revision of a deployment, from 1; image, environment, port,
 /// domains and probe of a revision never change.

@@ -19,7 +19,7 @@ use super::auth::NO_STORE;
 use super::caller::CallerOf;
 use super::json::ApiJson;
 use super::pages::{email_change, reset};
-use super::principal::{SessionPrincipal, login_guard};
+use super::principal::SessionPrincipal;
 use super::problem::{self, ApiError};
 use super::rate_limit::{Limit, by_address};
 use crate::service::accounts::{self, Caller, Repeated};
@@ -29,7 +29,6 @@ use crate::state::AppState;
 pub fn routes(state: &AppState) -> Router<AppState> {
     let limit = |limit| middleware::from_fn_with_state((state.clone(), limit), by_address);
     let public = || limit(Limit::Public);
-    let login = middleware::from_fn_with_state(state.clone(), login_guard);
     let own = Router::new()
         .route("/api/auth/change-password", post(change_password))
         .route("/api/auth/change-email", post(change_email))
@@ -41,8 +40,7 @@ pub fn routes(state: &AppState) -> Router<AppState> {
         .route("/api/auth/sessions/{id}", delete(revoke))
         .route("/api/auth/logout", post(log_out))
         .route("/api/auth/activity", get(activity))
-        .route("/api/auth/delete-account", post(delete_account))
-        .route_layer(login);
+        .route("/api/auth/delete-account", post(delete_account));
     let reset_page = get(reset::show).post(reset::choose).route_layer(public());
     let email_page = get(email_change::show).post(email_change::confirm).route_layer(public());
     let forgot = post(forgot_password).route_layer(limit(Limit::ForgotPassword));

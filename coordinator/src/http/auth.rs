@@ -13,7 +13,7 @@ use http::header::{CACHE_CONTROL, HeaderName, HeaderValue};
 use super::caller::CallerOf;
 use super::json::ApiJson;
 use super::pages::verify;
-use super::principal::{LoginPrincipal, login_guard};
+use super::principal::LoginPrincipal;
 use super::problem::ApiError;
 use super::rate_limit::{Key, Limit, by_address};
 use crate::service::accounts::{self, Offered};
@@ -22,14 +22,13 @@ use crate::state::AppState;
 /// The account endpoints.
 pub fn routes(state: &AppState) -> Router<AppState> {
     let limit = |limit| middleware::from_fn_with_state((state.clone(), limit), by_address);
-    let login = middleware::from_fn_with_state(state.clone(), login_guard);
     let page = get(verify::show).post(verify::confirm);
     Router::new()
         .route("/api/auth/register", post(register).route_layer(limit(Limit::Register)))
         .route("/api/auth/login", post(log_in).route_layer(limit(Limit::Login)))
         .route("/api/auth/verify-email", post(verify_email).route_layer(limit(Limit::Public)))
         .route("/api/auth/send-verification", post(send_verification))
-        .route("/api/auth/me", get(me).route_layer(login))
+        .route("/api/auth/me", get(me))
         .route("/verify-email", page.route_layer(limit(Limit::Public)))
 }
 

@@ -2,25 +2,22 @@
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use axum::middleware::from_fn_with_state;
 use axum::routing::{delete, get};
 use axum::{Json, Router};
 use buddo_shared::api::auth::Message;
 use buddo_shared::api::connections::{ConnectedApps, ExternalUser};
 
-use super::principal::{LoginPrincipal, ProfilePrincipal, login_guard, profile_guard};
+use super::principal::{LoginPrincipal, ProfilePrincipal};
 use super::problem::{self, ApiError};
 use crate::service::oauth::{self, AppError};
 use crate::state::AppState;
 
 /// The endpoints of connected apps.
-pub fn routes(state: &AppState) -> Router<AppState> {
-    let login = from_fn_with_state(state.clone(), login_guard);
-    let profile = from_fn_with_state(state.clone(), profile_guard);
+pub fn routes() -> Router<AppState> {
     Router::new()
-        .route("/api/user/connected-apps", get(list).route_layer(login.clone()))
-        .route("/api/user/connected-apps/{app_id}", delete(disconnect).route_layer(login))
-        .route("/api/external/user", get(user).route_layer(profile))
+        .route("/api/user/connected-apps", get(list))
+        .route("/api/user/connected-apps/{app_id}", delete(disconnect))
+        .route("/api/external/user", get(user))
 }
 
 async fn list(
@@ -44,7 +41,7 @@ async fn user(
     State(state): State<AppState>,
     ProfilePrincipal(who): ProfilePrincipal,
 ) -> Result<Json<ExternalUser>, ApiError> {
-    let user = oauth::external_user(&state, who.account).await?;
+    let user = oauth::external_user(&state, who.account()).await?;
     let gone = || ApiError::new(problem::NOT_FOUND, "the account is gone");
     user.map(Json).ok_or_else(gone)
 }

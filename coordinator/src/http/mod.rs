@@ -4,18 +4,23 @@ pub mod account;
 pub mod auth;
 pub mod caller;
 pub mod connections;
+mod cross_site;
 pub mod deploy;
 pub mod health;
 pub mod join;
 pub mod json;
+pub mod keys;
 pub mod oauth;
+pub mod orgs;
 pub mod pages;
+mod path;
 pub mod principal;
 pub mod problem;
 pub mod rate_limit;
 mod refusals;
 pub mod renew;
 pub mod router;
+pub mod teams;
 
 #[cfg(test)]
 mod tests;

@@ -1,178 +1,138 @@
-//! Who sends a request: bearer token → [`Principal`]. Authorisation is a value: a handler that
-//! takes a [`DeployPrincipal`] or a [`LoginPrincipal`] cannot run without it.
+//! The gate that each request passes: headers → what it shows → what it may do, left for the
+//! handler. Who may do what is decided in [`access`]; here are its words in HTTP.
 //!
 //! ```text
 //! Authorization: Bearer …
-//!   buddo_at_…  OAuth access token ─► DeployPrincipal   (/api/deploy/*; scope deploy:manage)
-//!                                  ─► ProfilePrincipal  (/api/external/user; scope profile:read)
-//!   a JWT       login              ─► LoginPrincipal    (/api/auth/*, /api/oauth/apps …)
+//!   buddo_at_…   OAuth access token ─► DeployPrincipal, ProfilePrincipal, MemberPrincipal
+//!   buddo_key_…  API key            ─► DeployPrincipal
+//!   a JWT        login              ─► SessionPrincipal, MemberPrincipal
+//! Cookie: session=buddo_ws_…        ─► the same; what changes something must come from our pages
 //! ```
 //!
 //! Refusals follow RFC 6750, 3: no error code where no credentials came, `invalid_token` (401),
-//! `insufficient_scope` (403) with the scope.
+//! `insufficient_scope` (403) with the scope. A handler that takes one of these cannot run without
+//! the gate: nothing else makes them.
 
 use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use buddo_shared::id::AccountId;
 use http::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{Extensions, HeaderMap, Method};
 
+use super::cross_site;
+use super::pages::cookie;
 use super::problem::{self, ApiError, Kind};
 use super::rate_limit::{Key, Limit, client_address};
-use crate::identity::{Scope, Scopes};
-use crate::service::accounts::{self, AccountError, Session};
-use crate::service::oauth;
+use crate::access::policy::{self, Admitted, Denied, Rule};
+use crate::access::{self, AppCheck, DeployCheck, MemberCheck, Presented, Unknown};
+use crate::service::accounts::Session;
 use crate::state::AppState;
 use crate::store::contract::Account;
+use crate::token::{Kind as TokenKind, PlainToken};
 
-/// Who sends a request, and what the token is good for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Principal {
-    /// The account that the request acts for.
-    pub account: AccountId,
-    /// How it proved that.
-    pub credential: Credential,
-}
+/// A principal that may use the deploy endpoints.
+#[derive(Debug, Clone, Copy)]
+pub struct DeployPrincipal(pub DeployCheck);
 
-/// What a request was authorised by.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Credential {
-    /// The JWT of a login.
-    Login,
-    /// An OAuth access token.
-    OAuth {
-        /// The app that acts.
-        client_id: String,
-        /// What the account allowed it.
-        scopes: Scopes,
-    },
-}
+/// A principal that may read the profile.
+#[derive(Debug, Clone, Copy)]
+pub struct ProfilePrincipal(pub AppCheck);
 
-/// A principal that may use the deploy endpoints: an OAuth access token with `deploy:manage`.
-#[derive(Debug, Clone)]
-pub struct DeployPrincipal(pub Principal);
+/// A principal that acts by its own hand in organisations and teams.
+#[derive(Debug, Clone, Copy)]
+pub struct MemberPrincipal(pub MemberCheck);
 
-impl DeployPrincipal {
-    /// The account that the request acts for.
-    pub fn account(&self) -> AccountId {
-        self.0.account
-    }
-}
-
-/// A principal that may read the profile: an OAuth access token with `profile:read`.
-#[derive(Debug, Clone)]
-pub struct ProfilePrincipal(pub Principal);
-
-/// A principal that logged in: the account behind a JWT.
-#[derive(Debug, Clone)]
-pub struct LoginPrincipal(pub Account);
-
-/// The same, and which of the account's logins it is.
+/// A principal that logged in, and which of the account's logins it is.
 #[derive(Debug, Clone)]
 pub struct SessionPrincipal(pub Session);
 
-/// Which token an endpoint wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wanted {
-    Login,
-    OAuth(Scope),
-}
+/// The account of a [`SessionPrincipal`].
+#[derive(Debug, Clone)]
+pub struct LoginPrincipal(pub Account);
 
-impl Wanted {
-    fn in_words(self) -> String {
-        match self {
-            Self::Login => "send the JWT that POST /api/auth/login answers".to_owned(),
-            Self::OAuth(scope) => format!(
-                "send an OAuth access token with the scope {scope}: `buddo login` gets one, \
-                 or an OAuth app by POST /api/oauth/token"
-            ),
-        }
+/// Middleware of every route: admits by the route's rule, counts the request, and leaves for the
+/// handler what it may do.
+pub async fn gate(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
+    let path = request.extensions().get::<MatchedPath>().cloned();
+    let path = path.as_ref().map_or("", MatchedPath::as_str);
+    let Some(rule) = policy::rule(request.method().as_str(), path) else {
+        // A route that was forgotten there is open to nobody.
+        tracing::error!(method = %request.method(), path, "the route has no rule");
+        let detail = "the server could not do this; report the request_id";
+        return ApiError::new(problem::INTERNAL, detail).into_response();
+    };
+    if matches!(rule, Rule::Public | Rule::Host) {
+        return next.run(request).await;
     }
-}
-
-/// Middleware of the deploy endpoints: authorises once, counts the request against the account's
-/// reads or writes of this endpoint (each has its published limit to itself), and leaves the [`DeployPrincipal`] for the handler.
-pub async fn deploy_guard(
-    State(state): State<AppState>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let principal = match authorise_deploy(&state, request.extensions(), request.headers()).await {
-        Ok(principal) => principal,
+    let parts = Shown {
+        method: request.method(),
+        extensions: request.extensions(),
+        headers: request.headers(),
+    };
+    let admitted = match authorise(&state, rule, parts).await {
+        Ok(admitted) => admitted,
         Err(refusal) => return refusal.into_response(),
     };
     let limit = limit_of(request.method());
-    let endpoint = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
-    let key = Key::Endpoint(principal.account(), endpoint.into());
-    request.extensions_mut().insert(principal);
+    let key = counted(&admitted, path);
+    let extensions = request.extensions_mut();
+    match admitted {
+        Admitted::Owner(session) => drop(extensions.insert(SessionPrincipal(session))),
+        Admitted::Member(check) => drop(extensions.insert(MemberPrincipal(check))),
+        Admitted::App(check) => drop(extensions.insert(ProfilePrincipal(check))),
+        Admitted::Deploy(check) => drop(extensions.insert(DeployPrincipal(check))),
+    }
+    if rule == Rule::OwnerCountedApart {
+        return next.run(request).await;
+    }
     state.door.limiters.limited(limit, key, next.run(request)).await
 }
 
-/// Middleware of the endpoints that show the profile, as [`deploy_guard`] is of deploys.
-pub async fn profile_guard(
-    State(state): State<AppState>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let (extensions, headers) = (request.extensions(), request.headers());
-    let principal = match authorise_profile(&state, extensions, headers).await {
-        Ok(principal) => principal,
-        Err(refusal) => return refusal.into_response(),
-    };
-    let endpoint = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
-    let key = Key::Endpoint(principal.0.account, endpoint.into());
-    let limit = limit_of(request.method());
-    request.extensions_mut().insert(principal);
-    state.door.limiters.limited(limit, key, next.run(request)).await
-}
-
-/// Middleware of the endpoints that want a login, as [`deploy_guard`] is of deploys.
-pub async fn login_guard(
-    State(state): State<AppState>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let principal = match authorise_login(&state, request.extensions(), request.headers()).await {
-        Ok(principal) => principal,
-        Err(refusal) => return refusal.into_response(),
-    };
-    let limit = limit_of(request.method());
-    let key = Key::Account(principal.0.account.id);
-    request.extensions_mut().insert(principal);
-    state.door.limiters.limited(limit, key, next.run(request)).await
+/// Against what a request counts. Endpoints for programs have their published limit each to
+/// themselves; the keys of a team share its.
+fn counted(admitted: &Admitted, path: &str) -> Key {
+    match admitted {
+        Admitted::Owner(session) => Key::Account(session.account.id),
+        Admitted::Member(check) => Key::Account(check.account()),
+        Admitted::App(check) => Key::Endpoint(check.account(), path.into()),
+        Admitted::Deploy(check) => match check.counted_team() {
+            Some(team) => Key::Team(team, path.into()),
+            None => Key::Endpoint(check.actor(), path.into()),
+        },
+    }
 }
 
 fn limit_of(method: &Method) -> Limit {
-    if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {
-        Limit::Reads
-    } else {
-        Limit::Writes
-    }
+    if is_safe(method) { Limit::Reads } else { Limit::Writes }
 }
 
-impl FromRequestParts<AppState> for DeployPrincipal {
-    type Rejection = ApiError;
+/// Whether requests with this method change nothing (RFC 9110, 9.2.1).
+fn is_safe(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+}
 
-    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
-        match parts.extensions.get::<Self>() {
-            Some(principal) => Ok(principal.clone()),
-            None => authorise_deploy(state, &parts.extensions, &parts.headers).await,
+/// Takes from the request what the gate left there.
+macro_rules! left_by_the_gate {
+    ($($principal:ty),*) => {$(
+        impl FromRequestParts<AppState> for $principal {
+            type Rejection = ApiError;
+
+            async fn from_request_parts(
+                parts: &mut Parts,
+                _: &AppState,
+            ) -> Result<Self, ApiError> {
+                parts.extensions.get::<Self>().cloned().ok_or_else(|| {
+                    tracing::error!(path = parts.uri.path(), "the route's rule is another one");
+                    let detail = "the server could not do this; report the request_id";
+                    ApiError::new(problem::INTERNAL, detail)
+                })
+            }
         }
-    }
+    )*};
 }
 
-impl FromRequestParts<AppState> for ProfilePrincipal {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
-        match parts.extensions.get::<Self>() {
-            Some(principal) => Ok(principal.clone()),
-            None => authorise_profile(state, &parts.extensions, &parts.headers).await,
-        }
-    }
-}
+left_by_the_gate!(DeployPrincipal, ProfilePrincipal, MemberPrincipal, SessionPrincipal);
 
 impl FromRequestParts<AppState> for LoginPrincipal {
     type Rejection = ApiError;
@@ -183,107 +143,128 @@ impl FromRequestParts<AppState> for LoginPrincipal {
     }
 }
 
-impl FromRequestParts<AppState> for SessionPrincipal {
-    type Rejection = ApiError;
+/// The parts of a request that show who sends it.
+#[derive(Clone, Copy)]
+struct Shown<'a> {
+    method: &'a Method,
+    extensions: &'a Extensions,
+    headers: &'a HeaderMap,
+}
 
-    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
-        match parts.extensions.get::<Self>() {
-            Some(principal) => Ok(principal.clone()),
-            None => authorise_login(state, &parts.extensions, &parts.headers).await,
+async fn authorise(state: &AppState, rule: Rule, shown: Shown<'_>) -> Result<Admitted, ApiError> {
+    let browser = takes_cookies(rule).then(|| browser_session(shown.headers)).flatten();
+    let presented = match bearer(shown.headers, rule)? {
+        // A page of another site cannot set this header, whatever cookies come along.
+        Some(token) => Presented::bearer(token),
+        None => {
+            let Some(token) = browser.as_ref() else {
+                let detail = format!("the request has no token; {}", in_words(rule));
+                return Err(challenge(problem::TOKEN_MISSING, detail, ""));
+            };
+            if !is_safe(shown.method) {
+                cross_site::refuse(shown.headers, &state.config.api.public_url())?;
+            }
+            Presented::Cookie(token)
         }
-    }
-}
-
-async fn authorise_deploy(
-    state: &AppState,
-    extensions: &Extensions,
-    headers: &HeaderMap,
-) -> Result<DeployPrincipal, ApiError> {
-    authorise(state, extensions, headers, Scope::DeployManage).await.map(DeployPrincipal)
-}
-
-async fn authorise_profile(
-    state: &AppState,
-    extensions: &Extensions,
-    headers: &HeaderMap,
-) -> Result<ProfilePrincipal, ApiError> {
-    authorise(state, extensions, headers, Scope::ProfileRead).await.map(ProfilePrincipal)
-}
-
-/// Who acts by an access token that has `scope`.
-async fn authorise(
-    state: &AppState,
-    extensions: &Extensions,
-    headers: &HeaderMap,
-    scope: Scope,
-) -> Result<Principal, ApiError> {
-    let token = bearer(headers, Wanted::OAuth(scope))?;
-    let Some(access) = oauth::access(state, token).await? else {
-        let detail = "the access token is not valid, has expired or was revoked; refresh it or \
-                      log in again";
-        return Err(denied(state, extensions, headers, detail));
     };
-    if !access.scopes.contains(scope) {
-        return Err(insufficient_scope(scope));
+    if !is_for(rule, presented) {
+        return Err(wrong_kind(presented, rule));
     }
-    let credential = Credential::OAuth { client_id: access.client_id, scopes: access.scopes };
-    Ok(Principal { account: access.account, credential })
+    let principal = match access::identify(state, presented).await {
+        Ok(principal) => principal,
+        Err(Unknown::Invalid(detail)) => return Err(denied(state, shown, &detail)),
+        Err(Unknown::Account(error)) => return Err(error.into()),
+        Err(Unknown::Store(error)) => return Err(error.into()),
+    };
+    rule.admit(principal).map_err(|denied| match denied {
+        Denied::WrongKind => wrong_kind(presented, rule),
+        Denied::Scope(scope) => insufficient_scope(scope),
+    })
 }
 
-async fn authorise_login(
-    state: &AppState,
-    extensions: &Extensions,
-    headers: &HeaderMap,
-) -> Result<SessionPrincipal, ApiError> {
-    let token = bearer(headers, Wanted::Login)?;
-    match accounts::session_of(state, token).await {
-        Ok(session) => Ok(SessionPrincipal(session)),
-        Err(error @ AccountError::Void) => {
-            Err(denied(state, extensions, headers, &error.to_string()))
-        }
-        Err(error) => Err(error.into()),
+fn takes_cookies(rule: Rule) -> bool {
+    matches!(rule, Rule::Owner | Rule::OwnerCountedApart | Rule::Member)
+}
+
+/// Whether a token of this form can be right at all: others are told so at once.
+fn is_for(rule: Rule, presented: Presented<'_>) -> bool {
+    match presented {
+        Presented::Jwt(_) | Presented::Cookie(_) => takes_cookies(rule),
+        Presented::Access(_) => matches!(rule, Rule::App(_) | Rule::Deploy(_) | Rule::Member),
+        Presented::Key(_) => matches!(rule, Rule::Deploy(_)),
     }
 }
 
-/// The refusal of a token that nobody has; too many of them from one address, and it is 429.
-/// Who sends a valid token is never held up by what others at the same address send.
-fn denied(
-    state: &AppState,
-    extensions: &Extensions,
-    headers: &HeaderMap,
-    detail: &str,
-) -> ApiError {
-    let address = client_address(extensions, headers, &state.config.api.trusted_proxies);
-    let counted = state.door.limiters.check(Limit::Denied, Key::address(address));
-    counted.err().unwrap_or_else(|| invalid_token(detail))
+/// The token of a browser's login.
+fn browser_session(headers: &HeaderMap) -> Option<PlainToken> {
+    cookie::read_as(headers, cookie::LOGIN, TokenKind::WebSession)
 }
 
-/// The bearer token of a request (RFC 6750, 2.1), if it is of the kind that is wanted.
-fn bearer(headers: &HeaderMap, wanted: Wanted) -> Result<&str, ApiError> {
+/// The bearer token of a request (RFC 6750, 2.1), if it has an `Authorization` header.
+fn bearer(headers: &HeaderMap, rule: Rule) -> Result<Option<&str>, ApiError> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
-    let (Some(value), None) = (values.next(), values.next()) else {
-        if headers.contains_key(AUTHORIZATION) {
-            return Err(invalid_token("the request has two Authorization headers; send one"));
-        }
-        let detail = format!("the request has no token; {}", wanted.in_words());
-        return Err(challenge(problem::TOKEN_MISSING, detail, ""));
-    };
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(invalid_token("the request has two Authorization headers; send one"));
+    }
     let token = value.to_str().ok().and_then(|value| {
         let (scheme, token) = value.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
     });
     let Some(token) = token.filter(|token| !token.is_empty()) else {
-        let detail =
-            format!("the Authorization header is no `Bearer TOKEN`; {}", wanted.in_words());
+        let detail = format!("the Authorization header is no `Bearer TOKEN`; {}", in_words(rule));
         return Err(challenge(problem::TOKEN_MISSING, detail, ""));
     };
-    let what = match (wanted, token.starts_with("eyJ")) {
-        (Wanted::Login, true) | (Wanted::OAuth(_), false) => return Ok(token),
-        (_, true) => "the token is a login JWT, which this endpoint does not take",
-        (_, false) => "the token is no login JWT, and this endpoint takes nothing else",
+    Ok(Some(token))
+}
+
+/// Which token a route wants.
+fn in_words(rule: Rule) -> String {
+    match rule {
+        Rule::Public | Rule::Host => "none is needed".to_owned(),
+        Rule::Owner | Rule::OwnerCountedApart => {
+            "send the JWT that POST /api/auth/login answers".to_owned()
+        }
+        Rule::Member => "send the JWT that POST /api/auth/login answers, or the access token of \
+                         `buddo login`"
+            .to_owned(),
+        Rule::App(scope) => format!(
+            "send an OAuth access token with the scope {scope}: `buddo login` gets one, \
+             or an OAuth app by POST /api/oauth/token"
+        ),
+        Rule::Deploy(_) => {
+            "send an OAuth access token with the scope deploy:manage: `buddo login` \
+                            gets one, or an OAuth app by POST /api/oauth/token; or an API key of \
+                            `buddo keys create`"
+                .to_owned()
+        }
+    }
+}
+
+fn wrong_kind(presented: Presented<'_>, rule: Rule) -> ApiError {
+    let what = match (presented, rule) {
+        (_, Rule::Owner | Rule::OwnerCountedApart) => {
+            "the token is no login JWT, and this endpoint takes nothing else"
+        }
+        (Presented::Jwt(_) | Presented::Cookie(_), _) => {
+            "the token is a login JWT, which this endpoint does not take"
+        }
+        (Presented::Key(_), _) => "the token is an API key, which this endpoint does not take",
+        (Presented::Access(_), _) => {
+            "the token is an OAuth access token, which this endpoint does not take"
+        }
     };
-    let detail = format!("{what}; {}", wanted.in_words());
-    Err(challenge(problem::WRONG_TOKEN_KIND, detail, INVALID_TOKEN))
+    let detail = format!("{what}; {}", in_words(rule));
+    challenge(problem::WRONG_TOKEN_KIND, detail, INVALID_TOKEN)
+}
+
+/// The refusal of a token that nobody has; too many of them from one address, and it is 429.
+/// Who sends a valid token is never held up by what others at the same address send.
+fn denied(state: &AppState, shown: Shown<'_>, detail: &str) -> ApiError {
+    let proxies = &state.config.api.trusted_proxies;
+    let address = client_address(shown.extensions, shown.headers, proxies);
+    let counted = state.door.limiters.check(Limit::Denied, Key::address(address));
+    counted.err().unwrap_or_else(|| invalid_token(detail))
 }
 
 const INVALID_TOKEN: &str = r#", error="invalid_token""#;
@@ -292,7 +273,7 @@ fn invalid_token(detail: &str) -> ApiError {
     challenge(problem::INVALID_TOKEN, detail.to_owned(), INVALID_TOKEN)
 }
 
-fn insufficient_scope(scope: Scope) -> ApiError {
+fn insufficient_scope(scope: &str) -> ApiError {
     let detail = format!("the token lacks the scope {scope}; ask for a token that has it");
     let parameters = format!(r#", error="insufficient_scope", scope="{scope}""#);
     challenge(problem::INSUFFICIENT_SCOPE, detail, &parameters)

@@ -58,7 +58,7 @@ catalogue! {
     INVALID_TOKEN = UNAUTHORIZED "invalid_token", "The token is not valid",
         "It is malformed, expired or revoked: log in or refresh, then try again.";
     WRONG_TOKEN_KIND = UNAUTHORIZED "wrong_token_kind", "Another kind of token is needed",
-        "Deploy endpoints take OAuth access tokens, account endpoints take the JWT of a login.";
+        "Deploy endpoints take OAuth access tokens or API keys, account endpoints the JWT of a login.";
     INVALID_CREDENTIALS = UNAUTHORIZED "invalid_credentials", "Email or password is wrong",
         "Check both; the answer is the same for an unknown email.";
     TOTP_REQUIRED = UNAUTHORIZED "totp_required", "A one-time code is needed",
@@ -75,6 +75,10 @@ catalogue! {
         "Stop the wrong one, run `buddo-coordinator host unlock NAME`, and join anew on the right one.";
     INSUFFICIENT_SCOPE = FORBIDDEN "insufficient_scope", "The token lacks a scope",
         "Ask for a token with the scope that the detail and `WWW-Authenticate` name.";
+    ROLE_REQUIRED = FORBIDDEN "role_required", "The role does not allow this",
+        "The detail names the role that it takes; an admin or owner can give it.";
+    CROSS_SITE_REQUEST = FORBIDDEN "cross_site_request", "The request comes from another site",
+        "Browsers: ask from a page of this server. Programs: send a token, not the cookie.";
     EMAIL_UNVERIFIED = FORBIDDEN "email_unverified", "The email address is not verified",
         "Open the link in the verification mail, or ask for a new one.";
     NOT_FOUND = NOT_FOUND "not_found", "There is no such thing",
@@ -89,6 +93,10 @@ catalogue! {
         "Send the whole request faster, or try again later.";
     CONFLICT = CONFLICT "conflict", "Another request got there first",
         "Read the object again, then decide whether to repeat the request.";
+    IN_USE = CONFLICT "in_use", "Something else has to change first",
+        "The detail says what; nothing was changed.";
+    LIMIT_REACHED = CONFLICT "limit_reached", "There are as many as there may be",
+        "The detail says of what, and how many; remove one that is not needed.";
     TOTP_ALREADY_ENABLED = CONFLICT "totp_already_enabled", "One-time codes are enabled already",
         "Disable them first with `POST /api/auth/totp/disable`.";
     TOTP_NOT_ENABLED = CONFLICT "totp_not_enabled", "One-time codes are not enabled",

@@ -9,6 +9,7 @@ use crate::password::HashError;
 use crate::service::accounts::{self, AccountError};
 use crate::service::deployments::DeployError;
 use crate::service::hosts::HostError;
+use crate::service::teams::TeamError;
 use crate::store::StoreError;
 
 impl From<AccountError> for ApiError {
@@ -17,6 +18,7 @@ impl From<AccountError> for ApiError {
             AccountError::Invalid(errors) => return Self::invalid(errors),
             AccountError::Store(error) => return error.into(),
             AccountError::Deployments(error) => return error.into(),
+            AccountError::Teams(error) => return error.into(),
             AccountError::Password(HashError::Busy) => {
                 let detail = "too many people log in at this moment; try again in 5 seconds";
                 return Self::new(problem::OVERLOADED, detail)
@@ -57,6 +59,23 @@ impl From<AccountError> for ApiError {
     }
 }
 
+impl From<TeamError> for ApiError {
+    fn from(error: TeamError) -> Self {
+        let kind = match error {
+            TeamError::Invalid(errors) => return Self::invalid(errors),
+            TeamError::Store(error) => return error.into(),
+            TeamError::NotFound(_) => problem::NOT_FOUND,
+            TeamError::Role(_) => problem::ROLE_REQUIRED,
+            TeamError::EmailUnverified => problem::EMAIL_UNVERIFIED,
+            TeamError::OtherAddress => problem::FORBIDDEN,
+            TeamError::SpentInvitation => problem::INVALID_LINK,
+            TeamError::Limit { .. } => problem::LIMIT_REACHED,
+            TeamError::InUse(_) => problem::IN_USE,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
 impl From<DeployError> for ApiError {
     fn from(error: DeployError) -> Self {
         let kind = match error {
@@ -66,6 +85,7 @@ impl From<DeployError> for ApiError {
             DeployError::TierNotFound(_) => problem::TIER_NOT_FOUND,
             DeployError::NotFound => problem::NOT_FOUND,
             DeployError::Forbidden => problem::FORBIDDEN,
+            DeployError::Role(_) => problem::ROLE_REQUIRED,
             DeployError::LimitReached { .. } => problem::DEPLOYMENT_LIMIT_REACHED,
             DeployError::NoRoom(_) => problem::NO_CAPACITY,
             DeployError::NoReturn(NoReturn::Unknown(_) | NoReturn::Forgotten(_)) => {

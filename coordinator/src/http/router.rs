@@ -1,7 +1,7 @@
 //! Every route, and what each request passes on its way.
 //!
 //! ```text
-//! request id ► trace ► id into problems ► panic → 500 ► a place, a deadline ► body limit ► handler
+//! request id ► trace ► id into problems ► panic → 500 ► a place, a deadline ► body limit ► gate ► handler
 //! ```
 
 use std::any::Any;
@@ -22,7 +22,10 @@ use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetReques
 use tower_http::trace::TraceLayer;
 
 use super::problem::{self, ApiError};
-use super::{account, auth, connections, deploy, health, join, json, oauth, renew};
+use super::{
+    account, auth, connections, deploy, health, join, json, keys, oauth, orgs, pages, principal,
+    renew, teams,
+};
 use crate::state::AppState;
 
 /// Until a request has a place among those that are served at once.
@@ -37,8 +40,12 @@ pub fn build(state: AppState) -> Router {
         .merge(auth::routes(&state))
         .merge(account::routes(&state))
         .merge(oauth::routes(&state))
-        .merge(connections::routes(&state))
-        .merge(deploy::routes(&state));
+        .merge(connections::routes())
+        .merge(orgs::routes())
+        .merge(teams::routes())
+        .merge(keys::routes())
+        .merge(pages::routes(&state))
+        .merge(deploy::routes());
     dress(routes, state)
 }
 
@@ -51,6 +58,7 @@ fn dress(routes: Router<AppState>, state: AppState) -> Router {
     let places = Arc::new(Semaphore::new(state.config.limits.concurrent_requests));
     let request_id = HeaderName::from_static("x-request-id");
     routes
+        .route_layer(middleware::from_fn_with_state(state.clone(), principal::gate))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(

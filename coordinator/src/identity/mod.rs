@@ -1,12 +1,18 @@
 //! Who somebody is and what an app may do for them: validated values, pure.
 
 mod email;
+mod key_scope;
+mod label;
 pub mod pkce;
 mod redirect;
+mod role;
 mod scope;
 mod username;
 
 pub use email::{Email, EmailError};
+pub use key_scope::{KeyScope, KeyScopes, UnknownKeyScope};
+pub use label::{Label, LabelError, Slug, SlugError};
 pub use redirect::{RedirectUri, RedirectUriError};
+pub use role::{OrgRole, TeamRole, UnknownRole, effective};
 pub use scope::{Scope, Scopes, UnknownScope};
 pub use username::{Username, UsernameError};

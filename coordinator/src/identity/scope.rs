@@ -17,6 +17,9 @@ pub enum Scope {
     DeployManage,
     /// Read the app's own balance.
     AppBalanceRead,
+    /// Manage organisations, teams and API keys. For Buddo's own command line alone: keys outlive
+    /// what they were made with.
+    TeamsManage,
 }
 
 /// A scope that does not exist.
@@ -27,12 +30,13 @@ pub enum Scope {
 pub struct UnknownScope;
 
 impl Scope {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::ProfileRead,
         Self::PointsRead,
         Self::PointsSpend,
         Self::DeployManage,
         Self::AppBalanceRead,
+        Self::TeamsManage,
     ];
 
     /// The word on the wire.
@@ -43,6 +47,7 @@ impl Scope {
             Self::PointsSpend => "points:spend",
             Self::DeployManage => "deploy:manage",
             Self::AppBalanceRead => "app:balance:read",
+            Self::TeamsManage => "teams:manage",
         }
     }
 
@@ -54,7 +59,18 @@ impl Scope {
             Self::PointsSpend => "Spend your Buddo points",
             Self::DeployManage => "Create, stop, restart and permanently destroy your deployments",
             Self::AppBalanceRead => "See the balance of the app itself",
+            Self::TeamsManage => "Manage your organisations, teams and API keys",
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn all_of_them() -> Scopes {
+        Self::ALL.into_iter().collect()
+    }
+
+    /// Whether only Buddo's own command line may ask for it.
+    pub const fn is_reserved(self) -> bool {
+        matches!(self, Self::TeamsManage)
     }
 
     /// Whether an app that asks for nothing else may serve anybody at once.
@@ -82,9 +98,9 @@ impl FromStr for Scope {
 pub struct Scopes(BTreeSet<Scope>);
 
 impl Scopes {
-    /// Every scope there is.
-    pub fn all() -> Self {
-        Scope::ALL.into_iter().collect()
+    /// Every scope that apps may ask for.
+    pub fn of_apps() -> Self {
+        Scope::ALL.into_iter().filter(|scope| !scope.is_reserved()).collect()
     }
 
     /// Whether it holds `scope`.
@@ -141,12 +157,12 @@ mod tests {
     fn text_and_set_are_one() {
         let scopes: Scopes = "deploy:manage  profile:read deploy:manage".parse().unwrap();
         assert_eq!(scopes.to_string(), "profile:read deploy:manage");
-        assert!(scopes.is_subset(&Scopes::all()));
+        assert!(scopes.is_subset(&Scopes::of_apps()));
         assert!("deploy:manage deploy:everything".parse::<Scopes>().is_err());
         assert!("".parse::<Scopes>().unwrap().is_empty());
         for scope in Scope::ALL {
             assert_eq!(scope.as_str().parse::<Scope>().unwrap(), scope);
-            assert!(UnknownScope.to_string().contains(scope.as_str()));
+            assert_eq!(UnknownScope.to_string().contains(scope.as_str()), !scope.is_reserved());
         }
     }
 }

@@ -6,7 +6,7 @@ use lettre::message::{Mailbox, MultiPart};
 use minijinja::{Environment, context};
 
 use super::MailError;
-use super::words::{Button, Words, words};
+use super::words::{Button, Invited, Words, words};
 use crate::identity::Email;
 use crate::store::contract::MailKind;
 
@@ -17,6 +17,8 @@ pub(super) struct Letter {
     pub(super) username: Option<String>,
     pub(super) kind: MailKind,
     pub(super) button: Option<Button>,
+    /// Of an invitation.
+    pub(super) invited: Invited,
     /// When what it tells of happened.
     pub(super) at: Timestamp,
 }
@@ -24,7 +26,7 @@ pub(super) struct Letter {
 /// Renders a mail. `site`: the coordinator's public URL.
 pub(super) fn render(from: &Mailbox, letter: &Letter, site: &str) -> Result<Message, MailError> {
     let to = letter.to.as_str().parse().map_err(MailError::Address)?;
-    let Words { subject, before, after } = words(letter.kind, letter.at);
+    let Words { subject, before, after } = words(letter.kind, letter.at, &letter.invited);
     let link = letter.button.as_ref().map(|button| {
         let Button { path, token, .. } = button;
         format!("{site}{path}?token={}", token.expose())
@@ -68,6 +70,7 @@ mod tests {
             username: Some("myoperator".to_owned()),
             kind,
             button,
+            invited: Invited::default(),
             at: "2026-05-21T10:00:00Z".parse().unwrap(),
         };
         let from = "Buddo <no-reply@buddo.xyz>".parse().unwrap();
@@ -85,7 +88,9 @@ mod tests {
             assert!(mail.contains("To: you@example.com"), "{mail}");
             assert!(mail.contains("multipart/alternative"), "{mail}");
             assert_eq!(mail.matches("Hello myoperator,").count(), 2, "{mail}");
-            for paragraph in &words(kind, "2026-05-21T10:00:00Z".parse().unwrap()).after {
+            for paragraph in
+                &words(kind, "2026-05-21T10:00:00Z".parse().unwrap(), &Invited::default()).after
+            {
                 assert_eq!(mail.matches(paragraph.as_str()).count(), 2, "{paragraph}: {mail}");
             }
             let links = mail.matches("?token=buddo_xx_TOKEN").count();

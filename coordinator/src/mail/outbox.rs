@@ -6,13 +6,13 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use super::message::{self, Letter};
-use super::words::{Button, link_of};
+use super::words::{Button, Invited, link_of};
 use super::{MailError, Mailer};
 use crate::http::problem::chain;
 use crate::random::{self, Random};
 use crate::service::accounts;
 use crate::state::AppState;
-use crate::store::contract::{EmailToken, MailKind, MailedLink, Purpose, QueuedMail};
+use crate::store::contract::{Account, EmailToken, MailKind, MailedLink, Purpose, QueuedMail};
 use crate::store::{StoreError, Tables};
 use crate::token::{HashedToken, Kind, PlainToken};
 
@@ -22,6 +22,8 @@ const LINK_LIFETIME: SignedDuration = SignedDuration::from_hours(24);
 const SHORT_LIFETIME: SignedDuration = SignedDuration::from_hours(1);
 /// Verification links of one account that work at the same time.
 const LINKS_KEPT: u32 = 5;
+/// How long a key that has ended is still listed, so that its people see why it is refused.
+const KEYS_LISTED: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// Until the first retry; doubles each time.
 const FIRST_RETRY: Duration = Duration::from_secs(15);
 /// The longest pause between two tries.
@@ -62,7 +64,9 @@ async fn sweep(state: &AppState) {
         .store
         .write(move |tables| {
             let tokens = tables.purge_account_tokens(now)? + tables.purge_oauth(now)?;
-            Ok(tokens + tables.purge_links(now)? + tables.purge_logins(now)?)
+            let links = tables.purge_links(now)? + tables.purge_invitations(now)?;
+            let keys = tables.purge_api_keys(now - KEYS_LISTED)?;
+            Ok(tokens + links + keys + tables.purge_logins(now)?)
         })
         .await;
     match forgotten {
@@ -142,6 +146,7 @@ const fn token_of(kind: MailKind) -> Option<Kind> {
         MailKind::VerifyEmail => Some(Kind::EmailVerification),
         MailKind::ResetPassword => Some(Kind::PasswordReset),
         MailKind::ChangeEmail => Some(Kind::EmailChange),
+        MailKind::Invitation => Some(Kind::Invitation),
         _ => None,
     }
 }
@@ -149,6 +154,9 @@ const fn token_of(kind: MailKind) -> Option<Kind> {
 /// Whom a mail goes to; `None`: it is of no use any more.
 fn addressed(tables: &dyn Tables, mail: &QueuedMail) -> Result<Option<Letter>, StoreError> {
     let account = tables.account(mail.account)?;
+    if mail.kind == MailKind::Invitation {
+        return invited(tables, mail, account);
+    }
     if mail.kind == MailKind::VerifyEmail
         && account.as_ref().is_none_or(|account| account.email_verified_at.is_some())
     {
@@ -161,6 +169,27 @@ fn addressed(tables: &dyn Tables, mail: &QueuedMail) -> Result<Option<Letter>, S
         username,
         kind: mail.kind,
         button: None,
+        invited: Invited::default(),
+        at: mail.created_at,
+    }))
+}
+
+/// The letter of an invitation that still holds. Its reader may have no account: it greets nobody.
+fn invited(
+    tables: &dyn Tables,
+    mail: &QueuedMail,
+    inviter: Option<Account>,
+) -> Result<Option<Letter>, StoreError> {
+    let Some(id) = mail.invitation else { return Ok(None) };
+    let Some((invitation, inviter)) = tables.invitation(id)?.zip(inviter) else { return Ok(None) };
+    let Some(org) = tables.org(invitation.org)? else { return Ok(None) };
+    let (by, role) = (inviter.username.to_string(), invitation.role.as_str());
+    Ok(Some(Letter {
+        to: invitation.email,
+        username: None,
+        kind: mail.kind,
+        button: None,
+        invited: Invited { by, org: org.slug, role },
         at: mail.created_at,
     }))
 }
@@ -173,6 +202,9 @@ fn keep_link(
     hash: HashedToken,
     now: Timestamp,
 ) -> Result<(), StoreError> {
+    if let Some(invitation) = mail.invitation {
+        return tables.set_invitation_token(invitation, &hash);
+    }
     let purpose = match mail.kind {
         MailKind::ResetPassword => Purpose::ResetPassword,
         MailKind::ChangeEmail => Purpose::ChangeEmail,

@@ -30,12 +30,24 @@ pub(super) const fn link_of(kind: MailKind) -> Option<(&'static str, &'static st
         MailKind::VerifyEmail => Some(("/verify-email", "Confirm my email address")),
         MailKind::ResetPassword => Some(("/reset-password", "Choose a new password")),
         MailKind::ChangeEmail => Some(("/confirm-email-change", "Confirm my new email address")),
+        MailKind::Invitation => Some(("/invitation", "See the invitation")),
         _ => None,
     }
 }
 
+/// Who invites to what. Nothing of it is free text, which strangers could be sent by mail.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Invited {
+    /// Username of who invites.
+    pub(super) by: String,
+    /// Short name of the organisation.
+    pub(super) org: String,
+    /// Role in it.
+    pub(super) role: &'static str,
+}
+
 /// What a mail says. `at`: when what it tells of happened.
-pub(super) fn words(kind: MailKind, at: Timestamp) -> Words {
+pub(super) fn words(kind: MailKind, at: Timestamp, invited: &Invited) -> Words {
     let at = at.strftime("%Y-%m-%d at %H:%M UTC");
     let not_you = "If this was not you, choose a new password at once (forgot password), \
                    and look through your sessions.";
@@ -109,6 +121,33 @@ pub(super) fn words(kind: MailKind, at: Timestamp) -> Words {
             vec![format!("a recovery code stood in for a one-time code on {at}.")],
             vec![
                 "If the device with your app is lost, disable one-time codes and enable them anew."
+                    .to_owned(),
+                not_you.to_owned(),
+            ],
+        ),
+        MailKind::Invitation => (
+            "You are invited to an organisation on Buddo",
+            vec![
+                format!(
+                    "{} invites you to the organisation {} on Buddo, as {}.",
+                    invited.by, invited.org, invited.role
+                ),
+                "Log in to the account with this email address, or make one with it, then open \
+                 the link:"
+                    .to_owned(),
+            ],
+            vec![
+                "The link works once, for 7 days, and for this address alone. If you do not know \
+                 who invites you, ignore this mail: nothing happens."
+                    .to_owned(),
+            ],
+        ),
+        MailKind::ApiKeyMade => (
+            "An API key of your Buddo account was made",
+            vec![format!("an API key was made with your account on {at}.")],
+            vec![
+                "It opens the deployments of a team of yours until it ends or is revoked \
+                 (buddo keys list)."
                     .to_owned(),
                 not_you.to_owned(),
             ],

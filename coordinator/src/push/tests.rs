@@ -46,7 +46,7 @@ use crate::service::{deployments, epoch, hosts, renewals, rotation};
 use crate::state::AppState;
 use crate::store::StoreError;
 use crate::store::contract::Host;
-use crate::testing::{World, account, request};
+use crate::testing::{World, account, owner, request};
 
 /// Long enough for any machine; only a failing test waits for it.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -82,6 +82,7 @@ struct Running {
 impl Running {
     /// Joins `world` as `name` and listens.
     async fn join(world: &World, name: &str) -> Self {
+        world.first_account().await;
         let state = &world.state;
         let invitation =
             hosts::invite(&state.store, &state.ca, &SystemRandom, world.state.clock.now(), name)
@@ -284,7 +285,7 @@ async fn a_create_reaches_the_host_signed_and_its_report_comes_back() {
     let mut spec = request("my-app");
     let vars = [("KEY".to_owned(), buddo_shared::secret::Secret::new("value"))];
     spec.env_vars = Some(vars.into_iter().collect());
-    let made = deployments::create(&world.state, account(1), spec, None).await.unwrap();
+    let made = deployments::create(&world.state, owner(1), None, spec, None).await.unwrap();
     let id: DeploymentId = made.deployment.id.parse().unwrap();
     let manifest = agent.document(|m| m.deployments.len() == 1).await;
     let desired = &manifest.deployments[0];
@@ -298,15 +299,15 @@ async fn a_create_reaches_the_host_signed_and_its_report_comes_back() {
     let progress = Progress { id, revision, phase: Phase::Pulling, percent: Some(43) };
     agent.agent.frames.send(Frame::Progress(progress)).unwrap();
     assert!(tokio::time::timeout(PATIENCE, watch.changed()).await.unwrap());
-    let shown = deployments::status(&world.state, account(1), id).await.unwrap();
+    let shown = deployments::status(&world.state, owner(1), id).await.unwrap();
     assert_eq!(shown.progress.unwrap().percent, Some(43));
 
     agent.say(status(id, Phase::Live, Some(revision))).await;
-    let shown = deployments::status(&world.state, account(1), id).await.unwrap();
+    let shown = deployments::status(&world.state, owner(1), id).await.unwrap();
     assert_eq!(shown.status.as_str(), "running");
     assert_eq!(shown.progress, None);
 
-    deployments::destroy(&world.state, account(1), id).await.unwrap();
+    deployments::destroy(&world.state, owner(1), id).await.unwrap();
     let last = agent.document(|m| m.deployments.is_empty()).await;
     assert!(last.generation > manifest.generation);
 }
@@ -318,7 +319,7 @@ async fn a_coordinator_that_died_after_its_answer_still_delivers() {
     let agent = Running::join(&world, "container-host-1").await;
     pusher.abort();
     let _ = pusher.await;
-    deployments::create(&world.state, account(1), request("my-app"), None).await.unwrap();
+    deployments::create(&world.state, owner(1), None, request("my-app"), None).await.unwrap();
     let world = world.reopened();
     tokio::spawn(super::run(world.state.clone()));
     agent.document(|m| m.deployments.len() == 1).await;
@@ -327,7 +328,7 @@ async fn a_coordinator_that_died_after_its_answer_still_delivers() {
 #[tokio::test]
 async fn an_agent_that_comes_back_gets_the_same_bytes_and_resumes_its_reports() {
     let (world, mut agent) = begin().await;
-    let made = deployments::create(&world.state, account(1), request("my-app"), None).await;
+    let made = deployments::create(&world.state, owner(1), None, request("my-app"), None).await;
     let id: DeploymentId = made.unwrap().deployment.id.parse().unwrap();
     agent.document(|m| m.deployments.len() == 1).await;
     let sent = agent.agent.envelopes.lock().unwrap().last().cloned().unwrap();
@@ -367,7 +368,7 @@ async fn fm_20_a_host_that_is_ahead_is_said_to_be_and_an_epoch_raise_reaches_it(
     let (world, agent) = begin().await;
     let first = agent.document(|_| true).await;
     *agent.agent.refuses.lock().unwrap() = Some("stale_generation");
-    let made = deployments::create(&world.state, account(1), request("my-app"), None).await;
+    let made = deployments::create(&world.state, owner(1), None, request("my-app"), None).await;
     let id: DeploymentId = made.unwrap().deployment.id.parse().unwrap();
     let store = world.state.store.clone();
     let refusal = async || hosts::list(&store).await.unwrap()[0].refusal.clone();
@@ -375,7 +376,7 @@ async fn fm_20_a_host_that_is_ahead_is_said_to_be_and_an_epoch_raise_reaches_it(
     let why = refusal().await.unwrap();
     assert!(why.contains("stale_generation") && why.contains("epoch raise"), "{why}");
     assert_eq!(hosts::list(&store).await.unwrap()[0].unreachable_since, None);
-    let shown = deployments::status(&world.state, account(1), id).await.unwrap();
+    let shown = deployments::status(&world.state, owner(1), id).await.unwrap();
     assert!(shown.last_error.unwrap().contains("does not take changes"));
     // Its reports are taken all the same.
     agent.say(status(id, Phase::Pulling, None)).await;
@@ -398,7 +399,7 @@ async fn a_host_that_joins_again_is_served_at_its_new_address_from_its_first_rep
     let listed = hosts::list(&world.state.store).await.unwrap();
     assert_eq!((listed.len(), listed[0].report_seq), (1, 1));
     let before = old.agent.envelopes.lock().unwrap().len();
-    deployments::create(&world.state, account(1), request("my-app"), None).await.unwrap();
+    deployments::create(&world.state, owner(1), None, request("my-app"), None).await.unwrap();
     new.document(|m| m.deployments.len() == 1).await;
     assert_eq!(old.agent.envelopes.lock().unwrap().len(), before, "nothing goes to the old one");
 }

@@ -1,8 +1,9 @@
 //! Entries of the audit log.
 
 use buddo_shared::id::{AccountId, DeploymentId};
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::access::DeployCheck;
 use crate::random;
 use crate::state::Services;
 use crate::store::contract::{Action, AuditStatus, NewAudit};
@@ -24,6 +25,26 @@ pub(super) fn entry(
         at: services.clock.now(),
         details: None,
     }
+}
+
+/// An entry of what an operator did, or their key, as of now.
+pub(super) fn of_operator(
+    services: &Services,
+    deployment: DeploymentId,
+    action: Action,
+    by: DeployCheck,
+    details: Option<Value>,
+) -> NewAudit {
+    let details = match (details, by.key()) {
+        (Some(Value::Object(mut details)), Some(key)) => {
+            details.insert("api_key".to_owned(), Value::String(key.to_string()));
+            Some(Value::Object(details))
+        }
+        (None, Some(key)) => Some(json!({ "api_key": key })),
+        (details, _) => details,
+    };
+    let done = entry(services, deployment, action, AuditStatus::Completed, Some(by.actor()));
+    NewAudit { details, ..done }
 }
 
 /// An entry of the platform's own, as of now.

@@ -10,3 +10,4 @@ pub mod renewals;
 pub mod reports;
 pub mod retention;
 pub mod rotation;
+pub mod teams;

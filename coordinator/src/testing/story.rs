@@ -8,7 +8,7 @@ use buddo_shared::report::{DeploymentStatus, Failure, Health, Phase, Report, Rep
 use buddo_shared::sealed::OpeningKey;
 use buddo_shared::signed::Verifier;
 
-use super::{World, account, request};
+use super::{World, owner, request};
 use crate::push;
 use crate::service::deployments::{self, DeployError};
 use crate::service::reports;
@@ -59,7 +59,7 @@ impl Story {
 
     pub(crate) async fn of(world: World, request: CreateDeployment) -> Self {
         let (host, opening) = world.host(1, 4096).await;
-        let made = deployments::create(&world.state, account(1), request, None).await;
+        let made = deployments::create(&world.state, owner(1), None, request, None).await;
         let id = made.unwrap().deployment.id.parse().unwrap();
         Self { world, host, id, opening, seq: 0 }
     }
@@ -110,35 +110,35 @@ impl Story {
 
     /// The audit log, as `action status`.
     pub(crate) async fn log(&self) -> Vec<String> {
-        let log = deployments::logs(&self.world.state, account(1), self.id).await.unwrap();
+        let log = deployments::logs(&self.world.state, owner(1), self.id).await.unwrap();
         log.logs.into_iter().map(|entry| format!("{} {}", entry.action, entry.status)).collect()
     }
 
     /// The details of the newest entry of the audit log.
     pub(crate) async fn details(&self) -> serde_json::Value {
-        let log = deployments::logs(&self.world.state, account(1), self.id).await.unwrap();
+        let log = deployments::logs(&self.world.state, owner(1), self.id).await.unwrap();
         log.logs.last().unwrap().details.clone().unwrap_or_default()
     }
 
     pub(crate) async fn restart(&self) {
-        deployments::restart(&self.world.state, account(1), self.id).await.unwrap();
+        deployments::restart(&self.world.state, owner(1), self.id).await.unwrap();
     }
 
     pub(crate) async fn stop(&self) {
-        deployments::stop(&self.world.state, account(1), self.id).await.unwrap();
+        deployments::stop(&self.world.state, owner(1), self.id).await.unwrap();
     }
 
     /// A rollback; the number of the revision that it made.
     pub(crate) async fn roll_back(&self, to: Option<u32>) -> Result<u32, DeployError> {
         let request = Rollback { revision: to };
         let rolled =
-            deployments::rollback(&self.world.state, account(1), self.id, request, None).await?;
+            deployments::rollback(&self.world.state, owner(1), self.id, request, None).await?;
         Ok(rolled.deployment.revision)
     }
 
     /// Numbers of the revisions that are kept, newest first.
     pub(crate) async fn revisions(&self) -> Vec<u32> {
-        let list = deployments::revisions(&self.world.state, account(1), self.id).await.unwrap();
+        let list = deployments::revisions(&self.world.state, owner(1), self.id).await.unwrap();
         list.revisions.into_iter().map(|revision| revision.revision).collect()
     }
 

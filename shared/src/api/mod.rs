@@ -10,3 +10,4 @@ pub mod deploy;
 pub mod host;
 pub mod oauth;
 pub mod problem;
+pub mod teams;

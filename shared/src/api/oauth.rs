@@ -14,6 +14,9 @@ pub const DEPLOY_MANAGE: &str = "deploy:manage";
 /// The scope that the profile wants.
 pub const PROFILE_READ: &str = "profile:read";
 
+/// The scope of organisations, teams and API keys; the command line's alone.
+pub const TEAMS_MANAGE: &str = "teams:manage";
+
 /// `grant_type` of a device's question (RFC 8628, 3.4).
 pub const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 

@@ -9,13 +9,14 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use buddo_shared::api::deploy::{Status, StatusAnswer};
-use buddo_shared::id::{AccountId, DeploymentId};
+use buddo_shared::id::DeploymentId;
 use futures_util::stream::{Stream, unfold};
 use http::header::{CACHE_CONTROL, RETRY_AFTER};
 use http::{HeaderName, HeaderValue};
 use tokio::time::{Instant, sleep_until};
 
 use super::Id;
+use crate::access::DeployCheck;
 use crate::http::principal::DeployPrincipal;
 use crate::http::problem::{self, ApiError};
 use crate::live::Watch;
@@ -32,7 +33,7 @@ const LIFE: Duration = Duration::from_hours(1);
 /// One client's stream.
 struct Follower {
     state: AppState,
-    account: AccountId,
+    check: DeployCheck,
     id: DeploymentId,
     watch: Watch,
     shown: Option<StatusAnswer>,
@@ -48,10 +49,10 @@ pub(super) async fn stream(
     ([(HeaderName, HeaderValue); 1], Sse<impl Stream<Item = Result<Event, Infallible>>>),
     ApiError,
 > {
-    let account = who.account();
+    let check = who.0;
     // Refused as any other request is, before the stream begins.
-    deployments::status(&state, account, id).await?;
-    let watch = state.live.watch(account, id).ok_or_else(|| {
+    deployments::status(&state, check, id).await?;
+    let watch = state.live.watch(check.actor(), id).ok_or_else(|| {
         ApiError::new(
             problem::OVERLOADED,
             "as many event streams are open as may be; poll the status, or try again later",
@@ -59,7 +60,7 @@ pub(super) async fn stream(
         .with_header(RETRY_AFTER, HeaderValue::from_static("5"))
     })?;
     let until = Instant::now() + LIFE;
-    let follower = Follower { state, account, id, watch, shown: None, number: 0, until };
+    let follower = Follower { state, check, id, watch, shown: None, number: 0, until };
     let events = unfold(follower, |mut follower| async move {
         let event = follower.next().await?;
         Some((Ok(event), follower))
@@ -84,7 +85,7 @@ impl Follower {
                     more = self.watch.changed() => if !more { return None },
                 }
             }
-            let status = deployments::status(&self.state, self.account, self.id).await.ok()?;
+            let status = deployments::status(&self.state, self.check, self.id).await.ok()?;
             if self.shown.as_ref() == Some(&status) {
                 continue;
             }

@@ -5,21 +5,20 @@ mod events;
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequestParts, Path, Query, State};
-use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use buddo_shared::api::deploy::{
     AuditLog, CreateDeployment, DeploymentEnvelope, DeploymentList, Destroyed, RevisionList,
     Rollback, StatusAnswer, Tier,
 };
-use buddo_shared::id::DeploymentId;
+use buddo_shared::id::{DeploymentId, TeamId};
 use http::header::LINK;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::Deserialize;
 
 use super::json::ApiJson;
-use super::principal::{self, DeployPrincipal};
+use super::principal::DeployPrincipal;
 use super::problem::{self, ApiError};
 use crate::service::deployments::{self, DeployError, IdempotencyKey};
 use crate::state::AppState;
@@ -28,8 +27,8 @@ use crate::store::contract::Page;
 /// Deployments on one page, at most and where no limit is asked.
 const PAGE: u32 = 100;
 
-/// The deploy endpoints, behind a token with `deploy:manage` and its rate limits.
-pub fn routes(state: &AppState) -> Router<AppState> {
+/// The deploy endpoints: for tokens with `deploy:manage` and API keys.
+pub fn routes() -> Router<AppState> {
     Router::new()
         .route("/api/deploy/tiers", get(tiers))
         .route("/api/deploy/apps", get(list).post(create))
@@ -41,7 +40,6 @@ pub fn routes(state: &AppState) -> Router<AppState> {
         .route("/api/deploy/apps/{id}/restart", post(restart))
         .route("/api/deploy/apps/{id}/rollback", post(rollback))
         .route("/api/deploy/apps/{id}/stop", post(stop))
-        .route_layer(from_fn_with_state(state.clone(), principal::deploy_guard))
 }
 
 type Answer<T> = Result<Json<T>, ApiError>;
@@ -53,11 +51,15 @@ async fn tiers(State(state): State<AppState>, _: DeployPrincipal) -> Answer<Vec<
 async fn create(
     State(state): State<AppState>,
     who: DeployPrincipal,
+    query: Result<Query<InTeam>, QueryRejection>,
     headers: HeaderMap,
     ApiJson(request): ApiJson<CreateDeployment>,
 ) -> Result<(StatusCode, Json<DeploymentEnvelope>), ApiError> {
-    let key = idempotency_key(&headers)?;
-    let made = deployments::create(&state, who.account(), request, key).await?;
+    let Query(InTeam { team_id }) = query.map_err(|_| {
+        ApiError::new(problem::INVALID_REQUEST, "the query is malformed; use ?team_id=ID")
+    })?;
+    let (team, key) = (team_of(team_id)?, idempotency_key(&headers)?);
+    let made = deployments::create(&state, who.0, team, request, key).await?;
     Ok((StatusCode::CREATED, Json(made)))
 }
 
@@ -69,11 +71,23 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, ApiErr
         .map_err(|error| ApiError::new(problem::INVALID_REQUEST, error.to_string()))
 }
 
+/// Which team is meant; the own one if absent.
+#[derive(Debug, Deserialize)]
+struct InTeam {
+    team_id: Option<String>,
+}
+
+fn team_of(text: Option<String>) -> Result<Option<TeamId>, ApiError> {
+    let team = text.map(|text| text.parse()).transpose();
+    team.map_err(|error| ApiError::field("/team_id", error))
+}
+
 /// What a list may be asked.
 #[derive(Debug, Deserialize)]
 struct Listing {
     limit: Option<String>,
     after: Option<String>,
+    team_id: Option<String>,
 }
 
 impl Listing {
@@ -103,11 +117,14 @@ async fn list(
     let Query(listing) = query.map_err(|_| {
         ApiError::new(problem::INVALID_REQUEST, "the query is malformed; use ?limit=N&after=ID")
     })?;
+    let team = team_of(listing.team_id.clone())?;
     let page = listing.page()?;
-    let found = deployments::list(&state, who.account(), page).await?;
+    let found = deployments::list(&state, who.0, team, page).await?;
     let mut headers = HeaderMap::new();
     if let Some(next) = found.next {
-        let link = format!("</api/deploy/apps?limit={}&after={next}>; rel=\"next\"", page.limit);
+        let team = team.map(|team| format!("&team_id={team}")).unwrap_or_default();
+        let link =
+            format!("</api/deploy/apps?limit={}&after={next}{team}>; rel=\"next\"", page.limit);
         // Numbers and hyphens: always a header value.
         if let Ok(link) = HeaderValue::try_from(link) {
             headers.insert(LINK, link);
@@ -121,7 +138,7 @@ async fn show(
     who: DeployPrincipal,
     Id(id): Id,
 ) -> Answer<DeploymentEnvelope> {
-    Ok(Json(deployments::get(&state, who.account(), id).await?))
+    Ok(Json(deployments::get(&state, who.0, id).await?))
 }
 
 async fn status(
@@ -129,11 +146,11 @@ async fn status(
     who: DeployPrincipal,
     Id(id): Id,
 ) -> Answer<StatusAnswer> {
-    Ok(Json(deployments::status(&state, who.account(), id).await?))
+    Ok(Json(deployments::status(&state, who.0, id).await?))
 }
 
 async fn logs(State(state): State<AppState>, who: DeployPrincipal, Id(id): Id) -> Answer<AuditLog> {
-    Ok(Json(deployments::logs(&state, who.account(), id).await?))
+    Ok(Json(deployments::logs(&state, who.0, id).await?))
 }
 
 async fn revisions(
@@ -141,7 +158,7 @@ async fn revisions(
     who: DeployPrincipal,
     Id(id): Id,
 ) -> Answer<RevisionList> {
-    Ok(Json(deployments::revisions(&state, who.account(), id).await?))
+    Ok(Json(deployments::revisions(&state, who.0, id).await?))
 }
 
 async fn rollback(
@@ -153,7 +170,7 @@ async fn rollback(
 ) -> Answer<DeploymentEnvelope> {
     let ApiJson(request) = body.unwrap_or_default();
     let key = idempotency_key(&headers)?;
-    Ok(Json(deployments::rollback(&state, who.account(), id, request, key).await?))
+    Ok(Json(deployments::rollback(&state, who.0, id, request, key).await?))
 }
 
 async fn restart(
@@ -161,7 +178,7 @@ async fn restart(
     who: DeployPrincipal,
     Id(id): Id,
 ) -> Answer<DeploymentEnvelope> {
-    Ok(Json(deployments::restart(&state, who.account(), id).await?))
+    Ok(Json(deployments::restart(&state, who.0, id).await?))
 }
 
 async fn stop(
@@ -169,7 +186,7 @@ async fn stop(
     who: DeployPrincipal,
     Id(id): Id,
 ) -> Answer<DeploymentEnvelope> {
-    Ok(Json(deployments::stop(&state, who.account(), id).await?))
+    Ok(Json(deployments::stop(&state, who.0, id).await?))
 }
 
 async fn destroy(
@@ -177,7 +194,7 @@ async fn destroy(
     who: DeployPrincipal,
     Id(id): Id,
 ) -> Answer<Destroyed> {
-    Ok(Json(deployments::destroy(&state, who.account(), id).await?))
+    Ok(Json(deployments::destroy(&state, who.0, id).await?))
 }
 
 /// The deployment that a path names. A text that is no id, or no text at all, names none.

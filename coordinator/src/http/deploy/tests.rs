@@ -16,7 +16,7 @@ use tower::ServiceExt as _;
 use crate::http::router;
 use crate::service::deployments::{self, DeployError, IdempotencyKey};
 use crate::service::{hosts, reports};
-use crate::testing::{Answer, World, account, request, story};
+use crate::testing::{Answer, World, owner, request, story};
 
 fn body(subdomain: &str) -> Value {
     json!({
@@ -454,7 +454,7 @@ async fn an_idempotency_key_is_for_one_body_and_one_account() {
 async fn an_idempotency_key_is_kept_for_24_hours() {
     let (world, _) = world().await;
     let key = || Some(IdempotencyKey::parse(b"k-1").unwrap());
-    let make = |name| deployments::create(&world.state, account(1), request(name), key());
+    let make = |name| deployments::create(&world.state, owner(1), None, request(name), key());
     let first = make("my-app").await.unwrap();
     world.clock.advance(SignedDuration::from_hours(23));
     assert_eq!(make("my-app").await.unwrap(), first);

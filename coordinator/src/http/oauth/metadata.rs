@@ -19,7 +19,7 @@ pub(super) async fn show(State(state): State<AppState>) -> Json<Value> {
         "revocation_endpoint": format!("{issuer}/api/oauth/revoke"),
         "device_authorization_endpoint": format!("{issuer}/api/oauth/device_authorization"),
         "introspection_endpoint": format!("{issuer}/api/oauth/introspect"),
-        "scopes_supported": Scopes::all().words(),
+        "scopes_supported": Scopes::of_apps().words(),
         "response_types_supported": ["code"],
         "response_modes_supported": ["query"],
         "grant_types_supported": ["authorization_code", "refresh_token", DEVICE_CODE, TOKEN_EXCHANGE],

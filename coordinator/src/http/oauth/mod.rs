@@ -10,23 +10,19 @@ use axum::routing::{delete, get, post};
 use axum::{Router, middleware};
 
 use super::pages::{authorize, device as device_page};
-use super::principal::login_guard;
 use super::rate_limit::{Limit, by_address};
 use crate::state::AppState;
 
 /// The OAuth endpoints. None of them answers to other origins' scripts (CORS).
 pub fn routes(state: &AppState) -> Router<AppState> {
     let limit = |limit| middleware::from_fn_with_state((state.clone(), limit), by_address);
-    let login = middleware::from_fn_with_state(state.clone(), login_guard);
-    let app = get(apps::show)
-        .route_layer(limit(Limit::Public))
-        .merge(delete(apps::remove).route_layer(login.clone()));
+    let app = get(apps::show).route_layer(limit(Limit::Public)).merge(delete(apps::remove));
     let page = get(device_page::show).post(device_page::decide);
     Router::new()
         .route("/api/oauth/apps", post(apps::create))
         .route("/api/oauth/apps/{client_id}", app)
-        .route("/api/oauth/apps/{client_id}/secret", post(apps::rotate).route_layer(login.clone()))
-        .route("/api/oauth/my-apps", get(apps::mine).route_layer(login))
+        .route("/api/oauth/apps/{client_id}/secret", post(apps::rotate))
+        .route("/api/oauth/my-apps", get(apps::mine))
         .route("/api/oauth/authorize", get(authorize::show).route_layer(limit(Limit::Public)))
         .route(
             "/api/oauth/authorize/login",

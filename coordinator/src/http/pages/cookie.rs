@@ -13,21 +13,38 @@ use crate::token::{Kind, PlainToken};
 
 /// A browser that logged in. The `__Host-` prefix keeps apps on subdomains from setting it.
 pub(super) const SESSION: &str = "__Host-buddo_session";
+/// A browser that logged in for the API. The published pages name it.
+pub(in crate::http) const LOGIN: &str = "session";
 /// A browser that was shown the login form.
 pub(super) const FORM: &str = "__Host-buddo_form";
 
 /// The token in cookie `name`, if it is one of ours.
 pub(super) fn read(headers: &HeaderMap, name: &str) -> Option<PlainToken> {
+    read_as(headers, name, Kind::Session)
+}
+
+/// The token in cookie `name`, if it is one of this kind.
+pub(in crate::http) fn read_as(headers: &HeaderMap, name: &str, kind: Kind) -> Option<PlainToken> {
     let values = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
     let mut pairs =
         values.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
     let (_, value) = pairs.find(|(found, _)| *found == name)?;
-    PlainToken::parse(Kind::Session, value)
+    PlainToken::parse(kind, value)
 }
 
 /// A new token and the header that sets it for `seconds`.
 pub(super) fn set(name: &str, seconds: i64, random: &dyn Random) -> (PlainToken, HeaderValue) {
-    let token = PlainToken::generate(Kind::Session, random);
+    set_as(name, Kind::Session, seconds, random)
+}
+
+/// A new token of a kind and the header that sets it for `seconds`.
+pub(super) fn set_as(
+    name: &str,
+    kind: Kind,
+    seconds: i64,
+    random: &dyn Random,
+) -> (PlainToken, HeaderValue) {
+    let token = PlainToken::generate(kind, random);
     let text = token.clone().into_secret();
     let value = header(name, text.expose(), seconds);
     (token, value)

@@ -17,6 +17,7 @@ use super::{cookie, foreign_form, session};
 use crate::http::problem::ApiError;
 use crate::service::accounts::{self, AccountError, Caller, Offered};
 use crate::state::AppState;
+use crate::store::contract::Account;
 
 /// How long a login form may be left open.
 const FORM_SECONDS: i64 = 3600;
@@ -72,7 +73,7 @@ pub(super) fn page(state: &AppState, headers: &HeaderMap, errand: &Errand<'_>) -
     render(state, headers, errand, "", None)
 }
 
-/// A try to log in.
+/// A try to log in for an errand on these pages.
 pub(super) async fn attempt(
     state: &AppState,
     caller: Caller,
@@ -80,15 +81,29 @@ pub(super) async fn attempt(
     form: LoginForm,
     errand: &Errand<'_>,
 ) -> Result<Response, ApiError> {
+    match proved(state, caller, headers, form, errand).await? {
+        Ok(account) => session::begin(state, &account, &errand.next).await,
+        Err(page) => Ok(page),
+    }
+}
+
+/// The account that a form proves, or the page that says why it does not.
+pub(super) async fn proved(
+    state: &AppState,
+    caller: Caller,
+    headers: &HeaderMap,
+    form: LoginForm,
+    errand: &Errand<'_>,
+) -> Result<Result<Account, Response>, ApiError> {
     if !cookie::is_ours(cookie::read(headers, cookie::FORM).as_ref(), &form.csrf) {
-        return Ok(foreign_form(state));
+        return Ok(Err(foreign_form(state)));
     }
     let LoginForm { email, password, totp_code, .. } = form;
     let offered = Offered { email: email.clone(), password, totp_code, caller };
     match accounts::prove(state, offered).await {
-        Ok(account) => session::begin(state, &account, &errand.next).await,
+        Ok(account) => Ok(Ok(account)),
         Err(error) => match in_words(&error) {
-            Some(text) => Ok(render(state, headers, errand, &email, Some(text))),
+            Some(text) => Ok(Err(render(state, headers, errand, &email, Some(text)))),
             None => Err(error.into()),
         },
     }

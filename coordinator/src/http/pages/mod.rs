@@ -1,9 +1,11 @@
 //! The pages that people see in a browser: server-rendered, without JavaScript.
 
+pub(crate) mod account;
 pub mod authorize;
-mod cookie;
+pub(super) mod cookie;
 pub mod device;
 pub mod email_change;
+pub(crate) mod invitation;
 mod login;
 pub mod reset;
 mod session;
@@ -11,6 +13,8 @@ pub mod verify;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use axum::{Router, middleware};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use http::StatusCode;
@@ -21,8 +25,22 @@ use http::header::{
 use minijinja::{Environment, Value, context};
 
 use super::problem::ApiError;
+use super::rate_limit::{Limit, by_address};
 use crate::identity::{Scope, Scopes};
 use crate::state::AppState;
+
+/// The pages of accounts: login, logout, invitations.
+pub fn routes(state: &AppState) -> Router<AppState> {
+    let limit = |limit| middleware::from_fn_with_state((state.clone(), limit), by_address);
+    let login = get(account::show)
+        .route_layer(limit(Limit::Public))
+        .merge(post(account::log_in).route_layer(limit(Limit::Login)));
+    let invitation = get(invitation::show).post(invitation::accept);
+    Router::new()
+        .route("/login", login)
+        .route("/logout", post(account::log_out).route_layer(limit(Limit::Public)))
+        .route("/invitation", invitation.route_layer(limit(Limit::Public)))
+}
 
 const STYLE: &str = include_str!("style.css");
 
@@ -46,6 +64,8 @@ impl Pages {
         templates.add_template("verify.html", include_str!("verify.html"))?;
         templates.add_template("reset.html", include_str!("reset.html"))?;
         templates.add_template("email_change.html", include_str!("email_change.html"))?;
+        templates.add_template("logged_in.html", include_str!("logged_in.html"))?;
+        templates.add_template("invitation.html", include_str!("invitation.html"))?;
         templates.add_template("message.html", include_str!("message.html"))?;
         templates.add_global("style", STYLE);
         let style_hash = BASE64_STANDARD.encode(digest(&SHA256, STYLE.as_bytes()));

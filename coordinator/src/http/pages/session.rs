@@ -6,6 +6,7 @@ use jiff::SignedDuration;
 
 use super::{cookie, see_other};
 use crate::http::problem::ApiError;
+use crate::service::accounts::{self, AccountError};
 use crate::state::AppState;
 use crate::store::StoreError;
 use crate::store::contract::{Account, BrowserSession};
@@ -67,8 +68,16 @@ pub(super) async fn begin(
         token_epoch: account.token_epoch,
         expires_at: state.clock.now() + LIFETIME,
     };
-    let stored: Result<(), StoreError> =
-        state.store.write(move |tables| tables.insert_session(&session)).await;
+    let proved = account.clone();
+    let stored: Result<(), AccountError> = state
+        .store
+        .write(move |tables| {
+            // The password may have changed since it was checked: that ended what was there then,
+            // and this would come after it.
+            accounts::unchanged(tables, &proved)?;
+            Ok(tables.insert_session(&session)?)
+        })
+        .await;
     stored?;
     Ok(see_other(next, Some(cookie)))
 }
@@ -76,4 +85,30 @@ pub(super) async fn begin(
 /// Forgets who is logged in in this browser and sends it on.
 pub(super) fn end(next: &str) -> Response {
     see_other(next, Some(cookie::clear(cookie::SESSION)))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::identity::Email;
+    use crate::testing::{PASSWORD, World};
+
+    #[tokio::test]
+    async fn a_login_under_way_while_the_password_changes_comes_to_nothing() {
+        let world = World::new();
+        let jwt = world.member("one").await;
+        let email = Email::parse("one@example.com").unwrap();
+        let found: Result<Option<Account>, StoreError> =
+            world.state.store.read(move |tables| tables.account_by_email(&email)).await;
+        // Proved by the old password.
+        let account = found.unwrap().unwrap();
+        begin(&world.state, &account, "/device").await.unwrap();
+        let body = json!({ "current_password": PASSWORD, "new_password": "canary-password-2" });
+        let changed = world.post("/api/auth/change-password", &jwt, body).await;
+        assert_eq!(changed.status, 200, "{changed:?}");
+        let late = begin(&world.state, &account, "/device").await.unwrap_err();
+        assert_eq!(late.problem().status, 401);
+    }
 }

@@ -49,6 +49,8 @@ pub struct RateLimits {
     pub send_verification: Rate,
     /// `POST /api/oauth/apps` of one account.
     pub oauth_apps: Rate,
+    /// `POST /api/orgs/{orgId}/invitations` of one account.
+    pub invitations: Rate,
     /// The token endpoint and its siblings, from one address.
     pub token: Rate,
     /// What needs no token: public look-ups, pages, the link of a mail, a host's join; from one
@@ -72,6 +74,7 @@ impl Default for RateLimits {
             forgot_password: rate(5, 3600),
             send_verification: rate(3, 3600),
             oauth_apps: rate(3, 3600),
+            invitations: rate(20, 3600),
             token: rate(60, 60),
             public: rate(60, 60),
             denied: rate(60, 60),

@@ -13,7 +13,7 @@ use std::time::Duration;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use buddo_shared::id::AccountId;
+use buddo_shared::id::{AccountId, TeamId};
 use http::header::{HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Extensions, HeaderMap};
 use tokio::time::Instant;
@@ -43,6 +43,8 @@ pub enum Limit {
     SendVerification,
     /// Apps made by one account.
     OauthApps,
+    /// Invitations by one account.
+    Invitations,
     /// Token requests from one address.
     Token,
     /// Requests without a token from one address.
@@ -58,6 +60,8 @@ pub enum Key {
     Account(AccountId),
     /// An account on one endpoint: the route as the router has it, so that there are few.
     Endpoint(AccountId, Box<str>),
+    /// The keys of a team, on one endpoint.
+    Team(TeamId, Box<str>),
     /// An address; an IPv6 one stands for its /64, which is what one customer gets.
     Address(IpAddr),
 }
@@ -86,6 +90,7 @@ pub struct Limiters {
     forgot_password: Mutex<Limiter<Key>>,
     send_verification: Mutex<Limiter<Key>>,
     oauth_apps: Mutex<Limiter<Key>>,
+    invitations: Mutex<Limiter<Key>>,
     token: Mutex<Limiter<Key>>,
     public: Mutex<Limiter<Key>>,
     denied: Mutex<Limiter<Key>>,
@@ -104,6 +109,7 @@ impl Limiters {
             forgot_password: new(limits.forgot_password),
             send_verification: new(limits.send_verification),
             oauth_apps: new(limits.oauth_apps),
+            invitations: new(limits.invitations),
             token: new(limits.token),
             public: new(limits.public),
             denied: new(limits.denied),
@@ -121,6 +127,7 @@ impl Limiters {
             Limit::ForgotPassword => &self.forgot_password,
             Limit::SendVerification => &self.send_verification,
             Limit::OauthApps => &self.oauth_apps,
+            Limit::Invitations => &self.invitations,
             Limit::Token => &self.token,
             Limit::Public => &self.public,
             Limit::Denied => &self.denied,

@@ -1,14 +1,18 @@
 //! The API by its routes: accounts and OAuth.
 
+mod access;
 mod accounts;
 mod apps;
 mod authorize;
+mod browsers;
 mod connections;
 mod deletion;
 mod device;
 mod emails;
+mod keys;
 mod limits;
 mod normative;
+mod orgs;
 mod passwords;
 mod post;
 mod protection;

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use super::proof::{self, Repeated};
 use super::{AccountError, Session};
-use crate::service::deployments;
+use crate::service::{deployments, teams};
 use crate::state::AppState;
 use crate::store::contract::{AccountAct, MailKind};
 
-/// Deletes the account, in one transaction: its deployments are destroyed, every login and token
-/// ends, and what is known of the person is erased. Audit logs keep its id.
+/// Deletes the account, in one transaction: its deployments are destroyed, it leaves its
+/// organisations, every login and token ends, and what is known of the person is erased. Audit logs keep its id.
 pub async fn delete_account(
     state: &AppState,
     session: Session,
@@ -23,6 +23,7 @@ pub async fn delete_account(
         .write(move |tables| {
             tables.account(id)?.ok_or(AccountError::Void)?;
             let destroyed = deployments::destroy_all(tables, &services, id)?;
+            teams::leave_all(tables, id, now)?;
             tables.end_everything(id, now)?;
             tables.queue_mail(id, MailKind::AccountDeleted, Some(&account.email), now)?;
             tables.erase_account(id, now)?;

@@ -7,6 +7,7 @@ use buddo_shared::api::problem::FieldError;
 use crate::attempts::TooSoon;
 use crate::password::{ChooseError, HashError};
 use crate::service::deployments::DeployError;
+use crate::service::teams::TeamError;
 use crate::store::StoreError;
 use crate::token::jwt::JwtError;
 use crate::totp::TotpError;
@@ -82,6 +83,9 @@ pub enum AccountError {
     /// The account's deployments could not be destroyed.
     #[error("cannot destroy the account's deployments")]
     Deployments(#[from] DeployError),
+    /// The account cannot leave its organisations.
+    #[error(transparent)]
+    Teams(#[from] TeamError),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),

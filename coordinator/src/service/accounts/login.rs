@@ -10,8 +10,9 @@ use super::{AccountError, user};
 use crate::http::problem::chain;
 use crate::random;
 use crate::state::AppState;
-use crate::store::StoreError;
 use crate::store::contract::{Account, AccountAct, LoginRow};
+use crate::store::{StoreError, Tables};
+use crate::token::PlainToken;
 use crate::token::jwt::{JwtError, LIFETIME, Login};
 
 /// Logins that an account may have at once; a further one ends the longest unused.
@@ -19,50 +20,74 @@ const KEPT: u32 = 100;
 /// How exactly it is known when a login was last used: each note is a write.
 const NOTED_EACH: SignedDuration = SignedDuration::from_mins(10);
 
-/// A login that holds: whose it is, and which of theirs.
+/// A login that holds: whose it is, and which of theirs. Only this file makes one.
 #[derive(Debug, Clone)]
 pub struct Session {
     /// Who logged in.
     pub account: Account,
     /// The login.
     pub id: Uuid,
+    _looked_up: (),
 }
 
 /// Logs in: a token for the account's own endpoints.
 pub async fn log_in(state: &AppState, offered: Offered) -> Result<LoggedIn, AccountError> {
-    let Caller { address, user_agent } = offered.caller.clone();
+    let caller = offered.caller.clone();
     let account = prove(state, offered).await?;
+    let row = row(state, &account, caller);
+    let login = Login { account: account.id, epoch: account.token_epoch, session: row.id };
+    let token = state.door.jwt.issue(login, row.created_at)?;
+    let shown = user(&account);
+    state.store.write(move |tables| open(tables, &account, &row)).await?;
+    Ok(LoggedIn { token, user: shown })
+}
+
+/// Logs a browser in: the cookie's token stands for a login from now on.
+pub async fn log_in_browser(
+    state: &AppState,
+    account: &Account,
+    caller: Caller,
+    cookie: &PlainToken,
+) -> Result<(), AccountError> {
+    let (account, row, hash) = (account.clone(), row(state, account, caller), cookie.hashed());
+    state
+        .store
+        .write(move |tables| {
+            open(tables, &account, &row)?;
+            Ok(tables.insert_web_session(&hash, row.id)?)
+        })
+        .await
+}
+
+fn row(state: &AppState, account: &Account, caller: Caller) -> LoginRow {
     let now = state.clock.now();
-    let row = LoginRow {
+    LoginRow {
         id: random::uuid(&*state.random),
         account: account.id,
         created_at: now,
         last_used_at: now,
         expires_at: now + LIFETIME,
-        address: address.to_string(),
-        user_agent,
-    };
-    let login = Login { account: account.id, epoch: account.token_epoch, session: row.id };
-    let token = state.door.jwt.issue(login, now)?;
-    let shown = user(&account);
-    state
-        .store
-        .write(move |tables| {
-            // The account may have changed since its password was checked.
-            let current = tables.account(row.account)?;
-            let same = current.is_some_and(|current| {
-                current.token_epoch == login.epoch && current.password == account.password
-            });
-            if !same {
-                return Err(AccountError::Void);
-            }
-            tables.insert_login(&row, KEPT)?;
-            let details = json!({ "session": row.id });
-            tables.insert_account_act(row.account, AccountAct::LoggedIn, now, Some(&details))?;
-            Ok(())
-        })
-        .await?;
-    Ok(LoggedIn { token, user: shown })
+        address: caller.address.to_string(),
+        user_agent: caller.user_agent,
+    }
+}
+
+fn open(tables: &mut dyn Tables, account: &Account, row: &LoginRow) -> Result<(), AccountError> {
+    unchanged(tables, account)?;
+    tables.insert_login(row, KEPT)?;
+    let details = json!({ "session": row.id });
+    tables.insert_account_act(account.id, AccountAct::LoggedIn, row.created_at, Some(&details))?;
+    Ok(())
+}
+
+/// Whether the account is as it was when its password was checked: a password that changes
+/// meanwhile ends also the logins that are under way.
+pub fn unchanged(tables: &dyn Tables, proved: &Account) -> Result<(), AccountError> {
+    let current = tables.account(proved.id)?;
+    let same = current.is_some_and(|current| {
+        current.token_epoch == proved.token_epoch && current.password == proved.password
+    });
+    if same { Ok(()) } else { Err(AccountError::Void) }
 }
 
 /// The login that a token stands for, if it still does.
@@ -84,6 +109,30 @@ pub async fn session_of(state: &AppState, token: &str) -> Result<Session, Accoun
     if !holds {
         return Err(AccountError::Void);
     }
+    Ok(used(state, row, account).await)
+}
+
+/// The login that a browser's cookie stands for, if it still does.
+pub async fn session_of_browser(
+    state: &AppState,
+    cookie: &PlainToken,
+) -> Result<Session, AccountError> {
+    let (hash, now) = (cookie.hashed(), state.clock.now());
+    let found: Result<_, StoreError> = state
+        .store
+        .read(move |tables| {
+            let Some(row) = tables.web_session(&hash)? else { return Ok(None) };
+            Ok(tables.account(row.account)?.map(|account| (row, account)))
+        })
+        .await;
+    let (row, account) =
+        found?.filter(|(row, _)| now < row.expires_at).ok_or(AccountError::Void)?;
+    Ok(used(state, row, account).await)
+}
+
+/// Notes, from time to time, that a login was used.
+async fn used(state: &AppState, row: LoginRow, account: Account) -> Session {
+    let now = state.clock.now();
     if now.duration_since(row.last_used_at) >= NOTED_EACH {
         let noted: Result<(), StoreError> =
             state.store.write(move |tables| tables.touch_login(row.id, now)).await;
@@ -92,5 +141,5 @@ pub async fn session_of(state: &AppState, token: &str) -> Result<Session, Accoun
             tracing::warn!(error = %chain(&error), "cannot note that a login was used");
         }
     }
-    Ok(Session { account, id: row.id })
+    Session { account, id: row.id, _looked_up: () }
 }

@@ -15,7 +15,7 @@ pub use delete::delete_account;
 pub use email::{change_email, confirm_email_change};
 pub use error::AccountError;
 pub(crate) use error::seconds;
-pub use login::{Session, log_in, session_of};
+pub use login::{Session, log_in, log_in_browser, session_of, session_of_browser, unchanged};
 pub use password::{admit_requests, change_password, forgot_password, reset_password};
 pub use proof::{Caller, Offered, Repeated, prove};
 pub use register::register;

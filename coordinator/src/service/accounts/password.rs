@@ -132,7 +132,7 @@ pub async fn change_password(
     new: Secret,
 ) -> Result<(), AccountError> {
     const FIELD: &str = "/new_password";
-    let Session { account, id: login } = session;
+    let Session { account, id: login, .. } = session;
     let new = Password::parse(new).map_err(|rule| AccountError::field(FIELD, rule))?;
     proof::again(state, &account, repeated).await?;
     let hashed = state.door.hasher.choose(new, hints(&account.email, &account.username)).await;

@@ -9,6 +9,7 @@ use super::{AccountError, hints};
 use crate::identity::{Email, Username};
 use crate::password::Password;
 use crate::random::{self, Random};
+use crate::service::teams;
 use crate::state::AppState;
 use crate::store::contract::{AccountAct, MailKind, NewAccount};
 
@@ -73,6 +74,7 @@ pub async fn register(state: &AppState, request: Register) -> Result<Registered,
                 return Err(AccountError::Invalid(errors));
             }
             let registration_number = tables.insert_account(&account)?;
+            teams::make_own(tables, &account)?;
             let (id, at) = (account.id, account.created_at);
             tables.queue_mail(id, MailKind::VerifyEmail, None, at)?;
             let details = account.referred_by.map(|by| json!({ "referred_by": by }));

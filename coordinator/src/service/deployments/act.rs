@@ -1,22 +1,23 @@
 //! Restart, stop, destroy; and what these and a rollback share.
 
 use buddo_shared::api::deploy::{DeploymentEnvelope, Destroyed};
-use buddo_shared::id::{AccountId, DeploymentId, HostId, Revision};
+use buddo_shared::id::{DeploymentId, HostId, Revision};
 use buddo_shared::manifest::RunState;
 use serde_json::{Value, json};
 
 use super::error::DeployError;
-use super::{announce, owned, owned_state, view};
+use super::{announce, owned_state, view};
+use crate::access::{DeployCheck, Right};
 use crate::domain::lifecycle::{Event, next};
 use crate::service::audit;
 use crate::state::{AppState, Services};
-use crate::store::contract::{Action, AuditStatus, Deployment, NewAudit, RevisionRow};
+use crate::store::contract::{Action, AuditStatus, Deployment, RevisionRow};
 use crate::store::{StoreError, Tables};
 
 /// Brings a new revision up from the same image, whose tag is resolved anew.
 pub async fn restart(
     state: &AppState,
-    account: AccountId,
+    check: DeployCheck,
     id: DeploymentId,
 ) -> Result<DeploymentEnvelope, DeployError> {
     let act = Act {
@@ -24,7 +25,7 @@ pub async fn restart(
         action: Action::Restart,
         supersedes: "superseded by a restart",
     };
-    perform(state, account, id, act, move |tables, services, deployment| {
+    perform(state, check, id, act, move |tables, services, deployment| {
         let current = tables
             .revision(id, deployment.revision)?
             .ok_or_else(|| StoreError::corrupt("deployments.revision")("names no revision"))?;
@@ -42,12 +43,12 @@ pub async fn restart(
 /// Stops the container; subdomain, image and environment are kept.
 pub async fn stop(
     state: &AppState,
-    account: AccountId,
+    check: DeployCheck,
     id: DeploymentId,
 ) -> Result<DeploymentEnvelope, DeployError> {
     let act =
         Act { event: Event::Stop, action: Action::Stop, supersedes: "stopped before it was live" };
-    perform(state, account, id, act, move |_, services, deployment| {
+    perform(state, check, id, act, move |_, services, deployment| {
         deployment.run = RunState::Stopped;
         deployment.health = None;
         // Whatever failed before: now it is stopped because its operator wants it so.
@@ -62,10 +63,10 @@ pub async fn stop(
 /// Removes the deployment for good; its subdomain is free at once.
 pub async fn destroy(
     state: &AppState,
-    account: AccountId,
+    check: DeployCheck,
     id: DeploymentId,
 ) -> Result<Destroyed, DeployError> {
-    perform(state, account, id, DESTROY, take_away).await?;
+    perform(state, check, id, DESTROY, take_away).await?;
     state.live.forget(id);
     Ok(Destroyed { message: "Deployment destroyed".to_owned(), id: id.to_string() })
 }
@@ -122,7 +123,7 @@ pub(super) struct Act {
 
 async fn perform<F>(
     state: &AppState,
-    account: AccountId,
+    check: DeployCheck,
     id: DeploymentId,
     act: Act,
     change: F,
@@ -133,8 +134,7 @@ where
         + 'static,
 {
     let services = owned_state(state);
-    let work =
-        move |tables: &mut dyn Tables| carry_out(tables, &services, account, id, act, change);
+    let work = move |tables: &mut dyn Tables| carry_out(tables, &services, check, id, act, change);
     let (envelope, host) = state.store.write(work).await?;
     announce(state, host, id);
     Ok(envelope)
@@ -145,7 +145,7 @@ where
 pub(super) fn carry_out<F>(
     tables: &mut dyn Tables,
     services: &Services,
-    account: AccountId,
+    check: DeployCheck,
     id: DeploymentId,
     act: Act,
     change: F,
@@ -153,13 +153,13 @@ pub(super) fn carry_out<F>(
 where
     F: FnOnce(&mut dyn Tables, &Services, &mut Deployment) -> Result<Option<Value>, DeployError>,
 {
-    let mut deployment = owned(tables, account, id)?;
+    let mut deployment = check.deployment(tables, id, Right::Write)?;
     deployment.status = next(deployment.status, act.event)?;
     let details = change(tables, services, &mut deployment)?;
     let why = json!({ "cause": act.supersedes });
     tables.finish_deploy(id, AuditStatus::Failed, Some(&why))?;
-    let done = audit::entry(services, id, act.action, AuditStatus::Completed, Some(account));
-    tables.insert_audit(&NewAudit { details, ..done })?;
+    let done = audit::of_operator(services, id, act.action, check, details);
+    tables.insert_audit(&done)?;
     if matches!(act.event, Event::Restart | Event::Rollback) {
         let deploy = audit::entry(services, id, Action::Deploy, AuditStatus::Pending, None);
         tables.insert_audit(&deploy)?;

@@ -1,9 +1,10 @@
-//! All deployments of an account at once.
+//! All deployments that an account answers for, at once.
 
 use buddo_shared::id::{AccountId, DeploymentId, HostId};
 
 use super::act::{DESTROY, carry_out, take_away};
 use super::{DeployError, announce};
+use crate::access;
 use crate::state::{AppState, Services};
 use crate::store::Tables;
 use crate::store::contract::Page;
@@ -11,13 +12,14 @@ use crate::store::contract::Page;
 /// Deployments that are looked at in one go.
 const BATCH: u32 = 100;
 
-/// Destroys every deployment of the account, as its owner could one by one. Within the caller's
+/// Destroys every deployment that the account answers for, as its owner could one by one. Within the caller's
 /// transaction; after it, [`announce_destroyed`] tells the hosts.
 pub(crate) fn destroy_all(
     tables: &mut dyn Tables,
     services: &Services,
     account: AccountId,
 ) -> Result<Vec<(HostId, DeploymentId)>, DeployError> {
+    let check = access::of_ending(account);
     let mut destroyed = Vec::new();
     loop {
         // What is destroyed is not listed any more.
@@ -27,7 +29,7 @@ pub(crate) fn destroy_all(
         }
         for deployment in some {
             let id = deployment.id;
-            let (_, host) = carry_out(tables, services, account, id, DESTROY, take_away)?;
+            let (_, host) = carry_out(tables, services, check, id, DESTROY, take_away)?;
             destroyed.push((host, id));
         }
     }

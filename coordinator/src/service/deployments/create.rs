@@ -1,7 +1,7 @@
 //! Create: everything that can be refused is refused before the one transaction ends.
 
 use buddo_shared::api::deploy::{CreateDeployment, DeploymentEnvelope, Status};
-use buddo_shared::id::{AccountId, AppId, DeploymentId, HostId, Revision};
+use buddo_shared::id::{AccountId, AppId, DeploymentId, HostId, Revision, TeamId};
 use buddo_shared::manifest::RunState;
 use buddo_shared::name::HostName;
 use buddo_shared::probe::Probe;
@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use super::error::DeployError;
 use super::once::{self, IdempotencyKey, once};
 use super::{announce, owned_state, view};
+use crate::access::{DeployCheck, Place};
 use crate::config::Config;
 use crate::domain::place::{Candidate, place};
 use crate::random;
@@ -22,18 +23,23 @@ use crate::store::contract::{Action, AuditStatus, Deployment, Host, RevisionRow,
 /// Creates a deployment, or answers as the first request with the same key was answered.
 pub async fn create(
     state: &AppState,
-    account: AccountId,
+    check: DeployCheck,
+    team: Option<TeamId>,
     request: CreateDeployment,
     key: Option<IdempotencyKey>,
 ) -> Result<DeploymentEnvelope, DeployError> {
-    let body_hash = state.vault.fingerprint(&serde_json::to_vec(&request)?);
+    let body = serde_json::to_vec(&request)?;
     let spec = AppSpec::parse(request).map_err(DeployError::Invalid)?;
     let services = owned_state(state);
-    let asked = once::Request { account, key, hash: body_hash };
     let (envelope, made) = state
         .store
         .write(move |tables| {
-            once(tables, &services, asked, |tables| make(tables, &services, account, &spec))
+            // What was answered before is for those alone who still may ask, and for the same team.
+            let place = check.place(tables, team)?;
+            let body = serde_json::to_vec(&(place.team, body))?;
+            let hash = services.vault.fingerprint(&body);
+            let asked = once::Request { account: check.actor(), key, hash };
+            once(tables, &services, asked, |tables| make(tables, &services, check, place, &spec))
         })
         .await?;
     if let Some((host, id)) = made {
@@ -46,23 +52,24 @@ pub async fn create(
 fn make(
     tables: &mut dyn Tables,
     services: &Services,
-    account: AccountId,
+    check: DeployCheck,
+    whose: Place,
     spec: &AppSpec,
 ) -> Result<(DeploymentEnvelope, (HostId, DeploymentId)), DeployError> {
     let now = services.clock.now();
     let tier =
         tables.tier(&spec.tier)?.ok_or_else(|| DeployError::TierNotFound(spec.tier.clone()))?;
     check_names(tables, services, spec, &tier)?;
-    check_limits(tables, services, account, &tier)?;
+    check_limits(tables, services, whose.payer, &tier)?;
     let env = (!spec.env.is_empty()).then(|| spec.env.to_plain_json());
     let env_bytes = env.as_ref().map_or(0, |env| env.expose().len() as u64);
     let host = place(&tier.limits, env_bytes, &candidates(tables, services)?)?;
     let id = DeploymentId::new(random::uuid(&*services.random));
-    let app_id = match tables.app_of(account, &spec.subdomain)? {
+    let app_id = match tables.app_of(whose.payer, &spec.subdomain)? {
         Some(app) => app,
         None => AppId::new(random::uuid(&*services.random)),
     };
-    let deployment = deployment(id, app_id, account, host, spec, &tier, now);
+    let deployment = deployment(id, app_id, whose, host, spec, &tier, now);
     let env = env.map(|env| services.vault.seal(id.as_uuid(), &env)).transpose()?;
     let revision = RevisionRow {
         number: Revision::FIRST,
@@ -79,7 +86,7 @@ fn make(
     };
     tables.insert_deployment(&deployment)?;
     tables.insert_revision(id, &revision, env.as_deref())?;
-    let created = audit::entry(services, id, Action::Create, AuditStatus::Completed, Some(account));
+    let created = audit::of_operator(services, id, Action::Create, check, None);
     tables.insert_audit(&created)?;
     let deploy = audit::entry(services, id, Action::Deploy, AuditStatus::Pending, None);
     tables.insert_audit(&deploy)?;
@@ -180,7 +187,7 @@ fn candidates(tables: &dyn Tables, services: &Services) -> Result<Vec<Candidate>
 fn deployment(
     id: DeploymentId,
     app_id: AppId,
-    account: AccountId,
+    whose: Place,
     host: HostId,
     spec: &AppSpec,
     tier: &Tier,
@@ -190,7 +197,8 @@ fn deployment(
     Deployment {
         id,
         app_id,
-        account,
+        account: whose.payer,
+        team: Some(whose.team),
         tier_id: tier.id.clone(),
         host,
         subdomain: spec.subdomain.clone(),

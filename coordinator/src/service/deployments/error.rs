@@ -3,9 +3,11 @@
 use buddo_shared::api::problem::FieldError;
 use buddo_shared::spec::TierSlug;
 
+use crate::access::Refused;
 use crate::domain::history::NoReturn;
 use crate::domain::lifecycle::IllegalMove;
 use crate::domain::place::NoRoom;
+use crate::identity::TeamRole;
 use crate::store::StoreError;
 use crate::vault::VaultError;
 
@@ -21,9 +23,17 @@ pub enum DeployError {
     /// No deployment has this id.
     #[error("there is no deployment with this id; GET /api/deploy/apps lists yours")]
     NotFound,
-    /// Another account owns it.
-    #[error("the deployment belongs to another operator; GET /api/deploy/apps lists yours")]
+    /// It, or the team that was named, is another's.
+    #[error(
+        "the deployment or the team belongs to another operator; GET /api/deploy/apps lists yours"
+    )]
     Forbidden,
+    /// The role in the team does not suffice.
+    #[error(
+        "your role in the team does not allow this; it takes the role {0}, which an admin of the \
+         team can give"
+    )]
+    Role(TeamRole),
     /// The account has as many as it may.
     #[error(
         "the limit of {limit} deployments {of} is reached; destroy one that is not needed \
@@ -62,5 +72,16 @@ impl DeployError {
     /// One bad field.
     pub(super) fn field(pointer: &str, detail: impl ToString) -> Self {
         Self::Invalid(vec![FieldError::new(pointer, detail)])
+    }
+}
+
+impl From<Refused> for DeployError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::NotFound => Self::NotFound,
+            Refused::NotYours | Refused::OrgRole(_) => Self::Forbidden,
+            Refused::TeamRole(role) => Self::Role(role),
+            Refused::Store(error) => Self::Store(error),
+        }
     }
 }

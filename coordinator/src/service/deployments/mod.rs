@@ -11,7 +11,7 @@ mod view;
 
 use std::sync::Arc;
 
-use buddo_shared::id::{AccountId, DeploymentId, HostId};
+use buddo_shared::id::{DeploymentId, HostId};
 
 pub use act::{destroy, restart, stop};
 pub(crate) use all::{announce_destroyed, destroy_all};
@@ -21,18 +21,18 @@ pub use once::{IdempotencyKey, KeyError};
 pub use query::{List, get, list, logs, revisions, status, tiers};
 pub use rollback::rollback;
 
+use crate::access::{DeployCheck, Right};
 use crate::state::AppState;
 use crate::store::Tables;
 use crate::store::contract::Deployment;
 
-/// The deployment, if `account` owns it: the one place where ownership is checked.
-fn owned(
+/// The deployment, if it may be looked at.
+fn seen(
     tables: &dyn Tables,
-    account: AccountId,
+    check: DeployCheck,
     id: DeploymentId,
 ) -> Result<Deployment, DeployError> {
-    let deployment = tables.deployment(id)?.ok_or(DeployError::NotFound)?;
-    if deployment.account == account { Ok(deployment) } else { Err(DeployError::Forbidden) }
+    Ok(check.deployment(tables, id, Right::Read)?)
 }
 
 /// After a commit that changed what `host` shall have: wakes its task and those who watch.

@@ -3,10 +3,11 @@
 use buddo_shared::api::deploy::{
     AuditEntry, AuditLog, DeploymentEnvelope, DeploymentList, RevisionList, StatusAnswer, Tier,
 };
-use buddo_shared::id::{AccountId, DeploymentId};
+use buddo_shared::id::{DeploymentId, TeamId};
 
 use super::error::DeployError;
-use super::{owned, owned_state, view};
+use super::{owned_state, seen, view};
+use crate::access::DeployCheck;
 use crate::state::AppState;
 use crate::store::contract::Page;
 
@@ -30,29 +31,35 @@ pub async fn tiers(state: &AppState) -> Result<Vec<Tier>, DeployError> {
 /// One deployment.
 pub async fn get(
     state: &AppState,
-    account: AccountId,
+    check: DeployCheck,
     id: DeploymentId,
 ) -> Result<DeploymentEnvelope, DeployError> {
     let services = owned_state(state);
     state
         .store
         .read(move |tables| {
-            let deployment = owned(tables, account, id)?;
+            let deployment = seen(tables, check, id)?;
             let deployment = view::deployment(tables, &services, &deployment)?;
             Ok(DeploymentEnvelope { deployment })
         })
         .await
 }
 
-/// The account's deployments that are not destroyed, newest first.
-pub async fn list(state: &AppState, account: AccountId, page: Page) -> Result<List, DeployError> {
+/// The deployments that are not destroyed, newest first: of the team that is named, or of all
+/// within reach.
+pub async fn list(
+    state: &AppState,
+    check: DeployCheck,
+    team: Option<TeamId>,
+    page: Page,
+) -> Result<List, DeployError> {
     let services = owned_state(state);
     state
         .store
         .read(move |tables| {
             // One more than asked tells whether there is a next page.
             let more = Page { limit: page.limit + 1, ..page };
-            let mut rows = tables.deployments_of(account, more)?;
+            let mut rows = tables.deployments_in(&check.teams(tables, team)?, more)?;
             let asked = usize::try_from(page.limit).unwrap_or(usize::MAX);
             let next = if rows.len() > asked {
                 rows.truncate(asked);
@@ -72,11 +79,11 @@ pub async fn list(state: &AppState, account: AccountId, page: Page) -> Result<Li
 /// Status and health of one deployment.
 pub async fn status(
     state: &AppState,
-    account: AccountId,
+    check: DeployCheck,
     id: DeploymentId,
 ) -> Result<StatusAnswer, DeployError> {
     let read = state.store.read(move |tables| {
-        let deployment = owned(tables, account, id)?;
+        let deployment = seen(tables, check, id)?;
         // Only what is under way waits for a host: most polls need no more than one row.
         let host =
             if view::is_under_way(&deployment) { tables.host(deployment.host)? } else { None };
@@ -89,13 +96,13 @@ pub async fn status(
 /// The revisions of one deployment that are kept, newest first.
 pub async fn revisions(
     state: &AppState,
-    account: AccountId,
+    check: DeployCheck,
     id: DeploymentId,
 ) -> Result<RevisionList, DeployError> {
     state
         .store
         .read(move |tables| {
-            let deployment = owned(tables, account, id)?;
+            let deployment = seen(tables, check, id)?;
             let rows = tables.revisions(id)?;
             let revisions = rows.iter().rev().map(|row| view::revision(&deployment, row)).collect();
             Ok(RevisionList { revisions })
@@ -106,13 +113,13 @@ pub async fn revisions(
 /// The audit log of one deployment, oldest first.
 pub async fn logs(
     state: &AppState,
-    account: AccountId,
+    check: DeployCheck,
     id: DeploymentId,
 ) -> Result<AuditLog, DeployError> {
     state
         .store
         .read(move |tables| {
-            owned(tables, account, id)?;
+            seen(tables, check, id)?;
             let entries = tables.audit_of(id, AUDIT_SHOWN)?;
             let logs = entries.into_iter().map(|entry| AuditEntry {
                 id: entry.id,

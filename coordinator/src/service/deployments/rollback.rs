@@ -1,13 +1,14 @@
 //! Rollback: a new revision with the content of an earlier one, down to the bytes.
 
 use buddo_shared::api::deploy::{DeploymentEnvelope, Rollback};
-use buddo_shared::id::{AccountId, DeploymentId, Revision};
+use buddo_shared::id::{DeploymentId, Revision};
 use serde_json::json;
 
 use super::act::{Act, begin, carry_out, next_number};
 use super::error::DeployError;
 use super::once::{self, IdempotencyKey, once};
 use super::{announce, owned_state};
+use crate::access::{DeployCheck, Right};
 use crate::domain::history::{self, NoReturn, Past};
 use crate::domain::lifecycle::Event;
 use crate::state::AppState;
@@ -24,19 +25,22 @@ const ACT: Act = Act {
 /// and stayed good. A request with the key of an earlier one is answered as that was.
 pub async fn rollback(
     state: &AppState,
-    account: AccountId,
+    check: DeployCheck,
     id: DeploymentId,
     request: Rollback,
     key: Option<IdempotencyKey>,
 ) -> Result<DeploymentEnvelope, DeployError> {
     let asked = serde_json::to_vec(&("rollback", id, request))?;
-    let asked = once::Request { account, key, hash: state.vault.fingerprint(&asked) };
+    let asked =
+        once::Request { account: check.actor(), key, hash: state.vault.fingerprint(&asked) };
     let services = owned_state(state);
     let (envelope, host) = state
         .store
         .write(move |tables| {
+            // What was answered before is for those alone who still may ask.
+            check.deployment(tables, id, Right::Write)?;
             once(tables, &services, asked, |tables| {
-                carry_out(tables, &services, account, id, ACT, |tables, services, deployment| {
+                carry_out(tables, &services, check, id, ACT, |tables, services, deployment| {
                     let from = deployment.revision;
                     let source = choose(tables, id, from, request.revision.map(Revision::new))?;
                     let env = tables.environment(id, source.number)?;

@@ -47,6 +47,10 @@ pub(super) fn parse(request: CreateApp) -> Result<Parsed, Vec<FieldError>> {
     let asked = request.requested_scopes.unwrap_or_else(|| vec!["profile:read".to_owned()]);
     for (index, word) in asked.iter().enumerate() {
         match word.parse::<Scope>() {
+            Ok(scope) if scope.is_reserved() => {
+                let detail = "is for Buddo's own command line alone; leave it out";
+                errors.push(FieldError::new(format!("/requested_scopes/{index}"), detail));
+            }
             Ok(scope) => scopes.push(scope),
             Err(error) => {
                 errors.push(FieldError::new(format!("/requested_scopes/{index}"), error));

@@ -198,8 +198,9 @@ async fn a_removed_host_is_a_stranger_and_one_with_deployments_is_not_removed() 
         store.write(move |tables| tables.set_host_status(again.id, &status)).await;
     noted.unwrap();
     let spec = crate::testing::request("my-app");
-    let account = crate::testing::account(1);
-    crate::service::deployments::create(&world.state, account, spec, None).await.unwrap();
+    world.first_account().await;
+    let owner = crate::testing::owner(1);
+    crate::service::deployments::create(&world.state, owner, None, spec, None).await.unwrap();
     let refused = hosts::remove(store, now, NAME).await;
     assert!(matches!(refused, Err(HostError::InUse { deployments: 1, .. })));
 }

@@ -5,7 +5,7 @@ use rstest::rstest;
 
 use super::*;
 use crate::service::deployments;
-use crate::testing::account;
+use crate::testing::owner;
 use crate::testing::story::{Story, digest, status};
 
 #[tokio::test]
@@ -72,10 +72,10 @@ async fn late_reports_change_nothing() {
     story.restart().await;
     let d = story.report(status(story.id, 1, Phase::Failed, None)).await;
     assert_eq!((d.status, d.last_error), (Status::Deploying, None), "about an older revision");
-    deployments::stop(&story.world.state, account(1), story.id).await.unwrap();
+    deployments::stop(&story.world.state, owner(1), story.id).await.unwrap();
     let d = story.report(status(story.id, 2, Phase::Live, Some(2))).await;
     assert_eq!(d.status, Status::Stopped, "after a stop");
-    deployments::destroy(&story.world.state, account(1), story.id).await.unwrap();
+    deployments::destroy(&story.world.state, owner(1), story.id).await.unwrap();
     let d = story.report(status(story.id, 2, Phase::Live, Some(2))).await;
     assert_eq!(d.status, Status::Destroyed, "after a destroy");
 }
@@ -97,7 +97,7 @@ async fn fm_33_a_revision_keeps_the_bytes_that_its_host_first_found() {
         let starting = status(story.id, 1, Phase::Starting, None);
         story.report(DeploymentStatus { digest: Some(digest(bytes)), ..starting }).await;
     }
-    let shown = deployments::get(&story.world.state, account(1), story.id).await.unwrap();
+    let shown = deployments::get(&story.world.state, owner(1), story.id).await.unwrap();
     assert_eq!(shown.deployment.image_digest, Some(digest(1).to_string()));
 }
 
@@ -120,12 +120,12 @@ async fn a_live_app_that_crashes_stays_running_and_says_so_until_it_is_back() {
     };
     let d = story.report(crashed).await;
     assert_eq!((d.status, d.run), (Status::Running, RunState::Running));
-    let shown = deployments::status(&story.world.state, account(1), story.id).await.unwrap();
+    let shown = deployments::status(&story.world.state, owner(1), story.id).await.unwrap();
     assert_eq!(shown.health_status.as_deref(), Some("unhealthy"));
     let error = shown.last_error.unwrap();
     assert_eq!(error, "the app's container ended with code 1\nread the app's logs");
     story.report(status(story.id, 1, Phase::Live, Some(1))).await;
-    let shown = deployments::status(&story.world.state, account(1), story.id).await.unwrap();
+    let shown = deployments::status(&story.world.state, owner(1), story.id).await.unwrap();
     assert_eq!((shown.health_status.as_deref(), shown.last_error), (Some("healthy"), None));
     assert_eq!(story.log().await, ["create completed", "deploy completed"]);
 }
@@ -148,7 +148,7 @@ async fn a_revision_that_a_restored_database_does_not_know_is_never_named() {
     assert_eq!((d.status, d.revision.get()), (Status::Running, 2));
     assert!(d.last_error.is_some());
     // It can still be shown, and a restart takes a number that the host has not seen.
-    deployments::get(&story.world.state, account(1), story.id).await.unwrap();
+    deployments::get(&story.world.state, owner(1), story.id).await.unwrap();
     story.restart().await;
     assert_eq!(story.stored().await.revision.get(), 8);
 }
@@ -182,7 +182,7 @@ async fn progress_and_probes_count_from_the_deployments_own_host_only() {
     show(state, story.host, progress(), vec![Checked { id, at }]).await.unwrap();
     assert!(state.live.progress(id).is_some());
     assert_eq!(state.live.last_checked(id), Some(at));
-    deployments::destroy(state, account(1), id).await.unwrap();
+    deployments::destroy(state, owner(1), id).await.unwrap();
     show(state, story.host, progress(), vec![]).await.unwrap();
     assert_eq!(state.live.progress(id), None, "nothing is kept of what is destroyed");
 }
@@ -195,14 +195,14 @@ async fn a_deploy_that_waits_for_its_host_says_so() {
     let write: Result<(), StoreError> =
         state.store.write(move |tables| tables.set_unreachable(host, since)).await;
     write.unwrap();
-    let shown = deployments::status(&state, account(1), story.id).await.unwrap();
+    let shown = deployments::status(&state, owner(1), story.id).await.unwrap();
     assert_eq!(shown.status, Status::Pending);
     let error = shown.last_error.unwrap();
     assert!(error.starts_with("the host container-host-1 cannot be reached since 2026-05-21T10"));
-    let whole = deployments::get(&state, account(1), story.id).await.unwrap();
+    let whole = deployments::get(&state, owner(1), story.id).await.unwrap();
     assert_eq!(whole.deployment.last_error.unwrap(), error);
     story.report(status(story.id, 1, Phase::Live, Some(1))).await;
-    let shown = deployments::status(&state, account(1), story.id).await.unwrap();
+    let shown = deployments::status(&state, owner(1), story.id).await.unwrap();
     assert_eq!(shown.last_error, None, "what is live waits for nothing");
 }
 
@@ -212,7 +212,7 @@ async fn a_stop_ends_the_story_of_an_earlier_failure() {
     story.report(status(story.id, 1, Phase::Live, Some(1))).await;
     story.restart().await;
     story.report(status(story.id, 2, Phase::Failed, Some(1))).await;
-    deployments::stop(&story.world.state, account(1), story.id).await.unwrap();
+    deployments::stop(&story.world.state, owner(1), story.id).await.unwrap();
     assert_eq!(story.stored().await.last_error, None);
 }
 
@@ -312,7 +312,7 @@ async fn a_guards_report_may_be_the_first_of_its_revision() {
     let d = story.puts_back(2, 1).await;
     assert_eq!((d.status, d.revision.get()), (Status::Running, 1));
     assert_eq!(story.log().await[3..], ["deploy failed", "rollback completed"]);
-    let shown = deployments::revisions(&story.world.state, account(1), story.id).await.unwrap();
+    let shown = deployments::revisions(&story.world.state, owner(1), story.id).await.unwrap();
     assert!(shown.revisions[0].live_at.is_some(), "only what was live is put back");
 }
 

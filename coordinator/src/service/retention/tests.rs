@@ -1,7 +1,7 @@
 use super::*;
 use crate::service::deployments;
 use crate::testing::story::Story;
-use crate::testing::{World, account, request};
+use crate::testing::{World, owner, request};
 
 /// Revisions 1 to `n`, each live, of which two are kept.
 async fn story(n: u32) -> Story {
@@ -59,7 +59,8 @@ async fn images_that_documents_keep_are_those_of_what_stays() {
 #[tokio::test]
 async fn all_deployments_are_looked_at_and_destroyed_ones_left() {
     let mut story = story(4).await;
-    let other = deployments::create(&story.world.state, account(1), request("other"), None).await;
+    let other =
+        deployments::create(&story.world.state, owner(1), None, request("other"), None).await;
     let first = std::mem::replace(&mut story.id, other.unwrap().deployment.id.parse().unwrap());
     for revision in 1..=4 {
         if revision > 1 {
@@ -67,7 +68,7 @@ async fn all_deployments_are_looked_at_and_destroyed_ones_left() {
         }
         story.goes_live(revision).await;
     }
-    deployments::destroy(&story.world.state, account(1), first).await.unwrap();
+    deployments::destroy(&story.world.state, owner(1), first).await.unwrap();
     assert_eq!(sweep(&story.world.state).await.unwrap(), 2);
     assert_eq!(story.revisions().await, [4, 3]);
     story.id = first;

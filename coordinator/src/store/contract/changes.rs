@@ -66,6 +66,10 @@ pub enum AccountAct {
     RecoveryCodeUsed,
     /// New recovery codes were made.
     RecoveryCodesReplaced,
+    /// It made an API key.
+    ApiKeyMade,
+    /// A key that it made was ended.
+    ApiKeyRevoked,
     /// It was deleted.
     Deleted,
 }
@@ -88,6 +92,8 @@ impl AccountAct {
             Self::TotpDisabled => "totp_disabled",
             Self::RecoveryCodeUsed => "recovery_code_used",
             Self::RecoveryCodesReplaced => "recovery_codes_replaced",
+            Self::ApiKeyMade => "api_key_made",
+            Self::ApiKeyRevoked => "api_key_revoked",
             Self::Deleted => "deleted",
         }
     }

@@ -1,7 +1,7 @@
 //! Deployments.
 
 use buddo_shared::api::deploy::Status;
-use buddo_shared::id::{AccountId, AppId, DeploymentId, HostId, Revision};
+use buddo_shared::id::{AccountId, AppId, DeploymentId, HostId, Revision, TeamId};
 use buddo_shared::limits::Limits;
 use buddo_shared::manifest::RunState;
 use buddo_shared::name::{HostName, Subdomain};
@@ -17,8 +17,10 @@ pub struct Deployment {
     pub id: DeploymentId,
     /// The application that it belongs to.
     pub app_id: AppId,
-    /// Its owner.
+    /// The account that answers for it: whose limits it counts against.
     pub account: AccountId,
+    /// The team whose it is; `None`: nobody's any more.
+    pub team: Option<TeamId>,
     /// Its tier.
     pub tier_id: String,
     /// The host it is placed on.
@@ -76,7 +78,9 @@ pub trait Deployments {
     fn deployment(&self, id: DeploymentId) -> Result<Option<Deployment>>;
     /// Writes back what can change of a deployment.
     fn update_deployment(&mut self, deployment: &Deployment) -> Result<()>;
-    /// An account's deployments, newest first, destroyed ones left out.
+    /// The deployments of these teams, newest first, destroyed ones left out.
+    fn deployments_in(&self, teams: &[TeamId], page: Page) -> Result<Vec<Deployment>>;
+    /// The deployments that an account answers for, newest first, destroyed ones left out.
     fn deployments_of(&self, account: AccountId, page: Page) -> Result<Vec<Deployment>>;
     /// What a host shall have, in the order of creation, destroyed ones left out.
     fn deployments_on(&self, host: HostId) -> Result<Vec<Deployment>>;

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::Result;
+use crate::token::HashedToken;
 
 /// A login: its JWT is void without it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +32,10 @@ pub trait Logins {
     fn insert_login(&mut self, login: &LoginRow, keep: u32) -> Result<()>;
     /// The login with this id.
     fn login(&self, id: Uuid) -> Result<Option<LoginRow>>;
+    /// Lets a browser's cookie stand for a login.
+    fn insert_web_session(&mut self, hash: &HashedToken, login: Uuid) -> Result<()>;
+    /// The login that a browser's cookie stands for.
+    fn web_session(&self, hash: &HashedToken) -> Result<Option<LoginRow>>;
     /// The account's logins that have not expired by `now`, last used first.
     fn logins_of(&self, account: AccountId, now: Timestamp) -> Result<Vec<LoginRow>>;
     /// Notes that a login was used.
@@ -42,7 +47,8 @@ pub trait Logins {
     /// Ends every login but `keep`, every browser's session, and every grant of the built-in CLI
     /// that is not tied to `keep`. What the owner allowed other apps stays. How many logins ended.
     fn end_other_logins(&mut self, account: AccountId, keep: Uuid, at: Timestamp) -> Result<usize>;
-    /// Ends every login, browser's session and grant, and voids what was signed for any.
+    /// Ends every login, browser's session, grant and API key of the account, and voids what was
+    /// signed for any.
     fn end_everything(&mut self, account: AccountId, at: Timestamp) -> Result<()>;
     /// Forgets logins that ended by `now`.
     fn purge_logins(&mut self, now: Timestamp) -> Result<usize>;

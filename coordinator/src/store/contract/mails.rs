@@ -1,6 +1,6 @@
 //! The queue of mails.
 
-use buddo_shared::id::AccountId;
+use buddo_shared::id::{AccountId, InvitationId};
 use jiff::Timestamp;
 
 use super::Result;
@@ -29,11 +29,15 @@ pub enum MailKind {
     RecoveryCodeUsed,
     /// Tells that the account is deleted.
     AccountDeleted,
+    /// A link that lets its reader join an organisation. The account is the one that invites.
+    Invitation,
+    /// Tells that an API key was made.
+    ApiKeyMade,
 }
 
 impl MailKind {
     /// Every kind.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::VerifyEmail,
         Self::ResetPassword,
         Self::ChangeEmail,
@@ -44,6 +48,8 @@ impl MailKind {
         Self::TotpDisabled,
         Self::RecoveryCodeUsed,
         Self::AccountDeleted,
+        Self::Invitation,
+        Self::ApiKeyMade,
     ];
 
     /// The word in the store.
@@ -59,6 +65,8 @@ impl MailKind {
             Self::TotpDisabled => "totp_disabled",
             Self::RecoveryCodeUsed => "recovery_code_used",
             Self::AccountDeleted => "account_deleted",
+            Self::Invitation => "invitation",
+            Self::ApiKeyMade => "api_key_made",
         }
     }
 }
@@ -88,6 +96,8 @@ pub struct QueuedMail {
     pub kind: MailKind,
     /// To whom; `None`: to the account's address at the time of sending.
     pub recipient: Option<Email>,
+    /// The invitation that it is about.
+    pub invitation: Option<InvitationId>,
     /// How often it was tried.
     pub attempts: u32,
     /// When it was asked for.
@@ -102,6 +112,14 @@ pub trait MailQueue {
         account: AccountId,
         kind: MailKind,
         recipient: Option<&Email>,
+        at: Timestamp,
+    ) -> Result<()>;
+    /// Asks for the mail of an invitation, at once.
+    fn queue_invitation(
+        &mut self,
+        inviter: AccountId,
+        to: &Email,
+        invitation: InvitationId,
         at: Timestamp,
     ) -> Result<()>;
     /// The mail that has been due the longest.

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod acts;
+mod api_keys;
 mod audit;
 mod changes;
 mod consents;
@@ -14,15 +15,18 @@ mod documents;
 mod factors;
 mod hosts;
 mod idempotency;
+mod invitations;
 mod logins;
 mod mails;
 mod oauth;
+mod orgs;
 mod revisions;
 mod tiers;
 mod trust;
 
 pub use accounts::{Account, Accounts, BrowserSession, EmailToken, NewAccount};
 pub use acts::{Act, ActRow, Acts, NewAct};
+pub use api_keys::{ApiKeyRow, ApiKeys};
 pub use audit::{Action, Audit, AuditRow, AuditStatus, NewAudit};
 pub use changes::{AccountAct, AccountActRow, Changes, MailedLink, Purpose};
 pub use consents::{Connection, Consents};
@@ -32,9 +36,11 @@ pub use documents::{DocumentRow, DocumentTrust, Documents};
 pub use factors::{Factors, TotpRow};
 pub use hosts::{Host, Hosts, JoinTokenRow, Load};
 pub use idempotency::{Idempotency, Replay};
+pub use invitations::{InvitationRow, Invitations};
 pub use logins::{LoginRow, Logins};
 pub use mails::{MailKind, MailQueue, QueuedMail, UnknownMail};
 pub use oauth::{Client, Code, Grant, OAuth, Token, TokenKind};
+pub use orgs::{MemberRow, NewOrgAct, OrgAct, OrgActRow, OrgRow, Orgs, Standing, TeamRow, Teams};
 pub use revisions::{RevisionRow, Revisions};
 pub use tiers::{Tier, Tiers};
 pub use trust::{Bond, Bonds, Issued, Trusts};
@@ -58,6 +64,10 @@ pub trait Tables:
     + Consents
     + Devices
     + Acts
+    + Orgs
+    + Teams
+    + Invitations
+    + ApiKeys
 {
 }
 
@@ -79,6 +89,10 @@ impl<T> Tables for T where
         + Consents
         + Devices
         + Acts
+        + Orgs
+        + Teams
+        + Invitations
+        + ApiKeys
 {
 }
 

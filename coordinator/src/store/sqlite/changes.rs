@@ -138,11 +138,19 @@ impl Changes for Tx<'_> {
 
 /// What goes with an account, in an order that no reference forbids. Destroyed deployments keep
 /// their ids, for the audit log.
-const ERASE: [&str; 11] = [
+const ERASE: [&str; 17] = [
     "DELETE FROM email_tokens WHERE account_id = ?1",
     "DELETE FROM mailed_links WHERE account_id = ?1",
     "DELETE FROM recovery_codes WHERE account_id = ?1",
     "DELETE FROM logins WHERE account_id = ?1",
+    "DELETE FROM api_keys WHERE account_id = ?1",
+    "DELETE FROM team_members WHERE account_id = ?1",
+    "DELETE FROM org_members WHERE account_id = ?1",
+    "DELETE FROM invitations WHERE invited_by = ?1 OR email_key =
+         (SELECT email_key FROM accounts WHERE id = ?1)",
+    "UPDATE teams SET name = '', slug = id WHERE deleted_at IS NOT NULL AND org_id IN
+         (SELECT id FROM orgs WHERE payer_id = ?1 AND deleted_at IS NOT NULL)",
+    "UPDATE orgs SET name = '', slug = id WHERE payer_id = ?1 AND deleted_at IS NOT NULL",
     "DELETE FROM browser_sessions WHERE account_id = ?1",
     "DELETE FROM idempotency WHERE account_id = ?1",
     // The grants that others gave its apps as well.

@@ -1,22 +1,22 @@
 //! Deployments.
 
-use buddo_shared::id::{AccountId, AppId, DeploymentId, HostId, Revision};
+use buddo_shared::id::{AccountId, AppId, DeploymentId, HostId, Revision, TeamId};
 use buddo_shared::name::{HostName, Subdomain};
 use rusqlite::{Row, named_params, params};
 
 use super::Tx;
 use super::column::{
-    get, millis, opt_millis, opt_parsed, opt_time, parsed, text, time, to_word, word,
+    get, millis, opt_millis, opt_parsed, opt_time, parsed, text, time, to_json, to_word, word,
 };
 use super::tiers::limits;
 use crate::store::contract::{Deployment, Deployments, Page, Result};
 
 const INSERT: &str = "
-    INSERT INTO deployments (id, app_id, account_id, tier_id, host_id, subdomain, custom_domain,
+    INSERT INTO deployments (id, app_id, account_id, team_id, tier_id, host_id, subdomain, custom_domain,
         status, run, revision, serving, container_name, health, last_health_check, last_error,
         memory_limit_mb, cpu_limit_millicores, pids_limit, billing_status, deployed_at, stopped_at,
         inserted_at)
-    VALUES (:id, :app_id, :account_id, :tier_id, :host_id, :subdomain, :custom_domain,
+    VALUES (:id, :app_id, :account_id, :team_id, :tier_id, :host_id, :subdomain, :custom_domain,
         :status, :run, :revision, :serving, :container_name, :health, :last_health_check,
         :last_error, :memory, :cpu, :pids, :billing_status, :deployed_at, :stopped_at,
         :inserted_at)";
@@ -34,6 +34,12 @@ const LIST_OF_ACCOUNT: &str = "
         AND (?2 IS NULL OR seq < (SELECT seq FROM deployments WHERE id = ?2))
     ORDER BY seq DESC LIMIT ?3";
 
+const LIST_OF_TEAMS: &str = "
+    SELECT * FROM deployments
+    WHERE team_id IN (SELECT value FROM json_each(?1)) AND status <> 'destroyed'
+        AND (?2 IS NULL OR seq < (SELECT seq FROM deployments WHERE id = ?2))
+    ORDER BY seq DESC LIMIT ?3";
+
 const COUNT: &str = "
     SELECT count(*) AS account, coalesce(sum(tier_id = ?2), 0) AS tier FROM deployments
     WHERE account_id = ?1 AND status <> 'destroyed'";
@@ -48,6 +54,7 @@ impl Deployments for Tx<'_> {
                 ":id": text(&d.id),
                 ":app_id": text(&d.app_id),
                 ":account_id": text(&d.account),
+                ":team_id": d.team.as_ref().map(text),
                 ":tier_id": d.tier_id,
                 ":host_id": text(&d.host),
                 ":subdomain": d.subdomain.as_str(),
@@ -106,6 +113,11 @@ impl Deployments for Tx<'_> {
         self.all("list deployments", LIST_OF_ACCOUNT, params, read)
     }
 
+    fn deployments_in(&self, teams: &[TeamId], page: Page) -> Result<Vec<Deployment>> {
+        let params = params![to_json(&teams)?, page.after.as_ref().map(text), page.limit];
+        self.all("list deployments", LIST_OF_TEAMS, params, read)
+    }
+
     fn deployments_on(&self, host: HostId) -> Result<Vec<Deployment>> {
         let sql = "SELECT * FROM deployments WHERE host_id = ?1 AND status <> 'destroyed'
                    ORDER BY seq";
@@ -143,6 +155,7 @@ fn read(row: &Row<'_>) -> Result<Deployment> {
         id: parsed(row, "id")?,
         app_id: parsed(row, "app_id")?,
         account: parsed(row, "account_id")?,
+        team: opt_parsed(row, "team_id")?,
         tier_id: get(row, "tier_id")?,
         host: parsed(row, "host_id")?,
         subdomain: parsed(row, "subdomain")?,

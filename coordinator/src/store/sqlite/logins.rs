@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::Tx;
 use super::column::{get, millis, parsed, text, time};
 use crate::store::contract::{LoginRow, Logins, Result};
+use crate::token::HashedToken;
 
 impl Logins for Tx<'_> {
     fn insert_login(&mut self, login: &LoginRow, keep: u32) -> Result<()> {
@@ -34,6 +35,17 @@ impl Logins for Tx<'_> {
 
     fn login(&self, id: Uuid) -> Result<Option<LoginRow>> {
         self.first("look up a login", "SELECT * FROM logins WHERE id = ?1", [text(&id)], read)
+    }
+
+    fn insert_web_session(&mut self, hash: &HashedToken, login: Uuid) -> Result<()> {
+        let sql = "INSERT INTO web_sessions (hash, login_id) VALUES (?1, ?2)";
+        self.run("keep a browser's login", sql, params![hash.as_bytes(), text(&login)]).map(drop)
+    }
+
+    fn web_session(&self, hash: &HashedToken) -> Result<Option<LoginRow>> {
+        let sql = "SELECT l.* FROM web_sessions w JOIN logins l ON l.id = w.login_id
+                   WHERE w.hash = ?1";
+        self.first("look up a browser's login", sql, [hash.as_bytes()], read)
     }
 
     fn logins_of(&self, account: AccountId, now: Timestamp) -> Result<Vec<LoginRow>> {
@@ -82,6 +94,7 @@ impl Logins for Tx<'_> {
         self.run("end every grant", sql, params![account, millis(at)])?;
         let sql = "DELETE FROM browser_sessions WHERE account_id = ?1";
         self.run("end browsers' sessions", sql, [&account])?;
+        self.run("end every key", "DELETE FROM api_keys WHERE account_id = ?1", [&account])?;
         self.run("end every login", "DELETE FROM logins WHERE account_id = ?1", [&account])?;
         let sql = "UPDATE accounts SET token_epoch = token_epoch + 1 WHERE id = ?1";
         self.run("void what was signed", sql, [&account]).map(drop)

@@ -1,6 +1,6 @@
 //! The queue of mails.
 
-use buddo_shared::id::AccountId;
+use buddo_shared::id::{AccountId, InvitationId};
 use jiff::Timestamp;
 use rusqlite::params;
 
@@ -17,13 +17,18 @@ impl MailQueue for Tx<'_> {
         recipient: Option<&Email>,
         at: Timestamp,
     ) -> Result<()> {
-        let sql = "INSERT INTO mail_outbox (account_id, kind, recipient, created_at, due_at)
-                   VALUES (?1, ?2, ?3, ?4, ?4)
-                   ON CONFLICT (account_id, kind, recipient) DO UPDATE
-                       SET created_at = excluded.created_at, due_at = excluded.due_at, attempts = 0";
         let recipient = recipient.map_or("", Email::as_str);
-        let params = params![text(&account), kind.as_str(), recipient, millis(at)];
-        self.run("queue a mail", sql, params).map(drop)
+        self.queue(account, kind, recipient, "", at)
+    }
+
+    fn queue_invitation(
+        &mut self,
+        inviter: AccountId,
+        to: &Email,
+        invitation: InvitationId,
+        at: Timestamp,
+    ) -> Result<()> {
+        self.queue(inviter, MailKind::Invitation, to.as_str(), &text(&invitation), at)
     }
 
     fn due_mail(&self, now: Timestamp) -> Result<Option<QueuedMail>> {
@@ -34,11 +39,17 @@ impl MailQueue for Tx<'_> {
                 "" => None,
                 address => Some(address.parse().map_err(StoreError::corrupt("recipient"))?),
             };
+            let subject: String = get(row, "subject")?;
+            let invitation = match subject.as_str() {
+                "" => None,
+                id => Some(id.parse().map_err(StoreError::corrupt("subject"))?),
+            };
             Ok(QueuedMail {
                 seq: get(row, "seq")?,
                 account: parsed(row, "account_id")?,
                 kind: parsed(row, "kind")?,
                 recipient,
+                invitation,
                 attempts: get(row, "attempts")?,
                 created_at: time(row, "created_at")?,
             })
@@ -63,5 +74,24 @@ impl MailQueue for Tx<'_> {
     fn drop_mails(&mut self, account: AccountId, kind: MailKind) -> Result<()> {
         let sql = "DELETE FROM mail_outbox WHERE account_id = ?1 AND kind = ?2";
         self.run("take mails off the queue", sql, params![text(&account), kind.as_str()]).map(drop)
+    }
+}
+
+impl Tx<'_> {
+    fn queue(
+        &self,
+        account: AccountId,
+        kind: MailKind,
+        recipient: &str,
+        subject: &str,
+        at: Timestamp,
+    ) -> Result<()> {
+        let sql = "INSERT INTO mail_outbox
+                       (account_id, kind, recipient, subject, created_at, due_at)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?5)
+                   ON CONFLICT (account_id, kind, recipient, subject) DO UPDATE
+                       SET created_at = excluded.created_at, due_at = excluded.due_at, attempts = 0";
+        let params = params![text(&account), kind.as_str(), recipient, subject, millis(at)];
+        self.run("queue a mail", sql, params).map(drop)
     }
 }

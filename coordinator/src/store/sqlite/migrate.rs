@@ -17,6 +17,7 @@ const STEPS: &[M<'static>] = &[
     M::up(include_str!("../migrations/0005_trust.sql")),
     M::up(include_str!("../migrations/0006_account_safety.sql")),
     M::up(include_str!("../migrations/0007_oauth.sql")),
+    M::up(include_str!("../migrations/0008_teams.sql")),
 ];
 
 /// WAL mode before 3.51.3 can corrupt the file at a checkpoint reset.
@@ -138,6 +139,63 @@ mod tests {
                    FROM mail_outbox";
         let row: String = connection.query_row(sql, [], |row| row.get(0)).unwrap();
         assert_eq!(row, "a verify_email <> 1 2 3");
+    }
+
+    #[test]
+    fn accounts_of_the_version_before_get_a_team_which_has_what_they_deployed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.db");
+        let mut old = Connection::open(&path).unwrap();
+        Migrations::from_slice(&STEPS[..7]).to_latest(&mut old).unwrap();
+        let account = |id: &str, name: &str, deleted: &str| {
+            format!(
+                "INSERT INTO accounts (id, email, email_key, username, username_key, password,
+                     referral_code, created_at, deleted_at)
+                 VALUES ('{id}', '{id}', '{id}', '{name}', lower('{name}'), '$', '{id}', 7, {deleted});"
+            )
+        };
+        old.execute_batch(&account("a", "My-op_1", "NULL")).unwrap();
+        old.execute_batch(&account("b", "", "8")).unwrap();
+        old.execute_batch(
+            "INSERT INTO mail_outbox (account_id, kind, recipient, created_at, due_at)
+             VALUES ('a', 'change_email', 'n@b.example', 1, 3);
+             INSERT INTO hosts (id, name, address, sealing_key, joined_at, epoch, generation)
+             VALUES ('h', 'h', '127.0.0.1:1', 'k', 0, 1, 1);
+             INSERT INTO deployments (id, app_id, account_id, tier_id, host_id, subdomain, status,
+                 run, revision, container_name, memory_limit_mb, cpu_limit_millicores, pids_limit,
+                 inserted_at)
+             SELECT 'd-' || id, 'app', id, (SELECT id FROM tiers LIMIT 1), 'h', 's-' || id,
+                 iif(id = 'a', 'running', 'destroyed'), 'running', 1, 'c', 1, 1, 1, 1
+             FROM accounts;",
+        )
+        .unwrap();
+        drop(old);
+        let connection = open(&path).unwrap();
+        let all = |sql: &str| -> Vec<String> {
+            let mut statement = connection.prepare(sql).unwrap();
+            let rows = statement.query_map([], |row| row.get(0)).unwrap();
+            rows.map(Result::unwrap).collect()
+        };
+        assert_eq!(
+            all("SELECT format('%s %s %s %s %s %d', o.id, o.name, o.slug, o.personal_of, m.role,
+                     o.created_at)
+                 FROM orgs o JOIN org_members m ON m.org_id = o.id AND m.account_id = o.payer_id"),
+            ["a My-op_1 @my-op_1 a org_owner 7"]
+        );
+        assert_eq!(all("SELECT id || ' ' || org_id || ' ' || slug FROM teams"), ["a a default"]);
+        assert_eq!(
+            all("SELECT id || ' ' || coalesce(team_id, '-') FROM deployments ORDER BY id"),
+            ["d-a a", "d-b -"]
+        );
+        assert_eq!(
+            all("SELECT kind || ' ' || recipient || subject FROM mail_outbox"),
+            ["change_email n@b.example"]
+        );
+        assert_eq!(
+            all("SELECT scopes FROM oauth_clients WHERE client_id = 'buddo-cli'"),
+            ["profile:read points:read deploy:manage teams:manage"]
+        );
+        assert!(all("SELECT \"table\" FROM pragma_foreign_key_check").is_empty());
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod acts;
+mod api_keys;
 mod audit;
 mod changes;
 mod column;
@@ -15,12 +16,15 @@ mod documents;
 mod factors;
 mod hosts;
 mod idempotency;
+mod invitations;
 mod logins;
 mod mails;
 mod migrate;
 mod oauth;
+mod orgs;
 mod query;
 mod revisions;
+mod teams;
 mod tiers;
 mod trust;
 mod worker;

@@ -3,8 +3,8 @@ use buddo_shared::report::Phase;
 
 use super::*;
 use crate::service::deployments;
-use crate::testing::account;
 use crate::testing::story::{Story, digest, status};
+use crate::testing::{account, owner};
 
 /// Revisions 1 to `n`, each live with bytes of its own.
 async fn story(n: u32) -> Story {
@@ -40,7 +40,7 @@ async fn a_rollback_is_a_deploy_of_its_own_with_an_entry_that_says_from_where_to
     let mut story = story(2).await;
     assert_eq!(story.roll_back(Some(1)).await.unwrap(), 3);
     assert_eq!(story.stored().await.status, Status::Deploying);
-    let log = deployments::logs(&story.world.state, account(1), story.id).await.unwrap().logs;
+    let log = deployments::logs(&story.world.state, owner(1), story.id).await.unwrap().logs;
     let [.., rollback, deploy] = log.as_slice() else { panic!("{log:?}") };
     assert_eq!((rollback.action.as_str(), rollback.status.as_str()), ("rollback", "completed"));
     assert_eq!(rollback.initiated_by, Some(account(1).to_string()));
@@ -48,7 +48,7 @@ async fn a_rollback_is_a_deploy_of_its_own_with_an_entry_that_says_from_where_to
     assert_eq!((deploy.action.as_str(), deploy.status.as_str()), ("deploy", "pending"));
     let d = story.goes_live(3).await;
     assert_eq!((d.status, d.last_error), (Status::Running, None));
-    let list = deployments::revisions(&story.world.state, account(1), story.id).await.unwrap();
+    let list = deployments::revisions(&story.world.state, owner(1), story.id).await.unwrap();
     let numbers: Vec<_> = list.revisions.iter().map(|r| (r.revision, r.rollback_of)).collect();
     assert_eq!(numbers, [(3, Some(1)), (2, None), (1, None)]);
 }
@@ -120,7 +120,7 @@ async fn each_refusal_says_what_is_wrong_and_changes_nothing() {
     assert!(words.contains("is deploying, so rollback is not possible"), "{words}");
     story.report(status(story.id, 2, Phase::Failed, Some(1))).await;
     assert!(refusal(story.roll_back(Some(2)).await).starts_with("revision 2 never was live;"));
-    deployments::destroy(&story.world.state, account(1), story.id).await.unwrap();
+    deployments::destroy(&story.world.state, owner(1), story.id).await.unwrap();
     let words = refusal(story.roll_back(Some(1)).await);
     assert!(words.contains("is destroyed"), "{words}");
 }
@@ -140,7 +140,7 @@ async fn a_key_makes_a_rollback_happen_once() {
     let story = story(3).await;
     let key = || Some(IdempotencyKey::parse(b"k-1").unwrap());
     let state = &story.world.state;
-    let to = |revision| rollback(state, account(1), story.id, Rollback { revision }, key());
+    let to = |revision| rollback(state, owner(1), story.id, Rollback { revision }, key());
     let first = to(Some(1)).await.unwrap();
     assert_eq!(to(Some(1)).await.unwrap(), first);
     assert_eq!(story.revisions().await, [4, 3, 2, 1]);

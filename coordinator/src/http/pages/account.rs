@@ -1,0 +1,174 @@
+//! Browsers that log in for the API: the login page, and the end of it.
+//!
+//! ```text
+//! GET  /login?redirect=/…  not logged in ─► login page      logged in ─ 303 ─► redirect, or who it is
+//! POST /login              ─ 303 with `session` ─► redirect
+//! POST /logout             ─ the login ends, 303 ─► /login
+//! ```
+
+use axum::Form;
+use axum::extract::{Query, State};
+use axum::response::Response;
+use http::{HeaderMap, StatusCode};
+use minijinja::context;
+use serde::Deserialize;
+
+use super::login::{self, Errand, LoginForm};
+use super::{cookie, foreign_form, see_other};
+use crate::http::caller::CallerOf;
+use crate::http::problem::ApiError;
+use crate::service::accounts::{self, AccountError, Session};
+use crate::state::AppState;
+use crate::token::{Kind, PlainToken};
+
+const LOGIN: &str = "/login";
+
+/// Where the browser goes on to.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Onward {
+    #[serde(default)]
+    redirect: String,
+}
+
+/// A browser that is logged in.
+pub(super) struct Browser {
+    pub(super) session: Session,
+    /// What its forms carry.
+    pub(super) csrf: String,
+}
+
+/// Who is logged in for the API in this browser.
+pub(super) async fn current(
+    state: &AppState,
+    headers: &HeaderMap,
+) -> Result<Option<Browser>, ApiError> {
+    let Some(token) = token(headers) else { return Ok(None) };
+    match accounts::session_of_browser(state, &token).await {
+        Ok(session) => Ok(Some(Browser { session, csrf: cookie::csrf(&token) })),
+        Err(AccountError::Void) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The browser whose form this is: `None` where nobody is logged in, or the form was made for
+/// another one.
+pub(super) async fn of_form(
+    state: &AppState,
+    headers: &HeaderMap,
+    csrf: &str,
+) -> Result<Option<Browser>, ApiError> {
+    let ours = cookie::is_ours(token(headers).as_ref(), csrf);
+    Ok(current(state, headers).await?.filter(|_| ours))
+}
+
+fn token(headers: &HeaderMap) -> Option<PlainToken> {
+    cookie::read_as(headers, cookie::LOGIN, Kind::WebSession)
+}
+
+/// `GET /login`.
+pub(crate) async fn show(
+    State(state): State<AppState>,
+    headers: HeaderMap,
+    Query(onward): Query<Onward>,
+) -> Result<Response, ApiError> {
+    let Some(browser) = current(&state, &headers).await? else {
+        return Ok(login::page(&state, &headers, &errand(&onward.redirect)));
+    };
+    if let Some(path) = own_path(&onward.redirect) {
+        return Ok(see_other(path, None));
+    }
+    let values = context! {
+        username => browser.session.account.username.as_str(),
+        csrf => browser.csrf,
+    };
+    Ok(state.door.pages.render(StatusCode::OK, "logged_in.html", values, None))
+}
+
+/// `POST /login`.
+pub(crate) async fn log_in(
+    State(state): State<AppState>,
+    CallerOf(caller): CallerOf,
+    headers: HeaderMap,
+    Form(form): Form<LoginForm>,
+) -> Result<Response, ApiError> {
+    let redirect = form.request.clone();
+    let errand = errand(&redirect);
+    let proved = match login::proved(&state, caller.clone(), &headers, form, &errand).await? {
+        Ok(account) => account,
+        Err(page) => return Ok(page),
+    };
+    let seconds = crate::token::jwt::LIFETIME.as_secs();
+    let (token, set) = cookie::set_as(cookie::LOGIN, Kind::WebSession, seconds, &*state.random);
+    accounts::log_in_browser(&state, &proved, caller, &token).await?;
+    Ok(see_other(&errand.next, Some(set)))
+}
+
+/// The form that ends it.
+#[derive(Debug, Deserialize)]
+pub(crate) struct LogoutForm {
+    csrf: String,
+}
+
+/// `POST /logout`.
+pub(crate) async fn log_out(
+    State(state): State<AppState>,
+    headers: HeaderMap,
+    Form(form): Form<LogoutForm>,
+) -> Result<Response, ApiError> {
+    let Some(Browser { session, .. }) = of_form(&state, &headers, &form.csrf).await? else {
+        return Ok(foreign_form(&state));
+    };
+    accounts::revoke_session(&state, &session, session.id).await?;
+    Ok(see_other(LOGIN, Some(cookie::clear(cookie::LOGIN))))
+}
+
+/// The login page on the way to `path`, which is on this server.
+pub(super) fn login_first(path: &str) -> Response {
+    let query =
+        url::form_urlencoded::Serializer::new(String::new()).append_pair("redirect", path).finish();
+    see_other(&format!("{LOGIN}?{query}"), None)
+}
+
+fn errand(redirect: &str) -> Errand<'_> {
+    Errand {
+        action: LOGIN,
+        request: redirect,
+        next: own_path(redirect).unwrap_or(LOGIN).to_owned(),
+        purpose: "Buddo".to_owned(),
+        app_name: None,
+        target: None,
+    }
+}
+
+/// A redirect target that stays on this server: it begins with `/`, not with `//`, and holds
+/// nothing that a browser would read as one (a backslash, a line break, a tab).
+fn own_path(text: &str) -> Option<&str> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
+    (text.starts_with('/') && !text.starts_with("//") && plain).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redirect_stays_here() {
+        for path in ["/", "/orgs?a=b%20c#d", "/invitation?token=x"] {
+            assert_eq!(own_path(path), Some(path));
+        }
+        for elsewhere in [
+            "",
+            "orgs",
+            "//evil.example",
+            "/\\evil.example",
+            "/\t/evil.example",
+            "/\r\nLocation: https://evil.example",
+            "https://evil.example",
+            "javascript:alert(1)",
+            "/ä",
+            " /orgs",
+        ] {
+            assert_eq!(own_path(elsewhere), None, "{elsewhere:?}");
+        }
+    }
+}

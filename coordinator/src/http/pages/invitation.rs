@@ -1,0 +1,93 @@
+//! `/invitation`: where the link of an invitation leads. Opening it changes nothing, since mail
+//! scanners open links too; its button does, for who is logged in with the invited address.
+
+use axum::Form;
+use axum::extract::{Query, State};
+use axum::response::Response;
+use buddo_shared::secret::Secret;
+use http::{HeaderMap, StatusCode};
+use minijinja::context;
+use serde::Deserialize;
+
+use super::account::{self, Browser};
+use super::foreign_form;
+use crate::access::MemberCheck;
+use crate::http::problem::ApiError;
+use crate::service::accounts::Session;
+use crate::service::teams::{self, TeamError};
+use crate::state::AppState;
+
+/// The token in the link.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Link {
+    token: Option<Secret>,
+}
+
+/// The page with the button.
+pub(crate) async fn show(
+    State(state): State<AppState>,
+    headers: HeaderMap,
+    Query(link): Query<Link>,
+) -> Result<Response, ApiError> {
+    let token = link.token.unwrap_or_else(|| Secret::new(""));
+    let Some(Browser { session, csrf }) = account::current(&state, &headers).await? else {
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        let query = query.append_pair("token", token.expose()).finish();
+        return Ok(account::login_first(&format!("/invitation?{query}")));
+    };
+    match teams::offered(&state, MemberCheck::by_login(&session), token.expose()).await {
+        Ok(offer) => {
+            let values = context! {
+                org => offer.org.name,
+                slug => offer.org.slug,
+                role => offer.role.as_str(),
+                team_role => offer.team_role.map(|role| role.as_str()),
+                username => session.account.username.as_str(),
+                csrf,
+                token => token.expose(),
+            };
+            Ok(state.door.pages.render(StatusCode::OK, "invitation.html", values, None))
+        }
+        Err(error) => refused(&state, &session, error),
+    }
+}
+
+/// The button.
+#[derive(Debug, Deserialize)]
+pub(crate) struct AcceptForm {
+    csrf: String,
+    token: Secret,
+}
+
+/// `POST /invitation`.
+pub(crate) async fn accept(
+    State(state): State<AppState>,
+    headers: HeaderMap,
+    Form(form): Form<AcceptForm>,
+) -> Result<Response, ApiError> {
+    let Some(Browser { session, .. }) = account::of_form(&state, &headers, &form.csrf).await?
+    else {
+        return Ok(foreign_form(&state));
+    };
+    match teams::accept(&state, MemberCheck::by_login(&session), form.token.expose()).await {
+        Ok(org) => {
+            let title = format!("You are in {} now", org.name);
+            let text = "You can close this page. On the command line, see: buddo teams list";
+            Ok(state.door.pages.message(StatusCode::OK, &title, text))
+        }
+        Err(error) => refused(&state, &session, error),
+    }
+}
+
+fn refused(state: &AppState, session: &Session, error: TeamError) -> Result<Response, ApiError> {
+    let (status, title) = match &error {
+        TeamError::SpentInvitation => {
+            (StatusCode::BAD_REQUEST, "This invitation is not valid any more")
+        }
+        TeamError::OtherAddress => (StatusCode::FORBIDDEN, "This invitation is not for you"),
+        TeamError::EmailUnverified => (StatusCode::FORBIDDEN, "Confirm your email address first"),
+        _ => return Err(error.into()),
+    };
+    let text = format!("You are logged in as {}: {error}.", session.account.username);
+    Ok(state.door.pages.message(status, title, &text))
+}

@@ -1,0 +1,166 @@
+//! Browsers that log in for the API: the cookie, what it opens, and where it must come from.
+
+use http::header::{CONTENT_TYPE, HeaderName};
+use serde_json::{Value, json};
+
+use super::orgs::{org, text};
+use crate::testing::{Answer, ISSUER, PASSWORD, World};
+
+/// Logs a browser in; the answer to the form.
+async fn submit(world: &World, name: &str, redirect: &str) -> Answer {
+    let page = world.get(&format!("/login?redirect={redirect}"), "").await;
+    assert_eq!(page.status, 200, "{page:?}");
+    let (csrf, request) = (page.hidden("csrf"), page.hidden("request"));
+    let email = format!("{name}@example.com");
+    let pairs =
+        [("csrf", &*csrf), ("request", &*request), ("email", &*email), ("password", PASSWORD)];
+    world.form("/login", ("cookie", &page.cookie()), &pairs).await
+}
+
+async fn log_in(world: &World, name: &str) -> String {
+    let answer = submit(world, name, "/").await;
+    assert_eq!(answer.status, 303, "{answer:?}");
+    answer.cookie()
+}
+
+/// A request that a browser makes for a page of `origin`.
+async fn ask(
+    world: &World,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Option<Value>,
+) -> Answer {
+    let mut request = http::Request::builder().method(method).uri(path);
+    for (name, value) in headers {
+        request = request.header(HeaderName::try_from(*name).unwrap(), *value);
+    }
+    let body = match body {
+        Some(body) => {
+            request = request.header(CONTENT_TYPE, "application/json");
+            axum::body::Body::from(body.to_string())
+        }
+        None => axum::body::Body::empty(),
+    };
+    world.send(request.body(body).unwrap()).await
+}
+
+#[tokio::test]
+async fn a_browser_logs_in_goes_where_it_came_from_and_out_again() {
+    let world = World::new();
+    let jwt = world.member("one").await;
+    let answer = submit(&world, "one", "/api/teams").await;
+    assert_eq!((answer.status.as_u16(), answer.header("location")), (303, "/api/teams"));
+    let set = answer.header("set-cookie");
+    assert!(set.starts_with("session=buddo_ws_"), "{set}");
+    assert!(set.ends_with("; Path=/; Max-Age=2592000; Secure; HttpOnly; SameSite=Lax"), "{set}");
+    let cookie = answer.cookie();
+    let me = world.browse("/api/auth/me", &cookie).await;
+    assert_eq!(me.json()["user"]["username"], "one");
+    // It is one of the account's sessions, and can be ended as such.
+    let sessions = world.get("/api/auth/sessions", &jwt).await.json();
+    assert_eq!(sessions["sessions"].as_array().unwrap().len(), 2);
+    let page = world.browse("/login", &cookie).await;
+    let csrf = page.hidden("csrf");
+    let foreign = world.form("/logout", ("cookie", &cookie), &[("csrf", "x")]).await;
+    assert_eq!(foreign.status, 403);
+    let out = world.form("/logout", ("cookie", &cookie), &[("csrf", &csrf)]).await;
+    assert_eq!((out.status.as_u16(), out.header("location")), (303, "/login"));
+    assert!(out.header("set-cookie").contains("Max-Age=0"));
+    assert_eq!(world.browse("/api/auth/me", &cookie).await.refusal(), (401, "invalid_token"));
+}
+
+#[tokio::test]
+async fn a_redirect_leads_nowhere_else() {
+    let world = World::new();
+    world.member("one").await;
+    for elsewhere in ["//evil.example", "https://evil.example", "/%5Cevil.example", "evil"] {
+        let answer = submit(&world, "one", elsewhere).await;
+        assert_eq!((answer.status.as_u16(), answer.header("location")), (303, "/login"));
+        let cookie = answer.cookie();
+        let again = world.browse(&format!("/login?redirect={elsewhere}"), &cookie).await;
+        assert_eq!((again.status.as_u16(), again.header("location")), (200, ""), "{elsewhere}");
+    }
+}
+
+#[tokio::test]
+async fn a_cookie_changes_nothing_unless_our_own_page_asks() {
+    let world = World::new();
+    world.member("one").await;
+    let cookie = log_in(&world, "one").await;
+    let create = async |headers: &[(&str, &str)], name: &str| {
+        let mut all = vec![("cookie", cookie.as_str())];
+        all.extend_from_slice(headers);
+        ask(&world, "POST", "/api/orgs", &all, Some(json!({ "name": name }))).await
+    };
+    for headers in [
+        &[][..],
+        &[("origin", "https://evil.example")],
+        &[("origin", "null")],
+        &[("sec-fetch-site", "cross-site")],
+        &[("sec-fetch-site", "same-site")],
+        &[("sec-fetch-site", "none")],
+        &[("origin", ISSUER), ("sec-fetch-site", "same-site")],
+    ] {
+        let refused = create(headers, "No").await;
+        assert_eq!(refused.refusal(), (403, "cross_site_request"), "{headers:?}");
+    }
+    let ours = [("origin", ISSUER), ("sec-fetch-site", "same-origin")];
+    assert_eq!(create(&ours, "Yes").await.status, 201);
+    let orgs = world.browse("/api/orgs", &cookie).await.json();
+    let names: Vec<&str> = orgs.as_array().unwrap().iter().map(|org| text(&org["name"])).collect();
+    assert_eq!(names, ["one", "Yes"]);
+    // A token is no cookie: no other page can send it, so that it needs no origin.
+    let jwt = world.log_in("one").await;
+    let both = [("authorization", &*format!("Bearer {jwt}")), ("origin", "https://evil.example")];
+    assert_eq!(create(&both, "By token").await.status, 201);
+    // The deploy endpoints are for programs.
+    let deploys = world.browse("/api/deploy/apps", &cookie).await;
+    assert_eq!(deploys.refusal(), (401, "token_missing"));
+}
+
+#[tokio::test]
+async fn a_password_that_changes_ends_browsers() {
+    let world = World::new();
+    let jwt = world.member("one").await;
+    let cookie = log_in(&world, "one").await;
+    let body = json!({ "current_password": PASSWORD, "new_password": "canary-password-2" });
+    assert_eq!(world.post("/api/auth/change-password", &jwt, body).await.status, 200);
+    assert_eq!(world.browse("/api/auth/me", &cookie).await.refusal(), (401, "invalid_token"));
+    assert_eq!(world.get("/api/auth/me", &jwt).await.status, 200);
+}
+
+#[tokio::test]
+async fn an_invitation_is_accepted_on_its_page_by_a_button() {
+    let world = World::new();
+    let owner = world.member("owner").await;
+    let org = org(&world, &owner, "Acme").await;
+    world.member("two").await;
+    let body = json!({ "email": "two@example.com", "role": "org_admin" });
+    assert_eq!(world.post(&format!("{org}/invitations"), &owner, body).await.status, 201);
+    let token = super::orgs::invited_token(&world, "two@example.com").await;
+    let link = format!("/invitation?token={token}");
+    let first = world.get(&link, "").await;
+    assert_eq!(first.status, 303, "{first:?}");
+    assert_eq!(
+        first.header("location"),
+        format!("/login?redirect=%2Finvitation%3Ftoken%3D{token}")
+    );
+    // Somebody else's browser is told whose it is, and shown no button.
+    let other = log_in(&world, "owner").await;
+    let refused = world.browse(&link, &other).await;
+    assert_eq!(refused.status, 403);
+    assert!(refused.text.contains("another address") && !refused.text.contains("<form"));
+    let cookie = log_in(&world, "two").await;
+    let page = world.browse(&link, &cookie).await;
+    assert!(page.text.contains("Join Acme?") && page.text.contains("org_admin"), "{page:?}");
+    let (csrf, token) = (page.hidden("csrf"), page.hidden("token"));
+    let pairs = [("csrf", "x"), ("token", &*token)];
+    assert_eq!(world.form("/invitation", ("cookie", &cookie), &pairs).await.status, 403);
+    let pairs = [("csrf", &*csrf), ("token", &*token)];
+    let joined = world.form("/invitation", ("cookie", &cookie), &pairs).await;
+    assert!(joined.status == 200 && joined.text.contains("You are in Acme now"), "{joined:?}");
+    let orgs = world.browse("/api/orgs", &cookie).await.json();
+    assert_eq!(orgs[1]["role"], "org_admin");
+    assert_eq!(world.form("/invitation", ("cookie", &cookie), &pairs).await.status, 400);
+}

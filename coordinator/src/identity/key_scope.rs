@@ -1,0 +1,148 @@
+//! What an API key may do in its team.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+
+use super::TeamRole;
+
+/// One permission. Writing does not include reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum KeyScope {
+    /// See the team's deployments.
+    DeploymentsRead,
+    /// Create, restart, stop and destroy them.
+    DeploymentsWrite,
+    /// See templates.
+    TemplatesRead,
+    /// Change the team's templates.
+    TemplatesWrite,
+    /// See which secrets there are; never their values.
+    SecretsRead,
+    /// Change them.
+    SecretsWrite,
+}
+
+/// A scope that does not exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "is no scope of a key; use deployments:read, deployments:write, templates:read, templates:write, secrets:read or secrets:write"
+)]
+pub struct UnknownKeyScope;
+
+impl KeyScope {
+    /// Every scope there is.
+    pub const ALL: [Self; 6] = [
+        Self::DeploymentsRead,
+        Self::DeploymentsWrite,
+        Self::TemplatesRead,
+        Self::TemplatesWrite,
+        Self::SecretsRead,
+        Self::SecretsWrite,
+    ];
+
+    /// The word on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::DeploymentsRead => "deployments:read",
+            Self::DeploymentsWrite => "deployments:write",
+            Self::TemplatesRead => "templates:read",
+            Self::TemplatesWrite => "templates:write",
+            Self::SecretsRead => "secrets:read",
+            Self::SecretsWrite => "secrets:write",
+        }
+    }
+
+    /// The role that one needs to do this oneself, and so to give it to a key.
+    pub const fn needs(self) -> TeamRole {
+        match self {
+            Self::DeploymentsRead | Self::TemplatesRead | Self::SecretsRead => TeamRole::Viewer,
+            Self::DeploymentsWrite | Self::SecretsWrite => TeamRole::Developer,
+            Self::TemplatesWrite => TeamRole::Admin,
+        }
+    }
+}
+
+impl fmt::Display for KeyScope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for KeyScope {
+    type Err = UnknownKeyScope;
+
+    fn from_str(text: &str) -> Result<Self, UnknownKeyScope> {
+        Self::ALL.into_iter().find(|scope| scope.as_str() == text).ok_or(UnknownKeyScope)
+    }
+}
+
+/// A set of permissions; its text is the words in order, with a space between.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeyScopes(BTreeSet<KeyScope>);
+
+impl KeyScopes {
+    /// Whether it holds `scope`.
+    pub fn contains(&self, scope: KeyScope) -> bool {
+        self.0.contains(&scope)
+    }
+
+    /// Whether it is empty.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Its members, in order.
+    pub fn iter(&self) -> impl Iterator<Item = KeyScope> {
+        self.0.iter().copied()
+    }
+
+    /// Its words.
+    pub fn words(&self) -> Vec<String> {
+        self.iter().map(|scope| scope.as_str().to_owned()).collect()
+    }
+}
+
+impl FromIterator<KeyScope> for KeyScopes {
+    fn from_iter<I: IntoIterator<Item = KeyScope>>(scopes: I) -> Self {
+        Self(scopes.into_iter().collect())
+    }
+}
+
+impl FromStr for KeyScopes {
+    type Err = UnknownKeyScope;
+
+    fn from_str(text: &str) -> Result<Self, UnknownKeyScope> {
+        text.split(' ').filter(|word| !word.is_empty()).map(str::parse).collect()
+    }
+}
+
+impl fmt::Display for KeyScopes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words().join(" "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_and_set_are_one() {
+        let scopes: KeyScopes = "secrets:read deployments:write secrets:read".parse().unwrap();
+        assert_eq!(scopes.to_string(), "deployments:write secrets:read");
+        assert!("deploy:manage".parse::<KeyScopes>().is_err());
+        for scope in KeyScope::ALL {
+            assert_eq!(scope.as_str().parse::<KeyScope>().unwrap(), scope);
+            assert!(UnknownKeyScope.to_string().contains(scope.as_str()));
+        }
+    }
+
+    #[test]
+    fn who_only_looks_gives_no_key_that_writes() {
+        for scope in KeyScope::ALL {
+            let writes = scope.as_str().ends_with(":write");
+            assert_eq!(scope.needs() > TeamRole::Viewer, writes, "{scope}");
+        }
+    }
+}

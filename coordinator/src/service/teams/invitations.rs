@@ -1,0 +1,233 @@
+//! Invitations by mail.
+//!
+//! ```text
+//! invite ─► invitations (no token) ─ same transaction ─► mail queue ─► token made, hash kept, sent
+//! accept: token + the account whose confirmed address it is for ─► member; the invitation is gone
+//! ```
+
+use buddo_shared::api::teams::{Invitation, Invite, Org};
+use buddo_shared::id::{AccountId, InvitationId, OrgId, TeamId};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+
+use super::members::rules;
+use super::orgs::shared;
+use super::{MAX_MEMBERS, TeamError, log, view};
+use crate::access::MemberCheck;
+use crate::identity::{Email, OrgRole, TeamRole};
+use crate::random;
+use crate::state::AppState;
+use crate::store::Tables;
+use crate::store::contract::{Account, InvitationRow, OrgAct, OrgRow};
+use crate::token::{HashedToken, Kind, PlainToken};
+
+const ORG: &str = "organisation";
+/// How long an invitation may be accepted.
+const LIFETIME: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// What an invitation offers to who opens its link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offer {
+    /// The organisation.
+    pub org: OrgRow,
+    /// The role in it.
+    pub role: OrgRole,
+    /// The role in a team of it.
+    pub team_role: Option<TeamRole>,
+}
+
+/// A request whose fields are valid.
+struct Parsed {
+    email: Email,
+    role: OrgRole,
+    team: Option<(TeamId, TeamRole)>,
+}
+
+fn parse(request: Invite) -> Result<Parsed, TeamError> {
+    let email = Email::parse(&request.email).map_err(|e| TeamError::field("/email", e))?;
+    let role = request.role.as_deref().unwrap_or(OrgRole::Member.as_str()).parse();
+    let role = role.map_err(|error| TeamError::field("/role", error))?;
+    let team = request.team_id.map(|id| id.parse()).transpose();
+    let team: Option<TeamId> = team.map_err(|error| TeamError::field("/teamId", error))?;
+    let team_role = request.team_role.map(|role| role.parse()).transpose();
+    let team_role = team_role.map_err(|error| TeamError::field("/teamRole", error))?;
+    let team = match (team, team_role) {
+        (Some(team), role) => Some((team, role.unwrap_or(TeamRole::Developer))),
+        (None, Some(_)) => {
+            return Err(TeamError::field("/teamRole", "is for a team; name it in teamId"));
+        }
+        (None, None) => None,
+    };
+    Ok(Parsed { email, role, team })
+}
+
+/// Invites somebody; the mail is queued with it. Another invitation of the same address is
+/// replaced.
+pub async fn invite(
+    state: &AppState,
+    check: MemberCheck,
+    id: OrgId,
+    request: Invite,
+) -> Result<Invitation, TeamError> {
+    let Parsed { email, role, team } = parse(request)?;
+    let (new, now) = (InvitationId::new(random::uuid(&*state.random)), state.clock.now());
+    let made = state
+        .store
+        .write(move |tables| {
+            let grant = check.org(tables, id, OrgRole::Admin).map_err(TeamError::refused(ORG))?;
+            shared(grant.org())?;
+            rules(&grant, role)?;
+            confirmed(tables, grant.actor())?;
+            if let Some((team, _)) = team {
+                let standing = tables.standing(grant.actor(), team)?;
+                if standing.is_none_or(|standing| standing.org.id != id) {
+                    let detail = "is no team of the organisation";
+                    return Err(TeamError::field("/teamId", detail));
+                }
+            }
+            if let Some(known) = tables.account_by_email(&email)?
+                && tables.org_role(id, known.id)?.is_some()
+            {
+                return Err(TeamError::field("/email", "is a member's already"));
+            }
+            let waiting = tables.invitations_to(id, now)?.len();
+            let members = u64::from(tables.count_members(id)?) + waiting as u64;
+            if members >= u64::from(MAX_MEMBERS) {
+                return Err(TeamError::Limit { limit: MAX_MEMBERS, of: "members and invitations" });
+            }
+            let row = InvitationRow {
+                id: new,
+                org: id,
+                email,
+                role,
+                team,
+                invited_by: grant.actor(),
+                created_at: now,
+                expires_at: now + LIFETIME,
+            };
+            tables.insert_invitation(&row)?;
+            tables.queue_invitation(row.invited_by, &row.email, new, now)?;
+            let details = json!({ "invitation": new, "role": role.as_str() });
+            let place = (id, team.map(|(team, _)| team));
+            log(tables, place, grant.actor(), OrgAct::Invited, now, Some(details))?;
+            Ok::<_, TeamError>(row)
+        })
+        .await?;
+    state.door.mail_due.notify_one();
+    Ok(view::invitation(made))
+}
+
+/// The invitations that nobody has accepted, newest first.
+pub async fn invitations(
+    state: &AppState,
+    check: MemberCheck,
+    id: OrgId,
+) -> Result<Vec<Invitation>, TeamError> {
+    let now = state.clock.now();
+    state
+        .store
+        .read(move |tables| {
+            check.org(tables, id, OrgRole::Admin).map_err(TeamError::refused(ORG))?;
+            Ok(tables.invitations_to(id, now)?.into_iter().map(view::invitation).collect())
+        })
+        .await
+}
+
+/// Takes one back: its link is void.
+pub async fn revoke_invitation(
+    state: &AppState,
+    check: MemberCheck,
+    id: OrgId,
+    invitation: InvitationId,
+) -> Result<(), TeamError> {
+    let now = state.clock.now();
+    state
+        .store
+        .write(move |tables| {
+            let grant = check.org(tables, id, OrgRole::Admin).map_err(TeamError::refused(ORG))?;
+            let found = tables.invitation(invitation)?.filter(|row| row.org == id);
+            let row = found.ok_or(TeamError::NotFound("invitation"))?;
+            rules(&grant, row.role)?;
+            tables.drop_invitation(invitation)?;
+            let details = json!({ "invitation": invitation });
+            let act = OrgAct::InvitationRevoked;
+            log(tables, (id, None), grant.actor(), act, now, Some(details))?;
+            Ok(())
+        })
+        .await
+}
+
+/// What a token's invitation offers to the account; refused as [`accept`] would be.
+pub async fn offered(
+    state: &AppState,
+    check: MemberCheck,
+    token: &str,
+) -> Result<Offer, TeamError> {
+    let (hash, now) = (hashed(token)?, state.clock.now());
+    state
+        .store
+        .read(move |tables| {
+            let (row, org, _) = open(tables, check.account(), &hash, now)?;
+            Ok(Offer { org, role: row.role, team_role: row.team.map(|(_, role)| role) })
+        })
+        .await
+}
+
+/// Accepts an invitation, once.
+pub async fn accept(state: &AppState, check: MemberCheck, token: &str) -> Result<Org, TeamError> {
+    let (hash, now) = (hashed(token)?, state.clock.now());
+    state
+        .store
+        .write(move |tables| {
+            let (row, org, account) = open(tables, check.account(), &hash, now)?;
+            let id = org.id;
+            // Whoever is in already keeps at least the role that they have.
+            let role = tables.org_role(id, account.id)?.map_or(row.role, |had| had.max(row.role));
+            tables.set_org_role(id, account.id, role, now)?;
+            if let Some((team, team_role)) = row.team {
+                tables.set_team_role(team, account.id, team_role, now)?;
+            }
+            tables.drop_invitation(row.id)?;
+            let details = json!({ "invitation": row.id, "role": role.as_str() });
+            let place = (id, row.team.map(|(team, _)| team));
+            log(tables, place, account.id, OrgAct::MemberJoined, now, Some(details))?;
+            Ok(view::org(org, role))
+        })
+        .await
+}
+
+fn hashed(token: &str) -> Result<HashedToken, TeamError> {
+    let token = PlainToken::parse(Kind::Invitation, token.trim());
+    Ok(token.ok_or(TeamError::SpentInvitation)?.hashed())
+}
+
+/// The invitation behind a token, for the account that it is for. Who invited must still be able
+/// to: what they promised ends with their role.
+fn open(
+    tables: &dyn Tables,
+    account: AccountId,
+    hash: &HashedToken,
+    now: Timestamp,
+) -> Result<(InvitationRow, OrgRow, Account), TeamError> {
+    let row = tables.invitation_by_token(hash)?.filter(|row| now < row.expires_at);
+    let row = row.ok_or(TeamError::SpentInvitation)?;
+    let org = tables.org(row.org)?.ok_or(TeamError::SpentInvitation)?;
+    let inviter = tables.org_role(row.org, row.invited_by)?;
+    if !inviter.is_some_and(|role| role >= OrgRole::Admin && role.rules(row.role)) {
+        return Err(TeamError::SpentInvitation);
+    }
+    let account = confirmed(tables, account)?;
+    if account.email.key() != row.email.key() {
+        return Err(TeamError::OtherAddress);
+    }
+    Ok((row, org, account))
+}
+
+/// The account, if its address is confirmed.
+pub(super) fn confirmed(tables: &dyn Tables, id: AccountId) -> Result<Account, TeamError> {
+    let account = tables.account(id)?.ok_or(TeamError::NotFound("account"))?;
+    if account.email_verified_at.is_none() {
+        return Err(TeamError::EmailUnverified);
+    }
+    Ok(account)
+}

@@ -1,0 +1,71 @@
+//! Organisations, their teams, who is in them, and the API keys of teams.
+//!
+//! ```text
+//! account ─┬─ its own organisation ── its own team ── deployments, keys
+//!          └─ member of others (role) ── teams of those (role) ── deployments, keys
+//! ```
+//!
+//! Each use case asks its [`MemberCheck`](crate::access::MemberCheck) for the role that it takes,
+//! in the transaction that acts on the answer, and writes what it did into the organisation's log.
+
+mod error;
+mod invitations;
+mod keys;
+mod leave;
+mod members;
+mod orgs;
+mod own;
+mod teams;
+mod view;
+
+pub use error::TeamError;
+pub use invitations::{Offer, accept, invitations, invite, offered, revoke_invitation};
+pub use keys::{api_keys, create_key, revoke_key};
+pub(crate) use leave::leave_all;
+pub use members::{org_members, remove_org_member, set_org_role};
+pub use orgs::{activity, create_org, delete_org, org, orgs, rename_org, take_over};
+pub(crate) use own::make_own;
+pub use teams::{
+    create_team, delete_team, org_teams, remove_team_member, rename_team, set_team_role, team,
+    team_members, teams,
+};
+
+use buddo_shared::id::{AccountId, OrgId, TeamId};
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::identity::{Label, Slug};
+use crate::store::contract::{NewOrgAct, OrgAct};
+use crate::store::{StoreError, Tables};
+
+/// Organisations that an account may pay for, beside its own.
+const MAX_ORGS: usize = 10;
+/// Teams of one organisation.
+const MAX_TEAMS: usize = 50;
+/// Members of one organisation, with those who are invited.
+const MAX_MEMBERS: u32 = 200;
+/// Keys of one team that hold.
+const MAX_KEYS: u32 = 50;
+
+/// Writes into an organisation's log.
+fn log(
+    tables: &mut dyn Tables,
+    (org, team): (OrgId, Option<TeamId>),
+    actor: AccountId,
+    act: OrgAct,
+    at: Timestamp,
+    details: Option<Value>,
+) -> Result<(), StoreError> {
+    tables.insert_org_act(&NewOrgAct { org, team, actor: Some(actor), act, at, details })
+}
+
+/// Name and short name of something new; the short name is made of the name if absent.
+fn named(name: &str, slug: Option<&str>) -> Result<(Label, Slug), TeamError> {
+    let name = Label::parse(name).map_err(|error| TeamError::field("/name", error))?;
+    let slug = match slug {
+        Some(slug) => Slug::parse(slug),
+        None => Slug::of(&name),
+    };
+    let slug = slug.map_err(|error| TeamError::field("/slug", error))?;
+    Ok((name, slug))
+}

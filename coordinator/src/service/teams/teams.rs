@@ -1,0 +1,225 @@
+//! Teams: make, show, rename, end; and who is in them.
+
+use buddo_shared::api::teams::{CreateTeam, Member, Rename, SetRole, Team};
+use buddo_shared::id::{AccountId, OrgId, TeamId};
+use serde_json::json;
+
+use super::orgs::shared;
+use super::{MAX_TEAMS, TeamError, log, named, view};
+use crate::access::MemberCheck;
+use crate::identity::{Label, OrgRole, Slug, TeamRole};
+use crate::random;
+use crate::state::AppState;
+use crate::store::Tables;
+use crate::store::contract::{OrgAct, Standing, TeamRow};
+
+const TEAM: &str = "team";
+
+/// The teams that the account may look into, its own first.
+pub async fn teams(state: &AppState, check: MemberCheck) -> Result<Vec<Team>, TeamError> {
+    state.store.read(move |tables| Ok(visible(tables.standings_of(check.account())?))).await
+}
+
+/// Those of one organisation.
+pub async fn org_teams(
+    state: &AppState,
+    check: MemberCheck,
+    id: OrgId,
+) -> Result<Vec<Team>, TeamError> {
+    state
+        .store
+        .read(move |tables| {
+            let grant = check.org(tables, id, OrgRole::Member);
+            let grant = grant.map_err(TeamError::refused("organisation"))?;
+            Ok(visible(tables.standings_in(id, grant.actor())?))
+        })
+        .await
+}
+
+fn visible(standings: Vec<Standing>) -> Vec<Team> {
+    let shown = |standing: Standing| standing.role().map(|role| view::team(standing, role));
+    standings.into_iter().filter_map(shown).collect()
+}
+
+/// One team.
+pub async fn team(state: &AppState, check: MemberCheck, id: TeamId) -> Result<Team, TeamError> {
+    state
+        .store
+        .read(move |tables| {
+            let grant = check.team(tables, id, TeamRole::Viewer);
+            let grant = grant.map_err(TeamError::refused(TEAM))?;
+            Ok(view::team(grant.standing().clone(), grant.role()))
+        })
+        .await
+}
+
+/// Makes a team. Nobody is in it at first; admins of the organisation are admins in it anyway.
+pub async fn create_team(
+    state: &AppState,
+    check: MemberCheck,
+    org: OrgId,
+    request: CreateTeam,
+) -> Result<Team, TeamError> {
+    let (name, slug) = named(&request.name, request.slug.as_deref())?;
+    let (id, now) = (TeamId::new(random::uuid(&*state.random)), state.clock.now());
+    state
+        .store
+        .write(move |tables| {
+            let grant = check.org(tables, org, OrgRole::Admin);
+            let grant = grant.map_err(TeamError::refused("organisation"))?;
+            shared(grant.org())?;
+            if tables.standings_in(org, grant.actor())?.len() >= MAX_TEAMS {
+                let limit = u32::try_from(MAX_TEAMS).unwrap_or(u32::MAX);
+                return Err(TeamError::Limit { limit, of: "teams of an organisation" });
+            }
+            free(tables, org, &slug)?;
+            let (name, slug) = (name.to_string(), slug.to_string());
+            let team = TeamRow { id, org, name, slug, created_at: now };
+            tables.insert_team(&team)?;
+            log(tables, (org, Some(id)), grant.actor(), OrgAct::TeamMade, now, None)?;
+            let org = grant.org().clone();
+            let org_role = Some(grant.role());
+            let standing = Standing { team, org, org_role, team_role: None };
+            Ok(view::team(standing, TeamRole::Admin))
+        })
+        .await
+}
+
+/// Gives it another name, another short name, or both.
+pub async fn rename_team(
+    state: &AppState,
+    check: MemberCheck,
+    id: TeamId,
+    request: Rename,
+) -> Result<Team, TeamError> {
+    let name = request.name.as_deref().map(Label::parse).transpose();
+    let name = name.map_err(|error| TeamError::field("/name", error))?;
+    let slug = request.slug.as_deref().map(Slug::parse).transpose();
+    let slug = slug.map_err(|error| TeamError::field("/slug", error))?;
+    let now = state.clock.now();
+    state
+        .store
+        .write(move |tables| {
+            let grant = check.team(tables, id, TeamRole::Admin);
+            let grant = grant.map_err(TeamError::refused(TEAM))?;
+            let mut standing = grant.standing().clone();
+            let org = standing.org.id;
+            if let Some(slug) = slug.filter(|slug| slug.as_str() != standing.team.slug) {
+                free(tables, org, &slug)?;
+                standing.team.slug = slug.to_string();
+            }
+            if let Some(name) = name {
+                standing.team.name = name.to_string();
+            }
+            tables.rename_team(id, &standing.team.name, &standing.team.slug)?;
+            log(tables, (org, Some(id)), grant.actor(), OrgAct::TeamRenamed, now, None)?;
+            Ok(view::team(standing, grant.role()))
+        })
+        .await
+}
+
+/// Ends a team that has no deployments left, with its keys.
+pub async fn delete_team(
+    state: &AppState,
+    check: MemberCheck,
+    id: TeamId,
+) -> Result<(), TeamError> {
+    let now = state.clock.now();
+    state
+        .store
+        .write(move |tables| {
+            let grant = check.team(tables, id, TeamRole::Viewer);
+            let grant = grant.map_err(TeamError::refused(TEAM))?;
+            let org = grant.standing().org.id;
+            // Who ends it must be able to make one.
+            check.org(tables, org, OrgRole::Admin).map_err(TeamError::refused(TEAM))?;
+            shared(&grant.standing().org)?;
+            if tables.team_has_deployments(id)? {
+                return Err(TeamError::InUse(
+                    "the team has deployments (a stopped one counts); destroy them first",
+                ));
+            }
+            tables.end_team(id, now)?;
+            log(tables, (org, Some(id)), grant.actor(), OrgAct::TeamDeleted, now, None)?;
+            Ok(())
+        })
+        .await
+}
+
+/// Who was put into it, first come first.
+pub async fn team_members(
+    state: &AppState,
+    check: MemberCheck,
+    id: TeamId,
+) -> Result<Vec<Member>, TeamError> {
+    state
+        .store
+        .read(move |tables| {
+            check.team(tables, id, TeamRole::Viewer).map_err(TeamError::refused(TEAM))?;
+            Ok(tables.team_members(id)?.into_iter().map(view::member).collect())
+        })
+        .await
+}
+
+/// Puts a member of the organisation into the team, or gives them another role there.
+pub async fn set_team_role(
+    state: &AppState,
+    check: MemberCheck,
+    id: TeamId,
+    member: AccountId,
+    request: SetRole,
+) -> Result<(), TeamError> {
+    let role: TeamRole = request.role.parse().map_err(|error| TeamError::field("/role", error))?;
+    let now = state.clock.now();
+    state
+        .store
+        .write(move |tables| {
+            let grant = check.team(tables, id, TeamRole::Admin);
+            let grant = grant.map_err(TeamError::refused(TEAM))?;
+            let org = &grant.standing().org;
+            shared(org)?;
+            if tables.org_role(org.id, member)?.is_none() {
+                return Err(TeamError::NotFound("member of the team's organisation"));
+            }
+            tables.set_team_role(id, member, role, now)?;
+            let details = json!({ "account": member, "to": role.as_str() });
+            let place = (org.id, Some(id));
+            log(tables, place, grant.actor(), OrgAct::TeamRoleSet, now, Some(details))?;
+            Ok(())
+        })
+        .await
+}
+
+/// Takes a member out of the team, or leaves it. Their keys of it end.
+pub async fn remove_team_member(
+    state: &AppState,
+    check: MemberCheck,
+    id: TeamId,
+    member: AccountId,
+) -> Result<(), TeamError> {
+    let now = state.clock.now();
+    state
+        .store
+        .write(move |tables| {
+            let leaves = member == check.account();
+            let needs = if leaves { TeamRole::Viewer } else { TeamRole::Admin };
+            let grant = check.team(tables, id, needs).map_err(TeamError::refused(TEAM))?;
+            if !tables.remove_team_member(id, member)? {
+                return Err(TeamError::NotFound("member"));
+            }
+            let keys = tables.drop_api_keys_by(id, member)?;
+            let details = json!({ "account": member, "api_keys": keys });
+            let place = (grant.standing().org.id, Some(id));
+            let act = OrgAct::TeamMemberRemoved;
+            log(tables, place, grant.actor(), act, now, Some(details))?;
+            Ok(())
+        })
+        .await
+}
+
+fn free(tables: &dyn Tables, org: OrgId, slug: &Slug) -> Result<(), TeamError> {
+    if tables.team_slug_taken(org, slug.as_str())? {
+        return Err(TeamError::field("/slug", "is taken; choose another short name"));
+    }
+    Ok(())
+}

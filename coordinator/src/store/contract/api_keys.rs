@@ -1,0 +1,55 @@
+//! API keys of teams.
+
+use buddo_shared::id::{AccountId, ApiKeyId, TeamId};
+use jiff::Timestamp;
+
+use super::Result;
+use crate::identity::KeyScopes;
+use crate::token::HashedToken;
+
+/// An API key. What was revoked is not kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiKeyRow {
+    /// Identifier.
+    pub id: ApiKeyId,
+    /// Hash of the key.
+    pub hash: HashedToken,
+    /// The team whose things it opens.
+    pub team: TeamId,
+    /// Who made it.
+    pub account: AccountId,
+    /// What it is for.
+    pub name: String,
+    /// How it begins.
+    pub hint: String,
+    /// What it may do.
+    pub scopes: KeyScopes,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it ends.
+    pub expires_at: Timestamp,
+    /// When it was last used, within some minutes.
+    pub last_used_at: Option<Timestamp>,
+}
+
+/// Access to API keys.
+pub trait ApiKeys {
+    /// Keeps a key.
+    fn insert_api_key(&mut self, key: &ApiKeyRow) -> Result<()>;
+    /// The key with this hash.
+    fn api_key_by_hash(&self, hash: &HashedToken) -> Result<Option<ApiKeyRow>>;
+    /// The team's key with this id.
+    fn api_key(&self, team: TeamId, id: ApiKeyId) -> Result<Option<ApiKeyRow>>;
+    /// The team's keys, newest first, those that ended too.
+    fn api_keys_of(&self, team: TeamId) -> Result<Vec<ApiKeyRow>>;
+    /// How many keys of the team hold at `now`.
+    fn count_api_keys(&self, team: TeamId, now: Timestamp) -> Result<u32>;
+    /// Notes that a key was used.
+    fn touch_api_key(&mut self, id: ApiKeyId, at: Timestamp) -> Result<()>;
+    /// Ends a key; whether there was one.
+    fn drop_api_key(&mut self, id: ApiKeyId) -> Result<bool>;
+    /// Ends the keys that the account made in the team; how many.
+    fn drop_api_keys_by(&mut self, team: TeamId, account: AccountId) -> Result<usize>;
+    /// Forgets keys that ended by `until`.
+    fn purge_api_keys(&mut self, until: Timestamp) -> Result<usize>;
+}

@@ -1,0 +1,47 @@
+//! Invitations to organisations that nobody has accepted yet.
+
+use buddo_shared::id::{AccountId, InvitationId, OrgId, TeamId};
+use jiff::Timestamp;
+
+use super::Result;
+use crate::identity::{Email, OrgRole, TeamRole};
+use crate::token::HashedToken;
+
+/// An invitation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InvitationRow {
+    /// Identifier.
+    pub id: InvitationId,
+    /// Where to.
+    pub org: OrgId,
+    /// The address that it is for.
+    pub email: Email,
+    /// Role in the organisation.
+    pub role: OrgRole,
+    /// A team to join at once, and the role there.
+    pub team: Option<(TeamId, TeamRole)>,
+    /// Who invites.
+    pub invited_by: AccountId,
+    /// When.
+    pub created_at: Timestamp,
+    /// When it ends.
+    pub expires_at: Timestamp,
+}
+
+/// Access to invitations.
+pub trait Invitations {
+    /// Keeps an invitation in place of an earlier one to the same address.
+    fn insert_invitation(&mut self, invitation: &InvitationRow) -> Result<()>;
+    /// The invitation with this id.
+    fn invitation(&self, id: InvitationId) -> Result<Option<InvitationRow>>;
+    /// The invitation whose mail carried this token.
+    fn invitation_by_token(&self, hash: &HashedToken) -> Result<Option<InvitationRow>>;
+    /// The organisation's invitations that hold at `now`, newest first.
+    fn invitations_to(&self, org: OrgId, now: Timestamp) -> Result<Vec<InvitationRow>>;
+    /// Keeps the token of its mail, in place of an earlier one.
+    fn set_invitation_token(&mut self, id: InvitationId, hash: &HashedToken) -> Result<()>;
+    /// Takes an invitation back, or uses it up; whether there was one.
+    fn drop_invitation(&mut self, id: InvitationId) -> Result<bool>;
+    /// Forgets invitations that ended by `now`.
+    fn purge_invitations(&mut self, now: Timestamp) -> Result<usize>;
+}
