@@ -21,9 +21,11 @@ use crate::daemon;
 use crate::http::router;
 use crate::password::Cost;
 use crate::random::SystemRandom;
+use crate::secret_file;
 use crate::state::AppState;
 use crate::store::StoreError;
 use crate::store::contract::{Bond, Host};
+use crate::store::sqlite::snapshot;
 
 pub(crate) use client::{Answer, PASSWORD};
 
@@ -66,6 +68,8 @@ const PATIENT: &str = "
 pub(crate) struct World {
     pub(crate) state: AppState,
     pub(crate) clock: Arc<ManualClock>,
+    /// Bodies and headers of everything that was refused.
+    pub(crate) refusals: Mutex<Vec<String>>,
     router: Router,
     directory: TempDir,
 }
@@ -113,14 +117,28 @@ impl World {
         let cost = Cost { memory_kib: 8, passes: 1 };
         let state = daemon::assemble(config, clock.clone(), Arc::new(SystemRandom), cost).unwrap();
         let router = router::build(state.clone());
-        Self { state, clock, router, directory }
+        Self { state, clock, refusals: Mutex::default(), router, directory }
     }
 
     /// The same files under a fresh process's state.
     pub(crate) fn reopened(self) -> Self {
-        let Self { state, clock, router, directory } = self;
+        let Self { state, clock, router, directory, .. } = self;
         let config = state.config.clone();
         drop((state, router));
+        Self::assemble(config, clock, directory)
+    }
+
+    /// The same, and something else while no process is there.
+    pub(crate) fn reopened_after(self, meanwhile: impl FnOnce()) -> Self {
+        let Self { state, clock, router, directory, .. } = self;
+        let config = state.config.clone();
+        drop((state, router));
+        // Its threads end by themselves.
+        let lock = snapshot::lock_path(&config.database());
+        while secret_file::lock(&lock).unwrap().is_none() {
+            std::thread::yield_now();
+        }
+        meanwhile();
         Self::assemble(config, clock, directory)
     }
 

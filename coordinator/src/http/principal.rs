@@ -223,6 +223,9 @@ async fn authorise(
                       log in again";
         return Err(denied(state, extensions, headers, detail));
     };
+    if let Some(suspension) = access.suspended {
+        return Err(AccountError::Suspended(suspension.reason).into());
+    }
     if !access.scopes.contains(scope) {
         return Err(insufficient_scope(scope));
     }

@@ -22,7 +22,7 @@ use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetReques
 use tower_http::trace::TraceLayer;
 
 use super::problem::{self, ApiError};
-use super::{account, auth, connections, deploy, health, join, json, oauth, renew};
+use super::{account, admin, auth, connections, deploy, health, join, json, oauth, renew};
 use crate::state::AppState;
 
 /// Until a request has a place among those that are served at once.
@@ -38,7 +38,8 @@ pub fn build(state: AppState) -> Router {
         .merge(account::routes(&state))
         .merge(oauth::routes(&state))
         .merge(connections::routes(&state))
-        .merge(deploy::routes(&state));
+        .merge(deploy::routes(&state))
+        .merge(admin::routes(&state));
     dress(routes, state)
 }
 

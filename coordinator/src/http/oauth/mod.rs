@@ -20,7 +20,7 @@ pub fn routes(state: &AppState) -> Router<AppState> {
     let login = middleware::from_fn_with_state(state.clone(), login_guard);
     let app = get(apps::show)
         .route_layer(limit(Limit::Public))
-        .merge(delete(apps::remove).route_layer(login.clone()));
+        .merge(delete(apps::remove).patch(apps::edit).route_layer(login.clone()));
     let page = get(device_page::show).post(device_page::decide);
     Router::new()
         .route("/api/oauth/apps", post(apps::create))

@@ -1,6 +1,7 @@
 //! The API by its routes: accounts and OAuth.
 
 mod accounts;
+mod admin;
 mod apps;
 mod authorize;
 mod connections;

@@ -84,6 +84,9 @@ pub async fn session_of(state: &AppState, token: &str) -> Result<Session, Accoun
     if !holds {
         return Err(AccountError::Void);
     }
+    if let Some(suspension) = account.suspended {
+        return Err(AccountError::Suspended(suspension.reason));
+    }
     if now.duration_since(row.last_used_at) >= NOTED_EACH {
         let noted: Result<(), StoreError> =
             state.store.write(move |tables| tables.touch_login(row.id, now)).await;

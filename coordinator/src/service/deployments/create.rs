@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::error::DeployError;
 use super::once::{self, IdempotencyKey, once};
-use super::{announce, owned_state, view};
+use super::{announce, owned_state, refuse_suspended, view};
 use crate::config::Config;
 use crate::domain::place::{Candidate, place};
 use crate::random;
@@ -18,6 +18,7 @@ use crate::service::audit;
 use crate::state::{AppState, Services};
 use crate::store::Tables;
 use crate::store::contract::{Action, AuditStatus, Deployment, Host, RevisionRow, Tier};
+use crate::vault::Place;
 
 /// Creates a deployment, or answers as the first request with the same key was answered.
 pub async fn create(
@@ -50,6 +51,7 @@ fn make(
     spec: &AppSpec,
 ) -> Result<(DeploymentEnvelope, (HostId, DeploymentId)), DeployError> {
     let now = services.clock.now();
+    refuse_suspended(tables, account)?;
     let tier =
         tables.tier(&spec.tier)?.ok_or_else(|| DeployError::TierNotFound(spec.tier.clone()))?;
     check_names(tables, services, spec, &tier)?;
@@ -63,7 +65,8 @@ fn make(
         None => AppId::new(random::uuid(&*services.random)),
     };
     let deployment = deployment(id, app_id, account, host, spec, &tier, now);
-    let env = env.map(|env| services.vault.seal(id.as_uuid(), &env)).transpose()?;
+    let place = Place::Environment(id, Revision::FIRST);
+    let env = env.map(|env| services.vault.seal(place, &env)).transpose()?;
     let revision = RevisionRow {
         number: Revision::FIRST,
         image: spec.image.clone(),
@@ -171,7 +174,9 @@ fn candidates(tables: &dyn Tables, services: &Services) -> Result<Vec<Candidate>
             memory_mb: host.status.as_ref().map_or(0, |status| budget(status.memory_mb)),
             reserved_mb: load.reserved_mb,
             env_bytes: load.env_bytes,
-            reachable: host.unreachable_since.is_none() && host.refusal.is_none(),
+            reachable: host.unreachable_since.is_none()
+                && host.refusal.is_none()
+                && host.bond.drained_at.is_none(),
         })
     };
     tables.hosts()?.into_iter().map(candidate).collect()

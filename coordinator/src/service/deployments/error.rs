@@ -24,6 +24,9 @@ pub enum DeployError {
     /// Another account owns it.
     #[error("the deployment belongs to another operator; GET /api/deploy/apps lists yours")]
     Forbidden,
+    /// The account may not act.
+    #[error("the account is suspended; ask the platform's operator")]
+    Suspended,
     /// The account has as many as it may.
     #[error(
         "the limit of {limit} deployments {of} is reached; destroy one that is not needed \

@@ -35,6 +35,14 @@ fn owned(
     if deployment.account == account { Ok(deployment) } else { Err(DeployError::Forbidden) }
 }
 
+/// Nothing is changed for an account that was suspended after its request came in.
+fn refuse_suspended(tables: &dyn Tables, account: AccountId) -> Result<(), DeployError> {
+    match tables.account(account)?.and_then(|account| account.suspended) {
+        Some(_) => Err(DeployError::Suspended),
+        None => Ok(()),
+    }
+}
+
 /// After a commit that changed what `host` shall have: wakes its task and those who watch.
 fn announce(state: &AppState, host: HostId, id: DeploymentId) {
     state.wake.host(host);

@@ -66,6 +66,18 @@ pub enum AccountAct {
     RecoveryCodeUsed,
     /// New recovery codes were made.
     RecoveryCodesReplaced,
+    /// Wrong passwords or codes were tried; the details say how many.
+    LoginFailed,
+    /// An administrator suspended it.
+    Suspended,
+    /// An administrator took that back.
+    Resumed,
+    /// It became an administrator.
+    Promoted,
+    /// It is none any more.
+    Demoted,
+    /// An administrator took its one-time codes away, for its owner had lost them.
+    TotpCleared,
     /// It was deleted.
     Deleted,
 }
@@ -88,6 +100,12 @@ impl AccountAct {
             Self::TotpDisabled => "totp_disabled",
             Self::RecoveryCodeUsed => "recovery_code_used",
             Self::RecoveryCodesReplaced => "recovery_codes_replaced",
+            Self::LoginFailed => "login_failed",
+            Self::Suspended => "suspended",
+            Self::Resumed => "resumed",
+            Self::Promoted => "promoted",
+            Self::Demoted => "demoted",
+            Self::TotpCleared => "totp_cleared",
             Self::Deleted => "deleted",
         }
     }

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod acts;
+mod administration;
 mod audit;
 mod changes;
 mod consents;
@@ -14,16 +15,19 @@ mod documents;
 mod factors;
 mod hosts;
 mod idempotency;
+mod ledger;
 mod logins;
 mod mails;
 mod oauth;
 mod revisions;
+mod sealed;
 mod tiers;
 mod trust;
 
-pub use accounts::{Account, Accounts, BrowserSession, EmailToken, NewAccount};
+pub use accounts::{Account, Accounts, BrowserSession, EmailToken, NewAccount, Suspension};
 pub use acts::{Act, ActRow, Acts, NewAct};
-pub use audit::{Action, Audit, AuditRow, AuditStatus, NewAudit};
+pub use administration::Administration;
+pub use audit::{Action, AdminActRow, Audit, AuditRow, AuditStatus, NewAudit};
 pub use changes::{AccountAct, AccountActRow, Changes, MailedLink, Purpose};
 pub use consents::{Connection, Consents};
 pub use deployments::{Deployment, Deployments, Page};
@@ -32,10 +36,12 @@ pub use documents::{DocumentRow, DocumentTrust, Documents};
 pub use factors::{Factors, TotpRow};
 pub use hosts::{Host, Hosts, JoinTokenRow, Load};
 pub use idempotency::{Idempotency, Replay};
+pub use ledger::{Break, Ledger, LedgerState, Link};
 pub use logins::{LoginRow, Logins};
 pub use mails::{MailKind, MailQueue, QueuedMail, UnknownMail};
 pub use oauth::{Client, Code, Grant, OAuth, Token, TokenKind};
 pub use revisions::{RevisionRow, Revisions};
+pub use sealed::{SealedValue, SealedValues};
 pub use tiers::{Tier, Tiers};
 pub use trust::{Bond, Bonds, Issued, Trusts};
 
@@ -58,6 +64,9 @@ pub trait Tables:
     + Consents
     + Devices
     + Acts
+    + Ledger
+    + SealedValues
+    + Administration
 {
 }
 
@@ -79,6 +88,11 @@ impl<T> Tables for T where
         + Consents
         + Devices
         + Acts
+        + Ledger
+        + SealedValues
+        + Administration
+        + Ledger
+        + SealedValues
 {
 }
 
