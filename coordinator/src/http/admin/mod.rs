@@ -19,6 +19,8 @@ use super::principal::SessionPrincipal;
 use super::problem::{self, ApiError};
 use super::rate_limit::{Key, Limit};
 use crate::service::admin::{self, AdminError, Desk};
+use crate::service::hosts::HostError;
+use crate::service::oauth::ApprovalError;
 use crate::state::AppState;
 
 /// Rows on one page, at most and where no limit is asked.
@@ -90,15 +92,16 @@ impl From<AdminError> for ApiError {
         let kind = match error {
             AdminError::Invalid(errors) => return Self::invalid(errors),
             AdminError::Store(error) => return error.into(),
-            AdminError::Host(crate::service::hosts::HostError::Store(error))
-            | AdminError::App(crate::service::oauth::ApprovalError::Store(error)) => {
+            AdminError::Host(HostError::Store(error))
+            | AdminError::App(ApprovalError::Store(error)) => {
                 return error.into();
             }
             AdminError::NotAdmin => problem::ADMIN_REQUIRED,
             AdminError::Login => problem::ADMIN_LOGIN_REQUIRED,
-            AdminError::NoAccount(_) | AdminError::App(_) => problem::NOT_FOUND,
+            AdminError::NoAccount(_)
+            | AdminError::App(_)
+            | AdminError::Host(HostError::Unknown(_)) => problem::NOT_FOUND,
             AdminError::NoTier(_) => problem::TIER_NOT_FOUND,
-            AdminError::Host(crate::service::hosts::HostError::Unknown(_)) => problem::NOT_FOUND,
             AdminError::Conflict(_) | AdminError::Host(_) => problem::CONFLICT,
         };
         Self::new(kind, error.to_string())

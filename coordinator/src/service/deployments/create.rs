@@ -174,12 +174,11 @@ fn candidates(tables: &dyn Tables, services: &Services) -> Result<Vec<Candidate>
             memory_mb: host.status.as_ref().map_or(0, |status| budget(status.memory_mb)),
             reserved_mb: load.reserved_mb,
             env_bytes: load.env_bytes,
-            reachable: host.unreachable_since.is_none()
-                && host.refusal.is_none()
-                && host.bond.drained_at.is_none(),
+            reachable: host.unreachable_since.is_none() && host.refusal.is_none(),
         })
     };
-    tables.hosts()?.into_iter().map(candidate).collect()
+    let open = |host: &Host| host.bond.drained_at.is_none();
+    tables.hosts()?.into_iter().filter(open).map(candidate).collect()
 }
 
 fn deployment(
