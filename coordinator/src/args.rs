@@ -24,6 +24,9 @@ pub enum Command {
     /// Add and list hosts; works while the coordinator serves.
     #[command(subcommand)]
     Host(HostCommand),
+    /// Accounts, tiers, hosts and OAuth apps; works while the coordinator serves.
+    #[command(subcommand)]
+    Admin(AdminCommand),
     /// OAuth apps: list them, approve them; works while the coordinator serves.
     #[command(subcommand)]
     App(AppCommand),
@@ -37,10 +40,105 @@ pub enum Command {
     /// The key that documents for hosts are signed with; works while the coordinator serves.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// The key that secrets in the database are encrypted with; works while the coordinator serves.
+    #[command(subcommand)]
+    MasterKey(MasterKeyCommand),
+    /// The audit logs; works while the coordinator serves.
+    #[command(subcommand)]
+    Audit(AuditCommand),
+    /// Write a backup of the database to FILE; works while the coordinator serves. The keys are not
+    /// in it.
+    Backup {
+        /// Where to; a file that is there already is left alone.
+        file: PathBuf,
+    },
+    /// Put a backup of the database in place, while no coordinator serves. Hosts obey it at once;
+    /// everybody has to log in again.
+    Restore(Restore),
     /// Print a completion script for a shell.
     Completions {
         /// Which shell.
         shell: clap_complete::Shell,
+    },
+}
+
+/// What to administer.
+#[derive(Debug, Subcommand)]
+pub enum AdminCommand {
+    /// Accounts: who there is, who may act, who administers.
+    #[command(subcommand)]
+    Account(AccountCommand),
+    /// Tiers: what a deployment may use and what it costs.
+    #[command(subcommand)]
+    Tier(TierCommand),
+    /// The same as `buddo-coordinator host`.
+    #[command(subcommand)]
+    Host(HostCommand),
+    /// The same as `buddo-coordinator app`.
+    #[command(subcommand)]
+    App(AppCommand),
+}
+
+/// What to do with accounts. ACCOUNT is an id or a mail address.
+#[derive(Debug, Subcommand)]
+pub enum AccountCommand {
+    /// List the accounts.
+    List {
+        /// Only those whose mail address or name holds this.
+        text: Option<String>,
+    },
+    /// Show one.
+    Show {
+        /// Which.
+        account: String,
+    },
+    /// Refuse its logins and tokens, and park its apps.
+    Suspend {
+        /// Which.
+        account: String,
+        /// What its owner is told.
+        #[arg(long)]
+        reason: Option<String>,
+    },
+    /// Take that back: what ran runs again.
+    Resume {
+        /// Which.
+        account: String,
+    },
+    /// Make it an administrator; it needs a verified address and one-time codes.
+    Promote {
+        /// Which.
+        account: String,
+    },
+    /// Take that back.
+    Demote {
+        /// Which.
+        account: String,
+    },
+    /// Take away one-time codes and recovery codes, whose owner lost both, and end its sessions. Make
+    /// sure who asks.
+    ClearSecondFactor {
+        /// Which.
+        account: String,
+    },
+}
+
+/// What to do with tiers.
+#[derive(Debug, Subcommand)]
+pub enum TierCommand {
+    /// List them as JSON, one a line.
+    List,
+    /// Add one, described as JSON.
+    Add {
+        /// As POST /api/admin/tiers takes it.
+        json: String,
+    },
+    /// Change what is named of one, for deployments to come.
+    Change {
+        /// Its slug.
+        slug: String,
+        /// As PATCH /api/admin/tiers/{slug} takes it.
+        json: String,
     },
 }
 
@@ -56,6 +154,16 @@ pub enum HostCommand {
     List,
     /// Print a token by which one of two copies of NAME joins anew; the other stays locked out.
     Unlock {
+        /// Name of the host.
+        name: String,
+    },
+    /// Let NAME get no further deployments; those it has stay.
+    Drain {
+        /// Name of the host.
+        name: String,
+    },
+    /// Take that back.
+    Undrain {
         /// Name of the host.
         name: String,
     },
@@ -76,7 +184,8 @@ pub enum AppCommand {
         /// Its client id.
         client_id: String,
     },
-    /// Take that back: what others than its owner have allowed to it ends.
+    /// Do not, or not any more: what others than its owner have allowed to it ends.
+    #[command(visible_alias = "reject")]
     Suspend {
         /// Its client id.
         client_id: String,
@@ -119,6 +228,50 @@ pub enum KeyCommand {
     Rotate,
     /// End a rotation: the old key signs no longer.
     Retire(Retire),
+}
+
+/// What to do with the master key.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum MasterKeyCommand {
+    /// Show which key encrypts, and whether a rotation is under way.
+    Status,
+    /// Make a new key, encrypt everything with it and forget the old one; run it again if it was
+    /// stopped on its way.
+    Rotate,
+}
+
+/// What to do with the audit logs.
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Check that no entry of any log was changed, added, moved or removed from outside.
+    Verify {
+        /// A line that this command or the coordinator's log printed before (SEQ:HASH): what was
+        /// there then must be there now.
+        #[arg(long, value_name = "SEQ:HASH")]
+        expect: Vec<String>,
+    },
+    /// Print the newest acts of administrators, newest first.
+    List {
+        /// How many.
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
+    },
+}
+
+/// What to restore.
+#[derive(Debug, clap::Args)]
+pub struct Restore {
+    /// The backup.
+    pub file: PathBuf,
+    /// Also in the place of a database that is there; that one is kept beside it.
+    #[arg(long)]
+    pub force: bool,
+    /// The master.key of the time of the backup, where it was rotated since.
+    #[arg(long, value_name = "FILE")]
+    pub master_key: Option<PathBuf>,
+    /// Logins, sessions and tokens of the backup go on, also those that were ended after it.
+    #[arg(long)]
+    pub keep_sessions: bool,
 }
 
 /// What to retire.

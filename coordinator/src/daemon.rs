@@ -28,7 +28,7 @@ use crate::push::{self, Wake};
 use crate::random::Random;
 use crate::secret_file;
 use crate::serve::{self, Listener, Tls};
-use crate::service::retention;
+use crate::service::{at_rest, failed_logins, retention};
 use crate::sign::Keyring;
 use crate::state::{AppState, Services};
 use crate::store::Store;
@@ -49,7 +49,7 @@ pub fn assemble(
     let ca = HostCa::open(&directory, &config.api.names, Arc::clone(&clock))?;
     Ok(Arc::new(Services {
         store: Store::open(&config.database())?,
-        vault: Vault::open(&directory.join("master.key"), &*random)?,
+        vault: Arc::new(Vault::open(&config.master_key(), &*random)?),
         keys: Keyring::open(&directory)?,
         door: Door::open(&config, &*random, cost)?,
         ca,
@@ -65,6 +65,7 @@ pub fn assemble(
 /// Serves until SIGTERM or SIGINT.
 pub async fn run(state: AppState) -> Result<()> {
     let config = &state.config;
+    at_rest::settle(&state.store, &state.vault).await?;
     // Sockets first: whoever connects early waits instead of being refused.
     let api = bind("api", config.api.listen).await?;
     let hosts = bind("hosts", config.hosts.listen).await?;
@@ -94,6 +95,7 @@ pub async fn run(state: AppState) -> Result<()> {
     tasks.spawn(push::run(state.clone()));
     tasks.spawn(mail::run(state.clone(), mailer));
     tasks.spawn(retention::run(state.clone()));
+    tasks.spawn(failed_logins::run(state.clone()));
     tasks.spawn(watchdog(state.clone()));
     tracing::info!(
         api = %config.api.listen,

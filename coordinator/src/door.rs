@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::attempts::Attempts;
 use crate::config::Config;
+use crate::failures::Failures;
 use crate::http::pages::Pages;
 use crate::http::rate_limit::Limiters;
 use crate::password::{Cost, HashError, Hasher};
@@ -28,6 +29,8 @@ pub struct Door {
     pub limiters: Limiters,
     /// Slows guesses down.
     pub attempts: Attempts,
+    /// Counts wrong passwords and codes for the audit log.
+    pub failures: Failures,
     /// The pages that people see in a browser.
     pub pages: Pages,
     /// A hint: mail may be due.
@@ -63,6 +66,7 @@ impl Door {
             hasher: Hasher::new(cost, cores.div_ceil(2))?,
             limiters: Limiters::new(&config.rate_limits),
             attempts: Attempts::default(),
+            failures: Failures::default(),
             pages: Pages::new().map_err(DoorError::Page)?,
             mail_due: Notify::new(),
         })

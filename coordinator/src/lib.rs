@@ -18,6 +18,7 @@ pub mod core_dump;
 pub mod daemon;
 pub mod domain;
 pub mod door;
+pub mod failures;
 pub mod http;
 pub mod identity;
 pub mod live;

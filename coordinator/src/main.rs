@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use buddo_coordinator::args::{Args, CaCommand, Command, EpochCommand};
+use buddo_coordinator::args::{AdminCommand, Args, CaCommand, Command, EpochCommand};
 use buddo_coordinator::ca::HostCa;
 use buddo_coordinator::clock::SystemClock;
 use buddo_coordinator::config::Config;
@@ -74,7 +74,7 @@ fn run(args: Args) -> Result<()> {
         Command::Key(command) => {
             runtime()?.block_on(admin::rotation::key(command, &config, &*clock, &mut out))
         }
-        Command::Host(command) => {
+        Command::Host(command) | Command::Admin(AdminCommand::Host(command)) => {
             let ca = open_ca(&config)?;
             runtime()?.block_on(admin::host(
                 command,
@@ -85,9 +85,29 @@ fn run(args: Args) -> Result<()> {
                 &mut out,
             ))
         }
-        Command::App(command) => {
+        Command::App(command) | Command::Admin(AdminCommand::App(command)) => {
             runtime()?.block_on(admin::apps::app(command, &config, &*clock, &mut out))
         }
+        Command::Admin(AdminCommand::Account(command)) => {
+            runtime()?.block_on(admin::accounts::account(command, &config, &*clock, &mut out))
+        }
+        Command::Admin(AdminCommand::Tier(command)) => {
+            runtime()?.block_on(admin::accounts::tier(command, &config, &*clock, &mut out))
+        }
+        Command::MasterKey(command) => runtime()?.block_on(admin::at_rest::master_key(
+            command,
+            &config,
+            &*clock,
+            &SystemRandom,
+            &mut out,
+        )),
+        Command::Audit(command) => {
+            runtime()?.block_on(admin::at_rest::audit(command, &config, &mut out))
+        }
+        Command::Backup { file } => {
+            runtime()?.block_on(admin::at_rest::backup(&file, &config, &*clock, &mut out))
+        }
+        Command::Restore(restore) => admin::at_rest::restore(&restore, &config, &*clock, &mut out),
         Command::Epoch(EpochCommand::Raise) => {
             runtime()?.block_on(admin::raise_epoch(&config, &*clock, &mut out))
         }

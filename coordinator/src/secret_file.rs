@@ -1,8 +1,11 @@
 //! Key files: made once with mode 0600, read ever after. A file that is there and unreadable is
 //! an error, never a reason to make a new key.
 
+use std::fs::TryLockError;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::Path;
 
 use buddo_shared::secret::Secret;
@@ -76,10 +79,7 @@ pub fn read(path: &Path) -> Result<Secret, SecretFileError> {
 pub fn create(path: &Path, content: &Secret) -> Result<(), SecretFileError> {
     let write = || -> io::Result<()> {
         let directory = path.parent().unwrap_or_else(|| Path::new("."));
-        // `tempfile` makes files with mode 0600.
-        let mut file = tempfile::NamedTempFile::new_in(directory)?;
-        file.write_all(content.expose().as_bytes())?;
-        file.as_file().sync_all()?;
+        let file = temporary(directory, content)?;
         match file.persist_noclobber(path) {
             Ok(_) => std::fs::File::open(directory)?.sync_all(),
             Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -87,6 +87,61 @@ pub fn create(path: &Path, content: &Secret) -> Result<(), SecretFileError> {
         }
     };
     write().map_err(|source| SecretFileError::Write { path: path.display().to_string(), source })
+}
+
+/// Writes a file whole in the place of the one that is there: a crash leaves the one or the other.
+pub fn replace(path: &Path, content: &Secret) -> Result<(), SecretFileError> {
+    let write = || -> io::Result<()> {
+        let directory = path.parent().unwrap_or_else(|| Path::new("."));
+        temporary(directory, content)?.persist(path).map_err(|error| error.error)?;
+        std::fs::File::open(directory)?.sync_all()
+    };
+    write().map_err(|source| SecretFileError::Write { path: path.display().to_string(), source })
+}
+
+/// A synced file that has no name of its own yet. `tempfile` makes files with mode 0600.
+fn temporary(directory: &Path, content: &Secret) -> io::Result<tempfile::NamedTempFile> {
+    let mut file = tempfile::NamedTempFile::new_in(directory)?;
+    give_away(file.as_file(), directory)?;
+    file.write_all(content.expose().as_bytes())?;
+    file.as_file().sync_all()?;
+    Ok(file)
+}
+
+/// Locks a file of its own, which is made if absent, for as long as the answer lives, also against
+/// other processes; `None`: somebody has it.
+pub fn lock(path: &Path) -> Result<Option<std::fs::File>, SecretFileError> {
+    locked(path, std::fs::File::try_lock)
+}
+
+/// The same for those who do not exclude each other, but whoever takes [`lock`].
+pub fn lock_shared(path: &Path) -> Result<Option<std::fs::File>, SecretFileError> {
+    locked(path, std::fs::File::try_lock_shared)
+}
+
+fn locked(
+    path: &Path,
+    lock: impl FnOnce(&std::fs::File) -> Result<(), TryLockError>,
+) -> Result<Option<std::fs::File>, SecretFileError> {
+    let failed = |source| SecretFileError::Write { path: path.display().to_string(), source };
+    let mut options = std::fs::OpenOptions::new();
+    let file = options.write(true).create(true).truncate(false).mode(0o600).open(path);
+    let file = file.map_err(failed)?;
+    give_away(&file, path.parent().unwrap_or_else(|| Path::new("."))).map_err(failed)?;
+    match lock(&file) {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+/// Gives a file that root makes to whom the directory belongs, which is who serves.
+pub fn give_away(file: &std::fs::File, directory: &Path) -> io::Result<()> {
+    let (owner, ours) = (std::fs::metadata(directory)?, file.metadata()?);
+    if ours.uid() == owner.uid() || ours.uid() != 0 {
+        return Ok(());
+    }
+    std::os::unix::fs::fchown(file, Some(owner.uid()), Some(owner.gid()))
 }
 
 /// Puts `from` in the place of `to`, durably: a crash leaves the one or the other there.
@@ -111,6 +166,36 @@ mod tests {
         assert_eq!(make("first").expose(), "first");
         assert_eq!(make("second").expose(), "first");
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn what_root_makes_belongs_to_whom_the_directory_does() {
+        let directory = tempfile::tempdir().unwrap();
+        // Only root can try it.
+        if std::os::unix::fs::chown(directory.path(), Some(65_534), Some(65_534)).is_err() {
+            return;
+        }
+        let path = directory.path().join("key");
+        create(&path, &Secret::new("x")).unwrap();
+        replace(&path, &Secret::new("y")).unwrap();
+        let locked = directory.path().join("lock");
+        drop(lock(&locked).unwrap().unwrap());
+        for path in [path, locked] {
+            assert_eq!(std::fs::metadata(path).unwrap().uid(), 65_534);
+        }
+    }
+
+    #[test]
+    fn a_lock_is_held_by_one_or_shared_by_many() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
+        let one = lock_shared(&path).unwrap().unwrap();
+        let other = lock_shared(&path).unwrap().unwrap();
+        assert!(lock(&path).unwrap().is_none());
+        drop((one, other));
+        let alone = lock(&path).unwrap().unwrap();
+        assert!(lock(&path).unwrap().is_none() && lock_shared(&path).unwrap().is_none());
+        drop(alone);
     }
 
     #[test]

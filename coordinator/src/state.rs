@@ -29,7 +29,7 @@ pub struct Services {
     /// Randomness.
     pub random: Arc<dyn Random>,
     /// Secrets at rest.
-    pub vault: Vault,
+    pub vault: Arc<Vault>,
     /// What decides who comes in.
     pub door: Door,
     /// Sign what hosts shall have.

@@ -23,10 +23,12 @@ use crate::http::router;
 use crate::identity::{Email, Username};
 use crate::password::{Cost, StoredHash};
 use crate::random::SystemRandom;
+use crate::secret_file;
 use crate::service::teams;
 use crate::state::AppState;
 use crate::store::StoreError;
 use crate::store::contract::{Bond, Host, NewAccount};
+use crate::store::sqlite::snapshot;
 
 pub(crate) use client::{Answer, PASSWORD};
 
@@ -70,6 +72,8 @@ const PATIENT: &str = "
 pub(crate) struct World {
     pub(crate) state: AppState,
     pub(crate) clock: Arc<ManualClock>,
+    /// Bodies and headers of everything that was refused.
+    pub(crate) refusals: Mutex<Vec<String>>,
     router: Router,
     directory: TempDir,
 }
@@ -117,12 +121,12 @@ impl World {
         let cost = Cost { memory_kib: 8, passes: 1 };
         let state = daemon::assemble(config, clock.clone(), Arc::new(SystemRandom), cost).unwrap();
         let router = router::build(state.clone());
-        Self { state, clock, router, directory }
+        Self { state, clock, refusals: Mutex::default(), router, directory }
     }
 
     /// The same files under a fresh process's state.
     pub(crate) fn reopened(self) -> Self {
-        let Self { state, clock, router, directory } = self;
+        let Self { state, clock, router, directory, .. } = self;
         let config = state.config.clone();
         drop((state, router));
         Self::assemble(config, clock, directory)
@@ -151,6 +155,20 @@ impl World {
             })
             .await;
         kept.unwrap();
+    }
+
+    /// The same, and something else while no process is there.
+    pub(crate) fn reopened_after(self, meanwhile: impl FnOnce()) -> Self {
+        let Self { state, clock, router, directory, .. } = self;
+        let config = state.config.clone();
+        drop((state, router));
+        // Its threads end by themselves.
+        let lock = snapshot::lock_path(&config.database());
+        while secret_file::lock(&lock).unwrap().is_none() {
+            std::thread::yield_now();
+        }
+        meanwhile();
+        Self::assemble(config, clock, directory)
     }
 
     /// A host that has joined and told what it has.

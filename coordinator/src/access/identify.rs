@@ -10,7 +10,7 @@ use crate::service::accounts::{self, AccountError, Session};
 use crate::service::oauth;
 use crate::state::AppState;
 use crate::store::StoreError;
-use crate::store::contract::ApiKeyRow;
+use crate::store::contract::{ApiKeyRow, Suspension};
 use crate::token::PlainToken;
 use crate::token::api_key::ApiKeyText;
 
@@ -108,24 +108,32 @@ pub async fn identify(state: &AppState, presented: Presented<'_>) -> Result<Prin
                         .to_owned(),
                 )
             })?;
+            serves(access.suspended)?;
             let is_cli = access.client_id == CLI_CLIENT_ID;
             Ok(Principal::App { account: access.account, scopes: access.scopes, is_cli })
         }
         Presented::Key(text) => {
             let key = ApiKeyText::parse(text)
                 .map_err(|error| Unknown::Invalid(format!("the API key {error}")))?;
-            let row = holding(state, &key).await?.ok_or_else(|| {
+            let (row, suspended) = holding(state, &key).await?.ok_or_else(|| {
                 Unknown::Invalid(
                     "the API key has expired or was revoked, or who made it is no longer in its \
                      team; make a new one"
                         .to_owned(),
                 )
             })?;
+            serves(suspended)?;
             note_use(state, &row).await;
             let ApiKeyRow { id, team, account, scopes, .. } = row;
             Ok(Principal::Key(KeyHolder { id, team, account, scopes }))
         }
     }
+}
+
+/// Nothing serves an account that is suspended.
+fn serves(suspended: Option<Suspension>) -> Result<(), Unknown> {
+    let Some(suspension) = suspended else { return Ok(()) };
+    Err(Unknown::Account(AccountError::Suspended(suspension.reason)))
 }
 
 fn void(error: AccountError) -> Unknown {
@@ -135,19 +143,21 @@ fn void(error: AccountError) -> Unknown {
     }
 }
 
-/// The key, as long as it holds: until it ends, and while who made it is in its team.
-async fn holding(state: &AppState, key: &ApiKeyText) -> Result<Option<ApiKeyRow>, StoreError> {
+/// The key, as long as it holds: until it ends, and while who made it is in its team. Whether that
+/// account is suspended.
+async fn holding(
+    state: &AppState,
+    key: &ApiKeyText,
+) -> Result<Option<(ApiKeyRow, Option<Suspension>)>, StoreError> {
     let (hash, now) = (key.hashed(), state.clock.now());
     state
         .store
         .read(move |tables| {
             let found = tables.api_key_by_hash(&hash)?.filter(|row| now < row.expires_at);
             let Some(row) = found else { return Ok(None) };
-            if tables.account(row.account)?.is_none() {
-                return Ok(None);
-            }
+            let Some(account) = tables.account(row.account)? else { return Ok(None) };
             let standing = tables.standing(row.account, row.team)?;
-            Ok(standing.and_then(|standing| standing.role()).map(|_| row))
+            Ok(standing.and_then(|standing| standing.role()).map(|_| (row, account.suspended)))
         })
         .await
 }

@@ -13,17 +13,20 @@
 //! in which team) is asked of that value, in the transaction that acts on the answer, so that
 //! nobody acts on a role that was taken back meanwhile.
 
+mod admin;
 mod app;
 mod deploy;
 mod identify;
 mod member;
 pub mod policy;
 
+pub use admin::AdminCheck;
 pub use app::AppCheck;
 pub(crate) use deploy::of_ending;
 pub use deploy::{DeployCheck, Place};
 pub use identify::{KeyHolder, Presented, Principal, Unknown, identify};
 pub use member::{MemberCheck, OrgGrant, TeamGrant};
+use policy::Denied;
 
 use buddo_shared::id::{AccountId, TeamId};
 

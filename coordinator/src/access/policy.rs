@@ -3,7 +3,7 @@
 //! What comes of this table for every kind of principal is in
 //! `http/tests/snapshots/…access….snap`, which is reviewed with each change.
 
-use super::{AppCheck, DeployCheck, MemberCheck, Principal, Right};
+use super::{AdminCheck, AppCheck, DeployCheck, MemberCheck, Principal, Right};
 use crate::identity::Scope;
 use crate::service::accounts::Session;
 
@@ -23,6 +23,8 @@ pub enum Rule {
     App(Scope),
     /// An app that was allowed to deploy, or an API key.
     Deploy(Right),
+    /// An administrator, by a login; that it is a recent one with a one-time code is asked then.
+    Admin,
     /// A host: by its join token, or by the key of its certificate.
     Host,
 }
@@ -38,6 +40,8 @@ pub enum Admitted {
     App(AppCheck),
     /// [`Rule::Deploy`].
     Deploy(DeployCheck),
+    /// [`Rule::Admin`].
+    Admin(AdminCheck),
 }
 
 /// Why a principal may not.
@@ -45,6 +49,8 @@ pub enum Admitted {
 pub enum Denied {
     /// The route is not for this kind of principal.
     WrongKind,
+    /// The account does not administer the platform.
+    NotAdmin,
     /// It lacks a scope.
     Scope(&'static str),
 }
@@ -65,6 +71,7 @@ impl Rule {
             Self::App(scope) => {
                 AppCheck::admit(&principal, scope).map(|check| check.map(Admitted::App))
             }
+            Self::Admin => return AdminCheck::admit(principal).map(Admitted::Admin),
             Self::Deploy(right) => {
                 DeployCheck::admit(&principal, right).map(|check| check.map(Admitted::Deploy))
             }
@@ -140,6 +147,7 @@ pub const TABLE: &[(&str, &str, Rule)] = &[
     ("POST", "/api/oauth/introspect", Rule::Public),
     ("GET", "/api/oauth/apps/{client_id}", Rule::Public),
     ("DELETE", "/api/oauth/apps/{client_id}", Rule::Owner),
+    ("PATCH", "/api/oauth/apps/{client_id}", Rule::Owner),
     ("POST", "/api/oauth/apps", Rule::OwnerCountedApart),
     ("POST", "/api/oauth/apps/{client_id}/secret", Rule::Owner),
     ("GET", "/api/oauth/my-apps", Rule::Owner),
@@ -174,6 +182,25 @@ pub const TABLE: &[(&str, &str, Rule)] = &[
     ("GET", "/api/teams/{team_id}/keys", Rule::Member),
     ("POST", "/api/teams/{team_id}/keys", Rule::Member),
     ("DELETE", "/api/teams/{team_id}/keys/{key_id}", Rule::Member),
+    // Administration.
+    ("GET", "/api/admin/accounts", Rule::Admin),
+    ("GET", "/api/admin/accounts/{id}", Rule::Admin),
+    ("POST", "/api/admin/accounts/{id}/suspend", Rule::Admin),
+    ("POST", "/api/admin/accounts/{id}/resume", Rule::Admin),
+    ("POST", "/api/admin/accounts/{id}/promote", Rule::Admin),
+    ("POST", "/api/admin/accounts/{id}/demote", Rule::Admin),
+    ("POST", "/api/admin/accounts/{id}/clear-second-factor", Rule::Admin),
+    ("GET", "/api/admin/tiers", Rule::Admin),
+    ("POST", "/api/admin/tiers", Rule::Admin),
+    ("PATCH", "/api/admin/tiers/{slug}", Rule::Admin),
+    ("GET", "/api/admin/hosts", Rule::Admin),
+    ("DELETE", "/api/admin/hosts/{name}", Rule::Admin),
+    ("POST", "/api/admin/hosts/{name}/drain", Rule::Admin),
+    ("POST", "/api/admin/hosts/{name}/undrain", Rule::Admin),
+    ("GET", "/api/admin/apps", Rule::Admin),
+    ("POST", "/api/admin/apps/{client_id}/approve", Rule::Admin),
+    ("POST", "/api/admin/apps/{client_id}/reject", Rule::Admin),
+    ("GET", "/api/admin/audit", Rule::Admin),
     // The listener for hosts.
     ("POST", "/v1/join", Rule::Host),
     ("POST", "/v1/renew", Rule::Host),

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use anyhow::Result;
 
+use super::printable;
 use crate::args::AppCommand;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -26,11 +27,11 @@ pub async fn app(
             }
         }
         AppCommand::Approve { client_id } => {
-            let app = oauth::approve_app(&store, clock.now(), &client_id).await?;
+            let app = oauth::approve_app(&store, clock.now(), None, &client_id).await?;
             tracing::info!("{:?} may ask everybody for: {}", app.name, app.scopes);
         }
         AppCommand::Suspend { client_id } => {
-            let app = oauth::suspend_app(&store, clock.now(), &client_id).await?;
+            let app = oauth::suspend_app(&store, clock.now(), None, &client_id).await?;
             tracing::info!("{:?} serves its owner only; others' tokens of it have ended", app.name);
         }
         AppCommand::Log { client_id } => {
@@ -68,11 +69,6 @@ fn line(row: &ActRow) -> String {
         who(&row.actor),
         printable(&details),
     )
-}
-
-/// Words of an app's maker: they must not move the cursor of the administrator's terminal.
-fn printable(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).collect()
 }
 
 #[cfg(test)]

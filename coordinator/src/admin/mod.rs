@@ -1,6 +1,8 @@
 //! Commands for the administrator, run beside a serving coordinator.
 
+pub mod accounts;
 pub mod apps;
+pub mod at_rest;
 pub mod rotation;
 
 use std::fmt::Write as _;
@@ -16,13 +18,14 @@ use crate::ca::HostCa;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::random::Random;
+use crate::service::admin as service;
 use crate::service::epoch::{self, Raised};
 use crate::service::hosts::{self, Invitation};
 use crate::service::renewals;
 use crate::store::Store;
 use crate::store::contract::{Host, Load};
 
-/// `host add`, `list`, `unlock` and `remove`.
+/// `host add`, `list`, `unlock`, `drain`, `undrain` and `remove`.
 pub async fn host(
     command: HostCommand,
     config: &Config,
@@ -57,8 +60,16 @@ pub async fn host(
                 made.expires_at
             );
         }
+        HostCommand::Drain { name } => {
+            service::drain(&accounts::desk(store, clock), &name).await?;
+            tracing::info!("{name} gets no further deployments; those it has stay");
+        }
+        HostCommand::Undrain { name } => {
+            service::undrain(&accounts::desk(store, clock), &name).await?;
+            tracing::info!("{name} gets deployments again");
+        }
         HostCommand::Remove { name } => {
-            hosts::remove(&store, clock.now(), &name).await?;
+            hosts::remove(&store, clock.now(), None, &name).await?;
             tracing::info!("{name} is no host of this platform any more; switch its agent off");
         }
     }
@@ -91,6 +102,11 @@ pub fn show_ca(ca: &HostCa, out: &mut dyn Write) -> Result<()> {
 /// `completions SHELL`.
 pub fn completions(shell: clap_complete::Shell, out: &mut dyn Write) {
     clap_complete::generate(shell, &mut Args::command(), "buddo-coordinator", out);
+}
+
+/// Other people's words: they must not move the cursor of the administrator's terminal.
+fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).collect()
 }
 
 fn table(hosts: &[(Host, Load)], now: Timestamp, life: Duration) -> Vec<String> {
@@ -131,6 +147,9 @@ fn state(host: &Host, now: Timestamp, life: Duration) -> String {
         (None, Some(_)) => "reachable".to_owned(),
         (None, None) => "joined, not yet reached".to_owned(),
     };
+    if host.bond.drained_at.is_some() {
+        words.push_str("; drained: it gets no further deployments");
+    }
     if host.status.as_ref().is_some_and(|status| status.stale) {
         words.push_str("; the document that it holds has expired");
     }

@@ -1,5 +1,6 @@
 //! The configuration file: TOML, every key optional, unknown keys refused.
 
+mod audit;
 mod deploys;
 mod limits;
 mod mail;
@@ -13,6 +14,7 @@ use serde::Deserialize;
 use url::Url;
 
 pub use crate::http::rate_limit::config::RateLimits;
+pub use audit::Audit;
 pub use deploys::Deploys;
 pub use limits::Limits;
 pub use mail::{Mail, Tls, Transport};
@@ -37,6 +39,8 @@ pub struct Config {
     pub rate_limits: RateLimits,
     /// How mail is sent.
     pub mail: Mail,
+    /// How long audit logs are kept.
+    pub audit: Audit,
 }
 
 /// The HTTPS API.
@@ -82,6 +86,7 @@ impl Default for Config {
             limits: Limits::default(),
             rate_limits: RateLimits::default(),
             mail: Mail::default(),
+            audit: Audit::default(),
         }
     }
 }
@@ -209,7 +214,13 @@ impl Config {
         }
         self.mail.check()?;
         self.deploy.check()?;
+        self.audit.check()?;
         self.limits.check()
+    }
+
+    /// The file of the master key.
+    pub fn master_key(&self) -> PathBuf {
+        self.state_dir.join("master.key")
     }
 
     /// The database file.

@@ -37,7 +37,7 @@ impl Candidate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoRoom {
     /// There is no host.
-    #[error("no host has joined yet; ask the platform's administrator to add one")]
+    #[error("no host takes deployments; ask the platform's administrator to add one")]
     NoHost,
     /// The largest hole is too small.
     #[error(

@@ -1,6 +1,7 @@
 //! The HTTP API: handlers parse, call one use case, and answer.
 
 pub mod account;
+pub mod admin;
 pub mod auth;
 pub mod caller;
 pub mod connections;

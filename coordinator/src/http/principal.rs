@@ -25,8 +25,9 @@ use super::pages::cookie;
 use super::problem::{self, ApiError, Kind};
 use super::rate_limit::{Key, Limit, client_address};
 use crate::access::policy::{self, Admitted, Denied, Rule};
-use crate::access::{self, AppCheck, DeployCheck, MemberCheck, Presented, Unknown};
+use crate::access::{self, AdminCheck, AppCheck, DeployCheck, MemberCheck, Presented, Unknown};
 use crate::service::accounts::Session;
+use crate::service::admin::AdminError;
 use crate::state::AppState;
 use crate::store::contract::Account;
 use crate::token::{Kind as TokenKind, PlainToken};
@@ -42,6 +43,10 @@ pub struct ProfilePrincipal(pub AppCheck);
 /// A principal that acts by its own hand in organisations and teams.
 #[derive(Debug, Clone, Copy)]
 pub struct MemberPrincipal(pub MemberCheck);
+
+/// A principal that administers the platform.
+#[derive(Debug, Clone)]
+pub struct AdminPrincipal(pub AdminCheck);
 
 /// A principal that logged in, and which of the account's logins it is.
 #[derive(Debug, Clone)]
@@ -82,6 +87,7 @@ pub async fn gate(State(state): State<AppState>, mut request: Request, next: Nex
         Admitted::Member(check) => drop(extensions.insert(MemberPrincipal(check))),
         Admitted::App(check) => drop(extensions.insert(ProfilePrincipal(check))),
         Admitted::Deploy(check) => drop(extensions.insert(DeployPrincipal(check))),
+        Admitted::Admin(check) => drop(extensions.insert(AdminPrincipal(check))),
     }
     if rule == Rule::OwnerCountedApart {
         return next.run(request).await;
@@ -95,6 +101,7 @@ fn counted(admitted: &Admitted, path: &str) -> Key {
     match admitted {
         Admitted::Owner(session) => Key::Account(session.account.id),
         Admitted::Member(check) => Key::Account(check.account()),
+        Admitted::Admin(check) => Key::Account(check.session().account.id),
         Admitted::App(check) => Key::Endpoint(check.account(), path.into()),
         Admitted::Deploy(check) => match check.counted_team() {
             Some(team) => Key::Team(team, path.into()),
@@ -132,7 +139,13 @@ macro_rules! left_by_the_gate {
     )*};
 }
 
-left_by_the_gate!(DeployPrincipal, ProfilePrincipal, MemberPrincipal, SessionPrincipal);
+left_by_the_gate!(
+    AdminPrincipal,
+    DeployPrincipal,
+    ProfilePrincipal,
+    MemberPrincipal,
+    SessionPrincipal
+);
 
 impl FromRequestParts<AppState> for LoginPrincipal {
     type Rejection = ApiError;
@@ -178,6 +191,7 @@ async fn authorise(state: &AppState, rule: Rule, shown: Shown<'_>) -> Result<Adm
     };
     rule.admit(principal).map_err(|denied| match denied {
         Denied::WrongKind => wrong_kind(presented, rule),
+        Denied::NotAdmin => AdminError::NotAdmin.into(),
         Denied::Scope(scope) => insufficient_scope(scope),
     })
 }
@@ -189,7 +203,8 @@ fn takes_cookies(rule: Rule) -> bool {
 /// Whether a token of this form can be right at all: others are told so at once.
 fn is_for(rule: Rule, presented: Presented<'_>) -> bool {
     match presented {
-        Presented::Jwt(_) | Presented::Cookie(_) => takes_cookies(rule),
+        Presented::Jwt(_) => takes_cookies(rule) || rule == Rule::Admin,
+        Presented::Cookie(_) => takes_cookies(rule),
         Presented::Access(_) => matches!(rule, Rule::App(_) | Rule::Deploy(_) | Rule::Member),
         Presented::Key(_) => matches!(rule, Rule::Deploy(_)),
     }
@@ -222,7 +237,7 @@ fn bearer(headers: &HeaderMap, rule: Rule) -> Result<Option<&str>, ApiError> {
 fn in_words(rule: Rule) -> String {
     match rule {
         Rule::Public | Rule::Host => "none is needed".to_owned(),
-        Rule::Owner | Rule::OwnerCountedApart => {
+        Rule::Owner | Rule::OwnerCountedApart | Rule::Admin => {
             "send the JWT that POST /api/auth/login answers".to_owned()
         }
         Rule::Member => "send the JWT that POST /api/auth/login answers, or the access token of \
@@ -243,7 +258,7 @@ fn in_words(rule: Rule) -> String {
 
 fn wrong_kind(presented: Presented<'_>, rule: Rule) -> ApiError {
     let what = match (presented, rule) {
-        (_, Rule::Owner | Rule::OwnerCountedApart) => {
+        (_, Rule::Owner | Rule::OwnerCountedApart | Rule::Admin) => {
             "the token is no login JWT, and this endpoint takes nothing else"
         }
         (Presented::Jwt(_) | Presented::Cookie(_), _) => {

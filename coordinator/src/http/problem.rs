@@ -81,6 +81,12 @@ catalogue! {
         "Browsers: ask from a page of this server. Programs: send a token, not the cookie.";
     EMAIL_UNVERIFIED = FORBIDDEN "email_unverified", "The email address is not verified",
         "Open the link in the verification mail, or ask for a new one.";
+    ACCOUNT_SUSPENDED = FORBIDDEN "account_suspended", "The account is suspended",
+        "Ask the platform's operator; what the account has is kept, and works again once it is resumed.";
+    ADMIN_REQUIRED = FORBIDDEN "admin_required", "For administrators only",
+        "Log in as an administrator; `buddo-coordinator admin account promote` makes one.";
+    ADMIN_LOGIN_REQUIRED = FORBIDDEN "admin_login_required", "A recent login with a one-time code is needed",
+        "Enable one-time codes if they are not, then log in with one: it is good for 12 hours of administration.";
     NOT_FOUND = NOT_FOUND "not_found", "There is no such thing",
         "Check the path and the id.";
     TIER_NOT_FOUND = NOT_FOUND "tier_not_found", "There is no such tier",

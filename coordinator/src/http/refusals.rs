@@ -42,6 +42,7 @@ impl From<AccountError> for ApiError {
             AccountError::Void => problem::INVALID_TOKEN,
             AccountError::Link => problem::INVALID_VERIFICATION_TOKEN,
             AccountError::SpentLink => problem::INVALID_LINK,
+            AccountError::Suspended(_) => problem::ACCOUNT_SUSPENDED,
             AccountError::EmailUnverified => problem::EMAIL_UNVERIFIED,
             AccountError::TotpEnabled => problem::TOTP_ALREADY_ENABLED,
             AccountError::TotpMissing => problem::TOTP_NOT_ENABLED,
@@ -86,6 +87,7 @@ impl From<DeployError> for ApiError {
             DeployError::NotFound => problem::NOT_FOUND,
             DeployError::Forbidden => problem::FORBIDDEN,
             DeployError::Role(_) => problem::ROLE_REQUIRED,
+            DeployError::Suspended => problem::ACCOUNT_SUSPENDED,
             DeployError::LimitReached { .. } => problem::DEPLOYMENT_LIMIT_REACHED,
             DeployError::NoRoom(_) => problem::NO_CAPACITY,
             DeployError::NoReturn(NoReturn::Unknown(_) | NoReturn::Forgotten(_)) => {

@@ -23,8 +23,8 @@ use tower_http::trace::TraceLayer;
 
 use super::problem::{self, ApiError};
 use super::{
-    account, auth, connections, deploy, health, join, json, keys, oauth, orgs, pages, principal,
-    renew, teams,
+    account, admin, auth, connections, deploy, health, join, json, keys, oauth, orgs, pages,
+    principal, renew, teams,
 };
 use crate::state::AppState;
 
@@ -45,7 +45,8 @@ pub fn build(state: AppState) -> Router {
         .merge(teams::routes())
         .merge(keys::routes())
         .merge(pages::routes(&state))
-        .merge(deploy::routes());
+        .merge(deploy::routes())
+        .merge(admin::routes(&state));
     dress(routes, state)
 }
 

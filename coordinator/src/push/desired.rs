@@ -12,6 +12,7 @@ use crate::domain::place::MAX_FALLBACK_BYTES;
 use crate::state::Services;
 use crate::store::contract::{Deployment, Host, RevisionRow};
 use crate::store::{StoreError, Tables};
+use crate::vault::Place;
 
 /// How long after a guard's end a document still carries it: the host's clock decides when a
 /// switch was, and it may be wrong by this much.
@@ -137,7 +138,7 @@ impl<'a> Writer<'a> {
         let plain = self
             .services
             .vault
-            .open_sealed(id.as_uuid(), &stored)
+            .open_sealed(Place::Environment(id, number), &stored)
             .map_err(|source| DocumentError::Vault { deployment: id, source })?;
         let sealed = Sealed::seal(&self.host.sealing_key, Sealed::ENVIRONMENT, id, &plain)?;
         Ok(Some((sealed, plain.expose().len() as u64)))

@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use serde_json::json;
 
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, Tables};
 
 /// What a raise did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,17 +22,22 @@ pub struct Raised {
 pub async fn raise(store: &Store, now: Timestamp) -> Result<Raised, StoreError> {
     store
         .write(move |tables| {
-            let epoch = tables.raise_epoch(u64::try_from(now.as_second()).unwrap_or(0))?;
-            let hosts = tables.hosts()?;
-            for host in &hosts {
-                tables.bump_generation(host.id)?;
-            }
-            let raised = Raised { epoch, hosts: hosts.len() };
-            let details = json!({ "epoch": epoch, "hosts": raised.hosts });
-            tables.insert_admin_act("epoch_raise", now, &details)?;
+            let raised = raise_in(tables, now)?;
+            let details = json!({ "epoch": raised.epoch, "hosts": raised.hosts });
+            tables.insert_admin_act("epoch_raise", now, None, &details)?;
             Ok(raised)
         })
         .await
+}
+
+/// The same within the caller's transaction and entry in the log.
+pub(super) fn raise_in(tables: &mut dyn Tables, now: Timestamp) -> Result<Raised, StoreError> {
+    let epoch = tables.raise_epoch(u64::try_from(now.as_second()).unwrap_or(0))?;
+    let hosts = tables.hosts()?;
+    for host in &hosts {
+        tables.bump_generation(host.id)?;
+    }
+    Ok(Raised { epoch, hosts: hosts.len() })
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
 use buddo_shared::api::host::{JoinRequest, JoinToken, Joined};
-use buddo_shared::id::{DeploymentId, Generation, HostId};
+use buddo_shared::id::{AccountId, DeploymentId, Generation, HostId};
 use buddo_shared::manifest::Trust;
 use buddo_shared::sealed::{SealError, Sealed};
 use buddo_shared::secret::Secret;
@@ -136,7 +136,7 @@ async fn make_token(
             may_join(host.as_ref())?;
             tables.insert_join_token(&row, now)?;
             if let Some(act) = act {
-                tables.insert_admin_act(act, now, &json!({ "host": row.name }))?;
+                tables.insert_admin_act(act, now, None, &json!({ "host": row.name }))?;
             }
             Ok::<_, HostError>(host.is_some_and(|host| host.bond.removed_at.is_none()))
         })
@@ -161,7 +161,12 @@ pub async fn list_with_load(store: &Store) -> Result<Vec<(Host, Load)>, StoreErr
 }
 
 /// Takes a host off the platform. What it still runs, it runs on, for nobody tells it to stop.
-pub async fn remove(store: &Store, now: Timestamp, name: &str) -> Result<(), HostError> {
+pub async fn remove(
+    store: &Store,
+    now: Timestamp,
+    actor: Option<AccountId>,
+    name: &str,
+) -> Result<(), HostError> {
     let name = name.to_owned();
     store
         .write(move |tables| {
@@ -172,7 +177,7 @@ pub async fn remove(store: &Store, now: Timestamp, name: &str) -> Result<(), Hos
                 return Err(HostError::InUse { name, deployments });
             }
             tables.remove_host(host.id, now)?;
-            Ok(tables.insert_admin_act("host_remove", now, &json!({ "host": name }))?)
+            Ok(tables.insert_admin_act("host_remove", now, actor, &json!({ "host": name }))?)
         })
         .await
 }

@@ -149,7 +149,7 @@ fn lock(
         "presented_number": statement.number,
         "newest_number": newest,
     });
-    tables.insert_admin_act("host_locked", now, &details)?;
+    tables.insert_admin_act("host_locked", now, None, &details)?;
     Ok(Outcome::Locked(host.name))
 }
 

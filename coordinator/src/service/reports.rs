@@ -184,6 +184,7 @@ fn settle(
         put_back: other(tables, status, status.put_back)?,
     };
     let wanted = (deployment.revision, deployment.run);
+    let now = services.clock.now();
     let verdict = judge(&mut deployment, status, others, told.at);
     let under_way = matches!(deployment.status, Status::Pending | Status::Deploying);
     outcome.changed.push((status.id, !under_way));
@@ -191,10 +192,13 @@ fn settle(
     tables.update_deployment(&deployment)?;
     match verdict {
         Verdict::Continues => Ok(()),
-        Verdict::Live => tables.finish_deploy(status.id, AuditStatus::Completed, None).map(drop),
+        Verdict::Live => {
+            tables.finish_deploy(status.id, AuditStatus::Completed, now, None).map(drop)
+        }
         Verdict::GaveUp(failure) => {
             let details = details(&failure);
-            let ended = tables.finish_deploy(status.id, AuditStatus::Failed, Some(&details))?;
+            let ended =
+                tables.finish_deploy(status.id, AuditStatus::Failed, now, Some(&details))?;
             // One that had been live for long has no entry that waits for its end.
             if !ended && told.first_failed {
                 let (action, failed) = (Action::Deploy, AuditStatus::Failed);
@@ -204,7 +208,7 @@ fn settle(
             Ok(())
         }
         Verdict::PutBack { failure, to } => {
-            tables.finish_deploy(status.id, AuditStatus::Failed, Some(&details(&failure)))?;
+            tables.finish_deploy(status.id, AuditStatus::Failed, now, Some(&details(&failure)))?;
             put_back(tables, services, status, &failure, to)
         }
     }

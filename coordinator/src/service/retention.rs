@@ -14,7 +14,7 @@ use buddo_shared::api::deploy::Status;
 use buddo_shared::id::DeploymentId;
 use serde_json::json;
 
-use super::audit;
+use super::{audit, ledger};
 use crate::domain::history::{self, Past};
 use crate::http::problem::chain;
 use crate::state::{AppState, Services};
@@ -29,6 +29,7 @@ const BATCH: u32 = 50;
 /// Sweeps until the process drains.
 pub async fn run(state: AppState) {
     loop {
+        ledger::keep(&state).await;
         match sweep(&state).await {
             Ok(0) => {}
             Ok(forgotten) => tracing::info!(forgotten, "forgot old revisions"),

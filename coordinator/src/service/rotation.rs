@@ -116,5 +116,5 @@ async fn note(
     now: Timestamp,
     details: serde_json::Value,
 ) -> Result<(), StoreError> {
-    store.write(move |tables| tables.insert_admin_act(act, now, &details)).await
+    store.write(move |tables| tables.insert_admin_act(act, now, None, &details)).await
 }

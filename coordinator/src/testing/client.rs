@@ -81,6 +81,9 @@ impl World {
         let bytes = body.collect().await.unwrap().to_bytes();
         let text = String::from_utf8(bytes.to_vec()).unwrap();
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+        if parts.status.is_client_error() || parts.status.is_server_error() {
+            self.refusals.lock().unwrap().push(format!("{:?} {text}", parts.headers));
+        }
         Answer { status: parts.status, headers: parts.headers, text, body }
     }
 
@@ -163,6 +166,14 @@ impl World {
             self.state.store.write(move |tables| tables.confirm_email(id, now)).await;
         confirm.unwrap();
         self.log_in(name).await
+    }
+
+    /// The id of an account.
+    pub(crate) async fn account_id(&self, name: &str) -> uuid::Uuid {
+        let email = crate::identity::Email::parse(&format!("{name}@example.com")).unwrap();
+        let found: Result<_, StoreError> =
+            self.state.store.read(move |tables| tables.account_by_email(&email)).await;
+        *found.unwrap().unwrap().id.as_uuid()
     }
 
     /// The CLI's tokens for a login.

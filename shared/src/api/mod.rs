@@ -4,6 +4,7 @@
 //! turns them into validated types and reports every bad field at once.
 
 pub mod account;
+pub mod admin;
 pub mod auth;
 pub mod connections;
 pub mod deploy;

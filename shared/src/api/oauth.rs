@@ -54,6 +54,14 @@ pub struct CreateApp {
     pub website_url: Option<String>,
 }
 
+/// `PATCH /api/oauth/apps/{client_id}`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EditApp {
+    /// Where codes may be sent from now on: all of them.
+    pub redirect_uris: Vec<String>,
+}
+
 /// 201 answer of app creation.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AppCreated {

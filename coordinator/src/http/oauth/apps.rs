@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
-use buddo_shared::api::oauth::{AppCreated, AppList, AppRemoved, CreateApp, RotateSecret};
+use buddo_shared::api::oauth::{AppCreated, AppList, AppRemoved, CreateApp, EditApp, RotateSecret};
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, HeaderName, HeaderValue};
 
@@ -72,6 +72,17 @@ pub(super) async fn rotate(
     let ApiJson(request) = request.unwrap_or_default();
     let app = oauth::rotate_secret(&state, owner.id, client_id, request).await?;
     Ok((NO_STORE, Json(app)).into_response())
+}
+
+/// `PATCH /api/oauth/apps/{client_id}`.
+pub(super) async fn edit(
+    State(state): State<AppState>,
+    LoginPrincipal(owner): LoginPrincipal,
+    client_id: Result<Path<String>, PathRejection>,
+    ApiJson(request): ApiJson<EditApp>,
+) -> Result<Json<AppCreated>, ApiError> {
+    let Path(client_id) = client_id.map_err(|_| AppError::NotFound)?;
+    Ok(Json(oauth::edit_app(&state, owner.id, client_id, request).await?))
 }
 
 /// `DELETE /api/oauth/apps/{client_id}`.

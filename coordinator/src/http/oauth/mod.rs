@@ -16,7 +16,9 @@ use crate::state::AppState;
 /// The OAuth endpoints. None of them answers to other origins' scripts (CORS).
 pub fn routes(state: &AppState) -> Router<AppState> {
     let limit = |limit| middleware::from_fn_with_state((state.clone(), limit), by_address);
-    let app = get(apps::show).route_layer(limit(Limit::Public)).merge(delete(apps::remove));
+    let app = get(apps::show)
+        .route_layer(limit(Limit::Public))
+        .merge(delete(apps::remove).patch(apps::edit));
     let page = get(device_page::show).post(device_page::decide);
     Router::new()
         .route("/api/oauth/apps", post(apps::create))

@@ -59,6 +59,7 @@ fn in_words(error: &AccountError) -> Option<String> {
         AccountError::TotpCode => {
             "The one-time code is wrong or was used. Wait for your app's next one."
         }
+        AccountError::Suspended(_) => return Some(format!("Sorry: {error}.")),
         AccountError::TooSoon(wait) => {
             let seconds = accounts::seconds(*wait);
             return Some(format!("Too many wrong tries. Wait {seconds} seconds, then try again."));

@@ -36,7 +36,9 @@ pub(super) async fn current(
                 return Ok(None);
             };
             let account = tables.account(session.account)?;
-            Ok(account.filter(|account| account.token_epoch == session.token_epoch))
+            Ok(account.filter(|account| {
+                account.token_epoch == session.token_epoch && account.suspended.is_none()
+            }))
         })
         .await;
     let csrf = cookie::csrf(&token);

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::authorize::{REDIRECT, VERIFIER, app, code, request};
 use super::tokens::redeem;
+use crate::service::oauth;
 use crate::testing::World;
 
 fn text(value: &Value) -> &str {
@@ -53,6 +54,39 @@ async fn a_secret_is_replaced_at_once_or_with_an_overlap() {
     for (secret, taken) in [(&third, false), (&fourth, false), (&fifth, true)] {
         assert_eq!(works(&world, &app, secret).await, taken);
     }
+}
+
+#[tokio::test]
+async fn its_owner_changes_where_codes_go_and_a_further_address_is_looked_at_anew() {
+    let world = World::new();
+    let jwt = world.member("one").await;
+    let other = world.member("two").await;
+    let app = app(&world, &jwt).await;
+    let path = path_of(&app, "");
+    let approve = async || {
+        let (store, now) = (&world.state.store, world.clock_now());
+        oauth::approve_app(store, now, None, text(&app["client_id"])).await.unwrap();
+    };
+    let edit = async |bearer: &str, uris: Value| {
+        let body = json!({ "redirect_uris": uris });
+        world.call("PATCH", &path, Some(bearer), Some(body)).await
+    };
+    approve().await;
+    let wider = json!([REDIRECT, "https://b.example/cb"]);
+    assert_eq!(edit(&other, wider.clone()).await.refusal(), (403, "forbidden"));
+    assert_eq!(edit(&jwt, json!([])).await.pointers(), ["/redirect_uris"]);
+    assert_eq!(edit(&jwt, json!(["http://b.example/"])).await.pointers(), ["/redirect_uris/0"]);
+    let edited = edit(&jwt, wider.clone()).await.json();
+    assert_eq!(
+        (&edited["app"]["redirect_uris"], &edited["app"]["is_approved"]),
+        (&wider, &json!(false))
+    );
+    assert_eq!(world.get(&path, "").await.json()["app"]["is_approved"], false);
+    // With fewer of the same, nothing is to be looked at.
+    approve().await;
+    let edited = edit(&jwt, json!([REDIRECT])).await.json();
+    assert_eq!(edited["app"]["is_approved"], true);
+    assert_eq!(world.get(&path, "").await.json()["app"]["redirect_uris"], json!([REDIRECT]));
 }
 
 #[tokio::test]

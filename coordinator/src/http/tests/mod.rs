@@ -2,6 +2,7 @@
 
 mod access;
 mod accounts;
+mod admin;
 mod apps;
 mod authorize;
 mod browsers;

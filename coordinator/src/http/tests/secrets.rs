@@ -8,8 +8,12 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use super::authorize::{REDIRECT, VERIFIER, app, browser_login, code, request};
 use super::post::{deliver, log_in, only, owner};
+use crate::random::SystemRandom;
+use crate::service::at_rest::{Rotation, Step};
+use crate::service::{backup, failed_logins, hosts};
 use crate::testing::{PASSWORD, World};
 use crate::totp::SharedSecret;
+use crate::vault::Vault;
 use buddo_shared::secret::Secret;
 
 #[derive(Clone, Default)]
@@ -62,6 +66,87 @@ async fn secrets_of_an_account(world: &World, jwt: &str) -> Vec<String> {
         .collect()
 }
 
+/// Environment values, a join token and the keys, before and after the master key is rotated.
+async fn on_the_machine(world: &World, access: &Value) -> Vec<String> {
+    world.host(1, 4096).await;
+    let value = "canary-environment-value";
+    let body = json!({ "subdomain": "my-app", "image": "docker.io/library/nginx:latest",
+        "tier": "buddo-starter", "env_vars": { "KEY": value } });
+    let access = access.as_str().unwrap();
+    let made = world.post("/api/deploy/apps", access, body).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    let id = made.json()["deployment"]["id"].as_str().unwrap().to_owned();
+    let restart = format!("/api/deploy/apps/{id}/restart");
+    assert_eq!(world.post(&restart, access, json!({})).await.status, 200);
+    let (state, now) = (&world.state, world.clock_now());
+    let token = hosts::invite(&state.store, &state.ca, &SystemRandom, now, "host-2").await.unwrap();
+    let mut secrets = vec![value.to_owned(), token.token.secret.expose().to_owned()];
+    let keys = || {
+        let file = std::fs::read_to_string(state.config.master_key()).unwrap();
+        let keys: Vec<String> =
+            file.lines().filter_map(|line| Some(line.split_once(' ')?.1.to_owned())).collect();
+        keys.into_iter().filter(|key| key.len() > 20).collect::<Vec<_>>()
+    };
+    secrets.extend(keys());
+    let vault = Arc::new(Vault::open_existing(&state.config.master_key()).unwrap());
+    let mut rotation = Rotation::new(state.store.clone(), vault, &state.config.state_dir).unwrap();
+    while rotation.step(&SystemRandom, now).await.unwrap() != Step::Ended {
+        secrets.extend(keys());
+    }
+    for file in ["jwt.key", "signing.key", "ca.key"] {
+        let text = std::fs::read_to_string(state.config.state_dir.join(file)).unwrap();
+        secrets.extend(
+            text.lines().filter(|line| line.len() > 20 && !line.contains("---")).map(str::to_owned),
+        );
+    }
+    secrets.retain(|secret| secret.len() >= 12);
+    secrets
+}
+
+/// Each secret where it does not belong: refused, and not repeated.
+async fn misplaced(world: &World, secrets: &[String]) {
+    for secret in secrets {
+        for path in ["/api/auth/login", "/api/oauth/token", "/api/auth/reset-password"] {
+            world
+                .post(path, "", json!({ "email": [secret], "password": 5, "token": secret }))
+                .await;
+        }
+        world.post("/api/auth/verify-email", "", json!({ "token": secret })).await;
+        if secret.is_ascii() {
+            world.get("/api/auth/me", secret).await;
+            world.get("/api/deploy/apps", secret).await;
+            world.get("/api/admin/accounts", secret).await;
+        }
+        let login = json!({ "email": "one@example.com", "password": secret, "totp_code": secret });
+        world.post("/api/auth/login", "", login).await;
+    }
+}
+
+/// Every row of every table.
+fn rows(path: &std::path::Path) -> String {
+    let database = rusqlite::Connection::open(path).unwrap();
+    let mut tables =
+        database.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'").unwrap();
+    let names: Vec<String> =
+        tables.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    let mut text = String::new();
+    for name in names {
+        let mut all = database.prepare(&format!("SELECT * FROM {name}")).unwrap();
+        let columns = all.column_count();
+        let mut rows = all.query([]).unwrap();
+        while let Some(row) = rows.next().unwrap() {
+            for index in 0..columns {
+                use rusqlite::types::ValueRef;
+                if let ValueRef::Text(bytes) | ValueRef::Blob(bytes) = row.get_ref(index).unwrap() {
+                    text.push_str(&String::from_utf8_lossy(bytes));
+                    text.push('\n');
+                }
+            }
+        }
+    }
+    text
+}
+
 #[tokio::test]
 async fn no_secret_is_logged_or_stored() {
     let log = Log::default();
@@ -103,6 +188,7 @@ async fn no_secret_is_logged_or_stored() {
     let rotate = format!("/api/oauth/apps/{}/secret", app["client_id"].as_str().unwrap());
     let overlap = json!({ "keep_old_seconds": 60 });
     let rotated = world.post(&rotate, &jwt, overlap).await.json();
+    let on_the_machine = on_the_machine(&world, &cli["access_token"]).await;
     let of_account = secrets_of_an_account(&world, &jwt).await;
 
     let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -125,17 +211,30 @@ async fn no_secret_is_logged_or_stored() {
         text(&rotated["app"]["client_secret"]),
     ];
     secrets.extend(of_account);
+    secrets.extend(on_the_machine);
+    misplaced(&world, &secrets).await;
+    failed_logins::write(&world.state).await.unwrap();
+    let backup = world.state.config.state_dir.join("backup.db");
+    backup::back_up(&world.state.config.database(), &backup, world.clock_now()).await.unwrap();
     let log = log.0.lock().unwrap().clone();
     assert!(!log.is_empty(), "the log was captured");
     let mut places = vec![("log".to_owned(), log)];
     for entry in std::fs::read_dir(&world.state.config.state_dir).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        if name.starts_with("coordinator.db") {
+        if name.starts_with("coordinator.db") || name == "backup.db" {
             places.push((name, std::fs::read(&path).unwrap()));
         }
     }
-    assert!(places.len() >= 2, "the database was read");
+    let names: Vec<&str> = places.iter().map(|(name, _)| &**name).collect();
+    for name in ["coordinator.db", "coordinator.db-wal", "backup.db"] {
+        assert!(names.contains(&name), "{names:?}");
+    }
+    let refusals = world.refusals.lock().unwrap().join("\n");
+    assert!(refusals.len() > 1000, "{refusals}");
+    places.push(("refusals".to_owned(), refusals.into_bytes()));
+    // Rows as text, should a page ever hold them otherwise than plainly.
+    places.push(("rows".to_owned(), rows(&backup).into_bytes()));
     for (place, bytes) in &places {
         for secret in &secrets {
             let found = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());

@@ -45,6 +45,9 @@ pub enum AccountError {
     /// The login was made void, or its account is gone.
     #[error("the login is no longer valid; log in again")]
     Void,
+    /// It was suspended by an administrator.
+    #[error("{}", suspended(.0.as_deref()))]
+    Suspended(Option<String>),
     /// The link of a verification mail was used, is too old, or never was one.
     #[error(
         "the verification link was used already, is older than 24 hours, or is incomplete; \
@@ -104,6 +107,12 @@ impl AccountError {
     pub(super) fn field(pointer: &'static str, detail: impl ToString) -> Self {
         Self::Invalid(vec![FieldError::new(pointer, detail)])
     }
+}
+
+/// What the owner of a suspended account is told.
+fn suspended(reason: Option<&str>) -> String {
+    let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+    format!("the account is suspended{reason}; its apps are stopped. Ask the platform's operator")
 }
 
 impl From<TooSoon> for AccountError {

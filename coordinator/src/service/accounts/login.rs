@@ -109,7 +109,7 @@ pub async fn session_of(state: &AppState, token: &str) -> Result<Session, Accoun
     if !holds {
         return Err(AccountError::Void);
     }
-    Ok(used(state, row, account).await)
+    used(state, row, account).await
 }
 
 /// The login that a browser's cookie stands for, if it still does.
@@ -127,11 +127,15 @@ pub async fn session_of_browser(
         .await;
     let (row, account) =
         found?.filter(|(row, _)| now < row.expires_at).ok_or(AccountError::Void)?;
-    Ok(used(state, row, account).await)
+    used(state, row, account).await
 }
 
-/// Notes, from time to time, that a login was used.
-async fn used(state: &AppState, row: LoginRow, account: Account) -> Session {
+/// The session of a login that holds, unless its account may not act. Notes, from time to time,
+/// that it was used.
+async fn used(state: &AppState, row: LoginRow, account: Account) -> Result<Session, AccountError> {
+    if let Some(suspension) = account.suspended {
+        return Err(AccountError::Suspended(suspension.reason));
+    }
     let now = state.clock.now();
     if now.duration_since(row.last_used_at) >= NOTED_EACH {
         let noted: Result<(), StoreError> =
@@ -141,5 +145,5 @@ async fn used(state: &AppState, row: LoginRow, account: Account) -> Session {
             tracing::warn!(error = %chain(&error), "cannot note that a login was used");
         }
     }
-    Session { account, id: row.id, _looked_up: () }
+    Ok(Session { account, id: row.id, _looked_up: () })
 }

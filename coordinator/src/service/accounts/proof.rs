@@ -15,6 +15,7 @@ use crate::state::AppState;
 use crate::store::StoreError;
 use crate::store::contract::{Account, AccountAct, MailKind};
 use crate::totp::{self, SharedSecret};
+use crate::vault::Place;
 
 /// Where a request comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,15 +67,24 @@ pub async fn prove(state: &AppState, offered: Offered) -> Result<Account, Accoun
         };
         let stored = account.as_ref().map(|account| account.password.clone());
         let matches = state.door.hasher.verify(password, stored).await?;
-        Ok::<_, AccountError>(account.filter(|_| matches))
+        Ok::<_, AccountError>(match account {
+            Some(account) if matches => Ok(account),
+            other => Err(other.map(|account| account.id)),
+        })
     };
     match checked.await {
-        Ok(Some(account)) => {
+        Ok(Ok(account)) => {
             attempt.settle();
-            second_factor(state, &account, totp_code).await?;
-            Ok(account)
+            noted(state, &account, second_factor(state, &account, totp_code).await)?;
+            match account.suspended {
+                Some(suspension) => Err(AccountError::Suspended(suspension.reason)),
+                None => Ok(account),
+            }
         }
-        Ok(None) => Err(AccountError::Credentials),
+        Ok(Err(whose)) => {
+            state.door.failures.note(whose);
+            Err(AccountError::Credentials)
+        }
         Err(error) => {
             attempt.undo();
             Err(error)
@@ -93,18 +103,34 @@ pub(super) async fn again(
     match state.door.hasher.verify(password, Some(account.password.clone())).await {
         Ok(true) => {
             attempt.settle();
-            second_factor(state, account, totp_code).await.map_err(|error| match error {
+            let proved = second_factor(state, account, totp_code).await;
+            noted(state, account, proved).map_err(|error| match error {
                 AccountError::TotpRequired => AccountError::CodeMissing,
                 AccountError::TotpCode => AccountError::CodeWrong,
                 error => error,
             })
         }
-        Ok(false) => Err(AccountError::Reauthentication),
+        Ok(false) => {
+            state.door.failures.note(Some(account.id));
+            Err(AccountError::Reauthentication)
+        }
         Err(error) => {
             attempt.undo();
             Err(error.into())
         }
     }
+}
+
+/// Counts a wrong code for the account's log.
+fn noted(
+    state: &AppState,
+    account: &Account,
+    proved: Result<(), AccountError>,
+) -> Result<(), AccountError> {
+    if matches!(proved, Err(AccountError::TotpCode)) {
+        state.door.failures.note(Some(account.id));
+    }
+    proved
 }
 
 /// Uses a one-time code or a recovery code, if the account wants one. Each works once.
@@ -159,6 +185,6 @@ pub(super) fn open(
     id: AccountId,
     sealed: &[u8],
 ) -> Result<SharedSecret, AccountError> {
-    let text = state.vault.open_sealed(id.as_uuid(), sealed)?;
+    let text = state.vault.open_sealed(Place::TotpSecret(id), sealed)?;
     Ok(SharedSecret::from_base32(&text)?)
 }

@@ -5,6 +5,8 @@
 //!                                                                    └─ both factors ─┘
 //! ```
 
+use std::sync::Arc;
+
 use buddo_shared::api::account::{RecoveryCodes, TotpEnrolment};
 use buddo_shared::id::AccountId;
 use buddo_shared::secret::Secret;
@@ -16,6 +18,7 @@ use crate::store::StoreError;
 use crate::store::contract::{AccountAct, MailKind};
 use crate::token::HashedToken;
 use crate::totp::{self, SharedSecret};
+use crate::vault::Place;
 
 /// Proposes a secret, shown this once. It counts for nothing until a code of it is confirmed.
 /// Wants a confirmed address, so that nobody can lock its real owner out of it.
@@ -34,11 +37,14 @@ pub async fn enroll_totp(
     proof::again(state, &account, repeated).await?;
     let secret = SharedSecret::generate(&*state.random, &account.email)?;
     let shown = secret.to_base32();
-    let sealed = state.vault.seal(account.id.as_uuid(), &shown)?;
-    let id = account.id;
-    let kept: Result<(), StoreError> =
-        state.store.write(move |tables| tables.propose_totp(id, &sealed)).await;
-    kept?;
+    let (id, services, plain) = (account.id, Arc::clone(state), shown.clone());
+    state
+        .store
+        .write(move |tables| {
+            let sealed = services.vault.seal(Place::TotpSecret(id), &plain)?;
+            Ok::<_, AccountError>(tables.propose_totp(id, &sealed)?)
+        })
+        .await?;
     Ok(TotpEnrolment { secret: shown, otpauth_uri: secret.uri()?, qr_svg: secret.picture()? })
 }
 

@@ -3,16 +3,18 @@
 use buddo_shared::api::deploy::{DeploymentEnvelope, Destroyed};
 use buddo_shared::id::{DeploymentId, HostId, Revision};
 use buddo_shared::manifest::RunState;
+use buddo_shared::secret::Secret;
 use serde_json::{Value, json};
 
 use super::error::DeployError;
-use super::{announce, owned_state, view};
+use super::{announce, owned_state, refuse_suspended, view};
 use crate::access::{DeployCheck, Right};
 use crate::domain::lifecycle::{Event, next};
 use crate::service::audit;
 use crate::state::{AppState, Services};
 use crate::store::contract::{Action, AuditStatus, Deployment, RevisionRow};
 use crate::store::{StoreError, Tables};
+use crate::vault::Place;
 
 /// Brings a new revision up from the same image, whose tag is resolved anew.
 pub async fn restart(
@@ -29,8 +31,9 @@ pub async fn restart(
         let current = tables
             .revision(id, deployment.revision)?
             .ok_or_else(|| StoreError::corrupt("deployments.revision")("names no revision"))?;
-        let env = tables.environment(id, current.number)?;
+        let env = environment(tables, services, id, current.number)?;
         let number = next_number(tables, deployment)?;
+        let env = seal(services, id, number, env)?;
         let digest = current.image.digest().cloned();
         let revision = RevisionRow { digest, ..current.again(number, services.clock.now()) };
         tables.insert_revision(id, &revision, env.as_deref())?;
@@ -103,6 +106,28 @@ pub(super) fn next_number(
     Ok(highest.unwrap_or(deployment.revision).next())
 }
 
+/// What a revision's environment says.
+pub(super) fn environment(
+    tables: &dyn Tables,
+    services: &Services,
+    id: DeploymentId,
+    number: Revision,
+) -> Result<Option<Secret>, DeployError> {
+    let Some(sealed) = tables.environment(id, number)? else { return Ok(None) };
+    Ok(Some(services.vault.open_sealed(Place::Environment(id, number), &sealed)?))
+}
+
+/// The same for another revision: each is encrypted for its own row.
+pub(super) fn seal(
+    services: &Services,
+    id: DeploymentId,
+    number: Revision,
+    env: Option<Secret>,
+) -> Result<Option<Vec<u8>>, DeployError> {
+    let place = Place::Environment(id, number);
+    Ok(env.map(|env| services.vault.seal(place, &env)).transpose()?)
+}
+
 /// From now on `number` shall run.
 pub(super) fn begin(deployment: &mut Deployment, number: Revision) {
     deployment.revision = number;
@@ -154,10 +179,12 @@ where
     F: FnOnce(&mut dyn Tables, &Services, &mut Deployment) -> Result<Option<Value>, DeployError>,
 {
     let mut deployment = check.deployment(tables, id, Right::Write)?;
+    refuse_suspended(tables, check.actor())?;
+    refuse_suspended(tables, deployment.account)?;
     deployment.status = next(deployment.status, act.event)?;
     let details = change(tables, services, &mut deployment)?;
     let why = json!({ "cause": act.supersedes });
-    tables.finish_deploy(id, AuditStatus::Failed, Some(&why))?;
+    tables.finish_deploy(id, AuditStatus::Failed, services.clock.now(), Some(&why))?;
     let done = audit::of_operator(services, id, act.action, check, details);
     tables.insert_audit(&done)?;
     if matches!(act.event, Event::Restart | Event::Rollback) {

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::error::DeployError;
 use super::once::{self, IdempotencyKey, once};
-use super::{announce, owned_state, view};
+use super::{announce, owned_state, refuse_suspended, view};
 use crate::access::{DeployCheck, Place};
 use crate::config::Config;
 use crate::domain::place::{Candidate, place};
@@ -19,6 +19,7 @@ use crate::service::audit;
 use crate::state::{AppState, Services};
 use crate::store::Tables;
 use crate::store::contract::{Action, AuditStatus, Deployment, Host, RevisionRow, Tier};
+use crate::vault;
 
 /// Creates a deployment, or answers as the first request with the same key was answered.
 pub async fn create(
@@ -57,6 +58,8 @@ fn make(
     spec: &AppSpec,
 ) -> Result<(DeploymentEnvelope, (HostId, DeploymentId)), DeployError> {
     let now = services.clock.now();
+    refuse_suspended(tables, check.actor())?;
+    refuse_suspended(tables, whose.payer)?;
     let tier =
         tables.tier(&spec.tier)?.ok_or_else(|| DeployError::TierNotFound(spec.tier.clone()))?;
     check_names(tables, services, spec, &tier)?;
@@ -70,7 +73,8 @@ fn make(
         None => AppId::new(random::uuid(&*services.random)),
     };
     let deployment = deployment(id, app_id, whose, host, spec, &tier, now);
-    let env = env.map(|env| services.vault.seal(id.as_uuid(), &env)).transpose()?;
+    let sealed = vault::Place::Environment(id, Revision::FIRST);
+    let env = env.map(|env| services.vault.seal(sealed, &env)).transpose()?;
     let revision = RevisionRow {
         number: Revision::FIRST,
         image: spec.image.clone(),
@@ -181,7 +185,8 @@ fn candidates(tables: &dyn Tables, services: &Services) -> Result<Vec<Candidate>
             reachable: host.unreachable_since.is_none() && host.refusal.is_none(),
         })
     };
-    tables.hosts()?.into_iter().map(candidate).collect()
+    let open = |host: &Host| host.bond.drained_at.is_none();
+    tables.hosts()?.into_iter().filter(open).map(candidate).collect()
 }
 
 fn deployment(

@@ -34,6 +34,9 @@ pub enum DeployError {
          team can give"
     )]
     Role(TeamRole),
+    /// The account may not act.
+    #[error("the account is suspended; ask the platform's operator")]
+    Suspended,
     /// The account has as many as it may.
     #[error(
         "the limit of {limit} deployments {of} is reached; destroy one that is not needed \

@@ -11,7 +11,7 @@ mod view;
 
 use std::sync::Arc;
 
-use buddo_shared::id::{DeploymentId, HostId};
+use buddo_shared::id::{AccountId, DeploymentId, HostId};
 
 pub use act::{destroy, restart, stop};
 pub(crate) use all::{announce_destroyed, destroy_all};
@@ -33,6 +33,14 @@ fn seen(
     id: DeploymentId,
 ) -> Result<Deployment, DeployError> {
     Ok(check.deployment(tables, id, Right::Read)?)
+}
+
+/// Nothing is changed for an account that was suspended after its request came in.
+fn refuse_suspended(tables: &dyn Tables, account: AccountId) -> Result<(), DeployError> {
+    match tables.account(account)?.and_then(|account| account.suspended) {
+        Some(_) => Err(DeployError::Suspended),
+        None => Ok(()),
+    }
 }
 
 /// After a commit that changed what `host` shall have: wakes its task and those who watch.

@@ -4,16 +4,16 @@ use buddo_shared::api::deploy::{DeploymentEnvelope, Rollback};
 use buddo_shared::id::{DeploymentId, Revision};
 use serde_json::json;
 
-use super::act::{Act, begin, carry_out, next_number};
+use super::act::{Act, begin, carry_out, environment, next_number, seal};
 use super::error::DeployError;
 use super::once::{self, IdempotencyKey, once};
 use super::{announce, owned_state};
 use crate::access::{DeployCheck, Right};
 use crate::domain::history::{self, NoReturn, Past};
 use crate::domain::lifecycle::Event;
-use crate::state::AppState;
+use crate::state::{AppState, Services};
+use crate::store::Tables;
 use crate::store::contract::{Action, RevisionRow};
-use crate::store::{StoreError, Tables};
 
 const ACT: Act = Act {
     event: Event::Rollback,
@@ -42,9 +42,11 @@ pub async fn rollback(
             once(tables, &services, asked, |tables| {
                 carry_out(tables, &services, check, id, ACT, |tables, services, deployment| {
                     let from = deployment.revision;
-                    let source = choose(tables, id, from, request.revision.map(Revision::new))?;
-                    let env = tables.environment(id, source.number)?;
+                    let named = request.revision.map(Revision::new);
+                    let source = choose(tables, services, id, from, named)?;
+                    let env = environment(tables, services, id, source.number)?;
                     let number = next_number(tables, deployment)?;
+                    let env = seal(services, id, number, env)?;
                     let revision = RevisionRow {
                         rollback_of: Some(source.number),
                         ..source.again(number, services.clock.now())
@@ -65,6 +67,7 @@ pub async fn rollback(
 /// The revision to bring back.
 fn choose(
     tables: &dyn Tables,
+    services: &Services,
     id: DeploymentId,
     current: Revision,
     named: Option<Revision>,
@@ -76,7 +79,7 @@ fn choose(
             history::check(&past, number)?;
             number
         }
-        None => previous(tables, id, &rows, &past, current)?.ok_or(NoReturn::Nothing)?,
+        None => previous(tables, services, id, &rows, &past, current)?.ok_or(NoReturn::Nothing)?,
     };
     let index = rows.iter().position(|row| row.number == number);
     let index = index.ok_or(NoReturn::Unknown(number))?;
@@ -87,17 +90,18 @@ fn choose(
 /// the hope that it mends wants neither of both back.
 fn previous(
     tables: &dyn Tables,
+    services: &Services,
     id: DeploymentId,
     rows: &[RevisionRow],
     past: &[Past],
     current: Revision,
-) -> Result<Option<Revision>, StoreError> {
+) -> Result<Option<Revision>, DeployError> {
     let row = |number| rows.iter().find(|row| row.number == number);
-    let env = tables.environment(id, current)?;
+    let environment = |number| environment(tables, services, id, number);
+    let env = environment(current)?;
     for number in history::candidates(past, current) {
         let same = row(number).zip(row(current)).is_some_and(|(row, current)| row.means(current));
-        // A copy of a revision has its environment byte for byte.
-        if !same || tables.environment(id, number)? != env {
+        if !same || environment(number)? != env {
             return Ok(Some(number));
         }
     }

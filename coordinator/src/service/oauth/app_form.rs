@@ -1,10 +1,11 @@
 //! The fields of an app that is to be made.
 
-use buddo_shared::api::oauth::{CreateApp, DEVICE_CODE};
+use buddo_shared::api::oauth::{CreateApp, DEVICE_CODE, EditApp};
 use buddo_shared::api::problem::FieldError;
 use url::Url;
 
 use crate::identity::{RedirectUri, Scope, Scopes};
+use crate::store::contract::Client;
 
 /// Redirect URIs that an app may have.
 const MAX_REDIRECT_URIS: usize = 10;
@@ -19,6 +20,17 @@ pub(super) struct Parsed {
     pub(super) description: Option<String>,
     pub(super) logo_url: Option<String>,
     pub(super) website_url: Option<String>,
+}
+
+/// Reads the redirect URIs of an app that is there, or names each that is wrong.
+pub(super) fn parse_edit(
+    request: EditApp,
+    client: &Client,
+) -> Result<Vec<RedirectUri>, Vec<FieldError>> {
+    let mut errors = Vec::new();
+    let flows = Flows { code: !client.redirect_uris.is_empty(), device: client.device_flow };
+    let uris = redirect_uris(Some(request.redirect_uris), &flows, &mut errors);
+    if errors.is_empty() { Ok(uris) } else { Err(errors) }
 }
 
 /// The flows of an app.

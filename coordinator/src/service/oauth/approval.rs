@@ -1,5 +1,6 @@
 //! What an administrator decides about apps; works beside a serving coordinator.
 
+use buddo_shared::id::AccountId;
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -35,23 +36,26 @@ pub async fn acts(store: &Store, client_id: &str) -> Result<Vec<ActRow>, StoreEr
 pub async fn approve_app(
     store: &Store,
     now: Timestamp,
+    actor: Option<AccountId>,
     client_id: &str,
 ) -> Result<Client, ApprovalError> {
-    decide(store, now, client_id, true).await
+    decide(store, now, actor, client_id, true).await
 }
 
 /// Takes that back: what others than its owner have allowed to it ends.
 pub async fn suspend_app(
     store: &Store,
     now: Timestamp,
+    actor: Option<AccountId>,
     client_id: &str,
 ) -> Result<Client, ApprovalError> {
-    decide(store, now, client_id, false).await
+    decide(store, now, actor, client_id, false).await
 }
 
 async fn decide(
     store: &Store,
     now: Timestamp,
+    actor: Option<AccountId>,
     client_id: &str,
     is_approved: bool,
 ) -> Result<Client, ApprovalError> {
@@ -61,6 +65,8 @@ async fn decide(
             let found = tables.client(&client_id)?.filter(|client| client.owner.is_some());
             let client = found.ok_or_else(|| ApprovalError::Unknown(client_id.clone()))?;
             tables.approve_client(&client_id, is_approved)?;
+            let word = if is_approved { "app_approve" } else { "app_reject" };
+            tables.insert_admin_act(word, now, actor, &json!({ "app": client_id }))?;
             let ended = if is_approved {
                 0
             } else {
@@ -70,7 +76,7 @@ async fn decide(
                 act: if is_approved { Act::AppApproved } else { Act::AppSuspended },
                 client_id,
                 account: None,
-                actor: None,
+                actor,
                 at: now,
                 details: Some(json!({ "scopes": client.scopes.words(), "ended_grants": ended })),
             })?;

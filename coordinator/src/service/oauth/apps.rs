@@ -1,13 +1,15 @@
 //! Apps: what an account registers so that it, or others, may use the API by OAuth.
 
-use buddo_shared::api::oauth::{App, AppCreated, AppList, CreateApp, DEVICE_CODE, RotateSecret};
+use buddo_shared::api::oauth::{
+    App, AppCreated, AppList, CreateApp, DEVICE_CODE, EditApp, RotateSecret,
+};
 use buddo_shared::api::problem::FieldError;
 use buddo_shared::id::AccountId;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::app_form::{Parsed, parse};
+use super::app_form::{Parsed, parse, parse_edit};
 use crate::identity::Scope;
 use crate::random;
 use crate::state::AppState;
@@ -157,6 +159,39 @@ pub async fn rotate_secret(
     let mut app = view(&client);
     app.client_secret = Some(secret.into_secret());
     Ok(AppCreated { app })
+}
+
+/// Changes where codes of an app of `owner` may be sent. A further address makes an app that was
+/// approved wait again: it was looked at with the others.
+pub async fn edit_app(
+    state: &AppState,
+    owner: AccountId,
+    client_id: String,
+    request: EditApp,
+) -> Result<AppCreated, AppError> {
+    let now = state.clock.now();
+    let client = state
+        .store
+        .write(move |tables| {
+            let mut client = own(&*tables, owner, &client_id)?;
+            let uris = parse_edit(request, &client).map_err(AppError::Invalid)?;
+            let widens = uris.iter().any(|uri| !client.redirect_uris.contains(uri));
+            if widens && !client.scopes.iter().all(Scope::is_harmless) {
+                client.is_approved = false;
+                tables.approve_client(&client_id, false)?;
+            }
+            tables.set_redirect_uris(&client_id, &uris)?;
+            client.redirect_uris = uris;
+            let details = json!({
+                "redirect_uris":
+                    client.redirect_uris.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                "is_approved": client.is_approved,
+            });
+            note(tables, Act::AppEdited, &client, now, details)?;
+            Ok::<_, AppError>(client)
+        })
+        .await?;
+    Ok(AppCreated { app: view(&client) })
 }
 
 /// Removes an app of `owner`; all that accounts allowed to it ends.

@@ -13,8 +13,9 @@ use buddo_shared::secret::Secret;
 use jiff::SignedDuration;
 
 use super::consent;
-use super::error::{ErrorCode, TokenError};
+use super::error::{ErrorCode, SUSPENDED, TokenError};
 use super::grants::Pair;
+use super::inspect::is_suspended;
 use crate::identity::Scopes;
 use crate::random;
 use crate::state::AppState;
@@ -149,6 +150,7 @@ pub async fn redeem_device(
             }
             match (code.is_allowed, grant) {
                 (None, _) => wait(tables, &code, pair.now).map(Err),
+                (Some(true), Some(grant)) if is_suspended(tables, &grant)? => Ok(Err(SUSPENDED)),
                 (Some(true), Some(grant)) if grant.revoked_at.is_none() => {
                     tables.use_device_code(&hash, pair.now)?;
                     let scopes = grant.scopes.clone();

@@ -59,6 +59,10 @@ pub enum TokenError {
     Store(#[from] StoreError),
 }
 
+/// Nothing is given for an account that may not act; what it has is kept for when it may again.
+pub(super) const SUSPENDED: TokenError =
+    TokenError::grant("the account is suspended; its owner has to ask the platform's operator");
+
 impl TokenError {
     /// 400 `invalid_request`.
     pub const fn request(description: &'static str) -> Self {

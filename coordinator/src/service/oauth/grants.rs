@@ -5,7 +5,8 @@ use buddo_shared::secret::Secret;
 use jiff::{SignedDuration, Timestamp};
 
 use super::consent;
-use super::error::{ErrorCode, TokenError};
+use super::error::{ErrorCode, SUSPENDED, TokenError};
+use super::inspect::is_suspended;
 use crate::identity::Scopes;
 use crate::random;
 use crate::service::accounts::{self, AccountError};
@@ -121,6 +122,9 @@ pub async fn redeem(
                     )));
                 }
             }
+            if is_suspended(tables, &grant)? {
+                return Ok(Err(SUSPENDED));
+            }
             tables.use_code(&hash, pair.now)?;
             let scopes = grant.scopes.clone();
             pair.store(tables, &grant, &scopes).map(Ok)
@@ -160,6 +164,9 @@ pub async fn refresh(
                 return Ok(Err(TokenError::grant(
                     "the refresh token was used before; the grant is revoked, log in again",
                 )));
+            }
+            if is_suspended(tables, &grant)? {
+                return Ok(Err(SUSPENDED));
             }
             let scopes = match scope.as_deref().map(str::parse::<Scopes>) {
                 None => token.scopes.clone(),
@@ -208,6 +215,7 @@ pub async fn exchange(
     let login = match accounts::session_of(state, subject.expose()).await {
         Ok(session) => session,
         Err(AccountError::Store(error)) => return Err(error.into()),
+        Err(AccountError::Suspended(_)) => return Err(SUSPENDED),
         // RFC 8693, 2.2.2: an invalid subject token is an invalid request.
         Err(_) => {
             return Err(TokenError::request("subject_token is no valid login; log in again"));

@@ -7,8 +7,8 @@ use serde::Serialize;
 use super::consent;
 use crate::identity::Scopes;
 use crate::state::AppState;
-use crate::store::StoreError;
-use crate::store::contract::{Client, Grant, Token, TokenKind};
+use crate::store::contract::{Client, Grant, Suspension, Token, TokenKind};
+use crate::store::{StoreError, Tables};
 use crate::token::{Kind, PlainToken};
 
 /// What a valid access token allows.
@@ -20,6 +20,8 @@ pub struct Access {
     pub client_id: String,
     /// What it may do.
     pub scopes: Scopes,
+    /// Why the account may not act at all, where it may not.
+    pub suspended: Option<Suspension>,
 }
 
 /// Looks an access token up; `None` if it is not valid, whatever the reason.
@@ -27,14 +29,27 @@ pub async fn access(state: &AppState, token: &str) -> Result<Option<Access>, Sto
     let Some(token) = PlainToken::parse(Kind::Access, token) else { return Ok(None) };
     let hash = token.hashed();
     let now = state.clock.now();
-    let found = state.store.read(move |tables| tables.token(&hash)).await?;
-    Ok(found
-        .filter(|(token, grant)| token.kind == TokenKind::Access && is_live(token, grant, now))
-        .map(|(token, grant)| Access {
-            account: grant.account,
-            client_id: grant.client_id,
-            scopes: token.scopes,
-        }))
+    state
+        .store
+        .read(move |tables| {
+            let found = tables.token(&hash)?.filter(|(token, grant)| {
+                token.kind == TokenKind::Access && is_live(token, grant, now)
+            });
+            let Some((token, grant)) = found else { return Ok(None) };
+            let suspended = tables.account(grant.account)?.and_then(|account| account.suspended);
+            Ok(Some(Access {
+                account: grant.account,
+                client_id: grant.client_id,
+                scopes: token.scopes,
+                suspended,
+            }))
+        })
+        .await
+}
+
+/// Whether a grant's account may not act: then no token of it is good for anything, until it may.
+pub(super) fn is_suspended(tables: &dyn Tables, grant: &Grant) -> Result<bool, StoreError> {
+    Ok(tables.account(grant.account)?.is_some_and(|account| account.suspended.is_some()))
 }
 
 fn is_live(token: &Token, grant: &Grant, now: jiff::Timestamp) -> bool {
@@ -77,7 +92,12 @@ pub async fn introspect(
 ) -> Result<Introspection, StoreError> {
     let Some(hash) = parse(token) else { return Ok(Introspection::default()) };
     let now = state.clock.now();
-    let found = state.store.read(move |tables| tables.token(&hash)).await?;
+    let found = state.store.read(move |tables| {
+        let Some((token, grant)) = tables.token(&hash)? else { return Ok(None) };
+        let may_act = !is_suspended(tables, &grant)?;
+        Ok::<_, StoreError>(may_act.then_some((token, grant)))
+    });
+    let found = found.await?;
     let own = found
         .filter(|(token, grant)| grant.client_id == client.client_id && is_live(token, grant, now));
     let Some((token, grant)) = own else { return Ok(Introspection::default()) };

@@ -35,8 +35,19 @@ pub struct Account {
     pub token_epoch: i64,
     /// Whether its logins want a one-time code.
     pub totp_enabled: bool,
+    /// Whether it may not act.
+    pub suspended: Option<Suspension>,
     /// When it was made.
     pub created_at: Timestamp,
+}
+
+/// That an account may not act.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Suspension {
+    /// Since when.
+    pub since: Timestamp,
+    /// Why, in the administrator's words to its owner.
+    pub reason: Option<String>,
 }
 
 /// An account to be made; the rest of its columns have defaults.

@@ -10,6 +10,8 @@ use super::Result;
 pub enum Act {
     /// An app was made.
     AppMade,
+    /// Its maker changed where codes may be sent.
+    AppEdited,
     /// An app was removed, with all consents to it.
     AppRemoved,
     /// An app got another secret.
@@ -31,6 +33,7 @@ impl Act {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::AppMade => "app_made",
+            Self::AppEdited => "app_edited",
             Self::AppRemoved => "app_removed",
             Self::SecretRotated => "secret_rotated",
             Self::AppApproved => "app_approved",

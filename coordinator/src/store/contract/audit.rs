@@ -21,6 +21,10 @@ pub enum Action {
     Rollback,
     /// The platform forgot old revisions.
     Prune,
+    /// The platform parked it, for its account was suspended.
+    Suspend,
+    /// The platform took that back.
+    Resume,
     /// Its operator destroyed it.
     Destroy,
 }
@@ -35,6 +39,8 @@ impl Action {
             Self::Restart => "restart",
             Self::Rollback => "rollback",
             Self::Prune => "prune",
+            Self::Suspend => "suspend",
+            Self::Resume => "resume",
             Self::Destroy => "destroy",
         }
     }
@@ -98,24 +104,45 @@ pub struct AuditRow {
     pub details: Option<serde_json::Value>,
 }
 
+/// An act of an administrator as stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AdminActRow {
+    /// Its number in the log.
+    pub seq: i64,
+    /// What was done.
+    pub action: String,
+    /// Which account did it; `None`: whoever may run commands on the machine, or the platform.
+    pub actor: Option<String>,
+    /// When.
+    pub at: Timestamp,
+    /// To what, and how.
+    pub details: serde_json::Value,
+}
+
 /// Access to the audit log.
 pub trait Audit {
     /// Adds an entry.
     fn insert_audit(&mut self, entry: &NewAudit) -> Result<()>;
-    /// Ends the pending `deploy` entries of a deployment; whether there was one.
+    /// Ends the pending `deploy` entries of a deployment; whether there was one. They stay as they
+    /// are, and get an outcome.
     fn finish_deploy(
         &mut self,
         deployment: DeploymentId,
         status: AuditStatus,
+        at: Timestamp,
         details: Option<&serde_json::Value>,
     ) -> Result<bool>;
-    /// Adds an act of an administrator on the platform as a whole.
+    /// Adds an act of an administrator on the platform as a whole. `actor`: `None` for whoever
+    /// may run commands on the machine, and for the platform itself.
     fn insert_admin_act(
         &mut self,
         action: &str,
         at: Timestamp,
+        actor: Option<AccountId>,
         details: &serde_json::Value,
     ) -> Result<()>;
+    /// The newest `limit` acts of administrators that came before `before`, newest first.
+    fn admin_acts(&self, before: Option<i64>, limit: u32) -> Result<Vec<AdminActRow>>;
     /// The newest `limit` entries of a deployment, oldest first.
     fn audit_of(&self, deployment: DeploymentId, limit: u32) -> Result<Vec<AuditRow>>;
 }

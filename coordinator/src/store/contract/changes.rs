@@ -70,6 +70,18 @@ pub enum AccountAct {
     ApiKeyMade,
     /// A key that it made was ended.
     ApiKeyRevoked,
+    /// Wrong passwords or codes were tried; the details say how many.
+    LoginFailed,
+    /// An administrator suspended it.
+    Suspended,
+    /// An administrator took that back.
+    Resumed,
+    /// It became an administrator.
+    Promoted,
+    /// It is none any more.
+    Demoted,
+    /// An administrator took its one-time codes away, for its owner had lost them.
+    TotpCleared,
     /// It was deleted.
     Deleted,
 }
@@ -94,6 +106,12 @@ impl AccountAct {
             Self::RecoveryCodesReplaced => "recovery_codes_replaced",
             Self::ApiKeyMade => "api_key_made",
             Self::ApiKeyRevoked => "api_key_revoked",
+            Self::LoginFailed => "login_failed",
+            Self::Suspended => "suspended",
+            Self::Resumed => "resumed",
+            Self::Promoted => "promoted",
+            Self::Demoted => "demoted",
+            Self::TotpCleared => "totp_cleared",
             Self::Deleted => "deleted",
         }
     }

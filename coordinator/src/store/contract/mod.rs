@@ -5,6 +5,7 @@
 
 mod accounts;
 mod acts;
+mod administration;
 mod api_keys;
 mod audit;
 mod changes;
@@ -16,18 +17,21 @@ mod factors;
 mod hosts;
 mod idempotency;
 mod invitations;
+mod ledger;
 mod logins;
 mod mails;
 mod oauth;
 mod orgs;
 mod revisions;
+mod sealed;
 mod tiers;
 mod trust;
 
-pub use accounts::{Account, Accounts, BrowserSession, EmailToken, NewAccount};
+pub use accounts::{Account, Accounts, BrowserSession, EmailToken, NewAccount, Suspension};
 pub use acts::{Act, ActRow, Acts, NewAct};
+pub use administration::Administration;
 pub use api_keys::{ApiKeyRow, ApiKeys};
-pub use audit::{Action, Audit, AuditRow, AuditStatus, NewAudit};
+pub use audit::{Action, AdminActRow, Audit, AuditRow, AuditStatus, NewAudit};
 pub use changes::{AccountAct, AccountActRow, Changes, MailedLink, Purpose};
 pub use consents::{Connection, Consents};
 pub use deployments::{Deployment, Deployments, Page};
@@ -37,11 +41,13 @@ pub use factors::{Factors, TotpRow};
 pub use hosts::{Host, Hosts, JoinTokenRow, Load};
 pub use idempotency::{Idempotency, Replay};
 pub use invitations::{InvitationRow, Invitations};
+pub use ledger::{Break, Ledger, LedgerState, Link};
 pub use logins::{LoginRow, Logins};
 pub use mails::{MailKind, MailQueue, QueuedMail, UnknownMail};
 pub use oauth::{Client, Code, Grant, OAuth, Token, TokenKind};
 pub use orgs::{MemberRow, NewOrgAct, OrgAct, OrgActRow, OrgRow, Orgs, Standing, TeamRow, Teams};
 pub use revisions::{RevisionRow, Revisions};
+pub use sealed::{SealedValue, SealedValues};
 pub use tiers::{Tier, Tiers};
 pub use trust::{Bond, Bonds, Issued, Trusts};
 
@@ -68,6 +74,9 @@ pub trait Tables:
     + Teams
     + Invitations
     + ApiKeys
+    + Ledger
+    + SealedValues
+    + Administration
 {
 }
 
@@ -93,6 +102,9 @@ impl<T> Tables for T where
         + Teams
         + Invitations
         + ApiKeys
+        + Ledger
+        + SealedValues
+        + Administration
 {
 }
 

@@ -128,6 +128,8 @@ pub trait OAuth {
         secret: &HashedToken,
         old: Option<&(HashedToken, Timestamp)>,
     ) -> Result<()>;
+    /// Sets where codes of a client may be sent.
+    fn set_redirect_uris(&mut self, client_id: &str, uris: &[RedirectUri]) -> Result<()>;
     /// Sets whether a client may serve others than its owner.
     fn approve_client(&mut self, client_id: &str, is_approved: bool) -> Result<()>;
     /// Removes a client and all consents to it.

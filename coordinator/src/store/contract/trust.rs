@@ -41,6 +41,8 @@ pub struct Bond {
     pub trusts: Option<Trusts>,
     /// Since when it is locked out, for there are two copies of it.
     pub locked_at: Option<Timestamp>,
+    /// Since when it gets no further deployments.
+    pub drained_at: Option<Timestamp>,
     /// Since when it is no host of this platform any more.
     pub removed_at: Option<Timestamp>,
 }

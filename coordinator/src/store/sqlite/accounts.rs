@@ -9,7 +9,7 @@ use super::column::{get, hash, millis, opt_time, parsed, text, time};
 use crate::identity::{Email, Username};
 use crate::password::StoredHash;
 use crate::store::contract::{
-    Account, Accounts, BrowserSession, EmailToken, NewAccount, Result, StoreError,
+    Account, Accounts, BrowserSession, EmailToken, NewAccount, Result, StoreError, Suspension,
 };
 use crate::token::HashedToken;
 
@@ -121,7 +121,7 @@ impl Accounts for Tx<'_> {
     }
 }
 
-fn read_account(row: &Row<'_>) -> std::result::Result<Account, StoreError> {
+pub(super) fn read_account(row: &Row<'_>) -> std::result::Result<Account, StoreError> {
     Ok(Account {
         id: parsed(row, "id")?,
         registration_number: get(row, "registration_number")?,
@@ -135,6 +135,10 @@ fn read_account(row: &Row<'_>) -> std::result::Result<Account, StoreError> {
         email_verified_at: opt_time(row, "email_verified_at")?,
         token_epoch: get(row, "token_epoch")?,
         totp_enabled: opt_time(row, "totp_enabled_at")?.is_some(),
+        suspended: match opt_time(row, "suspended_at")? {
+            Some(since) => Some(Suspension { since, reason: get(row, "suspended_for")? }),
+            None => None,
+        },
         created_at: time(row, "created_at")?,
     })
 }

@@ -4,6 +4,7 @@ use rusqlite::params;
 
 use super::Tx;
 use super::column::{get, json, millis, text, time, to_json};
+use super::ledger;
 use crate::store::contract::{ActRow, Acts, NewAct, Result};
 
 impl Acts for Tx<'_> {
@@ -18,7 +19,8 @@ impl Acts for Tx<'_> {
             millis(act.at),
             act.details.as_ref().map(to_json).transpose()?,
         ];
-        self.run("add to the audit log", sql, params).map(drop)
+        self.run("add to the audit log", sql, params)?;
+        self.link(&ledger::OAUTH, act.at)
     }
 
     fn acts_of(&self, client_id: &str, limit: u32) -> Result<Vec<ActRow>> {

@@ -1,12 +1,13 @@
 //! The audit log.
 
-use buddo_shared::id::DeploymentId;
+use buddo_shared::id::{AccountId, DeploymentId};
 use jiff::Timestamp;
 use rusqlite::{Row, params};
 
 use super::Tx;
 use super::column::{get, json, millis, text, time, to_json};
-use crate::store::contract::{Audit, AuditRow, AuditStatus, NewAudit, Result};
+use super::ledger;
+use crate::store::contract::{AdminActRow, Audit, AuditRow, AuditStatus, NewAudit, Result};
 
 impl Audit for Tx<'_> {
     fn insert_audit(&mut self, entry: &NewAudit) -> Result<()> {
@@ -21,36 +22,68 @@ impl Audit for Tx<'_> {
             millis(entry.at),
             entry.details.as_ref().map(to_json).transpose()?,
         ];
-        self.run("add to the audit log", sql, params).map(drop)
+        self.run("add to the audit log", sql, params)?;
+        self.link(&ledger::AUDIT, entry.at)
     }
 
     fn finish_deploy(
         &mut self,
         deployment: DeploymentId,
         status: AuditStatus,
+        at: Timestamp,
         details: Option<&serde_json::Value>,
     ) -> Result<bool> {
-        let sql = "UPDATE audit SET status = ?2, details = ?3
-                   WHERE deployment_id = ?1 AND action = 'deploy' AND status = 'pending'";
+        let sql = "SELECT seq FROM audit WHERE deployment_id = ?1 AND action = 'deploy'
+                       AND status = 'pending' AND NOT EXISTS
+                           (SELECT 1 FROM audit_outcomes o WHERE o.audit_seq = audit.seq)
+                   ORDER BY seq";
+        let pending: Vec<i64> =
+            self.all("find a deploy's entry", sql, [text(&deployment)], |row| get(row, "seq"))?;
         let details = details.map(to_json).transpose()?;
-        self.run("end a deploy's entry", sql, params![text(&deployment), status.as_str(), details])
-            .map(|rows| rows > 0)
+        let sql = "INSERT INTO audit_outcomes (audit_seq, status, at, details)
+                   VALUES (?1, ?2, ?3, ?4)";
+        for seq in &pending {
+            let params = params![seq, status.as_str(), millis(at), details];
+            self.run("end a deploy's entry", sql, params)?;
+            self.link(&ledger::OUTCOMES, at)?;
+        }
+        Ok(!pending.is_empty())
     }
 
     fn insert_admin_act(
         &mut self,
         action: &str,
         at: Timestamp,
+        actor: Option<AccountId>,
         details: &serde_json::Value,
     ) -> Result<()> {
-        let sql = "INSERT INTO admin_audit (action, at, details) VALUES (?1, ?2, ?3)";
-        let params = params![action, millis(at), to_json(details)?];
-        self.run("add to the administrators' log", sql, params).map(drop)
+        let sql = "INSERT INTO admin_audit (action, at, details, actor) VALUES (?1, ?2, ?3, ?4)";
+        let actor = actor.as_ref().map(text);
+        let params = params![action, millis(at), to_json(details)?, actor];
+        self.run("add to the administrators' log", sql, params)?;
+        self.link(&ledger::ADMIN, at)
+    }
+
+    fn admin_acts(&self, before: Option<i64>, limit: u32) -> Result<Vec<AdminActRow>> {
+        let sql = "SELECT * FROM admin_audit WHERE ?1 IS NULL OR seq < ?1
+                   ORDER BY seq DESC LIMIT ?2";
+        self.all("read the administrators' log", sql, params![before, limit], |row| {
+            Ok(AdminActRow {
+                seq: get(row, "seq")?,
+                action: get(row, "action")?,
+                actor: get(row, "actor")?,
+                at: time(row, "at")?,
+                details: json(row, "details")?,
+            })
+        })
     }
 
     fn audit_of(&self, deployment: DeploymentId, limit: u32) -> Result<Vec<AuditRow>> {
-        let sql = "SELECT * FROM (SELECT * FROM audit WHERE deployment_id = ?1
-                       ORDER BY seq DESC LIMIT ?2) ORDER BY seq";
+        let sql = "SELECT * FROM (SELECT a.seq, a.id, a.action, a.initiated_by, a.at,
+                           coalesce(o.status, a.status) AS status,
+                           coalesce(o.details, a.details) AS details
+                       FROM audit a LEFT JOIN audit_outcomes o ON o.audit_seq = a.seq
+                       WHERE a.deployment_id = ?1 ORDER BY a.seq DESC LIMIT ?2) ORDER BY seq";
         self.all("read the audit log", sql, params![text(&deployment), limit], read)
     }
 }

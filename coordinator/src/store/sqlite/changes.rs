@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::Tx;
 use super::column::{get, hash, json, millis, parsed, text, time, to_json};
+use super::ledger;
 use crate::identity::Email;
 use crate::password::StoredHash;
 use crate::store::contract::{
@@ -102,6 +103,7 @@ impl Changes for Tx<'_> {
                    SET email = '', email_key = id, username = '', username_key = id, password = '',
                        referral_code = id, points = 0, is_admin = 0, email_verified_at = NULL,
                        totp_secret = NULL, totp_enabled_at = NULL, totp_last_step = 0,
+                       suspended_at = NULL, suspended_for = NULL,
                        deleted_at = ?2
                    WHERE id = ?1";
         self.run("erase an account", sql, params![account, millis(at)]).map(drop)
@@ -118,7 +120,8 @@ impl Changes for Tx<'_> {
                    VALUES (?1, ?2, ?3, ?4)";
         let details = details.map(to_json).transpose()?;
         let params = params![text(&account), act.as_str(), millis(at), details];
-        self.run("add to an account's log", sql, params).map(drop)
+        self.run("add to an account's log", sql, params)?;
+        self.link(&ledger::ACCOUNT, at)
     }
 
     fn account_acts(&self, account: AccountId, limit: u32) -> Result<Vec<AccountActRow>> {

@@ -100,10 +100,31 @@ impl Logins for Tx<'_> {
         self.run("void what was signed", sql, [&account]).map(drop)
     }
 
+    fn end_all_sessions(&mut self, at: Timestamp) -> Result<()> {
+        let operation = "end everybody's sessions";
+        for sql in END_ALL {
+            self.run(operation, sql, [])?;
+        }
+        let sql = "UPDATE oauth_grants SET revoked_at = ?1 WHERE revoked_at IS NULL";
+        self.run(operation, sql, [millis(at)]).map(drop)
+    }
+
     fn purge_logins(&mut self, now: Timestamp) -> Result<usize> {
         self.run("forget old logins", "DELETE FROM logins WHERE expires_at <= ?1", [millis(now)])
     }
 }
+
+/// Whatever opens a door, or lets one be opened, but passwords and one-time codes.
+const END_ALL: [&str; 8] = [
+    "DELETE FROM browser_sessions",
+    "DELETE FROM logins",
+    "DELETE FROM mailed_links",
+    "DELETE FROM email_tokens",
+    "DELETE FROM oauth_codes",
+    "DELETE FROM oauth_device_codes",
+    "DELETE FROM join_tokens",
+    "UPDATE accounts SET token_epoch = token_epoch + 1",
+];
 
 fn read(row: &Row<'_>) -> Result<LoginRow> {
     Ok(LoginRow {

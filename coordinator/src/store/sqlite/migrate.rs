@@ -6,6 +6,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 use rusqlite_migration::{M, Migrations};
 
+use super::ledger;
 use crate::store::contract::StoreError;
 
 /// The schema, one step a file; a step that was released is never edited.
@@ -18,6 +19,7 @@ const STEPS: &[M<'static>] = &[
     M::up(include_str!("../migrations/0006_account_safety.sql")),
     M::up(include_str!("../migrations/0007_oauth.sql")),
     M::up(include_str!("../migrations/0008_teams.sql")),
+    M::up(include_str!("../migrations/0009_at_rest.sql")),
 ];
 
 /// WAL mode before 3.51.3 can corrupt the file at a checkpoint reset.
@@ -44,6 +46,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     Migrations::from_slice(STEPS)
         .to_latest(&mut connection)
         .map_err(|error| failed(error.into()))?;
+    ledger::begin(&mut connection)?;
     Ok(connection)
 }
 
@@ -66,6 +69,15 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)
+}
+
+/// A database of the version before the audit logs were chained.
+#[cfg(test)]
+pub(super) fn before_the_chain(path: &Path) -> Connection {
+    let mut old = Connection::open(path).unwrap();
+    let before = STEPS.len() - 1;
+    Migrations::from_slice(&STEPS[..before]).to_latest(&mut old).unwrap();
+    old
 }
 
 #[cfg(test)]

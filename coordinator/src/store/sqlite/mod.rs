@@ -5,6 +5,7 @@
 
 mod accounts;
 mod acts;
+mod administration;
 mod api_keys;
 mod audit;
 mod changes;
@@ -17,6 +18,7 @@ mod factors;
 mod hosts;
 mod idempotency;
 mod invitations;
+mod ledger;
 mod logins;
 mod mails;
 mod migrate;
@@ -24,6 +26,8 @@ mod oauth;
 mod orgs;
 mod query;
 mod revisions;
+mod sealed;
+pub mod snapshot;
 mod teams;
 mod tiers;
 mod trust;
@@ -36,6 +40,7 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::contract::{StoreError, Tables};
+use crate::secret_file;
 use worker::{Job, ReadJob};
 
 /// Jobs that may wait for the writer; one more is refused with [`StoreError::Busy`].
@@ -61,17 +66,31 @@ impl Sqlite {
     /// Opens the file, brings its schema up to date and starts the threads.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let open = |source| StoreError::Open { path: path.display().to_string(), source };
+        let lock = secret_file::lock_shared(&snapshot::lock_path(path));
+        let lock = lock.map_err(|error| open(error.into()))?;
+        let lock =
+            lock.ok_or_else(|| open("it is being restored; wait until that has ended".into()))?;
+        // Each thread holds it until its connection is closed: a restore takes it alone.
+        let lock = Arc::new(lock);
         let writer = migrate::open(path)?;
         let (write_jobs, queue) = mpsc::channel(WRITE_QUEUE);
-        worker::spawn("store-writer", move || worker::write_loop(writer, queue))
-            .map_err(|error| open(error.into()))?;
+        let held = Arc::clone(&lock);
+        let write = move || {
+            worker::write_loop(writer, queue);
+            drop(held);
+        };
+        worker::spawn("store-writer", write).map_err(|error| open(error.into()))?;
         let (read_jobs, queue) = mpsc::channel(READ_QUEUE);
         let queue = Arc::new(Mutex::new(queue));
         for _ in 0..READERS {
             let connection = migrate::open_reader(path)?;
             let queue = Arc::clone(&queue);
-            worker::spawn("store-reader", move || worker::read_loop(connection, &queue))
-                .map_err(|error| open(error.into()))?;
+            let held = Arc::clone(&lock);
+            let read = move || {
+                worker::read_loop(connection, &queue);
+                drop(held);
+            };
+            worker::spawn("store-reader", read).map_err(|error| open(error.into()))?;
         }
         Ok(Self { writer: write_jobs, readers: read_jobs })
     }

@@ -75,6 +75,12 @@ impl OAuth for Tx<'_> {
         self.run("set an app's secret", sql, params).map(drop)
     }
 
+    fn set_redirect_uris(&mut self, client_id: &str, uris: &[RedirectUri]) -> Result<()> {
+        let sql = "UPDATE oauth_clients SET redirect_uris = ?2 WHERE client_id = ?1";
+        let uris: Vec<&str> = uris.iter().map(RedirectUri::as_str).collect();
+        self.run("change an app", sql, params![client_id, to_json(&uris)?]).map(drop)
+    }
+
     fn approve_client(&mut self, client_id: &str, is_approved: bool) -> Result<()> {
         let sql = "UPDATE oauth_clients SET is_approved = ?2 WHERE client_id = ?1";
         self.run("approve an app", sql, params![client_id, is_approved]).map(drop)

@@ -6,6 +6,7 @@ use rusqlite::{Row, params};
 
 use super::Tx;
 use super::column::{get, json, millis, opt_parsed, parsed, text, time, to_json};
+use super::ledger;
 use crate::identity::OrgRole;
 use crate::store::contract::{MemberRow, NewOrgAct, OrgActRow, OrgRow, Orgs, Result};
 
@@ -154,7 +155,8 @@ impl Orgs for Tx<'_> {
             millis(act.at),
             act.details.as_ref().map(to_json).transpose()?,
         ];
-        self.run("add to an organisation's log", sql, params).map(drop)
+        self.run("add to an organisation's log", sql, params)?;
+        self.link(&ledger::ORG, act.at)
     }
 
     fn org_acts(&self, id: OrgId, limit: u32) -> Result<Vec<OrgActRow>> {

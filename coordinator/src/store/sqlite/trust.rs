@@ -70,6 +70,7 @@ pub(super) fn bond(row: &Row<'_>) -> Result<Bond> {
         }),
         trusts: trusts(row, "trusts")?,
         locked_at: opt_time(row, "locked_at")?,
+        drained_at: opt_time(row, "drained_at")?,
         removed_at: opt_time(row, "removed_at")?,
     })
 }

@@ -1,0 +1,258 @@
+//! Accounts: who there is, who may act, who administers.
+//!
+//! ```text
+//! suspend ─► logins, tokens and refreshes are refused; apps are parked ─ resume ─► all as before
+//! ```
+
+use buddo_shared::id::AccountId;
+use buddo_shared::manifest::RunState;
+use serde_json::json;
+
+use super::{AdminError, Changed, Desk};
+use crate::identity::Email;
+use crate::random;
+use crate::store::contract::{
+    Account, AccountAct, Action, AuditStatus, Deployment, MailKind, NewAudit, Page, Suspension,
+};
+use crate::store::{StoreError, Tables};
+
+/// Deployments that are looked at in one go.
+const BATCH: u32 = 100;
+/// Characters of a reason.
+const REASON: usize = 200;
+
+/// An account as administrators see it.
+#[derive(Debug)]
+pub struct Shown {
+    /// The account.
+    pub account: Account,
+    /// Its deployments that are not destroyed.
+    pub deployments: u32,
+}
+
+/// A page of accounts by registration number, and whether there are more.
+pub async fn accounts(
+    desk: &Desk,
+    after: i64,
+    limit: u32,
+    text: Option<String>,
+) -> Result<(Vec<Account>, bool), StoreError> {
+    let text = text.map(|text| text.trim().to_lowercase()).filter(|text| !text.is_empty());
+    desk.store
+        .read(move |tables| {
+            let mut found =
+                tables.accounts_page(after, limit.saturating_add(1), text.as_deref())?;
+            let more = found.len() > limit as usize;
+            found.truncate(limit as usize);
+            Ok((found, more))
+        })
+        .await
+}
+
+/// One account, by id or mail address.
+pub async fn account(desk: &Desk, name: &str) -> Result<Shown, AdminError> {
+    let name = name.to_owned();
+    desk.store
+        .read(move |tables| {
+            let account = find(tables, &name)?;
+            let deployments = deployments(tables, account.id)?.len();
+            Ok(Shown { account, deployments: u32::try_from(deployments).unwrap_or(u32::MAX) })
+        })
+        .await
+}
+
+/// Suspends an account and parks its apps. `reason`: to its owner.
+pub async fn suspend(
+    desk: &Desk,
+    name: &str,
+    reason: Option<String>,
+) -> Result<(Account, Changed), AdminError> {
+    let reason = reason.map(|reason| reason.trim().to_owned()).filter(|reason| !reason.is_empty());
+    if let Some(reason) = &reason
+        && (reason.chars().count() > REASON || reason.chars().any(char::is_control))
+    {
+        return Err(AdminError::field("/reason", "is too long; write 200 characters on one line"));
+    }
+    let suspension = Suspension { since: desk.now, reason };
+    act(desk, name, move |tables, desk, account| {
+        refuse_oneself(desk, account, "administrators do not suspend themselves; ask another one")?;
+        if account.suspended.is_some() {
+            return Err(AdminError::Conflict("the account is suspended already"));
+        }
+        refuse_last_admin(tables, account)?;
+        tables.set_suspended(account.id, Some(&suspension))?;
+        note(tables, desk, account.id, AccountAct::Suspended)?;
+        turn(tables, desk, account.id, (RunState::Running, RunState::Suspended), Action::Suspend)
+    })
+    .await
+}
+
+/// Takes a suspension back; what ran runs again.
+pub async fn resume(desk: &Desk, name: &str) -> Result<(Account, Changed), AdminError> {
+    act(desk, name, |tables, desk, account| {
+        if account.suspended.is_none() {
+            return Err(AdminError::Conflict("the account is not suspended"));
+        }
+        tables.set_suspended(account.id, None)?;
+        note(tables, desk, account.id, AccountAct::Resumed)?;
+        turn(tables, desk, account.id, (RunState::Suspended, RunState::Running), Action::Resume)
+    })
+    .await
+}
+
+/// Makes an account an administrator. It has to have one-time codes before.
+pub async fn promote(desk: &Desk, name: &str) -> Result<(Account, Changed), AdminError> {
+    act(desk, name, |tables, desk, account| {
+        if account.is_admin {
+            return Err(AdminError::Conflict("the account is an administrator already"));
+        }
+        if !account.totp_enabled || account.email_verified_at.is_none() {
+            return Err(AdminError::Conflict(
+                "an administrator needs a verified address and one-time codes; let the account's \
+                 owner enable them first",
+            ));
+        }
+        tables.set_admin(account.id, true)?;
+        note(tables, desk, account.id, AccountAct::Promoted)?;
+        Ok(Vec::new())
+    })
+    .await
+}
+
+/// Takes that back.
+pub async fn demote(desk: &Desk, name: &str) -> Result<(Account, Changed), AdminError> {
+    act(desk, name, |tables, desk, account| {
+        if !account.is_admin {
+            return Err(AdminError::Conflict("the account is no administrator"));
+        }
+        refuse_oneself(desk, account, "administrators do not demote themselves; ask another one")?;
+        tables.set_admin(account.id, false)?;
+        note(tables, desk, account.id, AccountAct::Demoted)?;
+        Ok(Vec::new())
+    })
+    .await
+}
+
+/// Takes one-time codes and recovery codes away from an account whose owner has lost both, and
+/// ends its sessions. Not by the API where it is an administrator's.
+pub async fn clear_second_factor(
+    desk: &Desk,
+    name: &str,
+) -> Result<(Account, Changed), AdminError> {
+    act(desk, name, |tables, desk, account| {
+        if !account.totp_enabled {
+            return Err(AdminError::Conflict("the account has no one-time codes"));
+        }
+        if account.is_admin && desk.actor.is_some() {
+            return Err(AdminError::Conflict(
+                "an administrator's one-time codes are cleared on the machine alone: \
+                 buddo-coordinator admin account clear-second-factor",
+            ));
+        }
+        tables.clear_totp(account.id)?;
+        tables.end_everything(account.id, desk.now)?;
+        tables.queue_mail(account.id, MailKind::TotpDisabled, None, desk.now)?;
+        note(tables, desk, account.id, AccountAct::TotpCleared)?;
+        Ok(Vec::new())
+    })
+    .await
+}
+
+/// Finds the account, does `work` on it, and shows it as it is then.
+async fn act<F>(desk: &Desk, name: &str, work: F) -> Result<(Account, Changed), AdminError>
+where
+    F: FnOnce(&mut dyn Tables, &Desk, &Account) -> Result<Changed, AdminError> + Send + 'static,
+{
+    let (name, desk) = (name.to_owned(), desk.clone());
+    let store = desk.store.clone();
+    store
+        .write(move |tables| {
+            let account = find(tables, &name)?;
+            let changed = work(tables, &desk, &account)?;
+            let id = account.id;
+            let account = tables.account(id)?.ok_or(AdminError::NoAccount(name))?;
+            Ok((account, changed))
+        })
+        .await
+}
+
+fn find(tables: &dyn Tables, name: &str) -> Result<Account, AdminError> {
+    let found = match (name.parse::<AccountId>(), Email::parse(name)) {
+        (Ok(id), _) => tables.account(id)?,
+        (_, Ok(email)) => tables.account_by_email(&email)?,
+        _ => None,
+    };
+    found.ok_or_else(|| AdminError::NoAccount(name.to_owned()))
+}
+
+fn refuse_oneself(desk: &Desk, account: &Account, why: &'static str) -> Result<(), AdminError> {
+    if desk.actor == Some(account.id) { Err(AdminError::Conflict(why)) } else { Ok(()) }
+}
+
+/// By the API there is always another one, who acts; on the machine one might forget.
+fn refuse_last_admin(tables: &dyn Tables, account: &Account) -> Result<(), AdminError> {
+    if account.is_admin && tables.count_admins()? <= 1 {
+        let why = "the account is the last administrator; promote another one first";
+        return Err(AdminError::Conflict(why));
+    }
+    Ok(())
+}
+
+/// Both logs have it: the administrators', with who did it, and the account's own.
+fn note(
+    tables: &mut dyn Tables,
+    desk: &Desk,
+    account: AccountId,
+    act: AccountAct,
+) -> Result<(), StoreError> {
+    let details = json!({ "account": account });
+    let word = format!("account_{}", act.as_str());
+    tables.insert_admin_act(&word, desk.now, desk.actor, &details)?;
+    tables.insert_account_act(account, act, desk.now, None)
+}
+
+fn deployments(tables: &dyn Tables, account: AccountId) -> Result<Vec<Deployment>, StoreError> {
+    let (mut all, mut after) = (Vec::new(), None);
+    loop {
+        let some = tables.deployments_of(account, Page { limit: BATCH, after })?;
+        let Some(last) = some.last() else { return Ok(all) };
+        after = Some(last.id);
+        all.extend(some);
+    }
+}
+
+/// Every deployment of the account that is to be `from` is to be `to`.
+fn turn(
+    tables: &mut dyn Tables,
+    desk: &Desk,
+    account: AccountId,
+    (from, to): (RunState, RunState),
+    action: Action,
+) -> Result<Changed, AdminError> {
+    let mut changed = Vec::new();
+    for mut deployment in deployments(tables, account)? {
+        if deployment.run != from {
+            continue;
+        }
+        deployment.run = to;
+        deployment.health = None;
+        tables.update_deployment(&deployment)?;
+        tables.bump_generation(deployment.host)?;
+        tables.insert_audit(&entry(desk, &deployment, action))?;
+        changed.push((deployment.host, deployment.id));
+    }
+    Ok(changed)
+}
+
+/// Its owner sees that it was the platform, and not which administrator.
+fn entry(desk: &Desk, deployment: &Deployment, action: Action) -> NewAudit {
+    NewAudit {
+        id: random::uuid(&*desk.random),
+        deployment: deployment.id,
+        action,
+        status: AuditStatus::Completed,
+        initiated_by: None,
+        at: desk.now,
+        details: None,
+    }
+}

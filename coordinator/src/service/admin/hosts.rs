@@ -1,0 +1,51 @@
+//! Hosts: which there are, which get no more deployments, and which go.
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::{AdminError, Desk};
+use crate::service::hosts::{self, HostError};
+use crate::store::StoreError;
+use crate::store::contract::{Host, Load};
+
+/// All hosts, by name, each with its load.
+pub async fn hosts(desk: &Desk) -> Result<Vec<(Host, Load)>, StoreError> {
+    hosts::list_with_load(&desk.store).await
+}
+
+/// Lets a host get no further deployments; those it has stay.
+pub async fn drain(desk: &Desk, name: &str) -> Result<Host, AdminError> {
+    set(desk, name, Some(desk.now), "host_drain").await
+}
+
+/// Takes that back.
+pub async fn undrain(desk: &Desk, name: &str) -> Result<Host, AdminError> {
+    set(desk, name, None, "host_undrain").await
+}
+
+/// Takes a host without deployments off the platform.
+pub async fn remove_host(desk: &Desk, name: &str) -> Result<(), AdminError> {
+    Ok(hosts::remove(&desk.store, desk.now, desk.actor, name).await?)
+}
+
+async fn set(
+    desk: &Desk,
+    name: &str,
+    since: Option<Timestamp>,
+    act: &'static str,
+) -> Result<Host, AdminError> {
+    let (name, desk) = (name.to_owned(), desk.clone());
+    let store = desk.store.clone();
+    store
+        .write(move |tables| {
+            let found = tables.host_named(&name)?.filter(|host| host.bond.removed_at.is_none());
+            let mut host = found.ok_or_else(|| HostError::Unknown(name.clone()))?;
+            if host.bond.drained_at.is_some() != since.is_some() {
+                tables.set_drained(host.id, since)?;
+                tables.insert_admin_act(act, desk.now, desk.actor, &json!({ "host": name }))?;
+                host.bond.drained_at = since;
+            }
+            Ok(host)
+        })
+        .await
+}

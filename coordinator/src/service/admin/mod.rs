@@ -1,0 +1,123 @@
+//! What administrators do: by the API with a login of their own, or by commands on the machine.
+//! Every act is one transaction with an entry in the log that says who did it.
+
+mod accounts;
+mod apps;
+mod hosts;
+mod tiers;
+
+use std::sync::Arc;
+
+use buddo_shared::api::problem::FieldError;
+use buddo_shared::id::{AccountId, DeploymentId, HostId};
+use jiff::{SignedDuration, Timestamp};
+
+pub use accounts::{
+    Shown, account, accounts, clear_second_factor, demote, promote, resume, suspend,
+};
+pub use apps::{approve_app, apps, reject_app};
+pub use hosts::{drain, hosts, remove_host, undrain};
+pub use tiers::{add_tier, change_tier, tier_view, tiers};
+
+use crate::access::AdminCheck;
+use crate::random::Random;
+use crate::service::accounts::Session;
+use crate::service::hosts::HostError;
+use crate::service::oauth::ApprovalError;
+use crate::state::AppState;
+use crate::store::contract::Account;
+use crate::store::{Store, StoreError};
+
+/// How long a login is good for administration: a JWT that was stolen later opens nothing here.
+const FRESH: SignedDuration = SignedDuration::from_hours(12);
+
+/// A refusal. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// Fields are wrong; every one is named.
+    #[error("the request has invalid fields")]
+    Invalid(Vec<FieldError>),
+    /// The account does not administer the platform.
+    #[error("the account is no administrator of this platform")]
+    NotAdmin,
+    /// The login is not one that an administrator acts with.
+    #[error(
+        "administration wants a login of the last 12 hours that was made with a one-time code; \
+         enable one-time codes if they are not, and log in again"
+    )]
+    Login,
+    /// No account is meant.
+    #[error("there is no account {0}; GET /api/admin/accounts lists them")]
+    NoAccount(String),
+    /// No tier is meant.
+    #[error("there is no tier {0}; GET /api/admin/tiers lists them")]
+    NoTier(String),
+    /// It cannot be done to this account now.
+    #[error("{0}")]
+    Conflict(&'static str),
+    /// A host cannot be changed.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// An app cannot be decided on.
+    #[error(transparent)]
+    App(#[from] ApprovalError),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl AdminError {
+    fn field(pointer: &str, detail: impl ToString) -> Self {
+        Self::Invalid(vec![FieldError::new(pointer, detail)])
+    }
+}
+
+/// Who acts, on what, and when.
+#[derive(Clone)]
+pub struct Desk {
+    /// The database.
+    pub store: Store,
+    /// Randomness, for ids.
+    pub random: Arc<dyn Random>,
+    /// When.
+    pub now: Timestamp,
+    /// The administrator; `None`: whoever may run commands on the machine.
+    pub actor: Option<AccountId>,
+}
+
+/// Deployments whose hosts get a new document.
+pub type Changed = Vec<(HostId, DeploymentId)>;
+
+/// Whether an administrator's login may administer: the account has one-time codes, and this login
+/// was made with one, not long ago.
+pub async fn authorise(state: &AppState, check: AdminCheck) -> Result<Account, AdminError> {
+    let Session { account, id: login, .. } = check.into_session();
+    let (id, now) = (account.id, state.clock.now());
+    let found: Result<_, StoreError> =
+        state.store.read(move |tables| Ok((tables.login(login)?, tables.totp(id)?))).await;
+    let (Some(login), Some(totp)) = found? else { return Err(AdminError::Login) };
+    let with_code = totp.enabled_at.is_some_and(|enabled| login.created_at >= enabled);
+    if with_code && now.duration_since(login.created_at) < FRESH {
+        Ok(account)
+    } else {
+        Err(AdminError::Login)
+    }
+}
+
+/// The desk of an administrator who uses the API.
+pub fn desk(state: &AppState, admin: &Account) -> Desk {
+    Desk {
+        store: state.store.clone(),
+        random: Arc::clone(&state.random),
+        now: state.clock.now(),
+        actor: Some(admin.id),
+    }
+}
+
+/// Wakes those who are concerned, after the commit.
+pub fn announce(state: &AppState, changed: &[(HostId, DeploymentId)]) {
+    for &(host, id) in changed {
+        state.wake.host(host);
+        state.live.settled(id);
+    }
+}

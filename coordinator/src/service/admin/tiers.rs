@@ -1,0 +1,174 @@
+//! Tiers. A change holds for deployments that are made after it; those that run keep their limits.
+
+use buddo_shared::api::admin::{AddTier, AdminTier, ChangeTier};
+use buddo_shared::api::problem::FieldError;
+use buddo_shared::limits::Limits;
+use buddo_shared::spec::TierSlug;
+use serde_json::json;
+
+use super::{AdminError, Desk};
+use crate::random;
+use crate::store::StoreError;
+use crate::store::contract::Tier;
+
+const POINTS: &str = "buddo_points";
+const BITCOIN: &str = "bitcoin";
+
+/// All tiers.
+pub async fn tiers(desk: &Desk) -> Result<Vec<Tier>, StoreError> {
+    desk.store.read(|tables| tables.tiers()).await
+}
+
+/// A tier as the API shows it.
+pub fn tier_view(tier: &Tier) -> AdminTier {
+    AdminTier {
+        id: tier.id.clone(),
+        slug: tier.slug.to_string(),
+        name: tier.name.clone(),
+        payment_method: tier.payment_method.clone(),
+        monthly_cost_points: tier.monthly_cost_points,
+        monthly_cost_sats: tier.monthly_cost_sats,
+        memory_limit_mb: tier.limits.memory_mb,
+        cpu_limit_millicores: tier.limits.cpu_millicores,
+        pids_limit: tier.limits.pids,
+        custom_domain_allowed: tier.custom_domain_allowed,
+        monthly_stipend_points: tier.monthly_stipend_points,
+        ad_reach_multiplier: tier.ad_reach_multiplier,
+        max_per_account: tier.max_per_account,
+    }
+}
+
+/// Adds a tier.
+pub async fn add_tier(desk: &Desk, request: AddTier) -> Result<Tier, AdminError> {
+    let payment_method = request.payment_method.clone();
+    let slug = TierSlug::parse(&request.slug).map_err(|error| AdminError::field("/slug", error))?;
+    if ![POINTS, BITCOIN].contains(&payment_method.as_str()) {
+        return Err(AdminError::field("/payment_method", "must be buddo_points or bitcoin"));
+    }
+    let tier = Tier {
+        id: random::uuid(&*desk.random).to_string(),
+        name: slug.to_string(),
+        slug,
+        payment_method,
+        monthly_cost_points: None,
+        monthly_cost_sats: None,
+        limits: Limits { memory_mb: 0, cpu_millicores: 0, pids: 256 },
+        custom_domain_allowed: false,
+        monthly_stipend_points: 0,
+        ad_reach_multiplier: 1.0,
+        max_per_account: None,
+    };
+    let tier = changed(tier, request.rest())?;
+    let (desk, store) = (desk.clone(), desk.store.clone());
+    store
+        .write(move |tables| {
+            if tables.tier(&tier.slug)?.is_some() {
+                return Err(AdminError::field(
+                    "/slug",
+                    "is taken; choose another, or change that tier",
+                ));
+            }
+            tables.insert_tier(&tier)?;
+            let details = json!({ "tier": tier.slug.as_str(), "now": tier_view(&tier) });
+            tables.insert_admin_act("tier_add", desk.now, desk.actor, &details)?;
+            Ok(tier)
+        })
+        .await
+}
+
+/// Changes what is named of a tier.
+pub async fn change_tier(desk: &Desk, slug: &str, request: ChangeTier) -> Result<Tier, AdminError> {
+    let slug = TierSlug::parse(slug).map_err(|_| AdminError::NoTier(slug.to_owned()))?;
+    let (desk, store) = (desk.clone(), desk.store.clone());
+    store
+        .write(move |tables| {
+            let found = tables.tier(&slug)?;
+            let before = found.ok_or_else(|| AdminError::NoTier(slug.to_string()))?;
+            let tier = changed(before.clone(), request)?;
+            tables.update_tier(&tier)?;
+            let details = json!({
+                "tier": slug.as_str(), "before": tier_view(&before), "now": tier_view(&tier),
+            });
+            tables.insert_admin_act("tier_change", desk.now, desk.actor, &details)?;
+            Ok(tier)
+        })
+        .await
+}
+
+/// The tier with what is named changed, if it makes sense then; all that does not is named.
+fn changed(mut tier: Tier, request: ChangeTier) -> Result<Tier, AdminError> {
+    let ChangeTier {
+        name,
+        monthly_cost_points,
+        monthly_cost_sats,
+        memory_limit_mb,
+        cpu_limit_millicores,
+        pids_limit,
+        custom_domain_allowed,
+        monthly_stipend_points,
+        ad_reach_multiplier,
+        max_per_account,
+    } = request;
+    tier.name = name.map_or(tier.name, |name| name.trim().to_owned());
+    tier.monthly_cost_points = monthly_cost_points.or(tier.monthly_cost_points);
+    tier.monthly_cost_sats = monthly_cost_sats.or(tier.monthly_cost_sats);
+    tier.limits.memory_mb = memory_limit_mb.unwrap_or(tier.limits.memory_mb);
+    tier.limits.cpu_millicores = cpu_limit_millicores.unwrap_or(tier.limits.cpu_millicores);
+    tier.limits.pids = pids_limit.unwrap_or(tier.limits.pids);
+    tier.custom_domain_allowed = custom_domain_allowed.unwrap_or(tier.custom_domain_allowed);
+    tier.monthly_stipend_points = monthly_stipend_points.unwrap_or(tier.monthly_stipend_points);
+    tier.ad_reach_multiplier = ad_reach_multiplier.unwrap_or(tier.ad_reach_multiplier);
+    // 0: no limit of its own.
+    tier.max_per_account =
+        max_per_account.map_or(tier.max_per_account, |most| Some(most).filter(|most| *most > 0));
+    let errors = wrong(&tier);
+    if errors.is_empty() { Ok(tier) } else { Err(AdminError::Invalid(errors)) }
+}
+
+fn wrong(tier: &Tier) -> Vec<FieldError> {
+    let cost = |value: Option<i64>| value.is_some_and(|value| (0..=1_000_000_000).contains(&value));
+    let by_points = tier.payment_method == POINTS;
+    let rules = [
+        (
+            (1..=60).contains(&tier.name.chars().count())
+                && !tier.name.chars().any(char::is_control),
+            "/name",
+            "must have 1 to 60 characters",
+        ),
+        (
+            by_points == tier.monthly_cost_points.is_some()
+                && (!by_points || cost(tier.monthly_cost_points)),
+            "/monthly_cost_points",
+            "must be 0 to 1000000000 on a tier that is paid in buddo_points, and absent on others",
+        ),
+        (
+            by_points == tier.monthly_cost_sats.is_none()
+                && (by_points || cost(tier.monthly_cost_sats)),
+            "/monthly_cost_sats",
+            "must be 0 to 1000000000 on a tier that is paid in bitcoin, and absent on others",
+        ),
+        (
+            (16..=1_048_576).contains(&tier.limits.memory_mb),
+            "/memory_limit_mb",
+            "must be 16 to 1048576 (MiB)",
+        ),
+        (
+            (10..=256_000).contains(&tier.limits.cpu_millicores),
+            "/cpu_limit_millicores",
+            "must be 10 to 256000",
+        ),
+        ((16..=32_768).contains(&tier.limits.pids), "/pids_limit", "must be 16 to 32768"),
+        (
+            (0..=1_000_000_000).contains(&tier.monthly_stipend_points),
+            "/monthly_stipend_points",
+            "must be 0 to 1000000000",
+        ),
+        (
+            (0.0..=1000.0).contains(&tier.ad_reach_multiplier),
+            "/ad_reach_multiplier",
+            "must be 0 to 1000",
+        ),
+    ];
+    let wrong = rules.into_iter().filter(|(holds, ..)| !holds);
+    wrong.map(|(_, pointer, detail)| FieldError::new(pointer, detail)).collect()
+}

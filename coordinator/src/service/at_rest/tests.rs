@@ -1,0 +1,145 @@
+use buddo_shared::id::AccountId;
+use buddo_shared::secret::Secret;
+use serde_json::json;
+
+use super::*;
+use crate::clock::Clock as _;
+use crate::random::SystemRandom;
+use crate::testing::World;
+
+const VALUE: &str = "canary-environment";
+
+/// A coordinator with an environment in three revisions and a second factor.
+async fn filled() -> (World, String) {
+    let world = World::new();
+    world.host(1, 4096).await;
+    let jwt = world.member("one").await;
+    let access = world.cli_tokens(&jwt).await["access_token"].as_str().unwrap().to_owned();
+    let body = json!({ "subdomain": "my-app", "image": "docker.io/library/nginx:latest",
+        "tier": "buddo-starter", "env_vars": { "KEY": VALUE } });
+    let made = world.post("/api/deploy/apps", &access, body).await.json();
+    let id = made["deployment"]["id"].as_str().unwrap().to_owned();
+    for _ in 0..2 {
+        let path = format!("/api/deploy/apps/{id}/restart");
+        assert_eq!(world.post(&path, &access, json!({})).await.status, 200);
+    }
+    let body = json!({ "password": crate::testing::PASSWORD });
+    let enrolled = world.post("/api/auth/totp/enroll", &jwt, body).await.json();
+    (world, enrolled["secret"].as_str().unwrap().to_owned())
+}
+
+/// Every encrypted value, opened by `vault`.
+async fn opened(world: &World, vault: &Vault) -> Result<Vec<String>, VaultError> {
+    let values: Result<_, StoreError> =
+        world.state.store.read(|tables| tables.sealed_otherwise(&[0; 12], 1000)).await;
+    let open = |value: SealedValue| {
+        vault.open_sealed(value.place, &value.sealed).map(|plain| plain.expose().to_owned())
+    };
+    values.unwrap().into_iter().map(open).collect()
+}
+
+fn vault(world: &World) -> Arc<Vault> {
+    Arc::new(Vault::open_existing(&world.state.config.master_key()).unwrap())
+}
+
+fn rotation(world: &World) -> Result<Rotation, AtRestError> {
+    Rotation::new(world.state.store.clone(), vault(world), &world.state.config.state_dir)
+}
+
+#[tokio::test]
+async fn a_rotation_that_is_killed_after_any_step_goes_on_and_nothing_is_ever_unreadable() {
+    // Begin, values, note, end.
+    for killed_after in 0..=4 {
+        let (world, secret) = filled().await;
+        let serving = Arc::clone(&world.state.vault);
+        let old = serving.key_id();
+        let fingerprint = serving.fingerprint(b"x");
+        let readable = async || {
+            for vault in [&serving, &vault(&world)] {
+                let values = opened(&world, vault).await.unwrap();
+                assert_eq!(values.len(), 4);
+                assert!(values.contains(&secret));
+                assert_eq!(values.iter().filter(|value| value.contains(VALUE)).count(), 3);
+            }
+        };
+        let now = world.clock.now();
+        let mut first = rotation(&world).unwrap();
+        for _ in 0..killed_after {
+            first.step(&SystemRandom, now).await.unwrap();
+            readable().await;
+        }
+        drop(first);
+        readable().await;
+        let mut again = rotation(&world).unwrap();
+        assert_eq!(again.is_resumed(), (1..=3).contains(&killed_after));
+        while again.step(&SystemRandom, now).await.unwrap() != Step::Ended {
+            readable().await;
+        }
+        readable().await;
+        let vault = vault(&world);
+        assert!(vault.old_key_id().is_none());
+        assert_ne!(vault.key_id(), old);
+        assert_eq!(vault.fingerprint(b"x"), fingerprint);
+        let file = std::fs::read_to_string(world.state.config.master_key()).unwrap();
+        assert!(!file.contains("old"));
+    }
+}
+
+#[tokio::test]
+async fn two_rotations_at_once_are_refused() {
+    let (world, _) = filled().await;
+    let first = rotation(&world).unwrap();
+    assert!(matches!(rotation(&world), Err(AtRestError::UnderWay)));
+    drop(first);
+    rotation(&world).unwrap();
+}
+
+#[tokio::test]
+async fn the_old_key_is_kept_as_long_as_a_value_needs_it() {
+    let (world, _) = filled().await;
+    let values: Result<Vec<SealedValue>, StoreError> =
+        world.state.store.read(|tables| tables.sealed_otherwise(&[0; 12], 1000)).await;
+    // Two rows exchanged their environments.
+    let mut values =
+        values.unwrap().into_iter().filter(|value| matches!(value.place, Place::Environment(..)));
+    let (one, other) = (values.next().unwrap(), values.next().unwrap());
+    let swapped = [
+        SealedValue { place: one.place, sealed: other.sealed.clone() },
+        SealedValue { place: other.place, sealed: one.sealed.clone() },
+    ];
+    let done: Result<(), StoreError> = world
+        .state
+        .store
+        .write(move |tables| swapped.iter().try_for_each(|value| tables.replace_sealed(value)))
+        .await;
+    done.unwrap();
+    assert!(matches!(opened(&world, &world.state.vault).await, Err(VaultError::Open)));
+    let mut rotation = rotation(&world).unwrap();
+    let now = world.clock.now();
+    rotation.step(&SystemRandom, now).await.unwrap();
+    let refused = rotation.step(&SystemRandom, now).await.unwrap_err();
+    assert!(matches!(refused, AtRestError::Unreadable { .. }), "{refused}");
+    assert!(vault(&world).old_key_id().is_some());
+}
+
+#[tokio::test]
+async fn values_of_the_first_form_get_the_present_one_before_anything_is_served() {
+    let (world, secret) = filled().await;
+    let account = AccountId::new(world.account_id("one").await);
+    let place = Place::TotpSecret(account);
+    let old = world.state.vault.seal_first_form(place, &Secret::new(secret.clone()));
+    let first = SealedValue { place, sealed: old };
+    let again = first.clone();
+    let done: Result<(), StoreError> =
+        world.state.store.write(move |tables| tables.replace_sealed(&first)).await;
+    done.unwrap();
+    assert!(opened(&world, &world.state.vault).await.is_err());
+    settle(&world.state.store, &world.state.vault).await.unwrap();
+    assert!(opened(&world, &world.state.vault).await.unwrap().contains(&secret));
+    // Later nobody can bring an old value in.
+    let done: Result<(), StoreError> =
+        world.state.store.write(move |tables| tables.replace_sealed(&again)).await;
+    done.unwrap();
+    settle(&world.state.store, &world.state.vault).await.unwrap();
+    assert!(opened(&world, &world.state.vault).await.is_err());
+}

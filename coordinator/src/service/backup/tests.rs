@@ -1,0 +1,190 @@
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
+
+use super::*;
+use crate::clock::Clock as _;
+use crate::random::SystemRandom;
+use crate::service::at_rest::{Rotation, Step};
+use crate::testing::World;
+
+const VALUE: &str = "canary-environment";
+
+async fn deploy(world: &World, access: &str, name: &str) {
+    let body = json!({ "subdomain": name, "image": "docker.io/library/nginx:latest",
+        "tier": "buddo-starter", "env_vars": { "KEY": VALUE } });
+    let made = world.post("/api/deploy/apps", access, body).await;
+    assert_eq!(made.status, 201, "{made:?}");
+}
+
+/// The names of one's deployments.
+async fn names(world: &World, access: &str) -> Vec<String> {
+    let list = world.get("/api/deploy/apps", access).await.json();
+    let apps = list["deployments"].as_array().unwrap().iter();
+    apps.map(|app| app["subdomain"].as_str().unwrap().to_owned()).collect()
+}
+
+async fn backed_up(world: &World, name: &str) -> PathBuf {
+    let file = world.state.config.state_dir.join(name);
+    back_up(&world.state.config.database(), &file, world.clock.now()).await.unwrap();
+    file
+}
+
+/// How a test restores.
+#[derive(Default)]
+struct How {
+    no_force: bool,
+    keep_sessions: bool,
+    old_master_key: Option<PathBuf>,
+}
+
+/// Restores into the world's own state directory, whose coordinator has ended, and serves it.
+fn restored(world: World, how: How) -> (World, Result<Restored, BackupError>) {
+    let config = world.state.config.clone();
+    let now = world.clock.now();
+    let wanted = Wanted {
+        from: &config.state_dir.join("backup.db"),
+        database: &config.database(),
+        master_key: &config.master_key(),
+        old_master_key: how.old_master_key.as_deref(),
+        force: !how.no_force,
+        keep_sessions: how.keep_sessions,
+    };
+    let mut result = None;
+    let world = world.reopened_after(|| result = Some(restore(&wanted, now)));
+    (world, result.unwrap())
+}
+
+async fn member(world: &World) -> (String, String) {
+    let jwt = world.member("one").await;
+    let access = world.cli_tokens(&jwt).await["access_token"].as_str().unwrap().to_owned();
+    (jwt, access)
+}
+
+#[tokio::test]
+async fn what_a_backup_holds_is_there_again_and_what_came_later_is_not() {
+    let world = World::new();
+    let (host, _) = world.host(1, 4096).await;
+    let (jwt, access) = member(&world).await;
+    deploy(&world, &access, "kept").await;
+    let file = backed_up(&world, "backup.db").await;
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let bytes = fs::read(&file).unwrap();
+    assert!(!bytes.windows(VALUE.len()).any(|window| window == VALUE.as_bytes()));
+    deploy(&world, &access, "later").await;
+    let wanted = |world: &World| {
+        let store = world.state.store.clone();
+        async move {
+            let host: Result<_, StoreError> = store.read(move |tables| tables.host(host)).await;
+            host.unwrap().unwrap().wanted
+        }
+    };
+    let before = wanted(&world).await;
+    let (world, restored) = restored(world, How::default());
+    let restored = restored.unwrap();
+    assert!(matches!(restored.ledger, LedgerState::Whole { .. }));
+    assert_eq!(restored.raised.hosts, 1);
+    assert!(wanted(&world).await > before, "hosts obey what comes now");
+    // Whoever was logged in has to log in again, and then finds what the backup has.
+    assert_eq!(world.get("/api/auth/me", &jwt).await.status, 401);
+    assert_eq!(world.get("/api/deploy/apps", &access).await.status, 401);
+    let fresh = world.cli_tokens(&world.log_in("one").await).await;
+    let access = fresh["access_token"].as_str().unwrap();
+    assert_eq!(names(&world, access).await, ["kept"]);
+    // Its environment can be read: a document with it can be made.
+    crate::push::document(&world.state, host).await.unwrap();
+    let acts: Result<_, StoreError> =
+        world.state.store.read(|tables| tables.admin_acts(None, 9)).await;
+    let acts: Vec<String> = acts.unwrap().into_iter().map(|act| act.action).collect();
+    assert_eq!(acts, ["restore", "backup"]);
+    let aside = restored.aside.unwrap();
+    snapshot::check(&aside).unwrap();
+    let state: Result<LedgerState, StoreError> =
+        world.state.store.read(|tables| tables.verify_ledger()).await;
+    assert!(matches!(state.unwrap(), LedgerState::Whole { .. }));
+}
+
+#[tokio::test]
+async fn sessions_go_on_where_that_is_asked_for() {
+    let world = World::new();
+    let (jwt, access) = member(&world).await;
+    backed_up(&world, "backup.db").await;
+    let (world, result) = restored(world, How { keep_sessions: true, ..How::default() });
+    result.unwrap();
+    assert_eq!(world.get("/api/auth/me", &jwt).await.status, 200);
+    assert_eq!(world.get("/api/deploy/apps", &access).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_database_in_use_and_one_that_is_there_are_left_alone() {
+    let world = World::new();
+    member(&world).await;
+    let file = backed_up(&world, "backup.db").await;
+    let config = world.state.config.clone();
+    let again = back_up(&config.database(), &file, world.clock.now()).await;
+    assert!(matches!(again, Err(BackupError::Exists(_))));
+    let wanted = Wanted {
+        from: &file,
+        database: &config.database(),
+        master_key: &config.master_key(),
+        old_master_key: None,
+        force: true,
+        keep_sessions: false,
+    };
+    assert!(matches!(restore(&wanted, world.clock.now()), Err(BackupError::InUse)));
+    let (world, refused) = restored(world, How { no_force: true, ..How::default() });
+    assert!(matches!(refused, Err(BackupError::Occupied(_))));
+    world.log_in("one").await;
+    assert!(!snapshot::beside(&config.database(), ".restoring").exists());
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_backup_changes_nothing() {
+    let world = World::new();
+    member(&world).await;
+    let whole = fs::read(backed_up(&world, "whole.db").await).unwrap();
+    let file = world.state.config.state_dir.join("backup.db");
+    let mut torn = whole.clone();
+    for byte in &mut torn[4096..12_288] {
+        *byte = 0x5a;
+    }
+    let other = {
+        let path = world.state.config.state_dir.join("other.db");
+        let other = rusqlite::Connection::open(&path).unwrap();
+        other.execute_batch("CREATE TABLE t (x)").unwrap();
+        drop(other);
+        fs::read(path).unwrap()
+    };
+    let mut newer = whole.clone();
+    // The user version (SQLite's file format, 1.3).
+    newer[60..64].copy_from_slice(&9999_u32.to_be_bytes());
+    let mut world = world;
+    for bad in [&b"no database"[..], &whole[..8192], &torn, &other, &newer] {
+        fs::write(&file, bad).unwrap();
+        let (reopened, refused) = restored(world, How::default());
+        assert!(matches!(refused, Err(BackupError::Store(_))), "{refused:?}");
+        world = reopened;
+        world.log_in("one").await;
+    }
+}
+
+#[tokio::test]
+async fn a_backup_from_before_a_rotation_wants_the_key_of_its_time() {
+    let world = World::new();
+    world.host(1, 4096).await;
+    let (_, access) = member(&world).await;
+    deploy(&world, &access, "kept").await;
+    backed_up(&world, "backup.db").await;
+    let config = world.state.config.clone();
+    let old = config.state_dir.join("master.key.of-may");
+    fs::copy(config.master_key(), &old).unwrap();
+    let vault = Arc::new(Vault::open_existing(&config.master_key()).unwrap());
+    let mut rotation = Rotation::new(world.state.store.clone(), vault, &config.state_dir).unwrap();
+    while rotation.step(&SystemRandom, world.clock.now()).await.unwrap() != Step::Ended {}
+    drop(rotation);
+    let (world, refused) = restored(world, How::default());
+    assert!(matches!(refused, Err(BackupError::OtherKey(_))), "{refused:?}");
+    let (world, result) = restored(world, How { old_master_key: Some(old), ..How::default() });
+    result.unwrap();
+    let hosts: Result<_, StoreError> = world.state.store.read(|tables| tables.hosts()).await;
+    crate::push::document(&world.state, hosts.unwrap()[0].id).await.unwrap();
+}

@@ -1,0 +1,98 @@
+//! What administrators see and change.
+
+use buddo_shared::id::{AccountId, HostId};
+use jiff::Timestamp;
+use rusqlite::params;
+
+use super::Tx;
+use super::accounts::read_account;
+use super::column::{get, millis, opt_millis, text};
+use super::oauth::read_client;
+use crate::store::contract::{Account, Administration, Client, Result, Suspension, Tier};
+
+impl Administration for Tx<'_> {
+    fn accounts_page(&self, after: i64, limit: u32, text: Option<&str>) -> Result<Vec<Account>> {
+        let sql = "SELECT * FROM accounts
+                   WHERE registration_number > ?1 AND deleted_at IS NULL AND (?3 IS NULL
+                       OR instr(email_key, ?3) > 0 OR instr(username_key, ?3) > 0)
+                   ORDER BY registration_number LIMIT ?2";
+        self.all("list accounts", sql, params![after, limit, text], read_account)
+    }
+
+    fn count_admins(&self) -> Result<u32> {
+        let sql = "SELECT count(*) AS admins FROM accounts
+                   WHERE is_admin = 1 AND suspended_at IS NULL AND deleted_at IS NULL";
+        let admins = self.first("count administrators", sql, [], |row| get(row, "admins"))?;
+        Ok(admins.unwrap_or_default())
+    }
+
+    fn set_suspended(&mut self, account: AccountId, to: Option<&Suspension>) -> Result<()> {
+        let sql = "UPDATE accounts SET suspended_at = ?2, suspended_for = ?3 WHERE id = ?1";
+        let since = to.map(|suspension| millis(suspension.since));
+        let reason = to.and_then(|suspension| suspension.reason.as_deref());
+        self.run("suspend an account", sql, params![text(&account), since, reason]).map(drop)
+    }
+
+    fn set_admin(&mut self, account: AccountId, is_admin: bool) -> Result<()> {
+        let sql = "UPDATE accounts SET is_admin = ?2 WHERE id = ?1";
+        self.run("change who administers", sql, params![text(&account), is_admin]).map(drop)
+    }
+
+    fn insert_tier(&mut self, tier: &Tier) -> Result<()> {
+        let sql = "INSERT INTO tiers (id, slug, name, payment_method, monthly_cost_points,
+                       monthly_cost_sats, memory_limit_mb, cpu_limit_millicores, pids_limit,
+                       custom_domain_allowed, monthly_stipend_points, ad_reach_multiplier,
+                       max_per_account, position)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13,
+                       (SELECT coalesce(max(position), 0) + 1 FROM tiers))";
+        let params = params![
+            tier.id,
+            tier.slug.as_str(),
+            tier.name,
+            tier.payment_method,
+            tier.monthly_cost_points,
+            tier.monthly_cost_sats,
+            tier.limits.memory_mb,
+            tier.limits.cpu_millicores,
+            tier.limits.pids,
+            tier.custom_domain_allowed,
+            tier.monthly_stipend_points,
+            tier.ad_reach_multiplier,
+            tier.max_per_account,
+        ];
+        self.run("add a tier", sql, params).map(drop)
+    }
+
+    fn update_tier(&mut self, tier: &Tier) -> Result<()> {
+        let sql = "UPDATE tiers SET name = ?2, monthly_cost_points = ?3, monthly_cost_sats = ?4,
+                       memory_limit_mb = ?5, cpu_limit_millicores = ?6, pids_limit = ?7,
+                       custom_domain_allowed = ?8, monthly_stipend_points = ?9,
+                       ad_reach_multiplier = ?10, max_per_account = ?11
+                   WHERE id = ?1";
+        let params = params![
+            tier.id,
+            tier.name,
+            tier.monthly_cost_points,
+            tier.monthly_cost_sats,
+            tier.limits.memory_mb,
+            tier.limits.cpu_millicores,
+            tier.limits.pids,
+            tier.custom_domain_allowed,
+            tier.monthly_stipend_points,
+            tier.ad_reach_multiplier,
+            tier.max_per_account,
+        ];
+        self.run("change a tier", sql, params).map(drop)
+    }
+
+    fn set_drained(&mut self, host: HostId, since: Option<Timestamp>) -> Result<()> {
+        let sql = "UPDATE hosts SET drained_at = ?2 WHERE id = ?1";
+        self.run("drain a host", sql, params![text(&host), opt_millis(since)]).map(drop)
+    }
+
+    fn clients_page(&self, after: &str, limit: u32) -> Result<Vec<Client>> {
+        let sql = "SELECT * FROM oauth_clients WHERE owner_id IS NOT NULL AND client_id > ?1
+                   ORDER BY client_id LIMIT ?2";
+        self.all("list apps", sql, params![after, limit], read_client)
+    }
+}

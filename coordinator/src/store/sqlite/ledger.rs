@@ -1,0 +1,273 @@
+//! One hash chain over all audit logs.
+//!
+//! ```text
+//! entry of a log ─► link n: SHA-256(link n-1 | n | time | log | entry's number and columns) ─► head
+//! old entries    ─► anchor (the last link that is forgotten) ─► an entry about it ─► deleted
+//! ```
+//!
+//! The columns are hashed as they are stored, each with its type and length. Triggers refuse every
+//! change that is not this; whoever gets around them is found by [`Ledger::verify_ledger`].
+
+use aws_lc_rs::digest::{Context, SHA256};
+use jiff::Timestamp;
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior, params};
+use serde_json::json;
+
+use super::Tx;
+use super::column::{get, millis};
+use crate::ca::hex;
+use crate::store::contract::{Audit as _, Break, Ledger, LedgerState, Link, Result, StoreError};
+
+/// A log: its table, whose key is `seq`, and its columns in the order in which they are hashed.
+/// Released ones are never changed; a log that gets a column needs another version of the hash.
+pub(super) struct Log {
+    table: &'static str,
+    select: &'static str,
+}
+
+macro_rules! logs {
+    ($($name:ident = $table:literal, $columns:literal;)*) => {
+        $(pub(super) const $name: Log = Log {
+            table: $table,
+            select: concat!("SELECT ", $columns, " FROM ", $table, " WHERE seq = ?1"),
+        };)*
+        /// Every log, in the order in which entries of the same time from before the chain were taken in.
+        const LOGS: &[&Log] = &[$(&$name),*];
+    };
+}
+
+logs! {
+    AUDIT = "audit", "seq, id, deployment_id, action, status, initiated_by, at, details";
+    OUTCOMES = "audit_outcomes", "seq, audit_seq, status, at, details";
+    ACCOUNT = "account_audit", "seq, account_id, action, at, details";
+    OAUTH = "oauth_audit", "seq, action, client_id, account_id, actor, at, details";
+    ADMIN = "admin_audit", "seq, action, at, details, actor";
+    ORG = "org_audit", "seq, org_id, team_id, actor, action, at, details";
+}
+
+/// What the chain begins with.
+const DOMAIN: &[u8] = b"buddo audit chain 1\0";
+/// The entry that says up to where the chain was forgotten.
+const PRUNED: &str = "audit_pruned";
+
+/// Takes entries from before the chain into it, once.
+pub(super) fn begin(connection: &mut Connection) -> Result<()> {
+    let failed = |error| StoreError::operation("begin the audit chain")(error);
+    let transaction =
+        connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+    let tx = Tx { connection: &transaction };
+    if tx.end("audit_head")?.seq == 0 && tx.end("audit_anchor")?.seq == 0 {
+        let mut entries: Vec<(i64, usize, i64)> = Vec::new();
+        for (index, log) in LOGS.iter().enumerate() {
+            let sql = format!("SELECT seq, at FROM {} ORDER BY seq", log.table);
+            let found = tx.all("read an audit log", &sql, [], |row| {
+                Ok((get(row, "at")?, index, get(row, "seq")?))
+            })?;
+            entries.extend(found);
+        }
+        entries.sort_unstable();
+        for (at, log, seq) in entries {
+            tx.chain(LOGS[log], seq, at)?;
+        }
+    }
+    transaction.commit().map_err(failed)
+}
+
+impl Tx<'_> {
+    /// Adds the link of the entry that was just inserted into `log`.
+    pub(super) fn link(&self, log: &Log, at: Timestamp) -> Result<()> {
+        self.chain(log, self.connection.last_insert_rowid(), millis(at))
+    }
+
+    fn chain(&self, log: &Log, entry: i64, at: i64) -> Result<()> {
+        let operation = "chain an audit entry";
+        let before = self.end("audit_head")?;
+        let seq = before.seq + 1;
+        let hash = self.hash(&before, log, entry, at)?.ok_or_else(|| {
+            StoreError::operation(operation)(format!("{} has no entry {entry}", log.table))
+        })?;
+        let sql = "INSERT INTO audit_chain (seq, log, entry, at, hash) VALUES (?1, ?2, ?3, ?4, ?5)";
+        self.run(operation, sql, params![seq, log.table, entry, at, hash])?;
+        let sql = "UPDATE audit_head SET seq = ?1, hash = ?2";
+        self.run(operation, sql, params![seq, hash]).map(drop)
+    }
+
+    /// The hash of the link after `before`; `None`: the log has no such entry.
+    fn hash(&self, before: &Link, log: &Log, entry: i64, at: i64) -> Result<Option<[u8; 32]>> {
+        let failed = |error| StoreError::operation("read an audit entry")(error);
+        let mut context = Context::new(&SHA256);
+        context.update(DOMAIN);
+        context.update(&before.hash);
+        for number in [before.seq + 1, at] {
+            context.update(&number.to_be_bytes());
+        }
+        sized(&mut context, 3, log.table.as_bytes());
+        let mut statement = self.connection.prepare_cached(log.select).map_err(failed)?;
+        let found = statement.query_row([entry], |row| take_in(&mut context, row));
+        let found = found.optional().map_err(failed)?;
+        let mut hash = [0; 32];
+        hash.copy_from_slice(context.finish().as_ref());
+        Ok(found.map(|()| hash))
+    }
+
+    /// The only row of `audit_head` or `audit_anchor`.
+    fn end(&self, table: &'static str) -> Result<Link> {
+        let sql = format!("SELECT seq, hash FROM {table} WHERE id = 1");
+        let end = self.first("read the audit chain's end", &sql, [], read_link)?;
+        end.ok_or_else(|| StoreError::operation("read the audit chain's end")("it is gone"))
+    }
+
+    /// The first link that does not hold, from the anchor on; or the last link.
+    fn walk(&self, anchor: Link) -> Result<std::result::Result<Link, Break>> {
+        let failed = |error| StoreError::operation("read the audit chain")(error);
+        let sql = "SELECT seq, log, entry, at, hash FROM audit_chain ORDER BY seq";
+        let mut statement = self.connection.prepare(sql).map_err(failed)?;
+        let mut rows = statement.query([]).map_err(failed)?;
+        let mut last = anchor;
+        while let Some(row) = rows.next().map_err(failed)? {
+            let (found, name) = (read_link(row)?, get::<String>(row, "log")?);
+            let (entry, at) = (get(row, "entry")?, get(row, "at")?);
+            let link = last.seq + 1;
+            let broken = |what| Break { link, entry: Some((name.clone(), entry)), what };
+            if found.seq != link {
+                let what = "the link is missing";
+                return Ok(Err(Break { link, entry: None, what }));
+            }
+            let Some(log) = LOGS.iter().find(|log| log.table == name) else {
+                return Ok(Err(broken("the link names no log")));
+            };
+            match self.hash(&last, log, entry, at)? {
+                None => return Ok(Err(broken("the entry is missing"))),
+                Some(hash) if hash != found.hash => {
+                    return Ok(Err(broken("the entry or its link was changed")));
+                }
+                Some(_) => last = found,
+            }
+        }
+        Ok(Ok(last))
+    }
+
+    /// An entry that no link is about.
+    fn stray(&self) -> Result<Option<(String, i64)>> {
+        for log in LOGS {
+            let table = log.table;
+            let sql = format!(
+                "SELECT min(seq) AS seq FROM {table} WHERE NOT EXISTS
+                     (SELECT 1 FROM audit_chain WHERE log = '{table}' AND entry = {table}.seq)"
+            );
+            let found = self
+                .first("look for stray entries", &sql, [], |row| get::<Option<i64>>(row, "seq"))?;
+            if let Some(seq) = found.flatten() {
+                return Ok(Some((table.to_owned(), seq)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether the log says that the chain was forgotten up to `anchor`.
+    fn is_told(&self, anchor: &Link) -> Result<bool> {
+        let sql = "SELECT details FROM admin_audit WHERE action = ?1 ORDER BY seq DESC LIMIT 1";
+        let told = self.first("read the administrators' log", sql, [PRUNED], |row| {
+            super::column::json::<serde_json::Value>(row, "details")
+        })?;
+        let names = |told: serde_json::Value| {
+            told["through"] == anchor.seq && told["hash"] == hex(&anchor.hash)
+        };
+        Ok(anchor.seq == 0 || told.is_some_and(names))
+    }
+}
+
+impl Ledger for Tx<'_> {
+    fn ledger_head(&self) -> Result<Link> {
+        self.end("audit_head")
+    }
+
+    fn ledger_link(&self, seq: i64) -> Result<Option<Link>> {
+        let anchor = self.end("audit_anchor")?;
+        if anchor.seq == seq {
+            return Ok(Some(anchor));
+        }
+        let sql = "SELECT seq, hash FROM audit_chain WHERE seq = ?1";
+        self.first("read a link", sql, [seq], read_link)
+    }
+
+    fn verify_ledger(&self) -> Result<LedgerState> {
+        let (anchor, head) = (self.end("audit_anchor")?, self.end("audit_head")?);
+        let last = match self.walk(anchor)? {
+            Ok(last) => last,
+            Err(broken) => return Ok(LedgerState::Broken(broken)),
+        };
+        let broken = |link, entry, what| Ok(LedgerState::Broken(Break { link, entry, what }));
+        if last.seq < head.seq {
+            return broken(last.seq + 1, None, "the end of the chain is cut off from here on");
+        }
+        if last != head {
+            return broken(last.seq, None, "the head of the chain is another one");
+        }
+        if let Some(stray) = self.stray()? {
+            return broken(last.seq + 1, Some(stray), "the entry is in no chain");
+        }
+        if !self.is_told(&anchor)? {
+            return broken(anchor.seq, None, "the chain was cut here, and no entry says so");
+        }
+        Ok(LedgerState::Whole { anchor, head })
+    }
+
+    fn prune_ledger(&mut self, cutoff: Timestamp, now: Timestamp, most: u32) -> Result<u64> {
+        let operation = "forget old audit entries";
+        let (anchor, head) = (self.end("audit_anchor")?, self.end("audit_head")?);
+        // From the beginning up to the first that is young: a clock that was set back leaves no gap.
+        let sql = "SELECT coalesce(min(seq), ?2) - 1 AS seq FROM audit_chain WHERE at >= ?1";
+        let old = self.first(operation, sql, params![millis(cutoff), head.seq + 1], |row| {
+            get::<i64>(row, "seq")
+        })?;
+        let through = old.unwrap_or(0).min(anchor.seq.saturating_add(most.into()));
+        let Some(last) = self.ledger_link(through)?.filter(|last| last.seq > anchor.seq) else {
+            return Ok(0);
+        };
+        let details = json!({
+            "through": last.seq, "hash": hex(&last.hash), "entries": last.seq - anchor.seq,
+        });
+        self.insert_admin_act(PRUNED, now, None, &details)?;
+        let sql = "UPDATE audit_anchor SET seq = ?1, hash = ?2";
+        self.run(operation, sql, params![last.seq, last.hash])?;
+        for log in LOGS {
+            let table = log.table;
+            let sql = format!(
+                "DELETE FROM {table} WHERE seq IN
+                     (SELECT entry FROM audit_chain WHERE log = '{table}' AND seq <= ?1)"
+            );
+            self.run(operation, &sql, [last.seq])?;
+        }
+        self.run(operation, "DELETE FROM audit_chain WHERE seq <= ?1", [last.seq])?;
+        Ok(last.seq.abs_diff(anchor.seq))
+    }
+}
+
+fn read_link(row: &Row<'_>) -> Result<Link> {
+    Ok(Link { seq: get(row, "seq")?, hash: get(row, "hash")? })
+}
+
+fn take_in(context: &mut Context, row: &Row<'_>) -> rusqlite::Result<()> {
+    for index in 0..row.as_ref().column_count() {
+        match row.get_ref(index)? {
+            ValueRef::Null => context.update(&[0]),
+            ValueRef::Integer(value) => sized(context, 1, &value.to_be_bytes()),
+            ValueRef::Real(value) => sized(context, 2, &value.to_bits().to_be_bytes()),
+            ValueRef::Text(text) => sized(context, 3, text),
+            ValueRef::Blob(bytes) => sized(context, 4, bytes),
+        }
+    }
+    Ok(())
+}
+
+/// A value with its type and its length, so that no two rows are hashed alike.
+fn sized(context: &mut Context, kind: u8, bytes: &[u8]) {
+    context.update(&[kind]);
+    context.update(&(bytes.len() as u64).to_be_bytes());
+    context.update(bytes);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,113 @@
+//! Values that are encrypted under the master key.
+
+use buddo_shared::id::Revision;
+use rusqlite::params;
+
+use super::Tx;
+use super::column::{get, parsed, text};
+use crate::store::contract::{Result, SealedValue, SealedValues};
+use crate::vault::Place;
+
+/// Every column that holds such values. A further one belongs here, or a rotation of the master
+/// key would leave it behind.
+const TOTP: &str = "
+    SELECT id, totp_secret AS sealed FROM accounts
+    WHERE totp_secret IS NOT NULL AND substr(totp_secret, 1, length(?1)) <> ?1 LIMIT ?2";
+const ENVIRONMENTS: &str = "
+    SELECT deployment_id, number, env AS sealed FROM revisions
+    WHERE env IS NOT NULL AND substr(env, 1, length(?1)) <> ?1 LIMIT ?2";
+
+impl SealedValues for Tx<'_> {
+    fn sealed_otherwise(&self, head: &[u8], limit: u32) -> Result<Vec<SealedValue>> {
+        let operation = "list encrypted values";
+        let mut values = self.all(operation, TOTP, params![head, limit], |row| {
+            Ok(SealedValue {
+                place: Place::TotpSecret(parsed(row, "id")?),
+                sealed: get(row, "sealed")?,
+            })
+        })?;
+        let environments = self.all(operation, ENVIRONMENTS, params![head, limit], |row| {
+            let number = Revision::new(get(row, "number")?);
+            Ok(SealedValue {
+                place: Place::Environment(parsed(row, "deployment_id")?, number),
+                sealed: get(row, "sealed")?,
+            })
+        })?;
+        values.extend(environments);
+        values.truncate(limit as usize);
+        Ok(values)
+    }
+
+    fn replace_sealed(&mut self, value: &SealedValue) -> Result<()> {
+        let operation = "replace an encrypted value";
+        let sealed = &value.sealed;
+        match value.place {
+            Place::TotpSecret(account) => {
+                let sql = "UPDATE accounts SET totp_secret = ?2
+                           WHERE id = ?1 AND totp_secret IS NOT NULL";
+                self.run(operation, sql, params![text(&account), sealed]).map(drop)
+            }
+            Place::Environment(id, number) => {
+                let sql = "UPDATE revisions SET env = ?3
+                           WHERE deployment_id = ?1 AND number = ?2 AND env IS NOT NULL";
+                self.run(operation, sql, params![text(&id), number.get(), sealed]).map(drop)
+            }
+        }
+    }
+
+    fn has_first_form(&self) -> Result<bool> {
+        let sql = "SELECT value FROM meta WHERE key = 'sealed_form'";
+        let form = self
+            .first("read the form of encrypted values", sql, [], |row| get::<i64>(row, "value"))?;
+        Ok(form == Some(1))
+    }
+
+    fn end_first_form(&mut self) -> Result<()> {
+        let sql = "UPDATE meta SET value = 2 WHERE key = 'sealed_form'";
+        self.run("note the form of encrypted values", sql, []).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::migrate;
+
+    /// Whoever adds a column of bytes has to say what is in it: what must be read again is
+    /// encrypted and listed above, what is only compared is a hash.
+    #[test]
+    fn every_column_of_bytes_is_known() {
+        let directory = tempfile::tempdir().unwrap();
+        let connection = migrate::open(&directory.path().join("a.db")).unwrap();
+        let sql = "SELECT s.name || '.' || c.name FROM sqlite_schema s, pragma_table_info(s.name) c
+                   WHERE s.type = 'table' AND c.type = 'BLOB' ORDER BY 1";
+        let mut statement = connection.prepare(sql).unwrap();
+        let found: Vec<String> =
+            statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+        let encrypted = ["accounts.totp_secret", "revisions.env"];
+        let hashes = [
+            "api_keys.hash",
+            "audit_anchor.hash",
+            "audit_chain.hash",
+            "audit_head.hash",
+            "browser_sessions.hash",
+            "email_tokens.hash",
+            "idempotency.body_hash",
+            "invitations.hash",
+            "join_tokens.hash",
+            "mailed_links.hash",
+            "oauth_clients.old_secret_hash",
+            "oauth_clients.secret_hash",
+            "oauth_codes.hash",
+            "oauth_device_codes.hash",
+            "oauth_device_codes.user_hash",
+            "oauth_tokens.hash",
+            "recovery_codes.hash",
+            "web_sessions.hash",
+        ];
+        // A signed document, whose secrets are sealed to its host, and a public key.
+        let open = ["documents.envelope", "hosts.host_key"];
+        let mut known = [&encrypted[..], &hashes, &open].concat();
+        known.sort_unstable();
+        assert_eq!(found, known);
+    }
+}

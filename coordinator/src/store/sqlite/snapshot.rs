@@ -1,0 +1,89 @@
+//! Copies of the whole database: made while it is in use, and checked before they take its place.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+
+use super::Tx;
+use super::{migrate, query};
+use crate::store::contract::{StoreError, Tables};
+
+/// What every SQLite file begins with.
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
+/// Writes a consistent copy of the database at `path` into `to`, an empty file. Whoever writes
+/// meanwhile is not held up, and is not in it.
+pub fn copy(path: &Path, to: &Path) -> Result<(), StoreError> {
+    let operation = "copy the database";
+    let connection = migrate::open_reader(path)?;
+    let to = to.to_str().ok_or_else(|| StoreError::operation(operation)("the path is no UTF-8"))?;
+    connection.execute("VACUUM INTO ?1", [to]).map_err(query::failed(operation))?;
+    Ok(())
+}
+
+/// Whether the file is a whole database of this program.
+pub fn check(path: &Path) -> Result<(), StoreError> {
+    let refused = |source: String| StoreError::Open {
+        path: path.display().to_string(),
+        source: source.into(),
+    };
+    let mut head = [0; MAGIC.len()];
+    let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut head));
+    if read.is_err() || head != *MAGIC {
+        return Err(refused("it is no SQLite database".to_owned()));
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags);
+    let connection = connection.map_err(|error| refused(error.to_string()))?;
+    let ask = |sql: &str| -> Result<String, StoreError> {
+        connection
+            .query_row(sql, [], |row| row.get(0))
+            .map_err(|error| refused(format!("it is damaged: {error}")))
+    };
+    let found = ask("PRAGMA integrity_check")?;
+    if found != "ok" {
+        return Err(refused(format!(
+            "it is damaged: {}",
+            found.lines().next().unwrap_or_default()
+        )));
+    }
+    let known = "SELECT count(*) || '' FROM sqlite_schema
+                 WHERE type = 'table' AND name IN ('meta', 'accounts', 'hosts', 'documents')";
+    if ask(known)? != "4" {
+        return Err(refused("it is no database of buddo-coordinator".to_owned()));
+    }
+    Ok(())
+}
+
+/// Brings the schema of a database that nobody uses up to date, does `work` on it in one
+/// transaction, and leaves it as one synced file.
+pub fn change<T, E>(path: &Path, work: impl FnOnce(&mut dyn Tables) -> Result<T, E>) -> Result<T, E>
+where
+    E: From<StoreError>,
+{
+    let failed = |error| StoreError::operation("change a copy of the database")(error);
+    let mut connection = migrate::open(path)?;
+    let transaction =
+        connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+    let value = work(&mut Tx { connection: &transaction })?;
+    transaction.commit().map_err(failed)?;
+    // The log goes into the file, and is gone.
+    connection.pragma_update(None, "journal_mode", "DELETE").map_err(failed)?;
+    connection.close().map_err(|(_, error)| failed(error))?;
+    let synced = std::fs::File::open(path).and_then(|file| file.sync_all());
+    synced.map_err(|error| StoreError::operation("sync a copy of the database")(error))?;
+    Ok(value)
+}
+
+/// The lock that everybody who uses the database at `path` holds.
+pub fn lock_path(path: &Path) -> PathBuf {
+    beside(path, ".lock")
+}
+
+/// A file beside the database.
+pub fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}

@@ -1,0 +1,283 @@
+//! What administrators do: `/api/admin/*`.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// An account as administrators see it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AdminAccount {
+    /// Identifier.
+    pub id: String,
+    /// The how-manieth it is; also where a page goes on.
+    pub registration_number: i64,
+    /// Mail address.
+    pub email: String,
+    /// Public name.
+    pub username: String,
+    /// Account tier.
+    pub tier: String,
+    /// Buddo points.
+    pub points: i64,
+    /// Whether it administers the platform.
+    pub is_admin: bool,
+    /// Whether the address is confirmed.
+    pub email_verified: bool,
+    /// Whether its logins want a one-time code.
+    pub totp_enabled: bool,
+    /// Since when it may not act.
+    pub suspended_at: Option<Timestamp>,
+    /// Why, as its owner is told.
+    pub suspended_for: Option<String>,
+    /// When it was made.
+    pub inserted_at: Timestamp,
+    /// Its deployments that are not destroyed; where one account alone is shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployments: Option<u32>,
+}
+
+/// One account.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AdminAccountEnvelope {
+    /// The account.
+    pub account: AdminAccount,
+}
+
+/// A page of accounts.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AdminAccountList {
+    /// The accounts, by registration number.
+    pub accounts: Vec<AdminAccount>,
+}
+
+/// `POST /api/admin/accounts/{id}/suspend`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Suspend {
+    /// What its owner is told; 200 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// A tier, whole.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AdminTier {
+    /// Identifier.
+    pub id: String,
+    /// Name in requests.
+    pub slug: String,
+    /// Name for people.
+    pub name: String,
+    /// `buddo_points` or `bitcoin`.
+    pub payment_method: String,
+    /// Monthly cost in Buddo points.
+    pub monthly_cost_points: Option<i64>,
+    /// Monthly cost in satoshis.
+    pub monthly_cost_sats: Option<i64>,
+    /// MiB of one container.
+    pub memory_limit_mb: u32,
+    /// Thousandths of a core of one container.
+    pub cpu_limit_millicores: u32,
+    /// Processes and threads of one container.
+    pub pids_limit: u32,
+    /// Whether a custom domain may be bound.
+    pub custom_domain_allowed: bool,
+    /// Points given back each month.
+    pub monthly_stipend_points: i64,
+    /// Multiplier of ad campaign reach.
+    pub ad_reach_multiplier: f64,
+    /// How many deployments one account may have on it; null: as many as the account may have.
+    pub max_per_account: Option<u32>,
+}
+
+/// One tier.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AdminTierEnvelope {
+    /// The tier.
+    pub tier: AdminTier,
+}
+
+/// All tiers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AdminTierList {
+    /// The tiers, cheapest first.
+    pub tiers: Vec<AdminTier>,
+}
+
+/// `PATCH /api/admin/tiers/{slug}`: what is absent stays.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ChangeTier {
+    /// Name for people.
+    pub name: Option<String>,
+    /// Monthly cost in Buddo points.
+    pub monthly_cost_points: Option<i64>,
+    /// Monthly cost in satoshis.
+    pub monthly_cost_sats: Option<i64>,
+    /// MiB of one container.
+    pub memory_limit_mb: Option<u32>,
+    /// Thousandths of a core of one container.
+    pub cpu_limit_millicores: Option<u32>,
+    /// Processes and threads of one container.
+    pub pids_limit: Option<u32>,
+    /// Whether a custom domain may be bound.
+    pub custom_domain_allowed: Option<bool>,
+    /// Points given back each month.
+    pub monthly_stipend_points: Option<i64>,
+    /// Multiplier of ad campaign reach.
+    pub ad_reach_multiplier: Option<f64>,
+    /// How many deployments one account may have on it; 0: as many as the account may have.
+    pub max_per_account: Option<u32>,
+}
+
+/// `POST /api/admin/tiers`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddTier {
+    /// Name in requests.
+    pub slug: String,
+    /// `buddo_points` or `bitcoin`.
+    pub payment_method: String,
+    /// Name for people; the slug if absent.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Monthly cost in Buddo points.
+    #[serde(default)]
+    pub monthly_cost_points: Option<i64>,
+    /// Monthly cost in satoshis.
+    #[serde(default)]
+    pub monthly_cost_sats: Option<i64>,
+    /// MiB of one container.
+    pub memory_limit_mb: u32,
+    /// Thousandths of a core of one container.
+    pub cpu_limit_millicores: u32,
+    /// Processes and threads of one container; 256 if absent.
+    #[serde(default)]
+    pub pids_limit: Option<u32>,
+    /// Whether a custom domain may be bound; not if absent.
+    #[serde(default)]
+    pub custom_domain_allowed: Option<bool>,
+    /// Points given back each month; none if absent.
+    #[serde(default)]
+    pub monthly_stipend_points: Option<i64>,
+    /// Multiplier of ad campaign reach; 1 if absent.
+    #[serde(default)]
+    pub ad_reach_multiplier: Option<f64>,
+    /// How many deployments one account may have on it.
+    #[serde(default)]
+    pub max_per_account: Option<u32>,
+}
+
+impl AddTier {
+    /// All but slug and way of paying.
+    pub fn rest(self) -> ChangeTier {
+        ChangeTier {
+            name: self.name,
+            monthly_cost_points: self.monthly_cost_points,
+            monthly_cost_sats: self.monthly_cost_sats,
+            memory_limit_mb: Some(self.memory_limit_mb),
+            cpu_limit_millicores: Some(self.cpu_limit_millicores),
+            pids_limit: self.pids_limit,
+            custom_domain_allowed: self.custom_domain_allowed,
+            monthly_stipend_points: self.monthly_stipend_points,
+            ad_reach_multiplier: self.ad_reach_multiplier,
+            max_per_account: self.max_per_account,
+        }
+    }
+}
+
+/// A host.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AdminHost {
+    /// Identifier.
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// Where its agent listens.
+    pub address: String,
+    /// Since when it cannot be reached.
+    pub unreachable_since: Option<Timestamp>,
+    /// When it was reached last.
+    pub last_seen: Option<Timestamp>,
+    /// Why it does not have its newest document.
+    pub refusal: Option<String>,
+    /// Since when it is locked, for there are two copies of it.
+    pub locked_at: Option<Timestamp>,
+    /// Since when it gets no further deployments.
+    pub drained_at: Option<Timestamp>,
+    /// MiB promised to its deployments.
+    pub reserved_mb: u64,
+    /// MiB that it has; null until it said so.
+    pub memory_mb: Option<u64>,
+}
+
+/// One host.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AdminHostEnvelope {
+    /// The host.
+    pub host: AdminHost,
+}
+
+/// All hosts.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AdminHostList {
+    /// The hosts, by name.
+    pub hosts: Vec<AdminHost>,
+}
+
+/// An OAuth app.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AdminApp {
+    /// Public name in protocol messages.
+    pub client_id: String,
+    /// Name for people.
+    pub app_name: String,
+    /// Who made it.
+    pub owner_id: Option<String>,
+    /// Whether it may serve others than its owner.
+    pub is_approved: bool,
+    /// What it may ask for.
+    pub scopes: Vec<String>,
+    /// Where codes may be sent.
+    pub redirect_uris: Vec<String>,
+    /// Its page.
+    pub website_url: Option<String>,
+    /// When it was made.
+    pub inserted_at: Timestamp,
+}
+
+/// One app.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AdminAppEnvelope {
+    /// The app.
+    pub app: AdminApp,
+}
+
+/// A page of apps.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AdminAppList {
+    /// The apps, by client id.
+    pub apps: Vec<AdminApp>,
+}
+
+/// An act of an administrator.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AdminAct {
+    /// Its number; also where a page goes on.
+    pub number: i64,
+    /// What was done.
+    pub action: String,
+    /// Which account did it; null: whoever may run commands on the machine, or the platform.
+    pub actor: Option<String>,
+    /// When.
+    pub inserted_at: Timestamp,
+    /// To what, and how.
+    pub details: Value,
+}
+
+/// A page of acts.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AdminActList {
+    /// The acts, newest first.
+    pub acts: Vec<AdminAct>,
+}
