@@ -1,5 +1,7 @@
 //! The command line. Parsing only: nothing here acts.
 
+mod teams;
+
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueHint};
@@ -8,6 +10,8 @@ use clap_complete::Shell;
 use crate::env_vars::EnvArg;
 use crate::error::Kind;
 use crate::target::Target;
+
+pub(crate) use teams::{Invite, KeysAction, OrgsAction, TeamsAction};
 
 /// Deploy containers to Buddo hosting and look after them.
 #[derive(Debug, Parser)]
@@ -68,8 +72,27 @@ pub(crate) enum Command {
         #[arg(value_name = "NAME")]
         target: Target,
     },
-    /// List your deployments
-    List,
+    /// List the deployments of all your teams
+    List {
+        /// Only those of this team: ORG/TEAM or id
+        #[arg(long)]
+        team: Option<String>,
+    },
+    /// Make API keys for programs, list and revoke them
+    Keys {
+        #[command(subcommand)]
+        action: KeysAction,
+    },
+    /// Work with others: organisations, their members and invitations
+    Orgs {
+        #[command(subcommand)]
+        action: OrgsAction,
+    },
+    /// The teams of organisations, and who is in them
+    Teams {
+        #[command(subcommand)]
+        action: TeamsAction,
+    },
     /// List the revisions of a deployment that are kept, newest first
     Revisions {
         /// Name or id of the deployment
@@ -165,6 +188,9 @@ pub(crate) struct Create {
     /// recreate: the old one is stopped first, and requests wait
     #[arg(long, value_name = "rolling|recreate")]
     pub(crate) strategy: Option<String>,
+    /// The team whose it is: ORG/TEAM or id; your own, or that of the API key, if absent
+    #[arg(long)]
+    pub(crate) team: Option<String>,
 }
 
 /// Whether to wait for the outcome, and for how long.
@@ -262,6 +288,7 @@ pub(crate) fn command() -> clap::Command {
     let mut help = String::from(
         "Environment:\n  BUDDO_API, BUDDO_CA          as --api and --ca\n  \
          BUDDO_EMAIL, BUDDO_PASSWORD  credentials for `buddo login`\n  \
+         BUDDO_API_KEY                an API key to use in place of the login\n  \
          NO_COLOR                     no colour if set\n\nExit codes:\n    0  success\n",
     );
     for kind in Kind::ALL {

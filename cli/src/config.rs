@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use buddo_shared::secret::Secret;
 use etcetera::BaseStrategy as _;
 use reqwest::Url;
 use serde::Deserialize;
@@ -12,6 +13,7 @@ use serde::Deserialize;
 use crate::args::Global;
 use crate::session::{Current, SessionError, SessionStore};
 
+const API_KEY_VARIABLE: &str = "BUDDO_API_KEY";
 const DEFAULT_API: &str = "https://api.buddo.xyz";
 
 /// More than any sensible configuration, so that a wrong path cannot fill the memory.
@@ -133,13 +135,18 @@ pub(crate) struct Config {
     pub(crate) ca_file: Option<PathBuf>,
     /// `credentials.json`.
     pub(crate) credentials: PathBuf,
+    /// An API key that stands in for the login: for programs, which have none.
+    pub(crate) api_key: Option<Secret>,
 }
 
 impl Config {
     /// Reads the configuration of this user.
     pub(crate) fn load(global: &Global) -> Result<Self, ConfigError> {
         let base = etcetera::choose_base_strategy().map_err(|_| ConfigError::NoHome)?;
-        Self::load_from(&base.config_dir().join("buddo"), global)
+        let config = Self::load_from(&base.config_dir().join("buddo"), global)?;
+        // Never an option: other users of this machine can see a command line.
+        let key = std::env::var(API_KEY_VARIABLE).ok().filter(|key| !key.trim().is_empty());
+        Ok(Self { api_key: key.map(|key| Secret::new(key.trim())), ..config })
     }
 
     fn load_from(folder: &Path, global: &Global) -> Result<Self, ConfigError> {
@@ -169,7 +176,7 @@ impl Config {
             }
             None => (None, None),
         };
-        Ok(Self { api, ca, ca_file, credentials })
+        Ok(Self { api, ca, ca_file, credentials, api_key: None })
     }
 }
 

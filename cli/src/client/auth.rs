@@ -9,7 +9,8 @@
 //! ```
 
 use buddo_shared::api::oauth::{
-    CLI_CLIENT_ID, DEPLOY_MANAGE, TOKEN_EXCHANGE, TOKEN_TYPE_JWT, TokenRequest, Tokens,
+    CLI_CLIENT_ID, DEPLOY_MANAGE, TEAMS_MANAGE, TOKEN_EXCHANGE, TOKEN_TYPE_JWT, TokenRequest,
+    Tokens,
 };
 use buddo_shared::secret::Secret;
 use reqwest::{Method, RequestBuilder};
@@ -31,6 +32,10 @@ impl Api {
         retry: Retry,
         make: impl Fn() -> RequestBuilder,
     ) -> Result<Answer, ClientError> {
+        if let Some(key) = &self.api_key {
+            // There is nothing to refresh: the API's words about a key stand alone.
+            return self.transport.send(retry, || make().bearer_auth(key.expose())).await;
+        }
         let token = self.access_token().await?;
         let first = self.transport.send(retry, || make().bearer_auth(token.expose())).await;
         match first {
@@ -44,8 +49,12 @@ impl Api {
         }
     }
 
-    /// An access token that is good for a while, by the clock of this machine.
+    /// The API key that was given, or an access token that is good for a while, by the clock of this
+    /// machine.
     pub(super) async fn access_token(&self) -> Result<Secret, ClientError> {
+        if let Some(key) = &self.api_key {
+            return Ok(key.clone());
+        }
         let session = self.session()?;
         if session.is_stale(self.clock.now()) {
             self.refresh(&session.access_token).await
@@ -91,7 +100,7 @@ impl Api {
         let request = TokenRequest {
             grant_type: Some(TOKEN_EXCHANGE.to_owned()),
             client_id: Some(CLI_CLIENT_ID.to_owned()),
-            scope: Some(DEPLOY_MANAGE.to_owned()),
+            scope: Some(format!("{DEPLOY_MANAGE} {TEAMS_MANAGE}")),
             subject_token: Some(jwt.clone()),
             subject_token_type: Some(TOKEN_TYPE_JWT.to_owned()),
             ..TokenRequest::default()

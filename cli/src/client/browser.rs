@@ -2,8 +2,8 @@
 //! (RFC 8628).
 
 use buddo_shared::api::oauth::{
-    CLI_CLIENT_ID, DEPLOY_MANAGE, DEVICE_CODE, DeviceAuthorization, PROFILE_READ, TokenRequest,
-    Tokens,
+    CLI_CLIENT_ID, DEPLOY_MANAGE, DEVICE_CODE, DeviceAuthorization, PROFILE_READ, TEAMS_MANAGE,
+    TokenRequest, Tokens,
 };
 use buddo_shared::secret::Secret;
 use reqwest::{Method, Url};
@@ -107,5 +107,5 @@ impl Api {
 
 /// What the commands need: the deployments, and for `whoami` the name of the account.
 fn scopes() -> String {
-    format!("{PROFILE_READ} {DEPLOY_MANAGE}")
+    format!("{PROFILE_READ} {DEPLOY_MANAGE} {TEAMS_MANAGE}")
 }

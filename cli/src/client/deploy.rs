@@ -32,15 +32,21 @@ impl Api {
     pub(crate) async fn create(
         &self,
         request: &CreateDeployment,
+        team: Option<&str>,
         key: IdempotencyKey,
     ) -> Result<Deployment, ClientError> {
-        deployment(&self.post_once(APPS, request, key).await?)
+        let path = team.map_or_else(|| APPS.to_owned(), |team| format!("{APPS}?team_id={team}"));
+        deployment(&self.post_once(&path, request, key).await?)
     }
 
-    /// All deployments of the account, page after page.
-    pub(crate) async fn deployments(&self) -> Result<Vec<Deployment>, ClientError> {
+    /// All deployments of a team, or of all that the account is in, page after page.
+    pub(crate) async fn deployments(
+        &self,
+        team: Option<&str>,
+    ) -> Result<Vec<Deployment>, ClientError> {
         let mut all = Vec::new();
-        let mut path = format!("{APPS}?limit=100");
+        let team = team.map(|team| format!("&team_id={team}")).unwrap_or_default();
+        let mut path = format!("{APPS}?limit=100{team}");
         for _ in 0..MAX_PAGES {
             let answer = self.get(&path).await?;
             let DeploymentList { deployments } = answer.json()?;

@@ -13,6 +13,7 @@ mod error;
 mod events;
 mod login;
 mod sse;
+mod teams;
 mod transport;
 
 use std::path::PathBuf;
@@ -24,6 +25,8 @@ pub(crate) use error::ClientError;
 pub(crate) use events::Events;
 pub(crate) use login::Me;
 
+use buddo_shared::secret::Secret;
+
 use crate::clock::Clock;
 use crate::config::{ApiUrl, Config};
 use crate::session::SessionStore;
@@ -34,6 +37,7 @@ pub(crate) struct Api {
     transport: Transport,
     sessions: SessionStore,
     ca_file: Option<PathBuf>,
+    api_key: Option<Secret>,
     clock: Arc<dyn Clock>,
 }
 
@@ -44,6 +48,7 @@ impl Api {
             transport: Transport::new(config.api, config.ca.as_deref())?,
             sessions: SessionStore::new(config.credentials),
             ca_file: config.ca_file,
+            api_key: config.api_key,
             clock,
         })
     }

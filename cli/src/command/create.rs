@@ -3,6 +3,7 @@
 use buddo_shared::api::deploy::{CreateDeployment, Tier};
 use buddo_shared::spec::AppSpec;
 
+use super::teams::team_id;
 use super::{Context, follow, list};
 use crate::args::{Create, FollowArgs};
 use crate::client::IdempotencyKey;
@@ -21,6 +22,7 @@ pub(super) async fn run(
 ) -> Result<(), CliError> {
     let file = args.env_file.as_deref();
     let vars = env_vars::gather(file, args.env, |key| std::env::var(key).ok())?;
+    let team = args.team;
     let mut request = CreateDeployment {
         subdomain: Some(args.name),
         image: Some(args.image),
@@ -35,12 +37,17 @@ pub(super) async fn run(
         let tiers = context.api.tiers().await?;
         request.tier = Some(choose_tier(context.ui, &tiers)?);
     }
+    let team = match team {
+        Some(team) => Some(team_id(context, Some(&team)).await?),
+        None => None,
+    };
     let name = request.subdomain.as_deref().unwrap_or_default();
     let creating = format!("Creating deployment \"{name}\"...");
     if !context.ui.is_json() {
         context.ui.line(&creating)?;
     }
-    let deployment = context.api.create(&request, IdempotencyKey(rand::random())).await?;
+    let deployment =
+        context.api.create(&request, team.as_deref(), IdempotencyKey(rand::random())).await?;
     if !context.ui.is_json() {
         context.ui.line(&format!("Deployment ID: {}", deployment.id))?;
     }

@@ -3,11 +3,19 @@
 use buddo_shared::api::deploy::{Deployment, Status, Tier};
 
 use super::Context;
+use super::teams::team_id;
 use crate::error::CliError;
 use crate::ui::Table;
 
-pub(super) async fn deployments(context: &mut Context<'_>) -> Result<(), CliError> {
-    let all: Vec<Deployment> = context.api.deployments().await?;
+pub(super) async fn deployments(
+    context: &mut Context<'_>,
+    team: Option<&str>,
+) -> Result<(), CliError> {
+    let team = match team {
+        Some(team) => Some(team_id(context, Some(team)).await?),
+        None => None,
+    };
+    let all: Vec<Deployment> = context.api.deployments(team.as_deref()).await?;
     if context.ui.is_json() {
         return context.ui.json(&all);
     }

@@ -47,6 +47,12 @@ pub(super) async fn run(context: &mut Context<'_>, args: args::Login) -> Result<
     greet(context, &account.map_err(refused)?)
 }
 
+/// One secret, from who is at the terminal or from standard input.
+pub(super) fn secret_line(context: &mut Context<'_>, question: &str) -> Result<Secret, CliError> {
+    let mut input = Input::new(context.ui, std::io::stdin().lock().take(MAX_INPUT));
+    input.secret(question, "an argument, or a line on standard input")
+}
+
 /// Says who is logged in now.
 pub(super) fn greet(context: &mut Context<'_>, account: &Account) -> Result<(), CliError> {
     if context.ui.is_json() {

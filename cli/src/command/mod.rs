@@ -6,13 +6,16 @@ mod browser;
 mod create;
 mod follow;
 mod generate;
+mod keys;
 mod list;
 mod login;
 mod login_browser;
 mod logs;
+mod orgs;
 mod resolve;
 mod revisions;
 mod status;
+mod teams;
 #[cfg(test)]
 mod testing;
 mod transitions;
@@ -51,7 +54,10 @@ pub(crate) async fn run(cli: Cli, ui: &mut Ui) -> Result<(), CliError> {
         Command::Logout => account::log_out(context).await,
         Command::Whoami => account::who_am_i(context).await,
         Command::Status { target } => status::run(context, &target).await,
-        Command::List => list::deployments(context).await,
+        Command::List { team } => list::deployments(context, team.as_deref()).await,
+        Command::Keys { action } => keys::run(context, action).await,
+        Command::Orgs { action } => orgs::run(context, action).await,
+        Command::Teams { action } => teams::run(context, action).await,
         Command::Tiers => list::tiers(context).await,
         Command::Revisions { target } => revisions::list(context, &target).await,
         Command::Rollback { target, revision, follow } => {

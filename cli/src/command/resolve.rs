@@ -17,7 +17,7 @@ pub(super) async fn deployment(
         Target::Id(id) => return Ok(context.api.deployment(*id).await?),
         Target::Name(name) => name,
     };
-    let mut all = context.api.deployments().await?.into_iter();
+    let mut all = context.api.deployments(None).await?.into_iter();
     all.find(|deployment| deployment.subdomain == *name && deployment.status != Status::Destroyed)
         .ok_or_else(|| {
             CliError::new(Kind::NotFound, format!("there is no deployment named {name:?}"))

@@ -105,7 +105,7 @@ async fn rfc8252_7_3_login_in_a_browser_comes_back_to_a_loopback_port() {
     assert_eq!(web.asked["response_type"], "code");
     assert_eq!(web.asked["code_challenge_method"], "S256");
     assert_eq!(web.asked["code_challenge"].len(), 43);
-    assert_eq!(web.asked["scope"], "profile:read deploy:manage");
+    assert_eq!(web.asked["scope"], "profile:read deploy:manage teams:manage");
     assert!(web.asked["redirect_uri"].starts_with("http://127.0.0.1:"));
 
     // What is no answer to the request changes nothing.

@@ -17,7 +17,7 @@ async fn the_version_is_the_published_one() {
 #[tokio::test]
 async fn help_is_for_every_command() {
     let world = World::new().await;
-    let commands: [&[&str]; 11] = [
+    let commands: [&[&str]; 17] = [
         &[],
         &["login"],
         &["deploy"],
@@ -28,6 +28,12 @@ async fn help_is_for_every_command() {
         &["status"],
         &["revisions"],
         &["rollback"],
+        &["keys"],
+        &["keys", "create"],
+        &["orgs"],
+        &["orgs", "invite"],
+        &["teams"],
+        &["teams", "add"],
         &["completions"],
     ];
     let mut text = String::new();

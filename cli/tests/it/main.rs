@@ -10,3 +10,5 @@ mod common;
 mod errors;
 #[cfg(test)]
 mod session;
+#[cfg(test)]
+mod teams;

@@ -1,0 +1,174 @@
+//! `/api/orgs`, `/api/teams` and `/api/invitations`, one function an endpoint.
+
+use buddo_shared::api::auth::Message;
+use buddo_shared::api::teams::{
+    AcceptInvitation, ApiKey, CreateKey, CreateOrg, CreateTeam, Invitation, Invite, KeyCreated,
+    Member, Org, OrgActivity, SetRole, Team,
+};
+use reqwest::Method;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::transport::Retry;
+use super::{Api, ClientError};
+
+impl Api {
+    /// The organisations that the account is in.
+    pub(crate) async fn orgs(&self) -> Result<Vec<Org>, ClientError> {
+        self.read("/api/orgs").await
+    }
+
+    /// Makes one.
+    pub(crate) async fn create_org(&self, request: &CreateOrg) -> Result<Org, ClientError> {
+        self.send(Method::POST, "/api/orgs", request).await
+    }
+
+    /// Ends one.
+    pub(crate) async fn delete_org(&self, org: &str) -> Result<Message, ClientError> {
+        self.act_on(Method::DELETE, &format!("/api/orgs/{org}")).await
+    }
+
+    /// Answers for its deployments from now on.
+    pub(crate) async fn take_over(&self, org: &str) -> Result<Org, ClientError> {
+        self.act_on(Method::POST, &format!("/api/orgs/{org}/take-over")).await
+    }
+
+    /// Who is in it.
+    pub(crate) async fn org_members(&self, org: &str) -> Result<Vec<Member>, ClientError> {
+        self.read(&format!("/api/orgs/{org}/members")).await
+    }
+
+    /// Gives a member another role.
+    pub(crate) async fn set_org_role(
+        &self,
+        org: &str,
+        account: &str,
+        role: &SetRole,
+    ) -> Result<Message, ClientError> {
+        self.send(Method::PUT, &format!("/api/orgs/{org}/members/{account}"), role).await
+    }
+
+    /// Removes a member, or leaves.
+    pub(crate) async fn remove_org_member(
+        &self,
+        org: &str,
+        account: &str,
+    ) -> Result<Message, ClientError> {
+        self.act_on(Method::DELETE, &format!("/api/orgs/{org}/members/{account}")).await
+    }
+
+    /// What was done in it.
+    pub(crate) async fn org_activity(&self, org: &str) -> Result<Vec<OrgActivity>, ClientError> {
+        self.read(&format!("/api/orgs/{org}/activity")).await
+    }
+
+    /// Invites somebody.
+    pub(crate) async fn invite(
+        &self,
+        org: &str,
+        request: &Invite,
+    ) -> Result<Invitation, ClientError> {
+        self.send(Method::POST, &format!("/api/orgs/{org}/invitations"), request).await
+    }
+
+    /// Who is invited.
+    pub(crate) async fn invitations(&self, org: &str) -> Result<Vec<Invitation>, ClientError> {
+        self.read(&format!("/api/orgs/{org}/invitations")).await
+    }
+
+    /// Takes an invitation back.
+    pub(crate) async fn uninvite(&self, org: &str, id: &str) -> Result<Message, ClientError> {
+        self.act_on(Method::DELETE, &format!("/api/orgs/{org}/invitations/{id}")).await
+    }
+
+    /// Accepts one.
+    pub(crate) async fn accept(&self, request: &AcceptInvitation) -> Result<Org, ClientError> {
+        self.send(Method::POST, "/api/invitations/accept", request).await
+    }
+
+    /// The teams that the account may look into, its own first.
+    pub(crate) async fn teams(&self) -> Result<Vec<Team>, ClientError> {
+        self.read("/api/teams").await
+    }
+
+    /// Makes one.
+    pub(crate) async fn create_team(
+        &self,
+        org: &str,
+        request: &CreateTeam,
+    ) -> Result<Team, ClientError> {
+        self.send(Method::POST, &format!("/api/orgs/{org}/teams"), request).await
+    }
+
+    /// Ends one.
+    pub(crate) async fn delete_team(&self, team: &str) -> Result<Message, ClientError> {
+        self.act_on(Method::DELETE, &format!("/api/teams/{team}")).await
+    }
+
+    /// Who is in it.
+    pub(crate) async fn team_members(&self, team: &str) -> Result<Vec<Member>, ClientError> {
+        self.read(&format!("/api/teams/{team}/members")).await
+    }
+
+    /// Puts somebody into it.
+    pub(crate) async fn set_team_role(
+        &self,
+        team: &str,
+        account: &str,
+        role: &SetRole,
+    ) -> Result<Message, ClientError> {
+        self.send(Method::PUT, &format!("/api/teams/{team}/members/{account}"), role).await
+    }
+
+    /// Takes somebody out of it.
+    pub(crate) async fn remove_team_member(
+        &self,
+        team: &str,
+        account: &str,
+    ) -> Result<Message, ClientError> {
+        self.act_on(Method::DELETE, &format!("/api/teams/{team}/members/{account}")).await
+    }
+
+    /// Its API keys.
+    pub(crate) async fn api_keys(&self, team: &str) -> Result<Vec<ApiKey>, ClientError> {
+        self.read(&format!("/api/teams/{team}/keys")).await
+    }
+
+    /// Makes one.
+    pub(crate) async fn create_key(
+        &self,
+        team: &str,
+        request: &CreateKey,
+    ) -> Result<KeyCreated, ClientError> {
+        self.send(Method::POST, &format!("/api/teams/{team}/keys"), request).await
+    }
+
+    /// Ends one.
+    pub(crate) async fn revoke_key(&self, team: &str, key: &str) -> Result<Message, ClientError> {
+        self.act_on(Method::DELETE, &format!("/api/teams/{team}/keys/{key}")).await
+    }
+
+    async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        let make = || self.transport.request(Method::GET, path);
+        self.authorised(Retry::Harmless, make).await?.json()
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        request: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        let make = || self.transport.request(method.clone(), path).json(request);
+        self.authorised(Retry::BeforeSending, make).await?.json()
+    }
+
+    async fn act_on<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+    ) -> Result<T, ClientError> {
+        let make = || self.transport.request(method.clone(), path);
+        self.authorised(Retry::BeforeSending, make).await?.json()
+    }
+}

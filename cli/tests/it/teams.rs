@@ -1,0 +1,151 @@
+//! `buddo orgs`, `buddo teams`, `buddo keys`, and a key in place of a login.
+
+use serde_json::{Value, json};
+use wiremock::ResponseTemplate;
+
+use crate::common::*;
+
+const TEAM: &str = "aaaaaaaa-0000-4000-8000-000000000001";
+const ORG: &str = "bbbbbbbb-0000-4000-8000-000000000001";
+const KEY: &str = "cccccccc-0000-4000-8000-000000000001";
+
+fn team(id: &str, org: &str, slug: &str, personal: bool) -> Value {
+    json!({ "id": id, "orgId": ORG, "orgSlug": org, "name": "Web", "slug": slug,
+        "createdAt": "2026-05-21T10:00:00Z", "personal": personal, "role": "team_admin" })
+}
+
+fn api_key(extra: &Value) -> Value {
+    let mut key = json!({ "id": KEY, "teamId": TEAM, "name": "ci", "hint": "buddo_key_Ab3d",
+        "scopes": ["deployments:read", "deployments:write"], "createdBy": ACCOUNT,
+        "createdAt": "2026-05-21T10:00:00Z", "expiresAt": "2026-08-19T10:00:00Z",
+        "lastUsedAt": null });
+    key.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+    key
+}
+
+fn answer(body: impl serde::Serialize) -> ResponseTemplate {
+    ResponseTemplate::new(200).set_body_json(body)
+}
+
+/// A world with an own team and one of an organisation.
+async fn world() -> World {
+    let world = World::logged_in().await;
+    let teams =
+        json!([team(ACCOUNT, "@myoperator", "default", true), team(TEAM, "acme", "web", false)]);
+    world.mock("GET", "/api/teams", answer(teams)).await;
+    let org = json!({ "id": ORG, "name": "Acme", "slug": "acme", "plan": "free",
+        "createdAt": "2026-05-21T10:00:00Z", "personal": false, "payerId": ACCOUNT,
+        "role": "org_owner" });
+    world.mock("GET", "/api/orgs", answer(json!([org]))).await;
+    let members = json!([{ "accountId": ACCOUNT, "username": "myoperator", "role": "org_owner",
+        "joinedAt": "2026-05-21T10:00:00Z" }]);
+    world.mock("GET", &format!("/api/orgs/{ORG}/members"), answer(members)).await;
+    world
+}
+
+#[tokio::test]
+async fn a_key_is_printed_alone_and_its_use_is_told_beside() {
+    let world = world().await;
+    let path = format!("/api/teams/{TEAM}/keys");
+    let made = api_key(&json!({ "key": "buddo_key_TEXT" }));
+    world.mock("POST", &path, ResponseTemplate::new(201).set_body_json(made)).await;
+    let ran = world.buddo(&["keys", "create", "ci", "--team", "acme/web"]).await;
+    assert_eq!((ran.code, ran.out.as_str()), (0, "buddo_key_TEXT\n"), "{ran}");
+    assert!(ran.err.contains("not shown again") && ran.err.contains("acme/web"), "{ran}");
+    let sent: Value = world.requests("POST", &path).await[0].body_json().unwrap();
+    let wanted = json!({ "name": "ci", "scopes": ["deployments:read", "deployments:write"],
+        "expiresInDays": 90 });
+    assert_eq!(sent, wanted);
+    let args = ["keys", "create", "ci", "--team", TEAM, "--scope", "deployments:read", "--json"];
+    let ran = world.buddo(&args).await;
+    assert_eq!(ran.json()["key"], "buddo_key_TEXT", "{ran}");
+}
+
+#[tokio::test]
+async fn keys_are_listed_and_revoked_by_name_in_the_own_team() {
+    let world = world().await;
+    let path = format!("/api/teams/{ACCOUNT}/keys");
+    world.mock("GET", &path, answer(json!([api_key(&json!({}))]))).await;
+    let ran = world.buddo(&["keys", "list"]).await;
+    insta::assert_snapshot!(ran.out, @r"
+    Name  Key                Scopes                              Last used  Until                 Id
+    ----  ---                ------                              ---------  -----                 --
+    ci    buddo_key_Ab3d...  deployments:read deployments:write  never      2026-08-19T10:00:00Z  cccccccc-0000-4000-8000-000000000001
+    ");
+    let gone = answer(json!({ "message": "API key revoked" }));
+    world.mock("DELETE", &format!("{path}/{KEY}"), gone).await;
+    let ran = world.buddo(&["keys", "revoke", "ci"]).await;
+    assert_eq!((ran.code, ran.out.as_str()), (0, "API key revoked\n"), "{ran}");
+    let ran = world.buddo(&["keys", "revoke", "other"]).await;
+    assert_eq!(ran.code, 4, "{ran}");
+}
+
+#[tokio::test]
+async fn a_key_in_the_environment_stands_in_for_a_login() {
+    let world = World::new().await;
+    world.mock("GET", APPS, listed("running")).await;
+    let run = async || {
+        let mut command = world.command(&["list"]);
+        finish(command.env("BUDDO_API_KEY", "buddo_key_TEXT\n").spawn().unwrap()).await
+    };
+    let ran = run().await;
+    assert_eq!(ran.code, 0, "{ran}");
+    let sent = &world.requests("GET", APPS).await[0];
+    assert_eq!(sent.headers["authorization"], "Bearer buddo_key_TEXT");
+    world.api.reset().await;
+    world.mock("GET", APPS, problem(401, "invalid_token", "the API key was revoked")).await;
+    let ran = run().await;
+    assert_eq!(ran.code, 3, "{ran}");
+    assert!(ran.err.contains("the API key was revoked"), "{ran}");
+    assert_eq!(world.requests("POST", "/api/oauth/token").await.len(), 0);
+}
+
+#[tokio::test]
+async fn organisations_members_and_invitations() {
+    let world = world().await;
+    let ran = world.buddo(&["orgs", "list"]).await;
+    assert!(ran.out.contains("acme") && ran.out.contains("org_owner"), "{ran}");
+    let ran = world.buddo(&["orgs", "members", "acme"]).await;
+    assert!(ran.out.contains("myoperator"), "{ran}");
+    let path = format!("/api/orgs/{ORG}/invitations");
+    let invitation = json!({ "id": KEY, "email": "two@example.com", "role": "org_member",
+        "teamId": TEAM, "teamRole": "viewer", "invitedBy": ACCOUNT,
+        "createdAt": "2026-05-21T10:00:00Z", "expiresAt": "2026-05-28T10:00:00Z" });
+    let made = ResponseTemplate::new(201).set_body_json(&invitation);
+    world.mock("POST", &path, made).await;
+    let args = ["orgs", "invite", "acme", "two@example.com", "--team", "acme/web", "--team-role"];
+    let ran = world.buddo(&[&args[..], &["viewer"]].concat()).await;
+    assert_eq!(ran.code, 0, "{ran}");
+    let sent: Value = world.requests("POST", &path).await[0].body_json().unwrap();
+    assert_eq!(sent, json!({ "email": "two@example.com", "teamId": TEAM, "teamRole": "viewer" }));
+    world.mock("GET", &path, answer(json!([invitation]))).await;
+    let gone = answer(json!({ "message": "Invitation taken back; its link is void" }));
+    world.mock("DELETE", &format!("{path}/{KEY}"), gone).await;
+    let ran = world.buddo(&["orgs", "uninvite", "acme", "two@example.com"]).await;
+    assert_eq!(ran.code, 0, "{ran}");
+    // The whole link will do, and standard input keeps it out of the shell's history.
+    let org = world.buddo(&["orgs", "list", "--json"]).await.json()[0].clone();
+    world.mock("POST", "/api/invitations/accept", answer(org)).await;
+    let link = "https://api.example/invitation?token=buddo_in_TEXT\n";
+    let ran = world.buddo_with(&["orgs", "accept"], link).await;
+    assert_eq!(ran.code, 0, "{ran}");
+    let sent = &world.requests("POST", "/api/invitations/accept").await[0];
+    assert_eq!(sent.body_json::<Value>().unwrap(), json!({ "token": "buddo_in_TEXT" }));
+    let ran = world.buddo(&["orgs", "leave", "nowhere"]).await;
+    assert_eq!(ran.code, 4, "{ran}");
+}
+
+#[tokio::test]
+async fn a_deployment_goes_to_the_team_that_is_named() {
+    let world = world().await;
+    world.mock("POST", APPS, enveloped(201, "pending")).await;
+    let args = [&CREATE[..], &["--team", "acme/web", "--no-follow"]].concat();
+    let ran = world.buddo(&args).await;
+    assert_eq!(ran.code, 0, "{ran}");
+    let sent = &world.requests("POST", APPS).await[0];
+    assert_eq!(sent.url.query(), Some(&*format!("team_id={TEAM}")));
+    world.mock("GET", APPS, listed("running")).await;
+    assert_eq!(world.buddo(&["list", "--team", "acme/web"]).await.code, 0);
+    let sent = &world.requests("GET", APPS).await[0];
+    assert_eq!(sent.url.query(), Some(&*format!("limit=100&team_id={TEAM}")));
+}
