@@ -3,6 +3,8 @@
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
+use super::browsers;
+use super::keys::{key, own_team};
 use super::post::{deploys, is_open, log_in};
 use crate::store::StoreError;
 use crate::store::contract::LedgerState;
@@ -155,6 +157,9 @@ async fn a_suspended_account_opens_nothing_its_apps_are_parked_and_all_comes_bac
     let body = json!({ "subdomain": "my-app", "image": "docker.io/library/nginx:latest",
         "tier": "buddo-starter" });
     assert_eq!(world.post("/api/deploy/apps", &access, body).await.status, 201);
+    let team = own_team(&world, &jwt).await;
+    let (_, key) = key(&world, &jwt, &team, &["deployments:read"]).await;
+    let cookie = browsers::log_in(&world, "one").await;
     let run = async || {
         let found: Result<_, StoreError> =
             world.state.store.read(move |tables| tables.deployments_on(host)).await;
@@ -176,6 +181,8 @@ async fn a_suspended_account_opens_nothing_its_apps_are_parked_and_all_comes_bac
     assert!(wanted().await > before, "its host is told");
 
     let suspended = (403, "account_suspended");
+    assert_eq!(world.get("/api/deploy/apps", &key).await.refusal(), suspended);
+    assert_eq!(world.browse("/api/auth/me", &cookie).await.refusal(), suspended);
     assert_eq!(world.get("/api/auth/me", &jwt).await.refusal(), suspended);
     assert_eq!(world.get("/api/deploy/apps", &access).await.refusal(), suspended);
     let login = log_in(&world, "one@example.com", PASSWORD, "").await;
