@@ -3,6 +3,7 @@
 pub mod authorize;
 mod cookie;
 pub mod device;
+pub mod docs;
 pub mod email_change;
 mod login;
 pub mod reset;
@@ -47,6 +48,7 @@ impl Pages {
         templates.add_template("reset.html", include_str!("reset.html"))?;
         templates.add_template("email_change.html", include_str!("email_change.html"))?;
         templates.add_template("message.html", include_str!("message.html"))?;
+        docs::fit(&mut templates)?;
         templates.add_global("style", STYLE);
         let style_hash = BASE64_STANDARD.encode(digest(&SHA256, STYLE.as_bytes()));
         Ok(Self { templates, style_hash })

@@ -4,6 +4,7 @@ mod accounts;
 mod apps;
 mod authorize;
 mod connections;
+mod cors;
 mod deletion;
 mod device;
 mod emails;

@@ -25,14 +25,20 @@ use crate::state::AppState;
 use crate::store::Tables;
 use crate::store::contract::Deployment;
 
-/// The deployment, if `account` owns it: the one place where ownership is checked.
+/// The one place that says whose deployment it is.
+fn allowed(deployment: &Deployment, account: AccountId) -> Result<(), DeployError> {
+    if deployment.account == account { Ok(()) } else { Err(DeployError::Forbidden) }
+}
+
+/// The deployment, if `account` owns it.
 fn owned(
     tables: &dyn Tables,
     account: AccountId,
     id: DeploymentId,
 ) -> Result<Deployment, DeployError> {
     let deployment = tables.deployment(id)?.ok_or(DeployError::NotFound)?;
-    if deployment.account == account { Ok(deployment) } else { Err(DeployError::Forbidden) }
+    allowed(&deployment, account)?;
+    Ok(deployment)
 }
 
 /// After a commit that changed what `host` shall have: wakes its task and those who watch.

@@ -6,7 +6,7 @@ use buddo_shared::api::deploy::{
 use buddo_shared::id::{AccountId, DeploymentId};
 
 use super::error::DeployError;
-use super::{owned, owned_state, view};
+use super::{allowed, owned, owned_state, view};
 use crate::state::AppState;
 use crate::store::contract::Page;
 
@@ -75,6 +75,11 @@ pub async fn status(
     account: AccountId,
     id: DeploymentId,
 ) -> Result<StatusAnswer, DeployError> {
+    let version = state.store.version();
+    if let Some((deployment, host)) = state.recent.status.get(&id, version) {
+        allowed(&deployment, account)?;
+        return Ok(view::status(&state.live, &deployment, host.as_ref()));
+    }
     let read = state.store.read(move |tables| {
         let deployment = owned(tables, account, id)?;
         // Only what is under way waits for a host: most polls need no more than one row.
@@ -83,6 +88,7 @@ pub async fn status(
         Ok::<_, DeployError>((deployment, host))
     });
     let (deployment, host) = read.await?;
+    state.recent.status.put(id, version, (deployment.clone(), host.clone()));
     Ok(view::status(&state.live, &deployment, host.as_ref()))
 }
 

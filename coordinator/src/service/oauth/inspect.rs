@@ -27,14 +27,18 @@ pub async fn access(state: &AppState, token: &str) -> Result<Option<Access>, Sto
     let Some(token) = PlainToken::parse(Kind::Access, token) else { return Ok(None) };
     let hash = token.hashed();
     let now = state.clock.now();
+    let version = state.store.version();
+    if let Some((until, access)) = state.recent.access.get(&hash, version) {
+        return Ok((now < until).then_some(access));
+    }
     let found = state.store.read(move |tables| tables.token(&hash)).await?;
-    Ok(found
-        .filter(|(token, grant)| token.kind == TokenKind::Access && is_live(token, grant, now))
-        .map(|(token, grant)| Access {
-            account: grant.account,
-            client_id: grant.client_id,
-            scopes: token.scopes,
-        }))
+    let live = found
+        .filter(|(token, grant)| token.kind == TokenKind::Access && is_live(token, grant, now));
+    let Some((token, grant)) = live else { return Ok(None) };
+    let access =
+        Access { account: grant.account, client_id: grant.client_id, scopes: token.scopes };
+    state.recent.access.put(hash, version, (token.expires_at, access.clone()));
+    Ok(Some(access))
 }
 
 fn is_live(token: &Token, grant: &Grant, now: jiff::Timestamp) -> bool {
@@ -42,7 +46,7 @@ fn is_live(token: &Token, grant: &Grant, now: jiff::Timestamp) -> bool {
 }
 
 /// Answer of introspection (RFC 7662, 2.2); of a token that is not active, nothing more.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, utoipa::ToSchema)]
 pub struct Introspection {
     /// Whether it can be used now.
     pub active: bool,

@@ -26,12 +26,15 @@ mod trust;
 mod worker;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
+use super::Waiting;
 use super::contract::{StoreError, Tables};
+use super::memo::Version;
 use worker::{Job, ReadJob};
 
 /// Jobs that may wait for the writer; one more is refused with [`StoreError::Busy`].
@@ -51,6 +54,7 @@ pub(super) struct Tx<'c> {
 pub struct Sqlite {
     writer: mpsc::Sender<Job>,
     readers: mpsc::Sender<ReadJob>,
+    commits: Arc<AtomicU64>,
 }
 
 impl Sqlite {
@@ -59,7 +63,9 @@ impl Sqlite {
         let open = |source| StoreError::Open { path: path.display().to_string(), source };
         let writer = migrate::open(path)?;
         let (write_jobs, queue) = mpsc::channel(WRITE_QUEUE);
-        worker::spawn("store-writer", move || worker::write_loop(writer, queue))
+        let commits = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&commits);
+        worker::spawn("store-writer", move || worker::write_loop(writer, queue, &counted))
             .map_err(|error| open(error.into()))?;
         let (read_jobs, queue) = mpsc::channel(READ_QUEUE);
         let queue = Arc::new(Mutex::new(queue));
@@ -69,7 +75,20 @@ impl Sqlite {
             worker::spawn("store-reader", move || worker::read_loop(connection, &queue))
                 .map_err(|error| open(error.into()))?;
         }
-        Ok(Self { writer: write_jobs, readers: read_jobs })
+        Ok(Self { writer: write_jobs, readers: read_jobs, commits })
+    }
+
+    /// See [`super::Store::version`].
+    pub fn version(&self) -> Version {
+        Version(self.commits.load(Ordering::SeqCst))
+    }
+
+    /// See [`super::Store::waiting`].
+    pub fn waiting(&self) -> Waiting {
+        Waiting {
+            reads: self.readers.max_capacity() - self.readers.capacity(),
+            writes: self.writer.max_capacity() - self.writer.capacity(),
+        }
     }
 
     /// See [`super::Store::write`].
