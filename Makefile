@@ -30,7 +30,7 @@ test: ## Every test: unit, property, simulation, and the suite on real Podman, C
 	@$(CARGO) build --workspace --all-targets --locked
 	@$(CARGO) test --workspace --locked
 
-EXAMPLES ?= 100
+EXAMPLES ?= 50
 
 fuzz-api: ## Thousands of requests made of the OpenAPI document, EXAMPLES=n of each operation: no answer it does not know
 	@scripts/install-packages --tests

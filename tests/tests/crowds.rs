@@ -32,7 +32,7 @@ fn ids(answers: &[Reply]) -> Vec<&Value> {
     answers.iter().map(|reply| &reply.json["deployment"]["id"]).collect()
 }
 
-/// fm_43, fm_44.
+/// `fm_43`, `fm_44`.
 #[tokio::test]
 async fn a_hundred_creates_at_limit_one_make_one_and_fifty_with_one_key_make_one()
 -> anyhow::Result<()> {
@@ -131,7 +131,7 @@ async fn ten_thousand_logins_from_one_address_are_turned_away_and_others_are_ser
 
 const SLOW: usize = 1_000;
 
-/// fm_49: half a head, or half a body, and no more.
+/// `fm_49`: half a head, or half a body, and no more.
 #[tokio::test]
 async fn a_thousand_slow_clients_do_not_stop_service_and_are_let_go() -> anyhow::Result<()> {
     Lease::run(async |world| {

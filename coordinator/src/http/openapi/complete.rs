@@ -109,11 +109,10 @@ fn finish(operation: &mut Value, url: &str) {
     let wants = |name: &str| schemes.iter().any(|scheme| scheme == name);
     let (login, oauth) = (wants("login"), wants("oauth"));
     let applies = |status: u16| match status {
-        400 => has_body || asks,
+        400 | 422 => has_body || asks,
         401 => login || oauth,
         403 => oauth,
         413 | 415 => has_body,
-        422 => has_body || asks,
         429 => limited,
         _ => true,
     };

@@ -215,7 +215,7 @@ fn prose(text: &str) -> String {
             if index % 2 == 1 { format!("<code>{part}</code>") } else { strong(&part) }
         };
         let parts: String = paragraph.split('`').enumerate().map(code).collect();
-        html.push_str(&format!("<p>{parts}</p>"));
+        html.extend(["<p>", &parts, "</p>"]);
     }
     html
 }
