@@ -9,7 +9,7 @@ CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 WORLD := $(TARGET)/release/buddo-world
 
-.PHONY: help demo demo-down test sim chaos redeploys bench check clean
+.PHONY: help demo demo-down test fuzz-api sim chaos redeploys bench check clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,13 @@ test: ## Every test: unit, property, simulation, and the suite on real Podman, C
 	@# In one go with the tests, so that both share every dependency: apart, most are built twice.
 	@$(CARGO) build --workspace --all-targets --locked
 	@$(CARGO) test --workspace --locked
+
+EXAMPLES ?= 50
+
+fuzz-api: ## Thousands of requests made of the OpenAPI document, EXAMPLES=n of each operation: no answer it does not know
+	@scripts/install-packages --tests
+	@$(CARGO) build --workspace --bins --locked
+	@EXAMPLES=$(EXAMPLES) $(CARGO) test --package buddo-tests --test fuzz_api --locked -- --nocapture
 
 SEEDS ?= 100000
 SEED_START ?= 0

@@ -23,6 +23,7 @@ use crate::door::Door;
 use crate::http::router;
 use crate::live::Live;
 use crate::mail::{self, Mailer};
+use crate::metrics::{self, Metrics};
 use crate::password::Cost;
 use crate::push::{self, Wake};
 use crate::random::Random;
@@ -30,7 +31,7 @@ use crate::secret_file;
 use crate::serve::{self, Listener, Tls};
 use crate::service::{at_rest, failed_logins, retention};
 use crate::sign::Keyring;
-use crate::state::{AppState, Services};
+use crate::state::{AppState, Recent, Services};
 use crate::store::Store;
 use crate::vault::Vault;
 
@@ -47,13 +48,16 @@ pub fn assemble(
     let directory = config.state_dir.clone();
     secret_file::make_directory(&directory)?;
     let ca = HostCa::open(&directory, &config.api.names, Arc::clone(&clock))?;
+    let metrics = Metrics::default();
     Ok(Arc::new(Services {
-        store: Store::open(&config.database())?,
+        store: Store::open(&config.database())?.counted(metrics.clone()),
         vault: Arc::new(Vault::open(&config.master_key(), &*random)?),
         keys: Keyring::open(&directory)?,
         door: Door::open(&config, &*random, cost)?,
         ca,
         live: Live::new(config.limits.event_streams),
+        recent: Recent::default(),
+        metrics,
         wake: Wake::default(),
         drain: CancellationToken::new(),
         clock,
@@ -69,6 +73,7 @@ pub async fn run(state: AppState) -> Result<()> {
     // Sockets first: whoever connects early waits instead of being refused.
     let api = bind("api", config.api.listen).await?;
     let hosts = bind("hosts", config.hosts.listen).await?;
+    let scraped = bind("metrics", config.metrics.listen).await?;
     let tls = api_tls(&state)?;
     let connections = config.limits.connections;
     let listeners = [
@@ -77,6 +82,8 @@ pub async fn run(state: AppState) -> Result<()> {
             tls,
             router: router::build(state.clone()),
             connections,
+            name: "api",
+            metrics: state.metrics.clone(),
             proxies: config.api.trusted_proxies.iter().map(IpAddr::to_canonical).collect(),
         },
         Listener {
@@ -84,6 +91,8 @@ pub async fn run(state: AppState) -> Result<()> {
             tls: hosts_tls(&state),
             router: router::build_for_hosts(state.clone()),
             connections,
+            name: "hosts",
+            metrics: state.metrics.clone(),
             proxies: Vec::new(),
         },
     ];
@@ -92,6 +101,7 @@ pub async fn run(state: AppState) -> Result<()> {
     for listener in listeners {
         tasks.spawn(serve::serve(listener, state.drain.clone()));
     }
+    tasks.spawn(metrics::serve(scraped, state.clone()));
     tasks.spawn(push::run(state.clone()));
     tasks.spawn(mail::run(state.clone(), mailer));
     tasks.spawn(retention::run(state.clone()));

@@ -23,6 +23,7 @@ pub mod http;
 pub mod identity;
 pub mod live;
 pub mod mail;
+pub mod metrics;
 pub mod password;
 pub mod push;
 pub mod random;

@@ -26,6 +26,7 @@ pub struct Live {
     progress: Mutex<HashMap<DeploymentId, Progress>>,
     checked: Mutex<HashMap<DeploymentId, Timestamp>>,
     streams: Arc<Semaphore>,
+    most: usize,
     watching: Watching,
 }
 
@@ -73,6 +74,11 @@ pub struct Watch {
 }
 
 impl Live {
+    /// How many watchers there are.
+    pub fn streams(&self) -> usize {
+        self.most.saturating_sub(self.streams.available_permits())
+    }
+
     /// At most `streams` watchers at once.
     pub fn new(streams: usize) -> Self {
         Self {
@@ -80,6 +86,7 @@ impl Live {
             progress: Mutex::default(),
             checked: Mutex::default(),
             streams: Arc::new(Semaphore::new(streams)),
+            most: streams,
             watching: Watching::default(),
         }
     }

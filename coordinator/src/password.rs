@@ -7,6 +7,7 @@ use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
 use argon2::{Algorithm, Argon2, Params, Version};
 use buddo_shared::secret::Secret;
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::Semaphore;
 
 /// Characters that a password has at least (as the API's pages say).
@@ -124,6 +125,22 @@ pub enum ChooseError {
     Hash(#[from] HashError),
 }
 
+/// One that waits for its turn, until it is dropped.
+struct Waits<'a>(&'a Gauge);
+
+impl<'a> Waits<'a> {
+    fn new(gauge: &'a Gauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// Hashes and compares passwords, at most a fixed number at once: each costs memory and a core.
 #[derive(Debug, Clone)]
 pub struct Hasher {
@@ -131,6 +148,7 @@ pub struct Hasher {
     /// Compared against when an account does not exist, so that it takes as long.
     decoy: StoredHash,
     turns: Arc<Semaphore>,
+    waiting: Gauge,
 }
 
 impl Hasher {
@@ -139,7 +157,8 @@ impl Hasher {
         let params = Params::new(cost.memory_kib, cost.passes, 1, None).map_err(HashError::Cost)?;
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
         let decoy = hash_with(&argon2, "a decoy, compared for accounts that do not exist")?;
-        Ok(Self { argon2, decoy, turns: Arc::new(Semaphore::new(concurrency)) })
+        let turns = Arc::new(Semaphore::new(concurrency));
+        Ok(Self { argon2, decoy, turns, waiting: Gauge::default() })
     }
 
     /// Hashes a new password with a fresh salt, unless it is a common one. `hints`: what an
@@ -173,12 +192,19 @@ impl Hasher {
         Ok(matches && known)
     }
 
+    /// How many passwords wait for their turn.
+    pub fn waiting(&self) -> i64 {
+        self.waiting.get()
+    }
+
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, HashError> {
+        let waits = Waits::new(&self.waiting);
         let turn = tokio::time::timeout(MAX_WAIT, Arc::clone(&self.turns).acquire_owned());
         let turn = turn.await.map_err(|_| HashError::Busy)?.map_err(|_| HashError::Busy)?;
+        drop(waits);
         // The turn moves into the thread: a caller that goes away does not end the work, so its
         // turn must not end either.
         let task = tokio::task::spawn_blocking(move || {

@@ -25,6 +25,7 @@ use tower::ServiceExt as _;
 use crate::ca::CaError;
 use crate::http::problem::chain;
 use crate::http::rate_limit::Key;
+use crate::metrics::Metrics;
 
 /// Until a client has finished its TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -38,6 +39,9 @@ pub const DRAIN: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Bytes of a request's head.
 const MAX_HEAD: u32 = 32 * 1024;
+
+/// Requests at once on one HTTP/2 connection.
+const STREAMS: u32 = 32;
 
 /// Bytes that an HTTP/1.1 connection buffers: the longest head among them.
 const HTTP1_BUFFER: usize = 64 * 1024;
@@ -55,6 +59,10 @@ pub struct Listener {
     pub router: Router,
     /// How many may be open at once; further ones wait to be accepted.
     pub connections: usize,
+    /// What metrics call it.
+    pub name: &'static str,
+    /// Counts connections.
+    pub metrics: Metrics,
     /// Proxies, from which everybody's connections come.
     pub proxies: Vec<IpAddr>,
 }
@@ -100,7 +108,7 @@ impl Drop for Guest {
 
 /// Serves until `drain` is cancelled, then lets requests under way finish, for [`DRAIN`] at most.
 pub async fn serve(listener: Listener, drain: CancellationToken) {
-    let Listener { tcp, tls, router, connections, proxies } = listener;
+    let Listener { tcp, tls, router, connections, name, metrics, proxies } = listener;
     let places = Arc::new(Semaphore::new(connections));
     let guests = Guests::default();
     // This machine's own programs and the proxies stand for many people.
@@ -127,6 +135,7 @@ pub async fn serve(listener: Listener, drain: CancellationToken) {
         };
         let address = peer.ip().to_canonical();
         let Some(guest) = guests.admit(address, most_of(address)) else {
+            metrics.refused(name);
             tracing::debug!(%peer, "an address with too many connections is refused one more");
             continue;
         };
@@ -138,9 +147,10 @@ pub async fn serve(listener: Listener, drain: CancellationToken) {
             }
         };
         let (router, watcher) = (router.clone(), graceful.watcher());
+        let present = metrics.connected(name);
         open.spawn(async move {
             connection(stream, peer, config, router, watcher).await;
-            drop((place, guest));
+            drop((place, guest, present));
         });
     }
     drop(tcp);
@@ -189,7 +199,7 @@ async fn connection(
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
         .max_header_list_size(MAX_HEAD)
-        .max_concurrent_streams(128);
+        .max_concurrent_streams(STREAMS);
     let served = builder
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
         .into_owned();

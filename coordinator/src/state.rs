@@ -2,21 +2,38 @@
 
 use std::sync::Arc;
 
+use buddo_shared::id::DeploymentId;
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::DeployCheck;
 use crate::ca::HostCa;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::door::Door;
 use crate::live::Live;
+use crate::metrics::Metrics;
 use crate::push::Wake;
 use crate::random::Random;
+use crate::service::oauth::Access;
 use crate::sign::Keyring;
 use crate::store::Store;
+use crate::store::contract::{Deployment, Host};
+use crate::store::memo::Memo;
+use crate::token::HashedToken;
 use crate::vault::Vault;
 
 /// Shared by reference; handlers get it by `State<AppState>`.
 pub type AppState = Arc<Services>;
+
+/// What frequent requests read, while it is still true.
+#[derive(Debug, Default)]
+pub struct Recent {
+    /// Access tokens: until when they count, and what for.
+    pub access: Memo<HashedToken, (Timestamp, Access)>,
+    /// Deployments, and of those under way the host, for who may see them.
+    pub status: Memo<(DeployCheck, DeploymentId), (Deployment, Option<Host>)>,
+}
 
 /// The parts that use cases are built on.
 pub struct Services {
@@ -38,6 +55,10 @@ pub struct Services {
     pub ca: HostCa,
     /// What is known now and kept nowhere.
     pub live: Live,
+    /// What was read lately.
+    pub recent: Recent,
+    /// What is counted.
+    pub metrics: Metrics,
     /// Hints for the tasks that serve hosts.
     pub wake: Wake,
     /// Cancelled when the process drains: streams end, tasks finish.

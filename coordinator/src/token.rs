@@ -5,6 +5,7 @@
 //! other (RFC 8725, 3.12): opaque tokens carry a prefix, the JWT a `typ` and an audience.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
@@ -132,6 +133,12 @@ impl PartialEq for HashedToken {
 }
 
 impl Eq for HashedToken {}
+
+impl Hash for HashedToken {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
 
 impl fmt::Debug for HashedToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

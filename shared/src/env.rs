@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::secret::Secret;
 use crate::text::text_newtype;
 
 /// The name of an environment variable: `[A-Za-z_][A-Za-z0-9_]*`, 128 characters at most.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schema(value_type = String, max_length = 128, pattern = "^[A-Za-z_][A-Za-z0-9_]*$")]
 pub struct EnvKey(String);
 
 /// Why a set of environment variables is refused. Values are never part of a message.

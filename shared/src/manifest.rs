@@ -134,7 +134,9 @@ pub enum RunState {
 }
 
 /// How a new revision replaces the old one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Strategy {
     /// Start the new one beside the old one, switch when it is healthy, then stop the old one.

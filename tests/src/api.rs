@@ -1,6 +1,7 @@
 //! A client of the published API, for tests: every call of the two Buddo pages, and the status
 //! of every refusal.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use buddo_shared::api::oauth::{
     CLI_CLIENT_ID, DEPLOY_MANAGE, TOKEN_EXCHANGE, TOKEN_TYPE_JWT, Tokens,
 };
 use buddo_shared::secret::Secret;
-use reqwest::{Certificate, Client, Method};
+use reqwest::{Certificate, Client, ClientBuilder, Method};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -51,13 +52,7 @@ impl Reply {
 impl Api {
     /// The API at `base`, trusting the certificates in the PEM file `ca`.
     pub fn new(base: &str, ca: &Path) -> anyhow::Result<Self> {
-        // A second call finds it installed; that is what is wanted.
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let pem = std::fs::read(ca).with_context(|| format!("cannot read {}", ca.display()))?;
-        let client = Client::builder()
-            .tls_certs_only(Certificate::from_pem_bundle(&pem)?)
-            .timeout(Duration::from_secs(30))
-            .build()?;
+        let client = client(ca)?.build()?;
         Ok(Self { client, base: base.trim_end_matches('/').to_owned(), token: None })
     }
 
@@ -67,6 +62,17 @@ impl Api {
         Self { token: Some(token), ..self.clone() }
     }
 
+    /// The bearer token that it calls with.
+    pub fn token(&self) -> Option<&Secret> {
+        self.token.as_ref()
+    }
+
+    /// The same API, called from another address of this machine.
+    pub fn from_address(&self, ca: &Path, address: Ipv4Addr) -> anyhow::Result<Self> {
+        let client = client(ca)?.local_address(IpAddr::from(address)).build()?;
+        Ok(Self { client, ..self.clone() })
+    }
+
     /// Any call.
     pub async fn call(
         &self,
@@ -74,7 +80,21 @@ impl Api {
         path: &str,
         body: Option<&Value>,
     ) -> anyhow::Result<Reply> {
+        self.call_with(method, path, body, &[]).await
+    }
+
+    /// Any call, with more headers.
+    pub async fn call_with(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        headers: &[(&str, &str)],
+    ) -> anyhow::Result<Reply> {
         let mut request = self.client.request(method, format!("{}{path}", self.base));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         if let Some(token) = &self.token {
             request = request.bearer_auth(token.expose());
         }
@@ -215,6 +235,15 @@ impl Api {
         })
         .await
     }
+}
+
+fn client(ca: &Path) -> anyhow::Result<ClientBuilder> {
+    // A second call finds it installed; that is what is wanted.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let pem = std::fs::read(ca).with_context(|| format!("cannot read {}", ca.display()))?;
+    Ok(Client::builder()
+        .tls_certs_only(Certificate::from_pem_bundle(&pem)?)
+        .timeout(Duration::from_secs(30)))
 }
 
 /// A request for `image` at `port`, on the starter tier.

@@ -53,6 +53,8 @@ pub enum Limits {
     /// Out of the way.
     #[default]
     Raised,
+    /// Rates out of the way, one deployment an account.
+    Single,
 }
 
 /// Who signs the edge's certificates.
@@ -301,21 +303,24 @@ impl<'a> Product<'a> {
         let layout = self.world.layout();
         let raised = match self.options.limits {
             Limits::Published => String::new(),
-            Limits::Raised => {
+            Limits::Raised | Limits::Single => {
                 let names = [
                     "reads",
                     "writes",
                     "register",
                     "login",
+                    "forgot_password",
                     "send_verification",
                     "oauth_apps",
                     "token",
                     "public",
+                    "denied",
                 ];
                 let rates =
                     names.map(|name| format!("{name} = {{ requests = 100000, seconds = 1 }}"));
+                let most = if self.options.limits == Limits::Single { 1 } else { 200 };
                 format!(
-                    "\n[limits]\ndeployments_per_account = 200\ndeployments_per_tier = 200\n\
+                    "\n[limits]\ndeployments_per_account = {most}\ndeployments_per_tier = 200\n\
                      memory_overcommit = 100.0\n\n[rate_limits]\n{}\n",
                     rates.join("\n")
                 )
@@ -325,11 +330,13 @@ impl<'a> Product<'a> {
             "state_dir = \"{state}\"\nzone = \"{zone}\"\n\n\
              [api]\nlisten = \"{api}\"\nnames = [\"localhost\", \"127.0.0.1\"]\n\n\
              [hosts]\nlisten = \"{hosts}\"\n\n\
+             [metrics]\nlisten = \"{metrics}\"\n\n\
              [mail]\ntransport = \"file\"\ndirectory = \"{mail}\"\n{raised}",
             state = layout.path("coordinator").display(),
             zone = self.zone(),
             api = layout.address(PortOf::Api),
             hosts = layout.address(PortOf::Hosts),
+            metrics = layout.address(PortOf::Metrics),
             mail = self.mail_dir().display(),
         )
     }

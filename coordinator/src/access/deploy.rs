@@ -8,7 +8,7 @@ use crate::store::Tables;
 use crate::store::contract::{Deployment, Standing};
 
 /// That somebody may act on deployments, within bounds. Only [`admit`](Self::admit) makes one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DeployCheck {
     actor: AccountId,
     reach: Reach,
@@ -16,7 +16,7 @@ pub struct DeployCheck {
 }
 
 /// Which teams' deployments.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Reach {
     /// The account's own: what it allowed an app when that asked about "your deployments".
     Own,

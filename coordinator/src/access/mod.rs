@@ -34,7 +34,7 @@ use crate::identity::{OrgRole, TeamRole};
 use crate::store::StoreError;
 
 /// What a request wants to do. Acting includes looking.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Right {
     /// Look.
     Read,

@@ -100,6 +100,10 @@ pub const TABLE: &[(&str, &str, Rule)] = &[
     // Liveness.
     ("GET", "/health", Rule::Public),
     ("GET", "/readyz", Rule::Public),
+    // What the API says of itself.
+    ("GET", "/.well-known/openapi.json", Rule::Public),
+    ("GET", "/docs", Rule::Public),
+    ("GET", "/docs/errors", Rule::Public),
     // Accounts.
     ("POST", "/api/auth/register", Rule::Public),
     ("POST", "/api/auth/login", Rule::Public),

@@ -41,6 +41,8 @@ pub struct Config {
     pub mail: Mail,
     /// How long audit logs are kept.
     pub audit: Audit,
+    /// Where Prometheus reads metrics.
+    pub metrics: Metrics,
 }
 
 /// The HTTPS API.
@@ -60,6 +62,22 @@ pub struct Api {
     pub public_url: Option<String>,
     /// Reverse proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpAddr>,
+    /// Origins whose scripts may use the API from a browser, such as `https://console.example.com`.
+    pub cors_origins: Vec<String>,
+}
+
+/// The listener for metrics.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Metrics {
+    /// Address to listen on: one that this machine alone reaches.
+    pub listen: SocketAddr,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8445)) }
+    }
 }
 
 /// The listener that agents join at.
@@ -87,6 +105,7 @@ impl Default for Config {
             rate_limits: RateLimits::default(),
             mail: Mail::default(),
             audit: Audit::default(),
+            metrics: Metrics::default(),
         }
     }
 }
@@ -106,6 +125,7 @@ impl Default for Api {
             tls_key: None,
             public_url: None,
             trusted_proxies: Vec::new(),
+            cors_origins: Vec::new(),
         }
     }
 }
@@ -205,6 +225,19 @@ impl Config {
                 "[api] public_url is {url:?}; write it as https://api.example.com"
             )));
         }
+        if let Some(bad) = self.api.cors_origins.iter().find(|origin| !is_origin(origin)) {
+            return Err(ConfigError::Invalid(format!(
+                "[api] cors_origins has {bad:?}; write each as browsers do, such as \
+                 https://console.example.com"
+            )));
+        }
+        if !self.metrics.listen.ip().is_loopback() {
+            return Err(ConfigError::Invalid(format!(
+                "[metrics] listen is {}, which other machines can reach; use an address of \
+                 127.0.0.0/8 or [::1], and let a collector on this machine ask it",
+                self.metrics.listen
+            )));
+        }
         // Ten seconds, for trials of renewal, to the life of the coordinator's own.
         if !(0.002..=90.0 * 24.0).contains(&self.hosts.certificate_hours) {
             return Err(ConfigError::Invalid(format!(
@@ -227,6 +260,15 @@ impl Config {
     pub fn database(&self) -> PathBuf {
         self.state_dir.join("coordinator.db")
     }
+}
+
+/// Whether a browser could send `text` as the origin of a page that was not tampered with.
+fn is_origin(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|url| {
+        let loopback = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
+        let trusted = url.scheme() == "https" || url.scheme() == "http" && loopback;
+        trusted && url.origin().ascii_serialization() == text
+    })
 }
 
 #[cfg(test)]
@@ -273,6 +315,21 @@ mod tests {
             let error = parse(&format!("[api]\npublic_url = \"{bad}\"")).unwrap_err();
             assert!(error.to_string().contains("https://api.example.com"), "{bad}: {error}");
         }
+    }
+
+    #[test]
+    fn origins_are_written_as_browsers_send_them() {
+        parse("[api]\ncors_origins = [\"https://a.example\", \"http://localhost:3000\"]").unwrap();
+        for bad in ["*", "null", "https://a.example/", "http://a.example", "a.example"] {
+            let error = parse(&format!("[api]\ncors_origins = [\"{bad}\"]")).unwrap_err();
+            assert!(error.to_string().contains("cors_origins"), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn metrics_are_for_this_machine_alone() {
+        let error = parse("[metrics]\nlisten = \"0.0.0.0:8445\"").unwrap_err();
+        assert!(error.to_string().contains("127.0.0.0/8"), "{error}");
     }
 
     #[test]

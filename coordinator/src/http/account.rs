@@ -5,20 +5,23 @@
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use axum::routing::{delete, get, post};
-use axum::{Json, Router, middleware};
+use axum::{Json, middleware};
 use buddo_shared::api::account::{
     Activity, ChangeEmail, ChangePassword, ConfirmEmailChange, ConfirmTotp, ForgotPassword,
     Reauthentication, RecoveryCodes, ResetPassword, SessionList, TotpEnrolment,
 };
 use buddo_shared::api::auth::Message;
+use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
+use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::auth::NO_STORE;
 use super::caller::CallerOf;
 use super::json::ApiJson;
 use super::pages::{email_change, reset};
+use super::paging::{Listing, MOST};
 use super::principal::SessionPrincipal;
 use super::problem::{self, ApiError};
 use super::rate_limit::{Limit, by_address};
@@ -26,31 +29,27 @@ use crate::service::accounts::{self, Caller, Repeated};
 use crate::state::AppState;
 
 /// The endpoints, and the pages that mails link to.
-pub fn routes(state: &AppState) -> Router<AppState> {
+pub fn routes(state: &AppState) -> OpenApiRouter<AppState> {
     let limit = |limit| middleware::from_fn_with_state((state.clone(), limit), by_address);
     let public = || limit(Limit::Public);
-    let own = Router::new()
-        .route("/api/auth/change-password", post(change_password))
-        .route("/api/auth/change-email", post(change_email))
-        .route("/api/auth/totp/enroll", post(enroll))
-        .route("/api/auth/totp/confirm", post(confirm_totp))
-        .route("/api/auth/totp/disable", post(disable))
-        .route("/api/auth/totp/recovery-codes", post(renew_codes))
-        .route("/api/auth/sessions", get(sessions).delete(revoke_others))
-        .route("/api/auth/sessions/{id}", delete(revoke))
-        .route("/api/auth/logout", post(log_out))
-        .route("/api/auth/activity", get(activity))
-        .route("/api/auth/delete-account", post(delete_account));
-    let reset_page = get(reset::show).post(reset::choose).route_layer(public());
-    let email_page = get(email_change::show).post(email_change::confirm).route_layer(public());
-    let forgot = post(forgot_password).route_layer(limit(Limit::ForgotPassword));
-    let confirm = post(confirm_email_change).route_layer(public());
-    Router::new()
-        .route("/api/auth/forgot-password", forgot)
-        .route("/api/auth/reset-password", post(reset_password).route_layer(public()))
-        .route("/api/auth/confirm-email-change", confirm)
-        .route("/reset-password", reset_page)
-        .route("/confirm-email-change", email_page)
+    let own = OpenApiRouter::new()
+        .routes(routes!(change_password))
+        .routes(routes!(change_email))
+        .routes(routes!(enroll))
+        .routes(routes!(confirm_totp))
+        .routes(routes!(disable))
+        .routes(routes!(renew_codes))
+        .routes(routes!(sessions, revoke_others))
+        .routes(routes!(revoke))
+        .routes(routes!(log_out))
+        .routes(routes!(activity))
+        .routes(routes!(delete_account));
+    OpenApiRouter::new()
+        .routes(routes!(forgot_password).map(|r| r.route_layer(limit(Limit::ForgotPassword))))
+        .routes(routes!(reset_password).map(|r| r.route_layer(public())))
+        .routes(routes!(confirm_email_change).map(|r| r.route_layer(public())))
+        .routes(routes!(reset::show, reset::choose).map(|r| r.route_layer(public())))
+        .routes(routes!(email_change::show, email_change::confirm).map(|r| r.route_layer(public())))
         .merge(own)
 }
 
@@ -67,6 +66,14 @@ fn repeated(request: Reauthentication, caller: Caller) -> Repeated {
     Repeated { password, totp_code, caller }
 }
 
+/// Ask for a mail by which a new password can be chosen
+#[utoipa::path(
+    post,
+    path = "/api/auth/forgot-password",
+    tag = "accounts",
+    request_body = ForgotPassword,
+    responses((status = 200, body = Message, description = "Whether anybody has the address or not"))
+)]
 async fn forgot_password(
     State(state): State<AppState>,
     ApiJson(request): ApiJson<ForgotPassword>,
@@ -75,6 +82,17 @@ async fn forgot_password(
     Ok(message("If an account has this address, a mail with a link is on its way to it"))
 }
 
+/// Choose a new password by the token of a mail
+#[utoipa::path(
+    post,
+    path = "/api/auth/reset-password",
+    tag = "accounts",
+    request_body = ResetPassword,
+    responses(
+        (status = 200, body = Message, description = "Every session and token has ended"),
+        (status = 400, description = "`invalid_link`"),
+    )
+)]
 async fn reset_password(
     State(state): State<AppState>,
     ApiJson(request): ApiJson<ResetPassword>,
@@ -83,6 +101,18 @@ async fn reset_password(
     Ok(message("Password changed; every session and token has ended"))
 }
 
+/// Change the password
+#[utoipa::path(
+    post,
+    path = "/api/auth/change-password",
+    tag = "accounts",
+    security(("login" = [])),
+    request_body = ChangePassword,
+    responses(
+        (status = 200, body = Message, description = "Every other session has ended"),
+        (status = 403, description = "`reauthentication_failed`"),
+    )
+)]
 async fn change_password(
     State(state): State<AppState>,
     SessionPrincipal(session): SessionPrincipal,
@@ -95,6 +125,20 @@ async fn change_password(
     Ok(message("Password changed; every other session has ended"))
 }
 
+/// Change the mail address
+///
+/// Nothing changes until the link in the mail to the new address is opened.
+#[utoipa::path(
+    post,
+    path = "/api/auth/change-email",
+    tag = "accounts",
+    security(("login" = [])),
+    request_body = ChangeEmail,
+    responses(
+        (status = 200, body = Message, description = "A mail with a link is on its way to the new address"),
+        (status = 403, description = "`reauthentication_failed`"),
+    )
+)]
 async fn change_email(
     State(state): State<AppState>,
     SessionPrincipal(session): SessionPrincipal,
@@ -107,6 +151,17 @@ async fn change_email(
     Ok(message("A mail with a link is on its way to the new address"))
 }
 
+/// Confirm a new mail address by the token of its mail
+#[utoipa::path(
+    post,
+    path = "/api/auth/confirm-email-change",
+    tag = "accounts",
+    request_body = ConfirmEmailChange,
+    responses(
+        (status = 200, body = Message, description = "The new address is the account's"),
+        (status = 400, description = "`invalid_link`"),
+    )
+)]
 async fn confirm_email_change(
     State(state): State<AppState>,
     ApiJson(request): ApiJson<ConfirmEmailChange>,
@@ -115,6 +170,21 @@ async fn confirm_email_change(
     Ok(message("Email address changed"))
 }
 
+/// Begin with one-time codes
+///
+/// The secret counts for nothing until a code of it is confirmed.
+#[utoipa::path(
+    post,
+    path = "/api/auth/totp/enroll",
+    tag = "accounts",
+    security(("login" = [])),
+    request_body = Reauthentication,
+    responses(
+        (status = 200, body = TotpEnrolment, description = "The secret, shown this once"),
+        (status = 403, description = "`reauthentication_failed`, `email_unverified`"),
+        (status = 409, description = "`totp_already_enabled`"),
+    )
+)]
 async fn enroll(
     State(state): State<AppState>,
     SessionPrincipal(session): SessionPrincipal,
@@ -125,6 +195,18 @@ async fn enroll(
     Ok((NO_STORE, Json(shown)))
 }
 
+/// Enable one-time codes by one of them
+#[utoipa::path(
+    post,
+    path = "/api/auth/totp/confirm",
+    tag = "accounts",
+    security(("login" = [])),
+    request_body = ConfirmTotp,
+    responses(
+        (status = 200, body = RecoveryCodes, description = "Recovery codes, shown this once"),
+        (status = 409, description = "`totp_already_enabled`, `totp_not_enabled`"),
+    )
+)]
 async fn confirm_totp(
     State(state): State<AppState>,
     SessionPrincipal(session): SessionPrincipal,
@@ -134,6 +216,19 @@ async fn confirm_totp(
     Ok((NO_STORE, Json(codes)))
 }
 
+/// Disable one-time codes
+#[utoipa::path(
+    post,
+    path = "/api/auth/totp/disable",
+    tag = "accounts",
+    security(("login" = [])),
+    request_body = Reauthentication,
+    responses(
+        (status = 200, body = Message, description = "Logins want no code any more"),
+        (status = 403, description = "`reauthentication_failed`"),
+        (status = 409, description = "`totp_not_enabled`"),
+    )
+)]
 async fn disable(
     State(state): State<AppState>,
     SessionPrincipal(session): SessionPrincipal,
@@ -144,6 +239,19 @@ async fn disable(
     Ok(message("One-time codes are disabled"))
 }
 
+/// Make new recovery codes
+#[utoipa::path(
+    post,
+    path = "/api/auth/totp/recovery-codes",
+    tag = "accounts",
+    security(("login" = [])),
+    request_body = Reauthentication,
+    responses(
+        (status = 200, body = RecoveryCodes, description = "Ten new codes, shown this once; the old ones are void"),
+        (status = 403, description = "`reauthentication_failed`"),
+        (status = 409, description = "`totp_not_enabled`"),
+    )
+)]
 async fn renew_codes(
     State(state): State<AppState>,
     SessionPrincipal(session): SessionPrincipal,
@@ -154,13 +262,37 @@ async fn renew_codes(
     Ok((NO_STORE, Json(codes)))
 }
 
+/// The logins of the account
+#[utoipa::path(
+    get,
+    path = "/api/auth/sessions",
+    tag = "accounts",
+    security(("login" = [])),
+    params(Listing),
+    responses((status = 200, body = SessionList, description = "Last used first"))
+)]
 async fn sessions(
     State(state): State<AppState>,
     SessionPrincipal(session): SessionPrincipal,
-) -> Answer<SessionList> {
-    Ok(Json(accounts::sessions(&state, &session).await?))
+    listing: Listing,
+) -> Result<(HeaderMap, Json<SessionList>), ApiError> {
+    let SessionList { sessions } = accounts::sessions(&state, &session).await?;
+    let (headers, sessions) = listing.cut(sessions, MOST, |session| session.id.clone())?;
+    Ok((headers, Json(SessionList { sessions })))
 }
 
+/// End one session
+#[utoipa::path(
+    delete,
+    path = "/api/auth/sessions/{id}",
+    tag = "accounts",
+    security(("login" = [])),
+    params(("id" = Uuid, Path, description = "Session id")),
+    responses(
+        (status = 200, body = Message, description = "The session has ended"),
+        (status = 404, description = "`not_found`"),
+    )
+)]
 async fn revoke(
     State(state): State<AppState>,
     SessionPrincipal(session): SessionPrincipal,
@@ -175,6 +307,14 @@ async fn revoke(
     Ok(message("Session ended"))
 }
 
+/// End every other session
+#[utoipa::path(
+    delete,
+    path = "/api/auth/sessions",
+    tag = "accounts",
+    security(("login" = [])),
+    responses((status = 200, body = Message, description = "All sessions but this one have ended"))
+)]
 async fn revoke_others(
     State(state): State<AppState>,
     SessionPrincipal(session): SessionPrincipal,
@@ -183,6 +323,14 @@ async fn revoke_others(
     Ok(message(format!("{ended} other sessions ended")))
 }
 
+/// End this session
+#[utoipa::path(
+    post,
+    path = "/api/auth/logout",
+    tag = "accounts",
+    security(("login" = [])),
+    responses((status = 200, body = Message, description = "The session has ended"))
+)]
 async fn log_out(
     State(state): State<AppState>,
     SessionPrincipal(session): SessionPrincipal,
@@ -191,6 +339,14 @@ async fn log_out(
     Ok(message("Logged out"))
 }
 
+/// What was done to the account
+#[utoipa::path(
+    get,
+    path = "/api/auth/activity",
+    tag = "accounts",
+    security(("login" = [])),
+    responses((status = 200, body = Activity, description = "The newest hundred, newest first"))
+)]
 async fn activity(
     State(state): State<AppState>,
     SessionPrincipal(session): SessionPrincipal,
@@ -198,6 +354,20 @@ async fn activity(
     Ok(Json(accounts::activity(&state, session.account.id).await?))
 }
 
+/// Delete the account
+///
+/// It cannot be undone.
+#[utoipa::path(
+    post,
+    path = "/api/auth/delete-account",
+    tag = "accounts",
+    security(("login" = [])),
+    request_body = Reauthentication,
+    responses(
+        (status = 200, body = Message, description = "The account is gone; its deployments are destroyed"),
+        (status = 403, description = "`reauthentication_failed`"),
+    )
+)]
 async fn delete_account(
     State(state): State<AppState>,
     SessionPrincipal(session): SessionPrincipal,

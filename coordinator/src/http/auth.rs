@@ -3,12 +3,13 @@
 use axum::extract::State;
 use axum::response::IntoResponse as _;
 use axum::response::Response;
-use axum::routing::{get, post};
-use axum::{Json, Router, middleware};
+use axum::{Json, middleware};
 use buddo_shared::api::auth::{LoggedIn, Login, Me, Message, Register, Registered, VerifyEmail};
 use buddo_shared::secret::Secret;
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, HeaderName, HeaderValue};
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
+use utoipa_axum::routes;
 
 use super::caller::CallerOf;
 use super::json::ApiJson;
@@ -20,22 +21,31 @@ use crate::service::accounts::{self, Offered};
 use crate::state::AppState;
 
 /// The account endpoints.
-pub fn routes(state: &AppState) -> Router<AppState> {
+pub fn routes(state: &AppState) -> OpenApiRouter<AppState> {
     let limit = |limit| middleware::from_fn_with_state((state.clone(), limit), by_address);
-    let page = get(verify::show).post(verify::confirm);
-    Router::new()
-        .route("/api/auth/register", post(register).route_layer(limit(Limit::Register)))
-        .route("/api/auth/login", post(log_in).route_layer(limit(Limit::Login)))
-        .route("/api/auth/verify-email", post(verify_email).route_layer(limit(Limit::Public)))
-        .route("/api/auth/send-verification", post(send_verification))
-        .route("/api/auth/me", get(me))
-        .route("/verify-email", page.route_layer(limit(Limit::Public)))
+    OpenApiRouter::new()
+        .routes(routes!(register).map(|r| r.route_layer(limit(Limit::Register))))
+        .routes(routes!(log_in).map(|r| r.route_layer(limit(Limit::Login))))
+        .routes(routes!(verify_email).map(|r| r.route_layer(limit(Limit::Public))))
+        .routes(routes!(send_verification))
+        .routes(routes!(me))
+        .routes(routes!(verify::show, verify::confirm).map(|r| r.route_layer(limit(Limit::Public))))
 }
 
 /// Answers that hold a secret are kept by nobody on the way.
 pub(super) const NO_STORE: [(HeaderName, HeaderValue); 1] =
     [(CACHE_CONTROL, HeaderValue::from_static("no-store"))];
 
+/// Make an account
+///
+/// A mail with a link follows; some of what an account may do waits for that link.
+#[utoipa::path(
+    post,
+    path = "/api/auth/register",
+    tag = "accounts",
+    request_body = Register,
+    responses((status = 201, body = Registered, description = "The account, and a mail is on its way"))
+)]
 async fn register(
     State(state): State<AppState>,
     ApiJson(request): ApiJson<Register>,
@@ -44,6 +54,19 @@ async fn register(
     Ok((StatusCode::CREATED, Json(registered)))
 }
 
+/// Log in
+///
+/// The JWT serves `/api/auth/*`, `/api/oauth/apps`, `/api/oauth/my-apps` and `/api/user/*`.
+#[utoipa::path(
+    post,
+    path = "/api/auth/login",
+    tag = "accounts",
+    request_body = Login,
+    responses(
+        (status = 200, body = LoggedIn, description = "A JWT for the account's own endpoints"),
+        (status = 401, description = "`invalid_credentials`, `totp_required`, `invalid_totp_code`"),
+    )
+)]
 async fn log_in(
     State(state): State<AppState>,
     CallerOf(caller): CallerOf,
@@ -56,6 +79,14 @@ async fn log_in(
     Ok((NO_STORE, Json(answer)))
 }
 
+/// The account that is logged in
+#[utoipa::path(
+    get,
+    path = "/api/auth/me",
+    tag = "accounts",
+    security(("login" = [])),
+    responses((status = 200, body = Me, description = "The account"))
+)]
 async fn me(
     State(state): State<AppState>,
     LoginPrincipal(account): LoginPrincipal,
@@ -63,6 +94,17 @@ async fn me(
     Ok(Json(accounts::me(&state, account).await?))
 }
 
+/// Confirm a mail address by the token of its mail
+#[utoipa::path(
+    post,
+    path = "/api/auth/verify-email",
+    tag = "accounts",
+    request_body = VerifyEmail,
+    responses(
+        (status = 200, body = Message, description = "The address is confirmed"),
+        (status = 400, description = "`invalid_verification_token`"),
+    )
+)]
 async fn verify_email(
     State(state): State<AppState>,
     ApiJson(request): ApiJson<VerifyEmail>,
@@ -71,6 +113,14 @@ async fn verify_email(
     Ok(Json(Message { message: "Email verified".to_owned() }))
 }
 
+/// Send the verification mail again
+#[utoipa::path(
+    post,
+    path = "/api/auth/send-verification",
+    tag = "accounts",
+    security(("login" = [])),
+    responses((status = 200, body = Message, description = "A mail is on its way, or none is needed"))
+)]
 async fn send_verification(
     State(state): State<AppState>,
     LoginPrincipal(account): LoginPrincipal,

@@ -1,32 +1,57 @@
 //! `/api/user/connected-apps`, for the account's owner, and `/api/external/user`, for those apps.
 
+use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use axum::routing::{delete, get};
-use axum::{Json, Router};
 use buddo_shared::api::auth::Message;
 use buddo_shared::api::connections::{ConnectedApps, ExternalUser};
+use http::HeaderMap;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
+use super::paging::{Listing, MOST};
 use super::principal::{LoginPrincipal, ProfilePrincipal};
 use super::problem::{self, ApiError};
 use crate::service::oauth::{self, AppError};
 use crate::state::AppState;
 
 /// The endpoints of connected apps.
-pub fn routes() -> Router<AppState> {
-    Router::new()
-        .route("/api/user/connected-apps", get(list))
-        .route("/api/user/connected-apps/{app_id}", delete(disconnect))
-        .route("/api/external/user", get(user))
+pub fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(disconnect)).routes(routes!(user))
 }
 
+/// The apps that can act for the account
+#[utoipa::path(
+    get,
+    path = "/api/user/connected-apps",
+    operation_id = "connected_apps",
+    tag = "oauth",
+    security(("login" = [])),
+    params(Listing),
+    responses((status = 200, body = ConnectedApps, description = "Last used first"))
+)]
 async fn list(
     State(state): State<AppState>,
     LoginPrincipal(account): LoginPrincipal,
-) -> Result<Json<ConnectedApps>, ApiError> {
-    Ok(Json(oauth::connected_apps(&state, account.id).await?))
+    listing: Listing,
+) -> Result<(HeaderMap, Json<ConnectedApps>), ApiError> {
+    let ConnectedApps { connected_apps } = oauth::connected_apps(&state, account.id).await?;
+    let (headers, connected_apps) = listing.cut(connected_apps, MOST, |app| app.app_id.clone())?;
+    Ok((headers, Json(ConnectedApps { connected_apps })))
 }
 
+/// Disconnect an app
+#[utoipa::path(
+    delete,
+    path = "/api/user/connected-apps/{app_id}",
+    tag = "oauth",
+    security(("login" = [])),
+    params(("app_id" = uuid::Uuid, Path, description = "App id")),
+    responses(
+        (status = 200, body = Message, description = "Every token that the app held has ended"),
+        (status = 404, description = "`not_found`"),
+    )
+)]
 async fn disconnect(
     State(state): State<AppState>,
     LoginPrincipal(account): LoginPrincipal,
@@ -37,6 +62,18 @@ async fn disconnect(
     Ok(Json(Message { message: format!("{name} is disconnected; its tokens have ended") }))
 }
 
+/// The account, as an app sees it
+#[utoipa::path(
+    get,
+    path = "/api/external/user",
+    operation_id = "external_user",
+    tag = "oauth",
+    security(("oauth" = ["profile:read"])),
+    responses(
+        (status = 200, body = ExternalUser, description = "The account that the app acts for"),
+        (status = 404, description = "`not_found`"),
+    )
+)]
 async fn user(
     State(state): State<AppState>,
     ProfilePrincipal(who): ProfilePrincipal,

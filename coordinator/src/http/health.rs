@@ -1,32 +1,57 @@
 //! Is the process alive, and can it serve?
 
+use axum::Json;
 use axum::extract::State;
-use axum::routing::get;
-use axum::{Json, Router};
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::problem::{self, ApiError};
 use crate::state::AppState;
 use crate::store::StoreError;
 
 /// `/health` and `/readyz`.
-pub fn routes() -> Router<AppState> {
-    Router::new().route("/health", get(alive)).route("/readyz", get(ready))
+pub fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(alive)).routes(routes!(ready))
 }
 
-/// Liveness: the process answers.
-async fn alive() -> Json<Value> {
-    Json(json!({ "status": "ok" }))
+/// How the server is.
+#[derive(Debug, Serialize, ToSchema)]
+struct Condition {
+    /// `ok`, or `ready`.
+    #[schema(example = "ok")]
+    status: &'static str,
 }
 
-/// Readiness: the database answers, and the process is not draining.
-async fn ready(State(state): State<AppState>) -> Result<Json<Value>, ApiError> {
+/// Whether the process lives
+#[utoipa::path(
+    get,
+    path = "/health",
+    operation_id = "health",
+    tag = "server",
+    responses((status = 200, body = Condition, description = "It answers"))
+)]
+async fn alive() -> Json<Condition> {
+    Json(Condition { status: "ok" })
+}
+
+/// Whether the server can serve
+///
+/// The database answers, and the process is not shutting down.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "server",
+    responses((status = 200, body = Condition, description = "It can"))
+)]
+async fn ready(State(state): State<AppState>) -> Result<Json<Condition>, ApiError> {
     let refused = |why: &str| ApiError::new(problem::OVERLOADED, why);
     if state.drain.is_cancelled() {
         return Err(refused("the server is shutting down; use another one"));
     }
     let tiers = state.store.read(|tables| tables.tiers()).await;
-    tiers.map(|_| Json(json!({ "status": "ready" }))).map_err(|error: StoreError| {
+    tiers.map(|_| Json(Condition { status: "ready" })).map_err(|error: StoreError| {
         tracing::error!(error = %problem::chain(&error), "not ready");
         refused("the database does not answer; try again")
     })

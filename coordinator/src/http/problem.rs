@@ -6,12 +6,15 @@
 
 use std::error::Error;
 
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use buddo_shared::api::problem::{FieldError, MEDIA_TYPE, Problem};
+pub use buddo_shared::api::problem::MEDIA_TYPE;
+use buddo_shared::api::problem::{FieldError, Problem};
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
+
+use crate::state::AppState;
 
 /// One line of the catalogue: what a `code` means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -213,15 +216,16 @@ fn render(problem: &Problem) -> Response {
 }
 
 /// Middleware: writes the request's id into the problem of an answer, so that a person can quote
-/// the body alone. It belongs inside the layer that sets `x-request-id` on requests.
-pub async fn stamp_request_id(request: Request, next: Next) -> Response {
-    let id = request.headers().get("x-request-id").and_then(|id| id.to_str().ok());
-    let id = id.map(str::to_owned);
+/// the body alone, and makes its `type` an address that can be opened. It belongs inside the layer
+/// that sets `x-request-id` on requests.
+pub async fn stamp(State(state): State<AppState>, request: Request, next: Next) -> Response {
+    let id = request.headers().get("x-request-id").cloned();
     let mut response = next.run(request).await;
-    let (Some(id), Some(mut problem)) = (id, response.extensions_mut().remove::<Problem>()) else {
+    let Some(mut problem) = response.extensions_mut().remove::<Problem>() else {
         return response;
     };
-    problem.request_id = Some(id);
+    problem.request_id = id.and_then(|id| id.to_str().map(str::to_owned).ok());
+    problem.kind = format!("{}{}", state.config.api.public_url(), problem.kind);
     let (mut parts, _) = response.into_parts();
     let (stamped, body) = render(&problem).into_parts();
     parts.headers.remove(http::header::CONTENT_LENGTH);
@@ -253,6 +257,7 @@ mod tests {
     use tower::ServiceExt as _;
 
     use super::*;
+    use crate::testing::World;
 
     #[test]
     fn codes_are_unique_words() {
@@ -282,7 +287,7 @@ mod tests {
         ]);
         insta::assert_json_snapshot!(error.problem(), @r#"
         {
-          "type": "https://buddo.xyz/problems/validation_failed",
+          "type": "/docs/errors#validation_failed",
           "title": "Some fields are not valid",
           "status": 422,
           "detail": "port is 0; use 1 to 65535; env_vars/A B contains a space; remove it",
@@ -303,14 +308,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_request_id_is_in_the_body() {
+    async fn the_request_id_is_in_the_body_and_the_type_can_be_opened() {
+        let world = World::new();
         let refuse = || async {
             ApiError::new(NOT_FOUND, "no such page")
                 .with_header(HeaderName::from_static("x-more"), HeaderValue::from_static("kept"))
         };
         let app = Router::new()
             .route("/", get(refuse))
-            .layer(axum::middleware::from_fn(stamp_request_id));
+            .layer(axum::middleware::from_fn_with_state(world.state.clone(), stamp));
         let request =
             Request::builder().uri("/").header("x-request-id", "r-1").body(Body::empty()).unwrap();
         let response = app.oneshot(request).await.unwrap();
@@ -321,6 +327,9 @@ mod tests {
         let problem: Problem = serde_json::from_slice(&body).unwrap();
         assert_eq!(problem.request_id.as_deref(), Some("r-1"));
         assert_eq!(problem.error, "no such page");
+        assert_eq!(problem.kind, "https://api.test/docs/errors#not_found");
+        let page = world.get("/docs/errors", "").await;
+        assert!(page.text.contains("id=\"not_found\""), "{page:?}");
     }
 
     #[test]

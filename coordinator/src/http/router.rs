@@ -1,17 +1,18 @@
 //! Every route, and what each request passes on its way.
 //!
 //! ```text
-//! request id ► trace ► id into problems ► panic → 500 ► a place, a deadline ► body limit ► gate ► handler
+//! request id ► trace ► count ► id into problems ► panic → 500 ► other origins ► the body, whole
+//!   ► a place, a deadline ► gate ► handler
 //! ```
 
 use std::any::Any;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Router};
 use http::header::RETRY_AFTER;
 use http::{HeaderName, HeaderValue, StatusCode};
 use tokio::sync::Semaphore;
@@ -20,12 +21,19 @@ use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::trace::TraceLayer;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
+use super::arrival::{Room, arrive};
+use super::openapi::{self, Document};
+use super::pages::docs;
 use super::problem::{self, ApiError};
+use super::rate_limit::{Limit, by_address};
 use super::{
-    account, admin, auth, connections, deploy, health, join, json, keys, oauth, orgs, pages,
+    account, admin, auth, connections, cors, deploy, health, join, json, keys, oauth, orgs, pages,
     principal, renew, teams,
 };
+use crate::metrics::Metrics;
 use crate::state::AppState;
 
 /// Until a request has a place among those that are served at once.
@@ -33,21 +41,34 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// From then to the head of its answer.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// The whole API.
+/// The whole API, and the document of it.
 pub fn build(state: AppState) -> Router {
-    let routes = Router::new()
+    let (routes, api) = operations(&state).split_for_parts();
+    let document = Arc::new(Document::new(api, state.config.api.public_url()));
+    dress(routes.layer(Extension(document)), state)
+}
+
+/// Every operation, with what the document says of it.
+fn operations(state: &AppState) -> OpenApiRouter<AppState> {
+    let public = middleware::from_fn_with_state((state.clone(), Limit::Public), by_address);
+    let described = OpenApiRouter::new()
+        .routes(routes!(openapi::show))
+        .routes(routes!(docs::show))
+        .routes(routes!(docs::errors))
+        .route_layer(public);
+    OpenApiRouter::new()
+        .merge(described)
         .merge(health::routes())
-        .merge(auth::routes(&state))
-        .merge(account::routes(&state))
-        .merge(oauth::routes(&state))
+        .merge(auth::routes(state))
+        .merge(account::routes(state))
+        .merge(oauth::routes(state))
         .merge(connections::routes())
-        .merge(orgs::routes())
-        .merge(teams::routes())
-        .merge(keys::routes())
-        .merge(pages::routes(&state))
+        .merge(OpenApiRouter::from(orgs::routes()))
+        .merge(OpenApiRouter::from(teams::routes()))
+        .merge(OpenApiRouter::from(keys::routes()))
+        .merge(OpenApiRouter::from(pages::routes(state)))
         .merge(deploy::routes())
-        .merge(admin::routes(&state));
-    dress(routes, state)
+        .merge(OpenApiRouter::from(admin::routes(state)))
 }
 
 /// What the listener for hosts serves.
@@ -73,8 +94,11 @@ fn dress(routes: Router<AppState>, state: AppState) -> Router {
                         // Each failure is logged where it happens, with its cause.
                         .on_failure(()),
                 )
-                .layer(middleware::from_fn(problem::stamp_request_id))
+                .layer(middleware::from_fn_with_state(state.metrics.clone(), count))
+                .layer(middleware::from_fn_with_state(state.clone(), problem::stamp))
                 .layer(CatchPanicLayer::custom(panicked))
+                .option_layer(cors::layer(&state.config.api.cors_origins))
+                .layer(middleware::from_fn_with_state(Room::default(), arrive))
                 .layer(middleware::from_fn_with_state(places, admit))
                 .layer(DefaultBodyLimit::max(json::MAX_BODY)),
         )
@@ -100,6 +124,17 @@ fn answered(response: &Response, latency: Duration, _: &tracing::Span) {
     } else {
         tracing::debug!(status, ?latency, "answered");
     }
+}
+
+/// Counts a request under its route: a path that a client made up makes no series of its own.
+async fn count(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {
+    let (began, _present) = (Instant::now(), metrics.in_flight());
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let method = request.method().clone();
+    let response = next.run(request).await;
+    let route = route.as_ref().map_or("none", MatchedPath::as_str);
+    metrics.answered(route, &method, response.status().as_u16(), began.elapsed());
+    response
 }
 
 async fn no_route() -> ApiError {
@@ -158,19 +193,23 @@ mod tests {
     use super::*;
     use crate::testing::World;
 
+    fn slow() -> Request {
+        let body = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
+        Request::post("/api/auth/verify-email")
+            .header(CONTENT_TYPE, "application/json")
+            .body(body)
+            .unwrap()
+    }
+
     #[tokio::test(start_paused = true)]
     async fn who_finds_no_place_is_told_in_time_and_the_process_still_lives() {
         let world = World::with(|config| config.limits.concurrent_requests = 1);
-        // A body that never ends takes the only place.
-        let body = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
-        let slow = Request::post("/api/auth/verify-email")
-            .header(CONTENT_TYPE, "application/json")
-            .body(body)
-            .unwrap();
-        let router = build(world.state.clone());
+        let forever = axum::routing::get(std::future::pending::<()>);
+        let routes = health::routes().split_for_parts().0.route("/forever", forever);
+        let router = dress(routes, world.state.clone());
         let ask = |path| router.clone().oneshot(Request::get(path).body(Body::empty()).unwrap());
         let started = tokio::time::Instant::now();
-        let (slow, (refused, alive)) = tokio::join!(router.clone().oneshot(slow), async {
+        let (slow, (refused, alive)) = tokio::join!(ask("/forever"), async {
             let refused = ask("/readyz").await.unwrap();
             assert!(started.elapsed() < DEADLINE);
             (refused, ask("/health").await.unwrap())
@@ -181,5 +220,26 @@ mod tests {
         );
         assert_eq!(alive.status(), StatusCode::OK);
         assert_eq!(slow.unwrap().status(), StatusCode::REQUEST_TIMEOUT);
+    }
+
+    /// fm_49: bodies that never end take nobody's place.
+    #[tokio::test(start_paused = true)]
+    async fn slow_bodies_take_no_places_and_end() {
+        let world = World::with(|config| config.limits.concurrent_requests = 1);
+        let router = build(world.state.clone());
+        let crowd = (0..100).map(|_| router.clone().oneshot(slow()));
+        let (crowd, served) = tokio::join!(futures_util::future::join_all(crowd), async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            // It takes a place and waits for nothing real, which paused time does not wait for.
+            let request = Request::get("/api/deploy/tiers").body(Body::empty()).unwrap();
+            let began = tokio::time::Instant::now();
+            let served = router.clone().oneshot(request).await.unwrap();
+            assert!(began.elapsed() < Duration::from_secs(1));
+            served
+        });
+        assert_eq!(served.status(), StatusCode::UNAUTHORIZED);
+        for answer in crowd {
+            assert_eq!(answer.unwrap().status(), StatusCode::REQUEST_TIMEOUT);
+        }
     }
 }

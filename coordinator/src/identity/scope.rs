@@ -30,7 +30,8 @@ pub enum Scope {
 pub struct UnknownScope;
 
 impl Scope {
-    const ALL: [Self; 6] = [
+    /// Every scope.
+    pub const ALL: [Self; 6] = [
         Self::ProfileRead,
         Self::PointsRead,
         Self::PointsSpend,

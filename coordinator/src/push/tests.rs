@@ -39,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
+use crate::metrics::Metrics;
 use crate::random::SystemRandom;
 use crate::serve::{self, Listener};
 use crate::service::renewals::is_served;
@@ -129,7 +130,15 @@ impl Running {
             agent.dialled.fetch_add(1, Ordering::SeqCst);
             Ok(agent.tls())
         });
-        let listener = Listener { tcp, tls, router, connections: 8, proxies: Vec::new() };
+        let listener = Listener {
+            tcp,
+            tls,
+            router,
+            connections: 8,
+            name: "hosts",
+            metrics: Metrics::default(),
+            proxies: Vec::new(),
+        };
         let serving = tokio::spawn(serve::serve(listener, CancellationToken::new()));
         self.serving = Some(AbortOnDropHandle::new(serving));
     }

@@ -10,22 +10,53 @@
 //! ```
 
 pub mod contract;
+pub mod memo;
 pub mod sqlite;
 
 use std::path::Path;
+use std::time::Instant;
 
 pub use contract::{StoreError, Tables};
+
+use crate::metrics::Metrics;
 
 /// The coordinator's database. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
     backend: sqlite::Sqlite,
+    metrics: Metrics,
+}
+
+/// Transactions that wait for a thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    /// For one that reads.
+    pub reads: usize,
+    /// For the one that writes.
+    pub writes: usize,
 }
 
 impl Store {
     /// Opens the database at `path`, makes it if there is none, and brings its schema up to date.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        sqlite::Sqlite::open(path).map(|backend| Self { backend })
+        let backend = sqlite::Sqlite::open(path)?;
+        Ok(Self { backend, metrics: Metrics::default() })
+    }
+
+    /// The same database, whose transactions are counted.
+    #[must_use]
+    pub fn counted(self, metrics: Metrics) -> Self {
+        Self { metrics, ..self }
+    }
+
+    /// What a value is to be remembered under: ask before reading it.
+    pub fn version(&self) -> memo::Version {
+        self.backend.version()
+    }
+
+    /// How many transactions wait.
+    pub fn waiting(&self) -> Waiting {
+        self.backend.waiting()
     }
 
     /// Runs `work` in one transaction. It is committed and on disk when this returns `Ok`, and
@@ -36,7 +67,10 @@ impl Store {
         E: From<StoreError> + Send + 'static,
         F: FnOnce(&mut dyn Tables) -> Result<T, E> + Send + 'static,
     {
-        self.backend.write(work).await
+        let began = Instant::now();
+        let result = self.backend.write(work).await;
+        self.metrics.transacted("write", result.is_ok(), began.elapsed());
+        result
     }
 
     /// Runs `work` on one consistent snapshot.
@@ -46,6 +80,9 @@ impl Store {
         E: From<StoreError> + Send + 'static,
         F: FnOnce(&dyn Tables) -> Result<T, E> + Send + 'static,
     {
-        self.backend.read(work).await
+        let began = Instant::now();
+        let result = self.backend.read(work).await;
+        self.metrics.transacted("read", result.is_ok(), began.elapsed());
+        result
     }
 }

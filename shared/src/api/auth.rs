@@ -4,36 +4,47 @@ use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::secret::{Secret, exposed};
 
 /// `POST /api/auth/register`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Register {
     /// Where the verification mail goes.
+    #[schema(format = "email", max_length = 254, example = "you@example.com")]
     pub email: String,
     /// The public name.
+    #[schema(
+        min_length = 3,
+        max_length = 32,
+        pattern = "^[A-Za-z0-9][A-Za-z0-9_-]{2,31}$",
+        example = "myoperator"
+    )]
     pub username: String,
     /// At least 8 characters.
+    #[schema(value_type = String, format = "password", min_length = 8, max_length = 128, example = "a-strong-password")]
     #[serde(serialize_with = "exposed")]
     pub password: Secret,
     /// The code of the account that invited this one.
+    #[schema(example = "ABCDEFGHJK")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub referral_code: Option<String>,
 }
 
 /// 201 answer of register.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Registered {
     /// The new account.
     pub user: RegisteredUser,
 }
 
 /// An account as register shows it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct RegisteredUser {
     /// Account id.
+    #[schema(format = "uuid")]
     pub id: String,
     /// Mail address.
     pub email: String,
@@ -52,15 +63,18 @@ pub struct RegisteredUser {
 }
 
 /// `POST /api/auth/login`. `Debug` shows the address alone.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Login {
     /// Mail address.
+    #[schema(example = "you@example.com")]
     pub email: String,
     /// Password.
+    #[schema(value_type = String, format = "password", example = "a-strong-password")]
     #[serde(serialize_with = "exposed")]
     pub password: Secret,
     /// One-time code, where the account has TOTP enabled.
+    #[schema(example = "123456")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub totp_code: Option<String>,
 }
@@ -72,9 +86,10 @@ impl fmt::Debug for Login {
 }
 
 /// 200 answer of login.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct LoggedIn {
     /// A JWT for `/api/auth/*`, `/api/oauth/*` and `/api/user/*`.
+    #[schema(value_type = String)]
     #[serde(serialize_with = "exposed")]
     pub token: Secret,
     /// The account.
@@ -82,9 +97,10 @@ pub struct LoggedIn {
 }
 
 /// An account as login shows it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct User {
     /// Account id.
+    #[schema(format = "uuid")]
     pub id: String,
     /// Mail address.
     pub email: String,
@@ -101,14 +117,14 @@ pub struct User {
 }
 
 /// Answer of `GET /api/auth/me`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Me {
     /// The account.
     pub user: Profile,
 }
 
 /// An account as its owner sees it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Profile {
     /// What login shows too.
     #[serde(flatten)]
@@ -130,16 +146,17 @@ pub struct Profile {
 }
 
 /// `POST /api/auth/verify-email`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VerifyEmail {
     /// The token of the mail's link; single use, 24 h.
+    #[schema(value_type = String)]
     #[serde(serialize_with = "exposed")]
     pub token: Secret,
 }
 
 /// An answer that is one sentence.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Message {
     /// The sentence.
     pub message: String,

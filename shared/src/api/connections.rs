@@ -2,18 +2,20 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Answer of `GET /api/user/connected-apps`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ConnectedApps {
     /// The apps that can act for the account now, the one that was used last first.
     pub connected_apps: Vec<ConnectedApp>,
 }
 
 /// An app that can act for the account.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ConnectedApp {
     /// App id, as `DELETE /api/user/connected-apps/{app_id}` takes it.
+    #[schema(format = "uuid")]
     pub app_id: String,
     /// Public client id.
     pub client_id: String,
@@ -34,7 +36,7 @@ pub struct ConnectedApp {
 }
 
 /// A permission.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct GrantedScope {
     /// The word in tokens.
     pub name: String,
@@ -43,16 +45,17 @@ pub struct GrantedScope {
 }
 
 /// Answer of `GET /api/external/user`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ExternalUser {
     /// The account that the app acts for.
     pub user: ExternalProfile,
 }
 
 /// An account as an app with `profile:read` sees it. Its mail address is no part of that.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ExternalProfile {
     /// Account id.
+    #[schema(format = "uuid")]
     pub id: String,
     /// Public name.
     pub username: String,

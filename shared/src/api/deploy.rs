@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
+use utoipa::{PartialSchema as _, ToSchema};
 
+use crate::env::{EnvKey, EnvVars};
 use crate::manifest::Strategy;
 use crate::report::Phase;
 use crate::secret::Secret;
 
 /// A tier that deployments can be made on; `GET /api/deploy/tiers` answers an array of them.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Tier {
     /// Tier id.
     pub id: String,
@@ -19,6 +22,7 @@ pub struct Tier {
     /// Name for requests.
     pub slug: String,
     /// `buddo_points` or `bitcoin`.
+    #[schema(example = "buddo_points")]
     pub payment_method: String,
     /// Monthly cost in Buddo points; null on Bitcoin tiers.
     pub monthly_cost_points: Option<i64>,
@@ -37,28 +41,35 @@ pub struct Tier {
 }
 
 /// `POST /api/deploy/apps`.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateDeployment {
     /// Name in the zone.
+    #[schema(value_type = String, required, min_length = 1, max_length = 32, pattern = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", example = "my-app")]
     #[serde(default)]
     pub subdomain: Option<String>,
     /// Image reference.
+    #[schema(value_type = String, required, max_length = 512, pattern = r"^(harbor\.buddo\.xyz:4443|docker\.io/library|ghcr\.io)(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)+(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[0-9a-f]{64})?$", example = "ghcr.io/me/my-app:v1")]
     #[serde(default)]
     pub image: Option<String>,
     /// Tier slug.
+    #[schema(value_type = String, required, min_length = 1, max_length = 64, pattern = "^[a-z0-9-]+$", example = "buddo-starter")]
     #[serde(default)]
     pub tier: Option<String>,
     /// Container port; 3000 if absent.
+    #[schema(minimum = 1, maximum = 65535, default = 3000, example = 8080)]
     #[serde(default)]
     pub port: Option<i64>,
     /// The operator's own host name.
+    #[schema(min_length = 3, max_length = 253, example = "www.example.com")]
     #[serde(default)]
     pub custom_domain: Option<String>,
     /// Environment.
+    #[schema(schema_with = env_vars)]
     #[serde(default)]
     pub env_vars: Option<BTreeMap<String, Secret>>,
     /// `rolling` or `recreate`; `rolling` if absent.
+    #[schema(value_type = Option<Strategy>, default = "rolling")]
     #[serde(default)]
     pub strategy: Option<String>,
 }
@@ -92,9 +103,29 @@ impl Serialize for CreateDeployment {
     }
 }
 
+/// The limits of [`EnvVars`], as far as a schema can tell them.
+fn env_vars() -> Schema {
+    let value = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .max_length(Some(EnvVars::MAX_VALUE))
+        .pattern(Some("^[^\\u0000]*$"));
+    let mut schema = ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::Object, Type::Null]))
+        .description(Some(
+            "Environment; kept encrypted and never shown again. Names and values have at most \
+             131072 bytes in all.",
+        ))
+        .property_names(Some(EnvKey::schema()))
+        .additional_properties(Some(value))
+        .examples([serde_json::json!({ "LOG_LEVEL": "info" })])
+        .build();
+    schema.max_properties = Some(EnvVars::MAX_VARS);
+    schema.into()
+}
+
 /// The published five. There is no sixth: a deployment that failed is `stopped` or still
 /// `running` on its old revision, with `last_error`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// Created, container not yet provisioned.
@@ -146,11 +177,13 @@ pub struct UnknownStatus;
 
 /// A deployment with all published fields, and `last_error`, `image_digest`, `revision` and
 /// `url` beside them.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Deployment {
     /// Deployment id.
+    #[schema(format = "uuid")]
     pub id: String,
     /// Application id.
+    #[schema(format = "uuid")]
     pub app_id: String,
     /// Tier id.
     pub deploy_tier_id: String,
@@ -159,12 +192,15 @@ pub struct Deployment {
     /// Image as its operator named it.
     pub container_image: String,
     /// Bytes of the current revision, once known.
+    #[schema(pattern = "^sha256:[0-9a-f]{64}$")]
     pub image_digest: Option<String>,
     /// Current revision.
+    #[schema(minimum = 1)]
     pub revision: u32,
     /// Name in the zone.
     pub subdomain: String,
     /// Live address.
+    #[schema(format = "uri")]
     pub url: String,
     /// The operator's own host name.
     pub custom_domain: Option<String>,
@@ -195,23 +231,25 @@ pub struct Deployment {
 }
 
 /// Answer of create, get, restart, rollback and stop.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct DeploymentEnvelope {
     /// The deployment.
     pub deployment: Deployment,
 }
 
 /// `GET /api/deploy/apps`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct DeploymentList {
     /// The caller's deployments.
+    #[schema(max_items = 100)]
     pub deployments: Vec<Deployment>,
 }
 
 /// `GET /api/deploy/apps/{id}/status`, and each event of `GET /api/deploy/apps/{id}/events`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct StatusAnswer {
     /// Deployment id.
+    #[schema(format = "uuid")]
     pub id: String,
     /// State.
     pub status: Status,
@@ -228,23 +266,25 @@ pub struct StatusAnswer {
 }
 
 /// How far a deploy is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StatusProgress {
     /// The phase.
     pub phase: Phase,
     /// Per cent of it, where that can be known.
+    #[schema(maximum = 100)]
     pub percent: Option<u8>,
 }
 
 /// `GET /api/deploy/apps/{id}/logs`: the audit log, oldest first.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct AuditLog {
     /// The entries.
+    #[schema(max_items = 1000)]
     pub logs: Vec<AuditEntry>,
 }
 
 /// One act on a deployment.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct AuditEntry {
     /// Entry id.
     pub id: String,
@@ -258,11 +298,12 @@ pub struct AuditEntry {
     /// When.
     pub inserted_at: Timestamp,
     /// More about it, such as the cause of a failure.
+    #[schema(value_type = Option<BTreeMap<String, serde_json::Value>>)]
     pub details: Option<serde_json::Value>,
 }
 
 /// `GET /api/deploy/apps/{id}/revisions`: newest first.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RevisionList {
     /// Those that are kept.
     pub revisions: Vec<Revision>,
@@ -270,13 +311,15 @@ pub struct RevisionList {
 
 /// One revision of a deployment: what it means, and what became of it. It never shows its
 /// environment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Revision {
     /// Its number, from 1.
+    #[schema(minimum = 1)]
     pub revision: u32,
     /// Image as its operator named it.
     pub container_image: String,
     /// The bytes it means, once known: they never change.
+    #[schema(pattern = "^sha256:[0-9a-f]{64}$")]
     pub image_digest: Option<String>,
     /// Container port.
     pub port: u16,
@@ -301,19 +344,21 @@ pub struct Revision {
 }
 
 /// `POST /api/deploy/apps/{id}/rollback`; the body may be absent.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rollback {
     /// The revision to bring back; the newest other one that was live and stayed good if absent.
+    #[schema(minimum = 1, maximum = 4_294_967_295_u32)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<u32>,
 }
 
 /// Answer of `DELETE /api/deploy/apps/{id}`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Destroyed {
     /// `Deployment destroyed`.
     pub message: String,
     /// Deployment id.
+    #[schema(format = "uuid")]
     pub id: String,
 }

@@ -10,6 +10,7 @@ use crate::product::{IMAGE, PORT};
 use buddo_shared::api::deploy::{Deployment, Status};
 
 mod acks;
+mod api;
 mod crowd;
 mod edge;
 mod idle;
@@ -31,14 +32,16 @@ pub enum Section {
     Reloads,
     /// A document until it is durable on its host.
     Acks,
+    /// Polls of a status, logins, and the coordinator's memory under both.
+    Api,
     /// What Caddy's asking the resolver costs, by how often it asks.
     Edge,
 }
 
 impl Section {
     /// All that `make bench` measures if nothing is named.
-    pub const ALL: [Self; 6] =
-        [Self::Latency, Self::Plan, Self::Crowd, Self::Reloads, Self::Acks, Self::Edge];
+    pub const ALL: [Self; 7] =
+        [Self::Latency, Self::Plan, Self::Crowd, Self::Reloads, Self::Acks, Self::Api, Self::Edge];
 }
 
 /// How much is measured.
@@ -64,6 +67,7 @@ pub async fn run(sections: &[Section], sizes: Sizes) -> anyhow::Result<()> {
             Section::Crowd => Box::pin(crowd::measure(sizes)).await?,
             Section::Reloads => Box::pin(reloads::measure(sizes)).await?,
             Section::Acks => acks::measure(sizes).await?,
+            Section::Api => api::measure(sizes).await?,
             Section::Edge => edge::measure(sizes).await?,
         }
     }

@@ -33,6 +33,8 @@ pub enum PortOf {
     Api,
     /// The coordinator's listener for joining hosts.
     Hosts,
+    /// The coordinator's listener for metrics.
+    Metrics,
     /// The agent's listener for the coordinator.
     Agent,
     /// The resolver's DNS (UDP).

@@ -41,6 +41,27 @@ struct Follower {
     until: Instant,
 }
 
+/// Follow the status of a deployment
+///
+/// The status, and again at each change; it ends with the deployment, after an hour at the latest.
+#[utoipa::path(
+    get,
+    path = "/api/deploy/apps/{id}/events",
+    operation_id = "deployment_events",
+    tag = "deploy",
+    security(("oauth" = ["deploy:manage"])),
+    params(("id" = uuid::Uuid, Path, description = "Deployment id")),
+    responses(
+        (
+            status = 200,
+            body = String,
+            content_type = "text/event-stream",
+            description = "Server-sent events; the data of each is a `StatusAnswer`"
+        ),
+        (status = 403, description = "`forbidden`"),
+        (status = 404, description = "`not_found`"),
+    )
+)]
 pub(super) async fn stream(
     State(state): State<AppState>,
     who: DeployPrincipal,

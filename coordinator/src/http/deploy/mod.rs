@@ -3,61 +3,82 @@
 
 mod events;
 
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{FromRequestParts, Path, Query, State};
-use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::Json;
+use axum::extract::{FromRequestParts, Path, State};
 use buddo_shared::api::deploy::{
-    AuditLog, CreateDeployment, DeploymentEnvelope, DeploymentList, Destroyed, RevisionList,
-    Rollback, StatusAnswer, Tier,
+    AuditLog, CreateDeployment, DeploymentEnvelope, DeploymentList, Destroyed, Revision,
+    RevisionList, Rollback, StatusAnswer, Tier,
 };
 use buddo_shared::id::{DeploymentId, TeamId};
-use http::header::LINK;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode};
 use serde::Deserialize;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
+use super::form::ApiQuery;
 use super::json::ApiJson;
+use super::paging::Listing;
 use super::principal::DeployPrincipal;
 use super::problem::{self, ApiError};
 use crate::service::deployments::{self, DeployError, IdempotencyKey};
 use crate::state::AppState;
 use crate::store::contract::Page;
 
-/// Deployments on one page, at most and where no limit is asked.
-const PAGE: u32 = 100;
-
 /// The deploy endpoints: for tokens with `deploy:manage` and API keys.
-pub fn routes() -> Router<AppState> {
-    Router::new()
-        .route("/api/deploy/tiers", get(tiers))
-        .route("/api/deploy/apps", get(list).post(create))
-        .route("/api/deploy/apps/{id}", get(show).delete(destroy))
-        .route("/api/deploy/apps/{id}/status", get(status))
-        .route("/api/deploy/apps/{id}/logs", get(logs))
-        .route("/api/deploy/apps/{id}/events", get(events::stream))
-        .route("/api/deploy/apps/{id}/revisions", get(revisions))
-        .route("/api/deploy/apps/{id}/restart", post(restart))
-        .route("/api/deploy/apps/{id}/rollback", post(rollback))
-        .route("/api/deploy/apps/{id}/stop", post(stop))
+pub fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(tiers))
+        .routes(routes!(list, create))
+        .routes(routes!(show, destroy))
+        .routes(routes!(status))
+        .routes(routes!(logs))
+        .routes(routes!(events::stream))
+        .routes(routes!(revisions))
+        .routes(routes!(restart))
+        .routes(routes!(rollback))
+        .routes(routes!(stop))
 }
 
 type Answer<T> = Result<Json<T>, ApiError>;
 
+/// The tiers
+#[utoipa::path(
+    get,
+    path = "/api/deploy/tiers",
+    operation_id = "tiers",
+    tag = "deploy",
+    security(("oauth" = ["deploy:manage"])),
+    responses((status = 200, body = Vec<Tier>, description = "Cheapest first"))
+)]
 async fn tiers(State(state): State<AppState>, _: DeployPrincipal) -> Answer<Vec<Tier>> {
     Ok(Json(deployments::tiers(&state).await?))
 }
 
+/// Create a deployment
+#[utoipa::path(
+    post,
+    path = "/api/deploy/apps",
+    operation_id = "create_deployment",
+    tag = "deploy",
+    security(("oauth" = ["deploy:manage"])),
+    params(InTeam, IdempotencyHeader),
+    request_body = CreateDeployment,
+    responses(
+        (status = 201, body = DeploymentEnvelope, description = "The deployment, `pending`"),
+        (status = 404, description = "`tier_not_found`"),
+        (status = 422, description = "`validation_failed`, `idempotency_key_reused`"),
+        (status = 429, description = "`deployment_limit_reached`"),
+        (status = 503, description = "`no_capacity`"),
+    )
+)]
 async fn create(
     State(state): State<AppState>,
     who: DeployPrincipal,
-    query: Result<Query<InTeam>, QueryRejection>,
+    ApiQuery(InTeam { team_id }): ApiQuery<InTeam>,
     headers: HeaderMap,
     ApiJson(request): ApiJson<CreateDeployment>,
 ) -> Result<(StatusCode, Json<DeploymentEnvelope>), ApiError> {
-    let Query(InTeam { team_id }) = query.map_err(|_| {
-        ApiError::new(problem::INVALID_REQUEST, "the query is malformed; use ?team_id=ID")
-    })?;
     let (team, key) = (team_of(team_id)?, idempotency_key(&headers)?);
     let made = deployments::create(&state, who.0, team, request, key).await?;
     Ok((StatusCode::CREATED, Json(made)))
@@ -71,9 +92,12 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, ApiErr
         .map_err(|error| ApiError::new(problem::INVALID_REQUEST, error.to_string()))
 }
 
-/// Which team is meant; the own one if absent.
-#[derive(Debug, Deserialize)]
+/// Which team is meant.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 struct InTeam {
+    /// The team; the account's own, or the key's, if absent. A list without it shows all.
+    #[param(value_type = Option<uuid::Uuid>, nullable = false)]
     team_id: Option<String>,
 }
 
@@ -82,57 +106,63 @@ fn team_of(text: Option<String>) -> Result<Option<TeamId>, ApiError> {
     team.map_err(|error| ApiError::field("/team_id", error))
 }
 
-/// What a list may be asked.
-#[derive(Debug, Deserialize)]
-struct Listing {
-    limit: Option<String>,
-    after: Option<String>,
-    team_id: Option<String>,
+/// For the document: the header that [`idempotency_key`] reads.
+#[expect(dead_code, reason = "a schema alone")]
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Header)]
+struct IdempotencyHeader {
+    /// Makes the request safe to send twice: for 24 hours it is answered as it was at first.
+    #[param(
+        rename = "Idempotency-Key",
+        nullable = false,
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[ -~]+$"
+    )]
+    idempotency_key: Option<String>,
 }
 
-impl Listing {
-    fn page(self) -> Result<Page, ApiError> {
-        let limit = match self.limit {
-            None => PAGE,
-            Some(text) => text
-                .parse()
-                .ok()
-                .filter(|limit| (1..=PAGE).contains(limit))
-                .ok_or_else(|| ApiError::field("/limit", "is out of range; use 1 to 100"))?,
-        };
-        let after = self
-            .after
-            .map(|text| text.parse())
-            .transpose()
-            .map_err(|error| ApiError::field("/after", error))?;
-        Ok(Page { limit, after })
-    }
-}
-
+/// The deployments of the account
+#[utoipa::path(
+    get,
+    path = "/api/deploy/apps",
+    operation_id = "deployments",
+    tag = "deploy",
+    security(("oauth" = ["deploy:manage"])),
+    params(InTeam, Listing),
+    responses((status = 200, body = DeploymentList, description = "Newest first, without destroyed ones", headers(("Link" = String, description = "The next page, if there is one (RFC 8288)"))))
+)]
 async fn list(
     State(state): State<AppState>,
     who: DeployPrincipal,
-    query: Result<Query<Listing>, QueryRejection>,
+    ApiQuery(InTeam { team_id }): ApiQuery<InTeam>,
+    listing: Listing,
 ) -> Result<(HeaderMap, Json<DeploymentList>), ApiError> {
-    let Query(listing) = query.map_err(|_| {
-        ApiError::new(problem::INVALID_REQUEST, "the query is malformed; use ?limit=N&after=ID")
-    })?;
-    let team = team_of(listing.team_id.clone())?;
-    let page = listing.page()?;
+    let team = team_of(team_id)?;
+    let listing = listing.keeping("team_id", team.map(|team| team.to_string()));
+    let page = Page { limit: listing.limit()?, after: listing.after()? };
     let found = deployments::list(&state, who.0, team, page).await?;
-    let mut headers = HeaderMap::new();
-    if let Some(next) = found.next {
-        let team = team.map(|team| format!("&team_id={team}")).unwrap_or_default();
-        let link =
-            format!("</api/deploy/apps?limit={}&after={next}{team}>; rel=\"next\"", page.limit);
-        // Numbers and hyphens: always a header value.
-        if let Ok(link) = HeaderValue::try_from(link) {
-            headers.insert(LINK, link);
-        }
-    }
+    let headers = match found.next {
+        Some(next) => listing.next(&next.to_string())?,
+        None => HeaderMap::new(),
+    };
     Ok((headers, Json(found.deployments)))
 }
 
+/// One deployment
+#[utoipa::path(
+    get,
+    path = "/api/deploy/apps/{id}",
+    operation_id = "deployment",
+    tag = "deploy",
+    security(("oauth" = ["deploy:manage"])),
+    params(("id" = uuid::Uuid, Path, description = "Deployment id")),
+    responses(
+        (status = 200, body = DeploymentEnvelope, description = "The deployment"),
+        (status = 403, description = "`forbidden`"),
+        (status = 404, description = "`not_found`"),
+    )
+)]
 async fn show(
     State(state): State<AppState>,
     who: DeployPrincipal,
@@ -141,6 +171,20 @@ async fn show(
     Ok(Json(deployments::get(&state, who.0, id).await?))
 }
 
+/// Status and health of a deployment, for frequent polls
+#[utoipa::path(
+    get,
+    path = "/api/deploy/apps/{id}/status",
+    operation_id = "deployment_status",
+    tag = "deploy",
+    security(("oauth" = ["deploy:manage"])),
+    params(("id" = uuid::Uuid, Path, description = "Deployment id")),
+    responses(
+        (status = 200, body = StatusAnswer, description = "Status and health"),
+        (status = 403, description = "`forbidden`"),
+        (status = 404, description = "`not_found`"),
+    )
+)]
 async fn status(
     State(state): State<AppState>,
     who: DeployPrincipal,
@@ -149,18 +193,74 @@ async fn status(
     Ok(Json(deployments::status(&state, who.0, id).await?))
 }
 
-async fn logs(State(state): State<AppState>, who: DeployPrincipal, Id(id): Id) -> Answer<AuditLog> {
-    Ok(Json(deployments::logs(&state, who.0, id).await?))
+/// The audit log of a deployment
+#[utoipa::path(
+    get,
+    path = "/api/deploy/apps/{id}/logs",
+    operation_id = "deployment_logs",
+    tag = "deploy",
+    security(("oauth" = ["deploy:manage"])),
+    params(("id" = uuid::Uuid, Path, description = "Deployment id"), Listing),
+    responses(
+        (status = 200, body = AuditLog, description = "The newest thousand, oldest first"),
+        (status = 403, description = "`forbidden`"),
+        (status = 404, description = "`not_found`"),
+    )
+)]
+async fn logs(
+    State(state): State<AppState>,
+    who: DeployPrincipal,
+    Id(id): Id,
+    listing: Listing,
+) -> Result<(HeaderMap, Json<AuditLog>), ApiError> {
+    let AuditLog { logs } = deployments::logs(&state, who.0, id).await?;
+    // The newest are last: without a limit they are shown, too.
+    let (headers, logs) = listing.cut(logs, u32::MAX, |entry| entry.id.clone())?;
+    Ok((headers, Json(AuditLog { logs })))
 }
 
+/// The revisions of a deployment
+#[utoipa::path(
+    get,
+    path = "/api/deploy/apps/{id}/revisions",
+    operation_id = "deployment_revisions",
+    tag = "deploy",
+    security(("oauth" = ["deploy:manage"])),
+    params(("id" = uuid::Uuid, Path, description = "Deployment id"), Listing),
+    responses(
+        (status = 200, body = RevisionList, description = "Newest first"),
+        (status = 403, description = "`forbidden`"),
+        (status = 404, description = "`not_found`"),
+    )
+)]
 async fn revisions(
     State(state): State<AppState>,
     who: DeployPrincipal,
     Id(id): Id,
-) -> Answer<RevisionList> {
-    Ok(Json(deployments::revisions(&state, who.0, id).await?))
+    listing: Listing,
+) -> Result<(HeaderMap, Json<RevisionList>), ApiError> {
+    let RevisionList { revisions } = deployments::revisions(&state, who.0, id).await?;
+    let number = |revision: &Revision| revision.revision.to_string();
+    let (headers, revisions) = listing.cut(revisions, u32::MAX, number)?;
+    Ok((headers, Json(RevisionList { revisions })))
 }
 
+/// Bring an earlier revision back
+#[utoipa::path(
+    post,
+    path = "/api/deploy/apps/{id}/rollback",
+    operation_id = "roll_back_deployment",
+    tag = "deploy",
+    security(("oauth" = ["deploy:manage"])),
+    params(("id" = uuid::Uuid, Path, description = "Deployment id"), IdempotencyHeader),
+    request_body = Option<Rollback>,
+    responses(
+        (status = 200, body = DeploymentEnvelope, description = "The deployment, `deploying` the revision anew"),
+        (status = 403, description = "`forbidden`"),
+        (status = 404, description = "`not_found`, `revision_not_found`"),
+        (status = 422, description = "`illegal_state`, `idempotency_key_reused`"),
+    )
+)]
 async fn rollback(
     State(state): State<AppState>,
     who: DeployPrincipal,
@@ -173,6 +273,21 @@ async fn rollback(
     Ok(Json(deployments::rollback(&state, who.0, id, request, key).await?))
 }
 
+/// Pull the image again and replace the container
+#[utoipa::path(
+    post,
+    path = "/api/deploy/apps/{id}/restart",
+    operation_id = "restart_deployment",
+    tag = "deploy",
+    security(("oauth" = ["deploy:manage"])),
+    params(("id" = uuid::Uuid, Path, description = "Deployment id")),
+    responses(
+        (status = 200, body = DeploymentEnvelope, description = "The deployment, `deploying`"),
+        (status = 403, description = "`forbidden`"),
+        (status = 404, description = "`not_found`"),
+        (status = 422, description = "`illegal_state`"),
+    )
+)]
 async fn restart(
     State(state): State<AppState>,
     who: DeployPrincipal,
@@ -181,6 +296,21 @@ async fn restart(
     Ok(Json(deployments::restart(&state, who.0, id).await?))
 }
 
+/// Stop the container
+#[utoipa::path(
+    post,
+    path = "/api/deploy/apps/{id}/stop",
+    operation_id = "stop_deployment",
+    tag = "deploy",
+    security(("oauth" = ["deploy:manage"])),
+    params(("id" = uuid::Uuid, Path, description = "Deployment id")),
+    responses(
+        (status = 200, body = DeploymentEnvelope, description = "The deployment, `stopped`"),
+        (status = 403, description = "`forbidden`"),
+        (status = 404, description = "`not_found`"),
+        (status = 422, description = "`illegal_state`"),
+    )
+)]
 async fn stop(
     State(state): State<AppState>,
     who: DeployPrincipal,
@@ -189,6 +319,21 @@ async fn stop(
     Ok(Json(deployments::stop(&state, who.0, id).await?))
 }
 
+/// Destroy a deployment
+#[utoipa::path(
+    delete,
+    path = "/api/deploy/apps/{id}",
+    operation_id = "destroy_deployment",
+    tag = "deploy",
+    security(("oauth" = ["deploy:manage"])),
+    params(("id" = uuid::Uuid, Path, description = "Deployment id")),
+    responses(
+        (status = 200, body = Destroyed, description = "It is gone for good"),
+        (status = 403, description = "`forbidden`"),
+        (status = 404, description = "`not_found`"),
+        (status = 422, description = "`illegal_state`"),
+    )
+)]
 async fn destroy(
     State(state): State<AppState>,
     who: DeployPrincipal,

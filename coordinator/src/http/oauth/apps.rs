@@ -5,10 +5,11 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
 use buddo_shared::api::oauth::{AppCreated, AppList, AppRemoved, CreateApp, EditApp, RotateSecret};
-use http::StatusCode;
 use http::header::{CACHE_CONTROL, HeaderName, HeaderValue};
+use http::{HeaderMap, StatusCode};
 
 use crate::http::json::ApiJson;
+use crate::http::paging::{Listing, MOST};
 use crate::http::principal::LoginPrincipal;
 use crate::http::problem::{self, ApiError};
 use crate::http::rate_limit::{Key, Limit};
@@ -33,7 +34,21 @@ impl From<AppError> for ApiError {
 const NO_STORE: [(HeaderName, HeaderValue); 1] =
     [(CACHE_CONTROL, HeaderValue::from_static("no-store"))];
 
-/// `POST /api/oauth/apps`. A request that is refused for an unconfirmed address is not counted.
+/// Register an app
+///
+/// A request that is refused for an unconfirmed address is not counted.
+#[utoipa::path(
+    post,
+    path = "/api/oauth/apps",
+    operation_id = "create_app",
+    tag = "oauth",
+    security(("login" = [])),
+    request_body = CreateApp,
+    responses(
+        (status = 201, body = AppCreated, description = "The app, with its secret this one time"),
+        (status = 403, description = "`email_unverified`"),
+    )
+)]
 pub(super) async fn create(
     State(state): State<AppState>,
     LoginPrincipal(owner): LoginPrincipal,
@@ -52,7 +67,18 @@ pub(super) async fn create(
     Ok(state.door.limiters.limited(Limit::OauthApps, key, create).await)
 }
 
-/// `GET /api/oauth/apps/{client_id}`.
+/// An app, as everybody sees it
+#[utoipa::path(
+    get,
+    path = "/api/oauth/apps/{client_id}",
+    operation_id = "app",
+    tag = "oauth",
+    params(("client_id" = String, Path, description = "The app's client id")),
+    responses(
+        (status = 200, body = AppCreated, description = "The app, without its secret"),
+        (status = 404, description = "`not_found`"),
+    )
+)]
 pub(super) async fn show(
     State(state): State<AppState>,
     client_id: Result<Path<String>, PathRejection>,
@@ -61,7 +87,22 @@ pub(super) async fn show(
     Ok(Json(oauth::app(&state, client_id).await?))
 }
 
-/// `POST /api/oauth/apps/{client_id}/secret`.
+/// Replace the secret of an app
+#[utoipa::path(
+    post,
+    path = "/api/oauth/apps/{client_id}/secret",
+    operation_id = "rotate_secret",
+    tag = "oauth",
+    security(("login" = [])),
+    params(("client_id" = String, Path, description = "The app's client id")),
+    request_body = Option<RotateSecret>,
+    responses(
+        (status = 200, body = AppCreated, description = "The app, with its new secret this one time"),
+        (status = 400, description = "`invalid_request`: a public client has no secret"),
+        (status = 403, description = "`forbidden`"),
+        (status = 404, description = "`not_found`"),
+    )
+)]
 pub(super) async fn rotate(
     State(state): State<AppState>,
     LoginPrincipal(owner): LoginPrincipal,
@@ -74,7 +115,21 @@ pub(super) async fn rotate(
     Ok((NO_STORE, Json(app)).into_response())
 }
 
-/// `PATCH /api/oauth/apps/{client_id}`.
+/// Change where an app may send codes
+#[utoipa::path(
+    patch,
+    path = "/api/oauth/apps/{client_id}",
+    operation_id = "edit_app",
+    tag = "oauth",
+    security(("login" = [])),
+    params(("client_id" = String, Path, description = "The app's client id")),
+    request_body = EditApp,
+    responses(
+        (status = 200, body = AppCreated, description = "The app as it is now"),
+        (status = 403, description = "`forbidden`"),
+        (status = 404, description = "`not_found`"),
+    )
+)]
 pub(super) async fn edit(
     State(state): State<AppState>,
     LoginPrincipal(owner): LoginPrincipal,
@@ -85,7 +140,20 @@ pub(super) async fn edit(
     Ok(Json(oauth::edit_app(&state, owner.id, client_id, request).await?))
 }
 
-/// `DELETE /api/oauth/apps/{client_id}`.
+/// Remove an app
+#[utoipa::path(
+    delete,
+    path = "/api/oauth/apps/{client_id}",
+    operation_id = "remove_app",
+    tag = "oauth",
+    security(("login" = [])),
+    params(("client_id" = String, Path, description = "The app's client id")),
+    responses(
+        (status = 200, body = AppRemoved, description = "Every token that the app held has ended"),
+        (status = 403, description = "`forbidden`"),
+        (status = 404, description = "`not_found`"),
+    )
+)]
 pub(super) async fn remove(
     State(state): State<AppState>,
     LoginPrincipal(owner): LoginPrincipal,
@@ -97,10 +165,22 @@ pub(super) async fn remove(
     Ok(Json(AppRemoved { message }))
 }
 
-/// `GET /api/oauth/my-apps`.
+/// The apps of the account
+#[utoipa::path(
+    get,
+    path = "/api/oauth/my-apps",
+    operation_id = "my_apps",
+    tag = "oauth",
+    security(("login" = [])),
+    params(Listing),
+    responses((status = 200, body = AppList, description = "The apps, without their secrets"))
+)]
 pub(super) async fn mine(
     State(state): State<AppState>,
     LoginPrincipal(owner): LoginPrincipal,
-) -> Result<Json<AppList>, ApiError> {
-    Ok(Json(oauth::my_apps(&state, &owner).await?))
+    listing: Listing,
+) -> Result<(HeaderMap, Json<AppList>), ApiError> {
+    let AppList { apps } = oauth::my_apps(&state, &owner).await?;
+    let (headers, apps) = listing.cut(apps, MOST, |app| app.id.clone())?;
+    Ok((headers, Json(AppList { apps })))
 }

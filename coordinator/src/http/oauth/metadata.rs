@@ -8,7 +8,18 @@ use serde_json::{Value, json};
 use crate::identity::Scopes;
 use crate::state::AppState;
 
-/// `GET /.well-known/oauth-authorization-server`.
+/// What this server can do (RFC 8414)
+#[utoipa::path(
+    get,
+    path = "/.well-known/oauth-authorization-server",
+    operation_id = "oauth_metadata",
+    tag = "oauth",
+    responses((
+        status = 200,
+        body = std::collections::BTreeMap<String, Value>,
+        description = "The members of RFC 8414, 2"
+    ))
+)]
 pub(super) async fn show(State(state): State<AppState>) -> Json<Value> {
     let issuer = state.config.api.public_url();
     let methods = ["client_secret_basic", "client_secret_post"];

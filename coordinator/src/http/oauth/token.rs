@@ -2,16 +2,33 @@
 
 use axum::extract::{Request, State};
 use axum::response::Response;
-use buddo_shared::api::oauth::{DEVICE_CODE, TOKEN_EXCHANGE, TokenRequest, Tokens};
+use buddo_shared::api::oauth::{DEVICE_CODE, OAuthError, TOKEN_EXCHANGE, TokenRequest, Tokens};
 use buddo_shared::secret::Secret;
-use serde_json::{Map, Value};
 
 use super::wire::{Refusal, answer, authenticated, read};
-use crate::service::oauth::{self, ErrorCode, TokenError};
+use crate::service::oauth::{self, ErrorCode, Introspection, TokenError};
 use crate::state::AppState;
 use crate::store::contract::Client;
 
-/// `POST /api/oauth/token`.
+/// Get tokens (RFC 6749, 3.2)
+///
+/// Grants: `authorization_code`, `refresh_token`, `urn:ietf:params:oauth:grant-type:device_code` (RFC 8628),
+/// `urn:ietf:params:oauth:grant-type:token-exchange` (RFC 8693).
+#[utoipa::path(
+    post,
+    path = "/api/oauth/token",
+    tag = "oauth",
+    security((), ("client" = [])),
+    request_body(content(
+        (TokenRequest = "application/x-www-form-urlencoded"),
+        (TokenRequest = "application/json"),
+    )),
+    responses(
+        (status = 200, body = Tokens, description = "The tokens"),
+        (status = 400, body = OAuthError, description = "An error of RFC 6749, 5.2"),
+        (status = 401, body = OAuthError, description = "`invalid_client`"),
+    )
+)]
 pub(super) async fn token(State(state): State<AppState>, request: Request) -> Response {
     let headers = request.headers().clone();
     let result = async {
@@ -67,15 +84,42 @@ async fn grant(
     }
 }
 
+/// `{}`.
+#[derive(serde::Serialize, utoipa::ToSchema)]
+struct Empty {}
+
 /// A request about one token.
-#[derive(serde::Deserialize)]
+#[derive(serde::Deserialize, utoipa::ToSchema)]
 struct AboutToken {
+    /// The token.
+    #[schema(value_type = String, required)]
     token: Option<Secret>,
+    /// The client, unless it authenticates by Basic.
     client_id: Option<String>,
+    /// The client's secret, unless it authenticates by Basic or is public.
+    #[schema(value_type = Option<String>)]
     client_secret: Option<Secret>,
 }
 
-/// `POST /api/oauth/revoke`.
+/// End a token (RFC 7009)
+///
+/// With a refresh token all that came of it ends.
+#[utoipa::path(
+    post,
+    path = "/api/oauth/revoke",
+    operation_id = "revoke_token",
+    tag = "oauth",
+    security((), ("client" = [])),
+    request_body(content(
+        (AboutToken = "application/x-www-form-urlencoded"),
+        (AboutToken = "application/json"),
+    )),
+    responses(
+        (status = 200, body = Empty, description = "The token is void, whether there was one or not"),
+        (status = 400, body = OAuthError, description = "An error of RFC 6749, 5.2"),
+        (status = 401, body = OAuthError, description = "`invalid_client`"),
+    )
+)]
 pub(super) async fn revoke(State(state): State<AppState>, request: Request) -> Response {
     let headers = request.headers().clone();
     let result = async {
@@ -83,12 +127,29 @@ pub(super) async fn revoke(State(state): State<AppState>, request: Request) -> R
         let client = authenticated(&state, &headers, about.client_id, about.client_secret).await?;
         let token = about.token.ok_or(TokenError::request("token is missing"))?;
         oauth::revoke(&state, client, &token).await.map_err(TokenError::Store)?;
-        Ok(Value::Object(Map::new()))
+        Ok(Empty {})
     };
     answer(result.await, &headers)
 }
 
-/// `POST /api/oauth/introspect`, for confidential clients about their own tokens.
+/// Ask what a token is good for (RFC 7662)
+///
+/// For confidential clients, about their own tokens.
+#[utoipa::path(
+    post,
+    path = "/api/oauth/introspect",
+    tag = "oauth",
+    security((), ("client" = [])),
+    request_body(content(
+        (AboutToken = "application/x-www-form-urlencoded"),
+        (AboutToken = "application/json"),
+    )),
+    responses(
+        (status = 200, body = Introspection, description = "What the token is good for"),
+        (status = 400, body = OAuthError, description = "An error of RFC 6749, 5.2"),
+        (status = 401, body = OAuthError, description = "`invalid_client`"),
+    )
+)]
 pub(super) async fn introspect(State(state): State<AppState>, request: Request) -> Response {
     let headers = request.headers().clone();
     let result = async {

@@ -10,22 +10,60 @@
 //! carries is believed. After credentials the answer is 303 (RFC 9700, 4.12), pages cannot be
 //! framed (4.16).
 
-use axum::Form;
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 use minijinja::context;
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use super::login::{self, Errand, LoginForm};
 use super::session::{self, Session};
 use super::{foreign_form, scopes, see_other};
 use crate::http::caller::CallerOf;
+use crate::http::form::ApiForm;
 use crate::http::problem::ApiError;
 use crate::service::oauth::{self, Checked, RequestError};
 use crate::state::AppState;
 
-/// `GET /api/oauth/authorize`.
+/// An authorization request (RFC 6749, 4.1.1; RFC 7636, 4.3), for the document alone: what is
+/// wrong with one is told to its app or its person by other rules than those of a form.
+#[expect(dead_code, reason = "the names and meanings of the query")]
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct AuthorizationRequest {
+    /// `code`.
+    #[param(example = "code")]
+    response_type: Option<String>,
+    /// The app.
+    client_id: Option<String>,
+    /// Where the code goes: one that the app registered.
+    redirect_uri: Option<String>,
+    /// Scopes, with a space between.
+    #[param(example = "profile:read")]
+    scope: Option<String>,
+    /// Comes back with the code.
+    state: Option<String>,
+    /// The challenge (RFC 7636).
+    code_challenge: Option<String>,
+    /// `S256`.
+    #[param(example = "S256")]
+    code_challenge_method: Option<String>,
+}
+
+/// Ask somebody to allow an app something (RFC 6749, 4.1; RFC 7636)
+#[utoipa::path(
+    get,
+    path = "/api/oauth/authorize",
+    operation_id = "authorize",
+    tag = "oauth",
+    params(AuthorizationRequest),
+    responses(
+        (status = 200, body = String, content_type = "text/html", description = "The login page, or where somebody is logged in the consent page"),
+        (status = 303, description = "Back to the app with what is wrong with its request"),
+        (status = 400, body = String, content_type = "text/html", description = "The app, or where it wants the code, is not known: nobody is sent there"),
+    )
+)]
 pub(crate) async fn show(
     State(state): State<AppState>,
     headers: HeaderMap,
@@ -42,12 +80,25 @@ pub(crate) async fn show(
     }
 }
 
-/// `POST /api/oauth/authorize/login`.
+/// The login form
+#[utoipa::path(
+    post,
+    path = "/api/oauth/authorize/login",
+    operation_id = "authorize_login",
+    tag = "pages",
+    request_body(content = LoginForm, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (status = 303, description = "On to the consent page, with a cookie; or back to the app"),
+        (status = 400, body = String, content_type = "text/html", description = "The app's request is not valid"),
+        (status = 401, body = String, content_type = "text/html", description = "The form again, with what is wrong"),
+        (status = 403, body = String, content_type = "text/html", description = "The form was made for another browser"),
+    )
+)]
 pub(crate) async fn log_in(
     State(state): State<AppState>,
     CallerOf(caller): CallerOf,
     headers: HeaderMap,
-    Form(form): Form<LoginForm>,
+    ApiForm(form): ApiForm<LoginForm>,
 ) -> Result<Response, ApiError> {
     let query = form.request.clone();
     match checked(&state, &query).await? {
@@ -59,18 +110,35 @@ pub(crate) async fn log_in(
 }
 
 /// The consent form.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct ConsentForm {
+    /// What the page gave this browser's form.
     csrf: String,
+    /// The app's request, as the page gave it.
     request: String,
+    /// `allow`, `deny`, or `switch` to log in as somebody else.
+    #[schema(example = "allow")]
     decision: String,
 }
 
-/// `POST /api/oauth/authorize/consent`.
+/// The consent form
+#[utoipa::path(
+    post,
+    path = "/api/oauth/authorize/consent",
+    operation_id = "authorize_consent",
+    tag = "pages",
+    security(("browser" = [])),
+    request_body(content = ConsentForm, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (status = 303, description = "Back to the app, with a code or `access_denied`"),
+        (status = 400, body = String, content_type = "text/html", description = "The app's request is not valid"),
+        (status = 403, body = String, content_type = "text/html", description = "Nobody is logged in, or the form was made for another browser"),
+    )
+)]
 pub(crate) async fn decide(
     State(state): State<AppState>,
     headers: HeaderMap,
-    Form(form): Form<ConsentForm>,
+    ApiForm(form): ApiForm<ConsentForm>,
 ) -> Result<Response, ApiError> {
     let Some(Session { account, .. }) = session::of_form(&state, &headers, &form.csrf).await?
     else {

@@ -9,34 +9,49 @@
 //! The code is shown again where the person decides, also when it came in a link: somebody who
 //! sends such a link to others (RFC 8628, 5.4) hopes that they do not look.
 
-use axum::Form;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 use minijinja::context;
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use super::login::{self, Errand, LoginForm};
 use super::session::{self, Session};
 use super::{foreign_form, scopes};
 use crate::http::caller::CallerOf;
+use crate::http::form::{ApiForm, ApiQuery};
 use crate::http::problem::ApiError;
 use crate::service::oauth::{self, Decided, DeviceRequest};
 use crate::state::AppState;
 use crate::token::UserCode;
 
 /// The code, in the link and from the form.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct Link {
+    /// The code that the device shows.
     #[serde(default)]
+    #[param(example = "BCDF-GHJK")]
     user_code: String,
 }
 
-/// `GET /device`.
+/// The page on which a device is connected (RFC 8628, 3.3)
+#[utoipa::path(
+    get,
+    path = "/device",
+    operation_id = "device_page",
+    tag = "pages",
+    params(Link),
+    responses(
+        (status = 200, body = String, content_type = "text/html", description = "The login page, the form for the code, or the decision"),
+        (status = 404, body = String, content_type = "text/html", description = "The form for the code: no device waits with this one"),
+    )
+)]
 pub(crate) async fn show(
     State(state): State<AppState>,
     headers: HeaderMap,
-    Query(link): Query<Link>,
+    ApiQuery(link): ApiQuery<Link>,
 ) -> Result<Response, ApiError> {
     let Some(session) = session::current(&state, &headers).await? else {
         return Ok(login::page(&state, &headers, &errand(&link.user_code)));
@@ -54,31 +69,62 @@ pub(crate) async fn show(
     })
 }
 
-/// `POST /device/login`.
+/// The login form of that page
+#[utoipa::path(
+    post,
+    path = "/device/login",
+    operation_id = "device_login",
+    tag = "pages",
+    request_body(content = LoginForm, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (status = 303, description = "On to the decision, with a cookie"),
+        (status = 401, body = String, content_type = "text/html", description = "The form again, with what is wrong"),
+        (status = 403, body = String, content_type = "text/html", description = "The form was made for another browser"),
+    )
+)]
 pub(crate) async fn log_in(
     State(state): State<AppState>,
     CallerOf(caller): CallerOf,
     headers: HeaderMap,
-    Form(form): Form<LoginForm>,
+    ApiForm(form): ApiForm<LoginForm>,
 ) -> Result<Response, ApiError> {
     let code = form.request.clone();
     login::attempt(&state, caller, &headers, form, &errand(&code)).await
 }
 
 /// The decision.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct DecisionForm {
+    /// What the page gave this browser's form.
     csrf: String,
+    /// The code that the device shows.
     #[serde(default)]
+    #[schema(example = "BCDF-GHJK")]
     user_code: String,
+    /// `allow`, `deny`, or `switch` to log in as somebody else.
+    #[schema(example = "allow")]
     decision: String,
 }
 
-/// `POST /device`.
+/// The decision
+#[utoipa::path(
+    post,
+    path = "/device",
+    operation_id = "device_decision",
+    tag = "pages",
+    security(("browser" = [])),
+    request_body(content = DecisionForm, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (status = 200, body = String, content_type = "text/html", description = "The device is told"),
+        (status = 303, description = "Log in as somebody else"),
+        (status = 403, body = String, content_type = "text/html", description = "Nobody is logged in, the form was made for another browser, or the app serves its owner only"),
+        (status = 404, body = String, content_type = "text/html", description = "No device waits with this code"),
+    )
+)]
 pub(crate) async fn decide(
     State(state): State<AppState>,
     headers: HeaderMap,
-    Form(form): Form<DecisionForm>,
+    ApiForm(form): ApiForm<DecisionForm>,
 ) -> Result<Response, ApiError> {
     let Some(session) = session::of_form(&state, &headers, &form.csrf).await? else {
         return Ok(foreign_form(&state));

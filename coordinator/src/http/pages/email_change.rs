@@ -1,34 +1,63 @@
 //! `/confirm-email-change`: where the mail to a new address leads. Opening it changes nothing,
 //! since mail scanners open links too; its button does.
 
-use axum::Form;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::Response;
 use buddo_shared::secret::Secret;
 use http::StatusCode;
 use minijinja::context;
 use serde::Deserialize;
+use utoipa::ToSchema;
 
+use crate::http::form::{ApiForm, ApiQuery};
 use crate::http::problem::ApiError;
 use crate::service::accounts::{self, AccountError};
 use crate::state::AppState;
 
 /// The token, in the link and in the form.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams, ToSchema)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct Link {
+    /// The token of the mail.
+    #[schema(value_type = Option<String>)]
+    #[param(value_type = Option<String>)]
     token: Option<Secret>,
 }
 
-/// The page with the button.
-pub(crate) async fn show(State(state): State<AppState>, Query(link): Query<Link>) -> Response {
+/// The page of a mail to a new address
+///
+/// Opening it changes nothing: mail scanners open links, too.
+#[utoipa::path(
+    get,
+    path = "/confirm-email-change",
+    operation_id = "confirm_email_change_page",
+    tag = "pages",
+    params(Link),
+    responses((status = 200, body = String, content_type = "text/html", description = "The page with the button"))
+)]
+pub(crate) async fn show(
+    State(state): State<AppState>,
+    ApiQuery(link): ApiQuery<Link>,
+) -> Response {
     let token = link.token.as_ref().map_or("", Secret::expose);
     state.door.pages.render(StatusCode::OK, "email_change.html", context! { token }, None)
 }
 
-/// The button.
+/// The button of that page
+#[utoipa::path(
+    post,
+    path = "/confirm-email-change",
+    operation_id = "confirm_email_change_form",
+    tag = "pages",
+    request_body(content = Link, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (status = 200, body = String, content_type = "text/html", description = "It is done"),
+        (status = 400, body = String, content_type = "text/html", description = "The link is not valid any more"),
+    )
+)]
 pub(crate) async fn confirm(
     State(state): State<AppState>,
-    Form(link): Form<Link>,
+    ApiForm(link): ApiForm<Link>,
 ) -> Result<Response, ApiError> {
     let pages = &state.door.pages;
     let token = link.token.as_ref().map_or("", Secret::expose);

@@ -12,6 +12,7 @@ use http::header::SET_COOKIE;
 use http::{HeaderMap, StatusCode};
 use minijinja::context;
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use super::{cookie, foreign_form, session};
 use crate::http::problem::ApiError;
@@ -39,13 +40,20 @@ pub(super) struct Errand<'a> {
 }
 
 /// The form.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct LoginForm {
+    /// What the page gave this browser's form.
     csrf: String,
+    /// What the person came for, as the page gave it.
     #[serde(default)]
     pub(super) request: String,
+    /// Mail address.
     email: String,
+    /// Password.
+    #[schema(value_type = String, format = "password")]
     password: Secret,
+    /// One-time code, where the account has them.
+    #[schema(value_type = Option<String>)]
     totp_code: Option<Secret>,
 }
 

@@ -4,6 +4,7 @@ pub(crate) mod account;
 pub mod authorize;
 pub(super) mod cookie;
 pub mod device;
+pub mod docs;
 pub mod email_change;
 pub(crate) mod invitation;
 mod login;
@@ -67,6 +68,7 @@ impl Pages {
         templates.add_template("logged_in.html", include_str!("logged_in.html"))?;
         templates.add_template("invitation.html", include_str!("invitation.html"))?;
         templates.add_template("message.html", include_str!("message.html"))?;
+        docs::fit(&mut templates)?;
         templates.add_global("style", STYLE);
         let style_hash = BASE64_STANDARD.encode(digest(&SHA256, STYLE.as_bytes()));
         Ok(Self { templates, style_hash })

@@ -7,6 +7,7 @@ mod apps;
 mod authorize;
 mod browsers;
 mod connections;
+mod cors;
 mod deletion;
 mod device;
 mod emails;

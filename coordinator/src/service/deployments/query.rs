@@ -82,6 +82,11 @@ pub async fn status(
     check: DeployCheck,
     id: DeploymentId,
 ) -> Result<StatusAnswer, DeployError> {
+    let version = state.store.version();
+    // Who may see it is remembered with it, and changes by a commit as well.
+    if let Some((deployment, host)) = state.recent.status.get(&(check, id), version) {
+        return Ok(view::status(&state.live, &deployment, host.as_ref()));
+    }
     let read = state.store.read(move |tables| {
         let deployment = seen(tables, check, id)?;
         // Only what is under way waits for a host: most polls need no more than one row.
@@ -90,6 +95,7 @@ pub async fn status(
         Ok::<_, DeployError>((deployment, host))
     });
     let (deployment, host) = read.await?;
+    state.recent.status.put((check, id), version, (deployment.clone(), host.clone()));
     Ok(view::status(&state.live, &deployment, host.as_ref()))
 }
 

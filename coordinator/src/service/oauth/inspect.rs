@@ -29,22 +29,31 @@ pub async fn access(state: &AppState, token: &str) -> Result<Option<Access>, Sto
     let Some(token) = PlainToken::parse(Kind::Access, token) else { return Ok(None) };
     let hash = token.hashed();
     let now = state.clock.now();
-    state
+    let version = state.store.version();
+    if let Some((until, access)) = state.recent.access.get(&hash, version) {
+        return Ok((now < until).then_some(access));
+    }
+    let found: Option<(Token, Grant, Option<Suspension>)> = state
         .store
         .read(move |tables| {
-            let found = tables.token(&hash)?.filter(|(token, grant)| {
+            let live = |token: &Token, grant: &Grant| {
                 token.kind == TokenKind::Access && is_live(token, grant, now)
-            });
+            };
+            let found = tables.token(&hash)?.filter(|(token, grant)| live(token, grant));
             let Some((token, grant)) = found else { return Ok(None) };
             let suspended = tables.account(grant.account)?.and_then(|account| account.suspended);
-            Ok(Some(Access {
-                account: grant.account,
-                client_id: grant.client_id,
-                scopes: token.scopes,
-                suspended,
-            }))
+            Ok(Some((token, grant, suspended)))
         })
-        .await
+        .await?;
+    let Some((token, grant, suspended)) = found else { return Ok(None) };
+    let access = Access {
+        account: grant.account,
+        client_id: grant.client_id,
+        scopes: token.scopes,
+        suspended,
+    };
+    state.recent.access.put(hash, version, (token.expires_at, access.clone()));
+    Ok(Some(access))
 }
 
 /// Whether a grant's account may not act: then no token of it is good for anything, until it may.
@@ -57,7 +66,7 @@ fn is_live(token: &Token, grant: &Grant, now: jiff::Timestamp) -> bool {
 }
 
 /// Answer of introspection (RFC 7662, 2.2); of a token that is not active, nothing more.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, utoipa::ToSchema)]
 pub struct Introspection {
     /// Whether it can be used now.
     pub active: bool,

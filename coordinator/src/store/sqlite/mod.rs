@@ -34,12 +34,15 @@ mod trust;
 mod worker;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
+use super::Waiting;
 use super::contract::{StoreError, Tables};
+use super::memo::Version;
 use crate::secret_file;
 use worker::{Job, ReadJob};
 
@@ -60,6 +63,7 @@ pub(super) struct Tx<'c> {
 pub struct Sqlite {
     writer: mpsc::Sender<Job>,
     readers: mpsc::Sender<ReadJob>,
+    commits: Arc<AtomicU64>,
 }
 
 impl Sqlite {
@@ -74,9 +78,10 @@ impl Sqlite {
         let lock = Arc::new(lock);
         let writer = migrate::open(path)?;
         let (write_jobs, queue) = mpsc::channel(WRITE_QUEUE);
-        let held = Arc::clone(&lock);
+        let commits = Arc::new(AtomicU64::new(0));
+        let (held, counted) = (Arc::clone(&lock), Arc::clone(&commits));
         let write = move || {
-            worker::write_loop(writer, queue);
+            worker::write_loop(writer, queue, &counted);
             drop(held);
         };
         worker::spawn("store-writer", write).map_err(|error| open(error.into()))?;
@@ -92,7 +97,20 @@ impl Sqlite {
             };
             worker::spawn("store-reader", read).map_err(|error| open(error.into()))?;
         }
-        Ok(Self { writer: write_jobs, readers: read_jobs })
+        Ok(Self { writer: write_jobs, readers: read_jobs, commits })
+    }
+
+    /// See [`super::Store::version`].
+    pub fn version(&self) -> Version {
+        Version(self.commits.load(Ordering::SeqCst))
+    }
+
+    /// See [`super::Store::waiting`].
+    pub fn waiting(&self) -> Waiting {
+        Waiting {
+            reads: self.readers.max_capacity() - self.readers.capacity(),
+            writes: self.writer.max_capacity() - self.writer.capacity(),
+        }
     }
 
     /// See [`super::Store::write`].

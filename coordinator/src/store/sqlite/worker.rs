@@ -2,6 +2,7 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -65,14 +66,18 @@ pub(super) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Resu
 }
 
 /// Runs jobs in groups, one commit a group.
-pub(super) fn write_loop(mut connection: Connection, mut queue: mpsc::Receiver<Job>) {
+pub(super) fn write_loop(
+    mut connection: Connection,
+    mut queue: mpsc::Receiver<Job>,
+    commits: &AtomicU64,
+) {
     let mut group = Vec::with_capacity(GROUP);
     while queue.blocking_recv_many(&mut group, GROUP) > 0 {
-        run_group(&mut connection, group.drain(..));
+        run_group(&mut connection, group.drain(..), commits);
     }
 }
 
-fn run_group(connection: &mut Connection, jobs: impl Iterator<Item = Job>) {
+fn run_group(connection: &mut Connection, jobs: impl Iterator<Item = Job>, commits: &AtomicU64) {
     let failed = query::failed("begin a transaction");
     let mut transaction = match connection.transaction_with_behavior(TransactionBehavior::Immediate)
     {
@@ -112,7 +117,10 @@ fn run_group(connection: &mut Connection, jobs: impl Iterator<Item = Job>) {
     if answers.is_empty() {
         return;
     }
-    match transaction.commit() {
+    let committed = transaction.commit();
+    // Also after one that failed: whether it reached the disk is not known.
+    commits.fetch_add(1, Ordering::SeqCst);
+    match committed {
         Ok(()) => answers.into_iter().for_each(|answer| answer(Ok(()))),
         Err(error) => {
             tracing::error!(%error, "the database cannot commit");

@@ -1,0 +1,196 @@
+//! Many at once at the API: races have one winner, and neither guesses nor slow clients keep others out.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use buddo_shared::api::deploy::CreateDeployment;
+use buddo_tests::api::{Reply, request};
+use buddo_tests::poll;
+use buddo_tests::product::{IMAGE, Limits, Options, PORT, Product};
+use buddo_tests::world::{Lease, PortOf};
+use futures_util::future::{join_all, try_join_all};
+use reqwest::Method;
+use rustls::RootCertStore;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, ServerName};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+const APPS: &str = "/api/deploy/apps";
+
+fn body(name: &str) -> anyhow::Result<Value> {
+    let request: CreateDeployment = request(name, IMAGE, PORT);
+    Ok(serde_json::to_value(request)?)
+}
+
+fn ids(answers: &[Reply]) -> Vec<&Value> {
+    answers.iter().map(|reply| &reply.json["deployment"]["id"]).collect()
+}
+
+/// `fm_43`, `fm_44`.
+#[tokio::test]
+async fn a_hundred_creates_at_limit_one_make_one_and_fifty_with_one_key_make_one()
+-> anyhow::Result<()> {
+    Lease::run(async |world| {
+        let options = Options { limits: Limits::Single, ..Options::default() };
+        let product = Product::up(world, options).await?;
+        let api = product.operator("racer").await?;
+        let bodies = (0..100).map(|n| body(&format!("race-{n}"))).collect::<Result<Vec<_>, _>>()?;
+        let creates = bodies.iter().map(|body| api.call(Method::POST, APPS, Some(body)));
+        let answers = try_join_all(creates).await?;
+        let made = answers.iter().filter(|reply| reply.status == 201).count();
+        let refused = answers
+            .iter()
+            .filter(|reply| reply.status == 429 && reply.json["code"] == "deployment_limit_reached")
+            .count();
+        ensure!((made, refused) == (1, 99), "{made} made, {refused} refused");
+        ensure!(api.list().await?.len() == 1, "one is listed");
+
+        let api = product.operator("retrier").await?;
+        let body = body("again")?;
+        let headers = [("Idempotency-Key", "5f0c7a1e")];
+        let creates = (0..50).map(|_| api.call_with(Method::POST, APPS, Some(&body), &headers));
+        let answers = try_join_all(creates).await?;
+        ensure!(answers.iter().all(|reply| reply.status == 201), "{answers:?}");
+        let first = answers[0].json.clone();
+        ensure!(answers.iter().all(|reply| reply.json == first), "{:?}", ids(&answers));
+        ensure!(api.list().await?.len() == 1, "one is listed");
+        Ok(())
+    })
+    .await
+}
+
+/// Guesses that are sent; at 10 a minute from one address, the rest is turned away.
+const GUESSES: usize = 10_000;
+/// Of them at once.
+const AT_ONCE: usize = 50;
+/// Memory that they may take, in KiB: what a few passwords being checked at once need.
+const GROWTH_KIB: u64 = 96 * 1024;
+
+#[tokio::test]
+async fn ten_thousand_logins_from_one_address_are_turned_away_and_others_are_served()
+-> anyhow::Result<()> {
+    Lease::run(async |world| {
+        let options = Options { limits: Limits::Published, ..Options::default() };
+        let product = Product::up(world, options).await?;
+        let (email, password) = ("calm@example.com", "a-strong-password-of-calm");
+        product.register(email, "calm", password).await?;
+        let before = world.service("coordinator")?.rss_kib;
+        let api = product.api()?;
+        let guesses = async {
+            let mut turned_away = 0;
+            for round in 0..GUESSES / AT_ONCE {
+                let tries = (0..AT_ONCE).map(async |n| {
+                    let email = format!("user-{}@example.com", round * AT_ONCE + n);
+                    let body = json!({ "email": email, "password": "canary-guess" });
+                    api.call(Method::POST, "/api/auth/login", Some(&body)).await
+                });
+                for reply in try_join_all(tries).await? {
+                    ensure!(matches!(reply.status, 401 | 429), "{reply:?}");
+                    turned_away += usize::from(reply.status == 429);
+                }
+            }
+            anyhow::Ok(turned_away)
+        };
+        // Others: each from an address of its own, one login and a few polls.
+        let others = async {
+            let mut took = Vec::new();
+            for n in 0..40 {
+                let address = Ipv4Addr::new(127, 0, 1, n + 1);
+                let api = product.api()?.from_address(&product.api_ca(), address)?;
+                let body = json!({ "email": email, "password": password });
+                for _ in 0..5 {
+                    let began = Instant::now();
+                    let reply = api.call(Method::GET, "/api/oauth/apps/buddo-cli", None).await?;
+                    took.push(began.elapsed());
+                    ensure!(reply.status == 200, "{reply:?}");
+                }
+                let reply = api.call(Method::POST, "/api/auth/login", Some(&body)).await?;
+                ensure!(reply.status == 200, "{reply:?}");
+            }
+            took.sort_unstable();
+            anyhow::Ok(took)
+        };
+        let began = Instant::now();
+        let (turned_away, took) = tokio::try_join!(guesses, others)?;
+        let minutes = usize::try_from(began.elapsed().as_secs() / 60 + 1)?;
+        ensure!(turned_away >= GUESSES - 10 * minutes, "{turned_away} in {minutes} minutes");
+        let grown = world.service("coordinator")?.rss_kib.saturating_sub(before);
+        ensure!(grown < GROWTH_KIB, "it has grown by {grown} KiB");
+        let p99 = took[took.len() * 99 / 100];
+        println!("others' p99 {p99:?}, {turned_away} turned away, {grown} KiB more");
+        Ok(())
+    })
+    .await
+}
+
+const SLOW: usize = 1_000;
+
+/// `fm_49`: half a head, or half a body, and no more.
+#[tokio::test]
+async fn a_thousand_slow_clients_do_not_stop_service_and_are_let_go() -> anyhow::Result<()> {
+    Lease::run(async |world| {
+        let product = Product::up(world, Options::default()).await?;
+        let api = product.operator("quick").await?;
+        let port = world.layout().port(PortOf::Api);
+        let connector = connector(&product)?;
+        let head = "GET /health HTTP/1.1\r\nHost: localhost\r\nX-Slow: ";
+        let half = "POST /api/auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\
+                    Content-Type: application/json\r\n\r\n{";
+        let mut slow = Vec::new();
+        for n in 0..SLOW {
+            let text = if n % 2 == 0 { head } else { half };
+            slow.push(sent(&connector, port, text).await?);
+        }
+        // All of them wait; others are served as ever.
+        for n in 0..20 {
+            let reply = api.call(Method::GET, "/api/deploy/tiers", None).await?;
+            ensure!(reply.status == 200, "{reply:?}");
+            let name = format!("late-{n}");
+            let password = format!("a-strong-password-{n}");
+            product.api()?.register(&format!("{name}@example.com"), &name, &password).await?;
+        }
+        let ends = slow.into_iter().map(async |mut stream| {
+            let mut said = Vec::new();
+            // Cut off, or told so and closed.
+            let read = tokio::time::timeout(Duration::from_secs(30), stream.read_to_end(&mut said));
+            read.await.context("a slow client is not let go").map(|_| said)
+        });
+        let ends = join_all(ends).await.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let told = ends.iter().filter(|said| said.starts_with(b"HTTP/1.1 408")).count();
+        ensure!(told >= SLOW / 2, "{told} were told that they are too slow");
+        poll::until("the service", Duration::from_secs(10), async || {
+            let reply = api.call(Method::GET, "/readyz", None).await?;
+            ensure!(reply.status == 200, "{reply:?}");
+            Ok(())
+        })
+        .await
+    })
+    .await
+}
+
+fn connector(product: &Product<'_>) -> anyhow::Result<TlsConnector> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(product.api_ca())? {
+        roots.add(certificate?)?;
+    }
+    let config = rustls::ClientConfig::builder().with_root_certificates(roots);
+    Ok(TlsConnector::from(Arc::new(config.with_no_client_auth())))
+}
+
+async fn sent(
+    connector: &TlsConnector,
+    port: u16,
+    text: &str,
+) -> anyhow::Result<TlsStream<TcpStream>> {
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+    let mut stream = connector.connect(ServerName::try_from("localhost")?, stream).await?;
+    stream.write_all(text.as_bytes()).await?;
+    stream.flush().await?;
+    Ok(stream)
+}
