@@ -8,6 +8,7 @@ use std::thread;
 
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
+use tracing::dispatcher;
 
 use super::{Tx, query};
 use crate::store::contract::{StoreError, Tables};
@@ -62,6 +63,9 @@ impl Job {
 
 /// Starts a named thread. It ends when its queue's senders are gone.
 pub(super) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    // Whoever listens to the log of the thread that opens the database hears its use cases, too.
+    let listener = dispatcher::get_default(tracing::Dispatch::clone);
+    let run = move || dispatcher::with_default(&listener, run);
     thread::Builder::new().name(name.to_owned()).spawn(run).map(drop)
 }
 
