@@ -32,7 +32,7 @@ impl Api {
         retry: Retry,
         make: impl Fn() -> RequestBuilder,
     ) -> Result<Answer, ClientError> {
-        if let Some(key) = &self.api_key {
+        if let Some(key) = &self.key {
             // There is nothing to refresh: the API's words about a key stand alone.
             return self.transport.send(retry, || make().bearer_auth(key.expose())).await;
         }
@@ -52,7 +52,7 @@ impl Api {
     /// The API key that was given, or an access token that is good for a while, by the clock of this
     /// machine.
     pub(super) async fn access_token(&self) -> Result<Secret, ClientError> {
-        if let Some(key) = &self.api_key {
+        if let Some(key) = &self.key {
             return Ok(key.clone());
         }
         let session = self.session()?;

@@ -37,7 +37,7 @@ pub(crate) struct Api {
     transport: Transport,
     sessions: SessionStore,
     ca_file: Option<PathBuf>,
-    api_key: Option<Secret>,
+    key: Option<Secret>,
     clock: Arc<dyn Clock>,
 }
 
@@ -48,7 +48,7 @@ impl Api {
             transport: Transport::new(config.api, config.ca.as_deref())?,
             sessions: SessionStore::new(config.credentials),
             ca_file: config.ca_file,
-            api_key: config.api_key,
+            key: config.api_key,
             clock,
         })
     }

@@ -166,19 +166,18 @@ struct Shown<'a> {
 
 async fn authorise(state: &AppState, rule: Rule, shown: Shown<'_>) -> Result<Admitted, ApiError> {
     let browser = takes_cookies(rule).then(|| browser_session(shown.headers)).flatten();
-    let presented = match bearer(shown.headers, rule)? {
+    let presented = if let Some(token) = bearer(shown.headers, rule)? {
         // A page of another site cannot set this header, whatever cookies come along.
-        Some(token) => Presented::bearer(token),
-        None => {
-            let Some(token) = browser.as_ref() else {
-                let detail = format!("the request has no token; {}", in_words(rule));
-                return Err(challenge(problem::TOKEN_MISSING, detail, ""));
-            };
-            if !is_safe(shown.method) {
-                cross_site::refuse(shown.headers, &state.config.api.public_url())?;
-            }
-            Presented::Cookie(token)
+        Presented::bearer(token)
+    } else {
+        let Some(token) = browser.as_ref() else {
+            let detail = format!("the request has no token; {}", in_words(rule));
+            return Err(challenge(problem::TOKEN_MISSING, detail, ""));
+        };
+        if !is_safe(shown.method) {
+            cross_site::refuse(shown.headers, &state.config.api.public_url())?;
         }
+        Presented::Cookie(token)
     };
     if !is_for(rule, presented) {
         return Err(wrong_kind(presented, rule));

@@ -1,9 +1,14 @@
 //! The words of each mail: once, for its text and its HTML.
 
+use std::fmt::Display;
+
 use buddo_shared::secret::Secret;
 use jiff::Timestamp;
 
 use crate::store::contract::MailKind;
+
+const NOT_YOU: &str = "If this was not you, choose a new password at once (forgot password), \
+                   and look through your sessions.";
 
 /// A link that a mail carries.
 pub(super) struct Button {
@@ -49,8 +54,7 @@ pub(super) struct Invited {
 /// What a mail says. `at`: when what it tells of happened.
 pub(super) fn words(kind: MailKind, at: Timestamp, invited: &Invited) -> Words {
     let at = at.strftime("%Y-%m-%d at %H:%M UTC");
-    let not_you = "If this was not you, choose a new password at once (forgot password), \
-                   and look through your sessions.";
+    let not_you = NOT_YOU;
     let (subject, before, after) = match kind {
         MailKind::VerifyEmail => (
             "Confirm your email address for Buddo",
@@ -125,7 +129,23 @@ pub(super) fn words(kind: MailKind, at: Timestamp, invited: &Invited) -> Words {
                 not_you.to_owned(),
             ],
         ),
-        MailKind::Invitation => (
+        MailKind::Invitation | MailKind::ApiKeyMade => return of_teams(kind, &at, invited),
+        MailKind::AccountDeleted => (
+            "Your Buddo account is deleted",
+            vec![format!(
+                "your account was deleted on {at}. Its deployments are destroyed, and what was \
+                 known of you is erased."
+            )],
+            vec!["This is the last mail about it.".to_owned()],
+        ),
+    };
+    Words { subject, before, after }
+}
+
+/// The mails about organisations and keys.
+fn of_teams(kind: MailKind, at: &impl Display, invited: &Invited) -> Words {
+    let (subject, before, after) = if kind == MailKind::Invitation {
+        (
             "You are invited to an organisation on Buddo",
             vec![
                 format!(
@@ -141,25 +161,18 @@ pub(super) fn words(kind: MailKind, at: Timestamp, invited: &Invited) -> Words {
                  who invites you, ignore this mail: nothing happens."
                     .to_owned(),
             ],
-        ),
-        MailKind::ApiKeyMade => (
+        )
+    } else {
+        (
             "An API key of your Buddo account was made",
             vec![format!("an API key was made with your account on {at}.")],
             vec![
                 "It opens the deployments of a team of yours until it ends or is revoked \
                  (buddo keys list)."
                     .to_owned(),
-                not_you.to_owned(),
+                NOT_YOU.to_owned(),
             ],
-        ),
-        MailKind::AccountDeleted => (
-            "Your Buddo account is deleted",
-            vec![format!(
-                "your account was deleted on {at}. Its deployments are destroyed, and what was \
-                 known of you is erased."
-            )],
-            vec!["This is the last mail about it.".to_owned()],
-        ),
+        )
     };
     Words { subject, before, after }
 }

@@ -13,6 +13,7 @@ use super::account::{self, Browser};
 use super::foreign_form;
 use crate::access::MemberCheck;
 use crate::http::problem::ApiError;
+use crate::identity::TeamRole;
 use crate::service::accounts::Session;
 use crate::service::teams::{self, TeamError};
 use crate::state::AppState;
@@ -41,7 +42,7 @@ pub(crate) async fn show(
                 org => offer.org.name,
                 slug => offer.org.slug,
                 role => offer.role.as_str(),
-                team_role => offer.team_role.map(|role| role.as_str()),
+                team_role => offer.team_role.map(TeamRole::as_str),
                 username => session.account.username.as_str(),
                 csrf,
                 token => token.expose(),

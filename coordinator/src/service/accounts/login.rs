@@ -27,8 +27,12 @@ pub struct Session {
     pub account: Account,
     /// The login.
     pub id: Uuid,
-    _looked_up: (),
+    _looked_up: LookedUp,
 }
+
+/// What keeps others from making a [`Session`].
+#[derive(Debug, Clone, Copy)]
+struct LookedUp;
 
 /// Logs in: a token for the account's own endpoints.
 pub async fn log_in(state: &AppState, offered: Offered) -> Result<LoggedIn, AccountError> {
@@ -145,5 +149,5 @@ async fn used(state: &AppState, row: LoginRow, account: Account) -> Result<Sessi
             tracing::warn!(error = %chain(&error), "cannot note that a login was used");
         }
     }
-    Ok(Session { account, id: row.id, _looked_up: () })
+    Ok(Session { account, id: row.id, _looked_up: LookedUp })
 }

@@ -15,7 +15,7 @@ mod leave;
 mod members;
 mod orgs;
 mod own;
-mod teams;
+mod team;
 mod view;
 
 pub use error::TeamError;
@@ -25,7 +25,7 @@ pub(crate) use leave::leave_all;
 pub use members::{org_members, remove_org_member, set_org_role};
 pub use orgs::{activity, create_org, delete_org, org, orgs, rename_org, take_over};
 pub(crate) use own::make_own;
-pub use teams::{
+pub use team::{
     create_team, delete_team, org_teams, remove_team_member, rename_team, set_team_role, team,
     team_members, teams,
 };

@@ -97,7 +97,7 @@ impl Orgs for Tx<'_> {
     fn org_members(&self, id: OrgId) -> Result<Vec<MemberRow<OrgRole>>> {
         let sql = "SELECT m.*, a.username FROM org_members m JOIN accounts a ON a.id = m.account_id
                    WHERE m.org_id = ?1 ORDER BY m.joined_at, a.registration_number";
-        self.all("list members", sql, [text(&id)], |row| read_member(row))
+        self.all("list members", sql, [text(&id)], read_member)
     }
 
     fn count_members(&self, id: OrgId) -> Result<u32> {

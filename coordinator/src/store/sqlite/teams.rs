@@ -87,7 +87,7 @@ impl Teams for Tx<'_> {
         let sql =
             "SELECT m.*, a.username FROM team_members m JOIN accounts a ON a.id = m.account_id
                    WHERE m.team_id = ?1 ORDER BY m.joined_at, a.registration_number";
-        self.all("list who is in a team", sql, [text(&id)], |row| read_member(row))
+        self.all("list who is in a team", sql, [text(&id)], read_member)
     }
 
     fn set_team_role(
