@@ -68,7 +68,7 @@ fn operations(state: &AppState) -> OpenApiRouter<AppState> {
         .merge(OpenApiRouter::from(keys::routes()))
         .merge(OpenApiRouter::from(pages::routes(state)))
         .merge(deploy::routes())
-        .merge(OpenApiRouter::from(admin::routes(state)))
+        .merge(admin::routes(state))
 }
 
 /// What the listener for hosts serves.
