@@ -53,7 +53,7 @@ pub enum Command {
         file: PathBuf,
     },
     /// Put a backup of the database in place, while no coordinator serves. Hosts obey it at once;
-    /// everybody has to log in again.
+    /// everybody has to log in again, and API keys have to be made anew.
     Restore(Restore),
     /// Print a completion script for a shell.
     Completions {
@@ -269,7 +269,8 @@ pub struct Restore {
     /// The master.key of the time of the backup, where it was rotated since.
     #[arg(long, value_name = "FILE")]
     pub master_key: Option<PathBuf>,
-    /// Logins, sessions and tokens of the backup go on, also those that were ended after it.
+    /// Logins, tokens, API keys and invitations of the backup go on, also those that were ended after
+    /// it.
     #[arg(long)]
     pub keep_sessions: bool,
 }

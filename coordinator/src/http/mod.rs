@@ -29,4 +29,4 @@ pub mod router;
 pub mod teams;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

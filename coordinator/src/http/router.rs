@@ -45,7 +45,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 pub fn build(state: AppState) -> Router {
     let (routes, api) = operations(&state).split_for_parts();
     let document = Arc::new(Document::new(api, state.config.api.public_url()));
-    dress(routes.layer(Extension(document)), state)
+    dress(guarded(routes.layer(Extension(document)), &state), state)
 }
 
 /// Every operation, with what the document says of it.
@@ -68,19 +68,24 @@ fn operations(state: &AppState) -> OpenApiRouter<AppState> {
         .merge(OpenApiRouter::from(keys::routes()))
         .merge(OpenApiRouter::from(pages::routes(state)))
         .merge(deploy::routes())
-        .merge(OpenApiRouter::from(admin::routes(state)))
+        .merge(admin::routes(state))
 }
 
 /// What the listener for hosts serves.
 pub fn build_for_hosts(state: AppState) -> Router {
-    dress(join::routes(&state).merge(renew::routes(&state)), state)
+    dress(guarded(join::routes(&state).merge(renew::routes(&state)), &state), state)
 }
 
+/// Lets nobody by whom the rule of the route does not let by.
+fn guarded(routes: Router<AppState>, state: &AppState) -> Router<AppState> {
+    routes.route_layer(middleware::from_fn_with_state(state.clone(), principal::gate))
+}
+
+/// What each request passes, whatever its route.
 fn dress(routes: Router<AppState>, state: AppState) -> Router {
     let places = Arc::new(Semaphore::new(state.config.limits.concurrent_requests));
     let request_id = HeaderName::from_static("x-request-id");
     routes
-        .route_layer(middleware::from_fn_with_state(state.clone(), principal::gate))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(

@@ -128,7 +128,7 @@ pub struct Wanted<'a> {
     pub old_master_key: Option<&'a Path>,
     /// Also where there is a database already.
     pub force: bool,
-    /// Logins and tokens go on.
+    /// Logins, tokens, API keys and invitations go on.
     pub keep_sessions: bool,
 }
 

@@ -3,13 +3,16 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 /// An account as administrators see it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct AdminAccount {
     /// Identifier.
+    #[schema(format = "uuid")]
     pub id: String,
     /// The how-manieth it is; also where a page goes on.
+    #[schema(minimum = 1)]
     pub registration_number: i64,
     /// Mail address.
     pub email: String,
@@ -32,43 +35,61 @@ pub struct AdminAccount {
     /// When it was made.
     pub inserted_at: Timestamp,
     /// Its deployments that are not destroyed; where one account alone is shown.
+    #[schema(nullable = false)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployments: Option<u32>,
 }
 
 /// One account.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct AdminAccountEnvelope {
     /// The account.
     pub account: AdminAccount,
 }
 
 /// A page of accounts.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct AdminAccountList {
     /// The accounts, by registration number.
+    #[schema(max_items = 100)]
     pub accounts: Vec<AdminAccount>,
 }
 
 /// `POST /api/admin/accounts/{id}/suspend`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Suspend {
     /// What its owner is told; 200 characters.
+    #[schema(
+        max_length = 200,
+        pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$",
+        example = "phishing"
+    )]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
+/// What a tier is paid in.
+#[expect(dead_code, reason = "a schema alone")]
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+enum PaymentMethod {
+    BuddoPoints,
+    Bitcoin,
+}
+
 /// A tier, whole.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct AdminTier {
     /// Identifier.
     pub id: String,
     /// Name in requests.
+    #[schema(example = "buddo-starter")]
     pub slug: String,
     /// Name for people.
     pub name: String,
     /// `buddo_points` or `bitcoin`.
+    #[schema(value_type = PaymentMethod)]
     pub payment_method: String,
     /// Monthly cost in Buddo points.
     pub monthly_cost_points: Option<i64>,
@@ -91,79 +112,108 @@ pub struct AdminTier {
 }
 
 /// One tier.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct AdminTierEnvelope {
     /// The tier.
     pub tier: AdminTier,
 }
 
 /// All tiers.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct AdminTierList {
     /// The tiers, cheapest first.
     pub tiers: Vec<AdminTier>,
 }
 
 /// `PATCH /api/admin/tiers/{slug}`: what is absent stays.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ChangeTier {
     /// Name for people.
+    #[schema(
+        min_length = 1,
+        max_length = 60,
+        pattern = r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$"
+    )]
     pub name: Option<String>,
     /// Monthly cost in Buddo points.
+    #[schema(minimum = 0, maximum = 1_000_000_000)]
     pub monthly_cost_points: Option<i64>,
     /// Monthly cost in satoshis.
+    #[schema(minimum = 0, maximum = 1_000_000_000)]
     pub monthly_cost_sats: Option<i64>,
     /// MiB of one container.
+    #[schema(minimum = 16, maximum = 1_048_576)]
     pub memory_limit_mb: Option<u32>,
     /// Thousandths of a core of one container.
+    #[schema(minimum = 10, maximum = 256_000)]
     pub cpu_limit_millicores: Option<u32>,
     /// Processes and threads of one container.
+    #[schema(minimum = 16, maximum = 32_768)]
     pub pids_limit: Option<u32>,
     /// Whether a custom domain may be bound.
     pub custom_domain_allowed: Option<bool>,
     /// Points given back each month.
+    #[schema(minimum = 0, maximum = 1_000_000_000)]
     pub monthly_stipend_points: Option<i64>,
     /// Multiplier of ad campaign reach.
+    #[schema(minimum = 0, maximum = 1000)]
     pub ad_reach_multiplier: Option<f64>,
     /// How many deployments one account may have on it; 0: as many as the account may have.
+    #[schema(minimum = 0, maximum = 4_294_967_295_u32)]
     pub max_per_account: Option<u32>,
 }
 
 /// `POST /api/admin/tiers`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AddTier {
     /// Name in requests.
+    #[schema(min_length = 1, max_length = 64, pattern = "^[a-z0-9-]+$", example = "buddo-large")]
     pub slug: String,
     /// `buddo_points` or `bitcoin`.
+    #[schema(value_type = PaymentMethod)]
     pub payment_method: String,
     /// Name for people; the slug if absent.
+    #[schema(
+        min_length = 1,
+        max_length = 60,
+        pattern = r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$"
+    )]
     #[serde(default)]
     pub name: Option<String>,
     /// Monthly cost in Buddo points.
+    #[schema(minimum = 0, maximum = 1_000_000_000)]
     #[serde(default)]
     pub monthly_cost_points: Option<i64>,
     /// Monthly cost in satoshis.
+    #[schema(minimum = 0, maximum = 1_000_000_000)]
     #[serde(default)]
     pub monthly_cost_sats: Option<i64>,
     /// MiB of one container.
+    #[schema(minimum = 16, maximum = 1_048_576)]
     pub memory_limit_mb: u32,
     /// Thousandths of a core of one container.
+    #[schema(minimum = 10, maximum = 256_000)]
     pub cpu_limit_millicores: u32,
     /// Processes and threads of one container; 256 if absent.
+    #[schema(minimum = 16, maximum = 32_768, default = 256)]
     #[serde(default)]
     pub pids_limit: Option<u32>,
     /// Whether a custom domain may be bound; not if absent.
+    #[schema(default = false)]
     #[serde(default)]
     pub custom_domain_allowed: Option<bool>,
     /// Points given back each month; none if absent.
+    #[schema(minimum = 0, maximum = 1_000_000_000, default = 0)]
     #[serde(default)]
     pub monthly_stipend_points: Option<i64>,
     /// Multiplier of ad campaign reach; 1 if absent.
+    #[schema(minimum = 0, maximum = 1000, default = 1)]
     #[serde(default)]
     pub ad_reach_multiplier: Option<f64>,
     /// How many deployments one account may have on it.
+    #[schema(minimum = 0, maximum = 4_294_967_295_u32)]
     #[serde(default)]
     pub max_per_account: Option<u32>,
 }
@@ -187,9 +237,10 @@ impl AddTier {
 }
 
 /// A host.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct AdminHost {
     /// Identifier.
+    #[schema(format = "uuid")]
     pub id: String,
     /// Name.
     pub name: String,
@@ -212,27 +263,28 @@ pub struct AdminHost {
 }
 
 /// One host.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct AdminHostEnvelope {
     /// The host.
     pub host: AdminHost,
 }
 
 /// All hosts.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct AdminHostList {
     /// The hosts, by name.
     pub hosts: Vec<AdminHost>,
 }
 
 /// An OAuth app.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct AdminApp {
     /// Public name in protocol messages.
     pub client_id: String,
     /// Name for people.
     pub app_name: String,
     /// Who made it.
+    #[schema(format = "uuid")]
     pub owner_id: Option<String>,
     /// Whether it may serve others than its owner.
     pub is_approved: bool,
@@ -247,37 +299,42 @@ pub struct AdminApp {
 }
 
 /// One app.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct AdminAppEnvelope {
     /// The app.
     pub app: AdminApp,
 }
 
 /// A page of apps.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct AdminAppList {
     /// The apps, by client id.
+    #[schema(max_items = 100)]
     pub apps: Vec<AdminApp>,
 }
 
 /// An act of an administrator.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct AdminAct {
     /// Its number; also where a page goes on.
+    #[schema(minimum = 1)]
     pub number: i64,
     /// What was done.
     pub action: String,
     /// Which account did it; null: whoever may run commands on the machine, or the platform.
+    #[schema(format = "uuid")]
     pub actor: Option<String>,
     /// When.
     pub inserted_at: Timestamp,
     /// To what, and how.
+    #[schema(value_type = std::collections::BTreeMap<String, Value>)]
     pub details: Value,
 }
 
 /// A page of acts.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct AdminActList {
     /// The acts, newest first.
+    #[schema(max_items = 100)]
     pub acts: Vec<AdminAct>,
 }

@@ -1,13 +1,16 @@
 //! `/api/admin/accounts`.
 
 use axum::Json;
-use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
 use buddo_shared::api::admin::{AdminAccount, AdminAccountEnvelope, AdminAccountList, Suspend};
 use http::HeaderMap;
+use serde::Deserialize;
 
-use super::{AtDesk, Listing, page};
+use super::{AtDesk, REFUSED, after_number};
+use crate::http::form::ApiQuery;
 use crate::http::json::ApiJson;
+use crate::http::paging::Listing;
 use crate::http::problem::ApiError;
 use crate::service::admin::{self, AdminError, Changed};
 use crate::state::AppState;
@@ -50,31 +53,86 @@ fn changed(state: &AppState, done: Result<(Account, Changed), AdminError>) -> An
     Ok(Json(AdminAccountEnvelope { account: view(account) }))
 }
 
-pub(super) async fn list(
-    AtDesk(desk): AtDesk,
-    query: Result<Query<Listing>, QueryRejection>,
-) -> Result<(HeaderMap, Json<AdminAccountList>), ApiError> {
-    let listing = Listing::of(query)?;
-    let (limit, after) = (listing.limit()?, listing.after_number()?.unwrap_or(0));
-    let (found, more) = admin::accounts(&desk, after, limit, listing.q.clone()).await?;
-    let next = found.last().filter(|_| more).map(|last| {
-        let mut query = url::form_urlencoded::Serializer::new(String::new());
-        query.append_pair("limit", &limit.to_string());
-        query.append_pair("after", &last.registration_number.to_string());
-        if let Some(q) = &listing.q {
-            query.append_pair("q", q);
-        }
-        format!("/api/admin/accounts?{}", query.finish())
-    });
-    Ok(page(next, AdminAccountList { accounts: found.into_iter().map(view).collect() }))
+/// Which accounts are meant.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Search {
+    /// A part of the mail address or the username, in any case; all accounts if absent.
+    #[param(nullable = false, example = "example.com")]
+    q: Option<String>,
 }
 
+/// Accounts
+#[utoipa::path(
+    get,
+    path = "/api/admin/accounts",
+    operation_id = "admin_accounts",
+    tag = "admin",
+    security(("login" = [])),
+    params(Search, Listing),
+    responses(
+        (
+            status = 200,
+            body = AdminAccountList,
+            description = "By registration number",
+            headers(("Link" = String, description = "The next page, if there is one (RFC 8288)"))
+        ),
+        (status = 403, description = REFUSED),
+    )
+)]
+pub(super) async fn list(
+    AtDesk(desk): AtDesk,
+    ApiQuery(Search { q }): ApiQuery<Search>,
+    listing: Listing,
+) -> Result<(HeaderMap, Json<AdminAccountList>), ApiError> {
+    let listing = listing.keeping("q", q.clone());
+    let (limit, after) = (listing.limit()?, after_number(&listing)?.unwrap_or(0));
+    let (found, more) = admin::accounts(&desk, after, limit, q).await?;
+    let headers = match found.last() {
+        Some(last) if more => listing.next(&last.registration_number.to_string())?,
+        _ => HeaderMap::new(),
+    };
+    Ok((headers, Json(AdminAccountList { accounts: found.into_iter().map(view).collect() })))
+}
+
+/// One account
+#[utoipa::path(
+    get,
+    path = "/api/admin/accounts/{id}",
+    operation_id = "admin_account",
+    tag = "admin",
+    security(("login" = [])),
+    params(("id" = String, Path, description = "Account id or mail address")),
+    responses(
+        (status = 200, body = AdminAccountEnvelope, description = "The account"),
+        (status = 403, description = REFUSED),
+        (status = 404, description = "`not_found`"),
+    )
+)]
 pub(super) async fn show(AtDesk(desk): AtDesk, id: Name) -> Answer {
     let shown = admin::account(&desk, &name(id)?).await?;
     let account = AdminAccount { deployments: Some(shown.deployments), ..view(shown.account) };
     Ok(Json(AdminAccountEnvelope { account }))
 }
 
+/// Suspend an account
+///
+/// Nobody suspends themselves. Logins, tokens and keys are refused until it is resumed, and then good again.
+#[utoipa::path(
+    post,
+    path = "/api/admin/accounts/{id}/suspend",
+    operation_id = "suspend_account",
+    tag = "admin",
+    security(("login" = [])),
+    params(("id" = String, Path, description = "Account id or mail address")),
+    request_body = Option<Suspend>,
+    responses(
+        (status = 200, body = AdminAccountEnvelope, description = "The account; its deployments are parked"),
+        (status = 403, description = REFUSED),
+        (status = 404, description = "`not_found`"),
+        (status = 409, description = "`conflict`"),
+    )
+)]
 pub(super) async fn suspend(
     State(state): State<AppState>,
     AtDesk(desk): AtDesk,
@@ -85,6 +143,21 @@ pub(super) async fn suspend(
     changed(&state, admin::suspend(&desk, &name(id)?, reason).await)
 }
 
+/// Resume a suspended account
+#[utoipa::path(
+    post,
+    path = "/api/admin/accounts/{id}/resume",
+    operation_id = "resume_account",
+    tag = "admin",
+    security(("login" = [])),
+    params(("id" = String, Path, description = "Account id or mail address")),
+    responses(
+        (status = 200, body = AdminAccountEnvelope, description = "The account; its deployments run again"),
+        (status = 403, description = REFUSED),
+        (status = 404, description = "`not_found`"),
+        (status = 409, description = "`conflict`"),
+    )
+)]
 pub(super) async fn resume(
     State(state): State<AppState>,
     AtDesk(desk): AtDesk,
@@ -93,6 +166,21 @@ pub(super) async fn resume(
     changed(&state, admin::resume(&desk, &name(id)?).await)
 }
 
+/// Let an account administer the platform
+#[utoipa::path(
+    post,
+    path = "/api/admin/accounts/{id}/promote",
+    operation_id = "promote_account",
+    tag = "admin",
+    security(("login" = [])),
+    params(("id" = String, Path, description = "Account id or mail address")),
+    responses(
+        (status = 200, body = AdminAccountEnvelope, description = "The account"),
+        (status = 403, description = REFUSED),
+        (status = 404, description = "`not_found`"),
+        (status = 409, description = "`conflict`"),
+    )
+)]
 pub(super) async fn promote(
     State(state): State<AppState>,
     AtDesk(desk): AtDesk,
@@ -101,6 +189,21 @@ pub(super) async fn promote(
     changed(&state, admin::promote(&desk, &name(id)?).await)
 }
 
+/// Let an account administer no longer
+#[utoipa::path(
+    post,
+    path = "/api/admin/accounts/{id}/demote",
+    operation_id = "demote_account",
+    tag = "admin",
+    security(("login" = [])),
+    params(("id" = String, Path, description = "Account id or mail address")),
+    responses(
+        (status = 200, body = AdminAccountEnvelope, description = "The account"),
+        (status = 403, description = REFUSED),
+        (status = 404, description = "`not_found`"),
+        (status = 409, description = "`conflict`"),
+    )
+)]
 pub(super) async fn demote(
     State(state): State<AppState>,
     AtDesk(desk): AtDesk,
@@ -109,6 +212,23 @@ pub(super) async fn demote(
     changed(&state, admin::demote(&desk, &name(id)?).await)
 }
 
+/// Take one-time codes from an account that lost them
+///
+/// Not from an administrator's.
+#[utoipa::path(
+    post,
+    path = "/api/admin/accounts/{id}/clear-second-factor",
+    operation_id = "clear_second_factor",
+    tag = "admin",
+    security(("login" = [])),
+    params(("id" = String, Path, description = "Account id or mail address")),
+    responses(
+        (status = 200, body = AdminAccountEnvelope, description = "The account; its sessions, tokens and keys have ended"),
+        (status = 403, description = REFUSED),
+        (status = 404, description = "`not_found`"),
+        (status = 409, description = "`conflict`"),
+    )
+)]
 pub(super) async fn clear(State(state): State<AppState>, AtDesk(desk): AtDesk, id: Name) -> Answer {
     changed(&state, admin::clear_second_factor(&desk, &name(id)?).await)
 }

@@ -4,17 +4,14 @@
 mod accounts;
 mod platform;
 
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{FromRequestParts, Query, Request, State};
+use axum::extract::{FromRequestParts, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{delete, get, patch, post};
-use axum::{Json, Router};
-use http::header::LINK;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue};
-use serde::Deserialize;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
+use super::paging::Listing;
 use super::principal::AdminPrincipal;
 use super::problem::{self, ApiError};
 use crate::service::admin::{self, AdminError, Desk};
@@ -22,31 +19,33 @@ use crate::service::hosts::HostError;
 use crate::service::oauth::ApprovalError;
 use crate::state::AppState;
 
-/// Rows on one page, at most and where no limit is asked.
-const PAGE: u32 = 100;
-
 /// The endpoints.
-pub fn routes(state: &AppState) -> Router<AppState> {
-    Router::new()
-        .route("/api/admin/accounts", get(accounts::list))
-        .route("/api/admin/accounts/{id}", get(accounts::show))
-        .route("/api/admin/accounts/{id}/suspend", post(accounts::suspend))
-        .route("/api/admin/accounts/{id}/resume", post(accounts::resume))
-        .route("/api/admin/accounts/{id}/promote", post(accounts::promote))
-        .route("/api/admin/accounts/{id}/demote", post(accounts::demote))
-        .route("/api/admin/accounts/{id}/clear-second-factor", post(accounts::clear))
-        .route("/api/admin/tiers", get(platform::tiers).post(platform::add_tier))
-        .route("/api/admin/tiers/{slug}", patch(platform::change_tier))
-        .route("/api/admin/hosts", get(platform::hosts))
-        .route("/api/admin/hosts/{name}", delete(platform::remove_host))
-        .route("/api/admin/hosts/{name}/drain", post(platform::drain))
-        .route("/api/admin/hosts/{name}/undrain", post(platform::undrain))
-        .route("/api/admin/apps", get(platform::apps))
-        .route("/api/admin/apps/{client_id}/approve", post(platform::approve))
-        .route("/api/admin/apps/{client_id}/reject", post(platform::reject))
-        .route("/api/admin/audit", get(platform::audit))
+pub fn routes(state: &AppState) -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(accounts::list))
+        .routes(routes!(accounts::show))
+        .routes(routes!(accounts::suspend))
+        .routes(routes!(accounts::resume))
+        .routes(routes!(accounts::promote))
+        .routes(routes!(accounts::demote))
+        .routes(routes!(accounts::clear))
+        .routes(routes!(platform::tiers, platform::add_tier))
+        .routes(routes!(platform::change_tier))
+        .routes(routes!(platform::hosts))
+        .routes(routes!(platform::remove_host))
+        .routes(routes!(platform::drain))
+        .routes(routes!(platform::undrain))
+        .routes(routes!(platform::apps))
+        .routes(routes!(platform::approve))
+        .routes(routes!(platform::reject))
+        .routes(routes!(platform::audit))
         .route_layer(middleware::from_fn_with_state(state.clone(), guard))
 }
+
+/// For the document: what every operation here answers who may not.
+const REFUSED: &str = "`admin_required`: the account does not administer; \
+                       `admin_login_required`: the login is none of the last 12 hours with a \
+                       one-time code";
 
 /// An administrator, who may do all of it. It is made by the guard alone: a handler that takes it
 /// does not run without.
@@ -100,41 +99,8 @@ impl From<AdminError> for ApiError {
     }
 }
 
-/// What a list may be asked.
-#[derive(Debug, Default, Deserialize)]
-struct Listing {
-    limit: Option<String>,
-    after: Option<String>,
-    q: Option<String>,
-}
-
-impl Listing {
-    fn of(query: Result<Query<Self>, QueryRejection>) -> Result<Self, ApiError> {
-        let malformed = "the query is malformed; use ?limit=N&after=CURSOR";
-        let Query(listing) =
-            query.map_err(|_| ApiError::new(problem::INVALID_REQUEST, malformed))?;
-        Ok(listing)
-    }
-
-    fn limit(&self) -> Result<u32, ApiError> {
-        let Some(text) = &self.limit else { return Ok(PAGE) };
-        let limit = text.parse().ok().filter(|limit| (1..=PAGE).contains(limit));
-        limit.ok_or_else(|| ApiError::field("/limit", "is out of range; use 1 to 100"))
-    }
-
-    /// A cursor that is a number.
-    fn after_number(&self) -> Result<Option<i64>, ApiError> {
-        let parsed = self.after.as_deref().map(str::parse).transpose();
-        parsed.map_err(|_| ApiError::field("/after", "is no cursor; follow the Link header"))
-    }
-}
-
-/// A page, and where the next one is (RFC 8288).
-fn page<T>(next: Option<String>, body: T) -> (HeaderMap, Json<T>) {
-    let mut headers = HeaderMap::new();
-    let link = next.and_then(|next| HeaderValue::try_from(format!("<{next}>; rel=\"next\"")).ok());
-    if let Some(link) = link {
-        headers.insert(LINK, link);
-    }
-    (headers, Json(body))
+/// The page begins after this row; the cursor is a number here.
+fn after_number(listing: &Listing) -> Result<Option<i64>, ApiError> {
+    let refused = |_| ApiError::field("/after", "is no cursor; follow the Link header");
+    listing.after().map_err(refused)
 }

@@ -1,8 +1,8 @@
 //! `/api/admin/tiers`, `hosts`, `apps` and `audit`.
 
 use axum::Json;
-use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query};
+use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
 use buddo_shared::api::admin::{
     AddTier, AdminAct, AdminActList, AdminApp, AdminAppEnvelope, AdminAppList, AdminHost,
     AdminHostEnvelope, AdminHostList, AdminTierEnvelope, AdminTierList, ChangeTier,
@@ -10,8 +10,9 @@ use buddo_shared::api::admin::{
 use buddo_shared::api::auth::Message;
 use http::{HeaderMap, StatusCode};
 
-use super::{AtDesk, Listing, page};
+use super::{AtDesk, REFUSED, after_number};
 use crate::http::json::ApiJson;
+use crate::http::paging::Listing;
 use crate::http::problem::{self, ApiError};
 use crate::service::admin;
 use crate::store::StoreError;
@@ -26,11 +27,38 @@ fn name(path: Name) -> Result<String, ApiError> {
     Ok(name)
 }
 
+/// The tiers, whole
+#[utoipa::path(
+    get,
+    path = "/api/admin/tiers",
+    operation_id = "admin_tiers",
+    tag = "admin",
+    security(("login" = [])),
+    responses(
+        (status = 200, body = AdminTierList, description = "Cheapest first"),
+        (status = 403, description = REFUSED),
+    )
+)]
 pub(super) async fn tiers(AtDesk(desk): AtDesk) -> Answer<AdminTierList> {
     let tiers = admin::tiers(&desk).await?;
     Ok(Json(AdminTierList { tiers: tiers.iter().map(admin::tier_view).collect() }))
 }
 
+/// Add a tier
+///
+/// `monthly_cost_points` or `monthly_cost_sats` is wanted, by what it is paid in.
+#[utoipa::path(
+    post,
+    path = "/api/admin/tiers",
+    operation_id = "add_tier",
+    tag = "admin",
+    security(("login" = [])),
+    request_body = AddTier,
+    responses(
+        (status = 201, body = AdminTierEnvelope, description = "The tier"),
+        (status = 403, description = REFUSED),
+    )
+)]
 pub(super) async fn add_tier(
     AtDesk(desk): AtDesk,
     ApiJson(request): ApiJson<AddTier>,
@@ -39,6 +67,21 @@ pub(super) async fn add_tier(
     Ok((StatusCode::CREATED, Json(AdminTierEnvelope { tier })))
 }
 
+/// Change a tier
+#[utoipa::path(
+    patch,
+    path = "/api/admin/tiers/{slug}",
+    operation_id = "change_tier",
+    tag = "admin",
+    security(("login" = [])),
+    params(("slug" = String, Path, description = "Tier slug")),
+    request_body = ChangeTier,
+    responses(
+        (status = 200, body = AdminTierEnvelope, description = "The tier; deployments that are there keep their limits"),
+        (status = 403, description = REFUSED),
+        (status = 404, description = "`tier_not_found`"),
+    )
+)]
 pub(super) async fn change_tier(
     AtDesk(desk): AtDesk,
     slug: Name,
@@ -63,16 +106,56 @@ fn host_view(host: Host, load: Load) -> AdminHost {
     }
 }
 
+/// The hosts
+#[utoipa::path(
+    get,
+    path = "/api/admin/hosts",
+    operation_id = "admin_hosts",
+    tag = "admin",
+    security(("login" = [])),
+    responses(
+        (status = 200, body = AdminHostList, description = "By name"),
+        (status = 403, description = REFUSED),
+    )
+)]
 pub(super) async fn hosts(AtDesk(desk): AtDesk) -> Answer<AdminHostList> {
     let hosts = admin::hosts(&desk).await?.into_iter();
     Ok(Json(AdminHostList { hosts: hosts.map(|(host, load)| host_view(host, load)).collect() }))
 }
 
+/// Let a host get no further deployments
+#[utoipa::path(
+    post,
+    path = "/api/admin/hosts/{name}/drain",
+    operation_id = "drain_host",
+    tag = "admin",
+    security(("login" = [])),
+    params(("name" = String, Path, description = "Name of the host")),
+    responses(
+        (status = 200, body = AdminHostEnvelope, description = "The host; the deployments that it has stay"),
+        (status = 403, description = REFUSED),
+        (status = 404, description = "`not_found`"),
+    )
+)]
 pub(super) async fn drain(AtDesk(desk): AtDesk, host: Name) -> Answer<AdminHostEnvelope> {
     let host = admin::drain(&desk, &name(host)?).await?;
     Ok(Json(AdminHostEnvelope { host: with_load(&desk, host).await? }))
 }
 
+/// Let a host get deployments again
+#[utoipa::path(
+    post,
+    path = "/api/admin/hosts/{name}/undrain",
+    operation_id = "undrain_host",
+    tag = "admin",
+    security(("login" = [])),
+    params(("name" = String, Path, description = "Name of the host")),
+    responses(
+        (status = 200, body = AdminHostEnvelope, description = "The host"),
+        (status = 403, description = REFUSED),
+        (status = 404, description = "`not_found`"),
+    )
+)]
 pub(super) async fn undrain(AtDesk(desk): AtDesk, host: Name) -> Answer<AdminHostEnvelope> {
     let host = admin::undrain(&desk, &name(host)?).await?;
     Ok(Json(AdminHostEnvelope { host: with_load(&desk, host).await? }))
@@ -84,6 +167,21 @@ async fn with_load(desk: &admin::Desk, host: Host) -> Result<AdminHost, StoreErr
     Ok(host_view(host, load))
 }
 
+/// Take a host off the platform
+#[utoipa::path(
+    delete,
+    path = "/api/admin/hosts/{name}",
+    operation_id = "remove_host",
+    tag = "admin",
+    security(("login" = [])),
+    params(("name" = String, Path, description = "Name of the host")),
+    responses(
+        (status = 200, body = Message, description = "It is no host any more"),
+        (status = 403, description = REFUSED),
+        (status = 404, description = "`not_found`"),
+        (status = 409, description = "`conflict`: it has deployments"),
+    )
+)]
 pub(super) async fn remove_host(AtDesk(desk): AtDesk, host: Name) -> Answer<Message> {
     let host = name(host)?;
     admin::remove_host(&desk, &host).await?;
@@ -104,41 +202,107 @@ fn app_view(app: Client) -> AdminApp {
     }
 }
 
+/// OAuth apps
+#[utoipa::path(
+    get,
+    path = "/api/admin/apps",
+    operation_id = "admin_apps",
+    tag = "admin",
+    security(("login" = [])),
+    params(Listing),
+    responses(
+        (
+            status = 200,
+            body = AdminAppList,
+            description = "By client id",
+            headers(("Link" = String, description = "The next page, if there is one (RFC 8288)"))
+        ),
+        (status = 403, description = REFUSED),
+    )
+)]
 pub(super) async fn apps(
     AtDesk(desk): AtDesk,
-    query: Result<Query<Listing>, QueryRejection>,
+    listing: Listing,
 ) -> Result<(HeaderMap, Json<AdminAppList>), ApiError> {
-    let listing = Listing::of(query)?;
-    let limit = listing.limit()?;
-    let (found, more) = admin::apps(&desk, listing.after.unwrap_or_default(), limit).await?;
-    let next = found.last().filter(|_| more);
-    let next = next.map(|last| format!("/api/admin/apps?limit={limit}&after={}", last.client_id));
-    Ok(page(next, AdminAppList { apps: found.into_iter().map(app_view).collect() }))
+    let (limit, after) = (listing.limit()?, listing.after()?.unwrap_or_default());
+    let (found, more) = admin::apps(&desk, after, limit).await?;
+    let headers = match found.last() {
+        Some(last) if more => listing.next(&last.client_id)?,
+        _ => HeaderMap::new(),
+    };
+    Ok((headers, Json(AdminAppList { apps: found.into_iter().map(app_view).collect() })))
 }
 
+/// Let an app serve others than its owner
+#[utoipa::path(
+    post,
+    path = "/api/admin/apps/{client_id}/approve",
+    operation_id = "approve_app",
+    tag = "admin",
+    security(("login" = [])),
+    params(("client_id" = String, Path, description = "The app's client id")),
+    responses(
+        (status = 200, body = AdminAppEnvelope, description = "The app"),
+        (status = 403, description = REFUSED),
+        (status = 404, description = "`not_found`"),
+    )
+)]
 pub(super) async fn approve(AtDesk(desk): AtDesk, app: Name) -> Answer<AdminAppEnvelope> {
     let app = admin::approve_app(&desk, &name(app)?).await?;
     Ok(Json(AdminAppEnvelope { app: app_view(app) }))
 }
 
+/// Let an app serve its owner alone
+#[utoipa::path(
+    post,
+    path = "/api/admin/apps/{client_id}/reject",
+    operation_id = "reject_app",
+    tag = "admin",
+    security(("login" = [])),
+    params(("client_id" = String, Path, description = "The app's client id")),
+    responses(
+        (status = 200, body = AdminAppEnvelope, description = "The app; what others than its owner allowed to it has ended"),
+        (status = 403, description = REFUSED),
+        (status = 404, description = "`not_found`"),
+    )
+)]
 pub(super) async fn reject(AtDesk(desk): AtDesk, app: Name) -> Answer<AdminAppEnvelope> {
     let app = admin::reject_app(&desk, &name(app)?).await?;
     Ok(Json(AdminAppEnvelope { app: app_view(app) }))
 }
 
+/// What administrators and the platform did
+#[utoipa::path(
+    get,
+    path = "/api/admin/audit",
+    operation_id = "admin_audit",
+    tag = "admin",
+    security(("login" = [])),
+    params(Listing),
+    responses(
+        (
+            status = 200,
+            body = AdminActList,
+            description = "Newest first",
+            headers(("Link" = String, description = "The next page, if there is one (RFC 8288)"))
+        ),
+        (status = 403, description = REFUSED),
+    )
+)]
 pub(super) async fn audit(
     AtDesk(desk): AtDesk,
-    query: Result<Query<Listing>, QueryRejection>,
+    listing: Listing,
 ) -> Result<(HeaderMap, Json<AdminActList>), ApiError> {
-    let listing = Listing::of(query)?;
-    let (limit, before) = (listing.limit()?, listing.after_number()?);
+    let (limit, before) = (listing.limit()?, after_number(&listing)?);
     let rows: Result<Vec<AdminActRow>, StoreError> =
         desk.store.read(move |tables| tables.admin_acts(before, limit.saturating_add(1))).await;
     let mut rows = rows?;
     let more = rows.len() > limit as usize;
     rows.truncate(limit as usize);
-    let next = rows.last().filter(|_| more);
-    let next = next.map(|last| format!("/api/admin/audit?limit={limit}&after={}", last.seq));
+    let headers = match rows.last() {
+        Some(last) if more => listing.next(&last.seq.to_string())?,
+        _ => HeaderMap::new(),
+    };
     let act = |AdminActRow { seq, action, actor, at, details }| AdminAct {
         number: seq,
         action,
@@ -146,5 +310,5 @@ pub(super) async fn audit(
         inserted_at: at,
         details,
     };
-    Ok(page(next, AdminActList { acts: rows.into_iter().map(act).collect() }))
+    Ok((headers, Json(AdminActList { acts: rows.into_iter().map(act).collect() })))
 }

@@ -40,6 +40,11 @@ pub(super) fn tags() -> Value {
         { "name": "accounts", "description": "Accounts, logins and one-time codes" },
         { "name": "oauth", "description": "Apps, tokens and what accounts allow" },
         { "name": "deploy", "description": "Deployments" },
+        {
+            "name": "admin",
+            "description": "Administration: for accounts that administer the platform, by the JWT of a \
+                            login of the last 12 hours that was made with a one-time code",
+        },
         { "name": "pages", "description": "Pages that people see in a browser" },
         { "name": "server", "description": "The server itself" },
     ])

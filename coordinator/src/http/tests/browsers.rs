@@ -17,7 +17,7 @@ async fn submit(world: &World, name: &str, redirect: &str) -> Answer {
     world.form("/login", ("cookie", &page.cookie()), &pairs).await
 }
 
-pub(super) async fn log_in(world: &World, name: &str) -> String {
+pub(crate) async fn log_in(world: &World, name: &str) -> String {
     let answer = submit(world, name, "/").await;
     assert_eq!(answer.status, 303, "{answer:?}");
     answer.cookie()

@@ -21,14 +21,14 @@ async fn make(world: &World, jwt: &str, team: &str, scopes: &[&str]) -> Answer {
 }
 
 /// Makes a key; id and text.
-pub(super) async fn key(world: &World, jwt: &str, team: &str, scopes: &[&str]) -> (String, String) {
+pub(crate) async fn key(world: &World, jwt: &str, team: &str, scopes: &[&str]) -> (String, String) {
     let made = make(world, jwt, team, scopes).await;
     assert_eq!(made.status, 201, "{made:?}");
     assert_eq!(made.header("cache-control"), "no-store");
     (text(&made.json()["id"]).to_owned(), text(&made.json()["key"]).to_owned())
 }
 
-pub(super) async fn own_team(world: &World, jwt: &str) -> String {
+pub(crate) async fn own_team(world: &World, jwt: &str) -> String {
     format!("/api/teams/{}", id_of(world, jwt).await)
 }
 

@@ -24,7 +24,7 @@ pub(super) async fn id_of(world: &World, jwt: &str) -> String {
 }
 
 /// Makes an organisation; its path.
-pub(super) async fn org(world: &World, jwt: &str, name: &str) -> String {
+pub(crate) async fn org(world: &World, jwt: &str, name: &str) -> String {
     let made = world.post("/api/orgs", jwt, json!({ "name": name })).await;
     assert_eq!(made.status, 201, "{made:?}");
     format!("/api/orgs/{}", text(&made.json()["id"]))
@@ -56,7 +56,7 @@ async fn mailed(world: &World, to: &str) -> String {
 }
 
 /// The token in the newest invitation to `to`.
-pub(super) async fn invited_token(world: &World, to: &str) -> String {
+pub(crate) async fn invited_token(world: &World, to: &str) -> String {
     let mail = mailed(world, to).await;
     let (_, rest) = mail.split_once("/invitation?token=").unwrap_or_else(|| panic!("{mail}"));
     rest.chars().take_while(|c| c.is_ascii_alphanumeric() || "-_".contains(*c)).collect()

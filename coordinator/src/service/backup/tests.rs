@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::clock::Clock as _;
+use crate::http::tests::{browsers, keys, orgs};
 use crate::random::SystemRandom;
 use crate::service::at_rest::{Rotation, Step};
 use crate::testing::World;
@@ -60,12 +61,51 @@ async fn member(world: &World) -> (String, String) {
     (jwt, access)
 }
 
+/// One of everything that opens a door.
+struct Doors {
+    jwt: String,
+    access: String,
+    cookie: String,
+    key: String,
+    invitation: String,
+}
+
+impl Doors {
+    /// Those of the member `one`, and an invitation of the member `two`.
+    async fn of(world: &World, jwt: &str, access: &str) -> Self {
+        let cookie = browsers::log_in(world, "one").await;
+        let team = keys::own_team(world, jwt).await;
+        let (_, key) = keys::key(world, jwt, &team, &["deployments:read"]).await;
+        world.member("two").await;
+        let org = orgs::org(world, jwt, "acme").await;
+        let body = json!({ "email": "two@example.com" });
+        assert_eq!(world.post(&format!("{org}/invitations"), jwt, body).await.status, 201);
+        let invitation = orgs::invited_token(world, "two@example.com").await;
+        Self { jwt: jwt.to_owned(), access: access.to_owned(), cookie, key, invitation }
+    }
+
+    /// What each answers.
+    async fn tried(&self, world: &World) -> [u16; 5] {
+        let invitation = json!({ "token": self.invitation });
+        let two = world.log_in("two").await;
+        [
+            world.get("/api/auth/me", &self.jwt).await.status,
+            world.get("/api/deploy/apps", &self.access).await.status,
+            world.browse("/api/auth/me", &self.cookie).await.status,
+            world.get("/api/deploy/apps", &self.key).await.status,
+            world.post("/api/invitations/accept", &two, invitation).await.status,
+        ]
+        .map(|status| status.as_u16())
+    }
+}
+
 #[tokio::test]
 async fn what_a_backup_holds_is_there_again_and_what_came_later_is_not() {
     let world = World::new();
     let (host, _) = world.host(1, 4096).await;
     let (jwt, access) = member(&world).await;
     deploy(&world, &access, "kept").await;
+    let doors = Doors::of(&world, &jwt, &access).await;
     let file = backed_up(&world, "backup.db").await;
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     let bytes = fs::read(&file).unwrap();
@@ -85,8 +125,7 @@ async fn what_a_backup_holds_is_there_again_and_what_came_later_is_not() {
     assert_eq!(restored.raised.hosts, 1);
     assert!(wanted(&world).await > before, "hosts obey what comes now");
     // Whoever was logged in has to log in again, and then finds what the backup has.
-    assert_eq!(world.get("/api/auth/me", &jwt).await.status, 401);
-    assert_eq!(world.get("/api/deploy/apps", &access).await.status, 401);
+    assert_eq!(doors.tried(&world).await, [401, 401, 401, 401, 400]);
     let fresh = world.cli_tokens(&world.log_in("one").await).await;
     let access = fresh["access_token"].as_str().unwrap();
     assert_eq!(names(&world, access).await, ["kept"]);
@@ -107,11 +146,11 @@ async fn what_a_backup_holds_is_there_again_and_what_came_later_is_not() {
 async fn sessions_go_on_where_that_is_asked_for() {
     let world = World::new();
     let (jwt, access) = member(&world).await;
+    let doors = Doors::of(&world, &jwt, &access).await;
     backed_up(&world, "backup.db").await;
     let (world, result) = restored(world, How { keep_sessions: true, ..How::default() });
     result.unwrap();
-    assert_eq!(world.get("/api/auth/me", &jwt).await.status, 200);
-    assert_eq!(world.get("/api/deploy/apps", &access).await.status, 200);
+    assert_eq!(doors.tried(&world).await, [200; 5]);
 }
 
 #[tokio::test]

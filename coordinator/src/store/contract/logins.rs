@@ -50,8 +50,9 @@ pub trait Logins {
     /// Ends every login, browser's session, grant and API key of the account, and voids what was
     /// signed for any.
     fn end_everything(&mut self, account: AccountId, at: Timestamp) -> Result<()>;
-    /// Ends every login, session, grant, link and code of everybody, and voids what was signed for
-    /// any: a database from a backup knows nothing of those that were ended after it.
+    /// Ends every login, session, grant, API key, invitation, link and code of everybody, and voids
+    /// what was signed for any: a database from a backup knows nothing of those that were ended
+    /// after it.
     fn end_all_sessions(&mut self, at: Timestamp) -> Result<()>;
     /// Forgets logins that ended by `now`.
     fn purge_logins(&mut self, now: Timestamp) -> Result<usize>;

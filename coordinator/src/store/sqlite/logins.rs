@@ -114,10 +114,13 @@ impl Logins for Tx<'_> {
     }
 }
 
-/// Whatever opens a door, or lets one be opened, but passwords and one-time codes.
-const END_ALL: [&str; 8] = [
+/// Whatever opens a door, or lets one be opened, but passwords and one-time codes. Browsers' cookies
+/// (`web_sessions`) go with their logins.
+const END_ALL: [&str; 10] = [
     "DELETE FROM browser_sessions",
     "DELETE FROM logins",
+    "DELETE FROM api_keys",
+    "DELETE FROM invitations",
     "DELETE FROM mailed_links",
     "DELETE FROM email_tokens",
     "DELETE FROM oauth_codes",
