@@ -261,9 +261,16 @@ async fn lists_come_in_pages() {
         path = next.trim_start_matches('<').to_owned();
     }
     assert_eq!(Value::from(names), json!(["boss", "one", "two", "three", "four"]));
-    for bad in ["?limit=0", "?limit=101", "?after=x"] {
-        let path = format!("/api/admin/accounts{bad}");
-        assert_eq!(world.get(&path, &boss).await.refusal(), (422, "validation_failed"), "{bad}");
+    let link = world.get("/api/admin/accounts?limit=1&q=o%26", &boss).await;
+    assert_eq!(link.header("link"), "");
+    let link = world.get("/api/admin/accounts?limit=1&q=%40EXAMPLE", &boss).await;
+    let next = "</api/admin/accounts?limit=1&after=1&q=%40EXAMPLE>; rel=\"next\"";
+    assert_eq!(link.header("link"), next);
+    for list in ["accounts", "audit"] {
+        for bad in ["?limit=0", "?limit=101", "?after=x"] {
+            let answer = world.get(&format!("/api/admin/{list}{bad}"), &boss).await;
+            assert_eq!(answer.refusal(), (422, "validation_failed"), "{list}{bad}");
+        }
     }
 }
 
@@ -316,6 +323,19 @@ async fn tiers_hosts_and_apps_are_changed_and_each_act_is_noted() {
         ["app_reject", "app_approve", "host_undrain", "host_drain", "tier_change", "tier_add"]
     );
     assert!(acts.iter().all(|(_, by_account)| *by_account));
+
+    super::authorize::app(&world, &jwt).await;
+    for (list, limit, sizes) in [("apps", 1, [1, 1]), ("audit", 4, [4, 2])] {
+        let first = world.get(&format!("/api/admin/{list}?limit={limit}"), &boss).await;
+        let next = first.header("link").strip_suffix(">; rel=\"next\"").unwrap();
+        let second = world.get(next.trim_start_matches('<'), &boss).await;
+        assert_eq!(second.header("link"), "");
+        let member = if list == "apps" { "apps" } else { "acts" };
+        let [first, second] =
+            [first, second].map(|page| page.json()[member].as_array().unwrap().clone());
+        assert_eq!([first.len(), second.len()], sizes, "{list}");
+        assert!(first.iter().all(|row| !second.contains(row)), "{list}");
+    }
 }
 
 #[tokio::test]
