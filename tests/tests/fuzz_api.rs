@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use buddo_shared::api::auth::LoggedIn;
 use buddo_shared::api::oauth::{
-    AppCreated, CLI_CLIENT_ID, DEPLOY_MANAGE, TOKEN_EXCHANGE, TOKEN_TYPE_JWT, Tokens,
+    AppCreated, CLI_CLIENT_ID, DEPLOY_MANAGE, TEAMS_MANAGE, TOKEN_EXCHANGE, TOKEN_TYPE_JWT, Tokens,
 };
 use buddo_shared::secret::Secret;
 use buddo_tests::product::{Options, Product};
@@ -86,7 +86,7 @@ async fn credentials(product: &Product<'_>, name: &str) -> anyhow::Result<(Strin
         "client_id": CLI_CLIENT_ID,
         "subject_token": exchanged.expose(),
         "subject_token_type": TOKEN_TYPE_JWT,
-        "scope": DEPLOY_MANAGE,
+        "scope": format!("{DEPLOY_MANAGE} {TEAMS_MANAGE}"),
     });
     let reply = api.call(Method::POST, "/api/oauth/token", Some(&body)).await?;
     let tokens: Tokens = reply.expect(200).context("a token exchange")?;

@@ -6,17 +6,12 @@ use buddo_shared::api::deploy::{
 };
 use buddo_shared::id::DeploymentId;
 use reqwest::Method;
-use reqwest::header::{HeaderMap, LINK};
 use serde::Serialize;
 
 use super::transport::{Answer, Retry};
 use super::{Api, ClientError};
-use crate::config::ApiUrl;
 
 const APPS: &str = "/api/deploy/apps";
-
-/// More pages than any account has, so that a loop of links ends.
-const MAX_PAGES: usize = 100;
 
 /// Makes a request safe to send twice: the API carries it out once.
 #[derive(Debug, Clone, Copy)]
@@ -44,19 +39,9 @@ impl Api {
         &self,
         team: Option<&str>,
     ) -> Result<Vec<Deployment>, ClientError> {
-        let mut all = Vec::new();
         let team = team.map(|team| format!("&team_id={team}")).unwrap_or_default();
-        let mut path = format!("{APPS}?limit=100{team}");
-        for _ in 0..MAX_PAGES {
-            let answer = self.get(&path).await?;
-            let DeploymentList { deployments } = answer.json()?;
-            all.extend(deployments);
-            match next_page(&answer.headers, self.url()) {
-                Some(next) => path = next,
-                None => break,
-            }
-        }
-        Ok(all)
+        let query = format!("?limit=100{team}");
+        self.all(APPS, &query, |DeploymentList { deployments }| deployments).await
     }
 
     /// One deployment.
@@ -131,42 +116,4 @@ impl Api {
 
 fn deployment(answer: &Answer) -> Result<Deployment, ClientError> {
     answer.json().map(|DeploymentEnvelope { deployment }| deployment)
-}
-
-/// The path of the `rel="next"` link (RFC 8288). A link to elsewhere is not followed: the token
-/// would go with it.
-fn next_page(headers: &HeaderMap, api: &ApiUrl) -> Option<String> {
-    let links = headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok());
-    let next = links.flat_map(|value| value.split(',')).find_map(|link| {
-        let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
-        let mut parameters = parameters.split(';').map(str::trim);
-        parameters.any(|p| p == "rel=\"next\"" || p == "rel=next").then_some(target)
-    })?;
-    let path = next.strip_prefix(api.as_str()).unwrap_or(next);
-    path.starts_with(&format!("{APPS}?")).then(|| path.to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn next(link: &str) -> Option<String> {
-        let mut headers = HeaderMap::new();
-        headers.insert(LINK, link.parse().unwrap());
-        next_page(&headers, &ApiUrl::parse("https://api.example").unwrap())
-    }
-
-    #[test]
-    fn only_a_link_to_the_same_list_is_followed() {
-        let path = Some("/api/deploy/apps?limit=100&after=x".to_owned());
-        assert_eq!(next("</api/deploy/apps?limit=100&after=x>; rel=\"next\""), path);
-        assert_eq!(
-            next("</a>; rel=\"prev\", </api/deploy/apps?limit=100&after=x>; rel=next"),
-            path
-        );
-        assert_eq!(next("<https://api.example/api/deploy/apps?limit=100&after=x>; rel=next"), path);
-        assert_eq!(next("<https://evil.example/api/deploy/apps?a=b>; rel=\"next\""), None);
-        assert_eq!(next("<//evil.example/api/deploy/apps?a=b>; rel=\"next\""), None);
-        assert_eq!(next("</api/deploy/apps?a>; rel=\"last\""), None);
-    }
 }

@@ -12,6 +12,7 @@ mod deploy;
 mod error;
 mod events;
 mod login;
+mod pages;
 mod sse;
 mod teams;
 mod transport;

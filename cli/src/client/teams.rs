@@ -15,7 +15,7 @@ use super::{Api, ClientError};
 impl Api {
     /// The organisations that the account is in.
     pub(crate) async fn orgs(&self) -> Result<Vec<Org>, ClientError> {
-        self.read("/api/orgs").await
+        self.list("/api/orgs").await
     }
 
     /// Makes one.
@@ -35,7 +35,7 @@ impl Api {
 
     /// Who is in it.
     pub(crate) async fn org_members(&self, org: &str) -> Result<Vec<Member>, ClientError> {
-        self.read(&format!("/api/orgs/{org}/members")).await
+        self.list(&format!("/api/orgs/{org}/members")).await
     }
 
     /// Gives a member another role.
@@ -59,7 +59,7 @@ impl Api {
 
     /// What was done in it.
     pub(crate) async fn org_activity(&self, org: &str) -> Result<Vec<OrgActivity>, ClientError> {
-        self.read(&format!("/api/orgs/{org}/activity")).await
+        self.list(&format!("/api/orgs/{org}/activity")).await
     }
 
     /// Invites somebody.
@@ -73,7 +73,7 @@ impl Api {
 
     /// Who is invited.
     pub(crate) async fn invitations(&self, org: &str) -> Result<Vec<Invitation>, ClientError> {
-        self.read(&format!("/api/orgs/{org}/invitations")).await
+        self.list(&format!("/api/orgs/{org}/invitations")).await
     }
 
     /// Takes an invitation back.
@@ -88,7 +88,7 @@ impl Api {
 
     /// The teams that the account may look into, its own first.
     pub(crate) async fn teams(&self) -> Result<Vec<Team>, ClientError> {
-        self.read("/api/teams").await
+        self.list("/api/teams").await
     }
 
     /// Makes one.
@@ -107,7 +107,7 @@ impl Api {
 
     /// Who is in it.
     pub(crate) async fn team_members(&self, team: &str) -> Result<Vec<Member>, ClientError> {
-        self.read(&format!("/api/teams/{team}/members")).await
+        self.list(&format!("/api/teams/{team}/members")).await
     }
 
     /// Puts somebody into it.
@@ -131,7 +131,7 @@ impl Api {
 
     /// Its API keys.
     pub(crate) async fn api_keys(&self, team: &str) -> Result<Vec<ApiKey>, ClientError> {
-        self.read(&format!("/api/teams/{team}/keys")).await
+        self.list(&format!("/api/teams/{team}/keys")).await
     }
 
     /// Makes one.
@@ -148,9 +148,8 @@ impl Api {
         self.act_on(Method::DELETE, &format!("/api/teams/{team}/keys/{key}")).await
     }
 
-    async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        let make = || self.transport.request(Method::GET, path);
-        self.authorised(Retry::Harmless, make).await?.json()
+    async fn list<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, ClientError> {
+        self.all(path, "", |entries: Vec<T>| entries).await
     }
 
     async fn send<T: DeserializeOwned>(

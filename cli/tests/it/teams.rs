@@ -149,3 +149,21 @@ async fn a_deployment_goes_to_the_team_that_is_named() {
     let sent = &world.requests("GET", APPS).await[0];
     assert_eq!(sent.url.query(), Some(&*format!("limit=100&team_id={TEAM}")));
 }
+
+#[tokio::test]
+async fn later_pages_of_teams_are_read() {
+    let world = World::logged_in().await;
+    let on_page = |slug, next: &str| {
+        let page = answer(json!([team(TEAM, "acme", slug, false)]));
+        if next.is_empty() { page } else { page.insert_header("link", next) }
+    };
+    wiremock::Mock::given(wiremock::matchers::query_param("after", "x"))
+        .respond_with(on_page("last", ""))
+        .with_priority(1)
+        .mount(&world.api)
+        .await;
+    let next = "</api/teams?limit=100&after=x>; rel=\"next\"";
+    world.mock("GET", "/api/teams", on_page("first", next)).await;
+    let ran = world.buddo(&["teams", "list"]).await;
+    assert!(ran.out.contains("acme/first") && ran.out.contains("acme/last"), "{ran}");
+}

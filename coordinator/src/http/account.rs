@@ -106,7 +106,7 @@ async fn reset_password(
     post,
     path = "/api/auth/change-password",
     tag = "accounts",
-    security(("login" = [])),
+    security(("login" = []), ("session" = [])),
     request_body = ChangePassword,
     responses(
         (status = 200, body = Message, description = "Every other session has ended"),
@@ -132,7 +132,7 @@ async fn change_password(
     post,
     path = "/api/auth/change-email",
     tag = "accounts",
-    security(("login" = [])),
+    security(("login" = []), ("session" = [])),
     request_body = ChangeEmail,
     responses(
         (status = 200, body = Message, description = "A mail with a link is on its way to the new address"),
@@ -177,7 +177,7 @@ async fn confirm_email_change(
     post,
     path = "/api/auth/totp/enroll",
     tag = "accounts",
-    security(("login" = [])),
+    security(("login" = []), ("session" = [])),
     request_body = Reauthentication,
     responses(
         (status = 200, body = TotpEnrolment, description = "The secret, shown this once"),
@@ -200,7 +200,7 @@ async fn enroll(
     post,
     path = "/api/auth/totp/confirm",
     tag = "accounts",
-    security(("login" = [])),
+    security(("login" = []), ("session" = [])),
     request_body = ConfirmTotp,
     responses(
         (status = 200, body = RecoveryCodes, description = "Recovery codes, shown this once"),
@@ -221,7 +221,7 @@ async fn confirm_totp(
     post,
     path = "/api/auth/totp/disable",
     tag = "accounts",
-    security(("login" = [])),
+    security(("login" = []), ("session" = [])),
     request_body = Reauthentication,
     responses(
         (status = 200, body = Message, description = "Logins want no code any more"),
@@ -244,7 +244,7 @@ async fn disable(
     post,
     path = "/api/auth/totp/recovery-codes",
     tag = "accounts",
-    security(("login" = [])),
+    security(("login" = []), ("session" = [])),
     request_body = Reauthentication,
     responses(
         (status = 200, body = RecoveryCodes, description = "Ten new codes, shown this once; the old ones are void"),
@@ -267,7 +267,7 @@ async fn renew_codes(
     get,
     path = "/api/auth/sessions",
     tag = "accounts",
-    security(("login" = [])),
+    security(("login" = []), ("session" = [])),
     params(Listing),
     responses((status = 200, body = SessionList, description = "Last used first"))
 )]
@@ -286,7 +286,7 @@ async fn sessions(
     delete,
     path = "/api/auth/sessions/{id}",
     tag = "accounts",
-    security(("login" = [])),
+    security(("login" = []), ("session" = [])),
     params(("id" = Uuid, Path, description = "Session id")),
     responses(
         (status = 200, body = Message, description = "The session has ended"),
@@ -312,7 +312,7 @@ async fn revoke(
     delete,
     path = "/api/auth/sessions",
     tag = "accounts",
-    security(("login" = [])),
+    security(("login" = []), ("session" = [])),
     responses((status = 200, body = Message, description = "All sessions but this one have ended"))
 )]
 async fn revoke_others(
@@ -328,7 +328,7 @@ async fn revoke_others(
     post,
     path = "/api/auth/logout",
     tag = "accounts",
-    security(("login" = [])),
+    security(("login" = []), ("session" = [])),
     responses((status = 200, body = Message, description = "The session has ended"))
 )]
 async fn log_out(
@@ -344,7 +344,7 @@ async fn log_out(
     get,
     path = "/api/auth/activity",
     tag = "accounts",
-    security(("login" = [])),
+    security(("login" = []), ("session" = [])),
     responses((status = 200, body = Activity, description = "The newest hundred, newest first"))
 )]
 async fn activity(
@@ -361,11 +361,12 @@ async fn activity(
     post,
     path = "/api/auth/delete-account",
     tag = "accounts",
-    security(("login" = [])),
+    security(("login" = []), ("session" = [])),
     request_body = Reauthentication,
     responses(
         (status = 200, body = Message, description = "The account is gone; its deployments are destroyed"),
         (status = 403, description = "`reauthentication_failed`"),
+        (status = 409, description = "`in_use`"),
     )
 )]
 async fn delete_account(

@@ -56,7 +56,8 @@ async fn register(
 
 /// Log in
 ///
-/// The JWT serves `/api/auth/*`, `/api/oauth/apps`, `/api/oauth/my-apps` and `/api/user/*`.
+/// The JWT serves `/api/auth/*`, `/api/oauth/apps`, `/api/oauth/my-apps`, `/api/user/*`, `/api/orgs`, `/api/teams`,
+/// `/api/invitations` and `/api/admin/*`.
 #[utoipa::path(
     post,
     path = "/api/auth/login",
@@ -65,6 +66,7 @@ async fn register(
     responses(
         (status = 200, body = LoggedIn, description = "A JWT for the account's own endpoints"),
         (status = 401, description = "`invalid_credentials`, `totp_required`, `invalid_totp_code`"),
+        (status = 403, description = "`account_suspended`"),
     )
 )]
 async fn log_in(
@@ -84,7 +86,7 @@ async fn log_in(
     get,
     path = "/api/auth/me",
     tag = "accounts",
-    security(("login" = [])),
+    security(("login" = []), ("session" = [])),
     responses((status = 200, body = Me, description = "The account"))
 )]
 async fn me(
@@ -118,7 +120,7 @@ async fn verify_email(
     post,
     path = "/api/auth/send-verification",
     tag = "accounts",
-    security(("login" = [])),
+    security(("login" = []), ("session" = [])),
     responses((status = 200, body = Message, description = "A mail is on its way, or none is needed"))
 )]
 async fn send_verification(

@@ -26,7 +26,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
     path = "/api/user/connected-apps",
     operation_id = "connected_apps",
     tag = "oauth",
-    security(("login" = [])),
+    security(("login" = []), ("session" = [])),
     params(Listing),
     responses((status = 200, body = ConnectedApps, description = "Last used first"))
 )]
@@ -45,7 +45,7 @@ async fn list(
     delete,
     path = "/api/user/connected-apps/{app_id}",
     tag = "oauth",
-    security(("login" = [])),
+    security(("login" = []), ("session" = [])),
     params(("app_id" = uuid::Uuid, Path, description = "App id")),
     responses(
         (status = 200, body = Message, description = "Every token that the app held has ended"),

@@ -1,16 +1,18 @@
 //! `/api/teams/{team_id}/keys`.
 
+use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{delete, get};
-use axum::{Json, Router};
 use buddo_shared::api::auth::Message;
-use buddo_shared::api::teams::{ApiKey, CreateKey};
+use buddo_shared::api::teams::{ApiKey, CreateKey, KeyCreated};
 use http::StatusCode;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::auth::NO_STORE;
 use super::json::ApiJson;
-use super::orgs::{Answer, message};
+use super::orgs::{Answer, Page, message, page};
+use super::paging::Listing;
 use super::path::{InTeam, TeamKey};
 use super::principal::MemberPrincipal;
 use super::problem::ApiError;
@@ -18,20 +20,50 @@ use crate::service::teams;
 use crate::state::AppState;
 
 /// The endpoints.
-pub fn routes() -> Router<AppState> {
-    Router::new()
-        .route("/api/teams/{team_id}/keys", get(list).post(create))
-        .route("/api/teams/{team_id}/keys/{key_id}", delete(revoke))
+pub fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(revoke))
 }
 
+/// The API keys of a team
+#[utoipa::path(
+    get,
+    path = "/api/teams/{team_id}/keys",
+    operation_id = "api_keys",
+    tag = "teams",
+    security(("login" = []), ("session" = []), ("oauth" = ["teams:manage"])),
+    params(("team_id" = uuid::Uuid, Path, description = "Team id"), Listing),
+    responses(
+        (status = 200, body = Vec<ApiKey>, description = "Newest first: all for an admin of the team, for others those that they made"),
+        (status = 404, description = "`not_found`"),
+    )
+)]
 async fn list(
     State(state): State<AppState>,
     MemberPrincipal(check): MemberPrincipal,
     InTeam { team }: InTeam,
-) -> Answer<Vec<ApiKey>> {
-    Ok(Json(teams::api_keys(&state, check, team).await?))
+    listing: Listing,
+) -> Page<ApiKey> {
+    page(&listing, teams::api_keys(&state, check, team).await?, |key| key.id.clone())
 }
 
+/// Make an API key
+///
+/// It can no more than who makes it, who is told by mail.
+#[utoipa::path(
+    post,
+    path = "/api/teams/{team_id}/keys",
+    operation_id = "create_api_key",
+    tag = "teams",
+    security(("login" = []), ("session" = []), ("oauth" = ["teams:manage"])),
+    params(("team_id" = uuid::Uuid, Path, description = "Team id")),
+    request_body = CreateKey,
+    responses(
+        (status = 201, body = KeyCreated, description = "The key, shown this once"),
+        (status = 403, description = "`role_required`"),
+        (status = 404, description = "`not_found`"),
+        (status = 409, description = "`limit_reached`"),
+    )
+)]
 async fn create(
     State(state): State<AppState>,
     MemberPrincipal(check): MemberPrincipal,
@@ -42,6 +74,19 @@ async fn create(
     Ok((StatusCode::CREATED, NO_STORE, Json(made)).into_response())
 }
 
+/// End an API key
+#[utoipa::path(
+    delete,
+    path = "/api/teams/{team_id}/keys/{key_id}",
+    operation_id = "revoke_api_key",
+    tag = "teams",
+    security(("login" = []), ("session" = []), ("oauth" = ["teams:manage"])),
+    params(("team_id" = uuid::Uuid, Path, description = "Team id"), ("key_id" = uuid::Uuid, Path, description = "Key id")),
+    responses(
+        (status = 200, body = Message, description = "It opens nothing any more"),
+        (status = 404, description = "`not_found`"),
+    )
+)]
 async fn revoke(
     State(state): State<AppState>,
     MemberPrincipal(check): MemberPrincipal,

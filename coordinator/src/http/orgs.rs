@@ -1,17 +1,19 @@
 //! `/api/orgs` and `/api/invitations`.
 
+use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{delete, get, post, put};
-use axum::{Json, Router};
 use buddo_shared::api::auth::Message;
 use buddo_shared::api::teams::{
     AcceptInvitation, CreateOrg, CreateTeam, Invitation, Invite, Member, Org, OrgActivity, Rename,
     SetRole, Team,
 };
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::json::ApiJson;
+use super::paging::{Listing, MOST};
 use super::path::{InOrg, OrgInvitation, OrgMember};
 use super::principal::MemberPrincipal;
 use super::problem::ApiError;
@@ -20,34 +22,68 @@ use crate::service::teams;
 use crate::state::AppState;
 
 /// The endpoints.
-pub fn routes() -> Router<AppState> {
-    Router::new()
-        .route("/api/orgs", get(list).post(create))
-        .route("/api/orgs/{org_id}", get(show).put(rename).delete(remove))
-        .route("/api/orgs/{org_id}/take-over", post(take_over))
-        .route("/api/orgs/{org_id}/activity", get(activity))
-        .route("/api/orgs/{org_id}/members", get(members))
-        .route("/api/orgs/{org_id}/members/{account_id}", put(set_role).delete(remove_member))
-        .route("/api/orgs/{org_id}/invitations", get(invitations).post(invite))
-        .route("/api/orgs/{org_id}/invitations/{invitation_id}", delete(revoke_invitation))
-        .route("/api/orgs/{org_id}/teams", get(org_teams).post(create_team))
-        .route("/api/invitations/accept", post(accept))
+pub fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(list, create))
+        .routes(routes!(show, rename, remove))
+        .routes(routes!(take_over))
+        .routes(routes!(activity))
+        .routes(routes!(members))
+        .routes(routes!(set_role, remove_member))
+        .routes(routes!(invitations, invite))
+        .routes(routes!(revoke_invitation))
+        .routes(routes!(org_teams, create_team))
+        .routes(routes!(accept))
 }
 
 pub(super) type Answer<T> = Result<Json<T>, ApiError>;
 pub(super) type Created<T> = Result<(StatusCode, Json<T>), ApiError>;
+pub(super) type Page<T> = Result<(HeaderMap, Json<Vec<T>>), ApiError>;
+
+/// One page of a list, whose entries have these ids.
+pub(super) fn page<T>(listing: &Listing, all: Vec<T>, id: impl Fn(&T) -> String) -> Page<T> {
+    let (headers, entries) = listing.cut(all, MOST, id)?;
+    Ok((headers, Json(entries)))
+}
 
 pub(super) fn message(text: &str) -> Json<Message> {
     Json(Message { message: text.to_owned() })
 }
 
+/// The organisations of the account
+#[utoipa::path(
+    get,
+    path = "/api/orgs",
+    operation_id = "orgs",
+    tag = "teams",
+    security(("login" = []), ("session" = []), ("oauth" = ["teams:manage"])),
+    params(Listing),
+    responses(
+        (status = 200, body = Vec<Org>, description = "Its own first"),
+    )
+)]
 async fn list(
     State(state): State<AppState>,
     MemberPrincipal(check): MemberPrincipal,
-) -> Answer<Vec<Org>> {
-    Ok(Json(teams::orgs(&state, check).await?))
+    listing: Listing,
+) -> Page<Org> {
+    page(&listing, teams::orgs(&state, check).await?, |org| org.id.clone())
 }
 
+/// Make an organisation
+#[utoipa::path(
+    post,
+    path = "/api/orgs",
+    operation_id = "create_org",
+    tag = "teams",
+    security(("login" = []), ("session" = []), ("oauth" = ["teams:manage"])),
+    request_body = CreateOrg,
+    responses(
+        (status = 201, body = Org, description = "The organisation; who makes it owns it"),
+        (status = 403, description = "`email_unverified`"),
+        (status = 409, description = "`limit_reached`"),
+    )
+)]
 async fn create(
     State(state): State<AppState>,
     MemberPrincipal(check): MemberPrincipal,
@@ -56,6 +92,19 @@ async fn create(
     Ok((StatusCode::CREATED, Json(teams::create_org(&state, check, request).await?)))
 }
 
+/// One organisation
+#[utoipa::path(
+    get,
+    path = "/api/orgs/{org_id}",
+    operation_id = "org",
+    tag = "teams",
+    security(("login" = []), ("session" = []), ("oauth" = ["teams:manage"])),
+    params(("org_id" = uuid::Uuid, Path, description = "Organisation id")),
+    responses(
+        (status = 200, body = Org, description = "The organisation"),
+        (status = 404, description = "`not_found`"),
+    )
+)]
 async fn show(
     State(state): State<AppState>,
     MemberPrincipal(check): MemberPrincipal,
@@ -64,6 +113,22 @@ async fn show(
     Ok(Json(teams::org(&state, check, org).await?))
 }
 
+/// Rename an organisation
+#[utoipa::path(
+    put,
+    path = "/api/orgs/{org_id}",
+    operation_id = "rename_org",
+    tag = "teams",
+    security(("login" = []), ("session" = []), ("oauth" = ["teams:manage"])),
+    params(("org_id" = uuid::Uuid, Path, description = "Organisation id")),
+    request_body = Rename,
+    responses(
+        (status = 200, body = Org, description = "The organisation"),
+        (status = 403, description = "`role_required`"),
+        (status = 404, description = "`not_found`"),
+        (status = 409, description = "`in_use`"),
+    )
+)]
 async fn rename(
     State(state): State<AppState>,
     MemberPrincipal(check): MemberPrincipal,
@@ -73,6 +138,23 @@ async fn rename(
     Ok(Json(teams::rename_org(&state, check, org, request).await?))
 }
 
+/// End an organisation
+///
+/// It has to have no deployments left.
+#[utoipa::path(
+    delete,
+    path = "/api/orgs/{org_id}",
+    operation_id = "delete_org",
+    tag = "teams",
+    security(("login" = []), ("session" = []), ("oauth" = ["teams:manage"])),
+    params(("org_id" = uuid::Uuid, Path, description = "Organisation id")),
+    responses(
+        (status = 200, body = Message, description = "It is gone, with its teams and their API keys"),
+        (status = 403, description = "`role_required`"),
+        (status = 404, description = "`not_found`"),
+        (status = 409, description = "`in_use`"),
+    )
+)]
 async fn remove(
     State(state): State<AppState>,
     MemberPrincipal(check): MemberPrincipal,
@@ -82,6 +164,21 @@ async fn remove(
     Ok(message("Organisation deleted"))
 }
 
+/// Answer for the deployments of an organisation
+#[utoipa::path(
+    post,
+    path = "/api/orgs/{org_id}/take-over",
+    operation_id = "take_over_org",
+    tag = "teams",
+    security(("login" = []), ("session" = []), ("oauth" = ["teams:manage"])),
+    params(("org_id" = uuid::Uuid, Path, description = "Organisation id")),
+    responses(
+        (status = 200, body = Org, description = "They count against the limits of who asks from now on"),
+        (status = 403, description = "`role_required`"),
+        (status = 404, description = "`not_found`"),
+        (status = 409, description = "`limit_reached`"),
+    )
+)]
 async fn take_over(
     State(state): State<AppState>,
     MemberPrincipal(check): MemberPrincipal,
@@ -90,22 +187,71 @@ async fn take_over(
     Ok(Json(teams::take_over(&state, check, org).await?))
 }
 
+/// What was done in an organisation
+#[utoipa::path(
+    get,
+    path = "/api/orgs/{org_id}/activity",
+    operation_id = "org_activity",
+    tag = "teams",
+    security(("login" = []), ("session" = []), ("oauth" = ["teams:manage"])),
+    params(("org_id" = uuid::Uuid, Path, description = "Organisation id"), Listing),
+    responses(
+        (status = 200, body = Vec<OrgActivity>, description = "The newest two hundred acts, newest first"),
+        (status = 403, description = "`role_required`"),
+        (status = 404, description = "`not_found`"),
+    )
+)]
 async fn activity(
     State(state): State<AppState>,
     MemberPrincipal(check): MemberPrincipal,
     InOrg { org }: InOrg,
-) -> Answer<Vec<OrgActivity>> {
-    Ok(Json(teams::activity(&state, check, org).await?))
+    listing: Listing,
+) -> Page<OrgActivity> {
+    let acts = teams::activity(&state, check, org).await?;
+    let (headers, acts) = listing.cut(acts, MOST, |(number, _)| number.to_string())?;
+    Ok((headers, Json(acts.into_iter().map(|(_, act)| act).collect())))
 }
 
+/// The members of an organisation
+#[utoipa::path(
+    get,
+    path = "/api/orgs/{org_id}/members",
+    operation_id = "org_members",
+    tag = "teams",
+    security(("login" = []), ("session" = []), ("oauth" = ["teams:manage"])),
+    params(("org_id" = uuid::Uuid, Path, description = "Organisation id"), Listing),
+    responses(
+        (status = 200, body = Vec<Member>, description = "First come first"),
+        (status = 404, description = "`not_found`"),
+    )
+)]
 async fn members(
     State(state): State<AppState>,
     MemberPrincipal(check): MemberPrincipal,
     InOrg { org }: InOrg,
-) -> Answer<Vec<Member>> {
-    Ok(Json(teams::org_members(&state, check, org).await?))
+    listing: Listing,
+) -> Page<Member> {
+    page(&listing, teams::org_members(&state, check, org).await?, |member| {
+        member.account_id.clone()
+    })
 }
 
+/// Give a member of an organisation another role
+#[utoipa::path(
+    put,
+    path = "/api/orgs/{org_id}/members/{account_id}",
+    operation_id = "set_org_role",
+    tag = "teams",
+    security(("login" = []), ("session" = []), ("oauth" = ["teams:manage"])),
+    params(("org_id" = uuid::Uuid, Path, description = "Organisation id"), ("account_id" = uuid::Uuid, Path, description = "Account id of the member")),
+    request_body = SetRole,
+    responses(
+        (status = 200, body = Message, description = "They have the role"),
+        (status = 403, description = "`role_required`"),
+        (status = 404, description = "`not_found`"),
+        (status = 409, description = "`in_use`"),
+    )
+)]
 async fn set_role(
     State(state): State<AppState>,
     MemberPrincipal(check): MemberPrincipal,
@@ -116,6 +262,21 @@ async fn set_role(
     Ok(message("Role changed"))
 }
 
+/// Remove a member from an organisation, or leave it
+#[utoipa::path(
+    delete,
+    path = "/api/orgs/{org_id}/members/{account_id}",
+    operation_id = "remove_org_member",
+    tag = "teams",
+    security(("login" = []), ("session" = []), ("oauth" = ["teams:manage"])),
+    params(("org_id" = uuid::Uuid, Path, description = "Organisation id"), ("account_id" = uuid::Uuid, Path, description = "Account id of the member")),
+    responses(
+        (status = 200, body = Message, description = "They are out, and the API keys that they made in its teams have ended"),
+        (status = 403, description = "`role_required`"),
+        (status = 404, description = "`not_found`"),
+        (status = 409, description = "`in_use`"),
+    )
+)]
 async fn remove_member(
     State(state): State<AppState>,
     MemberPrincipal(check): MemberPrincipal,
@@ -125,15 +286,49 @@ async fn remove_member(
     Ok(message("Member removed; the API keys that they made here have ended"))
 }
 
+/// The invitations that nobody has accepted
+#[utoipa::path(
+    get,
+    path = "/api/orgs/{org_id}/invitations",
+    operation_id = "invitations",
+    tag = "teams",
+    security(("login" = []), ("session" = []), ("oauth" = ["teams:manage"])),
+    params(("org_id" = uuid::Uuid, Path, description = "Organisation id"), Listing),
+    responses(
+        (status = 200, body = Vec<Invitation>, description = "Newest first"),
+        (status = 403, description = "`role_required`"),
+        (status = 404, description = "`not_found`"),
+    )
+)]
 async fn invitations(
     State(state): State<AppState>,
     MemberPrincipal(check): MemberPrincipal,
     InOrg { org }: InOrg,
-) -> Answer<Vec<Invitation>> {
-    Ok(Json(teams::invitations(&state, check, org).await?))
+    listing: Listing,
+) -> Page<Invitation> {
+    page(&listing, teams::invitations(&state, check, org).await?, |invitation| {
+        invitation.id.clone()
+    })
 }
 
-/// Each is a mail to somebody who did not ask for it, so that they have a limit of their own.
+/// Invite somebody by mail
+///
+/// Each is a mail to somebody who did not ask for it: 20 an hour.
+#[utoipa::path(
+    post,
+    path = "/api/orgs/{org_id}/invitations",
+    operation_id = "invite",
+    tag = "teams",
+    security(("login" = []), ("session" = []), ("oauth" = ["teams:manage"])),
+    params(("org_id" = uuid::Uuid, Path, description = "Organisation id")),
+    request_body = Invite,
+    responses(
+        (status = 201, body = Invitation, description = "A mail with a link is on its way; an earlier invitation of the address is void"),
+        (status = 403, description = "`role_required`, `email_unverified`"),
+        (status = 404, description = "`not_found`"),
+        (status = 409, description = "`in_use`, `limit_reached`"),
+    )
+)]
 async fn invite(
     State(state): State<AppState>,
     MemberPrincipal(check): MemberPrincipal,
@@ -150,6 +345,20 @@ async fn invite(
     state.door.limiters.limited(Limit::Invitations, key, invite).await
 }
 
+/// Take an invitation back
+#[utoipa::path(
+    delete,
+    path = "/api/orgs/{org_id}/invitations/{invitation_id}",
+    operation_id = "revoke_invitation",
+    tag = "teams",
+    security(("login" = []), ("session" = []), ("oauth" = ["teams:manage"])),
+    params(("org_id" = uuid::Uuid, Path, description = "Organisation id"), ("invitation_id" = uuid::Uuid, Path, description = "Invitation id")),
+    responses(
+        (status = 200, body = Message, description = "Its link is void"),
+        (status = 403, description = "`role_required`"),
+        (status = 404, description = "`not_found`"),
+    )
+)]
 async fn revoke_invitation(
     State(state): State<AppState>,
     MemberPrincipal(check): MemberPrincipal,
@@ -159,6 +368,22 @@ async fn revoke_invitation(
     Ok(message("Invitation taken back; its link is void"))
 }
 
+/// Accept an invitation
+///
+/// For the account that has confirmed the address that the mail went to.
+#[utoipa::path(
+    post,
+    path = "/api/invitations/accept",
+    operation_id = "accept_invitation",
+    tag = "teams",
+    security(("login" = []), ("session" = []), ("oauth" = ["teams:manage"])),
+    request_body = AcceptInvitation,
+    responses(
+        (status = 200, body = Org, description = "The organisation that the account is in now"),
+        (status = 400, description = "`invalid_link`"),
+        (status = 403, description = "`email_unverified`, `forbidden`"),
+    )
+)]
 async fn accept(
     State(state): State<AppState>,
     MemberPrincipal(check): MemberPrincipal,
@@ -167,14 +392,44 @@ async fn accept(
     Ok(Json(teams::accept(&state, check, request.token.expose()).await?))
 }
 
+/// The teams of an organisation
+#[utoipa::path(
+    get,
+    path = "/api/orgs/{org_id}/teams",
+    operation_id = "org_teams",
+    tag = "teams",
+    security(("login" = []), ("session" = []), ("oauth" = ["teams:manage"])),
+    params(("org_id" = uuid::Uuid, Path, description = "Organisation id"), Listing),
+    responses(
+        (status = 200, body = Vec<Team>, description = "Those that the account may look into"),
+        (status = 404, description = "`not_found`"),
+    )
+)]
 async fn org_teams(
     State(state): State<AppState>,
     MemberPrincipal(check): MemberPrincipal,
     InOrg { org }: InOrg,
-) -> Answer<Vec<Team>> {
-    Ok(Json(teams::org_teams(&state, check, org).await?))
+    listing: Listing,
+) -> Page<Team> {
+    page(&listing, teams::org_teams(&state, check, org).await?, |team| team.id.clone())
 }
 
+/// Make a team
+#[utoipa::path(
+    post,
+    path = "/api/orgs/{org_id}/teams",
+    operation_id = "create_team",
+    tag = "teams",
+    security(("login" = []), ("session" = []), ("oauth" = ["teams:manage"])),
+    params(("org_id" = uuid::Uuid, Path, description = "Organisation id")),
+    request_body = CreateTeam,
+    responses(
+        (status = 201, body = Team, description = "The team; nobody was put into it yet"),
+        (status = 403, description = "`role_required`"),
+        (status = 404, description = "`not_found`"),
+        (status = 409, description = "`in_use`, `limit_reached`"),
+    )
+)]
 async fn create_team(
     State(state): State<AppState>,
     MemberPrincipal(check): MemberPrincipal,

@@ -55,7 +55,7 @@ impl Listing {
     pub(crate) fn keeping(mut self, name: &str, value: Option<String>) -> Self {
         if let Some(value) = value {
             let value: String = byte_serialize(value.as_bytes()).collect();
-            self.kept.push_str(&format!("&{name}={value}"));
+            self.kept.extend(["&", name, "=", &value]);
         }
         self
     }

@@ -63,10 +63,10 @@ fn operations(state: &AppState) -> OpenApiRouter<AppState> {
         .merge(account::routes(state))
         .merge(oauth::routes(state))
         .merge(connections::routes())
-        .merge(OpenApiRouter::from(orgs::routes()))
-        .merge(OpenApiRouter::from(teams::routes()))
-        .merge(OpenApiRouter::from(keys::routes()))
-        .merge(OpenApiRouter::from(pages::routes(state)))
+        .merge(orgs::routes())
+        .merge(teams::routes())
+        .merge(keys::routes())
+        .merge(pages::routes(state))
         .merge(deploy::routes())
         .merge(admin::routes(state))
 }
@@ -227,7 +227,7 @@ mod tests {
         assert_eq!(slow.unwrap().status(), StatusCode::REQUEST_TIMEOUT);
     }
 
-    /// fm_49: bodies that never end take nobody's place.
+    /// `fm_49`: bodies that never end take nobody's place.
     #[tokio::test(start_paused = true)]
     async fn slow_bodies_take_no_places_and_end() {
         let world = World::with(|config| config.limits.concurrent_requests = 1);

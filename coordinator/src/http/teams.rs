@@ -1,34 +1,62 @@
 //! `/api/teams`.
 
+use axum::Json;
 use axum::extract::State;
-use axum::routing::{get, put};
-use axum::{Json, Router};
 use buddo_shared::api::auth::Message;
 use buddo_shared::api::teams::{Member, Rename, SetRole, Team};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::json::ApiJson;
-use super::orgs::{Answer, message};
+use super::orgs::{Answer, Page, message, page};
+use super::paging::Listing;
 use super::path::{InTeam, TeamMember};
 use super::principal::MemberPrincipal;
 use crate::service::teams;
 use crate::state::AppState;
 
 /// The endpoints.
-pub fn routes() -> Router<AppState> {
-    Router::new()
-        .route("/api/teams", get(list))
-        .route("/api/teams/{team_id}", get(show).put(rename).delete(remove))
-        .route("/api/teams/{team_id}/members", get(members))
-        .route("/api/teams/{team_id}/members/{account_id}", put(set_role).delete(remove_member))
+pub fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(show, rename, remove))
+        .routes(routes!(members))
+        .routes(routes!(set_role, remove_member))
 }
 
+/// The teams that the account may look into
+#[utoipa::path(
+    get,
+    path = "/api/teams",
+    operation_id = "teams",
+    tag = "teams",
+    security(("login" = []), ("session" = []), ("oauth" = ["teams:manage"])),
+    params(Listing),
+    responses(
+        (status = 200, body = Vec<Team>, description = "Its own first"),
+    )
+)]
 async fn list(
     State(state): State<AppState>,
     MemberPrincipal(check): MemberPrincipal,
-) -> Answer<Vec<Team>> {
-    Ok(Json(teams::teams(&state, check).await?))
+    listing: Listing,
+) -> Page<Team> {
+    page(&listing, teams::teams(&state, check).await?, |team| team.id.clone())
 }
 
+/// One team
+#[utoipa::path(
+    get,
+    path = "/api/teams/{team_id}",
+    operation_id = "team",
+    tag = "teams",
+    security(("login" = []), ("session" = []), ("oauth" = ["teams:manage"])),
+    params(("team_id" = uuid::Uuid, Path, description = "Team id")),
+    responses(
+        (status = 200, body = Team, description = "The team"),
+        (status = 404, description = "`not_found`"),
+    )
+)]
 async fn show(
     State(state): State<AppState>,
     MemberPrincipal(check): MemberPrincipal,
@@ -37,6 +65,21 @@ async fn show(
     Ok(Json(teams::team(&state, check, team).await?))
 }
 
+/// Rename a team
+#[utoipa::path(
+    put,
+    path = "/api/teams/{team_id}",
+    operation_id = "rename_team",
+    tag = "teams",
+    security(("login" = []), ("session" = []), ("oauth" = ["teams:manage"])),
+    params(("team_id" = uuid::Uuid, Path, description = "Team id")),
+    request_body = Rename,
+    responses(
+        (status = 200, body = Team, description = "The team"),
+        (status = 403, description = "`role_required`"),
+        (status = 404, description = "`not_found`"),
+    )
+)]
 async fn rename(
     State(state): State<AppState>,
     MemberPrincipal(check): MemberPrincipal,
@@ -46,6 +89,23 @@ async fn rename(
     Ok(Json(teams::rename_team(&state, check, team, request).await?))
 }
 
+/// End a team
+///
+/// It has to have no deployments left.
+#[utoipa::path(
+    delete,
+    path = "/api/teams/{team_id}",
+    operation_id = "delete_team",
+    tag = "teams",
+    security(("login" = []), ("session" = []), ("oauth" = ["teams:manage"])),
+    params(("team_id" = uuid::Uuid, Path, description = "Team id")),
+    responses(
+        (status = 200, body = Message, description = "It is gone, and its API keys have ended"),
+        (status = 403, description = "`role_required`"),
+        (status = 404, description = "`not_found`"),
+        (status = 409, description = "`in_use`"),
+    )
+)]
 async fn remove(
     State(state): State<AppState>,
     MemberPrincipal(check): MemberPrincipal,
@@ -55,14 +115,46 @@ async fn remove(
     Ok(message("Team deleted; its API keys have ended"))
 }
 
+/// Who was put into a team
+#[utoipa::path(
+    get,
+    path = "/api/teams/{team_id}/members",
+    operation_id = "team_members",
+    tag = "teams",
+    security(("login" = []), ("session" = []), ("oauth" = ["teams:manage"])),
+    params(("team_id" = uuid::Uuid, Path, description = "Team id"), Listing),
+    responses(
+        (status = 200, body = Vec<Member>, description = "First come first"),
+        (status = 404, description = "`not_found`"),
+    )
+)]
 async fn members(
     State(state): State<AppState>,
     MemberPrincipal(check): MemberPrincipal,
     InTeam { team }: InTeam,
-) -> Answer<Vec<Member>> {
-    Ok(Json(teams::team_members(&state, check, team).await?))
+    listing: Listing,
+) -> Page<Member> {
+    page(&listing, teams::team_members(&state, check, team).await?, |member| {
+        member.account_id.clone()
+    })
 }
 
+/// Put a member of the organisation into a team, or give them another role there
+#[utoipa::path(
+    put,
+    path = "/api/teams/{team_id}/members/{account_id}",
+    operation_id = "set_team_role",
+    tag = "teams",
+    security(("login" = []), ("session" = []), ("oauth" = ["teams:manage"])),
+    params(("team_id" = uuid::Uuid, Path, description = "Team id"), ("account_id" = uuid::Uuid, Path, description = "Account id of the member")),
+    request_body = SetRole,
+    responses(
+        (status = 200, body = Message, description = "They have the role"),
+        (status = 403, description = "`role_required`"),
+        (status = 404, description = "`not_found`"),
+        (status = 409, description = "`in_use`"),
+    )
+)]
 async fn set_role(
     State(state): State<AppState>,
     MemberPrincipal(check): MemberPrincipal,
@@ -73,6 +165,20 @@ async fn set_role(
     Ok(message("Role set"))
 }
 
+/// Take a member out of a team, or leave it
+#[utoipa::path(
+    delete,
+    path = "/api/teams/{team_id}/members/{account_id}",
+    operation_id = "remove_team_member",
+    tag = "teams",
+    security(("login" = []), ("session" = []), ("oauth" = ["teams:manage"])),
+    params(("team_id" = uuid::Uuid, Path, description = "Team id"), ("account_id" = uuid::Uuid, Path, description = "Account id of the member")),
+    responses(
+        (status = 200, body = Message, description = "They are out, and the API keys that they made in it have ended"),
+        (status = 403, description = "`role_required`"),
+        (status = 404, description = "`not_found`"),
+    )
+)]
 async fn remove_member(
     State(state): State<AppState>,
     MemberPrincipal(check): MemberPrincipal,

@@ -49,7 +49,7 @@ struct Follower {
     path = "/api/deploy/apps/{id}/events",
     operation_id = "deployment_events",
     tag = "deploy",
-    security(("oauth" = ["deploy:manage"])),
+    security(("oauth" = ["deploy:manage"]), ("key" = ["deployments:read"])),
     params(("id" = uuid::Uuid, Path, description = "Deployment id")),
     responses(
         (

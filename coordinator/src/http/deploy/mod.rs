@@ -48,7 +48,7 @@ type Answer<T> = Result<Json<T>, ApiError>;
     path = "/api/deploy/tiers",
     operation_id = "tiers",
     tag = "deploy",
-    security(("oauth" = ["deploy:manage"])),
+    security(("oauth" = ["deploy:manage"]), ("key" = ["deployments:read"])),
     responses((status = 200, body = Vec<Tier>, description = "Cheapest first"))
 )]
 async fn tiers(State(state): State<AppState>, _: DeployPrincipal) -> Answer<Vec<Tier>> {
@@ -61,11 +61,12 @@ async fn tiers(State(state): State<AppState>, _: DeployPrincipal) -> Answer<Vec<
     path = "/api/deploy/apps",
     operation_id = "create_deployment",
     tag = "deploy",
-    security(("oauth" = ["deploy:manage"])),
+    security(("oauth" = ["deploy:manage"]), ("key" = ["deployments:write"])),
     params(InTeam, IdempotencyHeader),
     request_body = CreateDeployment,
     responses(
         (status = 201, body = DeploymentEnvelope, description = "The deployment, `pending`"),
+        (status = 403, description = "`forbidden`, `role_required`"),
         (status = 404, description = "`tier_not_found`"),
         (status = 422, description = "`validation_failed`, `idempotency_key_reused`"),
         (status = 429, description = "`deployment_limit_reached`"),
@@ -128,9 +129,12 @@ struct IdempotencyHeader {
     path = "/api/deploy/apps",
     operation_id = "deployments",
     tag = "deploy",
-    security(("oauth" = ["deploy:manage"])),
+    security(("oauth" = ["deploy:manage"]), ("key" = ["deployments:read"])),
     params(InTeam, Listing),
-    responses((status = 200, body = DeploymentList, description = "Newest first, without destroyed ones", headers(("Link" = String, description = "The next page, if there is one (RFC 8288)"))))
+    responses(
+        (status = 200, body = DeploymentList, description = "Newest first, without destroyed ones"),
+        (status = 403, description = "`forbidden`"),
+    )
 )]
 async fn list(
     State(state): State<AppState>,
@@ -155,7 +159,7 @@ async fn list(
     path = "/api/deploy/apps/{id}",
     operation_id = "deployment",
     tag = "deploy",
-    security(("oauth" = ["deploy:manage"])),
+    security(("oauth" = ["deploy:manage"]), ("key" = ["deployments:read"])),
     params(("id" = uuid::Uuid, Path, description = "Deployment id")),
     responses(
         (status = 200, body = DeploymentEnvelope, description = "The deployment"),
@@ -177,7 +181,7 @@ async fn show(
     path = "/api/deploy/apps/{id}/status",
     operation_id = "deployment_status",
     tag = "deploy",
-    security(("oauth" = ["deploy:manage"])),
+    security(("oauth" = ["deploy:manage"]), ("key" = ["deployments:read"])),
     params(("id" = uuid::Uuid, Path, description = "Deployment id")),
     responses(
         (status = 200, body = StatusAnswer, description = "Status and health"),
@@ -199,7 +203,7 @@ async fn status(
     path = "/api/deploy/apps/{id}/logs",
     operation_id = "deployment_logs",
     tag = "deploy",
-    security(("oauth" = ["deploy:manage"])),
+    security(("oauth" = ["deploy:manage"]), ("key" = ["deployments:read"])),
     params(("id" = uuid::Uuid, Path, description = "Deployment id"), Listing),
     responses(
         (status = 200, body = AuditLog, description = "The newest thousand, oldest first"),
@@ -225,7 +229,7 @@ async fn logs(
     path = "/api/deploy/apps/{id}/revisions",
     operation_id = "deployment_revisions",
     tag = "deploy",
-    security(("oauth" = ["deploy:manage"])),
+    security(("oauth" = ["deploy:manage"]), ("key" = ["deployments:read"])),
     params(("id" = uuid::Uuid, Path, description = "Deployment id"), Listing),
     responses(
         (status = 200, body = RevisionList, description = "Newest first"),
@@ -251,12 +255,12 @@ async fn revisions(
     path = "/api/deploy/apps/{id}/rollback",
     operation_id = "roll_back_deployment",
     tag = "deploy",
-    security(("oauth" = ["deploy:manage"])),
+    security(("oauth" = ["deploy:manage"]), ("key" = ["deployments:write"])),
     params(("id" = uuid::Uuid, Path, description = "Deployment id"), IdempotencyHeader),
     request_body = Option<Rollback>,
     responses(
         (status = 200, body = DeploymentEnvelope, description = "The deployment, `deploying` the revision anew"),
-        (status = 403, description = "`forbidden`"),
+        (status = 403, description = "`forbidden`, `role_required`"),
         (status = 404, description = "`not_found`, `revision_not_found`"),
         (status = 422, description = "`illegal_state`, `idempotency_key_reused`"),
     )
@@ -279,11 +283,11 @@ async fn rollback(
     path = "/api/deploy/apps/{id}/restart",
     operation_id = "restart_deployment",
     tag = "deploy",
-    security(("oauth" = ["deploy:manage"])),
+    security(("oauth" = ["deploy:manage"]), ("key" = ["deployments:write"])),
     params(("id" = uuid::Uuid, Path, description = "Deployment id")),
     responses(
         (status = 200, body = DeploymentEnvelope, description = "The deployment, `deploying`"),
-        (status = 403, description = "`forbidden`"),
+        (status = 403, description = "`forbidden`, `role_required`"),
         (status = 404, description = "`not_found`"),
         (status = 422, description = "`illegal_state`"),
     )
@@ -302,11 +306,11 @@ async fn restart(
     path = "/api/deploy/apps/{id}/stop",
     operation_id = "stop_deployment",
     tag = "deploy",
-    security(("oauth" = ["deploy:manage"])),
+    security(("oauth" = ["deploy:manage"]), ("key" = ["deployments:write"])),
     params(("id" = uuid::Uuid, Path, description = "Deployment id")),
     responses(
         (status = 200, body = DeploymentEnvelope, description = "The deployment, `stopped`"),
-        (status = 403, description = "`forbidden`"),
+        (status = 403, description = "`forbidden`, `role_required`"),
         (status = 404, description = "`not_found`"),
         (status = 422, description = "`illegal_state`"),
     )
@@ -325,11 +329,11 @@ async fn stop(
     path = "/api/deploy/apps/{id}",
     operation_id = "destroy_deployment",
     tag = "deploy",
-    security(("oauth" = ["deploy:manage"])),
+    security(("oauth" = ["deploy:manage"]), ("key" = ["deployments:write"])),
     params(("id" = uuid::Uuid, Path, description = "Deployment id")),
     responses(
         (status = 200, body = Destroyed, description = "It is gone for good"),
-        (status = 403, description = "`forbidden`"),
+        (status = 403, description = "`forbidden`, `role_required`"),
         (status = 404, description = "`not_found`"),
         (status = 422, description = "`illegal_state`"),
     )

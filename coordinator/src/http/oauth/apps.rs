@@ -42,7 +42,7 @@ const NO_STORE: [(HeaderName, HeaderValue); 1] =
     path = "/api/oauth/apps",
     operation_id = "create_app",
     tag = "oauth",
-    security(("login" = [])),
+    security(("login" = []), ("session" = [])),
     request_body = CreateApp,
     responses(
         (status = 201, body = AppCreated, description = "The app, with its secret this one time"),
@@ -93,7 +93,7 @@ pub(super) async fn show(
     path = "/api/oauth/apps/{client_id}/secret",
     operation_id = "rotate_secret",
     tag = "oauth",
-    security(("login" = [])),
+    security(("login" = []), ("session" = [])),
     params(("client_id" = String, Path, description = "The app's client id")),
     request_body = Option<RotateSecret>,
     responses(
@@ -121,7 +121,7 @@ pub(super) async fn rotate(
     path = "/api/oauth/apps/{client_id}",
     operation_id = "edit_app",
     tag = "oauth",
-    security(("login" = [])),
+    security(("login" = []), ("session" = [])),
     params(("client_id" = String, Path, description = "The app's client id")),
     request_body = EditApp,
     responses(
@@ -146,7 +146,7 @@ pub(super) async fn edit(
     path = "/api/oauth/apps/{client_id}",
     operation_id = "remove_app",
     tag = "oauth",
-    security(("login" = [])),
+    security(("login" = []), ("session" = [])),
     params(("client_id" = String, Path, description = "The app's client id")),
     responses(
         (status = 200, body = AppRemoved, description = "Every token that the app held has ended"),
@@ -171,7 +171,7 @@ pub(super) async fn remove(
     path = "/api/oauth/my-apps",
     operation_id = "my_apps",
     tag = "oauth",
-    security(("login" = [])),
+    security(("login" = []), ("session" = [])),
     params(Listing),
     responses((status = 200, body = AppList, description = "The apps, without their secrets"))
 )]

@@ -8,11 +8,13 @@ use utoipa::{PartialSchema as _, ToSchema as _};
 use super::schemes;
 use crate::http::problem::{CATALOGUE, MEDIA_TYPE};
 
-/// What an operation is added, by status.
-const COMMON: [(u16, &str, &[&str]); 10] = [
+/// What an operation is added: status, name of the response that says it, codes.
+const COMMON: [(u16, &str, &[&str]); 12] = [
     (400, "BadRequest", &["malformed_json", "invalid_request"]),
     (401, "Unauthorized", &["token_missing", "invalid_token", "wrong_token_kind"]),
-    (403, "Forbidden", &["insufficient_scope"]),
+    (403, "Forbidden", &["insufficient_scope", "account_suspended"]),
+    (403, CROSS_SITE, &["account_suspended", "cross_site_request"]),
+    (403, SUSPENDED, &["account_suspended"]),
     (408, "RequestTimeout", &["request_timeout"]),
     (413, "PayloadTooLarge", &["payload_too_large"]),
     (415, "UnsupportedMediaType", &["unsupported_media_type"]),
@@ -21,6 +23,9 @@ const COMMON: [(u16, &str, &[&str]); 10] = [
     (500, "ServerFailed", &["internal"]),
     (503, "ServerBusy", &["overloaded", "storage_full"]),
 ];
+
+const SUSPENDED: &str = "Suspended";
+const CROSS_SITE: &str = "CrossSite";
 
 const METHODS: [&str; 7] = ["get", "head", "post", "put", "patch", "delete", "options"];
 
@@ -38,12 +43,15 @@ pub(super) fn complete(api: &OpenApi, url: &str) -> Value {
         document["components"]["schemas"][name] = serde_json::to_value(schema).unwrap_or_default();
     }
     document["components"]["headers"] = schemes::headers();
-    document["components"]["responses"] = common(url);
+    let shared = common(url);
+    document["components"]["responses"] = shared.clone();
     let paths = document["paths"].as_object_mut();
     for (_, item) in paths.into_iter().flatten() {
         for method in METHODS {
             if let Some(operation) = item.get_mut(method) {
-                finish(operation, url);
+                let changes = !["get", "head", "options"].contains(&method);
+                finish(operation, changes, url);
+                refer(operation, &shared);
             }
         }
     }
@@ -94,12 +102,12 @@ fn header(name: &str) -> Value {
 }
 
 /// Says of one operation what its annotation need not repeat.
-fn finish(operation: &mut Value, url: &str) {
+fn finish(operation: &mut Value, changes: bool, url: &str) {
     let limited = operation["tags"][0] != "server";
     let has_body = operation.get("requestBody").is_some();
-    let asks = operation["parameters"]
-        .as_array()
-        .is_some_and(|parameters| parameters.iter().any(|parameter| parameter["in"] != "path"));
+    let parameters = operation["parameters"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let asks = parameters.iter().any(|parameter| parameter["in"] != "path");
+    let is_list = parameters.iter().any(|parameter| parameter["name"] == "after");
     let schemes: Vec<String> = operation["security"]
         .as_array()
         .into_iter()
@@ -107,29 +115,48 @@ fn finish(operation: &mut Value, url: &str) {
         .filter_map(|one| one.as_object()?.keys().next().cloned())
         .collect();
     let wants = |name: &str| schemes.iter().any(|scheme| scheme == name);
-    let (login, oauth) = (wants("login"), wants("oauth"));
-    let applies = |status: u16| match status {
-        400 | 422 => has_body || asks,
-        401 => login || oauth,
-        403 => oauth,
-        413 | 415 => has_body,
-        429 => limited,
+    let (login, session) = (wants("login"), wants("session"));
+    let scoped = wants("oauth") || wants("key");
+    let applies = |status: u16, name: &str| match (status, name) {
+        (400 | 422, _) => has_body || asks,
+        // The pages show their login form instead.
+        (401, _) => login || scoped,
+        (403, SUSPENDED) => login || session || scoped,
+        (403, CROSS_SITE) => login && session && changes,
+        (403, _) => scoped,
+        (413 | 415, _) => has_body,
+        (429, _) => limited,
         _ => true,
     };
     let Some(responses) = operation["responses"].as_object_mut() else { return };
     for (status, response) in responses.iter_mut() {
         declared(status, response, limited, url);
+        if is_list && status == "200" {
+            response["headers"]["Link"] = header("Link");
+        }
     }
     for (status, name, codes) in COMMON {
-        if !applies(status) {
+        if !applies(status, name) {
             continue;
         }
-        let Some(own) = responses.get_mut(&status.to_string()) else {
-            let shared = json!({ "$ref": format!("#/components/responses/{name}") });
-            responses.insert(status.to_string(), shared);
-            continue;
-        };
-        merge(own, status, codes, url);
+        match responses.get_mut(&status.to_string()) {
+            Some(own) => merge(own, status, codes, url),
+            None => {
+                responses.insert(status.to_string(), problem(status, &words(codes), url));
+            }
+        }
+    }
+}
+
+/// What is the same as a shared response is said by its name.
+fn refer(operation: &mut Value, shared: &Value) {
+    let responses = operation["responses"].as_object_mut();
+    for (_, response) in responses.into_iter().flatten() {
+        let shared =
+            shared.as_object().and_then(|all| all.iter().find(|(_, one)| *one == response));
+        if let Some((name, _)) = shared {
+            *response = json!({ "$ref": format!("#/components/responses/{name}") });
+        }
     }
 }
 

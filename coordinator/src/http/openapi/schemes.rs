@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::http::pages::cookie;
 use crate::http::problem::CATALOGUE;
 use crate::identity::Scope;
 
@@ -39,6 +40,7 @@ pub(super) fn tags() -> Value {
     json!([
         { "name": "accounts", "description": "Accounts, logins and one-time codes" },
         { "name": "oauth", "description": "Apps, tokens and what accounts allow" },
+        { "name": "teams", "description": "Organisations, teams and API keys" },
         { "name": "deploy", "description": "Deployments" },
         {
             "name": "admin",
@@ -74,6 +76,21 @@ pub(super) fn security(url: &str) -> Value {
                 },
             },
         },
+        "key": {
+            "type": "http",
+            "scheme": "bearer",
+            "bearerFormat": "buddo_key_…",
+            "description": "An API key of a team, that `POST /api/teams/{team_id}/keys` answers. It needs \
+                            the scope that stands beside it: `deployments:read` to look, \
+                            `deployments:write` to change; writing does not include reading.",
+        },
+        "session": {
+            "type": "apiKey",
+            "in": "cookie",
+            "name": cookie::LOGIN,
+            "description": "A browser that logged in at `/login`. What changes something must come \
+                            from a page of this server, by `Origin` or `Sec-Fetch-Site`.",
+        },
         "client": {
             "type": "http",
             "scheme": "basic",
@@ -83,8 +100,8 @@ pub(super) fn security(url: &str) -> Value {
         "browser": {
             "type": "apiKey",
             "in": "cookie",
-            "name": "__Host-buddo_session",
-            "description": "A browser that logged in on a page of this server. Forms carry `csrf` \
+            "name": cookie::SESSION,
+            "description": "A browser that logged in to allow something to an app or a device. Forms carry `csrf` \
                             as well.",
         },
     })
@@ -108,6 +125,11 @@ pub(super) fn headers() -> Value {
             "description": "What is left, and the seconds until more is.",
             "schema": { "type": "string" },
             "example": "\"default\";r=29;t=42",
+        },
+        "Link": {
+            "description": "The next page as `rel=\"next\"`, if there is one (RFC 8288).",
+            "schema": { "type": "string" },
+            "example": "</api/deploy/apps?limit=100&after=0198c0de-7a11-7b0d-8f6e-3d1c5a9e2b47>; rel=\"next\"",
         },
         "Retry-After": {
             "description": "Seconds to wait.",

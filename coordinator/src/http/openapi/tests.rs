@@ -7,8 +7,11 @@ use http::Request;
 use serde_json::Value;
 
 use super::complete::codes_in;
+use crate::access::Right;
+use crate::access::policy::{self, Rule};
 use crate::http::problem::CATALOGUE;
 use crate::http::router;
+use crate::identity::{KeyScope, OrgRole, Scope, TeamRole};
 use crate::testing::World;
 
 const METHODS: [&str; 6] = ["get", "post", "put", "patch", "delete", "options"];
@@ -51,7 +54,7 @@ async fn every_route_is_in_the_document_and_the_reverse() {
     let operations: BTreeSet<(String, String)> =
         operations(&document).into_iter().map(|(path, method, _)| (path, method)).collect();
     for path in routes {
-        let address = path.replace('{', "").replace('}', "");
+        let address = path.replace(['{', '}'], "");
         for method in METHODS {
             let request = Request::builder().method(method.to_uppercase().as_str()).uri(&address);
             let answer = world.send(request.body(Body::empty()).unwrap()).await;
@@ -137,13 +140,77 @@ async fn what_wants_a_token_says_so() {
     let world = World::new();
     let document = document(&world).await;
     for (path, method, operation) in operations(&document) {
-        let address = path.replace('{', "").replace('}', "");
+        let address = path.replace(['{', '}'], "");
         let request = Request::builder().method(method.to_uppercase().as_str()).uri(&address);
         let answer = world.send(request.body(Body::empty()).unwrap()).await;
         let security = &operation["security"][0];
         let wants = security.get("login").or(security.get("oauth")).is_some();
         let refused = answer.refusal() == (401, "token_missing");
         assert_eq!(refused, wants, "{method} {path}: {answer:?}");
+    }
+}
+
+/// What opens each operation is what the gate asks of it.
+#[tokio::test]
+async fn each_operation_names_the_credentials_that_its_rule_takes() {
+    let world = World::new();
+    let document = document(&world).await;
+    for (path, method, operation) in operations(&document) {
+        let rule = policy::rule(&method.to_uppercase(), &path).unwrap();
+        let wanted: &[&str] = match rule {
+            Rule::Public | Rule::Host => continue,
+            Rule::Owner | Rule::OwnerCountedApart => &["login", "session"],
+            Rule::Member => &["login", "session", "oauth teams:manage"],
+            Rule::App(Scope::ProfileRead) => &["oauth profile:read"],
+            Rule::App(_) => panic!("{method} {path}: say which scope"),
+            Rule::Deploy(Right::Read) => &["oauth deploy:manage", "key deployments:read"],
+            Rule::Deploy(Right::Write) => &["oauth deploy:manage", "key deployments:write"],
+            Rule::Admin => &["login"],
+        };
+        let said: Vec<String> = operation["security"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .flat_map(|one| one.as_object().unwrap())
+            .map(|(name, scopes)| {
+                let scopes = scopes.as_array().unwrap().iter();
+                scopes.fold(name.clone(), |all, scope| format!("{all} {}", scope.as_str().unwrap()))
+            })
+            .collect();
+        assert_eq!(said, wanted, "{method} {path}");
+        let responses = operation["responses"].as_object().unwrap();
+        assert!(responses.contains_key("401") && responses.contains_key("403"), "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn the_words_of_roles_and_scopes_are_those_that_are_understood() {
+    let world = World::new();
+    let document = document(&world).await;
+    let schemas = &document["components"]["schemas"];
+    for name in ["CreateKey", "ApiKey"] {
+        let words = schemas[name]["properties"]["scopes"]["items"]["enum"].as_array().unwrap();
+        let scopes = words.iter().map(|word| word.as_str().unwrap().parse::<KeyScope>().unwrap());
+        assert_eq!(scopes.collect::<Vec<_>>(), KeyScope::ALL, "{name}");
+    }
+    let words = |name: &str, role: &str| -> Vec<String> {
+        let pattern = schemas[name]["properties"][role]["pattern"].as_str().unwrap();
+        let pattern = pattern.trim_start_matches("^(").trim_end_matches(")$");
+        pattern.split('|').map(str::to_owned).collect()
+    };
+    for (name, role) in [("Org", "role"), ("Invite", "role"), ("Invitation", "role")] {
+        let roles = words(name, role).into_iter().map(|word| word.parse::<OrgRole>().unwrap());
+        assert_eq!(roles.count(), 3, "{name}");
+    }
+    for (name, role) in [("Team", "role"), ("Invite", "teamRole"), ("Invitation", "teamRole")] {
+        let roles = words(name, role).into_iter().map(|word| word.parse::<TeamRole>().unwrap());
+        assert_eq!(roles.count(), 3, "{name}");
+    }
+    for name in ["Member", "SetRole"] {
+        let known =
+            |word: &String| word.parse::<OrgRole>().is_ok() || word.parse::<TeamRole>().is_ok();
+        let words = words(name, "role");
+        assert!(words.len() == 6 && words.iter().all(known), "{name}: {words:?}");
     }
 }
 

@@ -6,16 +6,17 @@
 //! POST /logout             ─ the login ends, 303 ─► /login
 //! ```
 
-use axum::Form;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 use minijinja::context;
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use super::login::{self, Errand, LoginForm};
 use super::{cookie, foreign_form, see_other};
 use crate::http::caller::CallerOf;
+use crate::http::form::{ApiForm, ApiQuery};
 use crate::http::problem::ApiError;
 use crate::service::accounts::{self, AccountError, Session};
 use crate::state::AppState;
@@ -24,9 +25,12 @@ use crate::token::{Kind, PlainToken};
 const LOGIN: &str = "/login";
 
 /// Where the browser goes on to.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct Onward {
+    /// A path of this server.
     #[serde(default)]
+    #[param(example = "/invitation")]
     redirect: String,
 }
 
@@ -65,11 +69,23 @@ fn token(headers: &HeaderMap) -> Option<PlainToken> {
     cookie::read_as(headers, cookie::LOGIN, Kind::WebSession)
 }
 
-/// `GET /login`.
+/// The login page of browsers
+#[utoipa::path(
+    get,
+    path = "/login",
+    operation_id = "login_page",
+    tag = "pages",
+    security((), ("session" = [])),
+    params(Onward),
+    responses(
+        (status = 200, body = String, content_type = "text/html", description = "The form, or who is logged in"),
+        (status = 303, description = "Somebody is logged in: on to `redirect`"),
+    )
+)]
 pub(crate) async fn show(
     State(state): State<AppState>,
     headers: HeaderMap,
-    Query(onward): Query<Onward>,
+    ApiQuery(onward): ApiQuery<Onward>,
 ) -> Result<Response, ApiError> {
     let Some(browser) = current(&state, &headers).await? else {
         return Ok(login::page(&state, &headers, &errand(&onward.redirect)));
@@ -84,12 +100,24 @@ pub(crate) async fn show(
     Ok(state.door.pages.render(StatusCode::OK, "logged_in.html", values, None))
 }
 
-/// `POST /login`.
+/// The form of that page
+#[utoipa::path(
+    post,
+    path = "/login",
+    operation_id = "login_form",
+    tag = "pages",
+    request_body(content = LoginForm, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (status = 303, description = "On to where the browser came for, with a cookie"),
+        (status = 401, body = String, content_type = "text/html", description = "The form again, with what is wrong"),
+        (status = 403, body = String, content_type = "text/html", description = "The form was made for another browser"),
+    )
+)]
 pub(crate) async fn log_in(
     State(state): State<AppState>,
     CallerOf(caller): CallerOf,
     headers: HeaderMap,
-    Form(form): Form<LoginForm>,
+    ApiForm(form): ApiForm<LoginForm>,
 ) -> Result<Response, ApiError> {
     let redirect = form.request.clone();
     let errand = errand(&redirect);
@@ -104,16 +132,29 @@ pub(crate) async fn log_in(
 }
 
 /// The form that ends it.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct LogoutForm {
+    /// What the page gave this browser's form.
     csrf: String,
 }
 
-/// `POST /logout`.
+/// End the login of a browser
+#[utoipa::path(
+    post,
+    path = "/logout",
+    operation_id = "logout_form",
+    tag = "pages",
+    security(("session" = [])),
+    request_body(content = LogoutForm, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (status = 303, description = "The login has ended: on to the login page"),
+        (status = 403, body = String, content_type = "text/html", description = "Nobody is logged in, or the form was made for another browser"),
+    )
+)]
 pub(crate) async fn log_out(
     State(state): State<AppState>,
     headers: HeaderMap,
-    Form(form): Form<LogoutForm>,
+    ApiForm(form): ApiForm<LogoutForm>,
 ) -> Result<Response, ApiError> {
     let Some(Browser { session, .. }) = of_form(&state, &headers, &form.csrf).await? else {
         return Ok(foreign_form(&state));

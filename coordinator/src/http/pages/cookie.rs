@@ -12,7 +12,7 @@ use crate::random::Random;
 use crate::token::{Kind, PlainToken};
 
 /// A browser that logged in. The `__Host-` prefix keeps apps on subdomains from setting it.
-pub(super) const SESSION: &str = "__Host-buddo_session";
+pub(in crate::http) const SESSION: &str = "__Host-buddo_session";
 /// A browser that logged in for the API. The published pages name it.
 pub(in crate::http) const LOGIN: &str = "session";
 /// A browser that was shown the login form.

@@ -1,17 +1,18 @@
 //! `/invitation`: where the link of an invitation leads. Opening it changes nothing, since mail
 //! scanners open links too; its button does, for who is logged in with the invited address.
 
-use axum::Form;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::Response;
 use buddo_shared::secret::Secret;
 use http::{HeaderMap, StatusCode};
 use minijinja::context;
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use super::account::{self, Browser};
 use super::foreign_form;
 use crate::access::MemberCheck;
+use crate::http::form::{ApiForm, ApiQuery};
 use crate::http::problem::ApiError;
 use crate::identity::TeamRole;
 use crate::service::accounts::Session;
@@ -19,16 +20,35 @@ use crate::service::teams::{self, TeamError};
 use crate::state::AppState;
 
 /// The token in the link.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct Link {
+    /// The token of the mail.
+    #[param(value_type = Option<String>)]
     token: Option<Secret>,
 }
 
-/// The page with the button.
+/// The page of an invitation
+///
+/// Opening it changes nothing: mail scanners open links, too.
+#[utoipa::path(
+    get,
+    path = "/invitation",
+    operation_id = "invitation_page",
+    tag = "pages",
+    security((), ("session" = [])),
+    params(Link),
+    responses(
+        (status = 200, body = String, content_type = "text/html", description = "What it offers, and the button"),
+        (status = 303, description = "Nobody is logged in: to the login page first"),
+        (status = 400, body = String, content_type = "text/html", description = "The invitation is not valid any more"),
+        (status = 403, body = String, content_type = "text/html", description = "It is for another address, or the address is not confirmed"),
+    )
+)]
 pub(crate) async fn show(
     State(state): State<AppState>,
     headers: HeaderMap,
-    Query(link): Query<Link>,
+    ApiQuery(link): ApiQuery<Link>,
 ) -> Result<Response, ApiError> {
     let token = link.token.unwrap_or_else(|| Secret::new(""));
     let Some(Browser { session, csrf }) = account::current(&state, &headers).await? else {
@@ -54,17 +74,37 @@ pub(crate) async fn show(
 }
 
 /// The button.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct AcceptForm {
+    /// What the page gave this browser's form.
     csrf: String,
+    /// The token of the mail.
+    #[schema(value_type = String)]
     token: Secret,
 }
 
-/// `POST /invitation`.
+/// The button of that page
+#[utoipa::path(
+    post,
+    path = "/invitation",
+    operation_id = "invitation_form",
+    tag = "pages",
+    security(("session" = [])),
+    request_body(content = AcceptForm, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (status = 200, body = String, content_type = "text/html", description = "The account is in the organisation"),
+        (status = 400, body = String, content_type = "text/html", description = "The invitation is not valid any more"),
+        (
+            status = 403,
+            body = String, content_type = "text/html",
+            description = "Nobody is logged in, the form was made for another browser, the invitation is for another address, or the address is not confirmed"
+        ),
+    )
+)]
 pub(crate) async fn accept(
     State(state): State<AppState>,
     headers: HeaderMap,
-    Form(form): Form<AcceptForm>,
+    ApiForm(form): ApiForm<AcceptForm>,
 ) -> Result<Response, ApiError> {
     let Some(Browser { session, .. }) = account::of_form(&state, &headers, &form.csrf).await?
     else {

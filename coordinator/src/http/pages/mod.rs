@@ -13,9 +13,8 @@ mod session;
 pub mod verify;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use axum::middleware;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
-use axum::{Router, middleware};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use http::StatusCode;
@@ -24,6 +23,8 @@ use http::header::{
     SET_COOKIE, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use minijinja::{Environment, Value, context};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::problem::ApiError;
 use super::rate_limit::{Limit, by_address};
@@ -31,16 +32,17 @@ use crate::identity::{Scope, Scopes};
 use crate::state::AppState;
 
 /// The pages of accounts: login, logout, invitations.
-pub fn routes(state: &AppState) -> Router<AppState> {
+pub fn routes(state: &AppState) -> OpenApiRouter<AppState> {
     let limit = |limit| middleware::from_fn_with_state((state.clone(), limit), by_address);
-    let login = get(account::show)
-        .route_layer(limit(Limit::Public))
-        .merge(post(account::log_in).route_layer(limit(Limit::Login)));
-    let invitation = get(invitation::show).post(invitation::accept);
-    Router::new()
-        .route("/login", login)
-        .route("/logout", post(account::log_out).route_layer(limit(Limit::Public)))
-        .route("/invitation", invitation.route_layer(limit(Limit::Public)))
+    let public = OpenApiRouter::new()
+        .routes(routes!(account::show))
+        .routes(routes!(account::log_out))
+        .routes(routes!(invitation::show, invitation::accept))
+        .route_layer(limit(Limit::Public));
+    OpenApiRouter::new()
+        .routes(routes!(account::log_in))
+        .route_layer(limit(Limit::Login))
+        .merge(public)
 }
 
 const STYLE: &str = include_str!("style.css");

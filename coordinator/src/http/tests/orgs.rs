@@ -355,3 +355,62 @@ async fn twenty_invitations_an_hour_of_one_account() {
     let refused = world.post(&path, &owner, json!({ "email": "more@b.example" })).await;
     assert_eq!(refused.refusal(), (429, "rate_limited"));
 }
+
+/// Every entry of a list that is read one by one.
+async fn page_by_page(world: &World, path: &str, jwt: &str) -> Vec<Value> {
+    let mut entries = Vec::new();
+    let mut next = format!("{path}?limit=1");
+    loop {
+        let answer = world.get(&next, jwt).await;
+        let page = answer.json();
+        let page = page.as_array().unwrap_or_else(|| panic!("{answer:?}"));
+        assert!(page.len() <= 1, "{answer:?}");
+        entries.extend(page.clone());
+        let Some(link) = answer.header("link").strip_suffix(">; rel=\"next\"") else { break };
+        next = link.trim_start_matches('<').to_owned();
+        assert!(next.starts_with(&format!("{path}?")), "{next}");
+    }
+    entries
+}
+
+#[tokio::test]
+async fn every_list_is_the_same_page_by_page() {
+    let world = World::new();
+    let owner = world.member("owner").await;
+    let org = org(&world, &owner, "Acme").await;
+    team(&world, &owner, &org, "Ops").await;
+    let team = team(&world, &owner, &org, "Web").await;
+    let two = joins(&world, &owner, &org, "two", json!({})).await;
+    let member = id_of(&world, &two).await;
+    for account in [id_of(&world, &owner).await, member] {
+        let path = format!("{team}/members/{account}");
+        assert_eq!(put(&world, &path, &owner, json!({ "role": "viewer" })).await.status, 200);
+    }
+    for name in ["one", "more"] {
+        let body = json!({ "email": format!("{name}@example.org") });
+        assert_eq!(world.post(&format!("{org}/invitations"), &owner, body).await.status, 201);
+        let body = json!({ "name": name, "scopes": ["deployments:read"] });
+        assert_eq!(world.post(&format!("{team}/keys"), &owner, body).await.status, 201);
+    }
+    let lists = [
+        "/api/orgs".to_owned(),
+        format!("{org}/members"),
+        format!("{org}/invitations"),
+        format!("{org}/teams"),
+        format!("{org}/activity"),
+        "/api/teams".to_owned(),
+        format!("{team}/members"),
+        format!("{team}/keys"),
+    ];
+    for list in lists {
+        let whole = world.get(&list, &owner).await;
+        assert_eq!((whole.status.as_u16(), whole.header("link")), (200, ""), "{list}");
+        let whole = whole.json().as_array().unwrap().clone();
+        assert!(whole.len() >= 2, "{list}: {whole:?}");
+        assert_eq!(page_by_page(&world, &list, &owner).await, whole, "{list}");
+        for wrong in ["limit=0", "limit=101", "after=nothing"] {
+            let refused = world.get(&format!("{list}?{wrong}"), &owner).await;
+            assert_eq!(refused.refusal(), (422, "validation_failed"), "{list}?{wrong}");
+        }
+    }
+}

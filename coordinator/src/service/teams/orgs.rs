@@ -152,17 +152,18 @@ pub async fn delete_org(state: &AppState, check: MemberCheck, id: OrgId) -> Resu
         .await
 }
 
-/// The newest entries of its log, newest first.
+/// The newest entries of its log, newest first, each with its number there.
 pub async fn activity(
     state: &AppState,
     check: MemberCheck,
     id: OrgId,
-) -> Result<Vec<OrgActivity>, TeamError> {
+) -> Result<Vec<(i64, OrgActivity)>, TeamError> {
     state
         .store
         .read(move |tables| {
             check.org(tables, id, OrgRole::Admin).map_err(TeamError::refused(ORG))?;
-            Ok(tables.org_acts(id, SHOWN)?.into_iter().map(view::activity).collect())
+            let acts = tables.org_acts(id, SHOWN)?.into_iter();
+            Ok(acts.map(|act| (act.number, view::activity(act))).collect())
         })
         .await
 }

@@ -158,6 +158,8 @@ pub struct NewOrgAct {
 /// An entry as stored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OrgActRow {
+    /// Its place in the log: later ones have greater numbers.
+    pub number: i64,
     /// What was done.
     pub action: String,
     /// The team that it was in.

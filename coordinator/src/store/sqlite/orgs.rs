@@ -163,6 +163,7 @@ impl Orgs for Tx<'_> {
         let sql = "SELECT * FROM org_audit WHERE org_id = ?1 ORDER BY seq DESC LIMIT ?2";
         self.all("read an organisation's log", sql, params![text(&id), limit], |row| {
             Ok(OrgActRow {
+                number: get(row, "seq")?,
                 action: get(row, "action")?,
                 team: get(row, "team_id")?,
                 actor: get(row, "actor")?,
