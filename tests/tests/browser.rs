@@ -1,5 +1,5 @@
 //! The login and consent pages in a browser that nobody here wrote: headless Chromium, driven by
-//! WebDriver, with JavaScript switched off. What it showed is kept in `target/tmp/browser/`.
+//! `WebDriver`, with JavaScript switched off. What it showed is kept in `target/tmp/browser/`.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -29,7 +29,7 @@ const PASSWORD: &str = "a-strong-password-of-ada";
 /// RFC 7636, appendix B.
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 #[tokio::test]
 async fn a_person_logs_in_with_a_one_time_code_and_consents() -> anyhow::Result<()> {
@@ -177,7 +177,7 @@ fn code(totp: &Totp, ahead: u64) -> anyhow::Result<String> {
     Ok(totp.generate(u64::try_from(now)? + ahead).to_string())
 }
 
-/// Chromium, and the driver that speaks WebDriver (W3C) for it.
+/// Chromium, and the driver that speaks `WebDriver` (W3C) for it.
 struct Browser {
     client: Client,
     _driver: Child,
