@@ -131,9 +131,9 @@ async fn ten_thousand_logins_from_one_address_are_turned_away_and_others_are_ser
 
 const SLOW: usize = 1_000;
 
-/// `fm_49`: half a head, or half a body, and no more.
+/// Half a head, or half a body, and no more.
 #[tokio::test]
-async fn a_thousand_slow_clients_do_not_stop_service_and_are_let_go() -> anyhow::Result<()> {
+async fn fm_49_a_thousand_slow_clients_do_not_stop_service_and_are_let_go() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let product = Product::up(world, Options::default()).await?;
         let api = product.operator("quick").await?;

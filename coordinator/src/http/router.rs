@@ -227,9 +227,9 @@ mod tests {
         assert_eq!(slow.unwrap().status(), StatusCode::REQUEST_TIMEOUT);
     }
 
-    /// `fm_49`: bodies that never end take nobody's place.
+    /// Bodies that never end take nobody's place.
     #[tokio::test(start_paused = true)]
-    async fn slow_bodies_take_no_places_and_end() {
+    async fn fm_49_slow_bodies_take_no_places_and_end() {
         let world = World::with(|config| config.limits.concurrent_requests = 1);
         let router = build(world.state.clone());
         let crowd = (0..100).map(|_| router.clone().oneshot(slow()));
