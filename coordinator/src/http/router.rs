@@ -43,7 +43,10 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The whole API, and the document of it.
 pub fn build(state: AppState) -> Router {
-    let (routes, api) = operations(&state).split_for_parts();
+    let (routes, _) = operations(&state).split_for_parts();
+    let described = state.clone();
+    // Made anew when it is asked for: what nobody reads needs no memory.
+    let api = move || operations(&described).into_openapi();
     let document = Arc::new(Document::new(api, state.config.api.public_url()));
     dress(guarded(routes.layer(Extension(document)), &state), state)
 }

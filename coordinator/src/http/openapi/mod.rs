@@ -33,8 +33,8 @@ pub struct Document {
 
 impl Document {
     /// The document of a server that is reached at `url`.
-    pub(super) fn new(api: OpenApi, url: String) -> Self {
-        let make = move || complete::complete(&api, &url);
+    pub(super) fn new(api: impl FnOnce() -> OpenApi + Send + 'static, url: String) -> Self {
+        let make = move || complete::complete(&api(), &url);
         let value: Arc<Lazy<Value>> = Arc::new(LazyLock::new(Box::new(make)));
         let source = Arc::clone(&value);
         let text = move || Bytes::from(serde_json::to_vec(&**source).unwrap_or_default());
