@@ -226,6 +226,12 @@ impl<'a> Product<'a> {
         api.verify_email(&token).await
     }
 
+    /// The API, where a test speaks to it below HTTP.
+    pub fn api_door(&self) -> anyhow::Result<Edge> {
+        let ca = self.world.as_seen_inside(&self.api_ca());
+        Edge::new(self.world.layout().address(PortOf::Api).into(), &ca)
+    }
+
     /// The edge, as visitors reach it.
     pub fn edge(&self) -> anyhow::Result<Edge> {
         let ca = self.world.as_seen_inside(&self.edge_ca());

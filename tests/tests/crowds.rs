@@ -1,24 +1,20 @@
 //! Many at once at the API: races have one winner, and neither guesses nor slow clients keep others out.
 
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use buddo_shared::api::deploy::CreateDeployment;
 use buddo_tests::api::{Reply, request};
+use buddo_tests::edge::Edge;
 use buddo_tests::poll;
 use buddo_tests::product::{IMAGE, Limits, Options, PORT, Product};
-use buddo_tests::world::{Lease, PortOf};
+use buddo_tests::world::Lease;
 use futures_util::future::{join_all, try_join_all};
 use reqwest::Method;
-use rustls::RootCertStore;
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, ServerName};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 const APPS: &str = "/api/deploy/apps";
@@ -137,15 +133,14 @@ async fn fm_49_a_thousand_slow_clients_do_not_stop_service_and_are_let_go() -> a
     Lease::run(async |world| {
         let product = Product::up(world, Options::default()).await?;
         let api = product.operator("quick").await?;
-        let port = world.layout().port(PortOf::Api);
-        let connector = connector(&product)?;
+        let door = product.api_door()?;
         let head = "GET /health HTTP/1.1\r\nHost: localhost\r\nX-Slow: ";
         let half = "POST /api/auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\
                     Content-Type: application/json\r\n\r\n{";
         let mut slow = Vec::new();
         for n in 0..SLOW {
             let text = if n % 2 == 0 { head } else { half };
-            slow.push(sent(&connector, port, text).await?);
+            slow.push(sent(&door, text).await?);
         }
         // All of them wait; others are served as ever.
         for n in 0..20 {
@@ -174,22 +169,8 @@ async fn fm_49_a_thousand_slow_clients_do_not_stop_service_and_are_let_go() -> a
     .await
 }
 
-fn connector(product: &Product<'_>) -> anyhow::Result<TlsConnector> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(product.api_ca())? {
-        roots.add(certificate?)?;
-    }
-    let config = rustls::ClientConfig::builder().with_root_certificates(roots);
-    Ok(TlsConnector::from(Arc::new(config.with_no_client_auth())))
-}
-
-async fn sent(
-    connector: &TlsConnector,
-    port: u16,
-    text: &str,
-) -> anyhow::Result<TlsStream<TcpStream>> {
-    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
-    let mut stream = connector.connect(ServerName::try_from("localhost")?, stream).await?;
+async fn sent(door: &Edge, text: &str) -> anyhow::Result<TlsStream<TcpStream>> {
+    let mut stream = door.tls("localhost").await?;
     stream.write_all(text.as_bytes()).await?;
     stream.flush().await?;
     Ok(stream)

@@ -5,7 +5,7 @@ use std::time::Duration;
 use buddo_shared::id::Revision;
 use buddo_shared::report::Phase;
 
-use super::{Plan, Seen, View, is_running};
+use super::{Plan, Seen, View};
 use crate::guard::Vigil;
 use crate::health::Level;
 use crate::memory::{Crash, Memory};
@@ -73,7 +73,7 @@ pub(super) fn retire(
     for container in view.containers.iter().filter(|c| !kept(&c.name)) {
         let since = *memory.retiring.entry(container.name.clone()).or_insert(view.now);
         let given_up = |i: Identity| memory.durable.failures.contains_key(&i.revision);
-        let hopeful = is_running(container) && !container.identity.is_some_and(given_up);
+        let hopeful = container.runs() && !container.identity.is_some_and(given_up);
         let wait = grace.filter(|_| hopeful).unwrap_or(rest(*container, view));
         let due = match memory.cleanup {
             Some((not_before, _)) => not_before.max(since + wait),
@@ -83,7 +83,7 @@ pub(super) fn retire(
             plan.wake_at(due);
         } else if free {
             let refused = memory.stops_failed.get(&container.name).copied().unwrap_or_default();
-            if is_running(container) && refused < MAX_STOPS {
+            if container.runs() && refused < MAX_STOPS {
                 plan.roll.push(Step::Stop(container.name.clone()));
             }
             plan.roll.push(Step::Remove(container.name.clone()));

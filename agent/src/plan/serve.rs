@@ -17,7 +17,7 @@ use buddo_shared::report::Phase;
 use super::away;
 use super::bring_in::bring_in;
 use super::keep::{keep_serving, sick};
-use super::{Plan, Seen, View, Watched, deadline, guarded, is_running, wanted, words};
+use super::{Plan, Seen, View, Watched, deadline, guarded, wanted, words};
 use crate::health::Level;
 use crate::memory::{Memory, Serving};
 use crate::ports::{Container, ContainerState, Target};
@@ -114,7 +114,7 @@ fn forget_lost(memory: &mut Memory, view: &View<'_>) {
 fn adopt_or_switch(memory: &mut Memory, view: &View<'_>, desired: &Desired) {
     let wanted = wanted(memory, desired).map(|wanted| wanted.revision);
     let answers = view.containers.iter().filter(|container| {
-        is_running(container)
+        container.runs()
             && !is_leaving(view, container)
             && container.level() == Some(Level::Healthy)
     });
@@ -163,7 +163,7 @@ fn watch(
     candidate: Option<&str>,
     plan: &mut Plan,
 ) {
-    for container in view.containers.iter().filter(|c| is_running(c)) {
+    for container in view.containers.iter().filter(|c| c.runs()) {
         let (Some(identity), Some(address)) = (container.identity, container.address) else {
             continue;
         };
@@ -215,7 +215,7 @@ fn target(
         view.containers.iter().any(|c| c.name == name && c.state != ContainerState::Created)
     });
     // After the loss of all that was written an older one runs that may prove to answer.
-    let runs = started || view.containers.iter().any(|c| is_running(c));
+    let runs = started || view.containers.iter().any(|c| c.runs());
     match previous {
         Some(Target::Stopped | Target::Suspended) if !started => previous.cloned(),
         Some(_) => Some(Target::Hold),

@@ -1,10 +1,10 @@
 //! What an API key may do in its team.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
 use super::TeamRole;
+use super::word_set::WordSet;
 
 /// One permission. Writing does not include reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -77,51 +77,8 @@ impl FromStr for KeyScope {
     }
 }
 
-/// A set of permissions; its text is the words in order, with a space between.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct KeyScopes(BTreeSet<KeyScope>);
-
-impl KeyScopes {
-    /// Whether it holds `scope`.
-    pub fn contains(&self, scope: KeyScope) -> bool {
-        self.0.contains(&scope)
-    }
-
-    /// Whether it is empty.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Its members, in order.
-    pub fn iter(&self) -> impl Iterator<Item = KeyScope> {
-        self.0.iter().copied()
-    }
-
-    /// Its words.
-    pub fn words(&self) -> Vec<String> {
-        self.iter().map(|scope| scope.as_str().to_owned()).collect()
-    }
-}
-
-impl FromIterator<KeyScope> for KeyScopes {
-    fn from_iter<I: IntoIterator<Item = KeyScope>>(scopes: I) -> Self {
-        Self(scopes.into_iter().collect())
-    }
-}
-
-impl FromStr for KeyScopes {
-    type Err = UnknownKeyScope;
-
-    fn from_str(text: &str) -> Result<Self, UnknownKeyScope> {
-        text.split(' ').filter(|word| !word.is_empty()).map(str::parse).collect()
-    }
-}
-
-impl fmt::Display for KeyScopes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.words().join(" "))
-    }
-}
+/// What a key may do, all of it.
+pub type KeyScopes = WordSet<KeyScope>;
 
 #[cfg(test)]
 mod tests {

@@ -8,6 +8,7 @@ mod redirect;
 mod role;
 mod scope;
 mod username;
+mod word_set;
 
 pub use email::{Email, EmailError};
 pub use key_scope::{KeyScope, KeyScopes, UnknownKeyScope};

@@ -1,8 +1,9 @@
 //! What an app may do for an account.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
+
+use super::word_set::WordSet;
 
 /// One permission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -94,59 +95,13 @@ impl FromStr for Scope {
     }
 }
 
-/// A set of permissions; its text is the words in order, with a space between (RFC 6749, 3.3).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Scopes(BTreeSet<Scope>);
+/// What an app may do, all of it.
+pub type Scopes = WordSet<Scope>;
 
 impl Scopes {
     /// Every scope that apps may ask for.
     pub fn of_apps() -> Self {
         Scope::ALL.into_iter().filter(|scope| !scope.is_reserved()).collect()
-    }
-
-    /// Whether it holds `scope`.
-    pub fn contains(&self, scope: Scope) -> bool {
-        self.0.contains(&scope)
-    }
-
-    /// Whether all of it is in `other`.
-    pub fn is_subset(&self, other: &Self) -> bool {
-        self.0.is_subset(&other.0)
-    }
-
-    /// Whether it is empty.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Its members, in order.
-    pub fn iter(&self) -> impl Iterator<Item = Scope> {
-        self.0.iter().copied()
-    }
-
-    /// Its words.
-    pub fn words(&self) -> Vec<String> {
-        self.iter().map(|scope| scope.as_str().to_owned()).collect()
-    }
-}
-
-impl FromIterator<Scope> for Scopes {
-    fn from_iter<I: IntoIterator<Item = Scope>>(scopes: I) -> Self {
-        Self(scopes.into_iter().collect())
-    }
-}
-
-impl FromStr for Scopes {
-    type Err = UnknownScope;
-
-    fn from_str(text: &str) -> Result<Self, UnknownScope> {
-        text.split(' ').filter(|word| !word.is_empty()).map(str::parse).collect()
-    }
-}
-
-impl fmt::Display for Scopes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.words().join(" "))
     }
 }
 

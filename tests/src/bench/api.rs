@@ -1,25 +1,20 @@
 //! The API: polls of a status over connections that stay open, and logins at the real cost of a password.
 
-use std::net::Ipv4Addr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use futures_util::future::try_join_all;
 use reqwest::Method;
-use rustls::RootCertStore;
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, ServerName};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::{Sizes, ms, sheet};
 use crate::api::request;
+use crate::edge::Edge;
 use crate::product::{IMAGE, Options, PORT, Product};
-use crate::world::{Lease, PortOf, World};
+use crate::world::{Lease, World};
 
 /// Connections that poll.
 const POLLERS: usize = 32;
@@ -43,11 +38,10 @@ pub(super) async fn measure(sizes: Sizes) -> anyhow::Result<()> {
 
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]
 async fn polls(product: &Product<'_>, ask: &str, seconds: Duration) -> anyhow::Result<()> {
-    let connector = connector(product)?;
-    let port = product.world.layout().port(PortOf::Api);
+    let door = product.api_door()?;
     let mut pollers = Vec::new();
     for _ in 0..POLLERS {
-        pollers.push(Poller::connect(&connector, port).await?);
+        pollers.push(Poller::connect(&door).await?);
     }
     let before = product.world.service("coordinator")?;
     let began = Instant::now();
@@ -107,15 +101,6 @@ fn rss(what: &str, kib: u64, bar: &str) {
     sheet::line(what, &format!("{:.1} MiB", kib as f64 / 1024.0), bar);
 }
 
-fn connector(product: &Product<'_>) -> anyhow::Result<TlsConnector> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(product.api_ca())? {
-        roots.add(certificate?)?;
-    }
-    let config = rustls::ClientConfig::builder().with_root_certificates(roots);
-    Ok(TlsConnector::from(Arc::new(config.with_no_client_auth())))
-}
-
 /// A connection that asks one thing at a time, as lean as can be: it shares its cores with what is
 /// measured.
 struct Poller {
@@ -124,11 +109,8 @@ struct Poller {
 }
 
 impl Poller {
-    async fn connect(connector: &TlsConnector, port: u16) -> anyhow::Result<Self> {
-        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
-        stream.set_nodelay(true)?;
-        let stream = connector.connect(ServerName::try_from("localhost")?, stream).await?;
-        Ok(Self { stream, buffer: Vec::new() })
+    async fn connect(door: &Edge) -> anyhow::Result<Self> {
+        Ok(Self { stream: door.tls("localhost").await?, buffer: Vec::new() })
     }
 
     async fn ask(&mut self, request: &str) -> anyhow::Result<()> {

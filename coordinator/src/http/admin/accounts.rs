@@ -71,12 +71,7 @@ pub(super) struct Search {
     security(("login" = [])),
     params(Search, Listing),
     responses(
-        (
-            status = 200,
-            body = AdminAccountList,
-            description = "By registration number",
-            headers(("Link" = String, description = "The next page, if there is one (RFC 8288)"))
-        ),
+        (status = 200, body = AdminAccountList, description = "By registration number"),
         (status = 403, description = REFUSED),
     )
 )]

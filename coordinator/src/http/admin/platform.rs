@@ -211,12 +211,7 @@ fn app_view(app: Client) -> AdminApp {
     security(("login" = [])),
     params(Listing),
     responses(
-        (
-            status = 200,
-            body = AdminAppList,
-            description = "By client id",
-            headers(("Link" = String, description = "The next page, if there is one (RFC 8288)"))
-        ),
+        (status = 200, body = AdminAppList, description = "By client id"),
         (status = 403, description = REFUSED),
     )
 )]
@@ -280,12 +275,7 @@ pub(super) async fn reject(AtDesk(desk): AtDesk, app: Name) -> Answer<AdminAppEn
     security(("login" = [])),
     params(Listing),
     responses(
-        (
-            status = 200,
-            body = AdminActList,
-            description = "Newest first",
-            headers(("Link" = String, description = "The next page, if there is one (RFC 8288)"))
-        ),
+        (status = 200, body = AdminActList, description = "Newest first"),
         (status = 403, description = REFUSED),
     )
 )]
