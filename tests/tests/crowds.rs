@@ -1,18 +1,18 @@
 //! Many at once at the API: races have one winner, and neither guesses nor slow clients keep others out.
 
-use std::net::Ipv4Addr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use buddo_shared::api::deploy::CreateDeployment;
 use buddo_tests::api::{Reply, request};
 use buddo_tests::edge::Edge;
+use buddo_tests::load::Guesses;
 use buddo_tests::poll;
 use buddo_tests::product::{IMAGE, Limits, Options, PORT, Product};
 use buddo_tests::world::Lease;
 use futures_util::future::{join_all, try_join_all};
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -61,10 +61,8 @@ async fn a_hundred_creates_at_limit_one_make_one_and_fifty_with_one_key_make_one
     .await
 }
 
-/// Guesses that are sent; at 10 a minute from one address, the rest is turned away.
-const GUESSES: usize = 10_000;
-/// Of them at once.
-const AT_ONCE: usize = 50;
+/// At 10 a minute from one address, nearly all of them are turned away.
+const GUESSES: Guesses = Guesses { count: 10_000, at_once: 50, every: Duration::ZERO };
 /// Memory that they may take, in KiB: what a few passwords being checked at once need.
 const GROWTH_KIB: u64 = 96 * 1024;
 
@@ -77,49 +75,12 @@ async fn ten_thousand_logins_from_one_address_are_turned_away_and_others_are_ser
         let (email, password) = ("calm@example.com", "a-strong-password-of-calm");
         product.register(email, "calm", password).await?;
         let before = world.service("coordinator")?.rss_kib;
-        let api = product.api()?;
-        let guesses = async {
-            let mut turned_away = 0;
-            for round in 0..GUESSES / AT_ONCE {
-                let tries = (0..AT_ONCE).map(async |n| {
-                    let email = format!("user-{}@example.com", round * AT_ONCE + n);
-                    let body = json!({ "email": email, "password": "canary-guess" });
-                    api.call(Method::POST, "/api/auth/login", Some(&body)).await
-                });
-                for reply in try_join_all(tries).await? {
-                    ensure!(matches!(reply.status, 401 | 429), "{reply:?}");
-                    turned_away += usize::from(reply.status == 429);
-                }
-            }
-            anyhow::Ok(turned_away)
-        };
-        // Others: each from an address of its own, one login and a few polls.
-        let others = async {
-            let mut took = Vec::new();
-            for n in 0..40 {
-                let address = Ipv4Addr::new(127, 0, 1, n + 1);
-                let api = product.api()?.from_address(&product.api_ca(), address)?;
-                let body = json!({ "email": email, "password": password });
-                for _ in 0..5 {
-                    let began = Instant::now();
-                    let reply = api.call(Method::GET, "/api/oauth/apps/buddo-cli", None).await?;
-                    took.push(began.elapsed());
-                    ensure!(reply.status == 200, "{reply:?}");
-                }
-                let reply = api.call(Method::POST, "/api/auth/login", Some(&body)).await?;
-                ensure!(reply.status == 200, "{reply:?}");
-            }
-            took.sort_unstable();
-            anyhow::Ok(took)
-        };
-        let began = Instant::now();
-        let (turned_away, took) = tokio::try_join!(guesses, others)?;
-        let minutes = usize::try_from(began.elapsed().as_secs() / 60 + 1)?;
-        ensure!(turned_away >= GUESSES - 10 * minutes, "{turned_away} in {minutes} minutes");
+        let seen = GUESSES.run(&product, email, password).await?;
+        let minutes = usize::try_from(seen.elapsed.as_secs() / 60 + 1)?;
+        let turned_away = seen.turned_away;
+        ensure!(turned_away >= GUESSES.count - 10 * minutes, "{turned_away} in {minutes} minutes");
         let grown = world.service("coordinator")?.rss_kib.saturating_sub(before);
         ensure!(grown < GROWTH_KIB, "it has grown by {grown} KiB");
-        let p99 = took[took.len() * 99 / 100];
-        println!("others' p99 {p99:?}, {turned_away} turned away, {grown} KiB more");
         Ok(())
     })
     .await

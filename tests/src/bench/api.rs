@@ -1,27 +1,35 @@
-//! The API: polls of a status over connections that stay open, and logins at the real cost of a password.
+//! The API: polls of a status over connections that stay open, logins at the real cost of a password, and
+//! what others notice of a crowd that guesses.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use bytes::Bytes;
 use futures_util::future::try_join_all;
 use reqwest::Method;
 use serde_json::json;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-use tokio_rustls::client::TlsStream;
 
+use super::bare::Bare;
+use super::poller::Pollers;
 use super::{Sizes, ms, sheet};
 use crate::api::request;
-use crate::edge::Edge;
-use crate::product::{IMAGE, Options, PORT, Product};
+use crate::load::Guesses;
+use crate::product::{IMAGE, Limits, Options, PORT, Product};
 use crate::world::{Lease, World};
 
-/// Connections that poll.
-const POLLERS: usize = 32;
+/// About as long as a status is.
+const STATUS_BYTES: usize = 200;
 /// Logins at once.
 const LOGINS: usize = 8;
+/// Guesses from one address, 10,000 in a minute.
+const GUESSES: Guesses = Guesses { count: 10_000, at_once: 50, every: Duration::from_millis(300) };
 
 pub(super) async fn measure(sizes: Sizes) -> anyhow::Result<()> {
+    polls_and_logins(Duration::from_secs(sizes.seconds.min(20))).await?;
+    guesses().await
+}
+
+async fn polls_and_logins(time: Duration) -> anyhow::Result<()> {
     let world = Lease::new().await?;
     let product = Product::up(&world, Options::default()).await?;
     let api = product.operator("bench").await?;
@@ -31,43 +39,52 @@ pub(super) async fn measure(sizes: Sizes) -> anyhow::Result<()> {
         "GET /api/deploy/apps/{}/status HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n",
         made.id
     );
-    let seconds = Duration::from_secs(sizes.seconds.min(20));
-    polls(&product, &ask, seconds).await?;
-    logins(&product, seconds).await
+    polls(&product, &ask, time).await?;
+    logins(&product, time).await
 }
 
-#[expect(clippy::cast_precision_loss, reason = "figures for people")]
-async fn polls(product: &Product<'_>, ask: &str, seconds: Duration) -> anyhow::Result<()> {
-    let door = product.api_door()?;
-    let mut pollers = Vec::new();
-    for _ in 0..POLLERS {
-        pollers.push(Poller::connect(&door).await?);
-    }
-    let before = product.world.service("coordinator")?;
-    let began = Instant::now();
-    let polling = pollers.into_iter().map(async |mut poller| {
-        let mut took = Vec::new();
-        while began.elapsed() < seconds {
-            let asked = Instant::now();
-            poller.ask(ask).await?;
-            took.push(asked.elapsed());
-        }
-        anyhow::Ok(took)
-    });
-    let mut took: Vec<Duration> = try_join_all(polling).await?.into_iter().flatten().collect();
-    let elapsed = began.elapsed().as_secs_f64();
-    let after = product.world.service("coordinator")?;
-    let cpu = after.cpu_ticks.saturating_sub(before.cpu_ticks) as f64 / 100.0;
-    let (count, bar) = (took.len() as f64, "20,000/s on one core");
-    let figure = format!("{:.0}/s, {:.0} a core", count / elapsed, count / cpu.max(0.01));
-    sheet::line("status polls, the load generator on the same cores", &figure, bar);
-    sheet::durations("status polls: latency", &mut took, "");
-    rss("coordinator after status polls", after.rss_kib, "60 MiB beyond passwords' own");
+/// At the published limits, which turn nearly all of them away.
+async fn guesses() -> anyhow::Result<()> {
+    let world = Lease::new().await?;
+    let options = Options { limits: Limits::Published, ..Options::default() };
+    let product = Product::up(&world, options).await?;
+    let (email, password) = ("calm@example.com", "a-strong-password-of-calm");
+    product.register(email, "calm", password).await?;
+    let before = product.world.service("coordinator")?.rss_kib;
+    let mut seen = GUESSES.run(&product, email, password).await?;
+    let grown = product.world.service("coordinator")?.rss_kib.saturating_sub(before);
+    let figure = format!("{} of {}", seen.turned_away, GUESSES.count);
+    sheet::line("guesses of passwords in a minute, turned away", &figure, "all but 10 a minute");
+    sheet::durations("others' pages under them", &mut seen.pages, "p99 50 ms");
+    rss("coordinator, grown by them", grown, "");
+    Ok(())
+}
+
+/// Beside the least that can answer at all: the same bytes from hyper and rustls alone.
+async fn polls(product: &Product<'_>, ask: &str, time: Duration) -> anyhow::Result<()> {
+    let ticks = || anyhow::Ok(product.world.service("coordinator")?.cpu_ticks);
+    let pollers = Pollers::connect(&product.api_door()?).await?;
+    let before = ticks()?;
+    let mut polled = pollers.poll(ask, time).await?;
+    let cpu = Duration::from_millis(10 * ticks()?.saturating_sub(before));
+    let (rate, a_core) = polled.rates(cpu);
+
+    let bare = Bare::start(Bytes::from_static(&[b'x'; STATUS_BYTES]))?;
+    let floor = Pollers::connect(&bare.door()?).await?.poll(ask, time).await?;
+    let (_, bare_a_core) = floor.rates(bare.end()?);
+
+    let what = "status polls, the load generator on the same cores";
+    sheet::line(what, &format!("{rate:.0}/s, {a_core:.0} a core"), "20,000/s on one core");
+    let figure = format!("{bare_a_core:.0} a core; polls are {:.2} of it", a_core / bare_a_core);
+    sheet::line("the same from bare hyper and rustls, one thread", &figure, "");
+    sheet::durations("status polls: latency", &mut polled.took, "");
+    let rss_kib = product.world.service("coordinator")?.rss_kib;
+    rss("coordinator after status polls", rss_kib, "60 MiB beyond passwords' own");
     Ok(())
 }
 
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]
-async fn logins(product: &Product<'_>, seconds: Duration) -> anyhow::Result<()> {
+async fn logins(product: &Product<'_>, time: Duration) -> anyhow::Result<()> {
     let (email, password) = ("bench@example.com", "a-strong-password-of-bench");
     let (api, world): (_, &World) = (product.api()?, product.world);
     let began = Instant::now();
@@ -75,7 +92,7 @@ async fn logins(product: &Product<'_>, seconds: Duration) -> anyhow::Result<()> 
     let trying = (0..LOGINS).map(async |_| {
         let mut took = Vec::new();
         let mut highest = 0;
-        while began.elapsed() < seconds {
+        while began.elapsed() < time {
             let asked = Instant::now();
             let reply = api.call(Method::POST, "/api/auth/login", Some(&body)).await?;
             ensure!(reply.status == 200, "{reply:?}");
@@ -99,39 +116,4 @@ async fn logins(product: &Product<'_>, seconds: Duration) -> anyhow::Result<()> 
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]
 fn rss(what: &str, kib: u64, bar: &str) {
     sheet::line(what, &format!("{:.1} MiB", kib as f64 / 1024.0), bar);
-}
-
-/// A connection that asks one thing at a time, as lean as can be: it shares its cores with what is
-/// measured.
-struct Poller {
-    stream: TlsStream<TcpStream>,
-    buffer: Vec<u8>,
-}
-
-impl Poller {
-    async fn connect(door: &Edge) -> anyhow::Result<Self> {
-        Ok(Self { stream: door.tls("localhost").await?, buffer: Vec::new() })
-    }
-
-    async fn ask(&mut self, request: &str) -> anyhow::Result<()> {
-        self.stream.write_all(request.as_bytes()).await?;
-        self.stream.flush().await?;
-        self.buffer.clear();
-        let head = loop {
-            let read = self.stream.read_buf(&mut self.buffer).await?;
-            ensure!(read > 0, "the server has closed the connection");
-            let end = self.buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n");
-            if let Some(end) = end {
-                break end + 4;
-            }
-        };
-        let text = std::str::from_utf8(&self.buffer[..head])?.to_ascii_lowercase();
-        ensure!(text.starts_with("http/1.1 200"), "{text}");
-        let length = text.lines().find_map(|line| line.strip_prefix("content-length: "));
-        let length: usize = length.context("no length")?.trim().parse()?;
-        while self.buffer.len() < head + length {
-            ensure!(self.stream.read_buf(&mut self.buffer).await? > 0, "the answer ended early");
-        }
-        Ok(())
-    }
 }

@@ -11,11 +11,13 @@ use buddo_shared::api::deploy::{Deployment, Status};
 
 mod acks;
 mod api;
+mod bare;
 mod crowd;
 mod edge;
 mod idle;
 mod latency;
 mod plan;
+mod poller;
 mod reloads;
 mod sheet;
 
@@ -32,7 +34,7 @@ pub enum Section {
     Reloads,
     /// A document until it is durable on its host.
     Acks,
-    /// Polls of a status, logins, and the coordinator's memory under both.
+    /// Polls of a status, logins and guesses, and the coordinator's memory under them.
     Api,
     /// What Caddy's asking the resolver costs, by how often it asks.
     Edge,

@@ -17,9 +17,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::edge::{Edge, Visitor};
 
+mod guesses;
 mod sockets;
 mod tally;
 
+pub use guesses::{Guesses, Seen};
 pub use sockets::Sockets;
 pub use tally::{Failure, Outage, Tally};
 

@@ -1,0 +1,94 @@
+//! The least that answers over TLS on this machine: hyper and rustls on one thread, the same bytes each
+//! time. What it can answer a second is what any server's figure is to be read beside.
+
+use std::convert::Infallible;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use bytes::Bytes;
+use http::Response;
+use http_body_util::Full;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use nix::time::{ClockId, clock_gettime};
+use rustls::ServerConfig;
+use rustls_pki_types::PrivateKeyDer;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use crate::edge::Edge;
+
+/// A server that runs on a thread of its own until it is asked what it took.
+pub(super) struct Bare {
+    address: SocketAddr,
+    ca: tempfile::NamedTempFile,
+    stop: CancellationToken,
+    thread: JoinHandle<anyhow::Result<Duration>>,
+}
+
+impl Bare {
+    /// Answers every request with `body`.
+    pub(super) fn start(body: Bytes) -> anyhow::Result<Self> {
+        let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
+        let mut ca = tempfile::NamedTempFile::new()?;
+        std::io::Write::write_all(&mut ca, certified.cert.pem().as_bytes())?;
+        let key = PrivateKeyDer::Pkcs8(certified.signing_key.serialize_der().into());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(vec![certified.cert.der().clone()], key)?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        listener.set_nonblocking(true)?;
+        let (address, stop) = (listener.local_addr()?, CancellationToken::new());
+        let stopped = stop.clone();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(serve(listener, TlsAcceptor::from(Arc::new(tls)), body, stopped))?;
+            Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into())
+        });
+        Ok(Self { address, ca, stop, thread })
+    }
+
+    /// How it is reached.
+    pub(super) fn door(&self) -> anyhow::Result<Edge> {
+        Edge::new(self.address, self.ca.path())
+    }
+
+    /// Ends it; the processor time that it took.
+    pub(super) fn end(self) -> anyhow::Result<Duration> {
+        self.stop.cancel();
+        self.thread.join().map_err(|_panic| anyhow!("the bare server has panicked"))?
+    }
+}
+
+async fn serve(
+    listener: TcpListener,
+    tls: TlsAcceptor,
+    body: Bytes,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, _) = accepted.context("accept")?;
+        stream.set_nodelay(true)?;
+        let (tls, body) = (tls.clone(), body.clone());
+        // Ends with its client, or with the thread.
+        tokio::spawn(async move {
+            let answer = service_fn(move |_request| {
+                let answer = Response::new(Full::new(body.clone()));
+                async move { Ok::<_, Infallible>(answer) }
+            });
+            let stream = TokioIo::new(tls.accept(stream).await?);
+            anyhow::Ok(http1::Builder::new().serve_connection(stream, answer).await?)
+        });
+    }
+}
