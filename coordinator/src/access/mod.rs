@@ -22,7 +22,7 @@ mod member;
 mod pass;
 pub mod policy;
 
-pub use admin::AdminCheck;
+pub use admin::{AdminCheck, administers};
 pub use app::AppCheck;
 pub(crate) use deploy::of_ending;
 pub use deploy::{DeployCheck, Place};
