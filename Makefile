@@ -32,7 +32,7 @@ test: ## Every test: unit, property, simulation, and the suite on real Podman, C
 
 EXAMPLES ?= 50
 
-fuzz-api: ## Thousands of requests made of the OpenAPI document, EXAMPLES=n of each operation: no answer it does not know
+fuzz-api: ## Thousands of requests made of the OpenAPI document, EXAMPLES=n of each operation, as an operator and as an administrator: no answer it does not know
 	@scripts/install-packages --tests
 	@$(CARGO) build --workspace --bins --locked
 	@EXAMPLES=$(EXAMPLES) $(CARGO) test --package buddo-tests --test fuzz_api --locked -- --nocapture

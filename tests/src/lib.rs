@@ -13,6 +13,7 @@ pub mod poll;
 pub mod product;
 pub mod registry;
 pub mod scan;
+pub mod totp;
 pub mod trials;
 pub mod unix_http;
 pub mod web;

@@ -14,6 +14,7 @@ use buddo_shared::secret::Secret;
 use buddo_tests::api::Api;
 use buddo_tests::poll;
 use buddo_tests::product::{Options, Product};
+use buddo_tests::totp;
 use buddo_tests::world::Lease;
 use fantoccini::{Client, ClientBuilder, Locator};
 use reqwest::Method;
@@ -21,7 +22,6 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
-use totp_rs::{Builder, Totp};
 use url::Url;
 
 const EMAIL: &str = "ada@example.com";
@@ -37,7 +37,7 @@ async fn a_person_logs_in_with_a_one_time_code_and_consents() -> anyhow::Result<
         let product = Product::up(world, Options::default()).await?;
         product.register(EMAIL, "ada", PASSWORD).await?;
         let api = log_in(&product.api()?).await?;
-        let totp = enroll(&api).await?;
+        let authenticator = totp::enroll(&api, EMAIL, PASSWORD).await?;
         let callback = listen().await?;
         let app = make_app(&api, &callback).await?;
         let client_id = app["client_id"].as_str().context("no client id")?;
@@ -55,8 +55,7 @@ async fn a_person_logs_in_with_a_one_time_code_and_consents() -> anyhow::Result<
         let refused = browser.text("[role=alert]").await?;
         ensure!(refused.contains("code"), "{refused}");
         browser.keep("2-a-code-is-wanted").await?;
-        // Each counts once, and this one's was used to confirm the secret.
-        browser.log_in(&code(&totp, 30)?).await?;
+        browser.log_in(&totp::code(&authenticator, 30)?).await?;
         browser.labelled().await?;
         browser.keep("3-consent").await?;
         let asked = browser.text("main").await?;
@@ -97,21 +96,6 @@ async fn log_in(api: &Api) -> anyhow::Result<Api> {
     let body = json!({ "email": EMAIL, "password": PASSWORD });
     let reply = api.call(Method::POST, "/api/auth/login", Some(&body)).await?;
     Ok(api.with_token(reply.expect::<LoggedIn>(200)?.token))
-}
-
-async fn enroll(api: &Api) -> anyhow::Result<Totp> {
-    let body = json!({ "password": PASSWORD });
-    let begun: Value =
-        api.call(Method::POST, "/api/auth/totp/enroll", Some(&body)).await?.expect(200)?;
-    let secret = begun["secret"].as_str().context("no secret")?.to_owned();
-    let totp = Builder::new()
-        .with_secret(totp_rs::Secret::try_from_base32(secret)?)
-        .with_account_name(EMAIL)
-        .build()?;
-    let body = json!({ "code": code(&totp, 0)? });
-    let reply = api.call(Method::POST, "/api/auth/totp/confirm", Some(&body)).await?;
-    ensure!(reply.status == 200, "{reply:?}");
-    Ok(totp)
 }
 
 async fn make_app(api: &Api, callback: &str) -> anyhow::Result<Value> {
@@ -168,13 +152,6 @@ async fn exchange(
     let reply = product.api()?.call(Method::POST, "/api/oauth/token", Some(&body)).await?;
     let tokens: Value = reply.expect(200)?;
     Ok(Secret::new(tokens["access_token"].as_str().context("no token")?.to_owned()))
-}
-
-/// A code that is right in so many seconds.
-fn code(totp: &Totp, ahead: u64) -> anyhow::Result<String> {
-    #[expect(clippy::disallowed_methods, reason = "a real server goes by real time")]
-    let now = jiff::Timestamp::now().as_second();
-    Ok(totp.generate(u64::try_from(now)? + ahead).to_string())
 }
 
 /// Chromium, and the driver that speaks `WebDriver` (W3C) for it.

@@ -11,8 +11,8 @@ use crate::service::oauth;
 use crate::state::AppState;
 use crate::store::StoreError;
 use crate::store::contract::{ApiKeyRow, Suspension};
-use crate::token::PlainToken;
 use crate::token::api_key::ApiKeyText;
+use crate::token::{HashedToken, Kind, PlainToken};
 
 /// How exactly it is known when a key was last used: each note is a write.
 const NOTED_EACH: SignedDuration = SignedDuration::from_mins(10);
@@ -43,6 +43,15 @@ impl<'a> Presented<'a> {
     }
 }
 
+/// An opaque bearer token, as it is looked up: its holder alone has the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Credential {
+    /// An OAuth access token.
+    Access(HashedToken),
+    /// An API key.
+    Key(HashedToken),
+}
+
 /// Who sends a request.
 #[derive(Debug, Clone)]
 pub enum Principal {
@@ -58,6 +67,8 @@ pub enum Principal {
         scopes: Scopes,
         /// Whether the app is Buddo's own command line.
         is_cli: bool,
+        /// The access token.
+        token: HashedToken,
     },
     /// An API key.
     Key(KeyHolder),
@@ -74,6 +85,19 @@ pub struct KeyHolder {
     pub account: AccountId,
     /// What it may do.
     pub scopes: KeyScopes,
+    /// The key.
+    pub token: HashedToken,
+}
+
+impl Principal {
+    /// By what it was recognised; `None`: by a login.
+    pub(super) fn credential(&self) -> Option<Credential> {
+        match self {
+            Self::Login(_) | Self::Browser(_) => None,
+            Self::App { token, .. } => Some(Credential::Access(*token)),
+            Self::Key(key) => Some(Credential::Key(key.token)),
+        }
+    }
 }
 
 /// Why a request's sender is not known.
@@ -99,23 +123,32 @@ pub async fn identify(state: &AppState, presented: Presented<'_>) -> Result<Prin
         Presented::Cookie(token) => {
             accounts::session_of_browser(state, token).await.map(Principal::Browser).map_err(void)
         }
-        Presented::Access(token) => {
-            let access = oauth::access(state, token).await?;
-            let access = access.ok_or_else(|| {
-                Unknown::Invalid(
-                    "the access token is not valid, has expired or was revoked; refresh it or \
-                     log in again"
-                        .to_owned(),
-                )
-            })?;
-            serves(access.suspended)?;
-            let is_cli = access.client_id == CLI_CLIENT_ID;
-            Ok(Principal::App { account: access.account, scopes: access.scopes, is_cli })
+        Presented::Access(text) => {
+            let token = PlainToken::parse(Kind::Access, text).ok_or_else(no_access)?;
+            recognise(state, Credential::Access(token.hashed())).await
         }
         Presented::Key(text) => {
             let key = ApiKeyText::parse(text)
                 .map_err(|error| Unknown::Invalid(format!("the API key {error}")))?;
-            let (row, suspended) = holding(state, &key).await?.ok_or_else(|| {
+            recognise(state, Credential::Key(key.hashed())).await
+        }
+    }
+}
+
+/// Whose this is now.
+pub(super) async fn recognise(
+    state: &AppState,
+    credential: Credential,
+) -> Result<Principal, Unknown> {
+    match credential {
+        Credential::Access(token) => {
+            let access = oauth::access(state, token).await?.ok_or_else(no_access)?;
+            serves(access.suspended)?;
+            let is_cli = access.client_id == CLI_CLIENT_ID;
+            Ok(Principal::App { account: access.account, scopes: access.scopes, is_cli, token })
+        }
+        Credential::Key(token) => {
+            let (row, suspended) = holding(state, token).await?.ok_or_else(|| {
                 Unknown::Invalid(
                     "the API key has expired or was revoked, or who made it is no longer in its \
                      team; make a new one"
@@ -125,9 +158,16 @@ pub async fn identify(state: &AppState, presented: Presented<'_>) -> Result<Prin
             serves(suspended)?;
             note_use(state, &row).await;
             let ApiKeyRow { id, team, account, scopes, .. } = row;
-            Ok(Principal::Key(KeyHolder { id, team, account, scopes }))
+            Ok(Principal::Key(KeyHolder { id, team, account, scopes, token }))
         }
     }
+}
+
+fn no_access() -> Unknown {
+    Unknown::Invalid(
+        "the access token is not valid, has expired or was revoked; refresh it or log in again"
+            .to_owned(),
+    )
 }
 
 /// Nothing serves an account that is suspended.
@@ -147,9 +187,9 @@ fn void(error: AccountError) -> Unknown {
 /// account is suspended.
 async fn holding(
     state: &AppState,
-    key: &ApiKeyText,
+    hash: HashedToken,
 ) -> Result<Option<(ApiKeyRow, Option<Suspension>)>, StoreError> {
-    let (hash, now) = (key.hashed(), state.clock.now());
+    let now = state.clock.now();
     state
         .store
         .read(move |tables| {

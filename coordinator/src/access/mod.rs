@@ -11,21 +11,25 @@
 //! [`Session`](crate::service::accounts::Session)) that nothing outside can make, and that use
 //! cases take instead of an account's id. What depends on the object (whose deployment, which role
 //! in which team) is asked of that value, in the transaction that acts on the answer, so that
-//! nobody acts on a role that was taken back meanwhile.
+//! nobody acts on a role that was taken back meanwhile. An answer that goes on after its request
+//! holds a [`Pass`], and asks all of it again before each part.
 
 mod admin;
 mod app;
 mod deploy;
 mod identify;
 mod member;
+mod pass;
 pub mod policy;
 
-pub use admin::AdminCheck;
+pub use admin::{AdminCheck, administers};
 pub use app::AppCheck;
 pub(crate) use deploy::of_ending;
 pub use deploy::{DeployCheck, Place};
+use identify::{Credential, recognise};
 pub use identify::{KeyHolder, Presented, Principal, Unknown, identify};
 pub use member::{MemberCheck, OrgGrant, TeamGrant};
+pub use pass::Pass;
 use policy::Denied;
 
 use buddo_shared::id::{AccountId, TeamId};

@@ -3,7 +3,7 @@
 //! What comes of this table for every kind of principal is in
 //! `http/tests/snapshots/…access….snap`, which is reviewed with each change.
 
-use super::{AdminCheck, AppCheck, DeployCheck, MemberCheck, Principal, Right};
+use super::{AdminCheck, AppCheck, MemberCheck, Pass, Principal, Right};
 use crate::identity::Scope;
 use crate::service::accounts::Session;
 
@@ -39,7 +39,7 @@ pub enum Admitted {
     /// [`Rule::App`].
     App(AppCheck),
     /// [`Rule::Deploy`].
-    Deploy(DeployCheck),
+    Deploy(Pass),
     /// [`Rule::Admin`].
     Admin(AdminCheck),
 }
@@ -73,7 +73,7 @@ impl Rule {
             }
             Self::Admin => return AdminCheck::admit(principal).map(Admitted::Admin),
             Self::Deploy(right) => {
-                DeployCheck::admit(&principal, right).map(|check| check.map(Admitted::Deploy))
+                Pass::admit(&principal, right).map(|pass| pass.map(Admitted::Deploy))
             }
         };
         admitted.ok_or(Denied::WrongKind)?.map_err(Denied::Scope)

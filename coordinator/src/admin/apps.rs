@@ -27,11 +27,11 @@ pub async fn app(
             }
         }
         AppCommand::Approve { client_id } => {
-            let app = oauth::approve_app(&store, clock.now(), None, &client_id).await?;
+            let app = oauth::approve_app(&store, clock.now(), &client_id).await?;
             tracing::info!("{:?} may ask everybody for: {}", app.name, app.scopes);
         }
         AppCommand::Suspend { client_id } => {
-            let app = oauth::suspend_app(&store, clock.now(), None, &client_id).await?;
+            let app = oauth::suspend_app(&store, clock.now(), &client_id).await?;
             tracing::info!("{:?} serves its owner only; others' tokens of it have ended", app.name);
         }
         AppCommand::Log { client_id } => {

@@ -69,7 +69,7 @@ pub async fn host(
             tracing::info!("{name} gets deployments again");
         }
         HostCommand::Remove { name } => {
-            hosts::remove(&store, clock.now(), None, &name).await?;
+            hosts::remove(&store, clock.now(), &name).await?;
             tracing::info!("{name} is no host of this platform any more; switch its agent off");
         }
     }

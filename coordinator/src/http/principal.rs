@@ -25,7 +25,9 @@ use super::pages::cookie;
 use super::problem::{self, ApiError, Kind};
 use super::rate_limit::{Key, Limit, client_address};
 use crate::access::policy::{self, Admitted, Denied, Rule};
-use crate::access::{self, AdminCheck, AppCheck, DeployCheck, MemberCheck, Presented, Unknown};
+use crate::access::{
+    self, AdminCheck, AppCheck, DeployCheck, MemberCheck, Pass, Presented, Unknown,
+};
 use crate::service::accounts::Session;
 use crate::service::admin::AdminError;
 use crate::state::AppState;
@@ -35,6 +37,10 @@ use crate::token::{Kind as TokenKind, PlainToken};
 /// A principal that may use the deploy endpoints.
 #[derive(Debug, Clone, Copy)]
 pub struct DeployPrincipal(pub DeployCheck);
+
+/// The same, for an answer that goes on after the request: it can ask again.
+#[derive(Debug, Clone, Copy)]
+pub struct StreamPrincipal(pub Pass);
 
 /// A principal that may read the profile.
 #[derive(Debug, Clone, Copy)]
@@ -86,7 +92,10 @@ pub async fn gate(State(state): State<AppState>, mut request: Request, next: Nex
         Admitted::Owner(session) => drop(extensions.insert(SessionPrincipal(session))),
         Admitted::Member(check) => drop(extensions.insert(MemberPrincipal(check))),
         Admitted::App(check) => drop(extensions.insert(ProfilePrincipal(check))),
-        Admitted::Deploy(check) => drop(extensions.insert(DeployPrincipal(check))),
+        Admitted::Deploy(pass) => {
+            extensions.insert(DeployPrincipal(pass.check()));
+            extensions.insert(StreamPrincipal(pass));
+        }
         Admitted::Admin(check) => drop(extensions.insert(AdminPrincipal(check))),
     }
     if rule == Rule::OwnerCountedApart {
@@ -103,9 +112,9 @@ fn counted(admitted: &Admitted, path: &str) -> Key {
         Admitted::Member(check) => Key::Account(check.account()),
         Admitted::Admin(check) => Key::Account(check.session().account.id),
         Admitted::App(check) => Key::Endpoint(check.account(), path.into()),
-        Admitted::Deploy(check) => match check.counted_team() {
+        Admitted::Deploy(pass) => match pass.check().counted_team() {
             Some(team) => Key::Team(team, path.into()),
-            None => Key::Endpoint(check.actor(), path.into()),
+            None => Key::Endpoint(pass.check().actor(), path.into()),
         },
     }
 }
@@ -142,6 +151,7 @@ macro_rules! left_by_the_gate {
 left_by_the_gate!(
     AdminPrincipal,
     DeployPrincipal,
+    StreamPrincipal,
     ProfilePrincipal,
     MemberPrincipal,
     SessionPrincipal

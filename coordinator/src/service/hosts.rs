@@ -17,7 +17,7 @@ use crate::ca::{CaError, HostCa};
 use crate::random::{self, Random};
 use crate::state::AppState;
 use crate::store::contract::{Bond, Host, JoinTokenRow, Load, Trusts};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, Tables};
 
 /// How long a join token works.
 const TOKEN_LIFE: SignedDuration = SignedDuration::from_mins(15);
@@ -161,25 +161,26 @@ pub async fn list_with_load(store: &Store) -> Result<Vec<(Host, Load)>, StoreErr
 }
 
 /// Takes a host off the platform. What it still runs, it runs on, for nobody tells it to stop.
-pub async fn remove(
-    store: &Store,
+pub async fn remove(store: &Store, now: Timestamp, name: &str) -> Result<(), HostError> {
+    let name = name.to_owned();
+    store.write(move |tables| take_off(tables, now, None, &name)).await
+}
+
+/// The same, in a transaction; `actor`: the administrator, unless it is done on the machine.
+pub fn take_off(
+    tables: &mut dyn Tables,
     now: Timestamp,
     actor: Option<AccountId>,
     name: &str,
 ) -> Result<(), HostError> {
-    let name = name.to_owned();
-    store
-        .write(move |tables| {
-            let host = tables.host_named(&name)?.filter(|host| host.bond.removed_at.is_none());
-            let host = host.ok_or_else(|| HostError::Unknown(name.clone()))?;
-            let deployments = tables.deployments_on(host.id)?.len();
-            if deployments > 0 {
-                return Err(HostError::InUse { name, deployments });
-            }
-            tables.remove_host(host.id, now)?;
-            Ok(tables.insert_admin_act("host_remove", now, actor, &json!({ "host": name }))?)
-        })
-        .await
+    let host = tables.host_named(name)?.filter(|host| host.bond.removed_at.is_none());
+    let host = host.ok_or_else(|| HostError::Unknown(name.to_owned()))?;
+    let deployments = tables.deployments_on(host.id)?.len();
+    if deployments > 0 {
+        return Err(HostError::InUse { name: name.to_owned(), deployments });
+    }
+    tables.remove_host(host.id, now)?;
+    Ok(tables.insert_admin_act("host_remove", now, actor, &json!({ "host": name }))?)
 }
 
 /// Lets the holder of a token join: takes the token, stores the host, signs its certificate. A

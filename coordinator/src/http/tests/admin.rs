@@ -6,10 +6,12 @@ use serde_json::{Value, json};
 use super::browsers;
 use super::keys::{key, own_team};
 use super::post::{deploys, is_open, log_in};
+use crate::service::admin::{self as service, AdminError};
 use crate::store::StoreError;
 use crate::store::contract::LedgerState;
 use crate::testing::{Answer, PASSWORD, World};
 use crate::totp::SharedSecret;
+use buddo_shared::api::admin::ChangeTier;
 use buddo_shared::id::AccountId;
 use buddo_shared::manifest::RunState;
 use buddo_shared::secret::Secret;
@@ -353,4 +355,53 @@ async fn administration_is_counted_like_everything_else() {
         world.get("/api/admin/audit", &boss).await.status,
     ];
     assert_eq!(statuses.map(|status| status.as_u16()), [200, 200, 200, 429]);
+}
+
+#[tokio::test]
+async fn who_was_demoted_or_suspended_after_being_let_in_does_nothing_any_more() {
+    let world = World::new();
+    world.host(1, 4096).await;
+    let jwt = admin(&world).await;
+    Person::enrol(&world, "two").await;
+    let app = super::authorize::app(&world, &jwt).await;
+    let app = app["client_id"].as_str().unwrap();
+    let desk = async |name: &str| {
+        let id = AccountId::new(world.account_id(name).await);
+        let found: Result<_, StoreError> =
+            world.state.store.read(move |tables| tables.account(id)).await;
+        service::desk(&world.state, &found.unwrap().unwrap())
+    };
+    let (boss, two) = (desk("boss").await, desk("two").await);
+    let (boss_name, two_name) = ("boss@example.com", "two@example.com");
+    // Both were let in before either acted.
+    for suspended in [false, true] {
+        promote(&world, "two").await;
+        if suspended {
+            service::suspend(&boss, two_name, None).await.unwrap();
+        } else {
+            service::demote(&boss, two_name).await.unwrap();
+        }
+        let tier = json!({ "slug": "big", "payment_method": "bitcoin", "monthly_cost_sats": 1,
+            "memory_limit_mb": 64, "cpu_limit_millicores": 100 });
+        let tier = serde_json::from_value(tier).unwrap();
+        let (host, starter) = ("container-host-1", "buddo-starter");
+        let refused = [
+            service::suspend(&two, boss_name, None).await.err(),
+            service::resume(&two, two_name).await.err(),
+            service::promote(&two, two_name).await.err(),
+            service::demote(&two, boss_name).await.err(),
+            service::clear_second_factor(&two, two_name).await.err(),
+            service::add_tier(&two, tier).await.err(),
+            service::change_tier(&two, starter, ChangeTier::default()).await.err(),
+            service::drain(&two, host).await.err(),
+            service::undrain(&two, host).await.err(),
+            service::remove_host(&two, host).await.err(),
+            service::approve_app(&two, app).await.err(),
+            service::reject_app(&two, app).await.err(),
+        ];
+        for (n, error) in refused.iter().enumerate() {
+            assert!(matches!(error, Some(AdminError::NotAdmin)), "{n}: {error:?}");
+        }
+    }
+    assert_eq!(world.get("/api/admin/tiers", &jwt).await.status, 200);
 }

@@ -65,7 +65,7 @@ async fn its_owner_changes_where_codes_go_and_a_further_address_is_looked_at_ane
     let path = path_of(&app, "");
     let approve = async || {
         let (store, now) = (&world.state.store, world.clock_now());
-        oauth::approve_app(store, now, None, text(&app["client_id"])).await.unwrap();
+        oauth::approve_app(store, now, text(&app["client_id"])).await.unwrap();
     };
     let edit = async |bearer: &str, uris: Value| {
         let body = json!({ "redirect_uris": uris });

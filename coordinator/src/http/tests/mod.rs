@@ -20,5 +20,6 @@ mod post;
 mod protection;
 mod secrets;
 mod sessions;
+mod streams;
 mod tokens;
 mod totp;

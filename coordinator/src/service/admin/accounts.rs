@@ -163,17 +163,15 @@ async fn act<F>(desk: &Desk, name: &str, work: F) -> Result<(Account, Changed), 
 where
     F: FnOnce(&mut dyn Tables, &Desk, &Account) -> Result<Changed, AdminError> + Send + 'static,
 {
-    let (name, desk) = (name.to_owned(), desk.clone());
-    let store = desk.store.clone();
-    store
-        .write(move |tables| {
-            let account = find(tables, &name)?;
-            let changed = work(tables, &desk, &account)?;
-            let id = account.id;
-            let account = tables.account(id)?.ok_or(AdminError::NoAccount(name))?;
-            Ok((account, changed))
-        })
-        .await
+    let name = name.to_owned();
+    desk.write(move |tables, desk| {
+        let account = find(tables, &name)?;
+        let changed = work(tables, desk, &account)?;
+        let id = account.id;
+        let account = tables.account(id)?.ok_or(AdminError::NoAccount(name))?;
+        Ok((account, changed))
+    })
+    .await
 }
 
 fn find(tables: &dyn Tables, name: &str) -> Result<Account, AdminError> {

@@ -23,10 +23,18 @@ pub async fn apps(
 
 /// Lets an app serve others than its owner.
 pub async fn approve_app(desk: &Desk, client_id: &str) -> Result<Client, AdminError> {
-    Ok(oauth::approve_app(&desk.store, desk.now, desk.actor, client_id).await?)
+    decide(desk, client_id, true).await
 }
 
 /// Does not, or not any more: what others than its owner have allowed to it ends.
 pub async fn reject_app(desk: &Desk, client_id: &str) -> Result<Client, AdminError> {
-    Ok(oauth::suspend_app(&desk.store, desk.now, desk.actor, client_id).await?)
+    decide(desk, client_id, false).await
+}
+
+async fn decide(desk: &Desk, client_id: &str, is_approved: bool) -> Result<Client, AdminError> {
+    let client_id = client_id.to_owned();
+    desk.write(move |tables, desk| {
+        Ok(oauth::decide(tables, desk.now, desk.actor, &client_id, is_approved)?)
+    })
+    .await
 }

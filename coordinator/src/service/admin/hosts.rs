@@ -25,7 +25,8 @@ pub async fn undrain(desk: &Desk, name: &str) -> Result<Host, AdminError> {
 
 /// Takes a host without deployments off the platform.
 pub async fn remove_host(desk: &Desk, name: &str) -> Result<(), AdminError> {
-    Ok(hosts::remove(&desk.store, desk.now, desk.actor, name).await?)
+    let name = name.to_owned();
+    desk.write(move |tables, desk| Ok(hosts::take_off(tables, desk.now, desk.actor, &name)?)).await
 }
 
 async fn set(
@@ -34,18 +35,16 @@ async fn set(
     since: Option<Timestamp>,
     act: &'static str,
 ) -> Result<Host, AdminError> {
-    let (name, desk) = (name.to_owned(), desk.clone());
-    let store = desk.store.clone();
-    store
-        .write(move |tables| {
-            let found = tables.host_named(&name)?.filter(|host| host.bond.removed_at.is_none());
-            let mut host = found.ok_or_else(|| HostError::Unknown(name.clone()))?;
-            if host.bond.drained_at.is_some() != since.is_some() {
-                tables.set_drained(host.id, since)?;
-                tables.insert_admin_act(act, desk.now, desk.actor, &json!({ "host": name }))?;
-                host.bond.drained_at = since;
-            }
-            Ok(host)
-        })
-        .await
+    let name = name.to_owned();
+    desk.write(move |tables, desk| {
+        let found = tables.host_named(&name)?.filter(|host| host.bond.removed_at.is_none());
+        let mut host = found.ok_or_else(|| HostError::Unknown(name.clone()))?;
+        if host.bond.drained_at.is_some() != since.is_some() {
+            tables.set_drained(host.id, since)?;
+            tables.insert_admin_act(act, desk.now, desk.actor, &json!({ "host": name }))?;
+            host.bond.drained_at = since;
+        }
+        Ok(host)
+    })
+    .await
 }

@@ -19,14 +19,14 @@ pub use apps::{approve_app, apps, reject_app};
 pub use hosts::{drain, hosts, remove_host, undrain};
 pub use tiers::{add_tier, change_tier, tier_view, tiers};
 
-use crate::access::AdminCheck;
+use crate::access::{AdminCheck, administers};
 use crate::random::Random;
 use crate::service::accounts::Session;
 use crate::service::hosts::HostError;
 use crate::service::oauth::ApprovalError;
 use crate::state::AppState;
 use crate::store::contract::Account;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, Tables};
 
 /// How long a login is good for administration: a JWT that was stolen later opens nothing here.
 const FRESH: SignedDuration = SignedDuration::from_hours(12);
@@ -83,6 +83,24 @@ pub struct Desk {
     pub now: Timestamp,
     /// The administrator; `None`: whoever may run commands on the machine.
     pub actor: Option<AccountId>,
+}
+
+impl Desk {
+    /// The transaction of one act. Whoever was let in may have been demoted or suspended since: of
+    /// two administrators who demote each other one remains.
+    async fn write<T, F>(&self, work: F) -> Result<T, AdminError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut dyn Tables, &Self) -> Result<T, AdminError> + Send + 'static,
+    {
+        let desk = self.clone();
+        self.store
+            .write(move |tables| match desk.actor {
+                Some(actor) if !administers(tables, actor)? => Err(AdminError::NotAdmin),
+                _ => work(tables, &desk),
+            })
+            .await
+    }
 }
 
 /// Deployments whose hosts get a new document.

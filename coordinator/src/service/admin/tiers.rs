@@ -59,40 +59,36 @@ pub async fn add_tier(desk: &Desk, request: AddTier) -> Result<Tier, AdminError>
         max_per_account: None,
     };
     let tier = changed(tier, request.rest())?;
-    let (desk, store) = (desk.clone(), desk.store.clone());
-    store
-        .write(move |tables| {
-            if tables.tier(&tier.slug)?.is_some() {
-                return Err(AdminError::field(
-                    "/slug",
-                    "is taken; choose another, or change that tier",
-                ));
-            }
-            tables.insert_tier(&tier)?;
-            let details = json!({ "tier": tier.slug.as_str(), "now": tier_view(&tier) });
-            tables.insert_admin_act("tier_add", desk.now, desk.actor, &details)?;
-            Ok(tier)
-        })
-        .await
+    desk.write(move |tables, desk| {
+        if tables.tier(&tier.slug)?.is_some() {
+            return Err(AdminError::field(
+                "/slug",
+                "is taken; choose another, or change that tier",
+            ));
+        }
+        tables.insert_tier(&tier)?;
+        let details = json!({ "tier": tier.slug.as_str(), "now": tier_view(&tier) });
+        tables.insert_admin_act("tier_add", desk.now, desk.actor, &details)?;
+        Ok(tier)
+    })
+    .await
 }
 
 /// Changes what is named of a tier.
 pub async fn change_tier(desk: &Desk, slug: &str, request: ChangeTier) -> Result<Tier, AdminError> {
     let slug = TierSlug::parse(slug).map_err(|_| AdminError::NoTier(slug.to_owned()))?;
-    let (desk, store) = (desk.clone(), desk.store.clone());
-    store
-        .write(move |tables| {
-            let found = tables.tier(&slug)?;
-            let before = found.ok_or_else(|| AdminError::NoTier(slug.to_string()))?;
-            let tier = changed(before.clone(), request)?;
-            tables.update_tier(&tier)?;
-            let details = json!({
-                "tier": slug.as_str(), "before": tier_view(&before), "now": tier_view(&tier),
-            });
-            tables.insert_admin_act("tier_change", desk.now, desk.actor, &details)?;
-            Ok(tier)
-        })
-        .await
+    desk.write(move |tables, desk| {
+        let found = tables.tier(&slug)?;
+        let before = found.ok_or_else(|| AdminError::NoTier(slug.to_string()))?;
+        let tier = changed(before.clone(), request)?;
+        tables.update_tier(&tier)?;
+        let details = json!({
+            "tier": slug.as_str(), "before": tier_view(&before), "now": tier_view(&tier),
+        });
+        tables.insert_admin_act("tier_change", desk.now, desk.actor, &details)?;
+        Ok(tier)
+    })
+    .await
 }
 
 /// The tier with what is named changed, if it makes sense then; all that does not is named.

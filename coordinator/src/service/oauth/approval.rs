@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use crate::store::contract::{Act, ActRow, Client, NewAct};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, Tables};
 
 /// Entries of an app's log that are shown.
 const SHOWN: u32 = 100;
@@ -36,51 +36,47 @@ pub async fn acts(store: &Store, client_id: &str) -> Result<Vec<ActRow>, StoreEr
 pub async fn approve_app(
     store: &Store,
     now: Timestamp,
-    actor: Option<AccountId>,
     client_id: &str,
 ) -> Result<Client, ApprovalError> {
-    decide(store, now, actor, client_id, true).await
+    let client_id = client_id.to_owned();
+    store.write(move |tables| decide(tables, now, None, &client_id, true)).await
 }
 
 /// Takes that back: what others than its owner have allowed to it ends.
 pub async fn suspend_app(
     store: &Store,
     now: Timestamp,
-    actor: Option<AccountId>,
     client_id: &str,
 ) -> Result<Client, ApprovalError> {
-    decide(store, now, actor, client_id, false).await
+    let client_id = client_id.to_owned();
+    store.write(move |tables| decide(tables, now, None, &client_id, false)).await
 }
 
-async fn decide(
-    store: &Store,
+/// Either, in a transaction; `actor`: the administrator, unless it is done on the machine.
+pub fn decide(
+    tables: &mut dyn Tables,
     now: Timestamp,
     actor: Option<AccountId>,
     client_id: &str,
     is_approved: bool,
 ) -> Result<Client, ApprovalError> {
-    let client_id = client_id.to_owned();
-    store
-        .write(move |tables| {
-            let found = tables.client(&client_id)?.filter(|client| client.owner.is_some());
-            let client = found.ok_or_else(|| ApprovalError::Unknown(client_id.clone()))?;
-            tables.approve_client(&client_id, is_approved)?;
-            let word = if is_approved { "app_approve" } else { "app_reject" };
-            tables.insert_admin_act(word, now, actor, &json!({ "app": client_id }))?;
-            let ended = if is_approved {
-                0
-            } else {
-                tables.revoke_grants_of_others(&client_id, client.owner, now)?
-            };
-            tables.insert_act(&NewAct {
-                act: if is_approved { Act::AppApproved } else { Act::AppSuspended },
-                client_id,
-                account: None,
-                actor,
-                at: now,
-                details: Some(json!({ "scopes": client.scopes.words(), "ended_grants": ended })),
-            })?;
-            Ok(Client { is_approved, ..client })
-        })
-        .await
+    let found = tables.client(client_id)?.filter(|client| client.owner.is_some());
+    let client = found.ok_or_else(|| ApprovalError::Unknown(client_id.to_owned()))?;
+    tables.approve_client(client_id, is_approved)?;
+    let word = if is_approved { "app_approve" } else { "app_reject" };
+    tables.insert_admin_act(word, now, actor, &json!({ "app": client_id }))?;
+    let ended = if is_approved {
+        0
+    } else {
+        tables.revoke_grants_of_others(client_id, client.owner, now)?
+    };
+    tables.insert_act(&NewAct {
+        act: if is_approved { Act::AppApproved } else { Act::AppSuspended },
+        client_id: client_id.to_owned(),
+        account: None,
+        actor,
+        at: now,
+        details: Some(json!({ "scopes": client.scopes.words(), "ended_grants": ended })),
+    })?;
+    Ok(Client { is_approved, ..client })
 }

@@ -9,7 +9,7 @@ use crate::identity::Scopes;
 use crate::state::AppState;
 use crate::store::contract::{Client, Grant, Suspension, Token, TokenKind};
 use crate::store::{StoreError, Tables};
-use crate::token::{Kind, PlainToken};
+use crate::token::{HashedToken, Kind, PlainToken};
 
 /// What a valid access token allows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,9 +25,7 @@ pub struct Access {
 }
 
 /// Looks an access token up; `None` if it is not valid, whatever the reason.
-pub async fn access(state: &AppState, token: &str) -> Result<Option<Access>, StoreError> {
-    let Some(token) = PlainToken::parse(Kind::Access, token) else { return Ok(None) };
-    let hash = token.hashed();
+pub async fn access(state: &AppState, hash: HashedToken) -> Result<Option<Access>, StoreError> {
     let now = state.clock.now();
     let version = state.store.version();
     if let Some((until, access)) = state.recent.access.get(&hash, version) {
@@ -140,7 +138,7 @@ pub async fn revoke(state: &AppState, client: Client, token: &Secret) -> Result<
         .await
 }
 
-fn parse(token: &Secret) -> Option<crate::token::HashedToken> {
+fn parse(token: &Secret) -> Option<HashedToken> {
     let text = token.expose();
     let token =
         PlainToken::parse(Kind::Access, text).or_else(|| PlainToken::parse(Kind::Refresh, text))?;

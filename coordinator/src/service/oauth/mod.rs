@@ -21,7 +21,7 @@ mod error;
 mod grants;
 mod inspect;
 
-pub use approval::{ApprovalError, acts, approve_app, apps, suspend_app};
+pub use approval::{ApprovalError, acts, approve_app, apps, decide, suspend_app};
 pub use apps::{AppError, app, create_app, edit_app, my_apps, remove_app, rotate_secret};
 pub use authorize::{Answer, Checked, RequestError, approve, check_request, deny};
 pub use client::{Credentials, authenticate};

@@ -176,11 +176,11 @@ async fn a_removed_host_is_a_stranger_and_one_with_deployments_is_not_removed() 
     let mut copy = Copy::first(&world).await;
     let store = &world.state.store;
     let now = world.clock_now();
-    assert!(matches!(hosts::remove(store, now, None, "x").await, Err(HostError::Unknown(_))));
-    hosts::remove(store, now, None, NAME).await.unwrap();
+    assert!(matches!(hosts::remove(store, now, "x").await, Err(HostError::Unknown(_))));
+    hosts::remove(store, now, NAME).await.unwrap();
     assert!(hosts::list(store).await.unwrap().is_empty());
     assert!(matches!(copy.renew(&world).await, Err(RenewError::Stranger(_))));
-    assert!(matches!(hosts::remove(store, now, None, NAME).await, Err(HostError::Unknown(_))));
+    assert!(matches!(hosts::remove(store, now, NAME).await, Err(HostError::Unknown(_))));
     // Its name is free, and means the same host as before.
     let again = Copy::first(&world).await;
     assert_eq!((again.id, again.number), (copy.id, 2));
@@ -201,6 +201,6 @@ async fn a_removed_host_is_a_stranger_and_one_with_deployments_is_not_removed() 
     world.first_account().await;
     let owner = crate::testing::owner(1);
     crate::service::deployments::create(&world.state, owner, None, spec, None).await.unwrap();
-    let refused = hosts::remove(store, now, None, NAME).await;
+    let refused = hosts::remove(store, now, NAME).await;
     assert!(matches!(refused, Err(HostError::InUse { deployments: 1, .. })));
 }
