@@ -75,4 +75,17 @@ mod tests {
         assert!(path.is_dir());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
+
+    /// Every write through the link finds no room, as on a full disk (`full(4)`).
+    #[test]
+    fn fm_13_without_room_the_old_file_stays_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, way) = (folder.path().join("f"), folder.path().join("way"));
+        replace(&path, b"old", 0o600).unwrap();
+        std::os::unix::fs::symlink("/dev/full", &way).unwrap();
+        let error = replace_by_way_of(&way, &path, b"new", 0o600).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
+        assert_eq!(std::fs::read(&path).unwrap(), b"old");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
 }
