@@ -35,13 +35,13 @@ EXAMPLES ?= 50
 fuzz-api: ## Thousands of requests made of the OpenAPI document, EXAMPLES=n of each operation, as an operator and as an administrator: no answer it does not know
 	@scripts/install-packages --tests
 	@$(CARGO) build --workspace --bins --locked
-	@EXAMPLES=$(EXAMPLES) $(CARGO) test --package buddo-tests --test fuzz_api --locked -- --nocapture
+	@EXAMPLES=$(EXAMPLES) $(CARGO) test --workspace --test fuzz_api --locked -- --nocapture
 
 SEEDS ?= 100000
 SEED_START ?= 0
 
 sim: ## The agent in a simulated world, SEEDS=n runs from SEED_START=s; a failing seed is told and can be repeated
-	@SEEDS=$(SEEDS) SEED_START=$(SEED_START) $(CARGO) test --package buddo-agent --locked --test sim -- \
+	@SEEDS=$(SEEDS) SEED_START=$(SEED_START) $(CARGO) test --workspace --locked --test sim -- \
 		--nocapture every_seed_keeps_every_promise
 
 chaos: ## Kill everything at random for 5 minutes, 20 apps under load; TRIAL="--seed N" replays
