@@ -205,10 +205,9 @@ async fn an_idle_stream_reads_twice_a_beat(#[values(By::Cli, By::Key)] by: By) {
         let count = text.lines().find_map(|line| line.strip_prefix(name));
         count.unwrap_or_else(|| panic!("{text}")).parse::<u64>().unwrap()
     };
-    let (before, began) = (reads().await, tokio::time::Instant::now());
+    let before = reads().await;
     for _ in 0..4 {
         assert_eq!(events.later().await.as_deref(), Some(": \n\n"));
     }
-    assert_eq!(began.elapsed().as_secs(), 60);
     assert_eq!(reads().await - before - 1, 8, "once who asks, once whose it is");
 }
