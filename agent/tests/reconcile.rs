@@ -30,7 +30,7 @@ use buddo_agent::ports::{
 use buddo_agent::reconcile::{HostFacts, Inputs, Reconciler, Rendered, Settings, World};
 use buddo_agent::status::Status;
 use buddo_agent::step::{Lane, Step, container_name};
-use buddo_agent::store::Store;
+use buddo_agent::store::{Entry, Store};
 use buddo_agent::trust::Pins;
 use buddo_shared::env::EnvVars;
 use buddo_shared::id::{DeploymentId, Generation, HostId, Revision};
@@ -506,6 +506,21 @@ impl Agent {
         }
     }
 
+    /// Waits until a report says what is `wanted`.
+    async fn until_reported(&self, wanted: impl Fn(&ReportBody) -> bool) -> ReportBody {
+        let mut changed = self.status.changed();
+        let reported = async {
+            loop {
+                let reports = self.status.after(0, 100).await.unwrap();
+                if let Some(report) = reports.into_iter().find(|report| wanted(&report.body)) {
+                    return report.body;
+                }
+                changed.changed().await.unwrap();
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), reported).await.unwrap()
+    }
+
     async fn until_live(&self, revision: u32) {
         self.until(&format!("live with r{revision}"), |apps| {
             apps.len() == 1
@@ -547,14 +562,28 @@ async fn an_app_goes_from_document_to_live_to_updated_to_stopped_to_gone() {
     host.push(&agent, vec![]).await;
     agent.until("gone", <[_]>::is_empty).await;
     assert!(values(&host).is_empty(), "secrets go with their app");
-    let mut changed = agent.status.changed();
-    loop {
-        let reports = agent.status.after(0, 100).await.unwrap();
-        if reports.iter().any(|r| r.body == ReportBody::Removed { id: app(1) }) {
-            break;
-        }
-        changed.changed().await.unwrap();
-    }
+    agent.until_reported(|body| *body == ReportBody::Removed { id: app(1) }).await;
+}
+
+/// The agent died between forgetting an app and telling that it is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_gone_since_its_last_report_is_told_after_a_restart() {
+    let mut host = Host::new();
+    let agent = host.agent(FOREVER, true).await;
+    host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
+    agent.until_live(1).await;
+    let said = agent.until_reported(|body| matches!(body, ReportBody::Deployment(_))).await;
+    drop(agent);
+    let ReportBody::Deployment(mut status) = said else { panic!("{said:?}") };
+    status.id = app(2);
+    let (subject, body) = (status.id.to_string(), ReportBody::Deployment(status));
+    let store = Store::open(&host.dir.path().join("agent.db"), 0).unwrap();
+    let entry = Entry { subject, body, last: false };
+    store.report(vec![entry], SystemClock.now()).await.unwrap();
+    drop(store);
+    let agent = host.agent(FOREVER, true).await;
+    agent.until_reported(|body| *body == ReportBody::Removed { id: app(2) }).await;
+    agent.until_live(1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

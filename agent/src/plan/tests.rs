@@ -52,6 +52,8 @@ struct Model {
     image: Result<(), &'static str>,
     /// Podman does neither stop nor remove.
     stubborn: bool,
+    /// The container that Podman does not start.
+    unstartable: Option<String>,
     /// What is under way while it is planned.
     busy: Busy,
     /// Every step that was carried out.
@@ -91,6 +93,11 @@ fn desired(id: DeploymentId, revision: Revision, run: RunState) -> Desired {
     }
 }
 
+fn hangs() -> Happened {
+    let source = Box::from("it hangs");
+    Happened::Failed(ContainersError::Unavailable { operation: "a test", source })
+}
+
 impl Model {
     fn new(run: Option<RunState>, app: App) -> Self {
         let id = DeploymentId::new(Uuid::from_u128(7));
@@ -119,6 +126,7 @@ impl Model {
             kills: None,
             image: Ok(()),
             stubborn: false,
+            unstartable: None,
             busy: Busy::default(),
             done: Vec::new(),
         }
@@ -236,6 +244,8 @@ impl Model {
                 assert!(!self.containers.contains_key(&name), "created twice: {name}");
                 self.put(revision, *slot, ContainerState::Created);
             }
+            Step::Stop(_) | Step::Remove(_) if self.stubborn => happened = hangs(),
+            Step::Start(name) if self.unstartable.as_ref() == Some(name) => happened = hangs(),
             Step::Start(name) => {
                 let identity = self.containers[name].identity.unwrap();
                 let rival = self.containers.values().any(|c| {
@@ -254,11 +264,6 @@ impl Model {
             Step::Autopsy(_) => {
                 let log_tail = "boom".to_owned();
                 happened = Happened::Ending(Ending { exit_code: 1, oom_killed: false, log_tail });
-            }
-            Step::Stop(_) | Step::Remove(_) if self.stubborn => {
-                let source = Box::from("it hangs");
-                let error = ContainersError::Unavailable { operation: "remove", source };
-                happened = Happened::Failed(error);
             }
             Step::Stop(name) => {
                 self.containers.get_mut(name).unwrap().state = ContainerState::Exited(143);
@@ -547,10 +552,7 @@ fn a_recreate_that_cannot_stop_the_old_container_tries_ever_slower() {
 #[test]
 fn secrets_that_were_stored_in_part_are_removed_too() {
     let mut memory = Memory::default();
-    let source = Box::from("it hangs");
-    let error = ContainersError::Unavailable { operation: "store a secret", source };
-    let failed = Happened::Failed(error);
-    memory.record(Lane::Roll, &Step::PutSecrets, NEW, failed, Instant::now(), 0.5);
+    memory.record(Lane::Roll, &Step::PutSecrets, NEW, hangs(), Instant::now(), 0.5);
     assert!(memory.secrets.contains(&NEW));
 }
 
@@ -618,6 +620,7 @@ fn fm_03_after_a_reboot_what_served_is_started_and_held_until_it_answers() {
 }
 
 mod guarded;
+mod serving;
 
 fn states() -> impl Strategy<Value = ContainerState> {
     prop_oneof![

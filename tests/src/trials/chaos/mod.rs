@@ -34,6 +34,9 @@ use killer::Killer;
 /// How long a redeploy may go unheard while the coordinator is being killed.
 const PATIENCE: Duration = Duration::from_mins(2);
 
+/// A redeploy that takes longer is told with its audit log.
+const SLOW: Duration = Duration::from_secs(10);
+
 /// How much.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
@@ -147,6 +150,12 @@ async fn redeploy(api: &Api, id: String) -> anyhow::Result<Duration> {
         poll::until("a restart to be accepted", PATIENCE, async || api.act(&id, "restart").await);
     let revision = accepted.await?.revision;
     let began = Instant::now();
-    api.reaches(&id, Status::Running, revision).await?;
-    Ok(began.elapsed())
+    let reached = api.reaches(&id, Status::Running, revision).await?;
+    let took = began.elapsed();
+    if took > SLOW {
+        let log = api.logs(&id).await?.logs;
+        let (app, serves) = (reached.subdomain, reached.revision);
+        tracing::warn!(?took, app, revision, serves, ?log, "a redeploy was slow");
+    }
+    Ok(took)
 }

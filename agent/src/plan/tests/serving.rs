@@ -1,0 +1,73 @@
+//! What serves, where a list or a memory says less than it seems to.
+
+use super::*;
+
+fn serving() -> (Model, String) {
+    let mut model = Model::new(Some(RunState::Running), App::Answers);
+    model.put(NEW, Slot::A, ContainerState::Running);
+    model.serves(NEW, Slot::A);
+    model.settle();
+    let name = model.name(NEW, Slot::A);
+    (model, name)
+}
+
+#[test]
+fn what_podman_refuses_to_start_again_is_made_anew() {
+    let (mut model, name) = serving();
+    model.containers.get_mut(&name).unwrap().state = ContainerState::Exited(1);
+    model.unstartable = Some(name.clone());
+    let down = model.now;
+    while !model.done.iter().any(|step| matches!(step, Step::Create(_))) {
+        model.turn();
+        let waited = model.now.duration_since(down);
+        assert!(waited < Duration::from_mins(5), "it is tried for ever");
+    }
+    assert_eq!(model.settle().phase, Phase::Live);
+    assert!(!model.containers.contains_key(&name));
+}
+
+#[test]
+fn recreate_keeps_the_old_one_serving_until_the_new_image_is_here() {
+    let mut model = Model::new(Some(RunState::Running), App::Answers);
+    model.desired.as_mut().unwrap().strategy = Replacing::Recreate;
+    model.put(OLD, Slot::A, ContainerState::Running);
+    model.serves(OLD, Slot::A);
+    model.image = Err("registry_rate_limited");
+    let begun = model.now;
+    while model.now.duration_since(begun) < Duration::from_mins(2) {
+        let plan = model.turn();
+        assert!(matches!(plan.target, Some(Target::Live { .. })), "{plan:?}");
+    }
+    assert!(model.done.iter().all(|step| *step == Step::Image), "{:?}", model.done);
+    model.image = Ok(());
+    model.settle();
+    assert_eq!(model.running(), [NEW]);
+}
+
+/// The list was made before the start that is under way had its effect.
+#[test]
+fn what_is_just_being_started_is_not_believed_to_be_lost() {
+    let (mut model, name) = serving();
+    model.containers.get_mut(&name).unwrap().state = ContainerState::Broken;
+    model.busy.serve = Some(Step::Start(name.clone()));
+    model.plan();
+    assert!(model.memory.durable.live.is_some());
+    model.busy.serve = None;
+    let plan = model.plan();
+    assert!(model.memory.durable.live.is_none(), "{plan:?}");
+}
+
+#[test]
+fn what_was_held_has_to_answer_before_visitors_are_sent_to_it() {
+    let address = network().address(Index::new(0).unwrap(), Slot::A);
+    for (before, assumed) in
+        [(Target::Hold, false), (Target::Live { addresses: vec![*address.ip()] }, true)]
+    {
+        let (mut model, name) = serving();
+        model.health.clear();
+        model.memory.target = Some(before);
+        let plan = model.plan();
+        let watched = plan.watch.iter().find(|watched| watched.name == name).unwrap();
+        assert_eq!(watched.assumed, assumed, "{plan:?}");
+    }
+}
