@@ -100,6 +100,8 @@ pub struct Attempt {
     pub verdict: Option<Failure>,
     /// The image is here: a `recreate` may stop the old container now.
     pub image_ready: bool,
+    /// Podman went away while it started the container, which may run without a way to it.
+    pub torn: bool,
 }
 
 /// Trouble that may pass by itself.
@@ -128,6 +130,8 @@ pub struct Crash {
     pub silent_since: Option<Instant>,
     /// Podman refused to start it so often.
     pub refusals: u32,
+    /// Podman went away while it started it: it may run without a way to it.
+    pub torn: bool,
 }
 
 /// What became of a step.
@@ -203,11 +207,13 @@ impl Memory {
                 self.crash.down = false;
                 self.crash.ran = true;
                 self.crash.refusals = 0;
+                self.crash.torn = false;
             }
             Step::Start(_) => {
                 if let Some(attempt) = self.attempt_on(revision) {
                     attempt.started.get_or_insert(now);
                     attempt.refusals = 0;
+                    attempt.torn = false;
                     attempt.trouble = None;
                 }
             }
@@ -219,6 +225,7 @@ impl Memory {
             Step::Create(_) => {
                 if let Some(attempt) = self.attempt_on(revision) {
                     attempt.started = None;
+                    attempt.torn = false;
                 }
             }
             Step::PutSecrets | Step::Image | Step::Watch(_) | Step::Autopsy(_) | Step::Stop(_) => {}
@@ -243,7 +250,10 @@ impl Memory {
             self.cleanup = Some((now + wait, tries.saturating_add(1)));
             return;
         }
+        let torn =
+            matches!(step, Step::Start(_)) && matches!(error, ContainersError::Unavailable { .. });
         if lane == Lane::Serve {
+            self.crash.torn |= torn;
             self.crash.refusals += 1;
             self.crash.not_before =
                 Some(now + Backoff::CRASH.delay(self.crash.refusals - 1, jitter));
@@ -256,6 +266,7 @@ impl Memory {
                 attempt.trouble(failure, now, jitter);
             }
             ContainersError::Unavailable { .. } => {
+                attempt.torn |= torn;
                 attempt.trouble(words::podman_unavailable(), now, jitter);
             }
             ContainersError::NotFound(what) => {

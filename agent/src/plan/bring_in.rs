@@ -6,7 +6,7 @@ use buddo_shared::report::{Failure, Phase};
 use tokio::time::Instant;
 
 use super::away::stuck;
-use super::keep::sick;
+use super::keep::{TORN, sick};
 use super::{LimitRule, Plan, Seen, View, deadline, guarded, words};
 use crate::health::Level;
 use crate::memory::{Memory, Serving};
@@ -98,6 +98,12 @@ fn advance(
 ) {
     let attempt = memory.attempt_at(wanted.revision);
     let name = &container.name;
+    if attempt.torn {
+        let started = attempt.started.filter(|_| container.state == ContainerState::Running);
+        let due = started.map_or(view.now, |started| started + TORN);
+        remove_at(memory, view, plan, name, due);
+        return;
+    }
     let start = [Step::Start(name.clone()), Step::Watch(name.clone())];
     match container.state {
         // created → running

@@ -20,6 +20,10 @@ use crate::wanted::Wanted;
 /// between SIGTERM and SIGKILL.
 const STEP_ASIDE: Duration = Duration::from_millis(1_500);
 
+/// What runs after a start that Podman did not end has so long to answer. It may lack what forwards its
+/// port, and would be silent for ever; on a slow host it may only have been started late.
+pub(super) const TORN: Duration = Duration::from_secs(5);
+
 /// Crashes are forgotten after so long in health.
 const FORGIVEN: Duration = Duration::from_mins(10);
 
@@ -31,14 +35,15 @@ pub(super) fn sick(memory: &Memory, view: &View<'_>, desired: &Desired, live: Se
         Some(Level::Starting) => memory
             .crash
             .silent_since
-            .is_some_and(|since| view.now.duration_since(since) >= patience(desired, live)),
+            .is_some_and(|since| view.now.duration_since(since) >= patience(memory, desired, live)),
         Some(Level::Assumed | Level::Healthy) | None => false,
     }
 }
 
 /// How long what serves may take to answer after a start.
-fn patience(desired: &Desired, live: Serving) -> Duration {
-    deadline(Wanted::probe_of(desired, live.revision))
+fn patience(memory: &Memory, desired: &Desired, live: Serving) -> Duration {
+    let whole = deadline(Wanted::probe_of(desired, live.revision));
+    if memory.crash.torn { whole.min(TORN) } else { whole }
 }
 
 /// Restarts what serves when it is down. True while it is held back on purpose (`recreate`).
@@ -73,15 +78,18 @@ pub(super) fn keep_serving(
             memory.crash.ran = true;
             memory.paused.remove(&container.name);
             let level = container.level();
-            memory.crash.silent_since = (level == Some(Level::Starting))
+            // It is watched from this plan on.
+            let torn = level.is_none() && memory.crash.torn;
+            memory.crash.silent_since = (level == Some(Level::Starting) || torn)
                 .then(|| memory.crash.silent_since.unwrap_or(view.now));
             if let Some(since) = memory.crash.silent_since {
-                let due = since + patience(desired, live);
+                let due = since + patience(memory, desired, live);
                 if view.now < due {
                     plan.wake_at(due);
                 }
             }
             if level == Some(Level::Healthy) {
+                memory.crash.torn = false;
                 let since = *memory.crash.healthy_since.get_or_insert(view.now);
                 if view.now.duration_since(since) >= FORGIVEN {
                     memory.crash.count = 0;

@@ -2,7 +2,7 @@
 //! of containers and memories it begins with, it must end as the document wants it, and never
 //! pass through a state that hurts visitors.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -52,8 +52,12 @@ struct Model {
     image: Result<(), &'static str>,
     /// Podman does neither stop nor remove.
     stubborn: bool,
-    /// The container that Podman does not start.
+    /// The container that Podman does not start, until it is made anew.
     unstartable: Option<String>,
+    /// Starts in which Podman goes away: what runs then has no port.
+    torn_starts: u32,
+    /// What runs without a port.
+    deaf: BTreeSet<String>,
     /// What is under way while it is planned.
     busy: Busy,
     /// Every step that was carried out.
@@ -127,6 +131,8 @@ impl Model {
             image: Ok(()),
             stubborn: false,
             unstartable: None,
+            torn_starts: 0,
+            deaf: BTreeSet::new(),
             busy: Busy::default(),
             done: Vec::new(),
         }
@@ -257,6 +263,12 @@ impl Model {
                 let exits = identity.revision == NEW && self.app == App::Exits;
                 let state = if exits { ContainerState::Exited(1) } else { ContainerState::Running };
                 self.containers.get_mut(name).unwrap().state = state;
+                self.deaf.remove(name);
+                if self.torn_starts > 0 {
+                    self.torn_starts -= 1;
+                    self.deaf.insert(name.clone());
+                    happened = hangs();
+                }
             }
             Step::Watch(name) => {
                 self.health.insert(name.clone(), Tracker::new(Level::Starting));
@@ -270,6 +282,8 @@ impl Model {
             }
             Step::Remove(name) => {
                 self.containers.remove(name).expect("removed once");
+                self.deaf.remove(name);
+                self.unstartable.take_if(|unstartable| unstartable == name);
                 self.health.remove(name);
             }
             Step::PutSecrets | Step::RemoveSecrets(_) => {}
@@ -286,7 +300,8 @@ impl Model {
                 continue;
             };
             let new = container.identity.unwrap().revision == NEW;
-            let outcome = if new && self.app != App::Answers {
+            let silent = new && self.app != App::Answers || self.deaf.contains(name);
+            let outcome = if silent {
                 ProbeOutcome::Unhealthy("connection closed".to_owned())
             } else {
                 ProbeOutcome::Healthy

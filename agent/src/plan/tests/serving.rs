@@ -23,7 +23,7 @@ fn what_podman_refuses_to_start_again_is_made_anew() {
         assert!(waited < Duration::from_mins(5), "it is tried for ever");
     }
     assert_eq!(model.settle().phase, Phase::Live);
-    assert!(!model.containers.contains_key(&name));
+    assert_eq!(model.running(), [NEW]);
 }
 
 #[test]
@@ -69,5 +69,29 @@ fn what_was_held_has_to_answer_before_visitors_are_sent_to_it() {
         let plan = model.plan();
         let watched = plan.watch.iter().find(|watched| watched.name == name).unwrap();
         assert_eq!(watched.assumed, assumed, "{plan:?}");
+    }
+}
+
+/// Podman was killed while it started it. Its process runs, and nothing forwards its port.
+#[test]
+fn fm_23_a_start_that_podman_did_not_end_is_made_anew_and_not_waited_for() {
+    let first = Model::new(Some(RunState::Running), App::Answers);
+    let mut update = Model::new(Some(RunState::Running), App::Answers);
+    update.put(OLD, Slot::A, ContainerState::Running);
+    update.serves(OLD, Slot::A);
+    let (mut crashed, name) = serving();
+    crashed.containers.get_mut(&name).unwrap().state = ContainerState::Exited(1);
+    for mut model in [first, update, crashed] {
+        model.torn_starts = 2;
+        model.stride = Duration::from_secs(1);
+        let begun = model.now;
+        while model.torn_starts > 0 || model.turn().phase != Phase::Live {
+            model.turn();
+            let waited = model.now.duration_since(begun);
+            assert!(waited < Duration::from_secs(30), "{:?}", model.done);
+        }
+        model.settle();
+        assert_eq!(model.running(), [NEW]);
+        assert!(model.deaf.is_empty());
     }
 }
