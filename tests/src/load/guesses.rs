@@ -14,6 +14,9 @@ use crate::product::Product;
 /// Addresses of others, and what each asks: a login and a few pages.
 const OTHERS: u8 = 40;
 const PAGES: u32 = 5;
+/// The account that all of them log in to.
+const EMAIL: &str = "calm@example.com";
+const PASSWORD: &str = "a-strong-password-of-calm";
 
 /// How many guesses, and how fast.
 #[derive(Debug, Clone, Copy)]
@@ -35,17 +38,17 @@ pub struct Seen {
     pub elapsed: Duration,
     /// How long the others waited for each page.
     pub pages: Vec<Duration>,
+    /// By how much the coordinator's memory grew, in KiB.
+    pub grown_kib: u64,
 }
 
 impl Guesses {
-    /// Sends them all from this machine's first address, while 40 others, who know the `password` of
-    /// `email`, come from addresses of their own, one after the other, and none of them is refused.
-    pub async fn run(
-        self,
-        product: &Product<'_>,
-        email: &str,
-        password: &str,
-    ) -> anyhow::Result<Seen> {
+    /// Sends them all from this machine's first address, while 40 others, who know the password of an
+    /// account, come from addresses of their own, one after the other, and none of them is refused.
+    pub async fn run(self, product: &Product<'_>) -> anyhow::Result<Seen> {
+        product.register(EMAIL, "calm", PASSWORD).await?;
+        let rss = || anyhow::Ok(product.world.service("coordinator")?.rss_kib);
+        let before = rss()?;
         let began = Instant::now();
         let guesses = async {
             let turned_away = self.guess(product).await?;
@@ -53,9 +56,10 @@ impl Guesses {
         };
         let rounds = u32::try_from(self.count / self.at_once)?;
         let pause = self.every * rounds / u32::from(OTHERS);
-        let others = others(product, email, password, pause);
+        let others = others(product, pause);
         let ((turned_away, elapsed), pages) = tokio::try_join!(guesses, others)?;
-        Ok(Seen { turned_away, elapsed, pages })
+        let grown_kib = rss()?.saturating_sub(before);
+        Ok(Seen { turned_away, elapsed, pages, grown_kib })
     }
 
     async fn guess(self, product: &Product<'_>) -> anyhow::Result<usize> {
@@ -78,14 +82,9 @@ impl Guesses {
     }
 }
 
-async fn others(
-    product: &Product<'_>,
-    email: &str,
-    password: &str,
-    pause: Duration,
-) -> anyhow::Result<Vec<Duration>> {
+async fn others(product: &Product<'_>, pause: Duration) -> anyhow::Result<Vec<Duration>> {
     let mut took = Vec::new();
-    let body = json!({ "email": email, "password": password });
+    let body = json!({ "email": EMAIL, "password": PASSWORD });
     let mut pace = pace(pause);
     for n in 1..=OTHERS {
         pace.tick().await;
