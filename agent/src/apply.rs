@@ -3,7 +3,6 @@
 //! What must not live here: decisions. An order is not changed, reordered or repaired; it ends at
 //! the first step that fails, or when its [permit](Order::permit) is withdrawn; the next plan sees why.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddrV4;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +14,7 @@ use buddo_shared::manifest::{Desired, RegistryCredentials};
 use buddo_shared::probe::Probe;
 use buddo_shared::report::{Failure, Phase, Progress};
 use buddo_shared::sealed::{OpeningKey, Sealed};
+use buddo_shared::secret::Secret;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio_util::sync::CancellationToken;
 
@@ -220,7 +220,8 @@ impl<C: Containers> Executor<C> {
         let [a, b] = order.addresses.ok_or_else(|| missing("address"))?;
         let digest = digest.ok_or_else(|| missing("image"))?;
         let identity = Identity { deployment: order.deployment, revision: order.revision, slot };
-        let names = self.secret_names(order, &wanted)?;
+        let env = self.environment(order, &wanted)?.unwrap_or_default();
+        let empty = env.iter().filter(|(_, value)| value.expose().is_empty());
         Ok(ContainerSpec {
             name: container_name(&identity),
             identity,
@@ -228,39 +229,22 @@ impl<C: Containers> Executor<C> {
             address: if slot == Slot::A { a } else { b },
             port: wanted.port,
             limits: order.limited.then_some(wanted.limits),
-            secret_env: names,
+            secret_env: stored(order, &env).map(|(k, _, name)| (k.to_owned(), name)).collect(),
+            empty_env: empty.map(|(key, _)| key.as_str().to_owned()).collect(),
         })
     }
 
     async fn put_secrets(&self, order: &Order) -> Result<(), Trouble> {
         let wanted = order.wanted()?;
         let Some(env) = self.environment(order, &wanted)? else { return Ok(()) };
-        let prefix = secret_prefix(order.deployment, order.revision);
-        let calls: Vec<_> = env
-            .iter()
-            .enumerate()
-            .map(|(number, (_, value))| {
+        let calls: Vec<_> = stored(order, &env)
+            .map(|(_, value, name)| {
                 let (containers, value) = (Arc::clone(&self.containers), value.clone());
-                let name = format!("{prefix}{number}");
                 async move { containers.put_secret(&name, &value).await }
             })
             .collect();
         stream::iter(calls).buffer_unordered(SECRETS_AT_ONCE).try_collect::<()>().await?;
         Ok(())
-    }
-
-    fn secret_names(
-        &self,
-        order: &Order,
-        wanted: &Wanted<'_>,
-    ) -> Result<BTreeMap<String, String>, Trouble> {
-        let prefix = secret_prefix(order.deployment, order.revision);
-        let env = self.environment(order, wanted)?.unwrap_or_default();
-        let names = env
-            .iter()
-            .enumerate()
-            .map(|(number, (key, _))| (key.as_str().to_owned(), format!("{prefix}{number}")));
-        Ok(names.collect())
     }
 
     fn environment(&self, order: &Order, wanted: &Wanted<'_>) -> Result<Option<EnvVars>, Trouble> {
@@ -297,6 +281,16 @@ impl Order {
         let [a, b] = self.addresses?;
         Some(if name.ends_with("-a") { a } else { b })
     }
+}
+
+/// What of an environment is stored: key, value, and the secret's name.
+fn stored<'a>(
+    order: &Order,
+    env: &'a EnvVars,
+) -> impl Iterator<Item = (&'a str, &'a Secret, String)> {
+    let prefix = secret_prefix(order.deployment, order.revision);
+    let values = env.iter().enumerate().filter(|(_, (_, value))| !value.expose().is_empty());
+    values.map(move |(number, (key, value))| (key.as_str(), value, format!("{prefix}{number}")))
 }
 
 /// An order that lacks what its steps need is not carried out; the next plan makes a whole one.

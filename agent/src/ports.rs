@@ -4,7 +4,7 @@
 //! callers of [`Containers`] and [`Proxy`]. Production implements them in `podman/`, `caddy/`,
 //! `probe.rs` and `resolver/`; simulation implements them with faults.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::pin::Pin;
@@ -121,6 +121,8 @@ pub struct ContainerSpec {
     pub limits: Option<Limits>,
     /// Environment variable name → name of the Podman secret that holds its value.
     pub secret_env: BTreeMap<String, String>,
+    /// Environment variables that are set to nothing: Podman stores no empty secret.
+    pub empty_env: BTreeSet<String>,
 }
 
 /// Whether create made the container or found it.

@@ -1,6 +1,6 @@
 //! The agent's client against a real rootless Podman that pulls from a real registry.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
@@ -76,6 +76,7 @@ impl<'a> App<'a> {
             port: Port::try_from(i64::from(PORT))?,
             limits: None,
             secret_env,
+            empty_env: BTreeSet::new(),
         };
         Ok(Self { world, podman, spec })
     }

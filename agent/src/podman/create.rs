@@ -60,6 +60,8 @@ struct Body {
     #[serde(skip_serializing_if = "Option::is_none")]
     resource_limits: Option<ResourceLimits>,
     secret_env: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    env: BTreeMap<String, &'static str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -187,6 +189,7 @@ fn body(spec: &ContainerSpec, host: HostId, podman: &str, allowed: u64) -> Body 
         restart_policy: "no",
         resource_limits: spec.limits.map(ResourceLimits::from),
         secret_env: spec.secret_env.clone(),
+        env: spec.empty_env.iter().map(|name| (name.clone(), "")).collect(),
     }
 }
 
@@ -240,6 +243,8 @@ fn created(answer: Answer, spec: &ContainerSpec) -> Result<Created, ContainersEr
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use buddo_shared::id::{DeploymentId, Revision};
     use buddo_shared::image::ImageReference;
     use buddo_shared::port::Port;
@@ -261,6 +266,7 @@ mod tests {
             port: Port::try_from(3000).unwrap(),
             limits,
             secret_env: BTreeMap::from([("KEY".to_owned(), "buddo-s".to_owned())]),
+            empty_env: BTreeSet::from(["UNSET".to_owned()]),
         };
         serde_json::to_value(body(&spec, id.parse().unwrap(), podman, 20_000)).unwrap()
     }
