@@ -91,13 +91,15 @@ pub async fn run(product: &Product<'_>, settings: Settings) -> anyhow::Result<Ou
         tokio::time::sleep_until((began + settings.length).into()).await;
         killer.finish().await
     };
-    let ((outages, kills), mut took) = tokio::try_join!(disturb, redeploys(&api, ordered))?;
+    let ((outages, kills), done) = tokio::try_join!(disturb, redeploys(&api, ordered))?;
+    let mut took: Vec<Duration> = done.iter().map(|(took, _)| *took).collect();
     took.sort_unstable();
+    let failed = done.into_iter().filter_map(|(_, failed)| failed).collect();
     let over = began + settings.length;
     end::check(product, &api, &ids, &hosts).await?;
     let settled = over.elapsed();
     let (requests, messages) = (load.finish().await, sockets.finish().await);
-    let redeploys = Redeploys { took, settled };
+    let redeploys = Redeploys { took, failed, settled };
     Ok(Outcome { seed: settings.seed, requests, messages, outages, kills, redeploys })
 }
 
@@ -124,12 +126,15 @@ async fn create(api: &Api, apps: u32) -> anyhow::Result<Vec<String>> {
     Ok(ids)
 }
 
-/// Carries out redeploys, also several at once, until no further one comes. How long each took.
+/// How long a redeploy took, and why it was given up, if it was.
+type Done = (Duration, Option<String>);
+
+/// Carries out redeploys, also several at once, until no further one comes.
 async fn redeploys(
     api: &Api,
     mut orders: mpsc::UnboundedReceiver<String>,
-) -> anyhow::Result<Vec<Duration>> {
-    let (mut running, mut took) = (FuturesUnordered::new(), Vec::new());
+) -> anyhow::Result<Vec<Done>> {
+    let (mut running, mut all) = (FuturesUnordered::new(), Vec::new());
     let mut more = true;
     while more || !running.is_empty() {
         tokio::select! {
@@ -137,25 +142,34 @@ async fn redeploys(
                 more = order.is_some();
                 running.extend(order.map(|id| redeploy(api, id)));
             }
-            Some(done) = running.next() => took.push(done?),
+            Some(done) = running.next() => all.push(done?),
         }
     }
-    Ok(took)
+    Ok(all)
 }
 
 /// Restarts an app, asking until the coordinator has heard it. From the answer until the API says
-/// that the new revision, or a newer one, serves.
-async fn redeploy(api: &Api, id: String) -> anyhow::Result<Duration> {
+/// that the new revision, or a newer one, serves or was given up.
+async fn redeploy(api: &Api, id: String) -> anyhow::Result<Done> {
     let accepted =
         poll::until("a restart to be accepted", PATIENCE, async || api.act(&id, "restart").await);
     let revision = accepted.await?.revision;
     let began = Instant::now();
     let reached = api.reaches(&id, Status::Running, revision).await?;
     let took = began.elapsed();
-    if took > SLOW {
+    let failed = reached.last_error;
+    if took > SLOW || failed.is_some() {
         let log = api.logs(&id).await?.logs;
         let (app, serves) = (reached.subdomain, reached.revision);
-        tracing::warn!(?took, app, revision, serves, ?log, "a redeploy was slow");
+        tracing::warn!(
+            ?took,
+            ?failed,
+            app,
+            revision,
+            serves,
+            ?log,
+            "a redeploy was slow or failed"
+        );
     }
-    Ok(took)
+    Ok((took, failed))
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
 use super::Victim;
 use crate::load::{Outage, Tally};
@@ -31,15 +31,19 @@ pub struct Outcome {
 pub struct Redeploys {
     /// From each answer of the API until it said that the revision serves, sorted.
     pub took: Vec<Duration>,
+    /// Why redeploys were given up. None can fail by itself.
+    pub failed: Vec<String>,
     /// From the last event until all was as it shall be.
     pub settled: Duration,
 }
 
 impl Outcome {
-    /// Fails if anything was lost to another cause than Caddy's own absence.
+    /// Fails if anything was lost to another cause than Caddy's own absence, or a redeploy was
+    /// given up.
     pub fn verdict(&self) -> anyhow::Result<()> {
         self.requests.without_failure_but(&self.outages).context("requests")?;
         self.messages.without_failure_but(&self.outages).context("WebSockets")?;
+        ensure!(self.redeploys.failed.is_empty(), "given up: {:?}", self.redeploys.failed);
         Ok(())
     }
 }
@@ -77,6 +81,7 @@ impl fmt::Display for Outcome {
         row("  p50, p99, longest", {
             format!("{:.1?}, {:.1?}, {:.1?}", took(50), took(99), took(100))
         })?;
+        row("  given up", self.redeploys.failed.len().to_string())?;
         row("settled after the last event in", format!("{:.1?}", self.redeploys.settled))
     }
 }
