@@ -126,6 +126,7 @@ mod tests {
             cgroup_version: cgroup_version.to_owned(),
             cgroup_controllers: controllers.iter().map(|c| (*c).to_owned()).collect(),
             storage_driver: "overlay".to_owned(),
+            graph_root: None,
             image_places: Vec::new(),
             network_backend: Some("netavark".to_owned()),
             containers: 0,

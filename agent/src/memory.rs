@@ -68,7 +68,9 @@ pub struct Memory {
     /// How often a container could not be stopped.
     pub stops_failed: BTreeMap<String, u32>,
     /// Revisions whose environment lies in Podman's secrets.
-    pub secrets: BTreeSet<Revision>,
+    pub secrets: BTreeMap<Revision, Stock>,
+    /// Storing what serves' environment again failed: not before this, and how often it failed.
+    pub restock: Option<(Instant, u32)>,
     /// Where visitors shall go.
     pub target: Option<Target>,
     /// Since when the table in force sends them there; `None`: it does not yet.
@@ -134,6 +136,15 @@ pub struct Crash {
     pub torn: bool,
 }
 
+/// How much of a revision's environment lies in Podman's secrets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stock {
+    /// It may be some of it.
+    Part,
+    /// All of it, as far as is known.
+    Whole,
+}
+
 /// What became of a step.
 #[derive(Debug)]
 pub enum Happened {
@@ -165,14 +176,14 @@ impl Memory {
         now: Instant,
         jitter: f64,
     ) {
-        // Also where it failed: some of them may be stored.
-        if *step == Step::PutSecrets && !matches!(happened, Happened::Unreadable(_)) {
-            self.secrets.insert(revision);
+        if *step == Step::PutSecrets && matches!(happened, Happened::Failed(_)) {
+            self.secrets.insert(revision, Stock::Part);
         }
         match happened {
             Happened::Failed(error) => {
                 self.record_failure(lane, step, revision, error, now, jitter);
             }
+            Happened::Unreadable(_) if lane == Lane::Serve => self.restock_later(now, jitter),
             Happened::Unreadable(failure) => {
                 if let Some(attempt) = self.attempt_on(revision) {
                     attempt.verdict = Some(failure);
@@ -228,7 +239,11 @@ impl Memory {
                     attempt.torn = false;
                 }
             }
-            Step::PutSecrets | Step::Image | Step::Watch(_) | Step::Autopsy(_) | Step::Stop(_) => {}
+            Step::PutSecrets => {
+                self.secrets.insert(revision, Stock::Whole);
+                self.restock = None;
+            }
+            Step::Image | Step::Watch(_) | Step::Autopsy(_) | Step::Stop(_) => {}
         }
     }
 
@@ -248,6 +263,10 @@ impl Memory {
             let tries = self.cleanup.map_or(0, |(_, tries)| tries);
             let wait = Backoff::TROUBLE.delay(tries, jitter);
             self.cleanup = Some((now + wait, tries.saturating_add(1)));
+            return;
+        }
+        if lane == Lane::Serve && *step == Step::PutSecrets {
+            self.restock_later(now, jitter);
             return;
         }
         let torn =
@@ -278,6 +297,10 @@ impl Memory {
                 attempt.address_held = true;
                 attempt.trouble(words::refused(&message), now, jitter);
             }
+            // No environment is at fault for that, but the host.
+            ContainersError::Refused { message, .. } if *step == Step::PutSecrets => {
+                attempt.trouble(words::secrets_refused(&message), now, jitter);
+            }
             ContainersError::Refused { message, .. } => {
                 attempt.refusals += 1;
                 if attempt.refusals >= MAX_REFUSALS {
@@ -286,6 +309,21 @@ impl Memory {
                     attempt.trouble(words::refused(&message), now, jitter);
                 }
             }
+        }
+    }
+
+    fn restock_later(&mut self, now: Instant, jitter: f64) {
+        let tries = self.restock.map_or(0, |(_, tries)| tries);
+        let wait = Backoff::TROUBLE.delay(tries, jitter);
+        self.restock = Some((now + wait, tries.saturating_add(1)));
+    }
+
+    /// Podman's secrets hold environments of these revisions, and of no others. What could not be
+    /// stored for certain may come late.
+    pub fn holds_secrets_of(&mut self, listed: &BTreeSet<Revision>) {
+        self.secrets.retain(|r, stock| *stock == Stock::Part || listed.contains(r));
+        for revision in listed {
+            self.secrets.entry(*revision).or_insert(Stock::Whole);
         }
     }
 

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -245,6 +246,18 @@ pub trait Containers: Send + Sync + 'static {
     /// Removes a secret; an absent one is success.
     fn remove_secret(&self, name: &str)
     -> impl Future<Output = Result<(), ContainersError>> + Send;
+    /// Makes whole what Podman keeps of secrets, where a write of it was cut short. Ours may be
+    /// missing afterwards, all or some.
+    fn mend_secrets(&self) -> impl Future<Output = std::io::Result<Mended>> + Send;
+}
+
+/// What was found, and made, of Podman's secrets.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Mended {
+    /// They were not whole.
+    pub changed: bool,
+    /// What is kept of torn ones, of now or of before: there may be secrets of others in it.
+    pub aside: Vec<PathBuf>,
 }
 
 /// An image in Podman's storage.

@@ -19,6 +19,7 @@ mod anew;
 mod orders;
 mod pass;
 mod save;
+mod secrets;
 mod tell;
 
 use std::collections::BTreeMap;
@@ -68,8 +69,6 @@ const GATHER: Duration = Duration::from_millis(25);
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Serving containers' last probes are told this often.
 const CHECKED: Duration = Duration::from_secs(30);
-/// A call that the life before sent may still be carried out so long after this one began.
-const LATE: Duration = Duration::from_secs(30);
 
 /// The world, behind its ports.
 pub struct World<C, P, X, L, K> {
@@ -191,8 +190,7 @@ pub struct Reconciler<C, P, X, L, K> {
     unpublished: bool,
     failures: Retries,
     rendered: (Domains, Option<HostName>, Rendered),
-    /// When Podman's secrets are to be listed, the soonest last.
-    secret_looks: Vec<Instant>,
+    secrets: secrets::Looks,
     trouble: Option<Failure>,
     /// Apps that went down lately, and until when their host is to blame.
     tide: Tide,
@@ -256,7 +254,7 @@ where
             unpublished: false,
             failures: Retries::default(),
             rendered: (BTreeMap::new(), None, Rendered::default()),
-            secret_looks: vec![Instant::now() + LATE, Instant::now()],
+            secrets: secrets::Looks::begin(Instant::now()),
             trouble: None,
             tide: Tide::default(),
             troubled_until: None,

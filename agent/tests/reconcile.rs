@@ -23,7 +23,7 @@ use buddo_agent::picture::{DeploymentPicture, Picture};
 use buddo_agent::plan::{EDGE_LAG, LimitRule};
 use buddo_agent::ports::{
     Clock as _, Container, ContainerSpec, ContainerState, Containers, ContainersError, Created,
-    Ending, EventFeed, Identity, Intake as _, LiveTable, LiveTablePublisher, MemoryEvents,
+    Ending, EventFeed, Identity, Intake as _, LiveTable, LiveTablePublisher, MemoryEvents, Mended,
     Outbox as _, ProbeOutcome, Prober, Process, ProcessExits, Proxy, ProxyError, RefusedRoute,
     RouteFiles, Slot, Target,
 };
@@ -264,6 +264,10 @@ impl Containers for Life {
             Ok(())
         })
         .await
+    }
+
+    async fn mend_secrets(&self) -> std::io::Result<Mended> {
+        self.call(|_| Ok(Mended::default())).await
     }
 }
 

@@ -28,7 +28,8 @@ pub(super) fn stuck(view: &View<'_>) -> Duration {
 pub(super) fn leave(memory: &mut Memory, view: &View<'_>) -> Plan {
     let mut plan = Plan::new(Phase::Stopping);
     lay_down(memory, view, &mut plan);
-    plan.gone = plan.phase == Phase::Stopped && memory.secrets.is_empty();
+    plan.gone =
+        plan.phase == Phase::Stopped && view.rules.secrets_known && memory.secrets.is_empty();
     plan
 }
 
@@ -123,6 +124,6 @@ pub(super) fn forget_secrets(
     let used = |revision: Revision| {
         view.containers.iter().any(|c| c.identity.is_some_and(|i| i.revision == revision))
     };
-    let stale = memory.secrets.iter().filter(|r| Some(**r) != wanted && !used(**r));
+    let stale = memory.secrets.keys().filter(|r| Some(**r) != wanted && !used(**r));
     plan.roll.extend(stale.map(|revision| Step::RemoveSecrets(*revision)));
 }

@@ -96,25 +96,29 @@ fn advance(
     plan: &mut Plan,
     container: &Container,
 ) {
-    let attempt = memory.attempt_at(wanted.revision);
     let name = &container.name;
+    let lacking = view.lacks_secrets(memory, wanted).then_some(Step::PutSecrets);
+    let start = || {
+        let steps = [Step::Start(name.clone()), Step::Watch(name.clone())];
+        lacking.clone().into_iter().chain(steps)
+    };
+    let attempt = memory.attempt_at(wanted.revision);
     if attempt.torn {
         let started = attempt.started.filter(|_| container.state == ContainerState::Running);
         let due = started.map_or(view.now, |started| started + TORN);
         remove_at(memory, view, plan, name, due);
         return;
     }
-    let start = [Step::Start(name.clone()), Step::Watch(name.clone())];
     match container.state {
         // created → running
-        ContainerState::Created => plan.roll.extend(start),
+        ContainerState::Created => plan.roll.extend(start()),
         // stopped before this attempt, as for a `recreate` → running
-        ContainerState::Exited(_) if attempt.started.is_none() => plan.roll.extend(start),
+        ContainerState::Exited(_) if attempt.started.is_none() => plan.roll.extend(start()),
         // exited → running, unless this was the last time
         ContainerState::Exited(_) => {
             plan.roll.push(Step::Autopsy(name.clone()));
             if attempt.exits + 1 < MAX_EXITS {
-                plan.roll.extend(start);
+                plan.roll.extend(start());
             }
         }
         ContainerState::Running => {

@@ -74,6 +74,7 @@ pub(super) fn keep_serving(
     }
     match container.state {
         ContainerState::Running => {
+            restock(memory, view, desired, live.revision, plan);
             memory.crash.down = false;
             memory.crash.ran = true;
             memory.paused.remove(&container.name);
@@ -106,7 +107,7 @@ pub(super) fn keep_serving(
             plan.wake_at(since + stuck(view));
         }
         ContainerState::Created | ContainerState::Exited(_) | ContainerState::Broken => {
-            revive(memory, view, live.revision, &container, plan);
+            revive(memory, view, desired, live.revision, &container, plan);
             if is_wanted {
                 plan.phase = Phase::Starting;
             }
@@ -119,6 +120,7 @@ pub(super) fn keep_serving(
 fn revive(
     memory: &mut Memory,
     view: &View<'_>,
+    desired: &Desired,
     revision: Revision,
     container: &Container,
     plan: &mut Plan,
@@ -144,19 +146,41 @@ fn revive(
         crash.not_before = Some(view.now + wait);
     }
     plan.failure = Some(words::restarting(code, crash.count));
-    match crash.not_before.filter(|at| *at > view.now) {
-        Some(at) => plan.wake_at(at),
-        None if view.busy.serve.is_none() => {
-            // Its last words are gone once it runs again. Where they cannot be had, it is
-            // started without.
-            if guarded && crash.refusals == 0 && code.is_some() {
-                plan.serve.push(Step::Autopsy(container.name.clone()));
-            }
-            plan.serve.push(Step::Start(container.name.clone()));
-            plan.serve.push(Step::Watch(container.name.clone()));
-        }
-        None => {}
+    if let Some(at) = crash.not_before.filter(|at| *at > view.now) {
+        plan.wake_at(at);
+        return;
     }
+    // Its last words are gone once it runs again. Where they cannot be had, it is started without.
+    let last_words = guarded && crash.refusals == 0 && code.is_some();
+    if view.busy.serve.is_some() || !restock(memory, view, desired, revision, plan) {
+        return;
+    }
+    let name = || container.name.clone();
+    plan.serve.extend(last_words.then(|| Step::Autopsy(name())));
+    plan.serve.extend([Step::Start(name()), Step::Watch(name())]);
+}
+
+/// Puts again what the next start of what serves needs and Podman's secrets do not hold. Whether
+/// it can be started after that.
+fn restock(
+    memory: &Memory,
+    view: &View<'_>,
+    desired: &Desired,
+    revision: Revision,
+    plan: &mut Plan,
+) -> bool {
+    let lacks = Wanted::of(desired, revision).is_some_and(|w| view.lacks_secrets(memory, &w));
+    if !lacks {
+        return true;
+    }
+    if let Some(at) = memory.restock.map(|(at, _)| at).filter(|at| *at > view.now) {
+        plan.wake_at(at);
+        return false;
+    }
+    if view.busy.serve.is_none() {
+        plan.serve.push(Step::PutSecrets);
+    }
+    true
 }
 
 /// Whether what serves makes room for the wanted revision before that one is started.

@@ -41,7 +41,7 @@ use crate::config::{Drain, Network};
 use crate::guard::Kills;
 use crate::guard::errors::Failed;
 use crate::health::{Level, Tracker};
-use crate::memory::{Memory, Serving};
+use crate::memory::{Memory, Serving, Stock};
 use crate::ports::{Container, ContainerState, Identity, Slot, Target};
 use crate::step::{Lane, Step, container_name};
 use crate::wanted::Wanted;
@@ -81,6 +81,8 @@ pub struct Rules {
     pub troubled_until: Option<Instant>,
     /// So many apps fail their probes that it is no fault of theirs.
     pub many_sick: bool,
+    /// Podman's secrets were listed.
+    pub secrets_known: bool,
 }
 
 /// Operations that run right now, and the step that each is at.
@@ -233,6 +235,12 @@ impl<'a> View<'a> {
 
     fn serving(&self, serving: Serving) -> Option<Seen<'a>> {
         self.find(serving.revision, serving.slot)
+    }
+
+    /// Whether this revision needs an environment that Podman's secrets do not hold, or not whole.
+    fn lacks_secrets(&self, memory: &Memory, wanted: &Wanted<'_>) -> bool {
+        let whole = memory.secrets.get(&wanted.revision) == Some(&Stock::Whole);
+        self.rules.secrets_known && wanted.env.is_some() && !whole
     }
 
     fn name(&self, revision: Revision, slot: Slot) -> String {

@@ -1,5 +1,6 @@
 //! Failures in words for an app's operator: what is wrong, and what to do. One line each.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use buddo_shared::id::Revision;
@@ -117,6 +118,36 @@ pub fn podman_unavailable() -> Failure {
         "podman_unavailable",
         "Podman on the app's host does not answer".to_owned(),
         "wait, the agent keeps trying; if it lasts, the host's administrator restarts podman.service",
+    )
+}
+
+/// Podman refuses what has to do with secrets, in its own words.
+pub fn secrets_refused(message: &str) -> Failure {
+    failure(
+        "podman_secrets_refused",
+        format!("Podman on the app's host does not handle secrets: {}", cut(message)),
+        "wait, the agent keeps trying; if it lasts, the host's administrator looks for a full disk \
+         and reads Podman's log",
+    )
+}
+
+/// What Podman keeps of secrets is damaged, and so it stays for now.
+pub fn secrets_unmended(error: &std::io::Error) -> Failure {
+    failure(
+        "podman_secrets_damaged",
+        format!("Podman's secrets on the app's host cannot be mended: {}", cut(&error.to_string())),
+        "wait, the agent keeps trying; if it lasts, the host's administrator looks for a full disk \
+         and restarts podman.service",
+    )
+}
+
+/// Podman's secrets were damaged once, and what was torn lies here.
+pub fn secrets_torn(aside: &[PathBuf]) -> String {
+    let paths: Vec<_> = aside.iter().map(|path| path.display().to_string()).collect();
+    format!(
+        "secrets of Podman's were torn by a kill or a full disk, and those of apps were put again; \
+         remove {} once no other secret is missed, for values may be in it",
+        paths.join(" and ")
     )
 }
 

@@ -21,6 +21,8 @@ pub struct Info {
     pub cgroup_controllers: Vec<String>,
     /// Name of the storage driver, such as `overlay`.
     pub storage_driver: String,
+    /// Where Podman keeps all it has, where it says so.
+    pub graph_root: Option<PathBuf>,
     /// Folders in which images lie: the storage first, then where parts lie while they come.
     pub image_places: Vec<PathBuf>,
     /// What connects containers, such as `netavark`.
@@ -109,17 +111,14 @@ fn parse(answer: &Answer) -> Result<Info, ContainersError> {
         return Err(answer.refusal());
     }
     let raw: Raw = answer.json()?;
+    let root = raw.store.graph_root;
     Ok(Info {
         version: raw.version.version,
         cgroup_version: raw.host.cgroup_version,
         cgroup_controllers: raw.host.cgroup_controllers.unwrap_or_default(),
         storage_driver: raw.store.graph_driver_name,
-        image_places: raw
-            .store
-            .graph_root
-            .into_iter()
-            .chain(raw.store.image_copy_tmp_dir)
-            .collect(),
+        image_places: root.iter().cloned().chain(raw.store.image_copy_tmp_dir).collect(),
+        graph_root: root,
         network_backend: raw.host.network_backend,
         containers: raw.store.containers.number,
         free_locks: raw.host.free_locks,
@@ -150,6 +149,7 @@ mod tests {
         assert!(!info("null").enforces_limits());
         let info = info("null");
         assert_eq!((&*info.version, info.containers, info.free_locks), ("4.3.1", 3, None));
+        assert_eq!(info.graph_root, Some(PathBuf::from("/g")));
         assert_eq!(info.image_places, [PathBuf::from("/g"), PathBuf::from("/t")]);
     }
 }

@@ -27,13 +27,16 @@ mod secrets;
 mod service;
 mod transport;
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use buddo_shared::id::HostId;
 use buddo_shared::image::{Digest, ImageReference};
 use buddo_shared::manifest::RegistryCredentials;
 use buddo_shared::secret::Secret;
+use tokio::sync::OnceCell;
 
 pub use self::cgroup::CgroupFs;
 pub use self::info::Info;
@@ -44,6 +47,7 @@ use crate::disk::Room;
 use crate::metrics::Metrics;
 use crate::ports::{
     Container, ContainerSpec, Containers, ContainersError, Created, Ending, Images, LocalImage,
+    Mended,
 };
 
 /// A client of one Podman API service. Cheap to clone.
@@ -54,6 +58,7 @@ pub struct Podman {
     pull_limits: PullLimits,
     room: Option<Room>,
     places: Places,
+    graph_root: Arc<OnceCell<PathBuf>>,
 }
 
 impl Podman {
@@ -66,6 +71,7 @@ impl Podman {
             pull_limits: PullLimits::default(),
             room: None,
             places: Places::default(),
+            graph_root: Arc::default(),
         }
     }
 
@@ -160,6 +166,21 @@ impl Containers for Podman {
 
     async fn remove_secret(&self, name: &str) -> Result<(), ContainersError> {
         secrets::remove(&self.transport, name).await
+    }
+
+    async fn mend_secrets(&self) -> io::Result<Mended> {
+        secrets::mend(self.graph_root().await?).await
+    }
+}
+
+impl Podman {
+    /// Where Podman keeps all it has; asked once.
+    async fn graph_root(&self) -> io::Result<&Path> {
+        let asked = self.graph_root.get_or_try_init(async || {
+            let root = self.info().await.map_err(io::Error::other)?.graph_root;
+            root.ok_or_else(|| io::Error::other("Podman does not say where its storage is"))
+        });
+        asked.await.map(PathBuf::as_path)
     }
 }
 

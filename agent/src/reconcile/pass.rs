@@ -27,7 +27,7 @@ use crate::ports::{
     Prober, Process, Proxy, Slot, Target,
 };
 use crate::probes;
-use crate::step::{Lane, secret_owner};
+use crate::step::Lane;
 use crate::store::Entry;
 use crate::wanted::Wanted;
 
@@ -91,8 +91,8 @@ where
         self.want_routes(&document, &cases, now);
         let mut next = cases.iter().filter_map(|case| case.plan.wake).min();
         let mut sooner = |at: Instant| next = Some(next.map_or(at, |next| next.min(at)));
-        if let Some(look) = look {
-            sooner(look);
+        for at in [look, self.secrets.again()].into_iter().flatten() {
+            sooner(at);
         }
         if published {
             self.failures.publishing.end();
@@ -117,6 +117,7 @@ where
         self.echo.hear(*self.inputs.events.lines.borrow());
         for ended in self.orders.drain() {
             let Ended { deployment, lane, step, revision, happened, lines_before } = ended;
+            self.secrets.hear(&step, &happened, now);
             if step.is_event() && matches!(happened, Happened::Done) {
                 self.echo.expect(lines_before, now);
             }
@@ -132,13 +133,7 @@ where
     }
 
     async fn look(&mut self) -> Result<Observed, crate::ports::ContainersError> {
-        if self.secret_looks.last().is_some_and(|due| *due <= Instant::now()) {
-            for name in self.world.containers.secrets().await? {
-                if let Some((id, revision)) = secret_owner(&name) {
-                    self.memories.entry(id).or_default().secrets.insert(revision);
-                }
-            }
-            self.secret_looks.pop();
+        if self.look_at_secrets().await? {
             // Each call has its deadline: a Podman that hangs is no loop that hangs.
             self.beat();
         }
@@ -167,7 +162,9 @@ where
             }
         }
         if self.tide.is_common(serving, now) {
-            tracing::warn!("many apps went down together; no guard judges them for that");
+            if self.troubled_until.is_none_or(|until| until <= now) {
+                tracing::warn!("many apps went down together; no guard judges them for that");
+            }
             self.troubled_until = Some(now + TROUBLE);
         }
         let sick = health.values().filter(|t| t.level() == Level::Unhealthy).count();
@@ -187,6 +184,7 @@ where
             network: self.settings.network.clone(),
             troubled_until: self.troubled_until,
             many_sick: self.many_sick,
+            secrets_known: self.secrets.known,
         };
         // A clock that is behind what was signed is wrong.
         let wall = self.world.clock.now().max(document.manifest().issued_at);
@@ -338,12 +336,11 @@ where
                     .map(|identity| identity.revision);
                 let revision = match lane {
                     Lane::Serve => live,
-                    Lane::Roll => case
-                        .plan
-                        .revision
-                        .or(desired)
-                        .or(of_container)
-                        .or(memory.secrets.first().copied()),
+                    Lane::Roll => case.plan.revision.or(desired).or(of_container).or(memory
+                        .secrets
+                        .keys()
+                        .next()
+                        .copied()),
                 };
                 let (Some(revision), false) = (revision, steps.is_empty()) else { continue };
                 let network = &self.settings.network;

@@ -141,6 +141,7 @@ where
         warnings.extend(
             self.trouble.as_ref().map(|trouble| format!("{}; {}", trouble.cause, trouble.fix)),
         );
+        warnings.extend(self.secrets.warning());
         warnings.extend(self.routes.warnings());
         warnings.extend(self.errors.warning());
         let recreates = |document: &Document| {

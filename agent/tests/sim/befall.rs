@@ -112,6 +112,7 @@ impl Run {
                 state.engine.containers.retain(|_, c| c.identity.is_none());
                 state.edge.left.clear();
             }),
+            Fault::TearSecrets => world.with(|state| state.engine.tears = true),
             Fault::HangPodman => {
                 let until = self.heals_in(fault, 500, 40_000);
                 world.act(|state| {
@@ -143,6 +144,7 @@ impl Run {
                     hurt: false,
                     stuck: false,
                     oom: false,
+                    reads: Vec::new(),
                 };
                 state.engine.containers.insert("postgres".to_owned(), container);
                 state.engine.secrets.insert("postgres-password".to_owned(), "x".to_owned());
@@ -208,7 +210,7 @@ impl Run {
             let now = Instant::now();
             state.swarm = Swarm::none();
             state.clock_offset = 0;
-            state.deaf = false;
+            (state.deaf, state.engine.tears) = (false, false);
             state.calls_left = None;
             (state.engine.hung_until, state.engine.away_until) = (None, None);
             (state.edge.away_until, state.books.away_until) = (None, None);

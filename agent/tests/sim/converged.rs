@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use buddo_agent::ports::ContainerState;
 use buddo_shared::manifest::Desired;
 use buddo_shared::report::{Failure, Phase, ReportBody};
 use tokio::time::Instant;
@@ -64,6 +65,9 @@ fn host(state: &State) -> Option<String> {
     let domains = wanted().filter(|desired| !desired.domains.is_empty());
     let domains = domains.map(|d| (d.id, (d.subdomain.clone(), d.domains.clone()))).collect();
     let zone = buddo_shared::name::HostName::parse("apps.example").expect("valid");
+    if let Some(name) = without_secrets(state) {
+        return Some(format!("{} could not be started again: it lacks secrets", short(name)));
+    }
     if state.edge.routes != render(&zone, &domains).files {
         return Some(format!("Caddy's routes are {:?}", state.edge.routes));
     }
@@ -78,6 +82,14 @@ fn host(state: &State) -> Option<String> {
     gone.map(|(id, body)| {
         format!("{} is gone, and its last report is {body:?}", short(&id.to_string()))
     })
+}
+
+/// A container that runs, and could not be started again as its secrets are.
+fn without_secrets(state: &State) -> Option<&str> {
+    let engine = &state.engine;
+    let running = engine.containers.iter().filter(|(_, c)| c.state == ContainerState::Running);
+    let lacks = |name: &String| engine.torn || !engine.secrets.contains_key(name);
+    running.filter(|(_, c)| c.reads.iter().any(lacks)).map(|(name, _)| name.as_str()).next()
 }
 
 /// Put back, nothing serves, and the one before it could.

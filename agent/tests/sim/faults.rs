@@ -22,6 +22,8 @@ pub(crate) enum Fault {
     Stick,
     /// Podman's database is lost: no container is left.
     LoseContainers,
+    /// Podman is killed, or has no room, while it writes secrets.
+    TearSecrets,
     /// Podman's service answers nothing for a while (SIGSTOP).
     HangPodman,
     /// Podman's service is away for a while.
@@ -42,7 +44,7 @@ pub(crate) enum Fault {
     Partition,
 }
 
-const ALL: [Fault; 17] = [
+const ALL: [Fault; 18] = [
     Fault::Kill,
     Fault::LoseDatabase,
     Fault::Reboot,
@@ -51,6 +53,7 @@ const ALL: [Fault; 17] = [
     Fault::Sicken,
     Fault::Stick,
     Fault::LoseContainers,
+    Fault::TearSecrets,
     Fault::HangPodman,
     Fault::RestartPodman,
     Fault::HangEvents,

@@ -80,6 +80,7 @@ fn rules() -> Rules {
         network: network(),
         troubled_until: None,
         many_sick: false,
+        secrets_known: true,
     }
 }
 

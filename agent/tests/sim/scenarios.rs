@@ -299,6 +299,40 @@ fn fm_22_repeated_events_change_nothing() {
     });
 }
 
+/// Podman's secrets are torn, and for a while there is no room to mend them: what runs serves on, no
+/// revision is given up for it, what is new comes when they are mended, and what ends is then
+/// started again as it was, with its environment.
+#[test]
+fn fm_19_torn_secrets_stop_nothing_that_needs_none_and_are_put_again() {
+    for ends in [false, true] {
+        play(|mut run| async move {
+            run.want(2, 1);
+            run.settle().await;
+            run.befall(Fault::TearSecrets);
+            run.world.act(|state| state.engine.crammed = true);
+            run.want(4, 1);
+            run.sign();
+            run.wait(20).await;
+            assert_eq!((run.phase(2), run.phase(4)), (Some(Phase::Live), Some(Phase::Accepted)));
+            assert!(run.warnings().contains("secrets on the app's host cannot be mended"));
+            if ends {
+                run.world.act(|state| {
+                    state.excuse_all("its container is killed");
+                    let world = Arc::clone(&run.world);
+                    let name = state.engine.containers.keys().next().unwrap().clone();
+                    state.end(&world, &name, 1);
+                });
+                run.wait(2).await;
+            }
+            run.world.act(|state| state.engine.crammed = false);
+            run.settle().await;
+            assert!(!run.warnings().contains("secrets"), "{}", run.warnings());
+            let starts = run.containers().iter().map(|(.., starts)| *starts).sum::<u32>();
+            assert_eq!(starts, if ends { 3 } else { 2 }, "{:?}", run.containers());
+        });
+    }
+}
+
 /// An image that is gone after each pull, as when something else cleans the host up: it is pulled
 /// ever more rarely, and the revision is given up in the end.
 #[test]

@@ -5,6 +5,7 @@ mod caddy;
 mod isolation;
 mod podman;
 mod registry;
+mod secrets;
 mod state;
 mod table;
 

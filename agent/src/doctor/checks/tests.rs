@@ -82,6 +82,7 @@ fn sound() -> Facts {
                 cgroup_version: "v2".to_owned(),
                 cgroup_controllers: ["cpu", "memory", "pids"].map(str::to_owned).to_vec(),
                 storage_driver: "overlay".to_owned(),
+                graph_root: None,
                 image_places: Vec::new(),
                 network_backend: Some("netavark".to_owned()),
                 containers: 12,

@@ -74,7 +74,8 @@ impl State {
     /// A container runs on and answers nothing until then.
     pub(crate) fn sicken(&mut self, name: &str, until: Instant) {
         let Some(container) = self.engine.containers.get_mut(name) else { return };
-        container.sick_until = Some(until);
+        // An app that is sick for good is not cured by another mishap.
+        container.sick_until = container.sick_until.max(Some(until));
         container.hurt = true;
         let identity = container.identity;
         self.blame(identity);
@@ -130,6 +131,7 @@ impl State {
             hurt: false,
             stuck: false,
             oom: false,
+            reads: spec.secret_env.values().cloned().collect(),
         };
         self.engine.containers.insert(spec.name.clone(), container);
         self.event(world);
@@ -147,6 +149,12 @@ impl State {
             ContainerState::Stopping | ContainerState::Broken => {
                 return Err(refused("start a container", "container state improper"));
             }
+        }
+        if !found.reads.is_empty() {
+            self.engine.whole("start a container")?;
+        }
+        if found.reads.iter().any(|name| !self.engine.secrets.contains_key(name)) {
+            return Err(refused("start a container", "no such secret"));
         }
         let occupied = self.engine.containers.iter().any(|(other, c)| {
             *other != name

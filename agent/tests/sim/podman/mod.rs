@@ -16,12 +16,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddrV4;
 use std::sync::Arc;
 
-use buddo_agent::ports::{ContainerState, Identity};
+use buddo_agent::ports::{ContainerState, ContainersError, Identity};
 use buddo_shared::id::{DeploymentId, Revision};
 use buddo_shared::image::Digest;
 use tokio::time::Instant;
 
-use crate::world::World;
+use crate::world::{State, World};
 
 /// A container as Podman has it.
 #[derive(Debug, Clone)]
@@ -44,6 +44,8 @@ pub(crate) struct Boxed {
     pub(crate) stuck: bool,
     /// Podman says that it was killed for its memory.
     pub(crate) oom: bool,
+    /// Names of the secrets that each start of it reads.
+    pub(crate) reads: Vec<String>,
 }
 
 impl Boxed {
@@ -64,6 +66,12 @@ pub(crate) struct Engine {
     pub(crate) secrets: BTreeMap<String, String>,
     /// Secrets that were stored later than their sender could know.
     pub(crate) strays: BTreeSet<String>,
+    /// The next write of secrets will be cut short.
+    pub(crate) tears: bool,
+    /// One was: nothing that needs a secret goes well until they are mended.
+    pub(crate) torn: bool,
+    /// There is no room where Podman keeps all it has.
+    pub(crate) crammed: bool,
     /// Images that are here.
     pub(crate) images: BTreeSet<String>,
     /// The service carries out nothing until then.
@@ -72,6 +80,31 @@ pub(crate) struct Engine {
     pub(crate) away_until: Option<Instant>,
     /// How often containers were listed.
     pub(crate) lists: u64,
+}
+
+impl Engine {
+    /// Fails in Podman's words if secrets are torn.
+    fn whole(&self, operation: &'static str) -> Result<(), ContainersError> {
+        if self.torn {
+            Err(fate::refused(operation, "unexpected end of JSON input"))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl State {
+    /// A write of secrets begins; it may be cut short.
+    fn write_secrets(&mut self, operation: &'static str) -> Result<(), ContainersError> {
+        self.engine.whole(operation)?;
+        if std::mem::take(&mut self.engine.tears) {
+            self.engine.torn = true;
+            self.hurt_all();
+            self.say(|| "  secrets are torn".to_owned());
+            return Err(fate::unavailable(operation));
+        }
+        Ok(())
+    }
 }
 
 /// The tag of a revision's own image.

@@ -1,11 +1,12 @@
 //! What the agent may ask of Podman, and of containers through their ports.
 
 use std::future::pending;
+use std::io;
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use buddo_agent::ports::{
-    Container, ContainerSpec, ContainerState, Containers, ContainersError, Created, Ending,
+    Container, ContainerSpec, ContainerState, Containers, ContainersError, Created, Ending, Mended,
     ProbeOutcome, Prober,
 };
 use buddo_agent::step::secret_owner;
@@ -155,6 +156,7 @@ impl Containers for Life {
 
     async fn secrets(&self) -> Result<Vec<String>, ContainersError> {
         self.call("list secrets", "", SECONDS_10, |state, _, _| {
+            state.engine.whole("list secrets")?;
             Ok(state.engine.secrets.keys().cloned().collect())
         })
         .await
@@ -163,6 +165,7 @@ impl Containers for Life {
     async fn put_secret(&self, name: &str, value: &Secret) -> Result<(), ContainersError> {
         let (wanted, value) = (name.to_owned(), value.expose().to_owned());
         self.call("put the secret", name, SECONDS_10, move |state, _, late| {
+            state.write_secrets("store a secret")?;
             if late {
                 // The agent may have tidied up meanwhile; its next life finds such a one.
                 state.engine.strays.insert(wanted.clone());
@@ -176,6 +179,7 @@ impl Containers for Life {
     async fn remove_secret(&self, name: &str) -> Result<(), ContainersError> {
         let wanted = name.to_owned();
         self.call("remove the secret", name, SECONDS_10, move |state, _, late| {
+            state.write_secrets("remove a secret")?;
             let used = secret_owner(&wanted).is_some_and(|(id, revision)| {
                 let mut all = state.engine.containers.values().filter_map(|c| c.identity);
                 all.any(|i| i.deployment == id && i.revision == revision)
@@ -187,6 +191,20 @@ impl Containers for Life {
             Ok(())
         })
         .await
+    }
+
+    async fn mend_secrets(&self) -> io::Result<Mended> {
+        let mended = self.call("mend the secrets", "", SECONDS_10, |state, _, _| {
+            if state.disk_full || state.engine.crammed {
+                return Ok(Err(io::Error::from(io::ErrorKind::StorageFull)));
+            }
+            let changed = std::mem::take(&mut state.engine.torn);
+            if changed {
+                state.engine.secrets.clear();
+            }
+            Ok(Ok(Mended { changed, aside: Vec::new() }))
+        });
+        mended.await.map_err(io::Error::other)?
     }
 }
 

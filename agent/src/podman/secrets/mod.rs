@@ -8,11 +8,18 @@
 //! Nothing of this keeps a value from who may act as Podman's user: a secret is a file of that
 //! user's too, in base64. When container and secret are removed, nothing of the value is left.
 
+mod files;
+mod mend;
+
+use std::io;
+use std::path::Path;
+
 use http::{Method, StatusCode};
 use serde::Deserialize;
 
+use self::files::Files;
 use super::transport::{Call, Transport};
-use crate::ports::ContainersError;
+use crate::ports::{ContainersError, Mended};
 use crate::text::escape;
 use buddo_shared::secret::Secret;
 
@@ -69,4 +76,9 @@ pub(super) async fn remove(transport: &Transport, name: &str) -> Result<(), Cont
         StatusCode::OK | StatusCode::NO_CONTENT | StatusCode::NOT_FOUND => Ok(()),
         _ => Err(answer.refusal()),
     }
+}
+
+/// Mends the files in which the Podman with this storage keeps its secrets.
+pub(super) async fn mend(graph_root: &Path) -> io::Result<Mended> {
+    Files::below(graph_root).mend().await
 }

@@ -1,0 +1,153 @@
+//! Which environments lie in Podman's secrets: looked at when the agent begins, once more when no
+//! call of its life before can come late, and whenever Podman refuses what may need them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use buddo_shared::id::{DeploymentId, Revision};
+use buddo_shared::report::Failure;
+use tokio::time::Instant;
+
+use super::Reconciler;
+use crate::backoff::Failures;
+use crate::memory::Happened;
+use crate::plan::words;
+use crate::ports::{Clock, Containers, ContainersError, LiveTablePublisher, Prober, Proxy};
+use crate::step::{Step, secret_owner};
+
+/// A call that was not answered, or that the life before sent, may still be carried out for so long.
+const LATE: Duration = Duration::from_secs(30);
+/// What was set aside is looked for this often, to be told no longer once it is gone.
+const ASIDE: Duration = Duration::from_mins(10);
+
+/// When to look, and what was seen.
+#[derive(Debug)]
+pub(super) struct Looks {
+    /// From then on no call comes late.
+    quiet: Instant,
+    /// To be listed.
+    list: Option<Instant>,
+    /// To be mended where they need it, and listed.
+    mend: Option<Instant>,
+    /// They were listed.
+    pub(super) known: bool,
+    trouble: Option<Failure>,
+    aside: Vec<PathBuf>,
+    failures: Failures,
+}
+
+impl Looks {
+    pub(super) fn begin(now: Instant) -> Self {
+        Self {
+            quiet: now + LATE,
+            list: Some(now),
+            mend: Some(now + LATE),
+            known: false,
+            trouble: None,
+            aside: Vec::new(),
+            failures: Failures::default(),
+        }
+    }
+
+    /// Takes in what became of a step. A write of secrets that failed may have been cut short. What
+    /// is refused for the secrets' sake is said to be so in words of several versions: each refusal
+    /// of what reads them is a reason to look.
+    pub(super) fn hear(&mut self, step: &Step, happened: &Happened, now: Instant) {
+        let Happened::Failed(error) = happened else { return };
+        match step {
+            Step::PutSecrets | Step::RemoveSecrets(_) => {
+                self.mend = Some(now);
+                // It may be carried out yet.
+                self.quiet = now + LATE;
+            }
+            Step::Start(_) if matches!(error, ContainersError::Refused { .. }) => {
+                self.mend = Some(now);
+            }
+            _ => {}
+        }
+    }
+
+    fn mended(&mut self, aside: Vec<PathBuf>, now: Instant) {
+        let quiet = (now < self.quiet).then_some(self.quiet);
+        self.mend = quiet.or_else(|| (!aside.is_empty()).then(|| now + ASIDE));
+        self.aside = aside;
+    }
+
+    /// When to look again for what cannot be had now; other looks wait for a pass.
+    pub(super) fn again(&self) -> Option<Instant> {
+        self.list.filter(|_| self.trouble.is_some())
+    }
+
+    /// What an administrator should know.
+    pub(super) fn warning(&self) -> Option<String> {
+        let trouble = self.trouble.as_ref();
+        let trouble = trouble.map(|trouble| format!("{}; {}", trouble.cause, trouble.fix));
+        trouble.or_else(|| (!self.aside.is_empty()).then(|| words::secrets_torn(&self.aside)))
+    }
+}
+
+impl<C, P, X, L, K> Reconciler<C, P, X, L, K>
+where
+    C: Containers,
+    P: Prober,
+    X: Proxy,
+    L: LiveTablePublisher,
+    K: Clock,
+{
+    /// Looks at Podman's secrets if that is due; whether it was. An error: Podman is away. What it
+    /// refuses, or cannot be mended, is told, and does not keep apps from what needs no secret.
+    pub(super) async fn look_at_secrets(&mut self) -> Result<bool, ContainersError> {
+        let now = Instant::now();
+        let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if !due(self.secrets.list) && !due(self.secrets.mend) {
+            return Ok(false);
+        }
+        let containers = &self.world.containers;
+        let mut listed = containers.secrets().await;
+        let refused = matches!(listed, Err(ContainersError::Refused { .. }));
+        let mut unmended = None;
+        if refused || due(self.secrets.mend) {
+            match containers.mend_secrets().await {
+                Ok(mended) => {
+                    if mended.changed {
+                        listed = containers.secrets().await;
+                    }
+                    self.secrets.mended(mended.aside, now);
+                }
+                Err(error) => unmended = Some(words::secrets_unmended(&error)),
+            }
+        }
+        let trouble = match listed {
+            Ok(names) => {
+                self.learn_secrets(&names);
+                None
+            }
+            Err(ContainersError::Refused { message, .. }) => Some(words::secrets_refused(&message)),
+            Err(error) => return Err(error),
+        };
+        let looks = &mut self.secrets;
+        looks.trouble = unmended.or(trouble);
+        looks.list = None;
+        if let Some(Failure { cause, .. }) = &looks.trouble {
+            tracing::warn!(cause, "Podman's secrets are in trouble");
+            looks.list = Some(looks.failures.next((self.world.jitter)()));
+            looks.mend = looks.list;
+        } else {
+            looks.failures.end();
+        }
+        Ok(true)
+    }
+
+    fn learn_secrets(&mut self, names: &[String]) {
+        let mut listed: BTreeMap<DeploymentId, BTreeSet<Revision>> = BTreeMap::new();
+        for (id, revision) in names.iter().filter_map(|name| secret_owner(name)) {
+            listed.entry(id).or_default().insert(revision);
+            self.memories.entry(id).or_default();
+        }
+        for (id, memory) in &mut self.memories {
+            memory.holds_secrets_of(&listed.remove(id).unwrap_or_default());
+        }
+        self.secrets.known = true;
+    }
+}
