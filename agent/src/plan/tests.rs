@@ -33,6 +33,13 @@ enum App {
     Exits,
 }
 
+/// Why an environment is not stored.
+#[derive(Debug, Clone, Copy)]
+enum Refusal {
+    Podman,
+    Unreadable,
+}
+
 struct Model {
     id: DeploymentId,
     desired: Option<Desired>,
@@ -58,6 +65,8 @@ struct Model {
     torn_starts: u32,
     /// What runs without a port.
     deaf: BTreeSet<String>,
+    /// Why no secret can be put.
+    refuses_secrets: Option<Refusal>,
     /// What is under way while it is planned.
     busy: Busy,
     /// Every step that was carried out.
@@ -134,6 +143,7 @@ impl Model {
             unstartable: None,
             torn_starts: 0,
             deaf: BTreeSet::new(),
+            refuses_secrets: None,
             busy: Busy::default(),
             done: Vec::new(),
         }
@@ -287,9 +297,20 @@ impl Model {
                 self.unstartable.take_if(|unstartable| unstartable == name);
                 self.health.remove(name);
             }
-            Step::PutSecrets | Step::RemoveSecrets(_) => {}
+            Step::PutSecrets => match self.refuses_secrets {
+                None => {}
+                Some(Refusal::Podman) => {
+                    let (operation, message) = ("store a secret", "no space left".to_owned());
+                    let refused = ContainersError::Refused { operation, status: 500, message };
+                    happened = Happened::Failed(refused);
+                }
+                Some(Refusal::Unreadable) => {
+                    happened = Happened::Unreadable(words::unreadable("environment"));
+                }
+            },
+            Step::RemoveSecrets(_) => {}
         }
-        let goes_on = !matches!(happened, Happened::Failed(_));
+        let goes_on = !matches!(happened, Happened::Failed(_) | Happened::Unreadable(_));
         self.memory.record(lane, step, revision, happened, self.now, 0.5);
         goes_on
     }
@@ -636,6 +657,7 @@ fn fm_03_after_a_reboot_what_served_is_started_and_held_until_it_answers() {
 }
 
 mod guarded;
+mod secrets;
 mod serving;
 
 fn states() -> impl Strategy<Value = ContainerState> {

@@ -53,13 +53,11 @@ where
     /// Looks at everything once. When to look again if nothing happens.
     pub(super) async fn pass(&mut self) -> Option<Instant> {
         self.take_in_events();
-        let document = self.inputs.document.borrow_and_update().clone();
-        let Some(document) = document else {
+        let Some(document) = self.newest_document() else {
             // Without a document nothing is known to be unwanted: nothing is touched.
             self.show(None, &[], Instant::now());
             return None;
         };
-        self.orders.withdraw(|id| asked(self.memories.get(&id), document.entries().get(&id)));
         let observed = match self.look().await {
             Ok(observed) => observed,
             Err(error) => {
@@ -71,6 +69,8 @@ where
                 return Some(self.failures.listing.next((self.world.jitter)()));
             }
         };
+        // Looking takes long while Podman hangs, and what was wanted before is wanted no more.
+        let document = self.newest_document().unwrap_or(document);
         self.trouble = None;
         self.failures.listing.end();
         self.learn_anew(&document, &observed);
@@ -110,6 +110,13 @@ where
         }
         self.save();
         next
+    }
+
+    /// The document in force. Orders for what it does not ask for any more are withdrawn.
+    fn newest_document(&mut self) -> Option<Arc<Document>> {
+        let document = self.inputs.document.borrow_and_update().clone()?;
+        self.orders.withdraw(|id| asked(self.memories.get(&id), document.entries().get(&id)));
+        Some(document)
     }
 
     fn take_in_events(&mut self) {

@@ -333,6 +333,48 @@ fn fm_19_torn_secrets_stop_nothing_that_needs_none_and_are_put_again() {
     }
 }
 
+/// Something else tears them, and nobody notices until a container has to be started again.
+#[test]
+fn fm_19_secrets_torn_by_somebody_else_are_noticed_when_one_is_needed() {
+    play(|mut run| async move {
+        run.want(2, 1);
+        run.settle().await;
+        run.world.act(|state| {
+            state.engine.torn = true;
+            state.excuse_all("its container is killed");
+            let name = state.engine.containers.keys().next().unwrap().clone();
+            state.end(&run.world, &name, 1);
+        });
+        run.settle().await;
+        let containers = run.containers();
+        assert!(containers.len() == 1 && containers[0].2 == 2, "{containers:?}");
+    });
+}
+
+/// A document that is replaced while Podman hangs is never acted on: its 'stopped' reaches nobody.
+#[test]
+fn what_podman_makes_wait_is_done_by_the_newest_document() {
+    play(|mut run| async move {
+        run.want(2, 1);
+        run.settle().await;
+        let hung_until = tokio::time::Instant::now() + Duration::from_secs(8);
+        run.world.act(|state| state.engine.hung_until = Some(hung_until));
+        for (state, seconds) in [(RunState::Stopped, 1), (RunState::Running, 5)] {
+            run.world.act(|world| {
+                world.books.ledger.wanted.get_mut(&2).unwrap().run = state;
+            });
+            run.sign();
+            run.wait(seconds).await;
+        }
+        // Visitors are answered all the while.
+        run.world.act(|_| ());
+        run.wait(3).await;
+        run.settle().await;
+        let containers = run.containers();
+        assert!(containers.len() == 1 && containers[0].2 == 1, "{containers:?}");
+    });
+}
+
 /// An image that is gone after each pull, as when something else cleans the host up: it is pulled
 /// ever more rarely, and the revision is given up in the end.
 #[test]

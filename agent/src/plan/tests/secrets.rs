@@ -1,0 +1,106 @@
+//! Environments that Podman's secrets do not hold, or will not.
+
+use buddo_shared::sealed::Sealed;
+
+use super::*;
+
+fn sealed() -> Sealed {
+    serde_json::from_value(serde_json::json!({ "enc": "", "ct": "" })).unwrap()
+}
+
+/// An app with an environment that Podman's secrets do not hold; its container is in this state.
+fn without_secrets(state: ContainerState) -> (Model, String) {
+    let mut model = Model::new(Some(RunState::Running), App::Answers);
+    model.desired.as_mut().unwrap().env = Some(sealed());
+    model.put(NEW, Slot::A, state);
+    model.serves(NEW, Slot::A);
+    let name = model.name(NEW, Slot::A);
+    (model, name)
+}
+
+fn turns_for(model: &mut Model, minutes: u64) {
+    let begun = model.now;
+    while model.now.duration_since(begun) < Duration::from_mins(minutes) {
+        model.turn();
+    }
+}
+
+#[test]
+fn fm_19_what_runs_gets_its_lost_secrets_again_and_notices_nothing() {
+    let (mut model, _) = without_secrets(ContainerState::Running);
+    assert_eq!(model.settle().phase, Phase::Live);
+    assert_eq!(model.done, [Step::PutSecrets]);
+    assert_eq!(model.memory.secrets.get(&NEW), Some(&Stock::Whole));
+    // Before they were listed nothing is known to be lost.
+    let (mut model, _) = without_secrets(ContainerState::Running);
+    model.rules.secrets_known = false;
+    model.settle();
+    assert!(model.done.is_empty(), "{:?}", model.done);
+}
+
+#[test]
+fn fm_19_secrets_that_cannot_be_put_are_tried_ever_more_rarely_and_hurt_nothing() {
+    for refusal in [Refusal::Podman, Refusal::Unreadable] {
+        let (mut model, _) = without_secrets(ContainerState::Running);
+        model.refuses_secrets = Some(refusal);
+        turns_for(&mut model, 5);
+        assert!(model.done.iter().all(|step| *step == Step::PutSecrets), "{:?}", model.done);
+        assert!((5..30).contains(&model.done.len()), "{} times", model.done.len());
+        assert_eq!(model.running(), [NEW]);
+        model.refuses_secrets = None;
+        assert_eq!(model.settle().phase, Phase::Live);
+    }
+}
+
+#[test]
+fn fm_19_what_is_down_is_started_in_place_once_its_secrets_are_back() {
+    let (mut model, name) = without_secrets(ContainerState::Exited(1));
+    model.refuses_secrets = Some(Refusal::Podman);
+    turns_for(&mut model, 2);
+    assert!(model.done.iter().all(|step| *step == Step::PutSecrets), "{:?}", model.done);
+    model.refuses_secrets = None;
+    model.done.clear();
+    assert_eq!(model.settle().phase, Phase::Live);
+    assert_eq!(model.done, [Step::PutSecrets, Step::Start(name.clone()), Step::Watch(name)]);
+}
+
+/// Its container was made, and before it was started the secrets were lost.
+#[test]
+fn fm_19_what_is_about_to_start_gets_its_lost_secrets_first() {
+    let (mut model, name) = without_secrets(ContainerState::Created);
+    model.memory.durable = Durable { index: Index::new(0), ..Durable::default() };
+    assert_eq!(model.settle().phase, Phase::Live);
+    assert_eq!(model.done, [Step::PutSecrets, Step::Start(name.clone()), Step::Watch(name)]);
+}
+
+#[test]
+fn fm_19_no_revision_is_given_up_because_podman_refuses_secrets_for_a_while() {
+    let mut model = Model::new(Some(RunState::Running), App::Answers);
+    model.desired.as_mut().unwrap().env = Some(sealed());
+    model.refuses_secrets = Some(Refusal::Podman);
+    turns_for(&mut model, 2);
+    let plan = model.plan();
+    assert_eq!(plan.failure.unwrap().code, "podman_secrets_refused");
+    model.refuses_secrets = None;
+    assert_eq!(model.settle().phase, Phase::Live);
+}
+
+#[test]
+fn fm_19_an_app_whose_secrets_cannot_be_listed_is_not_said_to_be_gone() {
+    let mut model = Model::new(None, App::Answers);
+    model.rules.secrets_known = false;
+    assert!(!model.plan().gone);
+    model.memory.holds_secrets_of(&BTreeSet::from([OLD]));
+    model.rules.secrets_known = true;
+    let plan = model.settle();
+    assert!(plan.gone && model.done == [Step::RemoveSecrets(OLD)], "{:?}", model.done);
+}
+
+#[test]
+fn what_could_not_be_stored_for_certain_is_looked_for_until_it_is_removed() {
+    let mut memory = Memory::default();
+    memory.record(Lane::Roll, &Step::PutSecrets, NEW, hangs(), Instant::now(), 0.5);
+    memory.record(Lane::Roll, &Step::PutSecrets, OLD, Happened::Done, Instant::now(), 0.5);
+    memory.holds_secrets_of(&BTreeSet::new());
+    assert_eq!(memory.secrets, BTreeMap::from([(NEW, Stock::Part)]));
+}
