@@ -214,8 +214,10 @@ fn target(
     let started = candidate.is_some_and(|name| {
         view.containers.iter().any(|c| c.name == name && c.state != ContainerState::Created)
     });
-    // After the loss of all that was written an older one runs that may prove to answer.
-    let runs = started || view.containers.iter().any(|c| c.runs());
+    // After the loss of all that was written: an older one runs that may prove to answer, or was
+    // stopped to make room. It is no first deploy.
+    let older = |name: &str| candidate.is_some_and(|candidate| candidate != name);
+    let runs = started || view.containers.iter().any(|c| c.runs() || older(&c.name));
     match previous {
         Some(Target::Stopped | Target::Suspended) if !started => previous.cloned(),
         Some(_) => Some(Target::Hold),

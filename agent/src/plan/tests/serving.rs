@@ -95,3 +95,14 @@ fn fm_23_a_start_that_podman_did_not_end_is_made_anew_and_not_waited_for() {
         assert!(model.deaf.is_empty());
     }
 }
+
+/// Database and table are lost while the old container makes room for the new one.
+#[test]
+fn an_app_of_which_only_a_stopped_container_is_known_is_no_first_deploy() {
+    let mut model = Model::new(Some(RunState::Running), App::Answers);
+    model.desired.as_mut().unwrap().strategy = Replacing::Recreate;
+    assert_eq!(model.plan().target, None);
+    model.put(OLD, Slot::A, ContainerState::Exited(143));
+    assert_eq!(model.plan().target, Some(Target::Hold));
+    assert_eq!(model.settle().phase, Phase::Live);
+}
