@@ -151,3 +151,77 @@ where
         self.secrets.known = true;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(error: ContainersError) -> Happened {
+        Happened::Failed(error)
+    }
+
+    fn away() -> ContainersError {
+        ContainersError::Unavailable { operation: "a test", source: "no answer".into() }
+    }
+
+    fn refused() -> ContainersError {
+        let message = "unexpected end of JSON input".to_owned();
+        ContainersError::Refused { operation: "a test", status: 500, message }
+    }
+
+    /// A call that was not answered may have been cut short, and may come late.
+    #[test]
+    fn after_a_write_that_failed_they_are_looked_at_twice() {
+        let begun = Instant::now();
+        let now = begun + Duration::from_hours(1);
+        for step in [Step::PutSecrets, Step::RemoveSecrets(Revision::FIRST)] {
+            let mut looks = Looks::begin(begun);
+            looks.mended(Vec::new(), now);
+            assert_eq!(looks.mend, None);
+            looks.hear(&step, &failed(away()), now);
+            assert_eq!(looks.mend, Some(now));
+            looks.mended(Vec::new(), now);
+            assert_eq!(looks.mend, Some(now + LATE));
+            looks.mended(Vec::new(), now + LATE);
+            assert_eq!(looks.mend, None);
+        }
+    }
+
+    #[test]
+    fn a_start_is_a_reason_to_look_where_podman_refused_it() {
+        let now = Instant::now();
+        let start = Step::Start("a".to_owned());
+        for (step, happened, expected) in [
+            (&start, failed(refused()), true),
+            (&start, failed(away()), false),
+            (&start, Happened::Done, false),
+            (&Step::Stop("a".to_owned()), failed(refused()), false),
+        ] {
+            let mut looks = Looks { mend: None, ..Looks::begin(now) };
+            looks.hear(step, &happened, now);
+            assert_eq!(looks.mend.is_some(), expected, "{step} {happened:?}");
+        }
+    }
+
+    #[test]
+    fn while_something_is_set_aside_it_is_looked_for_and_told() {
+        let now = Instant::now();
+        let mut looks = Looks::begin(now);
+        let later = now + LATE;
+        looks.mended(vec![PathBuf::from("/s/secrets.json.torn")], later);
+        assert_eq!(looks.mend, Some(later + ASIDE));
+        assert!(looks.warning().unwrap().contains("/s/secrets.json.torn"));
+        assert_eq!(looks.again(), None, "no pass is made for it alone");
+        looks.mended(Vec::new(), later + ASIDE);
+        assert_eq!((looks.warning(), looks.mend), (None, None));
+    }
+
+    #[test]
+    fn what_cannot_be_mended_is_tried_again_without_another_reason() {
+        let now = Instant::now();
+        let mut looks = Looks { list: Some(now), ..Looks::begin(now) };
+        let error = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        looks.trouble = Some(words::secrets_unmended(&error));
+        assert_eq!(looks.again(), Some(now));
+    }
+}
