@@ -168,6 +168,11 @@ impl<C: Containers> Executor<C> {
             Step::Autopsy(name) => return Ok(Happened::Ending(containers.ending(name).await?)),
             Step::Stop(name) => containers.stop(name, order.stop_grace).await?,
             Step::Remove(name) => containers.remove(name).await?,
+            Step::EndLost(slot) => {
+                let [a, b] = order.addresses.ok_or_else(|| missing("address"))?;
+                let address = if *slot == Slot::A { a } else { b };
+                containers.end_lost(order.deployment, *slot, address, order.stop_grace).await?;
+            }
             Step::RemoveSecrets(revision) => {
                 for name in containers.secrets().await? {
                     if secret_owner(&name) == Some((order.deployment, *revision)) {

@@ -243,7 +243,7 @@ impl Memory {
                 self.secrets.insert(revision, Stock::Whole);
                 self.restock = None;
             }
-            Step::Image | Step::Watch(_) | Step::Autopsy(_) | Step::Stop(_) => {}
+            Step::Image | Step::Watch(_) | Step::Autopsy(_) | Step::Stop(_) | Step::EndLost(_) => {}
         }
     }
 

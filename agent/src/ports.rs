@@ -233,6 +233,16 @@ pub trait Containers: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), ContainersError>> + Send;
     /// Removes by force; an absent one is success.
     fn remove(&self, name: &str) -> impl Future<Output = Result<(), ContainersError>> + Send;
+    /// Ends what runs and Podman does not know any more, and what holds `address`, at which no
+    /// container that it knows is published: containers of this slot by SIGTERM, then SIGKILL
+    /// after `grace`; and what forwards the address for one of another app. None is success.
+    fn end_lost(
+        &self,
+        deployment: DeploymentId,
+        slot: Slot,
+        address: SocketAddrV4,
+        grace: Duration,
+    ) -> impl Future<Output = Result<(), ContainersError>> + Send;
     /// How a container ended.
     fn ending(&self, name: &str) -> impl Future<Output = Result<Ending, ContainersError>> + Send;
     /// Names of our secrets.

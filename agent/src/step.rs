@@ -25,6 +25,8 @@ pub enum Step {
     Stop(String),
     /// Remove it by force.
     Remove(String),
+    /// End what Podman has lost and what holds the address of this slot.
+    EndLost(Slot),
     /// Remove the secrets of a revision.
     RemoveSecrets(Revision),
 }
@@ -41,6 +43,7 @@ impl Step {
             Self::Autopsy(_) => "autopsy",
             Self::Stop(_) => "stop",
             Self::Remove(_) => "remove",
+            Self::EndLost(_) => "end_lost",
             Self::RemoveSecrets(_) => "remove_secrets",
         }
     }
@@ -72,6 +75,7 @@ impl fmt::Display for Step {
             Self::Autopsy(name) => write!(f, "ask how {name} ended"),
             Self::Stop(name) => write!(f, "stop {name}"),
             Self::Remove(name) => write!(f, "remove {name}"),
+            Self::EndLost(slot) => write!(f, "end what Podman has lost in slot {slot:?}"),
             Self::RemoveSecrets(revision) => write!(f, "remove the secrets of r{revision}"),
         }
     }
@@ -84,6 +88,19 @@ pub fn container_name(identity: &Identity) -> String {
         Slot::B => 'b',
     };
     format!("buddo-{}-r{}-{slot}", identity.deployment, identity.revision)
+}
+
+/// Whose container this name is; `None`: not one of ours.
+pub fn container_owner(name: &str) -> Option<Identity> {
+    let rest = name.strip_prefix("buddo-")?;
+    let (deployment, rest) = rest.split_at_checked(36)?;
+    let (revision, slot) = rest.strip_prefix("-r")?.split_once('-')?;
+    let slot = match slot {
+        "a" => Slot::A,
+        "b" => Slot::B,
+        _ => return None,
+    };
+    Some(Identity { deployment: deployment.parse().ok()?, revision: revision.parse().ok()?, slot })
 }
 
 /// What the names of a revision's secrets begin with; a number follows.
@@ -103,6 +120,19 @@ pub fn secret_owner(name: &str) -> Option<(DeploymentId, Revision)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_container_tells_its_owner_and_foreign_ones_have_none() {
+        let deployment = "550e8400-e29b-41d4-a716-446655440000".parse().unwrap();
+        for slot in [Slot::A, Slot::B] {
+            let identity = Identity { deployment, revision: Revision::new(12), slot };
+            let name = container_name(&identity);
+            assert_eq!(container_owner(&name), Some(identity));
+            assert_eq!(container_owner(&format!("{name}b")), None);
+            assert_eq!(container_owner(&name[1..]), None);
+        }
+        assert_eq!(container_owner("postgres"), None);
+    }
 
     #[test]
     fn a_secret_tells_its_owner_and_foreign_ones_have_none() {

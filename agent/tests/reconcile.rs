@@ -240,6 +240,16 @@ impl Containers for Life {
         .await
     }
 
+    async fn end_lost(
+        &self,
+        _: DeploymentId,
+        _: Slot,
+        _: SocketAddrV4,
+        _: Duration,
+    ) -> Result<(), ContainersError> {
+        self.call(|_| Ok(())).await
+    }
+
     async fn ending(&self, _: &str) -> Result<Ending, ContainersError> {
         let ending = Ending { exit_code: 1, oom_killed: false, log_tail: String::new() };
         self.call(|_| Ok(ending)).await

@@ -79,6 +79,10 @@ pub(super) fn bring_in(
         // created → nothing → created in the other slot
         Some(container) if held && !container.runs() => {
             plan.roll.push(Step::Remove(name.clone()));
+            // What Podman has lost may still answer visitors: the other slot is tried first, unless
+            // that one serves.
+            let last = live.is_some() || rounds > 0;
+            plan.roll.extend(last.then_some(Step::EndLost(slot)));
             memory.attempt_at(revision).rounds += 1;
         }
         // nothing → created → running

@@ -65,6 +65,8 @@ struct Model {
     torn_starts: u32,
     /// What runs without a port.
     deaf: BTreeSet<String>,
+    /// Slots whose address is held by what Podman has lost.
+    squatted: BTreeSet<Slot>,
     /// Why no secret can be put.
     refuses_secrets: Option<Refusal>,
     /// What is under way while it is planned.
@@ -143,6 +145,7 @@ impl Model {
             unstartable: None,
             torn_starts: 0,
             deaf: BTreeSet::new(),
+            squatted: BTreeSet::new(),
             refuses_secrets: None,
             busy: Busy::default(),
             done: Vec::new(),
@@ -263,6 +266,17 @@ impl Model {
             }
             Step::Stop(_) | Step::Remove(_) if self.stubborn => happened = hangs(),
             Step::Start(name) if self.unstartable.as_ref() == Some(name) => happened = hangs(),
+            Step::Start(name)
+                if self.squatted.contains(&self.containers[name].identity.unwrap().slot) =>
+            {
+                let message = "listen tcp: bind: address already in use".to_owned();
+                let (operation, status) = ("start", 500);
+                happened =
+                    Happened::Failed(ContainersError::Refused { operation, status, message });
+            }
+            Step::EndLost(slot) => {
+                self.squatted.remove(slot);
+            }
             Step::Start(name) => {
                 let identity = self.containers[name].identity.unwrap();
                 let rival = self.containers.values().any(|c| {

@@ -17,9 +17,11 @@ mod cgroup;
 mod containers;
 mod create;
 mod events;
+mod forwarders;
 mod images;
 mod info;
 mod logs;
+mod lost;
 mod places;
 mod pull;
 mod refusal;
@@ -28,11 +30,12 @@ mod service;
 mod transport;
 
 use std::io;
+use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use buddo_shared::id::HostId;
+use buddo_shared::id::{DeploymentId, HostId};
 use buddo_shared::image::{Digest, ImageReference};
 use buddo_shared::manifest::RegistryCredentials;
 use buddo_shared::secret::Secret;
@@ -47,7 +50,7 @@ use crate::disk::Room;
 use crate::metrics::Metrics;
 use crate::ports::{
     Container, ContainerSpec, Containers, ContainersError, Created, Ending, Images, LocalImage,
-    Mended,
+    Mended, Slot,
 };
 
 /// A client of one Podman API service. Cheap to clone.
@@ -150,6 +153,17 @@ impl Containers for Podman {
 
     async fn remove(&self, name: &str) -> Result<(), ContainersError> {
         containers::remove(&self.transport, name).await
+    }
+
+    async fn end_lost(
+        &self,
+        deployment: DeploymentId,
+        slot: Slot,
+        address: SocketAddrV4,
+        grace: Duration,
+    ) -> Result<(), ContainersError> {
+        lost::end(&self.transport, deployment, slot, grace).await?;
+        forwarders::end(address).await
     }
 
     async fn ending(&self, name: &str) -> Result<Ending, ContainersError> {

@@ -1,5 +1,6 @@
 //! What goes wrong around the agent, and what ends it again.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use buddo_agent::ports::{ContainerState, Identity, KILLED};
@@ -56,6 +57,7 @@ impl Run {
                     container.stuck = false;
                     container.hurt = true;
                 }
+                state.engine.lost.clear();
                 state.edge.left.clear();
             }),
             Fault::Crash | Fault::KillContainer => {
@@ -106,12 +108,22 @@ impl Run {
     fn befall_service(&mut self, fault: Fault) {
         let world = Arc::clone(&self.world);
         match fault {
-            Fault::LoseContainers => world.act(|state| {
-                state.excuse_all("Podman lost all containers");
-                state.hurt_all();
-                state.engine.containers.retain(|_, c| c.identity.is_none());
-                state.edge.left.clear();
-            }),
+            Fault::LoseContainers => {
+                let survive = self.rng.per_mille(500);
+                world.act(|state| {
+                    state.excuse_all("Podman lost all containers");
+                    state.hurt_all();
+                    let (ours, others): (BTreeMap<_, _>, _) =
+                        std::mem::take(&mut state.engine.containers)
+                            .into_iter()
+                            .partition(|(_, c)| c.identity.is_some());
+                    state.engine.containers = others;
+                    let running = |c: &Boxed| c.state == ContainerState::Running;
+                    let lost = ours.into_iter().filter(|(_, c)| running(c) && survive);
+                    state.engine.lost.extend(lost.map(|(name, c)| (name, c.address)));
+                    state.edge.left.clear();
+                });
+            }
             Fault::TearSecrets => world.with(|state| state.engine.tears = true),
             Fault::HangPodman => {
                 let until = self.heals_in(fault, 500, 40_000);

@@ -19,7 +19,7 @@ use buddo_agent::health::{Level, Tracker, Trackers};
 use buddo_agent::memory::{Durable, Happened, Memory};
 use buddo_agent::plan::{Busy, LimitRule, Plan, Rules, Seen, View, plan};
 use buddo_agent::ports::{Container, ContainerState, Ending, Identity, ProbeOutcome, Slot, Target};
-use buddo_agent::step::{Lane, Step, container_name};
+use buddo_agent::step::{Lane, Step, container_name, container_owner};
 use buddo_shared::id::{DeploymentId, Revision};
 use buddo_shared::manifest::{Desired, RunState, Strategy};
 use buddo_shared::probe::Probe;
@@ -211,6 +211,14 @@ impl Alone {
                         return wrong("there is no such container");
                     }
                 }
+                Step::EndLost(slot) => {
+                    let holds = |(name, runs): (&String, &bool)| {
+                        *runs && container_owner(name).is_some_and(|i| i.slot == *slot)
+                    };
+                    if there.iter().any(holds) {
+                        return wrong("Podman knows what is there");
+                    }
+                }
                 Step::PutSecrets | Step::Image | Step::RemoveSecrets(_) => {}
             }
         }
@@ -357,7 +365,7 @@ impl Alone {
                 self.containers.remove(name);
                 self.health.remove(name);
             }
-            Step::PutSecrets | Step::RemoveSecrets(_) => {}
+            Step::PutSecrets | Step::RemoveSecrets(_) | Step::EndLost(_) => {}
         }
         self.memory.record(lane, step, revision, happened, self.now, 0.5);
     }

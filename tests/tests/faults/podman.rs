@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::net::Ipv4Addr;
 
 use anyhow::{Context as _, ensure};
 use buddo_shared::api::deploy::Status;
@@ -113,7 +114,18 @@ async fn fm_19_a_damaged_database_of_podman_is_named_and_containers_are_made_ane
         })
         .await?;
         ensure!(!names.contains(&before), "{before} was lost, and its address is held: {names:?}");
-        Ok(())
+
+        // The next revision needs that address: what holds it is ended.
+        let next = live.api.act(&live.id, "restart").await?;
+        let reached = live.api.reaches(&live.id, Status::Running, next.revision).await?;
+        ensure!(reached.last_error.is_none(), "{reached:?}");
+        live.answers().await?;
+        poll::until("the end of what was lost", PATIENCE, async || {
+            let apps = processes(world, "^/app")?;
+            ensure!(apps.len() == 2, "{apps:?}");
+            Ok(())
+        })
+        .await
     })
     .await
 }
@@ -220,6 +232,30 @@ async fn fm_26_a_dead_port_forwarder_is_noticed_through_the_host_port() -> anyho
         ensure!(started(world)?.contains(&name), "Podman noticed; this test proves nothing");
         live.replaced(&name).await?;
         live.answers_again().await
+    })
+    .await
+}
+
+/// A container of somebody else's is published at an address that is the app's: it loses it when
+/// the next revision needs it. So is one of another app that Podman has lost.
+#[tokio::test]
+async fn fm_26_what_holds_an_apps_address_for_another_makes_room() -> anyhow::Result<()> {
+    Lease::run(async |world| {
+        let live = Live::up(world).await?;
+        let before = live.container()?;
+        let [_, slot_b, ..] = world.layout().networks();
+        let address = Ipv4Addr::from_bits(slot_b.to_bits() + 1);
+        let port = format!("{address}:8000:{PORT}");
+        let argv = ["podman", "run", "--detach", "--name=theirs", "--publish", &port, IMAGE];
+        run(world, &argv)?;
+        let next = live.api.act(&live.id, "restart").await?;
+        let reached = live.api.reaches(&live.id, Status::Running, next.revision).await?;
+        ensure!(reached.last_error.is_none(), "{reached:?}");
+        live.answers().await?;
+        let now = live.replaced(&before).await?;
+        ensure!(now.ends_with("-b"), "{now}");
+        ensure!(started(world)?.contains("theirs"), "the container itself is not the agent's");
+        Ok(())
     })
     .await
 }

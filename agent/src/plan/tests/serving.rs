@@ -106,3 +106,28 @@ fn an_app_of_which_only_a_stopped_container_is_known_is_no_first_deploy() {
     assert_eq!(model.plan().target, Some(Target::Hold));
     assert_eq!(model.settle().phase, Phase::Live);
 }
+
+/// As a start leaves it that Podman was killed in: it holds the only address that is free.
+#[test]
+fn fm_26_what_podman_has_lost_is_ended_where_it_keeps_a_new_revision_out() {
+    let mut model = Model::new(Some(RunState::Running), App::Answers);
+    model.put(OLD, Slot::B, ContainerState::Running);
+    model.serves(OLD, Slot::B);
+    model.squatted.insert(Slot::A);
+    assert_eq!(model.settle().phase, Phase::Live);
+    assert_eq!(model.running(), [NEW]);
+    assert!(model.done.contains(&Step::EndLost(Slot::A)));
+}
+
+/// It may answer visitors still, until the other slot does.
+#[test]
+fn what_podman_has_lost_is_left_alone_while_there_is_another_slot() {
+    let mut model = Model::new(Some(RunState::Running), App::Answers);
+    model.squatted.insert(Slot::A);
+    assert_eq!(model.settle().phase, Phase::Live);
+    assert!(model.squatted.contains(&Slot::A) && model.containers.len() == 1);
+    // Both are held: there is no other.
+    let mut model = Model::new(Some(RunState::Running), App::Answers);
+    model.squatted.extend([Slot::A, Slot::B]);
+    assert_eq!(model.settle().phase, Phase::Live);
+}

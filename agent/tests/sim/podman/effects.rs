@@ -161,7 +161,7 @@ impl State {
                 && c.address == found.address
                 && matches!(c.state, ContainerState::Running | ContainerState::Stopping)
         });
-        if occupied {
+        if occupied || self.engine.lost.values().any(|held| *held == found.address) {
             self.blame(found.identity);
             return Err(refused("start a container", "address already in use"));
         }

@@ -62,6 +62,8 @@ impl Boxed {
 pub(crate) struct Engine {
     /// Containers by name.
     pub(crate) containers: BTreeMap<String, Boxed>,
+    /// Containers that run and that Podman has lost: they hold their addresses.
+    pub(crate) lost: BTreeMap<String, SocketAddrV4>,
     /// Secrets by name.
     pub(crate) secrets: BTreeMap<String, String>,
     /// Secrets that were stored later than their sender could know.

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use buddo_agent::ports::{
     Container, ContainerSpec, ContainerState, Containers, ContainersError, Created, Ending, Mended,
-    ProbeOutcome, Prober,
+    ProbeOutcome, Prober, Slot,
 };
 use buddo_agent::step::secret_owner;
+use buddo_shared::id::DeploymentId;
 use buddo_shared::image::{Digest, ImageReference};
 use buddo_shared::manifest::RegistryCredentials;
 use buddo_shared::probe::Probe;
@@ -134,6 +135,20 @@ impl Containers for Life {
         let deadline = Duration::from_secs(30);
         self.call("remove", name, deadline, move |state, world, late| {
             state.remove(world, &wanted, late);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn end_lost(
+        &self,
+        _: DeploymentId,
+        _: Slot,
+        address: SocketAddrV4,
+        _: Duration,
+    ) -> Result<(), ContainersError> {
+        self.call("end what is lost", "", SECONDS_10, move |state, _, _| {
+            state.engine.lost.retain(|_, held| *held != address);
             Ok(())
         })
         .await
