@@ -874,7 +874,13 @@ async fn fm_33_a_revision_means_the_same_bytes_wherever_its_tag_went() {
     host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
     agent.until_live(1).await;
     host.machine.tag_moved.store(true, Ordering::SeqCst);
-    drop(agent);
+    // It is written after the pass, which nobody waits for.
+    let store = Store::open(&host.dir.path().join("agent.db"), 0).unwrap();
+    let known = async || store.deployments().await.unwrap().values().any(|d| !d.digests.is_empty());
+    while !known().await {
+        tokio::task::yield_now().await;
+    }
+    drop((store, agent));
     // Also by an agent that has only its database to know it from.
     let agent = host.agent(FOREVER, true).await;
     host.machine.containers.lock().unwrap().clear();
