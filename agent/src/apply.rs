@@ -169,8 +169,7 @@ impl<C: Containers> Executor<C> {
             Step::Stop(name) => containers.stop(name, order.stop_grace).await?,
             Step::Remove(name) => containers.remove(name).await?,
             Step::EndLost(slot) => {
-                let [a, b] = order.addresses.ok_or_else(|| missing("address"))?;
-                let address = if *slot == Slot::A { a } else { b };
+                let address = order.address(*slot).ok_or_else(|| missing("address"))?;
                 containers.end_lost(order.deployment, *slot, address, order.stop_grace).await?;
             }
             Step::RemoveSecrets(revision) => {
@@ -222,7 +221,7 @@ impl<C: Containers> Executor<C> {
         digest: Option<&Digest>,
     ) -> Result<ContainerSpec, Trouble> {
         let wanted = order.wanted()?;
-        let [a, b] = order.addresses.ok_or_else(|| missing("address"))?;
+        let address = order.address(slot).ok_or_else(|| missing("address"))?;
         let digest = digest.ok_or_else(|| missing("image"))?;
         let identity = Identity { deployment: order.deployment, revision: order.revision, slot };
         let env = self.environment(order, &wanted)?.unwrap_or_default();
@@ -231,7 +230,7 @@ impl<C: Containers> Executor<C> {
             name: container_name(&identity),
             identity,
             image: wanted.image.pinned(digest),
-            address: if slot == Slot::A { a } else { b },
+            address,
             port: wanted.port,
             limits: order.limited.then_some(wanted.limits),
             secret_env: stored(order, &env).map(|(k, _, name)| (k.to_owned(), name)).collect(),
@@ -283,8 +282,12 @@ impl Order {
     }
 
     fn address_of(&self, name: &str) -> Option<SocketAddrV4> {
+        self.address(if name.ends_with("-a") { Slot::A } else { Slot::B })
+    }
+
+    fn address(&self, slot: Slot) -> Option<SocketAddrV4> {
         let [a, b] = self.addresses?;
-        Some(if name.ends_with("-a") { a } else { b })
+        Some(if slot == Slot::A { a } else { b })
     }
 }
 

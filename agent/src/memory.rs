@@ -176,14 +176,13 @@ impl Memory {
         now: Instant,
         jitter: f64,
     ) {
-        if *step == Step::PutSecrets && matches!(happened, Happened::Failed(_)) {
-            self.secrets.insert(revision, Stock::Part);
-        }
         match happened {
             Happened::Failed(error) => {
                 self.record_failure(lane, step, revision, error, now, jitter);
             }
-            Happened::Unreadable(_) if lane == Lane::Serve => self.restock_later(now, jitter),
+            Happened::Unreadable(_) if lane == Lane::Serve => {
+                self.restock = Some(failed_again(self.restock, now, jitter));
+            }
             Happened::Unreadable(failure) => {
                 if let Some(attempt) = self.attempt_on(revision) {
                     attempt.verdict = Some(failure);
@@ -260,14 +259,15 @@ impl Memory {
             *self.stops_failed.entry(name.clone()).or_default() += 1;
         }
         if matches!(step, Step::Stop(_) | Step::Remove(_) | Step::RemoveSecrets(_)) {
-            let tries = self.cleanup.map_or(0, |(_, tries)| tries);
-            let wait = Backoff::TROUBLE.delay(tries, jitter);
-            self.cleanup = Some((now + wait, tries.saturating_add(1)));
+            self.cleanup = Some(failed_again(self.cleanup, now, jitter));
             return;
         }
-        if lane == Lane::Serve && *step == Step::PutSecrets {
-            self.restock_later(now, jitter);
-            return;
+        if *step == Step::PutSecrets {
+            self.secrets.insert(revision, Stock::Part);
+            if lane == Lane::Serve {
+                self.restock = Some(failed_again(self.restock, now, jitter));
+                return;
+            }
         }
         let torn =
             matches!(step, Step::Start(_)) && matches!(error, ContainersError::Unavailable { .. });
@@ -310,12 +310,6 @@ impl Memory {
                 }
             }
         }
-    }
-
-    fn restock_later(&mut self, now: Instant, jitter: f64) {
-        let tries = self.restock.map_or(0, |(_, tries)| tries);
-        let wait = Backoff::TROUBLE.delay(tries, jitter);
-        self.restock = Some((now + wait, tries.saturating_add(1)));
     }
 
     /// Podman's secrets hold environments of these revisions, and of no others. What could not be
@@ -412,6 +406,12 @@ impl Memory {
         self.durable.failures.retain(|revision, _| keep(revision));
         self.durable.proven.retain(keep);
     }
+}
+
+/// Something failed once more that failed so often before: when it is tried again.
+fn failed_again(before: Option<(Instant, u32)>, now: Instant, jitter: f64) -> (Instant, u32) {
+    let tries = before.map_or(0, |(_, tries)| tries);
+    (now + Backoff::TROUBLE.delay(tries, jitter), tries.saturating_add(1))
 }
 
 impl Attempt {

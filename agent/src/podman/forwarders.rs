@@ -15,7 +15,7 @@ use std::path::Path;
 
 use rustix::process::Signal;
 
-use super::lost::{KILLED, gone, own_processes, signal_if};
+use super::lost::{KILLED, command_line, gone, own_processes, signal_if};
 use crate::ports::{ContainersError, Process};
 
 /// Names of Podman's forwarders: that of 4.x, and those of pasta, which 5.x has.
@@ -63,7 +63,7 @@ fn holders(proc: &Path, address: SocketAddrV4) -> io::Result<Vec<u32>> {
 
 fn is_forwarder(proc: &Path, pid: u32) -> bool {
     // Not the kernel's name for it: it runs Podman's own program, by way of `/proc/self/exe`.
-    let Ok(line) = std::fs::read(proc.join(pid.to_string()).join("cmdline")) else { return false };
+    let line = command_line(proc, pid).unwrap_or_default();
     let program = line.split(|byte| *byte == 0).next().unwrap_or_default();
     let name = Path::new(OsStr::from_bytes(program)).file_name();
     name.is_some_and(|name| FORWARDERS.iter().any(|known| *known == name))

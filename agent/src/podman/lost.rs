@@ -24,7 +24,7 @@ use crate::step::container_owner;
 const OPERATION: &str = "end what Podman has lost";
 
 /// The most that is read of one file of the kernel's, in bytes.
-pub(super) const MAX_FILE: u64 = 64 * 1024;
+const MAX_FILE: u64 = 64 * 1024;
 
 /// From SIGKILL until a process is gone.
 pub(super) const KILLED: Duration = Duration::from_secs(5);
@@ -162,13 +162,18 @@ pub(super) fn own_processes(proc: &Path) -> io::Result<impl Iterator<Item = u32>
     Ok(processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()))
 }
 
+/// A process's words, each ended by a zero (`proc_pid_cmdline(5)`).
+pub(super) fn command_line(proc: &Path, pid: u32) -> Option<Vec<u8>> {
+    let mut line = Vec::new();
+    let file = std::fs::File::open(proc.join(pid.to_string()).join("cmdline")).ok()?;
+    file.take(MAX_FILE).read_to_end(&mut line).ok()?;
+    Some(line)
+}
+
 impl Monitor {
     /// The monitor that this process is, if it is one.
     fn of(proc: &Path, pid: u32) -> Option<Self> {
-        let mut line = Vec::new();
-        let file = std::fs::File::open(proc.join(pid.to_string()).join("cmdline")).ok()?;
-        file.take(MAX_FILE).read_to_end(&mut line).ok()?;
-        Self::parse(pid, &line)
+        Self::parse(pid, &command_line(proc, pid)?)
     }
 
     fn parse(pid: u32, line: &[u8]) -> Option<Self> {

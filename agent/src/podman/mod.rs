@@ -7,6 +7,7 @@
 //! impl Containers ──► containers · create · images · pull · secrets ──► transport ──► socket
 //!                     events (its own connection, reconnects) ─────────────┤
 //!                     service (ends its process when it hangs) ◄───────────┘
+//!                     lost · forwarders (processes that the service has lost, by /proc)
 //! impl MemoryEvents ► cgroup (the kernel's files, not the service)
 //! ```
 //!

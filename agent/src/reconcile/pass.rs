@@ -341,13 +341,10 @@ where
                     .iter()
                     .find_map(|c| c.identity)
                     .map(|identity| identity.revision);
+                let of_secrets = memory.secrets.keys().next().copied();
                 let revision = match lane {
                     Lane::Serve => live,
-                    Lane::Roll => case.plan.revision.or(desired).or(of_container).or(memory
-                        .secrets
-                        .keys()
-                        .next()
-                        .copied()),
+                    Lane::Roll => case.plan.revision.or(desired).or(of_container).or(of_secrets),
                 };
                 let (Some(revision), false) = (revision, steps.is_empty()) else { continue };
                 let network = &self.settings.network;
