@@ -336,7 +336,14 @@ mod tests {
             .finish();
         let _log = tracing::subscriber::set_default(subscriber);
         let dir = tempfile::tempdir().unwrap();
-        written(&dir.path().join("agent.db"), vec![level(1, Phase::Live, 1)]).await;
+        let write = async |name| {
+            written(&dir.path().join(name), vec![level(1, Phase::Live, 1)]).await;
+        };
+        // What another test, which hears nothing, logs for the first time is off for all
+        // (tokio-rs/tracing issue 3611), until it is looked at again.
+        write("first.db").await;
+        tracing::callsite::rebuild_interest_cache();
+        write("agent.db").await;
         let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
         let line = text.lines().find(|line| line.contains("a deployment changed")).unwrap();
         let line: serde_json::Value = serde_json::from_str(line).unwrap();
