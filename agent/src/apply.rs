@@ -169,8 +169,11 @@ impl<C: Containers> Executor<C> {
             Step::Stop(name) => containers.stop(name, order.stop_grace).await?,
             Step::Remove(name) => containers.remove(name).await?,
             Step::EndLost(slot) => {
+                containers.end_lost(order.deployment, *slot, order.stop_grace).await?;
+            }
+            Step::FreeAddress(slot) => {
                 let address = order.address(*slot).ok_or_else(|| missing("address"))?;
-                containers.end_lost(order.deployment, *slot, address, order.stop_grace).await?;
+                containers.free_address(address).await?;
             }
             Step::RemoveSecrets(revision) => {
                 for name in containers.secrets().await? {

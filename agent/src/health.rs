@@ -60,6 +60,7 @@ pub struct Tracker {
     level: Level,
     in_a_row: u32,
     last_good: bool,
+    unreachable: bool,
     probes: u32,
     /// When the last probe ended.
     pub checked_at: Option<Timestamp>,
@@ -70,7 +71,21 @@ pub struct Tracker {
 impl Tracker {
     /// A container from which nothing was heard yet, at `level`.
     pub fn new(level: Level) -> Self {
-        Self { level, in_a_row: 0, last_good: true, probes: 0, checked_at: None, reason: None }
+        Self {
+            level,
+            in_a_row: 0,
+            last_good: true,
+            unreachable: false,
+            probes: 0,
+            checked_at: None,
+            reason: None,
+        }
+    }
+
+    /// Whether nothing forwarded its address when it was asked last: it can answer nobody, however
+    /// long it is waited for.
+    pub fn is_unreachable(&self) -> bool {
+        self.unreachable
     }
 
     /// What is known now.
@@ -85,9 +100,11 @@ impl Tracker {
         self.last_good = good;
         self.probes = self.probes.saturating_add(1);
         self.checked_at = Some(at);
+        self.unreachable = outcome == ProbeOutcome::Unreachable;
         self.reason = match outcome {
             ProbeOutcome::Healthy => None,
             ProbeOutcome::Unhealthy(reason) => Some(reason),
+            ProbeOutcome::Unreachable => Some("connection refused".to_owned()),
         };
         let level = match self.level {
             // any → Healthy
@@ -161,7 +178,7 @@ mod tests {
         let mut tracker = Tracker::new(Level::Starting);
         let mut delays = Vec::new();
         for _ in 0..8 {
-            let refused = ProbeOutcome::Unhealthy("connection refused".to_owned());
+            let refused = ProbeOutcome::Unreachable;
             tracker.record(&probe, refused, Timestamp::UNIX_EPOCH);
             delays.push(tracker.next_delay(&probe, 0.5).as_millis());
         }

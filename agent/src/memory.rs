@@ -14,7 +14,7 @@ use crate::backoff::Backoff;
 use crate::guard::{Evidence, Vigil};
 use crate::plan::words;
 use crate::ports::{ContainersError, Ending, Slot, Target};
-use crate::step::{Lane, Step};
+use crate::step::{Lane, Step, container_owner};
 
 /// Trouble with a registry or Podman is waited out for this long, then the revision is given up.
 const TROUBLE_PATIENCE: std::time::Duration = std::time::Duration::from_mins(5);
@@ -67,6 +67,8 @@ pub struct Memory {
     pub cleanup: Option<(Instant, u32)>,
     /// How often a container could not be stopped.
     pub stops_failed: BTreeMap<String, u32>,
+    /// Slots with containers that run and that Podman does not know any more, and a revision of each.
+    pub lost: BTreeMap<Slot, Revision>,
     /// Revisions whose environment lies in Podman's secrets.
     pub secrets: BTreeMap<Revision, Stock>,
     /// Storing what serves' environment again failed: not before this, and how often it failed.
@@ -104,6 +106,8 @@ pub struct Attempt {
     pub image_ready: bool,
     /// Podman went away while it started the container, which may run without a way to it.
     pub torn: bool,
+    /// How often its container was removed, to be made anew.
+    pub removed: u32,
 }
 
 /// Trouble that may pass by itself.
@@ -230,6 +234,10 @@ impl Memory {
             Step::Remove(name) => {
                 self.retiring.remove(name);
                 self.cleanup = None;
+                let of = container_owner(name).map(|identity| identity.revision);
+                if let Some(attempt) = of.and_then(|revision| self.attempt_on(revision)) {
+                    attempt.removed += 1;
+                }
             }
             // A fresh container has its whole start deadline.
             Step::Create(_) => {
@@ -242,7 +250,15 @@ impl Memory {
                 self.secrets.insert(revision, Stock::Whole);
                 self.restock = None;
             }
-            Step::Image | Step::Watch(_) | Step::Autopsy(_) | Step::Stop(_) | Step::EndLost(_) => {}
+            Step::EndLost(slot) => {
+                self.lost.remove(slot);
+                self.cleanup = None;
+            }
+            Step::Image
+            | Step::Watch(_)
+            | Step::Autopsy(_)
+            | Step::Stop(_)
+            | Step::FreeAddress(_) => {}
         }
     }
 
@@ -258,7 +274,7 @@ impl Memory {
         if let Step::Stop(name) = step {
             *self.stops_failed.entry(name.clone()).or_default() += 1;
         }
-        if matches!(step, Step::Stop(_) | Step::Remove(_) | Step::RemoveSecrets(_)) {
+        if step.takes_away() {
             self.cleanup = Some(failed_again(self.cleanup, now, jitter));
             return;
         }

@@ -233,15 +233,21 @@ pub trait Containers: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), ContainersError>> + Send;
     /// Removes by force; an absent one is success.
     fn remove(&self, name: &str) -> impl Future<Output = Result<(), ContainersError>> + Send;
-    /// Ends what runs and Podman does not know any more, and what holds `address`, at which no
-    /// container that it knows is published: containers of this slot by SIGTERM, then SIGKILL
-    /// after `grace`; and what forwards the address for one of another app. None is success.
+    /// What runs here and Podman does not know any more.
+    fn lost(&self) -> impl Future<Output = Result<Vec<Identity>, ContainersError>> + Send;
+    /// Ends containers of this slot that run and that Podman does not know any more: SIGTERM, then
+    /// SIGKILL after `grace`. None is success.
     fn end_lost(
         &self,
         deployment: DeploymentId,
         slot: Slot,
-        address: SocketAddrV4,
         grace: Duration,
+    ) -> impl Future<Output = Result<(), ContainersError>> + Send;
+    /// Ends what forwards `address`, at which no container that Podman knows is published. Nothing
+    /// is success.
+    fn free_address(
+        &self,
+        address: SocketAddrV4,
     ) -> impl Future<Output = Result<(), ContainersError>> + Send;
     /// How a container ended.
     fn ending(&self, name: &str) -> impl Future<Output = Result<Ending, ContainersError>> + Send;
@@ -391,8 +397,10 @@ pub trait Prober: Send + Sync + 'static {
 pub enum ProbeOutcome {
     /// An answer that counts as healthy.
     Healthy,
-    /// None, with the reason in words, such as `connection refused` or `status 503`.
+    /// None, with the reason in words, such as `status 503`.
     Unhealthy(String),
+    /// Nothing listens at the address. What forwards it accepts before the app does: it is not there.
+    Unreachable,
 }
 
 /// Who answers for a name: what the resolver process serves to Caddy. Replaced as a whole.

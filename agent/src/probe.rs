@@ -4,6 +4,7 @@
 //! forwarder accepts before the app listens, so that an accepted connection alone proves nothing:
 //! what counts is an answer, or for plain TCP a connection that stays open.
 
+use std::io::ErrorKind;
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
@@ -40,19 +41,15 @@ fn unhealthy(reason: impl Into<String>) -> ProbeOutcome {
 async fn attempt(address: SocketAddrV4, kind: &ProbeKind) -> ProbeOutcome {
     let mut stream = match TcpStream::connect(address).await {
         Ok(stream) => stream,
-        Err(error) => return unhealthy(connect_words(&error)),
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            return ProbeOutcome::Unreachable;
+        }
+        // Without the system's error number, which says nothing to an operator.
+        Err(error) => return unhealthy(error.kind().to_string()),
     };
     match kind {
         ProbeKind::Tcp => stays_open(&mut stream).await,
         ProbeKind::Http { path } => answers(&mut stream, address, path).await,
-    }
-}
-
-/// Without the system's error number, which says nothing to an operator.
-fn connect_words(error: &std::io::Error) -> String {
-    match error.kind() {
-        std::io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
-        kind => kind.to_string(),
     }
 }
 
@@ -174,12 +171,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_closed_port_says_so() {
+    async fn a_closed_port_is_one_that_nothing_forwards() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let SocketAddr::V4(address) = listener.local_addr().unwrap() else { unreachable!() };
         drop(listener);
         let outcome = NetProber.probe(address, &Probe::default()).await;
-        assert_eq!(outcome, unhealthy("connection refused"));
+        assert_eq!(outcome, ProbeOutcome::Unreachable);
     }
 
     proptest::proptest! {

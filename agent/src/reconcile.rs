@@ -16,6 +16,7 @@
 //! is part of the status. Orders run in tasks of their own and ring the bell when they end.
 
 mod anew;
+mod lost;
 mod orders;
 mod pass;
 mod save;
@@ -191,6 +192,7 @@ pub struct Reconciler<C, P, X, L, K> {
     failures: Retries,
     rendered: (Domains, Option<HostName>, Rendered),
     secrets: secrets::Looks,
+    sweep: lost::Sweep,
     trouble: Option<Failure>,
     /// Apps that went down lately, and until when their host is to blame.
     tide: Tide,
@@ -255,6 +257,7 @@ where
             failures: Retries::default(),
             rendered: (BTreeMap::new(), None, Rendered::default()),
             secrets: secrets::Looks::begin(Instant::now()),
+            sweep: lost::Sweep::begin(Instant::now()),
             trouble: None,
             tide: Tide::default(),
             troubled_until: None,

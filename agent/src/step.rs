@@ -25,8 +25,10 @@ pub enum Step {
     Stop(String),
     /// Remove it by force.
     Remove(String),
-    /// End what Podman has lost and what holds the address of this slot.
+    /// End containers in this slot that run and that Podman does not know any more.
     EndLost(Slot),
+    /// End what forwards the address of this slot, where no container that Podman knows is there.
+    FreeAddress(Slot),
     /// Remove the secrets of a revision.
     RemoveSecrets(Revision),
 }
@@ -44,7 +46,25 @@ impl Step {
             Self::Stop(_) => "stop",
             Self::Remove(_) => "remove",
             Self::EndLost(_) => "end_lost",
+            Self::FreeAddress(_) => "free_address",
             Self::RemoveSecrets(_) => "remove_secrets",
+        }
+    }
+
+    /// Whether it takes away what is not needed, for no revision in particular.
+    pub fn takes_away(&self) -> bool {
+        match self {
+            Self::Stop(_)
+            | Self::Remove(_)
+            | Self::EndLost(_)
+            | Self::FreeAddress(_)
+            | Self::RemoveSecrets(_) => true,
+            Self::PutSecrets
+            | Self::Image
+            | Self::Create(_)
+            | Self::Start(_)
+            | Self::Watch(_)
+            | Self::Autopsy(_) => false,
         }
     }
 
@@ -76,6 +96,7 @@ impl fmt::Display for Step {
             Self::Stop(name) => write!(f, "stop {name}"),
             Self::Remove(name) => write!(f, "remove {name}"),
             Self::EndLost(slot) => write!(f, "end what Podman has lost in slot {slot:?}"),
+            Self::FreeAddress(slot) => write!(f, "free the address of slot {slot:?}"),
             Self::RemoveSecrets(revision) => write!(f, "remove the secrets of r{revision}"),
         }
     }

@@ -194,7 +194,7 @@ impl Metrics {
     pub fn probed(&self, outcome: &ProbeOutcome) {
         let outcome = match outcome {
             ProbeOutcome::Healthy => "healthy",
-            ProbeOutcome::Unhealthy(_) => "unhealthy",
+            ProbeOutcome::Unhealthy(_) | ProbeOutcome::Unreachable => "unhealthy",
         };
         self.0.probes.get_or_create(&[("outcome", outcome)]).inc();
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use buddo_shared::id::Revision;
 use buddo_shared::report::Phase;
+use tokio::time::Instant;
 
 use super::{Plan, Seen, View};
 use crate::guard::Vigil;
@@ -53,8 +54,25 @@ fn lay_down(memory: &mut Memory, view: &View<'_>, plan: &mut Plan) {
     }
     retire(memory, view, plan, &[], None);
     if view.containers.is_empty() && view.busy.roll.is_none() && view.busy.serve.is_none() {
-        plan.phase = Phase::Stopped;
-        forget_secrets(memory, view, plan, None);
+        if memory.lost.is_empty() {
+            plan.phase = Phase::Stopped;
+            forget_secrets(memory, view, plan, None);
+        } else {
+            end_lost(memory, view, plan, view.now);
+        }
+    }
+}
+
+/// Ends, from `due` on, what runs and Podman does not know any more.
+pub(super) fn end_lost(memory: &Memory, view: &View<'_>, plan: &mut Plan, due: Instant) {
+    if memory.lost.is_empty() || view.busy.roll.is_some() || !plan.roll.is_empty() {
+        return;
+    }
+    let due = memory.cooling(view.now).map_or(due, |at| at.max(due));
+    if view.now < due {
+        plan.wake_at(due);
+    } else {
+        plan.roll.extend(memory.lost.keys().map(|slot| Step::EndLost(*slot)));
     }
 }
 

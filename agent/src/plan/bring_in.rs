@@ -10,12 +10,16 @@ use super::keep::{TORN, sick};
 use super::{LimitRule, Plan, Seen, View, deadline, guarded, words};
 use crate::health::Level;
 use crate::memory::{Memory, Serving};
-use crate::ports::{Container, ContainerState, Slot};
+use crate::ports::{ContainerState, Slot};
 use crate::step::Step;
 use crate::wanted::Wanted;
 
 /// How often a container may end before it answered.
 const MAX_EXITS: u32 = 3;
+
+/// A container that nothing forwards to is made anew so often. On a host that forwards nothing at
+/// all, that would go on for ever.
+const MAX_REMOVALS: u32 = 3;
 
 /// Brings the wanted revision's container nearer to serving. Its name, while it is wanted.
 pub(super) fn bring_in(
@@ -82,12 +86,14 @@ pub(super) fn bring_in(
             // What Podman has lost may still answer visitors: the other slot is tried first, unless
             // that one serves.
             let last = live.is_some() || rounds > 0;
-            plan.roll.extend(last.then_some(Step::EndLost(slot)));
+            if last {
+                plan.roll.extend([Step::EndLost(slot), Step::FreeAddress(slot)]);
+            }
             memory.attempt_at(revision).rounds += 1;
         }
         // nothing → created → running
         None => launch(view, wanted, plan, slot, &name),
-        Some(container) => advance(memory, view, wanted, plan, &container),
+        Some(container) => advance(memory, view, wanted, plan, container),
     }
     Some(name)
 }
@@ -98,7 +104,7 @@ fn advance(
     view: &View<'_>,
     wanted: &Wanted<'_>,
     plan: &mut Plan,
-    container: &Container,
+    container: Seen<'_>,
 ) {
     let name = &container.name;
     let lacking = view.lacks_secrets(memory, wanted).then_some(Step::PutSecrets);
@@ -107,7 +113,7 @@ fn advance(
         lacking.clone().into_iter().chain(steps)
     };
     let attempt = memory.attempt_at(wanted.revision);
-    if attempt.torn {
+    if attempt.torn || container.is_unreachable() && attempt.removed < MAX_REMOVALS {
         let started = attempt.started.filter(|_| container.state == ContainerState::Running);
         let due = started.map_or(view.now, |started| started + TORN);
         remove_at(memory, view, plan, name, due);

@@ -6,7 +6,7 @@ use buddo_shared::id::Revision;
 use buddo_shared::manifest::Desired;
 use tokio::time::Instant;
 
-use super::{EDGE_LAG, Plan, View, deadline, words};
+use super::{EDGE_LAG, Plan, Seen, View, deadline, words};
 use crate::guard::{Evidence, Kills, Verdict, Vigil, errors, remaining};
 use crate::health::Level;
 use crate::memory::Memory;
@@ -53,9 +53,11 @@ pub(super) fn stand_guard(
         return;
     }
     let Some(live) = memory.durable.live.filter(|live| live.revision == revision) else { return };
-    let tracker = view.serving(live).filter(|c| c.runs()).and_then(|c| c.tracker);
+    let serving = view.serving(live).filter(|container| container.runs());
+    let tracker = serving.and_then(|container| container.tracker);
     memory.evidence.sick(match tracker.map(super::Tracker::level) {
         _ if view.rules.many_sick => None,
+        _ if serving.is_some_and(Seen::is_unreachable) => None,
         Some(Level::Unhealthy) => Some(view.now),
         Some(Level::Starting) => memory.crash.silent_since,
         Some(Level::Assumed | Level::Healthy) | None => None,

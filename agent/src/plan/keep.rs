@@ -30,20 +30,20 @@ const FORGIVEN: Duration = Duration::from_mins(10);
 /// Whether what serves runs and does not answer: it fails its probes, or it was started again and
 /// was silent for as long as a new container may be.
 pub(super) fn sick(memory: &Memory, view: &View<'_>, desired: &Desired, live: Serving) -> bool {
-    match view.serving(live).filter(|container| container.runs()).and_then(Seen::level) {
+    let Some(container) = view.serving(live).filter(|c| c.runs()) else { return false };
+    match container.level() {
         Some(Level::Unhealthy) => true,
-        Some(Level::Starting) => memory
-            .crash
-            .silent_since
-            .is_some_and(|since| view.now.duration_since(since) >= patience(memory, desired, live)),
+        Some(Level::Starting) => memory.crash.silent_since.is_some_and(|since| {
+            view.now.duration_since(since) >= patience(memory, container, desired, live)
+        }),
         Some(Level::Assumed | Level::Healthy) | None => false,
     }
 }
 
 /// How long what serves may take to answer after a start.
-fn patience(memory: &Memory, desired: &Desired, live: Serving) -> Duration {
+fn patience(memory: &Memory, container: Seen<'_>, desired: &Desired, live: Serving) -> Duration {
     let whole = deadline(Wanted::probe_of(desired, live.revision));
-    if memory.crash.torn { whole.min(TORN) } else { whole }
+    if memory.crash.torn || container.is_unreachable() { whole.min(TORN) } else { whole }
 }
 
 /// Restarts what serves when it is down. True while it is held back on purpose (`recreate`).
@@ -84,7 +84,7 @@ pub(super) fn keep_serving(
             memory.crash.silent_since = (level == Some(Level::Starting) || torn)
                 .then(|| memory.crash.silent_since.unwrap_or(view.now));
             if let Some(since) = memory.crash.silent_since {
-                let due = since + patience(memory, desired, live);
+                let due = since + patience(memory, container, desired, live);
                 if view.now < due {
                     plan.wake_at(due);
                 }

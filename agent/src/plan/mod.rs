@@ -112,6 +112,11 @@ impl Seen<'_> {
     fn runs(self) -> bool {
         is_running(self.container)
     }
+
+    /// Whether it runs and nothing forwards to it, which is no fault of the app's.
+    fn is_unreachable(self) -> bool {
+        self.runs() && self.tracker.is_some_and(Tracker::is_unreachable)
+    }
 }
 
 impl Deref for Seen<'_> {

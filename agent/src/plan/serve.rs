@@ -50,6 +50,7 @@ pub(super) fn serve(memory: &mut Memory, view: &View<'_>, desired: &Desired) -> 
 
     watch(memory, view, live.as_deref(), candidate.as_deref(), &mut plan);
     plan.target = target(memory, view, candidate.as_deref(), failed, holding);
+    end_lost(memory, view, &mut plan);
     if plan.phase == Phase::Live && !matches!(plan.target, Some(Target::Live { .. })) {
         // It was started again and is not probed yet: visitors are held.
         plan.phase = Phase::Starting;
@@ -58,6 +59,14 @@ pub(super) fn serve(memory: &mut Memory, view: &View<'_>, desired: &Desired) -> 
     plan.revision = Some(wanted.unwrap_or(desired.revision));
     tell_failure(memory, view, desired, &mut plan);
     plan
+}
+
+/// What Podman has lost served visitors until it was missed. It leaves once they have been sent
+/// elsewhere, or held, for the drain time.
+fn end_lost(memory: &Memory, view: &View<'_>, plan: &mut Plan) {
+    if let Some(since) = memory.in_force.filter(|_| plan.target == memory.target) {
+        away::end_lost(memory, view, plan, since + view.rules.drain.before_stop);
+    }
 }
 
 /// How a desired revision that was given up stands.
@@ -132,7 +141,8 @@ fn adopt_or_switch(memory: &mut Memory, view: &View<'_>, desired: &Desired) {
     };
     if let Some(identity) = chosen {
         let revision = identity.revision;
-        if memory.durable.live.is_some_and(|live| live.revision == revision) {
+        let replaced = memory.durable.live.filter(|live| live.revision == revision);
+        if replaced.is_some_and(|live| !view.serving(live).is_some_and(Seen::is_unreachable)) {
             // As good as ended: another container had to take its place.
             memory.evidence.ended(None, view.now);
         }

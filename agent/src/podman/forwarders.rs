@@ -15,8 +15,8 @@ use std::path::Path;
 
 use rustix::process::Signal;
 
-use super::lost::{KILLED, command_line, gone, own_processes, signal_if};
-use crate::ports::{ContainersError, Process};
+use super::process::{KILLED, PROC, command_line, gone, own, signal_if};
+use crate::ports::ContainersError;
 
 /// Names of Podman's forwarders: that of 4.x, and those of pasta, which 5.x has.
 const FORWARDERS: [&str; 4] = ["rootlessport", "rootlessport-child", "pasta", "pasta.avx2"];
@@ -31,14 +31,14 @@ pub(super) async fn end(address: SocketAddrV4) -> Result<(), ContainersError> {
         operation: "end what holds an address",
         source: Box::new(source),
     };
-    let found = tokio::task::spawn_blocking(move || holders(Path::new("/proc"), address));
+    let found = tokio::task::spawn_blocking(move || holders(Path::new(PROC), address));
     let found = found.await.map_err(io::Error::other).map_err(failed)?.map_err(failed)?;
     for pid in found {
         tracing::warn!(%address, pid, "what forwards for a container that Podman has lost is ended");
-        let still = || is_forwarder(Path::new("/proc"), pid);
+        let still = || is_forwarder(Path::new(PROC), pid);
         for signal in [Signal::TERM, Signal::KILL] {
             signal_if(pid, signal, still).map_err(failed)?;
-            if gone(&Process { container: String::new(), pid }, KILLED).await {
+            if gone(pid, KILLED).await {
                 break;
             }
         }
@@ -57,7 +57,7 @@ fn holders(proc: &Path, address: SocketAddrV4) -> io::Result<Vec<u32>> {
         let mut targets = files.filter_map(|file| std::fs::read_link(file.ok()?.path()).ok());
         targets.any(|target| target.as_os_str() == socket.as_str())
     };
-    let forwarders = own_processes(proc)?.filter(|pid| is_forwarder(proc, *pid));
+    let forwarders = own(proc)?.filter(|pid| is_forwarder(proc, *pid));
     Ok(forwarders.filter(has).collect())
 }
 
@@ -105,7 +105,7 @@ mod tests {
         let target = std::fs::read_link(descriptor).unwrap();
         assert_eq!(target.as_os_str(), format!("socket:[{inode}]").as_str());
         // It is held by these tests, which forward nothing.
-        assert!(holders(Path::new("/proc"), address).unwrap().is_empty());
+        assert!(holders(Path::new(PROC), address).unwrap().is_empty());
         drop(listener_of);
         let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
         assert_eq!(listener(&table, address), None);

@@ -6,28 +6,21 @@
 //! whose end ends what forwards its port.
 
 use std::collections::BTreeSet;
-use std::io::{self, Read as _};
-use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use buddo_shared::id::DeploymentId;
 use http::{Method, StatusCode};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::Signal;
 use serde::Deserialize;
 
+use super::process::{KILLED, PROC, children, command_line, gone, own, signal_if};
 use super::transport::{Call, Transport};
-use crate::exits::pidfd::Pidfds;
-use crate::ports::{ContainersError, Process, ProcessExits as _, Slot};
-use crate::step::container_owner;
+use crate::ports::{ContainersError, Identity, Slot};
+use crate::step::{container_name, container_owner};
 
-const OPERATION: &str = "end what Podman has lost";
-
-/// The most that is read of one file of the kernel's, in bytes.
-const MAX_FILE: u64 = 64 * 1024;
-
-/// From SIGKILL until a process is gone.
-pub(super) const KILLED: Duration = Duration::from_secs(5);
+const OPERATION: &str = "find and end what Podman has lost";
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -35,12 +28,23 @@ struct Known {
     id: String,
 }
 
-/// Podman's monitor of one container.
+/// Podman's monitor of one container of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Monitor {
     pid: u32,
     container: String,
-    name: String,
+    identity: Identity,
+    /// The container's folder.
+    bundle: PathBuf,
+}
+
+/// What runs and Podman does not know, of what was made in the storage at `root`.
+pub(super) async fn list(
+    transport: &Transport,
+    root: &Path,
+) -> Result<Vec<Identity>, ContainersError> {
+    let lost = lost(transport, |monitor| monitor.bundle.starts_with(root)).await?;
+    Ok(lost.into_iter().map(|monitor| monitor.identity).collect())
 }
 
 /// Ends containers of this slot that Podman does not know: SIGTERM, SIGKILL after `grace`.
@@ -50,26 +54,36 @@ pub(super) async fn end(
     slot: Slot,
     grace: Duration,
 ) -> Result<(), ContainersError> {
-    let failed = |source: io::Error| ContainersError::Unavailable {
-        operation: OPERATION,
-        source: Box::new(source),
+    let of_slot = |monitor: &Monitor| {
+        (monitor.identity.deployment, monitor.identity.slot) == (deployment, slot)
     };
-    let running = tokio::task::spawn_blocking(|| monitors(Path::new("/proc")));
-    let running = running.await.map_err(io::Error::other).map_err(failed)?.map_err(failed)?;
-    let ours = |monitor: &Monitor| {
-        container_owner(&monitor.name).is_some_and(|i| (i.deployment, i.slot) == (deployment, slot))
-    };
-    let running: Vec<_> = running.into_iter().filter(ours).collect();
+    for monitor in lost(transport, of_slot).await? {
+        let name = container_name(&monitor.identity);
+        tracing::warn!(name, "a container that Podman has lost is ended");
+        end_one(&monitor, &name, grace).await.map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// The monitors, of those that are `meant`, whose container Podman does not know.
+async fn lost(
+    transport: &Transport,
+    meant: impl Fn(&Monitor) -> bool,
+) -> Result<Vec<Monitor>, ContainersError> {
+    let running = tokio::task::spawn_blocking(|| monitors(Path::new(PROC)));
+    let mut running = running.await.map_err(io::Error::other).map_err(failed)?.map_err(failed)?;
+    running.retain(meant);
     if running.is_empty() {
-        return Ok(());
+        return Ok(running);
     }
     // After the look at processes: what was made in between is known.
     let known = known(transport).await?;
-    for monitor in running.into_iter().filter(|monitor| !known.contains(&monitor.container)) {
-        tracing::warn!(name = monitor.name, "a container that Podman has lost is ended");
-        end_one(&monitor, grace).await.map_err(failed)?;
-    }
-    Ok(())
+    running.retain(|monitor| !known.contains(&monitor.container));
+    Ok(running)
+}
+
+fn failed(source: io::Error) -> ContainersError {
+    ContainersError::Unavailable { operation: OPERATION, source: Box::new(source) }
 }
 
 async fn known(transport: &Transport) -> Result<BTreeSet<String>, ContainersError> {
@@ -81,97 +95,41 @@ async fn known(transport: &Transport) -> Result<BTreeSet<String>, ContainersErro
     Ok(answer.json::<Vec<Known>>()?.into_iter().map(|known| known.id).collect())
 }
 
-async fn end_one(monitor: &Monitor, grace: Duration) -> io::Result<()> {
-    let process = Process { container: monitor.container.clone(), pid: monitor.pid };
+async fn end_one(monitor: &Monitor, name: &str, grace: Duration) -> io::Result<()> {
     // The monitor passes it on to the container, and ends with it.
     signal(monitor, monitor.pid, Signal::TERM)?;
-    if gone(&process, grace).await {
+    if gone(monitor.pid, grace).await {
         return Ok(());
     }
     for child in children(monitor.pid) {
         signal(monitor, child, Signal::KILL)?;
     }
-    if gone(&process, KILLED).await {
+    if gone(monitor.pid, KILLED).await {
         return Ok(());
     }
     signal(monitor, monitor.pid, Signal::KILL)?;
-    if gone(&process, KILLED).await {
+    if gone(monitor.pid, KILLED).await {
         return Ok(());
     }
-    Err(io::Error::new(io::ErrorKind::TimedOut, format!("{} does not end", monitor.name)))
+    Err(io::Error::new(io::ErrorKind::TimedOut, format!("{name} does not end")))
 }
 
 /// Signals the monitor or its child.
 fn signal(monitor: &Monitor, pid: u32, signal: Signal) -> io::Result<()> {
     signal_if(pid, signal, || {
-        Monitor::of(Path::new("/proc"), monitor.pid).is_some_and(|now| now == *monitor)
+        Monitor::of(Path::new(PROC), monitor.pid).is_some_and(|now| now == *monitor)
             && (pid == monitor.pid || children(monitor.pid).contains(&pid))
-    })
+    })?;
+    Ok(())
 }
 
-/// Signals a process if it is the one that is meant: asked once there is a handle of it, for its
-/// number may be another process's by now. One that is gone is success.
-pub(super) fn signal_if(pid: u32, signal: Signal, is: impl Fn() -> bool) -> io::Result<()> {
-    let Some(raw) = pid.try_into().ok().and_then(Pid::from_raw) else { return Ok(()) };
-    let handle = match pidfd_open(raw, PidfdFlags::empty()) {
-        Ok(handle) => handle,
-        Err(rustix::io::Errno::SRCH) => return Ok(()),
-        Err(error) => return Err(error.into()),
-    };
-    if !is() {
-        return Ok(());
-    }
-    match pidfd_send_signal(handle, signal) {
-        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Whether the process ends in time.
-pub(super) async fn gone(process: &Process, within: Duration) -> bool {
-    match Pidfds.exit(process) {
-        Some(exit) => tokio::time::timeout(within, exit).await.is_ok(),
-        None => false,
-    }
-}
-
-/// Children of a process, of all its threads (`proc_pid_task(5)`).
-fn children(pid: u32) -> Vec<u32> {
-    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
-    let files = tasks.filter_map(Result::ok).map(|task| task.path().join("children"));
-    let texts = files.filter_map(|file| std::fs::read_to_string(file).ok());
-    texts
-        .flat_map(|text| {
-            text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()
-        })
-        .collect()
-}
-
-/// The monitors that run as this user.
+/// The monitors of our containers that run as this user.
 fn monitors(proc: &Path) -> io::Result<Vec<Monitor>> {
-    Ok(own_processes(proc)?.filter_map(|pid| Monitor::of(proc, pid)).collect())
-}
-
-/// The processes that run as this user.
-pub(super) fn own_processes(proc: &Path) -> io::Result<impl Iterator<Item = u32> + use<>> {
-    let user = nix::unistd::geteuid().as_raw();
-    let processes = std::fs::read_dir(proc)?.filter_map(Result::ok).filter(move |entry| {
-        // What ended meanwhile is none of them.
-        entry.metadata().is_ok_and(|metadata| metadata.uid() == user)
-    });
-    Ok(processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()))
-}
-
-/// A process's words, each ended by a zero (`proc_pid_cmdline(5)`).
-pub(super) fn command_line(proc: &Path, pid: u32) -> Option<Vec<u8>> {
-    let mut line = Vec::new();
-    let file = std::fs::File::open(proc.join(pid.to_string()).join("cmdline")).ok()?;
-    file.take(MAX_FILE).read_to_end(&mut line).ok()?;
-    Some(line)
+    Ok(own(proc)?.filter_map(|pid| Monitor::of(proc, pid)).collect())
 }
 
 impl Monitor {
-    /// The monitor that this process is, if it is one.
+    /// The monitor that this process is, if it is one of a container of ours.
     fn of(proc: &Path, pid: u32) -> Option<Self> {
         Self::parse(pid, &command_line(proc, pid)?)
     }
@@ -185,7 +143,8 @@ impl Monitor {
             words.get(at + 1).map(|value| (*value).to_owned())
         };
         (program == "conmon").then_some(())?;
-        Some(Self { pid, container: value("-c")?, name: value("-n")? })
+        let identity = container_owner(&value("-n")?)?;
+        Some(Self { pid, container: value("-c")?, identity, bundle: value("-b")?.into() })
     }
 }
 
@@ -195,13 +154,25 @@ mod tests {
 
     #[test]
     fn a_monitor_is_known_by_its_command_line() {
-        let line = "/usr/bin/conmon\0-s\0-c\0abc\0-u\0abc\0-r\0/usr/bin/crun\0-n\0buddo-x\0";
-        let monitor = Monitor::parse(7, line.as_bytes()).unwrap();
-        let expected = Monitor { pid: 7, container: "abc".to_owned(), name: "buddo-x".to_owned() };
-        assert_eq!(monitor, expected);
-        for other in
-            ["", "/usr/bin/vim\0-c\0abc\0-n\0buddo-x", "/usr/bin/conmon\0-c\0abc", "conmon\0-n"]
-        {
+        let name = "buddo-550e8400-e29b-41d4-a716-446655440000-r12-b";
+        let line = format!(
+            "/usr/bin/conmon\0-c\0abc\0-u\0abc\0-r\0/usr/bin/crun\0-b\0/s/abc\0-n\0{name}\0"
+        );
+        let expected = Monitor {
+            pid: 7,
+            container: "abc".to_owned(),
+            identity: container_owner(name).unwrap(),
+            bundle: PathBuf::from("/s/abc"),
+        };
+        assert_eq!(Monitor::parse(7, line.as_bytes()), Some(expected));
+        for other in [
+            String::new(),
+            line.replace("conmon", "vim"),
+            line.replace("buddo-", "postgres-"),
+            line.replace("-n\0", "-m\0"),
+            line.replace("-c\0", "-d\0"),
+            "/usr/bin/conmon\0-c\0abc\0-b\0/s/abc\0-n".to_owned(),
+        ] {
             assert_eq!(Monitor::parse(7, other.as_bytes()), None, "{other}");
         }
     }

@@ -24,6 +24,7 @@ mod info;
 mod logs;
 mod lost;
 mod places;
+mod process;
 mod pull;
 mod refusal;
 mod secrets;
@@ -50,8 +51,8 @@ use self::transport::Transport;
 use crate::disk::Room;
 use crate::metrics::Metrics;
 use crate::ports::{
-    Container, ContainerSpec, Containers, ContainersError, Created, Ending, Images, LocalImage,
-    Mended, Slot,
+    Container, ContainerSpec, Containers, ContainersError, Created, Ending, Identity, Images,
+    LocalImage, Mended, Slot,
 };
 
 /// A client of one Podman API service. Cheap to clone.
@@ -156,14 +157,24 @@ impl Containers for Podman {
         containers::remove(&self.transport, name).await
     }
 
+    async fn lost(&self) -> Result<Vec<Identity>, ContainersError> {
+        let root = self.graph_root().await.map_err(|source| ContainersError::Unavailable {
+            operation: "ask where Podman's storage is",
+            source: Box::new(source),
+        })?;
+        lost::list(&self.transport, root).await
+    }
+
     async fn end_lost(
         &self,
         deployment: DeploymentId,
         slot: Slot,
-        address: SocketAddrV4,
         grace: Duration,
     ) -> Result<(), ContainersError> {
-        lost::end(&self.transport, deployment, slot, grace).await?;
+        lost::end(&self.transport, deployment, slot, grace).await
+    }
+
+    async fn free_address(&self, address: SocketAddrV4) -> Result<(), ContainersError> {
         forwarders::end(address).await
     }
 

@@ -16,15 +16,15 @@
 //! that waits is killed, the one that serves removes the socket's path when it follows, which by
 //! then may be its successor's. Such a service is known by the address on its command line.
 
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, getuid};
+use rustix::process::Signal;
 use tokio::net::UnixStream;
 use tokio::time::Instant;
+
+use super::process::{PROC, command_line, is_own_user, own, signal_if};
 
 /// So many calls in a row without an answer are a service that hangs.
 const MISSES: u32 = 3;
@@ -90,7 +90,7 @@ impl State {
 pub(super) async fn end(socket: &Path) {
     match listener(socket).await {
         Some(pid) => {
-            signal(pid, Signal::SIGKILL, "it hangs");
+            signal(pid, Signal::KILL, "it hangs");
         }
         None => end_absent(socket).await,
     }
@@ -101,23 +101,18 @@ pub(super) async fn end_absent(socket: &Path) {
     let address = format!("unix://{}", socket.display()).into_bytes();
     let found = tokio::task::spawn_blocking(move || services_of(&address)).await;
     for pid in found.unwrap_or_default() {
-        signal(pid, Signal::SIGKILL, "it cannot be reached on its socket");
+        signal(pid, Signal::KILL, "it cannot be reached on its socket");
     }
 }
 
 /// This user's Podman services that were told to listen on `address`.
-fn services_of(address: &[u8]) -> Vec<Pid> {
-    let of_ours = |pid: Pid| {
-        let folder = format!("/proc/{pid}");
-        let owner = std::fs::metadata(&folder).map(|folder| folder.uid());
-        let command = std::fs::read(format!("{folder}/cmdline")).unwrap_or_default();
-        owner.is_ok_and(|uid| uid == getuid().as_raw())
-            && is_service(&command)
-            && command.split(|byte| *byte == 0).any(|word| word == address)
+fn services_of(address: &[u8]) -> Vec<u32> {
+    let proc = Path::new(PROC);
+    let told = |pid: &u32| {
+        let command = command_line(proc, *pid).unwrap_or_default();
+        is_service(&command) && command.split(|byte| *byte == 0).any(|word| word == address)
     };
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.map(Pid::from_raw).filter(|pid| of_ours(*pid)).collect()
+    own(proc).into_iter().flatten().filter(told).collect()
 }
 
 /// Ends the service if it uses more than `limit_kib` KiB of memory. Whether it did.
@@ -127,24 +122,32 @@ pub(super) async fn end_if_larger(socket: &Path, limit_kib: u64) -> bool {
     if resident_kib(&status).is_none_or(|resident| resident <= limit_kib) {
         return false;
     }
-    signal(pid, Signal::SIGTERM, "it has grown too large")
+    signal(pid, Signal::TERM, "it has grown too large")
 }
 
-fn signal(pid: Pid, signal: Signal, reason: &str) -> bool {
-    match kill(pid, signal) {
-        Ok(()) => tracing::warn!(%pid, %signal, reason, "Podman's service is ended"),
-        Err(error) => tracing::warn!(%pid, %error, reason, "Podman's service cannot be ended"),
+/// Whether it was signalled.
+fn signal(pid: u32, signal: Signal, reason: &str) -> bool {
+    match signal_if(pid, signal, || runs_service(pid)) {
+        Ok(true) => tracing::warn!(pid, ?signal, reason, "Podman's service is ended"),
+        Ok(false) => return false,
+        Err(error) => {
+            tracing::warn!(pid, %error, reason, "Podman's service cannot be ended");
+            return false;
+        }
     }
     true
 }
 
 /// The process that listens on `socket`, if it is a Podman service of this user.
-async fn listener(socket: &Path) -> Option<Pid> {
+async fn listener(socket: &Path) -> Option<u32> {
     let connected = tokio::time::timeout(DEADLINE, UnixStream::connect(socket)).await;
     let peer = connected.ok()?.ok()?.peer_cred().ok()?;
-    let pid = peer.pid().filter(|_| peer.uid() == getuid().as_raw())?;
-    let command = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    is_service(&command).then(|| Pid::from_raw(pid))
+    let pid = peer.pid().filter(|_| is_own_user(peer.uid()))?.try_into().ok()?;
+    runs_service(pid).then_some(pid)
+}
+
+fn runs_service(pid: u32) -> bool {
+    command_line(Path::new(PROC), pid).is_some_and(|command| is_service(&command))
 }
 
 /// Whether a command line (`proc_pid_cmdline(5)`) is that of `podman system service`.

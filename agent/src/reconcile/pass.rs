@@ -65,6 +65,7 @@ where
                 tracing::warn!(reason, "containers cannot be listed");
                 self.trouble = Some(words::podman_trouble(&error, self.trouble.take()));
                 self.troubled_until = Some(Instant::now() + TROUBLE);
+                self.sweep.arm(Instant::now());
                 self.show_trouble(&document);
                 return Some(self.failures.listing.next((self.world.jitter)()));
             }
@@ -91,7 +92,7 @@ where
         self.want_routes(&document, &cases, now);
         let mut next = cases.iter().filter_map(|case| case.plan.wake).min();
         let mut sooner = |at: Instant| next = Some(next.map_or(at, |next| next.min(at)));
-        for at in [look, self.secrets.again()].into_iter().flatten() {
+        for at in [look, self.secrets.again(), self.sweep.due()].into_iter().flatten() {
             sooner(at);
         }
         if published {
@@ -125,6 +126,7 @@ where
         for ended in self.orders.drain() {
             let Ended { deployment, lane, step, revision, happened, lines_before } = ended;
             self.secrets.hear(&step, &happened, now);
+            self.sweep.hear(&step, &happened, now);
             if step.is_event() && matches!(happened, Happened::Done) {
                 self.echo.expect(lines_before, now);
             }
@@ -147,6 +149,9 @@ where
         let observed = observe(&*self.world.containers).await?;
         for name in &observed.unknown {
             tracing::debug!(%name, "a container has our labels in part; it is left alone");
+        }
+        if self.look_for_lost(&observed).await {
+            self.beat();
         }
         Ok(observed)
     }
@@ -342,9 +347,13 @@ where
                     .find_map(|c| c.identity)
                     .map(|identity| identity.revision);
                 let of_secrets = memory.secrets.keys().next().copied();
+                let of_lost = memory.lost.values().next().copied();
                 let revision = match lane {
                     Lane::Serve => live,
-                    Lane::Roll => case.plan.revision.or(desired).or(of_container).or(of_secrets),
+                    Lane::Roll => {
+                        let known = case.plan.revision.or(desired).or(of_container);
+                        known.or(of_secrets).or(of_lost)
+                    }
                 };
                 let (Some(revision), false) = (revision, steps.is_empty()) else { continue };
                 let network = &self.settings.network;

@@ -120,7 +120,7 @@ impl Run {
                     state.engine.containers = others;
                     let running = |c: &Boxed| c.state == ContainerState::Running;
                     let lost = ours.into_iter().filter(|(_, c)| running(c) && survive);
-                    state.engine.lost.extend(lost.map(|(name, c)| (name, c.address)));
+                    state.engine.lost.extend(lost.map(|(name, c)| (name, Some(c.address))));
                     state.edge.left.clear();
                 });
             }

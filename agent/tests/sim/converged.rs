@@ -68,6 +68,9 @@ fn host(state: &State) -> Option<String> {
     if let Some(name) = without_secrets(state) {
         return Some(format!("{} could not be started again: it lacks secrets", short(name)));
     }
+    if let Some(name) = state.engine.lost.keys().next() {
+        return Some(format!("{} runs, unknown to Podman", short(name)));
+    }
     if state.edge.routes != render(&zone, &domains).files {
         return Some(format!("Caddy's routes are {:?}", state.edge.routes));
     }

@@ -80,6 +80,8 @@ pub(crate) struct Swarm {
     pub(crate) refuse: u64,
     /// The connection is refused.
     pub(crate) away: u64,
+    /// Podman is killed in the middle of a start: what runs then has no port.
+    pub(crate) tear_start: u64,
     /// An event is lost.
     pub(crate) lose_event: u64,
     /// An event comes twice.
@@ -124,6 +126,7 @@ impl Swarm {
             fail_write: some(100),
             wrong_document: some(500),
             lose_acknowledgement: some(300),
+            tear_start: some(60),
             ..Self::default()
         };
         let bad_revision = if rng.per_mille(500) { rng.below(600) } else { 0 };

@@ -211,7 +211,7 @@ impl Alone {
                         return wrong("there is no such container");
                     }
                 }
-                Step::EndLost(slot) => {
+                Step::FreeAddress(slot) => {
                     let holds = |(name, runs): (&String, &bool)| {
                         *runs && container_owner(name).is_some_and(|i| i.slot == *slot)
                     };
@@ -219,7 +219,7 @@ impl Alone {
                         return wrong("Podman knows what is there");
                     }
                 }
-                Step::PutSecrets | Step::Image | Step::RemoveSecrets(_) => {}
+                Step::PutSecrets | Step::Image | Step::EndLost(_) | Step::RemoveSecrets(_) => {}
             }
         }
         Ok(())
@@ -365,7 +365,8 @@ impl Alone {
                 self.containers.remove(name);
                 self.health.remove(name);
             }
-            Step::PutSecrets | Step::RemoveSecrets(_) | Step::EndLost(_) => {}
+            Step::PutSecrets | Step::RemoveSecrets(_) | Step::EndLost(_) | Step::FreeAddress(_) => {
+            }
         }
         self.memory.record(lane, step, revision, happened, self.now, 0.5);
     }

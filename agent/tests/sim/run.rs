@@ -284,9 +284,10 @@ impl Run {
             (state.engine.lists, state.calls, state.commits, edge.publishes, edge.reloads)
         };
         // What was just reported is acknowledged, a new event stream may be on its way, and what the
-        // last pass made superfluous is forgotten in the next one, at the next list.
+        // last pass made superfluous is forgotten in the next one, at the next list. So is Podman's
+        // second look at secrets made, half a minute after the agent began.
         let late = self.world.with(|state| state.late_until).unwrap_or_else(Instant::now);
-        self.pass(late.duration_since(Instant::now()) + Duration::from_secs(75)).await?;
+        self.pass(late.duration_since(Instant::now()) + Duration::from_secs(95)).await?;
         let before = self.world.with(|state| seen(state));
         self.pass(IDLE).await?;
         let after = self.world.with(|state| seen(state));

@@ -6,12 +6,17 @@ use std::net::Ipv4Addr;
 
 use anyhow::{Context as _, ensure};
 use buddo_shared::api::deploy::Status;
+use buddo_shared::secret::Secret;
 use buddo_tests::api::request;
 use buddo_tests::poll;
 use buddo_tests::product::{IMAGE, PORT};
 use buddo_tests::world::{Lease, World};
+use nix::sys::signal::Signal;
 
 use super::{Live, PATIENCE, processes, run, signal, started};
+
+/// What forwards the ports of one container.
+const FORWARDER: &str = "^rootlessport$";
 
 /// Podman's service runs itself anew in a user namespace: two processes.
 const SERVICE: &str = "^podman .*system service";
@@ -76,6 +81,35 @@ async fn fm_23_a_podman_whose_socket_is_gone_is_started_anew_and_apps_serve_on()
     .await
 }
 
+/// Podman is killed in the middle of a start, and the agent with it: the container runs, nothing
+/// forwards to it, and nobody remembers why.
+#[tokio::test]
+async fn fm_23_a_start_that_nobody_remembers_was_cut_short_is_made_anew() -> anyhow::Result<()> {
+    Lease::run(async |world| {
+        let live = Live::up(world).await?;
+        let of_others = processes(world, FORWARDER)?;
+        let mut slow = request("slow", IMAGE, PORT);
+        slow.env_vars = Some([("START_DELAY_MS".to_owned(), Secret::new("10000"))].into());
+        let slow = live.api.create(&slow).await?;
+        let forwarder = poll::until("its start", PATIENCE, async || {
+            ensure!(started(world)?.contains(&slow.id));
+            let mut forwarders = processes(world, FORWARDER)?;
+            forwarders.retain(|pid| !of_others.contains(pid));
+            ensure!(!forwarders.is_empty());
+            Ok(forwarders)
+        })
+        .await?;
+        let starts = world.service("agent")?.starts;
+        world.signal("agent", Signal::SIGKILL)?;
+        signal(world, "-KILL", &forwarder)?;
+        live.product.agent_is_back(starts).await?;
+        let reached = live.api.reaches(&slow.id, Status::Running, 1).await?;
+        ensure!(reached.last_error.is_none(), "{reached:?}");
+        live.answers().await
+    })
+    .await
+}
+
 async fn serves_from_its_second_start(world: &World) -> anyhow::Result<()> {
     poll::until("Podman's second start", PATIENCE, async || {
         ensure!(world.service("podman")?.starts == 2);
@@ -86,13 +120,18 @@ async fn serves_from_its_second_start(world: &World) -> anyhow::Result<()> {
 
 /// Podman 4.3 answers once that its database is damaged, hangs from then on, and does not start
 /// again. Visitors are served meanwhile by the containers that it has lost, which hold their
-/// addresses; with a new database every app gets a new container.
+/// addresses; with a new database every app gets a new container, and the lost ones are ended.
 #[tokio::test]
 async fn fm_19_a_damaged_database_of_podman_is_named_and_containers_are_made_anew()
 -> anyhow::Result<()> {
     Lease::run(async |world| {
         let live = Live::up(world).await?;
         let before = live.container()?;
+        let idle = live.api.create(&request("idle", IMAGE, PORT)).await?;
+        let unwanted = live.api.create(&request("unwanted", IMAGE, PORT)).await?;
+        for created in [&idle, &unwanted] {
+            live.api.reaches(&created.id, Status::Running, 1).await?;
+        }
         let folder = world.layout().path("home/.local/share/containers/storage/libpod");
         let database = folder.join("bolt_state.db");
         let mut file = File::options().write(true).open(&database).context("no database")?;
@@ -101,6 +140,7 @@ async fn fm_19_a_damaged_database_of_podman_is_named_and_containers_are_made_ane
         live.tells(&["is damaged: opening database", "bolt_state.db", "moves that file away"])
             .await?;
         live.answers().await?;
+        live.api.destroy(&unwanted.id).await?;
 
         // What the administrator is told to do, without the reboot.
         fs::rename(&database, folder.join("damaged.db"))?;
@@ -109,7 +149,7 @@ async fn fm_19_a_damaged_database_of_podman_is_named_and_containers_are_made_ane
         live.answers_again().await?;
         let names = poll::until("a container of each app", PATIENCE, async || {
             let names = live.product.containers()?;
-            ensure!(names.len() == 2, "{names:?}");
+            ensure!(names.len() == 3, "{names:?}");
             Ok(names)
         })
         .await?;
@@ -122,7 +162,7 @@ async fn fm_19_a_damaged_database_of_podman_is_named_and_containers_are_made_ane
         live.answers().await?;
         poll::until("the end of what was lost", PATIENCE, async || {
             let apps = processes(world, "^/app")?;
-            ensure!(apps.len() == 2, "{apps:?}");
+            ensure!(apps.len() == 3, "{apps:?}");
             Ok(())
         })
         .await
@@ -228,7 +268,7 @@ async fn fm_26_a_dead_port_forwarder_is_noticed_through_the_host_port() -> anyho
     Lease::run(async |world| {
         let live = Live::up(world).await?;
         let name = live.container()?;
-        signal(world, "-KILL", &processes(world, "^rootlessport$")?)?;
+        signal(world, "-KILL", &processes(world, FORWARDER)?)?;
         ensure!(started(world)?.contains(&name), "Podman noticed; this test proves nothing");
         live.replaced(&name).await?;
         live.answers_again().await

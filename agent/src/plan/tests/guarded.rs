@@ -373,3 +373,17 @@ fn kills_while_the_host_is_in_trouble_or_after_the_window_put_nothing_back() {
     }
     assert_eq!(live(&model), Some(NEW));
 }
+
+/// Podman was killed while it started it again: the app runs, and nothing forwards to it.
+#[test]
+fn what_nothing_forwards_to_is_not_judged_for_its_silence() {
+    let mut model = watched(App::Answers);
+    model.desired.as_mut().unwrap().probe.start_deadline_ms = 3_000;
+    model.stride = Duration::from_secs(1);
+    model.torn_starts = 1;
+    let serving = model.name(NEW, Slot::B);
+    model.containers.get_mut(&serving).unwrap().state = ContainerState::Exited(1);
+    let plan = model.settle();
+    assert_eq!((plan.phase, plan.put_back), (Phase::Live, None), "{:?}", plan.failure);
+    assert_eq!((model.torn_starts, model.running()), (0, vec![NEW]));
+}

@@ -96,6 +96,40 @@ fn fm_23_a_start_that_podman_did_not_end_is_made_anew_and_not_waited_for() {
     }
 }
 
+/// The agent was killed together with Podman: nobody remembers that the start was cut short.
+#[test]
+fn fm_23_what_nothing_forwards_to_is_made_anew_by_an_agent_that_knows_nothing_of_its_start() {
+    for serves in [false, true] {
+        let mut model = Model::new(Some(RunState::Running), App::Answers);
+        model.put(NEW, Slot::A, ContainerState::Running);
+        model.deaf.insert(model.name(NEW, Slot::A));
+        if serves {
+            model.serves(NEW, Slot::A);
+            model.memory.target = Some(Target::Hold);
+        }
+        model.stride = Duration::from_secs(1);
+        let begun = model.now;
+        while model.turn().phase != Phase::Live {
+            let waited = model.now.duration_since(begun);
+            assert!(waited < Duration::from_secs(15), "{:?}", model.done);
+        }
+        model.settle();
+        assert_eq!(model.running(), [NEW]);
+        assert!(model.deaf.is_empty());
+    }
+}
+
+#[test]
+fn on_a_host_that_forwards_nothing_a_revision_is_given_up_in_the_end() {
+    let mut model = Model::new(Some(RunState::Running), App::Answers);
+    model.unforwarded = true;
+    let failure = model.settle().failure.expect("it is given up");
+    assert_eq!(failure.code, "never_healthy");
+    assert!(failure.cause.contains("connection refused"), "{}", failure.cause);
+    let created = model.done.iter().filter(|step| matches!(step, Step::Create(_))).count();
+    assert_eq!(created, 4);
+}
+
 /// Database and table are lost while the old container makes room for the new one.
 #[test]
 fn an_app_of_which_only_a_stopped_container_is_known_is_no_first_deploy() {
@@ -105,6 +139,58 @@ fn an_app_of_which_only_a_stopped_container_is_known_is_no_first_deploy() {
     model.put(OLD, Slot::A, ContainerState::Exited(143));
     assert_eq!(model.plan().target, Some(Target::Hold));
     assert_eq!(model.settle().phase, Phase::Live);
+}
+
+/// Visitors are sent to it until a new container answers, as after a damaged database of Podman's.
+#[test]
+fn fm_19_what_podman_has_lost_is_ended_once_visitors_were_sent_elsewhere_for_the_drain_time() {
+    let mut model = Model::new(Some(RunState::Running), App::Answers);
+    model.serves(NEW, Slot::A);
+    model.squatted.insert(Slot::A);
+    model.memory.lost.insert(Slot::A, NEW);
+    let mut switched = None;
+    while !model.done.contains(&Step::EndLost(Slot::A)) {
+        let now = model.now;
+        if matches!(model.turn().target, Some(Target::Live { .. })) {
+            switched.get_or_insert(now);
+        }
+    }
+    let since = switched.expect("another one serves");
+    assert!(model.now.duration_since(since) >= Duration::from_secs(10));
+    assert_eq!(model.settle().phase, Phase::Live);
+    assert!(model.memory.lost.is_empty() && model.containers.len() == 1);
+}
+
+#[test]
+fn fm_19_an_app_that_shall_not_run_does_not_even_where_podman_has_lost_it() {
+    for run in [Some(RunState::Stopped), Some(RunState::Suspended), None] {
+        let mut model = Model::new(run, App::Answers);
+        model.memory.lost.insert(Slot::B, OLD);
+        let first = model.turn();
+        assert_eq!((first.phase, first.gone), (Phase::Stopping, false));
+        assert_eq!(model.done, [Step::EndLost(Slot::B)]);
+        let last = model.settle();
+        assert_eq!((last.phase, last.gone), (Phase::Stopped, run.is_none()));
+    }
+}
+
+#[test]
+fn fm_24_what_podman_has_lost_and_does_not_end_is_tried_ever_slower() {
+    for run in [Some(RunState::Running), Some(RunState::Stopped), None] {
+        let mut model = Model::new(run, App::Answers);
+        if run == Some(RunState::Running) {
+            model.put(NEW, Slot::B, ContainerState::Running);
+            model.serves(NEW, Slot::B);
+        }
+        model.memory.lost.insert(Slot::A, OLD);
+        model.stubborn = true;
+        let begun = model.now;
+        while model.now.duration_since(begun) < Duration::from_mins(5) {
+            model.turn();
+        }
+        let tried = model.done.len();
+        assert!((3..30).contains(&tried), "{run:?}: {tried} steps in five minutes");
+    }
 }
 
 /// As a start leaves it that Podman was killed in: it holds the only address that is free.
@@ -117,6 +203,7 @@ fn fm_26_what_podman_has_lost_is_ended_where_it_keeps_a_new_revision_out() {
     assert_eq!(model.settle().phase, Phase::Live);
     assert_eq!(model.running(), [NEW]);
     assert!(model.done.contains(&Step::EndLost(Slot::A)));
+    assert!(model.done.contains(&Step::FreeAddress(Slot::A)));
 }
 
 /// It may answer visitors still, until the other slot does.

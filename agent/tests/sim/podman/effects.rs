@@ -8,7 +8,7 @@ use buddo_agent::ports::{
 };
 use tokio::time::{Instant, sleep};
 
-use super::fate::refused;
+use super::fate::{refused, unavailable};
 use super::{Boxed, short};
 use crate::story::app::App;
 use crate::world::{GRACE, State, World};
@@ -161,12 +161,14 @@ impl State {
                 && c.address == found.address
                 && matches!(c.state, ContainerState::Running | ContainerState::Stopping)
         });
-        if occupied || self.engine.lost.values().any(|held| *held == found.address) {
+        if occupied || self.engine.lost.values().any(|held| *held == Some(found.address)) {
             self.blame(found.identity);
             return Err(refused("start a container", "address already in use"));
         }
         let app = found.identity.map_or(App::Silent, |i| self.app(i.deployment, i.revision).0);
+        let torn = self.rng.per_mille(self.swarm.tear_start);
         let answers = match app {
+            _ if torn => None,
             App::Good(after) => Some(now + after),
             App::Crashes(_) | App::Bloats(_) | App::Sickens(_) | App::Fails => {
                 Some(now + Duration::from_millis(50))
@@ -192,6 +194,13 @@ impl State {
         }
         self.started(name, found.address);
         self.event(world);
+        self.engine.unforwarded.remove(name);
+        if torn {
+            self.engine.unforwarded.insert(name.to_owned());
+            self.blame(found.identity);
+            self.say(|| format!("  {} has no port", short(name)));
+            return Err(unavailable("start"));
+        }
         Ok(())
     }
 

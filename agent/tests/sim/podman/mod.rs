@@ -62,8 +62,10 @@ impl Boxed {
 pub(crate) struct Engine {
     /// Containers by name.
     pub(crate) containers: BTreeMap<String, Boxed>,
-    /// Containers that run and that Podman has lost: they hold their addresses.
-    pub(crate) lost: BTreeMap<String, SocketAddrV4>,
+    /// Containers whose last start was cut short: nothing leads to them while they run.
+    pub(crate) unforwarded: BTreeSet<String>,
+    /// Containers that run and that Podman has lost, and the addresses that they hold.
+    pub(crate) lost: BTreeMap<String, Option<SocketAddrV4>>,
     /// Secrets by name.
     pub(crate) secrets: BTreeMap<String, String>,
     /// Secrets that were stored later than their sender could know.

@@ -6,10 +6,10 @@ use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use buddo_agent::ports::{
-    Container, ContainerSpec, ContainerState, Containers, ContainersError, Created, Ending, Mended,
-    ProbeOutcome, Prober, Slot,
+    Container, ContainerSpec, ContainerState, Containers, ContainersError, Created, Ending,
+    Identity, Mended, ProbeOutcome, Prober, Slot,
 };
-use buddo_agent::step::secret_owner;
+use buddo_agent::step::{container_owner, secret_owner};
 use buddo_shared::id::DeploymentId;
 use buddo_shared::image::{Digest, ImageReference};
 use buddo_shared::manifest::RegistryCredentials;
@@ -140,15 +140,32 @@ impl Containers for Life {
         .await
     }
 
+    async fn lost(&self) -> Result<Vec<Identity>, ContainersError> {
+        self.call("find what is lost", "", SECONDS_10, move |state, _, _| {
+            Ok(state.engine.lost.keys().filter_map(|name| container_owner(name)).collect())
+        })
+        .await
+    }
+
     async fn end_lost(
         &self,
-        _: DeploymentId,
-        _: Slot,
-        address: SocketAddrV4,
+        deployment: DeploymentId,
+        slot: Slot,
         _: Duration,
     ) -> Result<(), ContainersError> {
         self.call("end what is lost", "", SECONDS_10, move |state, _, _| {
-            state.engine.lost.retain(|_, held| *held != address);
+            let meant = |i: Identity| (i.deployment, i.slot) == (deployment, slot);
+            state.engine.lost.retain(|name, _| !container_owner(name).is_some_and(meant));
+            Ok(())
+        })
+        .await
+    }
+
+    async fn free_address(&self, address: SocketAddrV4) -> Result<(), ContainersError> {
+        self.call("free an address", "", SECONDS_10, move |state, _, _| {
+            for held in state.engine.lost.values_mut() {
+                held.take_if(|held| *held == address);
+            }
             Ok(())
         })
         .await
@@ -231,8 +248,12 @@ impl Prober for Life {
             return pending().await;
         }
         let accepted = self.world.with(|state| {
-            let running = |c: &&Boxed| c.address == address && c.state == ContainerState::Running;
-            state.engine.containers.values().find(running).map(|c| c.answers(Instant::now()))
+            let engine = &state.engine;
+            let reached = |(name, c): &(&String, &Boxed)| {
+                let runs = c.state == ContainerState::Running;
+                runs && c.address == address && !engine.unforwarded.contains(*name)
+            };
+            engine.containers.iter().find(reached).map(|(_, c)| c.answers(Instant::now()))
         });
         match accepted {
             Some(true) => ProbeOutcome::Healthy,
@@ -240,7 +261,7 @@ impl Prober for Life {
                 sleep(Duration::from_millis(u64::from(probe.timeout_ms))).await;
                 self.back(ProbeOutcome::Unhealthy("no answer".to_owned())).await
             }
-            None => ProbeOutcome::Unhealthy("connection refused".to_owned()),
+            None => ProbeOutcome::Unreachable,
         }
     }
 }

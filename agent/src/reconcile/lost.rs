@@ -1,0 +1,152 @@
+//! What runs here and Podman does not know any more: looked for where that may have come about, for
+//! its processes are all that tells of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use buddo_shared::id::{DeploymentId, Revision};
+use tokio::time::Instant;
+
+use super::Reconciler;
+use crate::memory::Happened;
+use crate::observe::Observed;
+use crate::ports::{
+    Clock, Containers, ContainersError, Identity, LiveTablePublisher, Prober, Proxy, Slot,
+};
+use crate::step::Step;
+
+/// From a reason to look until the look. A call that was not answered may be carried out for so
+/// long, and nothing is in a hurry: what is needed at once is asked for at once.
+const SETTLED: Duration = Duration::from_secs(30);
+
+/// When to look.
+#[derive(Debug)]
+pub(super) struct Sweep {
+    due: Option<Instant>,
+    /// Of these Podman did not list what serves.
+    missing: BTreeSet<DeploymentId>,
+}
+
+impl Sweep {
+    /// The agent's last life may have ended with Podman's.
+    pub(super) fn begin(now: Instant) -> Self {
+        Self { due: Some(now + SETTLED), missing: BTreeSet::new() }
+    }
+
+    /// Podman may be another one than before, or has forgotten.
+    pub(super) fn arm(&mut self, now: Instant) {
+        self.due = Some(now + SETTLED);
+    }
+
+    /// When a look is due.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Takes in what became of a step. Podman was killed while it made or started a container.
+    pub(super) fn hear(&mut self, step: &Step, happened: &Happened, now: Instant) {
+        let unanswered = matches!(happened, Happened::Failed(ContainersError::Unavailable { .. }));
+        if unanswered && matches!(step, Step::Create(_) | Step::Start(_)) {
+            self.arm(now);
+        }
+    }
+
+    /// Podman does not list what serves of these. Somebody removed it, or Podman has lost it.
+    fn misses(&mut self, missing: BTreeSet<DeploymentId>, now: Instant) {
+        if !missing.is_subset(&self.missing) {
+            self.arm(now);
+        }
+        self.missing = missing;
+    }
+}
+
+impl<C, P, X, L, K> Reconciler<C, P, X, L, K>
+where
+    C: Containers,
+    P: Prober,
+    X: Proxy,
+    L: LiveTablePublisher,
+    K: Clock,
+{
+    /// Looks for what Podman has lost if that is due; whether it was.
+    pub(super) async fn look_for_lost(&mut self, observed: &Observed) -> bool {
+        let now = Instant::now();
+        let serving = self.memories.iter().filter_map(|(id, m)| Some((*id, m.durable.live?)));
+        let unlisted = serving.filter(|(id, live)| {
+            let serves = |i: Identity| (i.revision, i.slot) == (live.revision, live.slot);
+            let mut containers = observed.deployments.get(id).into_iter().flatten();
+            !containers.any(|container| container.identity.is_some_and(serves))
+        });
+        let missing = unlisted.map(|(id, _)| id).collect();
+        self.sweep.misses(missing, now);
+        if self.sweep.due.is_none_or(|due| due > now) {
+            return false;
+        }
+        self.sweep.due = None;
+        match self.world.containers.lost().await {
+            Ok(found) => self.learn_lost(&found),
+            Err(error) => {
+                let reason = &error as &dyn std::error::Error;
+                tracing::warn!(reason, "what Podman has lost cannot be looked for");
+                self.sweep.arm(now);
+            }
+        }
+        true
+    }
+
+    fn learn_lost(&mut self, found: &[Identity]) {
+        let mut lost: BTreeMap<DeploymentId, BTreeMap<Slot, Revision>> = BTreeMap::new();
+        for Identity { deployment, revision, slot } in found {
+            tracing::warn!(%deployment, %revision, ?slot, "a container runs that Podman has lost");
+            lost.entry(*deployment).or_default().insert(*slot, *revision);
+            self.memories.entry(*deployment).or_default();
+        }
+        for (id, memory) in &mut self.memories {
+            memory.lost = lost.remove(id).unwrap_or_default();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_to_look_is_one_and_others_are_none() {
+        let begun = Instant::now();
+        let now = begun + Duration::from_hours(1);
+        let idle = || Sweep { due: None, ..Sweep::begin(begun) };
+        let away = || ContainersError::Unavailable { operation: "a test", source: "gone".into() };
+        let start = Step::Start("a".to_owned());
+        for (step, happened, expected) in [
+            (&start, Happened::Failed(away()), true),
+            (&Step::Create(Slot::A), Happened::Failed(away()), true),
+            (&start, Happened::Done, false),
+            (&start, Happened::Failed(ContainersError::NotFound("a".to_owned())), false),
+            (&Step::Image, Happened::Failed(away()), false),
+        ] {
+            let mut sweep = idle();
+            sweep.hear(step, &happened, now);
+            assert_eq!(sweep.due(), expected.then_some(now + SETTLED), "{step} {happened:?}");
+        }
+        assert_eq!(Sweep::begin(begun).due(), Some(begun + SETTLED));
+    }
+
+    #[test]
+    fn what_goes_missing_is_looked_for_once() {
+        let begun = Instant::now();
+        let mut sweep = Sweep { due: None, ..Sweep::begin(begun) };
+        let id = |n| DeploymentId::new(uuid::Uuid::from_u128(n));
+        sweep.misses(BTreeSet::new(), begun);
+        assert_eq!(sweep.due(), None);
+        sweep.misses([id(1)].into(), begun);
+        assert!(sweep.due.take().is_some());
+        sweep.misses([id(1)].into(), begun);
+        assert_eq!(sweep.due(), None, "it is known by now");
+        sweep.misses([id(2)].into(), begun);
+        assert!(sweep.due.take().is_some());
+        sweep.misses(BTreeSet::new(), begun);
+        sweep.misses([id(2)].into(), begun);
+        assert!(sweep.due().is_some(), "it is missing again");
+    }
+}
