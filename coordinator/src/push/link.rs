@@ -93,6 +93,12 @@ impl LinkError {
         matches!(self, Self::Refused { code, .. } if code == "unknown_key")
     }
 
+    /// Whether the host is there and its agent is not: something refused the connection at once.
+    pub(super) fn is_agent_down(&self) -> bool {
+        let Self::Connect { source, .. } = self else { return false };
+        source.kind() == std::io::ErrorKind::ConnectionRefused
+    }
+
     /// Where the agent judged a document and said no: why, and what an administrator does.
     pub(super) fn refusal(&self) -> Option<String> {
         let Self::Refused { status, code, detail, .. } = self else { return None };

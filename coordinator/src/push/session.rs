@@ -76,10 +76,11 @@ pub(super) async fn serve(state: AppState, dial: Arc<Dial>, host: HostId, togeth
             tracing::info!(%host, "the host was removed and is not served any more");
             return;
         }
-        tracing::warn!(%host, error = %chain(&ended), "no session with the host");
+        contact.tell(host, chain(&ended));
         let wait = match ended {
             SessionError::Unserved(Unserved::Locked(_)) => LOCKED,
-            _ => waits.after(contact.since.take().map(|since| since.elapsed())),
+            SessionError::Link(link) => waits.after(contact.lasted(), link.is_agent_down()),
+            _ => waits.after(contact.lasted(), false),
         };
         tokio::select! {
             () = drain.cancelled() => return,
@@ -97,6 +98,25 @@ struct Contact {
     away: bool,
     /// When the session that is or was last connected.
     since: Option<Instant>,
+    /// Why there was none, as it was logged last.
+    told: Option<String>,
+}
+
+impl Contact {
+    /// How long the session was connected that has ended, if it was.
+    fn lasted(&mut self) -> Option<Duration> {
+        self.since.take().map(|since| since.elapsed())
+    }
+
+    /// Logs why there is no session, once: what is tried for days fails for days.
+    fn tell(&mut self, host: HostId, error: String) {
+        if self.told.as_ref() == Some(&error) {
+            tracing::debug!(%host, error, "no session with the host");
+        } else {
+            tracing::warn!(%host, error, "no session with the host");
+            self.told = Some(error);
+        }
+    }
 }
 
 /// One connection, as long as it lasts; so what it returns is always an error.
@@ -146,7 +166,7 @@ async fn connected(
     drop(place);
     let now = state.clock.now();
     state.store.write(move |tables| tables.set_reached(id, now)).await?;
-    *contact = Contact { away: false, since: Some(Instant::now()) };
+    *contact = Contact { since: Some(Instant::now()), ..Contact::default() };
     announce(state, id).await;
     tracing::info!(host = %host.name, address = %host.address, "connected");
     // Always, also where it was acknowledged: an agent that lost its disk has nothing, and one

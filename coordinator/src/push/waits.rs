@@ -7,6 +7,10 @@ use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 /// The first wait after a failure, and the longest; jitter may double each.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 
+/// The longest wait for an agent on a host that is there: it is being started again, most likely,
+/// and a refused connection costs nobody anything.
+const AGENT_DOWN: Duration = Duration::from_secs(2);
+
 /// The waits before one host's next sessions.
 pub(super) struct Waits {
     waits: ExponentialBackoff,
@@ -18,15 +22,17 @@ impl Waits {
         Self { waits: back_off(), last: Duration::ZERO }
     }
 
-    /// The wait after a session that was connected for `lasted`, or never.
+    /// The wait after a session that was connected for `lasted`, or never. `agent_down`: it could
+    /// not begin because nothing listens on the host.
     ///
     /// One that lasted longer than the wait before it shows that the host can be reached: an agent
     /// that died a few times in a row does not wait for its document as one that is away.
-    pub(super) fn after(&mut self, lasted: Option<Duration>) -> Duration {
+    pub(super) fn after(&mut self, lasted: Option<Duration>, agent_down: bool) -> Duration {
         if lasted.is_some_and(|lasted| lasted > self.last) {
             self.waits = back_off();
         }
-        self.last = self.waits.next().unwrap_or(BACK_OFF.1);
+        let wait = self.waits.next().unwrap_or(BACK_OFF.1);
+        self.last = if agent_down { wait.min(AGENT_DOWN) } else { wait };
         self.last
     }
 }
@@ -50,10 +56,20 @@ mod tests {
         let (first, longest) = BACK_OFF;
         let mut waits = Waits::new();
         for _ in 0..10 {
-            waits.after(None);
+            waits.after(None, false);
         }
-        assert!(waits.after(Some(first)) >= longest, "a session shorter than the wait for it");
-        assert!(waits.after(Some(longest * 3)) <= first * 2);
-        assert!(waits.after(None) >= first * 2, "and from there they grow again");
+        let short = waits.after(Some(first), false);
+        assert!(short >= longest, "a session shorter than the wait for it");
+        assert!(waits.after(Some(longest * 3), false) <= first * 2);
+        assert!(waits.after(None, false) >= first * 2, "and from there they grow again");
+    }
+
+    #[test]
+    fn fm_01_an_agent_that_is_started_again_gets_its_document_within_seconds() {
+        let mut waits = Waits::new();
+        for _ in 0..20 {
+            assert!(waits.after(None, true) <= AGENT_DOWN);
+        }
+        assert!(waits.after(None, false) >= BACK_OFF.1, "the host itself is gone by now");
     }
 }
