@@ -12,10 +12,10 @@ use crate::intent::Document;
 use crate::memory::Memory;
 use crate::picture::{ContainerPicture, DeploymentPicture, Picture};
 use crate::plan::{Busy, EDGE_LAG};
-use crate::ports::{Clock, Containers, LiveTablePublisher, Prober, Proxy, Target};
+use crate::ports::{Clock, Containers, Identity, LiveTablePublisher, Prober, Proxy, Target};
 use crate::routes::Settled;
 use crate::status::HOST;
-use crate::step::Step;
+use crate::step::{Step, container_name};
 use crate::store::Entry;
 
 impl<C, P, X, L, K> Reconciler<C, P, X, L, K>
@@ -196,6 +196,14 @@ fn picture_of(
             problem: tracker.and_then(|t| t.reason.clone()),
         }
     });
+    let lost = memory.lost.iter().map(|(&slot, &revision)| ContainerPicture {
+        name: container_name(&Identity { deployment: case.id, revision, slot }),
+        state: "lost by Podman".to_owned(),
+        address: None,
+        drains: true,
+        health: None,
+        problem: None,
+    });
     let doing = busy.serve.iter().chain(&busy.roll);
     let planned = case.plan.serve.iter().chain(&case.plan.roll);
     let next = case.plan.wake.map(|at| at.saturating_duration_since(now).as_millis());
@@ -211,7 +219,7 @@ fn picture_of(
             .waits_until(now)
             .map(|at| at.saturating_duration_since(now).as_secs().max(1)),
         target: case.plan.target.clone(),
-        containers: containers.collect(),
+        containers: containers.chain(lost).collect(),
         doing: doing.map(Step::to_string).collect(),
         planned: planned.map(Step::to_string).collect(),
         next_look_ms: next.and_then(|ms| u64::try_from(ms).ok()),

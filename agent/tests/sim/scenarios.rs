@@ -351,6 +351,39 @@ fn fm_19_secrets_torn_by_somebody_else_are_noticed_when_one_is_needed() {
     });
 }
 
+/// Podman's records are lost while two apps run, and one of them is destroyed meanwhile. The other
+/// gets a container that Podman knows; what runs without Podman's knowledge is shown and ended.
+#[test]
+fn fm_19_what_podman_has_lost_is_shown_and_ended_whosever_it_is() {
+    play(|mut run| async move {
+        run.want(2, 1);
+        run.want(4, 1);
+        run.settle().await;
+        run.world.act(|state| {
+            state.excuse_all("Podman lost all containers");
+            let lost = std::mem::take(&mut state.engine.containers);
+            state.engine.lost.extend(lost.into_iter().map(|(name, c)| (name, Some(c.address))));
+            state.edge.left.clear();
+            state.books.ledger.wanted.remove(&4);
+            // So slow that what is under way can be seen.
+            state.swarm.slow = 4_000;
+        });
+        run.sign();
+        let mut shown = false;
+        for _ in 0..120 {
+            run.wait(1).await;
+            let apps = run.agent.as_ref().unwrap().shown();
+            let mut containers = apps.values().flat_map(|app| &app.containers);
+            shown |= containers.any(|container| container.state == "lost by Podman");
+        }
+        assert!(shown, "they run, and nobody is told");
+        assert!(run.world.with(|state| state.engine.lost.is_empty()));
+        run.world.act(|state| state.swarm.slow = 5);
+        run.settle().await;
+        assert_eq!(run.containers().len(), 1);
+    });
+}
+
 /// A document that is replaced while Podman hangs is never acted on: its 'stopped' reaches nobody.
 #[test]
 fn what_podman_makes_wait_is_done_by_the_newest_document() {

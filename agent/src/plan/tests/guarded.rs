@@ -387,3 +387,20 @@ fn what_nothing_forwards_to_is_not_judged_for_its_silence() {
     assert_eq!((plan.phase, plan.put_back), (Phase::Live, None), "{:?}", plan.failure);
     assert_eq!((model.torn_starts, model.running()), (0, vec![NEW]));
 }
+
+/// What forwards to a container dies alone, again and again.
+#[test]
+fn fm_26_containers_that_were_replaced_because_nothing_forwarded_to_them_count_as_no_crash() {
+    let mut model = watched(App::Answers);
+    for _ in 0..4 {
+        let serving = model.memory.durable.live.unwrap();
+        assert_eq!(serving.revision, NEW, "{:?}", model.memory.durable.failures);
+        let name = model.name(NEW, serving.slot);
+        model.deaf.insert(name.clone());
+        while model.containers.contains_key(&name) {
+            model.turn();
+        }
+    }
+    let plan = model.plan();
+    assert_eq!((plan.phase, plan.put_back, live(&model)), (Phase::Live, None, Some(NEW)));
+}
