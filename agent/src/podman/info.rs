@@ -89,7 +89,12 @@ struct Version {
 impl Podman {
     /// Asks what host this is. Slow beside the other calls: ask at start, not in each pass.
     pub async fn info(&self) -> Result<Info, ContainersError> {
-        ask(&self.transport).await
+        let info = ask(&self.transport).await?;
+        if let Some(root) = &info.graph_root {
+            // A pass that needs it finds it here, and does not wait for half a second.
+            self.graph_root.set(root.clone()).ok();
+        }
+        Ok(info)
     }
 }
 

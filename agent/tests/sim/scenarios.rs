@@ -384,6 +384,27 @@ fn fm_19_what_podman_has_lost_is_shown_and_ended_whosever_it_is() {
     });
 }
 
+/// Podman was away, and does not know all that ran before.
+#[test]
+fn fm_19_once_podman_is_back_what_it_has_forgotten_is_looked_for() {
+    play(|mut run| async move {
+        run.want(2, 1);
+        run.settle().await;
+        run.wait(120).await;
+        run.world.act(|state| {
+            let (name, live) = state.engine.containers.first_key_value().unwrap();
+            let other = name.strip_suffix("-a").expect("the first slot").to_owned() + "-b";
+            let address = live.address;
+            state.engine.lost.insert(other, Some(address));
+            state.engine.away_until = Some(tokio::time::Instant::now() + Duration::from_secs(70));
+        });
+        run.wait(200).await;
+        assert!(run.world.with(|state| state.engine.lost.is_empty()));
+        let containers = run.containers();
+        assert!(containers.len() == 1 && containers[0].2 == 1, "{containers:?}");
+    });
+}
+
 /// A document that is replaced while Podman hangs is never acted on: its 'stopped' reaches nobody.
 #[test]
 fn what_podman_makes_wait_is_done_by_the_newest_document() {

@@ -161,6 +161,21 @@ fn fm_19_what_podman_has_lost_is_ended_once_visitors_were_sent_elsewhere_for_the
     assert!(model.memory.lost.is_empty() && model.containers.len() == 1);
 }
 
+/// The table that sends nobody to it is not written yet.
+#[test]
+fn what_podman_has_lost_stays_while_visitors_are_sent_to_it() {
+    let mut model = Model::new(Some(RunState::Running), App::Answers);
+    // So that nothing else is planned.
+    model.rules.limits = LimitRule::Unknown;
+    model.memory.lost.insert(Slot::A, OLD);
+    let address = network().address(Index::new(0).unwrap(), Slot::A);
+    model.memory.target = Some(Target::Live { addresses: vec![*address.ip()] });
+    model.memory.in_force = Some(model.now);
+    model.now += Duration::from_hours(1);
+    let plan = model.plan();
+    assert_eq!((plan.target, plan.roll), (Some(Target::Hold), Vec::new()));
+}
+
 #[test]
 fn fm_19_an_app_that_shall_not_run_does_not_even_where_podman_has_lost_it() {
     for run in [Some(RunState::Stopped), Some(RunState::Suspended), None] {
