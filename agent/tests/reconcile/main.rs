@@ -78,7 +78,13 @@ async fn what_is_gone_since_its_last_report_is_told_after_a_restart() {
     let (subject, body) = (status.id.to_string(), ReportBody::Deployment(status));
     let store = Store::open(&host.dir.path().join("agent.db"), 0).unwrap();
     let entry = Entry { subject, body, last: false };
-    store.report(vec![entry], SystemClock.now()).await.unwrap();
+    // The last write of the agent that was dropped may still be under way.
+    let reported = async {
+        while store.report(vec![entry.clone()], SystemClock.now()).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), reported).await.unwrap();
     drop(store);
     let agent = host.agent(FOREVER, true).await;
     agent.until_reported(|body| *body == ReportBody::Removed { id: app(2) }).await;
