@@ -22,7 +22,7 @@ use crate::disk::Shelf;
 use crate::memory::Happened;
 use crate::plan::words;
 use crate::ports::{ContainerSpec, Containers, ContainersError, Identity, Slot};
-use crate::step::{Lane, Step, container_name, secret_owner, secret_prefix};
+use crate::step::{Lane, Step, container_name, container_owner, secret_owner, secret_prefix};
 use crate::wanted::Wanted;
 
 /// Secrets of one app that are stored at the same time.
@@ -285,7 +285,7 @@ impl Order {
     }
 
     fn address_of(&self, name: &str) -> Option<SocketAddrV4> {
-        self.address(if name.ends_with("-a") { Slot::A } else { Slot::B })
+        self.address(container_owner(name)?.slot)
     }
 
     fn address(&self, slot: Slot) -> Option<SocketAddrV4> {

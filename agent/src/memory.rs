@@ -13,7 +13,7 @@ use crate::address::Index;
 use crate::backoff::Backoff;
 use crate::guard::{Evidence, Vigil};
 use crate::plan::words;
-use crate::ports::{ContainersError, Ending, Slot, Target};
+use crate::ports::{ContainersError, Ending, Identity, Slot, Target};
 use crate::step::{Lane, Step, container_owner};
 
 /// Trouble with a registry or Podman is waited out for this long, then the revision is given up.
@@ -28,6 +28,13 @@ pub struct Serving {
     pub revision: Revision,
     /// Its slot.
     pub slot: Slot,
+}
+
+impl Serving {
+    /// Whether it is that container, of the same deployment.
+    pub fn is(self, identity: Identity) -> bool {
+        (self.revision, self.slot) == (identity.revision, identity.slot)
+    }
 }
 
 /// What must survive the agent.

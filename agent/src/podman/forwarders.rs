@@ -15,8 +15,10 @@ use std::path::Path;
 
 use rustix::process::Signal;
 
-use super::process::{KILLED, PROC, command_line, gone, own, signal_if};
+use super::process::{KILLED, PROC, command_line, failed, gone, look, own, signal_if};
 use crate::ports::ContainersError;
+
+const OPERATION: &str = "end what holds an address";
 
 /// Names of Podman's forwarders: that of 4.x, and those of pasta, which 5.x has.
 const FORWARDERS: [&str; 4] = ["rootlessport", "rootlessport-child", "pasta", "pasta.avx2"];
@@ -27,17 +29,11 @@ const LISTENS: &str = "0A";
 /// Ends the forwarder that holds `address`, if one of this user's does. Only where no container
 /// of ours that Podman knows is published there: addresses of slots are the agent's alone.
 pub(super) async fn end(address: SocketAddrV4) -> Result<(), ContainersError> {
-    let failed = |source: io::Error| ContainersError::Unavailable {
-        operation: "end what holds an address",
-        source: Box::new(source),
-    };
-    let found = tokio::task::spawn_blocking(move || holders(Path::new(PROC), address));
-    let found = found.await.map_err(io::Error::other).map_err(failed)?.map_err(failed)?;
-    for pid in found {
+    for pid in look(OPERATION, move |proc| holders(proc, address)).await? {
         tracing::warn!(%address, pid, "what forwards for a container that Podman has lost is ended");
         let still = || is_forwarder(Path::new(PROC), pid);
         for signal in [Signal::TERM, Signal::KILL] {
-            signal_if(pid, signal, still).map_err(failed)?;
+            signal_if(pid, signal, still).map_err(failed(OPERATION))?;
             if gone(pid, KILLED).await {
                 break;
             }

@@ -15,7 +15,7 @@ use http::{Method, StatusCode};
 use rustix::process::Signal;
 use serde::Deserialize;
 
-use super::process::{KILLED, PROC, children, command_line, gone, own, signal_if};
+use super::process::{KILLED, PROC, children, command_line, failed, gone, look, own, signal_if};
 use super::transport::{Call, Transport};
 use crate::ports::{ContainersError, Identity, Slot};
 use crate::step::{container_name, container_owner};
@@ -60,7 +60,7 @@ pub(super) async fn end(
     for monitor in lost(transport, of_slot).await? {
         let name = container_name(&monitor.identity);
         tracing::warn!(name, "a container that Podman has lost is ended");
-        end_one(&monitor, &name, grace).await.map_err(failed)?;
+        end_one(&monitor, &name, grace).await.map_err(failed(OPERATION))?;
     }
     Ok(())
 }
@@ -70,8 +70,7 @@ async fn lost(
     transport: &Transport,
     meant: impl Fn(&Monitor) -> bool,
 ) -> Result<Vec<Monitor>, ContainersError> {
-    let running = tokio::task::spawn_blocking(|| monitors(Path::new(PROC)));
-    let mut running = running.await.map_err(io::Error::other).map_err(failed)?.map_err(failed)?;
+    let mut running = look(OPERATION, monitors).await?;
     running.retain(meant);
     if running.is_empty() {
         return Ok(running);
@@ -80,10 +79,6 @@ async fn lost(
     let known = known(transport).await?;
     running.retain(|monitor| !known.contains(&monitor.container));
     Ok(running)
-}
-
-fn failed(source: io::Error) -> ContainersError {
-    ContainersError::Unavailable { operation: OPERATION, source: Box::new(source) }
 }
 
 async fn known(transport: &Transport) -> Result<BTreeSet<String>, ContainersError> {

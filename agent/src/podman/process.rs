@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::exits::pidfd::Pidfds;
-use crate::ports::{Process, ProcessExits as _};
+use crate::ports::{ContainersError, Process, ProcessExits as _};
 
 /// Where the kernel shows processes.
 pub(super) const PROC: &str = "/proc";
@@ -20,6 +20,20 @@ pub(super) const KILLED: Duration = Duration::from_secs(5);
 
 /// The most that is read of one file of the kernel's, in bytes.
 const MAX_FILE: u64 = 64 * 1024;
+
+/// Looks through what the kernel shows, off the async threads.
+pub(super) async fn look<T: Send + 'static>(
+    operation: &'static str,
+    find: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
+) -> Result<T, ContainersError> {
+    let found = tokio::task::spawn_blocking(|| find(Path::new(PROC))).await;
+    found.map_err(io::Error::other).flatten().map_err(failed(operation))
+}
+
+/// What an error of the kernel's means for an operation.
+pub(super) fn failed(operation: &'static str) -> impl Fn(io::Error) -> ContainersError {
+    move |source| ContainersError::Unavailable { operation, source: Box::new(source) }
+}
 
 /// The processes that run as this user.
 pub(super) fn own(proc: &Path) -> io::Result<impl Iterator<Item = u32> + use<>> {

@@ -9,7 +9,6 @@ use tokio::time::Instant;
 
 use super::Reconciler;
 use crate::memory::Happened;
-use crate::observe::Observed;
 use crate::ports::{
     Clock, Containers, ContainersError, Identity, LiveTablePublisher, Prober, Proxy, Slot,
 };
@@ -52,7 +51,7 @@ impl Sweep {
     }
 
     /// Podman does not list what serves of these. Somebody removed it, or Podman has lost it.
-    fn misses(&mut self, missing: BTreeSet<DeploymentId>, now: Instant) {
+    pub(super) fn misses(&mut self, missing: BTreeSet<DeploymentId>, now: Instant) {
         if !missing.is_subset(&self.missing) {
             self.arm(now);
         }
@@ -69,16 +68,8 @@ where
     K: Clock,
 {
     /// Looks for what Podman has lost if that is due; whether it was.
-    pub(super) async fn look_for_lost(&mut self, observed: &Observed) -> bool {
+    pub(super) async fn look_for_lost(&mut self) -> bool {
         let now = Instant::now();
-        let serving = self.memories.iter().filter_map(|(id, m)| Some((*id, m.durable.live?)));
-        let unlisted = serving.filter(|(id, live)| {
-            let serves = |i: Identity| (i.revision, i.slot) == (live.revision, live.slot);
-            let mut containers = observed.deployments.get(id).into_iter().flatten();
-            !containers.any(|container| container.identity.is_some_and(serves))
-        });
-        let missing = unlisted.map(|(id, _)| id).collect();
-        self.sweep.misses(missing, now);
         if self.sweep.due.is_none_or(|due| due > now) {
             return false;
         }

@@ -1,6 +1,6 @@
 //! One pass.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,8 +23,8 @@ use crate::observe::{Observed, observe};
 use crate::plan::words;
 use crate::plan::{LimitRule, Plan, Rules, Seen, View, plan, wanted};
 use crate::ports::{
-    Clock, ContainerState, Containers, FailedRequests, Identity, LiveTable, LiveTablePublisher,
-    Prober, Process, Proxy, Slot, Target,
+    Clock, ContainerState, Containers, FailedRequests, LiveTable, LiveTablePublisher, Prober,
+    Process, Proxy, Slot, Target,
 };
 use crate::probes;
 use crate::step::Lane;
@@ -150,7 +150,7 @@ where
         for name in &observed.unknown {
             tracing::debug!(%name, "a container has our labels in part; it is left alone");
         }
-        if self.look_for_lost(&observed).await {
+        if self.look_for_lost().await {
             self.beat();
         }
         Ok(observed)
@@ -159,20 +159,21 @@ where
     /// Whether what befalls apps now is the host's doing.
     fn look_for_trouble(&mut self, observed: &Observed, health: &Trackers, now: Instant) {
         let mut serving = 0;
+        let mut missing = BTreeSet::new();
         for (id, memory) in &self.memories {
             let Some(live) = memory.durable.live else { continue };
             serving += 1;
             let mut containers = observed.deployments.get(id).into_iter().flatten();
-            let runs = containers.any(|container| {
-                container.state == ContainerState::Running
-                    && container
-                        .identity
-                        .is_some_and(|i| (i.revision, i.slot) == (live.revision, live.slot))
-            });
+            let found = containers.find(|container| container.identity.is_some_and(|i| live.is(i)));
+            if found.is_none() {
+                missing.insert(*id);
+            }
+            let runs = found.is_some_and(|found| found.state == ContainerState::Running);
             if !runs && memory.crash.ran && !memory.crash.down {
                 self.tide.ended(*id, now);
             }
         }
+        self.sweep.misses(missing, now);
         if self.tide.is_common(serving, now) {
             if self.troubled_until.is_none_or(|until| until <= now) {
                 tracing::warn!("many apps went down together; no guard judges them for that");
@@ -246,10 +247,8 @@ where
         let process = |case: &Case<'_>| {
             case.plan.guarded_until?;
             let live = self.memories.get(&case.id)?.durable.live?;
-            let serves = |identity: Identity| {
-                (identity.revision, identity.slot) == (live.revision, live.slot)
-            };
-            let container = case.containers.iter().find(|c| c.identity.is_some_and(serves))?;
+            let serves = |c: &&Seen<'_>| c.identity.is_some_and(|i| live.is(i));
+            let container = case.containers.iter().find(serves)?;
             container.process.clone()
         };
         cases.iter().filter_map(|case| Some((case.id, process(case)?))).collect()
