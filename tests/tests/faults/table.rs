@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 
-/// Faults are numbered so.
+/// Faults that must have a line; further ones may.
 const FAULTS: std::ops::RangeInclusive<u32> = 1..=50;
 
 /// A line that begins so has its proof elsewhere, and says where.
@@ -22,7 +22,10 @@ fn every_fault_has_its_tests_and_every_test_its_fault() -> anyhow::Result<()> {
         tests_below(root, &root.join(folder), &mut found)?;
     }
     let numbers: BTreeSet<u32> = written.keys().copied().collect();
-    ensure!(numbers == FAULTS.collect(), "the table lacks or repeats a number: {numbers:?}");
+    ensure!(
+        FAULTS.collect::<BTreeSet<_>>().is_subset(&numbers),
+        "a number is missing: {numbers:?}"
+    );
     let mut named = BTreeSet::new();
     for (number, tests) in &written {
         for (test, file) in tests {

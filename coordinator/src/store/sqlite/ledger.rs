@@ -56,7 +56,7 @@ pub(super) fn begin(connection: &mut Connection) -> Result<()> {
     let failed = |error| StoreError::operation("begin the audit chain")(error);
     let transaction =
         connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
-    let tx = Tx { connection: &transaction };
+    let tx = Tx::new(&transaction);
     if tx.end("audit_head")?.seq == 0 && tx.end("audit_anchor")?.seq == 0 {
         let mut entries: Vec<(i64, usize, i64)> = Vec::new();
         for (index, log) in LOGS.iter().enumerate() {

@@ -33,11 +33,12 @@ mod tiers;
 mod trust;
 mod worker;
 
+use std::cell::Cell;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Waiting;
@@ -56,6 +57,7 @@ const READERS: usize = 2;
 /// One transaction.
 pub(super) struct Tx<'c> {
     pub(super) connection: &'c Connection,
+    failure: Cell<Option<ErrorCode>>,
 }
 
 /// A database file and its threads, which end when the last clone is dropped.

@@ -1,11 +1,29 @@
 //! The three shapes of a statement.
 
-use rusqlite::{ErrorCode, Params, Row};
+use std::cell::Cell;
+
+use rusqlite::{Connection, ErrorCode, Params, Row};
 
 use super::Tx;
 use crate::store::contract::StoreError;
 
-impl Tx<'_> {
+impl<'c> Tx<'c> {
+    pub(super) fn new(connection: &'c Connection) -> Self {
+        Self { connection, failure: Cell::default() }
+    }
+
+    /// Why a statement failed last. The use case may have made another error of it, or none.
+    pub(super) fn failure(&self) -> Option<ErrorCode> {
+        self.failure.get()
+    }
+
+    fn fails(&self, operation: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
+        move |error| {
+            self.failure.set(error.sqlite_error_code());
+            failed(operation)(error)
+        }
+    }
+
     /// All rows.
     pub(super) fn all<T>(
         &self,
@@ -14,11 +32,10 @@ impl Tx<'_> {
         params: impl Params,
         read: impl Fn(&Row<'_>) -> Result<T, StoreError>,
     ) -> Result<Vec<T>, StoreError> {
-        let mut statement =
-            self.connection.prepare_cached(sql).map_err(StoreError::operation(operation))?;
-        let mut rows = statement.query(params).map_err(StoreError::operation(operation))?;
+        let mut statement = self.connection.prepare_cached(sql).map_err(self.fails(operation))?;
+        let mut rows = statement.query(params).map_err(self.fails(operation))?;
         let mut values = Vec::new();
-        while let Some(row) = rows.next().map_err(StoreError::operation(operation))? {
+        while let Some(row) = rows.next().map_err(self.fails(operation))? {
             values.push(read(row)?);
         }
         Ok(values)
@@ -32,10 +49,9 @@ impl Tx<'_> {
         params: impl Params,
         read: impl Fn(&Row<'_>) -> Result<T, StoreError>,
     ) -> Result<Option<T>, StoreError> {
-        let mut statement =
-            self.connection.prepare_cached(sql).map_err(StoreError::operation(operation))?;
-        let mut rows = statement.query(params).map_err(StoreError::operation(operation))?;
-        match rows.next().map_err(StoreError::operation(operation))? {
+        let mut statement = self.connection.prepare_cached(sql).map_err(self.fails(operation))?;
+        let mut rows = statement.query(params).map_err(self.fails(operation))?;
+        match rows.next().map_err(self.fails(operation))? {
             Some(row) => read(row).map(Some),
             None => Ok(None),
         }
@@ -51,7 +67,7 @@ impl Tx<'_> {
         self.connection
             .prepare_cached(sql)
             .and_then(|mut statement| statement.execute(params))
-            .map_err(failed(operation))
+            .map_err(self.fails(operation))
     }
 }
 

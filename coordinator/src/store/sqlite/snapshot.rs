@@ -66,7 +66,7 @@ where
     let mut connection = migrate::open(path)?;
     let transaction =
         connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
-    let value = work(&mut Tx { connection: &transaction })?;
+    let value = work(&mut Tx::new(&transaction))?;
     transaction.commit().map_err(failed)?;
     // The log goes into the file, and is gone.
     connection.pragma_update(None, "journal_mode", "DELETE").map_err(failed)?;

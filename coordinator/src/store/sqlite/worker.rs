@@ -47,10 +47,10 @@ impl Job {
                 keep: matches!(result, Some(Ok(_))),
                 answer: Box::new(move |committed| {
                     let result = match (result, committed) {
-                        // The use case's own error stands: it was rolled back as it asked.
-                        (Some(Err(error)), _) => Err(error),
+                        // Also in place of the use case's own error: it may stem from rows of
+                        // another job, which are not kept either.
                         (_, Err(error)) => Err(error.into()),
-                        (Some(Ok(value)), Ok(())) => Ok(value),
+                        (Some(result), Ok(())) => result,
                         (None, Ok(())) => Err(StoreError::Closed.into()),
                     };
                     // A client that went away is no reason to undo what was committed.
@@ -82,40 +82,50 @@ pub(super) fn write_loop(
 }
 
 fn run_group(connection: &mut Connection, jobs: impl Iterator<Item = Job>, commits: &AtomicU64) {
-    let failed = query::failed("begin a transaction");
+    let mut jobs = jobs.map(|Job(job)| job);
     let mut transaction = match connection.transaction_with_behavior(TransactionBehavior::Immediate)
     {
         Ok(transaction) => transaction,
         Err(error) => {
-            // Each caller gets an error of its own; `rusqlite::Error` cannot be cloned.
             tracing::error!(%error, "the database takes no transaction");
-            let text = error.to_string();
-            for Job(job) in jobs {
-                (job(None).answer)(Err(StoreError::operation("begin a transaction")(text.clone())));
-            }
-            return;
+            let why = Aborted::by("begin a transaction", &error);
+            return why.tell(jobs.map(|job| job(None).answer));
         }
     };
     let mut answers = Vec::new();
-    for Job(job) in jobs {
-        match transaction.savepoint() {
-            Ok(savepoint) => {
-                let run = || job(Some(&mut Tx { connection: &savepoint }));
-                // A panic in a use case undoes that use case alone. Its caller sees `Closed`,
-                // because its sender is dropped while unwinding.
-                let Ok(done) = catch_unwind(AssertUnwindSafe(run)) else {
-                    tracing::error!("a use case panicked in its transaction; it was rolled back");
-                    continue;
-                };
-                // A savepoint that is dropped is rolled back.
-                let settled = if done.keep { savepoint.commit() } else { Ok(()) };
-                match settled {
-                    Ok(()) if done.keep => answers.push(done.answer),
-                    Ok(()) => (done.answer)(Ok(())),
-                    Err(error) => (done.answer)(Err(failed(error))),
-                }
+    while let Some(job) = jobs.next() {
+        let savepoint = match transaction.savepoint() {
+            Ok(savepoint) => savepoint,
+            Err(error) => {
+                (job(None).answer)(Err(query::failed("begin a savepoint")(error)));
+                continue;
             }
-            Err(error) => (job(None).answer)(Err(failed(error))),
+        };
+        let mut tx = Tx::new(&savepoint);
+        let done = catch_unwind(AssertUnwindSafe(|| job(Some(&mut tx))));
+        let code = tx.failure();
+        // SQLite may undo the whole transaction when one statement finds no room. The next
+        // savepoint would begin another transaction and commit it, without what came before.
+        if savepoint.is_autocommit() {
+            tracing::error!(?code, "the database has undone a group of transactions");
+            answers.extend(done.ok().map(|done| done.answer));
+            let why = Aborted { operation: "keep a transaction", code, text: UNDONE.to_owned() };
+            return why.tell(answers.into_iter().chain(jobs.map(|job| job(None).answer)));
+        }
+        // A panic in a use case undoes that use case alone. Its caller sees `Closed`, because its
+        // sender is dropped while unwinding.
+        let Ok(done) = done else {
+            tracing::error!("a use case panicked in its transaction; it was rolled back");
+            continue;
+        };
+        // A savepoint that is dropped is rolled back.
+        let settled = if done.keep { savepoint.commit() } else { Ok(()) };
+        match settled {
+            // An error may stem from what an earlier job of the group has written ("the name is
+            // taken"), so it is told together with that.
+            Ok(()) if done.keep || !answers.is_empty() => answers.push(done.answer),
+            Ok(()) => (done.answer)(Ok(())),
+            Err(error) => (done.answer)(Err(query::failed("end a savepoint")(error))),
         }
     }
     if answers.is_empty() {
@@ -128,13 +138,34 @@ fn run_group(connection: &mut Connection, jobs: impl Iterator<Item = Job>, commi
         Ok(()) => answers.into_iter().for_each(|answer| answer(Ok(()))),
         Err(error) => {
             tracing::error!(%error, "the database cannot commit");
-            let (full, text) = (error.sqlite_error_code(), error.to_string());
-            for answer in answers {
-                answer(Err(match full {
-                    Some(ErrorCode::DiskFull) => StoreError::Full { operation: "commit" },
-                    _ => StoreError::operation("commit")(text.clone()),
-                }));
-            }
+            Aborted::by("commit", &error).tell(answers);
+        }
+    }
+}
+
+/// SQLite gives no reason for a transaction that it has undone.
+const UNDONE: &str = "another use case of the same commit failed, and the database undid both";
+
+/// Why nothing of a group is kept. Each caller gets an error of its own, because
+/// `rusqlite::Error` cannot be cloned.
+struct Aborted {
+    operation: &'static str,
+    code: Option<ErrorCode>,
+    text: String,
+}
+
+impl Aborted {
+    fn by(operation: &'static str, error: &rusqlite::Error) -> Self {
+        Self { operation, code: error.sqlite_error_code(), text: error.to_string() }
+    }
+
+    fn tell(self, answers: impl IntoIterator<Item = Answer>) {
+        let Self { operation, code, text } = self;
+        for answer in answers {
+            answer(Err(match code {
+                Some(ErrorCode::DiskFull) => StoreError::Full { operation },
+                _ => StoreError::operation(operation)(text.clone()),
+            }));
         }
     }
 }
@@ -146,11 +177,124 @@ pub(super) fn read_loop(mut connection: Connection, queue: &Arc<Mutex<mpsc::Rece
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
         let Some(job) = job else { return };
         let run = || match connection.transaction() {
-            Ok(transaction) => job(Ok(&Tx { connection: &transaction })),
+            Ok(transaction) => job(Ok(&Tx::new(&transaction))),
             Err(error) => job(Err(StoreError::operation("begin a snapshot")(error))),
         };
         if catch_unwind(AssertUnwindSafe(run)).is_err() {
             tracing::error!("a use case panicked while reading");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use rusqlite::Connection;
+
+    use super::*;
+    use crate::store::contract::JoinTokenRow;
+    use crate::store::sqlite::migrate;
+
+    type Told = oneshot::Receiver<Result<(), StoreError>>;
+
+    fn job(
+        work: impl FnOnce(&mut dyn Tables) -> Result<(), StoreError> + Send + 'static,
+    ) -> (Job, Told) {
+        let (answer, told) = oneshot::channel();
+        (Job::new(work, answer), told)
+    }
+
+    fn keep(tables: &mut dyn Tables, name: &str, hash: u8) -> Result<(), StoreError> {
+        let expires_at = Timestamp::MAX;
+        let token = JoinTokenRow { hash: [hash; 32], name: name.to_owned(), expires_at };
+        tables.insert_join_token(&token, Timestamp::UNIX_EPOCH)
+    }
+
+    /// Runs the jobs as one group on a database that may grow by a few pages.
+    fn in_one_group(connection: Connection, jobs: Vec<Job>) {
+        let (sender, queue) = mpsc::channel(GROUP);
+        for job in jobs {
+            sender.try_send(job).ok().unwrap();
+        }
+        drop(sender);
+        write_loop(connection, queue, &AtomicU64::new(0));
+    }
+
+    fn nearly_full(path: &std::path::Path) -> Connection {
+        let connection = migrate::open(path).unwrap();
+        let pages: i64 = connection.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
+        let sql = format!("PRAGMA max_page_count = {}", pages + 8);
+        connection.query_row(&sql, [], |_| Ok(())).unwrap();
+        connection
+    }
+
+    fn names(path: &std::path::Path) -> Vec<String> {
+        let connection = migrate::open(path).unwrap();
+        let mut statement =
+            connection.prepare("SELECT name FROM join_tokens ORDER BY name").unwrap();
+        let names = statement.query_map([], |row| row.get(0)).unwrap();
+        names.map(Result::unwrap).collect()
+    }
+
+    #[test]
+    fn fm_65_where_the_disk_is_full_within_a_group_nobody_is_told_the_wrong_outcome() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.db");
+        let (first, first_told) = job(|tables| keep(tables, "first", 1));
+        // Its own error stems from the row of the first, which is not kept.
+        let (taken, taken_told) = job(|tables| {
+            assert!(tables.take_join_token(&[1; 32], Timestamp::UNIX_EPOCH)?.is_some());
+            Err(StoreError::Busy)
+        });
+        let (large, large_told) = job(|tables| keep(tables, &"large ".repeat(100_000), 2));
+        let (last, last_told) = job(|tables| keep(tables, "last", 3));
+        in_one_group(nearly_full(&path), vec![first, taken, large, last]);
+        for (name, mut told) in [
+            ("first", first_told),
+            ("taken", taken_told),
+            ("large", large_told),
+            ("last", last_told),
+        ] {
+            let told = told.try_recv().unwrap();
+            assert!(matches!(told, Err(StoreError::Full { .. })), "{name}: {told:?}");
+        }
+        assert_eq!(names(&path), [""; 0]);
+        // With room again the same work is done.
+        let (first, mut told) = job(|tables| keep(tables, "first", 1));
+        in_one_group(migrate::open(&path).unwrap(), vec![first]);
+        told.try_recv().unwrap().unwrap();
+        assert_eq!(names(&path), ["first"]);
+    }
+
+    #[test]
+    fn fm_65_a_use_case_that_swallows_the_want_of_room_is_told_all_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.db");
+        let (first, mut first_told) = job(|tables| keep(tables, "first", 1));
+        let (careless, mut careless_told) = job(|tables| {
+            let _ = keep(tables, &"large ".repeat(100_000), 2);
+            Ok(())
+        });
+        in_one_group(nearly_full(&path), vec![first, careless]);
+        for told in [first_told.try_recv().unwrap(), careless_told.try_recv().unwrap()] {
+            assert!(matches!(told, Err(StoreError::Full { .. })), "{told:?}");
+        }
+        assert_eq!(names(&path), [""; 0]);
+    }
+
+    #[test]
+    fn fm_65_the_writer_goes_on_after_a_group_without_room() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.db");
+        let mut connection = nearly_full(&path);
+        let commits = AtomicU64::new(0);
+        let (large, mut large_told) = job(|tables| keep(tables, &"large ".repeat(100_000), 2));
+        run_group(&mut connection, [large].into_iter(), &commits);
+        assert!(matches!(large_told.try_recv().unwrap(), Err(StoreError::Full { .. })));
+        let (small, mut small_told) = job(|tables| keep(tables, "small", 3));
+        run_group(&mut connection, [small].into_iter(), &commits);
+        small_told.try_recv().unwrap().unwrap();
+        drop(connection);
+        assert_eq!(names(&path), ["small"]);
     }
 }

@@ -18,7 +18,7 @@ fn filled(entries: u8) -> (tempfile::TempDir, Connection) {
     let directory = tempfile::tempdir().unwrap();
     let mut connection = migrate::open(&directory.path().join("a.db")).unwrap();
     let transaction = connection.transaction().unwrap();
-    let mut tx = Tx { connection: &transaction };
+    let mut tx = Tx::new(&transaction);
     for n in 0..entries {
         write(&mut tx, n, at(i64::from(n) * 100));
     }
@@ -72,7 +72,7 @@ fn write(tx: &mut Tx<'_>, n: u8, now: Timestamp) {
 }
 
 fn state(connection: &Connection) -> LedgerState {
-    Tx { connection }.verify_ledger().unwrap()
+    Tx::new(connection).verify_ledger().unwrap()
 }
 
 fn is_whole(connection: &Connection) -> bool {
@@ -149,7 +149,7 @@ fn old_entries_are_forgotten_from_the_beginning_and_the_rest_still_holds() {
     let (_directory, mut connection) = filled(20);
     let prune = |connection: &mut Connection, cutoff, most| {
         let transaction = connection.transaction().unwrap();
-        let mut tx = Tx { connection: &transaction };
+        let mut tx = Tx::new(&transaction);
         let pruned = tx.prune_ledger(at(cutoff), at(5_000), most).unwrap();
         transaction.commit().unwrap();
         pruned
@@ -166,7 +166,7 @@ fn old_entries_are_forgotten_from_the_beginning_and_the_rest_still_holds() {
     assert_eq!(left, 800_000);
     // New entries go on from there.
     let transaction = connection.transaction().unwrap();
-    write(&mut Tx { connection: &transaction }, 21, at(6_000));
+    write(&mut Tx::new(&transaction), 21, at(6_000));
     transaction.commit().unwrap();
     assert!(is_whole(&connection));
     // All of it may be old: the entry about that is left.
