@@ -174,7 +174,8 @@ pub struct Drain {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Capacity {
-    /// MiB of memory; absent: all that the system has.
+    /// MiB of memory that apps may be promised; absent: all that the system has, less a reserve for
+    /// the system and the edge.
     pub memory_mb: Option<u64>,
     /// Thousandths of cores; absent: all that the system has.
     pub cpu_millicores: Option<u64>,

@@ -93,6 +93,7 @@ async fn wait_to_join(
             document: None,
             stale: false,
             memory_mb: facts.memory_mb,
+            allocatable_mb: facts.allocatable_mb,
             cpu_millicores: facts.cpu_millicores,
             warnings: vec![local::NOT_JOINED.to_owned()],
         },

@@ -213,6 +213,7 @@ mod tests {
             document: None,
             stale: false,
             memory_mb: 1,
+            allocatable_mb: None,
             cpu_millicores: 1,
             warnings: Vec::new(),
         }

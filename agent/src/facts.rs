@@ -28,7 +28,8 @@ const FEW_LOCKS: u32 = 100;
 /// What is known before Podman has answered.
 pub fn initial(config: &Config) -> HostFacts {
     HostFacts {
-        memory_mb: config.capacity.memory_mb.unwrap_or_else(memory_mb),
+        memory_mb: memory_mb(),
+        allocatable_mb: config.capacity.memory_mb,
         cpu_millicores: config.capacity.cpu_millicores.unwrap_or_else(cpu_millicores),
         ..HostFacts::default()
     }

@@ -98,8 +98,10 @@ pub struct HostFacts {
     pub loses_bodies: bool,
     /// Whether limits hold here.
     pub limits: LimitRule,
-    /// MiB that containers may use.
+    /// MiB of memory that the machine has.
     pub memory_mb: u64,
+    /// MiB of it that its administrator allows for apps, where that is said.
+    pub allocatable_mb: Option<u64>,
     /// Thousandths of cores that they may use.
     pub cpu_millicores: u64,
     /// What an administrator should know.

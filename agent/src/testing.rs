@@ -64,6 +64,7 @@ pub(crate) fn picture(joined: bool) -> Picture {
         document: Some(Generation { epoch: 1, generation: 7 }),
         stale: false,
         memory_mb: 1,
+        allocatable_mb: None,
         cpu_millicores: 1,
         warnings: Vec::new(),
     };

@@ -198,6 +198,7 @@ impl World {
             document: None,
             stale: false,
             memory_mb,
+            allocatable_mb: None,
             cpu_millicores: 2000,
             warnings: Vec::new(),
         };

@@ -165,8 +165,11 @@ pub struct HostStatus {
     pub document: Option<Generation>,
     /// Whether that document has expired.
     pub stale: bool,
-    /// Memory that containers may use, in MiB.
+    /// All memory of the machine, in MiB.
     pub memory_mb: u64,
+    /// What its administrator allows for apps, in MiB; `None`: all but a reserve.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allocatable_mb: Option<u64>,
     /// Processor cores in thousandths.
     pub cpu_millicores: u64,
     /// What an administrator should know, one line each; empty when all is well.

@@ -171,6 +171,7 @@ where
             document: document.map(|d| d.manifest().generation),
             stale,
             memory_mb: facts.memory_mb,
+            allocatable_mb: facts.allocatable_mb,
             cpu_millicores: facts.cpu_millicores,
             warnings,
         }

@@ -132,7 +132,8 @@ impl ClientError {
             Self::Connect { .. } | Self::Broken { .. } | Self::Timeout { .. } => true,
             // A full platform does not empty while one waits for a prompt.
             Self::Problem { problem, .. } => {
-                problem.code != "no_capacity" && is_server_trouble(problem.status)
+                let is_full = matches!(&*problem.code, "no_capacity" | "no_host_available");
+                !is_full && is_server_trouble(problem.status)
             }
             Self::Unexpected { status, .. } => is_server_trouble(*status),
             _ => false,

@@ -1,6 +1,7 @@
-//! Decisions without I/O: what a deployment may do next, where a new one goes, and what of its
-//! past is kept.
+//! Decisions without I/O: what a deployment may do next, what hosts can carry, where a new one
+//! goes, and what of its past is kept.
 
+pub mod capacity;
 pub mod history;
 pub mod lifecycle;
 pub mod place;

@@ -1,22 +1,11 @@
-//! Which host a new deployment goes to.
+//! Which host a new deployment goes to. Pure: whoever asks has counted before.
+
+use std::cmp::Reverse;
+use std::fmt;
 
 use buddo_shared::id::HostId;
-use buddo_shared::limits::Limits;
 
-/// A host as placement sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Candidate {
-    /// Which host.
-    pub id: HostId,
-    /// MiB that may be promised on it, overcommitment included; 0 until it has reported.
-    pub memory_mb: u64,
-    /// MiB already promised.
-    pub reserved_mb: u64,
-    /// Bytes of environments that its document carries already.
-    pub env_bytes: u64,
-    /// Whether it can be reached now.
-    pub reachable: bool,
-}
+use super::capacity::{Demand, Load};
 
 /// Bytes of environments on one host at most. They are all in its document, sealed and encoded to
 /// nearly twice their size, and a document has an upper limit
@@ -27,18 +16,97 @@ pub const MAX_ENV_BYTES: u64 = 8 * 1024 * 1024;
 /// put back. What is beyond goes without a guard.
 pub const MAX_FALLBACK_BYTES: u64 = 4 * 1024 * 1024;
 
-impl Candidate {
-    fn free_mb(&self) -> u64 {
-        self.memory_mb.saturating_sub(self.reserved_mb)
+/// A host as placement sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Candidate {
+    /// Which host.
+    pub id: HostId,
+    /// MiB that apps and what they need may take, overcommitment included.
+    pub budget_mb: u64,
+    /// What its deployments take already.
+    pub load: Load,
+    /// Whether it takes apps now.
+    pub availability: Availability,
+}
+
+/// Whether a host takes new apps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Availability {
+    /// It does.
+    Open,
+    /// It did a moment ago and is expected back: the last resort.
+    Away,
+    /// It does not.
+    Closed(Closed),
+}
+
+/// Why a host takes no new app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closed {
+    /// An administrator drained it.
+    Drained,
+    /// There are two copies of it.
+    Locked,
+    /// It was not reached for long.
+    Lost,
+    /// It has not said yet what it has.
+    Unknown,
+}
+
+/// Hosts that take no new app, by reason.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ClosedHosts {
+    drained: u32,
+    locked: u32,
+    lost: u32,
+    unknown: u32,
+}
+
+impl ClosedHosts {
+    fn of(hosts: &[Candidate]) -> Self {
+        let mut closed = Self::default();
+        for host in hosts {
+            match host.availability {
+                Availability::Open | Availability::Away => {}
+                Availability::Closed(Closed::Drained) => closed.drained += 1,
+                Availability::Closed(Closed::Locked) => closed.locked += 1,
+                Availability::Closed(Closed::Lost) => closed.lost += 1,
+                Availability::Closed(Closed::Unknown) => closed.unknown += 1,
+            }
+        }
+        closed
+    }
+}
+
+impl fmt::Display for ClosedHosts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let reasons = [
+            (self.drained, "drained"),
+            (self.locked, "locked"),
+            (self.lost, "not reached for an hour"),
+            (self.unknown, "not reported yet"),
+        ];
+        let mut some = reasons.into_iter().filter(|(count, _)| *count > 0).peekable();
+        if some.peek().is_none() {
+            return f.write_str("none has joined");
+        }
+        for (index, (count, reason)) in some.enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
+            write!(f, "{comma}{count} {reason}")?;
+        }
+        Ok(())
     }
 }
 
 /// No host has room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoRoom {
-    /// There is no host.
-    #[error("no host takes deployments; ask the platform's administrator to add one")]
-    NoHost,
+    /// None takes new apps at all.
+    #[error(
+        "no host takes new apps at the moment ({0}); nothing was created: try again later, or ask \
+         the platform's administrator, who sees why in `buddo-coordinator host list`"
+    )]
+    NoHost(ClosedHosts),
     /// The largest hole is too small.
     #[error(
         "needs {needed} MB of memory and the emptiest host has {free}; \
@@ -47,7 +115,7 @@ pub enum NoRoom {
     Memory {
         /// MiB asked for.
         needed: u64,
-        /// MiB of the largest hole.
+        /// MiB of the largest app that would still fit somewhere.
         free: u64,
     },
     /// Where there is memory, there is no room for so large an environment.
@@ -58,93 +126,51 @@ pub enum NoRoom {
     Environment(u64),
 }
 
+impl Candidate {
+    /// MiB that are left of the budget once `load` has come to this.
+    fn left_mb(&self, load: Load) -> Option<u64> {
+        self.budget_mb.checked_sub(load.memory_mb())
+    }
+
+    fn has_memory(&self, demand: Demand) -> bool {
+        self.left_mb(self.load.with(demand)).is_some()
+    }
+
+    fn has_room(&self, demand: Demand) -> bool {
+        self.has_memory(demand) && self.load.with(demand).env_bytes <= MAX_ENV_BYTES
+    }
+
+    /// MiB of the largest app that still fits: more of it is needed than its own limit, so this is
+    /// searched for and not subtracted.
+    fn free_mb(&self) -> u64 {
+        let fits = |memory_mb: u64| self.has_memory(Demand { memory_mb, env_bytes: 0 });
+        let (mut low, mut high) = (0, self.budget_mb);
+        while low < high {
+            let middle = high - (high - low) / 2;
+            if fits(middle) { low = middle } else { high = middle - 1 }
+        }
+        low
+    }
+}
+
 /// Chooses the host with most free memory that fits, one that can be reached before one that
-/// cannot. Ties go to the lowest id, so that the choice can be repeated.
-pub fn place(limits: &Limits, env_bytes: u64, hosts: &[Candidate]) -> Result<HostId, NoRoom> {
-    let needed = u64::from(limits.memory_mb);
-    hosts
-        .iter()
-        .filter(|host| host.free_mb() >= needed)
-        .filter(|host| host.env_bytes.saturating_add(env_bytes) <= MAX_ENV_BYTES)
-        .max_by_key(|host| (host.reachable, host.free_mb(), std::cmp::Reverse(host.id)))
+/// cannot at the moment, and never one that is closed. Ties go to the lowest id, so that the choice
+/// can be repeated.
+pub fn place(demand: Demand, hosts: &[Candidate]) -> Result<HostId, NoRoom> {
+    let open = || hosts.iter().filter(|host| !matches!(host.availability, Availability::Closed(_)));
+    open()
+        .filter(|host| host.has_room(demand))
+        .max_by_key(|host| {
+            let is_open = host.availability == Availability::Open;
+            (is_open, host.left_mb(host.load.with(demand)), Reverse(host.id))
+        })
         .map(|host| host.id)
-        .ok_or_else(|| match hosts.iter().map(Candidate::free_mb).max() {
-            None => NoRoom::NoHost,
-            Some(free) if free >= needed => NoRoom::Environment(env_bytes),
-            Some(free) => NoRoom::Memory { needed, free },
+        .ok_or_else(|| match open().map(Candidate::free_mb).max() {
+            None => NoRoom::NoHost(ClosedHosts::of(hosts)),
+            Some(free) if free >= demand.memory_mb => NoRoom::Environment(demand.env_bytes),
+            Some(free) => NoRoom::Memory { needed: demand.memory_mb, free },
         })
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use uuid::Uuid;
-
-    use super::*;
-
-    fn limits(memory_mb: u32) -> Limits {
-        Limits { memory_mb, cpu_millicores: 250, pids: 256 }
-    }
-
-    fn host(n: u128, memory_mb: u64, reserved_mb: u64, reachable: bool) -> Candidate {
-        let id = HostId::new(Uuid::from_u128(n));
-        Candidate { id, memory_mb, reserved_mb, env_bytes: 0, reachable }
-    }
-
-    #[test]
-    fn a_document_does_not_outgrow_what_hosts_take() {
-        let nearly = Candidate { env_bytes: MAX_ENV_BYTES - 10, ..host(1, 9000, 0, true) };
-        let smaller = host(2, 1000, 0, true);
-        assert_eq!(place(&limits(256), 10, &[nearly, smaller]), Ok(nearly.id));
-        assert_eq!(place(&limits(256), 11, &[nearly, smaller]), Ok(smaller.id));
-        assert_eq!(place(&limits(256), 11, &[nearly]), Err(NoRoom::Environment(11)));
-        // Sealed to base64, signed to base64 again, and some more around each.
-        let sealed = usize::try_from(MAX_ENV_BYTES + MAX_FALLBACK_BYTES).unwrap() * 16 / 9;
-        assert!(sealed + 8 * 1024 * 1024 < buddo_shared::signed::MAX_ENVELOPE);
-    }
-
-    #[test]
-    fn refusals_say_what_is_missing() {
-        assert_eq!(place(&limits(256), 0, &[]), Err(NoRoom::NoHost));
-        let full = [host(1, 1000, 900, true), host(2, 0, 0, true)];
-        assert_eq!(place(&limits(256), 0, &full), Err(NoRoom::Memory { needed: 256, free: 100 }));
-    }
-
-    #[test]
-    fn a_host_that_is_away_is_the_last_resort() {
-        let hosts = [host(1, 8000, 0, false), host(2, 1000, 0, true)];
-        assert_eq!(place(&limits(256), 0, &hosts), Ok(hosts[1].id));
-        assert_eq!(place(&limits(2000), 0, &hosts), Ok(hosts[0].id));
-    }
-
-    fn any_hosts() -> impl Strategy<Value = Vec<Candidate>> {
-        let one = (any::<u128>(), 0..4096u64, 0..4096u64, any::<bool>());
-        prop::collection::vec(one.prop_map(|(n, memory, used, up)| host(n, memory, used, up)), 0..8)
-    }
-
-    proptest! {
-        #[test]
-        fn the_choice_fits_and_none_that_fits_is_missed(
-            hosts in any_hosts(),
-            needed in 1..4096u32,
-        ) {
-            let fits = |host: &&Candidate| host.free_mb() >= u64::from(needed);
-            let fitting: Vec<_> = hosts.iter().filter(fits).collect();
-            let Ok(id) = place(&limits(needed), 0, &hosts) else {
-                prop_assert!(fitting.is_empty());
-                return Ok(());
-            };
-            let chosen = fitting.iter().find(|host| host.id == id);
-            prop_assert!(chosen.is_some());
-            let better = |host: &&&Candidate| host.reachable && !chosen.unwrap().reachable;
-            prop_assert_eq!(fitting.iter().filter(better).count(), 0);
-        }
-
-        #[test]
-        fn the_order_of_hosts_does_not_matter(mut hosts in any_hosts(), needed in 1..4096u32) {
-            let first = place(&limits(needed), 0, &hosts);
-            hosts.reverse();
-            prop_assert_eq!(first, place(&limits(needed), 0, &hosts));
-        }
-    }
-}
+mod tests;

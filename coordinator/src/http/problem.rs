@@ -132,6 +132,8 @@ catalogue! {
         "It is not the request's fault: try again; if it stays, report the `request_id`.";
     NO_CAPACITY = SERVICE_UNAVAILABLE "no_capacity", "No host has room",
         "Try again later or choose a smaller tier; nothing was created.";
+    NO_HOST_AVAILABLE = SERVICE_UNAVAILABLE "no_host_available", "No host takes new apps",
+        "Every host is lost, locked or drained; nothing was created: try again later, or ask the platform's operator.";
     STORAGE_FULL = SERVICE_UNAVAILABLE "storage_full", "The server has no room left",
         "Nothing was changed, and reading goes on: try again later.";
     OVERLOADED = SERVICE_UNAVAILABLE "overloaded", "The server is busy",

@@ -4,6 +4,7 @@ use http::HeaderValue;
 use http::header::RETRY_AFTER;
 
 use crate::domain::history::NoReturn;
+use crate::domain::place::NoRoom;
 use crate::http::problem::{self, ApiError};
 use crate::password::HashError;
 use crate::service::accounts::{self, AccountError};
@@ -89,6 +90,7 @@ impl From<DeployError> for ApiError {
             DeployError::Role(_) => problem::ROLE_REQUIRED,
             DeployError::Suspended => problem::ACCOUNT_SUSPENDED,
             DeployError::LimitReached { .. } => problem::DEPLOYMENT_LIMIT_REACHED,
+            DeployError::NoRoom(NoRoom::NoHost(_)) => problem::NO_HOST_AVAILABLE,
             DeployError::NoRoom(_) => problem::NO_CAPACITY,
             DeployError::NoReturn(NoReturn::Unknown(_) | NoReturn::Forgotten(_)) => {
                 problem::REVISION_NOT_FOUND

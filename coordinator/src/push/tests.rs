@@ -186,6 +186,7 @@ impl Running {
             document: None,
             stale: false,
             memory_mb: 8192,
+            allocatable_mb: None,
             cpu_millicores: 2000,
             warnings: Vec::new(),
         }))

@@ -70,7 +70,7 @@ async fn tiers(State(state): State<AppState>, _: DeployPrincipal) -> Answer<Vec<
         (status = 404, description = "`tier_not_found`"),
         (status = 422, description = "`validation_failed`, `idempotency_key_reused`"),
         (status = 429, description = "`deployment_limit_reached`"),
-        (status = 503, description = "`no_capacity`"),
+        (status = 503, description = "`no_capacity`, `no_host_available`"),
     )
 )]
 async fn create(

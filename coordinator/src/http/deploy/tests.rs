@@ -604,12 +604,13 @@ async fn without_room_there_is_no_deployment() {
     let world = World::new();
     let token = world.operator("myoperator").await;
     let refused = create(&world, &token, body("my-app")).await;
-    assert_eq!(refused.refusal(), (503, "no_capacity"));
-    world.host(1, 300).await;
+    assert_eq!(refused.refusal(), (503, "no_host_available"));
+    assert!(refused.body["detail"].as_str().unwrap().contains("none has joined"), "{refused:?}");
+    world.host(1, 1000).await;
     created(&world, &token, "one").await;
     let refused = create(&world, &token, body("two")).await;
     assert_eq!(refused.refusal(), (503, "no_capacity"));
-    assert!(refused.body["detail"].as_str().unwrap().contains("44"), "{refused:?}");
+    assert!(refused.body["detail"].as_str().unwrap().contains("has 62"), "{refused:?}");
 }
 
 #[tokio::test]

@@ -305,7 +305,7 @@ async fn tiers_hosts_and_apps_are_changed_and_each_act_is_noted() {
     let host = |verb: &str| format!("/api/admin/hosts/container-host-1{verb}");
     let drained = world.post(&host("/drain"), &boss, json!({})).await.json();
     assert!(drained["host"]["drained_at"].is_string(), "{drained}");
-    assert_eq!(deploy("app-a").await.refusal(), (503, "no_capacity"));
+    assert_eq!(deploy("app-a").await.refusal(), (503, "no_host_available"));
     world.post(&host("/undrain"), &boss, json!({})).await.json();
     assert_eq!(deploy("app-a").await.status, 201);
     let refused = world.call("DELETE", &host(""), Some(&boss), None).await;

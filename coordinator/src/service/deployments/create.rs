@@ -10,15 +10,16 @@ use jiff::Timestamp;
 
 use super::error::DeployError;
 use super::once::{self, IdempotencyKey, once};
-use super::{announce, owned_state, refuse_suspended, view};
+use super::{announce, owned_state, placing, refuse_suspended, view};
 use crate::access::{DeployCheck, Place};
 use crate::config::Config;
-use crate::domain::place::{Candidate, place};
+use crate::domain::capacity::Demand;
+use crate::domain::place::place;
 use crate::random;
 use crate::service::audit;
 use crate::state::{AppState, Services};
 use crate::store::Tables;
-use crate::store::contract::{Action, AuditStatus, Deployment, Host, RevisionRow, Tier};
+use crate::store::contract::{Action, AuditStatus, Deployment, RevisionRow, Tier};
 use crate::vault;
 
 /// Creates a deployment, or answers as the first request with the same key was answered.
@@ -66,7 +67,8 @@ fn make(
     check_limits(tables, services, whose.payer, &tier)?;
     let env = (!spec.env.is_empty()).then(|| spec.env.to_plain_json());
     let env_bytes = env.as_ref().map_or(0, |env| env.expose().len() as u64);
-    let host = place(&tier.limits, env_bytes, &candidates(tables, services)?)?;
+    let demand = Demand { memory_mb: tier.limits.memory_mb.into(), env_bytes };
+    let host = place(demand, &placing::candidates(tables, &services.config, now)?)?;
     let id = DeploymentId::new(random::uuid(&*services.random));
     let app_id = match tables.app_of(whose.payer, &spec.subdomain)? {
         Some(app) => app,
@@ -164,29 +166,6 @@ fn check_limits(
         }
         _ => Ok(()),
     }
-}
-
-fn candidates(tables: &dyn Tables, services: &Services) -> Result<Vec<Candidate>, DeployError> {
-    let overcommit = services.config.limits.memory_overcommit;
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        clippy::cast_precision_loss,
-        reason = "a budget in MiB; the factor is checked to be 0.1 to 100"
-    )]
-    let budget = |memory_mb: u64| (memory_mb as f64 * overcommit) as u64;
-    let candidate = |host: Host| {
-        let load = tables.load(host.id)?;
-        Ok(Candidate {
-            id: host.id,
-            memory_mb: host.status.as_ref().map_or(0, |status| budget(status.memory_mb)),
-            reserved_mb: load.reserved_mb,
-            env_bytes: load.env_bytes,
-            reachable: host.unreachable_since.is_none() && host.refusal.is_none(),
-        })
-    };
-    let open = |host: &Host| host.bond.drained_at.is_none();
-    tables.hosts()?.into_iter().filter(open).map(candidate).collect()
 }
 
 fn deployment(

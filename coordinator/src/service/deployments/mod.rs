@@ -5,6 +5,7 @@ mod all;
 mod create;
 mod error;
 mod once;
+mod placing;
 mod query;
 mod rollback;
 mod view;

@@ -116,6 +116,14 @@ fn last_error(d: &Deployment, host: Option<&Host>) -> Option<String> {
 /// Why a deploy on `host` does not go on, if that is up to the host as a whole.
 fn waiting_for(host: &Host) -> Option<String> {
     let name = &host.name;
+    if let Some(since) = host.bond.locked_at {
+        let since = seconds(since);
+        return Some(format!(
+            "the host {name} is locked since {since}; the deploy waits for it\n\
+             ask the platform's administrator, who has to unlock it; to use another host, destroy \
+             the deployment and create it again"
+        ));
+    }
     if let Some(since) = host.unreachable_since {
         let since = seconds(since);
         return Some(format!(

@@ -191,6 +191,7 @@ async fn a_removed_host_is_a_stranger_and_one_with_deployments_is_not_removed() 
         document: None,
         stale: false,
         memory_mb: 4096,
+        allocatable_mb: None,
         cpu_millicores: 2000,
         warnings: Vec::new(),
     };

@@ -6,6 +6,7 @@ use buddo_shared::sealed::SealingKey;
 use jiff::Timestamp;
 
 use super::{Bond, Result};
+pub use crate::domain::capacity::Load;
 
 /// A host that has joined.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,15 +37,6 @@ pub struct Host {
     pub refusal: Option<String>,
     /// Its key, its certificate, whom it trusts.
     pub bond: Bond,
-}
-
-/// What a host's deployments take of it, those that are destroyed left out.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Load {
-    /// MiB promised to them.
-    pub reserved_mb: u64,
-    /// Bytes of their environments, encrypted.
-    pub env_bytes: u64,
 }
 
 /// A one-time join token as stored.

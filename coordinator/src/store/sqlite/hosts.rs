@@ -13,7 +13,8 @@ use super::trust::bond;
 use crate::store::contract::{Bonds as _, Host, Hosts, JoinTokenRow, Load, Result, StoreError};
 
 const LOAD: &str = "
-    SELECT coalesce(sum(d.memory_limit_mb), 0) AS reserved_mb,
+    SELECT coalesce(sum(d.memory_limit_mb), 0) AS reserved_mb, count(*) AS containers,
+        coalesce(max(d.memory_limit_mb), 0) AS largest_mb,
         coalesce(sum(length(r.env)), 0) AS env_bytes
     FROM deployments d JOIN revisions r ON r.deployment_id = d.id AND r.number = d.revision
     WHERE d.host_id = ?1 AND d.status <> 'destroyed'";
@@ -51,6 +52,8 @@ impl Hosts for Tx<'_> {
         let load = self.first("sum up a host's load", LOAD, [text(&id)], |row| {
             Ok(Load {
                 reserved_mb: unsigned(get(row, "reserved_mb")?),
+                containers: unsigned(get(row, "containers")?),
+                largest_mb: unsigned(get(row, "largest_mb")?),
                 env_bytes: unsigned(get(row, "env_bytes")?),
             })
         })?;

@@ -1,0 +1,146 @@
+//! What a host can carry, and what its deployments take of it. Pure.
+//!
+//! ```text
+//! MemTotal ─ reserve (system, edge, agent) ─► × overcommit = budget
+//! budget ≥ what apps are promised + a helper each + one rolling update of the largest app
+//! ```
+//!
+//! A host is full before it swaps: what a host needs beside the apps is never promised to them.
+
+/// Memory that is kept for the system, the edge, the agent and Podman's service, in MiB.
+const RESERVE_MB: u64 = 384;
+
+/// And one part in so many of all memory: page tables, file caches and kernel structures grow with it.
+const RESERVE_PART: u64 = 32;
+
+/// What runs beside each container (its monitor and its port forwarder), in KiB: 3.2 MB as measured
+/// with a thousand of them.
+const HELPER_KIB: u64 = 3277;
+
+/// What the deployments of a host take of it, those that are destroyed left out. Sums and a maximum,
+/// so that they can be kept as counters.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Load {
+    /// MiB promised to them.
+    pub reserved_mb: u64,
+    /// How many containers they have, one each.
+    pub containers: u64,
+    /// MiB promised to the largest of them.
+    pub largest_mb: u64,
+    /// Bytes of their environments, encrypted.
+    pub env_bytes: u64,
+}
+
+/// What a new deployment takes of its host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Demand {
+    /// MiB of memory.
+    pub memory_mb: u64,
+    /// Bytes of its environment.
+    pub env_bytes: u64,
+}
+
+impl Load {
+    /// The load with one more deployment.
+    #[must_use]
+    pub fn with(self, demand: Demand) -> Self {
+        Self {
+            reserved_mb: self.reserved_mb.saturating_add(demand.memory_mb),
+            containers: self.containers.saturating_add(1),
+            largest_mb: self.largest_mb.max(demand.memory_mb),
+            env_bytes: self.env_bytes.saturating_add(demand.env_bytes),
+        }
+    }
+
+    /// MiB that all of this needs at its worst: every app at its limit, and the largest one being
+    /// replaced, for which it runs twice.
+    pub fn memory_mb(self) -> u64 {
+        if self.containers == 0 {
+            return 0;
+        }
+        let containers = self.containers.saturating_add(1);
+        let helpers_mb = containers.saturating_mul(HELPER_KIB).div_ceil(1024);
+        self.reserved_mb.saturating_add(self.largest_mb).saturating_add(helpers_mb)
+    }
+}
+
+/// What a host says that it has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Capacity {
+    /// All of its memory, in MiB.
+    pub memory_mb: u64,
+    /// What its administrator allows for apps, in MiB: then nothing is kept in reserve.
+    pub allocatable_mb: Option<u64>,
+}
+
+impl Capacity {
+    /// MiB that apps, their helpers and one rolling update may take together.
+    pub fn budget_mb(self, overcommit: f64) -> u64 {
+        let reserve = RESERVE_MB + self.memory_mb / RESERVE_PART;
+        let free = self.memory_mb.saturating_sub(reserve);
+        // Never more than there is: what was meant for another machine stays harmless.
+        let allocatable = self.allocatable_mb.map_or(free, |mb| mb.min(self.memory_mb));
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss,
+            reason = "a budget in MiB; the factor is checked to be 0.1 to 100"
+        )]
+        let budget = (allocatable as f64 * overcommit) as u64;
+        budget
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn app(memory_mb: u64) -> Demand {
+        Demand { memory_mb, env_bytes: 0 }
+    }
+
+    #[test]
+    fn a_small_machine_holds_one_app_and_its_update() {
+        let budget = Capacity { memory_mb: 960, allocatable_mb: None }.budget_mb(1.0);
+        let one = Load::default().with(app(256));
+        assert_eq!((budget, one.memory_mb()), (546, 256 + 256 + 7));
+        assert!(one.with(app(256)).memory_mb() > budget);
+    }
+
+    #[test]
+    fn an_administrator_decides_what_is_allocatable_up_to_what_there_is() {
+        let with = |mb| Capacity { memory_mb: 4096, allocatable_mb: Some(mb) }.budget_mb(1.0);
+        assert_eq!((with(1000), with(4000), with(9000)), (1000, 4000, 4096));
+        let doubled = Capacity { memory_mb: 4096, allocatable_mb: Some(1000) }.budget_mb(2.0);
+        assert_eq!(doubled, 2000);
+    }
+
+    proptest! {
+        /// The order in which apps came does not matter, and each takes at least what it is promised.
+        #[test]
+        fn a_load_is_the_sum_of_its_parts(
+            mut apps in prop::collection::vec((1..4096u64, 0..9999u64), 0..20),
+            one in (1..4096u64, 0..9999u64),
+        ) {
+            let demand = |(memory_mb, env_bytes)| Demand { memory_mb, env_bytes };
+            let sum = |apps: &[(u64, u64)]| {
+                apps.iter().fold(Load::default(), |load, app| load.with(demand(*app)))
+            };
+            let load = sum(&apps);
+            apps.reverse();
+            prop_assert_eq!(load, sum(&apps));
+            let more = load.with(demand(one));
+            prop_assert!(more.memory_mb() >= load.memory_mb() + one.0);
+            prop_assert!(more.memory_mb() >= more.reserved_mb + more.largest_mb);
+        }
+
+        /// Without overcommitment apps, helpers and an update leave the reserve alone.
+        #[test]
+        fn the_reserve_is_never_promised(memory_mb in 0..1_000_000u64) {
+            let budget = Capacity { memory_mb, allocatable_mb: None }.budget_mb(1.0);
+            prop_assert!(budget == 0 || memory_mb - budget >= RESERVE_MB);
+        }
+    }
+}

@@ -1,0 +1,153 @@
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::*;
+
+const OPEN: Availability = Availability::Open;
+
+fn app(memory_mb: u64) -> Demand {
+    Demand { memory_mb, env_bytes: 0 }
+}
+
+fn host(n: u128, budget_mb: u64, availability: Availability) -> Candidate {
+    let id = HostId::new(Uuid::from_u128(n));
+    Candidate { id, budget_mb, load: Load::default(), availability }
+}
+
+/// The same with apps of these sizes on it.
+fn with(host: Candidate, apps: &[u64]) -> Candidate {
+    let load = apps.iter().fold(host.load, |load, mb| load.with(app(*mb)));
+    Candidate { load, ..host }
+}
+
+#[test]
+fn a_document_does_not_outgrow_what_hosts_take() {
+    let mut nearly = host(1, 9000, OPEN);
+    nearly.load.env_bytes = MAX_ENV_BYTES - 10;
+    let smaller = host(2, 1000, OPEN);
+    let env = |env_bytes| Demand { memory_mb: 256, env_bytes };
+    assert_eq!(place(env(10), &[nearly, smaller]), Ok(nearly.id));
+    assert_eq!(place(env(11), &[nearly, smaller]), Ok(smaller.id));
+    assert_eq!(place(env(11), &[nearly]), Err(NoRoom::Environment(11)));
+    // Sealed to base64, signed to base64 again, and some more around each.
+    let sealed = usize::try_from(MAX_ENV_BYTES + MAX_FALLBACK_BYTES).unwrap() * 16 / 9;
+    assert!(sealed + 8 * 1024 * 1024 < buddo_shared::signed::MAX_ENVELOPE);
+}
+
+#[test]
+fn a_host_keeps_room_for_a_helper_each_and_one_update_of_its_largest_app() {
+    // 2 × 256, and one of them twice; 4 × 3.2 MB beside them.
+    let full = with(host(1, 1024, OPEN), &[256, 256]);
+    assert_eq!(place(app(256), &[full]), Err(NoRoom::Memory { needed: 256, free: 243 }));
+    let roomier = Candidate { budget_mb: 1024 + 13, ..full };
+    assert_eq!(place(app(256), &[roomier]), Ok(roomier.id));
+    // A large one has to fit twice.
+    let empty = host(2, 1000, OPEN);
+    assert!(place(app(500), &[empty]).is_err());
+    assert!(place(app(496), &[empty]).is_ok());
+}
+
+#[test]
+fn fm_69_nothing_new_goes_to_a_host_that_is_lost_locked_or_drained() {
+    for why in [Closed::Lost, Closed::Locked, Closed::Drained, Closed::Unknown] {
+        let closed = host(1, 90_000, Availability::Closed(why));
+        let small = host(2, 1000, OPEN);
+        assert_eq!(place(app(256), &[closed, small]), Ok(small.id), "{why:?}");
+        assert!(matches!(place(app(256), &[closed]), Err(NoRoom::NoHost(_))), "{why:?}");
+        // Nor is its memory what the refusal speaks of.
+        let refused = place(app(2000), &[closed, small]).unwrap_err();
+        assert!(matches!(refused, NoRoom::Memory { free: ..1000, .. }), "{refused}");
+    }
+}
+
+#[test]
+fn refusals_say_what_is_missing() {
+    let none = place(app(256), &[]).unwrap_err();
+    assert!(none.to_string().contains("none has joined"), "{none}");
+    let closed = |n, why| host(n, 9000, Availability::Closed(why));
+    let hosts = [closed(1, Closed::Lost), closed(2, Closed::Lost), closed(3, Closed::Locked)];
+    let words = place(app(256), &hosts).unwrap_err().to_string();
+    assert!(words.contains("(1 locked, 2 not reached for an hour)"), "{words}");
+}
+
+#[test]
+fn a_host_that_is_away_is_the_last_resort() {
+    let hosts = [host(1, 8000, Availability::Away), host(2, 1000, OPEN)];
+    assert_eq!(place(app(256), &hosts), Ok(hosts[1].id));
+    assert_eq!(place(app(2000), &hosts), Ok(hosts[0].id));
+}
+
+fn any_availability() -> impl Strategy<Value = Availability> {
+    prop_oneof![
+        4 => Just(OPEN),
+        1 => Just(Availability::Away),
+        1 => Just(Availability::Closed(Closed::Lost)),
+        1 => Just(Availability::Closed(Closed::Locked)),
+        1 => Just(Availability::Closed(Closed::Drained)),
+    ]
+}
+
+fn any_hosts() -> impl Strategy<Value = Vec<Candidate>> {
+    let apps = prop::collection::vec(1..1024u64, 0..6);
+    let one = (any::<u128>(), 0..8192u64, apps, any_availability());
+    let one = one.prop_map(|(n, budget, apps, up)| with(host(n, budget, up), &apps));
+    prop::collection::vec(one, 0..8)
+}
+
+proptest! {
+    #[test]
+    fn the_choice_fits_and_none_that_fits_is_missed(hosts in any_hosts(), needed in 1..4096u64) {
+        let demand = app(needed);
+        // Said once more, plainly: all limits, the largest twice, and a helper a container.
+        let fits = |host: &&Candidate| {
+            let largest = host.load.largest_mb.max(needed);
+            let helpers = (host.load.containers + 2) * 3277;
+            let all_kib = (host.load.reserved_mb + needed + largest) * 1024 + helpers;
+            let closed = matches!(host.availability, Availability::Closed(_));
+            !closed && all_kib <= host.budget_mb * 1024
+        };
+        let fitting: Vec<_> = hosts.iter().filter(fits).collect();
+        let Ok(id) = place(demand, &hosts) else {
+            prop_assert!(fitting.is_empty());
+            return Ok(());
+        };
+        let chosen = fitting.iter().find(|host| host.id == id);
+        prop_assert!(chosen.is_some());
+        let is_away = chosen.unwrap().availability == Availability::Away;
+        let better = |host: &&&Candidate| host.availability == OPEN && is_away;
+        prop_assert_eq!(fitting.iter().filter(better).count(), 0);
+    }
+
+    /// However many apps come, one after the other, no host is ever promised more than it has.
+    #[test]
+    fn no_host_is_filled_beyond_its_budget(
+        mut hosts in any_hosts(),
+        apps in prop::collection::vec(1..2048u64, 0..60),
+    ) {
+        let before: Vec<_> = hosts.iter().map(|host| host.load).collect();
+        for needed in apps {
+            let Ok(id) = place(app(needed), &hosts) else { continue };
+            let chosen = hosts.iter_mut().find(|host| host.id == id).unwrap();
+            chosen.load = chosen.load.with(app(needed));
+        }
+        for (host, before) in hosts.iter().zip(before) {
+            prop_assert!(host.load == before || host.load.memory_mb() <= host.budget_mb);
+        }
+    }
+
+    /// What a refusal says would fit does fit, and one MiB more does not.
+    #[test]
+    fn the_largest_hole_is_told_exactly(hosts in any_hosts()) {
+        if let Err(NoRoom::Memory { free, .. }) = place(app(100_000), &hosts) {
+            prop_assert!(free == 0 || place(app(free), &hosts).is_ok());
+            prop_assert!(place(app(free + 1), &hosts).is_err());
+        }
+    }
+
+    #[test]
+    fn the_order_of_hosts_does_not_matter(mut hosts in any_hosts(), needed in 1..4096u64) {
+        let first = place(app(needed), &hosts);
+        hosts.reverse();
+        prop_assert_eq!(first, place(app(needed), &hosts));
+    }
+}
