@@ -71,6 +71,9 @@ pub enum AdminCommand {
     /// Tiers: what a deployment may use and what it costs.
     #[command(subcommand)]
     Tier(TierCommand),
+    /// Deployments, whoever's they are.
+    #[command(subcommand)]
+    Deployment(DeploymentCommand),
     /// The same as `buddo-coordinator host`.
     #[command(subcommand)]
     Host(HostCommand),
@@ -167,10 +170,26 @@ pub enum HostCommand {
         /// Name of the host.
         name: String,
     },
+    /// Place the deployments of NAME on other hosts, as when it is lost for good; it gets no further
+    /// ones. What they stored on it stays there.
+    Evacuate {
+        /// Name of the host.
+        name: String,
+    },
     /// Take NAME, which has no deployments any more, off the platform.
     Remove {
         /// Name of the host.
         name: String,
+    },
+}
+
+/// What to do with deployments.
+#[derive(Debug, Subcommand)]
+pub enum DeploymentCommand {
+    /// Destroy one for good; its owner sees that the platform did.
+    Destroy {
+        /// Its id or its subdomain.
+        deployment: String,
     },
 }
 

@@ -88,6 +88,9 @@ fn run(args: Args) -> Result<()> {
         Command::App(command) | Command::Admin(AdminCommand::App(command)) => {
             runtime()?.block_on(admin::apps::app(command, &config, &*clock, &mut out))
         }
+        Command::Admin(AdminCommand::Deployment(command)) => {
+            runtime()?.block_on(admin::deployments::deployment(command, &config, &*clock))
+        }
         Command::Admin(AdminCommand::Account(command)) => {
             runtime()?.block_on(admin::accounts::account(command, &config, &*clock, &mut out))
         }

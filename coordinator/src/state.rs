@@ -18,7 +18,7 @@ use crate::random::Random;
 use crate::service::oauth::Access;
 use crate::sign::Keyring;
 use crate::store::Store;
-use crate::store::contract::{Deployment, Host};
+use crate::store::contract::{Deployment, Reach};
 use crate::store::memo::Memo;
 use crate::token::HashedToken;
 use crate::vault::Vault;
@@ -31,8 +31,8 @@ pub type AppState = Arc<Services>;
 pub struct Recent {
     /// Access tokens: until when they count, and what for.
     pub access: Memo<HashedToken, (Timestamp, Access)>,
-    /// Deployments, and of those under way the host, for who may see them.
-    pub status: Memo<(DeployCheck, DeploymentId), (Deployment, Option<Host>)>,
+    /// Deployments, and how their hosts are reached, for who may see them.
+    pub status: Memo<(DeployCheck, DeploymentId), (Deployment, Option<Reach>)>,
 }
 
 /// The parts that use cases are built on.

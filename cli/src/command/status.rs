@@ -37,7 +37,8 @@ pub(super) async fn run(context: &mut Context<'_>, target: &Target) -> Result<()
     if let Some(progress) = &progress {
         context.ui.field("Progress", &in_words(progress))?;
     }
-    show_error(context.ui, deployment.last_error.as_deref())
+    show_lines(context.ui, "Error", deployment.last_error.as_deref())?;
+    show_lines(context.ui, "Warning", deployment.warning.as_deref())
 }
 
 fn update(deployment: &mut Deployment, newer: StatusAnswer) {
@@ -45,6 +46,7 @@ fn update(deployment: &mut Deployment, newer: StatusAnswer) {
     deployment.health_status = newer.health_status;
     deployment.last_health_check = newer.last_health_check;
     deployment.last_error = newer.last_error;
+    deployment.warning = newer.warning;
 }
 
 fn show(ui: &mut Ui, deployment: &Deployment) -> Result<(), CliError> {
@@ -62,10 +64,10 @@ fn show(ui: &mut Ui, deployment: &Deployment) -> Result<(), CliError> {
 }
 
 /// The cause on one line, what to do about it on the next, as the API sends them.
-fn show_error(ui: &mut Ui, last_error: Option<&str>) -> Result<(), CliError> {
-    let mut lines = last_error.unwrap_or_default().lines();
+fn show_lines(ui: &mut Ui, what: &str, text: Option<&str>) -> Result<(), CliError> {
+    let mut lines = text.unwrap_or_default().lines();
     if let Some(cause) = lines.next() {
-        ui.field("Error", cause)?;
+        ui.field(what, cause)?;
     }
     for fix in lines {
         ui.field("Fix", fix)?;
@@ -88,7 +90,7 @@ mod tests {
     fn a_running_one_is_shown_as_published() {
         let (mut ui, printed) = ui(Screen::Piped);
         show(&mut ui, &deployment("my-app", Status::Running)).unwrap();
-        show_error(&mut ui, None).unwrap();
+        show_lines(&mut ui, "Error", None).unwrap();
         assert_eq!(
             printed.out(),
             "Deployment: my-app (550e8400-e29b-41d4-a716-446655440000)\n\
@@ -106,10 +108,17 @@ mod tests {
         failed.last_health_check = None;
         let (mut ui, printed) = ui(Screen::Piped);
         show(&mut ui, &failed).unwrap();
-        show_error(&mut ui, Some("the image does not exist\npush it, then restart")).unwrap();
+        show_lines(&mut ui, "Error", Some("the image does not exist\npush it, then restart")).unwrap();
         assert!(printed.out().ends_with(
             "Status: stopped\nHealth: unknown\nLast check: never\nURL: https://my-app.buddocloud.com\n\
              Error: the image does not exist\nFix: push it, then restart\n"
         ), "{}", printed.out());
+    }
+
+    #[test]
+    fn a_lost_host_is_a_warning_with_what_to_do() {
+        let (mut ui, printed) = ui(Screen::Piped);
+        show_lines(&mut ui, "Warning", Some("the host h1 is lost\nwait for it")).unwrap();
+        assert_eq!(printed.out(), "Warning: the host h1 is lost\nFix: wait for it\n");
     }
 }

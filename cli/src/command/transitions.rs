@@ -84,6 +84,7 @@ mod tests {
             health_status: None,
             last_health_check: None,
             last_error: last_error.map(str::to_owned),
+            warning: None,
             progress: None,
         }
     }

@@ -201,6 +201,8 @@ pub const TABLE: &[(&str, &str, Rule)] = &[
     ("DELETE", "/api/admin/hosts/{name}", Rule::Admin),
     ("POST", "/api/admin/hosts/{name}/drain", Rule::Admin),
     ("POST", "/api/admin/hosts/{name}/undrain", Rule::Admin),
+    ("POST", "/api/admin/hosts/{name}/evacuate", Rule::Admin),
+    ("DELETE", "/api/admin/deployments/{id}", Rule::Admin),
     ("GET", "/api/admin/apps", Rule::Admin),
     ("POST", "/api/admin/apps/{client_id}/approve", Rule::Admin),
     ("POST", "/api/admin/apps/{client_id}/reject", Rule::Admin),

@@ -3,6 +3,7 @@
 pub mod accounts;
 pub mod apps;
 pub mod at_rest;
+pub mod deployments;
 pub mod rotation;
 
 use std::fmt::Write as _;
@@ -25,7 +26,7 @@ use crate::service::renewals;
 use crate::store::Store;
 use crate::store::contract::{Host, Load};
 
-/// `host add`, `list`, `unlock`, `drain`, `undrain` and `remove`.
+/// `host add`, `list`, `unlock`, `drain`, `undrain`, `evacuate` and `remove`.
 pub async fn host(
     command: HostCommand,
     config: &Config,
@@ -67,6 +68,9 @@ pub async fn host(
         HostCommand::Undrain { name } => {
             service::undrain(&accounts::desk(store, clock), &name).await?;
             tracing::info!("{name} gets deployments again");
+        }
+        HostCommand::Evacuate { name } => {
+            deployments::evacuate(&accounts::desk(store, clock), config, &name, out).await?;
         }
         HostCommand::Remove { name } => {
             hosts::remove(&store, clock.now(), &name).await?;

@@ -19,9 +19,11 @@ pub enum Event {
     Stop,
     /// Its operator destroyed it.
     Destroy,
+    /// An administrator moved it to another host.
+    Move,
 }
 
-use Event::{Destroy, GaveUp, Live, Progressed, Restart, Rollback, Stop};
+use Event::{Destroy, GaveUp, Live, Move, Progressed, Restart, Rollback, Stop};
 use Status::{Deploying, Destroyed, Pending, Running, Stopped};
 
 /// What an operator may ask for, in the order in which a refusal lists it.
@@ -50,6 +52,10 @@ const MOVES: &[(Status, Event, Status)] = &[
     // which revision `back` would lead from is not settled.
     (Running, Rollback, Deploying),
     (Stopped, Rollback, Deploying),
+    // Whatever it was, elsewhere it begins again.
+    (Pending, Move, Deploying),
+    (Deploying, Move, Deploying),
+    (Running, Move, Deploying),
     (Pending, Stop, Stopped),
     (Deploying, Stop, Stopped),
     (Running, Stop, Stopped),
@@ -69,6 +75,7 @@ impl Event {
             Rollback => "rollback",
             Stop => "stop",
             Destroy => "destroy",
+            Move => "move",
         }
     }
 }
@@ -113,7 +120,7 @@ mod tests {
     use super::*;
 
     const STATES: [Status; 5] = [Pending, Deploying, Running, Stopped, Destroyed];
-    const EVENTS: [Event; 7] = [Progressed, Live, GaveUp, Restart, Rollback, Stop, Destroy];
+    const EVENTS: [Event; 8] = [Progressed, Live, GaveUp, Restart, Rollback, Stop, Destroy, Move];
 
     #[test]
     fn the_whole_table() {
@@ -132,12 +139,14 @@ mod tests {
         pending + restart = deploying
         pending + stop = stopped
         pending + destroy = destroyed
+        pending + move = deploying
         deploying + progress = deploying
         deploying + going live = running
         deploying + failure = stopped
         deploying + restart = deploying
         deploying + stop = stopped
         deploying + destroy = destroyed
+        deploying + move = deploying
         running + progress = running
         running + going live = running
         running + failure = stopped
@@ -145,6 +154,7 @@ mod tests {
         running + rollback = deploying
         running + stop = stopped
         running + destroy = destroyed
+        running + move = deploying
         stopped + restart = deploying
         stopped + rollback = deploying
         stopped + destroy = destroyed

@@ -43,7 +43,7 @@ use crate::metrics::Metrics;
 use crate::random::SystemRandom;
 use crate::serve::{self, Listener};
 use crate::service::renewals::is_served;
-use crate::service::{deployments, epoch, hosts, renewals, rotation};
+use crate::service::{admin, deployments, epoch, hosts, renewals, rotation};
 use crate::state::AppState;
 use crate::store::StoreError;
 use crate::store::contract::Host;
@@ -268,18 +268,23 @@ async fn acknowledge(State(agent): State<Arc<Agent>>, Json(ack): Json<Acknowledg
 }
 
 fn status(id: DeploymentId, phase: Phase, serving: Option<Revision>) -> ReportBody {
-    ReportBody::Deployment(DeploymentStatus {
+    let live = live_status(id, Revision::FIRST);
+    ReportBody::Deployment(DeploymentStatus { phase, serving, ..live })
+}
+
+fn live_status(id: DeploymentId, revision: Revision) -> DeploymentStatus {
+    DeploymentStatus {
         id,
-        revision: Revision::FIRST,
-        phase,
-        serving,
+        revision,
+        phase: Phase::Live,
+        serving: Some(revision),
         health: Health::Healthy,
         checked_at: None,
         digest: None,
         failure: None,
         container: Some("my-app-1-a".to_owned()),
         put_back: None,
-    })
+    }
 }
 
 async fn begin() -> (World, Running) {
@@ -692,4 +697,57 @@ async fn fm_07_a_half_open_connection_is_noticed_by_the_coordinator() {
     })
     .await
     .expect("a dead connection is held");
+}
+
+#[tokio::test]
+async fn fm_69_a_lost_host_is_evacuated_and_stops_the_apps_when_it_comes_back() {
+    let world = World::today();
+    let mut agents = fleet(&world, 2).await;
+    let (state, now) = (&world.state, world.clock_now());
+    let other = agents.pop().unwrap();
+    let mut lost = agents.pop().unwrap();
+    let second = other.agent.host;
+    let drain = async |since| {
+        let done: Result<(), StoreError> =
+            state.store.write(move |tables| tables.set_drained(second, since)).await;
+        done.unwrap();
+    };
+    // It lands on the first one, and runs there.
+    drain(Some(now)).await;
+    let made = deployments::create(state, owner(1), None, request("my-app"), None).await;
+    let id: DeploymentId = made.unwrap().deployment.id.parse().unwrap();
+    drain(None).await;
+    lost.document(|manifest| manifest.deployments.len() == 1).await;
+    lost.say(status(id, Phase::Live, Some(Revision::FIRST))).await;
+    lost.kill().await;
+    let first = lost.agent.host;
+    until(async || host_of(state, first).await.unreachable_since.is_some()).await;
+    world.clock.advance(SignedDuration::from_mins(1));
+    let shown = deployments::status(state, owner(1), id).await.unwrap();
+    assert_eq!(shown.health_status.as_deref(), Some("unknown"));
+    assert!(shown.warning.unwrap().contains("host-0 is lost since"));
+
+    let desk = admin::Desk {
+        store: state.store.clone(),
+        random: Arc::clone(&state.random),
+        now,
+        actor: None,
+    };
+    let means = admin::Means { vault: Arc::clone(&state.vault), overcommit: 1.0 };
+    let done = admin::evacuate(&desk, &means, "host-0").await.unwrap();
+    admin::announce(state, &done.changed);
+    let manifest = other.document(|manifest| manifest.deployments.len() == 1).await;
+    assert_eq!(manifest.deployments[0].id, id);
+    assert_eq!(manifest.deployments[0].revision, Revision::new(2));
+    other.say(ReportBody::Deployment(live_status(id, Revision::new(2)))).await;
+    let shown = deployments::status(state, owner(1), id).await.unwrap();
+    assert_eq!((shown.status.as_str(), shown.warning), ("running", None));
+
+    // Back again, it still has the app and says so; its document no longer does.
+    lost.listen(TcpListener::bind(lost.address).await.unwrap());
+    state.wake.host(first);
+    lost.document(|manifest| manifest.deployments.is_empty()).await;
+    lost.say(status(id, Phase::Failed, None)).await;
+    let shown = deployments::status(state, owner(1), id).await.unwrap();
+    assert_eq!((shown.status.as_str(), shown.last_error), ("running", None));
 }

@@ -269,6 +269,29 @@ pub struct AdminHostEnvelope {
     pub host: AdminHost,
 }
 
+/// Answer to the evacuation of a host.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Evacuation {
+    /// The host; it is drained from now on.
+    pub host: AdminHost,
+    /// How many deployments were moved to other hosts.
+    pub moved: u32,
+    /// Those that are still on it: make room elsewhere and evacuate again, or destroy them.
+    pub left: Vec<LeftBehind>,
+}
+
+/// A deployment that could not be moved.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct LeftBehind {
+    /// Deployment id.
+    #[schema(format = "uuid")]
+    pub id: String,
+    /// Name in the zone.
+    pub subdomain: String,
+    /// Why it stays.
+    pub reason: String,
+}
+
 /// All hosts.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct AdminHostList {

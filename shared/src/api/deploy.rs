@@ -212,6 +212,9 @@ pub struct Deployment {
     pub last_health_check: Option<Timestamp>,
     /// Why the last deploy failed, and what to do: one line each.
     pub last_error: Option<String>,
+    /// What is wrong while it may well serve, and what to do: one line each.
+    #[serde(default)]
+    pub warning: Option<String>,
     /// Container port.
     pub port: u16,
     /// Memory cap in MB.
@@ -261,6 +264,9 @@ pub struct StatusAnswer {
     pub last_health_check: Option<Timestamp>,
     /// Why the last deploy failed, and what to do: one line each.
     pub last_error: Option<String>,
+    /// What is wrong while it may well serve, and what to do: one line each.
+    #[serde(default)]
+    pub warning: Option<String>,
     /// What is being done now, while `pending` or `deploying`.
     pub progress: Option<StatusProgress>,
 }

@@ -2,6 +2,7 @@
 //! code. See `service/admin`.
 
 mod accounts;
+mod deployments;
 mod platform;
 
 use axum::extract::{FromRequestParts, Request, State};
@@ -35,6 +36,8 @@ pub fn routes(state: &AppState) -> OpenApiRouter<AppState> {
         .routes(routes!(platform::remove_host))
         .routes(routes!(platform::drain))
         .routes(routes!(platform::undrain))
+        .routes(routes!(deployments::evacuate))
+        .routes(routes!(deployments::destroy))
         .routes(routes!(platform::apps))
         .routes(routes!(platform::approve))
         .routes(routes!(platform::reject))
@@ -89,7 +92,9 @@ impl From<AdminError> for ApiError {
             }
             AdminError::NotAdmin => problem::ADMIN_REQUIRED,
             AdminError::Login => problem::ADMIN_LOGIN_REQUIRED,
+            AdminError::Deployment(error) => return error.into(),
             AdminError::NoAccount(_)
+            | AdminError::NoDeployment(_)
             | AdminError::App(_)
             | AdminError::Host(HostError::Unknown(_)) => problem::NOT_FOUND,
             AdminError::NoTier(_) => problem::TIER_NOT_FOUND,

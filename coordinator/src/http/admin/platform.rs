@@ -18,10 +18,10 @@ use crate::service::admin;
 use crate::store::StoreError;
 use crate::store::contract::{AdminActRow, Client, Host, Load};
 
-type Answer<T> = Result<Json<T>, ApiError>;
-type Name = Result<Path<String>, PathRejection>;
+pub(super) type Answer<T> = Result<Json<T>, ApiError>;
+pub(super) type Name = Result<Path<String>, PathRejection>;
 
-fn name(path: Name) -> Result<String, ApiError> {
+pub(super) fn name(path: Name) -> Result<String, ApiError> {
     let absent = "there is nothing of this name; list what there is";
     let Path(name) = path.map_err(|_| ApiError::new(problem::NOT_FOUND, absent))?;
     Ok(name)
@@ -91,7 +91,7 @@ pub(super) async fn change_tier(
     Ok(Json(AdminTierEnvelope { tier: admin::tier_view(&tier) }))
 }
 
-fn host_view(host: Host, load: Load) -> AdminHost {
+pub(super) fn host_view(host: Host, load: Load) -> AdminHost {
     AdminHost {
         id: host.id.to_string(),
         name: host.name,
@@ -161,7 +161,7 @@ pub(super) async fn undrain(AtDesk(desk): AtDesk, host: Name) -> Answer<AdminHos
     Ok(Json(AdminHostEnvelope { host: with_load(&desk, host).await? }))
 }
 
-async fn with_load(desk: &admin::Desk, host: Host) -> Result<AdminHost, StoreError> {
+pub(super) async fn with_load(desk: &admin::Desk, host: Host) -> Result<AdminHost, StoreError> {
     let id = host.id;
     let load = desk.store.read(move |tables| tables.load(id)).await?;
     Ok(host_view(host, load))

@@ -73,7 +73,7 @@ const READS: [&str; 6] = [
     "/api/admin/apps",
     "/api/admin/audit",
 ];
-const WRITES: [(&str, &str); 13] = [
+const WRITES: [(&str, &str); 15] = [
     ("POST", "/api/admin/accounts/one@example.com/suspend"),
     ("POST", "/api/admin/accounts/one@example.com/resume"),
     ("POST", "/api/admin/accounts/one@example.com/promote"),
@@ -84,6 +84,8 @@ const WRITES: [(&str, &str); 13] = [
     ("DELETE", "/api/admin/hosts/container-host-1"),
     ("POST", "/api/admin/hosts/container-host-1/drain"),
     ("POST", "/api/admin/hosts/container-host-1/undrain"),
+    ("POST", "/api/admin/hosts/container-host-1/evacuate"),
+    ("DELETE", "/api/admin/deployments/my-app"),
     ("POST", "/api/admin/apps/client_x/approve"),
     ("POST", "/api/admin/apps/client_x/reject"),
     ("POST", "/api/admin/accounts/boss@example.com/demote"),
@@ -310,6 +312,14 @@ async fn tiers_hosts_and_apps_are_changed_and_each_act_is_noted() {
     assert_eq!(deploy("app-a").await.status, 201);
     let refused = world.call("DELETE", &host(""), Some(&boss), None).await;
     assert_eq!(refused.refusal(), (409, "conflict"));
+    let done = world.post(&host("/evacuate"), &boss, json!({})).await.json();
+    assert_eq!((&done["moved"], &done["left"][0]["subdomain"]), (&json!(0), &json!("app-a")));
+    assert!(done["host"]["drained_at"].is_string(), "{done}");
+    let destroy = |name: &str| format!("/api/admin/deployments/{name}");
+    let done = world.call("DELETE", &destroy("app-a"), Some(&boss), None).await;
+    assert_eq!(done.status, 200, "{done:?}");
+    let gone = world.call("DELETE", &destroy("app-a"), Some(&boss), None).await;
+    assert_eq!(gone.refusal(), (404, "not_found"));
 
     let path = |verb: &str| format!("/api/admin/apps/{client_id}/{verb}");
     for (verb, approved) in [("approve", true), ("reject", false)] {
@@ -322,12 +332,22 @@ async fn tiers_hosts_and_apps_are_changed_and_each_act_is_noted() {
     let words: Vec<&str> = acts.iter().map(|(act, _)| &**act).collect();
     assert_eq!(
         words,
-        ["app_reject", "app_approve", "host_undrain", "host_drain", "tier_change", "tier_add"]
+        [
+            "app_reject",
+            "app_approve",
+            "deployment_destroy",
+            "host_evacuated",
+            "host_evacuate",
+            "host_undrain",
+            "host_drain",
+            "tier_change",
+            "tier_add"
+        ]
     );
     assert!(acts.iter().all(|(_, by_account)| *by_account));
 
     super::authorize::app(&world, &jwt).await;
-    for (list, limit, sizes) in [("apps", 1, [1, 1]), ("audit", 4, [4, 2])] {
+    for (list, limit, sizes) in [("apps", 1, [1, 1]), ("audit", 5, [5, 4])] {
         let first = world.get(&format!("/api/admin/{list}?limit={limit}"), &boss).await;
         let next = first.header("link").strip_suffix(">; rel=\"next\"").unwrap();
         let second = world.get(next.trim_start_matches('<'), &boss).await;

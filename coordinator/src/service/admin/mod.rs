@@ -3,6 +3,7 @@
 
 mod accounts;
 mod apps;
+mod deployments;
 mod hosts;
 mod tiers;
 
@@ -16,12 +17,14 @@ pub use accounts::{
     Shown, account, accounts, clear_second_factor, demote, promote, resume, suspend,
 };
 pub use apps::{approve_app, apps, reject_app};
+pub use deployments::{Evacuated, Means, destroy, evacuate};
 pub use hosts::{drain, hosts, remove_host, undrain};
 pub use tiers::{add_tier, change_tier, tier_view, tiers};
 
 use crate::access::{AdminCheck, administers};
 use crate::random::Random;
 use crate::service::accounts::Session;
+use crate::service::deployments::DeployError;
 use crate::service::hosts::HostError;
 use crate::service::oauth::ApprovalError;
 use crate::state::AppState;
@@ -52,6 +55,12 @@ pub enum AdminError {
     /// No tier is meant.
     #[error("there is no tier {0}; GET /api/admin/tiers lists them")]
     NoTier(String),
+    /// No deployment is meant.
+    #[error("there is no deployment {0}; name it by its id or its subdomain")]
+    NoDeployment(String),
+    /// A deployment cannot be changed as asked.
+    #[error(transparent)]
+    Deployment(#[from] DeployError),
     /// It cannot be done to this account now.
     #[error("{0}")]
     Conflict(&'static str),

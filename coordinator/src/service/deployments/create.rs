@@ -68,7 +68,8 @@ fn make(
     let env = (!spec.env.is_empty()).then(|| spec.env.to_plain_json());
     let env_bytes = env.as_ref().map_or(0, |env| env.expose().len() as u64);
     let demand = Demand { memory_mb: tier.limits.memory_mb.into(), env_bytes };
-    let host = place(demand, &placing::candidates(tables, &services.config, now)?)?;
+    let overcommit = services.config.limits.memory_overcommit;
+    let host = place(demand, &placing::candidates(tables, overcommit, now)?)?;
     let id = DeploymentId::new(random::uuid(&*services.random));
     let app_id = match tables.app_of(whose.payer, &spec.subdomain)? {
         Some(app) => app,

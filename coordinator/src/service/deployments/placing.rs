@@ -2,7 +2,6 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::config::Config;
 use crate::domain::capacity::{Capacity, Load};
 use crate::domain::place::{Availability, Candidate, Closed};
 use crate::store::contract::Host;
@@ -14,17 +13,17 @@ const LOST: SignedDuration = SignedDuration::from_hours(1);
 /// All hosts, each with what it has left.
 pub(super) fn candidates(
     tables: &dyn Tables,
-    config: &Config,
+    overcommit: f64,
     now: Timestamp,
 ) -> Result<Vec<Candidate>, StoreError> {
-    let counted = |host: Host| Ok(candidate(&host, tables.load(host.id)?, config, now));
+    let counted = |host: Host| Ok(candidate(&host, tables.load(host.id)?, overcommit, now));
     tables.hosts()?.into_iter().map(counted).collect()
 }
 
-fn candidate(host: &Host, load: Load, config: &Config, now: Timestamp) -> Candidate {
+fn candidate(host: &Host, load: Load, overcommit: f64, now: Timestamp) -> Candidate {
     Candidate {
         id: host.id,
-        budget_mb: capacity(host).budget_mb(config.limits.memory_overcommit),
+        budget_mb: capacity(host).budget_mb(overcommit),
         load,
         availability: availability(host, now),
     }

@@ -84,19 +84,19 @@ pub async fn status(
 ) -> Result<StatusAnswer, DeployError> {
     let version = state.store.version();
     // Who may see it is remembered with it, and changes by a commit as well.
-    if let Some((deployment, host)) = state.recent.status.get(&(check, id), version) {
-        return Ok(view::status(&state.live, &deployment, host.as_ref()));
+    // The clock decides when a host counts as lost, so that it is asked each time.
+    let now = state.clock.now();
+    if let Some((deployment, reach)) = state.recent.status.get(&(check, id), version) {
+        return Ok(view::status(&state.live, &deployment, reach.as_ref(), now));
     }
     let read = state.store.read(move |tables| {
         let deployment = seen(tables, check, id)?;
-        // Only what is under way waits for a host: most polls need no more than one row.
-        let host =
-            if view::is_under_way(&deployment) { tables.host(deployment.host)? } else { None };
-        Ok::<_, DeployError>((deployment, host))
+        let reach = tables.reach(deployment.host)?;
+        Ok::<_, DeployError>((deployment, reach))
     });
-    let (deployment, host) = read.await?;
-    state.recent.status.put((check, id), version, (deployment.clone(), host.clone()));
-    Ok(view::status(&state.live, &deployment, host.as_ref()))
+    let (deployment, reach) = read.await?;
+    state.recent.status.put((check, id), version, (deployment.clone(), reach.clone()));
+    Ok(view::status(&state.live, &deployment, reach.as_ref(), now))
 }
 
 /// The revisions of one deployment that are kept, newest first.

@@ -3,12 +3,13 @@
 use buddo_shared::api::deploy::{self, Status, StatusAnswer, StatusProgress};
 use buddo_shared::id::Revision;
 use buddo_shared::image::Digest;
+use buddo_shared::manifest::RunState;
 use buddo_shared::report::Health;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::live::Live;
 use crate::state::Services;
-use crate::store::contract::{Deployment, Host, RevisionRow, Tier};
+use crate::store::contract::{Deployment, Reach, RevisionRow, Tier};
 use crate::store::{StoreError, Tables};
 
 /// A deployment with all published fields.
@@ -20,7 +21,8 @@ pub(super) fn deployment(
     let revision = tables
         .revision(d.id, d.revision)?
         .ok_or_else(|| StoreError::corrupt("deployments.revision")("names no revision"))?;
-    let host = tables.host(d.host)?;
+    let reach = tables.reach(d.host)?;
+    let now = services.clock.now();
     Ok(deploy::Deployment {
         id: d.id.to_string(),
         app_id: d.app_id.to_string(),
@@ -33,13 +35,14 @@ pub(super) fn deployment(
         url: format!("https://{}", d.subdomain.host_in(&services.config.zone)),
         custom_domain: d.custom_domain.as_ref().map(ToString::to_string),
         status: d.status,
-        health_status: health(d),
+        health_status: health(d, reach.as_ref(), now),
         last_health_check: last_check(&services.live, d),
-        last_error: last_error(d, host.as_ref()),
+        last_error: last_error(d, reach.as_ref()),
+        warning: warning(d, reach.as_ref(), now),
         port: revision.port.get(),
         memory_limit_mb: d.limits.memory_mb,
         cpu_limit_millicores: d.limits.cpu_millicores,
-        host_server: host.as_ref().map(|host| host.name.clone()),
+        host_server: reach.map(|host| host.name),
         billing_status: d.billing_status.clone(),
         deployed_at: d.deployed_at.map(seconds),
         stopped_at: d.stopped_at.map(seconds),
@@ -48,7 +51,12 @@ pub(super) fn deployment(
 }
 
 /// The short answer for frequent polls.
-pub(super) fn status(live: &Live, d: &Deployment, host: Option<&Host>) -> StatusAnswer {
+pub(super) fn status(
+    live: &Live,
+    d: &Deployment,
+    host: Option<&Reach>,
+    now: Timestamp,
+) -> StatusAnswer {
     let under_way = is_under_way(d);
     let progress = live
         .progress(d.id)
@@ -58,9 +66,10 @@ pub(super) fn status(live: &Live, d: &Deployment, host: Option<&Host>) -> Status
         id: d.id.to_string(),
         status: d.status,
         subdomain: d.subdomain.to_string(),
-        health_status: health(d),
+        health_status: health(d, host, now),
         last_health_check: last_check(live, d),
         last_error: last_error(d, host),
+        warning: warning(d, host, now),
         progress,
     }
 }
@@ -108,15 +117,15 @@ pub(super) fn is_under_way(d: &Deployment) -> bool {
 
 /// What is wrong: what keeps a deploy from going on, else what its host says, else how the last
 /// deploy failed.
-fn last_error(d: &Deployment, host: Option<&Host>) -> Option<String> {
+fn last_error(d: &Deployment, host: Option<&Reach>) -> Option<String> {
     let waits = host.filter(|_| is_under_way(d)).and_then(waiting_for);
     waits.or_else(|| d.trouble.clone()).or_else(|| d.last_error.clone())
 }
 
 /// Why a deploy on `host` does not go on, if that is up to the host as a whole.
-fn waiting_for(host: &Host) -> Option<String> {
+fn waiting_for(host: &Reach) -> Option<String> {
     let name = &host.name;
-    if let Some(since) = host.bond.locked_at {
+    if let Some(since) = host.locked_at {
         let since = seconds(since);
         return Some(format!(
             "the host {name} is locked since {since}; the deploy waits for it\n\
@@ -132,7 +141,7 @@ fn waiting_for(host: &Host) -> Option<String> {
              deployment and create it again"
         ));
     }
-    host.refusal.as_ref().map(|_| {
+    host.refuses.then(|| {
         format!(
             "the host {name} does not take changes at the moment; the deploy waits for it\n\
              the platform's administrator sees why in `buddo-coordinator host list`; to use \
@@ -141,7 +150,33 @@ fn waiting_for(host: &Host) -> Option<String> {
     })
 }
 
-fn health(d: &Deployment) -> Option<String> {
+/// Nothing is heard of a host that was away for so long, or locked out: what it reported before is
+/// past.
+const LOST: SignedDuration = SignedDuration::from_mins(1);
+
+/// Since when nothing is known of what runs on the host; `None` while it is, or may be in a moment.
+fn lost_since(host: &Reach, now: Timestamp) -> Option<Timestamp> {
+    let since = [host.locked_at, host.unreachable_since].into_iter().flatten().min()?;
+    (now.duration_since(since) >= LOST).then_some(since)
+}
+
+/// What is wrong while it may well serve: that nobody knows whether it does.
+fn warning(d: &Deployment, host: Option<&Reach>, now: Timestamp) -> Option<String> {
+    let host = host.filter(|_| d.run == RunState::Running && d.status == Status::Running)?;
+    let since = seconds(lost_since(host, now)?);
+    let (name, what) = (&host.name, if host.locked_at.is_some() { "locked" } else { "lost" });
+    Some(format!(
+        "the host {name} is {what} since {since}; whether the app answers visitors is not known\n\
+         it may still run there; if the host does not come back, the platform's administrator can \
+         move its apps to other hosts"
+    ))
+}
+
+fn health(d: &Deployment, host: Option<&Reach>, now: Timestamp) -> Option<String> {
+    let shall_run = d.run == RunState::Running && d.status != Status::Destroyed;
+    if shall_run && host.is_some_and(|host| lost_since(host, now).is_some()) {
+        return Some("unknown".to_owned());
+    }
     let word = match d.health? {
         Health::Unknown => "unknown",
         Health::Healthy => "healthy",

@@ -84,6 +84,10 @@ pub trait Deployments {
     fn deployments_of(&self, account: AccountId, page: Page) -> Result<Vec<Deployment>>;
     /// What a host shall have, in the order of creation, destroyed ones left out.
     fn deployments_on(&self, host: HostId) -> Result<Vec<Deployment>>;
+    /// Places a deployment on another host.
+    fn set_host(&mut self, id: DeploymentId, host: HostId) -> Result<()>;
+    /// The deployment that has this subdomain and is not destroyed.
+    fn deployment_named(&self, subdomain: &Subdomain) -> Result<Option<DeploymentId>>;
     /// Whether a deployment that is not destroyed has this subdomain.
     fn subdomain_taken(&self, subdomain: &Subdomain) -> Result<bool>;
     /// Whether a deployment that is not destroyed has this domain.

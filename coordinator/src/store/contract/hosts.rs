@@ -39,6 +39,19 @@ pub struct Host {
     pub bond: Bond,
 }
 
+/// How a host is reached, as far as its deployments are shown by it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reach {
+    /// Its name.
+    pub name: String,
+    /// Since when it cannot be reached.
+    pub unreachable_since: Option<Timestamp>,
+    /// Since when it is locked out.
+    pub locked_at: Option<Timestamp>,
+    /// Whether it can be reached and does not take its newest document.
+    pub refuses: bool,
+}
+
 /// A one-time join token as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JoinTokenRow {
@@ -56,6 +69,8 @@ pub trait Hosts {
     fn hosts(&self) -> Result<Vec<Host>>;
     /// One host, also a removed one.
     fn host(&self, id: HostId) -> Result<Option<Host>>;
+    /// How a host is reached: a few columns, for it is read with each deployment that is shown.
+    fn reach(&self, id: HostId) -> Result<Option<Reach>>;
     /// What its deployments take of a host. Sums over all of them: for placement and
     /// administrators, not for each request.
     fn load(&self, id: HostId) -> Result<Load>;

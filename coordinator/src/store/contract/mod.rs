@@ -38,7 +38,7 @@ pub use deployments::{Deployment, Deployments, Page};
 pub use devices::{DeviceCode, Devices};
 pub use documents::{DocumentRow, DocumentTrust, Documents};
 pub use factors::{Factors, TotpRow};
-pub use hosts::{Host, Hosts, JoinTokenRow, Load};
+pub use hosts::{Host, Hosts, JoinTokenRow, Load, Reach};
 pub use idempotency::{Idempotency, Replay};
 pub use invitations::{InvitationRow, Invitations};
 pub use ledger::{Break, Ledger, LedgerState, Link};

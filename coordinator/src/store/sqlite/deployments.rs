@@ -124,6 +124,16 @@ impl Deployments for Tx<'_> {
         self.all("list a host's deployments", sql, [text(&host)], read)
     }
 
+    fn set_host(&mut self, id: DeploymentId, host: HostId) -> Result<()> {
+        let sql = "UPDATE deployments SET host_id = ?2 WHERE id = ?1";
+        self.run("move a deployment", sql, params![text(&id), text(&host)]).map(drop)
+    }
+
+    fn deployment_named(&self, subdomain: &Subdomain) -> Result<Option<DeploymentId>> {
+        let sql = "SELECT id FROM deployments WHERE subdomain = ?1 AND status <> 'destroyed'";
+        self.first("look up a deployment", sql, [subdomain.as_str()], |row| parsed(row, "id"))
+    }
+
     fn subdomain_taken(&self, subdomain: &Subdomain) -> Result<bool> {
         let sql = "SELECT 1 FROM deployments WHERE subdomain = ?1 AND status <> 'destroyed'";
         let row = self.first("look up a subdomain", sql, [subdomain.as_str()], |_| Ok(()))?;

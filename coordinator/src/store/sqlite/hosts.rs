@@ -10,7 +10,7 @@ use rusqlite::{Row, params};
 use super::Tx;
 use super::column::{get, json, millis, opt_time, parsed, text, time, to_json, to_word, word};
 use super::trust::bond;
-use crate::store::contract::{Bonds as _, Host, Hosts, JoinTokenRow, Load, Result, StoreError};
+use crate::store::contract::{Bonds as _, Host, Hosts, JoinTokenRow, Load, Reach, Result, StoreError};
 
 const LOAD: &str = "
     SELECT coalesce(sum(d.memory_limit_mb), 0) AS reserved_mb, count(*) AS containers,
@@ -46,6 +46,19 @@ impl Hosts for Tx<'_> {
 
     fn host(&self, id: HostId) -> Result<Option<Host>> {
         self.first("read a host", "SELECT * FROM hosts WHERE id = ?1", [text(&id)], read)
+    }
+
+    fn reach(&self, id: HostId) -> Result<Option<Reach>> {
+        let sql = "SELECT name, unreachable_since, locked_at, refusal IS NOT NULL AS refuses
+                   FROM hosts WHERE id = ?1";
+        self.first("read how a host is reached", sql, [text(&id)], |row| {
+            Ok(Reach {
+                name: get(row, "name")?,
+                unreachable_since: opt_time(row, "unreachable_since")?,
+                locked_at: opt_time(row, "locked_at")?,
+                refuses: get(row, "refuses")?,
+            })
+        })
     }
 
     fn load(&self, id: HostId) -> Result<Load> {

@@ -1,0 +1,200 @@
+use buddo_shared::api::deploy::{CreateDeployment, Status};
+use buddo_shared::id::{Generation, Revision};
+use buddo_shared::manifest::RunState;
+use buddo_shared::report::{DeploymentStatus, Phase, Report, ReportBody};
+use buddo_shared::sealed::Sealed;
+use buddo_shared::secret::Secret;
+use jiff::SignedDuration;
+
+use super::*;
+use crate::clock::Clock as _;
+use crate::service::reports;
+use crate::store::StoreError;
+use crate::store::contract::AdminActRow;
+use crate::testing::story::{Story, digest, status};
+use crate::testing::{World, owner, request};
+
+fn desk(world: &World) -> Desk {
+    Desk {
+        store: world.state.store.clone(),
+        random: Arc::clone(&world.state.random),
+        now: world.clock.now(),
+        actor: None,
+    }
+}
+
+async fn run(world: &World, name: &str) -> Evacuated {
+    let means = Means { vault: Arc::clone(&world.state.vault), overcommit: 1.0 };
+    evacuate(&desk(world), &means, name).await.unwrap()
+}
+
+async fn wanted(world: &World, host: HostId) -> Generation {
+    let found: Result<_, StoreError> =
+        world.state.store.read(move |tables| tables.host(host)).await;
+    found.unwrap().unwrap().wanted
+}
+
+async fn acts(world: &World) -> Vec<String> {
+    let acts: Result<Vec<AdminActRow>, StoreError> =
+        world.state.store.read(|tables| tables.admin_acts(None, 10)).await;
+    acts.unwrap().into_iter().map(|act| format!("{} {}", act.action, act.details)).collect()
+}
+
+fn with_env() -> CreateDeployment {
+    let vars = [("KEY".to_owned(), Secret::new("value"))].into_iter().collect();
+    CreateDeployment { env_vars: Some(vars), ..request("my-app") }
+}
+
+/// An app that runs on the first of two hosts, which is lost.
+async fn lost() -> Story {
+    let mut story = Story::of(World::new(), with_env()).await;
+    story.goes_live(1).await;
+    let (host, since) = (story.host, story.world.clock.now());
+    let away: Result<(), StoreError> =
+        story.world.state.store.write(move |tables| tables.set_unreachable(host, since)).await;
+    away.unwrap();
+    story
+}
+
+#[tokio::test]
+async fn fm_69_an_evacuated_app_is_the_same_bytes_and_secrets_elsewhere() {
+    let mut story = lost().await;
+    let (second, opening) = story.world.host(2, 4096).await;
+    let before = (wanted(&story.world, story.host).await, wanted(&story.world, second).await);
+    let done = run(&story.world, "container-host-1").await;
+    assert_eq!(done.changed, [(second, story.id), (story.host, story.id)]);
+    assert!(done.left.is_empty());
+    let stored = story.stored().await;
+    assert_eq!((stored.host, stored.revision), (second, Revision::new(2)));
+    assert_eq!((stored.status, stored.run), (Status::Deploying, RunState::Running));
+    assert_eq!((stored.serving, stored.health), (None, None));
+    // Both hosts get a document: one with it, one without.
+    assert!(wanted(&story.world, story.host).await > before.0);
+    assert!(wanted(&story.world, second).await > before.1);
+    assert!(story.manifest().await.deployments.is_empty());
+    let old = story.host;
+    story.host = second;
+    let desired = story.desired().await;
+    assert_eq!((desired.revision, desired.digest), (Revision::new(2), Some(digest(1))));
+    let env = desired.env.unwrap().open(&opening, Sealed::ENVIRONMENT, story.id).unwrap();
+    assert_eq!(env.expose(), r#"{"KEY":"value"}"#);
+    // The owner's log tells; what the host before reports about it is not believed.
+    assert_eq!(story.details().await["cause"], "evacuation");
+    let late = status(story.id, 2, Phase::Failed, None);
+    let late = Report { seq: 9, at: story.world.clock.now(), body: ReportBody::Deployment(late) };
+    reports::commit(&story.world.state, old, vec![late]).await.unwrap();
+    assert_eq!(story.stored().await.status, Status::Deploying);
+    let live = DeploymentStatus { digest: Some(digest(1)), ..status(story.id, 2, Phase::Live, Some(2)) };
+    let live = Report { seq: 1, at: story.world.clock.now(), body: ReportBody::Deployment(live) };
+    reports::commit(&story.world.state, second, vec![live]).await.unwrap();
+    assert_eq!(story.stored().await.status, Status::Running);
+    // The host is drained, and gone for good once an administrator says so.
+    let words = acts(&story.world).await;
+    assert!(words[0].starts_with("host_evacuated") && words[0].contains("\"moved\":1"), "{words:?}");
+    assert!(words[1].starts_with("host_evacuate "), "{words:?}");
+}
+
+#[tokio::test]
+async fn fm_69_what_has_no_place_elsewhere_stays_and_is_named_and_may_follow_later() {
+    let story = lost().await;
+    let done = run(&story.world, "container-host-1").await;
+    assert!(done.changed.is_empty());
+    assert_eq!(done.left.len(), 1);
+    assert!(done.left[0].reason.contains("no host takes new apps"), "{:?}", done.left);
+    assert_eq!(story.stored().await.host, story.host);
+    let (second, _) = story.world.host(2, 4096).await;
+    assert_eq!(run(&story.world, "container-host-1").await.changed.len(), 2);
+    assert_eq!(story.stored().await.host, second);
+    // Again: there is nothing left to do.
+    let again = run(&story.world, "container-host-1").await;
+    assert!(again.changed.is_empty() && again.left.is_empty());
+}
+
+#[tokio::test]
+async fn fm_69_an_evacuation_fills_no_host_beyond_its_memory() {
+    let world = World::new();
+    world.host(1, 32_000).await;
+    let all = 6;
+    for n in 0..all {
+        let spec = request(&format!("app-{n}"));
+        deployments::create(&world.state, owner(1), None, spec, None).await.unwrap();
+    }
+    // Room for three and one update.
+    world.host(2, 1500).await;
+    let done = run(&world, "container-host-1").await;
+    assert_eq!((done.changed.len() / 2, done.left.len()), (3, all - 3));
+    assert!(done.left[0].reason.contains("MB of memory"), "{:?}", done.left[0]);
+}
+
+#[tokio::test]
+async fn fm_69_what_was_stopped_moves_as_it_is() {
+    let story = lost().await;
+    story.stop().await;
+    let (second, _) = story.world.host(2, 4096).await;
+    run(&story.world, "container-host-1").await;
+    let stored = story.stored().await;
+    assert_eq!((stored.host, stored.revision), (second, Revision::FIRST));
+    assert_eq!((stored.status, stored.run), (Status::Stopped, RunState::Stopped));
+}
+
+#[tokio::test]
+async fn fm_69_an_app_of_a_lost_host_says_so_after_a_minute_and_not_before() {
+    let story = lost().await;
+    let state = &story.world.state;
+    let shown = async || {
+        let long = deployments::get(state, owner(1), story.id).await.unwrap().deployment;
+        let short = deployments::status(state, owner(1), story.id).await.unwrap();
+        assert_eq!((&long.health_status, &long.warning), (&short.health_status, &short.warning));
+        assert_eq!(short.last_error, None, "no deploy has failed");
+        (short.health_status.unwrap(), short.warning)
+    };
+    story.world.clock.advance(SignedDuration::from_secs(59));
+    assert_eq!(shown().await, ("healthy".to_owned(), None));
+    story.world.clock.advance(SignedDuration::from_secs(1));
+    // Nothing was written meanwhile.
+    let (health, warning) = shown().await;
+    assert_eq!(health, "unknown");
+    let warning = warning.unwrap();
+    assert!(warning.starts_with("the host container-host-1 is lost since 2026-05-21T10:00:00Z"), "{warning}");
+    let (host, now) = (story.host, story.world.clock.now());
+    let back: Result<(), StoreError> =
+        state.store.write(move |tables| tables.set_reached(host, now)).await;
+    back.unwrap();
+    assert_eq!(shown().await, ("healthy".to_owned(), None));
+    // Locked out, its apps are as unknown.
+    let locked: Result<(), StoreError> =
+        state.store.write(move |tables| tables.lock_host(host, now)).await;
+    locked.unwrap();
+    story.world.clock.advance(SignedDuration::from_mins(1));
+    let (health, warning) = shown().await;
+    assert_eq!(health, "unknown");
+    assert!(warning.unwrap().contains("is locked since"));
+    // One that shall not run is not missed.
+    story.stop().await;
+    let stopped = deployments::status(state, owner(1), story.id).await.unwrap();
+    assert_eq!((stopped.health_status, stopped.warning), (None, None));
+}
+
+#[tokio::test]
+async fn an_administrator_destroys_a_deployment_by_id_or_name_and_nothing_else() {
+    let story = lost().await;
+    for unknown in ["nothing", "no such name", &story.id.as_uuid().simple().to_string()] {
+        let refused = destroy(&desk(&story.world), unknown).await.unwrap_err();
+        assert!(matches!(refused, AdminError::NoDeployment(_)), "{unknown}: {refused}");
+    }
+    let before = story.generation().await;
+    let (host, destroyed) = destroy(&desk(&story.world), "my-app").await.unwrap();
+    assert_eq!((host, destroyed.id), (story.host, story.id));
+    assert_eq!(story.stored().await.status, Status::Destroyed);
+    assert_eq!(story.generation().await, before + 1);
+    assert!(story.manifest().await.deployments.is_empty());
+    assert_eq!(story.log().await.last().unwrap(), "destroy completed");
+    assert!(acts(&story.world).await[0].starts_with("deployment_destroy"));
+    // Its environment is erased.
+    let id = story.id;
+    let env: Result<_, StoreError> =
+        story.world.state.store.read(move |tables| tables.environment(id, Revision::FIRST)).await;
+    assert_eq!(env.unwrap(), None);
+    let again = destroy(&desk(&story.world), &id.to_string()).await.unwrap_err();
+    assert!(matches!(again, AdminError::Deployment(_)), "{again}");
+}
