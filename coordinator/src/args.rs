@@ -152,6 +152,9 @@ pub enum HostCommand {
     Add {
         /// Name of the host: 1-63 of a-z, 0-9 and hyphens.
         name: String,
+        /// Believe no more memory than this of it, whatever it says.
+        #[arg(long, value_name = "MB")]
+        max_memory_mb: Option<u64>,
     },
     /// List the hosts and whether they can be reached.
     List,
@@ -159,6 +162,14 @@ pub enum HostCommand {
     Unlock {
         /// Name of the host.
         name: String,
+    },
+    /// Believe no more memory than MB of NAME, whatever it says.
+    Bound {
+        /// Name of the host.
+        name: String,
+        /// How much at most; as much as it says if absent.
+        #[arg(long, value_name = "MB")]
+        max_memory_mb: Option<u64>,
     },
     /// Let NAME get no further deployments; those it has stay.
     Drain {

@@ -189,6 +189,8 @@ impl World {
             last_seen: None,
             unreachable_since: None,
             refusal: None,
+            max_memory_mb: None,
+            flooded_at: None,
             bond: Bond::default(),
         };
         let status = HostStatus {

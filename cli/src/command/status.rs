@@ -108,7 +108,8 @@ mod tests {
         failed.last_health_check = None;
         let (mut ui, printed) = ui(Screen::Piped);
         show(&mut ui, &failed).unwrap();
-        show_lines(&mut ui, "Error", Some("the image does not exist\npush it, then restart")).unwrap();
+        show_lines(&mut ui, "Error", Some("the image does not exist\npush it, then restart"))
+            .unwrap();
         assert!(printed.out().ends_with(
             "Status: stopped\nHealth: unknown\nLast check: never\nURL: https://my-app.buddocloud.com\n\
              Error: the image does not exist\nFix: push it, then restart\n"

@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::random::Random;
 use crate::service::admin as service;
+use crate::service::deployments::capacity;
 use crate::service::epoch::{self, Raised};
 use crate::service::hosts::{self, Invitation};
 use crate::service::renewals;
@@ -37,8 +38,8 @@ pub async fn host(
 ) -> Result<()> {
     let store = Store::open(&config.database())?;
     match command {
-        HostCommand::Add { name } => {
-            let made = hosts::invite(&store, ca, random, clock.now(), &name).await?;
+        HostCommand::Add { name, max_memory_mb: most } => {
+            let made = hosts::invite(&store, ca, random, clock.now(), &name, most).await?;
             print_token(&made, out)?;
             let again = if made.known { " again, in the place of the one that has" } else { "" };
             tracing::info!(
@@ -60,6 +61,13 @@ pub async fn host(
                  the other is then a stranger; it works once, until {:.0}",
                 made.expires_at
             );
+        }
+        HostCommand::Bound { name, max_memory_mb } => {
+            service::bound(&accounts::desk(store, clock), &name, max_memory_mb).await?;
+            match max_memory_mb {
+                Some(mb) => tracing::info!("{name} is believed to have {mb} MB of memory at most"),
+                None => tracing::info!("{name} is believed to have as much memory as it says"),
+            }
         }
         HostCommand::Drain { name } => {
             service::drain(&accounts::desk(store, clock), &name).await?;
@@ -121,7 +129,7 @@ fn table(hosts: &[(Host, Load)], now: Timestamp, life: Duration) -> Vec<String> 
     let rows = hosts.iter().map(|(host, load)| {
         let memory = host.status.as_ref().map_or_else(
             || "-".to_owned(),
-            |status| format!("{}/{}", load.reserved_mb, status.memory_mb),
+            |_| format!("{}/{}", load.reserved_mb, capacity(host).believed_mb()),
         );
         let document = match host.acknowledged {
             Some(generation) if generation == host.wanted => generation.to_string(),
@@ -164,7 +172,8 @@ fn state(host: &Host, now: Timestamp, life: Duration) -> String {
         let _ = write!(words, "; its certificate {past} at {:.0}", issued.expires_at);
     }
     let warnings = host.status.iter().flat_map(|status| &status.warnings);
-    for more in host.refusal.iter().chain(warnings) {
+    let own = hosts::doubts(host);
+    for more in host.refusal.iter().chain(&own).chain(warnings) {
         words.push_str("; ");
         // A host's words: they must not move the cursor of the administrator's terminal.
         words.extend(more.chars().filter(|c| !c.is_control()));
@@ -211,5 +220,25 @@ mod tests {
             world.state.store.write(move |tables| tables.set_host_status(id, &stale)).await;
         noted.unwrap();
         assert!(listed().await.contains("the document that it holds has expired"));
+    }
+
+    #[tokio::test]
+    async fn fm_67_a_host_that_claims_too_much_or_was_cut_off_is_listed_with_that() {
+        let world = World::new();
+        let (id, _) = world.host(1, 4096).await;
+        let bound =
+            HostCommand::Bound { name: "container-host-1".to_owned(), max_memory_mb: Some(2048) };
+        let (config, ca) = (&world.state.config, &world.state.ca);
+        let random = crate::random::SystemRandom;
+        host(bound, config, ca, &*world.clock, &random, &mut Vec::new()).await.unwrap();
+        let now = world.clock.now();
+        let noted: Result<(), StoreError> =
+            world.state.store.write(move |tables| tables.set_flooded(id, now)).await;
+        noted.unwrap();
+        let lines = hosts::list_with_load(&world.state.store).await.unwrap();
+        let line = table(&lines, now, MONTH).remove(1);
+        assert!(line.contains("0/2048"), "{line}");
+        assert!(line.contains("it claims 4096 MB of memory, of which 2048 are believed"), "{line}");
+        assert!(line.contains("it was cut off at 2026-05-21T10:00:00Z"), "{line}");
     }
 }

@@ -69,17 +69,25 @@ impl Load {
 pub struct Capacity {
     /// All of its memory, in MiB.
     pub memory_mb: u64,
+    /// What the platform's administrator believes at most, in MiB: the host may not be itself.
+    pub max_memory_mb: Option<u64>,
     /// What its administrator allows for apps, in MiB: then nothing is kept in reserve.
     pub allocatable_mb: Option<u64>,
 }
 
 impl Capacity {
+    /// MiB that count of what it says.
+    pub fn believed_mb(self) -> u64 {
+        self.max_memory_mb.map_or(self.memory_mb, |most| most.min(self.memory_mb))
+    }
+
     /// MiB that apps, their helpers and one rolling update may take together.
     pub fn budget_mb(self, overcommit: f64) -> u64 {
-        let reserve = RESERVE_MB + self.memory_mb / RESERVE_PART;
-        let free = self.memory_mb.saturating_sub(reserve);
+        let memory_mb = self.believed_mb();
+        let reserve = RESERVE_MB + memory_mb / RESERVE_PART;
+        let free = memory_mb.saturating_sub(reserve);
         // Never more than there is: what was meant for another machine stays harmless.
-        let allocatable = self.allocatable_mb.map_or(free, |mb| mb.min(self.memory_mb));
+        let allocatable = self.allocatable_mb.map_or(free, |mb| mb.min(memory_mb));
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -103,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_small_machine_holds_one_app_and_its_update() {
-        let budget = Capacity { memory_mb: 960, allocatable_mb: None }.budget_mb(1.0);
+        let budget = Capacity { memory_mb: 960, ..Capacity::default() }.budget_mb(1.0);
         let one = Load::default().with(app(256));
         assert_eq!((budget, one.memory_mb()), (546, 256 + 256 + 7));
         assert!(one.with(app(256)).memory_mb() > budget);
@@ -111,10 +119,22 @@ mod tests {
 
     #[test]
     fn an_administrator_decides_what_is_allocatable_up_to_what_there_is() {
-        let with = |mb| Capacity { memory_mb: 4096, allocatable_mb: Some(mb) }.budget_mb(1.0);
+        let allows =
+            |mb| Capacity { memory_mb: 4096, allocatable_mb: Some(mb), ..Capacity::default() };
+        let with = |mb| allows(mb).budget_mb(1.0);
         assert_eq!((with(1000), with(4000), with(9000)), (1000, 4000, 4096));
-        let doubled = Capacity { memory_mb: 4096, allocatable_mb: Some(1000) }.budget_mb(2.0);
-        assert_eq!(doubled, 2000);
+        assert_eq!(allows(1000).budget_mb(2.0), 2000);
+    }
+
+    #[test]
+    fn fm_67_a_host_that_claims_more_than_it_may_has_no_more() {
+        let honest = Capacity { memory_mb: 4096, max_memory_mb: Some(8192), ..Capacity::default() };
+        assert_eq!(honest.budget_mb(1.0), 4096 - 384 - 128);
+        for allocatable_mb in [None, Some(u64::MAX)] {
+            let liar = Capacity { memory_mb: u64::MAX, allocatable_mb, ..honest };
+            assert_eq!(liar.believed_mb(), 8192);
+            assert!(liar.budget_mb(1.0) <= 8192);
+        }
     }
 
     proptest! {
@@ -139,7 +159,7 @@ mod tests {
         /// Without overcommitment apps, helpers and an update leave the reserve alone.
         #[test]
         fn the_reserve_is_never_promised(memory_mb in 0..1_000_000u64) {
-            let budget = Capacity { memory_mb, allocatable_mb: None }.budget_mb(1.0);
+            let budget = Capacity { memory_mb, ..Capacity::default() }.budget_mb(1.0);
             prop_assert!(budget == 0 || memory_mb - budget >= RESERVE_MB);
         }
     }

@@ -45,7 +45,7 @@ mod tests {
     async fn invitation(world: &World) -> Invitation {
         let state = &world.state;
         let now = state.clock.now();
-        invite(&state.store, &state.ca, &SystemRandom, now, "container-host-1").await.unwrap()
+        invite(&state.store, &state.ca, &SystemRandom, now, "container-host-1", None).await.unwrap()
     }
 
     fn request(invitation: &Invitation) -> Value {

@@ -4,6 +4,9 @@ use buddo_shared::report::Frame;
 use bytes::{Buf as _, Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::Body;
+use tokio::time::Instant;
+
+use super::budget::{Budget, OverBudget};
 
 /// The longest line that is read: one that names every container a host can hold is a fifth of it.
 const MAX_LINE: usize = 1024 * 1024;
@@ -20,28 +23,37 @@ pub(super) enum StreamError {
     /// A line without end.
     #[error("the report stream has a line of more than {MAX_LINE} bytes")]
     Line,
+    /// More than the host may say.
+    #[error(transparent)]
+    Flood(#[from] OverBudget),
 }
 
 /// Frames out of a body.
 #[derive(Debug)]
-pub(super) struct Frames<B> {
+pub(super) struct Frames<'a, B> {
     body: B,
     buffer: BytesMut,
+    /// So many bytes of the buffer are known to have no end of a line: they are not looked at again
+    /// with each further byte, or a long line in small pieces would cost the square of its length.
+    scanned: usize,
+    budget: &'a mut Budget,
+    /// Whether an unreadable line was logged: one that follows another is not news.
+    complained: bool,
 }
 
-impl<B> Frames<B>
+impl<'a, B> Frames<'a, B>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    pub(super) fn new(body: B) -> Self {
-        Self { body, buffer: BytesMut::new() }
+    pub(super) fn new(body: B, budget: &'a mut Budget) -> Self {
+        Self { body, buffer: BytesMut::new(), scanned: 0, budget, complained: false }
     }
 
     /// All frames that have arrived, at least one. Dropping the future loses nothing.
     pub(super) async fn next(&mut self) -> Result<Vec<Frame>, StreamError> {
         loop {
-            let frames = self.take_lines();
+            let frames = self.take_lines()?;
             if !frames.is_empty() {
                 return Ok(frames);
             }
@@ -51,27 +63,51 @@ where
             let chunk = self.body.frame().await.ok_or(StreamError::Ended)?;
             let chunk = chunk.map_err(|error| StreamError::Read(error.into()))?;
             if let Ok(data) = chunk.into_data() {
+                self.budget.read(data.len(), Instant::now())?;
                 self.buffer.extend_from_slice(&data);
             }
         }
     }
 
-    fn take_lines(&mut self) -> Vec<Frame> {
+    fn take_lines(&mut self) -> Result<Vec<Frame>, StreamError> {
         let mut frames = Vec::new();
-        while let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
+        let now = Instant::now();
+        while let Some(end) = self.line_end() {
             let line = self.buffer.split_to(end);
             self.buffer.advance(1);
             if line.is_empty() {
                 continue;
             }
-            match serde_json::from_slice(&line) {
-                Ok(frame) => frames.push(frame),
+            let frame = match serde_json::from_slice(&line) {
+                Ok(frame) => Some(frame),
                 // An agent that is newer may say more than is known here. Waiting for it to say
                 // something else would stop all of its reports.
-                Err(error) => tracing::error!(%error, "a report that cannot be read is skipped"),
-            }
+                Err(error) if self.complained => {
+                    tracing::debug!(%error, "another report that cannot be read is skipped");
+                    None
+                }
+                Err(error) => {
+                    tracing::error!(%error, "reports that cannot be read are skipped");
+                    self.complained = true;
+                    None
+                }
+            };
+            self.budget.parsed(frame.as_ref(), now)?;
+            frames.extend(frame);
         }
-        frames
+        Ok(frames)
+    }
+
+    /// Where the first line in the buffer ends. Each byte is looked at once.
+    fn line_end(&mut self) -> Option<usize> {
+        let fresh = self.buffer.get(self.scanned..)?;
+        if let Some(offset) = fresh.iter().position(|byte| *byte == b'\n') {
+            let end = self.scanned + offset;
+            self.scanned = 0;
+            return Some(end);
+        }
+        self.scanned = self.buffer.len();
+        None
     }
 }
 
@@ -85,21 +121,27 @@ mod tests {
 
     use super::*;
 
-    fn frames(chunks: &[&str]) -> Frames<impl Body<Data = Bytes, Error = Infallible> + Unpin> {
+    fn body(chunks: &[&str]) -> impl Body<Data = Bytes, Error = Infallible> + Unpin + use<> {
         let chunks: Vec<_> = chunks
             .iter()
             .map(|chunk| Ok(body::Frame::data(Bytes::copy_from_slice(chunk.as_bytes()))))
             .collect();
-        Frames::new(StreamBody::new(stream::iter(chunks)))
+        StreamBody::new(stream::iter(chunks))
+    }
+
+    fn budget() -> Budget {
+        Budget::new(Instant::now())
     }
 
     #[tokio::test]
     async fn lines_may_be_cut_anywhere_and_unknown_ones_are_skipped() {
-        let mut frames = frames(&[
+        let mut budget = budget();
+        let body = body(&[
             "\n{\"frame\":\"chec",
             "ked\",\"body\":[]}\n{\"frame\":\"of the future\"}\n{\"frame\":\"checked\",",
             "\"body\":[]}\n",
         ]);
+        let mut frames = Frames::new(body, &mut budget);
         assert_eq!(frames.next().await.unwrap(), [Frame::Checked(vec![])]);
         assert_eq!(frames.next().await.unwrap(), [Frame::Checked(vec![])]);
         assert!(matches!(frames.next().await, Err(StreamError::Ended)));
@@ -108,6 +150,59 @@ mod tests {
     #[tokio::test]
     async fn a_line_without_end_is_refused() {
         let long = "x".repeat(MAX_LINE + 1);
-        assert!(matches!(frames(&[&long]).next().await, Err(StreamError::Line)));
+        let (body, mut budget) = (body(&[&long]), budget());
+        assert!(matches!(Frames::new(body, &mut budget).next().await, Err(StreamError::Line)));
+    }
+
+    /// Counted and not timed: no byte is looked at twice, however small the pieces are.
+    #[test]
+    fn fm_67_a_line_in_small_pieces_is_looked_at_once() {
+        let mut budget = budget();
+        let mut frames = Frames::new(body(&[]), &mut budget);
+        let mut looked_at = 0;
+        for _ in 0..10_000 {
+            frames.buffer.extend_from_slice(b"xy");
+            looked_at += frames.buffer.len() - frames.scanned;
+            assert_eq!(frames.line_end(), None);
+        }
+        assert_eq!(looked_at, frames.buffer.len());
+        frames.buffer.extend_from_slice(b"\nz\n");
+        assert_eq!(frames.line_end(), Some(20_000));
+    }
+
+    proptest::proptest! {
+        /// However a stream is cut into pieces, the same lines come of it.
+        #[test]
+        fn the_same_lines_come_of_any_pieces(
+            lines in proptest::collection::vec("[a-z]{0,9}", 0..20),
+            cuts in proptest::collection::vec(0..200usize, 0..20),
+        ) {
+            let text = lines.iter().map(|line| format!("{line}\n")).collect::<String>();
+            let mut cuts: Vec<usize> = cuts.into_iter().filter(|cut| *cut < text.len()).collect();
+            cuts.extend([0, text.len()]);
+            cuts.sort_unstable();
+            let mut budget = budget();
+            let mut frames = Frames::new(body(&[]), &mut budget);
+            let mut found = Vec::new();
+            for piece in cuts.windows(2) {
+                frames.buffer.extend_from_slice(&text.as_bytes()[piece[0]..piece[1]]);
+                while let Some(end) = frames.line_end() {
+                    found.push(String::from_utf8(frames.buffer.split_to(end).to_vec()).unwrap());
+                    frames.buffer.advance(1);
+                }
+            }
+            proptest::prop_assert_eq!(found, lines);
+        }
+    }
+
+    #[tokio::test]
+    async fn fm_67_a_flood_ends_the_stream_and_a_new_one_is_no_new_budget() {
+        let lines = "{\"frame\":\"of nobody\"}\n".repeat(10_000);
+        let flood = [&*lines; 7];
+        let mut budget = budget();
+        let mut frames = Frames::new(body(&flood), &mut budget);
+        assert!(matches!(frames.next().await, Err(StreamError::Flood(_))));
+        let mut again = Frames::new(body(&flood[..1]), &mut budget);
+        assert!(matches!(again.next().await, Err(StreamError::Flood(_))));
     }
 }

@@ -31,6 +31,8 @@ const CONNECT: Duration = Duration::from_secs(5);
 const CALL: Duration = Duration::from_secs(30);
 /// Bytes of an answer that are read.
 const MAX_ANSWER: usize = 64 * 1024;
+/// Characters of a refusal that are kept.
+const MAX_WORDS: usize = 500;
 
 /// A call to an agent failed.
 #[derive(Debug, thiserror::Error)]
@@ -239,7 +241,8 @@ impl Link {
         }
         let body = read(operation, answer.into_body()).await.unwrap_or_default();
         let problem: Option<Problem> = serde_json::from_slice(&body).ok();
-        let (code, detail) = problem.map(|p| (p.code, p.detail)).unwrap_or_default();
+        let (code, detail) =
+            problem.map(|p| (words(&p.code), words(&p.detail))).unwrap_or_default();
         Err(LinkError::Refused { operation, status, code, detail })
     }
 }
@@ -249,6 +252,12 @@ fn holds(tls: &TlsStream<TcpStream>, key: &HostKey) -> bool {
     let leaf = tls.get_ref().1.peer_certificates().and_then(<[_]>::first);
     leaf.and_then(|leaf| X509Certificate::from_der(leaf).ok())
         .is_some_and(|(_, leaf)| leaf.public_key().raw == key.spki())
+}
+
+/// An agent's words: they are shown to administrators, and kept.
+fn words(text: &str) -> String {
+    let plain = |c: char| if c.is_control() { ' ' } else { c };
+    text.chars().take(MAX_WORDS).map(plain).collect()
 }
 
 async fn read(operation: &'static str, body: Incoming) -> Result<Bytes, LinkError> {

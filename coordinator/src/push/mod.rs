@@ -1,5 +1,6 @@
 //! Brings signed documents to hosts and takes their reports: one task a host.
 
+mod budget;
 mod desired;
 mod dial;
 mod document;

@@ -19,6 +19,7 @@ use buddo_shared::report::Frame;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::budget::{self, Budget};
 use super::dial::Dial;
 use super::document::{self, DocumentError};
 use super::frames::{Frames, StreamError};
@@ -64,19 +65,28 @@ pub(super) async fn serve(state: AppState, dial: Arc<Dial>, host: HostId, togeth
     let drain = state.drain.clone();
     let mut waits = Waits::new();
     let mut contact = Contact::default();
+    let mut budget = Budget::new(Instant::now());
     if drain.run_until_cancelled(dial.spread(together)).await.is_none() {
         return;
     }
     loop {
         let ended = tokio::select! {
             () = drain.cancelled() => return,
-            ended = session(&state, &dial, host, &bell, &mut contact) => ended,
+            ended = session(&state, &dial, host, &bell, &mut contact, &mut budget) => ended,
         };
         if let SessionError::Unserved(Unserved::Removed(_)) = ended {
             tracing::info!(%host, "the host was removed and is not served any more");
             return;
         }
         contact.tell(host, chain(&ended));
+        if matches!(ended, SessionError::Stream(StreamError::Flood(_))) {
+            note_flood(&state, host).await;
+            tokio::select! {
+                () = drain.cancelled() => return,
+                // Not the bell: its apps' owners ring it, one of whom may be whose the agent is.
+                () = sleep(budget::WINDOW) => continue,
+            }
+        }
         let wait = match ended {
             SessionError::Unserved(Unserved::Locked(_)) => LOCKED,
             SessionError::Link(link) => waits.after(contact.lasted(), link.is_agent_down()),
@@ -126,8 +136,9 @@ async fn session(
     id: HostId,
     bell: &Notify,
     contact: &mut Contact,
+    budget: &mut Budget,
 ) -> SessionError {
-    match connected(state, dial, id, bell, contact).await {
+    match connected(state, dial, id, bell, contact, budget).await {
         Ok(never) => match never {},
         Err(error) => {
             if !contact.away && matches!(error, SessionError::Link(_)) {
@@ -138,6 +149,16 @@ async fn session(
             }
             error
         }
+    }
+}
+
+/// Administrators see when a host was cut off last. One that cannot be noted is in the log.
+async fn note_flood(state: &AppState, id: HostId) {
+    let at = state.clock.now();
+    let noted: Result<(), StoreError> =
+        state.store.write(move |tables| tables.set_flooded(id, at)).await;
+    if let Err(error) = noted {
+        tracing::error!(host = %id, error = %chain(&error), "cannot note that a host is cut off");
     }
 }
 
@@ -158,6 +179,7 @@ async fn connected(
     id: HostId,
     bell: &Notify,
     contact: &mut Contact,
+    budget: &mut Budget,
 ) -> Result<Never, SessionError> {
     let host = read_host(state, id).await?;
     let place = dial.place().await;
@@ -172,7 +194,7 @@ async fn connected(
     // Always, also where it was acknowledged: an agent that lost its disk has nothing, and one
     // that has it answers at once.
     let mut sent = bring(state, &host, &mut link).await?;
-    let mut frames = Frames::new(link.reports(host.report_seq).await?);
+    let mut frames = Frames::new(link.reports(host.report_seq).await?, budget);
     let mut look = Instant::now() + next_look(sent);
     loop {
         let mut hint = true;

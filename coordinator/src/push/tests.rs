@@ -85,10 +85,16 @@ impl Running {
     async fn join(world: &World, name: &str) -> Self {
         world.first_account().await;
         let state = &world.state;
-        let invitation =
-            hosts::invite(&state.store, &state.ca, &SystemRandom, world.state.clock.now(), name)
-                .await
-                .unwrap();
+        let invitation = hosts::invite(
+            &state.store,
+            &state.ca,
+            &SystemRandom,
+            world.state.clock.now(),
+            name,
+            None,
+        )
+        .await
+        .unwrap();
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = tcp.local_addr().unwrap();
         let (opening, sealing_key) = OpeningKey::generate().unwrap();
@@ -750,4 +756,35 @@ async fn fm_69_a_lost_host_is_evacuated_and_stops_the_apps_when_it_comes_back() 
     lost.say(status(id, Phase::Failed, None)).await;
     let shown = deployments::status(state, owner(1), id).await.unwrap();
     assert_eq!((shown.status.as_str(), shown.last_error), ("running", None));
+}
+
+#[tokio::test]
+async fn fm_67_a_host_that_floods_is_cut_off_and_no_other_notices() {
+    let world = World::today();
+    let mut agents = fleet(&world, 2).await;
+    let (state, mut flooding) = (&world.state, agents.remove(0));
+    let host = flooding.agent.host;
+    {
+        let mut said = flooding.agent.said.lock().unwrap();
+        let at = said[0].at;
+        let body = ReportBody::Removed { id: DeploymentId::new(uuid::Uuid::nil()) };
+        said.extend((2..15_000).map(|seq| Report { seq, at, body: body.clone() }));
+    }
+    // They are told at the next connection.
+    flooding.kill().await;
+    flooding.listen(TcpListener::bind(flooding.address).await.unwrap());
+    state.wake.host(host);
+    until(async || host_of(state, host).await.flooded_at.is_some()).await;
+    let listed = hosts::list(&state.store).await.unwrap();
+    let doubts: Vec<_> = listed.iter().map(|host| hosts::doubts(host).len()).collect();
+    assert_eq!(doubts, [1, 0]);
+    let dialled = flooding.agent.dialled.load(Ordering::SeqCst);
+    // The other one goes on, and the bell of the first changes nothing.
+    let held = agents[0].document(|_| true).await.generation;
+    epoch::raise(&state.store, world.clock_now()).await.unwrap();
+    state.wake.host(host);
+    state.wake.host(agents[0].agent.host);
+    agents[0].document(|manifest| manifest.generation > held).await;
+    agents[0].say_host().await;
+    assert_eq!(flooding.agent.dialled.load(Ordering::SeqCst), dialled);
 }

@@ -28,6 +28,9 @@ pub enum HostError {
     /// The name is not usable.
     #[error("the host name {0:?} is not valid; use 1 to 63 of a-z, 0-9 and hyphens")]
     Name(String),
+    /// A host without memory runs nothing.
+    #[error("the most memory that a host may claim is 0 MB; name at least 1, or leave it out")]
+    NoMemory,
     /// The token is unknown, was used, or expired. Which of them is not said.
     #[error(
         "the join token is not valid: it works once, for 15 minutes; \
@@ -81,13 +84,15 @@ pub struct Invitation {
     pub expires_at: Timestamp,
 }
 
-/// Makes a one-time token by which a host joins as `name`.
+/// Makes a one-time token by which a host joins as `name`. `max_memory_mb`: what it may claim to have at
+/// most, whoever runs it; `None`: what was decided of it before.
 pub async fn invite(
     store: &Store,
     ca: &HostCa,
     random: &dyn Random,
     now: Timestamp,
     name: &str,
+    max_memory_mb: Option<u64>,
 ) -> Result<Invitation, HostError> {
     let valid = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     if !(1..=63).contains(&name.len()) || !name.bytes().all(valid) {
@@ -97,7 +102,10 @@ pub async fn invite(
         Some(host) if host.bond.locked_at.is_some() => Err(HostError::Locked(host.name.clone())),
         _ => Ok(()),
     };
-    make_token(store, ca, random, now, name, may_join, None).await
+    if max_memory_mb == Some(0) {
+        return Err(HostError::NoMemory);
+    }
+    make_token(store, ca, random, now, (name, max_memory_mb), may_join, None).await
 }
 
 /// Makes the token by which one of the two copies of a host joins anew. Until it has, neither is
@@ -115,7 +123,7 @@ pub async fn unlock(
         Some(host) if host.bond.locked_at.is_none() => Err(HostError::NotLocked(wanted)),
         Some(_) => Ok(()),
     };
-    make_token(store, ca, random, now, name, may_join, Some("host_unlock")).await
+    make_token(store, ca, random, now, (name, None), may_join, Some("host_unlock")).await
 }
 
 async fn make_token(
@@ -123,13 +131,14 @@ async fn make_token(
     ca: &HostCa,
     random: &dyn Random,
     now: Timestamp,
-    name: &str,
+    (name, max_memory_mb): (&str, Option<u64>),
     may_join: impl FnOnce(Option<&Host>) -> Result<(), HostError> + Send + 'static,
     act: Option<&'static str>,
 ) -> Result<Invitation, HostError> {
     let secret = Secret::new(BASE64.encode(random::bytes::<32>(random)));
     let expires_at = now.checked_add(TOKEN_LIFE).unwrap_or(Timestamp::MAX);
-    let row = JoinTokenRow { hash: hash(&secret), name: name.to_owned(), expires_at };
+    let hash = hash(&secret);
+    let row = JoinTokenRow { hash, name: name.to_owned(), max_memory_mb, expires_at };
     let known = store
         .write(move |tables| {
             let host = tables.host_named(&row.name)?;
@@ -158,6 +167,26 @@ pub async fn list_with_load(store: &Store) -> Result<Vec<(Host, Load)>, StoreErr
             hosts.map(|host| tables.load(host.id).map(|load| (host, load))).collect()
         })
         .await
+}
+
+/// What the coordinator doubts of what a host says, one line each, for administrators.
+pub fn doubts(host: &Host) -> Vec<String> {
+    let mut doubts = Vec::new();
+    let claimed = host.status.as_ref().map_or(0, |status| status.memory_mb);
+    if let Some(most) = host.max_memory_mb.filter(|most| claimed > *most) {
+        doubts.push(format!(
+            "it claims {claimed} MB of memory, of which {most} are believed; if it was enlarged, run \
+             `buddo-coordinator host bound {}`",
+            host.name
+        ));
+    }
+    if let Some(at) = host.flooded_at {
+        doubts.push(format!(
+            "it was cut off at {at:.0}, for it sent more reports than a thousand apps can make; look \
+             at its agent, which somebody else may run"
+        ));
+    }
+    doubts
 }
 
 /// Takes a host off the platform. What it still runs, it runs on, for nobody tells it to stop.
@@ -228,6 +257,8 @@ pub async fn join(state: &AppState, request: JoinRequest) -> Result<Joined, Host
                 last_seen: None,
                 unreachable_since: None,
                 refusal: None,
+                max_memory_mb: token.max_memory_mb,
+                flooded_at: None,
                 bond: Bond {
                     key: Some(key),
                     certificate: Some(issued),

@@ -9,6 +9,7 @@
 //!                                    └ put back by the guard ─► that revision ────► generation+1
 //! ```
 
+mod bounds;
 mod judge;
 
 use std::collections::HashSet;
@@ -26,6 +27,7 @@ use crate::service::audit;
 use crate::state::{AppState, Services};
 use crate::store::contract::{Action, AuditStatus, Deployment};
 use crate::store::{StoreError, Tables};
+use bounds::bounded;
 use judge::{Others, Verdict, judge};
 
 /// What a batch of reports changed.
@@ -33,6 +35,8 @@ use judge::{Others, Verdict, judge};
 struct Outcome {
     changed: Vec<(DeploymentId, Settled)>,
     wanted_changed: bool,
+    /// Reports about deployments of other hosts.
+    of_others: u32,
 }
 
 /// Whether a deployment's deploy has ended, so that its progress is over.
@@ -65,6 +69,10 @@ pub async fn commit(
             Ok::<_, StoreError>((through, outcome))
         })
         .await?;
+    if outcome.of_others > 0 {
+        let reports = outcome.of_others;
+        tracing::warn!(%host, reports, "a host reports about apps that are not on it");
+    }
     for (id, settled) in outcome.changed {
         if settled {
             state.live.settled(id);
@@ -115,7 +123,7 @@ fn apply(
     outcome: &mut Outcome,
 ) -> Result<(), StoreError> {
     match &report.body {
-        ReportBody::Host(status) => tables.set_host_status(host, status),
+        ReportBody::Host(status) => tables.set_host_status(host, &bounded(status)),
         // A destroyed deployment is gone from the document already.
         ReportBody::Removed { id } => {
             tracing::debug!(%host, deployment = %id, "removed from its host");
@@ -124,7 +132,7 @@ fn apply(
         ReportBody::Deployment(status) => {
             let Some(deployment) = tables.deployment(status.id)? else { return Ok(()) };
             if deployment.host != host {
-                tracing::warn!(%host, deployment = %status.id, "a host reports another's app");
+                outcome.of_others += 1;
                 return Ok(());
             }
             if deployment.status == Status::Destroyed {
@@ -179,9 +187,16 @@ fn settle(
     outcome: &mut Outcome,
 ) -> Result<(), StoreError> {
     let status = told.status;
-    let others = Others {
-        serving: other(tables, status, status.serving)?,
-        put_back: other(tables, status, status.put_back)?,
+    // A revision fails once. A host that says so again names no other one any more: it could lead
+    // the deployment back and forth between two for ever, with an entry in the audit log for each.
+    let is_news = told.first_failed || status.phase != Phase::Failed;
+    let others = if is_news {
+        Others {
+            serving: other(tables, status, status.serving)?,
+            put_back: other(tables, status, status.put_back)?,
+        }
+    } else {
+        Others::default()
     };
     let wanted = (deployment.revision, deployment.run);
     let now = services.clock.now();

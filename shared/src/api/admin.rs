@@ -258,8 +258,12 @@ pub struct AdminHost {
     pub drained_at: Option<Timestamp>,
     /// MiB promised to its deployments.
     pub reserved_mb: u64,
-    /// MiB that it has; null until it said so.
+    /// MiB that it says it has; null until it said so.
     pub memory_mb: Option<u64>,
+    /// MiB of that which are believed at most; null: all.
+    pub max_memory_mb: Option<u64>,
+    /// What an administrator should know of it, one line each.
+    pub warnings: Vec<String>,
 }
 
 /// One host.

@@ -14,7 +14,7 @@ use super::{AtDesk, REFUSED, after_number};
 use crate::http::json::ApiJson;
 use crate::http::paging::Listing;
 use crate::http::problem::{self, ApiError};
-use crate::service::admin;
+use crate::service::{admin, hosts};
 use crate::store::StoreError;
 use crate::store::contract::{AdminActRow, Client, Host, Load};
 
@@ -92,6 +92,8 @@ pub(super) async fn change_tier(
 }
 
 pub(super) fn host_view(host: Host, load: Load) -> AdminHost {
+    let mut warnings = hosts::doubts(&host);
+    warnings.extend(host.status.iter().flat_map(|status| status.warnings.iter().cloned()));
     AdminHost {
         id: host.id.to_string(),
         name: host.name,
@@ -103,6 +105,8 @@ pub(super) fn host_view(host: Host, load: Load) -> AdminHost {
         drained_at: host.bond.drained_at,
         reserved_mb: load.reserved_mb,
         memory_mb: host.status.map(|status| status.memory_mb),
+        max_memory_mb: host.max_memory_mb,
+        warnings,
     }
 }
 

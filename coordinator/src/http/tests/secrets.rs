@@ -79,7 +79,8 @@ async fn on_the_machine(world: &World, access: &Value) -> Vec<String> {
     let restart = format!("/api/deploy/apps/{id}/restart");
     assert_eq!(world.post(&restart, access, json!({})).await.status, 200);
     let (state, now) = (&world.state, world.clock_now());
-    let token = hosts::invite(&state.store, &state.ca, &SystemRandom, now, "host-2").await.unwrap();
+    let token =
+        hosts::invite(&state.store, &state.ca, &SystemRandom, now, "host-2", None).await.unwrap();
     let mut secrets = vec![value.to_owned(), token.token.secret.expose().to_owned()];
     let keys = || {
         let file = std::fs::read_to_string(state.config.master_key()).unwrap();

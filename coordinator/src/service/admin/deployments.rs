@@ -89,7 +89,8 @@ pub async fn destroy(desk: &Desk, name: &str) -> Result<(HostId, Deployment), Ad
     desk.write(move |tables, desk| {
         let deployment = find(tables, &name)?.ok_or(AdminError::NoDeployment(name))?;
         let (id, subdomain) = (deployment.id, &deployment.subdomain);
-        let details = json!({ "deployment": id, "subdomain": subdomain, "account": deployment.account });
+        let details =
+            json!({ "deployment": id, "subdomain": subdomain, "account": deployment.account });
         tables.insert_admin_act("deployment_destroy", desk.now, desk.actor, &details)?;
         let host = deployments::destroy_any(tables, &desk.random, desk.now, deployment.clone())?;
         Ok((host, deployment))

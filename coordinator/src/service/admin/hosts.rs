@@ -23,6 +23,22 @@ pub async fn undrain(desk: &Desk, name: &str) -> Result<Host, AdminError> {
     set(desk, name, None, "host_undrain").await
 }
 
+/// Decides how much memory a host may claim; `None`: as much as it says.
+pub async fn bound(desk: &Desk, name: &str, max_memory_mb: Option<u64>) -> Result<(), AdminError> {
+    let name = name.to_owned();
+    if max_memory_mb == Some(0) {
+        return Err(HostError::NoMemory.into());
+    }
+    desk.write(move |tables, desk| {
+        let found = tables.host_named(&name)?.filter(|host| host.bond.removed_at.is_none());
+        let host = found.ok_or_else(|| HostError::Unknown(name.clone()))?;
+        tables.set_max_memory(host.id, max_memory_mb)?;
+        let details = json!({ "host": name, "max_memory_mb": max_memory_mb });
+        Ok(tables.insert_admin_act("host_bound", desk.now, desk.actor, &details)?)
+    })
+    .await
+}
+
 /// Takes a host without deployments off the platform.
 pub async fn remove_host(desk: &Desk, name: &str) -> Result<(), AdminError> {
     let name = name.to_owned();

@@ -18,7 +18,7 @@ pub use accounts::{
 };
 pub use apps::{approve_app, apps, reject_app};
 pub use deployments::{Evacuated, Means, destroy, evacuate};
-pub use hosts::{drain, hosts, remove_host, undrain};
+pub use hosts::{bound, drain, hosts, remove_host, undrain};
 pub use tiers::{add_tier, change_tier, tier_view, tiers};
 
 use crate::access::{AdminCheck, administers};

@@ -22,6 +22,7 @@ pub use error::DeployError;
 pub use evacuate::Left;
 pub(crate) use evacuate::{Moved, Mover, destroy_any, evacuate_some};
 pub use once::{IdempotencyKey, KeyError};
+pub(crate) use placing::capacity;
 pub use query::{List, get, list, logs, revisions, status, tiers};
 pub use rollback::rollback;
 

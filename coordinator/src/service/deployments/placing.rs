@@ -29,10 +29,11 @@ fn candidate(host: &Host, load: Load, overcommit: f64, now: Timestamp) -> Candid
     }
 }
 
-/// What the host says that it has; nothing until it has said so.
-fn capacity(host: &Host) -> Capacity {
+/// What the host says that it has, as far as it is believed; nothing until it has said so.
+pub(crate) fn capacity(host: &Host) -> Capacity {
     host.status.as_ref().map_or_else(Capacity::default, |status| Capacity {
         memory_mb: status.memory_mb,
+        max_memory_mb: host.max_memory_mb,
         allocatable_mb: status.allocatable_mb,
     })
 }

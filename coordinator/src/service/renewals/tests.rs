@@ -38,7 +38,8 @@ impl Copy {
     async fn first(world: &World) -> Self {
         let state = &world.state;
         let made =
-            hosts::invite(&state.store, &state.ca, &SystemRandom, world.clock_now(), NAME).await;
+            hosts::invite(&state.store, &state.ca, &SystemRandom, world.clock_now(), NAME, None)
+                .await;
         Self::join(world, made.unwrap().token.secret).await
     }
 
@@ -115,7 +116,7 @@ async fn fm_41_two_copies_of_a_host_are_both_locked_out_until_one_joins_anew() {
     // A token does not come by accident, and one of them joins with it.
     let state = &world.state;
     let now = world.clock_now();
-    let added = hosts::invite(&state.store, &state.ca, &SystemRandom, now, NAME).await;
+    let added = hosts::invite(&state.store, &state.ca, &SystemRandom, now, NAME, None).await;
     assert!(matches!(added, Err(HostError::Locked(_))));
     let made = hosts::unlock(&state.store, &state.ca, &SystemRandom, now, NAME).await.unwrap();
     assert!(matches!(one.renew(&world).await, Err(RenewError::Locked(_))), "not by the token yet");

@@ -130,7 +130,7 @@ pub(super) fn end_of(status: &DeploymentStatus) -> Option<Failure> {
     failed.then(|| failure_of(status).unwrap_or_else(unexplained))
 }
 
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     let plain = |c: char| if c.is_control() { ' ' } else { c };
     text.chars().take(LINE).map(plain).collect()
 }

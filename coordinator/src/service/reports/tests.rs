@@ -377,3 +377,24 @@ async fn an_end_long_after_the_deploy_has_an_entry_of_its_own() {
     assert_eq!(d.status, Status::Stopped);
     assert_eq!(story.log().await, ["create completed", "deploy completed", "deploy failed"]);
 }
+
+#[tokio::test]
+async fn fm_67_one_put_back_a_revision_is_believed() {
+    let mut story = Story::begin().await;
+    story.goes_live(1).await;
+    story.restart().await;
+    story.goes_live(2).await;
+    assert_eq!(story.puts_back(2, 1).await.revision.get(), 1);
+    // Once the other way, for the first one had not failed before; and that is all.
+    story.puts_back(1, 2).await;
+    let (generation, log) = (story.generation().await, story.log().await);
+    let current = story.stored().await.revision;
+    for turn in 0..20 {
+        let (from, to) = if turn % 2 == 0 { (2, 1) } else { (1, 2) };
+        story.puts_back(from, to).await;
+        // The same by what it says serves.
+        story.report(status(story.id, from, Phase::Failed, Some(to))).await;
+    }
+    assert_eq!(story.log().await, log);
+    assert_eq!((story.generation().await, story.stored().await.revision), (generation, current));
+}

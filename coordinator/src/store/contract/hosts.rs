@@ -35,6 +35,10 @@ pub struct Host {
     pub unreachable_since: Option<Timestamp>,
     /// Why it does not have its newest document although it can be reached, and what to do.
     pub refusal: Option<String>,
+    /// MiB of memory that it may claim at most; `None`: as much as it says.
+    pub max_memory_mb: Option<u64>,
+    /// When it was cut off last for sending more reports than it may.
+    pub flooded_at: Option<Timestamp>,
     /// Its key, its certificate, whom it trusts.
     pub bond: Bond,
 }
@@ -59,6 +63,8 @@ pub struct JoinTokenRow {
     pub hash: [u8; 32],
     /// The name that the host shall have.
     pub name: String,
+    /// MiB of memory that the host may claim at most; `None`: what was decided before stays.
+    pub max_memory_mb: Option<u64>,
     /// After this it is refused.
     pub expires_at: Timestamp,
 }
@@ -93,6 +99,10 @@ pub trait Hosts {
     fn set_report_seq(&mut self, id: HostId, seq: u64) -> Result<()>;
     /// Notes what the host says of itself.
     fn set_host_status(&mut self, id: HostId, status: &HostStatus) -> Result<()>;
+    /// Notes that the host was cut off for sending more reports than it may.
+    fn set_flooded(&mut self, id: HostId, at: Timestamp) -> Result<()>;
+    /// Decides how much memory the host may claim.
+    fn set_max_memory(&mut self, id: HostId, mb: Option<u64>) -> Result<()>;
     /// Notes that the host was reached.
     fn set_reached(&mut self, id: HostId, at: Timestamp) -> Result<()>;
     /// Notes that the host could not be reached; the first such time is kept.

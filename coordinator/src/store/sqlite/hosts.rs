@@ -10,7 +10,9 @@ use rusqlite::{Row, params};
 use super::Tx;
 use super::column::{get, json, millis, opt_time, parsed, text, time, to_json, to_word, word};
 use super::trust::bond;
-use crate::store::contract::{Bonds as _, Host, Hosts, JoinTokenRow, Load, Reach, Result, StoreError};
+use crate::store::contract::{
+    Bonds as _, Host, Hosts, JoinTokenRow, Load, Reach, Result, StoreError,
+};
 
 const LOAD: &str = "
     SELECT coalesce(sum(d.memory_limit_mb), 0) AS reserved_mb, count(*) AS containers,
@@ -21,13 +23,14 @@ const LOAD: &str = "
 
 const UPSERT: &str = "
     INSERT INTO hosts (id, name, address, sealing_key, joined_at, epoch, generation, host_key,
-        trusts)
-    VALUES (?1, ?2, ?3, ?4, ?5, (SELECT value FROM meta WHERE key = 'epoch'), ?6, ?7, ?8)
+        trusts, max_memory_mb)
+    VALUES (?1, ?2, ?3, ?4, ?5, (SELECT value FROM meta WHERE key = 'epoch'), ?6, ?7, ?8, ?9)
     ON CONFLICT (id) DO UPDATE SET address = excluded.address,
         sealing_key = excluded.sealing_key, joined_at = excluded.joined_at,
         host_key = excluded.host_key, trusts = excluded.trusts, locked_at = NULL,
         removed_at = NULL, unreachable_since = NULL, acked_epoch = NULL, acked_generation = NULL,
-        report_seq = 0, refusal = NULL";
+        report_seq = 0, refusal = NULL,
+        max_memory_mb = coalesce(excluded.max_memory_mb, max_memory_mb)";
 
 const BUMP: &str = "
     UPDATE hosts SET generation = generation + 1,
@@ -87,6 +90,7 @@ impl Hosts for Tx<'_> {
             signed("store a host", host.wanted.generation)?,
             host.bond.key.as_ref().map(HostKey::spki),
             host.bond.trusts.as_ref().map(to_json).transpose()?,
+            host.max_memory_mb.map(|mb| signed("store a host", mb)).transpose()?,
         ];
         self.run("store a host", UPSERT, params)?;
         match &host.bond.certificate {
@@ -142,6 +146,18 @@ impl Hosts for Tx<'_> {
         self.run("note a host's status", sql, params![text(&id), to_json(status)?]).map(drop)
     }
 
+    fn set_flooded(&mut self, id: HostId, at: Timestamp) -> Result<()> {
+        let sql = "UPDATE hosts SET flooded_at = ?2 WHERE id = ?1";
+        self.run("note that a host is cut off", sql, params![text(&id), millis(at)]).map(drop)
+    }
+
+    fn set_max_memory(&mut self, id: HostId, mb: Option<u64>) -> Result<()> {
+        let operation = "bound a host's memory";
+        let mb = mb.map(|mb| signed(operation, mb)).transpose()?;
+        let sql = "UPDATE hosts SET max_memory_mb = ?2 WHERE id = ?1";
+        self.run(operation, sql, params![text(&id), mb]).map(drop)
+    }
+
     fn set_reached(&mut self, id: HostId, at: Timestamp) -> Result<()> {
         let sql = "UPDATE hosts SET last_seen = ?2, unreachable_since = NULL WHERE id = ?1";
         self.run("note a connection", sql, params![text(&id), millis(at)]).map(drop)
@@ -159,18 +175,22 @@ impl Hosts for Tx<'_> {
             "DELETE FROM join_tokens WHERE expires_at <= ?1",
             [millis(now)],
         )?;
-        let sql = "INSERT INTO join_tokens (hash, name, expires_at) VALUES (?1, ?2, ?3)";
-        let params = params![token.hash, token.name, millis(token.expires_at)];
-        self.run("store a join token", sql, params).map(drop)
+        let sql = "INSERT INTO join_tokens (hash, name, expires_at, max_memory_mb)
+                   VALUES (?1, ?2, ?3, ?4)";
+        let operation = "store a join token";
+        let most = token.max_memory_mb.map(|mb| signed(operation, mb)).transpose()?;
+        let params = params![token.hash, token.name, millis(token.expires_at), most];
+        self.run(operation, sql, params).map(drop)
     }
 
     fn take_join_token(&mut self, hash: &[u8; 32], now: Timestamp) -> Result<Option<JoinTokenRow>> {
         let sql = "DELETE FROM join_tokens WHERE hash = ?1 AND expires_at > ?2
-                   RETURNING hash, name, expires_at";
+                   RETURNING hash, name, expires_at, max_memory_mb";
         self.first("take a join token", sql, params![hash, millis(now)], |row| {
             Ok(JoinTokenRow {
                 hash: get(row, "hash")?,
                 name: get(row, "name")?,
+                max_memory_mb: get::<Option<i64>>(row, "max_memory_mb")?.map(unsigned),
                 expires_at: time(row, "expires_at")?,
             })
         })
@@ -196,6 +216,8 @@ fn read(row: &Row<'_>) -> Result<Host> {
         last_seen: opt_time(row, "last_seen")?,
         unreachable_since: opt_time(row, "unreachable_since")?,
         refusal: get(row, "refusal")?,
+        max_memory_mb: get::<Option<i64>>(row, "max_memory_mb")?.map(unsigned),
+        flooded_at: opt_time(row, "flooded_at")?,
         bond: bond(row)?,
     })
 }

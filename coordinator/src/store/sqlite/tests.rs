@@ -7,7 +7,7 @@ use crate::store::{Store, Tables};
 
 fn token(n: u8) -> JoinTokenRow {
     let expires_at = Timestamp::from_second(1000).unwrap();
-    JoinTokenRow { hash: [n; 32], name: format!("host-{n}"), expires_at }
+    JoinTokenRow { hash: [n; 32], name: format!("host-{n}"), max_memory_mb: None, expires_at }
 }
 
 fn at(second: i64) -> Timestamp {

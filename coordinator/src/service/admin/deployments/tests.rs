@@ -84,13 +84,17 @@ async fn fm_69_an_evacuated_app_is_the_same_bytes_and_secrets_elsewhere() {
     let late = Report { seq: 9, at: story.world.clock.now(), body: ReportBody::Deployment(late) };
     reports::commit(&story.world.state, old, vec![late]).await.unwrap();
     assert_eq!(story.stored().await.status, Status::Deploying);
-    let live = DeploymentStatus { digest: Some(digest(1)), ..status(story.id, 2, Phase::Live, Some(2)) };
+    let live =
+        DeploymentStatus { digest: Some(digest(1)), ..status(story.id, 2, Phase::Live, Some(2)) };
     let live = Report { seq: 1, at: story.world.clock.now(), body: ReportBody::Deployment(live) };
     reports::commit(&story.world.state, second, vec![live]).await.unwrap();
     assert_eq!(story.stored().await.status, Status::Running);
     // The host is drained, and gone for good once an administrator says so.
     let words = acts(&story.world).await;
-    assert!(words[0].starts_with("host_evacuated") && words[0].contains("\"moved\":1"), "{words:?}");
+    assert!(
+        words[0].starts_with("host_evacuated") && words[0].contains("\"moved\":1"),
+        "{words:?}"
+    );
     assert!(words[1].starts_with("host_evacuate "), "{words:?}");
 }
 
@@ -155,7 +159,10 @@ async fn fm_69_an_app_of_a_lost_host_says_so_after_a_minute_and_not_before() {
     let (health, warning) = shown().await;
     assert_eq!(health, "unknown");
     let warning = warning.unwrap();
-    assert!(warning.starts_with("the host container-host-1 is lost since 2026-05-21T10:00:00Z"), "{warning}");
+    assert!(
+        warning.starts_with("the host container-host-1 is lost since 2026-05-21T10:00:00Z"),
+        "{warning}"
+    );
     let (host, now) = (story.host, story.world.clock.now());
     let back: Result<(), StoreError> =
         state.store.write(move |tables| tables.set_reached(host, now)).await;

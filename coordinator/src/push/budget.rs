@@ -1,0 +1,167 @@
+//! How much one host may say: so many bytes, frames and durable reports a minute. An agent that is
+//! whole stays far below; one that somebody else runs must not take the database from all others.
+
+use std::time::Duration;
+
+use buddo_shared::report::Frame;
+use tokio::time::Instant;
+
+/// What is counted in. A host that was silent for so long has all of its budget.
+pub(super) const WINDOW: Duration = Duration::from_mins(1);
+
+/// Bytes a minute. All levels of a thousand apps are less than one MiB.
+const BYTES: u64 = 16 * 1024 * 1024;
+/// Frames a minute, each probe of a list counted as one: they cost a read.
+const FRAMES: u64 = 60_000;
+/// Durable reports a minute: they cost a write. A thousand apps that are deployed at once make
+/// eight each.
+const REPORTS: u64 = 12_000;
+
+/// The host said more than it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the host sends more reports than a thousand apps can make; it is left alone for {} s: look at \
+     its agent, somebody else may run it",
+    WINDOW.as_secs()
+)]
+pub(super) struct OverBudget;
+
+/// What one host has left. It outlives connections, so that a new one is no new budget.
+#[derive(Debug)]
+pub(super) struct Budget {
+    bytes: Bucket,
+    frames: Bucket,
+    reports: Bucket,
+}
+
+impl Budget {
+    /// A whole one.
+    pub(super) fn new(now: Instant) -> Self {
+        let bucket = |most| {
+            let each = WINDOW.as_secs().saturating_mul(1_000_000_000) / most;
+            Bucket { each, used_until: now }
+        };
+        Self { bytes: bucket(BYTES), frames: bucket(FRAMES), reports: bucket(REPORTS) }
+    }
+
+    /// Counts bytes that came in.
+    pub(super) fn read(&mut self, bytes: usize, now: Instant) -> Result<(), OverBudget> {
+        self.bytes.take(u64::try_from(bytes).unwrap_or(u64::MAX), now)
+    }
+
+    /// Counts a line, readable or not.
+    pub(super) fn parsed(&mut self, frame: Option<&Frame>, now: Instant) -> Result<(), OverBudget> {
+        let units = match frame {
+            Some(Frame::Checked(probes)) => u64::try_from(probes.len()).unwrap_or(u64::MAX).max(1),
+            _ => 1,
+        };
+        self.frames.take(units, now)?;
+        match frame {
+            Some(Frame::Report(_)) => self.reports.take(1, now),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A token bucket, kept as the time at which it would be full again (the generic cell rate algorithm):
+/// there is nothing to refill.
+#[derive(Debug)]
+struct Bucket {
+    /// What a token takes to come back, in nanoseconds.
+    each: u64,
+    used_until: Instant,
+}
+
+impl Bucket {
+    fn take(&mut self, tokens: u64, now: Instant) -> Result<(), OverBudget> {
+        let since = self.used_until.max(now);
+        let cost = Duration::from_nanos(self.each.saturating_mul(tokens));
+        let until = since.checked_add(cost).filter(|until| *until - now <= WINDOW);
+        // What was refused is not owed: the connection it came by has ended.
+        self.used_until = until.unwrap_or(now + WINDOW);
+        until.map(drop).ok_or(OverBudget)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use buddo_shared::id::DeploymentId;
+    use buddo_shared::report::{Checked, Report, ReportBody};
+    use jiff::Timestamp;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn report() -> Frame {
+        let body = ReportBody::Removed { id: DeploymentId::new(uuid::Uuid::nil()) };
+        Frame::Report(Report { seq: 1, at: Timestamp::UNIX_EPOCH, body })
+    }
+
+    #[test]
+    fn fm_67_what_a_whole_agent_says_is_within_its_budget() {
+        let start = Instant::now();
+        let mut budget = Budget::new(start);
+        // A thousand apps are deployed at once, then probed each half minute for an hour.
+        for _ in 0..8 * 1000 {
+            budget.read(600, start).unwrap();
+            budget.parsed(Some(&report()), start).unwrap();
+        }
+        let id = DeploymentId::new(uuid::Uuid::nil());
+        let probes = Frame::Checked(vec![Checked { id, at: Timestamp::UNIX_EPOCH }; 1000]);
+        for half_minutes in 0..120 {
+            let now = start + WINDOW / 2 * half_minutes;
+            budget.read(100_000, now).unwrap();
+            budget.parsed(Some(&probes), now).unwrap();
+        }
+    }
+
+    #[test]
+    fn fm_67_a_flood_is_cut_off_and_a_minute_later_all_is_well() {
+        let start = Instant::now();
+        let cases: [(&str, Box<dyn Fn(&mut Budget, Instant) -> bool>); 4] = [
+            ("bytes", Box::new(|budget, now| budget.read(1024 * 1024, now).is_ok())),
+            ("reports", Box::new(|budget, now| budget.parsed(Some(&report()), now).is_ok())),
+            ("unreadable lines", Box::new(|budget, now| budget.parsed(None, now).is_ok())),
+            (
+                "a long list",
+                Box::new(|budget, now| {
+                    let id = DeploymentId::new(uuid::Uuid::nil());
+                    let probes = vec![Checked { id, at: Timestamp::UNIX_EPOCH }; 20_000];
+                    budget.parsed(Some(&Frame::Checked(probes)), now).is_ok()
+                }),
+            ),
+        ];
+        for (what, say) in cases {
+            let mut budget = Budget::new(start);
+            let said = (0..100_000).take_while(|_| say(&mut budget, start)).count();
+            assert!((3..100_000).contains(&said), "{what}: {said}");
+            assert!(!say(&mut budget, start + Duration::from_nanos(1)), "{what}");
+            assert!(say(&mut budget, start + WINDOW), "{what}");
+        }
+    }
+
+    proptest! {
+        /// Whatever comes when, in no minute more than two budgets get through: what was saved up, and
+        /// what came back meanwhile.
+        #[test]
+        fn no_minute_has_more_than_two_budgets(
+            takes in prop::collection::vec((0..3000u64, 1..400_000usize), 1..200),
+        ) {
+            let start = Instant::now();
+            let mut budget = Budget::new(start);
+            let (mut now, mut accepted) = (start, Vec::new());
+            for (later, bytes) in takes {
+                now += Duration::from_millis(later);
+                if budget.read(bytes, now).is_ok() {
+                    accepted.push((now, bytes));
+                }
+            }
+            for (index, (from, _)) in accepted.iter().enumerate() {
+                let minute = accepted[index..].iter().take_while(|(at, _)| *at - *from < WINDOW);
+                let sum: usize = minute.map(|(_, bytes)| bytes).sum();
+                // The price of a byte is rounded down to a nanosecond.
+                prop_assert!(sum as u64 <= 2 * BYTES + BYTES / 100);
+            }
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! A host's words about itself, cut to what is kept of them: it may not be itself.
+
+use buddo_shared::report::HostStatus;
+
+use super::judge::one_line;
+
+/// Warnings of a host that are kept.
+const WARNINGS: usize = 32;
+/// Characters of a version.
+const VERSION: usize = 64;
+
+/// The status with so many and so long lines at most.
+pub(super) fn bounded(status: &HostStatus) -> HostStatus {
+    let version = |text: &String| one_line(text).chars().take(VERSION).collect::<String>();
+    HostStatus {
+        agent_version: version(&status.agent_version),
+        podman_version: status.podman_version.as_ref().map(version),
+        caddy_version: status.caddy_version.as_ref().map(version),
+        warnings: status.warnings.iter().take(WARNINGS).map(|line| one_line(line)).collect(),
+        ..status.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fm_67_a_hosts_words_about_itself_are_bounded_and_move_no_cursor() {
+        let long = "x\u{1b}[2J\n".repeat(100_000);
+        let status = HostStatus {
+            agent_version: long.clone(),
+            podman_version: Some(long.clone()),
+            caddy_version: None,
+            document: None,
+            stale: false,
+            memory_mb: 1,
+            allocatable_mb: None,
+            cpu_millicores: 1,
+            warnings: vec![long; 1000],
+        };
+        let kept = serde_json::to_string(&bounded(&status)).unwrap();
+        assert!(kept.len() < 32 * 1024, "{}", kept.len());
+        assert!(!kept.contains("\\u001b") && !kept.contains("\\n"));
+    }
+}
