@@ -28,8 +28,11 @@ pub enum EnvError {
     /// A value is too long.
     #[error("has a value of {0} bytes; at most 32768 are allowed")]
     ValueLength(usize),
-    /// All names and values together are too long.
-    #[error("has {0} bytes in all; at most 131072 are allowed")]
+    /// All names and values together are too long, as the JSON that they are kept in.
+    #[error(
+        "has {0} bytes as JSON; at most 131072 are allowed, and quotes, backslashes and control \
+         characters count as they are escaped"
+    )]
     TotalLength(usize),
     /// A NUL byte cannot be in an environment (POSIX `environ`).
     #[error("has a NUL byte in its value; remove it")]
@@ -60,7 +63,8 @@ impl EnvVars {
     pub const MAX_VARS: usize = 50;
     /// The longest value, in bytes.
     pub const MAX_VALUE: usize = 32 * 1024;
-    /// The most bytes of all names and values.
+    /// The most bytes of all names and values, as JSON: a control character takes six of them, and it is
+    /// these that a host's document has to hold.
     pub const MAX_TOTAL: usize = 128 * 1024;
 
     /// Checks names and values; each error comes with the name it is about (`None`: the whole).
@@ -68,11 +72,20 @@ impl EnvVars {
     where
         I: IntoIterator<Item = (String, Secret)>,
     {
+        Self::parse_within(pairs, Self::MAX_TOTAL)
+    }
+
+    fn parse_within<I>(pairs: I, most: usize) -> Result<Self, Vec<(Option<String>, EnvError)>>
+    where
+        I: IntoIterator<Item = (String, Secret)>,
+    {
         let mut errors = Vec::new();
         let mut vars = BTreeMap::new();
-        let mut total = 0;
+        // The braces; each entry has four quotes, a colon and a comma, of which the last has none.
+        let mut total = 2_usize;
         for (name, value) in pairs {
-            total += name.len() + value.expose().len();
+            let comma = usize::from(total > 2);
+            total += escaped_len(&name) + escaped_len(value.expose()) + 5 + comma;
             if value.expose().len() > Self::MAX_VALUE {
                 errors.push((Some(name.clone()), EnvError::ValueLength(value.expose().len())));
             }
@@ -89,7 +102,7 @@ impl EnvVars {
         if vars.len() > Self::MAX_VARS {
             errors.push((None, EnvError::TooMany(vars.len())));
         }
-        if total > Self::MAX_TOTAL {
+        if total > most {
             errors.push((None, EnvError::TotalLength(total)));
         }
         if errors.is_empty() { Ok(Self(vars)) } else { Err(errors) }
@@ -122,8 +135,19 @@ impl EnvVars {
     pub fn from_plain_json(plain: &str) -> Result<Self, EnvJsonError> {
         let pairs: BTreeMap<String, Secret> =
             serde_json::from_str(plain).map_err(|_| EnvJsonError)?;
-        Self::parse(pairs).map_err(|_| EnvJsonError)
+        // However long it is: what was accepted once has to be read for as long as it is kept.
+        Self::parse_within(pairs, usize::MAX).map_err(|_| EnvJsonError)
     }
+}
+
+/// Bytes of a text within the quotes of a JSON string (RFC 8259, 7), as `serde_json` writes it.
+fn escaped_len(text: &str) -> usize {
+    let escaped = |byte| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
+        0x00..0x20 => 6,
+        _ => 1,
+    };
+    text.bytes().map(escaped).sum()
 }
 
 /// The opened environment is not what this program writes.
@@ -162,5 +186,39 @@ mod tests {
     fn plain_json_is_read_back() {
         let env = EnvVars::parse([("A".to_owned(), Secret::new("b \"c\" ü"))]).unwrap();
         assert_eq!(EnvVars::from_plain_json(env.to_plain_json().expose()).unwrap(), env);
+    }
+
+    #[test]
+    fn what_is_escaped_counts_as_it_is_written() {
+        let control = |bytes: usize| {
+            let pairs = (0..4).map(|n| (format!("K{n}"), Secret::new("\u{1}".repeat(bytes / 4))));
+            EnvVars::parse(pairs)
+        };
+        assert!(control(20_000).is_ok());
+        // Six times as much as it seems to be.
+        let refused = control(24_000).unwrap_err();
+        assert!(matches!(refused[..], [(None, EnvError::TotalLength(144_000..))]), "{refused:?}");
+        // What was accepted by another rule before is still read.
+        let before: BTreeMap<String, String> =
+            (0..4).map(|n| (format!("K{n}"), "\u{1}".repeat(6000))).collect();
+        let plain = serde_json::to_string(&before).unwrap();
+        assert_eq!(EnvVars::from_plain_json(&plain).unwrap().len(), 4);
+    }
+
+    proptest::proptest! {
+        /// The count is that of the text which is kept and sealed.
+        #[test]
+        fn the_total_is_the_length_of_the_json(
+            values in proptest::collection::vec("[^\u{0}]{0,20}", 0..10),
+        ) {
+            let pairs: Vec<_> = (0..)
+                .zip(values)
+                .map(|(n, value): (usize, String)| (format!("K{n}"), Secret::new(value)))
+                .collect();
+            let bytes = EnvVars::parse(pairs.clone()).unwrap().to_plain_json().expose().len();
+            proptest::prop_assert!(EnvVars::parse_within(pairs.clone(), bytes).is_ok());
+            let refused = EnvVars::parse_within(pairs, bytes - 1).unwrap_err();
+            proptest::prop_assert_eq!(&refused, &[(None, EnvError::TotalLength(bytes))]);
+        }
     }
 }

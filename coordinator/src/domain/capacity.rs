@@ -17,6 +17,9 @@ const RESERVE_PART: u64 = 32;
 /// with a thousand of them.
 const HELPER_KIB: u64 = 3277;
 
+/// Bytes of a deployment's entry in its host's document at most, its environment apart.
+pub const DESIRED_BYTES: u64 = 2048;
+
 /// What the deployments of a host take of it, those that are destroyed left out. Sums and a maximum,
 /// so that they can be kept as counters.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -50,6 +53,13 @@ impl Load {
             largest_mb: self.largest_mb.max(demand.memory_mb),
             env_bytes: self.env_bytes.saturating_add(demand.env_bytes),
         }
+    }
+
+    /// Bytes that all of this takes of the host's document at most, what apps run without left out:
+    /// environments are in it sealed, in base64.
+    pub fn document_bytes(self) -> u64 {
+        let envs = self.env_bytes.saturating_mul(4).div_ceil(3);
+        self.containers.saturating_mul(DESIRED_BYTES).saturating_add(envs)
     }
 
     /// MiB that all of this needs at its worst: every app at its limit, and the largest one being

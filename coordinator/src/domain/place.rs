@@ -12,6 +12,13 @@ use super::capacity::{Demand, Load};
 /// ([`MAX_ENVELOPE`](buddo_shared::signed::MAX_ENVELOPE)) beyond which no host takes it.
 pub const MAX_ENV_BYTES: u64 = 8 * 1024 * 1024;
 
+/// Bytes of environments of one account on one host at most: nobody takes the room of all.
+pub const MAX_ACCOUNT_ENV_BYTES: u64 = MAX_ENV_BYTES / 4;
+
+/// Bytes of a document that its deployments cannot do without, at most. Three quarters of what one
+/// may have: the rest is for guards and for images that are kept.
+pub const MAX_DOCUMENT_BYTES: u64 = 18 * 1024 * 1024;
+
 /// Bytes of environments that guards may add to a document, each that of the revision it would
 /// put back. What is beyond goes without a guard.
 pub const MAX_FALLBACK_BYTES: u64 = 4 * 1024 * 1024;
@@ -25,6 +32,8 @@ pub struct Candidate {
     pub budget_mb: u64,
     /// What its deployments take already.
     pub load: Load,
+    /// Bytes of environments of the new app's account that are on it already.
+    pub account_env_bytes: u64,
     /// Whether it takes apps now.
     pub availability: Availability,
 }
@@ -124,6 +133,19 @@ pub enum NoRoom {
          send fewer or shorter variables, or try again later"
     )]
     Environment(u64),
+    /// Where there is memory, there are as many apps as a host can be told of.
+    #[error("has no host that can be told of one more app; try again later")]
+    Document,
+    /// Where there is room, the account has as much as it may.
+    #[error(
+        "has an environment of {env_bytes} bytes, and those of the account's apps on one host may have \
+         {MAX_ACCOUNT_ENV_BYTES} together; send fewer or shorter variables, or destroy an app that \
+         is not needed"
+    )]
+    Share {
+        /// Bytes of the new one.
+        env_bytes: u64,
+    },
 }
 
 impl Candidate {
@@ -136,8 +158,20 @@ impl Candidate {
         self.left_mb(self.load.with(demand)).is_some()
     }
 
+    /// Whether its document has room.
+    fn has_document(&self, demand: Demand) -> bool {
+        let load = self.load.with(demand);
+        load.env_bytes <= MAX_ENV_BYTES && load.document_bytes() <= MAX_DOCUMENT_BYTES
+    }
+
+    /// Whether the account may have so much on it. An app without an environment takes no share.
+    fn has_share(&self, demand: Demand) -> bool {
+        let bytes = self.account_env_bytes.saturating_add(demand.env_bytes);
+        demand.env_bytes == 0 || bytes <= MAX_ACCOUNT_ENV_BYTES
+    }
+
     fn has_room(&self, demand: Demand) -> bool {
-        self.has_memory(demand) && self.load.with(demand).env_bytes <= MAX_ENV_BYTES
+        self.has_memory(demand) && self.has_document(demand) && self.has_share(demand)
     }
 
     /// MiB of the largest app that still fits: more of it is needed than its own limit, so this is
@@ -167,7 +201,17 @@ pub fn place(demand: Demand, hosts: &[Candidate]) -> Result<HostId, NoRoom> {
         .map(|host| host.id)
         .ok_or_else(|| match open().map(Candidate::free_mb).max() {
             None => NoRoom::NoHost(ClosedHosts::of(hosts)),
-            Some(free) if free >= demand.memory_mb => NoRoom::Environment(demand.env_bytes),
+            Some(free) if free >= demand.memory_mb => {
+                let but_for_the_share =
+                    |host: &Candidate| host.has_memory(demand) && host.has_document(demand);
+                if open().any(but_for_the_share) {
+                    NoRoom::Share { env_bytes: demand.env_bytes }
+                } else if demand.env_bytes == 0 {
+                    NoRoom::Document
+                } else {
+                    NoRoom::Environment(demand.env_bytes)
+                }
+            }
             Some(free) => NoRoom::Memory { needed: demand.memory_mb, free },
         })
 }

@@ -91,6 +91,7 @@ impl From<DeployError> for ApiError {
             DeployError::Suspended => problem::ACCOUNT_SUSPENDED,
             DeployError::LimitReached { .. } => problem::DEPLOYMENT_LIMIT_REACHED,
             DeployError::NoRoom(NoRoom::NoHost(_)) => problem::NO_HOST_AVAILABLE,
+            DeployError::NoRoom(NoRoom::Share { .. }) => problem::LIMIT_REACHED,
             DeployError::NoRoom(_) => problem::NO_CAPACITY,
             DeployError::NoReturn(NoReturn::Unknown(_) | NoReturn::Forgotten(_)) => {
                 problem::REVISION_NOT_FOUND
@@ -131,6 +132,7 @@ impl From<HostError> for ApiError {
                 Self::field("/csr", "is no PKCS#10 request in PEM form with a valid signature")
             }
             HostError::Name(_)
+            | HostError::NoMemory
             | HostError::Unknown(_)
             | HostError::Locked(_)
             | HostError::NotLocked(_)

@@ -9,6 +9,7 @@ use buddo_shared::signed::SignError;
 use jiff::{SignedDuration, Timestamp};
 
 use super::desired::Writer;
+use super::fit::{self, LeftOut};
 use crate::sign::Plan;
 use crate::state::{AppState, Services};
 use crate::store::contract::{DocumentRow, DocumentTrust, Host, Trusts};
@@ -153,11 +154,20 @@ fn build(
     let issued_at = services.clock.now();
     let expires_at = issued_at.checked_add(LIFE).unwrap_or(Timestamp::MAX);
     let mut writer = Writer::new(tables, services, host, issued_at);
-    let deployments = tables
+    let mut deployments = tables
         .deployments_on(host.id)?
         .iter()
         .map(|deployment| writer.desired(deployment))
-        .collect::<Result<_, _>>()?;
+        .collect::<Result<Vec<_>, _>>()?;
+    let left_out = fit::fit(&mut deployments, fit::MAX_PAYLOAD);
+    if left_out != LeftOut::default() {
+        let LeftOut { guards, images } = left_out;
+        tracing::warn!(
+            host = %host.id, guards, images,
+            "the host's document is as large as hosts take: deploys go without a guard, or old \
+             images without protection"
+        );
+    }
     let keys = services.keys.keys();
     let plan = keys.plan(host.bond.trusts.as_ref());
     let trust = trust_of(services, &plan);

@@ -4,6 +4,7 @@ mod budget;
 mod desired;
 mod dial;
 mod document;
+mod fit;
 mod frames;
 mod link;
 mod session;

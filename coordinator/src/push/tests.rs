@@ -17,8 +17,8 @@ use buddo_shared::id::{DeploymentId, HostId, Revision};
 use buddo_shared::manifest::{Manifest, RunState, Trust};
 use buddo_shared::renewal::{Binding, Statement};
 use buddo_shared::report::{
-    Accepted, Acknowledge, DeploymentStatus, Frame, Health, HostStatus, Phase, Progress, Report,
-    ReportBody,
+    Accepted, Acknowledge, Checked, DeploymentStatus, Frame, Health, HostStatus, Phase, Progress,
+    Report, ReportBody,
 };
 use buddo_shared::sealed::{OpeningKey, Sealed};
 use buddo_shared::signed::Verifier;
@@ -762,18 +762,13 @@ async fn fm_69_a_lost_host_is_evacuated_and_stops_the_apps_when_it_comes_back() 
 async fn fm_67_a_host_that_floods_is_cut_off_and_no_other_notices() {
     let world = World::today();
     let mut agents = fleet(&world, 2).await;
-    let (state, mut flooding) = (&world.state, agents.remove(0));
+    let (state, flooding) = (&world.state, agents.remove(0));
     let host = flooding.agent.host;
-    {
-        let mut said = flooding.agent.said.lock().unwrap();
-        let at = said[0].at;
-        let body = ReportBody::Removed { id: DeploymentId::new(uuid::Uuid::nil()) };
-        said.extend((2..15_000).map(|seq| Report { seq, at, body: body.clone() }));
+    let (id, at) = (DeploymentId::new(uuid::Uuid::nil()), world.clock_now());
+    for _ in 0..10 {
+        let probes = Frame::Checked(vec![Checked { id, at }; 8000]);
+        flooding.agent.frames.send(probes).unwrap();
     }
-    // They are told at the next connection.
-    flooding.kill().await;
-    flooding.listen(TcpListener::bind(flooding.address).await.unwrap());
-    state.wake.host(host);
     until(async || host_of(state, host).await.flooded_at.is_some()).await;
     let listed = hosts::list(&state.store).await.unwrap();
     let doubts: Vec<_> = listed.iter().map(|host| hosts::doubts(host).len()).collect();

@@ -97,7 +97,9 @@ pub async fn show(
         .store
         .read(move |tables| {
             let mut own = HashSet::new();
-            for id in progress.iter().map(|p| p.id).chain(probes.iter().map(|p| p.id)) {
+            // Each once, however often a host names it.
+            let named = progress.iter().map(|p| p.id).chain(probes.iter().map(|p| p.id));
+            for id in named.collect::<HashSet<_>>() {
                 let found = tables.deployment(id)?;
                 if found.is_some_and(|d| d.host == host && d.status != Status::Destroyed) {
                     own.insert(id);

@@ -112,8 +112,8 @@ fn env_vars() -> Schema {
     let mut schema = ObjectBuilder::new()
         .schema_type(SchemaType::from_iter([Type::Object, Type::Null]))
         .description(Some(
-            "Environment; kept encrypted and never shown again. Names and values have at most \
-             131072 bytes in all.",
+            "Environment; kept encrypted and never shown again. As JSON it has at most 131072 \
+             bytes.",
         ))
         .property_names(Some(EnvKey::schema()))
         .additional_properties(Some(value))

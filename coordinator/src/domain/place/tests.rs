@@ -11,7 +11,8 @@ fn app(memory_mb: u64) -> Demand {
 
 fn host(n: u128, budget_mb: u64, availability: Availability) -> Candidate {
     let id = HostId::new(Uuid::from_u128(n));
-    Candidate { id, budget_mb, load: Load::default(), availability }
+    let load = Load::default();
+    Candidate { id, budget_mb, load, account_env_bytes: 0, availability }
 }
 
 /// The same with apps of these sizes on it.
@@ -26,12 +27,33 @@ fn a_document_does_not_outgrow_what_hosts_take() {
     nearly.load.env_bytes = MAX_ENV_BYTES - 10;
     let smaller = host(2, 1000, OPEN);
     let env = |env_bytes| Demand { memory_mb: 256, env_bytes };
+    let nearly = Candidate { load: Load { containers: 1, ..nearly.load }, ..nearly };
     assert_eq!(place(env(10), &[nearly, smaller]), Ok(nearly.id));
     assert_eq!(place(env(11), &[nearly, smaller]), Ok(smaller.id));
     assert_eq!(place(env(11), &[nearly]), Err(NoRoom::Environment(11)));
-    // Sealed to base64, signed to base64 again, and some more around each.
-    let sealed = usize::try_from(MAX_ENV_BYTES + MAX_FALLBACK_BYTES).unwrap() * 16 / 9;
-    assert!(sealed + 8 * 1024 * 1024 < buddo_shared::signed::MAX_ENVELOPE);
+    // Many apps without an environment fill a document as well.
+    let mut crowded = host(3, 90_000_000, OPEN);
+    let most = MAX_DOCUMENT_BYTES / crate::domain::capacity::DESIRED_BYTES;
+    crowded.load.containers = most - 1;
+    assert_eq!(place(env(0), &[crowded]), Ok(crowded.id));
+    crowded.load.containers = most;
+    assert_eq!(place(env(0), &[crowded]), Err(NoRoom::Document));
+    // In base64, with what guards add.
+    let all = MAX_DOCUMENT_BYTES + MAX_FALLBACK_BYTES * 4 / 3;
+    assert!(usize::try_from(all).unwrap() * 4 / 3 < buddo_shared::signed::MAX_ENVELOPE);
+}
+
+#[test]
+fn an_account_takes_no_more_than_its_share_of_a_host() {
+    let env = |env_bytes| Demand { memory_mb: 256, env_bytes };
+    let mine = Candidate { account_env_bytes: MAX_ACCOUNT_ENV_BYTES - 10, ..host(1, 9000, OPEN) };
+    let other = host(2, 2000, OPEN);
+    assert_eq!(place(env(10), &[mine, other]), Ok(mine.id));
+    assert_eq!(place(env(11), &[mine, other]), Ok(other.id));
+    assert_eq!(place(env(11), &[mine]), Err(NoRoom::Share { env_bytes: 11 }));
+    // What has no environment takes no share.
+    let over = Candidate { account_env_bytes: MAX_ACCOUNT_ENV_BYTES + 1, ..mine };
+    assert_eq!(place(env(0), &[over]), Ok(over.id));
 }
 
 #[test]

@@ -68,6 +68,7 @@ async fn tiers(State(state): State<AppState>, _: DeployPrincipal) -> Answer<Vec<
         (status = 201, body = DeploymentEnvelope, description = "The deployment, `pending`"),
         (status = 403, description = "`forbidden`, `role_required`"),
         (status = 404, description = "`tier_not_found`"),
+        (status = 409, description = "`limit_reached`: the account's environments on one host"),
         (status = 422, description = "`validation_failed`, `idempotency_key_reused`"),
         (status = 429, description = "`deployment_limit_reached`"),
         (status = 503, description = "`no_capacity`, `no_host_available`"),

@@ -85,7 +85,8 @@ async fn create_answers_as_published() {
         "status": "pending",
         "stopped_at": null,
         "subdomain": "my-app",
-        "url": "https://my-app.buddocloud.com"
+        "url": "https://my-app.buddocloud.com",
+        "warning": null
       }
     }
     "#);
@@ -104,7 +105,8 @@ async fn status_logs_and_tiers_answer_as_published() {
       "last_health_check": null,
       "progress": null,
       "status": "pending",
-      "subdomain": "my-app"
+      "subdomain": "my-app",
+      "warning": null
     }
     "#);
     let logs = world.call("GET", &format!("{APPS}/{id}/logs"), Some(&token), None).await;
@@ -610,7 +612,7 @@ async fn without_room_there_is_no_deployment() {
     created(&world, &token, "one").await;
     let refused = create(&world, &token, body("two")).await;
     assert_eq!(refused.refusal(), (503, "no_capacity"));
-    assert!(refused.body["detail"].as_str().unwrap().contains("has 62"), "{refused:?}");
+    assert!(refused.body["detail"].as_str().unwrap().contains("has 63"), "{refused:?}");
 }
 
 #[tokio::test]

@@ -69,7 +69,9 @@ fn make(
     let env_bytes = env.as_ref().map_or(0, |env| env.expose().len() as u64);
     let demand = Demand { memory_mb: tier.limits.memory_mb.into(), env_bytes };
     let overcommit = services.config.limits.memory_overcommit;
-    let host = place(demand, &placing::candidates(tables, overcommit, now)?)?;
+    let mut hosts = placing::candidates(tables, overcommit, now)?;
+    placing::of_account(tables, whose.payer, &mut hosts)?;
+    let host = place(demand, &hosts)?;
     let id = DeploymentId::new(random::uuid(&*services.random));
     let app_id = match tables.app_of(whose.payer, &spec.subdomain)? {
         Some(app) => app,

@@ -116,6 +116,7 @@ fn move_one(
     };
     let env_bytes = env.as_ref().map_or(0, |env| env.expose().len() as u64);
     let demand = Demand { memory_mb: deployment.limits.memory_mb.into(), env_bytes };
+    placing::of_account(tables, deployment.account, hosts)?;
     let to = place(demand, hosts)?;
     // What shall not run moves as it is: nothing has to be brought up.
     if deployment.run == RunState::Running {

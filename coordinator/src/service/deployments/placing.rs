@@ -1,5 +1,6 @@
 //! The hosts as placement sees them.
 
+use buddo_shared::id::AccountId;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::domain::capacity::{Capacity, Load};
@@ -20,11 +21,26 @@ pub(super) fn candidates(
     tables.hosts()?.into_iter().map(counted).collect()
 }
 
+/// The same with what the account has on each of them.
+pub(super) fn of_account(
+    tables: &dyn Tables,
+    account: AccountId,
+    hosts: &mut [Candidate],
+) -> Result<(), StoreError> {
+    let taken = tables.env_bytes_of(account)?;
+    for host in hosts {
+        let own = taken.iter().find(|(id, _)| *id == host.id);
+        host.account_env_bytes = own.map_or(0, |(_, bytes)| *bytes);
+    }
+    Ok(())
+}
+
 fn candidate(host: &Host, load: Load, overcommit: f64, now: Timestamp) -> Candidate {
     Candidate {
         id: host.id,
         budget_mb: capacity(host).budget_mb(overcommit),
         load,
+        account_env_bytes: 0,
         availability: availability(host, now),
     }
 }

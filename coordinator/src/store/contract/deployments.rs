@@ -94,6 +94,9 @@ pub trait Deployments {
     fn custom_domain_taken(&self, domain: &HostName) -> Result<bool>;
     /// How many deployments that are not destroyed the account has, in all and on `tier_id`.
     fn count_deployments(&self, account: AccountId, tier_id: &str) -> Result<(u32, u32)>;
+    /// Bytes of the environments of the deployments that an account answers for, encrypted, by host;
+    /// destroyed ones left out.
+    fn env_bytes_of(&self, account: AccountId) -> Result<Vec<(HostId, u64)>>;
     /// The application that the account's earlier deployments of this subdomain belonged to.
     fn app_of(&self, account: AccountId, subdomain: &Subdomain) -> Result<Option<AppId>>;
 }

@@ -8,6 +8,7 @@ use super::Tx;
 use super::column::{
     get, millis, opt_millis, opt_parsed, opt_time, parsed, text, time, to_json, to_word, word,
 };
+use super::hosts::unsigned;
 use super::tiers::limits;
 use crate::store::contract::{Deployment, Deployments, Page, Result};
 
@@ -43,6 +44,11 @@ const LIST_OF_TEAMS: &str = "
 const COUNT: &str = "
     SELECT count(*) AS account, coalesce(sum(tier_id = ?2), 0) AS tier FROM deployments
     WHERE account_id = ?1 AND status <> 'destroyed'";
+
+const ENV_BYTES: &str = "
+    SELECT d.host_id, coalesce(sum(length(r.env)), 0) AS bytes
+    FROM deployments d JOIN revisions r ON r.deployment_id = d.id AND r.number = d.revision
+    WHERE d.account_id = ?1 AND d.status <> 'destroyed' GROUP BY d.host_id";
 
 impl Deployments for Tx<'_> {
     fn insert_deployment(&mut self, deployment: &Deployment) -> Result<()> {
@@ -151,6 +157,12 @@ impl Deployments for Tx<'_> {
         let counts =
             self.first("count deployments", COUNT, params![text(&account), tier_id], read)?;
         Ok(counts.unwrap_or((0, 0)))
+    }
+
+    fn env_bytes_of(&self, account: AccountId) -> Result<Vec<(HostId, u64)>> {
+        self.all("sum up an account's environments", ENV_BYTES, [text(&account)], |row| {
+            Ok((parsed(row, "host_id")?, unsigned(get(row, "bytes")?)))
+        })
     }
 
     fn app_of(&self, account: AccountId, subdomain: &Subdomain) -> Result<Option<AppId>> {
