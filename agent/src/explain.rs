@@ -2,6 +2,7 @@
 
 use buddo_shared::manifest::RunState;
 use buddo_shared::report::{Health, HostStatus, Phase};
+use buddo_shared::terminal::clean;
 use serde::{Deserialize, Serialize};
 
 use crate::picture::DeploymentPicture;
@@ -25,14 +26,19 @@ pub struct Explanation {
     pub host: Vec<String>,
 }
 
+/// For a person at a terminal.
 impl std::fmt::Display for Explanation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
             "{} {}\n\nWhy       {}\nVisitors  {}\nNext      {}",
-            self.app, self.state, self.why, self.visitors, self.next
+            clean(&self.app),
+            clean(&self.state),
+            clean(&self.why),
+            clean(&self.visitors),
+            clean(&self.next)
         )?;
-        self.host.iter().try_for_each(|trouble| write!(f, "\nHost      {trouble}"))
+        self.host.iter().try_for_each(|trouble| write!(f, "\nHost      {}", clean(trouble)))
     }
 }
 

@@ -38,6 +38,7 @@ pub mod join;
 pub mod kills;
 pub mod link;
 pub mod local;
+pub mod log;
 pub mod memory;
 pub mod metrics;
 pub mod observe;

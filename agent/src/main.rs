@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use buddo_agent::args::{Cli, Command, Join, Shown};
-use buddo_agent::config::{Config, Environment, LogFormat, default_path};
+use buddo_agent::config::{Config, Environment, default_path};
 use buddo_agent::join::{JoinOptions, join};
 use buddo_agent::show::{Question, show};
-use buddo_agent::{caddy, core_dump, daemon, doctor, resolver};
+use buddo_agent::{caddy, core_dump, daemon, doctor, log, resolver};
 use buddo_shared::api::host::JoinToken;
+use buddo_shared::terminal::clean_lines;
 use clap::{CommandFactory as _, Parser as _};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 
 /// A service that fails sooner than this after its start is likely to fail so again.
 const LASTED: Duration = Duration::from_secs(10);
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             // Standard error may be closed; there is nobody left to tell then.
-            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            let _ = writeln!(std::io::stderr(), "error: {}", clean_lines(&format!("{error:#}")));
             if supervised && began.elapsed() < LASTED {
                 std::thread::park_timeout(PAUSE);
             }
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<ExitCode> {
     let config = load(cli.config);
-    begin_log(config.as_ref().map(|config| config.log.format).unwrap_or_default());
+    log::begin(config.as_ref().map(|config| config.log.format).unwrap_or_default());
     if let Err(error) = core_dump::forbid() {
         let error = &error as &dyn std::error::Error;
         tracing::warn!(error, "keys could end up in a core dump");
@@ -68,18 +68,6 @@ fn run(cli: Cli) -> Result<ExitCode> {
     // A blocking call that hangs must not hold the end back.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
-}
-
-fn begin_log(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(false);
-    match format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
-    }
 }
 
 async fn command(command: Command, config: Config) -> Result<()> {

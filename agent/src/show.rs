@@ -6,6 +6,7 @@ use std::io::Write as _;
 
 use anyhow::{Context as _, Result};
 use buddo_shared::report::{Report, ReportBody};
+use buddo_shared::terminal::{clean, clean_lines, escape_json};
 
 use crate::config::Config;
 use crate::explain::Explanation;
@@ -41,7 +42,8 @@ pub async fn show(config: &Config, question: &Question, json: bool) -> Result<()
     let answer = client::get(&config.socket, &path).await?;
     let text = if json || *question == Question::Document {
         let value: serde_json::Value = read(&answer)?;
-        serde_json::to_string_pretty(&value).context("cannot write JSON")?
+        let json = serde_json::to_string_pretty(&value).context("cannot write JSON")?;
+        escape_json(&json).into_owned()
     } else {
         match question {
             Question::Status | Question::Document => status(&read(&answer)?),
@@ -60,12 +62,12 @@ fn read<T: serde::de::DeserializeOwned>(answer: &[u8]) -> Result<T> {
 
 fn status(picture: &Picture) -> String {
     let host = &picture.host;
-    let mut text = format!("agent {}", host.agent_version);
+    let mut text = format!("agent {}", clean(&host.agent_version));
     if let Some(version) = &host.podman_version {
-        let _ = write!(text, ", Podman {version}");
+        let _ = write!(text, ", Podman {}", clean(version));
     }
     if let Some(version) = &host.caddy_version {
-        let _ = write!(text, ", Caddy {version}");
+        let _ = write!(text, ", Caddy {}", clean(version));
     }
     match host.document {
         Some(generation) => {
@@ -77,7 +79,7 @@ fn status(picture: &Picture) -> String {
     }
     text.push('\n');
     for warning in &host.warnings {
-        let _ = writeln!(text, "warning: {warning}");
+        let _ = writeln!(text, "warning: {}", clean(warning));
     }
     let rows: Vec<[String; 5]> = picture
         .deployments
@@ -86,7 +88,9 @@ fn status(picture: &Picture) -> String {
             let status = &app.status;
             let serving = status.serving.map_or_else(|| "-".to_owned(), |r| format!("r{r}"));
             [
-                app.subdomain.clone().unwrap_or_else(|| status.id.to_string()),
+                app.subdomain
+                    .as_deref()
+                    .map_or_else(|| status.id.to_string(), |n| clean(n).into_owned()),
                 format!("{:?}", status.phase).to_lowercase(),
                 format!("r{}", status.revision),
                 serving,
@@ -115,7 +119,9 @@ fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
 }
 
 fn routes(files: &RouteFiles) -> String {
-    files.iter().fold(String::new(), |text, (name, body)| format!("{text}# {name}\n{body}\n"))
+    files.iter().fold(String::new(), |text, (name, body)| {
+        format!("{text}# {}\n{}\n", clean(name), clean_lines(body))
+    })
 }
 
 fn events(reports: &[Report]) -> String {
@@ -132,14 +138,91 @@ fn events(reports: &[Report]) -> String {
                 warnings => format!("host: {}", warnings.join("; ")),
             },
         };
-        let _ = writeln!(text, "{} {words}", report.at);
+        let _ = writeln!(text, "{} {}", report.at, clean(&words));
         text
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use buddo_shared::report::{DeploymentStatus, Failure, Health, HostStatus, Phase};
+    use jiff::Timestamp;
+
     use super::*;
+    use crate::picture::{ContainerPicture, DeploymentPicture};
+
+    /// What a registry or an app may say: it retitles, clears, and passes for another line.
+    const HOSTILE: &str = "no\u{1b}]0;owned\u{7}\u{9b}2J\r\nall is well";
+
+    fn hostile_app() -> DeploymentPicture {
+        let said = || Failure {
+            code: "image_pull_failed".to_owned(),
+            cause: HOSTILE.to_owned(),
+            fix: HOSTILE.to_owned(),
+        };
+        DeploymentPicture {
+            subdomain: Some("blog".to_owned()),
+            host: None,
+            run: None,
+            status: DeploymentStatus {
+                id: buddo_shared::id::DeploymentId::new(uuid::Uuid::from_u128(1)),
+                revision: buddo_shared::id::Revision::FIRST,
+                phase: Phase::Failed,
+                serving: None,
+                health: Health::Unknown,
+                checked_at: None,
+                digest: None,
+                failure: Some(said()),
+                container: None,
+                put_back: None,
+            },
+            given_up: Some(said()),
+            guarded_s: None,
+            kills: 0,
+            retry_s: None,
+            target: None,
+            containers: vec![ContainerPicture {
+                name: "a".to_owned(),
+                state: "running".to_owned(),
+                address: None,
+                health: None,
+                drains: false,
+                problem: Some(HOSTILE.to_owned()),
+            }],
+            doing: Vec::new(),
+            planned: Vec::new(),
+            next_look_ms: None,
+        }
+    }
+
+    #[test]
+    fn words_of_registries_and_apps_drive_no_terminal_and_pass_for_no_line() {
+        let app = hostile_app();
+        let mut picture = crate::testing::picture(true);
+        picture.host.warnings = vec![HOSTILE.to_owned()];
+        let said = ReportBody::Host(HostStatus {
+            warnings: vec![HOSTILE.to_owned()],
+            ..picture.host.clone()
+        });
+        let reports = [ReportBody::Deployment(app.status.clone()), said].map(|body| Report {
+            seq: 1,
+            at: Timestamp::UNIX_EPOCH,
+            body,
+        });
+        let explained = crate::explain::explain(&app, &picture.host).to_string();
+        let mut unexplained = app.clone();
+        (unexplained.status.failure, unexplained.given_up) = (None, None);
+        unexplained.run = Some(buddo_shared::manifest::RunState::Running);
+        let problem = crate::explain::explain(&unexplained, &picture.host).to_string();
+        picture.deployments = vec![app];
+        for (text, lines) in
+            [(status(&picture), 4), (explained, 6), (problem, 6), (events(&reports), 2)]
+        {
+            assert!(text.contains("all is well"), "{text:?}");
+            assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
+            assert_eq!(text.lines().count(), lines, "{text:?}");
+        }
+    }
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {

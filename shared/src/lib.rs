@@ -26,4 +26,5 @@ pub mod sealed;
 pub mod secret;
 pub mod signed;
 pub mod spec;
+pub mod terminal;
 mod text;

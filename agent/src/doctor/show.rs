@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use buddo_shared::terminal::{clean, escape_json};
+
 use super::{Finding, Severity};
 
 /// What the JSON form holds.
@@ -14,7 +16,8 @@ struct Findings<'a> {
 /// For programs.
 pub(super) fn json(findings: &[Finding]) -> serde_json::Result<String> {
     let severity = super::worst(findings);
-    serde_json::to_string_pretty(&Findings { severity, findings }).map(|text| text + "\n")
+    serde_json::to_string_pretty(&Findings { severity, findings })
+        .map(|text| escape_json(&text).into_owned() + "\n")
 }
 
 /// For a terminal: columns, and what to do below what is wrong.
@@ -23,9 +26,9 @@ pub(super) fn table(findings: &[Finding]) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.
     for Finding { check, severity, says, fix } in findings {
-        let _ = writeln!(text, "{:7}  {check:width$}  {says}", word(*severity));
+        let _ = writeln!(text, "{:7}  {check:width$}  {}", word(*severity), clean(says));
         if let Some(fix) = fix {
-            let _ = writeln!(text, "{:7}  {:width$}  → {fix}", "", "");
+            let _ = writeln!(text, "{:7}  {:width$}  → {}", "", "", clean(fix));
         }
     }
     let of = |severity| findings.iter().filter(|f| f.severity == severity).count();
@@ -47,7 +50,7 @@ pub(super) fn lines(findings: &[Finding]) -> String {
             finding.fix.as_deref().unwrap_or_default(),
         ];
         // What others wrote (Podman, the kernel) must not divide fields or lines.
-        let fields = fields.map(|field| field.replace(['\t', '\n', '\r'], " "));
+        let fields = fields.map(|field| field.replace(char::is_control, " "));
         let _ = writeln!(text, "{}", fields.join("\t").trim_end());
         text
     })
@@ -71,7 +74,7 @@ mod tests {
             Finding {
                 check: "podman",
                 severity: Severity::Failure,
-                says: "no answer:\tcannot\nconnect".into(),
+                says: "no answer:\tcannot\nconnect\u{9b}2J".into(),
                 fix: Some("start it".into()),
             },
         ]
@@ -82,6 +85,7 @@ mod tests {
         assert_eq!(table(&findings()[..1]), "ok       user  buddo\n\nAll is well.\n",);
         let text = table(&findings());
         assert!(text.contains("\n                 → start it\n"), "{text}");
+        assert!(text.contains("no answer:\u{fffd}cannot\u{fffd}connect\u{fffd}2J\n"), "{text}");
         assert!(text.ends_with("\n1 failed, 0 to look at.\n"), "{text}");
     }
 
@@ -89,13 +93,15 @@ mod tests {
     fn a_pipe_gets_one_line_a_finding_whatever_is_in_it() {
         assert_eq!(
             lines(&findings()),
-            "ok\tuser\tbuddo\nFAILED\tpodman\tno answer: cannot connect\tstart it\n",
+            "ok\tuser\tbuddo\nFAILED\tpodman\tno answer: cannot connect 2J\tstart it\n",
         );
     }
 
     #[test]
     fn a_program_gets_the_worst_of_all_and_each() {
-        let value: serde_json::Value = serde_json::from_str(&json(&findings()).unwrap()).unwrap();
+        let text = json(&findings()).unwrap();
+        assert!(!text.contains('\u{9b}'), "{text:?}");
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(value["severity"], "failure");
         assert_eq!(value["findings"][1]["fix"], "start it");
         assert!(value["findings"][0].get("fix").is_none());

@@ -13,14 +13,15 @@ mod table;
 #[cfg(test)]
 pub(crate) mod testing;
 
-use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write};
 
 use anstream::AutoStream;
 use anstyle::{AnsiColor, Style};
+use buddo_shared::terminal::escape_json;
 use serde::Serialize;
 
 pub(crate) use ask::Ask;
+pub(crate) use buddo_shared::terminal::clean;
 pub(crate) use progress::Spinner;
 pub(crate) use table::Table;
 
@@ -121,10 +122,9 @@ impl Ui {
 
     /// The result as JSON, on its own line or lines.
     pub(crate) fn json(&mut self, value: &impl Serialize) -> Result<(), CliError> {
-        let mut text = serde_json::to_string_pretty(value)
+        let text = serde_json::to_string_pretty(value)
             .map_err(|error| CliError::wrap(Kind::Failure, error))?;
-        text.push('\n');
-        self.print(&text)
+        self.print(&format!("{}\n", escape_json(&text)))
     }
 
     /// Bytes of the result as they are: completion scripts and the like.
@@ -170,7 +170,7 @@ impl Ui {
                 "hint": error.hint,
             }});
             // Writing into a String cannot fail.
-            let _ = writeln!(text, "{value:#}");
+            let _ = writeln!(text, "{}", escape_json(&format!("{value:#}")));
         } else {
             let _ = writeln!(text, "{ERROR}error:{ERROR:#} {}", clean(&error.message));
             for detail in &error.details {
@@ -212,16 +212,6 @@ impl Ui {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write to standard output")]
 struct PrintError(#[source] io::Error);
-
-/// The text without characters that would drive a terminal: an app's error message or a name from
-/// the API must not be able to recolour, overwrite or retitle what the operator sees.
-pub(crate) fn clean(text: &str) -> Cow<'_, str> {
-    if text.contains(char::is_control) {
-        Cow::Owned(text.replace(char::is_control, "\u{fffd}"))
-    } else {
-        Cow::Borrowed(text)
-    }
-}
 
 fn style_of(value: &str) -> Style {
     match value {
@@ -304,5 +294,12 @@ mod tests {
         assert!(!screen.out().contains("\u{1b}]0"));
         assert_eq!(screen.out().lines().count(), 2);
         assert!(!screen.err().contains("[2J") || screen.err().contains("\u{fffd}[2J"));
+
+        let (mut program, screen) = super::testing::ui(Screen::Terminal);
+        program.set_json(true);
+        program.json(&"a\u{9b}2Jb").unwrap();
+        program.error(&CliError::new(Kind::Failure, "\u{9b}2J"));
+        assert_eq!(screen.out(), "\"a\\u009b2Jb\"\n");
+        assert!(!screen.err().contains('\u{9b}'), "{}", screen.err().escape_debug());
     }
 }
