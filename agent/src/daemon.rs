@@ -32,6 +32,7 @@ use crate::intent::Intent;
 use crate::join::Identity;
 use crate::local::{self, Sources};
 use crate::metrics::{self, CountedProber, Metrics, Scrape};
+use crate::open_files;
 use crate::picture::Picture;
 use crate::podman::{CgroupFs, Podman, PullLimits};
 use crate::ports::{Clock as _, LiveTable};
@@ -184,7 +185,8 @@ async fn run_joined(
         .with_metrics(metrics.clone())
         .with_shelf(shelf.clone())
         .with_memory_events(Arc::new(CgroupFs::default()))
-        .with_exits(Arc::new(Pidfds));
+        .with_exits(Arc::new(Pidfds))
+        .with_exits_at_most(open_files::watches());
 
     let scrape = Scrape {
         metrics: metrics.clone(),

@@ -33,6 +33,8 @@ pub struct Exits {
     source: Option<Arc<dyn ProcessExits>>,
     wake: Arc<Notify>,
     watches: HashMap<Process, Watch>,
+    most: usize,
+    unwatched: usize,
 }
 
 struct Watch {
@@ -44,7 +46,7 @@ struct Watch {
 impl Exits {
     /// Nothing is watched yet; `wake` is notified when a process ended.
     pub fn new(wake: Arc<Notify>) -> Self {
-        Self { source: None, wake, watches: HashMap::new() }
+        Self { source: None, wake, watches: HashMap::new(), most: usize::MAX, unwatched: 0 }
     }
 
     /// The same, told by `source`.
@@ -53,14 +55,30 @@ impl Exits {
         Self { source: Some(source), ..self }
     }
 
+    /// The same, which watches so many at most: each takes a file descriptor.
+    #[must_use]
+    pub fn at_most(self, most: usize) -> Self {
+        Self { most, ..self }
+    }
+
+    /// How many run that could not be watched as well.
+    pub fn unwatched(&self) -> usize {
+        self.unwatched
+    }
+
     /// Watches exactly these, which Podman lists as running. When to list again, because one of
     /// them has ended all the same.
     pub fn keep<'a>(&mut self, running: impl Iterator<Item = &'a Process>) -> Option<Instant> {
         let source = self.source.as_ref()?;
         let mut before = std::mem::take(&mut self.watches);
         let mut look = None;
+        self.unwatched = 0;
         for process in running {
             let known = before.remove(process);
+            if known.is_none() && self.watches.len() + before.len() >= self.most {
+                self.unwatched += 1;
+                continue;
+            }
             let Some(mut watch) = known.or_else(|| begin(&**source, process, &self.wake)) else {
                 continue;
             };
@@ -102,6 +120,23 @@ mod tests {
             let told = Arc::clone(&self.0);
             Some(Box::pin(async move { told.notified().await }))
         }
+    }
+
+    #[tokio::test]
+    async fn fm_57_what_cannot_be_watched_for_want_of_descriptors_is_counted() {
+        let told = Arc::new(Told(Arc::new(Notify::new())));
+        let mut exits = Exits::new(Arc::new(Notify::new())).of(told).at_most(2);
+        let process = |pid: u32| Process { container: pid.to_string(), pid };
+        let all = [1, 2, 3].map(process);
+        exits.keep(all.iter());
+        assert_eq!((exits.watches.len(), exits.unwatched()), (2, 1));
+        exits.keep(all.iter());
+        assert_eq!((exits.watches.len(), exits.unwatched()), (2, 1), "those it has stay");
+        // What ended makes room for another, once it was let go.
+        for _ in 0..2 {
+            exits.keep(all[1..].iter());
+        }
+        assert_eq!((exits.watches.len(), exits.unwatched()), (2, 0));
     }
 
     #[tokio::test(start_paused = true)]

@@ -42,6 +42,7 @@ pub mod log;
 pub mod memory;
 pub mod metrics;
 pub mod observe;
+pub mod open_files;
 pub mod picture;
 pub mod plan;
 pub mod podman;

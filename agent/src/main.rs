@@ -9,7 +9,7 @@ use buddo_agent::args::{Cli, Command, Join, Shown};
 use buddo_agent::config::{Config, Environment, default_path};
 use buddo_agent::join::{JoinOptions, join};
 use buddo_agent::show::{Question, show};
-use buddo_agent::{caddy, core_dump, daemon, doctor, log, resolver};
+use buddo_agent::{caddy, core_dump, daemon, doctor, log, open_files, resolver};
 use buddo_shared::api::host::JoinToken;
 use buddo_shared::terminal::clean_lines;
 use clap::{CommandFactory as _, Parser as _};
@@ -45,6 +45,19 @@ fn run(cli: Cli) -> Result<ExitCode> {
     if let Err(error) = core_dump::forbid() {
         let error = &error as &dyn std::error::Error;
         tracing::warn!(error, "keys could end up in a core dump");
+    }
+    if cli.command.serves() {
+        match open_files::raise() {
+            Ok(files) => {
+                let containers = open_files::watches();
+                tracing::info!(
+                    files,
+                    containers,
+                    "so many files may be open, and containers watched"
+                );
+            }
+            Err(error) => tracing::warn!(%error, "the limit of open files cannot be raised"),
+        }
     }
     // Fails only where a provider is installed already, which is as good.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();

@@ -296,6 +296,12 @@ where
         Self { exits: self.exits.of(exits), ..self }
     }
 
+    /// The same loop, which is told the ends of so many processes at most.
+    #[must_use]
+    pub fn with_exits_at_most(self, most: usize) -> Self {
+        Self { exits: self.exits.at_most(most), ..self }
+    }
+
     /// How things stand, anew after each pass.
     pub fn picture(&self) -> watch::Receiver<Option<Arc<Picture>>> {
         self.picture.subscribe()

@@ -158,6 +158,13 @@ where
         if !*self.inputs.events.healthy.borrow() || self.echo.is_deaf() {
             warnings.push("Podman's events do not arrive; containers are listed often".to_owned());
         }
+        let unwatched = self.exits.unwatched();
+        if unwatched > 0 {
+            warnings.push(format!(
+                "file descriptors do not suffice to watch {unwatched} more containers: their ends \
+                 are noticed by events, later; raise LimitNOFILE of buddo-agent.service"
+            ));
+        }
         if *self.unsaved.borrow() {
             warnings.push("the agent's database cannot be written; is the disk full?".to_owned());
         }
