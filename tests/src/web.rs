@@ -58,6 +58,8 @@ pub struct Behaviour {
     pub crash_after: Option<Duration>,
     /// `ERRORS=1`: `/work` answers 500.
     pub errors: bool,
+    /// `POSE_AS`: another process of this program runs under this command line, and does nothing.
+    pub pose_as: Option<String>,
     /// `VERSION`: what `/` says; images set it.
     pub version: String,
     /// All variables, for `/env`.
@@ -78,6 +80,7 @@ impl Behaviour {
                 .map(|ms| ms.parse().map(Duration::from_millis))
                 .transpose()?,
             errors: get("ERRORS") == Some("1"),
+            pose_as: get("POSE_AS").map(str::to_owned),
             version: get("VERSION").unwrap_or("dev").to_owned(),
             variables,
         })
@@ -266,12 +269,14 @@ mod tests {
             ("CRASH_AFTER_MS", "1500"),
             ("ERRORS", "1"),
             ("VERSION", "v2"),
+            ("POSE_AS", "conmon -n a"),
         ]))
         .unwrap();
         assert_eq!(got.ports, [80, 8080]);
         assert_eq!(got.start_delay, Duration::from_millis(250));
         assert_eq!((got.crash_after, got.errors), (Some(Duration::from_millis(1_500)), true));
         assert_eq!((got.exit_at_start, got.silent, got.version.as_str()), (Some(3), true, "v2"));
+        assert_eq!(got.pose_as.as_deref(), Some("conmon -n a"));
         assert!(Behaviour::from_variables(variables(&[("PORT", "http")])).is_err());
     }
 }

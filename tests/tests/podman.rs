@@ -457,3 +457,39 @@ async fn fm_33_an_image_that_lost_its_tag_is_listed_with_its_digest_and_goes() -
     })
     .await
 }
+
+/// A container's root is the agent's own user for the host, and calls its processes what it likes:
+/// here the monitor of a container of another app that Podman does not know. Believed, it would keep
+/// that app from its address, and be signalled in its place.
+#[tokio::test]
+async fn fm_55_a_container_that_poses_as_conmon_is_not_believed() -> anyhow::Result<()> {
+    Lease::run(async |world| {
+        let victim = format!("buddo-{}-r1-b", Uuid::new_v4());
+        let storage = world.layout().path("home/.local/share/containers/storage");
+        let bundle = storage.join("overlay-containers/x/userdata");
+        let line =
+            format!("/usr/bin/conmon -c {} -b {} -n {victim}", "0".repeat(64), bundle.display());
+        let app = App::new(world, &[("POSE_AS", &line)]).await?;
+        app.create().await?;
+        app.start().await?;
+        let poses = || -> anyhow::Result<String> {
+            let found = world.exec(["pgrep", "--full", &format!("^/usr/bin/conmon.*{victim}")])?;
+            Ok(String::from_utf8(found.stdout)?)
+        };
+        let before = poses()?;
+        ensure!(before.lines().count() == 1, "it does not even pose: {before:?}");
+        let look = [
+            world.binary("buddo-world").into_os_string(),
+            "lost".into(),
+            world.layout().path("run/podman.sock").into_os_string(),
+        ];
+        let found = world.exec(&look)?;
+        let said = String::from_utf8_lossy(&found.stderr);
+        ensure!(found.status.success(), "{said}");
+        let believed = String::from_utf8_lossy(&found.stdout);
+        ensure!(believed.is_empty(), "{believed} is believed to be lost");
+        ensure!(poses()? == before, "it was signalled as another's monitor");
+        Ok(())
+    })
+    .await
+}

@@ -4,6 +4,10 @@
 //! go on, and hold the address of their slot for as long as the machine runs. Podman names each
 //! container on the command line of its monitor (`conmon(8)`), which passes signals on to it, and
 //! whose end ends what forwards its port.
+//!
+//! A command line proves nothing: a container's root could pose as the monitor of another's container
+//! that Podman has lost, and keep that app from its address or its end. A monitor is outside of every
+//! container, by pid namespace and cgroup, and runs the host's own `conmon`.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -15,7 +19,10 @@ use http::{Method, StatusCode};
 use rustix::process::Signal;
 use serde::Deserialize;
 
-use super::process::{KILLED, PROC, children, command_line, failed, gone, look, own, signal_if};
+use super::process::{
+    KILLED, PROC, children, command_line, failed, gone, is_in_container, look, own, runs_program,
+    signal_if,
+};
 use super::transport::{Call, Transport};
 use crate::ports::{ContainersError, Identity, Slot};
 use crate::step::{container_name, container_owner};
@@ -27,6 +34,9 @@ const OPERATION: &str = "find and end what Podman has lost";
 struct Known {
     id: String,
 }
+
+/// Name of the monitor's program.
+const CONMON: &str = "conmon";
 
 /// Podman's monitor of one container of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,9 +134,12 @@ fn monitors(proc: &Path) -> io::Result<Vec<Monitor>> {
 }
 
 impl Monitor {
-    /// The monitor that this process is, if it is one of a container of ours.
+    /// The monitor that this process is, if it is one of a container of ours. Of processes of
+    /// [`own`] alone.
     fn of(proc: &Path, pid: u32) -> Option<Self> {
-        Self::parse(pid, &command_line(proc, pid)?)
+        let monitor = Self::parse(pid, &command_line(proc, pid)?)?;
+        let genuine = runs_program(proc, pid, CONMON) && !is_in_container(proc, pid);
+        genuine.then_some(monitor)
     }
 
     fn parse(pid: u32, line: &[u8]) -> Option<Self> {
@@ -137,7 +150,7 @@ impl Monitor {
             let at = words.iter().position(|word| *word == option)?;
             words.get(at + 1).map(|value| (*value).to_owned())
         };
-        (program == "conmon").then_some(())?;
+        (program == CONMON).then_some(())?;
         let identity = container_owner(&value("-n")?)?;
         Some(Self { pid, container: value("-c")?, identity, bundle: value("-b")?.into() })
     }
@@ -145,7 +158,84 @@ impl Monitor {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
     use super::*;
+
+    const NAME: &str = "buddo-550e8400-e29b-41d4-a716-446655440000-r12-b";
+
+    /// A folder that looks like the kernel's, and the host's program.
+    struct Kernel(tempfile::TempDir);
+
+    impl Kernel {
+        fn new() -> Self {
+            let kernel = Self(tempfile::tempdir().unwrap());
+            fs::write(kernel.conmon(), "").unwrap();
+            kernel.process("self", "pid:[1]", &kernel.conmon(), "0::/x\n");
+            kernel
+        }
+
+        fn conmon(&self) -> PathBuf {
+            self.0.path().join("conmon")
+        }
+
+        /// A process with the command line of a monitor.
+        fn process(&self, pid: &str, namespace: &str, program: &Path, cgroup: &str) {
+            let folder = self.0.path().join(pid);
+            fs::create_dir_all(folder.join("ns")).unwrap();
+            symlink(namespace, folder.join("ns/pid")).unwrap();
+            symlink(program, folder.join("exe")).unwrap();
+            fs::write(folder.join("cgroup"), cgroup).unwrap();
+            let line = format!("/usr/bin/conmon\0-c\0abc\0-b\0/s/abc\0-n\0{NAME}\0");
+            fs::write(folder.join("cmdline"), line).unwrap();
+        }
+
+        fn monitors(&self) -> Vec<u32> {
+            let found = monitors(self.0.path()).unwrap();
+            found.into_iter().map(|monitor| monitor.pid).collect()
+        }
+    }
+
+    #[test]
+    fn fm_55_only_the_hosts_own_conmon_outside_of_containers_is_a_monitor() {
+        let id = "0123456789abcdef".repeat(4);
+        let of_monitor = format!("0::/user.slice/libpod-conmon-{id}.scope\n");
+        let kernel = Kernel::new();
+        let conmon = kernel.conmon();
+        kernel.process("7", "pid:[1]", &conmon, &of_monitor);
+        kernel.process("8", "pid:[1]", &conmon, "0::/user.slice/buddo-podman.service\n");
+        // Upgraded since.
+        kernel.process("9", "pid:[1]", Path::new("/usr/bin/conmon (deleted)"), &of_monitor);
+        let mut genuine = kernel.monitors();
+        genuine.sort_unstable();
+        assert_eq!(genuine, [7, 8, 9]);
+
+        let kernel = Kernel::new();
+        let conmon = kernel.conmon();
+        kernel.process("7", "pid:[2]", &conmon, &of_monitor);
+        for (pid, inside) in [
+            ("8", format!("0::/user.slice/libpod-{id}.scope/container\n")),
+            ("9", format!("9:memory:/libpod_parent/libpod-{id}\n0::/\n")),
+        ] {
+            kernel.process(pid, "pid:[1]", &conmon, &inside);
+        }
+        let app = kernel.0.path().join("app");
+        fs::write(&app, "").unwrap();
+        kernel.process("10", "pid:[1]", &app, &of_monitor);
+        // The path of the host's program, in an image: another file.
+        let other = kernel.0.path().join("image/conmon");
+        fs::create_dir(other.parent().unwrap()).unwrap();
+        kernel.process("11", "pid:[1]", &other, &of_monitor);
+        // What tells nothing of itself is nobody.
+        kernel.process("12", "pid:[1]", &conmon, &of_monitor);
+        fs::remove_file(kernel.0.path().join("12/ns/pid")).unwrap();
+        kernel.process("13", "pid:[1]", &conmon, &of_monitor);
+        fs::remove_file(kernel.0.path().join("13/exe")).unwrap();
+        kernel.process("14", "pid:[1]", &conmon, &of_monitor);
+        fs::remove_file(kernel.0.path().join("14/cgroup")).unwrap();
+        assert_eq!(kernel.monitors(), Vec::<u32>::new());
+    }
 
     #[test]
     fn a_monitor_is_known_by_its_command_line() {

@@ -1,9 +1,12 @@
 //! Podman's processes, as `/proc` shows them: found by their command line, and signalled through a
 //! handle, so that a number that is another process's by now harms nobody.
+//!
+//! A container's root is this very user for the host, and may give its processes any command line.
+//! They are in another pid namespace, which they cannot leave, so those are never looked at.
 
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -35,13 +38,58 @@ pub(super) fn failed(operation: &'static str) -> impl Fn(io::Error) -> Container
     move |source| ContainersError::Unavailable { operation, source: Box::new(source) }
 }
 
-/// The processes that run as this user.
+/// The processes that run as this user, outside containers: in the pid namespace that the agent is
+/// in. One whose namespace cannot be read is not this user's to signal either.
 pub(super) fn own(proc: &Path) -> io::Result<impl Iterator<Item = u32> + use<>> {
+    let ours = pid_namespace(&proc.join("self"))
+        .ok_or_else(|| io::Error::other("the kernel does not tell the agent's pid namespace"))?;
+    let proc_of = proc.to_owned();
+    let is_outside =
+        move |pid: &u32| pid_namespace(&proc_of.join(pid.to_string())).is_some_and(|n| n == ours);
     let processes = std::fs::read_dir(proc)?.filter_map(Result::ok).filter(|entry| {
         // What ended meanwhile is none of them.
         entry.metadata().is_ok_and(|metadata| is_own_user(metadata.uid()))
     });
-    Ok(processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()))
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    Ok(pids.filter(is_outside))
+}
+
+/// `pid:[4026531836]` (`pid_namespaces(7)`). Nothing if it is gone, or another user's.
+fn pid_namespace(process: &Path) -> Option<PathBuf> {
+    std::fs::read_link(process.join("ns/pid")).ok()
+}
+
+/// Whether the program that a process runs has this name and is a file of the host's: that its path
+/// leads to, here, the very file that runs. A container's own file of that path is another one. A
+/// program that was upgraded since has no path any more (`proc_pid_exe(5)`).
+pub(super) fn runs_program(proc: &Path, pid: u32, name: &str) -> bool {
+    let link = proc.join(pid.to_string()).join("exe");
+    let Ok(path) = std::fs::read_link(&link) else { return false };
+    let (path, deleted) = match path.to_str().and_then(|text| text.strip_suffix(" (deleted)")) {
+        Some(former) => (PathBuf::from(former), true),
+        None => (path, false),
+    };
+    if path.file_name().is_none_or(|file| file != name) {
+        return false;
+    }
+    let file = |path: &Path| std::fs::metadata(path).ok().map(|seen| (seen.dev(), seen.ino()));
+    let running = file(&link);
+    deleted || running.is_some() && running == file(&path)
+}
+
+/// Whether a process is in the cgroup of a container, by Podman's names for these: its monitor is not,
+/// all else of a container is (`cgroups(7)`). One that cannot be read counts as one.
+pub(super) fn is_in_container(proc: &Path, pid: u32) -> bool {
+    let file = std::fs::File::open(proc.join(pid.to_string()).join("cgroup"));
+    let mut table = String::new();
+    if file.and_then(|file| file.take(MAX_FILE).read_to_string(&mut table)).is_err() {
+        return true;
+    }
+    let of_container = |part: &str| {
+        let id = part.strip_prefix("libpod-").map(|id| id.strip_suffix(".scope").unwrap_or(id));
+        id.is_some_and(|id| id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    };
+    table.lines().any(|line| line.split('/').any(of_container))
 }
 
 /// Whether this is the user that the agent runs as.

@@ -1,8 +1,13 @@
 //! `buddo-world`: throw-away container hosts, by hand and for `make demo`.
 
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
 use anyhow::Context as _;
+use buddo_agent::podman::Podman;
+use buddo_agent::ports::Containers as _;
+use buddo_agent::step::container_name;
 use buddo_tests::demo;
 use buddo_tests::world::{World, stages};
 use clap::{Parser, Subcommand};
@@ -46,6 +51,9 @@ enum Verb {
     },
     #[command(hide = true)]
     Supervise { number: u8 },
+    /// Inside: what the agent's client of the Podman at this socket believes to be lost.
+    #[command(hide = true)]
+    Lost { socket: PathBuf },
 }
 
 #[derive(Debug, Clone, Copy, Subcommand)]
@@ -77,6 +85,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Verb::Init { number } => stages::init(number)?,
         Verb::Inside { number, argv } => stages::inside(number, &argv)?,
         Verb::Supervise { number } => stages::supervise(number)?,
+        Verb::Lost { socket } => runtime()?.block_on(lost(socket))?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -87,6 +96,17 @@ fn show(demo: &demo::Demo) {
     println!("answers: {}", demo.answer.trim_end());
     println!("fetch:   {}", demo.curl);
     println!("shell:   . {}", demo.env.display());
+}
+
+#[expect(clippy::print_stdout, reason = "the command's result")]
+async fn lost(socket: PathBuf) -> anyhow::Result<()> {
+    let podman = Podman::new(socket, uuid::Uuid::nil().to_string().parse()?);
+    for identity in podman.lost().await? {
+        println!("{}", container_name(&identity));
+        let (deployment, slot) = (identity.deployment, identity.slot);
+        podman.end_lost(deployment, slot, Duration::from_secs(1)).await?;
+    }
+    Ok(())
 }
 
 #[expect(clippy::print_stdout, reason = "the command's result")]
