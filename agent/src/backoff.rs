@@ -18,6 +18,10 @@ impl Backoff {
     /// A registry or Podman in trouble: 0.5 s, 1 s … 30 s.
     pub const TROUBLE: Self = Self::new(Duration::from_millis(500), Duration::from_secs(30));
 
+    /// What the host lacks to create or start a container: 1 s, 2 s … 2 min. Its administrator has
+    /// to act, and each try costs the host that is short something.
+    pub const SHORTAGE: Self = Self::new(Duration::from_secs(1), Duration::from_mins(2));
+
     /// What is of this very host and answers soon if at all, such as its disk or the list of its
     /// containers: 0.5 s, 1 s … 5 s. Visitors may wait for it, so the cap is low.
     pub const HOST: Self = Self::new(Duration::from_millis(500), Duration::from_secs(5));

@@ -97,6 +97,7 @@ async fn wait_to_join(
             allocatable_mb: facts.allocatable_mb,
             cpu_millicores: facts.cpu_millicores,
             warnings: vec![local::NOT_JOINED.to_owned()],
+            lacks: None,
         },
         deployments: Vec::new(),
     };
@@ -279,6 +280,7 @@ fn podman(config: &Config, host: HostId, room: &Room, metrics: &Metrics) -> Podm
         .with_pull_limits(limits)
         .with_max_containers(config.podman.max_containers)
         .with_room(room.clone())
+        .without_kernel_keys(&config.state_dir)
         .with_metrics(metrics.clone())
 }
 

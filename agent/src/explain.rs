@@ -222,6 +222,7 @@ mod tests {
             allocatable_mb: None,
             cpu_millicores: 1,
             warnings: Vec::new(),
+            lacks: None,
         }
     }
 

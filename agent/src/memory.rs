@@ -122,6 +122,8 @@ pub struct Attempt {
 pub struct Trouble {
     since: Instant,
     tries: u32,
+    /// The host lacks what it takes: it is waited out however long that takes.
+    of_host: bool,
     /// In words.
     pub failure: Failure,
 }
@@ -143,6 +145,8 @@ pub struct Crash {
     pub silent_since: Option<Instant>,
     /// Podman refused to start it so often.
     pub refusals: u32,
+    /// What the host lacks to start it, and how often it was found to.
+    pub lacks: Option<(Failure, u32)>,
     /// Podman went away while it started it: it may run without a way to it.
     pub torn: bool,
 }
@@ -203,7 +207,7 @@ impl Memory {
                 self.durable.digests.insert(revision, digest);
                 if let Some(attempt) = self.attempt_on(revision) {
                     // Of what comes after the image it proves nothing.
-                    attempt.trouble.take_if(|trouble| !words::is_of_start(&trouble.failure));
+                    attempt.trouble.take_if(|trouble| !trouble.is_of_start());
                     attempt.image_ready = true;
                 }
             }
@@ -228,6 +232,7 @@ impl Memory {
                 self.crash.down = false;
                 self.crash.ran = true;
                 self.crash.refusals = 0;
+                self.crash.lacks = None;
                 self.crash.torn = false;
             }
             Step::Start(_) => {
@@ -296,6 +301,14 @@ impl Memory {
             matches!(step, Step::Start(_)) && matches!(error, ContainersError::Unavailable { .. });
         if lane == Lane::Serve {
             self.crash.torn |= torn;
+            if let ContainersError::Full(failure) = error {
+                // A new container would lack the same, and nothing would be left to start.
+                let tries = self.crash.lacks.take().map_or(0, |(_, tries)| tries);
+                self.crash.not_before = Some(now + Backoff::SHORTAGE.delay(tries, jitter));
+                self.crash.lacks = Some((failure, tries.saturating_add(1)));
+                return;
+            }
+            self.crash.lacks = None;
             self.crash.refusals += 1;
             self.crash.not_before =
                 Some(now + Backoff::CRASH.delay(self.crash.refusals - 1, jitter));
@@ -304,6 +317,10 @@ impl Memory {
         let Some(attempt) = self.attempt_on(revision) else { return };
         match error {
             ContainersError::Image(failure) => attempt.verdict = Some(failure),
+            // A pull that fails for that costs the host much, and is given up in the end.
+            ContainersError::Full(failure) if *step != Step::Image => {
+                attempt.shortage(failure, now, jitter);
+            }
             ContainersError::Registry(failure) | ContainersError::Full(failure) => {
                 attempt.trouble(failure, now, jitter);
             }
@@ -437,14 +454,32 @@ fn failed_again(before: Option<(Instant, u32)>, now: Instant, jitter: f64) -> (I
     (now + Backoff::TROUBLE.delay(tries, jitter), tries.saturating_add(1))
 }
 
+impl Trouble {
+    /// Whether it came after the image was there.
+    fn is_of_start(&self) -> bool {
+        self.of_host || words::is_of_start(&self.failure)
+    }
+}
+
 impl Attempt {
     fn trouble(&mut self, failure: Failure, now: Instant, jitter: f64) {
-        let (since, tries) = self.trouble.as_ref().map_or((now, 0), |t| (t.since, t.tries + 1));
+        let before = self.trouble.as_ref().filter(|trouble| !trouble.of_host);
+        let (since, tries) = before.map_or((now, 0), |t| (t.since, t.tries + 1));
         if now.duration_since(since) >= TROUBLE_PATIENCE {
             self.verdict = Some(failure.clone());
         }
         self.not_before = Some(now + Backoff::TROUBLE.delay(tries, jitter));
-        self.trouble = Some(Trouble { since, tries, failure });
+        self.trouble = Some(Trouble { since, tries, of_host: false, failure });
+    }
+
+    /// The host refuses what any app needs: that is waited out, and never counts against this one.
+    fn shortage(&mut self, failure: Failure, now: Instant, jitter: f64) {
+        let before = self.trouble.as_ref().filter(|trouble| trouble.of_host);
+        let (since, tries) = before.map_or((now, 0), |t| (t.since, t.tries.saturating_add(1)));
+        self.not_before = Some(now + Backoff::SHORTAGE.delay(tries, jitter));
+        self.trouble = Some(Trouble { since, tries, of_host: true, failure });
+        // What made room for it (`recreate`) serves again meanwhile.
+        self.image_ready = false;
     }
 
     /// Begins from the start after a wait: for revisions that are never given up.

@@ -153,7 +153,8 @@ pub enum ContainersError {
     /// The registry could not be reached or was busy; try again.
     #[error("{}", .0.cause)]
     Registry(Failure),
-    /// The host has no room for it: disk space or places for containers. It may have later.
+    /// The host has no room for it: disk space, places for containers, or whatever else of its own
+    /// it takes to run one. It may have later.
     #[error("{}", .0.cause)]
     Full(Failure),
     /// There is no such container, image or secret.

@@ -21,6 +21,7 @@ mod orders;
 mod pass;
 mod save;
 mod secrets;
+mod shortage;
 mod tell;
 
 use std::collections::BTreeMap;
@@ -195,6 +196,7 @@ pub struct Reconciler<C, P, X, L, K> {
     rendered: (Domains, Option<HostName>, Rendered),
     secrets: secrets::Looks,
     sweep: lost::Sweep,
+    shortage: shortage::Shortage,
     trouble: Option<Failure>,
     /// Apps that went down lately, and until when their host is to blame.
     tide: Tide,
@@ -260,6 +262,7 @@ where
             rendered: (BTreeMap::new(), None, Rendered::default()),
             secrets: secrets::Looks::begin(Instant::now()),
             sweep: lost::Sweep::begin(Instant::now()),
+            shortage: shortage::Shortage::default(),
             trouble: None,
             tide: Tide::default(),
             troubled_until: None,

@@ -67,6 +67,7 @@ pub(crate) fn picture(joined: bool) -> Picture {
         allocatable_mb: None,
         cpu_millicores: 1,
         warnings: Vec::new(),
+        lacks: None,
     };
     Picture { joined, host, deployments: Vec::new() }
 }

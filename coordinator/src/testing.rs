@@ -203,6 +203,7 @@ impl World {
             allocatable_mb: None,
             cpu_millicores: 2000,
             warnings: Vec::new(),
+            lacks: None,
         };
         self.state
             .store

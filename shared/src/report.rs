@@ -174,6 +174,9 @@ pub struct HostStatus {
     pub cpu_millicores: u64,
     /// What an administrator should know, one line each; empty when all is well.
     pub warnings: Vec<String>,
+    /// What the host lacks, so that it should get no new apps for now; absent while it takes them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lacks: Option<Failure>,
 }
 
 /// Body of `POST /v1/reports/ack`.

@@ -46,6 +46,7 @@ async fn a_working_host_passes_and_what_is_taken_away_is_named() -> anyhow::Resu
             "podman-network",
             "podman-storage",
             "podman-locks",
+            "kernel-keys",
             "caddy",
             "caddy-admin",
             "caddy-main-file",

@@ -114,6 +114,8 @@ pub(super) struct Podman {
     pub(super) info: Seen<crate::podman::Info>,
     /// The command line of the process that made the socket.
     pub(super) command: Seen<Vec<String>>,
+    /// Whether it gives each container a keyring of the kernel's.
+    pub(super) keyring: Seen<bool>,
     /// Which of `iptables` and `nft` there are.
     pub(super) firewalls: Vec<&'static str>,
 }

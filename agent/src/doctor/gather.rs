@@ -1,6 +1,7 @@
 //! The only part of `doctor` that looks at the host. Every look has a deadline and fails alone; no
 //! shell is asked, and of other programs only the one that knows the clock.
 
+mod containers_conf;
 mod host;
 mod services;
 

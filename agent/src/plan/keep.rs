@@ -10,7 +10,7 @@ use super::away::stuck;
 use super::{Busy, Plan, Seen, View, deadline, wanted, words};
 use crate::backoff::Backoff;
 use crate::health::Level;
-use crate::memory::{Memory, Serving};
+use crate::memory::{Crash, Memory, Serving};
 use crate::ports::{Container, ContainerState};
 use crate::step::Step;
 use crate::wanted::Wanted;
@@ -69,6 +69,10 @@ pub(super) fn keep_serving(
             plan.wake_at(due);
         } else if container.runs() && view.busy == &Busy::default() {
             plan.roll.push(Step::Stop(container.name.clone()));
+        }
+        if !container.runs() {
+            // It did not crash, and is started at once should it have to serve again.
+            memory.crash = Crash { down: true, ..Crash::default() };
         }
         return true;
     }
@@ -145,7 +149,8 @@ fn revive(
         crash.count = crash.count.saturating_add(1);
         crash.not_before = Some(view.now + wait);
     }
-    plan.failure = Some(words::restarting(code, crash.count));
+    let lacks = crash.lacks.as_ref().map(|(failure, _)| failure.clone());
+    plan.failure = lacks.or_else(|| Some(words::restarting(code, crash.count)));
     if let Some(at) = crash.not_before.filter(|at| *at > view.now) {
         plan.wake_at(at);
         return;

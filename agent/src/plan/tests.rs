@@ -22,6 +22,7 @@ mod guarded;
 mod model;
 mod secrets;
 mod serving;
+mod shortage;
 
 use model::{App, Model, NEW, OLD, Refusal, digest, hangs, network};
 

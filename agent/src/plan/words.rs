@@ -180,6 +180,11 @@ pub fn refused(message: &str) -> Failure {
     failure("start_refused", format!("the container could not be started: {}", cut(message)), fix)
 }
 
+/// The host lacks what it takes to run another container.
+pub fn no_new_apps(lacks: &Failure) -> String {
+    format!("this host should get no new apps for now: {}; {}", lacks.cause, lacks.fix)
+}
+
 /// All addresses are in use.
 pub fn host_full() -> Failure {
     failure(

@@ -8,8 +8,8 @@ use http::{Method, StatusCode};
 use serde::Deserialize;
 
 use super::create::{LABEL_DEPLOYMENT, LABEL_REVISION, LABEL_SLOT};
-use super::logs;
 use super::transport::{Answer, Call, Transport};
+use super::{logs, shortage};
 use crate::ports::{Container, ContainerState, ContainersError, Ending, Identity, Process, Slot};
 use crate::text::escape;
 
@@ -111,7 +111,7 @@ pub(super) async fn start(transport: &Transport, name: &str) -> Result<(), Conta
         // 304: it runs already.
         StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED => Ok(()),
         StatusCode::NOT_FOUND => Err(ContainersError::NotFound(name.to_owned())),
-        _ => Err(answer.refusal()),
+        _ => Err(shortage::refusal(&answer)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The create call: what a tenant's container may do and use.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use buddo_shared::id::HostId;
@@ -10,7 +11,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use serde::Serialize;
 
 use super::transport::{Answer, Call, Transport, TransportError};
-use super::{containers, images, places};
+use super::{containers, images, places, shortage};
 use crate::ports::{ContainerSpec, ContainersError, Created, Slot};
 
 /// Label that holds the deployment's id; every container of ours has it.
@@ -49,6 +50,8 @@ struct Body {
     cap_add: [&'static str; 8],
     /// Spelt so in `specgen`; unknown keys are ignored in silence.
     no_new_privileges: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seccomp_profile_path: Option<PathBuf>,
     oom_score_adj: i32,
     netns: Namespace,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -155,7 +158,13 @@ fn network(podman: &str) -> (Namespace, BTreeMap<&'static str, Vec<&'static str>
     (Namespace { nsmode: "slirp4netns" }, BTreeMap::from([("slirp4netns", options)]))
 }
 
-fn body(spec: &ContainerSpec, host: HostId, podman: &str, allowed: u64) -> Body {
+fn body(
+    spec: &ContainerSpec,
+    host: HostId,
+    seccomp: Option<&Path>,
+    podman: &str,
+    allowed: u64,
+) -> Body {
     let identity = spec.identity;
     let slot = match identity.slot {
         Slot::A => "a",
@@ -181,6 +190,7 @@ fn body(spec: &ContainerSpec, host: HostId, podman: &str, allowed: u64) -> Body 
         cap_drop: ["ALL"],
         cap_add: CAPABILITIES,
         no_new_privileges: true,
+        seccomp_profile_path: seccomp.map(Path::to_owned),
         oom_score_adj: OOM_SCORE,
         netns,
         network_options,
@@ -196,6 +206,7 @@ fn body(spec: &ContainerSpec, host: HostId, podman: &str, allowed: u64) -> Body 
 pub(super) async fn create(
     transport: &Transport,
     host: HostId,
+    seccomp: Option<&Path>,
     spec: &ContainerSpec,
 ) -> Result<Created, ContainersError> {
     const OPERATION: &str = "create the container";
@@ -204,7 +215,7 @@ pub(super) async fn create(
         transport.call(Call::libpod("ask for the version", Method::GET, "_ping")).await?;
     }
     let version = transport.version().unwrap_or_default();
-    let json = serde_json::to_vec(&body(spec, host, &version, allowed_files()))
+    let json = serde_json::to_vec(&body(spec, host, seccomp, &version, allowed_files()))
         .map_err(|error| TransportError::Decode(error).during(OPERATION))?;
     let call = Call::libpod(OPERATION, Method::POST, "containers/create")
         .deadline(Duration::from_secs(30))
@@ -237,7 +248,7 @@ fn created(answer: Answer, spec: &ContainerSpec) -> Result<Created, ContainersEr
         _ if message.contains("image not known") || message.contains("no such image") => {
             Err(ContainersError::NotFound(spec.image.to_string()))
         }
-        _ => Err(places::no_lock_left(&message).unwrap_or_else(|| answer.refusal())),
+        _ => Err(places::no_lock_left(&message).unwrap_or_else(|| shortage::refusal(&answer))),
     }
 }
 
@@ -268,7 +279,8 @@ mod tests {
             secret_env: BTreeMap::from([("KEY".to_owned(), "buddo-s".to_owned())]),
             empty_env: BTreeSet::from(["UNSET".to_owned()]),
         };
-        serde_json::to_value(body(&spec, id.parse().unwrap(), podman, 20_000)).unwrap()
+        let seccomp = Some(Path::new("/s/seccomp.json"));
+        serde_json::to_value(body(&spec, id.parse().unwrap(), seccomp, podman, 20_000)).unwrap()
     }
 
     #[test]

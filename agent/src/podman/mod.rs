@@ -27,8 +27,10 @@ mod places;
 mod process;
 mod pull;
 mod refusal;
+mod seccomp;
 mod secrets;
 mod service;
+mod shortage;
 mod transport;
 
 use std::io;
@@ -63,6 +65,7 @@ pub struct Podman {
     pull_limits: PullLimits,
     room: Option<Room>,
     places: Places,
+    seccomp: Option<PathBuf>,
     graph_root: Arc<OnceCell<PathBuf>>,
 }
 
@@ -76,6 +79,7 @@ impl Podman {
             pull_limits: PullLimits::default(),
             room: None,
             places: Places::default(),
+            seccomp: None,
             graph_root: Arc::default(),
         }
     }
@@ -96,6 +100,22 @@ impl Podman {
     #[must_use]
     pub fn with_max_containers(self, max: usize) -> Self {
         Self { places: Places::new(max), ..self }
+    }
+
+    /// The same client, whose containers may not use the kernel's keys: the profile that says so is
+    /// written into `folder`. Where it cannot be had, Podman's own holds, and that is logged.
+    #[must_use]
+    pub fn without_kernel_keys(self, folder: &Path) -> Self {
+        let seccomp = seccomp::write(folder).unwrap_or_else(|error| {
+            tracing::warn!(%error, "the seccomp profile of containers cannot be written");
+            None
+        });
+        if seccomp.is_none() {
+            tracing::warn!(
+                "containers go by Podman's seccomp profile and may use the kernel's keys"
+            );
+        }
+        Self { seccomp, ..self }
     }
 
     /// The same client with other bounds on pulls.
@@ -138,7 +158,8 @@ impl Containers for Podman {
 
     async fn create(&self, spec: &ContainerSpec) -> Result<Created, ContainersError> {
         self.places.admit()?;
-        let created = create::create(&self.transport, self.host, spec).await?;
+        let created =
+            create::create(&self.transport, self.host, self.seccomp.as_deref(), spec).await?;
         if created == Created::New {
             self.places.one_more();
         }

@@ -92,7 +92,8 @@ where
         self.want_routes(&document, &cases, now);
         let mut next = cases.iter().filter_map(|case| case.plan.wake).min();
         let mut sooner = |at: Instant| next = Some(next.map_or(at, |next| next.min(at)));
-        for at in [look, self.secrets.again(), self.sweep.due()].into_iter().flatten() {
+        let looks = [look, self.secrets.again(), self.sweep.due(), self.shortage.due(now)];
+        for at in looks.into_iter().flatten() {
             sooner(at);
         }
         if published {
@@ -127,6 +128,7 @@ where
             let Ended { deployment, lane, step, revision, happened, lines_before } = ended;
             self.secrets.hear(&step, &happened, now);
             self.sweep.hear(&step, &happened, now);
+            self.shortage.hear(&step, &happened, now);
             if step.is_event() && matches!(happened, Happened::Done) {
                 self.echo.expect(lines_before, now);
             }

@@ -11,7 +11,7 @@ use super::pass::Case;
 use crate::intent::Document;
 use crate::memory::Memory;
 use crate::picture::{ContainerPicture, DeploymentPicture, Picture};
-use crate::plan::{Busy, EDGE_LAG};
+use crate::plan::{Busy, EDGE_LAG, words};
 use crate::ports::{Clock, Containers, Identity, LiveTablePublisher, Prober, Proxy, Target};
 use crate::routes::Settled;
 use crate::status::HOST;
@@ -142,6 +142,8 @@ where
             self.trouble.as_ref().map(|trouble| format!("{}; {}", trouble.cause, trouble.fix)),
         );
         warnings.extend(self.secrets.warning());
+        let lacks = self.shortage.lacks(Instant::now()).cloned();
+        warnings.extend(lacks.as_ref().map(words::no_new_apps));
         warnings.extend(self.routes.warnings());
         warnings.extend(self.errors.warning());
         let recreates = |document: &Document| {
@@ -181,6 +183,7 @@ where
             allocatable_mb: facts.allocatable_mb,
             cpu_millicores: facts.cpu_millicores,
             warnings,
+            lacks,
         }
     }
 }

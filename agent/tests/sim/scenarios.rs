@@ -468,3 +468,31 @@ fn an_app_is_stopped_started_and_destroyed_without_a_trace() {
         assert!(left == 0 && run.containers().is_empty());
     });
 }
+
+/// The host lacks something for an hour. What runs serves on, what ends waits for its start as what is
+/// new does, nothing is given up, and the host says that it should get no more.
+#[test]
+fn fm_56_an_hour_without_what_a_start_takes_gives_no_app_up() {
+    play(|mut run| async move {
+        run.want(2, 1);
+        run.want(3, 1);
+        run.settle().await;
+        run.world.act(|state| {
+            state.engine.short = true;
+            state.excuse_all("the host is short");
+            let world = Arc::clone(&run.world);
+            let name = state.engine.containers.keys().next().unwrap().clone();
+            state.end(&world, &name, 1);
+        });
+        run.want(4, 1);
+        run.sign();
+        run.wait(3_600).await;
+        let phases = [2, 3, 4].map(|n| run.phase(n));
+        assert!(!phases.contains(&Some(Phase::Failed)), "{phases:?}");
+        assert_eq!(run.containers().len(), 2, "what ended is kept, what is new waits");
+        assert!(run.warnings().contains("should get no new apps for now"), "{}", run.warnings());
+        run.world.act(|state| state.engine.short = false);
+        run.settle().await;
+        assert!(!run.warnings().contains("should get no new apps"), "{}", run.warnings());
+    });
+}

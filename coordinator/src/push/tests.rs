@@ -195,6 +195,7 @@ impl Running {
             allocatable_mb: None,
             cpu_millicores: 2000,
             warnings: Vec::new(),
+            lacks: None,
         }))
         .await;
     }

@@ -12,6 +12,20 @@ use super::supervisor::Supervisor;
 use super::{PATIENCE, World};
 use crate::{poll, unix_http};
 
+const TMPFILES: &str = include_str!("../../../systemd/tmpfiles.d/buddo.conf");
+
+/// Where the package's own settings of containers lie, beside those of the administrator.
+const DROP_IN: &str = "containers.conf.d";
+
+/// What the package writes to a file below `.config/containers` (`tmpfiles.d(5)`), so that what is
+/// tested and measured runs as installed.
+fn packaged_text(name: &str) -> anyhow::Result<String> {
+    let path = format!("/var/lib/buddo/.config/containers/{name}");
+    let mut lines = TMPFILES.lines().map(|line| line.splitn(7, ' ').collect::<Vec<_>>());
+    let line = lines.find(|fields| fields.get(1) == Some(&&*path)).context("not in tmpfiles.d")?;
+    Ok(line.get(6).context("no text in tmpfiles.d")?.replace("\\n", "\n"))
+}
+
 impl World {
     /// The supervisor that init becomes.
     pub(super) fn supervisor(&self) -> Supervisor {
@@ -212,9 +226,12 @@ impl World {
         ];
         let home = self.layout.path("home");
         let config = home.join(".config/containers");
-        fs::create_dir_all(&config)?;
-        self.owner.own(&home.join(".config"))?;
-        self.owner.own(&config)?;
+        let packaged = format!("{DROP_IN}/buddo.conf");
+        let files = files.into_iter().chain([(&*packaged, packaged_text(&packaged)?)]);
+        fs::create_dir_all(config.join(DROP_IN))?;
+        for folder in [&home.join(".config"), &config, &config.join(DROP_IN)] {
+            self.owner.own(folder)?;
+        }
         for (name, text) in files {
             let path = config.join(name);
             fs::write(&path, text)?;

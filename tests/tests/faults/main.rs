@@ -6,6 +6,7 @@ mod isolation;
 mod podman;
 mod registry;
 mod secrets;
+mod shortage;
 mod state;
 mod table;
 

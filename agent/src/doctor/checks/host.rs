@@ -205,11 +205,27 @@ pub(super) fn inotify(case: Case<'_>) -> Option<Verdict> {
 }
 
 pub(super) fn kernel_keys(case: Case<'_>) -> Option<Verdict> {
-    /// A kernel's default is 200; each container takes one.
+    /// A kernel's default is 200, of which a user's session takes some.
     const LEAST: u64 = 1024;
-    Some(match case.facts.host.sysctl.max_keys {
+    let keys = case.facts.host.sysctl.max_keys;
+    if case.facts.podman.keyring == Ok(false) {
+        return Some(ok("containers take no key of the kernel's"));
+    }
+    if case.facts.podman.keyring == Ok(true) {
+        let keys = keys.map_or_else(|| "not so many".to_owned(), |keys| keys.to_string());
+        return Some(warning(
+            format!(
+                "each container takes a key of the kernel's, which keeps {keys} for a user, and one \
+                 app can use them all up"
+            ),
+            "`systemd-tmpfiles --create`, which writes `keyring = false` below `[containers]` to \
+             ~/.config/containers/containers.conf.d/buddo.conf, then `systemctl --user restart \
+             buddo-podman`; containers do without from their next start on",
+        ));
+    }
+    Some(match keys {
         Some(count) if count < LEAST => warning(
-            format!("the kernel keeps {count} keys for a user, and each container takes one"),
+            format!("the kernel keeps {count} keys for a user, and each container may take one"),
             SYSCTL,
         ),
         Some(count) => ok(format!("room for {count} containers' keys")),

@@ -92,6 +92,7 @@ fn sound() -> Facts {
             command: Ok(["/usr/bin/podman", "system", "service", "--time=0"]
                 .map(str::to_owned)
                 .to_vec()),
+            keyring: Ok(false),
             firewalls: vec!["iptables"],
         },
         caddy: Caddy {
@@ -155,7 +156,11 @@ const FAULTS: &[Fault] = &[
     ("reload-resets", Warning, |f| f.host.sysctl.tcp_migrate_req = Some(0)),
     ("reload-resets", Warning, |f| f.host.sysctl.tcp_migrate_req = None),
     ("inotify", Warning, |f| f.host.sysctl.inotify_instances = Some(128)),
-    ("kernel-keys", Warning, |f| f.host.sysctl.max_keys = Some(200)),
+    ("kernel-keys", Warning, |f| f.podman.keyring = Ok(true)),
+    ("kernel-keys", Warning, |f| {
+        f.podman.keyring = gone();
+        f.host.sysctl.max_keys = Some(200);
+    }),
     ("clock", Warning, |f| f.host.clock_kept = Ok(false)),
     ("clock", Warning, |f| f.host.clock_kept = gone()),
     ("podman", Failure, |f| f.podman.info = gone()),
@@ -262,7 +267,7 @@ fn nothing_at_all_is_survived_and_said() {
         dns: nothing(),
         ask: nothing(),
     };
-    facts.podman = Podman { info: gone(), command: gone(), firewalls: Vec::new() };
+    facts.podman = Podman { info: gone(), command: gone(), keyring: gone(), firewalls: Vec::new() };
     facts.caddy = Caddy {
         admin: nothing(),
         admin_socket: gone(),

@@ -9,7 +9,7 @@ use tokio::net::{UdpSocket, UnixStream};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::super::facts::{Agent, Caddy, Podman, Running, Seen, Validity};
-use super::{answers, aside, installed, place, read, within, words};
+use super::{answers, aside, containers_conf, installed, place, read, within, words};
 use crate::caddy::Admin;
 use crate::config::Config;
 use crate::local::client;
@@ -136,14 +136,15 @@ async fn dns(address: std::net::SocketAddr) -> Seen<()> {
 
 pub(super) async fn podman(config: &Config) -> Podman {
     let socket = &config.podman.socket;
-    let (info, command) = tokio::join!(
+    let (info, process) = tokio::join!(
         within(async { Info::of(socket.clone()).await.map_err(|error| words(&error)) }),
         within(async {
             let pid = behind(socket).await?;
-            aside(move || command(pid)).await
+            aside(move || Ok((command(pid), containers_conf::keyring(pid)))).await
         }),
     );
-    Podman { info, command, firewalls: installed(&["iptables", "nft"]) }
+    let (command, keyring) = process.unwrap_or_else(|reason| (Err(reason.clone()), Err(reason)));
+    Podman { info, command, keyring, firewalls: installed(&["iptables", "nft"]) }
 }
 
 fn command(pid: i32) -> Seen<Vec<String>> {

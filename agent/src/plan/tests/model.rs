@@ -66,6 +66,8 @@ pub(super) struct Model {
     pub(super) deaf: BTreeSet<String>,
     /// Slots whose address is held by what Podman has lost.
     pub(super) squatted: BTreeSet<Slot>,
+    /// The host lacks what a create or a start takes.
+    pub(super) lacking: BTreeSet<&'static str>,
     /// Why no secret can be put.
     pub(super) refuses_secrets: Option<Refusal>,
     /// What is under way while it is planned.
@@ -146,6 +148,7 @@ impl Model {
             unforwarded: false,
             deaf: BTreeSet::new(),
             squatted: BTreeSet::new(),
+            lacking: BTreeSet::new(),
             refuses_secrets: None,
             busy: Busy::default(),
             done: Vec::new(),
@@ -259,6 +262,12 @@ impl Model {
                     });
                 }
             },
+            Step::Create(_) | Step::Start(_) if self.lacking.contains(step.word()) => {
+                let [code, cause, fix] =
+                    ["host_out_of_keys", "no keys", "add some"].map(str::to_owned);
+                let failure = Failure { code, cause, fix };
+                happened = Happened::Failed(ContainersError::Full(failure));
+            }
             Step::Create(slot) => {
                 let name = self.name(revision, *slot);
                 assert!(!self.containers.contains_key(&name), "created twice: {name}");

@@ -18,6 +18,7 @@ use http::{Method, StatusCode};
 use serde::Deserialize;
 
 use self::files::Files;
+use super::shortage;
 use super::transport::{Call, Transport};
 use crate::ports::{ContainersError, Mended};
 use crate::text::escape;
@@ -65,7 +66,7 @@ pub(super) async fn put(
     if answer.status == StatusCode::OK || answer.status == StatusCode::CREATED || exists {
         Ok(())
     } else {
-        Err(answer.refusal())
+        Err(shortage::refusal(&answer))
     }
 }
 

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use buddo_agent::ports::{ContainerState, ContainersError, Identity};
 use buddo_shared::id::{DeploymentId, Revision};
 use buddo_shared::image::Digest;
+use buddo_shared::report::Failure;
 use tokio::time::Instant;
 
 use crate::world::{State, World};
@@ -76,6 +77,8 @@ pub(crate) struct Engine {
     pub(crate) torn: bool,
     /// There is no room where Podman keeps all it has.
     pub(crate) crammed: bool,
+    /// The host lacks what it takes to create or start a container.
+    pub(crate) short: bool,
     /// Images that are here.
     pub(crate) images: BTreeSet<String>,
     /// The service carries out nothing until then.
@@ -94,6 +97,20 @@ impl Engine {
         } else {
             Ok(())
         }
+    }
+
+    /// Fails if the host lacks what a container takes.
+    fn suffices(&self) -> Result<(), ContainersError> {
+        let [code, cause, fix] =
+            ["host_out_of_keys", "the app's host has no kernel keys left", "wait"];
+        if self.short {
+            return Err(ContainersError::Full(Failure {
+                code: code.to_owned(),
+                cause: cause.to_owned(),
+                fix: fix.to_owned(),
+            }));
+        }
+        Ok(())
     }
 }
 

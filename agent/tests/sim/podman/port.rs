@@ -107,6 +107,7 @@ impl Containers for Life {
         let wanted = spec.clone();
         let deadline = Duration::from_secs(30);
         self.call("create", &spec.name, deadline, move |state, world, late| {
+            state.engine.suffices()?;
             state.create(world, &wanted, late)
         })
         .await
@@ -115,7 +116,11 @@ impl Containers for Life {
     async fn start(&self, name: &str) -> Result<(), ContainersError> {
         let wanted = name.to_owned();
         let deadline = Duration::from_secs(30);
-        self.call("start", name, deadline, move |state, world, _| state.start(world, &wanted)).await
+        self.call("start", name, deadline, move |state, world, _| {
+            state.engine.suffices()?;
+            state.start(world, &wanted)
+        })
+        .await
     }
 
     async fn stop(&self, name: &str, grace: Duration) -> Result<(), ContainersError> {

@@ -195,6 +195,7 @@ async fn a_removed_host_is_a_stranger_and_one_with_deployments_is_not_removed() 
         allocatable_mb: None,
         cpu_millicores: 2000,
         warnings: Vec::new(),
+        lacks: None,
     };
     let noted: Result<(), StoreError> =
         store.write(move |tables| tables.set_host_status(again.id, &status)).await;

@@ -1,0 +1,182 @@
+//! What the host lacks, where Podman refuses to store a secret, or to create or start a container, for
+//! that: no fault of the app's, and no reason to give its revision up.
+//!
+//! Podman gives no code. A refusal is a chain of words that ends in what the kernel said
+//! (`errno(3)`), with the runtime's own words behind it at most. Some of the chain is the image's
+//! choice (its command, its user, its folder), so an app could try to pass its own fault off as the
+//! host's, and keep new apps from the host by that: what is quoted does not count, nor does any chain
+//! that complains of what an image says.
+
+use buddo_shared::report::Failure;
+
+use super::transport::Answer;
+use crate::ports::ContainersError;
+
+/// What is used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lack {
+    Keys,
+    Disk,
+    Watches,
+    Files,
+    Processes,
+    Cgroups,
+    Memory,
+}
+
+/// What runtimes and Podman say after the kernel's words.
+const BEHIND: [&str; 2] = ["oci runtime error", "exit status 1"];
+
+/// A chain with one of these is about what the image says of itself.
+const OF_IMAGES: [&str; 5] =
+    ["invalid", "unable to find", "no matching entries", "not found", "parsing"];
+
+/// A refusal as what it is: for want of something of the host's, or for a reason of its own.
+pub(super) fn refusal(answer: &Answer) -> ContainersError {
+    match lack(&answer.message()) {
+        Some(lack) => ContainersError::Full(failure(lack, &answer.message())),
+        None => answer.refusal(),
+    }
+}
+
+fn lack(message: &str) -> Option<Lack> {
+    let words = unquoted(message).to_lowercase();
+    if OF_IMAGES.iter().any(|of_image| words.contains(of_image)) {
+        return None;
+    }
+    let mut chain = words.rsplit(": ").map(str::trim);
+    let told = chain.find(|link| !BEHIND.contains(link))?;
+    let about = |what: &[&str]| what.iter().any(|what| words.contains(what));
+    match told {
+        "disk quota exceeded" if about(&["keyring"]) => Some(Lack::Keys),
+        "no space left on device" | "resource temporarily unavailable" if about(&["cgroup"]) => {
+            Some(Lack::Cgroups)
+        }
+        "no space left on device" if about(&["inotify"]) => Some(Lack::Watches),
+        "no space left on device" | "disk quota exceeded" => Some(Lack::Disk),
+        "too many open files" if about(&["inotify"]) => Some(Lack::Watches),
+        "too many open files" | "too many open files in system" => Some(Lack::Files),
+        "resource temporarily unavailable" if about(&["fork", "clone", "thread"]) => {
+            Some(Lack::Processes)
+        }
+        "cannot allocate memory" => Some(Lack::Memory),
+        _ => None,
+    }
+}
+
+/// Without all that stands between the first quotation mark and the last: what an image chose may
+/// hold such marks itself.
+fn unquoted(message: &str) -> String {
+    let mark = |c: char| matches!(c, '`' | '"' | '\'');
+    match (message.find(mark), message.rfind(mark)) {
+        (Some(first), Some(last)) => {
+            [message.get(..first), message.get(last + 1..)].into_iter().flatten().collect()
+        }
+        _ => message.to_owned(),
+    }
+}
+
+fn failure(lack: Lack, message: &str) -> Failure {
+    let (code, what, mends) = match lack {
+        Lack::Keys => (
+            "host_out_of_keys",
+            "kernel keys",
+            "sets `keyring = false` in containers.conf, or raises the sysctl `kernel.keys.maxkeys`",
+        ),
+        Lack::Disk => ("host_out_of_disk", "disk space", "frees disk space or adds some"),
+        Lack::Watches => (
+            "host_out_of_watches",
+            "watches of files",
+            "raises the sysctls `fs.inotify.max_user_instances` and `fs.inotify.max_user_watches`",
+        ),
+        Lack::Files => (
+            "host_out_of_files",
+            "open files",
+            "raises LimitNOFILE of buddo-podman.service or the sysctl `fs.file-max`",
+        ),
+        Lack::Processes => (
+            "host_out_of_processes",
+            "processes",
+            "raises TasksMax of the user's slice or the sysctl `kernel.pid_max`",
+        ),
+        Lack::Cgroups => (
+            "host_out_of_cgroups",
+            "control groups",
+            "looks at `cgroup.max.descendants` of the user's slice",
+        ),
+        Lack::Memory => ("host_out_of_memory", "memory", "frees memory or moves apps elsewhere"),
+    };
+    let said: String =
+        message.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect();
+    Failure {
+        code: code.to_owned(),
+        cause: format!("the app's host has no {what} left for another container: {said}"),
+        fix: format!(
+            "wait, it is tried again by itself; the host's administrator {mends}, and runs \
+             `buddo-agent doctor`"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[rstest::rstest]
+    // Podman 4.3.1 with crun 1.8.1.
+    #[case("crun: create keyring `1435ea19`: Disk quota exceeded: OCI runtime error", Lack::Keys)]
+    #[case("crun: clone: Resource temporarily unavailable: OCI runtime error", Lack::Processes)]
+    #[case("fork/exec /usr/bin/conmon: resource temporarily unavailable", Lack::Processes)]
+    #[case("fork/exec /usr/bin/conmon: cannot allocate memory", Lack::Memory)]
+    #[case("creating container storage: mkdir /s/overlay/x: no space left on device", Lack::Disk)]
+    #[case("open /s/libpod/x: disk quota exceeded", Lack::Disk)]
+    #[case("crun: openat2: Too many open files in system: OCI runtime error", Lack::Files)]
+    #[case("pipe2: too many open files", Lack::Files)]
+    #[case("creating watcher: inotify_init1: too many open files", Lack::Watches)]
+    #[case(
+        "crun: creating cgroup directory `/sys/fs/cgroup/x`: No space left on device: OCI runtime error",
+        Lack::Cgroups
+    )]
+    fn what_the_host_lacks_is_known_by_the_kernels_words(#[case] said: &str, #[case] lacks: Lack) {
+        assert_eq!(lack(said), Some(lacks), "{said}");
+        let failure = failure(lacks, said);
+        assert!(failure.cause.starts_with("the app's host has no "), "{failure:?}");
+        assert!(failure.fix.contains("host's administrator"), "{failure:?}");
+        assert!(!failure.cause.contains(char::is_control) && failure.cause.len() < 400);
+    }
+
+    /// Command, user, folder and signal of an image are whatever its maker wants them to be.
+    #[rstest::rstest]
+    #[case(
+        "crun: executable file `/app` not found in $PATH: No such file or directory: OCI runtime attempted to invoke a command that was not found"
+    )]
+    #[case(
+        "crun: open executable `x: No space left on device`: Permission denied: OCI permission denied"
+    )]
+    #[case("crun: exec `a`: Disk quota exceeded: `b`: Exec format error: OCI runtime error")]
+    #[case("crun: create keyring `x`: Disk quota exceeded: `y`")]
+    #[case("unable to find user x: no space left on device: no matching entries in passwd file")]
+    #[case("invalid signal: x: too many open files")]
+    #[case("runc: exec failed: \"x\": cannot allocate memory: \"y\": permission denied")]
+    #[case("rootlessport listen tcp 127.66.0.10:8000: bind: address already in use")]
+    #[case("reading a pipe: resource temporarily unavailable")]
+    #[case("")]
+    fn an_app_cannot_pass_its_own_fault_off_as_the_hosts(#[case] said: &str) {
+        assert_eq!(lack(said), None, "{said}");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_an_image_chose_is_never_taken_for_the_kernels_words(chosen in "(?s).{0,80}") {
+            let said = format!("crun: executable file `{chosen}` not found in $PATH: No such file or directory");
+            proptest::prop_assert_eq!(lack(&said), None);
+            let said = format!("crun: chdir to `{chosen}`: Permission denied: OCI permission denied");
+            proptest::prop_assert_eq!(lack(&said), None);
+        }
+
+        #[test]
+        fn any_words_are_taken_in(message in "(?s).{0,300}") {
+            let _ = lack(&message);
+        }
+    }
+}

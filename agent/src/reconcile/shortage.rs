@@ -1,0 +1,94 @@
+//! What the host was found to lack when it was to create or start a container. While it lacks that,
+//! it says so, and should get no new apps.
+
+use std::time::Duration;
+
+use buddo_shared::report::Failure;
+use tokio::time::Instant;
+
+use crate::memory::Happened;
+use crate::ports::ContainersError;
+use crate::step::Step;
+
+/// So long after the last refusal it counts as past: what was refused is tried again sooner, if it
+/// is still wanted.
+const PAST: Duration = Duration::from_mins(5);
+
+/// What is lacking, as far as the last creates and starts told.
+#[derive(Debug, Default)]
+pub(super) struct Shortage {
+    create: Option<(Instant, Failure)>,
+    start: Option<(Instant, Failure)>,
+}
+
+impl Shortage {
+    /// Takes in what became of a step. What is refused one app is refused the next one, too; what
+    /// one app gets shows that the host has it again. A create says nothing of starts: there may be
+    /// no lock for another container, while those that exist can be started.
+    pub(super) fn hear(&mut self, step: &Step, happened: &Happened, now: Instant) {
+        let last = match step {
+            Step::Create(_) => &mut self.create,
+            Step::Start(_) => &mut self.start,
+            _ => return,
+        };
+        match happened {
+            Happened::Failed(ContainersError::Full(failure)) => {
+                if last.is_none() {
+                    let cause = &failure.cause;
+                    tracing::warn!(cause, "this host should get no new apps for now");
+                }
+                *last = Some((now, failure.clone()));
+            }
+            Happened::Done => *last = None,
+            _ => {}
+        }
+    }
+
+    /// What is lacking now.
+    pub(super) fn lacks(&self, now: Instant) -> Option<&Failure> {
+        let mut both = [&self.create, &self.start].into_iter().flatten();
+        both.find(|(at, _)| now.duration_since(*at) < PAST).map(|(_, failure)| failure)
+    }
+
+    /// When to look again, should nothing happen.
+    pub(super) fn due(&self, now: Instant) -> Option<Instant> {
+        let both = [&self.create, &self.start].into_iter().flatten();
+        both.map(|(at, _)| *at + PAST).filter(|past| *past > now).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ports::Slot;
+
+    fn full(code: &str) -> Happened {
+        let failure = Failure { code: code.to_owned(), cause: code.to_owned(), fix: String::new() };
+        Happened::Failed(ContainersError::Full(failure))
+    }
+
+    #[test]
+    fn fm_56_what_the_host_refuses_lasts_until_it_gives_it_or_nobody_asks_any_more() {
+        let (create, start) = (Step::Create(Slot::A), Step::Start("a".to_owned()));
+        let begun = Instant::now();
+        let mut shortage = Shortage::default();
+        let code = |shortage: &Shortage, at| shortage.lacks(at).map(|failure| failure.code.clone());
+        // An app's own fault says nothing of the host, and a full disk for an image is told elsewhere.
+        shortage.hear(&start, &Happened::Failed(ContainersError::NotFound("a".to_owned())), begun);
+        shortage.hear(&Step::Image, &full("disk_full"), begun);
+        assert_eq!(code(&shortage, begun), None);
+        shortage.hear(&start, &full("keys"), begun);
+        assert_eq!(code(&shortage, begun).as_deref(), Some("keys"));
+        // Another app's create shows nothing of starts, its start does.
+        shortage.hear(&create, &Happened::Done, begun);
+        assert_eq!(code(&shortage, begun).as_deref(), Some("keys"));
+        shortage.hear(&start, &Happened::Done, begun);
+        assert_eq!(code(&shortage, begun), None);
+        shortage.hear(&create, &full("locks"), begun);
+        shortage.hear(&start, &Happened::Done, begun);
+        assert_eq!(code(&shortage, begun).as_deref(), Some("locks"));
+        assert_eq!(shortage.due(begun), Some(begun + PAST));
+        assert_eq!(code(&shortage, begun + PAST), None);
+        assert_eq!(shortage.due(begun + PAST), None);
+    }
+}
