@@ -9,7 +9,7 @@ CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 WORLD := $(TARGET)/release/buddo-world
 
-.PHONY: help demo demo-down test fuzz-api sim chaos redeploys bench check clean
+.PHONY: help demo demo-down test fuzz-api sim chaos redeploys density bench check clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,13 @@ redeploys: ## 100,000 requests over 20 redeploys, and stop-first ones of a slow 
 	@scripts/install-packages --tests
 	@$(CARGO) build --release --workspace --bins --locked
 	@$(TARGET)/release/buddo-trials redeploys
+
+APPS ?= 1000
+
+density: ## APPS=n small apps on one host: whether all run, and what they cost
+	@scripts/install-packages --tests
+	@$(CARGO) build --release --workspace --bins --locked
+	@$(TARGET)/release/buddo-trials density --apps $(APPS)
 
 bench: ## Measure what the product costs, side by side with raw Podman
 	@scripts/install-packages

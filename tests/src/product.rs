@@ -324,9 +324,9 @@ impl<'a> Product<'a> {
                 ];
                 let rates =
                     names.map(|name| format!("{name} = {{ requests = 100000, seconds = 1 }}"));
-                let most = if self.options.limits == Limits::Single { 1 } else { 200 };
+                let most = if self.options.limits == Limits::Single { 1 } else { 5_000 };
                 format!(
-                    "\n[limits]\ndeployments_per_account = {most}\ndeployments_per_tier = 200\n\
+                    "\n[limits]\ndeployments_per_account = {most}\ndeployments_per_tier = 5000\n\
                      memory_overcommit = 100.0\n\n[rate_limits]\n{}\n",
                     rates.join("\n")
                 )

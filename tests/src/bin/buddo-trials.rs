@@ -1,11 +1,11 @@
-//! `make chaos` and `make redeploys`: the whole scenarios, on release builds.
+//! `make chaos`, `make redeploys` and `make density`: the whole scenarios, on release builds.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use buddo_tests::load::{Mix, Plan};
 use buddo_tests::product::{Limits, Options, Product};
-use buddo_tests::trials::{chaos, recreate, redeploys};
+use buddo_tests::trials::{chaos, density, recreate, redeploys};
 use buddo_tests::world::{Caddy, Lease};
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -23,6 +23,18 @@ enum Trial {
     Chaos(Chaos),
     /// 100,000 requests over 20 redeploys on each Caddy, and stop-first redeploys of a slow app.
     Redeploys,
+    /// As many small apps as one host can hold.
+    Density(Density),
+}
+
+#[derive(Debug, clap::Args)]
+struct Density {
+    /// Apps in all.
+    #[arg(long, default_value_t = 1_000)]
+    apps: u32,
+    /// For so many seconds nothing happens, and it is measured what is used.
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
 }
 
 #[derive(Debug, clap::Args)]
@@ -71,6 +83,7 @@ fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().trial {
         Trial::Chaos(options) => runtime.block_on(run_chaos(&options))?,
         Trial::Redeploys => runtime.block_on(run_redeploys())?,
+        Trial::Density(options) => runtime.block_on(run_density(&options))?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -133,4 +146,17 @@ async fn run_redeploys() -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the command's result")]
+async fn run_density(options: &Density) -> anyhow::Result<()> {
+    let window = Duration::from_secs(options.seconds);
+    let settings = density::Settings { apps: options.apps, window, restarts: 10 };
+    Lease::run(async |world| {
+        let caddy = Caddy::Current;
+        let product = Product::up(world, Options { caddy, ..Options::default() }).await?;
+        print!("{}", density::run(&product, settings).await?);
+        Ok(())
+    })
+    .await
 }

@@ -1,8 +1,9 @@
-//! Whole scenarios under load: what `make chaos` and `make redeploys` run in full, and `make test`
-//! in short.
+//! Whole scenarios: what `make chaos`, `make redeploys` and `make density` run in full, and
+//! `make test` in short.
 
 pub mod absence;
 pub mod chaos;
 pub mod containers;
+pub mod density;
 pub mod recreate;
 pub mod redeploys;

@@ -1,0 +1,221 @@
+//! As many small apps as one host can hold: whether all of them run, and what that costs.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use buddo_shared::api::deploy::{Deployment, Status};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use nix::sys::signal::Signal;
+
+use crate::api::{Api, request};
+use crate::poll;
+use crate::product::{IMAGE, PORT, Product, ZONE};
+use crate::world::World;
+
+/// Calls to the API, and visits, at the same time.
+const AT_ONCE: usize = 8;
+/// With so few, a restart is measured first, to compare with.
+const FEW: u32 = 10;
+/// What is kept by the supervisor and measured while nothing happens.
+const SERVICES: [&str; 4] = ["agent", "coordinator", "resolver", "caddy"];
+
+/// How much.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Apps in all.
+    pub apps: u32,
+    /// For so long nothing happens, and it is measured what is used.
+    pub window: Duration,
+    /// Restarts whose time is taken, with few apps and with all.
+    pub restarts: u32,
+}
+
+/// What one service used while nothing happened.
+#[derive(Debug)]
+pub struct Usage {
+    name: &'static str,
+    rss_mib: f64,
+    /// Per cent of one core; `None`: not measured.
+    cpu: Option<f64>,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Outcome {
+    apps: u32,
+    /// From the first create's request until all of them were live.
+    deployed: Duration,
+    /// Of each app beyond the few.
+    memory_mib: f64,
+    idle: Vec<Usage>,
+    /// From a restart's answer until its revision ran, half of them at most: with few and with all.
+    restart: [Duration; 2],
+    /// From SIGKILL until the agent said of every app that it is live.
+    agent_back: Duration,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.deployed.as_secs_f64();
+        let rate = f64::from(self.apps) / seconds;
+        writeln!(
+            f,
+            "{} apps, all live and visited, after {seconds:.1} s: {rate:.1} starts/s",
+            self.apps
+        )?;
+        writeln!(f, "memory of the host for each of them: {:.1} MiB", self.memory_mib)?;
+        for Usage { name, rss_mib, cpu } in &self.idle {
+            let cpu = cpu.map(|cpu| format!(", {cpu:.2} % of a core")).unwrap_or_default();
+            writeln!(f, "idle: {name} {rss_mib:.1} MiB{cpu}")?;
+        }
+        let [few, all] = self.restart;
+        let ratio = all.as_secs_f64() / few.as_secs_f64();
+        writeln!(
+            f,
+            "restart → running, p50: {few:.0?} with {FEW} apps, {all:.0?} with all ({ratio:.1}×)"
+        )?;
+        writeln!(f, "agent killed → all live: {:.2?}", self.agent_back)
+    }
+}
+
+/// Deploys them, looks at each, and measures.
+pub async fn run(product: &Product<'_>, settings: Settings) -> anyhow::Result<Outcome> {
+    product.publish_images(false).await?;
+    let api = product.operator("ada").await?;
+    let few = settings.apps.min(FEW);
+    let began = Instant::now();
+    let mut apps = create(&api, 0..few).await?;
+    all_live(product, few).await?;
+    let mut deployed = began.elapsed();
+    let quick = restarts(&api, &apps, settings.restarts).await?;
+
+    let before = available_mib()?;
+    let began = Instant::now();
+    apps.extend(create(&api, few..settings.apps).await?);
+    all_live(product, settings.apps).await?;
+    deployed += began.elapsed();
+    visit_all(product, &apps).await?;
+    for app in &apps {
+        api.reaches(&app.id, Status::Running, 1).await?;
+    }
+    tracing::info!("all {} run; measuring for {:?}", settings.apps, settings.window);
+
+    let idle = idle(product.world, settings.window).await?;
+    let memory_mib = (before - available_mib()?) / f64::from((settings.apps - few).max(1));
+    let slow = restarts(&api, &apps, settings.restarts).await?;
+    let agent_back = agent_back(product, settings.apps).await?;
+    visit_all(product, &apps).await?;
+    let apps = settings.apps;
+    Ok(Outcome { apps, deployed, memory_mib, idle, restart: [quick, slow], agent_back })
+}
+
+fn name(number: u32) -> String {
+    format!("app-{number}")
+}
+
+async fn create(api: &Api, numbers: std::ops::Range<u32>) -> anyhow::Result<Vec<Deployment>> {
+    let create = |number| async move { api.create(&request(&name(number), IMAGE, PORT)).await };
+    stream::iter(numbers).map(create).buffered(AT_ONCE).try_collect().await
+}
+
+/// Waits until the agent says of so many apps that they are live, however long that takes as long as
+/// it gets on.
+async fn all_live(product: &Product<'_>, apps: u32) -> anyhow::Result<()> {
+    let patience = Duration::from_mins(2) + Duration::from_secs(1) * apps;
+    poll::until("all apps to be live", patience, async || {
+        // Asking is work for the agent, too.
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        let live = live(product)?;
+        ensure!(live == apps as usize, "{live} of {apps} are live");
+        Ok(())
+    })
+    .await
+}
+
+/// How many apps are live, by the agent's word.
+fn live(product: &Product<'_>) -> anyhow::Result<usize> {
+    let status: serde_json::Value =
+        serde_json::from_str(&product.agent_command(&["status", "--json"])?)?;
+    let deployments = status["deployments"].as_array().context("no deployments")?;
+    Ok(deployments.iter().filter(|app| app["status"]["phase"] == "live").count())
+}
+
+/// Each of them answers its visitors.
+async fn visit_all(product: &Product<'_>, apps: &[Deployment]) -> anyhow::Result<()> {
+    let edge = &product.edge()?;
+    let visit = |number: u32| async move {
+        let host = format!("{}.{ZONE}", name(number));
+        let answer = edge.get(&host, "/").await.with_context(|| host.clone())?;
+        ensure!(answer.status == 200, "{host}: {answer:?}");
+        anyhow::Ok(())
+    };
+    let numbers = 0..u32::try_from(apps.len())?;
+    stream::iter(numbers).map(visit).buffer_unordered(AT_ONCE).try_collect().await
+}
+
+/// How long a restart took, half of them at most. Spread over all apps, one after the other.
+async fn restarts(api: &Api, apps: &[Deployment], count: u32) -> anyhow::Result<Duration> {
+    let stride = (apps.len() / count.max(1) as usize).max(1);
+    let mut took = Vec::new();
+    for app in apps.iter().step_by(stride).take(count as usize) {
+        let restarted = api.act(&app.id, "restart").await?;
+        let began = Instant::now();
+        api.reaches(&app.id, Status::Running, restarted.revision).await?;
+        took.push(began.elapsed());
+    }
+    took.sort_unstable();
+    took.get(took.len() / 2).copied().context("no restart was measured")
+}
+
+/// What each service uses while nothing happens.
+#[expect(clippy::cast_precision_loss, reason = "figures for people")]
+async fn idle(world: &World, window: Duration) -> anyhow::Result<Vec<Usage>> {
+    // What was just done is done with: drains are over and reports are through.
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    let before = SERVICES.map(|name| world.service(name));
+    let began = Instant::now();
+    tokio::time::sleep(window).await;
+    let mut usage = Vec::new();
+    for (name, before) in SERVICES.into_iter().zip(before) {
+        let (before, after) = (before?, world.service(name)?);
+        ensure!(before.pid == after.pid, "{name} was restarted meanwhile");
+        // A tick is a hundredth of a second (`proc_pid_stat(5)`).
+        let ticks = after.cpu_ticks.saturating_sub(before.cpu_ticks) as f64;
+        let cpu = Some(ticks / began.elapsed().as_secs_f64());
+        usage.push(Usage { name, rss_mib: after.rss_kib as f64 / 1024.0, cpu });
+    }
+    usage.push(Usage { name: "Podman's service", rss_mib: podman_mib(world)?, cpu: None });
+    Ok(usage)
+}
+
+/// Of both its processes: the one that serves is a child of the one that is kept.
+fn podman_mib(world: &World) -> anyhow::Result<f64> {
+    let output = world.exec(["ps", "-C", "podman", "-o", "rss=,args="])?;
+    let text = String::from_utf8(output.stdout)?;
+    let services = text.lines().filter(|line| line.contains(" system service "));
+    let kib: f64 =
+        services.filter_map(|line| line.split_whitespace().next()?.parse::<f64>().ok()).sum();
+    ensure!(kib > 0.0, "Podman's service is not in {text}");
+    Ok(kib / 1024.0)
+}
+
+/// Memory of the machine that is free for more (`proc_meminfo(5)`).
+fn available_mib() -> anyhow::Result<f64> {
+    let text = std::fs::read_to_string("/proc/meminfo")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<f64>().ok());
+    Ok(kib.context("the kernel does not tell how much memory is available")? / 1024.0)
+}
+
+async fn agent_back(product: &Product<'_>, apps: u32) -> anyhow::Result<Duration> {
+    product.world.signal("agent", Signal::SIGKILL)?;
+    let began = Instant::now();
+    poll::until("every app to be live again", Duration::from_mins(2), async || {
+        let live = live(product)?;
+        ensure!(live == apps as usize, "{live} of {apps} are live");
+        Ok(())
+    })
+    .await?;
+    Ok(began.elapsed())
+}
