@@ -58,6 +58,8 @@ pub enum Closed {
     Locked,
     /// It was not reached for long.
     Lost,
+    /// It says that it lacks what it takes to start another container.
+    Short,
     /// It has not said yet what it has.
     Unknown,
 }
@@ -68,6 +70,7 @@ pub struct ClosedHosts {
     drained: u32,
     locked: u32,
     lost: u32,
+    short: u32,
     unknown: u32,
 }
 
@@ -80,6 +83,7 @@ impl ClosedHosts {
                 Availability::Closed(Closed::Drained) => closed.drained += 1,
                 Availability::Closed(Closed::Locked) => closed.locked += 1,
                 Availability::Closed(Closed::Lost) => closed.lost += 1,
+                Availability::Closed(Closed::Short) => closed.short += 1,
                 Availability::Closed(Closed::Unknown) => closed.unknown += 1,
             }
         }
@@ -93,6 +97,7 @@ impl fmt::Display for ClosedHosts {
             (self.drained, "drained"),
             (self.locked, "locked"),
             (self.lost, "not reached for an hour"),
+            (self.short, "short of what a container takes"),
             (self.unknown, "not reported yet"),
         ];
         let mut some = reasons.into_iter().filter(|(count, _)| *count > 0).peekable();

@@ -71,7 +71,7 @@ fn a_host_keeps_room_for_a_helper_each_and_one_update_of_its_largest_app() {
 
 #[test]
 fn fm_69_nothing_new_goes_to_a_host_that_is_lost_locked_or_drained() {
-    for why in [Closed::Lost, Closed::Locked, Closed::Drained, Closed::Unknown] {
+    for why in [Closed::Lost, Closed::Locked, Closed::Drained, Closed::Short, Closed::Unknown] {
         let closed = host(1, 90_000, Availability::Closed(why));
         let small = host(2, 1000, OPEN);
         assert_eq!(place(app(256), &[closed, small]), Ok(small.id), "{why:?}");

@@ -64,6 +64,8 @@ fn availability(host: &Host, now: Timestamp) -> Availability {
         Availability::Closed(Closed::Lost)
     } else if host.status.is_none() {
         Availability::Closed(Closed::Unknown)
+    } else if host.status.as_ref().is_some_and(|status| status.lacks.is_some()) {
+        Availability::Closed(Closed::Short)
     } else if host.unreachable_since.is_some() || host.refusal.is_some() {
         Availability::Away
     } else {

@@ -1,6 +1,6 @@
 //! A host's words about itself, cut to what is kept of them: it may not be itself.
 
-use buddo_shared::report::HostStatus;
+use buddo_shared::report::{Failure, HostStatus};
 
 use super::judge::one_line;
 
@@ -17,6 +17,11 @@ pub(super) fn bounded(status: &HostStatus) -> HostStatus {
         podman_version: status.podman_version.as_ref().map(version),
         caddy_version: status.caddy_version.as_ref().map(version),
         warnings: status.warnings.iter().take(WARNINGS).map(|line| one_line(line)).collect(),
+        lacks: status.lacks.as_ref().map(|failure| Failure {
+            code: version(&failure.code),
+            cause: one_line(&failure.cause),
+            fix: one_line(&failure.fix),
+        }),
         ..status.clone()
     }
 }
@@ -37,7 +42,8 @@ mod tests {
             memory_mb: 1,
             allocatable_mb: None,
             cpu_millicores: 1,
-            warnings: vec![long; 1000],
+            warnings: vec![long.clone(); 1000],
+            lacks: Some(Failure { code: long.clone(), cause: long.clone(), fix: long }),
         };
         let kept = serde_json::to_string(&bounded(&status)).unwrap();
         assert!(kept.len() < 32 * 1024, "{}", kept.len());

@@ -1,5 +1,5 @@
 use buddo_shared::id::HostId;
-use buddo_shared::report::HostStatus;
+use buddo_shared::report::{Failure, HostStatus};
 
 use super::*;
 use crate::clock::Clock as _;
@@ -98,4 +98,27 @@ async fn what_a_hosts_administrator_allows_counts() {
     write(&world, move |tables| tables.set_host_status(id, &status)).await;
     let refused = placed(&world, "a").await.unwrap_err();
     assert!(matches!(refused, DeployError::NoRoom(NoRoom::Memory { .. })), "{refused}");
+}
+
+/// It takes apps again once it says that it can start them.
+#[tokio::test]
+async fn fm_56_a_host_that_lacks_what_a_container_takes_gets_no_new_app() {
+    let world = World::new();
+    let (large, _) = world.host(1, 64_000).await;
+    let status: Result<_, StoreError> = world
+        .state
+        .store
+        .read(move |tables| Ok(tables.host(large)?.unwrap().status.unwrap()))
+        .await;
+    let status = status.unwrap();
+    let [code, cause, fix] = ["host_out_of_keys", "no keys", "add some"].map(str::to_owned);
+    let short = HostStatus { lacks: Some(Failure { code, cause, fix }), ..status.clone() };
+    write(&world, move |tables| tables.set_host_status(large, &short)).await;
+    let refused = placed(&world, "a").await.unwrap_err();
+    assert!(matches!(refused, DeployError::NoRoom(NoRoom::NoHost(_))), "{refused}");
+    assert!(refused.to_string().contains("1 short of what a container takes"), "{refused}");
+    world.host(2, 4096).await;
+    assert_eq!(placed(&world, "b").await.unwrap(), "container-host-2");
+    write(&world, move |tables| tables.set_host_status(large, &status)).await;
+    assert_eq!(placed(&world, "c").await.unwrap(), "container-host-1");
 }
