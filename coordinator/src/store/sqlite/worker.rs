@@ -206,7 +206,8 @@ mod tests {
 
     fn keep(tables: &mut dyn Tables, name: &str, hash: u8) -> Result<(), StoreError> {
         let expires_at = Timestamp::MAX;
-        let token = JoinTokenRow { hash: [hash; 32], name: name.to_owned(), expires_at };
+        let (name, hash) = (name.to_owned(), [hash; 32]);
+        let token = JoinTokenRow { hash, name, expires_at, max_memory_mb: None };
         tables.insert_join_token(&token, Timestamp::UNIX_EPOCH)
     }
 
