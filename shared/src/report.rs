@@ -176,7 +176,7 @@ pub struct HostStatus {
     pub warnings: Vec<String>,
     /// What the host lacks, so that it should get no new apps for now; absent while it takes them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lacks: Option<Failure>,
+    pub lacks: Option<Box<Failure>>,
 }
 
 /// Body of `POST /v1/reports/ack`.

@@ -183,7 +183,7 @@ where
             allocatable_mb: facts.allocatable_mb,
             cpu_millicores: facts.cpu_millicores,
             warnings,
-            lacks,
+            lacks: lacks.map(Box::new),
         }
     }
 }

@@ -17,10 +17,12 @@ pub(super) fn bounded(status: &HostStatus) -> HostStatus {
         podman_version: status.podman_version.as_ref().map(version),
         caddy_version: status.caddy_version.as_ref().map(version),
         warnings: status.warnings.iter().take(WARNINGS).map(|line| one_line(line)).collect(),
-        lacks: status.lacks.as_ref().map(|failure| Failure {
-            code: version(&failure.code),
-            cause: one_line(&failure.cause),
-            fix: one_line(&failure.fix),
+        lacks: status.lacks.as_ref().map(|failure| {
+            Box::new(Failure {
+                code: version(&failure.code),
+                cause: one_line(&failure.cause),
+                fix: one_line(&failure.fix),
+            })
         }),
         ..status.clone()
     }
@@ -43,7 +45,7 @@ mod tests {
             allocatable_mb: None,
             cpu_millicores: 1,
             warnings: vec![long.clone(); 1000],
-            lacks: Some(Failure { code: long.clone(), cause: long.clone(), fix: long }),
+            lacks: Some(Failure { code: long.clone(), cause: long.clone(), fix: long }.into()),
         };
         let kept = serde_json::to_string(&bounded(&status)).unwrap();
         assert!(kept.len() < 32 * 1024, "{}", kept.len());

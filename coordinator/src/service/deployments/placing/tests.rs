@@ -112,7 +112,7 @@ async fn fm_56_a_host_that_lacks_what_a_container_takes_gets_no_new_app() {
         .await;
     let status = status.unwrap();
     let [code, cause, fix] = ["host_out_of_keys", "no keys", "add some"].map(str::to_owned);
-    let short = HostStatus { lacks: Some(Failure { code, cause, fix }), ..status.clone() };
+    let short = HostStatus { lacks: Some(Failure { code, cause, fix }.into()), ..status.clone() };
     write(&world, move |tables| tables.set_host_status(large, &short)).await;
     let refused = placed(&world, "a").await.unwrap_err();
     assert!(matches!(refused, DeployError::NoRoom(NoRoom::NoHost(_))), "{refused}");
