@@ -18,7 +18,7 @@ use buddo_shared::manifest::{Desired, Manifest};
 use buddo_shared::report::Accepted;
 use buddo_shared::signed::{Verified, VerifyError};
 use bytes::Bytes;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Mutex, watch};
 
 use crate::ports::{Clock, Intake, Refusal};
@@ -28,6 +28,10 @@ use crate::trust::{Pins, PinsError};
 
 /// Envelopes up to this size are verified where they arrive; larger ones on a blocking thread.
 const INLINE: usize = 64 * 1024;
+
+/// How far the coordinator's clock may be ahead of this host's. Without this bound one document from
+/// the future would raise the floor, and refuse every document until that time has come.
+const MOST_AHEAD: SignedDuration = SignedDuration::from_mins(5);
 
 /// The document in force. Made only from one whose signature was checked.
 #[derive(Debug)]
@@ -66,7 +70,9 @@ impl Document {
 struct Order {
     held: Option<(Generation, Digest)>,
     /// Wall time is never earlier than this: the newest accepted signature's time. Only signed
-    /// times count, or one jump of the clock ahead would refuse every document after it.
+    /// times count, or one jump of the clock ahead would refuse every document after it. It
+    /// begins again with each epoch and each join, which is the way out where both clocks were
+    /// wrong when a document was accepted.
     floor: Option<Timestamp>,
 }
 
@@ -188,11 +194,16 @@ impl<K: Clock> Intent<K> {
                 return Ok(accepted);
             }
         }
+        let same_epoch = order.held.as_ref().is_none_or(|(held, _)| held.epoch == generation.epoch);
+        let floor = order.floor.filter(|_| same_epoch);
         let now = self.clock.now();
-        let now = order.floor.map_or(now, |floor| floor.max(now));
+        let now = floor.map_or(now, |floor| floor.max(now));
         let Manifest { issued_at, expires_at, .. } = *verified.get();
         if expires_at <= now {
             return Err(Refusal::Expired { expires_at, now });
+        }
+        if issued_at.duration_since(now) > MOST_AHEAD {
+            return Err(Refusal::IssuedInFuture { issued_at, now });
         }
         let digest = verified.digest().clone();
         let trust = verified.get().trust.clone().filter(|trust| trust != pins.wire());
@@ -211,7 +222,7 @@ impl<K: Clock> Intent<K> {
             self.pins.send_replace(Arc::new(pins));
         }
         order.held = Some((generation, digest));
-        order.floor = Some(order.floor.map_or(issued_at, |floor| floor.max(issued_at)));
+        order.floor = Some(floor.map_or(issued_at, |floor| floor.max(issued_at)));
         self.current.send_replace(Some(Arc::new(Document::new(verified))));
         Ok(accepted)
     }

@@ -477,6 +477,17 @@ pub enum Refusal {
         /// The agent's time.
         now: Timestamp,
     },
+    /// Issued later than it is here, by more than clocks may differ.
+    #[error(
+        "the document was issued at {issued_at}, it is {now} here: the clock of the coordinator \
+         or of this host is wrong; set it right (timedatectl on each machine)"
+    )]
+    IssuedInFuture {
+        /// The coordinator's time.
+        issued_at: Timestamp,
+        /// The agent's time.
+        now: Timestamp,
+    },
     /// Whom it says to trust is not usable.
     #[error("whom the document says to trust is not acceptable")]
     Trust(#[from] PinsError),

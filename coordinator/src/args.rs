@@ -30,6 +30,9 @@ pub enum Command {
     /// OAuth apps: list them, approve them; works while the coordinator serves.
     #[command(subcommand)]
     App(AppCommand),
+    /// The machine's clock, when it is doubted; works while the coordinator serves.
+    #[command(subcommand)]
+    Clock(ClockCommand),
     /// The epoch of what hosts are told; works while the coordinator serves.
     #[command(subcommand)]
     Epoch(EpochCommand),
@@ -225,6 +228,16 @@ pub enum AppCommand {
         /// Its client id.
         client_id: String,
     },
+}
+
+/// What to do about the clock.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum ClockCommand {
+    /// Print the machine's time and the last one that a serving coordinator believed.
+    Show,
+    /// Say that the machine's clock is right: what waited for that is signed within seconds. Set
+    /// the clock right first.
+    Confirm,
 }
 
 /// What to do with the epoch.

@@ -29,10 +29,11 @@ use crate::push::{self, Wake};
 use crate::random::Random;
 use crate::secret_file;
 use crate::serve::{self, Listener, Tls};
-use crate::service::{at_rest, failed_logins, retention};
+use crate::service::{at_rest, failed_logins, retention, timekeeping};
 use crate::sign::Keyring;
 use crate::state::{AppState, Recent, Services};
 use crate::store::Store;
+use crate::timekeeper::Timekeeper;
 use crate::vault::Vault;
 
 /// Beyond what connections get to finish.
@@ -60,6 +61,7 @@ pub fn assemble(
         metrics,
         wake: Wake::default(),
         drain: CancellationToken::new(),
+        time: Timekeeper::new(Arc::clone(&clock)),
         clock,
         random,
         config,
@@ -70,6 +72,7 @@ pub fn assemble(
 pub async fn run(state: AppState) -> Result<()> {
     let config = &state.config;
     at_rest::settle(&state.store, &state.vault).await?;
+    timekeeping::begin(&state).await?;
     // Sockets first: whoever connects early waits instead of being refused.
     let api = bind("api", config.api.listen).await?;
     let hosts = bind("hosts", config.hosts.listen).await?;
@@ -105,6 +108,7 @@ pub async fn run(state: AppState) -> Result<()> {
     tasks.spawn(push::run(state.clone()));
     tasks.spawn(mail::run(state.clone(), mailer));
     tasks.spawn(retention::run(state.clone()));
+    tasks.spawn(timekeeping::run(state.clone()));
     tasks.spawn(failed_logins::run(state.clone()));
     tasks.spawn(watchdog(state.clone()));
     tracing::info!(

@@ -33,6 +33,7 @@ pub mod service;
 pub mod sign;
 pub mod state;
 pub mod store;
+pub mod timekeeper;
 pub mod token;
 pub mod totp;
 pub mod vault;

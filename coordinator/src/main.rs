@@ -111,6 +111,9 @@ fn run(args: Args) -> Result<()> {
             runtime()?.block_on(admin::at_rest::backup(&file, &config, &*clock, &mut out))
         }
         Command::Restore(restore) => admin::at_rest::restore(&restore, &config, &*clock, &mut out),
+        Command::Clock(command) => {
+            runtime()?.block_on(admin::clock(command, &config, &*clock, &mut out))
+        }
         Command::Epoch(EpochCommand::Raise) => {
             runtime()?.block_on(admin::raise_epoch(&config, &*clock, &mut out))
         }

@@ -20,6 +20,7 @@ use crate::sign::Keyring;
 use crate::store::Store;
 use crate::store::contract::{Deployment, Reach};
 use crate::store::memo::Memo;
+use crate::timekeeper::Timekeeper;
 use crate::token::HashedToken;
 use crate::vault::Vault;
 
@@ -43,6 +44,8 @@ pub struct Services {
     pub store: Store,
     /// Wall time.
     pub clock: Arc<dyn Clock>,
+    /// Whether wall time is believed.
+    pub time: Timekeeper,
     /// Randomness.
     pub random: Arc<dyn Random>,
     /// Secrets at rest.

@@ -5,6 +5,7 @@ mod client;
 pub(crate) mod story;
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use buddo_shared::api::deploy::CreateDeployment;
@@ -37,18 +38,34 @@ pub(crate) const ISSUER: &str = "https://api.test";
 
 /// A clock that tests move.
 #[derive(Debug)]
-pub(crate) struct ManualClock(Mutex<Timestamp>);
+pub(crate) struct ManualClock(Mutex<(Timestamp, Duration)>);
 
 impl ManualClock {
+    pub(crate) fn at(now: Timestamp) -> Self {
+        Self(Mutex::new((now, Duration::ZERO)))
+    }
+
+    /// Time passes.
     pub(crate) fn advance(&self, by: SignedDuration) {
         let mut now = self.0.lock().unwrap();
-        *now = now.checked_add(by).unwrap();
+        now.0 = now.0.checked_add(by).unwrap();
+        now.1 += Duration::try_from(by).unwrap();
+    }
+
+    /// Somebody sets the clock: no time passes.
+    pub(crate) fn jump(&self, by: SignedDuration) {
+        let mut now = self.0.lock().unwrap();
+        now.0 = now.0.checked_add(by).unwrap();
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        *self.0.lock().unwrap()
+        self.0.lock().unwrap().0
+    }
+
+    fn steady(&self) -> Duration {
+        self.0.lock().unwrap().1
     }
 }
 
@@ -114,7 +131,7 @@ impl World {
         config.state_dir = directory.path().join("state");
         config.api.public_url = Some(ISSUER.to_owned());
         change(&mut config);
-        Self::assemble(config, Arc::new(ManualClock(Mutex::new(now))), directory)
+        Self::assemble(config, Arc::new(ManualClock::at(now)), directory)
     }
 
     fn assemble(config: Config, clock: Arc<ManualClock>, directory: TempDir) -> Self {

@@ -193,6 +193,61 @@ async fn fm_12_a_clock_in_1970_does_not_revive_an_expired_document() {
 }
 
 #[tokio::test]
+async fn fm_62_a_document_from_the_future_is_refused_and_leaves_no_trace() {
+    const DAYS: i64 = 3 * 86_400;
+    let world = World::new().await;
+    world.intent.offer(world.envelope(1, 1, "one.example")).await.unwrap();
+    for (ahead, taken) in [(DAYS, false), (301, false), (300, true)] {
+        let offered = world.intent.offer(world.envelope_at(1, 2, "two.example", NOW + ahead)).await;
+        match offered {
+            Ok(_) => assert!(taken, "{ahead} s ahead"),
+            Err(refusal) => {
+                assert!(!taken && matches!(refusal, Refusal::IssuedInFuture { .. }), "{refusal}");
+                let words = refusal.to_string();
+                let there = Timestamp::from_second(NOW + ahead).unwrap().to_string();
+                let here = Timestamp::from_second(NOW).unwrap().to_string();
+                assert!(words.contains(&there) && words.contains(&here), "{words}");
+            }
+        }
+    }
+    // The coordinator's clock is right again.
+    world.intent.offer(world.envelope_at(1, 3, "three.example", NOW + 10)).await.unwrap();
+    assert_eq!(world.zone().as_deref(), Some("three.example"));
+}
+
+/// Both clocks were days ahead when a document was accepted. Then both are right again.
+#[tokio::test]
+async fn fm_62_a_floor_in_the_future_ends_with_the_next_epoch_or_join() {
+    const DAYS: i64 = 3 * 86_400;
+    for joins in [false, true] {
+        let world = World::new().await;
+        let (host, join) = (HostId::new(Uuid::from_u128(1)), Uuid::from_u128(1));
+        world.store.belong_to(host, join).await.unwrap();
+        world.clock.0.store(NOW + DAYS, Ordering::SeqCst);
+        world.intent.offer(world.envelope_at(1, 1, "one.example", NOW + DAYS)).await.unwrap();
+        world.clock.0.store(NOW, Ordering::SeqCst);
+        let world = world.reopen().await;
+        let refused = world.intent.offer(world.envelope(1, 2, "two.example")).await;
+        assert!(matches!(refused, Err(Refusal::Expired { .. })), "{refused:?}");
+        let world = if joins {
+            world.store.belong_to(host, Uuid::from_u128(2)).await.unwrap();
+            let world = world.reopen().await;
+            world.intent.offer(world.envelope(1, 2, "two.example")).await.unwrap();
+            world
+        } else {
+            world.intent.offer(world.envelope(2, 2, "two.example")).await.unwrap();
+            world
+        };
+        let epoch = if joins { 1 } else { 2 };
+        // And stays where it is then, also over a restart.
+        world.intent.offer(world.envelope(epoch, 3, "three.example")).await.unwrap();
+        let world = world.reopen().await;
+        world.intent.offer(world.envelope(epoch, 4, "four.example")).await.unwrap();
+        assert_eq!(world.zone().as_deref(), Some("four.example"));
+    }
+}
+
+#[tokio::test]
 async fn a_forged_document_changes_nothing() {
     let world = World::new().await;
     world.intent.offer(world.envelope(1, 1, "one.example")).await.unwrap();

@@ -159,6 +159,7 @@ fn refused(refusal: &Refusal) -> Box<Problem> {
         Refusal::Stale { .. } => (StatusCode::CONFLICT, "stale_generation"),
         Refusal::Conflict(_) => (StatusCode::CONFLICT, "generation_conflict"),
         Refusal::Expired { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "expired"),
+        Refusal::IssuedInFuture { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "issued_in_future"),
         Refusal::Trust(_) => (StatusCode::UNPROCESSABLE_ENTITY, "bad_trust"),
         Refusal::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "not_stored"),
     };

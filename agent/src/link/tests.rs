@@ -100,6 +100,7 @@ impl Intake for Core {
             b"older" => Err(Refusal::Stale { offered, held: NOW }),
             b"conflict" => Err(Refusal::Conflict(NOW)),
             b"expired" => Err(Refusal::Expired { expires_at: now, now }),
+            b"future" => Err(Refusal::IssuedInFuture { issued_at: now, now }),
             b"full" => Err(Refusal::Store(Box::new(Error::from(ErrorKind::StorageFull)))),
             bytes => Ok(Accepted { generation: NOW, digest: digest_of(bytes) }),
         }
@@ -273,6 +274,7 @@ async fn documents_are_answered_with_the_word_for_what_is_wrong() {
         ("older", 409, "stale_generation"),
         ("conflict", 409, "generation_conflict"),
         ("expired", 422, "expired"),
+        ("future", 422, "issued_in_future"),
         ("full", 503, "not_stored"),
     ] {
         let (got, problem) = put(&mut coordinator, document).await.unwrap();

@@ -17,7 +17,8 @@ pub struct Held {
     pub generation: Generation,
     /// `sha256:` of its payload.
     pub digest: Digest,
-    /// Wall time is never earlier than this.
+    /// Wall time is never earlier than this, as long as the epoch stays and the host does not join
+    /// again.
     pub floor: Timestamp,
     /// Whom it says to trust from now on; `None`: whom the host trusts already. What is read back
     /// may have come with an earlier one.
@@ -36,7 +37,8 @@ impl Store {
                 "INSERT INTO document (only_one, envelope, epoch, generation, digest, floor)
                  VALUES (1, ?1, ?2, ?3, ?4, ?5)
                  ON CONFLICT (only_one) DO UPDATE SET envelope = ?1, epoch = ?2,
-                   generation = ?3, digest = ?4, floor = max(floor, ?5)",
+                   generation = ?3, digest = ?4,
+                   floor = CASE epoch WHEN ?2 THEN max(floor, ?5) ELSE ?5 END",
                 rusqlite::params![
                     held.envelope,
                     held.generation.epoch.to_string(),

@@ -9,8 +9,8 @@ use super::{Store, StoreError};
 impl Store {
     /// Makes the database that of `host` since the join `joined`; true if it was another host's.
     /// Then the document and the reports of that identity are forgotten: the next coordinator
-    /// counts documents from the start, and has been told nothing. Whom documents said to trust
-    /// is forgotten with each join, for that gives trust anew. What is known of containers stays,
+    /// counts documents from the start, and has been told nothing. Whom documents said to trust,
+    /// and how late it is, is forgotten with each join, for that gives trust again. What is known of containers stays,
     /// as they do.
     pub async fn belong_to(&self, host: HostId, joined: Uuid) -> Result<bool, StoreError> {
         self.call("take up this host's identity", move |connection| {
@@ -24,8 +24,11 @@ impl Store {
             if owner.as_ref().is_some_and(|(h, j)| (h, j) == (&host, &joined)) {
                 return Ok(false);
             }
-            let other = owner.is_some_and(|(before, _)| before != host);
             transaction.execute("DELETE FROM trust", [])?;
+            if owner.is_some() {
+                transaction.execute("UPDATE document SET floor = 0", [])?;
+            }
+            let other = owner.is_some_and(|(before, _)| before != host);
             if other {
                 transaction.execute_batch(
                     "DELETE FROM document; DELETE FROM reports; DELETE FROM reported;",

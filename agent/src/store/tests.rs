@@ -88,6 +88,11 @@ async fn the_floor_of_time_never_sinks() {
     store.put_document(earlier).await.unwrap();
     let floor = store.document().await.unwrap().unwrap().floor;
     assert_eq!(floor, Timestamp::from_second(1_000).unwrap());
+    // But with a raise of the epoch it begins again.
+    let generation = Generation { epoch: 2, generation: 1 };
+    let raised = Held { floor: Timestamp::from_second(20).unwrap(), generation, ..held(2) };
+    store.put_document(raised.clone()).await.unwrap();
+    assert_eq!(store.document().await.unwrap(), Some(raised));
 }
 
 #[test]
@@ -218,7 +223,8 @@ async fn trust_is_stored_with_its_document_and_forgotten_with_the_next_join() {
     assert_eq!(store.document().await.unwrap(), Some(later));
     // The same host joins again: what it is told then counts.
     assert!(!store.belong_to(host, Uuid::from_u128(2)).await.unwrap());
-    assert_eq!(store.document().await.unwrap(), Some(held(2)));
+    let floor = Timestamp::UNIX_EPOCH;
+    assert_eq!(store.document().await.unwrap(), Some(Held { floor, ..held(2) }));
 }
 
 #[tokio::test]

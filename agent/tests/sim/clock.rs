@@ -13,6 +13,9 @@ pub(crate) const BEGIN: i64 = 1_800_000_000;
 /// A year, in seconds.
 pub(crate) const YEAR: i64 = 365 * 24 * 3_600;
 
+/// Some days, in seconds.
+pub(crate) const DAYS: i64 = 3 * 24 * 3_600;
+
 /// The agent's clock.
 pub(crate) struct SimClock(pub(crate) Arc<World>);
 

@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
-use crate::clock::{SimClock, true_time};
+use crate::clock::{DAYS, SimClock, true_time};
 use crate::faults::Swarm;
 use crate::podman::digest_of_tag;
 use crate::story::ledger::{Ledger, deployment};
@@ -265,6 +265,7 @@ fn take_answer(
             state.violate(format!("document {generation} is accepted as {}", accepted.generation));
         }
         Err(Refusal::Expired { .. }) if state.clock_offset > 0 => {}
+        Err(Refusal::IssuedInFuture { .. }) if state.clock_offset < 0 => {}
         Err(Refusal::Store(_)) => {}
         Err(refusal) => state.violate(format!("document {generation} is refused: {refusal}")),
     }
@@ -275,7 +276,7 @@ async fn push_wrong(world: &World, keys: &Keys, line: &Line) {
     let (kind, acked, older, newest, current) = world.with(|state| {
         let older = state.rng.pick(&state.books.older).filter(|(g, _)| *g < state.books.acked);
         let current = state.books.acked == state.books.generation;
-        (state.rng.below(5), state.books.acked, older, state.books.newest.clone(), current)
+        (state.rng.below(6), state.books.acked, older, state.books.newest.clone(), current)
     });
     let elapsed = world.begun.elapsed();
     let forged = |generation: u64, change: &dyn Fn(&mut Manifest), signer: &Signer| {
@@ -293,6 +294,15 @@ async fn push_wrong(world: &World, keys: &Keys, line: &Line) {
             &|m| m.expires_at = true_time(Duration::ZERO, -3_600),
             &keys.signer,
         ),
+        // As from a coordinator whose clock is days ahead.
+        4 => forged(
+            acked + 1_000,
+            &|m| {
+                m.issued_at = true_time(elapsed, DAYS);
+                m.expires_at = true_time(elapsed, DAYS + 3_600);
+            },
+            &keys.signer,
+        ),
         _ => forged(acked + 1_000, &|_| {}, &keys.foreign),
     };
     let Some(envelope) = envelope else { return };
@@ -307,7 +317,8 @@ async fn push_wrong(world: &World, keys: &Keys, line: &Line) {
                 | (Ok(_), 1)
                 | (Err(Refusal::Conflict(_) | Refusal::Stale { .. }), 2)
                 | (Err(Refusal::Expired { .. }), 3)
-                | (Err(Refusal::Unverified(_)), 4)
+                | (Err(Refusal::IssuedInFuture { .. } | Refusal::Expired { .. }), 4)
+                | (Err(Refusal::Unverified(_)), 5)
         );
         if !right {
             state.violate(format!("a wrong document (kind {kind}) is answered with {answer:?}"));

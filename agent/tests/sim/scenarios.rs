@@ -10,7 +10,7 @@ use buddo_shared::id::Revision;
 use buddo_shared::manifest::{RunState, Strategy};
 use buddo_shared::report::{Phase, ReportBody};
 
-use crate::clock::{BEGIN, YEAR};
+use crate::clock::{BEGIN, DAYS, YEAR, true_time};
 use crate::coordinator::Keys;
 use crate::disk::Database;
 use crate::faults::{Fault, Swarm};
@@ -222,7 +222,7 @@ fn fm_12_a_boot_in_1970_brings_back_what_ran_and_believes_no_expired_document() 
         let expired = run.world.with(|state| {
             let mut manifest = state.books.manifest(1_000, Duration::ZERO);
             manifest.deployments.clear();
-            manifest.expires_at = crate::clock::true_time(Duration::ZERO, -1);
+            manifest.expires_at = true_time(Duration::ZERO, -1);
             run.keys.signer.sign(&manifest).unwrap().bytes
         });
         let intent = Arc::clone(&run.agent.as_ref().unwrap().line.intent);
@@ -230,6 +230,34 @@ fn fm_12_a_boot_in_1970_brings_back_what_ran_and_believes_no_expired_document() 
         assert!(matches!(refusal, Refusal::Expired { .. }), "{refusal}");
         run.want(2, 2);
         run.settle().await;
+    });
+}
+
+/// The coordinator's clock is days ahead and signs so: nothing changes, both clocks are named, and
+/// the first document of the right time is taken.
+#[test]
+fn fm_62_documents_from_the_future_change_nothing_and_leave_no_trace() {
+    play(|mut run| async move {
+        run.want(2, 1);
+        run.settle().await;
+        let before = run.containers();
+        let elapsed = run.world.begun.elapsed();
+        let ahead = run.world.with(|state| {
+            let mut manifest = state.books.manifest(1_000, elapsed);
+            manifest.deployments.clear();
+            manifest.issued_at = true_time(elapsed, DAYS);
+            manifest.expires_at = true_time(elapsed, DAYS + 24 * 3_600);
+            run.keys.signer.sign(&manifest).unwrap().bytes
+        });
+        let intent = Arc::clone(&run.agent.as_ref().unwrap().line.intent);
+        let refusal = intent.offer(ahead.into()).await.unwrap_err();
+        assert!(matches!(refusal, Refusal::IssuedInFuture { .. }), "{refusal}");
+        run.wait(600).await;
+        assert_eq!(run.containers(), before);
+        assert!(run.warnings().contains("the clock of the coordinator or of this host is wrong"));
+        run.want(2, 2);
+        run.settle().await;
+        assert!(run.containers()[0].0.contains("-r2-"));
     });
 }
 

@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result};
 use clap::CommandFactory as _;
 use jiff::Timestamp;
 
-use crate::args::{Args, HostCommand};
+use crate::args::{Args, ClockCommand, HostCommand};
 use crate::ca::HostCa;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -24,6 +24,7 @@ use crate::service::deployments::capacity;
 use crate::service::epoch::{self, Raised};
 use crate::service::hosts::{self, Invitation};
 use crate::service::renewals;
+use crate::service::timekeeping::{self, Shown};
 use crate::store::Store;
 use crate::store::contract::{Host, Load};
 
@@ -103,6 +104,35 @@ pub async fn raise_epoch(
     let Raised { epoch, hosts } = epoch::raise(&store, clock.now()).await?;
     writeln!(out, "{epoch}")?;
     tracing::info!("the epoch is {epoch}; hosts that get a new document: {hosts}");
+    Ok(())
+}
+
+/// `clock show` and `confirm`.
+pub async fn clock(
+    command: ClockCommand,
+    config: &Config,
+    clock: &dyn Clock,
+    out: &mut (dyn Write + Send),
+) -> Result<()> {
+    let store = Store::open(&config.database())?;
+    let now = clock.now();
+    let Shown { now, seen } = match command {
+        ClockCommand::Show => timekeeping::show(&store, now).await?,
+        ClockCommand::Confirm => timekeeping::confirm(&store, now).await?,
+    };
+    writeln!(out, "now  {now:.0}")?;
+    match seen {
+        Some(seen) => writeln!(out, "seen {seen:.0}")?,
+        None => writeln!(out, "seen never")?,
+    }
+    match command {
+        ClockCommand::Confirm => {
+            tracing::info!("a coordinator that serves goes on by this clock within seconds");
+        }
+        ClockCommand::Show => tracing::info!(
+            "a coordinator that serves notes the time each minute while it believes its clock"
+        ),
+    }
     Ok(())
 }
 

@@ -17,6 +17,7 @@
 mod authority;
 
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -40,8 +41,9 @@ const NEXT: Files = Files { key: "ca.next.key", certificate: "ca.next.pem" };
 
 /// How long the coordinator's own certificate is valid.
 const OWN_LIFE: Duration = Duration::from_hours(90 * 24);
-/// The age at which it is made anew.
-const RENEW_AFTER: SignedDuration = SignedDuration::from_hours(30 * 24);
+/// The ages at which it is used; before and after them it is made anew.
+const IN_FORCE: Range<SignedDuration> =
+    SignedDuration::from_mins(-30)..SignedDuration::from_hours(30 * 24);
 
 /// The CA cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -205,7 +207,8 @@ impl HostCa {
         let now = self.clock.now();
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         match &*current {
-            Some(identity) if now.duration_since(identity.made).abs() < RENEW_AFTER => {
+            // Also made again after a clock was set back: it would not be valid yet.
+            Some(identity) if IN_FORCE.contains(&now.duration_since(identity.made)) => {
                 Ok(identity.clone())
             }
             _ => Ok(current.insert(self.make_identity(now)?).clone()),

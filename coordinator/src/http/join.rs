@@ -94,6 +94,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn fm_62_no_host_joins_by_a_clock_that_is_doubted() {
+        let world = World::new();
+        let invitation = invitation(&world).await;
+        world.clock.jump(SignedDuration::from_hours(72));
+        let (status, refused) = join(&world, &request(&invitation)).await;
+        assert_eq!((status, refused["code"].as_str()), (503, Some("clock_doubted")));
+        // Its certificate would not be valid yet. The token is still good.
+        world.clock.jump(SignedDuration::from_hours(-72));
+        assert_eq!(join(&world, &request(&invitation)).await.0, 200);
+    }
+
+    #[tokio::test]
     async fn a_refused_request_does_not_use_its_token_up() {
         let world = World::new();
         let invitation = invitation(&world).await;

@@ -134,6 +134,8 @@ catalogue! {
         "Try again later or choose a smaller tier; nothing was created.";
     NO_HOST_AVAILABLE = SERVICE_UNAVAILABLE "no_host_available", "No host takes new apps",
         "Every host is lost, locked or drained; nothing was created: try again later, or ask the platform's operator.";
+    CLOCK_DOUBTED = SERVICE_UNAVAILABLE "clock_doubted", "The server does not believe its clock",
+        "Try again later; its administrator sets the clock right or runs `buddo-coordinator clock confirm`.";
     STORAGE_FULL = SERVICE_UNAVAILABLE "storage_full", "The server has no room left",
         "Nothing was changed, and reading goes on: try again later.";
     OVERLOADED = SERVICE_UNAVAILABLE "overloaded", "The server is busy",

@@ -137,6 +137,7 @@ impl From<HostError> for ApiError {
             | HostError::Locked(_)
             | HostError::NotLocked(_)
             | HostError::InUse { .. } => Self::field("/name", error),
+            HostError::Clock(doubted) => Self::new(problem::CLOCK_DOUBTED, doubted.to_string()),
             HostError::Store(error) => error.into(),
         }
     }

@@ -35,6 +35,7 @@ impl From<RenewError> for ApiError {
                 Self::new(problem::NOT_A_HOST, error.to_string())
             }
             RenewError::Locked(_) => Self::new(problem::HOST_LOCKED, error.to_string()),
+            RenewError::Clock(doubted) => Self::new(problem::CLOCK_DOUBTED, doubted.to_string()),
             RenewError::Ca(_) => Self::internal(&error),
             RenewError::Store(error) => error.into(),
         }

@@ -17,7 +17,7 @@ mod words;
 #[cfg(test)]
 mod tests;
 
-#[cfg(test)]
-pub(crate) use outbox::pass;
 pub use outbox::run;
+#[cfg(test)]
+pub(crate) use outbox::{pass, sweep};
 pub use transport::{MailError, Mailer};

@@ -34,6 +34,8 @@ pub async fn text(state: &AppState) -> Result<String, std::fmt::Error> {
     let waiting = state.door.hasher.waiting();
     let help = "Passwords that wait for their turn to be hashed";
     own.register("password_queue", help, gauge(waiting));
+    let help = "1 while the machine's clock is doubted: nothing is signed or forgotten";
+    own.register("clock_doubted", help, gauge(u8::from(state.time.check().is_err())));
     let help = "Event streams that are open";
     own.register("event_streams", help, gauge(state.live.streams()));
     let waiting = state.store.waiting();

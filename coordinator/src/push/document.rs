@@ -14,12 +14,16 @@ use crate::sign::Plan;
 use crate::state::{AppState, Services};
 use crate::store::contract::{DocumentRow, DocumentTrust, Host, Trusts};
 use crate::store::{StoreError, Tables};
+use crate::timekeeper::Doubted;
 use crate::vault::VaultError;
 
 /// A document is refused on arrival after this.
 pub(super) const LIFE: SignedDuration = SignedDuration::from_hours(24);
 /// A document this old is replaced by a fresh one of the next generation.
 pub(super) const REFRESH: SignedDuration = SignedDuration::from_hours(12);
+
+/// One that was issued further ahead is replaced. Hosts accept five times that.
+const AHEAD: SignedDuration = SignedDuration::from_mins(1);
 
 /// The document cannot be made. What the host runs is not touched by that.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +46,9 @@ pub enum DocumentError {
     /// An environment cannot be sealed to the host.
     #[error("cannot seal an environment")]
     Seal(#[from] SealError),
+    /// No document is signed for a time that may be wrong: hosts would refuse it, or, worse, obey.
+    #[error(transparent)]
+    Clock(#[from] Doubted),
     /// It cannot be signed.
     #[error("cannot sign the document")]
     Sign(#[from] SignError),
@@ -52,7 +59,7 @@ impl DocumentError {
     pub(super) fn is_lasting(&self) -> bool {
         match self {
             Self::Store(_) | Self::Unknown => false,
-            Self::Vault { .. } | Self::Seal(_) | Self::Sign(_) => true,
+            Self::Vault { .. } | Self::Seal(_) | Self::Sign(_) | Self::Clock(_) => true,
         }
     }
 }
@@ -70,8 +77,12 @@ pub(crate) async fn current(state: &AppState, host: HostId) -> Result<DocumentRo
                 let host = tables.host(host)?.ok_or(DocumentError::Unknown)?;
                 match tables.document(host.id, host.wanted)? {
                     Some(document)
-                        if !is_old(document.issued_at, services.clock.now())
-                            && is_settled(&services, &host, document.trust.as_ref()) =>
+                        if is_current(
+                            &services,
+                            &host,
+                            document.issued_at,
+                            document.trust.as_ref(),
+                        ) =>
                     {
                         Ok(Found::Stored(document))
                     }
@@ -101,14 +112,30 @@ enum Found {
     Built(DocumentRow),
 }
 
-/// Whether a document of then should be replaced; also one from the future, after a clock was set back.
-pub(super) fn is_old(issued_at: Timestamp, now: Timestamp) -> bool {
-    now.duration_since(issued_at).abs() >= REFRESH
+/// Whether a stored document is what the host is to have. While the clock is doubted it is: none
+/// can be signed in its place.
+pub(super) fn is_current(
+    services: &Services,
+    host: &Host,
+    issued_at: Timestamp,
+    trust: Option<&DocumentTrust>,
+) -> bool {
+    match services.time.believed() {
+        Ok(now) => !is_old(issued_at, now) && is_settled(services, host, trust),
+        Err(_) => true,
+    }
+}
+
+/// Whether a document of then should be replaced; also one from the future, after a clock was set
+/// back: no host accepts it before that time has come.
+fn is_old(issued_at: Timestamp, now: Timestamp) -> bool {
+    let age = now.duration_since(issued_at);
+    age >= REFRESH || age < -AHEAD
 }
 
 /// Whether a document with this trust is what the host is to have: by the right key, naming whom
 /// it shall trust next.
-pub(super) fn is_settled(services: &Services, host: &Host, trust: Option<&DocumentTrust>) -> bool {
+fn is_settled(services: &Services, host: &Host, trust: Option<&DocumentTrust>) -> bool {
     let keys = services.keys.keys();
     let wanted = trust_of(services, &keys.plan(host.bond.trusts.as_ref()));
     trust == Some(&wanted)
@@ -151,7 +178,7 @@ fn build(
     services: &Services,
     host: &Host,
 ) -> Result<DocumentRow, DocumentError> {
-    let issued_at = services.clock.now();
+    let issued_at = services.time.believed()?;
     let expires_at = issued_at.checked_add(LIFE).unwrap_or(Timestamp::MAX);
     let mut writer = Writer::new(tables, services, host, issued_at);
     let mut deployments = tables

@@ -9,12 +9,14 @@ use buddo_shared::id::HostId;
 use buddo_shared::renewal::HostKey;
 use buddo_shared::report::{Accepted, Acknowledge};
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, DATE};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -112,7 +114,14 @@ impl LinkError {
                 "the host holds a newer document than this database knows, as after a restore \
                  from a backup; run `buddo-coordinator epoch raise`"
             }
-            "expired" => "the clocks of coordinator and host differ by a day; set both right",
+            "expired" => {
+                "the clocks of coordinator and host differ by a day; set both right. If they are, \
+                 the host once took a document from the future: run `buddo-coordinator epoch raise`"
+            }
+            "issued_in_future" => {
+                "the clock of the coordinator or of the host is wrong; set both right \
+                 (`timedatectl`)"
+            }
             "unknown_key" | "foreign_host" | "bad_signature" => {
                 "the host trusts another signing key; restore signing.key from its backup, or \
                  let the host join again"
@@ -129,6 +138,8 @@ impl LinkError {
 pub(super) struct Link {
     sender: http2::SendRequest<Full<Bytes>>,
     authority: String,
+    /// What time it was at the agent by its last answer.
+    date: Option<Timestamp>,
     /// Moves the bytes; ends with the link.
     _driver: AbortOnDropHandle<()>,
 }
@@ -176,7 +187,12 @@ impl Link {
                 tracing::debug!(%error, "the connection to an agent ended");
             }
         }));
-        Ok(Self { sender, authority: name, _driver: driver })
+        Ok(Self { sender, authority: name, date: None, _driver: driver })
+    }
+
+    /// What time it was at the agent by its last answer, to the second.
+    pub(super) fn date(&self) -> Option<Timestamp> {
+        self.date
     }
 
     /// Sends a document; returns once the agent has it on disk.
@@ -235,6 +251,7 @@ impl Link {
     ) -> Result<Response<Incoming>, LinkError> {
         let sent = self.sender.send_request(request);
         let answer = within(operation, CALL, async { sent.await.map_err(http(operation)) }).await?;
+        self.date = date_of(&answer);
         let status = answer.status();
         if status.is_success() {
             return Ok(answer);
@@ -245,6 +262,11 @@ impl Link {
             problem.map(|p| (words(&p.code), words(&p.detail))).unwrap_or_default();
         Err(LinkError::Refused { operation, status, code, detail })
     }
+}
+
+fn date_of<B>(answer: &Response<B>) -> Option<Timestamp> {
+    let date = answer.headers().get(DATE)?.to_str().ok()?;
+    rfc2822::DateTimeParser::new().parse_timestamp(date).ok()
 }
 
 /// Whether the peer's certificate is for `key`.

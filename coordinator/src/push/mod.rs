@@ -50,6 +50,7 @@ pub async fn run(state: AppState) {
         let retry = listed.is_err();
         match listed {
             Ok(hosts) => {
+                state.time.set_hosts(hosts.len());
                 let new = hosts.iter().filter(|host| !served.contains_key(&host.id)).count();
                 for host in hosts {
                     served.entry(host.id).or_insert_with(|| {

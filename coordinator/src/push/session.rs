@@ -194,17 +194,24 @@ async fn connected(
     // Always, also where it was acknowledged: an agent that lost its disk has nothing, and one
     // that has it answers at once.
     let mut sent = bring(state, &host, &mut link).await?;
-    let mut frames = Frames::new(link.reports(host.report_seq).await?, budget);
+    let mut through = host.report_seq;
+    let mut frames = Frames::new(link.reports(through).await?, budget);
+    hear(state, id, &link);
     let mut look = Instant::now() + next_look(sent);
     loop {
         let mut hint = true;
         tokio::select! {
             batch = frames.next() => {
-                take(state, id, &mut link, batch?).await?;
+                through = take(state, id, &mut link, batch?).await?.unwrap_or(through);
                 hint = false;
             }
             () = bell.notified() => {}
             () = sleep_until(look) => {}
+        }
+        if state.time.wants(id) {
+            // Says nothing new; its answer tells what time it is there.
+            link.acknowledge(through).await?;
+            hear(state, id, &link);
         }
         // Cheap where nothing changed: one read. The wake-up itself carries no data.
         let stale = stale(state, &host, sent).await?;
@@ -219,6 +226,14 @@ async fn connected(
     }
 }
 
+/// What time it is on the host, for a clock that is doubted.
+fn hear(state: &AppState, id: HostId, link: &Link) {
+    if link.date().is_some_and(|date| state.time.heard(id, date)) {
+        tracing::info!("most hosts agree with the clock; what waited is signed now");
+        state.wake.all();
+    }
+}
+
 fn next_look(sent: Option<Generation>) -> Duration {
     if sent.is_some() { AGE_CHECK } else { OFFER_AGAIN }
 }
@@ -230,7 +245,7 @@ async fn stale(
     held: &Host,
     sent: Option<Generation>,
 ) -> Result<bool, SessionError> {
-    let (id, now) = (held.id, state.clock.now());
+    let id = held.id;
     let services = Arc::clone(state);
     let found = state.store.read(move |tables| {
         let host = tables.host(id)?.ok_or(DocumentError::Unknown)?;
@@ -239,8 +254,7 @@ async fn stale(
             None => None,
         };
         let good = mark.is_some_and(|(issued_at, trust)| {
-            !document::is_old(issued_at, now)
-                && document::is_settled(&services, &host, trust.as_ref())
+            document::is_current(&services, &host, issued_at, trust.as_ref())
         });
         Ok::<_, DocumentError>((host, !good))
     });
@@ -333,13 +347,14 @@ async fn refused(
     Ok(None)
 }
 
-/// Commits the reports of a batch, then acknowledges them; what is not kept goes to watchers.
+/// Commits the reports of a batch, then acknowledges them; what is not kept goes to watchers. Up to
+/// which report all are committed, if there was one.
 async fn take(
     state: &AppState,
     id: HostId,
     link: &mut Link,
     batch: Vec<Frame>,
-) -> Result<(), SessionError> {
+) -> Result<Option<u64>, SessionError> {
     let (mut durable, mut progress, mut probes) = (Vec::new(), Vec::new(), Vec::new());
     for frame in batch {
         match frame {
@@ -352,8 +367,9 @@ async fn take(
         reports::show(state, id, progress, probes).await?;
     }
     if durable.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let through = reports::commit(state, id, durable).await?;
-    Ok(link.acknowledge(through).await?)
+    link.acknowledge(through).await?;
+    Ok(Some(through))
 }

@@ -43,7 +43,7 @@ use crate::metrics::Metrics;
 use crate::random::SystemRandom;
 use crate::serve::{self, Listener};
 use crate::service::renewals::is_served;
-use crate::service::{admin, deployments, epoch, hosts, renewals, rotation};
+use crate::service::{admin, deployments, epoch, hosts, renewals, rotation, timekeeping};
 use crate::state::AppState;
 use crate::store::StoreError;
 use crate::store::contract::Host;
@@ -456,6 +456,43 @@ async fn another_host_in_its_place_gets_nothing() {
     })
     .await;
     assert_eq!(sent(&second), before);
+}
+
+#[tokio::test]
+async fn fm_62_a_jump_of_the_clock_reaches_no_host_and_ends_by_itself() {
+    let (world, agent) = begin().await;
+    let state = &world.state;
+    tokio::spawn(timekeeping::run(state.clone()));
+    let first = agent.document(|_| true).await;
+    world.clock.jump(SignedDuration::from_hours(72));
+    let made = deployments::create(state, owner(1), None, request("my-app"), None).await;
+    let id: DeploymentId = made.unwrap().deployment.id.parse().unwrap();
+    let refusal = async || host_of(state, first.host_id).await.refusal;
+    until(async || refusal().await.is_some_and(|why| why.contains("clock confirm"))).await;
+    // The host is asked what time it is, and does not agree.
+    until(async || state.time.check().is_err() && !state.time.wants(first.host_id)).await;
+    assert!(state.time.check().is_err());
+    let sent = agent.agent.envelopes.lock().unwrap().clone();
+    assert!(sent.windows(2).all(|two| two[0] == two[1]), "nothing else was signed");
+    // Its reports are taken all the same.
+    agent.say(status(id, Phase::Pulling, None)).await;
+    world.clock.jump(SignedDuration::from_hours(-72));
+    let second = agent.document(|m| m.deployments.len() == 1).await;
+    assert!(second.issued_at < first.issued_at + SignedDuration::from_hours(1));
+    until(async || refusal().await.is_none()).await;
+}
+
+#[tokio::test]
+async fn fm_62_hosts_vouch_for_the_clock_of_a_coordinator_that_was_away_for_days() {
+    let (world, agent) = begin().await;
+    let state = &world.state;
+    agent.document(|_| true).await;
+    state.time.resume(world.clock_now() - SignedDuration::from_hours(72));
+    assert!(state.time.check().is_err());
+    tokio::spawn(timekeeping::run(state.clone()));
+    deployments::create(state, owner(1), None, request("my-app"), None).await.unwrap();
+    agent.document(|m| m.deployments.len() == 1).await;
+    assert_eq!(agent.agent.dialled.load(Ordering::SeqCst), 1, "over the connection that there is");
 }
 
 /// Waits for a condition that has no notification.

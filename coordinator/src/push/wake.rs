@@ -25,6 +25,12 @@ impl Wake {
         self.bell(id).notify_one();
     }
 
+    /// The same of every host that is served.
+    pub fn all(&self) {
+        let hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        hosts.values().for_each(|bell| bell.notify_one());
+    }
+
     /// A host has joined, or joined again.
     pub fn joined(&self, id: HostId) {
         self.host(id);

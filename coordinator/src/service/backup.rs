@@ -18,7 +18,7 @@ use serde_json::json;
 use super::at_rest::{self, AtRestError};
 use super::epoch::{self, Raised};
 use crate::secret_file::{self, SecretFileError};
-use crate::store::contract::{LedgerState, Link};
+use crate::store::contract::{ClockMark, LedgerState, Link};
 use crate::store::sqlite::snapshot;
 use crate::store::{Store, StoreError, Tables};
 use crate::vault::{Vault, VaultError};
@@ -180,6 +180,8 @@ fn take_over(
     if !keep_sessions {
         tables.end_all_sessions(now)?;
     }
+    // The backup's time is long past: the administrator's act stands for the present one.
+    tables.set_clock_mark(ClockMark::Seen, now)?;
     let raised = epoch::raise_in(tables, now)?;
     let details = json!({
         "epoch": raised.epoch, "hosts": raised.hosts, "sessions_kept": keep_sessions,

@@ -18,6 +18,7 @@ use crate::random::{self, Random};
 use crate::state::AppState;
 use crate::store::contract::{Bond, Host, JoinTokenRow, Load, Trusts};
 use crate::store::{Store, StoreError, Tables};
+use crate::timekeeper::Doubted;
 
 /// How long a join token works.
 const TOKEN_LIFE: SignedDuration = SignedDuration::from_mins(15);
@@ -68,6 +69,9 @@ pub enum HostError {
         /// How many.
         deployments: usize,
     },
+    /// The host's certificate would be valid at another time.
+    #[error(transparent)]
+    Clock(#[from] Doubted),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -226,7 +230,7 @@ pub async fn join(state: &AppState, request: JoinRequest) -> Result<Joined, Host
     let joined = state
         .store
         .write(move |tables| {
-            let now = services.clock.now();
+            let now = services.time.believed()?;
             // Found by its hash: no comparison depends on the secret's bytes in its timing.
             let token =
                 tables.take_join_token(&hash(&request.token), now)?.ok_or(HostError::Token)?;

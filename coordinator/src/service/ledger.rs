@@ -101,7 +101,8 @@ pub async fn forget(state: &AppState) -> Result<u64, StoreError> {
         let some: Result<u64, StoreError> = state
             .store
             .write(move |tables| {
-                let now = services.clock.now();
+                // A clock that is ahead would make all of it look old.
+                let Ok(now) = services.time.believed() else { return Ok(0) };
                 let cutoff = now.checked_sub(services.config.audit.kept()).unwrap_or(now);
                 tables.prune_ledger(cutoff, now, BATCH)
             })

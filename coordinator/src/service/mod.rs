@@ -16,3 +16,4 @@ pub mod reports;
 pub mod retention;
 pub mod rotation;
 pub mod teams;
+pub mod timekeeping;

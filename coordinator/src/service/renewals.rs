@@ -21,6 +21,7 @@ use crate::ca::CaError;
 use crate::state::{AppState, Services};
 use crate::store::contract::{Bond, Host, Issued};
 use crate::store::{StoreError, Tables};
+use crate::timekeeper::Doubted;
 
 /// A certificate is not renewed.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +39,9 @@ pub enum RenewError {
          {0}` and, on the right machine, `buddo-agent join --force` with the token that it prints"
     )]
     Locked(String),
+    /// It would be valid at another time.
+    #[error(transparent)]
+    Clock(#[from] Doubted),
     /// No certificate can be made.
     #[error("the certificate cannot be made")]
     Ca(#[from] CaError),
@@ -127,6 +131,7 @@ fn next(
     number: u32,
 ) -> Result<String, RenewError> {
     let key = host.bond.key.as_ref().ok_or(RenewError::Stranger(None))?;
+    services.time.check()?;
     let life = services.config.hosts.certificate_life();
     let (issued, certificate) = services.ca.sign_host(host.id, key, number, life)?;
     let renewal = Some((statement.request, certificate.clone()));

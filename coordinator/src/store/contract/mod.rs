@@ -9,6 +9,7 @@ mod administration;
 mod api_keys;
 mod audit;
 mod changes;
+mod clock;
 mod consents;
 mod deployments;
 mod devices;
@@ -33,6 +34,7 @@ pub use administration::Administration;
 pub use api_keys::{ApiKeyRow, ApiKeys};
 pub use audit::{Action, AdminActRow, Audit, AuditRow, AuditStatus, NewAudit};
 pub use changes::{AccountAct, AccountActRow, Changes, MailedLink, Purpose};
+pub use clock::{ClockMark, ClockMarks};
 pub use consents::{Connection, Consents};
 pub use deployments::{Deployment, Deployments, Page};
 pub use devices::{DeviceCode, Devices};
@@ -77,6 +79,7 @@ pub trait Tables:
     + Ledger
     + SealedValues
     + Administration
+    + ClockMarks
 {
 }
 
@@ -105,6 +108,7 @@ impl<T> Tables for T where
         + Ledger
         + SealedValues
         + Administration
+        + ClockMarks
 {
 }
 

@@ -9,6 +9,7 @@ mod administration;
 mod api_keys;
 mod audit;
 mod changes;
+mod clock;
 mod column;
 mod consents;
 mod deployments;

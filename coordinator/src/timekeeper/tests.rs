@@ -1,0 +1,142 @@
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::*;
+use crate::testing::ManualClock;
+
+const DAYS: SignedDuration = SignedDuration::from_hours(72);
+const MINUTE: SignedDuration = SignedDuration::from_mins(1);
+
+fn host(n: u128) -> HostId {
+    HostId::new(Uuid::from_u128(n))
+}
+
+fn keeper() -> (Arc<ManualClock>, Timekeeper) {
+    let clock = Arc::new(ManualClock::at("2026-05-21T10:00:00Z".parse().unwrap()));
+    let time = Timekeeper::new(clock.clone());
+    (clock, time)
+}
+
+#[test]
+fn fm_10_time_that_passes_is_believed_and_a_jump_either_way_is_not() {
+    for jump in [DAYS, -DAYS, SignedDuration::from_mins(11), SignedDuration::from_hours(8766)] {
+        let (clock, time) = keeper();
+        clock.advance(SignedDuration::from_hours(400 * 24));
+        time.check().unwrap();
+        clock.jump(MINUTE);
+        time.check().unwrap();
+        let right = clock.now();
+        clock.jump(jump);
+        let doubted = time.check().unwrap_err();
+        assert_eq!((doubted.expected, doubted.now), (right, clock.now()));
+        // It goes on by itself once the clock is right again.
+        clock.advance(MINUTE);
+        assert!(time.check().is_err());
+        clock.jump(-jump);
+        time.check().unwrap();
+        clock.jump(jump);
+        assert!(time.check().is_err(), "and what was doubted is doubted again");
+    }
+}
+
+#[test]
+fn an_hour_without_a_further_jump_is_enough() {
+    let (clock, time) = keeper();
+    clock.jump(DAYS);
+    assert!(time.check().is_err());
+    clock.advance(SignedDuration::from_mins(59));
+    assert!(time.check().is_err());
+    // Another jump: the hour begins again.
+    clock.jump(DAYS);
+    assert!(time.check().is_err());
+    for _ in 0..59 {
+        clock.advance(MINUTE);
+        assert!(time.check().is_err());
+    }
+    clock.advance(MINUTE);
+    time.check().unwrap();
+    clock.jump(-DAYS);
+    assert!(time.check().is_err(), "from then on it is held against that");
+}
+
+#[test]
+fn most_of_all_hosts_vouch_for_the_clock_and_none_can_do_so_alone() {
+    let (clock, time) = keeper();
+    time.set_hosts(3);
+    clock.jump(DAYS);
+    assert!(time.check().is_err());
+    let now = clock.now();
+    assert!(time.wants(host(1)) && !time.heard(host(1), now) && !time.wants(host(1)));
+    assert!(!time.heard(host(1), now), "however often it says so");
+    assert!(!time.heard(host(2), now - DAYS));
+    assert!(time.check().is_err());
+    clock.advance(MINUTE);
+    assert!(time.heard(host(3), clock.now() - SignedDuration::from_mins(4)));
+    time.check().unwrap();
+    assert!(!time.wants(host(4)));
+}
+
+#[test]
+fn what_hosts_said_before_a_jump_says_nothing_of_it() {
+    let (clock, time) = keeper();
+    time.set_hosts(1);
+    assert!(!time.heard(host(1), clock.now()));
+    clock.jump(DAYS);
+    assert!(time.check().is_err());
+    assert!(!time.heard(host(1), clock.now() - DAYS));
+    clock.jump(DAYS);
+    assert!(time.check().is_err());
+    assert!(time.wants(host(1)));
+}
+
+#[test]
+fn an_administrator_confirms_a_jump_that_was_and_none_to_come() {
+    let (clock, time) = keeper();
+    time.confirmed(clock.now());
+    clock.jump(DAYS);
+    assert!(time.check().is_err());
+    let before = clock.now() - DAYS;
+    for said in [before, clock.now() + DAYS] {
+        time.confirmed(said);
+        assert!(time.check().is_err(), "{said}");
+    }
+    time.confirmed(clock.now());
+    time.check().unwrap();
+    clock.jump(-DAYS);
+    time.confirmed(clock.now() + DAYS);
+    assert!(time.check().is_err());
+}
+
+#[test]
+fn after_a_start_an_hour_away_is_believed_and_more_is_not() {
+    for (away, believed) in [(59, true), (61, false), (3 * 24 * 60, false), (-61, false)] {
+        let (clock, time) = keeper();
+        let seen = clock.now() - SignedDuration::from_mins(away);
+        time.resume(seen);
+        assert_eq!(time.check().is_ok(), believed, "{away} min");
+    }
+}
+
+proptest! {
+    /// However a clock is set: what was not confirmed, vouched for or steady for an hour is not
+    /// believed to be later than the time that passed, but for the slack of each look.
+    #[test]
+    fn no_row_of_jumps_is_believed_without_a_reason(
+        steps in prop::collection::vec((0..50_i64, -100_000..100_000_i64), 1..30),
+    ) {
+        let (clock, time) = keeper();
+        let begun = clock.now();
+        let (mut passed, mut looks) = (SignedDuration::ZERO, 0);
+        for (minutes, jump) in steps {
+            clock.advance(SignedDuration::from_mins(minutes));
+            passed += SignedDuration::from_mins(minutes);
+            clock.jump(SignedDuration::from_secs(jump));
+            looks += 1;
+            let steady_for_an_hour = passed >= SignedDuration::from_hours(1);
+            if time.check().is_ok() && !steady_for_an_hour {
+                let ahead = apart(clock.now(), begun + passed);
+                prop_assert!(ahead <= SLACK * looks, "{ahead:?} after {looks} looks");
+            }
+        }
+    }
+}
