@@ -16,25 +16,23 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::ca::{self, HostCa};
+use crate::ca;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::door::Door;
 use crate::http::router;
+use crate::keys::Keys;
 use crate::live::Live;
 use crate::mail::{self, Mailer};
 use crate::metrics::{self, Metrics};
 use crate::password::Cost;
 use crate::push::{self, Wake};
 use crate::random::Random;
-use crate::secret_file;
 use crate::serve::{self, Listener, Tls};
 use crate::service::{at_rest, failed_logins, retention, timekeeping};
-use crate::sign::Keyring;
 use crate::state::{AppState, Recent, Services};
 use crate::store::Store;
 use crate::timekeeper::Timekeeper;
-use crate::vault::Vault;
 
 /// Beyond what connections get to finish.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -46,14 +44,14 @@ pub fn assemble(
     random: Arc<dyn Random>,
     cost: Cost,
 ) -> Result<AppState> {
-    let directory = config.state_dir.clone();
-    secret_file::make_directory(&directory)?;
-    let ca = HostCa::open(&directory, &config.api.names, Arc::clone(&clock))?;
+    let keys = Keys::of(&config)?;
+    let ca = keys.ca(Arc::clone(&clock))?;
+    let (vault, signing) = (keys.vault(&*random)?, keys.signing()?);
     let metrics = Metrics::default();
     Ok(Arc::new(Services {
         store: Store::open(&config.database())?.counted(metrics.clone()),
-        vault: Arc::new(Vault::open(&config.master_key(), &*random)?),
-        keys: Keyring::open(&directory)?,
+        vault: Arc::new(vault),
+        keys: signing,
         door: Door::open(&config, &*random, cost)?,
         ca,
         live: Live::new(config.limits.event_streams),

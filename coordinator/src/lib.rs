@@ -21,6 +21,7 @@ pub mod door;
 pub mod failures;
 pub mod http;
 pub mod identity;
+pub mod keys;
 pub mod live;
 pub mod mail;
 pub mod metrics;

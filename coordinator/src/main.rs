@@ -10,9 +10,10 @@ use buddo_coordinator::args::{AdminCommand, Args, CaCommand, Command, EpochComma
 use buddo_coordinator::ca::HostCa;
 use buddo_coordinator::clock::SystemClock;
 use buddo_coordinator::config::Config;
+use buddo_coordinator::keys::Keys;
 use buddo_coordinator::password::Cost;
 use buddo_coordinator::random::SystemRandom;
-use buddo_coordinator::{admin, core_dump, daemon, secret_file};
+use buddo_coordinator::{admin, core_dump, daemon};
 use clap::Parser as _;
 use tracing_subscriber::EnvFilter;
 
@@ -60,10 +61,7 @@ fn run(args: Args) -> Result<()> {
     }
     let config = args.config.as_deref().map_or_else(|| Ok(Config::default()), Config::read)?;
     let clock = Arc::new(SystemClock);
-    let open_ca = |config: &Config| -> Result<HostCa> {
-        secret_file::make_directory(&config.state_dir)?;
-        Ok(HostCa::open(&config.state_dir, &config.api.names, clock.clone())?)
-    };
+    let open_ca = |config: &Config| -> Result<HostCa> { Ok(Keys::of(config)?.ca(clock.clone())?) };
     match args.command {
         Command::Completions { .. } => Ok(()),
         Command::Ca(CaCommand::Show) => admin::show_ca(&open_ca(&config)?, &mut out),

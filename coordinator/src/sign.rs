@@ -107,8 +107,18 @@ pub struct Keyring {
 }
 
 impl Keyring {
+    /// The file of the first key.
+    pub const FILE: &str = CURRENT;
+
     /// Reads the keys in `directory`; makes the first one if there is none.
     pub fn open(directory: &Path) -> Result<Self, SigningKeyError> {
+        let make = || Ok(Signer::generate()?.to_text());
+        secret_file::read_or_create::<SigningKeyError>(&directory.join(CURRENT), make)?;
+        Self::open_existing(directory)
+    }
+
+    /// Reads the keys in `directory`, which have to be there.
+    pub fn open_existing(directory: &Path) -> Result<Self, SigningKeyError> {
         let keys = ArcSwap::from_pointee(read(directory)?);
         Ok(Self { directory: directory.to_owned(), keys })
     }
@@ -156,12 +166,7 @@ impl Keyring {
 }
 
 fn read(directory: &Path) -> Result<Keys, SigningKeyError> {
-    let path = directory.join(CURRENT);
-    let text =
-        secret_file::read_or_create::<SigningKeyError>(
-            &path,
-            || Ok(Signer::generate()?.to_text()),
-        )?;
+    let text = secret_file::read(&directory.join(CURRENT))?;
     let current = Signer::from_text(&text)?;
     let next = match secret_file::read(&directory.join(NEXT)) {
         Ok(text) => Some(Signer::from_text(&text)?),

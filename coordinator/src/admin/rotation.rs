@@ -8,8 +8,8 @@ use crate::args::{CaCommand, KeyCommand, Retire};
 use crate::ca::HostCa;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::keys::Keys;
 use crate::service::{hosts, rotation};
-use crate::sign::Keyring;
 use crate::store::Store;
 use crate::store::contract::Host;
 
@@ -21,7 +21,7 @@ pub async fn key(
     out: &mut (dyn Write + Send),
 ) -> Result<()> {
     let store = Store::open(&config.database())?;
-    let keys = Keyring::open(&config.state_dir)?;
+    let keys = Keys::of(config)?.signing()?;
     match command {
         KeyCommand::List => {
             let now = keys.keys();

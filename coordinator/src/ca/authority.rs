@@ -41,20 +41,30 @@ pub(super) struct Authority {
 }
 
 impl Authority {
-    /// Reads it, or makes what is not there.
-    pub(super) fn open(directory: &Path, files: Files, now: Timestamp) -> Result<Self, CaError> {
+    /// Makes what is not there, and reads it.
+    pub(super) fn open_or_make(
+        directory: &Path,
+        files: Files,
+        now: Timestamp,
+    ) -> Result<Self, CaError> {
         let key = secret_file::read_or_create::<CaError>(&directory.join(files.key), || {
             let key = KeyPair::generate().map_err(failed("make the host CA's key"))?;
             Ok(Secret::new(key.serialize_pem()))
         })?;
-        let key = KeyPair::from_pem(key.expose()).map_err(failed("read the host CA's key"))?;
-        let path = directory.join(files.certificate);
-        let pem = secret_file::read_or_create::<CaError>(&path, || {
+        secret_file::read_or_create::<CaError>(&directory.join(files.certificate), || {
+            let key = read_key(&key)?;
             let made = params(&key, now)
                 .self_signed(&key)
                 .map_err(failed("make the host CA's certificate"))?;
             Ok(Secret::new(made.pem()))
         })?;
+        Self::open(directory, files)
+    }
+
+    /// Reads it.
+    pub(super) fn open(directory: &Path, files: Files) -> Result<Self, CaError> {
+        let key = read_key(&secret_file::read(&directory.join(files.key))?)?;
+        let pem = secret_file::read(&directory.join(files.certificate))?;
         let pem = pem.expose().to_owned();
         let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(CaError::Pem)?;
         let issuer = Issuer::from_ca_cert_der(&certificate, key)
@@ -101,6 +111,10 @@ impl Authority {
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.signed_by(key, &self.issuer).map_err(failed("sign a certificate"))
     }
+}
+
+fn read_key(pem: &Secret) -> Result<KeyPair, CaError> {
+    KeyPair::from_pem(pem.expose()).map_err(failed("read the host CA's key"))
 }
 
 pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {

@@ -133,6 +133,9 @@ pub struct Identity {
 }
 
 impl HostCa {
+    /// The files of the first CA.
+    pub const FILES: [&str; 2] = [CURRENT.key, CURRENT.certificate];
+
     /// Reads the CA from the state directory, or makes it. `api_names` are the names of the API's
     /// certificate where none is configured.
     pub fn open(
@@ -140,14 +143,24 @@ impl HostCa {
         api_names: &[String],
         clock: Arc<dyn Clock>,
     ) -> Result<Self, CaError> {
-        let authorities = ArcSwap::from_pointee(read(directory, clock.now())?);
+        Authority::open_or_make(directory, CURRENT, clock.now())?;
+        Self::open_existing(directory, api_names, clock)
+    }
+
+    /// The same of one that has to be there.
+    pub fn open_existing(
+        directory: &Path,
+        api_names: &[String],
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, CaError> {
+        let authorities = ArcSwap::from_pointee(read(directory)?);
         let (directory, api_names) = (directory.to_owned(), api_names.to_vec());
         Ok(Self { directory, authorities, api_names, clock, current: Mutex::new(None) })
     }
 
     /// Reads the files again: another process may have begun or ended a rollover.
     pub fn reload(&self) -> Result<(), CaError> {
-        let authorities = Arc::new(read(&self.directory, self.clock.now())?);
+        let authorities = Arc::new(read(&self.directory)?);
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         self.authorities.store(authorities);
         *current = None;
@@ -250,7 +263,7 @@ impl HostCa {
         if let Some(next) = &self.authorities.load().next {
             return Err(CaError::UnderWay(hex(&next.fingerprint())));
         }
-        let next = Authority::open(&self.directory, NEXT, self.clock.now())?;
+        let next = Authority::open_or_make(&self.directory, NEXT, self.clock.now())?;
         self.reload()?;
         Ok(hex(&next.fingerprint()))
     }
@@ -272,7 +285,7 @@ impl HostCa {
 }
 
 /// Reads the authorities, and ends what a crash left half done.
-fn read(directory: &Path, now: Timestamp) -> Result<Authorities, CaError> {
+fn read(directory: &Path) -> Result<Authorities, CaError> {
     let is_there = |name: &str| match std::fs::metadata(directory.join(name)) {
         Ok(_) => Ok(true),
         Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -282,7 +295,7 @@ fn read(directory: &Path, now: Timestamp) -> Result<Authorities, CaError> {
         }
     };
     let next = match (is_there(NEXT.key)?, is_there(NEXT.certificate)?) {
-        (true, true) => Some(Authority::open(directory, NEXT, now)?),
+        (true, true) => Some(Authority::open(directory, NEXT)?),
         // Retired by its key, which already is in the old one's place.
         (false, true) => {
             secret_file::rename(
@@ -294,7 +307,7 @@ fn read(directory: &Path, now: Timestamp) -> Result<Authorities, CaError> {
         // Never finished, so nobody knows of it; `rotate` finishes it.
         (true | false, false) => None,
     };
-    Ok(Authorities { current: Authority::open(directory, CURRENT, now)?, next })
+    Ok(Authorities { current: Authority::open(directory, CURRENT)?, next })
 }
 
 /// Bytes in hexadecimal.

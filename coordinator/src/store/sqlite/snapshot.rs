@@ -56,6 +56,33 @@ pub fn check(path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// What in a database depends on key files.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Holds {
+    /// Hosts, which trust the signing key and the CA.
+    pub hosts: bool,
+    /// Values under the master key.
+    pub sealed: bool,
+}
+
+/// Asks a database, also one whose schema is not up to date.
+pub fn holds(path: &Path) -> Result<Holds, StoreError> {
+    let failed = |error| StoreError::operation("look for what depends on keys")(error);
+    let connection = migrate::open_reader(path)?;
+    let any = |table: &str, column: &str| -> rusqlite::Result<bool> {
+        let known = "SELECT EXISTS (SELECT 1 FROM pragma_table_info(?1) WHERE name = ?2)";
+        if !connection.query_row(known, [table, column], |row| row.get(0))? {
+            return Ok(false);
+        }
+        let sql = format!("SELECT EXISTS (SELECT 1 FROM {table} WHERE {column} IS NOT NULL)");
+        connection.query_row(&sql, [], |row| row.get(0))
+    };
+    let hosts = any("hosts", "id").map_err(failed)?;
+    let sealed = any("accounts", "totp_secret").map_err(failed)?
+        || any("revisions", "env").map_err(failed)?;
+    Ok(Holds { hosts, sealed })
+}
+
 /// Brings the schema of a database that nobody uses up to date, does `work` on it in one
 /// transaction, and leaves it as one synced file.
 pub fn change<T, E>(path: &Path, work: impl FnOnce(&mut dyn Tables) -> Result<T, E>) -> Result<T, E>
