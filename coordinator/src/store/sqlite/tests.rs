@@ -33,6 +33,30 @@ async fn what_was_committed_is_there_after_a_reopen() {
     assert!(take(&Store::open(&path).unwrap(), 1).await);
 }
 
+/// The machine is gone right after the answer: what counts is what lies in the files by then.
+#[tokio::test]
+async fn fm_16_what_was_acknowledged_is_in_the_files_and_synced_in_full() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.db");
+    let store = Store::open(&path).unwrap();
+    for n in 1..=5u8 {
+        store.write(move |tables| keep(tables, n)).await.unwrap();
+        let after = directory.path().join(format!("after-{n}"));
+        std::fs::create_dir(&after).unwrap();
+        for file in ["a.db", "a.db-wal"] {
+            std::fs::copy(directory.path().join(file), after.join(file)).unwrap();
+        }
+        let rebooted = Store::open(&after.join("a.db")).unwrap();
+        for kept in 1..=n {
+            assert!(take(&rebooted, kept).await, "{kept} of {n}");
+        }
+    }
+    // SQLite syncs the log with each commit in this mode alone: 2 is FULL.
+    let writer = super::migrate::open(&path).unwrap();
+    let mode: i64 = writer.query_row("PRAGMA synchronous", [], |row| row.get(0)).unwrap();
+    assert_eq!(mode, 2);
+}
+
 #[tokio::test]
 async fn an_error_undoes_its_own_work_and_no_others() {
     let directory = tempfile::tempdir().unwrap();

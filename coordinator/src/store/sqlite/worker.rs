@@ -283,6 +283,44 @@ mod tests {
         assert_eq!(names(&path), [""; 0]);
     }
 
+    /// COMMIT itself fails, as where the log cannot be synced: after every job went well.
+    #[test]
+    fn fm_14_what_the_database_does_not_commit_is_acknowledged_to_nobody() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.db");
+        let mut connection = migrate::open(&path).unwrap();
+        connection
+            .execute_batch(
+                "CREATE TABLE nobody (id INTEGER PRIMARY KEY);
+                 CREATE TABLE fault (id INTEGER REFERENCES nobody (id)
+                     DEFERRABLE INITIALLY DEFERRED);
+                 CREATE TRIGGER fault AFTER INSERT ON join_tokens
+                     BEGIN INSERT INTO fault VALUES (1); END;",
+            )
+            .unwrap();
+        let commits = AtomicU64::new(0);
+        let (first, mut first_told) = job(|tables| keep(tables, "first", 1));
+        let (second, mut second_told) = job(|tables| {
+            assert!(tables.take_join_token(&[1; 32], Timestamp::UNIX_EPOCH)?.is_some());
+            Err(StoreError::Busy)
+        });
+        run_group(&mut connection, [first, second].into_iter(), &commits);
+        for told in [first_told.try_recv().unwrap(), second_told.try_recv().unwrap()] {
+            assert!(
+                matches!(told, Err(StoreError::Operation { operation: "commit", .. })),
+                "{told:?}"
+            );
+        }
+        assert_eq!(commits.load(Ordering::SeqCst), 1, "what was read before is read again");
+        assert_eq!(names(&path), [""; 0]);
+        connection.execute_batch("DROP TRIGGER fault").unwrap();
+        let (first, mut told) = job(|tables| keep(tables, "first", 1));
+        run_group(&mut connection, [first].into_iter(), &commits);
+        told.try_recv().unwrap().unwrap();
+        drop(connection);
+        assert_eq!(names(&path), ["first"]);
+    }
+
     #[test]
     fn fm_65_the_writer_goes_on_after_a_group_without_room() {
         let directory = tempfile::tempdir().unwrap();
