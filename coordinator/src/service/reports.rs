@@ -93,6 +93,9 @@ pub async fn show(
     mut progress: Vec<Progress>,
     mut probes: Vec<Checked>,
 ) -> Result<(), StoreError> {
+    // A host's clock may be ahead, and its word for the time stands nowhere above this one's.
+    let now = state.clock.now();
+    probes.iter_mut().for_each(|probe| probe.at = probe.at.min(now));
     let (progress, probes) = state
         .store
         .read(move |tables| {
@@ -140,7 +143,10 @@ fn apply(
             if deployment.status == Status::Destroyed {
                 return Ok(());
             }
-            let told = learn(tables, status, report.at)?;
+            let now = services.clock.now();
+            let checked_at = status.checked_at.map(|at| at.min(now));
+            let status = &DeploymentStatus { checked_at, ..status.clone() };
+            let told = learn(tables, status, report.at.min(now))?;
             if deployment.revision == status.revision {
                 settle(tables, services, deployment, &told, outcome)
             } else {
@@ -202,6 +208,8 @@ fn settle(
     };
     let wanted = (deployment.revision, deployment.run);
     let now = services.clock.now();
+    // One that was kept before this was looked at.
+    deployment.last_health_check = deployment.last_health_check.map(|at| at.min(now));
     let verdict = judge(&mut deployment, status, others, told.at);
     let under_way = matches!(deployment.status, Status::Pending | Status::Deploying);
     outcome.changed.push((status.id, !under_way));

@@ -66,6 +66,40 @@ async fn a_batch_may_come_twice() {
 }
 
 #[tokio::test]
+async fn a_host_whose_clock_is_ahead_dates_nothing_to_the_future() {
+    let story = Story::begin().await;
+    let now = story.world.clock_now();
+    let ahead = now + jiff::SignedDuration::from_hours(24 * 365);
+    let body =
+        DeploymentStatus { checked_at: Some(ahead), ..status(story.id, 1, Phase::Live, Some(1)) };
+    let report = Report { seq: 1, at: ahead, body: ReportBody::Deployment(body) };
+    commit(&story.world.state, story.host, vec![report]).await.unwrap();
+    let d = story.stored().await;
+    assert_eq!((d.last_health_check, d.deployed_at), (Some(now), Some(now)));
+    let shown = async |story: &Story| {
+        let shown = deployments::status(&story.world.state, owner(1), story.id).await;
+        shown.unwrap().last_health_check.unwrap()
+    };
+    let probe = Checked { id: story.id, at: ahead };
+    show(&story.world.state, story.host, Vec::new(), vec![probe]).await.unwrap();
+    assert_eq!(shown(&story).await, now);
+    // What was kept before this was looked at ends with the next report.
+    let path = story.world.state.config.database();
+    let connection = rusqlite::Connection::open(path).unwrap();
+    let sql = "UPDATE deployments SET last_health_check = ?1";
+    connection.execute(sql, [ahead.as_millisecond()]).unwrap();
+    let checked_at = Some(now);
+    let body = status(story.id, 1, Phase::Live, Some(1));
+    let report = Report {
+        seq: 2,
+        at: now,
+        body: ReportBody::Deployment(DeploymentStatus { checked_at, ..body }),
+    };
+    commit(&story.world.state, story.host, vec![report]).await.unwrap();
+    assert_eq!(story.stored().await.last_health_check, Some(now));
+}
+
+#[tokio::test]
 async fn late_reports_change_nothing() {
     let mut story = Story::begin().await;
     story.report(status(story.id, 1, Phase::Live, Some(1))).await;
