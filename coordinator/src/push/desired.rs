@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::document::DocumentError;
 use crate::domain::history::{self, Past};
 use crate::domain::place::MAX_FALLBACK_BYTES;
+use crate::http::problem::chain;
 use crate::state::Services;
 use crate::store::contract::{Deployment, Host, RevisionRow};
 use crate::store::{StoreError, Tables};
@@ -105,7 +106,17 @@ impl<'a> Writer<'a> {
         back: RevisionRow,
     ) -> Result<Option<Guard>, DocumentError> {
         let Some(digest) = back.digest else { return Ok(None) };
-        let env = self.env(id, back.number)?;
+        let env = match self.env(id, back.number) {
+            Ok(env) => env,
+            Err(error) if error.is_of_one() => {
+                tracing::error!(
+                    host = %self.host.id, deployment = %id, error = %chain(&error),
+                    "a deploy goes without its guard: what it would put back cannot be read"
+                );
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
         let bytes = env.as_ref().map_or(0, |(_, bytes)| *bytes);
         let Some(room) = self.room.checked_sub(bytes) else {
             tracing::warn!(

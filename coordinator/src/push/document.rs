@@ -10,6 +10,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::desired::Writer;
 use super::fit::{self, LeftOut};
+use super::held::Held;
+use crate::http::problem::chain;
 use crate::sign::Plan;
 use crate::state::{AppState, Services};
 use crate::store::contract::{DocumentRow, DocumentTrust, Host, Trusts};
@@ -58,8 +60,20 @@ impl DocumentError {
     /// Whether trying again at once is of no use: an administrator has to act.
     pub(super) fn is_lasting(&self) -> bool {
         match self {
-            Self::Store(_) | Self::Unknown => false,
+            Self::Store(error) => matches!(error, StoreError::Corrupt { .. }),
+            Self::Unknown => false,
             Self::Vault { .. } | Self::Seal(_) | Self::Sign(_) | Self::Clock(_) => true,
+        }
+    }
+
+    /// Whether only the deployment at hand cannot be read. A key file that cannot be used concerns all.
+    pub(super) fn is_of_one(&self) -> bool {
+        match self {
+            Self::Vault { source, .. } => {
+                matches!(source, VaultError::OtherKey | VaultError::Open)
+            }
+            Self::Store(error) => matches!(error, StoreError::Corrupt { .. }),
+            Self::Unknown | Self::Seal(_) | Self::Clock(_) | Self::Sign(_) => false,
         }
     }
 }
@@ -87,7 +101,8 @@ pub(crate) async fn current(state: &AppState, host: HostId) -> Result<DocumentRo
                         Ok(Found::Stored(document))
                     }
                     Some(_) => Ok(Found::Old),
-                    None => build(tables, &services, &host).map(Found::Built),
+                    None => build(tables, &services, &host)
+                        .map(|(document, held)| Found::Built(document, held)),
                 }
             })
             .await?;
@@ -96,8 +111,8 @@ pub(crate) async fn current(state: &AppState, host: HostId) -> Result<DocumentRo
             Found::Old => {
                 state.store.write(move |tables| tables.bump_generation(host)).await?;
             }
-            Found::Built(document) => {
-                if let Some(document) = store(state, host, document).await? {
+            Found::Built(document, held) => {
+                if let Some(document) = store(state, host, document, held).await? {
                     return Ok(document);
                 }
             }
@@ -109,8 +124,11 @@ enum Found {
     Stored(DocumentRow),
     /// Stored, and past half its life, or made before keys or authorities were changed.
     Old,
-    Built(DocumentRow),
+    Built(DocumentRow, Noted),
 }
+
+/// Which deployments are held, and why; `None`: none is and none was.
+type Noted = Option<Vec<(DeploymentId, String)>>;
 
 /// Whether a stored document is what the host is to have. While the clock is doubted it is: none
 /// can be signed in its place.
@@ -156,6 +174,7 @@ async fn store(
     state: &AppState,
     host: HostId,
     document: DocumentRow,
+    held: Noted,
 ) -> Result<Option<DocumentRow>, DocumentError> {
     state
         .store
@@ -168,6 +187,9 @@ async fn store(
                 return Ok(Some(first));
             }
             tables.insert_document(host, &document)?;
+            if let Some(held) = &held {
+                tables.set_held(host, held)?;
+            }
             Ok(Some(document))
         })
         .await
@@ -177,15 +199,35 @@ fn build(
     tables: &dyn Tables,
     services: &Services,
     host: &Host,
-) -> Result<DocumentRow, DocumentError> {
+) -> Result<(DocumentRow, Noted), DocumentError> {
     let issued_at = services.time.believed()?;
     let expires_at = issued_at.checked_add(LIFE).unwrap_or(Timestamp::MAX);
     let mut writer = Writer::new(tables, services, host, issued_at);
-    let mut deployments = tables
-        .deployments_on(host.id)?
-        .iter()
-        .map(|deployment| writer.desired(deployment))
-        .collect::<Result<Vec<_>, _>>()?;
+    let mut held = Held::new(tables, services, host.id);
+    let mut was_held = false;
+    let mut deployments = Vec::new();
+    for (id, row) in tables.deployments_for(host.id)? {
+        let (row, desired) = match row {
+            Ok(row) => {
+                was_held |= row.held.is_some();
+                let desired = writer.desired(&row);
+                (Some(row), desired)
+            }
+            Err(error) => (None, Err(error.into())),
+        };
+        match desired {
+            Ok(desired) => deployments.push(desired),
+            Err(error) if error.is_of_one() => {
+                if let Some(id) = id {
+                    deployments.extend(held.entry(id, row.as_ref(), &error)?);
+                } else {
+                    let error = chain(&error);
+                    tracing::error!(host = %host.id, error, "a deployment's id cannot be read");
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
     let left_out = fit::fit(&mut deployments, fit::MAX_PAYLOAD);
     if left_out != LeftOut::default() {
         let LeftOut { guards, images } = left_out;
@@ -210,12 +252,14 @@ fn build(
         deployments,
         trust: Some(names),
     })?;
-    Ok(DocumentRow {
+    let document = DocumentRow {
         generation: host.wanted,
         digest: envelope.digest.to_string(),
         envelope: envelope.bytes,
         issued_at,
         expires_at,
         trust: Some(trust),
-    })
+    };
+    let changed = was_held || !held.told.is_empty();
+    Ok((document, changed.then_some(held.told)))
 }

@@ -103,10 +103,16 @@ impl LinkError {
         source.kind() == std::io::ErrorKind::ConnectionRefused
     }
 
-    /// Where the agent judged a document and said no: why, and what an administrator does.
+    /// Whether the agent could not write down what it was told: its disk is full, or fails.
+    pub(super) fn is_not_stored(&self) -> bool {
+        matches!(self, Self::Refused { code, .. } if code == "not_stored")
+    }
+
+    /// Where the agent judged a document and said no, or cannot keep it: why, and what an
+    /// administrator does.
     pub(super) fn refusal(&self) -> Option<String> {
         let Self::Refused { status, code, detail, .. } = self else { return None };
-        if !status.is_client_error() {
+        if !status.is_client_error() && !self.is_not_stored() {
             return None;
         }
         let fix = match code.as_str() {
@@ -125,6 +131,10 @@ impl LinkError {
             "unknown_key" | "foreign_host" | "bad_signature" => {
                 "the host trusts another signing key; restore signing.key from its backup, or \
                  let the host join again"
+            }
+            "not_stored" => {
+                "the disk of the host is full or fails; make room there (`buddo-agent doctor`), \
+                 and the document is taken within half a minute"
             }
             "newer_schema" => "the agent is older than the coordinator; upgrade it",
             _ => "read the agent's log",

@@ -6,6 +6,7 @@ mod dial;
 mod document;
 mod fit;
 mod frames;
+mod held;
 mod link;
 mod session;
 mod waits;

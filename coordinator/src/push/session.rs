@@ -164,10 +164,14 @@ async fn note_flood(state: &AppState, id: HostId) {
 
 /// Lets those who follow a deploy on this host read again whether it can be reached.
 async fn announce(state: &AppState, id: HostId) {
-    let listed: Result<_, StoreError> =
-        state.store.read(move |tables| tables.deployments_on(id)).await;
+    let listed: Result<Vec<_>, StoreError> = state
+        .store
+        .read(move |tables| {
+            Ok(tables.deployments_for(id)?.into_iter().filter_map(|(id, _)| id).collect())
+        })
+        .await;
     for deployment in listed.into_iter().flatten() {
-        state.live.changed(deployment.id);
+        state.live.changed(deployment);
     }
 }
 
@@ -210,7 +214,7 @@ async fn connected(
         }
         if state.time.wants(id) {
             // Says nothing new; its answer tells what time it is there.
-            link.acknowledge(through).await?;
+            acknowledge(id, &mut link, through).await?;
             hear(state, id, &link);
         }
         // Cheap where nothing changed: one read. The wake-up itself carries no data.
@@ -223,6 +227,18 @@ async fn connected(
         if again || Instant::now() >= look {
             look = Instant::now() + next_look(sent);
         }
+    }
+}
+
+/// Says that reports are committed. A host without room cannot note that; it is told again with the
+/// next ones, and its reports are taken meanwhile.
+async fn acknowledge(id: HostId, link: &mut Link, through: u64) -> Result<(), LinkError> {
+    match link.acknowledge(through).await {
+        Err(error) if error.is_not_stored() => {
+            tracing::warn!(host = %id, error = %chain(&error), "an acknowledgement is not noted");
+            Ok(())
+        }
+        result => result,
     }
 }
 
@@ -370,6 +386,6 @@ async fn take(
         return Ok(None);
     }
     let through = reports::commit(state, id, durable).await?;
-    link.acknowledge(through).await?;
+    acknowledge(id, link, through).await?;
     Ok(Some(through))
 }

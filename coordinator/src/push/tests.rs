@@ -42,6 +42,7 @@ use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 use crate::metrics::Metrics;
 use crate::random::SystemRandom;
 use crate::serve::{self, Listener};
+use crate::service::hosts::Invitation;
 use crate::service::renewals::is_served;
 use crate::service::{admin, deployments, epoch, hosts, renewals, rotation, timekeeping};
 use crate::state::AppState;
@@ -95,6 +96,12 @@ impl Running {
         )
         .await
         .unwrap();
+        Self::join_with(world, invitation).await
+    }
+
+    /// The same with a token that is there already.
+    async fn join_with(world: &World, invitation: Invitation) -> Self {
+        let state = &world.state;
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = tcp.local_addr().unwrap();
         let (opening, sealing_key) = OpeningKey::generate().unwrap();
@@ -235,6 +242,9 @@ fn agent_tls(trust: &Trust, certificate: &str, key: &KeyPair) -> Arc<ServerConfi
 
 async fn desired_state(State(agent): State<Arc<Agent>>, envelope: Bytes) -> Response {
     if let Some(code) = *agent.refuses.lock().unwrap() {
+        if code == FULL {
+            return no_room();
+        }
         let problem = Problem::new(409, code, "refused", "older than what the host holds");
         return (StatusCode::CONFLICT, Json(problem)).into_response();
     }
@@ -270,8 +280,21 @@ async fn reports(State(agent): State<Arc<Agent>>, Query(After { after }): Query<
     )
 }
 
-async fn acknowledge(State(agent): State<Arc<Agent>>, Json(ack): Json<Acknowledge>) {
+async fn acknowledge(State(agent): State<Arc<Agent>>, Json(ack): Json<Acknowledge>) -> Response {
+    if *agent.refuses.lock().unwrap() == Some(FULL) {
+        return no_room();
+    }
     agent.acknowledged.send_replace(ack.through);
+    StatusCode::NO_CONTENT.into_response()
+}
+
+/// What an agent says whose disk is full.
+const FULL: &str = "not_stored";
+
+fn no_room() -> Response {
+    let detail = "the document could not be stored: database or disk is full";
+    let problem = Problem::new(503, FULL, "Not stored", detail);
+    (StatusCode::SERVICE_UNAVAILABLE, Json(problem)).into_response()
 }
 
 fn status(id: DeploymentId, phase: Phase, serving: Option<Revision>) -> ReportBody {
@@ -408,6 +431,45 @@ async fn fm_20_a_host_that_is_ahead_is_said_to_be_and_an_epoch_raise_reaches_it(
     world.state.wake.host(first.host_id);
     let second = agent.document(|m| m.deployments.len() == 1).await;
     assert_eq!(second.generation.epoch, raised.epoch);
+    until(async || refusal().await.is_none()).await;
+}
+
+#[tokio::test]
+async fn fm_66_a_host_whose_disk_is_full_is_heard_and_shown() {
+    let (world, agent) = begin().await;
+    let state = &world.state;
+    let first = agent.document(|_| true).await;
+    let dialled = agent.agent.dialled.load(Ordering::SeqCst);
+    *agent.agent.refuses.lock().unwrap() = Some(FULL);
+    let made = deployments::create(state, owner(1), None, request("my-app"), None).await;
+    let id: DeploymentId = made.unwrap().deployment.id.parse().unwrap();
+    let refusal = async || host_of(state, first.host_id).await.refusal;
+    until(async || refusal().await.is_some()).await;
+    let why = refusal().await.unwrap();
+    assert!(why.contains("disk is full") && why.contains("make room"), "{why}");
+    let shown = async || deployments::status(state, owner(1), id).await.unwrap();
+    assert!(shown().await.last_error.unwrap().contains("does not take changes"));
+    // Report after report is taken, though it can note no acknowledgement.
+    for phase in [Phase::Pulling, Phase::Starting] {
+        let report = {
+            let mut said = agent.agent.said.lock().unwrap();
+            let seq = said.len() as u64 + 1;
+            let at = world.clock_now();
+            said.push(Report { seq, at, body: status(id, phase, None) });
+            said.last().cloned().unwrap()
+        };
+        let seq = report.seq;
+        agent.agent.frames.send(Frame::Report(report)).unwrap();
+        until(async || host_of(state, first.host_id).await.report_seq == seq).await;
+    }
+    assert_eq!(shown().await.status.as_str(), "deploying");
+    let host = host_of(state, first.host_id).await;
+    assert_eq!(host.unreachable_since, None);
+    assert_eq!(agent.agent.dialled.load(Ordering::SeqCst), dialled, "no session has ended");
+    // With room again it goes on by itself; the bell stands for the next half minute.
+    *agent.agent.refuses.lock().unwrap() = None;
+    state.wake.host(first.host_id);
+    agent.document(|m| m.deployments.len() == 1).await;
     until(async || refusal().await.is_none()).await;
 }
 
@@ -646,7 +708,7 @@ async fn fm_42_the_ca_is_rolled_over_under_load_and_no_push_fails() {
 #[tokio::test]
 async fn fm_41_a_host_of_which_there_are_two_gets_nothing_more() {
     let world = World::today();
-    let agents = fleet(&world, 1).await;
+    let agents = fleet(&world, 2).await;
     let (state, agent) = (&world.state, &agents[0].agent);
     agent.renew(state).await;
     // Its copy holds the first certificate still.
@@ -661,11 +723,32 @@ async fn fm_41_a_host_of_which_there_are_two_gets_nothing_more() {
     until(async || agents[0].agent.frames.receiver_count() == 0).await;
     let (sent, dialled) =
         (agent.envelopes.lock().unwrap().len(), agent.dialled.load(Ordering::SeqCst));
-    epoch::raise(&state.store, world.clock_now()).await.unwrap();
-    state.wake.host(agent.host);
-    until(async || host_of(state, agent.host).await.acknowledged.is_some()).await;
+    // An app is created whose host it is. The other host, which is rung for together with it, gets
+    // document after document meanwhile.
+    let made = deployments::create(state, owner(1), None, request("my-app"), None).await;
+    let id: DeploymentId = made.unwrap().deployment.id.parse().unwrap();
+    let connection = rusqlite::Connection::open(state.config.database()).unwrap();
+    let sql = "UPDATE deployments SET host_id = ?1 WHERE id = ?2";
+    connection.execute(sql, [agent.host.to_string(), id.to_string()]).unwrap();
+    for _ in 0..5 {
+        let held = agents[1].document(|_| true).await.generation;
+        epoch::raise(&state.store, world.clock_now()).await.unwrap();
+        state.wake.all();
+        agents[1].document(|manifest| manifest.generation > held).await;
+    }
     assert_eq!(agent.envelopes.lock().unwrap().len(), sent);
     assert_eq!(agent.dialled.load(Ordering::SeqCst), dialled);
+    assert!(
+        host_of(state, agent.host).await.acknowledged
+            < Some(host_of(state, agent.host).await.wanted)
+    );
+    // Once an administrator has said which one is right, that one gets it.
+    let name = host_of(state, agent.host).await.name;
+    let now = world.clock_now();
+    let token = hosts::unlock(&state.store, &state.ca, &SystemRandom, now, &name).await.unwrap();
+    let right = Running::join_with(&world, token).await;
+    right.document(|manifest| manifest.deployments.iter().any(|d| d.id == id)).await;
+    assert_eq!(agent.envelopes.lock().unwrap().len(), sent, "and the other nothing");
 }
 
 #[tokio::test]

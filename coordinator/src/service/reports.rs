@@ -23,6 +23,7 @@ use buddo_shared::report::{
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::http::problem::chain;
 use crate::service::audit;
 use crate::state::{AppState, Services};
 use crate::store::contract::{Action, AuditStatus, Deployment};
@@ -57,7 +58,14 @@ pub async fn commit(
             let mut through = committed;
             let mut outcome = Outcome::default();
             for report in reports.iter().filter(|report| report.seq > committed) {
-                apply(tables, &services, host, report, &mut outcome)?;
+                match apply(tables, &services, host, report, &mut outcome) {
+                    // It would come again and again, and no report after it would be taken.
+                    Err(error @ StoreError::Corrupt { .. }) => tracing::error!(
+                        %host, seq = report.seq, error = %chain(&error),
+                        "a report about what cannot be read is skipped"
+                    ),
+                    applied => applied?,
+                }
                 through = through.max(report.seq);
             }
             if outcome.wanted_changed {
@@ -103,7 +111,10 @@ pub async fn show(
             // Each once, however often a host names it.
             let named = progress.iter().map(|p| p.id).chain(probes.iter().map(|p| p.id));
             for id in named.collect::<HashSet<_>>() {
-                let found = tables.deployment(id)?;
+                let found = match tables.deployment(id) {
+                    Err(StoreError::Corrupt { .. }) => None,
+                    found => found?,
+                };
                 if found.is_some_and(|d| d.host == host && d.status != Status::Destroyed) {
                     own.insert(id);
                 }

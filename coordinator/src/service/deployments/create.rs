@@ -199,6 +199,7 @@ fn deployment(
         last_health_check: None,
         last_error: None,
         trouble: None,
+        held: None,
         limits: tier.limits,
         billing_status: None,
         deployed_at: None,

@@ -115,11 +115,11 @@ pub(super) fn is_under_way(d: &Deployment) -> bool {
     matches!(d.status, Status::Pending | Status::Deploying)
 }
 
-/// What is wrong: what keeps a deploy from going on, else what its host says, else how the last
+/// What is wrong: that it cannot be read, else what keeps a deploy from going on, else what its host says, else how the last
 /// deploy failed.
 fn last_error(d: &Deployment, host: Option<&Reach>) -> Option<String> {
     let waits = host.filter(|_| is_under_way(d)).and_then(waiting_for);
-    waits.or_else(|| d.trouble.clone()).or_else(|| d.last_error.clone())
+    d.held.clone().or(waits).or_else(|| d.trouble.clone()).or_else(|| d.last_error.clone())
 }
 
 /// Why a deploy on `host` does not go on, if that is up to the host as a whole.

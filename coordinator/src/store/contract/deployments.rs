@@ -48,6 +48,9 @@ pub struct Deployment {
     /// What its host says is wrong at the moment, and what to do: one line each. Gone when it is
     /// right again.
     pub trouble: Option<String>,
+    /// Why its host goes on with what it had: what is stored of it cannot be read, and what to do:
+    /// one line each.
+    pub held: Option<String>,
     /// The tier's limits when it was created.
     pub limits: Limits,
     /// State of billing.
@@ -88,6 +91,14 @@ pub trait Deployments {
     fn set_host(&mut self, id: DeploymentId, host: HostId) -> Result<()>;
     /// The deployment that has this subdomain and is not destroyed.
     fn deployment_named(&self, subdomain: &Subdomain) -> Result<Option<DeploymentId>>;
+    /// The same, row by row: one that cannot be read is in the way of no other. Without an id where
+    /// that cannot be read, either.
+    fn deployments_for(
+        &self,
+        host: HostId,
+    ) -> Result<Vec<(Option<DeploymentId>, Result<Deployment>)>>;
+    /// Notes which deployments of a host are held, and why; no other one is.
+    fn set_held(&mut self, host: HostId, held: &[(DeploymentId, String)]) -> Result<()>;
     /// Whether a deployment that is not destroyed has this subdomain.
     fn subdomain_taken(&self, subdomain: &Subdomain) -> Result<bool>;
     /// Whether a deployment that is not destroyed has this domain.

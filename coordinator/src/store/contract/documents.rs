@@ -42,6 +42,8 @@ pub trait Documents {
         host: HostId,
         generation: Generation,
     ) -> Result<Option<(Timestamp, Option<DocumentTrust>)>>;
+    /// The newest stored document of the host, of whichever generation.
+    fn last_document(&self, host: HostId) -> Result<Option<Vec<u8>>>;
     /// Stores a document and forgets those of older generations.
     fn insert_document(&mut self, host: HostId, document: &DocumentRow) -> Result<()>;
 }

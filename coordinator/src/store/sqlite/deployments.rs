@@ -41,6 +41,9 @@ const LIST_OF_TEAMS: &str = "
         AND (?2 IS NULL OR seq < (SELECT seq FROM deployments WHERE id = ?2))
     ORDER BY seq DESC LIMIT ?3";
 
+const ON_HOST: &str = "
+    SELECT * FROM deployments WHERE host_id = ?1 AND status <> 'destroyed' ORDER BY seq";
+
 const COUNT: &str = "
     SELECT count(*) AS account, coalesce(sum(tier_id = ?2), 0) AS tier FROM deployments
     WHERE account_id = ?1 AND status <> 'destroyed'";
@@ -125,9 +128,26 @@ impl Deployments for Tx<'_> {
     }
 
     fn deployments_on(&self, host: HostId) -> Result<Vec<Deployment>> {
-        let sql = "SELECT * FROM deployments WHERE host_id = ?1 AND status <> 'destroyed'
-                   ORDER BY seq";
-        self.all("list a host's deployments", sql, [text(&host)], read)
+        self.all("list a host's deployments", ON_HOST, [text(&host)], read)
+    }
+
+    fn deployments_for(
+        &self,
+        host: HostId,
+    ) -> Result<Vec<(Option<DeploymentId>, Result<Deployment>)>> {
+        let each = |row: &Row<'_>| Ok((parsed(row, "id").ok(), read(row)));
+        self.all("list a host's deployments", ON_HOST, [text(&host)], each)
+    }
+
+    fn set_held(&mut self, host: HostId, held: &[(DeploymentId, String)]) -> Result<()> {
+        let operation = "note which deployments are held";
+        let sql = "UPDATE deployments SET held = NULL WHERE host_id = ?1 AND held IS NOT NULL";
+        self.run(operation, sql, [text(&host)])?;
+        for (id, why) in held {
+            let sql = "UPDATE deployments SET held = ?2 WHERE id = ?1";
+            self.run(operation, sql, params![text(id), why])?;
+        }
+        Ok(())
     }
 
     fn set_host(&mut self, id: DeploymentId, host: HostId) -> Result<()> {
@@ -194,6 +214,7 @@ fn read(row: &Row<'_>) -> Result<Deployment> {
         last_health_check: opt_time(row, "last_health_check")?,
         last_error: get(row, "last_error")?,
         trouble: get(row, "trouble")?,
+        held: get(row, "held")?,
         limits: limits(row)?,
         billing_status: get(row, "billing_status")?,
         deployed_at: opt_time(row, "deployed_at")?,

@@ -47,6 +47,12 @@ impl Documents for Tx<'_> {
         self.first(operation, sql, params, |row| Ok((time(row, "issued_at")?, trust(row)?)))
     }
 
+    fn last_document(&self, host: HostId) -> Result<Option<Vec<u8>>> {
+        let sql = "SELECT envelope FROM documents WHERE host_id = ?1
+                   ORDER BY epoch DESC, generation DESC LIMIT 1";
+        self.first("read the last document", sql, [text(&host)], |row| get(row, "envelope"))
+    }
+
     fn insert_document(&mut self, host: HostId, document: &DocumentRow) -> Result<()> {
         let operation = "store a document";
         let epoch = signed(operation, document.generation.epoch)?;

@@ -21,6 +21,7 @@ const STEPS: &[M<'static>] = &[
     M::up(include_str!("../migrations/0008_teams.sql")),
     M::up(include_str!("../migrations/0009_at_rest.sql")),
     M::up(include_str!("../migrations/0010_bounded_hosts.sql")),
+    M::up(include_str!("../migrations/0011_held.sql")),
 ];
 
 /// WAL mode before 3.51.3 can corrupt the file at a checkpoint reset.

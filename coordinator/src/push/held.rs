@@ -1,0 +1,91 @@
+//! Deployments that cannot be put into a document: what is stored of them cannot be read. Each stays
+//! as its host has it, and is in the way of no other.
+
+use std::collections::HashMap;
+
+use buddo_shared::id::{DeploymentId, HostId};
+use buddo_shared::manifest::Desired;
+use buddo_shared::signed::Verifier;
+
+use super::document::DocumentError;
+use crate::http::problem::chain;
+use crate::state::Services;
+use crate::store::contract::Deployment;
+use crate::store::{StoreError, Tables};
+
+/// What a host has, by the last document that was signed for it.
+pub(super) struct Held<'a> {
+    tables: &'a dyn Tables,
+    services: &'a Services,
+    host: HostId,
+    /// Read when the first one is needed.
+    last: Option<HashMap<DeploymentId, Desired>>,
+    /// Which are held, with words for their owners: why, and what to do.
+    pub(super) told: Vec<(DeploymentId, String)>,
+}
+
+impl<'a> Held<'a> {
+    pub(super) fn new(tables: &'a dyn Tables, services: &'a Services, host: HostId) -> Self {
+        Self { tables, services, host, last: None, told: Vec::new() }
+    }
+
+    /// The entry of a deployment that cannot be read for `error`; `None`: its host never had one.
+    /// That it is to be stopped is obeyed, where its row can be read.
+    pub(super) fn entry(
+        &mut self,
+        id: DeploymentId,
+        row: Option<&Deployment>,
+        error: &DocumentError,
+    ) -> Result<Option<Desired>, StoreError> {
+        tracing::error!(
+            host = %self.host, deployment = %id, error = %chain(error),
+            "a deployment cannot be put into its host's document and is held as it was"
+        );
+        if self.last.is_none() {
+            self.last = Some(self.read()?);
+        }
+        let mut entry = self.last.as_mut().and_then(|last| last.remove(&id));
+        if let (Some(entry), Some(row)) = (&mut entry, row) {
+            entry.run = row.run;
+        }
+        let cause = match error {
+            DocumentError::Vault { .. } => "its environment cannot be decrypted",
+            _ => "what is stored of it is damaged",
+        };
+        let stays = if entry.is_some() { "what its host has stays" } else { "it does not run" };
+        let fix = match error {
+            DocumentError::Vault { .. } => "deploy it again with its whole environment",
+            _ => "ask the platform's administrator, whose log says more",
+        };
+        self.told.push((id, format!("{cause}: {stays}, and no change takes effect\n{fix}")));
+        Ok(entry)
+    }
+
+    fn read(&self) -> Result<HashMap<DeploymentId, Desired>, StoreError> {
+        let Some(envelope) = self.tables.last_document(self.host)? else {
+            return Ok(HashMap::new());
+        };
+        let keys = self.services.keys.keys();
+        let signers = keys.old().into_iter().chain([keys.newest()]);
+        let signers: Vec<_> = signers.map(|signer| signer.public().clone()).collect();
+        let verifier = match Verifier::new(self.host, &signers) {
+            Ok(verifier) => verifier,
+            Err(error) => return Ok(self.nothing(&error)),
+        };
+        match verifier.verify(&envelope) {
+            Ok(verified) => {
+                let entries = verified.into_inner().deployments.into_iter();
+                Ok(entries.map(|entry| (entry.id, entry)).collect())
+            }
+            Err(error) => Ok(self.nothing(&error)),
+        }
+    }
+
+    fn nothing(&self, error: &dyn std::error::Error) -> HashMap<DeploymentId, Desired> {
+        tracing::error!(host = %self.host, %error, "the last document is not one of ours");
+        HashMap::new()
+    }
+}
+
+#[cfg(test)]
+mod tests;
