@@ -10,7 +10,7 @@ use crate::testing::{World, owner};
 
 const DAYS: SignedDuration = SignedDuration::from_hours(24 * 800);
 
-async fn tokens_and_logins(world: &World) -> Vec<i64> {
+fn tokens_and_logins(world: &World) -> Vec<i64> {
     let path = world.state.config.database();
     let connection = rusqlite::Connection::open(path).unwrap();
     ["logins", "oauth_tokens", "oauth_grants", "audit_chain"]
@@ -33,20 +33,20 @@ async fn fm_62_nothing_is_forgotten_for_a_jump_of_the_clock() {
     let world = World::new();
     let jwt = world.member("one").await;
     world.cli_tokens(&jwt).await;
-    let before = tokens_and_logins(&world).await;
+    let before = tokens_and_logins(&world);
     assert!(before.iter().all(|rows| *rows > 0), "{before:?}");
     world.clock.jump(DAYS);
     sweep(&world).await;
-    assert_eq!(tokens_and_logins(&world).await, before);
+    assert_eq!(tokens_and_logins(&world), before);
     // Set right again, everybody is still logged in.
     world.clock.jump(-DAYS);
     sweep(&world).await;
-    assert_eq!(tokens_and_logins(&world).await, before);
+    assert_eq!(tokens_and_logins(&world), before);
     assert_eq!(world.get("/api/auth/me", &jwt).await.status, 200);
     // Time that really passes is another thing.
     world.clock.advance(DAYS);
     sweep(&world).await;
-    let after = tokens_and_logins(&world).await;
+    let after = tokens_and_logins(&world);
     assert!(after.iter().zip(&before).all(|(after, before)| after < before), "{after:?}");
 }
 
