@@ -64,7 +64,7 @@ impl fmt::Display for Outcome {
             "{} apps, all live and visited, after {seconds:.1} s: {rate:.1} starts/s",
             self.apps
         )?;
-        writeln!(f, "memory of the host for each of them: {:.1} MiB", self.memory_mib)?;
+        writeln!(f, "memory that went for each, if nothing else ran: {:.1} MiB", self.memory_mib)?;
         for Usage { name, rss_mib, cpu } in &self.idle {
             let cpu = cpu.map(|cpu| format!(", {cpu:.2} % of a core")).unwrap_or_default();
             writeln!(f, "idle: {name} {rss_mib:.1} MiB{cpu}")?;
