@@ -52,9 +52,10 @@ fn lack(message: &str) -> Option<Lack> {
         "no space left on device" | "resource temporarily unavailable" if about(&["cgroup"]) => {
             Some(Lack::Cgroups)
         }
-        "no space left on device" if about(&["inotify"]) => Some(Lack::Watches),
+        "no space left on device" | "too many open files" if about(&["inotify"]) => {
+            Some(Lack::Watches)
+        }
         "no space left on device" | "disk quota exceeded" => Some(Lack::Disk),
-        "too many open files" if about(&["inotify"]) => Some(Lack::Watches),
         "too many open files" | "too many open files in system" => Some(Lack::Files),
         "resource temporarily unavailable" if about(&["fork", "clone", "thread"]) => {
             Some(Lack::Processes)
