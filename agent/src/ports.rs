@@ -206,6 +206,10 @@ pub trait MemoryEvents: Send + Sync + 'static {
 pub trait Containers: Send + Sync + 'static {
     /// All containers with our labels, in one call.
     fn list(&self) -> impl Future<Output = Result<Vec<Container>, ContainersError>> + Send;
+    /// What an administrator should know of what the last lists held.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
     /// The registry digest of a local image with these exact bytes, where there is one.
     fn image(
         &self,

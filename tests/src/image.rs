@@ -14,7 +14,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::world::{PortOf, World};
 
@@ -76,6 +76,28 @@ fn libraries(program: &Path) -> anyhow::Result<BTreeSet<PathBuf>> {
     Ok(words.map(PathBuf::from).collect())
 }
 
+/// What an author may write into an image, beside its first layer.
+#[derive(Debug, Clone)]
+pub struct Written {
+    /// Fields of its configuration's `config`, beside or instead of the usual ones.
+    pub config: Value,
+    /// Annotations of its manifest; Docker's format has none.
+    pub annotations: Value,
+    /// The operating system that it says to be for.
+    pub os: &'static str,
+    /// More layers, empty ones.
+    pub empty_layers: usize,
+    /// In Docker's format (schema 2) instead of OCI's.
+    pub docker: bool,
+}
+
+impl Default for Written {
+    fn default() -> Self {
+        let config = json!({});
+        Self { config, annotations: json!({}), os: "linux", empty_layers: 0, docker: false }
+    }
+}
+
 /// Stores an image as `name:tag` (a name without its registry, such as `demo/web`) and returns
 /// its manifest's digest. A tag that exists moves.
 pub async fn publish(
@@ -85,36 +107,75 @@ pub async fn publish(
     tag: &str,
     env: &[(&str, &str)],
 ) -> anyhow::Result<String> {
+    let env: Vec<String> = env.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let written = Written { config: json!({ "Env": env }), ..Written::default() };
+    publish_written(world, layer, name, tag, &written).await
+}
+
+/// The same with whatever its author writes.
+pub async fn publish_written(
+    world: &World,
+    layer: &Layer,
+    name: &str,
+    tag: &str,
+    written: &Written,
+) -> anyhow::Result<String> {
     let registry = Registry {
         client: Client::builder(TokioExecutor::new()).build_http(),
         base: format!("http://{}/v2/{name}", world.layout().address(PortOf::Registry)),
     };
-    let layer_digest = registry.blob(layer.bytes.clone()).await?;
-    let env: Vec<String> = env.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let [manifest_type, config_type, layer_type] = if written.docker { DOCKER } else { OCI };
+    let mut layers = vec![(registry.blob(layer.bytes.clone()).await?, layer.bytes.len())];
+    if written.empty_layers > 0 {
+        // A tar archive ends with two empty blocks, and this one has nothing before them.
+        let empty = Bytes::from_static(&[0; 1024]);
+        let digest = registry.blob(empty.clone()).await?;
+        layers.extend(std::iter::repeat_n((digest, empty.len()), written.empty_layers));
+    }
+    let mut config = json!({ "Entrypoint": [layer.entrypoint], "ExposedPorts": {"8080/tcp": {}} });
+    if let (Some(config), Some(more)) = (config.as_object_mut(), written.config.as_object()) {
+        config.extend(more.clone());
+    }
     let config = json!({
         "architecture": architecture()?,
-        "os": "linux",
-        "config": { "Entrypoint": [layer.entrypoint], "Env": env, "ExposedPorts": {"8080/tcp": {}} },
-        "rootfs": { "type": "layers", "diff_ids": [layer_digest] },
+        "os": written.os,
+        "config": config,
+        "rootfs": {
+            "type": "layers",
+            "diff_ids": layers.iter().map(|(digest, _)| digest).collect::<Vec<_>>(),
+        },
     });
     let config = Bytes::from(config.to_string());
     let config_digest = registry.blob(config.clone()).await?;
-    let manifest = json!({
+    let layers: Vec<Value> = layers
+        .iter()
+        .map(|(digest, size)| json!({"mediaType": layer_type, "digest": digest, "size": size}))
+        .collect();
+    let mut manifest = json!({
         "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": {
-            "mediaType": "application/vnd.oci.image.config.v1+json",
-            "digest": config_digest,
-            "size": config.len(),
-        },
-        "layers": [{
-            "mediaType": "application/vnd.oci.image.layer.v1.tar",
-            "digest": layer_digest,
-            "size": layer.bytes.len(),
-        }],
+        "mediaType": manifest_type,
+        "config": { "mediaType": config_type, "digest": config_digest, "size": config.len() },
+        "layers": layers,
     });
-    registry.manifest(tag, Bytes::from(manifest.to_string())).await
+    if !written.docker {
+        manifest["annotations"] = written.annotations.clone();
+    }
+    registry.manifest(tag, manifest_type, Bytes::from(manifest.to_string())).await
 }
+
+/// Media types of a manifest, a configuration and a layer that is not compressed.
+const OCI: [&str; 3] = [
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.oci.image.config.v1+json",
+    "application/vnd.oci.image.layer.v1.tar",
+];
+
+/// The same, as Docker names them.
+const DOCKER: [&str; 3] = [
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.docker.container.image.v1+json",
+    "application/vnd.docker.image.rootfs.diff.tar",
+];
 
 fn architecture() -> anyhow::Result<&'static str> {
     match std::env::consts::ARCH {
@@ -153,11 +214,10 @@ impl Registry {
         Ok(digest)
     }
 
-    async fn manifest(&self, tag: &str, bytes: Bytes) -> anyhow::Result<String> {
+    async fn manifest(&self, tag: &str, kind: &str, bytes: Bytes) -> anyhow::Result<String> {
         let digest = sha256(&bytes);
         let uri = format!("{}/manifests/{tag}", self.base);
-        let kind = Some("application/vnd.oci.image.manifest.v1+json");
-        let (status, _) = self.call(Method::PUT, &uri, kind, bytes).await?;
+        let (status, _) = self.call(Method::PUT, &uri, Some(kind), bytes).await?;
         ensure!(status == 201, "the registry answered {status} to a manifest");
         Ok(digest)
     }

@@ -8,7 +8,8 @@ use http::{Method, StatusCode};
 use serde::Deserialize;
 
 use super::create::{LABEL_DEPLOYMENT, LABEL_REVISION, LABEL_SLOT};
-use super::transport::{Answer, Call, Transport};
+use super::elements::{Element, Keep};
+use super::transport::{Answer, Call, Transport, TransportError};
 use super::{logs, shortage};
 use crate::ports::{Container, ContainerState, ContainersError, Ending, Identity, Process, Slot};
 use crate::text::escape;
@@ -35,14 +36,55 @@ struct Published {
     host_port: Option<u16>,
 }
 
-pub(super) async fn list(transport: &Transport) -> Result<Vec<Container>, ContainersError> {
+/// What is kept of each container in a list. Labels of its image are not: they are its author's.
+const KEPT: &[Keep] = &[
+    Keep::Whole("Id"),
+    Keep::Whole("Names"),
+    Keep::Whole("State"),
+    Keep::Whole("ExitCode"),
+    Keep::Whole("Ports"),
+    Keep::Whole("Pid"),
+    Keep::Keys("Labels", &[LABEL_DEPLOYMENT, LABEL_REVISION, LABEL_SLOT]),
+];
+
+/// No container has a larger record whose image passed `image_policy`: what that allows takes six
+/// times its bytes in JSON at most.
+const MAX_RECORD: u64 = 1024 * 1024;
+
+/// The containers with our label.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    pub(super) containers: Vec<Container>,
+    /// Those whose records are larger than any may be: their names, or their ids.
+    pub(super) too_large: Vec<String>,
+}
+
+pub(super) async fn list(transport: &Transport) -> Result<Listing, ContainersError> {
     let filters = escape(&format!(r#"{{"label":["{LABEL_DEPLOYMENT}"]}}"#));
     let path = format!("containers/json?all=true&filters={filters}");
-    let answer = transport.call(Call::libpod("list containers", Method::GET, path)).await?;
-    if answer.status != StatusCode::OK {
-        return Err(answer.refusal());
+    let mut listing = Listing::default();
+    let call = Call::libpod("list containers", Method::GET, path);
+    transport.list(call, KEPT, |element| listing.take(&element)).await?;
+    Ok(listing)
+}
+
+impl Listing {
+    /// One that is too large makes every list slow for all apps. So it is broken, which its app
+    /// alone feels: it is removed, and its image is refused from then on.
+    fn take(&mut self, element: &Element) -> Result<(), TransportError> {
+        let Some(decoded) = element.decode::<Listed>() else {
+            self.too_large.push(element.id().unwrap_or_else(|| "unknown".to_owned()));
+            return Ok(());
+        };
+        let listed = decoded.map_err(TransportError::Decode)?;
+        let Some(mut container) = listed.into_container() else { return Ok(()) };
+        if element.bytes > MAX_RECORD {
+            self.too_large.push(container.name.clone());
+            container.state = ContainerState::Broken;
+        }
+        self.containers.push(container);
+        Ok(())
     }
-    Ok(answer.json::<Vec<Listed>>()?.into_iter().filter_map(Listed::into_container).collect())
 }
 
 impl Listed {

@@ -10,8 +10,9 @@ use http::{Method, StatusCode};
 use nix::sys::resource::{Resource, getrlimit};
 use serde::Serialize;
 
+use super::images::Image;
 use super::transport::{Answer, Call, Transport, TransportError};
-use super::{containers, images, places, shortage};
+use super::{containers, image_policy, images, places, shortage};
 use crate::ports::{ContainerSpec, ContainersError, Created, Slot};
 
 /// Label that holds the deployment's id; every container of ours has it.
@@ -65,6 +66,23 @@ struct Body {
     secret_env: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     env: BTreeMap<String, &'static str>,
+    /// What the image's annotations would be otherwise, see [`image_policy`].
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: BTreeMap<String, &'static str>,
+    /// VOLUME of the image makes none: each would take a lock and stay behind.
+    image_volume_mode: &'static str,
+    /// HEALTHCHECK of the image never runs: probes of the agent are what counts.
+    healthconfig: HealthCheck,
+    /// A command that looks like systemd gets no more than others.
+    systemd: &'static str,
+}
+
+/// `manifest.Schema2HealthConfig` of containers/image. Without an interval, Podman before 5 makes
+/// no timer for it either.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct HealthCheck {
+    test: [&'static str; 1],
 }
 
 #[derive(Debug, Serialize)]
@@ -160,6 +178,7 @@ fn network(podman: &str) -> (Namespace, BTreeMap<&'static str, Vec<&'static str>
 
 fn body(
     spec: &ContainerSpec,
+    found: &Image,
     host: HostId,
     seccomp: Option<&Path>,
     podman: &str,
@@ -200,6 +219,10 @@ fn body(
         resource_limits: spec.limits.map(ResourceLimits::from),
         secret_env: spec.secret_env.clone(),
         env: spec.empty_env.iter().map(|name| (name.clone(), "")).collect(),
+        annotations: image_policy::emptied(found, podman),
+        image_volume_mode: "ignore",
+        healthconfig: HealthCheck { test: ["NONE"] },
+        systemd: "false",
     }
 }
 
@@ -210,12 +233,13 @@ pub(super) async fn create(
     spec: &ContainerSpec,
 ) -> Result<Created, ContainersError> {
     const OPERATION: &str = "create the container";
-    if transport.version().is_none() {
-        // Each answer names the version; this one is asked for nothing else.
-        transport.call(Call::libpod("ask for the version", Method::GET, "_ping")).await?;
-    }
+    // Not only when it is pulled: it may have been here, or have come by other hands.
+    let found = images::inspect(transport, &spec.image).await?;
+    let found = found.ok_or_else(|| ContainersError::NotFound(spec.image.to_string()))?;
+    image_policy::check(&spec.image, &found).map_err(ContainersError::Image)?;
+    // Each answer names the version.
     let version = transport.version().unwrap_or_default();
-    let json = serde_json::to_vec(&body(spec, host, seccomp, &version, allowed_files()))
+    let json = serde_json::to_vec(&body(spec, &found, host, seccomp, &version, allowed_files()))
         .map_err(|error| TransportError::Decode(error).during(OPERATION))?;
     let call = Call::libpod(OPERATION, Method::POST, "containers/create")
         .deadline(Duration::from_secs(30))
@@ -280,13 +304,24 @@ mod tests {
             empty_env: BTreeSet::from(["UNSET".to_owned()]),
         };
         let seccomp = Some(Path::new("/s/seccomp.json"));
-        serde_json::to_value(body(&spec, id.parse().unwrap(), seccomp, podman, 20_000)).unwrap()
+        let found = Image {
+            annotations: Some(BTreeMap::from([("com.acme.note".to_owned(), "x".to_owned())])),
+            ..Image::default()
+        };
+        let host = id.parse().unwrap();
+        serde_json::to_value(body(&spec, &found, host, seccomp, podman, 20_000)).unwrap()
     }
 
     #[test]
     fn a_container_gets_what_it_needs_and_no_more() {
         let limits = Limits { memory_mb: 256, cpu_millicores: 250, pids: 128 };
         insta::assert_json_snapshot!(json(Some(limits), "4.3.1"));
+    }
+
+    #[test]
+    fn podman_5_gets_the_same_and_its_own_network() {
+        let limits = Limits { memory_mb: 256, cpu_millicores: 250, pids: 128 };
+        insta::assert_json_snapshot!(json(Some(limits), "5.4.2"));
     }
 
     #[test]

@@ -1,26 +1,65 @@
 //! Local images.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use buddo_shared::image::{Digest, ImageReference};
 use http::{Method, StatusCode};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
-use super::transport::{Call, Transport};
+use super::elements::Keep;
+use super::transport::{Call, Transport, TransportError};
 use crate::ports::{ContainersError, LocalImage};
 use crate::text::escape;
 
+/// The largest answer about one image, in bytes: what `image_policy` allows has less, twice and
+/// with all escapes of JSON, and so has any history that a person wrote.
+const MAX_INSPECT: usize = 2 * 1024 * 1024;
+
 /// `GET images/{name}/json`, as far as it is read.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
 pub(super) struct Image {
-    digest: Option<String>,
-    repo_digests: Option<Vec<String>>,
+    pub(super) id: String,
+    pub(super) digest: Option<String>,
+    pub(super) repo_digests: Option<Vec<String>>,
     /// In Go's words, such as `amd64`.
     pub(super) architecture: Option<String>,
+    /// In Go's words, such as `linux`.
+    pub(super) os: Option<String>,
     /// Bytes on the disk.
     pub(super) size: Option<u64>,
+    /// Of its manifest.
+    pub(super) annotations: Option<BTreeMap<String, String>>,
+    pub(super) labels: Option<BTreeMap<String, String>>,
+    pub(super) config: Option<Config>,
+    #[serde(rename = "RootFS")]
+    pub(super) root_fs: Option<RootFs>,
+    /// Podman's answer about it was too large to be read; the other fields are not known.
+    #[serde(skip)]
+    pub(super) too_large: bool,
+}
+
+/// How an image wants to be run.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct Config {
+    pub(super) user: Option<String>,
+    pub(super) exposed_ports: Option<BTreeMap<String, IgnoredAny>>,
+    pub(super) env: Option<Vec<String>>,
+    pub(super) entrypoint: Option<Vec<String>>,
+    pub(super) cmd: Option<Vec<String>>,
+    pub(super) volumes: Option<BTreeMap<String, IgnoredAny>>,
+    pub(super) working_dir: Option<String>,
+    pub(super) labels: Option<BTreeMap<String, String>>,
+    pub(super) stop_signal: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct RootFs {
+    pub(super) layers: Option<Vec<IgnoredAny>>,
 }
 
 /// One entry of `GET images/json`, as far as it is read. `Created` is not: it is the build's date.
@@ -51,7 +90,15 @@ pub(super) async fn inspect(
     image: &ImageReference,
 ) -> Result<Option<Image>, ContainersError> {
     let path = format!("images/{}/json", escape(&local_name(image)));
-    let answer = transport.call(Call::libpod("inspect the image", Method::GET, path)).await?;
+    let call = Call::libpod("inspect the image", Method::GET, path);
+    let answer = match transport.call(Call { max_answer: MAX_INSPECT, ..call }).await {
+        Err(ContainersError::Unavailable { source, .. })
+            if matches!(source.downcast_ref(), Some(TransportError::TooLarge(_))) =>
+        {
+            return Ok(Some(Image { too_large: true, ..Image::default() }));
+        }
+        answered => answered?,
+    };
     match answer.status {
         StatusCode::OK => answer.json().map(Some),
         StatusCode::NOT_FOUND => Ok(None),
@@ -59,14 +106,41 @@ pub(super) async fn inspect(
     }
 }
 
+/// What is kept of each image in a list: none of its labels.
+const KEPT: &[Keep] = &[
+    Keep::Whole("Id"),
+    Keep::Whole("Names"),
+    Keep::Whole("RepoDigests"),
+    Keep::Whole("History"),
+    Keep::Whole("Digest"),
+    Keep::Whole("Size"),
+    Keep::Whole("Containers"),
+];
+
+/// All images.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    pub(super) images: Vec<LocalImage>,
+    /// Ids of those that have too many names to be judged.
+    pub(super) too_large: Vec<String>,
+}
+
 /// All images. Without `all=true`: layers of builds in between are no images of their own.
-pub(super) async fn list(transport: &Transport) -> Result<Vec<LocalImage>, ContainersError> {
+pub(super) async fn list(transport: &Transport) -> Result<Listing, ContainersError> {
     let call = Call::libpod("list images", Method::GET, "images/json");
-    let answer = transport.call(call.deadline(Duration::from_secs(30))).await?;
-    if answer.status != StatusCode::OK {
-        return Err(answer.refusal());
-    }
-    Ok(answer.json::<Vec<Listed>>()?.into_iter().map(Listed::into_image).collect())
+    let mut listing = Listing::default();
+    transport
+        .list(call.deadline(Duration::from_secs(30)), KEPT, |element| {
+            match element.decode::<Listed>() {
+                Some(listed) => {
+                    listing.images.push(listed.map_err(TransportError::Decode)?.into_image());
+                }
+                None => listing.too_large.extend(element.id()),
+            }
+            Ok(())
+        })
+        .await?;
+    Ok(listing)
 }
 
 impl Listed {
@@ -167,8 +241,7 @@ mod tests {
                 format!("ghcr.io/acme/web@{}", digest('a')),
                 format!("ghcr.io/acme/web@{}", digest('b')),
             ]),
-            architecture: None,
-            size: None,
+            ..Image::default()
         }
     }
 

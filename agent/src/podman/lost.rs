@@ -15,15 +15,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use buddo_shared::id::DeploymentId;
-use http::{Method, StatusCode};
+use http::Method;
 use rustix::process::Signal;
 use serde::Deserialize;
 
+use super::elements::Keep;
 use super::process::{
     KILLED, PROC, children, command_line, failed, gone, is_in_container, look, own, runs_program,
     signal_if,
 };
-use super::transport::{Call, Transport};
+use super::transport::{Call, Transport, TransportError};
 use crate::ports::{ContainersError, Identity, Slot};
 use crate::step::{container_name, container_owner};
 
@@ -93,11 +94,16 @@ async fn lost(
 
 async fn known(transport: &Transport) -> Result<BTreeSet<String>, ContainersError> {
     let call = Call::libpod(OPERATION, Method::GET, "containers/json?all=true");
-    let answer = transport.call(call).await?;
-    if answer.status != StatusCode::OK {
-        return Err(answer.refusal());
-    }
-    Ok(answer.json::<Vec<Known>>()?.into_iter().map(|known| known.id).collect())
+    let mut known = BTreeSet::new();
+    transport
+        .list(call, &[Keep::Whole("Id")], |element| {
+            if let Some(decoded) = element.decode::<Known>() {
+                known.insert(decoded.map_err(TransportError::Decode)?.id);
+            }
+            Ok(())
+        })
+        .await?;
+    Ok(known)
 }
 
 async fn end_one(monitor: &Monitor, name: &str, grace: Duration) -> io::Result<()> {

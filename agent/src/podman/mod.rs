@@ -7,6 +7,7 @@
 //! impl Containers ──► containers · create · images · pull · secrets ──► transport ──► socket
 //!                     events (its own connection, reconnects) ─────────────┤
 //!                     service (ends its process when it hangs) ◄───────────┘
+//!    image_policy ◄── create · pull        elements ◄── transport (lists of any size)
 //!                     lost · forwarders (processes that the service has lost, by /proc)
 //! impl MemoryEvents ► cgroup (the kernel's files, not the service)
 //! ```
@@ -17,8 +18,10 @@
 mod cgroup;
 mod containers;
 mod create;
+mod elements;
 mod events;
 mod forwarders;
+mod image_policy;
 mod images;
 mod info;
 mod logs;
@@ -39,6 +42,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use buddo_shared::id::{DeploymentId, HostId};
 use buddo_shared::image::{Digest, ImageReference};
 use buddo_shared::manifest::RegistryCredentials;
@@ -57,6 +61,13 @@ use crate::ports::{
     LocalImage, Mended, Slot,
 };
 
+/// What the last lists held that is larger than anything in them may be.
+#[derive(Debug, Default)]
+struct TooLarge {
+    containers: ArcSwap<Vec<String>>,
+    images: ArcSwap<Vec<String>>,
+}
+
 /// A client of one Podman API service. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Podman {
@@ -66,6 +77,7 @@ pub struct Podman {
     room: Option<Room>,
     places: Places,
     seccomp: Option<PathBuf>,
+    too_large: Arc<TooLarge>,
     graph_root: Arc<OnceCell<PathBuf>>,
 }
 
@@ -80,6 +92,7 @@ impl Podman {
             room: None,
             places: Places::default(),
             seccomp: None,
+            too_large: Arc::default(),
             graph_root: Arc::default(),
         }
     }
@@ -131,11 +144,34 @@ impl Podman {
     }
 }
 
+impl TooLarge {
+    fn warnings(&self) -> Vec<String> {
+        let containers = self.containers.load();
+        let containers = containers.iter().map(|name| {
+            format!(
+                "Podman's record of the container {name} is far too large, most likely by the \
+                 labels of its image; if it is an app's it is removed and its image refused, if \
+                 not, remove it"
+            )
+        });
+        let images = self.images.load();
+        let images = images.iter().map(|id| {
+            format!("the image {id} has too many names to be judged; remove it if nobody needs it")
+        });
+        containers.chain(images).collect()
+    }
+}
+
 impl Containers for Podman {
     async fn list(&self) -> Result<Vec<Container>, ContainersError> {
         let listed = containers::list(&self.transport).await?;
-        self.places.counted(listed.len());
-        Ok(listed)
+        self.places.counted(listed.containers.len());
+        self.too_large.containers.store(Arc::new(listed.too_large));
+        Ok(listed.containers)
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.too_large.warnings()
     }
 
     async fn image(&self, image: &ImageReference) -> Result<Option<Digest>, ContainersError> {
@@ -157,6 +193,7 @@ impl Containers for Podman {
     }
 
     async fn create(&self, spec: &ContainerSpec) -> Result<Created, ContainersError> {
+        self.places.look(&self.transport).await;
         self.places.admit()?;
         let created =
             create::create(&self.transport, self.host, self.seccomp.as_deref(), spec).await?;
@@ -233,7 +270,9 @@ impl Podman {
 
 impl Images for Podman {
     async fn images(&self) -> Result<Vec<LocalImage>, ContainersError> {
-        images::list(&self.transport).await
+        let listed = images::list(&self.transport).await?;
+        self.too_large.images.store(Arc::new(listed.too_large));
+        Ok(listed.images)
     }
 
     async fn remove_image(&self, image: &LocalImage) -> Result<(), ContainersError> {

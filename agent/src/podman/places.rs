@@ -1,19 +1,39 @@
 //! A budget of containers: Podman has a lock for each container, pod and volume, 2,048 in all by
-//! default, and once they are used up nothing can be created or even replaced.
+//! default, and once they are used up nothing can be created or even replaced. So all that holds a
+//! lock counts, whoever made it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use buddo_shared::report::Failure;
+use http::Method;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 
+use super::transport::{Call, Transport};
 use crate::ports::ContainersError;
 
-/// How many containers of ours there may be, and how many there are. Clones share all.
+/// What holds locks and is not ours is counted again when a create finds the count so old.
+const STALE: Duration = Duration::from_secs(30);
+
+/// What has a lock each.
+const HOLDERS: [&str; 3] = ["containers/json?all=true", "pods/json", "volumes/json"];
+
+/// How many locks may be held, and how many are. Clones share all.
 #[derive(Debug, Clone)]
 pub(super) struct Places {
     max: usize,
-    /// As the last list said, and one more for each that was created since.
-    known: Arc<AtomicUsize>,
+    known: Arc<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// Containers of ours: as the last list said, and one more for each that was created since.
+    ours: AtomicUsize,
+    /// What else there is: containers of others, pods, volumes.
+    others: AtomicUsize,
+    counted: Mutex<Option<Instant>>,
 }
 
 impl Default for Places {
@@ -27,30 +47,77 @@ impl Places {
         Self { max, known: Arc::default() }
     }
 
-    /// There are so many.
+    /// There are so many containers of ours.
     pub(super) fn counted(&self, containers: usize) {
-        self.known.store(containers, Ordering::Relaxed);
+        self.known.ours.store(containers, Ordering::Relaxed);
     }
 
     /// There is one more.
     pub(super) fn one_more(&self) {
-        self.known.fetch_add(1, Ordering::Relaxed);
+        self.known.ours.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts what Podman holds, unless that was done just now. Only a create asks for it: passes
+    /// do without two more lists each.
+    pub(super) async fn look(&self, transport: &Transport) {
+        let mut counted = self.known.counted.lock().await;
+        if counted.is_some_and(|at| at.elapsed() < STALE) {
+            return;
+        }
+        match held(transport).await {
+            Ok(held) => {
+                let ours = self.known.ours.load(Ordering::Relaxed);
+                self.known.others.store(held.saturating_sub(ours), Ordering::Relaxed);
+                *counted = Some(Instant::now());
+            }
+            // Podman has the last word in any case.
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "Podman's pods and volumes cannot be counted");
+            }
+        }
     }
 
     /// Refuses when all are taken.
     pub(super) fn admit(&self) -> Result<(), ContainersError> {
-        let known = self.known.load(Ordering::Relaxed);
-        if known < self.max { Ok(()) } else { Err(ContainersError::Full(none_left(known))) }
+        let ours = self.known.ours.load(Ordering::Relaxed);
+        let others = self.known.others.load(Ordering::Relaxed);
+        if ours.saturating_add(others) < self.max {
+            Ok(())
+        } else {
+            Err(ContainersError::Full(none_left(ours, others)))
+        }
     }
 }
 
+/// How many locks Podman holds.
+async fn held(transport: &Transport) -> Result<usize, ContainersError> {
+    let mut held = 0;
+    for holder in HOLDERS {
+        let call = Call::libpod("count what Podman holds", Method::GET, holder);
+        let count = |_| {
+            held += 1;
+            Ok(())
+        };
+        transport.list(call, &[], count).await?;
+    }
+    Ok(held)
+}
+
 /// There is no place for another container, in words.
-fn none_left(known: usize) -> Failure {
+fn none_left(ours: usize, others: usize) -> Failure {
+    let beside = match others {
+        0 => String::new(),
+        _ => format!(" and {others} containers, pods and volumes that are not apps'"),
+    };
     Failure {
         code: "too_many_containers".to_owned(),
-        cause: format!("too many containers on this host: {known}, as many as it may have"),
-        fix: "it is tried again by itself; the host's administrator may raise \
-              `max_containers` together with Podman's `num_locks`, or move apps elsewhere"
+        cause: format!(
+            "too many containers on this host: {ours}{beside}, as many as it may have together"
+        ),
+        fix: "it is tried again by itself; the host's administrator may remove what is not an \
+              app's, raise `max_containers` together with Podman's `num_locks`, or move apps \
+              elsewhere"
             .to_owned(),
     }
 }
@@ -85,6 +152,17 @@ mod tests {
         assert!(failure.cause.starts_with("too many containers on this host"), "{failure:?}");
         places.counted(2);
         places.admit().unwrap();
+    }
+
+    #[test]
+    fn fm_53_what_is_not_ours_holds_locks_as_well() {
+        let places = Places::new(10);
+        places.counted(2);
+        places.known.others.store(7, Ordering::Relaxed);
+        places.admit().unwrap();
+        places.known.others.store(8, Ordering::Relaxed);
+        let ContainersError::Full(failure) = places.admit().unwrap_err() else { panic!() };
+        assert!(failure.cause.contains("2 and 8 containers, pods and volumes"), "{failure:?}");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE;
 use buddo_shared::image::{Digest, ImageReference};
 use buddo_shared::manifest::RegistryCredentials;
+use buddo_shared::report::Failure;
 use bytes::{Buf as _, BytesMut};
 use http::{HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt as _;
@@ -19,7 +20,7 @@ use hyper::body::Incoming;
 use serde::Deserialize;
 
 use super::transport::{Answer, Call, Transport, TransportError};
-use super::{images, refusal};
+use super::{image_policy, images, refusal};
 use crate::disk::{Overrun, Room};
 use crate::ports::ContainersError;
 use crate::text::escape;
@@ -72,7 +73,7 @@ pub(super) async fn pull(
     {
         return Err(refusal::no_room(image));
     }
-    let known = images::inspect(transport, image).await?.is_some();
+    let before = images::inspect(transport, image).await?.map(|found| found.id);
     let whole = run(transport, limits, image, credentials, progress);
     let whole = tokio::time::timeout(limits.total, whole);
     let overrun = async {
@@ -91,19 +92,27 @@ pub(super) async fn pull(
     ended.unwrap_or_else(|_| Err(refusal::stalled(image, limits.total.as_secs())))?;
     let pulled = images::inspect(transport, image).await?;
     let pulled = pulled.ok_or_else(|| refusal::incomplete(image))?;
-    if let Some(bytes) = pulled.size.filter(|bytes| *bytes > limits.max_image) {
-        // One that was here before may be what another revision needs.
-        if !known {
-            images::discard(transport, image).await?;
+    if let Err(failure) = allowed(image, &pulled, limits) {
+        // One that was here before may be what a container uses.
+        if before.is_none_or(|before| before != pulled.id)
+            && let Err(error) = images::discard(transport, image).await
+        {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(%image, error, "a refused image stays until it is collected");
         }
-        return Err(refusal::too_large(image, bytes, limits.max_image));
+        return Err(ContainersError::Image(failure));
     }
-    match pulled.architecture.as_deref() {
-        // Podman only warns, and the container would end with 'exec format error'.
-        Some(found) if !found.is_empty() && found != refusal::architecture() => {
-            Err(ContainersError::Image(refusal::wrong_architecture(image, Some(found))))
-        }
-        _ => pulled.registry_digest(image).ok_or_else(|| refusal::incomplete(image)),
+    pulled.registry_digest(image).ok_or_else(|| refusal::incomplete(image))
+}
+
+fn allowed(
+    image: &ImageReference,
+    pulled: &images::Image,
+    limits: &PullLimits,
+) -> Result<(), Failure> {
+    match pulled.size.filter(|bytes| *bytes > limits.max_image) {
+        Some(bytes) => Err(refusal::too_large(image, bytes, limits.max_image)),
+        None => image_policy::check(image, pulled),
     }
 }
 
@@ -156,7 +165,8 @@ async fn run(
                     progress(percent);
                 }
                 if layers.bytes() > limits.max_image {
-                    return Err(refusal::too_large(image, layers.bytes(), limits.max_image));
+                    let failure = refusal::too_large(image, layers.bytes(), limits.max_image);
+                    return Err(ContainersError::Image(failure));
                 }
             }
             Item::Other => {}

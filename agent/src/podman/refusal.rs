@@ -157,8 +157,8 @@ pub(super) fn no_room(image: &ImageReference) -> ContainersError {
 }
 
 /// The image is larger than images may be here: its registry, or its unpacked size, says so.
-pub(super) fn too_large(image: &ImageReference, bytes: u64, most: u64) -> ContainersError {
-    ContainersError::Image(failure(
+pub(super) fn too_large(image: &ImageReference, bytes: u64, most: u64) -> Failure {
+    failure(
         "image_too_large",
         format!(
             "{image} has {} MiB or more, images on this host may have {} MiB",
@@ -166,7 +166,47 @@ pub(super) fn too_large(image: &ImageReference, bytes: u64, most: u64) -> Contai
             most / MIB
         ),
         "make the image smaller, such as by a smaller base image, then deploy again",
-    ))
+    )
+}
+
+/// The image's configuration asks for something that no image may have here.
+pub(super) fn not_allowed(image: &ImageReference, what: &str, why: &str) -> Failure {
+    failure(
+        "image_not_allowed",
+        format!("{image} has {what}, which images may not have here: {why}"),
+        "build the image without it and push it, then deploy again",
+    )
+}
+
+/// The image's configuration has more text than images may have here: `bytes`, where known.
+pub(super) fn config_too_large(
+    image: &ImageReference,
+    bytes: Option<usize>,
+    most: usize,
+) -> Failure {
+    const KIB: usize = 1024;
+    let has = bytes.map_or_else(
+        || "far more than that".to_owned(),
+        |bytes| format!("{} KiB", bytes.div_ceil(KIB)),
+    );
+    failure(
+        "image_config_too_large",
+        format!(
+            "labels, annotations, environment and the other settings of an image may have {} KiB \
+             together, {image} has {has}",
+            most / KIB
+        ),
+        "build the image with less of them and push it, then deploy again",
+    )
+}
+
+/// The image has more layers than images may have here.
+pub(super) fn too_many_layers(image: &ImageReference, layers: usize, most: usize) -> Failure {
+    failure(
+        "image_too_many_layers",
+        format!("{image} has {layers} layers, images on this host may have {most}"),
+        "build the image with fewer steps or squash it, then deploy again",
+    )
 }
 
 /// While it was pulled, the disk filled faster than any allowed image can. That may be somebody

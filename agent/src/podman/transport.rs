@@ -10,7 +10,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, header};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use super::elements::{Element, Keep, Malformed, Reader};
 use super::service::{self, Silence};
 use crate::metrics::Metrics;
 use crate::ports::ContainersError;
@@ -27,7 +28,8 @@ use crate::ports::ContainersError;
 /// more would only queue there, where they cost memory.
 const CONCURRENCY: usize = 32;
 
-/// The largest answer that is read, in bytes: a list of some thousand containers.
+/// The largest answer that is read whole, in bytes. Lists whose size others decide are read by
+/// [`Transport::list`].
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
 /// What went wrong between us and the service.
@@ -39,8 +41,12 @@ pub(super) enum TransportError {
     Handshake(#[source] hyper::Error),
     #[error("the service closed the connection")]
     Send(#[source] hyper::Error),
-    #[error("the answer was cut off or too large")]
+    #[error("the answer was cut off")]
     Body(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the answer has more than {0} bytes")]
+    TooLarge(usize),
+    #[error("the answer is not the list that this version of the API is documented to send")]
+    List(#[from] Malformed),
     #[error("the answer is not what this version of the API is documented to send")]
     Decode(#[source] serde_json::Error),
     #[error("no answer within {0:?}")]
@@ -66,6 +72,8 @@ pub(super) struct Call {
     pub(super) body: Option<(&'static str, Bytes)>,
     pub(super) registry_auth: Option<HeaderValue>,
     pub(super) deadline: Duration,
+    /// The largest answer that is read whole, in bytes.
+    pub(super) max_answer: usize,
 }
 
 impl Call {
@@ -78,6 +86,7 @@ impl Call {
             body: None,
             registry_auth: None,
             deadline: Duration::from_secs(10),
+            max_answer: MAX_ANSWER,
         }
     }
 
@@ -176,19 +185,54 @@ impl Transport {
 
     /// Sends a call and reads the whole answer, within its deadline.
     pub(super) async fn call(&self, call: Call) -> Result<Answer, ContainersError> {
-        let (operation, deadline) = (call.operation, call.deadline);
+        let (operation, deadline, most) = (call.operation, call.deadline, call.max_answer);
         let whole = async {
             let (response, _connection) = self.exchange(call).await?;
-            let status = response.status();
-            let body = Limited::new(response.into_body(), MAX_ANSWER)
-                .collect()
-                .await
-                .map_err(TransportError::Body)?
-                .to_bytes();
-            Ok(Answer { operation, status, body })
+            answer(operation, response, most).await
         };
+        self.within(operation, deadline, whole).await
+    }
+
+    /// Sends a call whose answer is a list, and hands its objects to `each` as they come, with the
+    /// fields in `keep`: all of it within the deadline, and in bounded memory whatever its size.
+    pub(super) async fn list(
+        &self,
+        call: Call,
+        keep: &'static [Keep],
+        mut each: impl FnMut(Element) -> Result<(), TransportError> + Send,
+    ) -> Result<(), ContainersError> {
+        let (operation, deadline, most) = (call.operation, call.deadline, call.max_answer);
+        let whole = async {
+            let (response, _connection) = self.exchange(call).await?;
+            if response.status() != StatusCode::OK {
+                return answer(operation, response, most).await.map(Some);
+            }
+            let mut body = response.into_body();
+            let mut reader = Reader::new(keep);
+            while let Some(frame) = body.frame().await {
+                let frame = frame.map_err(|error| TransportError::Body(Box::new(error)))?;
+                if let Some(data) = frame.data_ref() {
+                    reader.feed(data, &mut each)?;
+                }
+            }
+            reader.finish()?;
+            Ok(None)
+        };
+        match self.within(operation, deadline, whole).await? {
+            None => Ok(()),
+            Some(answer) => Err(answer.refusal()),
+        }
+    }
+
+    /// Carries out an exchange when there is a place for it, and notes how the service did.
+    async fn within<T>(
+        &self,
+        operation: &'static str,
+        deadline: Duration,
+        exchange: impl Future<Output = Result<T, TransportError>>,
+    ) -> Result<T, ContainersError> {
         let _slot = self.slots.acquire().await;
-        let answered = tokio::time::timeout(deadline, whole).await;
+        let answered = tokio::time::timeout(deadline, exchange).await;
         self.metrics.called(operation, matches!(answered, Ok(Ok(_))));
         match &answered {
             Ok(Ok(_)) => self.silence.broken(),
@@ -251,6 +295,23 @@ impl Transport {
             self.version.store(Some(Arc::new(version.to_owned())));
         }
     }
+}
+
+/// Reads the whole of an answer that has no more than `most` bytes.
+async fn answer(
+    operation: &'static str,
+    response: http::Response<Incoming>,
+    most: usize,
+) -> Result<Answer, TransportError> {
+    let status = response.status();
+    let body = Limited::new(response.into_body(), most).collect().await.map_err(|error| {
+        if error.is::<LengthLimitError>() {
+            TransportError::TooLarge(most)
+        } else {
+            TransportError::Body(error)
+        }
+    })?;
+    Ok(Answer { operation, status, body: body.to_bytes() })
 }
 
 fn request(call: Call) -> Result<Request<Full<Bytes>>, http::Error> {

@@ -141,6 +141,7 @@ where
         warnings.extend(
             self.trouble.as_ref().map(|trouble| format!("{}; {}", trouble.cause, trouble.fix)),
         );
+        warnings.extend(self.world.containers.warnings());
         warnings.extend(self.secrets.warning());
         let lacks = self.shortage.lacks(Instant::now()).cloned();
         warnings.extend(lacks.as_ref().map(words::no_new_apps));

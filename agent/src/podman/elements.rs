@@ -1,0 +1,333 @@
+//! Lists of any size: a JSON array of objects is read as it comes, and of each object only the
+//! fields that are asked for are kept.
+//!
+//! What an image's author writes into labels stands in every list of containers and images. Read
+//! whole, such a list has a bound, and one image could reach it for all apps of the host. Here
+//! memory is bounded by what is kept of one object, whatever the object's size, and time by the
+//! deadline of the call. Deserializing from a stream with serde was rejected: it reads from
+//! blocking readers only, and would hold each object's labels in memory to throw them away.
+
+use serde::de::DeserializeOwned;
+
+/// What is kept of one object, in bytes: beyond, it is only counted.
+const MAX_KEPT: usize = 256 * 1024;
+
+/// Longer keys than any that is asked for.
+const MAX_KEY: usize = 64;
+
+/// Objects and arrays inside each other; Podman's lists have five.
+const MAX_DEPTH: u32 = 64;
+
+/// A field that is kept.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Keep {
+    /// With its whole value.
+    Whole(&'static str),
+    /// Its value is an object, of which these keys are kept.
+    Keys(&'static str, &'static [&'static str]),
+}
+
+/// One object of a list.
+#[derive(Debug)]
+pub(super) struct Element {
+    kept: Vec<u8>,
+    whole: bool,
+    /// Its bytes in the answer.
+    pub(super) bytes: u64,
+}
+
+impl Element {
+    /// The fields that were asked for; `None` where they alone are too large.
+    pub(super) fn decode<T: DeserializeOwned>(&self) -> Option<Result<T, serde_json::Error>> {
+        self.whole.then(|| serde_json::from_slice(&self.kept))
+    }
+
+    /// What its field `Id` says, as far as it came before what was too large.
+    pub(super) fn id(&self) -> Option<String> {
+        let kept = String::from_utf8_lossy(&self.kept);
+        let (_, rest) = kept.split_once(r#""Id":""#)?;
+        let (id, _) = rest.split_once('"')?;
+        Some(id.chars().filter(char::is_ascii_alphanumeric).take(64).collect())
+    }
+}
+
+/// The list is not an array of objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Malformed {
+    #[error("a list is no array of objects at byte {0}")]
+    Unexpected(u64),
+    #[error("a list has objects inside each other without end")]
+    TooDeep,
+    #[error("a list ends in the middle")]
+    CutOff,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Before the array; Go writes `null` for an empty one.
+    Begin,
+    Null(u8),
+    /// After `[`: an object or the end.
+    First,
+    /// After `,`.
+    Next,
+    Inside,
+    /// After an object.
+    Between,
+    End,
+}
+
+/// Where the reader is among the fields of an object that it chooses from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum At {
+    Key,
+    Value,
+}
+
+/// Takes a list in piece by piece.
+#[derive(Debug)]
+pub(super) struct Reader {
+    keep: &'static [Keep],
+    stage: Stage,
+    /// Bytes taken in.
+    read: u64,
+    depth: u32,
+    in_string: bool,
+    escaped: bool,
+    /// The string that is read is a key to choose by.
+    in_key: bool,
+    key: Vec<u8>,
+    at: At,
+    /// The field whose value comes keeps these keys, if that is an object.
+    promised: Option<&'static [&'static str]>,
+    /// The reader is in an object of which these keys are kept.
+    chosen: Option<&'static [&'static str]>,
+    /// A value is copied: of a field at this depth.
+    copies: Option<u32>,
+    began: u64,
+    kept: Vec<u8>,
+    whole: bool,
+    comma: bool,
+}
+
+impl Reader {
+    pub(super) fn new(keep: &'static [Keep]) -> Self {
+        Self {
+            keep,
+            stage: Stage::Begin,
+            read: 0,
+            depth: 0,
+            in_string: false,
+            escaped: false,
+            in_key: false,
+            key: Vec::new(),
+            at: At::Key,
+            promised: None,
+            chosen: None,
+            copies: None,
+            began: 0,
+            kept: Vec::new(),
+            whole: true,
+            comma: false,
+        }
+    }
+
+    /// Takes in the next bytes, and hands on each object that ends in them.
+    pub(super) fn feed<E: From<Malformed>>(
+        &mut self,
+        bytes: &[u8],
+        each: &mut impl FnMut(Element) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut rest = bytes;
+        while let Some((&byte, after)) = rest.split_first() {
+            if self.in_string && self.copies.is_none() && !self.in_key && !self.escaped {
+                // Nearly all of a hostile list is this: text that nobody asked for.
+                let plain = rest.iter().position(|byte| matches!(byte, b'"' | b'\\'));
+                let plain = plain.unwrap_or(rest.len());
+                if plain > 0 {
+                    self.read += plain as u64;
+                    rest = rest.get(plain..).unwrap_or_default();
+                    continue;
+                }
+            }
+            self.read += 1;
+            rest = after;
+            if self.stage == Stage::Inside {
+                if let Some(element) = self.inside(byte)? {
+                    each(element)?;
+                }
+            } else {
+                self.outside(byte)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The answer has ended.
+    pub(super) fn finish(&self) -> Result<(), Malformed> {
+        if self.stage == Stage::End { Ok(()) } else { Err(Malformed::CutOff) }
+    }
+
+    fn outside(&mut self, byte: u8) -> Result<(), Malformed> {
+        if byte.is_ascii_whitespace() && !matches!(self.stage, Stage::Null(_)) {
+            return Ok(());
+        }
+        self.stage = match (self.stage, byte) {
+            (Stage::Begin, b'[') => Stage::First,
+            (Stage::Begin, b'n') => Stage::Null(1),
+            (Stage::Null(1), b'u') => Stage::Null(2),
+            (Stage::Null(2), b'l') => Stage::Null(3),
+            (Stage::Null(3), b'l') | (Stage::First | Stage::Between, b']') => Stage::End,
+            (Stage::Between, b',') => Stage::Next,
+            (Stage::First | Stage::Next, b'{') => {
+                (self.depth, self.at, self.began) = (1, At::Key, self.read - 1);
+                (self.whole, self.comma) = (true, false);
+                self.kept = vec![b'{'];
+                Stage::Inside
+            }
+            _ => return Err(Malformed::Unexpected(self.read - 1)),
+        };
+        Ok(())
+    }
+
+    /// Whether the fields at this depth are chosen from.
+    fn chooses(&self) -> bool {
+        self.copies.is_none() && self.depth == if self.chosen.is_some() { 2 } else { 1 }
+    }
+
+    fn inside(&mut self, byte: u8) -> Result<Option<Element>, Malformed> {
+        if self.in_string {
+            self.string(byte);
+            return Ok(None);
+        }
+        match byte {
+            b' ' | b'\t' | b'\r' | b'\n' => {}
+            b'"' => {
+                self.in_string = true;
+                self.in_key = self.chooses() && self.at == At::Key;
+                if self.in_key {
+                    self.key.clear();
+                }
+                self.copy(byte);
+            }
+            b'{' | b'[' => self.open(byte)?,
+            b'}' | b']' => return Ok(self.close(byte)),
+            b',' => {
+                if self.copies == Some(self.depth) {
+                    self.copies = None;
+                }
+                if self.chooses() {
+                    (self.at, self.promised) = (At::Key, None);
+                }
+                self.copy(byte);
+            }
+            b':' if self.chooses() && self.at == At::Key => self.choose(),
+            _ => self.copy(byte),
+        }
+        Ok(None)
+    }
+
+    fn string(&mut self, byte: u8) {
+        self.copy(byte);
+        if self.escaped {
+            self.escaped = false;
+        } else if byte == b'\\' {
+            self.escaped = true;
+        } else if byte == b'"' {
+            (self.in_string, self.in_key) = (false, false);
+            return;
+        }
+        // Keys that are asked for need no escapes, so that one with an escape is none of them.
+        if self.in_key && self.key.len() <= MAX_KEY {
+            self.key.push(byte);
+        }
+    }
+
+    fn open(&mut self, byte: u8) -> Result<(), Malformed> {
+        if self.chooses()
+            && byte == b'{'
+            && let Some(keys) = self.promised.take()
+        {
+            self.name_field();
+            self.put(b"{");
+            (self.chosen, self.at, self.comma) = (Some(keys), At::Key, false);
+        }
+        self.copy(byte);
+        self.depth += 1;
+        if self.depth > MAX_DEPTH { Err(Malformed::TooDeep) } else { Ok(()) }
+    }
+
+    fn close(&mut self, byte: u8) -> Option<Element> {
+        // The object that holds a copied scalar closes after it.
+        if self.copies == Some(self.depth) {
+            self.copies = None;
+        }
+        self.copy(byte);
+        self.depth -= 1;
+        if self.depth == 1 && self.chosen.take().is_some() {
+            self.put(b"}");
+            (self.comma, self.at) = (true, At::Value);
+        }
+        if self.depth > 0 {
+            return None;
+        }
+        self.put(b"}");
+        self.promised = None;
+        self.stage = Stage::Between;
+        let kept = std::mem::take(&mut self.kept);
+        Some(Element { kept, whole: self.whole, bytes: self.read - self.began })
+    }
+
+    /// A key was read, its value comes.
+    fn choose(&mut self) {
+        self.at = At::Value;
+        let key = self.key.as_slice();
+        if let Some(keys) = self.chosen {
+            if keys.iter().any(|wanted| wanted.as_bytes() == key) {
+                self.begin_copy();
+            }
+            return;
+        }
+        let wanted = self.keep.iter().find(|keep| match keep {
+            Keep::Whole(name) | Keep::Keys(name, _) => name.as_bytes() == key,
+        });
+        match wanted {
+            None => {}
+            Some(Keep::Whole(_)) => self.begin_copy(),
+            Some(Keep::Keys(_, keys)) => self.promised = Some(keys),
+        }
+    }
+
+    fn begin_copy(&mut self) {
+        self.name_field();
+        self.copies = Some(self.depth);
+    }
+
+    fn name_field(&mut self) {
+        if std::mem::replace(&mut self.comma, true) {
+            self.put(b",");
+        }
+        self.put(b"\"");
+        let key = std::mem::take(&mut self.key);
+        self.put(&key);
+        self.put(b"\":");
+        self.key = key;
+    }
+
+    fn copy(&mut self, byte: u8) {
+        if self.copies.is_some() {
+            self.put(&[byte]);
+        }
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        if self.kept.len() + bytes.len() <= MAX_KEPT {
+            self.kept.extend_from_slice(bytes);
+        } else {
+            self.whole = false;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,193 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+
+use super::*;
+
+const KEEP: &[Keep] = &[
+    Keep::Whole("Id"),
+    Keep::Whole("Names"),
+    Keep::Whole("Pid"),
+    Keep::Keys("Labels", &["buddo.a", "buddo.b"]),
+];
+
+/// Reads `text` in pieces of these sizes, over and over.
+fn read(text: &[u8], sizes: &[usize]) -> Result<Vec<Element>, Malformed> {
+    let mut reader = Reader::new(KEEP);
+    let mut elements = Vec::new();
+    let mut rest = text;
+    let mut sizes = sizes.iter().cycle();
+    while !rest.is_empty() {
+        let size = sizes.next().map_or(rest.len(), |size| (*size).clamp(1, rest.len()));
+        let (piece, after) = rest.split_at(size);
+        reader.feed::<Malformed>(piece, &mut |element| {
+            elements.push(element);
+            Ok(())
+        })?;
+        rest = after;
+    }
+    reader.finish()?;
+    Ok(elements)
+}
+
+fn values(elements: &[Element]) -> Vec<Value> {
+    elements.iter().map(|element| element.decode().unwrap().unwrap()).collect()
+}
+
+/// What the reader must keep of `object`, said by means of a parsed value.
+fn expected(object: &Map<String, Value>) -> Value {
+    let mut kept = Map::new();
+    for field in ["Id", "Names", "Pid"] {
+        kept.extend(object.get(field).map(|value| (field.to_owned(), value.clone())));
+    }
+    if let Some(Value::Object(labels)) = object.get("Labels") {
+        let ours = labels.iter().filter(|(key, _)| matches!(&***key, "buddo.a" | "buddo.b"));
+        let ours: Map<String, Value> = ours.map(|(k, v)| (k.clone(), v.clone())).collect();
+        kept.insert("Labels".to_owned(), Value::Object(ours));
+    }
+    Value::Object(kept)
+}
+
+fn any_value() -> impl Strategy<Value = Value> {
+    let text = prop_oneof!["(?s).{0,12}", r#"["\\{}\[\],: \n]{0,8}"#];
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        // Halves: a parser may round others.
+        any::<i32>().prop_map(|n| Value::from(f64::from(n) / 2.0)),
+        text.prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 24, 4, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            proptest::collection::btree_map(any_key(), inner, 0..4).prop_map(to_object),
+        ]
+    })
+}
+
+fn any_key() -> impl Strategy<Value = String> {
+    prop_oneof![
+        Just("Id".to_owned()),
+        Just("Names".to_owned()),
+        Just("Pid".to_owned()),
+        Just("Labels".to_owned()),
+        Just("buddo.a".to_owned()),
+        Just("buddo.b".to_owned()),
+        "(?s).{0,6}",
+        r#"["\\{}\[\],:]{0,4}"#,
+    ]
+}
+
+fn to_object(map: BTreeMap<String, Value>) -> Value {
+    Value::Object(map.into_iter().collect())
+}
+
+fn any_object() -> impl Strategy<Value = Value> {
+    let labels = proptest::collection::btree_map(any_key(), any_value(), 0..4).prop_map(to_object);
+    let labels = prop_oneof![3 => labels, 1 => any_value()];
+    let others = proptest::collection::btree_map(any_key(), any_value(), 0..6);
+    (others, proptest::option::of(labels)).prop_map(|(mut others, labels)| {
+        others.extend(labels.map(|labels| ("Labels".to_owned(), labels)));
+        to_object(others)
+    })
+}
+
+proptest! {
+    /// Whatever stands in a list and wherever its pieces end, the same fields are kept.
+    #[test]
+    fn the_fields_asked_for_are_kept_of_any_list_in_any_pieces(
+        list in proptest::collection::vec(any_object(), 0..5),
+        sizes in proptest::collection::vec(1_usize..40, 1..5),
+        pretty in any::<bool>(),
+    ) {
+        let text = if pretty { serde_json::to_vec_pretty(&list) } else { serde_json::to_vec(&list) };
+        let text = text.unwrap();
+        let elements = read(&text, &sizes).unwrap();
+        let expected: Vec<Value> =
+            list.iter().map(|object| expected(object.as_object().unwrap())).collect();
+        prop_assert_eq!(values(&elements), expected);
+        let bytes: u64 = elements.iter().map(|element| element.bytes).sum();
+        prop_assert!(bytes <= text.len() as u64);
+    }
+
+    /// Cut anywhere, a list is never taken for a whole one.
+    #[test]
+    fn a_list_that_is_cut_off_is_noticed(
+        list in proptest::collection::vec(any_object(), 0..4),
+        cut in any::<proptest::sample::Index>(),
+    ) {
+        let text = serde_json::to_vec(&list).unwrap();
+        prop_assert!(read(&text[..cut.index(text.len())], &[7]).is_err());
+    }
+
+    #[test]
+    fn any_bytes_are_survived(
+        bytes in proptest::collection::vec(any::<u8>(), 0..300),
+        begin in prop_oneof![Just(""), Just("["), Just("[{"), Just(r#"[{"Labels":{"#)],
+    ) {
+        let mut text = begin.as_bytes().to_vec();
+        text.extend(bytes);
+        let _ = read(&text, &[3]);
+    }
+}
+
+#[test]
+fn every_split_of_a_list_reads_the_same() {
+    let list = json!([
+        {"Command": ["a\"]}"], "Id": "1", "Labels": {"x": "}\\\"", "buddo.a": "1"}, "Names": ["n"]},
+        {"Id": "2", "Labels": null, "Pid": 7},
+    ]);
+    let text = list.to_string();
+    let whole = values(&read(text.as_bytes(), &[text.len()]).unwrap());
+    assert_eq!(whole[0], json!({"Id": "1", "Labels": {"buddo.a": "1"}, "Names": ["n"]}));
+    assert_eq!(whole[1], json!({"Id": "2", "Pid": 7}));
+    for at in 1..text.len() {
+        assert_eq!(values(&read(text.as_bytes(), &[at, text.len()]).unwrap()), whole, "{at}");
+    }
+}
+
+#[test]
+fn an_empty_list_is_an_array_or_null() {
+    for text in ["[]", " [ ]\n", "null", "null\n"] {
+        assert!(read(text.as_bytes(), &[1]).unwrap().is_empty(), "{text}");
+    }
+    for text in ["", "nul", "nullx", "{}", "[1]", "[{}", "[{},]", "[{}]x", "[{} {}]", "[null]"] {
+        assert!(read(text.as_bytes(), &[1]).is_err(), "{text}");
+    }
+    assert_eq!(read("[{\"a\":".repeat(100).as_bytes(), &[9]).unwrap_err(), Malformed::TooDeep);
+}
+
+/// `fm_52`: labels of megabytes cost no memory, and what was asked for is there.
+#[test]
+fn fm_52_labels_of_megabytes_are_read_past() {
+    let junk = "\\\"".repeat(4 << 20);
+    let text = format!(
+        r#"[{{"Id":"1","Labels":{{"a":"{junk}","buddo.a":"x"}},"Names":["n"]}},{{"Id":"2"}}]"#
+    );
+    let mut reader = Reader::new(KEEP);
+    let mut elements = Vec::new();
+    for piece in text.as_bytes().chunks(8 * 1024) {
+        let fed: Result<(), Malformed> = reader.feed(piece, &mut |element| {
+            elements.push(element);
+            Ok(())
+        });
+        fed.unwrap();
+        assert!(reader.kept.capacity() < 1024, "{}", reader.kept.capacity());
+    }
+    reader.finish().unwrap();
+    assert_eq!(values(&elements)[0], json!({"Id":"1","Labels":{"buddo.a":"x"},"Names":["n"]}));
+    assert!(elements[0].bytes > 8 << 20 && elements[1].bytes < 20);
+}
+
+/// Even what is asked for may be too large: then it is known by its id, and the next one is read.
+#[test]
+fn fm_52_an_object_that_is_too_large_is_named_and_the_next_one_read() {
+    let long = "x".repeat(MAX_KEPT);
+    let text = format!(r#"[{{"Id":"17af","Names":["{long}"],"Pid":1}},{{"Id":"2"}}]"#);
+    let elements = read(text.as_bytes(), &[4096]).unwrap();
+    assert!(elements[0].decode::<Value>().is_none());
+    assert_eq!(elements[0].id().as_deref(), Some("17af"));
+    assert_eq!(elements[1].decode::<Value>().unwrap().unwrap(), json!({"Id": "2"}));
+}
