@@ -36,6 +36,23 @@ impl Layer {
         self.bytes.len() as u64
     }
 
+    /// The same with a named pipe at `path` inside, which whoever opens it waits at.
+    pub fn with_pipe(program: &Path, path: &str) -> anyhow::Result<Self> {
+        let plain = Self::of_program(program)?;
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut archive = tar::Archive::new(&plain.bytes[..]);
+        for entry in archive.entries()? {
+            let entry = entry?;
+            tar.append(&entry.header().clone(), entry)?;
+        }
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Fifo);
+        header.set_mode(0o644);
+        header.set_size(0);
+        tar.append_data(&mut header, path, std::io::empty())?;
+        Ok(Self { bytes: tar.into_inner()?.into(), ..plain })
+    }
+
     /// The same with so many bytes that nothing needs.
     pub fn with_ballast(program: &Path, ballast: u64) -> anyhow::Result<Self> {
         let mut tar = tar::Builder::new(Vec::new());

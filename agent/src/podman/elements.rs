@@ -84,6 +84,15 @@ enum At {
     Value,
 }
 
+/// A string that is read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Text {
+    /// After a backslash.
+    escaped: bool,
+    /// It is a key to choose by.
+    is_key: bool,
+}
+
 /// Takes a list in piece by piece.
 #[derive(Debug)]
 pub(super) struct Reader {
@@ -92,10 +101,8 @@ pub(super) struct Reader {
     /// Bytes taken in.
     read: u64,
     depth: u32,
-    in_string: bool,
-    escaped: bool,
-    /// The string that is read is a key to choose by.
-    in_key: bool,
+    /// The string that is read.
+    string: Option<Text>,
     key: Vec<u8>,
     at: At,
     /// The field whose value comes keeps these keys, if that is an object.
@@ -117,9 +124,7 @@ impl Reader {
             stage: Stage::Begin,
             read: 0,
             depth: 0,
-            in_string: false,
-            escaped: false,
-            in_key: false,
+            string: None,
             key: Vec::new(),
             at: At::Key,
             promised: None,
@@ -140,7 +145,7 @@ impl Reader {
     ) -> Result<(), E> {
         let mut rest = bytes;
         while let Some((&byte, after)) = rest.split_first() {
-            if self.in_string && self.copies.is_none() && !self.in_key && !self.escaped {
+            if self.string == Some(Text::default()) && self.copies.is_none() {
                 // Nearly all of a hostile list is this: text that nobody asked for.
                 let plain = rest.iter().position(|byte| matches!(byte, b'"' | b'\\'));
                 let plain = plain.unwrap_or(rest.len());
@@ -196,16 +201,16 @@ impl Reader {
     }
 
     fn inside(&mut self, byte: u8) -> Result<Option<Element>, Malformed> {
-        if self.in_string {
-            self.string(byte);
+        if let Some(text) = self.string {
+            self.string = self.text(text, byte);
             return Ok(None);
         }
         match byte {
             b' ' | b'\t' | b'\r' | b'\n' => {}
             b'"' => {
-                self.in_string = true;
-                self.in_key = self.chooses() && self.at == At::Key;
-                if self.in_key {
+                let is_key = self.chooses() && self.at == At::Key;
+                self.string = Some(Text { escaped: false, is_key });
+                if is_key {
                     self.key.clear();
                 }
                 self.copy(byte);
@@ -227,20 +232,17 @@ impl Reader {
         Ok(None)
     }
 
-    fn string(&mut self, byte: u8) {
+    /// The next byte of a string; the string as it is then, until it ends.
+    fn text(&mut self, text: Text, byte: u8) -> Option<Text> {
         self.copy(byte);
-        if self.escaped {
-            self.escaped = false;
-        } else if byte == b'\\' {
-            self.escaped = true;
-        } else if byte == b'"' {
-            (self.in_string, self.in_key) = (false, false);
-            return;
+        if byte == b'"' && !text.escaped {
+            return None;
         }
         // Keys that are asked for need no escapes, so that one with an escape is none of them.
-        if self.in_key && self.key.len() <= MAX_KEY {
+        if text.is_key && self.key.len() <= MAX_KEY {
             self.key.push(byte);
         }
+        Some(Text { escaped: byte == b'\\' && !text.escaped, ..text })
     }
 
     fn open(&mut self, byte: u8) -> Result<(), Malformed> {
