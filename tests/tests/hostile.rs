@@ -246,6 +246,31 @@ async fn fm_51_what_is_overridden_has_no_effect_and_the_rest_works() -> anyhow::
     .await
 }
 
+/// `fm_51`: Podman reads these files itself, and would wait at a pipe for good, with every list of
+/// containers behind it.
+#[tokio::test]
+async fn fm_51_pipes_in_place_of_files_of_accounts_are_refused_before_a_start() -> anyhow::Result<()>
+{
+    Lease::run(async |world| {
+        let mut host = Host::new(world)?;
+        let program = world.binary("buddo-web");
+        let good = host.spec("good", &Written::default()).await?;
+        host.run(&good).await?;
+        for (tag, path) in [("passwd", "etc/passwd"), ("group", "etc/group")] {
+            host.layer = Layer::with_pipe(&program, path)?;
+            let spec = host.spec(tag, &Written::default()).await?;
+            ensure!(host.podman.create(&spec).await? == Created::New);
+            let started = host.podman.start(&spec.name).await;
+            let Err(ContainersError::Image(failure)) = started else { bail!("{started:?}") };
+            ensure!(failure.cause.contains(path), "{failure:?}");
+            ensure!(host.podman.list().await?.len() == 2);
+            host.podman.remove(&spec.name).await?;
+        }
+        Ok(host.podman.remove(&good.name).await?)
+    })
+    .await
+}
+
 /// `fm_52`: an image with much text or many layers is refused, and does not stay.
 #[tokio::test]
 async fn fm_52_images_with_megabytes_of_labels_or_too_many_layers_are_refused() -> anyhow::Result<()>

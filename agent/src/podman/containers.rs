@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::create::{LABEL_DEPLOYMENT, LABEL_REVISION, LABEL_SLOT};
 use super::elements::{Element, Keep};
 use super::transport::{Answer, Call, Transport, TransportError};
-use super::{logs, shortage};
+use super::{account_files, logs, shortage};
 use crate::ports::{Container, ContainerState, ContainersError, Ending, Identity, Process, Slot};
 use crate::text::escape;
 
@@ -147,6 +147,7 @@ const CLEANUP: (Duration, Duration) = (Duration::from_secs(3), Duration::from_mi
 pub(super) async fn start(transport: &Transport, name: &str) -> Result<(), ContainersError> {
     // After that it is started all the same: it may turn out well, and probes tell if not.
     let _ = tokio::time::timeout(CLEANUP.0, cleaned_up(transport, name)).await;
+    account_files::check(transport, name).await?;
     let call = named("start the container", Method::POST, name, "/start");
     let answer = transport.call(call).await?;
     match answer.status {

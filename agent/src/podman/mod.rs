@@ -15,6 +15,7 @@
 //! Works with Podman 4.3 to 5.x: the libpod API under its 4.0.0 prefix, and the Docker-compatible
 //! pull, which is the only one that tells how many bytes have come.
 
+mod account_files;
 mod cgroup;
 mod containers;
 mod create;

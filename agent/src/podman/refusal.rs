@@ -178,6 +178,18 @@ pub(super) fn not_allowed(image: &ImageReference, what: &str, why: &str) -> Fail
     )
 }
 
+/// Podman would hang at this file inside of a container.
+pub(super) fn account_file(path: &str) -> Failure {
+    failure(
+        "image_not_allowed",
+        format!(
+            "{path} inside of the container is no ordinary file of at most 1 MiB; Podman reads it at \
+             each start, and would hang there"
+        ),
+        "build the image with an ordinary file there, have the app leave it alone, deploy again",
+    )
+}
+
 /// The image's configuration has more text than images may have here: `bytes`, where known.
 pub(super) fn config_too_large(
     image: &ImageReference,
