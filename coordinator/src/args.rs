@@ -146,6 +146,25 @@ pub enum TierCommand {
         /// As PATCH /api/admin/tiers/{slug} takes it.
         json: String,
     },
+    /// Let an account deploy on a tier that is not open to all.
+    Allow {
+        /// The tier's slug.
+        slug: String,
+        /// Which account: an id or a mail address.
+        account: String,
+    },
+    /// Take that back: what runs goes on, and cannot be restarted.
+    Deny {
+        /// The tier's slug.
+        slug: String,
+        /// Which account: an id or a mail address.
+        account: String,
+    },
+    /// List the accounts that are allowed a tier.
+    Allowed {
+        /// The tier's slug.
+        slug: String,
+    },
 }
 
 /// What to do with hosts.

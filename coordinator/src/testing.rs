@@ -12,6 +12,7 @@ use buddo_shared::api::deploy::CreateDeployment;
 use buddo_shared::id::{AccountId, Generation, HostId};
 use buddo_shared::report::HostStatus;
 use buddo_shared::sealed::OpeningKey;
+use buddo_shared::spec::TierSlug;
 use jiff::{SignedDuration, Timestamp};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -28,7 +29,7 @@ use crate::secret_file;
 use crate::service::teams;
 use crate::state::AppState;
 use crate::store::StoreError;
-use crate::store::contract::{Bond, Host, NewAccount};
+use crate::store::contract::{Bond, Host, NewAccount, Tier};
 use crate::store::sqlite::snapshot;
 
 pub(crate) use client::{Answer, PASSWORD};
@@ -83,6 +84,8 @@ const PATIENT: &str = "
     token = { requests = 10000, seconds = 60 }
     invitations = { requests = 10000, seconds = 60 }
     public = { requests = 10000, seconds = 60 }
+    device_codes = { requests = 10000, seconds = 60 }
+    lookups = { requests = 1000000, seconds = 60 }
 ";
 
 /// A coordinator.
@@ -167,11 +170,36 @@ impl World {
                 if tables.account(made.id)?.is_none() {
                     tables.insert_account(&made)?;
                     teams::make_own(tables, &made)?;
+                    tables.confirm_email(made.id, made.created_at)?;
                 }
                 Ok(())
             })
             .await;
         kept.unwrap();
+    }
+
+    /// Opens a tier that is not open to all.
+    pub(crate) async fn open_tier(&self, slug: &str) {
+        let slug = TierSlug::parse(slug).unwrap();
+        let opened: Result<(), StoreError> = self
+            .state
+            .store
+            .write(move |tables| {
+                let tier = tables.tier(&slug)?.unwrap();
+                tables.update_tier(&Tier { open_to_all: true, ..tier })
+            })
+            .await;
+        opened.unwrap();
+    }
+
+    /// As if an account's address had not been confirmed.
+    pub(crate) async fn unverify(&self, name: &str) {
+        let database = rusqlite::Connection::open(self.state.config.database()).unwrap();
+        let sql = "UPDATE accounts SET email_verified_at = NULL WHERE username_key = ?1";
+        assert_eq!(database.execute(sql, [name]).unwrap(), 1);
+        // What is remembered is remembered until the next commit of the store's own.
+        let host = self.state.store.write(|tables| tables.hosts().map(drop));
+        host.await.map_err(|error: StoreError| error).unwrap();
     }
 
     /// The same, and something else while no process is there.

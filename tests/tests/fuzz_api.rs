@@ -153,6 +153,7 @@ async fn log_in(product: &Product<'_>, name: &str, code: Option<String>) -> anyh
 /// A login's JWT, and an access token that came of another login.
 async fn credentials(product: &Product<'_>, name: &str) -> anyhow::Result<(String, String)> {
     product.register(&email_of(name), name, &password_of(name)).await?;
+    product.coordinator_command(&["admin", "tier", "allow", "bitcoin-pro", &email_of(name)])?;
     let login = log_in(product, name, None).await?;
     let exchanged = log_in(product, name, None).await?;
     let body = json!({

@@ -65,10 +65,19 @@ pub async fn account(
 }
 
 async fn list(desk: &Desk, text: Option<String>, out: &mut (dyn Write + Send)) -> Result<()> {
+    let page = async |after| Ok(admin::accounts(desk, after, PAGE, text.clone()).await?);
+    table(page, out).await
+}
+
+/// Prints accounts, a page at a time.
+async fn table(
+    page: impl AsyncFn(i64) -> Result<(Vec<Account>, bool)>,
+    out: &mut (dyn Write + Send),
+) -> Result<()> {
     let mut after = 0;
     writeln!(out, "{:>8} {:<38} {:<24} {:<10} EMAIL", "NUMBER", "ID", "NAME", "STATE")?;
     loop {
-        let (found, more) = admin::accounts(desk, after, PAGE, text.clone()).await?;
+        let (found, more) = page(after).await?;
         for account in &found {
             writeln!(
                 out,
@@ -129,6 +138,20 @@ pub async fn tier(
         }
         TierCommand::Change { slug, json } => {
             vec![in_words(admin::change_tier(&desk, &slug, parse(&json)?).await)?]
+        }
+        TierCommand::Allow { slug, account } => {
+            let account = admin::allow_tier(&desk, &slug, &account).await?;
+            tracing::info!("{} ({}) may deploy on {slug}", account.username, account.id);
+            return Ok(());
+        }
+        TierCommand::Deny { slug, account } => {
+            let account = admin::deny_tier(&desk, &slug, &account).await?;
+            tracing::info!("{} ({}) may not deploy on {slug}", account.username, account.id);
+            return Ok(());
+        }
+        TierCommand::Allowed { slug } => {
+            let page = async |after| Ok(admin::tier_accounts(&desk, &slug, after, PAGE).await?);
+            return table(page, out).await;
         }
     };
     for tier in tiers {
@@ -198,5 +221,12 @@ mod tests {
         let refused = tiers(TierCommand::Change { slug, json }).await.unwrap_err();
         assert!(refused.to_string().contains("memory_limit_mb must be"), "{refused}");
         assert!(tiers(TierCommand::List).await.unwrap().contains("\"big\""));
+        let slug = || "bitcoin-pro".to_owned();
+        tiers(TierCommand::Allow { slug: slug(), account: one() }).await.unwrap();
+        let allowed = tiers(TierCommand::Allowed { slug: slug() }).await.unwrap();
+        assert!(allowed.contains("one@example.com"), "{allowed}");
+        tiers(TierCommand::Deny { slug: slug(), account: one() }).await.unwrap();
+        let again = tiers(TierCommand::Deny { slug: slug(), account: one() }).await.unwrap_err();
+        assert!(again.to_string().contains("not allowed it"), "{again}");
     }
 }

@@ -21,9 +21,15 @@ pub enum Event {
     Destroy,
     /// An administrator moved it to another host.
     Move,
+    /// The platform parked it, for its account was suspended.
+    Suspend,
+    /// The platform took that back.
+    Reactivate,
 }
 
-use Event::{Destroy, GaveUp, Live, Move, Progressed, Restart, Rollback, Stop};
+use Event::{
+    Destroy, GaveUp, Live, Move, Progressed, Reactivate, Restart, Rollback, Stop, Suspend,
+};
 use Status::{Deploying, Destroyed, Pending, Running, Stopped};
 
 /// What an operator may ask for, in the order in which a refusal lists it.
@@ -59,6 +65,12 @@ const MOVES: &[(Status, Event, Status)] = &[
     (Pending, Stop, Stopped),
     (Deploying, Stop, Stopped),
     (Running, Stop, Stopped),
+    // The published pages have no word of its own for that: stopped 'by the platform'.
+    (Pending, Suspend, Stopped),
+    (Deploying, Suspend, Stopped),
+    (Running, Suspend, Stopped),
+    // What ran comes back; what its operator had stopped is left alone by whoever asks.
+    (Stopped, Reactivate, Deploying),
     (Pending, Destroy, Destroyed),
     (Deploying, Destroy, Destroyed),
     (Running, Destroy, Destroyed),
@@ -76,6 +88,8 @@ impl Event {
             Stop => "stop",
             Destroy => "destroy",
             Move => "move",
+            Suspend => "suspension",
+            Reactivate => "reactivation",
         }
     }
 }
@@ -120,7 +134,8 @@ mod tests {
     use super::*;
 
     const STATES: [Status; 5] = [Pending, Deploying, Running, Stopped, Destroyed];
-    const EVENTS: [Event; 8] = [Progressed, Live, GaveUp, Restart, Rollback, Stop, Destroy, Move];
+    const EVENTS: [Event; 10] =
+        [Progressed, Live, GaveUp, Restart, Rollback, Stop, Destroy, Move, Suspend, Reactivate];
 
     #[test]
     fn the_whole_table() {
@@ -140,6 +155,7 @@ mod tests {
         pending + stop = stopped
         pending + destroy = destroyed
         pending + move = deploying
+        pending + suspension = stopped
         deploying + progress = deploying
         deploying + going live = running
         deploying + failure = stopped
@@ -147,6 +163,7 @@ mod tests {
         deploying + stop = stopped
         deploying + destroy = destroyed
         deploying + move = deploying
+        deploying + suspension = stopped
         running + progress = running
         running + going live = running
         running + failure = stopped
@@ -155,9 +172,11 @@ mod tests {
         running + stop = stopped
         running + destroy = destroyed
         running + move = deploying
+        running + suspension = stopped
         stopped + restart = deploying
         stopped + rollback = deploying
         stopped + destroy = destroyed
+        stopped + reactivation = deploying
         ");
     }
 

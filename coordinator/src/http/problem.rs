@@ -84,6 +84,8 @@ catalogue! {
         "Browsers: ask from a page of this server. Programs: send a token, not the cookie.";
     EMAIL_UNVERIFIED = FORBIDDEN "email_unverified", "The email address is not verified",
         "Open the link in the verification mail, or ask for a new one.";
+    TIER_NOT_ALLOWED = FORBIDDEN "tier_not_allowed", "The tier is not open to this account",
+        "Choose another tier, or ask the platform's operator: `buddo-coordinator admin tier allow` lets an account use it.";
     ACCOUNT_SUSPENDED = FORBIDDEN "account_suspended", "The account is suspended",
         "Ask the platform's operator; what the account has is kept, and works again once it is resumed.";
     ADMIN_REQUIRED = FORBIDDEN "admin_required", "For administrators only",

@@ -89,6 +89,8 @@ impl From<DeployError> for ApiError {
             DeployError::Forbidden => problem::FORBIDDEN,
             DeployError::Role(_) => problem::ROLE_REQUIRED,
             DeployError::Suspended => problem::ACCOUNT_SUSPENDED,
+            DeployError::EmailUnverified { .. } => problem::EMAIL_UNVERIFIED,
+            DeployError::TierClosed(_) => problem::TIER_NOT_ALLOWED,
             DeployError::LimitReached { .. } => problem::DEPLOYMENT_LIMIT_REACHED,
             DeployError::NoRoom(NoRoom::NoHost(_)) => problem::NO_HOST_AVAILABLE,
             DeployError::NoRoom(NoRoom::Share { .. }) => problem::LIMIT_REACHED,

@@ -109,6 +109,8 @@ pub struct AdminTier {
     pub ad_reach_multiplier: f64,
     /// How many deployments one account may have on it; null: as many as the account may have.
     pub max_per_account: Option<u32>,
+    /// Whether every account may deploy on it; else those alone that an administrator allowed.
+    pub open_to_all: bool,
 }
 
 /// One tier.
@@ -162,6 +164,8 @@ pub struct ChangeTier {
     /// How many deployments one account may have on it; 0: as many as the account may have.
     #[schema(minimum = 0, maximum = 4_294_967_295_u32)]
     pub max_per_account: Option<u32>,
+    /// Whether every account may deploy on it; else those alone that an administrator allowed.
+    pub open_to_all: Option<bool>,
 }
 
 /// `POST /api/admin/tiers`.
@@ -216,6 +220,10 @@ pub struct AddTier {
     #[schema(minimum = 0, maximum = 4_294_967_295_u32)]
     #[serde(default)]
     pub max_per_account: Option<u32>,
+    /// Whether every account may deploy on it; else those alone that an administrator allowed. If
+    /// absent: yes where it is paid in points, and no where it is paid in bitcoin.
+    #[serde(default)]
+    pub open_to_all: Option<bool>,
 }
 
 impl AddTier {
@@ -232,6 +240,7 @@ impl AddTier {
             monthly_stipend_points: self.monthly_stipend_points,
             ad_reach_multiplier: self.ad_reach_multiplier,
             max_per_account: self.max_per_account,
+            open_to_all: self.open_to_all,
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::store::contract::Account;
 type Answer = Result<Json<AdminAccountEnvelope>, ApiError>;
 type Name = Result<Path<String>, PathRejection>;
 
-fn view(account: Account) -> AdminAccount {
+pub(super) fn view(account: Account) -> AdminAccount {
     let (suspended_at, suspended_for) = match account.suspended {
         Some(suspension) => (Some(suspension.since), suspension.reason),
         None => (None, None),

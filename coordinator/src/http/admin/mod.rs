@@ -32,6 +32,8 @@ pub fn routes(state: &AppState) -> OpenApiRouter<AppState> {
         .routes(routes!(accounts::clear))
         .routes(routes!(platform::tiers, platform::add_tier))
         .routes(routes!(platform::change_tier))
+        .routes(routes!(platform::tier_accounts))
+        .routes(routes!(platform::allow_tier, platform::deny_tier))
         .routes(routes!(platform::hosts))
         .routes(routes!(platform::remove_host))
         .routes(routes!(platform::drain))

@@ -4,13 +4,13 @@ use axum::Json;
 use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
 use buddo_shared::api::admin::{
-    AddTier, AdminAct, AdminActList, AdminApp, AdminAppEnvelope, AdminAppList, AdminHost,
-    AdminHostEnvelope, AdminHostList, AdminTierEnvelope, AdminTierList, ChangeTier,
+    AddTier, AdminAccountList, AdminAct, AdminActList, AdminApp, AdminAppEnvelope, AdminAppList,
+    AdminHost, AdminHostEnvelope, AdminHostList, AdminTierEnvelope, AdminTierList, ChangeTier,
 };
 use buddo_shared::api::auth::Message;
 use http::{HeaderMap, StatusCode};
 
-use super::{AtDesk, REFUSED, after_number};
+use super::{AtDesk, REFUSED, accounts, after_number};
 use crate::http::json::ApiJson;
 use crate::http::paging::Listing;
 use crate::http::problem::{self, ApiError};
@@ -89,6 +89,97 @@ pub(super) async fn change_tier(
 ) -> Answer<AdminTierEnvelope> {
     let tier = admin::change_tier(&desk, &name(slug)?, request).await?;
     Ok(Json(AdminTierEnvelope { tier: admin::tier_view(&tier) }))
+}
+
+/// The accounts that are allowed a tier
+///
+/// Where it is not open to all.
+#[utoipa::path(
+    get,
+    path = "/api/admin/tiers/{slug}/accounts",
+    operation_id = "tier_accounts",
+    tag = "admin",
+    security(("login" = [])),
+    params(("slug" = String, Path, description = "Tier slug"), Listing),
+    responses(
+        (status = 200, body = AdminAccountList, description = "By registration number"),
+        (status = 403, description = REFUSED),
+        (status = 404, description = "`tier_not_found`"),
+    )
+)]
+pub(super) async fn tier_accounts(
+    AtDesk(desk): AtDesk,
+    slug: Name,
+    listing: Listing,
+) -> Result<(HeaderMap, Json<AdminAccountList>), ApiError> {
+    let (limit, after) = (listing.limit()?, after_number(&listing)?.unwrap_or(0));
+    let (found, more) = admin::tier_accounts(&desk, &name(slug)?, after, limit).await?;
+    let headers = match found.last() {
+        Some(last) if more => listing.next(&last.registration_number.to_string())?,
+        _ => HeaderMap::new(),
+    };
+    let accounts = found.into_iter().map(accounts::view).collect();
+    Ok((headers, Json(AdminAccountList { accounts })))
+}
+
+type TierAndAccount = Result<Path<(String, String)>, PathRejection>;
+
+fn tier_and_account(path: TierAndAccount) -> Result<(String, String), ApiError> {
+    let absent = "there is nothing of this name; list what there is";
+    let Path(names) = path.map_err(|_| ApiError::new(problem::NOT_FOUND, absent))?;
+    Ok(names)
+}
+
+/// Let an account deploy on a tier that is not open to all
+#[utoipa::path(
+    put,
+    path = "/api/admin/tiers/{slug}/accounts/{id}",
+    operation_id = "allow_tier",
+    tag = "admin",
+    security(("login" = [])),
+    params(
+        ("slug" = String, Path, description = "Tier slug"),
+        ("id" = String, Path, description = "Account id or mail address"),
+    ),
+    responses(
+        (status = 200, body = Message, description = "It may, and so may those who deploy for its organisations"),
+        (status = 403, description = REFUSED),
+        (status = 404, description = "`tier_not_found`, `not_found`"),
+        (status = 409, description = "`conflict`: it may already"),
+    )
+)]
+pub(super) async fn allow_tier(AtDesk(desk): AtDesk, path: TierAndAccount) -> Answer<Message> {
+    let (slug, account) = tier_and_account(path)?;
+    let account = admin::allow_tier(&desk, &slug, &account).await?;
+    Ok(Json(Message { message: format!("{} may deploy on {slug}", account.username) }))
+}
+
+/// Let an account no longer deploy on a tier that is not open to all
+///
+/// What runs goes on; it can be stopped, but not restarted.
+#[utoipa::path(
+    delete,
+    path = "/api/admin/tiers/{slug}/accounts/{id}",
+    operation_id = "deny_tier",
+    tag = "admin",
+    security(("login" = [])),
+    params(
+        ("slug" = String, Path, description = "Tier slug"),
+        ("id" = String, Path, description = "Account id or mail address"),
+    ),
+    responses(
+        (status = 200, body = Message, description = "It may not"),
+        (status = 403, description = REFUSED),
+        (status = 404, description = "`tier_not_found`, `not_found`"),
+        (status = 409, description = "`conflict`: it may not already"),
+    )
+)]
+pub(super) async fn deny_tier(AtDesk(desk): AtDesk, path: TierAndAccount) -> Answer<Message> {
+    let (slug, account) = tier_and_account(path)?;
+    let account = admin::deny_tier(&desk, &slug, &account).await?;
+    Ok(Json(Message {
+        message: format!("{} may not deploy on {slug} any longer", account.username),
+    }))
 }
 
 pub(super) fn host_view(host: Host, load: Load) -> AdminHost {

@@ -66,7 +66,7 @@ async fn tiers(State(state): State<AppState>, _: DeployPrincipal) -> Answer<Vec<
     request_body = CreateDeployment,
     responses(
         (status = 201, body = DeploymentEnvelope, description = "The deployment, `pending`"),
-        (status = 403, description = "`forbidden`, `role_required`"),
+        (status = 403, description = "`forbidden`, `role_required`, `email_unverified`, `tier_not_allowed`"),
         (status = 404, description = "`tier_not_found`"),
         (status = 409, description = "`limit_reached`: the account's environments on one host"),
         (status = 422, description = "`validation_failed`, `idempotency_key_reused`"),
@@ -261,7 +261,7 @@ async fn revisions(
     request_body = Option<Rollback>,
     responses(
         (status = 200, body = DeploymentEnvelope, description = "The deployment, `deploying` the revision anew"),
-        (status = 403, description = "`forbidden`, `role_required`"),
+        (status = 403, description = "`forbidden`, `role_required`, `email_unverified`, `tier_not_allowed`"),
         (status = 404, description = "`not_found`, `revision_not_found`"),
         (status = 422, description = "`illegal_state`, `idempotency_key_reused`"),
     )
@@ -288,7 +288,7 @@ async fn rollback(
     params(("id" = uuid::Uuid, Path, description = "Deployment id")),
     responses(
         (status = 200, body = DeploymentEnvelope, description = "The deployment, `deploying`"),
-        (status = 403, description = "`forbidden`, `role_required`"),
+        (status = 403, description = "`forbidden`, `role_required`, `email_unverified`, `tier_not_allowed`"),
         (status = 404, description = "`not_found`"),
         (status = 422, description = "`illegal_state`"),
     )

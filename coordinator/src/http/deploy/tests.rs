@@ -360,6 +360,7 @@ async fn create_all(creates: impl Iterator<Item = impl Future<Output = Answer>>)
 async fn the_tiers_limit_counts_for_itself() {
     let world = World::with(|config| config.limits.deployments_per_tier = Some(1));
     world.host(1, 65_536).await;
+    world.open_tier("bitcoin-pro").await;
     let token = world.operator("myoperator").await;
     created(&world, &token, "one").await;
     let refused = create(&world, &token, body("two")).await;
@@ -369,6 +370,92 @@ async fn the_tiers_limit_counts_for_itself() {
     other["tier"] = json!("bitcoin-pro");
     other["custom_domain"] = json!("app.example.com");
     assert_eq!(create(&world, &token, other).await.status, 201);
+}
+
+/// Every way to bring something up.
+async fn brought_up(world: &World, token: &str, running: &str, stopped: &str) -> Vec<Answer> {
+    let post = async |id: &str, act: &str| {
+        world.post(&format!("{APPS}/{id}/{act}"), token, json!({})).await
+    };
+    vec![
+        create(world, token, body("new")).await,
+        post(running, "restart").await,
+        post(running, "rollback").await,
+        post(stopped, "restart").await,
+        post(stopped, "rollback").await,
+    ]
+}
+
+#[tokio::test]
+async fn who_has_not_verified_the_address_brings_nothing_up() {
+    let (world, token) = world().await;
+    let running = created(&world, &token, "running").await;
+    let stopped = created(&world, &token, "stopped").await;
+    let stop =
+        async |id: &str| world.post(&format!("{APPS}/{id}/stop"), &token, json!({})).await.status;
+    assert_eq!(stop(&stopped).await, 200);
+    world.unverify("myoperator").await;
+    for refused in brought_up(&world, &token, &running, &stopped).await {
+        assert_eq!(refused.refusal(), (403, "email_unverified"), "{refused:?}");
+        let detail = refused.body["detail"].as_str().unwrap();
+        assert!(detail.contains("POST /api/auth/send-verification"), "{detail}");
+    }
+    assert_eq!(count(&world, &token).await, 2);
+    assert_eq!(stop(&running).await, 200, "what costs less is always possible");
+    let gone = world.call("DELETE", &format!("{APPS}/{running}"), Some(&token), None).await;
+    assert_eq!(gone.status, 200);
+}
+
+#[tokio::test]
+async fn what_was_answered_before_is_answered_so_again_whatever_the_address() {
+    let (world, token) = world().await;
+    let first = keyed(&world, &token, "key-1", body("my-app")).await;
+    world.unverify("myoperator").await;
+    let again = keyed(&world, &token, "key-1", body("my-app")).await;
+    assert_eq!((again.status, again.body), (first.status, first.body));
+}
+
+#[tokio::test]
+async fn a_tier_that_is_paid_in_money_wants_an_administrators_leave() {
+    let (world, token) = world().await;
+    let on_pro = |name: &str| {
+        let mut request = body(name);
+        request["tier"] = json!("bitcoin-pro");
+        request
+    };
+    let refused = create(&world, &token, on_pro("one")).await;
+    assert_eq!(refused.refusal(), (403, "tier_not_allowed"), "{refused:?}");
+    assert!(refused.body["detail"].as_str().unwrap().contains("bitcoin-pro"));
+    let account = buddo_shared::id::AccountId::new(world.account_id("myoperator").await);
+    let now = world.clock_now();
+    let leave = async |given: bool| {
+        let write = world.state.store.write(move |tables| {
+            let slug = buddo_shared::spec::TierSlug::parse("bitcoin-pro").unwrap();
+            let tier = tables.tier(&slug)?.unwrap();
+            if given {
+                tables.allow_tier(&tier.id, account, now)
+            } else {
+                tables.deny_tier(&tier.id, account)
+            }
+        });
+        let done: Result<bool, crate::store::StoreError> = write.await;
+        assert!(done.unwrap());
+    };
+    leave(true).await;
+    let made = create(&world, &token, on_pro("one")).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    let stranger = world.operator("stranger").await;
+    let refused = create(&world, &stranger, on_pro("two")).await;
+    assert_eq!(refused.refusal(), (403, "tier_not_allowed"));
+    // Leave that is taken back ends with what runs.
+    leave(false).await;
+    let id = made.body["deployment"]["id"].as_str().unwrap();
+    for act in ["restart", "rollback"] {
+        let refused = world.post(&format!("{APPS}/{id}/{act}"), &token, json!({})).await;
+        assert_eq!(refused.refusal(), (403, "tier_not_allowed"), "{act}");
+    }
+    let stopped = world.post(&format!("{APPS}/{id}/stop"), &token, json!({})).await;
+    assert_eq!(stopped.status, 200);
 }
 
 async fn with_domain(world: &World, token: &str, subdomain: &str, domain: &str) -> Answer {
@@ -381,6 +468,7 @@ async fn with_domain(world: &World, token: &str, subdomain: &str, domain: &str) 
 #[tokio::test]
 async fn a_custom_domain_is_one_accounts_while_its_deployment_lives() {
     let (world, token) = world().await;
+    world.open_tier("bitcoin-pro").await;
     let first = with_domain(&world, &token, "one", "app.example.com").await;
     assert_eq!(first.status, 201, "{first:?}");
     let stranger = world.operator("stranger").await;
@@ -402,6 +490,7 @@ async fn the_platforms_own_names_are_no_custom_domains() {
         config.api.public_url = Some("https://api.buddo.example:8443".to_owned());
     });
     world.host(1, 16_384).await;
+    world.open_tier("bitcoin-pro").await;
     let token = world.operator("myoperator").await;
     for domain in [
         "buddocloud.com",

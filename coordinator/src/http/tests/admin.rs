@@ -65,10 +65,11 @@ async fn acts(world: &World, jwt: &str) -> Vec<(String, bool)> {
     acts.map(|act| (act["action"].as_str().unwrap().to_owned(), !act["actor"].is_null())).collect()
 }
 
-const READS: [&str; 6] = [
+const READS: [&str; 7] = [
     "/api/admin/accounts",
     "/api/admin/accounts/one@example.com",
     "/api/admin/tiers",
+    "/api/admin/tiers/bitcoin-pro/accounts",
     "/api/admin/hosts",
     "/api/admin/apps",
     "/api/admin/audit",
@@ -81,6 +82,8 @@ const WRITES: [(&str, &str); 15] = [
     ("POST", "/api/admin/accounts/one@example.com/clear-second-factor"),
     ("POST", "/api/admin/tiers"),
     ("PATCH", "/api/admin/tiers/buddo-starter"),
+    ("PUT", "/api/admin/tiers/bitcoin-pro/accounts/one@example.com"),
+    ("DELETE", "/api/admin/tiers/bitcoin-pro/accounts/one@example.com"),
     ("DELETE", "/api/admin/hosts/container-host-1"),
     ("POST", "/api/admin/hosts/container-host-1/drain"),
     ("POST", "/api/admin/hosts/container-host-1/undrain"),
@@ -295,7 +298,7 @@ async fn tiers_hosts_and_apps_are_changed_and_each_act_is_noted() {
     let wrong = json!({ "memory_limit_mb": 1, "monthly_cost_points": 3 });
     let answer = world.call("PATCH", "/api/admin/tiers/big", Some(&boss), Some(wrong)).await;
     assert_eq!(answer.pointers(), ["/monthly_cost_points", "/memory_limit_mb"]);
-    let body = json!({ "max_per_account": 1 });
+    let body = json!({ "max_per_account": 1, "open_to_all": true });
     let answer = world.call("PATCH", "/api/admin/tiers/big", Some(&boss), Some(body)).await;
     assert_eq!(answer.json()["tier"]["max_per_account"], 1);
 
@@ -378,6 +381,44 @@ async fn administration_is_counted_like_everything_else() {
 }
 
 #[tokio::test]
+async fn an_account_is_allowed_a_tier_by_name_and_that_is_noted() {
+    let world = World::new();
+    let boss = admin(&world).await;
+    for name in ["one", "two", "three"] {
+        world.register(name).await;
+    }
+    let path =
+        |slug: &str, name: &str| format!("/api/admin/tiers/{slug}/accounts/{name}@example.com");
+    let decide = async |method: &str, slug: &str, name: &str| {
+        world.call(method, &path(slug, name), Some(&boss), None).await
+    };
+    assert_eq!(decide("PUT", "none", "one").await.refusal(), (404, "tier_not_found"));
+    assert_eq!(decide("PUT", "bitcoin-pro", "nobody").await.refusal(), (404, "not_found"));
+    assert_eq!(decide("DELETE", "bitcoin-pro", "one").await.refusal(), (409, "conflict"));
+    for name in ["one", "two", "three"] {
+        assert_eq!(decide("PUT", "bitcoin-pro", name).await.status, 200);
+    }
+    assert_eq!(decide("PUT", "bitcoin-pro", "one").await.refusal(), (409, "conflict"));
+    let list = "/api/admin/tiers/bitcoin-pro/accounts";
+    let first = world.get(&format!("{list}?limit=2"), &boss).await;
+    let names = |answer: &Answer| -> Vec<Value> {
+        let accounts = answer.json()["accounts"].as_array().unwrap().clone();
+        accounts.iter().map(|account| account["username"].clone()).collect()
+    };
+    assert_eq!(names(&first), ["one", "two"]);
+    let next = first.header("link").trim_start_matches('<').replace(">; rel=\"next\"", "");
+    assert_eq!(names(&world.get(&next, &boss).await), ["three"]);
+    assert_eq!(decide("DELETE", "bitcoin-pro", "one").await.status, 200);
+    assert_eq!(names(&world.get(list, &boss).await), ["two", "three"]);
+    let tiers = world.get("/api/admin/tiers", &boss).await.json();
+    let open = tiers["tiers"].as_array().unwrap().iter();
+    let open: Vec<Value> = open.map(|tier| tier["open_to_all"].clone()).collect();
+    assert_eq!(open, [true, false], "points are open to all, money is not");
+    let acts: Vec<String> = acts(&world, &boss).await.into_iter().map(|(act, _)| act).collect();
+    assert_eq!(acts, ["tier_deny", "tier_allow", "tier_allow", "tier_allow"]);
+}
+
+#[tokio::test]
 async fn who_was_demoted_or_suspended_after_being_let_in_does_nothing_any_more() {
     let world = World::new();
     world.host(1, 4096).await;
@@ -413,6 +454,8 @@ async fn who_was_demoted_or_suspended_after_being_let_in_does_nothing_any_more()
             service::clear_second_factor(&two, two_name).await.err(),
             service::add_tier(&two, tier).await.err(),
             service::change_tier(&two, starter, ChangeTier::default()).await.err(),
+            service::allow_tier(&two, starter, two_name).await.err(),
+            service::deny_tier(&two, starter, two_name).await.err(),
             service::drain(&two, host).await.err(),
             service::undrain(&two, host).await.err(),
             service::remove_host(&two, host).await.err(),

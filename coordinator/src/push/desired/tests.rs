@@ -123,7 +123,9 @@ async fn strategy_and_domains_are_the_revisions_own() {
         custom_domain: Some("app.example.com".to_owned()),
         ..request("my-app")
     };
-    let mut story = Story::of(World::new(), request).await;
+    let world = World::new();
+    world.open_tier("bitcoin-pro").await;
+    let mut story = Story::of(world, request).await;
     story.goes_live(1).await;
     story.restart().await;
     let desired = story.desired().await;

@@ -4,11 +4,13 @@
 //! suspend ─► logins, tokens and refreshes are refused; apps are parked ─ resume ─► all as before
 //! ```
 
+use buddo_shared::api::deploy::Status;
 use buddo_shared::id::AccountId;
 use buddo_shared::manifest::RunState;
 use serde_json::json;
 
 use super::{AdminError, Changed, Desk};
+use crate::domain::lifecycle::{Event, next};
 use crate::identity::Email;
 use crate::random;
 use crate::store::contract::{
@@ -82,7 +84,7 @@ pub async fn suspend(
         refuse_last_admin(tables, account)?;
         tables.set_suspended(account.id, Some(&suspension))?;
         note(tables, desk, account.id, AccountAct::Suspended)?;
-        turn(tables, desk, account.id, (RunState::Running, RunState::Suspended), Action::Suspend)
+        turn(tables, desk, account.id, SUSPEND)
     })
     .await
 }
@@ -95,7 +97,7 @@ pub async fn resume(desk: &Desk, name: &str) -> Result<(Account, Changed), Admin
         }
         tables.set_suspended(account.id, None)?;
         note(tables, desk, account.id, AccountAct::Resumed)?;
-        turn(tables, desk, account.id, (RunState::Suspended, RunState::Running), Action::Resume)
+        turn(tables, desk, account.id, REACTIVATE)
     })
     .await
 }
@@ -174,7 +176,7 @@ where
     .await
 }
 
-fn find(tables: &dyn Tables, name: &str) -> Result<Account, AdminError> {
+pub(super) fn find(tables: &dyn Tables, name: &str) -> Result<Account, AdminError> {
     let found = match (name.parse::<AccountId>(), Email::parse(name)) {
         (Ok(id), _) => tables.account(id)?,
         (_, Ok(email)) => tables.account_by_email(&email)?,
@@ -219,13 +221,34 @@ fn deployments(tables: &dyn Tables, account: AccountId) -> Result<Vec<Deployment
     }
 }
 
-/// Every deployment of the account that is to be `from` is to be `to`.
+/// What becomes of an account's deployments.
+struct Turn {
+    from: RunState,
+    to: RunState,
+    event: Event,
+    action: Action,
+}
+
+const SUSPEND: Turn = Turn {
+    from: RunState::Running,
+    to: RunState::Suspended,
+    event: Event::Suspend,
+    action: Action::Suspend,
+};
+
+const REACTIVATE: Turn = Turn {
+    from: RunState::Suspended,
+    to: RunState::Running,
+    event: Event::Reactivate,
+    action: Action::Reactivate,
+};
+
+/// Turns every deployment of the account that is as it is turned from.
 fn turn(
     tables: &mut dyn Tables,
     desk: &Desk,
     account: AccountId,
-    (from, to): (RunState, RunState),
-    action: Action,
+    Turn { from, to, event, action }: Turn,
 ) -> Result<Changed, AdminError> {
     let mut changed = Vec::new();
     for mut deployment in deployments(tables, account)? {
@@ -234,23 +257,54 @@ fn turn(
         }
         deployment.run = to;
         deployment.health = None;
+        match next(deployment.status, event) {
+            Ok(status) => deployment.status = status,
+            // What is wrong in one row must not keep an abuser's others running.
+            Err(illegal) => {
+                tracing::error!(deployment = %deployment.id, %illegal, "a status stays as it is");
+            }
+        }
+        if to == RunState::Running {
+            come_back(&mut deployment);
+        } else {
+            deployment.stopped_at = Some(desk.now);
+            let why = json!({ "cause": "suspended before it was live" });
+            tables.finish_deploy(deployment.id, AuditStatus::Failed, desk.now, Some(&why))?;
+        }
         tables.update_deployment(&deployment)?;
         tables.bump_generation(deployment.host)?;
-        tables.insert_audit(&entry(desk, &deployment, action))?;
+        let done = entry(desk, &deployment, action, AuditStatus::Completed);
+        tables.insert_audit(&done)?;
+        if deployment.status == Status::Deploying {
+            let deploy = entry(desk, &deployment, Action::Deploy, AuditStatus::Pending);
+            tables.insert_audit(&deploy)?;
+        }
         changed.push((deployment.host, deployment.id));
     }
     Ok(changed)
 }
 
+/// What its host has not stopped yet it may never stop, and then it has nothing new to report.
+fn come_back(deployment: &mut Deployment) {
+    deployment.stopped_at = None;
+    let serves = deployment.serving == Some(deployment.revision);
+    if let (true, Ok(status)) = (serves, next(deployment.status, Event::Live)) {
+        deployment.status = status;
+    }
+}
+
 /// Its owner sees that it was the platform, and not which administrator.
-fn entry(desk: &Desk, deployment: &Deployment, action: Action) -> NewAudit {
+fn entry(desk: &Desk, deployment: &Deployment, action: Action, status: AuditStatus) -> NewAudit {
     NewAudit {
         id: random::uuid(&*desk.random),
         deployment: deployment.id,
         action,
-        status: AuditStatus::Completed,
+        status,
         initiated_by: None,
         at: desk.now,
         details: None,
     }
 }
+
+#[cfg(test)]
+mod tests;

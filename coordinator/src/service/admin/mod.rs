@@ -19,7 +19,7 @@ pub use accounts::{
 pub use apps::{approve_app, apps, reject_app};
 pub use deployments::{Evacuated, Means, destroy, evacuate};
 pub use hosts::{bound, drain, hosts, remove_host, undrain};
-pub use tiers::{add_tier, change_tier, tier_view, tiers};
+pub use tiers::{add_tier, allow_tier, change_tier, deny_tier, tier_accounts, tier_view, tiers};
 
 use crate::access::{AdminCheck, administers};
 use crate::random::Random;

@@ -6,10 +6,11 @@ use buddo_shared::limits::Limits;
 use buddo_shared::spec::TierSlug;
 use serde_json::json;
 
+use super::accounts::find;
 use super::{AdminError, Desk};
 use crate::random;
-use crate::store::StoreError;
-use crate::store::contract::Tier;
+use crate::store::contract::{Account, Tier};
+use crate::store::{StoreError, Tables};
 
 const POINTS: &str = "buddo_points";
 const BITCOIN: &str = "bitcoin";
@@ -35,7 +36,72 @@ pub fn tier_view(tier: &Tier) -> AdminTier {
         monthly_stipend_points: tier.monthly_stipend_points,
         ad_reach_multiplier: tier.ad_reach_multiplier,
         max_per_account: tier.max_per_account,
+        open_to_all: tier.open_to_all,
     }
+}
+
+/// Lets an account deploy on a tier that is not open to all.
+pub async fn allow_tier(desk: &Desk, slug: &str, name: &str) -> Result<Account, AdminError> {
+    decide(desk, slug, name, "tier_allow", |tables, desk, tier, account| {
+        let new = tables.allow_tier(&tier.id, account.id, desk.now)?;
+        if new { Ok(()) } else { Err(AdminError::Conflict("the account is allowed it already")) }
+    })
+    .await
+}
+
+/// Takes that back. What runs goes on; it cannot be restarted or rolled back.
+pub async fn deny_tier(desk: &Desk, slug: &str, name: &str) -> Result<Account, AdminError> {
+    decide(desk, slug, name, "tier_deny", |tables, _, tier, account| {
+        let gone = tables.deny_tier(&tier.id, account.id)?;
+        if gone { Ok(()) } else { Err(AdminError::Conflict("the account is not allowed it")) }
+    })
+    .await
+}
+
+async fn decide(
+    desk: &Desk,
+    slug: &str,
+    name: &str,
+    act: &'static str,
+    work: impl FnOnce(&mut dyn Tables, &Desk, &Tier, &Account) -> Result<(), AdminError>
+    + Send
+    + 'static,
+) -> Result<Account, AdminError> {
+    let (slug, name) = (slug.to_owned(), name.to_owned());
+    desk.write(move |tables, desk| {
+        let tier = named(tables, &slug)?;
+        let account = find(tables, &name)?;
+        work(tables, desk, &tier, &account)?;
+        let details = json!({ "tier": tier.slug.as_str(), "account": account.id });
+        tables.insert_admin_act(act, desk.now, desk.actor, &details)?;
+        Ok(account)
+    })
+    .await
+}
+
+/// A page of the accounts that are allowed a tier, and whether there are more.
+pub async fn tier_accounts(
+    desk: &Desk,
+    slug: &str,
+    after: i64,
+    limit: u32,
+) -> Result<(Vec<Account>, bool), AdminError> {
+    let slug = slug.to_owned();
+    desk.store
+        .read(move |tables| {
+            let tier = named(tables, &slug)?;
+            let mut found = tables.tier_accounts(&tier.id, after, limit.saturating_add(1))?;
+            let more = found.len() > limit as usize;
+            found.truncate(limit as usize);
+            Ok((found, more))
+        })
+        .await
+}
+
+fn named(tables: &dyn Tables, slug: &str) -> Result<Tier, AdminError> {
+    let absent = || AdminError::NoTier(slug.to_owned());
+    let parsed = TierSlug::parse(slug).map_err(|_| absent())?;
+    tables.tier(&parsed)?.ok_or_else(absent)
 }
 
 /// Adds a tier.
@@ -45,6 +111,8 @@ pub async fn add_tier(desk: &Desk, request: AddTier) -> Result<Tier, AdminError>
     if ![POINTS, BITCOIN].contains(&payment_method.as_str()) {
         return Err(AdminError::field("/payment_method", "must be buddo_points or bitcoin"));
     }
+    // Points are there already; money is not taken yet.
+    let open_to_all = payment_method == POINTS;
     let tier = Tier {
         id: random::uuid(&*desk.random).to_string(),
         name: slug.to_string(),
@@ -57,6 +125,7 @@ pub async fn add_tier(desk: &Desk, request: AddTier) -> Result<Tier, AdminError>
         monthly_stipend_points: 0,
         ad_reach_multiplier: 1.0,
         max_per_account: None,
+        open_to_all,
     };
     let tier = changed(tier, request.rest())?;
     desk.write(move |tables, desk| {
@@ -104,6 +173,7 @@ fn changed(mut tier: Tier, request: ChangeTier) -> Result<Tier, AdminError> {
         monthly_stipend_points,
         ad_reach_multiplier,
         max_per_account,
+        open_to_all,
     } = request;
     tier.name = name.map_or(tier.name, |name| name.trim().to_owned());
     tier.monthly_cost_points = monthly_cost_points.or(tier.monthly_cost_points);
@@ -114,6 +184,7 @@ fn changed(mut tier: Tier, request: ChangeTier) -> Result<Tier, AdminError> {
     tier.custom_domain_allowed = custom_domain_allowed.unwrap_or(tier.custom_domain_allowed);
     tier.monthly_stipend_points = monthly_stipend_points.unwrap_or(tier.monthly_stipend_points);
     tier.ad_reach_multiplier = ad_reach_multiplier.unwrap_or(tier.ad_reach_multiplier);
+    tier.open_to_all = open_to_all.unwrap_or(tier.open_to_all);
     // 0: no limit of its own.
     tier.max_per_account =
         max_per_account.map_or(tier.max_per_account, |most| Some(most).filter(|most| *most > 0));

@@ -7,7 +7,7 @@ use buddo_shared::secret::Secret;
 use serde_json::{Value, json};
 
 use super::error::DeployError;
-use super::{announce, owned_state, refuse_suspended, view};
+use super::{announce, owned_state, refuse_closed_tier, refuse_suspended, refuse_unproven, view};
 use crate::access::{DeployCheck, Right};
 use crate::domain::lifecycle::{Event, next};
 use crate::service::audit;
@@ -181,13 +181,18 @@ where
     let mut deployment = check.deployment(tables, id, Right::Write)?;
     refuse_suspended(tables, check.actor())?;
     refuse_suspended(tables, deployment.account)?;
+    let brings_up = matches!(act.event, Event::Restart | Event::Rollback);
+    if brings_up {
+        refuse_unproven(tables, [check.actor(), deployment.account])?;
+        refuse_closed_tier(tables, &deployment.tier_id, deployment.account)?;
+    }
     deployment.status = next(deployment.status, act.event)?;
     let details = change(tables, services, &mut deployment)?;
     let why = json!({ "cause": act.supersedes });
     tables.finish_deploy(id, AuditStatus::Failed, services.clock.now(), Some(&why))?;
     let done = audit::of_operator(services, id, act.action, check, details);
     tables.insert_audit(&done)?;
-    if matches!(act.event, Event::Restart | Event::Rollback) {
+    if brings_up {
         let deploy = audit::entry(services, id, Action::Deploy, AuditStatus::Pending, None);
         tables.insert_audit(&deploy)?;
     }

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::error::DeployError;
 use super::once::{self, IdempotencyKey, once};
-use super::{announce, owned_state, placing, refuse_suspended, view};
+use super::{announce, owned_state, placing, refuse_closed_tier, refuse_unproven, view};
 use crate::access::{DeployCheck, Place};
 use crate::config::Config;
 use crate::domain::capacity::Demand;
@@ -59,10 +59,10 @@ fn make(
     spec: &AppSpec,
 ) -> Result<(DeploymentEnvelope, (HostId, DeploymentId)), DeployError> {
     let now = services.clock.now();
-    refuse_suspended(tables, check.actor())?;
-    refuse_suspended(tables, whose.payer)?;
+    refuse_unproven(tables, [check.actor(), whose.payer])?;
     let tier =
         tables.tier(&spec.tier)?.ok_or_else(|| DeployError::TierNotFound(spec.tier.clone()))?;
+    refuse_closed_tier(tables, &tier.id, whose.payer)?;
     check_names(tables, services, spec, &tier)?;
     check_limits(tables, services, whose.payer, &tier)?;
     let env = (!spec.env.is_empty()).then(|| spec.env.to_plain_json());

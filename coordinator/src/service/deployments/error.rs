@@ -37,6 +37,24 @@ pub enum DeployError {
     /// The account may not act.
     #[error("the account is suspended; ask the platform's operator")]
     Suspended,
+    /// The address of who acts, or of who answers for it, is not verified.
+    #[error(
+        "{} not verified; open the link in the verification mail, or ask for a new one with \
+         POST /api/auth/send-verification",
+        if *own { "the email address of this account is" } else {
+            "the email address of the account that answers for this team's deployments is"
+        }
+    )]
+    EmailUnverified {
+        /// Whether it is that of who acts.
+        own: bool,
+    },
+    /// The account may not deploy on this tier.
+    #[error(
+        "the tier {0} is not open to this account; choose another one of GET /api/deploy/tiers, or \
+         ask the platform's operator to allow it to the account that answers for the deployment"
+    )]
+    TierClosed(TierSlug),
     /// The account has as many as it may.
     #[error(
         "the limit of {limit} deployments {of} is reached; destroy one that is not needed \

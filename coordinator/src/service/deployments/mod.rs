@@ -48,6 +48,34 @@ fn refuse_suspended(tables: &dyn Tables, account: AccountId) -> Result<(), Deplo
     }
 }
 
+/// Who acts and who answers for it may bring something up: neither is suspended, and both have
+/// shown that their address is theirs. An account costs nothing, an address at least has to exist.
+fn refuse_unproven(tables: &dyn Tables, accounts: [AccountId; 2]) -> Result<(), DeployError> {
+    for id in accounts {
+        let account = tables.account(id)?;
+        if account.as_ref().is_some_and(|account| account.suspended.is_some()) {
+            return Err(DeployError::Suspended);
+        }
+        if account.is_none_or(|account| account.email_verified_at.is_none()) {
+            return Err(DeployError::EmailUnverified { own: id == accounts[0] });
+        }
+    }
+    Ok(())
+}
+
+/// A tier that is not open to all wants an administrator's leave for who answers for the
+/// deployment. Asked for each revision, so that leave that was taken back ends with what runs.
+fn refuse_closed_tier(
+    tables: &dyn Tables,
+    tier_id: &str,
+    payer: AccountId,
+) -> Result<(), DeployError> {
+    match tables.closed_tier(tier_id, payer)? {
+        Some(slug) => Err(DeployError::TierClosed(slug)),
+        None => Ok(()),
+    }
+}
+
 /// After a commit that changed what `host` shall have: wakes its task and those who watch.
 fn announce(state: &AppState, host: HostId, id: DeploymentId) {
     state.wake.host(host);

@@ -118,9 +118,16 @@ pub(super) fn is_under_way(d: &Deployment) -> bool {
 /// What is wrong: that it cannot be read, else what keeps a deploy from going on, else what its host says, else how the last
 /// deploy failed.
 fn last_error(d: &Deployment, host: Option<&Reach>) -> Option<String> {
+    if d.run == RunState::Suspended {
+        return Some(SUSPENDED.to_owned());
+    }
     let waits = host.filter(|_| is_under_way(d)).and_then(waiting_for);
     d.held.clone().or(waits).or_else(|| d.trouble.clone()).or_else(|| d.last_error.clone())
 }
+
+const SUSPENDED: &str = "the account that answers for the deployment is suspended\n\
+                         ask the platform's operator; the app comes back by itself once the \
+                         account is resumed";
 
 /// Why a deploy on `host` does not go on, if that is up to the host as a whole.
 fn waiting_for(host: &Reach) -> Option<String> {

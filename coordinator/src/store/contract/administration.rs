@@ -20,6 +20,12 @@ pub trait Administration {
     fn insert_tier(&mut self, tier: &Tier) -> Result<()>;
     /// Changes a tier: all but its id and its slug.
     fn update_tier(&mut self, tier: &Tier) -> Result<()>;
+    /// Lets an account deploy on a tier that is not open to all; whether that is new.
+    fn allow_tier(&mut self, tier_id: &str, account: AccountId, at: Timestamp) -> Result<bool>;
+    /// Takes that back; whether there was something to take back.
+    fn deny_tier(&mut self, tier_id: &str, account: AccountId) -> Result<bool>;
+    /// `limit` accounts that were allowed a tier, from the one after this registration number on.
+    fn tier_accounts(&self, tier_id: &str, after: i64, limit: u32) -> Result<Vec<Account>>;
     /// Lets a host get no further deployments, or takes that back.
     fn set_drained(&mut self, host: HostId, since: Option<Timestamp>) -> Result<()>;
     /// `limit` apps that accounts made, from the one after this client id on.

@@ -24,7 +24,7 @@ pub enum Action {
     /// The platform parked it, for its account was suspended.
     Suspend,
     /// The platform took that back.
-    Resume,
+    Reactivate,
     /// Its operator destroyed it.
     Destroy,
 }
@@ -40,7 +40,7 @@ impl Action {
             Self::Rollback => "rollback",
             Self::Prune => "prune",
             Self::Suspend => "suspend",
-            Self::Resume => "resume",
+            Self::Reactivate => "reactivate",
             Self::Destroy => "destroy",
         }
     }

@@ -146,6 +146,20 @@ pub enum StoreError {
         /// The newest one known here.
         known: i64,
     },
+    /// The file is of an older version, and somebody of that version uses it.
+    #[error(
+        "the database {path} has schema {found} and this program would bring it to {known}, but a \
+         coordinator or a command of the older version has it open; stop that one and start this \
+         version's `serve`, or run the command with the version that serves"
+    )]
+    Held {
+        /// Which file.
+        path: String,
+        /// The file's schema.
+        found: i64,
+        /// The one that this program needs.
+        known: i64,
+    },
     /// A statement failed.
     #[error("database: cannot {operation}")]
     Operation {

@@ -1,5 +1,6 @@
 //! Tiers: what a deployment may use and what it costs.
 
+use buddo_shared::id::AccountId;
 use buddo_shared::limits::Limits;
 use buddo_shared::spec::TierSlug;
 
@@ -30,6 +31,8 @@ pub struct Tier {
     pub ad_reach_multiplier: f64,
     /// How many deployments one account may have on it; `None`: as many as the account may have.
     pub max_per_account: Option<u32>,
+    /// Whether every account may deploy on it; else those alone that an administrator allowed.
+    pub open_to_all: bool,
 }
 
 /// Access to tiers.
@@ -38,4 +41,6 @@ pub trait Tiers {
     fn tiers(&self) -> Result<Vec<Tier>>;
     /// The tier with this slug.
     fn tier(&self, slug: &TierSlug) -> Result<Option<Tier>>;
+    /// The slug of the tier with this id if `account` may not deploy on it.
+    fn closed_tier(&self, tier_id: &str, account: AccountId) -> Result<Option<TierSlug>>;
 }

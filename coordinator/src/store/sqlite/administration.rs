@@ -42,8 +42,8 @@ impl Administration for Tx<'_> {
         let sql = "INSERT INTO tiers (id, slug, name, payment_method, monthly_cost_points,
                        monthly_cost_sats, memory_limit_mb, cpu_limit_millicores, pids_limit,
                        custom_domain_allowed, monthly_stipend_points, ad_reach_multiplier,
-                       max_per_account, position)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13,
+                       max_per_account, open_to_all, position)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14,
                        (SELECT coalesce(max(position), 0) + 1 FROM tiers))";
         let params = params![
             tier.id,
@@ -59,6 +59,7 @@ impl Administration for Tx<'_> {
             tier.monthly_stipend_points,
             tier.ad_reach_multiplier,
             tier.max_per_account,
+            tier.open_to_all,
         ];
         self.run("add a tier", sql, params).map(drop)
     }
@@ -67,7 +68,7 @@ impl Administration for Tx<'_> {
         let sql = "UPDATE tiers SET name = ?2, monthly_cost_points = ?3, monthly_cost_sats = ?4,
                        memory_limit_mb = ?5, cpu_limit_millicores = ?6, pids_limit = ?7,
                        custom_domain_allowed = ?8, monthly_stipend_points = ?9,
-                       ad_reach_multiplier = ?10, max_per_account = ?11
+                       ad_reach_multiplier = ?10, max_per_account = ?11, open_to_all = ?12
                    WHERE id = ?1";
         let params = params![
             tier.id,
@@ -81,8 +82,28 @@ impl Administration for Tx<'_> {
             tier.monthly_stipend_points,
             tier.ad_reach_multiplier,
             tier.max_per_account,
+            tier.open_to_all,
         ];
         self.run("change a tier", sql, params).map(drop)
+    }
+
+    fn allow_tier(&mut self, tier_id: &str, account: AccountId, at: Timestamp) -> Result<bool> {
+        let sql = "INSERT INTO tier_grants (tier_id, account_id, granted_at) VALUES (?1, ?2, ?3)
+                   ON CONFLICT DO NOTHING";
+        let params = params![tier_id, text(&account), millis(at)];
+        Ok(self.run("allow a tier", sql, params)? > 0)
+    }
+
+    fn deny_tier(&mut self, tier_id: &str, account: AccountId) -> Result<bool> {
+        let sql = "DELETE FROM tier_grants WHERE tier_id = ?1 AND account_id = ?2";
+        Ok(self.run("take a tier away", sql, params![tier_id, text(&account)])? > 0)
+    }
+
+    fn tier_accounts(&self, tier_id: &str, after: i64, limit: u32) -> Result<Vec<Account>> {
+        let sql = "SELECT a.* FROM tier_grants g JOIN accounts a ON a.id = g.account_id
+                   WHERE g.tier_id = ?1 AND a.registration_number > ?2
+                   ORDER BY a.registration_number LIMIT ?3";
+        self.all("list who may use a tier", sql, params![tier_id, after, limit], read_account)
     }
 
     fn set_drained(&mut self, host: HostId, since: Option<Timestamp>) -> Result<()> {

@@ -141,7 +141,7 @@ impl Changes for Tx<'_> {
 
 /// What goes with an account, in an order that no reference forbids. Destroyed deployments keep
 /// their ids, for the audit log.
-const ERASE: [&str; 17] = [
+const ERASE: [&str; 18] = [
     "DELETE FROM email_tokens WHERE account_id = ?1",
     "DELETE FROM mailed_links WHERE account_id = ?1",
     "DELETE FROM recovery_codes WHERE account_id = ?1",
@@ -149,6 +149,7 @@ const ERASE: [&str; 17] = [
     "DELETE FROM api_keys WHERE account_id = ?1",
     "DELETE FROM team_members WHERE account_id = ?1",
     "DELETE FROM org_members WHERE account_id = ?1",
+    "DELETE FROM tier_grants WHERE account_id = ?1",
     "DELETE FROM invitations WHERE invited_by = ?1 OR email_key =
          (SELECT email_key FROM accounts WHERE id = ?1)",
     "UPDATE teams SET name = '', slug = id WHERE deleted_at IS NOT NULL AND org_id IN

@@ -6,7 +6,8 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 use rusqlite_migration::{M, Migrations};
 
-use super::ledger;
+use super::{ledger, snapshot};
+use crate::secret_file;
 use crate::store::contract::StoreError;
 
 /// The schema, one step a file; a step that was released is never edited.
@@ -22,6 +23,8 @@ const STEPS: &[M<'static>] = &[
     M::up(include_str!("../migrations/0009_at_rest.sql")),
     M::up(include_str!("../migrations/0010_bounded_hosts.sql")),
     M::up(include_str!("../migrations/0011_held.sql")),
+    M::up(include_str!("../migrations/0012_tier_grants.sql")),
+    M::up(include_str!("../migrations/0013_suspended_is_stopped.sql")),
 ];
 
 /// WAL mode before 3.51.3 can corrupt the file at a checkpoint reset.
@@ -50,6 +53,31 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
         .map_err(|error| failed(error.into()))?;
     ledger::begin(&mut connection)?;
     Ok(connection)
+}
+
+/// Brings the schema of a file that is there up to date while nobody else has it open: a daemon of
+/// the version before would go on with statements that the new schema does not know.
+pub(super) fn alone(path: &Path) -> Result<(), StoreError> {
+    let failed = |source| StoreError::Open { path: path.display().to_string(), source };
+    if !path.exists() {
+        return Ok(());
+    }
+    let found: i64 = Connection::open(path)
+        .and_then(|file| {
+            file.busy_timeout(BUSY_TIMEOUT)?;
+            file.query_row("PRAGMA user_version", [], |row| row.get(0))
+        })
+        .map_err(|error| failed(error.into()))?;
+    let known = i64::try_from(STEPS.len()).unwrap_or(i64::MAX);
+    // An empty file is nobody's yet, and one that is newer is refused elsewhere.
+    if found == 0 || found >= known {
+        return Ok(());
+    }
+    let lock = secret_file::lock(&snapshot::lock_path(path));
+    let lock = lock.map_err(|error| failed(error.into()))?;
+    let path_text = || path.display().to_string();
+    let _alone = lock.ok_or_else(|| StoreError::Held { path: path_text(), found, known })?;
+    open(path).map(drop)
 }
 
 /// A connection that cannot write.
@@ -209,6 +237,65 @@ mod tests {
             ["profile:read points:read deploy:manage teams:manage"]
         );
         assert!(all("SELECT \"table\" FROM pragma_foreign_key_check").is_empty());
+    }
+
+    #[test]
+    fn who_deploys_on_a_tier_that_is_closed_now_goes_on_and_points_stay_open() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.db");
+        let mut old = Connection::open(&path).unwrap();
+        Migrations::from_slice(&STEPS[..11]).to_latest(&mut old).unwrap();
+        for id in ["a", "b", "c"] {
+            old.execute_batch(&format!(
+                "INSERT INTO accounts (id, email, email_key, username, username_key, password,
+                     referral_code, created_at)
+                 VALUES ('{id}', '{id}', '{id}', '{id}', '{id}', '$', '{id}', 7);"
+            ))
+            .unwrap();
+        }
+        old.execute_batch(
+            "INSERT INTO hosts (id, name, address, sealing_key, joined_at, epoch, generation)
+             VALUES ('h', 'h', '127.0.0.1:1', 'k', 0, 1, 1);
+             INSERT INTO deployments (id, app_id, account_id, tier_id, host_id, subdomain, status,
+                 run, revision, container_name, memory_limit_mb, cpu_limit_millicores, pids_limit,
+                 inserted_at)
+             SELECT 'd-' || a.id || t.slug, 'app', a.id, t.id, 'h', a.id || t.slug,
+                 iif(a.id = 'c', 'destroyed', 'stopped'), 'running', 1, 'c', 1, 1, 1, 5
+             FROM accounts a JOIN tiers t ON a.id <> 'b' OR t.slug <> 'bitcoin-pro';",
+        )
+        .unwrap();
+        drop(old);
+        let connection = open(&path).unwrap();
+        let sql = "SELECT group_concat(account_id || ' ' || slug)
+                   FROM tier_grants JOIN tiers ON id = tier_id";
+        let granted: String = connection.query_row(sql, [], |row| row.get(0)).unwrap();
+        assert_eq!(granted, "a bitcoin-pro");
+        let sql = "SELECT group_concat(slug) FROM tiers WHERE open_to_all";
+        let open_to_all: String = connection.query_row(sql, [], |row| row.get(0)).unwrap();
+        assert_eq!(open_to_all, "buddo-starter");
+    }
+
+    #[test]
+    fn a_command_does_not_migrate_what_an_older_daemon_has_open() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.db");
+        drop(before_the_chain(&path));
+        // As an older daemon holds it for as long as it serves.
+        let daemon = secret_file::lock_shared(&snapshot::lock_path(&path)).unwrap().unwrap();
+        let refused = super::super::Sqlite::open(&path).unwrap_err();
+        assert!(matches!(refused, StoreError::Held { found: 8, .. }), "{refused}");
+        assert!(refused.to_string().contains("with the version that serves"), "{refused}");
+        let version = |path: &Path| -> i64 {
+            let file = Connection::open(path).unwrap();
+            file.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap()
+        };
+        assert_eq!(version(&path), 8, "nothing was changed");
+        drop(daemon);
+        super::super::Sqlite::open(&path).unwrap();
+        assert_eq!(version(&path), i64::try_from(STEPS.len()).unwrap());
+        // Of one version any number work beside each other.
+        let _daemon = secret_file::lock_shared(&snapshot::lock_path(&path)).unwrap().unwrap();
+        super::super::Sqlite::open(&path).unwrap();
     }
 
     #[test]

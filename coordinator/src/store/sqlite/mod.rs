@@ -73,6 +73,7 @@ impl Sqlite {
     /// Opens the file, brings its schema up to date and starts the threads.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let open = |source| StoreError::Open { path: path.display().to_string(), source };
+        migrate::alone(path)?;
         let lock = secret_file::lock_shared(&snapshot::lock_path(path));
         let lock = lock.map_err(|error| open(error.into()))?;
         let lock =

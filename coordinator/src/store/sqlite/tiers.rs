@@ -1,11 +1,12 @@
 //! Tiers.
 
+use buddo_shared::id::AccountId;
 use buddo_shared::limits::Limits;
 use buddo_shared::spec::TierSlug;
-use rusqlite::Row;
+use rusqlite::{Row, params};
 
 use super::Tx;
-use super::column::{get, parsed};
+use super::column::{get, parsed, text};
 use crate::store::contract::{Result, Tier, Tiers};
 
 impl Tiers for Tx<'_> {
@@ -15,6 +16,13 @@ impl Tiers for Tx<'_> {
 
     fn tier(&self, slug: &TierSlug) -> Result<Option<Tier>> {
         self.first("read a tier", "SELECT * FROM tiers WHERE slug = ?1", [slug.as_str()], read)
+    }
+
+    fn closed_tier(&self, tier_id: &str, account: AccountId) -> Result<Option<TierSlug>> {
+        let sql = "SELECT slug FROM tiers t WHERE id = ?1 AND open_to_all = 0 AND NOT EXISTS
+                       (SELECT 1 FROM tier_grants WHERE tier_id = t.id AND account_id = ?2)";
+        let params = params![tier_id, text(&account)];
+        self.first("look up who may use a tier", sql, params, |row| parsed(row, "slug"))
     }
 }
 
@@ -31,6 +39,7 @@ fn read(row: &Row<'_>) -> Result<Tier> {
         monthly_stipend_points: get(row, "monthly_stipend_points")?,
         ad_reach_multiplier: get(row, "ad_reach_multiplier")?,
         max_per_account: get(row, "max_per_account")?,
+        open_to_all: get(row, "open_to_all")?,
     })
 }
 

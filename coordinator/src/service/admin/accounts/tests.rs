@@ -1,0 +1,110 @@
+//! What becomes of deployments whose account is suspended and resumed.
+
+use std::sync::Arc;
+
+use buddo_shared::api::deploy::Status;
+use buddo_shared::manifest::RunState;
+use buddo_shared::report::{DeploymentStatus, Phase};
+
+use super::{Desk, resume, suspend};
+use crate::random::SystemRandom;
+use crate::service::deployments;
+use crate::testing::story::{Story, status};
+use crate::testing::{World, owner, request};
+
+const OWNER: &str = "first@example.com";
+
+fn desk(story: &Story) -> Desk {
+    let (store, random) = (story.world.state.store.clone(), Arc::new(SystemRandom));
+    Desk { store, random, now: story.world.clock_now(), actor: None }
+}
+
+async fn suspended(story: &Story) {
+    suspend(&desk(story), OWNER, None).await.unwrap();
+    let stored = story.stored().await;
+    assert_eq!((stored.status, stored.run), (Status::Stopped, RunState::Suspended));
+    assert_eq!(stored.stopped_at, Some(story.world.clock_now()));
+    let shown = deployments::status(&story.world.state, owner(1), story.id).await.unwrap();
+    assert_eq!(shown.status, Status::Stopped);
+    assert!(shown.last_error.unwrap().contains("is suspended"));
+}
+
+async fn resumed(story: &Story) -> Status {
+    resume(&desk(story), OWNER).await.unwrap();
+    let stored = story.stored().await;
+    assert_eq!((stored.run, stored.stopped_at), (RunState::Running, None));
+    stored.status
+}
+
+/// What its host says once it has parked the app.
+fn parked(story: &Story) -> DeploymentStatus {
+    status(story.id, 1, Phase::Stopped, None)
+}
+
+#[tokio::test]
+async fn a_suspended_app_is_stopped_and_deploys_again_when_its_account_is_resumed() {
+    let mut story = Story::begin().await;
+    story.goes_live(1).await;
+    suspended(&story).await;
+    let parked = parked(&story);
+    story.report(parked).await;
+    assert_eq!(story.stored().await.status, Status::Stopped);
+    assert_eq!(resumed(&story).await, Status::Deploying);
+    assert_eq!(story.goes_live(1).await.status, Status::Running);
+    assert_eq!(
+        story.log().await,
+        [
+            "create completed",
+            "deploy completed",
+            "suspend completed",
+            "reactivate completed",
+            "deploy completed",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn an_app_that_its_host_has_not_parked_yet_runs_on() {
+    let mut story = Story::begin().await;
+    story.goes_live(1).await;
+    suspended(&story).await;
+    // Nothing changed for its host, so that no report will come.
+    assert_eq!(resumed(&story).await, Status::Running);
+    let log = story.log().await;
+    assert_eq!(log.last().unwrap(), "reactivate completed");
+}
+
+#[tokio::test]
+async fn what_was_on_its_way_up_begins_again_and_what_was_stopped_stays_so() {
+    let story = Story::begin().await;
+    suspended(&story).await;
+    assert_eq!(resumed(&story).await, Status::Deploying);
+    assert_eq!(
+        story.log().await,
+        [
+            "create completed",
+            "deploy failed",
+            "suspend completed",
+            "reactivate completed",
+            "deploy pending",
+        ]
+    );
+    story.stop().await;
+    suspend(&desk(&story), OWNER, None).await.unwrap();
+    resume(&desk(&story), OWNER).await.unwrap();
+    let stored = story.stored().await;
+    assert_eq!((stored.status, stored.run), (Status::Stopped, RunState::Stopped));
+}
+
+#[tokio::test]
+async fn what_a_version_before_suspended_comes_back_as_well() {
+    let story = Story::of(World::new(), request("my-app")).await;
+    suspend(&desk(&story), OWNER, None).await.unwrap();
+    let mut old = story.stored().await;
+    // As the row was left: the status it had before.
+    old.status = Status::Running;
+    let kept = story.world.state.store.write(move |tables| tables.update_deployment(&old));
+    kept.await.map_err(|error: crate::store::StoreError| error).unwrap();
+    resume(&desk(&story), OWNER).await.unwrap();
+    assert_eq!(story.stored().await.run, RunState::Running);
+}
