@@ -157,6 +157,9 @@ pub(crate) enum KeysAction {
         /// Days until it ends, 1 to 365
         #[arg(long, value_name = "DAYS", default_value_t = 90)]
         expires: i64,
+        /// One-time code, where the account has two-factor login enabled
+        #[arg(long, value_name = "CODE")]
+        totp_code: Option<String>,
         #[command(flatten)]
         of: OfTeam,
     },
@@ -182,6 +185,8 @@ Examples:
   buddo keys create dashboard --scope deployments:read --expires 365 --team acme/web
   BUDDO_API_KEY=\"$(buddo keys create ci --json | jq -r .key)\" buddo list
 
-Scopes: deployments:read, deployments:write, templates:read, templates:write, secrets:read,
-secrets:write. A key can do no more than you can in the team, and ends when you leave it. Send it as
-`Authorization: Bearer KEY`, or let buddo do so: BUDDO_API_KEY.";
+Asks for the password unless BUDDO_PASSWORD is set, and for a one-time code if one is needed: a key
+outlives the login that it is made with.
+
+Scopes: deployments:read, deployments:write. A key can do no more than you can in the team, and ends
+when you leave it. Send it as `Authorization: Bearer KEY`, or let buddo do so: BUDDO_API_KEY.";

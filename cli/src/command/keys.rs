@@ -2,10 +2,11 @@
 
 use buddo_shared::api::teams::{ApiKey, CreateKey};
 
-use super::Context;
 use super::status::time;
 use super::teams::{name_of, one, said};
+use super::{Context, login};
 use crate::args::KeysAction;
+use crate::client::Api;
 use crate::error::{CliError, Kind};
 use crate::ui::Table;
 
@@ -19,11 +20,16 @@ pub(super) async fn run(context: &mut Context<'_>, action: KeysAction) -> Result
             let keys = context.api.api_keys(&team.id).await?;
             list(context, &keys)
         }
-        KeysAction::Create { name, scopes, expires, of } => {
+        KeysAction::Create { name, scopes, expires, totp_code, of } => {
             let team = one(context, of.team.as_deref()).await?;
             let scopes = if scopes.is_empty() { SCOPES.map(str::to_owned).into() } else { scopes };
-            let request = CreateKey { name, scopes, expires_in_days: Some(expires) };
-            let made = context.api.create_key(&team.id, &request).await?;
+            let make = async |api: &Api, password, totp_code| {
+                let (name, scopes) = (name.clone(), scopes.clone());
+                let expires_in_days = Some(expires);
+                let request = CreateKey { name, scopes, expires_in_days, password, totp_code };
+                api.create_key(&team.id, &request).await
+            };
+            let made = login::with_proof(context, totp_code, make).await?;
             if context.ui.is_json() {
                 return context.ui.json(&made);
             }

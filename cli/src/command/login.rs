@@ -7,7 +7,7 @@ use buddo_shared::secret::Secret;
 
 use super::{Context, login_browser};
 use crate::args;
-use crate::client::ClientError;
+use crate::client::{Api, ClientError};
 use crate::error::{CliError, Kind};
 use crate::session::Account;
 use crate::ui::Ui;
@@ -29,22 +29,39 @@ pub(super) async fn run(context: &mut Context<'_>, args: args::Login) -> Result<
         Some(email) => email,
         None => input.line("Email:", "--email, or a line on standard input")?,
     };
-    let password = match std::env::var(PASSWORD_VARIABLE) {
-        Ok(password) => Secret::new(password),
-        Err(_) => input.secret("Password:", "BUDDO_PASSWORD, or a line on standard input")?,
-    };
+    let password = input.password()?;
     let mut credentials = Login { email, password, totp_code: args.totp_code };
     let account = match context.api.log_in(&credentials).await {
         Err(ClientError::Problem { problem, .. })
             if problem.totp_required == Some(true) && credentials.totp_code.is_none() =>
         {
-            let code = input.line("One-time code:", "--totp-code, or a line on standard input")?;
-            credentials.totp_code = Some(code.trim().to_owned());
+            credentials.totp_code = Some(input.code()?);
             context.api.log_in(&credentials).await
         }
         other => other,
     };
     greet(context, &account.map_err(refused)?)
+}
+
+/// Does what wants the password once more, and a one-time code where the account has them.
+pub(super) async fn with_proof<T>(
+    context: &mut Context<'_>,
+    totp_code: Option<String>,
+    act: impl AsyncFn(&Api, Secret, Option<Secret>) -> Result<T, ClientError>,
+) -> Result<T, CliError> {
+    let mut input = Input::new(context.ui, std::io::stdin().lock().take(MAX_INPUT));
+    let password = input.password()?;
+    let code = totp_code.map(Secret::new);
+    let done = match act(&context.api, password.clone(), code.clone()).await {
+        Err(ClientError::Problem { problem, .. })
+            if problem.totp_required == Some(true) && code.is_none() =>
+        {
+            let code = Some(Secret::new(input.code()?));
+            act(&context.api, password, code).await
+        }
+        other => other,
+    };
+    Ok(done?)
 }
 
 /// One secret, from who is at the terminal or from standard input.
@@ -80,6 +97,18 @@ struct Input<'a, R> {
 impl<'a, R: std::io::Read> Input<'a, R> {
     fn new(ui: &'a mut Ui, reader: R) -> Self {
         Self { ui, lines: std::io::BufReader::new(reader) }
+    }
+
+    fn password(&mut self) -> Result<Secret, CliError> {
+        match std::env::var(PASSWORD_VARIABLE) {
+            Ok(password) => Ok(Secret::new(password)),
+            Err(_) => self.secret("Password:", "BUDDO_PASSWORD, or a line on standard input"),
+        }
+    }
+
+    fn code(&mut self) -> Result<String, CliError> {
+        let code = self.line("One-time code:", "--totp-code, or a line on standard input")?;
+        Ok(code.trim().to_owned())
     }
 
     fn line(&mut self, question: &str, otherwise: &str) -> Result<String, CliError> {

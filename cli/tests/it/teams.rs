@@ -49,16 +49,35 @@ async fn a_key_is_printed_alone_and_its_use_is_told_beside() {
     let path = format!("/api/teams/{TEAM}/keys");
     let made = api_key(&json!({ "key": "buddo_key_TEXT" }));
     world.mock("POST", &path, ResponseTemplate::new(201).set_body_json(made)).await;
-    let ran = world.buddo(&["keys", "create", "ci", "--team", "acme/web"]).await;
+    let input = format!("{PASSWORD}\n");
+    let ran = world.buddo_with(&["keys", "create", "ci", "--team", "acme/web"], &input).await;
     assert_eq!((ran.code, ran.out.as_str()), (0, "buddo_key_TEXT\n"), "{ran}");
     assert!(ran.err.contains("not shown again") && ran.err.contains("acme/web"), "{ran}");
     let sent: Value = world.requests("POST", &path).await[0].body_json().unwrap();
     let wanted = json!({ "name": "ci", "scopes": ["deployments:read", "deployments:write"],
-        "expiresInDays": 90 });
+        "expiresInDays": 90, "password": PASSWORD });
     assert_eq!(sent, wanted);
     let args = ["keys", "create", "ci", "--team", TEAM, "--scope", "deployments:read", "--json"];
-    let ran = world.buddo(&args).await;
+    let ran = world.buddo_with(&args, &input).await;
     assert_eq!(ran.json()["key"], "buddo_key_TEXT", "{ran}");
+    let ran = world.buddo(&["keys", "create", "ci"]).await;
+    assert_eq!(ran.code, 2, "{ran}");
+    assert!(ran.err.contains("BUDDO_PASSWORD"), "{ran}");
+}
+
+#[tokio::test]
+async fn a_key_is_asked_for_with_a_code_where_the_account_has_them() {
+    let world = world().await;
+    let path = format!("/api/teams/{TEAM}/keys");
+    let problem = json!({ "type": "about:blank", "title": "x", "status": 403, "detail": "a code",
+        "error": "a code", "code": "reauthentication_failed", "totp_required": true });
+    world.mock("POST", &path, ResponseTemplate::new(403).set_body_json(problem)).await;
+    let input = format!("{PASSWORD}\ncanary-totp\n");
+    let ran = world.buddo_with(&["keys", "create", "ci", "--team", TEAM], &input).await;
+    assert_ne!(ran.code, 0, "{ran}");
+    let sent: Vec<Value> =
+        world.requests("POST", &path).await.iter().map(|r| r.body_json().unwrap()).collect();
+    assert_eq!((sent.len(), &sent[1]["totpCode"]), (2, &json!("canary-totp")));
 }
 
 #[tokio::test]

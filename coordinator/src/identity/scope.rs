@@ -25,9 +25,7 @@ pub enum Scope {
 
 /// A scope that does not exist.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "names a scope that does not exist; use profile:read, points:read, points:spend, deploy:manage or app:balance:read"
-)]
+#[error("names a scope that does not exist; use profile:read or deploy:manage")]
 pub struct UnknownScope;
 
 impl Scope {
@@ -70,6 +68,13 @@ impl Scope {
         Self::ALL.into_iter().collect()
     }
 
+    /// Whether there is an endpoint that it opens. One that opens nothing is understood, since the
+    /// published pages name it, and kept with the app that asked for it; but nobody is asked for
+    /// it and no token has it, so that nobody allows today what would begin to count later.
+    pub const fn is_offered(self) -> bool {
+        matches!(self, Self::ProfileRead | Self::DeployManage | Self::TeamsManage)
+    }
+
     /// Whether only Buddo's own command line may ask for it.
     pub const fn is_reserved(self) -> bool {
         matches!(self, Self::TeamsManage)
@@ -99,9 +104,16 @@ impl FromStr for Scope {
 pub type Scopes = WordSet<Scope>;
 
 impl Scopes {
-    /// Every scope that apps may ask for.
+    /// Every scope that apps are offered.
     pub fn of_apps() -> Self {
-        Scope::ALL.into_iter().filter(|scope| !scope.is_reserved()).collect()
+        let offered = |scope: &Scope| scope.is_offered() && !scope.is_reserved();
+        Scope::ALL.into_iter().filter(offered).collect()
+    }
+
+    /// Those of them that open something.
+    #[must_use]
+    pub fn offered(&self) -> Self {
+        self.iter().filter(|scope| scope.is_offered()).collect()
     }
 }
 
@@ -118,7 +130,8 @@ mod tests {
         assert!("".parse::<Scopes>().unwrap().is_empty());
         for scope in Scope::ALL {
             assert_eq!(scope.as_str().parse::<Scope>().unwrap(), scope);
-            assert_eq!(UnknownScope.to_string().contains(scope.as_str()), !scope.is_reserved());
+            let named = UnknownScope.to_string().contains(scope.as_str());
+            assert_eq!(named, Scopes::of_apps().contains(scope));
         }
     }
 }

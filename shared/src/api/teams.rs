@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, Type};
 
-use crate::secret::{Secret, exposed};
+use crate::secret::{Secret, exposed, exposed_option};
 
 /// An organisation, as one of its members sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -201,7 +201,7 @@ pub struct CreateTeam {
 }
 
 /// `POST /api/teams/{teamId}/keys`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CreateKey {
     /// What it is for, for people.
@@ -214,9 +214,20 @@ pub struct CreateKey {
     #[schema(minimum = 1, maximum = 365, default = 90)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_in_days: Option<i64>,
+    /// The account's password: a key outlives the token that it is asked with.
+    #[schema(value_type = String, format = "password")]
+    #[serde(serialize_with = "exposed")]
+    pub password: Secret,
+    /// One-time code, where the account has TOTP enabled.
+    #[schema(value_type = Option<String>, example = "123456")]
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "exposed_option")]
+    pub totp_code: Option<Secret>,
 }
 
-/// What a key may do, as the document lists it.
+/// What a key may be given.
+const OFFERED_SCOPES: [&str; 2] = ["deployments:read", "deployments:write"];
+
+/// What a key may have: those of an earlier version have more.
 const KEY_SCOPES: [&str; 6] = [
     "deployments:read",
     "deployments:write",
@@ -226,19 +237,20 @@ const KEY_SCOPES: [&str; 6] = [
     "secrets:write",
 ];
 
-fn scopes_of_a_key() -> ArrayBuilder {
-    let scope = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(KEY_SCOPES));
+fn scopes_of_a_key(words: &[&str]) -> ArrayBuilder {
+    let scope =
+        ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words.iter().copied()));
     ArrayBuilder::new()
         .items(scope)
         .description(Some("What the key may do. Writing does not include reading."))
 }
 
 fn scopes() -> Schema {
-    scopes_of_a_key().build().into()
+    scopes_of_a_key(&KEY_SCOPES).build().into()
 }
 
 fn asked_scopes() -> Schema {
-    scopes_of_a_key().min_items(Some(1)).build().into()
+    scopes_of_a_key(&OFFERED_SCOPES).min_items(Some(1)).build().into()
 }
 
 /// An API key, without the key itself.

@@ -53,8 +53,9 @@ pub(super) fn tags() -> Value {
 }
 
 pub(super) fn security(url: &str) -> Value {
+    let offered = Scope::ALL.into_iter().filter(|scope| scope.is_offered());
     let scopes: Map<String, Value> =
-        Scope::ALL.into_iter().map(|s| (s.as_str().to_owned(), s.in_words().into())).collect();
+        offered.map(|s| (s.as_str().to_owned(), s.in_words().into())).collect();
     json!({
         "login": {
             "type": "http",

@@ -191,7 +191,9 @@ async fn the_words_of_roles_and_scopes_are_those_that_are_understood() {
     for name in ["CreateKey", "ApiKey"] {
         let words = schemas[name]["properties"]["scopes"]["items"]["enum"].as_array().unwrap();
         let scopes = words.iter().map(|word| word.as_str().unwrap().parse::<KeyScope>().unwrap());
-        assert_eq!(scopes.collect::<Vec<_>>(), KeyScope::ALL, "{name}");
+        let wanted =
+            KeyScope::ALL.into_iter().filter(|scope| scope.is_offered() || name == "ApiKey");
+        assert_eq!(scopes.collect::<Vec<_>>(), wanted.collect::<Vec<_>>(), "{name}");
     }
     let words = |name: &str, role: &str| -> Vec<String> {
         let pattern = schemas[name]["properties"][role]["pattern"].as_str().unwrap();

@@ -253,8 +253,8 @@ fn view(client: &Client) -> App {
         logo_url: client.logo_url.clone(),
         website_url: client.website_url.clone(),
         redirect_uris: client.redirect_uris.iter().map(ToString::to_string).collect(),
-        approved_scopes: client.scopes.words(),
-        allowed_scopes: client.scopes.words(),
+        approved_scopes: client.scopes.offered().words(),
+        allowed_scopes: client.scopes.offered().words(),
         is_approved: client.is_approved,
         token_endpoint_auth_method: method.to_owned(),
         grant_types: flows

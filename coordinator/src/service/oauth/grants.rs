@@ -209,7 +209,9 @@ pub async fn exchange(
         .unwrap_or(DEPLOY_MANAGE)
         .parse()
         .map_err(|_| TokenError::scope("scope names one that does not exist"))?;
-    if scopes.is_empty() || !scopes.is_subset(&client.scopes) {
+    let is_within = scopes.is_subset(&client.scopes);
+    let scopes = scopes.offered();
+    if scopes.is_empty() || !is_within {
         return Err(TokenError::scope("scope asks for more than the client may have"));
     }
     let login = match accounts::session_of(state, subject.expose()).await {
