@@ -6,6 +6,9 @@
 //! account's password is short, since others can cause it; that of a one-time code is long, since
 //! only who knows the password can.
 //!
+//! Who is known already is not held up by what strangers do: a browser that logged in to the account
+//! before, and a session of it that repeats the password, have counts of their own.
+//!
 //! ```text
 //! begin ─► too soon: wait
 //!    └───► the check ─► right: settle (the account starts anew, the address gets its try back)
@@ -22,8 +25,9 @@ use std::time::Duration;
 use buddo_shared::id::AccountId;
 use tokio::time::Instant;
 
-use crate::http::rate_limit::Key;
+use crate::http::rate_limit::{Key, SITE};
 use crate::identity::Email;
+use crate::token::device::Device;
 
 /// Subjects that each kind of guess remembers at most; the ones longest untouched go first.
 const SUBJECTS: usize = 50_000;
@@ -53,6 +57,9 @@ const PASSWORDS_FROM_ADDRESS: Pace = Pace {
     most: Duration::from_mins(15),
     forget: Duration::from_hours(1),
 };
+/// An IPv6 site, which has 65,536 addresses in the sense of the above.
+const PASSWORDS_FROM_SITE: Pace =
+    Pace { free: PASSWORDS_FROM_ADDRESS.free * SITE, ..PASSWORDS_FROM_ADDRESS };
 /// Three of a million codes are right at any time: some thirty tries a day.
 const CODES_OF_ACCOUNT: Pace = Pace {
     free: 5,
@@ -131,7 +138,26 @@ pub struct Attempts {
     started: Instant,
     passwords: Mutex<Backoff<Box<str>>>,
     addresses: Mutex<Backoff<Key>>,
+    sites: Mutex<Backoff<Key>>,
     codes: Mutex<Backoff<AccountId>>,
+    devices: Mutex<Backoff<Device>>,
+    sessions: Mutex<Backoff<AccountId>>,
+}
+
+/// Who tries a password.
+#[derive(Debug, Clone)]
+pub enum Who<'a> {
+    /// Anybody, for an address, whether anybody has that address or not.
+    Stranger {
+        /// The address.
+        email: Option<&'a Email>,
+        /// Where they are.
+        from: IpAddr,
+        /// The browser, if it logged in to this account before.
+        device: Option<Device>,
+    },
+    /// Who is logged in to the account and repeats its password.
+    Session(AccountId),
 }
 
 impl Default for Attempts {
@@ -140,25 +166,57 @@ impl Default for Attempts {
             started: Instant::now(),
             passwords: Mutex::new(Backoff::new(PASSWORDS_OF_ACCOUNT, SUBJECTS)),
             addresses: Mutex::new(Backoff::new(PASSWORDS_FROM_ADDRESS, SUBJECTS)),
+            sites: Mutex::new(Backoff::new(PASSWORDS_FROM_SITE, SUBJECTS)),
             codes: Mutex::new(Backoff::new(CODES_OF_ACCOUNT, SUBJECTS)),
+            devices: Mutex::new(Backoff::new(PASSWORDS_OF_ACCOUNT, SUBJECTS)),
+            sessions: Mutex::new(Backoff::new(PASSWORDS_OF_ACCOUNT, SUBJECTS)),
         }
     }
 }
 
 impl Attempts {
-    /// Begins a try of a password for an address, whether anybody has that address or not.
-    pub fn password(&self, email: Option<&Email>, from: IpAddr) -> Result<Attempt<'_>, TooSoon> {
+    /// Begins a try of a password.
+    pub fn password(&self, who: Who<'_>) -> Result<Attempt<'_>, TooSoon> {
         let now = self.started.elapsed();
+        let (email, from) = match who {
+            Who::Session(account) => {
+                held(&self.sessions).begin(account, now).map_err(TooSoon)?;
+                return Ok(Attempt { attempts: self, subject: Subject::Session(account) });
+            }
+            Who::Stranger { email, from, device } => {
+                // A browser that guesses itself is a stranger from then on.
+                if let Some(device) = device
+                    && held(&self.devices).begin(device, now).is_ok()
+                {
+                    return Ok(Attempt { attempts: self, subject: Subject::Device(device) });
+                }
+                (email, from)
+            }
+        };
         let address = Key::address(from);
         held(&self.addresses).begin(address.clone(), now).map_err(TooSoon)?;
-        let account = email.map(|email| email.key().into_boxed_str());
-        if let Some(account) = &account
-            && let Err(wait) = held(&self.passwords).begin(account.clone(), now)
+        if let Some(site) = address.site()
+            && let Err(wait) = held(&self.sites).begin(site, now)
         {
             held(&self.addresses).undo(&address);
             return Err(TooSoon(wait));
         }
-        Ok(Attempt { attempts: self, account, address })
+        let account = email.map(|email| email.key().into_boxed_str());
+        if let Some(account) = &account
+            && let Err(wait) = held(&self.passwords).begin(account.clone(), now)
+        {
+            self.undo_at(&address);
+            return Err(TooSoon(wait));
+        }
+        Ok(Attempt { attempts: self, subject: Subject::Stranger { account, address } })
+    }
+
+    /// Gives an address, and its site, a try back.
+    fn undo_at(&self, address: &Key) {
+        held(&self.addresses).undo(address);
+        if let Some(site) = address.site() {
+            held(&self.sites).undo(&site);
+        }
     }
 
     /// Begins a try of a one-time code.
@@ -181,26 +239,46 @@ impl Attempts {
 #[derive(Debug)]
 pub struct Attempt<'a> {
     attempts: &'a Attempts,
-    account: Option<Box<str>>,
-    address: Key,
+    subject: Subject,
+}
+
+/// Against what it counts.
+#[derive(Debug)]
+enum Subject {
+    Stranger { account: Option<Box<str>>, address: Key },
+    Device(Device),
+    Session(AccountId),
 }
 
 impl Attempt<'_> {
     /// It was right. The address gets this try back and no more, so that an account of the
     /// attacker's own is no way to start anew.
     pub fn settle(self) {
-        if let Some(account) = &self.account {
-            held(&self.attempts.passwords).clear(account);
+        match self.subject {
+            Subject::Stranger { account, address } => {
+                if let Some(account) = &account {
+                    held(&self.attempts.passwords).clear(account);
+                }
+                self.attempts.undo_at(&address);
+            }
+            // What strangers have used up stays used up.
+            Subject::Device(device) => held(&self.attempts.devices).clear(&device),
+            Subject::Session(account) => held(&self.attempts.sessions).clear(&account),
         }
-        held(&self.attempts.addresses).undo(&self.address);
     }
 
     /// It was not made.
     pub fn undo(self) {
-        if let Some(account) = &self.account {
-            held(&self.attempts.passwords).undo(account);
+        match self.subject {
+            Subject::Stranger { account, address } => {
+                if let Some(account) = &account {
+                    held(&self.attempts.passwords).undo(account);
+                }
+                self.attempts.undo_at(&address);
+            }
+            Subject::Device(device) => held(&self.attempts.devices).undo(&device),
+            Subject::Session(account) => held(&self.attempts.sessions).undo(&account),
         }
-        held(&self.attempts.addresses).undo(&self.address);
     }
 }
 
@@ -219,6 +297,10 @@ mod tests {
         most: Duration::from_secs(6),
         forget: Duration::from_mins(10),
     };
+
+    fn stranger(email: &Email, from: IpAddr) -> Who<'_> {
+        Who::Stranger { email: Some(email), from, device: None }
+    }
 
     fn secs(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
@@ -263,7 +345,7 @@ mod tests {
         let attempts = Attempts::default();
         let email = Email::parse("a@example.com").unwrap();
         let from = IpAddr::from([192, 0, 2, 1]);
-        let at_once: Vec<_> = (0..50).map(|_| attempts.password(Some(&email), from)).collect();
+        let at_once: Vec<_> = (0..50).map(|_| attempts.password(stranger(&email, from))).collect();
         assert_eq!(at_once.iter().filter(|attempt| attempt.is_ok()).count(), 10);
     }
 
@@ -274,15 +356,50 @@ mod tests {
         let from = IpAddr::from([192, 0, 2, 1]);
         for guess in 0..50 {
             let victim = Email::parse(&format!("v{guess}@example.com")).unwrap();
-            drop(attempts.password(Some(&victim), from).unwrap());
+            drop(attempts.password(stranger(&victim, from)).unwrap());
             if guess < 49 {
-                attempts.password(Some(&own), from).unwrap().settle();
+                attempts.password(stranger(&own, from)).unwrap().settle();
             }
         }
-        let refused = attempts.password(Some(&own), from).unwrap_err();
+        let refused = attempts.password(stranger(&own, from)).unwrap_err();
         assert!(refused.0 <= secs(1), "{refused:?}");
         let elsewhere = IpAddr::from([192, 0, 2, 2]);
-        attempts.password(Some(&own), elsewhere).unwrap();
+        attempts.password(stranger(&own, elsewhere)).unwrap();
+    }
+
+    #[test]
+    fn a_site_does_not_guess_from_each_of_its_networks() {
+        let attempts = Attempts::default();
+        let guess = |n: u16| {
+            let victim = Email::parse(&format!("v{n}@example.com")).unwrap();
+            let from = IpAddr::from([0x2001, 0xdb8, 1, n, 0, 0, 0, 1]);
+            attempts.password(stranger(&victim, from)).is_ok()
+        };
+        assert_eq!((0..1000).filter(|n| guess(*n)).count(), 200);
+    }
+
+    #[test]
+    fn who_is_known_is_not_held_up_by_strangers_and_guesses_no_more_than_they() {
+        let attempts = Attempts::default();
+        let now: jiff::Timestamp = "2026-05-21T10:00:00Z".parse().unwrap();
+        let cookies = crate::token::device::DeviceCookies::new(&[1; 32]);
+        let email = Email::parse("a@example.com").unwrap();
+        let from = IpAddr::from([192, 0, 2, 1]);
+        let cookie = cookies.issue(&email, now, &crate::random::SystemRandom);
+        let device = cookies.check(&cookie, &email, now);
+        let known = || Who::Stranger { email: Some(&email), from, device };
+        while attempts.password(stranger(&email, from)).is_ok() {}
+        attempts.password(known()).unwrap().settle();
+        let account = AccountId::new(uuid::Uuid::from_u128(1));
+        attempts.password(Who::Session(account)).unwrap().settle();
+        // What was right does not forgive the strangers.
+        assert!(attempts.password(stranger(&email, from)).is_err());
+        for _ in 0..10 {
+            drop(attempts.password(known()).unwrap());
+            drop(attempts.password(Who::Session(account)).unwrap());
+        }
+        assert!(attempts.password(known()).is_err());
+        assert!(attempts.password(Who::Session(account)).is_err());
     }
 
     #[test]

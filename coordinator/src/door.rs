@@ -13,9 +13,11 @@ use crate::config::Config;
 use crate::failures::Failures;
 use crate::http::pages::Pages;
 use crate::http::rate_limit::Limiters;
+use crate::http::rate_limit::shown::ShownLately;
 use crate::password::{Cost, HashError, Hasher};
 use crate::random::{self, Random};
 use crate::secret_file::{self, SecretFileError};
+use crate::token::device::DeviceCookies;
 use crate::token::jwt::Jwt;
 
 /// The door's fittings.
@@ -23,10 +25,14 @@ use crate::token::jwt::Jwt;
 pub struct Door {
     /// Signs and checks logins.
     pub jwt: Jwt,
+    /// Knows browsers that logged in before.
+    pub devices: DeviceCookies,
     /// Hashes and compares passwords.
     pub hasher: Hasher,
     /// Counts requests.
     pub limiters: Limiters,
+    /// Remembers whose tokens are, to count before they are looked up.
+    pub shown: ShownLately,
     /// Slows guesses down.
     pub attempts: Attempts,
     /// Counts wrong passwords and codes for the audit log.
@@ -63,8 +69,10 @@ impl Door {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
             jwt: Jwt::new(&key, config.api.public_url()),
+            devices: DeviceCookies::new(&key),
             hasher: Hasher::new(cost, cores.div_ceil(2))?,
             limiters: Limiters::new(&config.rate_limits),
+            shown: ShownLately::default(),
             attempts: Attempts::default(),
             failures: Failures::default(),
             pages: Pages::new().map_err(DoorError::Page)?,

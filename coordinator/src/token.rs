@@ -16,6 +16,7 @@ use subtle::ConstantTimeEq as _;
 use crate::random::{Random, bytes};
 
 pub mod api_key;
+pub mod device;
 pub mod jwt;
 mod user_code;
 

@@ -53,7 +53,8 @@ impl<'a> Cli<'a> {
 
     /// A key of a team, as `buddo keys create` prints it alone on standard output.
     fn key(&self, name: &str, team: &str) -> anyhow::Result<String> {
-        Ok(self.says(&["keys", "create", name, "--team", team])?.trim().to_owned())
+        let command = ["keys", "create", name, "--team", team];
+        Ok(good(&self.run(&command, &[("BUDDO_PASSWORD", PASSWORD)])?)?.trim().to_owned())
     }
 }
 

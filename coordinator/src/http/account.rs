@@ -18,14 +18,13 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::auth::NO_STORE;
-use super::caller::CallerOf;
 use super::json::ApiJson;
 use super::pages::{email_change, reset};
 use super::paging::{Listing, MOST};
 use super::principal::SessionPrincipal;
 use super::problem::{self, ApiError};
 use super::rate_limit::{Limit, by_address};
-use crate::service::accounts::{self, Caller, Repeated};
+use crate::service::accounts::{self, Others, Repeated};
 use crate::state::AppState;
 
 /// The endpoints, and the pages that mails link to.
@@ -61,9 +60,9 @@ fn message(text: impl Into<String>) -> Json<Message> {
     Json(Message { message: text.into() })
 }
 
-fn repeated(request: Reauthentication, caller: Caller) -> Repeated {
+fn repeated(request: Reauthentication) -> Repeated {
     let Reauthentication { password, totp_code } = request;
-    Repeated { password, totp_code, caller }
+    Repeated { password, totp_code }
 }
 
 /// Ask for a mail by which a new password can be chosen
@@ -109,20 +108,24 @@ async fn reset_password(
     security(("login" = []), ("session" = [])),
     request_body = ChangePassword,
     responses(
-        (status = 200, body = Message, description = "Every other session has ended"),
+        (status = 200, body = Message, description = "Every other session has ended, and so have API keys and what apps were allowed, unless they are to be kept"),
         (status = 403, description = "`reauthentication_failed`"),
     )
 )]
 async fn change_password(
     State(state): State<AppState>,
     SessionPrincipal(session): SessionPrincipal,
-    CallerOf(caller): CallerOf,
     ApiJson(request): ApiJson<ChangePassword>,
 ) -> Answer<Message> {
-    let ChangePassword { current_password: password, new_password, totp_code } = request;
-    let repeated = Repeated { password, totp_code, caller };
-    accounts::change_password(&state, session, repeated, new_password).await?;
-    Ok(message("Password changed; every other session has ended"))
+    let ChangePassword { current_password: password, new_password, totp_code, keep_keys_and_apps } =
+        request;
+    let repeated = Repeated { password, totp_code };
+    let others = if keep_keys_and_apps { Others::Stay } else { Others::End };
+    accounts::change_password(&state, session, repeated, new_password, others).await?;
+    Ok(message(match others {
+        Others::Stay => "Password changed; every other session has ended",
+        Others::End => "Password changed; every other session, API key and app's access has ended",
+    }))
 }
 
 /// Change the mail address
@@ -142,11 +145,10 @@ async fn change_password(
 async fn change_email(
     State(state): State<AppState>,
     SessionPrincipal(session): SessionPrincipal,
-    CallerOf(caller): CallerOf,
     ApiJson(request): ApiJson<ChangeEmail>,
 ) -> Answer<Message> {
     let ChangeEmail { email, password, totp_code } = request;
-    let repeated = Repeated { password, totp_code, caller };
+    let repeated = Repeated { password, totp_code };
     accounts::change_email(&state, session, repeated, &email).await?;
     Ok(message("A mail with a link is on its way to the new address"))
 }
@@ -188,10 +190,9 @@ async fn confirm_email_change(
 async fn enroll(
     State(state): State<AppState>,
     SessionPrincipal(session): SessionPrincipal,
-    CallerOf(caller): CallerOf,
     ApiJson(request): ApiJson<Reauthentication>,
 ) -> Shown<TotpEnrolment> {
-    let shown = accounts::enroll_totp(&state, session, repeated(request, caller)).await?;
+    let shown = accounts::enroll_totp(&state, session, repeated(request)).await?;
     Ok((NO_STORE, Json(shown)))
 }
 
@@ -232,10 +233,9 @@ async fn confirm_totp(
 async fn disable(
     State(state): State<AppState>,
     SessionPrincipal(session): SessionPrincipal,
-    CallerOf(caller): CallerOf,
     ApiJson(request): ApiJson<Reauthentication>,
 ) -> Answer<Message> {
-    accounts::disable_totp(&state, session, repeated(request, caller)).await?;
+    accounts::disable_totp(&state, session, repeated(request)).await?;
     Ok(message("One-time codes are disabled"))
 }
 
@@ -255,10 +255,9 @@ async fn disable(
 async fn renew_codes(
     State(state): State<AppState>,
     SessionPrincipal(session): SessionPrincipal,
-    CallerOf(caller): CallerOf,
     ApiJson(request): ApiJson<Reauthentication>,
 ) -> Shown<RecoveryCodes> {
-    let codes = accounts::renew_recovery_codes(&state, session, repeated(request, caller)).await?;
+    let codes = accounts::renew_recovery_codes(&state, session, repeated(request)).await?;
     Ok((NO_STORE, Json(codes)))
 }
 
@@ -372,9 +371,8 @@ async fn activity(
 async fn delete_account(
     State(state): State<AppState>,
     SessionPrincipal(session): SessionPrincipal,
-    CallerOf(caller): CallerOf,
     ApiJson(request): ApiJson<Reauthentication>,
 ) -> Answer<Message> {
-    accounts::delete_account(&state, session, repeated(request, caller)).await?;
+    accounts::delete_account(&state, session, repeated(request)).await?;
     Ok(message("Account deleted; its deployments are destroyed"))
 }

@@ -6,17 +6,18 @@ use axum::response::Response;
 use axum::{Json, middleware};
 use buddo_shared::api::auth::{LoggedIn, Login, Me, Message, Register, Registered, VerifyEmail};
 use buddo_shared::secret::Secret;
-use http::StatusCode;
-use http::header::{CACHE_CONTROL, HeaderName, HeaderValue};
+use http::header::{CACHE_CONTROL, HeaderName, HeaderValue, SET_COOKIE};
+use http::{HeaderMap, StatusCode};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
 use utoipa_axum::routes;
 
 use super::caller::CallerOf;
 use super::json::ApiJson;
-use super::pages::verify;
+use super::pages::{cookie, verify};
 use super::principal::LoginPrincipal;
 use super::problem::ApiError;
 use super::rate_limit::{Key, Limit, by_address};
+use crate::identity::Email;
 use crate::service::accounts::{self, Offered};
 use crate::state::AppState;
 
@@ -73,12 +74,17 @@ async fn log_in(
     State(state): State<AppState>,
     CallerOf(caller): CallerOf,
     ApiJson(request): ApiJson<Login>,
-) -> Result<([(HeaderName, HeaderValue); 1], Json<LoggedIn>), ApiError> {
+) -> Result<(HeaderMap, Json<LoggedIn>), ApiError> {
     let Login { email, password, totp_code } = request;
     let totp_code = totp_code.map(Secret::new);
+    let whose = Email::parse(&email).ok();
     let offered = Offered { email, password, totp_code, caller };
     let answer = accounts::log_in(&state, offered).await?;
-    Ok((NO_STORE, Json(answer)))
+    let mut headers = HeaderMap::from_iter(NO_STORE);
+    if let Some(whose) = whose {
+        headers.append(SET_COOKIE, cookie::known(&state, &whose));
+    }
+    Ok((headers, Json(answer)))
 }
 
 /// The account that is logged in

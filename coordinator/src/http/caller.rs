@@ -6,6 +6,7 @@ use axum::extract::FromRequestParts;
 use http::header::USER_AGENT;
 use http::request::Parts;
 
+use super::pages::cookie;
 use super::rate_limit::client_address;
 use crate::service::accounts::Caller;
 use crate::state::AppState;
@@ -26,6 +27,7 @@ impl FromRequestParts<AppState> for CallerOf {
         // Only visible ASCII passes `to_str`, so that a list of logins is safe on a terminal.
         let user_agent = parts.headers.get(USER_AGENT).and_then(|value| value.to_str().ok());
         let user_agent = user_agent.map(|text| text.chars().take(SHOWN).collect());
-        Ok(Self(Caller { address, user_agent }))
+        let device = cookie::text(&parts.headers, cookie::DEVICE).map(str::to_owned);
+        Ok(Self(Caller { address, user_agent, device }))
     }
 }

@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use buddo_shared::api::auth::Message;
 use buddo_shared::api::teams::{ApiKey, CreateKey, KeyCreated};
+use buddo_shared::secret::Secret;
 use http::StatusCode;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -16,6 +17,7 @@ use super::paging::Listing;
 use super::path::{InTeam, TeamKey};
 use super::principal::MemberPrincipal;
 use super::problem::ApiError;
+use crate::service::accounts::{self, Repeated};
 use crate::service::teams;
 use crate::state::AppState;
 
@@ -48,7 +50,8 @@ async fn list(
 
 /// Make an API key
 ///
-/// It can no more than who makes it, who is told by mail.
+/// It can no more than who makes it, who is told by mail. It wants the password once more, and a one-time code where the
+/// account has them.
 #[utoipa::path(
     post,
     path = "/api/teams/{team_id}/keys",
@@ -59,7 +62,7 @@ async fn list(
     request_body = CreateKey,
     responses(
         (status = 201, body = KeyCreated, description = "The key, shown this once"),
-        (status = 403, description = "`role_required`"),
+        (status = 403, description = "`role_required`, `reauthentication_failed`"),
         (status = 404, description = "`not_found`"),
         (status = 409, description = "`limit_reached`"),
     )
@@ -68,9 +71,12 @@ async fn create(
     State(state): State<AppState>,
     MemberPrincipal(check): MemberPrincipal,
     InTeam { team }: InTeam,
-    ApiJson(request): ApiJson<CreateKey>,
+    ApiJson(mut request): ApiJson<CreateKey>,
 ) -> Result<Response, ApiError> {
-    let made = teams::create_key(&state, check, team, request).await?;
+    let password = std::mem::replace(&mut request.password, Secret::new(""));
+    let repeated = Repeated { password, totp_code: request.totp_code.take() };
+    let proved = accounts::prove_again(&state, check.account(), repeated).await?;
+    let made = teams::create_key(&state, check, proved, team, request).await?;
     Ok((StatusCode::CREATED, NO_STORE, Json(made)).into_response())
 }
 

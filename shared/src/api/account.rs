@@ -45,6 +45,11 @@ pub struct ChangePassword {
     #[schema(value_type = Option<String>, example = "123456")]
     #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "exposed_option")]
     pub totp_code: Option<Secret>,
+    /// Whether the account's API keys, and what it allowed apps, outlive the old password. If not,
+    /// they end: who knew it may have made or allowed some.
+    #[schema(default = false)]
+    #[serde(default)]
+    pub keep_keys_and_apps: bool,
 }
 
 /// `POST /api/auth/change-email`.

@@ -8,6 +8,7 @@
 
 use axum::extract::State;
 use axum::response::Response;
+use http::header::SET_COOKIE;
 use http::{HeaderMap, StatusCode};
 use minijinja::context;
 use serde::Deserialize;
@@ -128,7 +129,9 @@ pub(crate) async fn log_in(
     let seconds = crate::token::jwt::LIFETIME.as_secs();
     let (token, set) = cookie::set_as(cookie::LOGIN, Kind::WebSession, seconds, &*state.random);
     accounts::log_in_browser(&state, &proved, caller, &token).await?;
-    Ok(see_other(&errand.next, Some(set)))
+    let mut answer = see_other(&errand.next, Some(set));
+    answer.headers_mut().append(SET_COOKIE, cookie::known(&state, &proved.email));
+    Ok(answer)
 }
 
 /// The form that ends it.

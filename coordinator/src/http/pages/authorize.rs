@@ -61,7 +61,7 @@ struct AuthorizationRequest {
     responses(
         (status = 200, body = String, content_type = "text/html", description = "The login page, or where somebody is logged in the consent page"),
         (status = 303, description = "Back to the app with what is wrong with its request"),
-        (status = 400, body = String, content_type = "text/html", description = "The app, or where it wants the code, is not known: nobody is sent there"),
+        (status = 400, body = String, content_type = "text/html", description = "The app, or where it wants the code, is not known: nobody is sent there. Or its request is not valid, it is not approved, and nobody whom it serves is logged in"),
     )
 )]
 pub(crate) async fn show(
@@ -70,7 +70,7 @@ pub(crate) async fn show(
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
     let query = query.unwrap_or_default();
-    let request = match checked(&state, &query).await? {
+    let request = match checked(&state, &headers, &query).await? {
         Ok(request) => request,
         Err(response) => return Ok(response),
     };
@@ -101,7 +101,7 @@ pub(crate) async fn log_in(
     ApiForm(form): ApiForm<LoginForm>,
 ) -> Result<Response, ApiError> {
     let query = form.request.clone();
-    match checked(&state, &query).await? {
+    match checked(&state, &headers, &query).await? {
         Ok(request) => {
             login::attempt(&state, caller, &headers, form, &errand(&query, &request)).await
         }
@@ -144,7 +144,7 @@ pub(crate) async fn decide(
     else {
         return Ok(foreign_form(&state));
     };
-    let request = match checked(&state, &form.request).await? {
+    let request = match checked(&state, &headers, &form.request).await? {
         Ok(request) => request,
         Err(response) => return Ok(response),
     };
@@ -157,14 +157,26 @@ pub(crate) async fn decide(
 }
 
 /// The app's request, or the answer that it gets instead of a page.
-async fn checked(state: &AppState, query: &str) -> Result<Result<Checked, Response>, ApiError> {
+async fn checked(
+    state: &AppState,
+    headers: &HeaderMap,
+    query: &str,
+) -> Result<Result<Checked, Response>, ApiError> {
+    let title = "This app cannot be connected";
     match oauth::check_request(state, query).await {
         Ok(request) => Ok(Ok(request)),
         Err(RequestError::Shown(text)) => {
-            let title = "This app cannot be connected";
             Ok(Err(state.door.pages.message(StatusCode::BAD_REQUEST, title, text)))
         }
-        Err(RequestError::Answered(answer)) => Ok(Err(see_other(&answer.0, None))),
+        Err(RequestError::Refused { client, answer, why }) => {
+            let visitor = session::current(state, headers).await?;
+            let serves = |visitor: Session| client.serves(visitor.account.id);
+            if client.is_approved || visitor.is_some_and(serves) {
+                return Ok(Err(see_other(&answer.0, None)));
+            }
+            let text = format!("The app's request is not valid: {why}. Tell the app's maker.");
+            Ok(Err(state.door.pages.message(StatusCode::BAD_REQUEST, title, &text)))
+        }
         Err(RequestError::Store(error)) => Err(error.into()),
     }
 }

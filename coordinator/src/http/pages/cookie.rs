@@ -8,8 +8,10 @@ use http::HeaderMap;
 use http::header::{COOKIE, HeaderValue};
 use subtle::ConstantTimeEq as _;
 
+use crate::identity::Email;
 use crate::random::Random;
-use crate::token::{Kind, PlainToken};
+use crate::state::AppState;
+use crate::token::{Kind, PlainToken, device};
 
 /// A browser that logged in. The `__Host-` prefix keeps apps on subdomains from setting it.
 pub(in crate::http) const SESSION: &str = "__Host-buddo_session";
@@ -18,6 +20,9 @@ pub(in crate::http) const LOGIN: &str = "session";
 /// A browser that was shown the login form.
 pub(super) const FORM: &str = "__Host-buddo_form";
 
+/// A browser that logged in before: what strangers do does not hold it up.
+pub(in crate::http) const DEVICE: &str = "__Host-buddo_device";
+
 /// The token in cookie `name`, if it is one of ours.
 pub(super) fn read(headers: &HeaderMap, name: &str) -> Option<PlainToken> {
     read_as(headers, name, Kind::Session)
@@ -25,11 +30,21 @@ pub(super) fn read(headers: &HeaderMap, name: &str) -> Option<PlainToken> {
 
 /// The token in cookie `name`, if it is one of this kind.
 pub(in crate::http) fn read_as(headers: &HeaderMap, name: &str, kind: Kind) -> Option<PlainToken> {
+    PlainToken::parse(kind, text(headers, name)?)
+}
+
+/// The text of cookie `name`.
+pub(in crate::http) fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     let values = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
     let mut pairs =
         values.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    let (_, value) = pairs.find(|(found, _)| *found == name)?;
-    PlainToken::parse(kind, value)
+    pairs.find(|(found, _)| *found == name).map(|(_, value)| value)
+}
+
+/// The header by which a browser that has just logged in is known from now on.
+pub(in crate::http) fn known(state: &AppState, email: &Email) -> HeaderValue {
+    let text = state.door.devices.issue(email, state.clock.now(), &*state.random);
+    header(DEVICE, &text, device::LIFETIME.as_secs())
 }
 
 /// A new token and the header that sets it for `seconds`.

@@ -2,6 +2,7 @@
 
 use axum::response::Response;
 use http::HeaderMap;
+use http::header::SET_COOKIE;
 use jiff::SignedDuration;
 
 use super::{cookie, see_other};
@@ -63,7 +64,7 @@ pub(super) async fn begin(
     account: &Account,
     next: &str,
 ) -> Result<Response, ApiError> {
-    let (token, cookie) = cookie::set(cookie::SESSION, LIFETIME.as_secs(), &*state.random);
+    let (token, set) = cookie::set(cookie::SESSION, LIFETIME.as_secs(), &*state.random);
     let session = BrowserSession {
         hash: token.hashed(),
         account: account.id,
@@ -81,7 +82,9 @@ pub(super) async fn begin(
         })
         .await;
     stored?;
-    Ok(see_other(next, Some(cookie)))
+    let mut answer = see_other(next, Some(set));
+    answer.headers_mut().append(SET_COOKIE, cookie::known(state, &account.email));
+    Ok(answer)
 }
 
 /// Forgets who is logged in in this browser and sends it on.

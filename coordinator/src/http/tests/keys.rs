@@ -5,7 +5,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::orgs::{delete, id_of, joins, org, put, team, text};
-use crate::testing::{Answer, World};
+use crate::testing::{Answer, PASSWORD, World};
 
 const APPS: &str = "/api/deploy/apps";
 const BOTH: [&str; 2] = ["deployments:read", "deployments:write"];
@@ -17,7 +17,8 @@ fn app(subdomain: &str) -> Value {
 
 /// Makes a key; the whole answer.
 async fn make(world: &World, jwt: &str, team: &str, scopes: &[&str]) -> Answer {
-    world.post(&format!("{team}/keys"), jwt, json!({ "name": "ci", "scopes": scopes })).await
+    let body = json!({ "name": "ci", "scopes": scopes, "password": PASSWORD });
+    world.post(&format!("{team}/keys"), jwt, body).await
 }
 
 /// Makes a key; id and text.
@@ -77,6 +78,23 @@ async fn a_key_is_shown_once_and_listed_without_itself() {
     let acts = world.get("/api/auth/activity", &jwt).await.json();
     assert_eq!(acts["activity"][0]["action"], "api_key_made");
     assert_eq!(acts["activity"][0]["details"]["api_key"], json!(id));
+}
+
+#[tokio::test]
+async fn a_key_wants_the_password_once_more() {
+    let world = World::new();
+    let jwt = world.member("one").await;
+    let team = own_team(&world, &jwt).await;
+    let path = format!("{team}/keys");
+    let mut body = json!({ "name": "ci", "scopes": BOTH });
+    let missing = world.post(&path, &jwt, body.clone()).await;
+    assert_eq!(missing.refusal(), (422, "validation_failed"), "{missing:?}");
+    body["password"] = json!("wrong-password-1");
+    let wrong = world.post(&path, &jwt, body.clone()).await;
+    assert_eq!(wrong.refusal(), (403, "reauthentication_failed"));
+    assert_eq!(world.get(&path, &jwt).await.json(), json!([]));
+    body["password"] = json!(PASSWORD);
+    assert_eq!(world.post(&path, &jwt, body).await.status, 201);
 }
 
 #[tokio::test]
@@ -220,7 +238,8 @@ async fn a_key_ends_when_revoked_expired_or_its_maker_is_gone() {
     assert!(!works(&demoted).await);
 
     let own = own_team(&world, &owner).await;
-    let one_day = json!({ "name": "ci", "scopes": BOTH, "expiresInDays": 1 });
+    let one_day = json!({ "name": "ci", "scopes": BOTH, "expiresInDays": 1,
+        "password": PASSWORD });
     let made = world.post(&format!("{own}/keys"), &owner, one_day).await.json();
     let (_, others) = key(&world, &owner, &own, &BOTH).await;
     world.clock.advance(SignedDuration::from_hours(24));
@@ -246,14 +265,15 @@ async fn a_key_can_no_more_than_its_maker_can_now() {
     let id = web.rsplit('/').next().unwrap();
     let viewer =
         joins(&world, &owner, &org, "viewer", json!({ "teamId": id, "teamRole": "viewer" })).await;
-    for scope in ["deployments:write", "secrets:write", "templates:write"] {
-        let refused = make(&world, &viewer, &web, &["deployments:read", scope]).await;
-        assert_eq!(refused.refusal(), (403, "role_required"), "{scope}");
+    let refused = make(&world, &viewer, &web, &BOTH).await;
+    assert_eq!(refused.refusal(), (403, "role_required"));
+    for scope in ["secrets:read", "secrets:write", "templates:read", "templates:write"] {
+        let refused = make(&world, &owner, &web, &["deployments:read", scope]).await;
+        assert_eq!(refused.pointers(), ["/scopes/1"], "{scope} opens nothing");
     }
-    let (_, reads) = key(&world, &viewer, &web, &["deployments:read", "secrets:read"]).await;
+    let (_, reads) = key(&world, &viewer, &web, &["deployments:read"]).await;
     let body = json!({ "teamId": id, "teamRole": "developer" });
     let dev = joins(&world, &owner, &org, "dev", body).await;
-    assert_eq!(make(&world, &dev, &web, &["templates:write"]).await.status, 403);
     let (_, writes) = key(&world, &dev, &web, &BOTH).await;
     let app_id = deploy(&world, &writes, "web-app").await;
     let stop = format!("{APPS}/{app_id}/stop");
@@ -292,6 +312,8 @@ async fn a_bad_key_names_the_field(#[case] body: Value, #[case] pointer: &str) {
     let world = World::new();
     let jwt = world.member("one").await;
     let path = format!("{}/keys", own_team(&world, &jwt).await);
+    let mut body = body;
+    body["password"] = json!(PASSWORD);
     let refused = world.post(&path, &jwt, body).await;
     assert_eq!((refused.status.as_u16(), refused.pointers()), (422, vec![pointer]));
 }

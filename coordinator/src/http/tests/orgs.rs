@@ -3,8 +3,11 @@
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
+use crate::identity::{OrgRole, TeamRole};
 use crate::mail::{self, Mailer};
-use crate::testing::{Answer, World};
+use crate::store::StoreError;
+use crate::store::contract::Suspension;
+use crate::testing::{Answer, PASSWORD, World};
 
 pub(super) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_else(|| panic!("{value}"))
@@ -117,6 +120,64 @@ async fn every_account_has_an_organisation_and_a_team_of_its_own() {
 }
 
 #[tokio::test]
+async fn a_suspended_payers_organisation_is_not_taken_over() {
+    let world = World::new();
+    let owner = world.member("owner").await;
+    let org = org(&world, &owner, "Acme").await;
+    let other = joins(&world, &owner, &org, "other", json!({ "role": "org_owner" })).await;
+    let id = buddo_shared::id::AccountId::new(world.account_id("owner").await);
+    let now = world.clock_now();
+    let suspend = async |suspended: bool| {
+        let suspension = suspended.then_some(Suspension { since: now, reason: None });
+        let write =
+            world.state.store.write(move |tables| tables.set_suspended(id, suspension.as_ref()));
+        let done: Result<(), StoreError> = write.await;
+        done.unwrap();
+    };
+    suspend(true).await;
+    let path = format!("{org}/take-over");
+    let refused = world.post(&path, &other, json!({})).await;
+    assert_eq!(refused.refusal(), (409, "in_use"), "{refused:?}");
+    assert!(refused.body["detail"].as_str().unwrap().contains("suspended"));
+    suspend(false).await;
+    world.unverify("other").await;
+    assert_eq!(world.post(&path, &other, json!({})).await.refusal(), (403, "email_unverified"));
+    let own = world.get(&org, &owner).await.json();
+    assert_eq!(own["payerId"], json!(id));
+}
+
+#[tokio::test]
+async fn an_invitation_never_lowers_a_role() {
+    let world = World::new();
+    let owner = world.member("owner").await;
+    let org = org(&world, &owner, "Acme").await;
+    let web = team(&world, &owner, &org, "Web").await;
+    let team_id = web.rsplit('/').next().unwrap();
+    let jwt = world.member("one").await;
+    let invite = json!({ "email": "one@example.com", "teamId": team_id, "teamRole": "viewer" });
+    let invited = world.post(&format!("{org}/invitations"), &owner, invite).await;
+    assert_eq!(invited.status, 201, "{invited:?}");
+    let token = invited_token(&world, "one@example.com").await;
+    // Meanwhile somebody lets them in with more.
+    let id = buddo_shared::id::AccountId::new(world.account_id("one").await);
+    let (org_id, team_id) =
+        (org.rsplit('/').next().unwrap().parse().unwrap(), team_id.parse().unwrap());
+    let now = world.clock_now();
+    let write = world.state.store.write(move |tables| {
+        tables.set_org_role(org_id, id, OrgRole::Admin, now)?;
+        tables.set_team_role(team_id, id, TeamRole::Admin, now)
+    });
+    let done: Result<(), StoreError> = write.await;
+    done.unwrap();
+    let accepted = world.post("/api/invitations/accept", &jwt, json!({ "token": token })).await;
+    assert_eq!(accepted.status, 200, "{accepted:?}");
+    assert_eq!(accepted.json()["role"], "org_admin");
+    let read = world.state.store.read(move |tables| tables.standing(id, team_id));
+    let standing: Result<_, StoreError> = read.await;
+    assert_eq!(standing.unwrap().unwrap().team_role, Some(TeamRole::Admin));
+}
+
+#[tokio::test]
 async fn an_organisation_wants_a_confirmed_address_and_a_free_short_name() {
     let world = World::new();
     world.register("one").await;
@@ -167,7 +228,7 @@ async fn an_invitation_is_for_one_address_once_and_for_seven_days() {
     assert_eq!(accept(&early, &token).await.refusal(), (403, "email_unverified"));
     let id = id_of(&world, &early).await.parse().unwrap();
     let now = world.clock_now();
-    let confirmed: Result<(), crate::store::StoreError> =
+    let confirmed: Result<(), StoreError> =
         world.state.store.write(move |tables| tables.confirm_email(id, now)).await;
     confirmed.unwrap();
     world.clock.advance(SignedDuration::from_hours(7 * 24));
@@ -273,7 +334,7 @@ async fn the_last_owner_and_who_pays_stay_until_another_takes_over() {
     assert_eq!(delete(&world, &own, &owner).await.refusal(), (409, "in_use"));
     assert_eq!(delete(&world, &own, &two).await.refusal(), (409, "in_use"));
     assert_eq!(put(&world, &own, &two, member).await.refusal(), (409, "in_use"));
-    let body = json!({ "password": crate::testing::PASSWORD });
+    let body = json!({ "password": PASSWORD });
     let ended = world.post("/api/auth/delete-account", &owner, body.clone()).await;
     assert_eq!(ended.refusal(), (409, "in_use"), "others are in it");
     let taken = world.post(&format!("{org}/take-over"), &two, json!({})).await;
@@ -389,7 +450,7 @@ async fn every_list_is_the_same_page_by_page() {
     for name in ["one", "more"] {
         let body = json!({ "email": format!("{name}@example.org") });
         assert_eq!(world.post(&format!("{org}/invitations"), &owner, body).await.status, 201);
-        let body = json!({ "name": name, "scopes": ["deployments:read"] });
+        let body = json!({ "name": name, "scopes": ["deployments:read"], "password": PASSWORD });
         assert_eq!(world.post(&format!("{team}/keys"), &owner, body).await.status, 201);
     }
     let lists = [

@@ -4,7 +4,8 @@ use jiff::SignedDuration;
 use rstest::rstest;
 use serde_json::json;
 
-use super::authorize::{app, browser_login, request};
+use super::authorize::{REDIRECT, VERIFIER, app, browser_login, code, request};
+use super::keys::{key, own_team};
 use super::post::{activity, deliver, deploys, is_open, log_in, only};
 use crate::testing::{Answer, PASSWORD, World};
 
@@ -180,6 +181,58 @@ async fn the_page_that_the_mail_links_to_resets_without_a_script() {
     assert_eq!(send(NEW).await.status, 200);
     assert_eq!(send(NEW).await.status, 400);
     assert_eq!(log_in(&world, "one@example.com", NEW, "").await.status, 200);
+}
+
+/// Whether an API key and an app go on after the password was changed.
+async fn others_after_a_change(keep: Option<bool>) -> (bool, bool) {
+    let world = World::new();
+    let jwt = world.member("one").await;
+    let team = own_team(&world, &jwt).await;
+    let (_, key) = key(&world, &jwt, &team, &["deployments:read"]).await;
+    let app = app(&world, &jwt).await;
+    let code = code(&world, "one", &app).await;
+    let redeem = json!({ "grant_type": "authorization_code", "client_id": app["client_id"],
+        "client_secret": app["client_secret"], "code": code, "redirect_uri": REDIRECT,
+        "code_verifier": VERIFIER });
+    let tokens = world.post("/api/oauth/token", "", redeem).await.json();
+    let access = tokens["access_token"].as_str().unwrap();
+    assert!(deploys(&world, &key).await && deploys(&world, access).await);
+    let mut body = json!({ "current_password": PASSWORD, "new_password": NEW });
+    if let Some(keep) = keep {
+        body["keep_keys_and_apps"] = json!(keep);
+    }
+    assert_eq!(world.post("/api/auth/change-password", &jwt, body).await.status, 200);
+    assert!(is_open(&world, &jwt).await);
+    (deploys(&world, &key).await, deploys(&world, access).await)
+}
+
+#[tokio::test]
+async fn a_change_ends_keys_and_apps_unless_they_are_to_be_kept() {
+    assert_eq!(others_after_a_change(None).await, (false, false));
+    assert_eq!(others_after_a_change(Some(false)).await, (false, false));
+    assert_eq!(others_after_a_change(Some(true)).await, (true, true));
+}
+
+#[tokio::test]
+async fn strangers_who_guess_do_not_keep_a_known_browser_or_a_session_out() {
+    let world = World::new();
+    let jwt = world.member("one").await;
+    let email = "one@example.com";
+    let known = log_in(&world, email, PASSWORD, "").await.cookie();
+    assert!(known.contains("__Host-buddo_device="), "{known}");
+    while log_in(&world, email, "canary-guess", "").await.status != 429 {}
+    let log_in_with = async |cookie: &str| {
+        let body = json!({ "email": email, "password": PASSWORD }).to_string();
+        let request = http::Request::post("/api/auth/login")
+            .header("content-type", "application/json")
+            .header("cookie", cookie);
+        world.send(request.body(body.into()).unwrap()).await.status.as_u16()
+    };
+    assert_eq!(log_in_with("").await, 429, "a stranger waits, with the right password, too");
+    assert_eq!(log_in_with("__Host-buddo_device=AAAA").await, 429);
+    assert_eq!(log_in_with(&known).await, 200);
+    let body = json!({ "current_password": PASSWORD, "new_password": NEW });
+    assert_eq!(world.post("/api/auth/change-password", &jwt, body).await.status, 200);
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@
 use buddo_shared::id::AccountId;
 use buddo_shared::secret::Secret;
 use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
 
 use super::proof::{self, Repeated};
 use super::{AccountError, Session, hints};
@@ -124,12 +125,22 @@ fn holder(
     Ok(account.filter(|account| account.email.key() == link.email.key()))
 }
 
+/// What becomes of API keys and of what apps were allowed when the password changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Others {
+    /// They end: whoever knew the old password may have made them.
+    End,
+    /// They stay: nobody else knew it, and programs go on.
+    Stay,
+}
+
 /// Changes the password. Every other login ends, with what the CLI was given for it.
 pub async fn change_password(
     state: &AppState,
     session: Session,
     repeated: Repeated,
     new: Secret,
+    others: Others,
 ) -> Result<(), AccountError> {
     const FIELD: &str = "/new_password";
     let Session { account, id: login, .. } = session;
@@ -148,11 +159,15 @@ pub async fn change_password(
             }
             tables.set_password(id, &hashed)?;
             tables.end_other_logins(id, login, now)?;
+            if others == Others::End {
+                tables.end_keys_and_apps(id, now)?;
+            }
             tables.drop_links(id, None)?;
             tables.drop_mails(id, MailKind::ResetPassword)?;
             tables.drop_mails(id, MailKind::ChangeEmail)?;
             tables.queue_mail(id, MailKind::PasswordChanged, None, now)?;
-            tables.insert_account_act(id, AccountAct::PasswordChanged, now, None)?;
+            let details = json!({ "keys_and_apps_kept": others == Others::Stay });
+            tables.insert_account_act(id, AccountAct::PasswordChanged, now, Some(&details))?;
             Ok(())
         })
         .await?;

@@ -10,6 +10,7 @@ use buddo_shared::id::AccountId;
 use buddo_shared::secret::Secret;
 
 use super::AccountError;
+use crate::attempts::Who;
 use crate::identity::Email;
 use crate::state::AppState;
 use crate::store::StoreError;
@@ -24,6 +25,8 @@ pub struct Caller {
     pub address: IpAddr,
     /// The program, as it names itself; short.
     pub user_agent: Option<String>,
+    /// What it shows to be known as a browser that logged in before; not believed yet.
+    pub device: Option<String>,
 }
 
 /// What somebody offers to prove who they are.
@@ -46,8 +49,6 @@ pub struct Repeated {
     pub password: Secret,
     /// One-time code or recovery code, where the account wants one.
     pub totp_code: Option<Secret>,
-    /// Where it comes from.
-    pub caller: Caller,
 }
 
 /// The account that the credentials prove. An unknown address takes as long as a wrong password
@@ -55,7 +56,11 @@ pub struct Repeated {
 pub async fn prove(state: &AppState, offered: Offered) -> Result<Account, AccountError> {
     let Offered { email, password, totp_code, caller } = offered;
     let email = Email::parse(&email).ok();
-    let attempt = state.door.attempts.password(email.as_ref(), caller.address)?;
+    let known = email.as_ref().zip(caller.device.as_ref());
+    let device =
+        known.and_then(|(email, text)| state.door.devices.check(text, email, state.clock.now()));
+    let who = Who::Stranger { email: email.as_ref(), from: caller.address, device };
+    let attempt = state.door.attempts.password(who)?;
     let checked = async {
         let account = match email {
             Some(email) => {
@@ -92,14 +97,15 @@ pub async fn prove(state: &AppState, offered: Offered) -> Result<Account, Accoun
     }
 }
 
-/// Whether `repeated` proves `account` once more. Its tries count together with those of logins.
+/// Whether `repeated` proves `account` once more. Its tries count by themselves: strangers who guess
+/// at the login do not keep the owner, who is logged in, from acting.
 pub(super) async fn again(
     state: &AppState,
     account: &Account,
     repeated: Repeated,
 ) -> Result<(), AccountError> {
-    let Repeated { password, totp_code, caller } = repeated;
-    let attempt = state.door.attempts.password(Some(&account.email), caller.address)?;
+    let Repeated { password, totp_code } = repeated;
+    let attempt = state.door.attempts.password(Who::Session(account.id))?;
     match state.door.hasher.verify(password, Some(account.password.clone())).await {
         Ok(true) => {
             attempt.settle();
@@ -119,6 +125,29 @@ pub(super) async fn again(
             Err(error.into())
         }
     }
+}
+
+/// That the owner of an account has just repeated password and code. Only [`prove_again`] makes one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Proved(AccountId);
+
+impl Proved {
+    /// Whose.
+    pub fn account(self) -> AccountId {
+        self.0
+    }
+}
+
+/// For what outlives the token that it is asked with: whether the owner asks.
+pub async fn prove_again(
+    state: &AppState,
+    id: AccountId,
+    repeated: Repeated,
+) -> Result<Proved, AccountError> {
+    let account: Result<_, StoreError> = state.store.read(move |tables| tables.account(id)).await;
+    let account = account?.ok_or(AccountError::Void)?;
+    again(state, &account, repeated).await?;
+    Ok(Proved(id))
 }
 
 /// Counts a wrong code for the account's log.

@@ -185,6 +185,9 @@ pub async fn accept(state: &AppState, check: MemberCheck, token: &str) -> Result
             let role = tables.org_role(id, account.id)?.map_or(row.role, |had| had.max(row.role));
             tables.set_org_role(id, account.id, role, now)?;
             if let Some((team, team_role)) = row.team {
+                let had =
+                    tables.standing(account.id, team)?.and_then(|standing| standing.team_role);
+                let team_role = had.map_or(team_role, |had| had.max(team_role));
                 tables.set_team_role(team, account.id, team_role, now)?;
             }
             tables.drop_invitation(row.id)?;

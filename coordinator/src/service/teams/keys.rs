@@ -8,8 +8,9 @@ use serde_json::json;
 
 use super::{MAX_KEYS, TeamError, log, view};
 use crate::access::{MemberCheck, TeamGrant};
-use crate::identity::{KeyScope, KeyScopes, Label, TeamRole};
+use crate::identity::{KeyScope, KeyScopes, Label, TeamRole, UnknownKeyScope};
 use crate::random;
+use crate::service::accounts::Proved;
 use crate::state::AppState;
 use crate::store::contract::{AccountAct, ApiKeyRow, MailKind, OrgAct};
 use crate::token::api_key::ApiKeyText;
@@ -34,7 +35,11 @@ fn parse(request: CreateKey) -> Result<Parsed, TeamError> {
     let mut scopes = Vec::new();
     for (index, word) in request.scopes.iter().enumerate() {
         match word.parse::<KeyScope>() {
-            Ok(scope) => scopes.push(scope),
+            Ok(scope) if scope.is_offered() => scopes.push(scope),
+            Ok(_) => {
+                let pointer = format!("/scopes/{index}");
+                errors.push(FieldError::new(pointer, UnknownKeyScope));
+            }
             Err(error) => errors.push(FieldError::new(format!("/scopes/{index}"), error)),
         }
     }
@@ -58,13 +63,18 @@ fn parse(request: CreateKey) -> Result<Parsed, TeamError> {
 }
 
 /// Makes a key, which is shown this once. It can do no more than who makes it, and they are told
-/// by mail: a key outlives the session that it was made with.
+/// by mail: a key outlives the session that it was made with. For that reason a session alone is
+/// not enough: `proved` says that its owner has just repeated the password.
 pub async fn create_key(
     state: &AppState,
     check: MemberCheck,
+    proved: Proved,
     team: TeamId,
     request: CreateKey,
 ) -> Result<KeyCreated, TeamError> {
+    if proved.account() != check.account() {
+        return Err(TeamError::Role("another account was proved; repeat your own".to_owned()));
+    }
     let Parsed { name, scopes, lifetime } = parse(request)?;
     let text = ApiKeyText::generate(&*state.random);
     let (id, now) = (ApiKeyId::new(random::uuid(&*state.random)), state.clock.now());

@@ -118,6 +118,14 @@ pub async fn take_over(state: &AppState, check: MemberCheck, id: OrgId) -> Resul
             let mut org = grant.org().clone();
             let former = std::mem::replace(&mut org.payer, grant.actor());
             if former != org.payer {
+                // Its apps are parked with it; another payer would bring them back.
+                if tables.account(former)?.is_some_and(|payer| payer.suspended.is_some()) {
+                    return Err(TeamError::InUse(
+                        "the account that answers for the organisation's deployments is \
+                         suspended; ask the platform's operator",
+                    ));
+                }
+                super::invitations::confirmed(tables, org.payer)?;
                 if tables.orgs_paid_by(org.payer)?.len() >= MAX_ORGS {
                     let limit = u32::try_from(MAX_ORGS).unwrap_or(u32::MAX);
                     return Err(TeamError::Limit { limit, of: "organisations of an account" });

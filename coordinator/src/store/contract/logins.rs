@@ -47,6 +47,9 @@ pub trait Logins {
     /// Ends every login but `keep`, every browser's session, and every grant of the built-in CLI
     /// that is not tied to `keep`. What the owner allowed other apps stays. How many logins ended.
     fn end_other_logins(&mut self, account: AccountId, keep: Uuid, at: Timestamp) -> Result<usize>;
+    /// Ends every API key of the account, and every grant that it gave another app than the built-in
+    /// CLI.
+    fn end_keys_and_apps(&mut self, account: AccountId, at: Timestamp) -> Result<()>;
     /// Ends every login, browser's session, grant and API key of the account, and voids what was
     /// signed for any.
     fn end_everything(&mut self, account: AccountId, at: Timestamp) -> Result<()>;

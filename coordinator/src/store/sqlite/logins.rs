@@ -87,6 +87,16 @@ impl Logins for Tx<'_> {
         self.run("end other logins", sql, params![account, keep])
     }
 
+    fn end_keys_and_apps(&mut self, account: AccountId, at: Timestamp) -> Result<()> {
+        let account = text(&account);
+        let sql = "UPDATE oauth_grants SET revoked_at = ?2
+                   WHERE account_id = ?1 AND client_id <> ?3 AND revoked_at IS NULL";
+        let params = params![account, millis(at), CLI_CLIENT_ID];
+        self.run("end what apps were allowed", sql, params)?;
+        let sql = "DELETE FROM api_keys WHERE account_id = ?1";
+        self.run("end every key", sql, [&account]).map(drop)
+    }
+
     fn end_everything(&mut self, account: AccountId, at: Timestamp) -> Result<()> {
         let account = text(&account);
         let sql = "UPDATE oauth_grants SET revoked_at = ?2

@@ -8,6 +8,7 @@ use axum::body::Body;
 use buddo_shared::api::oauth::CLI_CLIENT_ID;
 use buddo_shared::id::{AccountId, ApiKeyId, InvitationId, OrgId, TeamId};
 use buddo_shared::renewal::Binding;
+use buddo_shared::secret::Secret;
 use http::Request;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, ORIGIN};
 use jiff::{SignedDuration, Timestamp};
@@ -20,7 +21,7 @@ use crate::access::{DeployCheck, own_team};
 use crate::clock::Clock as _;
 use crate::http::router;
 use crate::identity::{Email, KeyScope, KeyScopes, OrgRole, Scope, TeamRole, Username};
-use crate::password::StoredHash;
+use crate::password::Password;
 use crate::random::{SystemRandom, uuid};
 use crate::service::{deployments, teams};
 use crate::store::contract::{
@@ -28,7 +29,7 @@ use crate::store::contract::{
     TokenKind,
 };
 use crate::store::{StoreError, Tables};
-use crate::testing::{ISSUER, World, request};
+use crate::testing::{ISSUER, PASSWORD, World, request};
 use crate::token::api_key::ApiKeyText;
 use crate::token::jwt::Login;
 use crate::token::{Kind as TokenType, PlainToken};
@@ -77,6 +78,8 @@ impl Stage {
         });
         world.host(1, 1 << 40).await;
         let now = world.clock.now();
+        let known = Password::parse(Secret::new(PASSWORD)).unwrap();
+        let password = world.state.door.hasher.choose(known, Vec::new()).await.unwrap();
         let people = Who::ALL.map(|who| (account(who), who.name()));
         write(&world, move |tables| {
             for (id, name) in people.into_iter().chain([(target(), "target"), (payer(), "payer")]) {
@@ -84,7 +87,7 @@ impl Stage {
                     id,
                     email: Email::parse(&format!("{name}@example.com")).unwrap(),
                     username: Username::parse(name).unwrap(),
-                    password: StoredHash::from_stored("$".to_owned()),
+                    password: password.clone(),
                     referral_code: name.to_owned(),
                     referred_by: None,
                     created_at: now,
@@ -390,7 +393,8 @@ fn body(method: &str, path: &str, number: u64) -> Option<Value> {
         ("POST", "/api/orgs/{org_id}/teams") => json!({ "name": "New" }),
         ("PUT", "/api/teams/{team_id}/members/{account_id}") => json!({ "role": "viewer" }),
         ("POST", "/api/teams/{team_id}/keys") => {
-            json!({ "name": "new", "scopes": ["deployments:read", "deployments:write"] })
+            json!({ "name": "new", "scopes": ["deployments:read", "deployments:write"],
+                "password": PASSWORD })
         }
         _ => return None,
     })
