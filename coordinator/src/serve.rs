@@ -1,26 +1,36 @@
 //! A TLS listener: accepts, bounds, serves, and drains.
+//!
+//! A connection ends once nothing was asked of it for a while, and after an hour in any case: HTTP/2
+//! clients are told so (GOAWAY) and what is under way is finished. Otherwise whoever answers pings
+//! could keep a place for ever, and a client would stay with the address that a name had long ago.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::{Body, Bytes};
 use axum::extract::ConnectInfo;
+use axum::response::Response;
 use buddo_shared::renewal::{BINDING_LABEL, Binding};
+use hyper::body::{Frame, SizeHint};
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt as _;
+use tower::{Service, ServiceExt as _};
 
 use crate::ca::CaError;
 use crate::http::problem::chain;
@@ -33,6 +43,23 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const HEAD: Duration = Duration::from_secs(10);
 /// A silent HTTP/2 client is asked whether it is there, and has as long to answer.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// How long connections live.
+#[derive(Debug, Clone, Copy)]
+struct Life {
+    /// Without a request.
+    idle: Duration,
+    /// In all.
+    age: Duration,
+    /// What is under way then is finished within this: an event stream ends after an hour.
+    rest: Duration,
+}
+
+const LIFE: Life = Life {
+    idle: Duration::from_mins(2),
+    age: Duration::from_hours(1),
+    rest: Duration::from_mins(61),
+};
+
 /// After this a drain drops what is still open.
 pub const DRAIN: Duration = Duration::from_secs(10);
 /// Pause after `accept` failed, such as for want of file descriptors.
@@ -74,6 +101,9 @@ const SHARE: usize = 8;
 #[derive(Clone, Default)]
 struct Guests(Arc<Mutex<HashMap<Key, usize>>>);
 
+/// An IPv6 site gets so many times the share of one of its networks.
+const SITE: usize = 2;
+
 /// One of an address's connections, until it is dropped.
 struct Guest {
     guests: Guests,
@@ -85,11 +115,14 @@ impl Guests {
     fn admit(&self, address: IpAddr, most: usize) -> Option<Guest> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let who = Key::address(address);
-        let count = counts.get(&who).copied().unwrap_or(0);
-        if count >= most {
+        let shares = [(Some(who.clone()), most), (who.site(), most.saturating_mul(SITE))];
+        let shares = || shares.iter().filter_map(|(who, most)| Some((who.clone()?, *most)));
+        if shares().any(|(who, most)| counts.get(&who).copied().unwrap_or(0) >= most) {
             return None;
         }
-        counts.insert(who.clone(), count + 1);
+        for (who, _) in shares() {
+            *counts.entry(who).or_default() += 1;
+        }
         Some(Guest { guests: self.clone(), who })
     }
 }
@@ -97,10 +130,12 @@ impl Guests {
 impl Drop for Guest {
     fn drop(&mut self) {
         let mut counts = self.guests.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match counts.get_mut(&self.who) {
-            Some(count) if *count > 1 => *count -= 1,
-            _ => {
-                counts.remove(&self.who);
+        for who in [Some(self.who.clone()), self.who.site()].into_iter().flatten() {
+            match counts.get_mut(&who) {
+                Some(count) if *count > 1 => *count -= 1,
+                _ => {
+                    counts.remove(&who);
+                }
             }
         }
     }
@@ -116,7 +151,6 @@ pub async fn serve(listener: Listener, drain: CancellationToken) {
         let stands_for_many = address.is_loopback() || proxies.contains(&address);
         if stands_for_many { connections } else { connections.div_ceil(SHARE) }
     };
-    let graceful = GracefulShutdown::new();
     // Dropped at the end, and with it what is still open.
     let mut open = JoinSet::new();
     loop {
@@ -146,15 +180,16 @@ pub async fn serve(listener: Listener, drain: CancellationToken) {
                 continue;
             }
         };
-        let (router, watcher) = (router.clone(), graceful.watcher());
+        let (router, drain) = (router.clone(), drain.clone());
         let present = metrics.connected(name);
         open.spawn(async move {
-            connection(stream, peer, config, router, watcher).await;
+            connection(stream, peer, config, router, drain).await;
             drop((place, guest, present));
         });
     }
     drop(tcp);
-    if timeout(DRAIN, graceful.shutdown()).await.is_err() {
+    let ended = async { while open.join_next().await.is_some() {} };
+    if timeout(DRAIN, ended).await.is_err() {
         tracing::warn!("some connections did not end in time and are dropped");
     }
 }
@@ -174,7 +209,7 @@ async fn connection(
     peer: SocketAddr,
     config: Arc<ServerConfig>,
     router: Router,
-    watcher: Watcher,
+    drain: CancellationToken,
 ) {
     let stream = match timeout(HANDSHAKE, TlsAcceptor::from(config).accept(stream)).await {
         Ok(Ok(stream)) => stream,
@@ -184,12 +219,44 @@ async fn connection(
     // What a host says of itself is bound to the connection that it says it over.
     let binding = stream.get_ref().1.export_keying_material([0; 32], BINDING_LABEL, Some(b""));
     let binding = binding.ok().map(Binding);
-    let service = router.map_request(move |mut request: http::Request<hyper::body::Incoming>| {
+    let router = router.map_request(move |mut request: http::Request<Body>| {
         request.extensions_mut().insert(ConnectInfo(peer));
         if let Some(binding) = binding {
             request.extensions_mut().insert(binding);
         }
-        request.map(axum::body::Body::new)
+        request
+    });
+    if let Err(error) = converse(stream, router, drain, LIFE).await {
+        tracing::debug!(%peer, error = %chain(&*error), "a connection ended early");
+    }
+}
+
+/// Why a connection ended early.
+type Ended = Box<dyn std::error::Error + Send + Sync>;
+
+/// Answers what is asked over a connection, for as long as it may live.
+async fn converse<I, S>(
+    stream: I,
+    router: S,
+    drain: CancellationToken,
+    life: Life,
+) -> Result<(), Ended>
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Service<http::Request<Body>, Response = Response, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
+{
+    let activity = Activity::default();
+    let present = activity.clone();
+    let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
+        let (present, router) = (present.begin(), router.clone());
+        async move {
+            let answer = router.oneshot(request.map(Body::new)).await?;
+            Ok::<_, Infallible>(answer.map(|body| Present { body, _counted: present }))
+        }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(HTTP1_BUFFER);
@@ -200,16 +267,96 @@ async fn connection(
         .keep_alive_timeout(KEEP_ALIVE)
         .max_header_list_size(MAX_HEAD)
         .max_concurrent_streams(STREAMS);
-    let served = builder
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
-        .into_owned();
-    if let Err(error) = watcher.watch(served).await {
-        tracing::debug!(%peer, %error, "a connection ended early");
+    let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    tokio::select! {
+        ended = served.as_mut() => return ended,
+        () = drain.cancelled() => {}
+        () = activity.ceased(life.idle) => {}
+        () = sleep(life.age) => {}
+    }
+    served.as_mut().graceful_shutdown();
+    timeout(life.rest, served).await.unwrap_or_else(|_| Err("it was cut off at its end".into()))
+}
+
+/// Requests that are under way on a connection, and since when there are that many.
+#[derive(Clone)]
+struct Activity(Arc<watch::Sender<(usize, Instant)>>);
+
+impl Default for Activity {
+    fn default() -> Self {
+        Self(Arc::new(watch::Sender::new((0, Instant::now()))))
+    }
+}
+
+impl Activity {
+    fn begin(&self) -> Counted {
+        self.0.send_modify(|(open, since)| (*open, *since) = (*open + 1, Instant::now()));
+        Counted(self.clone())
+    }
+
+    /// Once nothing was under way for so long.
+    async fn ceased(&self, idle: Duration) {
+        let mut changes = self.0.subscribe();
+        loop {
+            let (open, since) = *changes.borrow_and_update();
+            let quiet = async {
+                if open > 0 {
+                    std::future::pending::<()>().await;
+                }
+                sleep_until(since + idle).await;
+            };
+            tokio::select! {
+                () = quiet => return,
+                changed = changes.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+}
+
+/// A request that is under way, until it is dropped.
+struct Counted(Activity);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.0.send_modify(|(open, since)| {
+            (*open, *since) = (open.saturating_sub(1), Instant::now());
+        });
+    }
+}
+
+/// The body of an answer: its request is under way until it has ended.
+struct Present {
+    body: Body,
+    _counted: Counted,
+}
+
+impl hyper::body::Body for Present {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use axum::routing::get;
+    use futures_util::stream;
+    use http_body_util::{BodyExt as _, Empty};
+    use hyper::client::conn::http2::{SendRequest, handshake};
+
     use super::*;
 
     #[test]
@@ -225,5 +372,82 @@ mod tests {
         assert!(guests.admit(one, 2).is_some());
         drop(second);
         assert!(guests.0.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_site_that_spreads_over_its_networks_gets_the_share_of_two() {
+        let guests = Guests::default();
+        let address =
+            |site: u16, network: u16| IpAddr::from([0x2001, 0xdb8, site, network, 0, 0, 0, 1]);
+        let crowd: Vec<_> = (0..100).filter_map(|n| guests.admit(address(1, n), 3)).collect();
+        assert_eq!(crowd.len(), 6);
+        assert!(guests.admit(address(2, 0), 3).is_some());
+        drop(crowd);
+        assert!(guests.0.lock().unwrap().is_empty());
+    }
+
+    /// Ticks: one a minute, for so many minutes.
+    fn ticking(minutes: u32) -> Router {
+        let ticks = move || async move {
+            let ticks = stream::unfold(0, move |n| async move {
+                sleep(Duration::from_mins(1)).await;
+                (n < minutes).then(|| (Ok::<_, Infallible>(Bytes::from_static(b".")), n + 1))
+            });
+            Body::from_stream(ticks)
+        };
+        Router::new().route("/ticks", get(ticks)).route("/", get(|| async { "." }))
+    }
+
+    type Client = SendRequest<Empty<Bytes>>;
+
+    /// A client of a connection, and the end of the connection.
+    async fn connected(router: Router) -> (Client, JoinSet<Result<(), Ended>>) {
+        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        let mut ends = JoinSet::new();
+        ends.spawn(converse(theirs, router, CancellationToken::new(), LIFE));
+        let (client, connection) =
+            handshake(TokioExecutor::new(), TokioIo::new(ours)).await.unwrap();
+        tokio::spawn(connection);
+        (client, ends)
+    }
+
+    async fn asked(client: &mut Client, path: &str) -> hyper::Result<usize> {
+        let request = http::Request::get(format!("http://a.test{path}"));
+        let answer = client.send_request(request.body(Empty::new()).unwrap()).await?;
+        Ok(answer.into_body().collect().await?.to_bytes().len())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_ends_though_its_client_answers_pings() {
+        let (mut client, mut ends) = connected(ticking(1)).await;
+        assert_eq!(asked(&mut client, "/").await.unwrap(), 1);
+        let idle = Instant::now();
+        drop(ends.join_next().await.unwrap().unwrap());
+        assert!(idle.elapsed() >= LIFE.idle && idle.elapsed() < 2 * LIFE.idle);
+        assert!(asked(&mut client, "/").await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_busy_connection_ends_after_an_hour_and_loses_nothing() {
+        let (mut client, mut ends) = connected(ticking(1)).await;
+        let began = Instant::now();
+        while asked(&mut client, "/").await.is_ok() {
+            assert!(began.elapsed() < 2 * LIFE.age, "it goes on for ever");
+            sleep(Duration::from_mins(1)).await;
+        }
+        drop(ends.join_next().await.unwrap().unwrap());
+        assert!(began.elapsed() >= LIFE.age);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_under_way_is_finished() {
+        // Longer than a connection may be idle, and begun shortly before its age.
+        let (mut client, mut ends) = connected(ticking(30)).await;
+        for _ in 0..50 {
+            asked(&mut client, "/").await.unwrap();
+            sleep(Duration::from_mins(1)).await;
+        }
+        assert_eq!(asked(&mut client, "/ticks").await.unwrap(), 30);
+        drop(ends.join_next().await.unwrap().unwrap());
     }
 }

@@ -321,6 +321,8 @@ impl<'a> Product<'a> {
                     "token",
                     "public",
                     "denied",
+                    "device_codes",
+                    "lookups",
                 ];
                 let rates =
                     names.map(|name| format!("{name} = {{ requests = 100000, seconds = 1 }}"));

@@ -22,8 +22,8 @@ enum Reach {
     Own,
     /// Those of every team that the account is in: the account itself, by its command line.
     Every,
-    /// Those of a key's team.
-    Key(ApiKeyId, TeamId),
+    /// Those of a key's team, which an account answers for.
+    Key(ApiKeyId, TeamId, AccountId),
 }
 
 /// Where a new deployment goes.
@@ -50,7 +50,7 @@ impl DeployCheck {
                     Right::Read => KeyScope::DeploymentsRead,
                     Right::Write => KeyScope::DeploymentsWrite,
                 };
-                let reach = Reach::Key(key.id, key.team);
+                let reach = Reach::Key(key.id, key.team, key.payer);
                 (key.account, reach, scope.as_str(), key.scopes.contains(scope))
             }
             Principal::Login(_) | Principal::Browser(_) => return None,
@@ -66,15 +66,16 @@ impl DeployCheck {
     /// The key that acts.
     pub fn key(self) -> Option<ApiKeyId> {
         match self.reach {
-            Reach::Key(id, _) => Some(id),
+            Reach::Key(id, ..) => Some(id),
             Reach::Own | Reach::Every => None,
         }
     }
 
-    /// The team whose requests are counted together: a key's.
-    pub fn counted_team(self) -> Option<TeamId> {
+    /// Whose keys are counted together, where a key acts: those of all teams that one account
+    /// answers for.
+    pub fn keys_of(self) -> Option<AccountId> {
         match self.reach {
-            Reach::Key(_, team) => Some(team),
+            Reach::Key(_, _, payer) => Some(payer),
             Reach::Own | Reach::Every => None,
         }
     }
@@ -96,7 +97,7 @@ impl DeployCheck {
     /// own.
     pub fn place(self, tables: &dyn Tables, named: Option<TeamId>) -> Result<Place, Refused> {
         let team = named.unwrap_or(match self.reach {
-            Reach::Key(_, team) => team,
+            Reach::Key(_, team, _) => team,
             Reach::Own | Reach::Every => own_team(self.actor),
         });
         let standing = self.in_team(tables, team, Right::Write)?;
@@ -106,7 +107,7 @@ impl DeployCheck {
     /// The teams whose deployments may be listed: the one that is named, or all.
     pub fn teams(self, tables: &dyn Tables, named: Option<TeamId>) -> Result<Vec<TeamId>, Refused> {
         let one = match (named, self.reach) {
-            (Some(team), _) | (None, Reach::Key(_, team)) => team,
+            (Some(team), _) | (None, Reach::Key(_, team, _)) => team,
             (None, Reach::Own) => own_team(self.actor),
             (None, Reach::Every) => {
                 let all = tables.standings_of(self.actor)?;
@@ -123,7 +124,7 @@ impl DeployCheck {
         let within = match self.reach {
             Reach::Own => team == own_team(self.actor),
             Reach::Every => true,
-            Reach::Key(_, own) => team == own,
+            Reach::Key(_, own, _) => team == own,
         };
         if !within || self.right < needs {
             return Err(Refused::NotYours);

@@ -83,6 +83,8 @@ pub struct KeyHolder {
     pub team: TeamId,
     /// Who made it.
     pub account: AccountId,
+    /// Who answers for what it deploys.
+    pub payer: AccountId,
     /// What it may do.
     pub scopes: KeyScopes,
     /// The key.
@@ -148,7 +150,7 @@ pub(super) async fn recognise(
             Ok(Principal::App { account: access.account, scopes: access.scopes, is_cli, token })
         }
         Credential::Key(token) => {
-            let (row, suspended) = holding(state, token).await?.ok_or_else(|| {
+            let Held { row, payer, suspended } = holding(state, token).await?.ok_or_else(|| {
                 Unknown::Invalid(
                     "the API key has expired or was revoked, or who made it is no longer in its \
                      team; make a new one"
@@ -158,7 +160,7 @@ pub(super) async fn recognise(
             serves(suspended)?;
             note_use(state, &row).await;
             let ApiKeyRow { id, team, account, scopes, .. } = row;
-            Ok(Principal::Key(KeyHolder { id, team, account, scopes, token }))
+            Ok(Principal::Key(KeyHolder { id, team, account, payer, scopes, token }))
         }
     }
 }
@@ -183,12 +185,16 @@ fn void(error: AccountError) -> Unknown {
     }
 }
 
-/// The key, as long as it holds: until it ends, and while who made it is in its team. Whether that
-/// account is suspended.
-async fn holding(
-    state: &AppState,
-    hash: HashedToken,
-) -> Result<Option<(ApiKeyRow, Option<Suspension>)>, StoreError> {
+/// A key that holds.
+struct Held {
+    row: ApiKeyRow,
+    payer: AccountId,
+    /// Whether who made it is.
+    suspended: Option<Suspension>,
+}
+
+/// The key, as long as it holds: until it ends, and while who made it is in its team.
+async fn holding(state: &AppState, hash: HashedToken) -> Result<Option<Held>, StoreError> {
     let now = state.clock.now();
     state
         .store
@@ -197,7 +203,10 @@ async fn holding(
             let Some(row) = found else { return Ok(None) };
             let Some(account) = tables.account(row.account)? else { return Ok(None) };
             let standing = tables.standing(row.account, row.team)?;
-            Ok(standing.and_then(|standing| standing.role()).map(|_| (row, account.suspended)))
+            let Some(standing) = standing.filter(|standing| standing.role().is_some()) else {
+                return Ok(None);
+            };
+            Ok(Some(Held { row, payer: standing.org.payer, suspended: account.suspended }))
         })
         .await
 }

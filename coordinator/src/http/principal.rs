@@ -23,7 +23,8 @@ use http::{Extensions, HeaderMap, Method};
 use super::cross_site;
 use super::pages::cookie;
 use super::problem::{self, ApiError, Kind};
-use super::rate_limit::{Key, Limit, client_address};
+use super::rate_limit::shown::{Fingerprint, Who};
+use super::rate_limit::{Key, Limit, Standing, client_address};
 use crate::access::policy::{self, Admitted, Denied, Rule};
 use crate::access::{
     self, AdminCheck, AppCheck, DeployCheck, MemberCheck, Pass, Presented, Unknown,
@@ -81,12 +82,10 @@ pub async fn gate(State(state): State<AppState>, mut request: Request, next: Nex
         extensions: request.extensions(),
         headers: request.headers(),
     };
-    let admitted = match authorise(&state, rule, parts).await {
+    let (admitted, standing) = match counted_admission(&state, rule, parts, path).await {
         Ok(admitted) => admitted,
         Err(refusal) => return refusal.into_response(),
     };
-    let limit = limit_of(request.method());
-    let key = counted(&admitted, path);
     let extensions = request.extensions_mut();
     match admitted {
         Admitted::Owner(session) => drop(extensions.insert(SessionPrincipal(session))),
@@ -98,24 +97,95 @@ pub async fn gate(State(state): State<AppState>, mut request: Request, next: Nex
         }
         Admitted::Admin(check) => drop(extensions.insert(AdminPrincipal(check))),
     }
-    if rule == Rule::OwnerCountedApart {
-        return next.run(request).await;
-    }
-    state.door.limiters.limited(limit, key, next.run(request)).await
+    let answer = next.run(request).await;
+    // Where the handler counts, its answer says what is left of that.
+    if rule == Rule::OwnerCountedApart { answer } else { standing.stamp(answer) }
 }
 
-/// Against what a request counts. Endpoints for programs have their published limit each to
-/// themselves; the keys of a team share its.
-fn counted(admitted: &Admitted, path: &str) -> Key {
-    match admitted {
-        Admitted::Owner(session) => Key::Account(session.account.id),
-        Admitted::Member(check) => Key::Account(check.account()),
-        Admitted::Admin(check) => Key::Account(check.session().account.id),
-        Admitted::App(check) => Key::Endpoint(check.account(), path.into()),
-        Admitted::Deploy(pass) => match pass.check().counted_team() {
-            Some(team) => Key::Team(team, path.into()),
-            None => Key::Endpoint(pass.check().actor(), path.into()),
-        },
+/// Admits and counts a request. What was shown lately is counted before it is looked up, so that who
+/// has used up a limit does not reach the database any more; what was not shown lately is looked
+/// up so often from one address and no more.
+async fn counted_admission(
+    state: &AppState,
+    rule: Rule,
+    shown: Shown<'_>,
+    path: &str,
+) -> Result<(Admitted, Standing), ApiError> {
+    let limiters = &state.door.limiters;
+    let limit = limit_of(shown.method);
+    let key_of = |who: Who| match who {
+        // Not against what the account's other requests count.
+        Who::Account(account) if rule == Rule::OwnerCountedApart => {
+            Key::Endpoint(account, path.into())
+        }
+        who => who.key(path),
+    };
+    let presented = fingerprint(shown, rule);
+    let known = presented.and_then(|presented| state.door.shown.get(&presented));
+    let mut counted = None;
+    match (known, presented) {
+        (Some(who), _) => {
+            let key = key_of(who);
+            counted = Some((key.clone(), limiters.check(limit, key)?));
+        }
+        (None, Some(_)) => {
+            let proxies = &state.config.api.trusted_proxies;
+            let address = client_address(shown.extensions, shown.headers, proxies);
+            limiters.check(Limit::Lookups, Key::address(address))?;
+        }
+        (None, None) => {}
+    }
+    let admitted = authorise(state, rule, shown).await.inspect_err(|_| {
+        if let Some(presented) = presented {
+            state.door.shown.forget(&presented);
+        }
+    })?;
+    let who = Who::of(&admitted);
+    if let Some(presented) = presented {
+        state.door.shown.note(presented, who);
+    }
+    let key = key_of(who);
+    let standing = match counted {
+        Some((before, standing)) if before == key => standing,
+        _ => limiters.check(limit, key)?,
+    };
+    Ok((admitted, standing))
+}
+
+/// What a request shows, as it is remembered. `None`: nothing that is looked up.
+fn fingerprint(shown: Shown<'_>, rule: Rule) -> Option<Fingerprint> {
+    match bearer(shown.headers, rule) {
+        Ok(Some(token)) => Some(Fingerprint::of(token)),
+        Ok(None) if takes_cookies(rule) => {
+            let text = cookie::text(shown.headers, cookie::LOGIN)?;
+            browser_session(shown.headers).map(|_| Fingerprint::of(text))
+        }
+        _ => None,
+    }
+}
+
+impl Who {
+    /// Against what a request counts. Endpoints for programs have their published limit each to
+    /// themselves; the keys that one account answers for share its.
+    fn of(admitted: &Admitted) -> Self {
+        match admitted {
+            Admitted::Owner(session) => Self::Account(session.account.id),
+            Admitted::Member(check) => Self::Account(check.account()),
+            Admitted::Admin(check) => Self::Account(check.session().account.id),
+            Admitted::App(check) => Self::Program(check.account()),
+            Admitted::Deploy(pass) => match pass.check().keys_of() {
+                Some(payer) => Self::Keys(payer),
+                None => Self::Program(pass.check().actor()),
+            },
+        }
+    }
+
+    fn key(self, path: &str) -> Key {
+        match self {
+            Self::Account(account) => Key::Account(account),
+            Self::Program(account) => Key::Endpoint(account, path.into()),
+            Self::Keys(payer) => Key::Keys(payer, path.into()),
+        }
     }
 }
 

@@ -81,7 +81,7 @@ fn present(gauge: &Gauge) -> Present {
 
 impl Metrics {
     /// The names that everything is told by.
-    fn register(&self, registry: &mut Registry) {
+    pub(crate) fn register(&self, registry: &mut Registry) {
         let c = &self.0;
         let help = "Requests, by route, method and status";
         registry.register("http_requests", help, c.requests.clone());

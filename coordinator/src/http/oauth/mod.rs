@@ -30,8 +30,9 @@ pub fn routes(state: &AppState) -> OpenApiRouter<AppState> {
         .routes(routes!(authorize::log_in))
         .routes(routes!(device_page::log_in))
         .route_layer(password);
+    let devices =
+        OpenApiRouter::new().routes(routes!(device::start)).route_layer(limit(Limit::DeviceCodes));
     let programs = OpenApiRouter::new()
-        .routes(routes!(device::start))
         .routes(routes!(token::token))
         .routes(routes!(token::revoke))
         .routes(routes!(token::introspect))
@@ -44,6 +45,7 @@ pub fn routes(state: &AppState) -> OpenApiRouter<AppState> {
         .routes(routes!(apps::create))
         .merge(people)
         .merge(passwords)
+        .merge(devices)
         .merge(programs)
         .merge(owners)
 }

@@ -53,11 +53,17 @@ pub struct RateLimits {
     pub invitations: Rate,
     /// The token endpoint and its siblings, from one address.
     pub token: Rate,
+    /// Device codes asked for, from one address. They live as long as that, so that no address has
+    /// more of them at a time.
+    pub device_codes: Rate,
     /// What needs no token: public look-ups, pages, the link of a mail, a host's join; from one
     /// address.
     pub public: Rate,
     /// Tokens that are not valid, from one address. Valid ones are not held up by it.
     pub denied: Rate,
+    /// Tokens that were not seen before, from one address: each is looked up in the database,
+    /// whether it is valid or not. Those that were valid lately are not held up by it.
+    pub lookups: Rate,
 }
 
 impl Default for RateLimits {
@@ -76,8 +82,10 @@ impl Default for RateLimits {
             oauth_apps: rate(3, 3600),
             invitations: rate(20, 3600),
             token: rate(60, 60),
+            device_codes: rate(30, 900),
             public: rate(60, 60),
             denied: rate(60, 60),
+            lookups: rate(240, 60),
         }
     }
 }

@@ -4,16 +4,17 @@
 //! and `RateLimit: "default";r=29;t=42`, on every answer of a limited endpoint.
 
 pub mod config;
+pub mod shown;
 pub mod window;
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use buddo_shared::id::{AccountId, TeamId};
+use buddo_shared::id::AccountId;
 use http::header::{HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Extensions, HeaderMap};
 use tokio::time::Instant;
@@ -23,11 +24,11 @@ use crate::state::AppState;
 use config::RateLimits;
 use window::{Decision, Limiter, Policy};
 
-/// Keys that each limit remembers at most: some 60 MB if all are under attack at once.
+/// Keys that each limit remembers at most: some 100 MB if all are under attack at once.
 const KEYS: usize = 50_000;
 
 /// Which limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Limit {
     /// Reading requests of one principal, on each endpoint.
     Reads,
@@ -47,10 +48,14 @@ pub enum Limit {
     Invitations,
     /// Token requests from one address.
     Token,
+    /// Device codes from one address.
+    DeviceCodes,
     /// Requests without a token from one address.
     Public,
     /// Tokens that nobody has, from one address.
     Denied,
+    /// Tokens that were not seen before, from one address.
+    Lookups,
 }
 
 /// Who is counted.
@@ -60,24 +65,40 @@ pub enum Key {
     Account(AccountId),
     /// An account on one endpoint: the route as the router has it, so that there are few.
     Endpoint(AccountId, Box<str>),
-    /// The keys of a team, on one endpoint.
-    Team(TeamId, Box<str>),
+    /// The API keys of all teams whose deployments one account answers for, on one endpoint: a
+    /// hundred keys are not a hundred budgets.
+    Keys(AccountId, Box<str>),
     /// An address; an IPv6 one stands for its /64, which is what one customer gets.
     Address(IpAddr),
+    /// An IPv6 /48: what one site gets, and often one customer as well.
+    Site(Ipv6Addr),
 }
 
 impl Key {
     /// The key of an address.
     pub fn address(address: IpAddr) -> Self {
         Self::Address(match address.to_canonical() {
-            IpAddr::V6(v6) => {
-                let network = v6.to_bits() & !u128::from(u64::MAX);
-                IpAddr::V6(Ipv6Addr::from_bits(network))
-            }
+            IpAddr::V6(v6) => IpAddr::V6(network(v6, 64)),
             v4 @ IpAddr::V4(_) => v4,
         })
     }
+
+    /// The site that an address' key is part of, for IPv6: who has a /48 has 65,536 keys.
+    pub fn site(&self) -> Option<Self> {
+        match self {
+            Self::Address(IpAddr::V6(v6)) => Some(Self::Site(network(*v6, 48))),
+            _ => None,
+        }
+    }
 }
+
+fn network(address: Ipv6Addr, bits: u32) -> Ipv6Addr {
+    let host = u128::MAX.checked_shr(bits).unwrap_or_default();
+    Ipv6Addr::from_bits(address.to_bits() & !host)
+}
+
+/// How many of its parts a site counts for: more than one neighbour, and far fewer than it has.
+pub const SITE: u32 = 4;
 
 /// All limiters of the API.
 #[derive(Debug)]
@@ -92,8 +113,12 @@ pub struct Limiters {
     oauth_apps: Mutex<Limiter<Key>>,
     invitations: Mutex<Limiter<Key>>,
     token: Mutex<Limiter<Key>>,
+    device_codes: Mutex<Limiter<Key>>,
     public: Mutex<Limiter<Key>>,
     denied: Mutex<Limiter<Key>>,
+    lookups: Mutex<Limiter<Key>>,
+    /// The same limits for sites, by name.
+    sites: Mutex<HashMap<Limit, Limiter<Key>>>,
 }
 
 impl Limiters {
@@ -111,8 +136,11 @@ impl Limiters {
             oauth_apps: new(limits.oauth_apps),
             invitations: new(limits.invitations),
             token: new(limits.token),
+            device_codes: new(limits.device_codes),
             public: new(limits.public),
             denied: new(limits.denied),
+            lookups: new(limits.lookups),
+            sites: Mutex::default(),
         }
     }
 
@@ -129,14 +157,28 @@ impl Limiters {
             Limit::OauthApps => &self.oauth_apps,
             Limit::Invitations => &self.invitations,
             Limit::Token => &self.token,
+            Limit::DeviceCodes => &self.device_codes,
             Limit::Public => &self.public,
             Limit::Denied => &self.denied,
+            Limit::Lookups => &self.lookups,
         };
+        let site = key.site();
         // A limiter holds counts alone, so that a panic elsewhere leaves nothing half-done.
         let mut limiter = limiter.lock().unwrap_or_else(PoisonError::into_inner);
-        let decision = limiter.check(key, self.started.elapsed());
+        let now = self.started.elapsed();
+        let decision = limiter.check(key, now);
         let standing = Standing { policy: limiter.policy(), decision };
-        if decision.allowed { Ok(standing) } else { Err(standing.refusal()) }
+        drop(limiter);
+        if !decision.allowed {
+            return Err(standing.refusal());
+        }
+        // After the part: one that is refused must not use up what its neighbours have.
+        let Some(site) = site else { return Ok(standing) };
+        let mut sites = self.sites.lock().unwrap_or_else(PoisonError::into_inner);
+        let policy = standing.policy.times(SITE);
+        let limiter = sites.entry(limit).or_insert_with(|| Limiter::new(policy, KEYS));
+        let whole = Standing { policy, decision: limiter.check(site, now) };
+        if whole.decision.allowed { Ok(standing) } else { Err(whole.refusal()) }
     }
 
     /// Runs a request that is counted: the answer, whatever it is, says what is left.
@@ -181,7 +223,7 @@ impl Standing {
     /// Whole seconds until more is allowed, rounded up: waiting that long suffices.
     fn wait(self) -> u64 {
         let reset = self.decision.reset;
-        reset.as_secs() + u64::from(reset > Duration::from_secs(reset.as_secs()))
+        reset.as_secs() + u64::from(reset.subsec_nanos() > 0)
     }
 
     fn refusal(self) -> ApiError {
@@ -244,6 +286,8 @@ pub fn client_address(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn limiters() -> Limiters {
@@ -260,17 +304,17 @@ mod tests {
         let answer = || async { http::StatusCode::NO_CONTENT.into_response() };
         let response = limiters.limited(Limit::Reads, local(), answer()).await;
         assert_eq!(response.headers()["ratelimit-policy"], r#""default";q=30;w=60"#);
-        assert_eq!(response.headers()["ratelimit"], r#""default";r=29;t=61"#);
+        assert_eq!(response.headers()["ratelimit"], r#""default";r=29;t=60"#);
         for _ in 0..29 {
             limiters.limited(Limit::Reads, local(), answer()).await;
         }
         tokio::time::advance(Duration::from_millis(18_500)).await;
         let refused = limiters.limited(Limit::Reads, local(), answer()).await;
         assert_eq!(refused.status(), 429);
-        assert_eq!(refused.headers()["retry-after"], "43");
+        assert_eq!(refused.headers()["retry-after"], "42");
         assert_eq!(refused.headers()["ratelimit-policy"], r#""default";q=30;w=60"#);
-        assert_eq!(refused.headers()["ratelimit"], r#""default";r=0;t=43"#);
-        tokio::time::advance(Duration::from_secs(43)).await;
+        assert_eq!(refused.headers()["ratelimit"], r#""default";r=0;t=42"#);
+        tokio::time::advance(Duration::from_secs(42)).await;
         assert_eq!(limiters.limited(Limit::Reads, local(), answer()).await.status(), 204);
     }
 
@@ -290,6 +334,26 @@ mod tests {
         assert_eq!(key("2001:db8::1"), key("2001:db8::ffff:0:0:9"));
         assert_ne!(key("2001:db8::1"), key("2001:db8:0:1::1"));
         assert_eq!(key("::ffff:192.0.2.1"), key("192.0.2.1"));
+    }
+
+    #[test]
+    fn a_site_that_spreads_over_its_networks_is_limited_as_a_whole() {
+        let limiters = limiters();
+        let address = |site: u16, network: u16| {
+            Key::address(Ipv6Addr::new(0x2001, 0xdb8, site, network, 0, 0, 0, 1).into())
+        };
+        // Five registrations an hour for each network, four times as many for all of a site.
+        let spread = (0..100).filter(|n| limiters.check(Limit::Register, address(1, *n)).is_ok());
+        assert_eq!(spread.count(), 20);
+        for _ in 0..5 {
+            limiters.check(Limit::Register, address(2, 0)).unwrap();
+        }
+        // One network that asks on uses up nothing of its neighbours'.
+        for _ in 0..100 {
+            assert!(limiters.check(Limit::Register, address(2, 0)).is_err());
+        }
+        limiters.check(Limit::Register, address(2, 1)).unwrap();
+        limiters.check(Limit::Login, address(1, 0)).unwrap();
     }
 
     #[test]

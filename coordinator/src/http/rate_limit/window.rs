@@ -1,8 +1,10 @@
 //! A limit of `quota` events in any span of `window`, pure: the caller brings the time.
 //!
-//! Each key counts its events in slots of a sixtieth of the window. A slot counts until its last
-//! moment is a whole window ago, so that no span of that length, wherever it starts, holds more
-//! than the quota; the price is that room may come back up to one slot late.
+//! Each key gathers its events in slots of a sixtieth of the window, which begin with an event. A
+//! slot counts until its last event is a whole window ago, so that no span of that length, wherever
+//! it starts, holds more than the quota; the price is that room may come back up to one slot late.
+//! Slots of a common clock would do the same, but count from more than the window: the first answer
+//! of a minute's limit would promise room after 61 seconds.
 //!
 //! Keys live in two generations. Touching one moves it to the young; when the young one is old
 //! enough, or full, it becomes the old one and the old one is dropped. So memory is bounded, and
@@ -14,8 +16,6 @@ use std::time::Duration;
 
 /// Slots that a window is divided into.
 const SLOTS: u32 = 60;
-/// Slots that count: those of the window, and the one that is cut by its start.
-const LIVE_SLOTS: u64 = SLOTS as u64 + 1;
 
 /// How many, in how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,14 +43,15 @@ impl Policy {
         self.quota
     }
 
+    /// The same window with a quota so many times as large.
+    #[must_use]
+    pub fn times(self, factor: u32) -> Self {
+        Self { quota: self.quota.saturating_mul(factor), ..self }
+    }
+
     /// The window.
     pub fn window(&self) -> Duration {
         self.window
-    }
-
-    fn slot_at(&self, now: Duration) -> u64 {
-        let slot = now.as_nanos() / self.slot_length().as_nanos().max(1);
-        u64::try_from(slot).unwrap_or(u64::MAX)
     }
 
     fn slot_length(&self) -> Duration {
@@ -69,25 +70,36 @@ pub struct Decision {
     pub reset: Duration,
 }
 
-/// Events of one key: slot number and count, oldest first.
+/// Events close to each other.
+#[derive(Debug)]
+struct Slot {
+    first: Duration,
+    last: Duration,
+    count: u32,
+}
+
+/// Events of one key, oldest first.
 #[derive(Debug, Default)]
-struct Counts(VecDeque<(u64, u32)>);
+struct Counts(VecDeque<Slot>);
 
 impl Counts {
-    fn forget_before(&mut self, slot: u64) {
-        while self.0.front().is_some_and(|(oldest, _)| oldest + LIVE_SLOTS <= slot) {
+    fn forget(&mut self, now: Duration, window: Duration) {
+        while self.0.front().is_some_and(|oldest| oldest.last + window <= now) {
             self.0.pop_front();
         }
     }
 
     fn total(&self) -> u32 {
-        self.0.iter().fold(0, |sum, (_, count)| sum.saturating_add(*count))
+        self.0.iter().fold(0, |sum, slot| sum.saturating_add(slot.count))
     }
 
-    fn add(&mut self, slot: u64) {
+    fn add(&mut self, now: Duration, length: Duration) {
         match self.0.back_mut() {
-            Some((last, count)) if *last == slot => *count += 1,
-            _ => self.0.push_back((slot, 1)),
+            Some(slot) if now.saturating_sub(slot.first) < length => {
+                slot.last = now;
+                slot.count = slot.count.saturating_add(1);
+            }
+            _ => self.0.push_back(Slot { first: now, last: now, count: 1 }),
         }
     }
 }
@@ -123,21 +135,17 @@ impl<K: Eq + Hash> Limiter<K> {
     pub fn check(&mut self, key: K, now: Duration) -> Decision {
         self.rotate(now);
         let Policy { quota, window } = self.policy;
-        let slot = self.policy.slot_at(now);
         let known = self.old.remove(&key);
         let counts = self.young.entry(key).or_insert_with(|| known.unwrap_or_default());
-        counts.forget_before(slot);
+        counts.forget(now, window);
         let used = counts.total();
         let allowed = used < quota;
         if allowed {
-            counts.add(slot);
+            counts.add(now, self.policy.slot_length());
         }
         let remaining = quota.saturating_sub(used).saturating_sub(u32::from(allowed));
-        let free_at = counts.0.front().map_or(Duration::ZERO, |(oldest, _)| {
-            let slots = u32::try_from(oldest.saturating_add(LIVE_SLOTS)).unwrap_or(u32::MAX);
-            self.policy.slot_length().saturating_mul(slots)
-        });
-        Decision { allowed, remaining, reset: free_at.saturating_sub(now).min(window * 2) }
+        let free_at = counts.0.front().map_or(Duration::ZERO, |oldest| oldest.last + window);
+        Decision { allowed, remaining, reset: free_at.saturating_sub(now) }
     }
 
     fn rotate(&mut self, now: Duration) {
@@ -172,14 +180,14 @@ mod tests {
     fn counts_down_then_refuses_then_recovers() {
         let mut limiter = Limiter::new(Policy::new(2, 60).unwrap(), 10);
         let first = limiter.check("a", secs(0));
-        assert_eq!((first.allowed, first.remaining), (true, 1));
+        assert_eq!((first.allowed, first.remaining, first.reset), (true, 1, secs(60)));
         assert_eq!(limiter.check("a", secs(30)).remaining, 0);
         let refused = limiter.check("a", secs(59));
         assert!(!refused.allowed);
         assert!(limiter.check("b", secs(59)).allowed, "another key is not touched");
         let wait = refused.reset;
-        assert_eq!(wait, secs(2));
-        assert!(!limiter.check("a", secs(60)).allowed);
+        assert_eq!(wait, secs(1));
+        assert!(!limiter.check("a", Duration::from_millis(59_999)).allowed);
         assert!(limiter.check("a", secs(59) + wait).allowed, "the promised wait suffices");
     }
 
@@ -200,15 +208,16 @@ mod tests {
         fn never_more_than_the_quota_in_any_window(
             quota in 1u32..20,
             window in 1u32..100,
-            gaps in prop::collection::vec(0u64..4_000, 1..300),
+            gaps in prop::collection::vec(0u64..4_000_000, 1..300),
         ) {
             let policy = Policy::new(quota, window).unwrap();
             let mut limiter = Limiter::new(policy, 10);
             let mut now = Duration::ZERO;
             let mut allowed: Vec<Duration> = Vec::new();
             for gap in gaps {
-                now += Duration::from_millis(gap);
+                now += Duration::from_micros(gap);
                 let decision = limiter.check((), now);
+                prop_assert!(decision.reset <= policy.window);
                 if decision.allowed {
                     allowed.push(now);
                 } else {
@@ -220,7 +229,7 @@ mod tests {
                 }
             }
             for (index, start) in allowed.iter().enumerate() {
-                let inside = allowed[index..].iter().take_while(|at| at.saturating_sub(*start) <= policy.window);
+                let inside = allowed[index..].iter().take_while(|at| at.saturating_sub(*start) < policy.window);
                 prop_assert!(inside.count() <= quota as usize);
             }
         }

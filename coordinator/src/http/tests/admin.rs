@@ -74,7 +74,7 @@ const READS: [&str; 7] = [
     "/api/admin/apps",
     "/api/admin/audit",
 ];
-const WRITES: [(&str, &str); 15] = [
+const WRITES: [(&str, &str); 17] = [
     ("POST", "/api/admin/accounts/one@example.com/suspend"),
     ("POST", "/api/admin/accounts/one@example.com/resume"),
     ("POST", "/api/admin/accounts/one@example.com/promote"),

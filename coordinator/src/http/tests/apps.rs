@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use super::authorize::{REDIRECT, VERIFIER, app, code, request};
+use super::authorize::{REDIRECT, VERIFIER, app, browser_login, code, request};
 use super::tokens::redeem;
 use crate::service::oauth;
 use crate::testing::World;
@@ -192,8 +192,11 @@ async fn rfc7636_4_4_1_a_public_client_cannot_ask_without_a_challenge() {
     let jwt = world.member("one").await;
     let app = public(&world, &jwt).await;
     let bare = [("code_challenge", ""), ("code_challenge_method", "")];
-    let answer = world.get(&request(&app["client_id"], &bare), "").await;
-    assert_eq!(answer.status, 303);
+    // Its maker: nobody else is sent back to an app that is not approved.
+    let asked = request(&app["client_id"], &[]);
+    let maker = browser_login(&world, "one", &asked).await;
+    let answer = world.browse(&request(&app["client_id"], &bare), &maker).await;
+    assert_eq!(answer.status, 303, "{answer:?}");
     assert!(answer.header("location").contains("error=invalid_request"), "{answer:?}");
 }
 

@@ -164,7 +164,36 @@ async fn an_app_that_only_reads_is_approved_at_once() {
     let body = json!({ "app_name": "A", "redirect_uris": [REDIRECT],
         "requested_scopes": ["profile:read", "points:read"] });
     let answer = world.post("/api/oauth/apps", &jwt, body).await;
+    assert_eq!(answer.status, 201);
     assert_eq!(answer.json()["app"]["is_approved"], true);
+}
+
+#[tokio::test]
+async fn a_published_scope_that_opens_nothing_is_taken_and_neither_offered_nor_given() {
+    let world = World::new();
+    let jwt = world.member("one").await;
+    let published =
+        ["profile:read", "points:read", "points:spend", "deploy:manage", "app:balance:read"];
+    let body =
+        json!({ "app_name": "A", "redirect_uris": [REDIRECT], "requested_scopes": published });
+    let made = world.post("/api/oauth/apps", &jwt, body).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    let app = &made.json()["app"];
+    for field in ["allowed_scopes", "approved_scopes"] {
+        assert_eq!(app[field], json!(["profile:read", "deploy:manage"]), "{field}");
+    }
+    let metadata = world.get("/.well-known/oauth-authorization-server", "").await.json();
+    assert_eq!(metadata["scopes_supported"], json!(["profile:read", "deploy:manage"]));
+    // Asked for beside others it is left out, and the person is not asked about it.
+    let path = request(&app["client_id"], &[("scope", "profile:read points:read points:spend")]);
+    let session = browser_login(&world, "one", &path).await;
+    let consent = world.browse(&path, &session).await;
+    assert!(consent.text.contains("See your username"), "{consent:?}");
+    assert!(!consent.text.contains("Buddo points"), "{consent:?}");
+    // Alone it is nothing.
+    let path = request(&app["client_id"], &[("scope", "points:read")]);
+    let refused = world.browse(&path, &session).await;
+    assert_eq!(parameter(&refused, "error").as_deref(), Some("invalid_scope"), "{refused:?}");
 }
 
 #[tokio::test]
@@ -239,7 +268,23 @@ async fn a_wrong_request_goes_back_to_the_app(
     let world = World::new();
     let jwt = world.member("one").await;
     let app = app(&world, &jwt).await;
-    let answer = world.get(&request(&app["client_id"], changes), "").await;
+    let owner = browser_login(&world, "one", &request(&app["client_id"], &[])).await;
+    let wrong = request(&app["client_id"], changes);
+    // RFC 9700, 4.11.2: anybody can make an app that is not approved.
+    world.member("two").await;
+    let other = browser_login(&world, "two", &request(&app["client_id"], &[])).await;
+    for stranger in ["", &other] {
+        let answer = world.browse(&wrong, stranger).await;
+        assert_eq!(answer.status, 400, "{answer:?}");
+        assert!(answer.headers.get("location").is_none());
+        assert!(answer.text.contains("not valid"), "{answer:?}");
+    }
+    let answer = world.browse(&wrong, &owner).await;
+    assert_eq!(answer.status, 303, "{answer:?}");
+    let client_id = app["client_id"].as_str().unwrap().to_owned();
+    let approve = world.state.store.write(move |tables| tables.approve_client(&client_id, true));
+    approve.await.map_err(|error: crate::store::StoreError| error).unwrap();
+    let answer = world.browse(&wrong, "").await;
     assert_eq!(answer.status, 303, "{answer:?}");
     assert!(answer.header("location").starts_with(REDIRECT));
     assert_eq!(parameter(&answer, "error").as_deref(), Some(error));

@@ -62,8 +62,22 @@ async fn rfc8628_3_2_a_device_gets_two_codes_and_where_to_type_one() {
     assert_eq!(device["verification_uri"], format!("{ISSUER}/device"));
     let complete = format!("{ISSUER}/device?user_code={}", text(&device["user_code"]));
     assert_eq!(device["verification_uri_complete"], complete);
-    assert_eq!((&device["expires_in"], &device["interval"]), (&json!(600), &json!(5)));
+    assert_eq!((&device["expires_in"], &device["interval"]), (&json!(900), &json!(5)));
     assert!(text(&device["device_code"]).starts_with("buddo_dc_"));
+}
+
+#[tokio::test]
+async fn an_address_has_thirty_device_codes_at_a_time() {
+    let world = World::published();
+    for _ in 0..30 {
+        start(&world).await;
+    }
+    let body = json!({ "client_id": "buddo-cli" });
+    let path = "/api/oauth/device_authorization";
+    let refused = world.post(path, "", body).await;
+    assert_eq!(refused.status, 429, "{refused:?}");
+    // As long as a code lives.
+    assert_eq!(refused.header("ratelimit-policy"), r#""default";q=30;w=900"#);
 }
 
 #[tokio::test]
@@ -117,7 +131,7 @@ async fn rfc8628_3_5_a_no_and_an_end_are_told_apart() {
     let answer = decide(&world, &session, &refused, "deny").await;
     assert!(answer.text.contains("not connected"), "{answer:?}");
     assert_eq!(refusal(&poll(&world, &refused).await), (400, "access_denied".to_owned()));
-    world.clock.advance(SignedDuration::from_mins(10));
+    world.clock.advance(SignedDuration::from_mins(15));
     assert_eq!(refusal(&poll(&world, &forgotten).await), (400, "expired_token".to_owned()));
     assert_eq!(refusal(&poll(&world, &refused).await), (400, "expired_token".to_owned()));
 }
@@ -140,7 +154,7 @@ async fn a_code_is_decided_on_once_and_within_ten_minutes() {
 
     let late_pairs =
         [("csrf", csrf.as_str()), ("user_code", text(&late["user_code"])), ("decision", "allow")];
-    world.clock.advance(SignedDuration::from_mins(10));
+    world.clock.advance(SignedDuration::from_mins(15));
     assert_eq!(world.form("/device", ("cookie", &session), &late_pairs).await.status, 404);
     assert_eq!(refusal(&poll(&world, &late).await).1, "expired_token");
 }

@@ -1,8 +1,26 @@
 //! The published limits, in force by default.
 
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
 use serde_json::json;
 
+use super::keys::{key, own_team};
+use super::orgs::{org, team};
+use crate::config::RateLimits;
+use crate::random::SystemRandom;
 use crate::testing::World;
+use crate::token::{Kind, PlainToken};
+
+/// How many transactions have read from the database.
+fn reads(world: &World) -> u64 {
+    let mut registry = Registry::default();
+    world.state.metrics.register(&mut registry);
+    let mut text = String::new();
+    encode(&mut text, &registry).unwrap();
+    let name = "store_transaction_seconds_count{kind=\"read\"} ";
+    let count = text.lines().find_map(|line| line.strip_prefix(name));
+    count.unwrap_or_else(|| panic!("{text}")).parse().unwrap()
+}
 
 #[tokio::test]
 async fn five_registrations_an_hour_from_one_address() {
@@ -68,6 +86,70 @@ async fn thirty_reads_a_minute_of_one_account() {
     let other = world.get("/api/deploy/apps", &one).await;
     assert!(other.header("ratelimit").starts_with(r#""default";r=29;"#), "{other:?}");
     assert_eq!(world.get("/api/auth/me", &two).await.status, 200);
+}
+
+#[tokio::test]
+async fn who_has_used_up_a_limit_does_not_reach_the_database() {
+    let world = World::published();
+    let jwt = world.member("one").await;
+    let access = world.cli_tokens(&jwt).await["access_token"].as_str().unwrap().to_owned();
+    while world.get("/api/deploy/tiers", &access).await.status == 200 {}
+    let before = reads(&world);
+    for _ in 0..20 {
+        assert_eq!(world.get("/api/deploy/tiers", &access).await.status, 429);
+    }
+    assert_eq!(reads(&world), before);
+    // Neither do tokens that look right and are nobody's, once an address has tried many.
+    let made_up = || {
+        let token = PlainToken::generate(Kind::Access, &SystemRandom).into_secret();
+        token.expose().to_owned()
+    };
+    for _ in 0..240 {
+        world.get("/api/deploy/apps", &made_up()).await;
+    }
+    let before = reads(&world);
+    for _ in 0..20 {
+        assert_eq!(world.get("/api/deploy/apps", &made_up()).await.status, 429);
+    }
+    assert_eq!(reads(&world), before);
+    // What was valid lately goes on, at the same address, and is looked up each time.
+    assert_eq!(world.get("/api/deploy/apps", &access).await.status, 200);
+    assert!(reads(&world) > before);
+}
+
+#[tokio::test]
+async fn a_token_that_ended_opens_nothing_though_it_was_valid_lately() {
+    let world = World::published();
+    let jwt = world.member("one").await;
+    assert_eq!(world.get("/api/auth/me", &jwt).await.status, 200);
+    assert_eq!(world.post("/api/auth/logout", &jwt, json!({})).await.status, 200);
+    for _ in 0..3 {
+        assert_eq!(world.get("/api/auth/me", &jwt).await.refusal(), (401, "invalid_token"));
+    }
+}
+
+#[tokio::test]
+async fn a_hundred_keys_are_one_budget() {
+    let world = World::with(|config| config.rate_limits.reads = RateLimits::default().reads);
+    let jwt = world.member("one").await;
+    let org = org(&world, &jwt, "Acme").await;
+    let mut keys = Vec::new();
+    for name in ["Web", "Shop", "Mail"] {
+        let team = team(&world, &jwt, &org, name).await;
+        for _ in 0..10 {
+            keys.push(key(&world, &jwt, &team, &["deployments:read"]).await.1);
+        }
+    }
+    keys.push(key(&world, &jwt, &own_team(&world, &jwt).await, &["deployments:read"]).await.1);
+    let mut answers = Vec::new();
+    for key in &keys {
+        answers.push(world.get("/api/deploy/tiers", key).await.status.as_u16());
+    }
+    assert_eq!(answers.iter().filter(|status| **status == 200).count(), 30, "{answers:?}");
+    assert_eq!(answers.last(), Some(&429));
+    // The account's own programs do not wait for its keys.
+    let access = world.cli_tokens(&jwt).await["access_token"].as_str().unwrap().to_owned();
+    assert_eq!(world.get("/api/deploy/tiers", &access).await.status, 200);
 }
 
 #[tokio::test]

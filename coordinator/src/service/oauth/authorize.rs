@@ -41,9 +41,18 @@ pub enum RequestError {
     /// The app or the address is not known: never redirect there (RFC 6749, 3.1.2.4).
     #[error("{0}")]
     Shown(&'static str),
-    /// The request is wrong, and the app is told so by redirect.
-    #[error("the authorization request is refused")]
-    Answered(Answer),
+    /// The request is wrong, and the app is told so by redirect; but not by that of a visitor who
+    /// has not logged in, where the app is not approved (RFC 9700, 4.11.2): anybody makes such an
+    /// app, and its wrong request would make a redirector of this server.
+    #[error("the authorization request is refused: {why}")]
+    Refused {
+        /// The app that asks.
+        client: Box<Client>,
+        /// What it is told.
+        answer: Answer,
+        /// The same for a person.
+        why: String,
+    },
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -78,12 +87,12 @@ pub async fn check_request(state: &AppState, query: &str) -> Result<Checked, Req
 
     let echo = take("state");
     let refuse = |error: &str, description: &str| {
-        RequestError::Answered(answer(
-            state,
-            &redirect_uri,
-            echo.as_deref(),
-            &[("error", error), ("error_description", description)],
-        ))
+        let pairs = [("error", error), ("error_description", description)];
+        RequestError::Refused {
+            client: Box::new(client.clone()),
+            answer: answer(state, &redirect_uri, echo.as_deref(), &pairs),
+            why: description.to_owned(),
+        }
     };
     if echo.as_ref().is_some_and(|echo| echo.len() > MAX_STATE) {
         return Err(shown("The app's request has a state of more than 2048 bytes."));
@@ -108,12 +117,14 @@ pub async fn check_request(state: &AppState, query: &str) -> Result<Checked, Req
         Some(words) => words.parse::<Scopes>(),
     };
     let scopes = match scopes {
-        Ok(scopes) if !scopes.is_empty() && scopes.is_subset(&client.scopes) => scopes,
-        _ => {
-            let description = "the app may not ask for this scope; see its approved_scopes";
-            return Err(refuse("invalid_scope", description));
-        }
+        Ok(scopes) if scopes.is_subset(&client.scopes) => scopes.offered(),
+        _ => Scopes::default(),
     };
+    // What opens nothing is left out (RFC 6749, 3.3); the answer of the token endpoint says so.
+    if scopes.is_empty() {
+        let description = "the app may not ask for this scope; see its approved_scopes";
+        return Err(refuse("invalid_scope", description));
+    }
     Ok(Checked { redirect_uri, scopes, challenge, state: echo, client })
 }
 

@@ -24,12 +24,13 @@ use crate::store::{StoreError, Tables};
 use crate::token::{Kind, PlainToken, UserCode};
 
 /// How long a person has to decide.
-const LIFETIME: SignedDuration = SignedDuration::from_mins(10);
+const LIFETIME: SignedDuration = SignedDuration::from_mins(15);
 /// Seconds between two questions of a device, at first (RFC 8628, 3.2).
 const INTERVAL: u32 = 5;
 /// What each question that comes too early adds to it (RFC 8628, 3.5).
 const SLOWER: u32 = 5;
-/// Requests that are remembered at once, some 15 MB: nobody has to log in to make one.
+/// Requests that are remembered at once, some 15 MB: nobody has to log in to make one. How many of
+/// them one address may have is the rate limit `device_codes`.
 const MOST: u32 = 50_000;
 
 /// What a device asks for, as the person who decides sees it.
@@ -67,13 +68,15 @@ pub async fn start_device(
         ));
     }
     let scopes = match scope {
-        None => client.scopes.clone(),
-        Some(words) => words
-            .parse::<Scopes>()
-            .ok()
-            .filter(|scopes| !scopes.is_empty() && scopes.is_subset(&client.scopes))
-            .ok_or(TokenError::scope("the app may not ask for this scope"))?,
+        None => Some(client.scopes.clone()),
+        Some(words) => {
+            words.parse::<Scopes>().ok().filter(|scopes| scopes.is_subset(&client.scopes))
+        }
     };
+    let scopes = scopes
+        .map(|scopes| scopes.offered())
+        .filter(|scopes| !scopes.is_empty())
+        .ok_or(TokenError::scope("the app may not ask for this scope"))?;
     let device = PlainToken::generate(Kind::DeviceCode, &*state.random);
     let (hash, now) = (device.hashed(), state.clock.now());
     let services = Arc::clone(state);

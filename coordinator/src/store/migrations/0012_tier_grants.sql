@@ -13,6 +13,7 @@ CREATE INDEX tier_grants_by_account ON tier_grants (account_id);
 
 -- What is there already can still be restarted and rolled back.
 INSERT INTO tier_grants (tier_id, account_id, granted_at)
-SELECT DISTINCT d.tier_id, d.account_id, d.inserted_at FROM deployments d JOIN tiers t ON t.id = d.tier_id
+SELECT d.tier_id, d.account_id, d.inserted_at FROM deployments d
+JOIN tiers t ON t.id = d.tier_id JOIN accounts a ON a.id = d.account_id
 WHERE d.status <> 'destroyed' AND t.open_to_all = 0
 ON CONFLICT DO NOTHING;

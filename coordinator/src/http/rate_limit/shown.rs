@@ -1,0 +1,100 @@
+//! Which tokens were valid lately, and whose they are: so that a request can be counted before its
+//! token is looked up. Nothing is admitted by this; each token is still looked up each time.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use buddo_shared::id::AccountId;
+
+/// Tokens that are remembered at most, some 5 MB; those longest unused go first.
+const MOST: usize = 50_000;
+
+/// A token, as it is remembered: what is in memory opens nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Fingerprint([u8; 32]);
+
+impl Fingerprint {
+    /// Of a token's text.
+    pub fn of(text: &str) -> Self {
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
+        Self(hash)
+    }
+}
+
+/// Against whom the requests with a token count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Who {
+    /// An account.
+    Account(AccountId),
+    /// An account's programs, on each endpoint.
+    Program(AccountId),
+    /// The API keys that an account answers for, on each endpoint.
+    Keys(AccountId),
+}
+
+/// Tokens that were valid lately, in two generations: touching one moves it to the young.
+#[derive(Debug, Default)]
+pub struct ShownLately(Mutex<Generations>);
+
+#[derive(Debug, Default)]
+struct Generations {
+    young: HashMap<Fingerprint, Who>,
+    old: HashMap<Fingerprint, Who>,
+}
+
+impl ShownLately {
+    /// Whose it was when it was looked up last.
+    pub fn get(&self, token: &Fingerprint) -> Option<Who> {
+        let generations = self.held();
+        generations.young.get(token).or_else(|| generations.old.get(token)).copied()
+    }
+
+    /// It was valid.
+    pub fn note(&self, token: Fingerprint, who: Who) {
+        let mut generations = self.held();
+        if generations.young.len() >= MOST.div_ceil(2) {
+            generations.old = std::mem::take(&mut generations.young);
+        }
+        generations.old.remove(&token);
+        generations.young.insert(token, who);
+    }
+
+    /// It was not.
+    pub fn forget(&self, token: &Fingerprint) {
+        let mut generations = self.held();
+        generations.young.remove(token);
+        generations.old.remove(token);
+    }
+
+    /// Whole entries alone are behind the lock, so that a panic elsewhere leaves nothing half-done.
+    fn held(&self) -> std::sync::MutexGuard<'_, Generations> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_bounded_and_what_is_used_stays() {
+        let lately = ShownLately::default();
+        let who = Who::Account(AccountId::new(uuid::Uuid::from_u128(1)));
+        let used = Fingerprint::of("used");
+        for n in 0..2 * MOST {
+            lately.note(Fingerprint::of(&n.to_string()), who);
+            if n % 1000 == 0 {
+                lately.note(used, who);
+            }
+        }
+        let generations = lately.held();
+        assert!(generations.young.len() + generations.old.len() <= MOST);
+        drop(generations);
+        assert_eq!(lately.get(&used), Some(who));
+        assert_eq!(lately.get(&Fingerprint::of("0")), None);
+        lately.forget(&used);
+        assert_eq!(lately.get(&used), None);
+    }
+}
