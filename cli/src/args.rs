@@ -287,7 +287,7 @@ pub(crate) fn command() -> clap::Command {
 
     let mut help = String::from(
         "Environment:\n  BUDDO_API, BUDDO_CA          as --api and --ca\n  \
-         BUDDO_EMAIL, BUDDO_PASSWORD  credentials for `buddo login`\n  \
+         BUDDO_EMAIL, BUDDO_PASSWORD  credentials for `buddo login`; the password for `buddo keys create`\n  \
          BUDDO_API_KEY                an API key to use in place of the login\n  \
          NO_COLOR                     no colour if set\n\nExit codes:\n    0  success\n",
     );
