@@ -294,11 +294,14 @@ mod tests {
         assert!(!screen.out().contains("\u{1b}]0"));
         assert_eq!(screen.out().lines().count(), 2);
         assert!(!screen.err().contains("[2J") || screen.err().contains("\u{fffd}[2J"));
+    }
 
-        let (mut program, screen) = super::testing::ui(Screen::Terminal);
-        program.set_json(true);
-        program.json(&"a\u{9b}2Jb").unwrap();
-        program.error(&CliError::new(Kind::Failure, "\u{9b}2J"));
+    #[test]
+    fn nor_does_json_on_a_terminal() {
+        let (mut ui, screen) = ui(Screen::Terminal);
+        ui.set_json(true);
+        ui.json(&"a\u{9b}2Jb").unwrap();
+        ui.error(&CliError::new(Kind::Failure, "\u{9b}2J"));
         assert_eq!(screen.out(), "\"a\\u009b2Jb\"\n");
         assert!(!screen.err().contains('\u{9b}'), "{}", screen.err().escape_debug());
     }
