@@ -15,7 +15,9 @@ fn start_without(world: World, names: &[&str]) -> (World, Result<(), String>) {
         .iter()
         .map(|name| (config.state_dir.join(name), config.state_dir.join(format!("{name}.away"))))
         .collect();
-    moved.iter().for_each(|(from, to)| fs::rename(from, to).unwrap());
+    for (from, to) in &moved {
+        fs::rename(from, to).unwrap();
+    }
     let cost = Cost { memory_kib: 8, passes: 1 };
     let started = daemon::assemble(config, clock, Arc::new(SystemRandom), cost);
     let started = started.map(drop).map_err(|error| format!("{error:#}"));

@@ -28,7 +28,9 @@ impl Wake {
     /// The same of every host that is served.
     pub fn all(&self) {
         let hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        hosts.values().for_each(|bell| bell.notify_one());
+        for bell in hosts.values() {
+            bell.notify_one();
+        }
     }
 
     /// A host has joined, or joined again.

@@ -103,7 +103,9 @@ pub async fn show(
 ) -> Result<(), StoreError> {
     // A host's clock may be ahead, and its word for the time stands nowhere above this one's.
     let now = state.clock.now();
-    probes.iter_mut().for_each(|probe| probe.at = probe.at.min(now));
+    for probe in &mut probes {
+        probe.at = probe.at.min(now);
+    }
     let (progress, probes) = state
         .store
         .read(move |tables| {
