@@ -10,6 +10,8 @@ use crate::error::{CliError, Kind};
 use crate::session::SessionError;
 
 const LOG_IN: &str = "log in with: buddo login";
+const OTHER_KEY: &str = "BUDDO_API_KEY holds a key that the API does not accept: set it to another \
+                         one, made with `buddo keys create NAME`, or unset it to use your login";
 
 impl From<ConfigError> for CliError {
     fn from(error: ConfigError) -> Self {
@@ -83,9 +85,10 @@ impl From<ClientError> for CliError {
         match error {
             ClientError::Session(error) => error.into(),
             ClientError::Problem { problem, .. } => of_problem(*problem),
-            ClientError::NotLoggedIn { .. } | ClientError::SessionEnded { .. } => {
-                Self::wrap(Kind::NotLoggedIn, error).hint(LOG_IN)
-            }
+            ClientError::NotLoggedIn { .. }
+            | ClientError::KeyAlone { .. }
+            | ClientError::SessionEnded { .. } => Self::wrap(Kind::NotLoggedIn, error).hint(LOG_IN),
+            ClientError::KeyRefused { problem } => of_problem(*problem).hint(OTHER_KEY),
             ClientError::Connect { .. } => Self::wrap(Kind::Unavailable, error)
                 .hint("check the network and the address (--api, BUDDO_API)"),
             ClientError::Certificate { .. } => Self::wrap(Kind::Unavailable, error).hint(

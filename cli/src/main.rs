@@ -31,6 +31,8 @@ use crate::ui::Ui;
 
 fn main() -> ExitCode {
     let mut ui = Ui::of_process();
+    // Before clap: a command line that it refuses may have asked for JSON all the same.
+    ui.set_json(asks_for_json(std::env::args_os().skip(1)));
     let parsed = args::command().try_get_matches().and_then(|m| Cli::from_arg_matches(&m));
     let cli = match parsed {
         Ok(cli) => cli,
@@ -48,6 +50,11 @@ fn main() -> ExitCode {
             error.kind.exit_code().into()
         }
     }
+}
+
+/// Whether `--json` is among the options, which end at `--`.
+fn asks_for_json(args: impl Iterator<Item = std::ffi::OsString>) -> bool {
+    args.take_while(|arg| arg != "--").any(|arg| arg == "--json")
 }
 
 fn run(cli: Cli, ui: &mut Ui) -> Result<(), CliError> {

@@ -1,4 +1,5 @@
-//! Which token goes with a request, and how a spent one is replaced.
+//! Which token goes with a request, and how a spent one is replaced. An API key stands in for the
+//! login at the deployments alone: organisations, teams, keys and the account take a login.
 //!
 //! ```text
 //! session ─► fresh? ── yes ─► request ─► 401? ─ no ─► answer
@@ -17,26 +18,47 @@ use reqwest::{Method, RequestBuilder};
 
 use super::transport::{Answer, Retry};
 use super::{Api, ClientError};
-use crate::session::Session;
+use crate::session::{Account, Session};
 
 impl Api {
     /// The stored session.
     pub(crate) fn session(&self) -> Result<Session, ClientError> {
         let stored = self.sessions.load(self.url())?;
-        stored.ok_or_else(|| ClientError::NotLoggedIn { url: self.url().as_str().to_owned() })
+        stored.ok_or_else(|| {
+            let url = self.url().as_str().to_owned();
+            match self.key {
+                None => ClientError::NotLoggedIn { url },
+                Some(_) => ClientError::KeyAlone { url },
+            }
+        })
     }
 
-    /// Sends what `make` builds with an access token, which is refreshed if need be.
+    /// Whose the stored session is, where there is one to be read: who has an API key need not
+    /// have any.
+    pub(crate) fn account(&self) -> Option<Account> {
+        Some(self.sessions.load(self.url()).ok()??.account)
+    }
+
+    /// Sends what `make` builds with the API key, or else as [`Self::logged_in`] does.
     pub(super) async fn authorised(
         &self,
         retry: Retry,
         make: impl Fn() -> RequestBuilder,
     ) -> Result<Answer, ClientError> {
         if let Some(key) = &self.key {
-            // There is nothing to refresh: the API's words about a key stand alone.
-            return self.transport.send(retry, || make().bearer_auth(key.expose())).await;
+            let sent = self.transport.send(retry, || make().bearer_auth(key.expose())).await;
+            return sent.map_err(of_key);
         }
-        let token = self.access_token().await?;
+        self.logged_in(retry, make).await
+    }
+
+    /// Sends what `make` builds with an access token, which is refreshed if need be.
+    pub(super) async fn logged_in(
+        &self,
+        retry: Retry,
+        make: impl Fn() -> RequestBuilder,
+    ) -> Result<Answer, ClientError> {
+        let token = self.session_token().await?;
         let first = self.transport.send(retry, || make().bearer_auth(token.expose())).await;
         match first {
             Err(error) if error.status() == Some(401) => {
@@ -55,6 +77,10 @@ impl Api {
         if let Some(key) = &self.key {
             return Ok(key.clone());
         }
+        self.session_token().await
+    }
+
+    async fn session_token(&self) -> Result<Secret, ClientError> {
         let session = self.session()?;
         if session.is_stale(self.clock.now()) {
             self.refresh(&session.access_token).await
@@ -127,5 +153,16 @@ impl Api {
         } else {
             error
         }
+    }
+}
+
+/// There is nothing to refresh, and no login would help: a key that is not accepted is the
+/// environment's matter.
+fn of_key(error: ClientError) -> ClientError {
+    match error {
+        ClientError::Problem { problem, .. } if problem.status == 401 => {
+            ClientError::KeyRefused { problem }
+        }
+        other => other,
     }
 }

@@ -8,6 +8,7 @@ use buddo_shared::id::DeploymentId;
 use reqwest::Method;
 use serde::Serialize;
 
+use super::pages::As;
 use super::transport::{Answer, Retry};
 use super::{Api, ClientError};
 
@@ -41,7 +42,8 @@ impl Api {
     ) -> Result<Vec<Deployment>, ClientError> {
         let team = team.map(|team| format!("&team_id={team}")).unwrap_or_default();
         let query = format!("?limit=100{team}");
-        self.all(APPS, &query, |DeploymentList { deployments }| deployments).await
+        let entries = |DeploymentList { deployments }| deployments;
+        self.all(As::KeyOrLogin, APPS, &query, entries).await
     }
 
     /// One deployment.

@@ -109,6 +109,18 @@ pub(crate) enum ClientError {
         /// The API's address.
         url: String,
     },
+    /// There is an API key and no session, where only a session will do.
+    #[error("an API key is for deployments alone, and nobody is logged in to {url}")]
+    KeyAlone {
+        /// The API's address.
+        url: String,
+    },
+    /// The API does not accept the API key.
+    #[error("{}", .problem.detail)]
+    KeyRefused {
+        /// In its words.
+        problem: Box<Problem>,
+    },
     /// The API ended the session.
     #[error("the login at {url} has ended")]
     SessionEnded {
@@ -153,7 +165,7 @@ impl ClientError {
     /// The HTTP status, where there was an answer.
     pub(crate) fn status(&self) -> Option<u16> {
         match self {
-            Self::Problem { problem, .. } => Some(problem.status),
+            Self::Problem { problem, .. } | Self::KeyRefused { problem } => Some(problem.status),
             Self::OAuth { status, .. } | Self::Unexpected { status, .. } => Some(*status),
             _ => None,
         }

@@ -73,7 +73,7 @@ impl Api {
         let session = self.session()?;
         let Some(jwt) = session.jwt else {
             let make = || self.transport.request(Method::GET, "/api/external/user");
-            let answer = self.authorised(Retry::Harmless, make).await?;
+            let answer = self.logged_in(Retry::Harmless, make).await?;
             return answer.json().map(|ExternalUser { user }| Me::External(user));
         };
         let make = || {

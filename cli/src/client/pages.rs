@@ -11,10 +11,20 @@ use crate::config::ApiUrl;
 /// More pages than any account has, so that a loop of links ends.
 const MAX_PAGES: usize = 100;
 
+/// Who reads a list.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum As {
+    /// The API key, where one is given.
+    KeyOrLogin,
+    /// The login, whether a key is given or not.
+    Login,
+}
+
 impl Api {
     /// All entries of the list at `path`, of which each page is a `P`.
     pub(super) async fn all<P: DeserializeOwned, T>(
         &self,
+        reader: As,
         path: &str,
         query: &str,
         entries: impl Fn(P) -> Vec<T>,
@@ -23,7 +33,10 @@ impl Api {
         let mut page = format!("{path}{query}");
         for _ in 0..MAX_PAGES {
             let make = || self.transport.request(Method::GET, &page);
-            let answer = self.authorised(Retry::Harmless, make).await?;
+            let answer = match reader {
+                As::KeyOrLogin => self.authorised(Retry::Harmless, make).await?,
+                As::Login => self.logged_in(Retry::Harmless, make).await?,
+            };
             all.extend(entries(answer.json()?));
             match next_page(&answer.headers, self.url(), path) {
                 Some(next) => page = next,

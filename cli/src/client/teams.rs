@@ -1,4 +1,5 @@
-//! `/api/orgs`, `/api/teams` and `/api/invitations`, one function an endpoint.
+//! `/api/orgs`, `/api/teams` and `/api/invitations`, one function an endpoint. They take a login,
+//! also where an API key is given for the deployments.
 
 use buddo_shared::api::auth::Message;
 use buddo_shared::api::teams::{
@@ -9,6 +10,7 @@ use reqwest::Method;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::pages::As;
 use super::transport::Retry;
 use super::{Api, ClientError};
 
@@ -149,7 +151,7 @@ impl Api {
     }
 
     async fn list<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, ClientError> {
-        self.all(path, "", |entries: Vec<T>| entries).await
+        self.all(As::Login, path, "", |entries: Vec<T>| entries).await
     }
 
     async fn send<T: DeserializeOwned>(
@@ -159,7 +161,7 @@ impl Api {
         request: &impl Serialize,
     ) -> Result<T, ClientError> {
         let make = || self.transport.request(method.clone(), path).json(request);
-        self.authorised(Retry::BeforeSending, make).await?.json()
+        self.logged_in(Retry::BeforeSending, make).await?.json()
     }
 
     async fn act_on<T: DeserializeOwned>(
@@ -168,6 +170,6 @@ impl Api {
         path: &str,
     ) -> Result<T, ClientError> {
         let make = || self.transport.request(method.clone(), path);
-        self.authorised(Retry::BeforeSending, make).await?.json()
+        self.logged_in(Retry::BeforeSending, make).await?.json()
     }
 }

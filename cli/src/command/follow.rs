@@ -14,7 +14,7 @@ use buddo_shared::api::deploy::{Deployment, Status, StatusAnswer, StatusProgress
 use buddo_shared::id::DeploymentId;
 use buddo_shared::report::Phase;
 
-use super::transitions::{ARROW, Outcome, Path, outcome};
+use super::transitions::{ARROW, Outcome, Path, lines, outcome};
 use super::{Context, resolve};
 use crate::args::FollowArgs;
 use crate::client::{Api, ClientError, Events};
@@ -72,13 +72,46 @@ async fn run(
     };
     show.end(context, &path)?;
     match ended? {
-        Outcome::Live if context.ui.is_json() => {
-            let deployment = context.api.deployment(id).await?;
-            context.ui.json(&deployment)
+        Outcome::Live => live(context, id, deployment).await,
+        Outcome::Serves { cause, fix } => {
+            let given_up = why_given_up(&context.api, id, deployment.revision).await?;
+            if let Some((cause, fix)) = given_up {
+                return Err(failed(name, &cause, &fix));
+            }
+            live(context, id, deployment).await?;
+            // With --json it stands in the deployment.
+            if !context.ui.is_json() {
+                context.ui.warning(&cause);
+                fix.iter().for_each(|line| context.ui.hint(line));
+            }
+            Ok(())
         }
-        Outcome::Live => context.ui.line(&format!("Live at: {}", deployment.url)),
         Outcome::Failed { cause, fix } => Err(failed(name, &cause, &fix)),
     }
+}
+
+async fn live(
+    context: &mut Context<'_>,
+    id: DeploymentId,
+    deployment: &Deployment,
+) -> Result<(), CliError> {
+    if context.ui.is_json() {
+        let deployment = context.api.deployment(id).await?;
+        return context.ui.json(&deployment);
+    }
+    context.ui.line(&format!("Live at: {}", deployment.url))
+}
+
+/// Why the host gave `revision` up, if it did. Only the revision's own error tells that: the
+/// deployment's is also there for what merely comes late, such as a certificate.
+async fn why_given_up(
+    api: &Api,
+    id: DeploymentId,
+    revision: u32,
+) -> Result<Option<(String, Vec<String>)>, CliError> {
+    let all = api.revisions(id).await?.revisions;
+    let ours = all.into_iter().find(|one| one.revision == revision);
+    Ok(ours.and_then(|one| one.last_error).map(|text| lines(&text)))
 }
 
 fn failed(name: &str, cause: &str, fix: &[String]) -> CliError {

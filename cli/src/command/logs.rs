@@ -11,17 +11,17 @@ use crate::target::Target;
 use crate::ui::Table;
 
 pub(super) async fn run(context: &mut Context<'_>, target: &Target) -> Result<(), CliError> {
-    let account = context.api.session()?.account;
     let id = resolve::id(context, target).await?;
     let log = context.api.logs(id).await?;
     if context.ui.is_json() {
         return context.ui.json(&log);
     }
-    context.ui.table(&table(log, &account))
+    let account = context.api.account();
+    context.ui.table(&table(log, account.as_ref()))
 }
 
 /// The published four columns, and what more is known where anything is.
-fn table(AuditLog { logs }: AuditLog, account: &Account) -> Table {
+fn table(AuditLog { logs }: AuditLog, account: Option<&Account>) -> Table {
     let detailed = logs.iter().any(|entry| details(entry).is_some());
     let mut headings = vec!["Action", "Status", "Initiated by", "Time"];
     headings.extend(detailed.then_some("Details"));
@@ -35,12 +35,14 @@ fn table(AuditLog { logs }: AuditLog, account: &Account) -> Table {
     table
 }
 
-fn who(entry: &AuditEntry, account: &Account) -> String {
+fn who(entry: &AuditEntry, account: Option<&Account>) -> String {
     match &entry.initiated_by {
         None if by_guard(entry) => "guard".to_owned(),
         None => "platform".to_owned(),
-        Some(id) if *id == account.id => account.username.clone(),
-        Some(other) => other.clone(),
+        Some(id) => {
+            let own = account.filter(|account| account.id == *id);
+            own.map_or_else(|| id.clone(), |account| account.username.clone())
+        }
     }
 }
 
@@ -93,7 +95,7 @@ mod tests {
             email: Some("you@example.com".to_owned()),
         };
         let (mut ui, printed) = ui(Screen::Piped);
-        ui.table(&table(AuditLog { logs }, &account)).unwrap();
+        ui.table(&table(AuditLog { logs }, Some(&account))).unwrap();
         printed.out()
     }
 

@@ -7,6 +7,14 @@ use buddo_shared::api::deploy::{Status, StatusAnswer};
 pub(super) enum Outcome {
     /// The new version answers visitors.
     Live,
+    /// Something answers visitors and something is wrong: whether it is the new version with a
+    /// warning, or the old one because the new one failed, the status alone does not tell.
+    Serves {
+        /// What is wrong, in one line.
+        cause: String,
+        /// What to do, one line each.
+        fix: Vec<String>,
+    },
     /// The new version did not become live.
     Failed {
         /// Why, in one line.
@@ -54,19 +62,25 @@ impl std::fmt::Display for Path {
 /// Between two statuses.
 pub(super) const ARROW: &str = " → ";
 
-/// Whether the deploy has ended, and how. A deployment that still runs its old version has
-/// `last_error`: the deploy failed, though visitors noticed nothing.
+/// Cause and what to do, as the API sends them: one line each.
+pub(super) fn lines(text: &str) -> (String, Vec<String>) {
+    let mut lines = text.lines().map(str::to_owned);
+    (lines.next().unwrap_or_default(), lines.collect())
+}
+
+/// Whether the deploy has ended, and how.
 pub(super) fn outcome(answer: &StatusAnswer) -> Option<Outcome> {
+    let last_error = answer.last_error.as_deref().filter(|text| !text.is_empty());
     let failed = |otherwise: &str| {
-        let mut lines =
-            answer.last_error.as_deref().unwrap_or(otherwise).lines().map(str::to_owned);
-        let cause = lines.next().unwrap_or_else(|| otherwise.to_owned());
-        Some(Outcome::Failed { cause, fix: lines.collect() })
+        let (cause, fix) = lines(last_error.unwrap_or(otherwise));
+        Some(Outcome::Failed { cause, fix })
     };
     match answer.status {
         Status::Pending | Status::Deploying => None,
-        Status::Running if answer.last_error.is_none() => Some(Outcome::Live),
-        Status::Running => failed("the old version still serves"),
+        Status::Running => Some(last_error.map_or(Outcome::Live, |text| {
+            let (cause, fix) = lines(text);
+            Outcome::Serves { cause, fix }
+        })),
         Status::Stopped => failed("it was stopped"),
         Status::Destroyed => failed("it was destroyed"),
     }
@@ -108,7 +122,9 @@ mod tests {
         let why = Some("no such image\npush it");
         let failed =
             Outcome::Failed { cause: "no such image".to_owned(), fix: vec!["push it".to_owned()] };
-        assert_eq!(outcome(&answer(Status::Running, why)), Some(failed.clone()));
+        let serves =
+            Outcome::Serves { cause: "no such image".to_owned(), fix: vec!["push it".to_owned()] };
+        assert_eq!(outcome(&answer(Status::Running, why)), Some(serves));
         assert_eq!(outcome(&answer(Status::Stopped, why)), Some(failed));
         let destroyed = Outcome::Failed { cause: "it was destroyed".to_owned(), fix: vec![] };
         assert_eq!(outcome(&answer(Status::Destroyed, None)), Some(destroyed));

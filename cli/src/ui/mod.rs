@@ -12,6 +12,7 @@ mod progress;
 mod table;
 #[cfg(test)]
 pub(crate) mod testing;
+mod usage;
 
 use std::io::{self, IsTerminal as _, Write};
 
@@ -134,6 +135,9 @@ impl Ui {
 
     /// What clap has to say: help and version are results, the rest is an error.
     pub(crate) fn usage(&mut self, error: &clap::Error) {
+        if self.json && error.use_stderr() {
+            return self.error(&usage::in_our_form(error));
+        }
         let text = error.render().ansi().to_string();
         let stream = if error.use_stderr() { &mut self.err } else { &mut self.out };
         // There is nobody left to tell that telling failed.
@@ -143,6 +147,12 @@ impl Ui {
     /// Something to know that is no result.
     pub(crate) fn note(&mut self, text: &str) {
         let line = format!("{}\n", clean(text));
+        self.tell(&line);
+    }
+
+    /// Something that is wrong and keeps nothing from working.
+    pub(crate) fn warning(&mut self, text: &str) {
+        let line = format!("{BUSY}warning:{BUSY:#} {}\n", clean(text));
         self.tell(&line);
     }
 

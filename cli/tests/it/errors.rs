@@ -103,9 +103,81 @@ async fn a_failed_deploy_names_cause_and_fix() {
 }
 
 #[tokio::test]
+async fn usage_errors_are_json_on_request_too() {
+    let world = World::new().await;
+    let lines: [(&[&str], &str, &str); 4] = [
+        (&["deploy", "--name", "a", "--json"], "--image <IMAGE>", "see: buddo deploy --help"),
+        (&["--json", "list", "--nosuch"], "'--nosuch'", "see: buddo list --help"),
+        (&["--json", "keys"], "requires a subcommand", "see: buddo keys --help"),
+        (&["frobnicate", "--json"], "'frobnicate'", "see: buddo --help"),
+    ];
+    for (line, about, hint) in lines {
+        let ran = world.buddo(line).await;
+        assert_eq!((ran.code, ran.out.as_str()), (2, ""), "{line:?}: {ran}");
+        let error: serde_json::Value =
+            serde_json::from_str(&ran.err).unwrap_or_else(|e| panic!("{line:?}: {e}: {ran}"));
+        let error = &error["error"];
+        assert_eq!((&error["kind"], &error["hint"]), (&json!("usage"), &json!(hint)), "{ran}");
+        let told = format!("{} {}", error["message"], error["details"]);
+        assert!(told.contains(about), "{line:?}: {told}");
+        let text = error["message"].as_str().unwrap();
+        assert!(!text.starts_with("error:") && !text.contains('\u{1b}'), "{text}");
+    }
+    let after = world.buddo(&["open", "--nosuch", "--", "--json"]).await;
+    assert!(after.err.starts_with("error: "), "what follows -- is no option: {after}");
+    let help = world.buddo(&["--json", "--help"]).await;
+    assert_eq!((help.code, help.err.as_str()), (0, ""), "help is a result, for people");
+    assert!(help.out.contains("Usage: buddo"), "{help}");
+}
+
+/// `GET …/revisions` with one revision for each pair of its number and why it was given up.
+fn revisions(all: &[(u32, Option<&str>)]) -> ResponseTemplate {
+    let revisions: Vec<_> = all
+        .iter()
+        .map(|(number, why)| {
+            json!({
+                "revision": number, "container_image": "docker.io/library/nginx:latest",
+                "image_digest": null, "port": 80, "custom_domain": null, "strategy": "rolling",
+                "current": why.is_none(), "serving": why.is_none(), "can_roll_back": false,
+                "rollback_of": null, "live_at": null, "last_error": why,
+                "inserted_at": "2026-05-21T10:00:00Z",
+            })
+        })
+        .collect();
+    ResponseTemplate::new(200).set_body_json(json!({ "revisions": revisions }))
+}
+
+#[tokio::test]
+async fn what_serves_with_a_warning_is_live_and_the_warning_is_shown() {
+    let world = World::logged_in().await;
+    world.mock("POST", APPS, enveloped(201, "pending")).await;
+    let late = "there is no certificate for www.example.com yet\npoint its CNAME at my-app";
+    let seen = [status("deploying", None), status("running", Some(late))];
+    world.mock("GET", &app("/events"), events(&seen)).await;
+    world.mock("GET", &app("/revisions"), revisions(&[(1, None)])).await;
+    world.mock("GET", &app(""), enveloped(200, "running")).await;
+    let ran = world.buddo(&CREATE).await;
+    assert_eq!(ran.code, 0, "{ran}");
+    assert!(ran.out.ends_with("running\nLive at: https://my-app.buddocloud.com\n"), "{ran}");
+    assert_eq!(
+        ran.err,
+        "warning: there is no certificate for www.example.com yet\n\
+         hint: point its CNAME at my-app\n"
+    );
+    let ran = world.buddo(&[&CREATE[..], &["--json"]].concat()).await;
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{ran}");
+    assert_eq!(ran.json()["status"], "running");
+}
+
+#[tokio::test]
 async fn a_failed_restart_that_still_serves_is_a_failure() {
     let world = World::logged_in().await;
-    world.mock("POST", &app("/restart"), enveloped(200, "deploying")).await;
+    let mut restarted = deployment("deploying");
+    restarted["revision"] = json!(2);
+    let restarted = ResponseTemplate::new(200).set_body_json(json!({ "deployment": restarted }));
+    world.mock("POST", &app("/restart"), restarted).await;
+    let why = Some("nothing listens on port 80\nset --port");
+    world.mock("GET", &app("/revisions"), revisions(&[(2, why), (1, None)])).await;
     let seen = [status("running", Some("nothing listens on port 80\nset --port"))];
     world.mock("GET", &app("/events"), events(&seen)).await;
     let ran = world.buddo(&["deploy", "restart", ID]).await;

@@ -115,8 +115,59 @@ async fn a_key_in_the_environment_stands_in_for_a_login() {
     world.mock("GET", APPS, problem(401, "invalid_token", "the API key was revoked")).await;
     let ran = run().await;
     assert_eq!(ran.code, 3, "{ran}");
-    assert!(ran.err.contains("the API key was revoked"), "{ran}");
+    assert_eq!(
+        ran.err,
+        "error: the API key was revoked\n\
+         hint: BUDDO_API_KEY holds a key that the API does not accept: set it to another one, made \
+         with `buddo keys create NAME`, or unset it to use your login\n"
+    );
     assert_eq!(world.requests("POST", "/api/oauth/token").await.len(), 0);
+}
+
+/// Runs `buddo` with a key in its environment.
+async fn with_key(world: &World, args: &[&str]) -> Ran {
+    finish(world.command(args).env("BUDDO_API_KEY", "buddo_key_TEXT").spawn().unwrap()).await
+}
+
+#[tokio::test]
+async fn the_audit_log_is_shown_to_who_has_only_a_key() {
+    let world = World::new().await;
+    let logs = json!({ "logs": [
+        { "id": "1", "action": "create", "status": "completed", "initiated_by": ACCOUNT,
+          "inserted_at": "2026-05-21T10:00:00Z", "details": null },
+    ]});
+    world.mock("GET", &app("/logs"), answer(logs)).await;
+    let ran = with_key(&world, &["deploy", "logs", ID]).await;
+    assert_eq!(ran.code, 0, "{ran}");
+    assert!(ran.out.contains(ACCOUNT), "an account that nobody named is shown by its id: {ran}");
+    let sent = &world.requests("GET", &app("/logs")).await[0];
+    assert_eq!(sent.headers["authorization"], "Bearer buddo_key_TEXT");
+}
+
+#[tokio::test]
+async fn a_key_in_the_environment_leaves_what_takes_a_login_to_the_login() {
+    let world = world().await;
+    let path = format!("/api/orgs/{ORG}/members/{ACCOUNT}");
+    world.mock("DELETE", &path, answer(json!({ "message": "Member removed" }))).await;
+    let ran = with_key(&world, &["orgs", "leave", "acme"]).await;
+    assert_eq!((ran.code, ran.out.as_str()), (0, "Member removed\n"), "{ran}");
+    for (verb, path) in [("GET", "/api/orgs"), ("DELETE", &*path)] {
+        let sent = &world.requests(verb, path).await[0];
+        assert_eq!(sent.headers["authorization"], "Bearer canary-access-1", "{verb} {path}");
+    }
+    // Names of teams are the login's to know; the deployment is the key's to make.
+    world.mock("POST", APPS, enveloped(201, "pending")).await;
+    let args = [&CREATE[..], &["--team", "acme/web", "--no-follow"]].concat();
+    assert_eq!(with_key(&world, &args).await.code, 0);
+    let sent = &world.requests("POST", APPS).await[0];
+    assert_eq!(sent.headers["authorization"], "Bearer buddo_key_TEXT");
+
+    let nobody = World::new().await;
+    let ran = with_key(&nobody, &["orgs", "leave", "acme"]).await;
+    assert_eq!(ran.code, 3, "{ran}");
+    assert!(ran.err.contains("an API key is for deployments alone"), "{ran}");
+    assert!(ran.err.contains("hint: log in with: buddo login"), "{ran}");
+    assert!(nobody.api.received_requests().await.unwrap().is_empty());
 }
 
 #[tokio::test]
