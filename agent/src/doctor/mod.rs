@@ -12,6 +12,7 @@
 mod checks;
 mod facts;
 mod gather;
+mod root;
 mod show;
 
 use std::io::IsTerminal as _;
@@ -19,6 +20,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
+use nix::unistd::{Uid, geteuid};
 use serde::Serialize;
 
 use crate::clock::SystemClock;
@@ -55,13 +57,7 @@ pub struct Finding {
 /// Looks, judges, and prints the findings on standard output. A configuration that cannot be used
 /// is a finding like others.
 pub async fn run(config: Result<Config>, json: bool) -> Result<ExitCode> {
-    let findings = match config {
-        Ok(config) => {
-            let facts = Box::pin(gather::gather(&config, SystemClock.now())).await;
-            checks::judge(&facts, &config)
-        }
-        Err(error) => vec![checks::configuration(&format!("{error:#}"))],
-    };
+    let findings = examine(geteuid(), config).await;
     let mut out = std::io::stdout().lock();
     let text = if json {
         show::json(&findings).context("cannot write JSON")?
@@ -74,6 +70,20 @@ pub async fn run(config: Result<Config>, json: bool) -> Result<ExitCode> {
     Ok(ExitCode::from(worst(&findings) as u8))
 }
 
+async fn examine(user: Uid, config: Result<Config>) -> Vec<Finding> {
+    if user.is_root() {
+        let arguments: Vec<String> = std::env::args().skip(1).collect();
+        return vec![root::finding(config.as_ref().ok(), &arguments)];
+    }
+    match config {
+        Ok(config) => {
+            let facts = Box::pin(gather::gather(&config, SystemClock.now())).await;
+            checks::judge(&facts, &config)
+        }
+        Err(error) => vec![checks::configuration(&format!("{error:#}"))],
+    }
+}
+
 fn worst(findings: &[Finding]) -> Severity {
     findings.iter().map(|finding| finding.severity).max().unwrap_or(Severity::Ok)
 }
@@ -81,6 +91,16 @@ fn worst(findings: &[Finding]) -> Severity {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn root_gets_one_finding_also_where_the_configuration_is_bad() {
+        let bad = || Err(anyhow::anyhow!("cannot read agent.toml"));
+        let found = examine(Uid::from_raw(0), bad()).await;
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].says.contains("run me as the agent's user"), "{found:?}");
+        let found = examine(Uid::from_raw(991), bad()).await;
+        assert!(found[0].says.contains("cannot read agent.toml"), "{found:?}");
+    }
 
     #[test]
     fn the_worst_finding_decides_the_exit_code() {

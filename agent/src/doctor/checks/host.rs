@@ -9,11 +9,8 @@ const SYSCTL: &str = "install sysctl.d/60-buddo.conf into /etc/sysctl.d and run 
 
 pub(super) fn user(case: Case<'_>) -> Option<Verdict> {
     let host = &case.facts.host;
+    // Root does not come here.
     Some(match (&host.user, host.uid) {
-        (_, 0) => failure(
-            "this is root, which apps must never run as",
-            "run this, the agent, Podman and Caddy as a user of their own: `sudo -u buddo …`",
-        ),
         (Some(name), uid) => ok(format!("{name} ({uid})")),
         (None, uid) => failure(
             format!("user {uid} is not in the password database, where Podman looks for it"),
@@ -57,7 +54,7 @@ pub(super) fn id_tools(case: Case<'_>) -> Option<Verdict> {
 
 pub(super) fn linger(case: Case<'_>) -> Option<Verdict> {
     let host = &case.facts.host;
-    let user = host.user.as_deref().filter(|_| host.uid != 0)?;
+    let user = host.user.as_deref()?;
     if !host.manager {
         // `user_manager` says it.
         return None;

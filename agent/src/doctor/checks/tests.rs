@@ -133,7 +133,6 @@ use Severity::{Failure, Warning};
 
 #[rustfmt::skip]
 const FAULTS: &[Fault] = &[
-    ("user", Failure, |f| f.host.uid = 0),
     ("user", Failure, |f| f.host.user = None),
     ("subordinate-ids", Failure, |f| f.host.subordinate[0] = Ok(1_000)),
     ("subordinate-ids", Failure, |f| f.host.subordinate[1] = gone()),
