@@ -2,13 +2,18 @@
 
 use std::time::Duration;
 
+use buddo_shared::id::AccountId;
 use http::header::WWW_AUTHENTICATE;
 use jiff::SignedDuration;
 use rstest::rstest;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
+use crate::clock::Clock as _;
 use crate::mail::{self, Mailer};
 use crate::testing::{PASSWORD, World};
+use crate::token::api_key::ApiKeyText;
+use crate::token::{Kind, PlainToken, jwt};
 
 #[tokio::test]
 async fn register_answers_as_the_page_shows() {
@@ -127,14 +132,38 @@ async fn rfc6750_3_without_credentials_there_is_a_challenge_and_no_error_code() 
 #[tokio::test]
 async fn rfc6750_3_1_a_wrong_token_is_an_invalid_token() {
     let world = World::new();
+    let jwt = world.member("one").await;
+    // As good as any by their form and signature: only looking them up tells that nobody has them.
+    let random = &*world.state.random;
+    let login = jwt::Login {
+        account: AccountId::new(Uuid::from_u128(1)),
+        epoch: 0,
+        session: Uuid::from_u128(2),
+    };
+    let unknown_login = world.state.door.jwt.issue(login, world.clock.now()).unwrap();
+    let unknown_access = PlainToken::generate(Kind::Access, random).into_secret();
+    let unknown_key = ApiKeyText::generate(random).into_secret();
+    // The signature of another key, over claims that are right.
+    let (claims, _) = jwt.rsplit_once('.').unwrap();
+    let (_, foreign) = unknown_login.expose().rsplit_once('.').unwrap();
+    let forged = format!("{claims}.{foreign}");
+    // The check of `invalid_token` comes after that of the kind: each path gets its own.
+    let (logins, programs) = ("/api/auth/me", "/api/deploy/apps");
     let invalid = r#"Bearer realm="buddo", error="invalid_token""#;
-    for path in ["/api/auth/me", "/api/deploy/apps"] {
-        for token in ["eyJhbGciOiJub25lIn0.e30.", "buddo_at_x", "x"] {
-            let answer = world.get(path, token).await;
-            assert_eq!(answer.status, 401);
-            assert_eq!(answer.headers[WWW_AUTHENTICATE], invalid, "{path} {token}");
-        }
+    for (path, token) in [
+        (logins, unknown_login.expose()),
+        (logins, &*forged),
+        (logins, "eyJhbGciOiJub25lIn0.e30."),
+        (programs, unknown_access.expose()),
+        (programs, unknown_key.expose()),
+        (programs, "buddo_at_x"),
+        (programs, "x"),
+    ] {
+        let answer = world.get(path, token).await;
+        assert_eq!(answer.refusal(), (401, "invalid_token"), "{path} {token}");
+        assert_eq!(answer.headers[WWW_AUTHENTICATE], invalid, "{path} {token}");
     }
+    assert_eq!(world.get(logins, &jwt).await.status, 200);
 }
 
 #[tokio::test]

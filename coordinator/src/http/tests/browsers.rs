@@ -3,7 +3,11 @@
 use http::header::{CONTENT_TYPE, HeaderName};
 use serde_json::{Value, json};
 
+use super::authorize;
+use super::keys::{key, own_team};
 use super::orgs::{org, text};
+use super::post::deploys;
+use super::tokens::redeem;
 use crate::testing::{Answer, ISSUER, PASSWORD, World};
 
 /// Logs a browser in; the answer to the form.
@@ -124,10 +128,46 @@ async fn a_password_that_changes_ends_browsers() {
     let world = World::new();
     let jwt = world.member("one").await;
     let cookie = log_in(&world, "one").await;
+    // A page that asks for consent has a session of its own.
+    let app = authorize::app(&world, &jwt).await;
+    let consent = authorize::request(&app["client_id"], &[]);
+    let asking = authorize::browser_login(&world, "one", &consent).await;
+    let other = world.log_in("one").await;
+    let theirs = world.cli_tokens(&other).await;
+    let ours = world.cli_tokens(&jwt).await;
+    let code = authorize::code(&world, "one", &app).await;
+    let apps = world.post("/api/oauth/token", "", redeem(&app, &code)).await.json();
+    let team = own_team(&world, &jwt).await;
+    let (_, api_key) = key(&world, &jwt, &team, &["deployments:read"]).await;
+    let bystander = world.member("two").await;
+    let foreign = log_in(&world, "two").await;
+    let foreign_team = own_team(&world, &bystander).await;
+    let (_, foreign_key) = key(&world, &bystander, &foreign_team, &["deployments:read"]).await;
+    let opens = async |token: &str| deploys(&world, token).await;
+    for token in [&theirs, &ours, &apps].map(|tokens| text(&tokens["access_token"])) {
+        assert!(opens(token).await);
+    }
+    assert!(opens(&api_key).await && opens(&foreign_key).await);
+    assert!(world.browse(&consent, &asking).await.text.contains("Allow"));
+
     let body = json!({ "current_password": PASSWORD, "new_password": "canary-password-2" });
     assert_eq!(world.post("/api/auth/change-password", &jwt, body).await.status, 200);
+    // Every other login ends: browsers, and what the command line was given for one.
     assert_eq!(world.browse("/api/auth/me", &cookie).await.refusal(), (401, "invalid_token"));
+    assert!(!world.browse(&consent, &asking).await.text.contains("Allow"));
+    assert_eq!(world.get("/api/auth/me", &other).await.refusal(), (401, "invalid_token"));
+    assert!(!opens(text(&theirs["access_token"])).await);
+    let body = json!({ "grant_type": "refresh_token", "client_id": "buddo-cli",
+        "refresh_token": theirs["refresh_token"] });
+    let refreshed = world.post("/api/oauth/token", "", body).await;
+    assert_eq!(refreshed.json()["error"], "invalid_grant");
+    // The login that asked goes on with what it was given. What becomes of keys and connected apps is
+    // in `passwords.rs`.
     assert_eq!(world.get("/api/auth/me", &jwt).await.status, 200);
+    assert!(opens(text(&ours["access_token"])).await);
+    // Nobody else notices.
+    assert_eq!(world.browse("/api/auth/me", &foreign).await.status, 200);
+    assert!(opens(&foreign_key).await);
 }
 
 #[tokio::test]

@@ -55,14 +55,40 @@ async fn a_failed_restart_keeps_the_old_revision_and_says_why() {
 
 #[tokio::test]
 async fn a_batch_may_come_twice() {
-    let mut story = Story::begin().await;
-    story.report(status(story.id, 1, Phase::Failed, None)).await;
-    let before = story.generation().await;
+    let story = Story::begin().await;
     let at = story.world.state.clock.now();
-    let body = ReportBody::Deployment(status(story.id, 1, Phase::Failed, None));
-    let again = vec![Report { seq: 1, at, body }];
-    assert_eq!(commit(&story.world.state, story.host, again).await.unwrap(), 1);
+    let live = || status(story.id, 1, Phase::Live, Some(1));
+    let crashed = || DeploymentStatus {
+        failure: Some(restarting()),
+        health: Health::Unknown,
+        ..status(story.id, 1, Phase::Starting, None)
+    };
+    let send = async |batch: Vec<(u64, DeploymentStatus)>| {
+        let reports = batch.into_iter().map(|(seq, status)| {
+            let body = ReportBody::Deployment(status);
+            Report { seq, at, body }
+        });
+        commit(&story.world.state, story.host, reports.collect()).await.unwrap()
+    };
+    let shown = async || {
+        let d = story.stored().await;
+        (d.health, d.trouble.is_some())
+    };
+    let down = (Some(Health::Unhealthy), true);
+    assert_eq!(send(vec![(1, live()), (2, crashed())]).await, 2);
+    assert_eq!(shown().await, down);
+    let before = story.generation().await;
+    // Each report alone would be news: what was committed must not be believed again.
+    assert_eq!(send(vec![(1, live())]).await, 2, "the answer is what all is committed up to");
+    assert_eq!(shown().await, down, "the older report comes again, alone");
+    assert_eq!(send(vec![(2, live())]).await, 2);
+    assert_eq!(shown().await, down, "another report under a number that was used");
+    assert_eq!(send(vec![(1, crashed()), (2, crashed()), (3, live())]).await, 3);
+    assert_eq!(shown().await, (Some(Health::Healthy), false), "what is new in it counts");
+    assert_eq!(send(vec![(1, live()), (2, crashed())]).await, 3);
+    assert_eq!(shown().await, (Some(Health::Healthy), false), "the whole batch comes again");
     assert_eq!(story.generation().await, before);
+    assert_eq!(story.log().await, ["create completed", "deploy completed"]);
 }
 
 #[tokio::test]

@@ -124,6 +124,61 @@ async fn a_corrupt_file_is_an_error_and_stays() {
     std::fs::write(&path, "this is no database at all, and never was").unwrap();
     assert!(matches!(Store::open(&path), Err(StoreError::Open { .. })));
     assert!(std::fs::read_to_string(&path).unwrap().starts_with("this is no database"));
+
+    // A database of ours in which one page was overwritten, of a table or of an index: what needs
+    // the page is refused, never taken for an empty table, and nothing of it is written over.
+    for damaged in ["tiers", "join_tokens"] {
+        let path = directory.path().join(format!("{damaged}.db"));
+        let store = Store::open(&path).unwrap();
+        store.write(|tables| keep(tables, 1)).await.unwrap();
+        drop(store);
+        let page = overwrite_root(&path, damaged);
+        let store = Store::open(&path).unwrap();
+        let refused = if damaged == "tiers" {
+            store.read(|tables| tables.tiers()).await.map(drop)
+        } else {
+            // Nor is there a new row in it, as there would be in a table made again.
+            let taken = store.write(|tables| tables.take_join_token(&[1; 32], at(1))).await;
+            assert!(taken.is_err(), "a token that is there is not said to be unknown");
+            store.write(|tables| keep(tables, 2)).await
+        };
+        let refused = refused.unwrap_err();
+        assert!(matches!(refused, StoreError::Operation { .. }), "{damaged}: {refused:?}");
+        let mut cause: Option<&dyn std::error::Error> = Some(&refused);
+        let told = std::iter::from_fn(|| {
+            let told = cause?.to_string();
+            cause = cause.and_then(std::error::Error::source);
+            Some(told)
+        });
+        let told = told.collect::<Vec<_>>().join(": ");
+        assert!(told.contains("malformed"), "it is told as what it is: {told}");
+        // What does not need the page goes on, and the page stays for who looks into it.
+        if damaged == "tiers" {
+            assert!(take(&store, 1).await);
+        } else {
+            assert_eq!(store.read(|tables| tables.tiers()).await.unwrap().len(), 2);
+        }
+        drop(store);
+        let kept = std::fs::read(&path).unwrap();
+        assert!(kept[page].iter().all(|byte| *byte == DAMAGE), "{damaged}");
+    }
+}
+
+const DAMAGE: u8 = 0xa5;
+
+/// Overwrites the first page of a table; where that lies in the file. Nobody has the file open.
+fn overwrite_root(path: &std::path::Path, table: &str) -> std::ops::Range<usize> {
+    let connection = rusqlite::Connection::open(path).unwrap();
+    let sql = "SELECT rootpage FROM sqlite_schema WHERE name = ?1";
+    let root: u32 = connection.query_row(sql, [table], |row| row.get(0)).unwrap();
+    let size: u32 = connection.pragma_query_value(None, "page_size", |row| row.get(0)).unwrap();
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    connection.close().unwrap();
+    let mut bytes = std::fs::read(path).unwrap();
+    let page = ((root - 1) * size) as usize..(root * size) as usize;
+    bytes[page.clone()].fill(DAMAGE);
+    std::fs::write(path, bytes).unwrap();
+    page
 }
 
 #[tokio::test]
