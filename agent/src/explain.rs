@@ -103,10 +103,16 @@ fn why(app: &DeploymentPicture) -> String {
                 Health::Unknown => "it served before the agent came back, and runs",
                 Health::Unhealthy => "its container runs, but fails its probes",
             };
-            match app.kills {
-                0 => how.to_owned(),
-                _ => format!("{how}; since it went live, a process of it was killed for memory"),
-            }
+            let kills = match app.kills {
+                0 => "",
+                _ => "; since it went live, a process of it was killed for memory",
+            };
+            let restarts = match app.status.restarts {
+                0 => String::new(),
+                1 => "; it went down 1 time lately and was started again".to_owned(),
+                times => format!("; it went down {times} times lately and was started again"),
+            };
+            format!("{how}{kills}{restarts}")
         }
         (Some(RunState::Running), _) => {
             let problem = app.containers.iter().find_map(|container| container.problem.as_ref());
@@ -163,6 +169,9 @@ fn next(app: &DeploymentPicture) -> String {
         );
     }
     let words = match app.status.phase {
+        Phase::Live if app.status.restarts > 0 => {
+            "it is started again whenever it ends, and ever later the more often that happens."
+        }
         Phase::Live => "nothing: it is as it shall be.",
         Phase::Stopped => "nothing, until its operator starts it.",
         Phase::Failed => "this revision is not tried again; the next deploy or restart is.",
@@ -198,6 +207,7 @@ mod tests {
                 failure,
                 container: None,
                 put_back: None,
+                restarts: 0,
             },
             given_up: None,
             guarded_s: None,
@@ -241,6 +251,15 @@ mod tests {
         assert!(!explain(&app, &host()).to_string().contains("killed"));
         app.kills = 1;
         says(&app, &host(), &["answers probes; since it went live", "killed for memory"]);
+    }
+
+    #[test]
+    fn what_answers_between_two_crashes_is_not_as_it_should_be() {
+        let mut app = picture(Phase::Live, None);
+        assert!(explain(&app, &host()).to_string().contains("nothing: it is as it shall be"));
+        app.status.restarts = 3;
+        says(&app, &host(), &["it went down 3 times lately", "ever later"]);
+        assert!(!explain(&app, &host()).to_string().contains("nothing"));
     }
 
     #[test]

@@ -64,6 +64,8 @@ pub struct Memory {
     pub attempt: Option<Attempt>,
     /// Restarts of what serves.
     pub crash: Crash,
+    /// How often what serves went down lately, as it is told.
+    pub restarts: Restarts,
     /// What the guard saw.
     pub evidence: Evidence,
     /// Containers that shall go → since when they are not needed.
@@ -149,6 +151,37 @@ pub struct Crash {
     pub lacks: Option<(Failure, u32)>,
     /// Podman went away while it started it: it may run without a way to it.
     pub torn: bool,
+}
+
+/// How often what serves went down: told until it has not for ten minutes. Apart from [`Crash`],
+/// which says when it is started again and begins afresh with each container.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Restarts {
+    revision: Option<Revision>,
+    count: u32,
+    last: Option<Instant>,
+}
+
+impl Restarts {
+    /// So long after the last one they are told.
+    pub const LATELY: std::time::Duration = std::time::Duration::from_mins(10);
+
+    /// What serves went down, or a fresh container had to take its place.
+    pub fn seen(&mut self, revision: Revision, now: Instant) {
+        let count = self.lately(revision, now).saturating_add(1);
+        *self = Self { revision: Some(revision), count, last: Some(now) };
+    }
+
+    /// How often this revision did lately.
+    pub fn lately(&self, revision: Revision, now: Instant) -> u32 {
+        let recent = self.forgotten_at(now).is_some() && self.revision == Some(revision);
+        if recent { self.count } else { 0 }
+    }
+
+    /// When they are told no more; `None`: they are not told now.
+    pub fn forgotten_at(&self, now: Instant) -> Option<Instant> {
+        self.last.map(|last| last + Self::LATELY).filter(|at| *at > now)
+    }
 }
 
 /// How much of a revision's environment lies in Podman's secrets.

@@ -81,7 +81,7 @@ fn status(picture: &Picture) -> String {
     for warning in &host.warnings {
         let _ = writeln!(text, "warning: {}", clean(warning));
     }
-    let rows: Vec<[String; 5]> = picture
+    let rows: Vec<[String; 6]> = picture
         .deployments
         .iter()
         .map(|app| {
@@ -95,11 +95,15 @@ fn status(picture: &Picture) -> String {
                 format!("r{}", status.revision),
                 serving,
                 format!("{:?}", status.health).to_lowercase(),
+                match status.restarts {
+                    0 => "-".to_owned(),
+                    times => times.to_string(),
+                },
             ]
         })
         .collect();
     if !rows.is_empty() {
-        text.push_str(&table(["APP", "PHASE", "WANTED", "SERVING", "HEALTH"], &rows));
+        text.push_str(&table(["APP", "PHASE", "WANTED", "SERVING", "HEALTH", "RESTARTS"], &rows));
     }
     text
 }

@@ -281,6 +281,7 @@ mod tests {
                 failure: None,
                 container: None,
                 put_back: None,
+                restarts: 0,
             }),
             last: false,
         }

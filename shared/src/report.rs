@@ -75,6 +75,15 @@ pub struct DeploymentStatus {
     /// had been live. `None` at all other times.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub put_back: Option<Revision>,
+    /// How often what serves ended by itself, or had to be replaced, with less than ten minutes
+    /// between two. An agent from before it was counted says nothing.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub restarts: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde wants")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// How far a revision is on one host.
@@ -201,6 +210,19 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+
+    #[test]
+    fn a_report_without_restarts_reads_and_is_written_as_before_they_were_counted() {
+        let before = r#"{"id":"00000000-0000-0000-0000-000000000001","revision":1,"phase":"live",
+            "serving":1,"health":"healthy","checked_at":null,"digest":null,"failure":null,
+            "container":null}"#;
+        let status: DeploymentStatus = serde_json::from_str(before).unwrap();
+        assert_eq!(status.restarts, 0);
+        let written = serde_json::to_value(&status).unwrap();
+        assert_eq!(written, serde_json::from_str::<serde_json::Value>(before).unwrap());
+        let told = serde_json::to_value(DeploymentStatus { restarts: 3, ..status }).unwrap();
+        assert_eq!(told["restarts"], 3);
+    }
 
     #[test]
     fn every_kind_of_frame_survives_the_wire() {

@@ -60,6 +60,13 @@ async fn while_the_agent_is_away_apps_serve_and_then_it_catches_up() -> anyhow::
         for (id, revision) in [(&steady.id, renewed.revision), (&mortal.id, 1), (&late.id, 1)] {
             api.reaches(id, Status::Running, revision).await?;
         }
+        // That it went down is told, though it answers again.
+        let told = poll::until("the restart to be told", PATIENCE, async || {
+            let restarts = api.deployment(&mortal.id).await?.restarts;
+            ensure!(restarts > 0, "none is told");
+            Ok(restarts)
+        });
+        told.await?;
         for name in ["steady", "mortal", "late"] {
             let answer = edge.get(&host(name), "/").await?;
             ensure!(answer.status == 200, "{name}: {answer:?}");

@@ -142,6 +142,7 @@ fn revive(
         crash.down = true;
         crash.healthy_since = None;
         crash.silent_since = None;
+        memory.restarts.seen(revision, view.now);
         let wait = match crash.count {
             0 => Duration::ZERO,
             count => Backoff::CRASH.delay(count - 1, view.jitter),

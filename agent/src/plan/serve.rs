@@ -146,6 +146,9 @@ fn adopt_or_switch(memory: &mut Memory, view: &View<'_>, desired: &Desired) {
             // As good as ended: another container had to take its place.
             memory.evidence.ended(None, view.now);
         }
+        if replaced.is_some() {
+            memory.restarts.seen(revision, view.now);
+        }
         memory.durable.live = Some(Serving { revision, slot: identity.slot });
         memory.crash = crate::memory::Crash::default();
         if memory.durable.proven.insert(revision) && revision == desired.revision {

@@ -170,6 +170,31 @@ fn fm_05_what_serves_and_crashes_is_started_at_once_and_then_ever_slower() {
     assert_eq!(model.running(), [NEW]);
 }
 
+/// Eight seconds of health between two crashes look like health to who asks in between.
+#[test]
+fn crashes_are_counted_at_once_until_ten_minutes_pass_without_one() {
+    let mut model = Model::new(Some(RunState::Running), App::Answers);
+    model.put(NEW, Slot::A, ContainerState::Running);
+    model.serves(NEW, Slot::A);
+    model.settle();
+    let told = |model: &Model| model.memory.restarts.lately(NEW, model.now);
+    assert_eq!(told(&model), 0);
+    for times in 1..=3 {
+        let name = model.name(NEW, Slot::A);
+        model.containers.get_mut(&name).unwrap().state = ContainerState::Exited(1);
+        model.turn();
+        assert_eq!(told(&model), times, "before it is started again");
+        assert_eq!(model.settle().phase, Phase::Live);
+        assert_eq!(told(&model), times, "each end counts once");
+    }
+    assert_eq!(model.memory.restarts.lately(OLD, model.now), 0, "another revision did not");
+    let quiet = model.memory.restarts.forgotten_at(model.now).unwrap();
+    model.now = quiet - Duration::from_millis(1);
+    assert_eq!(told(&model), 3);
+    model.now = quiet;
+    assert_eq!((told(&model), model.memory.restarts.forgotten_at(quiet)), (0, None));
+}
+
 #[test]
 fn fm_26_a_sick_container_is_replaced_and_keeps_its_visitors_meanwhile() {
     let mut model = Model::new(Some(RunState::Running), App::Answers);

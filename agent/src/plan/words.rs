@@ -15,6 +15,11 @@ use crate::ports::{ContainersError, Ending, KILLED};
 /// The longest piece of foreign text (logs, Podman's messages) in a failure, in characters.
 const QUOTE: usize = 200;
 
+/// What to do about an app that does not run as it should. What it prints lies on its host, where
+/// its operator cannot read it: nobody is sent there.
+const MEND: &str = "run the image with the same environment on a machine of your own to see why, \
+                    correct it and deploy again";
+
 fn failure(code: &str, cause: String, fix: impl Into<String>) -> Failure {
     Failure { code: code.to_owned(), cause, fix: fix.into() }
 }
@@ -57,7 +62,7 @@ pub fn exited_at_start(ending: &Ending, times: u32, limits: Limits) -> Failure {
     let fix = match code {
         0 => "let the image's command keep running in the foreground",
         126 | 127 => "check the image's command: it cannot be run or is not in the image",
-        _ => "read the app's logs, correct it or its environment, and deploy again",
+        _ => MEND,
     };
     failure("exited_at_start", cause, fix)
 }
@@ -213,7 +218,7 @@ pub fn restarting(exit_code: Option<i32>, crashes: u32) -> Failure {
     failure(
         "restarting",
         format!("the app's container ended{code}; crash {crashes} in a row, it is started again"),
-        "read the app's logs, correct it and deploy again",
+        MEND,
     )
 }
 
@@ -223,7 +228,7 @@ pub fn unhealthy(reason: Option<&str>) -> Failure {
     failure(
         "unhealthy",
         format!("the app fails its health checks: {reason}; a second container is started"),
-        "read the app's logs, correct it and deploy again",
+        MEND,
     )
 }
 
@@ -241,7 +246,7 @@ pub fn guard(
             let code = code.map(|code| format!(", last with code {code}")).unwrap_or_default();
             let said = last_line(last_words).map(|line| format!(": {line}")).unwrap_or_default();
             let what = format!("ended {ends} times within {lived} s of going live{code}{said}");
-            ("guard_crash_loop", what, "read the app's logs, correct it and deploy again")
+            ("guard_crash_loop", what, MEND)
         }
         Verdict::Memory { kills, certain } => {
             let memory = limits.memory_mb;
@@ -262,7 +267,7 @@ pub fn guard(
             let what = format!(
                 "has failed its health checks for {lasted} s, {lived} s after going live: {reason}"
             );
-            ("guard_unhealthy", what, "read the app's logs, correct it and deploy again")
+            ("guard_unhealthy", what, MEND)
         }
         Verdict::Errors(Rates { now, before }) => {
             let seconds = Rates::SECONDS;
@@ -271,7 +276,7 @@ pub fn guard(
                 "answered {now} requests with a server error (5xx) in {lately} s, {lived} s after \
                  going live; before it there were {before:.1} in {seconds} s"
             );
-            ("guard_errors", what, "read the app's logs, correct it and deploy again")
+            ("guard_errors", what, MEND)
         }
     };
     failure(code, format!("revision {revision} {what}; revision {fallback} is put back"), fix)
@@ -324,6 +329,25 @@ mod tests {
             failure.cause.contains("code 1 3 times before it answered: fatal: no DATABASE_URL")
         );
         assert!(!failure.cause.contains(char::is_control) && failure.cause.len() < 300);
+    }
+
+    #[test]
+    fn nobody_is_sent_to_read_what_cannot_be_read() {
+        let (old, new, lived) = (Revision::new(1), Revision::new(2), Duration::from_secs(9));
+        let guarded = |verdict| guard(&verdict, new, old, lived, LIMITS);
+        let looped = Verdict::CrashLoop { ends: 3, code: Some(1), last_words: String::new() };
+        let sick = Verdict::Unhealthy { lasted: lived, reason: "status 500".to_owned() };
+        for failure in [
+            exited_at_start(&ending(1, false, ""), 3, LIMITS),
+            restarting(Some(1), 2),
+            unhealthy(None),
+            guarded(looped),
+            guarded(sick),
+            guarded(Verdict::Errors(Rates { now: 40, before: 0.0 })),
+        ] {
+            assert!(!failure.fix.contains("logs"), "{}", failure.fix);
+            assert!(failure.fix.ends_with("correct it and deploy again"), "{}", failure.fix);
+        }
     }
 
     #[test]

@@ -98,7 +98,7 @@ where
         let answers = matches!(plan.target, Some(Target::Live { .. }));
         let mut failure = plan.failure.clone();
         let mut phase = plan.phase;
-        let mut due = None;
+        let mut due = memory.restarts.forgotten_at(now);
         if let (Phase::Live, true, Some(host)) = (phase, answers, host) {
             let rendered = &self.rendered.2;
             let needed = rendered.own.get(&case.id).into_iter().chain([&rendered.zone]);
@@ -106,7 +106,7 @@ where
                 Settled::Yes => {}
                 Settled::NotYet(at) => {
                     phase = Phase::Routing;
-                    due = Some(at);
+                    due = due.into_iter().chain([at]).min();
                 }
                 Settled::Warning(warning) => failure = failure.or(Some(warning)),
             }
@@ -128,6 +128,7 @@ where
             failure,
             container: plan.container.clone(),
             put_back: plan.put_back,
+            restarts: live.map_or(0, |live| memory.restarts.lately(live.revision, now)),
         };
         (status, due)
     }

@@ -47,6 +47,7 @@ fn update(deployment: &mut Deployment, newer: StatusAnswer) {
     deployment.last_health_check = newer.last_health_check;
     deployment.last_error = newer.last_error;
     deployment.warning = newer.warning;
+    deployment.restarts = newer.restarts;
 }
 
 fn show(ui: &mut Ui, deployment: &Deployment) -> Result<(), CliError> {
@@ -55,6 +56,11 @@ fn show(ui: &mut Ui, deployment: &Deployment) -> Result<(), CliError> {
     ui.field("Deployment", &format!("{} ({})", deployment.subdomain, deployment.id))?;
     ui.field("Status", deployment.status.as_str())?;
     ui.field("Health", health)?;
+    match deployment.restarts {
+        0 => {}
+        1 => ui.field("Restarts", "1 in the last minutes")?,
+        times => ui.field("Restarts", &format!("{times} in the last minutes"))?,
+    }
     ui.field("Last check", &checked)?;
     ui.field("URL", &deployment.url)?;
     match &deployment.custom_domain {
@@ -99,6 +105,15 @@ mod tests {
              Last check: 2026-05-21T10:05:00Z\n\
              URL: https://my-app.buddocloud.com\n"
         );
+    }
+
+    #[test]
+    fn what_answers_between_two_crashes_says_how_many_there_were() {
+        let (mut ui, printed) = ui(Screen::Piped);
+        let crashing = Deployment { restarts: 3, ..deployment("my-app", Status::Running) };
+        show(&mut ui, &crashing).unwrap();
+        let wanted = "Health: healthy\nRestarts: 3 in the last minutes\nLast check: ";
+        assert!(printed.out().contains(wanted), "{}", printed.out());
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub(super) fn deployment(name: &str, status: Status) -> Deployment {
         last_health_check: Some("2026-05-21T10:05:00.25Z".parse().unwrap()),
         last_error: None,
         warning: None,
+        restarts: 0,
         port: 80,
         memory_limit_mb: 256,
         cpu_limit_millicores: 250,

@@ -99,6 +99,7 @@ mod tests {
             last_health_check: None,
             last_error: last_error.map(str::to_owned),
             warning: None,
+            restarts: 0,
             progress: None,
         }
     }

@@ -314,6 +314,7 @@ fn live_status(id: DeploymentId, revision: Revision) -> DeploymentStatus {
         failure: None,
         container: Some("my-app-1-a".to_owned()),
         put_back: None,
+        restarts: 0,
     }
 }
 

@@ -41,6 +41,7 @@ pub(crate) fn status(
         }),
         container: None,
         put_back: None,
+        restarts: 0,
     }
 }
 

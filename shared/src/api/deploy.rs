@@ -175,8 +175,8 @@ impl std::str::FromStr for Status {
 #[error("is no deployment status")]
 pub struct UnknownStatus;
 
-/// A deployment with all published fields, and `last_error`, `image_digest`, `revision` and
-/// `url` beside them.
+/// A deployment with all published fields, and `last_error`, `restarts`, `image_digest`,
+/// `revision` and `url` beside them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Deployment {
     /// Deployment id.
@@ -215,6 +215,11 @@ pub struct Deployment {
     /// What is wrong while it may well serve, and what to do: one line each.
     #[serde(default)]
     pub warning: Option<String>,
+    /// How often what serves went down by itself lately and was started again: 0 once it has not
+    /// for ten minutes. It may answer in between, and be `healthy`.
+    #[schema(required)]
+    #[serde(default)]
+    pub restarts: u32,
     /// Container port.
     pub port: u16,
     /// Memory cap in MB.
@@ -267,6 +272,11 @@ pub struct StatusAnswer {
     /// What is wrong while it may well serve, and what to do: one line each.
     #[serde(default)]
     pub warning: Option<String>,
+    /// How often what serves went down by itself lately and was started again: 0 once it has not
+    /// for ten minutes. It may answer in between, and be `healthy`.
+    #[schema(required)]
+    #[serde(default)]
+    pub restarts: u32,
     /// What is being done now, while `pending` or `deploying`.
     pub progress: Option<StatusProgress>,
 }

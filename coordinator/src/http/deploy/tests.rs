@@ -81,6 +81,7 @@ async fn create_answers_as_published() {
         "last_health_check": null,
         "memory_limit_mb": 256,
         "port": 80,
+        "restarts": 0,
         "revision": 1,
         "status": "pending",
         "stopped_at": null,
@@ -104,6 +105,7 @@ async fn status_logs_and_tiers_answer_as_published() {
       "last_error": null,
       "last_health_check": null,
       "progress": null,
+      "restarts": 0,
       "status": "pending",
       "subdomain": "my-app",
       "warning": null

@@ -57,6 +57,7 @@ pub async fn stop(
         // Whatever failed before: now it is stopped because its operator wants it so.
         deployment.last_error = None;
         deployment.trouble = None;
+        deployment.restarts = 0;
         deployment.stopped_at = Some(services.clock.now());
         Ok(None)
     })
@@ -90,6 +91,7 @@ pub(super) fn take_away(
     deployment.health = None;
     deployment.serving = None;
     deployment.trouble = None;
+    deployment.restarts = 0;
     deployment.stopped_at = deployment.stopped_at.or_else(|| Some(services.clock.now()));
     tables.erase_env(deployment.id)?;
     Ok(None)

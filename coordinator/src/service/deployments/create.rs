@@ -200,6 +200,7 @@ fn deployment(
         last_error: None,
         trouble: None,
         held: None,
+        restarts: 0,
         limits: tier.limits,
         billing_status: None,
         deployed_at: None,

@@ -39,6 +39,7 @@ pub(super) fn deployment(
         last_health_check: last_check(&services.live, d),
         last_error: last_error(d, reach.as_ref()),
         warning: warning(d, reach.as_ref(), now),
+        restarts: d.restarts,
         port: revision.port.get(),
         memory_limit_mb: d.limits.memory_mb,
         cpu_limit_millicores: d.limits.cpu_millicores,
@@ -70,6 +71,7 @@ pub(super) fn status(
         last_health_check: last_check(live, d),
         last_error: last_error(d, host),
         warning: warning(d, host, now),
+        restarts: d.restarts,
         progress,
     }
 }

@@ -48,6 +48,7 @@ pub(super) fn judge(
         d.container_name = one_line(container);
     }
     d.trouble = None;
+    d.restarts = status.restarts;
     if let (Phase::Failed, Some(to)) = (status.phase, others.put_back) {
         return put_back(d, status, to);
     }

@@ -191,6 +191,28 @@ async fn a_live_app_that_crashes_stays_running_and_says_so_until_it_is_back() {
 }
 
 #[tokio::test]
+async fn restarts_are_shown_at_once_and_until_its_host_forgets_them() {
+    let mut story = Story::begin().await;
+    let live = status(story.id, 1, Phase::Live, Some(1));
+    story.report(live.clone()).await;
+    let shown = async |story: &Story| {
+        let state = &story.world.state;
+        let short = deployments::status(state, owner(1), story.id).await.unwrap();
+        let whole = deployments::get(state, owner(1), story.id).await.unwrap().deployment;
+        assert_eq!(short.restarts, whole.restarts);
+        (short.restarts, short.health_status.unwrap_or_default())
+    };
+    assert_eq!(shown(&story).await, (0, "healthy".to_owned()));
+    story.report(DeploymentStatus { restarts: 3, ..live.clone() }).await;
+    assert_eq!(shown(&story).await, (3, "healthy".to_owned()));
+    story.report(live.clone()).await;
+    assert_eq!(shown(&story).await.0, 0);
+    story.report(DeploymentStatus { restarts: 2, ..live }).await;
+    deployments::stop(&story.world.state, owner(1), story.id).await.unwrap();
+    assert_eq!(shown(&story).await.0, 0, "what is stopped does not go down");
+}
+
+#[tokio::test]
 async fn a_host_that_gives_up_without_a_word_leaves_nothing_hanging() {
     let mut story = Story::begin().await;
     let mute = DeploymentStatus { failure: None, ..status(story.id, 1, Phase::Failed, None) };

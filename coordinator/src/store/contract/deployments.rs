@@ -51,6 +51,8 @@ pub struct Deployment {
     /// Why its host goes on with what it had: what is stored of it cannot be read, and what to do:
     /// one line each.
     pub held: Option<String>,
+    /// How often what serves went down lately, as its host says.
+    pub restarts: u32,
     /// The tier's limits when it was created.
     pub limits: Limits,
     /// State of billing.

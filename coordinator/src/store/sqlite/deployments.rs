@@ -25,7 +25,7 @@ const INSERT: &str = "
 const UPDATE: &str = "
     UPDATE deployments SET status = :status, run = :run, revision = :revision, serving = :serving,
         container_name = :container_name, health = :health,
-        last_health_check = :last_health_check, last_error = :last_error, trouble = :trouble,
+        last_health_check = :last_health_check, last_error = :last_error, trouble = :trouble, restarts = :restarts,
         billing_status = :billing_status, deployed_at = :deployed_at, stopped_at = :stopped_at
     WHERE id = :id";
 
@@ -109,6 +109,7 @@ impl Deployments for Tx<'_> {
                 ":last_health_check": opt_millis(d.last_health_check),
                 ":last_error": d.last_error,
                 ":trouble": d.trouble,
+                ":restarts": d.restarts,
                 ":billing_status": d.billing_status,
                 ":deployed_at": opt_millis(d.deployed_at),
                 ":stopped_at": opt_millis(d.stopped_at),
@@ -215,6 +216,7 @@ fn read(row: &Row<'_>) -> Result<Deployment> {
         last_error: get(row, "last_error")?,
         trouble: get(row, "trouble")?,
         held: get(row, "held")?,
+        restarts: get(row, "restarts")?,
         limits: limits(row)?,
         billing_status: get(row, "billing_status")?,
         deployed_at: opt_time(row, "deployed_at")?,

@@ -25,6 +25,7 @@ const STEPS: &[M<'static>] = &[
     M::up(include_str!("../migrations/0011_held.sql")),
     M::up(include_str!("../migrations/0012_tier_grants.sql")),
     M::up(include_str!("../migrations/0013_suspended_is_stopped.sql")),
+    M::up(include_str!("../migrations/0014_restarts.sql")),
 ];
 
 /// WAL mode before 3.51.3 can corrupt the file at a checkpoint reset.
