@@ -71,6 +71,9 @@ pub struct Caddy {
     pub storage: PathBuf,
     /// Where Caddy writes failed requests down; it makes the folder, and more files beside it.
     pub error_log: PathBuf,
+    /// For how many seconds browsers that saw a page of ours use nothing but HTTPS for that name in
+    /// the zone (RFC 6797); 0: not said.
+    pub hsts_s: u32,
     /// Where Caddy serves HTTPS, for first handshakes made from this host.
     pub edge: SocketAddr,
     /// The port it listens on for HTTP.

@@ -331,6 +331,7 @@ fn renderer(config: &Config) -> Render {
     let (network, dns) = (config.network.clone(), config.resolver.dns);
     let (certificate, error_log) =
         (config.caddy.certificate.clone(), config.caddy.error_log.clone());
+    let hsts_s = config.caddy.hsts_s;
     Arc::new(move |zone, domains: &Domains| {
         let edge = caddy::Edge {
             zone,
@@ -338,6 +339,7 @@ fn renderer(config: &Config) -> Render {
             dns,
             certificate: certificate.as_ref(),
             error_log: &error_log,
+            hsts_s,
         };
         let (zone_file, text) = edge.zone_file();
         let mut rendered = Rendered { zone: zone_file.clone(), ..Rendered::default() };

@@ -86,6 +86,7 @@ impl<'a> Site<'a> {
             dns: self.config.resolver.dns,
             certificate: None,
             error_log: &self.config.caddy.error_log,
+            hsts_s: self.config.caddy.hsts_s,
         };
         let subdomain = Subdomain::parse("one")?;
         let domains = [HostName::parse("www.example.org")?];
@@ -104,9 +105,13 @@ impl<'a> Site<'a> {
 
     /// `GET /` of a page on a special address, as Caddy's own proxy would ask it.
     async fn page(&self, address: Ipv4Addr) -> anyhow::Result<String> {
+        self.page_for("one.apps.example.test", address).await
+    }
+
+    async fn page_for(&self, host: &str, address: Ipv4Addr) -> anyhow::Result<String> {
         let at = SocketAddrV4::new(address, self.config.network.app_port);
         let mut stream = TcpStream::connect(at).await?;
-        let request = "GET / HTTP/1.1\r\nHost: one.apps.example.test\r\nConnection: close\r\n\r\n";
+        let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
         let mut text = String::new();
         stream.read_to_string(&mut text).await?;
@@ -157,6 +162,17 @@ async fn rendered_files_load_and_serve_pages_and_certificates(
         ensure!(site.page(specials.stopped).await?.starts_with("HTTP/1.1 503"));
         ensure!(site.page(specials.suspended).await?.contains("<h1>Suspended</h1>"));
         ensure!(site.page(specials.missing).await?.starts_with("HTTP/1.1 404"));
+        let hsts = "strict-transport-security: max-age=31536000\r\n";
+        for page in [specials.stopped, specials.suspended, specials.missing] {
+            let told = site.page(page).await?.to_lowercase();
+            for header in [hsts, "x-content-type-options: nosniff\r\n", "permissions-policy: "] {
+                ensure!(told.contains(header), "{header} is missing in: {told}");
+            }
+            // A domain is its owner's, who may take it to where there is no HTTPS.
+            let told = site.page_for("www.example.org", page).await?.to_lowercase();
+            ensure!(!told.contains("strict-transport-security"), "{told}");
+            ensure!(told.contains("x-content-type-options: nosniff\r\n"), "{told}");
+        }
         for host in ["one.apps.example.test", "www.example.org"] {
             routes.warm(host).await?;
         }

@@ -100,6 +100,8 @@ pub struct Edge<'a> {
     pub certificate: Option<&'a Certificate>,
     /// Where failed requests are written down.
     pub error_log: &'a Path,
+    /// How long browsers shall use nothing but HTTPS for a name in the zone; 0: not said.
+    pub hsts_s: u32,
 }
 
 impl Edge<'_> {
@@ -115,7 +117,8 @@ impl Edge<'_> {
         // Labels are counted from the right, from 0: the one left of the zone has the number of
         // labels that the zone has.
         let app = format!("{{http.request.host.labels.{}}}", self.zone.labels());
-        let mut text = format!("*.{} {{\n{tls}{}}}\n", self.zone, self.proxy(&app));
+        let proxy = self.proxy(&app, &self.hsts());
+        let mut text = format!("*.{} {{\n{tls}{proxy}}}\n", self.zone);
         for page in self.pages() {
             text.push_str(&page);
         }
@@ -133,12 +136,14 @@ impl Edge<'_> {
         if names.is_empty() {
             return None;
         }
-        let proxy = self.proxy(subdomain.as_str());
+        // No HSTS: the domain is its owner's, who may take it elsewhere tomorrow.
+        let proxy = self.proxy(subdomain.as_str(), "");
         let text = format!("{} {{\n{ON_DEMAND}{proxy}}}\n", names.join(", "));
         Some((format!("{APP_FILES}{id}.caddy"), text))
     }
 
-    fn proxy(&self, app: &str) -> String {
+    /// `own`: further headers of the page that says that the app does not answer.
+    fn proxy(&self, app: &str, own: &str) -> String {
         let (port, dns) = (self.network.app_port, self.dns);
         let log = errors::directive(self.error_log);
         let refresh = EDGE_REFRESH.as_millis();
@@ -158,14 +163,21 @@ impl Edge<'_> {
              \t\theader_up -Forwarded\n\
              \t\theader_up X-Real-Ip {{http.request.remote.host}}\n\
              \t}}\n\
-             \thandle_errors {{\n\
-             \t\theader Content-Type \"text/html; charset=utf-8\"\n\
-             \t\theader Cache-Control no-store\n\
+             \thandle_errors {{\n{}{own}\
              \t\theader Retry-After 5\n\
              \t\trespond `{}` {{http.error.status_code}}\n\
              \t}}\n",
+            headers("\t\t"),
             page("Not answering", "This app does not answer right now. Try again in a moment.")
         )
+    }
+
+    /// The header of [`Edge::hsts_s`], inside `handle_errors`.
+    fn hsts(&self) -> String {
+        match self.hsts_s {
+            0 => String::new(),
+            seconds => format!("\t\theader {HSTS} \"max-age={seconds}\"\n"),
+        }
     }
 
     /// One site per special address, each bound to that address alone.
@@ -179,17 +191,43 @@ impl Edge<'_> {
     }
 
     fn site(&self, address: Ipv4Addr, status: u16, title: &str, words: &str) -> String {
+        // Visitors come here by the zone and by domains of apps' owners.
+        let hsts = match self.hsts_s {
+            0 => String::new(),
+            seconds => format!(
+                "\t@zone host *.{}\n\theader @zone {HSTS} \"max-age={seconds}\"\n",
+                self.zone
+            ),
+        };
         format!(
             "http://:{} {{\n\
-             \tbind {address}\n\
-             \theader Content-Type \"text/html; charset=utf-8\"\n\
-             \theader Cache-Control no-store\n\
+             \tbind {address}\n{}{hsts}\
              \trespond `{}` {status}\n\
              }}\n",
             self.network.app_port,
+            headers("\t"),
             page(title, words)
         )
     }
+}
+
+const HSTS: &str = "Strict-Transport-Security";
+
+/// What every page of ours is sent with. It loads nothing and asks for no device; what apps answer
+/// is theirs, headers and all.
+fn headers(indent: &str) -> String {
+    [
+        "Content-Type \"text/html; charset=utf-8\"",
+        "Cache-Control no-store",
+        "X-Content-Type-Options nosniff",
+        "Referrer-Policy no-referrer",
+        "Content-Security-Policy \"default-src 'none'; style-src 'unsafe-inline'; frame-ancestors \
+         'none'; base-uri 'none'; form-action 'none'\"",
+        "Permissions-Policy \"camera=(), display-capture=(), geolocation=(), microphone=(), \
+         payment=(), publickey-credentials-get=(), serial=(), usb=(), web-share=()\"",
+    ]
+    .map(|header| format!("{indent}header {header}\n"))
+    .concat()
 }
 
 const ON_DEMAND: &str = "\ttls {\n\t\ton_demand\n\t}\n";
@@ -223,12 +261,42 @@ mod tests {
         let (zone, network) = (HostName::parse(zone).unwrap(), network());
         let dns = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 5355);
         let error_log = Path::new("/var/log/errors.json");
-        check(Edge { zone: &zone, network: &network, dns, certificate: None, error_log })
+        check(Edge {
+            zone: &zone,
+            network: &network,
+            dns,
+            certificate: None,
+            error_log,
+            hsts_s: 600,
+        })
     }
 
     #[test]
     fn the_zone_file_as_reviewed() {
         with_edge("buddocloud.com", |edge| insta::assert_snapshot!(edge.zone_file().1));
+    }
+
+    #[test]
+    fn hsts_is_for_names_in_the_zone_and_as_configured() {
+        let subdomain = Subdomain::parse("blog").unwrap();
+        let own = [HostName::parse("blog.example.org").unwrap()];
+        let id = DeploymentId::new(uuid::Uuid::nil());
+        let render = |hsts_s| {
+            with_edge("buddocloud.com", |edge| {
+                let edge = Edge { hsts_s, ..edge };
+                (edge.zone_file().1, edge.domains_file(id, &subdomain, &own).unwrap().1)
+            })
+        };
+        let (zone, domains) = render(600);
+        assert_eq!(zone.matches("Strict-Transport-Security \"max-age=600\"").count(), 4);
+        assert_eq!(zone.matches("\theader @zone Strict-Transport-Security").count(), 3);
+        assert!(!domains.contains("Strict-Transport-Security"), "{domains}");
+        for text in [&zone, &domains] {
+            let pages = text.matches("\trespond `").count();
+            assert_eq!(text.matches("X-Content-Type-Options nosniff").count(), pages);
+            assert_eq!(text.matches("header Permissions-Policy ").count(), pages);
+        }
+        assert!(!render(0).0.contains("Strict-Transport-Security"));
     }
 
     #[test]

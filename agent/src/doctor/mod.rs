@@ -72,7 +72,9 @@ pub async fn run(config: Result<Config>, json: bool) -> Result<ExitCode> {
 
 async fn examine(user: Uid, config: Result<Config>) -> Vec<Finding> {
     if user.is_root() {
-        let arguments: Vec<String> = std::env::args().skip(1).collect();
+        let arguments = std::env::args_os().skip(1);
+        let arguments: Vec<String> =
+            arguments.map(|argument| argument.to_string_lossy().into_owned()).collect();
         return vec![root::finding(config.as_ref().ok(), &arguments)];
     }
     match config {

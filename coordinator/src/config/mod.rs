@@ -64,6 +64,9 @@ pub struct Api {
     pub trusted_proxies: Vec<IpAddr>,
     /// Origins whose scripts may use the API from a browser, such as `https://console.example.com`.
     pub cors_origins: Vec<String>,
+    /// For how many seconds browsers that were here use nothing but HTTPS for the name in the
+    /// address (RFC 6797); 0: not said.
+    pub hsts_s: u32,
 }
 
 /// The listener for metrics.
@@ -126,6 +129,7 @@ impl Default for Api {
             public_url: None,
             trusted_proxies: Vec::new(),
             cors_origins: Vec::new(),
+            hsts_s: 31_536_000,
         }
     }
 }

@@ -22,6 +22,7 @@ mod paging;
 mod path;
 pub mod principal;
 pub mod problem;
+mod protection;
 pub mod rate_limit;
 mod refusals;
 pub mod renew;

@@ -1,8 +1,8 @@
 //! Every route, and what each request passes on its way.
 //!
 //! ```text
-//! request id ► trace ► count ► id into problems ► panic → 500 ► other origins ► the body, whole
-//!   ► a place, a deadline ► gate ► handler
+//! request id ► headers for browsers ► trace ► count ► id into problems ► panic → 500
+//!   ► other origins ► the body, whole ► a place, a deadline ► gate ► handler
 //! ```
 
 use std::any::Any;
@@ -28,6 +28,7 @@ use super::arrival::{Room, arrive};
 use super::openapi::{self, Document};
 use super::pages::docs;
 use super::problem::{self, ApiError};
+use super::protection::{Protection, protect};
 use super::rate_limit::{Limit, by_address};
 use super::{
     account, admin, auth, connections, cors, deploy, health, join, json, keys, oauth, orgs, pages,
@@ -95,6 +96,7 @@ fn dress(routes: Router<AppState>, state: AppState) -> Router {
             ServiceBuilder::new()
                 .layer(SetRequestIdLayer::new(request_id.clone(), MakeRequestUuid))
                 .layer(PropagateRequestIdLayer::new(request_id))
+                .layer(middleware::from_fn_with_state(Protection::of(&state.config.api), protect))
                 .layer(
                     TraceLayer::new_for_http()
                         .make_span_with(span)

@@ -20,7 +20,7 @@ use base64::prelude::BASE64_STANDARD;
 use http::StatusCode;
 use http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, LOCATION, REFERRER_POLICY,
-    SET_COOKIE, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    SET_COOKIE, X_FRAME_OPTIONS,
 };
 use minijinja::{Environment, Value, context};
 use utoipa_axum::router::OpenApiRouter;
@@ -101,7 +101,6 @@ impl Pages {
             (CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
             (CONTENT_SECURITY_POLICY, policy),
             (X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
-            (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
             (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
             (CACHE_CONTROL, HeaderValue::from_static("no-store")),
         ];
