@@ -9,7 +9,7 @@ CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 WORLD := $(TARGET)/release/buddo-world
 
-.PHONY: help demo demo-down test fuzz-api sim chaos redeploys density bench check clean
+.PHONY: help demo demo-down test fuzz-api sim chaos redeploys density bench check check-api clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +71,10 @@ check: ## Format, lints, licences and bans
 	@$(CARGO) fmt --all --check
 	@$(CARGO) clippy --workspace --all-targets --locked -- --deny warnings
 	@$(CARGO) deny --workspace check bans licenses sources
+
+check-api: ## The OpenAPI document: two linters find no error, a generated client can be imported
+	@scripts/install-api-checkers
+	@scripts/check-api
 
 clean: demo-down ## Remove what was built
 	@$(CARGO) clean

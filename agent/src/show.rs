@@ -179,6 +179,7 @@ mod tests {
                 failure: Some(said()),
                 container: None,
                 put_back: None,
+                restarts: 0,
             },
             given_up: Some(said()),
             guarded_s: None,

@@ -66,6 +66,9 @@ fn repeated(request: Reauthentication) -> Repeated {
 }
 
 /// Ask for a mail by which a new password can be chosen
+///
+/// The answer is the same for an address that nobody has. The link in the mail works once, for an
+/// hour.
 #[utoipa::path(
     post,
     path = "/api/auth/forgot-password",
@@ -82,6 +85,8 @@ async fn forgot_password(
 }
 
 /// Choose a new password by the token of a mail
+///
+/// The token is the one that was mailed. One-time codes stay enabled.
 #[utoipa::path(
     post,
     path = "/api/auth/reset-password",
@@ -101,6 +106,8 @@ async fn reset_password(
 }
 
 /// Change the password
+///
+/// It takes the password of now, and a one-time code where the account has them.
 #[utoipa::path(
     post,
     path = "/api/auth/change-password",
@@ -154,6 +161,8 @@ async fn change_email(
 }
 
 /// Confirm a new mail address by the token of its mail
+///
+/// The token is the one that was mailed to the new address; it works once.
 #[utoipa::path(
     post,
     path = "/api/auth/confirm-email-change",
@@ -197,6 +206,8 @@ async fn enroll(
 }
 
 /// Enable one-time codes by one of them
+///
+/// From then on a login takes a code, or one of the recovery codes in the answer.
 #[utoipa::path(
     post,
     path = "/api/auth/totp/confirm",
@@ -218,6 +229,8 @@ async fn confirm_totp(
 }
 
 /// Disable one-time codes
+///
+/// It takes the password and a code, or a recovery code.
 #[utoipa::path(
     post,
     path = "/api/auth/totp/disable",
@@ -240,6 +253,8 @@ async fn disable(
 }
 
 /// Make new recovery codes
+///
+/// It takes the password and a code. Each recovery code works once.
 #[utoipa::path(
     post,
     path = "/api/auth/totp/recovery-codes",
@@ -262,6 +277,8 @@ async fn renew_codes(
 }
 
 /// The logins of the account
+///
+/// Where each came from, when it was last used, and which one asks.
 #[utoipa::path(
     get,
     path = "/api/auth/sessions",
@@ -281,6 +298,8 @@ async fn sessions(
 }
 
 /// End one session
+///
+/// With what the command line was given for it.
 #[utoipa::path(
     delete,
     path = "/api/auth/sessions/{id}",
@@ -307,6 +326,8 @@ async fn revoke(
 }
 
 /// End every other session
+///
+/// With what the command line was given for them.
 #[utoipa::path(
     delete,
     path = "/api/auth/sessions",
@@ -323,6 +344,8 @@ async fn revoke_others(
 }
 
 /// End this session
+///
+/// The token of this request opens nothing any more. Other logins go on.
 #[utoipa::path(
     post,
     path = "/api/auth/logout",
@@ -339,6 +362,8 @@ async fn log_out(
 }
 
 /// What was done to the account
+///
+/// Logins, changes of credentials and the like, so that an owner notices what was not their doing.
 #[utoipa::path(
     get,
     path = "/api/auth/activity",

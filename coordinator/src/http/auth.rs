@@ -88,6 +88,8 @@ async fn log_in(
 }
 
 /// The account that is logged in
+///
+/// With its mail address, its state and whether it has one-time codes.
 #[utoipa::path(
     get,
     path = "/api/auth/me",
@@ -103,6 +105,8 @@ async fn me(
 }
 
 /// Confirm a mail address by the token of its mail
+///
+/// The token is the one that was mailed; it works once, for 24 hours.
 #[utoipa::path(
     post,
     path = "/api/auth/verify-email",
@@ -122,6 +126,8 @@ async fn verify_email(
 }
 
 /// Send the verification mail again
+///
+/// The newest link replaces those before; it works once, for 24 hours.
 #[utoipa::path(
     post,
     path = "/api/auth/send-verification",

@@ -21,6 +21,8 @@ pub fn routes() -> OpenApiRouter<AppState> {
 }
 
 /// The apps that can act for the account
+///
+/// What the account allowed to each, and when it last got a token.
 #[utoipa::path(
     get,
     path = "/api/user/connected-apps",
@@ -41,6 +43,8 @@ async fn list(
 }
 
 /// Disconnect an app
+///
+/// What the account allowed to the app ends with its tokens. It can be allowed again.
 #[utoipa::path(
     delete,
     path = "/api/user/connected-apps/{app_id}",
@@ -63,6 +67,8 @@ async fn disconnect(
 }
 
 /// The account, as an app sees it
+///
+/// What an app with `profile:read` is told: the name, and no mail address.
 #[utoipa::path(
     get,
     path = "/api/external/user",

@@ -25,6 +25,8 @@ struct Condition {
 }
 
 /// Whether the process lives
+///
+/// It asks nothing of the database, and answers also when all places for requests are taken.
 #[utoipa::path(
     get,
     path = "/health",

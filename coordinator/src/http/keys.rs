@@ -27,6 +27,9 @@ pub fn routes() -> OpenApiRouter<AppState> {
 }
 
 /// The API keys of a team
+///
+/// Never the keys themselves: how each begins, what it may do, when it was last used and when it
+/// ends.
 #[utoipa::path(
     get,
     path = "/api/teams/{team_id}/keys",
@@ -81,6 +84,8 @@ async fn create(
 }
 
 /// End an API key
+///
+/// For who made it, and for admins of the team.
 #[utoipa::path(
     delete,
     path = "/api/teams/{team_id}/keys/{key_id}",

@@ -51,6 +51,8 @@ pub(super) fn message(text: &str) -> Json<Message> {
 }
 
 /// The organisations of the account
+///
+/// Those that the account is in, with its role in each.
 #[utoipa::path(
     get,
     path = "/api/orgs",
@@ -71,6 +73,9 @@ async fn list(
 }
 
 /// Make an organisation
+///
+/// It has a name for people and a short name for addresses, which is made of the first where it is
+/// absent.
 #[utoipa::path(
     post,
     path = "/api/orgs",
@@ -93,6 +98,8 @@ async fn create(
 }
 
 /// One organisation
+///
+/// For its members.
 #[utoipa::path(
     get,
     path = "/api/orgs/{org_id}",
@@ -114,6 +121,8 @@ async fn show(
 }
 
 /// Rename an organisation
+///
+/// For its owners and admins. Fields that are absent stay as they are.
 #[utoipa::path(
     put,
     path = "/api/orgs/{org_id}",
@@ -165,6 +174,8 @@ async fn remove(
 }
 
 /// Answer for the deployments of an organisation
+///
+/// For its owners: who asks becomes its payer.
 #[utoipa::path(
     post,
     path = "/api/orgs/{org_id}/take-over",
@@ -188,6 +199,8 @@ async fn take_over(
 }
 
 /// What was done in an organisation
+///
+/// For its owners and admins: members, roles, teams, invitations and keys.
 #[utoipa::path(
     get,
     path = "/api/orgs/{org_id}/activity",
@@ -213,6 +226,8 @@ async fn activity(
 }
 
 /// The members of an organisation
+///
+/// For its members, with each one's role.
 #[utoipa::path(
     get,
     path = "/api/orgs/{org_id}/members",
@@ -237,6 +252,8 @@ async fn members(
 }
 
 /// Give a member of an organisation another role
+///
+/// For its owners and admins. Nobody gives more than they have.
 #[utoipa::path(
     put,
     path = "/api/orgs/{org_id}/members/{account_id}",
@@ -263,6 +280,8 @@ async fn set_role(
 }
 
 /// Remove a member from an organisation, or leave it
+///
+/// For its owners and admins, and for the member. Its payer cannot leave.
 #[utoipa::path(
     delete,
     path = "/api/orgs/{org_id}/members/{account_id}",
@@ -287,6 +306,8 @@ async fn remove_member(
 }
 
 /// The invitations that nobody has accepted
+///
+/// For its owners and admins. An invitation ends after a while by itself.
 #[utoipa::path(
     get,
     path = "/api/orgs/{org_id}/invitations",
@@ -346,6 +367,8 @@ async fn invite(
 }
 
 /// Take an invitation back
+///
+/// For its owners and admins.
 #[utoipa::path(
     delete,
     path = "/api/orgs/{org_id}/invitations/{invitation_id}",
@@ -393,6 +416,8 @@ async fn accept(
 }
 
 /// The teams of an organisation
+///
+/// Owners and admins of the organisation may look into all of them.
 #[utoipa::path(
     get,
     path = "/api/orgs/{org_id}/teams",
@@ -415,6 +440,8 @@ async fn org_teams(
 }
 
 /// Make a team
+///
+/// For owners and admins of the organisation, who are admins of each of its teams.
 #[utoipa::path(
     post,
     path = "/api/orgs/{org_id}/teams",

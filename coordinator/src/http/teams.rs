@@ -25,6 +25,8 @@ pub fn routes() -> OpenApiRouter<AppState> {
 }
 
 /// The teams that the account may look into
+///
+/// Of all organisations, with the account's role in each.
 #[utoipa::path(
     get,
     path = "/api/teams",
@@ -45,6 +47,8 @@ async fn list(
 }
 
 /// One team
+///
+/// For who may look into it.
 #[utoipa::path(
     get,
     path = "/api/teams/{team_id}",
@@ -66,6 +70,8 @@ async fn show(
 }
 
 /// Rename a team
+///
+/// For its admins. Fields that are absent stay as they are.
 #[utoipa::path(
     put,
     path = "/api/teams/{team_id}",
@@ -116,6 +122,8 @@ async fn remove(
 }
 
 /// Who was put into a team
+///
+/// Owners and admins of the organisation are not listed: they are in each of its teams.
 #[utoipa::path(
     get,
     path = "/api/teams/{team_id}/members",
@@ -140,6 +148,8 @@ async fn members(
 }
 
 /// Put a member of the organisation into a team, or give them another role there
+///
+/// For admins of the team.
 #[utoipa::path(
     put,
     path = "/api/teams/{team_id}/members/{account_id}",
@@ -166,6 +176,8 @@ async fn set_role(
 }
 
 /// Take a member out of a team, or leave it
+///
+/// For admins of the team, and for the member.
 #[utoipa::path(
     delete,
     path = "/api/teams/{team_id}/members/{account_id}",

@@ -63,6 +63,8 @@ pub(super) struct Search {
 }
 
 /// Accounts
+///
+/// All of them, whoever they are, page by page. `?limit=` and the `Link` of the answer lead on.
 #[utoipa::path(
     get,
     path = "/api/admin/accounts",
@@ -91,6 +93,8 @@ pub(super) async fn list(
 }
 
 /// One account
+///
+/// By its id, its username or its mail address.
 #[utoipa::path(
     get,
     path = "/api/admin/accounts/{id}",
@@ -139,6 +143,8 @@ pub(super) async fn suspend(
 }
 
 /// Resume a suspended account
+///
+/// Ends a suspension: what the account has works again as it did before.
 #[utoipa::path(
     post,
     path = "/api/admin/accounts/{id}/resume",
@@ -162,6 +168,8 @@ pub(super) async fn resume(
 }
 
 /// Let an account administer the platform
+///
+/// It administers once it logs in with a one-time code.
 #[utoipa::path(
     post,
     path = "/api/admin/accounts/{id}/promote",
@@ -185,6 +193,8 @@ pub(super) async fn promote(
 }
 
 /// Let an account administer no longer
+///
+/// It keeps what is its own. The last administrator cannot be demoted.
 #[utoipa::path(
     post,
     path = "/api/admin/accounts/{id}/demote",

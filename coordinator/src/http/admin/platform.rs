@@ -28,6 +28,8 @@ pub(super) fn name(path: Name) -> Result<String, ApiError> {
 }
 
 /// The tiers, whole
+///
+/// With what operators are not shown, such as tiers that are offered no more.
 #[utoipa::path(
     get,
     path = "/api/admin/tiers",
@@ -68,6 +70,8 @@ pub(super) async fn add_tier(
 }
 
 /// Change a tier
+///
+/// Fields that are absent stay as they are.
 #[utoipa::path(
     patch,
     path = "/api/admin/tiers/{slug}",
@@ -202,6 +206,8 @@ pub(super) fn host_view(host: Host, load: Load) -> AdminHost {
 }
 
 /// The hosts
+///
+/// With what each reported last: versions, room, warnings, and since when it cannot be reached.
 #[utoipa::path(
     get,
     path = "/api/admin/hosts",
@@ -219,6 +225,8 @@ pub(super) async fn hosts(AtDesk(desk): AtDesk) -> Answer<AdminHostList> {
 }
 
 /// Let a host get no further deployments
+///
+/// What runs there runs on, and is restarted there.
 #[utoipa::path(
     post,
     path = "/api/admin/hosts/{name}/drain",
@@ -238,6 +246,8 @@ pub(super) async fn drain(AtDesk(desk): AtDesk, host: Name) -> Answer<AdminHostE
 }
 
 /// Let a host get deployments again
+///
+/// Takes a drain back.
 #[utoipa::path(
     post,
     path = "/api/admin/hosts/{name}/undrain",
@@ -263,6 +273,8 @@ pub(super) async fn with_load(desk: &admin::Desk, host: Host) -> Result<AdminHos
 }
 
 /// Take a host off the platform
+///
+/// It can connect no more. Its deployments have to be gone first.
 #[utoipa::path(
     delete,
     path = "/api/admin/hosts/{name}",
@@ -298,6 +310,8 @@ fn app_view(app: Client) -> AdminApp {
 }
 
 /// OAuth apps
+///
+/// All registered apps with their state, whose they are and what they may ask for.
 #[utoipa::path(
     get,
     path = "/api/admin/apps",
@@ -324,6 +338,8 @@ pub(super) async fn apps(
 }
 
 /// Let an app serve others than its owner
+///
+/// Until then nobody but its owner can allow it anything.
 #[utoipa::path(
     post,
     path = "/api/admin/apps/{client_id}/approve",
@@ -343,6 +359,8 @@ pub(super) async fn approve(AtDesk(desk): AtDesk, app: Name) -> Answer<AdminAppE
 }
 
 /// Let an app serve its owner alone
+///
+/// What others allowed to it ends at once; its owner can go on with it.
 #[utoipa::path(
     post,
     path = "/api/admin/apps/{client_id}/reject",
@@ -362,6 +380,8 @@ pub(super) async fn reject(AtDesk(desk): AtDesk, app: Name) -> Answer<AdminAppEn
 }
 
 /// What administrators and the platform did
+///
+/// From the audit log of administration, page by page. No secret stands in it.
 #[utoipa::path(
     get,
     path = "/api/admin/audit",

@@ -43,6 +43,8 @@ pub fn routes() -> OpenApiRouter<AppState> {
 type Answer<T> = Result<Json<T>, ApiError>;
 
 /// The tiers
+///
+/// Those that a deployment can be made on, with limits and prices.
 #[utoipa::path(
     get,
     path = "/api/deploy/tiers",
@@ -56,6 +58,9 @@ async fn tiers(State(state): State<AppState>, _: DeployPrincipal) -> Answer<Vec<
 }
 
 /// Create a deployment
+///
+/// It is placed on a host and begins at once. Follow it by its status or its events. With an
+/// `Idempotency-Key` it is safe to send again.
 #[utoipa::path(
     post,
     path = "/api/deploy/apps",
@@ -125,6 +130,9 @@ struct IdempotencyHeader {
 }
 
 /// The deployments of the account
+///
+/// Of all teams that the token reaches, or of the one in `team_id`. Destroyed ones are shown by id
+/// alone.
 #[utoipa::path(
     get,
     path = "/api/deploy/apps",
@@ -155,6 +163,8 @@ async fn list(
 }
 
 /// One deployment
+///
+/// All published fields, with what is wrong at the moment and how often it went down lately.
 #[utoipa::path(
     get,
     path = "/api/deploy/apps/{id}",
@@ -177,6 +187,8 @@ async fn show(
 }
 
 /// Status and health of a deployment, for frequent polls
+///
+/// The short answer, with how far a deploy under way is.
 #[utoipa::path(
     get,
     path = "/api/deploy/apps/{id}/status",
@@ -199,6 +211,8 @@ async fn status(
 }
 
 /// The audit log of a deployment
+///
+/// Who did what to it, when, and how that ended. What the app itself prints is not in it.
 #[utoipa::path(
     get,
     path = "/api/deploy/apps/{id}/logs",
@@ -225,6 +239,8 @@ async fn logs(
 }
 
 /// The revisions of a deployment
+///
+/// Those that are kept, with what became of each. Environments are never shown.
 #[utoipa::path(
     get,
     path = "/api/deploy/apps/{id}/revisions",
@@ -251,6 +267,9 @@ async fn revisions(
 }
 
 /// Bring an earlier revision back
+///
+/// Makes a new revision with all of an earlier one, and exactly the bytes that it ran. Without a
+/// body it goes to the newest good one before.
 #[utoipa::path(
     post,
     path = "/api/deploy/apps/{id}/rollback",
@@ -279,6 +298,9 @@ async fn rollback(
 }
 
 /// Pull the image again and replace the container
+///
+/// Makes a new revision of the newest image of the tag, also of a stopped deployment. What serves
+/// goes on until the new one answers, unless the strategy is `recreate`.
 #[utoipa::path(
     post,
     path = "/api/deploy/apps/{id}/restart",
@@ -302,6 +324,8 @@ async fn restart(
 }
 
 /// Stop the container
+///
+/// Its name, image and environment are kept; a restart starts it again.
 #[utoipa::path(
     post,
     path = "/api/deploy/apps/{id}/stop",
@@ -325,6 +349,9 @@ async fn stop(
 }
 
 /// Destroy a deployment
+///
+/// Its container, its environment and its revisions go; its name is free at once. It cannot be
+/// undone.
 #[utoipa::path(
     delete,
     path = "/api/deploy/apps/{id}",

@@ -68,6 +68,8 @@ pub(super) async fn create(
 }
 
 /// An app, as everybody sees it
+///
+/// What somebody who is asked to allow it something may want to know.
 #[utoipa::path(
     get,
     path = "/api/oauth/apps/{client_id}",
@@ -88,6 +90,8 @@ pub(super) async fn show(
 }
 
 /// Replace the secret of an app
+///
+/// For its owner. The old secret is void at once.
 #[utoipa::path(
     post,
     path = "/api/oauth/apps/{client_id}/secret",
@@ -116,6 +120,8 @@ pub(super) async fn rotate(
 }
 
 /// Change where an app may send codes
+///
+/// For its owner: replaces all redirect URIs. Each is compared as a whole (RFC 9700, 2.1).
 #[utoipa::path(
     patch,
     path = "/api/oauth/apps/{client_id}",
@@ -141,6 +147,8 @@ pub(super) async fn edit(
 }
 
 /// Remove an app
+///
+/// For its owner. It cannot be undone.
 #[utoipa::path(
     delete,
     path = "/api/oauth/apps/{client_id}",
@@ -166,6 +174,8 @@ pub(super) async fn remove(
 }
 
 /// The apps of the account
+///
+/// Those that the account registered, with their state.
 #[utoipa::path(
     get,
     path = "/api/oauth/my-apps",

@@ -23,16 +23,16 @@ struct Start {
 }
 
 /// Begin to connect a device (RFC 8628, 3.1)
+///
+/// The device shows the user code and asks for tokens with the device code until somebody has
+/// decided.
 #[utoipa::path(
     post,
     path = "/api/oauth/device_authorization",
     operation_id = "device_authorization",
     tag = "oauth",
     security((), ("client" = [])),
-    request_body(content(
-        (Start = "application/x-www-form-urlencoded"),
-        (Start = "application/json"),
-    )),
+    request_body(content = Start, content_type = "application/x-www-form-urlencoded"),
     responses(
         (status = 200, body = DeviceAuthorization, description = "The codes"),
         (status = 400, body = OAuthError, description = "An error of RFC 6749, 5.2"),

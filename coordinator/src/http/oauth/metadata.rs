@@ -9,6 +9,9 @@ use crate::identity::Scopes;
 use crate::state::AppState;
 
 /// What this server can do (RFC 8414)
+///
+/// Where OAuth clients find the endpoints, grants, scopes and ways to authenticate that this server
+/// has. The issuer in it is the `iss` of answers to browsers.
 #[utoipa::path(
     get,
     path = "/.well-known/oauth-authorization-server",

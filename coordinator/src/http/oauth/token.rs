@@ -13,16 +13,14 @@ use crate::store::contract::Client;
 /// Get tokens (RFC 6749, 3.2)
 ///
 /// Grants: `authorization_code`, `refresh_token`, `urn:ietf:params:oauth:grant-type:device_code` (RFC 8628),
-/// `urn:ietf:params:oauth:grant-type:token-exchange` (RFC 8693).
+/// `urn:ietf:params:oauth:grant-type:token-exchange` (RFC 8693). The form is the standard's; JSON with
+/// the same members is taken as well.
 #[utoipa::path(
     post,
     path = "/api/oauth/token",
     tag = "oauth",
     security((), ("client" = [])),
-    request_body(content(
-        (TokenRequest = "application/x-www-form-urlencoded"),
-        (TokenRequest = "application/json"),
-    )),
+    request_body(content = TokenRequest, content_type = "application/x-www-form-urlencoded"),
     responses(
         (status = 200, body = Tokens, description = "The tokens"),
         (status = 400, body = OAuthError, description = "An error of RFC 6749, 5.2"),
@@ -103,17 +101,14 @@ struct AboutToken {
 
 /// End a token (RFC 7009)
 ///
-/// With a refresh token all that came of it ends.
+/// With a refresh token all that came of it ends. JSON is taken as well as the form.
 #[utoipa::path(
     post,
     path = "/api/oauth/revoke",
     operation_id = "revoke_token",
     tag = "oauth",
     security((), ("client" = [])),
-    request_body(content(
-        (AboutToken = "application/x-www-form-urlencoded"),
-        (AboutToken = "application/json"),
-    )),
+    request_body(content = AboutToken, content_type = "application/x-www-form-urlencoded"),
     responses(
         (status = 200, body = Empty, description = "The token is void, whether there was one or not"),
         (status = 400, body = OAuthError, description = "An error of RFC 6749, 5.2"),
@@ -134,16 +129,13 @@ pub(super) async fn revoke(State(state): State<AppState>, request: Request) -> R
 
 /// Ask what a token is good for (RFC 7662)
 ///
-/// For confidential clients, about their own tokens.
+/// For confidential clients, about their own tokens. JSON is taken as well as the form.
 #[utoipa::path(
     post,
     path = "/api/oauth/introspect",
     tag = "oauth",
     security((), ("client" = [])),
-    request_body(content(
-        (AboutToken = "application/x-www-form-urlencoded"),
-        (AboutToken = "application/json"),
-    )),
+    request_body(content = AboutToken, content_type = "application/x-www-form-urlencoded"),
     responses(
         (status = 200, body = Introspection, description = "What the token is good for"),
         (status = 400, body = OAuthError, description = "An error of RFC 6749, 5.2"),

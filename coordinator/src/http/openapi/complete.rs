@@ -128,6 +128,10 @@ fn finish(operation: &mut Value, changes: bool, url: &str) {
         (429, _) => limited,
         _ => true,
     };
+    if let Some(operation) = operation.as_object_mut() {
+        // Absent means: what the document says for all. This says: nothing is asked.
+        operation.entry("security").or_insert_with(|| json!([]));
+    }
     let Some(responses) = operation["responses"].as_object_mut() else { return };
     for (status, response) in responses.iter_mut() {
         declared(status, response, limited, url);

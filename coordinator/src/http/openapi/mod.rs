@@ -48,6 +48,8 @@ impl Document {
 }
 
 /// This document
+///
+/// Written from the same sources as the server's routes. It may be kept for five minutes.
 #[utoipa::path(
     get,
     path = "/.well-known/openapi.json",

@@ -83,6 +83,11 @@ async fn operations_have_a_name_of_their_own_words_and_a_tag() {
             operation["summary"].as_str().is_some_and(|text| !text.contains('`')),
             "{method} {path}"
         );
+        let described = operation["description"].as_str().is_some_and(|text| text.len() > 10);
+        assert!(described, "{method} {path} needs a description below its summary");
+        // Generators of clients make nothing of a body that may be of two kinds.
+        let bodies = operation["requestBody"]["content"].as_object();
+        assert!(bodies.is_none_or(|bodies| bodies.len() == 1), "{method} {path}");
         assert!(tags.contains(&operation["tags"][0].as_str().unwrap()), "{method} {path}");
     }
 }
@@ -158,7 +163,16 @@ async fn each_operation_names_the_credentials_that_its_rule_takes() {
     for (path, method, operation) in operations(&document) {
         let rule = policy::rule(&method.to_uppercase(), &path).unwrap();
         let wanted: &[&str] = match rule {
-            Rule::Public | Rule::Host => continue,
+            // `[]`, or what only some of these read: a client's secret, a page's cookie.
+            Rule::Public | Rule::Host => {
+                let asked = operation["security"].as_array().unwrap();
+                let other = |one: &Value| {
+                    let mut names = one.as_object().unwrap().keys();
+                    names.all(|name| ["client", "browser", "session"].contains(&name.as_str()))
+                };
+                assert!(asked.iter().all(other), "{method} {path}: {asked:?}");
+                continue;
+            }
             Rule::Owner | Rule::OwnerCountedApart => &["login", "session"],
             Rule::Member => &["login", "session", "oauth teams:manage"],
             Rule::App(Scope::ProfileRead) => &["oauth profile:read"],

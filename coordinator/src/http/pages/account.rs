@@ -71,6 +71,8 @@ fn token(headers: &HeaderMap) -> Option<PlainToken> {
 }
 
 /// The login page of browsers
+///
+/// Where a browser logs in for the API. `redirect` is a path of this server.
 #[utoipa::path(
     get,
     path = "/login",
@@ -102,6 +104,8 @@ pub(crate) async fn show(
 }
 
 /// The form of that page
+///
+/// What the login page sends. It belongs to the browser that was shown the page.
 #[utoipa::path(
     post,
     path = "/login",
@@ -142,6 +146,8 @@ pub(crate) struct LogoutForm {
 }
 
 /// End the login of a browser
+///
+/// What the button of the login page sends where somebody is logged in.
 #[utoipa::path(
     post,
     path = "/logout",

@@ -52,6 +52,9 @@ struct AuthorizationRequest {
 }
 
 /// Ask somebody to allow an app something (RFC 6749, 4.1; RFC 7636)
+///
+/// Where an app sends a browser. Codes are given for PKCE with `S256` alone, and to registered
+/// redirect URIs.
 #[utoipa::path(
     get,
     path = "/api/oauth/authorize",
@@ -81,6 +84,9 @@ pub(crate) async fn show(
 }
 
 /// The login form
+///
+/// What the login page of an authorization sends. It belongs to the browser that was shown the
+/// page.
 #[utoipa::path(
     post,
     path = "/api/oauth/authorize/login",
@@ -122,6 +128,8 @@ pub(crate) struct ConsentForm {
 }
 
 /// The consent form
+///
+/// What the consent page sends. It belongs to the browser that was shown the page.
 #[utoipa::path(
     post,
     path = "/api/oauth/authorize/consent",

@@ -37,6 +37,8 @@ pub(crate) struct Link {
 }
 
 /// The page on which a device is connected (RFC 8628, 3.3)
+///
+/// Somebody types the code that their device shows, logs in, and decides.
 #[utoipa::path(
     get,
     path = "/device",
@@ -70,6 +72,8 @@ pub(crate) async fn show(
 }
 
 /// The login form of that page
+///
+/// What the login page of a device sends. It belongs to the browser that was shown the page.
 #[utoipa::path(
     post,
     path = "/device/login",
@@ -107,6 +111,8 @@ pub(crate) struct DecisionForm {
 }
 
 /// The decision
+///
+/// What the page of a device sends. It belongs to the browser that was shown the page.
 #[utoipa::path(
     post,
     path = "/device",

@@ -24,6 +24,9 @@ pub(super) fn fit(templates: &mut Environment<'static>) -> Result<(), minijinja:
 }
 
 /// The API for people
+///
+/// Every operation with its parameters, bodies and answers, written from the OpenAPI document. It
+/// loads nothing else.
 #[utoipa::path(
     get,
     path = "/docs",
@@ -47,6 +50,8 @@ pub(crate) async fn show(
 }
 
 /// What each error code means
+///
+/// Where the `type` of each problem leads: what it means and what to do.
 #[utoipa::path(
     get,
     path = "/docs/errors",

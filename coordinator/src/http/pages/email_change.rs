@@ -44,6 +44,8 @@ pub(crate) async fn show(
 }
 
 /// The button of that page
+///
+/// Confirms the new address that the page names.
 #[utoipa::path(
     post,
     path = "/confirm-email-change",

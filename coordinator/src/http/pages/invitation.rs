@@ -84,6 +84,8 @@ pub(crate) struct AcceptForm {
 }
 
 /// The button of that page
+///
+/// Accepts the invitation that the page names.
 #[utoipa::path(
     post,
     path = "/invitation",

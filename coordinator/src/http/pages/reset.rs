@@ -35,6 +35,8 @@ pub(crate) struct Choice {
 }
 
 /// The page of a mail to who forgot the password
+///
+/// Opening it changes nothing: mail scanners open links, too.
 #[utoipa::path(
     get,
     path = "/reset-password",
@@ -51,6 +53,8 @@ pub(crate) async fn show(
 }
 
 /// The form of that page
+///
+/// Chooses the new password. The link works once.
 #[utoipa::path(
     post,
     path = "/reset-password",

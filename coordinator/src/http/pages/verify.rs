@@ -50,6 +50,8 @@ pub(crate) async fn show(
 }
 
 /// The button of that page
+///
+/// Confirms the address that the page names.
 #[utoipa::path(
     post,
     path = "/verify-email",
