@@ -6,7 +6,22 @@ use serde_json::{Value, json};
 use crate::access::DeployCheck;
 use crate::random;
 use crate::state::Services;
-use crate::store::contract::{Action, AuditStatus, NewAudit};
+use crate::store::contract::{Action, AuditRow, AuditStatus, NewAudit};
+
+/// The detail that says by which act a deploy was ended that was still under way.
+const SUPERSEDED_BY: &str = "superseded_by";
+
+/// Why a deploy that was still under way has ended.
+pub(super) fn superseded(by: Action, cause: &str) -> Value {
+    json!({ "cause": cause, SUPERSEDED_BY: by.as_str() })
+}
+
+/// How an act ended, in a word. The log knows `completed` and `failed`, and its entries are never
+/// edited; a deploy that somebody ended before it could be either is neither.
+pub(super) fn outcome(row: &AuditRow) -> &str {
+    let ended_by = row.details.as_ref().and_then(|details| details.get(SUPERSEDED_BY));
+    if ended_by.is_some() { "superseded" } else { &row.status }
+}
 
 /// An entry as of now. `initiated_by`: `None` for the platform.
 pub(super) fn entry(

@@ -307,7 +307,8 @@ pub struct AuditEntry {
     /// `create`, `deploy`, `stop`, `restart`, `destroy`, `suspend`, `reactivate`; beside the
     /// published ones `rollback` and `prune` (old revisions were forgotten).
     pub action: String,
-    /// `pending`, `completed` or `failed`.
+    /// `pending`, `completed` or `failed`; `superseded`: another act ended it before it could be
+    /// either.
     pub status: String,
     /// The account that did it; null for the platform.
     pub initiated_by: Option<String>,

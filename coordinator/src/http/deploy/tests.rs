@@ -195,10 +195,10 @@ async fn stop_restart_destroy_and_the_name_is_free_again() {
         log,
         [
             "create completed",
-            "deploy failed",
+            "deploy superseded",
             "stop completed",
             "restart completed",
-            "deploy failed",
+            "deploy superseded",
             "destroy completed",
         ]
     );

@@ -4,10 +4,12 @@ use buddo_shared::api::deploy::{DeploymentEnvelope, Destroyed};
 use buddo_shared::id::{DeploymentId, HostId, Revision};
 use buddo_shared::manifest::RunState;
 use buddo_shared::secret::Secret;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::error::DeployError;
-use super::{announce, owned_state, refuse_closed_tier, refuse_suspended, refuse_unproven, view};
+use super::{
+    announce, create, owned_state, refuse_closed_tier, refuse_suspended, refuse_unproven, view,
+};
 use crate::access::{DeployCheck, Right};
 use crate::domain::lifecycle::{Event, next};
 use crate::service::audit;
@@ -28,6 +30,7 @@ pub async fn restart(
         supersedes: "superseded by a restart",
     };
     perform(state, check, id, act, move |tables, services, deployment| {
+        refuse_beyond_limit(tables, services, id)?;
         let current = tables
             .revision(id, deployment.revision)?
             .ok_or_else(|| StoreError::corrupt("deployments.revision")("names no revision"))?;
@@ -41,6 +44,22 @@ pub async fn restart(
         Ok(None)
     })
     .await
+}
+
+/// A first deploy that failed counts for little, so that it can be mended; as one that runs it
+/// counts in full.
+fn refuse_beyond_limit(
+    tables: &dyn Tables,
+    services: &Services,
+    id: DeploymentId,
+) -> Result<(), DeployError> {
+    let stored = tables.deployment(id)?.filter(Deployment::failed_at_first);
+    let Some(deployment) = stored else { return Ok(()) };
+    let tier = tables.tiers()?.into_iter().find(|tier| tier.id == deployment.tier_id);
+    match tier {
+        Some(tier) => create::check_limits(tables, services, deployment.account, &tier),
+        None => Ok(()),
+    }
 }
 
 /// Stops the container; subdomain, image and environment are kept.
@@ -190,7 +209,7 @@ where
     }
     deployment.status = next(deployment.status, act.event)?;
     let details = change(tables, services, &mut deployment)?;
-    let why = json!({ "cause": act.supersedes });
+    let why = audit::superseded(act.action, act.supersedes);
     tables.finish_deploy(id, AuditStatus::Failed, services.clock.now(), Some(&why))?;
     let done = audit::of_operator(services, id, act.action, check, details);
     tables.insert_audit(&done)?;

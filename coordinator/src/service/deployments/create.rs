@@ -1,13 +1,18 @@
 //! Create: everything that can be refused is refused before the one transaction ends.
+//!
+//! A deployment whose first deploy failed, so that it never served anybody, holds its name for its
+//! own team: creating one of that name replaces it.
 
 use buddo_shared::api::deploy::{CreateDeployment, DeploymentEnvelope, Status};
 use buddo_shared::id::{AccountId, AppId, DeploymentId, HostId, Revision, TeamId};
 use buddo_shared::manifest::RunState;
-use buddo_shared::name::HostName;
+use buddo_shared::name::{HostName, Subdomain};
 use buddo_shared::probe::Probe;
 use buddo_shared::spec::AppSpec;
 use jiff::Timestamp;
+use serde_json::json;
 
+use super::act::{DESTROY, carry_out, take_away};
 use super::error::DeployError;
 use super::once::{self, IdempotencyKey, once};
 use super::{announce, owned_state, placing, refuse_closed_tier, refuse_unproven, view};
@@ -19,7 +24,7 @@ use crate::random;
 use crate::service::audit;
 use crate::state::{AppState, Services};
 use crate::store::Tables;
-use crate::store::contract::{Action, AuditStatus, Deployment, RevisionRow, Tier};
+use crate::store::contract::{Action, AuditStatus, Counts, Deployment, RevisionRow, Tier};
 use crate::vault;
 
 /// Creates a deployment, or answers as the first request with the same key was answered.
@@ -44,10 +49,22 @@ pub async fn create(
             once(tables, &services, asked, |tables| make(tables, &services, check, place, &spec))
         })
         .await?;
-    if let Some((host, id)) = made {
+    if let Some(Made { host, id, replaced }) = made {
         announce(state, host, id);
+        if let Some((host, id)) = replaced {
+            announce(state, host, id);
+            state.live.forget(id);
+        }
     }
     Ok(envelope)
+}
+
+/// What was made, and where.
+struct Made {
+    host: HostId,
+    id: DeploymentId,
+    /// What had to go for it.
+    replaced: Option<(HostId, DeploymentId)>,
 }
 
 /// Checks what only the database knows, and stores deployment, revision, audit and generation.
@@ -57,12 +74,13 @@ fn make(
     check: DeployCheck,
     whose: Place,
     spec: &AppSpec,
-) -> Result<(DeploymentEnvelope, (HostId, DeploymentId)), DeployError> {
+) -> Result<(DeploymentEnvelope, Made), DeployError> {
     let now = services.clock.now();
     refuse_unproven(tables, [check.actor(), whose.payer])?;
     let tier =
         tables.tier(&spec.tier)?.ok_or_else(|| DeployError::TierNotFound(spec.tier.clone()))?;
     refuse_closed_tier(tables, &tier.id, whose.payer)?;
+    let replaced = replace_failed(tables, services, check, whose, &spec.subdomain)?;
     check_names(tables, services, spec, &tier)?;
     check_limits(tables, services, whose.payer, &tier)?;
     let env = (!spec.env.is_empty()).then(|| spec.env.to_plain_json());
@@ -101,7 +119,32 @@ fn make(
     tables.insert_audit(&deploy)?;
     tables.bump_generation(host)?;
     let deployment = view::deployment(tables, services, &deployment)?;
-    Ok((DeploymentEnvelope { deployment }, (host, id)))
+    Ok((DeploymentEnvelope { deployment }, Made { host, id, replaced }))
+}
+
+/// Destroys what holds the name where it is the team's own and never served: whoever creates one of
+/// its name means to mend it. What is refused after this undoes it, for it is one transaction.
+fn replace_failed(
+    tables: &mut dyn Tables,
+    services: &Services,
+    check: DeployCheck,
+    whose: Place,
+    subdomain: &Subdomain,
+) -> Result<Option<(HostId, DeploymentId)>, DeployError> {
+    let holder = match tables.deployment_named(subdomain)? {
+        Some(id) => tables.deployment(id)?,
+        None => None,
+    };
+    let Some(holder) = holder else { return Ok(None) };
+    if holder.team != Some(whose.team) || !holder.failed_at_first() {
+        return Ok(None);
+    }
+    let (_, host) =
+        carry_out(tables, services, check, holder.id, DESTROY, |tables, services, d| {
+            take_away(tables, services, d)?;
+            Ok(Some(json!({ "cause": "its first deploy failed; another of its name replaces it" })))
+        })?;
+    Ok(Some((host, holder.id)))
 }
 
 fn check_names(
@@ -150,20 +193,21 @@ fn is_ours(config: &Config, domain: &HostName) -> bool {
         || config.api.names.iter().any(|name| named(name))
 }
 
-fn check_limits(
+/// Failed first deploys do not count, up to as many as the limit itself.
+pub(super) fn check_limits(
     tables: &dyn Tables,
     services: &Services,
     account: AccountId,
     tier: &Tier,
 ) -> Result<(), DeployError> {
     let limits = &services.config.limits;
-    let (in_all, on_tier) = tables.count_deployments(account, &tier.id)?;
-    if in_all >= limits.deployments_per_account {
-        let limit = limits.deployments_per_account;
+    let Counts { in_all, on_tier } = tables.count_deployments(account, &tier.id)?;
+    let limit = limits.deployments_per_account;
+    if in_all.against(limit) >= limit {
         return Err(DeployError::LimitReached { limit, of: "of this account".to_owned() });
     }
     match limits.deployments_per_tier.or(tier.max_per_account) {
-        Some(limit) if on_tier >= limit => {
+        Some(limit) if on_tier.against(limit) >= limit => {
             let of = format!("on the tier {}", tier.slug);
             Err(DeployError::LimitReached { limit, of })
         }

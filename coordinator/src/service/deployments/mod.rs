@@ -86,3 +86,6 @@ fn announce(state: &AppState, host: HostId, id: DeploymentId) {
 fn owned_state(state: &AppState) -> AppState {
     Arc::clone(state)
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@ use buddo_shared::id::{DeploymentId, TeamId};
 use super::error::DeployError;
 use super::{owned_state, seen, view};
 use crate::access::DeployCheck;
+use crate::service::audit;
 use crate::state::AppState;
 use crate::store::contract::Page;
 
@@ -128,9 +129,9 @@ pub async fn logs(
             seen(tables, check, id)?;
             let entries = tables.audit_of(id, AUDIT_SHOWN)?;
             let logs = entries.into_iter().map(|entry| AuditEntry {
+                status: audit::outcome(&entry).to_owned(),
                 id: entry.id,
                 action: entry.action,
-                status: entry.status,
                 initiated_by: entry.initiated_by,
                 inserted_at: view::seconds(entry.at),
                 details: entry.details,

@@ -65,6 +65,39 @@ pub struct Deployment {
     pub inserted_at: Timestamp,
 }
 
+impl Deployment {
+    /// Whether its first deploy failed, and whatever was tried since: it never served anybody, and
+    /// its operator did not stop it.
+    pub fn failed_at_first(&self) -> bool {
+        self.status == Status::Stopped && self.deployed_at.is_none() && self.last_error.is_some()
+    }
+}
+
+/// How many deployments that are not destroyed an account has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// On whichever tier.
+    pub in_all: Count,
+    /// On one tier.
+    pub on_tier: Count,
+}
+
+/// So many deployments.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Count {
+    /// All of them.
+    pub there: u32,
+    /// Those of [`Deployment::failed_at_first`].
+    pub failed: u32,
+}
+
+impl Count {
+    /// How many of them count against `limit`: as many as that may have failed for free.
+    pub fn against(self, limit: u32) -> u32 {
+        self.there.saturating_sub(self.failed.min(limit))
+    }
+}
+
 /// Which part of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Page {
@@ -106,7 +139,7 @@ pub trait Deployments {
     /// Whether a deployment that is not destroyed has this domain.
     fn custom_domain_taken(&self, domain: &HostName) -> Result<bool>;
     /// How many deployments that are not destroyed the account has, in all and on `tier_id`.
-    fn count_deployments(&self, account: AccountId, tier_id: &str) -> Result<(u32, u32)>;
+    fn count_deployments(&self, account: AccountId, tier_id: &str) -> Result<Counts>;
     /// Bytes of the environments of the deployments that an account answers for, encrypted, by host;
     /// destroyed ones left out.
     fn env_bytes_of(&self, account: AccountId) -> Result<Vec<(HostId, u64)>>;

@@ -10,7 +10,7 @@ use super::column::{
 };
 use super::hosts::unsigned;
 use super::tiers::limits;
-use crate::store::contract::{Deployment, Deployments, Page, Result};
+use crate::store::contract::{Count, Counts, Deployment, Deployments, Page, Result, StoreError};
 
 const INSERT: &str = "
     INSERT INTO deployments (id, app_id, account_id, team_id, tier_id, host_id, subdomain, custom_domain,
@@ -25,7 +25,8 @@ const INSERT: &str = "
 const UPDATE: &str = "
     UPDATE deployments SET status = :status, run = :run, revision = :revision, serving = :serving,
         container_name = :container_name, health = :health,
-        last_health_check = :last_health_check, last_error = :last_error, trouble = :trouble, restarts = :restarts,
+        last_health_check = :last_health_check, last_error = :last_error, trouble = :trouble,
+        restarts = :restarts,
         billing_status = :billing_status, deployed_at = :deployed_at, stopped_at = :stopped_at
     WHERE id = :id";
 
@@ -44,9 +45,13 @@ const LIST_OF_TEAMS: &str = "
 const ON_HOST: &str = "
     SELECT * FROM deployments WHERE host_id = ?1 AND status <> 'destroyed' ORDER BY seq";
 
+// As `Deployment::failed_at_first` has it.
 const COUNT: &str = "
-    SELECT count(*) AS account, coalesce(sum(tier_id = ?2), 0) AS tier FROM deployments
-    WHERE account_id = ?1 AND status <> 'destroyed'";
+    SELECT count(*) AS account, coalesce(sum(failed), 0) AS account_failed,
+        coalesce(sum(here), 0) AS tier, coalesce(sum(here AND failed), 0) AS tier_failed
+    FROM (SELECT tier_id = ?2 AS here, status = 'stopped' AND deployed_at IS NULL
+              AND last_error IS NOT NULL AS failed
+          FROM deployments WHERE account_id = ?1 AND status <> 'destroyed')";
 
 const ENV_BYTES: &str = "
     SELECT d.host_id, coalesce(sum(length(r.env)), 0) AS bytes
@@ -173,11 +178,17 @@ impl Deployments for Tx<'_> {
         Ok(row.is_some())
     }
 
-    fn count_deployments(&self, account: AccountId, tier_id: &str) -> Result<(u32, u32)> {
-        let read = |row: &Row<'_>| Ok((get(row, "account")?, get(row, "tier")?));
+    fn count_deployments(&self, account: AccountId, tier_id: &str) -> Result<Counts> {
+        let read = |row: &Row<'_>| {
+            let count = |there, failed| {
+                Ok::<_, StoreError>(Count { there: get(row, there)?, failed: get(row, failed)? })
+            };
+            let in_all = count("account", "account_failed")?;
+            Ok(Counts { in_all, on_tier: count("tier", "tier_failed")? })
+        };
         let counts =
             self.first("count deployments", COUNT, params![text(&account), tier_id], read)?;
-        Ok(counts.unwrap_or((0, 0)))
+        Ok(counts.unwrap_or_default())
     }
 
     fn env_bytes_of(&self, account: AccountId) -> Result<Vec<(HostId, u64)>> {
