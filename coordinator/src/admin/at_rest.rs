@@ -207,6 +207,28 @@ mod tests {
         assert!(broken.contains("link 2 (account_audit, entry 2)"), "{broken}");
     }
 
+    /// As docs/operations.md has it for a database that a restore replaced: no key is there, and what
+    /// was not yet written into the file is.
+    #[tokio::test]
+    async fn the_acts_in_a_copy_of_a_database_are_listed_without_its_keys() {
+        let world = World::new();
+        let config = &world.state.config;
+        let file = config.state_dir.join("backup.db");
+        backup(&file, config, &*world.clock, &mut Vec::new()).await.unwrap();
+        let before = tempfile::tempdir().unwrap();
+        for end in ["", "-wal"] {
+            let from = format!("{}{end}", config.database().display());
+            std::fs::copy(from, before.path().join(format!("coordinator.db{end}"))).unwrap();
+        }
+        let text = format!("state_dir = {:?}\n", before.path());
+        let path = before.path().join("coordinator.toml");
+        std::fs::write(&path, text).unwrap();
+        let config = Config::read(&path).unwrap();
+        let mut out = Vec::new();
+        audit(AuditCommand::List { limit: 9 }, &config, &mut out).await.unwrap();
+        assert!(String::from_utf8(out).unwrap().contains("backup"));
+    }
+
     #[tokio::test]
     async fn the_master_key_is_rotated_and_the_database_backed_up() {
         let world = World::new();

@@ -94,7 +94,7 @@ pub(super) async fn list(
 
 /// One account
 ///
-/// By its id, its username or its mail address.
+/// By its id or its mail address.
 #[utoipa::path(
     get,
     path = "/api/admin/accounts/{id}",
