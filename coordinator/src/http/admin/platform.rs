@@ -135,6 +135,8 @@ fn tier_and_account(path: TierAndAccount) -> Result<(String, String), ApiError> 
 }
 
 /// Let an account deploy on a tier that is not open to all
+///
+/// By the account's id or mail address. It may already.
 #[utoipa::path(
     put,
     path = "/api/admin/tiers/{slug}/accounts/{id}",

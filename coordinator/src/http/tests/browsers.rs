@@ -161,8 +161,9 @@ async fn a_password_that_changes_ends_browsers() {
         "refresh_token": theirs["refresh_token"] });
     let refreshed = world.post("/api/oauth/token", "", body).await;
     assert_eq!(refreshed.json()["error"], "invalid_grant");
-    // The login that asked goes on with what it was given. What becomes of keys and connected apps is
-    // in `passwords.rs`.
+    // So do keys and what apps were allowed: nobody asked to keep them.
+    assert!(!opens(&api_key).await && !opens(text(&apps["access_token"])).await);
+    // The login that asked goes on with what it was given.
     assert_eq!(world.get("/api/auth/me", &jwt).await.status, 200);
     assert!(opens(text(&ours["access_token"])).await);
     // Nobody else notices.
