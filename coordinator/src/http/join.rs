@@ -139,6 +139,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn fm_67_what_a_host_may_claim_is_decided_with_its_token() {
+        let world = World::new();
+        let (state, name) = (&world.state, "container-host-1");
+        let invited = async |most| {
+            let now = state.clock.now();
+            invite(&state.store, &state.ca, &SystemRandom, now, name, most).await
+        };
+        assert!(invited(Some(0)).await.is_err());
+        // A token that says nothing of it changes nothing.
+        for (most, kept) in [(Some(2048), 2048), (None, 2048), (Some(4096), 4096)] {
+            let (status, _) = join(&world, &request(&invited(most).await.unwrap())).await;
+            assert_eq!(status, 200);
+            assert_eq!(list(&state.store).await.unwrap()[0].max_memory_mb, Some(kept));
+        }
+    }
+
+    #[tokio::test]
     async fn tokens_are_not_tried_without_end() {
         let world = World::published();
         let mut guess = request(&invitation(&world).await);

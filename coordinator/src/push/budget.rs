@@ -1,5 +1,5 @@
-//! How much one host may say: so many bytes, frames and durable reports a minute. An agent that is
-//! whole stays far below; one that somebody else runs must not take the database from all others.
+//! How much one host may say: so many bytes, frames, durable reports and connections a minute. An agent
+//! that is whole stays far below; one that somebody else runs must not take the database from all others.
 
 use std::time::Duration;
 
@@ -16,12 +16,15 @@ const FRAMES: u64 = 60_000;
 /// Durable reports a minute: they cost a write. A thousand apps that are deployed at once make
 /// eight each.
 const REPORTS: u64 = 12_000;
+/// Connections a minute: each gets the whole document. An agent that crashes at once when it has that,
+/// and is started again each few seconds, makes fewer.
+const CONNECTIONS: u64 = 30;
 
-/// The host said more than it may.
+/// The host asked for more than it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the host sends more reports than a thousand apps can make; it is left alone for {} s: look at \
-     its agent, somebody else may run it",
+    "the host sends more reports, or ends more connections, than a thousand apps can make; it is \
+     left alone for {} s: look at its agent, somebody else may run it",
     WINDOW.as_secs()
 )]
 pub(super) struct OverBudget;
@@ -32,6 +35,7 @@ pub(super) struct Budget {
     bytes: Bucket,
     frames: Bucket,
     reports: Bucket,
+    connections: Bucket,
 }
 
 impl Budget {
@@ -41,7 +45,17 @@ impl Budget {
             let each = WINDOW.as_secs().saturating_mul(1_000_000_000) / most;
             Bucket { each, used_until: now }
         };
-        Self { bytes: bucket(BYTES), frames: bucket(FRAMES), reports: bucket(REPORTS) }
+        Self {
+            bytes: bucket(BYTES),
+            frames: bucket(FRAMES),
+            reports: bucket(REPORTS),
+            connections: bucket(CONNECTIONS),
+        }
+    }
+
+    /// Counts a connection that stands.
+    pub(super) fn connected(&mut self, now: Instant) -> Result<(), OverBudget> {
+        self.connections.take(1, now)
     }
 
     /// Counts bytes that came in.
@@ -92,6 +106,8 @@ mod tests {
 
     use super::*;
 
+    type Say = Box<dyn Fn(&mut Budget, Instant) -> bool>;
+
     fn report() -> Frame {
         let body = ReportBody::Removed { id: DeploymentId::new(uuid::Uuid::nil()) };
         Frame::Report(Report { seq: 1, at: Timestamp::UNIX_EPOCH, body })
@@ -118,7 +134,8 @@ mod tests {
     #[test]
     fn fm_67_a_flood_is_cut_off_and_a_minute_later_all_is_well() {
         let start = Instant::now();
-        let cases: [(&str, Box<dyn Fn(&mut Budget, Instant) -> bool>); 4] = [
+        let cases: [(&str, Say); 5] = [
+            ("connections", Box::new(|budget, now| budget.connected(now).is_ok())),
             ("bytes", Box::new(|budget, now| budget.read(1024 * 1024, now).is_ok())),
             ("reports", Box::new(|budget, now| budget.parsed(Some(&report()), now).is_ok())),
             ("unreadable lines", Box::new(|budget, now| budget.parsed(None, now).is_ok())),

@@ -190,6 +190,7 @@ async fn connected(
     let (key, keep_alive) = (host.bond.key.as_ref(), state.config.hosts.keep_alive);
     let mut link = Link::open(&state.ca, id, &host.address, key, keep_alive).await?;
     drop(place);
+    budget.connected(Instant::now()).map_err(StreamError::from)?;
     let now = state.clock.now();
     state.store.write(move |tables| tables.set_reached(id, now)).await?;
     *contact = Contact { since: Some(Instant::now()), ..Contact::default() };

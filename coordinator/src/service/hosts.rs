@@ -186,8 +186,8 @@ pub fn doubts(host: &Host) -> Vec<String> {
     }
     if let Some(at) = host.flooded_at {
         doubts.push(format!(
-            "it was cut off at {at:.0}, for it sent more reports than a thousand apps can make; look \
-             at its agent, which somebody else may run"
+            "it was cut off at {at:.0}, for it sent more reports, or ended more connections, than a \
+             thousand apps can make; look at its agent, which somebody else may run"
         ));
     }
     doubts
