@@ -65,10 +65,11 @@ pub async fn host(
         }
         HostCommand::Bound { name, max_memory_mb } => {
             service::bound(&accounts::desk(store, clock), &name, max_memory_mb).await?;
-            match max_memory_mb {
-                Some(mb) => tracing::info!("{name} is believed to have {mb} MB of memory at most"),
-                None => tracing::info!("{name} is believed to have as much memory as it says"),
-            }
+            let most = max_memory_mb.map_or_else(
+                || "as much memory as it says".to_owned(),
+                |mb| format!("{mb} MB of memory at most"),
+            );
+            tracing::info!("{name} is believed to have {most}");
         }
         HostCommand::Drain { name } => {
             service::drain(&accounts::desk(store, clock), &name).await?;
