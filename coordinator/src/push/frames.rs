@@ -177,7 +177,7 @@ mod tests {
             lines in proptest::collection::vec("[a-z]{0,9}", 0..20),
             cuts in proptest::collection::vec(0..200usize, 0..20),
         ) {
-            let text = lines.iter().map(|line| format!("{line}\n")).collect::<String>();
+            let text = lines.iter().fold(String::new(), |text, line| text + line + "\n");
             let mut cuts: Vec<usize> = cuts.into_iter().filter(|cut| *cut < text.len()).collect();
             cuts.extend([0, text.len()]);
             cuts.sort_unstable();
