@@ -13,6 +13,7 @@
 //! there. A connection that begins and ends at the same address comes from this very machine: it
 //! is closed unread, and takes no place that the coordinator needs.
 
+mod crowd;
 mod handle;
 mod reports;
 pub mod tls;
@@ -30,15 +31,18 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use self::crowd::Handshakes;
 use self::handle::Handler;
 use crate::accept;
 use crate::ports::{Intake, Outbox};
 
-/// Connections that are not let in yet. Anybody can have these; they say nothing of those below.
-const MAX_HANDSHAKES: usize = 64;
+/// Tasks of connections that are not let in yet: those of [`Handshakes`], and those that were just
+/// ended for a newcomer and have not noticed.
+const MAX_TASKS: usize = 4 * (crowd::MAX_STRANGERS + crowd::MAX_PROVEN);
 
 /// Connections of the coordinator. It has one, and for a moment two.
 const MAX_ESTABLISHED: usize = 4;
@@ -63,6 +67,7 @@ pub async fn serve<I: Intake, O: Outbox>(
 ) {
     let shared = Arc::new(Shared {
         handler: Handler::new(intake, outbox, stop.clone()),
+        handshakes: Handshakes::default(),
         established: Established::default(),
         told: AtomicBool::new(false),
         stop: stop.clone(),
@@ -71,7 +76,7 @@ pub async fn serve<I: Intake, O: Outbox>(
         let acceptor = TlsAcceptor::from(Arc::clone(&tls.borrow()));
         connection(stream, peer, place, acceptor, Arc::clone(&shared))
     };
-    let mut connections = accept::each(&listener, MAX_HANDSHAKES, &stop, serve).await;
+    let mut connections = accept::each(&listener, MAX_TASKS, &stop, serve).await;
     drop(listener);
     let drained = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(DRAIN, drained).await.is_err() {
@@ -90,6 +95,7 @@ fn is_from_here(stream: &TcpStream, peer: SocketAddr) -> bool {
 
 struct Shared<I, O> {
     handler: Handler<I, O>,
+    handshakes: Handshakes,
     established: Established,
     /// Whether it was said that connections come from this host's own address.
     told: AtomicBool,
@@ -137,14 +143,23 @@ async fn connection<I: Intake, O: Outbox>(
     }
     // Small frames, both ways, whose sender waits for the answer.
     let _ = stream.set_nodelay(true);
+    let waiting = shared.handshakes.begin(peer.ip(), Instant::now());
     let handshake = tokio::time::timeout(HANDSHAKE_DEADLINE, acceptor.accept(stream));
-    let stream = match handshake.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+    let handshake = tokio::select! {
+        handshake = handshake => handshake,
+        () = waiting.ended() => {
+            tracing::debug!(%peer, "a handshake was ended for a newer one");
+            return;
+        }
+    };
+    let stream = match handshake.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
         Ok(stream) => stream,
         Err(error) => {
             tracing::warn!(%peer, reason = %error, "a peer was not let in");
             return;
         }
     };
+    waiting.succeeded(Instant::now());
     drop(place);
     tracing::info!(%peer, "the coordinator is connected");
     let evicted = shared.established.admit();

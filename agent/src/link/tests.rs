@@ -383,7 +383,7 @@ async fn fm_07_a_half_open_connection_is_noticed_and_left() {
     cut.cancel();
     // With nothing to do but wait, time leaps to the next deadline.
     tokio::time::pause();
-    let began = tokio::time::Instant::now();
+    let began = Instant::now();
     let streams = Arc::strong_count(&world.core);
     while Arc::strong_count(&world.core) == streams {
         assert!(began.elapsed() < Duration::from_mins(5), "the agent holds a dead connection");
@@ -429,4 +429,39 @@ async fn an_authority_that_is_trusted_from_now_on_is_let_in_while_others_go_on()
     assert!(world.is_let_in(Some(next.leaf(COORDINATOR_NAME))).await);
     assert!(world.is_let_in(Some(world.ca.leaf(COORDINATOR_NAME))).await);
     put(&mut before, "a document").await.unwrap();
+}
+
+async fn stranger(from: [u8; 4], to: SocketAddr) -> TcpStream {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::from((from, 0))).unwrap();
+    socket.connect(to).await.unwrap()
+}
+
+/// Whether the other end has not closed it.
+fn is_open(stream: &TcpStream) -> bool {
+    stream.try_read(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+}
+
+/// More than have places, of one address and of many; the last of them are still connected when the
+/// coordinator is in, so that it waited for none of them to time out.
+#[tokio::test]
+async fn fm_61_idle_connections_by_the_dozen_keep_no_coordinator_out() {
+    for addresses in [1, 100] {
+        let world = World::new().await;
+        let mut strangers = Vec::new();
+        for n in 0..3 * u8::try_from(crowd::MAX_STRANGERS).unwrap() {
+            strangers.push(stranger([127, 0, 1, 1 + n % addresses], world.address).await);
+        }
+        let mut coordinator = world.coordinator().await;
+        put(&mut coordinator, "a document").await.unwrap();
+        let open = strangers.iter().rev().take_while(|stream| is_open(stream)).count();
+        assert!(open >= 8, "only {open} of the newest are left");
+        let gone = tokio::time::timeout(Duration::from_secs(20), strangers[0].readable()).await;
+        assert!(gone.is_ok() && !is_open(&strangers[0]), "the oldest had to go");
+        // From now on it has places of its own.
+        for n in 0..3 * u8::try_from(crowd::MAX_STRANGERS).unwrap() {
+            strangers.push(stranger([127, 0, 1, 1 + n % addresses], world.address).await);
+        }
+        put(&mut world.coordinator().await, "a document").await.unwrap();
+    }
 }
