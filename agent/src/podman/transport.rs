@@ -51,6 +51,8 @@ pub(super) enum TransportError {
     Decode(#[source] serde_json::Error),
     #[error("no answer within {0:?}")]
     Deadline(Duration),
+    #[error("{CONCURRENCY} earlier calls were still under way after {0:?}")]
+    Crowded(Duration),
     #[error("the request could not be written")]
     Request(#[source] http::Error),
 }
@@ -231,11 +233,20 @@ impl Transport {
         deadline: Duration,
         exchange: impl Future<Output = Result<T, TransportError>>,
     ) -> Result<T, ContainersError> {
-        let _slot = self.slots.acquire().await;
-        let answered = tokio::time::timeout(deadline, exchange).await;
+        let until = Instant::now() + deadline;
+        // The wait for a place counts, too: who calls has planned with the deadline. That it takes
+        // long says nothing of the service, which may be at work on all the others.
+        let Ok(_slot) = tokio::time::timeout_at(until, self.slots.acquire()).await else {
+            self.metrics.called(operation, false);
+            return Err(TransportError::Crowded(deadline).during(operation));
+        };
+        let begun = Instant::now();
+        let answered = tokio::time::timeout_at(until, exchange).await;
         self.metrics.called(operation, matches!(answered, Ok(Ok(_))));
         match &answered {
             Ok(Ok(_)) => self.silence.broken(),
+            // One that got hardly any time after its wait for a place has not met a silent service.
+            Err(_) if begun.elapsed() * 2 < deadline => {}
             Err(_) if self.silence.missed(Instant::now()) => service::end(&self.socket).await,
             // A service that is away is systemd's to start, unless it only cannot be found.
             Ok(Err(TransportError::Connect(..))) if self.silence.absent(Instant::now()) => {
@@ -345,6 +356,24 @@ mod tests {
         let error = transport.call(ping(Duration::from_secs(1))).await.unwrap_err();
         let ContainersError::Unavailable { source, .. } = error else { panic!("{error}") };
         assert!(source.to_string().contains("/nonexistent/podman.sock"), "{source}");
+    }
+
+    /// All places are taken by calls with long deadlines, as pulls and starts have.
+    #[tokio::test(start_paused = true)]
+    async fn waiting_for_a_place_counts_in_the_deadline() {
+        let transport = Transport::new(PathBuf::from("/nonexistent/podman.sock"));
+        let taken = transport.slots.acquire_many(u32::try_from(CONCURRENCY).unwrap()).await;
+        let begun = Instant::now();
+        let call = transport.call(ping(Duration::from_secs(3)));
+        let error = tokio::time::timeout(Duration::from_secs(30), call).await;
+        let error = error.expect("it waits for ever").unwrap_err();
+        assert_eq!(begun.elapsed(), Duration::from_secs(3));
+        let ContainersError::Unavailable { source, .. } = error else { panic!("{error}") };
+        assert!(source.to_string().contains("32 earlier calls"), "{source}");
+        drop(taken);
+        let error = transport.call(ping(Duration::from_secs(3))).await.unwrap_err();
+        let ContainersError::Unavailable { source, .. } = error else { panic!("{error}") };
+        assert!(source.to_string().contains("cannot connect"), "the place is free again: {source}");
     }
 
     /// `fm_23`: a service that accepts and then hangs ends in a deadline, not in a wait.
