@@ -9,12 +9,15 @@ use serde::Deserialize;
 use super::disk::{self, RawDisk, RawPull};
 use super::{
     Caddy, Capacity, Certificate, Config, Drain, Issuer, Log, Metrics, Network, Podman, Resolver,
+    SpecialAddresses,
 };
 
 /// Caddy asks the resolver anew this often; see the zone's route file.
 const REFRESH: Duration = Duration::from_millis(200);
 /// Least time from a switch to the old container's SIGTERM.
 const LEAST_DRAIN: Duration = Duration::from_millis(1_200);
+/// Each slot has an address for every index (16 bits).
+const LAST_OF_RANGE: u32 = u16::MAX as u32;
 const _: () = assert!(LEAST_DRAIN.as_millis() == REFRESH.as_millis() + 1_000);
 
 /// Why a configuration is not used.
@@ -173,6 +176,7 @@ impl Config {
         let podman_socket = place("podman.socket", raw.podman.socket, || {
             environment.runtime_dir.as_ref().map(|dir| dir.join("podman/podman.sock"))
         })?;
+        let network = network(&raw.network)?;
         Ok(Self {
             listen: raw.listen.unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 7443))),
             socket: raw.socket.unwrap_or_else(|| runtime_dir.join("agent.sock")),
@@ -182,8 +186,8 @@ impl Config {
                 max_containers: disk::max_containers(raw.podman.max_containers)?,
             },
             caddy: caddy(raw.caddy, &state_dir, &runtime_dir)?,
-            network: network(&raw.network)?,
-            resolver: resolver(raw.resolver, &state_dir)?,
+            resolver: resolver(raw.resolver, &state_dir, &network)?,
+            network,
             drain: drain(&raw.drain)?,
             capacity: raw.capacity,
             disk: disk::disk(&raw.disk)?,
@@ -237,6 +241,16 @@ fn network(raw: &RawNetwork) -> Result<Network, ConfigError> {
         special: loopback("network.special", raw.special.unwrap_or(Ipv4Addr::new(127, 63, 0, 1)))?,
         app_port: nonzero("network.app_port", raw.app_port.unwrap_or(8000))?,
     };
+    for (key, base) in [("network.slot_a", network.slot_a), ("network.slot_b", network.slot_b)] {
+        let last = Ipv4Addr::from_bits(base.to_bits().saturating_add(LAST_OF_RANGE));
+        if !last.is_loopback() {
+            return Err(ConfigError::Value {
+                key,
+                problem: format!("is {base}, and its range ends at {last}"),
+                fix: "leave room for 65,536 addresses of 127.0.0.0/8",
+            });
+        }
+    }
     // Each range has room for every index (16 bits), so two ranges must lie that far apart.
     let apart = network.slot_a.to_bits().abs_diff(network.slot_b.to_bits());
     if u16::try_from(apart).is_ok() {
@@ -246,10 +260,46 @@ fn network(raw: &RawNetwork) -> Result<Network, ConfigError> {
             fix: "leave at least 65,536 addresses between the two",
         });
     }
+    let SpecialAddresses { hold, stopped, suspended, missing } = network.specials();
+    for address in [hold, stopped, suspended, missing] {
+        if !address.is_loopback() {
+            return Err(ConfigError::Value {
+                key: "network.special",
+                problem: format!("is {}, and the last of its four is {address}", network.special),
+                fix: "leave room for four addresses of 127.0.0.0/8",
+            });
+        }
+        // An app there would get the visitors of all that are held, or be a page to everybody.
+        outside_of_slots("network.special", address, &network)?;
+    }
     Ok(network)
 }
 
-fn resolver(raw: RawResolver, state_dir: &Path) -> Result<Resolver, ConfigError> {
+/// Refuses an address that some app's container may be published at.
+fn outside_of_slots(
+    key: &'static str,
+    address: Ipv4Addr,
+    network: &Network,
+) -> Result<(), ConfigError> {
+    for (slot, base) in [("slot_a", network.slot_a), ("slot_b", network.slot_b)] {
+        let offset = address.to_bits().checked_sub(base.to_bits());
+        if offset.is_some_and(|offset| offset <= LAST_OF_RANGE) {
+            return Err(ConfigError::Value {
+                key,
+                problem: format!("takes {address}, within the range of `network.{slot}` ({base})"),
+                fix: "choose one outside of the 65,536 addresses from each slot's first on: apps' \
+                      containers are published there",
+            });
+        }
+    }
+    Ok(())
+}
+
+fn resolver(
+    raw: RawResolver,
+    state_dir: &Path,
+    network: &Network,
+) -> Result<Resolver, ConfigError> {
     let local = |port| SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
     let resolver = Resolver {
         dns: raw.dns.unwrap_or(local(5355)),
@@ -258,6 +308,17 @@ fn resolver(raw: RawResolver, state_dir: &Path) -> Result<Resolver, ConfigError>
     };
     for (key, address) in [("resolver.dns", resolver.dns), ("resolver.ask", resolver.ask)] {
         loopback(key, *address.ip())?;
+        outside_of_slots(key, *address.ip(), network)?;
+    }
+    let special = network.special.to_bits()..=network.special.to_bits().saturating_add(3);
+    if special.contains(&resolver.dns.ip().to_bits())
+        || special.contains(&resolver.ask.ip().to_bits())
+    {
+        return Err(ConfigError::Value {
+            key: "network.special",
+            problem: format!("is {}, and the resolver is among its four", network.special),
+            fix: "leave these four to what they stand for: nothing may listen on the first of them",
+        });
     }
     Ok(resolver)
 }
@@ -341,7 +402,16 @@ mod tests {
             ("state_dir = \"here\"", "state_dir"),
             ("[network]\nslot_a = \"10.0.0.0\"", "network.slot_a"),
             ("[network]\nslot_b = \"127.64.1.0\"", "network.slot_b"),
+            ("[network]\nslot_b = \"127.255.1.0\"", "network.slot_b"),
+            ("[network]\nspecial = \"127.64.0.9\"", "network.special"),
+            ("[network]\nspecial = \"127.96.255.255\"", "network.special"),
+            // The last of the four.
+            ("[network]\nspecial = \"127.63.255.253\"", "network.special"),
+            ("[network]\nspecial = \"127.255.255.253\"", "network.special"),
+            ("[network]\nspecial = \"127.0.0.1\"", "network.special"),
             ("[resolver]\ndns = \"0.0.0.0:53\"", "resolver.dns"),
+            ("[resolver]\ndns = \"127.64.3.1:53\"", "resolver.dns"),
+            ("[resolver]\nask = \"127.96.0.1:80\"", "resolver.ask"),
             ("[drain]\nbefore_stop_ms = 100", "drain.before_stop_ms"),
             ("[caddy]\nhttps_port = 0", "caddy.https_port"),
         ] {
