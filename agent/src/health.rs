@@ -88,6 +88,12 @@ impl Tracker {
         self.unreachable
     }
 
+    /// Whether it answered before and failed its last probe. Many at once are sick together a while
+    /// before the first of them is known to be.
+    pub fn is_failing(&self) -> bool {
+        self.level == Level::Unhealthy || self.level.may_serve() && !self.last_good
+    }
+
     /// What is known now.
     pub fn level(&self) -> Level {
         self.level

@@ -53,6 +53,7 @@ use crate::picture::Picture;
 use crate::plan::LimitRule;
 use crate::ports::{
     Clock, Containers, EventFeed, LiveTable, LiveTablePublisher, MemoryEvents, Prober,
+use crate::plan::permits::Permits;
     ProcessExits, Proxy, RouteFiles,
 };
 use crate::probes::Probes;
@@ -206,6 +207,9 @@ pub struct Reconciler<C, P, X, L, K> {
     beats: watch::Sender<u64>,
     metrics: Metrics,
 }
+    permits: Permits,
+    /// Host names of the document for which they were made.
+    names: Option<(Arc<Document>, Names)>,
 
 impl<C, P, X, L, K> Reconciler<C, P, X, L, K>
 where
@@ -273,6 +277,8 @@ where
         })
     }
 
+            permits: Permits::begin(Instant::now()),
+            names: None,
     /// The same loop, counted in `metrics`.
     #[must_use]
     pub fn with_metrics(mut self, metrics: Metrics) -> Self {

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::away::stuck;
 use super::keep::{TORN, sick};
-use super::{LimitRule, Plan, Seen, View, deadline, guarded, words};
+use super::{LimitRule, Permit, Plan, Replacing, Seen, View, deadline, guarded, words};
 use crate::health::Level;
 use crate::memory::{Memory, Serving};
 use crate::ports::{ContainerState, Slot};
@@ -91,11 +91,37 @@ pub(super) fn bring_in(
             }
             memory.attempt_at(revision).rounds += 1;
         }
+        // sick, and not yet allowed a second container
+        None if repair && !may_replace(view, live) => wait_for_permit(memory, view, plan, live),
         // nothing → created → running
-        None => launch(view, wanted, plan, slot, &name),
+        None => {
+            let begins = launch(view, wanted, plan, slot, &name);
+            let counts = repair && begins && !is_unreachable(view, live);
+            plan.replacing = counts.then_some(Replacing::Begins);
+        }
         Some(container) => advance(memory, view, wanted, plan, container),
     }
     Some(name)
+}
+
+/// Whether what serves and is sick may get a second container beside it. What nothing forwards to is
+/// no sign of a host that starves: it can answer nobody, and waiting mends nothing.
+fn may_replace(view: &View<'_>, live: Option<Serving>) -> bool {
+    view.permit == Permit::Granted || is_unreachable(view, live)
+}
+
+fn is_unreachable(view: &View<'_>, live: Option<Serving>) -> bool {
+    live.and_then(|live| view.serving(live)).is_some_and(Seen::is_unreachable)
+}
+
+fn wait_for_permit(memory: &Memory, view: &View<'_>, plan: &mut Plan, live: Option<Serving>) {
+    plan.replacing = Some(Replacing::Waits);
+    let troubled = memory.attempt.as_ref().is_some_and(|attempt| attempt.trouble.is_some());
+    if !troubled {
+        let tracker = live.and_then(|live| view.serving(live)).and_then(|c| c.tracker);
+        let reason = tracker.and_then(|tracker| tracker.reason.as_deref());
+        plan.failure = Some(words::replacement_waits(reason, view.permit));
+    }
 }
 
 /// What is next for a candidate that exists.
@@ -273,11 +299,12 @@ fn prepare(wanted: &Wanted<'_>) -> impl Iterator<Item = Step> + use<> {
     wanted.env.is_some().then_some(Step::PutSecrets).into_iter().chain([Step::Image])
 }
 
-/// The whole way from nothing to running, once nothing else holds the slot's address.
-fn launch(view: &View<'_>, wanted: &Wanted<'_>, plan: &mut Plan, slot: Slot, name: &str) {
+/// The whole way from nothing to running, once nothing else holds the slot's address. Whether it
+/// is planned.
+fn launch(view: &View<'_>, wanted: &Wanted<'_>, plan: &mut Plan, slot: Slot, name: &str) -> bool {
     // The occupant is being retired, which wakes the plan.
     if taken(view, slot, name) {
-        return;
+        return false;
     }
     plan.roll.extend(prepare(wanted));
     plan.roll.extend([
@@ -285,6 +312,7 @@ fn launch(view: &View<'_>, wanted: &Wanted<'_>, plan: &mut Plan, slot: Slot, nam
         Step::Start(name.to_owned()),
         Step::Watch(name.to_owned()),
     ]);
+    true
 }
 
 fn phase_of(view: &View<'_>, candidate: Option<Seen<'_>>) -> Phase {

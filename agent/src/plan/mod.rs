@@ -22,6 +22,7 @@ mod away;
 mod bring_in;
 mod guarded;
 mod keep;
+pub mod permits;
 mod serve;
 #[cfg(test)]
 mod tests;
@@ -85,6 +86,19 @@ pub struct Rules {
     pub secrets_known: bool,
 }
 
+/// Whether a second container may be started beside one that fails its probes. Given by the pass,
+/// which sees the whole host: a host that starves makes many apps miss their probes, and a second
+/// container for each of them would starve it more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Permit {
+    /// Yes.
+    Granted,
+    /// Not while the host itself may be why its probes fail.
+    HostTrouble,
+    /// Not yet: as many as the host may start in a minute were started.
+    Later,
+}
+
 /// Operations that run right now, and the step that each is at.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Busy {
@@ -143,6 +157,8 @@ pub struct View<'a> {
     pub failed: Failed<'a>,
     /// What the kernel counts in its serving container, as far as is known.
     pub kills: Option<&'a Kills>,
+    /// Whether what serves and is sick may be replaced now.
+    pub permit: Permit,
     /// Monotonic time.
     pub now: Instant,
     /// Wall time, never earlier than the document in force.
@@ -197,6 +213,17 @@ pub struct Plan {
     pub put_back: Option<Revision>,
     /// The guard decided in this plan: that must be on disk before anything is done about it.
     pub decided: bool,
+    /// What it needs, or uses, of the host's budget for replacing sick containers.
+    pub replacing: Option<Replacing>,
+}
+
+/// A second container beside a sick one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replacing {
+    /// It waits for a permit.
+    Waits,
+    /// Steps of this plan create it.
+    Begins,
 }
 
 impl Plan {
@@ -216,6 +243,7 @@ impl Plan {
             guarded_until: None,
             put_back: None,
             decided: false,
+            replacing: None,
         }
     }
 

@@ -10,6 +10,7 @@ use buddo_shared::report::Failure;
 
 use crate::guard::Verdict;
 use crate::guard::errors::Rates;
+use crate::plan::Permit;
 use crate::ports::{ContainersError, Ending, KILLED};
 
 /// The longest piece of foreign text (logs, Podman's messages) in a failure, in characters.
@@ -230,6 +231,23 @@ pub fn unhealthy(reason: Option<&str>) -> Failure {
         format!("the app fails its health checks: {reason}; a second container is started"),
         MEND,
     )
+}
+
+/// What serves stopped to answer probes, and gets no second container yet.
+pub fn replacement_waits(reason: Option<&str>, permit: Permit) -> Failure {
+    let reason = reason.and_then(last_line).unwrap_or_else(|| "no answer".to_owned());
+    let (wait, fix) = match permit {
+        Permit::HostTrouble => (
+            "its host is in trouble or many of its apps fail theirs too, so a second container waits",
+            "wait, the agent goes on once the host is well; if it lasts, the host's administrator \
+             looks for what keeps its processors, memory or disk busy",
+        ),
+        Permit::Granted | Permit::Later => (
+            "a second container waits its turn, since many apps of its host need one",
+            "wait; read the app's logs, correct it and deploy again",
+        ),
+    };
+    failure("unhealthy", format!("the app fails its health checks: {reason}; {wait}"), fix)
 }
 
 /// The guard gave `revision` up, `lived` after it went live, and puts `fallback` back.

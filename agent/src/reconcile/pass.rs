@@ -21,7 +21,7 @@ use crate::kills::Watched;
 use crate::memory::{Happened, Memory};
 use crate::observe::{Observed, observe};
 use crate::plan::words;
-use crate::plan::{LimitRule, Plan, Rules, Seen, View, plan, wanted};
+use crate::plan::{LimitRule, Plan, Replacing, Rules, Seen, View, plan, wanted};
 use crate::ports::{
     Clock, ContainerState, Containers, FailedRequests, LiveTable, LiveTablePublisher, Prober,
     Process, Proxy, Slot, Target,
@@ -92,8 +92,9 @@ where
         self.want_routes(&document, &cases, now);
         let mut next = cases.iter().filter_map(|case| case.plan.wake).min();
         let mut sooner = |at: Instant| next = Some(next.map_or(at, |next| next.min(at)));
-        let looks = [look, self.secrets.again(), self.sweep.due(), self.shortage.due(now)];
-        for at in looks.into_iter().flatten() {
+        let waits = [self.shortage.due(now), self.permits.due(now)];
+        let looks = [look, self.secrets.again(), self.sweep.due()];
+        for at in looks.into_iter().chain(waits).flatten() {
             sooner(at);
         }
         if published {
@@ -182,7 +183,7 @@ where
             }
             self.troubled_until = Some(now + TROUBLE);
         }
-        let sick = health.values().filter(|t| t.level() == Level::Unhealthy).count();
+        let sick = health.values().filter(|tracker| tracker.is_failing()).count();
         self.many_sick = many(sick, serving);
     }
 
@@ -207,6 +208,9 @@ where
         let mut cases = Vec::with_capacity(self.memories.len());
         for (id, memory) in &mut self.memories {
             let desired = document.entries().get(id);
+        let troubled = self.troubled_until.is_some_and(|until| until > now);
+        let mut permits = self.permits.round(troubled, self.many_sick, now);
+        let mut waiting = BTreeSet::new();
             let containers: Vec<Seen<'a>> = observed
                 .deployments
                 .get(id)
@@ -237,13 +241,22 @@ where
                 now,
                 wall,
                 jitter: (self.world.jitter)(),
+                permit: permits.permit(*id),
             };
             let plan = plan(memory, &view);
             cases.push(Case { id: *id, desired, containers, plan });
         }
         cases
+            match plan.replacing {
+                Some(Replacing::Begins) => permits.begins(*id),
+                Some(Replacing::Waits) => {
+                    waiting.insert(*id);
+                }
+                None => {}
+            }
     }
 
+        self.permits.wait(&waiting, now);
     /// What serves under a guard and runs.
     fn guarded(&self, cases: &[Case<'_>]) -> Watched {
         let process = |case: &Case<'_>| {
@@ -395,6 +408,16 @@ where
 /// The processes of all that runs.
 fn running<'a>(cases: &'a [Case<'_>]) -> impl Iterator<Item = &'a Process> {
     let containers = cases.iter().flat_map(|case| &case.containers);
+                if !published {
+                    let subdomain = case.desired.map(|desired| desired.subdomain.to_string());
+                    let older = self.table.as_ref().or(self.left.as_ref());
+                    if !needs_no_new_table(&order, subdomain.as_deref(), older) {
+                        continue;
+                    }
+                }
+                if lane == Lane::Roll && case.plan.replacing == Some(Replacing::Begins) {
+                    self.permits.take(case.id, now);
+                }
     let running = containers.filter(|container| container.state == ContainerState::Running);
     running.filter_map(|container| container.process.as_ref())
 }

@@ -186,6 +186,10 @@ impl Run {
                     state.guards.clock_jumped = true;
                 });
             }
+            Fault::Starve => {
+                let until = self.heals_in(fault, 5_000, 60_000);
+                world.act(|state| state.starved_until = Some(until));
+            }
             Fault::Partition => {
                 let until = self.heals_in(fault, 1_000, 30_000);
                 world.act(|state| state.books.away_until = Some(until));
@@ -225,6 +229,7 @@ impl Run {
             (state.deaf, state.engine.tears) = (false, false);
             state.calls_left = None;
             (state.engine.hung_until, state.engine.away_until) = (None, None);
+            state.starved_until = None;
             (state.edge.away_until, state.books.away_until) = (None, None);
             state.cure(now, |app| !app.turns_bad());
         });

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use buddo_agent::ports::ContainerState;
+use buddo_agent::ports::{ContainerState, Identity};
 use buddo_shared::manifest::Desired;
 use buddo_shared::report::{Failure, Phase, ReportBody};
 use tokio::time::Instant;
@@ -87,11 +87,20 @@ fn host(state: &State) -> Option<String> {
     })
 }
 
-/// A container that runs, and could not be started again as its secrets are.
+/// A container that runs, and could not be started again as its secrets are. Those of a revision that
+/// the document does not describe any more cannot be put again: it serves because every newer one failed.
 fn without_secrets(state: &State) -> Option<&str> {
     let engine = &state.engine;
+    let described = |identity: Identity| {
+        state.books.ledger.wanted.values().any(|desired| {
+            let fallback = desired.guard.as_ref().map(|guard| guard.fallback.revision);
+            let revisions = [Some(desired.revision), fallback];
+            desired.id == identity.deployment && revisions.contains(&Some(identity.revision))
+        })
+    };
     let running = engine.containers.iter().filter(|(_, c)| c.state == ContainerState::Running);
     let lacks = |name: &String| engine.torn || !engine.secrets.contains_key(name);
+    let running = running.filter(|(_, c)| c.identity.is_some_and(described));
     running.filter(|(_, c)| c.reads.iter().any(lacks)).map(|(name, _)| name.as_str()).next()
 }
 

@@ -42,9 +42,11 @@ pub(crate) enum Fault {
     Jump,
     /// The coordinator does not reach the host for a while.
     Partition,
+    /// The host is so busy that no probe is answered in time for a while.
+    Starve,
 }
 
-const ALL: [Fault; 18] = [
+const ALL: [Fault; 19] = [
     Fault::Kill,
     Fault::LoseDatabase,
     Fault::Reboot,
@@ -63,6 +65,7 @@ const ALL: [Fault; 18] = [
     Fault::FillDisk,
     Fault::Jump,
     Fault::Partition,
+    Fault::Starve,
 ];
 
 /// How often, in a thousand calls.

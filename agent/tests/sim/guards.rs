@@ -105,6 +105,14 @@ impl State {
         add(self.guards.tolls.entry((deployment, revision)).or_default());
     }
 
+    /// A probe was not answered in time, for the host had none left.
+    pub(crate) fn starve(&mut self, identity: Identity) {
+        let Identity { deployment, revision, .. } = identity;
+        self.excuse(deployment, "its host starves");
+        self.hurt.insert((deployment, revision));
+        self.bear(Some(identity), |toll| toll.ends = toll.ends.max(3));
+    }
+
     /// A report that a revision was given up: it must have deserved it.
     pub(crate) fn judge_report(&mut self, status: &DeploymentStatus) {
         let key = (status.id, status.revision);

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use buddo_agent::picture::Picture;
-use buddo_agent::ports::{ContainerState, Target};
+use buddo_agent::plan::permits;
+use buddo_agent::ports::{ContainerState, Identity, Target};
 use buddo_shared::id::DeploymentId;
 use buddo_shared::manifest::{RunState, Strategy};
 use buddo_shared::report::Phase;
@@ -16,6 +17,7 @@ use crate::world::{DRAIN, State};
 pub(crate) const TRY_DURATION: Duration = Duration::from_secs(10);
 /// For so long after a fault nothing is expected of the app that it hit.
 const CALM: Duration = Duration::from_secs(2);
+const MINUTE: Duration = Duration::from_mins(1);
 
 /// Whether an app may be expected to answer: it did, and nobody but the agent could change that.
 #[derive(Debug, Default, Clone, Copy)]
@@ -123,6 +125,26 @@ impl State {
     }
 
     /// A container was started.
+    /// The agent has a container made. Beside one of the same revision that runs and is reached, it
+    /// is there because that one is sick: of those no minute may have many.
+    pub(crate) fn makes(&mut self, life: u32, identity: Identity) {
+        let other = Identity { slot: identity.slot.other(), ..identity };
+        let beside = self.engine.containers.iter().any(|(name, c)| {
+            let runs = c.state == ContainerState::Running;
+            c.identity == Some(other) && runs && !self.engine.unforwarded.contains(name)
+        });
+        if !beside {
+            return;
+        }
+        let now = Instant::now();
+        self.seconds.retain(|(by, at)| *by == life && now.duration_since(*at) < MINUTE);
+        self.seconds.push_back((life, now));
+        let (count, most) = (self.seconds.len(), permits::PER_MINUTE as usize);
+        if count > most {
+            self.violate(format!("{count} second containers in a minute, more than {most}"));
+        }
+    }
+
     pub(crate) fn started(&mut self, name: &str, address: std::net::SocketAddrV4) {
         self.edge.left.remove(name);
         if self.edge.points_to(*address.ip()) {

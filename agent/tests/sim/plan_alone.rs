@@ -17,7 +17,7 @@ use buddo_agent::config::Drain;
 use buddo_agent::guard::errors::Failed;
 use buddo_agent::health::{Level, Tracker, Trackers};
 use buddo_agent::memory::{Durable, Happened, Memory};
-use buddo_agent::plan::{Busy, LimitRule, Plan, Rules, Seen, View, plan};
+use buddo_agent::plan::{Busy, LimitRule, Permit, Plan, Rules, Seen, View, plan};
 use buddo_agent::ports::{Container, ContainerState, Ending, Identity, ProbeOutcome, Slot, Target};
 use buddo_agent::step::{Lane, Step, container_name, container_owner};
 use buddo_shared::id::{DeploymentId, Revision};
@@ -136,6 +136,7 @@ impl Alone {
             rules: &rules(),
             failed: Failed::default(),
             kills: None,
+            permit: Permit::Granted,
             now: self.now,
             wall: self.wall,
             jitter: 0.5,

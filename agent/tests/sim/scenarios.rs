@@ -524,3 +524,121 @@ fn fm_56_an_hour_without_what_a_start_takes_gives_no_app_up() {
         assert!(!run.warnings().contains("should get no new apps"), "{}", run.warnings());
     });
 }
+
+/// All probes time out for minutes, as on a host without a processor to spare. What serves serves on,
+/// and no wave of second containers makes it worse; afterwards everything is as before.
+#[test]
+fn fm_58_a_host_that_starves_gets_no_wave_of_second_containers() {
+    play(|mut run| async move {
+        (1..25).for_each(|n| run.want(n, 1));
+        run.settle().await;
+        let before = run.containers();
+        run.befall(Fault::Starve);
+        run.world.act(|state| {
+            let until = tokio::time::Instant::now() + Duration::from_secs(100);
+            state.starved_until = Some(until);
+        });
+        run.wait(60).await;
+        assert_eq!(run.containers(), before, "nothing is replaced");
+        let shown = run.agent.as_ref().unwrap().shown();
+        let told = shown.values().filter_map(|app| app.status.failure.as_ref());
+        let told: Vec<_> = told.map(|failure| failure.cause.as_str()).collect();
+        assert_eq!(told.len(), 24, "each says that it is not well");
+        assert!(told.iter().all(|cause| cause.contains("its host is in trouble")), "{told:?}");
+        run.wait(60).await;
+        run.settle().await;
+        assert_eq!(run.containers(), before);
+    });
+}
+
+/// A third of all apps is sick, too few for it to be the host: they are replaced, and not at once.
+#[test]
+fn fm_58_sick_apps_are_replaced_a_few_a_minute_and_all_in_the_end() {
+    play(|mut run| async move {
+        (1..61).for_each(|n| run.want(n, 1));
+        run.settle().await;
+        run.wait(120).await;
+        let sick: Vec<_> = run.containers().into_iter().map(|(name, ..)| name).step_by(3).collect();
+        run.world.act(|state| {
+            let ever = tokio::time::Instant::now() + Duration::from_hours(1);
+            sick.iter().for_each(|name| state.sicken(name, ever));
+        });
+        run.wait(30).await;
+        let shown = run.agent.as_ref().unwrap().shown();
+        let told = shown.values().filter_map(|app| app.status.failure.as_ref());
+        let waiting = told.filter(|failure| failure.cause.contains("waits its turn")).count();
+        assert!(waiting > 5, "{waiting} wait and say so");
+        run.wait(240).await;
+        let left = run.containers();
+        assert!(left.len() == 60 && !left.iter().any(|(name, ..)| sick.contains(name)));
+        run.settle().await;
+    });
+}
+
+/// The first one that is sick waits for nothing.
+#[test]
+fn fm_58_a_single_sick_app_is_replaced_at_once() {
+    play(|mut run| async move {
+        (1..5).for_each(|n| run.want(n, 1));
+        run.settle().await;
+        let name = run.containers()[0].0.clone();
+        run.world.act(|state| {
+            state.sicken(&name, tokio::time::Instant::now() + Duration::from_hours(1));
+        });
+        // Three probes, one each three seconds, and the way in.
+        run.wait(15).await;
+        let names: Vec<_> = run.containers().into_iter().map(|(name, ..)| name).collect();
+        assert!(names.len() == 4 && !names.contains(&name), "{names:?}");
+    });
+}
+
+/// No table can be written, and an app crashes: it is started again where its visitors go anyway. What
+/// would have to be switched or taken away waits for room.
+#[test]
+fn fm_59_a_crashed_app_is_started_again_while_no_table_can_be_written() {
+    play(|mut run| async move {
+        (1..4).for_each(|n| run.want(n, 1));
+        run.settle().await;
+        let before = run.containers();
+        run.world.act(|state| state.disk_full = true);
+        for crash in 1..3 {
+            run.befall(Fault::Crash);
+            run.wait(20).await;
+            let after = run.containers();
+            assert!(
+                after.iter().all(|(_, state, _)| *state == ContainerState::Running),
+                "{after:?}"
+            );
+            let starts: u32 = after.iter().map(|(.., starts)| starts).sum();
+            assert_eq!((after.len(), starts), (before.len(), 3 + crash), "{after:?}");
+            // All is as the older table says.
+            assert!(!run.warnings().contains("live table"), "{}", run.warnings());
+        }
+        run.world.act(|state| state.disk_full = false);
+        run.settle().await;
+    });
+}
+
+/// A revision goes live as the disk fills up: the one before it keeps its visitors, and is not ended.
+#[test]
+fn fm_59_without_a_new_table_nothing_is_taken_away() {
+    play(|mut run| async move {
+        run.want(2, 1);
+        run.settle().await;
+        run.want(2, 2);
+        run.sign();
+        let newest = run.world.with(|state| state.books.generation);
+        while run.world.with(|state| state.books.acked) < newest {
+            let passed = run.pass(Duration::from_millis(1)).await;
+            run.fails_with_its_story(passed);
+        }
+        run.world.act(|state| state.disk_full = true);
+        run.wait(60).await;
+        let names: Vec<_> = run.containers().into_iter().map(|(name, ..)| name).collect();
+        assert!(names.iter().any(|name| name.contains("-r1-")), "{names:?}");
+        assert!(run.warnings().contains("live table"), "{}", run.warnings());
+        run.world.act(|state| state.disk_full = false);
+        run.settle().await;
+        assert_eq!(run.containers().len(), 1);
+    });
+}

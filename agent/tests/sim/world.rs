@@ -76,6 +76,10 @@ pub(crate) struct State {
     pub(crate) feed: Option<Feed>,
     /// The stream is open and tells nothing.
     pub(crate) deaf: bool,
+    /// No probe is answered in time until then.
+    pub(crate) starved_until: Option<Instant>,
+    /// When second containers beside sick ones were made, and by which agent.
+    pub(crate) seconds: VecDeque<(u32, Instant)>,
     /// No room on the disk.
     pub(crate) disk_full: bool,
     /// Writes to the database.
@@ -128,6 +132,8 @@ impl World {
             late_until: None,
             feed: None,
             deaf: false,
+            starved_until: None,
+            seconds: VecDeque::new(),
             disk_full: false,
             commits: 0,
             amnesia: false,

@@ -9,7 +9,7 @@ use buddo_agent::config::{Drain, Network};
 use buddo_agent::guard::errors::Failed;
 use buddo_agent::health::{Level, Tracker, Trackers};
 use buddo_agent::memory::{Durable, Memory, Serving};
-use buddo_agent::plan::{Busy, LimitRule, Rules, Seen, View, plan};
+use buddo_agent::plan::{Busy, LimitRule, Permit, Rules, Seen, View, plan};
 use buddo_agent::ports::{Container, ContainerState, Identity, Slot};
 use buddo_agent::step::container_name;
 use buddo_shared::id::{DeploymentId, Revision};
@@ -66,6 +66,7 @@ pub(super) fn measure() -> anyhow::Result<()> {
                 rules: &rules,
                 failed: Failed::default(),
                 kills: None,
+                permit: Permit::Granted,
                 now,
                 wall: Timestamp::UNIX_EPOCH,
                 jitter: 0.5,

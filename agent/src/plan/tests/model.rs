@@ -53,6 +53,8 @@ pub(super) struct Model {
     pub(super) failed: Vec<Timestamp>,
     /// What the kernel counts.
     pub(super) kills: Option<Kills>,
+    /// Whether a sick container may be replaced.
+    pub(super) permit: Permit,
     pub(super) image: Result<(), &'static str>,
     /// Podman does neither stop nor remove.
     pub(super) stubborn: bool,
@@ -141,6 +143,7 @@ impl Model {
             stride: Duration::from_hours(1),
             failed: Vec::new(),
             kills: None,
+            permit: Permit::Granted,
             image: Ok(()),
             stubborn: false,
             unstartable: None,
@@ -198,6 +201,7 @@ impl Model {
             jitter: 0.5,
         };
         plan(&mut self.memory, &view)
+            permit: self.permit,
     }
 
     /// Plans, checks the plan, carries it out, probes, and lets time pass.

@@ -233,3 +233,49 @@ fn what_podman_has_lost_is_left_alone_while_there_is_another_slot() {
     model.squatted.extend([Slot::A, Slot::B]);
     assert_eq!(model.settle().phase, Phase::Live);
 }
+
+/// It serves on meanwhile: a sick container may still answer some visitors.
+#[test]
+fn fm_58_what_is_sick_while_its_host_is_waits_serves_on_and_says_why() {
+    for (permit, says) in
+        [(Permit::HostTrouble, "its host is in trouble"), (Permit::Later, "waits its turn")]
+    {
+        let (mut model, _) = serving();
+        model.app = App::Silent;
+        model.permit = permit;
+        model.stride = Duration::from_secs(5);
+        model.turn();
+        for _ in 0..100 {
+            let plan = model.turn();
+            assert!(matches!(plan.target, Some(Target::Live { .. })), "{plan:?}");
+            assert_eq!(
+                (plan.phase, plan.replacing),
+                (Phase::Live, Some(crate::plan::Replacing::Waits))
+            );
+            let failure = plan.failure.unwrap();
+            assert!(failure.code == "unhealthy" && failure.cause.contains(says), "{failure:?}");
+        }
+        assert!(!model.done.contains(&Step::Create(Slot::B)), "{:?}", model.done);
+        model.permit = Permit::Granted;
+        let plan = model.turn();
+        assert_eq!(plan.replacing, Some(crate::plan::Replacing::Begins));
+        assert!(model.done.contains(&Step::Create(Slot::B)), "one that may is replaced at once");
+        // Brought in further, it needs no other permit.
+        model.permit = Permit::HostTrouble;
+        model.app = App::Answers;
+        assert_eq!(model.settle().phase, Phase::Live);
+    }
+}
+
+/// It can answer nobody, however the host fares.
+#[test]
+fn fm_58_what_nothing_forwards_to_is_replaced_without_a_permit() {
+    let (mut model, name) = serving();
+    model.deaf.insert(name);
+    model.permit = Permit::HostTrouble;
+    while !model.done.contains(&Step::Create(Slot::B)) {
+        let plan = model.turn();
+        assert_ne!(plan.replacing, Some(crate::plan::Replacing::Waits));
+    }
+    assert_eq!(model.settle().phase, Phase::Live);
+}

@@ -106,6 +106,7 @@ impl Containers for Life {
     async fn create(&self, spec: &ContainerSpec) -> Result<Created, ContainersError> {
         let wanted = spec.clone();
         let deadline = Duration::from_secs(30);
+        self.world.act(|state| state.makes(self.number, spec.identity));
         self.call("create", &spec.name, deadline, move |state, world, late| {
             state.engine.suffices()?;
             state.create(world, &wanted, late)
@@ -258,7 +259,14 @@ impl Prober for Life {
                 let runs = c.state == ContainerState::Running;
                 runs && c.address == address && !engine.unforwarded.contains(*name)
             };
-            engine.containers.iter().find(reached).map(|(_, c)| c.answers(Instant::now()))
+            let now = Instant::now();
+            let found = engine.containers.iter().find(reached).map(|(_, c)| c);
+            let (identity, answers) = found.map(|c| (c.identity, c.answers(now))).unzip();
+            let starved = state.starved_until.is_some_and(|until| now < until);
+            if let Some(identity) = identity.flatten().filter(|_| starved) {
+                state.starve(identity);
+            }
+            answers.map(|answers| answers && !starved)
         });
         match accepted {
             Some(true) => ProbeOutcome::Healthy,
