@@ -284,11 +284,13 @@ impl Order {
         wanted.ok_or_else(|| missing("document entry"))
     }
 
-    fn address_of(&self, name: &str) -> Option<SocketAddrV4> {
+    /// Where the container of this name is published.
+    pub(crate) fn address_of(&self, name: &str) -> Option<SocketAddrV4> {
         self.address(container_owner(name)?.slot)
     }
 
-    fn address(&self, slot: Slot) -> Option<SocketAddrV4> {
+    /// Where the container in this slot is published.
+    pub(crate) fn address(&self, slot: Slot) -> Option<SocketAddrV4> {
         let [a, b] = self.addresses?;
         Some(if slot == Slot::A { a } else { b })
     }

@@ -197,6 +197,8 @@ pub struct Disk {
     pub keep_unused: Duration,
     /// Whether images are collected at all.
     pub collect: bool,
+    /// Bytes that are kept back for what must be written; 0: none.
+    pub reserve: u64,
 }
 
 /// Bounds on images.
@@ -234,6 +236,11 @@ pub enum LogFormat {
 }
 
 impl Config {
+    /// The file that takes up what is kept back of the disk.
+    pub fn reserve(&self) -> PathBuf {
+        self.state_dir.join("reserve")
+    }
+
     /// The agent's database.
     pub fn database(&self) -> PathBuf {
         self.state_dir.join("agent.db")

@@ -26,6 +26,7 @@ use crate::caddy;
 use crate::clock::{SystemClock, system_jitter};
 use crate::config::Config;
 use crate::disk::{Keeper, Room, Shelf, system_measure};
+use crate::durable;
 use crate::exits::pidfd::Pidfds;
 use crate::facts;
 use crate::intent::Intent;
@@ -39,6 +40,7 @@ use crate::ports::{Clock as _, LiveTable};
 use crate::probe::NetProber;
 use crate::reconcile::{Domains, Inputs, Reconciler, Render, Rendered, Settings, World};
 use crate::renew::{Renewer, join_alarms};
+use crate::reserve::Reserve;
 use crate::resolver::LiveTableFile;
 use crate::status::Status;
 use crate::store::Store;
@@ -59,7 +61,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
             .with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
     let listener = local::bind(&config.socket)?;
-    let store = open_store(&config)?;
+    let reserve = Reserve::new(config.reserve(), config.disk.reserve);
+    let store = open_store(&config, &reserve)?;
     let metrics = Metrics::default();
     let status = Status::counted(store.clone(), metrics.clone());
     let Some(identity) = Identity::load(&config.state_dir)? else {
@@ -68,11 +71,11 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
     run_joined(config, identity, listener, store, status, metrics, stop).await
 }
 
-fn open_store(config: &Config) -> Result<Store> {
+fn open_store(config: &Config, reserve: &Reserve) -> Result<Store> {
     // A database that was lost counts on from the time of day in milliseconds: above any number
     // it can have used.
     let first = u64::try_from(SystemClock.now().as_millisecond()).unwrap_or_default();
-    Ok(Store::open(&config.database(), first)?)
+    Ok(Store::open_behind(reserve, &config.database(), first)?)
 }
 
 async fn wait_to_join(
@@ -128,7 +131,8 @@ async fn wait_to_join(
             return Ok(());
         }
         notify(&[NotifyState::Watchdog]);
-        if let Some(identity) = Identity::load(&config.state_dir)? {
+        let state_dir = config.state_dir.clone();
+        if let Some(identity) = durable::off_thread(move || Identity::load(&state_dir)).await?? {
             break identity;
         }
     };
@@ -162,6 +166,7 @@ async fn run_joined(
     let (renewer, alarm, _alarms) = renewer(&config, &identity, &clock, &intent)?;
     let tls = renewer.tls();
     let (room, shelf) = (room(&config), Shelf::default());
+    let reserve = store.reserve().clone();
     let podman = podman(&config, identity.host_id, &room, &metrics);
     let events = podman.events(stop.child_token());
     let (facts, known) = watch::channel(facts::initial(&config));
@@ -173,7 +178,9 @@ async fn run_joined(
                 .context("cannot prepare Caddy's routes")?
                 .with_metrics(metrics.clone()),
         ),
-        table: Arc::new(LiveTableFile::new(config.resolver.table.clone())),
+        table: Arc::new(
+            LiveTableFile::new(config.resolver.table.clone()).with_reserve(reserve.clone()),
+        ),
         clock: Arc::clone(&clock),
         jitter: system_jitter(),
     };
@@ -219,6 +226,7 @@ async fn run_joined(
         facts: facts.clone(),
         metrics,
         jitter: system_jitter(),
+        reserve,
     };
     let _keeper = vital(&stop, keeper.run());
     let _facts = vital(&stop, {

@@ -5,6 +5,14 @@ use std::io::Write as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+/// Does work with files on a thread of its own kind: a disk may take its time, or hang, and no async
+/// thread waits for it.
+pub(crate) async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> std::io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)
+}
+
 /// Replaces `path` with `bytes`: a temporary file beside it, flushed, renamed over it; then the
 /// folder is flushed. On any error the old file stays as it was.
 pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {

@@ -52,6 +52,7 @@ pub mod probes;
 pub mod reconcile;
 pub mod renew;
 pub mod resolver;
+pub mod reserve;
 pub mod routes;
 pub mod show;
 pub mod status;

@@ -442,7 +442,7 @@ pub trait LiveTablePublisher: Send + Sync + 'static {
     fn publish(&self, table: &LiveTable) -> impl Future<Output = std::io::Result<()>> + Send;
     /// Whether what was published last is still in force, as far as a glance tells: somebody may
     /// have replaced or removed it.
-    fn is_in_force(&self) -> bool;
+    fn is_in_force(&self) -> impl Future<Output = bool> + Send;
 }
 
 /// Where the link hands documents to. Implemented by `intent`.

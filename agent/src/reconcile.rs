@@ -17,6 +17,7 @@
 
 mod anew;
 mod lost;
+mod old_table;
 mod orders;
 mod pass;
 mod save;
@@ -193,6 +194,8 @@ pub struct Reconciler<C, P, X, L, K> {
     last_write: save::WriteEnd,
     table: Option<LiveTable>,
     unpublished: bool,
+    /// As an earlier agent left it, until this one has written its own.
+    left: Option<LiveTable>,
     failures: Retries,
     rendered: (Domains, Option<HostName>, Rendered),
     secrets: secrets::Looks,
@@ -238,6 +241,7 @@ where
         let executor = Executor::new(Arc::clone(&world.containers), settings.key.clone());
         let jitter = || Arc::clone(&world.jitter);
         Ok(Self {
+        let left = settings.previous.clone();
             probes: Probes::new(
                 Arc::clone(&world.prober),
                 Arc::clone(&world.clock),
@@ -262,6 +266,7 @@ where
             last_write: no_write_yet(),
             table: None,
             unpublished: false,
+            left,
             failures: Retries::default(),
             rendered: (BTreeMap::new(), None, Rendered::default()),
             secrets: secrets::Looks::begin(Instant::now()),

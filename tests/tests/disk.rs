@@ -109,6 +109,51 @@ async fn fm_13_an_agent_on_a_full_disk_keeps_its_state_and_recovers() -> anyhow:
     .await
 }
 
+/// The agent's disk is full, and an app crashes: what is kept back makes room for the live table, the app
+/// comes back, and the host says what happened until there is room for a reserve again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fm_59_the_reserve_of_a_full_disk_lets_a_crashed_app_come_back_and_is_made_again()
+-> anyhow::Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    Lease::run(async |world| {
+        let folder = world.layout().path("agent");
+        let disk = SmallDisk::mount(world, &folder, 200_000)?;
+        let product = Product::up(world, Options::default()).await?;
+        product.publish_images(false).await?;
+        let api = product.operator("ada").await?;
+        let first = api.create(&request("first", IMAGE, PORT)).await?;
+        api.reaches(&first.id, Status::Running, 1).await?;
+        let reserve = folder.join("reserve").to_string_lossy().into_owned();
+        let is_there =
+            || Ok::<_, anyhow::Error>(world.exec(["test", "-e", &reserve])?.status.success());
+        ensure!(is_there()?, "there is no reserve");
+        disk.fill()?;
+
+        let name = product.containers()?.pop().context("no container")?;
+        world.exec(["podman", "kill", &name])?;
+        poll::until("the crashed app", PATIENCE, async || serves(&product, "first").await).await?;
+        poll::until("what became of the reserve", PATIENCE, async || {
+            let status = product.agent_command(&["status"])?;
+            ensure!(status.contains("the reserve of 64 MiB"), "{status}");
+            Ok(())
+        })
+        .await?;
+        ensure!(!is_there()?, "it was not needed");
+
+        disk.free()?;
+        poll::until("a reserve again", PATIENCE, async || {
+            let status = product.agent_command(&["status"])?;
+            ensure!(is_there()? && !status.contains("the reserve of 64 MiB"), "{status}");
+            Ok(())
+        })
+        .await?;
+        serves(&product, "first").await
+    })
+    .await
+}
+
 /// While the coordinator's disk is full, what writes is refused by name and nothing is half done;
 /// what reads is answered.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

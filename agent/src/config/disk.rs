@@ -17,6 +17,7 @@ pub(super) struct RawDisk {
     floor_mb: Option<u64>,
     keep_unused_hours: Option<u64>,
     collect_images: Option<bool>,
+    reserve_mb: Option<u64>,
 }
 
 #[derive(Deserialize, Default)]
@@ -44,7 +45,9 @@ pub(super) fn disk(raw: &RawDisk) -> Result<Disk, ConfigError> {
     }
     let floor = within("disk.floor_mb", raw.floor_mb.unwrap_or(1024), 16..=1_048_576)? * MIB;
     let hours = within("disk.keep_unused_hours", raw.keep_unused_hours.unwrap_or(24), 0..=8_760)?;
+    let reserve = within("disk.reserve_mb", raw.reserve_mb.unwrap_or(64), 0..=4_096)? * MIB;
     Ok(Disk {
+        reserve,
         high_percent,
         low_percent,
         floor,
@@ -112,6 +115,8 @@ mod tests {
         assert_eq!((config.disk.high_percent, config.disk.low_percent), (85, 80));
         assert_eq!(config.disk.floor, 1024 * MIB);
         assert_eq!(config.disk.keep_unused, Duration::from_hours(24));
+        assert_eq!(config.disk.reserve, 64 * MIB);
+        assert_eq!(parse("[disk]\nreserve_mb = 0").unwrap().disk.reserve, 0);
         assert_eq!(config.pull.max_image, 4096 * MIB);
         assert_eq!(config.podman.max_containers, 1_900);
         assert_eq!(config.metrics.listen, None);
@@ -127,6 +132,7 @@ mod tests {
             ("[disk]\nfloor_mb = 1", "disk.floor_mb"),
             ("[disk]\nfloor_mb = 18446744073709", "disk.floor_mb"),
             ("[disk]\nkeep_unused_hours = 9000", "disk.keep_unused_hours"),
+            ("[disk]\nreserve_mb = 5000", "disk.reserve_mb"),
             ("[pull]\nmax_image_mb = 0", "pull.max_image_mb"),
             ("[podman]\nmax_containers = 0", "podman.max_containers"),
             ("[metrics]\nlisten = \"0.0.0.0:9100\"", "metrics.listen"),

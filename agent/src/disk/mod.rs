@@ -32,11 +32,13 @@ pub use room::{Measure, Overrun, Room, Shortage, Space, system_measure};
 pub use shelf::{Lease, Removal, Shelf};
 
 use crate::clock::Jitter;
+use crate::durable;
 use crate::intent::Document;
 use crate::metrics::Metrics;
 use crate::picture::Picture;
 use crate::ports::{ContainersError, Images, LocalImage};
 use crate::reconcile::HostFacts;
+use crate::reserve::{Kept, Reserve};
 
 /// Between two rounds while all is well.
 const CALM: Duration = Duration::from_mins(5);
@@ -65,6 +67,8 @@ pub struct Keeper<I> {
     pub metrics: Metrics,
     /// Hosts do not all collect at once.
     pub jitter: Jitter,
+    /// What is kept back of the agent's own disk.
+    pub reserve: Reserve,
 }
 
 /// Whether a file system wants room.
@@ -86,6 +90,7 @@ impl<I: Images> Keeper<I> {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = self.room.wanted() => {}
+                () = self.reserve.was_let_go() => {}
             }
             tokio::time::sleep(BREATH).await;
         }
@@ -175,6 +180,8 @@ impl<I: Images> Keeper<I> {
         let rules = self.room.rules();
         let spaces = self.room.of_all().await;
         self.metrics.disk(&spaces);
+        // The agent's own comes last.
+        let free = spaces.last().map_or(0, |(_, space)| space.free);
         let mut told: Vec<Space> = Vec::new();
         let mut warnings = Vec::new();
         for (place, space) in spaces {
@@ -197,7 +204,18 @@ impl<I: Images> Keeper<I> {
                 ));
             }
         }
+        warnings.extend(self.keep_reserve(free).await);
         warnings
+    }
+
+    /// Sees to the reserve; what there is to say about it.
+    async fn keep_reserve(&self, free: u64) -> Option<String> {
+        let reserve = self.reserve.clone();
+        match durable::off_thread(move || reserve.keep(free)).await.flatten() {
+            Ok(Kept::Whole) => None,
+            Ok(Kept::Missing) => Some(self.reserve.warning()),
+            Err(error) => Some(format!("{} ({error})", self.reserve.warning())),
+        }
     }
 }
 

@@ -213,6 +213,7 @@ mod tests {
 
     pub(super) fn rules() -> config::Disk {
         config::Disk {
+            reserve: 0,
             high_percent: 85,
             low_percent: 80,
             floor: 100,

@@ -84,6 +84,7 @@ impl Host {
         let storage =
             Arc::new(Storage { images: Mutex::new(images), refused, ..Storage::default() });
         let rules = config::Disk {
+            reserve: 0,
             high_percent: 80,
             low_percent: 60,
             floor: 10 * MB,
@@ -104,6 +105,7 @@ impl Host {
             facts: watch::Sender::new(HostFacts::default()),
             metrics: Metrics::default(),
             jitter: Arc::new(|| 0.0),
+            reserve: Reserve::none(),
         };
         Self { storage, keeper, ledger: Ledger::default() }
     }

@@ -43,7 +43,7 @@ struct Case<'a> {
 type Check = fn(Case<'_>) -> Option<Verdict>;
 
 /// In the order in which a host is built: what comes first is often the cause of what follows.
-const CHECKS: [(&str, Check); 34] = [
+const CHECKS: [(&str, Check); 35] = [
     ("user", host::user),
     ("subordinate-ids", host::subordinate_ids),
     ("id-tools", host::id_tools),
@@ -78,6 +78,7 @@ const CHECKS: [(&str, Check); 34] = [
     ("listen", agent::listen),
     ("core-dumps", agent::core_dumps),
     ("document", agent::document),
+    ("disk-reserve", agent::reserve),
 ];
 
 /// Judges everything.

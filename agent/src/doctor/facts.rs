@@ -83,6 +83,8 @@ pub(super) struct Agent {
     pub(super) certificate: Seen<Option<Validity>>,
     /// Whether somebody answers where the coordinator would connect to.
     pub(super) listens: Seen<()>,
+    /// Whether what is kept back of the disk is there.
+    pub(super) reserve: Seen<bool>,
     pub(super) dns: Seen<()>,
     pub(super) ask: Seen<()>,
 }

@@ -10,6 +10,7 @@ use buddo_shared::report::ReportBody;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::old_table::needs_no_new_table;
 use super::orders::{Asked, Ended};
 use super::{Domains, Reconciler};
 use crate::apply::Order;
@@ -100,6 +101,7 @@ where
         if published {
             self.failures.publishing.end();
             self.send_orders(&mut cases);
+        self.send_orders(&mut cases, published, now);
         } else {
             // Visitors may still be sent where the old table says: nothing is taken away.
             sooner(self.failures.publishing.next((self.world.jitter)()));
@@ -301,15 +303,18 @@ where
             }
             table.apps.insert(subdomain, target.clone());
         }
-        let same = self.table.as_ref() == Some(&table) && !self.unpublished;
-        if same && self.world.table.is_in_force() {
+        if self.table.as_ref() == Some(&table) && self.world.table.is_in_force().await {
+            // One that could not be written is wanted no more, as when what crashed is back.
+            if std::mem::take(&mut self.unpublished) {
+                self.memories.values_mut().for_each(|memory| memory.published(now, now));
+            }
             return true;
         }
         match self.world.table.publish(&table).await {
             Ok(()) => {
                 self.unpublished = false;
                 let in_force = Instant::now();
-                self.table = Some(table);
+                (self.table, self.left) = (Some(table), None);
                 self.memories.values_mut().for_each(|memory| memory.published(now, in_force));
                 true
             }
@@ -347,7 +352,9 @@ where
         self.routes.want(self.rendered.2.files.clone(), hosts, now);
     }
 
-    fn send_orders(&mut self, cases: &mut [Case<'_>]) {
+    /// Sends what is planned on its way. Where the table is not `published` visitors may still be sent
+    /// where an older one says: only what is right under that one, too, is done.
+    fn send_orders(&mut self, cases: &mut [Case<'_>], published: bool, now: Instant) {
         let limited = self.inputs.facts.borrow().limits != LimitRule::Waived;
         for case in cases {
             let Some(memory) = self.memories.get(&case.id) else { continue };
@@ -401,13 +408,6 @@ where
                 body: ReportBody::Removed { id: *id },
                 last: true,
             }]);
-        }
-    }
-}
-
-/// The processes of all that runs.
-fn running<'a>(cases: &'a [Case<'_>]) -> impl Iterator<Item = &'a Process> {
-    let containers = cases.iter().flat_map(|case| &case.containers);
                 if !published {
                     let subdomain = case.desired.map(|desired| desired.subdomain.to_string());
                     let older = self.table.as_ref().or(self.left.as_ref());
@@ -418,6 +418,13 @@ fn running<'a>(cases: &'a [Case<'_>]) -> impl Iterator<Item = &'a Process> {
                 if lane == Lane::Roll && case.plan.replacing == Some(Replacing::Begins) {
                     self.permits.take(case.id, now);
                 }
+        }
+    }
+}
+
+/// The processes of all that runs.
+fn running<'a>(cases: &'a [Case<'_>]) -> impl Iterator<Item = &'a Process> {
+    let containers = cases.iter().flat_map(|case| &case.containers);
     let running = containers.filter(|container| container.state == ContainerState::Running);
     running.filter_map(|container| container.process.as_ref())
 }

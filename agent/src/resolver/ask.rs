@@ -41,7 +41,7 @@ pub(super) async fn serve(
 
 async fn connection(stream: TcpStream, table: Arc<TableReader>) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let answer = respond(&request, &table.current().unwrap_or_default());
+        let answer = respond(&request, table.current().as_deref());
         async move { Ok::<_, Infallible>(answer) }
     });
     let served = hyper::server::conn::http1::Builder::new()
@@ -55,9 +55,13 @@ async fn connection(stream: TcpStream, table: Arc<TableReader>) {
     }
 }
 
-fn respond<B>(request: &Request<B>, table: &LiveTable) -> Response<Full<Bytes>> {
-    let (status, words) = match (request.method(), request.uri().path()) {
-        (&Method::GET, "/ask") => match judge(request.uri().query(), table) {
+fn respond<B>(request: &Request<B>, table: Option<&LiveTable>) -> Response<Full<Bytes>> {
+    let (status, words) = match (request.method(), request.uri().path(), table) {
+        // Caddy issues nothing then either, but nobody is told that there is no such app.
+        (&Method::GET, "/ask", None) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "not now: the live table cannot be read\n")
+        }
+        (&Method::GET, "/ask", Some(table)) => match judge(request.uri().query(), table) {
             Ok(()) => (StatusCode::OK, "yes\n"),
             Err(reason) => (StatusCode::NOT_FOUND, reason),
         },
@@ -103,7 +107,14 @@ mod tests {
 
     fn status(uri: &str) -> u16 {
         let request = Request::builder().uri(uri).body(()).unwrap();
-        respond(&request, &table()).status().as_u16()
+        respond(&request, Some(&table())).status().as_u16()
+    }
+
+    #[test]
+    fn without_a_table_the_answer_is_not_now() {
+        let ask = |uri: &str| respond(&Request::get(uri).body(()).unwrap(), None).status();
+        assert_eq!(ask("/ask?domain=one.apps.example.test"), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(ask("/other"), StatusCode::NOT_FOUND);
     }
 
     #[test]

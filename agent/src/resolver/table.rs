@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::durable;
 use crate::ports::{LiveTable, LiveTablePublisher};
+use crate::reserve::Reserve;
 
 /// The largest table that is read, in bytes: far above 10,000 apps.
 const MAX_TABLE: u64 = 32 * 1024 * 1024;
@@ -18,12 +19,20 @@ pub struct LiveTableFile {
     path: PathBuf,
     /// The file as it was published last.
     published: Arc<Mutex<Option<Stamp>>>,
+    /// Let go on a full disk.
+    reserve: Reserve,
 }
 
 impl LiveTableFile {
     /// Writes to `path`, whose folder must exist.
     pub fn new(path: PathBuf) -> Self {
-        Self { path, published: Arc::default() }
+        Self { path, published: Arc::default(), reserve: Reserve::none() }
+    }
+
+    /// The same file, written behind `reserve`.
+    #[must_use]
+    pub fn with_reserve(self, reserve: Reserve) -> Self {
+        Self { reserve, ..self }
     }
 
     fn published(&self) -> MutexGuard<'_, Option<Stamp>> {
@@ -35,17 +44,21 @@ impl LiveTablePublisher for LiveTableFile {
     async fn publish(&self, table: &LiveTable) -> std::io::Result<()> {
         let (file, text) = (self.clone(), serde_json::to_vec(table)?);
         // A disk may take its time; no async worker waits for it.
-        let written = tokio::task::spawn_blocking(move || {
-            durable::replace(&file.path, &text, 0o600)?;
+        let written = durable::off_thread(move || {
+            file.reserve.behind(|| durable::replace(&file.path, &text, 0o600))?;
             *file.published() = stamp(&file.path);
             Ok(())
         });
-        written.await.map_err(std::io::Error::other).flatten()
+        written.await.flatten()
     }
 
-    fn is_in_force(&self) -> bool {
-        let published = *self.published();
-        published.is_some() && published == stamp(&self.path)
+    async fn is_in_force(&self) -> bool {
+        let file = self.clone();
+        let same = move || {
+            let published = *file.published();
+            published.is_some() && published == stamp(&file.path)
+        };
+        durable::off_thread(same).await.unwrap_or(false)
     }
 }
 
@@ -75,8 +88,8 @@ impl From<std::fs::Metadata> for Stamp {
 
 #[derive(Debug, Default)]
 struct State {
-    /// The version that was last looked at, good or bad.
-    stamp: Option<Stamp>,
+    /// The version that was last looked at, good or bad; `None` within: there was no file.
+    stamp: Option<Option<Stamp>>,
     /// The last good one.
     table: Option<Arc<LiveTable>>,
 }
@@ -93,21 +106,18 @@ impl TableReader {
         Self { path, state: Mutex::default() }
     }
 
-    /// The table in force: one `stat`, and a read only if the file is another one. Where there was
-    /// never a file it is empty, and every name is 'no such app'. `None`: there is one which cannot
-    /// be read, and no earlier one is known.
+    /// The table in force: one `stat`, and a read only if the file is another one. `None`: it is
+    /// missing or cannot be read, and no earlier one is known. That says nothing of which apps there
+    /// are: the file may have been lost with the disk's last writes, and the agent writes it again.
     pub(super) fn current(&self) -> Option<Arc<LiveTable>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let stamp = stamp(&self.path);
-        if stamp.is_none() && state.table.is_none() {
-            return Some(Arc::default());
-        }
+        let stamp = Some(stamp(&self.path));
         if stamp != state.stamp {
             state.stamp = stamp;
             match read(&self.path) {
                 Ok((stamp, table)) => {
                     // Of the file that was opened: a newer one may have come since the `stat`.
-                    *state = State { stamp: Some(stamp), table: Some(Arc::new(table)) };
+                    *state = State { stamp: Some(Some(stamp)), table: Some(Arc::new(table)) };
                 }
                 Err(error) => tracing::error!(
                     path = %self.path.display(),
@@ -153,7 +163,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("live.json");
         let (file, reader) = (LiveTableFile::new(path.clone()), TableReader::new(path));
-        assert_eq!(*reader.current().unwrap(), LiveTable::default());
+        assert_eq!(reader.current(), None);
         for apps in [&["one"][..], &["one", "two"], &["one"], &["two"]] {
             file.publish(&table(apps)).await.unwrap();
             assert_eq!(*reader.current().unwrap(), table(apps));
@@ -191,18 +201,29 @@ mod tests {
         assert_eq!(*reader.current().unwrap(), table(&["one"]));
     }
 
+    /// `fm_15`: lost before this resolver began, it says as little.
+    #[tokio::test]
+    async fn fm_15_a_missing_table_is_not_an_empty_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("live.json");
+        let reader = TableReader::new(path.clone());
+        assert_eq!((reader.current(), reader.current()), (None, None));
+        LiveTableFile::new(path).publish(&table(&[])).await.unwrap();
+        assert_eq!(*reader.current().unwrap(), table(&[]), "now it is known that there is none");
+    }
+
     #[tokio::test]
     async fn a_table_that_somebody_replaced_or_removed_is_not_in_force() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("live.json");
         let file = LiveTableFile::new(path.clone());
-        assert!(!file.is_in_force());
+        assert!(!file.is_in_force().await);
         file.publish(&table(&["one"])).await.unwrap();
-        assert!(file.is_in_force());
+        assert!(file.is_in_force().await);
         std::fs::write(&path, "{").unwrap();
-        assert!(!file.is_in_force());
+        assert!(!file.is_in_force().await);
         file.publish(&table(&["one"])).await.unwrap();
         std::fs::remove_file(&path).unwrap();
-        assert!(!file.is_in_force());
+        assert!(!file.is_in_force().await);
     }
 }

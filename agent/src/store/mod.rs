@@ -32,6 +32,8 @@ pub use state::Changes;
 
 use disk::{Job, Runner};
 
+use crate::reserve::Reserve;
+
 /// Before this version WAL mode has a bug that can corrupt the file at a checkpoint's reset.
 const LEAST_SQLITE: i32 = 3_051_003;
 /// Calls that may wait at the same time; more callers wait for a place.
@@ -102,6 +104,8 @@ pub enum StoreError {
 #[derive(Debug, Clone)]
 pub struct Store {
     runner: Runner,
+    /// Let go on a full disk: what could not be written is written when it is tried again.
+    reserve: Reserve,
 }
 
 impl Store {
@@ -120,7 +124,7 @@ impl Store {
                 }
             })
             .map_err(StoreError::Thread)?;
-        Ok(Self { runner: Runner::Thread(jobs) })
+        Ok(Self { runner: Runner::Thread(jobs), reserve: Reserve::none() })
     }
 
     /// As [`open`](Self::open), on a database that somebody else keeps.
@@ -130,7 +134,21 @@ impl Store {
         set_up(&connection).map_err(|source| not_opened(path, source))?;
         bring_up(&mut connection, path, first_seq)?;
         drop(connection);
-        Ok(Self { runner: Runner::InPlace(disk) })
+        Ok(Self { runner: Runner::InPlace(disk), reserve: Reserve::none() })
+    }
+
+    /// As [`open`](Self::open), behind `reserve`: that is let go where the disk is too full to open.
+    pub fn open_behind(reserve: &Reserve, path: &Path, first_seq: u64) -> Result<Self, StoreError> {
+        let opened = match Self::open(path, first_seq) {
+            Err(error) if error.is_full() && reserve.let_go() => Self::open(path, first_seq),
+            opened => opened,
+        };
+        Ok(Self { reserve: reserve.clone(), ..opened? })
+    }
+
+    /// What is let go where it finds no room.
+    pub fn reserve(&self) -> &Reserve {
+        &self.reserve
     }
 
     /// Waits for the thread's turn: it lives, and has done all that was asked before.
@@ -144,13 +162,37 @@ impl Store {
         job: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (answer, answered) = oneshot::channel();
+        let reserve = self.reserve.clone();
         let job: Job = Box::new(move |connection| {
+            let result = job(connection);
+            // Before anybody is told, so that the next try has the room.
+            if result.as_ref().is_err_and(is_full) {
+                reserve.let_go();
+            }
             // A caller that went away does not undo what it asked for.
-            let _ = answer.send(job(connection));
+            let _ = answer.send(result);
         });
         self.runner.run(operation, job).await?;
         let result = answered.await.map_err(|_| StoreError::Closed)?;
         result.map_err(|source| StoreError::Statement { operation, source })
+    }
+}
+
+fn is_full(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
+}
+
+impl StoreError {
+    /// Whether the disk was full, however deep that lies.
+    fn is_full(&self) -> bool {
+        let mut error: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(one) = error {
+            if one.downcast_ref().is_some_and(is_full) {
+                return true;
+            }
+            error = one.source();
+        }
+        false
     }
 }
 

@@ -291,7 +291,7 @@ impl LiveTablePublisher for Table {
         Ok(())
     }
 
-    fn is_in_force(&self) -> bool {
+    async fn is_in_force(&self) -> bool {
         !self.0.table_gone.load(Ordering::SeqCst)
     }
 }

@@ -45,8 +45,10 @@ pub(crate) struct Edge {
     pub(crate) reloads: u64,
     /// How often the table was replaced.
     pub(crate) publishes: u64,
-    /// Host name → when requests to it began that failed.
-    pub(crate) errors: BTreeMap<String, Vec<jiff::Timestamp>>,
+    /// The newest one could not be written: visitors go by an older one.
+    pub(crate) unwritten: bool,
+    /// Requests that failed.
+    pub(crate) errors: FailedRequests,
     /// Caddy is away until then.
     pub(crate) away_until: Option<Instant>,
 }
@@ -66,6 +68,7 @@ impl State {
         self.edge.file = File::Table(table.clone());
         self.edge.stamp += 1;
         self.edge.publishes += 1;
+        self.edge.unwritten = false;
         for target in before.apps.values() {
             let Target::Live { addresses } = target else { continue };
             for address in addresses {
@@ -113,7 +116,10 @@ impl LiveTablePublisher for TableFile {
             return pending().await;
         }
         if fails {
-            self.world.with(|state| state.say(|| "  the table cannot be written".to_owned()));
+            self.world.with(|state| {
+                state.say(|| "  the table cannot be written".to_owned());
+                state.edge.unwritten = true;
+            });
             return Err(std::io::ErrorKind::StorageFull.into());
         }
         self.world.act(|state| {
@@ -132,7 +138,7 @@ impl LiveTablePublisher for TableFile {
         Ok(())
     }
 
-    fn is_in_force(&self) -> bool {
+    async fn is_in_force(&self) -> bool {
         self.world.with(|state| state.edge.stamp) == self.written.load(Ordering::SeqCst)
     }
 }

@@ -71,6 +71,7 @@ impl State {
                             trust.settled |= mine && calm && self.books.is_wanted_for_sure(id);
                             trust.held_since = None;
                         }
+                        Some(_) if self.edge.unwritten && !trust.settled => {}
                         Some((name, c)) if c.sick_until.is_none_or(|until| until <= now) => {
                             let name = short(name);
                             self.violate(format!("{name} gets visitors and never answered"));
@@ -124,7 +125,6 @@ impl State {
         }
     }
 
-    /// A container was started.
     /// The agent has a container made. Beside one of the same revision that runs and is reached, it
     /// is there because that one is sick: of those no minute may have many.
     pub(crate) fn makes(&mut self, life: u32, identity: Identity) {
@@ -145,9 +145,15 @@ impl State {
         }
     }
 
+    /// A container was started.
     pub(crate) fn started(&mut self, name: &str, address: std::net::SocketAddrV4) {
         self.edge.left.remove(name);
-        if self.edge.points_to(*address.ip()) {
+        let identity = self.engine.containers.get(name).and_then(|c| c.identity);
+        if self.edge.unwritten && self.edge.points_to(*address.ip()) {
+            // Better than nothing there at all: that it waits could be told to nobody.
+            let Some(identity) = identity else { return };
+            self.excuse(identity.deployment, "it is started under an older table");
+        } else if self.edge.points_to(*address.ip()) {
             self.violate(format!("{} is started while it gets visitors", short(name)));
         }
     }

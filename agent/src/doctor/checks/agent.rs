@@ -158,3 +158,21 @@ pub(super) fn document(case: Case<'_>) -> Option<Verdict> {
         (Some((generation, false)), []) => ok(format!("{generation} is in force")),
     })
 }
+
+/// Without it a full disk keeps the agent from writing what it must.
+pub(super) fn reserve(case: Case<'_>) -> Option<Verdict> {
+    let size = case.config.disk.reserve >> 20;
+    // An agent that does not run is another check's to tell, and may not have made it yet.
+    if size == 0 || case.facts.agent.running.is_err() {
+        return None;
+    }
+    Some(match &case.facts.agent.reserve {
+        Ok(true) => ok(format!("{size} MiB are kept back for what must be written")),
+        Ok(false) => warning(
+            format!("the {size} MiB for what must be written are used up, or had no room"),
+            "make room, or a larger disk: the agent makes the reserve again by itself; \
+             `reserve_mb` in `[disk]` is its size",
+        ),
+        Err(reason) => untold(reason),
+    })
+}

@@ -16,6 +16,7 @@ use crate::local::client;
 use crate::picture::Picture;
 use crate::podman::Info;
 use crate::ports::RouteFiles;
+use crate::reserve::Reserve;
 use crate::resolver::SUFFIX;
 
 /// Files of the state folder that hold keys.
@@ -37,16 +38,18 @@ pub(super) async fn agent(config: &Config) -> Agent {
             std::net::Ipv6Addr::LOCALHOST.into()
         });
     }
-    let (running, files, listens, dns, ask) = tokio::join!(
+    let reserve = Reserve::new(config.reserve(), config.disk.reserve);
+    let (running, files, listens, dns, ask, reserve) = tokio::join!(
         within(running(&config.socket)),
         files,
         answers(listen),
         within(dns(config.resolver.dns.into())),
         answers(config.resolver.ask.into()),
+        aside(move || Ok(reserve.is_whole())),
     );
     let (state_dir, keys, certificate) =
         files.unwrap_or_else(|reason: String| (Err(reason.clone()), Vec::new(), Err(reason)));
-    Agent { running, state_dir, keys, certificate, listens, dns, ask }
+    Agent { running, state_dir, keys, certificate, listens, reserve, dns, ask }
 }
 
 async fn running(socket: &Path) -> Seen<Running> {

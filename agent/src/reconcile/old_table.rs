@@ -1,0 +1,145 @@
+//! What may be done while the live table cannot be written and visitors go by an older one.
+//!
+//! A full disk must not keep a crashed app down: its container is started again where the older table
+//! sends its visitors anyway. Whatever ends or removes something waits, for visitors may still be sent
+//! there; so does what could serve only once a newer table says so.
+
+use crate::apply::Order;
+use crate::ports::{LiveTable, Target};
+use crate::step::{Lane, Step};
+
+/// Whether `order`, for the app at `subdomain`, is right also under the older table, where that is
+/// known.
+pub(super) fn needs_no_new_table(
+    order: &Order,
+    subdomain: Option<&str>,
+    older: Option<&LiveTable>,
+) -> bool {
+    let Some(subdomain) = subdomain else { return false };
+    let mut starts = false;
+    for step in &order.steps {
+        let address = match step {
+            Step::PutSecrets | Step::Image | Step::Autopsy(_) | Step::Watch(_) => continue,
+            Step::Create(slot) => order.address(*slot),
+            Step::Start(name) => order.address_of(name),
+            Step::Stop(_)
+            | Step::Remove(_)
+            | Step::EndLost(_)
+            | Step::FreeAddress(_)
+            | Step::RemoveSecrets(_) => return false,
+        };
+        let Some(address) = address else { return false };
+        let sends = |target: &Target| match target {
+            Target::Live { addresses } => addresses.contains(address.ip()),
+            Target::Hold | Target::Stopped | Target::Suspended => false,
+        };
+        let apps = || older.into_iter().flat_map(|table| &table.apps);
+        // Visitors of another app would meet this one.
+        if apps().any(|(other, target)| other != subdomain && sends(target)) {
+            return false;
+        }
+        let own = apps().any(|(app, target)| app == subdomain && sends(target));
+        // What served is started where it was; anything else must be where its visitors go.
+        if order.lane == Lane::Roll && !own {
+            return false;
+        }
+        starts = true;
+    }
+    starts || order.lane == Lane::Serve
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddrV4;
+    use std::time::Duration;
+
+    use buddo_shared::id::{DeploymentId, Revision};
+    use tokio_util::sync::CancellationToken;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::ports::{Identity, Slot};
+    use crate::step::container_name;
+
+    const A: &str = "127.64.0.1:8000";
+    const B: &str = "127.96.0.1:8000";
+
+    fn order(lane: Lane, steps: Vec<Step>) -> Order {
+        Order {
+            deployment: DeploymentId::new(Uuid::from_u128(1)),
+            revision: Revision::new(1),
+            lane,
+            steps,
+            desired: None,
+            digest: None,
+            addresses: Some([A, B].map(|address| address.parse().unwrap())),
+            limited: true,
+            stop_grace: Duration::ZERO,
+            permit: CancellationToken::new(),
+        }
+    }
+
+    fn name(slot: Slot) -> String {
+        let deployment = DeploymentId::new(Uuid::from_u128(1));
+        container_name(&Identity { deployment, revision: Revision::new(1), slot })
+    }
+
+    fn table(app: &str, address: &str) -> LiveTable {
+        let address: SocketAddrV4 = address.parse().unwrap();
+        let target = Target::Live { addresses: vec![*address.ip()] };
+        LiveTable { apps: [(app.to_owned(), target)].into(), ..LiveTable::default() }
+    }
+
+    fn may(lane: Lane, steps: Vec<Step>, older: Option<&LiveTable>) -> bool {
+        needs_no_new_table(&order(lane, steps), Some("mine"), older)
+    }
+
+    #[test]
+    fn fm_59_what_crashed_is_started_again_where_its_visitors_go_or_are_held() {
+        let steps = || {
+            let name = name(Slot::A);
+            vec![
+                Step::PutSecrets,
+                Step::Autopsy(name.clone()),
+                Step::Start(name.clone()),
+                Step::Watch(name),
+            ]
+        };
+        let held = LiveTable { apps: [("mine".to_owned(), Target::Hold)].into(), ..table("x", B) };
+        for older in [None, Some(&table("mine", A)), Some(&held), Some(&table("mine", B))] {
+            assert!(may(Lane::Serve, steps(), older), "{older:?}");
+        }
+        assert!(!may(Lane::Serve, steps(), Some(&table("another", A))), "its visitors come here");
+        assert!(!needs_no_new_table(&order(Lane::Serve, steps()), None, None));
+    }
+
+    #[test]
+    fn fm_59_a_container_is_made_again_only_where_its_visitors_go() {
+        let steps = |slot| {
+            let name = name(slot);
+            let start = [Step::Start(name.clone()), Step::Watch(name)];
+            [Step::Image, Step::Create(slot)].into_iter().chain(start).collect::<Vec<_>>()
+        };
+        let older = table("mine", A);
+        assert!(may(Lane::Roll, steps(Slot::A), Some(&older)));
+        assert!(!may(Lane::Roll, steps(Slot::B), Some(&older)), "nobody could be sent there");
+        assert!(!may(Lane::Roll, steps(Slot::A), None));
+        assert!(!may(Lane::Roll, vec![Step::Image], Some(&older)), "a full disk needs no image");
+    }
+
+    #[test]
+    fn fm_59_nothing_is_taken_away_under_an_older_table() {
+        for step in [
+            Step::Stop(name(Slot::A)),
+            Step::Remove(name(Slot::A)),
+            Step::EndLost(Slot::A),
+            Step::FreeAddress(Slot::A),
+            Step::RemoveSecrets(Revision::new(1)),
+        ] {
+            for lane in [Lane::Serve, Lane::Roll] {
+                let steps = vec![Step::Start(name(Slot::A)), step.clone()];
+                assert!(!may(lane, steps, Some(&table("mine", A))), "{step}");
+            }
+        }
+    }
+}
