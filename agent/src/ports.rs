@@ -24,6 +24,7 @@ use buddo_shared::signed::VerifyError;
 use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 
+use crate::failed_requests::{FailedRequests, Names};
 use crate::trust::PinsError;
 
 /// Wall time, injected. Durations and deadlines use `tokio::time`, which tests can pause.
@@ -348,20 +349,25 @@ pub trait Proxy: Send + Sync + 'static {
     fn warnings(&self) -> Vec<String> {
         Vec::new()
     }
-    /// Requests that were answered with a server error, as far back as they are written down. A
-    /// proxy that writes none down knows of none.
-    fn failed_requests(&self) -> impl Future<Output = std::io::Result<FailedRequests>> + Send {
-        std::future::ready(Ok(FailedRequests::default()))
+    /// Requests to `names` that were answered with a server error, as far back as they are written
+    /// down, followed from one call to the next. A proxy that writes none down knows of none.
+    fn failed_requests(
+        &self,
+        _names: &Names,
+    ) -> impl Future<Output = std::io::Result<Reading>> + Send {
+        std::future::ready(Ok(Reading::default()))
     }
+    /// Nobody wants to know of failed requests any more.
+    fn forget_failed_requests(&self) {}
 }
 
-/// Requests that were answered with a server error (5xx), by the wall clock of this machine.
+/// What is known of failed requests after a look.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct FailedRequests {
-    /// None since then is missing; `None`: nothing is written down.
-    pub known_since: Option<Timestamp>,
-    /// Host name, in lower case and without a port → when each request began, in any order.
-    pub began: BTreeMap<String, Vec<Timestamp>>,
+pub struct Reading {
+    /// What is known.
+    pub requests: FailedRequests,
+    /// So much was new, in bytes: many more may be on their way.
+    pub bytes: u64,
 }
 
 /// Caddy did not do as asked.

@@ -45,6 +45,7 @@ use crate::disk::Shelf;
 use crate::echo::Echo;
 use crate::errors::Errors;
 use crate::exits::Exits;
+use crate::failed_requests::Names;
 use crate::guard::tide::Tide;
 use crate::intent::Document;
 use crate::kills::Kills;
@@ -52,9 +53,9 @@ use crate::memory::{Durable, Memory};
 use crate::metrics::Metrics;
 use crate::picture::Picture;
 use crate::plan::LimitRule;
+use crate::plan::permits::Permits;
 use crate::ports::{
     Clock, Containers, EventFeed, LiveTable, LiveTablePublisher, MemoryEvents, Prober,
-use crate::plan::permits::Permits;
     ProcessExits, Proxy, RouteFiles,
 };
 use crate::probes::Probes;
@@ -193,9 +194,9 @@ pub struct Reconciler<C, P, X, L, K> {
     unsaved: watch::Sender<bool>,
     last_write: save::WriteEnd,
     table: Option<LiveTable>,
-    unpublished: bool,
     /// As an earlier agent left it, until this one has written its own.
     left: Option<LiveTable>,
+    unpublished: bool,
     failures: Retries,
     rendered: (Domains, Option<HostName>, Rendered),
     secrets: secrets::Looks,
@@ -206,13 +207,13 @@ pub struct Reconciler<C, P, X, L, K> {
     tide: Tide,
     troubled_until: Option<Instant>,
     many_sick: bool,
+    permits: Permits,
+    /// Host names of the document for which they were made.
+    names: Option<(Arc<Document>, Names)>,
     picture: watch::Sender<Option<Arc<Picture>>>,
     beats: watch::Sender<u64>,
     metrics: Metrics,
 }
-    permits: Permits,
-    /// Host names of the document for which they were made.
-    names: Option<(Arc<Document>, Names)>,
 
 impl<C, P, X, L, K> Reconciler<C, P, X, L, K>
 where
@@ -240,8 +241,8 @@ where
         let wake = Arc::new(Notify::new());
         let executor = Executor::new(Arc::clone(&world.containers), settings.key.clone());
         let jitter = || Arc::clone(&world.jitter);
-        Ok(Self {
         let left = settings.previous.clone();
+        Ok(Self {
             probes: Probes::new(
                 Arc::clone(&world.prober),
                 Arc::clone(&world.clock),
@@ -265,8 +266,8 @@ where
             unsaved: watch::Sender::new(false),
             last_write: no_write_yet(),
             table: None,
-            unpublished: false,
             left,
+            unpublished: false,
             failures: Retries::default(),
             rendered: (BTreeMap::new(), None, Rendered::default()),
             secrets: secrets::Looks::begin(Instant::now()),
@@ -276,14 +277,14 @@ where
             tide: Tide::default(),
             troubled_until: None,
             many_sick: false,
+            permits: Permits::begin(Instant::now()),
+            names: None,
             picture: watch::Sender::new(None),
             beats: watch::Sender::new(0),
             metrics: Metrics::default(),
         })
     }
 
-            permits: Permits::begin(Instant::now()),
-            names: None,
     /// The same loop, counted in `metrics`.
     #[must_use]
     pub fn with_metrics(mut self, metrics: Metrics) -> Self {

@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use buddo_agent::caddy::{Admin, Edge, Routes, main_file, version};
 use buddo_agent::clock::SystemClock;
 use buddo_agent::config::{Config, Environment};
+use buddo_agent::failed_requests::Counts;
 use buddo_agent::ports::{
     Clock as _, LiveTable, LiveTablePublisher as _, Proxy, RouteFiles, Target,
 };
@@ -296,7 +298,9 @@ async fn failed_requests_are_written_down_without_whose_they_are(
         for host in ["one.apps.example.test", "www.example.org"] {
             routes.warm(host).await?;
         }
-        ensure!(routes.failed_requests().await?.began.is_empty());
+        let hosts = ["one.apps.example.test", "www.example.org"];
+        let names = Arc::new(hosts.map(str::to_owned).into());
+        ensure!(routes.failed_requests(&names).await?.requests.counts.is_empty());
         let root = site.config.caddy.storage.join("pki/authorities/local/root.crt");
         let edge = Visitors::new(site.config.caddy.edge, &root)?;
         for host in ["one.apps.example.test", "www.example.org"] {
@@ -306,14 +310,16 @@ async fn failed_requests_are_written_down_without_whose_they_are(
             }
         }
         let seen = poll::until("the log", PATIENCE, async || {
-            let seen = routes.failed_requests().await?;
-            ensure!(seen.began.values().map(Vec::len).sum::<usize>() == 4, "{seen:?}");
+            let seen = routes.failed_requests(&names).await?.requests;
+            ensure!(seen.counts.values().map(Counts::total).sum::<u64>() == 4, "{seen:?}");
             Ok(seen)
         })
         .await?;
-        ensure!(seen.began.keys().eq(["one.apps.example.test", "www.example.org"]), "{seen:?}");
-        let ago = seen.began.values().flatten().map(|at| at.duration_until(SystemClock.now()));
-        ensure!(ago.into_iter().all(|ago| (0..60).contains(&ago.as_secs())), "{seen:?}");
+        ensure!(seen.counts.keys().eq(hosts), "{seen:?}");
+        let now = SystemClock.now();
+        let lately =
+            |counts: &Counts| counts.within(now - Duration::from_secs(60), now).count() > 0;
+        ensure!(seen.counts.values().all(lately), "{seen:?}");
         let text = std::fs::read_to_string(&site.config.caddy.error_log)?;
         for private in ["secret", "path-of", "127.0.0.1", "User-Agent", "GET"] {
             ensure!(!text.contains(private), "{private} in {text}");

@@ -11,6 +11,7 @@
 
 mod admin;
 mod errors;
+mod follow;
 mod render;
 mod routes;
 mod version;

@@ -26,12 +26,14 @@ use tokio::time::Instant;
 
 use super::admin::{Admin, AdminError};
 use super::errors;
+use super::follow::Follower;
 use super::render::{is_route_file, main_file};
 use super::warm::Warmer;
 use crate::config::Config;
 use crate::durable;
+use crate::failed_requests::Names;
 use crate::metrics::Metrics;
-use crate::ports::{FailedRequests, Proxy, ProxyError, RefusedRoute, RouteFiles};
+use crate::ports::{Proxy, ProxyError, Reading, RefusedRoute, RouteFiles};
 
 /// Which files the main Caddyfile imports.
 pub(super) const PATTERN: &str = "*.caddy";
@@ -54,7 +56,8 @@ pub struct Routes {
     folder: PathBuf,
     staging: PathBuf,
     metrics: Metrics,
-    error_log: PathBuf,
+    /// How far it was read, while somebody wants to know.
+    follower: Arc<std::sync::Mutex<Option<Follower>>>,
     /// Why nothing is written to it.
     unlogged: std::sync::Mutex<Option<String>>,
     /// One change at a time.
@@ -141,7 +144,7 @@ impl Routes {
             folder: caddy.routes_dir.clone(),
             staging: staging(&caddy.routes_dir),
             metrics: Metrics::default(),
-            error_log: caddy.error_log.clone(),
+            follower: Arc::default(),
             unlogged: std::sync::Mutex::default(),
             state: Mutex::default(),
         })
@@ -346,13 +349,44 @@ impl Proxy for Routes {
         self.unlogged().iter().map(warning).collect()
     }
 
-    async fn failed_requests(&self) -> std::io::Result<FailedRequests> {
+    async fn failed_requests(&self, names: &Names) -> std::io::Result<Reading> {
         if self.unlogged().is_some() {
-            return Ok(FailedRequests::default());
+            self.forget_failed_requests();
+            return Ok(Reading::default());
         }
-        let path = self.error_log.clone();
-        let reading = tokio::task::spawn_blocking(move || errors::read(&path));
-        reading.await.unwrap_or_else(|error| Err(std::io::Error::other(error)))
+        let (path, names) = (self.files.error_log.clone(), Arc::clone(names));
+        let follower = Arc::clone(&self.follower);
+        let looking = tokio::task::spawn_blocking(move || {
+            let mut follower = follower.lock().unwrap_or_else(PoisonError::into_inner);
+            let follower = follower.get_or_insert_with(|| Follower::new(path));
+            let bytes = follower.look(&names)?;
+            Ok(Reading { requests: follower.log().clone(), bytes })
+        });
+        looking.await.unwrap_or_else(|error| Err(std::io::Error::other(error)))
+    }
+
+    fn forget_failed_requests(&self) {
+        *self.follower.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+impl Files {
+    fn glance(&self) -> Glance {
+        let stamp = |path: &Path| {
+            let file = std::fs::metadata(path).ok()?;
+            Some((file.ino(), file.mtime(), file.mtime_nsec()))
+        };
+        Glance([stamp(&self.folder), stamp(&self.admin)])
+    }
+
+    /// Opens the log, from its beginning where it has a `gap`; why it does not open. Such a log is
+    /// taken out of the folder at once, for Caddy may be down because of it.
+    fn open_log(&self, gap: bool) -> Result<Option<String>, ProxyError> {
+        let log = &self.error_log;
+        let opened = if gap { errors::forget(log) } else { errors::open(log) };
+        let Err(error) = opened else { return Ok(None) };
+        write_without_log(&self.folder, &self.staging, log)?;
+        Ok(Some(error.to_string()))
     }
 }
 

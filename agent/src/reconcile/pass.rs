@@ -14,6 +14,7 @@ use super::old_table::needs_no_new_table;
 use super::orders::{Asked, Ended};
 use super::{Domains, Reconciler};
 use crate::apply::Order;
+use crate::failed_requests::{Counts, FailedRequests, Names};
 use crate::guard::errors::Failed;
 use crate::guard::tide::many;
 use crate::health::{Level, Trackers};
@@ -24,8 +25,8 @@ use crate::observe::{Observed, observe};
 use crate::plan::words;
 use crate::plan::{LimitRule, Plan, Replacing, Rules, Seen, View, plan, wanted};
 use crate::ports::{
-    Clock, ContainerState, Containers, FailedRequests, LiveTable, LiveTablePublisher, Prober,
-    Process, Proxy, Slot, Target,
+    Clock, ContainerState, Containers, LiveTable, LiveTablePublisher, Prober, Process, Proxy, Slot,
+    Target,
 };
 use crate::probes;
 use crate::step::Lane;
@@ -85,7 +86,9 @@ where
             // Forgotten, it would bring the bad revision back.
             self.persist().await;
         }
-        self.errors.want(cases.iter().any(|case| case.plan.guarded_until.is_some()));
+        let guarded = cases.iter().any(|case| case.plan.guarded_until.is_some());
+        let names = guarded.then(|| self.names(&document));
+        self.errors.want(names);
         self.kills.want(self.guarded(&cases));
         let look = self.exits.keep(running(&cases));
         self.keep_probes(&cases);
@@ -98,12 +101,10 @@ where
         for at in looks.into_iter().chain(waits).flatten() {
             sooner(at);
         }
+        self.send_orders(&mut cases, published, now);
         if published {
             self.failures.publishing.end();
-            self.send_orders(&mut cases);
-        self.send_orders(&mut cases, published, now);
         } else {
-            // Visitors may still be sent where the old table says: nothing is taken away.
             sooner(self.failures.publishing.next((self.world.jitter)()));
         }
         if let Some(due) = self.show(Some(&document), &cases, now) {
@@ -207,12 +208,12 @@ where
         // A clock that is behind what was signed is wrong.
         let wall = self.world.clock.now().max(document.manifest().issued_at);
         let seen = self.errors.seen();
-        let mut cases = Vec::with_capacity(self.memories.len());
-        for (id, memory) in &mut self.memories {
-            let desired = document.entries().get(id);
         let troubled = self.troubled_until.is_some_and(|until| until > now);
         let mut permits = self.permits.round(troubled, self.many_sick, now);
         let mut waiting = BTreeSet::new();
+        let mut cases = Vec::with_capacity(self.memories.len());
+        for (id, memory) in &mut self.memories {
+            let desired = document.entries().get(id);
             let containers: Vec<Seen<'a>> = observed
                 .deployments
                 .get(id)
@@ -225,12 +226,8 @@ where
                 let revision = desired.map(|desired| desired.revision);
                 memory.durable.digests.extend(revision.map(|revision| (revision, digest)));
             }
-            let began = match desired {
-                Some(desired) if memory.guards(desired.revision) => {
-                    failed_requests(&seen, desired, document)
-                }
-                _ => Vec::new(),
-            };
+            let guarded = desired.filter(|desired| memory.guards(desired.revision));
+            let counts = guarded.map(|desired| failed_requests(&seen, desired, document));
             let kills = self.kills.seen(*id);
             let view = View {
                 id: *id,
@@ -238,17 +235,18 @@ where
                 containers: &containers,
                 busy: &busy,
                 rules: &rules,
-                failed: Failed { began: &began, known_since: seen.known_since },
+                failed: Failed {
+                    counts: counts.as_ref(),
+                    gaps: &seen.gaps,
+                    known_since: seen.known_since,
+                },
                 kills: kills.as_ref(),
+                permit: permits.permit(*id),
                 now,
                 wall,
                 jitter: (self.world.jitter)(),
-                permit: permits.permit(*id),
             };
             let plan = plan(memory, &view);
-            cases.push(Case { id: *id, desired, containers, plan });
-        }
-        cases
             match plan.replacing {
                 Some(Replacing::Begins) => permits.begins(*id),
                 Some(Replacing::Waits) => {
@@ -256,9 +254,26 @@ where
                 }
                 None => {}
             }
+            cases.push(Case { id: *id, desired, containers, plan });
+        }
+        self.permits.wait(&waiting, now);
+        cases
     }
 
-        self.permits.wait(&waiting, now);
+    /// All names that visitors may come by, made once for each document.
+    fn names(&mut self, document: &Arc<Document>) -> Names {
+        match &self.names {
+            Some((of, names)) if Arc::ptr_eq(of, document) => Arc::clone(names),
+            _ => {
+                let all = document.entries().values();
+                let names: BTreeSet<_> = all.flat_map(|app| names_of(app, document)).collect();
+                let names = Arc::new(names);
+                self.names = Some((Arc::clone(document), Arc::clone(&names)));
+                names
+            }
+        }
+    }
+
     /// What serves under a guard and runs.
     fn guarded(&self, cases: &[Case<'_>]) -> Watched {
         let process = |case: &Case<'_>| {
@@ -393,6 +408,16 @@ where
                     stop_grace: self.settings.drain.stop_grace,
                     permit: CancellationToken::new(),
                 };
+                if !published {
+                    let subdomain = case.desired.map(|desired| desired.subdomain.to_string());
+                    let older = self.table.as_ref().or(self.left.as_ref());
+                    if !needs_no_new_table(&order, subdomain.as_deref(), older) {
+                        continue;
+                    }
+                }
+                if lane == Lane::Roll && case.plan.replacing == Some(Replacing::Begins) {
+                    self.permits.take(case.id, now);
+                }
                 let asked = asked(Some(memory), case.desired);
                 self.orders.send(order, asked, &self.probes, &self.status);
             }
@@ -408,16 +433,6 @@ where
                 body: ReportBody::Removed { id: *id },
                 last: true,
             }]);
-                if !published {
-                    let subdomain = case.desired.map(|desired| desired.subdomain.to_string());
-                    let older = self.table.as_ref().or(self.left.as_ref());
-                    if !needs_no_new_table(&order, subdomain.as_deref(), older) {
-                        continue;
-                    }
-                }
-                if lane == Lane::Roll && case.plan.replacing == Some(Replacing::Begins) {
-                    self.permits.take(case.id, now);
-                }
         }
     }
 }
@@ -439,14 +454,20 @@ fn asked(memory: Option<&Memory>, desired: Option<&Arc<Desired>>) -> Asked {
     Some((revision, desired.run))
 }
 
-/// When requests to any name of the app began that failed.
-fn failed_requests(
-    seen: &FailedRequests,
-    desired: &Desired,
-    document: &Document,
-) -> Vec<jiff::Timestamp> {
+/// Failed requests to any name of the app.
+fn failed_requests(seen: &FailedRequests, desired: &Desired, document: &Document) -> Counts {
+    let mut counts = Counts::default();
+    for name in names_of(desired, document) {
+        if let Some(more) = seen.counts.get(&name) {
+            counts.extend(more);
+        }
+    }
+    counts
+}
+
+/// The names under which visitors come to the app.
+fn names_of(desired: &Desired, document: &Document) -> impl Iterator<Item = String> {
     let subdomain = desired.subdomain.host_in(&document.manifest().zone);
     let domains = desired.domains.iter().map(ToString::to_string);
-    let names = std::iter::once(subdomain).chain(domains);
-    names.filter_map(|name| seen.began.get(&name)).flatten().copied().collect()
+    std::iter::once(subdomain).chain(domains)
 }

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use buddo_agent::failed_requests::{FailedRequests, Names};
 use buddo_agent::ports::{
-    FailedRequests, LiveTable, LiveTablePublisher, Proxy, ProxyError, RefusedRoute, RouteFiles,
-    Target,
+    LiveTable, LiveTablePublisher, Proxy, ProxyError, Reading, RefusedRoute, RouteFiles, Target,
 };
 use tokio::time::{Instant, sleep};
 
@@ -171,12 +171,13 @@ impl Proxy for Life {
         })
     }
 
-    async fn failed_requests(&self) -> std::io::Result<FailedRequests> {
+    async fn failed_requests(&self, _: &Names) -> std::io::Result<Reading> {
         sleep(Duration::from_millis(2)).await;
         if !self.world.is_alive(self.number) {
             return pending().await;
         }
-        Ok(self.world.with(|state| state.failed_requests()))
+        let requests = self.world.with(|state| state.failed_requests());
+        Ok(Reading { requests, bytes: 0 })
     }
 
     async fn warm(&self, _: &str) -> Result<(), ProxyError> {

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use buddo_agent::ports::{FailedRequests, Target};
+use buddo_agent::failed_requests::FailedRequests;
+use buddo_agent::ports::Target;
 use buddo_shared::manifest::RunState;
 use tokio::time::{Instant, sleep};
 
@@ -11,9 +12,6 @@ use crate::clock::true_time;
 use crate::invariants::TRY_DURATION;
 use crate::story::app::App;
 use crate::world::{State, World};
-
-/// Lines of an app that the log keeps.
-const KEPT: usize = 200;
 
 /// How a visitor is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,15 +77,15 @@ impl State {
     }
 
     fn log_error(&mut self, subdomain: &str, began: jiff::Timestamp) {
-        let log = self.edge.errors.entry(format!("{subdomain}.apps.example")).or_default();
-        log.push(began);
-        let excess = log.len().saturating_sub(KEPT);
-        log.drain(..excess);
+        let log = &mut self.edge.errors;
+        log.known_since.get_or_insert(true_time(Duration::ZERO, 0));
+        log.add(format!("{subdomain}.apps.example"), began);
+        log.forget(began);
     }
 
     /// Caddy's log.
     pub(crate) fn failed_requests(&self) -> FailedRequests {
-        let known_since = Some(true_time(Duration::ZERO, 0));
-        FailedRequests { known_since, began: self.edge.errors.clone() }
+        let known_since = self.edge.errors.known_since.or(Some(true_time(Duration::ZERO, 0)));
+        FailedRequests { known_since, ..self.edge.errors.clone() }
     }
 }

@@ -194,12 +194,17 @@ async fn a_log_that_does_not_open_costs_no_route_and_comes_back() {
         assert_eq!(world.written(), bare);
         let warnings = routes.warnings().join("\n");
         assert!(warnings.contains("caddy.error_log"), "{warnings}");
-        assert_eq!(routes.failed_requests().await.unwrap().known_since, None);
+        assert_eq!(
+            routes.failed_requests(&Names::default()).await.unwrap().requests.known_since,
+            None
+        );
     }
     std::fs::remove_file(in_the_way).unwrap();
     assert_eq!(routes.apply(&wanted).await.unwrap(), []);
     assert_eq!((world.written(), routes.warnings()), (wanted, Vec::new()));
-    assert!(routes.failed_requests().await.unwrap().known_since.is_some());
+    assert!(
+        routes.failed_requests(&Names::default()).await.unwrap().requests.known_since.is_some()
+    );
 }
 
 /// Caddy does not start from such a folder, and then takes nothing by its socket either.

@@ -188,20 +188,25 @@ impl Model {
     pub(super) fn plan(&mut self) -> Plan {
         let seen = |container| Seen { container, tracker: self.health.get(&container.name) };
         let containers: Vec<Seen<'_>> = self.containers.values().map(seen).collect();
+        let counts = self.failed.iter().copied().collect();
         let view = View {
             id: self.id,
             desired: self.desired.as_ref(),
             containers: &containers,
             busy: &self.busy,
             rules: &self.rules,
-            failed: Failed { began: &self.failed, known_since: Some(Timestamp::UNIX_EPOCH) },
+            failed: Failed {
+                counts: Some(&counts),
+                gaps: &[],
+                known_since: Some(Timestamp::UNIX_EPOCH),
+            },
             kills: self.kills.as_ref(),
+            permit: self.permit,
             now: self.now,
             wall: self.wall(),
             jitter: 0.5,
         };
         plan(&mut self.memory, &view)
-            permit: self.permit,
     }
 
     /// Plans, checks the plan, carries it out, probes, and lets time pass.
