@@ -1,6 +1,6 @@
 //! Caddy's admin API on its Unix socket.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -51,11 +51,6 @@ impl Admin {
     /// Talks to the admin API at `socket`.
     pub fn new(socket: PathBuf) -> Self {
         Self { socket }
-    }
-
-    /// Where it is.
-    pub(super) fn socket(&self) -> &Path {
-        &self.socket
     }
 
     /// Adapts and loads a Caddyfile. When it is what runs already, Caddy reloads nothing.

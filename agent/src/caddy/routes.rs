@@ -18,7 +18,7 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -52,9 +52,7 @@ const ASIDE: &str = "disabled";
 pub struct Routes {
     admin: Admin,
     warmer: Warmer,
-    main: Main,
-    folder: PathBuf,
-    staging: PathBuf,
+    files: Arc<Files>,
     metrics: Metrics,
     /// How far it was read, while somebody wants to know.
     follower: Arc<std::sync::Mutex<Option<Follower>>>,
@@ -99,6 +97,16 @@ fn write_without_log(folder: &Path, staging: &Path, log: &Path) -> Result<(), Pr
     write_folder(folder, staging, &bare)
 }
 
+/// Where everything lies. Its work waits for the disk, so that no async thread does it.
+#[derive(Debug)]
+struct Files {
+    main: Main,
+    folder: PathBuf,
+    staging: PathBuf,
+    error_log: PathBuf,
+    admin: PathBuf,
+}
+
 /// The main Caddyfile: the administrator's, or ours where there is none.
 #[derive(Debug)]
 struct Main {
@@ -140,9 +148,13 @@ impl Routes {
         Ok(Self {
             admin: Admin::new(caddy.admin.clone()),
             warmer,
-            main: Main { path: caddy.caddyfile.clone(), default: main_file(config) },
-            folder: caddy.routes_dir.clone(),
-            staging: staging(&caddy.routes_dir),
+            files: Arc::new(Files {
+                main: Main { path: caddy.caddyfile.clone(), default: main_file(config) },
+                folder: caddy.routes_dir.clone(),
+                staging: staging(&caddy.routes_dir),
+                error_log: caddy.error_log.clone(),
+                admin: caddy.admin.clone(),
+            }),
             metrics: Metrics::default(),
             follower: Arc::default(),
             unlogged: std::sync::Mutex::default(),
@@ -156,30 +168,31 @@ impl Routes {
         Self { metrics, ..self }
     }
 
-    fn glance(&self) -> Glance {
-        let stamp = |path: &Path| {
-            let file = std::fs::metadata(path).ok()?;
-            Some((file.ino(), file.mtime(), file.mtime_nsec()))
-        };
-        Glance([stamp(&self.folder), stamp(self.admin.socket())])
+    /// Works with the files.
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Files) -> Result<T, ProxyError> + Send + 'static,
+    ) -> Result<T, ProxyError> {
+        let files = Arc::clone(&self.files);
+        let done = durable::off_thread(move || work(&files)).await;
+        done.unwrap_or_else(|error| Err(file_error("work in", &self.files.folder, error)))
     }
 
-    /// `routes` as they can be in force here: without their log where it does not open. Such a log
-    /// is taken out of the folder at once, for Caddy may be down because of it.
-    fn loggable(&self, routes: &RouteFiles) -> Result<(RouteFiles, Option<String>), ProxyError> {
-        let opened = if self.unlogged().is_some() {
-            errors::forget(&self.error_log)
-        } else {
-            errors::open(&self.error_log)
+    async fn glance(&self) -> Result<Glance, ProxyError> {
+        self.on_disk(|files| Ok(files.glance())).await
+    }
+
+    /// `routes` as they can be in force here: without their log where it does not open, and why.
+    async fn loggable(
+        &self,
+        routes: &RouteFiles,
+    ) -> Result<(RouteFiles, Option<String>), ProxyError> {
+        let gap = self.unlogged().is_some();
+        let Some(error) = self.on_disk(move |files| files.open_log(gap)).await? else {
+            return Ok((routes.clone(), None));
         };
-        match opened {
-            Ok(()) => Ok((routes.clone(), None)),
-            Err(error) => {
-                *self.unlogged() = Some(error.to_string());
-                write_without_log(&self.folder, &self.staging, &self.error_log)?;
-                Ok((errors::without(routes, &self.error_log), Some(error.to_string())))
-            }
-        }
+        *self.unlogged() = Some(error.clone());
+        Ok((errors::without(routes, &self.files.error_log), Some(error)))
     }
 
     fn unlogged(&self) -> std::sync::MutexGuard<'_, Option<String>> {
@@ -187,9 +200,9 @@ impl Routes {
     }
 
     async fn settle(&self, wanted: &RouteFiles) -> Result<Settled, ProxyError> {
-        let written = read_folder(&self.folder)?;
+        let written = self.on_disk(|files| read_folder(&files.folder)).await?;
         let mut settled = Settled::default();
-        let bare = errors::without(wanted, &self.error_log);
+        let bare = errors::without(wanted, &self.files.error_log);
         match self.load(wanted).await? {
             None => settled.in_force.clone_from(wanted),
             Some(message) if bare != *wanted && self.load(&bare).await?.is_none() => {
@@ -211,7 +224,8 @@ impl Routes {
                 self.add(&mut settled, &changed, message).await?;
             }
         }
-        write_folder(&self.folder, &self.staging, &settled.in_force)?;
+        let in_force = settled.in_force.clone();
+        self.on_disk(move |files| write_folder(&files.folder, &files.staging, &in_force)).await?;
         settled.changes = written != settled.in_force || !settled.refused.is_empty();
         Ok(settled)
     }
@@ -246,8 +260,12 @@ impl Routes {
 
     /// Loads the main file with exactly `files`; Caddy's words if it refuses them.
     async fn load(&self, files: &RouteFiles) -> Result<Option<String>, ProxyError> {
-        stage(&self.staging, files)?;
-        let caddyfile = self.main.importing(&self.folder, &self.staging)?;
+        let routes = files.clone();
+        let staged = self.on_disk(move |files| {
+            stage(&files.staging, &routes)?;
+            files.main.importing(&files.folder, &files.staging)
+        });
+        let caddyfile = staged.await?;
         match self.admin.load(&caddyfile).await {
             Ok(()) => Ok(None),
             Err(AdminError::Refused(message)) => Ok(Some(message)),
@@ -262,7 +280,7 @@ impl Routes {
         ProxyError {
             message: format!(
                 "Caddy refuses its configuration also without new routes; look at {}: {message}",
-                self.main.path.display()
+                self.files.main.path.display()
             ),
             source: None,
         }
@@ -282,14 +300,14 @@ struct Settled {
 impl Proxy for Routes {
     async fn apply(&self, routes: &RouteFiles) -> Result<Vec<RefusedRoute>, ProxyError> {
         let mut state = self.state.lock().await;
-        let foreign = set_aside(&self.folder)?;
+        let foreign = self.on_disk(|files| set_aside(&files.folder)).await?;
         // Before anything is done, so that what is disturbed meanwhile shows.
-        let glance = self.glance();
-        let (wanted, unopened) = self.loggable(routes)?;
+        let glance = self.glance().await?;
+        let (wanted, unopened) = self.loggable(routes).await?;
         if let Some(last) = &mut state.last
             && last.wanted == wanted
             && last.log_refused.is_none()
-            && last.in_force == read_folder(&self.folder)?
+            && last.in_force == self.on_disk(|files| read_folder(&files.folder)).await?
             && self.load(&last.in_force).await?.is_none()
         {
             // Nothing new: Caddy was asked, and reloaded only if it ran something else, as after
@@ -318,7 +336,7 @@ impl Proxy for Routes {
             refused: settled.refused,
             log_refused: settled.log_refused,
             // Writing changed the folder.
-            glance: self.glance(),
+            glance: self.glance().await?,
         });
         Ok(all)
     }
@@ -327,7 +345,8 @@ impl Proxy for Routes {
         loop {
             tokio::time::sleep(GLANCES).await;
             let state = self.state.lock().await;
-            if state.last.as_ref().is_none_or(|last| last.glance != self.glance()) {
+            let Ok(glance) = self.glance().await else { return };
+            if state.last.as_ref().is_none_or(|last| last.glance != glance) {
                 return;
             }
         }
@@ -343,7 +362,7 @@ impl Proxy for Routes {
                 "Caddy cannot write failed requests down, so guards do not see them (visitors are \
                  served): {why}; let Caddy's user write {}, or name another file in \
                  `caddy.error_log`",
-                self.error_log.display()
+                self.files.error_log.display()
             )
         };
         self.unlogged().iter().map(warning).collect()

@@ -15,7 +15,7 @@
 
 mod due;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,6 +75,9 @@ pub enum RenewError {
     /// TLS cannot be set up with it.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The thread that works with the files failed.
+    #[error("cannot work with the files of the state directory")]
+    Thread(#[source] std::io::Error),
 }
 
 /// A request that may have been answered already.
@@ -143,7 +146,7 @@ impl<K: Clock> Renewer<K> {
     pub async fn run(mut self, stop: CancellationToken) {
         let mut failures = 0;
         // The trust of the database, where it differs from what the folder knows.
-        self.follow_trust();
+        self.follow_trust().await;
         loop {
             let wait = match self.look() {
                 Ok(Due::In(wait)) => wait.min(LOOK),
@@ -165,7 +168,7 @@ impl<K: Clock> Renewer<K> {
             };
             tokio::select! {
                 () = stop.cancelled() => return,
-                Ok(()) = self.pins.changed() => self.follow_trust(),
+                Ok(()) = self.pins.changed() => self.follow_trust().await,
                 () = tokio::time::sleep(wait) => {}
             }
         }
@@ -181,12 +184,18 @@ impl<K: Clock> Renewer<K> {
     }
 
     /// Whom the host trusts has changed: the next connection is judged by it.
-    fn follow_trust(&mut self) {
+    async fn follow_trust(&mut self) {
         let pins = Arc::clone(&self.pins.borrow_and_update());
         self.spread = (self.jitter)();
-        let followed = server_config(&self.key, &self.certificate, &pins)
-            .map(|tls| drop(self.tls.send_replace(tls)))
-            .and_then(|()| Ok(join::remember(&self.state_dir, pins.wire())?));
+        let followed = match server_config(&self.key, &self.certificate, &pins) {
+            Ok(tls) => {
+                self.tls.send_replace(tls);
+                let state_dir = self.state_dir.clone();
+                let kept = durable::off_thread(move || join::remember(&state_dir, pins.wire()));
+                kept.await.map_err(RenewError::Thread).and_then(|kept| Ok(kept?))
+            }
+            Err(error) => Err(error),
+        };
         if let Err(error) = followed {
             tracing::error!(reason = causes(&error), "whom to trust is not taken up everywhere");
         }
@@ -194,7 +203,9 @@ impl<K: Clock> Renewer<K> {
 
     async fn renew(&mut self) -> Result<(), RenewError> {
         let life = Life::of(&self.certificate)?;
-        let pending = self.pending(life.number)?;
+        let path = self.state_dir.join(RENEWAL);
+        let request = durable::off_thread(move || pending(&path, life.number));
+        let pending = request.await.map_err(RenewError::Thread)??;
         let pins = Arc::clone(&self.pins.borrow());
         let mut tls = ClientConfig::builder_with_provider(Arc::new(
             rustls::crypto::aws_lc_rs::default_provider(),
@@ -216,34 +227,20 @@ impl<K: Clock> Renewer<K> {
         let made = join::check_certificate(self.host, &certificate, &self.key, &pins)?;
         let number = Life::of(&made)?.number;
         let link = server_config(&self.key, &made, &pins)?;
-        join::keep_certificate(&self.state_dir, &certificate)?;
-        // With the certificate on disk the request is answered; its file is only tidied away.
-        let _ = std::fs::remove_file(self.state_dir.join(RENEWAL));
+        let state_dir = self.state_dir.clone();
+        let kept = durable::off_thread(move || {
+            join::keep_certificate(&state_dir, &certificate)?;
+            // With the certificate on disk the request is answered; its file is only tidied away.
+            let _ = std::fs::remove_file(state_dir.join(RENEWAL));
+            Ok::<_, IdentityError>(())
+        });
+        kept.await.map_err(RenewError::Thread)??;
         self.certificate = made;
         self.spread = (self.jitter)();
         self.tls.send_replace(link);
         self.alarm.send_replace(None);
         tracing::info!(number, "this host has a new certificate");
         Ok(())
-    }
-
-    /// The request for the certificate after `number`: the one on disk, or a new one, on disk.
-    fn pending(&self, number: u32) -> Result<Pending, RenewError> {
-        let path = self.state_dir.join(RENEWAL);
-        let failed = |source| RenewError::Pending { path: path.clone(), source };
-        match std::fs::read(&path) {
-            // One that was torn was never sent; one for another number has been answered.
-            Ok(text) => match serde_json::from_slice::<Pending>(&text) {
-                Ok(pending) if pending.number == number => return Ok(pending),
-                _ => {}
-            },
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(source) => return Err(failed(source)),
-        }
-        let pending = Pending { number, request: Uuid::from_bytes(rand::random()) };
-        let text = serde_json::to_vec(&pending).map_err(|error| failed(error.into()))?;
-        durable::replace(&path, &text, 0o600).map_err(failed)?;
-        Ok(pending)
     }
 
     /// Says so where it matters: an attempt that fails at half of a life is no alarm yet.
@@ -306,6 +303,24 @@ pub async fn join_alarms(
             else => return,
         }
     }
+}
+
+/// The request for the certificate after `number`: the one on disk, or a new one, on disk.
+fn pending(path: &Path, number: u32) -> Result<Pending, RenewError> {
+    let failed = |source| RenewError::Pending { path: path.to_owned(), source };
+    match std::fs::read(path) {
+        // One that was torn was never sent; one for another number has been answered.
+        Ok(text) => match serde_json::from_slice::<Pending>(&text) {
+            Ok(pending) if pending.number == number => return Ok(pending),
+            _ => {}
+        },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(source) => return Err(failed(source)),
+    }
+    let pending = Pending { number, request: Uuid::from_bytes(rand::random()) };
+    let text = serde_json::to_vec(&pending).map_err(|error| failed(error.into()))?;
+    durable::replace(path, &text, 0o600).map_err(failed)?;
+    Ok(pending)
 }
 
 #[cfg(test)]

@@ -221,7 +221,7 @@ async fn caddy_can_start_though_its_log_does_not_open() {
     write_main_file(&world.config).unwrap();
     assert_eq!(world.written(), bare);
     // And the agent, while Caddy is down.
-    write_folder(&routes.folder, &routes.staging, &wanted).unwrap();
+    write_folder(&routes.files.folder, &routes.files.staging, &wanted).unwrap();
     world.config.caddy.admin = world.folder.path().join("nobody.sock");
     let routes = Routes::new(&world.config).unwrap();
     routes.apply(&wanted).await.unwrap_err();
