@@ -165,7 +165,7 @@ mod tests {
                     let now = at(50_000_000 + jump + second);
                     for _ in 0..3 {
                         log.add("a".to_owned(), now);
-                        log.add("b".to_owned(), now - Duration::from_secs(60));
+                        log.add("b".to_owned(), now - Duration::from_mins(1));
                     }
                     log.forget(now);
                     prop_assert!(log.counts.values().all(|c| c.0.len() <= 362));

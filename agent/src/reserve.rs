@@ -68,8 +68,13 @@ impl Reserve {
         if free < bytes.saturating_mul(2) {
             return Ok(Kept::Missing);
         }
-        let made =
-            OpenOptions::new().write(true).create(true).mode(0o600).open(path).and_then(|file| {
+        let made = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)
+            .and_then(|file| {
                 // A sparse file would hold nothing back.
                 posix_fallocate(&file, 0, i64::try_from(*bytes).unwrap_or(i64::MAX))?;
                 file.set_len(*bytes)?;

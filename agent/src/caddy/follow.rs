@@ -241,6 +241,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::failed_requests::Counts;
 
     /// As Caddy 2.6.2 wrote it.
     const LINE: &str = r#"{"level":"error","ts":TIME.5,"logger":"http.log.access.log0","msg":"handled request","request":{"host":"HOST.z.localhost:18080"},"duration":0.5,"status":STATUS}"#;
@@ -294,7 +295,7 @@ mod tests {
     }
 
     fn total(follower: &Follower, host: &str) -> u64 {
-        follower.log().counts.get(&format!("{host}.z.localhost")).map_or(0, |c| c.total())
+        follower.log().counts.get(&format!("{host}.z.localhost")).map_or(0, Counts::total)
     }
 
     #[test]

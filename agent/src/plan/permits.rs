@@ -194,7 +194,9 @@ mod tests {
             }
         }
         permits.wait(&sick.difference(&begun).copied().collect(), now);
-        begun.iter().for_each(|id| permits.take(*id, now));
+        for id in &begun {
+            permits.take(*id, now);
+        }
         begun
     }
 

@@ -86,10 +86,19 @@ impl From<std::fs::Metadata> for Stamp {
     }
 }
 
+/// What the last look at the file found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Looked {
+    #[default]
+    Never,
+    Missing,
+    At(Stamp),
+}
+
 #[derive(Debug, Default)]
 struct State {
-    /// The version that was last looked at, good or bad; `None` within: there was no file.
-    stamp: Option<Option<Stamp>>,
+    /// The version that was last looked at, good or bad.
+    looked: Looked,
     /// The last good one.
     table: Option<Arc<LiveTable>>,
 }
@@ -111,13 +120,13 @@ impl TableReader {
     /// are: the file may have been lost with the disk's last writes, and the agent writes it again.
     pub(super) fn current(&self) -> Option<Arc<LiveTable>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let stamp = Some(stamp(&self.path));
-        if stamp != state.stamp {
-            state.stamp = stamp;
+        let looked = stamp(&self.path).map_or(Looked::Missing, Looked::At);
+        if looked != state.looked {
+            state.looked = looked;
             match read(&self.path) {
                 Ok((stamp, table)) => {
                     // Of the file that was opened: a newer one may have come since the `stat`.
-                    *state = State { stamp: Some(Some(stamp)), table: Some(Arc::new(table)) };
+                    *state = State { looked: Looked::At(stamp), table: Some(Arc::new(table)) };
                 }
                 Err(error) => tracing::error!(
                     path = %self.path.display(),
