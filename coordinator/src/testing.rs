@@ -38,35 +38,46 @@ pub(crate) use client::{Answer, PASSWORD};
 pub(crate) const ISSUER: &str = "https://api.test";
 
 /// A clock that tests move.
-#[derive(Debug)]
-pub(crate) struct ManualClock(Mutex<(Timestamp, Duration)>);
+pub(crate) struct ManualClock {
+    now: Mutex<(Timestamp, Duration)>,
+    looked_at: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
+}
 
 impl ManualClock {
     pub(crate) fn at(now: Timestamp) -> Self {
-        Self(Mutex::new((now, Duration::ZERO)))
+        Self { now: Mutex::new((now, Duration::ZERO)), looked_at: Mutex::default() }
+    }
+
+    /// Calls `then` whenever somebody looks at it: what happens in the middle of their work.
+    pub(crate) fn when_looked_at(&self, then: Option<Arc<dyn Fn() + Send + Sync>>) {
+        *self.looked_at.lock().unwrap() = then;
     }
 
     /// Time passes.
     pub(crate) fn advance(&self, by: SignedDuration) {
-        let mut now = self.0.lock().unwrap();
+        let mut now = self.now.lock().unwrap();
         now.0 = now.0.checked_add(by).unwrap();
         now.1 += Duration::try_from(by).unwrap();
     }
 
     /// Somebody sets the clock: no time passes.
     pub(crate) fn jump(&self, by: SignedDuration) {
-        let mut now = self.0.lock().unwrap();
+        let mut now = self.now.lock().unwrap();
         now.0 = now.0.checked_add(by).unwrap();
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        self.0.lock().unwrap().0
+        let looked_at = self.looked_at.lock().unwrap().clone();
+        if let Some(then) = looked_at {
+            then();
+        }
+        self.now.lock().unwrap().0
     }
 
     fn steady(&self) -> Duration {
-        self.0.lock().unwrap().1
+        self.now.lock().unwrap().1
     }
 }
 
@@ -238,6 +249,15 @@ impl World {
             flooded_at: None,
             bond: Bond::default(),
         };
+        let joined: Result<(), StoreError> =
+            self.state.store.write(move |tables| tables.upsert_host(&host)).await;
+        joined.unwrap();
+        self.host_says(id, memory_mb).await;
+        (id, opening)
+    }
+
+    /// A host tells how much memory it has.
+    pub(crate) async fn host_says(&self, id: HostId, memory_mb: u64) {
         let status = HostStatus {
             agent_version: "0.1.0".to_owned(),
             podman_version: None,
@@ -250,16 +270,9 @@ impl World {
             warnings: Vec::new(),
             lacks: None,
         };
-        self.state
-            .store
-            .write(move |tables| {
-                tables.upsert_host(&host)?;
-                tables.set_host_status(id, &status)
-            })
-            .await
-            .map_err(|error: StoreError| error)
-            .unwrap();
-        (id, opening)
+        let told: Result<(), StoreError> =
+            self.state.store.write(move |tables| tables.set_host_status(id, &status)).await;
+        told.unwrap();
     }
 }
 

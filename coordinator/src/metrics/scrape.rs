@@ -40,7 +40,9 @@ pub async fn text(state: &AppState) -> Result<String, std::fmt::Error> {
     own.register("event_streams", help, gauge(state.live.streams()));
     let waiting = state.store.waiting();
     let queue: Family<One, Gauge> = Family::default();
-    for (kind, waiting) in [("read", waiting.reads), ("write", waiting.writes)] {
+    let kinds =
+        [("read", waiting.reads), ("long_read", waiting.long_reads), ("write", waiting.writes)];
+    for (kind, waiting) in kinds {
         let waiting = i64::try_from(waiting).unwrap_or(i64::MAX);
         queue.get_or_create(&[("kind", kind)]).set(waiting);
     }

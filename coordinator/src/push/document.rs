@@ -80,14 +80,17 @@ impl DocumentError {
 
 /// The document that `host` shall have now.
 ///
-/// Reading, sealing and signing happen on a snapshot, away from the writer. If the generation
-/// has moved meanwhile, nothing is stored and it is done again.
+/// Reading, sealing and signing happen on a snapshot, away from the writer and from what requests
+/// read. If the generation has moved meanwhile, the document is stored and sent all the same: it is
+/// how things stood a moment ago, and a host whose apps change faster than its document is built
+/// would get none otherwise. The newer one follows, since the generation that was sent is not the
+/// wanted one.
 pub(crate) async fn current(state: &AppState, host: HostId) -> Result<DocumentRow, DocumentError> {
     loop {
         let services = Arc::clone(state);
         let found = state
             .store
-            .read(move |tables| {
+            .read_long(move |tables| {
                 let host = tables.host(host)?.ok_or(DocumentError::Unknown)?;
                 match tables.document(host.id, host.wanted)? {
                     Some(document)
@@ -98,11 +101,13 @@ pub(crate) async fn current(state: &AppState, host: HostId) -> Result<DocumentRo
                             document.trust.as_ref(),
                         ) =>
                     {
-                        Ok(Found::Stored(document))
+                        Ok::<_, DocumentError>(Found::Stored(document))
                     }
                     Some(_) => Ok(Found::Old),
-                    None => build(tables, &services, &host)
-                        .map(|(document, held)| Found::Built(document, held)),
+                    None => {
+                        let (document, held) = build(tables, &services, &host)?;
+                        Ok(Found::Built(document, held, Box::new(host)))
+                    }
                 }
             })
             .await?;
@@ -111,8 +116,8 @@ pub(crate) async fn current(state: &AppState, host: HostId) -> Result<DocumentRo
             Found::Old => {
                 state.store.write(move |tables| tables.bump_generation(host)).await?;
             }
-            Found::Built(document, held) => {
-                if let Some(document) = store(state, host, document, held).await? {
+            Found::Built(document, held, of) => {
+                if let Some(document) = store(state, *of, document, held).await? {
                     return Ok(document);
                 }
             }
@@ -124,7 +129,8 @@ enum Found {
     Stored(DocumentRow),
     /// Stored, and past half its life, or made before keys or authorities were changed.
     Old,
-    Built(DocumentRow, Noted),
+    /// Just now, for the host as it was then.
+    Built(DocumentRow, Noted, Box<Host>),
 }
 
 /// Which deployments are held, and why; `None`: none is and none was.
@@ -169,28 +175,40 @@ fn trust_of(services: &Services, plan: &Plan<'_>) -> DocumentTrust {
     }
 }
 
-/// Stores the document if its generation is still the wanted one and has none yet.
+/// Stores the document, unless there is one of its generation or a newer one already, or the host
+/// is another one by now.
 async fn store(
     state: &AppState,
-    host: HostId,
+    of: Host,
     document: DocumentRow,
     held: Noted,
 ) -> Result<Option<DocumentRow>, DocumentError> {
     state
         .store
         .write(move |tables| {
-            let wanted = tables.host(host)?.ok_or(DocumentError::Unknown)?.wanted;
-            if wanted != document.generation {
+            let host = tables.host(of.id)?.ok_or(DocumentError::Unknown)?;
+            // What is sealed to a key of before nobody can open, and what is signed in an epoch of
+            // before is refused.
+            let is_same = host.joined_at == of.joined_at
+                && host.sealing_key == of.sealing_key
+                && host.wanted.epoch == document.generation.epoch;
+            if !is_same {
                 return Ok(None);
             }
-            if let Some(first) = tables.document(host, wanted)? {
-                return Ok(Some(first));
+            match tables.newest_document(host.id)? {
+                Some(newest) if newest == document.generation => {
+                    // What was signed first for a generation is sent, byte for byte.
+                    Ok(tables.document(host.id, newest)?)
+                }
+                Some(newest) if newest > document.generation => Ok(None),
+                _ => {
+                    tables.insert_document(host.id, &document)?;
+                    if let Some(held) = &held {
+                        tables.set_held(host.id, held)?;
+                    }
+                    Ok(Some(document))
+                }
             }
-            tables.insert_document(host, &document)?;
-            if let Some(held) = &held {
-                tables.set_held(host, held)?;
-            }
-            Ok(Some(document))
         })
         .await
 }

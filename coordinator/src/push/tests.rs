@@ -13,7 +13,7 @@ use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use buddo_shared::api::host::{COORDINATOR_NAME, JoinRequest};
 use buddo_shared::api::problem::Problem;
-use buddo_shared::id::{DeploymentId, HostId, Revision};
+use buddo_shared::id::{DeploymentId, Generation, HostId, Revision};
 use buddo_shared::manifest::{Manifest, RunState, Trust};
 use buddo_shared::renewal::{Binding, Statement};
 use buddo_shared::report::{
@@ -46,8 +46,9 @@ use crate::service::hosts::Invitation;
 use crate::service::renewals::is_served;
 use crate::service::{admin, deployments, epoch, hosts, renewals, rotation, timekeeping};
 use crate::state::AppState;
-use crate::store::StoreError;
 use crate::store::contract::Host;
+use crate::store::sqlite::LONG_READER;
+use crate::store::{StoreError, Tables};
 use crate::testing::{World, account, owner, request};
 
 /// Long enough for any machine; only a failing test waits for it.
@@ -356,6 +357,96 @@ async fn a_create_reaches_the_host_signed_and_its_report_comes_back() {
     deployments::destroy(&world.state, owner(1), id).await.unwrap();
     let last = agent.document(|m| m.deployments.is_empty()).await;
     assert!(last.generation > manifest.generation);
+}
+
+/// While it lasts, each document is out of date before it is built: `change` happens between the
+/// look at the database and the storing of what was built.
+fn overtake(world: &World, change: impl Fn(&mut dyn Tables) + Send + Sync + 'static) {
+    let (store, change) = (world.state.store.clone(), Arc::new(change));
+    let runtime = tokio::runtime::Handle::current();
+    world.clock.when_looked_at(Some(Arc::new(move || {
+        if std::thread::current().name() != Some(LONG_READER) {
+            return;
+        }
+        let change = Arc::clone(&change);
+        let done: Result<(), StoreError> = runtime.block_on(store.write(move |tables| {
+            change(tables);
+            Ok(())
+        }));
+        done.unwrap();
+    })));
+}
+
+async fn wanted(world: &World, host: HostId) -> Generation {
+    let read = world.state.store.read(move |tables| tables.host(host));
+    let host: Result<Option<Host>, StoreError> = read.await;
+    host.unwrap().unwrap().wanted
+}
+
+#[tokio::test]
+async fn fm_68_the_newest_document_that_is_ready_is_kept_though_it_is_out_of_date_already() {
+    let world = World::new();
+    let (host, _) = world.host(1, 4096).await;
+    deployments::create(&world.state, owner(1), None, request("my-app"), None).await.unwrap();
+    overtake(&world, move |tables| {
+        tables.bump_generation(host).unwrap();
+    });
+    let build = async || {
+        let built = tokio::time::timeout(PATIENCE, super::document(&world.state, host)).await;
+        built.expect("no document ever").unwrap()
+    };
+    let first = build().await;
+    assert!(first.generation < wanted(&world, host).await);
+    let second = build().await;
+    assert!(second.generation > first.generation);
+    world.clock.when_looked_at(None);
+    let last = build().await;
+    assert_eq!(last.generation, wanted(&world, host).await);
+    assert_eq!(build().await, last);
+}
+
+#[tokio::test]
+async fn fm_68_a_host_gets_documents_while_its_apps_change_faster_than_they_are_built() {
+    let (world, agent) = begin().await;
+    let host = agent.agent.host;
+    let before = agent.document(|_| true).await.generation;
+    overtake(&world, move |tables| {
+        tables.bump_generation(host).unwrap();
+    });
+    let made = deployments::create(&world.state, owner(1), None, request("my-app"), None).await;
+    let id: DeploymentId = made.unwrap().deployment.id.parse().unwrap();
+    let first = agent.document(|m| m.generation > before && m.deployments.len() == 1).await;
+    // Its reports are taken meanwhile.
+    agent.say(status(id, Phase::Live, Some(Revision::FIRST))).await;
+    agent.document(|m| m.generation > first.generation).await;
+    world.clock.when_looked_at(None);
+    let wanted = wanted(&world, host).await;
+    agent.document(|m| m.generation >= wanted).await;
+}
+
+#[tokio::test]
+async fn what_was_sealed_to_the_key_before_is_not_kept_when_a_host_joins_again() {
+    let world = World::new();
+    let (id, _) = world.host(1, 4096).await;
+    let mut spec = request("my-app");
+    let vars = [("KEY".to_owned(), buddo_shared::secret::Secret::new("value"))];
+    spec.env_vars = Some(vars.into_iter().collect());
+    deployments::create(&world.state, owner(1), None, spec, None).await.unwrap();
+    let (opening, sealing_key) = OpeningKey::generate().unwrap();
+    overtake(&world, move |tables| {
+        let mut host = tables.host(id).unwrap().unwrap();
+        if host.sealing_key != sealing_key {
+            host.sealing_key = sealing_key.clone();
+            tables.upsert_host(&host).unwrap();
+            tables.bump_generation(id).unwrap();
+        }
+    });
+    let document = super::document(&world.state, id).await.unwrap();
+    let key = world.state.keys.keys().newest().public().clone();
+    let manifest = Verifier::new(id, &[key]).unwrap().verify(&document.envelope).unwrap();
+    let desired = manifest.into_inner().deployments.remove(0);
+    let env = desired.env.unwrap().open(&opening, Sealed::ENVIRONMENT, desired.id);
+    assert_eq!(env.unwrap().expose(), r#"{"KEY":"value"}"#);
 }
 
 #[tokio::test]

@@ -32,6 +32,8 @@ pub struct Store {
 pub struct Waiting {
     /// For one that reads.
     pub reads: usize,
+    /// For one of those that take long; no more than some are counted.
+    pub long_reads: usize,
     /// For the one that writes.
     pub writes: usize,
 }
@@ -83,6 +85,20 @@ impl Store {
         let began = Instant::now();
         let result = self.backend.read(work).await;
         self.metrics.transacted("read", result.is_ok(), began.elapsed());
+        result
+    }
+
+    /// The same for what takes long, such as building a document: on threads of its own, so that no
+    /// request waits for it. Where all of them are busy, it waits as long as it takes.
+    pub async fn read_long<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: FnOnce(&dyn Tables) -> Result<T, E> + Send + 'static,
+    {
+        let began = Instant::now();
+        let result = self.backend.read_long(work).await;
+        self.metrics.transacted("long_read", result.is_ok(), began.elapsed());
         result
     }
 }

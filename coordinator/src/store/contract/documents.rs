@@ -44,6 +44,8 @@ pub trait Documents {
     ) -> Result<Option<(Timestamp, Option<DocumentTrust>)>>;
     /// The newest stored document of the host, of whichever generation.
     fn last_document(&self, host: HostId) -> Result<Option<Vec<u8>>>;
+    /// The generation of the newest document of this host.
+    fn newest_document(&self, host: HostId) -> Result<Option<Generation>>;
     /// Stores a document and forgets those of older generations.
     fn insert_document(&mut self, host: HostId, document: &DocumentRow) -> Result<()>;
 }

@@ -6,7 +6,7 @@ use rusqlite::{Row, params};
 
 use super::Tx;
 use super::column::{get, millis, text, time, to_json};
-use super::hosts::signed;
+use super::hosts::{signed, unsigned};
 use super::trust::trusts;
 use crate::store::contract::{DocumentRow, DocumentTrust, Documents, Result};
 
@@ -51,6 +51,15 @@ impl Documents for Tx<'_> {
         let sql = "SELECT envelope FROM documents WHERE host_id = ?1
                    ORDER BY epoch DESC, generation DESC LIMIT 1";
         self.first("read the last document", sql, [text(&host)], |row| get(row, "envelope"))
+    }
+
+    fn newest_document(&self, host: HostId) -> Result<Option<Generation>> {
+        let sql = "SELECT epoch, generation FROM documents WHERE host_id = ?1
+                   ORDER BY epoch DESC, generation DESC LIMIT 1";
+        self.first("look up the newest document", sql, [text(&host)], |row| {
+            let (epoch, generation) = (get(row, "epoch")?, get(row, "generation")?);
+            Ok(Generation { epoch: unsigned(epoch), generation: unsigned(generation) })
+        })
     }
 
     fn insert_document(&mut self, host: HostId, document: &DocumentRow) -> Result<()> {

@@ -8,6 +8,7 @@ use rusqlite_migration::{M, Migrations};
 
 use super::{ledger, snapshot};
 use crate::secret_file;
+use super::{checkpoint, ledger};
 use crate::store::contract::StoreError;
 
 /// The schema, one step a file; a step that was released is never edited.
@@ -99,6 +100,7 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(128);
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "wal_autocheckpoint", checkpoint::MOST_PAGES)?;
     connection.pragma_update(None, "foreign_keys", true)
 }
 

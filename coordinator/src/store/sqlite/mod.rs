@@ -9,6 +9,7 @@ mod administration;
 mod api_keys;
 mod audit;
 mod changes;
+mod checkpoint;
 mod clock;
 mod column;
 mod consents;
@@ -54,6 +55,13 @@ const WRITE_QUEUE: usize = 4096;
 const READ_QUEUE: usize = 4096;
 /// Reader threads, each with a connection of its own.
 const READERS: usize = 2;
+/// Reader threads for what takes long, so that no request waits for it.
+const LONG_READERS: usize = 2;
+/// Long reads that may wait for a reader; further ones wait to wait.
+const LONG_QUEUE: usize = 64;
+
+/// The threads of long reads.
+pub(crate) const LONG_READER: &str = "store-long-reader";
 
 /// One transaction.
 pub(super) struct Tx<'c> {
@@ -66,6 +74,7 @@ pub(super) struct Tx<'c> {
 pub struct Sqlite {
     writer: mpsc::Sender<Job>,
     readers: mpsc::Sender<ReadJob>,
+    long_readers: mpsc::Sender<ReadJob>,
     commits: Arc<AtomicU64>,
 }
 
@@ -84,24 +93,41 @@ impl Sqlite {
         let (write_jobs, queue) = mpsc::channel(WRITE_QUEUE);
         let commits = Arc::new(AtomicU64::new(0));
         let (held, counted) = (Arc::clone(&lock), Arc::clone(&commits));
+        let (tell, told) = std::sync::mpsc::sync_channel(1);
+        let committed = move || {
+            counted.fetch_add(1, Ordering::SeqCst);
+            // One word that waits stands for all.
+            let _ = tell.try_send(());
+        };
         let write = move || {
-            worker::write_loop(writer, queue, &counted);
+            worker::write_loop(writer, queue, &committed);
             drop(held);
         };
         worker::spawn("store-writer", write).map_err(|error| open(error.into()))?;
-        let (read_jobs, queue) = mpsc::channel(READ_QUEUE);
-        let queue = Arc::new(Mutex::new(queue));
-        for _ in 0..READERS {
-            let connection = migrate::open_reader(path)?;
-            let queue = Arc::clone(&queue);
-            let held = Arc::clone(&lock);
-            let read = move || {
-                worker::read_loop(connection, &queue);
-                drop(held);
-            };
-            worker::spawn("store-reader", read).map_err(|error| open(error.into()))?;
-        }
-        Ok(Self { writer: write_jobs, readers: read_jobs, commits })
+        let (connection, held) = (migrate::open(path)?, Arc::clone(&lock));
+        let check = move || {
+            checkpoint::run(&connection, &told);
+            drop((connection, held));
+        };
+        worker::spawn("store-checkpoint", check).map_err(|error| open(error.into()))?;
+        let start_readers = |name, number, most| {
+            let (jobs, queue) = mpsc::channel(most);
+            let queue = Arc::new(Mutex::new(queue));
+            for _ in 0..number {
+                let connection = migrate::open_reader(path)?;
+                let queue = Arc::clone(&queue);
+                let held = Arc::clone(&lock);
+                let read = move || {
+                    worker::read_loop(connection, &queue);
+                    drop(held);
+                };
+                worker::spawn(name, read).map_err(|error| open(error.into()))?;
+            }
+            Ok::<_, StoreError>(jobs)
+        };
+        let readers = start_readers("store-reader", READERS, READ_QUEUE)?;
+        let long_readers = start_readers(LONG_READER, LONG_READERS, LONG_QUEUE)?;
+        Ok(Self { writer: write_jobs, readers, long_readers, commits })
     }
 
     /// See [`super::Store::version`].
@@ -113,6 +139,7 @@ impl Sqlite {
     pub fn waiting(&self) -> Waiting {
         Waiting {
             reads: self.readers.max_capacity() - self.readers.capacity(),
+            long_reads: self.long_readers.max_capacity() - self.long_readers.capacity(),
             writes: self.writer.max_capacity() - self.writer.capacity(),
         }
     }
@@ -138,17 +165,40 @@ impl Sqlite {
         F: FnOnce(&dyn Tables) -> Result<T, E> + Send + 'static,
     {
         let (answer, received) = oneshot::channel();
-        let job: ReadJob = Box::new(move |tables| {
-            let result = match tables {
-                Ok(tables) => work(tables),
-                Err(error) => Err(error.into()),
-            };
-            // Nobody may be waiting any more; a read has nothing to undo.
-            let _ = answer.send(result);
-        });
+        let job = read_job(work, answer);
         self.readers.try_send(job).map_err(|error| refused(&error))?;
         received.await.map_err(|_| StoreError::Closed)?
     }
+
+    /// See [`super::Store::read_long`].
+    pub async fn read_long<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: FnOnce(&dyn Tables) -> Result<T, E> + Send + 'static,
+    {
+        let (answer, received) = oneshot::channel();
+        let job = read_job(work, answer);
+        // All hosts may want a document at once: they wait here, and none is turned away.
+        self.long_readers.send(job).await.map_err(|_| StoreError::Closed)?;
+        received.await.map_err(|_| StoreError::Closed)?
+    }
+}
+
+fn read_job<T, E, F>(work: F, answer: oneshot::Sender<Result<T, E>>) -> ReadJob
+where
+    T: Send + 'static,
+    E: From<StoreError> + Send + 'static,
+    F: FnOnce(&dyn Tables) -> Result<T, E> + Send + 'static,
+{
+    Box::new(move |tables| {
+        let result = match tables {
+            Ok(tables) => work(tables),
+            Err(error) => Err(error.into()),
+        };
+        // Nobody may be waiting any more; a read has nothing to undo.
+        let _ = answer.send(result);
+    })
 }
 
 fn refused<T>(error: &mpsc::error::TrySendError<T>) -> StoreError {

@@ -94,6 +94,64 @@ async fn a_panic_undoes_its_own_work_and_the_store_goes_on() {
 }
 
 #[tokio::test]
+async fn reads_that_take_long_hold_no_others_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("a.db")).unwrap();
+    let (go_on, hold) = std::sync::mpsc::channel::<()>();
+    let hold = std::sync::Arc::new(std::sync::Mutex::new(hold));
+    // More than there are threads for them, so that some wait.
+    let long: Vec<_> = (0..super::LONG_READERS + 3)
+        .map(|_| {
+            let (store, hold) = (store.clone(), hold.clone());
+            tokio::spawn(async move {
+                let read = store.read_long(move |tables| {
+                    hold.lock().unwrap().recv().unwrap();
+                    tables.tiers()
+                });
+                read.await.unwrap().len()
+            })
+        })
+        .collect();
+    while store.waiting().long_reads < 3 {
+        tokio::task::yield_now().await;
+    }
+    let patience = std::time::Duration::from_secs(20);
+    for _ in 0..10 {
+        let read = tokio::time::timeout(patience, store.read(|tables| tables.tiers()));
+        assert_eq!(read.await.expect("a read waits").unwrap().len(), 2);
+    }
+    for _ in &long {
+        go_on.send(()).unwrap();
+    }
+    for read in long {
+        assert_eq!(read.await.unwrap(), 2);
+    }
+}
+
+#[tokio::test]
+async fn what_was_committed_reaches_the_file_without_a_commit_that_waits_for_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.db");
+    let store = Store::open(&path).unwrap();
+    let looks = super::migrate::open(&path).unwrap();
+    let waiting = || super::checkpoint::waiting(&looks).unwrap();
+    // Large, so that a few commits fill the log; not so many that a commit would do it itself.
+    for _ in 0..40 {
+        let write = store.write(|tables| {
+            let mut details = serde_json::Map::new();
+            details.insert("x".to_owned(), "y".repeat(100_000).into());
+            tables.insert_admin_act("test", at(0), None, &details.into())
+        });
+        write.await.map_err(|error: StoreError| error).unwrap();
+    }
+    let patience = std::time::Instant::now();
+    while waiting() > 300 {
+        assert!(patience.elapsed().as_secs() < 20, "{} pages wait", waiting());
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
 async fn a_join_token_works_once_and_until_it_expires() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(&directory.path().join("a.db")).unwrap();

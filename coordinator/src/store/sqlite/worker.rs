@@ -2,7 +2,6 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -73,15 +72,15 @@ pub(super) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Resu
 pub(super) fn write_loop(
     mut connection: Connection,
     mut queue: mpsc::Receiver<Job>,
-    commits: &AtomicU64,
+    committed: &dyn Fn(),
 ) {
     let mut group = Vec::with_capacity(GROUP);
     while queue.blocking_recv_many(&mut group, GROUP) > 0 {
-        run_group(&mut connection, group.drain(..), commits);
+        run_group(&mut connection, group.drain(..), committed);
     }
 }
 
-fn run_group(connection: &mut Connection, jobs: impl Iterator<Item = Job>, commits: &AtomicU64) {
+fn run_group(connection: &mut Connection, jobs: impl Iterator<Item = Job>, committed: &dyn Fn()) {
     let mut jobs = jobs.map(|Job(job)| job);
     let mut transaction = match connection.transaction_with_behavior(TransactionBehavior::Immediate)
     {
@@ -131,10 +130,10 @@ fn run_group(connection: &mut Connection, jobs: impl Iterator<Item = Job>, commi
     if answers.is_empty() {
         return;
     }
-    let committed = transaction.commit();
+    let result = transaction.commit();
     // Also after one that failed: whether it reached the disk is not known.
-    commits.fetch_add(1, Ordering::SeqCst);
-    match committed {
+    committed();
+    match result {
         Ok(()) => answers.into_iter().for_each(|answer| answer(Ok(()))),
         Err(error) => {
             tracing::error!(%error, "the database cannot commit");
@@ -188,6 +187,8 @@ pub(super) fn read_loop(mut connection: Connection, queue: &Arc<Mutex<mpsc::Rece
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use jiff::Timestamp;
     use rusqlite::Connection;
 
@@ -218,7 +219,7 @@ mod tests {
             sender.try_send(job).ok().unwrap();
         }
         drop(sender);
-        write_loop(connection, queue, &AtomicU64::new(0));
+        write_loop(connection, queue, &|| {});
     }
 
     fn nearly_full(path: &std::path::Path) -> Connection {
@@ -299,12 +300,15 @@ mod tests {
             )
             .unwrap();
         let commits = AtomicU64::new(0);
+        let committed = || {
+            commits.fetch_add(1, Ordering::SeqCst);
+        };
         let (first, mut first_told) = job(|tables| keep(tables, "first", 1));
         let (second, mut second_told) = job(|tables| {
             assert!(tables.take_join_token(&[1; 32], Timestamp::UNIX_EPOCH)?.is_some());
             Err(StoreError::Busy)
         });
-        run_group(&mut connection, [first, second].into_iter(), &commits);
+        run_group(&mut connection, [first, second].into_iter(), &committed);
         for told in [first_told.try_recv().unwrap(), second_told.try_recv().unwrap()] {
             assert!(
                 matches!(told, Err(StoreError::Operation { operation: "commit", .. })),
@@ -315,7 +319,7 @@ mod tests {
         assert_eq!(names(&path), [""; 0]);
         connection.execute_batch("DROP TRIGGER fault").unwrap();
         let (first, mut told) = job(|tables| keep(tables, "first", 1));
-        run_group(&mut connection, [first].into_iter(), &commits);
+        run_group(&mut connection, [first].into_iter(), &committed);
         told.try_recv().unwrap().unwrap();
         drop(connection);
         assert_eq!(names(&path), ["first"]);
@@ -326,12 +330,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.db");
         let mut connection = nearly_full(&path);
-        let commits = AtomicU64::new(0);
         let (large, mut large_told) = job(|tables| keep(tables, &"large ".repeat(100_000), 2));
-        run_group(&mut connection, [large].into_iter(), &commits);
+        run_group(&mut connection, [large].into_iter(), &|| {});
         assert!(matches!(large_told.try_recv().unwrap(), Err(StoreError::Full { .. })));
         let (small, mut small_told) = job(|tables| keep(tables, "small", 3));
-        run_group(&mut connection, [small].into_iter(), &commits);
+        run_group(&mut connection, [small].into_iter(), &|| {});
         small_told.try_recv().unwrap().unwrap();
         drop(connection);
         assert_eq!(names(&path), ["small"]);
