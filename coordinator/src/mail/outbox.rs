@@ -33,11 +33,13 @@ const GIVE_UP: SignedDuration = SignedDuration::from_hours(48);
 /// The longest sleep: what has expired is forgotten about this often.
 const SWEEP: Duration = Duration::from_hours(1);
 
+/// Rows of a table that are forgotten in one transaction.
+const PURGED: u32 = 100;
+
 /// Sends mail until the process drains.
 pub async fn run(state: AppState, mailer: Mailer) {
     let mut sweep_at = Instant::now();
     loop {
-        // Not with each mail: it looks through whole tables, on the thread that commits.
         if Instant::now() >= sweep_at {
             sweep_at += SWEEP;
             sweep(&state).await;
@@ -57,23 +59,36 @@ pub async fn run(state: AppState, mailer: Mailer) {
     }
 }
 
-/// Forgets what is over.
+/// What forgets some of what ended by a time; how much it was, 0 when there is no more.
+type Purge = fn(&mut dyn Tables, Timestamp) -> Result<usize, StoreError>;
+
+const PURGES: [Purge; 6] = [
+    |tables, now| tables.purge_account_tokens(now, PURGED),
+    |tables, now| tables.purge_oauth(now, PURGED),
+    |tables, now| tables.purge_links(now, PURGED),
+    |tables, now| tables.purge_invitations(now, PURGED),
+    |tables, now| tables.purge_api_keys(now - KEYS_LISTED, PURGED),
+    |tables, now| tables.purge_logins(now, PURGED),
+];
+
+/// Forgets what is over, some at a time, so that no request waits long for its own transaction.
 pub(crate) async fn sweep(state: &AppState) {
     // A clock that is ahead would make all of it look old.
     let Ok(now) = state.time.believed() else { return };
-    let forgotten: Result<usize, StoreError> = state
-        .store
-        .write(move |tables| {
-            let tokens = tables.purge_account_tokens(now)? + tables.purge_oauth(now)?;
-            let links = tables.purge_links(now)? + tables.purge_invitations(now)?;
-            let keys = tables.purge_api_keys(now - KEYS_LISTED)?;
-            Ok(tokens + links + keys + tables.purge_logins(now)?)
-        })
-        .await;
-    match forgotten {
-        Ok(rows) => tracing::debug!(rows, "forgot what had expired"),
-        Err(error) => tracing::error!(error = %chain(&error), "cannot forget what has expired"),
+    let mut forgotten = 0;
+    for purge in PURGES {
+        while !state.drain.is_cancelled() {
+            match state.store.write(move |tables| purge(tables, now)).await {
+                Ok(0) => break,
+                Ok(some) => forgotten += some,
+                Err(error) => {
+                    tracing::error!(error = %chain(&error), "cannot forget what has expired");
+                    return;
+                }
+            }
+        }
     }
+    tracing::debug!(rows = forgotten, "forgot what had expired");
 }
 
 /// Sends what is due; how long until there is more to do.

@@ -44,6 +44,7 @@ struct Counts {
     refused_connections: Family<One, Counter>,
     store_seconds: Family<One, Histogram, fn() -> Histogram>,
     store_failures: Family<One, Counter>,
+    corrected_loads: Counter,
 }
 
 impl Default for Counts {
@@ -56,6 +57,7 @@ impl Default for Counts {
             refused_connections: Family::default(),
             store_seconds: Family::new_with_constructor(histogram),
             store_failures: Family::default(),
+            corrected_loads: Counter::default(),
         }
     }
 }
@@ -99,6 +101,8 @@ impl Metrics {
         registry.register_with_unit("store_transaction", help, Unit::Seconds, seconds);
         let help = "Transactions that ended in an error, a refusal by their use case included";
         registry.register("store_transactions_failed", help, c.store_failures.clone());
+        let help = "Loads of hosts that were counted wrongly and put right";
+        registry.register("host_loads_corrected", help, c.corrected_loads.clone());
     }
 
     /// A request is being answered, until this is dropped.
@@ -138,5 +142,10 @@ impl Metrics {
         if !done {
             self.0.store_failures.get_or_create(&[("kind", kind)]).inc();
         }
+    }
+
+    /// A host's load that was counted wrongly was put right.
+    pub fn corrected_load(&self) {
+        self.0.corrected_loads.inc();
     }
 }

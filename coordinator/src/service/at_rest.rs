@@ -21,8 +21,9 @@ use crate::store::contract::SealedValue;
 use crate::store::{Store, StoreError, Tables};
 use crate::vault::{Place, Vault, VaultError};
 
-/// Values in one transaction, so that no request waits long for its own.
+/// Values in one transaction, and their bytes, so that no request waits long for its own.
 const BATCH: u32 = 100;
+const BATCH_BYTES: usize = 1024 * 1024;
 
 /// The values cannot be encrypted anew.
 #[derive(Debug, thiserror::Error)]
@@ -105,12 +106,12 @@ impl Rotation {
                 Ok(Step::Began)
             }
             Next::Renew => {
-                let renewed = renew_some(&self.store, &self.vault, Some(now)).await?;
-                if renewed > 0 {
-                    return Ok(Step::Renewed(renewed));
+                let renewed = renew_some(&self.store, &self.vault).await?;
+                if renewed == 0 && note_end(&self.store, &self.vault, now).await? {
+                    self.next = Next::End;
+                    return Ok(Step::Noted);
                 }
-                self.next = Next::End;
-                Ok(Step::Noted)
+                Ok(Step::Renewed(renewed))
             }
             Next::End => {
                 self.vault.end_rotation()?;
@@ -129,12 +130,13 @@ pub async fn settle(store: &Store, vault: &Arc<Vault>) -> Result<(), StoreError>
             if !tables.has_first_form()? {
                 return Ok(());
             }
-            for SealedValue { place, sealed } in tables.sealed_otherwise(&vault.head(), u32::MAX)? {
-                match vault.renew(place, &sealed, true) {
-                    Ok(Some(sealed)) => tables.replace_sealed(&SealedValue { place, sealed })?,
+            for value in tables.sealed_otherwise(&vault.head(), u32::MAX)? {
+                match vault.renew(value.place, &value.sealed, true) {
+                    Ok(Some(by)) => drop(tables.replace_sealed(&value, &by)?),
                     Ok(None) => {}
                     Err(error) => {
-                        tracing::error!(%place, error = %chain(&error), "a secret is unreadable");
+                        let (place, error) = (value.place, chain(&error));
+                        tracing::error!(%place, error, "a secret is unreadable");
                     }
                 }
             }
@@ -143,27 +145,55 @@ pub async fn settle(store: &Store, vault: &Arc<Vault>) -> Result<(), StoreError>
         .await
 }
 
-/// Encrypts some values under the current key; how many. Where none was left, and a time is given,
-/// the log gets an entry, in the transaction that saw it.
-async fn renew_some(
-    store: &Store,
-    vault: &Arc<Vault>,
-    note: Option<Timestamp>,
-) -> Result<usize, AtRestError> {
-    let vault = Arc::clone(vault);
+/// Encrypts some values under the current key; how many. They are read and encrypted outside of the
+/// transaction that stores them, which therefore ends soon; what changed meanwhile is left as it is.
+async fn renew_some(store: &Store, vault: &Arc<Vault>) -> Result<usize, AtRestError> {
+    let head = vault.head();
+    let found = store.read_long(move |tables| {
+        Ok::<_, StoreError>((tables.sealed_otherwise(&head, BATCH)?, tables.has_first_form()?))
+    });
+    let (values, first_form) = found.await?;
+    let (mut bytes, mut renewed) = (0, Vec::new());
+    for value in values {
+        if bytes >= BATCH_BYTES {
+            break;
+        }
+        bytes += value.sealed.len();
+        if let Some(by) = renew_one(vault, &value, first_form)? {
+            renewed.push((value, by));
+        }
+    }
+    if renewed.is_empty() {
+        return Ok(0);
+    }
     store
         .write(move |tables| {
-            let renewed = renew(tables, &vault, BATCH)?;
-            if let (0, Some(now)) = (renewed, note) {
-                let details = json!({ "key": vault.key_id(), "old": vault.old_key_id() });
-                tables.insert_admin_act("master_key_rotate", now, None, &details)?;
+            for (value, by) in &renewed {
+                tables.replace_sealed(value, by)?;
             }
-            Ok(renewed)
+            Ok(renewed.len())
         })
         .await
 }
 
-/// Encrypts up to `most` values under the current key; how many.
+/// Notes in the log that nothing is under the old key any more, in the transaction that saw it;
+/// whether that is so.
+async fn note_end(store: &Store, vault: &Arc<Vault>, now: Timestamp) -> Result<bool, AtRestError> {
+    let vault = Arc::clone(vault);
+    store
+        .write(move |tables| {
+            if !tables.sealed_otherwise(&vault.head(), 1)?.is_empty() {
+                return Ok(false);
+            }
+            let details = json!({ "key": vault.key_id(), "old": vault.old_key_id() });
+            tables.insert_admin_act("master_key_rotate", now, None, &details)?;
+            Ok(true)
+        })
+        .await
+}
+
+/// Encrypts up to `most` values under the current key, in a database that nobody else uses; how
+/// many.
 pub(crate) fn renew(
     tables: &mut dyn Tables,
     vault: &Vault,
@@ -171,15 +201,21 @@ pub(crate) fn renew(
 ) -> Result<usize, AtRestError> {
     let first_form = tables.has_first_form()?;
     let values = tables.sealed_otherwise(&vault.head(), most)?;
-    for SealedValue { place, sealed } in &values {
-        let place = *place;
-        let renewed = vault.renew(place, sealed, first_form);
-        let renewed = renewed.map_err(|source| AtRestError::Unreadable { place, source })?;
-        if let Some(sealed) = renewed {
-            tables.replace_sealed(&SealedValue { place, sealed })?;
+    for value in &values {
+        if let Some(by) = renew_one(vault, value, first_form)? {
+            tables.replace_sealed(value, &by)?;
         }
     }
     Ok(values.len())
+}
+
+fn renew_one(
+    vault: &Vault,
+    SealedValue { place, sealed }: &SealedValue,
+    first_form: bool,
+) -> Result<Option<Vec<u8>>, AtRestError> {
+    let unreadable = |source| AtRestError::Unreadable { place: *place, source };
+    vault.renew(*place, sealed, first_form).map_err(unreadable)
 }
 
 #[cfg(test)]

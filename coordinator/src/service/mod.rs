@@ -10,6 +10,7 @@ pub mod epoch;
 pub mod failed_logins;
 pub mod hosts;
 pub mod ledger;
+pub mod loads;
 pub mod oauth;
 pub mod renewals;
 pub mod reports;

@@ -14,7 +14,7 @@ use buddo_shared::api::deploy::Status;
 use buddo_shared::id::DeploymentId;
 use serde_json::json;
 
-use super::{audit, ledger};
+use super::{audit, ledger, loads};
 use crate::domain::history::{self, Past};
 use crate::http::problem::chain;
 use crate::state::{AppState, Services};
@@ -35,6 +35,7 @@ pub async fn run(state: AppState) {
             Ok(forgotten) => tracing::info!(forgotten, "forgot old revisions"),
             Err(error) => tracing::error!(error = %chain(&error), "cannot forget old revisions"),
         }
+        loads::check(&state).await;
         tokio::select! {
             () = state.drain.cancelled() => return,
             () = tokio::time::sleep(EACH) => {}
@@ -47,8 +48,10 @@ pub async fn sweep(state: &AppState) -> Result<usize, StoreError> {
     let (mut forgotten, mut after) = (0, None);
     while !state.drain.is_cancelled() {
         let keep = state.config.deploy.kept_revisions;
-        let found: Result<Vec<DeploymentId>, StoreError> =
-            state.store.read(move |tables| tables.with_many_revisions(keep, after, BATCH)).await;
+        let found: Result<Vec<DeploymentId>, StoreError> = state
+            .store
+            .read_long(move |tables| tables.with_many_revisions(keep, after, BATCH))
+            .await;
         let found = found?;
         let Some(last) = found.last().copied() else { break };
         after = Some(last);

@@ -34,8 +34,8 @@ use crate::secret_file::{self, SecretFileError};
 
 const FORM: [u8; 4] = *b"BDV2";
 const NONCE: usize = 12;
-/// Form and key id.
-const HEAD: usize = FORM.len() + KEY_ID;
+/// Bytes of form and key id, with which every ciphertext begins.
+pub const HEAD: usize = FORM.len() + KEY_ID;
 
 /// The column and the row that an encrypted value belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -103,14 +103,15 @@ async fn the_old_key_is_kept_as_long_as_a_value_needs_it() {
     let mut values =
         values.unwrap().into_iter().filter(|value| matches!(value.place, Place::Environment(..)));
     let (one, other) = (values.next().unwrap(), values.next().unwrap());
-    let swapped = [
-        SealedValue { place: one.place, sealed: other.sealed.clone() },
-        SealedValue { place: other.place, sealed: one.sealed.clone() },
-    ];
     let done: Result<(), StoreError> = world
         .state
         .store
-        .write(move |tables| swapped.iter().try_for_each(|value| tables.replace_sealed(value)))
+        .write(move |tables| {
+            for (value, by) in [(&one, &other), (&other, &one)] {
+                assert!(tables.replace_sealed(value, &by.sealed)?);
+            }
+            Ok(())
+        })
         .await;
     done.unwrap();
     assert!(matches!(opened(&world, &world.state.vault).await, Err(VaultError::Open)));
@@ -128,18 +129,39 @@ async fn values_of_the_first_form_get_the_present_one_before_anything_is_served(
     let account = AccountId::new(world.account_id("one").await);
     let place = Place::TotpSecret(account);
     let old = world.state.vault.seal_first_form(place, &Secret::new(secret.clone()));
-    let first = SealedValue { place, sealed: old };
-    let again = first.clone();
-    let done: Result<(), StoreError> =
-        world.state.store.write(move |tables| tables.replace_sealed(&first)).await;
-    done.unwrap();
+    put(&world, place, old.clone()).await;
     assert!(opened(&world, &world.state.vault).await.is_err());
     settle(&world.state.store, &world.state.vault).await.unwrap();
     assert!(opened(&world, &world.state.vault).await.unwrap().contains(&secret));
     // Later nobody can bring an old value in.
-    let done: Result<(), StoreError> =
-        world.state.store.write(move |tables| tables.replace_sealed(&again)).await;
-    done.unwrap();
+    put(&world, place, old).await;
     settle(&world.state.store, &world.state.vault).await.unwrap();
     assert!(opened(&world, &world.state.vault).await.is_err());
+}
+
+/// Puts a ciphertext where another one is.
+async fn put(world: &World, place: Place, by: Vec<u8>) {
+    let done: Result<bool, StoreError> = world
+        .state
+        .store
+        .write(move |tables| {
+            let all = tables.sealed_otherwise(&[0; 12], 1000)?;
+            let there = all.into_iter().find(|value| value.place == place).unwrap();
+            tables.replace_sealed(&there, &by)
+        })
+        .await;
+    assert!(done.unwrap());
+}
+
+/// An operator who destroys or deploys meanwhile is not overruled.
+#[tokio::test]
+async fn what_changed_while_it_was_encrypted_stays_as_it_is() {
+    let (world, _) = filled().await;
+    let write = world.state.store.write(|tables| {
+        let value = tables.sealed_otherwise(&[0; 12], 1)?.remove(0);
+        let stale = SealedValue { sealed: vec![1; 40], ..value.clone() };
+        assert!(!tables.replace_sealed(&stale, b"another")?);
+        Ok::<_, StoreError>(tables.sealed_otherwise(&[0; 12], 1)?.remove(0) == value)
+    });
+    assert!(write.await.unwrap());
 }

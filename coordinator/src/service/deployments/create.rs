@@ -19,7 +19,6 @@ use super::{announce, owned_state, placing, refuse_closed_tier, refuse_unproven,
 use crate::access::{DeployCheck, Place};
 use crate::config::Config;
 use crate::domain::capacity::Demand;
-use crate::domain::place::place;
 use crate::random;
 use crate::service::audit;
 use crate::state::{AppState, Services};
@@ -87,9 +86,7 @@ fn make(
     let env_bytes = env.as_ref().map_or(0, |env| env.expose().len() as u64);
     let demand = Demand { memory_mb: tier.limits.memory_mb.into(), env_bytes };
     let overcommit = services.config.limits.memory_overcommit;
-    let mut hosts = placing::candidates(tables, overcommit, now)?;
-    placing::of_account(tables, whose.payer, &mut hosts)?;
-    let host = place(demand, &hosts)?;
+    let host = placing::choose(tables, whose.payer, demand, overcommit, now)?;
     let id = DeploymentId::new(random::uuid(&*services.random));
     let app_id = match tables.app_of(whose.payer, &spec.subdomain)? {
         Some(app) => app,

@@ -1,15 +1,58 @@
 //! The hosts as placement sees them.
 
-use buddo_shared::id::AccountId;
+use buddo_shared::id::{AccountId, HostId};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::domain::capacity::{Capacity, Load};
-use crate::domain::place::{Availability, Candidate, Closed};
-use crate::store::contract::Host;
+use super::DeployError;
+use crate::domain::capacity::{Capacity, Demand, Load};
+use crate::domain::place::{Availability, Candidate, Closed, NoRoom, place};
+use crate::store::contract::{Host, RoomMark, Roomy};
 use crate::store::{StoreError, Tables};
 
 /// A host that could not be reached for so long gets no new app: it is not about to come back.
 const LOST: SignedDuration = SignedDuration::from_hours(1);
+
+/// Hosts that are looked at in one go.
+const PAGE: u32 = 16;
+
+/// The host for a new deployment of `account`: the rule of [`place`] over a few hosts at a time,
+/// those with most room first. With more than [`PAGE`] hosts it may choose another than the rule
+/// would choose among all, where hosts keep different amounts for themselves; to look at all of
+/// them for each deployment takes longer than all the rest of it.
+pub(super) fn choose(
+    tables: &dyn Tables,
+    account: AccountId,
+    demand: Demand,
+    overcommit: f64,
+    now: Timestamp,
+) -> Result<HostId, DeployError> {
+    let page = |memory_mb, overcommit_by, after: Option<RoomMark>| {
+        let found = tables.hosts_by_room(memory_mb, overcommit_by, after, PAGE)?;
+        let last = found.last().map(|roomy| roomy.mark);
+        let seen = |Roomy { host, load, .. }: &Roomy| candidate(host, *load, overcommit, now);
+        let mut hosts: Vec<Candidate> = found.iter().map(seen).collect();
+        of_account(tables, account, &mut hosts)?;
+        Ok::<_, StoreError>((hosts, last))
+    };
+    let mut after = None;
+    loop {
+        let (hosts, last) = page(demand.memory_mb, overcommit, after)?;
+        if let Ok(host) = place(demand, &hosts) {
+            return Ok(host);
+        }
+        if hosts.len() < PAGE as usize {
+            break;
+        }
+        after = last;
+    }
+    // Nothing fits. For the words why not: those that come closest, or all if none of them is open.
+    let (mut hosts, _) = page(0, f64::MAX, None)?;
+    if let Err(NoRoom::NoHost(_)) = place(demand, &hosts) {
+        hosts = candidates(tables, overcommit, now)?;
+        of_account(tables, account, &mut hosts)?;
+    }
+    Ok(place(demand, &hosts)?)
+}
 
 /// All hosts, each with what it has left.
 pub(super) fn candidates(

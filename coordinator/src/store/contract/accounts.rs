@@ -117,6 +117,6 @@ pub trait Accounts {
     fn insert_session(&mut self, session: &BrowserSession) -> Result<()>;
     /// A browser's session.
     fn session(&self, hash: &HashedToken) -> Result<Option<BrowserSession>>;
-    /// Forgets links and sessions that ended by `now`.
-    fn purge_account_tokens(&mut self, now: Timestamp) -> Result<usize>;
+    /// Forgets links and sessions that ended by `now`, `most` of each at most; how many.
+    fn purge_account_tokens(&mut self, now: Timestamp, most: u32) -> Result<usize>;
 }

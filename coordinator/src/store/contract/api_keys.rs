@@ -50,6 +50,6 @@ pub trait ApiKeys {
     fn drop_api_key(&mut self, id: ApiKeyId) -> Result<bool>;
     /// Ends the keys that the account made in the team; how many.
     fn drop_api_keys_by(&mut self, team: TeamId, account: AccountId) -> Result<usize>;
-    /// Forgets keys that ended by `until`.
-    fn purge_api_keys(&mut self, until: Timestamp) -> Result<usize>;
+    /// Forgets keys that ended by `until`, `most` at most; how many.
+    fn purge_api_keys(&mut self, until: Timestamp, most: u32) -> Result<usize>;
 }

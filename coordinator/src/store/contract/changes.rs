@@ -144,8 +144,8 @@ pub trait Changes {
     fn links_since(&self, account: AccountId, purpose: Purpose, since: Timestamp) -> Result<u32>;
     /// Voids the account's links of `purpose`, or of every purpose.
     fn drop_links(&mut self, account: AccountId, purpose: Option<Purpose>) -> Result<()>;
-    /// Forgets links that ended by `now`.
-    fn purge_links(&mut self, now: Timestamp) -> Result<usize>;
+    /// Forgets links that ended by `now`, `most` at most; how many.
+    fn purge_links(&mut self, now: Timestamp, most: u32) -> Result<usize>;
     /// Gives the account another password.
     fn set_password(&mut self, account: AccountId, password: &StoredHash) -> Result<()>;
     /// Gives the account another address, confirmed.

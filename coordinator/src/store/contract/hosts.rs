@@ -56,6 +56,28 @@ pub struct Reach {
     pub refuses: bool,
 }
 
+/// Where in the order of room the last page of hosts ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RoomMark {
+    /// 2 where nothing but room spoke against the last host, 1 where something did.
+    pub standing: i64,
+    /// MiB that it has and has not promised; below 0 where it is overcommitted.
+    pub spare_mb: i64,
+    /// Which host.
+    pub host: HostId,
+}
+
+/// A host with its load, and its place in the order of room.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Roomy {
+    /// The host.
+    pub host: Host,
+    /// What its deployments take of it.
+    pub load: Load,
+    /// Where the next page goes on.
+    pub mark: RoomMark,
+}
+
 /// A one-time join token as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JoinTokenRow {
@@ -77,9 +99,23 @@ pub trait Hosts {
     fn host(&self, id: HostId) -> Result<Option<Host>>;
     /// How a host is reached: a few columns, for it is read with each deployment that is shown.
     fn reach(&self, id: HostId) -> Result<Option<Reach>>;
-    /// What its deployments take of a host. Sums over all of them: for placement and
-    /// administrators, not for each request.
+    /// What its deployments take of a host, as it is counted with each change.
     fn load(&self, id: HostId) -> Result<Load>;
+    /// Up to `limit` hosts on which `memory_mb` may fit if each promises `overcommit` times what it
+    /// has, those with most room first and those that something speaks against last. Removed ones
+    /// are left out. What a host keeps for itself is not considered: a host that is left out has no
+    /// room, and one that is listed may have none.
+    fn hosts_by_room(
+        &self,
+        memory_mb: u64,
+        overcommit: f64,
+        after: Option<RoomMark>,
+        limit: u32,
+    ) -> Result<Vec<Roomy>>;
+    /// Hosts whose load was counted wrongly, `limit` at most. Sums over all deployments.
+    fn miscounted_hosts(&self, limit: u32) -> Result<Vec<HostId>>;
+    /// Counts the load of a host afresh and keeps that.
+    fn recount_load(&mut self, id: HostId) -> Result<()>;
     /// The host with this name.
     fn host_named(&self, name: &str) -> Result<Option<Host>>;
     /// Stores a new host, or a known one that joins again: its address, keys, certificate and

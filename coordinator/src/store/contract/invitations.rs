@@ -42,6 +42,6 @@ pub trait Invitations {
     fn set_invitation_token(&mut self, id: InvitationId, hash: &HashedToken) -> Result<()>;
     /// Takes an invitation back, or uses it up; whether there was one.
     fn drop_invitation(&mut self, id: InvitationId) -> Result<bool>;
-    /// Forgets invitations that ended by `now`.
-    fn purge_invitations(&mut self, now: Timestamp) -> Result<usize>;
+    /// Forgets invitations that ended by `now`, `most` at most; how many.
+    fn purge_invitations(&mut self, now: Timestamp, most: u32) -> Result<usize>;
 }

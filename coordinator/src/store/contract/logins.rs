@@ -57,6 +57,6 @@ pub trait Logins {
     /// what was signed for any: a database from a backup knows nothing of those that were ended
     /// after it.
     fn end_all_sessions(&mut self, at: Timestamp) -> Result<()>;
-    /// Forgets logins that ended by `now`.
-    fn purge_logins(&mut self, now: Timestamp) -> Result<usize>;
+    /// Forgets logins that ended by `now`, `most` at most; how many.
+    fn purge_logins(&mut self, now: Timestamp, most: u32) -> Result<usize>;
 }

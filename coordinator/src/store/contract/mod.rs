@@ -40,7 +40,7 @@ pub use deployments::{Count, Counts, Deployment, Deployments, Page};
 pub use devices::{DeviceCode, Devices};
 pub use documents::{DocumentRow, DocumentTrust, Documents};
 pub use factors::{Factors, TotpRow};
-pub use hosts::{Host, Hosts, JoinTokenRow, Load, Reach};
+pub use hosts::{Host, Hosts, JoinTokenRow, Load, Reach, RoomMark, Roomy};
 pub use idempotency::{Idempotency, Replay};
 pub use invitations::{InvitationRow, Invitations};
 pub use ledger::{Break, Ledger, LedgerState, Link};

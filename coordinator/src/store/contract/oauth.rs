@@ -154,6 +154,7 @@ pub trait OAuth {
     fn use_token(&mut self, hash: &HashedToken, at: Timestamp) -> Result<()>;
     /// Forgets one token.
     fn delete_token(&mut self, hash: &HashedToken) -> Result<()>;
-    /// Forgets codes and tokens that ended by `now`, and consents of which nothing is left.
-    fn purge_oauth(&mut self, now: Timestamp) -> Result<usize>;
+    /// Forgets codes and tokens that ended by `now`, and consents of which nothing is left; `most` of
+    /// each at most. How many it looked at: 0 when it is done.
+    fn purge_oauth(&mut self, now: Timestamp, most: u32) -> Result<usize>;
 }

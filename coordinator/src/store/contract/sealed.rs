@@ -1,7 +1,7 @@
 //! Values that are encrypted under the master key, wherever they are.
 
 use super::Result;
-use crate::vault::Place;
+use crate::vault::{HEAD, Place};
 
 /// An encrypted value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,9 +15,9 @@ pub struct SealedValue {
 /// Access to all encrypted values.
 pub trait SealedValues {
     /// `limit` values, at most, that do not begin with `head`.
-    fn sealed_otherwise(&self, head: &[u8], limit: u32) -> Result<Vec<SealedValue>>;
-    /// Puts another ciphertext in the place of one.
-    fn replace_sealed(&mut self, value: &SealedValue) -> Result<()>;
+    fn sealed_otherwise(&self, head: &[u8; HEAD], limit: u32) -> Result<Vec<SealedValue>>;
+    /// Puts another ciphertext in the place of one; whether that was still there.
+    fn replace_sealed(&mut self, value: &SealedValue, by: &[u8]) -> Result<bool>;
     /// Whether there may be values of the first form.
     fn has_first_form(&self) -> Result<bool>;
     /// Notes that there are none any more.

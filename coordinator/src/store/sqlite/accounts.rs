@@ -6,6 +6,7 @@ use rusqlite::{Row, params};
 
 use super::Tx;
 use super::column::{get, hash, millis, opt_time, parsed, text, time};
+use super::query::expired;
 use crate::identity::{Email, Username};
 use crate::password::StoredHash;
 use crate::store::contract::{
@@ -112,12 +113,12 @@ impl Accounts for Tx<'_> {
         })
     }
 
-    fn purge_account_tokens(&mut self, now: Timestamp) -> Result<usize> {
+    fn purge_account_tokens(&mut self, now: Timestamp, most: u32) -> Result<usize> {
         let now = millis(now);
-        let links = "DELETE FROM email_tokens WHERE expires_at <= ?1";
-        let links = self.run("forget old verification links", links, [now])?;
-        let sessions = "DELETE FROM browser_sessions WHERE expires_at <= ?1";
-        Ok(links + self.run("forget old sessions", sessions, [now])?)
+        let links = expired!("email_tokens", "hash");
+        let links = self.run("forget old verification links", links, params![now, most])?;
+        let sessions = expired!("browser_sessions", "hash");
+        Ok(links + self.run("forget old sessions", sessions, params![now, most])?)
     }
 }
 

@@ -6,6 +6,7 @@ use rusqlite::{Row, params};
 
 use super::Tx;
 use super::column::{get, hash, millis, opt_time, parsed, text, time};
+use super::query::expired;
 use crate::store::contract::{ApiKeyRow, ApiKeys, Result};
 use crate::token::HashedToken;
 
@@ -65,9 +66,9 @@ impl ApiKeys for Tx<'_> {
         self.run("end a member's keys", sql, params![text(&team), text(&account)])
     }
 
-    fn purge_api_keys(&mut self, until: Timestamp) -> Result<usize> {
-        let sql = "DELETE FROM api_keys WHERE expires_at <= ?1";
-        self.run("forget old keys", sql, [millis(until)])
+    fn purge_api_keys(&mut self, until: Timestamp, most: u32) -> Result<usize> {
+        let sql = expired!("api_keys", "id");
+        self.run("forget old keys", sql, params![millis(until), most])
     }
 }
 

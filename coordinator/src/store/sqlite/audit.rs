@@ -33,12 +33,11 @@ impl Audit for Tx<'_> {
         at: Timestamp,
         details: Option<&serde_json::Value>,
     ) -> Result<bool> {
-        let sql = "SELECT seq FROM audit WHERE deployment_id = ?1 AND action = 'deploy'
-                       AND status = 'pending' AND NOT EXISTS
-                           (SELECT 1 FROM audit_outcomes o WHERE o.audit_seq = audit.seq)
-                   ORDER BY seq";
+        let sql = "SELECT audit_seq FROM open_deploys WHERE deployment_id = ?1 ORDER BY audit_seq";
         let pending: Vec<i64> =
-            self.all("find a deploy's entry", sql, [text(&deployment)], |row| get(row, "seq"))?;
+            self.all("find a deploy's entry", sql, [text(&deployment)], |row| {
+                get(row, "audit_seq")
+            })?;
         let details = details.map(to_json).transpose()?;
         let sql = "INSERT INTO audit_outcomes (audit_seq, status, at, details)
                    VALUES (?1, ?2, ?3, ?4)";

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::Tx;
 use super::column::{get, hash, json, millis, parsed, text, time, to_json};
 use super::ledger;
+use super::query::expired;
 use crate::identity::Email;
 use crate::password::StoredHash;
 use crate::store::contract::{
@@ -67,9 +68,9 @@ impl Changes for Tx<'_> {
         self.run("void links", sql, params![text(&account), purpose.map(word)]).map(drop)
     }
 
-    fn purge_links(&mut self, now: Timestamp) -> Result<usize> {
-        let sql = "DELETE FROM mailed_links WHERE expires_at <= ?1";
-        self.run("forget old links", sql, [millis(now)])
+    fn purge_links(&mut self, now: Timestamp, most: u32) -> Result<usize> {
+        let sql = expired!("mailed_links", "hash");
+        self.run("forget old links", sql, params![millis(now), most])
     }
 
     fn set_password(&mut self, account: AccountId, password: &StoredHash) -> Result<()> {

@@ -11,15 +11,35 @@ use super::Tx;
 use super::column::{get, json, millis, opt_time, parsed, text, time, to_json, to_word, word};
 use super::trust::bond;
 use crate::store::contract::{
-    Bonds as _, Host, Hosts, JoinTokenRow, Load, Reach, Result, StoreError,
+    Bonds as _, Host, Hosts, JoinTokenRow, Load, Reach, Result, RoomMark, Roomy, StoreError,
 };
 
 const LOAD: &str = "
-    SELECT coalesce(sum(d.memory_limit_mb), 0) AS reserved_mb, count(*) AS containers,
-        coalesce(max(d.memory_limit_mb), 0) AS largest_mb,
-        coalesce(sum(length(r.env)), 0) AS env_bytes
-    FROM deployments d JOIN revisions r ON r.deployment_id = d.id AND r.number = d.revision
-    WHERE d.host_id = ?1 AND d.status <> 'destroyed'";
+    SELECT reserved_mb, containers, env_bytes, largest_mb FROM host_loads WHERE host_id = ?1";
+
+/// The index alone decides which hosts these are; of no other host more is read.
+const BY_ROOM: &str = "
+    SELECT l.standing, l.memory_mb - l.reserved_mb AS spare_mb, l.containers, l.env_bytes,
+        l.largest_mb, l.reserved_mb, h.*
+    FROM (SELECT host_id FROM host_loads
+          WHERE standing > 0 AND memory_mb * ?1 >= reserved_mb + ?2
+              AND (?3 IS NULL OR (-standing, reserved_mb - memory_mb, host_id) > (?3, ?4, ?5))
+          ORDER BY standing DESC, memory_mb - reserved_mb DESC, host_id LIMIT ?6) AS best
+    JOIN host_loads l ON l.host_id = best.host_id
+    JOIN hosts h ON h.id = best.host_id
+    ORDER BY l.standing DESC, spare_mb DESC, h.id";
+
+const MISCOUNTED: &str = "
+    SELECT c.host_id FROM host_loads_counted c LEFT JOIN host_loads l ON l.host_id = c.host_id
+    WHERE (c.memory_mb, c.standing, c.reserved_mb, c.containers, c.env_bytes, c.largest_mb) IS NOT
+        (l.memory_mb, l.standing, l.reserved_mb, l.containers, l.env_bytes, l.largest_mb)
+    LIMIT ?1";
+
+const RECOUNT: &str = "
+    INSERT OR REPLACE INTO host_loads
+        (host_id, memory_mb, standing, reserved_mb, containers, env_bytes, largest_mb)
+    SELECT host_id, memory_mb, standing, reserved_mb, containers, env_bytes, largest_mb
+    FROM host_loads_counted WHERE host_id = ?1";
 
 const UPSERT: &str = "
     INSERT INTO hosts (id, name, address, sealing_key, joined_at, epoch, generation, host_key,
@@ -65,15 +85,43 @@ impl Hosts for Tx<'_> {
     }
 
     fn load(&self, id: HostId) -> Result<Load> {
-        let load = self.first("sum up a host's load", LOAD, [text(&id)], |row| {
-            Ok(Load {
-                reserved_mb: unsigned(get(row, "reserved_mb")?),
-                containers: unsigned(get(row, "containers")?),
-                largest_mb: unsigned(get(row, "largest_mb")?),
-                env_bytes: unsigned(get(row, "env_bytes")?),
-            })
-        })?;
+        let load = self.first("read a host's load", LOAD, [text(&id)], read_load)?;
         Ok(load.unwrap_or_default())
+    }
+
+    fn hosts_by_room(
+        &self,
+        memory_mb: u64,
+        overcommit: f64,
+        after: Option<RoomMark>,
+        limit: u32,
+    ) -> Result<Vec<Roomy>> {
+        let operation = "look for room";
+        let params = params![
+            overcommit,
+            signed(operation, memory_mb)?,
+            after.map(|mark| -mark.standing),
+            after.map(|mark| -mark.spare_mb),
+            after.map(|mark| text(&mark.host)),
+            limit,
+        ];
+        self.all(operation, BY_ROOM, params, |row| {
+            let host = read(row)?;
+            let mark = RoomMark {
+                standing: get(row, "standing")?,
+                spare_mb: get(row, "spare_mb")?,
+                host: host.id,
+            };
+            Ok(Roomy { host, load: read_load(row)?, mark })
+        })
+    }
+
+    fn miscounted_hosts(&self, limit: u32) -> Result<Vec<HostId>> {
+        self.all("check the loads of hosts", MISCOUNTED, [limit], |row| parsed(row, "host_id"))
+    }
+
+    fn recount_load(&mut self, id: HostId) -> Result<()> {
+        self.run("count a host's load", RECOUNT, [text(&id)]).map(drop)
     }
 
     fn host_named(&self, name: &str) -> Result<Option<Host>> {
@@ -195,6 +243,15 @@ impl Hosts for Tx<'_> {
             })
         })
     }
+}
+
+fn read_load(row: &Row<'_>) -> Result<Load> {
+    Ok(Load {
+        reserved_mb: unsigned(get(row, "reserved_mb")?),
+        containers: unsigned(get(row, "containers")?),
+        env_bytes: unsigned(get(row, "env_bytes")?),
+        largest_mb: unsigned(get(row, "largest_mb")?),
+    })
 }
 
 fn read(row: &Row<'_>) -> Result<Host> {

@@ -6,6 +6,7 @@ use rusqlite::{Row, params};
 
 use super::Tx;
 use super::column::{millis, opt_parsed, parsed, text, time};
+use super::query::expired;
 use crate::store::contract::{InvitationRow, Invitations, Result};
 use crate::token::HashedToken;
 
@@ -58,9 +59,9 @@ impl Invitations for Tx<'_> {
         self.run("end an invitation", sql, [text(&id)]).map(|rows| rows > 0)
     }
 
-    fn purge_invitations(&mut self, now: Timestamp) -> Result<usize> {
-        let sql = "DELETE FROM invitations WHERE expires_at <= ?1";
-        self.run("forget old invitations", sql, [millis(now)])
+    fn purge_invitations(&mut self, now: Timestamp, most: u32) -> Result<usize> {
+        let sql = expired!("invitations", "id");
+        self.run("forget old invitations", sql, params![millis(now), most])
     }
 }
 

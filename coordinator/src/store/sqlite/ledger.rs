@@ -48,6 +48,19 @@ logs! {
 
 /// What the chain begins with.
 const DOMAIN: &[u8] = b"buddo audit chain 1\0";
+/// The links after one, oldest first.
+const OLDEST: &str = "
+    SELECT seq, hash, at FROM audit_chain WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+
+/// Forgets a log's entries up to a link. The `+` has SQLite go through the links up to that one,
+/// which are few, and not through all links of the log.
+fn forget(table: &str) -> String {
+    format!(
+        "DELETE FROM {table} WHERE seq IN
+             (SELECT entry FROM audit_chain WHERE +log = '{table}' AND seq <= ?1)"
+    )
+}
+
 /// The entry that says up to where the chain was forgotten.
 const PRUNED: &str = "audit_pruned";
 
@@ -216,16 +229,20 @@ impl Ledger for Tx<'_> {
 
     fn prune_ledger(&mut self, cutoff: Timestamp, now: Timestamp, most: u32) -> Result<u64> {
         let operation = "forget old audit entries";
-        let (anchor, head) = (self.end("audit_anchor")?, self.end("audit_head")?);
+        let anchor = self.end("audit_anchor")?;
         // From the beginning up to the first that is young: a clock that was set back leaves no gap.
-        let sql = "SELECT coalesce(min(seq), ?2) - 1 AS seq FROM audit_chain WHERE at >= ?1";
-        let old = self.first(operation, sql, params![millis(cutoff), head.seq + 1], |row| {
-            get::<i64>(row, "seq")
-        })?;
-        let through = old.unwrap_or(0).min(anchor.seq.saturating_add(most.into()));
-        let Some(last) = self.ledger_link(through)?.filter(|last| last.seq > anchor.seq) else {
+        let mut last = anchor;
+        for (link, at) in self.all(operation, OLDEST, params![anchor.seq, most], |row| {
+            Ok((read_link(row)?, get::<i64>(row, "at")?))
+        })? {
+            if at >= millis(cutoff) {
+                break;
+            }
+            last = link;
+        }
+        if last.seq == anchor.seq {
             return Ok(0);
-        };
+        }
         let details = json!({
             "through": last.seq, "hash": hex(&last.hash), "entries": last.seq - anchor.seq,
         });
@@ -234,11 +251,7 @@ impl Ledger for Tx<'_> {
         self.run(operation, sql, params![last.seq, last.hash])?;
         for log in LOGS {
             let table = log.table;
-            let sql = format!(
-                "DELETE FROM {table} WHERE seq IN
-                     (SELECT entry FROM audit_chain WHERE log = '{table}' AND seq <= ?1)"
-            );
-            self.run(operation, &sql, [last.seq])?;
+            self.run(operation, &forget(table), [last.seq])?;
         }
         self.run(operation, "DELETE FROM audit_chain WHERE seq <= ?1", [last.seq])?;
         Ok(last.seq.abs_diff(anchor.seq))

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::Tx;
 use super::column::{get, millis, parsed, text, time};
+use super::query::expired;
 use crate::store::contract::{LoginRow, Logins, Result};
 use crate::token::HashedToken;
 
@@ -119,8 +120,9 @@ impl Logins for Tx<'_> {
         self.run(operation, sql, [millis(at)]).map(drop)
     }
 
-    fn purge_logins(&mut self, now: Timestamp) -> Result<usize> {
-        self.run("forget old logins", "DELETE FROM logins WHERE expires_at <= ?1", [millis(now)])
+    fn purge_logins(&mut self, now: Timestamp, most: u32) -> Result<usize> {
+        let sql = expired!("logins", "id");
+        self.run("forget old logins", sql, params![millis(now), most])
     }
 }
 

@@ -6,9 +6,8 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 use rusqlite_migration::{M, Migrations};
 
-use super::{ledger, snapshot};
+use super::{checkpoint, ledger, snapshot};
 use crate::secret_file;
-use super::{checkpoint, ledger};
 use crate::store::contract::StoreError;
 
 /// The schema, one step a file; a step that was released is never edited.
@@ -27,6 +26,8 @@ const STEPS: &[M<'static>] = &[
     M::up(include_str!("../migrations/0012_tier_grants.sql")),
     M::up(include_str!("../migrations/0013_suspended_is_stopped.sql")),
     M::up(include_str!("../migrations/0014_restarts.sql")),
+    M::up(include_str!("../migrations/0015_host_loads.sql")),
+    M::up(include_str!("../migrations/0016_short_transactions.sql")),
 ];
 
 /// WAL mode before 3.51.3 can corrupt the file at a checkpoint reset.

@@ -209,4 +209,8 @@ fn refused<T>(error: &mpsc::error::TrySendError<T>) -> StoreError {
 }
 
 #[cfg(test)]
+mod scale;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod work;

@@ -8,12 +8,27 @@ use uuid::Uuid;
 use super::Tx;
 use super::column::{get, hash, json, millis, opt_hash, opt_millis, opt_parsed, opt_time};
 use super::column::{parsed, text, time, to_json};
+use super::query::expired;
 use crate::identity::{RedirectUri, RedirectUriError};
 use crate::store::contract::{Client, Code, Grant, OAuth, Result, StoreError, Token, TokenKind};
 use crate::token::HashedToken;
 
 /// Milliseconds that a device code is remembered past its end, so that the device learns that it ended.
 const KEPT_DEVICE_CODE: i64 = 60 * 60 * 1000;
+
+/// A grant goes when nothing is left that works or may still be exchanged. What was lost last put
+/// it among those that are looked at; a code that was exchanged goes with it.
+const FORGET_GRANTS: &str = "
+    DELETE FROM oauth_grants
+    WHERE id IN (SELECT grant_id FROM waning_grants ORDER BY grant_id LIMIT ?1)
+        AND NOT EXISTS (SELECT 1 FROM oauth_tokens t WHERE t.grant_id = oauth_grants.id)
+        AND NOT EXISTS (SELECT 1 FROM oauth_codes c
+            WHERE c.grant_id = oauth_grants.id AND c.used_at IS NULL)
+        AND NOT EXISTS (SELECT 1 FROM oauth_device_codes d
+            WHERE d.grant_id = oauth_grants.id AND d.used_at IS NULL)";
+const LOOKED_AT: &str = "
+    DELETE FROM waning_grants
+    WHERE grant_id IN (SELECT grant_id FROM waning_grants ORDER BY grant_id LIMIT ?1)";
 
 impl OAuth for Tx<'_> {
     fn insert_client(&mut self, client: &Client) -> Result<()> {
@@ -201,23 +216,18 @@ impl OAuth for Tx<'_> {
             .map(drop)
     }
 
-    fn purge_oauth(&mut self, now: Timestamp) -> Result<usize> {
+    fn purge_oauth(&mut self, now: Timestamp, most: u32) -> Result<usize> {
         let now = millis(now);
-        let codes = "DELETE FROM oauth_codes WHERE expires_at <= ?1 AND NOT EXISTS
-                         (SELECT 1 FROM oauth_tokens t WHERE t.grant_id = oauth_codes.grant_id
-                              AND t.expires_at > ?1)";
-        let codes = self.run("forget old codes", codes, [now])?;
-        let devices = "DELETE FROM oauth_device_codes WHERE expires_at <= ?1";
-        let devices = self.run("forget old device codes", devices, [now - KEPT_DEVICE_CODE])?;
-        let tokens = "DELETE FROM oauth_tokens WHERE expires_at <= ?1";
-        let tokens = self.run("forget old tokens", tokens, [now])?;
-        let grants = "DELETE FROM oauth_grants WHERE
-                          NOT EXISTS (SELECT 1 FROM oauth_codes c WHERE c.grant_id = oauth_grants.id)
-                          AND NOT EXISTS
-                              (SELECT 1 FROM oauth_tokens t WHERE t.grant_id = oauth_grants.id)
-                          AND NOT EXISTS (SELECT 1 FROM oauth_device_codes d
-                              WHERE d.grant_id = oauth_grants.id AND d.used_at IS NULL)";
-        Ok(codes + devices + tokens + self.run("forget old consents", grants, [])?)
+        let codes = expired!("oauth_codes", "hash", "used_at IS NULL AND ");
+        let codes = self.run("forget old codes", codes, params![now, most])?;
+        let devices = expired!("oauth_device_codes", "hash");
+        let params = params![now - KEPT_DEVICE_CODE, most];
+        let devices = self.run("forget old device codes", devices, params)?;
+        let tokens = expired!("oauth_tokens", "hash");
+        let tokens = self.run("forget old tokens", tokens, params![now, most])?;
+        self.run("forget old consents", FORGET_GRANTS, [most])?;
+        let waning = self.run("note that consents were looked at", LOOKED_AT, [most])?;
+        Ok(codes + devices + tokens + waning)
     }
 }
 

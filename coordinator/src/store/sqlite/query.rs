@@ -7,6 +7,29 @@ use rusqlite::{Connection, ErrorCode, Params, Row};
 use super::Tx;
 use crate::store::contract::StoreError;
 
+/// Deletes some of a table's rows that have expired: those up to `?1`, `?2` at most.
+macro_rules! expired {
+    ($table:literal, $key:literal) => {
+        expired!($table, $key, "")
+    };
+    ($table:literal, $key:literal, $and:literal) => {
+        concat!(
+            "DELETE FROM ",
+            $table,
+            " WHERE ",
+            $key,
+            " IN (SELECT ",
+            $key,
+            " FROM ",
+            $table,
+            " WHERE ",
+            $and,
+            "expires_at <= ?1 LIMIT ?2)"
+        )
+    };
+}
+pub(super) use expired;
+
 impl<'c> Tx<'c> {
     pub(super) fn new(connection: &'c Connection) -> Self {
         Self { connection, failure: Cell::default() }
@@ -38,6 +61,9 @@ impl<'c> Tx<'c> {
         while let Some(row) = rows.next().map_err(self.fails(operation))? {
             values.push(read(row)?);
         }
+        drop(rows);
+        #[cfg(test)]
+        super::work::note(&statement);
         Ok(values)
     }
 
@@ -51,10 +77,14 @@ impl<'c> Tx<'c> {
     ) -> Result<Option<T>, StoreError> {
         let mut statement = self.connection.prepare_cached(sql).map_err(self.fails(operation))?;
         let mut rows = statement.query(params).map_err(self.fails(operation))?;
-        match rows.next().map_err(self.fails(operation))? {
+        let found = match rows.next().map_err(self.fails(operation))? {
             Some(row) => read(row).map(Some),
             None => Ok(None),
-        }
+        };
+        drop(rows);
+        #[cfg(test)]
+        super::work::note(&statement);
+        found
     }
 
     /// A change; how many rows it touched.
@@ -66,7 +96,12 @@ impl<'c> Tx<'c> {
     ) -> Result<usize, StoreError> {
         self.connection
             .prepare_cached(sql)
-            .and_then(|mut statement| statement.execute(params))
+            .and_then(|mut statement| {
+                let changed = statement.execute(params);
+                #[cfg(test)]
+                super::work::note(&statement);
+                changed
+            })
             .map_err(self.fails(operation))
     }
 }

@@ -6,53 +6,67 @@ use rusqlite::params;
 use super::Tx;
 use super::column::{get, parsed, text};
 use crate::store::contract::{Result, SealedValue, SealedValues};
-use crate::vault::Place;
+use crate::vault::{HEAD, Place};
 
 /// Every column that holds such values. A further one belongs here, or a rotation of the master
 /// key would leave it behind.
-const TOTP: &str = "
-    SELECT id, totp_secret AS sealed FROM accounts
-    WHERE totp_secret IS NOT NULL AND substr(totp_secret, 1, length(?1)) <> ?1 LIMIT ?2";
-const ENVIRONMENTS: &str = "
-    SELECT deployment_id, number, env AS sealed FROM revisions
-    WHERE env IS NOT NULL AND substr(env, 1, length(?1)) <> ?1 LIMIT ?2";
+///
+/// Both look on both sides of the head in an index, so that what is under the current key costs
+/// nothing: `<>` would read all of it again for each batch.
+const TOTP: [&str; 2] = [
+    "SELECT id, totp_secret AS sealed FROM accounts
+     WHERE totp_secret IS NOT NULL AND substr(totp_secret, 1, 12) < ?1 LIMIT ?2",
+    "SELECT id, totp_secret AS sealed FROM accounts
+     WHERE totp_secret IS NOT NULL AND substr(totp_secret, 1, 12) > ?1 LIMIT ?2",
+];
+const ENVIRONMENTS: [&str; 2] = [
+    "SELECT deployment_id, number, env AS sealed FROM revisions
+     WHERE env IS NOT NULL AND substr(env, 1, 12) < ?1 LIMIT ?2",
+    "SELECT deployment_id, number, env AS sealed FROM revisions
+     WHERE env IS NOT NULL AND substr(env, 1, 12) > ?1 LIMIT ?2",
+];
 
 impl SealedValues for Tx<'_> {
-    fn sealed_otherwise(&self, head: &[u8], limit: u32) -> Result<Vec<SealedValue>> {
+    fn sealed_otherwise(&self, head: &[u8; HEAD], limit: u32) -> Result<Vec<SealedValue>> {
         let operation = "list encrypted values";
-        let mut values = self.all(operation, TOTP, params![head, limit], |row| {
-            Ok(SealedValue {
-                place: Place::TotpSecret(parsed(row, "id")?),
-                sealed: get(row, "sealed")?,
-            })
-        })?;
-        let environments = self.all(operation, ENVIRONMENTS, params![head, limit], |row| {
-            let number = Revision::new(get(row, "number")?);
-            Ok(SealedValue {
-                place: Place::Environment(parsed(row, "deployment_id")?, number),
-                sealed: get(row, "sealed")?,
-            })
-        })?;
-        values.extend(environments);
-        values.truncate(limit as usize);
+        let mut values = Vec::new();
+        let left =
+            |values: &Vec<_>| limit.saturating_sub(u32::try_from(values.len()).unwrap_or(limit));
+        for sql in TOTP {
+            values.extend(self.all(operation, sql, params![head, left(&values)], |row| {
+                Ok(SealedValue {
+                    place: Place::TotpSecret(parsed(row, "id")?),
+                    sealed: get(row, "sealed")?,
+                })
+            })?);
+        }
+        for sql in ENVIRONMENTS {
+            values.extend(self.all(operation, sql, params![head, left(&values)], |row| {
+                let number = Revision::new(get(row, "number")?);
+                Ok(SealedValue {
+                    place: Place::Environment(parsed(row, "deployment_id")?, number),
+                    sealed: get(row, "sealed")?,
+                })
+            })?);
+        }
         Ok(values)
     }
 
-    fn replace_sealed(&mut self, value: &SealedValue) -> Result<()> {
+    fn replace_sealed(&mut self, value: &SealedValue, by: &[u8]) -> Result<bool> {
         let operation = "replace an encrypted value";
         let sealed = &value.sealed;
-        match value.place {
+        let rows = match value.place {
             Place::TotpSecret(account) => {
-                let sql = "UPDATE accounts SET totp_secret = ?2
-                           WHERE id = ?1 AND totp_secret IS NOT NULL";
-                self.run(operation, sql, params![text(&account), sealed]).map(drop)
+                let sql = "UPDATE accounts SET totp_secret = ?2 WHERE id = ?1 AND totp_secret = ?3";
+                self.run(operation, sql, params![text(&account), by, sealed])
             }
             Place::Environment(id, number) => {
                 let sql = "UPDATE revisions SET env = ?3
-                           WHERE deployment_id = ?1 AND number = ?2 AND env IS NOT NULL";
-                self.run(operation, sql, params![text(&id), number.get(), sealed]).map(drop)
+                           WHERE deployment_id = ?1 AND number = ?2 AND env = ?4";
+                self.run(operation, sql, params![text(&id), number.get(), by, sealed])
             }
-        }
+        };
+        rows.map(|rows| rows > 0)
     }
 
     fn has_first_form(&self) -> Result<bool> {

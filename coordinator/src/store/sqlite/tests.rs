@@ -151,6 +151,53 @@ async fn what_was_committed_reaches_the_file_without_a_commit_that_waits_for_it(
     }
 }
 
+/// Purges until nothing is left to do; the grants and codes that are left then.
+async fn purged(store: &Store, looks: &rusqlite::Connection, now: i64) -> (Vec<String>, i64) {
+    while store.write(move |tables| tables.purge_oauth(at(now), 1)).await.unwrap() > 0 {}
+    let mut grants = looks.prepare("SELECT client_id FROM oauth_grants ORDER BY 1").unwrap();
+    let grants = grants.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    let codes = looks.query_row("SELECT count(*) FROM oauth_codes", [], |row| row.get(0));
+    (grants, codes.unwrap())
+}
+
+#[tokio::test]
+async fn a_grant_goes_with_the_last_thing_that_kept_it_and_not_before() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.db");
+    let store = Store::open(&path).unwrap();
+    let looks = rusqlite::Connection::open(&path).unwrap();
+    let sql = "
+        INSERT INTO accounts (id, email, email_key, username, username_key, password, referral_code,
+            created_at) VALUES ('a', '', '', '', '', '', '', 0);
+        INSERT INTO oauth_clients (id, client_id, name, redirect_uris, scopes, is_approved, created_at)
+            SELECT value, value, '', '[]', '', 1, 0
+            FROM json_each('[\"device\", \"live\", \"spent\", \"revoked\", \"asked\"]');
+        INSERT INTO oauth_grants (id, client_id, account_id, scopes, created_at, revoked_at)
+            SELECT id, id, 'a', '', 0, iif(id = 'revoked', 1, NULL)
+            FROM oauth_clients WHERE id = client_id;
+        INSERT INTO oauth_tokens (hash, kind, grant_id, scopes, issued_at, expires_at) VALUES
+            (randomblob(32), 'access', 'live', '', 0, 10000),
+            (randomblob(32), 'refresh', 'live', '', 0, 100000),
+            (randomblob(32), 'access', 'spent', '', 0, 5000),
+            (randomblob(32), 'refresh', 'spent', '', 0, 10000),
+            (randomblob(32), 'refresh', 'revoked', '', 0, 100000);
+        INSERT INTO oauth_codes (hash, grant_id, redirect_uri, challenge, expires_at, used_at) VALUES
+            (randomblob(32), 'live', '', '', 1000, 1),
+            (randomblob(32), 'spent', '', '', 1000, 1),
+            (randomblob(32), 'asked', '', '', 10000, NULL);
+        INSERT INTO oauth_device_codes (hash, user_hash, client_id, scopes, expires_at, interval_s,
+            is_allowed, grant_id) VALUES (randomblob(32), randomblob(32), 'device', '', 1000, 5, 1, 'device');";
+    looks.execute_batch(sql).unwrap();
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let all = names(&["asked", "device", "live", "revoked", "spent"]);
+    assert_eq!(purged(&store, &looks, 1).await, (all, 3));
+    // A code that was exchanged is known as long as what came of it works.
+    let left = names(&["device", "live", "revoked"]);
+    assert_eq!(purged(&store, &looks, 50).await, (left, 1));
+    assert_eq!(purged(&store, &looks, 200).await, (names(&["device"]), 0));
+    assert_eq!(purged(&store, &looks, 10_000).await, (names(&[]), 0));
+}
+
 #[tokio::test]
 async fn a_join_token_works_once_and_until_it_expires() {
     let directory = tempfile::tempdir().unwrap();

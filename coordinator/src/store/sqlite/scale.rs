@@ -1,0 +1,231 @@
+//! What is done again and again costs the same in a large database as in a small one. Counted in
+//! steps of SQLite's machine, which are the same everywhere; a clock would tell of the test machine.
+
+use buddo_shared::api::deploy::Status;
+use buddo_shared::id::{AccountId, AppId, DeploymentId, HostId, Revision};
+use buddo_shared::limits::Limits;
+use buddo_shared::manifest::RunState;
+use buddo_shared::port::Port;
+use buddo_shared::probe::Probe;
+use buddo_shared::sealed::OpeningKey;
+use jiff::Timestamp;
+use rusqlite::Connection;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::column::to_word;
+use super::{Tx, migrate, work};
+use crate::store::contract::{
+    Action, Audit as _, AuditStatus, Deployment, Deployments as _, Hosts as _, Ledger as _,
+    NewAudit, OAuth as _, RevisionRow, Revisions as _, SealedValues as _,
+};
+use crate::vault::HEAD;
+
+/// What most values begin with.
+const KEY: [u8; HEAD] = [5; HEAD];
+/// Half of the links, half of the tokens and half of the codes are older.
+const CUTOFF: i64 = 1_000_000;
+
+fn at(millisecond: i64) -> Timestamp {
+    Timestamp::from_millisecond(millisecond).unwrap()
+}
+
+fn id(n: u128) -> Uuid {
+    Uuid::from_u128(0x4000_8000_0000_0000_0000 + n)
+}
+
+/// A database of `n` times: ten hosts, a hundred deployments, five hundred entries of the first
+/// one's audit log, a hundred grants.
+struct Filled {
+    connection: Connection,
+    _directory: tempfile::TempDir,
+}
+
+impl Filled {
+    fn of(n: i64) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let connection = migrate::open(&directory.path().join("a.db")).unwrap();
+        connection.pragma_update(None, "synchronous", "OFF").unwrap();
+        let sealing_key = to_word(&OpeningKey::generate().unwrap().1).unwrap();
+        let sql =
+            include_str!("scale/fill.sql").replace(":sealing_key", &format!("'{sealing_key}'"));
+        let sql = sql.replace(":cutoff", &CUTOFF.to_string()).replace(":n", &n.to_string());
+        connection.execute_batch(&sql).unwrap();
+        Self { connection, _directory: directory }
+    }
+
+    /// The steps that `act` takes, in a transaction that is undone.
+    fn steps(&mut self, act: fn(&mut Tx<'_>)) -> u64 {
+        let transaction = self.connection.transaction().unwrap();
+        let mut tx = Tx::new(&transaction);
+        work::of(|| act(&mut tx)).0
+    }
+}
+
+fn audit(tx: &mut Tx<'_>, n: u128, deployment: DeploymentId, action: Action, status: AuditStatus) {
+    let entry = NewAudit {
+        id: id(n),
+        deployment,
+        action,
+        status,
+        initiated_by: None,
+        at: at(2 * CUTOFF),
+        details: None,
+    };
+    tx.insert_audit(&entry).unwrap();
+}
+
+fn create(tx: &mut Tx<'_>) {
+    let found = tx.hosts_by_room(256, 1.0, None, 8).unwrap();
+    let host = found.first().unwrap().host.id;
+    let deployment = DeploymentId::new(id(u128::MAX >> 64));
+    let account = AccountId::new(id(1));
+    let limits = Limits { memory_mb: 256, cpu_millicores: 250, pids: 256 };
+    assert_eq!(tx.count_deployments(account, "none").unwrap().in_all.there, 5);
+    assert_eq!(tx.env_bytes_of(account).unwrap().len(), 1);
+    tx.insert_deployment(&Deployment {
+        id: deployment,
+        app_id: AppId::new(id(1)),
+        account,
+        team: None,
+        tier_id: tx.connection.query_row("SELECT id FROM tiers", [], |row| row.get(0)).unwrap(),
+        host,
+        subdomain: "another".parse().unwrap(),
+        custom_domain: None,
+        status: Status::Pending,
+        run: RunState::Running,
+        revision: Revision::FIRST,
+        serving: None,
+        container_name: "another-1".to_owned(),
+        health: None,
+        last_health_check: None,
+        last_error: None,
+        trouble: None,
+        held: None,
+        restarts: 0,
+        limits,
+        billing_status: None,
+        deployed_at: None,
+        stopped_at: None,
+        inserted_at: at(0),
+    })
+    .unwrap();
+    let revision = RevisionRow {
+        number: Revision::FIRST,
+        image: "docker.io/library/nginx:latest".parse().unwrap(),
+        digest: None,
+        port: Port::DEFAULT,
+        domains: Vec::new(),
+        probe: Probe::default(),
+        strategy: buddo_shared::manifest::Strategy::Rolling,
+        rollback_of: None,
+        created_at: at(0),
+        live_at: None,
+        failure: None,
+    };
+    tx.insert_revision(deployment, &revision, Some(&[5; 100])).unwrap();
+    audit(tx, 1 << 60, deployment, Action::Create, AuditStatus::Completed);
+    audit(tx, (1 << 60) + 1, deployment, Action::Deploy, AuditStatus::Pending);
+    tx.bump_generation(host).unwrap();
+}
+
+fn destroy(tx: &mut Tx<'_>) {
+    let mut deployment = tx.deployment(DeploymentId::new(id(7))).unwrap().unwrap();
+    tx.erase_env(deployment.id).unwrap();
+    deployment.status = Status::Destroyed;
+    tx.update_deployment(&deployment).unwrap();
+}
+
+fn find_no_room(tx: &mut Tx<'_>) {
+    assert!(tx.hosts_by_room(1 << 40, 1.0, None, 8).unwrap().is_empty());
+}
+
+/// Of the deployment that has the most entries.
+fn end_a_deploy(tx: &mut Tx<'_>) {
+    let deployment = DeploymentId::new(id(0));
+    audit(tx, 1 << 60, deployment, Action::Deploy, AuditStatus::Pending);
+    let (failed, details) = (AuditStatus::Failed, json!({}));
+    assert!(tx.finish_deploy(deployment, failed, at(2 * CUTOFF), Some(&details)).unwrap());
+    assert!(!tx.finish_deploy(deployment, failed, at(2 * CUTOFF), Some(&details)).unwrap());
+}
+
+fn prune(tx: &mut Tx<'_>) {
+    assert_eq!(tx.prune_ledger(at(CUTOFF), at(2 * CUTOFF), 50).unwrap(), 50);
+}
+
+fn look_for_another_key(tx: &mut Tx<'_>) {
+    assert_eq!(tx.sealed_otherwise(&KEY, 10).unwrap().len(), 1, "the one that has another");
+    for other in [[4; HEAD], [6; HEAD]] {
+        assert_eq!(tx.sealed_otherwise(&other, 10).unwrap().len(), 10);
+    }
+}
+
+fn purge_nothing(tx: &mut Tx<'_>) {
+    assert_eq!(tx.purge_oauth(at(0), 20).unwrap(), 0);
+}
+
+fn purge_some(tx: &mut Tx<'_>) {
+    assert_eq!(tx.purge_oauth(at(CUTOFF), 20).unwrap(), 2 * 20);
+}
+
+#[test]
+fn nothing_that_is_done_often_costs_more_in_a_larger_database() {
+    let acts: [(&str, fn(&mut Tx<'_>)); 8] = [
+        ("create", create),
+        ("destroy", destroy),
+        ("find no room", find_no_room),
+        ("end a deploy", end_a_deploy),
+        ("prune", prune),
+        ("look for another key", look_for_another_key),
+        ("purge nothing", purge_nothing),
+        ("purge some", purge_some),
+    ];
+    let (mut small, mut large) = (Filled::of(3), Filled::of(60));
+    let mut grown = Vec::new();
+    for (what, act) in acts {
+        let (few, many) = (small.steps(act), large.steps(act));
+        // A full platform is looked through host by host, in one index.
+        let bound = if what == "find no room" { 30 * 57 * 10 } else { few / 5 + 50 };
+        if many > few + bound {
+            grown.push(format!("{what}: {few} steps grew to {many}"));
+        }
+    }
+    assert!(grown.is_empty(), "{grown:?}");
+}
+
+/// The counters of the generated database are those that its deployments sum up to.
+#[test]
+fn what_was_filled_is_counted() {
+    let filled = Filled::of(1);
+    let tx = Tx::new(&filled.connection);
+    assert_eq!(tx.miscounted_hosts(10).unwrap(), [] as [HostId; 0]);
+    assert!(tx.load(HostId::new(id(0))).unwrap().containers > 0);
+}
+
+#[test]
+fn a_page_of_hosts_goes_on_where_the_last_one_ended() {
+    let filled = Filled::of(2);
+    let sql = "UPDATE hosts SET drained_at = 1 WHERE rowid % 3 = 0;
+               UPDATE hosts SET removed_at = 1 WHERE rowid % 5 = 0;";
+    filled.connection.execute_batch(sql).unwrap();
+    let tx = Tx::new(&filled.connection);
+    let all = tx.hosts_by_room(0, 1e6, None, 100).unwrap();
+    assert_eq!(all.len(), 16);
+    let (mut paged, mut after) = (Vec::new(), None);
+    loop {
+        let page = tx.hosts_by_room(0, 1e6, after, 3).unwrap();
+        let Some(last) = page.last() else { break };
+        after = Some(last.mark);
+        paged.extend(page);
+    }
+    assert_eq!(paged, all);
+    let key = |roomy: &crate::store::contract::Roomy| {
+        (-roomy.mark.standing, -roomy.mark.spare_mb, roomy.mark.host)
+    };
+    assert!(all.is_sorted_by_key(key));
+    // Nobody is offered where it cannot fit.
+    let most = all.iter().map(|roomy| roomy.mark.spare_mb).max().unwrap();
+    let most = u64::try_from(most).unwrap();
+    assert!(!tx.hosts_by_room(most, 1.0, None, 1).unwrap().is_empty());
+    assert!(tx.hosts_by_room(most + 1, 1.0, None, 1).unwrap().is_empty());
+}
