@@ -13,6 +13,7 @@ mod acks;
 mod api;
 mod bare;
 mod crowd;
+mod database;
 mod edge;
 mod idle;
 mod latency;
@@ -36,14 +37,24 @@ pub enum Section {
     Acks,
     /// Polls of a status, logins and guesses, and the coordinator's memory under them.
     Api,
+    /// The coordinator's database where there is much of everything.
+    Database,
     /// What Caddy's asking the resolver costs, by how often it asks.
     Edge,
 }
 
 impl Section {
     /// All that `make bench` measures if nothing is named.
-    pub const ALL: [Self; 7] =
-        [Self::Latency, Self::Plan, Self::Crowd, Self::Reloads, Self::Acks, Self::Api, Self::Edge];
+    pub const ALL: [Self; 8] = [
+        Self::Latency,
+        Self::Plan,
+        Self::Crowd,
+        Self::Reloads,
+        Self::Acks,
+        Self::Api,
+        Self::Database,
+        Self::Edge,
+    ];
 }
 
 /// How much is measured.
@@ -70,6 +81,7 @@ pub async fn run(sections: &[Section], sizes: Sizes) -> anyhow::Result<()> {
             Section::Reloads => Box::pin(reloads::measure(sizes)).await?,
             Section::Acks => acks::measure(sizes).await?,
             Section::Api => api::measure(sizes).await?,
+            Section::Database => Box::pin(database::measure()).await?,
             Section::Edge => edge::measure(sizes).await?,
         }
     }
