@@ -82,7 +82,9 @@ async fn run(
             // With --json it stands in the deployment.
             if !context.ui.is_json() {
                 context.ui.warning(&cause);
-                fix.iter().for_each(|line| context.ui.hint(line));
+                for line in &fix {
+                    context.ui.hint(line);
+                }
             }
             Ok(())
         }
