@@ -42,6 +42,10 @@ pub(super) struct Image {
 }
 
 /// How an image wants to be run.
+#[expect(
+    clippy::zero_sized_map_values,
+    reason = "JSON has no sets: these are objects of empty objects"
+)]
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub(super) struct Config {

@@ -170,7 +170,8 @@ fn purge_some(tx: &mut Tx<'_>) {
 
 #[test]
 fn nothing_that_is_done_often_costs_more_in_a_larger_database() {
-    let acts: [(&str, fn(&mut Tx<'_>)); 8] = [
+    type Act = fn(&mut Tx<'_>);
+    let acts: [(&str, Act); 8] = [
         ("create", create),
         ("destroy", destroy),
         ("find no room", find_no_room),
