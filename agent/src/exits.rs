@@ -66,6 +66,12 @@ impl Exits {
         self.unwatched
     }
 
+    /// The processes that have ended, and that Podman listed as running when it was asked last.
+    pub fn ended(&self) -> impl Iterator<Item = &Process> {
+        let doubtful = |watch: &Watch| watch.ended.load(Ordering::Acquire) && watch.looks <= LOOKS;
+        self.watches.iter().filter(move |(_, watch)| doubtful(watch)).map(|(process, _)| process)
+    }
+
     /// Watches exactly these, which Podman lists as running. When to list again, because one of
     /// them has ended all the same.
     pub fn keep<'a>(&mut self, running: impl Iterator<Item = &'a Process>) -> Option<Instant> {
@@ -82,10 +88,12 @@ impl Exits {
             let Some(mut watch) = known.or_else(|| begin(&**source, process, &self.wake)) else {
                 continue;
             };
-            if watch.ended.load(Ordering::Acquire) && watch.looks < LOOKS {
+            if watch.ended.load(Ordering::Acquire) && watch.looks <= LOOKS {
                 let due = Instant::now() + FIRST_LOOK * (1 << watch.looks);
                 watch.looks += 1;
-                look = Some(look.map_or(due, |look: Instant| look.min(due)));
+                if watch.looks <= LOOKS {
+                    look = Some(look.map_or(due, |look: Instant| look.min(due)));
+                }
             }
             self.watches.insert(process.clone(), watch);
         }
@@ -148,7 +156,9 @@ mod tests {
         end.notify_one();
         wake.notified().await;
         let now = Instant::now();
+        assert_eq!(exits.ended().collect::<Vec<_>>(), [&process]);
         let looks: Vec<_> = std::iter::from_fn(|| exits.keep([&process].into_iter())).collect();
+        assert_eq!(exits.ended().count(), 0, "events and the regular list have to tell");
         let waits: Vec<_> = looks.iter().map(|look| look.duration_since(now).as_millis()).collect();
         assert_eq!(waits, [10, 20, 40, 80, 160, 320, 640]);
         // Its successor is another process.

@@ -1,12 +1,17 @@
-//! What is there: one list call, grouped by deployment.
+//! What is there, grouped by deployment: one list call, or a few inspections of what may have
+//! changed since.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use buddo_shared::id::DeploymentId;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::ports::{Container, Containers, ContainersError};
 
-/// The host's containers at one moment.
+/// Containers that are asked about at the same time.
+const AT_ONCE: usize = 16;
+
+/// The host's containers as Podman told of them last.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Observed {
     /// By the deployment that their labels name.
@@ -19,12 +24,57 @@ pub struct Observed {
 pub async fn observe<C: Containers>(containers: &C) -> Result<Observed, ContainersError> {
     let mut observed = Observed::default();
     for container in containers.list().await? {
-        match container.identity {
-            Some(identity) => {
-                observed.deployments.entry(identity.deployment).or_default().push(container);
-            }
-            None => observed.unknown.push(container.name),
-        }
+        observed.add(container);
     }
     Ok(observed)
+}
+
+impl Observed {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.deployments.values().map(Vec::len).sum::<usize>() + self.unknown.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.deployments.is_empty() && self.unknown.is_empty()
+    }
+
+    /// Asks about `names` alone. All or nothing: what is known stays as it is if one is not told.
+    pub async fn refresh<C: Containers>(
+        &mut self,
+        containers: &C,
+        names: BTreeSet<String>,
+    ) -> Result<(), ContainersError> {
+        let inspect = async |name: String| {
+            let found = containers.inspect(&name).await?;
+            Ok((name, found))
+        };
+        let found: Vec<(String, Option<Container>)> =
+            stream::iter(names).map(inspect).buffer_unordered(AT_ONCE).try_collect().await?;
+        for (name, container) in found {
+            self.forget(&name);
+            if let Some(container) = container {
+                self.add(container);
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, container: Container) {
+        match container.identity {
+            Some(identity) => {
+                self.deployments.entry(identity.deployment).or_default().push(container);
+            }
+            None => self.unknown.push(container.name),
+        }
+    }
+
+    fn forget(&mut self, name: &str) {
+        self.deployments.retain(|_, containers| {
+            containers.retain(|container| container.name != name);
+            !containers.is_empty()
+        });
+        self.unknown.retain(|unknown| unknown != name);
+    }
 }

@@ -4,6 +4,8 @@
 //! callers of [`Containers`] and [`Proxy`]. Production implements them in `podman/`, `caddy/`,
 //! `probe.rs` and `resolver/`; simulation implements them with faults.
 
+mod named;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -24,6 +26,7 @@ use buddo_shared::signed::VerifyError;
 use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 
+pub use self::named::Named;
 use crate::failed_requests::{FailedRequests, Names};
 use crate::trust::PinsError;
 
@@ -211,6 +214,11 @@ pub trait Containers: Send + Sync + 'static {
     fn warnings(&self) -> Vec<String> {
         Vec::new()
     }
+    /// One container with our labels, as it is now. `None`: there is none of that name.
+    fn inspect(
+        &self,
+        name: &str,
+    ) -> impl Future<Output = Result<Option<Container>, ContainersError>> + Send;
     /// The registry digest of a local image with these exact bytes, where there is one.
     fn image(
         &self,
@@ -319,6 +327,8 @@ pub struct EventFeed {
     /// Changes with each hint that something happened to a container of ours; the number means
     /// nothing. Many hints may be one change.
     pub hints: watch::Receiver<u64>,
+    /// Which containers the hints were about.
+    pub named: Arc<Named>,
     /// How many lines came, also of what is not ours: each shows that the stream lives.
     pub lines: watch::Receiver<u64>,
     /// Whether the stream is open as far as one can see. While it is not, list often.

@@ -117,6 +117,14 @@ impl<P: Prober, K: Clock> Probes<P, K> {
         board.entries.iter().map(|(name, entry)| (name.clone(), entry.tracker.clone())).collect()
     }
 
+    /// The names of those that do not answer, as far as is known: they may have ended.
+    pub fn unanswered(&self) -> Vec<String> {
+        let board = lock(&self.board);
+        let silent = |level| matches!(level, Level::Starting | Level::Unhealthy);
+        let silent = board.entries.iter().filter(|(_, entry)| silent(entry.tracker.level()));
+        silent.map(|(name, _)| name.clone()).collect()
+    }
+
     /// When healthy containers were last asked.
     pub fn checked(&self) -> Vec<Checked> {
         let board = lock(&self.board);

@@ -4,7 +4,7 @@
 //!   document ─┐                        ┌─► probes.keep      (who is asked for health)
 //!   events  ──┤                        ├─► table.publish    (where visitors go; durable)
 //!   probes  ──┼─► wake ─► observe ─► plan ─► routes.want    (files, certificates)
-//!   orders  ──┤        (1 list call)   ├─► store.save       (what must survive; not waited for)
+//!   orders  ──┤      (what is in doubt) ├─► store.save       (what must survive; not waited for)
 //!   timers  ──┤                        ├─► orders.send      (steps, each in its lane)
 //!   errors  ──┤                        ├─► errors.want      (Caddy's log, while a guard is open)
 //!   kills   ──┤                        ├─► kills.want       (the kernel's counts, likewise)
@@ -12,7 +12,8 @@
 //!                                      └─► status.set, picture
 //! ```
 //!
-//! A wake-up carries no data; every pass looks at everything. A pass never fails: what went wrong
+//! A wake-up carries no data: at most it names what to ask about. Every pass plans for everything, and
+//! asks Podman about what is in doubt, which regularly is all. A pass never fails: what went wrong
 //! is part of the status. Orders run in tasks of their own and ring the bell when they end.
 
 mod anew;
@@ -20,6 +21,7 @@ mod lost;
 mod old_table;
 mod orders;
 mod pass;
+mod relist;
 mod save;
 mod secrets;
 mod shortage;
@@ -51,6 +53,7 @@ use crate::intent::Document;
 use crate::kills::Kills;
 use crate::memory::{Durable, Memory};
 use crate::metrics::Metrics;
+use crate::observe::Observed;
 use crate::picture::Picture;
 use crate::plan::LimitRule;
 use crate::plan::permits::Permits;
@@ -202,6 +205,10 @@ pub struct Reconciler<C, P, X, L, K> {
     secrets: secrets::Looks,
     sweep: lost::Sweep,
     shortage: shortage::Shortage,
+    relist: relist::Relist,
+    observed: Observed,
+    /// There were hints since the last look.
+    hinted: bool,
     trouble: Option<Failure>,
     /// Apps that went down lately, and until when their host is to blame.
     tide: Tide,
@@ -273,6 +280,9 @@ where
             secrets: secrets::Looks::begin(Instant::now()),
             sweep: lost::Sweep::begin(Instant::now()),
             shortage: shortage::Shortage::default(),
+            relist: relist::Relist::begin(Instant::now()),
+            observed: Observed::default(),
+            hinted: false,
             trouble: None,
             tide: Tide::default(),
             troubled_until: None,
@@ -381,10 +391,8 @@ where
         stop: &CancellationToken,
         told: &mut Instant,
     ) -> Option<()> {
-        let healthy = *self.inputs.events.healthy.borrow() && !self.echo.is_deaf();
-        let period = if healthy { RELIST } else { RELIST_BLIND };
-        let relist = Instant::now() + period.mul_f64(1.0 - (self.world.jitter)() / 5.0);
-        let until = [next, self.echo.due()].into_iter().flatten().fold(relist, Instant::min);
+        let due = [next, self.echo.due()].into_iter().flatten();
+        let until = due.fold(Instant::now() + RELIST, Instant::min);
         loop {
             self.beat();
             let inputs = &mut self.inputs;
@@ -396,8 +404,12 @@ where
                 Ok(()) = inputs.document.changed() => return Some(()),
                 Ok(()) = inputs.alarm.changed() => return Some(()),
                 Ok(()) = inputs.facts.changed() => return Some(()),
-                Ok(()) = inputs.events.healthy.changed() => return Some(()),
+                Ok(()) = inputs.events.healthy.changed() => {
+                    self.relist.doubt_all();
+                    return Some(());
+                }
                 Ok(()) = inputs.events.hints.changed() => {
+                    self.hinted = true;
                     tokio::select! {
                         biased;
                         () = self.wake.notified() => {}

@@ -72,6 +72,25 @@ impl Step {
     pub fn is_event(&self) -> bool {
         matches!(self, Self::Start(_) | Self::Stop(_) | Self::Remove(_))
     }
+
+    /// The container that it makes, changes or looks at, on behalf of `revision`.
+    pub fn container(&self, deployment: DeploymentId, revision: Revision) -> Option<String> {
+        match self {
+            Self::Create(slot) => {
+                Some(container_name(&Identity { deployment, revision, slot: *slot }))
+            }
+            Self::Start(name)
+            | Self::Watch(name)
+            | Self::Autopsy(name)
+            | Self::Stop(name)
+            | Self::Remove(name) => Some(name.clone()),
+            Self::PutSecrets
+            | Self::Image
+            | Self::EndLost(_)
+            | Self::FreeAddress(_)
+            | Self::RemoveSecrets(_) => None,
+        }
+    }
 }
 
 /// Two kinds of work that do not wait for each other: what serves is restarted while a new

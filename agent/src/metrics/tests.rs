@@ -29,6 +29,7 @@ pub(crate) fn scrape(
     let rules = Config::parse("", &environment).unwrap().disk;
     let measure = |_: &Path| Ok(Space { used: 3, free: 7 });
     let events = EventFeed {
+        named: Arc::default(),
         hints: watch::channel(0).1,
         lines: watch::channel(5).1,
         healthy: watch::channel(true).1,

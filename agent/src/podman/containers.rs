@@ -93,17 +93,20 @@ impl Listed {
         // Podman renames a container that it could not remove whole; without any name there is
         // nothing to call it by.
         let name = self.names?.into_iter().next()?;
-        // 0: it does not run.
-        let pid = u32::try_from(self.pid).ok().filter(|pid| *pid != 0);
-        let process = pid.map(|pid| Process { container: self.id, pid });
         Some(Container {
             name,
             identity: identity(&labels),
             state: state(&self.state, self.exit_code.unwrap_or_default()),
             address: self.ports.unwrap_or_default().iter().find_map(Published::address),
-            process,
+            process: process(self.id, self.pid),
         })
     }
+}
+
+/// `pid` 0: it does not run.
+fn process(container: String, pid: i64) -> Option<Process> {
+    let pid = u32::try_from(pid).ok().filter(|pid| *pid != 0)?;
+    Some(Process { container, pid })
 }
 
 impl Published {
@@ -199,14 +202,16 @@ pub(super) async fn exists(transport: &Transport, name: &str) -> Result<bool, Co
     }
 }
 
-pub(super) async fn remove(transport: &Transport, name: &str) -> Result<(), ContainersError> {
+/// Removes by force; whether there was one.
+pub(super) async fn remove(transport: &Transport, name: &str) -> Result<bool, ContainersError> {
     // `v`: anonymous volumes of its image go with it. `timeout=0`: SIGKILL at once.
     let rest = "?force=true&v=true&timeout=0";
     let call = named("remove the container", Method::DELETE, name, rest);
     let answer = transport.call(call).await?;
     match answer.status {
-        StatusCode::OK => removed(&answer),
-        StatusCode::NO_CONTENT | StatusCode::NOT_FOUND => Ok(()),
+        StatusCode::OK => removed(&answer).map(|()| true),
+        StatusCode::NO_CONTENT => Ok(true),
+        StatusCode::NOT_FOUND => Ok(false),
         _ => Err(answer.refusal()),
     }
 }
@@ -233,9 +238,60 @@ fn removed(answer: &Answer) -> Result<(), ContainersError> {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Inspected {
+    #[serde(default)]
+    id: String,
+    #[serde(default)]
+    name: String,
     state: InspectedState,
     #[serde(default)]
     network_settings: NetworkSettings,
+    #[serde(default)]
+    host_config: HostConfig,
+    #[serde(default)]
+    config: Config,
+}
+
+#[derive(Debug, Deserialize, Default)]
+#[serde(default, rename_all = "PascalCase")]
+struct HostConfig {
+    /// Also while it does not run, unlike the ports of its network settings.
+    port_bindings: Option<HashMap<String, Option<Vec<Binding>>>>,
+}
+
+/// Where a port is published, as an inspection spells it.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Binding {
+    host_ip: String,
+    host_port: String,
+}
+
+#[derive(Debug, Deserialize, Default)]
+#[serde(default, rename_all = "PascalCase")]
+struct Config {
+    labels: Option<HashMap<String, String>>,
+}
+
+impl Inspected {
+    /// As a list would show it; `None` for one that no list of ours shows.
+    fn into_container(self) -> Option<Container> {
+        let labels = self.config.labels.unwrap_or_default();
+        labels.get(LABEL_DEPLOYMENT)?;
+        let bindings = self.host_config.port_bindings.unwrap_or_default();
+        Some(Container {
+            name: self.name,
+            identity: identity(&labels),
+            state: state(&self.state.status, self.state.exit_code),
+            address: bindings.into_values().flatten().flatten().find_map(|b| b.address()),
+            process: process(self.id, self.state.pid),
+        })
+    }
+}
+
+impl Binding {
+    fn address(&self) -> Option<SocketAddrV4> {
+        Some(SocketAddrV4::new(self.host_ip.parse().ok()?, self.host_port.parse().ok()?))
+    }
 }
 
 #[derive(Debug, Deserialize, Default)]
@@ -250,6 +306,8 @@ struct NetworkSettings {
 struct InspectedState {
     status: String,
     exit_code: i32,
+    #[serde(default)]
+    pid: i64,
     /// Often false even after the kernel killed it for memory: then only the code 137 tells.
     #[serde(rename = "OOMKilled")]
     oom_killed: bool,
@@ -262,6 +320,18 @@ async fn inspect(transport: &Transport, name: &str) -> Result<Inspected, Contain
         StatusCode::OK => answer.json::<Inspected>(),
         StatusCode::NOT_FOUND => Err(ContainersError::NotFound(name.to_owned())),
         _ => Err(answer.refusal()),
+    }
+}
+
+pub(super) async fn find(
+    transport: &Transport,
+    name: &str,
+) -> Result<Option<Container>, ContainersError> {
+    match inspect(transport, name).await {
+        // Podman also answers for an id, or the beginning of one: only a name is meant.
+        Ok(found) => Ok(found.into_container().filter(|found| found.name == name)),
+        Err(ContainersError::NotFound(_)) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

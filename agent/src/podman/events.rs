@@ -16,13 +16,14 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use http_body_util::BodyExt as _;
 use rand::Rng as _;
+use serde::Deserialize;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::Podman;
 use super::create::LABEL_DEPLOYMENT;
 use super::transport::{Call, Transport};
-use crate::ports::EventFeed;
+use crate::ports::{EventFeed, Named};
 use crate::text::escape;
 
 /// Between two attempts to read the stream: at first, and at most.
@@ -38,6 +39,7 @@ const MAX_LINE: usize = 256 * 1024;
 /// Where the event task tells what it hears.
 struct Teller {
     hints: watch::Sender<u64>,
+    named: Arc<Named>,
     lines: watch::Sender<u64>,
     healthy: watch::Sender<bool>,
 }
@@ -47,11 +49,13 @@ impl Podman {
     pub fn events(&self, stop: CancellationToken) -> EventFeed {
         let teller = Teller {
             hints: watch::Sender::new(0),
+            named: Arc::default(),
             lines: watch::Sender::new(0),
             healthy: watch::Sender::new(false),
         };
         let feed = EventFeed {
             hints: teller.hints.subscribe(),
+            named: Arc::clone(&teller.named),
             lines: teller.lines.subscribe(),
             healthy: teller.healthy.subscribe(),
             renew: Arc::default(),
@@ -107,6 +111,7 @@ async fn read(transport: &Transport, teller: &Teller) -> String {
     }
     teller.usable();
     let mut line = Vec::new();
+    let mut too_long = false;
     while let Some(frame) = response.body_mut().frame().await {
         let data = match frame.map(hyper::body::Frame::into_data) {
             Ok(Ok(data)) => data,
@@ -114,13 +119,16 @@ async fn read(transport: &Transport, teller: &Teller) -> String {
             Err(error) => return error.to_string(),
         };
         for part in data.split_inclusive(|byte| *byte == b'\n') {
-            if line.len() + part.len() <= MAX_LINE {
+            too_long |= line.len() + part.len() > MAX_LINE;
+            if !too_long {
                 line.extend_from_slice(part);
             }
             if part.ends_with(b"\n") {
                 bump(&teller.lines);
-                if is_ours(&line) {
-                    bump(&teller.hints);
+                if std::mem::take(&mut too_long) {
+                    teller.hint(None);
+                } else if is_ours(&line) {
+                    teller.hint(name(&line));
                 }
                 line.clear();
             }
@@ -133,8 +141,14 @@ impl Teller {
     fn usable(&self) {
         if !self.healthy.send_replace(true) {
             // What happened while nobody listened is not told again.
-            bump(&self.hints);
+            self.hint(None);
         }
+    }
+
+    /// Something happened to this container; `None`: to some container.
+    fn hint(&self, name: Option<String>) {
+        self.named.add(name);
+        bump(&self.hints);
     }
 }
 
@@ -145,6 +159,25 @@ fn bump(count: &watch::Sender<u64>) {
 /// Whether a line speaks of our label. No need to parse it: a false alarm costs one list call.
 fn is_ours(line: &[u8]) -> bool {
     line.windows(LABEL_DEPLOYMENT.len()).any(|window| window == LABEL_DEPLOYMENT.as_bytes())
+}
+
+/// The container that a line speaks of. Podman sets `name` after the labels, which cannot replace it.
+fn name(line: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Event {
+        actor: Actor,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Actor {
+        attributes: Attributes,
+    }
+    #[derive(Deserialize)]
+    struct Attributes {
+        name: String,
+    }
+    serde_json::from_slice::<Event>(line).ok().map(|event| event.actor.attributes.name)
 }
 
 #[cfg(test)]

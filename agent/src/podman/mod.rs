@@ -175,6 +175,10 @@ impl Containers for Podman {
         self.too_large.warnings()
     }
 
+    async fn inspect(&self, name: &str) -> Result<Option<Container>, ContainersError> {
+        containers::find(&self.transport, name).await
+    }
+
     async fn image(&self, image: &ImageReference) -> Result<Option<Digest>, ContainersError> {
         Ok(images::inspect(&self.transport, image)
             .await?
@@ -213,7 +217,10 @@ impl Containers for Podman {
     }
 
     async fn remove(&self, name: &str) -> Result<(), ContainersError> {
-        containers::remove(&self.transport, name).await
+        if containers::remove(&self.transport, name).await? {
+            self.places.one_less();
+        }
+        Ok(())
     }
 
     async fn lost(&self) -> Result<Vec<Identity>, ContainersError> {

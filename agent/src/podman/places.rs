@@ -78,6 +78,12 @@ impl Places {
         }
     }
 
+    /// There is one less: the next list may be a minute away.
+    pub(super) fn one_less(&self) {
+        let less = |known: usize| known.checked_sub(1);
+        let _ = self.known.ours.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+
     /// Refuses when all are taken.
     pub(super) fn admit(&self) -> Result<(), ContainersError> {
         let ours = self.known.ours.load(Ordering::Relaxed);
@@ -150,6 +156,10 @@ mod tests {
         let ContainersError::Full(failure) = places.admit().unwrap_err() else { panic!() };
         assert_eq!(failure.code, "too_many_containers");
         assert!(failure.cause.starts_with("too many containers on this host"), "{failure:?}");
+        places.one_less();
+        places.admit().unwrap();
+        places.one_more();
+        assert!(places.admit().is_err());
         places.counted(2);
         places.admit().unwrap();
     }

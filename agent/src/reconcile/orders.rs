@@ -12,6 +12,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::relist::Relist;
 use crate::apply::{Audience, Executor, Order};
 use crate::disk::Shelf;
 use crate::health::Level;
@@ -61,6 +62,7 @@ pub(super) type Asked = Option<(Option<Revision>, RunState)>;
 
 struct Flight {
     asked: Asked,
+    revision: Revision,
     permit: CancellationToken,
     step: Step,
     /// Lines of Podman's events that had come when the step began.
@@ -140,6 +142,7 @@ impl<C: Containers> Orders<C> {
         let key = (order.deployment, order.lane);
         let flight = Flight {
             asked,
+            revision: order.revision,
             permit: order.permit.clone(),
             step: first,
             lines: *self.lines.borrow(),
@@ -166,8 +169,9 @@ impl<C: Containers> Orders<C> {
         });
     }
 
-    /// What happened since the last call. Flights that are over are gone.
-    pub(super) fn drain(&mut self) -> Vec<Ended> {
+    /// What happened since the last call. Flights that are over are gone. What they changed, or may
+    /// have, is in doubt.
+    pub(super) fn drain(&mut self, relist: &mut Relist) -> Vec<Ended> {
         let mut ended = Vec::new();
         while let Ok((key, event)) = self.heard.try_recv() {
             match event {
@@ -183,8 +187,19 @@ impl<C: Containers> Orders<C> {
                     ended.push(step);
                 }
                 Event::Over => {
-                    self.flights.remove(&key);
+                    // Where its task ended within a step, nobody said what became of that.
+                    if let Some(flight) = self.flights.remove(&key) {
+                        let container = flight.step.container(key.0, flight.revision);
+                        if let Some(name) = container {
+                            relist.doubt(name);
+                        }
+                    }
                 }
+            }
+        }
+        for Ended { deployment, step, revision, .. } in &ended {
+            if let Some(name) = step.container(*deployment, *revision) {
+                relist.doubt(name);
             }
         }
         ended

@@ -1,6 +1,6 @@
 //! One pass.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::old_table::needs_no_new_table;
 use super::orders::{Asked, Ended};
-use super::{Domains, Reconciler};
+use super::relist::Scope;
+use super::{Domains, RELIST, RELIST_BLIND, Reconciler};
 use crate::apply::Order;
 use crate::failed_requests::{Counts, FailedRequests, Names};
 use crate::guard::errors::Failed;
@@ -69,7 +70,9 @@ where
                 self.troubled_until = Some(Instant::now() + TROUBLE);
                 self.sweep.arm(Instant::now());
                 self.show_trouble(&document);
-                return Some(self.failures.listing.next((self.world.jitter)()));
+                let again = self.failures.listing.next((self.world.jitter)());
+                self.relist.failed(again);
+                return Some(again);
             }
         };
         // Looking takes long while Podman hangs, and what was wanted before is wanted no more.
@@ -98,7 +101,7 @@ where
         let mut sooner = |at: Instant| next = Some(next.map_or(at, |next| next.min(at)));
         let waits = [self.shortage.due(now), self.permits.due(now)];
         let looks = [look, self.secrets.again(), self.sweep.due()];
-        for at in looks.into_iter().chain(waits).flatten() {
+        for at in looks.into_iter().chain(waits).flatten().chain([self.relist.due()]) {
             sooner(at);
         }
         self.send_orders(&mut cases, published, now);
@@ -111,9 +114,11 @@ where
             sooner(due);
         }
         let gone: Vec<_> = cases.iter().filter(|case| case.plan.gone).map(|case| case.id).collect();
+        drop(cases);
         if published {
             self.forget(&gone);
         }
+        self.observed = observed;
         self.save();
         next
     }
@@ -128,7 +133,7 @@ where
     fn take_in_events(&mut self) {
         let now = Instant::now();
         self.echo.hear(*self.inputs.events.lines.borrow());
-        for ended in self.orders.drain() {
+        for ended in self.orders.drain(&mut self.relist) {
             let Ended { deployment, lane, step, revision, happened, lines_before } = ended;
             self.secrets.hear(&step, &happened, now);
             self.sweep.hear(&step, &happened, now);
@@ -144,6 +149,7 @@ where
         if self.echo.overdue(now) {
             tracing::warn!("Podman tells nothing of what the agent did; its events are asked anew");
             self.inputs.events.renew.notify_one();
+            self.relist.doubt_all();
         }
     }
 
@@ -152,14 +158,63 @@ where
             // Each call has its deadline: a Podman that hangs is no loop that hangs.
             self.beat();
         }
-        let observed = observe(&*self.world.containers).await?;
-        for name in &observed.unknown {
-            tracing::debug!(%name, "a container has our labels in part; it is left alone");
-        }
+        let observed = self.ask_podman().await?;
         if self.look_for_lost().await {
             self.beat();
         }
         Ok(observed)
+    }
+
+    /// The containers of the host: what is in doubt is asked for, the rest is as it was.
+    async fn ask_podman(&mut self) -> Result<Observed, crate::ports::ContainersError> {
+        self.doubt_what_was_hinted_at();
+        let containers = Arc::clone(&self.world.containers);
+        let mut observed = std::mem::take(&mut self.observed);
+        if let Scope::Named(names) = self.relist.take(observed.len(), Instant::now()) {
+            match observed.refresh(&*containers, names).await {
+                Ok(()) => return Ok(observed),
+                // One container that cannot be told of is no reason to know nothing of the others.
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::debug!(error, "a container cannot be inspected; all are listed");
+                }
+            }
+        }
+        let observed = observe(&*containers).await?;
+        for name in &observed.unknown {
+            tracing::debug!(%name, "a container has our labels in part; it is left alone");
+        }
+        let hears = *self.inputs.events.healthy.borrow() && !self.echo.is_deaf();
+        let period = if hears { RELIST } else { RELIST_BLIND };
+        let period = period.mul_f64(1.0 - (self.world.jitter)() / 5.0);
+        self.relist.listed(Instant::now(), period);
+        Ok(observed)
+    }
+
+    /// Events name containers, the kernel processes, and what does not answer may have ended.
+    fn doubt_what_was_hinted_at(&mut self) {
+        let events = &mut self.inputs.events;
+        if events.hints.has_changed().unwrap_or_default() {
+            events.hints.mark_unchanged();
+            self.hinted = true;
+        }
+        if std::mem::take(&mut self.hinted) {
+            match events.named.take() {
+                Some(names) => names.into_iter().for_each(|name| self.relist.doubt(name)),
+                None => self.relist.doubt_all(),
+            }
+        }
+        let ended: HashSet<&Process> = self.exits.ended().collect();
+        if !ended.is_empty() {
+            let known = self.observed.deployments.values().flatten();
+            for container in known.filter(|c| c.process.as_ref().is_some_and(|p| ended.contains(p)))
+            {
+                self.relist.doubt(&container.name);
+            }
+        }
+        for name in self.probes.unanswered() {
+            self.relist.doubt(name);
+        }
     }
 
     /// Whether what befalls apps now is the host's doing.

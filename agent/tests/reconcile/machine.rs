@@ -29,6 +29,7 @@ pub(crate) struct Machine {
     pub(crate) secrets: Mutex<BTreeMap<String, String>>,
     pub(crate) table: Mutex<LiveTable>,
     pub(crate) lists: AtomicUsize,
+    pub(crate) inspections: AtomicUsize,
     pub(crate) publishes: AtomicUsize,
     pub(crate) routes: AtomicUsize,
     pub(crate) starts: AtomicUsize,
@@ -118,6 +119,15 @@ impl Containers for Life {
             machine.lists.fetch_add(1, Ordering::SeqCst);
             let containers = machine.containers.lock().unwrap();
             Ok(containers.values().map(|(container, ..)| container.clone()).collect())
+        })
+        .await
+    }
+
+    async fn inspect(&self, name: &str) -> Result<Option<Container>, ContainersError> {
+        self.call(|machine| {
+            machine.inspections.fetch_add(1, Ordering::SeqCst);
+            let containers = machine.containers.lock().unwrap();
+            Ok(containers.get(name).map(|(container, ..)| container.clone()))
         })
         .await
     }

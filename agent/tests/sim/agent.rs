@@ -9,7 +9,7 @@ use buddo_agent::config::{Drain, Network};
 use buddo_agent::intent::Intent;
 use buddo_agent::picture::Picture;
 use buddo_agent::plan::LimitRule;
-use buddo_agent::ports::EventFeed;
+use buddo_agent::ports::{EventFeed, Named};
 use buddo_agent::reconcile::{
     Domains, HostFacts, Inputs, Reconciler, Rendered, Settings, World as Ports,
 };
@@ -77,12 +77,13 @@ impl Agent {
         database: &Database,
     ) -> Result<Self, String> {
         let (hints, hinted) = watch::channel(0);
+        let named = Arc::new(Named::default());
         let (lines, lined) = watch::channel(0);
         let (healthy, seen_healthy) = watch::channel(true);
         let number = world.with(|state| {
             state.life += 1;
             state.alive = true;
-            state.feed = Some(Feed { hints, lines, healthy });
+            state.feed = Some(Feed { hints, named: Arc::clone(&named), lines, healthy });
             let life = state.life;
             state.say(|| format!("the agent starts, life {life}"));
             life
@@ -110,6 +111,7 @@ impl Agent {
         let renew = Arc::new(Notify::new());
         let events = EventFeed {
             hints: hinted,
+            named,
             lines: lined,
             healthy: seen_healthy,
             renew: Arc::clone(&renew),

@@ -96,7 +96,7 @@ impl Run {
                             container.stuck = true;
                             container.hurt = true;
                         }
-                        state.event(&world);
+                        state.event(&world, &name);
                     });
                 }
             }

@@ -35,7 +35,7 @@ use crate::story::rng::Rng;
 use crate::world::{DRAIN, GRACE};
 
 /// Runs that are recorded.
-const SEEDS: u64 = 150;
+const SEEDS: u64 = 300;
 /// Each so manieth view is carried on to its end.
 const CARRIED_ON: usize = 9;
 /// More turns than any deployment needs.

@@ -281,7 +281,7 @@ impl Run {
     pub(crate) async fn idle(&mut self) -> Result<(), String> {
         let seen = |state: &State| {
             let edge = &state.edge;
-            (state.engine.lists, state.calls, state.commits, edge.publishes, edge.reloads)
+            (state.engine.looks, state.calls, state.commits, edge.publishes, edge.reloads)
         };
         // What was just reported is acknowledged, a new event stream may be on its way, and what the
         // last pass made superfluous is forgotten in the next one, at the next list. So is Podman's

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use buddo_agent::ports::Container;
+use buddo_agent::ports::{Container, Named};
 use buddo_shared::id::{DeploymentId, Revision};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -32,6 +32,8 @@ const SHOWN: usize = 60;
 pub(crate) struct Feed {
     /// Hints.
     pub(crate) hints: watch::Sender<u64>,
+    /// What hints are about.
+    pub(crate) named: Arc<Named>,
     /// Lines.
     pub(crate) lines: watch::Sender<u64>,
     /// Whether the stream is open.

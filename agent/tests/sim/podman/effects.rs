@@ -17,8 +17,8 @@ use crate::world::{GRACE, State, World};
 const FOR_GOOD: Duration = Duration::from_hours(24 * 365);
 
 impl State {
-    /// Podman tells of a change, if it does.
-    pub(crate) fn event(&mut self, world: &Arc<World>) {
+    /// Podman tells of a change of a container, if it does.
+    pub(crate) fn event(&mut self, world: &Arc<World>, name: &str) {
         let lost = self.rng.per_mille(self.swarm.lose_event);
         let times = 1 + u32::from(self.rng.per_mille(self.swarm.repeat_event));
         if lost || self.deaf {
@@ -26,12 +26,13 @@ impl State {
         }
         for _ in 0..times {
             let delay = self.rng.ms(1, 20);
-            let world = Arc::clone(world);
+            let (world, name) = (Arc::clone(world), name.to_owned());
             tokio::spawn(async move {
                 sleep(delay).await;
                 world.with(|state| {
                     if let Some(feed) = state.feed.as_ref().filter(|_| !state.deaf) {
                         feed.lines.send_modify(|lines| *lines += 1);
+                        feed.named.add(Some(name));
                         feed.hints.send_modify(|hints| *hints += 1);
                     }
                 });
@@ -50,7 +51,7 @@ impl State {
         let identity = found.identity;
         self.say(|| format!("{} ends with code {code}", short(name)));
         self.blame(identity);
-        self.event(world);
+        self.event(world, name);
     }
 
     /// The app of a container does what it does each time, if that is still its run number `run`.
@@ -134,7 +135,7 @@ impl State {
             reads: spec.secret_env.values().cloned().collect(),
         };
         self.engine.containers.insert(spec.name.clone(), container);
-        self.event(world);
+        self.event(world, &spec.name);
         Ok(Created::New)
     }
 
@@ -193,7 +194,7 @@ impl State {
             });
         }
         self.started(name, found.address);
-        self.event(world);
+        self.event(world, name);
         self.engine.unforwarded.remove(name);
         if torn {
             self.engine.unforwarded.insert(name.to_owned());
@@ -235,7 +236,7 @@ impl State {
                     .filter(|c| c.starts == run && c.state == ContainerState::Stopping && !c.stuck)
                 {
                     container.state = ContainerState::Exited(143);
-                    state.event(&ender);
+                    state.event(&ender, &name);
                 }
             });
         });
@@ -251,6 +252,6 @@ impl State {
             self.leaves(name, &found, late);
         }
         self.engine.containers.remove(name);
-        self.event(world);
+        self.event(world, name);
     }
 }

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddrV4;
 use std::sync::Arc;
 
-use buddo_agent::ports::{ContainerState, ContainersError, Identity};
+use buddo_agent::ports::{Container, ContainerState, ContainersError, Identity};
 use buddo_shared::id::{DeploymentId, Revision};
 use buddo_shared::image::Digest;
 use buddo_shared::report::Failure;
@@ -59,6 +59,7 @@ impl Boxed {
 }
 
 /// Podman's own state.
+#[expect(clippy::struct_excessive_bools, reason = "what is wrong with it, each by itself")]
 #[derive(Debug, Default)]
 pub(crate) struct Engine {
     /// Containers by name.
@@ -85,8 +86,8 @@ pub(crate) struct Engine {
     pub(crate) hung_until: Option<Instant>,
     /// The service is away until then.
     pub(crate) away_until: Option<Instant>,
-    /// How often containers were listed.
-    pub(crate) lists: u64,
+    /// How often containers were listed, or one of them inspected.
+    pub(crate) looks: u64,
 }
 
 impl Engine {
@@ -115,6 +116,20 @@ impl Engine {
 }
 
 impl State {
+    /// All containers, as Podman shows them now.
+    fn listed(&mut self) -> Vec<Container> {
+        let listed = self.engine.containers.iter().map(|(name, found)| Container {
+            name: name.clone(),
+            identity: found.identity,
+            state: found.state,
+            address: Some(found.address),
+            process: None,
+        });
+        let listed: Vec<_> = listed.collect();
+        self.record(&listed);
+        listed
+    }
+
     /// A write of secrets begins; it may be cut short.
     fn write_secrets(&mut self, operation: &'static str) -> Result<(), ContainersError> {
         self.engine.whole(operation)?;

@@ -27,17 +27,13 @@ const SECONDS_10: Duration = Duration::from_secs(10);
 
 impl Containers for Life {
     async fn list(&self) -> Result<Vec<Container>, ContainersError> {
-        self.call("list", "", SECONDS_10, |state, _, _| {
-            let listed = state.engine.containers.iter().map(|(name, found)| Container {
-                name: name.clone(),
-                identity: found.identity,
-                state: found.state,
-                address: Some(found.address),
-                process: None,
-            });
-            let listed: Vec<_> = listed.collect();
-            state.record(&listed);
-            Ok(listed)
+        self.call("list", "", SECONDS_10, |state, _, _| Ok(state.listed())).await
+    }
+
+    async fn inspect(&self, name: &str) -> Result<Option<Container>, ContainersError> {
+        let wanted = name.to_owned();
+        self.call("inspect", name, SECONDS_10, move |state, _, _| {
+            Ok(state.listed().into_iter().find(|found| found.name == wanted))
         })
         .await
     }
