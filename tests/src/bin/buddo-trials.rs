@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use buddo_tests::load::{Mix, Plan};
 use buddo_tests::product::{Limits, Options, Product};
+use buddo_tests::trials::busy::BusyLoops;
 use buddo_tests::trials::{chaos, density, recreate, redeploys};
 use buddo_tests::world::{Caddy, Lease};
 use clap::{Parser, Subcommand, ValueEnum};
@@ -54,6 +55,9 @@ struct Chaos {
     /// Milliseconds between two events, on average.
     #[arg(long, default_value_t = 1_500)]
     pace_ms: u64,
+    /// Beside so many threads that do nothing but keep a core busy.
+    #[arg(long, default_value_t = 0)]
+    busy_loops: u32,
     /// Which Caddy serves.
     #[arg(long, value_enum, default_value_t = Which::Current)]
     caddy: Which,
@@ -108,7 +112,9 @@ async fn run_chaos(options: &Chaos) -> anyhow::Result<()> {
     let caddy = options.caddy.into();
     Lease::run(async |world| {
         let product = Product::up(world, Options { caddy, ..Options::default() }).await?;
+        let busy = BusyLoops::start(options.busy_loops);
         let outcome = chaos::run(&product, settings).await?;
+        drop(busy);
         print!("{outcome}");
         outcome.verdict()
     })

@@ -2,6 +2,7 @@
 //! `make test` in short.
 
 pub mod absence;
+pub mod busy;
 pub mod chaos;
 pub mod containers;
 pub mod density;

@@ -15,14 +15,14 @@ mod schedule;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use buddo_shared::api::deploy::Status;
 use buddo_shared::secret::Secret;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 
-pub use outcome::{Outcome, Redeploys};
+pub use outcome::{Ended, Outcome, Redeploys};
 pub use schedule::{Action, Victim, draw};
 
 use crate::api::{Api, request};
@@ -33,6 +33,9 @@ use killer::Killer;
 
 /// How long a redeploy may go unheard while the coordinator is being killed.
 const PATIENCE: Duration = Duration::from_mins(2);
+
+/// A redeploy that neither serves nor was given up nor made way for another by then is stuck.
+const GIVEN_UP: Duration = Duration::from_secs(90);
 
 /// A redeploy that takes longer is told with its audit log.
 const SLOW: Duration = Duration::from_secs(10);
@@ -92,14 +95,11 @@ pub async fn run(product: &Product<'_>, settings: Settings) -> anyhow::Result<Ou
         killer.finish().await
     };
     let ((outages, kills), done) = tokio::try_join!(disturb, redeploys(&api, ordered))?;
-    let mut took: Vec<Duration> = done.iter().map(|(took, _)| *took).collect();
-    took.sort_unstable();
-    let failed = done.into_iter().filter_map(|(_, failed)| failed).collect();
     let over = began + settings.length;
     end::check(product, &api, &ids, &hosts).await?;
     let settled = over.elapsed();
     let (requests, messages) = (load.finish().await, sockets.finish().await);
-    let redeploys = Redeploys { took, failed, settled };
+    let redeploys = Redeploys::of(done, settled);
     Ok(Outcome { seed: settings.seed, requests, messages, outages, kills, redeploys })
 }
 
@@ -126,14 +126,11 @@ async fn create(api: &Api, apps: u32) -> anyhow::Result<Vec<String>> {
     Ok(ids)
 }
 
-/// How long a redeploy took, and why it was given up, if it was.
-type Done = (Duration, Option<String>);
-
 /// Carries out redeploys, also several at once, until no further one comes.
 async fn redeploys(
     api: &Api,
     mut orders: mpsc::UnboundedReceiver<String>,
-) -> anyhow::Result<Vec<Done>> {
+) -> anyhow::Result<Vec<Ended>> {
     let (mut running, mut all) = (FuturesUnordered::new(), Vec::new());
     let mut more = true;
     while more || !running.is_empty() {
@@ -149,13 +146,24 @@ async fn redeploys(
 }
 
 /// Restarts an app, asking until the coordinator has heard it. From the answer until the API says
-/// that the new revision, or a newer one, serves or was given up.
-async fn redeploy(api: &Api, id: String) -> anyhow::Result<Done> {
+/// that the new revision serves, was given up, or made way for a newer one.
+async fn redeploy(api: &Api, id: String) -> anyhow::Result<Ended> {
     let accepted =
         poll::until("a restart to be accepted", PATIENCE, async || api.act(&id, "restart").await);
     let revision = accepted.await?.revision;
     let began = Instant::now();
-    let reached = api.reaches(&id, Status::Running, revision).await?;
+    let what = format!("deployment {id} to end its redeploy to revision {revision}");
+    let ended = poll::until(&what, GIVEN_UP, async || {
+        let deployment = api.deployment(&id).await?;
+        let newer = deployment.revision > revision;
+        ensure!(newer || deployment.status == Status::Running, "{deployment:?}");
+        Ok(deployment)
+    });
+    let reached = ended.await?;
+    if reached.revision > revision {
+        // How long that one takes is measured by whoever asked for it.
+        return Ok(Ended::Superseded);
+    }
     let took = began.elapsed();
     let failed = reached.last_error;
     if took > SLOW || failed.is_some() {
@@ -171,5 +179,5 @@ async fn redeploy(api: &Api, id: String) -> anyhow::Result<Done> {
             "a redeploy was slow or failed"
         );
     }
-    Ok((took, failed))
+    Ok(Ended::Reached { took, failed })
 }

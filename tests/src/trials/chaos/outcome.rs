@@ -31,10 +31,44 @@ pub struct Outcome {
 pub struct Redeploys {
     /// From each answer of the API until it said that the revision serves, sorted.
     pub took: Vec<Duration>,
+    /// How many made way for a newer one of the same app before they served.
+    pub superseded: usize,
     /// Why redeploys were given up. None can fail by itself.
     pub failed: Vec<String>,
     /// From the last event until all was as it shall be.
     pub settled: Duration,
+}
+
+/// How a redeploy ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// After so long; why it was given up, if it was.
+    Reached {
+        /// From the API's answer.
+        took: Duration,
+        /// The deployment's `last_error`.
+        failed: Option<String>,
+    },
+    /// A newer one of the same app was asked for first.
+    Superseded,
+}
+
+impl Redeploys {
+    /// What came of them; all was as it should be after `settled`.
+    pub(super) fn of(ended: Vec<Ended>, settled: Duration) -> Self {
+        let mut all = Self { took: Vec::new(), superseded: 0, failed: Vec::new(), settled };
+        for one in ended {
+            match one {
+                Ended::Superseded => all.superseded += 1,
+                Ended::Reached { took, failed } => {
+                    all.took.push(took);
+                    all.failed.extend(failed);
+                }
+            }
+        }
+        all.took.sort_unstable();
+        all
+    }
 }
 
 impl Outcome {
@@ -81,6 +115,7 @@ impl fmt::Display for Outcome {
         row("  p50, p99, longest", {
             format!("{:.1?}, {:.1?}, {:.1?}", took(50), took(99), took(100))
         })?;
+        row("  made way for a newer one", self.redeploys.superseded.to_string())?;
         row("  given up", self.redeploys.failed.len().to_string())?;
         row("settled after the last event in", format!("{:.1?}", self.redeploys.settled))
     }
