@@ -10,8 +10,8 @@ use anyhow::{Context as _, ensure};
 /// Faults that must have a line; further ones may.
 const FAULTS: std::ops::RangeInclusive<u32> = 1..=50;
 
-/// An entry that begins so is no `fm_` test: it says in which file of the repository the rest is
-/// proven, or [`UNTESTED`].
+/// An entry that begins so is no `fm_` test: it says in which file of the repository, or by which
+/// `make` target, the rest is proven, or [`UNTESTED`].
 const ASIDE: &str = "(";
 
 /// What has no proof says so: a row that promises one is worse than a row without.
@@ -56,8 +56,10 @@ fn table(root: &Path, text: &str) -> anyhow::Result<BTreeMap<u32, Vec<(String, S
         let mut named = Vec::new();
         for entry in tests.split("<br>") {
             if entry.starts_with(ASIDE) {
-                let named = entry.split('`').nth(1).map(|file| root.join(file));
-                let proven = named.is_some_and(|file| file.is_file());
+                let proven = match entry.split('`').nth(1) {
+                    Some(named) => is_there(root, named)?,
+                    None => false,
+                };
                 ensure!(proven || entry.contains(UNTESTED), "{number} promises a proof: {entry}");
                 continue;
             }
@@ -69,6 +71,13 @@ fn table(root: &Path, text: &str) -> anyhow::Result<BTreeMap<u32, Vec<(String, S
         ensure!(lines.insert(number, named).is_none(), "{number} stands twice");
     }
     Ok(lines)
+}
+
+/// Whether the repository has this file, or this `make TARGET`.
+fn is_there(root: &Path, named: &str) -> anyhow::Result<bool> {
+    let Some(target) = named.strip_prefix("make ") else { return Ok(root.join(named).is_file()) };
+    let makefile = fs::read_to_string(root.join("Makefile"))?;
+    Ok(makefile.lines().any(|line| line.starts_with(&format!("{target}:"))))
 }
 
 /// Test → the files that hold a function of its name.
