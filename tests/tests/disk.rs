@@ -170,10 +170,10 @@ async fn fm_13_a_coordinator_on_a_full_disk_refuses_writes_and_reads_on() -> any
         api.reaches(&first.id, Status::Running, 1).await?;
         disk.fill()?;
 
-        let body = serde_json::to_value(request("second", IMAGE, PORT))?;
         // What was free within the database's own files is used up first.
         let mut made = 0;
         let refused = loop {
+            let body = serde_json::to_value(request(&format!("more-{made}"), IMAGE, PORT))?;
             let reply = api.call(Method::POST, "/api/deploy/apps", Some(&body)).await?;
             if reply.status != 201 {
                 break reply;

@@ -18,6 +18,8 @@ async fn a_custom_domain_is_served_beside_the_subdomain_until_its_app_is_destroy
         let api = product.operator("ada").await?;
         let tier = api.tiers().await?.into_iter().find(|tier| tier.custom_domain_allowed);
         let tier = tier.context("no tier allows custom domains")?;
+        // It is paid in bitcoin, and so for those alone whom an administrator lets in.
+        product.coordinator_command(&["admin", "tier", "allow", &tier.slug, "ada@example.com"])?;
         let mut create = request("shop", IMAGE, PORT);
         create.tier = Some(tier.slug);
         create.custom_domain = Some("shop.example.org".to_owned());
