@@ -99,16 +99,12 @@ const DAMAGE: [&str; 5] =
 /// service that has found its database damaged hangs at the next call, and does not start again.
 pub fn podman_trouble(error: &ContainersError, before: Option<Failure>) -> Failure {
     match error {
-        ContainersError::Refused { message, .. }
-            if DAMAGE.iter().any(|words| message.contains(words)) =>
-        {
-            failure(
-                DATABASE,
-                format!("Podman's database on the app's host is damaged: {}", cut(message)),
-                "the host's administrator moves that file away and reboots the host; the agent \
+        ContainersError::Refused { message, .. } if is_damage(error) => failure(
+            DATABASE,
+            format!("Podman's database on the app's host is damaged: {}", cut(message)),
+            "the host's administrator moves that file away and reboots the host; the agent \
                  makes every container anew",
-            )
-        }
+        ),
         ContainersError::Refused { message, .. } => failure(
             "podman_refuses",
             format!("Podman on the app's host does not list its containers: {}", cut(message)),
@@ -116,6 +112,12 @@ pub fn podman_trouble(error: &ContainersError, before: Option<Failure>) -> Failu
         ),
         _ => before.filter(|before| before.code == DATABASE).unwrap_or_else(podman_unavailable),
     }
+}
+
+/// Whether Podman says that its own database is damaged. It does so once, to whatever call comes first.
+pub fn is_damage(error: &ContainersError) -> bool {
+    let ContainersError::Refused { message, .. } = error else { return false };
+    DAMAGE.iter().any(|words| message.contains(words))
 }
 
 /// Podman does not answer.

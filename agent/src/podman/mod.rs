@@ -198,7 +198,7 @@ impl Containers for Podman {
     }
 
     async fn create(&self, spec: &ContainerSpec) -> Result<Created, ContainersError> {
-        self.places.look(&self.transport).await;
+        self.places.look(&self.transport).await?;
         self.places.admit()?;
         let created =
             create::create(&self.transport, self.host, self.seccomp.as_deref(), spec).await?;

@@ -18,7 +18,9 @@ use crate::ports::ContainersError;
 const STALE: Duration = Duration::from_secs(30);
 
 /// What has a lock each.
-const HOLDERS: [&str; 3] = ["containers/json?all=true", "pods/json", "volumes/json"];
+const CONTAINERS: &str = "containers/json?all=true";
+const PODS: &str = "pods/json";
+const VOLUMES: &str = "volumes/json";
 
 /// How many locks may be held, and how many are. Clones share all.
 #[derive(Debug, Clone)]
@@ -59,23 +61,31 @@ impl Places {
 
     /// Counts what Podman holds, unless that was done just now. Only a create asks for it: passes
     /// do without two more lists each.
-    pub(super) async fn look(&self, transport: &Transport) {
+    ///
+    /// An error: it does not even list its containers. Why is told once only, and is worth more than
+    /// the create that would follow.
+    pub(super) async fn look(&self, transport: &Transport) -> Result<(), ContainersError> {
         let mut counted = self.known.counted.lock().await;
         if counted.is_some_and(|at| at.elapsed() < STALE) {
-            return;
+            return Ok(());
         }
-        match held(transport).await {
-            Ok(held) => {
+        let containers = count(transport, CONTAINERS).await?;
+        let beside = async { Ok(count(transport, PODS).await? + count(transport, VOLUMES).await?) };
+        match beside.await {
+            Ok(beside) => {
                 let ours = self.known.ours.load(Ordering::Relaxed);
-                self.known.others.store(held.saturating_sub(ours), Ordering::Relaxed);
+                let others = (containers + beside).saturating_sub(ours);
+                self.known.others.store(others, Ordering::Relaxed);
                 *counted = Some(Instant::now());
             }
             // Podman has the last word in any case.
             Err(error) => {
+                let error: ContainersError = error;
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(error, "Podman's pods and volumes cannot be counted");
             }
         }
+        Ok(())
     }
 
     /// There is one less: the next list may be a minute away.
@@ -96,18 +106,16 @@ impl Places {
     }
 }
 
-/// How many locks Podman holds.
-async fn held(transport: &Transport) -> Result<usize, ContainersError> {
-    let mut held = 0;
-    for holder in HOLDERS {
-        let call = Call::libpod("count what Podman holds", Method::GET, holder);
-        let count = |_| {
-            held += 1;
-            Ok(())
-        };
-        transport.list(call, &[], count).await?;
-    }
-    Ok(held)
+/// How many there are of one kind.
+async fn count(transport: &Transport, kind: &'static str) -> Result<usize, ContainersError> {
+    let mut count = 0;
+    let call = Call::libpod("count what Podman holds", Method::GET, kind);
+    let one_more = |_| {
+        count += 1;
+        Ok(())
+    };
+    transport.list(call, &[], one_more).await?;
+    Ok(count)
 }
 
 /// There is no place for another container, in words.

@@ -137,6 +137,12 @@ where
             let Ended { deployment, lane, step, revision, happened, lines_before } = ended;
             self.secrets.hear(&step, &happened, now);
             self.sweep.hear(&step, &happened, now);
+            if let Happened::Failed(error) = &happened
+                && words::is_damage(error)
+            {
+                self.trouble = Some(words::podman_trouble(error, None));
+                self.relist.doubt_all();
+            }
             self.shortage.hear(&step, &happened, now);
             if step.is_event() && matches!(happened, Happened::Done) {
                 self.echo.expect(lines_before, now);
@@ -175,6 +181,9 @@ where
                 Ok(()) => return Ok(observed),
                 // One container that cannot be told of is no reason to know nothing of the others.
                 Err(error) => {
+                    if words::is_damage(&error) {
+                        self.trouble = Some(words::podman_trouble(&error, None));
+                    }
                     let error = &error as &dyn std::error::Error;
                     tracing::debug!(error, "a container cannot be inspected; all are listed");
                 }
