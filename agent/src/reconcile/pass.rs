@@ -26,8 +26,8 @@ use crate::observe::{Observed, observe};
 use crate::plan::words;
 use crate::plan::{LimitRule, Plan, Replacing, Rules, Seen, View, plan, wanted};
 use crate::ports::{
-    Clock, ContainerState, Containers, LiveTable, LiveTablePublisher, Prober, Process, Proxy, Slot,
-    Target,
+    Clock, ContainerState, Containers, ContainersError, LiveTable, LiveTablePublisher, Prober,
+    Process, Proxy, Slot, Target,
 };
 use crate::probes;
 use crate::step::Lane;
@@ -61,6 +61,10 @@ where
             self.show(None, &[], Instant::now());
             return None;
         };
+        if self.trouble.is_some() {
+            // Asking may take long while Podman hangs, and that it does is known already.
+            self.show_trouble(&document);
+        }
         let observed = match self.look().await {
             Ok(observed) => observed,
             Err(error) => {
@@ -71,7 +75,7 @@ where
                 self.sweep.arm(Instant::now());
                 self.show_trouble(&document);
                 let again = self.failures.listing.next((self.world.jitter)());
-                self.relist.failed(again);
+                self.relist.failed(Instant::now(), again);
                 return Some(again);
             }
         };
@@ -138,10 +142,10 @@ where
             self.secrets.hear(&step, &happened, now);
             self.sweep.hear(&step, &happened, now);
             if let Happened::Failed(error) = &happened
-                && words::is_damage(error)
+                && (words::is_damage(error) || matches!(error, ContainersError::Unavailable { .. }))
             {
-                self.trouble = Some(words::podman_trouble(error, None));
-                self.relist.doubt_all();
+                self.trouble = Some(words::podman_trouble(error, self.trouble.take()));
+                self.relist.unanswered(now);
             }
             self.shortage.hear(&step, &happened, now);
             if step.is_event() && matches!(happened, Happened::Done) {
@@ -159,7 +163,7 @@ where
         }
     }
 
-    async fn look(&mut self) -> Result<Observed, crate::ports::ContainersError> {
+    async fn look(&mut self) -> Result<Observed, ContainersError> {
         if self.look_at_secrets().await? {
             // Each call has its deadline: a Podman that hangs is no loop that hangs.
             self.beat();
@@ -172,7 +176,7 @@ where
     }
 
     /// The containers of the host: what is in doubt is asked for, the rest is as it was.
-    async fn ask_podman(&mut self) -> Result<Observed, crate::ports::ContainersError> {
+    async fn ask_podman(&mut self) -> Result<Observed, ContainersError> {
         self.doubt_what_was_hinted_at();
         let containers = Arc::clone(&self.world.containers);
         let mut observed = std::mem::take(&mut self.observed);

@@ -16,6 +16,10 @@ const FEW: usize = 4;
 /// One inspection costs Podman about as much as so many entries of a list.
 const ENTRIES_OF_A_LIST: usize = 4;
 
+/// A call that was not answered, or that the agent's life before sent, may be carried out for so
+/// long: until then anything may come about without a word.
+const LATE: Duration = Duration::from_secs(30);
+
 /// What a pass asks about.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Scope {
@@ -30,13 +34,15 @@ pub(super) enum Scope {
 pub(super) struct Relist {
     due: Instant,
     all: bool,
+    /// Until then all are listed in each pass.
+    unsettled: Instant,
     named: BTreeSet<String>,
 }
 
 impl Relist {
     /// Nothing is known yet.
     pub(super) fn begin(now: Instant) -> Self {
-        Self { due: now, all: true, named: BTreeSet::new() }
+        Self { due: now, all: true, unsettled: now + LATE, named: BTreeSet::new() }
     }
 
     /// Anything may have changed.
@@ -44,9 +50,15 @@ impl Relist {
         self.all = true;
     }
 
-    /// Podman did not answer: nothing is certain, and there is no hurry to ask before `again`.
-    pub(super) fn failed(&mut self, again: Instant) {
+    /// Podman did not answer a call.
+    pub(super) fn unanswered(&mut self, now: Instant) {
         self.all = true;
+        self.unsettled = now + LATE;
+    }
+
+    /// Podman did not answer: nothing is certain, and there is no hurry to ask before `again`.
+    pub(super) fn failed(&mut self, now: Instant, again: Instant) {
+        self.unanswered(now);
         self.due = again;
     }
 
@@ -58,7 +70,8 @@ impl Relist {
     /// What to ask about at `now`, of a host on which `known` containers are known.
     pub(super) fn take(&mut self, known: usize, now: Instant) -> Scope {
         let named = std::mem::take(&mut self.named);
-        if self.all || self.due <= now || named.len() > FEW.max(known / ENTRIES_OF_A_LIST) {
+        let too_many = named.len() > FEW.max(known / ENTRIES_OF_A_LIST);
+        if self.all || self.due <= now || now < self.unsettled || too_many {
             Scope::All
         } else {
             Scope::Named(named)
@@ -83,8 +96,9 @@ mod tests {
 
     const PERIOD: Duration = Duration::from_mins(1);
 
+    /// Of an agent that began long ago.
     fn listed(now: Instant) -> Relist {
-        let mut relist = Relist::begin(now);
+        let mut relist = Relist::begin(now - LATE);
         assert_eq!(relist.take(0, now), Scope::All, "nothing is known yet");
         relist.listed(now, PERIOD);
         relist
@@ -92,7 +106,7 @@ mod tests {
 
     #[test]
     fn only_what_is_in_doubt_is_asked_about_and_only_once() {
-        let now = Instant::now();
+        let now = Instant::now() + LATE;
         let mut relist = listed(now);
         relist.doubt("a");
         relist.doubt("a");
@@ -103,21 +117,23 @@ mod tests {
 
     #[test]
     fn where_it_is_not_known_what_changed_all_are_listed_until_that_went_well() {
-        let now = Instant::now();
+        let now = Instant::now() + LATE;
         let mut relist = listed(now);
         relist.doubt_all();
         assert_eq!(relist.due(), now + PERIOD, "whoever doubts begins a pass");
         assert_eq!(relist.take(1_000, now), Scope::All);
-        relist.failed(now + PERIOD / 2);
+        relist.failed(now, now + PERIOD / 2);
         assert_eq!(relist.due(), now + PERIOD / 2, "not at once, over and over");
         assert_eq!(relist.take(1_000, now), Scope::All, "it was not answered");
         relist.listed(now, PERIOD);
-        assert_eq!(relist.take(1_000, now), Scope::Named(BTreeSet::new()));
+        let settled = now + LATE;
+        assert_eq!(relist.take(1_000, settled - LATE / 2), Scope::All, "it may be carried out yet");
+        assert_eq!(relist.take(1_000, settled), Scope::Named(BTreeSet::new()));
     }
 
     #[test]
     fn what_would_cost_more_than_a_list_is_listed() {
-        let now = Instant::now();
+        let now = Instant::now() + LATE;
         for (doubtful, known, all) in
             [(4, 0, false), (5, 5, true), (5, 20, false), (250, 1_000, false), (251, 1_000, true)]
         {

@@ -11,7 +11,7 @@ use buddo_agent::config::{Drain, Network};
 use buddo_agent::intent::Intent;
 use buddo_agent::picture::{DeploymentPicture, Picture};
 use buddo_agent::plan::LimitRule;
-use buddo_agent::ports::{Clock as _, EventFeed, Intake as _, Named, Outbox as _};
+use buddo_agent::ports::{Clock as _, EventFeed, Intake as _, Outbox as _};
 use buddo_agent::reconcile::{HostFacts, Inputs, Reconciler, Rendered, Settings, World};
 use buddo_agent::status::Status;
 use buddo_agent::store::Store;
@@ -51,8 +51,6 @@ pub(crate) struct Agent {
     pub(crate) status: Status,
     pub(crate) picture: watch::Receiver<Option<Arc<Picture>>>,
     pub(crate) hints: watch::Sender<u64>,
-    /// What hints are about.
-    pub(crate) named: Arc<Named>,
     /// Rung when a new event stream is wanted.
     pub(crate) renew: Arc<Notify>,
     pub(crate) stop: CancellationToken,
@@ -106,10 +104,9 @@ impl Host {
         let (hints, hinted) = watch::channel(0);
         let (healthy, seen_healthy) = watch::channel(true);
         let renew = Arc::new(Notify::new());
-        let named = Arc::new(Named::default());
         let events = EventFeed {
             hints: hinted,
-            named: Arc::clone(&named),
+            named: Arc::default(),
             lines: life.lines.subscribe(),
             healthy: seen_healthy,
             renew: Arc::clone(&renew),
@@ -164,7 +161,6 @@ impl Host {
             status,
             picture,
             hints,
-            named,
             renew,
             stop,
             tasks,

@@ -12,7 +12,7 @@ mod machine;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -285,39 +285,6 @@ async fn an_end_that_only_the_kernel_tells_is_acted_on_once_podman_lists_it() {
     };
     // Without the hint it would be listed in a minute.
     tokio::time::timeout(Duration::from_secs(20), revived).await.expect("nobody starts it again");
-}
-
-/// On a host with many apps a list takes long: what happens to one app costs none.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_crash_that_an_event_names_is_mended_without_a_list() {
-    let mut host = Host::new();
-    let agent = host.agent(FOREVER, true).await;
-    let apps = || (1..=3).map(|n| host.desired(n, 1, RunState::Running)).collect();
-    let wanted: Vec<Desired> = apps();
-    host.push(&agent, wanted).await;
-    let live = |apps: &[DeploymentPicture]| {
-        apps.len() == 3 && apps.iter().all(|app| app.status.phase == Phase::Live)
-    };
-    agent.until("live", live).await;
-    let mut picture = agent.picture.clone();
-    while tokio::time::timeout(Duration::from_millis(300), picture.changed()).await.is_ok() {}
-    let machine = Arc::clone(&host.machine);
-    let counts = || {
-        let count = |n: &AtomicUsize| n.load(Ordering::SeqCst);
-        (count(&machine.lists), count(&machine.inspections), count(&machine.starts))
-    };
-    let (lists, inspections, starts) = counts();
-    let name =
-        container_name(&Identity { deployment: app(2), revision: Revision::FIRST, slot: Slot::A });
-    if let Some((container, ..)) = machine.containers.lock().unwrap().get_mut(&name) {
-        container.state = ContainerState::Exited(1);
-    }
-    agent.named.add(Some(name));
-    agent.hints.send_modify(|hint| *hint += 1);
-    agent.until("started again", |apps| counts().2 == starts + 1 && live(apps)).await;
-    let now = counts();
-    assert_eq!(now.0, lists, "nothing was listed");
-    assert!((1..20).contains(&(now.1 - inspections)), "{now:?} after {inspections}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -463,6 +463,33 @@ fn what_podman_makes_wait_is_done_by_the_newest_document() {
     });
 }
 
+/// On a host with many apps a list takes long: what happens to one app costs none.
+#[test]
+fn a_crash_that_an_event_names_is_mended_without_a_list() {
+    play(|mut run| async move {
+        (1..4).for_each(|n| run.want(n, 1));
+        run.settle().await;
+        // What the start may have left to come late has come.
+        run.wait(40).await;
+        let mut quiet = false;
+        for round in 2..6 {
+            let before = run.world.with(|state| state.engine.lists);
+            let world = Arc::clone(&run.world);
+            run.world.act(|state| {
+                let name = state.engine.containers.keys().next().unwrap().clone();
+                state.end(&world, &name, 1);
+            });
+            run.wait(5).await;
+            let containers = run.containers();
+            assert_eq!(containers[0].2, round, "it was not started again: {containers:?}");
+            // One round may meet the regular list.
+            quiet |= run.world.with(|state| state.engine.lists) == before;
+            run.wait(15).await;
+        }
+        assert!(quiet, "all containers were listed for each crash");
+    });
+}
+
 /// An image that is gone after each pull, as when something else cleans the host up: it is pulled
 /// ever more rarely, and the revision is given up in the end.
 #[test]

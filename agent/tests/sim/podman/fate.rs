@@ -30,6 +30,7 @@ impl State {
             return None;
         }
         self.calls += 1;
+        self.engine.lists += u64::from(about == "list");
         self.engine.looks += u64::from(about == "list" || about.starts_with("inspect "));
         if let Some((left, last_has_effect)) = &mut self.calls_left {
             *left = left.saturating_sub(1);

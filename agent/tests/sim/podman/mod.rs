@@ -86,6 +86,8 @@ pub(crate) struct Engine {
     pub(crate) hung_until: Option<Instant>,
     /// The service is away until then.
     pub(crate) away_until: Option<Instant>,
+    /// How often containers were listed.
+    pub(crate) lists: u64,
     /// How often containers were listed, or one of them inspected.
     pub(crate) looks: u64,
 }
