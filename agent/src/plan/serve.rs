@@ -186,8 +186,9 @@ fn watch(
         let given_up = memory.durable.failures.contains_key(&identity.revision);
         let orphan = live.is_none() && !given_up;
         if serves || wanted || orphan {
-            // Held when the agent went: it was not known to answer, so it must show that first.
-            let assumed = serves && !matches!(memory.target, Some(Target::Hold));
+            // Held when the agent went, or nobody can say where visitors were sent: it is not known to
+            // answer, so it must show that first.
+            let assumed = serves && matches!(memory.target, Some(Target::Live { .. }));
             plan.watch.push(Watched {
                 name: container.name.clone(),
                 revision: identity.revision,
@@ -214,7 +215,7 @@ fn target(
         let container = view.serving(live).filter(|c| c.runs() && !holding && !is_leaving(view, c));
         let level = container.and_then(Seen::level);
         // No tracker yet: it was adopted in this very pass, and stays what it was.
-        let answers = level.map_or(previous != Some(&Target::Hold), Level::may_serve);
+        let answers = level.map_or(matches!(previous, Some(Target::Live { .. })), Level::may_serve);
         let address = container.filter(|_| answers).and_then(|c| c.address);
         return Some(match address {
             Some(address) => Target::Live { addresses: vec![*address.ip()] },

@@ -175,6 +175,9 @@ impl Model {
     pub(super) fn serves(&mut self, revision: Revision, slot: Slot) {
         self.memory.durable.live = Some(Serving { revision, slot });
         self.memory.durable.proven.insert(revision);
+        // As the table in force says.
+        let address = network().address(Index::new(0).unwrap(), slot);
+        self.memory.target = Some(Target::Live { addresses: vec![*address.ip()] });
     }
 
     pub(super) fn wall(&self) -> Timestamp {
