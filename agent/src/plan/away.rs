@@ -52,7 +52,7 @@ fn lay_down(memory: &mut Memory, view: &View<'_>, plan: &mut Plan) {
     if matches!(memory.durable.vigil, Some(Vigil::Watching { .. })) {
         memory.end_vigil();
     }
-    retire(memory, view, plan, &[], None);
+    retire(memory, view, plan, &[], Some(view.rules.drain.before_stop));
     if view.containers.is_empty() && view.busy.roll.is_none() && view.busy.serve.is_none() {
         if memory.lost.is_empty() {
             plan.phase = Phase::Stopped;
