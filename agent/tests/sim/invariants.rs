@@ -87,10 +87,13 @@ impl State {
                     }
                 }
                 Some(Target::Hold) if trust.settled => {
-                    let since = *trust.held_since.get_or_insert(now);
                     // An agent that died before it could probe what a torn table left unknown cannot
                     // end the hold: what is held by a dead agent is not its fault.
-                    if now.duration_since(since) > TRY_DURATION && !recreates && self.alive {
+                    if !self.alive {
+                        trust.held_since = None;
+                    }
+                    let since = *trust.held_since.get_or_insert(now);
+                    if now.duration_since(since) > TRY_DURATION && !recreates {
                         self.violate(format!("{subdomain} is held for more than {TRY_DURATION:?}"));
                     }
                 }
