@@ -166,8 +166,8 @@ impl<C: Containers> Executor<C> {
                 }
             }
             Step::Autopsy(name) => return Ok(Happened::Ending(containers.ending(name).await?)),
-            Step::Stop(name) => containers.stop(name, order.stop_grace).await?,
-            Step::Remove(name) => containers.remove(name).await?,
+            Step::Stop(name) => return Ok(known(containers.stop(name, order.stop_grace).await?)),
+            Step::Remove(name) => return Ok(known(containers.remove(name).await?)),
             Step::EndLost(slot) => {
                 containers.end_lost(order.deployment, *slot, order.stop_grace).await?;
             }
@@ -304,6 +304,10 @@ fn stored<'a>(
     let prefix = secret_prefix(order.deployment, order.revision);
     let values = env.iter().enumerate().filter(|(_, (_, value))| !value.expose().is_empty());
     values.map(move |(number, (key, value))| (key.as_str(), value, format!("{prefix}{number}")))
+}
+
+fn known(known: bool) -> Happened {
+    if known { Happened::Done } else { Happened::Absent }
 }
 
 /// An order that lacks what its steps need is not carried out; the next plan makes a whole one.

@@ -202,6 +202,8 @@ pub enum Happened {
     Ending(Ending),
     /// Done; nothing more to say.
     Done,
+    /// Done, for Podman knows no such container. It may run all the same.
+    Absent,
     /// It was not done.
     Failed(ContainersError),
     /// The revision's sealed environment or credentials cannot be read.
@@ -251,7 +253,7 @@ impl Memory {
                     attempt.ending = Some(ending);
                 }
             }
-            Happened::Done => self.record_done(lane, step, revision, now),
+            Happened::Done | Happened::Absent => self.record_done(lane, step, revision, now),
         }
     }
 

@@ -239,14 +239,15 @@ pub trait Containers: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Created, ContainersError>> + Send;
     /// Starts; an already running one is success.
     fn start(&self, name: &str) -> impl Future<Output = Result<(), ContainersError>> + Send;
-    /// SIGTERM, then SIGKILL after `grace`; an already stopped or absent one is success.
+    /// SIGTERM, then SIGKILL after `grace`; an already stopped one is success. Whether Podman knew
+    /// it: an absent one is success as well, but Podman may have lost it while it runs.
     fn stop(
         &self,
         name: &str,
         grace: Duration,
-    ) -> impl Future<Output = Result<(), ContainersError>> + Send;
-    /// Removes by force; an absent one is success.
-    fn remove(&self, name: &str) -> impl Future<Output = Result<(), ContainersError>> + Send;
+    ) -> impl Future<Output = Result<bool, ContainersError>> + Send;
+    /// Removes by force. Whether Podman knew it, as for [`stop`](Self::stop).
+    fn remove(&self, name: &str) -> impl Future<Output = Result<bool, ContainersError>> + Send;
     /// What runs here and Podman does not know any more.
     fn lost(&self) -> impl Future<Output = Result<Vec<Identity>, ContainersError>> + Send;
     /// Ends containers of this slot that run and that Podman does not know any more: SIGTERM, then

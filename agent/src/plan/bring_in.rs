@@ -205,6 +205,10 @@ fn verdict(
     }
     let seconds = deadline(wanted.probe).as_secs();
     match (candidate, &attempt.ending) {
+        // Not the app's fault: it is made again.
+        (Some(container), _) if container.is_unreachable() && attempt.removed < MAX_REMOVALS => {
+            None
+        }
         (Some(container), _) if container.runs() => {
             let reason = container.tracker.and_then(|t| t.reason.as_deref());
             Some(words::never_healthy(wanted.port, seconds, reason))

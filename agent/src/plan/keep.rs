@@ -76,6 +76,11 @@ pub(super) fn keep_serving(
         }
         return true;
     }
+    // A wanted revision takes its place, this one's own or another.
+    if wanted.is_none() && container.is_unreachable() && sick(memory, view, desired, live) {
+        end_unreachable(memory, view, container, plan);
+        return true;
+    }
     match container.state {
         ContainerState::Running => {
             restock(memory, view, desired, live.revision, plan);
@@ -118,6 +123,19 @@ pub(super) fn keep_serving(
         }
     }
     false
+}
+
+/// serving → unreachable → down: no document says any more how another one like it would be made,
+/// and nothing forwards to this one until it is started again.
+fn end_unreachable(memory: &mut Memory, view: &View<'_>, container: Seen<'_>, plan: &mut Plan) {
+    let since = *memory.paused.entry(container.name.clone()).or_insert(view.now);
+    let drained = since + view.rules.drain.before_stop;
+    let due = memory.cooling(view.now).map_or(drained, |at| at.max(drained));
+    if view.now < due {
+        plan.wake_at(due);
+    } else if view.busy == &Busy::default() {
+        plan.roll.push(Step::Stop(container.name.clone()));
+    }
 }
 
 /// serving → down → serving: at once the first time, then ever slower.

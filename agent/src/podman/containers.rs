@@ -179,14 +179,15 @@ pub(super) async fn stop(
     transport: &Transport,
     name: &str,
     grace: Duration,
-) -> Result<(), ContainersError> {
+) -> Result<bool, ContainersError> {
     let rest = format!("/stop?timeout={}", grace.as_secs());
     let call = named("stop the container", Method::POST, name, &rest)
         .deadline(grace + Duration::from_secs(15));
     let answer = transport.call(call).await?;
     match answer.status {
         // 304: it was stopped already. A created one that never ran is stopped too.
-        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED | StatusCode::NOT_FOUND => Ok(()),
+        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED => Ok(true),
+        StatusCode::NOT_FOUND => Ok(false),
         _ => Err(answer.refusal()),
     }
 }

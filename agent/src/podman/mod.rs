@@ -212,15 +212,16 @@ impl Containers for Podman {
         containers::start(&self.transport, name).await
     }
 
-    async fn stop(&self, name: &str, grace: Duration) -> Result<(), ContainersError> {
+    async fn stop(&self, name: &str, grace: Duration) -> Result<bool, ContainersError> {
         containers::stop(&self.transport, name, grace).await
     }
 
-    async fn remove(&self, name: &str) -> Result<(), ContainersError> {
-        if containers::remove(&self.transport, name).await? {
+    async fn remove(&self, name: &str) -> Result<bool, ContainersError> {
+        let known = containers::remove(&self.transport, name).await?;
+        if known {
             self.places.one_less();
         }
-        Ok(())
+        Ok(known)
     }
 
     async fn lost(&self) -> Result<Vec<Identity>, ContainersError> {

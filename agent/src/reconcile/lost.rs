@@ -42,10 +42,12 @@ impl Sweep {
         self.due
     }
 
-    /// Takes in what became of a step. Podman was killed while it made or started a container.
+    /// Takes in what became of a step. Podman was killed while it made or started a container, or
+    /// has forgotten one that it was to stop or remove.
     pub(super) fn hear(&mut self, step: &Step, happened: &Happened, now: Instant) {
         let unanswered = matches!(happened, Happened::Failed(ContainersError::Unavailable { .. }));
-        if unanswered && matches!(step, Step::Create(_) | Step::Start(_)) {
+        let absent = matches!(happened, Happened::Absent);
+        if unanswered && matches!(step, Step::Create(_) | Step::Start(_)) || absent {
             self.arm(now);
         }
     }
@@ -115,6 +117,9 @@ mod tests {
             (&start, Happened::Done, false),
             (&start, Happened::Failed(ContainersError::NotFound("a".to_owned())), false),
             (&Step::Image, Happened::Failed(away()), false),
+            (&Step::Stop("a".to_owned()), Happened::Absent, true),
+            (&Step::Remove("a".to_owned()), Happened::Absent, true),
+            (&Step::Remove("a".to_owned()), Happened::Done, false),
         ] {
             let mut sweep = idle();
             sweep.hear(step, &happened, now);

@@ -99,8 +99,13 @@ fn fm_23_a_start_that_podman_did_not_end_is_made_anew_and_not_waited_for() {
 /// The agent was killed together with Podman: nobody remembers that the start was cut short.
 #[test]
 fn fm_23_what_nothing_forwards_to_is_made_anew_by_an_agent_that_knows_nothing_of_its_start() {
-    for serves in [false, true] {
+    // The shortest deadline is over when such a container would be made anew.
+    let shortest = 5_000;
+    for (serves, deadline) in [(false, None), (true, None), (false, Some(shortest))] {
         let mut model = Model::new(Some(RunState::Running), App::Answers);
+        if let (Some(deadline), Some(desired)) = (deadline, &mut model.desired) {
+            desired.probe.start_deadline_ms = deadline;
+        }
         model.put(NEW, Slot::A, ContainerState::Running);
         model.deaf.insert(model.name(NEW, Slot::A));
         if serves {
@@ -116,6 +121,44 @@ fn fm_23_what_nothing_forwards_to_is_made_anew_by_an_agent_that_knows_nothing_of
         model.settle();
         assert_eq!(model.running(), [NEW]);
         assert!(model.deaf.is_empty());
+    }
+}
+
+/// The newer revision was given up. No document describes the one that serves, so that it could not
+/// be made anew.
+#[test]
+fn fm_23_what_nothing_forwards_to_and_nobody_can_make_anew_is_started_again() {
+    for target in [None, Some(Target::Hold)] {
+        let mut model = Model::new(Some(RunState::Running), App::Answers);
+        model.memory.durable.failures.insert(NEW, words::host_full());
+        model.put(OLD, Slot::A, ContainerState::Running);
+        model.serves(OLD, Slot::A);
+        let name = model.name(OLD, Slot::A);
+        model.deaf.insert(name.clone());
+        if target.is_some() {
+            model.memory.target = target;
+        }
+        model.stride = Duration::from_secs(1);
+        let (begun, mut held) = (model.now, None);
+        loop {
+            let now = model.now;
+            let target = model.turn().target;
+            if matches!(target, Some(Target::Live { .. })) && !model.deaf.contains(&name) {
+                break;
+            }
+            if target == Some(Target::Hold) {
+                held.get_or_insert(now);
+            }
+            if model.done.contains(&Step::Stop(name.clone())) {
+                let drained = model.now.duration_since(held.expect("nobody is sent to it"));
+                assert!(drained >= model.rules.drain.before_stop, "{drained:?}");
+            }
+            let waited = model.now.duration_since(begun);
+            assert!(waited < Duration::from_mins(1), "{:?}", model.done);
+        }
+        assert_eq!(model.running(), [OLD]);
+        let makes = |step: &Step| matches!(step, Step::Create(_) | Step::Remove(_));
+        assert!(!model.done.iter().any(makes), "{:?}", model.done);
     }
 }
 
