@@ -197,26 +197,21 @@ impl Containers for Life {
         .await
     }
 
-    async fn stop(&self, name: &str, _: Duration) -> Result<(), ContainersError> {
+    async fn stop(&self, name: &str, _: Duration) -> Result<bool, ContainersError> {
         self.event();
         self.call(|machine| {
             let since = machine.published.lock().unwrap().map(|at| at.elapsed());
             machine.stopped_after.lock().unwrap().extend(since);
-            if let Some((container, ..)) = machine.containers.lock().unwrap().get_mut(name) {
-                container.state = ContainerState::Exited(143);
-            }
-            Ok(())
+            let mut containers = machine.containers.lock().unwrap();
+            let found = containers.get_mut(name);
+            Ok(found.map(|(container, ..)| container.state = ContainerState::Exited(143)).is_some())
         })
         .await
     }
 
-    async fn remove(&self, name: &str) -> Result<(), ContainersError> {
+    async fn remove(&self, name: &str) -> Result<bool, ContainersError> {
         self.event();
-        self.call(|machine| {
-            machine.containers.lock().unwrap().remove(name);
-            Ok(())
-        })
-        .await
+        self.call(|machine| Ok(machine.containers.lock().unwrap().remove(name).is_some())).await
     }
 
     async fn lost(&self) -> Result<Vec<Identity>, ContainersError> {

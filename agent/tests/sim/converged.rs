@@ -91,17 +91,21 @@ fn host(state: &State) -> Option<String> {
 /// the document does not describe any more cannot be put again: it serves because every newer one failed.
 fn without_secrets(state: &State) -> Option<&str> {
     let engine = &state.engine;
-    let described = |identity: Identity| {
-        state.books.ledger.wanted.values().any(|desired| {
+    let running = engine.containers.iter().filter(|(_, c)| c.state == ContainerState::Running);
+    let lacks = |name: &String| engine.torn || !engine.secrets.contains_key(name);
+    let running = running.filter(|(_, c)| c.identity.is_some_and(|i| state.describes(i)));
+    running.filter(|(_, c)| c.reads.iter().any(lacks)).map(|(name, _)| name.as_str()).next()
+}
+
+impl State {
+    /// Whether the document says what this container's revision is.
+    pub(crate) fn describes(&self, identity: Identity) -> bool {
+        self.books.ledger.wanted.values().any(|desired| {
             let fallback = desired.guard.as_ref().map(|guard| guard.fallback.revision);
             let revisions = [Some(desired.revision), fallback];
             desired.id == identity.deployment && revisions.contains(&Some(identity.revision))
         })
-    };
-    let running = engine.containers.iter().filter(|(_, c)| c.state == ContainerState::Running);
-    let lacks = |name: &String| engine.torn || !engine.secrets.contains_key(name);
-    let running = running.filter(|(_, c)| c.identity.is_some_and(described));
-    running.filter(|(_, c)| c.reads.iter().any(lacks)).map(|(name, _)| name.as_str()).next()
+    }
 }
 
 /// Put back, nothing serves, and the one before it could.

@@ -29,6 +29,8 @@ const JUDGED: Duration = Duration::from_secs(80);
 const TROUBLE: Duration = Duration::from_secs(40);
 /// So many apps at once in trouble may have one cause.
 const MANY: usize = 3;
+/// What ends within this ends at once, and some for the time in which the agent learns of it.
+const MOMENT: Duration = Duration::from_secs(15);
 
 /// What befell a revision's containers that was no fault of the app, and that a guard cannot tell
 /// from one.
@@ -61,6 +63,8 @@ pub(crate) struct Guards {
     audited: BTreeMap<Key, Revision>,
     /// Podman may have been in trouble until then.
     trouble_until: Option<Instant>,
+    /// What went down lately.
+    down: BTreeMap<DeploymentId, Instant>,
     /// When the agent's picture was made.
     shown_at: Option<Instant>,
     /// The wall clock was wrong at some time.
@@ -74,6 +78,16 @@ impl Guards {
     pub(crate) fn forget(&mut self) {
         self.pending.clear();
         self.decided.clear();
+    }
+
+    /// A container ended, and not by order. Many at once are the host's trouble, and as many by
+    /// chance are taken for that.
+    pub(crate) fn ended(&mut self, id: DeploymentId, now: Instant) {
+        self.down.retain(|_, at| now.duration_since(*at) <= MOMENT);
+        self.down.insert(id, now);
+        if self.down.len() >= MANY {
+            self.trouble(now);
+        }
     }
 
     /// Podman is in trouble until then.
@@ -162,8 +176,11 @@ impl State {
                 self.guards.pending.remove(&key);
             }
             (Phase::Live, _) => {
-                let excused = self.guards.disk_failed || self.swarm.fail_write > 0;
-                if self.guards.decided.contains(&key) && !excused {
+                let lost = self.guards.disk_failed || self.swarm.fail_write > 0;
+                if lost {
+                    self.guards.pending.remove(&key);
+                    self.guards.decided.remove(&key);
+                } else if self.guards.decided.contains(&key) {
                     let id = short(&status.id.to_string());
                     self.violate(format!("{id} r{} was put back, and is live", key.1));
                 }

@@ -23,15 +23,34 @@ const MINUTE: Duration = Duration::from_mins(1);
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Trust {
     settled: bool,
-    held_since: Option<Instant>,
+    /// For how long it was held by an agent at work.
+    held: Duration,
+    /// When it was last found held by one.
+    held_at: Option<Instant>,
     calm_from: Option<Instant>,
+}
+
+impl Trust {
+    /// Nobody is held any more.
+    fn answered(&mut self) {
+        (self.held, self.held_at) = (Duration::ZERO, None);
+    }
+
+    /// Visitors are held. While the agent is dead nothing can end that.
+    fn held(&mut self, alive: bool, now: Instant) -> Duration {
+        if let Some(at) = std::mem::take(&mut self.held_at) {
+            self.held += now.duration_since(at);
+        }
+        self.held_at = alive.then_some(now);
+        self.held
+    }
 }
 
 impl State {
     /// Nothing is expected of the app until visitors are answered by it again.
     pub(crate) fn excuse(&mut self, id: DeploymentId, why: &str) {
         let trust = self.trust.entry(id).or_default();
-        trust.held_since = None;
+        trust.answered();
         trust.calm_from = Some(Instant::now() + CALM);
         if std::mem::take(&mut trust.settled) {
             self.say(|| format!("nothing is expected of {} now: {why}", short(&id.to_string())));
@@ -69,7 +88,7 @@ impl State {
                             }
                             let calm = trust.calm_from.is_none_or(|from| from <= now);
                             trust.settled |= mine && calm && self.books.is_wanted_for_sure(id);
-                            trust.held_since = None;
+                            trust.answered();
                         }
                         Some(_) if self.edge.unwritten && !trust.settled => {}
                         Some((name, c)) if c.sick_until.is_none_or(|until| until <= now) => {
@@ -87,13 +106,7 @@ impl State {
                     }
                 }
                 Some(Target::Hold) if trust.settled => {
-                    // An agent that died before it could probe what a torn table left unknown cannot
-                    // end the hold: what is held by a dead agent is not its fault.
-                    if !self.alive {
-                        trust.held_since = None;
-                    }
-                    let since = *trust.held_since.get_or_insert(now);
-                    if now.duration_since(since) > TRY_DURATION && !recreates {
+                    if trust.held(self.alive, now) > TRY_DURATION && !recreates {
                         self.violate(format!("{subdomain} is held for more than {TRY_DURATION:?}"));
                     }
                 }

@@ -87,6 +87,7 @@ impl State {
     pub(crate) fn blame(&mut self, identity: Option<Identity>) {
         let Some(Identity { deployment, revision, .. }) = identity else { return };
         self.hurt.insert((deployment, revision));
+        self.guards.ended(deployment, Instant::now());
         self.excuse(deployment, "a fault of its container");
     }
 
@@ -155,6 +156,10 @@ impl State {
             self.engine.whole("start a container")?;
         }
         if found.reads.iter().any(|name| !self.engine.secrets.contains_key(name)) {
+            // Nobody can store that environment again.
+            if found.identity.is_some_and(|identity| !self.describes(identity)) {
+                self.blame(found.identity);
+            }
             return Err(refused("start a container", "no such secret"));
         }
         let occupied = self.engine.containers.iter().any(|(other, c)| {
@@ -243,8 +248,9 @@ impl State {
         Some(takes)
     }
 
-    pub(super) fn remove(&mut self, world: &Arc<World>, name: &str, late: bool) {
-        let Some(found) = self.engine.containers.get(name).cloned() else { return };
+    /// Whether there was one.
+    pub(super) fn remove(&mut self, world: &Arc<World>, name: &str, late: bool) -> bool {
+        let Some(found) = self.engine.containers.get(name).cloned() else { return false };
         if found.identity.is_none() {
             self.violate(format!("the foreign container {name} is removed"));
         }
@@ -253,5 +259,6 @@ impl State {
         }
         self.engine.containers.remove(name);
         self.event(world, name);
+        true
     }
 }

@@ -120,24 +120,25 @@ impl Containers for Life {
         .await
     }
 
-    async fn stop(&self, name: &str, grace: Duration) -> Result<(), ContainersError> {
+    async fn stop(&self, name: &str, grace: Duration) -> Result<bool, ContainersError> {
         let wanted = name.to_owned();
         let deadline = grace + Duration::from_secs(15);
         let begun = self.call("stop", name, deadline, move |state, world, late| {
-            Ok(state.begin_stop(world, &wanted, late))
+            let known = state.engine.containers.contains_key(&wanted);
+            Ok((known, state.begin_stop(world, &wanted, late)))
         });
-        let Some(takes) = begun.await? else { return Ok(()) };
+        let (known, takes) = begun.await?;
+        let Some(takes) = takes else { return Ok(known) };
         sleep(takes.min(deadline)).await;
-        let result = if takes > deadline { Err(unavailable("stop")) } else { Ok(()) };
+        let result = if takes > deadline { Err(unavailable("stop")) } else { Ok(true) };
         self.back(result).await
     }
 
-    async fn remove(&self, name: &str) -> Result<(), ContainersError> {
+    async fn remove(&self, name: &str) -> Result<bool, ContainersError> {
         let wanted = name.to_owned();
         let deadline = Duration::from_secs(30);
         self.call("remove", name, deadline, move |state, world, late| {
-            state.remove(world, &wanted, late);
-            Ok(())
+            Ok(state.remove(world, &wanted, late))
         })
         .await
     }
