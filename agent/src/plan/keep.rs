@@ -129,7 +129,8 @@ pub(super) fn keep_serving(
 /// and nothing forwards to this one until it is started again.
 fn end_unreachable(memory: &mut Memory, view: &View<'_>, container: Seen<'_>, plan: &mut Plan) {
     let since = *memory.paused.entry(container.name.clone()).or_insert(view.now);
-    let drained = since + view.rules.drain.before_stop;
+    // None of its visitors is answered: there is little to drain.
+    let drained = since + view.rules.drain.before_stop.min(STEP_ASIDE);
     let due = memory.cooling(view.now).map_or(drained, |at| at.max(drained));
     if view.now < due {
         plan.wake_at(due);

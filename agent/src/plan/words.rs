@@ -91,9 +91,13 @@ pub fn limits_not_enforced() -> Failure {
 /// Code of a database of Podman's that cannot be read.
 const DATABASE: &str = "podman_database_damaged";
 
-/// What Podman says of its own database, which is of one of two kinds.
-const DAMAGE: [&str; 5] =
-    ["invalid database", "checksum error", "malformed", "not a database", "opening database"];
+/// What Podman says of its own database, which is of one of two kinds (bbolt, SQLite).
+const DAMAGE: [&str; 4] = [
+    "invalid database",
+    "checksum error",
+    "database disk image is malformed",
+    "file is not a database",
+];
 
 /// Podman cannot say which containers there are. `before`: what was the trouble until now; a
 /// service that has found its database damaged hangs at the next call, and does not start again.
@@ -114,10 +118,14 @@ pub fn podman_trouble(error: &ContainersError, before: Option<Failure>) -> Failu
     }
 }
 
-/// Whether Podman says that its own database is damaged. It does so once, to whatever call comes first.
+/// Whether Podman says that its own database is damaged. It does so once, to whatever call comes
+/// first. The cause stands last; before it may be words of an image, such as its command, which are
+/// no alarm.
 pub fn is_damage(error: &ContainersError) -> bool {
     let ContainersError::Refused { message, .. } = error else { return false };
-    DAMAGE.iter().any(|words| message.contains(words))
+    let cause = message.rsplit(": ").next().unwrap_or_default();
+    let cause = cause.trim_end_matches(|c: char| !c.is_ascii_alphabetic());
+    DAMAGE.contains(&cause) || message.starts_with("opening database ")
 }
 
 /// Podman does not answer.
@@ -349,6 +357,30 @@ mod tests {
             failure.cause.contains("code 1 3 times before it answered: fatal: no DATABASE_URL")
         );
         assert!(!failure.cause.contains(char::is_control) && failure.cause.len() < 300);
+    }
+
+    #[test]
+    fn fm_19_only_podman_itself_can_say_that_its_database_is_damaged() {
+        let refused = |message: &str| ContainersError::Refused {
+            operation: "a test",
+            status: 500,
+            message: message.to_owned(),
+        };
+        for said in [
+            "opening database /s/libpod/bolt_state.db: unexpected EOF",
+            "reading the state: invalid database",
+            "beginning a transaction: database disk image is malformed",
+            "opening the database: file is not a database (26)",
+        ] {
+            assert!(is_damage(&refused(said)), "{said}");
+        }
+        for said in [
+            "crun: executable file `malformed` not found in $PATH: No such file or directory",
+            "unable to find user invalid database: no matching entries in passwd file",
+            "crun: open executable: checksum error: Permission denied",
+        ] {
+            assert!(!is_damage(&refused(said)), "{said}");
+        }
     }
 
     #[test]

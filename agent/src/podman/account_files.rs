@@ -6,6 +6,8 @@
 //! can bring such a file, and an app can leave one behind when it ends. So both are looked at before
 //! each start, by a call that opens neither.
 
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -42,11 +44,51 @@ impl Described {
     }
 }
 
-/// Refuses a container at whose files Podman would wait, or read without end.
-pub(super) async fn check(transport: &Transport, container: &str) -> Result<(), ContainersError> {
-    let passwd = look(transport, container, "/etc/passwd");
-    let group = look(transport, container, "/etc/group");
-    tokio::try_join!(passwd, group).map(drop)
+/// So many images are remembered.
+const MAX_IMAGES: usize = 1_024;
+
+/// Podman failed to say so often: it is not asked again, and the start is tried later.
+const TRIES: u32 = 3;
+const BETWEEN: Duration = Duration::from_millis(100);
+
+/// Images whose files are ordinary ones. A container that never ran has those of its image, and an
+/// image's id stands for its bytes.
+#[derive(Debug, Clone, Default)]
+pub(super) struct OrdinaryImages(Arc<Mutex<HashSet<String>>>);
+
+impl OrdinaryImages {
+    fn has(&self, image: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(image)
+    }
+
+    fn add(&self, image: &str) {
+        let mut images = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if images.len() >= MAX_IMAGES {
+            images.clear();
+        }
+        images.insert(image.to_owned());
+    }
+}
+
+/// Refuses a container at whose files Podman would wait, or read without end. `image` is the id of
+/// its image where it never ran.
+///
+/// One after the other: Podman mounts the container for each look, and of two at once one fails now
+/// and then (4.3.1: `layer is not mounted`).
+pub(super) async fn check(
+    transport: &Transport,
+    container: &str,
+    image: Option<&str>,
+    ordinary: &OrdinaryImages,
+) -> Result<(), ContainersError> {
+    if image.is_some_and(|image| ordinary.has(image)) {
+        return Ok(());
+    }
+    for path in ["/etc/passwd", "/etc/group"] {
+        look(transport, container, path).await?;
+    }
+    image.into_iter().for_each(|image| ordinary.add(image));
+    Ok(())
 }
 
 async fn look(transport: &Transport, container: &str, path: &str) -> Result<(), ContainersError> {
@@ -71,19 +113,24 @@ async fn describe(
 ) -> Result<Option<Described>, ContainersError> {
     let uri = format!("containers/{}/archive?path={}", escape(container), escape(path));
     let call = Call::libpod(OPERATION, Method::HEAD, uri).deadline(Duration::from_secs(10));
-    let (response, _connection) = transport.open(call).await?;
-    match response.status() {
-        StatusCode::OK => {}
-        StatusCode::NOT_FOUND => return Ok(None),
-        status => {
-            let message = format!("{path} cannot be looked at");
-            return Err(ContainersError::Refused {
-                operation: OPERATION,
-                status: status.as_u16(),
-                message,
-            });
+    let mut tries = 1;
+    let response = loop {
+        let (response, _connection) = transport.open(call.clone()).await?;
+        match response.status() {
+            StatusCode::OK => break response,
+            StatusCode::NOT_FOUND => return Ok(None),
+            _ if tries < TRIES => {
+                tries += 1;
+                tokio::time::sleep(BETWEEN).await;
+            }
+            // No app is at fault for that. Why is in the body, which an answer to HEAD has not.
+            status => {
+                let why = format!("{path} of the container cannot be looked at ({status})");
+                let source = why.into();
+                return Err(ContainersError::Unavailable { operation: OPERATION, source });
+            }
         }
-    }
+    };
     let header = response.headers().get("x-docker-container-path-stat");
     let described = decode(header.map(HeaderValue::as_bytes).unwrap_or_default());
     described.map(Some).map_err(|error| TransportError::Decode(error).during(OPERATION))
@@ -102,7 +149,66 @@ fn decode(header: &[u8]) -> Result<Described, serde_json::Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::UnixListener;
+    use tokio::task::JoinHandle;
+
     use super::*;
+
+    /// Answers with these, one connection after the other; how many of them were taken.
+    fn service(socket: &Path, answers: Vec<&'static str>) -> JoinHandle<()> {
+        let listener = UnixListener::bind(socket).unwrap();
+        tokio::spawn(async move {
+            for answer in answers {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut head = [0; 4096];
+                let read = stream.read(&mut head).await.unwrap();
+                assert!(head[..read].starts_with(b"HEAD /"));
+                // Nobody else asks meanwhile.
+                let other =
+                    tokio::time::timeout(Duration::from_millis(20), listener.accept()).await;
+                assert!(other.is_err(), "two looks at once");
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        })
+    }
+
+    const NONE: &str = "HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n";
+    const FAILS: &str = "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 2\r\n\r\n";
+
+    async fn checked(
+        answers: Vec<&'static str>,
+        starts: &[Option<&str>],
+    ) -> Result<(), ContainersError> {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("s");
+        let served = service(&socket, answers);
+        let (transport, ordinary) = (Transport::new(socket), OrdinaryImages::default());
+        let mut last = Ok(());
+        for image in starts {
+            last = check(&transport, "c", *image, &ordinary).await;
+        }
+        served.await.unwrap();
+        last
+    }
+
+    #[tokio::test]
+    async fn fm_51_of_containers_that_never_ran_one_of_each_image_is_looked_at() {
+        let unstarted = [Some("x"), Some("x"), Some("x")];
+        checked(vec![NONE; 2], &unstarted).await.unwrap();
+        checked(vec![NONE; 4], &[Some("x"), Some("y")]).await.unwrap();
+        // What ran may have left anything behind.
+        checked(vec![NONE; 6], &[Some("x"), None, None]).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn fm_56_that_podman_cannot_look_is_no_fault_of_the_app() {
+        checked(vec![FAILS, FAILS, NONE, NONE], &[None]).await.unwrap();
+        let error = checked(vec![FAILS; 3], &[None]).await.unwrap_err();
+        assert!(matches!(error, ContainersError::Unavailable { .. }), "{error:?}");
+    }
 
     /// As Podman 4.3.1 sent them.
     #[test]

@@ -1,16 +1,17 @@
 //! Containers: list, start, stop, remove, and how one ended.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
 use serde::Deserialize;
 
+use super::account_files::OrdinaryImages;
 use super::create::{LABEL_DEPLOYMENT, LABEL_REVISION, LABEL_SLOT};
 use super::elements::{Element, Keep};
 use super::transport::{Answer, Call, Transport, TransportError};
-use super::{account_files, logs, shortage};
+use super::{account_files, image_policy, logs, refusal, shortage};
 use crate::ports::{Container, ContainerState, ContainersError, Ending, Identity, Process, Slot};
 use crate::text::escape;
 
@@ -147,10 +148,19 @@ fn named(operation: &'static str, method: Method, name: &str, rest: &str) -> Cal
 /// How long a start waits for Podman to clean up after the run before, and between two looks.
 const CLEANUP: (Duration, Duration) = (Duration::from_secs(3), Duration::from_millis(15));
 
-pub(super) async fn start(transport: &Transport, name: &str) -> Result<(), ContainersError> {
+pub(super) async fn start(
+    transport: &Transport,
+    ordinary: &OrdinaryImages,
+    name: &str,
+) -> Result<(), ContainersError> {
     // After that it is started all the same: it may turn out well, and probes tell if not.
-    let _ = tokio::time::timeout(CLEANUP.0, cleaned_up(transport, name)).await;
-    account_files::check(transport, name).await?;
+    let waited = tokio::time::timeout(CLEANUP.0, cleaned_up(transport, name)).await;
+    let found = match waited {
+        Ok(found) => found?,
+        Err(_) => inspect(transport, name).await?,
+    };
+    found.takes_nothing_from_its_image()?;
+    account_files::check(transport, name, found.unstarted_image(), ordinary).await?;
     let call = named("start the container", Method::POST, name, "/start");
     let answer = transport.call(call).await?;
     match answer.status {
@@ -164,12 +174,12 @@ pub(super) async fn start(transport: &Transport, name: &str) -> Result<(), Conta
 /// Waits until the network of a container that ended is down. Podman says 'exited' before that,
 /// and a start in between succeeds with a port that nobody forwards: the container runs and cannot
 /// be reached (4.3.1, nearly each time).
-async fn cleaned_up(transport: &Transport, name: &str) -> Result<(), ContainersError> {
+async fn cleaned_up(transport: &Transport, name: &str) -> Result<Inspected, ContainersError> {
     loop {
         let inspected = inspect(transport, name).await?;
         let ended = matches!(&*inspected.state.status, "exited" | "stopped");
         if !ended || inspected.network_settings.sandbox_key.is_empty() {
-            return Ok(());
+            return Ok(inspected);
         }
         tokio::time::sleep(CLEANUP.1).await;
     }
@@ -250,6 +260,9 @@ struct Inspected {
     host_config: HostConfig,
     #[serde(default)]
     config: Config,
+    /// The id of its image.
+    #[serde(default)]
+    image: String,
 }
 
 #[derive(Debug, Deserialize, Default)]
@@ -271,9 +284,27 @@ struct Binding {
 #[serde(default, rename_all = "PascalCase")]
 struct Config {
     labels: Option<HashMap<String, String>>,
+    annotations: Option<BTreeMap<String, String>>,
 }
 
 impl Inspected {
+    /// What the runtime would obey was kept out when the container was created, by what Podman said
+    /// of the image then. Another pull may have given the same image other annotations between that
+    /// and Podman's own look at it, so it is asked what the container has.
+    fn takes_nothing_from_its_image(&self) -> Result<(), ContainersError> {
+        let annotations = self.config.annotations.iter().flatten();
+        match image_policy::obeyed(annotations) {
+            None => Ok(()),
+            Some((what, why)) => Err(ContainersError::Image(refusal::annotated(&what, why))),
+        }
+    }
+
+    /// The image, where nothing in the container has run that could have changed what it brought.
+    fn unstarted_image(&self) -> Option<&str> {
+        let created = state(&self.state.status, self.state.exit_code) == ContainerState::Created;
+        Some(&*self.image).filter(|image| created && !image.is_empty())
+    }
+
     /// As a list would show it; `None` for one that no list of ours shows.
     fn into_container(self) -> Option<Container> {
         let labels = self.config.labels.unwrap_or_default();

@@ -50,6 +50,7 @@ use buddo_shared::manifest::RegistryCredentials;
 use buddo_shared::secret::Secret;
 use tokio::sync::OnceCell;
 
+use self::account_files::OrdinaryImages;
 pub use self::cgroup::CgroupFs;
 pub use self::info::Info;
 use self::places::Places;
@@ -79,6 +80,7 @@ pub struct Podman {
     places: Places,
     seccomp: Option<PathBuf>,
     too_large: Arc<TooLarge>,
+    ordinary: OrdinaryImages,
     graph_root: Arc<OnceCell<PathBuf>>,
 }
 
@@ -94,6 +96,7 @@ impl Podman {
             places: Places::default(),
             seccomp: None,
             too_large: Arc::default(),
+            ordinary: OrdinaryImages::default(),
             graph_root: Arc::default(),
         }
     }
@@ -180,9 +183,11 @@ impl Containers for Podman {
     }
 
     async fn image(&self, image: &ImageReference) -> Result<Option<Digest>, ContainersError> {
-        Ok(images::inspect(&self.transport, image)
-            .await?
-            .and_then(|found| found.registry_digest(image)))
+        let found = images::inspect(&self.transport, image).await?;
+        // Images with the same bytes are one image to Podman, which keeps the annotations of whoever
+        // pulled it last: a pull brings back those of this one, and judges them.
+        let found = found.filter(|found| image_policy::check(image, found).is_ok());
+        Ok(found.and_then(|found| found.registry_digest(image)))
     }
 
     async fn pull(
@@ -209,7 +214,7 @@ impl Containers for Podman {
     }
 
     async fn start(&self, name: &str) -> Result<(), ContainersError> {
-        containers::start(&self.transport, name).await
+        containers::start(&self.transport, &self.ordinary, name).await
     }
 
     async fn stop(&self, name: &str, grace: Duration) -> Result<bool, ContainersError> {

@@ -178,6 +178,15 @@ pub(super) fn not_allowed(image: &ImageReference, what: &str, why: &str) -> Fail
     )
 }
 
+/// Podman took something from the image into the container that no image may have here.
+pub(super) fn annotated(what: &str, why: &str) -> Failure {
+    failure(
+        "image_not_allowed",
+        format!("the container has {what}, which images may not have here: {why}"),
+        "build the image without it and push it, then deploy again",
+    )
+}
+
 /// Podman would hang at this file inside of a container.
 pub(super) fn account_file(path: &str) -> Failure {
     failure(

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use buddo_shared::api::deploy::{Deployment, Status};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use nix::sys::signal::Signal;
@@ -119,26 +119,53 @@ async fn create(api: &Api, numbers: std::ops::Range<u32>) -> anyhow::Result<Vec<
     stream::iter(numbers).map(create).buffered(AT_ONCE).try_collect().await
 }
 
-/// Waits until the agent says of so many apps that they are live, however long that takes as long as
-/// it gets on.
+/// Waits until the agent says of so many apps that they are live. One that was given up will not be.
 async fn all_live(product: &Product<'_>, apps: u32) -> anyhow::Result<()> {
     let patience = Duration::from_mins(2) + Duration::from_secs(1) * apps;
-    poll::until("all apps to be live", patience, async || {
+    let given_up = poll::until("all apps to be live", patience, async || {
         // Asking is work for the agent, too.
         tokio::time::sleep(Duration::from_millis(250)).await;
-        let live = live(product)?;
+        let apps_now = phases(product)?;
+        let given_up = apps_now.iter().find(|app| app.is_given_up());
+        if let Some(app) = given_up {
+            return Ok(Some(format!("{app:?}")));
+        }
+        let live = apps_now.iter().filter(|app| app.is_live()).count();
         ensure!(live == apps as usize, "{live} of {apps} are live");
-        Ok(())
+        Ok(None)
     })
-    .await
+    .await?;
+    given_up.map_or(Ok(()), |app| bail!("an app was given up: {app}"))
 }
 
-/// How many apps are live, by the agent's word.
-fn live(product: &Product<'_>) -> anyhow::Result<usize> {
+/// How an app fares, by the agent's word.
+#[derive(Debug)]
+struct Fares {
+    phase: String,
+    #[expect(dead_code, reason = "shown where it was given up")]
+    failure: serde_json::Value,
+}
+
+impl Fares {
+    fn is_live(&self) -> bool {
+        self.phase == "live"
+    }
+
+    /// The coordinator stops an app whose first revision failed.
+    fn is_given_up(&self) -> bool {
+        matches!(&*self.phase, "failed" | "stopping" | "stopped")
+    }
+}
+
+fn phases(product: &Product<'_>) -> anyhow::Result<Vec<Fares>> {
     let status: serde_json::Value =
         serde_json::from_str(&product.agent_command(&["status", "--json"])?)?;
     let deployments = status["deployments"].as_array().context("no deployments")?;
-    Ok(deployments.iter().filter(|app| app["status"]["phase"] == "live").count())
+    let fares = deployments.iter().map(|app| Fares {
+        phase: app["status"]["phase"].as_str().unwrap_or_default().to_owned(),
+        failure: app["status"]["failure"].clone(),
+    });
+    Ok(fares.collect())
 }
 
 /// Each of them answers its visitors.
@@ -212,7 +239,7 @@ async fn agent_back(product: &Product<'_>, apps: u32) -> anyhow::Result<Duration
     product.world.signal("agent", Signal::SIGKILL)?;
     let began = Instant::now();
     poll::until("every app to be live again", Duration::from_mins(2), async || {
-        let live = live(product)?;
+        let live = phases(product)?.iter().filter(|app| app.is_live()).count();
         ensure!(live == apps as usize, "{live} of {apps} are live");
         Ok(())
     })

@@ -74,6 +74,23 @@ fn applied(image: &Image) -> Vec<(&'static Rule, String)> {
     applied
 }
 
+/// Prefixes of annotations that Podman gives to each container itself.
+const PODMANS: [&str; 3] = ["io.podman.", "io.container.", "io.kubernetes."];
+
+/// The first annotation of a container that a runtime or a hook would obey and that neither Podman
+/// nor the create call gave it, and what it would do.
+pub(super) fn obeyed<'a>(
+    mut annotations: impl Iterator<Item = (&'a String, &'a String)>,
+) -> Option<(String, &'static str)> {
+    annotations.find_map(|(key, value)| {
+        let fits = |rule: &&Rule| annotation_prefix(&rule.part).is_some_and(|p| key.starts_with(p));
+        let rule = RULES.iter().find(fits)?;
+        let own = PODMANS.iter().any(|prefix| key.starts_with(prefix));
+        let obeyed = rule.treatment == Treatment::Refused && !own && !value.is_empty();
+        obeyed.then(|| (format!("the annotation {}", quoted(key)), rule.why))
+    })
+}
+
 fn annotation_prefix(part: &Part) -> Option<&'static str> {
     if let Part::Annotation(prefix) = part { Some(prefix) } else { None }
 }

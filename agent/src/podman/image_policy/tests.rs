@@ -238,3 +238,26 @@ proptest! {
         prop_assert!(failure.cause.contains("run.oci."));
     }
 }
+
+/// As Podman 4.3.1 shows a container of ours.
+#[test]
+fn fm_51_what_the_runtime_would_obey_is_found_in_the_container_as_well() {
+    let container = |key: &str, value: &str| {
+        let own = [
+            ("io.container.manager", "libpod"),
+            ("io.kubernetes.cri-o.TTY", "false"),
+            ("io.podman.annotations.privileged", "FALSE"),
+            ("org.opencontainers.image.stopSignal", "15"),
+            (key, value),
+        ];
+        let own = own.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        obeyed(BTreeMap::from(own).iter())
+    };
+    for key in ["run.oci.hooks.stdout", "org.systemd.property.X", "io.containers.trace-syscall"] {
+        let (what, why) = container(key, "/x").expect(key);
+        assert!(what.contains(key) && !why.is_empty(), "{what}");
+        // As the create call empties it.
+        assert_eq!(container(key, ""), None, "{key}");
+    }
+    assert_eq!(container("com.acme.note", "x"), None);
+}
