@@ -372,6 +372,11 @@ impl Memory {
                 attempt.address_held = true;
                 attempt.trouble(words::refused(&message), now, jitter);
             }
+            // Nothing starts that one, and no app is at fault for it: it is made again.
+            ContainersError::Refused { message, .. } if words::is_storage_lost(&message) => {
+                attempt.torn = true;
+                attempt.trouble(words::storage_lost(&message), now, jitter);
+            }
             // No environment is at fault for that, but the host.
             ContainersError::Refused { message, .. } if *step == Step::PutSecrets => {
                 attempt.trouble(words::secrets_refused(&message), now, jitter);

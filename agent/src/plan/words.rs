@@ -196,6 +196,22 @@ pub fn refused(message: &str) -> Failure {
     failure("start_refused", format!("the container could not be started: {}", cut(message)), fix)
 }
 
+/// Whether Podman cannot mount a container's own storage. These words come first in what it says,
+/// before any of an image's.
+pub fn is_storage_lost(message: &str) -> bool {
+    message.starts_with("mounting storage for container ")
+}
+
+/// A container's storage is not whole.
+pub fn storage_lost(message: &str) -> Failure {
+    failure(
+        "container_storage_lost",
+        format!("Podman cannot mount the container's storage: {}", cut(message)),
+        "wait, the container is made again by itself; if it lasts, the host's administrator looks \
+         at the disk of Podman's storage",
+    )
+}
+
 /// The host lacks what it takes to run another container.
 pub fn no_new_apps(lacks: &Failure) -> String {
     format!("this host should get no new apps for now: {}; {}", lacks.cause, lacks.fix)

@@ -4,10 +4,16 @@
 //! they are while it holds the container's lock (`pkg/lookup`, 4.3 to 5.x). At a named pipe it waits
 //! for good, and with it every list of containers, so that one app would blind the host. An image
 //! can bring such a file, and an app can leave one behind when it ends. So both are looked at before
-//! each start, by a call that opens neither.
+//! each start, where they lie on the disk.
+//!
+//! Only where that does not tell, as with links, is Podman asked, by a call that opens neither. It
+//! mounts the container for it and answers before that is undone: a start in between leaves a
+//! container that cannot be mounted any more (4.3.1: `merged: no such file or directory`), and of
+//! two such calls at once one fails. Always asking was rejected for that, and for the time it takes.
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::fs::Metadata;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -44,51 +50,109 @@ impl Described {
     }
 }
 
-/// So many images are remembered.
-const MAX_IMAGES: usize = 1_024;
-
 /// Podman failed to say so often: it is not asked again, and the start is tried later.
 const TRIES: u32 = 3;
 const BETWEEN: Duration = Duration::from_millis(100);
 
-/// Images whose files are ordinary ones. A container that never ran has those of its image, and an
-/// image's id stands for its bytes.
-#[derive(Debug, Clone, Default)]
-pub(super) struct OrdinaryImages(Arc<Mutex<HashSet<String>>>);
+/// For so long Podman may take to undo a mount, and between two looks whether it has.
+const UNMOUNT: (Duration, Duration) = (Duration::from_secs(2), Duration::from_millis(10));
 
-impl OrdinaryImages {
-    fn has(&self, image: &str) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(image)
-    }
-
-    fn add(&self, image: &str) {
-        let mut images = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if images.len() >= MAX_IMAGES {
-            images.clear();
-        }
-        images.insert(image.to_owned());
-    }
+/// Where a container's files are, as Podman's inspection tells (containers/storage, driver `overlay`).
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct GraphDriver {
+    name: String,
+    data: Folders,
 }
 
-/// Refuses a container at whose files Podman would wait, or read without end. `image` is the id of
-/// its image where it never ran.
-///
-/// One after the other: Podman mounts the container for each look, and of two at once one fails now
-/// and then (4.3.1: `layer is not mounted`).
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct Folders {
+    /// What the container itself wrote.
+    upper_dir: Option<PathBuf>,
+    /// The layers of its image, the uppermost first, with colons between them.
+    lower_dir: Option<String>,
+    /// There while it is mounted.
+    merged_dir: Option<PathBuf>,
+}
+
+/// Refuses a container at whose files Podman would wait, or read without end.
 pub(super) async fn check(
     transport: &Transport,
     container: &str,
-    image: Option<&str>,
-    ordinary: &OrdinaryImages,
+    graph: GraphDriver,
 ) -> Result<(), ContainersError> {
-    if image.is_some_and(|image| ordinary.has(image)) {
+    let merged = graph.data.merged_dir.clone();
+    // A panic says as little as an unknown driver.
+    let on_disk = tokio::task::spawn_blocking(move || graph.has_ordinary_files());
+    if on_disk.await.unwrap_or_default() {
         return Ok(());
     }
     for path in ["/etc/passwd", "/etc/group"] {
-        look(transport, container, path).await?;
+        let looked = look(transport, container, path).await;
+        unmounted(merged.as_deref()).await;
+        looked?;
     }
-    image.into_iter().for_each(|image| ordinary.add(image));
     Ok(())
+}
+
+/// Waits until what Podman mounted is not any more.
+async fn unmounted(merged: Option<&Path>) {
+    let Some(merged) = merged else { return };
+    let gone = async {
+        while tokio::fs::symlink_metadata(merged).await.is_ok() {
+            tokio::time::sleep(UNMOUNT.1).await;
+        }
+    };
+    // The start tells, if it stays.
+    let _ = tokio::time::timeout(UNMOUNT.0, gone).await;
+}
+
+impl GraphDriver {
+    /// Whether both are ordinary files, or not there, for certain.
+    fn has_ordinary_files(&self) -> bool {
+        let Folders { upper_dir: Some(upper), lower_dir: Some(lower), .. } = &self.data else {
+            return false;
+        };
+        let layers = || std::iter::once(&**upper).chain(lower.split(':').map(Path::new));
+        self.name == "overlay"
+            && ["passwd", "group"].into_iter().all(|file| is_ordinary(layers(), file))
+    }
+}
+
+/// The uppermost layer that has the file counts.
+fn is_ordinary<'a>(layers: impl Iterator<Item = &'a Path>, file: &str) -> bool {
+    for layer in layers {
+        let folder = layer.join("etc");
+        match found(&folder) {
+            Ok(None) => continue,
+            Ok(Some(folder)) if folder.is_dir() => {}
+            // A layer below is hidden for good.
+            Ok(Some(folder)) if is_whiteout(&folder) => return true,
+            Ok(Some(_)) | Err(_) => return false,
+        }
+        match found(&folder.join(file)) {
+            Ok(None) => {}
+            Ok(Some(file)) => {
+                return is_whiteout(&file) || file.is_file() && file.len() <= MAX_SIZE;
+            }
+            Err(_) => return false,
+        }
+    }
+    true
+}
+
+fn found(path: &Path) -> std::io::Result<Option<Metadata>> {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// What says that a file of a lower layer is not there (kernel, `overlayfs.rst`).
+fn is_whiteout(found: &Metadata) -> bool {
+    found.file_type().is_char_device() && found.rdev() == 0
 }
 
 async fn look(transport: &Transport, container: &str, path: &str) -> Result<(), ContainersError> {
@@ -149,64 +213,122 @@ fn decode(header: &[u8]) -> Result<Described, serde_json::Error> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::UnixListener;
     use tokio::task::JoinHandle;
 
     use super::*;
 
-    /// Answers with these, one connection after the other; how many of them were taken.
-    fn service(socket: &Path, answers: Vec<&'static str>) -> JoinHandle<()> {
+    const NONE: &str = "HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n";
+    const FAILS: &str = "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 2\r\n\r\n";
+
+    /// Answers with these, one connection after the other. `merged` is there from each answer until
+    /// a moment later.
+    fn service(socket: &Path, answers: Vec<&'static str>, merged: PathBuf) -> JoinHandle<()> {
         let listener = UnixListener::bind(socket).unwrap();
         tokio::spawn(async move {
             for answer in answers {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let mut head = [0; 4096];
                 let read = stream.read(&mut head).await.unwrap();
-                assert!(head[..read].starts_with(b"HEAD /"));
-                // Nobody else asks meanwhile.
-                let other =
-                    tokio::time::timeout(Duration::from_millis(20), listener.accept()).await;
-                assert!(other.is_err(), "two looks at once");
+                assert!(head.get(..read).is_some_and(|head| head.starts_with(b"HEAD /")));
+                std::fs::create_dir(&merged).unwrap();
                 stream.write_all(answer.as_bytes()).await.unwrap();
+                // Nobody asks before it is unmounted.
+                let other =
+                    tokio::time::timeout(Duration::from_millis(30), listener.accept()).await;
+                assert!(other.is_err() || answer == FAILS, "two looks at once");
+                std::fs::remove_dir(&merged).unwrap();
             }
         })
     }
 
-    const NONE: &str = "HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n";
-    const FAILS: &str = "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 2\r\n\r\n";
-
     async fn checked(
+        graph: GraphDriver,
         answers: Vec<&'static str>,
-        starts: &[Option<&str>],
     ) -> Result<(), ContainersError> {
         let folder = tempfile::tempdir().unwrap();
-        let socket = folder.path().join("s");
-        let served = service(&socket, answers);
-        let (transport, ordinary) = (Transport::new(socket), OrdinaryImages::default());
-        let mut last = Ok(());
-        for image in starts {
-            last = check(&transport, "c", *image, &ordinary).await;
-        }
+        let (socket, merged) = (folder.path().join("s"), folder.path().join("merged"));
+        let served = service(&socket, answers, merged.clone());
+        let data = Folders { merged_dir: Some(merged.clone()), ..graph.data };
+        let graph = GraphDriver { data, ..graph };
+        let checked = check(&Transport::new(socket), "c", graph).await;
+        assert!(!merged.exists(), "it is mounted still");
         served.await.unwrap();
-        last
+        checked
+    }
+
+    /// A container of two layers and its own; `make` changes them.
+    fn on_disk(make: impl FnOnce(&Path)) -> (tempfile::TempDir, GraphDriver) {
+        let folder = tempfile::tempdir().unwrap();
+        let layer = |name: &str| folder.path().join(name);
+        for name in ["upper", "middle", "base"] {
+            std::fs::create_dir_all(layer(name).join("etc")).unwrap();
+        }
+        for file in ["passwd", "group"] {
+            std::fs::write(layer("base").join("etc").join(file), "root").unwrap();
+        }
+        make(folder.path());
+        let lower = format!("{}:{}", layer("middle").display(), layer("base").display());
+        let data =
+            Folders { upper_dir: Some(layer("upper")), lower_dir: Some(lower), merged_dir: None };
+        (folder, GraphDriver { name: "overlay".to_owned(), data })
+    }
+
+    fn pipe(path: &Path) {
+        nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
     }
 
     #[tokio::test]
-    async fn fm_51_of_containers_that_never_ran_one_of_each_image_is_looked_at() {
-        let unstarted = [Some("x"), Some("x"), Some("x")];
-        checked(vec![NONE; 2], &unstarted).await.unwrap();
-        checked(vec![NONE; 4], &[Some("x"), Some("y")]).await.unwrap();
-        // What ran may have left anything behind.
-        checked(vec![NONE; 6], &[Some("x"), None, None]).await.unwrap();
+    async fn fm_51_ordinary_files_on_the_disk_are_known_without_asking_podman() {
+        let (_folder, graph) = on_disk(|_| ());
+        checked(graph, vec![]).await.unwrap();
+        let (_folder, graph) = on_disk(|at| std::fs::remove_dir_all(at.join("base/etc")).unwrap());
+        checked(graph, vec![]).await.unwrap();
+        // What lies below an ordinary file is not seen.
+        let (_folder, graph) = on_disk(|at| {
+            std::fs::write(at.join("upper/etc/group"), "x").unwrap();
+            pipe(&at.join("middle/etc/group"));
+        });
+        checked(graph, vec![]).await.unwrap();
+    }
+
+    #[test]
+    fn fm_51_whatever_else_lies_there_is_not_taken_for_ordinary() {
+        let makes: [fn(&Path); 7] = [
+            |at| pipe(&at.join("upper/etc/passwd")),
+            |at| pipe(&at.join("middle/etc/group")),
+            |at| std::os::unix::fs::symlink("group", at.join("upper/etc/passwd")).unwrap(),
+            |at| std::fs::create_dir(at.join("middle/etc/passwd")).unwrap(),
+            |at| std::fs::write(at.join("upper/etc/passwd"), vec![0; 2 * 1024 * 1024]).unwrap(),
+            |at| {
+                std::fs::remove_dir(at.join("upper/etc")).unwrap();
+                std::os::unix::fs::symlink("tmp", at.join("upper/etc")).unwrap();
+            },
+            |at| {
+                std::fs::remove_dir(at.join("upper/etc")).unwrap();
+                std::fs::write(at.join("upper/etc"), "").unwrap();
+            },
+        ];
+        for (number, make) in makes.into_iter().enumerate() {
+            let (_folder, graph) = on_disk(make);
+            assert!(!graph.has_ordinary_files(), "{number}");
+        }
+        let (_folder, graph) = on_disk(|_| ());
+        assert!(!GraphDriver { name: "vfs".to_owned(), ..graph }.has_ordinary_files());
+        assert!(!GraphDriver::default().has_ordinary_files());
+    }
+
+    #[tokio::test]
+    async fn fm_51_podman_is_asked_again_only_once_it_has_unmounted_the_container() {
+        checked(GraphDriver::default(), vec![NONE; 2]).await.unwrap();
     }
 
     #[tokio::test]
     async fn fm_56_that_podman_cannot_look_is_no_fault_of_the_app() {
-        checked(vec![FAILS, FAILS, NONE, NONE], &[None]).await.unwrap();
-        let error = checked(vec![FAILS; 3], &[None]).await.unwrap_err();
+        let answers = vec![FAILS, FAILS, NONE, NONE];
+        checked(GraphDriver::default(), answers).await.unwrap();
+        let error = checked(GraphDriver::default(), vec![FAILS; 3]).await.unwrap_err();
         assert!(matches!(error, ContainersError::Unavailable { .. }), "{error:?}");
     }
 

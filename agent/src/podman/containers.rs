@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use serde::Deserialize;
 
-use super::account_files::OrdinaryImages;
+use super::account_files::GraphDriver;
 use super::create::{LABEL_DEPLOYMENT, LABEL_REVISION, LABEL_SLOT};
 use super::elements::{Element, Keep};
 use super::transport::{Answer, Call, Transport, TransportError};
@@ -148,11 +148,7 @@ fn named(operation: &'static str, method: Method, name: &str, rest: &str) -> Cal
 /// How long a start waits for Podman to clean up after the run before, and between two looks.
 const CLEANUP: (Duration, Duration) = (Duration::from_secs(3), Duration::from_millis(15));
 
-pub(super) async fn start(
-    transport: &Transport,
-    ordinary: &OrdinaryImages,
-    name: &str,
-) -> Result<(), ContainersError> {
+pub(super) async fn start(transport: &Transport, name: &str) -> Result<(), ContainersError> {
     // After that it is started all the same: it may turn out well, and probes tell if not.
     let waited = tokio::time::timeout(CLEANUP.0, cleaned_up(transport, name)).await;
     let found = match waited {
@@ -160,7 +156,7 @@ pub(super) async fn start(
         Err(_) => inspect(transport, name).await?,
     };
     found.takes_nothing_from_its_image()?;
-    account_files::check(transport, name, found.unstarted_image(), ordinary).await?;
+    account_files::check(transport, name, found.graph_driver).await?;
     let call = named("start the container", Method::POST, name, "/start");
     let answer = transport.call(call).await?;
     match answer.status {
@@ -260,9 +256,8 @@ struct Inspected {
     host_config: HostConfig,
     #[serde(default)]
     config: Config,
-    /// The id of its image.
     #[serde(default)]
-    image: String,
+    graph_driver: GraphDriver,
 }
 
 #[derive(Debug, Deserialize, Default)]
@@ -297,12 +292,6 @@ impl Inspected {
             None => Ok(()),
             Some((what, why)) => Err(ContainersError::Image(refusal::annotated(&what, why))),
         }
-    }
-
-    /// The image, where nothing in the container has run that could have changed what it brought.
-    fn unstarted_image(&self) -> Option<&str> {
-        let created = state(&self.state.status, self.state.exit_code) == ContainerState::Created;
-        Some(&*self.image).filter(|image| created && !image.is_empty())
     }
 
     /// As a list would show it; `None` for one that no list of ours shows.

@@ -50,7 +50,6 @@ use buddo_shared::manifest::RegistryCredentials;
 use buddo_shared::secret::Secret;
 use tokio::sync::OnceCell;
 
-use self::account_files::OrdinaryImages;
 pub use self::cgroup::CgroupFs;
 pub use self::info::Info;
 use self::places::Places;
@@ -80,7 +79,6 @@ pub struct Podman {
     places: Places,
     seccomp: Option<PathBuf>,
     too_large: Arc<TooLarge>,
-    ordinary: OrdinaryImages,
     graph_root: Arc<OnceCell<PathBuf>>,
 }
 
@@ -96,7 +94,6 @@ impl Podman {
             places: Places::default(),
             seccomp: None,
             too_large: Arc::default(),
-            ordinary: OrdinaryImages::default(),
             graph_root: Arc::default(),
         }
     }
@@ -214,7 +211,7 @@ impl Containers for Podman {
     }
 
     async fn start(&self, name: &str) -> Result<(), ContainersError> {
-        containers::start(&self.transport, &self.ordinary, name).await
+        containers::start(&self.transport, name).await
     }
 
     async fn stop(&self, name: &str, grace: Duration) -> Result<bool, ContainersError> {
