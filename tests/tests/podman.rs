@@ -135,7 +135,8 @@ impl<'a> App<'a> {
         }
         // An absent one is success.
         self.podman.remove(&self.spec.name).await?;
-        Ok(self.podman.stop(&self.spec.name, Duration::ZERO).await?)
+        self.podman.stop(&self.spec.name, Duration::ZERO).await?;
+        Ok(())
     }
 }
 
