@@ -48,8 +48,9 @@ struct Warmth {
     /// It was live before the agent came back: its certificate is not waited for.
     lazy: bool,
     problem: Option<String>,
-    /// Makes the handshakes, until it succeeds or the host is not wanted any more.
-    _task: AbortOnDropHandle<()>,
+    /// Makes the handshakes, until it succeeds or the host is not wanted any more. Not kept any
+    /// longer: by its handle the runtime keeps all of a task's memory, for each host name.
+    task: Option<AbortOnDropHandle<()>>,
 }
 
 /// Why route files are not in force.
@@ -63,8 +64,8 @@ struct Trouble {
 
 #[derive(Debug, Default)]
 struct State {
-    wanted: RouteFiles,
-    applied: Option<RouteFiles>,
+    wanted: Arc<RouteFiles>,
+    applied: Option<Arc<RouteFiles>>,
     refused: BTreeMap<String, String>,
     trouble: Option<Trouble>,
     hosts: BTreeMap<String, Warmth>,
@@ -118,18 +119,18 @@ impl<X: Proxy> Routes<X> {
 
     /// Makes these the wanted files, and has a certificate for each of `hosts` made. A host with
     /// `true` is not waited for: it was served before the agent came back, or is a second name.
-    pub fn want(&self, files: RouteFiles, hosts: BTreeMap<String, bool>, now: Instant) {
+    pub fn want(&self, files: &RouteFiles, hosts: BTreeMap<String, bool>, now: Instant) {
         let mut state = self.state();
-        if state.wanted != files {
-            state.wanted = files;
+        if *state.wanted != *files {
+            state.wanted = Arc::new(files.clone());
             self.news.notify_one();
         }
         state.hosts.retain(|host, _| hosts.contains_key(host));
         for (host, lazy) in hosts {
             state.hosts.entry(host).or_insert_with_key(|host| {
                 let task = tokio::spawn(self.clone().warm(host.clone(), lazy));
-                let task = AbortOnDropHandle::new(task);
-                Warmth { since: now, done: false, lazy, problem: None, _task: task }
+                let task = Some(AbortOnDropHandle::new(task));
+                Warmth { since: now, done: false, lazy, problem: None, task }
             });
         }
     }
@@ -169,7 +170,7 @@ impl<X: Proxy> Routes<X> {
 
     /// The files as they shall be, for people.
     pub fn files(&self) -> RouteFiles {
-        self.state().wanted.clone()
+        self.state().wanted.as_ref().clone()
     }
 
     /// Applies route files until it is dropped.
@@ -184,7 +185,7 @@ impl<X: Proxy> Routes<X> {
                 () = self.proxy.disturbed(), if calm => {}
                 () = tokio::time::sleep(wait) => {}
             }
-            let files = self.state().wanted.clone();
+            let files = Arc::clone(&self.state().wanted);
             if files.is_empty() {
                 wait = RECHECK;
                 continue;
@@ -227,7 +228,8 @@ impl<X: Proxy> Routes<X> {
         loop {
             let result = {
                 let Ok(_place) = places.acquire().await else { return };
-                self.proxy.warm(&host).await
+                // Boxed: a handshake is large, and most of the time none is being made.
+                Box::pin(self.proxy.warm(&host)).await
             };
             {
                 let mut state = self.state();
@@ -236,6 +238,7 @@ impl<X: Proxy> Routes<X> {
                     Ok(()) => {
                         warmth.done = true;
                         warmth.problem = None;
+                        warmth.task.take().map(AbortOnDropHandle::detach);
                         self.wake.notify_one();
                         return;
                     }
@@ -300,6 +303,10 @@ mod tests {
         }
 
         async fn warm(&self, host: &str) -> Result<(), ProxyError> {
+            // As large as a TLS connection.
+            let connection = [0_u8; 4_096];
+            tokio::task::yield_now().await;
+            std::hint::black_box(&connection);
             self.handshakes.fetch_add(1, Ordering::SeqCst);
             if self.away || host == "bad.example" {
                 let message = "the handshake failed".to_owned();
@@ -340,14 +347,14 @@ mod tests {
     async fn a_second_name_without_a_certificate_does_not_hold_the_app_back() {
         let (routes, _, wake) = routes(Edge::default());
         let wanted = hosts(&[("a.example", false), ("bad.example", true)]);
-        routes.want(files(), wanted, Instant::now());
+        routes.want(&files(), wanted, Instant::now());
         until(&routes, &wake, |settled| settled == Settled::Yes).await;
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_operator_reads_what_is_wrong_once_and_an_administrator_why() {
         let (routes, _, wake) = routes(Edge { away: true, ..Edge::default() });
-        routes.want(files(), hosts(&[("a.example", false)]), Instant::now());
+        routes.want(&files(), hosts(&[("a.example", false)]), Instant::now());
         let late = |settled| {
             matches!(settled, Settled::Warning(failure)
             if failure.cause == "no certificate for a.example yet: Caddy does not answer")
@@ -357,16 +364,34 @@ mod tests {
         assert!(warnings.contains("/run/caddy-admin.sock: connection refused"), "{warnings}");
     }
 
+    /// A host may have thousands of names.
+    #[tokio::test(start_paused = true)]
+    async fn a_name_costs_little_while_no_handshake_is_made_and_no_task_after() {
+        let (routes, _, wake) = routes(Edge::default());
+        let size = size_of_val(&routes.clone().warm("a.example".to_owned(), false));
+        assert!(size < 1_024, "{size} bytes");
+        routes.want(
+            &files(),
+            hosts(&[("a.example", false), ("bad.example", true)]),
+            Instant::now(),
+        );
+        until(&routes, &wake, |settled| settled == Settled::Yes).await;
+        let state = routes.state();
+        assert!(
+            state.hosts["a.example"].task.is_none() && state.hosts["bad.example"].task.is_some()
+        );
+    }
+
     /// Issuers count failures: a host that comes and goes does not multiply its handshakes.
     #[tokio::test(start_paused = true)]
     async fn handshakes_that_fail_are_rare_and_one_at_a_time() {
         let (routes, edge, _) = routes(Edge::default());
         for _ in 0..20 {
-            routes.want(files(), hosts(&[("bad.example", true)]), Instant::now());
+            routes.want(&files(), hosts(&[("bad.example", true)]), Instant::now());
             tokio::time::sleep(Duration::from_millis(10)).await;
-            routes.want(files(), hosts(&[]), Instant::now());
+            routes.want(&files(), hosts(&[]), Instant::now());
         }
-        routes.want(files(), hosts(&[("bad.example", true)]), Instant::now());
+        routes.want(&files(), hosts(&[("bad.example", true)]), Instant::now());
         let before = edge.handshakes.load(Ordering::SeqCst);
         tokio::time::sleep(Duration::from_hours(1)).await;
         let tried = edge.handshakes.load(Ordering::SeqCst) - before;

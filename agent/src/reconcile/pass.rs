@@ -432,7 +432,7 @@ where
             hosts.insert(desired.subdomain.host_in(zone), lazy);
             hosts.extend(desired.domains.iter().map(|domain| (domain.to_string(), true)));
         }
-        self.routes.want(self.rendered.2.files.clone(), hosts, now);
+        self.routes.want(&self.rendered.2.files, hosts, now);
     }
 
     /// Sends what is planned on its way. Where the table is not `published` visitors may still be sent
