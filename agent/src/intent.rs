@@ -10,7 +10,9 @@
 //! that no crash leaves a document that its own trust would refuse.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::mem::Discriminant;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use buddo_shared::id::{DeploymentId, Generation};
 use buddo_shared::image::Digest;
@@ -20,6 +22,7 @@ use buddo_shared::signed::{Verified, VerifyError};
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Mutex, watch};
+use tokio::time::Instant;
 
 use crate::ports::{Clock, Intake, Refusal};
 use crate::store::{Held, Store, StoreError};
@@ -33,9 +36,14 @@ const INLINE: usize = 64 * 1024;
 /// the future would raise the floor, and refuse every document until that time has come.
 const MOST_AHEAD: SignedDuration = SignedDuration::from_mins(5);
 
+/// A refusal that differs from the last in its times alone is told again after so long: each text is
+/// a report of its own, written to the disk and sent.
+const TOLD_AGAIN: Duration = Duration::from_hours(1);
+
 /// The document in force. Made only from one whose signature was checked.
 #[derive(Debug)]
 pub struct Document {
+    /// Without its deployments: those are the entries, and a large host holds them once.
     manifest: Manifest,
     digest: Digest,
     entries: BTreeMap<DeploymentId, Arc<Desired>>,
@@ -44,14 +52,22 @@ pub struct Document {
 impl Document {
     pub(crate) fn new(verified: Verified<Manifest>) -> Self {
         let digest = verified.digest().clone();
-        let manifest = verified.into_inner();
-        let entries = manifest.deployments.iter().map(|d| (d.id, Arc::new(d.clone()))).collect();
+        let mut manifest = verified.into_inner();
+        let deployments = std::mem::take(&mut manifest.deployments);
+        let entries = deployments.into_iter().map(|d| (d.id, Arc::new(d))).collect();
         Self { manifest, digest, entries }
     }
 
-    /// What was signed.
+    /// What was signed, apart from the deployments: they are the [`entries`](Self::entries).
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// What was signed with all its deployments, in the order of their ids: a large copy, for
+    /// people who ask.
+    pub fn whole(&self) -> Manifest {
+        let deployments = self.entries.values().map(|desired| desired.as_ref().clone()).collect();
+        Manifest { deployments, ..self.manifest.clone() }
     }
 
     /// `sha256:` of the payload.
@@ -97,6 +113,8 @@ pub struct Intent<K> {
     /// Whom this host trusts; changes with a document, while `order` is held.
     pins: watch::Sender<Arc<Pins>>,
     alarm: watch::Sender<Option<String>>,
+    /// The last refusal that named the time here, and when that was told.
+    told: std::sync::Mutex<Option<(Discriminant<Refusal>, Instant)>>,
 }
 
 impl<K: Clock> Intent<K> {
@@ -137,6 +155,7 @@ impl<K: Clock> Intent<K> {
             current: watch::Sender::new(document),
             pins: watch::Sender::new(Arc::new(pins)),
             alarm: watch::Sender::new(alarm),
+            told: std::sync::Mutex::default(),
         })
     }
 
@@ -158,6 +177,22 @@ impl<K: Clock> Intent<K> {
     /// What an administrator should know about refused documents; cleared by the next good one.
     pub fn alarm(&self) -> watch::Receiver<Option<String>> {
         self.alarm.subscribe()
+    }
+
+    /// Takes note of a refusal, or that there was none; whether that is news.
+    fn takes_note(&self, refusal: Option<&Refusal>) -> bool {
+        let timed = |refusal: &&Refusal| {
+            matches!(refusal, Refusal::Expired { .. } | Refusal::IssuedInFuture { .. })
+        };
+        let kind = refusal.filter(timed).map(std::mem::discriminant);
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        match (kind, *told) {
+            (Some(kind), Some((same, at))) if kind == same && at.elapsed() < TOLD_AGAIN => false,
+            _ => {
+                *told = kind.map(|kind| (kind, Instant::now()));
+                true
+            }
+        }
     }
 
     async fn verify(&self, envelope: &Bytes) -> Result<Verified<Manifest>, VerifyError> {
@@ -196,14 +231,15 @@ impl<K: Clock> Intent<K> {
         }
         let same_epoch = order.held.as_ref().is_none_or(|(held, _)| held.epoch == generation.epoch);
         let floor = order.floor.filter(|_| same_epoch);
-        let now = self.clock.now();
-        let now = floor.map_or(now, |floor| floor.max(now));
+        let clock = self.clock.now();
+        let now = floor.map_or(clock, |floor| floor.max(clock));
         let Manifest { issued_at, expires_at, .. } = *verified.get();
         if expires_at <= now {
             return Err(Refusal::Expired { expires_at, now });
         }
-        if issued_at.duration_since(now) > MOST_AHEAD {
-            return Err(Refusal::IssuedInFuture { issued_at, now });
+        let believed = believed(clock, floor);
+        if issued_at.duration_since(believed) > MOST_AHEAD {
+            return Err(Refusal::IssuedInFuture { issued_at, now: believed });
         }
         let digest = verified.digest().clone();
         let trust = verified.get().trust.clone().filter(|trust| trust != pins.wire());
@@ -228,19 +264,29 @@ impl<K: Clock> Intent<K> {
     }
 }
 
+/// From when on [`MOST_AHEAD`] is measured. Measured from the floor, documents that are each a little
+/// further ahead would drag the floor on without end. A clock that is further behind it than clocks
+/// may differ is the one that is wrong, as after a start in 1970.
+fn believed(clock: Timestamp, floor: Option<Timestamp>) -> Timestamp {
+    floor.filter(|floor| floor.duration_since(clock) > MOST_AHEAD).unwrap_or(clock)
+}
+
 impl<K: Clock> Intake for Intent<K> {
     async fn offer(&self, envelope: Bytes) -> Result<Accepted, Refusal> {
         let result = self.accept(envelope).await;
         match &result {
             Ok(accepted) => {
                 tracing::info!(generation = %accepted.generation, "document accepted");
+                self.takes_note(None);
                 self.alarm.send_if_modified(|alarm| alarm.take().is_some());
             }
             Err(refusal) => {
                 let reason = refusal as &dyn std::error::Error;
                 tracing::warn!(reason, "document refused; nothing changed");
-                let words = format!("a document was refused: {}", causes(refusal));
-                self.alarm.send_replace(Some(words));
+                if self.takes_note(Some(refusal)) {
+                    let words = format!("a document was refused: {}", causes(refusal));
+                    self.alarm.send_replace(Some(words));
+                }
             }
         }
         result

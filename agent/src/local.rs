@@ -167,7 +167,7 @@ async fn document(State(sources): State<Sources>) -> Result<Response, Response> 
     // Environment and credentials are sealed in it, so it can be shown as it is.
     let body = serde_json::json!({
         "digest": document.digest(),
-        "document": document.manifest(),
+        "document": document.whole(),
     });
     Ok(Json(body).into_response())
 }

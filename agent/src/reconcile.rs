@@ -215,7 +215,7 @@ pub struct Reconciler<C, P, X, L, K> {
     troubled_until: Option<Instant>,
     many_sick: bool,
     permits: Permits,
-    /// Host names of the document for which they were made.
+    /// Host names of the document for which they were made, while a guard is open.
     names: Option<(Arc<Document>, Names)>,
     picture: watch::Sender<Option<Arc<Picture>>>,
     beats: watch::Sender<u64>,

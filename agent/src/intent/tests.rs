@@ -134,6 +134,19 @@ async fn an_accepted_document_is_announced_and_survives_a_restart() {
     assert!(matches!(older, Err(Refusal::Stale { .. })));
 }
 
+/// What reads the deployments finds them in one place; people are shown all that was signed.
+#[tokio::test]
+async fn deployments_are_held_once_and_shown_with_the_rest() {
+    let world = World::new().await;
+    let envelope = world.large_envelope(1);
+    let verifier = Pins::new(HostId::new(Uuid::from_u128(1)), trust(&[&world.signer])).unwrap();
+    let signed = verifier.verifier().verify(&envelope).unwrap().into_inner();
+    world.intent.offer(envelope).await.unwrap();
+    let held = world.intent.subscribe().borrow().clone().unwrap();
+    assert!(held.manifest().deployments.is_empty() && held.entries().len() == 1);
+    assert_eq!(held.whole(), signed);
+}
+
 #[tokio::test]
 async fn fm_35_an_older_document_and_other_content_are_refused_and_alarm() {
     let world = World::new().await;
@@ -213,6 +226,39 @@ async fn fm_62_a_document_from_the_future_is_refused_and_leaves_no_trace() {
     // The coordinator's clock is right again.
     world.intent.offer(world.envelope_at(1, 3, "three.example", NOW + 10)).await.unwrap();
     assert_eq!(world.zone().as_deref(), Some("three.example"));
+}
+
+/// Each is as far ahead of the one before as clocks may differ: the second is ahead of the clock.
+#[tokio::test]
+async fn fm_62_documents_that_are_ever_further_ahead_do_not_drag_the_floor_on() {
+    let world = World::new().await;
+    world.intent.offer(world.envelope_at(1, 1, "one.example", NOW + 240)).await.unwrap();
+    let world = world.reopen().await;
+    let refused = world.intent.offer(world.envelope_at(1, 2, "two.example", NOW + 480)).await;
+    assert!(matches!(refused, Err(Refusal::IssuedInFuture { .. })), "{refused:?}");
+    // As far ahead as the first is no further.
+    world.intent.offer(world.envelope_at(1, 2, "two.example", NOW + 240)).await.unwrap();
+}
+
+/// A coordinator offers it again and again, and each time it is later here.
+#[tokio::test(start_paused = true)]
+async fn fm_62_a_document_from_the_future_is_told_of_once_an_hour() {
+    let world = World::new().await;
+    let ahead = world.envelope_at(1, 1, "one.example", NOW + 86_400);
+    let (mut alarm, mut texts) = (world.intent.alarm(), 0);
+    for minute in 0..150 {
+        world.clock.0.store(NOW + minute * 60, Ordering::SeqCst);
+        world.intent.offer(ahead.clone()).await.unwrap_err();
+        texts += usize::from(alarm.has_changed().unwrap());
+        alarm.mark_unchanged();
+        tokio::time::advance(Duration::from_mins(1)).await;
+    }
+    assert_eq!(texts, 3);
+    // What ends in between is news when it begins again.
+    world.intent.offer(world.envelope_at(1, 1, "one.example", NOW + 9_000)).await.unwrap();
+    assert!(alarm.borrow_and_update().is_none());
+    world.intent.offer(world.envelope_at(1, 2, "one.example", NOW + 86_400)).await.unwrap_err();
+    assert!(alarm.borrow_and_update().is_some());
 }
 
 /// Both clocks were days ahead when a document was accepted. Then both are right again.

@@ -95,6 +95,10 @@ where
         }
         let guarded = cases.iter().any(|case| case.plan.guarded_until.is_some());
         let names = guarded.then(|| self.names(&document));
+        if names.is_none() {
+            // They hold their document, which may be an old one.
+            self.names = None;
+        }
         self.errors.want(names);
         self.kills.want(self.guarded(&cases));
         let look = self.exits.keep(running(&cases));
