@@ -4,7 +4,7 @@
 //! forwarder accepts before the app listens, so that an accepted connection alone proves nothing:
 //! what counts is an answer, or for plain TCP a connection that stays open.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
@@ -14,8 +14,12 @@ use tokio::net::TcpStream;
 
 use crate::ports::{ProbeOutcome, Prober};
 
-/// Bytes of an answer that are read: its status line is within the first few.
-const MAX_HEAD: usize = 1_024;
+/// Bytes of an answer that are read at once. It is known by its first few, but what is left unread
+/// when the connection is closed resets it, and an app may log that.
+const READ: usize = 1_024;
+
+/// Bytes of an answer by which it is known: `HTTP/1.1 200`.
+const HEAD: usize = 12;
 
 /// How long a plain TCP connection must stay open to count.
 const SETTLED: Duration = Duration::from_millis(100);
@@ -72,14 +76,18 @@ async fn answers(stream: &mut TcpStream, address: SocketAddrV4, path: &str) -> P
     if stream.write_all(request.as_bytes()).await.is_err() {
         return unhealthy(CLOSED);
     }
-    let mut head = Vec::with_capacity(MAX_HEAD);
-    let mut read = stream.take(MAX_HEAD as u64);
+    drop(request);
+    let mut head = Head::default();
     loop {
-        match read.read_buf(&mut head).await {
+        if stream.readable().await.is_err() {
+            return head.at_end();
+        }
+        match head.read(stream) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             // Closed or reset; what came until then decides.
-            Ok(0) | Err(_) => return judge(&head).unwrap_or_else(|| at_end(&head)),
+            Ok(0) | Err(_) => return head.at_end(),
             Ok(_) => {
-                if let Some(outcome) = judge(&head) {
+                if let Some(outcome) = judge(head.bytes()) {
                     return outcome;
                 }
             }
@@ -87,15 +95,42 @@ async fn answers(stream: &mut TcpStream, address: SocketAddrV4, path: &str) -> P
     }
 }
 
-/// What the first bytes of an answer mean; `None` while they may still become either.
+/// The first bytes of an answer. The rest is read where it needs no room while it is waited for.
+#[derive(Default)]
+struct Head {
+    bytes: [u8; HEAD],
+    length: usize,
+}
+
+impl Head {
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+
+    /// Takes in what is there.
+    fn read(&mut self, stream: &TcpStream) -> io::Result<usize> {
+        let mut buffer = [0; READ];
+        let read = stream.try_read(&mut buffer)?;
+        let fits = read.min(HEAD - self.length);
+        self.bytes[self.length..self.length + fits].copy_from_slice(&buffer[..fits]);
+        self.length += fits;
+        Ok(read)
+    }
+
+    fn at_end(&self) -> ProbeOutcome {
+        judge(self.bytes()).unwrap_or_else(|| at_end(self.bytes()))
+    }
+}
+
+/// What the first bytes of an answer mean; `None` while they may still become either, which they
+/// may not once there are [`HEAD`] of them.
 fn judge(head: &[u8]) -> Option<ProbeOutcome> {
     const HTTP: &[u8] = b"HTTP/1.";
     let shared = head.len().min(HTTP.len());
     if head[..shared] != HTTP[..shared] {
         return Some(ProbeOutcome::Healthy);
     }
-    // `HTTP/1.1 200`
-    let status = head.get(9..12)?;
+    let status = head.get(9..HEAD)?;
     let Ok(status) = std::str::from_utf8(status).unwrap_or_default().parse::<u16>() else {
         return Some(ProbeOutcome::Healthy);
     };
@@ -156,6 +191,42 @@ mod tests {
     #[tokio::test]
     async fn answers_are_judged(#[case] answer: &'static [u8], #[case] expected: ProbeOutcome) {
         assert_eq!(probe(http(), answer, false).await, expected);
+    }
+
+    /// However it is cut up on its way.
+    #[tokio::test]
+    async fn an_answer_that_comes_in_pieces_is_read_to_its_status() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let SocketAddr::V4(address) = listener.local_addr().unwrap() else { unreachable!() };
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.set_nodelay(true).unwrap();
+            for piece in [&b"H"[..], b"TTP/1.1 5", b"0", b"3 x\r\n"] {
+                stream.write_all(piece).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        let probe = Probe { kind: http(), timeout_ms: 2_000, ..Probe::default() };
+        assert_eq!(NetProber.probe(address, &probe).await, unhealthy("status 503"));
+        server.abort();
+    }
+
+    /// What an app sent is taken from it: it sees the connection end, not break.
+    #[tokio::test]
+    async fn an_answer_of_a_usual_size_is_not_reset() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let SocketAddr::V4(address) = listener.local_addr().unwrap() else { unreachable!() };
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 512];
+            assert!(stream.read(&mut request).await.unwrap() > 0);
+            let answer = format!("HTTP/1.1 200 OK\r\n\r\n{}", "x".repeat(900));
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            stream.read(&mut request).await.map_err(|error| error.kind())
+        });
+        let probe = Probe { kind: http(), ..Probe::default() };
+        assert_eq!(NetProber.probe(address, &probe).await, ProbeOutcome::Healthy);
+        assert_eq!(server.await.unwrap(), Ok(0));
     }
 
     #[tokio::test]

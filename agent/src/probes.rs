@@ -1,20 +1,28 @@
 //! The probing tasks: one per watched container, and the board that shows what they found.
 //!
 //! A task writes its outcomes to the board and wakes the reconciler only when a level changed.
+//! A host with a thousand apps spends most of its idle time here, so that a task that sleeps is
+//! small, and those that are due at about the same time are woken together.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddrV4;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use buddo_shared::id::DeploymentId;
 use buddo_shared::probe::Probe;
 use buddo_shared::report::Checked;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use crate::clock::Jitter;
 use crate::health::{Level, Tracker, Trackers};
-use crate::ports::{Clock, Prober};
+use crate::ports::{Clock, ProbeOutcome, Prober};
+
+/// Steady containers are asked on the ticks of one clock for all: each wake-up of the process costs
+/// about as much as the probe that it is for.
+const TICK: Duration = Duration::from_millis(100);
 
 /// A container to be probed, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +38,7 @@ pub struct Target {
 }
 
 struct Entry {
-    target: Target,
+    target: Arc<Target>,
     tracker: Tracker,
     /// Tells a task of an earlier container of the same name that it is out of date.
     round: u64,
@@ -49,44 +57,44 @@ struct Board {
     rounds: u64,
 }
 
-/// All probing of the host.
-pub struct Probes<P, K> {
+/// All probing of the host. Clones share all.
+pub struct Probes<P, K>(Arc<Inner<P, K>>);
+
+struct Inner<P, K> {
     prober: Arc<P>,
     clock: Arc<K>,
     jitter: Jitter,
     wake: Arc<Notify>,
-    board: Arc<Mutex<Board>>,
+    board: Mutex<Board>,
+    /// The first tick.
+    begun: Instant,
 }
 
 impl<P, K> Clone for Probes<P, K> {
     fn clone(&self) -> Self {
-        Self {
-            prober: Arc::clone(&self.prober),
-            clock: Arc::clone(&self.clock),
-            jitter: Arc::clone(&self.jitter),
-            wake: Arc::clone(&self.wake),
-            board: Arc::clone(&self.board),
-        }
+        Self(Arc::clone(&self.0))
     }
-}
-
-fn lock(board: &Mutex<Board>) -> MutexGuard<'_, Board> {
-    // Every writer leaves the board whole, so a panic elsewhere does not spoil it.
-    board.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<P: Prober, K: Clock> Probes<P, K> {
     /// No probes yet; `wake` is notified when a level changes.
     pub fn new(prober: Arc<P>, clock: Arc<K>, jitter: Jitter, wake: Arc<Notify>) -> Self {
-        Self { prober, clock, jitter, wake, board: Arc::default() }
+        let (board, begun) = (Mutex::default(), Instant::now());
+        Self(Arc::new(Inner { prober, clock, jitter, wake, board, begun }))
+    }
+
+    fn board(&self) -> MutexGuard<'_, Board> {
+        // Every writer leaves the board whole, so a panic elsewhere does not spoil it.
+        self.0.board.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Probes a container from now on, forgetting what was known under its name.
     pub fn begin(&self, target: Target, level: Level) {
-        let mut board = lock(&self.board);
+        let target = Arc::new(target);
+        let mut board = self.board();
         board.rounds += 1;
         let round = board.rounds;
-        let task = tokio::spawn(self.clone().run(target.clone(), round)).abort_handle();
+        let task = tokio::spawn(self.clone().run(Arc::clone(&target), round)).abort_handle();
         let tracker = Tracker::new(level);
         board.entries.insert(target.name.clone(), Entry { target, tracker, round, task });
     }
@@ -97,11 +105,9 @@ impl<P: Prober, K: Clock> Probes<P, K> {
     /// ones: a container that ended and runs again must show anew that it answers.
     pub fn keep(&self, wanted: Vec<(Target, Level)>, busy: &BTreeSet<String>) {
         let names: BTreeSet<&str> = wanted.iter().map(|(target, _)| target.name.as_str()).collect();
-        lock(&self.board)
-            .entries
-            .retain(|name, _| names.contains(name.as_str()) || busy.contains(name));
+        self.board().entries.retain(|name, _| names.contains(name.as_str()) || busy.contains(name));
         for (target, level) in wanted {
-            let known = lock(&self.board).entries.get(&target.name).map(|e| e.target == target);
+            let known = self.board().entries.get(&target.name).map(|e| *e.target == target);
             match known {
                 Some(true) => {}
                 // The same container is asked in another way from now on.
@@ -113,13 +119,13 @@ impl<P: Prober, K: Clock> Probes<P, K> {
 
     /// What is known of every probed container.
     pub fn snapshot(&self) -> Trackers {
-        let board = lock(&self.board);
+        let board = self.board();
         board.entries.iter().map(|(name, entry)| (name.clone(), entry.tracker.clone())).collect()
     }
 
     /// The names of those that do not answer, as far as is known: they may have ended.
     pub fn unanswered(&self) -> Vec<String> {
-        let board = lock(&self.board);
+        let board = self.board();
         let silent = |level| matches!(level, Level::Starting | Level::Unhealthy);
         let silent = board.entries.iter().filter(|(_, entry)| silent(entry.tracker.level()));
         silent.map(|(name, _)| name.clone()).collect()
@@ -127,7 +133,7 @@ impl<P: Prober, K: Clock> Probes<P, K> {
 
     /// When healthy containers were last asked.
     pub fn checked(&self) -> Vec<Checked> {
-        let board = lock(&self.board);
+        let board = self.board();
         let healthy = board.entries.values().filter(|e| e.tracker.level() == Level::Healthy);
         healthy
             .filter_map(|entry| {
@@ -136,39 +142,68 @@ impl<P: Prober, K: Clock> Probes<P, K> {
             .collect()
     }
 
-    async fn run(self, target: Target, round: u64) {
+    async fn run(self, target: Arc<Target>, round: u64) {
         loop {
-            let outcome = self.prober.probe(target.address, &target.probe).await;
-            let delay = {
-                let mut board = lock(&self.board);
-                let Some(entry) = board.entries.get_mut(&target.name) else { return };
-                if entry.round != round {
-                    return;
-                }
-                if entry.tracker.record(&target.probe, outcome, self.clock.now()) {
-                    self.wake.notify_one();
-                }
-                entry.tracker.next_delay(&target.probe, (self.jitter)())
-            };
-            tokio::time::sleep(delay).await;
+            // Boxed: what a probe needs is held while it lasts alone.
+            let outcome = Box::pin(self.0.prober.probe(target.address, &target.probe)).await;
+            let Some(next) = self.record(&target, round, outcome) else { return };
+            tokio::time::sleep_until(next).await;
         }
+    }
+
+    /// Takes an outcome in; when to ask again. `None`: never.
+    fn record(&self, target: &Target, round: u64, outcome: ProbeOutcome) -> Option<Instant> {
+        let mut board = self.board();
+        let entry = board.entries.get_mut(&target.name).filter(|entry| entry.round == round)?;
+        if entry.tracker.record(&target.probe, outcome, self.0.clock.now()) {
+            self.0.wake.notify_one();
+        }
+        let delay = entry.tracker.next_delay(&target.probe, (self.0.jitter)());
+        let starting = entry.tracker.level() == Level::Starting;
+        let due = Instant::now() + delay;
+        // For what starts somebody waits.
+        Some(if starting { due } else { self.tick_after(due) })
+    }
+
+    /// The first tick that is not before `due`.
+    fn tick_after(&self, due: Instant) -> Instant {
+        let since = due.saturating_duration_since(self.0.begun).as_micros();
+        let ticks = since.div_ceil(TICK.as_micros());
+        self.0.begun + TICK.saturating_mul(u32::try_from(ticks).unwrap_or(u32::MAX))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
     use uuid::Uuid;
 
     use super::*;
     use crate::clock::SystemClock;
-    use crate::ports::ProbeOutcome;
 
-    struct Answers;
+    /// When it was asked.
+    #[derive(Default)]
+    struct Answers(Mutex<Vec<Instant>>);
 
     impl Prober for Answers {
         async fn probe(&self, _: SocketAddrV4, _: &Probe) -> ProbeOutcome {
+            // What a probe of the network holds while it waits, and more.
+            let held = [0_u8; 4_096];
+            tokio::task::yield_now().await;
+            std::hint::black_box(&held);
+            self.0.lock().unwrap().push(Instant::now());
             ProbeOutcome::Healthy
         }
+    }
+
+    /// Each draw is another one.
+    fn probes() -> (Probes<Answers, SystemClock>, Arc<Answers>) {
+        let (answers, draws) = (Arc::<Answers>::default(), AtomicU32::new(0));
+        let jitter: Jitter =
+            Arc::new(move || f64::from(draws.fetch_add(37, Ordering::Relaxed) % 100) / 100.0);
+        let clock = Arc::new(SystemClock);
+        (Probes::new(Arc::clone(&answers), clock, jitter, Arc::default()), answers)
     }
 
     fn target(name: &str) -> Target {
@@ -184,14 +219,52 @@ mod tests {
     /// again, its good probes of before must not send it visitors.
     #[tokio::test]
     async fn only_what_is_just_being_started_is_kept_unasked() {
-        let wake = Arc::new(Notify::new());
-        let jitter: Jitter = Arc::new(|| 0.5);
-        let probes = Probes::new(Arc::new(Answers), Arc::new(SystemClock), jitter, wake);
+        let (probes, _) = probes();
         probes.begin(target("old"), Level::Assumed);
         probes.begin(target("new"), Level::Starting);
         probes.keep(Vec::new(), &["new".to_owned()].into());
         assert_eq!(probes.snapshot().into_keys().collect::<Vec<_>>(), ["new"]);
         probes.keep(vec![(target("old"), Level::Starting)], &["new".to_owned()].into());
         assert_eq!(probes.snapshot()["old"].level(), Level::Starting);
+    }
+
+    /// There is one for each container of the host.
+    #[tokio::test]
+    async fn a_task_that_sleeps_is_small() {
+        let (probes, _) = probes();
+        let size = size_of_val(&probes.run(Arc::new(target("a")), 1));
+        assert!(size <= 320, "{size} bytes");
+    }
+
+    /// A hundred containers, each every ten seconds: at most ten wake-ups a second, over the whole
+    /// of their intervals.
+    #[tokio::test(start_paused = true)]
+    async fn steady_containers_are_asked_together_and_spread_all_the_same() {
+        let (probes, answers) = probes();
+        for n in 0..100 {
+            probes.begin(target(&format!("app-{n}")), Level::Assumed);
+            tokio::time::sleep(Duration::from_millis(97)).await;
+        }
+        answers.0.lock().unwrap().clear();
+        let from = Instant::now();
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        let asked = answers.0.lock().unwrap().clone();
+        assert!((180..=220).contains(&asked.len()), "{} probes", asked.len());
+        let first = asked[0];
+        let ticks: BTreeSet<_> =
+            asked.iter().map(|at| at.duration_since(from).as_millis()).collect();
+        assert!((50..=200).contains(&ticks.len()), "{} wake-ups", ticks.len());
+        let apart = |at: &Instant| at.duration_since(first).as_millis() % TICK.as_millis();
+        assert!(asked.iter().all(|at| matches!(apart(at), 0 | 1 | 99)), "not on the ticks");
+    }
+
+    /// Somebody waits for what starts: it is not made to wait for a tick.
+    #[tokio::test(start_paused = true)]
+    async fn what_starts_is_asked_at_once_and_soon_again() {
+        let (probes, answers) = probes();
+        let probe = Probe { healthy_after: 3, ..Probe::default() };
+        probes.begin(Target { probe, ..target("a") }, Level::Starting);
+        tokio::time::sleep(Duration::from_millis(35)).await;
+        assert_eq!(answers.0.lock().unwrap().len(), 3);
     }
 }
