@@ -1,7 +1,7 @@
 //! What is there, grouped by deployment: one list call, or a few inspections of what may have
 //! changed since.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use buddo_shared::id::DeploymentId;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -52,12 +52,9 @@ impl Observed {
         };
         let found: Vec<(String, Option<Container>)> =
             stream::iter(names).map(inspect).buffer_unordered(AT_ONCE).try_collect().await?;
-        for (name, container) in found {
-            self.forget(&name);
-            if let Some(container) = container {
-                self.add(container);
-            }
-        }
+        let names = found.iter().map(|(name, _)| name.as_str()).collect();
+        self.forget(&names);
+        found.into_iter().filter_map(|(_, container)| container).for_each(|c| self.add(c));
         Ok(())
     }
 
@@ -70,11 +67,11 @@ impl Observed {
         }
     }
 
-    fn forget(&mut self, name: &str) {
+    fn forget(&mut self, names: &HashSet<&str>) {
         self.deployments.retain(|_, containers| {
-            containers.retain(|container| container.name != name);
+            containers.retain(|container| !names.contains(container.name.as_str()));
             !containers.is_empty()
         });
-        self.unknown.retain(|unknown| unknown != name);
+        self.unknown.retain(|unknown| !names.contains(unknown.as_str()));
     }
 }

@@ -217,12 +217,27 @@ fn not_written(error: &(dyn std::error::Error + 'static)) {
 /// Whether a level says the same: another time of the last probe is no news.
 fn same(old: &ReportBody, new: &ReportBody) -> bool {
     match (old, new) {
-        (ReportBody::Deployment(old), ReportBody::Deployment(new)) => {
-            let timeless = DeploymentStatus { checked_at: old.checked_at, ..new.clone() };
-            *old == timeless
-        }
+        (ReportBody::Deployment(old), ReportBody::Deployment(new)) => level(old) == level(new),
         _ => old == new,
     }
+}
+
+/// All of a status but its time.
+fn level(status: &DeploymentStatus) -> impl PartialEq {
+    let DeploymentStatus {
+        id,
+        revision,
+        phase,
+        serving,
+        health,
+        checked_at: _,
+        digest,
+        failure,
+        container,
+        put_back,
+        restarts,
+    } = status;
+    (id, revision, phase, serving, health, digest, failure, container, put_back, restarts)
 }
 
 impl Outbox for Status {
