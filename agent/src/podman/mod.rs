@@ -78,6 +78,8 @@ pub struct Podman {
     room: Option<Room>,
     places: Places,
     seccomp: Option<PathBuf>,
+    /// Why there is none, for the host's administrator.
+    unfiltered: Option<Arc<str>>,
     too_large: Arc<TooLarge>,
     graph_root: Arc<OnceCell<PathBuf>>,
 }
@@ -93,6 +95,7 @@ impl Podman {
             room: None,
             places: Places::default(),
             seccomp: None,
+            unfiltered: None,
             too_large: Arc::default(),
             graph_root: Arc::default(),
         }
@@ -117,19 +120,17 @@ impl Podman {
     }
 
     /// The same client, whose containers may not use the kernel's keys: the profile that says so is
-    /// written into `folder`. Where it cannot be had, Podman's own holds, and that is logged.
+    /// written into `folder`. Where it cannot be had, Podman's own holds, and a warning says so.
     #[must_use]
     pub fn without_kernel_keys(self, folder: &Path) -> Self {
-        let seccomp = seccomp::write(folder).unwrap_or_else(|error| {
-            tracing::warn!(%error, "the seccomp profile of containers cannot be written");
-            None
-        });
-        if seccomp.is_none() {
-            tracing::warn!(
-                "containers go by Podman's seccomp profile and may use the kernel's keys"
-            );
+        match seccomp::write(folder) {
+            Ok(path) => Self { seccomp: Some(path), unfiltered: None, ..self },
+            Err(error) => {
+                let warning = format!("containers may use the kernel's keys: {error}");
+                tracing::warn!("{warning}");
+                Self { seccomp: None, unfiltered: Some(warning.into()), ..self }
+            }
         }
-        Self { seccomp, ..self }
     }
 
     /// The same client with other bounds on pulls.
@@ -172,7 +173,8 @@ impl Containers for Podman {
     }
 
     fn warnings(&self) -> Vec<String> {
-        self.too_large.warnings()
+        let unfiltered = self.unfiltered.iter().map(ToString::to_string);
+        unfiltered.chain(self.too_large.warnings()).collect()
     }
 
     async fn inspect(&self, name: &str) -> Result<Option<Container>, ContainersError> {

@@ -17,16 +17,51 @@ const PROFILES: [&str; 2] = ["/etc/containers/seccomp.json", "/usr/share/contain
 
 const KEYS: [&str; 3] = ["add_key", "keyctl", "request_key"];
 
-/// Writes the profile into `folder`, from what Podman has now; where it lies. `None`: Podman has no
-/// file of its own, and then goes by a profile that is built in.
-pub(super) fn write(folder: &Path) -> io::Result<Option<PathBuf>> {
-    let Some(text) = PROFILES.iter().find_map(|profile| std::fs::read(profile).ok()) else {
-        return Ok(None);
-    };
-    let profile = serde_json::to_vec(&without_keys(serde_json::from_slice(&text)?))?;
-    let path = folder.join("seccomp.json");
-    durable::replace(&path, &profile, 0o600)?;
-    Ok(Some(path))
+/// Why containers go by Podman's own profile.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoProfile {
+    /// It goes by one that is built in, then.
+    #[error(
+        "Podman has no seccomp profile in /etc/containers or /usr/share/containers; install the \
+         package containers-common, then restart buddo-agent"
+    )]
+    NoFile,
+    #[error(
+        "the seccomp profile without them cannot be written to {0}: {1}; mend that (most often the \
+         disk is full), then restart buddo-agent"
+    )]
+    Unwritten(PathBuf, io::Error),
+}
+
+/// Writes the profile into `folder`, from what Podman has now; where it lies.
+pub(super) fn write(folder: &Path) -> Result<PathBuf, NoProfile> {
+    let given = PROFILES.iter().find_map(|profile| std::fs::read(profile).ok());
+    write_from(&given.ok_or(NoProfile::NoFile)?, &folder.join("seccomp.json"))
+}
+
+/// Where it cannot be written, as on a full disk, the one of the agent's last start is as good: only
+/// what Podman's package changed since is not in it.
+fn write_from(given: &[u8], path: &Path) -> Result<PathBuf, NoProfile> {
+    let last = std::fs::read(path).ok();
+    let written = render(given).and_then(|profile| {
+        if last.as_ref() == Some(&profile) {
+            Ok(())
+        } else {
+            durable::replace(path, &profile, 0o600)
+        }
+    });
+    if let Err(error) = written {
+        let usable = last.is_some_and(|last| serde_json::from_slice::<Value>(&last).is_ok());
+        if !usable {
+            return Err(NoProfile::Unwritten(path.to_owned(), error));
+        }
+        tracing::warn!(%error, "the seccomp profile cannot be written; the last one holds");
+    }
+    Ok(path.to_owned())
+}
+
+fn render(given: &[u8]) -> io::Result<Vec<u8>> {
+    Ok(serde_json::to_vec(&without_keys(serde_json::from_slice(given)?))?)
 }
 
 fn without_keys(mut profile: Value) -> Value {
@@ -47,6 +82,40 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    const GIVEN: &[u8] = br#"{"syscalls":[{"names":["read","keyctl"]}]}"#;
+
+    /// A folder in which nothing can be written, as on a full disk: its name for a temporary file
+    /// is taken.
+    fn full() -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join(".seccomp.json.tmp")).unwrap();
+        let path = folder.path().join("seccomp.json");
+        (folder, path)
+    }
+
+    #[test]
+    fn a_full_disk_leaves_the_profile_of_the_last_start_in_force() {
+        let (folder, path) = full();
+        std::fs::write(&path, "{}").unwrap();
+        assert_eq!(write_from(GIVEN, &path).unwrap(), path);
+        // One that is the same is not written, and a folder in order is.
+        std::fs::write(&path, render(GIVEN).unwrap()).unwrap();
+        write_from(GIVEN, &path).unwrap();
+        std::fs::remove_dir(folder.path().join(".seccomp.json.tmp")).unwrap();
+        write_from(br#"{"syscalls":[]}"#, &path).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), br#"{"syscalls":[]}"#);
+    }
+
+    #[test]
+    fn without_any_profile_it_is_said_why_and_what_to_do() {
+        for last in [None, Some("{ torn")] {
+            let (_folder, path) = full();
+            last.into_iter().for_each(|last| std::fs::write(&path, last).unwrap());
+            let error = write_from(GIVEN, &path).unwrap_err().to_string();
+            assert!(error.contains("seccomp.json") && error.contains("restart"), "{error}");
+        }
+    }
 
     #[test]
     fn keys_are_left_out_and_all_else_stays() {
