@@ -6,6 +6,7 @@ use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::fcntl::posix_fallocate;
@@ -27,6 +28,8 @@ struct Inner {
     /// One at a time makes it or lets it go.
     turn: Mutex<()>,
     gone: Notify,
+    /// How often it was let go.
+    times: AtomicU64,
 }
 
 /// How the reserve is.
@@ -41,7 +44,8 @@ pub enum Kept {
 impl Reserve {
     /// `bytes` in the file `path`; 0: none is kept.
     pub fn new(path: PathBuf, bytes: u64) -> Self {
-        Self(Arc::new(Inner { path, bytes, turn: Mutex::default(), gone: Notify::new() }))
+        let (turn, gone, times) = (Mutex::default(), Notify::new(), AtomicU64::new(0));
+        Self(Arc::new(Inner { path, bytes, turn, gone, times }))
     }
 
     /// No reserve.
@@ -97,6 +101,7 @@ impl Reserve {
         }
         match self.remove() {
             Ok(true) => {
+                self.0.times.fetch_add(1, Ordering::SeqCst);
                 self.0.gone.notify_one();
                 let path = self.0.path.display();
                 tracing::warn!(%path, "the disk is full: its reserve was let go for what must be written");
@@ -116,9 +121,21 @@ impl Reserve {
     }
 
     /// Does `write`, and once more if the disk was full and the reserve was there to be let go.
-    pub fn behind<T>(&self, mut write: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    pub fn behind<T>(&self, write: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        self.behind_where(is_full, write)
+    }
+
+    /// As [`behind`](Self::behind), for what says in its own way that it `lacks_room`. What another
+    /// let go in the meantime is room as well.
+    pub fn behind_where<T, E>(
+        &self,
+        lacks_room: impl FnOnce(&E) -> bool,
+        mut write: impl FnMut() -> Result<T, E>,
+    ) -> Result<T, E> {
+        let times = || self.0.times.load(Ordering::SeqCst);
+        let before = times();
         match write() {
-            Err(error) if is_full(&error) && self.let_go() => write(),
+            Err(error) if lacks_room(&error) && (self.let_go() || times() != before) => write(),
             done => done,
         }
     }
@@ -202,6 +219,14 @@ mod tests {
             Err::<(), _>(full())
         });
         assert!(never.is_err() && tries == 1, "there is nothing left to let go");
+        reserve.keep(u64::MAX).unwrap();
+        let (mut tries, other_thread) = (0, reserve.clone());
+        let late = reserve.behind(|| {
+            tries += 1;
+            // Both meet the full disk, and the other is the first to do something about it.
+            if other_thread.let_go() { Err(full()) } else { Ok(tries) }
+        });
+        assert_eq!(late.unwrap(), 2, "there is room, whoever made it");
         reserve.keep(u64::MAX).unwrap();
         let other = reserve.behind(|| Err::<(), _>(io::ErrorKind::PermissionDenied.into()));
         assert!(other.is_err() && reserve.let_go(), "it was let go for another error");

@@ -137,13 +137,12 @@ impl Store {
         Ok(Self { runner: Runner::InPlace(disk), reserve: Reserve::none() })
     }
 
-    /// As [`open`](Self::open), behind `reserve`: that is let go where the disk is too full to open.
+    /// As [`open`](Self::open), behind `reserve`: that is let go where the disk may be too full to
+    /// open. An agent that does not start is worse than a reserve that is made again.
     pub fn open_behind(reserve: &Reserve, path: &Path, first_seq: u64) -> Result<Self, StoreError> {
-        let opened = match Self::open(path, first_seq) {
-            Err(error) if error.is_full() && reserve.let_go() => Self::open(path, first_seq),
-            opened => opened,
-        };
-        Ok(Self { reserve: reserve.clone(), ..opened? })
+        let open = || Self::open(path, first_seq);
+        let opened = reserve.behind_where(StoreError::may_lack_room, open)?;
+        Ok(Self { reserve: reserve.clone(), ..opened })
     }
 
     /// What is let go where it finds no room.
@@ -183,11 +182,16 @@ fn is_full(error: &rusqlite::Error) -> bool {
 }
 
 impl StoreError {
-    /// Whether the disk was full, however deep that lies.
-    fn is_full(&self) -> bool {
+    /// Whether the disk may have been full at an opening, however deep that lies. `SQLite` makes its
+    /// files there, and where that fails for want of room it names the file or the call.
+    fn may_lack_room(&self) -> bool {
+        use rusqlite::ErrorCode::{CannotOpen, DiskFull, SystemIoFailure};
+        let told = |error: &rusqlite::Error| {
+            matches!(error.sqlite_error_code(), Some(DiskFull | SystemIoFailure | CannotOpen))
+        };
         let mut error: Option<&(dyn std::error::Error + 'static)> = Some(self);
         while let Some(one) = error {
-            if one.downcast_ref().is_some_and(is_full) {
+            if one.downcast_ref().is_some_and(told) {
                 return true;
             }
             error = one.source();

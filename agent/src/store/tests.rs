@@ -240,3 +240,22 @@ async fn what_was_acknowledged_is_remembered() {
     store.acknowledge(u64::MAX).await.unwrap();
     assert_eq!(store.acknowledged().await.unwrap(), 101);
 }
+
+/// On a full disk that may be any of several errors, and not all of them say so.
+#[test]
+fn fm_59_an_opening_that_fails_for_want_of_room_is_tried_without_the_reserve() {
+    let folder = tempfile::tempdir().unwrap();
+    let reserve = Reserve::new(folder.path().join("reserve"), 1024 * 1024);
+    reserve.keep(u64::MAX).unwrap();
+    let unusable = folder.path().join("none/agent.db");
+    Store::open_behind(&reserve, &unusable, 0).unwrap_err();
+    assert!(!reserve.is_whole(), "the reserve is kept, and the agent does not start");
+    // What is no matter of room costs nothing.
+    let newer = folder.path().join("newer.db");
+    let connection = Connection::open(&newer).unwrap();
+    connection.pragma_update(None, "user_version", 1_000).unwrap();
+    drop(connection);
+    reserve.keep(u64::MAX).unwrap();
+    Store::open_behind(&reserve, &newer, 0).unwrap_err();
+    assert!(reserve.is_whole());
+}
