@@ -17,6 +17,8 @@ const LEAST: u64 = 10;
 const TIMES: f64 = 5.0;
 /// They must lie apart at least so far from first to last: one bad moment is no bad revision.
 const SPREAD: Duration = Duration::from_secs(10);
+/// So much of 'before' must be known at least, to tell how much usually fails.
+const LEAST_KNOWN: Duration = SPREAD;
 /// How far back 'before' reaches.
 const BEFORE: Duration = Duration::from_mins(5);
 
@@ -51,15 +53,15 @@ impl Failed<'_> {
     }
 }
 
-/// Failed requests in [`WINDOW`] on average before `switched`; `None`: not known any more.
+/// Failed requests in [`WINDOW`] on average before `switched`; `None`: too little of that is known, and
+/// nobody is judged by it.
 pub fn before(failed: Failed<'_>, switched: Timestamp) -> Option<f64> {
     let from = earlier(switched, BEFORE).max(failed.known_since?);
     let span = Duration::try_from(switched.duration_since(from)).ok()?;
     let lost: Duration = failed.gaps.iter().map(|gap| gap.within(from, switched)).sum();
-    let span = Some(span.saturating_sub(lost)).filter(|span| !span.is_zero())?;
+    let span = Some(span.saturating_sub(lost)).filter(|span| *span >= LEAST_KNOWN)?;
     let count: u64 = failed.within(from, switched).map(|(_, count)| u64::from(count)).sum();
-    // Less than a whole window is known: its count is the least that the rate can be.
-    Some(ratio(count) * WINDOW.as_secs_f64() / span.max(WINDOW).as_secs_f64())
+    Some(ratio(count) * WINDOW.as_secs_f64() / span.as_secs_f64())
 }
 
 /// Judges the requests that began after `steady`, since when the revision alone serves without a
@@ -130,9 +132,21 @@ mod tests {
         assert_eq!(before(failed(&counts), at(0)), Some(10.0));
         let known = |known_since| Failed { known_since, ..failed(&counts) };
         assert_eq!(before(known(Some(at(-60))), at(0)), Some(30.0));
-        assert_eq!(before(known(Some(at(-15))), at(0)), Some(15.0));
-        for known_since in [None, Some(at(0)), Some(at(5))] {
+        assert_eq!(before(known(Some(at(-15))), at(0)), Some(30.0));
+        for known_since in [None, Some(at(-9)), Some(at(0)), Some(at(5))] {
             assert_eq!(before(known(known_since), at(0)), None);
+        }
+    }
+
+    /// Others flood all names of the host alike, before and after: however little of before is known,
+    /// that is no fault of the revision's.
+    #[test]
+    fn a_steady_flood_is_no_fault_of_a_revision() {
+        let counts = counted(&(-400..60).map(at).collect::<Vec<_>>());
+        for known in 1..400 {
+            let failed = Failed { known_since: Some(at(-known)), ..failed(&counts) };
+            let Some(before) = before(failed, at(0)) else { continue };
+            assert_eq!(far_more(failed, before, at(0), at(40)), None, "known for {known} s");
         }
     }
 
