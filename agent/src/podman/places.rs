@@ -71,12 +71,14 @@ impl Places {
         }
         let containers = count(transport, CONTAINERS).await?;
         let beside = async { Ok(count(transport, PODS).await? + count(transport, VOLUMES).await?) };
-        match beside.await {
+        let beside = beside.await;
+        // Also where that failed: the next create would wait for as long, and know no more.
+        *counted = Some(Instant::now());
+        match beside {
             Ok(beside) => {
                 let ours = self.known.ours.load(Ordering::Relaxed);
                 let others = (containers + beside).saturating_sub(ours);
                 self.known.others.store(others, Ordering::Relaxed);
-                *counted = Some(Instant::now());
             }
             // Podman has the last word in any case.
             Err(error) => {
@@ -153,7 +155,41 @@ pub(super) fn no_lock_left(message: &str) -> Option<ContainersError> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::UnixListener;
+
     use super::*;
+
+    /// A Podman that lists containers and nothing else.
+    #[tokio::test]
+    async fn fm_53_what_cannot_be_counted_is_not_asked_for_at_each_create() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("s");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let calls = Arc::new(AtomicUsize::new(0));
+        let served = Arc::clone(&calls);
+        let serving = tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                served.fetch_add(1, Ordering::SeqCst);
+                let mut request = [0; 1_024];
+                let read = stream.read(&mut request).await.unwrap();
+                let lists = String::from_utf8_lossy(&request[..read]).contains("containers/json");
+                let status = if lists { "200 OK" } else { "500 Internal Server Error" };
+                let answer = format!(
+                    "HTTP/1.1 {status}\r\nContent-Type: application/json\r\n\
+                     Content-Length: 2\r\nConnection: close\r\n\r\n[]"
+                );
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        let (places, transport) = (Places::new(10), Transport::new(socket));
+        for _ in 0..3 {
+            places.look(&transport).await.unwrap();
+        }
+        assert_eq!(calls.load(Ordering::SeqCst), 2, "containers and pods, once");
+        serving.abort();
+    }
 
     #[test]
     fn fm_25_beyond_the_budget_nothing_is_created_and_the_list_has_the_last_word() {
