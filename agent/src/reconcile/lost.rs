@@ -18,10 +18,14 @@ use crate::step::Step;
 /// long, and nothing is in a hurry: what is needed at once is asked for at once.
 const SETTLED: Duration = Duration::from_secs(30);
 
+/// And so long at most while there are ever more reasons: a host with much trouble is one to look at.
+const AT_LATEST: Duration = SETTLED.saturating_mul(2);
+
 /// When to look.
 #[derive(Debug)]
 pub(super) struct Sweep {
-    due: Option<Instant>,
+    /// The first and the last reason since the last look.
+    reasons: Option<(Instant, Instant)>,
     /// Of these Podman did not list what serves.
     missing: BTreeSet<DeploymentId>,
 }
@@ -29,17 +33,24 @@ pub(super) struct Sweep {
 impl Sweep {
     /// The agent's last life may have ended with Podman's.
     pub(super) fn begin(now: Instant) -> Self {
-        Self { due: Some(now + SETTLED), missing: BTreeSet::new() }
+        Self { reasons: Some((now, now)), missing: BTreeSet::new() }
     }
 
     /// Podman may be another one than before, or has forgotten.
     pub(super) fn arm(&mut self, now: Instant) {
-        self.due = Some(now + SETTLED);
+        let first = self.reasons.map_or(now, |(first, _)| first);
+        self.reasons = Some((first, now));
     }
 
     /// When a look is due.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.due
+        self.reasons.map(|(first, last)| (last + SETTLED).min(first + AT_LATEST))
+    }
+
+    /// It was looked. What was too late for it is a reason for the next.
+    fn looked(&mut self, now: Instant) {
+        let late = self.reasons.filter(|(_, last)| *last + SETTLED > now);
+        self.reasons = late.map(|(_, last)| (last, last));
     }
 
     /// Takes in what became of a step. Podman was killed while it made or started a container, or
@@ -72,10 +83,10 @@ where
     /// Looks for what Podman has lost if that is due; whether it was.
     pub(super) async fn look_for_lost(&mut self) -> bool {
         let now = Instant::now();
-        if self.sweep.due.is_none_or(|due| due > now) {
+        if self.sweep.due().is_none_or(|due| due > now) {
             return false;
         }
-        self.sweep.due = None;
+        self.sweep.looked(now);
         match self.world.containers.lost().await {
             Ok(found) => self.learn_lost(&found),
             Err(error) => {
@@ -108,7 +119,7 @@ mod tests {
     fn each_reason_to_look_is_one_and_others_are_none() {
         let begun = Instant::now();
         let now = begun + Duration::from_hours(1);
-        let idle = || Sweep { due: None, ..Sweep::begin(begun) };
+        let idle = || Sweep { reasons: None, ..Sweep::begin(begun) };
         let away = || ContainersError::Unavailable { operation: "a test", source: "gone".into() };
         let start = Step::Start("a".to_owned());
         for (step, happened, expected) in [
@@ -129,18 +140,32 @@ mod tests {
     }
 
     #[test]
+    fn ever_more_reasons_do_not_put_the_look_off_and_the_last_is_not_forgotten() {
+        let begun = Instant::now();
+        let mut sweep = Sweep::begin(begun);
+        for reason in 1..=5 {
+            sweep.arm(begun + SETTLED / 2 * reason);
+        }
+        assert_eq!(sweep.due(), Some(begun + AT_LATEST));
+        sweep.looked(begun + AT_LATEST);
+        assert_eq!(sweep.due(), Some(begun + SETTLED / 2 * 5 + SETTLED));
+        sweep.looked(begun + AT_LATEST * 2);
+        assert_eq!(sweep.due(), None);
+    }
+
+    #[test]
     fn what_goes_missing_is_looked_for_once() {
         let begun = Instant::now();
-        let mut sweep = Sweep { due: None, ..Sweep::begin(begun) };
+        let mut sweep = Sweep { reasons: None, ..Sweep::begin(begun) };
         let id = |n| DeploymentId::new(uuid::Uuid::from_u128(n));
         sweep.misses(BTreeSet::new(), begun);
         assert_eq!(sweep.due(), None);
         sweep.misses([id(1)].into(), begun);
-        assert!(sweep.due.take().is_some());
+        assert!(sweep.reasons.take().is_some());
         sweep.misses([id(1)].into(), begun);
         assert_eq!(sweep.due(), None, "it is known by now");
         sweep.misses([id(2)].into(), begun);
-        assert!(sweep.due.take().is_some());
+        assert!(sweep.reasons.take().is_some());
         sweep.misses(BTreeSet::new(), begun);
         sweep.misses([id(2)].into(), begun);
         assert!(sweep.due().is_some(), "it is missing again");
