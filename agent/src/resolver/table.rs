@@ -97,8 +97,10 @@ enum Looked {
 
 #[derive(Debug, Default)]
 struct State {
-    /// The version that was last looked at, good or bad.
+    /// The version that was last read, good or bad.
     looked: Looked,
+    /// The version of which it was told last that it cannot be read.
+    told: Looked,
     /// The last good one.
     table: Option<Arc<LiveTable>>,
 }
@@ -119,36 +121,70 @@ impl TableReader {
     /// missing or cannot be read, and no earlier one is known. That says nothing of which apps there
     /// are: the file may have been lost with the disk's last writes, and the agent writes it again.
     pub(super) fn current(&self) -> Option<Arc<LiveTable>> {
+        self.current_by(read)
+    }
+
+    fn current_by(
+        &self,
+        read: impl FnOnce(&Path) -> Result<Read, NotRead>,
+    ) -> Option<Arc<LiveTable>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let looked = stamp(&self.path).map_or(Looked::Missing, Looked::At);
         if looked != state.looked {
-            state.looked = looked;
             match read(&self.path) {
                 Ok((stamp, table)) => {
                     // Of the file that was opened: a newer one may have come since the `stat`.
-                    *state = State { looked: Looked::At(stamp), table: Some(Arc::new(table)) };
+                    let (looked, table) = (Looked::At(stamp), Some(Arc::new(table)));
+                    *state = State { looked, told: looked, table };
                 }
-                Err(error) => tracing::error!(
-                    path = %self.path.display(),
-                    reason = %error,
-                    "the live table cannot be read; answers come from the last good one, and \
-                     without one requests are held"
-                ),
+                Err(NotRead { reason, passing }) => {
+                    if state.told != looked {
+                        tracing::error!(
+                            path = %self.path.display(),
+                            %reason,
+                            "the live table cannot be read; answers come from the last good one, \
+                             and without one requests are held"
+                        );
+                    }
+                    state.told = looked;
+                    // The same file may be read at the next question.
+                    if !passing {
+                        state.looked = looked;
+                    }
+                }
             }
         }
         state.table.clone()
     }
 }
 
-fn read(path: &Path) -> std::io::Result<(Stamp, LiveTable)> {
+type Read = (Stamp, LiveTable);
+
+/// Why there is no table.
+struct NotRead {
+    reason: std::io::Error,
+    /// It says nothing of the file: too many are open, or the disk did not answer.
+    passing: bool,
+}
+
+impl From<std::io::Error> for NotRead {
+    fn from(reason: std::io::Error) -> Self {
+        let passing = reason.kind() != std::io::ErrorKind::NotFound;
+        Self { reason, passing }
+    }
+}
+
+fn read(path: &Path) -> Result<Read, NotRead> {
+    let malformed = |reason| NotRead { reason, passing: false };
     let file = File::open(path)?;
     let stamp = Stamp::from(file.metadata()?);
     let mut text = Vec::new();
     let read = file.take(MAX_TABLE + 1).read_to_end(&mut text)?;
     if read as u64 > MAX_TABLE {
-        return Err(std::io::Error::other("it is larger than any live table"));
+        return Err(malformed(std::io::Error::other("it is larger than any live table")));
     }
-    Ok((stamp, serde_json::from_slice(&text)?))
+    let table = serde_json::from_slice(&text).map_err(|error| malformed(error.into()))?;
+    Ok((stamp, table))
 }
 
 #[cfg(test)]
@@ -195,6 +231,20 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         assert_eq!(*reader.current().unwrap(), table(&["one"]));
         file.publish(&table(&["two"])).await.unwrap();
+        assert_eq!(*reader.current().unwrap(), table(&["two"]));
+    }
+
+    /// Too many open files say nothing of the table: the next question reads it.
+    #[tokio::test]
+    async fn fm_15_a_table_that_could_not_be_read_once_is_read_at_the_next_question() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("live.json");
+        let (file, reader) = (LiveTableFile::new(path.clone()), TableReader::new(path));
+        file.publish(&table(&["one"])).await.unwrap();
+        assert_eq!(*reader.current().unwrap(), table(&["one"]));
+        file.publish(&table(&["two"])).await.unwrap();
+        let too_many = |_: &Path| Err(std::io::Error::from_raw_os_error(24).into());
+        assert_eq!(*reader.current_by(too_many).unwrap(), table(&["one"]), "the last good one");
         assert_eq!(*reader.current().unwrap(), table(&["two"]));
     }
 
