@@ -168,11 +168,32 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn what_an_image_chose_is_never_taken_for_the_kernels_words(chosen in "(?s).{0,80}") {
-            let said = format!("crun: executable file `{chosen}` not found in $PATH: No such file or directory");
-            proptest::prop_assert_eq!(lack(&said), None);
-            let said = format!("crun: chdir to `{chosen}`: Permission denied: OCI permission denied");
-            proptest::prop_assert_eq!(lack(&said), None);
+        fn what_an_image_chose_is_never_taken_for_the_kernels_words(
+            before in "(?s).{0,40}",
+            mark in proptest::sample::select(&["", "`", "\"", "'"]),
+            words in proptest::sample::select(&[
+                "no space left on device",
+                "Cannot allocate memory",
+                "fork: Resource temporarily unavailable",
+                "create keyring: Disk quota exceeded",
+                "inotify: too many open files: OCI runtime error",
+            ]),
+            behind in proptest::sample::select(&["", ": OCI runtime error"]),
+        ) {
+            // All that it can: the kernel's words at the end, with or without a mark before them.
+            let chosen = format!("{before}{mark}: {words}");
+            for said in [
+                // What is quoted does not count, also where it ends its own quotation.
+                format!("crun: chdir to `{chosen}`{behind}"),
+                format!("crun: exec `{chosen}{mark}`{behind}"),
+                // What is not quoted stands behind what it is.
+                format!("invalid signal: {chosen}{behind}"),
+                format!("unable to find user {chosen}{behind}"),
+            ] {
+                proptest::prop_assert_eq!(lack(&said), None, "{}", said);
+            }
+            let hosts = format!("crun: {words}{behind}");
+            proptest::prop_assert!(lack(&hosts).is_some(), "{}", hosts);
         }
 
         #[test]

@@ -471,7 +471,7 @@ fn a_crash_that_an_event_names_is_mended_without_a_list() {
         run.settle().await;
         // What the start may have left to come late has come.
         run.wait(40).await;
-        let mut quiet = false;
+        let mut quiet = 0;
         for round in 2..6 {
             let before = run.world.with(|state| state.engine.lists);
             let world = Arc::clone(&run.world);
@@ -482,11 +482,11 @@ fn a_crash_that_an_event_names_is_mended_without_a_list() {
             run.wait(5).await;
             let containers = run.containers();
             assert_eq!(containers[0].2, round, "it was not started again: {containers:?}");
-            // One round may meet the regular list.
-            quiet |= run.world.with(|state| state.engine.lists) == before;
+            quiet += usize::from(run.world.with(|state| state.engine.lists) == before);
             run.wait(15).await;
         }
-        assert!(quiet, "all containers were listed for each crash");
+        // One round may meet the regular list.
+        assert!(quiet >= 3, "all containers were listed for {} of 4 crashes", 4 - quiet);
     });
 }
 
