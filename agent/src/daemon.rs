@@ -159,7 +159,7 @@ async fn run_joined(
     })?;
     let clock = Arc::new(SystemClock);
     if store.belong_to(identity.host_id, identity.joined).await? {
-        tracing::warn!("this host has joined anew: the document of before is not obeyed any more");
+        tracing::warn!("this host has joined again: the document that it held is no longer obeyed");
     }
     let pins = identity.pins.clone();
     let intent = Arc::new(Intent::restore(pins, store.clone(), Arc::clone(&clock)).await?);

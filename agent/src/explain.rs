@@ -109,8 +109,8 @@ fn why(app: &DeploymentPicture) -> String {
             };
             let restarts = match app.status.restarts {
                 0 => String::new(),
-                1 => "; it went down 1 time lately and was started again".to_owned(),
-                times => format!("; it went down {times} times lately and was started again"),
+                1 => "; it went down once recently and was started again".to_owned(),
+                times => format!("; it went down {times} times recently and was started again"),
             };
             format!("{how}{kills}{restarts}")
         }
@@ -172,7 +172,7 @@ fn next(app: &DeploymentPicture) -> String {
         Phase::Live if app.status.restarts > 0 => {
             "it is started again whenever it ends, and ever later the more often that happens."
         }
-        Phase::Live => "nothing: it is as it shall be.",
+        Phase::Live => "nothing: it is as it should be.",
         Phase::Stopped => "nothing, until its operator starts it.",
         Phase::Failed => "this revision is not tried again; the next deploy or restart is.",
         Phase::Probing => "it is probed until it answers or its start deadline passes.",
@@ -256,9 +256,9 @@ mod tests {
     #[test]
     fn what_answers_between_two_crashes_is_not_as_it_should_be() {
         let mut app = picture(Phase::Live, None);
-        assert!(explain(&app, &host()).to_string().contains("nothing: it is as it shall be"));
+        assert!(explain(&app, &host()).to_string().contains("nothing: it is as it should be"));
         app.status.restarts = 3;
-        says(&app, &host(), &["it went down 3 times lately", "ever later"]);
+        says(&app, &host(), &["it went down 3 times recently", "ever later"]);
         assert!(!explain(&app, &host()).to_string().contains("nothing"));
     }
 

@@ -100,7 +100,7 @@ pub struct Edge<'a> {
     pub certificate: Option<&'a Certificate>,
     /// Where failed requests are written down.
     pub error_log: &'a Path,
-    /// How long browsers shall use nothing but HTTPS for a name in the zone; 0: not said.
+    /// How long browsers are to use nothing but HTTPS for a name in the zone; 0: not said.
     pub hsts_s: u32,
 }
 

@@ -120,7 +120,8 @@ fn wait_for_permit(memory: &Memory, view: &View<'_>, plan: &mut Plan, live: Opti
     if !troubled {
         let tracker = live.and_then(|live| view.serving(live)).and_then(|c| c.tracker);
         let reason = tracker.and_then(|tracker| tracker.reason.as_deref());
-        plan.failure = Some(words::replacement_waits(reason, view.permit));
+        let host_trouble = view.permit == Permit::HostTrouble;
+        plan.failure = Some(words::replacement_waits(reason, host_trouble));
     }
 }
 

@@ -10,7 +10,6 @@ use buddo_shared::report::Failure;
 
 use crate::guard::Verdict;
 use crate::guard::errors::Rates;
-use crate::plan::Permit;
 use crate::ports::{ContainersError, Ending, KILLED};
 
 /// The longest piece of foreign text (logs, Podman's messages) in a failure, in characters.
@@ -107,7 +106,7 @@ pub fn podman_trouble(error: &ContainersError, before: Option<Failure>) -> Failu
             DATABASE,
             format!("Podman's database on the app's host is damaged: {}", cut(message)),
             "the host's administrator moves that file away and reboots the host; the agent \
-                 makes every container anew",
+                 then creates every container again",
         ),
         ContainersError::Refused { message, .. } => failure(
             "podman_refuses",
@@ -259,19 +258,22 @@ pub fn unhealthy(reason: Option<&str>) -> Failure {
     )
 }
 
-/// What serves stopped to answer probes, and gets no second container yet.
-pub fn replacement_waits(reason: Option<&str>, permit: Permit) -> Failure {
+/// What serves stopped to answer probes, and gets no second container yet: its host may be why, or
+/// it is not its turn.
+pub fn replacement_waits(reason: Option<&str>, host_trouble: bool) -> Failure {
     let reason = reason.and_then(last_line).unwrap_or_else(|| "no answer".to_owned());
-    let (wait, fix) = match permit {
-        Permit::HostTrouble => (
+    let (wait, fix) = if host_trouble {
+        (
             "its host is in trouble or many of its apps fail theirs too, so a second container waits",
             "wait, the agent goes on once the host is well; if it lasts, the host's administrator \
-             looks for what keeps its processors, memory or disk busy",
-        ),
-        Permit::Granted | Permit::Later => (
+             looks for what keeps its processors, memory or disk busy"
+                .to_owned(),
+        )
+    } else {
+        (
             "a second container waits its turn, since many apps of its host need one",
-            "wait; read the app's logs, correct it and deploy again",
-        ),
+            format!("wait, its turn comes by itself; if it lasts, {MEND}"),
+        )
     };
     failure("unhealthy", format!("the app fails its health checks: {reason}; {wait}"), fix)
 }
@@ -409,6 +411,7 @@ mod tests {
             exited_at_start(&ending(1, false, ""), 3, LIMITS),
             restarting(Some(1), 2),
             unhealthy(None),
+            replacement_waits(None, false),
             guarded(looped),
             guarded(sick),
             guarded(Verdict::Errors(Rates { now: 40, before: 0.0 })),

@@ -54,7 +54,7 @@ impl Element {
 /// The list is not an array of objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Malformed {
-    #[error("a list is no array of objects at byte {0}")]
+    #[error("a list is not an array of objects at byte {0}")]
     Unexpected(u64),
     #[error("a list has objects inside each other without end")]
     TooDeep,

@@ -192,7 +192,7 @@ pub(super) fn account_file(path: &str) -> Failure {
     failure(
         "image_not_allowed",
         format!(
-            "{path} inside of the container is no ordinary file of at most 1 MiB; Podman reads it at \
+            "{path} inside of the container is not an ordinary file of at most 1 MiB; Podman reads it at \
              each start, and would hang there"
         ),
         "build the image with an ordinary file there, have the app leave it alone, deploy again",

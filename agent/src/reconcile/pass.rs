@@ -161,7 +161,9 @@ where
             }
         }
         if self.echo.overdue(now) {
-            tracing::warn!("Podman tells nothing of what the agent did; its events are asked anew");
+            tracing::warn!(
+                "Podman's events tell nothing of what the agent did; they are asked for again"
+            );
             self.inputs.events.renew.notify_one();
             self.relist.doubt_all();
         }

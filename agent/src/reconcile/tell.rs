@@ -165,8 +165,8 @@ where
         let unwatched = self.exits.unwatched();
         if unwatched > 0 {
             warnings.push(format!(
-                "file descriptors do not suffice to watch {unwatched} more containers: their ends \
-                 are noticed by events, later; raise LimitNOFILE of buddo-agent.service"
+                "there are not enough file descriptors to watch {unwatched} more containers: their \
+                 ends are noticed later, by events; raise LimitNOFILE of buddo-agent.service"
             ));
         }
         if *self.unsaved.borrow() {

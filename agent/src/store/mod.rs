@@ -64,8 +64,8 @@ pub enum StoreError {
     },
     /// It cannot be opened or brought up to date.
     #[error(
-        "cannot open the database {path}; if it is damaged, move it away: the agent learns the \
-         host's state anew from its containers and the next document"
+        "cannot open the database {path}; if it is damaged, move it away: the agent then learns the \
+         host's state again from its containers and the next document"
     )]
     Open {
         /// Which file.

@@ -89,7 +89,7 @@ pub(super) fn storage(case: Case<'_>) -> Option<Verdict> {
         driver @ ("overlay" | "btrfs" | "zfs") => ok(driver),
         driver => warning(
             format!("{driver} copies whole images for each container"),
-            "set `driver = \"overlay\"` in storage.conf; images must be pulled anew then",
+            "set `driver = \"overlay\"` in storage.conf; images must then be pulled again",
         ),
     })
 }
