@@ -2,40 +2,143 @@
 //!
 //! SQLite does it in the commit that fills the log: whoever asked for that one waited for the pages
 //! of a thousand others, and so did everybody behind them.
+//!
+//! The log begins again from its start only where a transaction begins while all of it is in the
+//! file. Under steady commits that never happens by itself, for there are more pages with each look;
+//! so once the log is long, the last few are brought over while nobody can commit.
 
 use std::sync::mpsc::Receiver;
+use std::time::Duration;
 
 use rusqlite::Connection;
 
-/// Pages in the log from which on they are brought over.
-const PAGES: i64 = 256;
-/// Pages in the log at which a commit does it all the same. The log only begins again from its
-/// start when all of it was brought over and nobody reads it, which may not happen for long where
-/// there is always another commit. Most of it was brought over by then.
-pub(super) const MOST_PAGES: i64 = 16 * PAGES;
+/// Pages that are not in the file yet, from which on they are brought over. Each time costs two
+/// syncs, which commits wait for as well.
+const PAGES: i64 = 1024;
+/// Pages in the log from which on it should begin again, whether they are in the file or not.
+const LONG: i64 = 4 * PAGES;
+/// Pages in the log at which a commit brings them over all the same, 256 MiB: in case this thread
+/// fails, or never finds a moment between two commits.
+pub(super) const MOST_PAGES: i64 = 64 * PAGES;
 
 /// Goes on until the writer is gone, which tells of each commit.
 pub(super) fn run(connection: &Connection, commits: &Receiver<()>) {
+    let mut told = false;
     while commits.recv().is_ok() {
-        match waiting(connection) {
-            Ok(pages) if pages < PAGES => {}
-            Ok(_) => {
-                if let Err(error) = ask(connection, "PASSIVE") {
-                    tracing::warn!(%error, "the database's log cannot be brought into its file");
-                }
+        match look(connection) {
+            Ok(()) => told = false,
+            Err(error) if told => tracing::debug!(%error, "the database's log still grows"),
+            Err(error) => {
+                tracing::warn!(%error, "the database's log cannot be brought into its file");
+                told = true;
             }
-            Err(error) => tracing::debug!(%error, "the database's log cannot be looked at"),
         }
     }
 }
 
-/// Pages in the log that are not in the file yet.
-pub(super) fn waiting(connection: &Connection) -> rusqlite::Result<i64> {
+/// Brings over what is there, if that is enough to be worth it.
+pub(super) fn look(connection: &Connection) -> rusqlite::Result<()> {
     let (log, done) = ask(connection, "NOOP")?;
-    Ok(log - done)
+    if log - done >= PAGES || log >= LONG {
+        // Nobody waits for this one.
+        ask(connection, "PASSIVE")?;
+    }
+    if log >= LONG {
+        // Whoever is in the way is not waited for: this one holds the lock of those who write
+        // meanwhile, and so would all commits wait. The next commit brings another chance.
+        connection.busy_timeout(Duration::ZERO)?;
+        ask(connection, "RESTART")?;
+    }
+    Ok(())
 }
 
-fn ask(connection: &Connection, mode: &str) -> rusqlite::Result<(i64, i64)> {
+/// Pages in the log, and how many of them are in the file.
+pub(super) fn ask(connection: &Connection, mode: &str) -> rusqlite::Result<(i64, i64)> {
     let sql = format!("PRAGMA wal_checkpoint({mode})");
     connection.query_row(&sql, [], |row| Ok((row.get(1)?, row.get(2)?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use rusqlite::TransactionBehavior;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::store::sqlite::migrate;
+
+    /// A database whose commits bring nothing over by themselves.
+    struct Log {
+        writer: Connection,
+        looks: Connection,
+        directory: TempDir,
+    }
+
+    impl Log {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("a.db");
+            let writer = migrate::open(&path).unwrap();
+            writer.pragma_update(None, "wal_autocheckpoint", 0).unwrap();
+            writer.execute_batch("CREATE TABLE filling (bytes BLOB)").unwrap();
+            let looks = migrate::open(&path).unwrap();
+            ask(&looks, "TRUNCATE").unwrap();
+            Self { writer, looks, directory }
+        }
+
+        /// Commits so many pages, and a few more.
+        fn commit(&self, pages: i64) {
+            let sql = "INSERT INTO filling VALUES (zeroblob(?1 * 4096))";
+            self.writer.execute(sql, [pages]).unwrap();
+        }
+
+        fn stands(&self) -> (i64, i64) {
+            ask(&self.looks, "NOOP").unwrap()
+        }
+    }
+
+    #[test]
+    fn a_few_pages_wait_for_more() {
+        let log = Log::new();
+        log.commit(PAGES / 2);
+        look(&log.looks).unwrap();
+        assert_eq!(log.stands().1, 0);
+        log.commit(PAGES / 2);
+        look(&log.looks).unwrap();
+        let (pages, done) = log.stands();
+        assert!(pages >= PAGES && done == pages, "{done} of {pages}");
+    }
+
+    /// As under steady commits, where each look leaves what was committed during it.
+    #[test]
+    fn a_long_log_begins_again_though_few_of_its_pages_are_missing_in_the_file() {
+        let log = Log::new();
+        log.commit(LONG);
+        let mut reader = migrate::open_reader(&log.directory.path().join("a.db")).unwrap();
+        let reading = reader.transaction().unwrap();
+        reading.query_row("SELECT count(*) FROM filling", [], |_| Ok(())).unwrap();
+        log.commit(1);
+        ask(&log.looks, "PASSIVE").unwrap();
+        drop(reading);
+        let (pages, done) = log.stands();
+        assert!(done < pages && pages - done < 16, "{done} of {pages}");
+        look(&log.looks).unwrap();
+        log.commit(1);
+        let (pages, _) = log.stands();
+        assert!(pages < 16, "the log goes on: {pages} pages");
+    }
+
+    #[test]
+    fn nobody_is_waited_for() {
+        let mut log = Log::new();
+        log.commit(LONG);
+        let writing = log.writer.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
+        let began = Instant::now();
+        look(&log.looks).unwrap();
+        assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+        drop(writing);
+        let (pages, done) = log.stands();
+        assert_eq!(done, pages, "what was committed is brought over all the same");
+    }
 }
