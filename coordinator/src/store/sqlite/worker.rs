@@ -4,6 +4,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
@@ -14,6 +15,11 @@ use crate::store::contract::{StoreError, Tables};
 
 /// Jobs that share one commit at most.
 const GROUP: usize = 64;
+
+/// How long a group waits for those who were in one of the last two. Far less than a sync takes.
+const GATHER: Duration = Duration::from_micros(300);
+/// After so long without a job nobody of the last groups is expected any more.
+const LATELY: Duration = Duration::from_millis(20);
 
 /// Tells the waiting use case that its work was committed, or why not.
 type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
@@ -75,8 +81,61 @@ pub(super) fn write_loop(
     committed: &dyn Fn(),
 ) {
     let mut group = Vec::with_capacity(GROUP);
-    while queue.blocking_recv_many(&mut group, GROUP) > 0 {
+    let mut crowd = Crowd::default();
+    while crowd.gather(&mut queue, &mut group, pause) {
         run_group(&mut connection, group.drain(..), committed);
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the writer's own thread, which waits for time alone"
+)]
+fn pause() {
+    thread::sleep(GATHER);
+}
+
+/// How many jobs were in the last two groups.
+///
+/// Who is told of a commit often asks for the next one at once. The first of them would make a group
+/// alone, and all others would wait through its sync and then through their own. So a group that is
+/// smaller than one of the last two waits for the others, once and shortly; as the `commit_delay` of
+/// PostgreSQL does, which asks for `commit_siblings`. Two groups, because where everybody was late the
+/// sizes go to and fro. Who is alone never waits.
+///
+/// Not a wait for each further job, which would end when all are there: it wakes this thread once a
+/// job, and that costs more than the rest of the time. Nor a wait before every group, which whoever
+/// is alone would pay for.
+#[derive(Default)]
+struct Crowd([usize; 2]);
+
+impl Crowd {
+    /// Takes the jobs of the next group; `pause` lets others arrive. `false`: there are no more, ever.
+    fn gather(
+        &mut self,
+        queue: &mut mpsc::Receiver<Job>,
+        group: &mut Vec<Job>,
+        pause: impl FnOnce(),
+    ) -> bool {
+        let idle = Instant::now();
+        if queue.blocking_recv_many(group, GROUP) == 0 {
+            return false;
+        }
+        if idle.elapsed() > LATELY {
+            *self = Self::default();
+        }
+        let Self([before, last]) = *self;
+        let expected = before.max(last);
+        if expected > 1 && group.len() < expected {
+            pause();
+            while group.len() < GROUP
+                && let Ok(job) = queue.try_recv()
+            {
+                group.push(job);
+            }
+        }
+        *self = Self([last, group.len()]);
+        true
     }
 }
 
@@ -220,6 +279,56 @@ mod tests {
         }
         drop(sender);
         write_loop(connection, queue, &|| {});
+    }
+
+    /// So many jobs that do nothing come, and `late` ones more while others are waited for: how many
+    /// are one group, and whether somebody was waited for.
+    fn gathered(crowd: &mut Crowd, jobs: usize, late: usize) -> (usize, bool) {
+        let (sender, mut queue) = mpsc::channel(2 * GROUP);
+        let send = |number| {
+            for _ in 0..number {
+                sender.try_send(job(|_| Ok(())).0).ok().unwrap();
+            }
+        };
+        send(jobs);
+        let (mut group, mut waited) = (Vec::new(), false);
+        assert!(crowd.gather(&mut queue, &mut group, || {
+            waited = true;
+            send(late);
+        }));
+        (group.len(), waited)
+    }
+
+    #[test]
+    fn who_is_told_of_a_commit_together_is_in_the_next_one_together() {
+        let mut crowd = Crowd::default();
+        assert_eq!(gathered(&mut crowd, 7, 0), (7, false));
+        assert_eq!(gathered(&mut crowd, 1, 6), (7, true), "the first of them is early");
+        assert_eq!(gathered(&mut crowd, 8, 0), (8, false), "all of them are there");
+        assert_eq!(gathered(&mut crowd, 1, 2 * GROUP - 1), (GROUP, true), "not without a bound");
+    }
+
+    #[test]
+    fn who_is_alone_waits_for_nobody() {
+        let mut crowd = Crowd::default();
+        for _ in 0..4 {
+            assert_eq!(gathered(&mut crowd, 1, 9), (1, false));
+        }
+        assert_eq!(gathered(&mut crowd, 2, 0), (2, false));
+        assert_eq!(gathered(&mut crowd, 1, 0), (1, true));
+        assert_eq!(gathered(&mut crowd, 1, 0), (1, true));
+        assert_eq!(gathered(&mut crowd, 1, 9), (1, false), "the others have gone");
+        // Nor for those who were there long ago.
+        assert_eq!(gathered(&mut crowd, 9, 0), (9, false));
+        let (sender, mut queue) = mpsc::channel(1);
+        let late = thread::spawn(move || {
+            let (_held, never) = std::sync::mpsc::channel::<()>();
+            never.recv_timeout(5 * LATELY).unwrap_err();
+            sender.try_send(job(|_| Ok(())).0).ok().unwrap();
+        });
+        let mut group = Vec::new();
+        assert!(crowd.gather(&mut queue, &mut group, || panic!("nobody else comes")));
+        late.join().unwrap();
     }
 
     fn nearly_full(path: &std::path::Path) -> Connection {
