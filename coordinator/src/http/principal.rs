@@ -113,19 +113,12 @@ async fn counted_admission(
 ) -> Result<(Admitted, Standing), ApiError> {
     let limiters = &state.door.limiters;
     let limit = limit_of(shown.method);
-    let key_of = |who: Who| match who {
-        // Not against what the account's other requests count.
-        Who::Account(account) if rule == Rule::OwnerCountedApart => {
-            Key::Endpoint(account, path.into())
-        }
-        who => who.key(path),
-    };
     let presented = fingerprint(shown, rule);
     let known = presented.and_then(|presented| state.door.shown.get(&presented));
     let mut counted = None;
     match (known, presented) {
         (Some(who), _) => {
-            let key = key_of(who);
+            let key = who.key(rule, path);
             counted = Some((key.clone(), limiters.check(limit, key)?));
         }
         (None, Some(_)) => {
@@ -144,7 +137,7 @@ async fn counted_admission(
     if let Some(presented) = presented {
         state.door.shown.note(presented, who);
     }
-    let key = key_of(who);
+    let key = who.key(rule, path);
     let standing = match counted {
         Some((before, standing)) if before == key => standing,
         _ => limiters.check(limit, key)?,
@@ -165,26 +158,28 @@ fn fingerprint(shown: Shown<'_>, rule: Rule) -> Option<Fingerprint> {
 }
 
 impl Who {
-    /// Against what a request counts. Endpoints for programs have their published limit each to
-    /// themselves; the keys that one account answers for share its.
     fn of(admitted: &Admitted) -> Self {
         match admitted {
             Admitted::Owner(session) => Self::Account(session.account.id),
             Admitted::Member(check) => Self::Account(check.account()),
             Admitted::Admin(check) => Self::Account(check.session().account.id),
-            Admitted::App(check) => Self::Program(check.account()),
+            Admitted::App(check) => Self::Account(check.account()),
             Admitted::Deploy(pass) => match pass.check().keys_of() {
-                Some(payer) => Self::Keys(payer),
-                None => Self::Program(pass.check().actor()),
+                Some(payer) => Self::Payer(payer),
+                None => Self::Account(pass.check().actor()),
             },
         }
     }
 
-    fn key(self, path: &str) -> Key {
-        match self {
-            Self::Account(account) => Key::Account(account),
-            Self::Program(account) => Key::Endpoint(account, path.into()),
-            Self::Keys(payer) => Key::Keys(payer, path.into()),
+    /// Against what a request counts. Endpoints for programs have their published limit each to
+    /// themselves, and so has what is counted apart; the keys that one account answers for share its.
+    fn key(self, rule: Rule, path: &str) -> Key {
+        match (self, rule) {
+            (Self::Payer(payer), _) => Key::Keys(payer, path.into()),
+            (Self::Account(account), Rule::App(_) | Rule::Deploy(_) | Rule::OwnerCountedApart) => {
+                Key::Endpoint(account, path.into())
+            }
+            (Self::Account(account), _) => Key::Account(account),
         }
     }
 }

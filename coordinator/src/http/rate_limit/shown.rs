@@ -23,15 +23,13 @@ impl Fingerprint {
     }
 }
 
-/// Against whom the requests with a token count.
+/// Whose a token is. Not what it counts against: one token opens routes of several budgets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Who {
-    /// An account.
+    /// An account's, or one of its programs'.
     Account(AccountId),
-    /// An account's programs, on each endpoint.
-    Program(AccountId),
-    /// The API keys that an account answers for, on each endpoint.
-    Keys(AccountId),
+    /// An API key of a team that an account answers for.
+    Payer(AccountId),
 }
 
 /// Tokens that were valid lately, in two generations: touching one moves it to the young.

@@ -1,5 +1,6 @@
 //! The published limits, in force by default.
 
+use buddo_shared::api::oauth;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use serde_json::json;
@@ -88,12 +89,35 @@ async fn thirty_reads_a_minute_of_one_account() {
     assert_eq!(world.get("/api/auth/me", &two).await.status, 200);
 }
 
+/// A token is remembered; what it counts against is up to the route that it is shown to.
+#[tokio::test]
+async fn what_a_token_was_used_for_elsewhere_takes_nothing_of_an_endpoints_limit() {
+    let world = World::published();
+    let jwt = world.member("one").await;
+    let body = json!({ "grant_type": oauth::TOKEN_EXCHANGE, "client_id": oauth::CLI_CLIENT_ID,
+        "subject_token": jwt, "subject_token_type": oauth::TOKEN_TYPE_JWT,
+        "scope": "deploy:manage teams:manage" });
+    let tokens = world.post("/api/oauth/token", "", body).await.json();
+    let access = tokens["access_token"].as_str().unwrap().to_owned();
+    for path in ["/api/teams", "/api/deploy/apps", "/api/deploy/tiers"] {
+        for left in (0..30).rev() {
+            let answer = world.get(path, &access).await;
+            assert_eq!(answer.status, 200, "{path}: {answer:?}");
+            let expected = format!(r#""default";r={left};"#);
+            assert!(answer.header("ratelimit").starts_with(&expected), "{path}: {answer:?}");
+        }
+        assert_eq!(world.get(path, &access).await.status, 429, "{path}");
+    }
+}
+
 #[tokio::test]
 async fn who_has_used_up_a_limit_does_not_reach_the_database() {
     let world = World::published();
     let jwt = world.member("one").await;
     let access = world.cli_tokens(&jwt).await["access_token"].as_str().unwrap().to_owned();
-    while world.get("/api/deploy/tiers", &access).await.status == 200 {}
+    for _ in 0..30 {
+        assert_eq!(world.get("/api/deploy/tiers", &access).await.status, 200);
+    }
     let before = reads(&world);
     for _ in 0..20 {
         assert_eq!(world.get("/api/deploy/tiers", &access).await.status, 429);
