@@ -2,6 +2,7 @@
 //! stands still until it is told; [`client`] sends it requests.
 
 mod client;
+mod log;
 pub(crate) mod story;
 
 use std::sync::{Arc, Mutex};
@@ -33,6 +34,7 @@ use crate::store::contract::{Bond, Host, NewAccount, Tier};
 use crate::store::sqlite::snapshot;
 
 pub(crate) use client::{Answer, PASSWORD};
+pub(crate) use log::heard;
 
 /// Where the coordinator says that it is.
 pub(crate) const ISSUER: &str = "https://api.test";

@@ -28,6 +28,7 @@ mod refusals;
 pub mod renew;
 pub mod router;
 pub mod teams;
+mod traced;
 
 #[cfg(test)]
 pub(crate) mod tests;

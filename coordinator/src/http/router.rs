@@ -14,7 +14,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Router};
 use http::header::RETRY_AFTER;
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tower::ServiceBuilder;
@@ -30,6 +30,7 @@ use super::pages::docs;
 use super::problem::{self, ApiError};
 use super::protection::{Protection, protect};
 use super::rate_limit::{Limit, by_address};
+use super::traced::{self, REQUEST_ID};
 use super::{
     account, admin, auth, connections, cors, deploy, health, join, json, keys, oauth, orgs, pages,
     principal, renew, teams,
@@ -88,19 +89,20 @@ fn guarded(routes: Router<AppState>, state: &AppState) -> Router<AppState> {
 /// What each request passes, whatever its route.
 fn dress(routes: Router<AppState>, state: AppState) -> Router {
     let places = Arc::new(Semaphore::new(state.config.limits.concurrent_requests));
-    let request_id = HeaderName::from_static("x-request-id");
+    let request_id = HeaderName::from_static(REQUEST_ID);
     routes
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(
             ServiceBuilder::new()
+                .layer(middleware::from_fn(traced::keep_sound_ids))
                 .layer(SetRequestIdLayer::new(request_id.clone(), MakeRequestUuid))
                 .layer(PropagateRequestIdLayer::new(request_id))
                 .layer(middleware::from_fn_with_state(Protection::of(&state.config.api), protect))
                 .layer(
                     TraceLayer::new_for_http()
-                        .make_span_with(span)
-                        .on_response(answered)
+                        .make_span_with(traced::span)
+                        .on_response(traced::answered())
                         // Each failure is logged where it happens, with its cause.
                         .on_failure(()),
                 )
@@ -113,27 +115,6 @@ fn dress(routes: Router<AppState>, state: AppState) -> Router {
                 .layer(DefaultBodyLimit::max(json::MAX_BODY)),
         )
         .with_state(state)
-}
-
-/// No query: it may hold a code or a token.
-fn span(request: &Request) -> tracing::Span {
-    let id = request.headers().get("x-request-id").and_then(|id| id.to_str().ok());
-    tracing::info_span!(
-        "request",
-        method = %request.method(),
-        path = request.uri().path(),
-        id = id.unwrap_or_default(),
-    )
-}
-
-/// A refusal that is meant, such as for want of room, is for an administrator to know and no error.
-fn answered(response: &Response, latency: Duration, _: &tracing::Span) {
-    let status = response.status().as_u16();
-    if response.status() == StatusCode::SERVICE_UNAVAILABLE {
-        tracing::warn!(status, ?latency, "refused for now");
-    } else {
-        tracing::debug!(status, ?latency, "answered");
-    }
 }
 
 /// Counts a request under its route: a path that a client made up makes no series of its own.
@@ -197,6 +178,7 @@ fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
 mod tests {
     use axum::body::{Body, Bytes};
     use futures_util::stream;
+    use http::StatusCode;
     use http::header::CONTENT_TYPE;
     use tower::ServiceExt as _;
 

@@ -25,7 +25,8 @@ is left in `RateLimit` and `RateLimit-Policy`; more is 429 with `Retry-After`.
 same request with the same key is answered as at first, also while the first is still under way. \
 The key with another request is 422.
 
-Every answer has an `X-Request-Id`; one that you send is kept. Quote it in a report.";
+Every answer has an `X-Request-Id`; one that you send is kept, \
+if it is 1 to 64 letters, digits, `-`, `_` and `.`. Quote it in a report.";
 
 pub(super) fn info() -> Value {
     json!({

@@ -1,42 +1,18 @@
 //! No secret value stands in a log, an error or the database.
 
-use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tracing_subscriber::fmt::MakeWriter;
 
 use super::authorize::{REDIRECT, VERIFIER, app, browser_login, code, request};
 use super::post::{deliver, log_in, only, owner};
 use crate::random::SystemRandom;
 use crate::service::at_rest::{Rotation, Step};
 use crate::service::{backup, failed_logins, hosts};
-use crate::testing::{PASSWORD, World};
+use crate::testing::{PASSWORD, World, heard};
 use crate::totp::SharedSecret;
 use crate::vault::Vault;
 use buddo_shared::secret::Secret;
-
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
 
 /// Resets the password by a mailed link, enables one-time codes and logs in with them: whatever
 /// is secret of all that.
@@ -150,13 +126,7 @@ fn rows(path: &std::path::Path) -> String {
 
 #[tokio::test]
 async fn no_secret_is_logged_or_stored() {
-    let log = Log::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_writer(log.clone())
-        .with_max_level(tracing::Level::TRACE)
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
-
+    let (log, _guard) = heard();
     let world = World::new();
     world.register("two").await;
     let verification = only(&deliver(&world).await, "two", "Confirm").token();
@@ -217,7 +187,7 @@ async fn no_secret_is_logged_or_stored() {
     failed_logins::write(&world.state).await.unwrap();
     let backup = world.state.config.state_dir.join("backup.db");
     backup::back_up(&world.state.config.database(), &backup, world.clock_now()).await.unwrap();
-    let log = log.0.lock().unwrap().clone();
+    let log = log.text().into_bytes();
     assert!(!log.is_empty(), "the log was captured");
     let mut places = vec![("log".to_owned(), log)];
     for entry in std::fs::read_dir(&world.state.config.state_dir).unwrap() {

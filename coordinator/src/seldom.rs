@@ -1,0 +1,52 @@
+//! Lines of the log that somebody else can cause as often as they like.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Between two lines.
+const BETWEEN: Duration = Duration::from_mins(1);
+
+/// Lets the first of a kind be said, and then one a minute.
+#[derive(Debug, Default)]
+pub struct Seldom(Mutex<Said>);
+
+#[derive(Debug, Default)]
+struct Said {
+    last: Option<Instant>,
+    /// Passed over since.
+    others: u64,
+}
+
+impl Seldom {
+    /// `Some`: it is to be said now, and that there were so many others since the last line.
+    pub fn turn(&self, now: Instant) -> Option<u64> {
+        // A time and a count, whole at every moment: a panic elsewhere leaves nothing half-done.
+        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.last.is_some_and(|last| now.duration_since(last) < BETWEEN) {
+            said.others = said.others.saturating_add(1);
+            return None;
+        }
+        said.last = Some(now);
+        Some(std::mem::take(&mut said.others))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_is_said_and_then_one_a_minute_with_the_number_of_others() {
+        let (seldom, start) = (Seldom::default(), Instant::now());
+        assert_eq!(seldom.turn(start), Some(0));
+        for second in 1..60 {
+            assert_eq!(seldom.turn(start + Duration::from_secs(second)), None);
+        }
+        assert_eq!(seldom.turn(start + BETWEEN), Some(59));
+        assert_eq!(seldom.turn(start + BETWEEN), None);
+        assert_eq!(seldom.turn(start + 5 * BETWEEN), Some(1));
+        assert_eq!(seldom.turn(start + 6 * BETWEEN), Some(0));
+    }
+}
