@@ -27,7 +27,7 @@ use super::link::{Link, LinkError};
 use super::waits::Waits;
 use crate::http::problem::chain;
 use crate::service::renewals::{Unserved, is_served};
-use crate::service::reports;
+use crate::service::reports::{self, Complaints};
 use crate::state::AppState;
 use crate::store::StoreError;
 use crate::store::contract::{DocumentRow, Host, Trusts};
@@ -199,7 +199,7 @@ async fn connected(
     // Always, also where it was acknowledged: an agent that lost its disk has nothing, and one
     // that has it answers at once.
     let mut sent = bring(state, &host, &mut link).await?;
-    let mut through = host.report_seq;
+    let (mut through, mut complaints) = (host.report_seq, Complaints::default());
     let mut frames = Frames::new(link.reports(through).await?, budget);
     hear(state, id, &link);
     let mut look = Instant::now() + next_look(sent);
@@ -207,7 +207,8 @@ async fn connected(
         let mut hint = true;
         tokio::select! {
             batch = frames.next() => {
-                through = take(state, id, &mut link, batch?).await?.unwrap_or(through);
+                let taken = take(state, id, &mut link, batch?, &mut complaints).await?;
+                through = taken.unwrap_or(through);
                 hint = false;
             }
             () = bell.notified() => {}
@@ -215,7 +216,7 @@ async fn connected(
         }
         if state.time.wants(id) {
             // Says nothing new; its answer tells what time it is there.
-            acknowledge(id, &mut link, through).await?;
+            acknowledge(id, &mut link, through, &mut complaints).await?;
             hear(state, id, &link);
         }
         // Cheap where nothing changed: one read. The wake-up itself carries no data.
@@ -233,10 +234,20 @@ async fn connected(
 
 /// Says that reports are committed. A host without room cannot note that; it is told again with the
 /// next ones, and its reports are taken meanwhile.
-async fn acknowledge(id: HostId, link: &mut Link, through: u64) -> Result<(), LinkError> {
+async fn acknowledge(
+    id: HostId,
+    link: &mut Link,
+    through: u64,
+    complaints: &mut Complaints,
+) -> Result<(), LinkError> {
     match link.acknowledge(through).await {
         Err(error) if error.is_not_stored() => {
-            tracing::warn!(host = %id, error = %chain(&error), "an acknowledgement is not noted");
+            let error = chain(&error);
+            if std::mem::replace(&mut complaints.unnoted, true) {
+                tracing::debug!(host = %id, error, "an acknowledgement is not noted");
+            } else {
+                tracing::warn!(host = %id, error, "acknowledgements are not noted");
+            }
             Ok(())
         }
         result => result,
@@ -371,6 +382,7 @@ async fn take(
     id: HostId,
     link: &mut Link,
     batch: Vec<Frame>,
+    complaints: &mut Complaints,
 ) -> Result<Option<u64>, SessionError> {
     let (mut durable, mut progress, mut probes) = (Vec::new(), Vec::new(), Vec::new());
     for frame in batch {
@@ -386,7 +398,7 @@ async fn take(
     if durable.is_empty() {
         return Ok(None);
     }
-    let through = reports::commit(state, id, durable).await?;
-    acknowledge(id, link, through).await?;
+    let through = reports::commit_within(state, id, durable, complaints).await?;
+    acknowledge(id, link, through, complaints).await?;
     Ok(Some(through))
 }

@@ -43,12 +43,32 @@ struct Outcome {
 /// Whether a deployment's deploy has ended, so that its progress is over.
 type Settled = bool;
 
-/// Commits a batch in one transaction. What was committed before is skipped, so that a batch may
-/// come twice. Returns the sequence number up to which all is committed.
-pub async fn commit(
+/// What was logged of a host in this session: what comes with each batch is news once.
+#[derive(Debug, Default)]
+pub struct Complaints {
+    /// It reports about apps of other hosts.
+    of_others: bool,
+    /// It cannot note what is acknowledged.
+    pub unnoted: bool,
+}
+
+/// As the first batch of a session.
+#[cfg(test)]
+pub(crate) async fn commit(
     state: &AppState,
     host: HostId,
     reports: Vec<Report>,
+) -> Result<u64, StoreError> {
+    commit_within(state, host, reports, &mut Complaints::default()).await
+}
+
+/// Commits a batch in one transaction. What was committed before is skipped, so that a batch may
+/// come twice. Returns the sequence number up to which all is committed.
+pub async fn commit_within(
+    state: &AppState,
+    host: HostId,
+    reports: Vec<Report>,
+    complaints: &mut Complaints,
 ) -> Result<u64, StoreError> {
     let services = Arc::clone(state);
     let (through, outcome) = state
@@ -79,7 +99,11 @@ pub async fn commit(
         .await?;
     if outcome.of_others > 0 {
         let reports = outcome.of_others;
-        tracing::warn!(%host, reports, "a host reports about apps that are not on it");
+        if std::mem::replace(&mut complaints.of_others, true) {
+            tracing::debug!(%host, reports, "a host reports about further apps that are not on it");
+        } else {
+            tracing::warn!(%host, reports, "a host reports about apps that are not on it");
+        }
     }
     for (id, settled) in outcome.changed {
         if settled {

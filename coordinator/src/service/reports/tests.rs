@@ -5,8 +5,8 @@ use rstest::rstest;
 
 use super::*;
 use crate::service::deployments;
-use crate::testing::owner;
 use crate::testing::story::{Story, digest, status};
+use crate::testing::{heard, owner};
 
 #[tokio::test]
 async fn a_deploy_goes_from_pending_to_running() {
@@ -146,8 +146,19 @@ async fn a_host_speaks_for_its_own_deployments_only() {
     let (other, _) = story.world.host(2, 4096).await;
     let at = story.world.state.clock.now();
     let body = ReportBody::Deployment(status(story.id, 1, Phase::Live, Some(1)));
-    commit(&story.world.state, other, vec![Report { seq: 1, at, body }]).await.unwrap();
+    let (log, _guard) = heard();
+    let mut complaints = Complaints::default();
+    for seq in 1..=10 {
+        let batch = vec![Report { seq, at, body: body.clone() }];
+        commit_within(&story.world.state, other, batch, &mut complaints).await.unwrap();
+    }
     assert_eq!(story.stored().await.status, Status::Pending);
+    let text = log.text();
+    let said = |level: &str| {
+        let line = |line: &&str| line.contains(level) && line.contains("that are not on it");
+        text.lines().filter(line).count()
+    };
+    assert_eq!((said("WARN"), said("DEBUG")), (1, 9), "once a session");
 }
 
 #[tokio::test]
