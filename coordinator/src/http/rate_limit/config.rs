@@ -53,8 +53,9 @@ pub struct RateLimits {
     pub invitations: Rate,
     /// The token endpoint and its siblings, from one address.
     pub token: Rate,
-    /// Device codes asked for, from one address. They live as long as that, so that no address has
-    /// more of them at a time.
+    /// Device codes asked for, from one address. By default in as long as a code lives (15 minutes), so
+    /// that no address has more of those that can still be decided on; who sets a shorter window lets
+    /// one have more.
     pub device_codes: Rate,
     /// What needs no token: public look-ups, pages, the link of a mail, a host's join; from one
     /// address.

@@ -29,8 +29,9 @@ const LIFETIME: SignedDuration = SignedDuration::from_mins(15);
 const INTERVAL: u32 = 5;
 /// What each question that comes too early adds to it (RFC 8628, 3.5).
 const SLOWER: u32 = 5;
-/// Requests that are remembered at once, some 15 MB: nobody has to log in to make one. How many of
-/// them one address may have is the rate limit `device_codes`.
+/// Requests that wait at once: nobody has to log in to make one. Those that have ended do not count;
+/// they are kept for an hour and until the next sweep, so that all together are some 135 MB at most.
+/// How many one address may have is the rate limit `device_codes`.
 const MOST: u32 = 50_000;
 
 /// What a device asks for, as the person who decides sees it.
@@ -83,7 +84,7 @@ pub async fn start_device(
     let user = state
         .store
         .write(move |tables| {
-            if tables.count_device_codes()? >= MOST {
+            if tables.count_device_codes(now)? >= MOST {
                 return Err(TokenError::Busy);
             }
             // Two codes that are in use at once must differ; that they do not is next to impossible.

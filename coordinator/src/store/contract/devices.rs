@@ -34,8 +34,8 @@ pub struct DeviceCode {
 
 /// Access to devices' requests.
 pub trait Devices {
-    /// How many there are, decided or not.
-    fn count_device_codes(&self) -> Result<u32>;
+    /// How many have not ended by `now`, decided or not.
+    fn count_device_codes(&self, now: Timestamp) -> Result<u32>;
     /// Keeps a request.
     fn insert_device_code(&mut self, code: &DeviceCode) -> Result<()>;
     /// The request of the device with this code.

@@ -10,9 +10,9 @@ use crate::store::contract::{DeviceCode, Devices, Result};
 use crate::token::HashedToken;
 
 impl Devices for Tx<'_> {
-    fn count_device_codes(&self) -> Result<u32> {
-        let sql = "SELECT count(*) AS number FROM oauth_device_codes";
-        let number = self.first("count devices", sql, [], |row| get(row, "number"))?;
+    fn count_device_codes(&self, now: Timestamp) -> Result<u32> {
+        let sql = "SELECT count(*) AS number FROM oauth_device_codes WHERE expires_at > ?1";
+        let number = self.first("count devices", sql, [millis(now)], |row| get(row, "number"))?;
         Ok(number.unwrap_or_default())
     }
 
