@@ -24,6 +24,9 @@ const SHORT_LIFETIME: SignedDuration = SignedDuration::from_hours(1);
 const LINKS_KEPT: u32 = 5;
 /// How long a key that has ended is still listed, so that its people see why it is refused.
 const KEYS_LISTED: SignedDuration = SignedDuration::from_hours(30 * 24);
+/// How long an answer to a request with an `Idempotency-Key` is kept: not shorter than it is answered
+/// again.
+const ANSWERS_KEPT: SignedDuration = SignedDuration::from_hours(24);
 /// Until the first retry; doubles each time.
 const FIRST_RETRY: Duration = Duration::from_secs(15);
 /// The longest pause between two tries.
@@ -62,13 +65,14 @@ pub async fn run(state: AppState, mailer: Mailer) {
 /// What forgets some of what ended by a time; how much it was, 0 when there is no more.
 type Purge = fn(&mut dyn Tables, Timestamp) -> Result<usize, StoreError>;
 
-const PURGES: [Purge; 6] = [
+const PURGES: [Purge; 7] = [
     |tables, now| tables.purge_account_tokens(now, PURGED),
     |tables, now| tables.purge_oauth(now, PURGED),
     |tables, now| tables.purge_links(now, PURGED),
     |tables, now| tables.purge_invitations(now, PURGED),
     |tables, now| tables.purge_api_keys(now - KEYS_LISTED, PURGED),
     |tables, now| tables.purge_logins(now, PURGED),
+    |tables, now| tables.purge_answers(now - ANSWERS_KEPT, PURGED),
 ];
 
 /// Forgets what is over, some at a time, so that no request waits long for its own transaction.

@@ -550,10 +550,20 @@ async fn an_idempotency_key_is_kept_for_24_hours() {
     let make = |name| deployments::create(&world.state, owner(1), None, request(name), key());
     let first = make("my-app").await.unwrap();
     world.clock.advance(SignedDuration::from_hours(23));
+    crate::mail::sweep(&world.state).await;
     assert_eq!(make("my-app").await.unwrap(), first);
     assert!(matches!(make("other").await, Err(DeployError::KeyReused)));
     world.clock.advance(SignedDuration::from_hours(1));
     assert_ne!(make("other").await.unwrap().deployment.id, first.deployment.id);
+    let database = rusqlite::Connection::open(world.state.config.database()).unwrap();
+    let kept = || -> i64 {
+        let sql = "SELECT count(*) FROM idempotency";
+        database.query_row(sql, [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!(kept(), 1, "the later answer is in the place of the first");
+    world.clock.advance(SignedDuration::from_hours(24));
+    crate::mail::sweep(&world.state).await;
+    assert_eq!(kept(), 0);
 }
 
 /// Lets the only host say that `revision` is live.

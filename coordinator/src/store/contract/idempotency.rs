@@ -18,7 +18,7 @@ pub struct Replay {
 pub trait Idempotency {
     /// What was answered to this account's request with `key` since `since`.
     fn replay(&self, account: AccountId, key: &str, since: Timestamp) -> Result<Option<Replay>>;
-    /// Keeps an answer and forgets those from before `since`.
+    /// Keeps an answer, in place of one to the same key from before `since`.
     fn keep_answer(
         &mut self,
         account: AccountId,
@@ -27,4 +27,6 @@ pub trait Idempotency {
         at: Timestamp,
         since: Timestamp,
     ) -> Result<()>;
+    /// Forgets answers that were kept until `until` or before, `most` at most; how many it were.
+    fn purge_answers(&mut self, until: Timestamp, most: u32) -> Result<usize>;
 }

@@ -6,7 +6,7 @@ use rusqlite::params;
 
 use super::Tx;
 use super::column::{get, millis, text};
-use crate::store::contract::{Idempotency, Replay, Result};
+use crate::store::contract::{Idempotency, Replay, Result, StoreError};
 
 impl Idempotency for Tx<'_> {
     fn replay(&self, account: AccountId, key: &str, since: Timestamp) -> Result<Option<Replay>> {
@@ -25,10 +25,24 @@ impl Idempotency for Tx<'_> {
         at: Timestamp,
         since: Timestamp,
     ) -> Result<()> {
-        self.run("forget old answers", "DELETE FROM idempotency WHERE at <= ?1", [millis(since)])?;
+        // One that still holds is left as it is, and that is an error: `replay` had to find it.
         let sql = "INSERT INTO idempotency (account_id, key, body_hash, answer, at)
-                   VALUES (?1, ?2, ?3, ?4, ?5)";
-        let params = params![text(&account), key, answer.body_hash, answer.answer, millis(at)];
-        self.run("keep an answer", sql, params).map(drop)
+                   VALUES (?1, ?2, ?3, ?4, ?5)
+                   ON CONFLICT (account_id, key) DO UPDATE
+                   SET body_hash = excluded.body_hash, answer = excluded.answer, at = excluded.at
+                   WHERE at <= ?6";
+        let (account, at, since) = (text(&account), millis(at), millis(since));
+        let params = params![account, key, answer.body_hash, answer.answer, at, since];
+        match self.run("keep an answer", sql, params)? {
+            0 => Err(StoreError::operation("keep an answer")("there is one that still holds")),
+            _ => Ok(()),
+        }
+    }
+
+    fn purge_answers(&mut self, until: Timestamp, most: u32) -> Result<usize> {
+        // By its index: the rows that have ended are its first ones.
+        let sql = "DELETE FROM idempotency WHERE (account_id, key) IN
+                       (SELECT account_id, key FROM idempotency WHERE at <= ?1 LIMIT ?2)";
+        self.run("forget old answers", sql, params![millis(until), most])
     }
 }

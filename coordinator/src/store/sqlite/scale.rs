@@ -16,14 +16,14 @@ use uuid::Uuid;
 use super::column::to_word;
 use super::{Tx, migrate, work};
 use crate::store::contract::{
-    Action, Audit as _, AuditStatus, Deployment, Deployments as _, Hosts as _, Ledger as _,
-    NewAudit, OAuth as _, RevisionRow, Revisions as _, SealedValues as _,
+    Action, Audit as _, AuditStatus, Deployment, Deployments as _, Hosts as _, Idempotency as _,
+    Ledger as _, NewAudit, OAuth as _, Replay, RevisionRow, Revisions as _, SealedValues as _,
 };
 use crate::vault::HEAD;
 
 /// What most values begin with.
 const KEY: [u8; HEAD] = [5; HEAD];
-/// Half of the links, half of the tokens and half of the codes are older.
+/// Half of the links, half of the tokens, half of the codes and half of the answers are older.
 const CUTOFF: i64 = 1_000_000;
 
 fn at(millisecond: i64) -> Timestamp {
@@ -168,10 +168,22 @@ fn purge_some(tx: &mut Tx<'_>) {
     assert_eq!(tx.purge_oauth(at(CUTOFF), 20).unwrap(), 2 * 20);
 }
 
+/// Half of the answers there are have ended.
+fn keep_an_answer(tx: &mut Tx<'_>) {
+    let answer = Replay { body_hash: [5; 32], answer: "{}".to_owned() };
+    let account = AccountId::new(id(1));
+    tx.keep_answer(account, "another", &answer, at(2 * CUTOFF), at(CUTOFF)).unwrap();
+}
+
+fn forget_answers(tx: &mut Tx<'_>) {
+    assert_eq!(tx.purge_answers(at(CUTOFF), 20).unwrap(), 20);
+    assert_eq!(tx.purge_answers(at(-1), 20).unwrap(), 0);
+}
+
 #[test]
 fn nothing_that_is_done_often_costs_more_in_a_larger_database() {
     type Act = fn(&mut Tx<'_>);
-    let acts: [(&str, Act); 8] = [
+    let acts: [(&str, Act); 10] = [
         ("create", create),
         ("destroy", destroy),
         ("find no room", find_no_room),
@@ -180,6 +192,8 @@ fn nothing_that_is_done_often_costs_more_in_a_larger_database() {
         ("look for another key", look_for_another_key),
         ("purge nothing", purge_nothing),
         ("purge some", purge_some),
+        ("keep an answer", keep_an_answer),
+        ("forget answers", forget_answers),
     ];
     let (mut small, mut large) = (Filled::of(3), Filled::of(60));
     let mut grown = Vec::new();
