@@ -211,7 +211,12 @@ async fn connection(
     router: Router,
     drain: CancellationToken,
 ) {
-    let stream = match timeout(HANDSHAKE, TlsAcceptor::from(config).accept(stream)).await {
+    let handshake = tokio::select! {
+        // Nothing was asked of it yet, so that nothing is lost.
+        () = drain.cancelled() => return,
+        handshake = timeout(HANDSHAKE, TlsAcceptor::from(config).accept(stream)) => handshake,
+    };
+    let stream = match handshake {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return tracing::debug!(%peer, %error, "no TLS handshake"),
         Err(_) => return tracing::debug!(%peer, "no TLS handshake in time"),
@@ -230,6 +235,9 @@ async fn connection(
         tracing::debug!(%peer, error = %chain(&*error), "a connection ended early");
     }
 }
+
+/// Why a connection ended that did not end by itself.
+const CUT_OFF: &str = "it was cut off at its end";
 
 /// Why a connection ended early.
 type Ended = Box<dyn std::error::Error + Send + Sync>;
@@ -275,7 +283,7 @@ where
         () = sleep(life.age) => {}
     }
     served.as_mut().graceful_shutdown();
-    timeout(life.rest, served).await.unwrap_or_else(|_| Err("it was cut off at its end".into()))
+    timeout(life.rest, served).await.unwrap_or_else(|_| Err(CUT_OFF.into()))
 }
 
 /// Requests that are under way on a connection, and since when there are that many.
@@ -356,8 +364,11 @@ mod tests {
     use futures_util::stream;
     use http_body_util::{BodyExt as _, Empty};
     use hyper::client::conn::http2::{SendRequest, handshake};
+    use prometheus_client::encoding::text::encode;
+    use prometheus_client::registry::Registry;
 
     use super::*;
+    use crate::testing::World;
 
     #[test]
     fn an_address_gets_its_share_and_is_forgotten_when_it_leaves() {
@@ -411,10 +422,55 @@ mod tests {
         (client, ends)
     }
 
+    /// The connection has ended, and not because it was cut off. A client that hangs up as soon as it
+    /// is told that there is an end may be gone before it has heard all of that.
+    async fn finished(ends: &mut JoinSet<Result<(), Ended>>) {
+        let ended = ends.join_next().await.unwrap().unwrap();
+        if let Err(error) = ended {
+            assert_ne!(error.to_string(), CUT_OFF);
+        }
+    }
+
     async fn asked(client: &mut Client, path: &str) -> hyper::Result<usize> {
         let request = http::Request::get(format!("http://a.test{path}"));
         let answer = client.send_request(request.body(Empty::new()).unwrap()).await?;
         Ok(answer.into_body().collect().await?.to_bytes().len())
+    }
+
+    #[tokio::test]
+    async fn who_has_not_finished_the_handshake_holds_no_drain_up() {
+        let world = World::today();
+        let tcp = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = tcp.local_addr().unwrap();
+        let config = world.state.ca.identity().unwrap().api;
+        let metrics = Metrics::default();
+        let listener = Listener {
+            tcp,
+            tls: Arc::new(move || Ok(Arc::clone(&config))),
+            router: ticking(0),
+            connections: 8,
+            name: "api",
+            metrics: metrics.clone(),
+            proxies: Vec::new(),
+        };
+        let drain = CancellationToken::new();
+        let serving = tokio::spawn(serve(listener, drain.clone()));
+        let _silent = TcpStream::connect(address).await.unwrap();
+        // Accepted, and told apart from one that still waits in the kernel.
+        let mut registry = Registry::default();
+        metrics.register(&mut registry);
+        let accepted = || {
+            let mut text = String::new();
+            encode(&mut text, &registry).unwrap();
+            text.lines().any(|line| line.starts_with("connections{") && line.ends_with(" 1"))
+        };
+        let patience = Instant::now();
+        while !accepted() {
+            assert!(patience.elapsed() < DRAIN, "it is not accepted");
+            tokio::task::yield_now().await;
+        }
+        drain.cancel();
+        timeout(DRAIN / 2, serving).await.expect("it is waited for").unwrap();
     }
 
     #[tokio::test(start_paused = true)]
@@ -422,7 +478,7 @@ mod tests {
         let (mut client, mut ends) = connected(ticking(1)).await;
         assert_eq!(asked(&mut client, "/").await.unwrap(), 1);
         let idle = Instant::now();
-        drop(ends.join_next().await.unwrap().unwrap());
+        finished(&mut ends).await;
         assert!(idle.elapsed() >= LIFE.idle && idle.elapsed() < 2 * LIFE.idle);
         assert!(asked(&mut client, "/").await.is_err());
     }
@@ -435,7 +491,7 @@ mod tests {
             assert!(began.elapsed() < 2 * LIFE.age, "it goes on for ever");
             sleep(Duration::from_mins(1)).await;
         }
-        drop(ends.join_next().await.unwrap().unwrap());
+        finished(&mut ends).await;
         assert!(began.elapsed() >= LIFE.age);
     }
 
@@ -448,6 +504,6 @@ mod tests {
             sleep(Duration::from_mins(1)).await;
         }
         assert_eq!(asked(&mut client, "/ticks").await.unwrap(), 30);
-        drop(ends.join_next().await.unwrap().unwrap());
+        finished(&mut ends).await;
     }
 }
