@@ -91,7 +91,8 @@ impl Bucket {
         let since = self.used_until.max(now);
         let cost = Duration::from_nanos(self.each.saturating_mul(tokens));
         let until = since.checked_add(cost).filter(|until| *until - now <= WINDOW);
-        // What was refused is not owed: the connection it came by has ended.
+        // What is refused takes all that was left, and no more than that: a minute later all is back,
+        // however much was asked for.
         self.used_until = until.unwrap_or(now + WINDOW);
         until.map(drop).ok_or(OverBudget)
     }

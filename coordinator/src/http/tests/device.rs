@@ -137,7 +137,7 @@ async fn rfc8628_3_5_a_no_and_an_end_are_told_apart() {
 }
 
 #[tokio::test]
-async fn a_code_is_decided_on_once_and_within_ten_minutes() {
+async fn a_code_is_decided_on_once_and_within_fifteen_minutes() {
     let world = World::new();
     world.member("one").await;
     let (once, late) = (start(&world).await, start(&world).await);

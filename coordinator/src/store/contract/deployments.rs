@@ -126,8 +126,8 @@ pub trait Deployments {
     fn set_host(&mut self, id: DeploymentId, host: HostId) -> Result<()>;
     /// The deployment that has this subdomain and is not destroyed.
     fn deployment_named(&self, subdomain: &Subdomain) -> Result<Option<DeploymentId>>;
-    /// The same, row by row: one that cannot be read is in the way of no other. Without an id where
-    /// that cannot be read, either.
+    /// As [`deployments_on`](Self::deployments_on), row by row: one that cannot be read is in the way
+    /// of no other. Without an id where that cannot be read, either.
     fn deployments_for(
         &self,
         host: HostId,
