@@ -74,7 +74,7 @@ pub enum AdminCommand {
     /// Tiers: what a deployment may use and what it costs.
     #[command(subcommand)]
     Tier(TierCommand),
-    /// Deployments, whoever's they are.
+    /// Deployments of any account.
     #[command(subcommand)]
     Deployment(DeploymentCommand),
     /// The same as `buddo-coordinator host`.

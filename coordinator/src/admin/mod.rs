@@ -84,7 +84,7 @@ pub async fn host(
         }
         HostCommand::Remove { name } => {
             hosts::remove(&store, clock.now(), &name).await?;
-            tracing::info!("{name} is no host of this platform any more; switch its agent off");
+            tracing::info!("{name} is no longer a host of this platform; switch its agent off");
         }
     }
     Ok(())

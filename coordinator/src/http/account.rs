@@ -238,7 +238,7 @@ async fn confirm_totp(
     security(("login" = []), ("session" = [])),
     request_body = Reauthentication,
     responses(
-        (status = 200, body = Message, description = "Logins want no code any more"),
+        (status = 200, body = Message, description = "Logins no longer ask for a code"),
         (status = 403, description = "`reauthentication_failed`"),
         (status = 409, description = "`totp_not_enabled`"),
     )
@@ -345,7 +345,7 @@ async fn revoke_others(
 
 /// End this session
 ///
-/// The token of this request opens nothing any more. Other logins go on.
+/// The token of this request is no longer valid. Other logins go on.
 #[utoipa::path(
     post,
     path = "/api/auth/logout",

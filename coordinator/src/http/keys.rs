@@ -53,8 +53,8 @@ async fn list(
 
 /// Make an API key
 ///
-/// It can no more than who makes it, who is told by mail. It wants the password once more, and a one-time code where the
-/// account has them.
+/// A key can do no more than its maker, who is told by mail. Asks for the password again, and for a
+/// one-time code where the account has them.
 #[utoipa::path(
     post,
     path = "/api/teams/{team_id}/keys",
@@ -94,7 +94,7 @@ async fn create(
     security(("login" = []), ("session" = []), ("oauth" = ["teams:manage"])),
     params(("team_id" = uuid::Uuid, Path, description = "Team id"), ("key_id" = uuid::Uuid, Path, description = "Key id")),
     responses(
-        (status = 200, body = Message, description = "It opens nothing any more"),
+        (status = 200, body = Message, description = "It is no longer valid"),
         (status = 404, description = "`not_found`"),
     )
 )]

@@ -75,7 +75,7 @@ catalogue! {
     NOT_A_HOST = FORBIDDEN "not_a_host", "Not a host of this coordinator",
         "Let the host join again with a token of `buddo-coordinator host add NAME`.";
     HOST_LOCKED = FORBIDDEN "host_locked", "There are two copies of the host",
-        "Stop the wrong one, run `buddo-coordinator host unlock NAME`, and join anew on the right one.";
+        "Stop the wrong one, run `buddo-coordinator host unlock NAME`, and join again on the right one.";
     INSUFFICIENT_SCOPE = FORBIDDEN "insufficient_scope", "The token lacks a scope",
         "Ask for a token with the scope that the detail and `WWW-Authenticate` name.";
     ROLE_REQUIRED = FORBIDDEN "role_required", "The role does not allow this",

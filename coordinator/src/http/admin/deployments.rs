@@ -50,7 +50,7 @@ pub(super) async fn evacuate(
     Ok(Json(Evacuation { host: with_load(&desk, host).await?, moved, left }))
 }
 
-/// Destroy a deployment, whoever's it is
+/// Destroy any account's deployment
 ///
 /// Its owner sees in its log that the platform did. Its names are free at once; a host that cannot be
 /// reached stops it when it is back.

@@ -49,8 +49,8 @@ pub fn routes(state: &AppState) -> OpenApiRouter<AppState> {
 
 /// For the document: what every operation here answers who may not.
 const REFUSED: &str = "`admin_required`: the account does not administer; \
-                       `admin_login_required`: the login is none of the last 12 hours with a \
-                       one-time code";
+                       `admin_login_required`: the last login is older than 12 hours, or was \
+                       made without a one-time code";
 
 /// An administrator, who may do all of it. It is made by the guard alone: a handler that takes it
 /// does not run without.

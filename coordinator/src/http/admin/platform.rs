@@ -285,7 +285,7 @@ pub(super) async fn with_load(desk: &admin::Desk, host: Host) -> Result<AdminHos
     security(("login" = [])),
     params(("name" = String, Path, description = "Name of the host")),
     responses(
-        (status = 200, body = Message, description = "It is no host any more"),
+        (status = 200, body = Message, description = "It is no longer a host"),
         (status = 403, description = REFUSED),
         (status = 404, description = "`not_found`"),
         (status = 409, description = "`conflict`: it has deployments"),
@@ -294,7 +294,7 @@ pub(super) async fn with_load(desk: &admin::Desk, host: Host) -> Result<AdminHos
 pub(super) async fn remove_host(AtDesk(desk): AtDesk, host: Name) -> Answer<Message> {
     let host = name(host)?;
     admin::remove_host(&desk, &host).await?;
-    let message = format!("{host} is no host of this platform any more; switch its agent off");
+    let message = format!("{host} is no longer a host of this platform; switch its agent off");
     Ok(Json(Message { message }))
 }
 

@@ -279,7 +279,7 @@ async fn revisions(
     params(("id" = uuid::Uuid, Path, description = "Deployment id"), IdempotencyHeader),
     request_body = Option<Rollback>,
     responses(
-        (status = 200, body = DeploymentEnvelope, description = "The deployment, `deploying` the revision anew"),
+        (status = 200, body = DeploymentEnvelope, description = "The deployment, `deploying` the revision again"),
         (status = 403, description = "`forbidden`, `role_required`, `email_unverified`, `tier_not_allowed`"),
         (status = 404, description = "`not_found`, `revision_not_found`"),
         (status = 422, description = "`illegal_state`, `idempotency_key_reused`"),
@@ -313,6 +313,7 @@ async fn rollback(
         (status = 403, description = "`forbidden`, `role_required`, `email_unverified`, `tier_not_allowed`"),
         (status = 404, description = "`not_found`"),
         (status = 422, description = "`illegal_state`"),
+        (status = 429, description = "`deployment_limit_reached`"),
     )
 )]
 async fn restart(

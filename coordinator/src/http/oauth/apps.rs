@@ -91,7 +91,8 @@ pub(super) async fn show(
 
 /// Replace the secret of an app
 ///
-/// For its owner. The old secret is void at once.
+/// For its owner. The old secret is void at once, unless `keep_old_seconds` lets both be used for a
+/// while, a day at most.
 #[utoipa::path(
     post,
     path = "/api/oauth/apps/{client_id}/secret",
