@@ -85,6 +85,13 @@ uuid_newtype!(
     InvitationId
 );
 
+/// There is no number for a further revision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the deployment has had as many revisions as there are numbers; destroy it and create it again"
+)]
+pub struct LastRevision;
+
 /// The number of an immutable revision of a deployment, from 1; image, environment, port,
 /// domains and probe of a revision never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -105,10 +112,12 @@ impl Revision {
         self.0
     }
 
-    /// The revision after this one.
-    #[must_use]
-    pub const fn next(self) -> Self {
-        Self(self.0 + 1)
+    /// The revision after this one. It fails after the last number that there is.
+    pub const fn next(self) -> Result<Self, LastRevision> {
+        match self.0.checked_add(1) {
+            Some(number) => Ok(Self(number)),
+            None => Err(LastRevision),
+        }
     }
 }
 
@@ -152,6 +161,12 @@ mod tests {
         assert_eq!(text.parse::<DeploymentId>().unwrap().to_string(), text);
         assert!("550e8400e29b41d4a716446655440000".parse::<DeploymentId>().is_err());
         assert!("{550e8400-e29b-41d4-a716-446655440000}".parse::<DeploymentId>().is_err());
+    }
+
+    #[test]
+    fn no_revision_follows_the_last_one() {
+        assert_eq!(Revision::FIRST.next(), Ok(Revision::new(2)));
+        assert_eq!(Revision::new(u32::MAX).next(), Err(LastRevision));
     }
 
     #[test]

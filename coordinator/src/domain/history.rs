@@ -5,6 +5,16 @@ use std::collections::BTreeSet;
 
 use buddo_shared::id::Revision;
 
+/// How many revisions a host may know that the database does not: one from a backup knows fewer.
+/// What is further ahead is made up, and next to it might be no number for a further revision.
+const MOST_AHEAD: u32 = 10_000;
+
+/// Whether a revision that a host names may be one of a deployment whose last one that is known is
+/// `last`.
+pub fn is_near(named: Revision, last: Revision) -> bool {
+    named.get() <= last.get().saturating_add(MOST_AHEAD)
+}
+
 /// What became of one revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Past {

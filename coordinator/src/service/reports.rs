@@ -23,6 +23,7 @@ use buddo_shared::report::{
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::domain::history::is_near;
 use crate::http::problem::chain;
 use crate::service::audit;
 use crate::state::{AppState, Services};
@@ -182,7 +183,8 @@ fn apply(
             }
             let now = services.clock.now();
             let checked_at = status.checked_at.map(|at| at.min(now));
-            let status = &DeploymentStatus { checked_at, ..status.clone() };
+            let serving = believed(tables, &deployment, status.serving)?;
+            let status = &DeploymentStatus { checked_at, serving, ..status.clone() };
             let told = learn(tables, status, report.at.min(now))?;
             if deployment.revision == status.revision {
                 settle(tables, services, deployment, &told, outcome)
@@ -191,6 +193,27 @@ fn apply(
             }
         }
     }
+}
+
+/// The revision that a host says is serving, unless it is made up: the next one gets a number above
+/// it, and the host is not to choose that.
+fn believed(
+    tables: &dyn Tables,
+    deployment: &Deployment,
+    serving: Option<Revision>,
+) -> Result<Option<Revision>, StoreError> {
+    let Some(named) = serving.filter(|named| !is_near(*named, deployment.revision)) else {
+        return Ok(serving);
+    };
+    let last = tables.last_revision(deployment.id)?.unwrap_or(deployment.revision);
+    if is_near(named, last) {
+        return Ok(serving);
+    }
+    tracing::warn!(
+        host = %deployment.host, deployment = %deployment.id, revision = %named,
+        "a host says that a revision serves which nobody made; that is not believed"
+    );
+    Ok(None)
 }
 
 /// A report, and what it tells of its revision for the first time.

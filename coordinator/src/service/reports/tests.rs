@@ -491,3 +491,27 @@ async fn fm_67_one_put_back_a_revision_is_believed() {
     assert_eq!(story.log().await, log);
     assert_eq!((story.generation().await, story.stored().await.revision), (generation, current));
 }
+
+#[tokio::test]
+async fn fm_67_no_host_chooses_the_number_of_the_next_revision() {
+    let mut story = Story::begin().await;
+    story.goes_live(1).await;
+    for made_up in [10_002, u32::MAX] {
+        let d = story.report(status(story.id, 1, Phase::Live, Some(made_up))).await;
+        assert_eq!((d.status, d.serving), (Status::Running, None), "{made_up}");
+    }
+    story.restart().await;
+    assert_eq!(story.stored().await.revision, Revision::new(2));
+    // A host may know some more than a database that was restored.
+    story.report(status(story.id, 2, Phase::Live, Some(40))).await;
+    story.restart().await;
+    assert_eq!(story.stored().await.revision, Revision::new(41));
+    // As a version before this kept it.
+    let database = rusqlite::Connection::open(story.world.state.config.database()).unwrap();
+    database.execute("UPDATE deployments SET serving = ?1", [u32::MAX]).unwrap();
+    story.restart().await;
+    assert_eq!(story.stored().await.revision, Revision::new(42));
+    database.execute("UPDATE revisions SET number = ?1 WHERE number = 42", [u32::MAX]).unwrap();
+    let refused = deployments::restart(&story.world.state, owner(1), story.id).await;
+    assert!(refused.is_err(), "no number is used twice");
+}
