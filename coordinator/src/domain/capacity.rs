@@ -15,7 +15,7 @@ const RESERVE_PART: u64 = 32;
 
 /// What runs beside each container (its monitor and its port forwarder), in KiB: 3.2 MB as measured
 /// with a thousand of them.
-const HELPER_KIB: u64 = 3277;
+pub const HELPER_KIB: u64 = 3277;
 
 /// Bytes of a deployment's entry in its host's document at most, its environment apart.
 pub const DESIRED_BYTES: u64 = 2048;

@@ -67,11 +67,16 @@ pub enum Closed {
 /// Hosts that take no new app, by reason.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ClosedHosts {
-    drained: u32,
-    locked: u32,
-    lost: u32,
-    short: u32,
-    unknown: u32,
+    /// [`Closed::Drained`].
+    pub drained: u32,
+    /// [`Closed::Locked`].
+    pub locked: u32,
+    /// [`Closed::Lost`].
+    pub lost: u32,
+    /// [`Closed::Short`].
+    pub short: u32,
+    /// [`Closed::Unknown`].
+    pub unknown: u32,
 }
 
 impl ClosedHosts {

@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 
 use buddo_shared::api::deploy::CreateDeployment;
 use buddo_shared::id::DeploymentId;
+use buddo_shared::report::{Failure, HostStatus};
 use buddo_shared::secret::Secret;
+use jiff::Timestamp;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use rusqlite::Connection;
 
 use super::*;
 use crate::service::deployments;
+use crate::store::Tables;
 use crate::store::contract::Load;
 use crate::testing::story::Story;
 use crate::testing::{World, owner, request};
@@ -36,7 +39,18 @@ enum Doing {
     Lose,
     Report {
         memory_mb: u64,
+        allocatable_mb: Option<u64>,
+        lacks: bool,
     },
+    Bound(Option<u64>),
+    Drain(bool),
+    Lock,
+    Remove,
+    Refuse,
+    /// Takes its newest document, and so refuses nothing any more.
+    Acknowledge,
+    /// It is locked and removed no longer.
+    Rejoin,
 }
 
 fn doing() -> impl Strategy<Value = Doing> {
@@ -51,8 +65,19 @@ fn doing() -> impl Strategy<Value = Doing> {
         1 => any().prop_map(Doing::ForgetOld),
         1 => any().prop_map(Doing::Fail),
         1 => Just(Doing::Lose),
-        1 => prop_oneof![1..65_536u64, Just(u64::MAX)].prop_map(|memory_mb| Doing::Report { memory_mb }),
+        1 => report(),
+        1 => prop::option::of(1..65_536u64).prop_map(Doing::Bound),
+        1 => prop_oneof![Just(Doing::Drain(true)), Just(Doing::Drain(false))],
+        1 => prop_oneof![Just(Doing::Lock), Just(Doing::Remove), Just(Doing::Refuse)],
+        1 => prop_oneof![Just(Doing::Acknowledge), Just(Doing::Rejoin)],
     ]
+}
+
+fn report() -> impl Strategy<Value = Doing> {
+    let memory_mb = prop_oneof![1..65_536u64, Just(u64::MAX)];
+    (memory_mb, prop::option::of(1..65_536u64), any::<bool>()).prop_map(
+        |(memory_mb, allocatable_mb, lacks)| Doing::Report { memory_mb, allocatable_mb, lacks },
+    )
 }
 
 struct Fleet {
@@ -159,11 +184,55 @@ impl Fleet {
                 let lost: Result<(), StoreError> = lost.await;
                 lost.unwrap();
             }
-            Doing::Report { memory_mb } => {
-                self.world.host_says(self.hosts[1], *memory_mb).await;
+            Doing::Report { .. }
+            | Doing::Bound(_)
+            | Doing::Drain(_)
+            | Doing::Lock
+            | Doing::Remove
+            | Doing::Refuse
+            | Doing::Acknowledge
+            | Doing::Rejoin => {
+                let (host, now, doing) = (self.hosts[1], state.clock.now(), doing.clone());
+                let done: Result<(), StoreError> =
+                    state.store.write(move |tables| to_host(tables, host, now, &doing)).await;
+                done.unwrap();
             }
         }
         self.made = [made, std::mem::take(&mut self.made)].concat();
+    }
+}
+
+/// What is done to a host, and not to its deployments.
+fn to_host(
+    tables: &mut dyn Tables,
+    id: HostId,
+    now: Timestamp,
+    doing: &Doing,
+) -> Result<(), StoreError> {
+    let host = tables.host(id)?.unwrap();
+    match doing {
+        Doing::Report { memory_mb, allocatable_mb, lacks } => {
+            let failure = || {
+                let [code, cause, fix] = ["code", "cause", "fix"].map(str::to_owned);
+                Failure { code, cause, fix }.into()
+            };
+            // One that was removed has said nothing.
+            let Some(status) = host.status else { return Ok(()) };
+            let status = HostStatus {
+                memory_mb: *memory_mb,
+                allocatable_mb: *allocatable_mb,
+                lacks: lacks.then(failure),
+                ..status
+            };
+            tables.set_host_status(id, &status)
+        }
+        Doing::Bound(mb) => tables.set_max_memory(id, *mb),
+        Doing::Drain(drain) => tables.set_drained(id, drain.then_some(now)),
+        Doing::Lock => tables.lock_host(id, now),
+        Doing::Remove => tables.remove_host(id, now),
+        Doing::Refuse => tables.set_refusal(id, "it does not take it"),
+        Doing::Acknowledge => tables.set_acknowledged(id, host.wanted),
+        _ => tables.upsert_host(&host),
     }
 }
 

@@ -6,7 +6,9 @@ use buddo_shared::sealed::SealingKey;
 use jiff::Timestamp;
 
 use super::{Bond, Result};
+use crate::domain::capacity::Demand;
 pub use crate::domain::capacity::Load;
+use crate::domain::place::ClosedHosts;
 
 /// A host that has joined.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,25 +58,43 @@ pub struct Reach {
     pub refuses: bool,
 }
 
+/// Which hosts are looked for. None of those that take no further deployment is found.
+#[derive(Debug, Clone, Copy)]
+pub struct RoomSearch<'a> {
+    /// What has to fit, where each host promises so many times what apps may take of it; `None`:
+    /// nothing has to.
+    pub fits: Option<(Demand, f64)>,
+    /// One that was not reached since then, or longer, is lost.
+    pub lost_at: Timestamp,
+    /// Not these.
+    pub except: &'a [HostId],
+}
+
 /// Where in the order of room the last page of hosts ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RoomMark {
-    /// 2 where nothing but room spoke against the last host, 1 where something did.
+    /// 3 where nothing but room spoke against the last host, 2 where it was away.
     pub standing: i64,
-    /// MiB that it has and has not promised; below 0 where it is overcommitted.
+    /// MiB that apps may take and that are not promised; below 0 where it is overcommitted.
     pub spare_mb: i64,
     /// Which host.
     pub host: HostId,
 }
 
-/// A host with its load, and its place in the order of room.
+/// A host as placement sees it, with its load and its place in the order of room.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Roomy {
-    /// The host.
-    pub host: Host,
+    /// What it last said of itself, where that can be read.
+    pub status: Option<HostStatus>,
+    /// MiB of memory that it may claim at most.
+    pub max_memory_mb: Option<u64>,
+    /// Since when it cannot be reached.
+    pub unreachable_since: Option<Timestamp>,
+    /// Whether it can be reached and does not take its newest document.
+    pub refuses: bool,
     /// What its deployments take of it.
     pub load: Load,
-    /// Where the next page goes on.
+    /// Which host, and where the next page goes on.
     pub mark: RoomMark,
 }
 
@@ -101,17 +121,16 @@ pub trait Hosts {
     fn reach(&self, id: HostId) -> Result<Option<Reach>>;
     /// What its deployments take of a host, as it is counted with each change.
     fn load(&self, id: HostId) -> Result<Load>;
-    /// Up to `limit` hosts on which `memory_mb` may fit if each promises `overcommit` times what it
-    /// has, those with most room first and those that something speaks against last. Removed ones
-    /// are left out. What a host keeps for itself is not considered: a host that is left out has no
-    /// room, and one that is listed may have none.
+    /// Up to `limit` hosts that `search` means, those with most room first and those that are away
+    /// last. By the rule of [`place`](crate::domain::place::place), but for an account's share.
     fn hosts_by_room(
         &self,
-        memory_mb: u64,
-        overcommit: f64,
+        search: RoomSearch<'_>,
         after: Option<RoomMark>,
         limit: u32,
     ) -> Result<Vec<Roomy>>;
+    /// How many hosts take no further deployment, by reason; `lost_at` as in [`RoomSearch`].
+    fn closed_hosts(&self, lost_at: Timestamp) -> Result<ClosedHosts>;
     /// Hosts whose load was counted wrongly, `limit` at most. Sums over all deployments.
     fn miscounted_hosts(&self, limit: u32) -> Result<Vec<HostId>>;
     /// Counts the load of a host afresh and keeps that.

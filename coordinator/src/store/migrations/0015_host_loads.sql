@@ -4,10 +4,12 @@
 
 CREATE TABLE host_loads (
     host_id     TEXT PRIMARY KEY NOT NULL REFERENCES hosts (id) ON DELETE CASCADE,
-    -- What the host says it has; 0 until it has reported.
-    memory_mb   INTEGER NOT NULL,
-    -- 0: it was removed; 1: something speaks against a further deployment; 2: nothing but room may.
-    standing    INTEGER NOT NULL CHECK (standing IN (0, 1, 2)),
+    -- What apps may take of what the host says it has, before overcommitment; 0 until it has
+    -- reported.
+    allocatable_mb INTEGER NOT NULL,
+    -- 0: it was removed; 1: it takes no further deployment; 2: it is away, so that it may be lost;
+    -- 3: nothing but room may speak against one.
+    standing    INTEGER NOT NULL CHECK (standing IN (0, 1, 2, 3)),
     -- Of its deployments that are not destroyed: memory promised, how many they are, bytes of the
     -- environments of their current revisions as they are stored, and memory of the largest.
     reserved_mb INTEGER NOT NULL,
@@ -16,49 +18,69 @@ CREATE TABLE host_loads (
     largest_mb  INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- Holds all that the first choice among hosts reads, best first.
+-- Holds all that the choice among hosts reads, best first.
 CREATE INDEX host_loads_by_room
-    ON host_loads (standing DESC, memory_mb - reserved_mb DESC, host_id, memory_mb, reserved_mb);
+    ON host_loads (standing DESC, allocatable_mb - reserved_mb DESC, host_id, allocatable_mb,
+        reserved_mb, containers, env_bytes, largest_mb);
 
 CREATE INDEX deployments_host_memory ON deployments (host_id, memory_limit_mb)
     WHERE status <> 'destroyed';
 
+-- What a host is, apart from its deployments. The memory as `Capacity` has it: what it says, up to
+-- the bound, less a reserve; or what its administrator allows, up to that.
+CREATE VIEW host_standings AS SELECT host_id, standing,
+    coalesce(min(allowed_mb, believed_mb), max(believed_mb - 384 - believed_mb / 32, 0), 0)
+        AS allocatable_mb
+FROM (SELECT id AS host_id,
+    CASE WHEN removed_at IS NOT NULL THEN 0
+        WHEN coalesce(drained_at, locked_at) IS NOT NULL THEN 1
+        WHEN coalesce(json_valid(status), 0) = 0 THEN 1
+        WHEN status ->> '$.lacks' IS NOT NULL THEN 1
+        WHEN unreachable_since IS NOT NULL OR refusal IS NOT NULL THEN 2
+        ELSE 3 END AS standing,
+    CAST(iif(json_valid(status), status ->> '$.allocatable_mb', NULL) AS INTEGER) AS allowed_mb,
+    min(CAST(iif(json_valid(status), status ->> '$.memory_mb', 0) AS INTEGER),
+        coalesce(max_memory_mb, 0x7fffffffffffffff)) AS believed_mb
+FROM hosts);
+
 CREATE VIEW host_loads_counted AS SELECT
-    h.id AS host_id,
-    coalesce(CAST(iif(json_valid(h.status), h.status ->> '$.memory_mb', 0) AS INTEGER), 0) AS memory_mb,
-    CASE WHEN h.removed_at IS NOT NULL THEN 0
-        WHEN coalesce(h.drained_at, h.locked_at, h.unreachable_since) IS NOT NULL THEN 1
-        WHEN h.refusal IS NOT NULL THEN 1
-        ELSE 2 END AS standing,
+    h.host_id, h.allocatable_mb, h.standing,
     (SELECT coalesce(sum(d.memory_limit_mb), 0) FROM deployments d
-        WHERE d.host_id = h.id AND d.status <> 'destroyed') AS reserved_mb,
+        WHERE d.host_id = h.host_id AND d.status <> 'destroyed') AS reserved_mb,
     (SELECT count(*) FROM deployments d
-        WHERE d.host_id = h.id AND d.status <> 'destroyed') AS containers,
+        WHERE d.host_id = h.host_id AND d.status <> 'destroyed') AS containers,
     (SELECT coalesce(sum(length(r.env)), 0) FROM deployments d
         JOIN revisions r ON r.deployment_id = d.id AND r.number = d.revision
-        WHERE d.host_id = h.id AND d.status <> 'destroyed') AS env_bytes,
+        WHERE d.host_id = h.host_id AND d.status <> 'destroyed') AS env_bytes,
     (SELECT coalesce(max(d.memory_limit_mb), 0) FROM deployments d
-        WHERE d.host_id = h.id AND d.status <> 'destroyed') AS largest_mb
-FROM hosts h;
+        WHERE d.host_id = h.host_id AND d.status <> 'destroyed') AS largest_mb
+FROM host_standings h;
 
-INSERT INTO host_loads (host_id, memory_mb, standing, reserved_mb, containers, env_bytes, largest_mb)
-    SELECT host_id, memory_mb, standing, reserved_mb, containers, env_bytes, largest_mb
+INSERT INTO host_loads (host_id, allocatable_mb, standing, reserved_mb, containers, env_bytes, largest_mb)
+    SELECT host_id, allocatable_mb, standing, reserved_mb, containers, env_bytes, largest_mb
     FROM host_loads_counted;
 
 CREATE TRIGGER host_loads_begin AFTER INSERT ON hosts
 BEGIN
     INSERT INTO host_loads
-        (host_id, memory_mb, standing, reserved_mb, containers, env_bytes, largest_mb)
-        SELECT host_id, memory_mb, standing, reserved_mb, containers, env_bytes, largest_mb
+        (host_id, allocatable_mb, standing, reserved_mb, containers, env_bytes, largest_mb)
+        SELECT host_id, allocatable_mb, standing, reserved_mb, containers, env_bytes, largest_mb
         FROM host_loads_counted WHERE host_id = NEW.id;
 END;
 
+-- With most reports and connections nothing changes that counts here, and then nothing is written.
 CREATE TRIGGER host_loads_follow_hosts
-AFTER UPDATE OF status, removed_at, drained_at, locked_at, unreachable_since, refusal ON hosts
+AFTER UPDATE OF status, max_memory_mb, removed_at, drained_at, locked_at, unreachable_since, refusal
+    ON hosts
+WHEN (NEW.status, NEW.max_memory_mb, NEW.removed_at, NEW.drained_at, NEW.locked_at,
+        NEW.unreachable_since, NEW.refusal)
+    IS NOT (OLD.status, OLD.max_memory_mb, OLD.removed_at, OLD.drained_at, OLD.locked_at,
+        OLD.unreachable_since, OLD.refusal)
 BEGIN
-    UPDATE host_loads SET (memory_mb, standing) =
-        (SELECT memory_mb, standing FROM host_loads_counted WHERE host_id = NEW.id)
-    WHERE host_id = NEW.id;
+    UPDATE host_loads SET (allocatable_mb, standing) =
+        (SELECT allocatable_mb, standing FROM host_standings WHERE host_id = NEW.id)
+    WHERE host_id = NEW.id AND (allocatable_mb, standing) IS NOT
+        (SELECT allocatable_mb, standing FROM host_standings WHERE host_id = NEW.id);
 END;
 
 -- The first revision comes after its deployment, and brings its environment's bytes itself.

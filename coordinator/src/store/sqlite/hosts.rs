@@ -5,40 +5,69 @@ use buddo_shared::renewal::HostKey;
 use buddo_shared::report::HostStatus;
 use buddo_shared::sealed::SealingKey;
 use jiff::Timestamp;
-use rusqlite::{Row, params};
+use rusqlite::{Row, named_params, params};
 
 use super::Tx;
 use super::column::{get, json, millis, opt_time, parsed, text, time, to_json, to_word, word};
 use super::trust::bond;
+use crate::domain::capacity::{DESIRED_BYTES, HELPER_KIB};
+use crate::domain::place::{ClosedHosts, MAX_DOCUMENT_BYTES, MAX_ENV_BYTES};
 use crate::store::contract::{
-    Bonds as _, Host, Hosts, JoinTokenRow, Load, Reach, Result, RoomMark, Roomy, StoreError,
+    Bonds as _, Host, Hosts, JoinTokenRow, Load, Reach, Result, RoomMark, RoomSearch, Roomy,
+    StoreError,
 };
 
 const LOAD: &str = "
     SELECT reserved_mb, containers, env_bytes, largest_mb FROM host_loads WHERE host_id = ?1";
 
-/// The index alone decides which hosts these are; of no other host more is read.
+/// The index alone decides which hosts these are, by the rule of `domain::place`; of no other host
+/// more is read. Only of one that is away it has to be asked since when.
 const BY_ROOM: &str = "
-    SELECT l.standing, l.memory_mb - l.reserved_mb AS spare_mb, l.containers, l.env_bytes,
-        l.largest_mb, l.reserved_mb, h.*
-    FROM (SELECT host_id FROM host_loads
-          WHERE standing > 0 AND memory_mb * ?1 >= reserved_mb + ?2
-              AND (?3 IS NULL OR (-standing, reserved_mb - memory_mb, host_id) > (?3, ?4, ?5))
-          ORDER BY standing DESC, memory_mb - reserved_mb DESC, host_id LIMIT ?6) AS best
+    SELECT l.standing, l.allocatable_mb - l.reserved_mb AS spare_mb, l.containers, l.env_bytes,
+        l.largest_mb, l.reserved_mb, h.id, h.status, h.max_memory_mb, h.unreachable_since,
+        h.refusal IS NOT NULL AS refuses
+    FROM (SELECT host_id FROM host_loads AS one
+          WHERE standing >= 2
+              AND (:memory_mb IS NULL
+                  OR reserved_mb + :memory_mb + max(largest_mb, :memory_mb)
+                      + ((containers + 2) * :helper_kib + 1023) / 1024
+                      <= CAST(allocatable_mb * :overcommit AS INTEGER)
+                  AND env_bytes + :env_bytes <= :most_env_bytes
+                  AND (containers + 1) * :desired_bytes + ((env_bytes + :env_bytes) * 4 + 2) / 3
+                      <= :most_document_bytes)
+              AND (:standing IS NULL OR (-standing, reserved_mb - allocatable_mb, host_id)
+                  > (:standing, :spare_mb, :host_id))
+              AND host_id NOT IN (SELECT value FROM json_each(:except))
+              AND (standing > 2 OR NOT EXISTS (SELECT 1 FROM hosts
+                  WHERE id = one.host_id AND unreachable_since <= :lost_at))
+          ORDER BY standing DESC, allocatable_mb - reserved_mb DESC, host_id LIMIT :limit) AS best
     JOIN host_loads l ON l.host_id = best.host_id
     JOIN hosts h ON h.id = best.host_id
     ORDER BY l.standing DESC, spare_mb DESC, h.id";
 
+/// In the order in which `domain::place` looks for a reason.
+const CLOSED: &str = "
+    SELECT coalesce(sum(reason = 'locked'), 0) AS locked,
+        coalesce(sum(reason = 'drained'), 0) AS drained, coalesce(sum(reason = 'lost'), 0) AS lost,
+        coalesce(sum(reason = 'unknown'), 0) AS unknown,
+        coalesce(sum(reason = 'short'), 0) AS short
+    FROM (SELECT CASE WHEN h.locked_at IS NOT NULL THEN 'locked'
+              WHEN h.drained_at IS NOT NULL THEN 'drained'
+              WHEN h.unreachable_since <= ?1 THEN 'lost'
+              WHEN coalesce(json_valid(h.status), 0) = 0 THEN 'unknown'
+              WHEN l.standing = 1 THEN 'short' END AS reason
+          FROM host_loads l JOIN hosts h ON h.id = l.host_id WHERE l.standing > 0)";
+
 const MISCOUNTED: &str = "
     SELECT c.host_id FROM host_loads_counted c LEFT JOIN host_loads l ON l.host_id = c.host_id
-    WHERE (c.memory_mb, c.standing, c.reserved_mb, c.containers, c.env_bytes, c.largest_mb) IS NOT
-        (l.memory_mb, l.standing, l.reserved_mb, l.containers, l.env_bytes, l.largest_mb)
+    WHERE (c.allocatable_mb, c.standing, c.reserved_mb, c.containers, c.env_bytes, c.largest_mb) IS NOT
+        (l.allocatable_mb, l.standing, l.reserved_mb, l.containers, l.env_bytes, l.largest_mb)
     LIMIT ?1";
 
 const RECOUNT: &str = "
     INSERT OR REPLACE INTO host_loads
-        (host_id, memory_mb, standing, reserved_mb, containers, env_bytes, largest_mb)
-    SELECT host_id, memory_mb, standing, reserved_mb, containers, env_bytes, largest_mb
+        (host_id, allocatable_mb, standing, reserved_mb, containers, env_bytes, largest_mb)
+    SELECT host_id, allocatable_mb, standing, reserved_mb, containers, env_bytes, largest_mb
     FROM host_loads_counted WHERE host_id = ?1";
 
 const UPSERT: &str = "
@@ -91,29 +120,56 @@ impl Hosts for Tx<'_> {
 
     fn hosts_by_room(
         &self,
-        memory_mb: u64,
-        overcommit: f64,
+        search: RoomSearch<'_>,
         after: Option<RoomMark>,
         limit: u32,
     ) -> Result<Vec<Roomy>> {
         let operation = "look for room";
-        let params = params![
-            overcommit,
-            signed(operation, memory_mb)?,
-            after.map(|mark| -mark.standing),
-            after.map(|mark| -mark.spare_mb),
-            after.map(|mark| text(&mark.host)),
-            limit,
-        ];
+        let demand = search.fits.map(|(demand, _)| demand);
+        let params = named_params! {
+            ":memory_mb": demand.map(|demand| signed(operation, demand.memory_mb)).transpose()?,
+            ":env_bytes": demand.map(|demand| signed(operation, demand.env_bytes)).transpose()?,
+            ":overcommit": search.fits.map(|(_, overcommit)| overcommit),
+            ":helper_kib": signed(operation, HELPER_KIB)?,
+            ":desired_bytes": signed(operation, DESIRED_BYTES)?,
+            ":most_env_bytes": signed(operation, MAX_ENV_BYTES)?,
+            ":most_document_bytes": signed(operation, MAX_DOCUMENT_BYTES)?,
+            ":standing": after.map(|mark| -mark.standing),
+            ":spare_mb": after.map(|mark| -mark.spare_mb),
+            ":host_id": after.map(|mark| text(&mark.host)),
+            ":except": to_json(&search.except)?,
+            ":lost_at": millis(search.lost_at),
+            ":limit": limit,
+        };
         self.all(operation, BY_ROOM, params, |row| {
-            let host = read(row)?;
-            let mark = RoomMark {
-                standing: get(row, "standing")?,
-                spare_mb: get(row, "spare_mb")?,
-                host: host.id,
-            };
-            Ok(Roomy { host, load: read_load(row)?, mark })
+            Ok(Roomy {
+                // One that cannot be read is as good as none: the host gets nothing new.
+                status: json(row, "status").ok(),
+                max_memory_mb: get::<Option<i64>>(row, "max_memory_mb")?.map(unsigned),
+                unreachable_since: opt_time(row, "unreachable_since")?,
+                refuses: get(row, "refuses")?,
+                load: read_load(row)?,
+                mark: RoomMark {
+                    standing: get(row, "standing")?,
+                    spare_mb: get(row, "spare_mb")?,
+                    host: parsed(row, "id")?,
+                },
+            })
         })
+    }
+
+    fn closed_hosts(&self, lost_at: Timestamp) -> Result<ClosedHosts> {
+        let read = |row: &Row<'_>| {
+            Ok(ClosedHosts {
+                drained: get(row, "drained")?,
+                locked: get(row, "locked")?,
+                lost: get(row, "lost")?,
+                short: get(row, "short")?,
+                unknown: get(row, "unknown")?,
+            })
+        };
+        let counted = self.first("count closed hosts", CLOSED, [millis(lost_at)], read)?;
+        Ok(counted.unwrap_or_default())
     }
 
     fn miscounted_hosts(&self, limit: u32) -> Result<Vec<HostId>> {
