@@ -98,7 +98,13 @@ impl From<DeployError> for ApiError {
             DeployError::NoReturn(NoReturn::Unknown(_) | NoReturn::Forgotten(_)) => {
                 problem::REVISION_NOT_FOUND
             }
-            DeployError::Illegal(_) | DeployError::NoReturn(_) => problem::ILLEGAL_STATE,
+            DeployError::Lost(_) => {
+                tracing::error!(error = %problem::chain(&error), "an environment is lost");
+                problem::ILLEGAL_STATE
+            }
+            DeployError::Illegal(_) | DeployError::NoReturn(_) | DeployError::LastRevision(_) => {
+                problem::ILLEGAL_STATE
+            }
             DeployError::KeyReused => problem::IDEMPOTENCY_KEY_REUSED,
         };
         Self::new(kind, error.to_string())

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use buddo_shared::id::{DeploymentId, HostId};
 use buddo_shared::manifest::{Manifest, SCHEMA, Trust};
 use buddo_shared::sealed::SealError;
-use buddo_shared::signed::SignError;
+use buddo_shared::signed::{PinnedKeyError, SignError, VerifyError};
 use jiff::{SignedDuration, Timestamp};
 
 use super::desired::Writer;
@@ -45,6 +45,15 @@ pub enum DocumentError {
         #[source]
         source: VaultError,
     },
+    /// It is not known what the host has of a deployment that cannot be read.
+    #[error(
+        "a deployment of the host cannot be read, and neither can the last document, which says what \
+         the host has of it; so the host keeps what it has: mend the deployment, or destroy it"
+    )]
+    Last(#[source] VerifyError),
+    /// The same, for what the document is signed with cannot be used.
+    #[error("cannot use the signing keys to read the host's last document; restore their files")]
+    Keys(#[source] PinnedKeyError),
     /// An environment cannot be sealed to the host.
     #[error("cannot seal an environment")]
     Seal(#[from] SealError),
@@ -62,7 +71,12 @@ impl DocumentError {
         match self {
             Self::Store(error) => matches!(error, StoreError::Corrupt { .. }),
             Self::Unknown => false,
-            Self::Vault { .. } | Self::Seal(_) | Self::Sign(_) | Self::Clock(_) => true,
+            Self::Vault { .. }
+            | Self::Last(_)
+            | Self::Keys(_)
+            | Self::Seal(_)
+            | Self::Sign(_)
+            | Self::Clock(_) => true,
         }
     }
 
@@ -73,7 +87,12 @@ impl DocumentError {
                 matches!(source, VaultError::OtherKey | VaultError::Open)
             }
             Self::Store(error) => matches!(error, StoreError::Corrupt { .. }),
-            Self::Unknown | Self::Seal(_) | Self::Clock(_) | Self::Sign(_) => false,
+            Self::Unknown
+            | Self::Last(_)
+            | Self::Keys(_)
+            | Self::Seal(_)
+            | Self::Clock(_)
+            | Self::Sign(_) => false,
         }
     }
 }

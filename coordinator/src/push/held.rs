@@ -9,9 +9,10 @@ use buddo_shared::signed::Verifier;
 
 use super::document::DocumentError;
 use crate::http::problem::chain;
+use crate::service::deployments::MAKE_AGAIN;
 use crate::state::Services;
+use crate::store::Tables;
 use crate::store::contract::Deployment;
-use crate::store::{StoreError, Tables};
 
 /// What a host has, by the last document that was signed for it.
 pub(super) struct Held<'a> {
@@ -36,7 +37,7 @@ impl<'a> Held<'a> {
         id: DeploymentId,
         row: Option<&Deployment>,
         error: &DocumentError,
-    ) -> Result<Option<Desired>, StoreError> {
+    ) -> Result<Option<Desired>, DocumentError> {
         tracing::error!(
             host = %self.host, deployment = %id, error = %chain(error),
             "a deployment cannot be put into its host's document and is held as it was"
@@ -54,36 +55,26 @@ impl<'a> Held<'a> {
         };
         let stays = if entry.is_some() { "what its host has stays" } else { "it does not run" };
         let fix = match error {
-            DocumentError::Vault { .. } => "deploy it again with its whole environment",
+            DocumentError::Vault { .. } => MAKE_AGAIN,
             _ => "ask the platform's administrator, whose log says more",
         };
         self.told.push((id, format!("{cause}: {stays}, and no change takes effect\n{fix}")));
         Ok(entry)
     }
 
-    fn read(&self) -> Result<HashMap<DeploymentId, Desired>, StoreError> {
+    /// Nothing where there was no document yet. One that cannot be read is an error: without what it
+    /// has, the next document would take from the host what runs there.
+    fn read(&self) -> Result<HashMap<DeploymentId, Desired>, DocumentError> {
         let Some(envelope) = self.tables.last_document(self.host)? else {
             return Ok(HashMap::new());
         };
         let keys = self.services.keys.keys();
         let signers = keys.old().into_iter().chain([keys.newest()]);
         let signers: Vec<_> = signers.map(|signer| signer.public().clone()).collect();
-        let verifier = match Verifier::new(self.host, &signers) {
-            Ok(verifier) => verifier,
-            Err(error) => return Ok(self.nothing(&error)),
-        };
-        match verifier.verify(&envelope) {
-            Ok(verified) => {
-                let entries = verified.into_inner().deployments.into_iter();
-                Ok(entries.map(|entry| (entry.id, entry)).collect())
-            }
-            Err(error) => Ok(self.nothing(&error)),
-        }
-    }
-
-    fn nothing(&self, error: &dyn std::error::Error) -> HashMap<DeploymentId, Desired> {
-        tracing::error!(host = %self.host, %error, "the last document is not one of ours");
-        HashMap::new()
+        let verifier = Verifier::new(self.host, &signers).map_err(DocumentError::Keys)?;
+        let verified = verifier.verify(&envelope).map_err(DocumentError::Last)?;
+        let entries = verified.into_inner().deployments.into_iter();
+        Ok(entries.map(|entry| (entry.id, entry)).collect())
     }
 }
 

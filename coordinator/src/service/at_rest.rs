@@ -34,7 +34,8 @@ pub enum AtRestError {
     /// One value cannot be read; the old key stays until it can, or is gone.
     #[error(
         "{place} cannot be decrypted, so the old key is kept; restore the master.key that it was \
-         encrypted with, or let its owner replace it (deploy anew, enrol one-time codes anew)"
+         encrypted with, or let its owner replace it (destroy the app and create it again, enrol \
+         one-time codes again)"
     )]
     Unreadable {
         /// Which.

@@ -1,13 +1,16 @@
 use std::collections::BTreeMap;
 
+use axum::response::IntoResponse as _;
 use buddo_shared::api::deploy::CreateDeployment;
 use buddo_shared::manifest::{Manifest, RunState};
 use buddo_shared::report::{Phase, Report, ReportBody};
 use buddo_shared::secret::Secret;
 use rstest::rstest;
 
+use super::super::document;
 use super::*;
 use crate::service::{deployments, reports};
+use crate::store::StoreError;
 use crate::testing::story::{Story, status};
 use crate::testing::{World, owner, request};
 
@@ -31,6 +34,11 @@ fn change(story: &Story, sql: &str) {
     let connection = rusqlite::Connection::open(story.world.state.config.database()).unwrap();
     connection.pragma_update(None, "foreign_keys", false).unwrap();
     assert_ne!(connection.execute(sql, [story.id.to_string()]).unwrap(), 0);
+}
+
+fn change_host(story: &Story, sql: &str) {
+    let connection = rusqlite::Connection::open(story.world.state.config.database()).unwrap();
+    assert_ne!(connection.execute(sql, [story.host.to_string()]).unwrap(), 0);
 }
 
 /// Changes one bit of the environment of revision 1; a second time mends it.
@@ -59,6 +67,13 @@ async fn error_of(story: &Story, id: DeploymentId) -> Option<String> {
     shown.unwrap().last_error
 }
 
+/// What stands in the row, also where the rest of it cannot be read.
+fn held(story: &Story) -> Option<String> {
+    let connection = rusqlite::Connection::open(story.world.state.config.database()).unwrap();
+    let sql = "SELECT held FROM deployments WHERE id = ?1";
+    connection.query_row(sql, [story.id.to_string()], |row| row.get(0)).unwrap()
+}
+
 #[rstest]
 #[case::a_changed_environment("")]
 #[case::no_environment("UPDATE revisions SET env = zeroblob(60) WHERE deployment_id = ?1")]
@@ -80,9 +95,12 @@ async fn fm_64_what_cannot_be_read_is_held_as_it_was_and_the_rest_goes_on(#[case
     assert_eq!(entry(&after, story.id), entry(&before, story.id), "as its host has it");
     assert_eq!(entry(&after, other).unwrap().revision.get(), 2, "and the other goes on");
     assert_eq!(error_of(&story, other).await, None);
-    if !damage.contains("team_id") {
-        let error = error_of(&story, story.id).await.unwrap();
-        assert!(error.contains("what its host has stays"), "{error}");
+    let told = held(&story).unwrap();
+    assert!(told.contains("what its host has stays"), "{told}");
+    if damage.contains("team_id") {
+        assert!(told.contains("ask the platform's administrator"), "{told}");
+    } else {
+        assert_eq!(error_of(&story, story.id).await.unwrap(), told);
     }
     // However often, also from the document that held it.
     bump(&story).await;
@@ -99,7 +117,7 @@ async fn fm_64_what_is_held_is_stopped_all_the_same_and_ends_when_it_can_be_read
     let entry_held = entry(&held, story.id).unwrap();
     assert_eq!(entry_held.run, RunState::Stopped);
     assert_eq!(entry_held.env, entry(&before, story.id).unwrap().env);
-    assert!(error_of(&story, story.id).await.unwrap().contains("deploy it again"));
+    assert!(error_of(&story, story.id).await.unwrap().contains(MAKE_AGAIN));
     flip(&story);
     bump(&story).await;
     let mended = story.manifest().await;
@@ -114,6 +132,43 @@ async fn fm_64_what_its_host_never_had_is_left_out_and_told() {
     assert!(story.manifest().await.deployments.is_empty());
     let error = error_of(&story, story.id).await.unwrap();
     assert!(error.contains("it does not run"), "{error}");
+}
+
+#[tokio::test]
+async fn fm_64_a_host_keeps_what_it_has_where_its_last_document_cannot_be_read() {
+    let (story, other) = two().await;
+    change_host(&story, "UPDATE documents SET envelope = x'00' WHERE host_id = ?1");
+    // Nothing has to be held: the next document says all.
+    bump(&story).await;
+    assert_eq!(story.manifest().await.deployments.len(), 2);
+    change_host(&story, "UPDATE documents SET envelope = x'00' WHERE host_id = ?1");
+    flip(&story);
+    bump(&story).await;
+    let state = &story.world.state;
+    let error = document::current(state, story.host).await.unwrap_err();
+    assert!(matches!(error, DocumentError::Last(_)), "{error}");
+    assert!(error.is_lasting() && !error.is_of_one());
+    assert!(error.to_string().contains("mend the deployment, or destroy it"), "{error}");
+    // Whoever follows that advice gets a document for the rest.
+    deployments::destroy(state, owner(1), story.id).await.unwrap();
+    let rest = story.manifest().await;
+    assert!(entry(&rest, other).is_some() && rest.deployments.len() == 1);
+}
+
+#[tokio::test]
+async fn fm_64_what_cannot_be_decrypted_is_not_brought_up_and_says_what_to_do() {
+    let mut story = Story::of(World::new(), with_env("my-app")).await;
+    story.goes_live(1).await;
+    story.restart().await;
+    story.goes_live(2).await;
+    change(&story, "UPDATE revisions SET env = zeroblob(60) WHERE deployment_id = ?1");
+    let restarted = deployments::restart(&story.world.state, owner(1), story.id).await;
+    let rolled = story.roll_back(Some(1)).await;
+    for refused in [restarted.map(drop).unwrap_err(), rolled.map(drop).unwrap_err()] {
+        assert!(refused.to_string().contains(MAKE_AGAIN), "{refused}");
+        let answer = crate::http::problem::ApiError::from(refused).into_response();
+        assert_eq!(answer.status(), 422);
+    }
 }
 
 #[tokio::test]

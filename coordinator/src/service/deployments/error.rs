@@ -1,6 +1,7 @@
 //! Why a use case on deployments refuses.
 
 use buddo_shared::api::problem::FieldError;
+use buddo_shared::id::LastRevision;
 use buddo_shared::spec::TierSlug;
 
 use crate::access::Refused;
@@ -10,6 +11,9 @@ use crate::domain::place::NoRoom;
 use crate::identity::TeamRole;
 use crate::store::StoreError;
 use crate::vault::VaultError;
+
+/// What its owner can do for a deployment whose environment cannot be decrypted.
+pub(crate) const MAKE_AGAIN: &str = "destroy it and create it again with its whole environment";
 
 /// A refusal. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +82,12 @@ pub enum DeployError {
     /// The key was used for another request.
     #[error("this Idempotency-Key was sent with another body; use a new key for a new request")]
     KeyReused,
+    /// The environment cannot be decrypted. The same words stand in what is held.
+    #[error("its environment cannot be decrypted, so that it cannot be brought up; {MAKE_AGAIN}")]
+    Lost(#[source] VaultError),
+    /// It has no number left for a further revision.
+    #[error(transparent)]
+    LastRevision(#[from] LastRevision),
     /// The environment cannot be encrypted.
     #[error("cannot encrypt the environment")]
     Vault(#[from] VaultError),
