@@ -127,10 +127,23 @@ impl Vault {
         Ok(Self { path: path.to_owned(), held })
     }
 
-    /// Encrypts `plain` for its place. Call it within the transaction that stores it.
+    /// Encrypts `plain` for its place. Call it within the transaction that stores it, or
+    /// [`seal_again`](Self::seal_again) there.
     pub fn seal(&self, place: Place, plain: &Secret) -> Result<Vec<u8>, VaultError> {
         self.refresh()?;
         seal(&self.held.load().ring.current, place, plain)
+    }
+
+    /// What was encrypted before the transaction that stores it, as it is unless the master key was
+    /// rotated meanwhile: the rotation may have ended, and its old key be gone.
+    pub fn seal_again(
+        &self,
+        place: Place,
+        plain: &Secret,
+        sealed: Vec<u8>,
+    ) -> Result<Vec<u8>, VaultError> {
+        self.refresh()?;
+        if sealed.starts_with(&self.head()) { Ok(sealed) } else { self.seal(place, plain) }
     }
 
     /// A keyed hash, by which texts that may hold secrets can be compared without keeping them.

@@ -93,3 +93,16 @@ fn the_first_form_is_read_at_the_upgrade_alone() {
     let renewed = vault.renew(env(1, 1), &old, true).unwrap().unwrap();
     assert_eq!(vault.open_sealed(env(1, 1), &renewed).unwrap().expose(), "secret");
 }
+
+#[test]
+fn what_was_encrypted_before_a_rotation_is_encrypted_again() {
+    let (directory, vault) = vault();
+    let plain = Secret::new("a");
+    let before = vault.seal(env(1, 1), &plain).unwrap();
+    assert_eq!(vault.seal_again(env(1, 1), &plain, before.clone()).unwrap(), before);
+    let rotating = Vault::open(&directory.path().join("master.key"), &SystemRandom).unwrap();
+    rotating.begin_rotation(&SystemRandom).unwrap();
+    rotating.end_rotation().unwrap();
+    let after = vault.seal_again(env(1, 1), &plain, before).unwrap();
+    assert!(after.starts_with(&rotating.head()));
+}

@@ -8,6 +8,7 @@ use buddo_shared::id::{AccountId, AppId, DeploymentId, HostId, Revision, TeamId}
 use buddo_shared::manifest::RunState;
 use buddo_shared::name::{HostName, Subdomain};
 use buddo_shared::probe::Probe;
+use buddo_shared::secret::Secret;
 use buddo_shared::spec::AppSpec;
 use jiff::Timestamp;
 use serde_json::json;
@@ -34,18 +35,26 @@ pub async fn create(
     request: CreateDeployment,
     key: Option<IdempotencyKey>,
 ) -> Result<DeploymentEnvelope, DeployError> {
-    let body = serde_json::to_vec(&request)?;
+    // What takes long and does not need the database is done before the one transaction, in which
+    // everybody else waits.
+    let asked = match key {
+        Some(key) => Some((key, state.vault.fingerprint(&serde_json::to_vec(&request)?))),
+        None => None,
+    };
     let spec = AppSpec::parse(request).map_err(DeployError::Invalid)?;
+    let new = New::of(state, spec)?;
     let services = owned_state(state);
     let (envelope, made) = state
         .store
         .write(move |tables| {
             // What was answered before is for those alone who still may ask, and for the same team.
             let place = check.place(tables, team)?;
-            let body = serde_json::to_vec(&(place.team, body))?;
-            let hash = services.vault.fingerprint(&body);
-            let asked = once::Request { account: check.actor(), key, hash };
-            once(tables, &services, asked, |tables| make(tables, &services, check, place, &spec))
+            let asked = asked.map(|(key, body)| {
+                let of_team = [&place.team.as_uuid().as_bytes()[..], &body].concat();
+                let hash = services.vault.fingerprint(&of_team);
+                once::Request { account: check.actor(), key, hash }
+            });
+            once(tables, &services, asked, |tables| make(tables, &services, check, place, new))
         })
         .await?;
     if let Some(Made { host, id, replaced }) = made {
@@ -56,6 +65,24 @@ pub async fn create(
         }
     }
     Ok(envelope)
+}
+
+/// What is to be made, with an environment that is encrypted already.
+struct New {
+    id: DeploymentId,
+    spec: AppSpec,
+    env: Option<(Secret, Vec<u8>)>,
+}
+
+impl New {
+    fn of(services: &Services, spec: AppSpec) -> Result<Self, DeployError> {
+        let id = DeploymentId::new(random::uuid(&*services.random));
+        let env = (!spec.env.is_empty()).then(|| spec.env.to_plain_json());
+        let place = vault::Place::Environment(id, Revision::FIRST);
+        let seal = |env: Secret| Ok::<_, DeployError>((services.vault.seal(place, &env)?, env));
+        let env = env.map(seal).transpose()?.map(|(sealed, env)| (env, sealed));
+        Ok(Self { id, spec, env })
+    }
 }
 
 /// What was made, and where.
@@ -72,9 +99,9 @@ fn make(
     services: &Services,
     check: DeployCheck,
     whose: Place,
-    spec: &AppSpec,
+    New { id, spec, env }: New,
 ) -> Result<(DeploymentEnvelope, Made), DeployError> {
-    let now = services.clock.now();
+    let (now, spec) = (services.clock.now(), &spec);
     refuse_unproven(tables, [check.actor(), whose.payer])?;
     let tier =
         tables.tier(&spec.tier)?.ok_or_else(|| DeployError::TierNotFound(spec.tier.clone()))?;
@@ -82,19 +109,19 @@ fn make(
     let replaced = replace_failed(tables, services, check, whose, &spec.subdomain)?;
     check_names(tables, services, spec, &tier)?;
     check_limits(tables, services, whose.payer, &tier)?;
-    let env = (!spec.env.is_empty()).then(|| spec.env.to_plain_json());
-    let env_bytes = env.as_ref().map_or(0, |env| env.expose().len() as u64);
+    let env_bytes = env.as_ref().map_or(0, |(env, _)| env.expose().len() as u64);
     let demand = Demand { memory_mb: tier.limits.memory_mb.into(), env_bytes };
     let overcommit = services.config.limits.memory_overcommit;
-    let host = placing::choose(tables, whose.payer, demand, overcommit, now)?;
-    let id = DeploymentId::new(random::uuid(&*services.random));
+    let search = placing::Search { account: whose.payer, demand, overcommit, now, from: None };
+    let host = placing::choose(tables, search)?;
     let app_id = match tables.app_of(whose.payer, &spec.subdomain)? {
         Some(app) => app,
         None => AppId::new(random::uuid(&*services.random)),
     };
     let deployment = deployment(id, app_id, whose, host, spec, &tier, now);
-    let sealed = vault::Place::Environment(id, Revision::FIRST);
-    let env = env.map(|env| services.vault.seal(sealed, &env)).transpose()?;
+    let place = vault::Place::Environment(id, Revision::FIRST);
+    let seal = |(env, sealed): (Secret, _)| services.vault.seal_again(place, &env, sealed);
+    let env = env.map(seal).transpose()?;
     let revision = RevisionRow {
         number: Revision::FIRST,
         image: spec.image.clone(),
@@ -138,7 +165,7 @@ fn replace_failed(
     }
     let (_, host) =
         carry_out(tables, services, check, holder.id, DESTROY, |tables, services, d| {
-            take_away(tables, services, d)?;
+            take_away(tables, services.clock.now(), d)?;
             Ok(Some(json!({ "cause": "its first deploy failed; another of its name replaces it" })))
         })?;
     Ok(Some((host, holder.id)))

@@ -41,22 +41,21 @@ impl IdempotencyKey {
 pub(super) struct Request {
     /// Whose.
     pub(super) account: AccountId,
-    /// What its sender calls it; `None`: it is a new one each time.
-    pub(super) key: Option<IdempotencyKey>,
+    /// What its sender calls it.
+    pub(super) key: IdempotencyKey,
     /// What it asks for: a keyed hash, for the body may hold secrets.
     pub(super) hash: [u8; 32],
 }
 
 /// Does `work`, unless that was done for the same key: then it answers as it did then, with
-/// `None` for what else the work yields.
+/// `None` for what else the work yields. One without a key is a new one each time.
 pub(super) fn once<T>(
     tables: &mut dyn Tables,
     services: &Services,
-    request: Request,
+    request: Option<Request>,
     work: impl FnOnce(&mut dyn Tables) -> Result<(DeploymentEnvelope, T), DeployError>,
 ) -> Result<(DeploymentEnvelope, Option<T>), DeployError> {
-    let Request { account, key, hash } = request;
-    let Some(IdempotencyKey(key)) = key else {
+    let Some(Request { account, key: IdempotencyKey(key), hash }) = request else {
         return work(tables).map(|(envelope, done)| (envelope, Some(done)));
     };
     let now = services.clock.now();

@@ -31,8 +31,9 @@ pub async fn rollback(
     key: Option<IdempotencyKey>,
 ) -> Result<DeploymentEnvelope, DeployError> {
     let asked = serde_json::to_vec(&("rollback", id, request))?;
+    let account = check.actor();
     let asked =
-        once::Request { account: check.actor(), key, hash: state.vault.fingerprint(&asked) };
+        key.map(|key| once::Request { account, key, hash: state.vault.fingerprint(&asked) });
     let services = owned_state(state);
     let (envelope, host) = state
         .store
@@ -44,7 +45,7 @@ pub async fn rollback(
                     let from = deployment.revision;
                     let named = request.revision.map(Revision::new);
                     let source = choose(tables, services, id, from, named)?;
-                    let env = environment(tables, services, id, source.number)?;
+                    let env = environment(tables, &services.vault, id, source.number)?;
                     let number = next_number(tables, deployment)?;
                     let env = seal(services, id, number, env)?;
                     let revision = RevisionRow {
@@ -97,7 +98,7 @@ fn previous(
     current: Revision,
 ) -> Result<Option<Revision>, DeployError> {
     let row = |number| rows.iter().find(|row| row.number == number);
-    let environment = |number| environment(tables, services, id, number);
+    let environment = |number| environment(tables, &services.vault, id, number);
     let env = environment(current)?;
     for number in history::candidates(past, current) {
         let same = row(number).zip(row(current)).is_some_and(|(row, current)| row.means(current));
