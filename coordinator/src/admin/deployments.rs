@@ -23,9 +23,9 @@ pub(super) async fn evacuate(
 ) -> Result<()> {
     let vault = Arc::new(Vault::open_existing(&config.master_key())?);
     let means = Means { vault, overcommit: config.limits.memory_overcommit };
-    let Evacuated { changed, left, .. } = admin::evacuate(desk, &means, name).await?;
+    let Evacuated { changed, left, .. } = admin::evacuate(desk, &means, name, |_| ()).await?;
     for one in &left {
-        writeln!(out, "{} {} {}", one.id, one.subdomain, printable(&one.reason))?;
+        writeln!(out, "{} {} {}", one.id, one.name, printable(&one.reason))?;
     }
     tracing::info!(
         "{name} gets no further deployments; moved to other hosts, which bring them up within half \

@@ -208,7 +208,7 @@ pub fn take_off(
 ) -> Result<(), HostError> {
     let host = tables.host_named(name)?.filter(|host| host.bond.removed_at.is_none());
     let host = host.ok_or_else(|| HostError::Unknown(name.to_owned()))?;
-    let deployments = tables.deployments_on(host.id)?.len();
+    let deployments = tables.deployments_for(host.id)?.len();
     if deployments > 0 {
         return Err(HostError::InUse { name: name.to_owned(), deployments });
     }

@@ -299,7 +299,7 @@ pub struct LeftBehind {
     /// Deployment id.
     #[schema(format = "uuid")]
     pub id: String,
-    /// Name in the zone.
+    /// Name in the zone; the id where it cannot be read.
     pub subdomain: String,
     /// Why it stays.
     pub reason: String,

@@ -9,6 +9,7 @@ use buddo_shared::api::auth::Message;
 
 use super::platform::{Answer, Name, name, with_load};
 use super::{AtDesk, REFUSED};
+use crate::http::problem::ApiError;
 use crate::service::admin::{self, Evacuated, Means};
 use crate::state::AppState;
 
@@ -37,13 +38,21 @@ pub(super) async fn evacuate(
 ) -> Answer<Evacuation> {
     let overcommit = state.config.limits.memory_overcommit;
     let means = Means { vault: Arc::clone(&state.vault), overcommit };
-    let done = admin::evacuate(&desk, &means, &name(host)?).await?;
-    let Evacuated { host, changed, left } = done;
-    admin::announce(&state, &changed);
+    let name = name(host)?;
+    // It goes on to its end, also where whoever asked does not wait for it.
+    let work = tokio::spawn({
+        let desk = desk.clone();
+        async move {
+            let announce = |changed: &[_]| admin::announce(&state, changed);
+            admin::evacuate(&desk, &means, &name, announce).await
+        }
+    });
+    let done = work.await.map_err(|error| ApiError::internal(&error))?;
+    let Evacuated { host, changed, left } = done?;
     let moved = u32::try_from(changed.len() / 2).unwrap_or(u32::MAX);
     let left = left.into_iter().map(|one| LeftBehind {
         id: one.id.to_string(),
-        subdomain: one.subdomain.to_string(),
+        subdomain: one.name,
         reason: one.reason,
     });
     let left = left.collect();

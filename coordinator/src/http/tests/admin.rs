@@ -364,6 +364,28 @@ async fn tiers_hosts_and_apps_are_changed_and_each_act_is_noted() {
 }
 
 #[tokio::test]
+async fn fm_69_an_evacuation_goes_on_where_nobody_waits_for_it() {
+    let world = World::new();
+    let boss = admin(&world).await;
+    world.host(1, 4096).await;
+    let database = rusqlite::Connection::open(world.state.config.database()).unwrap();
+    // Its first transaction waits for this one, and meanwhile its client hangs up.
+    database.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let path = "/api/admin/hosts/container-host-1/evacuate";
+    let asked = world.post(path, &boss, json!({}));
+    let waited = tokio::time::timeout(std::time::Duration::from_millis(300), asked).await;
+    assert!(waited.is_err(), "it cannot have ended");
+    database.execute_batch("COMMIT").unwrap();
+    for _ in 0..500 {
+        if acts(&world, &boss).await.iter().any(|(act, _)| act == "host_evacuated") {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("the evacuation has ended in the middle");
+}
+
+#[tokio::test]
 async fn administration_is_counted_like_everything_else() {
     let world = World::with(|config| {
         let limits = "reads = { requests = 3, seconds = 60 }";

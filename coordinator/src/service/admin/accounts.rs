@@ -11,15 +11,15 @@ use serde_json::json;
 
 use super::{AdminError, Changed, Desk};
 use crate::domain::lifecycle::{Event, next};
+use crate::http::problem::chain;
 use crate::identity::Email;
 use crate::random;
+use crate::service::audit;
 use crate::store::contract::{
-    Account, AccountAct, Action, AuditStatus, Deployment, MailKind, NewAudit, Page, Suspension,
+    Account, AccountAct, Action, AuditStatus, Deployment, MailKind, NewAudit, Suspension,
 };
 use crate::store::{StoreError, Tables};
 
-/// Deployments that are looked at in one go.
-const BATCH: u32 = 100;
 /// Characters of a reason.
 const REASON: usize = 200;
 
@@ -57,7 +57,7 @@ pub async fn account(desk: &Desk, name: &str) -> Result<Shown, AdminError> {
     desk.store
         .read(move |tables| {
             let account = find(tables, &name)?;
-            let deployments = deployments(tables, account.id)?.len();
+            let deployments = tables.all_deployments_of(account.id)?.len();
             Ok(Shown { account, deployments: u32::try_from(deployments).unwrap_or(u32::MAX) })
         })
         .await
@@ -211,16 +211,6 @@ fn note(
     tables.insert_account_act(account, act, desk.now, None)
 }
 
-fn deployments(tables: &dyn Tables, account: AccountId) -> Result<Vec<Deployment>, StoreError> {
-    let (mut all, mut after) = (Vec::new(), None);
-    loop {
-        let some = tables.deployments_of(account, Page { limit: BATCH, after })?;
-        let Some(last) = some.last() else { return Ok(all) };
-        after = Some(last.id);
-        all.extend(some);
-    }
-}
-
 /// What becomes of an account's deployments.
 struct Turn {
     from: RunState,
@@ -251,7 +241,16 @@ fn turn(
     Turn { from, to, event, action }: Turn,
 ) -> Result<Changed, AdminError> {
     let mut changed = Vec::new();
-    for mut deployment in deployments(tables, account)? {
+    for (id, row) in tables.all_deployments_of(account)? {
+        let mut deployment = match row {
+            Ok(deployment) => deployment,
+            // What is wrong in one row must not keep an abuser's others running.
+            Err(error) => {
+                let (id, error) = (id.map(|id| id.to_string()), chain(&error));
+                tracing::error!(deployment = id, error, "a deployment that cannot be read stays");
+                continue;
+            }
+        };
         if deployment.run != from {
             continue;
         }
@@ -259,7 +258,7 @@ fn turn(
         deployment.health = None;
         match next(deployment.status, event) {
             Ok(status) => deployment.status = status,
-            // What is wrong in one row must not keep an abuser's others running.
+            // Nor must a status.
             Err(illegal) => {
                 tracing::error!(deployment = %deployment.id, %illegal, "a status stays as it is");
             }
@@ -268,7 +267,7 @@ fn turn(
             come_back(&mut deployment);
         } else {
             deployment.stopped_at = Some(desk.now);
-            let why = json!({ "cause": "suspended before it was live" });
+            let why = audit::superseded(action, "suspended before it was live");
             tables.finish_deploy(deployment.id, AuditStatus::Failed, desk.now, Some(&why))?;
         }
         tables.update_deployment(&deployment)?;

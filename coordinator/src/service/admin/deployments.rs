@@ -7,10 +7,11 @@ use buddo_shared::name::Subdomain;
 use serde_json::json;
 
 use super::{AdminError, Changed, Desk};
+use crate::http::problem::chain;
 use crate::service::deployments::{self, Left, Moved, Mover};
 use crate::service::hosts::HostError;
-use crate::store::Tables;
 use crate::store::contract::{Deployment, Host};
+use crate::store::{StoreError, Tables};
 use crate::vault::Vault;
 
 /// What moving deployments takes beside the desk.
@@ -34,36 +35,62 @@ pub struct Evacuated {
 }
 
 /// Places the deployments of a host on others. It may be run again: whatever stops it on its way, what
-/// was moved is moved, and nothing is in two places of the documents.
-pub async fn evacuate(desk: &Desk, means: &Means, name: &str) -> Result<Evacuated, AdminError> {
+/// was moved is moved, and nothing is in two places of the documents. `moved` is told what changed
+/// after each transaction, so that hosts go on with it at once.
+pub async fn evacuate(
+    desk: &Desk,
+    means: &Means,
+    name: &str,
+    moved: impl Fn(&[(HostId, DeploymentId)]),
+) -> Result<Evacuated, AdminError> {
     let host = begin(desk, name).await?;
+    let mut done = Evacuated { host, changed: Vec::new(), left: Vec::new() };
+    let ended = move_all(desk, means, &mut done, moved).await;
+    let error = ended.as_ref().err().map(|error| chain(error));
+    let (host, moved, left) = (&done.host.name, done.changed.len() / 2, done.left.len());
+    tracing::info!(host, moved, left, error, "an evacuation has ended");
+    let mut details = json!({ "host": host, "moved": moved, "left": left });
+    if let Some(error) = &error {
+        details["error"] = json!(error);
+    }
+    // Also where the administrator may not act any more: it says what was done.
+    let (now, actor) = (desk.now, desk.actor);
+    let noted: Result<(), StoreError> = desk
+        .store
+        .write(move |tables| tables.insert_admin_act("host_evacuated", now, actor, &details))
+        .await;
+    ended?;
+    noted?;
+    Ok(done)
+}
+
+async fn move_all(
+    desk: &Desk,
+    means: &Means,
+    done: &mut Evacuated,
+    told: impl Fn(&[(HostId, DeploymentId)]),
+) -> Result<(), AdminError> {
     let mover = Mover {
         vault: Arc::clone(&means.vault),
         random: Arc::clone(&desk.random),
         overcommit: means.overcommit,
         now: desk.now,
     };
-    let (mut changed, mut left): (Changed, Vec<Left>) = (Vec::new(), Vec::new());
+    let from = done.host.id;
     loop {
-        let (mover, from) = (mover.clone(), host.clone());
-        let skip: Vec<DeploymentId> = left.iter().map(|one| one.id).collect();
-        let moved: Moved = desk
-            .write(move |tables, _| Ok(deployments::evacuate_some(tables, &mover, &from, &skip)?))
+        let (mover, host) = (mover.clone(), done.host.clone());
+        let skip: Vec<DeploymentId> = done.left.iter().map(|one| one.id).collect();
+        let Moved { to, left } = desk
+            .write(move |tables, _| Ok(deployments::evacuate_some(tables, &mover, &host, &skip)?))
             .await?;
-        if moved.to.is_empty() && moved.left.is_empty() {
-            break;
+        if to.is_empty() && left.is_empty() {
+            return Ok(());
         }
-        for (to, id) in moved.to {
-            changed.extend([(to, id), (host.id, id)]);
-        }
-        left.extend(moved.left);
+        let changed: Changed = to.into_iter().flat_map(|(to, id)| [(to, id), (from, id)]).collect();
+        told(&changed);
+        done.changed.extend(changed);
+        done.left.extend(left);
     }
-    let details = json!({ "host": host.name, "moved": changed.len() / 2, "left": left.len() });
-    desk.write(move |tables, desk| {
-        Ok(tables.insert_admin_act("host_evacuated", desk.now, desk.actor, &details)?)
-    })
-    .await?;
-    Ok(Evacuated { host, changed, left })
 }
 
 /// From here on nothing new comes to the host, so that the evacuation has an end.

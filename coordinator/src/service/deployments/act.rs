@@ -4,6 +4,7 @@ use buddo_shared::api::deploy::{DeploymentEnvelope, Destroyed};
 use buddo_shared::id::{DeploymentId, HostId, Revision};
 use buddo_shared::manifest::RunState;
 use buddo_shared::secret::Secret;
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::error::DeployError;
@@ -11,12 +12,13 @@ use super::{
     announce, create, owned_state, refuse_closed_tier, refuse_suspended, refuse_unproven, view,
 };
 use crate::access::{DeployCheck, Right};
+use crate::domain::history::is_near;
 use crate::domain::lifecycle::{Event, next};
 use crate::service::audit;
 use crate::state::{AppState, Services};
 use crate::store::contract::{Action, AuditStatus, Deployment, RevisionRow};
 use crate::store::{StoreError, Tables};
-use crate::vault::Place;
+use crate::vault::{Place, Vault, VaultError};
 
 /// Brings a new revision up from the same image, whose tag is resolved anew.
 pub async fn restart(
@@ -34,7 +36,7 @@ pub async fn restart(
         let current = tables
             .revision(id, deployment.revision)?
             .ok_or_else(|| StoreError::corrupt("deployments.revision")("names no revision"))?;
-        let env = environment(tables, services, id, current.number)?;
+        let env = environment(tables, &services.vault, id, current.number)?;
         let number = next_number(tables, deployment)?;
         let env = seal(services, id, number, env)?;
         let digest = current.image.digest().cloned();
@@ -89,7 +91,11 @@ pub async fn destroy(
     check: DeployCheck,
     id: DeploymentId,
 ) -> Result<Destroyed, DeployError> {
-    perform(state, check, id, DESTROY, take_away).await?;
+    let act = |tables: &mut dyn Tables, services: &Services, deployment: &mut Deployment| {
+        take_away(tables, services.clock.now(), deployment)?;
+        Ok(None)
+    };
+    perform(state, check, id, DESTROY, act).await?;
     state.live.forget(id);
     Ok(Destroyed { message: "Deployment destroyed".to_owned(), id: id.to_string() })
 }
@@ -101,41 +107,45 @@ pub(super) const DESTROY: Act = Act {
     supersedes: "destroyed before it was live",
 };
 
-/// What changes of a deployment that is destroyed.
+/// What changes of a deployment that is destroyed, whoever does it.
 pub(super) fn take_away(
     tables: &mut dyn Tables,
-    services: &Services,
+    now: Timestamp,
     deployment: &mut Deployment,
-) -> Result<Option<Value>, DeployError> {
+) -> Result<(), StoreError> {
     deployment.health = None;
     deployment.serving = None;
     deployment.trouble = None;
+    deployment.held = None;
     deployment.restarts = 0;
-    deployment.stopped_at = deployment.stopped_at.or_else(|| Some(services.clock.now()));
-    tables.erase_env(deployment.id)?;
-    Ok(None)
+    deployment.stopped_at = deployment.stopped_at.or(Some(now));
+    tables.erase_env(deployment.id)
 }
 
 /// The number of a further revision. Not the current one plus one: a deploy that failed has left
 /// a higher number behind. Nor the highest one that is known: a database from a backup may know
-/// fewer than the host.
+/// fewer than the host. But no host chooses it by what it claims ([`is_near`]).
 pub(super) fn next_number(
     tables: &dyn Tables,
     deployment: &Deployment,
-) -> Result<Revision, StoreError> {
-    let highest = tables.last_revision(deployment.id)?.max(deployment.serving);
-    Ok(highest.unwrap_or(deployment.revision).next())
+) -> Result<Revision, DeployError> {
+    let last = tables.last_revision(deployment.id)?.unwrap_or(deployment.revision);
+    let serving = deployment.serving.filter(|serving| is_near(*serving, last));
+    Ok(serving.map_or(last, |serving| serving.max(last)).next()?)
 }
 
 /// What a revision's environment says.
 pub(super) fn environment(
     tables: &dyn Tables,
-    services: &Services,
+    vault: &Vault,
     id: DeploymentId,
     number: Revision,
 ) -> Result<Option<Secret>, DeployError> {
     let Some(sealed) = tables.environment(id, number)? else { return Ok(None) };
-    Ok(Some(services.vault.open_sealed(Place::Environment(id, number), &sealed)?))
+    match vault.open_sealed(Place::Environment(id, number), &sealed) {
+        Err(error @ (VaultError::OtherKey | VaultError::Open)) => Err(DeployError::Lost(error)),
+        opened => Ok(Some(opened?)),
+    }
 }
 
 /// The same for another revision: each is encrypted for its own row.

@@ -7,7 +7,7 @@ use super::{DeployError, announce};
 use crate::access;
 use crate::state::{AppState, Services};
 use crate::store::Tables;
-use crate::store::contract::Page;
+use crate::store::contract::{Deployment, Page};
 
 /// Deployments that are looked at in one go.
 const BATCH: u32 = 100;
@@ -29,7 +29,11 @@ pub(crate) fn destroy_all(
         }
         for deployment in some {
             let id = deployment.id;
-            let (_, host) = carry_out(tables, services, check, id, DESTROY, take_away)?;
+            let act = |tables: &mut dyn Tables, services: &Services, d: &mut Deployment| {
+                take_away(tables, services.clock.now(), d)?;
+                Ok(None)
+            };
+            let (_, host) = carry_out(tables, services, check, id, DESTROY, act)?;
             destroyed.push((host, id));
         }
     }

@@ -12,16 +12,18 @@ use std::sync::Arc;
 
 use buddo_shared::id::{DeploymentId, HostId};
 use buddo_shared::manifest::RunState;
-use buddo_shared::name::Subdomain;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::act::next_number;
-use super::{DeployError, placing};
+use super::DeployError;
+use super::act::{DESTROY, environment, next_number, take_away};
+use super::placing::{self, Search};
 use crate::domain::capacity::Demand;
 use crate::domain::lifecycle::{Event, next};
-use crate::domain::place::{Candidate, place};
+use crate::domain::place::NoRoom;
+use crate::http::problem::chain;
 use crate::random::{self, Random};
+use crate::service::audit;
 use crate::store::contract::{Action, AuditStatus, Deployment, Host, NewAudit, RevisionRow};
 use crate::store::{StoreError, Tables};
 use crate::vault::{Place, Vault};
@@ -56,32 +58,39 @@ pub(crate) struct Moved {
 pub struct Left {
     /// Which.
     pub id: DeploymentId,
-    /// Its name.
-    pub subdomain: Subdomain,
+    /// Its name; its id where the name cannot be read.
+    pub name: String,
     /// Why.
     pub reason: String,
 }
 
 /// Moves some of the host's deployments elsewhere, those in `left` apart. Nothing in the answer:
-/// all were tried.
+/// all were tried. One that has no room elsewhere, or cannot be read, keeps no other where it is.
 pub(crate) fn evacuate_some(
     tables: &mut dyn Tables,
     mover: &Mover,
     from: &Host,
     left: &[DeploymentId],
 ) -> Result<Moved, StoreError> {
-    let mut hosts = placing::candidates(tables, mover.overcommit, mover.now)?;
-    hosts.retain(|host| host.id != from.id);
-    let all = tables.deployments_on(from.id)?.into_iter();
-    let batch: Vec<_> = all.filter(|one| !left.contains(&one.id)).take(BATCH).collect();
+    let all = tables.deployments_for(from.id)?.into_iter();
+    let named = all.filter_map(|(id, row)| match (id, row) {
+        (Some(id), row) => Some((id, row)),
+        (None, row) => {
+            let error = row.err().map(|error| chain(&error));
+            tracing::error!(host = %from.id, error, "a deployment whose id cannot be read stays");
+            None
+        }
+    });
+    let batch: Vec<_> = named.filter(|(id, _)| !left.contains(id)).take(BATCH).collect();
     let mut moved = Moved::default();
-    for deployment in batch {
-        let (id, subdomain) = (deployment.id, deployment.subdomain.clone());
-        match move_one(tables, mover, from, &mut hosts, deployment) {
-            Ok(host) => moved.to.push((host, id)),
-            Err(DeployError::Store(error)) => return Err(error),
-            // One that has no room elsewhere, or cannot be read, keeps no other where it is.
-            Err(error) => moved.left.push(Left { id, subdomain, reason: error.to_string() }),
+    let mut room = Room { mover, from, refused: None };
+    for (id, row) in batch {
+        let name = row.as_ref().map_or_else(|_| id.to_string(), |row| row.subdomain.to_string());
+        let ready = row.map_err(DeployError::from);
+        match ready.and_then(|deployment| prepare(tables, mover, &mut room, deployment)) {
+            Ok(ready) => moved.to.push((carry(tables, mover, from, ready)?, id)),
+            Err(DeployError::Store(error)) if concerns_all(&error) => return Err(error),
+            Err(error) => moved.left.push(Left { id, name, reason: chain(&error) }),
         }
     }
     let mut changed: Vec<HostId> = moved.to.iter().map(|(host, _)| *host).collect();
@@ -96,28 +105,66 @@ pub(crate) fn evacuate_some(
     Ok(moved)
 }
 
-/// Everything that can be refused is refused before the first write.
-fn move_one(
+/// Whether the database fails, and not one row of it.
+fn concerns_all(error: &StoreError) -> bool {
+    matches!(error, StoreError::Full { .. } | StoreError::Busy | StoreError::Closed)
+}
+
+/// Where there is room in one transaction, in which the other hosts only get fuller.
+struct Room<'a> {
+    mover: &'a Mover,
+    from: &'a Host,
+    /// What had no room for want of memory, in MiB, and the words for it: nothing larger has any.
+    refused: Option<(u64, NoRoom)>,
+}
+
+impl Room<'_> {
+    fn find(
+        &mut self,
+        tables: &dyn Tables,
+        deployment: &Deployment,
+        demand: Demand,
+    ) -> Result<HostId, DeployError> {
+        match self.refused {
+            Some((mb, NoRoom::Memory { free, .. })) if demand.memory_mb >= mb => {
+                return Err(NoRoom::Memory { needed: demand.memory_mb, free }.into());
+            }
+            Some((_, none @ NoRoom::NoHost(_))) => return Err(none.into()),
+            _ => {}
+        }
+        let (account, overcommit, now) =
+            (deployment.account, self.mover.overcommit, self.mover.now);
+        let search = Search { account, demand, overcommit, now, from: Some(self.from.id) };
+        let found = placing::choose(tables, search);
+        if let Err(DeployError::NoRoom(why @ (NoRoom::Memory { .. } | NoRoom::NoHost(_)))) = &found
+        {
+            self.refused = Some((demand.memory_mb, *why));
+        }
+        found
+    }
+}
+
+/// A deployment that goes to another host; its next revision, where it has one, is stored.
+struct Ready {
+    deployment: Deployment,
+    to: HostId,
+}
+
+/// Everything that can be refused is refused here: what follows is kept or fails as a whole.
+fn prepare(
     tables: &mut dyn Tables,
     mover: &Mover,
-    from: &Host,
-    hosts: &mut [Candidate],
+    room: &mut Room<'_>,
     mut deployment: Deployment,
-) -> Result<HostId, DeployError> {
+) -> Result<Ready, DeployError> {
     let id = deployment.id;
     let current = tables
         .revision(id, deployment.revision)?
         .ok_or_else(|| StoreError::corrupt("deployments.revision")("names no revision"))?;
-    let env = match tables.environment(id, current.number)? {
-        Some(sealed) => {
-            Some(mover.vault.open_sealed(Place::Environment(id, current.number), &sealed)?)
-        }
-        None => None,
-    };
+    let env = environment(tables, &mover.vault, id, current.number)?;
     let env_bytes = env.as_ref().map_or(0, |env| env.expose().len() as u64);
     let demand = Demand { memory_mb: deployment.limits.memory_mb.into(), env_bytes };
-    placing::of_account(tables, deployment.account, hosts)?;
-    let to = place(demand, hosts)?;
+    let to = room.find(tables, &deployment, demand)?;
     // What shall not run moves as it is: nothing has to be brought up.
     if deployment.run == RunState::Running {
         let status = next(deployment.status, Event::Move)?;
@@ -130,7 +177,20 @@ fn move_one(
         deployment.status = status;
         deployment.revision = number;
         deployment.last_error = None;
-        let why = json!({ "cause": "moved to another host before it was live" });
+    }
+    Ok(Ready { deployment, to })
+}
+
+/// Moves it; to which host.
+fn carry(
+    tables: &mut dyn Tables,
+    mover: &Mover,
+    from: &Host,
+    Ready { mut deployment, to }: Ready,
+) -> Result<HostId, StoreError> {
+    let id = deployment.id;
+    if deployment.run == RunState::Running {
+        let why = audit::superseded(Action::Deploy, "moved to another host before it was live");
         tables.finish_deploy(id, AuditStatus::Failed, mover.now, Some(&why))?;
         let name = tables.reach(to)?.map(|host| host.name);
         let details = json!({ "cause": "evacuation", "from": from.name, "to": name });
@@ -142,9 +202,6 @@ fn move_one(
     deployment.trouble = None;
     tables.set_host(id, to)?;
     tables.update_deployment(&deployment)?;
-    if let Some(host) = hosts.iter_mut().find(|host| host.id == to) {
-        host.load = host.load.with(demand);
-    }
     Ok(to)
 }
 
@@ -156,18 +213,14 @@ pub(crate) fn destroy_any(
     mut deployment: Deployment,
 ) -> Result<HostId, DeployError> {
     let id = deployment.id;
-    deployment.status = next(deployment.status, Event::Destroy)?;
-    deployment.health = None;
-    deployment.serving = None;
-    deployment.trouble = None;
-    deployment.stopped_at = deployment.stopped_at.or(Some(now));
-    tables.erase_env(id)?;
-    let why = json!({ "cause": "destroyed before it was live" });
+    deployment.status = next(deployment.status, DESTROY.event)?;
+    take_away(tables, now, &mut deployment)?;
+    let why = audit::superseded(DESTROY.action, DESTROY.supersedes);
     tables.finish_deploy(id, AuditStatus::Failed, now, Some(&why))?;
     tables.insert_audit(&NewAudit {
         id: random::uuid(&**random),
         deployment: id,
-        action: Action::Destroy,
+        action: DESTROY.action,
         status: AuditStatus::Completed,
         initiated_by: None,
         at: now,

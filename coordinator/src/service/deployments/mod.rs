@@ -19,6 +19,7 @@ pub use act::{destroy, restart, stop};
 pub(crate) use all::{announce_destroyed, destroy_all};
 pub use create::create;
 pub use error::DeployError;
+pub(crate) use error::MAKE_AGAIN;
 pub use evacuate::Left;
 pub(crate) use evacuate::{Moved, Mover, destroy_any, evacuate_some};
 pub use once::{IdempotencyKey, KeyError};

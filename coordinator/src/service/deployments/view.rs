@@ -117,10 +117,11 @@ pub(super) fn is_under_way(d: &Deployment) -> bool {
     matches!(d.status, Status::Pending | Status::Deploying)
 }
 
-/// What is wrong: that it cannot be read, else what keeps a deploy from going on, else what its host says, else how the last
-/// deploy failed.
+/// What is wrong: that it cannot be read, else what keeps a deploy from going on, else what its host
+/// says, else how the last deploy failed.
 fn last_error(d: &Deployment, host: Option<&Reach>) -> Option<String> {
-    if d.run == RunState::Suspended {
+    // What is destroyed does not come back.
+    if d.run == RunState::Suspended && d.status != Status::Destroyed {
         return Some(SUSPENDED.to_owned());
     }
     let waits = host.filter(|_| is_under_way(d)).and_then(waiting_for);

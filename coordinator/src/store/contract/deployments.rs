@@ -107,6 +107,9 @@ pub struct Page {
     pub after: Option<DeploymentId>,
 }
 
+/// One of a list of which some may be unreadable; without an id where that is, too.
+pub type DeploymentRow = (Option<DeploymentId>, Result<Deployment>);
+
 /// Access to deployments.
 pub trait Deployments {
     /// Stores a new deployment. The revision that it names is stored with it
@@ -120,18 +123,16 @@ pub trait Deployments {
     fn deployments_in(&self, teams: &[TeamId], page: Page) -> Result<Vec<Deployment>>;
     /// The deployments that an account answers for, newest first, destroyed ones left out.
     fn deployments_of(&self, account: AccountId, page: Page) -> Result<Vec<Deployment>>;
+    /// All of them, row by row: one that cannot be read is in the way of no other.
+    fn all_deployments_of(&self, account: AccountId) -> Result<Vec<DeploymentRow>>;
     /// What a host shall have, in the order of creation, destroyed ones left out.
     fn deployments_on(&self, host: HostId) -> Result<Vec<Deployment>>;
     /// Places a deployment on another host.
     fn set_host(&mut self, id: DeploymentId, host: HostId) -> Result<()>;
     /// The deployment that has this subdomain and is not destroyed.
     fn deployment_named(&self, subdomain: &Subdomain) -> Result<Option<DeploymentId>>;
-    /// As [`deployments_on`](Self::deployments_on), row by row: one that cannot be read is in the way
-    /// of no other. Without an id where that cannot be read, either.
-    fn deployments_for(
-        &self,
-        host: HostId,
-    ) -> Result<Vec<(Option<DeploymentId>, Result<Deployment>)>>;
+    /// What a host shall have, row by row: one that cannot be read is in the way of no other.
+    fn deployments_for(&self, host: HostId) -> Result<Vec<DeploymentRow>>;
     /// Notes which deployments of a host are held, and why; no other one is.
     fn set_held(&mut self, host: HostId, held: &[(DeploymentId, String)]) -> Result<()>;
     /// Whether a deployment that is not destroyed has this subdomain.

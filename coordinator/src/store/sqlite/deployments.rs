@@ -10,7 +10,9 @@ use super::column::{
 };
 use super::hosts::unsigned;
 use super::tiers::limits;
-use crate::store::contract::{Count, Counts, Deployment, Deployments, Page, Result, StoreError};
+use crate::store::contract::{
+    Count, Counts, Deployment, DeploymentRow, Deployments, Page, Result, StoreError,
+};
 
 const INSERT: &str = "
     INSERT INTO deployments (id, app_id, account_id, team_id, tier_id, host_id, subdomain, custom_domain,
@@ -26,7 +28,7 @@ const UPDATE: &str = "
     UPDATE deployments SET status = :status, run = :run, revision = :revision, serving = :serving,
         container_name = :container_name, health = :health,
         last_health_check = :last_health_check, last_error = :last_error, trouble = :trouble,
-        restarts = :restarts,
+        restarts = :restarts, held = iif(:status = 'destroyed', NULL, held),
         billing_status = :billing_status, deployed_at = :deployed_at, stopped_at = :stopped_at
     WHERE id = :id";
 
@@ -131,6 +133,12 @@ impl Deployments for Tx<'_> {
         self.all("list deployments", LIST_OF_ACCOUNT, params, read)
     }
 
+    fn all_deployments_of(&self, account: AccountId) -> Result<Vec<DeploymentRow>> {
+        let each = |row: &Row<'_>| Ok((parsed(row, "id").ok(), read(row)));
+        let params = params![text(&account), None::<String>, u32::MAX];
+        self.all("list deployments", LIST_OF_ACCOUNT, params, each)
+    }
+
     fn deployments_in(&self, teams: &[TeamId], page: Page) -> Result<Vec<Deployment>> {
         let params = params![to_json(&teams)?, page.after.as_ref().map(text), page.limit];
         self.all("list deployments", LIST_OF_TEAMS, params, read)
@@ -140,10 +148,7 @@ impl Deployments for Tx<'_> {
         self.all("list a host's deployments", ON_HOST, [text(&host)], read)
     }
 
-    fn deployments_for(
-        &self,
-        host: HostId,
-    ) -> Result<Vec<(Option<DeploymentId>, Result<Deployment>)>> {
+    fn deployments_for(&self, host: HostId) -> Result<Vec<DeploymentRow>> {
         let each = |row: &Row<'_>| Ok((parsed(row, "id").ok(), read(row)));
         self.all("list a host's deployments", ON_HOST, [text(&host)], each)
     }
@@ -153,14 +158,16 @@ impl Deployments for Tx<'_> {
         let sql = "UPDATE deployments SET held = NULL WHERE host_id = ?1 AND held IS NOT NULL";
         self.run(operation, sql, [text(&host)])?;
         for (id, why) in held {
-            let sql = "UPDATE deployments SET held = ?2 WHERE id = ?1";
-            self.run(operation, sql, params![text(id), why])?;
+            // It may have been moved or destroyed since the document was begun.
+            let sql = "UPDATE deployments SET held = ?2
+                       WHERE id = ?1 AND host_id = ?3 AND status <> 'destroyed'";
+            self.run(operation, sql, params![text(id), why, text(&host)])?;
         }
         Ok(())
     }
 
     fn set_host(&mut self, id: DeploymentId, host: HostId) -> Result<()> {
-        let sql = "UPDATE deployments SET host_id = ?2 WHERE id = ?1";
+        let sql = "UPDATE deployments SET host_id = ?2, held = NULL WHERE id = ?1";
         self.run("move a deployment", sql, params![text(&id), text(&host)]).map(drop)
     }
 

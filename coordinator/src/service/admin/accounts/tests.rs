@@ -83,7 +83,7 @@ async fn what_was_on_its_way_up_begins_again_and_what_was_stopped_stays_so() {
         story.log().await,
         [
             "create completed",
-            "deploy failed",
+            "deploy superseded",
             "suspend completed",
             "reactivate completed",
             "deploy pending",
@@ -107,4 +107,21 @@ async fn what_a_version_before_suspended_comes_back_as_well() {
     kept.await.map_err(|error: crate::store::StoreError| error).unwrap();
     resume(&desk(&story), OWNER).await.unwrap();
     assert_eq!(story.stored().await.run, RunState::Running);
+}
+
+#[tokio::test]
+async fn fm_64_an_account_is_suspended_beside_a_row_that_cannot_be_read() {
+    let story = Story::begin().await;
+    let state = &story.world.state;
+    deployments::create(state, owner(1), None, request("other"), None).await.unwrap();
+    let database = rusqlite::Connection::open(state.config.database()).unwrap();
+    database.pragma_update(None, "foreign_keys", false).unwrap();
+    let sql = "UPDATE deployments SET team_id = 'no id' WHERE subdomain = 'other'";
+    assert_eq!(database.execute(sql, []).unwrap(), 1);
+    let (account, changed) = suspend(&desk(&story), OWNER, None).await.unwrap();
+    assert!(account.suspended.is_some());
+    assert_eq!(changed, [(story.host, story.id)]);
+    assert_eq!(story.stored().await.run, RunState::Suspended);
+    assert_eq!(super::account(&desk(&story), OWNER).await.unwrap().deployments, 2);
+    assert_eq!(resumed(&story).await, Status::Deploying);
 }

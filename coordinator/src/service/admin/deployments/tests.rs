@@ -25,7 +25,7 @@ fn desk(world: &World) -> Desk {
 
 async fn run(world: &World, name: &str) -> Evacuated {
     let means = Means { vault: Arc::clone(&world.state.vault), overcommit: 1.0 };
-    evacuate(&desk(world), &means, name).await.unwrap()
+    evacuate(&desk(world), &means, name, |_| ()).await.unwrap()
 }
 
 async fn wanted(world: &World, host: HostId) -> Generation {
@@ -204,4 +204,112 @@ async fn an_administrator_destroys_a_deployment_by_id_or_name_and_nothing_else()
     assert_eq!(env.unwrap(), None);
     let again = destroy(&desk(&story.world), &id.to_string()).await.unwrap_err();
     assert!(matches!(again, AdminError::Deployment(_)), "{again}");
+}
+
+/// A statement on the database, as by hand.
+fn by_hand(world: &World, sql: &str) {
+    let database = rusqlite::Connection::open(world.state.config.database()).unwrap();
+    database.pragma_update(None, "foreign_keys", false).unwrap();
+    database.execute_batch(sql).unwrap();
+}
+
+#[tokio::test]
+async fn fm_64_what_cannot_be_read_or_kept_stays_and_the_rest_is_evacuated() {
+    let world = World::new();
+    let (first, _) = world.host(1, 8192).await;
+    let mut ids = Vec::new();
+    for name in ["bad-row", "bad-env", "no-revision", "good"] {
+        let spec = CreateDeployment { subdomain: Some(name.to_owned()), ..with_env() };
+        let made = deployments::create(&world.state, owner(1), None, spec, None).await.unwrap();
+        ids.push(made.deployment.id);
+    }
+    let (second, _) = world.host(2, 8192).await;
+    by_hand(
+        &world,
+        &format!(
+            "UPDATE deployments SET team_id = 'no id' WHERE id = '{}';
+             UPDATE revisions SET env = zeroblob(60) WHERE deployment_id = '{}';
+             CREATE TRIGGER full BEFORE INSERT ON revisions WHEN NEW.deployment_id = '{}'
+                 BEGIN SELECT RAISE(ABORT, 'no'); END;",
+            ids[0], ids[1], ids[2]
+        ),
+    );
+    let done = run(&world, "container-host-1").await;
+    let good: DeploymentId = ids[3].parse().unwrap();
+    assert_eq!(done.changed, [(second, good), (first, good)]);
+    let left: Vec<(&str, &str)> =
+        done.left.iter().map(|left| (&*left.name, &*left.reason)).collect();
+    assert_eq!(left.len(), 3, "{left:?}");
+    assert_eq!((left[0].0, left[1].0, left[2].0), (&*ids[0], "bad-env", "no-revision"));
+    assert!(left[0].1.contains("cannot be read"), "{left:?}");
+    assert!(left[1].1.contains("create it again with its whole environment"), "{left:?}");
+    assert!(left[2].1.contains("cannot store a revision"), "{left:?}");
+    let stays: DeploymentId = ids[2].parse().unwrap();
+    let stored: Result<_, StoreError> =
+        world.state.store.read(move |tables| tables.deployment(stays)).await;
+    let stored = stored.unwrap().unwrap();
+    assert_eq!((stored.host, stored.revision), (first, Revision::FIRST));
+    // The act that ended the first deploy shows.
+    let log = deployments::logs(&world.state, owner(1), good).await.unwrap().logs;
+    let log: Vec<String> =
+        log.iter().map(|entry| format!("{} {}", entry.action, entry.status)).collect();
+    assert_eq!(log, ["create completed", "deploy superseded", "deploy pending"]);
+}
+
+#[tokio::test]
+async fn an_evacuation_that_is_broken_off_is_in_the_log_with_what_it_did() {
+    let story = lost().await;
+    let world = &story.world;
+    world.host(2, 4096).await;
+    let boss = crate::testing::account(1);
+    let promoted: Result<(), StoreError> =
+        world.state.store.write(move |tables| tables.set_admin(boss, true)).await;
+    promoted.unwrap();
+    let means = Means { vault: Arc::clone(&world.state.vault), overcommit: 1.0 };
+    let desk = Desk { actor: Some(boss), ..desk(world) };
+    let demoted = |changed: &[_]| {
+        assert_eq!(changed.len(), 2, "it is told at once");
+        by_hand(world, "UPDATE accounts SET is_admin = 0");
+    };
+    let refused = evacuate(&desk, &means, "container-host-1", demoted).await.unwrap_err();
+    assert!(matches!(refused, AdminError::NotAdmin), "{refused}");
+    let last = &acts(world).await[0];
+    assert!(last.starts_with("host_evacuated") && last.contains("\"moved\":1"), "{last}");
+    assert!(last.contains("no administrator"), "{last}");
+}
+
+#[tokio::test]
+async fn what_was_destroyed_while_it_was_suspended_does_not_come_back() {
+    let story = Story::begin().await;
+    let world = &story.world;
+    super::super::suspend(&desk(world), "first@example.com", None).await.unwrap();
+    by_hand(world, "UPDATE deployments SET held = 'what its host has stays', restarts = 3");
+    destroy(&desk(world), "my-app").await.unwrap();
+    let stored = story.stored().await;
+    assert_eq!((stored.status, stored.held, stored.restarts), (Status::Destroyed, None, 0));
+    let shown = deployments::status(&world.state, owner(1), story.id).await.unwrap();
+    assert_eq!(shown.last_error, None);
+    let log = story.log().await;
+    assert!(log.contains(&"deploy superseded".to_owned()), "{log:?}");
+}
+
+#[tokio::test]
+async fn what_its_own_host_holds_is_noted_and_nothing_else() {
+    let story = Story::begin().await;
+    let world = &story.world;
+    let (other, _) = world.host(2, 4096).await;
+    let (host, id) = (story.host, story.id);
+    let hold = async |host| {
+        let held = [(id, "cannot be read".to_owned())];
+        let kept: Result<(), StoreError> =
+            world.state.store.write(move |tables| tables.set_held(host, &held)).await;
+        kept.unwrap();
+        story.stored().await.held.is_some()
+    };
+    assert!(!hold(other).await, "it has been moved since");
+    assert!(hold(host).await);
+    let moved: Result<(), StoreError> =
+        world.state.store.write(move |tables| tables.set_host(id, other)).await;
+    moved.unwrap();
+    assert_eq!(story.stored().await.held, None);
 }
