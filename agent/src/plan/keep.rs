@@ -62,23 +62,17 @@ pub(super) fn keep_serving(
     }
     if wanted.is_some_and(|wanted| stands_aside(memory, &wanted, live)) {
         // serving → held: stop it once nothing is on its way to it; it is kept for a return
-        let since = *memory.paused.entry(container.name.clone()).or_insert(view.now);
-        let drained = since + view.rules.drain.before_stop.min(STEP_ASIDE);
-        let due = memory.cooling(view.now).map_or(drained, |at| at.max(drained));
-        if view.now < due {
-            plan.wake_at(due);
-        } else if container.runs() && view.busy == &Busy::default() {
-            plan.roll.push(Step::Stop(container.name.clone()));
-        }
+        stop_soon(memory, view, container, plan);
         if !container.runs() {
             // It did not crash, and is started at once should it have to serve again.
             memory.crash = Crash { down: true, ..Crash::default() };
         }
         return true;
     }
-    // A wanted revision takes its place, this one's own or another.
+    // No document says any more how another one like it would be made, and nothing forwards to this
+    // one until it is started again. A wanted revision would take its place.
     if wanted.is_none() && container.is_unreachable() && sick(memory, view, desired, live) {
-        end_unreachable(memory, view, container, plan);
+        stop_soon(memory, view, container, plan);
         return true;
     }
     match container.state {
@@ -125,16 +119,16 @@ pub(super) fn keep_serving(
     false
 }
 
-/// serving → unreachable → down: no document says any more how another one like it would be made,
-/// and nothing forwards to this one until it is started again.
-fn end_unreachable(memory: &mut Memory, view: &View<'_>, container: Seen<'_>, plan: &mut Plan) {
+/// Stops what visitors are not sent to any more, once those who were have had a moment.
+fn stop_soon(memory: &mut Memory, view: &View<'_>, container: Seen<'_>, plan: &mut Plan) {
     let since = *memory.paused.entry(container.name.clone()).or_insert(view.now);
-    // None of its visitors is answered: there is little to drain.
     let drained = since + view.rules.drain.before_stop.min(STEP_ASIDE);
     let due = memory.cooling(view.now).map_or(drained, |at| at.max(drained));
     if view.now < due {
         plan.wake_at(due);
-    } else if view.busy == &Busy::default() {
+    } else if container.runs() && view.busy == &Busy::default() {
+        // Whether it is stuck in stopping counts from here, and not from when it was to stop.
+        memory.paused.insert(container.name.clone(), view.now);
         plan.roll.push(Step::Stop(container.name.clone()));
     }
 }

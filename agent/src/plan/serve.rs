@@ -107,7 +107,7 @@ fn forget_lost(memory: &mut Memory, view: &View<'_>) {
         None => true,
         Some(container) => match container.state {
             ContainerState::Broken => true,
-            ContainerState::Stopping => stuck(&container),
+            ContainerState::Stopping => stuck(&container) && !is_leaving(view, &container),
             _ => memory.crash.refusals >= MAX_START_REFUSALS,
         },
     };

@@ -325,6 +325,29 @@ fn recreate_makes_room_soon_however_long_a_drain_may_take() {
     assert!(held <= Duration::from_secs(3), "{held:?}");
 }
 
+/// Podman did not answer for long, and the stop came late.
+#[test]
+fn what_stops_late_for_a_recreate_is_kept_for_a_return() {
+    let mut model = Model::new(Some(RunState::Running), App::Answers);
+    model.desired.as_mut().unwrap().strategy = Replacing::Recreate;
+    model.put(OLD, Slot::A, ContainerState::Running);
+    model.serves(OLD, Slot::A);
+    let old = model.name(OLD, Slot::A);
+    while model.turn().target != Some(Target::Hold) {}
+    model.now += Duration::from_mins(1);
+    let plan = model.plan();
+    assert_eq!(plan.roll, [Step::Stop(old.clone())]);
+    let live = model.memory.durable.live;
+    model.put(OLD, Slot::A, ContainerState::Stopping);
+    // While it stops, and in a pass after that which still sees it stopping.
+    for busy in [Some(Step::Stop(old)), None] {
+        model.busy.roll = busy;
+        model.now += Duration::from_secs(1);
+        model.plan();
+        assert_eq!(model.memory.durable.live, live);
+    }
+}
+
 #[test]
 fn recreate_stops_the_old_one_before_the_new_one_runs_and_goes_back_when_that_fails() {
     for (app, survivor) in [(App::Answers, NEW), (App::Exits, OLD)] {
