@@ -93,7 +93,7 @@ pub(super) fn retire(
         let since = *memory.retiring.entry(container.name.clone()).or_insert(view.now);
         let given_up = |i: Identity| memory.durable.failures.contains_key(&i.revision);
         let hopeful = container.runs() && !container.identity.is_some_and(given_up);
-        let wait = grace.filter(|_| hopeful).unwrap_or(rest(*container, view));
+        let wait = grace.filter(|_| hopeful).unwrap_or(rest(memory, view, *container));
         let due = match memory.cleanup {
             Some((not_before, _)) => not_before.max(since + wait),
             None => since + wait,
@@ -110,12 +110,19 @@ pub(super) fn retire(
     }
 }
 
+/// Until when visitors may be on their way to what has not answered yet: while no new table can be
+/// written, what crashed is started under an older one, which sends them to it at once.
+pub(super) fn draining(memory: &Memory, view: &View<'_>) -> Option<Instant> {
+    let since = memory.in_force.unwrap_or(view.now);
+    Some(since + view.rules.drain.before_stop).filter(|until| *until > view.now)
+}
+
 /// How long a container stays after the last request was sent its way.
-fn rest(container: Seen<'_>, view: &View<'_>) -> Duration {
+fn rest(memory: &Memory, view: &View<'_>, container: Seen<'_>) -> Duration {
     match container.state {
         ContainerState::Running => match container.level() {
             // It never answered, so nobody was ever sent to it.
-            Some(Level::Starting) => Duration::ZERO,
+            Some(Level::Starting) if draining(memory, view).is_none() => Duration::ZERO,
             _ => view.rules.drain.before_stop,
         },
         ContainerState::Stopping => stuck(view),

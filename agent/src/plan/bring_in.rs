@@ -5,7 +5,7 @@ use buddo_shared::manifest::{Desired, Strategy};
 use buddo_shared::report::{Failure, Phase};
 use tokio::time::Instant;
 
-use super::away::stuck;
+use super::away::{draining, stuck};
 use super::keep::{TORN, sick};
 use super::{LimitRule, Permit, Plan, Replacing, Seen, View, deadline, guarded, words};
 use crate::health::Level;
@@ -253,6 +253,12 @@ fn give_up(
     }
     plan.failure = Some(failure);
     if view.busy.roll.is_some() {
+        return;
+    }
+    if candidate.is_some_and(Seen::runs)
+        && let Some(until) = draining(memory, view)
+    {
+        plan.wake_at(until);
         return;
     }
     if let Some(container) = candidate {
