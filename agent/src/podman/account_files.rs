@@ -66,14 +66,17 @@ pub(super) struct GraphDriver {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
+#[serde(default)]
 struct Folders {
     /// What the container itself wrote.
-    upper_dir: Option<PathBuf>,
+    #[serde(rename = "UpperDir")]
+    upper: Option<PathBuf>,
     /// The layers of its image, the uppermost first, with colons between them.
-    lower_dir: Option<String>,
+    #[serde(rename = "LowerDir")]
+    lower: Option<String>,
     /// There while it is mounted.
-    merged_dir: Option<PathBuf>,
+    #[serde(rename = "MergedDir")]
+    merged: Option<PathBuf>,
 }
 
 /// Refuses a container at whose files Podman would wait, or read without end.
@@ -82,7 +85,7 @@ pub(super) async fn check(
     container: &str,
     graph: GraphDriver,
 ) -> Result<(), ContainersError> {
-    let merged = graph.data.merged_dir.clone();
+    let merged = graph.data.merged.clone();
     // A panic says as little as an unknown driver.
     let on_disk = tokio::task::spawn_blocking(move || graph.has_ordinary_files());
     if on_disk.await.unwrap_or_default() {
@@ -111,7 +114,7 @@ async fn unmounted(merged: Option<&Path>) {
 impl GraphDriver {
     /// Whether both are ordinary files, or not there, for certain.
     fn has_ordinary_files(&self) -> bool {
-        let Folders { upper_dir: Some(upper), lower_dir: Some(lower), .. } = &self.data else {
+        let Folders { upper: Some(upper), lower: Some(lower), .. } = &self.data else {
             return false;
         };
         let layers = || std::iter::once(&**upper).chain(lower.split(':').map(Path::new));
@@ -250,7 +253,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (socket, merged) = (folder.path().join("s"), folder.path().join("merged"));
         let served = service(&socket, answers, merged.clone());
-        let data = Folders { merged_dir: Some(merged.clone()), ..graph.data };
+        let data = Folders { merged: Some(merged.clone()), ..graph.data };
         let graph = GraphDriver { data, ..graph };
         let checked = check(&Transport::new(socket), "c", graph).await;
         assert!(!merged.exists(), "it is mounted still");
@@ -270,8 +273,7 @@ mod tests {
         }
         make(folder.path());
         let lower = format!("{}:{}", layer("middle").display(), layer("base").display());
-        let data =
-            Folders { upper_dir: Some(layer("upper")), lower_dir: Some(lower), merged_dir: None };
+        let data = Folders { upper: Some(layer("upper")), lower: Some(lower), merged: None };
         (folder, GraphDriver { name: "overlay".to_owned(), data })
     }
 

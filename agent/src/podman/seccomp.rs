@@ -111,7 +111,9 @@ mod tests {
     fn without_any_profile_it_is_said_why_and_what_to_do() {
         for last in [None, Some("{ torn")] {
             let (_folder, path) = full();
-            last.into_iter().for_each(|last| std::fs::write(&path, last).unwrap());
+            if let Some(last) = last {
+                std::fs::write(&path, last).unwrap();
+            }
             let error = write_from(GIVEN, &path).unwrap_err().to_string();
             assert!(error.contains("seccomp.json") && error.contains("restart"), "{error}");
         }

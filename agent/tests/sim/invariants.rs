@@ -106,7 +106,8 @@ impl State {
                     }
                 }
                 Some(Target::Hold) if trust.settled => {
-                    if trust.held(self.alive, now) > TRY_DURATION && !recreates {
+                    let held = trust.held(self.alive, now);
+                    if held > TRY_DURATION && !recreates {
                         self.violate(format!("{subdomain} is held for more than {TRY_DURATION:?}"));
                     }
                 }

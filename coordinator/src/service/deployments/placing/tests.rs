@@ -251,10 +251,8 @@ fn the_database_knows_the_rule_of_placement() {
                 host.candidate(id, overcommit)
             );
         }
-        match placed {
-            Err(NoRoom::NoHost(why)) => prop_assert_eq!(closed, why),
-            _ => prop_assert_eq!(closed, ClosedHosts::default()),
-        }
+        let why = if let Err(NoRoom::NoHost(why)) = placed { why } else { ClosedHosts::default() };
+        prop_assert_eq!(closed, why);
         Ok(())
     });
     same.unwrap();
