@@ -70,8 +70,10 @@ pub struct Memory {
     pub evidence: Evidence,
     /// Containers that shall go → since when they are not needed.
     pub retiring: BTreeMap<String, Instant>,
-    /// Containers in use that stand aside, or are stuck in stopping → since when.
+    /// Containers in use that stand aside → since when.
     pub paused: BTreeMap<String, Instant>,
+    /// Containers that are being stopped → since when they are seen to.
+    pub stopping: BTreeMap<String, Instant>,
     /// Removing failed: not again before this, and how often it failed.
     pub cleanup: Option<(Instant, u32)>,
     /// How often a container could not be stopped.
@@ -415,6 +417,11 @@ impl Memory {
         self.in_force.get_or_insert(now);
         let leaving = self.retiring.values_mut().chain(self.paused.values_mut());
         leaving.filter(|since| **since == pass).for_each(|since| *since = now);
+    }
+
+    /// Since when a container that is being stopped is seen to.
+    pub fn stopping_since(&self, name: &str, now: Instant) -> Instant {
+        self.stopping.get(name).copied().unwrap_or(now)
     }
 
     /// What leaves is still sent visitors.

@@ -163,7 +163,7 @@ fn advance(
             plan.wake_at(started + deadline(wanted.probe));
         }
         ContainerState::Stopping => {
-            let since = *memory.paused.entry(name.clone()).or_insert(view.now);
+            let since = memory.stopping_since(name, view.now);
             remove_at(memory, view, plan, name, since + stuck(view));
         }
         ContainerState::Broken => remove_at(memory, view, plan, name, view.now),

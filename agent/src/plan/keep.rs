@@ -106,8 +106,7 @@ pub(super) fn keep_serving(
         }
         // Someone is stopping it: it ends, or is stuck and then removed.
         ContainerState::Stopping => {
-            let since = *memory.paused.entry(container.name.clone()).or_insert(view.now);
-            plan.wake_at(since + stuck(view));
+            plan.wake_at(memory.stopping_since(&container.name, view.now) + stuck(view));
         }
         ContainerState::Created | ContainerState::Exited(_) | ContainerState::Broken => {
             revive(memory, view, desired, live.revision, &container, plan);
@@ -127,8 +126,6 @@ fn stop_soon(memory: &mut Memory, view: &View<'_>, container: Seen<'_>, plan: &m
     if view.now < due {
         plan.wake_at(due);
     } else if container.runs() && view.busy == &Busy::default() {
-        // Whether it is stuck in stopping counts from here, and not from when it was to stop.
-        memory.paused.insert(container.name.clone(), view.now);
         plan.roll.push(Step::Stop(container.name.clone()));
     }
 }

@@ -29,6 +29,7 @@ const MAX_START_REFUSALS: u32 = 3;
 
 pub(super) fn serve(memory: &mut Memory, view: &View<'_>, desired: &Desired) -> Plan {
     let mut plan = Plan::new(Phase::Accepted);
+    note_stopping(memory, view);
     forget_lost(memory, view);
     adopt_or_switch(memory, view, desired);
     let holding = keep_serving(memory, view, desired, &mut plan);
@@ -96,12 +97,22 @@ fn tell_failure(memory: &Memory, view: &View<'_>, desired: &Desired, plan: &mut 
     }
 }
 
+/// Whether one is stuck in stopping counts from when it is seen to, not from when it was to stop:
+/// while Podman does not answer, a stop comes late.
+fn note_stopping(memory: &mut Memory, view: &View<'_>) {
+    let stops = |c: &Seen<'_>| c.state == ContainerState::Stopping;
+    memory.stopping.retain(|name, _| view.containers.iter().any(|c| stops(c) && c.name == *name));
+    for container in view.containers.iter().filter(|c| stops(c)) {
+        memory.stopping.entry(container.name.clone()).or_insert(view.now);
+    }
+}
+
 /// What served and is not there any more, or beyond repair, serves no longer.
 fn forget_lost(memory: &mut Memory, view: &View<'_>) {
     let Some(live) = memory.durable.live else { return };
     let stuck = |container: &Container| {
-        let since = memory.paused.get(&container.name);
-        since.is_some_and(|since| view.now.duration_since(*since) >= away::stuck(view))
+        let since = memory.stopping_since(&container.name, view.now);
+        view.now.duration_since(since) >= away::stuck(view)
     };
     let lost = match view.serving(live) {
         None => true,
