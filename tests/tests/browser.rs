@@ -56,6 +56,9 @@ async fn a_person_logs_in_with_a_one_time_code_and_consents() -> anyhow::Result<
         ensure!(refused.contains("code"), "{refused}");
         browser.keep("2-a-code-is-wanted").await?;
         browser.log_in(&totp::code(&authenticator, 30)?).await?;
+        // Until then the page before it is shown, and goes while it is looked at.
+        let allow = Locator::Css("button[value=allow]");
+        page.wait().at_most(PATIENCE).for_element(allow).await?;
         browser.labelled().await?;
         browser.keep("3-consent").await?;
         let asked = browser.text("main").await?;
