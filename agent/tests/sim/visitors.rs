@@ -23,11 +23,6 @@ enum Answer {
     Nothing,
 }
 
-/// Caddy ran before the agent did: what was before a first deploy is known as well.
-fn log_begins() -> jiff::Timestamp {
-    true_time(Duration::ZERO, -60)
-}
-
 impl World {
     /// One visitor comes to each app.
     pub(crate) fn visit(self: &Arc<Self>) {
@@ -83,14 +78,14 @@ impl State {
 
     fn log_error(&mut self, subdomain: &str, began: jiff::Timestamp) {
         let log = &mut self.edge.errors;
-        log.known_since.get_or_insert(log_begins());
+        log.known_since.get_or_insert(true_time(Duration::ZERO, 0));
         log.add(format!("{subdomain}.apps.example"), began);
         log.forget(began);
     }
 
     /// Caddy's log.
     pub(crate) fn failed_requests(&self) -> FailedRequests {
-        let known_since = self.edge.errors.known_since.or(Some(log_begins()));
+        let known_since = self.edge.errors.known_since.or(Some(true_time(Duration::ZERO, 0)));
         FailedRequests { known_since, ..self.edge.errors.clone() }
     }
 }
