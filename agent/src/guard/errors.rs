@@ -17,8 +17,9 @@ const LEAST: u64 = 10;
 const TIMES: f64 = 5.0;
 /// They must lie apart at least so far from first to last: one bad moment is no bad revision.
 const SPREAD: Duration = Duration::from_secs(10);
-/// So much of 'before' must be known at least, to tell how much usually fails.
-const LEAST_KNOWN: Duration = SPREAD;
+/// So much of 'before' must be known at least, to tell how much usually fails. Little is enough: an app
+/// may be changed soon after its host was set up.
+const LEAST_KNOWN: Duration = Duration::from_secs(1);
 /// How far back 'before' reaches.
 const BEFORE: Duration = Duration::from_mins(5);
 
@@ -133,7 +134,7 @@ mod tests {
         let known = |known_since| Failed { known_since, ..failed(&counts) };
         assert_eq!(before(known(Some(at(-60))), at(0)), Some(30.0));
         assert_eq!(before(known(Some(at(-15))), at(0)), Some(30.0));
-        for known_since in [None, Some(at(-9)), Some(at(0)), Some(at(5))] {
+        for known_since in [None, Some(at(0)), Some(at(5))] {
             assert_eq!(before(known(known_since), at(0)), None);
         }
     }
