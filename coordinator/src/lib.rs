@@ -29,7 +29,6 @@ pub mod password;
 pub mod push;
 pub mod random;
 pub mod secret_file;
-pub mod seldom;
 pub mod serve;
 pub mod service;
 pub mod sign;

@@ -24,6 +24,7 @@ pub mod renewal;
 pub mod report;
 pub mod sealed;
 pub mod secret;
+pub mod seldom;
 pub mod signed;
 pub mod spec;
 pub mod terminal;

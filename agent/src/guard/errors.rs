@@ -139,8 +139,8 @@ mod tests {
         }
     }
 
-    /// Others flood all names of the host alike, before and after: however little of before is known,
-    /// that is no fault of the revision's.
+    /// A neighbour floods the host with errors, before the change and after it. However little is known
+    /// of the time before, the revision is not at fault.
     #[test]
     fn a_steady_flood_is_no_fault_of_a_revision() {
         let counts = counted(&(-400..60).map(at).collect::<Vec<_>>());

@@ -25,6 +25,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use buddo_shared::seldom::Seldom;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -70,7 +71,7 @@ pub async fn serve<I: Intake, O: Outbox>(
         handshakes: Handshakes::default(),
         established: Established::default(),
         told: AtomicBool::new(false),
-        strangers: Strangers::default(),
+        strangers: Seldom::default(),
         stop: stop.clone(),
     });
     let serve = |stream, peer, place| {
@@ -100,30 +101,9 @@ struct Shared<I, O> {
     established: Established,
     /// Whether it was said that connections come from this host's own address.
     told: AtomicBool,
-    strangers: Strangers,
+    /// Peers that were not let in: anybody can knock, and as often as they like.
+    strangers: Seldom,
     stop: CancellationToken,
-}
-
-/// Between two lines of the log about who was not let in.
-const STRANGERS_TOLD: Duration = Duration::from_mins(1);
-
-/// When it was last said that a peer was not let in, and how many there were since. Anybody can
-/// knock, and as often as they like.
-#[derive(Debug, Default)]
-struct Strangers(Mutex<(Option<Instant>, u64)>);
-
-impl Strangers {
-    /// `Some`: this one is to be said, and that there were so many others since the last.
-    fn turn(&self, now: Instant) -> Option<u64> {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (last, others) = &mut *told;
-        if last.is_some_and(|last| now.duration_since(last) < STRANGERS_TOLD) {
-            *others = others.saturating_add(1);
-            return None;
-        }
-        *last = Some(now);
-        Some(std::mem::take(others))
-    }
 }
 
 /// The coordinator's connections, oldest first. One too many ends the oldest: what is dead and not
@@ -179,7 +159,7 @@ async fn connection<I: Intake, O: Outbox>(
     let stream = match handshake.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
         Ok(stream) => stream,
         Err(error) => {
-            if let Some(others) = shared.strangers.turn(Instant::now()) {
+            if let Some(others) = shared.strangers.turn(Instant::now().into_std()) {
                 tracing::warn!(%peer, reason = %error, others, "a peer was not let in");
             } else {
                 tracing::debug!(%peer, reason = %error, "a peer was not let in");
@@ -226,20 +206,3 @@ async fn connection<I: Intake, O: Outbox>(
 
 #[cfg(test)]
 mod tests;
-
-#[cfg(test)]
-mod strangers_tests {
-    use super::*;
-
-    #[test]
-    fn who_was_not_let_in_is_said_once_a_minute_with_the_number_of_others() {
-        let (strangers, start) = (Strangers::default(), Instant::now());
-        assert_eq!(strangers.turn(start), Some(0));
-        for second in 1..60 {
-            assert_eq!(strangers.turn(start + Duration::from_secs(second)), None);
-        }
-        assert_eq!(strangers.turn(start + STRANGERS_TOLD), Some(59));
-        assert_eq!(strangers.turn(start + STRANGERS_TOLD), None);
-        assert_eq!(strangers.turn(start + 3 * STRANGERS_TOLD), Some(1));
-    }
-}

@@ -78,7 +78,7 @@ pub struct Podman {
     room: Option<Room>,
     places: Places,
     seccomp: Option<PathBuf>,
-    /// Why there is none, for the host's administrator.
+    /// Why containers go without a profile of the agent's, for the host's administrator.
     unfiltered: Option<Arc<str>>,
     too_large: Arc<TooLarge>,
     graph_root: Arc<OnceCell<PathBuf>>,

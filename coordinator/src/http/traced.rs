@@ -6,10 +6,9 @@ use std::time::Duration;
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::Response;
+use buddo_shared::seldom::Seldom;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::time::Instant;
-
-use crate::seldom::Seldom;
 
 /// The header that names a request.
 pub(super) const REQUEST_ID: &str = "x-request-id";
@@ -60,7 +59,7 @@ pub(super) fn answered() -> impl Fn(&Response, Duration, &tracing::Span) + Clone
         let status = response.status().as_u16();
         if response.status() != StatusCode::SERVICE_UNAVAILABLE {
             tracing::debug!(status, ?latency, "answered");
-        } else if let Some(others) = refusals.turn(Instant::now()) {
+        } else if let Some(others) = refusals.turn(Instant::now().into_std()) {
             tracing::warn!(status, ?latency, others, "refused for now");
         } else {
             tracing::debug!(status, ?latency, "refused for now");

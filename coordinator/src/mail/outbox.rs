@@ -12,7 +12,9 @@ use crate::http::problem::chain;
 use crate::random::{self, Random};
 use crate::service::accounts;
 use crate::state::AppState;
-use crate::store::contract::{Account, EmailToken, MailKind, MailedLink, Purpose, QueuedMail};
+use crate::store::contract::{
+    ANSWERS_KEPT, Account, EmailToken, MailKind, MailedLink, Purpose, QueuedMail,
+};
 use crate::store::{StoreError, Tables};
 use crate::token::{HashedToken, Kind, PlainToken};
 
@@ -24,9 +26,6 @@ const SHORT_LIFETIME: SignedDuration = SignedDuration::from_hours(1);
 const LINKS_KEPT: u32 = 5;
 /// How long a key that has ended is still listed, so that its people see why it is refused.
 const KEYS_LISTED: SignedDuration = SignedDuration::from_hours(30 * 24);
-/// How long an answer to a request with an `Idempotency-Key` is kept: not shorter than it is answered
-/// again.
-const ANSWERS_KEPT: SignedDuration = SignedDuration::from_hours(24);
 /// Until the first retry; doubles each time.
 const FIRST_RETRY: Duration = Duration::from_secs(15);
 /// The longest pause between two tries.

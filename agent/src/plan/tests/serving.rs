@@ -99,7 +99,7 @@ fn fm_23_a_start_that_podman_did_not_end_is_made_anew_and_not_waited_for() {
 /// The agent was killed together with Podman: nobody remembers that the start was cut short.
 #[test]
 fn fm_23_what_nothing_forwards_to_is_made_anew_by_an_agent_that_knows_nothing_of_its_start() {
-    // The shortest deadline is over when such a container would be made anew.
+    // The shortest deadline is over when such a container would be made again.
     let shortest = 5_000;
     for (serves, deadline) in [(false, None), (true, None), (false, Some(shortest))] {
         let mut model = Model::new(Some(RunState::Running), App::Answers);
@@ -124,8 +124,8 @@ fn fm_23_what_nothing_forwards_to_is_made_anew_by_an_agent_that_knows_nothing_of
     }
 }
 
-/// The newer revision was given up. No document describes the one that serves, so that it could not
-/// be made anew.
+/// The newer revision was given up. No document describes the one that serves, so it cannot be made
+/// again.
 #[test]
 fn fm_23_what_nothing_forwards_to_and_nobody_can_make_anew_is_started_again() {
     for target in [None, Some(Target::Hold)] {

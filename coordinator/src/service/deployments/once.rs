@@ -2,15 +2,12 @@
 
 use buddo_shared::api::deploy::DeploymentEnvelope;
 use buddo_shared::id::AccountId;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::error::DeployError;
 use crate::state::Services;
 use crate::store::Tables;
-use crate::store::contract::Replay;
-
-/// How long an answer is kept for a retry of its request.
-const KEPT: SignedDuration = SignedDuration::from_hours(24);
+use crate::store::contract::{ANSWERS_KEPT, Replay};
 
 /// The value of an `Idempotency-Key` header: 1–255 visible ASCII characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +58,7 @@ pub(super) fn once<T>(
     let now = services.clock.now();
     // While the clock is doubted no answer is too old, so that none is forgotten, and what was done
     // is not done twice.
-    let since = services.time.believed().ok().and_then(|now| now.checked_sub(KEPT).ok());
+    let since = services.time.believed().ok().and_then(|now| now.checked_sub(ANSWERS_KEPT).ok());
     let since = since.unwrap_or(Timestamp::MIN);
     if let Some(first) = tables.replay(account, &key, since)? {
         if first.body_hash != hash {

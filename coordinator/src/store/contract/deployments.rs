@@ -123,7 +123,7 @@ pub trait Deployments {
     fn deployments_in(&self, teams: &[TeamId], page: Page) -> Result<Vec<Deployment>>;
     /// The deployments that an account answers for, newest first, destroyed ones left out.
     fn deployments_of(&self, account: AccountId, page: Page) -> Result<Vec<Deployment>>;
-    /// All of them, row by row: one that cannot be read is in the way of no other.
+    /// All of them, row by row, so that one that cannot be read hides no other.
     fn all_deployments_of(&self, account: AccountId) -> Result<Vec<DeploymentRow>>;
     /// What a host shall have, in the order of creation, destroyed ones left out.
     fn deployments_on(&self, host: HostId) -> Result<Vec<Deployment>>;
@@ -131,7 +131,7 @@ pub trait Deployments {
     fn set_host(&mut self, id: DeploymentId, host: HostId) -> Result<()>;
     /// The deployment that has this subdomain and is not destroyed.
     fn deployment_named(&self, subdomain: &Subdomain) -> Result<Option<DeploymentId>>;
-    /// What a host shall have, row by row: one that cannot be read is in the way of no other.
+    /// What a host shall have, row by row, so that one that cannot be read hides no other.
     fn deployments_for(&self, host: HostId) -> Result<Vec<DeploymentRow>>;
     /// Notes which deployments of a host are held, and why; no other one is.
     fn set_held(&mut self, host: HostId, held: &[(DeploymentId, String)]) -> Result<()>;

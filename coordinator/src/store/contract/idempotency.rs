@@ -1,9 +1,12 @@
 //! Answers kept for requests that are sent again (`Idempotency-Key`).
 
 use buddo_shared::id::AccountId;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::Result;
+
+/// How long an answer is kept for a retry of its request.
+pub const ANSWERS_KEPT: SignedDuration = SignedDuration::from_hours(24);
 
 /// What the first request with a key was, and its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]

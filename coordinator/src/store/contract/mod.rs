@@ -41,7 +41,7 @@ pub use devices::{DeviceCode, Devices};
 pub use documents::{DocumentRow, DocumentTrust, Documents};
 pub use factors::{Factors, TotpRow};
 pub use hosts::{Host, Hosts, JoinTokenRow, Load, Reach, RoomMark, RoomSearch, Roomy};
-pub use idempotency::{Idempotency, Replay};
+pub use idempotency::{ANSWERS_KEPT, Idempotency, Replay};
 pub use invitations::{InvitationRow, Invitations};
 pub use ledger::{Break, Ledger, LedgerState, Link};
 pub use logins::{LoginRow, Logins};

@@ -1,9 +1,7 @@
-//! Lines of the log that somebody else can cause as often as they like.
+//! Lines of the log that somebody else can cause as often as they like: one a minute is enough.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
-
-use tokio::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Between two lines.
 const BETWEEN: Duration = Duration::from_mins(1);
@@ -20,7 +18,8 @@ struct Said {
 }
 
 impl Seldom {
-    /// `Some`: it is to be said now, and that there were so many others since the last line.
+    /// Whether a line is to be written at `now`: `Some` with the number of those that were passed over
+    /// since the last one. `None`: it is passed over. `now` comes from one clock that does not go back.
     pub fn turn(&self, now: Instant) -> Option<u64> {
         // A time and a count, whole at every moment: a panic elsewhere leaves nothing half-done.
         let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
