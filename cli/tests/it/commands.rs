@@ -225,6 +225,24 @@ async fn status_says_how_far_and_why_not() {
 }
 
 #[tokio::test]
+async fn status_warns_of_a_lost_host_and_counts_restarts() {
+    let world = World::logged_in().await;
+    let mut lost = deployment("running");
+    lost["warning"] = json!("the host h1 is lost\nwait for it");
+    let lost = ResponseTemplate::new(200).set_body_json(json!({ "deployment": lost }));
+    world.mock("GET", &app(""), lost).await;
+    let ran = world.buddo(&["status", ID]).await;
+    assert!(ran.out.ends_with("Warning: the host h1 is lost\nFix: wait for it\n"), "{ran}");
+    // While a deploy is under way the newer answer counts.
+    world.mock("GET", APPS, listed("deploying")).await;
+    let mut now = status("deploying", None);
+    now["restarts"] = json!(2);
+    world.mock("GET", &app("/status"), ResponseTemplate::new(200).set_body_json(&now)).await;
+    let ran = world.buddo(&["status", "my-app"]).await;
+    assert!(ran.out.contains("Restarts: 2 in the last minutes\n"), "{ran}");
+}
+
+#[tokio::test]
 async fn stop_restart_and_destroy() {
     let world = World::logged_in().await;
     world.mock("GET", APPS, listed("running")).await;

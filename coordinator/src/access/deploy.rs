@@ -135,11 +135,6 @@ impl DeployCheck {
     }
 }
 
-/// For an account that ends itself: it is an owner of every organisation that it pays for.
-pub(crate) fn of_ending(account: AccountId) -> DeployCheck {
-    DeployCheck { actor: account, reach: Reach::Every, right: Right::Write }
-}
-
 #[cfg(test)]
 impl DeployCheck {
     /// The account by its command line.

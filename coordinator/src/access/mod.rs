@@ -24,7 +24,6 @@ pub mod policy;
 
 pub use admin::{AdminCheck, administers};
 pub use app::AppCheck;
-pub(crate) use deploy::of_ending;
 pub use deploy::{DeployCheck, Place};
 use identify::{Credential, recognise};
 pub use identify::{KeyHolder, Presented, Principal, Unknown, identify};

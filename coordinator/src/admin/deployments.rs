@@ -10,7 +10,7 @@ use super::printable;
 use crate::args::DeploymentCommand;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::service::admin::{self, Desk, Evacuated, Means};
+use crate::service::admin::{self, Desk, Destroyed, Evacuated, Means};
 use crate::store::Store;
 use crate::vault::Vault;
 
@@ -52,11 +52,10 @@ pub async fn deployment(
     let desk = desk(Store::open(&config.database())?, clock);
     match command {
         DeploymentCommand::Destroy { deployment } => {
-            let (_, destroyed) = admin::destroy(&desk, &deployment).await?;
+            let Destroyed { id, name, .. } = admin::destroy(&desk, &deployment).await?;
             tracing::info!(
-                "{} ({}) is destroyed; its host stops it within half a minute, if it can be reached",
-                destroyed.subdomain,
-                destroyed.id
+                "{name} ({id}) is destroyed; its host stops it within half a minute, if it can be \
+                 reached"
             );
         }
     }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use rstest::rstest;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -167,4 +168,28 @@ async fn a_wrong_password_of_the_server_is_final_for_nobodys_mail() {
     world.register("one").await;
     send(&world).await;
     assert!(waits(&world).await, "an administrator mends it, and the mail goes out");
+}
+
+#[tokio::test]
+async fn no_mail_is_given_up_for_a_jump_of_the_clock() {
+    const DAYS: SignedDuration = SignedDuration::from_hours(72);
+    let world = World::with(|config| {
+        config.mail = Mail {
+            transport: Transport::Smtp,
+            // Nobody listens there.
+            host: Some("127.0.0.1".to_owned()),
+            port: Some(1),
+            tls: Tls::None,
+            ..Mail::default()
+        };
+    });
+    world.register("one").await;
+    world.clock.jump(DAYS);
+    send(&world).await;
+    assert!(waits(&world).await);
+    world.clock.jump(-DAYS);
+    // Time that really passes is another thing.
+    world.clock.advance(DAYS + SignedDuration::from_hours(1));
+    send(&world).await;
+    assert!(!waits(&world).await);
 }

@@ -94,7 +94,7 @@ pub(super) fn words(kind: MailKind, at: Timestamp, invited: &Invited) -> Words {
         ),
         MailKind::EmailChanged => (
             "The email address of your Buddo account was changed",
-            vec![format!("since {at} your account has another email address.")],
+            vec![format!("the email address of your account was changed on {at}.")],
             vec![
                 "If this was not you, answer this mail or write to the platform's support: \
                  this address no longer opens the account."
@@ -108,7 +108,7 @@ pub(super) fn words(kind: MailKind, at: Timestamp, invited: &Invited) -> Words {
         ),
         MailKind::TotpEnabled => (
             "One-time codes are enabled for your Buddo account",
-            vec![format!("since {at} logging in wants a one-time code of your app.")],
+            vec![format!("one-time codes were enabled on {at}; a login takes one from now on.")],
             vec![
                 "Keep the recovery codes in a safe place, apart from the device with the app."
                     .to_owned(),
@@ -117,7 +117,7 @@ pub(super) fn words(kind: MailKind, at: Timestamp, invited: &Invited) -> Words {
         ),
         MailKind::TotpDisabled => (
             "One-time codes are disabled for your Buddo account",
-            vec![format!("since {at} logging in wants no one-time code any more.")],
+            vec![format!("one-time codes were disabled on {at}; a login takes none from now on.")],
             vec![not_you.to_owned()],
         ),
         MailKind::RecoveryCodeUsed => (

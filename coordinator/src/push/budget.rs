@@ -158,6 +158,19 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_costs_more_is_cut_off_sooner() {
+        let start = Instant::now();
+        let most = |frame: &Frame| {
+            let mut budget = Budget::new(start);
+            (0..FRAMES).take_while(|_| budget.parsed(Some(frame), start).is_ok()).count() as u64
+        };
+        let id = DeploymentId::new(uuid::Uuid::nil());
+        let probes = |n| Frame::Checked(vec![Checked { id, at: Timestamp::UNIX_EPOCH }; n]);
+        assert_eq!((most(&probes(1)), most(&probes(1000))), (FRAMES, FRAMES / 1000));
+        assert_eq!(most(&report()), REPORTS);
+    }
+
     proptest! {
         /// Whatever comes when, in no minute more than two budgets get through: what was saved up, and
         /// what came back meanwhile.

@@ -4,15 +4,15 @@
 use std::collections::HashMap;
 
 use buddo_shared::id::{DeploymentId, HostId};
-use buddo_shared::manifest::Desired;
+use buddo_shared::manifest::{Desired, RunState};
 use buddo_shared::signed::Verifier;
 
 use super::document::DocumentError;
 use crate::http::problem::chain;
 use crate::service::deployments::MAKE_AGAIN;
 use crate::state::Services;
-use crate::store::Tables;
 use crate::store::contract::Deployment;
+use crate::store::{StoreError, Tables};
 
 /// What a host has, by the last document that was signed for it.
 pub(super) struct Held<'a> {
@@ -31,7 +31,7 @@ impl<'a> Held<'a> {
     }
 
     /// The entry of a deployment that cannot be read for `error`; `None`: its host never had one.
-    /// That it is to be stopped is obeyed, where its row can be read.
+    /// That it is to be stopped or parked is obeyed, also where that is all that can be read of its row.
     pub(super) fn entry(
         &mut self,
         id: DeploymentId,
@@ -46,8 +46,10 @@ impl<'a> Held<'a> {
             self.last = Some(self.read()?);
         }
         let mut entry = self.last.as_mut().and_then(|last| last.remove(&id));
-        if let (Some(entry), Some(row)) = (&mut entry, row) {
-            entry.run = row.run;
+        if let Some(entry) = &mut entry
+            && let Some(run) = self.run(id, row)?
+        {
+            entry.run = run;
         }
         let cause = match error {
             DocumentError::Vault { .. } => "its environment cannot be decrypted",
@@ -60,6 +62,21 @@ impl<'a> Held<'a> {
         };
         self.told.push((id, format!("{cause}: {stays}, and no change takes effect\n{fix}")));
         Ok(entry)
+    }
+
+    /// What its host is asked for; `None`: not even that can be read.
+    fn run(
+        &self,
+        id: DeploymentId,
+        row: Option<&Deployment>,
+    ) -> Result<Option<RunState>, StoreError> {
+        if let Some(row) = row {
+            return Ok(Some(row.run));
+        }
+        match self.tables.outline(id) {
+            Err(StoreError::Corrupt { .. }) => Ok(None),
+            outline => Ok(outline?.and_then(|outline| outline.run)),
+        }
     }
 
     /// Nothing where there was no document yet. One that cannot be read is an error: without what it

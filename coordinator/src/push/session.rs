@@ -398,7 +398,19 @@ async fn take(
     if durable.is_empty() {
         return Ok(None);
     }
-    let through = reports::commit_within(state, id, durable, complaints).await?;
+    let through = reports::commit(state, id, durable, complaints).await?;
     acknowledge(id, link, through, complaints).await?;
     Ok(Some(through))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_refused_is_offered_again_within_half_a_minute() {
+        assert!(next_look(None) <= Duration::from_secs(30));
+        let taken = Generation { epoch: 1, generation: 1 };
+        assert!(next_look(Some(taken)) > Duration::from_mins(1));
+    }
 }

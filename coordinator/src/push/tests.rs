@@ -71,6 +71,8 @@ struct Agent {
     acknowledged: watch::Sender<u64>,
     /// What it refuses documents with, instead of taking them.
     refuses: Mutex<Option<&'static str>>,
+    /// Documents that it refused for that.
+    refused: AtomicUsize,
     said: Mutex<Vec<Report>>,
     frames: broadcast::Sender<Frame>,
 }
@@ -124,6 +126,7 @@ impl Running {
             envelopes: Mutex::default(),
             acknowledged: watch::Sender::new(0),
             refuses: Mutex::default(),
+            refused: AtomicUsize::new(0),
             said: Mutex::default(),
             frames: broadcast::Sender::new(64),
         });
@@ -243,6 +246,7 @@ fn agent_tls(trust: &Trust, certificate: &str, key: &KeyPair) -> Arc<ServerConfi
 
 async fn desired_state(State(agent): State<Arc<Agent>>, envelope: Bytes) -> Response {
     if let Some(code) = *agent.refuses.lock().unwrap() {
+        agent.refused.fetch_add(1, Ordering::SeqCst);
         if code == FULL {
             return no_room();
         }
@@ -566,6 +570,41 @@ async fn fm_66_a_host_whose_disk_is_full_is_heard_and_shown() {
 }
 
 #[tokio::test]
+async fn a_host_whose_document_cannot_be_read_is_heard_and_shown() {
+    let (world, agent) = begin().await;
+    let state = &world.state;
+    let first = agent.document(|_| true).await;
+    let refusal = async || host_of(state, first.host_id).await.refusal;
+    let database = rusqlite::Connection::open(state.config.database()).unwrap();
+    database.execute("UPDATE documents SET trust = 'no JSON'", []).unwrap();
+    state.wake.host(first.host_id);
+    until(async || refusal().await.is_some()).await;
+    agent.say_host().await;
+    // The next one can be read.
+    epoch::raise(&state.store, world.clock_now()).await.unwrap();
+    state.wake.host(first.host_id);
+    agent.document(|manifest| manifest.generation > first.generation).await;
+    until(async || refusal().await.is_none()).await;
+}
+
+#[tokio::test]
+async fn what_a_host_refuses_is_not_offered_again_with_each_report() {
+    let (world, agent) = begin().await;
+    let state = &world.state;
+    let host = agent.document(|_| true).await.host_id;
+    *agent.agent.refuses.lock().unwrap() = Some("stale_generation");
+    epoch::raise(&state.store, world.clock_now()).await.unwrap();
+    state.wake.host(host);
+    until(async || host_of(state, host).await.refusal.is_some()).await;
+    let refused = || agent.agent.refused.load(Ordering::SeqCst);
+    let before = refused();
+    for _ in 0..5 {
+        agent.say_host().await;
+    }
+    assert_eq!(refused(), before);
+}
+
+#[tokio::test]
 async fn a_host_that_joins_again_is_served_at_its_new_address_from_its_first_report_on() {
     let (world, old) = begin().await;
     old.document(|_| true).await;
@@ -647,6 +686,17 @@ async fn fm_62_hosts_vouch_for_the_clock_of_a_coordinator_that_was_away_for_days
     deployments::create(state, owner(1), None, request("my-app"), None).await.unwrap();
     agent.document(|m| m.deployments.len() == 1).await;
     assert_eq!(agent.agent.dialled.load(Ordering::SeqCst), 1, "over the connection that there is");
+}
+
+#[tokio::test]
+async fn hosts_are_asked_what_time_it_is_though_nothing_else_changes() {
+    let (world, agent) = begin().await;
+    let state = &world.state;
+    agent.document(|_| true).await;
+    state.time.resume(world.clock_now() - SignedDuration::from_hours(72));
+    assert!(state.time.check().is_err());
+    tokio::spawn(timekeeping::run(state.clone()));
+    until(async || state.time.check().is_ok()).await;
 }
 
 /// Waits for a condition that has no notification.
@@ -944,7 +994,7 @@ async fn fm_69_a_lost_host_is_evacuated_and_stops_the_apps_when_it_comes_back() 
     world.clock.advance(SignedDuration::from_mins(1));
     let shown = deployments::status(state, owner(1), id).await.unwrap();
     assert_eq!(shown.health_status.as_deref(), Some("unknown"));
-    assert!(shown.warning.unwrap().contains("host-0 is lost since"));
+    assert!(shown.warning.unwrap().contains("host-0 has been out of reach since"));
 
     let desk = admin::Desk {
         store: state.store.clone(),
@@ -978,6 +1028,7 @@ async fn fm_67_a_host_that_floods_is_cut_off_and_no_other_notices() {
     let (state, flooding) = (&world.state, agents.remove(0));
     let host = flooding.agent.host;
     let (id, at) = (DeploymentId::new(uuid::Uuid::nil()), world.clock_now());
+    let dialled = flooding.agent.dialled.load(Ordering::SeqCst);
     for _ in 0..10 {
         let probes = Frame::Checked(vec![Checked { id, at }; 8000]);
         flooding.agent.frames.send(probes).unwrap();
@@ -986,7 +1037,6 @@ async fn fm_67_a_host_that_floods_is_cut_off_and_no_other_notices() {
     let listed = hosts::list(&state.store).await.unwrap();
     let doubts: Vec<_> = listed.iter().map(|host| hosts::doubts(host).len()).collect();
     assert_eq!(doubts, [1, 0]);
-    let dialled = flooding.agent.dialled.load(Ordering::SeqCst);
     // The other one goes on, and the bell of the first changes nothing.
     let held = agents[0].document(|_| true).await.generation;
     epoch::raise(&state.store, world.clock_now()).await.unwrap();
@@ -995,4 +1045,29 @@ async fn fm_67_a_host_that_floods_is_cut_off_and_no_other_notices() {
     agents[0].document(|manifest| manifest.generation > held).await;
     agents[0].say_host().await;
     assert_eq!(flooding.agent.dialled.load(Ordering::SeqCst), dialled);
+}
+
+#[tokio::test]
+async fn a_host_that_ends_its_connections_over_and_over_is_cut_off() {
+    let (world, mut agent) = begin().await;
+    let (state, host) = (&world.state, agent.agent.host);
+    agent.document(|_| true).await;
+    let cut_off = async || host_of(state, host).await.flooded_at.is_some();
+    for _ in 0..60 {
+        // Each connection that is not refused gets the whole document.
+        let sent = || agent.agent.envelopes.lock().unwrap().len();
+        let before = sent();
+        agent.kill().await;
+        agent.listen(TcpListener::bind(agent.address).await.unwrap());
+        let sent = || agent.agent.envelopes.lock().unwrap().len();
+        until(async || {
+            state.wake.host(host);
+            sent() > before || cut_off().await
+        })
+        .await;
+        if cut_off().await {
+            return;
+        }
+    }
+    panic!("it is served on and on");
 }

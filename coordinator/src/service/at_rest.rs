@@ -10,6 +10,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde_json::json;
@@ -21,9 +22,13 @@ use crate::store::contract::SealedValue;
 use crate::store::{Store, StoreError, Tables};
 use crate::vault::{Place, Vault, VaultError};
 
-/// Values in one transaction, and their bytes, so that no request waits long for its own.
-const BATCH: u32 = 100;
-const BATCH_BYTES: usize = 1024 * 1024;
+/// Values in one transaction, and their bytes: it takes a few milliseconds, most of them for its sync.
+const BATCH: u32 = 50;
+const BATCH_BYTES: usize = 256 * 1024;
+
+/// A rotation rests after a transaction for as long as that took, but no less and no longer than this.
+const SHORTEST_REST: Duration = Duration::from_millis(2);
+const LONGEST_REST: Duration = Duration::from_millis(100);
 
 /// The values cannot be encrypted anew.
 #[derive(Debug, thiserror::Error)]
@@ -148,6 +153,10 @@ pub async fn settle(store: &Store, vault: &Arc<Vault>) -> Result<(), StoreError>
 
 /// Encrypts some values under the current key; how many. They are read and encrypted outside of the
 /// transaction that stores them, which therefore ends soon; what changed meanwhile is left as it is.
+///
+/// A coordinator that serves is another process, and SQLite's lock between processes is not a queue:
+/// whoever commits and begins again at once has it again before those who wait have looked. Without a
+/// rest after each transaction they waited for hundreds of milliseconds, however short each one was.
 async fn renew_some(store: &Store, vault: &Arc<Vault>) -> Result<usize, AtRestError> {
     let head = vault.head();
     let found = store.read_long(move |tables| {
@@ -167,14 +176,18 @@ async fn renew_some(store: &Store, vault: &Arc<Vault>) -> Result<usize, AtRestEr
     if renewed.is_empty() {
         return Ok(0);
     }
-    store
+    let began = Instant::now();
+    let stored: Result<usize, StoreError> = store
         .write(move |tables| {
             for (value, by) in &renewed {
                 tables.replace_sealed(value, by)?;
             }
             Ok(renewed.len())
         })
-        .await
+        .await;
+    let stored = stored?;
+    tokio::time::sleep(began.elapsed().clamp(SHORTEST_REST, LONGEST_REST)).await;
+    Ok(stored)
 }
 
 /// Notes in the log that nothing is under the old key any more, in the transaction that saw it;

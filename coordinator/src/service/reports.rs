@@ -53,19 +53,9 @@ pub struct Complaints {
     pub unnoted: bool,
 }
 
-/// As the first batch of a session.
-#[cfg(test)]
-pub(crate) async fn commit(
-    state: &AppState,
-    host: HostId,
-    reports: Vec<Report>,
-) -> Result<u64, StoreError> {
-    commit_within(state, host, reports, &mut Complaints::default()).await
-}
-
 /// Commits a batch in one transaction. What was committed before is skipped, so that a batch may
 /// come twice. Returns the sequence number up to which all is committed.
-pub async fn commit_within(
+pub async fn commit(
     state: &AppState,
     host: HostId,
     reports: Vec<Report>,

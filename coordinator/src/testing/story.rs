@@ -11,7 +11,9 @@ use buddo_shared::signed::Verifier;
 use super::{World, owner, request};
 use crate::push;
 use crate::service::deployments::{self, DeployError};
-use crate::service::reports;
+use crate::service::reports::{self, Complaints};
+use crate::state::AppState;
+use crate::store::StoreError;
 use crate::store::contract::Deployment;
 
 /// The bytes of revision `n`, as tests tell them apart.
@@ -45,6 +47,15 @@ pub(crate) fn status(
     }
 }
 
+/// Commits what a host reports, as the first batch of a session.
+pub(crate) async fn commit(
+    state: &AppState,
+    host: HostId,
+    reports: Vec<Report>,
+) -> Result<u64, StoreError> {
+    reports::commit(state, host, reports, &mut Complaints::default()).await
+}
+
 pub(crate) struct Story {
     pub(crate) world: World,
     pub(crate) host: HostId,
@@ -69,7 +80,7 @@ impl Story {
         self.seq += 1;
         let at = self.world.state.clock.now();
         let report = Report { seq: self.seq, at, body: ReportBody::Deployment(body) };
-        reports::commit(&self.world.state, self.host, vec![report]).await.unwrap();
+        commit(&self.world.state, self.host, vec![report]).await.unwrap();
         self.stored().await
     }
 

@@ -10,7 +10,7 @@ use buddo_shared::api::auth::Message;
 use super::platform::{Answer, Name, name, with_load};
 use super::{AtDesk, REFUSED};
 use crate::http::problem::ApiError;
-use crate::service::admin::{self, Evacuated, Means};
+use crate::service::admin::{self, Destroyed, Evacuated, Means};
 use crate::state::AppState;
 
 /// Move the deployments of a host to others
@@ -82,8 +82,8 @@ pub(super) async fn destroy(
     AtDesk(desk): AtDesk,
     deployment: Name,
 ) -> Answer<Message> {
-    let (host, destroyed) = admin::destroy(&desk, &name(deployment)?).await?;
-    admin::announce(&state, &[(host, destroyed.id)]);
-    state.live.forget(destroyed.id);
-    Ok(Json(Message { message: format!("{} is destroyed", destroyed.subdomain) }))
+    let Destroyed { host, id, name } = admin::destroy(&desk, &name(deployment)?).await?;
+    admin::announce(&state, &[(host, id)]);
+    state.live.forget(id);
+    Ok(Json(Message { message: format!("{name} is destroyed") }))
 }

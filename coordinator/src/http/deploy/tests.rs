@@ -15,7 +15,7 @@ use tower::ServiceExt as _;
 
 use crate::http::router;
 use crate::service::deployments::{self, DeployError, IdempotencyKey};
-use crate::service::{hosts, reports};
+use crate::service::hosts;
 use crate::testing::{Answer, World, owner, request, story};
 
 fn body(subdomain: &str) -> Value {
@@ -566,6 +566,18 @@ async fn an_idempotency_key_is_kept_for_24_hours() {
     assert_eq!(kept(), 0);
 }
 
+#[tokio::test]
+async fn what_was_done_for_a_key_is_not_done_again_for_a_jump_of_the_clock() {
+    let (world, _) = world().await;
+    let key = || Some(IdempotencyKey::parse(b"k-1").unwrap());
+    let make = || deployments::create(&world.state, owner(1), None, request("my-app"), key());
+    let first = make().await.unwrap();
+    for days in [3, -3] {
+        world.clock.jump(SignedDuration::from_hours(24 * days));
+        assert_eq!(make().await.unwrap(), first);
+    }
+}
+
 /// Lets the only host say that `revision` is live.
 async fn goes_live(world: &World, id: &str, revision: u32) {
     let live = story::status(id.parse().unwrap(), revision, Phase::Live, Some(revision));
@@ -573,7 +585,7 @@ async fn goes_live(world: &World, id: &str, revision: u32) {
     let (seq, at) = (revision.into(), world.state.clock.now());
     let report = Report { seq, at, body: ReportBody::Deployment(body) };
     let host = hosts::list(&world.state.store).await.unwrap()[0].id;
-    reports::commit(&world.state, host, vec![report]).await.unwrap();
+    story::commit(&world.state, host, vec![report]).await.unwrap();
 }
 
 #[tokio::test]

@@ -169,8 +169,8 @@ async fn a_suspended_account_opens_nothing_its_apps_are_parked_and_all_comes_bac
     let cookie = browsers::log_in(&world, "one").await;
     let run = async || {
         let found: Result<_, StoreError> =
-            world.state.store.read(move |tables| tables.deployments_on(host)).await;
-        found.unwrap()[0].run
+            world.state.store.read(move |tables| tables.deployments_for(host)).await;
+        found.unwrap().remove(0).1.unwrap().run
     };
     let wanted = async || {
         let found: Result<_, StoreError> =

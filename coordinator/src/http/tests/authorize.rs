@@ -379,6 +379,15 @@ async fn a_wrong_password_shows_the_form_again_without_it() {
 }
 
 #[tokio::test]
+async fn a_browser_that_logged_in_for_an_app_is_known_from_then_on() {
+    let world = World::new();
+    let jwt = world.member("one").await;
+    let app = app(&world, &jwt).await;
+    let cookies = browser_login(&world, "one", &request(&app["client_id"], &[])).await;
+    assert!(cookies.contains("__Host-buddo_device="), "{cookies}");
+}
+
+#[tokio::test]
 async fn a_session_ends_after_half_an_hour_or_by_another_account() {
     let world = World::new();
     let jwt = world.member("one").await;

@@ -31,7 +31,7 @@ async fn deployments_are_destroyed_and_logins_and_tokens_end() {
     let answer = log_in(&world, "one@example.com", PASSWORD, "").await;
     assert_eq!(answer.refusal(), (401, "invalid_credentials"));
     let left: Result<_, StoreError> =
-        world.state.store.read(move |tables| tables.deployments_on(host)).await;
+        world.state.store.read(move |tables| tables.deployments_for(host)).await;
     assert!(left.unwrap().is_empty());
     let mails = deliver(&world).await;
     assert_eq!(mails.len(), 1, "{mails:?}");
@@ -40,6 +40,39 @@ async fn deployments_are_destroyed_and_logins_and_tokens_end() {
     // Name and address are free again, the number is not.
     let again = world.register("one").await;
     assert_eq!(again.json()["user"]["registration_number"], 4, "{again:?}");
+}
+
+#[tokio::test]
+async fn fm_64_an_account_is_deleted_whatever_of_its_apps_cannot_be_read() {
+    let world = World::new();
+    let (host, _) = world.host(1, 4096).await;
+    let jwt = world.member("one").await;
+    let access = world.cli_tokens(&jwt).await["access_token"].as_str().unwrap().to_owned();
+    for name in ["bad-row", "bad-revision", "good"] {
+        let body = json!({ "subdomain": name, "image": "docker.io/library/nginx:latest",
+            "tier": "buddo-starter", "env_vars": { "KEY": "canary-env" } });
+        let made = world.post("/api/deploy/apps", &access, body).await;
+        assert_eq!(made.status, 201, "{made:?}");
+    }
+    let database = rusqlite::Connection::open(world.state.config.database()).unwrap();
+    database.pragma_update(None, "foreign_keys", false).unwrap();
+    database
+        .execute_batch(
+            "UPDATE deployments SET team_id = 'no id' WHERE subdomain = 'bad-row';
+             UPDATE revisions SET domains = 'no JSON' WHERE deployment_id =
+                 (SELECT id FROM deployments WHERE subdomain = 'bad-revision');",
+        )
+        .unwrap();
+    let answer = world.post("/api/auth/delete-account", &jwt, owner("")).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert!(!is_open(&world, &jwt).await);
+    let left: Result<_, StoreError> =
+        world.state.store.read(move |tables| tables.deployments_for(host)).await;
+    assert!(left.unwrap().is_empty());
+    let count = |sql: &str| -> i64 { database.query_row(sql, [], |row| row.get(0)).unwrap() };
+    assert_eq!(count("SELECT count(*) FROM audit WHERE action = 'destroy'"), 3);
+    assert_eq!(count("SELECT count(*) FROM revisions WHERE env IS NOT NULL"), 0);
+    assert_eq!(count("SELECT count(*) FROM deployments WHERE subdomain <> 'erased'"), 0);
 }
 
 #[tokio::test]

@@ -81,6 +81,25 @@ async fn an_address_has_thirty_device_codes_at_a_time() {
 }
 
 #[tokio::test]
+async fn no_more_devices_wait_at_once_than_may() {
+    let world = World::new();
+    start(&world).await;
+    let database = rusqlite::Connection::open(world.state.config.database()).unwrap();
+    let sql = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 49999)
+               INSERT INTO oauth_device_codes
+                   (hash, user_hash, client_id, scopes, expires_at, interval_s)
+               SELECT randomblob(32), randomblob(32), client_id, scopes, expires_at, interval_s
+               FROM n, oauth_device_codes";
+    assert_eq!(database.execute(sql, []).unwrap(), 49_999);
+    let path = "/api/oauth/device_authorization";
+    let refused = world.post(path, "", json!({ "client_id": "buddo-cli" })).await;
+    assert_eq!(refused.status, 503, "{refused:?}");
+    // What has ended does not count.
+    world.clock.advance(SignedDuration::from_mins(15));
+    start(&world).await;
+}
+
+#[tokio::test]
 async fn rfc8628_3_5_a_device_waits_until_somebody_says_yes() {
     let world = World::new();
     world.member("one").await;
@@ -291,4 +310,21 @@ async fn rfc9700_4_16_the_device_pages_are_not_framed_and_run_no_script() {
     let switched = decide(&world, &session, &device, "switch").await;
     assert_eq!((switched.status.as_u16(), switched.header("location")), (303, path.as_str()));
     assert!(switched.header("set-cookie").contains("Max-Age=0"));
+}
+
+#[tokio::test]
+async fn a_scope_that_opens_nothing_is_not_asked_for_by_a_device() {
+    let world = World::new();
+    world.member("one").await;
+    let path = "/api/oauth/device_authorization";
+    // Without a scope it is all that the app may have.
+    let device = world.post(path, "", json!({ "client_id": "buddo-cli" })).await.json();
+    let session = log_in(&world, "one", "/device").await;
+    let page = format!("/device?user_code={}", text(&device["user_code"]));
+    let asked = world.browse(&page, &session).await;
+    assert!(asked.text.contains("permanently destroy your deployments"), "{asked:?}");
+    assert!(!asked.text.contains("Buddo points"), "{asked:?}");
+    let alone = json!({ "client_id": "buddo-cli", "scope": "points:read" });
+    let refused = world.post(path, "", alone).await;
+    assert_eq!(refusal(&refused), (400, "invalid_scope".to_owned()));
 }

@@ -173,6 +173,27 @@ async fn a_key_deploys_for_its_team_and_for_no_other() {
 }
 
 #[tokio::test]
+async fn nothing_is_brought_up_for_a_payer_whose_address_is_not_verified() {
+    let world = World::new();
+    world.host(1, 16_384).await;
+    let owner = world.member("owner").await;
+    let org = org(&world, &owner, "Acme").await;
+    let web = team(&world, &owner, &org, "Web").await;
+    let body = json!({ "teamId": web.rsplit('/').next().unwrap(), "teamRole": "developer" });
+    let dev = joins(&world, &owner, &org, "dev", body).await;
+    let (_, key) = key(&world, &dev, &web, &BOTH).await;
+    let id = deploy(&world, &key, "web-app").await;
+    world.unverify("owner").await;
+    let created = world.post(APPS, &key, app("other")).await;
+    let restarted = world.post(&format!("{APPS}/{id}/restart"), &key, json!({})).await;
+    for refused in [created, restarted] {
+        assert_eq!(refused.refusal(), (403, "email_unverified"), "{refused:?}");
+        let detail = refused.body["detail"].as_str().unwrap();
+        assert!(detail.contains("answers for this team's deployments"), "{detail}");
+    }
+}
+
+#[tokio::test]
 async fn what_a_retry_is_answered_stays_in_its_team() {
     let world = World::new();
     world.host(1, 16_384).await;

@@ -141,6 +141,21 @@ async fn who_has_used_up_a_limit_does_not_reach_the_database() {
     assert!(reads(&world) > before);
 }
 
+/// Of an access token the answer is remembered until the next commit, of a login it is not.
+#[tokio::test]
+async fn a_login_that_has_used_up_a_limit_does_not_reach_the_database() {
+    let world = World::published();
+    let jwt = world.member("one").await;
+    for _ in 0..30 {
+        assert_eq!(world.get("/api/auth/me", &jwt).await.status, 200);
+    }
+    let before = reads(&world);
+    for _ in 0..20 {
+        assert_eq!(world.get("/api/auth/me", &jwt).await.status, 429);
+    }
+    assert_eq!(reads(&world), before);
+}
+
 #[tokio::test]
 async fn a_token_that_ended_opens_nothing_though_it_was_valid_lately() {
     let world = World::published();
@@ -150,6 +165,18 @@ async fn a_token_that_ended_opens_nothing_though_it_was_valid_lately() {
     for _ in 0..3 {
         assert_eq!(world.get("/api/auth/me", &jwt).await.refusal(), (401, "invalid_token"));
     }
+}
+
+#[tokio::test]
+async fn a_token_that_ended_takes_nothing_of_its_accounts_limit() {
+    let world = World::published();
+    let ended = world.member("one").await;
+    let jwt = world.log_in("one").await;
+    assert_eq!(world.post("/api/auth/logout", &ended, json!({})).await.status, 200);
+    for _ in 0..40 {
+        assert_eq!(world.get("/api/auth/me", &ended).await.status, 401);
+    }
+    assert_eq!(world.get("/api/auth/me", &jwt).await.status, 200);
 }
 
 #[tokio::test]

@@ -178,6 +178,23 @@ async fn rfc6749_6_refresh_keeps_or_narrows_the_scope_and_ends_after_90_days() {
 }
 
 #[tokio::test]
+async fn a_scope_that_opens_nothing_is_not_given_for_a_login() {
+    let world = World::new();
+    let jwt = world.member("one").await;
+    let exchange = async |scope: &str| {
+        let body = json!({
+            "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
+            "client_id": "buddo-cli", "subject_token": jwt, "scope": scope,
+            "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+        });
+        token(&world, body).await
+    };
+    let beside = exchange("points:read deploy:manage").await.json();
+    assert_eq!(beside["scope"], "deploy:manage");
+    assert_eq!(refusal(&exchange("points:read").await), (400, "invalid_scope".to_owned()));
+}
+
+#[tokio::test]
 async fn rfc8693_2_1_a_login_becomes_the_clis_tokens_and_no_other_clients() {
     let world = World::new();
     let jwt = world.member("one").await;

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use axum::response::IntoResponse as _;
 use buddo_shared::api::deploy::CreateDeployment;
-use buddo_shared::manifest::{Manifest, RunState};
+use buddo_shared::manifest::Manifest;
 use buddo_shared::report::{Phase, Report, ReportBody};
 use buddo_shared::secret::Secret;
 use rstest::rstest;
@@ -10,8 +10,7 @@ use rstest::rstest;
 use super::super::document;
 use super::*;
 use crate::service::{deployments, reports};
-use crate::store::StoreError;
-use crate::testing::story::{Story, status};
+use crate::testing::story::{Story, commit, status};
 use crate::testing::{World, owner, request};
 
 fn with_env(name: &str) -> CreateDeployment {
@@ -172,6 +171,15 @@ async fn fm_64_what_cannot_be_decrypted_is_not_brought_up_and_says_what_to_do() 
 }
 
 #[tokio::test]
+async fn fm_64_what_cannot_be_read_of_a_revision_keeps_nothing_from_being_destroyed() {
+    let (story, other) = two().await;
+    change(&story, "UPDATE revisions SET domains = 'no JSON' WHERE deployment_id = ?1");
+    deployments::destroy(&story.world.state, owner(1), story.id).await.unwrap();
+    let rest = story.manifest().await;
+    assert!(entry(&rest, other).is_some() && rest.deployments.len() == 1);
+}
+
+#[tokio::test]
 async fn fm_64_a_guard_that_cannot_be_read_is_left_out_alone() {
     let mut story = Story::of(World::new(), with_env("my-app")).await;
     story.goes_live(1).await;
@@ -196,7 +204,7 @@ async fn fm_64_reports_about_others_are_taken_beside_a_corrupt_row() {
         at,
         body: ReportBody::Deployment(body),
     });
-    assert_eq!(reports::commit(state, story.host, batch.collect()).await.unwrap(), 11);
+    assert_eq!(commit(state, story.host, batch.collect()).await.unwrap(), 11);
     let shown = deployments::status(state, owner(1), other).await.unwrap();
     assert_eq!(shown.status.as_str(), "deploying");
     let probes = [story.id, other].map(|id| buddo_shared::report::Checked { id, at });

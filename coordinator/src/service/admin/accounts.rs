@@ -5,7 +5,7 @@
 //! ```
 
 use buddo_shared::api::deploy::Status;
-use buddo_shared::id::AccountId;
+use buddo_shared::id::{AccountId, DeploymentId};
 use buddo_shared::manifest::RunState;
 use serde_json::json;
 
@@ -16,7 +16,7 @@ use crate::identity::Email;
 use crate::random;
 use crate::service::audit;
 use crate::store::contract::{
-    Account, AccountAct, Action, AuditStatus, Deployment, MailKind, NewAudit, Suspension,
+    Account, AccountAct, Action, AuditStatus, MailKind, NewAudit, Outline, Suspension,
 };
 use crate::store::{StoreError, Tables};
 
@@ -57,7 +57,7 @@ pub async fn account(desk: &Desk, name: &str) -> Result<Shown, AdminError> {
     desk.store
         .read(move |tables| {
             let account = find(tables, &name)?;
-            let deployments = tables.all_deployments_of(account.id)?.len();
+            let deployments = tables.outlines_of(account.id)?.len();
             Ok(Shown { account, deployments: u32::try_from(deployments).unwrap_or(u32::MAX) })
         })
         .await
@@ -84,7 +84,7 @@ pub async fn suspend(
         refuse_last_admin(tables, account)?;
         tables.set_suspended(account.id, Some(&suspension))?;
         note(tables, desk, account.id, AccountAct::Suspended)?;
-        turn(tables, desk, account.id, SUSPEND)
+        turn(tables, desk, account.id, &SUSPEND)
     })
     .await
 }
@@ -97,7 +97,7 @@ pub async fn resume(desk: &Desk, name: &str) -> Result<(Account, Changed), Admin
         }
         tables.set_suspended(account.id, None)?;
         note(tables, desk, account.id, AccountAct::Resumed)?;
-        turn(tables, desk, account.id, REACTIVATE)
+        turn(tables, desk, account.id, &REACTIVATE)
     })
     .await
 }
@@ -233,70 +233,74 @@ const REACTIVATE: Turn = Turn {
     action: Action::Reactivate,
 };
 
-/// Turns every deployment of the account that is as it is turned from.
+/// Turns every deployment of the account that is as it is turned from. Of a row no more is read than
+/// that takes: what is damaged in it must not keep an abuser's app running.
 fn turn(
     tables: &mut dyn Tables,
     desk: &Desk,
     account: AccountId,
-    Turn { from, to, event, action }: Turn,
+    turn: &Turn,
 ) -> Result<Changed, AdminError> {
     let mut changed = Vec::new();
-    for (id, row) in tables.all_deployments_of(account)? {
-        let mut deployment = match row {
-            Ok(deployment) => deployment,
-            // What is wrong in one row must not keep an abuser's others running.
+    for outline in tables.outlines_of(account)? {
+        let outline = match outline {
+            Ok(outline) => outline,
+            // Nor must it keep the others running.
             Err(error) => {
-                let (id, error) = (id.map(|id| id.to_string()), chain(&error));
-                tracing::error!(deployment = id, error, "a deployment that cannot be read stays");
+                let error = chain(&error);
+                tracing::error!(%account, error, "a deployment that cannot be read stays");
                 continue;
             }
         };
-        if deployment.run != from {
-            continue;
+        // Where the run state cannot be read, the app may well run.
+        if outline.run.unwrap_or(RunState::Running) == turn.from {
+            turn_one(tables, desk, &outline, turn)?;
+            changed.push((outline.host, outline.id));
         }
-        deployment.run = to;
-        deployment.health = None;
-        match next(deployment.status, event) {
-            Ok(status) => deployment.status = status,
-            // Nor must a status.
-            Err(illegal) => {
-                tracing::error!(deployment = %deployment.id, %illegal, "a status stays as it is");
-            }
-        }
-        if to == RunState::Running {
-            come_back(&mut deployment);
-        } else {
-            deployment.stopped_at = Some(desk.now);
-            let why = audit::superseded(action, "suspended before it was live");
-            tables.finish_deploy(deployment.id, AuditStatus::Failed, desk.now, Some(&why))?;
-        }
-        tables.update_deployment(&deployment)?;
-        tables.bump_generation(deployment.host)?;
-        let done = entry(desk, &deployment, action, AuditStatus::Completed);
-        tables.insert_audit(&done)?;
-        if deployment.status == Status::Deploying {
-            let deploy = entry(desk, &deployment, Action::Deploy, AuditStatus::Pending);
-            tables.insert_audit(&deploy)?;
-        }
-        changed.push((deployment.host, deployment.id));
     }
     Ok(changed)
 }
 
-/// What its host has not stopped yet it may never stop, and then it has nothing new to report.
-fn come_back(deployment: &mut Deployment) {
-    deployment.stopped_at = None;
-    let serves = deployment.serving == Some(deployment.revision);
-    if let (true, Ok(status)) = (serves, next(deployment.status, Event::Live)) {
-        deployment.status = status;
+fn turn_one(
+    tables: &mut dyn Tables,
+    desk: &Desk,
+    outline: &Outline,
+    &Turn { to, event, action, .. }: &Turn,
+) -> Result<(), StoreError> {
+    let id = outline.id;
+    let mut status = match next(outline.status, event) {
+        Ok(status) => status,
+        // Nor must a status keep it running.
+        Err(illegal) => {
+            tracing::error!(deployment = %id, %illegal, "a status stays as it is");
+            outline.status
+        }
+    };
+    let mut stopped_at = None;
+    if to == RunState::Running {
+        // What its host has not stopped yet it may never stop, and then it has nothing new to report.
+        if let (true, Ok(live)) = (outline.serves, next(status, Event::Live)) {
+            status = live;
+        }
+    } else {
+        stopped_at = Some(desk.now);
+        let why = audit::superseded(action, "suspended before it was live");
+        tables.finish_deploy(id, AuditStatus::Failed, desk.now, Some(&why))?;
     }
+    tables.set_run(id, status, to, stopped_at)?;
+    tables.bump_generation(outline.host)?;
+    tables.insert_audit(&entry(desk, id, action, AuditStatus::Completed))?;
+    if status == Status::Deploying {
+        tables.insert_audit(&entry(desk, id, Action::Deploy, AuditStatus::Pending))?;
+    }
+    Ok(())
 }
 
 /// Its owner sees that it was the platform, and not which administrator.
-fn entry(desk: &Desk, deployment: &Deployment, action: Action, status: AuditStatus) -> NewAudit {
+fn entry(desk: &Desk, deployment: DeploymentId, action: Action, status: AuditStatus) -> NewAudit {
     NewAudit {
         id: random::uuid(&*desk.random),
-        deployment: deployment.id,
+        deployment,
         action,
         status,
         initiated_by: None,

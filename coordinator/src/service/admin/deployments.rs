@@ -10,7 +10,7 @@ use super::{AdminError, Changed, Desk};
 use crate::http::problem::chain;
 use crate::service::deployments::{self, Left, Moved, Mover};
 use crate::service::hosts::HostError;
-use crate::store::contract::{Deployment, Host};
+use crate::store::contract::{Host, Outline};
 use crate::store::{StoreError, Tables};
 use crate::vault::Vault;
 
@@ -110,22 +110,33 @@ async fn begin(desk: &Desk, name: &str) -> Result<Host, AdminError> {
     .await
 }
 
-/// Destroys a deployment, named by id or subdomain.
-pub async fn destroy(desk: &Desk, name: &str) -> Result<(HostId, Deployment), AdminError> {
+/// A deployment that is destroyed.
+#[derive(Debug)]
+pub struct Destroyed {
+    /// The host that had it.
+    pub host: HostId,
+    /// Which.
+    pub id: DeploymentId,
+    /// Its name; its id where the name cannot be read.
+    pub name: String,
+}
+
+/// Destroys a deployment, named by id or subdomain, also one whose row is damaged.
+pub async fn destroy(desk: &Desk, name: &str) -> Result<Destroyed, AdminError> {
     let name = name.to_owned();
     desk.write(move |tables, desk| {
-        let deployment = find(tables, &name)?.ok_or(AdminError::NoDeployment(name))?;
-        let (id, subdomain) = (deployment.id, &deployment.subdomain);
-        let details =
-            json!({ "deployment": id, "subdomain": subdomain, "account": deployment.account });
+        let outline = find(tables, &name)?.ok_or(AdminError::NoDeployment(name))?;
+        let Outline { id, host, account, subdomain, .. } = &outline;
+        let details = json!({ "deployment": id, "subdomain": subdomain, "account": account });
         tables.insert_admin_act("deployment_destroy", desk.now, desk.actor, &details)?;
-        let host = deployments::destroy_any(tables, &desk.random, desk.now, deployment.clone())?;
-        Ok((host, deployment))
+        deployments::destroy_any(tables, &desk.random, desk.now, &outline)?;
+        let name = subdomain.as_ref().map_or_else(|| id.to_string(), ToString::to_string);
+        Ok(Destroyed { host: *host, id: *id, name })
     })
     .await
 }
 
-fn find(tables: &dyn Tables, name: &str) -> Result<Option<Deployment>, AdminError> {
+fn find(tables: &dyn Tables, name: &str) -> Result<Option<Outline>, AdminError> {
     // Only in the form that is printed: 32 hexadecimal digits alone are a possible subdomain, which
     // somebody could choose to have another's deployment destroyed in the place of theirs.
     let id = (name.len() == 36).then(|| name.parse::<DeploymentId>().ok()).flatten();
@@ -135,7 +146,7 @@ fn find(tables: &dyn Tables, name: &str) -> Result<Option<Deployment>, AdminErro
         (None, Err(_)) => None,
     };
     match id {
-        Some(id) => Ok(tables.deployment(id)?),
+        Some(id) => Ok(tables.outline(id)?),
         None => Ok(None),
     }
 }

@@ -17,7 +17,7 @@ pub use accounts::{
     Shown, account, accounts, clear_second_factor, demote, promote, resume, suspend,
 };
 pub use apps::{approve_app, apps, reject_app};
-pub use deployments::{Evacuated, Means, destroy, evacuate};
+pub use deployments::{Destroyed, Evacuated, Means, destroy, evacuate};
 pub use hosts::{bound, drain, hosts, remove_host, undrain};
 pub use tiers::{add_tier, allow_tier, change_tier, deny_tier, tier_accounts, tier_view, tiers};
 

@@ -1,4 +1,4 @@
-use buddo_shared::id::AccountId;
+use buddo_shared::id::{AccountId, Revision};
 use buddo_shared::secret::Secret;
 use serde_json::json;
 
@@ -83,6 +83,56 @@ async fn a_rotation_that_is_killed_after_any_step_goes_on_and_nothing_is_ever_un
         let file = std::fs::read_to_string(world.state.config.master_key()).unwrap();
         assert!(!file.contains("old"));
     }
+}
+
+#[tokio::test]
+async fn a_rotation_stores_a_few_values_at_a_time_until_none_is_left() {
+    let (world, _) = filled().await;
+    let sealing = Arc::clone(&world.state.vault);
+    let added: Result<(), StoreError> = world
+        .state
+        .store
+        .write(move |tables| {
+            let values = tables.sealed_otherwise(&[0; 12], 1000)?;
+            let id = values.iter().find_map(|value| match value.place {
+                Place::Environment(id, _) => Some(id),
+                Place::TotpSecret(_) => None,
+            });
+            let id = id.unwrap();
+            let row = tables.revision(id, Revision::FIRST)?.unwrap();
+            for number in (4..=123).map(Revision::new) {
+                let place = Place::Environment(id, number);
+                let sealed = sealing.seal(place, &Secret::new(VALUE)).unwrap();
+                let row = row.again(number, Timestamp::UNIX_EPOCH);
+                tables.insert_revision(id, &row, Some(sealed.as_slice()))?;
+            }
+            Ok(())
+        })
+        .await;
+    added.unwrap();
+    let (mut rotation, now) = (rotation(&world).unwrap(), world.clock.now());
+    let mut renewed = Vec::new();
+    loop {
+        match rotation.step(&SystemRandom, now).await.unwrap() {
+            Step::Renewed(some) => renewed.push(some),
+            Step::Began | Step::Noted => {}
+            Step::Ended => break,
+        }
+    }
+    assert_eq!(renewed, [50, 50, 24]);
+    assert_eq!(opened(&world, &vault(&world)).await.unwrap().len(), 124);
+}
+
+/// Time stands still but for who waits for it.
+#[tokio::test]
+async fn a_rotation_leaves_the_database_to_others_after_each_transaction() {
+    let (world, _) = filled().await;
+    let (mut rotation, now) = (rotation(&world).unwrap(), world.clock.now());
+    assert_eq!(rotation.step(&SystemRandom, now).await.unwrap(), Step::Began);
+    tokio::time::pause();
+    let began = tokio::time::Instant::now();
+    assert_eq!(rotation.step(&SystemRandom, now).await.unwrap(), Step::Renewed(4));
+    assert!(began.elapsed() >= SHORTEST_REST, "{:?}", began.elapsed());
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use crate::domain::history::is_near;
 use crate::domain::lifecycle::{Event, next};
 use crate::service::audit;
 use crate::state::{AppState, Services};
-use crate::store::contract::{Action, AuditStatus, Deployment, RevisionRow};
+use crate::store::contract::{Action, AuditStatus, Deployment, NewAudit, Outline, RevisionRow};
 use crate::store::{StoreError, Tables};
 use crate::vault::{Place, Vault, VaultError};
 
@@ -91,11 +91,20 @@ pub async fn destroy(
     check: DeployCheck,
     id: DeploymentId,
 ) -> Result<Destroyed, DeployError> {
-    let act = |tables: &mut dyn Tables, services: &Services, deployment: &mut Deployment| {
-        take_away(tables, services.clock.now(), deployment)?;
-        Ok(None)
-    };
-    perform(state, check, id, DESTROY, act).await?;
+    let services = owned_state(state);
+    let host = state
+        .store
+        .write(move |tables| {
+            let act = |tables: &mut dyn Tables, services: &Services, d: &mut Deployment| {
+                take_away(tables, services.clock.now(), d)?;
+                Ok(None)
+            };
+            let destroyed = carry_out(tables, &services, check, id, DESTROY, act)?;
+            // It is not shown: that would fail where its revision cannot be read.
+            Ok::<_, DeployError>(destroyed.host)
+        })
+        .await?;
+    announce(state, host, id);
     state.live.forget(id);
     Ok(Destroyed { message: "Deployment destroyed".to_owned(), id: id.to_string() })
 }
@@ -107,7 +116,7 @@ pub(super) const DESTROY: Act = Act {
     supersedes: "destroyed before it was live",
 };
 
-/// What changes of a deployment that is destroyed, whoever does it.
+/// What changes of a deployment that is destroyed by whoever may act on it.
 pub(super) fn take_away(
     tables: &mut dyn Tables,
     now: Timestamp,
@@ -190,10 +199,23 @@ where
         + 'static,
 {
     let services = owned_state(state);
-    let work = move |tables: &mut dyn Tables| carry_out(tables, &services, check, id, act, change);
+    let work = move |tables: &mut dyn Tables| {
+        let changed = carry_out(tables, &services, check, id, act, change)?;
+        shown(tables, &services, &changed)
+    };
     let (envelope, host) = state.store.write(work).await?;
     announce(state, host, id);
     Ok(envelope)
+}
+
+/// The answer to who changed a deployment, and the host that is concerned.
+pub(super) fn shown(
+    tables: &dyn Tables,
+    services: &Services,
+    changed: &Deployment,
+) -> Result<(DeploymentEnvelope, HostId), DeployError> {
+    let deployment = view::deployment(tables, services, changed)?;
+    Ok((DeploymentEnvelope { deployment }, changed.host))
 }
 
 /// What all four share: ownership, the table of moves, the audit log, a new generation. What
@@ -205,7 +227,7 @@ pub(super) fn carry_out<F>(
     id: DeploymentId,
     act: Act,
     change: F,
-) -> Result<(DeploymentEnvelope, HostId), DeployError>
+) -> Result<Deployment, DeployError>
 where
     F: FnOnce(&mut dyn Tables, &Services, &mut Deployment) -> Result<Option<Value>, DeployError>,
 {
@@ -229,6 +251,22 @@ where
     }
     tables.update_deployment(&deployment)?;
     tables.bump_generation(deployment.host)?;
-    let shown = view::deployment(tables, services, &deployment)?;
-    Ok((DeploymentEnvelope { deployment: shown }, deployment.host))
+    Ok(deployment)
+}
+
+/// Destroys a deployment, whoever's it is and whatever else of its row cannot be read. `done`: the entry
+/// of the audit log.
+pub(super) fn destroy_outlined(
+    tables: &mut dyn Tables,
+    outline: &Outline,
+    done: &NewAudit,
+) -> Result<(), DeployError> {
+    next(outline.status, DESTROY.event)?;
+    tables.erase_env(outline.id)?;
+    let why = audit::superseded(DESTROY.action, DESTROY.supersedes);
+    tables.finish_deploy(outline.id, AuditStatus::Failed, done.at, Some(&why))?;
+    tables.insert_audit(done)?;
+    tables.set_destroyed(outline.id, done.at)?;
+    tables.bump_generation(outline.host)?;
+    Ok(())
 }

@@ -1,42 +1,39 @@
-//! All deployments that an account answers for, at once.
+//! Deployments that are destroyed by another than who may act on them one by one: all that an account
+//! answers for, when it ends, and any one, by an administrator.
+//!
+//! Of a row no more is read than that takes, so that one that is damaged does not run on for ever.
+
+use std::sync::Arc;
 
 use buddo_shared::id::{AccountId, DeploymentId, HostId};
+use jiff::Timestamp;
 
-use super::act::{DESTROY, carry_out, take_away};
-use super::{DeployError, announce};
-use crate::access;
+use super::act::{DESTROY, destroy_outlined};
+use super::{DeployError, announce, refuse_suspended};
+use crate::random::{self, Random};
+use crate::service::audit;
 use crate::state::{AppState, Services};
 use crate::store::Tables;
-use crate::store::contract::{Deployment, Page};
+use crate::store::contract::{AuditStatus, NewAudit, Outline};
 
-/// Deployments that are looked at in one go.
-const BATCH: u32 = 100;
-
-/// Destroys every deployment that the account answers for, as its owner could one by one. Within the caller's
-/// transaction; after it, [`announce_destroyed`] tells the hosts.
+/// Destroys every deployment that the account answers for. Within the caller's transaction; after it,
+/// [`announce_destroyed`] tells the hosts.
 pub(crate) fn destroy_all(
     tables: &mut dyn Tables,
     services: &Services,
     account: AccountId,
 ) -> Result<Vec<(HostId, DeploymentId)>, DeployError> {
-    let check = access::of_ending(account);
+    refuse_suspended(tables, account)?;
     let mut destroyed = Vec::new();
-    loop {
-        // What is destroyed is not listed any more.
-        let some = tables.deployments_of(account, Page { limit: BATCH, after: None })?;
-        if some.is_empty() {
-            return Ok(destroyed);
-        }
-        for deployment in some {
-            let id = deployment.id;
-            let act = |tables: &mut dyn Tables, services: &Services, d: &mut Deployment| {
-                take_away(tables, services.clock.now(), d)?;
-                Ok(None)
-            };
-            let (_, host) = carry_out(tables, services, check, id, DESTROY, act)?;
-            destroyed.push((host, id));
-        }
+    for outline in tables.outlines_of(account)? {
+        // One whose host cannot be read would run on with nobody to answer for it.
+        let outline = outline?;
+        let (action, done) = (DESTROY.action, AuditStatus::Completed);
+        let entry = audit::entry(services, outline.id, action, done, Some(account));
+        destroy_outlined(tables, &outline, &entry)?;
+        destroyed.push((outline.host, outline.id));
     }
+    Ok(destroyed)
 }
 
 /// Wakes those who are concerned, after the commit.
@@ -45,4 +42,24 @@ pub(crate) fn announce_destroyed(state: &AppState, destroyed: &[(HostId, Deploym
         announce(state, host, id);
         state.live.forget(id);
     }
+}
+
+/// Destroys a deployment, whoever's it is. Its owner sees that it was the platform, and not which
+/// administrator.
+pub(crate) fn destroy_any(
+    tables: &mut dyn Tables,
+    random: &Arc<dyn Random>,
+    now: Timestamp,
+    outline: &Outline,
+) -> Result<(), DeployError> {
+    let entry = NewAudit {
+        id: random::uuid(&**random),
+        deployment: outline.id,
+        action: DESTROY.action,
+        status: AuditStatus::Completed,
+        initiated_by: None,
+        at: now,
+        details: None,
+    };
+    destroy_outlined(tables, outline, &entry)
 }

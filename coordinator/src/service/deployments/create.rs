@@ -163,12 +163,12 @@ fn replace_failed(
     if holder.team != Some(whose.team) || !holder.failed_at_first() {
         return Ok(None);
     }
-    let (_, host) =
+    let destroyed =
         carry_out(tables, services, check, holder.id, DESTROY, |tables, services, d| {
             take_away(tables, services.clock.now(), d)?;
             Ok(Some(json!({ "cause": "its first deploy failed; another of its name replaces it" })))
         })?;
-    Ok(Some((host, holder.id)))
+    Ok(Some((destroyed.host, destroyed.id)))
 }
 
 fn check_names(

@@ -1,4 +1,4 @@
-//! What an administrator does with deployments of others: moves them off a host, destroys one.
+//! How an administrator moves the deployments of others off a host.
 //!
 //! ```text
 //! on its host ─► a place elsewhere? ─► next revision, same bytes and environment ─► both hosts get a document
@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::DeployError;
-use super::act::{DESTROY, environment, next_number, take_away};
+use super::act::{environment, next_number};
 use super::placing::{self, Search};
 use crate::domain::capacity::Demand;
 use crate::domain::lifecycle::{Event, next};
@@ -203,32 +203,6 @@ fn carry(
     tables.set_host(id, to)?;
     tables.update_deployment(&deployment)?;
     Ok(to)
-}
-
-/// Destroys a deployment, whoever's it is; the host that had it.
-pub(crate) fn destroy_any(
-    tables: &mut dyn Tables,
-    random: &Arc<dyn Random>,
-    now: Timestamp,
-    mut deployment: Deployment,
-) -> Result<HostId, DeployError> {
-    let id = deployment.id;
-    deployment.status = next(deployment.status, DESTROY.event)?;
-    take_away(tables, now, &mut deployment)?;
-    let why = audit::superseded(DESTROY.action, DESTROY.supersedes);
-    tables.finish_deploy(id, AuditStatus::Failed, now, Some(&why))?;
-    tables.insert_audit(&NewAudit {
-        id: random::uuid(&**random),
-        deployment: id,
-        action: DESTROY.action,
-        status: AuditStatus::Completed,
-        initiated_by: None,
-        at: now,
-        details: None,
-    })?;
-    tables.update_deployment(&deployment)?;
-    tables.bump_generation(deployment.host)?;
-    Ok(deployment.host)
 }
 
 /// Its owner sees that it was the platform, and not which administrator.

@@ -16,12 +16,12 @@ use std::sync::Arc;
 use buddo_shared::id::{AccountId, DeploymentId, HostId};
 
 pub use act::{destroy, restart, stop};
-pub(crate) use all::{announce_destroyed, destroy_all};
+pub(crate) use all::{announce_destroyed, destroy_all, destroy_any};
 pub use create::create;
 pub use error::DeployError;
 pub(crate) use error::MAKE_AGAIN;
 pub use evacuate::Left;
-pub(crate) use evacuate::{Moved, Mover, destroy_any, evacuate_some};
+pub(crate) use evacuate::{Moved, Mover, evacuate_some};
 pub use once::{IdempotencyKey, KeyError};
 pub(crate) use placing::capacity;
 pub use query::{List, get, list, logs, revisions, status, tiers};

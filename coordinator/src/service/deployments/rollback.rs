@@ -2,9 +2,9 @@
 
 use buddo_shared::api::deploy::{DeploymentEnvelope, Rollback};
 use buddo_shared::id::{DeploymentId, Revision};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::act::{Act, begin, carry_out, environment, next_number, seal};
+use super::act::{Act, begin, carry_out, environment, next_number, seal, shown};
 use super::error::DeployError;
 use super::once::{self, IdempotencyKey, once};
 use super::{announce, owned_state};
@@ -13,7 +13,7 @@ use crate::domain::history::{self, NoReturn, Past};
 use crate::domain::lifecycle::Event;
 use crate::state::{AppState, Services};
 use crate::store::Tables;
-use crate::store::contract::{Action, RevisionRow};
+use crate::store::contract::{Action, Deployment, RevisionRow};
 
 const ACT: Act = Act {
     event: Event::Rollback,
@@ -41,21 +41,11 @@ pub async fn rollback(
             // What was answered before is for those alone who still may ask.
             check.deployment(tables, id, Right::Write)?;
             once(tables, &services, asked, |tables| {
-                carry_out(tables, &services, check, id, ACT, |tables, services, deployment| {
-                    let from = deployment.revision;
-                    let named = request.revision.map(Revision::new);
-                    let source = choose(tables, services, id, from, named)?;
-                    let env = environment(tables, &services.vault, id, source.number)?;
-                    let number = next_number(tables, deployment)?;
-                    let env = seal(services, id, number, env)?;
-                    let revision = RevisionRow {
-                        rollback_of: Some(source.number),
-                        ..source.again(number, services.clock.now())
-                    };
-                    tables.insert_revision(id, &revision, env.as_deref())?;
-                    begin(deployment, number);
-                    Ok(Some(json!({ "from": from, "to": source.number, "revision": number })))
-                })
+                let change = |tables: &mut dyn Tables, services: &Services, d: &mut Deployment| {
+                    bring_back(tables, services, request, d)
+                };
+                let changed = carry_out(tables, &services, check, id, ACT, change)?;
+                shown(tables, &services, &changed)
             })
         })
         .await?;
@@ -63,6 +53,28 @@ pub async fn rollback(
         announce(state, host, id);
     }
     Ok(envelope)
+}
+
+/// Makes a new revision of the earlier one, and asks for it.
+fn bring_back(
+    tables: &mut dyn Tables,
+    services: &Services,
+    request: Rollback,
+    deployment: &mut Deployment,
+) -> Result<Option<Value>, DeployError> {
+    let (id, from) = (deployment.id, deployment.revision);
+    let named = request.revision.map(Revision::new);
+    let source = choose(tables, services, id, from, named)?;
+    let env = environment(tables, &services.vault, id, source.number)?;
+    let number = next_number(tables, deployment)?;
+    let env = seal(services, id, number, env)?;
+    let revision = RevisionRow {
+        rollback_of: Some(source.number),
+        ..source.again(number, services.clock.now())
+    };
+    tables.insert_revision(id, &revision, env.as_deref())?;
+    begin(deployment, number);
+    Ok(Some(json!({ "from": from, "to": source.number, "revision": number })))
 }
 
 /// The revision to bring back.

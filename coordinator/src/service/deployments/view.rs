@@ -138,7 +138,7 @@ fn waiting_for(host: &Reach) -> Option<String> {
     if let Some(since) = host.locked_at {
         let since = seconds(since);
         return Some(format!(
-            "the host {name} is locked since {since}; the deploy waits for it\n\
+            "the host {name} has been locked since {since}; the deploy waits for it\n\
              ask the platform's administrator, who has to unlock it; to use another host, destroy \
              the deployment and create it again"
         ));
@@ -146,7 +146,7 @@ fn waiting_for(host: &Reach) -> Option<String> {
     if let Some(since) = host.unreachable_since {
         let since = seconds(since);
         return Some(format!(
-            "the host {name} cannot be reached since {since}; the deploy waits for it\n\
+            "the host {name} has been out of reach since {since}; the deploy waits for it\n\
              it goes on by itself once the host is back; to use another host, destroy the \
              deployment and create it again"
         ));
@@ -174,9 +174,11 @@ fn lost_since(host: &Reach, now: Timestamp) -> Option<Timestamp> {
 fn warning(d: &Deployment, host: Option<&Reach>, now: Timestamp) -> Option<String> {
     let host = host.filter(|_| d.run == RunState::Running && d.status == Status::Running)?;
     let since = seconds(lost_since(host, now)?);
-    let (name, what) = (&host.name, if host.locked_at.is_some() { "locked" } else { "lost" });
+    let what = if host.locked_at.is_some() { "locked" } else { "out of reach" };
+    let name = &host.name;
     Some(format!(
-        "the host {name} is {what} since {since}; whether the app answers visitors is not known\n\
+        "the host {name} has been {what} since {since}; whether the app answers visitors is not \
+         known\n\
          it may still run there; if the host does not come back, the platform's administrator can \
          move its apps to other hosts"
     ))

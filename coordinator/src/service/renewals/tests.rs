@@ -207,3 +207,15 @@ async fn a_removed_host_is_a_stranger_and_one_with_deployments_is_not_removed() 
     let refused = hosts::remove(store, now, NAME).await;
     assert!(matches!(refused, Err(HostError::InUse { deployments: 1, .. })));
 }
+
+#[tokio::test]
+async fn no_certificate_is_renewed_by_a_clock_that_is_doubted() {
+    let world = World::new();
+    let mut copy = Copy::first(&world).await;
+    world.clock.jump(SignedDuration::from_hours(72));
+    let refused = copy.renew(&world).await.unwrap_err();
+    assert!(matches!(refused, RenewError::Clock(_)), "{refused}");
+    // It would not be valid yet. The host asks again, and is no copy of itself for that.
+    world.clock.jump(SignedDuration::from_hours(-72));
+    copy.renew(&world).await.unwrap();
+}

@@ -1,11 +1,11 @@
 use buddo_shared::id::Revision;
 use buddo_shared::manifest::RunState;
-use buddo_shared::report::Health;
+use buddo_shared::report::{Health, HostStatus};
 use rstest::rstest;
 
 use super::*;
 use crate::service::deployments;
-use crate::testing::story::{Story, digest, status};
+use crate::testing::story::{Story, commit, digest, status};
 use crate::testing::{heard, owner};
 
 #[tokio::test]
@@ -150,7 +150,7 @@ async fn a_host_speaks_for_its_own_deployments_only() {
     let mut complaints = Complaints::default();
     for seq in 1..=10 {
         let batch = vec![Report { seq, at, body: body.clone() }];
-        commit_within(&story.world.state, other, batch, &mut complaints).await.unwrap();
+        super::commit(&story.world.state, other, batch, &mut complaints).await.unwrap();
     }
     assert_eq!(story.stored().await.status, Status::Pending);
     let text = log.text();
@@ -291,7 +291,8 @@ async fn a_deploy_that_waits_for_its_host_says_so() {
     let shown = deployments::status(&state, owner(1), story.id).await.unwrap();
     assert_eq!(shown.status, Status::Pending);
     let error = shown.last_error.unwrap();
-    assert!(error.starts_with("the host container-host-1 cannot be reached since 2026-05-21T10"));
+    let words = "the host container-host-1 has been out of reach since 2026-05-21T10";
+    assert!(error.starts_with(words), "{error}");
     let whole = deployments::get(&state, owner(1), story.id).await.unwrap();
     assert_eq!(whole.deployment.last_error.unwrap(), error);
     story.report(status(story.id, 1, Phase::Live, Some(1))).await;
@@ -490,6 +491,22 @@ async fn fm_67_one_put_back_a_revision_is_believed() {
     }
     assert_eq!(story.log().await, log);
     assert_eq!((story.generation().await, story.stored().await.revision), (generation, current));
+}
+
+#[tokio::test]
+async fn what_a_host_says_of_itself_is_kept_cut_short() {
+    let story = Story::begin().await;
+    let (state, host) = (&story.world.state, story.host);
+    let kept = async || {
+        let read = state.store.read(move |tables| tables.host(host)).await;
+        read.map_err(|error: StoreError| error).unwrap().unwrap().status.unwrap()
+    };
+    let long = HostStatus { warnings: vec!["x".repeat(10_000); 1000], ..kept().await };
+    let body = ReportBody::Host(long);
+    let report = Report { seq: 1, at: story.world.clock_now(), body };
+    commit(state, host, vec![report]).await.unwrap();
+    let warnings = kept().await.warnings;
+    assert!(!warnings.is_empty() && warnings.concat().len() < 32 * 1024, "{}", warnings.len());
 }
 
 #[tokio::test]

@@ -73,6 +73,26 @@ impl Deployment {
     }
 }
 
+/// What of a deployment is read column by column: it can be parked and destroyed whatever else of its
+/// row cannot be read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outline {
+    /// Identifier.
+    pub id: DeploymentId,
+    /// The host it is placed on.
+    pub host: HostId,
+    /// What its operator is shown.
+    pub status: Status,
+    /// What its host is asked for; `None`: that cannot be read.
+    pub run: Option<RunState>,
+    /// The account that answers for it; `None`: that cannot be read.
+    pub account: Option<AccountId>,
+    /// Its name in the zone; `None`: that cannot be read.
+    pub subdomain: Option<Subdomain>,
+    /// Whether its current revision answers visitors, as last reported.
+    pub serves: bool,
+}
+
 /// How many deployments that are not destroyed an account has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -121,17 +141,29 @@ pub trait Deployments {
     fn update_deployment(&mut self, deployment: &Deployment) -> Result<()>;
     /// The deployments of these teams, newest first, destroyed ones left out.
     fn deployments_in(&self, teams: &[TeamId], page: Page) -> Result<Vec<Deployment>>;
-    /// The deployments that an account answers for, newest first, destroyed ones left out.
-    fn deployments_of(&self, account: AccountId, page: Page) -> Result<Vec<Deployment>>;
-    /// All of them, row by row, so that one that cannot be read hides no other.
-    fn all_deployments_of(&self, account: AccountId) -> Result<Vec<DeploymentRow>>;
-    /// What a host shall have, in the order of creation, destroyed ones left out.
-    fn deployments_on(&self, host: HostId) -> Result<Vec<Deployment>>;
+    /// What can be read of the deployment with this id, destroyed ones too.
+    fn outline(&self, id: DeploymentId) -> Result<Option<Outline>>;
+    /// The deployments that an account answers for, newest first, destroyed ones left out; row by row,
+    /// so that one of which not even that can be read hides no other.
+    fn outlines_of(&self, account: AccountId) -> Result<Vec<Result<Outline>>>;
+    /// Writes status and run state, and forgets the health that was reported before. `stopped_at`:
+    /// since when it does not run.
+    fn set_run(
+        &mut self,
+        id: DeploymentId,
+        status: Status,
+        run: RunState,
+        stopped_at: Option<Timestamp>,
+    ) -> Result<()>;
+    /// Marks a deployment as destroyed. Its environments are erased apart
+    /// ([`erase_env`](super::Revisions::erase_env)).
+    fn set_destroyed(&mut self, id: DeploymentId, at: Timestamp) -> Result<()>;
     /// Places a deployment on another host.
     fn set_host(&mut self, id: DeploymentId, host: HostId) -> Result<()>;
     /// The deployment that has this subdomain and is not destroyed.
     fn deployment_named(&self, subdomain: &Subdomain) -> Result<Option<DeploymentId>>;
-    /// What a host shall have, row by row, so that one that cannot be read hides no other.
+    /// What a host shall have, in the order of creation, destroyed ones left out; row by row, so that
+    /// one that cannot be read hides no other.
     fn deployments_for(&self, host: HostId) -> Result<Vec<DeploymentRow>>;
     /// Notes which deployments of a host are held, and why; no other one is.
     fn set_held(&mut self, host: HostId, held: &[(DeploymentId, String)]) -> Result<()>;

@@ -64,7 +64,7 @@ pub struct RoomSearch<'a> {
     /// What has to fit, where each host promises so many times what apps may take of it; `None`:
     /// nothing has to.
     pub fits: Option<(Demand, f64)>,
-    /// One that was not reached since then, or longer, is lost.
+    /// One that has been out of reach since then, or longer, is lost.
     pub lost_at: Timestamp,
     /// Not these.
     pub except: &'a [HostId],

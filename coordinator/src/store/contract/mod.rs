@@ -36,7 +36,7 @@ pub use audit::{Action, AdminActRow, Audit, AuditRow, AuditStatus, NewAudit};
 pub use changes::{AccountAct, AccountActRow, Changes, MailedLink, Purpose};
 pub use clock::{ClockMark, ClockMarks};
 pub use consents::{Connection, Consents};
-pub use deployments::{Count, Counts, Deployment, DeploymentRow, Deployments, Page};
+pub use deployments::{Count, Counts, Deployment, DeploymentRow, Deployments, Outline, Page};
 pub use devices::{DeviceCode, Devices};
 pub use documents::{DocumentRow, DocumentTrust, Documents};
 pub use factors::{Factors, TotpRow};

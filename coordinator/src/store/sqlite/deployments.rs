@@ -1,7 +1,10 @@
 //! Deployments.
 
+use buddo_shared::api::deploy::Status;
 use buddo_shared::id::{AccountId, AppId, DeploymentId, HostId, Revision, TeamId};
+use buddo_shared::manifest::RunState;
 use buddo_shared::name::{HostName, Subdomain};
+use jiff::Timestamp;
 use rusqlite::{Row, named_params, params};
 
 use super::Tx;
@@ -11,7 +14,7 @@ use super::column::{
 use super::hosts::unsigned;
 use super::tiers::limits;
 use crate::store::contract::{
-    Count, Counts, Deployment, DeploymentRow, Deployments, Page, Result, StoreError,
+    Count, Counts, Deployment, DeploymentRow, Deployments, Outline, Page, Result, StoreError,
 };
 
 const INSERT: &str = "
@@ -32,11 +35,22 @@ const UPDATE: &str = "
         billing_status = :billing_status, deployed_at = :deployed_at, stopped_at = :stopped_at
     WHERE id = :id";
 
-const LIST_OF_ACCOUNT: &str = "
-    SELECT * FROM deployments
-    WHERE account_id = ?1 AND status <> 'destroyed'
-        AND (?2 IS NULL OR seq < (SELECT seq FROM deployments WHERE id = ?2))
-    ORDER BY seq DESC LIMIT ?3";
+// By columns, of which each may be damaged.
+const OUTLINE: &str = "
+    SELECT id, host_id, account_id, subdomain, status, run, serving IS revision AS serves
+    FROM deployments WHERE id = ?1";
+
+const OUTLINES_OF_ACCOUNT: &str = "
+    SELECT id, host_id, account_id, subdomain, status, run, serving IS revision AS serves
+    FROM deployments WHERE account_id = ?1 AND status <> 'destroyed' ORDER BY seq DESC";
+
+const SET_RUN: &str = "
+    UPDATE deployments SET status = ?2, run = ?3, health = NULL, stopped_at = ?4 WHERE id = ?1";
+
+const SET_DESTROYED: &str = "
+    UPDATE deployments SET status = 'destroyed', health = NULL, serving = NULL, trouble = NULL,
+        held = NULL, restarts = 0, stopped_at = coalesce(stopped_at, ?2)
+    WHERE id = ?1";
 
 const LIST_OF_TEAMS: &str = "
     SELECT * FROM deployments
@@ -128,24 +142,34 @@ impl Deployments for Tx<'_> {
         Ok(())
     }
 
-    fn deployments_of(&self, account: AccountId, page: Page) -> Result<Vec<Deployment>> {
-        let params = params![text(&account), page.after.as_ref().map(text), page.limit];
-        self.all("list deployments", LIST_OF_ACCOUNT, params, read)
+    fn outline(&self, id: DeploymentId) -> Result<Option<Outline>> {
+        self.first("read a deployment", OUTLINE, [text(&id)], read_outline)
     }
 
-    fn all_deployments_of(&self, account: AccountId) -> Result<Vec<DeploymentRow>> {
-        let each = |row: &Row<'_>| Ok((parsed(row, "id").ok(), read(row)));
-        let params = params![text(&account), None::<String>, u32::MAX];
-        self.all("list deployments", LIST_OF_ACCOUNT, params, each)
+    fn outlines_of(&self, account: AccountId) -> Result<Vec<Result<Outline>>> {
+        let each = |row: &Row<'_>| Ok(read_outline(row));
+        self.all("list deployments", OUTLINES_OF_ACCOUNT, [text(&account)], each)
+    }
+
+    fn set_run(
+        &mut self,
+        id: DeploymentId,
+        status: Status,
+        run: RunState,
+        stopped_at: Option<Timestamp>,
+    ) -> Result<()> {
+        let params = params![text(&id), status.as_str(), to_word(&run)?, opt_millis(stopped_at)];
+        self.run("change a deployment", SET_RUN, params).map(drop)
+    }
+
+    fn set_destroyed(&mut self, id: DeploymentId, at: Timestamp) -> Result<()> {
+        let params = params![text(&id), millis(at)];
+        self.run("change a deployment", SET_DESTROYED, params).map(drop)
     }
 
     fn deployments_in(&self, teams: &[TeamId], page: Page) -> Result<Vec<Deployment>> {
         let params = params![to_json(&teams)?, page.after.as_ref().map(text), page.limit];
         self.all("list deployments", LIST_OF_TEAMS, params, read)
-    }
-
-    fn deployments_on(&self, host: HostId) -> Result<Vec<Deployment>> {
-        self.all("list a host's deployments", ON_HOST, [text(&host)], read)
     }
 
     fn deployments_for(&self, host: HostId) -> Result<Vec<DeploymentRow>> {
@@ -212,6 +236,18 @@ impl Deployments for Tx<'_> {
         let params = params![text(&account), subdomain.as_str()];
         self.first("look up an app", sql, params, |row| parsed(row, "app_id"))
     }
+}
+
+fn read_outline(row: &Row<'_>) -> Result<Outline> {
+    Ok(Outline {
+        id: parsed(row, "id")?,
+        host: parsed(row, "host_id")?,
+        status: parsed(row, "status")?,
+        run: word(row, "run").ok(),
+        account: parsed(row, "account_id").ok(),
+        subdomain: parsed(row, "subdomain").ok(),
+        serves: get(row, "serves")?,
+    })
 }
 
 fn read(row: &Row<'_>) -> Result<Deployment> {

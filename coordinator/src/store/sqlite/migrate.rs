@@ -35,6 +35,10 @@ const OLDEST_SQLITE: i32 = 3_051_003;
 
 /// How long a statement waits for another process, such as `host add`, to commit.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often it looks whether that is done. SQLite's own timeout looks less and less often, in the end
+/// every 100 ms: behind a process that commits again and again, such as `master-key rotate`, most of
+/// its looks come too late.
+const BUSY_LOOK: Duration = Duration::from_millis(1);
 
 /// A connection that writes, to a file whose schema is up to date.
 pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
@@ -97,12 +101,27 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
 }
 
 fn prepare(connection: &Connection) -> rusqlite::Result<()> {
-    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.busy_handler(Some(wait))?;
     connection.set_prepared_statement_cache_capacity(128);
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "wal_autocheckpoint", checkpoint::MOST_PAGES)?;
     connection.pragma_update(None, "foreign_keys", true)
+}
+
+/// Waits for another process, after so many looks; `false`: it has waited long enough.
+#[expect(clippy::disallowed_methods, reason = "SQLite blocks the thread that waits for its lock")]
+fn wait(looks: i32) -> bool {
+    let until_next = until_next_look(looks);
+    if let Some(until_next) = until_next {
+        std::thread::sleep(until_next);
+    }
+    until_next.is_some()
+}
+
+fn until_next_look(looks: i32) -> Option<Duration> {
+    let waited = BUSY_LOOK.saturating_mul(u32::try_from(looks).unwrap_or(u32::MAX));
+    (waited < BUSY_TIMEOUT).then_some(BUSY_LOOK)
 }
 
 /// A database of the version before the audit logs were chained.
@@ -115,11 +134,51 @@ pub(super) fn before_the_chain(path: &Path) -> Connection {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
+    use rusqlite::TransactionBehavior;
+
     use super::*;
 
     #[test]
     fn fm_17_the_linked_sqlite_has_a_sound_wal_mode() {
         assert!(rusqlite::version_number() >= OLDEST_SQLITE, "{}", rusqlite::version());
+    }
+
+    #[test]
+    fn who_waits_for_another_process_looks_often_and_gives_up_after_a_while() {
+        let waits: Vec<Duration> = (0..).map_while(until_next_look).collect();
+        assert!(waits.iter().all(|wait| *wait <= Duration::from_millis(2)));
+        assert_eq!(waits.iter().sum::<Duration>(), BUSY_TIMEOUT);
+    }
+
+    /// SQLite's own timeout would look after 1, 3, 8, 18, 33, 53, 78, 103, 128, 178, 228, 328 … ms.
+    #[test]
+    fn who_waits_for_another_process_goes_on_soon_after_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.db");
+        let (mut holds, mut waits) = (open(&path).unwrap(), open(&path).unwrap());
+        let mut late = Vec::new();
+        for _ in 0..5 {
+            let held = holds.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
+            let waiter = &mut waits;
+            late.push(std::thread::scope(|scope| {
+                let (begins, begun) = std::sync::mpsc::channel();
+                let waiting = scope.spawn(move || {
+                    begins.send(()).unwrap();
+                    drop(waiter.transaction_with_behavior(TransactionBehavior::Immediate).unwrap());
+                    Instant::now()
+                });
+                begun.recv().unwrap();
+                let (_held, never) = std::sync::mpsc::channel::<()>();
+                never.recv_timeout(Duration::from_millis(240)).unwrap_err();
+                drop(held);
+                let freed = Instant::now();
+                waiting.join().unwrap().duration_since(freed)
+            }));
+        }
+        // One of them at least, on a machine that does other things as well.
+        assert!(late.iter().min().unwrap() < &Duration::from_millis(40), "{late:?}");
     }
 
     #[test]

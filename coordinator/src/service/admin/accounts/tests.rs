@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use buddo_shared::api::deploy::Status;
+use buddo_shared::id::Revision;
 use buddo_shared::manifest::RunState;
 use buddo_shared::report::{DeploymentStatus, Phase};
+use rstest::rstest;
 
 use super::{Desk, resume, suspend};
 use crate::random::SystemRandom;
@@ -116,12 +118,45 @@ async fn fm_64_an_account_is_suspended_beside_a_row_that_cannot_be_read() {
     deployments::create(state, owner(1), None, request("other"), None).await.unwrap();
     let database = rusqlite::Connection::open(state.config.database()).unwrap();
     database.pragma_update(None, "foreign_keys", false).unwrap();
-    let sql = "UPDATE deployments SET team_id = 'no id' WHERE subdomain = 'other'";
+    let sql = "UPDATE deployments SET host_id = 'no id' WHERE subdomain = 'other'";
     assert_eq!(database.execute(sql, []).unwrap(), 1);
     let (account, changed) = suspend(&desk(&story), OWNER, None).await.unwrap();
     assert!(account.suspended.is_some());
-    assert_eq!(changed, [(story.host, story.id)]);
+    assert_eq!(changed, [(story.host, story.id)], "the host of the other is not known");
     assert_eq!(story.stored().await.run, RunState::Suspended);
     assert_eq!(super::account(&desk(&story), OWNER).await.unwrap().deployments, 2);
     assert_eq!(resumed(&story).await, Status::Deploying);
+}
+
+/// The audit log, as `action status`, also where the row cannot be read.
+fn log(database: &rusqlite::Connection) -> Vec<String> {
+    let sql = "SELECT action || ' ' || coalesce(o.status, a.status) FROM audit a
+               LEFT JOIN audit_outcomes o ON o.audit_seq = a.seq ORDER BY a.seq";
+    let mut statement = database.prepare(sql).unwrap();
+    statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+}
+
+#[rstest]
+#[case::something_of_no_concern("team_id = 'no id'")]
+#[case::what_its_host_is_asked_for("run = 'no word'")]
+#[tokio::test]
+async fn fm_64_an_app_is_suspended_and_resumed_whatever_of_its_row_cannot_be_read(
+    #[case] damage: &str,
+) {
+    let mut story = Story::begin().await;
+    story.goes_live(1).await;
+    assert_eq!(story.desired().await.run, RunState::Running);
+    let database = rusqlite::Connection::open(story.world.state.config.database()).unwrap();
+    database.pragma_update(None, "foreign_keys", false).unwrap();
+    database.pragma_update(None, "ignore_check_constraints", true).unwrap();
+    assert_eq!(database.execute(&format!("UPDATE deployments SET {damage}"), []).unwrap(), 1);
+    let (_, changed) = suspend(&desk(&story), OWNER, None).await.unwrap();
+    assert_eq!(changed, [(story.host, story.id)]);
+    assert_eq!(story.desired().await.run, RunState::Suspended, "its host parks it");
+    assert_eq!(log(&database), ["create completed", "deploy completed", "suspend completed"]);
+    let (_, changed) = resume(&desk(&story), OWNER).await.unwrap();
+    assert_eq!(changed, [(story.host, story.id)]);
+    let desired = story.desired().await;
+    assert_eq!((desired.run, desired.revision), (RunState::Running, Revision::FIRST));
+    assert_eq!(log(&database)[3..], ["reactivate completed"], "it serves what it is to serve");
 }

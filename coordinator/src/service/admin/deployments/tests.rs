@@ -5,13 +5,13 @@ use buddo_shared::report::{DeploymentStatus, Phase, Report, ReportBody};
 use buddo_shared::sealed::Sealed;
 use buddo_shared::secret::Secret;
 use jiff::SignedDuration;
+use rstest::rstest;
 
 use super::*;
 use crate::clock::Clock as _;
-use crate::service::reports;
 use crate::store::StoreError;
 use crate::store::contract::AdminActRow;
-use crate::testing::story::{Story, digest, status};
+use crate::testing::story::{Story, commit, digest, status};
 use crate::testing::{World, owner, request};
 
 fn desk(world: &World) -> Desk {
@@ -82,12 +82,12 @@ async fn fm_69_an_evacuated_app_is_the_same_bytes_and_secrets_elsewhere() {
     assert_eq!(story.details().await["cause"], "evacuation");
     let late = status(story.id, 2, Phase::Failed, None);
     let late = Report { seq: 9, at: story.world.clock.now(), body: ReportBody::Deployment(late) };
-    reports::commit(&story.world.state, old, vec![late]).await.unwrap();
+    commit(&story.world.state, old, vec![late]).await.unwrap();
     assert_eq!(story.stored().await.status, Status::Deploying);
     let live =
         DeploymentStatus { digest: Some(digest(1)), ..status(story.id, 2, Phase::Live, Some(2)) };
     let live = Report { seq: 1, at: story.world.clock.now(), body: ReportBody::Deployment(live) };
-    reports::commit(&story.world.state, second, vec![live]).await.unwrap();
+    commit(&story.world.state, second, vec![live]).await.unwrap();
     assert_eq!(story.stored().await.status, Status::Running);
     // The host is drained, and gone for good once an administrator says so.
     let words = acts(&story.world).await;
@@ -131,6 +131,16 @@ async fn fm_69_an_evacuation_fills_no_host_beyond_its_memory() {
 }
 
 #[tokio::test]
+async fn nothing_new_comes_to_a_host_that_was_evacuated() {
+    let world = World::new();
+    world.host(1, 32_000).await;
+    world.host(2, 4096).await;
+    assert!(run(&world, "container-host-1").await.host.bond.drained_at.is_some());
+    let made = deployments::create(&world.state, owner(1), None, request("my-app"), None).await;
+    assert_eq!(made.unwrap().deployment.host_server.as_deref(), Some("container-host-2"));
+}
+
+#[tokio::test]
 async fn fm_69_what_was_stopped_moves_as_it_is() {
     let story = lost().await;
     story.stop().await;
@@ -139,6 +149,14 @@ async fn fm_69_what_was_stopped_moves_as_it_is() {
     let stored = story.stored().await;
     assert_eq!((stored.host, stored.revision), (second, Revision::FIRST));
     assert_eq!((stored.status, stored.run), (Status::Stopped, RunState::Stopped));
+}
+
+#[tokio::test]
+async fn a_deploy_that_is_moved_before_it_was_live_has_not_failed() {
+    let story = Story::begin().await;
+    story.world.host(2, 4096).await;
+    run(&story.world, "container-host-1").await;
+    assert_eq!(story.log().await, ["create completed", "deploy superseded", "deploy pending"]);
 }
 
 #[tokio::test]
@@ -159,10 +177,8 @@ async fn fm_69_an_app_of_a_lost_host_says_so_after_a_minute_and_not_before() {
     let (health, warning) = shown().await;
     assert_eq!(health, "unknown");
     let warning = warning.unwrap();
-    assert!(
-        warning.starts_with("the host container-host-1 is lost since 2026-05-21T10:00:00Z"),
-        "{warning}"
-    );
+    let words = "the host container-host-1 has been out of reach since 2026-05-21T10:00:00Z";
+    assert!(warning.starts_with(words), "{warning}");
     let (host, now) = (story.host, story.world.clock.now());
     let back: Result<(), StoreError> =
         state.store.write(move |tables| tables.set_reached(host, now)).await;
@@ -175,7 +191,7 @@ async fn fm_69_an_app_of_a_lost_host_says_so_after_a_minute_and_not_before() {
     story.world.clock.advance(SignedDuration::from_mins(1));
     let (health, warning) = shown().await;
     assert_eq!(health, "unknown");
-    assert!(warning.unwrap().contains("is locked since"));
+    assert!(warning.unwrap().contains("has been locked since"));
     // One that shall not run is not missed.
     story.stop().await;
     let stopped = deployments::status(state, owner(1), story.id).await.unwrap();
@@ -190,8 +206,9 @@ async fn an_administrator_destroys_a_deployment_by_id_or_name_and_nothing_else()
         assert!(matches!(refused, AdminError::NoDeployment(_)), "{unknown}: {refused}");
     }
     let before = story.generation().await;
-    let (host, destroyed) = destroy(&desk(&story.world), "my-app").await.unwrap();
-    assert_eq!((host, destroyed.id), (story.host, story.id));
+    let destroyed = destroy(&desk(&story.world), "my-app").await.unwrap();
+    assert_eq!((destroyed.host, destroyed.id), (story.host, story.id));
+    assert_eq!(destroyed.name, "my-app");
     assert_eq!(story.stored().await.status, Status::Destroyed);
     assert_eq!(story.generation().await, before + 1);
     assert!(story.manifest().await.deployments.is_empty());
@@ -254,6 +271,37 @@ async fn fm_64_what_cannot_be_read_or_kept_stays_and_the_rest_is_evacuated() {
     let log: Vec<String> =
         log.iter().map(|entry| format!("{} {}", entry.action, entry.status)).collect();
     assert_eq!(log, ["create completed", "deploy superseded", "deploy pending"]);
+}
+
+#[rstest]
+#[case::its_team("UPDATE deployments SET team_id = 'no id'", "my-app")]
+#[case::its_name("UPDATE deployments SET subdomain = 'no name'", "")]
+#[case::its_revision("UPDATE revisions SET domains = 'no JSON'", "my-app")]
+#[tokio::test]
+async fn fm_64_what_cannot_be_read_is_destroyed_by_an_administrator(
+    #[case] damage: &str,
+    #[case] name: &str,
+) {
+    let mut story = Story::of(World::new(), with_env()).await;
+    story.goes_live(1).await;
+    assert_eq!(story.manifest().await.deployments.len(), 1);
+    by_hand(&story.world, damage);
+    let id = story.id.to_string();
+    let name = if name.is_empty() { id.as_str() } else { name };
+    let destroyed = destroy(&desk(&story.world), name).await.unwrap();
+    assert_eq!((destroyed.host, destroyed.id, &*destroyed.name), (story.host, story.id, name));
+    assert!(story.manifest().await.deployments.is_empty());
+    let act = &acts(&story.world).await[0];
+    let account = crate::testing::account(1).to_string();
+    assert!(act.starts_with("deployment_destroy") && act.contains(&account), "{act}");
+    let database = rusqlite::Connection::open(story.world.state.config.database()).unwrap();
+    let sql = "SELECT count(*) FROM revisions WHERE env IS NOT NULL";
+    assert_eq!(database.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
+    let sql = "SELECT action || ' ' || status FROM audit ORDER BY seq DESC LIMIT 1";
+    let last: String = database.query_row(sql, [], |row| row.get(0)).unwrap();
+    assert_eq!(last, "destroy completed");
+    let again = destroy(&desk(&story.world), &id).await.unwrap_err();
+    assert!(matches!(again, AdminError::Deployment(_)), "{again}");
 }
 
 #[tokio::test]
