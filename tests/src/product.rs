@@ -17,6 +17,7 @@ use crate::image::{Layer, publish};
 use crate::world::{Caddy, PATIENCE, PortOf, World};
 use crate::{mail, poll};
 
+const AGENT_UNIT: &str = include_str!("../../systemd/user/buddo-agent.service");
 const COORDINATOR_UNIT: &str = include_str!("../../systemd/system/buddo-coordinator.service");
 
 /// The zone of worlds: all its names are loopback addresses to any resolver.
@@ -151,7 +152,8 @@ impl<'a> Product<'a> {
     pub async fn keep_agent(&self) -> anyhow::Result<()> {
         let config = text(&self.agent_config());
         let binary = text(&self.world.binary("buddo-agent"));
-        self.world.keep("agent", &[&binary, "run", "--config", &config], &[])?;
+        let argv = [&*binary, "run", "--config", &config];
+        self.world.keep("agent", &argv, &unit_environment(AGENT_UNIT))?;
         self.world.connects("the agent", PortOf::Agent).await?;
         self.world.connects("the edge", PortOf::Edge).await
     }
