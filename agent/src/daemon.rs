@@ -230,8 +230,8 @@ async fn run_joined(
     };
     let _keeper = vital(&stop, keeper.run());
     let _facts = vital(&stop, {
-        let config = config.clone();
-        async move { facts::keep(&podman, &config, &room, &facts, &system_jitter()).await }
+        let (config, picture) = (config.clone(), reconciler.picture());
+        async move { facts::keep(&podman, &config, &room, &facts, picture, &system_jitter()).await }
     });
     let _watchdog = AbortOnDropHandle::new(tokio::spawn(watchdog::feed(signs)));
     let local = local::serve(local_listener, sources, stop.clone());

@@ -1,5 +1,6 @@
 //! What the host is: asked of Podman, Caddy and the kernel, slowly, beside the reconciler's loop.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -10,6 +11,7 @@ use crate::caddy;
 use crate::clock::Jitter;
 use crate::config::Config;
 use crate::disk::Room;
+use crate::picture::Picture;
 use crate::plan::LimitRule;
 use crate::podman::{Info, Podman};
 use crate::reconcile::HostFacts;
@@ -21,6 +23,9 @@ const CALM: Duration = Duration::from_mins(10);
 /// Podman's service may use so many KiB of memory. At work it needs a tenth of that; it has been
 /// seen to leak (containers/podman issue 14879).
 const PODMAN_KIB: u64 = 512 * 1024;
+
+/// The first pass is waited for, for so long.
+const FIRST_PASS: Duration = Duration::from_secs(5);
 
 /// Below so many free locks of Podman's the administrator is warned.
 const FEW_LOCKS: u32 = 100;
@@ -41,8 +46,13 @@ pub async fn keep(
     config: &Config,
     room: &Room,
     facts: &watch::Sender<HostFacts>,
+    mut picture: watch::Receiver<Option<Arc<Picture>>>,
     jitter: &Jitter,
 ) {
+    // Podman tells facts with a look at each container, as it lists them: at 1,000 of them each takes
+    // most of a second (4.3.1), both at once take twice as long, and apps wait for the list alone.
+    let seen = picture.wait_for(Option::is_some);
+    let _ = tokio::time::timeout(FIRST_PASS, seen).await;
     let failures = Failures::default();
     loop {
         let next = match podman.info().await {

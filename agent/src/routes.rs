@@ -27,6 +27,10 @@ use crate::text::causes;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// First handshakes at the same time, of each kind.
 const HANDSHAKES: usize = 4;
+/// Hosts that were served before the agent came back have their first handshakes within this time,
+/// spread over it: each takes the agent and Caddy some milliseconds, and a thousand at once would keep
+/// both from apps that wait for them.
+const SPREAD: Duration = Duration::from_secs(30);
 /// Route files are compared with what Caddy runs this often: it may have been restarted.
 const RECHECK: Duration = Duration::from_mins(1);
 
@@ -69,6 +73,8 @@ struct State {
     refused: BTreeMap<String, String>,
     trouble: Option<Trouble>,
     hosts: BTreeMap<String, Warmth>,
+    /// Hosts were wanted before.
+    begun: bool,
 }
 
 /// Drives one [`Proxy`]. Clones share all.
@@ -126,9 +132,12 @@ impl<X: Proxy> Routes<X> {
             self.news.notify_one();
         }
         state.hosts.retain(|host, _| hosts.contains_key(host));
+        let first = !state.begun;
+        state.begun |= !hosts.is_empty();
         for (host, lazy) in hosts {
             state.hosts.entry(host).or_insert_with_key(|host| {
-                let task = tokio::spawn(self.clone().warm(host.clone(), lazy));
+                let spread = if first && lazy { SPREAD } else { Duration::ZERO };
+                let task = tokio::spawn(self.clone().warm(host.clone(), lazy, spread));
                 let task = Some(AbortOnDropHandle::new(task));
                 Warmth { since: now, done: false, lazy, problem: None, task }
             });
@@ -221,9 +230,11 @@ impl<X: Proxy> Routes<X> {
         }
     }
 
-    /// Makes the first handshake for `host`, until it succeeds or is not wanted any more.
-    async fn warm(self, host: String, lazy: bool) {
+    /// Makes the first handshake for `host`, at some time within `spread`, until it succeeds or is not
+    /// wanted any more.
+    async fn warm(self, host: String, lazy: bool, spread: Duration) {
         let places = if lazy { &self.lazy } else { &self.eager };
+        tokio::time::sleep(spread.mul_f64((self.jitter)())).await;
         let mut tries = 0;
         loop {
             let result = {
@@ -239,7 +250,9 @@ impl<X: Proxy> Routes<X> {
                         warmth.done = true;
                         warmth.problem = None;
                         warmth.task.take().map(AbortOnDropHandle::detach);
-                        self.wake.notify_one();
+                        if !lazy {
+                            self.wake.notify_one();
+                        }
                         return;
                     }
                     Err(error) => {
@@ -368,7 +381,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_name_costs_little_while_no_handshake_is_made_and_no_task_after() {
         let (routes, _, wake) = routes(Edge::default());
-        let size = size_of_val(&routes.clone().warm("a.example".to_owned(), false));
+        let size = size_of_val(&routes.clone().warm("a.example".to_owned(), false, Duration::ZERO));
         assert!(size < 1_024, "{size} bytes");
         routes.want(
             &files(),
@@ -380,6 +393,24 @@ mod tests {
         assert!(
             state.hosts["a.example"].task.is_none() && state.hosts["bad.example"].task.is_some()
         );
+    }
+
+    /// An agent that comes back to a thousand apps.
+    #[tokio::test(start_paused = true)]
+    async fn what_was_served_before_is_asked_for_its_certificate_little_by_little() {
+        let (routes, edge, wake) = routes(Edge::default());
+        let made = || edge.handshakes.load(Ordering::SeqCst);
+        let mut served = hosts(&[("a.example", true), ("b.example", true)]);
+        routes.want(&files(), served.clone(), Instant::now());
+        until(&routes, &wake, |settled| settled == Settled::Yes).await;
+        assert_eq!(made(), 0, "it is live without");
+        let unasked = tokio::time::timeout(SPREAD, wake.notified()).await;
+        assert_eq!((unasked.is_err(), made()), (true, 2), "nobody waits for them");
+        // What is new since then is not put off.
+        served.insert("c.example".to_owned(), true);
+        routes.want(&files(), served, Instant::now());
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(made(), 3);
     }
 
     /// Issuers count failures: a host that comes and goes does not multiply its handshakes.

@@ -340,8 +340,16 @@ async fn inspect(transport: &Transport, name: &str) -> Result<Inspected, Contain
     match answer.status {
         StatusCode::OK => answer.json::<Inspected>(),
         StatusCode::NOT_FOUND => Err(ContainersError::NotFound(name.to_owned())),
+        _ if is_gone(&answer) => Err(ContainersError::NotFound(name.to_owned())),
         _ => Err(answer.refusal()),
     }
+}
+
+/// One that is removed between Podman's look for its name and its look at it: a 500 that ends with
+/// libpod's `ErrNoSuchCtr` (4.3.1). Taken for trouble, it would have all containers listed, at many a
+/// removal.
+fn is_gone(answer: &Answer) -> bool {
+    answer.message().ends_with("no such container")
 }
 
 pub(super) async fn find(
@@ -400,6 +408,21 @@ mod tests {
         assert_eq!(found[1].identity, None);
         assert_eq!((found[1].address, &found[1].process), (None, &None));
         assert_eq!(found[1].state, ContainerState::Created);
+    }
+
+    /// Words of Podman 4.3.1.
+    #[test]
+    fn what_is_removed_while_it_is_looked_at_is_gone() {
+        let answer = |message: &str| Answer {
+            operation: "inspect the container",
+            status: StatusCode::INTERNAL_SERVER_ERROR,
+            body: serde_json::json!({"cause": "x", "message": message, "response": 500})
+                .to_string()
+                .into(),
+        };
+        let gone = "container 8500b32c7b89 does not exist in database: no such container";
+        assert!(is_gone(&answer(gone)));
+        assert!(!is_gone(&answer("container 8500b32c7b89 is not valid: unexpected end of JSON")));
     }
 
     #[test]

@@ -14,8 +14,12 @@ use tokio::time::Instant;
 use super::transport::{Call, Transport};
 use crate::ports::ContainersError;
 
-/// What holds locks and is not ours is counted again when a create finds the count so old.
-const STALE: Duration = Duration::from_secs(30);
+/// What holds locks and is not ours is counted again when a create finds the count so old: a list of
+/// 1,000 containers takes Podman most of a second (4.3.1), which that create waits for.
+const STALE: Duration = Duration::from_mins(5);
+/// The same where less than one in [`FEW`] of all places is left.
+const STALE_WHERE_FEW: Duration = Duration::from_secs(30);
+const FEW: usize = 10;
 
 /// What has a lock each.
 const CONTAINERS: &str = "containers/json?all=true";
@@ -66,7 +70,8 @@ impl Places {
     /// the create that would follow.
     pub(super) async fn look(&self, transport: &Transport) -> Result<(), ContainersError> {
         let mut counted = self.known.counted.lock().await;
-        if counted.is_some_and(|at| at.elapsed() < STALE) {
+        let stale = if self.left() <= self.max / FEW { STALE_WHERE_FEW } else { STALE };
+        if counted.is_some_and(|at| at.elapsed() < stale) {
             return Ok(());
         }
         let containers = count(transport, CONTAINERS).await?;
@@ -96,15 +101,21 @@ impl Places {
         let _ = self.known.ours.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
-    /// Refuses when all are taken.
-    pub(super) fn admit(&self) -> Result<(), ContainersError> {
+    /// Places that are free, as far as is known.
+    fn left(&self) -> usize {
         let ours = self.known.ours.load(Ordering::Relaxed);
         let others = self.known.others.load(Ordering::Relaxed);
-        if ours.saturating_add(others) < self.max {
-            Ok(())
-        } else {
-            Err(ContainersError::Full(none_left(ours, others)))
+        self.max.saturating_sub(ours.saturating_add(others))
+    }
+
+    /// Refuses when all are taken.
+    pub(super) fn admit(&self) -> Result<(), ContainersError> {
+        if self.left() > 0 {
+            return Ok(());
         }
+        let ours = self.known.ours.load(Ordering::Relaxed);
+        let others = self.known.others.load(Ordering::Relaxed);
+        Err(ContainersError::Full(none_left(ours, others)))
     }
 }
 
@@ -160,15 +171,13 @@ mod tests {
 
     use super::*;
 
-    /// A Podman that lists containers and nothing else.
-    #[tokio::test]
-    async fn fm_53_what_cannot_be_counted_is_not_asked_for_at_each_create() {
-        let folder = tempfile::tempdir().unwrap();
-        let socket = folder.path().join("s");
+    /// A Podman that lists no container, and nothing else, and how often it was called.
+    fn podman(folder: &std::path::Path) -> (Transport, Arc<AtomicUsize>) {
+        let socket = folder.join("s");
         let listener = UnixListener::bind(&socket).unwrap();
         let calls = Arc::new(AtomicUsize::new(0));
         let served = Arc::clone(&calls);
-        let serving = tokio::spawn(async move {
+        tokio::spawn(async move {
             loop {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 served.fetch_add(1, Ordering::SeqCst);
@@ -183,12 +192,36 @@ mod tests {
                 stream.write_all(answer.as_bytes()).await.unwrap();
             }
         });
-        let (places, transport) = (Places::new(10), Transport::new(socket));
+        (Transport::new(socket), calls)
+    }
+
+    #[tokio::test]
+    async fn fm_53_what_cannot_be_counted_is_not_asked_for_at_each_create() {
+        let folder = tempfile::tempdir().unwrap();
+        let (transport, calls) = podman(folder.path());
+        let places = Places::new(10);
         for _ in 0..3 {
             places.look(&transport).await.unwrap();
         }
         assert_eq!(calls.load(Ordering::SeqCst), 2, "containers and pods, once");
-        serving.abort();
+    }
+
+    /// Each count takes as long as Podman has containers.
+    #[tokio::test]
+    async fn fm_53_all_are_counted_often_where_few_places_are_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let (transport, calls) = podman(folder.path());
+        for (ours, counts) in [(89, 1), (90, 2)] {
+            let places = Places::new(100);
+            places.counted(ours);
+            places.look(&transport).await.unwrap();
+            let mut counted = places.known.counted.lock().await;
+            *counted = counted.and_then(|at| at.checked_sub(STALE_WHERE_FEW));
+            drop(counted);
+            calls.store(0, Ordering::SeqCst);
+            places.look(&transport).await.unwrap();
+            assert_eq!(calls.load(Ordering::SeqCst) / 2 + 1, counts, "{ours} of 100");
+        }
     }
 
     #[test]

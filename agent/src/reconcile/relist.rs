@@ -19,6 +19,10 @@ const ENTRIES_OF_A_LIST: usize = 4;
 /// A call that was not answered, or that the agent's life before sent, may be carried out for so
 /// long: until then anything may come about without a word.
 const LATE: Duration = Duration::from_secs(30);
+/// Meanwhile a pass lists all of them unless that was done just now: an agent that begins has several
+/// passes in its first second, each with a reason to doubt, and at 1,000 apps each list takes most of
+/// one.
+const JUST_NOW: Duration = Duration::from_secs(1);
 
 /// What a pass asks about.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,15 +38,16 @@ pub(super) enum Scope {
 pub(super) struct Relist {
     due: Instant,
     all: bool,
-    /// Until then all are listed in each pass.
+    /// Until then all are listed in each pass that comes [`JUST_NOW`] after the last list.
     unsettled: Instant,
+    listed: Option<Instant>,
     named: BTreeSet<String>,
 }
 
 impl Relist {
     /// Nothing is known yet.
     pub(super) fn begin(now: Instant) -> Self {
-        Self { due: now, all: true, unsettled: now + LATE, named: BTreeSet::new() }
+        Self { due: now, all: true, unsettled: now + LATE, listed: None, named: BTreeSet::new() }
     }
 
     /// Anything may have changed.
@@ -59,6 +64,8 @@ impl Relist {
     /// Podman did not answer: nothing is certain, and there is no hurry to ask before `again`.
     pub(super) fn failed(&mut self, now: Instant, again: Instant) {
         self.unanswered(now);
+        // What was known is not known any more.
+        self.listed = None;
         self.due = again;
     }
 
@@ -71,16 +78,20 @@ impl Relist {
     pub(super) fn take(&mut self, known: usize, now: Instant) -> Scope {
         let named = std::mem::take(&mut self.named);
         let too_many = named.len() > FEW.max(known / ENTRIES_OF_A_LIST);
-        if self.all || self.due <= now || now < self.unsettled || too_many {
-            Scope::All
-        } else {
-            Scope::Named(named)
+        let listed = self.listed.filter(|_| now < self.unsettled);
+        if let Some(again) = listed.map(|listed| listed + JUST_NOW) {
+            self.due = self.due.min(again);
+            if now < again && !too_many {
+                return Scope::Named(named);
+            }
         }
+        if self.all || self.due <= now || too_many { Scope::All } else { Scope::Named(named) }
     }
 
     /// All were listed: they are listed again after `period`.
     pub(super) fn listed(&mut self, now: Instant, period: Duration) {
         self.all = false;
+        self.listed = Some(now);
         self.due = now + period;
     }
 
@@ -128,7 +139,33 @@ mod tests {
         relist.listed(now, PERIOD);
         let settled = now + LATE;
         assert_eq!(relist.take(1_000, settled - LATE / 2), Scope::All, "it may be carried out yet");
+        relist.listed(settled - LATE / 2, PERIOD);
         assert_eq!(relist.take(1_000, settled), Scope::Named(BTreeSet::new()));
+    }
+
+    /// An agent that begins on a host with 1,000 apps would do nothing but list them.
+    #[test]
+    fn what_was_listed_just_now_is_listed_a_little_later() {
+        let begun = Instant::now();
+        let mut relist = Relist::begin(begun);
+        assert_eq!(relist.take(0, begun), Scope::All, "nothing is known yet");
+        relist.listed(begun, PERIOD);
+        assert_eq!(relist.due(), begun + PERIOD, "without a pass nobody asks");
+        let soon = begun + JUST_NOW / 2;
+        for _ in 0..2 {
+            relist.doubt("a");
+            assert_eq!(relist.take(1_000, soon), Scope::Named(["a".to_owned()].into()));
+            assert_eq!(relist.due(), begun + JUST_NOW, "what this pass left out is made up for");
+            // As by events that come from now on.
+            relist.doubt_all();
+        }
+        assert_eq!(relist.take(1_000, begun + JUST_NOW), Scope::All);
+        relist.listed(begun + JUST_NOW, PERIOD);
+        let settled = begun + LATE;
+        assert_eq!(relist.take(1_000, settled - JUST_NOW), Scope::All);
+        relist.listed(settled - JUST_NOW / 2, PERIOD);
+        relist.doubt_all();
+        assert_eq!(relist.take(1_000, settled), Scope::All, "it reacts at once from then on");
     }
 
     #[test]

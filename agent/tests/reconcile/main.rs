@@ -26,6 +26,7 @@ use buddo_agent::step::{Lane, Step, container_name};
 use buddo_agent::store::{Entry, Store};
 use buddo_shared::id::Revision;
 use buddo_shared::manifest::{Desired, Fallback, Guard, RunState, Strategy};
+use buddo_shared::name::HostName;
 use buddo_shared::probe::Probe;
 use buddo_shared::report::{Phase, Progress, ReportBody};
 use tokio::sync::{Notify, watch};
@@ -91,6 +92,9 @@ async fn what_is_gone_since_its_last_report_is_told_after_a_restart() {
     agent.until_live(1).await;
 }
 
+/// Longer than a list that an agent which has just begun puts off.
+const RESTS: Duration = Duration::from_millis(1_100);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pass_with_nothing_to_do_lists_once_and_does_nothing_else() {
     let mut host = Host::new();
@@ -107,7 +111,7 @@ async fn a_pass_with_nothing_to_do_lists_once_and_does_nothing_else() {
     };
     // Whatever the last steps rang for has been looked at once the picture rests.
     let mut picture = agent.picture.clone();
-    while tokio::time::timeout(Duration::from_millis(300), picture.changed()).await.is_ok() {}
+    while tokio::time::timeout(RESTS, picture.changed()).await.is_ok() {}
     let (before, lists) = (seen(), machine.lists.load(Ordering::SeqCst));
     let calls = agent.life.calls_left.load(Ordering::SeqCst);
     agent.hints.send_modify(|hint| *hint += 1);
@@ -217,6 +221,45 @@ async fn fm_13_a_table_that_was_written_late_still_gives_visitors_the_whole_drai
             assert!(after >= Duration::from_millis(30), "{strategy:?}: stopped after {after:?}");
         }
     }
+}
+
+/// Its first visitors could be sent to it only by a newer table.
+#[tokio::test(flavor = "multi_thread")]
+async fn while_no_table_can_be_written_nothing_is_brought_in_and_soon_after_it_is() {
+    let mut host = Host::new();
+    let agent = host.agent(FOREVER, true).await;
+    host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
+    agent.until_live(1).await;
+    host.machine.table_broken.store(true, Ordering::SeqCst);
+    let published = host.machine.publishes.load(Ordering::SeqCst);
+    // Its table has another name in it from the first pass on.
+    let domains = vec![HostName::parse("www.example.org").unwrap()];
+    let update = Desired { domains, ..host.desired(1, 2, RunState::Running) };
+    host.push(&agent, vec![update]).await;
+    // It is tried again by itself.
+    let tried =
+        |_: &[DeploymentPicture]| host.machine.publishes.load(Ordering::SeqCst) >= published + 3;
+    agent.until("tried again", tried).await;
+    assert!(host.running()[0].contains("-r1-") && host.running().len() == 1);
+    host.machine.table_broken.store(false, Ordering::SeqCst);
+    agent.until_live(2).await;
+}
+
+/// An earlier agent wrote the table, and this one cannot write any.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_earlier_agent_sent_visitors_to_is_made_again_without_a_new_table() {
+    let mut host = Host::new();
+    let agent = host.agent(FOREVER, true).await;
+    host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
+    agent.until_live(1).await;
+    drop(agent);
+    host.machine.table_broken.store(true, Ordering::SeqCst);
+    host.machine.containers.lock().unwrap().clear();
+    let agent = host.agent(FOREVER, true).await;
+    let runs = |apps: &[DeploymentPicture]| {
+        apps.first().is_some_and(|app| app.containers.iter().any(|c| c.state == "running"))
+    };
+    agent.until("made again", runs).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -346,7 +389,7 @@ async fn fm_22_events_that_come_again_and_again_do_nothing_again() {
     host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
     agent.until_live(1).await;
     let mut picture = agent.picture.clone();
-    while tokio::time::timeout(Duration::from_millis(300), picture.changed()).await.is_ok() {}
+    while tokio::time::timeout(RESTS, picture.changed()).await.is_ok() {}
     let lists = || host.machine.lists.load(Ordering::SeqCst);
     let others = || FOREVER - agent.life.calls_left.load(Ordering::SeqCst);
     let (listed, called) = (lists(), others());
@@ -355,7 +398,7 @@ async fn fm_22_events_that_come_again_and_again_do_nothing_again() {
         agent.hints.send_modify(|hint| *hint += 1);
         tokio::task::yield_now().await;
     }
-    while tokio::time::timeout(Duration::from_millis(300), picture.changed()).await.is_ok() {}
+    while tokio::time::timeout(RESTS, picture.changed()).await.is_ok() {}
     let fresh = lists() - listed;
     assert!((1..100).contains(&fresh), "{fresh} lists for 500 events");
     assert_eq!(others() - called, i64::try_from(fresh).unwrap(), "no call but lists");
