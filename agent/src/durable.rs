@@ -96,4 +96,10 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
+
+    #[tokio::test]
+    async fn work_with_files_holds_no_async_thread() {
+        let here = std::thread::current().id();
+        assert_ne!(off_thread(|| std::thread::current().id()).await.unwrap(), here);
+    }
 }

@@ -153,6 +153,17 @@ mod tests {
         assert_eq!(log.gaps[0].within(at(1), at(9)), Duration::ZERO);
     }
 
+    #[test]
+    fn nothing_is_left_of_what_is_too_old() {
+        let mut log = FailedRequests::default();
+        log.add("a".to_owned(), at(0));
+        log.lost(at(1), at(9));
+        log.forget(at(9));
+        assert_eq!((log.counts.len(), log.gaps.len()), (1, 1));
+        log.forget(at(1_000));
+        assert_eq!(log, FailedRequests::default());
+    }
+
     proptest! {
         /// However many fail, and whatever the clock does meanwhile.
         #[test]

@@ -54,13 +54,25 @@ impl Level {
     }
 }
 
+/// How a probe failed, as far as that says whose doing it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Failed {
+    /// Promptly: the app said so, or hung up.
+    Promptly,
+    /// Nothing came in time.
+    TimedOut,
+    /// Nothing forwards to it.
+    Unreachable,
+}
+
 /// The probes of one container since it was started or adopted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tracker {
     level: Level,
     in_a_row: u32,
     last_good: bool,
-    unreachable: bool,
+    /// How the last probe failed that did.
+    failed: Option<Failed>,
     probes: u32,
     /// When the last probe ended.
     pub checked_at: Option<Timestamp>,
@@ -75,7 +87,7 @@ impl Tracker {
             level,
             in_a_row: 0,
             last_good: true,
-            unreachable: false,
+            failed: None,
             probes: 0,
             checked_at: None,
             reason: None,
@@ -85,13 +97,21 @@ impl Tracker {
     /// Whether nothing forwarded its address when it was asked last: it can answer nobody, however
     /// long it is waited for.
     pub fn is_unreachable(&self) -> bool {
-        self.unreachable
+        !self.last_good && self.failed == Some(Failed::Unreachable)
     }
 
-    /// Whether it answered before and failed its last probe. Many at once are sick together a while
-    /// before the first of them is known to be.
+    /// Whether it answered before and fails its probes as the apps of a host that starves do: by
+    /// timeouts. A prompt error is the app's own doing, however many of them have one; else one
+    /// tenant's apps could hold up what others' need. Many at once are sick together a while before
+    /// the first of them is known to be, so the last probe counts already.
     pub fn is_failing(&self) -> bool {
-        self.level == Level::Unhealthy || self.level.may_serve() && !self.last_good
+        let sick = self.level == Level::Unhealthy || self.level.may_serve() && !self.last_good;
+        sick && self.failed == Some(Failed::TimedOut)
+    }
+
+    /// Whether it answers as it did before: nobody waits for its next probe.
+    pub fn is_steady(&self) -> bool {
+        self.level == Level::Healthy && self.last_good
     }
 
     /// What is known now.
@@ -106,12 +126,16 @@ impl Tracker {
         self.last_good = good;
         self.probes = self.probes.saturating_add(1);
         self.checked_at = Some(at);
-        self.unreachable = outcome == ProbeOutcome::Unreachable;
-        self.reason = match outcome {
-            ProbeOutcome::Healthy => None,
-            ProbeOutcome::Unhealthy(reason) => Some(reason),
-            ProbeOutcome::Unreachable => Some("connection refused".to_owned()),
+        let (failed, reason) = match outcome {
+            // How it failed before still counts until it is healthy.
+            ProbeOutcome::Healthy => (self.failed, None),
+            ProbeOutcome::Unhealthy(reason) => (Some(Failed::Promptly), Some(reason)),
+            ProbeOutcome::TimedOut(reason) => (Some(Failed::TimedOut), Some(reason)),
+            ProbeOutcome::Unreachable => {
+                (Some(Failed::Unreachable), Some("connection refused".to_owned()))
+            }
         };
+        (self.failed, self.reason) = (failed, reason);
         let level = match self.level {
             // any → Healthy
             _ if good && self.in_a_row >= probe.healthy_after => Level::Healthy,
@@ -176,6 +200,34 @@ mod tests {
         ] {
             assert_eq!(run(from, outcomes), to, "{from:?} {outcomes:?}");
         }
+    }
+
+    /// By what it says of a host: neither an app that answers with errors nor one that nothing
+    /// forwards to shows that its host starves.
+    #[test]
+    fn fm_58_only_what_times_out_speaks_of_a_host_that_starves() {
+        let probe = Probe { healthy_after: 2, unhealthy_after: 3, ..Probe::default() };
+        let late = ProbeOutcome::TimedOut("no answer within 1000 ms".to_owned());
+        let error = ProbeOutcome::Unhealthy("status 503".to_owned());
+        let mut tracker = Tracker::new(Level::Assumed);
+        let mut fails = |outcome: &ProbeOutcome, times: u32| {
+            (0..times).for_each(|_| {
+                tracker.record(&probe, outcome.clone(), Timestamp::UNIX_EPOCH);
+            });
+            (tracker.level() == Level::Unhealthy, tracker.is_failing())
+        };
+        assert_eq!(fails(&error, 1), (false, false));
+        assert_eq!(fails(&late, 1), (false, true), "many are late before one is known to be sick");
+        assert_eq!(fails(&error, 1), (true, false));
+        assert_eq!(fails(&ProbeOutcome::Unreachable, 1), (true, false));
+        assert_eq!(fails(&late, 1), (true, true));
+        // It is not well yet, and how it was sick is known.
+        assert_eq!(fails(&ProbeOutcome::Healthy, 1), (true, true));
+        assert_eq!(fails(&ProbeOutcome::Healthy, 1), (false, false));
+        // What never answered is no sign: it may just not be up.
+        let mut starting = Tracker::new(Level::Starting);
+        starting.record(&probe, late, Timestamp::UNIX_EPOCH);
+        assert!(!starting.is_failing());
     }
 
     #[test]

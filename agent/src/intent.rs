@@ -33,7 +33,10 @@ use crate::trust::{Pins, PinsError};
 const INLINE: usize = 64 * 1024;
 
 /// How far the coordinator's clock may be ahead of this host's. Without this bound one document from
-/// the future would raise the floor, and refuse every document until that time has come.
+/// the future would raise the floor, and refuse every document until that time has come. What is
+/// refused for it is offered again, and taken once its time is near enough: where the clocks differ by
+/// little more than this, each document comes late by the rest. Waiting until they agree better would
+/// only hold up documents that do no harm any more.
 const MOST_AHEAD: SignedDuration = SignedDuration::from_mins(5);
 
 /// A refusal that differs from the last in its times alone is told again after so long: each text is

@@ -361,9 +361,9 @@ impl Memory {
             ContainersError::Registry(failure) | ContainersError::Full(failure) => {
                 attempt.trouble(failure, now, jitter);
             }
-            ContainersError::Unavailable { .. } => {
+            error @ ContainersError::Unavailable { .. } => {
                 attempt.torn |= torn;
-                attempt.trouble(words::podman_unavailable(), now, jitter);
+                attempt.trouble(words::unanswered(&error), now, jitter);
             }
             ContainersError::NotFound(what) => {
                 attempt.image_ready = false;

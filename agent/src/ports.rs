@@ -142,12 +142,13 @@ pub enum Created {
 /// Why an operation on Podman failed, told apart as far as steps or words differ.
 #[derive(Debug, thiserror::Error)]
 pub enum ContainersError {
-    /// The service does not answer, or not in time; try again.
-    #[error("Podman's API did not answer: {operation}")]
+    /// The service does not answer, or not in time, or something else kept the call from its
+    /// answer; try again.
+    #[error("could not {operation}")]
     Unavailable {
         /// What was asked.
         operation: &'static str,
-        /// Why.
+        /// Why; a [`Hindrance`] where Podman may be well.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -173,6 +174,35 @@ pub enum ContainersError {
         status: u16,
         /// Podman's message.
         message: String,
+    },
+}
+
+impl ContainersError {
+    /// What kept a call from its answer, where that was no silence of Podman's.
+    pub fn hindrance(&self) -> Option<Hindrance> {
+        match self {
+            Self::Unavailable { source, .. } => source.downcast_ref().copied(),
+            _ => None,
+        }
+    }
+}
+
+/// Why a call has no answer although Podman may well give one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Hindrance {
+    /// It was not sent: as many as may be under way at once were, all the time.
+    #[error("{calls} earlier calls were still under way after {waited:?}")]
+    Crowded {
+        /// How many.
+        calls: usize,
+        /// How long it waited.
+        waited: Duration,
+    },
+    /// The answer is larger than any that is read.
+    #[error("the answer has more than {most} bytes")]
+    TooLarge {
+        /// Bytes that are read.
+        most: u64,
     },
 }
 
@@ -419,8 +449,12 @@ pub trait Prober: Send + Sync + 'static {
 pub enum ProbeOutcome {
     /// An answer that counts as healthy.
     Healthy,
-    /// None, with the reason in words, such as `status 503`.
+    /// An answer that does not, or the connection was closed before one, with the reason in words,
+    /// such as `status 503`. It came promptly: the app's own doing.
     Unhealthy(String),
+    /// Nothing came in time, or the host had not left what it takes to ask, with the reason in
+    /// words: the app may hang, or its host be short of something.
+    TimedOut(String),
     /// Nothing listens at the address. What forwards it accepts before the app does: it is not there.
     Unreachable,
 }
@@ -501,7 +535,8 @@ pub enum Refusal {
     /// Issued later than it is here, by more than clocks may differ.
     #[error(
         "the document was issued at {issued_at}, it is {now} here: the clock of the coordinator \
-         or of this host is wrong; set it right (timedatectl on each machine)"
+         or of this host is wrong; set it right (timedatectl on each machine). Until then each \
+         document is refused at first, and taken once it is less than 5 minutes ahead"
     )]
     IssuedInFuture {
         /// The coordinator's time.

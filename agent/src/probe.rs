@@ -9,6 +9,7 @@ use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use buddo_shared::probe::{Probe, ProbeKind};
+use rustix::io::Errno;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -33,13 +34,31 @@ impl Prober for NetProber {
         let timeout = Duration::from_millis(u64::from(probe.timeout_ms.max(1)));
         match tokio::time::timeout(timeout, attempt(address, &probe.kind)).await {
             Ok(outcome) => outcome,
-            Err(_) => unhealthy(format!("no answer within {} ms", probe.timeout_ms)),
+            Err(_) => timed_out(format!("no answer within {} ms", probe.timeout_ms)),
         }
     }
 }
 
 fn unhealthy(reason: impl Into<String>) -> ProbeOutcome {
     ProbeOutcome::Unhealthy(reason.into())
+}
+
+fn timed_out(reason: impl Into<String>) -> ProbeOutcome {
+    ProbeOutcome::TimedOut(reason.into())
+}
+
+/// Whether a connection failed for want of something of the host's, or because the kernel gave up.
+fn is_shortage(error: &io::Error) -> bool {
+    let lacks = [
+        Errno::TIMEDOUT,
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOMEM,
+        Errno::NOBUFS,
+        Errno::AGAIN,
+        Errno::ADDRNOTAVAIL,
+    ];
+    Errno::from_io_error(error).is_some_and(|error| lacks.contains(&error))
 }
 
 async fn attempt(address: SocketAddrV4, kind: &ProbeKind) -> ProbeOutcome {
@@ -49,6 +68,7 @@ async fn attempt(address: SocketAddrV4, kind: &ProbeKind) -> ProbeOutcome {
             return ProbeOutcome::Unreachable;
         }
         // Without the system's error number, which says nothing to an operator.
+        Err(error) if is_shortage(&error) => return timed_out(error.kind().to_string()),
         Err(error) => return unhealthy(error.kind().to_string()),
     };
     match kind {
@@ -235,10 +255,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn silence_is_unhealthy_for_http_and_healthy_for_tcp() {
-        assert_eq!(probe(http(), b"", true).await, unhealthy("no answer within 400 ms"));
+    async fn silence_is_too_late_for_http_and_healthy_for_tcp() {
+        assert_eq!(probe(http(), b"", true).await, timed_out("no answer within 400 ms"));
         assert_eq!(probe(ProbeKind::Tcp, b"", true).await, ProbeOutcome::Healthy);
         assert_eq!(probe(ProbeKind::Tcp, b"", false).await, unhealthy(CLOSED));
+    }
+
+    #[test]
+    fn what_the_host_lacks_is_told_apart_from_what_the_app_does() {
+        for lacks in [Errno::MFILE, Errno::NOBUFS, Errno::ADDRNOTAVAIL, Errno::TIMEDOUT] {
+            assert!(is_shortage(&lacks.into()), "{lacks:?}");
+        }
+        for other in [Errno::CONNREFUSED, Errno::CONNRESET, Errno::HOSTUNREACH] {
+            assert!(!is_shortage(&other.into()), "{other:?}");
+        }
     }
 
     #[tokio::test]

@@ -231,4 +231,15 @@ mod tests {
         let other = reserve.behind(|| Err::<(), _>(io::ErrorKind::PermissionDenied.into()));
         assert!(other.is_err() && reserve.let_go(), "it was let go for another error");
     }
+
+    #[test]
+    fn a_user_who_may_have_no_more_finds_no_room_either() {
+        for (kind, full) in [
+            (io::ErrorKind::StorageFull, true),
+            (io::ErrorKind::QuotaExceeded, true),
+            (io::ErrorKind::PermissionDenied, false),
+        ] {
+            assert_eq!(is_full(&kind.into()), full, "{kind}");
+        }
+    }
 }

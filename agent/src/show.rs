@@ -234,4 +234,30 @@ mod tests {
         let rows = [["blog".to_owned(), "x".to_owned()], ["a".to_owned(), "yy".to_owned()]];
         assert_eq!(table(["APP", "B"], &rows), "APP   B\nblog  x\na     yy\n");
     }
+
+    /// Versions and names are others' words as well.
+    #[test]
+    fn no_part_of_an_answer_drives_a_terminal() {
+        let said = || HOSTILE.to_owned();
+        let mut picture = crate::testing::picture(true);
+        picture.host.agent_version = said();
+        picture.host.podman_version = Some(said());
+        picture.host.caddy_version = Some(said());
+        picture.deployments = vec![DeploymentPicture { subdomain: Some(said()), ..hostile_app() }];
+        let explanation = Explanation {
+            app: said(),
+            state: said(),
+            why: said(),
+            visitors: said(),
+            next: said(),
+            host: vec![said()],
+        };
+        let files = [(said(), "a line\nanother\u{9b}2J".to_owned())].into();
+        for (text, lines) in
+            [(status(&picture), 3), (explanation.to_string(), 6), (routes(&files), 3)]
+        {
+            assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
+            assert_eq!(text.trim_end().lines().count(), lines, "{text:?}");
+        }
+    }
 }

@@ -336,6 +336,53 @@ mod tests {
         assert!(fresh.log().known_since.is_some(), "since the file's birth, or the last line");
     }
 
+    #[test]
+    fn what_is_older_than_a_guard_looks_back_is_forgotten() {
+        let log = Log::new();
+        let mut follower = Follower::new(log.path());
+        for second in [0, 1_000] {
+            log.write(&line(second, "app1", 500));
+            log.look(&mut follower);
+            let counts = &follower.log().counts["app1.z.localhost"];
+            assert!(counts.within(at(0), at(2_000)).eq([(BEGIN + second, 1)]));
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_emptied_is_read_from_its_beginning() {
+        let log = Log::new();
+        let mut follower = Follower::new(log.path());
+        log.write(&line(0, "app1", 500).repeat(3));
+        log.look(&mut follower);
+        std::fs::write(log.path(), line(1, "app1", 500)).unwrap();
+        log.look(&mut follower);
+        assert_eq!(total(&follower, "app1"), 4);
+    }
+
+    #[test]
+    fn a_line_is_read_once_it_has_ended() {
+        let log = Log::new();
+        let mut follower = Follower::new(log.path());
+        log.write(line(0, "app1", 500).trim_end());
+        log.look(&mut follower);
+        log.write("\n");
+        log.look(&mut follower);
+        assert_eq!(total(&follower, "app1"), 1);
+    }
+
+    #[test]
+    fn all_is_known_since_the_first_line_that_was_read_of_a_large_file() {
+        let log = Log::new();
+        let times = usize::try_from(MAX_READ).unwrap() / line(0, "noisy", 500).len();
+        log.write(&line(0, "noisy", 500).repeat(times));
+        log.write(&line(60, "noisy", 500).repeat(times - 1));
+        log.write(&line(100, "noisy", 500));
+        let mut follower = Follower::new(log.path());
+        log.look(&mut follower);
+        let known = follower.log().known_since.map(|at| at.as_second() - BEGIN);
+        assert_eq!(known, Some(60));
+    }
+
     /// One tenant makes 1,200 errors a second, of 190 bytes each: a file holds five seconds. A victim's
     /// few failures, each second one, are counted to the last of a minute and more.
     #[test]

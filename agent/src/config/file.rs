@@ -427,4 +427,15 @@ mod tests {
         let error = Config::parse("", &Environment::default()).unwrap_err();
         assert!(matches!(error, ConfigError::NoPlace("state_dir")));
     }
+
+    #[test]
+    fn the_resolver_listens_at_none_of_the_special_addresses() {
+        for (key, address) in [("dns", "127.63.0.1:53"), ("ask", "127.63.0.4:80")] {
+            let text = format!("[resolver]\n{key} = \"{address}\"");
+            let error = Config::parse(&text, &environment()).unwrap_err();
+            let refused =
+                matches!(error, ConfigError::Value { key, .. } if key == "network.special");
+            assert!(refused, "{text}");
+        }
+    }
 }

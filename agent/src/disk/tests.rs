@@ -229,3 +229,40 @@ async fn what_is_not_known_to_be_unneeded_stays() {
         assert_eq!(host.round().await, ["1"]);
     }
 }
+
+/// A host without images, with a reserve of its disk in this folder.
+fn with_reserve(folder: &Path) -> (Host, Reserve) {
+    let reserve = Reserve::new(folder.join("reserve"), MIB);
+    let mut host = Host::new(Vec::new(), Vec::new(), &[]);
+    host.keeper.reserve = reserve.clone();
+    (host, reserve)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reserve_for_which_there_is_no_room_is_told_of_until_it_is_made_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut host, reserve) = with_reserve(folder.path());
+    *host.storage.other.lock().unwrap() = 99 * MB;
+    host.round().await;
+    let told = |host: &Host| host.warnings().iter().any(|w| w.contains("the reserve of 1 MiB"));
+    assert!(told(&host) && !reserve.is_whole(), "{:?}", host.warnings());
+    *host.storage.other.lock().unwrap() = 0;
+    host.round().await;
+    assert!(!told(&host) && reserve.is_whole(), "{:?}", host.warnings());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reserve_that_was_let_go_is_seen_to_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (host, reserve) = with_reserve(folder.path());
+    let keeping = tokio::spawn(host.keeper.run());
+    let whole = async || {
+        while !reserve.is_whole() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PRESSED, whole()).await.expect("it is made");
+    assert!(reserve.let_go());
+    tokio::time::timeout(PRESSED, whole()).await.expect("it is made only at the next regular look");
+    keeping.abort();
+}

@@ -106,4 +106,12 @@ mod tests {
         assert_eq!(value["findings"][1]["fix"], "start it");
         assert!(value["findings"][0].get("fix").is_none());
     }
+
+    #[test]
+    fn a_remedy_drives_no_terminal_either() {
+        let fix = Some("start\u{1b}[2J\nit".into());
+        let finding = Finding { check: "x", severity: Severity::Failure, says: "y".into(), fix };
+        let text = table(&[finding]);
+        assert!(text.contains("→ start\u{fffd}[2J\u{fffd}it\n"), "{text:?}");
+    }
 }

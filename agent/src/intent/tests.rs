@@ -240,6 +240,23 @@ async fn fm_62_documents_that_are_ever_further_ahead_do_not_drag_the_floor_on() 
     world.intent.offer(world.envelope_at(1, 2, "two.example", NOW + 240)).await.unwrap();
 }
 
+/// A host whose clock is a little further behind than clocks may differ refuses each document at
+/// first, and takes the very same a moment later: it is no longer that far ahead. That is told.
+#[tokio::test]
+async fn fm_62_near_the_bound_a_document_is_taken_late_and_that_is_said() {
+    let world = World::new().await;
+    for (generation, begun) in [(1, NOW), (2, NOW + 3_600)] {
+        world.clock.0.store(begun, Ordering::SeqCst);
+        let offered = world.envelope_at(1, generation, "one.example", begun + 330);
+        let refusal = world.intent.offer(offered.clone()).await.unwrap_err();
+        let words = refusal.to_string();
+        assert!(words.contains("taken once it is less than 5 minutes ahead"), "{words}");
+        world.clock.0.store(begun + 30, Ordering::SeqCst);
+        world.intent.offer(offered).await.unwrap();
+        assert!(world.intent.alarm().borrow().is_none());
+    }
+}
+
 /// A coordinator offers it again and again, and each time it is later here.
 #[tokio::test(start_paused = true)]
 async fn fm_62_a_document_from_the_future_is_told_of_once_an_hour() {
@@ -259,6 +276,32 @@ async fn fm_62_a_document_from_the_future_is_told_of_once_an_hour() {
     assert!(alarm.borrow_and_update().is_none());
     world.intent.offer(world.envelope_at(1, 2, "one.example", NOW + 86_400)).await.unwrap_err();
     assert!(alarm.borrow_and_update().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_expired_document_is_told_of_once_an_hour() {
+    let world = World::new().await;
+    let expired = world.envelope_at(1, 1, "one.example", NOW - 7_200);
+    let (mut alarm, mut texts) = (world.intent.alarm(), 0);
+    for minute in 0..90 {
+        world.clock.0.store(NOW + minute * 60, Ordering::SeqCst);
+        world.intent.offer(expired.clone()).await.unwrap_err();
+        texts += usize::from(alarm.has_changed().unwrap());
+        alarm.mark_unchanged();
+        tokio::time::advance(Duration::from_mins(1)).await;
+    }
+    assert_eq!(texts, 2);
+}
+
+/// The coordinator's clock was a little ahead, and then was set back.
+#[tokio::test]
+async fn a_document_that_was_issued_earlier_does_not_lower_the_floor() {
+    let world = World::new().await;
+    world.intent.offer(world.envelope_at(1, 1, "one.example", NOW + 200)).await.unwrap();
+    world.intent.offer(world.envelope_at(1, 2, "two.example", NOW)).await.unwrap();
+    // It ends at the last moment before the first one was issued.
+    let refused = world.intent.offer(world.envelope_at(1, 3, "three.example", NOW - 3_401)).await;
+    assert!(matches!(refused, Err(Refusal::Expired { .. })), "{refused:?}");
 }
 
 /// Both clocks were days ahead when a document was accepted. Then both are right again.

@@ -465,3 +465,32 @@ async fn fm_61_idle_connections_by_the_dozen_keep_no_coordinator_out() {
         put(&mut world.coordinator().await, "a document").await.unwrap();
     }
 }
+
+/// Its place is another's, and it does not wait for its deadline.
+#[tokio::test]
+async fn a_handshake_that_ends_for_a_newer_one_is_closed_at_once() {
+    let world = World::new().await;
+    let begun = Instant::now();
+    let mut strangers = Vec::new();
+    for _ in 0..=crowd::MAX_STRANGERS {
+        strangers.push(stranger([127, 0, 1, 1], world.address).await);
+    }
+    let gone = tokio::time::timeout(HANDSHAKE_DEADLINE, strangers[0].readable()).await;
+    assert!(gone.is_ok() && !is_open(&strangers[0]));
+    assert!(begun.elapsed() < HANDSHAKE_DEADLINE / 2, "{:?}", begun.elapsed());
+}
+
+/// A handshake of its address goes on, though it was begun before all of theirs.
+#[tokio::test]
+async fn strangers_end_no_handshake_of_an_address_that_was_let_in_before() {
+    let world = World::new().await;
+    put(&mut world.coordinator().await, "a document").await.unwrap();
+    let another = TcpStream::connect(world.address).await.unwrap();
+    let mut strangers = Vec::new();
+    for n in 0..=u8::try_from(crowd::MAX_STRANGERS).unwrap() {
+        strangers.push(stranger([127, 0, 1, 1 + n], world.address).await);
+    }
+    let gone = tokio::time::timeout(HANDSHAKE_DEADLINE / 2, strangers[0].readable()).await;
+    assert!(gone.is_ok() && !is_open(&strangers[0]), "one of them had to go");
+    assert!(is_open(&another));
+}

@@ -33,6 +33,7 @@ pub use scrape::{CONTENT_TYPE, Scrape, serve};
 
 use crate::disk::Space;
 use crate::memory::Happened;
+use crate::plan::words::unanswered;
 use crate::ports::{ContainersError, ProbeOutcome, Prober};
 use crate::step::Step;
 
@@ -194,7 +195,9 @@ impl Metrics {
     pub fn probed(&self, outcome: &ProbeOutcome) {
         let outcome = match outcome {
             ProbeOutcome::Healthy => "healthy",
-            ProbeOutcome::Unhealthy(_) | ProbeOutcome::Unreachable => "unhealthy",
+            ProbeOutcome::Unhealthy(_) | ProbeOutcome::TimedOut(_) | ProbeOutcome::Unreachable => {
+                "unhealthy"
+            }
         };
         self.0.probes.get_or_create(&[("outcome", outcome)]).inc();
     }
@@ -245,7 +248,7 @@ fn code(error: &ContainersError) -> String {
         ContainersError::Image(failure)
         | ContainersError::Registry(failure)
         | ContainersError::Full(failure) => failure.code.clone(),
-        ContainersError::Unavailable { .. } => "podman_unavailable".to_owned(),
+        ContainersError::Unavailable { .. } => unanswered(error).code,
         ContainersError::NotFound(_) => "vanished".to_owned(),
         ContainersError::Refused { .. } => "podman_refused".to_owned(),
     }

@@ -93,7 +93,8 @@ pub(super) fn retire(
         let since = *memory.retiring.entry(container.name.clone()).or_insert(view.now);
         let given_up = |i: Identity| memory.durable.failures.contains_key(&i.revision);
         let hopeful = container.runs() && !container.identity.is_some_and(given_up);
-        let wait = grace.filter(|_| hopeful).unwrap_or(rest(memory, view, *container));
+        let rest = rest(memory, view, plan, *container);
+        let wait = grace.filter(|_| hopeful).unwrap_or(rest);
         let due = match memory.cleanup {
             Some((not_before, _)) => not_before.max(since + wait),
             None => since + wait,
@@ -118,11 +119,13 @@ pub(super) fn draining(memory: &Memory, view: &View<'_>) -> Option<Instant> {
 }
 
 /// How long a container stays after the last request was sent its way.
-fn rest(memory: &Memory, view: &View<'_>, container: Seen<'_>) -> Duration {
+fn rest(memory: &Memory, view: &View<'_>, plan: &Plan, container: Seen<'_>) -> Duration {
+    // A table that this plan changes is in force until the next one is.
+    let settled = plan.target == memory.target && draining(memory, view).is_none();
     match container.state {
         ContainerState::Running => match container.level() {
             // It never answered, so nobody was ever sent to it.
-            Some(Level::Starting) if draining(memory, view).is_none() => Duration::ZERO,
+            Some(Level::Starting) if settled => Duration::ZERO,
             _ => view.rules.drain.before_stop,
         },
         ContainerState::Stopping => stuck(view),

@@ -80,7 +80,7 @@ pub struct Rules {
     pub network: Network,
     /// Podman was away, or many apps went down together: until then no guard judges.
     pub troubled_until: Option<Instant>,
-    /// So many apps fail their probes that it is no fault of theirs.
+    /// So many apps let their probes time out that it is no fault of theirs.
     pub many_sick: bool,
     /// Podman's secrets were listed.
     pub secrets_known: bool,
@@ -106,6 +106,8 @@ pub struct Busy {
     pub serve: Option<Step>,
     /// In [`Lane::Roll`].
     pub roll: Option<Step>,
+    /// What comes after it in the same operation.
+    pub roll_next: Vec<Step>,
 }
 
 /// A container as its list and its probes show it.

@@ -8,9 +8,9 @@
 //! ```
 //!
 //! A host that starves makes many apps miss their probes at once. A second container for each would
-//! make it worse, so nothing is replaced while half of all apps fail theirs. Should that last, one
-//! app a minute is tried all the same: apps that are stuck for a reason of their own would
-//! otherwise stay so for ever.
+//! make it worse, so nothing is replaced while half of all apps let theirs time out; those that
+//! answer with errors do not count. Should that last, one app a minute is tried all the same: apps
+//! that are stuck for a reason of their own would otherwise stay so for ever.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -249,6 +249,33 @@ mod tests {
             waited += 1;
         }
         assert!(waited <= 30, "{waited} s");
+    }
+
+    #[test]
+    fn an_app_that_is_sick_for_the_first_time_waits_for_no_hopeless_one() {
+        let mut now = Instant::now();
+        let mut permits = Permits::begin(now);
+        let mut sick: BTreeSet<_> = (0..40).map(id).collect();
+        for _ in 0..590 {
+            now += Duration::from_secs(1);
+            pass(&mut permits, &sick, (false, false), now);
+        }
+        sick.insert(id(99));
+        assert!(pass(&mut permits, &sick, (false, false), now).contains(&id(99)));
+    }
+
+    #[test]
+    fn those_who_were_replaced_lately_come_last_however_long_they_wait() {
+        let begun = Instant::now();
+        let mut permits = Permits::begin(begun);
+        let lately = [id(1)].into();
+        assert_eq!(pass(&mut permits, &lately, (false, false), begun), lately);
+        // Nobody is replaced while the host is in trouble.
+        pass(&mut permits, &lately, (true, false), begun);
+        let first: BTreeSet<_> = (2..5).map(id).collect();
+        let all = &first | &lately;
+        pass(&mut permits, &all, (true, false), begun + REFILL);
+        assert_eq!(pass(&mut permits, &all, (false, false), begun + REFILL * 2), first);
     }
 
     #[test]

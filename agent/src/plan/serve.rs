@@ -46,11 +46,11 @@ pub(super) fn serve(memory: &mut Memory, view: &View<'_>, desired: &Desired) -> 
     });
     let keep = [live.as_deref(), candidate.as_deref()];
     let grace = (live.is_none() && !failed).then_some(deadline(&desired.probe));
+    plan.target = target(memory, view, candidate.as_deref(), failed, holding);
     away::retire(memory, view, &mut plan, &keep, grace);
     away::forget_secrets(memory, view, &mut plan, wanted);
 
     watch(memory, view, live.as_deref(), candidate.as_deref(), &mut plan);
-    plan.target = target(memory, view, candidate.as_deref(), failed, holding);
     end_lost(memory, view, &mut plan);
     if plan.phase == Phase::Live && !matches!(plan.target, Some(Target::Live { .. })) {
         // It was started again and is not probed yet: visitors are held.
@@ -171,12 +171,14 @@ fn adopt_or_switch(memory: &mut Memory, view: &View<'_>, desired: &Desired) {
     }
 }
 
-/// Whether it is being stopped or removed right now: it may still answer, and will not in a moment.
+/// Whether it is being stopped or removed, or will be by an operation that is under way: it may still
+/// answer, and will not in a moment.
 fn is_leaving(view: &View<'_>, container: &Container) -> bool {
-    match &view.busy.roll {
-        Some(Step::Stop(name) | Step::Remove(name)) => *name == container.name,
+    let mut steps = view.busy.roll.iter().chain(&view.busy.roll_next);
+    steps.any(|step| match step {
+        Step::Stop(name) | Step::Remove(name) => *name == container.name,
         _ => false,
-    }
+    })
 }
 
 /// `live` and `candidate` are names of containers.

@@ -52,9 +52,13 @@ fn what_is_just_being_stopped_is_not_believed_to_serve() {
     let name = model.name(NEW, Slot::A);
     model.health.insert(name.clone(), Tracker::new(Level::Starting));
     model.probe();
-    model.busy.roll = Some(Step::Stop(name));
+    model.busy.roll = Some(Step::Stop(name.clone()));
     assert_eq!(model.plan().target, Some(Target::Hold));
-    model.busy.roll = None;
+    // Another one first, and then this one.
+    model.busy.roll = Some(Step::Remove(model.name(OLD, Slot::B)));
+    model.busy.roll_next = vec![Step::Stop(name.clone()), Step::Remove(name)];
+    assert_eq!(model.plan().target, Some(Target::Hold));
+    model.busy = Busy::default();
     assert!(matches!(model.plan().target, Some(Target::Live { .. })));
 }
 

@@ -10,7 +10,9 @@ use buddo_shared::report::Failure;
 
 use crate::guard::Verdict;
 use crate::guard::errors::Rates;
-use crate::ports::{ContainersError, Ending, KILLED};
+use crate::ports::{ContainersError, Ending, Hindrance, KILLED};
+
+const MIB: u64 = 1024 * 1024;
 
 /// The longest piece of foreign text (logs, Podman's messages) in a failure, in characters.
 const QUOTE: usize = 200;
@@ -113,7 +115,9 @@ pub fn podman_trouble(error: &ContainersError, before: Option<Failure>) -> Failu
             format!("Podman on the app's host does not list its containers: {}", cut(message)),
             "wait, the agent keeps trying; if it lasts, the host's administrator reads Podman's log",
         ),
-        _ => before.filter(|before| before.code == DATABASE).unwrap_or_else(podman_unavailable),
+        error => {
+            before.filter(|before| before.code == DATABASE).unwrap_or_else(|| unanswered(error))
+        }
     }
 }
 
@@ -134,6 +138,35 @@ pub fn podman_unavailable() -> Failure {
         "Podman on the app's host does not answer".to_owned(),
         "wait, the agent keeps trying; if it lasts, the host's administrator restarts podman.service",
     )
+}
+
+/// A call to Podman has no answer: Podman gave none, or something else was in its way.
+pub fn unanswered(error: &ContainersError) -> Failure {
+    let ContainersError::Unavailable { operation, .. } = error else { return podman_unavailable() };
+    match error.hindrance() {
+        None => podman_unavailable(),
+        Some(Hindrance::Crowded { calls, waited }) => failure(
+            "podman_busy",
+            format!(
+                "Podman on the app's host was at work on {calls} earlier calls for {} s, so that \
+                 the agent could not {operation}",
+                waited.as_secs()
+            ),
+            "wait, the agent keeps trying; if it lasts, the host's administrator looks for what \
+             keeps Podman busy, such as many pulls at once or a slow disk",
+        ),
+        Some(Hindrance::TooLarge { most }) => failure(
+            "podman_answer_too_large",
+            format!(
+                "the agent could not {operation}: the answer of Podman on the app's host has more \
+                 than {} MiB",
+                most / MIB
+            ),
+            "wait, the agent keeps trying; if it lasts, the host's administrator looks for what \
+             Podman has far too much of (`podman ps --all`, `podman images`, `podman secret ls`) \
+             and removes it",
+        ),
+    }
 }
 
 /// Podman refuses what has to do with secrets, in its own words.
@@ -264,7 +297,8 @@ pub fn replacement_waits(reason: Option<&str>, host_trouble: bool) -> Failure {
     let reason = reason.and_then(last_line).unwrap_or_else(|| "no answer".to_owned());
     let (wait, fix) = if host_trouble {
         (
-            "its host is in trouble or many of its apps fail theirs too, so a second container waits",
+            "its host is in trouble or many of its apps let theirs time out, so a second container \
+             waits",
             "wait, the agent goes on once the host is well; if it lasts, the host's administrator \
              looks for what keeps its processors, memory or disk busy"
                 .to_owned(),
@@ -450,6 +484,27 @@ mod tests {
         assert_eq!(podman_trouble(&away(), Some(damaged.clone())), damaged);
         assert_eq!(podman_trouble(&away(), None), podman_unavailable());
         assert_eq!(podman_trouble(&away(), Some(host_full())), podman_unavailable());
+    }
+
+    #[test]
+    fn podman_is_not_said_to_be_silent_where_something_else_was_in_the_way() {
+        let hindered = |hindrance: Hindrance| ContainersError::Unavailable {
+            operation: "list containers",
+            source: Box::new(hindrance),
+        };
+        let crowded = hindered(Hindrance::Crowded { calls: 32, waited: Duration::from_secs(10) });
+        let large = hindered(Hindrance::TooLarge { most: 16 * MIB });
+        for (error, code, parts) in [
+            (&crowded, "podman_busy", ["32 earlier calls for 10 s", "could not list containers"]),
+            (&large, "podman_answer_too_large", ["could not list containers", "than 16 MiB"]),
+        ] {
+            let failure = podman_trouble(error, None);
+            assert_eq!(failure.code, code);
+            assert!(!failure.cause.contains("does not answer"), "{}", failure.cause);
+            assert!(parts.iter().all(|part| failure.cause.contains(part)), "{}", failure.cause);
+            assert!(failure.fix.contains("administrator"), "{}", failure.fix);
+            assert_eq!(unanswered(error), failure);
+        }
     }
 
     #[test]

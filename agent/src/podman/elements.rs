@@ -1,5 +1,5 @@
-//! Lists of any size: a JSON array of objects is read as it comes, and of each object only the
-//! fields that are asked for are kept.
+//! Answers of any size: a JSON array of objects, or one object, is read as it comes, and of each
+//! object only the fields that are asked for are kept.
 //!
 //! What an image's author writes into labels stands in every list of containers and images. Read
 //! whole, such a list has a bound, and one image could reach it for all apps of the host. Here
@@ -9,8 +9,14 @@
 
 use serde::de::DeserializeOwned;
 
-/// What is kept of one object, in bytes: beyond, it is only counted.
+/// What is kept of one object of a list, in bytes: beyond, it is only counted.
 const MAX_KEPT: usize = 256 * 1024;
+
+/// What is kept of the strings of [`Keep::Strings`], in bytes: beyond, they are left out.
+const MAX_STRINGS: usize = 64 * 1024;
+
+/// A longer string is none of those that [`Keep::Strings`] is for.
+const MAX_STRING: usize = 1024;
 
 /// Longer keys than any that is asked for.
 const MAX_KEY: usize = 64;
@@ -25,9 +31,11 @@ pub(super) enum Keep {
     Whole(&'static str),
     /// Its value is an object, of which these keys are kept.
     Keys(&'static str, &'static [&'static str]),
+    /// Its value is an array of strings, of which those are kept that begin as the reader was told.
+    Strings(&'static str),
 }
 
-/// One object of a list.
+/// One object.
 #[derive(Debug)]
 pub(super) struct Element {
     kept: Vec<u8>,
@@ -51,19 +59,21 @@ impl Element {
     }
 }
 
-/// The list is not an array of objects.
+/// The answer is not an array of objects, or not the one object, that it should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Malformed {
-    #[error("a list is not an array of objects at byte {0}")]
+    #[error("no object is at byte {0}, where one should be")]
     Unexpected(u64),
-    #[error("a list has objects inside each other without end")]
+    #[error("it has objects inside each other without end")]
     TooDeep,
-    #[error("a list ends in the middle")]
+    #[error("it ends in the middle")]
     CutOff,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
+    /// Before the only object.
+    One,
     /// Before the array; Go writes `null` for an empty one.
     Begin,
     Null(u8),
@@ -84,6 +94,15 @@ enum At {
     Value,
 }
 
+/// What is kept of the value that comes, if it is of the right kind.
+#[derive(Debug, Clone, Copy)]
+enum Promise {
+    /// These keys of an object.
+    Keys(&'static [&'static str]),
+    /// Some strings of an array.
+    Strings,
+}
+
 /// A string that is read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Text {
@@ -93,11 +112,16 @@ struct Text {
     is_key: bool,
 }
 
-/// Takes a list in piece by piece.
+/// Takes an answer in piece by piece.
 #[derive(Debug)]
 pub(super) struct Reader {
     keep: &'static [Keep],
+    /// How the strings begin that are kept of [`Keep::Strings`].
+    prefix: Vec<u8>,
+    most_kept: usize,
     stage: Stage,
+    /// The stage after an object.
+    after: Stage,
     /// Bytes taken in.
     read: u64,
     depth: u32,
@@ -105,10 +129,15 @@ pub(super) struct Reader {
     string: Option<Text>,
     key: Vec<u8>,
     at: At,
-    /// The field whose value comes keeps these keys, if that is an object.
-    promised: Option<&'static [&'static str]>,
+    promised: Option<Promise>,
     /// The reader is in an object of which these keys are kept.
     chosen: Option<&'static [&'static str]>,
+    /// The reader is in an array of which some strings are kept.
+    sifts: bool,
+    /// A string of that array, as far as it was read, while it may be one of them.
+    candidate: Option<Vec<u8>>,
+    /// Bytes of those that were found.
+    strings: usize,
     /// A value is copied: of a field at this depth.
     copies: Option<u32>,
     began: u64,
@@ -118,10 +147,14 @@ pub(super) struct Reader {
 }
 
 impl Reader {
+    /// For an array of objects.
     pub(super) fn new(keep: &'static [Keep]) -> Self {
         Self {
             keep,
+            prefix: Vec::new(),
+            most_kept: MAX_KEPT,
             stage: Stage::Begin,
+            after: Stage::Between,
             read: 0,
             depth: 0,
             string: None,
@@ -129,12 +162,22 @@ impl Reader {
             at: At::Key,
             promised: None,
             chosen: None,
+            sifts: false,
+            candidate: None,
+            strings: 0,
             copies: None,
             began: 0,
             kept: Vec::new(),
             whole: true,
             comma: false,
         }
+    }
+
+    /// For one object, of which `most_kept` bytes are kept; of its [`Keep::Strings`], those that
+    /// begin with `prefix`, which must be one that JSON writes as it is.
+    pub(super) fn one(keep: &'static [Keep], prefix: String, most_kept: usize) -> Self {
+        let (stage, after) = (Stage::One, Stage::End);
+        Self { prefix: prefix.into_bytes(), most_kept, stage, after, ..Self::new(keep) }
     }
 
     /// Takes in the next bytes, and hands on each object that ends in them.
@@ -145,8 +188,11 @@ impl Reader {
     ) -> Result<(), E> {
         let mut rest = bytes;
         while let Some((&byte, after)) = rest.split_first() {
-            if self.string == Some(Text::default()) && self.copies.is_none() {
-                // Nearly all of a hostile list is this: text that nobody asked for.
+            if self.string == Some(Text::default())
+                && self.copies.is_none()
+                && self.candidate.is_none()
+            {
+                // Nearly all of a hostile answer is this: text that nobody asked for.
                 let plain = rest.iter().position(|byte| matches!(byte, b'"' | b'\\'));
                 let plain = plain.unwrap_or(rest.len());
                 if plain > 0 {
@@ -184,9 +230,9 @@ impl Reader {
             (Stage::Null(2), b'l') => Stage::Null(3),
             (Stage::Null(3), b'l') | (Stage::First | Stage::Between, b']') => Stage::End,
             (Stage::Between, b',') => Stage::Next,
-            (Stage::First | Stage::Next, b'{') => {
+            (Stage::One | Stage::First | Stage::Next, b'{') => {
                 (self.depth, self.at, self.began) = (1, At::Key, self.read - 1);
-                (self.whole, self.comma) = (true, false);
+                (self.whole, self.comma, self.strings) = (true, false, 0);
                 self.kept = vec![b'{'];
                 Stage::Inside
             }
@@ -213,6 +259,9 @@ impl Reader {
                 if is_key {
                     self.key.clear();
                 }
+                if self.sifts && self.depth == 2 {
+                    self.candidate = Some(Vec::new());
+                }
                 self.copy(byte);
             }
             b'{' | b'[' => self.open(byte)?,
@@ -236,7 +285,17 @@ impl Reader {
     fn text(&mut self, text: Text, byte: u8) -> Option<Text> {
         self.copy(byte);
         if byte == b'"' && !text.escaped {
+            if let Some(string) = self.candidate.take() {
+                self.keep_string(&string);
+            }
             return None;
+        }
+        if let Some(string) = &mut self.candidate {
+            let fits = self.prefix.get(string.len()).is_none_or(|wanted| *wanted == byte);
+            string.push(byte);
+            if !fits || string.len() > MAX_STRING {
+                self.candidate = None;
+            }
         }
         // Keys that are asked for need no escapes, so that one with an escape is none of them.
         if text.is_key && self.key.len() <= MAX_KEY {
@@ -246,13 +305,20 @@ impl Reader {
     }
 
     fn open(&mut self, byte: u8) -> Result<(), Malformed> {
-        if self.chooses()
-            && byte == b'{'
-            && let Some(keys) = self.promised.take()
-        {
-            self.name_field();
-            self.put(b"{");
-            (self.chosen, self.at, self.comma) = (Some(keys), At::Key, false);
+        if self.chooses() {
+            match (byte, self.promised.take()) {
+                (b'{', Some(Promise::Keys(keys))) => {
+                    self.name_field();
+                    self.put(b"{");
+                    (self.chosen, self.at, self.comma) = (Some(keys), At::Key, false);
+                }
+                (b'[', Some(Promise::Strings)) => {
+                    self.name_field();
+                    self.put(b"[");
+                    (self.sifts, self.comma) = (true, false);
+                }
+                _ => {}
+            }
         }
         self.copy(byte);
         self.depth += 1;
@@ -270,12 +336,16 @@ impl Reader {
             self.put(b"}");
             (self.comma, self.at) = (true, At::Value);
         }
+        if self.depth == 1 && std::mem::take(&mut self.sifts) {
+            self.put(b"]");
+            self.comma = true;
+        }
         if self.depth > 0 {
             return None;
         }
         self.put(b"}");
         self.promised = None;
-        self.stage = Stage::Between;
+        self.stage = self.after;
         let kept = std::mem::take(&mut self.kept);
         Some(Element { kept, whole: self.whole, bytes: self.read - self.began })
     }
@@ -291,18 +361,37 @@ impl Reader {
             return;
         }
         let wanted = self.keep.iter().find(|keep| match keep {
-            Keep::Whole(name) | Keep::Keys(name, _) => name.as_bytes() == key,
+            Keep::Whole(name) | Keep::Keys(name, _) | Keep::Strings(name) => name.as_bytes() == key,
         });
         match wanted {
             None => {}
             Some(Keep::Whole(_)) => self.begin_copy(),
-            Some(Keep::Keys(_, keys)) => self.promised = Some(keys),
+            Some(Keep::Keys(_, keys)) => self.promised = Some(Promise::Keys(keys)),
+            Some(Keep::Strings(_)) => self.promised = Some(Promise::Strings),
         }
     }
 
     fn begin_copy(&mut self) {
         self.name_field();
         self.copies = Some(self.depth);
+    }
+
+    /// A string that begins as wanted, unless it is too short for that.
+    fn keep_string(&mut self, string: &[u8]) {
+        if string.len() < self.prefix.len() {
+            return;
+        }
+        self.strings += string.len();
+        // The fields that come later must find room.
+        if self.strings > MAX_STRINGS {
+            return;
+        }
+        if std::mem::replace(&mut self.comma, true) {
+            self.put(b",");
+        }
+        self.put(b"\"");
+        self.put(string);
+        self.put(b"\"");
     }
 
     fn name_field(&mut self) {
@@ -323,7 +412,7 @@ impl Reader {
     }
 
     fn put(&mut self, bytes: &[u8]) {
-        if self.kept.len() + bytes.len() <= MAX_KEPT {
+        if self.kept.len() + bytes.len() <= self.most_kept {
             self.kept.extend_from_slice(bytes);
         } else {
             self.whole = false;

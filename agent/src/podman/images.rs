@@ -8,14 +8,47 @@ use http::{Method, StatusCode};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::elements::Keep;
-use super::transport::{Call, Transport, TransportError};
-use crate::ports::{ContainersError, LocalImage};
+use super::elements::{Keep, Reader};
+use super::refusal;
+use super::transport::{Call, Told, Transport, TransportError};
+use crate::ports::{ContainersError, Hindrance, LocalImage};
 use crate::text::escape;
 
-/// The largest answer about one image, in bytes: what `image_policy` allows has less, twice and
-/// with all escapes of JSON, and so has any history that a person wrote.
+/// The most that is kept of what Podman tells of one image, in bytes: what `image_policy` allows
+/// has less, twice and with all escapes of JSON.
 const MAX_INSPECT: usize = 2 * 1024 * 1024;
+
+/// The largest answer about one image that is read, in bytes, most of it past. Podman bounds a
+/// configuration and a manifest to a few MiB each, but not how many names an image has on a host.
+const MAX_STREAMED: u64 = 64 * 1024 * 1024;
+
+/// What is kept of one image. Of its names only those of the repository that is asked for: whoever
+/// has the same bytes pulled under another name adds that one.
+const INSPECTED: &[Keep] = &[
+    Keep::Whole("Id"),
+    Keep::Whole("Digest"),
+    Keep::Strings("RepoDigests"),
+    Keep::Whole("Architecture"),
+    Keep::Whole("Os"),
+    Keep::Whole("Size"),
+    Keep::Whole("Annotations"),
+    Keep::Whole("Labels"),
+    Keep::Keys(
+        "Config",
+        &[
+            "User",
+            "ExposedPorts",
+            "Env",
+            "Entrypoint",
+            "Cmd",
+            "Volumes",
+            "WorkingDir",
+            "Labels",
+            "StopSignal",
+        ],
+    ),
+    Keep::Keys("RootFS", &["Layers"]),
+];
 
 /// `GET images/{name}/json`, as far as it is read.
 #[derive(Debug, Default, Deserialize)]
@@ -23,6 +56,7 @@ const MAX_INSPECT: usize = 2 * 1024 * 1024;
 pub(super) struct Image {
     pub(super) id: String,
     pub(super) digest: Option<String>,
+    /// Of the repository that was asked for.
     pub(super) repo_digests: Option<Vec<String>>,
     /// In Go's words, such as `amd64`.
     pub(super) architecture: Option<String>,
@@ -36,7 +70,7 @@ pub(super) struct Image {
     pub(super) config: Option<Config>,
     #[serde(rename = "RootFS")]
     pub(super) root_fs: Option<RootFs>,
-    /// Podman's answer about it was too large to be read; the other fields are not known.
+    /// What the policy looks at is too large to be kept; of the other fields only the id is known.
     #[serde(skip)]
     pub(super) too_large: bool,
 }
@@ -88,25 +122,46 @@ pub(super) fn local_name(image: &ImageReference) -> String {
     }
 }
 
+/// How digests of `image`'s own repository begin.
+fn own_names(image: &ImageReference) -> String {
+    format!("{}/{}@", image.registry(), image.repository())
+}
+
 /// The local image of that name, where there is one. Asks no registry.
 pub(super) async fn inspect(
     transport: &Transport,
     image: &ImageReference,
 ) -> Result<Option<Image>, ContainersError> {
+    inspect_within(transport, image, MAX_STREAMED).await
+}
+
+async fn inspect_within(
+    transport: &Transport,
+    image: &ImageReference,
+    most: u64,
+) -> Result<Option<Image>, ContainersError> {
+    const OPERATION: &str = "inspect the image";
     let path = format!("images/{}/json", escape(&local_name(image)));
-    let call = Call::libpod("inspect the image", Method::GET, path);
-    let answer = match transport.call(Call { max_answer: MAX_INSPECT, ..call }).await {
-        Err(ContainersError::Unavailable { source, .. })
-            if matches!(source.downcast_ref(), Some(TransportError::TooLarge(_))) =>
-        {
-            return Ok(Some(Image { too_large: true, ..Image::default() }));
+    let call = Call::libpod(OPERATION, Method::GET, path);
+    let reader = Reader::one(INSPECTED, own_names(image), MAX_INSPECT);
+    let told = transport.object(call, reader, most).await.map_err(|error| {
+        if error.hindrance() == Some(Hindrance::TooLarge { most }) {
+            refusal::record_too_large(image, most)
+        } else {
+            error
         }
-        answered => answered?,
-    };
-    match answer.status {
-        StatusCode::OK => answer.json().map(Some),
-        StatusCode::NOT_FOUND => Ok(None),
-        _ => Err(answer.refusal()),
+    })?;
+    match told {
+        Told::Object(element) => match element.decode::<Image>() {
+            Some(Ok(found)) => Ok(Some(found)),
+            Some(Err(error)) => Err(TransportError::Decode(error).during(OPERATION)),
+            None => {
+                let id = element.id().unwrap_or_default();
+                Ok(Some(Image { id, too_large: true, ..Image::default() }))
+            }
+        },
+        Told::Other(answer) if answer.status == StatusCode::NOT_FOUND => Ok(None),
+        Told::Other(answer) => Err(answer.refusal()),
     }
 }
 
@@ -208,7 +263,7 @@ impl Image {
     /// The digest under which `image`'s own repository holds these bytes. One local image may
     /// list several: of other repositories, and both a multi-platform index and its manifest.
     pub(super) fn registry_digest(&self, image: &ImageReference) -> Option<Digest> {
-        let repository = format!("{}/{}@", image.registry(), image.repository());
+        let repository = own_names(image);
         let known: Vec<Digest> = self
             .repo_digests
             .iter()
@@ -231,7 +286,84 @@ impl Image {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::UnixListener;
+
     use super::*;
+
+    /// What is learnt of the image from a Podman that tells this of it.
+    async fn inspected(
+        told: &serde_json::Value,
+        most: u64,
+    ) -> Result<Option<Image>, ContainersError> {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("s");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let body = told.to_string();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 4096];
+            assert!(stream.read(&mut request).await.unwrap() > 0);
+            let length = body.len();
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+            stream.write_all(head.as_bytes()).await.unwrap();
+            // Who has read enough hangs up.
+            let _ = stream.write_all(body.as_bytes()).await;
+        });
+        let image = ImageReference::parse("ghcr.io/acme/web:v1").unwrap();
+        let found = inspect_within(&Transport::new(socket), &image, most).await;
+        server.abort();
+        found
+    }
+
+    /// More names than were once read of any image, given by who pulled the same bytes under them.
+    fn known_by_many_names() -> serde_json::Value {
+        let name = |n| format!("evil.test/tenant-{n}/web");
+        let tags: Vec<_> = (0..20_000).map(|n| format!("{}:v1", name(n))).collect();
+        let mut digests: Vec<_> =
+            (0..20_000).map(|n| format!("{}@{}", name(n), digest('a'))).collect();
+        digests.push(format!("ghcr.io/acme/web@{}", digest('b')));
+        json!({
+            "Id": "17af", "Digest": digest('a'), "RepoTags": tags, "RepoDigests": digests,
+            "Size": 7, "Config": {"User": "app", "Env": ["A=1"], "Labels": {"a": "b"}},
+            "RootFS": {"Type": "layers", "Layers": ["sha256:1", "sha256:2"]},
+            "Labels": {"a": "b"}, "Annotations": {"c": "d"}, "NamesHistory": tags,
+        })
+    }
+
+    #[tokio::test]
+    async fn fm_52_names_that_others_gave_an_image_do_not_count() {
+        let told = known_by_many_names();
+        assert!(told.to_string().len() > MAX_INSPECT);
+        let found = inspected(&told, MAX_STREAMED).await.unwrap().unwrap();
+        assert!(!found.too_large);
+        let image = ImageReference::parse("ghcr.io/acme/web:v1").unwrap();
+        assert_eq!(found.registry_digest(&image).map(String::from), Some(digest('b')));
+        assert_eq!(found.repo_digests.map(|names| names.len()), Some(1));
+        assert_eq!((found.id.as_str(), found.size), ("17af", Some(7)));
+        let layers = found.root_fs.and_then(|fs| fs.layers);
+        assert_eq!(layers.map(|layers| layers.len()), Some(2));
+        assert!(found.labels.is_some() && found.annotations.is_some());
+        let config = found.config.unwrap();
+        assert_eq!(config.user.as_deref(), Some("app"));
+        assert!(config.env.is_some() && config.labels.is_some());
+    }
+
+    #[tokio::test]
+    async fn fm_52_what_is_kept_of_an_image_is_bounded_and_its_id_known() {
+        let told = json!({"Id": "17af", "Labels": {"a": "x".repeat(MAX_INSPECT)}});
+        let found = inspected(&told, MAX_STREAMED).await.unwrap().unwrap();
+        assert_eq!((found.too_large, found.id.as_str()), (true, "17af"));
+    }
+
+    #[tokio::test]
+    async fn fm_52_a_record_without_end_is_no_fault_of_the_image() {
+        let error = inspected(&known_by_many_names(), 1024 * 1024).await.unwrap_err();
+        let ContainersError::Registry(failure) = error else { panic!("{error}") };
+        assert_eq!(failure.code, "image_record_too_large");
+        assert!(failure.cause.contains("1 MiB") && failure.fix.contains("untag"), "{failure:?}");
+    }
 
     fn digest(hex: char) -> String {
         format!("sha256:{}", hex.to_string().repeat(64))

@@ -35,6 +35,8 @@ mod seccomp;
 mod secrets;
 mod service;
 mod shortage;
+#[cfg(test)]
+mod tests;
 mod transport;
 
 use std::io;

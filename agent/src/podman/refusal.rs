@@ -221,6 +221,21 @@ pub(super) fn config_too_large(
     )
 }
 
+/// What Podman tells of the image is larger than anything that an image can bring with it: it has
+/// very many names on this host, which may be others' doing.
+pub(super) fn record_too_large(image: &ImageReference, most: u64) -> ContainersError {
+    ContainersError::Registry(failure(
+        "image_record_too_large",
+        format!(
+            "Podman's record of {image} on the host has more than {} MiB, most likely because the \
+             image has very many names there",
+            most / MIB
+        ),
+        "it is tried again by itself; the host's administrator must take names from the image \
+         (`podman untag`), or remove it",
+    ))
+}
+
 /// The image has more layers than images may have here.
 pub(super) fn too_many_layers(image: &ImageReference, layers: usize, most: usize) -> Failure {
     failure(

@@ -22,14 +22,14 @@ use tokio::time::Instant;
 use super::elements::{Element, Keep, Malformed, Reader};
 use super::service::{self, Silence};
 use crate::metrics::Metrics;
-use crate::ports::ContainersError;
+use crate::ports::{ContainersError, Hindrance};
 
 /// Calls in flight at once. Podman takes a lock per container and one for its database, so that
 /// more would only queue there, where they cost memory.
 const CONCURRENCY: usize = 32;
 
-/// The largest answer that is read whole, in bytes. Lists whose size others decide are read by
-/// [`Transport::list`].
+/// The largest answer that is read whole, in bytes. What has a size that others decide is read by
+/// [`Transport::list`] and [`Transport::object`].
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
 /// What went wrong between us and the service.
@@ -43,16 +43,15 @@ pub(super) enum TransportError {
     Send(#[source] hyper::Error),
     #[error("the answer was cut off")]
     Body(#[source] Box<dyn std::error::Error + Send + Sync>),
-    #[error("the answer has more than {0} bytes")]
-    TooLarge(usize),
-    #[error("the answer is not the list that this version of the API is documented to send")]
-    List(#[from] Malformed),
+    #[error("the answer is not the JSON that this version of the API is documented to send")]
+    Malformed(#[from] Malformed),
     #[error("the answer is not what this version of the API is documented to send")]
     Decode(#[source] serde_json::Error),
     #[error("no answer within {0:?}")]
     Deadline(Duration),
-    #[error("{CONCURRENCY} earlier calls were still under way after {0:?}")]
-    Crowded(Duration),
+    /// That Podman may be well is told to those who know nothing of transports.
+    #[error(transparent)]
+    Hindered(#[from] Hindrance),
     #[error("the request could not be written")]
     Request(#[source] http::Error),
 }
@@ -60,7 +59,11 @@ pub(super) enum TransportError {
 impl TransportError {
     /// Names the operation that it ended.
     pub(super) fn during(self, operation: &'static str) -> ContainersError {
-        ContainersError::Unavailable { operation, source: Box::new(self) }
+        let source: Box<dyn std::error::Error + Send + Sync> = match self {
+            Self::Hindered(hindrance) => Box::new(hindrance),
+            error => Box::new(error),
+        };
+        ContainersError::Unavailable { operation, source }
     }
 }
 
@@ -139,6 +142,15 @@ impl Answer {
     }
 }
 
+/// What a call for one object brought.
+#[derive(Debug)]
+pub(super) enum Told {
+    /// It, as far as it was to be kept.
+    Object(Element),
+    /// An answer with another status than 200.
+    Other(Answer),
+}
+
 /// Ends the task that drives a connection when the one who waits for it goes away.
 #[derive(Debug)]
 pub(super) struct Connection(AbortHandle);
@@ -201,29 +213,63 @@ impl Transport {
         &self,
         call: Call,
         keep: &'static [Keep],
-        mut each: impl FnMut(Element) -> Result<(), TransportError> + Send,
+        each: impl FnMut(Element) -> Result<(), TransportError> + Send,
     ) -> Result<(), ContainersError> {
-        let (operation, deadline, most) = (call.operation, call.deadline, call.max_answer);
+        match self.stream(call, Reader::new(keep), u64::MAX, each).await? {
+            None => Ok(()),
+            Some(answer) => Err(answer.refusal()),
+        }
+    }
+
+    /// Sends a call whose answer is one object, and reads of it what `reader` keeps: within the
+    /// deadline, and in bounded memory. Of more than `most` bytes nothing is known.
+    pub(super) async fn object(
+        &self,
+        call: Call,
+        reader: Reader,
+        most: u64,
+    ) -> Result<Told, ContainersError> {
+        let operation = call.operation;
+        let mut found = None;
+        let take = |element| {
+            found = Some(element);
+            Ok(())
+        };
+        let other = self.stream(call, reader, most, take).await?;
+        // The reader ends well only after an object.
+        let told = other.map(Told::Other).or(found.map(Told::Object));
+        told.ok_or_else(|| TransportError::from(Malformed::CutOff).during(operation))
+    }
+
+    /// Sends a call and has `reader` read its answer, of `most` bytes, as it comes. An answer with
+    /// another status than 200 is given back.
+    async fn stream(
+        &self,
+        call: Call,
+        mut reader: Reader,
+        most: u64,
+        mut each: impl FnMut(Element) -> Result<(), TransportError> + Send,
+    ) -> Result<Option<Answer>, ContainersError> {
+        let (operation, deadline, max_answer) = (call.operation, call.deadline, call.max_answer);
         let whole = async {
             let (response, _connection) = self.exchange(call).await?;
             if response.status() != StatusCode::OK {
-                return answer(operation, response, most).await.map(Some);
+                return answer(operation, response, max_answer).await.map(Some);
             }
             let mut body = response.into_body();
-            let mut reader = Reader::new(keep);
+            let mut left = most;
             while let Some(frame) = body.frame().await {
                 let frame = frame.map_err(|error| TransportError::Body(Box::new(error)))?;
                 if let Some(data) = frame.data_ref() {
+                    let rest = left.checked_sub(data.len() as u64);
+                    left = rest.ok_or(Hindrance::TooLarge { most })?;
                     reader.feed(data, &mut each)?;
                 }
             }
             reader.finish()?;
             Ok(None)
         };
-        match self.within(operation, deadline, whole).await? {
-            None => Ok(()),
-            Some(answer) => Err(answer.refusal()),
-        }
+        self.within(operation, deadline, whole).await
     }
 
     /// Carries out an exchange when there is a place for it, and notes how the service did.
@@ -238,7 +284,8 @@ impl Transport {
         // long says nothing of the service, which may be at work on all the others.
         let Ok(_slot) = tokio::time::timeout_at(until, self.slots.acquire()).await else {
             self.metrics.called(operation, false);
-            return Err(TransportError::Crowded(deadline).during(operation));
+            let crowded = Hindrance::Crowded { calls: CONCURRENCY, waited: deadline };
+            return Err(TransportError::from(crowded).during(operation));
         };
         let begun = Instant::now();
         let answered = tokio::time::timeout_at(until, exchange).await;
@@ -317,7 +364,7 @@ async fn answer(
     let status = response.status();
     let body = Limited::new(response.into_body(), most).collect().await.map_err(|error| {
         if error.is::<LengthLimitError>() {
-            TransportError::TooLarge(most)
+            TransportError::from(Hindrance::TooLarge { most: most as u64 })
         } else {
             TransportError::Body(error)
         }
@@ -392,5 +439,28 @@ mod tests {
         let error = transport.call(ping(Duration::from_millis(50))).await.unwrap_err();
         assert!(matches!(error, ContainersError::Unavailable { operation: "ping", .. }));
         tokio::time::timeout(Duration::from_secs(5), server).await.unwrap().unwrap();
+    }
+
+    /// What waited for its place has the rest of its time, not all of it once more; and that it was
+    /// not answered in that says nothing of the service.
+    #[tokio::test(start_paused = true)]
+    async fn after_the_wait_for_a_place_a_call_has_what_is_left_of_its_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("s");
+        // It is connected to, and says nothing.
+        let _listener = UnixListener::bind(&socket).unwrap();
+        let transport = Transport::new(socket);
+        for _ in 0..2 {
+            let begun = Instant::now();
+            let taken = transport.slots.acquire_many(u32::try_from(CONCURRENCY).unwrap()).await;
+            let free = async {
+                tokio::time::sleep(Duration::from_secs(2)).await;
+                drop(taken);
+            };
+            let (called, ()) = tokio::join!(transport.call(ping(Duration::from_secs(3))), free);
+            called.unwrap_err();
+            assert_eq!(begun.elapsed(), Duration::from_secs(3));
+        }
+        assert!(!transport.silence.missed(Instant::now()), "it would be ended for that");
     }
 }

@@ -142,4 +142,13 @@ mod tests {
             }
         }
     }
+
+    /// A container of its own would get them only by a newer table.
+    #[test]
+    fn nothing_is_made_for_visitors_that_are_held() {
+        let steps = vec![Step::Create(Slot::A), Step::Start(name(Slot::A))];
+        let apps = [("mine".to_owned(), Target::Hold)].into();
+        let held = LiveTable { apps, ..LiveTable::default() };
+        assert!(!may(Lane::Roll, steps, Some(&held)));
+    }
 }

@@ -65,6 +65,8 @@ struct Flight {
     revision: Revision,
     permit: CancellationToken,
     step: Step,
+    /// What comes after it.
+    next: Vec<Step>,
     /// Lines of Podman's events that had come when the step began.
     lines: u64,
     /// Containers that the order will have probed.
@@ -145,6 +147,7 @@ impl<C: Containers> Orders<C> {
             revision: order.revision,
             permit: order.permit.clone(),
             step: first,
+            next: order.steps.iter().skip(1).cloned().collect(),
             lines: *self.lines.borrow(),
             watches: order.steps.iter().filter_map(watched).cloned().collect(),
         };
@@ -177,6 +180,9 @@ impl<C: Containers> Orders<C> {
             match event {
                 Event::Begins { step, lines } => {
                     if let Some(flight) = self.flights.get_mut(&key) {
+                        if let Some(at) = flight.next.iter().position(|next| *next == step) {
+                            flight.next.drain(..=at);
+                        }
                         (flight.step, flight.lines) = (step, lines);
                     }
                 }
@@ -216,8 +222,13 @@ impl<C: Containers> Orders<C> {
 
     /// What runs for a deployment.
     pub(super) fn busy(&self, id: DeploymentId) -> Busy {
-        let step = |lane| self.flights.get(&(id, lane)).map(|flight| flight.step.clone());
-        Busy { serve: step(Lane::Serve), roll: step(Lane::Roll) }
+        let flight = |lane| self.flights.get(&(id, lane));
+        let roll = flight(Lane::Roll);
+        Busy {
+            serve: flight(Lane::Serve).map(|flight| flight.step.clone()),
+            roll: roll.map(|flight| flight.step.clone()),
+            roll_next: roll.map(|flight| flight.next.clone()).unwrap_or_default(),
+        }
     }
 
     /// Containers that orders on their way have probed, now or in a moment.

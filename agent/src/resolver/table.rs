@@ -271,6 +271,20 @@ mod tests {
         assert_eq!(*reader.current().unwrap(), table(&[]), "now it is known that there is none");
     }
 
+    /// The first try to write it finds no room (`full(4)`).
+    #[tokio::test]
+    async fn a_table_that_finds_no_room_is_written_once_the_reserve_is_let_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("live.json");
+        let reserve = Reserve::new(folder.path().join("reserve"), 1024 * 1024);
+        reserve.keep(u64::MAX).unwrap();
+        std::os::unix::fs::symlink("/dev/full", folder.path().join(".live.json.tmp")).unwrap();
+        let file = LiveTableFile::new(path.clone()).with_reserve(reserve.clone());
+        file.publish(&table(&["one"])).await.unwrap();
+        assert_eq!(*TableReader::new(path).current().unwrap(), table(&["one"]));
+        assert!(!reserve.is_whole());
+    }
+
     #[tokio::test]
     async fn a_table_that_somebody_replaced_or_removed_is_not_in_force() {
         let folder = tempfile::tempdir().unwrap();

@@ -47,7 +47,7 @@ impl Store {
                     held.floor.as_second(),
                 ],
             )?;
-            if let Some(trust) = trust {
+            if let Some(trust) = &trust {
                 transaction.execute(
                     "INSERT INTO trust (only_one, trust) VALUES (1, ?1)
                      ON CONFLICT (only_one) DO UPDATE SET trust = ?1",

@@ -104,7 +104,7 @@ pub enum StoreError {
 #[derive(Debug, Clone)]
 pub struct Store {
     runner: Runner,
-    /// Let go on a full disk: what could not be written is written when it is tried again.
+    /// Let go on a full disk, for what could not be written.
     reserve: Reserve,
 }
 
@@ -155,19 +155,17 @@ impl Store {
         self.call("take its turn", |_| Ok(())).await
     }
 
+    /// Has `job` done, and once more where it finds the disk full and there is a reserve to let go.
+    /// What it did until then must be undone, so that all that it writes is one transaction.
     async fn call<T: Send + 'static>(
         &self,
         operation: &'static str,
-        job: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+        mut job: impl FnMut(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (answer, answered) = oneshot::channel();
         let reserve = self.reserve.clone();
         let job: Job = Box::new(move |connection| {
-            let result = job(connection);
-            // Before anybody is told, so that the next try has the room.
-            if result.as_ref().is_err_and(is_full) {
-                reserve.let_go();
-            }
+            let result = reserve.behind_where(is_full, || job(connection));
             // A caller that went away does not undo what it asked for.
             let _ = answer.send(result);
         });

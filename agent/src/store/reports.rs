@@ -42,12 +42,12 @@ impl Store {
                 let transaction = connection.transaction()?;
                 let mut seq: i64 =
                     transaction.query_row("SELECT seq FROM counter", [], |row| row.get(0))?;
-                for (subject, report, remembered) in rows {
+                for (subject, report, remembered) in &rows {
                     seq += 1;
-                    transaction.execute("DELETE FROM reports WHERE subject = ?1", [&subject])?;
+                    transaction.execute("DELETE FROM reports WHERE subject = ?1", [subject])?;
                     transaction.execute(
                         "INSERT INTO reports (seq, subject, report) VALUES (?1, ?2, ?3)",
-                        (seq, &subject, report),
+                        (seq, subject, report),
                     )?;
                     match remembered {
                         Some(body) => transaction.execute(

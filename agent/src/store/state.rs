@@ -20,7 +20,7 @@ impl Store {
         }
         self.call("store the deployments' state", move |connection| {
             let transaction = connection.transaction()?;
-            for (id, state) in rows {
+            for (id, state) in &rows {
                 match state {
                     Some(state) => transaction.execute(
                         "INSERT INTO deployments (id, state) VALUES (?1, ?2)

@@ -1,3 +1,5 @@
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use buddo_shared::id::{DeploymentId, Generation, HostId, Revision};
 use buddo_shared::manifest::Trust;
 use buddo_shared::report::{Report, ReportBody};
@@ -241,6 +243,44 @@ async fn what_was_acknowledged_is_remembered() {
     assert_eq!(store.acknowledged().await.unwrap(), 101);
 }
 
+fn disk_full<T>() -> rusqlite::Result<T> {
+    let full = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL);
+    Err(rusqlite::Error::SqliteFailure(full, None))
+}
+
+/// What it did before it met the full disk is not done twice.
+#[tokio::test]
+async fn fm_59_a_write_that_finds_the_disk_full_is_done_again_once_the_reserve_is_let_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let reserve = Reserve::new(folder.path().join("reserve"), 1024 * 1024);
+    reserve.keep(u64::MAX).unwrap();
+    let store = Store::open_behind(&reserve, &folder.path().join("agent.db"), 0).unwrap();
+    let (held_back, mut tries) = (reserve.clone(), 0);
+    let write = move |connection: &mut Connection| {
+        tries += 1;
+        let transaction = connection.transaction()?;
+        transaction.execute("UPDATE counter SET seq = seq + 1", [])?;
+        if held_back.is_whole() {
+            return disk_full();
+        }
+        transaction.commit()?;
+        Ok(tries)
+    };
+    assert_eq!(store.call("write", write).await.unwrap(), 2);
+    assert!(!reserve.is_whole());
+    let seq = |c: &mut Connection| c.query_row("SELECT seq FROM counter", [], |row| row.get(0));
+    assert_eq!(store.call::<i64>("look", seq).await.unwrap(), 1);
+    // There is nothing more to let go.
+    let tries = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&tries);
+    let never = move |_: &mut Connection| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        disk_full()
+    };
+    assert!(store.call::<()>("write", never).await.is_err());
+    assert_eq!(tries.load(Ordering::SeqCst), 1);
+}
+
 /// On a full disk that may be any of several errors, and not all of them say so.
 #[test]
 fn fm_59_an_opening_that_fails_for_want_of_room_is_tried_without_the_reserve() {
@@ -258,4 +298,24 @@ fn fm_59_an_opening_that_fails_for_want_of_room_is_tried_without_the_reserve() {
     reserve.keep(u64::MAX).unwrap();
     Store::open_behind(&reserve, &newer, 0).unwrap_err();
     assert!(reserve.is_whole());
+}
+
+/// What could not be written is, when it is tried again.
+#[tokio::test]
+async fn a_write_that_finds_no_room_lets_the_reserve_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let reserve = Reserve::new(folder.path().join("reserve"), 1024 * 1024);
+    reserve.keep(u64::MAX).unwrap();
+    let store = Store::open_behind(&reserve, &folder.path().join("agent.db"), 0).unwrap();
+    let large = Held { envelope: vec![7; 1024 * 1024], ..held(1) };
+    store.refuse_writes().await;
+    store.put_document(large.clone()).await.unwrap_err();
+    store.allow_writes().await;
+    assert!(reserve.is_whole(), "it was let go for another error");
+    store.fill().await;
+    store.put_document(large.clone()).await.unwrap_err();
+    assert!(!reserve.is_whole());
+    store.make_room().await;
+    store.put_document(large.clone()).await.unwrap();
+    assert_eq!(store.document().await.unwrap(), Some(large));
 }

@@ -156,6 +156,8 @@ impl Run {
                     hurt: false,
                     stuck: false,
                     oom: false,
+                    exposed_by: None,
+                    sick_unwritten: None,
                     reads: Vec::new(),
                 };
                 state.engine.containers.insert("postgres".to_owned(), container);

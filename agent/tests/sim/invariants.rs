@@ -91,10 +91,15 @@ impl State {
                             trust.answered();
                         }
                         Some(_) if self.edge.unwritten && !trust.settled => {}
+                        // The next life takes it for one that answers, until its first probe.
+                        Some((_, c))
+                            if c.exposed_by.is_some_and(|life| life != self.life)
+                                && !trust.settled => {}
                         Some((name, c)) if c.sick_until.is_none_or(|until| until <= now) => {
                             let name = short(name);
                             self.violate(format!("{name} gets visitors and never answered"));
                         }
+                        Some((_, c)) if c.sick_unwritten.is_some() => {}
                         // It turned sick by itself, maybe while the table could not be written.
                         Some((_, c)) if c.sick_until.is_some() && self.turns_bad(c) => {}
                         _ if trust.settled => {

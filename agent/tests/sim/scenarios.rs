@@ -610,6 +610,29 @@ fn fm_58_sick_apps_are_replaced_a_few_a_minute_and_all_in_the_end() {
     });
 }
 
+/// Half of all apps answer their probes with errors, and at once: that is no host that starves, and
+/// nobody waits for it to be well again.
+#[test]
+fn fm_58_apps_that_answer_with_errors_hold_up_no_replacement() {
+    play(|mut run| async move {
+        (1..9).for_each(|n| run.want(n, 1));
+        run.settle().await;
+        // The agent has all its tokens.
+        run.wait(120).await;
+        let sick: Vec<_> = run.containers().into_iter().map(|(name, ..)| name).step_by(2).collect();
+        run.world.act(|state| {
+            let ever = tokio::time::Instant::now() + Duration::from_hours(1);
+            for name in &sick {
+                state.sicken(name, ever);
+            }
+        });
+        run.wait(45).await;
+        let left = run.containers();
+        assert!(left.len() == 8 && !left.iter().any(|(name, ..)| sick.contains(name)), "{left:?}");
+        run.settle().await;
+    });
+}
+
 /// The first one that is sick waits for nothing.
 #[test]
 fn fm_58_a_single_sick_app_is_replaced_at_once() {
@@ -624,6 +647,51 @@ fn fm_58_a_single_sick_app_is_replaced_at_once() {
         run.wait(15).await;
         let names: Vec<_> = run.containers().into_iter().map(|(name, ..)| name).collect();
         assert!(names.len() == 4 && !names.contains(&name), "{names:?}");
+    });
+}
+
+/// What is sick for longer is replaced first, whatever its name is.
+#[test]
+fn apps_that_were_sick_first_are_replaced_first() {
+    play(|mut run| async move {
+        (1..61).for_each(|n| run.want(n, 1));
+        run.settle().await;
+        run.wait(120).await;
+        let mut names: Vec<_> = run.containers().into_iter().map(|(name, ..)| name).collect();
+        let first = names.split_off(44);
+        for sick in [&first, &names[..10].to_vec()] {
+            run.world.act(|state| {
+                let ever = tokio::time::Instant::now() + Duration::from_hours(1);
+                for name in sick {
+                    state.sicken(name, ever);
+                }
+            });
+            run.wait(30).await;
+        }
+        run.wait(80).await;
+        let left: Vec<_> = run.containers().into_iter().map(|(name, ..)| name).collect();
+        assert!(!left.iter().any(|name| first.contains(name)), "{left:?}");
+        assert!(names[..10].iter().filter(|name| left.contains(name)).count() > 3, "{left:?}");
+    });
+}
+
+/// It may be sick for that, and a second container would not make it better.
+#[test]
+fn a_sick_app_is_not_replaced_a_moment_after_podman_was_away() {
+    play(|mut run| async move {
+        (1..5).for_each(|n| run.want(n, 1));
+        run.settle().await;
+        let before = run.containers();
+        let sick = before[0].0.clone();
+        run.world.act(|state| {
+            let now = tokio::time::Instant::now();
+            state.engine.away_until = Some(now + Duration::from_secs(8));
+            state.sicken(&sick, now + Duration::from_hours(1));
+        });
+        run.wait(25).await;
+        assert_eq!(run.containers(), before);
+        run.wait(60).await;
+        assert!(!run.containers().iter().any(|(name, ..)| *name == sick));
     });
 }
 

@@ -242,3 +242,10 @@ async fn a_log_that_caddy_alone_refuses_costs_no_route() {
         assert!(routes.warnings().join("\n").contains("adapt: app-a.caddy"));
     }
 }
+
+#[tokio::test]
+async fn work_with_route_files_holds_no_async_thread() {
+    let routes = Routes::new(&World::new().config).unwrap();
+    let worked = routes.on_disk(|_| Ok(std::thread::current().id())).await.unwrap();
+    assert_ne!(worked, std::thread::current().id());
+}

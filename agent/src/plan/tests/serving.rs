@@ -322,3 +322,13 @@ fn fm_58_what_nothing_forwards_to_is_replaced_without_a_permit() {
     }
     assert_eq!(model.settle().phase, Phase::Live);
 }
+
+/// Nor does it take the turn of one that waits.
+#[test]
+fn what_nothing_forwards_to_takes_no_permit_from_others() {
+    let (mut model, name) = serving();
+    model.deaf.insert(name);
+    while !model.done.contains(&Step::Create(Slot::B)) {
+        assert_eq!(model.turn().replacing, None);
+    }
+}

@@ -112,6 +112,20 @@ proptest! {
         prop_assert!(bytes <= text.len() as u64);
     }
 
+    #[test]
+    fn strings_are_chosen_by_their_beginning_in_any_pieces(
+        names in proptest::collection::vec(
+            prop_oneof!["a@(?s).{0,4}", r#"[a@"\\\[\]{},:]{0,6}"#], 0..8,
+        ),
+        size in 1_usize..40,
+        pretty in any::<bool>(),
+    ) {
+        let object = json!({"Aa": names, "Names": names, "Zz": "a@"});
+        let text = if pretty { format!("{object:#}") } else { object.to_string() };
+        let kept: Vec<_> = names.iter().filter(|name| name.starts_with("a@")).collect();
+        prop_assert_eq!(value_of_one(&text, size), json!({"Names": kept}));
+    }
+
     /// Cut anywhere, a list is never taken for a whole one.
     #[test]
     fn a_list_that_is_cut_off_is_noticed(
@@ -146,6 +160,73 @@ fn every_split_of_a_list_reads_the_same() {
     for at in 1..text.len() {
         assert_eq!(values(&read(text.as_bytes(), &[at, text.len()]).unwrap()), whole, "{at}");
     }
+}
+
+/// Reads one object in pieces of these sizes, and of its `Names` those that begin with `a@`.
+fn read_one(text: &[u8], size: usize) -> Result<Option<Element>, Malformed> {
+    const KEEP: &[Keep] =
+        &[Keep::Whole("Id"), Keep::Strings("Names"), Keep::Keys("Config", &["User"])];
+    let mut reader = Reader::one(KEEP, "a@".to_owned(), 4096);
+    let mut found = None;
+    for piece in text.chunks(size) {
+        reader.feed::<Malformed>(piece, &mut |element| {
+            found = Some(element);
+            Ok(())
+        })?;
+    }
+    reader.finish()?;
+    Ok(found)
+}
+
+fn value_of_one(text: &str, size: usize) -> Value {
+    read_one(text.as_bytes(), size).unwrap().unwrap().decode().unwrap().unwrap()
+}
+
+#[test]
+fn one_object_is_read_and_of_its_strings_those_that_begin_as_asked() {
+    let text = json!({
+        "Config": {"Names": ["a@0"], "User": "u"},
+        "Id": "1",
+        "Names": ["b@1", "a@1", "a", "xa@1", "a@\"]2", {"Names": ["a@3"]}, 7, "a@"],
+        "Other": ["a@4"],
+        "Size": 9,
+    });
+    let text = text.to_string();
+    let expected = json!({"Config": {"User": "u"}, "Id": "1", "Names": ["a@1", "a@\"]2", "a@"]});
+    for size in 1..text.len() {
+        assert_eq!(value_of_one(&text, size), expected, "{size}");
+    }
+    for none in [r#"{"Names":[]}"#, r#" { "Names" : [ "b" ] } "#] {
+        assert_eq!(value_of_one(none, 3), json!({"Names": []}), "{none}");
+    }
+    assert_eq!(value_of_one(r#"{"Names":null,"Id":"1"}"#, 3), json!({"Id": "1"}));
+    for text in ["", "null", "[]", "[{}]", "{", "{}{}", "{},", r#"{"Names":["#] {
+        assert!(read_one(text.as_bytes(), 1).is_err(), "{text}");
+    }
+}
+
+/// `fm_52`: neither the names of others nor a great many of its own take the room of what is read.
+#[test]
+fn fm_52_strings_that_nobody_asked_for_and_too_many_others_are_left_out() {
+    let others = vec![format!("b@{}", "x".repeat(90)); 10_000];
+    let long = format!("a@{}", "x".repeat(MAX_STRING));
+    let text = json!({"Id": "1", "Names": others}).to_string();
+    assert_eq!(value_of_one(&text, 8_192), json!({"Id": "1", "Names": []}));
+    let text = json!({"Id": "1", "Names": [long, "a@1"]}).to_string();
+    assert_eq!(value_of_one(&text, 8_192), json!({"Id": "1", "Names": ["a@1"]}));
+    let own = vec![format!("a@{}", "x".repeat(98)); 10_000];
+    let text = json!({"Names": own, "Zid": "1"}).to_string();
+    let keep = &[Keep::Strings("Names"), Keep::Whole("Zid")];
+    let mut reader = Reader::one(keep, "a@".to_owned(), 1 << 20);
+    let mut found = None;
+    let fed: Result<(), Malformed> = reader.feed(text.as_bytes(), &mut |element| {
+        found = Some(element);
+        Ok(())
+    });
+    fed.unwrap();
+    let value: Value = found.unwrap().decode().unwrap().unwrap();
+    assert_eq!(value["Names"].as_array().unwrap().len(), MAX_STRINGS / 100);
+    assert_eq!(value["Zid"], "1");
 }
 
 #[test]

@@ -72,9 +72,11 @@ impl State {
         }
     }
 
-    /// A container runs on and answers nothing until then.
+    /// A container runs on and answers nothing but errors until then.
     pub(crate) fn sicken(&mut self, name: &str, until: Instant) {
+        let unwritten = self.edge.unwritten.then(Instant::now);
         let Some(container) = self.engine.containers.get_mut(name) else { return };
+        container.sick_unwritten = unwritten;
         // An app that is sick for good is not cured by another mishap.
         container.sick_until = container.sick_until.max(Some(until));
         container.hurt = true;
@@ -133,6 +135,8 @@ impl State {
             hurt: false,
             stuck: false,
             oom: false,
+            exposed_by: None,
+            sick_unwritten: None,
             reads: spec.secret_env.values().cloned().collect(),
         };
         self.engine.containers.insert(spec.name.clone(), container);
@@ -181,11 +185,15 @@ impl State {
             }
             App::Silent | App::Exits(_) => None,
         };
+        let exposed = self.edge.unwritten && self.edge.points_to(*found.address.ip());
+        let exposed_by = exposed.then_some(self.life);
         if let Some(container) = self.engine.containers.get_mut(name) {
             container.state = ContainerState::Running;
+            container.exposed_by = exposed_by;
             container.starts += 1;
             container.answers = answers;
             container.sick_until = None;
+            container.sick_unwritten = None;
             container.hurt = false;
             container.oom = false;
         }

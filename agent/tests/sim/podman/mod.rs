@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddrV4;
 use std::sync::Arc;
 
-use buddo_agent::ports::{Container, ContainerState, ContainersError, Identity};
+use buddo_agent::ports::{Container, ContainerState, ContainersError, Identity, ProbeOutcome};
 use buddo_shared::id::{DeploymentId, Revision};
 use buddo_shared::image::Digest;
 use buddo_shared::report::Failure;
@@ -37,14 +37,19 @@ pub(crate) struct Boxed {
     pub(crate) starts: u32,
     /// Since when it answers or will; `None`: never in this run.
     pub(crate) answers: Option<Instant>,
-    /// Answers nothing until then.
+    /// Answers nothing but errors until then.
     pub(crate) sick_until: Option<Instant>,
+    /// When it turned sick while the table could not be written: the next one may send visitors to it,
+    /// for what serves is decided and stays.
+    pub(crate) sick_unwritten: Option<Instant>,
     /// Something else than the agent ended it or made it sick.
     pub(crate) hurt: bool,
     /// It hangs on its way out until it is removed by force.
     pub(crate) stuck: bool,
     /// Podman says that it was killed for its memory.
     pub(crate) oom: bool,
+    /// The agent's life that started it where an old table sent visitors to it already.
+    pub(crate) exposed_by: Option<u32>,
     /// Names of the secrets that each start of it reads.
     pub(crate) reads: Vec<String>,
 }
@@ -54,7 +59,22 @@ impl Boxed {
     pub(crate) fn answers(&self, now: Instant) -> bool {
         matches!(self.state, ContainerState::Running)
             && self.answers.is_some_and(|from| from <= now)
-            && self.sick_until.is_none_or(|until| until <= now)
+            && !self.is_sick(now)
+    }
+
+    fn is_sick(&self, now: Instant) -> bool {
+        self.sick_until.is_some_and(|until| now < until)
+    }
+
+    /// What a probe of it sees while it runs and its host is well.
+    pub(crate) fn probed(&self, now: Instant) -> ProbeOutcome {
+        if self.answers(now) {
+            ProbeOutcome::Healthy
+        } else if self.is_sick(now) {
+            ProbeOutcome::Unhealthy("status 503".to_owned())
+        } else {
+            ProbeOutcome::TimedOut("no answer".to_owned())
+        }
     }
 }
 

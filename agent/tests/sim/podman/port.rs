@@ -250,7 +250,7 @@ impl Prober for Life {
         if !self.world.is_alive(self.number) {
             return pending().await;
         }
-        let accepted = self.world.with(|state| {
+        let outcome = self.world.with(|state| {
             let engine = &state.engine;
             let reached = |(name, c): &(&String, &Boxed)| {
                 let runs = c.state == ContainerState::Running;
@@ -258,19 +258,20 @@ impl Prober for Life {
             };
             let now = Instant::now();
             let found = engine.containers.iter().find(reached).map(|(_, c)| c);
-            let (identity, answers) = found.map(|c| (c.identity, c.answers(now))).unzip();
+            let (identity, outcome) = found.map(|c| (c.identity, c.probed(now))).unzip();
             let starved = state.starved_until.is_some_and(|until| now < until);
             if let Some(identity) = identity.flatten().filter(|_| starved) {
                 state.starve(identity);
             }
-            answers.map(|answers| answers && !starved)
+            let late = || ProbeOutcome::TimedOut("no answer".to_owned());
+            outcome.map(|outcome| if starved { late() } else { outcome })
         });
-        match accepted {
-            Some(true) => ProbeOutcome::Healthy,
-            Some(false) => {
+        match outcome {
+            Some(late @ ProbeOutcome::TimedOut(_)) => {
                 sleep(Duration::from_millis(u64::from(probe.timeout_ms))).await;
-                self.back(ProbeOutcome::Unhealthy("no answer".to_owned())).await
+                self.back(late).await
             }
+            Some(prompt) => prompt,
             None => ProbeOutcome::Unreachable,
         }
     }
