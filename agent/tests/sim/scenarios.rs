@@ -686,6 +686,8 @@ fn a_sick_app_is_not_replaced_a_moment_after_podman_was_away() {
         run.world.act(|state| {
             let now = tokio::time::Instant::now();
             state.engine.away_until = Some(now + Duration::from_secs(8));
+            // So that it is noticed.
+            state.feed.as_ref().expect("an agent lives").hints.send_modify(|hints| *hints += 1);
             state.sicken(&sick, now + Duration::from_hours(1));
         });
         run.wait(25).await;
