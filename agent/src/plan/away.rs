@@ -93,8 +93,8 @@ pub(super) fn retire(
         let since = *memory.retiring.entry(container.name.clone()).or_insert(view.now);
         let given_up = |i: Identity| memory.durable.failures.contains_key(&i.revision);
         let hopeful = container.runs() && !container.identity.is_some_and(given_up);
-        let rest = rest(memory, view, plan, *container);
-        let wait = grace.filter(|_| hopeful).unwrap_or(rest);
+        let wait = grace.filter(|_| hopeful);
+        let wait = wait.unwrap_or_else(|| rest(memory, view, plan, *container));
         let due = match memory.cleanup {
             Some((not_before, _)) => not_before.max(since + wait),
             None => since + wait,

@@ -15,7 +15,7 @@ const MAX_KEPT: usize = 256 * 1024;
 /// What is kept of the strings of [`Keep::Strings`], in bytes: beyond, they are left out.
 const MAX_STRINGS: usize = 64 * 1024;
 
-/// A longer string is none of those that [`Keep::Strings`] is for.
+/// Longer strings are left out of [`Keep::Strings`]: no name of an image is as long.
 const MAX_STRING: usize = 1024;
 
 /// Longer keys than any that is asked for.

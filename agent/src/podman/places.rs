@@ -17,7 +17,7 @@ use crate::ports::ContainersError;
 /// What holds locks and is not ours is counted again when a create finds the count so old: a list of
 /// 1,000 containers takes Podman most of a second (4.3.1), which that create waits for.
 const STALE: Duration = Duration::from_mins(5);
-/// The same where less than one in [`FEW`] of all places is left.
+/// The same where no more than one in [`FEW`] of all places is left.
 const STALE_WHERE_FEW: Duration = Duration::from_secs(30);
 const FEW: usize = 10;
 

@@ -157,7 +157,7 @@ impl Run {
                     stuck: false,
                     oom: false,
                     exposed_by: None,
-                    sick_unwritten: None,
+                    sick_unwritten: false,
                     reads: Vec::new(),
                 };
                 state.engine.containers.insert("postgres".to_owned(), container);

@@ -99,7 +99,7 @@ impl State {
                             let name = short(name);
                             self.violate(format!("{name} gets visitors and never answered"));
                         }
-                        Some((_, c)) if c.sick_unwritten.is_some() => {}
+                        Some((_, c)) if c.sick_unwritten => {}
                         // It turned sick by itself, maybe while the table could not be written.
                         Some((_, c)) if c.sick_until.is_some() && self.turns_bad(c) => {}
                         _ if trust.settled => {

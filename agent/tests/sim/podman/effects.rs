@@ -74,7 +74,7 @@ impl State {
 
     /// A container runs on and answers nothing but errors until then.
     pub(crate) fn sicken(&mut self, name: &str, until: Instant) {
-        let unwritten = self.edge.unwritten.then(Instant::now);
+        let unwritten = self.edge.unwritten;
         let Some(container) = self.engine.containers.get_mut(name) else { return };
         container.sick_unwritten = unwritten;
         // An app that is sick for good is not cured by another mishap.
@@ -136,7 +136,7 @@ impl State {
             stuck: false,
             oom: false,
             exposed_by: None,
-            sick_unwritten: None,
+            sick_unwritten: false,
             reads: spec.secret_env.values().cloned().collect(),
         };
         self.engine.containers.insert(spec.name.clone(), container);
@@ -193,7 +193,7 @@ impl State {
             container.starts += 1;
             container.answers = answers;
             container.sick_until = None;
-            container.sick_unwritten = None;
+            container.sick_unwritten = false;
             container.hurt = false;
             container.oom = false;
         }

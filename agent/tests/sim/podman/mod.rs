@@ -26,6 +26,7 @@ use crate::world::{State, World};
 
 /// A container as Podman has it.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each may be so whatever the others are")]
 pub(crate) struct Boxed {
     /// What its labels say; `None` for a foreign one.
     pub(crate) identity: Option<Identity>,
@@ -39,9 +40,9 @@ pub(crate) struct Boxed {
     pub(crate) answers: Option<Instant>,
     /// Answers nothing but errors until then.
     pub(crate) sick_until: Option<Instant>,
-    /// When it turned sick while the table could not be written: the next one may send visitors to it,
-    /// for what serves is decided and stays.
-    pub(crate) sick_unwritten: Option<Instant>,
+    /// It turned sick while the table could not be written: the next one may send visitors to it, for
+    /// what serves is decided and stays.
+    pub(crate) sick_unwritten: bool,
     /// Something else than the agent ended it or made it sick.
     pub(crate) hurt: bool,
     /// It hangs on its way out until it is removed by force.

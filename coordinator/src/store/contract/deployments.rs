@@ -143,8 +143,8 @@ pub trait Deployments {
     fn deployments_in(&self, teams: &[TeamId], page: Page) -> Result<Vec<Deployment>>;
     /// What can be read of the deployment with this id, destroyed ones too.
     fn outline(&self, id: DeploymentId) -> Result<Option<Outline>>;
-    /// The deployments that an account answers for, newest first, destroyed ones left out; row by row,
-    /// so that one of which not even that can be read hides no other.
+    /// The deployments that an account answers for and that are not destroyed, newest first. Each row is
+    /// read by itself: one of which not even that can be read hides no other.
     fn outlines_of(&self, account: AccountId) -> Result<Vec<Result<Outline>>>;
     /// Writes status and run state, and forgets the health that was reported before. `stopped_at`:
     /// since when it does not run.
@@ -162,8 +162,8 @@ pub trait Deployments {
     fn set_host(&mut self, id: DeploymentId, host: HostId) -> Result<()>;
     /// The deployment that has this subdomain and is not destroyed.
     fn deployment_named(&self, subdomain: &Subdomain) -> Result<Option<DeploymentId>>;
-    /// What a host shall have, in the order of creation, destroyed ones left out; row by row, so that
-    /// one that cannot be read hides no other.
+    /// The deployments of a host that are not destroyed, oldest first. Each row is read by itself: one
+    /// that cannot be read hides no other.
     fn deployments_for(&self, host: HostId) -> Result<Vec<DeploymentRow>>;
     /// Notes which deployments of a host are held, and why; no other one is.
     fn set_held(&mut self, host: HostId, held: &[(DeploymentId, String)]) -> Result<()>;
