@@ -11,6 +11,7 @@ pub mod load;
 pub mod mail;
 pub mod poll;
 pub mod product;
+mod raw_podman;
 pub mod registry;
 pub mod scan;
 pub mod totp;

@@ -9,9 +9,9 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use nix::sys::signal::Signal;
 
 use crate::api::{Api, request};
-use crate::poll;
 use crate::product::{IMAGE, PORT, Product, ZONE};
 use crate::world::World;
+use crate::{poll, raw_podman};
 
 /// Calls to the API, and visits, at the same time.
 const AT_ONCE: usize = 8;
@@ -51,6 +51,11 @@ pub struct Outcome {
     idle: Vec<Usage>,
     /// From a restart's answer until its revision ran, half of them at most: with few and with all.
     restart: [Duration; 2],
+    /// From Podman's own create call until the app answers, without the product: with few and with
+    /// all.
+    raw_start: [Duration; 2],
+    /// One list of all containers by Podman's own API.
+    raw_list: Duration,
     /// From SIGKILL until the agent said of every app that it is live.
     agent_back: Duration,
 }
@@ -69,13 +74,19 @@ impl fmt::Display for Outcome {
             let cpu = cpu.map(|cpu| format!(", {cpu:.2} % of a core")).unwrap_or_default();
             writeln!(f, "idle: {name} {rss_mib:.1} MiB{cpu}")?;
         }
-        let [few, all] = self.restart;
-        let ratio = all.as_secs_f64() / few.as_secs_f64();
-        writeln!(
-            f,
-            "restart → running, p50: {few:.0?} with {FEW} apps, {all:.0?} with all ({ratio:.1}×)"
-        )?;
-        writeln!(f, "agent killed → all live: {:.2?}", self.agent_back)
+        let lines = [
+            ("restart → running", self.restart),
+            ("Podman alone, create + start → first answer", self.raw_start),
+        ];
+        for (what, [few, all]) in lines {
+            let ratio = all.as_secs_f64() / few.as_secs_f64();
+            writeln!(
+                f,
+                "{what}, p50: {few:.0?} with {FEW} apps, {all:.0?} with all ({ratio:.1}×)"
+            )?;
+        }
+        writeln!(f, "agent killed → all live: {:.2?}", self.agent_back)?;
+        writeln!(f, "Podman alone, one list of all: {:.2?}", self.raw_list)
     }
 }
 
@@ -89,6 +100,7 @@ pub async fn run(product: &Product<'_>, settings: Settings) -> anyhow::Result<Ou
     all_live(product, few).await?;
     let mut deployed = began.elapsed();
     let quick = restarts(&api, &apps, settings.restarts).await?;
+    let raw_quick = raw_starts(product.world, settings.restarts).await?;
 
     let before = available_mib()?;
     let began = Instant::now();
@@ -104,10 +116,20 @@ pub async fn run(product: &Product<'_>, settings: Settings) -> anyhow::Result<Ou
     let idle = idle(product.world, settings.window).await?;
     let memory_mib = (before - available_mib()?) / f64::from((settings.apps - few).max(1));
     let slow = restarts(&api, &apps, settings.restarts).await?;
+    let raw_slow = raw_starts(product.world, settings.restarts).await?;
+    let raw_list = raw_podman::list(product.world).await?;
     let agent_back = agent_back(product, settings.apps).await?;
     visit_all(product, &apps).await?;
-    let apps = settings.apps;
-    Ok(Outcome { apps, deployed, memory_mib, idle, restart: [quick, slow], agent_back })
+    Ok(Outcome {
+        apps: settings.apps,
+        deployed,
+        memory_mib,
+        idle,
+        restart: [quick, slow],
+        raw_start: [raw_quick, raw_slow],
+        raw_list,
+        agent_back,
+    })
 }
 
 fn name(number: u32) -> String {
@@ -191,8 +213,21 @@ async fn restarts(api: &Api, apps: &[Deployment], count: u32) -> anyhow::Result<
         api.reaches(&app.id, Status::Running, restarted.revision).await?;
         took.push(began.elapsed());
     }
+    middle(took).context("no restart was measured")
+}
+
+/// The same of Podman alone.
+async fn raw_starts(world: &World, count: u32) -> anyhow::Result<Duration> {
+    let mut took = Vec::new();
+    for round in 0..count {
+        took.push(raw_podman::start(world, round).await?);
+    }
+    middle(took).context("no start of Podman's was measured")
+}
+
+fn middle(mut took: Vec<Duration>) -> Option<Duration> {
     took.sort_unstable();
-    took.get(took.len() / 2).copied().context("no restart was measured")
+    took.get(took.len() / 2).copied()
 }
 
 /// What each service uses while nothing happens.
