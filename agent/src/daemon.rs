@@ -12,6 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use buddo_runtime::clock::Clock as _;
+use buddo_runtime::clock::SystemClock;
+use buddo_runtime::durable;
 use buddo_shared::id::HostId;
 use buddo_shared::report::HostStatus;
 use buddo_shared::sealed::OpeningKey;
@@ -22,29 +25,28 @@ use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::caddy;
-use crate::clock::{SystemClock, system_jitter};
+use crate::adapters::caddy;
+use crate::adapters::pidfd::Pidfds;
+use crate::adapters::podman::{CgroupFs, Podman, PullLimits};
+use crate::adapters::probe::connection::NetProber;
+use crate::adapters::resolver::LiveTableFile;
+use crate::adapters::store::Store;
 use crate::config::Config;
-use crate::disk::{Keeper, Room, Shelf, system_measure};
-use crate::durable;
-use crate::exits::pidfd::Pidfds;
-use crate::facts;
-use crate::intent::Intent;
-use crate::join::Identity;
-use crate::local::{self, Sources};
-use crate::metrics::{self, CountedProber, Metrics, Scrape};
-use crate::open_files;
-use crate::picture::Picture;
-use crate::podman::{CgroupFs, Podman, PullLimits};
-use crate::ports::{Clock as _, LiveTable};
-use crate::probe::NetProber;
+use crate::control::desired_state::DesiredState;
+use crate::control::join::Identity;
+use crate::control::renew::{Renewer, join_alarms};
+use crate::host::disk::{DiskSpace, ImageGc, ImageLeases, system_measure};
+use crate::host::facts;
+use crate::host::metrics::{self, CountedProber, Metrics, Scrape};
+use crate::host::watchdog::{self, Signs};
+use crate::local::socket::{self, Sources};
+use crate::model::live_table::LiveTable;
+use crate::model::retries::system_jitter;
+use crate::model::snapshot::HostSnapshot;
+use crate::process::disk_reserve::Reserve;
+use crate::process::open_files;
+use crate::reconcile::report::Status;
 use crate::reconcile::{Domains, Inputs, Reconciler, Render, Rendered, Settings, World};
-use crate::renew::{Renewer, join_alarms};
-use crate::reserve::Reserve;
-use crate::resolver::LiveTableFile;
-use crate::status::Status;
-use crate::store::Store;
-use crate::watchdog::{self, Signs};
 
 /// A host that has not joined looks for an identity this often.
 const LOOK_FOR_IDENTITY: Duration = Duration::from_secs(1);
@@ -60,7 +62,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
             .create(folder)
             .with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
-    let listener = local::bind(&config.socket)?;
+    let listener = socket::bind(&config.socket)?;
     let reserve = Reserve::new(config.reserve(), config.disk.reserve);
     let store = open_store(&config, &reserve)?;
     let metrics = Metrics::default();
@@ -86,9 +88,9 @@ async fn wait_to_join(
     metrics: Metrics,
     stop: CancellationToken,
 ) -> Result<()> {
-    tracing::warn!("{}", local::NOT_JOINED);
+    tracing::warn!("{}", socket::NOT_JOINED);
     let facts = facts::initial(&config);
-    let picture = Picture {
+    let picture = HostSnapshot {
         joined: false,
         host: HostStatus {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -99,7 +101,7 @@ async fn wait_to_join(
             memory_mb: facts.memory_mb,
             allocatable_mb: facts.allocatable_mb,
             cpu_millicores: facts.cpu_millicores,
-            warnings: vec![local::NOT_JOINED.to_owned()],
+            warnings: vec![socket::NOT_JOINED.to_owned()],
             lacks: None,
         },
         deployments: Vec::new(),
@@ -124,8 +126,8 @@ async fn wait_to_join(
     };
     let until = stop.child_token();
     let serving =
-        AbortOnDropHandle::new(tokio::spawn(local::serve(listener, sources, until.clone())));
-    notify(&[NotifyState::Ready, NotifyState::Status(local::NOT_JOINED)]);
+        AbortOnDropHandle::new(tokio::spawn(socket::serve(listener, sources, until.clone())));
+    notify(&[NotifyState::Ready, NotifyState::Status(socket::NOT_JOINED)]);
     let identity = loop {
         if stop.run_until_cancelled(tokio::time::sleep(LOOK_FOR_IDENTITY)).await.is_none() {
             return Ok(());
@@ -141,7 +143,7 @@ async fn wait_to_join(
     if let Ok(served) = tokio::time::timeout(DRAIN, serving).await {
         served.context("the local socket's task failed")??;
     }
-    let listener = local::bind(&config.socket)?;
+    let listener = socket::bind(&config.socket)?;
     Box::pin(run_joined(config, identity, listener, store, status, metrics, stop)).await
 }
 
@@ -162,10 +164,10 @@ async fn run_joined(
         tracing::warn!("this host has joined again: the document that it held is no longer obeyed");
     }
     let pins = identity.pins.clone();
-    let intent = Arc::new(Intent::restore(pins, store.clone(), Arc::clone(&clock)).await?);
+    let intent = Arc::new(DesiredState::restore(pins, store.clone(), Arc::clone(&clock)).await?);
     let (renewer, alarm, _alarms) = renewer(&config, &identity, &clock, &intent)?;
     let tls = renewer.tls();
-    let (room, shelf) = (room(&config), Shelf::default());
+    let (room, shelf) = (room(&config), ImageLeases::default());
     let reserve = store.reserve().clone();
     let podman = podman(&config, identity.host_id, &room, &metrics);
     let events = podman.events(stop.child_token());
@@ -217,7 +219,7 @@ async fn run_joined(
     let signs =
         Signs { beats: reconciler.beats(), store: store.clone(), intent: Arc::clone(&intent) };
     let _writer = vital(&stop, write_reports(status.clone()));
-    let keeper = Keeper {
+    let keeper = ImageGc {
         images: Arc::new(podman.clone()),
         room: room.clone(),
         shelf,
@@ -234,9 +236,15 @@ async fn run_joined(
         async move { facts::keep(&podman, &config, &room, &facts, picture, &system_jitter()).await }
     });
     let _watchdog = AbortOnDropHandle::new(tokio::spawn(watchdog::feed(signs)));
-    let local = local::serve(local_listener, sources, stop.clone());
+    let local = socket::serve(local_listener, sources, stop.clone());
     let local = tokio::spawn(ending_all(stop.clone(), local));
-    let link = crate::link::serve(link_listener, tls, intent, Arc::new(status), stop.child_token());
+    let link = crate::control::server::serve(
+        link_listener,
+        tls,
+        intent,
+        Arc::new(status),
+        stop.child_token(),
+    );
     let link = tokio::spawn(ending_all(stop.clone(), link));
     let _renewer = vital(&stop, renewer.run(stop.child_token()));
     let reconciling = tokio::spawn(ending_all(stop.clone(), reconciler.run(stop.clone())));
@@ -282,7 +290,7 @@ fn settings(config: &Config, key: OpeningKey) -> Settings {
     }
 }
 
-fn podman(config: &Config, host: HostId, room: &Room, metrics: &Metrics) -> Podman {
+fn podman(config: &Config, host: HostId, room: &DiskSpace, metrics: &Metrics) -> Podman {
     let limits = PullLimits { max_image: config.pull.max_image, ..PullLimits::default() };
     Podman::new(config.podman.socket.clone(), host)
         .with_pull_limits(limits)
@@ -298,8 +306,8 @@ async fn write_reports(status: Status) {
     }
 }
 
-fn room(config: &Config) -> Room {
-    Room::new(config.disk, config.state_dir.clone(), system_measure())
+fn room(config: &Config) -> DiskSpace {
+    DiskSpace::new(config.disk, config.state_dir.clone(), system_measure())
 }
 
 /// Tells metrics on the loopback address that the configuration names, if it names one.
@@ -325,7 +333,7 @@ fn renewer(
     config: &Config,
     identity: &Identity,
     clock: &Arc<SystemClock>,
-    intent: &Intent<SystemClock>,
+    intent: &DesiredState<SystemClock>,
 ) -> Result<(Renewer<SystemClock>, Alarm, AbortOnDropHandle<()>)> {
     let (state_dir, clock) = (config.state_dir.clone(), Arc::clone(clock));
     let renewer = Renewer::new(identity, state_dir, clock, system_jitter(), intent.pins())?;

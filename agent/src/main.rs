@@ -5,11 +5,15 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use buddo_agent::adapters::{caddy, resolver};
 use buddo_agent::args::{Cli, Command, Join, Shown};
 use buddo_agent::config::{Config, Environment, default_path};
-use buddo_agent::join::{JoinOptions, join};
-use buddo_agent::show::{Question, show};
-use buddo_agent::{caddy, core_dump, daemon, doctor, log, open_files, resolver};
+use buddo_agent::control::join::{JoinOptions, join};
+use buddo_agent::daemon;
+use buddo_agent::local::doctor;
+use buddo_agent::local::show::{Question, show};
+use buddo_agent::process::open_files;
+use buddo_agent::process::{core_dump, log};
 use buddo_shared::api::host::JoinToken;
 use buddo_shared::terminal::clean_lines;
 use clap::{CommandFactory as _, Parser as _};

@@ -16,56 +16,63 @@
 //! asks Podman about what is in doubt, which regularly is all. A pass never fails: what went wrong
 //! is part of the status. Orders run in tasks of their own and ring the bell when they end.
 
-mod anew;
-mod lost;
+pub mod event_liveness;
+pub mod executor;
+pub mod observe;
 mod old_table;
-mod orders;
+mod operations;
+mod orphans;
 mod pass;
+mod publish;
 mod relist;
+pub mod report;
+mod resync;
+pub mod routing;
 mod save;
 mod secrets;
 mod shortage;
-mod tell;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use buddo_runtime::backoff::Failures;
+use buddo_runtime::clock::Clock;
 use buddo_shared::id::DeploymentId;
 use buddo_shared::name::{HostName, Subdomain};
 use buddo_shared::report::{Failure, Frame};
 use buddo_shared::sealed::OpeningKey;
+use operations::Operations;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::apply::Executor;
-use crate::backoff::Failures;
-use crate::clock::Jitter;
+use crate::adapters::probe::board::Probes;
+use crate::adapters::store::Store;
 use crate::config::{Drain, Network};
-use crate::disk::Shelf;
-use crate::echo::Echo;
-use crate::errors::Errors;
-use crate::exits::Exits;
-use crate::failed_requests::Names;
-use crate::guard::tide::Tide;
-use crate::intent::Document;
-use crate::kills::Kills;
-use crate::memory::{Durable, Memory};
-use crate::metrics::Metrics;
-use crate::observe::Observed;
-use crate::picture::Picture;
-use crate::plan::LimitRule;
+use crate::host::disk::ImageLeases;
+use crate::host::exits::Exits;
+use crate::host::metrics::Metrics;
+use crate::host::oom::Kills;
+use crate::host::proxy_errors::Errors;
+use crate::model::document::Document;
+use crate::model::failed_requests::Names;
+use crate::model::host_facts::HostFacts;
+use crate::model::live_table::LiveTable;
+use crate::model::retries::Jitter;
+use crate::model::snapshot::HostSnapshot;
 use crate::plan::permits::Permits;
+use crate::plan::rollback_watch::mass_failure::MassFailure;
+use crate::plan::state::{DeploymentState, Persisted};
 use crate::ports::{
-    Clock, Containers, EventFeed, LiveTable, LiveTablePublisher, MemoryEvents, Prober,
-    ProcessExits, Proxy, RouteFiles,
+    Containers, EventFeed, LiveTablePublisher, MemoryEvents, Prober, ProcessExits, Proxy,
+    RouteFiles,
 };
-use crate::probes::Probes;
-use crate::routes::Routes;
-use crate::status::Status;
-use crate::store::Store;
-use orders::Orders;
+use crate::reconcile::event_liveness::EventLiveness;
+use crate::reconcile::executor::Executor;
+use crate::reconcile::observe::Observed;
+use crate::reconcile::report::Status;
+use crate::reconcile::routing::Routes;
 
 /// The host is listed anew this often while events arrive.
 const RELIST: Duration = Duration::from_mins(1);
@@ -92,29 +99,6 @@ pub struct World<C, P, X, L, K> {
     pub clock: Arc<K>,
     /// Randomness.
     pub jitter: Jitter,
-}
-
-/// What is known of the host beside its containers.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct HostFacts {
-    /// Version of Podman, where it answers.
-    pub podman_version: Option<String>,
-    /// Version of Caddy, where it answers.
-    pub caddy_version: Option<String>,
-    /// Caddy cannot hold requests with a body.
-    pub loses_bodies: bool,
-    /// Whether limits hold here.
-    pub limits: LimitRule,
-    /// MiB of memory that the machine has.
-    pub memory_mb: u64,
-    /// MiB of it that its administrator allows for apps, where that is said.
-    pub allocatable_mb: Option<u64>,
-    /// Thousandths of cores that they may use.
-    pub cpu_millicores: u64,
-    /// What an administrator should know.
-    pub warnings: Vec<String>,
-    /// What an administrator should know of the host's disks.
-    pub disk: Vec<String>,
 }
 
 /// What the loop listens to.
@@ -189,11 +173,11 @@ pub struct Reconciler<C, P, X, L, K> {
     errors: Errors<X>,
     kills: Kills,
     exits: Exits,
-    orders: Orders<C>,
-    echo: Echo,
+    orders: Operations<C>,
+    echo: EventLiveness,
     wake: Arc<Notify>,
-    memories: BTreeMap<DeploymentId, Memory>,
-    saved: BTreeMap<DeploymentId, Durable>,
+    memories: BTreeMap<DeploymentId, DeploymentState>,
+    saved: BTreeMap<DeploymentId, Persisted>,
     unsaved: watch::Sender<bool>,
     last_write: save::WriteEnd,
     table: Option<LiveTable>,
@@ -203,7 +187,7 @@ pub struct Reconciler<C, P, X, L, K> {
     failures: Retries,
     rendered: (Domains, Option<HostName>, Rendered),
     secrets: secrets::Looks,
-    sweep: lost::Sweep,
+    sweep: orphans::Sweep,
     shortage: shortage::Shortage,
     relist: relist::Relist,
     observed: Observed,
@@ -211,13 +195,13 @@ pub struct Reconciler<C, P, X, L, K> {
     hinted: bool,
     trouble: Option<Failure>,
     /// Apps that went down lately, and until when their host is to blame.
-    tide: Tide,
+    tide: MassFailure,
     troubled_until: Option<Instant>,
     many_sick: bool,
     permits: Permits,
     /// Host names of the document for which they were made, while a guard is open.
     names: Option<(Arc<Document>, Names)>,
-    picture: watch::Sender<Option<Arc<Picture>>>,
+    picture: watch::Sender<Option<Arc<HostSnapshot>>>,
     beats: watch::Sender<u64>,
     metrics: Metrics,
 }
@@ -237,10 +221,12 @@ where
         settings: Settings,
         store: Store,
         status: Status,
-    ) -> Result<Self, crate::store::StoreError> {
+    ) -> Result<Self, crate::adapters::store::StoreError> {
         let saved = store.deployments().await?;
-        let mut memories: BTreeMap<_, _> =
-            saved.iter().map(|(id, durable)| (*id, Memory::restore(durable.clone()))).collect();
+        let mut memories: BTreeMap<_, _> = saved
+            .iter()
+            .map(|(id, durable)| (*id, DeploymentState::restore(durable.clone())))
+            .collect();
         // Of these the coordinator was not told yet that they are gone, if they are.
         for id in store.reported().await?.keys().filter_map(|subject| subject.parse().ok()) {
             memories.entry(id).or_default();
@@ -260,8 +246,8 @@ where
             errors: Errors::new(Arc::clone(&world.proxy), Arc::clone(&wake)),
             kills: Kills::new(Arc::clone(&wake)),
             exits: Exits::new(Arc::clone(&wake)),
-            orders: Orders::new(executor, Arc::clone(&wake), inputs.events.lines.clone()),
-            echo: Echo::default(),
+            orders: Operations::new(executor, Arc::clone(&wake), inputs.events.lines.clone()),
+            echo: EventLiveness::default(),
             world,
             inputs,
             settings,
@@ -278,13 +264,13 @@ where
             failures: Retries::default(),
             rendered: (BTreeMap::new(), None, Rendered::default()),
             secrets: secrets::Looks::begin(Instant::now()),
-            sweep: lost::Sweep::begin(Instant::now()),
+            sweep: orphans::Sweep::begin(Instant::now()),
             shortage: shortage::Shortage::default(),
             relist: relist::Relist::begin(Instant::now()),
             observed: Observed::default(),
             hinted: false,
             trouble: None,
-            tide: Tide::default(),
+            tide: MassFailure::default(),
             troubled_until: None,
             many_sick: false,
             permits: Permits::begin(Instant::now()),
@@ -304,7 +290,7 @@ where
 
     /// The same loop, beside a collector of images that goes by `shelf`.
     #[must_use]
-    pub fn with_shelf(mut self, shelf: Shelf) -> Self {
+    pub fn with_shelf(mut self, shelf: ImageLeases) -> Self {
         self.orders.go_by(shelf);
         self
     }
@@ -328,7 +314,7 @@ where
     }
 
     /// How things stand, anew after each pass.
-    pub fn picture(&self) -> watch::Receiver<Option<Arc<Picture>>> {
+    pub fn picture(&self) -> watch::Receiver<Option<Arc<HostSnapshot>>> {
         self.picture.subscribe()
     }
 

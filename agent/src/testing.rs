@@ -3,7 +3,7 @@
 use buddo_shared::id::{DeploymentId, Generation, HostId, Revision};
 use buddo_shared::image::ImageReference;
 use buddo_shared::limits::Limits;
-use buddo_shared::manifest::{Desired, Manifest, RunState, SCHEMA, Strategy};
+use buddo_shared::manifest::{DeploymentSpec, Manifest, RunState, SCHEMA, Strategy};
 use buddo_shared::name::{HostName, Subdomain};
 use buddo_shared::port::Port;
 use buddo_shared::probe::Probe;
@@ -12,12 +12,12 @@ use buddo_shared::signed::{Signer, Verifier};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::intent::Document;
-use crate::picture::Picture;
+use crate::model::document::Document;
+use crate::model::snapshot::HostSnapshot;
 
 /// Deployment number `n`, of this image.
-pub(crate) fn desired(n: u128, image: &str) -> Desired {
-    Desired {
+pub(crate) fn desired(n: u128, image: &str) -> DeploymentSpec {
+    DeploymentSpec {
         id: DeploymentId::new(Uuid::from_u128(n)),
         revision: Revision::FIRST,
         subdomain: Subdomain::parse(&format!("app-{n}")).unwrap(),
@@ -37,7 +37,7 @@ pub(crate) fn desired(n: u128, image: &str) -> Desired {
 }
 
 /// A document of generation 1.7, signed and verified as any other.
-pub(crate) fn document(deployments: Vec<Desired>) -> Document {
+pub(crate) fn document(deployments: Vec<DeploymentSpec>) -> Document {
     let host_id = HostId::new(Uuid::from_u128(9));
     let signer = Signer::generate().unwrap();
     let manifest = Manifest {
@@ -56,7 +56,7 @@ pub(crate) fn document(deployments: Vec<Desired>) -> Document {
 }
 
 /// A host that knows that document and shows no deployments.
-pub(crate) fn picture(joined: bool) -> Picture {
+pub(crate) fn picture(joined: bool) -> HostSnapshot {
     let host = HostStatus {
         agent_version: "0.1.0".to_owned(),
         podman_version: None,
@@ -69,5 +69,5 @@ pub(crate) fn picture(joined: bool) -> Picture {
         warnings: Vec::new(),
         lacks: None,
     };
-    Picture { joined, host, deployments: Vec::new() }
+    HostSnapshot { joined, host, deployments: Vec::new() }
 }

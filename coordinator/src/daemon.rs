@@ -6,33 +6,37 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
+use buddo_runtime::clock::Clock;
 use rustls::ServerConfig;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::ca;
-use crate::clock::Clock;
+use crate::api::pages::Pages;
+use crate::api::{router, scrape};
+use crate::auth::authentication::Authentication;
+use crate::auth::password::Cost;
 use crate::config::Config;
-use crate::door::Door;
-use crate::http::router;
-use crate::keys::Keys;
-use crate::live::Live;
-use crate::mail::{self, Mailer};
-use crate::metrics::{self, Metrics};
-use crate::password::Cost;
-use crate::push::{self, Wake};
-use crate::random::Random;
-use crate::serve::{self, Listener, Tls};
-use crate::service::{at_rest, failed_logins, retention, timekeeping};
+use crate::crypto::ca;
+use crate::crypto::random::Random;
+use crate::hosts::{self, Wake};
+use crate::key_files::Keys;
+use crate::limits::Limiters;
+use crate::limits::shown::ShownLately;
+use crate::process::metrics::Metrics;
+use crate::process::serve::{self, Listener, Tls};
+use crate::process::trusted_clock::Timekeeper;
+use crate::service::live::LiveStatus;
+use crate::service::{clock, failed_logins, master_key, retention};
 use crate::state::{AppState, Recent, Services};
 use crate::store::Store;
-use crate::timekeeper::Timekeeper;
+use crate::tasks::mail::{self, Mailer};
 
 /// Beyond what connections get to finish.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -52,9 +56,13 @@ pub fn assemble(
         store: Store::open(&config.database())?.counted(metrics.clone()),
         vault: Arc::new(vault),
         keys: signing,
-        door: Door::open(&config, &*random, cost)?,
+        auth: Authentication::open(&config, &*random, cost)?,
+        limiters: Limiters::new(&config.rate_limits),
+        shown: ShownLately::default(),
+        pages: Pages::new().context("cannot read a built-in page")?,
+        mail_due: Notify::new(),
         ca,
-        live: Live::new(config.limits.event_streams),
+        live: LiveStatus::new(config.limits.event_streams),
         recent: Recent::default(),
         metrics,
         wake: Wake::default(),
@@ -69,8 +77,8 @@ pub fn assemble(
 /// Serves until SIGTERM or SIGINT.
 pub async fn run(state: AppState) -> Result<()> {
     let config = &state.config;
-    at_rest::settle(&state.store, &state.vault).await?;
-    timekeeping::begin(&state).await?;
+    master_key::settle(&state.store, &state.vault).await?;
+    clock::begin(&state).await?;
     // Sockets first: whoever connects early waits instead of being refused.
     let api = bind("api", config.api.listen).await?;
     let hosts = bind("hosts", config.hosts.listen).await?;
@@ -102,11 +110,11 @@ pub async fn run(state: AppState) -> Result<()> {
     for listener in listeners {
         tasks.spawn(serve::serve(listener, state.drain.clone()));
     }
-    tasks.spawn(metrics::serve(scraped, state.clone()));
-    tasks.spawn(push::run(state.clone()));
+    tasks.spawn(scrape::serve(scraped, state.clone()));
+    tasks.spawn(hosts::run(state.clone()));
     tasks.spawn(mail::run(state.clone(), mailer));
     tasks.spawn(retention::run(state.clone()));
-    tasks.spawn(timekeeping::run(state.clone()));
+    tasks.spawn(clock::run(state.clone()));
     tasks.spawn(failed_logins::run(state.clone()));
     tasks.spawn(watchdog(state.clone()));
     tracing::info!(

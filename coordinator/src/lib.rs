@@ -7,37 +7,22 @@
 //! hosts ─TLS 1.3──► join (one-time token → certificate)
 //! ```
 
-pub mod access;
-pub mod admin;
+pub mod api;
 pub mod args;
-pub mod attempts;
-pub mod ca;
-pub mod clock;
+pub mod auth;
+pub mod commands;
 pub mod config;
-pub mod core_dump;
+pub mod crypto;
 pub mod daemon;
 pub mod domain;
-pub mod door;
-pub mod failures;
-pub mod http;
-pub mod identity;
-pub mod keys;
-pub mod live;
-pub mod mail;
-pub mod metrics;
-pub mod password;
-pub mod push;
-pub mod random;
-pub mod secret_file;
-pub mod serve;
+pub mod hosts;
+pub mod key_files;
+pub mod limits;
+pub mod process;
 pub mod service;
-pub mod sign;
 pub mod state;
 pub mod store;
-pub mod timekeeper;
-pub mod token;
-pub mod totp;
-pub mod vault;
+pub mod tasks;
 
 #[cfg(test)]
 mod testing;

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use buddo_coordinator::args::{AdminCommand, Args, CaCommand, Command, EpochCommand};
-use buddo_coordinator::ca::HostCa;
-use buddo_coordinator::clock::SystemClock;
+use buddo_coordinator::auth::password::Cost;
 use buddo_coordinator::config::Config;
-use buddo_coordinator::keys::Keys;
-use buddo_coordinator::password::Cost;
-use buddo_coordinator::random::SystemRandom;
-use buddo_coordinator::{admin, core_dump, daemon};
+use buddo_coordinator::crypto::ca::HostCa;
+use buddo_coordinator::crypto::random::SystemRandom;
+use buddo_coordinator::key_files::Keys;
+use buddo_coordinator::{commands, daemon};
+use buddo_runtime::clock::SystemClock;
+use buddo_runtime::core_dump;
 use clap::Parser as _;
 use tracing_subscriber::EnvFilter;
 
@@ -56,7 +57,7 @@ fn run(args: Args) -> Result<()> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let mut out = io::stdout();
     if let Command::Completions { shell } = args.command {
-        admin::completions(shell, &mut out);
+        commands::completions(shell, &mut out);
         return Ok(());
     }
     let config = args.config.as_deref().map_or_else(|| Ok(Config::default()), Config::read)?;
@@ -64,17 +65,17 @@ fn run(args: Args) -> Result<()> {
     let open_ca = |config: &Config| -> Result<HostCa> { Ok(Keys::of(config)?.ca(clock.clone())?) };
     match args.command {
         Command::Completions { .. } => Ok(()),
-        Command::Ca(CaCommand::Show) => admin::show_ca(&open_ca(&config)?, &mut out),
+        Command::Ca(CaCommand::Show) => commands::show_ca(&open_ca(&config)?, &mut out),
         Command::Ca(command) => {
             let ca = open_ca(&config)?;
-            runtime()?.block_on(admin::rotation::ca(command, &config, &ca, &*clock, &mut out))
+            runtime()?.block_on(commands::rotation::ca(command, &config, &ca, &*clock, &mut out))
         }
         Command::Key(command) => {
-            runtime()?.block_on(admin::rotation::key(command, &config, &*clock, &mut out))
+            runtime()?.block_on(commands::rotation::key(command, &config, &*clock, &mut out))
         }
         Command::Host(command) | Command::Admin(AdminCommand::Host(command)) => {
             let ca = open_ca(&config)?;
-            runtime()?.block_on(admin::host(
+            runtime()?.block_on(commands::host(
                 command,
                 &config,
                 &ca,
@@ -84,18 +85,18 @@ fn run(args: Args) -> Result<()> {
             ))
         }
         Command::App(command) | Command::Admin(AdminCommand::App(command)) => {
-            runtime()?.block_on(admin::apps::app(command, &config, &*clock, &mut out))
+            runtime()?.block_on(commands::apps::app(command, &config, &*clock, &mut out))
         }
         Command::Admin(AdminCommand::Deployment(command)) => {
-            runtime()?.block_on(admin::deployments::deployment(command, &config, &*clock))
+            runtime()?.block_on(commands::deployments::deployment(command, &config, &*clock))
         }
         Command::Admin(AdminCommand::Account(command)) => {
-            runtime()?.block_on(admin::accounts::account(command, &config, &*clock, &mut out))
+            runtime()?.block_on(commands::accounts::account(command, &config, &*clock, &mut out))
         }
         Command::Admin(AdminCommand::Tier(command)) => {
-            runtime()?.block_on(admin::accounts::tier(command, &config, &*clock, &mut out))
+            runtime()?.block_on(commands::accounts::tier(command, &config, &*clock, &mut out))
         }
-        Command::MasterKey(command) => runtime()?.block_on(admin::at_rest::master_key(
+        Command::MasterKey(command) => runtime()?.block_on(commands::at_rest::master_key(
             command,
             &config,
             &*clock,
@@ -103,17 +104,19 @@ fn run(args: Args) -> Result<()> {
             &mut out,
         )),
         Command::Audit(command) => {
-            runtime()?.block_on(admin::at_rest::audit(command, &config, &mut out))
+            runtime()?.block_on(commands::at_rest::audit(command, &config, &mut out))
         }
         Command::Backup { file } => {
-            runtime()?.block_on(admin::at_rest::backup(&file, &config, &*clock, &mut out))
+            runtime()?.block_on(commands::at_rest::backup(&file, &config, &*clock, &mut out))
         }
-        Command::Restore(restore) => admin::at_rest::restore(&restore, &config, &*clock, &mut out),
+        Command::Restore(restore) => {
+            commands::at_rest::restore(&restore, &config, &*clock, &mut out)
+        }
         Command::Clock(command) => {
-            runtime()?.block_on(admin::clock(command, &config, &*clock, &mut out))
+            runtime()?.block_on(commands::clock(command, &config, &*clock, &mut out))
         }
         Command::Epoch(EpochCommand::Raise) => {
-            runtime()?.block_on(admin::raise_epoch(&config, &*clock, &mut out))
+            runtime()?.block_on(commands::raise_epoch(&config, &*clock, &mut out))
         }
         Command::Serve => {
             let state = daemon::assemble(config, clock, Arc::new(SystemRandom), Cost::OWASP)?;

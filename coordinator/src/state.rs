@@ -2,27 +2,31 @@
 
 use std::sync::Arc;
 
+use buddo_runtime::clock::Clock;
 use buddo_shared::id::DeploymentId;
 use jiff::Timestamp;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::access::DeployCheck;
-use crate::ca::HostCa;
-use crate::clock::Clock;
+use crate::api::pages::Pages;
+use crate::auth::access::DeployCheck;
+use crate::auth::access_token::Access;
+use crate::auth::authentication::Authentication;
 use crate::config::Config;
-use crate::door::Door;
-use crate::live::Live;
-use crate::metrics::Metrics;
-use crate::push::Wake;
-use crate::random::Random;
-use crate::service::oauth::Access;
-use crate::sign::Keyring;
+use crate::crypto::ca::HostCa;
+use crate::crypto::random::Random;
+use crate::crypto::signing::Keyring;
+use crate::crypto::vault::Vault;
+use crate::domain::identity::HashedToken;
+use crate::hosts::Wake;
+use crate::limits::Limiters;
+use crate::limits::shown::ShownLately;
+use crate::process::metrics::Metrics;
+use crate::process::trusted_clock::Timekeeper;
+use crate::service::live::LiveStatus;
 use crate::store::Store;
+use crate::store::cache::Cache;
 use crate::store::contract::{Deployment, Reach};
-use crate::store::memo::Memo;
-use crate::timekeeper::Timekeeper;
-use crate::token::HashedToken;
-use crate::vault::Vault;
 
 /// Shared by reference; handlers get it by `State<AppState>`.
 pub type AppState = Arc<Services>;
@@ -31,9 +35,9 @@ pub type AppState = Arc<Services>;
 #[derive(Debug, Default)]
 pub struct Recent {
     /// Access tokens: until when they count, and what for.
-    pub access: Memo<HashedToken, (Timestamp, Access)>,
+    pub access: Cache<HashedToken, (Timestamp, Access)>,
     /// Deployments, and how their hosts are reached, for who may see them.
-    pub status: Memo<(DeployCheck, DeploymentId), (Deployment, Option<Reach>)>,
+    pub status: Cache<(DeployCheck, DeploymentId), (Deployment, Option<Reach>)>,
 }
 
 /// The parts that use cases are built on.
@@ -50,14 +54,22 @@ pub struct Services {
     pub random: Arc<dyn Random>,
     /// Secrets at rest.
     pub vault: Arc<Vault>,
-    /// What decides who comes in.
-    pub door: Door,
+    /// What proves who somebody is.
+    pub auth: Authentication,
+    /// Count requests.
+    pub limiters: Limiters,
+    /// Remembers whose tokens are, to count before they are looked up.
+    pub shown: ShownLately,
+    /// The pages that people see in a browser.
+    pub pages: Pages,
+    /// A hint: mail may be due.
+    pub mail_due: Notify,
     /// Sign what hosts shall have.
     pub keys: Keyring,
     /// Signs certificates of hosts.
     pub ca: HostCa,
     /// What is known now and kept nowhere.
-    pub live: Live,
+    pub live: LiveStatus,
     /// What was read lately.
     pub recent: Recent,
     /// What is counted.

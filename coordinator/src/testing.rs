@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
+use buddo_runtime::clock::{Clock, SystemClock};
 use buddo_shared::api::deploy::CreateDeployment;
 use buddo_shared::id::{AccountId, Generation, HostId};
 use buddo_shared::report::HostStatus;
@@ -18,21 +19,20 @@ use jiff::{SignedDuration, Timestamp};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::access::DeployCheck;
-use crate::clock::{Clock, SystemClock};
+use crate::api::router;
+use crate::auth::access::DeployCheck;
+use crate::auth::password::Cost;
 use crate::config::{Config, RateLimits};
+use crate::crypto::random::SystemRandom;
 use crate::daemon;
-use crate::http::router;
-use crate::identity::{Email, Username};
-use crate::password::{Cost, StoredHash};
-use crate::random::SystemRandom;
-use crate::secret_file;
+use crate::domain::identity::StoredHash;
+use crate::domain::identity::{Email, Username};
+use crate::process::secret_file;
 use crate::service::teams;
 use crate::state::AppState;
 use crate::store::StoreError;
-use crate::store::contract::{Bond, Host, NewAccount, Tier};
+use crate::store::contract::{Host, HostIdentity, NewAccount, Tier};
 use crate::store::sqlite::snapshot;
-
 pub(crate) use client::{Answer, PASSWORD};
 pub(crate) use log::heard;
 
@@ -249,7 +249,7 @@ impl World {
             refusal: None,
             max_memory_mb: None,
             flooded_at: None,
-            bond: Bond::default(),
+            bond: HostIdentity::default(),
         };
         let joined: Result<(), StoreError> =
             self.state.store.write(move |tables| tables.upsert_host(&host)).await;

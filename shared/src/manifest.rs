@@ -32,7 +32,7 @@ pub struct Manifest {
     /// The zone that subdomains lie in.
     pub zone: HostName,
     /// The deployments, in no particular order.
-    pub deployments: Vec<Desired>,
+    pub deployments: Vec<DeploymentSpec>,
     /// Whom the host trusts once it holds this document; `None`: whom it trusts already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust: Option<Trust>,
@@ -55,7 +55,7 @@ pub struct Trust {
 
 /// One deployment as it shall be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Desired {
+pub struct DeploymentSpec {
     /// Which deployment.
     pub id: DeploymentId,
     /// Its current revision. A revision is immutable, so a new number is the only sign of change.
@@ -178,7 +178,7 @@ impl std::str::FromStr for Strategy {
     }
 }
 
-/// Registry credentials, as the JSON inside [`Desired::registry_credentials`].
+/// Registry credentials, as the JSON inside [`DeploymentSpec::registry_credentials`].
 #[derive(Debug, Clone, Deserialize, Serialize)]
 pub struct RegistryCredentials {
     /// User name.

@@ -18,56 +18,43 @@
 //!   what its guard saw;
 //! - without a document nothing is touched.
 
-mod away;
-mod bring_in;
-mod guarded;
-mod keep;
+pub mod messages;
 pub mod permits;
-mod serve;
+mod rollback;
+pub mod rollback_watch;
+mod rollout;
+mod serving;
+pub mod state;
+mod supervise;
+mod teardown;
 #[cfg(test)]
 mod tests;
-pub mod words;
 
 use std::ops::Deref;
 use std::time::Duration;
 
 use buddo_shared::id::{DeploymentId, Revision};
-use buddo_shared::manifest::{Desired, RunState};
+use buddo_shared::manifest::{DeploymentSpec, RunState};
 use buddo_shared::probe::Probe;
 use buddo_shared::report::{Failure, Phase};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::config::{Drain, Network};
-use crate::guard::Kills;
-use crate::guard::errors::Failed;
-use crate::health::{Level, Tracker};
-use crate::memory::{Memory, Serving, Stock};
-use crate::ports::{Container, ContainerState, Identity, Slot, Target};
-use crate::step::{Lane, Step, container_name};
-use crate::wanted::Wanted;
-
-/// How long Caddy goes by an answer of the resolver. Every change of who is live takes so long to reach
-/// visitors; asking as often as this costs no throughput that could be measured (decision 0003).
-pub const EDGE_REFRESH: Duration = Duration::from_millis(20);
+use crate::model::container::{Container, ContainerState, Identity, Slot};
+use crate::model::health::{Level, Tracker};
+use crate::model::host_facts::LimitRule;
+use crate::model::live_table::EDGE_REFRESH;
+use crate::model::live_table::Target;
+use crate::model::spec::RevisionSpec;
+use crate::model::step::{Lane, Step, container_name};
+use crate::plan::rollback_watch::Kills;
+use crate::plan::rollback_watch::failed_requests::Failed;
+use crate::plan::state::{DeploymentState, Serving, Stock};
 
 /// For so long the edge may go by the table before: Caddy's refresh time, and a little for a
 /// question that was under way.
 pub const EDGE_LAG: Duration = EDGE_REFRESH.saturating_add(Duration::from_millis(80));
-
-/// Whether this host enforces tiers' limits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum LimitRule {
-    /// Not known yet: Podman has not answered. Nothing new is started.
-    #[default]
-    Unknown,
-    /// It does.
-    Enforced,
-    /// It does not, and its administrator accepts that.
-    Waived,
-    /// It does not: nothing that needs limits is started.
-    Missing,
-}
 
 /// What holds for all deployments of the host.
 #[derive(Debug, Clone)]
@@ -148,7 +135,7 @@ pub struct View<'a> {
     /// Which deployment.
     pub id: DeploymentId,
     /// As the document wants it; `None`: it shall not exist.
-    pub desired: Option<&'a Desired>,
+    pub desired: Option<&'a DeploymentSpec>,
     /// Its containers.
     pub containers: &'a [Seen<'a>],
     /// What runs already.
@@ -273,7 +260,7 @@ impl<'a> View<'a> {
     }
 
     /// Whether this revision needs an environment that Podman's secrets do not hold, or not whole.
-    fn lacks_secrets(&self, memory: &Memory, wanted: &Wanted<'_>) -> bool {
+    fn lacks_secrets(&self, memory: &DeploymentState, wanted: &RevisionSpec<'_>) -> bool {
         let whole = memory.secrets.get(&wanted.revision) == Some(&Stock::Whole);
         self.rules.secrets_known && wanted.env.is_some() && !whole
     }
@@ -294,27 +281,30 @@ fn deadline(probe: &Probe) -> Duration {
 
 /// What shall be brought in: the desired revision or, once that was given up and does not serve,
 /// the one to fall back to. `None`: neither; what serves is kept.
-pub fn wanted<'a>(memory: &Memory, desired: &'a Desired) -> Option<Wanted<'a>> {
-    if !memory.durable.failures.contains_key(&desired.revision) {
-        return Some(Wanted::asked_for(desired));
+pub fn wanted<'a>(
+    memory: &DeploymentState,
+    desired: &'a DeploymentSpec,
+) -> Option<RevisionSpec<'a>> {
+    if !memory.persisted.failures.contains_key(&desired.revision) {
+        return Some(RevisionSpec::asked_for(desired));
     }
-    let fallback = guarded::fallback(memory, desired)?;
+    let fallback = rollback::fallback(memory, desired)?;
     // A revision that never served leaves alone what does, whichever that is.
     let due = memory.was_put_back(desired.revision)
-        || memory.durable.live.is_none_or(|live| live.revision == fallback);
-    Wanted::fallback(desired).filter(|_| due)
+        || memory.persisted.live.is_none_or(|live| live.revision == fallback);
+    RevisionSpec::fallback(desired).filter(|_| due)
 }
 
 /// Plans for one deployment. Pure but for `memory`, which is its own.
-pub fn plan(memory: &mut Memory, view: &View<'_>) -> Plan {
+pub fn plan(memory: &mut DeploymentState, view: &View<'_>) -> Plan {
     let plan = match view.desired {
-        None => away::leave(memory, view),
+        None => teardown::leave(memory, view),
         Some(desired) => {
             memory.prune(desired);
             match desired.run {
-                RunState::Running => serve::serve(memory, view, desired),
-                RunState::Stopped => away::park(memory, view, Target::Stopped),
-                RunState::Suspended => away::park(memory, view, Target::Suspended),
+                RunState::Running => serving::serve(memory, view, desired),
+                RunState::Stopped => teardown::park(memory, view, Target::Stopped),
+                RunState::Suspended => teardown::park(memory, view, Target::Suspended),
             }
         }
     };

@@ -13,10 +13,10 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::*;
-use crate::address::Index;
-use crate::health::Level;
-use crate::memory::{Durable, Happened};
-use crate::ports::ProbeOutcome;
+use crate::model::address::Index;
+use crate::model::health::Level;
+use crate::model::health::ProbeOutcome;
+use crate::plan::state::{Persisted, StepOutcome};
 
 mod guarded;
 mod model;
@@ -103,7 +103,8 @@ fn an_app_that_exits_is_given_up_after_three_times_with_its_last_words() {
     assert_eq!(plan.target, Some(Target::Stopped));
 
     // The coordinator then wants it stopped, and the reason is still known.
-    model.desired = model.desired.map(|desired| Desired { run: RunState::Stopped, ..desired });
+    model.desired =
+        model.desired.map(|desired| DeploymentSpec { run: RunState::Stopped, ..desired });
     let plan = model.settle();
     assert_eq!(plan.phase, Phase::Stopped);
     assert_eq!(plan.given_up.map(|failure| failure.code).as_deref(), Some("exited_at_start"));
@@ -291,7 +292,7 @@ fn a_recreate_that_cannot_stop_the_old_container_tries_ever_slower() {
 
 #[test]
 fn secrets_that_were_stored_in_part_are_removed_too() {
-    let mut memory = Memory::default();
+    let mut memory = DeploymentState::default();
     memory.record(Lane::Roll, &Step::PutSecrets, NEW, hangs(), Instant::now(), 0.5);
     assert!(memory.secrets.contains_key(&NEW));
 }
@@ -341,14 +342,14 @@ fn what_stops_late_for_a_recreate_is_kept_for_a_return() {
     model.now += Duration::from_mins(1);
     let plan = model.plan();
     assert_eq!(plan.roll, [Step::Stop(old.clone())]);
-    let live = model.memory.durable.live;
+    let live = model.memory.persisted.live;
     model.put(OLD, Slot::A, ContainerState::Stopping);
     // While it stops, and in a pass after that which still sees it stopping.
     for busy in [Some(Step::Stop(old)), None] {
         model.busy.roll = busy;
         model.now += Duration::from_secs(1);
         model.plan();
-        assert_eq!(model.memory.durable.live, live);
+        assert_eq!(model.memory.persisted.live, live);
     }
 }
 

@@ -4,14 +4,14 @@
 //! sends its visitors anyway. Whatever ends or removes something waits, for visitors may still be sent
 //! there; so does what could serve only once a newer table says so.
 
-use crate::apply::Order;
-use crate::ports::{LiveTable, Target};
-use crate::step::{Lane, Step};
+use crate::model::live_table::{LiveTable, Target};
+use crate::model::step::{Lane, Step};
+use crate::reconcile::executor::Operation;
 
 /// Whether `order`, for the app at `subdomain`, is right also under the older table, where that is
 /// known.
 pub(super) fn needs_no_new_table(
-    order: &Order,
+    order: &Operation,
     subdomain: Option<&str>,
     older: Option<&LiveTable>,
 ) -> bool {
@@ -19,7 +19,7 @@ pub(super) fn needs_no_new_table(
     let mut starts = false;
     for step in &order.steps {
         let address = match step {
-            Step::PutSecrets | Step::Image | Step::Autopsy(_) | Step::Watch(_) => continue,
+            Step::PutSecrets | Step::Image | Step::InspectExit(_) | Step::Watch(_) => continue,
             Step::Create(slot) => order.address(*slot),
             Step::Start(name) => order.address_of(name),
             Step::Stop(_)
@@ -58,14 +58,14 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::ports::{Identity, Slot};
-    use crate::step::container_name;
+    use crate::model::container::{Identity, Slot};
+    use crate::model::step::container_name;
 
     const A: &str = "127.64.0.1:8000";
     const B: &str = "127.96.0.1:8000";
 
-    fn order(lane: Lane, steps: Vec<Step>) -> Order {
-        Order {
+    fn order(lane: Lane, steps: Vec<Step>) -> Operation {
+        Operation {
             deployment: DeploymentId::new(Uuid::from_u128(1)),
             revision: Revision::new(1),
             lane,
@@ -100,7 +100,7 @@ mod tests {
             let name = name(Slot::A);
             vec![
                 Step::PutSecrets,
-                Step::Autopsy(name.clone()),
+                Step::InspectExit(name.clone()),
                 Step::Start(name.clone()),
                 Step::Watch(name),
             ]

@@ -4,35 +4,37 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use buddo_runtime::clock::Clock;
 use buddo_shared::id::DeploymentId;
-use buddo_shared::manifest::Desired;
+use buddo_shared::manifest::DeploymentSpec;
 use buddo_shared::report::ReportBody;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::old_table::needs_no_new_table;
-use super::orders::{Asked, Ended};
 use super::relist::Scope;
 use super::{Domains, RELIST, RELIST_BLIND, Reconciler};
-use crate::apply::Order;
-use crate::failed_requests::{Counts, FailedRequests, Names};
-use crate::guard::errors::Failed;
-use crate::guard::tide::many;
-use crate::health::{Level, Trackers};
-use crate::intent::Document;
-use crate::kills::Watched;
-use crate::memory::{Happened, Memory};
-use crate::observe::{Observed, observe};
-use crate::plan::words;
-use crate::plan::{LimitRule, Plan, Replacing, Rules, Seen, View, plan, wanted};
-use crate::ports::{
-    Clock, ContainerState, Containers, ContainersError, LiveTable, LiveTablePublisher, Prober,
-    Process, Proxy, Slot, Target,
-};
-use crate::probes;
-use crate::step::Lane;
-use crate::store::Entry;
-use crate::wanted::Wanted;
+use crate::adapters::probe::board;
+use crate::adapters::store::Entry;
+use crate::host::oom::Watched;
+use crate::model::container::{ContainerState, Process, Slot};
+use crate::model::document::Document;
+use crate::model::failed_requests::{Counts, FailedRequests, Names};
+use crate::model::health::{Level, Trackers};
+use crate::model::host_facts::LimitRule;
+use crate::model::live_table::{LiveTable, Target};
+use crate::model::retries;
+use crate::model::spec::RevisionSpec;
+use crate::model::step::Lane;
+use crate::plan::messages;
+use crate::plan::rollback_watch::failed_requests::Failed;
+use crate::plan::rollback_watch::mass_failure::many;
+use crate::plan::state::{DeploymentState, StepOutcome};
+use crate::plan::{Plan, Replacing, Rules, Seen, View, plan, wanted};
+use crate::ports::{Containers, ContainersError, LiveTablePublisher, Prober, Proxy};
+use crate::reconcile::executor::Operation;
+use crate::reconcile::observe::{Observed, observe};
+use crate::reconcile::operations::{Asked, Ended};
 
 /// For so long after Podman was away, or many apps went down together, no guard judges.
 const TROUBLE: Duration = Duration::from_secs(30);
@@ -40,7 +42,7 @@ const TROUBLE: Duration = Duration::from_secs(30);
 /// One deployment in one pass.
 pub(super) struct Case<'a> {
     pub(super) id: DeploymentId,
-    pub(super) desired: Option<&'a Arc<Desired>>,
+    pub(super) desired: Option<&'a Arc<DeploymentSpec>>,
     pub(super) containers: Vec<Seen<'a>>,
     pub(super) plan: Plan,
 }
@@ -70,11 +72,11 @@ where
             Err(error) => {
                 let reason = &error as &dyn std::error::Error;
                 tracing::warn!(reason, "containers cannot be listed");
-                self.trouble = Some(words::podman_trouble(&error, self.trouble.take()));
+                self.trouble = Some(messages::podman_trouble(&error, self.trouble.take()));
                 self.troubled_until = Some(Instant::now() + TROUBLE);
                 self.sweep.arm(Instant::now());
                 self.show_trouble(&document);
-                let again = self.failures.listing.next((self.world.jitter)());
+                let again = self.failures.listing.next(retries::HOST, (self.world.jitter)());
                 self.relist.failed(Instant::now(), again);
                 return Some(again);
             }
@@ -116,7 +118,7 @@ where
         if published {
             self.failures.publishing.end();
         } else {
-            sooner(self.failures.publishing.next((self.world.jitter)()));
+            sooner(self.failures.publishing.next(retries::HOST, (self.world.jitter)()));
         }
         if let Some(due) = self.show(Some(&document), &cases, now) {
             sooner(due);
@@ -145,14 +147,15 @@ where
             let Ended { deployment, lane, step, revision, happened, lines_before } = ended;
             self.secrets.hear(&step, &happened, now);
             self.sweep.hear(&step, &happened, now);
-            if let Happened::Failed(error) = &happened
-                && (words::is_damage(error) || matches!(error, ContainersError::Unavailable { .. }))
+            if let StepOutcome::Failed(error) = &happened
+                && (messages::is_damage(error)
+                    || matches!(error, ContainersError::Unavailable { .. }))
             {
-                self.trouble = Some(words::podman_trouble(error, self.trouble.take()));
+                self.trouble = Some(messages::podman_trouble(error, self.trouble.take()));
                 self.relist.unanswered(now);
             }
             self.shortage.hear(&step, &happened, now);
-            if step.is_event() && matches!(happened, Happened::Done) {
+            if step.is_event() && matches!(happened, StepOutcome::Done) {
                 self.echo.expect(lines_before, now);
             }
             let jitter = (self.world.jitter)();
@@ -191,8 +194,8 @@ where
                 Ok(()) => return Ok(observed),
                 // One container that cannot be told of is no reason to know nothing of the others.
                 Err(error) => {
-                    if words::is_damage(&error) {
-                        self.trouble = Some(words::podman_trouble(&error, None));
+                    if messages::is_damage(&error) {
+                        self.trouble = Some(messages::podman_trouble(&error, None));
                     }
                     let error = &error as &dyn std::error::Error;
                     tracing::debug!(error, "a container cannot be inspected; all are listed");
@@ -241,7 +244,7 @@ where
         let mut serving = 0;
         let mut missing = BTreeSet::new();
         for (id, memory) in &self.memories {
-            let Some(live) = memory.durable.live else { continue };
+            let Some(live) = memory.persisted.live else { continue };
             serving += 1;
             let mut containers = observed.deployments.get(id).into_iter().flatten();
             let found = containers.find(|container| container.identity.is_some_and(|i| live.is(i)));
@@ -298,7 +301,7 @@ where
             let busy = self.orders.busy(*id);
             if let Some(digest) = desired.and_then(|desired| desired.digest.clone()) {
                 let revision = desired.map(|desired| desired.revision);
-                memory.durable.digests.extend(revision.map(|revision| (revision, digest)));
+                memory.persisted.digests.extend(revision.map(|revision| (revision, digest)));
             }
             let guarded = desired.filter(|desired| memory.guards(desired.revision));
             let counts = guarded.map(|desired| failed_requests(&seen, desired, document));
@@ -352,7 +355,7 @@ where
     fn guarded(&self, cases: &[Case<'_>]) -> Watched {
         let process = |case: &Case<'_>| {
             case.plan.guarded_until?;
-            let live = self.memories.get(&case.id)?.durable.live?;
+            let live = self.memories.get(&case.id)?.persisted.live?;
             let serves = |c: &&Seen<'_>| c.identity.is_some_and(|i| live.is(i));
             let container = case.containers.iter().find(serves)?;
             container.process.clone()
@@ -365,11 +368,11 @@ where
         for case in cases {
             let Some(desired) = case.desired else { continue };
             for watched in &case.plan.watch {
-                let target = probes::Target {
+                let target = board::Target {
                     deployment: case.id,
                     name: watched.name.clone(),
                     address: watched.address,
-                    probe: Wanted::probe_of(desired, watched.revision).clone(),
+                    probe: RevisionSpec::probe_of(desired, watched.revision).clone(),
                 };
                 let level = if watched.assumed { Level::Assumed } else { Level::Starting };
                 wanted.push((target, level));
@@ -411,7 +414,7 @@ where
                 let reason = &error as &dyn std::error::Error;
                 tracing::error!(reason, "the live table cannot be written; the old one holds");
                 self.unpublished = true;
-                self.memories.values_mut().for_each(Memory::drains_anew);
+                self.memories.values_mut().for_each(DeploymentState::drains_anew);
                 false
             }
         }
@@ -447,7 +450,7 @@ where
         let limited = self.inputs.facts.borrow().limits != LimitRule::Waived;
         for case in cases {
             let Some(memory) = self.memories.get(&case.id) else { continue };
-            let live = memory.durable.live.map(|live| live.revision);
+            let live = memory.persisted.live.map(|live| live.revision);
             for lane in [Lane::Serve, Lane::Roll] {
                 let steps = case.plan.steps(lane);
                 let desired = case.desired.map(|desired| desired.revision);
@@ -467,15 +470,15 @@ where
                 };
                 let (Some(revision), false) = (revision, steps.is_empty()) else { continue };
                 let network = &self.settings.network;
-                let order = Order {
+                let order = Operation {
                     deployment: case.id,
                     revision,
                     lane,
                     steps,
                     desired: case.desired.cloned(),
-                    digest: memory.durable.digests.get(&revision).cloned(),
+                    digest: memory.persisted.digests.get(&revision).cloned(),
                     addresses: memory
-                        .durable
+                        .persisted
                         .index
                         .map(|i| [network.address(i, Slot::A), network.address(i, Slot::B)]),
                     limited,
@@ -519,7 +522,7 @@ fn running<'a>(cases: &'a [Case<'_>]) -> impl Iterator<Item = &'a Process> {
 }
 
 /// What a deployment is asked to be.
-fn asked(memory: Option<&Memory>, desired: Option<&Arc<Desired>>) -> Asked {
+fn asked(memory: Option<&DeploymentState>, desired: Option<&Arc<DeploymentSpec>>) -> Asked {
     let desired = desired?;
     let revision = match memory {
         Some(memory) => wanted(memory, desired).map(|wanted| wanted.revision),
@@ -529,7 +532,7 @@ fn asked(memory: Option<&Memory>, desired: Option<&Arc<Desired>>) -> Asked {
 }
 
 /// Failed requests to any name of the app.
-fn failed_requests(seen: &FailedRequests, desired: &Desired, document: &Document) -> Counts {
+fn failed_requests(seen: &FailedRequests, desired: &DeploymentSpec, document: &Document) -> Counts {
     let mut counts = Counts::default();
     for name in names_of(desired, document) {
         if let Some(more) = seen.counts.get(&name) {
@@ -540,7 +543,7 @@ fn failed_requests(seen: &FailedRequests, desired: &Desired, document: &Document
 }
 
 /// The names under which visitors come to the app.
-fn names_of(desired: &Desired, document: &Document) -> impl Iterator<Item = String> {
+fn names_of(desired: &DeploymentSpec, document: &Document) -> impl Iterator<Item = String> {
     let subdomain = desired.subdomain.host_in(&document.manifest().zone);
     let domains = desired.domains.iter().map(ToString::to_string);
     std::iter::once(subdomain).chain(domains)

@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use buddo_runtime::clock::Clock;
 use buddo_shared::id::DeploymentId;
 use tokio_util::sync::CancellationToken;
 
 use super::Reconciler;
-use crate::memory::{Durable, Memory};
-use crate::ports::{Clock, Containers, LiveTablePublisher, Prober, Proxy};
-use crate::store::Changes;
+use crate::adapters::store::Changes;
+use crate::model::retries;
+use crate::plan::state::{DeploymentState, Persisted};
+use crate::ports::{Containers, LiveTablePublisher, Prober, Proxy};
 
 /// What a guard decided is waited for until it is on disk, for so long.
 const PERSISTED: Duration = Duration::from_secs(2);
@@ -34,11 +36,11 @@ where
             // Which part is on disk is not known: all of it is written again.
             self.saved.clear();
         }
-        let durable = |memory: &Memory| memory.durable.clone();
+        let durable = |memory: &DeploymentState| memory.persisted.clone();
         let mut changes: Changes = self
             .memories
             .iter()
-            .filter(|(id, memory)| self.saved.get(id) != Some(&memory.durable))
+            .filter(|(id, memory)| self.saved.get(id) != Some(&memory.persisted))
             .map(|(id, memory)| (*id, Some(durable(memory))))
             .collect();
         let gone = self.saved.keys().filter(|id| !self.memories.contains_key(id));
@@ -50,7 +52,7 @@ where
             .memories
             .iter()
             .map(|(id, m)| (*id, durable(m)))
-            .collect::<BTreeMap<DeploymentId, Durable>>();
+            .collect::<BTreeMap<DeploymentId, Persisted>>();
         self.begin_write(changes);
     }
 
@@ -72,7 +74,7 @@ where
                     not_saved(&error);
                     unsaved.send_replace(true);
                     // Not at once: the disk that is full now is full in a moment, too.
-                    tokio::time::sleep_until(failures.next(jitter)).await;
+                    tokio::time::sleep_until(failures.next(retries::HOST, jitter)).await;
                     wake.notify_one();
                 }
             }

@@ -5,16 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use buddo_runtime::backoff::Failures;
+use buddo_runtime::clock::Clock;
 use buddo_shared::id::{DeploymentId, Revision};
 use buddo_shared::report::Failure;
 use tokio::time::Instant;
 
 use super::Reconciler;
-use crate::backoff::Failures;
-use crate::memory::Happened;
-use crate::plan::words;
-use crate::ports::{Clock, Containers, ContainersError, LiveTablePublisher, Prober, Proxy};
-use crate::step::{Step, secret_owner};
+use crate::model::retries;
+use crate::model::step::{Step, secret_owner};
+use crate::plan::messages;
+use crate::plan::state::StepOutcome;
+use crate::ports::{Containers, ContainersError, LiveTablePublisher, Prober, Proxy};
 
 /// A call that was not answered, or that the life before sent, may still be carried out for so long.
 const LATE: Duration = Duration::from_secs(30);
@@ -53,8 +55,8 @@ impl Looks {
     /// Takes in what became of a step. A write of secrets that failed may have been cut short. What
     /// is refused for the secrets' sake is said to be so in words of several versions: each refusal
     /// of what reads them is a reason to look.
-    pub(super) fn hear(&mut self, step: &Step, happened: &Happened, now: Instant) {
-        let Happened::Failed(error) = happened else { return };
+    pub(super) fn hear(&mut self, step: &Step, happened: &StepOutcome, now: Instant) {
+        let StepOutcome::Failed(error) = happened else { return };
         match step {
             Step::PutSecrets | Step::RemoveSecrets(_) => {
                 self.mend = Some(now);
@@ -83,7 +85,7 @@ impl Looks {
     pub(super) fn warning(&self) -> Option<String> {
         let trouble = self.trouble.as_ref();
         let trouble = trouble.map(|trouble| format!("{}; {}", trouble.cause, trouble.fix));
-        trouble.or_else(|| (!self.aside.is_empty()).then(|| words::secrets_torn(&self.aside)))
+        trouble.or_else(|| (!self.aside.is_empty()).then(|| messages::secrets_torn(&self.aside)))
     }
 }
 
@@ -115,7 +117,7 @@ where
                     }
                     self.secrets.mended(mended.aside, now);
                 }
-                Err(error) => unmended = Some(words::secrets_unmended(&error)),
+                Err(error) => unmended = Some(messages::secrets_unmended(&error)),
             }
         }
         let trouble = match listed {
@@ -123,7 +125,9 @@ where
                 self.learn_secrets(&names);
                 None
             }
-            Err(ContainersError::Refused { message, .. }) => Some(words::secrets_refused(&message)),
+            Err(ContainersError::Refused { message, .. }) => {
+                Some(messages::secrets_refused(&message))
+            }
             Err(error) => return Err(error),
         };
         let looks = &mut self.secrets;
@@ -131,7 +135,7 @@ where
         looks.list = None;
         if let Some(Failure { cause, .. }) = &looks.trouble {
             tracing::warn!(cause, "Podman's secrets are in trouble");
-            looks.list = Some(looks.failures.next((self.world.jitter)()));
+            looks.list = Some(looks.failures.next(retries::HOST, (self.world.jitter)()));
             looks.mend = looks.list;
         } else {
             looks.failures.end();
@@ -156,8 +160,8 @@ where
 mod tests {
     use super::*;
 
-    fn failed(error: ContainersError) -> Happened {
-        Happened::Failed(error)
+    fn failed(error: ContainersError) -> StepOutcome {
+        StepOutcome::Failed(error)
     }
 
     fn away() -> ContainersError {
@@ -194,7 +198,7 @@ mod tests {
         for (step, happened, expected) in [
             (&start, failed(refused()), true),
             (&start, failed(away()), false),
-            (&start, Happened::Done, false),
+            (&start, StepOutcome::Done, false),
             (&Step::Stop("a".to_owned()), failed(refused()), false),
         ] {
             let mut looks = Looks { mend: None, ..Looks::begin(now) };
@@ -221,7 +225,7 @@ mod tests {
         let now = Instant::now();
         let mut looks = Looks { list: Some(now), ..Looks::begin(now) };
         let error = std::io::Error::from(std::io::ErrorKind::StorageFull);
-        looks.trouble = Some(words::secrets_unmended(&error));
+        looks.trouble = Some(messages::secrets_unmended(&error));
         assert_eq!(looks.again(), Some(now));
     }
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use buddo_shared::report::Failure;
 use tokio::time::Instant;
 
-use crate::memory::Happened;
+use crate::model::step::Step;
+use crate::plan::state::StepOutcome;
 use crate::ports::ContainersError;
-use crate::step::Step;
 
 /// So long after the last refusal it counts as past: what was refused is tried again sooner, if it
 /// is still wanted.
@@ -25,21 +25,21 @@ impl Shortage {
     /// Takes in what became of a step. What is refused one app is refused the next one, too; what
     /// one app gets shows that the host has it again. A create says nothing of starts: there may be
     /// no lock for another container, while those that exist can be started.
-    pub(super) fn hear(&mut self, step: &Step, happened: &Happened, now: Instant) {
+    pub(super) fn hear(&mut self, step: &Step, happened: &StepOutcome, now: Instant) {
         let last = match step {
             Step::Create(_) => &mut self.create,
             Step::Start(_) => &mut self.start,
             _ => return,
         };
         match happened {
-            Happened::Failed(ContainersError::Full(failure)) => {
+            StepOutcome::Failed(ContainersError::Full(failure)) => {
                 if last.is_none() {
                     let cause = &failure.cause;
                     tracing::warn!(cause, "this host should get no new apps for now");
                 }
                 *last = Some((now, failure.clone()));
             }
-            Happened::Done => *last = None,
+            StepOutcome::Done => *last = None,
             _ => {}
         }
     }
@@ -60,11 +60,11 @@ impl Shortage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ports::Slot;
+    use crate::model::container::Slot;
 
-    fn full(code: &str) -> Happened {
+    fn full(code: &str) -> StepOutcome {
         let failure = Failure { code: code.to_owned(), cause: code.to_owned(), fix: String::new() };
-        Happened::Failed(ContainersError::Full(failure))
+        StepOutcome::Failed(ContainersError::Full(failure))
     }
 
     #[test]
@@ -74,18 +74,22 @@ mod tests {
         let mut shortage = Shortage::default();
         let code = |shortage: &Shortage, at| shortage.lacks(at).map(|failure| failure.code.clone());
         // An app's own fault says nothing of the host, and a full disk for an image is told elsewhere.
-        shortage.hear(&start, &Happened::Failed(ContainersError::NotFound("a".to_owned())), begun);
+        shortage.hear(
+            &start,
+            &StepOutcome::Failed(ContainersError::NotFound("a".to_owned())),
+            begun,
+        );
         shortage.hear(&Step::Image, &full("disk_full"), begun);
         assert_eq!(code(&shortage, begun), None);
         shortage.hear(&start, &full("keys"), begun);
         assert_eq!(code(&shortage, begun).as_deref(), Some("keys"));
         // Another app's create shows nothing of starts, its start does.
-        shortage.hear(&create, &Happened::Done, begun);
+        shortage.hear(&create, &StepOutcome::Done, begun);
         assert_eq!(code(&shortage, begun).as_deref(), Some("keys"));
-        shortage.hear(&start, &Happened::Done, begun);
+        shortage.hear(&start, &StepOutcome::Done, begun);
         assert_eq!(code(&shortage, begun), None);
         shortage.hear(&create, &full("locks"), begun);
-        shortage.hear(&start, &Happened::Done, begun);
+        shortage.hear(&start, &StepOutcome::Done, begun);
         assert_eq!(code(&shortage, begun).as_deref(), Some("locks"));
         assert_eq!(shortage.due(begun), Some(begun + PAST));
         assert_eq!(code(&shortage, begun + PAST), None);

@@ -5,17 +5,16 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use buddo_agent::adapters::store::Store;
 use buddo_agent::config::{Drain, Network};
-use buddo_agent::intent::Intent;
-use buddo_agent::picture::Picture;
-use buddo_agent::plan::LimitRule;
+use buddo_agent::control::desired_state::DesiredState;
+use buddo_agent::model::host_facts::HostFacts;
+use buddo_agent::model::host_facts::LimitRule;
+use buddo_agent::model::snapshot::HostSnapshot;
+use buddo_agent::model::trust::TrustRoots;
 use buddo_agent::ports::{EventFeed, Named};
-use buddo_agent::reconcile::{
-    Domains, HostFacts, Inputs, Reconciler, Rendered, Settings, World as Ports,
-};
-use buddo_agent::status::Status;
-use buddo_agent::store::Store;
-use buddo_agent::trust::Pins;
+use buddo_agent::reconcile::report::Status;
+use buddo_agent::reconcile::{Domains, Inputs, Reconciler, Rendered, Settings, World as Ports};
 use buddo_shared::name::HostName;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -35,7 +34,7 @@ pub(crate) struct Agent {
     /// Its end of the link.
     pub(crate) line: Line,
     /// How things stand.
-    pub(crate) picture: watch::Receiver<Option<Arc<Picture>>>,
+    pub(crate) picture: watch::Receiver<Option<Arc<HostSnapshot>>>,
     tasks: Vec<JoinHandle<()>>,
     _facts: watch::Sender<HostFacts>,
 }
@@ -95,9 +94,9 @@ impl Agent {
         let store = Store::on(Arc::new(disk), first).map_err(|e| e.to_string())?;
         store.belong_to(host(), Uuid::nil()).await.map_err(|e| e.to_string())?;
         let status = Status::new(store.clone());
-        let pins = Pins::new(host(), keys.trust()).map_err(|e| e.to_string())?;
+        let pins = TrustRoots::new(host(), keys.trust()).map_err(|e| e.to_string())?;
         let clock = Arc::new(SimClock(Arc::clone(world)));
-        let intent = Intent::restore(pins, store.clone(), Arc::clone(&clock)).await;
+        let intent = DesiredState::restore(pins, store.clone(), Arc::clone(&clock)).await;
         let intent = Arc::new(intent.map_err(|e| e.to_string())?);
         let held = intent.subscribe().borrow().as_ref().map(|d| d.manifest().generation.generation);
         world.with(|state| {
@@ -157,14 +156,19 @@ impl Agent {
     }
 
     /// The deployments as it shows them.
-    pub(crate) fn shown(&self) -> BTreeMap<String, buddo_agent::picture::DeploymentPicture> {
+    pub(crate) fn shown(
+        &self,
+    ) -> BTreeMap<String, buddo_agent::model::snapshot::DeploymentSnapshot> {
         let picture = self.picture.borrow();
         let apps = picture.iter().flat_map(|picture| picture.deployments.iter());
         apps.map(|app| (app.status.id.to_string(), app.clone())).collect()
     }
 }
 
-async fn check_pictures(world: Arc<World>, mut picture: watch::Receiver<Option<Arc<Picture>>>) {
+async fn check_pictures(
+    world: Arc<World>,
+    mut picture: watch::Receiver<Option<Arc<HostSnapshot>>>,
+) {
     while picture.changed().await.is_ok() {
         let shown = picture.borrow_and_update().clone();
         if let Some(shown) = shown {

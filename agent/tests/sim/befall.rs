@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use buddo_agent::ports::{ContainerState, Identity, KILLED};
+use buddo_agent::model::container::{ContainerState, Identity, KILLED};
 use tokio::time::Instant;
 
 use crate::caddy::File;

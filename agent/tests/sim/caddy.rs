@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use buddo_agent::failed_requests::{FailedRequests, Names};
+use buddo_agent::model::failed_requests::{FailedRequests, Names};
+use buddo_agent::model::live_table::{LiveTable, Target};
 use buddo_agent::ports::{
-    LiveTable, LiveTablePublisher, Proxy, ProxyError, Reading, RefusedRoute, RouteFiles, Target,
+    LiveTablePublisher, Proxy, ProxyError, Reading, RefusedRoute, RouteFiles,
 };
 use tokio::time::{Instant, sleep};
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use buddo_agent::ports::Clock;
+use buddo_runtime::clock::Clock;
 use jiff::Timestamp;
 
 use crate::world::World;
@@ -23,6 +23,10 @@ impl Clock for SimClock {
     fn now(&self) -> Timestamp {
         let offset = self.0.with(|state| state.clock_offset);
         true_time(self.0.begun.elapsed(), offset)
+    }
+
+    fn steady(&self) -> Duration {
+        self.0.begun.elapsed()
     }
 }
 

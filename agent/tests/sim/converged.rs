@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use buddo_agent::ports::{ContainerState, Identity};
-use buddo_shared::manifest::Desired;
+use buddo_agent::model::container::{ContainerState, Identity};
+use buddo_shared::manifest::DeploymentSpec;
 use buddo_shared::report::{Failure, Phase, ReportBody};
 use tokio::time::Instant;
 
@@ -18,7 +18,7 @@ pub(crate) fn what_is_missing(state: &State, strict: bool) -> Option<String> {
     if state.books.acked < state.books.generation {
         return Some("the document is not acknowledged".to_owned());
     }
-    let fate = |desired: &Desired| fate_of(state, desired, strict);
+    let fate = |desired: &DeploymentSpec| fate_of(state, desired, strict);
     let missing = converged::what_is_missing(&state.books.ledger, &seen(state), fate);
     missing.or_else(|| host(state)).or_else(|| state.guards.unreported())
 }
@@ -46,7 +46,7 @@ fn seen(state: &State) -> Seen<'_> {
     }
 }
 
-fn fate_of(state: &State, desired: &Desired, strict: bool) -> Fate {
+fn fate_of(state: &State, desired: &DeploymentSpec, strict: bool) -> Fate {
     let key = (desired.id, desired.revision);
     let (app, registry) = state.app(desired.id, desired.revision);
     let turned_bad = state.apps.get(&key).is_some_and(|(app, _)| app.turns_bad());
@@ -109,7 +109,7 @@ impl State {
 }
 
 /// Put back, nothing serves, and the one before it could.
-fn idle_fallback(state: &State, desired: &Desired) -> Option<String> {
+fn idle_fallback(state: &State, desired: &DeploymentSpec) -> Option<String> {
     let Some(ReportBody::Deployment(status)) = state.books.levels.get(&desired.id) else {
         return None;
     };

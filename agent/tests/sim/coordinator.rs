@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use buddo_agent::intent::Intent;
-use buddo_agent::ports::{Intake as _, Outbox as _, Refusal};
-use buddo_agent::status::Status;
+use buddo_agent::control::desired_state::DesiredState;
+use buddo_agent::ports::{DesiredStateSink as _, Outbox as _, Refusal};
+use buddo_agent::reconcile::report::Status;
 use buddo_shared::env::EnvVars;
 use buddo_shared::id::{DeploymentId, Generation, HostId, Revision};
 use buddo_shared::image::ImageReference;
 use buddo_shared::limits::Limits;
-use buddo_shared::manifest::{Desired, Manifest, RunState, SCHEMA, Strategy, Trust};
+use buddo_shared::manifest::{DeploymentSpec, Manifest, RunState, SCHEMA, Strategy, Trust};
 use buddo_shared::name::{HostName, Subdomain};
 use buddo_shared::port::Port;
 use buddo_shared::probe::Probe;
@@ -78,10 +78,10 @@ impl Keys {
     }
 
     /// A deployment's entry for revision `revision`, with the image of revision `image`.
-    pub(crate) fn desired(&self, app: u64, n: u64, revision: u32, image: u32) -> Desired {
+    pub(crate) fn desired(&self, app: u64, n: u64, revision: u32, image: u32) -> DeploymentSpec {
         let id = deployment(n);
         let revision = Revision::new(revision);
-        Desired {
+        DeploymentSpec {
             id,
             revision,
             subdomain: Subdomain::parse(&format!("app-{app}")).expect("valid"),
@@ -112,7 +112,7 @@ pub(crate) struct Books {
     /// What operators want, and what became of it.
     pub(crate) ledger: Ledger,
     /// What the last acknowledged document wants.
-    pub(crate) held: Arc<[Desired]>,
+    pub(crate) held: Arc<[DeploymentSpec]>,
     /// The newest document.
     pub(crate) generation: u64,
     newest: Option<Bytes>,
@@ -189,7 +189,7 @@ pub(crate) struct Line {
     /// Which agent.
     pub(crate) life: u32,
     /// Takes documents.
-    pub(crate) intent: Arc<Intent<SimClock>>,
+    pub(crate) intent: Arc<DesiredState<SimClock>>,
     /// Tells reports.
     pub(crate) status: Status,
     /// News of reports.
@@ -245,7 +245,7 @@ async fn push(world: &World, keys: &Keys, line: &Line) {
 fn take_answer(
     state: &mut State,
     generation: u64,
-    offered: Arc<[Desired]>,
+    offered: Arc<[DeploymentSpec]>,
     answer: Result<buddo_shared::report::Accepted, Refusal>,
 ) {
     match answer {
@@ -408,7 +408,7 @@ impl State {
     /// Makes what is wanted the newest document.
     pub(crate) fn sign(&mut self, keys: &Keys, elapsed: Duration) {
         self.books.sign(keys, elapsed);
-        let words = |d: &Desired| {
+        let words = |d: &DeploymentSpec| {
             let app = self.app(d.id, d.revision);
             let guard = d.guard.as_ref().map(|g| (g.seconds, g.fallback.revision.get()));
             let id = crate::podman::short(&d.id.to_string());
@@ -422,7 +422,7 @@ impl State {
 }
 
 /// The image that a pull of this entry brings.
-pub(crate) fn image_of(desired: &Desired) -> String {
+pub(crate) fn image_of(desired: &DeploymentSpec) -> String {
     desired.image.pinned(&digest_of_tag(desired.image.tag().unwrap_or_default())).to_string()
 }
 

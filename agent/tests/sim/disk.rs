@@ -4,7 +4,7 @@ use std::future::pending;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use buddo_agent::store::Disk;
+use buddo_agent::adapters::store::Disk;
 use futures_util::future::BoxFuture;
 use rusqlite::{Connection, ffi};
 use tokio::time::sleep;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use buddo_agent::ports::Identity;
+use buddo_agent::model::container::Identity;
 use buddo_shared::id::{DeploymentId, Revision};
 use buddo_shared::manifest::RunState;
 use buddo_shared::report::{DeploymentStatus, Phase};

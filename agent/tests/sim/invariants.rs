@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use buddo_agent::picture::Picture;
+use buddo_agent::model::container::{ContainerState, Identity};
+use buddo_agent::model::live_table::Target;
+use buddo_agent::model::snapshot::HostSnapshot;
 use buddo_agent::plan::permits;
-use buddo_agent::ports::{ContainerState, Identity, Target};
 use buddo_shared::id::DeploymentId;
 use buddo_shared::manifest::{RunState, Strategy};
 use buddo_shared::report::Phase;
@@ -183,7 +184,7 @@ impl State {
     }
 
     /// What the agent says of itself.
-    pub(crate) fn check(&mut self, picture: &Picture) {
+    pub(crate) fn check(&mut self, picture: &HostSnapshot) {
         for app in &picture.deployments {
             self.note_shown(&app.status);
             if app.status.phase != Phase::Live {

@@ -12,16 +12,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use buddo_agent::address::Index;
 use buddo_agent::config::Drain;
-use buddo_agent::guard::errors::Failed;
-use buddo_agent::health::{Level, Tracker, Trackers};
-use buddo_agent::memory::{Durable, Happened, Memory};
-use buddo_agent::plan::{Busy, LimitRule, Permit, Plan, Rules, Seen, View, plan};
-use buddo_agent::ports::{Container, ContainerState, Ending, Identity, ProbeOutcome, Slot, Target};
-use buddo_agent::step::{Lane, Step, container_name, container_owner};
+use buddo_agent::model::address::Index;
+use buddo_agent::model::container::{Container, ContainerState, ExitInfo, Identity, Slot};
+use buddo_agent::model::health::ProbeOutcome;
+use buddo_agent::model::health::{Level, Tracker, Trackers};
+use buddo_agent::model::host_facts::LimitRule;
+use buddo_agent::model::live_table::Target;
+use buddo_agent::model::step::{Lane, Step, container_name, container_owner};
+use buddo_agent::plan::rollback_watch::failed_requests::Failed;
+use buddo_agent::plan::state::{DeploymentState, Persisted, StepOutcome};
+use buddo_agent::plan::{Busy, Permit, Plan, Rules, Seen, View, plan};
 use buddo_shared::id::{DeploymentId, Revision};
-use buddo_shared::manifest::{Desired, RunState, Strategy};
+use buddo_shared::manifest::{DeploymentSpec, RunState, Strategy};
 use buddo_shared::probe::Probe;
 use buddo_shared::report::Phase;
 use jiff::Timestamp;
@@ -49,7 +52,7 @@ pub(crate) struct Record {
     /// By the wall clock.
     pub(crate) wall: Timestamp,
     /// What the document in force wants.
-    pub(crate) wanted: Arc<[Desired]>,
+    pub(crate) wanted: Arc<[DeploymentSpec]>,
     /// Podman's list.
     pub(crate) containers: Vec<Container>,
     /// Which of them answer.
@@ -63,10 +66,10 @@ pub(crate) type Apps = BTreeMap<(DeploymentId, Revision), (App, Registry)>;
 #[derive(Clone)]
 struct Alone {
     id: DeploymentId,
-    desired: Option<Desired>,
+    desired: Option<DeploymentSpec>,
     containers: BTreeMap<String, Container>,
     health: Trackers,
-    memory: Memory,
+    memory: DeploymentState,
     now: Instant,
     wall: Timestamp,
     /// Where visitors were last sent to → until when.
@@ -86,13 +89,13 @@ fn rules() -> Rules {
 
 impl Alone {
     fn new(id: DeploymentId, first: &Record) -> Self {
-        let durable = Durable { index: Index::new(0), ..Durable::default() };
+        let durable = Persisted { index: Index::new(0), ..Persisted::default() };
         Self {
             id,
             desired: None,
             containers: BTreeMap::new(),
             health: Trackers::new(),
-            memory: Memory::restore(durable),
+            memory: DeploymentState::restore(durable),
             now: first.at,
             wall: first.wall,
             left: BTreeMap::new(),
@@ -125,7 +128,7 @@ impl Alone {
         }
     }
 
-    fn planned(&self, memory: &mut Memory) -> Plan {
+    fn planned(&self, memory: &mut DeploymentState) -> Plan {
         let seen = |container| Seen { container, tracker: self.health.get(&container.name) };
         let containers: Vec<Seen<'_>> = self.containers.values().map(seen).collect();
         let view = View {
@@ -148,11 +151,11 @@ impl Alone {
     fn turn(&mut self) -> Result<Plan, String> {
         let before = self.memory.target.clone();
         let mut memory = std::mem::take(&mut self.memory);
-        let rounds = |memory: &Memory| memory.attempt.as_ref().map_or(0, |a| a.rounds);
-        let (durable, round) = (memory.durable.clone(), rounds(&memory));
+        let rounds = |memory: &DeploymentState| memory.attempt.as_ref().map_or(0, |a| a.rounds);
+        let (durable, round) = (memory.persisted.clone(), rounds(&memory));
         let first = self.planned(&mut memory);
         // A decision of this very plan shows in the next one; without one there is none.
-        let decided = memory.durable != durable || rounds(&memory) != round;
+        let decided = memory.persisted != durable || rounds(&memory) != round;
         let second = self.planned(&mut memory.clone());
         if !decided && said(&second) != said(&first) {
             return Err(format!("planned twice it differs: {first:#?}\n{second:#?}"));
@@ -202,7 +205,7 @@ impl Alone {
                         None => return wrong("there is no such container"),
                     }
                 }
-                Step::Stop(name) | Step::Autopsy(name) | Step::Watch(name) => {
+                Step::Stop(name) | Step::InspectExit(name) | Step::Watch(name) => {
                     if !there.contains_key(name) {
                         return wrong("there is no such container");
                     }
@@ -289,7 +292,7 @@ impl Alone {
             excused |= turn == 0 && self.is_given_up();
             let result = plan.clone();
             for lane in [Lane::Serve, Lane::Roll] {
-                let live = self.memory.durable.live.map(|live| live.revision);
+                let live = self.memory.persisted.live.map(|live| live.revision);
                 let revision = if lane == Lane::Serve { live } else { plan.revision };
                 for step in plan.steps(lane) {
                     done.push(step.clone());
@@ -315,7 +318,7 @@ impl Alone {
 
     fn is_given_up(&self) -> bool {
         let desired = self.desired.as_ref().map(|desired| desired.revision);
-        desired.is_some_and(|revision| self.memory.durable.failures.contains_key(&revision))
+        desired.is_some_and(|revision| self.memory.persisted.failures.contains_key(&revision))
     }
 
     /// What somebody else began to stop ends.
@@ -328,9 +331,9 @@ impl Alone {
     }
 
     fn carry_out(&mut self, lane: Lane, step: &Step, revision: Revision, apps: &Apps) {
-        let mut happened = Happened::Done;
+        let mut happened = StepOutcome::Done;
         match step {
-            Step::Image => happened = Happened::Image(digest_of_tag("any")),
+            Step::Image => happened = StepOutcome::Image(digest_of_tag("any")),
             Step::Create(slot) => {
                 let identity = Identity { deployment: self.id, revision, slot: *slot };
                 let name = container_name(&identity);
@@ -354,9 +357,10 @@ impl Alone {
             Step::Watch(name) => {
                 self.health.insert(name.clone(), Tracker::new(Level::Starting));
             }
-            Step::Autopsy(_) => {
+            Step::InspectExit(_) => {
                 let log_tail = String::new();
-                happened = Happened::Ending(Ending { exit_code: 1, oom_killed: false, log_tail });
+                happened =
+                    StepOutcome::Ended(ExitInfo { exit_code: 1, oom_killed: false, log_tail });
             }
             Step::Stop(name) => {
                 let container = self.containers.get_mut(name).expect("it is there");

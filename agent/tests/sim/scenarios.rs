@@ -5,7 +5,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use buddo_agent::ports::{ContainerState, Intake as _, Refusal};
+use buddo_agent::model::container::ContainerState;
+use buddo_agent::ports::{DesiredStateSink as _, Refusal};
 use buddo_shared::id::Revision;
 use buddo_shared::manifest::{RunState, Strategy};
 use buddo_shared::report::{Phase, ReportBody};

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use buddo_agent::failed_requests::FailedRequests;
-use buddo_agent::ports::Target;
+use buddo_agent::model::failed_requests::FailedRequests;
+use buddo_agent::model::live_table::Target;
 use buddo_shared::manifest::RunState;
 use tokio::time::{Instant, sleep};
 

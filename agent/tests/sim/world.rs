@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use buddo_agent::ports::{Container, Named};
+use buddo_agent::model::container::Container;
+use buddo_agent::ports::Named;
 use buddo_shared::id::{DeploymentId, Revision};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;

@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use buddo_agent::ports::{Identity, LiveTable, Target};
-use buddo_agent::step::secret_owner;
+use buddo_agent::model::container::Identity;
+use buddo_agent::model::live_table::{LiveTable, Target};
+use buddo_agent::model::step::secret_owner;
 use buddo_shared::id::DeploymentId;
-use buddo_shared::manifest::{Desired, RunState};
+use buddo_shared::manifest::{DeploymentSpec, RunState};
 use buddo_shared::report::{DeploymentStatus, Phase};
 
 use super::ledger::Ledger;
@@ -51,7 +52,7 @@ pub(crate) struct Fate {
 pub(crate) fn what_is_missing(
     ledger: &Ledger,
     seen: &Seen<'_>,
-    fate: impl Fn(&Desired) -> Fate,
+    fate: impl Fn(&DeploymentSpec) -> Fate,
 ) -> Option<String> {
     let mut expected = BTreeSet::new();
     let mut targets = BTreeMap::new();
@@ -87,7 +88,11 @@ pub(crate) fn what_is_missing(
 
 type Settled<'a> = (Option<&'a Found>, Target);
 
-fn settled<'a>(seen: &'a Seen<'_>, desired: &Desired, fate: Fate) -> Result<Settled<'a>, String> {
+fn settled<'a>(
+    seen: &'a Seen<'_>,
+    desired: &DeploymentSpec,
+    fate: Fate,
+) -> Result<Settled<'a>, String> {
     let Some(level) = seen.levels.get(&desired.id) else {
         return Err("nothing is said of it".to_owned());
     };

@@ -1,11 +1,11 @@
 //! What a coordinator's database says of one host: what is wanted, what was, and what the host's
-//! reports change of it. As `coordinator/src/service/reports` and `domain/history` do it.
+//! reports change of it. As `coordinator/src/service/hosts/reports` and `domain/history` do it.
 
 use std::collections::BTreeMap;
 
 use buddo_shared::id::{DeploymentId, Revision};
 use buddo_shared::image::Digest;
-use buddo_shared::manifest::{Desired, Fallback, Guard, RunState, Strategy};
+use buddo_shared::manifest::{DeploymentSpec, Fallback, Guard, RunState, Strategy};
 use buddo_shared::name::HostName;
 use buddo_shared::report::{DeploymentStatus, Phase};
 use uuid::Uuid;
@@ -14,7 +14,7 @@ use super::act::Act;
 
 /// Makes the entry of an app (by its number) for deployment `n`, a revision, and the revision
 /// whose image it has.
-pub(crate) type Make<'a> = &'a dyn Fn(u64, u64, u32, u32) -> Desired;
+pub(crate) type Make<'a> = &'a dyn Fn(u64, u64, u32, u32) -> DeploymentSpec;
 
 /// The deployment number `n`.
 pub(crate) fn deployment(n: u64) -> DeploymentId {
@@ -29,7 +29,7 @@ pub(crate) fn number(id: DeploymentId) -> u64 {
 /// What is known of a revision for good.
 #[derive(Debug, Clone)]
 struct Past {
-    entry: Desired,
+    entry: DeploymentSpec,
     image: Revision,
     digest: Option<Digest>,
     live: bool,
@@ -62,7 +62,7 @@ pub(crate) struct Taken {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Ledger {
     /// What operators want: app → its entry.
-    pub(crate) wanted: BTreeMap<u64, Desired>,
+    pub(crate) wanted: BTreeMap<u64, DeploymentSpec>,
     /// For so many seconds new revisions are watched; 0: never.
     pub(crate) guard_s: u32,
     /// Nobody carries over what hosts report, as while the coordinator is away for long.
@@ -89,7 +89,8 @@ impl Ledger {
             Act::Deploy { recreate } => {
                 let strategy = if recreate { Strategy::Recreate } else { old.strategy };
                 let fresh = make(app, n, next, next);
-                let fresh = Desired { run: old.run, strategy, domains: old.domains, ..fresh };
+                let fresh =
+                    DeploymentSpec { run: old.run, strategy, domains: old.domains, ..fresh };
                 self.enter(app, fresh, Revision::new(next))
             }
             Act::Restart => {
@@ -98,16 +99,16 @@ impl Ledger {
                 let digest = past.and_then(|past| past.digest.clone());
                 let fresh = make(app, n, next, image.get());
                 let (strategy, domains) = (old.strategy, old.domains);
-                self.enter(app, Desired { digest, strategy, domains, ..fresh }, image)
+                self.enter(app, DeploymentSpec { digest, strategy, domains, ..fresh }, image)
             }
             Act::Run(run) => {
-                self.wanted.insert(app, Desired { run, ..old.clone() });
+                self.wanted.insert(app, DeploymentSpec { run, ..old.clone() });
                 Acted::Run(old.id, run)
             }
             Act::Name => {
                 let name = format!("www-{next}.app-{app}.example.org");
                 let domains = HostName::parse(&name).into_iter().collect();
-                self.wanted.insert(app, Desired { domains, ..old });
+                self.wanted.insert(app, DeploymentSpec { domains, ..old });
                 Acted::Named
             }
             Act::Destroy => {
@@ -118,7 +119,7 @@ impl Ledger {
     }
 
     /// This is wanted from now on, with the image of that revision.
-    pub(crate) fn enter(&mut self, app: u64, entry: Desired, image: Revision) -> Acted {
+    pub(crate) fn enter(&mut self, app: u64, entry: DeploymentSpec, image: Revision) -> Acted {
         let (id, revision) = (entry.id, entry.revision);
         let digest = entry.digest.clone();
         let past = Past { entry: entry.clone(), image, digest, live: false, given_up: false };
@@ -128,7 +129,7 @@ impl Ledger {
         Acted::Fresh(id, revision, image)
     }
 
-    fn newest(&self, desired: &Desired) -> Revision {
+    fn newest(&self, desired: &DeploymentSpec) -> Revision {
         let past = self.past.get(&desired.id).and_then(|past| past.keys().max());
         past.copied().unwrap_or(desired.revision).max(desired.revision)
     }
@@ -190,7 +191,7 @@ impl Ledger {
         if let Some(entry) = back.and_then(|back| past.get(&back)).map(|past| past.entry.clone()) {
             taken.changes = true;
             let (run, domains) = (current.run, std::mem::take(&mut current.domains));
-            *current = Desired { run, domains, strategy: current.strategy, ..entry };
+            *current = DeploymentSpec { run, domains, strategy: current.strategy, ..entry };
         }
         taken
     }

@@ -9,7 +9,7 @@
 //!                     converged (one check for all) ◄─┘
 //! ```
 //!
-//! It is included as source by `agent/tests/sim` and by `tests/tests/story.rs`. As a library it
+//! It is included as source by `agent/tests/sim` and by `tests/tests/it/stories.rs`. As a library it
 //! would be one of the tests' crate, on which the agent's tests would then depend, and with it on
 //! everything that brings a world up; or code for tests in the product.
 

@@ -13,7 +13,7 @@ use buddo_shared::name::HostName;
 use serde::Deserialize;
 use url::Url;
 
-pub use crate::http::rate_limit::config::RateLimits;
+pub use crate::limits::config::RateLimits;
 pub use audit::Audit;
 pub use deploys::Deploys;
 pub use limits::Limits;

@@ -2,6 +2,9 @@
 //! goes, and what of its past is kept.
 
 pub mod capacity;
+pub mod encryption;
 pub mod history;
+pub mod host_trust;
+pub mod identity;
 pub mod lifecycle;
-pub mod place;
+pub mod scheduler;

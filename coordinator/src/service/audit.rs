@@ -3,8 +3,8 @@
 use buddo_shared::id::{AccountId, DeploymentId};
 use serde_json::{Value, json};
 
-use crate::access::DeployCheck;
-use crate::random;
+use crate::auth::access::DeployCheck;
+use crate::crypto::random;
 use crate::state::Services;
 use crate::store::contract::{Action, AuditRow, AuditStatus, NewAudit};
 

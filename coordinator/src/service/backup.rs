@@ -15,13 +15,13 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::at_rest::{self, AtRestError};
-use super::epoch::{self, Raised};
-use crate::secret_file::{self, SecretFileError};
-use crate::store::contract::{ClockMark, LedgerState, Link};
+use crate::crypto::vault::{Vault, VaultError};
+use crate::process::secret_file::{self, SecretFileError};
+use crate::service::hosts::epoch::{self, Raised};
+use crate::service::master_key::{self, AtRestError};
+use crate::store::contract::{AuditChainState, ClockMark, Link};
 use crate::store::sqlite::snapshot;
 use crate::store::{Store, StoreError, Tables};
-use crate::vault::{Vault, VaultError};
 
 /// Values that are encrypted anew at a time.
 const BATCH: u32 = 1000;
@@ -138,7 +138,7 @@ pub struct Restored {
     /// The epoch from now on.
     pub raised: Raised,
     /// Whether the audit logs of the backup hold.
-    pub ledger: LedgerState,
+    pub ledger: AuditChainState,
     /// Where the database that was there is kept.
     pub aside: Option<PathBuf>,
 }
@@ -174,7 +174,7 @@ fn take_over(
     now: Timestamp,
     keep_sessions: bool,
 ) -> Result<Raised, BackupError> {
-    let renew = |tables: &mut dyn Tables| at_rest::renew(tables, vault, BATCH);
+    let renew = |tables: &mut dyn Tables| master_key::renew(tables, vault, BATCH);
     while renew(tables).map_err(another_key)? > 0 {}
     tables.end_first_form()?;
     if !keep_sessions {

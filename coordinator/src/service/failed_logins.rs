@@ -4,15 +4,15 @@
 //! wrong password or code ─► counted in memory ─ each 10 minutes, and at the end ─► one entry an account
 //! ```
 //!
-//! At most [`ACCOUNTS`](crate::failures::ACCOUNTS) entries and one for all others in 10 minutes:
+//! At most [`ACCOUNTS`](crate::auth::failed_logins::ACCOUNTS) entries and one for all others in 10 minutes:
 //! some 3 MB a day under attack. A crash loses what was counted in that time.
 
 use std::time::Duration;
 
+use buddo_runtime::error_chain::chain;
 use serde_json::json;
 
-use crate::failures::Counted;
-use crate::http::problem::chain;
+use crate::auth::failed_logins::Counted;
 use crate::state::AppState;
 use crate::store::StoreError;
 use crate::store::contract::AccountAct;
@@ -37,7 +37,7 @@ pub async fn run(state: AppState) {
 
 /// Writes what was counted since the last time.
 pub async fn write(state: &AppState) -> Result<(), StoreError> {
-    let Counted { accounts, others } = state.door.failures.take();
+    let Counted { accounts, others } = state.auth.failures.take();
     if accounts.is_empty() && others == 0 {
         return Ok(());
     }

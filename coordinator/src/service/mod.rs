@@ -2,19 +2,15 @@
 
 pub mod accounts;
 pub mod admin;
-pub mod at_rest;
 mod audit;
+pub mod audit_chain;
 pub mod backup;
+pub mod clock;
 pub mod deployments;
-pub mod epoch;
 pub mod failed_logins;
 pub mod hosts;
-pub mod ledger;
-pub mod loads;
+pub mod live;
+pub mod master_key;
 pub mod oauth;
-pub mod renewals;
-pub mod reports;
 pub mod retention;
-pub mod rotation;
 pub mod teams;
-pub mod timekeeping;

@@ -10,13 +10,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use buddo_runtime::error_chain::chain;
 use buddo_shared::api::deploy::Status;
 use buddo_shared::id::DeploymentId;
 use serde_json::json;
 
-use super::{audit, ledger, loads};
+use super::audit;
 use crate::domain::history::{self, Past};
-use crate::http::problem::chain;
+use crate::service::audit_chain;
+use crate::service::hosts::loads;
 use crate::state::{AppState, Services};
 use crate::store::contract::{Action, AuditStatus, RevisionRow};
 use crate::store::{StoreError, Tables};
@@ -29,7 +31,7 @@ const BATCH: u32 = 50;
 /// Sweeps until the process drains.
 pub async fn run(state: AppState) {
     loop {
-        ledger::keep(&state).await;
+        audit_chain::keep(&state).await;
         match sweep(&state).await {
             Ok(0) => {}
             Ok(forgotten) => tracing::info!(forgotten, "forgot old revisions"),

@@ -9,8 +9,8 @@
 //!         └─ read(|tables| …) ───► reader threads: one snapshot each
 //! ```
 
+pub mod cache;
 pub mod contract;
-pub mod memo;
 pub mod sqlite;
 
 use std::path::Path;
@@ -18,7 +18,7 @@ use std::time::Instant;
 
 pub use contract::{StoreError, Tables};
 
-use crate::metrics::Metrics;
+use crate::process::metrics::Metrics;
 
 /// The coordinator's database. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -52,7 +52,7 @@ impl Store {
     }
 
     /// What a value is to be remembered under: ask before reading it.
-    pub fn version(&self) -> memo::Version {
+    pub fn version(&self) -> cache::Version {
         self.backend.version()
     }
 

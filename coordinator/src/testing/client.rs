@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use axum::body::Body;
 use axum::extract::ConnectInfo;
+use buddo_runtime::clock::Clock as _;
 use buddo_shared::api::oauth;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, SET_COOKIE};
 use http::{HeaderMap, Request, StatusCode};
@@ -12,7 +13,6 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::World;
-use crate::clock::Clock as _;
 use crate::store::StoreError;
 
 /// The password of every account.
@@ -170,7 +170,7 @@ impl World {
 
     /// The id of an account.
     pub(crate) async fn account_id(&self, name: &str) -> uuid::Uuid {
-        let email = crate::identity::Email::parse(&format!("{name}@example.com")).unwrap();
+        let email = crate::domain::identity::Email::parse(&format!("{name}@example.com")).unwrap();
         let found: Result<_, StoreError> =
             self.state.store.read(move |tables| tables.account_by_email(&email)).await;
         *found.unwrap().unwrap().id.as_uuid()

@@ -3,15 +3,15 @@
 use buddo_shared::api::deploy::{CreateDeployment, Rollback};
 use buddo_shared::id::{DeploymentId, HostId, Revision};
 use buddo_shared::image::Digest;
-use buddo_shared::manifest::{Desired, Manifest};
+use buddo_shared::manifest::{DeploymentSpec, Manifest};
 use buddo_shared::report::{DeploymentStatus, Failure, Health, Phase, Report, ReportBody};
 use buddo_shared::sealed::OpeningKey;
 use buddo_shared::signed::Verifier;
 
 use super::{World, owner, request};
-use crate::push;
+use crate::hosts;
 use crate::service::deployments::{self, DeployError};
-use crate::service::reports::{self, Complaints};
+use crate::service::hosts::reports::{self, Complaints};
 use crate::state::AppState;
 use crate::store::StoreError;
 use crate::store::contract::Deployment;
@@ -157,14 +157,14 @@ impl Story {
     /// The document that the host is sent, as its agent reads it.
     pub(crate) async fn manifest(&self) -> Manifest {
         let state = &self.world.state;
-        let document = push::document(state, self.host).await.unwrap();
+        let document = hosts::document(state, self.host).await.unwrap();
         let verifier =
             Verifier::new(self.host, &[state.keys.keys().newest().public().clone()]).unwrap();
         verifier.verify(&document.envelope).unwrap().into_inner()
     }
 
     /// What the document says of the deployment.
-    pub(crate) async fn desired(&self) -> Desired {
+    pub(crate) async fn desired(&self) -> DeploymentSpec {
         self.manifest().await.deployments.remove(0)
     }
 }

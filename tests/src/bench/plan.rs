@@ -4,18 +4,19 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use buddo_agent::address::Index;
 use buddo_agent::config::{Drain, Network};
-use buddo_agent::guard::errors::Failed;
-use buddo_agent::health::{Level, Tracker, Trackers};
-use buddo_agent::memory::{Durable, Memory, Serving};
-use buddo_agent::plan::{Busy, LimitRule, Permit, Rules, Seen, View, plan};
-use buddo_agent::ports::{Container, ContainerState, Identity, Slot};
-use buddo_agent::step::container_name;
+use buddo_agent::model::address::Index;
+use buddo_agent::model::container::{Container, ContainerState, Identity, Slot};
+use buddo_agent::model::health::{Level, Tracker, Trackers};
+use buddo_agent::model::host_facts::LimitRule;
+use buddo_agent::model::step::container_name;
+use buddo_agent::plan::rollback_watch::failed_requests::Failed;
+use buddo_agent::plan::state::{DeploymentState, Persisted, Serving};
+use buddo_agent::plan::{Busy, Permit, Rules, Seen, View, plan};
 use buddo_shared::id::{DeploymentId, Revision};
 use buddo_shared::image::ImageReference;
 use buddo_shared::limits::Limits;
-use buddo_shared::manifest::{Desired, RunState, Strategy};
+use buddo_shared::manifest::{DeploymentSpec, RunState, Strategy};
 use buddo_shared::name::Subdomain;
 use buddo_shared::port::Port;
 use buddo_shared::probe::Probe;
@@ -82,11 +83,11 @@ pub(super) fn measure() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn case(number: u16, network: &Network) -> anyhow::Result<(Desired, Container, Memory)> {
+fn case(number: u16, network: &Network) -> anyhow::Result<(DeploymentSpec, Container, DeploymentState)> {
     let id = DeploymentId::new(Uuid::from_u128(u128::from(number) + 1));
     let (revision, slot) = (Revision::FIRST, Slot::A);
     let index = Index::new(number).context("no such address")?;
-    let desired = Desired {
+    let desired = DeploymentSpec {
         id,
         revision,
         subdomain: Subdomain::parse(&format!("app-{number}"))?,
@@ -113,6 +114,6 @@ fn case(number: u16, network: &Network) -> anyhow::Result<(Desired, Container, M
     };
     let live = Some(Serving { revision, slot });
     let proven = [revision].into();
-    let durable = Durable { index: Some(index), live, proven, ..Durable::default() };
-    Ok((desired, container, Memory::restore(durable)))
+    let durable = Persisted { index: Some(index), live, proven, ..Persisted::default() };
+    Ok((desired, container, DeploymentState::restore(durable)))
 }

@@ -7,7 +7,7 @@ use buddo_shared::api::deploy::Status;
 use buddo_shared::id::{DeploymentId, Generation, Revision};
 use buddo_shared::image::ImageReference;
 use buddo_shared::limits::Limits;
-use buddo_shared::manifest::{Desired, Manifest, RunState, SCHEMA, Strategy};
+use buddo_shared::manifest::{DeploymentSpec, Manifest, RunState, SCHEMA, Strategy};
 use buddo_shared::name::{HostName, Subdomain};
 use buddo_shared::port::Port;
 use buddo_shared::probe::Probe;
@@ -76,7 +76,7 @@ fn document(impostor: &Impostor, asked: DeploymentId, apps: u32) -> anyhow::Resu
     #[expect(clippy::disallowed_methods, reason = "documents for a real agent need real time")]
     let now = Timestamp::now();
     let app = |id: DeploymentId, name: &str, domains: Vec<HostName>| {
-        anyhow::Ok(Desired {
+        anyhow::Ok(DeploymentSpec {
             id,
             revision: Revision::FIRST,
             subdomain: Subdomain::parse(name)?,

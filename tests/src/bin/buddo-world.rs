@@ -5,9 +5,9 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use buddo_agent::podman::Podman;
+use buddo_agent::adapters::podman::Podman;
+use buddo_agent::model::step::container_name;
 use buddo_agent::ports::Containers as _;
-use buddo_agent::step::container_name;
 use buddo_tests::demo;
 use buddo_tests::world::{World, stages};
 use clap::{Parser, Subcommand};

@@ -9,7 +9,7 @@ use anyhow::{Context as _, ensure};
 use buddo_shared::id::{DeploymentId, Generation, Revision};
 use buddo_shared::image::ImageReference;
 use buddo_shared::limits::Limits;
-use buddo_shared::manifest::{Desired, Manifest, RunState, SCHEMA, Strategy};
+use buddo_shared::manifest::{DeploymentSpec, Manifest, RunState, SCHEMA, Strategy};
 use buddo_shared::name::{HostName, Subdomain};
 use buddo_shared::port::Port;
 use buddo_shared::probe::Probe;
@@ -85,7 +85,7 @@ fn document(impostor: &Impostor, revision: u32) -> anyhow::Result<Manifest> {
     #[expect(clippy::disallowed_methods, reason = "documents for a real agent need real time")]
     let now = Timestamp::now();
     let image = format!("harbor.buddo.xyz:4443/demo/slow:v{revision}");
-    let desired = Desired {
+    let desired = DeploymentSpec {
         id: DeploymentId::new(uuid::Uuid::from_u128(1)),
         revision: Revision::new(revision),
         subdomain: Subdomain::parse(APP)?,

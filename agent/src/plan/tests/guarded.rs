@@ -3,8 +3,8 @@
 use buddo_shared::manifest::{Fallback, Guard};
 
 use super::*;
-use crate::guard::{Kills, Vigil};
-use crate::ports::{KILLED, Process};
+use crate::model::container::{KILLED, Process};
+use crate::plan::rollback_watch::{Kills, RollbackWatch};
 
 /// The new revision has just gone live in slot B; the old one's container drains.
 fn watched(app: App) -> Model {
@@ -24,7 +24,7 @@ fn watched(app: App) -> Model {
     }));
     model.put(OLD, Slot::A, ContainerState::Running);
     model.serves(OLD, Slot::A);
-    while model.memory.durable.live.map(|live| live.revision) != Some(NEW) {
+    while model.memory.persisted.live.map(|live| live.revision) != Some(NEW) {
         model.turn();
     }
     model.app = app;
@@ -33,12 +33,12 @@ fn watched(app: App) -> Model {
 }
 
 fn live(model: &Model) -> Option<Revision> {
-    model.memory.durable.live.map(|live| live.revision)
+    model.memory.persisted.live.map(|live| live.revision)
 }
 
 /// What serves ends, and is started again.
 fn crash(model: &mut Model, code: i32) {
-    let serving = model.memory.durable.live.unwrap();
+    let serving = model.memory.persisted.live.unwrap();
     let name = model.name(serving.revision, serving.slot);
     model.containers.get_mut(&name).unwrap().state = ContainerState::Exited(code);
     for _ in 0..20 {
@@ -103,7 +103,7 @@ fn two_kills_that_the_agent_did_not_send_are_told_as_memory() {
     assert_eq!(live(&model), Some(NEW));
     crash(&mut model, KILLED);
     assert_put_back(&mut model, "guard_oom");
-    assert!(model.memory.durable.failures[&NEW].cause.contains("its 256 MB"));
+    assert!(model.memory.persisted.failures[&NEW].cause.contains("its 256 MB"));
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn requests_that_failed_while_nothing_served_are_the_crash_not_the_revision() {
 #[test]
 fn after_the_window_a_crash_loop_is_only_a_crash_loop() {
     let mut model = watched(App::Answers);
-    while model.memory.durable.vigil.is_some() {
+    while model.memory.persisted.vigil.is_some() {
         model.turn();
     }
     for _ in 0..5 {
@@ -173,9 +173,9 @@ fn after_the_window_a_crash_loop_is_only_a_crash_loop() {
 fn fm_10_a_guard_survives_the_agent_and_any_clock() {
     for jump in [-31_536_000_i64, 0, 200, 31_536_000] {
         let mut model = watched(App::Answers);
-        let durable = model.memory.durable.clone();
-        model.memory = Memory::restore(durable);
-        let Some(Vigil::Watching { since, .. }) = &mut model.memory.durable.vigil else {
+        let durable = model.memory.persisted.clone();
+        model.memory = DeploymentState::restore(durable);
+        let Some(RollbackWatch::Watching { since, .. }) = &mut model.memory.persisted.vigil else {
             panic!("no vigil: {:?}", model.memory)
         };
         *since = since.checked_sub(jiff::SignedDuration::from_secs(jump)).unwrap();
@@ -196,8 +196,8 @@ fn fm_10_a_guard_survives_the_agent_and_any_clock() {
 fn the_hosts_own_trouble_puts_nothing_back() {
     let mut model = watched(App::Answers);
     for _ in 0..4 {
-        let durable = model.memory.durable.clone();
-        model.memory = Memory::restore(durable);
+        let durable = model.memory.persisted.clone();
+        model.memory = DeploymentState::restore(durable);
         crash(&mut model, 255);
     }
     assert_eq!(live(&model), Some(NEW), "it ended while nobody looked");
@@ -227,7 +227,7 @@ fn its_operators_stop_ends_the_watch() {
     crash(&mut model, 1);
     model.desired.as_mut().unwrap().run = RunState::Stopped;
     assert_eq!(model.settle().phase, Phase::Stopped);
-    assert_eq!(model.memory.durable.vigil, None);
+    assert_eq!(model.memory.persisted.vigil, None);
     model.desired.as_mut().unwrap().run = RunState::Running;
     assert_eq!(model.settle().phase, Phase::Live);
     crash(&mut model, 1);
@@ -262,7 +262,8 @@ fn a_recreate_is_put_back_by_a_recreate() {
     model.desired.as_mut().unwrap().strategy = Replacing::Recreate;
     // The watch began before; only the strategy matters here.
     for _ in 0..3 {
-        model.memory.durable.vigil = Some(Vigil::Watching { revision: NEW, since: model.wall() });
+        model.memory.persisted.vigil =
+            Some(RollbackWatch::Watching { revision: NEW, since: model.wall() });
         crash(&mut model, 1);
     }
     assert_put_back(&mut model, "guard_crash_loop");
@@ -275,7 +276,7 @@ fn an_app_is_never_said_to_have_failed_for_good_while_something_comes_back() {
         for app in [App::Exits, App::Silent] {
             for old in [ContainerState::Running, ContainerState::Exited(1)] {
                 let mut model = watched(App::Answers);
-                model.memory.durable = Durable { index: Index::new(0), ..Durable::default() };
+                model.memory.persisted = Persisted { index: Index::new(0), ..Persisted::default() };
                 model.containers.clear();
                 model.put(OLD, Slot::A, old);
                 model.serves(OLD, Slot::A);
@@ -301,7 +302,8 @@ fn an_app_is_never_said_to_have_failed_for_good_while_something_comes_back() {
 #[test]
 fn where_nothing_serves_a_failed_deploy_brings_the_fallback_in() {
     let mut model = watched(App::Answers);
-    model.memory = Memory::restore(Durable { index: Index::new(0), ..Durable::default() });
+    model.memory =
+        DeploymentState::restore(Persisted { index: Index::new(0), ..Persisted::default() });
     model.containers.clear();
     model.app = App::Exits;
     let plan = model.settle();
@@ -312,7 +314,7 @@ fn where_nothing_serves_a_failed_deploy_brings_the_fallback_in() {
 
 /// The kernel's count for a run of the container that serves.
 fn kernel_counts(model: &mut Model, pid: u32, count: u64) {
-    let serving = model.memory.durable.live.unwrap();
+    let serving = model.memory.persisted.live.unwrap();
     let process = Process { container: format!("r{}", serving.revision), pid };
     let name = model.name(serving.revision, serving.slot);
     model.containers.get_mut(&name).unwrap().process = Some(process.clone());
@@ -333,7 +335,7 @@ fn kills_for_memory_inside_what_lives_on_put_the_old_revision_back() {
     assert_eq!((live(&model), model.memory.evidence.kills()), (Some(NEW), 1));
     kernel_counts(&mut model, 7, 11);
     assert_put_back(&mut model, "guard_oom");
-    let cause = &model.memory.durable.failures[&NEW].cause;
+    let cause = &model.memory.persisted.failures[&NEW].cause;
     assert!(cause.contains("ran out of its 256 MB of memory 2 times"), "{cause}");
 }
 
@@ -364,7 +366,7 @@ fn kills_while_the_host_is_in_trouble_or_after_the_window_put_nothing_back() {
         model.turn();
     }
     model.rules.troubled_until = None;
-    while model.memory.durable.vigil.is_some() {
+    while model.memory.persisted.vigil.is_some() {
         model.turn();
     }
     for count in 5..9 {
@@ -393,8 +395,8 @@ fn what_nothing_forwards_to_is_not_judged_for_its_silence() {
 fn fm_26_containers_that_were_replaced_because_nothing_forwarded_to_them_count_as_no_crash() {
     let mut model = watched(App::Answers);
     for _ in 0..4 {
-        let serving = model.memory.durable.live.unwrap();
-        assert_eq!(serving.revision, NEW, "{:?}", model.memory.durable.failures);
+        let serving = model.memory.persisted.live.unwrap();
+        assert_eq!(serving.revision, NEW, "{:?}", model.memory.persisted.failures);
         let name = model.name(NEW, serving.slot);
         model.deaf.insert(name.clone());
         while model.containers.contains_key(&name) {

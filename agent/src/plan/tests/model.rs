@@ -14,10 +14,12 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::super::*;
-use crate::address::Index;
-use crate::health::{Level, Trackers};
-use crate::memory::{Durable, Happened};
-use crate::ports::{ContainersError, Ending, ProbeOutcome};
+use crate::model::address::Index;
+use crate::model::container::ExitInfo;
+use crate::model::health::ProbeOutcome;
+use crate::model::health::{Level, Trackers};
+use crate::plan::state::{Persisted, StepOutcome};
+use crate::ports::ContainersError;
 
 pub(super) const OLD: Revision = Revision::new(1);
 pub(super) const NEW: Revision = Revision::new(2);
@@ -39,10 +41,10 @@ pub(super) enum Refusal {
 
 pub(super) struct Model {
     pub(super) id: DeploymentId,
-    pub(super) desired: Option<Desired>,
+    pub(super) desired: Option<DeploymentSpec>,
     pub(super) containers: BTreeMap<String, Container>,
     pub(super) health: Trackers,
-    pub(super) memory: Memory,
+    pub(super) memory: DeploymentState,
     pub(super) rules: Rules,
     pub(super) app: App,
     pub(super) now: Instant,
@@ -91,8 +93,8 @@ pub(super) fn network() -> Network {
     }
 }
 
-pub(super) fn desired(id: DeploymentId, revision: Revision, run: RunState) -> Desired {
-    Desired {
+pub(super) fn desired(id: DeploymentId, revision: Revision, run: RunState) -> DeploymentSpec {
+    DeploymentSpec {
         id,
         revision,
         subdomain: Subdomain::parse("blog").unwrap(),
@@ -111,21 +113,21 @@ pub(super) fn desired(id: DeploymentId, revision: Revision, run: RunState) -> De
     }
 }
 
-pub(super) fn hangs() -> Happened {
+pub(super) fn hangs() -> StepOutcome {
     let source = Box::from("it hangs");
-    Happened::Failed(ContainersError::Unavailable { operation: "a test", source })
+    StepOutcome::Failed(ContainersError::Unavailable { operation: "a test", source })
 }
 
 impl Model {
     pub(super) fn new(run: Option<RunState>, app: App) -> Self {
         let id = DeploymentId::new(Uuid::from_u128(7));
-        let durable = Durable { index: Index::new(0), ..Durable::default() };
+        let durable = Persisted { index: Index::new(0), ..Persisted::default() };
         Self {
             id,
             desired: run.map(|run| desired(id, NEW, run)),
             containers: BTreeMap::new(),
             health: Trackers::new(),
-            memory: Memory::restore(durable),
+            memory: DeploymentState::restore(durable),
             rules: Rules {
                 limits: LimitRule::Enforced,
                 drain: Drain {
@@ -173,8 +175,8 @@ impl Model {
     }
 
     pub(super) fn serves(&mut self, revision: Revision, slot: Slot) {
-        self.memory.durable.live = Some(Serving { revision, slot });
-        self.memory.durable.proven.insert(revision);
+        self.memory.persisted.live = Some(Serving { revision, slot });
+        self.memory.persisted.proven.insert(revision);
         // As the table in force says.
         let address = network().address(Index::new(0).unwrap(), slot);
         self.memory.target = Some(Target::Live { addresses: vec![*address.ip()] });
@@ -218,7 +220,7 @@ impl Model {
         self.check(&plan);
         let result = plan.clone();
         self.watch(&plan);
-        let live = self.memory.durable.live.map(|live| live.revision);
+        let live = self.memory.persisted.live.map(|live| live.revision);
         for lane in [Lane::Serve, Lane::Roll] {
             let revision = if lane == Lane::Serve { live } else { plan.revision };
             for step in plan.steps(lane) {
@@ -258,17 +260,17 @@ impl Model {
 
     pub(super) fn carry_out(&mut self, lane: Lane, step: &Step, revision: Revision) -> bool {
         self.done.push(step.clone());
-        let mut happened = Happened::Done;
+        let mut happened = StepOutcome::Done;
         match step {
             Step::Image => match self.image {
-                Ok(()) => happened = Happened::Image(digest()),
+                Ok(()) => happened = StepOutcome::Image(digest()),
                 Err(code) => {
                     let failure = Failure {
                         code: code.to_owned(),
                         cause: code.to_owned(),
                         fix: String::new(),
                     };
-                    happened = Happened::Failed(match code {
+                    happened = StepOutcome::Failed(match code {
                         "image_not_found" => ContainersError::Image(failure),
                         _ => ContainersError::Registry(failure),
                     });
@@ -278,7 +280,7 @@ impl Model {
                 let [code, cause, fix] =
                     ["host_out_of_keys", "no keys", "add some"].map(str::to_owned);
                 let failure = Failure { code, cause, fix };
-                happened = Happened::Failed(ContainersError::Full(failure));
+                happened = StepOutcome::Failed(ContainersError::Full(failure));
             }
             Step::Create(slot) => {
                 let name = self.name(revision, *slot);
@@ -295,7 +297,7 @@ impl Model {
                 let message = "listen tcp: bind: address already in use".to_owned();
                 let (operation, status) = ("start", 500);
                 happened =
-                    Happened::Failed(ContainersError::Refused { operation, status, message });
+                    StepOutcome::Failed(ContainersError::Refused { operation, status, message });
             }
             Step::EndLost(slot) | Step::FreeAddress(slot) => {
                 self.squatted.remove(slot);
@@ -322,9 +324,10 @@ impl Model {
             Step::Watch(name) => {
                 self.health.insert(name.clone(), Tracker::new(Level::Starting));
             }
-            Step::Autopsy(_) => {
+            Step::InspectExit(_) => {
                 let log_tail = "boom".to_owned();
-                happened = Happened::Ending(Ending { exit_code: 1, oom_killed: false, log_tail });
+                happened =
+                    StepOutcome::Ended(ExitInfo { exit_code: 1, oom_killed: false, log_tail });
             }
             Step::Stop(name) => {
                 self.containers.get_mut(name).unwrap().state = ContainerState::Exited(143);
@@ -340,15 +343,15 @@ impl Model {
                 Some(Refusal::Podman) => {
                     let (operation, message) = ("store a secret", "no space left".to_owned());
                     let refused = ContainersError::Refused { operation, status: 500, message };
-                    happened = Happened::Failed(refused);
+                    happened = StepOutcome::Failed(refused);
                 }
                 Some(Refusal::Unreadable) => {
-                    happened = Happened::Unreadable(words::unreadable("environment"));
+                    happened = StepOutcome::Unreadable(messages::unreadable("environment"));
                 }
             },
             Step::RemoveSecrets(_) => {}
         }
-        let goes_on = !matches!(happened, Happened::Failed(_) | Happened::Unreadable(_));
+        let goes_on = !matches!(happened, StepOutcome::Failed(_) | StepOutcome::Unreadable(_));
         self.memory.record(lane, step, revision, happened, self.now, 0.5);
         goes_on
     }

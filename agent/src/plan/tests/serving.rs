@@ -51,10 +51,10 @@ fn what_is_just_being_started_is_not_believed_to_be_lost() {
     model.containers.get_mut(&name).unwrap().state = ContainerState::Broken;
     model.busy.serve = Some(Step::Start(name.clone()));
     model.plan();
-    assert!(model.memory.durable.live.is_some());
+    assert!(model.memory.persisted.live.is_some());
     model.busy.serve = None;
     let plan = model.plan();
-    assert!(model.memory.durable.live.is_none(), "{plan:?}");
+    assert!(model.memory.persisted.live.is_none(), "{plan:?}");
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn fm_23_what_nothing_forwards_to_is_made_anew_by_an_agent_that_knows_nothing_of
 fn fm_23_what_nothing_forwards_to_and_nobody_can_make_anew_is_started_again() {
     for target in [None, Some(Target::Hold)] {
         let mut model = Model::new(Some(RunState::Running), App::Answers);
-        model.memory.durable.failures.insert(NEW, words::host_full());
+        model.memory.persisted.failures.insert(NEW, messages::host_full());
         model.put(OLD, Slot::A, ContainerState::Running);
         model.serves(OLD, Slot::A);
         let name = model.name(OLD, Slot::A);

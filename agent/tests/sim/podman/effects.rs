@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use buddo_agent::ports::{
-    ContainerSpec, ContainerState, ContainersError, Created, Identity, KILLED,
-};
+use buddo_agent::model::container::{ContainerSpec, ContainerState, Created, Identity, KILLED};
+use buddo_agent::ports::ContainersError;
 use tokio::time::{Instant, sleep};
 
 use super::fate::{refused, unavailable};

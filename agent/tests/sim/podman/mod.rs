@@ -16,7 +16,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddrV4;
 use std::sync::Arc;
 
-use buddo_agent::ports::{Container, ContainerState, ContainersError, Identity, ProbeOutcome};
+use buddo_agent::model::container::{Container, ContainerState, Identity};
+use buddo_agent::model::health::ProbeOutcome;
+use buddo_agent::ports::ContainersError;
 use buddo_shared::id::{DeploymentId, Revision};
 use buddo_shared::image::Digest;
 use buddo_shared::report::Failure;

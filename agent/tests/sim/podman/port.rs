@@ -5,11 +5,12 @@ use std::io;
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
-use buddo_agent::ports::{
-    Container, ContainerSpec, ContainerState, Containers, ContainersError, Created, Ending,
-    Identity, Mended, ProbeOutcome, Prober, Slot,
+use buddo_agent::model::container::{
+    Container, ContainerSpec, ContainerState, Created, ExitInfo, Identity, Mended, Slot,
 };
-use buddo_agent::step::{container_owner, secret_owner};
+use buddo_agent::model::health::ProbeOutcome;
+use buddo_agent::model::step::{container_owner, secret_owner};
+use buddo_agent::ports::{Containers, ContainersError, Prober};
 use buddo_shared::id::DeploymentId;
 use buddo_shared::image::{Digest, ImageReference};
 use buddo_shared::manifest::RegistryCredentials;
@@ -174,7 +175,7 @@ impl Containers for Life {
         .await
     }
 
-    async fn ending(&self, name: &str) -> Result<Ending, ContainersError> {
+    async fn ending(&self, name: &str) -> Result<ExitInfo, ContainersError> {
         let wanted = name.to_owned();
         self.call("autopsy", name, SECONDS_10, move |state, _, _| {
             let Some(found) = state.engine.containers.get(&wanted) else {
@@ -184,7 +185,7 @@ impl Containers for Life {
                 ContainerState::Exited(code) => code,
                 _ => 0,
             };
-            Ok(Ending { exit_code, oom_killed: found.oom, log_tail: String::new() })
+            Ok(ExitInfo { exit_code, oom_killed: found.oom, log_tail: String::new() })
         })
         .await
     }

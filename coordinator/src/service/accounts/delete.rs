@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use super::AccountError;
 use super::proof::{self, Repeated};
-use super::{AccountError, Session};
+use crate::auth::session::Session;
 use crate::service::{deployments, teams};
 use crate::state::AppState;
 use crate::store::contract::{AccountAct, MailKind};
@@ -32,6 +33,6 @@ pub async fn delete_account(
         })
         .await?;
     deployments::announce_destroyed(state, &destroyed);
-    state.door.mail_due.notify_one();
+    state.mail_due.notify_one();
     Ok(())
 }

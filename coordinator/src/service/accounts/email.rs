@@ -1,11 +1,12 @@
 //! Another mail address: asked for with the password, confirmed by a link that goes there.
 
+use super::AccountError;
 use super::proof::{self, Repeated};
-use super::{AccountError, Session};
-use crate::identity::Email;
+use crate::auth::session::Session;
+use crate::auth::token::{Kind, PlainToken};
+use crate::domain::identity::Email;
 use crate::state::AppState;
 use crate::store::contract::{AccountAct, MailKind, Purpose};
-use crate::token::{Kind, PlainToken};
 
 const TAKEN: &str = "has an account already; use another address";
 
@@ -41,7 +42,7 @@ pub async fn change_email(
             Ok(())
         })
         .await?;
-    state.door.mail_due.notify_one();
+    state.mail_due.notify_one();
     Ok(())
 }
 
@@ -70,6 +71,6 @@ pub async fn confirm_email_change(state: &AppState, token: &str) -> Result<(), A
             Ok(())
         })
         .await?;
-    state.door.mail_due.notify_one();
+    state.mail_due.notify_one();
     Ok(())
 }

@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use buddo_shared::api::problem::FieldError;
 
-use crate::attempts::TooSoon;
-use crate::password::{ChooseError, HashError};
+use crate::auth::guesses::TooSoon;
+use crate::auth::password::{ChooseError, HashError};
+use crate::auth::session::{SessionError, suspended};
+use crate::auth::token::jwt::JwtError;
+use crate::auth::totp::TotpError;
+use crate::crypto::vault::VaultError;
 use crate::service::deployments::DeployError;
 use crate::service::teams::TeamError;
 use crate::store::StoreError;
-use crate::token::jwt::JwtError;
-use crate::totp::TotpError;
-use crate::vault::VaultError;
 
 /// A refusal. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -109,10 +110,15 @@ impl AccountError {
     }
 }
 
-/// What the owner of a suspended account is told.
-fn suspended(reason: Option<&str>) -> String {
-    let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
-    format!("the account is suspended{reason}; its apps are stopped. Ask the platform's operator")
+impl From<SessionError> for AccountError {
+    fn from(error: SessionError) -> Self {
+        match error {
+            SessionError::Void => Self::Void,
+            SessionError::Suspended(reason) => Self::Suspended(reason),
+            SessionError::Token(error) => Self::Token(error),
+            SessionError::Store(error) => Self::Store(error),
+        }
+    }
 }
 
 impl From<TooSoon> for AccountError {

@@ -15,7 +15,7 @@ pub use delete::delete_account;
 pub use email::{change_email, confirm_email_change};
 pub use error::AccountError;
 pub(crate) use error::seconds;
-pub use login::{Session, log_in, log_in_browser, session_of, session_of_browser, unchanged};
+pub use login::{log_in, log_in_browser, unchanged};
 pub use password::{Others, admit_requests, change_password, forgot_password, reset_password};
 pub use proof::{Caller, Offered, Proved, Repeated, prove, prove_again};
 pub use register::register;
@@ -25,7 +25,7 @@ pub use verify::{send_verification, verify_email};
 
 use buddo_shared::api::auth::{Me, Profile, User};
 
-use crate::identity::{Email, Username};
+use crate::domain::identity::{Email, Username};
 use crate::state::AppState;
 use crate::store::StoreError;
 use crate::store::contract::Account;

@@ -13,13 +13,14 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::proof::{self, Repeated};
-use super::{AccountError, Session, hints};
-use crate::identity::Email;
-use crate::password::Password;
+use super::{AccountError, hints};
+use crate::auth::password::Password;
+use crate::auth::session::Session;
+use crate::auth::token::{Kind, PlainToken};
+use crate::domain::identity::Email;
 use crate::state::AppState;
 use crate::store::contract::{Account, AccountAct, MailKind, MailedLink, Purpose};
 use crate::store::{StoreError, Tables};
-use crate::token::{Kind, PlainToken};
 
 /// Mails with a link that an account gets within [`SPAN`].
 const MAILS: u32 = 3;
@@ -34,7 +35,7 @@ pub async fn forgot_password(state: &AppState, email: &str) -> Result<(), Accoun
     let noted: Result<(), StoreError> =
         state.store.write(move |tables| tables.request_reset(&key, now)).await;
     noted?;
-    state.door.mail_due.notify_one();
+    state.mail_due.notify_one();
     Ok(())
 }
 
@@ -87,7 +88,7 @@ pub async fn reset_password(
     // A password that is refused does not use the link up.
     let password = Password::parse(password);
     let password = password.map_err(|rule| AccountError::field("/password", rule))?;
-    let hashed = state.door.hasher.choose(password, hints(&account.email, &account.username)).await;
+    let hashed = state.auth.hasher.choose(password, hints(&account.email, &account.username)).await;
     let hashed = hashed.map_err(AccountError::chosen("/password"))?;
     let account = state
         .store
@@ -109,8 +110,8 @@ pub async fn reset_password(
             Ok::<_, AccountError>(account)
         })
         .await?;
-    state.door.attempts.forgive(&account.email);
-    state.door.mail_due.notify_one();
+    state.auth.attempts.forgive(&account.email);
+    state.mail_due.notify_one();
     Ok(())
 }
 
@@ -146,7 +147,7 @@ pub async fn change_password(
     let Session { account, id: login, .. } = session;
     let new = Password::parse(new).map_err(|rule| AccountError::field(FIELD, rule))?;
     proof::again(state, &account, repeated).await?;
-    let hashed = state.door.hasher.choose(new, hints(&account.email, &account.username)).await;
+    let hashed = state.auth.hasher.choose(new, hints(&account.email, &account.username)).await;
     let hashed = hashed.map_err(AccountError::chosen(FIELD))?;
     let (id, now) = (account.id, state.clock.now());
     state
@@ -171,6 +172,6 @@ pub async fn change_password(
             Ok(())
         })
         .await?;
-    state.door.mail_due.notify_one();
+    state.mail_due.notify_one();
     Ok(())
 }

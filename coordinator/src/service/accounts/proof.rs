@@ -10,13 +10,13 @@ use buddo_shared::id::AccountId;
 use buddo_shared::secret::Secret;
 
 use super::AccountError;
-use crate::attempts::Who;
-use crate::identity::Email;
+use crate::auth::guesses::Who;
+use crate::auth::totp::{self, SharedSecret};
+use crate::domain::encryption::EncryptionContext;
+use crate::domain::identity::Email;
 use crate::state::AppState;
 use crate::store::StoreError;
 use crate::store::contract::{Account, AccountAct, MailKind};
-use crate::totp::{self, SharedSecret};
-use crate::vault::Place;
 
 /// Where a request comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,9 +58,9 @@ pub async fn prove(state: &AppState, offered: Offered) -> Result<Account, Accoun
     let email = Email::parse(&email).ok();
     let known = email.as_ref().zip(caller.device.as_ref());
     let device =
-        known.and_then(|(email, text)| state.door.devices.check(text, email, state.clock.now()));
+        known.and_then(|(email, text)| state.auth.devices.check(text, email, state.clock.now()));
     let who = Who::Stranger { email: email.as_ref(), from: caller.address, device };
-    let attempt = state.door.attempts.password(who)?;
+    let attempt = state.auth.attempts.password(who)?;
     let checked = async {
         let account = match email {
             Some(email) => {
@@ -71,7 +71,7 @@ pub async fn prove(state: &AppState, offered: Offered) -> Result<Account, Accoun
             None => None,
         };
         let stored = account.as_ref().map(|account| account.password.clone());
-        let matches = state.door.hasher.verify(password, stored).await?;
+        let matches = state.auth.hasher.verify(password, stored).await?;
         Ok::<_, AccountError>(match account {
             Some(account) if matches => Ok(account),
             other => Err(other.map(|account| account.id)),
@@ -87,7 +87,7 @@ pub async fn prove(state: &AppState, offered: Offered) -> Result<Account, Accoun
             }
         }
         Ok(Err(whose)) => {
-            state.door.failures.note(whose);
+            state.auth.failures.note(whose);
             Err(AccountError::Credentials)
         }
         Err(error) => {
@@ -105,8 +105,8 @@ pub(super) async fn again(
     repeated: Repeated,
 ) -> Result<(), AccountError> {
     let Repeated { password, totp_code } = repeated;
-    let attempt = state.door.attempts.password(Who::Session(account.id))?;
-    match state.door.hasher.verify(password, Some(account.password.clone())).await {
+    let attempt = state.auth.attempts.password(Who::Session(account.id))?;
+    match state.auth.hasher.verify(password, Some(account.password.clone())).await {
         Ok(true) => {
             attempt.settle();
             let proved = second_factor(state, account, totp_code).await;
@@ -117,7 +117,7 @@ pub(super) async fn again(
             })
         }
         Ok(false) => {
-            state.door.failures.note(Some(account.id));
+            state.auth.failures.note(Some(account.id));
             Err(AccountError::Reauthentication)
         }
         Err(error) => {
@@ -157,7 +157,7 @@ fn noted(
     proved: Result<(), AccountError>,
 ) -> Result<(), AccountError> {
     if matches!(proved, Err(AccountError::TotpCode)) {
-        state.door.failures.note(Some(account.id));
+        state.auth.failures.note(Some(account.id));
     }
     proved
 }
@@ -173,7 +173,7 @@ async fn second_factor(
     let Some(stored) = stored?.filter(|stored| stored.enabled_at.is_some()) else { return Ok(()) };
     let offered = offered.filter(|offered| !offered.expose().trim().is_empty());
     let offered = offered.ok_or(AccountError::TotpRequired)?;
-    state.door.attempts.code(id)?;
+    state.auth.attempts.code(id)?;
     let secret = open(state, id, &stored.sealed)?;
     let now = state.clock.now();
     let used = match (secret.step_of(&offered, now), totp::recovery_hash(id, &offered)) {
@@ -195,13 +195,13 @@ async fn second_factor(
                 })
                 .await;
             let used = used?;
-            state.door.mail_due.notify_one();
+            state.mail_due.notify_one();
             used
         }
         (None, None) => false,
     };
     if used {
-        state.door.attempts.code_was_right(id);
+        state.auth.attempts.code_was_right(id);
         Ok(())
     } else {
         Err(AccountError::TotpCode)
@@ -214,6 +214,6 @@ pub(super) fn open(
     id: AccountId,
     sealed: &[u8],
 ) -> Result<SharedSecret, AccountError> {
-    let text = state.vault.open_sealed(Place::TotpSecret(id), sealed)?;
+    let text = state.vault.open_sealed(EncryptionContext::TotpSecret(id), sealed)?;
     Ok(SharedSecret::from_base32(&text)?)
 }

@@ -6,9 +6,9 @@ use buddo_shared::id::AccountId;
 use serde_json::json;
 
 use super::{AccountError, hints};
-use crate::identity::{Email, Username};
-use crate::password::Password;
-use crate::random::{self, Random};
+use crate::auth::password::Password;
+use crate::crypto::random::{self, Random};
+use crate::domain::identity::{Email, Username};
 use crate::service::teams;
 use crate::state::AppState;
 use crate::store::contract::{AccountAct, MailKind, NewAccount};
@@ -40,7 +40,7 @@ fn parse(request: Register) -> Result<Parsed, AccountError> {
 /// Makes an account; its verification mail is queued with it.
 pub async fn register(state: &AppState, request: Register) -> Result<Registered, AccountError> {
     let Parsed { email, username, password, referral_code } = parse(request)?;
-    let password = state.door.hasher.choose(password, hints(&email, &username)).await;
+    let password = state.auth.hasher.choose(password, hints(&email, &username)).await;
     let password = password.map_err(AccountError::chosen("/password"))?;
     let mut account = NewAccount {
         id: AccountId::new(random::uuid(&*state.random)),
@@ -91,7 +91,7 @@ pub async fn register(state: &AppState, request: Register) -> Result<Registered,
             })
         })
         .await?;
-    state.door.mail_due.notify_one();
+    state.mail_due.notify_one();
     Ok(Registered { user: registered })
 }
 

@@ -5,7 +5,8 @@ use buddo_shared::id::AccountId;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{AccountError, Session};
+use super::AccountError;
+use crate::auth::session::Session;
 use crate::state::AppState;
 use crate::store::StoreError;
 use crate::store::contract::{AccountAct, AccountActRow, LoginRow};

@@ -11,14 +11,15 @@ use buddo_shared::api::account::{RecoveryCodes, TotpEnrolment};
 use buddo_shared::id::AccountId;
 use buddo_shared::secret::Secret;
 
+use super::AccountError;
 use super::proof::{self, Repeated};
-use super::{AccountError, Session};
+use crate::auth::session::Session;
+use crate::auth::totp::{self, SharedSecret};
+use crate::domain::encryption::EncryptionContext;
+use crate::domain::identity::HashedToken;
 use crate::state::AppState;
 use crate::store::StoreError;
 use crate::store::contract::{AccountAct, MailKind};
-use crate::token::HashedToken;
-use crate::totp::{self, SharedSecret};
-use crate::vault::Place;
 
 /// Proposes a secret, shown this once. It counts for nothing until a code of it is confirmed.
 /// Wants a confirmed address, so that nobody can lock its real owner out of it.
@@ -41,7 +42,7 @@ pub async fn enroll_totp(
     state
         .store
         .write(move |tables| {
-            let sealed = services.vault.seal(Place::TotpSecret(id), &plain)?;
+            let sealed = services.vault.seal(EncryptionContext::TotpSecret(id), &plain)?;
             Ok::<_, AccountError>(tables.propose_totp(id, &sealed)?)
         })
         .await?;
@@ -60,7 +61,7 @@ pub async fn confirm_totp(
     if stored.enabled_at.is_some() {
         return Err(AccountError::TotpEnabled);
     }
-    state.door.attempts.code(id)?;
+    state.auth.attempts.code(id)?;
     let secret = proof::open(state, id, &stored.sealed)?;
     let now = state.clock.now();
     let wrong = || AccountError::field("/code", "is not the app's present code; type its next one");
@@ -84,8 +85,8 @@ pub async fn confirm_totp(
             Ok(())
         })
         .await?;
-    state.door.attempts.code_was_right(id);
-    state.door.mail_due.notify_one();
+    state.auth.attempts.code_was_right(id);
+    state.mail_due.notify_one();
     Ok(codes)
 }
 
@@ -110,7 +111,7 @@ pub async fn disable_totp(
         })
         .await;
     done?;
-    state.door.mail_due.notify_one();
+    state.mail_due.notify_one();
     Ok(())
 }
 

@@ -3,9 +3,9 @@
 use buddo_shared::id::AccountId;
 
 use super::AccountError;
+use crate::auth::token::{Kind, PlainToken};
 use crate::state::AppState;
 use crate::store::contract::{AccountAct, MailKind};
-use crate::token::{Kind, PlainToken};
 
 /// Uses the token of a verification mail. It works once, for 24 hours, and for the address that
 /// the mail went to.
@@ -45,6 +45,6 @@ pub async fn send_verification(state: &AppState, id: AccountId) -> Result<bool, 
             Ok::<bool, AccountError>(true)
         })
         .await?;
-    state.door.mail_due.notify_one();
+    state.mail_due.notify_one();
     Ok(queued)
 }

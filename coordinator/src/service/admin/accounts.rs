@@ -4,16 +4,16 @@
 //! suspend ─► logins, tokens and refreshes are refused; apps are parked ─ resume ─► all as before
 //! ```
 
+use buddo_runtime::error_chain::chain;
 use buddo_shared::api::deploy::Status;
 use buddo_shared::id::{AccountId, DeploymentId};
 use buddo_shared::manifest::RunState;
 use serde_json::json;
 
-use super::{AdminError, Changed, Desk};
+use super::{AdminContext, AdminError, Changed};
+use crate::crypto::random;
+use crate::domain::identity::Email;
 use crate::domain::lifecycle::{Event, next};
-use crate::http::problem::chain;
-use crate::identity::Email;
-use crate::random;
 use crate::service::audit;
 use crate::store::contract::{
     Account, AccountAct, Action, AuditStatus, MailKind, NewAudit, Outline, Suspension,
@@ -34,7 +34,7 @@ pub struct Shown {
 
 /// A page of accounts by registration number, and whether there are more.
 pub async fn accounts(
-    desk: &Desk,
+    desk: &AdminContext,
     after: i64,
     limit: u32,
     text: Option<String>,
@@ -52,7 +52,7 @@ pub async fn accounts(
 }
 
 /// One account, by id or mail address.
-pub async fn account(desk: &Desk, name: &str) -> Result<Shown, AdminError> {
+pub async fn account(desk: &AdminContext, name: &str) -> Result<Shown, AdminError> {
     let name = name.to_owned();
     desk.store
         .read(move |tables| {
@@ -65,7 +65,7 @@ pub async fn account(desk: &Desk, name: &str) -> Result<Shown, AdminError> {
 
 /// Suspends an account and parks its apps. `reason`: to its owner.
 pub async fn suspend(
-    desk: &Desk,
+    desk: &AdminContext,
     name: &str,
     reason: Option<String>,
 ) -> Result<(Account, Changed), AdminError> {
@@ -90,7 +90,7 @@ pub async fn suspend(
 }
 
 /// Takes a suspension back; what ran runs again.
-pub async fn resume(desk: &Desk, name: &str) -> Result<(Account, Changed), AdminError> {
+pub async fn resume(desk: &AdminContext, name: &str) -> Result<(Account, Changed), AdminError> {
     act(desk, name, |tables, desk, account| {
         if account.suspended.is_none() {
             return Err(AdminError::Conflict("the account is not suspended"));
@@ -103,7 +103,7 @@ pub async fn resume(desk: &Desk, name: &str) -> Result<(Account, Changed), Admin
 }
 
 /// Makes an account an administrator. It has to have one-time codes before.
-pub async fn promote(desk: &Desk, name: &str) -> Result<(Account, Changed), AdminError> {
+pub async fn promote(desk: &AdminContext, name: &str) -> Result<(Account, Changed), AdminError> {
     act(desk, name, |tables, desk, account| {
         if account.is_admin {
             return Err(AdminError::Conflict("the account is an administrator already"));
@@ -122,7 +122,7 @@ pub async fn promote(desk: &Desk, name: &str) -> Result<(Account, Changed), Admi
 }
 
 /// Takes that back.
-pub async fn demote(desk: &Desk, name: &str) -> Result<(Account, Changed), AdminError> {
+pub async fn demote(desk: &AdminContext, name: &str) -> Result<(Account, Changed), AdminError> {
     act(desk, name, |tables, desk, account| {
         if !account.is_admin {
             return Err(AdminError::Conflict("the account is no administrator"));
@@ -138,7 +138,7 @@ pub async fn demote(desk: &Desk, name: &str) -> Result<(Account, Changed), Admin
 /// Takes one-time codes and recovery codes away from an account whose owner has lost both, and
 /// ends its sessions. Not by the API where it is an administrator's.
 pub async fn clear_second_factor(
-    desk: &Desk,
+    desk: &AdminContext,
     name: &str,
 ) -> Result<(Account, Changed), AdminError> {
     act(desk, name, |tables, desk, account| {
@@ -161,9 +161,11 @@ pub async fn clear_second_factor(
 }
 
 /// Finds the account, does `work` on it, and shows it as it is then.
-async fn act<F>(desk: &Desk, name: &str, work: F) -> Result<(Account, Changed), AdminError>
+async fn act<F>(desk: &AdminContext, name: &str, work: F) -> Result<(Account, Changed), AdminError>
 where
-    F: FnOnce(&mut dyn Tables, &Desk, &Account) -> Result<Changed, AdminError> + Send + 'static,
+    F: FnOnce(&mut dyn Tables, &AdminContext, &Account) -> Result<Changed, AdminError>
+        + Send
+        + 'static,
 {
     let name = name.to_owned();
     desk.write(move |tables, desk| {
@@ -185,7 +187,11 @@ pub(super) fn find(tables: &dyn Tables, name: &str) -> Result<Account, AdminErro
     found.ok_or_else(|| AdminError::NoAccount(name.to_owned()))
 }
 
-fn refuse_oneself(desk: &Desk, account: &Account, why: &'static str) -> Result<(), AdminError> {
+fn refuse_oneself(
+    desk: &AdminContext,
+    account: &Account,
+    why: &'static str,
+) -> Result<(), AdminError> {
     if desk.actor == Some(account.id) { Err(AdminError::Conflict(why)) } else { Ok(()) }
 }
 
@@ -201,7 +207,7 @@ fn refuse_last_admin(tables: &dyn Tables, account: &Account) -> Result<(), Admin
 /// Both logs have it: the administrators', with who did it, and the account's own.
 fn note(
     tables: &mut dyn Tables,
-    desk: &Desk,
+    desk: &AdminContext,
     account: AccountId,
     act: AccountAct,
 ) -> Result<(), StoreError> {
@@ -237,7 +243,7 @@ const REACTIVATE: Turn = Turn {
 /// that takes: what is damaged in it must not keep an abuser's app running.
 fn turn(
     tables: &mut dyn Tables,
-    desk: &Desk,
+    desk: &AdminContext,
     account: AccountId,
     turn: &Turn,
 ) -> Result<Changed, AdminError> {
@@ -263,7 +269,7 @@ fn turn(
 
 fn turn_one(
     tables: &mut dyn Tables,
-    desk: &Desk,
+    desk: &AdminContext,
     outline: &Outline,
     &Turn { to, event, action, .. }: &Turn,
 ) -> Result<(), StoreError> {
@@ -297,7 +303,12 @@ fn turn_one(
 }
 
 /// Its owner sees that it was the platform, and not which administrator.
-fn entry(desk: &Desk, deployment: DeploymentId, action: Action, status: AuditStatus) -> NewAudit {
+fn entry(
+    desk: &AdminContext,
+    deployment: DeploymentId,
+    action: Action,
+    status: AuditStatus,
+) -> NewAudit {
     NewAudit {
         id: random::uuid(&*desk.random),
         deployment,

@@ -1,13 +1,13 @@
 //! OAuth apps: which wait, and what is decided about them.
 
-use super::{AdminError, Desk};
+use super::{AdminContext, AdminError};
 use crate::service::oauth;
 use crate::store::StoreError;
 use crate::store::contract::Client;
 
 /// A page of apps by client id, and whether there are more.
 pub async fn apps(
-    desk: &Desk,
+    desk: &AdminContext,
     after: String,
     limit: u32,
 ) -> Result<(Vec<Client>, bool), StoreError> {
@@ -22,16 +22,20 @@ pub async fn apps(
 }
 
 /// Lets an app serve others than its owner.
-pub async fn approve_app(desk: &Desk, client_id: &str) -> Result<Client, AdminError> {
+pub async fn approve_app(desk: &AdminContext, client_id: &str) -> Result<Client, AdminError> {
     decide(desk, client_id, true).await
 }
 
 /// Does not, or not any more: what others than its owner have allowed to it ends.
-pub async fn reject_app(desk: &Desk, client_id: &str) -> Result<Client, AdminError> {
+pub async fn reject_app(desk: &AdminContext, client_id: &str) -> Result<Client, AdminError> {
     decide(desk, client_id, false).await
 }
 
-async fn decide(desk: &Desk, client_id: &str, is_approved: bool) -> Result<Client, AdminError> {
+async fn decide(
+    desk: &AdminContext,
+    client_id: &str,
+    is_approved: bool,
+) -> Result<Client, AdminError> {
     let client_id = client_id.to_owned();
     desk.write(move |tables, desk| {
         Ok(oauth::decide(tables, desk.now, desk.actor, &client_id, is_approved)?)

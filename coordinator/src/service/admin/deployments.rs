@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
+use buddo_runtime::error_chain::chain;
 use buddo_shared::id::{DeploymentId, HostId};
 use buddo_shared::name::Subdomain;
 use serde_json::json;
 
-use super::{AdminError, Changed, Desk};
-use crate::http::problem::chain;
+use super::{AdminContext, AdminError, Changed};
+use crate::crypto::vault::Vault;
 use crate::service::deployments::{self, Left, Moved, Mover};
-use crate::service::hosts::HostError;
+use crate::service::hosts::join::HostError;
 use crate::store::contract::{Host, Outline};
 use crate::store::{StoreError, Tables};
-use crate::vault::Vault;
 
 /// What moving deployments takes beside the desk.
 #[derive(Clone)]
@@ -38,7 +38,7 @@ pub struct Evacuated {
 /// was moved is moved, and nothing is in two places of the documents. `moved` is told what changed
 /// after each transaction, so that hosts go on with it at once.
 pub async fn evacuate(
-    desk: &Desk,
+    desk: &AdminContext,
     means: &Means,
     name: &str,
     moved: impl Fn(&[(HostId, DeploymentId)]),
@@ -65,7 +65,7 @@ pub async fn evacuate(
 }
 
 async fn move_all(
-    desk: &Desk,
+    desk: &AdminContext,
     means: &Means,
     done: &mut Evacuated,
     told: impl Fn(&[(HostId, DeploymentId)]),
@@ -94,7 +94,7 @@ async fn move_all(
 }
 
 /// From here on nothing new comes to the host, so that the evacuation has an end.
-async fn begin(desk: &Desk, name: &str) -> Result<Host, AdminError> {
+async fn begin(desk: &AdminContext, name: &str) -> Result<Host, AdminError> {
     let name = name.to_owned();
     desk.write(move |tables, desk| {
         let found = tables.host_named(&name)?.filter(|host| host.bond.removed_at.is_none());
@@ -122,7 +122,7 @@ pub struct Destroyed {
 }
 
 /// Destroys a deployment, named by id or subdomain, also one whose row is damaged.
-pub async fn destroy(desk: &Desk, name: &str) -> Result<Destroyed, AdminError> {
+pub async fn destroy(desk: &AdminContext, name: &str) -> Result<Destroyed, AdminError> {
     let name = name.to_owned();
     desk.write(move |tables, desk| {
         let outline = find(tables, &name)?.ok_or(AdminError::NoDeployment(name))?;

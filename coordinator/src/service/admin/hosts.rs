@@ -3,28 +3,32 @@
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::{AdminError, Desk};
-use crate::service::hosts::{self, HostError};
+use super::{AdminContext, AdminError};
+use crate::service::hosts::join::{self, HostError};
 use crate::store::StoreError;
 use crate::store::contract::{Host, Load};
 
 /// All hosts, by name, each with its load.
-pub async fn hosts(desk: &Desk) -> Result<Vec<(Host, Load)>, StoreError> {
-    hosts::list_with_load(&desk.store).await
+pub async fn hosts(desk: &AdminContext) -> Result<Vec<(Host, Load)>, StoreError> {
+    join::list_with_load(&desk.store).await
 }
 
 /// Lets a host get no further deployments; those it has stay.
-pub async fn drain(desk: &Desk, name: &str) -> Result<Host, AdminError> {
+pub async fn drain(desk: &AdminContext, name: &str) -> Result<Host, AdminError> {
     set(desk, name, Some(desk.now), "host_drain").await
 }
 
 /// Takes that back.
-pub async fn undrain(desk: &Desk, name: &str) -> Result<Host, AdminError> {
+pub async fn undrain(desk: &AdminContext, name: &str) -> Result<Host, AdminError> {
     set(desk, name, None, "host_undrain").await
 }
 
 /// Decides how much memory a host may claim; `None`: as much as it says.
-pub async fn bound(desk: &Desk, name: &str, max_memory_mb: Option<u64>) -> Result<(), AdminError> {
+pub async fn bound(
+    desk: &AdminContext,
+    name: &str,
+    max_memory_mb: Option<u64>,
+) -> Result<(), AdminError> {
     let name = name.to_owned();
     if max_memory_mb == Some(0) {
         return Err(HostError::NoMemory.into());
@@ -40,13 +44,13 @@ pub async fn bound(desk: &Desk, name: &str, max_memory_mb: Option<u64>) -> Resul
 }
 
 /// Takes a host without deployments off the platform.
-pub async fn remove_host(desk: &Desk, name: &str) -> Result<(), AdminError> {
+pub async fn remove_host(desk: &AdminContext, name: &str) -> Result<(), AdminError> {
     let name = name.to_owned();
-    desk.write(move |tables, desk| Ok(hosts::take_off(tables, desk.now, desk.actor, &name)?)).await
+    desk.write(move |tables, desk| Ok(join::take_off(tables, desk.now, desk.actor, &name)?)).await
 }
 
 async fn set(
-    desk: &Desk,
+    desk: &AdminContext,
     name: &str,
     since: Option<Timestamp>,
     act: &'static str,

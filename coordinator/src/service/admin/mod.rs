@@ -21,11 +21,11 @@ pub use deployments::{Destroyed, Evacuated, Means, destroy, evacuate};
 pub use hosts::{bound, drain, hosts, remove_host, undrain};
 pub use tiers::{add_tier, allow_tier, change_tier, deny_tier, tier_accounts, tier_view, tiers};
 
-use crate::access::{AdminCheck, administers};
-use crate::random::Random;
-use crate::service::accounts::Session;
+use crate::auth::access::{AdminCheck, administers};
+use crate::auth::session::Session;
+use crate::crypto::random::Random;
 use crate::service::deployments::DeployError;
-use crate::service::hosts::HostError;
+use crate::service::hosts::join::HostError;
 use crate::service::oauth::ApprovalError;
 use crate::state::AppState;
 use crate::store::contract::Account;
@@ -83,7 +83,7 @@ impl AdminError {
 
 /// Who acts, on what, and when.
 #[derive(Clone)]
-pub struct Desk {
+pub struct AdminContext {
     /// The database.
     pub store: Store,
     /// Randomness, for ids.
@@ -94,7 +94,7 @@ pub struct Desk {
     pub actor: Option<AccountId>,
 }
 
-impl Desk {
+impl AdminContext {
     /// The transaction of one act. Whoever was let in may have been demoted or suspended since: of
     /// two administrators who demote each other one remains.
     async fn write<T, F>(&self, work: F) -> Result<T, AdminError>
@@ -132,8 +132,8 @@ pub async fn authorise(state: &AppState, check: AdminCheck) -> Result<Account, A
 }
 
 /// The desk of an administrator who uses the API.
-pub fn desk(state: &AppState, admin: &Account) -> Desk {
-    Desk {
+pub fn desk(state: &AppState, admin: &Account) -> AdminContext {
+    AdminContext {
         store: state.store.clone(),
         random: Arc::clone(&state.random),
         now: state.clock.now(),

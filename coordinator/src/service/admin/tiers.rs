@@ -7,8 +7,8 @@ use buddo_shared::spec::TierSlug;
 use serde_json::json;
 
 use super::accounts::find;
-use super::{AdminError, Desk};
-use crate::random;
+use super::{AdminContext, AdminError};
+use crate::crypto::random;
 use crate::store::contract::{Account, Tier};
 use crate::store::{StoreError, Tables};
 
@@ -16,7 +16,7 @@ const POINTS: &str = "buddo_points";
 const BITCOIN: &str = "bitcoin";
 
 /// All tiers.
-pub async fn tiers(desk: &Desk) -> Result<Vec<Tier>, StoreError> {
+pub async fn tiers(desk: &AdminContext) -> Result<Vec<Tier>, StoreError> {
     desk.store.read(|tables| tables.tiers()).await
 }
 
@@ -41,7 +41,11 @@ pub fn tier_view(tier: &Tier) -> AdminTier {
 }
 
 /// Lets an account deploy on a tier that is not open to all.
-pub async fn allow_tier(desk: &Desk, slug: &str, name: &str) -> Result<Account, AdminError> {
+pub async fn allow_tier(
+    desk: &AdminContext,
+    slug: &str,
+    name: &str,
+) -> Result<Account, AdminError> {
     decide(desk, slug, name, "tier_allow", |tables, desk, tier, account| {
         let new = tables.allow_tier(&tier.id, account.id, desk.now)?;
         if new { Ok(()) } else { Err(AdminError::Conflict("the account is allowed it already")) }
@@ -50,7 +54,7 @@ pub async fn allow_tier(desk: &Desk, slug: &str, name: &str) -> Result<Account, 
 }
 
 /// Takes that back. What runs goes on; it cannot be restarted or rolled back.
-pub async fn deny_tier(desk: &Desk, slug: &str, name: &str) -> Result<Account, AdminError> {
+pub async fn deny_tier(desk: &AdminContext, slug: &str, name: &str) -> Result<Account, AdminError> {
     decide(desk, slug, name, "tier_deny", |tables, _, tier, account| {
         let gone = tables.deny_tier(&tier.id, account.id)?;
         if gone { Ok(()) } else { Err(AdminError::Conflict("the account is not allowed it")) }
@@ -59,11 +63,11 @@ pub async fn deny_tier(desk: &Desk, slug: &str, name: &str) -> Result<Account, A
 }
 
 async fn decide(
-    desk: &Desk,
+    desk: &AdminContext,
     slug: &str,
     name: &str,
     act: &'static str,
-    work: impl FnOnce(&mut dyn Tables, &Desk, &Tier, &Account) -> Result<(), AdminError>
+    work: impl FnOnce(&mut dyn Tables, &AdminContext, &Tier, &Account) -> Result<(), AdminError>
     + Send
     + 'static,
 ) -> Result<Account, AdminError> {
@@ -81,7 +85,7 @@ async fn decide(
 
 /// A page of the accounts that are allowed a tier, and whether there are more.
 pub async fn tier_accounts(
-    desk: &Desk,
+    desk: &AdminContext,
     slug: &str,
     after: i64,
     limit: u32,
@@ -105,7 +109,7 @@ fn named(tables: &dyn Tables, slug: &str) -> Result<Tier, AdminError> {
 }
 
 /// Adds a tier.
-pub async fn add_tier(desk: &Desk, request: AddTier) -> Result<Tier, AdminError> {
+pub async fn add_tier(desk: &AdminContext, request: AddTier) -> Result<Tier, AdminError> {
     let payment_method = request.payment_method.clone();
     let slug = TierSlug::parse(&request.slug).map_err(|error| AdminError::field("/slug", error))?;
     if ![POINTS, BITCOIN].contains(&payment_method.as_str()) {
@@ -144,7 +148,11 @@ pub async fn add_tier(desk: &Desk, request: AddTier) -> Result<Tier, AdminError>
 }
 
 /// Changes what is named of a tier.
-pub async fn change_tier(desk: &Desk, slug: &str, request: ChangeTier) -> Result<Tier, AdminError> {
+pub async fn change_tier(
+    desk: &AdminContext,
+    slug: &str,
+    request: ChangeTier,
+) -> Result<Tier, AdminError> {
     let slug = TierSlug::parse(slug).map_err(|_| AdminError::NoTier(slug.to_owned()))?;
     desk.write(move |tables, desk| {
         let found = tables.tier(&slug)?;

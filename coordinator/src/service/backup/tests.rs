@@ -1,11 +1,12 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 
+use buddo_runtime::clock::Clock as _;
+
 use super::*;
-use crate::clock::Clock as _;
-use crate::http::tests::{browsers, keys, orgs};
-use crate::random::SystemRandom;
-use crate::service::at_rest::{Rotation, Step};
+use crate::api::tests::{browsers, keys, orgs};
+use crate::crypto::random::SystemRandom;
+use crate::service::master_key::{Rotation, Step};
 use crate::testing::World;
 
 const VALUE: &str = "canary-environment";
@@ -121,7 +122,7 @@ async fn what_a_backup_holds_is_there_again_and_what_came_later_is_not() {
     let before = wanted(&world).await;
     let (world, restored) = restored(world, How::default());
     let restored = restored.unwrap();
-    assert!(matches!(restored.ledger, LedgerState::Whole { .. }));
+    assert!(matches!(restored.ledger, AuditChainState::Whole { .. }));
     assert_eq!(restored.raised.hosts, 1);
     assert!(wanted(&world).await > before, "hosts obey what comes now");
     // Whoever was logged in has to log in again, and then finds what the backup has.
@@ -130,16 +131,16 @@ async fn what_a_backup_holds_is_there_again_and_what_came_later_is_not() {
     let access = fresh["access_token"].as_str().unwrap();
     assert_eq!(names(&world, access).await, ["kept"]);
     // Its environment can be read: a document with it can be made.
-    crate::push::document(&world.state, host).await.unwrap();
+    crate::hosts::document(&world.state, host).await.unwrap();
     let acts: Result<_, StoreError> =
         world.state.store.read(|tables| tables.admin_acts(None, 9)).await;
     let acts: Vec<String> = acts.unwrap().into_iter().map(|act| act.action).collect();
     assert_eq!(acts, ["restore", "backup"]);
     let aside = restored.aside.unwrap();
     snapshot::check(&aside).unwrap();
-    let state: Result<LedgerState, StoreError> =
+    let state: Result<AuditChainState, StoreError> =
         world.state.store.read(|tables| tables.verify_ledger()).await;
-    assert!(matches!(state.unwrap(), LedgerState::Whole { .. }));
+    assert!(matches!(state.unwrap(), AuditChainState::Whole { .. }));
 }
 
 #[tokio::test]
@@ -225,5 +226,5 @@ async fn a_backup_from_before_a_rotation_wants_the_key_of_its_time() {
     let (world, result) = restored(world, How { old_master_key: Some(old), ..How::default() });
     result.unwrap();
     let hosts: Result<_, StoreError> = world.state.store.read(|tables| tables.hosts()).await;
-    crate::push::document(&world.state, hosts.unwrap()[0].id).await.unwrap();
+    crate::hosts::document(&world.state, hosts.unwrap()[0].id).await.unwrap();
 }

@@ -11,14 +11,15 @@ use super::error::DeployError;
 use super::{
     announce, create, owned_state, refuse_closed_tier, refuse_suspended, refuse_unproven, view,
 };
-use crate::access::{DeployCheck, Right};
+use crate::auth::access::{DeployCheck, Right};
+use crate::crypto::vault::{Vault, VaultError};
+use crate::domain::encryption::EncryptionContext;
 use crate::domain::history::is_near;
 use crate::domain::lifecycle::{Event, next};
 use crate::service::audit;
 use crate::state::{AppState, Services};
 use crate::store::contract::{Action, AuditStatus, Deployment, NewAudit, Outline, RevisionRow};
 use crate::store::{StoreError, Tables};
-use crate::vault::{Place, Vault, VaultError};
 
 /// Brings a new revision up from the same image, whose tag is resolved anew.
 pub async fn restart(
@@ -151,7 +152,7 @@ pub(super) fn environment(
     number: Revision,
 ) -> Result<Option<Secret>, DeployError> {
     let Some(sealed) = tables.environment(id, number)? else { return Ok(None) };
-    match vault.open_sealed(Place::Environment(id, number), &sealed) {
+    match vault.open_sealed(EncryptionContext::Environment(id, number), &sealed) {
         Err(error @ (VaultError::OtherKey | VaultError::Open)) => Err(DeployError::Lost(error)),
         opened => Ok(Some(opened?)),
     }
@@ -164,7 +165,7 @@ pub(super) fn seal(
     number: Revision,
     env: Option<Secret>,
 ) -> Result<Option<Vec<u8>>, DeployError> {
-    let place = Place::Environment(id, number);
+    let place = EncryptionContext::Environment(id, number);
     Ok(env.map(|env| services.vault.seal(place, &env)).transpose()?)
 }
 

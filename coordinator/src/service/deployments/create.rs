@@ -15,17 +15,18 @@ use serde_json::json;
 
 use super::act::{DESTROY, carry_out, take_away};
 use super::error::DeployError;
-use super::once::{self, IdempotencyKey, once};
-use super::{announce, owned_state, placing, refuse_closed_tier, refuse_unproven, view};
-use crate::access::{DeployCheck, Place};
+use super::{announce, owned_state, refuse_closed_tier, refuse_unproven, view};
+use crate::auth::access::{DeployCheck, DeployTarget};
 use crate::config::Config;
+use crate::crypto::random;
 use crate::domain::capacity::Demand;
-use crate::random;
+use crate::domain::encryption::EncryptionContext;
 use crate::service::audit;
+use crate::service::deployments::idempotency::{self, IdempotencyKey, once};
+use crate::service::deployments::placement;
 use crate::state::{AppState, Services};
 use crate::store::Tables;
 use crate::store::contract::{Action, AuditStatus, Counts, Deployment, RevisionRow, Tier};
-use crate::vault;
 
 /// Creates a deployment, or answers as the first request with the same key was answered.
 pub async fn create(
@@ -52,7 +53,7 @@ pub async fn create(
             let asked = asked.map(|(key, body)| {
                 let of_team = [&place.team.as_uuid().as_bytes()[..], &body].concat();
                 let hash = services.vault.fingerprint(&of_team);
-                once::Request { account: check.actor(), key, hash }
+                idempotency::Request { account: check.actor(), key, hash }
             });
             once(tables, &services, asked, |tables| make(tables, &services, check, place, new))
         })
@@ -78,7 +79,7 @@ impl New {
     fn of(services: &Services, spec: AppSpec) -> Result<Self, DeployError> {
         let id = DeploymentId::new(random::uuid(&*services.random));
         let env = (!spec.env.is_empty()).then(|| spec.env.to_plain_json());
-        let place = vault::Place::Environment(id, Revision::FIRST);
+        let place = EncryptionContext::Environment(id, Revision::FIRST);
         let seal = |env: Secret| Ok::<_, DeployError>((services.vault.seal(place, &env)?, env));
         let env = env.map(seal).transpose()?.map(|(sealed, env)| (env, sealed));
         Ok(Self { id, spec, env })
@@ -98,7 +99,7 @@ fn make(
     tables: &mut dyn Tables,
     services: &Services,
     check: DeployCheck,
-    whose: Place,
+    whose: DeployTarget,
     New { id, spec, env }: New,
 ) -> Result<(DeploymentEnvelope, Made), DeployError> {
     let (now, spec) = (services.clock.now(), &spec);
@@ -112,14 +113,14 @@ fn make(
     let env_bytes = env.as_ref().map_or(0, |(env, _)| env.expose().len() as u64);
     let demand = Demand { memory_mb: tier.limits.memory_mb.into(), env_bytes };
     let overcommit = services.config.limits.memory_overcommit;
-    let search = placing::Search { account: whose.payer, demand, overcommit, now, from: None };
-    let host = placing::choose(tables, search)?;
+    let search = placement::Search { account: whose.payer, demand, overcommit, now, from: None };
+    let host = placement::choose(tables, search)?;
     let app_id = match tables.app_of(whose.payer, &spec.subdomain)? {
         Some(app) => app,
         None => AppId::new(random::uuid(&*services.random)),
     };
     let deployment = deployment(id, app_id, whose, host, spec, &tier, now);
-    let place = vault::Place::Environment(id, Revision::FIRST);
+    let place = EncryptionContext::Environment(id, Revision::FIRST);
     let seal = |(env, sealed): (Secret, _)| services.vault.seal_again(place, &env, sealed);
     let env = env.map(seal).transpose()?;
     let revision = RevisionRow {
@@ -152,7 +153,7 @@ fn replace_failed(
     tables: &mut dyn Tables,
     services: &Services,
     check: DeployCheck,
-    whose: Place,
+    whose: DeployTarget,
     subdomain: &Subdomain,
 ) -> Result<Option<(HostId, DeploymentId)>, DeployError> {
     let holder = match tables.deployment_named(subdomain)? {
@@ -242,7 +243,7 @@ pub(super) fn check_limits(
 fn deployment(
     id: DeploymentId,
     app_id: AppId,
-    whose: Place,
+    whose: DeployTarget,
     host: HostId,
     spec: &AppSpec,
     tier: &Tier,

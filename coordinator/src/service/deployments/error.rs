@@ -4,13 +4,13 @@ use buddo_shared::api::problem::FieldError;
 use buddo_shared::id::LastRevision;
 use buddo_shared::spec::TierSlug;
 
-use crate::access::Refused;
+use crate::auth::access::Refused;
+use crate::crypto::vault::VaultError;
 use crate::domain::history::NoReturn;
+use crate::domain::identity::TeamRole;
 use crate::domain::lifecycle::IllegalMove;
-use crate::domain::place::NoRoom;
-use crate::identity::TeamRole;
+use crate::domain::scheduler::NoRoom;
 use crate::store::StoreError;
-use crate::vault::VaultError;
 
 /// What its owner can do for a deployment whose environment cannot be decrypted.
 pub(crate) const MAKE_AGAIN: &str = "destroy it and create it again with its whole environment";

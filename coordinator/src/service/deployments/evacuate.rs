@@ -10,6 +10,7 @@
 
 use std::sync::Arc;
 
+use buddo_runtime::error_chain::chain;
 use buddo_shared::id::{DeploymentId, HostId};
 use buddo_shared::manifest::RunState;
 use jiff::Timestamp;
@@ -17,16 +18,16 @@ use serde_json::{Value, json};
 
 use super::DeployError;
 use super::act::{environment, next_number};
-use super::placing::{self, Search};
+use crate::crypto::random::{self, Random};
+use crate::crypto::vault::Vault;
 use crate::domain::capacity::Demand;
+use crate::domain::encryption::EncryptionContext;
 use crate::domain::lifecycle::{Event, next};
-use crate::domain::place::NoRoom;
-use crate::http::problem::chain;
-use crate::random::{self, Random};
+use crate::domain::scheduler::NoRoom;
 use crate::service::audit;
+use crate::service::deployments::placement::{self, Search};
 use crate::store::contract::{Action, AuditStatus, Deployment, Host, NewAudit, RevisionRow};
 use crate::store::{StoreError, Tables};
-use crate::vault::{Place, Vault};
 
 /// Deployments that are moved in one transaction: others write between two of them.
 const BATCH: usize = 50;
@@ -135,7 +136,7 @@ impl Room<'_> {
         let (account, overcommit, now) =
             (deployment.account, self.mover.overcommit, self.mover.now);
         let search = Search { account, demand, overcommit, now, from: Some(self.from.id) };
-        let found = placing::choose(tables, search);
+        let found = placement::choose(tables, search);
         if let Err(DeployError::NoRoom(why @ (NoRoom::Memory { .. } | NoRoom::NoHost(_)))) = &found
         {
             self.refused = Some((demand.memory_mb, *why));
@@ -169,7 +170,7 @@ fn prepare(
     if deployment.run == RunState::Running {
         let status = next(deployment.status, Event::Move)?;
         let number = next_number(tables, &deployment)?;
-        let env = env.map(|env| mover.vault.seal(Place::Environment(id, number), &env));
+        let env = env.map(|env| mover.vault.seal(EncryptionContext::Environment(id, number), &env));
         let env = env.transpose()?;
         // With its digest: the app is the same bytes there.
         let revision: RevisionRow = current.again(number, mover.now);

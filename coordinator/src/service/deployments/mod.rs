@@ -1,12 +1,12 @@
 //! What operators do with deployments.
 
 mod act;
-mod all;
 mod create;
+mod destroy;
 mod error;
 mod evacuate;
-mod once;
-mod placing;
+mod idempotency;
+mod placement;
 mod query;
 mod rollback;
 mod view;
@@ -16,18 +16,18 @@ use std::sync::Arc;
 use buddo_shared::id::{AccountId, DeploymentId, HostId};
 
 pub use act::{destroy, restart, stop};
-pub(crate) use all::{announce_destroyed, destroy_all, destroy_any};
 pub use create::create;
+pub(crate) use destroy::{announce_destroyed, destroy_all, destroy_any};
 pub use error::DeployError;
 pub(crate) use error::MAKE_AGAIN;
 pub use evacuate::Left;
 pub(crate) use evacuate::{Moved, Mover, evacuate_some};
-pub use once::{IdempotencyKey, KeyError};
-pub(crate) use placing::capacity;
+pub use idempotency::{IdempotencyKey, KeyError};
+pub(crate) use placement::capacity;
 pub use query::{List, get, list, logs, revisions, status, tiers};
 pub use rollback::rollback;
 
-use crate::access::{DeployCheck, Right};
+use crate::auth::access::{DeployCheck, Right};
 use crate::state::AppState;
 use crate::store::Tables;
 use crate::store::contract::Deployment;

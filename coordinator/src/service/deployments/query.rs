@@ -7,7 +7,7 @@ use buddo_shared::id::{DeploymentId, TeamId};
 
 use super::error::DeployError;
 use super::{owned_state, seen, view};
-use crate::access::DeployCheck;
+use crate::auth::access::DeployCheck;
 use crate::service::audit;
 use crate::state::AppState;
 use crate::store::contract::Page;

@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 
 use super::act::{Act, begin, carry_out, environment, next_number, seal, shown};
 use super::error::DeployError;
-use super::once::{self, IdempotencyKey, once};
 use super::{announce, owned_state};
-use crate::access::{DeployCheck, Right};
+use crate::auth::access::{DeployCheck, Right};
 use crate::domain::history::{self, NoReturn, Past};
 use crate::domain::lifecycle::Event;
+use crate::service::deployments::idempotency::{self, IdempotencyKey, once};
 use crate::state::{AppState, Services};
 use crate::store::Tables;
 use crate::store::contract::{Action, Deployment, RevisionRow};
@@ -33,7 +33,7 @@ pub async fn rollback(
     let asked = serde_json::to_vec(&("rollback", id, request))?;
     let account = check.actor();
     let asked =
-        key.map(|key| once::Request { account, key, hash: state.vault.fingerprint(&asked) });
+        key.map(|key| idempotency::Request { account, key, hash: state.vault.fingerprint(&asked) });
     let services = owned_state(state);
     let (envelope, host) = state
         .store

@@ -7,7 +7,7 @@ use buddo_shared::manifest::RunState;
 use buddo_shared::report::Health;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::live::Live;
+use crate::service::live::LiveStatus;
 use crate::state::Services;
 use crate::store::contract::{Deployment, Reach, RevisionRow, Tier};
 use crate::store::{StoreError, Tables};
@@ -53,7 +53,7 @@ pub(super) fn deployment(
 
 /// The short answer for frequent polls.
 pub(super) fn status(
-    live: &Live,
+    live: &LiveStatus,
     d: &Deployment,
     host: Option<&Reach>,
     now: Timestamp,
@@ -198,7 +198,7 @@ fn health(d: &Deployment, host: Option<&Reach>, now: Timestamp) -> Option<String
 }
 
 /// The newest probe that is known: the stored one, or one that only this process was told of.
-fn last_check(live: &Live, d: &Deployment) -> Option<Timestamp> {
+fn last_check(live: &LiveStatus, d: &Deployment) -> Option<Timestamp> {
     d.last_health_check.max(live.last_checked(d.id)).map(seconds)
 }
 

@@ -4,7 +4,7 @@ use buddo_shared::api::oauth::{CreateApp, DEVICE_CODE, EditApp};
 use buddo_shared::api::problem::FieldError;
 use url::Url;
 
-use crate::identity::{RedirectUri, Scope, Scopes};
+use crate::domain::identity::{RedirectUri, Scope, Scopes};
 use crate::store::contract::Client;
 
 /// Redirect URIs that an app may have.

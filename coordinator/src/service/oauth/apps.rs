@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::app_form::{Parsed, parse, parse_edit};
-use crate::identity::Scope;
-use crate::random;
+use crate::auth::token::{Kind, PlainToken};
+use crate::crypto::random;
+use crate::domain::identity::Scope;
 use crate::state::AppState;
 use crate::store::contract::{Account, Act, Client, NewAct};
 use crate::store::{StoreError, Tables};
-use crate::token::{Kind, PlainToken};
 
 /// Apps that an account may have; the list answers as many.
 const MAX_APPS: usize = 100;

@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use jiff::SignedDuration;
 
 use super::consent;
-use crate::identity::pkce::Challenge;
-use crate::identity::{RedirectUri, Scopes};
-use crate::random;
+use crate::auth::token::{Kind, PlainToken};
+use crate::crypto::random;
+use crate::domain::identity::pkce::Challenge;
+use crate::domain::identity::{RedirectUri, Scopes};
 use crate::state::AppState;
 use crate::store::StoreError;
 use crate::store::contract::{Account, Client, Code, Grant};
-use crate::token::{Kind, PlainToken};
 
 /// How long a code may be redeemed (RFC 6749, 4.1.2: ten minutes at most).
 const CODE_LIFETIME: SignedDuration = SignedDuration::from_mins(5);

@@ -3,10 +3,10 @@
 use buddo_shared::secret::Secret;
 
 use super::TokenError;
+use crate::auth::token::{Kind, PlainToken};
 use crate::state::AppState;
 use crate::store::StoreError;
 use crate::store::contract::Client;
-use crate::token::{Kind, PlainToken};
 
 /// What a caller says it is.
 #[derive(Debug, Clone)]

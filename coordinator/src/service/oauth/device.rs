@@ -16,12 +16,12 @@ use super::consent;
 use super::error::{ErrorCode, SUSPENDED, TokenError};
 use super::grants::Pair;
 use super::inspect::is_suspended;
-use crate::identity::Scopes;
-use crate::random;
+use crate::auth::token::{Kind, PlainToken, UserCode};
+use crate::crypto::random;
+use crate::domain::identity::Scopes;
 use crate::state::AppState;
 use crate::store::contract::{Account, Client, DeviceCode, Grant};
 use crate::store::{StoreError, Tables};
-use crate::token::{Kind, PlainToken, UserCode};
 
 /// How long a person has to decide.
 const LIFETIME: SignedDuration = SignedDuration::from_mins(15);

@@ -7,13 +7,13 @@ use jiff::{SignedDuration, Timestamp};
 use super::consent;
 use super::error::{ErrorCode, SUSPENDED, TokenError};
 use super::inspect::is_suspended;
-use crate::identity::Scopes;
-use crate::random;
-use crate::service::accounts::{self, AccountError};
+use crate::auth::session::{self, SessionError};
+use crate::auth::token::{Kind, PlainToken};
+use crate::crypto::random;
+use crate::domain::identity::Scopes;
 use crate::state::AppState;
 use crate::store::contract::{Client, Grant, Token, TokenKind};
 use crate::store::{StoreError, Tables};
-use crate::token::{Kind, PlainToken};
 
 /// How long an access token opens doors.
 const ACCESS_LIFETIME: SignedDuration = SignedDuration::from_hours(1);
@@ -214,10 +214,10 @@ pub async fn exchange(
     if scopes.is_empty() || !is_within {
         return Err(TokenError::scope("scope asks for more than the client may have"));
     }
-    let login = match accounts::session_of(state, subject.expose()).await {
+    let login = match session::session_of(state, subject.expose()).await {
         Ok(session) => session,
-        Err(AccountError::Store(error)) => return Err(error.into()),
-        Err(AccountError::Suspended(_)) => return Err(SUSPENDED),
+        Err(SessionError::Store(error)) => return Err(error.into()),
+        Err(SessionError::Suspended(_)) => return Err(SUSPENDED),
         // RFC 8693, 2.2.2: an invalid subject token is an invalid request.
         Err(_) => {
             return Err(TokenError::request("subject_token is no valid login; log in again"));

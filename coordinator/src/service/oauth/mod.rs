@@ -31,4 +31,4 @@ pub use device::{
 };
 pub use error::{ErrorCode, TokenError};
 pub use grants::{exchange, redeem, refresh};
-pub use inspect::{Access, Introspection, access, introspect, revoke};
+pub use inspect::{Introspection, introspect, revoke};

@@ -2,7 +2,7 @@
 
 use buddo_shared::api::problem::FieldError;
 
-use crate::access::Refused;
+use crate::auth::access::Refused;
 use crate::store::StoreError;
 
 /// A refusal. Nothing was changed.

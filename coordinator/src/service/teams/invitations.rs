@@ -13,13 +13,14 @@ use serde_json::json;
 use super::members::rules;
 use super::orgs::shared;
 use super::{MAX_MEMBERS, TeamError, log, view};
-use crate::access::MemberCheck;
-use crate::identity::{Email, OrgRole, TeamRole};
-use crate::random;
+use crate::auth::access::MemberCheck;
+use crate::auth::token::{Kind, PlainToken};
+use crate::crypto::random;
+use crate::domain::identity::HashedToken;
+use crate::domain::identity::{Email, OrgRole, TeamRole};
 use crate::state::AppState;
 use crate::store::Tables;
 use crate::store::contract::{Account, InvitationRow, OrgAct, OrgRow};
-use crate::token::{HashedToken, Kind, PlainToken};
 
 const ORG: &str = "organisation";
 /// How long an invitation may be accepted.
@@ -113,7 +114,7 @@ pub async fn invite(
             Ok::<_, TeamError>(row)
         })
         .await?;
-    state.door.mail_due.notify_one();
+    state.mail_due.notify_one();
     Ok(view::invitation(made))
 }
 

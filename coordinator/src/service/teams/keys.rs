@@ -7,13 +7,13 @@ use jiff::SignedDuration;
 use serde_json::json;
 
 use super::{MAX_KEYS, TeamError, log, view};
-use crate::access::{MemberCheck, TeamGrant};
-use crate::identity::{KeyScope, KeyScopes, Label, TeamRole, UnknownKeyScope};
-use crate::random;
+use crate::auth::access::{MemberCheck, TeamGrant};
+use crate::auth::token::api_key::ApiKeyText;
+use crate::crypto::random;
+use crate::domain::identity::{KeyScope, KeyScopes, Label, TeamRole, UnknownKeyScope};
 use crate::service::accounts::Proved;
 use crate::state::AppState;
 use crate::store::contract::{AccountAct, ApiKeyRow, MailKind, OrgAct};
-use crate::token::api_key::ApiKeyText;
 
 const TEAM: &str = "team";
 /// How long a key holds if nothing else is asked, in days.
@@ -111,7 +111,7 @@ pub async fn create_key(
             Ok::<_, TeamError>(row)
         })
         .await?;
-    state.door.mail_due.notify_one();
+    state.mail_due.notify_one();
     Ok(KeyCreated { api_key: view::api_key(made), key: text.into_secret() })
 }
 

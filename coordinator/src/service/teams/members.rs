@@ -7,8 +7,8 @@ use serde_json::json;
 
 use super::orgs::shared;
 use super::{TeamError, log, view};
-use crate::access::{MemberCheck, OrgGrant};
-use crate::identity::OrgRole;
+use crate::auth::access::{MemberCheck, OrgGrant};
+use crate::domain::identity::OrgRole;
 use crate::state::AppState;
 use crate::store::Tables;
 use crate::store::contract::OrgAct;

@@ -5,7 +5,7 @@
 //!          └─ member of others (role) ── teams of those (role) ── deployments, keys
 //! ```
 //!
-//! Each use case asks its [`MemberCheck`](crate::access::MemberCheck) for the role that it takes,
+//! Each use case asks its [`MemberCheck`](crate::auth::access::MemberCheck) for the role that it takes,
 //! in the transaction that acts on the answer, and writes what it did into the organisation's log.
 
 mod error;
@@ -34,7 +34,7 @@ use buddo_shared::id::{AccountId, OrgId, TeamId};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::identity::{Label, Slug};
+use crate::domain::identity::{Label, Slug};
 use crate::store::contract::{NewOrgAct, OrgAct};
 use crate::store::{StoreError, Tables};
 

@@ -5,9 +5,9 @@ use buddo_shared::id::OrgId;
 use serde_json::json;
 
 use super::{MAX_ORGS, TeamError, log, named, view};
-use crate::access::MemberCheck;
-use crate::identity::{Label, OrgRole, Slug};
-use crate::random;
+use crate::auth::access::MemberCheck;
+use crate::crypto::random;
+use crate::domain::identity::{Label, OrgRole, Slug};
 use crate::state::AppState;
 use crate::store::Tables;
 use crate::store::contract::{OrgAct, OrgRow};

@@ -2,8 +2,8 @@
 
 use buddo_shared::id::OrgId;
 
-use crate::access::own_team;
-use crate::identity::OrgRole;
+use crate::auth::access::own_team;
+use crate::domain::identity::OrgRole;
 use crate::store::contract::{NewAccount, OrgRow, TeamRow};
 use crate::store::{StoreError, Tables};
 

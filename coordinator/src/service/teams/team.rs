@@ -6,12 +6,12 @@ use serde_json::json;
 
 use super::orgs::shared;
 use super::{MAX_TEAMS, TeamError, log, named, view};
-use crate::access::MemberCheck;
-use crate::identity::{Label, OrgRole, Slug, TeamRole};
-use crate::random;
+use crate::auth::access::MemberCheck;
+use crate::crypto::random;
+use crate::domain::identity::{Label, OrgRole, Slug, TeamRole};
 use crate::state::AppState;
 use crate::store::Tables;
-use crate::store::contract::{OrgAct, Standing, TeamRow};
+use crate::store::contract::{Membership, OrgAct, TeamRow};
 
 const TEAM: &str = "team";
 
@@ -36,8 +36,8 @@ pub async fn org_teams(
         .await
 }
 
-fn visible(standings: Vec<Standing>) -> Vec<Team> {
-    let shown = |standing: Standing| standing.role().map(|role| view::team(standing, role));
+fn visible(standings: Vec<Membership>) -> Vec<Team> {
+    let shown = |standing: Membership| standing.role().map(|role| view::team(standing, role));
     standings.into_iter().filter_map(shown).collect()
 }
 
@@ -79,7 +79,7 @@ pub async fn create_team(
             log(tables, (org, Some(id)), grant.actor(), OrgAct::TeamMade, now, None)?;
             let org = grant.org().clone();
             let org_role = Some(grant.role());
-            let standing = Standing { team, org, org_role, team_role: None };
+            let standing = Membership { team, org, org_role, team_role: None };
             Ok(view::team(standing, TeamRole::Admin))
         })
         .await

@@ -2,8 +2,8 @@
 
 use buddo_shared::api::teams::{ApiKey, Invitation, Member, Org, OrgActivity, Team};
 
-use crate::identity::{OrgRole, TeamRole};
-use crate::store::contract::{ApiKeyRow, InvitationRow, MemberRow, OrgActRow, OrgRow, Standing};
+use crate::domain::identity::{OrgRole, TeamRole};
+use crate::store::contract::{ApiKeyRow, InvitationRow, MemberRow, Membership, OrgActRow, OrgRow};
 
 pub(super) fn org(org: OrgRow, role: OrgRole) -> Org {
     Org {
@@ -18,8 +18,8 @@ pub(super) fn org(org: OrgRow, role: OrgRole) -> Org {
     }
 }
 
-pub(super) fn team(standing: Standing, role: TeamRole) -> Team {
-    let Standing { team, org, .. } = standing;
+pub(super) fn team(standing: Membership, role: TeamRole) -> Team {
+    let Membership { team, org, .. } = standing;
     Team {
         id: team.id.to_string(),
         org_id: org.id.to_string(),

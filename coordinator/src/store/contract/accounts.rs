@@ -4,9 +4,9 @@ use buddo_shared::id::AccountId;
 use jiff::Timestamp;
 
 use super::Result;
-use crate::identity::{Email, Username};
-use crate::password::StoredHash;
-use crate::token::HashedToken;
+use crate::domain::identity::HashedToken;
+use crate::domain::identity::StoredHash;
+use crate::domain::identity::{Email, Username};
 
 /// An account.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,8 +4,8 @@ use buddo_shared::id::{AccountId, ApiKeyId, TeamId};
 use jiff::Timestamp;
 
 use super::Result;
-use crate::identity::KeyScopes;
-use crate::token::HashedToken;
+use crate::domain::identity::HashedToken;
+use crate::domain::identity::KeyScopes;
 
 /// An API key. What was revoked is not kept.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,9 +5,9 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::Result;
-use crate::identity::Email;
-use crate::password::StoredHash;
-use crate::token::HashedToken;
+use crate::domain::identity::Email;
+use crate::domain::identity::HashedToken;
+use crate::domain::identity::StoredHash;
 
 /// What a mailed link is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use buddo_shared::id::AccountId;
 use jiff::Timestamp;
 
 use super::{Client, Result};
-use crate::identity::Scopes;
+use crate::domain::identity::Scopes;
 
 /// An app that may act for an account now.
 #[derive(Debug, Clone, PartialEq, Eq)]

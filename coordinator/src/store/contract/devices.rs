@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::Result;
-use crate::identity::Scopes;
-use crate::token::HashedToken;
+use crate::domain::identity::HashedToken;
+use crate::domain::identity::Scopes;
 
 /// A device's request.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,7 +3,8 @@
 use buddo_shared::id::{Generation, HostId};
 use jiff::Timestamp;
 
-use super::{Result, Trusts};
+use super::Result;
+use crate::domain::host_trust::Trusts;
 
 /// A signed document.
 #[derive(Debug, Clone, PartialEq, Eq)]

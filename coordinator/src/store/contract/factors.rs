@@ -4,7 +4,7 @@ use buddo_shared::id::AccountId;
 use jiff::Timestamp;
 
 use super::Result;
-use crate::token::HashedToken;
+use crate::domain::identity::HashedToken;
 
 /// An account's TOTP secret.
 #[derive(Debug, Clone, PartialEq, Eq)]

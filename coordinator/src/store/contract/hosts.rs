@@ -5,10 +5,10 @@ use buddo_shared::report::HostStatus;
 use buddo_shared::sealed::SealingKey;
 use jiff::Timestamp;
 
-use super::{Bond, Result};
+use super::{HostIdentity, Result};
 use crate::domain::capacity::Demand;
 pub use crate::domain::capacity::Load;
-use crate::domain::place::ClosedHosts;
+use crate::domain::scheduler::ClosedHosts;
 
 /// A host that has joined.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,7 +42,7 @@ pub struct Host {
     /// When it was cut off last for sending more reports than it may.
     pub flooded_at: Option<Timestamp>,
     /// Its key, its certificate, whom it trusts.
-    pub bond: Bond,
+    pub bond: HostIdentity,
 }
 
 /// How a host is reached, as far as its deployments are shown by it.
@@ -122,7 +122,7 @@ pub trait Hosts {
     /// What its deployments take of a host, as it is counted with each change.
     fn load(&self, id: HostId) -> Result<Load>;
     /// Up to `limit` hosts that `search` means, those with most room first and those that are away
-    /// last. By the rule of [`place`](crate::domain::place::place), but for an account's share.
+    /// last. By the rule of [`place`](crate::domain::scheduler::place), but for an account's share.
     fn hosts_by_room(
         &self,
         search: RoomSearch<'_>,

@@ -4,8 +4,8 @@ use buddo_shared::id::{AccountId, InvitationId, OrgId, TeamId};
 use jiff::Timestamp;
 
 use super::Result;
-use crate::identity::{Email, OrgRole, TeamRole};
-use crate::token::HashedToken;
+use crate::domain::identity::HashedToken;
+use crate::domain::identity::{Email, OrgRole, TeamRole};
 
 /// An invitation.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -26,7 +26,7 @@ pub struct Break {
 
 /// What a look at the whole chain found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LedgerState {
+pub enum AuditChainState {
     /// Every entry of every log is as it was written.
     Whole {
         /// Up to where entries were forgotten for their age; 0: none was.
@@ -39,13 +39,13 @@ pub enum LedgerState {
 }
 
 /// Access to the chain.
-pub trait Ledger {
+pub trait AuditChain {
     /// The last link.
     fn ledger_head(&self) -> Result<Link>;
     /// The hash of the link with this number, if it is there.
     fn ledger_link(&self, seq: i64) -> Result<Option<Link>>;
     /// Looks at every entry of every log.
-    fn verify_ledger(&self) -> Result<LedgerState>;
+    fn verify_ledger(&self) -> Result<AuditChainState>;
     /// Forgets entries from before `cutoff`, `most` at most, from the beginning on; how many. What
     /// is left begins at an anchor, and an entry about it is added.
     fn prune_ledger(&mut self, cutoff: Timestamp, now: Timestamp, most: u32) -> Result<u64>;

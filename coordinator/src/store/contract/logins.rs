@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::Result;
-use crate::token::HashedToken;
+use crate::domain::identity::HashedToken;
 
 /// A login: its JWT is void without it.
 #[derive(Debug, Clone, PartialEq, Eq)]

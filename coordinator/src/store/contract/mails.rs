@@ -4,7 +4,7 @@ use buddo_shared::id::{AccountId, InvitationId};
 use jiff::Timestamp;
 
 use super::Result;
-use crate::identity::Email;
+use crate::domain::identity::Email;
 
 /// What a mail is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

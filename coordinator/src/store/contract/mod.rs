@@ -43,15 +43,15 @@ pub use factors::{Factors, TotpRow};
 pub use hosts::{Host, Hosts, JoinTokenRow, Load, Reach, RoomMark, RoomSearch, Roomy};
 pub use idempotency::{ANSWERS_KEPT, Idempotency, Replay};
 pub use invitations::{InvitationRow, Invitations};
-pub use ledger::{Break, Ledger, LedgerState, Link};
+pub use ledger::{AuditChain, AuditChainState, Break, Link};
 pub use logins::{LoginRow, Logins};
 pub use mails::{MailKind, MailQueue, QueuedMail, UnknownMail};
 pub use oauth::{Client, Code, Grant, OAuth, Token, TokenKind};
-pub use orgs::{MemberRow, NewOrgAct, OrgAct, OrgActRow, OrgRow, Orgs, Standing, TeamRow, Teams};
+pub use orgs::{MemberRow, Membership, NewOrgAct, OrgAct, OrgActRow, OrgRow, Orgs, TeamRow, Teams};
 pub use revisions::{RevisionRow, Revisions};
 pub use sealed::{SealedValue, SealedValues};
 pub use tiers::{Tier, Tiers};
-pub use trust::{Bond, Bonds, Issued, Trusts};
+pub use trust::{HostIdentities, HostIdentity};
 
 /// One transaction's view of everything.
 pub trait Tables:
@@ -59,7 +59,7 @@ pub trait Tables:
     + Revisions
     + Tiers
     + Hosts
-    + Bonds
+    + HostIdentities
     + Documents
     + Audit
     + Idempotency
@@ -76,7 +76,7 @@ pub trait Tables:
     + Teams
     + Invitations
     + ApiKeys
-    + Ledger
+    + AuditChain
     + SealedValues
     + Administration
     + ClockMarks
@@ -88,7 +88,7 @@ impl<T> Tables for T where
         + Revisions
         + Tiers
         + Hosts
-        + Bonds
+        + HostIdentities
         + Documents
         + Audit
         + Idempotency
@@ -105,7 +105,7 @@ impl<T> Tables for T where
         + Teams
         + Invitations
         + ApiKeys
-        + Ledger
+        + AuditChain
         + SealedValues
         + Administration
         + ClockMarks

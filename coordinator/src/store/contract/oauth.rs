@@ -5,9 +5,9 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::Result;
-use crate::identity::pkce::Challenge;
-use crate::identity::{RedirectUri, Scopes};
-use crate::token::HashedToken;
+use crate::domain::identity::HashedToken;
+use crate::domain::identity::pkce::Challenge;
+use crate::domain::identity::{RedirectUri, Scopes};
 
 /// An app that acts for accounts.
 #[derive(Debug, Clone, PartialEq, Eq)]

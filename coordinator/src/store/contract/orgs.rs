@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::Result;
-use crate::identity::{OrgRole, TeamRole, effective};
+use crate::domain::identity::{OrgRole, TeamRole, effective};
 
 /// An organisation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub struct TeamRow {
 
 /// What an account is to a team.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing {
+pub struct Membership {
     /// The team.
     pub team: TeamRow,
     /// Its organisation.
@@ -54,7 +54,7 @@ pub struct Standing {
     pub team_role: Option<TeamRole>,
 }
 
-impl Standing {
+impl Membership {
     /// What the account may do in the team; `None`: it may not even know of it.
     pub fn role(&self) -> Option<TeamRole> {
         effective(self.org_role, self.team_role)
@@ -222,11 +222,11 @@ pub trait Teams {
     /// Keeps a new team.
     fn insert_team(&mut self, team: &TeamRow) -> Result<()>;
     /// What the account is to the team.
-    fn standing(&self, account: AccountId, team: TeamId) -> Result<Option<Standing>>;
+    fn standing(&self, account: AccountId, team: TeamId) -> Result<Option<Membership>>;
     /// What the account is to each team that it may look into, its own first.
-    fn standings_of(&self, account: AccountId) -> Result<Vec<Standing>>;
+    fn standings_of(&self, account: AccountId) -> Result<Vec<Membership>>;
     /// What the account is to each team of the organisation, oldest team first.
-    fn standings_in(&self, org: OrgId, account: AccountId) -> Result<Vec<Standing>>;
+    fn standings_in(&self, org: OrgId, account: AccountId) -> Result<Vec<Membership>>;
     /// Whether a team of the organisation has this short name.
     fn team_slug_taken(&self, org: OrgId, slug: &str) -> Result<bool>;
     /// Gives it another name and short name.

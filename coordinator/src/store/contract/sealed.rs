@@ -1,13 +1,13 @@
 //! Values that are encrypted under the master key, wherever they are.
 
 use super::Result;
-use crate::vault::{HEAD, Place};
+use crate::domain::encryption::{EncryptionContext, HEAD};
 
 /// An encrypted value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SealedValue {
     /// Where it is.
-    pub place: Place,
+    pub place: EncryptionContext,
     /// The ciphertext.
     pub sealed: Vec<u8>,
 }

@@ -1,38 +1,15 @@
 //! What binds a host to this coordinator: its key, its certificate, whom it trusts.
 
+use crate::domain::host_trust::{Issued, Trusts};
 use buddo_shared::id::HostId;
 use buddo_shared::renewal::HostKey;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use super::Result;
 
-/// Whom a host trusts, by name.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Trusts {
-    /// Ids of signing keys.
-    pub keys: Vec<String>,
-    /// Fingerprints of host CAs, SHA-256 in hex.
-    pub cas: Vec<String>,
-}
-
-/// A certificate that was made for a host.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Issued {
-    /// Its number: one more than that of the host's certificate before.
-    pub number: u32,
-    /// Fingerprint of the authority that made it.
-    pub ca: String,
-    /// When it expires.
-    pub expires_at: Timestamp,
-    /// The request that asked for it and the certificate itself (PEM), where it was a renewal.
-    pub renewal: Option<(Uuid, String)>,
-}
-
 /// How a host is bound to this coordinator.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Bond {
+pub struct HostIdentity {
     /// The only key that speaks for it.
     pub key: Option<HostKey>,
     /// Its newest certificate.
@@ -48,7 +25,7 @@ pub struct Bond {
 }
 
 /// Access to what binds hosts.
-pub trait Bonds {
+pub trait HostIdentities {
     /// Notes the certificate that a host was given.
     fn set_certificate(&mut self, id: HostId, issued: &Issued) -> Result<()>;
     /// Notes whom the host trusts, where that was learnt otherwise than by an acknowledgement.

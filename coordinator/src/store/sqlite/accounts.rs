@@ -7,12 +7,12 @@ use rusqlite::{Row, params};
 use super::Tx;
 use super::column::{get, hash, millis, opt_time, parsed, text, time};
 use super::query::expired;
-use crate::identity::{Email, Username};
-use crate::password::StoredHash;
+use crate::domain::identity::HashedToken;
+use crate::domain::identity::StoredHash;
+use crate::domain::identity::{Email, Username};
 use crate::store::contract::{
     Account, Accounts, BrowserSession, EmailToken, NewAccount, Result, StoreError, Suspension,
 };
-use crate::token::HashedToken;
 
 impl Accounts for Tx<'_> {
     fn account(&self, id: AccountId) -> Result<Option<Account>> {

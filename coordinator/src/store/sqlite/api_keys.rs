@@ -7,8 +7,8 @@ use rusqlite::{Row, params};
 use super::Tx;
 use super::column::{get, hash, millis, opt_time, parsed, text, time};
 use super::query::expired;
+use crate::domain::identity::HashedToken;
 use crate::store::contract::{ApiKeyRow, ApiKeys, Result};
-use crate::token::HashedToken;
 
 impl ApiKeys for Tx<'_> {
     fn insert_api_key(&mut self, key: &ApiKeyRow) -> Result<()> {

@@ -9,12 +9,12 @@ use super::Tx;
 use super::column::{get, hash, json, millis, parsed, text, time, to_json};
 use super::ledger;
 use super::query::expired;
-use crate::identity::Email;
-use crate::password::StoredHash;
+use crate::domain::identity::Email;
+use crate::domain::identity::HashedToken;
+use crate::domain::identity::StoredHash;
 use crate::store::contract::{
     AccountAct, AccountActRow, Changes, MailKind, MailedLink, Purpose, Result,
 };
-use crate::token::HashedToken;
 
 impl Changes for Tx<'_> {
     fn request_reset(&mut self, email_key: &str, at: Timestamp) -> Result<()> {

@@ -6,8 +6,8 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use rusqlite::{Row, types::FromSql};
 
+use crate::domain::identity::HashedToken;
 use crate::store::contract::{Cause, StoreError};
-use crate::token::HashedToken;
 
 /// A time as a column: milliseconds since 1970.
 pub(super) fn millis(time: Timestamp) -> i64 {

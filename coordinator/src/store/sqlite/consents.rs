@@ -7,7 +7,7 @@ use rusqlite::params;
 use super::Tx;
 use super::column::{get, millis, text, time};
 use super::oauth::read_client;
-use crate::identity::UnknownScope;
+use crate::domain::identity::UnknownScope;
 use crate::store::contract::{Connection, Consents, Result, StoreError};
 
 impl Consents for Tx<'_> {

@@ -6,8 +6,8 @@ use uuid::Uuid;
 
 use super::Tx;
 use super::column::{get, hash, millis, opt_millis, opt_parsed, opt_time, parsed, text, time};
+use crate::domain::identity::HashedToken;
 use crate::store::contract::{DeviceCode, Devices, Result};
-use crate::token::HashedToken;
 
 impl Devices for Tx<'_> {
     fn count_device_codes(&self, now: Timestamp) -> Result<u32> {

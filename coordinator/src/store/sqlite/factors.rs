@@ -6,8 +6,8 @@ use rusqlite::params;
 
 use super::Tx;
 use super::column::{get, millis, opt_time, text};
+use crate::domain::identity::HashedToken;
 use crate::store::contract::{Factors, Result, StoreError, TotpRow};
-use crate::token::HashedToken;
 
 impl Factors for Tx<'_> {
     fn totp(&self, account: AccountId) -> Result<Option<TotpRow>> {

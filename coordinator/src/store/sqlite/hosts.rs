@@ -11,10 +11,10 @@ use super::Tx;
 use super::column::{get, json, millis, opt_time, parsed, text, time, to_json, to_word, word};
 use super::trust::bond;
 use crate::domain::capacity::{DESIRED_BYTES, HELPER_KIB};
-use crate::domain::place::{ClosedHosts, MAX_DOCUMENT_BYTES, MAX_ENV_BYTES};
+use crate::domain::scheduler::{ClosedHosts, MAX_DOCUMENT_BYTES, MAX_ENV_BYTES};
 use crate::store::contract::{
-    Bonds as _, Host, Hosts, JoinTokenRow, Load, Reach, Result, RoomMark, RoomSearch, Roomy,
-    StoreError,
+    Host, HostIdentities as _, Hosts, JoinTokenRow, Load, Reach, Result, RoomMark, RoomSearch,
+    Roomy, StoreError,
 };
 
 const LOAD: &str = "

@@ -7,8 +7,8 @@ use rusqlite::{Row, params};
 use super::Tx;
 use super::column::{millis, opt_parsed, parsed, text, time};
 use super::query::expired;
+use crate::domain::identity::HashedToken;
 use crate::store::contract::{InvitationRow, Invitations, Result};
-use crate::token::HashedToken;
 
 impl Invitations for Tx<'_> {
     fn insert_invitation(&mut self, invitation: &InvitationRow) -> Result<()> {

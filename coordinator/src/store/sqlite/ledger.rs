@@ -6,9 +6,10 @@
 //! ```
 //!
 //! The columns are hashed as they are stored, each with its type and length. Triggers refuse every
-//! change that is not this; whoever gets around them is found by [`Ledger::verify_ledger`].
+//! change that is not this; whoever gets around them is found by [`AuditChain::verify_ledger`].
 
 use aws_lc_rs::digest::{Context, SHA256};
+use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior, params};
@@ -16,8 +17,9 @@ use serde_json::json;
 
 use super::Tx;
 use super::column::{get, millis};
-use crate::ca::hex;
-use crate::store::contract::{Audit as _, Break, Ledger, LedgerState, Link, Result, StoreError};
+use crate::store::contract::{
+    Audit as _, AuditChain, AuditChainState, Break, Link, Result, StoreError,
+};
 
 /// A log: its table, whose key is `seq`, and its columns in the order in which they are hashed.
 /// Released ones are never changed; a log that gets a column needs another version of the hash.
@@ -185,13 +187,13 @@ impl Tx<'_> {
             super::column::json::<serde_json::Value>(row, "details")
         })?;
         let names = |told: serde_json::Value| {
-            told["through"] == anchor.seq && told["hash"] == hex(&anchor.hash)
+            told["through"] == anchor.seq && told["hash"] == HEXLOWER.encode(&anchor.hash)
         };
         Ok(anchor.seq == 0 || told.is_some_and(names))
     }
 }
 
-impl Ledger for Tx<'_> {
+impl AuditChain for Tx<'_> {
     fn ledger_head(&self) -> Result<Link> {
         self.end("audit_head")
     }
@@ -205,13 +207,13 @@ impl Ledger for Tx<'_> {
         self.first("read a link", sql, [seq], read_link)
     }
 
-    fn verify_ledger(&self) -> Result<LedgerState> {
+    fn verify_ledger(&self) -> Result<AuditChainState> {
         let (anchor, head) = (self.end("audit_anchor")?, self.end("audit_head")?);
         let last = match self.walk(anchor)? {
             Ok(last) => last,
-            Err(broken) => return Ok(LedgerState::Broken(broken)),
+            Err(broken) => return Ok(AuditChainState::Broken(broken)),
         };
-        let broken = |link, entry, what| Ok(LedgerState::Broken(Break { link, entry, what }));
+        let broken = |link, entry, what| Ok(AuditChainState::Broken(Break { link, entry, what }));
         if last.seq < head.seq {
             return broken(last.seq + 1, None, "the end of the chain is cut off from here on");
         }
@@ -224,7 +226,7 @@ impl Ledger for Tx<'_> {
         if !self.is_told(&anchor)? {
             return broken(anchor.seq, None, "the chain was cut here, and no entry says so");
         }
-        Ok(LedgerState::Whole { anchor, head })
+        Ok(AuditChainState::Whole { anchor, head })
     }
 
     fn prune_ledger(&mut self, cutoff: Timestamp, now: Timestamp, most: u32) -> Result<u64> {
@@ -244,7 +246,7 @@ impl Ledger for Tx<'_> {
             return Ok(0);
         }
         let details = json!({
-            "through": last.seq, "hash": hex(&last.hash), "entries": last.seq - anchor.seq,
+            "through": last.seq, "hash": HEXLOWER.encode(&last.hash), "entries": last.seq - anchor.seq,
         });
         self.insert_admin_act(PRUNED, now, None, &details)?;
         let sql = "UPDATE audit_anchor SET seq = ?1, hash = ?2";

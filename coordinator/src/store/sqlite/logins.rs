@@ -9,8 +9,8 @@ use uuid::Uuid;
 use super::Tx;
 use super::column::{get, millis, parsed, text, time};
 use super::query::expired;
+use crate::domain::identity::HashedToken;
 use crate::store::contract::{LoginRow, Logins, Result};
-use crate::token::HashedToken;
 
 impl Logins for Tx<'_> {
     fn insert_login(&mut self, login: &LoginRow, keep: u32) -> Result<()> {

@@ -6,7 +6,7 @@ use rusqlite::params;
 
 use super::Tx;
 use super::column::{get, millis, parsed, text, time};
-use crate::identity::Email;
+use crate::domain::identity::Email;
 use crate::store::contract::{MailKind, MailQueue, QueuedMail, Result, StoreError};
 
 impl MailQueue for Tx<'_> {

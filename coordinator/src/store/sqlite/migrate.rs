@@ -7,7 +7,7 @@ use rusqlite::{Connection, OpenFlags};
 use rusqlite_migration::{M, Migrations};
 
 use super::{checkpoint, ledger, snapshot};
-use crate::secret_file;
+use crate::process::secret_file;
 use crate::store::contract::StoreError;
 
 /// The schema, one step a file; a step that was released is never edited.

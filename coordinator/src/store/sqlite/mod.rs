@@ -45,8 +45,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Waiting;
 use super::contract::{StoreError, Tables};
-use super::memo::Version;
-use crate::secret_file;
+use crate::process::secret_file;
+use crate::store::cache::Version;
 use worker::{Job, ReadJob};
 
 /// Jobs that may wait for the writer; one more is refused with [`StoreError::Busy`].

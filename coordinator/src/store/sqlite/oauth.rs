@@ -9,9 +9,9 @@ use super::Tx;
 use super::column::{get, hash, json, millis, opt_hash, opt_millis, opt_parsed, opt_time};
 use super::column::{parsed, text, time, to_json};
 use super::query::expired;
-use crate::identity::{RedirectUri, RedirectUriError};
+use crate::domain::identity::HashedToken;
+use crate::domain::identity::{RedirectUri, RedirectUriError};
 use crate::store::contract::{Client, Code, Grant, OAuth, Result, StoreError, Token, TokenKind};
-use crate::token::HashedToken;
 
 /// Milliseconds that a device code is remembered past its end, so that the device learns that it ended.
 const KEPT_DEVICE_CODE: i64 = 60 * 60 * 1000;

@@ -7,7 +7,7 @@ use rusqlite::{Row, params};
 use super::Tx;
 use super::column::{get, json, millis, opt_parsed, parsed, text, time, to_json};
 use super::ledger;
-use crate::identity::OrgRole;
+use crate::domain::identity::OrgRole;
 use crate::store::contract::{MemberRow, NewOrgAct, OrgActRow, OrgRow, Orgs, Result};
 
 /// What goes with an organisation.

@@ -16,12 +16,12 @@ use uuid::Uuid;
 use super::column::to_word;
 use super::{Tx, migrate, work};
 use crate::domain::capacity::Demand;
+use crate::domain::encryption::HEAD;
 use crate::store::contract::{
-    Action, Audit as _, AuditStatus, Deployment, Deployments as _, Hosts as _, Idempotency as _,
-    Ledger as _, NewAudit, OAuth as _, Replay, RevisionRow, Revisions as _, RoomSearch, Roomy,
+    Action, Audit as _, AuditChain as _, AuditStatus, Deployment, Deployments as _, Hosts as _,
+    Idempotency as _, NewAudit, OAuth as _, Replay, RevisionRow, Revisions as _, RoomSearch, Roomy,
     SealedValues as _,
 };
-use crate::vault::HEAD;
 
 /// What most values begin with.
 const KEY: [u8; HEAD] = [5; HEAD];

@@ -5,8 +5,8 @@ use rusqlite::params;
 
 use super::Tx;
 use super::column::{get, parsed, text};
+use crate::domain::encryption::{EncryptionContext, HEAD};
 use crate::store::contract::{Result, SealedValue, SealedValues};
-use crate::vault::{HEAD, Place};
 
 /// Every column that holds such values. A further one belongs here, or a rotation of the master
 /// key would leave it behind.
@@ -35,7 +35,7 @@ impl SealedValues for Tx<'_> {
         for sql in TOTP {
             values.extend(self.all(operation, sql, params![head, left(&values)], |row| {
                 Ok(SealedValue {
-                    place: Place::TotpSecret(parsed(row, "id")?),
+                    place: EncryptionContext::TotpSecret(parsed(row, "id")?),
                     sealed: get(row, "sealed")?,
                 })
             })?);
@@ -44,7 +44,7 @@ impl SealedValues for Tx<'_> {
             values.extend(self.all(operation, sql, params![head, left(&values)], |row| {
                 let number = Revision::new(get(row, "number")?);
                 Ok(SealedValue {
-                    place: Place::Environment(parsed(row, "deployment_id")?, number),
+                    place: EncryptionContext::Environment(parsed(row, "deployment_id")?, number),
                     sealed: get(row, "sealed")?,
                 })
             })?);
@@ -56,11 +56,11 @@ impl SealedValues for Tx<'_> {
         let operation = "replace an encrypted value";
         let sealed = &value.sealed;
         let rows = match value.place {
-            Place::TotpSecret(account) => {
+            EncryptionContext::TotpSecret(account) => {
                 let sql = "UPDATE accounts SET totp_secret = ?2 WHERE id = ?1 AND totp_secret = ?3";
                 self.run(operation, sql, params![text(&account), by, sealed])
             }
-            Place::Environment(id, number) => {
+            EncryptionContext::Environment(id, number) => {
                 let sql = "UPDATE revisions SET env = ?3
                            WHERE deployment_id = ?1 AND number = ?2 AND env = ?4";
                 self.run(operation, sql, params![text(&id), number.get(), by, sealed])

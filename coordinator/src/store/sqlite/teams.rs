@@ -7,8 +7,8 @@ use rusqlite::{Row, params};
 use super::Tx;
 use super::column::{get, millis, opt_parsed, parsed, text, time};
 use super::orgs::read_member;
-use crate::identity::TeamRole;
-use crate::store::contract::{MemberRow, OrgRow, Result, Standing, TeamRow, Teams};
+use crate::domain::identity::TeamRole;
+use crate::store::contract::{MemberRow, Membership, OrgRow, Result, TeamRow, Teams};
 
 /// Team, organisation and both roles of account `?1`; each column has one name. What was ended is
 /// left out.
@@ -44,12 +44,12 @@ impl Teams for Tx<'_> {
         self.run("make a team", sql, params).map(drop)
     }
 
-    fn standing(&self, account: AccountId, team: TeamId) -> Result<Option<Standing>> {
+    fn standing(&self, account: AccountId, team: TeamId) -> Result<Option<Membership>> {
         let params = params![text(&account), text(&team)];
         self.first("look up a team", standings!("t.id = ?2"), params, read)
     }
 
-    fn standings_of(&self, account: AccountId) -> Result<Vec<Standing>> {
+    fn standings_of(&self, account: AccountId) -> Result<Vec<Membership>> {
         let sql = standings!(
             "t.org_id IN (SELECT org_id FROM org_members WHERE account_id = ?1)
              AND (om.role <> 'org_member' OR tm.role IS NOT NULL)
@@ -58,7 +58,7 @@ impl Teams for Tx<'_> {
         self.all("list teams", sql, [text(&account)], read)
     }
 
-    fn standings_in(&self, org: OrgId, account: AccountId) -> Result<Vec<Standing>> {
+    fn standings_in(&self, org: OrgId, account: AccountId) -> Result<Vec<Membership>> {
         let sql = standings!("t.org_id = ?2 ORDER BY t.created_at, t.id");
         self.all("list an organisation's teams", sql, params![text(&account), text(&org)], read)
     }
@@ -116,9 +116,9 @@ impl Teams for Tx<'_> {
     }
 }
 
-fn read(row: &Row<'_>) -> Result<Standing> {
+fn read(row: &Row<'_>) -> Result<Membership> {
     let org = parsed(row, "org_id")?;
-    Ok(Standing {
+    Ok(Membership {
         team: TeamRow {
             id: parsed(row, "id")?,
             org,

@@ -8,9 +8,10 @@ use rusqlite::{Row, params};
 use super::Tx;
 use super::column::{get, json, millis, opt_parsed, opt_time, text, to_json};
 use super::hosts::unsigned;
-use crate::store::contract::{Bond, Bonds, Issued, Result, StoreError, Trusts};
+use crate::domain::host_trust::{Issued, Trusts};
+use crate::store::contract::{HostIdentities, HostIdentity, Result, StoreError};
 
-impl Bonds for Tx<'_> {
+impl HostIdentities for Tx<'_> {
     fn set_certificate(&mut self, id: HostId, issued: &Issued) -> Result<()> {
         let sql = "UPDATE hosts SET certificate_number = ?2, certificate_ca = ?3,
                        certificate_expires_at = ?4, renewal = ?5, renewed = ?6
@@ -53,14 +54,14 @@ impl Bonds for Tx<'_> {
     }
 }
 
-pub(super) fn bond(row: &Row<'_>) -> Result<Bond> {
+pub(super) fn bond(row: &Row<'_>) -> Result<HostIdentity> {
     let key: Option<Vec<u8>> = get(row, "host_key")?;
     let key = key.map(|der| HostKey::from_spki(&der).map_err(StoreError::corrupt("host_key")));
     let ca: Option<String> = get(row, "certificate_ca")?;
     let expires_at = opt_time(row, "certificate_expires_at")?;
     let renewal = opt_parsed(row, "renewal")?.zip(get(row, "renewed")?);
     let number = get(row, "certificate_number")?;
-    Ok(Bond {
+    Ok(HostIdentity {
         key: key.transpose()?,
         certificate: ca.zip(expires_at).map(|(ca, expires_at)| Issued {
             number,

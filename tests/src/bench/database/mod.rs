@@ -6,20 +6,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
-use buddo_coordinator::access::policy::{Admitted, Rule};
-use buddo_coordinator::access::{DeployCheck, Principal, Right};
-use buddo_coordinator::clock::{Clock as _, SystemClock};
+use buddo_coordinator::auth::access::policy::{Admitted, Rule};
+use buddo_coordinator::auth::access::{DeployCheck, Principal, Right};
+use buddo_coordinator::auth::password::Cost;
+use buddo_coordinator::auth::token::{Kind, PlainToken};
 use buddo_coordinator::config::Config;
+use buddo_coordinator::crypto::random::SystemRandom;
+use buddo_coordinator::crypto::vault::Vault;
 use buddo_coordinator::daemon;
-use buddo_coordinator::password::Cost;
-use buddo_coordinator::random::SystemRandom;
-use buddo_coordinator::service::at_rest::{Rotation, Step};
+use buddo_coordinator::domain::encryption::EncryptionContext;
 use buddo_coordinator::service::deployments;
+use buddo_coordinator::service::master_key::{Rotation, Step};
 use buddo_coordinator::state::AppState;
 use buddo_coordinator::store::StoreError;
 use buddo_coordinator::store::contract::{Action, AuditStatus, NewAudit};
-use buddo_coordinator::token::{Kind, PlainToken};
-use buddo_coordinator::vault::{Place, Vault};
+use buddo_runtime::clock::{Clock as _, SystemClock};
 use buddo_shared::api::deploy::CreateDeployment;
 use buddo_shared::id::{AccountId, DeploymentId, Revision};
 use buddo_shared::sealed::OpeningKey;
@@ -80,7 +81,7 @@ fn fill(path: &Path, vault: &Vault) -> anyhow::Result<()> {
     )?;
     let probe = serde_json::to_string(&buddo_shared::probe::Probe::default())?;
     for n in 0..DEPLOYMENTS {
-        let place = Place::Environment(DeploymentId::new(id(n)), Revision::FIRST);
+        let place = EncryptionContext::Environment(DeploymentId::new(id(n)), Revision::FIRST);
         statement.execute(params![id(n).to_string(), vault.seal(place, &env)?, probe])?;
     }
     drop(statement);

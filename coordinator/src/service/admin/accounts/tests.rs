@@ -8,17 +8,17 @@ use buddo_shared::manifest::RunState;
 use buddo_shared::report::{DeploymentStatus, Phase};
 use rstest::rstest;
 
-use super::{Desk, resume, suspend};
-use crate::random::SystemRandom;
+use super::{AdminContext, resume, suspend};
+use crate::crypto::random::SystemRandom;
 use crate::service::deployments;
 use crate::testing::story::{Story, status};
 use crate::testing::{World, owner, request};
 
 const OWNER: &str = "first@example.com";
 
-fn desk(story: &Story) -> Desk {
+fn desk(story: &Story) -> AdminContext {
     let (store, random) = (story.world.state.store.clone(), Arc::new(SystemRandom));
-    Desk { store, random, now: story.world.clock_now(), actor: None }
+    AdminContext { store, random, now: story.world.clock_now(), actor: None }
 }
 
 async fn suspended(story: &Story) {

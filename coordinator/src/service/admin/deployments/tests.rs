@@ -1,3 +1,4 @@
+use buddo_runtime::clock::Clock as _;
 use buddo_shared::api::deploy::{CreateDeployment, Status};
 use buddo_shared::id::{Generation, Revision};
 use buddo_shared::manifest::RunState;
@@ -8,14 +9,13 @@ use jiff::SignedDuration;
 use rstest::rstest;
 
 use super::*;
-use crate::clock::Clock as _;
 use crate::store::StoreError;
 use crate::store::contract::AdminActRow;
 use crate::testing::story::{Story, commit, digest, status};
 use crate::testing::{World, owner, request};
 
-fn desk(world: &World) -> Desk {
-    Desk {
+fn desk(world: &World) -> AdminContext {
+    AdminContext {
         store: world.state.store.clone(),
         random: Arc::clone(&world.state.random),
         now: world.clock.now(),
@@ -314,7 +314,7 @@ async fn an_evacuation_that_is_broken_off_is_in_the_log_with_what_it_did() {
         world.state.store.write(move |tables| tables.set_admin(boss, true)).await;
     promoted.unwrap();
     let means = Means { vault: Arc::clone(&world.state.vault), overcommit: 1.0 };
-    let desk = Desk { actor: Some(boss), ..desk(world) };
+    let desk = AdminContext { actor: Some(boss), ..desk(world) };
     let demoted = |changed: &[_]| {
         assert_eq!(changed.len(), 2, "it is told at once");
         by_hand(world, "UPDATE accounts SET is_admin = 0");

@@ -71,18 +71,18 @@ fn write(tx: &mut Tx<'_>, n: u8, now: Timestamp) {
     }
 }
 
-fn state(connection: &Connection) -> LedgerState {
+fn state(connection: &Connection) -> AuditChainState {
     Tx::new(connection).verify_ledger().unwrap()
 }
 
 fn is_whole(connection: &Connection) -> bool {
-    matches!(state(connection), LedgerState::Whole { .. })
+    matches!(state(connection), AuditChainState::Whole { .. })
 }
 
 fn broken(connection: &Connection) -> Break {
     match state(connection) {
-        LedgerState::Broken(broken) => broken,
-        whole @ LedgerState::Whole { .. } => panic!("{whole:?}"),
+        AuditChainState::Broken(broken) => broken,
+        whole @ AuditChainState::Whole { .. } => panic!("{whole:?}"),
     }
 }
 
@@ -159,7 +159,7 @@ fn old_entries_are_forgotten_from_the_beginning_and_the_rest_still_holds() {
     assert!(is_whole(&connection));
     // Entries 0 to 7: two links each of 0 and 5, one each of the others, less the three.
     assert_eq!(prune(&mut connection, 800, 100), 7);
-    let LedgerState::Whole { anchor, head } = state(&connection) else { panic!("broken") };
+    let AuditChainState::Whole { anchor, head } = state(&connection) else { panic!("broken") };
     assert_eq!((anchor.seq, head.seq), (10, 26));
     let left: i64 =
         connection.query_row("SELECT min(at) FROM audit_chain", [], |row| row.get(0)).unwrap();
@@ -198,12 +198,12 @@ fn entries_from_before_the_chain_are_taken_in_once() {
     .unwrap();
     drop(old);
     let connection = migrate::open(&path).unwrap();
-    let LedgerState::Whole { head, .. } = state(&connection) else { panic!("broken") };
+    let AuditChainState::Whole { head, .. } = state(&connection) else { panic!("broken") };
     assert_eq!(head.seq, 3);
     drop(connection);
     assert!(matches!(
         state(&migrate::open(&path).unwrap()),
-        LedgerState::Whole { head: again, .. } if again == head
+        AuditChainState::Whole { head: again, .. } if again == head
     ));
 }
 

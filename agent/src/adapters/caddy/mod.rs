@@ -1,0 +1,23 @@
+//! Caddy: what it is configured with, and how that is put in force.
+//!
+//! ```text
+//! validated types ──► render ──► RouteFiles ──► routes ── POST /load ──► admin (Unix socket)
+//!                                                 └─ after it loaded ──► routes folder
+//! ```
+//!
+//! Requests that failed are written to a log, which a guard reads while one is open.
+//!
+//! The life of an app changes none of these files: the zone's file asks the resolver who is live.
+
+mod admin;
+mod error_log;
+mod log_reader;
+mod render;
+mod route_files;
+mod version;
+mod warm;
+
+pub use self::admin::{Admin, AdminError};
+pub use self::render::{Edge, main_file};
+pub use self::version::{loses_bodies, version};
+pub use route_files::{Routes, write_main_file};

@@ -1,0 +1,254 @@
+//! Podman's events as hints that something changed.
+//!
+//! ```text
+//! GET events ──► line with our label ──► hints += 1
+//!     ▲ │ ended, refused                     watch: many hints are one
+//!     │ ▼
+//!   back-off ──► healthy = false ──► on the next success: healthy = true, hints += 1
+//! ```
+//!
+//! Events are lost, repeated and end without notice (containers/podman issues 21685, 17665, 8751):
+//! a hint is never data, and after each reconnect there is one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use buddo_runtime::uri::escape;
+use http::{Method, StatusCode};
+use http_body_util::BodyExt as _;
+use rand::Rng as _;
+use serde::Deserialize;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::Podman;
+use super::create::LABEL_DEPLOYMENT;
+use super::transport::{Call, Transport};
+use crate::ports::{EventFeed, Named};
+
+/// Between two attempts to read the stream: at first, and at most.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// How long a stream without an end counts as working before its first event: Podman sends the
+/// head of the answer only with that, so an open request is all there is to see.
+const SETTLED: Duration = Duration::from_millis(250);
+
+/// The longest line that is looked at, in bytes.
+const MAX_LINE: usize = 256 * 1024;
+
+/// Where the event task tells what it hears.
+struct Teller {
+    hints: watch::Sender<u64>,
+    named: Arc<Named>,
+    lines: watch::Sender<u64>,
+    healthy: watch::Sender<bool>,
+}
+
+impl Podman {
+    /// Follows the events of our containers until `stop`, reconnecting as needed.
+    pub fn events(&self, stop: CancellationToken) -> EventFeed {
+        let teller = Teller {
+            hints: watch::Sender::new(0),
+            named: Arc::default(),
+            lines: watch::Sender::new(0),
+            healthy: watch::Sender::new(false),
+        };
+        let feed = EventFeed {
+            hints: teller.hints.subscribe(),
+            named: Arc::clone(&teller.named),
+            lines: teller.lines.subscribe(),
+            healthy: teller.healthy.subscribe(),
+            renew: Arc::default(),
+        };
+        let (transport, renew) = (self.transport.clone(), Arc::clone(&feed.renew));
+        tokio::spawn(async move {
+            stop.run_until_cancelled(follow(&transport, &teller, &renew)).await;
+        });
+        feed
+    }
+}
+
+async fn follow(transport: &Transport, teller: &Teller, renew: &Notify) {
+    let mut pause = BACKOFF.0;
+    loop {
+        let ended = tokio::select! {
+            ended = read(transport, teller) => ended,
+            () = renew.notified() => "it is open and tells nothing".to_owned(),
+        };
+        if teller.healthy.send_replace(false) {
+            pause = BACKOFF.0;
+            tracing::warn!(reason = %ended, "Podman's event stream ended; reconnecting");
+        } else {
+            tracing::debug!(reason = %ended, "Podman's event stream is not there");
+        }
+        // Spread, so that many readers do not come back at the same moment.
+        let spread = rand::rng().random_range(0.5..1.0);
+        tokio::time::sleep(pause.mul_f64(spread)).await;
+        pause = (pause * 2).min(BACKOFF.1);
+    }
+}
+
+/// Reads one stream to its end; why it ended.
+async fn read(transport: &Transport, teller: &Teller) -> String {
+    // A filter by a label's key alone matches nothing in 4.3.1, so labels are looked at here.
+    let filters = escape(r#"{"type":["container"],"event":["start","died","remove"]}"#);
+    let path = format!("events?stream=true&filters={filters}");
+    let year = Duration::from_hours(365 * 24);
+    let open = transport.open(Call::libpod("follow events", Method::GET, path).deadline(year));
+    tokio::pin!(open);
+    let opened = if let Ok(opened) = tokio::time::timeout(SETTLED, &mut open).await {
+        opened
+    } else {
+        teller.usable();
+        open.await
+    };
+    let (mut response, _connection) = match opened {
+        Ok(opened) => opened,
+        Err(error) => return buddo_runtime::error_chain::chain(&error),
+    };
+    if response.status() != StatusCode::OK {
+        return format!("status {}", response.status());
+    }
+    teller.usable();
+    let mut line = Vec::new();
+    let mut too_long = false;
+    while let Some(frame) = response.body_mut().frame().await {
+        let data = match frame.map(hyper::body::Frame::into_data) {
+            Ok(Ok(data)) => data,
+            Ok(Err(_)) => continue,
+            Err(error) => return error.to_string(),
+        };
+        for part in data.split_inclusive(|byte| *byte == b'\n') {
+            too_long |= line.len() + part.len() > MAX_LINE;
+            if !too_long {
+                line.extend_from_slice(part);
+            }
+            if part.ends_with(b"\n") {
+                bump(&teller.lines);
+                if std::mem::take(&mut too_long) {
+                    teller.hint(None);
+                } else if is_ours(&line) {
+                    teller.hint(name(&line));
+                }
+                line.clear();
+            }
+        }
+    }
+    "the service closed it".to_owned()
+}
+
+impl Teller {
+    fn usable(&self) {
+        if !self.healthy.send_replace(true) {
+            // What happened while nobody listened is not told again.
+            self.hint(None);
+        }
+    }
+
+    /// Something happened to this container; `None`: to some container.
+    fn hint(&self, name: Option<String>) {
+        self.named.add(name);
+        bump(&self.hints);
+    }
+}
+
+fn bump(count: &watch::Sender<u64>) {
+    count.send_modify(|count| *count = count.wrapping_add(1));
+}
+
+/// Whether a line speaks of our label. No need to parse it: a false alarm costs one list call.
+fn is_ours(line: &[u8]) -> bool {
+    line.windows(LABEL_DEPLOYMENT.len()).any(|window| window == LABEL_DEPLOYMENT.as_bytes())
+}
+
+/// The container that a line speaks of. Podman sets `name` after the labels, which cannot replace it.
+fn name(line: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Event {
+        actor: Actor,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Actor {
+        attributes: Attributes,
+    }
+    #[derive(Deserialize)]
+    struct Attributes {
+        name: String,
+    }
+    serde_json::from_slice::<Event>(line).ok().map(|event| event.actor.attributes.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::UnixListener;
+
+    use super::*;
+
+    async fn next_hint(feed: &mut EventFeed) {
+        tokio::time::timeout(Duration::from_secs(10), feed.hints.changed())
+            .await
+            .expect("a hint within the deadline")
+            .unwrap();
+    }
+
+    /// `fm_21`: when the stream ends the feed says so, comes back by itself and gives a hint.
+    #[tokio::test]
+    async fn fm_21_an_ended_stream_is_reopened_with_a_hint() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("s");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let stop = CancellationToken::new();
+        let podman = Podman::new(socket, "550e8400-e29b-41d4-a716-446655440000".parse().unwrap());
+        let mut feed = podman.events(stop.clone());
+        for _ in 0..2 {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 1024];
+            let n = stream.read(&mut request).await.unwrap();
+            assert!(request[..n].starts_with(b"GET /v4.0.0/libpod/events?stream=true&filters="));
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+            next_hint(&mut feed).await;
+            assert!(*feed.healthy.borrow());
+            stream.write_all(b"{\"status\":\"died\"}\n{\"a\":{\"buddo.depl").await.unwrap();
+            stream.write_all(b"oyment\":\"x\"}}\n").await.unwrap();
+            next_hint(&mut feed).await;
+            drop(stream);
+            let down = feed.healthy.wait_for(|healthy| !healthy);
+            tokio::time::timeout(Duration::from_secs(10), down).await.unwrap().unwrap();
+        }
+        stop.cancel();
+    }
+
+    /// A stream that is open and dead is replaced when somebody noticed, with a hint.
+    #[tokio::test]
+    async fn fm_21_a_silent_stream_is_replaced_when_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("s");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let stop = CancellationToken::new();
+        let podman = Podman::new(socket, "550e8400-e29b-41d4-a716-446655440000".parse().unwrap());
+        let mut feed = podman.events(stop.clone());
+        for lines in 1..3 {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+            next_hint(&mut feed).await;
+            stream.write_all(b"{\"status\":\"of another\"}\n").await.unwrap();
+            let came = feed.lines.wait_for(|count| *count == lines);
+            tokio::time::timeout(Duration::from_secs(10), came).await.unwrap().unwrap();
+            feed.renew.notify_one();
+            // The old connection is closed, not left behind.
+            let mut rest = Vec::new();
+            let closed = stream.read_to_end(&mut rest);
+            tokio::time::timeout(Duration::from_secs(10), closed).await.unwrap().unwrap();
+        }
+        stop.cancel();
+    }
+
+    #[test]
+    fn other_peoples_containers_are_no_hint() {
+        assert!(is_ours(br#"{"Actor":{"Attributes":{"buddo.deployment":"x"}}}"#));
+        assert!(!is_ours(br#"{"Actor":{"Attributes":{"name":"postgres"}}}"#));
+    }
+}

@@ -1,0 +1,296 @@
+//! Podman through its REST API on a Unix socket.
+//!
+//! A thin client of our own, since the ready-made ones misspell `no_new_privileges`, quote
+//! secrets or have no deadlines. One file per concern:
+//!
+//! ```text
+//! impl Containers ──► containers · create · images · pull · secrets ──► transport ──► socket
+//!                     events (its own connection, reconnects) ─────────────┤
+//!                     service (ends its process when it hangs) ◄───────────┘
+//!    image_policy ◄── create · pull        elements ◄── transport (lists of any size)
+//!                     lost · forwarders (processes that the service has lost, by /proc)
+//! impl MemoryEvents ► cgroup (the kernel's files, not the service)
+//! ```
+//!
+//! Works with Podman 4.3 to 5.x: the libpod API under its 4.0.0 prefix, and the Docker-compatible
+//! pull, which is the only one that tells how many bytes have come.
+
+mod account_files;
+mod cgroup;
+mod containers;
+mod create;
+mod elements;
+mod events;
+mod forwarders;
+mod image_policy;
+mod images;
+mod info;
+mod logs;
+mod lost;
+mod places;
+mod process;
+mod pull;
+mod refusal;
+mod seccomp;
+mod secrets;
+mod service;
+mod shortage;
+#[cfg(test)]
+mod tests;
+mod transport;
+
+use std::io;
+use std::net::SocketAddrV4;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use buddo_shared::id::{DeploymentId, HostId};
+use buddo_shared::image::{Digest, ImageReference};
+use buddo_shared::manifest::RegistryCredentials;
+use buddo_shared::secret::Secret;
+use tokio::sync::OnceCell;
+
+pub use self::cgroup::CgroupFs;
+pub use self::info::Info;
+use self::places::Places;
+pub use self::pull::PullLimits;
+use self::transport::Transport;
+use crate::host::disk::DiskSpace;
+use crate::host::metrics::Metrics;
+use crate::model::container::{
+    Container, ContainerSpec, Created, ExitInfo, Identity, LocalImage, Mended, Slot,
+};
+use crate::ports::{Containers, ContainersError, Images};
+
+/// What the last lists held that is larger than anything in them may be.
+#[derive(Debug, Default)]
+struct TooLarge {
+    containers: ArcSwap<Vec<String>>,
+    images: ArcSwap<Vec<String>>,
+}
+
+/// A client of one Podman API service. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Podman {
+    transport: Transport,
+    host: HostId,
+    pull_limits: PullLimits,
+    room: Option<DiskSpace>,
+    places: Places,
+    seccomp: Option<PathBuf>,
+    /// Why containers go without a profile of the agent's, for the host's administrator.
+    unfiltered: Option<Arc<str>>,
+    too_large: Arc<TooLarge>,
+    graph_root: Arc<OnceCell<PathBuf>>,
+}
+
+impl Podman {
+    /// Talks to the service at `socket`. Containers it creates carry the label `buddo.host` with
+    /// `host`, for people who look at them; nothing is decided by it.
+    pub fn new(socket: PathBuf, host: HostId) -> Self {
+        Self {
+            transport: Transport::new(socket),
+            host,
+            pull_limits: PullLimits::default(),
+            room: None,
+            places: Places::default(),
+            seccomp: None,
+            unfiltered: None,
+            too_large: Arc::default(),
+            graph_root: Arc::default(),
+        }
+    }
+
+    /// The same client, whose calls and pulls are counted.
+    #[must_use]
+    pub fn with_metrics(self, metrics: Metrics) -> Self {
+        Self { transport: self.transport.with_metrics(metrics), ..self }
+    }
+
+    /// The same client that pulls only while there is room.
+    #[must_use]
+    pub fn with_room(self, room: DiskSpace) -> Self {
+        Self { room: Some(room), ..self }
+    }
+
+    /// The same client that keeps to so many containers of ours.
+    #[must_use]
+    pub fn with_max_containers(self, max: usize) -> Self {
+        Self { places: Places::new(max), ..self }
+    }
+
+    /// The same client, whose containers may not use the kernel's keys: the profile that says so is
+    /// written into `folder`. Where it cannot be had, Podman's own holds, and a warning says so.
+    #[must_use]
+    pub fn without_kernel_keys(self, folder: &Path) -> Self {
+        match seccomp::write(folder) {
+            Ok(path) => Self { seccomp: Some(path), unfiltered: None, ..self },
+            Err(error) => {
+                let warning = format!("containers may use the kernel's keys: {error}");
+                tracing::warn!("{warning}");
+                Self { seccomp: None, unfiltered: Some(warning.into()), ..self }
+            }
+        }
+    }
+
+    /// The same client with other bounds on pulls.
+    #[must_use]
+    pub fn with_pull_limits(self, pull_limits: PullLimits) -> Self {
+        Self { pull_limits, ..self }
+    }
+
+    /// Ends the service if it uses more than `limit_kib` KiB of memory, for systemd to start a
+    /// fresh one; containers do not notice. Whether it did.
+    pub async fn end_if_larger(&self, limit_kib: u64) -> bool {
+        self.transport.end_if_larger(limit_kib).await
+    }
+}
+
+impl TooLarge {
+    fn warnings(&self) -> Vec<String> {
+        let containers = self.containers.load();
+        let containers = containers.iter().map(|name| {
+            format!(
+                "Podman's record of the container {name} is far too large, most likely by the \
+                 labels of its image; if it is an app's it is removed and its image refused, if \
+                 not, remove it"
+            )
+        });
+        let images = self.images.load();
+        let images = images.iter().map(|id| {
+            format!("the image {id} has too many names to be judged; remove it if nobody needs it")
+        });
+        containers.chain(images).collect()
+    }
+}
+
+impl Containers for Podman {
+    async fn list(&self) -> Result<Vec<Container>, ContainersError> {
+        let listed = containers::list(&self.transport).await?;
+        self.places.counted(listed.containers.len());
+        self.too_large.containers.store(Arc::new(listed.too_large));
+        Ok(listed.containers)
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let unfiltered = self.unfiltered.iter().map(ToString::to_string);
+        unfiltered.chain(self.too_large.warnings()).collect()
+    }
+
+    async fn inspect(&self, name: &str) -> Result<Option<Container>, ContainersError> {
+        containers::find(&self.transport, name).await
+    }
+
+    async fn image(&self, image: &ImageReference) -> Result<Option<Digest>, ContainersError> {
+        let found = images::inspect(&self.transport, image).await?;
+        // Images with the same bytes are one image to Podman, which keeps the annotations of whoever
+        // pulled it last: a pull brings back those of this one, and judges them.
+        let found = found.filter(|found| image_policy::check(image, found).is_ok());
+        Ok(found.and_then(|found| found.registry_digest(image)))
+    }
+
+    async fn pull(
+        &self,
+        image: &ImageReference,
+        credentials: Option<&RegistryCredentials>,
+        progress: &(dyn Fn(u8) + Send + Sync),
+    ) -> Result<Digest, ContainersError> {
+        let (limits, room) = (&self.pull_limits, self.room.as_ref());
+        let pulled = pull::pull(&self.transport, limits, room, image, credentials, progress).await;
+        self.transport.metrics().pulled(pulled.is_ok());
+        pulled
+    }
+
+    async fn create(&self, spec: &ContainerSpec) -> Result<Created, ContainersError> {
+        self.places.look(&self.transport).await?;
+        self.places.admit()?;
+        let created =
+            create::create(&self.transport, self.host, self.seccomp.as_deref(), spec).await?;
+        if created == Created::New {
+            self.places.one_more();
+        }
+        Ok(created)
+    }
+
+    async fn start(&self, name: &str) -> Result<(), ContainersError> {
+        containers::start(&self.transport, name).await
+    }
+
+    async fn stop(&self, name: &str, grace: Duration) -> Result<bool, ContainersError> {
+        containers::stop(&self.transport, name, grace).await
+    }
+
+    async fn remove(&self, name: &str) -> Result<bool, ContainersError> {
+        let known = containers::remove(&self.transport, name).await?;
+        if known {
+            self.places.one_less();
+        }
+        Ok(known)
+    }
+
+    async fn lost(&self) -> Result<Vec<Identity>, ContainersError> {
+        let root = self.graph_root().await.map_err(|source| ContainersError::Unavailable {
+            operation: "ask where Podman's storage is",
+            source: Box::new(source),
+        })?;
+        lost::list(&self.transport, root).await
+    }
+
+    async fn end_lost(
+        &self,
+        deployment: DeploymentId,
+        slot: Slot,
+        grace: Duration,
+    ) -> Result<(), ContainersError> {
+        lost::end(&self.transport, deployment, slot, grace).await
+    }
+
+    async fn free_address(&self, address: SocketAddrV4) -> Result<(), ContainersError> {
+        forwarders::end(address).await
+    }
+
+    async fn ending(&self, name: &str) -> Result<ExitInfo, ContainersError> {
+        containers::ending(&self.transport, name).await
+    }
+
+    async fn secrets(&self) -> Result<Vec<String>, ContainersError> {
+        secrets::list(&self.transport).await
+    }
+
+    async fn put_secret(&self, name: &str, value: &Secret) -> Result<(), ContainersError> {
+        secrets::put(&self.transport, name, value).await
+    }
+
+    async fn remove_secret(&self, name: &str) -> Result<(), ContainersError> {
+        secrets::remove(&self.transport, name).await
+    }
+
+    async fn mend_secrets(&self) -> io::Result<Mended> {
+        secrets::mend(self.graph_root().await?).await
+    }
+}
+
+impl Podman {
+    /// Where Podman keeps all it has; asked once.
+    async fn graph_root(&self) -> io::Result<&Path> {
+        let asked = self.graph_root.get_or_try_init(async || {
+            let root = self.info().await.map_err(io::Error::other)?.graph_root;
+            root.ok_or_else(|| io::Error::other("Podman does not say where its storage is"))
+        });
+        asked.await.map(PathBuf::as_path)
+    }
+}
+
+impl Images for Podman {
+    async fn images(&self) -> Result<Vec<LocalImage>, ContainersError> {
+        let listed = images::list(&self.transport).await?;
+        self.too_large.images.store(Arc::new(listed.too_large));
+        Ok(listed.images)
+    }
+
+    async fn remove_image(&self, image: &LocalImage) -> Result<(), ContainersError> {
+        images::remove(&self.transport, image).await
+    }
+}

@@ -1,0 +1,271 @@
+//! The probing tasks: one per watched container, and the board that shows what they found.
+//!
+//! A task writes its outcomes to the board and wakes the reconciler only when a level changed.
+//! A host with a thousand apps spends most of its idle time here, so that a task that sleeps is
+//! small, and those that are due at about the same time are woken together.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddrV4;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use buddo_runtime::clock::Clock;
+use buddo_shared::id::DeploymentId;
+use buddo_shared::probe::Probe;
+use buddo_shared::report::Checked;
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use crate::model::health::ProbeOutcome;
+use crate::model::health::{Level, Tracker, Trackers};
+use crate::model::retries::Jitter;
+use crate::ports::Prober;
+
+/// Steady containers are asked on the ticks of one clock for all: each wake-up of the process costs
+/// about as much as the probe that it is for.
+const TICK: Duration = Duration::from_millis(250);
+
+/// A container to be probed, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Whose container.
+    pub deployment: DeploymentId,
+    /// Its name.
+    pub name: String,
+    /// Where it is published.
+    pub address: SocketAddrV4,
+    /// How it is asked.
+    pub probe: Probe,
+}
+
+struct Entry {
+    target: Arc<Target>,
+    tracker: Tracker,
+    /// Tells a task of an earlier container of the same name that it is out of date.
+    round: u64,
+    task: AbortHandle,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+#[derive(Default)]
+struct Board {
+    entries: BTreeMap<String, Entry>,
+    rounds: u64,
+}
+
+/// All probing of the host. Clones share all.
+pub struct Probes<P, K>(Arc<Inner<P, K>>);
+
+struct Inner<P, K> {
+    prober: Arc<P>,
+    clock: Arc<K>,
+    jitter: Jitter,
+    wake: Arc<Notify>,
+    board: Mutex<Board>,
+    /// The first tick.
+    begun: Instant,
+}
+
+impl<P, K> Clone for Probes<P, K> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<P: Prober, K: Clock> Probes<P, K> {
+    /// No probes yet; `wake` is notified when a level changes.
+    pub fn new(prober: Arc<P>, clock: Arc<K>, jitter: Jitter, wake: Arc<Notify>) -> Self {
+        let (board, begun) = (Mutex::default(), Instant::now());
+        Self(Arc::new(Inner { prober, clock, jitter, wake, board, begun }))
+    }
+
+    fn board(&self) -> MutexGuard<'_, Board> {
+        // Every writer leaves the board whole, so a panic elsewhere does not spoil it.
+        self.0.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Probes a container from now on, forgetting what was known under its name.
+    pub fn begin(&self, target: Target, level: Level) {
+        let target = Arc::new(target);
+        let mut board = self.board();
+        board.rounds += 1;
+        let round = board.rounds;
+        let task = tokio::spawn(self.clone().run(Arc::clone(&target), round)).abort_handle();
+        let tracker = Tracker::new(level);
+        board.entries.insert(target.name.clone(), Entry { target, tracker, round, task });
+    }
+
+    /// Probes exactly these: starts what is missing at its level, stops what is not wanted.
+    /// Containers that are just being started (`busy`) are left alone: the list that `wanted`
+    /// comes from may be older. All others that are not wanted are forgotten, also beside such
+    /// ones: a container that ended and runs again must show anew that it answers.
+    pub fn keep(&self, wanted: Vec<(Target, Level)>, busy: &BTreeSet<String>) {
+        let names: BTreeSet<&str> = wanted.iter().map(|(target, _)| target.name.as_str()).collect();
+        self.board().entries.retain(|name, _| names.contains(name.as_str()) || busy.contains(name));
+        for (target, level) in wanted {
+            let known = self.board().entries.get(&target.name).map(|e| *e.target == target);
+            match known {
+                Some(true) => {}
+                // The same container is asked in another way from now on.
+                Some(false) if busy.contains(&target.name) => {}
+                Some(false) | None => self.begin(target, level),
+            }
+        }
+    }
+
+    /// What is known of every probed container.
+    pub fn snapshot(&self) -> Trackers {
+        let board = self.board();
+        board.entries.iter().map(|(name, entry)| (name.clone(), entry.tracker.clone())).collect()
+    }
+
+    /// The names of those that do not answer, as far as is known: they may have ended.
+    pub fn unanswered(&self) -> Vec<String> {
+        let board = self.board();
+        let silent = |level| matches!(level, Level::Starting | Level::Unhealthy);
+        let silent = board.entries.iter().filter(|(_, entry)| silent(entry.tracker.level()));
+        silent.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// When healthy containers were last asked.
+    pub fn checked(&self) -> Vec<Checked> {
+        let board = self.board();
+        let healthy = board.entries.values().filter(|e| e.tracker.level() == Level::Healthy);
+        healthy
+            .filter_map(|entry| {
+                Some(Checked { id: entry.target.deployment, at: entry.tracker.checked_at? })
+            })
+            .collect()
+    }
+
+    async fn run(self, target: Arc<Target>, round: u64) {
+        loop {
+            // Boxed: what a probe needs is held while it lasts alone.
+            let outcome = Box::pin(self.0.prober.probe(target.address, &target.probe)).await;
+            let Some(next) = self.record(&target, round, outcome) else { return };
+            tokio::time::sleep_until(next).await;
+        }
+    }
+
+    /// Takes an outcome in; when to ask again. `None`: never.
+    fn record(&self, target: &Target, round: u64, outcome: ProbeOutcome) -> Option<Instant> {
+        let mut board = self.board();
+        let entry = board.entries.get_mut(&target.name).filter(|entry| entry.round == round)?;
+        if entry.tracker.record(&target.probe, outcome, self.0.clock.now()) {
+            self.0.wake.notify_one();
+        }
+        let delay = entry.tracker.next_delay(&target.probe, (self.0.jitter)());
+        let due = Instant::now() + delay;
+        // Whether what failed once is sick is known soon, and for what starts somebody waits.
+        Some(if entry.tracker.is_steady() { self.tick_after(due) } else { due })
+    }
+
+    /// The first tick that is not before `due`.
+    fn tick_after(&self, due: Instant) -> Instant {
+        let since = due.saturating_duration_since(self.0.begun).as_micros();
+        let ticks = since.div_ceil(TICK.as_micros());
+        self.0.begun + TICK.saturating_mul(u32::try_from(ticks).unwrap_or(u32::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use buddo_runtime::clock::SystemClock;
+    use uuid::Uuid;
+
+    use super::*;
+
+    /// When it was asked.
+    #[derive(Default)]
+    struct Answers(Mutex<Vec<Instant>>);
+
+    impl Prober for Answers {
+        async fn probe(&self, _: SocketAddrV4, _: &Probe) -> ProbeOutcome {
+            // What a probe of the network holds while it waits, and more.
+            let held = [0_u8; 4_096];
+            tokio::task::yield_now().await;
+            std::hint::black_box(&held);
+            self.0.lock().unwrap().push(Instant::now());
+            ProbeOutcome::Healthy
+        }
+    }
+
+    /// Each draw is another one.
+    fn probes() -> (Probes<Answers, SystemClock>, Arc<Answers>) {
+        let (answers, draws) = (Arc::<Answers>::default(), AtomicU32::new(0));
+        let jitter: Jitter =
+            Arc::new(move || f64::from(draws.fetch_add(37, Ordering::Relaxed) % 100) / 100.0);
+        let clock = Arc::new(SystemClock);
+        (Probes::new(Arc::clone(&answers), clock, jitter, Arc::default()), answers)
+    }
+
+    fn target(name: &str) -> Target {
+        Target {
+            deployment: DeploymentId::new(Uuid::from_u128(1)),
+            name: name.to_owned(),
+            address: "127.64.0.1:8000".parse().unwrap(),
+            probe: Probe::default(),
+        }
+    }
+
+    /// What served dies while a new one of the same app is started beside it: when it runs
+    /// again, its good probes of before must not send it visitors.
+    #[tokio::test]
+    async fn only_what_is_just_being_started_is_kept_unasked() {
+        let (probes, _) = probes();
+        probes.begin(target("old"), Level::Assumed);
+        probes.begin(target("new"), Level::Starting);
+        probes.keep(Vec::new(), &["new".to_owned()].into());
+        assert_eq!(probes.snapshot().into_keys().collect::<Vec<_>>(), ["new"]);
+        probes.keep(vec![(target("old"), Level::Starting)], &["new".to_owned()].into());
+        assert_eq!(probes.snapshot()["old"].level(), Level::Starting);
+    }
+
+    /// There is one for each container of the host.
+    #[tokio::test]
+    async fn a_task_that_sleeps_is_small() {
+        let (probes, _) = probes();
+        let size = size_of_val(&probes.run(Arc::new(target("a")), 1));
+        assert!(size <= 320, "{size} bytes");
+    }
+
+    /// A hundred containers, each every ten seconds: at most four wake-ups a second, over the whole
+    /// of their intervals.
+    #[tokio::test(start_paused = true)]
+    async fn steady_containers_are_asked_together_and_spread_all_the_same() {
+        let (probes, answers) = probes();
+        for n in 0..100 {
+            probes.begin(target(&format!("app-{n}")), Level::Assumed);
+            tokio::time::sleep(Duration::from_millis(97)).await;
+        }
+        answers.0.lock().unwrap().clear();
+        let from = Instant::now();
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        let asked = answers.0.lock().unwrap().clone();
+        assert!((180..=220).contains(&asked.len()), "{} probes", asked.len());
+        let first = asked[0];
+        let ticks: BTreeSet<_> =
+            asked.iter().map(|at| at.duration_since(from).as_millis()).collect();
+        assert!((40..=81).contains(&ticks.len()), "{} wake-ups", ticks.len());
+        let apart = |at: &Instant| at.duration_since(first).as_millis() % TICK.as_millis();
+        assert!(asked.iter().all(|at| matches!(apart(at), 0 | 1 | 249)), "not on the ticks");
+    }
+
+    /// Somebody waits for what starts: it is not made to wait for a tick.
+    #[tokio::test(start_paused = true)]
+    async fn what_starts_is_asked_at_once_and_soon_again() {
+        let (probes, answers) = probes();
+        let probe = Probe { healthy_after: 3, ..Probe::default() };
+        probes.begin(Target { probe, ..target("a") }, Level::Starting);
+        tokio::time::sleep(Duration::from_millis(35)).await;
+        assert_eq!(answers.0.lock().unwrap().len(), 3);
+    }
+}

@@ -1,0 +1,140 @@
+//! Orders and the collector do not get in each other's way: while an order works with an image,
+//! from the look whether it is here until a container uses it, the image stays; while one is
+//! being removed, an order that wants it waits.
+//!
+//! The unit is the repository, not the image: what a tag means is known only after its pull.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use buddo_shared::image::ImageReference;
+use tokio::sync::Notify;
+
+/// A repository of a registry.
+type Repository = (String, String);
+
+fn repository(image: &ImageReference) -> Repository {
+    (image.registry().to_owned(), image.repository().to_owned())
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    /// How many orders work with an image of it.
+    leased: BTreeMap<Repository, usize>,
+    /// What the collector is removing.
+    going: BTreeSet<Repository>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    taken: Mutex<Taken>,
+    gone: Notify,
+}
+
+/// Who works with which images. Clones share all.
+#[derive(Debug, Clone, Default)]
+pub struct ImageLeases(Arc<Shared>);
+
+impl ImageLeases {
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        // Every change is whole, so a panic elsewhere does not spoil it.
+        self.0.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps images of the repository until the lease is dropped. Waits for a removal that has
+    /// begun, which has a deadline.
+    pub async fn lease(&self, image: &ImageReference) -> Lease {
+        let repository = repository(image);
+        loop {
+            // Before the look, so that no end of a removal falls in between.
+            let gone = self.0.gone.notified();
+            {
+                let mut taken = self.taken();
+                if !taken.going.contains(&repository) {
+                    *taken.leased.entry(repository.clone()).or_default() += 1;
+                    return Lease { shelf: self.clone(), repository };
+                }
+            }
+            gone.await;
+        }
+    }
+
+    /// Takes an image away from orders, by all names that it has or had: an order may want it by
+    /// its digest. `None` while one works with it.
+    pub fn take<'a>(&self, names: impl IntoIterator<Item = &'a ImageReference>) -> Option<Removal> {
+        let repositories: BTreeSet<Repository> = names.into_iter().map(repository).collect();
+        let mut taken = self.taken();
+        if repositories.iter().any(|r| taken.leased.contains_key(r) || taken.going.contains(r)) {
+            return None;
+        }
+        taken.going.extend(repositories.iter().cloned());
+        Some(Removal { shelf: self.clone(), repositories })
+    }
+}
+
+/// While it lives, images of its repository stay.
+#[derive(Debug)]
+pub struct Lease {
+    shelf: ImageLeases,
+    repository: Repository,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut taken = self.shelf.taken();
+        if let Some(count) = taken.leased.get_mut(&self.repository) {
+            *count -= 1;
+            if *count == 0 {
+                taken.leased.remove(&self.repository);
+            }
+        }
+    }
+}
+
+/// While it lives, no order begins to work with images of its repositories.
+#[derive(Debug)]
+pub struct Removal {
+    shelf: ImageLeases,
+    repositories: BTreeSet<Repository>,
+}
+
+impl Drop for Removal {
+    fn drop(&mut self) {
+        self.shelf.taken().going.retain(|repository| !self.repositories.contains(repository));
+        self.shelf.0.gone.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(text: &str) -> ImageReference {
+        ImageReference::parse(text).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_leased_image_is_not_taken_and_a_taken_one_is_waited_for() {
+        let shelf = ImageLeases::default();
+        let (web, other) = (image("ghcr.io/a/web:1"), image("ghcr.io/a/other:1"));
+        let (first, second) =
+            (shelf.lease(&web).await, shelf.lease(&image("ghcr.io/a/web:2")).await);
+        drop(first);
+        assert!(shelf.take([&web]).is_none(), "one order still works with it");
+        drop(second);
+        let removal = shelf.take([&other, &web]).unwrap();
+        assert!(shelf.take([&other]).is_none());
+        let waiting = tokio::spawn({
+            let (shelf, web) = (shelf.clone(), web.clone());
+            async move { shelf.lease(&web).await }
+        });
+        // The waiting task has looked by now: the runtime has one thread.
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        drop(removal);
+        let lease = waiting.await.unwrap();
+        assert!(shelf.take([&web]).is_none());
+        drop(lease);
+        assert!(shelf.take([&web]).is_some());
+    }
+}

@@ -1,0 +1,222 @@
+//! The disk as a bounded resource: images go before it is full, and nothing new comes when it is.
+//!
+//! ```text
+//!              document, picture ─► References ─┐
+//! Images::images ─► Ledger (unused, since when) ├─► one removal at a time ─► Images::remove_image
+//! Room (statvfs) ─ above high? old enough? ─────┘        (Shelf: not while an order works with it)
+//!    │
+//!    ├─► host status: a warning while a file system is above its high mark
+//!    └─► pulls: refused below the floor, ended when they would cross it
+//! ```
+//!
+//! A slow loop of its own, apart from the reconciler: a host without room still runs what it runs.
+//! What goes: images that nothing needs, after a day, or at once while the disk is above its high
+//! mark, until it is below its low one. What never goes: what a deployment, its guard or a
+//! revision that can be brought back needs; what a container uses; volumes; what was built or
+//! loaded on the host by somebody else. Crash-only: nothing is written down, and a removal that
+//! was cut off is found again by the next round.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use buddo_runtime::durable;
+use buddo_shared::image::ImageReference;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::host::metrics::Metrics;
+use crate::model::container::LocalImage;
+use crate::model::document::Document;
+use crate::model::host_facts::HostFacts;
+use crate::model::retries::Jitter;
+use crate::model::snapshot::HostSnapshot;
+use crate::ports::{ContainersError, Images};
+use crate::process::disk_reserve::{Kept, Reserve};
+pub use image_gc::{Ledger, References, Unused};
+pub use image_leases::{ImageLeases, Lease, Removal};
+pub use space::{DiskSpace, Measure, Overrun, Shortage, Space, system_measure};
+
+/// Between two rounds while all is well.
+const CALM: Duration = Duration::from_mins(5);
+/// Between two rounds while there is too little room.
+const PRESSED: Duration = Duration::from_secs(30);
+/// Rounds that are asked for come no closer together than this.
+const BREATH: Duration = Duration::from_secs(1);
+
+const MIB: u64 = 1024 * 1024;
+
+/// Collects images and watches over room.
+pub struct ImageGc<I> {
+    /// Podman's storage.
+    pub images: Arc<I>,
+    /// The file systems.
+    pub room: DiskSpace,
+    /// What orders work with.
+    pub shelf: ImageLeases,
+    /// The document in force.
+    pub document: watch::Receiver<Option<Arc<Document>>>,
+    /// How things stand.
+    pub picture: watch::Receiver<Option<Arc<HostSnapshot>>>,
+    /// Where warnings go.
+    pub facts: watch::Sender<HostFacts>,
+    /// What was collected is counted.
+    pub metrics: Metrics,
+    /// Hosts do not all collect at once.
+    pub jitter: Jitter,
+    /// What is kept back of the agent's own disk.
+    pub reserve: Reserve,
+}
+
+/// Whether a file system wants room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pressure {
+    No,
+    Yes,
+}
+
+impl<I: Images> ImageGc<I> {
+    /// Runs until it is dropped.
+    pub async fn run(self) {
+        let mut ledger = Ledger::default();
+        loop {
+            self.round(&mut ledger).await;
+            let pressed = !self.facts.borrow().disk.is_empty();
+            let pause = if pressed { PRESSED } else { CALM };
+            let pause = pause.mul_f64(1.0 - (self.jitter)() / 5.0);
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.room.wanted() => {}
+                () = self.reserve.was_let_go() => {}
+            }
+            tokio::time::sleep(BREATH).await;
+        }
+    }
+
+    /// Collects what may go, then says how full the host is.
+    pub async fn round(&self, ledger: &mut Ledger) {
+        if self.room.rules().collect
+            && let Err(error) = self.collect(ledger).await
+        {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "images cannot be collected; trying again");
+        }
+        let warnings = self.warnings().await;
+        self.facts.send_if_modified(|facts| {
+            let news = facts.disk != warnings;
+            facts.disk = warnings;
+            news
+        });
+    }
+
+    /// What is needed right now; `None` while that is not known: then nothing may go.
+    fn references(&self) -> Option<References> {
+        let document = self.document.borrow().clone()?;
+        let picture = self.picture.borrow().clone()?;
+        // The picture of a pass before the document says nothing of what that asks for.
+        let known = picture.host.document == Some(document.manifest().generation);
+        known.then(|| References::of(&document, &picture))
+    }
+
+    async fn collect(&self, ledger: &mut Ledger) -> Result<(), ContainersError> {
+        let Some(references) = self.references() else { return Ok(()) };
+        let images = self.images.images().await?;
+        let rules = *self.room.rules();
+        let mut pressure = self.pressure(rules.high_percent).await;
+        for unused in ledger.unused(&images, &references, Instant::now()) {
+            let old = unused.since.elapsed() >= rules.keep_unused;
+            if !old && pressure == Pressure::No {
+                // Sorted by age: all that follow are younger.
+                break;
+            }
+            if self.remove(unused.image).await? && pressure == Pressure::Yes {
+                pressure = self.pressure(rules.low_percent).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether images lie on a file system that is fuller than `percent` or below the floor.
+    async fn pressure(&self, percent: u8) -> Pressure {
+        let rules = self.room.rules();
+        let full = |space: &Space| space.percent() > percent || space.free < rules.floor;
+        let spaces = self.room.of_images().await;
+        if spaces.iter().any(|(_, space)| full(space)) { Pressure::Yes } else { Pressure::No }
+    }
+
+    /// Removes one image, unless it is needed by now. True if it is gone.
+    async fn remove(&self, image: &LocalImage) -> Result<bool, ContainersError> {
+        let ever = image.names.iter().chain(&image.former);
+        let Some(_removal) = self.shelf.take(ever) else { return Ok(false) };
+        // The document may have changed since the list was made.
+        if self.references().is_none_or(|references| references.need(image)) {
+            return Ok(false);
+        }
+        let names: Vec<String> = image.names.iter().map(ImageReference::to_string).collect();
+        match self.images.remove_image(image).await {
+            Ok(()) => {
+                tracing::info!(
+                    id = image.id,
+                    ?names,
+                    bytes = image.bytes,
+                    "an image was collected"
+                );
+                self.metrics.collected(image.bytes);
+                Ok(true)
+            }
+            // Most likely a container of somebody else uses it since; others may still go.
+            Err(error @ (ContainersError::Refused { .. } | ContainersError::NotFound(_))) => {
+                tracing::info!(id = image.id, ?names, reason = %error, "an image stays");
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn warnings(&self) -> Vec<String> {
+        let rules = self.room.rules();
+        let spaces = self.room.of_all().await;
+        self.metrics.disk(&spaces);
+        // The agent's own comes last.
+        let free = spaces.last().map_or(0, |(_, space)| space.free);
+        let mut told: Vec<Space> = Vec::new();
+        let mut warnings = Vec::new();
+        for (place, space) in spaces {
+            // Several places most often lie on one file system.
+            if told.contains(&space) {
+                continue;
+            }
+            told.push(space);
+            let (place, percent) = (place.display(), space.percent());
+            if space.free < rules.floor {
+                warnings.push(format!(
+                    "less than {} MiB are free on the disk of {place}: no image is pulled, what \
+                     runs goes on; free space or add some",
+                    rules.floor / MIB
+                ));
+            } else if percent > rules.high_percent {
+                warnings.push(format!(
+                    "the disk of {place} is {percent} % full and no image is left that could go; \
+                     free space or add some"
+                ));
+            }
+        }
+        warnings.extend(self.keep_reserve(free).await);
+        warnings
+    }
+
+    /// Sees to the reserve; what there is to say about it.
+    async fn keep_reserve(&self, free: u64) -> Option<String> {
+        let reserve = self.reserve.clone();
+        match durable::off_thread(move || reserve.keep(free)).await.flatten() {
+            Ok(Kept::Whole) => None,
+            Ok(Kept::Missing) => Some(self.reserve.warning()),
+            Err(error) => Some(format!("{} ({error})", self.reserve.warning())),
+        }
+    }
+}
+
+mod image_gc;
+mod image_leases;
+mod space;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,268 @@
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Mutex;
+
+use buddo_shared::id::Revision;
+use buddo_shared::image::Digest;
+use buddo_shared::manifest::{DeploymentSpec, Fallback, Guard};
+use buddo_shared::port::Port;
+use buddo_shared::probe::Probe;
+
+use super::*;
+use crate::config;
+use crate::testing::{desired, document, picture};
+
+const MB: u64 = 1_000_000;
+
+/// A disk of 100 MB on which images are all that there is.
+#[derive(Default)]
+struct Storage {
+    images: Mutex<Vec<LocalImage>>,
+    /// Podman refuses these: a container uses them since the list.
+    refused: BTreeSet<String>,
+    other: Mutex<u64>,
+}
+
+impl Storage {
+    fn ids(&self) -> Vec<String> {
+        self.images.lock().unwrap().iter().map(|image| image.id.clone()).collect()
+    }
+
+    fn space(&self) -> Space {
+        let images: u64 = self.images.lock().unwrap().iter().map(|image| image.bytes).sum();
+        let used = images + *self.other.lock().unwrap();
+        Space { used, free: (100 * MB).saturating_sub(used) }
+    }
+}
+
+impl Images for Storage {
+    async fn images(&self) -> Result<Vec<LocalImage>, ContainersError> {
+        Ok(self.images.lock().unwrap().clone())
+    }
+
+    async fn remove_image(&self, image: &LocalImage) -> Result<(), ContainersError> {
+        if self.refused.contains(&image.id) {
+            let message = "image is in use by a container".to_owned();
+            return Err(ContainersError::Refused { operation: "remove", status: 409, message });
+        }
+        self.images.lock().unwrap().retain(|other| other.id != image.id);
+        Ok(())
+    }
+}
+
+fn digest(hex: char) -> Digest {
+    Digest::parse(&format!("sha256:{}", hex.to_string().repeat(64))).unwrap()
+}
+
+/// The image of this digest, in a repository of its own.
+fn image(hex: char, megabytes: u64) -> LocalImage {
+    let name = format!("ghcr.io/a/{hex}@{}", digest(hex));
+    LocalImage {
+        id: hex.to_string(),
+        names: vec![ImageReference::parse(&name).unwrap()],
+        former: Vec::new(),
+        digest: Some(digest(hex)),
+        foreign: false,
+        bytes: megabytes * MB,
+        in_use: false,
+    }
+}
+
+fn reference(hex: char) -> ImageReference {
+    ImageReference::parse(&format!("ghcr.io/a/{hex}:v1")).unwrap()
+}
+
+struct Host {
+    storage: Arc<Storage>,
+    keeper: ImageGc<Storage>,
+    ledger: Ledger,
+}
+
+impl Host {
+    fn new(images: Vec<LocalImage>, deployments: Vec<DeploymentSpec>, refused: &[&str]) -> Self {
+        let refused = refused.iter().map(|id| (*id).to_owned()).collect();
+        let storage =
+            Arc::new(Storage { images: Mutex::new(images), refused, ..Storage::default() });
+        let rules = config::Disk {
+            reserve: 0,
+            high_percent: 80,
+            low_percent: 60,
+            floor: 10 * MB,
+            keep_unused: Duration::from_hours(24),
+            collect: true,
+        };
+        let measured = Arc::clone(&storage);
+        let measure: Measure = Arc::new(move |_: &Path| Ok(measured.space()));
+        let room = DiskSpace::new(rules, "/state".into(), measure);
+        room.images_lie_in(vec!["/images".into()]);
+        let document = watch::channel(Some(Arc::new(document(deployments)))).1;
+        let keeper = ImageGc {
+            images: Arc::clone(&storage),
+            room,
+            shelf: ImageLeases::default(),
+            document,
+            picture: watch::channel(Some(Arc::new(picture(true)))).1,
+            facts: watch::Sender::new(HostFacts::default()),
+            metrics: Metrics::default(),
+            jitter: Arc::new(|| 0.0),
+            reserve: Reserve::none(),
+        };
+        Self { storage, keeper, ledger: Ledger::default() }
+    }
+
+    async fn round(&mut self) -> Vec<String> {
+        self.keeper.round(&mut self.ledger).await;
+        self.storage.ids()
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.keeper.facts.borrow().disk.clone()
+    }
+}
+
+/// A deployment that runs `a`, has a guard that puts `b` back, and can bring `c` back.
+fn needs_three() -> DeploymentSpec {
+    let fallback = Fallback {
+        revision: Revision::FIRST,
+        image: reference('b'),
+        digest: digest('b'),
+        port: Port::DEFAULT,
+        probe: Probe::default(),
+        env: None,
+        registry_credentials: None,
+    };
+    DeploymentSpec {
+        digest: Some(digest('a')),
+        guard: Some(Box::new(Guard { seconds: 300, fallback })),
+        kept_images: vec![reference('c').pinned(&digest('c'))],
+        ..desired(1, "ghcr.io/a/a:v1")
+    }
+}
+
+/// What a deployment runs, what its guard puts back and what can be brought back: all stay,
+/// however full it is; so does what a container uses.
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_takes_only_what_nothing_needs_and_stops_at_the_low_mark() {
+    let app = needs_three();
+    let tagged = LocalImage {
+        names: vec![reference('d'), reference('d').pinned(&digest('d'))],
+        ..image('d', 10)
+    };
+    let used = LocalImage { in_use: true, ..image('e', 10) };
+    let images = vec![
+        image('a', 10),
+        image('b', 10),
+        image('c', 10),
+        tagged,
+        used,
+        image('1', 20),
+        image('2', 9),
+        image('3', 9),
+    ];
+    let mut host = Host::new(images, vec![app, desired(2, "ghcr.io/a/d:v1")], &[]);
+    assert_eq!(host.storage.space().percent(), 88);
+    // 88 % is above the high mark; the largest first, then on to below 60 %, no further.
+    assert_eq!(host.round().await, ["a", "b", "c", "d", "e", "3"]);
+    assert!(host.warnings().is_empty(), "{:?}", host.warnings());
+    assert_eq!(host.round().await.len(), 6, "below the high mark, young ones stay");
+    tokio::time::advance(Duration::from_hours(24)).await;
+    assert_eq!(host.round().await, ["a", "b", "c", "d", "e"], "a day unused is enough");
+    // Nothing is left to collect: that is told, and what is needed stays.
+    *host.storage.other.lock().unwrap() = 35 * MB;
+    assert_eq!(host.round().await.len(), 5);
+    assert!(host.warnings()[0].contains("85 % full"), "{:?}", host.warnings());
+    *host.storage.other.lock().unwrap() = 45 * MB;
+    host.round().await;
+    assert!(host.warnings()[0].contains("no image is pulled"), "{:?}", host.warnings());
+    *host.storage.other.lock().unwrap() = 0;
+    host.round().await;
+    assert!(host.warnings().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_removal_does_not_hold_up_the_others() {
+    let images = vec![image('1', 50), image('2', 40)];
+    let mut host = Host::new(images, Vec::new(), &["1"]);
+    assert_eq!(host.round().await, ["1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_order_works_with_stays_until_it_is_done() {
+    let mut host = Host::new(vec![image('1', 90)], Vec::new(), &[]);
+    let lease = host.keeper.shelf.lease(&reference('1')).await;
+    assert_eq!(host.round().await, ["1"]);
+    drop(lease);
+    assert!(host.round().await.is_empty());
+}
+
+/// What a moved tag left behind: an order may want it by its digest, and whatever the host needs it
+/// for it is needed by that alone.
+#[tokio::test(start_paused = true)]
+async fn fm_33_an_image_without_a_name_goes_unless_an_order_or_the_document_wants_it() {
+    let nameless =
+        |hex| LocalImage { names: Vec::new(), former: vec![reference(hex)], ..image(hex, 20) };
+    let app = needs_three();
+    let images = ['a', 'b', 'c', '1'].map(nameless).to_vec();
+    let mut host = Host::new(images, vec![app], &[]);
+    *host.storage.other.lock().unwrap() = 15 * MB;
+    let lease = host.keeper.shelf.lease(&reference('1')).await;
+    assert_eq!(host.round().await, ["a", "b", "c", "1"]);
+    drop(lease);
+    assert_eq!(host.round().await, ["a", "b", "c"]);
+}
+
+/// Without a document, or before the first pass with it, nothing is known to be unneeded.
+#[tokio::test(start_paused = true)]
+async fn what_is_not_known_to_be_unneeded_stays() {
+    for (document, picture) in [
+        (None, Some(Arc::new(picture(true)))),
+        (Some(Arc::new(document(Vec::new()))), None),
+        (Some(Arc::new(document(Vec::new()))), {
+            let mut older = picture(true);
+            older.host.document = None;
+            Some(Arc::new(older))
+        }),
+    ] {
+        let mut host = Host::new(vec![image('1', 90)], Vec::new(), &[]);
+        host.keeper.document = watch::channel(document).1;
+        host.keeper.picture = watch::channel(picture).1;
+        assert_eq!(host.round().await, ["1"]);
+    }
+}
+
+/// A host without images, with a reserve of its disk in this folder.
+fn with_reserve(folder: &Path) -> (Host, Reserve) {
+    let reserve = Reserve::new(folder.join("reserve"), MIB);
+    let mut host = Host::new(Vec::new(), Vec::new(), &[]);
+    host.keeper.reserve = reserve.clone();
+    (host, reserve)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reserve_for_which_there_is_no_room_is_told_of_until_it_is_made_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut host, reserve) = with_reserve(folder.path());
+    *host.storage.other.lock().unwrap() = 99 * MB;
+    host.round().await;
+    let told = |host: &Host| host.warnings().iter().any(|w| w.contains("the reserve of 1 MiB"));
+    assert!(told(&host) && !reserve.is_whole(), "{:?}", host.warnings());
+    *host.storage.other.lock().unwrap() = 0;
+    host.round().await;
+    assert!(!told(&host) && reserve.is_whole(), "{:?}", host.warnings());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reserve_that_was_let_go_is_seen_to_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (host, reserve) = with_reserve(folder.path());
+    let keeping = tokio::spawn(host.keeper.run());
+    let whole = async || {
+        while !reserve.is_whole() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PRESSED, whole()).await.expect("it is made");
+    assert!(reserve.let_go());
+    tokio::time::timeout(PRESSED, whole()).await.expect("it is made only at the next regular look");
+    keeping.abort();
+}

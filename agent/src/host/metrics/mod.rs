@@ -1,0 +1,258 @@
+//! What the agent counts, for Prometheus: `GET /metrics` on the local socket, and on a loopback
+//! address where the configuration names one.
+//!
+//! ```text
+//! reconcile, orders, probes, podman, caddy, disk, status ── count ──► Metrics ─┐
+//! picture, document, database, events, file systems ── read at a scrape ───────┴─► text
+//! ```
+//!
+//! Passed by hand to whoever counts: there is no global recorder, so two agents in one test do
+//! not share numbers. Nothing runs between scrapes, and histograms have fixed buckets: an agent
+//! that nobody asks costs nothing and grows by nothing.
+//!
+//! No label ever names a deployment, an image or a host: `explain` and the log tell of one app,
+//! metrics of all. So the number of series is bounded by this program's own words.
+
+mod scrape;
+
+use std::net::SocketAddrV4;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use buddo_shared::probe::Probe;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+pub(crate) use scrape::answer;
+pub use scrape::{CONTENT_TYPE, Scrape, serve};
+
+use crate::host::disk::Space;
+use crate::model::health::ProbeOutcome;
+use crate::model::step::Step;
+use crate::plan::messages::unanswered;
+use crate::plan::state::StepOutcome;
+use crate::ports::{ContainersError, Prober};
+
+/// One label with one of this program's words.
+type One = [(&'static str, &'static str); 1];
+type Two = [(&'static str, &'static str); 2];
+/// A label whose words other parts of this program choose.
+type Word = [(&'static str, String); 1];
+
+/// From a pass with nothing to do (about a millisecond) to one that waits for a deadline.
+const PASS: [f64; 10] = [0.001, 0.002, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 5.0, 10.0];
+/// From a call of Podman's to a pull.
+const STEP: [f64; 11] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 600.0];
+
+fn step_histogram() -> Histogram {
+    Histogram::new(STEP)
+}
+
+/// All that is counted.
+#[derive(Debug)]
+struct Counts {
+    passes: Histogram,
+    steps: Family<Two, Counter>,
+    step_seconds: Family<One, Histogram, fn() -> Histogram>,
+    failures: Family<Word, Counter>,
+    given_up: Family<Word, Counter>,
+    calls: Family<Two, Counter>,
+    pulls: Family<One, Counter>,
+    probes: Family<One, Counter>,
+    reloads: Counter,
+    refused_routes: Counter,
+    collected: Counter,
+    collected_bytes: Counter,
+    disk_free: Family<Word, Gauge>,
+    disk_used: Family<Word, Gauge>,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self {
+            passes: Histogram::new(PASS),
+            steps: Family::default(),
+            step_seconds: Family::new_with_constructor(step_histogram),
+            failures: Family::default(),
+            given_up: Family::default(),
+            calls: Family::default(),
+            pulls: Family::default(),
+            probes: Family::default(),
+            reloads: Counter::default(),
+            refused_routes: Counter::default(),
+            collected: Counter::default(),
+            collected_bytes: Counter::default(),
+            disk_free: Family::default(),
+            disk_used: Family::default(),
+        }
+    }
+}
+
+/// What the agent counts. Clones share all.
+#[derive(Debug, Clone, Default)]
+pub struct Metrics(Arc<Counts>);
+
+impl Metrics {
+    /// The names that everything is told by.
+    fn register(&self, registry: &mut Registry) {
+        let c = &self.0;
+        registry.register_with_unit(
+            "reconcile_duration",
+            "Passes of the reconciler, and how long they took",
+            Unit::Seconds,
+            c.passes.clone(),
+        );
+        registry.register("steps", "Steps on containers, secrets and images", c.steps.clone());
+        registry.register_with_unit(
+            "step_duration",
+            "How long steps took",
+            Unit::Seconds,
+            c.step_seconds.clone(),
+        );
+        registry.register(
+            "step_failures",
+            "Steps that failed, by the code of the failure",
+            c.failures.clone(),
+        );
+        registry.register(
+            "revisions_failed",
+            "Revisions that were given up, by the code of the failure",
+            c.given_up.clone(),
+        );
+        registry.register("podman_calls", "Calls of Podman's API", c.calls.clone());
+        registry.register("pulls", "Pulls from registries", c.pulls.clone());
+        registry.register("probes", "Probes of containers", c.probes.clone());
+        registry.register("caddy_reloads", "Configurations that Caddy took", c.reloads.clone());
+        registry.register(
+            "caddy_refused_routes",
+            "Route files that Caddy would not load",
+            c.refused_routes.clone(),
+        );
+        registry.register("images_collected", "Images that were removed", c.collected.clone());
+        registry.register_with_unit(
+            "images_collected",
+            "Their size, layers that others share included",
+            Unit::Bytes,
+            c.collected_bytes.clone(),
+        );
+        registry.register_with_unit(
+            "disk_free",
+            "What may still be used of the file system at this path",
+            Unit::Bytes,
+            c.disk_free.clone(),
+        );
+        registry.register_with_unit(
+            "disk_used",
+            "What is used of the file system at this path",
+            Unit::Bytes,
+            c.disk_used.clone(),
+        );
+    }
+
+    /// The reconciler looked at everything once.
+    pub fn passed(&self, took: Duration) {
+        self.0.passes.observe(took.as_secs_f64());
+    }
+
+    /// A step ended.
+    pub fn stepped(&self, step: &Step, happened: &StepOutcome, took: Duration) {
+        let word = step.word();
+        let code = match happened {
+            StepOutcome::Failed(error) => Some(code(error)),
+            StepOutcome::Unreadable(failure) => Some(failure.code.clone()),
+            _ => None,
+        };
+        let outcome = if code.is_some() { "failed" } else { "done" };
+        self.0.steps.get_or_create(&[("step", word), ("outcome", outcome)]).inc();
+        self.0.step_seconds.get_or_create(&[("step", word)]).observe(took.as_secs_f64());
+        if let Some(code) = code {
+            self.0.failures.get_or_create(&[("code", code)]).inc();
+        }
+    }
+
+    /// A revision was given up.
+    pub fn given_up(&self, code: &str) {
+        self.0.given_up.get_or_create(&[("code", code.to_owned())]).inc();
+    }
+
+    /// Podman answered a call, or did not.
+    pub fn called(&self, operation: &'static str, answered: bool) {
+        let outcome = if answered { "answered" } else { "unavailable" };
+        self.0.calls.get_or_create(&[("operation", operation), ("outcome", outcome)]).inc();
+    }
+
+    /// A pull ended.
+    pub fn pulled(&self, done: bool) {
+        let outcome = if done { "done" } else { "failed" };
+        self.0.pulls.get_or_create(&[("outcome", outcome)]).inc();
+    }
+
+    /// A container was probed.
+    pub fn probed(&self, outcome: &ProbeOutcome) {
+        let outcome = match outcome {
+            ProbeOutcome::Healthy => "healthy",
+            ProbeOutcome::Unhealthy(_) | ProbeOutcome::TimedOut(_) | ProbeOutcome::Unreachable => {
+                "unhealthy"
+            }
+        };
+        self.0.probes.get_or_create(&[("outcome", outcome)]).inc();
+    }
+
+    /// Caddy took a configuration, all but so many of its route files.
+    pub fn reloaded(&self, refused: usize) {
+        self.0.reloads.inc();
+        self.0.refused_routes.inc_by(u64::try_from(refused).unwrap_or(u64::MAX));
+    }
+
+    /// An image of so many bytes was removed.
+    pub fn collected(&self, bytes: u64) {
+        self.0.collected.inc();
+        self.0.collected_bytes.inc_by(bytes);
+    }
+
+    /// How full file systems are.
+    pub fn disk(&self, spaces: &[(PathBuf, Space)]) {
+        let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        for (place, space) in spaces {
+            let label = [("path", place.display().to_string())];
+            self.0.disk_free.get_or_create(&label).set(signed(space.free));
+            self.0.disk_used.get_or_create(&label).set(signed(space.used));
+        }
+    }
+}
+
+/// Probes as another prober does, and counts.
+#[derive(Debug, Clone)]
+pub struct CountedProber<P> {
+    /// Who probes.
+    pub prober: P,
+    /// Where it is counted.
+    pub metrics: Metrics,
+}
+
+impl<P: Prober> Prober for CountedProber<P> {
+    async fn probe(&self, address: SocketAddrV4, probe: &Probe) -> ProbeOutcome {
+        let outcome = self.prober.probe(address, probe).await;
+        self.metrics.probed(&outcome);
+        outcome
+    }
+}
+
+/// A stable word for what went wrong.
+fn code(error: &ContainersError) -> String {
+    match error {
+        ContainersError::Image(failure)
+        | ContainersError::Registry(failure)
+        | ContainersError::Full(failure) => failure.code.clone(),
+        ContainersError::Unavailable { .. } => unanswered(error).code,
+        ContainersError::NotFound(_) => "vanished".to_owned(),
+        ContainersError::Refused { .. } => "podman_refused".to_owned(),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

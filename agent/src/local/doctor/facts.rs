@@ -1,0 +1,139 @@
+//! What was seen of the host. Plain data: everything that the checks judge by, and no secret.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+
+/// A fact, or in words why it could not be learned.
+pub(super) type Seen<T> = Result<T, String>;
+
+/// The whole host.
+#[derive(Debug, Clone)]
+pub(super) struct Facts {
+    pub(super) now: Timestamp,
+    pub(super) host: Host,
+    pub(super) agent: Agent,
+    pub(super) podman: Podman,
+    pub(super) caddy: Caddy,
+    /// File systems that must not fill up: what lies there, and how full it is.
+    pub(super) disks: Vec<(&'static str, PathBuf, Seen<Space>)>,
+}
+
+/// The user and the kernel.
+#[derive(Debug, Clone)]
+pub(super) struct Host {
+    pub(super) uid: u32,
+    /// Login name; none where the user is not in the password database.
+    pub(super) user: Option<String>,
+    /// How many subordinate user ids and group ids the user has.
+    pub(super) subordinate: [Seen<u64>; 2],
+    /// `newuidmap` and `newgidmap`, as far as they are missing.
+    pub(super) missing_id_tools: Vec<&'static str>,
+    /// Whether the user's units start at boot.
+    pub(super) lingers: bool,
+    pub(super) runtime_dir: Seen<Place>,
+    /// Whether the user's systemd answers.
+    pub(super) manager: bool,
+    pub(super) sysctl: Sysctl,
+    /// Whether `/dev/net/tun`, through which containers reach the network, opens for this user.
+    pub(super) tun: Seen<()>,
+    /// Controllers of the user's services; the error where the cgroup is not of version 2.
+    pub(super) controllers: Seen<Vec<String>>,
+    /// Whether the kernel's clock is kept by a time server.
+    pub(super) clock_kept: Seen<bool>,
+}
+
+/// Kernel settings; none where the kernel has no such setting.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Sysctl {
+    pub(super) tcp_migrate_req: Option<u64>,
+    pub(super) unprivileged_port_start: Option<u64>,
+    pub(super) inotify_instances: Option<u64>,
+    pub(super) max_user_namespaces: Option<u64>,
+    /// Debian's own switch.
+    pub(super) unprivileged_userns_clone: Option<u64>,
+    pub(super) max_keys: Option<u64>,
+}
+
+/// A file or folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) uid: u32,
+    /// Permission bits.
+    pub(super) mode: u32,
+}
+
+/// A file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Space {
+    pub(super) bytes: crate::host::disk::Space,
+    pub(super) free_inodes: u64,
+    /// 0 where the file system does not count them.
+    pub(super) total_inodes: u64,
+}
+
+/// The agent's own process and files.
+#[derive(Debug, Clone)]
+pub(super) struct Agent {
+    pub(super) running: Seen<Running>,
+    pub(super) state_dir: Seen<Place>,
+    /// Files that hold keys, of those that are there.
+    pub(super) keys: Vec<(PathBuf, Place)>,
+    /// When the certificate for the coordinator begins and ends; none before a join.
+    pub(super) certificate: Seen<Option<Validity>>,
+    /// Whether somebody answers where the coordinator would connect to.
+    pub(super) listens: Seen<()>,
+    /// Whether what is kept back of the disk is there.
+    pub(super) reserve: Seen<bool>,
+    pub(super) dns: Seen<()>,
+    pub(super) ask: Seen<()>,
+}
+
+/// What a running agent says of itself, and what the kernel says of it.
+#[derive(Debug, Clone)]
+pub(super) struct Running {
+    pub(super) version: String,
+    pub(super) joined: bool,
+    /// Generation of the document in force, and whether it is past its time.
+    pub(super) document: Option<(String, bool)>,
+    pub(super) warnings: Vec<String>,
+    /// The hard limit of its core dumps in bytes; none where it has no limit.
+    pub(super) core_limit: Seen<Option<u64>>,
+    /// The route files that it wants to be there.
+    pub(super) routes: Vec<String>,
+}
+
+/// From when to when a certificate is valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Validity {
+    pub(super) from: Timestamp,
+    pub(super) until: Timestamp,
+}
+
+/// Podman.
+#[derive(Debug, Clone)]
+pub(super) struct Podman {
+    pub(super) info: Seen<crate::adapters::podman::Info>,
+    /// The command line of the process that made the socket.
+    pub(super) command: Seen<Vec<String>>,
+    /// Whether it gives each container a keyring of the kernel's.
+    pub(super) keyring: Seen<bool>,
+    /// Which of `iptables` and `nft` there are.
+    pub(super) firewalls: Vec<&'static str>,
+}
+
+/// Caddy.
+#[derive(Debug, Clone)]
+pub(super) struct Caddy {
+    pub(super) admin: Seen<()>,
+    pub(super) admin_socket: Seen<Place>,
+    pub(super) version: Option<String>,
+    /// The main Caddyfile.
+    pub(super) main_file: Seen<String>,
+    /// Files in the routes folder that Caddy loads.
+    pub(super) route_files: Seen<Vec<String>>,
+    /// Whether somebody answers on the port for HTTPS.
+    pub(super) edge: Seen<()>,
+    /// The zone's own certificate; none where one per name is had on demand.
+    pub(super) certificate: Option<Seen<Validity>>,
+}

@@ -1,0 +1,372 @@
+//! Why an app is in the state it is in, and what happens next: state → words. Pure.
+
+use buddo_shared::manifest::RunState;
+use buddo_shared::report::{Health, HostStatus, Phase};
+use buddo_shared::terminal::clean;
+use serde::{Deserialize, Serialize};
+
+use crate::model::live_table::Target;
+use crate::model::snapshot::DeploymentSnapshot;
+
+/// An app's state in words, one sentence or two each.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// Which app.
+    pub app: String,
+    /// What is the case.
+    pub state: String,
+    /// Why.
+    pub why: String,
+    /// What visitors see.
+    pub visitors: String,
+    /// What happens next.
+    pub next: String,
+    /// What is wrong with its host, which may be why.
+    #[serde(default)]
+    pub host: Vec<String>,
+}
+
+/// For a person at a terminal.
+impl std::fmt::Display for Explanation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} {}\n\nWhy       {}\nVisitors  {}\nNext      {}",
+            clean(&self.app),
+            clean(&self.state),
+            clean(&self.why),
+            clean(&self.visitors),
+            clean(&self.next)
+        )?;
+        self.host.iter().try_for_each(|trouble| write!(f, "\nHost      {}", clean(trouble)))
+    }
+}
+
+/// Explains one deployment on a host that is in this state.
+pub fn explain(app: &DeploymentSnapshot, host: &HostStatus) -> Explanation {
+    let name = app.subdomain.clone().unwrap_or_else(|| app.status.id.to_string());
+    Explanation {
+        app: name,
+        state: state(app),
+        why: why(app),
+        visitors: visitors(app),
+        next: next(app),
+        host: troubles(host),
+    }
+}
+
+/// All that is wrong with the host: any of it may be why an app is as it is.
+fn troubles(host: &HostStatus) -> Vec<String> {
+    let stale = host.stale.then(|| {
+        "the document has expired: what runs keeps running, changes wait for the coordinator"
+            .to_owned()
+    });
+    stale.into_iter().chain(host.warnings.iter().cloned()).collect()
+}
+
+fn state(app: &DeploymentSnapshot) -> String {
+    let revision = app.status.revision;
+    match app.status.phase {
+        Phase::Accepted => format!("is accepted; revision {revision} has no container yet"),
+        Phase::Pulling => format!("is being deployed: the image of revision {revision} is pulled"),
+        Phase::Starting => format!("is being started: revision {revision}"),
+        Phase::Probing => {
+            format!("is being probed: revision {revision} runs, has not answered yet")
+        }
+        Phase::Routing => {
+            format!("answers; the route or certificate of revision {revision} is made")
+        }
+        Phase::Live => format!("is live with revision {revision}"),
+        Phase::Stopping => "is being stopped".to_owned(),
+        Phase::Stopped => "is stopped".to_owned(),
+        Phase::Failed => match app.status.put_back {
+            Some(old) => format!("went back to revision {old}: revision {revision} was given up"),
+            None => format!("failed: revision {revision} was given up"),
+        },
+    }
+}
+
+fn why(app: &DeploymentSnapshot) -> String {
+    if let Some(failure) = &app.status.failure {
+        return format!("{}. To mend it: {}.", failure.cause, failure.fix);
+    }
+    if let Some(failure) = &app.given_up {
+        return format!("its deploy failed: {}. To mend it: {}.", failure.cause, failure.fix);
+    }
+    match (app.run, app.status.phase) {
+        (None, _) => "its operator destroyed it".to_owned(),
+        (Some(RunState::Stopped), _) => "its operator stopped it".to_owned(),
+        (Some(RunState::Suspended), _) => "the platform suspended it".to_owned(),
+        (Some(RunState::Running), Phase::Live) => {
+            let how = match app.status.health {
+                Health::Healthy => "its container answers probes",
+                Health::Unknown => "it served before the agent came back, and runs",
+                Health::Unhealthy => "its container runs, but fails its probes",
+            };
+            let kills = match app.kills {
+                0 => "",
+                _ => "; since it went live, a process of it was killed for memory",
+            };
+            let restarts = match app.status.restarts {
+                0 => String::new(),
+                1 => "; it went down once recently and was started again".to_owned(),
+                times => format!("; it went down {times} times recently and was started again"),
+            };
+            format!("{how}{kills}{restarts}")
+        }
+        (Some(RunState::Running), _) => {
+            let problem = app.containers.iter().find_map(|container| container.problem.as_ref());
+            problem.map_or_else(
+                || "the document wants it to run, and it is on its way".to_owned(),
+                |problem| format!("the last probe failed: {problem}"),
+            )
+        }
+    }
+}
+
+fn visitors(app: &DeploymentSnapshot) -> String {
+    match (&app.target, app.status.serving) {
+        (Some(Target::Live { addresses }), Some(serving)) => {
+            let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+            format!("reach revision {serving} at {}", addresses.join(", "))
+        }
+        (Some(Target::Live { .. }), None) => "reach its container".to_owned(),
+        (Some(Target::Hold), _) => "wait up to 10 seconds for a container that answers".to_owned(),
+        (Some(Target::Stopped), _) => "see the page that says the app is stopped".to_owned(),
+        (Some(Target::Suspended), _) => "see the page that says the app is suspended".to_owned(),
+        (None, _) => "see the page that knows no such app".to_owned(),
+    }
+}
+
+fn next(app: &DeploymentSnapshot) -> String {
+    if !app.doing.is_empty() {
+        let waiting = if app.planned.is_empty() { "" } else { "; more is planned after that" };
+        return format!("now: {}{waiting}", app.doing.join(", "));
+    }
+    if !app.planned.is_empty() {
+        return format!("about to {}", app.planned.join(", then "));
+    }
+    let look = app.next_look_ms.map(|ms| {
+        let seconds = ms.div_ceil(1_000);
+        format!(" It is looked at again within {seconds} s.")
+    });
+    if let Some(seconds) = app.retry_s {
+        return format!("it is tried again in {seconds} s; each failure makes the wait longer.");
+    }
+    if let Some(old) = app.status.put_back.filter(|old| app.status.serving != Some(*old)) {
+        return format!("revision {old} is brought in, and gets the visitors once it answers.");
+    }
+    if let Some(draining) = app.containers.iter().find(|container| container.drains) {
+        let name = &draining.name;
+        return format!(
+            "{name} gets no new requests, and leaves once those under way are answered."
+        );
+    }
+    if let (Phase::Live, Some(seconds)) = (app.status.phase, app.guarded_s) {
+        return format!(
+            "nothing, if it goes well: its guard watches it for {seconds} s more, and puts the \
+             revision before it back if it crashes, runs out of memory or fails its visitors."
+        );
+    }
+    let words = match app.status.phase {
+        Phase::Live if app.status.restarts > 0 => {
+            "it is started again whenever it ends, and ever later the more often that happens."
+        }
+        Phase::Live => "nothing: it is as it should be.",
+        Phase::Stopped => "nothing, until its operator starts it.",
+        Phase::Failed => "this revision is not tried again; the next deploy or restart is.",
+        Phase::Probing => "it is probed until it answers or its start deadline passes.",
+        Phase::Routing => "the agent makes a handshake until a certificate is served.",
+        Phase::Stopping => "its container leaves once its last requests are answered.",
+        Phase::Accepted | Phase::Pulling | Phase::Starting => "the agent goes on with it.",
+    };
+    format!("{words}{}", look.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use buddo_shared::id::{DeploymentId, Revision};
+    use buddo_shared::report::{DeploymentStatus, Failure};
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn picture(phase: Phase, failure: Option<Failure>) -> DeploymentSnapshot {
+        DeploymentSnapshot {
+            subdomain: Some("blog".to_owned()),
+            host: Some("blog.example.com".to_owned()),
+            run: Some(RunState::Running),
+            status: DeploymentStatus {
+                id: DeploymentId::new(Uuid::from_u128(1)),
+                revision: Revision::new(2),
+                phase,
+                serving: Some(Revision::new(1)),
+                health: Health::Healthy,
+                checked_at: None,
+                digest: None,
+                failure,
+                container: None,
+                put_back: None,
+                restarts: 0,
+            },
+            given_up: None,
+            guarded_s: None,
+            kills: 0,
+            retry_s: None,
+            target: Some(Target::Live { addresses: vec![[127, 64, 0, 1].into()] }),
+            containers: Vec::new(),
+            doing: Vec::new(),
+            planned: Vec::new(),
+            next_look_ms: None,
+        }
+    }
+
+    fn host() -> HostStatus {
+        HostStatus {
+            agent_version: "0.1.0".to_owned(),
+            podman_version: None,
+            caddy_version: None,
+            document: None,
+            stale: false,
+            memory_mb: 1,
+            allocatable_mb: None,
+            cpu_millicores: 1,
+            warnings: Vec::new(),
+            lacks: None,
+        }
+    }
+
+    fn says(app: &DeploymentSnapshot, host: &HostStatus, parts: &[&str]) {
+        let words = explain(app, host).to_string();
+        for part in parts {
+            assert!(words.contains(part), "{part} is missing in: {words}");
+        }
+    }
+
+    #[test]
+    fn a_guard_says_for_how_long_it_watches_and_what_it_would_do() {
+        let mut app = picture(Phase::Live, None);
+        app.guarded_s = Some(250);
+        says(&app, &host(), &["is live with revision 2", "for 250 s more", "before it back"]);
+        assert!(!explain(&app, &host()).to_string().contains("killed"));
+        app.kills = 1;
+        says(&app, &host(), &["answers probes; since it went live", "killed for memory"]);
+    }
+
+    #[test]
+    fn what_answers_between_two_crashes_is_not_as_it_should_be() {
+        let mut app = picture(Phase::Live, None);
+        assert!(explain(&app, &host()).to_string().contains("nothing: it is as it should be"));
+        app.status.restarts = 3;
+        says(&app, &host(), &["it went down 3 times recently", "ever later"]);
+        assert!(!explain(&app, &host()).to_string().contains("nothing"));
+    }
+
+    #[test]
+    fn what_was_put_back_says_why_with_its_figures_and_what_serves() {
+        use crate::plan::rollback_watch::Verdict;
+        let limits =
+            buddo_shared::limits::Limits { memory_mb: 256, cpu_millicores: 250, pids: 100 };
+        let [old, new] = [1, 2].map(Revision::new);
+        let lived = std::time::Duration::from_secs(12);
+        let verdict = Verdict::Memory { kills: 2, certain: true };
+        let failure = crate::plan::messages::guard(&verdict, new, old, lived, limits);
+        let mut app = picture(Phase::Failed, Some(failure));
+        app.status.put_back = Some(old);
+        let why =
+            ["went back to revision 1", "256 MB of memory 2 times within 12 s", "larger tier"];
+        says(&app, &host(), &why);
+        says(&app, &host(), &["reach revision 1", "the next deploy or restart is"]);
+        app.status.serving = None;
+        app.target = Some(Target::Hold);
+        says(&app, &host(), &["wait up to 10 seconds", "revision 1 is brought in"]);
+    }
+
+    #[test]
+    fn a_recreate_a_drain_and_a_wait_are_told() {
+        let mut app = picture(Phase::Starting, None);
+        (app.status.serving, app.target) = (None, Some(Target::Hold));
+        app.doing = vec!["start buddo-x-r2-b".to_owned()];
+        says(&app, &host(), &["wait up to 10 seconds", "now: start buddo-x-r2-b"]);
+        app.doing.clear();
+        app.retry_s = Some(8);
+        says(&app, &host(), &["tried again in 8 s", "makes the wait longer"]);
+
+        let mut app = picture(Phase::Live, None);
+        app.containers.push(crate::model::snapshot::ContainerSnapshot {
+            name: "buddo-x-r1-a".to_owned(),
+            state: "running".to_owned(),
+            address: None,
+            health: None,
+            drains: true,
+            problem: None,
+        });
+        says(&app, &host(), &["buddo-x-r1-a gets no new requests"]);
+    }
+
+    #[test]
+    fn trouble_of_the_host_is_told_with_each_app() {
+        let mut host = host();
+        host.stale = true;
+        host.warnings = vec![
+            crate::plan::messages::podman_unavailable().cause,
+            "the agent's database cannot be written; is the disk full?".to_owned(),
+        ];
+        let app = picture(Phase::Live, None);
+        let parts = ["document has expired", "Podman on the app's host does not answer"];
+        says(&app, &host, &parts);
+        says(&app, &host, &["disk full"]);
+        let refused = Failure {
+            code: "route_refused".to_owned(),
+            cause: "Caddy refused the route file app-1.caddy: no".to_owned(),
+            fix: "check the deployment's custom domains".to_owned(),
+        };
+        says(
+            &picture(Phase::Live, Some(refused)),
+            &host,
+            &["refused the route file", "To mend it"],
+        );
+    }
+
+    #[test]
+    fn a_failed_update_says_why_what_to_do_and_who_serves() {
+        let failure = crate::plan::messages::never_healthy(
+            buddo_shared::port::Port::DEFAULT,
+            60,
+            Some("connection refused"),
+        );
+        let words = explain(&picture(Phase::Failed, Some(failure)), &host()).to_string();
+        for part in [
+            "revision 2 was given up",
+            "connection refused",
+            "0.0.0.0:3000",
+            "reach revision 1",
+            "not tried again",
+        ] {
+            assert!(words.contains(part), "{part} is missing in: {words}");
+        }
+    }
+
+    #[test]
+    fn an_app_whose_deploy_failed_is_not_said_to_be_stopped_by_its_operator() {
+        let mut app = picture(Phase::Stopped, None);
+        app.run = Some(RunState::Stopped);
+        assert_eq!(explain(&app, &host()).why, "its operator stopped it");
+        app.given_up = Some(crate::plan::messages::host_full());
+        assert!(
+            explain(&app, &host())
+                .why
+                .starts_with("its deploy failed: the host has no free address")
+        );
+    }
+
+    #[test]
+    fn what_is_done_now_comes_before_what_is_planned() {
+        let mut app = picture(Phase::Pulling, None);
+        app.doing = vec!["have the image".to_owned()];
+        app.planned = vec!["start it".to_owned()];
+        assert_eq!(explain(&app, &host()).next, "now: have the image; more is planned after that");
+        app.doing.clear();
+        assert_eq!(explain(&app, &host()).next, "about to start it");
+    }
+}

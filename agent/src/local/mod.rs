@@ -1,0 +1,7 @@
+//! For people on the host: the socket and the commands that ask it.
+
+pub mod client;
+pub mod doctor;
+pub mod explain;
+pub mod show;
+pub mod socket;

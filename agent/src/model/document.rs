@@ -1,0 +1,50 @@
+//! The document in force.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use buddo_shared::id::DeploymentId;
+use buddo_shared::image::Digest;
+use buddo_shared::manifest::{DeploymentSpec, Manifest};
+use buddo_shared::signed::Verified;
+
+/// The document in force. Made only from one whose signature was checked.
+#[derive(Debug)]
+pub struct Document {
+    /// Without its deployments: those are the entries, and a large host holds them once.
+    manifest: Manifest,
+    digest: Digest,
+    entries: BTreeMap<DeploymentId, Arc<DeploymentSpec>>,
+}
+
+impl Document {
+    pub(crate) fn new(verified: Verified<Manifest>) -> Self {
+        let digest = verified.digest().clone();
+        let mut manifest = verified.into_inner();
+        let deployments = std::mem::take(&mut manifest.deployments);
+        let entries = deployments.into_iter().map(|d| (d.id, Arc::new(d))).collect();
+        Self { manifest, digest, entries }
+    }
+
+    /// What was signed, apart from the deployments: they are the [`entries`](Self::entries).
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// What was signed with all its deployments, in the order of their ids: a large copy, for
+    /// people who ask.
+    pub fn whole(&self) -> Manifest {
+        let deployments = self.entries.values().map(|desired| desired.as_ref().clone()).collect();
+        Manifest { deployments, ..self.manifest.clone() }
+    }
+
+    /// `sha256:` of the payload.
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// The deployments that shall exist.
+    pub fn entries(&self) -> &BTreeMap<DeploymentId, Arc<DeploymentSpec>> {
+        &self.entries
+    }
+}

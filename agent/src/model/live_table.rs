@@ -1,0 +1,37 @@
+//! Where the requests of each name go.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+/// How long Caddy goes by an answer of the resolver. Every change of who is live takes so long to reach
+/// visitors; asking as often as this costs no throughput that could be measured (decision 0003).
+pub const EDGE_REFRESH: Duration = Duration::from_millis(20);
+
+/// Who answers for a name: what the resolver process serves to Caddy. Replaced as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+pub struct LiveTable {
+    /// The zone's name, such as `buddocloud.com`.
+    pub zone: String,
+    /// Subdomain → where its requests go.
+    pub apps: BTreeMap<String, Target>,
+    /// Host names of operators, which may have certificates → the subdomain they show.
+    pub domains: BTreeMap<String, String>,
+}
+
+/// Where the requests of one name go.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(tag = "to", rename_all = "snake_case")]
+pub enum Target {
+    /// To these addresses, all on the one app port.
+    Live {
+        /// The live slot's addresses.
+        addresses: Vec<Ipv4Addr>,
+    },
+    /// Held until something is live.
+    Hold,
+    /// To the page that says the app is stopped.
+    Stopped,
+    /// To the page that says the app is suspended.
+    Suspended,
+}

@@ -1,0 +1,28 @@
+//! How long each kind of trouble waits before it is tried again: the one place to change that.
+
+use std::time::Duration;
+
+use buddo_runtime::backoff::Backoff;
+
+/// A crashed container: 1 s, 2 s … 60 s.
+pub const CRASH: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins(1));
+/// A registry or Podman in trouble: 0.5 s, 1 s … 30 s.
+pub const TROUBLE: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
+/// What the host lacks to create or start a container: 1 s, 2 s … 2 min. Its administrator has
+/// to act, and each try costs the host that is short something.
+pub const SHORTAGE: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins(2));
+/// What is of this very host and answers soon if at all, such as its disk or the list of its
+/// containers: 0.5 s, 1 s … 5 s. Visitors may wait for it, so the cap is low.
+pub const HOST: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(5));
+/// A certificate that cannot be had: 1 s, 2 s … 15 min. Issuers count failures.
+pub const CERTIFICATE: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins(15));
+/// A renewal that the coordinator does not answer: 1 s, 2 s … 5 min.
+pub const RENEWAL: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins(5));
+
+/// Draws from 0..1, injected: spreads what would otherwise happen everywhere at once.
+pub type Jitter = std::sync::Arc<dyn Fn() -> f64 + Send + Sync>;
+
+/// The system's randomness.
+pub fn system_jitter() -> Jitter {
+    std::sync::Arc::new(rand::random::<f64>)
+}

@@ -1,0 +1,111 @@
+//! Whom this host trusts, checked: keys that documents are signed with, and host CAs.
+//!
+//! ```text
+//! join ─► identity.json ─┐
+//! document ─► agent.db ──┴─► Pins ─► intent (whose documents), link and renewal (whose TLS)
+//! ```
+//!
+//! The database decides, for it takes a document and its trust in one commit; `identity.json`
+//! follows it, so that a host whose database is lost still knows whom to trust.
+
+use buddo_shared::id::HostId;
+use buddo_shared::manifest::Trust;
+use buddo_shared::signed::{PinnedKeyError, Verifier};
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::{self, PemObject as _};
+
+/// Keys and CAs that are whole and usable.
+#[derive(Debug, Clone)]
+pub struct TrustRoots {
+    wire: Trust,
+    verifier: Verifier,
+    cas: Vec<CertificateDer<'static>>,
+}
+
+/// What is to be trusted is not usable.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustRootsError {
+    /// There is no signing key or no CA.
+    #[error("whom to trust is not named: it takes a signing key and a host CA")]
+    Empty,
+    /// A signing key is malformed.
+    #[error("a signing key to trust is not usable")]
+    Key(#[from] PinnedKeyError),
+    /// A CA is no certificate.
+    #[error("a host CA to trust is not in PEM form")]
+    Pem(#[source] pem::Error),
+    /// A CA is no certificate that anything can be verified with.
+    #[error("a host CA to trust is no usable certificate")]
+    Ca(#[source] rustls::Error),
+}
+
+impl TrustRoots {
+    /// Checks `trust`, for documents that are for `host`.
+    pub fn new(host: HostId, trust: Trust) -> Result<Self, TrustRootsError> {
+        if trust.signing_keys.is_empty() || trust.cas.is_empty() {
+            return Err(TrustRootsError::Empty);
+        }
+        let verifier = Verifier::new(host, &trust.signing_keys)?;
+        let parse = |pem: &String| CertificateDer::from_pem_slice(pem.as_bytes());
+        let cas: Vec<_> =
+            trust.cas.iter().map(parse).collect::<Result<_, _>>().map_err(TrustRootsError::Pem)?;
+        let mut roots = RootCertStore::empty();
+        for ca in &cas {
+            roots.add(ca.clone()).map_err(TrustRootsError::Ca)?;
+        }
+        Ok(Self { wire: trust, verifier, cas })
+    }
+
+    /// As it is written down.
+    pub fn wire(&self) -> &Trust {
+        &self.wire
+    }
+
+    /// Checks documents.
+    pub fn verifier(&self) -> &Verifier {
+        &self.verifier
+    }
+
+    /// The CAs, the one that makes certificates now first.
+    pub fn cas(&self) -> &[CertificateDer<'static>] {
+        &self.cas
+    }
+
+    /// The CAs as roots for TLS.
+    pub fn roots(&self) -> Result<RootCertStore, rustls::Error> {
+        let mut roots = RootCertStore::empty();
+        for ca in &self.cas {
+            roots.add(ca.clone())?;
+        }
+        Ok(roots)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use buddo_shared::signed::Signer;
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+
+    use super::*;
+
+    /// A certificate of some CA.
+    pub(crate) fn some_ca() -> String {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.self_signed(&KeyPair::generate().unwrap()).unwrap().pem()
+    }
+
+    #[test]
+    fn what_nothing_can_be_verified_with_is_not_trusted() {
+        let host = HostId::new(uuid::Uuid::from_u128(1));
+        let keys = || vec![Signer::generate().unwrap().public().clone()];
+        let pins = |signing_keys, cas| TrustRoots::new(host, Trust { signing_keys, cas });
+        assert!(pins(keys(), vec![some_ca(), some_ca()]).is_ok());
+        assert!(matches!(pins(vec![], vec![some_ca()]), Err(TrustRootsError::Empty)));
+        assert!(matches!(pins(keys(), vec![]), Err(TrustRootsError::Empty)));
+        assert!(matches!(pins(keys(), vec!["a CA".to_owned()]), Err(TrustRootsError::Pem(_))));
+        let noise = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_owned();
+        assert!(matches!(pins(keys(), vec![some_ca(), noise]), Err(TrustRootsError::Ca(_))));
+    }
+}

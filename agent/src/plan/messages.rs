@@ -1,0 +1,517 @@
+//! Failures in words for an app's operator: what is wrong, and what to do. One line each.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use buddo_shared::id::Revision;
+use buddo_shared::limits::Limits;
+use buddo_shared::port::Port;
+use buddo_shared::report::Failure;
+
+use crate::model::container::{ExitInfo, KILLED};
+use crate::plan::rollback_watch::Verdict;
+use crate::plan::rollback_watch::failed_requests::Rates;
+use crate::ports::{ContainersError, Hindrance};
+
+const MIB: u64 = 1024 * 1024;
+
+/// The longest piece of foreign text (logs, Podman's messages) in a failure, in characters.
+const QUOTE: usize = 200;
+
+/// What to do about an app that does not run as it should. What it prints lies on its host, where
+/// its operator cannot read it: nobody is sent there.
+const MEND: &str = "run the image with the same environment on a machine of your own to see why, \
+                    correct it and deploy again";
+
+fn failure(code: &str, cause: String, fix: impl Into<String>) -> Failure {
+    Failure { code: code.to_owned(), cause, fix: fix.into() }
+}
+
+/// The last line of `text` with something on it, cut and without control characters.
+fn last_line(text: &str) -> Option<String> {
+    let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
+    Some(line.chars().filter(|c| !c.is_control()).take(QUOTE).collect())
+}
+
+/// The container ended `times` times before it answered.
+pub fn exited_at_start(ending: &ExitInfo, times: u32, limits: Limits) -> Failure {
+    let said = last_line(&ending.log_tail).map(|line| format!(": {line}")).unwrap_or_default();
+    if ending.oom_killed {
+        let cause = format!(
+            "the container ran out of its {} MB of memory {times} times before it answered{said}",
+            limits.memory_mb
+        );
+        return failure(
+            "out_of_memory",
+            cause,
+            "let the app use less memory at its start, or deploy it to a larger tier",
+        );
+    }
+    if ending.exit_code == KILLED {
+        let cause = format!(
+            "the container was killed ({KILLED}) {times} times before it answered, most often for \
+             more memory than its {} MB{said}",
+            limits.memory_mb
+        );
+        return failure(
+            "killed_at_start",
+            cause,
+            "let the app use less memory at its start, or deploy it to a larger tier",
+        );
+    }
+    let code = ending.exit_code;
+    let cause =
+        format!("the container exited with code {code} {times} times before it answered{said}");
+    let fix = match code {
+        0 => "let the image's command keep running in the foreground",
+        126 | 127 => "check the image's command: it cannot be run or is not in the image",
+        _ => MEND,
+    };
+    failure("exited_at_start", cause, fix)
+}
+
+/// It ran all the time it was given and never answered.
+pub fn never_healthy(port: Port, seconds: u64, reason: Option<&str>) -> Failure {
+    let reason = reason.and_then(last_line).unwrap_or_else(|| "no probe was answered".to_owned());
+    failure(
+        "never_healthy",
+        format!("the app did not answer on port {port} within {seconds} s: {reason}"),
+        format!("listen on 0.0.0.0:{port}, or deploy with the --port that the app listens on"),
+    )
+}
+
+/// The host cannot hold the tier's promise.
+pub fn limits_not_enforced() -> Failure {
+    failure(
+        "limits_not_enforced",
+        "this host does not enforce memory, CPU and process limits, so no tier can run on it"
+            .to_owned(),
+        "ask the host's administrator to delegate the cgroup v2 controllers memory, cpu and pids",
+    )
+}
+
+/// Code of a database of Podman's that cannot be read.
+const DATABASE: &str = "podman_database_damaged";
+
+/// What Podman says of its own database, which is of one of two kinds (bbolt, SQLite).
+const DAMAGE: [&str; 4] = [
+    "invalid database",
+    "checksum error",
+    "database disk image is malformed",
+    "file is not a database",
+];
+
+/// Podman cannot say which containers there are. `before`: what was the trouble until now; a
+/// service that has found its database damaged hangs at the next call, and does not start again.
+pub fn podman_trouble(error: &ContainersError, before: Option<Failure>) -> Failure {
+    match error {
+        ContainersError::Refused { message, .. } if is_damage(error) => failure(
+            DATABASE,
+            format!("Podman's database on the app's host is damaged: {}", cut(message)),
+            "the host's administrator moves that file away and reboots the host; the agent \
+                 then creates every container again",
+        ),
+        ContainersError::Refused { message, .. } => failure(
+            "podman_refuses",
+            format!("Podman on the app's host does not list its containers: {}", cut(message)),
+            "wait, the agent keeps trying; if it lasts, the host's administrator reads Podman's log",
+        ),
+        error => {
+            before.filter(|before| before.code == DATABASE).unwrap_or_else(|| unanswered(error))
+        }
+    }
+}
+
+/// Whether Podman says that its own database is damaged. It does so once, to whatever call comes
+/// first. The cause stands last; before it may be words of an image, such as its command, which are
+/// no alarm.
+pub fn is_damage(error: &ContainersError) -> bool {
+    let ContainersError::Refused { message, .. } = error else { return false };
+    let cause = message.rsplit(": ").next().unwrap_or_default();
+    let cause = cause.trim_end_matches(|c: char| !c.is_ascii_alphabetic());
+    DAMAGE.contains(&cause) || message.starts_with("opening database ")
+}
+
+/// Podman does not answer.
+pub fn podman_unavailable() -> Failure {
+    failure(
+        "podman_unavailable",
+        "Podman on the app's host does not answer".to_owned(),
+        "wait, the agent keeps trying; if it lasts, the host's administrator restarts podman.service",
+    )
+}
+
+/// A call to Podman has no answer: Podman gave none, or something else was in its way.
+pub fn unanswered(error: &ContainersError) -> Failure {
+    let ContainersError::Unavailable { operation, .. } = error else { return podman_unavailable() };
+    match error.hindrance() {
+        None => podman_unavailable(),
+        Some(Hindrance::Crowded { calls, waited }) => failure(
+            "podman_busy",
+            format!(
+                "Podman on the app's host was at work on {calls} earlier calls for {} s, so that \
+                 the agent could not {operation}",
+                waited.as_secs()
+            ),
+            "wait, the agent keeps trying; if it lasts, the host's administrator looks for what \
+             keeps Podman busy, such as many pulls at once or a slow disk",
+        ),
+        Some(Hindrance::TooLarge { most }) => failure(
+            "podman_answer_too_large",
+            format!(
+                "the agent could not {operation}: the answer of Podman on the app's host has more \
+                 than {} MiB",
+                most / MIB
+            ),
+            "wait, the agent keeps trying; if it lasts, the host's administrator looks for what \
+             Podman has far too much of (`podman ps --all`, `podman images`, `podman secret ls`) \
+             and removes it",
+        ),
+    }
+}
+
+/// Podman refuses what has to do with secrets, in its own words.
+pub fn secrets_refused(message: &str) -> Failure {
+    failure(
+        "podman_secrets_refused",
+        format!("Podman on the app's host does not handle secrets: {}", cut(message)),
+        "wait, the agent keeps trying; if it lasts, the host's administrator looks for a full disk \
+         and reads Podman's log",
+    )
+}
+
+/// What Podman keeps of secrets is damaged, and so it stays for now.
+pub fn secrets_unmended(error: &std::io::Error) -> Failure {
+    failure(
+        "podman_secrets_damaged",
+        format!("Podman's secrets on the app's host cannot be mended: {}", cut(&error.to_string())),
+        "wait, the agent keeps trying; if it lasts, the host's administrator looks for a full disk \
+         and restarts podman.service",
+    )
+}
+
+/// Podman's secrets were damaged once, and what was torn lies here.
+pub fn secrets_torn(aside: &[PathBuf]) -> String {
+    let paths: Vec<_> = aside.iter().map(|path| path.display().to_string()).collect();
+    format!(
+        "secrets of Podman's were torn by a kill or a full disk, and those of apps were put again; \
+         remove {} once no other secret is missed, for values may be in it",
+        paths.join(" and ")
+    )
+}
+
+/// Something that was there a moment ago is not.
+pub fn vanished(what: &str) -> Failure {
+    failure(
+        "vanished",
+        format!("{} disappeared from the app's host", cut(what)),
+        "wait, the agent makes it again",
+    )
+}
+
+/// Whether it came after the image was there.
+pub fn is_of_start(failure: &Failure) -> bool {
+    matches!(failure.code.as_str(), "start_refused" | "vanished")
+}
+
+/// Whether Podman could not publish the port, for somebody else listens there.
+pub fn is_address_held(message: &str) -> bool {
+    message.contains("address already in use")
+}
+
+/// Podman would not create or start the container.
+pub fn refused(message: &str) -> Failure {
+    let fix = if is_address_held(message) {
+        "the host's administrator ends what holds that address, or reboots the host"
+    } else {
+        "check the image's command and architecture, then deploy again"
+    };
+    failure("start_refused", format!("the container could not be started: {}", cut(message)), fix)
+}
+
+/// Whether Podman cannot mount a container's own storage. These words come first in what it says,
+/// before any of an image's.
+pub fn is_storage_lost(message: &str) -> bool {
+    message.starts_with("mounting storage for container ")
+}
+
+/// A container's storage is not whole.
+pub fn storage_lost(message: &str) -> Failure {
+    failure(
+        "container_storage_lost",
+        format!("Podman cannot mount the container's storage: {}", cut(message)),
+        "wait, the container is made again by itself; if it lasts, the host's administrator looks \
+         at the disk of Podman's storage",
+    )
+}
+
+/// The host lacks what it takes to run another container.
+pub fn no_new_apps(lacks: &Failure) -> String {
+    format!("this host should get no new apps for now: {}; {}", lacks.cause, lacks.fix)
+}
+
+/// All addresses are in use.
+pub fn host_full() -> Failure {
+    failure(
+        "host_full",
+        "the host has no free address for another app".to_owned(),
+        "destroy an app on this host, or deploy to another host",
+    )
+}
+
+/// Sealed values that do not open.
+pub fn unreadable(what: &str) -> Failure {
+    failure(
+        "secrets_unreadable",
+        format!("the host cannot open the app's {what}: sealed to another key"),
+        "deploy again; if it stays so, the host's administrator lets the host join again",
+    )
+}
+
+/// What serves went down and is being started again.
+pub fn restarting(exit_code: Option<i32>, crashes: u32) -> Failure {
+    let code = match exit_code {
+        Some(KILLED) => format!(": it was killed ({KILLED}), most often for memory"),
+        Some(code) => format!(" with code {code}"),
+        None => String::new(),
+    };
+    failure(
+        "restarting",
+        format!("the app's container ended{code}; crash {crashes} in a row, it is started again"),
+        MEND,
+    )
+}
+
+/// What serves stopped to answer probes.
+pub fn unhealthy(reason: Option<&str>) -> Failure {
+    let reason = reason.and_then(last_line).unwrap_or_else(|| "no answer".to_owned());
+    failure(
+        "unhealthy",
+        format!("the app fails its health checks: {reason}; a second container is started"),
+        MEND,
+    )
+}
+
+/// What serves stopped to answer probes, and gets no second container yet: its host may be why, or
+/// it is not its turn.
+pub fn replacement_waits(reason: Option<&str>, host_trouble: bool) -> Failure {
+    let reason = reason.and_then(last_line).unwrap_or_else(|| "no answer".to_owned());
+    let (wait, fix) = if host_trouble {
+        (
+            "its host is in trouble or many of its apps let theirs time out, so a second container \
+             waits",
+            "wait, the agent goes on once the host is well; if it lasts, the host's administrator \
+             looks for what keeps its processors, memory or disk busy"
+                .to_owned(),
+        )
+    } else {
+        (
+            "a second container waits its turn, since many apps of its host need one",
+            format!("wait, its turn comes by itself; if it lasts, {MEND}"),
+        )
+    };
+    failure("unhealthy", format!("the app fails its health checks: {reason}; {wait}"), fix)
+}
+
+/// The guard gave `revision` up, `lived` after it went live, and puts `fallback` back.
+pub fn guard(
+    verdict: &Verdict,
+    revision: Revision,
+    fallback: Revision,
+    lived: Duration,
+    limits: Limits,
+) -> Failure {
+    let lived = lived.as_secs().max(1);
+    let (code, what, fix) = match verdict {
+        Verdict::CrashLoop { ends, code, last_words } => {
+            let code = code.map(|code| format!(", last with code {code}")).unwrap_or_default();
+            let said = last_line(last_words).map(|line| format!(": {line}")).unwrap_or_default();
+            let what = format!("ended {ends} times within {lived} s of going live{code}{said}");
+            ("guard_crash_loop", what, MEND)
+        }
+        Verdict::Memory { kills, certain } => {
+            let memory = limits.memory_mb;
+            let what = if *certain {
+                format!(
+                    "ran out of its {memory} MB of memory {kills} times within {lived} s of going live"
+                )
+            } else {
+                format!(
+                    "was killed ({KILLED}) {kills} times within {lived} s of going live, most often \
+                     for more memory than its {memory} MB"
+                )
+            };
+            ("guard_oom", what, "let the app use less memory, or deploy it to a larger tier")
+        }
+        Verdict::Unhealthy { lasted, reason } => {
+            let (lasted, reason) = (lasted.as_secs(), cut(reason));
+            let what = format!(
+                "has failed its health checks for {lasted} s, {lived} s after going live: {reason}"
+            );
+            ("guard_unhealthy", what, MEND)
+        }
+        Verdict::Errors(Rates { now, before }) => {
+            let seconds = Rates::SECONDS;
+            let lately = seconds.min(lived);
+            let what = format!(
+                "answered {now} requests with a server error (5xx) in {lately} s, {lived} s after \
+                 going live; before it there were {before:.1} in {seconds} s"
+            );
+            ("guard_errors", what, MEND)
+        }
+    };
+    failure(code, format!("revision {revision} {what}; revision {fallback} is put back"), fix)
+}
+
+/// The guard gave `revision` up, for no container of it can be brought to answer any more.
+pub fn guard_gone(revision: Revision, fallback: Revision, why: &Failure) -> Failure {
+    failure(
+        "guard_crash_loop",
+        format!(
+            "revision {revision} went down soon after it went live and does not come back: {}; \
+             revision {fallback} is put back",
+            why.cause
+        ),
+        why.fix.clone(),
+    )
+}
+
+/// Nor could the revision before it be brought back.
+pub fn not_put_back(failure: &Failure, fallback: Revision, why: &Failure) -> Failure {
+    Failure {
+        cause: format!(
+            "{}; revision {fallback} could not be brought back: {}",
+            failure.cause, why.cause
+        ),
+        ..failure.clone()
+    }
+}
+
+fn cut(text: &str) -> String {
+    last_line(text).unwrap_or_else(|| "no reason given".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { memory_mb: 256, cpu_millicores: 250, pids: 100 };
+
+    fn ending(exit_code: i32, oom_killed: bool, log: &str) -> ExitInfo {
+        ExitInfo { exit_code, oom_killed, log_tail: log.to_owned() }
+    }
+
+    #[test]
+    fn the_last_words_of_the_app_are_quoted_on_one_line() {
+        let log = format!("starting\nfatal: no DATABASE_URL\u{1b}[0m {}\n\n", "x".repeat(500));
+        let failure = exited_at_start(&ending(1, false, &log), 3, LIMITS);
+        assert_eq!(failure.code, "exited_at_start");
+        assert!(
+            failure.cause.contains("code 1 3 times before it answered: fatal: no DATABASE_URL")
+        );
+        assert!(!failure.cause.contains(char::is_control) && failure.cause.len() < 300);
+    }
+
+    #[test]
+    fn fm_19_only_podman_itself_can_say_that_its_database_is_damaged() {
+        let refused = |message: &str| ContainersError::Refused {
+            operation: "a test",
+            status: 500,
+            message: message.to_owned(),
+        };
+        for said in [
+            "opening database /s/libpod/bolt_state.db: unexpected EOF",
+            "reading the state: invalid database",
+            "beginning a transaction: database disk image is malformed",
+            "opening the database: file is not a database (26)",
+        ] {
+            assert!(is_damage(&refused(said)), "{said}");
+        }
+        for said in [
+            "crun: executable file `malformed` not found in $PATH: No such file or directory",
+            "unable to find user invalid database: no matching entries in passwd file",
+            "crun: open executable: checksum error: Permission denied",
+        ] {
+            assert!(!is_damage(&refused(said)), "{said}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_sent_to_read_what_cannot_be_read() {
+        let (old, new, lived) = (Revision::new(1), Revision::new(2), Duration::from_secs(9));
+        let guarded = |verdict| guard(&verdict, new, old, lived, LIMITS);
+        let looped = Verdict::CrashLoop { ends: 3, code: Some(1), last_words: String::new() };
+        let sick = Verdict::Unhealthy { lasted: lived, reason: "status 500".to_owned() };
+        for failure in [
+            exited_at_start(&ending(1, false, ""), 3, LIMITS),
+            restarting(Some(1), 2),
+            unhealthy(None),
+            replacement_waits(None, false),
+            guarded(looped),
+            guarded(sick),
+            guarded(Verdict::Errors(Rates { now: 40, before: 0.0 })),
+        ] {
+            assert!(!failure.fix.contains("logs"), "{}", failure.fix);
+            assert!(failure.fix.ends_with("correct it and deploy again"), "{}", failure.fix);
+        }
+    }
+
+    #[test]
+    fn memory_is_named_with_its_amount() {
+        let failure = exited_at_start(&ending(137, true, ""), 3, LIMITS);
+        assert_eq!(failure.code, "out_of_memory");
+        assert!(failure.cause.contains("256 MB"));
+    }
+
+    /// Podman does not always say that it was memory; then neither is it claimed.
+    #[test]
+    fn a_kill_is_told_as_what_it_most_often_is() {
+        let failure = exited_at_start(&ending(137, false, "loading model"), 3, LIMITS);
+        assert_eq!(failure.code, "killed_at_start");
+        assert!(failure.cause.contains("killed (137) 3 times"), "{}", failure.cause);
+        assert!(failure.cause.contains("most often for more memory than its 256 MB: loading"));
+        assert!(failure.fix.contains("larger tier"));
+        assert!(restarting(Some(137), 1).cause.contains("most often for memory"));
+        assert!(restarting(Some(1), 1).cause.contains("ended with code 1;"));
+    }
+
+    #[test]
+    fn a_damaged_database_is_named_until_podman_lists_again() {
+        let message = "opening database /home/a/libpod/bolt_state.db: invalid database".to_owned();
+        let refused = ContainersError::Refused { operation: "list", status: 500, message };
+        let damaged = podman_trouble(&refused, None);
+        assert!(damaged.cause.contains("bolt_state.db") && damaged.fix.contains("moves that file"));
+        let away = || ContainersError::Unavailable { operation: "list", source: "away".into() };
+        assert_eq!(podman_trouble(&away(), Some(damaged.clone())), damaged);
+        assert_eq!(podman_trouble(&away(), None), podman_unavailable());
+        assert_eq!(podman_trouble(&away(), Some(host_full())), podman_unavailable());
+    }
+
+    #[test]
+    fn podman_is_not_said_to_be_silent_where_something_else_was_in_the_way() {
+        let hindered = |hindrance: Hindrance| ContainersError::Unavailable {
+            operation: "list containers",
+            source: Box::new(hindrance),
+        };
+        let crowded = hindered(Hindrance::Crowded { calls: 32, waited: Duration::from_secs(10) });
+        let large = hindered(Hindrance::TooLarge { most: 16 * MIB });
+        for (error, code, parts) in [
+            (&crowded, "podman_busy", ["32 earlier calls for 10 s", "could not list containers"]),
+            (&large, "podman_answer_too_large", ["could not list containers", "than 16 MiB"]),
+        ] {
+            let failure = podman_trouble(error, None);
+            assert_eq!(failure.code, code);
+            assert!(!failure.cause.contains("does not answer"), "{}", failure.cause);
+            assert!(parts.iter().all(|part| failure.cause.contains(part)), "{}", failure.cause);
+            assert!(failure.fix.contains("administrator"), "{}", failure.fix);
+            assert_eq!(unanswered(error), failure);
+        }
+    }
+
+    #[test]
+    fn the_port_and_the_last_probe_are_named() {
+        let failure = never_healthy(Port::DEFAULT, 60, Some("connection closed"));
+        assert!(failure.cause.contains("port 3000 within 60 s: connection closed"));
+        assert!(failure.fix.contains("0.0.0.0:3000"));
+    }
+}

@@ -1,0 +1,138 @@
+//! The guard's part of a plan: it opens, sees, judges, and gives up what must go.
+
+use std::time::Duration;
+
+use buddo_shared::id::Revision;
+use buddo_shared::manifest::DeploymentSpec;
+use tokio::time::Instant;
+
+use crate::model::health::Level;
+use crate::model::live_table::Target;
+use crate::model::spec::RevisionSpec;
+use crate::plan::rollback_watch::{
+    FailureHistory, Kills, RollbackWatch, Verdict, failed_requests, remaining,
+};
+use crate::plan::state::DeploymentState;
+use crate::plan::{EDGE_LAG, Plan, Seen, View, deadline, messages};
+
+/// (none) → watching: the revision serves for the first time.
+pub(super) fn goes_live(memory: &mut DeploymentState, view: &View<'_>, desired: &DeploymentSpec) {
+    let Some(guard) = &desired.guard else { return };
+    let window = Duration::from_secs(u64::from(guard.seconds));
+    memory.persisted.vigil =
+        Some(RollbackWatch::Watching { revision: desired.revision, since: view.wall });
+    memory.evidence = FailureHistory::until(view.now + window);
+}
+
+/// watching → (none) or put back, where it is time.
+pub(super) fn stand_guard(
+    memory: &mut DeploymentState,
+    view: &View<'_>,
+    desired: &DeploymentSpec,
+    plan: &mut Plan,
+) {
+    let revision = desired.revision;
+    let Some(RollbackWatch::Watching { since, .. }) = memory.persisted.vigil else { return };
+    // Without a revision to put back there is nothing that a verdict could change.
+    let fallback = fallback(memory, desired);
+    let (Some(guard), Some(fallback)) = (&desired.guard, fallback) else {
+        memory.end_vigil();
+        return;
+    };
+    let left = || view.now + remaining(since, view.wall, guard.seconds);
+    let until = *memory.evidence.until.get_or_insert_with(left);
+    if view.now >= until {
+        memory.end_vigil();
+        return;
+    }
+    plan.guarded_until = Some(until);
+    plan.wake_at(until);
+    if let Some(kills) = view.kills.filter(|kills| is_of_serving(memory, view, kills)) {
+        memory.evidence.counted(kills, view.now);
+    }
+    if let Some(calm) = view.rules.troubled_until.filter(|at| *at > view.now) {
+        memory.evidence.excuse(view.now);
+        plan.wake_at(calm);
+        return;
+    }
+    let Some(live) = memory.persisted.live.filter(|live| live.revision == revision) else { return };
+    let serving = view.serving(live).filter(|container| container.runs());
+    let tracker = serving.and_then(|container| container.tracker);
+    memory.evidence.sick(match tracker.map(super::Tracker::level) {
+        _ if view.rules.many_sick => None,
+        _ if serving.is_some_and(Seen::is_unreachable) => None,
+        Some(Level::Unhealthy) => Some(view.now),
+        Some(Level::Starting) => memory.crash.silent_since,
+        Some(Level::Assumed | Level::Healthy) | None => None,
+    });
+    let patience = deadline(&desired.probe);
+    if let Some(at) = memory.evidence.patience(patience) {
+        plan.wake_at(at);
+    }
+    let reason = tracker.and_then(|tracker| tracker.reason.as_deref());
+    let verdict = memory
+        .evidence
+        .judge(patience, reason, view.now)
+        .or_else(|| failing(memory, view, since).map(Verdict::Errors));
+    if let Some(verdict) = verdict {
+        let lived = Duration::from_secs(u64::from(guard.seconds))
+            .saturating_sub(until.duration_since(view.now));
+        let failure = messages::guard(&verdict, revision, fallback, lived, desired.limits);
+        give_back(memory, view.now, desired, plan, failure);
+    }
+}
+
+/// Whether a count is not that of the container which served before, but of this one: of the run
+/// that goes on or, once it has ended, of its last.
+fn is_of_serving(memory: &DeploymentState, view: &View<'_>, kills: &Kills) -> bool {
+    let container = memory.persisted.live.and_then(|live| view.serving(live));
+    let process = container.and_then(|container| container.container.process.as_ref());
+    let counted = &kills.process.container;
+    process
+        .map_or_else(|| memory.evidence.counts_in(counted), |process| process.container == *counted)
+}
+
+/// Whether an app's fate says something about the app.
+pub(super) fn judges(view: &View<'_>) -> bool {
+    view.rules.troubled_until.is_none_or(|at| at <= view.now) && !view.rules.many_sick
+}
+
+/// watching → put back.
+pub(super) fn give_back(
+    memory: &mut DeploymentState,
+    now: Instant,
+    desired: &DeploymentSpec,
+    plan: &mut Plan,
+    failure: buddo_shared::report::Failure,
+) {
+    memory.put_back(desired.revision, failure);
+    plan.guarded_until = None;
+    plan.decided = true;
+    // An operation under way for the given up revision is withdrawn at the next pass.
+    plan.wake_at(now);
+}
+
+/// The revision that can be put back, if one can.
+pub(super) fn fallback(memory: &DeploymentState, desired: &DeploymentSpec) -> Option<Revision> {
+    let fallback = RevisionSpec::fallback(desired)?.revision;
+    let usable = fallback != desired.revision && !memory.persisted.failures.contains_key(&fallback);
+    usable.then_some(fallback)
+}
+
+/// Far more failed requests than before, of those that only this revision can have answered.
+fn failing(
+    memory: &mut DeploymentState,
+    view: &View<'_>,
+    since: jiff::Timestamp,
+) -> Option<failed_requests::Rates> {
+    // Once, and early: the log is bounded, and many failures push out what was before.
+    if memory.evidence.before.is_none() {
+        memory.evidence.before = failed_requests::before(view.failed, since);
+    }
+    let before = memory.evidence.before?;
+    let live = matches!(memory.target, Some(Target::Live { .. }));
+    let in_force = memory.in_force.filter(|_| live)?;
+    let steady = view.now.duration_since(in_force).saturating_sub(EDGE_LAG);
+    let steady = view.wall.checked_sub(steady).ok()?;
+    failed_requests::far_more(view.failed, before, steady, view.wall)
+}

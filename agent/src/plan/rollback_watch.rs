@@ -1,0 +1,392 @@
+//! The guard's judgement: whether a revision that has just gone live must go again. Pure.
+//!
+//! ```text
+//!           serves for the first time              window over
+//!   (none) ───────────────────────────► Watching ──────────────► (none)
+//!                                          │ crash loop, kills for memory,
+//!                                          │ sickness, failed requests
+//!                                          ▼
+//!                                       PutBack: the revision is given up and its predecessor
+//!                                                brought in, until the document names another
+//! ```
+//!
+//! Only what the revision does counts. An end that nobody saw begin (the agent was away), one of
+//! many at the same time ([`tide`]), one soon after Podman was away, and whatever happens while
+//! its operator wants it stopped, says nothing about it.
+
+pub mod failed_requests;
+pub mod mass_failure;
+
+use std::time::Duration;
+
+use buddo_shared::id::Revision;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use crate::model::container::{ExitInfo, KILLED, Process};
+use failed_requests::Rates;
+
+/// Ends within the window that make a crash loop.
+const MAX_ENDS: usize = 3;
+/// Kills within the window that are no accident any more.
+const MAX_KILLS: usize = 2;
+/// Ends this close to trouble of the host are the trouble's.
+const EXCUSED: Duration = Duration::from_secs(10);
+/// A kill that the kernel counted and a killed container are one this close to each other: they
+/// are learned in different ways, in either order.
+const SAME: Duration = Duration::from_secs(10);
+
+/// What must be known of a guard after the agent was restarted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum RollbackWatch {
+    /// The revision went live and is watched.
+    Watching {
+        /// Which one.
+        revision: Revision,
+        /// When it went live, by wall time: the only clock that a restart or reboot leaves.
+        since: Timestamp,
+    },
+    /// The revision was given up for what it did; its predecessor is put back.
+    PutBack {
+        /// Which one was given up.
+        revision: Revision,
+    },
+}
+
+/// How much of a window of `seconds` is left at `wall`.
+///
+/// A clock that was set back leaves all of it, one that was set ahead nothing: the first watches
+/// somewhat longer, the second ends early, and neither puts anything back by itself.
+pub fn remaining(since: Timestamp, wall: Timestamp, seconds: u32) -> Duration {
+    let window = Duration::from_secs(u64::from(seconds));
+    let passed = Duration::try_from(wall.duration_since(since)).unwrap_or_default();
+    window.saturating_sub(passed)
+}
+
+/// How often the kernel killed a process of one run of a container for the container's memory,
+/// since that run began.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kills {
+    /// Which run.
+    pub process: Process,
+    /// How often.
+    pub count: u64,
+}
+
+/// One end of a container that served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct End {
+    at: Instant,
+    code: Option<i32>,
+    memory: bool,
+}
+
+impl End {
+    fn is_kill(&self) -> bool {
+        self.memory || self.code == Some(KILLED)
+    }
+}
+
+/// What was seen of a watched revision, since it went live or the agent came back.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct FailureHistory {
+    /// When the window ends.
+    pub until: Option<Instant>,
+    /// Bounded: the third fires.
+    ends: Vec<End>,
+    /// What the kernel had counted when it was asked last.
+    counted: Option<Kills>,
+    /// When it had counted more than before. Bounded: the second fires.
+    rises: Vec<Instant>,
+    /// What it printed last before it ended.
+    last_words: String,
+    /// It runs and fails its probes since.
+    sick_since: Option<Instant>,
+    /// Failed requests before it went live, once known.
+    pub before: Option<f64>,
+}
+
+/// Why a revision must go.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    /// Its container ended again and again.
+    CrashLoop {
+        /// How often.
+        ends: usize,
+        /// The last exit code, where it is known.
+        code: Option<i32>,
+        /// What it printed last.
+        last_words: String,
+    },
+    /// It, or a process in it, was killed again and again, most often by the kernel for its
+    /// memory.
+    Memory {
+        /// How often.
+        kills: usize,
+        /// Whether the kernel or Podman says that it was memory.
+        certain: bool,
+    },
+    /// It runs, and has failed its probes for as long as a new container may take to start.
+    Unhealthy {
+        /// For how long.
+        lasted: Duration,
+        /// Why the last probe failed.
+        reason: String,
+    },
+    /// Far more requests fail than before.
+    Errors(Rates),
+}
+
+impl FailureHistory {
+    /// Nothing seen yet of a revision that is watched until then.
+    pub fn until(at: Instant) -> Self {
+        Self { until: Some(at), ..Self::default() }
+    }
+
+    /// Its container ended, or had to be replaced (no code), and was known to have run.
+    pub fn ended(&mut self, code: Option<i32>, now: Instant) {
+        if self.ends.len() < MAX_ENDS {
+            self.ends.push(End { at: now, code, memory: false });
+        }
+        self.sick_since = None;
+    }
+
+    /// What became known of the last end.
+    pub fn learned(&mut self, ending: &ExitInfo) {
+        if let Some(end) = self.ends.last_mut() {
+            end.memory |= ending.oom_killed;
+        }
+        self.last_words.clone_from(&ending.log_tail);
+    }
+
+    /// What the kernel counts now. Kills from before the watch began are not its business; however
+    /// many came since the last look are one, as one bad moment is.
+    pub fn counted(&mut self, kills: &Kills, now: Instant) {
+        let before = match &self.counted {
+            None => kills.count,
+            Some(last) if last.process == kills.process => last.count,
+            // It was started again, in a cgroup of its own: that begins at zero.
+            Some(_) => 0,
+        };
+        if kills.count > before && self.rises.len() < MAX_KILLS {
+            self.rises.push(now);
+        }
+        self.counted = Some(kills.clone());
+    }
+
+    /// Whether it was this container whose kills were looked at last.
+    pub fn counts_in(&self, container: &str) -> bool {
+        self.counted.as_ref().is_some_and(|counted| counted.process.container == container)
+    }
+
+    /// Kills for memory, as far as is known, each once.
+    pub fn kills(&self) -> usize {
+        let mut rises = self.rises.clone();
+        let mut kills = 0;
+        for end in self.ends.iter().filter(|end| end.is_kill()) {
+            let together = |rise: &Instant| *rise <= end.at + SAME && end.at <= *rise + SAME;
+            if let Some(same) = rises.iter().position(together) {
+                rises.remove(same);
+            }
+            kills += 1;
+        }
+        kills + rises.len()
+    }
+
+    /// It runs and does not answer, since then at the latest; `None`: it does not run, or answers.
+    pub fn sick(&mut self, since: Option<Instant>) {
+        self.sick_since = since.map(|since| self.sick_since.unwrap_or(since));
+    }
+
+    /// Until when sickness is waited out, should it last.
+    pub fn patience(&self, deadline: Duration) -> Option<Instant> {
+        self.sick_since.map(|since| since + deadline)
+    }
+
+    /// The host is in trouble of its own: what was seen lately is that trouble's.
+    pub fn excuse(&mut self, now: Instant) {
+        self.ends.retain(|end| now.duration_since(end.at) > EXCUSED);
+        self.rises.retain(|rise| now.duration_since(*rise) > EXCUSED);
+        self.sick_since = None;
+    }
+
+    /// Judges what was seen. `deadline` is how long a new container may take to answer, `reason`
+    /// why its last probe failed.
+    pub fn judge(&self, deadline: Duration, reason: Option<&str>, now: Instant) -> Option<Verdict> {
+        let kills = self.kills();
+        if kills >= MAX_KILLS {
+            let certain = !self.rises.is_empty() || self.ends.iter().any(|end| end.memory);
+            return Some(Verdict::Memory { kills, certain });
+        }
+        if self.ends.len() >= MAX_ENDS {
+            return Some(Verdict::CrashLoop {
+                ends: self.ends.len(),
+                code: self.ends.last().and_then(|end| end.code),
+                last_words: self.last_words.clone(),
+            });
+        }
+        let lasted = now.duration_since(self.sick_since?);
+        let reason = reason.unwrap_or("no answer").to_owned();
+        (lasted >= deadline).then_some(Verdict::Unhealthy { lasted, reason })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEADLINE: Duration = Duration::from_mins(1);
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn the_window_shrinks_with_wall_time_and_no_jump_makes_it_longer() {
+        assert_eq!(remaining(at(1_000), at(1_000), 300), Duration::from_mins(5));
+        assert_eq!(remaining(at(1_000), at(1_100), 300), Duration::from_secs(200));
+        assert_eq!(remaining(at(1_000), at(1_400), 300), Duration::ZERO);
+        // ±1 year.
+        assert_eq!(remaining(at(31_537_000), at(1_000), 300), Duration::from_mins(5));
+        assert_eq!(remaining(at(1_000), at(31_537_000), 300), Duration::ZERO);
+    }
+
+    #[test]
+    fn three_ends_are_a_crash_loop_and_two_kills_are_memory() {
+        let now = Instant::now();
+        let mut evidence = FailureHistory::default();
+        evidence.ended(Some(1), now);
+        evidence.ended(Some(KILLED), now);
+        assert_eq!(evidence.judge(DEADLINE, None, now), None);
+        let mut other = evidence.clone();
+        evidence.ended(Some(2), now);
+        assert!(matches!(
+            evidence.judge(DEADLINE, None, now),
+            Some(Verdict::CrashLoop { ends: 3, code: Some(2), .. })
+        ));
+        other.ended(Some(KILLED), now);
+        let verdict = other.judge(DEADLINE, None, now);
+        assert_eq!(verdict, Some(Verdict::Memory { kills: 2, certain: false }));
+    }
+
+    /// Podman seldom says so; where it does, whatever the code.
+    #[test]
+    fn what_podman_calls_memory_counts_as_memory() {
+        let now = Instant::now();
+        let mut evidence = FailureHistory::default();
+        for _ in 0..2 {
+            evidence.ended(Some(1), now);
+            let log_tail = "boom".to_owned();
+            evidence.learned(&ExitInfo { exit_code: 1, oom_killed: true, log_tail });
+        }
+        let verdict = evidence.judge(DEADLINE, None, now);
+        assert_eq!(verdict, Some(Verdict::Memory { kills: 2, certain: true }));
+    }
+
+    fn run(pid: u32) -> Process {
+        Process { container: "c".to_owned(), pid }
+    }
+
+    fn count(evidence: &mut FailureHistory, pid: u32, count: u64, now: Instant) {
+        evidence.counted(&Kills { process: run(pid), count }, now);
+    }
+
+    /// Its main process lives on: nothing but the kernel tells.
+    #[test]
+    fn kills_that_the_kernel_counts_are_memory_and_those_before_the_watch_are_not() {
+        let now = Instant::now();
+        let mut evidence = FailureHistory::default();
+        count(&mut evidence, 7, 40, now);
+        count(&mut evidence, 7, 40, now + SAME);
+        assert_eq!(evidence.kills(), 0);
+        // One bad moment, whatever it took.
+        count(&mut evidence, 7, 45, now + SAME * 2);
+        assert_eq!((evidence.kills(), evidence.judge(DEADLINE, None, now)), (1, None));
+        count(&mut evidence, 7, 46, now + SAME * 2 + Duration::from_secs(2));
+        let verdict = evidence.judge(DEADLINE, None, now + SAME * 3);
+        assert_eq!(verdict, Some(Verdict::Memory { kills: 2, certain: true }));
+    }
+
+    /// Each start makes a new cgroup.
+    #[test]
+    fn a_run_after_the_first_begins_to_count_at_zero() {
+        let now = Instant::now();
+        let mut evidence = FailureHistory::default();
+        count(&mut evidence, 7, 5, now);
+        count(&mut evidence, 8, 0, now);
+        assert_eq!(evidence.kills(), 0);
+        count(&mut evidence, 9, 1, now);
+        assert_eq!(evidence.kills(), 1);
+        count(&mut evidence, 10, 1, now);
+        assert_eq!(evidence.kills(), 2);
+    }
+
+    /// The main process is killed: its end tells, and the kernel may before or after.
+    #[test]
+    fn a_kill_that_is_told_twice_counts_once() {
+        let now = Instant::now();
+        let mut ends_first = FailureHistory::default();
+        count(&mut ends_first, 7, 0, now);
+        let mut rises_first = ends_first.clone();
+        ends_first.ended(Some(KILLED), now + SAME);
+        count(&mut ends_first, 7, 1, now + SAME * 2);
+        count(&mut rises_first, 7, 1, now + SAME);
+        rises_first.ended(Some(KILLED), now + SAME * 2);
+        for mut evidence in [ends_first, rises_first] {
+            assert_eq!((evidence.kills(), evidence.judge(DEADLINE, None, now)), (1, None));
+            // Another child, a minute later.
+            count(&mut evidence, 8, 1, now + SAME * 6);
+            assert_eq!(evidence.kills(), 2);
+        }
+        let mut apart = FailureHistory::default();
+        count(&mut apart, 7, 0, now);
+        count(&mut apart, 7, 1, now);
+        apart.ended(Some(KILLED), now + SAME * 2);
+        assert_eq!(apart.kills(), 2);
+        // A main process that goes because its child was killed: one kill, one end.
+        let mut child = FailureHistory::default();
+        count(&mut child, 7, 0, now);
+        count(&mut child, 7, 1, now);
+        child.ended(Some(1), now);
+        assert_eq!(child.kills(), 1);
+    }
+
+    #[test]
+    fn ends_near_trouble_of_the_host_are_excused_and_earlier_ones_stay() {
+        let now = Instant::now();
+        let mut evidence = FailureHistory::default();
+        evidence.ended(Some(1), now);
+        evidence.ended(Some(1), now + EXCUSED * 3);
+        evidence.excuse(now + EXCUSED * 3);
+        evidence.ended(Some(1), now + EXCUSED * 6);
+        assert_eq!(evidence.judge(DEADLINE, None, now + EXCUSED * 6), None);
+        evidence.ended(Some(1), now + EXCUSED * 6);
+        assert!(evidence.judge(DEADLINE, None, now + EXCUSED * 6).is_some());
+
+        let mut evidence = FailureHistory::default();
+        count(&mut evidence, 7, 0, now);
+        for kills in 1..4 {
+            count(&mut evidence, 7, kills, now);
+            evidence.excuse(now);
+        }
+        assert_eq!(evidence.kills(), 0);
+    }
+
+    #[test]
+    fn sickness_counts_once_it_has_lasted_and_health_forgets_it() {
+        let now = Instant::now();
+        let mut evidence = FailureHistory::default();
+        evidence.sick(Some(now));
+        evidence.sick(Some(now + DEADLINE / 2));
+        assert_eq!(evidence.judge(DEADLINE, None, now + DEADLINE / 2), None);
+        assert_eq!(evidence.patience(DEADLINE), Some(now + DEADLINE));
+        let verdict = evidence.judge(DEADLINE, Some("status 500"), now + DEADLINE);
+        let reason = "status 500".to_owned();
+        assert_eq!(verdict, Some(Verdict::Unhealthy { lasted: DEADLINE, reason }));
+        evidence.sick(None);
+        evidence.sick(Some(now + DEADLINE));
+        assert_eq!(evidence.judge(DEADLINE, None, now + DEADLINE), None);
+    }
+}

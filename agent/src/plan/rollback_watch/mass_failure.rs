@@ -1,0 +1,58 @@
+//! Whether many apps went down together: then it was the host, and none of them. Pure.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use buddo_shared::id::DeploymentId;
+use tokio::time::Instant;
+
+/// What lies within this counts as one moment.
+const MOMENT: Duration = Duration::from_secs(10);
+/// Fewer than this are a coincidence.
+const LEAST: usize = 3;
+
+/// Apps that went down lately.
+#[derive(Debug, Clone, Default)]
+pub struct MassFailure(BTreeMap<DeploymentId, Instant>);
+
+impl MassFailure {
+    /// An app that served went down.
+    pub fn ended(&mut self, id: DeploymentId, now: Instant) {
+        self.0.insert(id, now);
+    }
+
+    /// Whether what went down lately has one cause, where `serving` apps serve or should.
+    pub fn is_common(&mut self, serving: usize, now: Instant) -> bool {
+        self.0.retain(|_, at| now.duration_since(*at) <= MOMENT);
+        many(self.0.len(), serving)
+    }
+}
+
+/// Whether `some` of `all` apps in the same trouble are too many for it to be their own. Half,
+/// so that one tenant's many broken apps do not blind the guards of all others.
+pub fn many(some: usize, all: usize) -> bool {
+    some >= LEAST && some * 2 >= all
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn it_takes_three_apps_and_half_of_all_within_a_moment() {
+        let now = Instant::now();
+        let id = |n| DeploymentId::new(Uuid::from_u128(n));
+        let mut tide = MassFailure::default();
+        for _ in 0..5 {
+            tide.ended(id(1), now);
+        }
+        tide.ended(id(2), now);
+        assert!(!tide.is_common(2, now), "two apps may fail at the same time by chance");
+        tide.ended(id(3), now + MOMENT);
+        assert!(tide.is_common(6, now + MOMENT));
+        assert!(!tide.is_common(7, now + MOMENT));
+        assert!(!tide.is_common(3, now + MOMENT * 2), "that was another moment");
+    }
+}

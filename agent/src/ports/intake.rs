@@ -1,0 +1,64 @@
+//! Documents that come in.
+
+use buddo_shared::id::Generation;
+use buddo_shared::report::Accepted;
+use buddo_shared::signed::VerifyError;
+use jiff::Timestamp;
+
+use crate::model::trust::TrustRootsError;
+
+/// Where the link hands documents to. Implemented by `intent`.
+pub trait DesiredStateSink: Send + Sync + 'static {
+    /// Verifies, persists with fsync, announces; only then answers.
+    fn offer(
+        &self,
+        envelope: bytes::Bytes,
+    ) -> impl Future<Output = Result<Accepted, Refusal>> + Send;
+}
+
+/// A document that was not accepted. Nothing changed.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// It does not verify.
+    #[error(transparent)]
+    Unverified(#[from] VerifyError),
+    /// Older than the one held.
+    #[error("the document {offered} is older than {held}, which this host holds")]
+    Stale {
+        /// The offered document's place.
+        offered: Generation,
+        /// The held document's place.
+        held: Generation,
+    },
+    /// As old as the one held, with other content.
+    #[error(
+        "the document {0} has other content than the one of the same generation that this host holds"
+    )]
+    Conflict(Generation),
+    /// Expired on arrival.
+    #[error("the document expired at {expires_at}, it is {now} here; check both clocks")]
+    Expired {
+        /// Its end.
+        expires_at: Timestamp,
+        /// The agent's time.
+        now: Timestamp,
+    },
+    /// Issued later than it is here, by more than clocks may differ.
+    #[error(
+        "the document was issued at {issued_at}, it is {now} here: the clock of the coordinator \
+         or of this host is wrong; set it right (timedatectl on each machine). Until then each \
+         document is refused at first, and taken once it is less than 5 minutes ahead"
+    )]
+    IssuedInFuture {
+        /// The coordinator's time.
+        issued_at: Timestamp,
+        /// The agent's time.
+        now: Timestamp,
+    },
+    /// Whom it says to trust is not usable.
+    #[error("whom the document says to trust is not acceptable")]
+    Trust(#[from] TrustRootsError),
+    /// It could not be made durable; the old one stays in force.
+    #[error("the document could not be stored; the old one stays in force")]
+    Store(#[source] Box<dyn std::error::Error + Send + Sync>),
+}

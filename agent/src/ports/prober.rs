@@ -1,0 +1,17 @@
+//! Health probes.
+
+use std::net::SocketAddrV4;
+
+use buddo_shared::probe::Probe;
+
+use crate::model::health::ProbeOutcome;
+
+/// Asks containers for their health.
+pub trait Prober: Send + Sync + 'static {
+    /// One probe.
+    fn probe(
+        &self,
+        address: SocketAddrV4,
+        probe: &Probe,
+    ) -> impl Future<Output = ProbeOutcome> + Send;
+}

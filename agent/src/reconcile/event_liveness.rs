@@ -1,0 +1,103 @@
+//! Whether Podman's events still come, told by the echo of what the agent does itself. Pure.
+//!
+//! A stream can hang and stay open. Silence alone does not show that, for nothing may happen for
+//! hours; silence after the agent has started or removed a container does.
+//!
+//! ```text
+//!   an effect of ours ──► owed ── a line comes ──► hearing
+//!                           │                        ▲
+//!                           └─ too late ──► deaf ────┘ (a new stream is asked for, and
+//!                                                       containers are listed often)
+//! ```
+//!
+//! An effect that was none (what runs already is started) makes a false alarm, which costs one
+//! new stream and some lists.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How late an event may be.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What was heard and what is owed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EventLiveness {
+    lines: u64,
+    owed: Option<Instant>,
+    deaf: bool,
+}
+
+impl EventLiveness {
+    /// So many lines have come until now.
+    pub fn hear(&mut self, lines: u64) {
+        if self.lines != lines {
+            *self = Self { lines, ..Self::default() };
+        }
+    }
+
+    /// An effect is done that Podman tells of; `before` it began, so many lines had come.
+    pub fn expect(&mut self, before: u64, now: Instant) {
+        if before == self.lines {
+            self.owed.get_or_insert(now + PATIENCE);
+        }
+    }
+
+    /// Whether the stream shall be replaced: no line came of what was done.
+    pub fn overdue(&mut self, now: Instant) -> bool {
+        let overdue = self.owed.is_some_and(|due| due <= now);
+        if overdue {
+            self.owed = None;
+            self.deaf = true;
+        }
+        overdue
+    }
+
+    /// When to look again.
+    pub fn due(&self) -> Option<Instant> {
+        self.owed
+    }
+
+    /// Whether no line came since the last effect that owed one.
+    pub fn is_deaf(&self) -> bool {
+        self.deaf
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_after_an_effect_is_deafness_until_a_line_comes() {
+        let (mut echo, begun) = (EventLiveness::default(), Instant::now());
+        echo.hear(7);
+        assert!(!echo.overdue(begun + Duration::from_hours(9)), "nothing was done");
+        echo.expect(7, begun);
+        assert_eq!(echo.due(), Some(begun + PATIENCE));
+        assert!(!echo.overdue(begun + PATIENCE / 2) && !echo.is_deaf());
+        assert!(echo.overdue(begun + PATIENCE) && echo.is_deaf());
+        assert!(!echo.overdue(begun + PATIENCE * 2), "one new stream for one effect");
+        echo.hear(7);
+        assert!(echo.is_deaf(), "a new stream that is silent, too, proves nothing");
+        echo.hear(8);
+        assert!(!echo.is_deaf());
+    }
+
+    #[test]
+    fn a_line_that_came_before_the_effect_was_done_counts() {
+        let mut echo = EventLiveness::default();
+        echo.hear(8);
+        echo.expect(7, Instant::now());
+        assert_eq!(echo.due(), None);
+    }
+
+    #[test]
+    fn later_effects_do_not_put_the_alarm_off() {
+        let (mut echo, begun) = (EventLiveness::default(), Instant::now());
+        for ms in (0..1_900).step_by(100) {
+            echo.expect(0, begun + Duration::from_millis(ms));
+        }
+        assert_eq!(echo.due(), Some(begun + PATIENCE));
+    }
+}

@@ -1,0 +1,325 @@
+//! The executor: carries out one order, step by step, and says what became of each.
+//!
+//! What must not live here: decisions. An order is not changed, reordered or repaired; it ends at
+//! the first step that fails, or when its [permit](Order::permit) is withdrawn; the next plan sees why.
+
+use std::net::SocketAddrV4;
+use std::sync::Arc;
+use std::time::Duration;
+
+use buddo_shared::env::EnvVars;
+use buddo_shared::id::{DeploymentId, Revision};
+use buddo_shared::image::Digest;
+use buddo_shared::manifest::{DeploymentSpec, RegistryCredentials};
+use buddo_shared::probe::Probe;
+use buddo_shared::report::{Failure, Phase, Progress};
+use buddo_shared::sealed::{OpeningKey, Sealed};
+use buddo_shared::secret::Secret;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use tokio_util::sync::CancellationToken;
+
+use crate::host::disk::ImageLeases;
+use crate::model::container::{ContainerSpec, Identity, Slot};
+use crate::model::spec::RevisionSpec;
+use crate::model::step::{
+    Lane, Step, container_name, container_owner, secret_owner, secret_prefix,
+};
+use crate::plan::messages;
+use crate::plan::state::StepOutcome;
+use crate::ports::{Containers, ContainersError};
+
+/// Secrets of one app that are stored at the same time.
+const SECRETS_AT_ONCE: usize = 4;
+
+/// Steps for one deployment, and all that they need.
+#[derive(Debug)]
+pub struct Operation {
+    /// For which deployment.
+    pub deployment: DeploymentId,
+    /// On behalf of which revision.
+    pub revision: Revision,
+    /// In which lane.
+    pub lane: Lane,
+    /// What to do, in order.
+    pub steps: Vec<Step>,
+    /// How the deployment shall be; `None` where it shall go.
+    pub desired: Option<Arc<DeploymentSpec>>,
+    /// What the image's tag was resolved to before.
+    pub digest: Option<Digest>,
+    /// Where slots A and B are published.
+    pub addresses: Option<[SocketAddrV4; 2]>,
+    /// Whether limits are passed on: not where the host cannot enforce them.
+    pub limited: bool,
+    /// From SIGTERM to SIGKILL.
+    pub stop_grace: Duration,
+    /// Withdrawn when the deployment's entry in the document changes.
+    pub permit: CancellationToken,
+}
+
+/// What the executor tells while it works.
+pub trait ExecutorObserver: Send + Sync {
+    /// A step begins.
+    fn begins(&self, order: &Operation, step: &Step);
+    /// A step ended; no other comes before this returns.
+    fn ended(&self, order: &Operation, step: &Step, happened: StepOutcome);
+    /// How far a slow step is.
+    fn progress(&self, progress: Progress);
+    /// A new container is to be probed from now on.
+    fn watch(&self, order: &Operation, name: &str, address: SocketAddrV4, probe: &Probe);
+}
+
+/// Carries out orders on `containers`.
+pub struct Executor<C> {
+    containers: Arc<C>,
+    key: Option<Arc<OpeningKey>>,
+    shelf: ImageLeases,
+}
+
+impl<C> Clone for Executor<C> {
+    fn clone(&self) -> Self {
+        let containers = Arc::clone(&self.containers);
+        Self { containers, key: self.key.clone(), shelf: self.shelf.clone() }
+    }
+}
+
+/// A step's two ways to end early.
+enum Trouble {
+    Podman(ContainersError),
+    Unreadable(Failure),
+}
+
+impl From<ContainersError> for Trouble {
+    fn from(error: ContainersError) -> Self {
+        Self::Podman(error)
+    }
+}
+
+impl<C: Containers> Executor<C> {
+    /// An executor that opens sealed values with `key`.
+    pub fn new(containers: Arc<C>, key: Option<Arc<OpeningKey>>) -> Self {
+        Self { containers, key, shelf: ImageLeases::default() }
+    }
+
+    /// The same executor, beside a collector that goes by `shelf`.
+    #[must_use]
+    pub fn with_shelf(self, shelf: ImageLeases) -> Self {
+        Self { shelf, ..self }
+    }
+
+    /// Carries out `order` to its end, its first failure or its withdrawal.
+    pub async fn run(&self, order: &Operation, audience: &dyn ExecutorObserver) {
+        let mut digest = order.digest.clone();
+        // The image stays from the look whether it is here until a container uses it.
+        let mut _lease = None;
+        for step in &order.steps {
+            if order.permit.is_cancelled() {
+                return;
+            }
+            audience.begins(order, step);
+            if let (Step::Image, Some(desired)) = (step, &order.desired) {
+                _lease = Some(self.shelf.lease(&desired.image).await);
+            }
+            // A withdrawn order does not finish a long pull; all other steps are short.
+            let result = if *step == Step::Image {
+                tokio::select! {
+                    biased;
+                    () = order.permit.cancelled() => return,
+                    result = self.step(order, step, &mut digest, audience) => result,
+                }
+            } else {
+                self.step(order, step, &mut digest, audience).await
+            };
+            let happened = match result {
+                Ok(happened) => happened,
+                Err(Trouble::Podman(error)) => StepOutcome::Failed(error),
+                Err(Trouble::Unreadable(failure)) => StepOutcome::Unreadable(failure),
+            };
+            let failed = matches!(happened, StepOutcome::Failed(_) | StepOutcome::Unreadable(_));
+            audience.ended(order, step, happened);
+            if failed {
+                return;
+            }
+        }
+    }
+
+    async fn step(
+        &self,
+        order: &Operation,
+        step: &Step,
+        digest: &mut Option<Digest>,
+        audience: &dyn ExecutorObserver,
+    ) -> Result<StepOutcome, Trouble> {
+        let containers = &self.containers;
+        match step {
+            Step::PutSecrets => self.put_secrets(order).await?,
+            Step::Image => {
+                let found = self.image(order, digest.as_ref(), audience).await?;
+                *digest = Some(found.clone());
+                return Ok(StepOutcome::Image(found));
+            }
+            Step::Create(slot) => {
+                let spec = self.spec(order, *slot, digest.as_ref())?;
+                containers.create(&spec).await?;
+            }
+            Step::Start(name) => containers.start(name).await?,
+            Step::Watch(name) => {
+                if let (Some(desired), Some(address)) = (&order.desired, order.address_of(name)) {
+                    let probe = RevisionSpec::probe_of(desired, order.revision);
+                    audience.watch(order, name, address, probe);
+                }
+            }
+            Step::InspectExit(name) => {
+                return Ok(StepOutcome::Ended(containers.ending(name).await?));
+            }
+            Step::Stop(name) => return Ok(known(containers.stop(name, order.stop_grace).await?)),
+            Step::Remove(name) => return Ok(known(containers.remove(name).await?)),
+            Step::EndLost(slot) => {
+                containers.end_lost(order.deployment, *slot, order.stop_grace).await?;
+            }
+            Step::FreeAddress(slot) => {
+                let address = order.address(*slot).ok_or_else(|| missing("address"))?;
+                containers.free_address(address).await?;
+            }
+            Step::RemoveSecrets(revision) => {
+                for name in containers.secrets().await? {
+                    if secret_owner(&name) == Some((order.deployment, *revision)) {
+                        containers.remove_secret(&name).await?;
+                    }
+                }
+            }
+        }
+        Ok(StepOutcome::Done)
+    }
+
+    async fn image(
+        &self,
+        order: &Operation,
+        digest: Option<&Digest>,
+        audience: &dyn ExecutorObserver,
+    ) -> Result<Digest, Trouble> {
+        let wanted = order.wanted()?;
+        let image = match digest.or(wanted.digest) {
+            Some(digest) => wanted.image.pinned(digest),
+            None => wanted.image.clone(),
+        };
+        // Only pinned bytes may be taken from here: a tag may mean others by now.
+        if image.digest().is_some()
+            && let Some(digest) = self.containers.image(&image).await?
+        {
+            return Ok(digest);
+        }
+        let credentials = self.credentials(order, &wanted)?;
+        let progress = |percent| {
+            audience.progress(Progress {
+                id: order.deployment,
+                revision: order.revision,
+                phase: Phase::Pulling,
+                percent: Some(percent),
+            });
+        };
+        let pulled = self.containers.pull(&image, credentials.as_ref(), &progress).await?;
+        // A digest was asked for by name: that name stays, whichever alias Podman lists first.
+        Ok(image.digest().cloned().unwrap_or(pulled))
+    }
+
+    fn spec(
+        &self,
+        order: &Operation,
+        slot: Slot,
+        digest: Option<&Digest>,
+    ) -> Result<ContainerSpec, Trouble> {
+        let wanted = order.wanted()?;
+        let address = order.address(slot).ok_or_else(|| missing("address"))?;
+        let digest = digest.ok_or_else(|| missing("image"))?;
+        let identity = Identity { deployment: order.deployment, revision: order.revision, slot };
+        let env = self.environment(order, &wanted)?.unwrap_or_default();
+        let empty = env.iter().filter(|(_, value)| value.expose().is_empty());
+        Ok(ContainerSpec {
+            name: container_name(&identity),
+            identity,
+            image: wanted.image.pinned(digest),
+            address,
+            port: wanted.port,
+            limits: order.limited.then_some(wanted.limits),
+            secret_env: stored(order, &env).map(|(k, _, name)| (k.to_owned(), name)).collect(),
+            empty_env: empty.map(|(key, _)| key.as_str().to_owned()).collect(),
+        })
+    }
+
+    async fn put_secrets(&self, order: &Operation) -> Result<(), Trouble> {
+        let wanted = order.wanted()?;
+        let Some(env) = self.environment(order, &wanted)? else { return Ok(()) };
+        let calls: Vec<_> = stored(order, &env)
+            .map(|(_, value, name)| {
+                let (containers, value) = (Arc::clone(&self.containers), value.clone());
+                async move { containers.put_secret(&name, &value).await }
+            })
+            .collect();
+        stream::iter(calls).buffer_unordered(SECRETS_AT_ONCE).try_collect::<()>().await?;
+        Ok(())
+    }
+
+    fn environment(
+        &self,
+        order: &Operation,
+        wanted: &RevisionSpec<'_>,
+    ) -> Result<Option<EnvVars>, Trouble> {
+        let unreadable = || Trouble::Unreadable(messages::unreadable("environment"));
+        let Some(sealed) = wanted.env else { return Ok(None) };
+        let key = self.key.as_ref().ok_or_else(unreadable)?;
+        let plain =
+            sealed.open(key, Sealed::ENVIRONMENT, order.deployment).map_err(|_| unreadable())?;
+        EnvVars::from_plain_json(plain.expose()).map(Some).map_err(|_| unreadable())
+    }
+
+    fn credentials(
+        &self,
+        order: &Operation,
+        wanted: &RevisionSpec<'_>,
+    ) -> Result<Option<RegistryCredentials>, Trouble> {
+        let unreadable = || Trouble::Unreadable(messages::unreadable("registry credentials"));
+        let Some(sealed) = wanted.registry_credentials else { return Ok(None) };
+        let key = self.key.as_ref().ok_or_else(unreadable)?;
+        let plain =
+            sealed.open(key, Sealed::REGISTRY, order.deployment).map_err(|_| unreadable())?;
+        serde_json::from_str(plain.expose()).map(Some).map_err(|_| unreadable())
+    }
+}
+
+impl Operation {
+    fn wanted(&self) -> Result<RevisionSpec<'_>, Trouble> {
+        let desired = self.desired.as_deref();
+        let wanted = desired.and_then(|desired| RevisionSpec::of(desired, self.revision));
+        wanted.ok_or_else(|| missing("document entry"))
+    }
+
+    /// Where the container of this name is published.
+    pub(crate) fn address_of(&self, name: &str) -> Option<SocketAddrV4> {
+        self.address(container_owner(name)?.slot)
+    }
+
+    /// Where the container in this slot is published.
+    pub(crate) fn address(&self, slot: Slot) -> Option<SocketAddrV4> {
+        let [a, b] = self.addresses?;
+        Some(if slot == Slot::A { a } else { b })
+    }
+}
+
+/// What of an environment is stored: key, value, and the secret's name.
+fn stored<'a>(
+    order: &Operation,
+    env: &'a EnvVars,
+) -> impl Iterator<Item = (&'a str, &'a Secret, String)> {
+    let prefix = secret_prefix(order.deployment, order.revision);
+    let values = env.iter().enumerate().filter(|(_, (_, value))| !value.expose().is_empty());
+    values.map(move |(number, (key, value))| (key.as_str(), value, format!("{prefix}{number}")))
+}
+
+fn known(known: bool) -> StepOutcome {
+    if known { StepOutcome::Done } else { StepOutcome::Absent }
+}
+
+/// An order that lacks what its steps need is not carried out; the next plan makes a whole one.
+fn missing(what: &str) -> Trouble {
+    Trouble::Podman(ContainersError::NotFound(what.to_owned()))
+}

@@ -1,0 +1,78 @@
+//! What is there, grouped by deployment: one list call, or a few inspections of what may have
+//! changed since.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use buddo_shared::id::DeploymentId;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
+use crate::model::container::Container;
+use crate::ports::{Containers, ContainersError};
+
+/// Containers that are asked about at the same time.
+const AT_ONCE: usize = 16;
+
+/// The host's containers as Podman told of them last.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Observed {
+    /// By the deployment that their labels name.
+    pub deployments: BTreeMap<DeploymentId, Vec<Container>>,
+    /// Containers with our labels, but not with ours alone: never touched, only told of.
+    pub unknown: Vec<String>,
+}
+
+/// Lists the host's containers.
+pub async fn observe<C: Containers>(containers: &C) -> Result<Observed, ContainersError> {
+    let mut observed = Observed::default();
+    for container in containers.list().await? {
+        observed.add(container);
+    }
+    Ok(observed)
+}
+
+impl Observed {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.deployments.values().map(Vec::len).sum::<usize>() + self.unknown.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.deployments.is_empty() && self.unknown.is_empty()
+    }
+
+    /// Asks about `names` alone. All or nothing: what is known stays as it is if one is not told.
+    pub async fn refresh<C: Containers>(
+        &mut self,
+        containers: &C,
+        names: BTreeSet<String>,
+    ) -> Result<(), ContainersError> {
+        let inspect = async |name: String| {
+            let found = containers.inspect(&name).await?;
+            Ok((name, found))
+        };
+        let found: Vec<(String, Option<Container>)> =
+            stream::iter(names).map(inspect).buffer_unordered(AT_ONCE).try_collect().await?;
+        let names = found.iter().map(|(name, _)| name.as_str()).collect();
+        self.forget(&names);
+        found.into_iter().filter_map(|(_, container)| container).for_each(|c| self.add(c));
+        Ok(())
+    }
+
+    fn add(&mut self, container: Container) {
+        match container.identity {
+            Some(identity) => {
+                self.deployments.entry(identity.deployment).or_default().push(container);
+            }
+            None => self.unknown.push(container.name),
+        }
+    }
+
+    fn forget(&mut self, names: &HashSet<&str>) {
+        self.deployments.retain(|_, containers| {
+            containers.retain(|container| !names.contains(container.name.as_str()));
+            !containers.is_empty()
+        });
+        self.unknown.retain(|unknown| !names.contains(unknown.as_str()));
+    }
+}

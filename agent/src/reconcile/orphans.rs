@@ -1,0 +1,174 @@
+//! What runs here and Podman does not know any more: looked for where that may have come about, for
+//! its processes are all that tells of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use buddo_runtime::clock::Clock;
+use buddo_shared::id::{DeploymentId, Revision};
+use tokio::time::Instant;
+
+use crate::model::container::{Identity, Slot};
+use crate::model::step::Step;
+use crate::plan::state::StepOutcome;
+use crate::ports::{Containers, ContainersError, LiveTablePublisher, Prober, Proxy};
+use crate::reconcile::Reconciler;
+
+/// From a reason to look until the look. A call that was not answered may be carried out for so
+/// long, and nothing is in a hurry: what is needed at once is asked for at once.
+const SETTLED: Duration = Duration::from_secs(30);
+
+/// And so long at most while there are ever more reasons: a host with much trouble is one to look at.
+const AT_LATEST: Duration = SETTLED.saturating_mul(2);
+
+/// When to look.
+#[derive(Debug)]
+pub(super) struct Sweep {
+    /// The first and the last reason since the last look.
+    reasons: Option<(Instant, Instant)>,
+    /// Of these Podman did not list what serves.
+    missing: BTreeSet<DeploymentId>,
+}
+
+impl Sweep {
+    /// The agent's last life may have ended with Podman's.
+    pub(super) fn begin(now: Instant) -> Self {
+        Self { reasons: Some((now, now)), missing: BTreeSet::new() }
+    }
+
+    /// Podman may be another one than before, or has forgotten.
+    pub(super) fn arm(&mut self, now: Instant) {
+        let first = self.reasons.map_or(now, |(first, _)| first);
+        self.reasons = Some((first, now));
+    }
+
+    /// When a look is due.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.reasons.map(|(first, last)| (last + SETTLED).min(first + AT_LATEST))
+    }
+
+    /// It was looked. What was too late for it is a reason for the next.
+    fn looked(&mut self, now: Instant) {
+        let late = self.reasons.filter(|(_, last)| *last + SETTLED > now);
+        self.reasons = late.map(|(_, last)| (last, last));
+    }
+
+    /// Takes in what became of a step. Podman was killed while it made or started a container, or
+    /// has forgotten one that it was to stop or remove.
+    pub(super) fn hear(&mut self, step: &Step, happened: &StepOutcome, now: Instant) {
+        let unanswered =
+            matches!(happened, StepOutcome::Failed(ContainersError::Unavailable { .. }));
+        let absent = matches!(happened, StepOutcome::Absent);
+        if unanswered && matches!(step, Step::Create(_) | Step::Start(_)) || absent {
+            self.arm(now);
+        }
+    }
+
+    /// Podman does not list what serves of these. Somebody removed it, or Podman has lost it.
+    pub(super) fn misses(&mut self, missing: BTreeSet<DeploymentId>, now: Instant) {
+        if !missing.is_subset(&self.missing) {
+            self.arm(now);
+        }
+        self.missing = missing;
+    }
+}
+
+impl<C, P, X, L, K> Reconciler<C, P, X, L, K>
+where
+    C: Containers,
+    P: Prober,
+    X: Proxy,
+    L: LiveTablePublisher,
+    K: Clock,
+{
+    /// Looks for what Podman has lost if that is due; whether it was.
+    pub(super) async fn look_for_lost(&mut self) -> bool {
+        let now = Instant::now();
+        if self.sweep.due().is_none_or(|due| due > now) {
+            return false;
+        }
+        self.sweep.looked(now);
+        match self.world.containers.lost().await {
+            Ok(found) => self.learn_lost(&found),
+            Err(error) => {
+                let reason = &error as &dyn std::error::Error;
+                tracing::warn!(reason, "what Podman has lost cannot be looked for");
+                self.sweep.arm(now);
+            }
+        }
+        true
+    }
+
+    fn learn_lost(&mut self, found: &[Identity]) {
+        let mut lost: BTreeMap<DeploymentId, BTreeMap<Slot, Revision>> = BTreeMap::new();
+        for Identity { deployment, revision, slot } in found {
+            tracing::warn!(%deployment, %revision, ?slot, "a container runs that Podman has lost");
+            lost.entry(*deployment).or_default().insert(*slot, *revision);
+            self.memories.entry(*deployment).or_default();
+        }
+        for (id, memory) in &mut self.memories {
+            memory.lost = lost.remove(id).unwrap_or_default();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_to_look_is_one_and_others_are_none() {
+        let begun = Instant::now();
+        let now = begun + Duration::from_hours(1);
+        let idle = || Sweep { reasons: None, ..Sweep::begin(begun) };
+        let away = || ContainersError::Unavailable { operation: "a test", source: "gone".into() };
+        let start = Step::Start("a".to_owned());
+        for (step, happened, expected) in [
+            (&start, StepOutcome::Failed(away()), true),
+            (&Step::Create(Slot::A), StepOutcome::Failed(away()), true),
+            (&start, StepOutcome::Done, false),
+            (&start, StepOutcome::Failed(ContainersError::NotFound("a".to_owned())), false),
+            (&Step::Image, StepOutcome::Failed(away()), false),
+            (&Step::Stop("a".to_owned()), StepOutcome::Absent, true),
+            (&Step::Remove("a".to_owned()), StepOutcome::Absent, true),
+            (&Step::Remove("a".to_owned()), StepOutcome::Done, false),
+        ] {
+            let mut sweep = idle();
+            sweep.hear(step, &happened, now);
+            assert_eq!(sweep.due(), expected.then_some(now + SETTLED), "{step} {happened:?}");
+        }
+        assert_eq!(Sweep::begin(begun).due(), Some(begun + SETTLED));
+    }
+
+    #[test]
+    fn ever_more_reasons_do_not_put_the_look_off_and_the_last_is_not_forgotten() {
+        let begun = Instant::now();
+        let mut sweep = Sweep::begin(begun);
+        for reason in 1..=5 {
+            sweep.arm(begun + SETTLED / 2 * reason);
+        }
+        assert_eq!(sweep.due(), Some(begun + AT_LATEST));
+        sweep.looked(begun + AT_LATEST);
+        assert_eq!(sweep.due(), Some(begun + SETTLED / 2 * 5 + SETTLED));
+        sweep.looked(begun + AT_LATEST * 2);
+        assert_eq!(sweep.due(), None);
+    }
+
+    #[test]
+    fn what_goes_missing_is_looked_for_once() {
+        let begun = Instant::now();
+        let mut sweep = Sweep { reasons: None, ..Sweep::begin(begun) };
+        let id = |n| DeploymentId::new(uuid::Uuid::from_u128(n));
+        sweep.misses(BTreeSet::new(), begun);
+        assert_eq!(sweep.due(), None);
+        sweep.misses([id(1)].into(), begun);
+        assert!(sweep.reasons.take().is_some());
+        sweep.misses([id(1)].into(), begun);
+        assert_eq!(sweep.due(), None, "it is known by now");
+        sweep.misses([id(2)].into(), begun);
+        assert!(sweep.reasons.take().is_some());
+        sweep.misses(BTreeSet::new(), begun);
+        sweep.misses([id(2)].into(), begun);
+        assert!(sweep.due().is_some(), "it is missing again");
+    }
+}

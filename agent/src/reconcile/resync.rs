@@ -1,0 +1,147 @@
+//! What the database does not say any more, or not yet, learned from what is there.
+
+use std::collections::BTreeSet;
+
+use buddo_runtime::clock::Clock;
+use buddo_shared::id::Revision;
+use buddo_shared::manifest::Strategy;
+use tokio::time::Instant;
+
+use crate::model::address::Index;
+use crate::model::container::{Container, ContainerState, Identity};
+use crate::model::document::Document;
+use crate::model::live_table::Target;
+use crate::plan::EDGE_LAG;
+use crate::plan::state::Serving;
+use crate::ports::{Containers, LiveTablePublisher, Prober, Proxy};
+use crate::reconcile::Reconciler;
+use crate::reconcile::observe::Observed;
+
+impl<C, P, X, L, K> Reconciler<C, P, X, L, K>
+where
+    C: Containers,
+    P: Prober,
+    X: Proxy,
+    L: LiveTablePublisher,
+    K: Clock,
+{
+    /// What the database does not say any more, or not yet: addresses, and who serves.
+    pub(super) fn learn_anew(&mut self, document: &Document, observed: &Observed) {
+        let network = &self.settings.network;
+        for (id, containers) in &observed.deployments {
+            let durable = &mut self.memories.entry(*id).or_default().persisted;
+            if durable.index.is_none() {
+                durable.index = containers.iter().find_map(|container| {
+                    let slot = container.identity?.slot;
+                    network.index_of(*container.address?.ip(), slot)
+                });
+            }
+        }
+        if let Some(previous) = self.settings.previous.take() {
+            // The edge has gone by that table for long.
+            let since = Instant::now().checked_sub(EDGE_LAG);
+            for (id, desired) in document.entries() {
+                let target = previous.apps.get(desired.subdomain.as_str()).cloned();
+                let memory = self.memories.entry(*id).or_default();
+                if let Some(target) = &target {
+                    let containers =
+                        observed.deployments.get(id).map_or(&[][..], |containers| containers);
+                    let found = who_served(containers, target, desired.strategy, desired.revision);
+                    // The edge goes by the table, and the database may not have been written
+                    // after it: the table's word outranks it where that container runs.
+                    let runs =
+                        |c: &Container| c.identity == found && c.state == ContainerState::Running;
+                    let outranks = matches!(target, Target::Live { .. })
+                        && found.is_some()
+                        && containers.iter().any(runs);
+                    if memory.persisted.live.is_none() || outranks {
+                        memory.persisted.live =
+                            found.map(|i| Serving { revision: i.revision, slot: i.slot });
+                        memory.persisted.proven.extend(found.map(|i| i.revision));
+                    }
+                }
+                memory.target = target;
+                memory.in_force = since;
+            }
+        }
+        let mut taken: BTreeSet<Index> =
+            self.memories.values().filter_map(|memory| memory.persisted.index).collect();
+        for id in document.entries().keys() {
+            let durable = &mut self.memories.entry(*id).or_default().persisted;
+            if durable.index.is_none() {
+                durable.index = Index::lowest_free(&taken);
+                taken.extend(durable.index);
+            }
+        }
+    }
+}
+
+/// Who served by a table that says `target`, where only containers are left to tell: one at an
+/// address in it. Or one of an earlier revision that stands aside for a `recreate`, while
+/// visitors are held: it comes back if the new revision does not.
+fn who_served(
+    containers: &[Container],
+    target: &Target,
+    strategy: Strategy,
+    wanted: Revision,
+) -> Option<Identity> {
+    let containers = containers.iter();
+    match target {
+        Target::Live { addresses } => containers
+            .filter(|c| c.address.is_some_and(|a| addresses.contains(a.ip())))
+            .find_map(|c| c.identity),
+        Target::Hold if strategy == Strategy::Recreate => containers
+            .filter(|c| matches!(c.state, ContainerState::Exited(_) | ContainerState::Stopping))
+            .filter_map(|c| c.identity)
+            .filter(|identity| identity.revision < wanted)
+            .max_by_key(|identity| identity.revision),
+        Target::Hold | Target::Stopped | Target::Suspended => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddrV4};
+
+    use buddo_shared::id::DeploymentId;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::model::container::Slot;
+    use ContainerState::{Exited, Running};
+    use Strategy::{Recreate, Rolling};
+
+    const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 64, 0, 1);
+
+    fn container(revision: u32, state: ContainerState) -> Container {
+        let deployment = DeploymentId::new(Uuid::from_u128(7));
+        let identity = Identity { deployment, revision: Revision::new(revision), slot: Slot::A };
+        Container {
+            name: format!("r{revision}"),
+            identity: Some(identity),
+            state,
+            address: Some(SocketAddrV4::new(ADDRESS, 8000)),
+            process: None,
+        }
+    }
+
+    #[test]
+    fn without_a_database_it_is_known_who_serves_and_who_stands_aside() {
+        let live = Target::Live { addresses: vec![ADDRESS] };
+        let elsewhere = Target::Live { addresses: vec![Ipv4Addr::new(127, 96, 0, 1)] };
+        for (target, strategy, container, expected) in [
+            (&live, Rolling, container(1, Running), Some(1)),
+            (&elsewhere, Rolling, container(1, Running), None),
+            // It was stopped for revision 2 and is all there is to come back to.
+            (&Target::Hold, Recreate, container(1, Exited(0)), Some(1)),
+            // The new one itself: it has yet to show that it answers.
+            (&Target::Hold, Recreate, container(2, Exited(1)), None),
+            (&Target::Hold, Rolling, container(1, Exited(0)), None),
+            (&Target::Stopped, Recreate, container(1, Exited(0)), None),
+        ] {
+            let found = who_served(&[container], target, strategy, Revision::new(2));
+            let found = found.map(|identity| identity.revision);
+            assert_eq!(found, expected.map(Revision::new), "{target:?} {strategy:?}");
+        }
+    }
+}

@@ -1,0 +1,647 @@
+//! The whole loop against a world in memory: Podman, probes, Caddy and the table are fakes with
+//! faults; store, intent, plan, executor and reports are the real ones.
+
+mod host;
+mod machine;
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use buddo_agent::adapters::store::{Entry, Store};
+use buddo_agent::model::container::{ContainerState, Identity, Slot};
+use buddo_agent::model::live_table::Target;
+use buddo_agent::model::snapshot::{DeploymentSnapshot, HostSnapshot};
+use buddo_agent::model::step::{Lane, Step, container_name};
+use buddo_agent::plan::EDGE_LAG;
+use buddo_agent::plan::state::StepOutcome;
+use buddo_agent::ports::Outbox as _;
+use buddo_agent::reconcile::executor::{Executor, ExecutorObserver, Operation};
+use buddo_runtime::clock::Clock as _;
+use buddo_runtime::clock::SystemClock;
+use buddo_shared::id::Revision;
+use buddo_shared::manifest::{DeploymentSpec, Fallback, Guard, RunState, Strategy};
+use buddo_shared::name::HostName;
+use buddo_shared::probe::Probe;
+use buddo_shared::report::{Phase, Progress, ReportBody};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use self::host::{Agent, FOREVER, Host, app};
+use self::machine::{Life, digest, digest_of};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_goes_from_document_to_live_to_updated_to_stopped_to_gone() {
+    let mut host = Host::new();
+    let agent = host.agent(FOREVER, true).await;
+    host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
+    agent.until_live(1).await;
+    let published = host.machine.published.lock().unwrap().unwrap();
+    assert!(published.elapsed() >= EDGE_LAG, "live before the edge asked anew");
+    let values =
+        |host: &Host| host.machine.secrets.lock().unwrap().values().cloned().collect::<Vec<_>>();
+    assert_eq!(values(&host), ["v1"]);
+
+    host.push(&agent, vec![host.desired(1, 2, RunState::Running)]).await;
+    agent.until_live(2).await;
+    assert!(host.running()[0].ends_with("-r2-b"), "{:?}", host.running());
+
+    host.push(&agent, vec![host.desired(1, 2, RunState::Stopped)]).await;
+    agent
+        .until("stopped", |apps| apps[0].status.phase == Phase::Stopped && apps[0].doing.is_empty())
+        .await;
+    assert!(host.running().is_empty());
+    let target = host.machine.table.lock().unwrap().apps["blog-1"].clone();
+    assert_eq!(target, Target::Stopped);
+
+    host.push(&agent, vec![]).await;
+    agent.until("gone", <[_]>::is_empty).await;
+    assert!(values(&host).is_empty(), "secrets go with their app");
+    agent.until_reported(|body| *body == ReportBody::Removed { id: app(1) }).await;
+}
+
+/// The agent died between forgetting an app and telling that it is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_gone_since_its_last_report_is_told_after_a_restart() {
+    let mut host = Host::new();
+    let agent = host.agent(FOREVER, true).await;
+    host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
+    agent.until_live(1).await;
+    let said = agent.until_reported(|body| matches!(body, ReportBody::Deployment(_))).await;
+    drop(agent);
+    let ReportBody::Deployment(mut status) = said else { panic!("{said:?}") };
+    status.id = app(2);
+    let (subject, body) = (status.id.to_string(), ReportBody::Deployment(status));
+    let store = Store::open(&host.dir.path().join("agent.db"), 0).unwrap();
+    let entry = Entry { subject, body, last: false };
+    // The last write of the agent that was dropped may still be under way.
+    let reported = async {
+        while store.report(vec![entry.clone()], SystemClock.now()).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), reported).await.unwrap();
+    drop(store);
+    let agent = host.agent(FOREVER, true).await;
+    agent.until_reported(|body| *body == ReportBody::Removed { id: app(2) }).await;
+    agent.until_live(1).await;
+}
+
+/// Longer than a list that an agent which has just begun puts off.
+const RESTS: Duration = Duration::from_millis(1_100);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pass_with_nothing_to_do_lists_once_and_does_nothing_else() {
+    let mut host = Host::new();
+    let agent = host.agent(FOREVER, true).await;
+    host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
+    agent.until_live(1).await;
+    let machine = Arc::clone(&host.machine);
+    let seen = || {
+        (
+            machine.publishes.load(Ordering::SeqCst),
+            machine.routes.load(Ordering::SeqCst),
+            machine.starts.load(Ordering::SeqCst),
+        )
+    };
+    // Whatever the last steps rang for has been looked at once the picture rests.
+    let mut picture = agent.picture.clone();
+    while tokio::time::timeout(RESTS, picture.changed()).await.is_ok() {}
+    let (before, lists) = (seen(), machine.lists.load(Ordering::SeqCst));
+    let calls = agent.life.calls_left.load(Ordering::SeqCst);
+    agent.hints.send_modify(|hint| *hint += 1);
+    picture.changed().await.unwrap();
+    assert_eq!(machine.lists.load(Ordering::SeqCst), lists + 1);
+    assert_eq!(agent.life.calls_left.load(Ordering::SeqCst), calls - 1, "no other call");
+    assert_eq!(seen(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fm_01_killed_before_or_after_any_call_it_converges_to_one_container() {
+    for last_has_effect in [false, true] {
+        for calls in 0..24 {
+            let mut host = Host::new();
+            // Killed somewhere between the first revision's start and the second's switch.
+            let agent = host.agent(calls, last_has_effect).await;
+            host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
+            let first_life = agent.life.clone();
+            let survived = tokio::select! {
+                () = first_life.killed.notified() => false,
+                () = agent.until_live(1) => true,
+            };
+            if survived {
+                host.push(&agent, vec![host.desired(1, 2, RunState::Running)]).await;
+                tokio::select! {
+                    () = first_life.killed.notified() => {}
+                    () = agent.until_live(2) => {}
+                }
+            }
+            drop(agent);
+            let wanted = u32::try_from(host.generation).unwrap();
+            let before: BTreeMap<String, u32> = {
+                let containers = host.machine.containers.lock().unwrap();
+                let running = containers
+                    .iter()
+                    .filter(|(_, (container, ..))| container.state == ContainerState::Running);
+                running.map(|(name, (.., starts))| (name.clone(), *starts)).collect()
+            };
+            let agent = host.agent(FOREVER, true).await;
+            agent.until_live(wanted).await;
+            let running = host.running();
+            assert_eq!(running.len(), 1, "killed after {calls} calls: {running:?}");
+            if let Some(starts) = before.get(&running[0]) {
+                let now = host.machine.containers.lock().unwrap()[&running[0]].2;
+                assert_eq!(now, *starts, "what was right is not started again");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fm_18_without_its_database_it_learns_who_serves_and_never_holds_visitors() {
+    let mut host = Host::new();
+    let agent = host.agent(FOREVER, true).await;
+    host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
+    agent.until_live(1).await;
+    let before = host.machine.table.lock().unwrap().clone();
+    drop(agent);
+    host.dir = tempfile::tempdir().unwrap();
+    let agent = host.agent(FOREVER, true).await;
+    let publishes = host.machine.publishes.load(Ordering::SeqCst);
+    host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
+    agent.until_live(1).await;
+    assert_eq!(*host.machine.table.lock().unwrap(), before);
+    assert!(host.machine.publishes.load(Ordering::SeqCst) <= publishes + 1);
+    assert_eq!(host.machine.starts.load(Ordering::SeqCst), 1, "it was not started again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fm_19_containers_that_podman_lost_are_made_again_from_the_document() {
+    let mut host = Host::new();
+    let agent = host.agent(FOREVER, true).await;
+    host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
+    agent.until_live(1).await;
+    host.machine.containers.lock().unwrap().clear();
+    agent.hints.send_modify(|hint| *hint += 1);
+    // Not serving is too short a state to wait for; a second start stays.
+    let starts = || host.machine.starts.load(Ordering::SeqCst);
+    agent.until("started again", |_| starts() == 2).await;
+    agent.until_live(1).await;
+    assert_eq!(starts(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fm_13_a_table_that_was_written_late_still_gives_visitors_the_whole_drain() {
+    for strategy in [Strategy::Rolling, Strategy::Recreate] {
+        let mut host = Host::new();
+        let agent = host.agent(FOREVER, true).await;
+        host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
+        agent.until_live(1).await;
+        host.machine.table_broken.store(true, Ordering::SeqCst);
+        let published = host.machine.publishes.load(Ordering::SeqCst);
+        let update = DeploymentSpec { strategy, ..host.desired(1, 2, RunState::Running) };
+        host.push(&agent, vec![update]).await;
+        // The switch was decided, and could not be told to anyone, for longer than the drain.
+        let mut picture = agent.picture.clone();
+        while host.machine.publishes.load(Ordering::SeqCst) < published + 2 {
+            picture.changed().await.unwrap();
+        }
+        let told = |p: &HostSnapshot| p.host.warnings.iter().any(|w| w.contains("live table"));
+        assert!(agent.picture.borrow().as_deref().is_some_and(told));
+        host.machine.table_broken.store(false, Ordering::SeqCst);
+        agent.until_live(2).await;
+        let stopped = host.machine.stopped_after.lock().unwrap().clone();
+        assert!(!stopped.is_empty());
+        for after in stopped {
+            assert!(after >= Duration::from_millis(30), "{strategy:?}: stopped after {after:?}");
+        }
+    }
+}
+
+/// Its first visitors could be sent to it only by a newer table.
+#[tokio::test(flavor = "multi_thread")]
+async fn while_no_table_can_be_written_nothing_is_brought_in_and_soon_after_it_is() {
+    let mut host = Host::new();
+    let agent = host.agent(FOREVER, true).await;
+    host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
+    agent.until_live(1).await;
+    host.machine.table_broken.store(true, Ordering::SeqCst);
+    let published = host.machine.publishes.load(Ordering::SeqCst);
+    // Its table has another name in it from the first pass on.
+    let domains = vec![HostName::parse("www.example.org").unwrap()];
+    let update = DeploymentSpec { domains, ..host.desired(1, 2, RunState::Running) };
+    host.push(&agent, vec![update]).await;
+    // It is tried again by itself.
+    let tried =
+        |_: &[DeploymentSnapshot]| host.machine.publishes.load(Ordering::SeqCst) >= published + 3;
+    agent.until("tried again", tried).await;
+    assert!(host.running()[0].contains("-r1-") && host.running().len() == 1);
+    host.machine.table_broken.store(false, Ordering::SeqCst);
+    agent.until_live(2).await;
+}
+
+/// An earlier agent wrote the table, and this one cannot write any.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_earlier_agent_sent_visitors_to_is_made_again_without_a_new_table() {
+    let mut host = Host::new();
+    let agent = host.agent(FOREVER, true).await;
+    host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
+    agent.until_live(1).await;
+    drop(agent);
+    host.machine.table_broken.store(true, Ordering::SeqCst);
+    host.machine.containers.lock().unwrap().clear();
+    let agent = host.agent(FOREVER, true).await;
+    let runs = |apps: &[DeploymentSnapshot]| {
+        apps.first().is_some_and(|app| app.containers.iter().any(|c| c.state == "running"))
+    };
+    agent.until("made again", runs).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fm_15_a_table_that_somebody_removed_is_published_again() {
+    let mut host = Host::new();
+    let agent = host.agent(FOREVER, true).await;
+    host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
+    agent.until_live(1).await;
+    host.machine.table_gone.store(true, Ordering::SeqCst);
+    let mut picture = agent.picture.clone();
+    agent.hints.send_modify(|hint| *hint += 1);
+    let again = async {
+        while host.machine.table_gone.load(Ordering::SeqCst) {
+            picture.changed().await.unwrap();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), again).await.expect("it is published again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fm_21_events_that_hang_are_noticed_by_what_the_agent_does_itself() {
+    let mut host = Host::new();
+    let agent = host.agent(FOREVER, true).await;
+    host.machine.events_hang.store(true, Ordering::SeqCst);
+    host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
+    let asked = agent.renew.notified();
+    tokio::time::timeout(Duration::from_secs(20), asked).await.expect("a new stream is asked for");
+    // Until a line comes, containers are listed often: a death is noticed without its event.
+    let mut picture = agent.picture.clone();
+    let deaf =
+        |p: &HostSnapshot| p.host.warnings.iter().any(|w| w.contains("events do not arrive"));
+    let told = picture.wait_for(|p| p.as_deref().is_some_and(deaf));
+    tokio::time::timeout(Duration::from_secs(20), told).await.unwrap().unwrap();
+    let starts = host.machine.starts.load(Ordering::SeqCst);
+    host.machine.containers.lock().unwrap().clear();
+    let begun = Instant::now();
+    agent.until("started again", |_| host.machine.starts.load(Ordering::SeqCst) > starts).await;
+    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+}
+
+/// Podman sends no event, and knows of the end a little later than the kernel.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_only_the_kernel_tells_is_acted_on_once_podman_lists_it() {
+    let mut host = Host::new();
+    let agent = host.agent(FOREVER, true).await;
+    host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
+    agent.until_live(1).await;
+    let starts = || host.machine.starts.load(Ordering::SeqCst);
+    let looks = || {
+        let machine = &host.machine;
+        machine.lists.load(Ordering::SeqCst) + machine.inspections.load(Ordering::SeqCst)
+    };
+    let (started, before) = (starts(), looks());
+    host.machine.ended.notify_one();
+    let looked = async {
+        while looks() < before + 3 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let mut containers = host.machine.containers.lock().unwrap();
+        containers.values_mut().for_each(|(c, ..)| c.state = ContainerState::Exited(137));
+    };
+    tokio::time::timeout(Duration::from_secs(20), looked).await.expect("nobody lists again");
+    let revived = async {
+        while starts() == started {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    // Without the hint it would be listed in a minute.
+    tokio::time::timeout(Duration::from_secs(20), revived).await.expect("nobody starts it again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pulls_that_hang_do_not_hold_up_what_needs_none() {
+    let mut host = Host::new();
+    let agent = host.agent(FOREVER, true).await;
+    host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
+    agent.until_live(1).await;
+    host.machine.pulls_hang.store(true, Ordering::SeqCst);
+    let slow = |host: &Host| (2..40).map(|n| host.desired(n, 1, RunState::Running)).collect();
+    let mut deployments: Vec<DeploymentSpec> = slow(&host);
+    deployments.push(host.desired(1, 1, RunState::Running));
+    host.push(&agent, deployments).await;
+    agent
+        .until("pulling", |apps| apps.iter().filter(|app| !app.doing.is_empty()).count() > 30)
+        .await;
+    host.push(&agent, slow(&host)).await;
+    agent.until("gone", |apps| apps.iter().all(|found| found.status.id != app(1))).await;
+    assert!(host.running().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_that_never_answers_fails_in_words_and_leaves_nothing_behind() {
+    let mut host = Host::new();
+    host.machine.silent.store(true, Ordering::SeqCst);
+    let agent = host.agent(FOREVER, true).await;
+    host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
+    let picture = agent
+        .until("failed", |apps| {
+            apps.len() == 1
+                && apps[0].status.phase == Phase::Failed
+                && apps[0].containers.is_empty()
+                && apps[0].doing.is_empty()
+                && apps[0].planned.is_empty()
+        })
+        .await;
+    let failure = picture.deployments[0].status.failure.clone().unwrap();
+    assert_eq!(failure.code, "never_healthy");
+    assert!(failure.cause.contains("connection closed"));
+    assert!(host.machine.secrets.lock().unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fm_02_a_container_whose_create_was_not_answered_is_adopted() {
+    let mut host = Host::new();
+    host.machine.lost_answers.store(1, Ordering::SeqCst);
+    let agent = host.agent(FOREVER, true).await;
+    host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
+    agent.until_live(1).await;
+    assert_eq!(host.machine.lost_answers.load(Ordering::SeqCst), 0, "an answer was lost");
+    assert_eq!(host.machine.made_from.lock().unwrap().len(), 1, "and no second one made");
+    assert_eq!(host.machine.starts.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fm_22_events_that_come_again_and_again_do_nothing_again() {
+    let mut host = Host::new();
+    let agent = host.agent(FOREVER, true).await;
+    host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
+    agent.until_live(1).await;
+    let mut picture = agent.picture.clone();
+    while tokio::time::timeout(RESTS, picture.changed()).await.is_ok() {}
+    let lists = || host.machine.lists.load(Ordering::SeqCst);
+    let others = || FOREVER - agent.life.calls_left.load(Ordering::SeqCst);
+    let (listed, called) = (lists(), others());
+    for _ in 0..500 {
+        agent.life.event();
+        agent.hints.send_modify(|hint| *hint += 1);
+        tokio::task::yield_now().await;
+    }
+    while tokio::time::timeout(RESTS, picture.changed()).await.is_ok() {}
+    let fresh = lists() - listed;
+    assert!((1..100).contains(&fresh), "{fresh} lists for 500 events");
+    assert_eq!(others() - called, i64::try_from(fresh).unwrap(), "no call but lists");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fm_33_a_revision_means_the_same_bytes_wherever_its_tag_went() {
+    let mut host = Host::new();
+    let agent = host.agent(FOREVER, true).await;
+    host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
+    agent.until_live(1).await;
+    host.machine.tag_moved.store(true, Ordering::SeqCst);
+    // It is written after the pass, which nobody waits for.
+    let store = Store::open(&host.dir.path().join("agent.db"), 0).unwrap();
+    let known = async || store.deployments().await.unwrap().values().any(|d| !d.digests.is_empty());
+    while !known().await {
+        tokio::task::yield_now().await;
+    }
+    drop((store, agent));
+    // Also by an agent that has only its database to know it from.
+    let agent = host.agent(FOREVER, true).await;
+    host.machine.containers.lock().unwrap().clear();
+    agent.hints.send_modify(|hint| *hint += 1);
+    let starts = || host.machine.starts.load(Ordering::SeqCst);
+    agent.until("started again", |_| starts() == 2).await;
+    agent.until_live(1).await;
+    host.push(&agent, vec![host.desired(1, 2, RunState::Running)]).await;
+    agent.until_live(2).await;
+    let made = host.machine.made_from.lock().unwrap().clone();
+    let digests: Vec<_> = made.iter().map(|image| image.digest().cloned().unwrap()).collect();
+    assert_eq!(digests, [digest_of('a'), digest_of('a'), digest_of('b')]);
+}
+
+fn guard(old: DeploymentSpec) -> Box<Guard> {
+    let fallback = Fallback {
+        revision: old.revision,
+        image: old.image,
+        digest: digest(),
+        port: old.port,
+        probe: old.probe,
+        env: old.env,
+        registry_credentials: None,
+    };
+    Box::new(Guard { seconds: 300, fallback })
+}
+
+/// Revision 2 has just gone live over revision 1, and is guarded.
+async fn guarded(host: &mut Host) -> Agent {
+    let agent = host.agent(FOREVER, true).await;
+    let old = host.desired(1, 1, RunState::Running);
+    host.push(&agent, vec![old.clone()]).await;
+    agent.until_live(1).await;
+    let new = DeploymentSpec { guard: Some(guard(old)), ..host.desired(1, 2, RunState::Running) };
+    host.push(&agent, vec![new]).await;
+    agent.until_live(2).await;
+    agent
+}
+
+/// The serving container ends, as often as it was started.
+async fn crash_loop(host: &Host, agent: &Agent, times: usize) {
+    for _ in 0..times {
+        let starts = host.machine.starts.load(Ordering::SeqCst);
+        for (container, ..) in host.machine.containers.lock().unwrap().values_mut() {
+            container.state = ContainerState::Exited(3);
+        }
+        agent.hints.send_modify(|hint| *hint += 1);
+        agent.until("up again", |_| host.machine.starts.load(Ordering::SeqCst) > starts).await;
+        let live = |apps: &[DeploymentSnapshot]| apps[0].status.phase == Phase::Live;
+        agent.until("live again", live).await;
+    }
+}
+
+fn is_put_back(apps: &[DeploymentSnapshot]) -> bool {
+    let [app] = apps else { return false };
+    let status = &app.status;
+    let old = Some(Revision::new(1));
+    status.phase == Phase::Failed
+        && (status.serving, status.put_back) == (old, old)
+        && app.containers.len() == 1
+        && app.doing.is_empty()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_revision_is_put_back_without_a_coordinator_and_adopted_by_the_next_document() {
+    let mut host = Host::new();
+    let agent = guarded(&mut host).await;
+    crash_loop(&host, &agent, 2).await;
+    for (container, ..) in host.machine.containers.lock().unwrap().values_mut() {
+        container.state = ContainerState::Exited(3);
+    }
+    agent.hints.send_modify(|hint| *hint += 1);
+    let picture = agent.until("put back", is_put_back).await;
+    let failure = picture.deployments[0].status.failure.clone().unwrap();
+    assert_eq!(failure.code, "guard_crash_loop");
+    assert!(failure.cause.contains("ended 3 times"), "{}", failure.cause);
+    let secrets = || host.machine.secrets.lock().unwrap().values().cloned().collect::<Vec<_>>();
+    agent.until("tidied", |_| secrets() == ["v1"]).await;
+    let mut changed = agent.status.changed();
+    loop {
+        let reports = agent.status.after(0, 100).await.unwrap();
+        let told = reports.iter().any(|report| {
+            matches!(&report.body, ReportBody::Deployment(status)
+                if status.put_back == Some(Revision::new(1)) && status.phase == Phase::Failed)
+        });
+        if told {
+            break;
+        }
+        changed.changed().await.unwrap();
+    }
+
+    // Another life of the agent stands by it; then the document follows. Nothing is started.
+    let starts = host.machine.starts.load(Ordering::SeqCst);
+    drop(agent);
+    let agent = host.agent(FOREVER, true).await;
+    agent.until("still put back", is_put_back).await;
+    host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
+    agent.until_live(1).await;
+    assert_eq!(host.machine.starts.load(Ordering::SeqCst), starts);
+}
+
+/// The decision is on disk before anything is done about it.
+#[tokio::test(flavor = "multi_thread")]
+async fn fm_01_an_agent_killed_while_it_puts_a_revision_back_goes_on_with_that() {
+    let lives = (1..5).map(|calls| async move {
+        let mut host = Host::new();
+        let agent = guarded(&mut host).await;
+        crash_loop(&host, &agent, 2).await;
+        for (container, ..) in host.machine.containers.lock().unwrap().values_mut() {
+            container.state = ContainerState::Exited(3);
+        }
+        // The list that shows the third end, and so many calls more.
+        agent.life.calls_left.store(calls, Ordering::SeqCst);
+        agent.hints.send_modify(|hint| *hint += 1);
+        agent.life.killed.notified().await;
+        drop(agent);
+        let agent = host.agent(FOREVER, true).await;
+        agent.until("put back", is_put_back).await;
+        assert_eq!(host.running().len(), 1);
+    });
+    futures_util::future::join_all(lives).await;
+}
+
+/// Its main process lives, answers every probe and fails nobody: only the kernel tells.
+#[tokio::test(flavor = "multi_thread")]
+async fn kills_for_memory_inside_a_container_that_lives_on_put_its_revision_back() {
+    let mut host = Host::new();
+    // By its number of starts: the second one is revision 2.
+    host.machine.kills.lock().unwrap().insert(2, 0);
+    let agent = guarded(&mut host).await;
+    // The first look is what the others are measured by.
+    let mut looks = host.machine.looks.subscribe();
+    let looked = tokio::time::timeout(Duration::from_secs(20), looks.wait_for(|n| *n > 0));
+    assert!(looked.await.is_ok(), "nobody asks the kernel");
+    host.machine.kills.lock().unwrap().insert(2, 1);
+    agent.until("seen", |apps| apps[0].kills == 1 && apps[0].status.phase == Phase::Live).await;
+    host.machine.kills.lock().unwrap().insert(2, 2);
+    let picture = agent.until("put back", is_put_back).await;
+    let failure = picture.deployments[0].status.failure.clone().unwrap();
+    assert_eq!(failure.code, "guard_oom");
+    assert!(failure.cause.contains("ran out of its 256 MB of memory 2 times"), "{failure:?}");
+}
+
+/// Podman's restart that took all containers with it, three times.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_befalls_all_apps_together_puts_none_back() {
+    let mut host = Host::new();
+    let agent = host.agent(FOREVER, true).await;
+    let all = |host: &Host, revision| -> Vec<DeploymentSpec> {
+        (1..=4).map(|n| host.desired(n, revision, RunState::Running)).collect()
+    };
+    let live = |apps: &[DeploymentSnapshot], revision| {
+        apps.len() == 4
+            && apps.iter().all(|app| {
+                app.status.phase == Phase::Live
+                    && app.status.serving == Some(Revision::new(revision))
+                    && app.containers.len() == 1
+            })
+    };
+    host.push(&agent, all(&host, 1)).await;
+    agent.until("live", |apps| live(apps, 1)).await;
+    let pairs = all(&host, 2).into_iter().zip(all(&host, 1));
+    let guarded =
+        pairs.map(|(new, old)| DeploymentSpec { guard: Some(guard(old)), ..new }).collect();
+    host.push(&agent, guarded).await;
+    agent.until("live", |apps| live(apps, 2)).await;
+    for _ in 0..3 {
+        let starts = host.machine.starts.load(Ordering::SeqCst);
+        for (container, ..) in host.machine.containers.lock().unwrap().values_mut() {
+            container.state = ContainerState::Exited(255);
+        }
+        agent.hints.send_modify(|hint| *hint += 1);
+        agent.until("up again", |_| host.machine.starts.load(Ordering::SeqCst) == starts + 4).await;
+        agent.until("live again", |apps| live(apps, 2)).await;
+    }
+}
+
+/// Withdraws an order as soon as its first step is done.
+struct Withdraws {
+    permit: CancellationToken,
+    begun: Mutex<Vec<Step>>,
+}
+
+impl ExecutorObserver for Withdraws {
+    fn begins(&self, _: &Operation, step: &Step) {
+        self.begun.lock().unwrap().push(step.clone());
+    }
+
+    fn ended(&self, _: &Operation, _: &Step, _: StepOutcome) {
+        self.permit.cancel();
+    }
+
+    fn progress(&self, _: Progress) {}
+
+    fn watch(&self, _: &Operation, _: &str, _: SocketAddrV4, _: &Probe) {}
+}
+
+/// A document that comes between two steps ends what was begun for the one before.
+#[tokio::test]
+async fn an_order_that_is_withdrawn_between_two_steps_begins_no_other() {
+    let host = Host::new();
+    let life = Arc::new(Life {
+        machine: Arc::clone(&host.machine),
+        calls_left: AtomicI64::new(FOREVER),
+        last_has_effect: true,
+        killed: Notify::new(),
+        lines: watch::Sender::new(0),
+    });
+    let desired = Arc::new(DeploymentSpec { env: None, ..host.desired(1, 1, RunState::Running) });
+    let identity = Identity { deployment: desired.id, revision: desired.revision, slot: Slot::A };
+    let address = |octet| SocketAddrV4::new(Ipv4Addr::new(127, octet, 0, 1), 8000);
+    let permit = CancellationToken::new();
+    let audience = Withdraws { permit: permit.clone(), begun: Mutex::default() };
+    let order = Operation {
+        deployment: desired.id,
+        revision: desired.revision,
+        lane: Lane::Roll,
+        steps: vec![Step::Create(Slot::A), Step::Start(container_name(&identity))],
+        desired: Some(desired),
+        digest: Some(digest()),
+        addresses: Some([address(64), address(96)]),
+        limited: true,
+        stop_grace: Duration::from_secs(1),
+        permit,
+    };
+    Executor::new(life, None).run(&order, &audience).await;
+    assert_eq!(*audience.begun.lock().unwrap(), [Step::Create(Slot::A)]);
+    assert_eq!(host.machine.starts.load(Ordering::SeqCst), 0);
+}

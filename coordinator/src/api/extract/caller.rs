@@ -1,0 +1,33 @@
+//! Where a request comes from, for the list of logins and for slowing guesses down.
+
+use std::convert::Infallible;
+
+use axum::extract::FromRequestParts;
+use http::header::USER_AGENT;
+use http::request::Parts;
+
+use crate::api::middleware::rate_limit::client_address;
+use crate::api::pages::cookie;
+use crate::service::accounts::Caller;
+use crate::state::AppState;
+
+/// Characters of a `User-Agent` that are kept.
+const SHOWN: usize = 200;
+
+/// The request's address, and what its program calls itself: printable ASCII, cut short.
+#[derive(Debug, Clone)]
+pub struct CallerOf(pub Caller);
+
+impl FromRequestParts<AppState> for CallerOf {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Infallible> {
+        let proxies = &state.config.api.trusted_proxies;
+        let address = client_address(&parts.extensions, &parts.headers, proxies);
+        // Only visible ASCII passes `to_str`, so that a list of logins is safe on a terminal.
+        let user_agent = parts.headers.get(USER_AGENT).and_then(|value| value.to_str().ok());
+        let user_agent = user_agent.map(|text| text.chars().take(SHOWN).collect());
+        let device = cookie::text(&parts.headers, cookie::DEVICE).map(str::to_owned);
+        Ok(Self(Caller { address, user_agent, device }))
+    }
+}

@@ -1,0 +1,14 @@
+//! The HTTP API: handlers parse, call one use case, and answer.
+
+pub mod extract;
+pub mod middleware;
+pub mod openapi;
+pub mod pages;
+pub mod problem;
+mod refusals;
+pub mod router;
+pub mod routes;
+pub mod scrape;
+
+#[cfg(test)]
+pub(crate) mod tests;

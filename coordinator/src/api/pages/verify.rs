@@ -1,0 +1,84 @@
+//! `/verify-email`: where the link of a verification mail leads. Opening it changes nothing, since
+//! mail scanners open links too; its button does.
+
+use axum::extract::State;
+use axum::response::Response;
+use buddo_shared::secret::Secret;
+use http::StatusCode;
+use minijinja::context;
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use crate::api::extract::form::{ApiForm, ApiQuery};
+use crate::api::problem::ApiError;
+use crate::service::accounts::{self, AccountError};
+use crate::state::AppState;
+
+/// The token, in the link and in the form.
+#[derive(Debug, Deserialize, utoipa::IntoParams, ToSchema)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Link {
+    /// The token of the mail.
+    #[schema(value_type = Option<String>)]
+    #[param(value_type = Option<String>)]
+    token: Option<Secret>,
+}
+
+impl Link {
+    fn token(&self) -> &str {
+        self.token.as_ref().map_or("", Secret::expose)
+    }
+}
+
+/// The page of a verification mail
+///
+/// Opening it changes nothing: mail scanners open links, too.
+#[utoipa::path(
+    get,
+    path = "/verify-email",
+    operation_id = "verify_email_page",
+    tag = "pages",
+    params(Link),
+    responses((status = 200, body = String, content_type = "text/html", description = "The page with the button"))
+)]
+pub(crate) async fn show(
+    State(state): State<AppState>,
+    ApiQuery(link): ApiQuery<Link>,
+) -> Response {
+    let values = context! { token => link.token() };
+    state.pages.render(StatusCode::OK, "verify.html", values, None)
+}
+
+/// The button of that page
+///
+/// Confirms the address that the page names.
+#[utoipa::path(
+    post,
+    path = "/verify-email",
+    operation_id = "verify_email_form",
+    tag = "pages",
+    request_body(content = Link, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (status = 200, body = String, content_type = "text/html", description = "It is done"),
+        (status = 400, body = String, content_type = "text/html", description = "The link is not valid any more"),
+    )
+)]
+pub(crate) async fn confirm(
+    State(state): State<AppState>,
+    ApiForm(link): ApiForm<Link>,
+) -> Result<Response, ApiError> {
+    let pages = &state.pages;
+    match accounts::verify_email(&state, link.token()).await {
+        Ok(()) => Ok(pages.message(
+            StatusCode::OK,
+            "Your email address is confirmed",
+            "You can close this page and go on where you were.",
+        )),
+        Err(AccountError::Link) => Ok(pages.message(
+            StatusCode::BAD_REQUEST,
+            "This link is not valid any more",
+            "It was used already or is older than 24 hours. Log in and ask for a new mail.",
+        )),
+        Err(error) => Err(ApiError::internal(&error)),
+    }
+}

@@ -1,0 +1,198 @@
+//! `/api/oauth/apps` and `/api/oauth/my-apps`.
+
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse as _, Response};
+use buddo_shared::api::oauth::{AppCreated, AppList, AppRemoved, CreateApp, EditApp, RotateSecret};
+use http::header::{CACHE_CONTROL, HeaderName, HeaderValue};
+use http::{HeaderMap, StatusCode};
+
+use crate::api::extract::json::ApiJson;
+use crate::api::extract::paging::{Listing, MOST};
+use crate::api::extract::principal::LoginPrincipal;
+use crate::api::middleware::rate_limit::limited;
+use crate::api::problem::{self, ApiError};
+use crate::limits::{Key, Limit};
+use crate::service::oauth::{self, AppError};
+use crate::state::AppState;
+
+impl From<AppError> for ApiError {
+    fn from(error: AppError) -> Self {
+        let detail = error.to_string();
+        match error {
+            AppError::Invalid(errors) => Self::invalid(errors),
+            AppError::EmailUnverified => Self::new(problem::EMAIL_UNVERIFIED, detail),
+            AppError::Forbidden => Self::new(problem::FORBIDDEN, detail),
+            AppError::Public => Self::new(problem::INVALID_REQUEST, detail),
+            AppError::NotFound | AppError::NotConnected => Self::new(problem::NOT_FOUND, detail),
+            AppError::Store(error) => error.into(),
+        }
+    }
+}
+
+/// Of answers that hold a secret.
+const NO_STORE: [(HeaderName, HeaderValue); 1] =
+    [(CACHE_CONTROL, HeaderValue::from_static("no-store"))];
+
+/// Register an app
+///
+/// A request that is refused for an unconfirmed address is not counted.
+#[utoipa::path(
+    post,
+    path = "/api/oauth/apps",
+    operation_id = "create_app",
+    tag = "oauth",
+    security(("login" = []), ("session" = [])),
+    request_body = CreateApp,
+    responses(
+        (status = 201, body = AppCreated, description = "The app, with its secret this one time"),
+        (status = 403, description = "`email_unverified`"),
+    )
+)]
+pub(super) async fn create(
+    State(state): State<AppState>,
+    LoginPrincipal(owner): LoginPrincipal,
+    ApiJson(request): ApiJson<CreateApp>,
+) -> Result<Response, ApiError> {
+    if owner.email_verified_at.is_none() {
+        return Err(AppError::EmailUnverified.into());
+    }
+    let key = Key::Account(owner.id);
+    let create = async {
+        match oauth::create_app(&state, &owner, request).await {
+            Ok(app) => (StatusCode::CREATED, NO_STORE, Json(app)).into_response(),
+            Err(error) => ApiError::from(error).into_response(),
+        }
+    };
+    Ok(limited(&state.limiters, Limit::OauthApps, key, create).await)
+}
+
+/// An app, as everybody sees it
+///
+/// What somebody who is asked to allow it something may want to know.
+#[utoipa::path(
+    get,
+    path = "/api/oauth/apps/{client_id}",
+    operation_id = "app",
+    tag = "oauth",
+    params(("client_id" = String, Path, description = "The app's client id")),
+    responses(
+        (status = 200, body = AppCreated, description = "The app, without its secret"),
+        (status = 404, description = "`not_found`"),
+    )
+)]
+pub(super) async fn show(
+    State(state): State<AppState>,
+    client_id: Result<Path<String>, PathRejection>,
+) -> Result<Json<AppCreated>, ApiError> {
+    let Path(client_id) = client_id.map_err(|_| AppError::NotFound)?;
+    Ok(Json(oauth::app(&state, client_id).await?))
+}
+
+/// Replace the secret of an app
+///
+/// For its owner. The old secret is void at once, unless `keep_old_seconds` lets both be used for a
+/// while, a day at most.
+#[utoipa::path(
+    post,
+    path = "/api/oauth/apps/{client_id}/secret",
+    operation_id = "rotate_secret",
+    tag = "oauth",
+    security(("login" = []), ("session" = [])),
+    params(("client_id" = String, Path, description = "The app's client id")),
+    request_body = Option<RotateSecret>,
+    responses(
+        (status = 200, body = AppCreated, description = "The app, with its new secret this one time"),
+        (status = 400, description = "`invalid_request`: a public client has no secret"),
+        (status = 403, description = "`forbidden`"),
+        (status = 404, description = "`not_found`"),
+    )
+)]
+pub(super) async fn rotate(
+    State(state): State<AppState>,
+    LoginPrincipal(owner): LoginPrincipal,
+    client_id: Result<Path<String>, PathRejection>,
+    request: Option<ApiJson<RotateSecret>>,
+) -> Result<Response, ApiError> {
+    let Path(client_id) = client_id.map_err(|_| AppError::NotFound)?;
+    let ApiJson(request) = request.unwrap_or_default();
+    let app = oauth::rotate_secret(&state, owner.id, client_id, request).await?;
+    Ok((NO_STORE, Json(app)).into_response())
+}
+
+/// Change where an app may send codes
+///
+/// For its owner: replaces all redirect URIs. Each is compared as a whole (RFC 9700, 2.1).
+#[utoipa::path(
+    patch,
+    path = "/api/oauth/apps/{client_id}",
+    operation_id = "edit_app",
+    tag = "oauth",
+    security(("login" = []), ("session" = [])),
+    params(("client_id" = String, Path, description = "The app's client id")),
+    request_body = EditApp,
+    responses(
+        (status = 200, body = AppCreated, description = "The app as it is now"),
+        (status = 403, description = "`forbidden`"),
+        (status = 404, description = "`not_found`"),
+    )
+)]
+pub(super) async fn edit(
+    State(state): State<AppState>,
+    LoginPrincipal(owner): LoginPrincipal,
+    client_id: Result<Path<String>, PathRejection>,
+    ApiJson(request): ApiJson<EditApp>,
+) -> Result<Json<AppCreated>, ApiError> {
+    let Path(client_id) = client_id.map_err(|_| AppError::NotFound)?;
+    Ok(Json(oauth::edit_app(&state, owner.id, client_id, request).await?))
+}
+
+/// Remove an app
+///
+/// For its owner. It cannot be undone.
+#[utoipa::path(
+    delete,
+    path = "/api/oauth/apps/{client_id}",
+    operation_id = "remove_app",
+    tag = "oauth",
+    security(("login" = []), ("session" = [])),
+    params(("client_id" = String, Path, description = "The app's client id")),
+    responses(
+        (status = 200, body = AppRemoved, description = "Every token that the app held has ended"),
+        (status = 403, description = "`forbidden`"),
+        (status = 404, description = "`not_found`"),
+    )
+)]
+pub(super) async fn remove(
+    State(state): State<AppState>,
+    LoginPrincipal(owner): LoginPrincipal,
+    client_id: Result<Path<String>, PathRejection>,
+) -> Result<Json<AppRemoved>, ApiError> {
+    let Path(client_id) = client_id.map_err(|_| AppError::NotFound)?;
+    oauth::remove_app(&state, owner.id, client_id).await?;
+    let message = "The app is removed, and every token that it held has ended".to_owned();
+    Ok(Json(AppRemoved { message }))
+}
+
+/// The apps of the account
+///
+/// Those that the account registered, with their state.
+#[utoipa::path(
+    get,
+    path = "/api/oauth/my-apps",
+    operation_id = "my_apps",
+    tag = "oauth",
+    security(("login" = []), ("session" = [])),
+    params(Listing),
+    responses((status = 200, body = AppList, description = "The apps, without their secrets"))
+)]
+pub(super) async fn mine(
+    State(state): State<AppState>,
+    LoginPrincipal(owner): LoginPrincipal,
+    listing: Listing,
+) -> Result<(HeaderMap, Json<AppList>), ApiError> {
+    let AppList { apps } = oauth::my_apps(&state, &owner).await?;
+    let (headers, apps) = listing.cut(apps, MOST, |app| app.id.clone())?;
+    Ok((headers, Json(AppList { apps })))
+}

@@ -1,0 +1,153 @@
+//! Requests and answers of the token endpoint and its siblings.
+//!
+//! Requests come as a form, as the standards say, or as JSON, as the published pages show. A
+//! parameter that comes twice is refused, one that is unknown is ignored (RFC 6749, 3.2).
+
+use axum::Json;
+use axum::extract::Request;
+use axum::response::{IntoResponse as _, Response};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use buddo_shared::api::oauth::OAuthError;
+use buddo_shared::secret::Secret;
+use http::header::{
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE,
+};
+use http::{HeaderMap, StatusCode};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::api::extract::json;
+use crate::api::problem::{self, ApiError};
+use crate::service::oauth::{self, Credentials, ErrorCode, TokenError};
+use crate::state::AppState;
+use crate::store::contract::Client;
+
+/// Why one of these endpoints refuses: by OAuth's rules, or by HTTP's.
+pub(super) enum Refusal {
+    Token(TokenError),
+    Http(ApiError),
+}
+
+impl From<TokenError> for Refusal {
+    fn from(error: TokenError) -> Self {
+        Self::Token(error)
+    }
+}
+
+/// Reads a request's parameters.
+pub(super) async fn read<T: DeserializeOwned>(request: Request) -> Result<T, Refusal> {
+    let headers = request.headers().clone();
+    let body = json::read_body(request, &()).await.map_err(Refusal::Http)?;
+    let malformed = TokenError::request("the body cannot be read; send text parameters, each once");
+    if json::is_json(&headers) {
+        let Ok(Value::Object(members)) = serde_json::from_slice(&body) else {
+            return Err(malformed.into());
+        };
+        return serde_json::from_value(Value::Object(members)).map_err(|_| malformed.into());
+    }
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    if !essence.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+        let text = "send the body as application/x-www-form-urlencoded or application/json";
+        return Err(TokenError::request(text).into());
+    }
+    let mut members = Map::new();
+    for (name, value) in url::form_urlencoded::parse(&body) {
+        // An empty parameter counts as absent (RFC 6749, 3.2).
+        let again = members.contains_key(name.as_ref());
+        if again {
+            return Err(TokenError::request("a parameter comes twice; send each once").into());
+        }
+        if !value.is_empty() {
+            members.insert(name.into_owned(), Value::String(value.into_owned()));
+        }
+    }
+    serde_json::from_value(Value::Object(members)).map_err(|_| malformed.into())
+}
+
+/// The client that a request comes from: by HTTP Basic or in the body, never both
+/// (RFC 6749, 2.3).
+pub(super) async fn authenticated(
+    state: &AppState,
+    headers: &HeaderMap,
+    client_id: Option<String>,
+    client_secret: Option<Secret>,
+) -> Result<Client, Refusal> {
+    let credentials = match basic(headers)? {
+        Some(basic) => {
+            let other = client_id.as_ref().is_some_and(|id| *id != basic.client_id);
+            if client_secret.is_some() || other {
+                let text = "the client authenticates twice; use HTTP Basic or the body, not both";
+                return Err(TokenError::request(text).into());
+            }
+            basic
+        }
+        None => Credentials {
+            client_id: client_id.ok_or(TokenError::client("client_id is missing"))?,
+            secret: client_secret,
+        },
+    };
+    Ok(oauth::authenticate(state, credentials).await?)
+}
+
+/// Credentials by HTTP Basic: both halves are form-encoded first (RFC 6749, 2.3.1).
+fn basic(headers: &HeaderMap) -> Result<Option<Credentials>, TokenError> {
+    let Some(value) = headers.get(AUTHORIZATION) else { return Ok(None) };
+    let parsed = value.to_str().ok().and_then(|value| {
+        let (scheme, encoded) = value.split_once(' ')?;
+        let encoded = scheme.eq_ignore_ascii_case("basic").then(|| encoded.trim())?;
+        let text = String::from_utf8(BASE64_STANDARD.decode(encoded).ok()?).ok()?;
+        let (id, secret) = text.split_once(':')?;
+        let decode = |half: &str| {
+            let joined = format!("v={half}").replace('&', "%26");
+            let mut pairs = url::form_urlencoded::parse(joined.as_bytes());
+            pairs.next().map(|(_, value)| value.into_owned())
+        };
+        let secret = Some(decode(secret)?).filter(|secret| !secret.is_empty());
+        Some(Credentials { client_id: decode(id)?, secret: secret.map(Secret::new) })
+    });
+    parsed.map(Some).ok_or(TokenError::client(
+        "the Authorization header is no HTTP Basic with client_id and client_secret",
+    ))
+}
+
+/// The answer, which is never kept in a cache (RFC 6749, 5.1).
+pub(super) fn answer<T: serde::Serialize>(
+    result: Result<T, Refusal>,
+    headers: &HeaderMap,
+) -> Response {
+    let mut response = match result {
+        Ok(value) => Json(value).into_response(),
+        Err(Refusal::Http(error)) => return error.into_response(),
+        Err(Refusal::Token(TokenError::Store(error))) => {
+            return ApiError::from(error).into_response();
+        }
+        Err(Refusal::Token(error @ TokenError::Busy)) => {
+            return ApiError::new(problem::OVERLOADED, error.to_string())
+                .with_header(RETRY_AFTER, HeaderValue::from_static("60"))
+                .into_response();
+        }
+        Err(Refusal::Token(TokenError::Refused(code, description))) => {
+            refused(code, description, headers)
+        }
+    };
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.headers_mut().insert(PRAGMA, HeaderValue::from_static("no-cache"));
+    response
+}
+
+fn refused(code: ErrorCode, description: &str, headers: &HeaderMap) -> Response {
+    let body =
+        OAuthError { error: code.as_str().to_owned(), error_description: description.to_owned() };
+    let status = match code {
+        ErrorCode::InvalidClient => StatusCode::UNAUTHORIZED,
+        _ => StatusCode::BAD_REQUEST,
+    };
+    let mut response = (status, Json(body)).into_response();
+    if status == StatusCode::UNAUTHORIZED && headers.contains_key(AUTHORIZATION) {
+        let scheme = HeaderValue::from_static(r#"Basic realm="buddo""#);
+        response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
+    }
+    response
+}

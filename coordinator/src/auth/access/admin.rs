@@ -1,0 +1,45 @@
+//! Who administers the platform.
+
+use buddo_shared::id::AccountId;
+
+use super::{Denied, Principal};
+use crate::auth::session::Session;
+use crate::store::contract::Account;
+use crate::store::{StoreError, Tables};
+
+/// That an administrator acts, by a login. Only [`admit`](Self::admit) makes one.
+#[derive(Debug, Clone)]
+pub struct AdminCheck(Session);
+
+impl AdminCheck {
+    /// Whether `principal` is an administrator's login. The cookie of a browser is not enough: it
+    /// goes along with what others make the browser do.
+    pub(super) fn admit(principal: Principal) -> Result<Self, Denied> {
+        match principal {
+            Principal::Login(session) if may_administer(&session.account) => Ok(Self(session)),
+            Principal::Login(_) => Err(Denied::NotAdmin),
+            Principal::Browser(_) | Principal::App { .. } | Principal::Key(_) => {
+                Err(Denied::WrongKind)
+            }
+        }
+    }
+
+    /// The account that acts.
+    pub fn session(&self) -> &Session {
+        &self.0
+    }
+
+    /// The same, owned.
+    pub fn into_session(self) -> Session {
+        self.0
+    }
+}
+
+/// Whether an account that was let in administers still: asked in the transaction in which it acts.
+pub fn administers(tables: &dyn Tables, account: AccountId) -> Result<bool, StoreError> {
+    Ok(tables.account(account)?.is_some_and(|account| may_administer(&account)))
+}
+
+fn may_administer(account: &Account) -> bool {
+    account.is_admin && account.suspended.is_none()
+}

@@ -1,0 +1,153 @@
+//! Who may do what to deployments.
+
+use buddo_shared::id::{AccountId, ApiKeyId, DeploymentId, TeamId};
+
+use super::{Principal, Refused, Right, own_team};
+use crate::domain::identity::{KeyScope, Scope};
+use crate::store::Tables;
+use crate::store::contract::{Deployment, Membership};
+
+/// That somebody may act on deployments, within bounds. Only [`admit`](Self::admit) makes one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct DeployCheck {
+    actor: AccountId,
+    reach: Reach,
+    right: Right,
+}
+
+/// Which teams' deployments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Reach {
+    /// The account's own: what it allowed an app when that asked about "your deployments".
+    Own,
+    /// Those of every team that the account is in: the account itself, by its command line.
+    Every,
+    /// Those of a key's team, which an account answers for.
+    Key(ApiKeyId, TeamId, AccountId),
+}
+
+/// Where a new deployment goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeployTarget {
+    /// Whose it is.
+    pub team: TeamId,
+    /// Who answers for it.
+    pub payer: AccountId,
+}
+
+impl DeployCheck {
+    /// What `principal` may do on an endpoint that takes `right`; the scope that it lacks if it may
+    /// not. `None`: it is not one that these endpoints are for.
+    pub(super) fn admit(principal: &Principal, right: Right) -> Option<Result<Self, &'static str>> {
+        let (actor, reach, scope, has) = match principal {
+            Principal::App { account, scopes, is_cli, .. } => {
+                let reach = if *is_cli { Reach::Every } else { Reach::Own };
+                let scope = Scope::DeployManage;
+                (*account, reach, scope.as_str(), scopes.contains(scope))
+            }
+            Principal::Key(key) => {
+                let scope = match right {
+                    Right::Read => KeyScope::DeploymentsRead,
+                    Right::Write => KeyScope::DeploymentsWrite,
+                };
+                let reach = Reach::Key(key.id, key.team, key.payer);
+                (key.account, reach, scope.as_str(), key.scopes.contains(scope))
+            }
+            Principal::Login(_) | Principal::Browser(_) => return None,
+        };
+        Some(if has { Ok(Self { actor, reach, right }) } else { Err(scope) })
+    }
+
+    /// The account that acts, or whose key does.
+    pub fn actor(self) -> AccountId {
+        self.actor
+    }
+
+    /// The key that acts.
+    pub fn key(self) -> Option<ApiKeyId> {
+        match self.reach {
+            Reach::Key(id, ..) => Some(id),
+            Reach::Own | Reach::Every => None,
+        }
+    }
+
+    /// Whose keys are counted together, where a key acts: those of all teams that one account
+    /// answers for.
+    pub fn keys_of(self) -> Option<AccountId> {
+        match self.reach {
+            Reach::Key(_, _, payer) => Some(payer),
+            Reach::Own | Reach::Every => None,
+        }
+    }
+
+    /// The deployment, if it may be acted on: the one place where that is decided.
+    pub fn deployment(
+        self,
+        tables: &dyn Tables,
+        id: DeploymentId,
+        needs: Right,
+    ) -> Result<Deployment, Refused> {
+        let deployment = tables.deployment(id)?.ok_or(Refused::NotFound)?;
+        let team = deployment.team.ok_or(Refused::NotYours)?;
+        self.in_team(tables, team, needs)?;
+        Ok(deployment)
+    }
+
+    /// Where a new deployment goes: to the team that is named, else to the key's or the account's
+    /// own.
+    pub fn place(
+        self,
+        tables: &dyn Tables,
+        named: Option<TeamId>,
+    ) -> Result<DeployTarget, Refused> {
+        let team = named.unwrap_or(match self.reach {
+            Reach::Key(_, team, _) => team,
+            Reach::Own | Reach::Every => own_team(self.actor),
+        });
+        let standing = self.in_team(tables, team, Right::Write)?;
+        Ok(DeployTarget { team, payer: standing.org.payer })
+    }
+
+    /// The teams whose deployments may be listed: the one that is named, or all.
+    pub fn teams(self, tables: &dyn Tables, named: Option<TeamId>) -> Result<Vec<TeamId>, Refused> {
+        let one = match (named, self.reach) {
+            (Some(team), _) | (None, Reach::Key(_, team, _)) => team,
+            (None, Reach::Own) => own_team(self.actor),
+            (None, Reach::Every) => {
+                let all = tables.standings_of(self.actor)?;
+                return Ok(all.into_iter().map(|standing| standing.team.id).collect());
+            }
+        };
+        self.in_team(tables, one, Right::Read)?;
+        Ok(vec![one])
+    }
+
+    /// What the account is to `team`, if that is within reach and suffices. A key can no more than
+    /// who made it can now.
+    fn in_team(
+        self,
+        tables: &dyn Tables,
+        team: TeamId,
+        needs: Right,
+    ) -> Result<Membership, Refused> {
+        let within = match self.reach {
+            Reach::Own => team == own_team(self.actor),
+            Reach::Every => true,
+            Reach::Key(_, own, _) => team == own,
+        };
+        if !within || self.right < needs {
+            return Err(Refused::NotYours);
+        }
+        let standing = tables.standing(self.actor, team)?.ok_or(Refused::NotYours)?;
+        let role = standing.role().ok_or(Refused::NotYours)?;
+        if role < needs.role() { Err(Refused::TeamRole(needs.role())) } else { Ok(standing) }
+    }
+}
+
+#[cfg(test)]
+impl DeployCheck {
+    /// The account by its command line.
+    pub(crate) fn of(account: AccountId) -> Self {
+        Self { actor: account, reach: Reach::Every, right: Right::Write }
+    }
+}

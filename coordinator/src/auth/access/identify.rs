@@ -1,0 +1,226 @@
+//! From what a request shows to who sends it.
+
+use buddo_runtime::error_chain::chain;
+use buddo_shared::api::oauth::CLI_CLIENT_ID;
+use buddo_shared::id::{AccountId, ApiKeyId, TeamId};
+use jiff::SignedDuration;
+
+use crate::auth::access_token;
+use crate::auth::session::{self, Session, SessionError};
+use crate::auth::token::api_key::ApiKeyText;
+use crate::auth::token::{Kind, PlainToken};
+use crate::domain::identity::HashedToken;
+use crate::domain::identity::{KeyScopes, Scopes};
+use crate::state::AppState;
+use crate::store::StoreError;
+use crate::store::contract::{ApiKeyRow, Suspension};
+
+/// How exactly it is known when a key was last used: each note is a write.
+const NOTED_EACH: SignedDuration = SignedDuration::from_mins(10);
+
+/// What a request shows, by its form alone. None of it is believed yet.
+#[derive(Debug, Clone, Copy)]
+pub enum Presented<'a> {
+    /// A bearer token that looks like the JWT of a login.
+    Jwt(&'a str),
+    /// One that looks like an API key.
+    Key(&'a str),
+    /// Any other: an OAuth access token.
+    Access(&'a str),
+    /// The cookie of a browser that logged in.
+    Cookie(&'a PlainToken),
+}
+
+impl<'a> Presented<'a> {
+    /// What a bearer token looks like.
+    pub fn bearer(token: &'a str) -> Self {
+        if token.starts_with("eyJ") {
+            Self::Jwt(token)
+        } else if token.starts_with(crate::auth::token::api_key::PREFIX) {
+            Self::Key(token)
+        } else {
+            Self::Access(token)
+        }
+    }
+}
+
+/// An opaque bearer token, as it is looked up: its holder alone has the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Credential {
+    /// An OAuth access token.
+    Access(HashedToken),
+    /// An API key.
+    Key(HashedToken),
+}
+
+/// Who sends a request.
+#[derive(Debug, Clone)]
+pub enum Principal {
+    /// An account, by the JWT of a login.
+    Login(Session),
+    /// An account, by the cookie of a browser.
+    Browser(Session),
+    /// An app, for an account that allowed it to.
+    App {
+        /// The account.
+        account: AccountId,
+        /// What it allowed.
+        scopes: Scopes,
+        /// Whether the app is Buddo's own command line.
+        is_cli: bool,
+        /// The access token.
+        token: HashedToken,
+    },
+    /// An API key.
+    Key(KeyHolder),
+}
+
+/// What an API key stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyHolder {
+    /// Which key.
+    pub id: ApiKeyId,
+    /// Its team.
+    pub team: TeamId,
+    /// Who made it.
+    pub account: AccountId,
+    /// Who answers for what it deploys.
+    pub payer: AccountId,
+    /// What it may do.
+    pub scopes: KeyScopes,
+    /// The key.
+    pub token: HashedToken,
+}
+
+impl Principal {
+    /// By what it was recognised; `None`: by a login.
+    pub(super) fn credential(&self) -> Option<Credential> {
+        match self {
+            Self::Login(_) | Self::Browser(_) => None,
+            Self::App { token, .. } => Some(Credential::Access(*token)),
+            Self::Key(key) => Some(Credential::Key(key.token)),
+        }
+    }
+}
+
+/// Why a request's sender is not known.
+#[derive(Debug, thiserror::Error)]
+pub enum Unknown {
+    /// Nobody has such a token; what is wrong and what to do.
+    #[error("{0}")]
+    Invalid(String),
+    /// It could not be looked up.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Who shows this.
+pub async fn identify(state: &AppState, presented: Presented<'_>) -> Result<Principal, Unknown> {
+    match presented {
+        Presented::Jwt(token) => {
+            session::session_of(state, token).await.map(Principal::Login).map_err(void)
+        }
+        Presented::Cookie(token) => {
+            session::session_of_browser(state, token).await.map(Principal::Browser).map_err(void)
+        }
+        Presented::Access(text) => {
+            let token = PlainToken::parse(Kind::Access, text).ok_or_else(no_access)?;
+            recognise(state, Credential::Access(token.hashed())).await
+        }
+        Presented::Key(text) => {
+            let key = ApiKeyText::parse(text)
+                .map_err(|error| Unknown::Invalid(format!("the API key {error}")))?;
+            recognise(state, Credential::Key(key.hashed())).await
+        }
+    }
+}
+
+/// Whose this is now.
+pub(super) async fn recognise(
+    state: &AppState,
+    credential: Credential,
+) -> Result<Principal, Unknown> {
+    match credential {
+        Credential::Access(token) => {
+            let access = access_token::access(state, token).await?.ok_or_else(no_access)?;
+            serves(access.suspended)?;
+            let is_cli = access.client_id == CLI_CLIENT_ID;
+            Ok(Principal::App { account: access.account, scopes: access.scopes, is_cli, token })
+        }
+        Credential::Key(token) => {
+            let Held { row, payer, suspended } = holding(state, token).await?.ok_or_else(|| {
+                Unknown::Invalid(
+                    "the API key has expired or was revoked, or who made it is no longer in its \
+                     team; make a new one"
+                        .to_owned(),
+                )
+            })?;
+            serves(suspended)?;
+            note_use(state, &row).await;
+            let ApiKeyRow { id, team, account, scopes, .. } = row;
+            Ok(Principal::Key(KeyHolder { id, team, account, payer, scopes, token }))
+        }
+    }
+}
+
+fn no_access() -> Unknown {
+    Unknown::Invalid(
+        "the access token is not valid, has expired or was revoked; refresh it or log in again"
+            .to_owned(),
+    )
+}
+
+/// Nothing serves an account that is suspended.
+fn serves(suspended: Option<Suspension>) -> Result<(), Unknown> {
+    let Some(suspension) = suspended else { return Ok(()) };
+    Err(Unknown::Session(SessionError::Suspended(suspension.reason)))
+}
+
+fn void(error: SessionError) -> Unknown {
+    match error {
+        SessionError::Void => Unknown::Invalid(error.to_string()),
+        error => Unknown::Session(error),
+    }
+}
+
+/// A key that holds.
+struct Held {
+    row: ApiKeyRow,
+    payer: AccountId,
+    /// Whether who made it is.
+    suspended: Option<Suspension>,
+}
+
+/// The key, as long as it holds: until it ends, and while who made it is in its team.
+async fn holding(state: &AppState, hash: HashedToken) -> Result<Option<Held>, StoreError> {
+    let now = state.clock.now();
+    state
+        .store
+        .read(move |tables| {
+            let found = tables.api_key_by_hash(&hash)?.filter(|row| now < row.expires_at);
+            let Some(row) = found else { return Ok(None) };
+            let Some(account) = tables.account(row.account)? else { return Ok(None) };
+            let standing = tables.standing(row.account, row.team)?;
+            let Some(standing) = standing.filter(|standing| standing.role().is_some()) else {
+                return Ok(None);
+            };
+            Ok(Some(Held { row, payer: standing.org.payer, suspended: account.suspended }))
+        })
+        .await
+}
+
+async fn note_use(state: &AppState, row: &ApiKeyRow) {
+    let (id, now) = (row.id, state.clock.now());
+    if row.last_used_at.is_some_and(|last| now.duration_since(last) < NOTED_EACH) {
+        return;
+    }
+    let noted: Result<(), StoreError> =
+        state.store.write(move |tables| tables.touch_api_key(id, now)).await;
+    // What is asked must not fail because this cannot be written.
+    if let Err(error) = noted {
+        tracing::warn!(error = %chain(&error), "cannot note that a key was used");
+    }
+}

@@ -1,0 +1,121 @@
+//! Who may do what in organisations and teams.
+
+use buddo_shared::id::{AccountId, OrgId, TeamId};
+
+use super::{Principal, Refused};
+use crate::auth::session::Session;
+use crate::domain::identity::{OrgRole, Scope, TeamRole};
+use crate::store::Tables;
+use crate::store::contract::{Membership, OrgRow};
+
+/// That an account acts by its own hand: by a login, or by the command line that it logged in
+/// with. Only [`admit`](Self::admit) makes one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemberCheck {
+    account: AccountId,
+}
+
+/// That an account has at least the role that was asked for in an organisation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrgGrant {
+    actor: AccountId,
+    role: OrgRole,
+    org: OrgRow,
+}
+
+/// That an account has at least the role that was asked for in a team.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TeamGrant {
+    actor: AccountId,
+    role: TeamRole,
+    standing: Membership,
+}
+
+impl MemberCheck {
+    /// Whether `principal` is the account's own hand; the scope that it lacks if it is but may not.
+    /// `None`: it is not one that these endpoints are for.
+    pub(super) fn admit(principal: &Principal) -> Option<Result<Self, &'static str>> {
+        match principal {
+            Principal::Login(session) | Principal::Browser(session) => {
+                Some(Ok(Self { account: session.account.id }))
+            }
+            Principal::App { account, scopes, .. } => {
+                let scope = Scope::TeamsManage;
+                let has = scopes.contains(scope);
+                Some(if has { Ok(Self { account: *account }) } else { Err(scope.as_str()) })
+            }
+            Principal::Key(_) => None,
+        }
+    }
+
+    /// The account by a login, which is proof enough: on pages, whose forms are no API requests.
+    pub fn by_login(session: &Session) -> Self {
+        Self { account: session.account.id }
+    }
+
+    /// The account that acts.
+    pub fn account(self) -> AccountId {
+        self.account
+    }
+
+    /// The organisation, if the account has at least this role in it. Who is no member is not told
+    /// that there is one.
+    pub fn org(self, tables: &dyn Tables, id: OrgId, needs: OrgRole) -> Result<OrgGrant, Refused> {
+        let role = tables.org_role(id, self.account)?.ok_or(Refused::NotFound)?;
+        let org = tables.org(id)?.ok_or(Refused::NotFound)?;
+        if role < needs {
+            return Err(Refused::OrgRole(needs));
+        }
+        Ok(OrgGrant { actor: self.account, role, org })
+    }
+
+    /// The team, if the account has at least this role in it. Who may not look into it is not told
+    /// that there is one.
+    pub fn team(
+        self,
+        tables: &dyn Tables,
+        id: TeamId,
+        needs: TeamRole,
+    ) -> Result<TeamGrant, Refused> {
+        let standing = tables.standing(self.account, id)?.ok_or(Refused::NotFound)?;
+        let role = standing.role().ok_or(Refused::NotFound)?;
+        if role < needs {
+            return Err(Refused::TeamRole(needs));
+        }
+        Ok(TeamGrant { actor: self.account, role, standing })
+    }
+}
+
+impl OrgGrant {
+    /// Who acts.
+    pub fn actor(&self) -> AccountId {
+        self.actor
+    }
+
+    /// Their role.
+    pub fn role(&self) -> OrgRole {
+        self.role
+    }
+
+    /// The organisation.
+    pub fn org(&self) -> &OrgRow {
+        &self.org
+    }
+}
+
+impl TeamGrant {
+    /// Who acts.
+    pub fn actor(&self) -> AccountId {
+        self.actor
+    }
+
+    /// What they may do in the team.
+    pub fn role(&self) -> TeamRole {
+        self.role
+    }
+
+    /// The team, and what they are to it.
+    pub fn standing(&self) -> &Membership {
+        &self.standing
+    }
+}

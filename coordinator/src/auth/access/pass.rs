@@ -1,0 +1,33 @@
+//! Leave to go on, for an answer that outlasts its request.
+
+use super::{Credential, DeployCheck, Principal, Right, recognise};
+use crate::state::AppState;
+
+/// What a request to a deploy endpoint was admitted with, kept to be asked for again while the
+/// answer goes on. Only [`admit`](Self::admit) makes one, at first and each time after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamAuthorization {
+    check: DeployCheck,
+    credential: Credential,
+    right: Right,
+}
+
+impl StreamAuthorization {
+    /// As [`DeployCheck::admit`].
+    pub(super) fn admit(principal: &Principal, right: Right) -> Option<Result<Self, &'static str>> {
+        let (check, credential) = (DeployCheck::admit(principal, right)?, principal.credential()?);
+        Some(check.map(|check| Self { check, credential, right }))
+    }
+
+    /// What it allows. Whose the deployment is, is asked of this, each time.
+    pub fn check(self) -> DeployCheck {
+        self.check
+    }
+
+    /// Whether the same request would be admitted now, as the same. Where that cannot be looked up,
+    /// it would not.
+    pub async fn holds(self, state: &AppState) -> bool {
+        let Ok(principal) = recognise(state, self.credential).await else { return false };
+        matches!(Self::admit(&principal, self.right), Some(Ok(now)) if now == self)
+    }
+}

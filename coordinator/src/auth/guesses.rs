@@ -1,0 +1,413 @@
+//! Guesses are slowed down: after some failures in a row each further try has to wait, ever
+//! longer.
+//!
+//! A try counts as failed from its beginning until it is known to be none, so that many at once
+//! find no gap. What is remembered is bounded. Nobody is locked out for good: the wait of an
+//! account's password is short, since others can cause it; that of a one-time code is long, since
+//! only who knows the password can.
+//!
+//! Who is known already is not held up by what strangers do: a browser that logged in to the account
+//! before, and a session of it that repeats the password, have counts of their own.
+//!
+//! ```text
+//! begin ─► too soon: wait
+//!    └───► the check ─► right: settle (the account starts anew, the address gets its try back)
+//!                   ├─► wrong: stays counted
+//!                   └─► not made, as for want of a turn: undo
+//! ```
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use buddo_shared::id::AccountId;
+use tokio::time::Instant;
+
+use crate::auth::token::device::Device;
+use crate::domain::identity::Email;
+use crate::limits::{Key, SITE};
+
+/// Subjects that each kind of guess remembers at most; the ones longest untouched go first.
+const SUBJECTS: usize = 50_000;
+
+/// How waits grow.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    /// Tries before the first wait.
+    free: u32,
+    /// The first wait; doubles with each failure.
+    first: Duration,
+    /// The longest wait.
+    most: Duration,
+    /// Failures are forgotten after so long without another.
+    forget: Duration,
+}
+
+const PASSWORDS_OF_ACCOUNT: Pace = Pace {
+    free: 10,
+    first: Duration::from_secs(1),
+    most: Duration::from_mins(1),
+    forget: Duration::from_hours(1),
+};
+const PASSWORDS_FROM_ADDRESS: Pace = Pace {
+    free: 50,
+    first: Duration::from_secs(1),
+    most: Duration::from_mins(15),
+    forget: Duration::from_hours(1),
+};
+/// An IPv6 site, which has 65,536 addresses in the sense of the above.
+const PASSWORDS_FROM_SITE: Pace =
+    Pace { free: PASSWORDS_FROM_ADDRESS.free * SITE, ..PASSWORDS_FROM_ADDRESS };
+/// Three of a million codes are right at any time: some thirty tries a day.
+const CODES_OF_ACCOUNT: Pace = Pace {
+    free: 5,
+    first: Duration::from_secs(30),
+    most: Duration::from_hours(1),
+    forget: Duration::from_hours(24),
+};
+
+/// Failures of one subject.
+#[derive(Debug, Clone, Copy, Default)]
+struct Failures {
+    count: u32,
+    last: Duration,
+    /// No try before.
+    until: Duration,
+}
+
+/// Failures by subject, pure: the caller brings the time.
+#[derive(Debug)]
+struct Backoff<K> {
+    pace: Pace,
+    capacity: usize,
+    young: HashMap<K, Failures>,
+    old: HashMap<K, Failures>,
+}
+
+impl<K: Eq + Hash> Backoff<K> {
+    fn new(pace: Pace, capacity: usize) -> Self {
+        Self { pace, capacity, young: HashMap::new(), old: HashMap::new() }
+    }
+
+    /// Counts a try as failed for now. `Err`: it comes too soon by this much, and is not counted.
+    fn begin(&mut self, key: K, now: Duration) -> Result<(), Duration> {
+        if self.young.len() >= self.capacity.div_ceil(2) {
+            self.old = std::mem::take(&mut self.young);
+        }
+        let Pace { free, first, most, forget } = self.pace;
+        let known = self.old.remove(&key);
+        let failures = self.young.entry(key).or_insert_with(|| known.unwrap_or_default());
+        if now.saturating_sub(failures.last) > forget {
+            *failures = Failures::default();
+        }
+        if now < failures.until {
+            return Err(failures.until.saturating_sub(now));
+        }
+        failures.count = failures.count.saturating_add(1);
+        failures.last = now;
+        if let Some(beyond) = failures.count.checked_sub(free) {
+            let wait = first.saturating_mul(2_u32.saturating_pow(beyond)).min(most);
+            failures.until = now.saturating_add(wait);
+        }
+        Ok(())
+    }
+
+    /// Takes back what [`begin`](Self::begin) counted.
+    fn undo(&mut self, key: &K) {
+        if let Some(failures) = self.young.get_mut(key).or_else(|| self.old.get_mut(key)) {
+            failures.count = failures.count.saturating_sub(1);
+            failures.until = Duration::ZERO;
+        }
+    }
+
+    fn clear(&mut self, key: &K) {
+        self.young.remove(key);
+        self.old.remove(key);
+    }
+}
+
+/// A try that comes too soon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooSoon(pub Duration);
+
+/// All that is slowed down.
+#[derive(Debug)]
+pub struct Attempts {
+    started: Instant,
+    passwords: Mutex<Backoff<Box<str>>>,
+    addresses: Mutex<Backoff<Key>>,
+    sites: Mutex<Backoff<Key>>,
+    codes: Mutex<Backoff<AccountId>>,
+    devices: Mutex<Backoff<Device>>,
+    sessions: Mutex<Backoff<AccountId>>,
+}
+
+/// Who tries a password.
+#[derive(Debug, Clone)]
+pub enum Who<'a> {
+    /// Anybody, for an address, whether anybody has that address or not.
+    Stranger {
+        /// The address.
+        email: Option<&'a Email>,
+        /// Where they are.
+        from: IpAddr,
+        /// The browser, if it logged in to this account before.
+        device: Option<Device>,
+    },
+    /// Who is logged in to the account and repeats its password.
+    Session(AccountId),
+}
+
+impl Default for Attempts {
+    fn default() -> Self {
+        Self {
+            started: Instant::now(),
+            passwords: Mutex::new(Backoff::new(PASSWORDS_OF_ACCOUNT, SUBJECTS)),
+            addresses: Mutex::new(Backoff::new(PASSWORDS_FROM_ADDRESS, SUBJECTS)),
+            sites: Mutex::new(Backoff::new(PASSWORDS_FROM_SITE, SUBJECTS)),
+            codes: Mutex::new(Backoff::new(CODES_OF_ACCOUNT, SUBJECTS)),
+            devices: Mutex::new(Backoff::new(PASSWORDS_OF_ACCOUNT, SUBJECTS)),
+            sessions: Mutex::new(Backoff::new(PASSWORDS_OF_ACCOUNT, SUBJECTS)),
+        }
+    }
+}
+
+impl Attempts {
+    /// Begins a try of a password.
+    pub fn password(&self, who: Who<'_>) -> Result<Attempt<'_>, TooSoon> {
+        let now = self.started.elapsed();
+        let (email, from) = match who {
+            Who::Session(account) => {
+                held(&self.sessions).begin(account, now).map_err(TooSoon)?;
+                return Ok(Attempt { attempts: self, subject: Subject::Session(account) });
+            }
+            Who::Stranger { email, from, device } => {
+                // A browser that guesses itself is a stranger from then on.
+                if let Some(device) = device
+                    && held(&self.devices).begin(device, now).is_ok()
+                {
+                    return Ok(Attempt { attempts: self, subject: Subject::Device(device) });
+                }
+                (email, from)
+            }
+        };
+        let address = Key::address(from);
+        held(&self.addresses).begin(address.clone(), now).map_err(TooSoon)?;
+        if let Some(site) = address.site()
+            && let Err(wait) = held(&self.sites).begin(site, now)
+        {
+            held(&self.addresses).undo(&address);
+            return Err(TooSoon(wait));
+        }
+        let account = email.map(|email| email.key().into_boxed_str());
+        if let Some(account) = &account
+            && let Err(wait) = held(&self.passwords).begin(account.clone(), now)
+        {
+            self.undo_at(&address);
+            return Err(TooSoon(wait));
+        }
+        Ok(Attempt { attempts: self, subject: Subject::Stranger { account, address } })
+    }
+
+    /// Gives an address, and its site, a try back.
+    fn undo_at(&self, address: &Key) {
+        held(&self.addresses).undo(address);
+        if let Some(site) = address.site() {
+            held(&self.sites).undo(&site);
+        }
+    }
+
+    /// Begins a try of a one-time code.
+    pub fn code(&self, account: AccountId) -> Result<(), TooSoon> {
+        held(&self.codes).begin(account, self.started.elapsed()).map_err(TooSoon)
+    }
+
+    /// The code was right.
+    pub fn code_was_right(&self, account: AccountId) {
+        held(&self.codes).clear(&account);
+    }
+
+    /// The account has proved itself by other means, or has a new password.
+    pub fn forgive(&self, email: &Email) {
+        held(&self.passwords).clear(&email.key().into_boxed_str());
+    }
+}
+
+/// A try of a password that is under way: a failure unless it is told otherwise.
+#[derive(Debug)]
+pub struct Attempt<'a> {
+    attempts: &'a Attempts,
+    subject: Subject,
+}
+
+/// Against what it counts.
+#[derive(Debug)]
+enum Subject {
+    Stranger { account: Option<Box<str>>, address: Key },
+    Device(Device),
+    Session(AccountId),
+}
+
+impl Attempt<'_> {
+    /// It was right. The address gets this try back and no more, so that an account of the
+    /// attacker's own is no way to start anew.
+    pub fn settle(self) {
+        match self.subject {
+            Subject::Stranger { account, address } => {
+                if let Some(account) = &account {
+                    held(&self.attempts.passwords).clear(account);
+                }
+                self.attempts.undo_at(&address);
+            }
+            // What strangers have used up stays used up.
+            Subject::Device(device) => held(&self.attempts.devices).clear(&device),
+            Subject::Session(account) => held(&self.attempts.sessions).clear(&account),
+        }
+    }
+
+    /// It was not made.
+    pub fn undo(self) {
+        match self.subject {
+            Subject::Stranger { account, address } => {
+                if let Some(account) = &account {
+                    held(&self.attempts.passwords).undo(account);
+                }
+                self.attempts.undo_at(&address);
+            }
+            Subject::Device(device) => held(&self.attempts.devices).undo(&device),
+            Subject::Session(account) => held(&self.attempts.sessions).undo(&account),
+        }
+    }
+}
+
+/// Counts alone are behind the lock, so that a panic elsewhere leaves nothing half-done.
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PACE: Pace = Pace {
+        free: 3,
+        first: Duration::from_secs(1),
+        most: Duration::from_secs(6),
+        forget: Duration::from_mins(10),
+    };
+
+    fn stranger(email: &Email, from: IpAddr) -> Who<'_> {
+        Who::Stranger { email: Some(email), from, device: None }
+    }
+
+    fn secs(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn waits_double_up_to_the_longest_and_are_forgotten() {
+        let mut backoff = Backoff::new(PACE, 10);
+        for _ in 0..3 {
+            backoff.begin("a", secs(0)).unwrap();
+        }
+        let mut now = secs(0);
+        for wait in [1, 2, 4, 6, 6] {
+            assert_eq!(backoff.begin("a", now), Err(secs(wait)));
+            backoff.begin("b", now).unwrap_or_default();
+            now += secs(wait);
+            backoff.begin("a", now).unwrap();
+        }
+        now += secs(601);
+        for _ in 0..3 {
+            backoff.begin("a", now).unwrap();
+        }
+        assert_eq!(backoff.begin("a", now), Err(secs(1)));
+    }
+
+    #[test]
+    fn a_try_that_was_right_or_not_made_does_not_count() {
+        let mut backoff = Backoff::new(PACE, 10);
+        for _ in 0..20 {
+            backoff.begin("a", secs(0)).unwrap();
+            backoff.undo(&"a");
+        }
+        for _ in 0..3 {
+            backoff.begin("a", secs(0)).unwrap();
+        }
+        backoff.clear(&"a");
+        backoff.begin("a", secs(0)).unwrap();
+    }
+
+    #[test]
+    fn tries_at_the_same_time_find_no_gap() {
+        let attempts = Attempts::default();
+        let email = Email::parse("a@example.com").unwrap();
+        let from = IpAddr::from([192, 0, 2, 1]);
+        let at_once: Vec<_> = (0..50).map(|_| attempts.password(stranger(&email, from))).collect();
+        assert_eq!(at_once.iter().filter(|attempt| attempt.is_ok()).count(), 10);
+    }
+
+    #[test]
+    fn an_account_of_ones_own_does_not_hide_guesses_from_an_address() {
+        let attempts = Attempts::default();
+        let own = Email::parse("own@example.com").unwrap();
+        let from = IpAddr::from([192, 0, 2, 1]);
+        for guess in 0..50 {
+            let victim = Email::parse(&format!("v{guess}@example.com")).unwrap();
+            drop(attempts.password(stranger(&victim, from)).unwrap());
+            if guess < 49 {
+                attempts.password(stranger(&own, from)).unwrap().settle();
+            }
+        }
+        let refused = attempts.password(stranger(&own, from)).unwrap_err();
+        assert!(refused.0 <= secs(1), "{refused:?}");
+        let elsewhere = IpAddr::from([192, 0, 2, 2]);
+        attempts.password(stranger(&own, elsewhere)).unwrap();
+    }
+
+    #[test]
+    fn a_site_does_not_guess_from_each_of_its_networks() {
+        let attempts = Attempts::default();
+        let guess = |n: u16| {
+            let victim = Email::parse(&format!("v{n}@example.com")).unwrap();
+            let from = IpAddr::from([0x2001, 0xdb8, 1, n, 0, 0, 0, 1]);
+            attempts.password(stranger(&victim, from)).is_ok()
+        };
+        assert_eq!((0..1000).filter(|n| guess(*n)).count(), 200);
+    }
+
+    #[test]
+    fn who_is_known_is_not_held_up_by_strangers_and_guesses_no_more_than_they() {
+        let attempts = Attempts::default();
+        let now: jiff::Timestamp = "2026-05-21T10:00:00Z".parse().unwrap();
+        let cookies = crate::auth::token::device::DeviceCookies::new(&[1; 32]);
+        let email = Email::parse("a@example.com").unwrap();
+        let from = IpAddr::from([192, 0, 2, 1]);
+        let cookie = cookies.issue(&email, now, &crate::crypto::random::SystemRandom);
+        let device = cookies.check(&cookie, &email, now);
+        let known = || Who::Stranger { email: Some(&email), from, device };
+        while attempts.password(stranger(&email, from)).is_ok() {}
+        attempts.password(known()).unwrap().settle();
+        let account = AccountId::new(uuid::Uuid::from_u128(1));
+        attempts.password(Who::Session(account)).unwrap().settle();
+        // What was right does not forgive the strangers.
+        assert!(attempts.password(stranger(&email, from)).is_err());
+        for _ in 0..10 {
+            drop(attempts.password(known()).unwrap());
+            drop(attempts.password(Who::Session(account)).unwrap());
+        }
+        assert!(attempts.password(known()).is_err());
+        assert!(attempts.password(Who::Session(account)).is_err());
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut backoff = Backoff::new(PACE, 100);
+        for key in 0..10_000 {
+            backoff.begin(key, secs(1)).unwrap();
+            assert!(backoff.young.len() + backoff.old.len() <= 100);
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! What a login's token stands for.
+
+use buddo_runtime::error_chain::chain;
+use jiff::SignedDuration;
+use uuid::Uuid;
+
+use crate::auth::token::PlainToken;
+use crate::auth::token::jwt::JwtError;
+use crate::state::AppState;
+use crate::store::StoreError;
+use crate::store::contract::{Account, LoginRow};
+
+/// A token or a cookie stands for no login that may act.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The login was made void, or its account is gone.
+    #[error("the login is no longer valid; log in again")]
+    Void,
+    /// An administrator suspended the account, for this reason.
+    #[error("{}", suspended(.0.as_deref()))]
+    Suspended(Option<String>),
+    /// The token could not be checked.
+    #[error("cannot check a login")]
+    Token(#[from] JwtError),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What the owner of a suspended account is told.
+pub(crate) fn suspended(reason: Option<&str>) -> String {
+    let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+    format!("the account is suspended{reason}; its apps are stopped. Ask the platform's operator")
+}
+
+/// How exactly it is known when a login was last used: each note is a write.
+const NOTED_EACH: SignedDuration = SignedDuration::from_mins(10);
+
+/// A login that holds: whose it is, and which of theirs. Only this file makes one.
+#[derive(Debug, Clone)]
+pub struct Session {
+    /// Who logged in.
+    pub account: Account,
+    /// The login.
+    pub id: Uuid,
+    _looked_up: LookedUp,
+}
+
+/// What keeps others from making a [`Session`].
+#[derive(Debug, Clone, Copy)]
+struct LookedUp;
+
+/// The login that a token stands for, if it still does.
+pub async fn session_of(state: &AppState, token: &str) -> Result<Session, SessionError> {
+    let now = state.clock.now();
+    let login = state.auth.jwt.check(token, now).map_err(|error| match error {
+        JwtError::Sign(_) => SessionError::Token(error),
+        JwtError::Invalid | JwtError::Expired => SessionError::Void,
+    })?;
+    let found: Result<_, StoreError> = state
+        .store
+        .read(move |tables| Ok(tables.login(login.session)?.zip(tables.account(login.account)?)))
+        .await;
+    let (row, account) = found?.ok_or(SessionError::Void)?;
+    let holds = row.account == account.id
+        && account.id == login.account
+        && account.token_epoch == login.epoch
+        && now < row.expires_at;
+    if !holds {
+        return Err(SessionError::Void);
+    }
+    used(state, row, account).await
+}
+
+/// The login that a browser's cookie stands for, if it still does.
+pub async fn session_of_browser(
+    state: &AppState,
+    cookie: &PlainToken,
+) -> Result<Session, SessionError> {
+    let (hash, now) = (cookie.hashed(), state.clock.now());
+    let found: Result<_, StoreError> = state
+        .store
+        .read(move |tables| {
+            let Some(row) = tables.web_session(&hash)? else { return Ok(None) };
+            Ok(tables.account(row.account)?.map(|account| (row, account)))
+        })
+        .await;
+    let (row, account) =
+        found?.filter(|(row, _)| now < row.expires_at).ok_or(SessionError::Void)?;
+    used(state, row, account).await
+}
+
+/// The session of a login that holds, unless its account may not act. Notes, from time to time,
+/// that it was used.
+async fn used(state: &AppState, row: LoginRow, account: Account) -> Result<Session, SessionError> {
+    if let Some(suspension) = account.suspended {
+        return Err(SessionError::Suspended(suspension.reason));
+    }
+    let now = state.clock.now();
+    if now.duration_since(row.last_used_at) >= NOTED_EACH {
+        let noted: Result<(), StoreError> =
+            state.store.write(move |tables| tables.touch_login(row.id, now)).await;
+        // What is read must not fail because this cannot be written.
+        if let Err(error) = noted {
+            tracing::warn!(error = %chain(&error), "cannot note that a login was used");
+        }
+    }
+    Ok(Session { account, id: row.id, _looked_up: LookedUp })
+}

@@ -1,0 +1,42 @@
+//! Which value an encrypted one is, and how such values begin.
+
+use buddo_shared::id::{AccountId, DeploymentId, Revision};
+use uuid::Uuid;
+
+pub(crate) const FORM: [u8; 4] = *b"BDV2";
+/// The beginning of a key's hash, by which ciphertexts name it.
+pub(crate) const KEY_ID: usize = 8;
+/// Bytes of form and key id, with which every ciphertext begins.
+pub const HEAD: usize = FORM.len() + KEY_ID;
+
+/// The column and the row that an encrypted value belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EncryptionContext {
+    /// `accounts.totp_secret`.
+    TotpSecret(AccountId),
+    /// `revisions.env`.
+    Environment(DeploymentId, Revision),
+}
+
+impl std::fmt::Display for EncryptionContext {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::TotpSecret(account) => write!(f, "accounts.totp_secret/{account}"),
+            Self::Environment(id, number) => write!(f, "revisions.env/{id}/{}", number.get()),
+        }
+    }
+}
+
+impl EncryptionContext {
+    /// What ciphertexts of the first form are bound to.
+    pub(crate) fn owner(&self) -> &Uuid {
+        match self {
+            Self::TotpSecret(account) => account.as_uuid(),
+            Self::Environment(id, _) => id.as_uuid(),
+        }
+    }
+
+    pub(crate) fn bound(&self, head: &[u8]) -> Vec<u8> {
+        [head, self.to_string().as_bytes()].concat()
+    }
+}

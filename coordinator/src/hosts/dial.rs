@@ -1,0 +1,93 @@
+//! When a host is dialled: not all at once, and not too many together.
+//!
+//! A thousand hosts whose sessions ended together (a restart, a network that comes back) must not
+//! cost a thousand handshakes in one second: whoever is served meanwhile would wait for them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::sleep;
+
+use crate::crypto::random::{self, Random};
+
+/// Handshakes at once.
+pub(super) const PLACES: usize = 32;
+/// What each host adds to the time over which first dials are spread.
+const SHARE: Duration = Duration::from_millis(5);
+/// And the most that it comes to.
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// Hands out turns.
+pub(super) struct Dial {
+    places: Semaphore,
+    random: Arc<dyn Random>,
+}
+
+impl Dial {
+    pub(super) fn new(random: Arc<dyn Random>) -> Self {
+        Self { places: Semaphore::new(PLACES), random }
+    }
+
+    /// Waits for a moment of its own among `hosts` that begin together.
+    pub(super) async fn spread(&self, hosts: usize) {
+        let window = SHARE.saturating_mul(u32::try_from(hosts).unwrap_or(u32::MAX)).min(LONGEST);
+        let draw = u32::from_be_bytes(random::bytes::<4>(&*self.random));
+        sleep(window.mul_f64(f64::from(draw) / f64::from(u32::MAX))).await;
+    }
+
+    /// Waits for one of the places, which is kept until the host is connected.
+    pub(super) async fn place(&self) -> Option<SemaphorePermit<'_>> {
+        // Never closed; without a place the dial would be no worse for that.
+        self.places.acquire().await.ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::crypto::random::SystemRandom;
+
+    #[tokio::test(start_paused = true)]
+    async fn fm_08_a_thousand_hosts_are_dialled_over_seconds_and_a_few_at_once() {
+        let dial = Arc::new(Dial::new(Arc::new(SystemRandom)));
+        let began = Instant::now();
+        let log = Arc::new(Mutex::new((Vec::new(), 0_usize, 0_usize)));
+        let hosts = (0..1_000).map(|_| {
+            let (dial, log) = (Arc::clone(&dial), Arc::clone(&log));
+            tokio::spawn(async move {
+                dial.spread(1_000).await;
+                let _place = dial.place().await;
+                {
+                    let (times, now, most) = &mut *log.lock().unwrap();
+                    times.push(began.elapsed());
+                    *now += 1;
+                    *most = (*most).max(*now);
+                }
+                // A handshake over a slow line.
+                sleep(Duration::from_millis(50)).await;
+                log.lock().unwrap().1 -= 1;
+            })
+        });
+        futures_util::future::join_all(hosts).await;
+        let (times, _, most) = &*log.lock().unwrap();
+        assert!(*most <= PLACES, "{most} at once");
+        assert!(times.iter().all(|at| *at <= LONGEST));
+        let busiest = (0..10)
+            .map(|second| times.iter().filter(|at| at.as_secs() == second).count())
+            .max()
+            .unwrap();
+        assert!(busiest < 350, "{busiest} in one second");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_host_does_not_wait() {
+        let began = Instant::now();
+        Dial::new(Arc::new(SystemRandom)).spread(1).await;
+        assert!(began.elapsed() <= SHARE + Duration::from_millis(1));
+    }
+}

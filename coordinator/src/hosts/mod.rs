@@ -1,0 +1,121 @@
+//! Brings signed documents to hosts and takes their reports: one task a host.
+
+mod budget;
+mod client;
+mod deployment_spec;
+mod dial;
+mod document;
+mod document_size;
+mod frames;
+mod held;
+mod session;
+mod waits;
+mod wake;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use buddo_runtime::error_chain::chain;
+use buddo_shared::id::HostId;
+#[cfg(test)]
+pub(crate) use document::current as document;
+use tokio::task::{Id, JoinSet};
+use tokio::time::{Duration, sleep};
+
+use self::dial::Dial;
+use crate::service::hosts::join;
+use crate::state::AppState;
+use crate::store::StoreError;
+pub use client::LinkError;
+pub use document::DocumentError;
+pub use wake::Wake;
+
+/// Until the list of hosts is read again after the database failed, or a host's task ended.
+const RETRY: Duration = Duration::from_secs(1);
+/// How often it is looked whether an administrator did something, which happens in a process of
+/// its own: one read of one number.
+const NOTICE: Duration = Duration::from_secs(3);
+
+/// Serves all hosts until the process drains. A host that joins is served at once; a task that
+/// ends before the drain (it panicked) is started again.
+pub async fn run(state: AppState) {
+    let dial = Arc::new(Dial::new(Arc::clone(&state.random)));
+    let mut tasks = JoinSet::new();
+    let mut served: HashMap<HostId, Id> = HashMap::new();
+    // Over all turns of the loop, so that none of them puts it off. From the first act on: one
+    // that came between the reading of the keys and now would be missed otherwise.
+    let mut acts = std::pin::pin!(next_act(state.clone(), 0));
+    loop {
+        let listed = join::list(&state.store).await;
+        let retry = listed.is_err();
+        match listed {
+            Ok(hosts) => {
+                state.time.set_hosts(hosts.len());
+                let new = hosts.iter().filter(|host| !served.contains_key(&host.id)).count();
+                for host in hosts {
+                    served.entry(host.id).or_insert_with(|| {
+                        let (state, dial) = (state.clone(), Arc::clone(&dial));
+                        tasks.spawn(session::serve(state, dial, host.id, new)).id()
+                    });
+                }
+            }
+            Err(error) => tracing::error!(error = %chain(&error), "cannot list the hosts"),
+        }
+        tokio::select! {
+            () = state.drain.cancelled() => break,
+            () = state.wake.until_joined() => {}
+            () = sleep(RETRY), if retry => {}
+            seen = &mut acts => {
+                acts.set(next_act(state.clone(), seen));
+                take_notice(&state);
+                for host in served.keys() {
+                    state.wake.host(*host);
+                }
+            }
+            Some(ended) = tasks.join_next_with_id() => {
+                // A host that was removed is not listed any more, and so not served again.
+                let id = ended.map_or_else(
+                    |error| {
+                        tracing::error!("a host's task failed; it is started again");
+                        error.id()
+                    },
+                    |(id, ())| id,
+                );
+                served.retain(|_, task| *task != id);
+                sleep(RETRY).await;
+            }
+        }
+    }
+    // Each task sees the drain itself.
+    while tasks.join_next().await.is_some() {}
+}
+
+/// Waits until the last act of an administrator is another than `seen`. A database that does not
+/// answer tells nothing.
+async fn next_act(state: AppState, seen: u64) -> u64 {
+    loop {
+        match state.store.read(|tables| tables.last_admin_act()).await {
+            Ok(last) if last != seen => return last,
+            Ok(_) => {}
+            Err(error) => {
+                let error: StoreError = error;
+                tracing::debug!(error = %chain(&error), "cannot look for acts of administrators");
+            }
+        }
+        sleep(NOTICE).await;
+    }
+}
+
+/// Keys and authorities may have been rotated: what was read before is used on where they cannot
+/// be read now.
+fn take_notice(state: &AppState) {
+    if let Err(error) = state.keys.reload() {
+        tracing::error!(error = %chain(&error), "the signing keys are not read anew");
+    }
+    if let Err(error) = state.ca.reload() {
+        tracing::error!(error = %chain(&error), "the host CA is not read anew");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,47 @@
+//! Who is counted.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use buddo_shared::id::AccountId;
+
+/// Who is counted.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Key {
+    /// An account.
+    Account(AccountId),
+    /// An account on one endpoint: the route as the router has it, so that there are few.
+    Endpoint(AccountId, Box<str>),
+    /// The API keys of all teams whose deployments one account answers for, on one endpoint: a
+    /// hundred keys are not a hundred budgets.
+    Keys(AccountId, Box<str>),
+    /// An address; an IPv6 one stands for its /64, which is what one customer gets.
+    Address(IpAddr),
+    /// An IPv6 /48: what one site gets, and often one customer as well.
+    Site(Ipv6Addr),
+}
+
+impl Key {
+    /// The key of an address.
+    pub fn address(address: IpAddr) -> Self {
+        Self::Address(match address.to_canonical() {
+            IpAddr::V6(v6) => IpAddr::V6(network(v6, 64)),
+            v4 @ IpAddr::V4(_) => v4,
+        })
+    }
+
+    /// The site that an address' key is part of, for IPv6: who has a /48 has 65,536 keys.
+    pub fn site(&self) -> Option<Self> {
+        match self {
+            Self::Address(IpAddr::V6(v6)) => Some(Self::Site(network(*v6, 48))),
+            _ => None,
+        }
+    }
+}
+
+fn network(address: Ipv6Addr, bits: u32) -> Ipv6Addr {
+    let host = u128::MAX.checked_shr(bits).unwrap_or_default();
+    Ipv6Addr::from_bits(address.to_bits() & !host)
+}
+
+/// How many of its parts a site counts for: more than one neighbour, and far fewer than it has.
+pub const SITE: u32 = 4;

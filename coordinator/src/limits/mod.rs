@@ -1,0 +1,10 @@
+//! How much may be asked of the platform, and by whom. No HTTP here.
+
+pub mod config;
+mod key;
+mod limiters;
+pub mod shown;
+pub mod window;
+
+pub use self::key::{Key, SITE};
+pub use self::limiters::{Limit, Limiters, RateLimitStatus};

@@ -1,0 +1,146 @@
+//! What the coordinator counts, for Prometheus: `GET /metrics` on a listener of its own.
+//!
+//! ```text
+//! requests, connections, database ── count ──► Metrics ─┐
+//! passwords, hosts, streams, process ── read at a scrape ┴─► text
+//! ```
+//!
+//! Passed by hand to whoever counts, as in the agent (`docs/decisions/0013-metrics.md`). No label names
+//! an account, a deployment, a host or an address: a request is counted under its route as the router
+//! has it. So the number of series is bounded by this program's own words.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+/// One label with one of this program's words.
+pub(crate) type One = [(&'static str, &'static str); 1];
+type Route = [(&'static str, String); 1];
+type Request = [(&'static str, String); 3];
+
+/// From an answer out of memory to the deadline of a request.
+const SECONDS: [f64; 11] = [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 5.0, 30.0];
+
+fn histogram() -> Histogram {
+    Histogram::new(SECONDS)
+}
+
+#[derive(Debug)]
+struct Counts {
+    requests: Family<Request, Counter>,
+    request_seconds: Family<Route, Histogram, fn() -> Histogram>,
+    in_flight: Gauge,
+    connections: Family<One, Gauge>,
+    refused_connections: Family<One, Counter>,
+    store_seconds: Family<One, Histogram, fn() -> Histogram>,
+    store_failures: Family<One, Counter>,
+    corrected_loads: Counter,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self {
+            requests: Family::default(),
+            request_seconds: Family::new_with_constructor(histogram),
+            in_flight: Gauge::default(),
+            connections: Family::default(),
+            refused_connections: Family::default(),
+            store_seconds: Family::new_with_constructor(histogram),
+            store_failures: Family::default(),
+            corrected_loads: Counter::default(),
+        }
+    }
+}
+
+/// What the coordinator counts. Clones share all.
+#[derive(Debug, Clone, Default)]
+pub struct Metrics(Arc<Counts>);
+
+/// A gauge that is one higher until this is dropped.
+#[derive(Debug)]
+pub struct Present(Gauge);
+
+impl Drop for Present {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+fn present(gauge: &Gauge) -> Present {
+    gauge.inc();
+    Present(gauge.clone())
+}
+
+impl Metrics {
+    /// The names that everything is told by.
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        let c = &self.0;
+        let help = "Requests, by route, method and status";
+        registry.register("http_requests", help, c.requests.clone());
+        let help = "From the head of a request to the head of its answer, by route";
+        let seconds = c.request_seconds.clone();
+        registry.register_with_unit("http_request_duration", help, Unit::Seconds, seconds);
+        let help = "Requests that are being answered";
+        registry.register("http_requests_in_flight", help, c.in_flight.clone());
+        let help = "Open connections, by listener";
+        registry.register("connections", help, c.connections.clone());
+        let help = "Connections that were closed at once: their address has its share";
+        registry.register("connections_refused", help, c.refused_connections.clone());
+        let help = "Transactions, from asked for to committed, by kind";
+        let seconds = c.store_seconds.clone();
+        registry.register_with_unit("store_transaction", help, Unit::Seconds, seconds);
+        let help = "Transactions that ended in an error, a refusal by their use case included";
+        registry.register("store_transactions_failed", help, c.store_failures.clone());
+        let help = "Loads of hosts that were counted wrongly and put right";
+        registry.register("host_loads_corrected", help, c.corrected_loads.clone());
+    }
+
+    /// A request is being answered, until this is dropped.
+    pub fn in_flight(&self) -> Present {
+        present(&self.0.in_flight)
+    }
+
+    /// A request was answered. `route` is the router's pattern.
+    pub fn answered(&self, route: &str, method: &http::Method, status: u16, took: Duration) {
+        let method = match method.as_str() {
+            known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => known,
+            _ => "other",
+        };
+        let labels = [
+            ("route", route.to_owned()),
+            ("method", method.to_owned()),
+            ("status", status.to_string()),
+        ];
+        self.0.requests.get_or_create(&labels).inc();
+        let seconds = self.0.request_seconds.get_or_create(&[("route", route.to_owned())]);
+        seconds.observe(took.as_secs_f64());
+    }
+
+    /// A connection is open, until this is dropped.
+    pub fn connected(&self, listener: &'static str) -> Present {
+        present(&self.0.connections.get_or_create(&[("listener", listener)]))
+    }
+
+    /// A connection was closed at once.
+    pub fn refused(&self, listener: &'static str) {
+        self.0.refused_connections.get_or_create(&[("listener", listener)]).inc();
+    }
+
+    /// A transaction ended.
+    pub fn transacted(&self, kind: &'static str, done: bool, took: Duration) {
+        self.0.store_seconds.get_or_create(&[("kind", kind)]).observe(took.as_secs_f64());
+        if !done {
+            self.0.store_failures.get_or_create(&[("kind", kind)]).inc();
+        }
+    }
+
+    /// A host's load that was counted wrongly was put right.
+    pub fn corrected_load(&self) {
+        self.0.corrected_loads.inc();
+    }
+}

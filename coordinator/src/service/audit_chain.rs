@@ -1,0 +1,179 @@
+//! The chain over all audit logs: checked on demand, shortened by age.
+//!
+//! Whoever can write the database can also make a whole other chain. So its head is told to places
+//! that they do not write: the coordinator's log, each hour, and whoever runs `audit verify`. Heads
+//! of before are compared by `--expect`.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use buddo_runtime::error_chain::chain;
+use data_encoding::HEXLOWER;
+
+use crate::state::AppState;
+use crate::store::contract::{AuditChainState, Link};
+use crate::store::{Store, StoreError};
+
+/// Entries that are forgotten in one transaction.
+const BATCH: u32 = 500;
+
+/// A link as people keep it: `SEQ:HASH`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Noted(pub Link);
+
+/// A text that is no [`Noted`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is not SEQ:HASH, such as `audit verify` prints")]
+pub struct NotedError;
+
+impl fmt::Display for Noted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.0.seq, HEXLOWER.encode(&self.0.hash))
+    }
+}
+
+impl FromStr for Noted {
+    type Err = NotedError;
+
+    fn from_str(text: &str) -> Result<Self, NotedError> {
+        let (seq, hex) = text.split_once(':').ok_or(NotedError)?;
+        let seq = seq.parse().map_err(|_| NotedError)?;
+        let mut hash = [0; 32];
+        if hex.len() != 64 || !hex.is_ascii() {
+            return Err(NotedError);
+        }
+        for (index, byte) in hash.iter_mut().enumerate() {
+            let digits = hex.get(2 * index..2 * index + 2).ok_or(NotedError)?;
+            *byte = u8::from_str_radix(digits, 16).map_err(|_| NotedError)?;
+        }
+        Ok(Self(Link { seq, hash }))
+    }
+}
+
+/// What a check found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checked {
+    /// The state of the chain itself.
+    pub state: AuditChainState,
+    /// The first of the expected links that is not there as it was; `None`: all are.
+    pub unmet: Option<Link>,
+}
+
+/// Looks at the whole chain, and whether it holds what it held before. An expected link from before
+/// the anchor was forgotten for its age and says nothing.
+pub async fn verify(store: &Store, expected: Vec<Link>) -> Result<Checked, StoreError> {
+    store
+        .read_long(move |tables| {
+            let state = tables.verify_ledger()?;
+            let mut unmet = None;
+            for link in expected {
+                let forgotten = matches!(&state, AuditChainState::Whole { anchor, .. }
+                    if link.seq < anchor.seq);
+                if !forgotten && tables.ledger_link(link.seq)? != Some(link) {
+                    unmet = unmet.or(Some(link));
+                }
+            }
+            Ok(Checked { state, unmet })
+        })
+        .await
+}
+
+/// Forgets what is too old, and tells the head to the log.
+pub(super) async fn keep(state: &AppState) {
+    match forget(state).await {
+        Ok(0) => {}
+        Ok(forgotten) => tracing::info!(forgotten, "forgot old audit entries"),
+        Err(error) => tracing::error!(error = %chain(&error), "cannot forget old audit entries"),
+    }
+    match state.store.read(|tables| tables.ledger_head()).await {
+        Ok(head) => tracing::info!(head = %Noted(head), "audit chain"),
+        Err::<_, StoreError>(error) => {
+            tracing::error!(error = %chain(&error), "cannot read the audit chain");
+        }
+    }
+}
+
+/// Forgets what is older than the configuration says; how many entries.
+pub async fn forget(state: &AppState) -> Result<u64, StoreError> {
+    let mut forgotten = 0;
+    while !state.drain.is_cancelled() {
+        let services = Arc::clone(state);
+        let some: Result<u64, StoreError> = state
+            .store
+            .write(move |tables| {
+                // A clock that is ahead would make all of it look old.
+                let Ok(now) = services.time.believed() else { return Ok(0) };
+                let cutoff = now.checked_sub(services.config.audit.kept()).unwrap_or(now);
+                tables.prune_ledger(cutoff, now, BATCH)
+            })
+            .await;
+        match some? {
+            0 => break,
+            some => forgotten += some,
+        }
+    }
+    Ok(forgotten)
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+    use crate::testing::World;
+
+    async fn checked(world: &World, expected: &[Noted]) -> Checked {
+        let expected = expected.iter().map(|noted| noted.0).collect();
+        verify(&world.state.store, expected).await.unwrap()
+    }
+
+    async fn head(world: &World) -> Noted {
+        match checked(world, &[]).await.state {
+            AuditChainState::Whole { head, .. } => Noted(head),
+            AuditChainState::Broken(broken) => panic!("{broken:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_people_do_is_chained_and_forgotten_after_two_years() {
+        let world = World::new();
+        let jwt = world.member("one").await;
+        world.cli_tokens(&jwt).await;
+        let first = head(&world).await;
+        assert!(first.0.seq >= 3, "registered, logged in, allowed");
+        assert_eq!(first.to_string().parse(), Ok(first));
+        world.clock.advance(SignedDuration::from_hours(400 * 24));
+        assert_eq!(forget(&world.state).await.unwrap(), 0);
+        world.log_in("one").await;
+        let second = head(&world).await;
+        assert!(checked(&world, &[first, second]).await.unmet.is_none());
+        world.clock.advance(SignedDuration::from_hours(400 * 24));
+        assert_eq!(forget(&world.state).await.unwrap(), first.0.seq.unsigned_abs());
+        assert_eq!(forget(&world.state).await.unwrap(), 0, "once");
+        let state = checked(&world, &[first, second]).await;
+        assert!(matches!(state.state, AuditChainState::Whole { anchor, .. } if anchor == first.0));
+        assert!(state.unmet.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_whole_other_chain_is_found_by_a_head_that_was_noted() {
+        let world = World::new();
+        world.register("one").await;
+        let noted = head(&world).await;
+        let another = World::new();
+        another.register("two").await;
+        let later = head(&another).await;
+        assert_eq!(noted.0.seq, later.0.seq);
+        assert_eq!(checked(&another, &[noted]).await.unmet, Some(noted.0));
+        let beyond = Noted(Link { seq: 99, ..noted.0 });
+        assert_eq!(checked(&world, &[noted, beyond]).await.unmet, Some(beyond.0));
+    }
+
+    #[test]
+    fn what_is_no_link_is_refused() {
+        for text in ["", "1", "1:", "x:00", &format!("1:{}", "é".repeat(32))] {
+            assert!(text.parse::<Noted>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! A host's next certificate: for a statement that its own key signed, and for nothing else.
+//!
+//! ```text
+//! number that the host holds │ is the newest        │ the one before, same request │ else lower
+//! what happens               │ the next one is made │ the same answer again        │ locked out
+//! ```
+//!
+//! Two copies of a host's state directory hold the same key. The first to renew moves on; the
+//! other then names a number that is past, and from that moment nobody knows which of them is the
+//! host. So neither is served until an administrator says so.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use buddo_shared::api::host::Renewed;
+use buddo_shared::id::HostId;
+use buddo_shared::renewal::{Binding, Claim, RenewalError, Statement};
+use serde_json::json;
+
+use crate::crypto::ca::CaError;
+use crate::domain::host_trust::Issued;
+use crate::process::trusted_clock::Doubted;
+use crate::state::{AppState, Services};
+use crate::store::contract::{Host, HostIdentity};
+use crate::store::{StoreError, Tables};
+
+/// A certificate is not renewed.
+#[derive(Debug, thiserror::Error)]
+pub enum RenewError {
+    /// The host is unknown, was removed, or did not sign this statement for this connection.
+    #[error(
+        "the statement is not one of a host of this coordinator; let the host join again with a \
+         token of `buddo-coordinator host add NAME`"
+    )]
+    Stranger(#[source] Option<RenewalError>),
+    /// There are two of it.
+    #[error(
+        "there are two copies of host {0}, so neither is served: its state directory was cloned, \
+         or restored from a copy. Stop the wrong one; then run `buddo-coordinator host unlock \
+         {0}` and, on the right machine, `buddo-agent join --force` with the token that it prints"
+    )]
+    Locked(String),
+    /// It would be valid at another time.
+    #[error(transparent)]
+    Clock(#[from] Doubted),
+    /// No certificate can be made.
+    #[error("the certificate cannot be made")]
+    Ca(#[from] CaError),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What is done about a statement.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    /// A new certificate of this number.
+    Next(u32),
+    /// The certificate that was given for this very request.
+    Again(String),
+    /// There are two of it.
+    Copy,
+}
+
+/// Judges a statement that was verified. Pure.
+fn judge(newest: Option<&Issued>, statement: &Statement) -> Verdict {
+    let number = newest.map_or(0, |issued| issued.number);
+    if statement.number < number {
+        let answered = newest.and_then(|issued| issued.renewal.as_ref());
+        return match answered {
+            Some((request, answer))
+                if statement.number + 1 == number && *request == statement.request =>
+            {
+                Verdict::Again(answer.clone())
+            }
+            _ => Verdict::Copy,
+        };
+    }
+    // A higher one was given by this coordinator before its database was restored from a backup.
+    statement.number.checked_add(1).map_or(Verdict::Copy, Verdict::Next)
+}
+
+/// Gives the host that signed `body`, for the connection that `binding` names, its next
+/// certificate.
+pub async fn renew(state: &AppState, body: &[u8], binding: Binding) -> Result<Renewed, RenewError> {
+    let claim = Claim::read(body).map_err(|error| RenewError::Stranger(Some(error)))?;
+    let id = claim.host_id();
+    let services = Arc::clone(state);
+    let outcome = state
+        .store
+        .write(move |tables| {
+            let host = tables.host(id)?.ok_or(RenewError::Stranger(None))?;
+            let HostIdentity { key: Some(key), removed_at: None, .. } = &host.bond else {
+                return Err(RenewError::Stranger(None));
+            };
+            let statement =
+                claim.verify(key, binding).map_err(|error| RenewError::Stranger(Some(error)))?;
+            if host.bond.locked_at.is_some() {
+                return Ok(Outcome::Locked(host.name));
+            }
+            match judge(host.bond.certificate.as_ref(), &statement) {
+                Verdict::Again(certificate) => Ok(Outcome::Certificate(certificate)),
+                Verdict::Next(number) => {
+                    next(tables, &services, &host, &statement, number).map(Outcome::Certificate)
+                }
+                // Committed, so it must not be an error here.
+                Verdict::Copy => lock(tables, &services, host, &statement),
+            }
+        })
+        .await?;
+    match outcome {
+        Outcome::Certificate(certificate) => Ok(Renewed { certificate }),
+        Outcome::Locked(name) => {
+            tracing::error!(host = %id, name, "there are two copies of a host; neither is served");
+            // The connection to it ends, too.
+            state.wake.host(id);
+            Err(RenewError::Locked(name))
+        }
+    }
+}
+
+enum Outcome {
+    Certificate(String),
+    Locked(String),
+}
+
+fn next(
+    tables: &mut dyn Tables,
+    services: &Services,
+    host: &Host,
+    statement: &Statement,
+    number: u32,
+) -> Result<String, RenewError> {
+    let key = host.bond.key.as_ref().ok_or(RenewError::Stranger(None))?;
+    services.time.check()?;
+    let life = services.config.hosts.certificate_life();
+    let (issued, certificate) = services.ca.sign_host(host.id, key, number, life)?;
+    let renewal = Some((statement.request, certificate.clone()));
+    tables.set_certificate(host.id, &Issued { renewal, ..issued })?;
+    tracing::info!(host = %host.id, name = host.name, number, "a host has a new certificate");
+    Ok(certificate)
+}
+
+fn lock(
+    tables: &mut dyn Tables,
+    services: &Services,
+    host: Host,
+    statement: &Statement,
+) -> Result<Outcome, RenewError> {
+    let now = services.clock.now();
+    tables.lock_host(host.id, now)?;
+    let newest = host.bond.certificate.map(|issued| issued.number);
+    let details = json!({
+        "host": host.name,
+        "presented_number": statement.number,
+        "newest_number": newest,
+    });
+    tables.insert_admin_act("host_locked", now, None, &details)?;
+    Ok(Outcome::Locked(host.name))
+}
+
+/// How much of a certificate's life is left, where that is little; for administrators.
+pub fn is_short(host: &Host, now: jiff::Timestamp, life: Duration) -> bool {
+    host.bond.certificate.as_ref().is_some_and(|issued| {
+        let left = Duration::try_from(issued.expires_at.duration_since(now)).unwrap_or_default();
+        left < life / 4
+    })
+}
+
+/// Whether `host` may be served over its link.
+pub fn is_served(host: &Host) -> Result<(), Unserved> {
+    match (host.bond.removed_at, host.bond.locked_at) {
+        (Some(_), _) => Err(Unserved::Removed(host.id)),
+        (None, Some(_)) => Err(Unserved::Locked(host.name.clone())),
+        (None, None) => Ok(()),
+    }
+}
+
+/// Why a host is not served.
+#[derive(Debug, thiserror::Error)]
+pub enum Unserved {
+    /// It is no host of this platform any more.
+    #[error("host {0} was removed")]
+    Removed(HostId),
+    /// There are two of it.
+    #[error("there are two copies of host {0}; run `buddo-coordinator host unlock {0}`")]
+    Locked(String),
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,342 @@
+//! What hosts report, turned into what operators are shown. The only writer of statuses besides
+//! the operators' own acts.
+//!
+//! ```text
+//! report ─► already committed? skip ─► ours? ─► learn: digest, first live, failure of its revision
+//!                                                  │
+//!              current revision? ─► judge (pure) ◄─┘─► deployment, audit
+//!                                    ├ gave up ─► last good revision, or stopped ─► generation+1
+//!                                    └ put back by the guard ─► that revision ────► generation+1
+//! ```
+
+mod bounds;
+mod judge;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bounds::bounded;
+use buddo_runtime::error_chain::chain;
+use buddo_shared::api::deploy::Status;
+use buddo_shared::id::{DeploymentId, HostId, Revision};
+use buddo_shared::report::{
+    Checked, DeploymentStatus, Failure, Phase, Progress, Report, ReportBody,
+};
+use jiff::Timestamp;
+use judge::{Others, Verdict, judge};
+use serde_json::{Value, json};
+
+use crate::domain::history::is_near;
+use crate::service::audit;
+use crate::state::{AppState, Services};
+use crate::store::contract::{Action, AuditStatus, Deployment};
+use crate::store::{StoreError, Tables};
+
+/// What a batch of reports changed.
+#[derive(Debug, Default)]
+struct Outcome {
+    changed: Vec<(DeploymentId, Settled)>,
+    wanted_changed: bool,
+    /// Reports about deployments of other hosts.
+    of_others: u32,
+}
+
+/// Whether a deployment's deploy has ended, so that its progress is over.
+type Settled = bool;
+
+/// What was logged of a host in this session: what comes with each batch is news once.
+#[derive(Debug, Default)]
+pub struct Complaints {
+    /// It reports about apps of other hosts.
+    of_others: bool,
+    /// It cannot note what is acknowledged.
+    pub unnoted: bool,
+}
+
+/// Commits a batch in one transaction. What was committed before is skipped, so that a batch may
+/// come twice. Returns the sequence number up to which all is committed.
+pub async fn commit(
+    state: &AppState,
+    host: HostId,
+    reports: Vec<Report>,
+    complaints: &mut Complaints,
+) -> Result<u64, StoreError> {
+    let services = Arc::clone(state);
+    let (through, outcome) = state
+        .store
+        .write(move |tables| {
+            let committed = tables.host(host)?.map_or(0, |host| host.report_seq);
+            let mut through = committed;
+            let mut outcome = Outcome::default();
+            for report in reports.iter().filter(|report| report.seq > committed) {
+                match apply(tables, &services, host, report, &mut outcome) {
+                    // It would come again and again, and no report after it would be taken.
+                    Err(error @ StoreError::Corrupt { .. }) => tracing::error!(
+                        %host, seq = report.seq, error = %chain(&error),
+                        "a report about what cannot be read is skipped"
+                    ),
+                    applied => applied?,
+                }
+                through = through.max(report.seq);
+            }
+            if outcome.wanted_changed {
+                tables.bump_generation(host)?;
+            }
+            if through > committed {
+                tables.set_report_seq(host, through)?;
+            }
+            Ok::<_, StoreError>((through, outcome))
+        })
+        .await?;
+    if outcome.of_others > 0 {
+        let reports = outcome.of_others;
+        if std::mem::replace(&mut complaints.of_others, true) {
+            tracing::debug!(%host, reports, "a host reports about further apps that are not on it");
+        } else {
+            tracing::warn!(%host, reports, "a host reports about apps that are not on it");
+        }
+    }
+    for (id, settled) in outcome.changed {
+        if settled {
+            state.live.settled(id);
+        } else {
+            state.live.changed(id);
+        }
+    }
+    if outcome.wanted_changed {
+        state.wake.host(host);
+    }
+    Ok(through)
+}
+
+/// Shows what is not kept: progress and probes. Of each host only about its own deployments.
+pub async fn show(
+    state: &AppState,
+    host: HostId,
+    mut progress: Vec<Progress>,
+    mut probes: Vec<Checked>,
+) -> Result<(), StoreError> {
+    // A host's clock may be ahead, and its word for the time stands nowhere above this one's.
+    let now = state.clock.now();
+    for probe in &mut probes {
+        probe.at = probe.at.min(now);
+    }
+    let (progress, probes) = state
+        .store
+        .read(move |tables| {
+            let mut own = HashSet::new();
+            // Each once, however often a host names it.
+            let named = progress.iter().map(|p| p.id).chain(probes.iter().map(|p| p.id));
+            for id in named.collect::<HashSet<_>>() {
+                let found = match tables.deployment(id) {
+                    Err(StoreError::Corrupt { .. }) => None,
+                    found => found?,
+                };
+                if found.is_some_and(|d| d.host == host && d.status != Status::Destroyed) {
+                    own.insert(id);
+                }
+            }
+            progress.retain(|progress| own.contains(&progress.id));
+            probes.retain(|probe| own.contains(&probe.id));
+            Ok::<_, StoreError>((progress, probes))
+        })
+        .await?;
+    for progress in progress {
+        state.live.progressed(progress);
+    }
+    state.live.checked(&probes);
+    Ok(())
+}
+
+fn apply(
+    tables: &mut dyn Tables,
+    services: &Services,
+    host: HostId,
+    report: &Report,
+    outcome: &mut Outcome,
+) -> Result<(), StoreError> {
+    match &report.body {
+        ReportBody::Host(status) => tables.set_host_status(host, &bounded(status)),
+        // A destroyed deployment is gone from the document already.
+        ReportBody::Removed { id } => {
+            tracing::debug!(%host, deployment = %id, "removed from its host");
+            Ok(())
+        }
+        ReportBody::Deployment(status) => {
+            let Some(deployment) = tables.deployment(status.id)? else { return Ok(()) };
+            if deployment.host != host {
+                outcome.of_others += 1;
+                return Ok(());
+            }
+            if deployment.status == Status::Destroyed {
+                return Ok(());
+            }
+            let now = services.clock.now();
+            let checked_at = status.checked_at.map(|at| at.min(now));
+            let serving = believed(tables, &deployment, status.serving)?;
+            let status = &DeploymentStatus { checked_at, serving, ..status.clone() };
+            let told = learn(tables, status, report.at.min(now))?;
+            if deployment.revision == status.revision {
+                settle(tables, services, deployment, &told, outcome)
+            } else {
+                too_late(tables, services, &told, outcome)
+            }
+        }
+    }
+}
+
+/// The revision that a host says is serving, unless it is made up: the next one gets a number above
+/// it, and the host is not to choose that.
+fn believed(
+    tables: &dyn Tables,
+    deployment: &Deployment,
+    serving: Option<Revision>,
+) -> Result<Option<Revision>, StoreError> {
+    let Some(named) = serving.filter(|named| !is_near(*named, deployment.revision)) else {
+        return Ok(serving);
+    };
+    let last = tables.last_revision(deployment.id)?.unwrap_or(deployment.revision);
+    if is_near(named, last) {
+        return Ok(serving);
+    }
+    tracing::warn!(
+        host = %deployment.host, deployment = %deployment.id, revision = %named,
+        "a host says that a revision serves which nobody made; that is not believed"
+    );
+    Ok(None)
+}
+
+/// A report, and what it tells of its revision for the first time.
+#[derive(Debug, Clone, Copy)]
+struct Told<'a> {
+    status: &'a DeploymentStatus,
+    at: Timestamp,
+    first_live: bool,
+    first_failed: bool,
+}
+
+/// Keeps what is true of a revision for good, whichever is the current one by now.
+fn learn<'a>(
+    tables: &mut dyn Tables,
+    status: &'a DeploymentStatus,
+    at: Timestamp,
+) -> Result<Told<'a>, StoreError> {
+    let (id, number) = (status.id, status.revision);
+    if let Some(digest) = &status.digest {
+        tables.set_digest(id, number, digest)?;
+    }
+    let end = judge::end_of(status);
+    // Only what was live is put back; a host that is slow to report may skip to the end.
+    let live = status.phase == Phase::Live || (end.is_some() && status.put_back.is_some());
+    let first_live = live && tables.set_live(id, number, at)?;
+    let first_failed = match &end {
+        Some(failure) => tables.set_failure(id, number, &failure.to_string())?,
+        None => false,
+    };
+    Ok(Told { status, at, first_live, first_failed })
+}
+
+/// A report about the current revision.
+fn settle(
+    tables: &mut dyn Tables,
+    services: &Services,
+    mut deployment: Deployment,
+    told: &Told<'_>,
+    outcome: &mut Outcome,
+) -> Result<(), StoreError> {
+    let status = told.status;
+    // A revision fails once. A host that says so again names no other one any more: it could lead
+    // the deployment back and forth between two for ever, with an entry in the audit log for each.
+    let is_news = told.first_failed || status.phase != Phase::Failed;
+    let others = if is_news {
+        Others {
+            serving: other(tables, status, status.serving)?,
+            put_back: other(tables, status, status.put_back)?,
+        }
+    } else {
+        Others::default()
+    };
+    let wanted = (deployment.revision, deployment.run);
+    let now = services.clock.now();
+    // One that was kept before this was looked at.
+    deployment.last_health_check = deployment.last_health_check.map(|at| at.min(now));
+    let verdict = judge(&mut deployment, status, others, told.at);
+    let under_way = matches!(deployment.status, Status::Pending | Status::Deploying);
+    outcome.changed.push((status.id, !under_way));
+    outcome.wanted_changed |= wanted != (deployment.revision, deployment.run);
+    tables.update_deployment(&deployment)?;
+    match verdict {
+        Verdict::Continues => Ok(()),
+        Verdict::Live => {
+            tables.finish_deploy(status.id, AuditStatus::Completed, now, None).map(drop)
+        }
+        Verdict::GaveUp(failure) => {
+            let details = details(&failure);
+            let ended =
+                tables.finish_deploy(status.id, AuditStatus::Failed, now, Some(&details))?;
+            // One that had been live for long has no entry that waits for its end.
+            if !ended && told.first_failed {
+                let (action, failed) = (Action::Deploy, AuditStatus::Failed);
+                let entry = audit::of_platform(services, status.id, action, failed, details);
+                tables.insert_audit(&entry)?;
+            }
+            Ok(())
+        }
+        Verdict::PutBack { failure, to } => {
+            tables.finish_deploy(status.id, AuditStatus::Failed, now, Some(&details(&failure)))?;
+            put_back(tables, services, status, &failure, to)
+        }
+    }
+}
+
+/// A report about a revision that is no longer the current one says nothing of how things stand.
+/// But what a guard puts back, and what can be brought back, may be another revision now.
+fn too_late(
+    tables: &mut dyn Tables,
+    services: &Services,
+    told: &Told<'_>,
+    outcome: &mut Outcome,
+) -> Result<(), StoreError> {
+    outcome.wanted_changed |= told.first_live || told.first_failed;
+    match (judge::end_of(told.status), told.status.put_back) {
+        (Some(failure), Some(to)) if told.first_failed => {
+            put_back(tables, services, told.status, &failure, to)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Another revision than the report's own, if it is one of ours.
+fn other(
+    tables: &dyn Tables,
+    status: &DeploymentStatus,
+    number: Option<Revision>,
+) -> Result<Option<Revision>, StoreError> {
+    match number.filter(|number| *number != status.revision) {
+        Some(number) => Ok(tables.revision(status.id, number)?.map(|revision| revision.number)),
+        None => Ok(None),
+    }
+}
+
+/// The audit entry of what a host's guard did.
+fn put_back(
+    tables: &mut dyn Tables,
+    services: &Services,
+    status: &DeploymentStatus,
+    failure: &Failure,
+    to: Revision,
+) -> Result<(), StoreError> {
+    let mut details = details(failure);
+    details["by"] = json!("guard");
+    details["from"] = json!(status.revision);
+    details["to"] = json!(to);
+    let (action, done) = (Action::Rollback, AuditStatus::Completed);
+    tables.insert_audit(&audit::of_platform(services, status.id, action, done, details))
+}
+
+fn details(failure: &Failure) -> Value {
+    json!({ "code": failure.code, "cause": failure.cause, "fix": failure.fix })
+}
+
+#[cfg(test)]
+mod tests;

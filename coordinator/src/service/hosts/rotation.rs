@@ -1,0 +1,121 @@
+//! Rotation of the signing key and rollover of the host CA: begun and ended by an administrator,
+//! carried out host by host by the push tasks.
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use crate::crypto::ca::{CaError, HostCa};
+use crate::crypto::signing::{Keyring, SigningKeyError};
+use crate::store::contract::Host;
+use crate::store::{Store, StoreError};
+
+/// A rotation cannot begin or end.
+#[derive(Debug, thiserror::Error)]
+pub enum RotationError {
+    /// The signing keys do not allow it.
+    #[error(transparent)]
+    Key(#[from] SigningKeyError),
+    /// The host CA does not allow it.
+    #[error(transparent)]
+    Ca(#[from] CaError),
+    /// Some hosts have not moved; they would have to join again.
+    #[error(
+        "these hosts have not moved yet: {}. Wait until they have (`buddo-coordinator host list` \
+         shows whether they can be reached), or use --force: then each of them must join again, \
+         and changes do not reach it until it has", .0.join(", ")
+    )]
+    Behind(Vec<String>),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Makes the next signing key. Its id.
+pub async fn rotate_key(
+    store: &Store,
+    keys: &Keyring,
+    now: Timestamp,
+) -> Result<String, RotationError> {
+    let kid = keys.rotate()?;
+    note(store, "key_rotate", now, json!({ "next": kid })).await?;
+    Ok(kid)
+}
+
+/// Ends the rotation: the key `name`, or that it is the beginning of, signs nothing any more.
+/// The hosts that were left behind, which only `force` allows.
+pub async fn retire_key(
+    store: &Store,
+    keys: &Keyring,
+    now: Timestamp,
+    name: &str,
+    force: bool,
+) -> Result<Vec<String>, RotationError> {
+    let kid = keys.retirable(name)?;
+    let newest = keys.keys().newest().public().kid.clone();
+    let behind = behind(store, force, move |host| has_moved_key(host, &newest)).await?;
+    keys.retire(&kid)?;
+    note(store, "key_retire", now, json!({ "retired": kid, "behind": behind })).await?;
+    Ok(behind)
+}
+
+/// Makes the next host CA. Its fingerprint.
+pub async fn rotate_ca(
+    store: &Store,
+    ca: &HostCa,
+    now: Timestamp,
+) -> Result<String, RotationError> {
+    let fingerprint = ca.rotate()?;
+    note(store, "ca_rotate", now, json!({ "next": fingerprint })).await?;
+    Ok(fingerprint)
+}
+
+/// Ends the rollover: the CA `name`, or that it is the beginning of, makes nothing any more.
+/// The hosts that were left behind, which only `force` allows.
+pub async fn retire_ca(
+    store: &Store,
+    ca: &HostCa,
+    now: Timestamp,
+    name: &str,
+    force: bool,
+) -> Result<Vec<String>, RotationError> {
+    let old = ca.retirable(name)?;
+    let newest = ca.fingerprints().into_iter().next().unwrap_or_default();
+    let behind = behind(store, force, move |host| has_moved_ca(host, &newest)).await?;
+    ca.retire(&old)?;
+    note(store, "ca_retire", now, json!({ "retired": old, "behind": behind })).await?;
+    Ok(behind)
+}
+
+/// Whether the host obeys the newest key alone.
+pub fn has_moved_key(host: &Host, newest: &str) -> bool {
+    host.bond.trusts.as_ref().is_some_and(|trusts| trusts.keys == [newest])
+}
+
+/// Whether the host trusts the newest CA and has a certificate by it.
+pub fn has_moved_ca(host: &Host, newest: &str) -> bool {
+    let trusts =
+        |trusts: &crate::domain::host_trust::Trusts| trusts.cas.iter().any(|ca| ca == newest);
+    host.bond.trusts.as_ref().is_some_and(trusts)
+        && host.bond.certificate.as_ref().is_some_and(|issued| issued.ca == newest)
+}
+
+async fn behind(
+    store: &Store,
+    force: bool,
+    has_moved: impl Fn(&Host) -> bool,
+) -> Result<Vec<String>, RotationError> {
+    let hosts: Vec<Host> = store.read(|tables| tables.hosts()).await?;
+    let behind: Vec<String> =
+        hosts.into_iter().filter(|host| !has_moved(host)).map(|host| host.name).collect();
+    if behind.is_empty() || force { Ok(behind) } else { Err(RotationError::Behind(behind)) }
+}
+
+/// The entry in the log is also what lets a serving coordinator take notice.
+async fn note(
+    store: &Store,
+    act: &'static str,
+    now: Timestamp,
+    details: serde_json::Value,
+) -> Result<(), StoreError> {
+    store.write(move |tables| tables.insert_admin_act(act, now, None, &details)).await
+}

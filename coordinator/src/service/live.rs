@@ -1,0 +1,206 @@
+//! What is known now and kept nowhere: progress, the last probes, and who watches.
+//!
+//! ```text
+//! push (reports, progress) ─► Live ─► changed(id) ─► each event stream reads the status again
+//! service (stop, restart …) ──┘
+//! ```
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use buddo_shared::id::{AccountId, DeploymentId};
+use buddo_shared::report::{Checked, Progress};
+use jiff::Timestamp;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
+
+/// Changes that a slow watcher may lag behind; beyond that it reads its deployment again.
+const BACKLOG: usize = 256;
+
+/// Watchers that one account may have at once, so that none takes the places of all.
+const PER_ACCOUNT: usize = 32;
+
+/// In-memory state about deployments. Losing it loses nothing that was promised.
+#[derive(Debug)]
+pub struct LiveStatus {
+    changed: broadcast::Sender<DeploymentId>,
+    progress: Mutex<HashMap<DeploymentId, Progress>>,
+    checked: Mutex<HashMap<DeploymentId, Timestamp>>,
+    streams: Arc<Semaphore>,
+    most: usize,
+    watching: Watching,
+}
+
+/// How many watchers each account has; those without have no entry.
+type Watching = Arc<Mutex<HashMap<AccountId, usize>>>;
+
+/// An account's place among its own watchers.
+#[derive(Debug)]
+struct OwnPlace {
+    watching: Watching,
+    account: AccountId,
+}
+
+impl OwnPlace {
+    fn take(watching: &Watching, account: AccountId) -> Option<Self> {
+        let mut counts = lock(watching);
+        let count = counts.get(&account).copied().unwrap_or(0);
+        if count >= PER_ACCOUNT {
+            return None;
+        }
+        counts.insert(account, count + 1);
+        Some(Self { watching: Arc::clone(watching), account })
+    }
+}
+
+impl Drop for OwnPlace {
+    fn drop(&mut self) {
+        let mut counts = lock(&self.watching);
+        match counts.get_mut(&self.account) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => {
+                counts.remove(&self.account);
+            }
+        }
+    }
+}
+
+/// One watcher of changes; it holds one of the places for streams until it is dropped.
+#[derive(Debug)]
+pub struct Watch {
+    changes: broadcast::Receiver<DeploymentId>,
+    id: DeploymentId,
+    _place: OwnedSemaphorePermit,
+    _own: OwnPlace,
+}
+
+impl LiveStatus {
+    /// How many watchers there are.
+    pub fn streams(&self) -> usize {
+        self.most.saturating_sub(self.streams.available_permits())
+    }
+
+    /// At most `streams` watchers at once.
+    pub fn new(streams: usize) -> Self {
+        Self {
+            changed: broadcast::Sender::new(BACKLOG),
+            progress: Mutex::default(),
+            checked: Mutex::default(),
+            streams: Arc::new(Semaphore::new(streams)),
+            most: streams,
+            watching: Watching::default(),
+        }
+    }
+
+    /// A hint: `id` may have changed; whoever watches it reads it again.
+    pub fn changed(&self, id: DeploymentId) {
+        // No receiver is no error: nobody watches.
+        let _ = self.changed.send(id);
+    }
+
+    /// Notes how far a deploy is.
+    pub fn progressed(&self, progress: Progress) {
+        let id = progress.id;
+        lock(&self.progress).insert(id, progress);
+        self.changed(id);
+    }
+
+    /// The last progress of a deployment.
+    pub fn progress(&self, id: DeploymentId) -> Option<Progress> {
+        lock(&self.progress).get(&id).cloned()
+    }
+
+    /// Forgets the progress of a deploy that ended.
+    pub fn settled(&self, id: DeploymentId) {
+        lock(&self.progress).remove(&id);
+        self.changed(id);
+    }
+
+    /// Notes probes that changed nothing.
+    pub fn checked(&self, probes: &[Checked]) {
+        lock(&self.checked).extend(probes.iter().map(|probe| (probe.id, probe.at)));
+    }
+
+    /// When a deployment was last probed, as far as this process was told.
+    pub fn last_checked(&self, id: DeploymentId) -> Option<Timestamp> {
+        lock(&self.checked).get(&id).copied()
+    }
+
+    /// Forgets all about a destroyed deployment.
+    pub fn forget(&self, id: DeploymentId) {
+        lock(&self.checked).remove(&id);
+        self.settled(id);
+    }
+
+    /// Watches one deployment; `None` if as many watch as may, in all or for this account.
+    pub fn watch(&self, account: AccountId, id: DeploymentId) -> Option<Watch> {
+        let own = OwnPlace::take(&self.watching, account)?;
+        let place = Arc::clone(&self.streams).try_acquire_owned().ok()?;
+        Some(Watch { changes: self.changed.subscribe(), id, _place: place, _own: own })
+    }
+}
+
+impl Watch {
+    /// Waits until the deployment may have changed. `false`: nothing will change any more.
+    pub async fn changed(&mut self) -> bool {
+        loop {
+            match self.changes.recv().await {
+                Ok(id) if id == self.id => return true,
+                Ok(_) => {}
+                Err(broadcast::error::RecvError::Lagged(_)) => return true,
+                Err(broadcast::error::RecvError::Closed) => return false,
+            }
+        }
+    }
+}
+
+/// A panic while the lock was held leaves a map that is whole: each change is one call.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::testing::account;
+
+    fn id(n: u128) -> DeploymentId {
+        DeploymentId::new(Uuid::from_u128(n))
+    }
+
+    #[tokio::test]
+    async fn a_watcher_is_woken_by_its_own_and_by_lagging() {
+        let live = LiveStatus::new(1);
+        let mut watch = live.watch(account(1), id(1)).unwrap();
+        live.changed(id(2));
+        live.changed(id(1));
+        assert!(watch.changed().await);
+        for _ in 0..=BACKLOG {
+            live.changed(id(2));
+        }
+        assert!(watch.changed().await, "lagging wakes, since its own change may be among the lost");
+    }
+
+    #[test]
+    fn watchers_are_bounded() {
+        let live = LiveStatus::new(1);
+        let first = live.watch(account(1), id(1));
+        assert!(first.is_some());
+        assert!(live.watch(account(1), id(1)).is_none());
+        drop(first);
+        assert!(live.watch(account(1), id(1)).is_some());
+    }
+
+    #[test]
+    fn one_account_does_not_take_all_places() {
+        let live = LiveStatus::new(PER_ACCOUNT + 1);
+        let taken: Vec<_> = (0..PER_ACCOUNT).map(|_| live.watch(account(1), id(1))).collect();
+        assert!(taken.iter().all(Option::is_some));
+        assert!(live.watch(account(1), id(1)).is_none());
+        assert!(live.watch(account(2), id(2)).is_some());
+        drop(taken);
+        assert!(live.watch(account(1), id(1)).is_some());
+        assert!(lock(&live.watching).is_empty(), "who does not watch is not remembered");
+    }
+}

@@ -1,0 +1,219 @@
+use buddo_runtime::clock::Clock as _;
+use buddo_shared::id::{AccountId, Revision};
+use buddo_shared::secret::Secret;
+use serde_json::json;
+
+use super::*;
+use crate::crypto::random::SystemRandom;
+use crate::testing::World;
+
+const VALUE: &str = "canary-environment";
+
+/// A coordinator with an environment in three revisions and a second factor.
+async fn filled() -> (World, String) {
+    let world = World::new();
+    world.host(1, 4096).await;
+    let jwt = world.member("one").await;
+    let access = world.cli_tokens(&jwt).await["access_token"].as_str().unwrap().to_owned();
+    let body = json!({ "subdomain": "my-app", "image": "docker.io/library/nginx:latest",
+        "tier": "buddo-starter", "env_vars": { "KEY": VALUE } });
+    let made = world.post("/api/deploy/apps", &access, body).await.json();
+    let id = made["deployment"]["id"].as_str().unwrap().to_owned();
+    for _ in 0..2 {
+        let path = format!("/api/deploy/apps/{id}/restart");
+        assert_eq!(world.post(&path, &access, json!({})).await.status, 200);
+    }
+    let body = json!({ "password": crate::testing::PASSWORD });
+    let enrolled = world.post("/api/auth/totp/enroll", &jwt, body).await.json();
+    (world, enrolled["secret"].as_str().unwrap().to_owned())
+}
+
+/// Every encrypted value, opened by `vault`.
+async fn opened(world: &World, vault: &Vault) -> Result<Vec<String>, VaultError> {
+    let values: Result<_, StoreError> =
+        world.state.store.read(|tables| tables.sealed_otherwise(&[0; 12], 1000)).await;
+    let open = |value: SealedValue| {
+        vault.open_sealed(value.place, &value.sealed).map(|plain| plain.expose().to_owned())
+    };
+    values.unwrap().into_iter().map(open).collect()
+}
+
+fn vault(world: &World) -> Arc<Vault> {
+    Arc::new(Vault::open_existing(&world.state.config.master_key()).unwrap())
+}
+
+fn rotation(world: &World) -> Result<Rotation, AtRestError> {
+    Rotation::new(world.state.store.clone(), vault(world), &world.state.config.state_dir)
+}
+
+#[tokio::test]
+async fn a_rotation_that_is_killed_after_any_step_goes_on_and_nothing_is_ever_unreadable() {
+    // Begin, values, note, end.
+    for killed_after in 0..=4 {
+        let (world, secret) = filled().await;
+        let serving = Arc::clone(&world.state.vault);
+        let old = serving.key_id();
+        let fingerprint = serving.fingerprint(b"x");
+        let readable = async || {
+            for vault in [&serving, &vault(&world)] {
+                let values = opened(&world, vault).await.unwrap();
+                assert_eq!(values.len(), 4);
+                assert!(values.contains(&secret));
+                assert_eq!(values.iter().filter(|value| value.contains(VALUE)).count(), 3);
+            }
+        };
+        let now = world.clock.now();
+        let mut first = rotation(&world).unwrap();
+        for _ in 0..killed_after {
+            first.step(&SystemRandom, now).await.unwrap();
+            readable().await;
+        }
+        drop(first);
+        readable().await;
+        let mut again = rotation(&world).unwrap();
+        assert_eq!(again.is_resumed(), (1..=3).contains(&killed_after));
+        while again.step(&SystemRandom, now).await.unwrap() != Step::Ended {
+            readable().await;
+        }
+        readable().await;
+        let vault = vault(&world);
+        assert!(vault.old_key_id().is_none());
+        assert_ne!(vault.key_id(), old);
+        assert_eq!(vault.fingerprint(b"x"), fingerprint);
+        let file = std::fs::read_to_string(world.state.config.master_key()).unwrap();
+        assert!(!file.contains("old"));
+    }
+}
+
+#[tokio::test]
+async fn a_rotation_stores_a_few_values_at_a_time_until_none_is_left() {
+    let (world, _) = filled().await;
+    let sealing = Arc::clone(&world.state.vault);
+    let added: Result<(), StoreError> = world
+        .state
+        .store
+        .write(move |tables| {
+            let values = tables.sealed_otherwise(&[0; 12], 1000)?;
+            let id = values.iter().find_map(|value| match value.place {
+                EncryptionContext::Environment(id, _) => Some(id),
+                EncryptionContext::TotpSecret(_) => None,
+            });
+            let id = id.unwrap();
+            let row = tables.revision(id, Revision::FIRST)?.unwrap();
+            for number in (4..=123).map(Revision::new) {
+                let place = EncryptionContext::Environment(id, number);
+                let sealed = sealing.seal(place, &Secret::new(VALUE)).unwrap();
+                let row = row.again(number, Timestamp::UNIX_EPOCH);
+                tables.insert_revision(id, &row, Some(sealed.as_slice()))?;
+            }
+            Ok(())
+        })
+        .await;
+    added.unwrap();
+    let (mut rotation, now) = (rotation(&world).unwrap(), world.clock.now());
+    let mut renewed = Vec::new();
+    loop {
+        match rotation.step(&SystemRandom, now).await.unwrap() {
+            Step::Renewed(some) => renewed.push(some),
+            Step::Began | Step::Noted => {}
+            Step::Ended => break,
+        }
+    }
+    assert_eq!(renewed, [50, 50, 24]);
+    assert_eq!(opened(&world, &vault(&world)).await.unwrap().len(), 124);
+}
+
+/// Time stands still but for who waits for it.
+#[tokio::test]
+async fn a_rotation_leaves_the_database_to_others_after_each_transaction() {
+    let (world, _) = filled().await;
+    let (mut rotation, now) = (rotation(&world).unwrap(), world.clock.now());
+    assert_eq!(rotation.step(&SystemRandom, now).await.unwrap(), Step::Began);
+    tokio::time::pause();
+    let began = tokio::time::Instant::now();
+    assert_eq!(rotation.step(&SystemRandom, now).await.unwrap(), Step::Renewed(4));
+    assert!(began.elapsed() >= SHORTEST_REST, "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn two_rotations_at_once_are_refused() {
+    let (world, _) = filled().await;
+    let first = rotation(&world).unwrap();
+    assert!(matches!(rotation(&world), Err(AtRestError::UnderWay)));
+    drop(first);
+    rotation(&world).unwrap();
+}
+
+#[tokio::test]
+async fn the_old_key_is_kept_as_long_as_a_value_needs_it() {
+    let (world, _) = filled().await;
+    let values: Result<Vec<SealedValue>, StoreError> =
+        world.state.store.read(|tables| tables.sealed_otherwise(&[0; 12], 1000)).await;
+    // Two rows exchanged their environments.
+    let mut values = values
+        .unwrap()
+        .into_iter()
+        .filter(|value| matches!(value.place, EncryptionContext::Environment(..)));
+    let (one, other) = (values.next().unwrap(), values.next().unwrap());
+    let done: Result<(), StoreError> = world
+        .state
+        .store
+        .write(move |tables| {
+            for (value, by) in [(&one, &other), (&other, &one)] {
+                assert!(tables.replace_sealed(value, &by.sealed)?);
+            }
+            Ok(())
+        })
+        .await;
+    done.unwrap();
+    assert!(matches!(opened(&world, &world.state.vault).await, Err(VaultError::Open)));
+    let mut rotation = rotation(&world).unwrap();
+    let now = world.clock.now();
+    rotation.step(&SystemRandom, now).await.unwrap();
+    let refused = rotation.step(&SystemRandom, now).await.unwrap_err();
+    assert!(matches!(refused, AtRestError::Unreadable { .. }), "{refused}");
+    assert!(vault(&world).old_key_id().is_some());
+}
+
+#[tokio::test]
+async fn values_of_the_first_form_get_the_present_one_before_anything_is_served() {
+    let (world, secret) = filled().await;
+    let account = AccountId::new(world.account_id("one").await);
+    let place = EncryptionContext::TotpSecret(account);
+    let old = world.state.vault.seal_first_form(place, &Secret::new(secret.clone()));
+    put(&world, place, old.clone()).await;
+    assert!(opened(&world, &world.state.vault).await.is_err());
+    settle(&world.state.store, &world.state.vault).await.unwrap();
+    assert!(opened(&world, &world.state.vault).await.unwrap().contains(&secret));
+    // Later nobody can bring an old value in.
+    put(&world, place, old).await;
+    settle(&world.state.store, &world.state.vault).await.unwrap();
+    assert!(opened(&world, &world.state.vault).await.is_err());
+}
+
+/// Puts a ciphertext where another one is.
+async fn put(world: &World, place: EncryptionContext, by: Vec<u8>) {
+    let done: Result<bool, StoreError> = world
+        .state
+        .store
+        .write(move |tables| {
+            let all = tables.sealed_otherwise(&[0; 12], 1000)?;
+            let there = all.into_iter().find(|value| value.place == place).unwrap();
+            tables.replace_sealed(&there, &by)
+        })
+        .await;
+    assert!(done.unwrap());
+}
+
+/// An operator who destroys or deploys meanwhile is not overruled.
+#[tokio::test]
+async fn what_changed_while_it_was_encrypted_stays_as_it_is() {
+    let (world, _) = filled().await;
+    let write = world.state.store.write(|tables| {
+        let value = tables.sealed_otherwise(&[0; 12], 1)?.remove(0);
+        let stale = SealedValue { sealed: vec![1; 40], ..value.clone() };
+        assert!(!tables.replace_sealed(&stale, b"another")?);
+        Ok::<_, StoreError>(tables.sealed_otherwise(&[0; 12], 1)?.remove(0) == value)
+    });
+    assert!(write.await.unwrap());
+}
