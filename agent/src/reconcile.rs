@@ -87,17 +87,11 @@ const CHECKED: Duration = Duration::from_secs(30);
 
 /// The world, behind its ports.
 pub struct World<C, P, X, L, K> {
-    /// Podman.
     pub containers: Arc<C>,
-    /// Probes.
     pub prober: Arc<P>,
-    /// Caddy.
     pub proxy: Arc<X>,
-    /// The live table.
     pub table: Arc<L>,
-    /// Wall time.
     pub clock: Arc<K>,
-    /// Randomness.
     pub jitter: Jitter,
 }
 
@@ -109,14 +103,12 @@ pub struct Inputs {
     pub alarm: watch::Receiver<Option<String>>,
     /// Hints that something happened to a container.
     pub events: EventFeed,
-    /// The host.
     pub facts: watch::Receiver<HostFacts>,
 }
 
 /// Route files and which of them each app needs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rendered {
-    /// All files.
     pub files: RouteFiles,
     /// The file that every app needs.
     pub zone: String,
@@ -132,7 +124,6 @@ pub type Render = Arc<dyn Fn(&HostName, &Domains) -> Rendered + Send + Sync>;
 
 /// What does not change while the agent runs.
 pub struct Settings {
-    /// Addresses.
     pub network: Network,
     /// How old containers leave.
     pub drain: Drain,
@@ -140,7 +131,6 @@ pub struct Settings {
     pub render: Render,
     /// Whether this host belongs to a coordinator.
     pub joined: bool,
-    /// Opens sealed values.
     pub key: Option<Arc<OpeningKey>>,
     /// The live table as it was published last, where it could be read.
     pub previous: Option<LiveTable>,

@@ -38,13 +38,11 @@ const HEADER_DEADLINE: Duration = Duration::from_secs(30);
 /// What the browser brought.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// The code.
     Code(Secret),
     /// The API's word for why there is none, and its explanation.
     Refused {
         /// One of RFC 6749, 4.1.2.1.
         error: String,
-        /// For people.
         description: String,
     },
 }

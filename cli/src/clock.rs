@@ -8,7 +8,6 @@ pub(crate) trait Clock: Send + Sync {
     fn now(&self) -> Timestamp;
 }
 
-/// The machine's clock.
 pub(crate) struct SystemClock;
 
 impl Clock for SystemClock {

@@ -28,18 +28,14 @@ pub(crate) enum ConfigError {
     /// A file cannot be read.
     #[error("cannot read {}", .path.display())]
     Read {
-        /// Which.
         path: PathBuf,
-        /// Why.
         #[source]
         source: std::io::Error,
     },
     /// The configuration file is malformed.
     #[error("cannot understand {}", .path.display())]
     Parse {
-        /// Which.
         path: PathBuf,
-        /// Why.
         #[source]
         source: toml::de::Error,
     },
@@ -49,7 +45,6 @@ pub(crate) enum ConfigError {
     /// The API's address cannot be used.
     #[error("the API address {text:?} {problem}")]
     Api {
-        /// As given.
         text: String,
         /// What is wrong with it.
         problem: ApiUrlError,
@@ -76,7 +71,6 @@ pub(crate) enum ApiUrlError {
 pub(crate) struct ApiUrl(String);
 
 impl ApiUrl {
-    /// Parses an address.
     pub(crate) fn parse(text: &str) -> Result<Self, ApiUrlError> {
         let url = Url::parse(text.trim()).map_err(|_| ApiUrlError::Malformed)?;
         let host = url.host_str().ok_or(ApiUrlError::Malformed)?;
@@ -127,7 +121,6 @@ struct ConfigFile {
 /// What a command works with.
 #[derive(Debug)]
 pub(crate) struct Config {
-    /// The API's address.
     pub(crate) api: ApiUrl,
     /// PEM text of further root certificates.
     pub(crate) ca: Option<Vec<u8>>,

@@ -34,9 +34,7 @@ pub(crate) enum EnvError {
     /// The file cannot be read.
     #[error("cannot read the environment file {}", .path.display())]
     Read {
-        /// Which file.
         path: PathBuf,
-        /// Why.
         #[source]
         source: std::io::Error,
     },
@@ -46,7 +44,6 @@ pub(crate) enum EnvError {
     /// A line is malformed.
     #[error("line {line} of the environment file {} {problem}", .path.display())]
     Line {
-        /// Which file.
         path: PathBuf,
         /// Line number, from 1.
         line: usize,

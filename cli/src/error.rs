@@ -26,7 +26,6 @@ pub(crate) enum Kind {
     Forbidden,
     /// The command gave up waiting; the deployment goes on.
     StillGoing,
-    /// Ctrl-C.
     Interrupted,
 }
 

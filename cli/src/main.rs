@@ -7,6 +7,8 @@
 //!              ui (the only printer) ◄── error (kind + cause + hint) ─► exit code
 //! ```
 
+#![allow(missing_docs, reason = "a field whose name says it needs no sentence")]
+
 mod args;
 mod callback;
 mod client;

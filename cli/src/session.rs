@@ -34,52 +34,36 @@ pub(crate) enum SessionError {
     /// The file cannot be read.
     #[error("cannot read {}", .path.display())]
     Read {
-        /// Which file.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
     /// The file cannot be written.
     #[error("cannot write {}", .path.display())]
     Write {
-        /// Which file.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
     /// Others can read or write the file.
     #[error("{} is open to other users (mode {mode:04o})", .path.display())]
-    Exposed {
-        /// Which file.
-        path: PathBuf,
-        /// Its mode.
-        mode: u32,
-    },
+    Exposed { path: PathBuf, mode: u32 },
     /// The file is no credentials file. Its text is not repeated.
     #[error("{} is damaged", .0.display())]
     Damaged(PathBuf),
     /// A newer buddo wrote it.
     #[error("{} was written by a newer buddo (format {version})", .path.display())]
-    Newer {
-        /// Which file.
-        path: PathBuf,
-        /// Its format.
-        version: u32,
-    },
+    Newer { path: PathBuf, version: u32 },
     /// Another command holds the lock for too long.
     #[error("another buddo has held {} for {} s", .0.display(), LOCK_DEADLINE.as_secs())]
     Locked(PathBuf),
 }
 
-/// One login.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Session {
     /// For `/api/deploy/*`.
     #[serde(serialize_with = "exposed")]
     pub(crate) access_token: Secret,
-    /// When that ends.
     pub(crate) expires_at: Timestamp,
     /// Brings the next pair of tokens, once.
     #[serde(serialize_with = "exposed")]
@@ -87,7 +71,6 @@ pub(crate) struct Session {
     /// The login itself, for `/api/auth/*`; only where this program was told the password.
     #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "exposed_option")]
     pub(crate) jwt: Option<Secret>,
-    /// Whose it is.
     pub(crate) account: Account,
 }
 
@@ -96,7 +79,6 @@ pub(crate) struct Session {
 pub(crate) struct Account {
     /// Account id, as audit logs name it.
     pub(crate) id: String,
-    /// Public name.
     pub(crate) username: String,
     /// Mail address, where this program was told it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -166,13 +148,11 @@ struct Contents {
 /// Where the last login went: what commands use that name no API.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Current {
-    /// The API's address.
     pub(crate) api: String,
     /// The file of further root certificates that was given with it.
     pub(crate) ca: Option<PathBuf>,
 }
 
-/// The credentials file.
 #[derive(Debug)]
 pub(crate) struct SessionStore {
     path: PathBuf,

@@ -10,7 +10,6 @@ use buddo_shared::id::DeploymentId;
 /// of 36 characters cannot exist, so the two never meet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Target {
-    /// By id.
     Id(DeploymentId),
     /// By name. Not validated: a name that cannot exist is simply not found.
     Name(String),

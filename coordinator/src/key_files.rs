@@ -29,11 +29,9 @@ pub enum KeysError {
          Without a backup: docs/operations.md, \"A key that is lost\""
     )]
     Missing {
-        /// Which file.
         path: String,
         /// What depends on it.
         who: &'static str,
-        /// The database.
         database: String,
     },
     /// The database cannot be asked.

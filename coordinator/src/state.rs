@@ -17,6 +17,7 @@ use crate::crypto::ca::HostCa;
 use crate::crypto::random::Random;
 use crate::crypto::signing::Keyring;
 use crate::crypto::vault::Vault;
+use crate::domain::deployment::Deployment;
 use crate::domain::identity::HashedToken;
 use crate::hosts::Wake;
 use crate::limits::Limiters;
@@ -26,7 +27,7 @@ use crate::process::trusted_clock::Timekeeper;
 use crate::service::live::LiveStatus;
 use crate::store::Store;
 use crate::store::cache::Cache;
-use crate::store::contract::{Deployment, Reach};
+use crate::store::contract::Reach;
 
 /// Shared by reference; handlers get it by `State<AppState>`.
 pub type AppState = Arc<Services>;
@@ -46,17 +47,13 @@ pub struct Services {
     pub config: Config,
     /// Everything that is kept.
     pub store: Store,
-    /// Wall time.
     pub clock: Arc<dyn Clock>,
     /// Whether wall time is believed.
     pub time: Timekeeper,
-    /// Randomness.
     pub random: Arc<dyn Random>,
-    /// Secrets at rest.
     pub vault: Arc<Vault>,
     /// What proves who somebody is.
     pub auth: Authentication,
-    /// Count requests.
     pub limiters: Limiters,
     /// Remembers whose tokens are, to count before they are looked up.
     pub shown: ShownLately,
@@ -72,7 +69,6 @@ pub struct Services {
     pub live: LiveStatus,
     /// What was read lately.
     pub recent: Recent,
-    /// What is counted.
     pub metrics: Metrics,
     /// Hints for the tasks that serve hosts.
     pub wake: Wake,

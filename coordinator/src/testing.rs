@@ -2,6 +2,7 @@
 //! stands still until it is told; [`client`] sends it requests.
 
 mod client;
+pub(crate) mod deploys;
 mod log;
 pub(crate) mod story;
 
@@ -55,7 +56,6 @@ impl ManualClock {
         *self.looked_at.lock().unwrap() = then;
     }
 
-    /// Time passes.
     pub(crate) fn advance(&self, by: SignedDuration) {
         let mut now = self.now.lock().unwrap();
         now.0 = now.0.checked_add(by).unwrap();
@@ -101,7 +101,6 @@ const PATIENT: &str = "
     lookups = { requests = 1000000, seconds = 60 }
 ";
 
-/// A coordinator.
 pub(crate) struct World {
     pub(crate) state: AppState,
     pub(crate) clock: Arc<ManualClock>,

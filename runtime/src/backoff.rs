@@ -37,7 +37,6 @@ impl Failures {
         Instant::now() + backoff.delay(self.0.fetch_add(1, Ordering::Relaxed), jitter)
     }
 
-    /// It went well.
     pub fn end(&self) {
         self.0.store(0, Ordering::Relaxed);
     }

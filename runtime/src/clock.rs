@@ -7,14 +7,12 @@ use nix::time::{ClockId, clock_gettime};
 
 /// Wall time. Durations and deadlines use `tokio::time`, which tests can pause.
 pub trait Clock: Send + Sync + 'static {
-    /// Now.
     fn now(&self) -> Timestamp;
     /// Since some moment in the past. Nobody can set it, and it counts while the machine sleeps:
     /// what wall time is held against.
     fn steady(&self) -> Duration;
 }
 
-/// The system's clock.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 

@@ -33,7 +33,6 @@ pub struct Api {
 /// Any answer: status and JSON.
 #[derive(Debug, Clone)]
 pub struct Reply {
-    /// HTTP status.
     pub status: u16,
     /// Body; null where it is not JSON.
     pub json: Value,
@@ -73,7 +72,6 @@ impl Api {
         Ok(Self { client, ..self.clone() })
     }
 
-    /// Any call.
     pub async fn call(
         &self,
         method: Method,

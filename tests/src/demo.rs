@@ -12,7 +12,6 @@ use crate::poll;
 use crate::product::{IMAGE, IMAGE_V2, Limits, Options, PORT, Product, ZONE};
 use crate::world::{PortOf, World};
 
-/// The demo's world.
 pub const NUMBER: u8 = 0;
 
 const APP: &str = "hello";
@@ -27,7 +26,6 @@ fn folder() -> anyhow::Result<PathBuf> {
 /// What was brought up.
 #[derive(Debug)]
 pub struct Demo {
-    /// The live address.
     pub url: String,
     /// What the app answered.
     pub answer: String,

@@ -32,11 +32,8 @@ pub struct Edge {
 /// An answer, read whole.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    /// Status.
     pub status: StatusCode,
-    /// Headers.
     pub headers: HeaderMap,
-    /// Body.
     pub body: Bytes,
 }
 

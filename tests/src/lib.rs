@@ -1,6 +1,8 @@
 //! The world that the tests, the demo and the benches run in: one container host with everything
 //! of the product on it, real, and torn down without a trace.
 
+#![allow(missing_docs, reason = "a field whose name says it needs no sentence")]
+
 pub mod api;
 pub mod bench;
 pub mod demo;

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
-/// Between two looks.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Looks until `condition` yields a value. After `patience` it fails with `what` was waited for

@@ -28,7 +28,6 @@ const ACME_ZONE: &str = "buddocloud.test";
 
 /// The image that is deployed, in two versions; both answer on [`PORT`].
 pub const IMAGE: &str = "harbor.buddo.xyz:4443/demo/web:v1";
-/// Its second version.
 pub const IMAGE_V2: &str = "harbor.buddo.xyz:4443/demo/web:v2";
 /// The port that the images listen on.
 pub const PORT: u16 = 8080;
@@ -40,7 +39,6 @@ pub struct Options {
     pub limits: Limits,
     /// Who signs the edge's certificates.
     pub authority: Authority,
-    /// What serves visitors.
     pub caddy: Caddy,
     /// The agent listens on every address of the machine, as its default is.
     pub listen_everywhere: bool,
@@ -49,7 +47,6 @@ pub struct Options {
 /// Rate limits and quotas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Limits {
-    /// As published.
     Published,
     /// Out of the way.
     #[default]
@@ -61,7 +58,6 @@ pub enum Limits {
 /// Who signs the edge's certificates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Authority {
-    /// Caddy's own.
     #[default]
     Internal,
     /// Pebble, by ACME with real validation.
@@ -268,7 +264,6 @@ impl<'a> Product<'a> {
         }
     }
 
-    /// Where mail goes.
     pub fn mail_dir(&self) -> PathBuf {
         self.world.layout().path("mail")
     }

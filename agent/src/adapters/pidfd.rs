@@ -10,7 +10,6 @@ use tokio::io::unix::AsyncFd;
 use crate::model::container::Process;
 use crate::ports::ProcessExits;
 
-/// Asks the kernel.
 #[derive(Debug, Clone, Copy)]
 pub struct Pidfds;
 

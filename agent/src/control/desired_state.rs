@@ -66,7 +66,6 @@ pub enum RestoreError {
     Trust(#[from] TrustRootsError),
 }
 
-/// Accepts documents.
 pub struct DesiredState<K> {
     store: Store,
     clock: Arc<K>,

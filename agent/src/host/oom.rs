@@ -17,10 +17,8 @@ use crate::model::container::Process;
 use crate::plan::rollback_watch;
 use crate::ports::MemoryEvents;
 
-/// Between two looks.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// What guards watch.
 pub type Watched = BTreeMap<DeploymentId, Process>;
 
 /// The kernel's counts. Clones share all.

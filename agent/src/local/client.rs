@@ -17,9 +17,7 @@ pub enum AskError {
     /// Nobody answers at the socket.
     #[error("no agent answers at {path}; start it: systemctl --user start buddo-agent")]
     Connect {
-        /// Which socket.
         path: PathBuf,
-        /// Why.
         #[source]
         source: std::io::Error,
     },

@@ -11,15 +11,11 @@ use crate::model::snapshot::DeploymentSnapshot;
 /// An app's state in words, one sentence or two each.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Explanation {
-    /// Which app.
     pub app: String,
     /// What is the case.
     pub state: String,
-    /// Why.
     pub why: String,
-    /// What visitors see.
     pub visitors: String,
-    /// What happens next.
     pub next: String,
     /// What is wrong with its host, which may be why.
     #[serde(default)]

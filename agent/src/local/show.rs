@@ -15,18 +15,14 @@ use crate::local::explain::Explanation;
 use crate::model::snapshot::HostSnapshot;
 use crate::ports::RouteFiles;
 
-/// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Question {
-    /// How everything is.
     Status,
     /// Why one app is as it is.
     Explain(String),
     /// The document in force.
     Document,
-    /// The route files.
     Routes,
-    /// Recent reports.
     Events,
 }
 

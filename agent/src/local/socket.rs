@@ -37,11 +37,8 @@ pub struct Sources {
     pub picture: watch::Receiver<Option<Arc<HostSnapshot>>>,
     /// The document in force.
     pub document: watch::Receiver<Option<Arc<Document>>>,
-    /// The route files.
     pub routes: Arc<dyn Fn() -> RouteFiles + Send + Sync>,
-    /// Recent reports.
     pub status: Status,
-    /// What is counted.
     pub scrape: Scrape,
 }
 

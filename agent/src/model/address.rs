@@ -26,7 +26,6 @@ impl Index {
         (number < Self::COUNT).then_some(Self(number))
     }
 
-    /// The plain number.
     pub fn get(self) -> u16 {
         self.0
     }

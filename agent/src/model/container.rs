@@ -15,14 +15,11 @@ use buddo_shared::port::Port;
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Slot {
-    /// The first.
     A,
-    /// The second.
     B,
 }
 
 impl Slot {
-    /// The other one.
     #[must_use]
     pub const fn other(self) -> Self {
         match self {
@@ -46,11 +43,9 @@ pub struct Identity {
 /// A container of ours as one list call shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Container {
-    /// Its name.
     pub name: String,
     /// What its labels say; `None` where they are missing or malformed.
     pub identity: Option<Identity>,
-    /// Whether it runs.
     pub state: ContainerState,
     /// Where its port is published.
     pub address: Option<SocketAddrV4>,
@@ -72,7 +67,6 @@ pub struct Process {
 pub enum ContainerState {
     /// Created, or listed so after a power loss: start works.
     Created,
-    /// Running.
     Running,
     /// Ended with this code.
     Exited(i32),
@@ -87,13 +81,11 @@ pub enum ContainerState {
 pub struct ContainerSpec {
     /// Deterministic name: creating it twice is a conflict, never a second container.
     pub name: String,
-    /// Becomes the labels.
     pub identity: Identity,
     /// The image, pinned by digest.
     pub image: ImageReference,
     /// Where to publish the port on the host.
     pub address: SocketAddrV4,
-    /// The port inside.
     pub port: Port,
     /// Limits; `None` where the host cannot enforce them and its configuration allows that.
     pub limits: Option<Limits>,
@@ -119,7 +111,6 @@ pub const KILLED: i32 = 137;
 /// How a container ended, for the words of a failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExitInfo {
-    /// Exit code.
     pub exit_code: i32,
     /// Whether the kernel killed it for memory.
     pub oom_killed: bool,

@@ -35,7 +35,6 @@ impl Counts {
         }
     }
 
-    /// All of them.
     pub fn total(&self) -> u64 {
         self.0.values().map(|count| u64::from(*count)).sum()
     }
@@ -87,7 +86,6 @@ pub struct FailedRequests {
 }
 
 impl FailedRequests {
-    /// Takes one in.
     pub fn add(&mut self, host: String, began: Timestamp) {
         self.counts.entry(host).or_default().add(began);
     }

@@ -6,7 +6,6 @@ pub enum LimitRule {
     /// Not known yet: Podman has not answered. Nothing new is started.
     #[default]
     Unknown,
-    /// It does.
     Enforced,
     /// It does not, and its administrator accepts that.
     Waived,

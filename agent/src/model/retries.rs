@@ -22,7 +22,6 @@ pub const RENEWAL: Backoff = Backoff::new(Duration::from_secs(1), Duration::from
 /// Draws from 0..1, injected: spreads what would otherwise happen everywhere at once.
 pub type Jitter = std::sync::Arc<dyn Fn() -> f64 + Send + Sync>;
 
-/// The system's randomness.
 pub fn system_jitter() -> Jitter {
     std::sync::Arc::new(rand::random::<f64>)
 }

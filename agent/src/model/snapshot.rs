@@ -43,7 +43,6 @@ pub struct DeploymentSnapshot {
     pub retry_s: Option<u64>,
     /// Where its visitors go; absent: to the page that knows no such app.
     pub target: Option<Target>,
-    /// Its containers.
     pub containers: Vec<ContainerSnapshot>,
     /// Steps that run now.
     pub doing: Vec<String>,
@@ -53,16 +52,13 @@ pub struct DeploymentSnapshot {
     pub next_look_ms: Option<u64>,
 }
 
-/// One container.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ContainerSnapshot {
-    /// Its name.
     pub name: String,
     /// Podman's word for its state.
     pub state: String,
     /// Where it is published.
     pub address: Option<SocketAddrV4>,
-    /// What probes say.
     pub health: Option<String>,
     /// It gets no new requests, and leaves when those under way had their time.
     #[serde(default)]

@@ -13,9 +13,7 @@ use buddo_shared::sealed::Sealed;
 /// A revision, whole. Borrowed from the deployment's entry in the document.
 #[derive(Debug, Clone, Copy)]
 pub struct RevisionSpec<'a> {
-    /// Whose.
     pub deployment: DeploymentId,
-    /// Its number.
     pub revision: Revision,
     /// Its image as the operator named it.
     pub image: &'a ImageReference,
@@ -23,13 +21,11 @@ pub struct RevisionSpec<'a> {
     pub digest: Option<&'a Digest>,
     /// The port inside the container.
     pub port: Port,
-    /// The tier's limits.
     pub limits: Limits,
     /// How its health is asked.
     pub probe: &'a Probe,
     /// How it replaces what serves.
     pub strategy: Strategy,
-    /// Its sealed environment.
     pub env: Option<&'a Sealed>,
     /// Sealed credentials for its registry.
     pub registry_credentials: Option<&'a Sealed>,

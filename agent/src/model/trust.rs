@@ -62,7 +62,6 @@ impl TrustRoots {
         &self.wire
     }
 
-    /// Checks documents.
     pub fn verifier(&self) -> &Verifier {
         &self.verifier
     }

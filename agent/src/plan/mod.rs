@@ -59,7 +59,6 @@ pub const EDGE_LAG: Duration = EDGE_REFRESH.saturating_add(Duration::from_millis
 /// What holds for all deployments of the host.
 #[derive(Debug, Clone)]
 pub struct Rules {
-    /// Whether limits hold.
     pub limits: LimitRule,
     /// How old containers leave.
     pub drain: Drain,
@@ -78,7 +77,6 @@ pub struct Rules {
 /// container for each of them would starve it more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Permit {
-    /// Yes.
     Granted,
     /// Not while the host itself may be why its probes fail.
     HostTrouble,
@@ -100,7 +98,6 @@ pub struct Busy {
 /// A container as its list and its probes show it.
 #[derive(Debug, Clone, Copy)]
 pub struct Seen<'a> {
-    /// What Podman says.
     pub container: &'a Container,
     /// What probes say; `None`: it is not probed. Looked up once for each plan, which asks for it
     /// several times.
@@ -132,15 +129,11 @@ impl Deref for Seen<'_> {
 
 /// One deployment as it is and as it shall be.
 pub struct View<'a> {
-    /// Which deployment.
     pub id: DeploymentId,
     /// As the document wants it; `None`: it shall not exist.
     pub desired: Option<&'a DeploymentSpec>,
-    /// Its containers.
     pub containers: &'a [Seen<'a>],
-    /// What runs already.
     pub busy: &'a Busy,
-    /// The host's rules.
     pub rules: &'a Rules,
     /// Requests to it that failed, as far as Caddy's log tells.
     pub failed: Failed<'a>,
@@ -148,7 +141,6 @@ pub struct View<'a> {
     pub kills: Option<&'a Kills>,
     /// Whether what serves and is sick may be replaced now.
     pub permit: Permit,
-    /// Monotonic time.
     pub now: Instant,
     /// Wall time, never earlier than the document in force.
     pub wall: Timestamp,
@@ -159,7 +151,6 @@ pub struct View<'a> {
 /// A container to be probed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Watched {
-    /// Its name.
     pub name: String,
     /// Its revision, which says how it is asked.
     pub revision: Revision,
@@ -179,7 +170,6 @@ pub struct Plan {
     pub roll: Vec<Step>,
     /// Where visitors go; `None`: there is no such app.
     pub target: Option<Target>,
-    /// What to probe.
     pub watch: Vec<Watched>,
     /// When to plan again if nothing happens.
     pub wake: Option<Instant>,

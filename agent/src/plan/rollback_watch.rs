@@ -43,7 +43,6 @@ const SAME: Duration = Duration::from_secs(10);
 pub enum RollbackWatch {
     /// The revision went live and is watched.
     Watching {
-        /// Which one.
         revision: Revision,
         /// When it went live, by wall time: the only clock that a restart or reboot leaves.
         since: Timestamp,
@@ -69,9 +68,7 @@ pub fn remaining(since: Timestamp, wall: Timestamp, seconds: u32) -> Duration {
 /// since that run began.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kills {
-    /// Which run.
     pub process: Process,
-    /// How often.
     pub count: u64,
 }
 
@@ -113,7 +110,6 @@ pub struct FailureHistory {
 pub enum Verdict {
     /// Its container ended again and again.
     CrashLoop {
-        /// How often.
         ends: usize,
         /// The last exit code, where it is known.
         code: Option<i32>,
@@ -123,14 +119,12 @@ pub enum Verdict {
     /// It, or a process in it, was killed again and again, most often by the kernel for its
     /// memory.
     Memory {
-        /// How often.
         kills: usize,
         /// Whether the kernel or Podman says that it was memory.
         certain: bool,
     },
     /// It runs, and has failed its probes for as long as a new container may take to start.
     Unhealthy {
-        /// For how long.
         lasted: Duration,
         /// Why the last probe failed.
         reason: String,

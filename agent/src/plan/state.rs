@@ -26,9 +26,7 @@ const MAX_REFUSALS: u32 = 3;
 /// A container that answers visitors, by what its labels say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Serving {
-    /// Its revision.
     pub revision: Revision,
-    /// Its slot.
     pub slot: Slot,
 }
 
@@ -43,9 +41,7 @@ impl Serving {
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
 pub struct Persisted {
-    /// The deployment's addresses.
     pub index: Option<Index>,
-    /// Who answers visitors.
     pub live: Option<Serving>,
     /// What tags were resolved to.
     pub digests: BTreeMap<Revision, Digest>,
@@ -130,7 +126,6 @@ pub struct Trouble {
     tries: u32,
     /// The host lacks what it takes: it is waited out however long that takes.
     of_host: bool,
-    /// In words.
     pub failure: Failure,
 }
 
@@ -202,7 +197,6 @@ pub enum Stock {
 pub enum StepOutcome {
     /// The image is here, and this is what its tag means.
     Image(Digest),
-    /// It ended so.
     Ended(ExitInfo),
     /// Done; nothing more to say.
     Done,

@@ -20,7 +20,6 @@ pub enum ContainersError {
     /// answer; try again.
     #[error("could not {operation}")]
     Unavailable {
-        /// What was asked.
         operation: &'static str,
         /// Why; a [`Hindrance`] where Podman may be well.
         #[source]
@@ -41,14 +40,7 @@ pub enum ContainersError {
     NotFound(String),
     /// Podman refused; its own words.
     #[error("Podman refused to {operation} ({status}): {message}")]
-    Refused {
-        /// What was asked.
-        operation: &'static str,
-        /// HTTP status.
-        status: u16,
-        /// Podman's message.
-        message: String,
-    },
+    Refused { operation: &'static str, status: u16, message: String },
 }
 
 impl ContainersError {
@@ -67,7 +59,6 @@ pub enum Hindrance {
     /// It was not sent: as many as may be under way at once were, all the time.
     #[error("{calls} earlier calls were still under way after {waited:?}")]
     Crowded {
-        /// How many.
         calls: usize,
         /// How long it waited.
         waited: Duration,

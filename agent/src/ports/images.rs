@@ -5,7 +5,6 @@ use crate::model::container::LocalImage;
 
 /// Podman's storage of images, as far as the collector needs it. Every call has a deadline.
 pub trait Images: Send + Sync + 'static {
-    /// All images.
     fn images(&self) -> impl Future<Output = Result<Vec<LocalImage>, ContainersError>> + Send;
     /// Removes an image, unless a container uses it: never by force. An absent one is success.
     fn remove_image(

@@ -35,26 +35,15 @@ pub enum Refusal {
         "the document {0} has other content than the one of the same generation that this host holds"
     )]
     Conflict(Generation),
-    /// Expired on arrival.
     #[error("the document expired at {expires_at}, it is {now} here; check both clocks")]
-    Expired {
-        /// Its end.
-        expires_at: Timestamp,
-        /// The agent's time.
-        now: Timestamp,
-    },
+    Expired { expires_at: Timestamp, now: Timestamp },
     /// Issued later than it is here, by more than clocks may differ.
     #[error(
         "the document was issued at {issued_at}, it is {now} here: the clock of the coordinator \
          or of this host is wrong; set it right (timedatectl on each machine). Until then each \
          document is refused at first, and taken once it is less than 5 minutes ahead"
     )]
-    IssuedInFuture {
-        /// The coordinator's time.
-        issued_at: Timestamp,
-        /// The agent's time.
-        now: Timestamp,
-    },
+    IssuedInFuture { issued_at: Timestamp, now: Timestamp },
     /// Whom it says to trust is not usable.
     #[error("whom the document says to trust is not acceptable")]
     Trust(#[from] TrustRootsError),

@@ -8,7 +8,6 @@ use crate::model::health::ProbeOutcome;
 
 /// Asks containers for their health.
 pub trait Prober: Send + Sync + 'static {
-    /// One probe.
     fn probe(
         &self,
         address: SocketAddrV4,

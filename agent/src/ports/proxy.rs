@@ -41,7 +41,6 @@ pub trait Proxy: Send + Sync + 'static {
 /// What is known of failed requests after a look.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Reading {
-    /// What is known.
     pub requests: FailedRequests,
     /// So much was new, in bytes: many more may be on their way.
     pub bytes: u64,
@@ -53,7 +52,6 @@ pub struct Reading {
 pub struct ProxyError {
     /// What was tried and what to look at.
     pub message: String,
-    /// Why.
     #[source]
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
@@ -64,7 +62,6 @@ pub type RouteFiles = BTreeMap<String, String>;
 /// A route file that is not in force: Caddy would not load it, or it is not ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusedRoute {
-    /// Its file name.
     pub file: String,
     /// Why: Caddy's words, or what was done with it.
     pub message: String,

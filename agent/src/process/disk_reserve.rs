@@ -47,7 +47,6 @@ impl Reserve {
         Self(Arc::new(Inner { path, bytes, turn, gone, times }))
     }
 
-    /// No reserve.
     pub fn none() -> Self {
         Self::new(PathBuf::new(), 0)
     }

@@ -34,11 +34,9 @@ const SECRETS_AT_ONCE: usize = 4;
 /// Steps for one deployment, and all that they need.
 #[derive(Debug)]
 pub struct Operation {
-    /// For which deployment.
     pub deployment: DeploymentId,
     /// On behalf of which revision.
     pub revision: Revision,
-    /// In which lane.
     pub lane: Lane,
     /// What to do, in order.
     pub steps: Vec<Step>,
@@ -58,7 +56,6 @@ pub struct Operation {
 
 /// What the executor tells while it works.
 pub trait ExecutorObserver: Send + Sync {
-    /// A step begins.
     fn begins(&self, order: &Operation, step: &Step);
     /// A step ended; no other comes before this returns.
     fn ended(&self, order: &Operation, step: &Step, happened: StepOutcome);

@@ -36,9 +36,15 @@ type Key = (DeploymentId, Lane);
 #[derive(Debug)]
 enum Event {
     /// A step begins, after so many lines of Podman's events.
-    Begins { step: Step, lines: u64 },
-    /// A step ended.
-    Ended { step: Step, revision: Revision, happened: StepOutcome },
+    Begins {
+        step: Step,
+        lines: u64,
+    },
+    Ended {
+        step: Step,
+        revision: Revision,
+        happened: StepOutcome,
+    },
     /// The order is over.
     Over,
 }

@@ -21,7 +21,6 @@ const SETTLED: Duration = Duration::from_secs(30);
 /// And so long at most while there are ever more reasons: a host with much trouble is one to look at.
 const AT_LATEST: Duration = SETTLED.saturating_mul(2);
 
-/// When to look.
 #[derive(Debug)]
 pub(super) struct Sweep {
     /// The first and the last reason since the last look.

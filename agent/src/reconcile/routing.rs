@@ -82,7 +82,6 @@ pub struct Routes<X> {
     proxy: Arc<X>,
     state: Arc<Mutex<State>>,
     news: Arc<Notify>,
-    /// The reconciler's bell.
     wake: Arc<Notify>,
     /// Places for handshakes that an app's first visitors wait for, and for others: a domain
     /// whose certificate cannot be had takes a long time to say so.

@@ -28,11 +28,9 @@ const ASIDE: Duration = Duration::from_mins(10);
 pub(super) struct Looks {
     /// From then on no call comes late.
     quiet: Instant,
-    /// To be listed.
     list: Option<Instant>,
     /// To be mended where they need it, and listed.
     mend: Option<Instant>,
-    /// They were listed.
     pub(super) known: bool,
     trouble: Option<Failure>,
     aside: Vec<PathBuf>,

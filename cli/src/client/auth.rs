@@ -21,7 +21,6 @@ use super::{Api, ClientError};
 use crate::session::{Account, Session};
 
 impl Api {
-    /// The stored session.
     pub(crate) fn session(&self) -> Result<Session, ClientError> {
         let stored = self.sessions.load(self.url())?;
         stored.ok_or_else(|| {

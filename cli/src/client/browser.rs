@@ -22,9 +22,7 @@ struct Metadata {
 /// What a device was answered (RFC 8628, 3.5).
 #[derive(Debug)]
 pub(crate) enum Polled {
-    /// Somebody said yes.
     Tokens(Box<Tokens>),
-    /// Nobody has decided.
     Pending,
     /// Nobody has decided, and the questions come too fast: 5 seconds more between two.
     SlowDown,

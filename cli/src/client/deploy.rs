@@ -24,7 +24,6 @@ impl Api {
         self.get("/api/deploy/tiers").await?.json()
     }
 
-    /// Creates a deployment.
     pub(crate) async fn create(
         &self,
         request: &CreateDeployment,
@@ -46,22 +45,18 @@ impl Api {
         self.all(As::KeyOrLogin, APPS, &query, entries).await
     }
 
-    /// One deployment.
     pub(crate) async fn deployment(&self, id: DeploymentId) -> Result<Deployment, ClientError> {
         deployment(&self.get(&format!("{APPS}/{id}")).await?)
     }
 
-    /// Its status alone.
     pub(crate) async fn status(&self, id: DeploymentId) -> Result<StatusAnswer, ClientError> {
         self.get(&format!("{APPS}/{id}/status")).await?.json()
     }
 
-    /// Its audit log.
     pub(crate) async fn logs(&self, id: DeploymentId) -> Result<AuditLog, ClientError> {
         self.get(&format!("{APPS}/{id}/logs")).await?.json()
     }
 
-    /// Stops it.
     pub(crate) async fn stop(&self, id: DeploymentId) -> Result<Deployment, ClientError> {
         deployment(&self.act(Method::POST, &format!("{APPS}/{id}/stop")).await?)
     }

@@ -20,113 +20,70 @@ pub(crate) enum ClientError {
     /// The server's certificate is not trusted.
     #[error("cannot trust the certificate of {url}")]
     Certificate {
-        /// The API's address.
         url: String,
-        /// Why.
         #[source]
         source: reqwest::Error,
     },
     /// No connection: nothing was sent.
     #[error("cannot connect to {url}")]
     Connect {
-        /// The API's address.
         url: String,
-        /// Why.
         #[source]
         source: reqwest::Error,
     },
     /// The connection broke under way: the request may or may not have been carried out.
     #[error("lost the connection to {url}")]
     Broken {
-        /// The API's address.
         url: String,
-        /// Why.
         #[source]
         source: reqwest::Error,
     },
     /// No answer in time: the request may or may not have been carried out.
     #[error("{url} did not answer within {} s", .after.as_secs())]
-    Timeout {
-        /// The API's address.
-        url: String,
-        /// The deadline.
-        after: Duration,
-    },
+    Timeout { url: String, after: Duration },
     /// The API says why not.
     #[error("{}", .problem.detail)]
     Problem {
-        /// In its words.
         problem: Box<Problem>,
         /// When to try again.
         retry_after: Option<Duration>,
     },
     /// The token endpoint says why not.
     #[error("{}", .error.error_description)]
-    OAuth {
-        /// HTTP status.
-        status: u16,
-        /// In its words.
-        error: OAuthError,
-    },
+    OAuth { status: u16, error: OAuthError },
     /// Something else than the API answered.
     #[error("{url} answered {status} in no form that the API uses")]
     Unexpected {
-        /// The API's address.
         url: String,
-        /// HTTP status.
         status: u16,
         /// When to try again.
         retry_after: Option<Duration>,
     },
     /// The server sends elsewhere; tokens do not follow.
     #[error("{url} redirects to {to}")]
-    Redirect {
-        /// The API's address.
-        url: String,
-        /// Where to.
-        to: String,
-    },
+    Redirect { url: String, to: String },
     /// A good status with a body that is not the API's.
     #[error("cannot understand the answer of {url}")]
     Decode {
-        /// The API's address.
         url: String,
-        /// Why.
         #[source]
         source: serde_json::Error,
     },
     /// The answer is longer than any answer of the API.
     #[error("the answer of {url} is longer than {limit} bytes")]
-    TooLong {
-        /// The API's address.
-        url: String,
-        /// The bound.
-        limit: usize,
-    },
+    TooLong { url: String, limit: usize },
     /// There is no session.
     #[error("not logged in to {url}")]
-    NotLoggedIn {
-        /// The API's address.
-        url: String,
-    },
+    NotLoggedIn { url: String },
     /// There is an API key and no session, where only a session will do.
     #[error("an API key is for deployments alone, and nobody is logged in to {url}")]
-    KeyAlone {
-        /// The API's address.
-        url: String,
-    },
+    KeyAlone { url: String },
     /// The API does not accept the API key.
     #[error("{}", .problem.detail)]
-    KeyRefused {
-        /// In its words.
-        problem: Box<Problem>,
-    },
+    KeyRefused { problem: Box<Problem> },
     /// The API ended the session.
     #[error("the login at {url} has ended")]
-    SessionEnded {
-        /// The API's address.
-        url: String,
-    },
+    SessionEnded { url: String },
     /// The stored sessions cannot be used.
     #[error(transparent)]
     Session(#[from] SessionError),

@@ -5,7 +5,6 @@ use std::time::Duration;
 /// Far above a status event of a few hundred bytes.
 pub(super) const MAX_EVENT: usize = 256 * 1024;
 
-/// One event.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Event {
     /// Its data lines, joined by line breaks.

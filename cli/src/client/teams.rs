@@ -20,12 +20,10 @@ impl Api {
         self.list("/api/orgs").await
     }
 
-    /// Makes one.
     pub(crate) async fn create_org(&self, request: &CreateOrg) -> Result<Org, ClientError> {
         self.send(Method::POST, "/api/orgs", request).await
     }
 
-    /// Ends one.
     pub(crate) async fn delete_org(&self, org: &str) -> Result<Message, ClientError> {
         self.act_on(Method::DELETE, &format!("/api/orgs/{org}")).await
     }
@@ -64,7 +62,6 @@ impl Api {
         self.list(&format!("/api/orgs/{org}/activity")).await
     }
 
-    /// Invites somebody.
     pub(crate) async fn invite(
         &self,
         org: &str,
@@ -73,7 +70,6 @@ impl Api {
         self.send(Method::POST, &format!("/api/orgs/{org}/invitations"), request).await
     }
 
-    /// Who is invited.
     pub(crate) async fn invitations(&self, org: &str) -> Result<Vec<Invitation>, ClientError> {
         self.list(&format!("/api/orgs/{org}/invitations")).await
     }
@@ -83,7 +79,6 @@ impl Api {
         self.act_on(Method::DELETE, &format!("/api/orgs/{org}/invitations/{id}")).await
     }
 
-    /// Accepts one.
     pub(crate) async fn accept(&self, request: &AcceptInvitation) -> Result<Org, ClientError> {
         self.send(Method::POST, "/api/invitations/accept", request).await
     }
@@ -93,7 +88,6 @@ impl Api {
         self.list("/api/teams").await
     }
 
-    /// Makes one.
     pub(crate) async fn create_team(
         &self,
         org: &str,
@@ -102,7 +96,6 @@ impl Api {
         self.send(Method::POST, &format!("/api/orgs/{org}/teams"), request).await
     }
 
-    /// Ends one.
     pub(crate) async fn delete_team(&self, team: &str) -> Result<Message, ClientError> {
         self.act_on(Method::DELETE, &format!("/api/teams/{team}")).await
     }
@@ -131,12 +124,10 @@ impl Api {
         self.act_on(Method::DELETE, &format!("/api/teams/{team}/members/{account}")).await
     }
 
-    /// Its API keys.
     pub(crate) async fn api_keys(&self, team: &str) -> Result<Vec<ApiKey>, ClientError> {
         self.list(&format!("/api/teams/{team}/keys")).await
     }
 
-    /// Makes one.
     pub(crate) async fn create_key(
         &self,
         team: &str,
@@ -145,7 +136,6 @@ impl Api {
         self.send(Method::POST, &format!("/api/teams/{team}/keys"), request).await
     }
 
-    /// Ends one.
     pub(crate) async fn revoke_key(&self, team: &str, key: &str) -> Result<Message, ClientError> {
         self.act_on(Method::DELETE, &format!("/api/teams/{team}/keys/{key}")).await
     }

@@ -14,7 +14,7 @@ use buddo_shared::api::deploy::{Deployment, Status, StatusAnswer, StatusProgress
 use buddo_shared::id::DeploymentId;
 use buddo_shared::report::Phase;
 
-use super::transitions::{ARROW, Outcome, Path, lines, outcome};
+use super::transitions::{ARROW, Outcome, Path, outcome};
 use super::{Context, resolve};
 use crate::args::FollowArgs;
 use crate::client::{Api, ClientError, Events};
@@ -72,23 +72,16 @@ async fn run(
     };
     show.end(context, &path)?;
     match ended? {
-        Outcome::Live => live(context, id, deployment).await,
-        Outcome::Serves { cause, fix } => {
-            let given_up = why_given_up(&context.api, id, deployment.revision).await?;
-            if let Some((cause, fix)) = given_up {
-                return Err(failed(name, &cause, &fix));
-            }
+        Outcome::Live { warning } => {
             live(context, id, deployment).await?;
             // With --json it stands in the deployment.
-            if !context.ui.is_json() {
-                context.ui.warning(&cause);
-                for line in &fix {
-                    context.ui.hint(line);
-                }
+            if let Some(warning) = warning.filter(|_| !context.ui.is_json()) {
+                context.ui.warning(&warning.cause);
+                context.ui.hint(&warning.fix);
             }
             Ok(())
         }
-        Outcome::Failed { cause, fix } => Err(failed(name, &cause, &fix)),
+        Outcome::Failed { cause, fix } => Err(failed(name, &cause, fix)),
     }
 }
 
@@ -104,27 +97,10 @@ async fn live(
     context.ui.line(&format!("Live at: {}", deployment.url))
 }
 
-/// Why the host gave `revision` up, if it did. Only the revision's own error tells that: the
-/// deployment's is also there for what merely comes late, such as a certificate.
-async fn why_given_up(
-    api: &Api,
-    id: DeploymentId,
-    revision: u32,
-) -> Result<Option<(String, Vec<String>)>, CliError> {
-    let all = api.revisions(id).await?.revisions;
-    let ours = all.into_iter().find(|one| one.revision == revision);
-    Ok(ours.and_then(|one| one.last_error).map(|text| lines(&text)))
-}
-
-fn failed(name: &str, cause: &str, fix: &[String]) -> CliError {
-    let error =
-        CliError::new(Kind::DeployFailed, format!("the deploy of {name:?} failed: {cause}"))
-            .code("deploy_failed");
-    if fix.is_empty() {
-        error.hint(format!("see its audit log with: buddo deploy logs {name}"))
-    } else {
-        error.hint(fix.join("; "))
-    }
+fn failed(name: &str, cause: &str, fix: Option<String>) -> CliError {
+    CliError::new(Kind::DeployFailed, format!("the deploy of {name:?} failed: {cause}"))
+        .code("deploy_failed")
+        .hint(fix.unwrap_or_else(|| format!("see its audit log with: buddo deploy logs {name}")))
 }
 
 fn still_going(name: &str, seconds: u64) -> CliError {
@@ -210,9 +186,7 @@ impl Show {
     }
 }
 
-/// What watching brought.
 enum Seen {
-    /// A status.
     Status(StatusAnswer),
     /// Trouble that may pass.
     Trouble(ClientError),

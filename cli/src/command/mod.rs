@@ -36,7 +36,6 @@ pub(crate) struct Context<'a> {
     pub(crate) api: Api,
 }
 
-/// Runs the command.
 pub(crate) async fn run(cli: Cli, ui: &mut Ui) -> Result<(), CliError> {
     // These two work without any configuration.
     match &cli.command {

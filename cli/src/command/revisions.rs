@@ -44,7 +44,7 @@ pub(super) async fn roll_back(
 
 /// What is the same in all of them is not shown; `--json` has it.
 fn table(RevisionList { revisions }: &RevisionList) -> Table {
-    let reasons = revisions.iter().any(|revision| revision.last_error.is_some());
+    let reasons = revisions.iter().any(|revision| revision.failure.is_some());
     let mut headings = vec!["Revision", "State", "Image", "Digest", "Strategy", "Made"];
     headings.extend(reasons.then_some("Reason"));
     let mut table = Table::new(headings);
@@ -57,8 +57,8 @@ fn table(RevisionList { revisions }: &RevisionList) -> Table {
             revision.strategy.to_string(),
             time(revision.inserted_at),
         ];
-        let reason = revision.last_error.as_deref().and_then(|error| error.lines().next());
-        cells.extend(reasons.then(|| reason.unwrap_or_default().to_owned()));
+        let reason = revision.failure.as_ref().map(|failure| failure.cause.clone());
+        cells.extend(reasons.then(|| reason.unwrap_or_default()));
         table.cells(cells);
     }
     table
@@ -66,7 +66,7 @@ fn table(RevisionList { revisions }: &RevisionList) -> Table {
 
 /// What became of it, in few words.
 fn state(revision: &Revision) -> String {
-    let word = match (revision.current, revision.serving, revision.live_at, &revision.last_error) {
+    let word = match (revision.current, revision.serving, revision.live_at, &revision.failure) {
         (true, true, ..) => "serving",
         (true, false, None, None) => "coming up",
         (true, false, ..) => "current",
@@ -89,6 +89,7 @@ fn digest(revision: &Revision) -> String {
 
 #[cfg(test)]
 mod tests {
+    use buddo_shared::api::deploy::Failure;
     use buddo_shared::manifest::Strategy;
     use jiff::Timestamp;
 
@@ -109,7 +110,11 @@ mod tests {
             can_roll_back: live,
             rollback_of: None,
             live_at: live.then_some(at),
-            last_error: error.map(str::to_owned),
+            last_error: None,
+            failure: error.map(|text| {
+                let (cause, fix) = text.split_once('\n').unwrap();
+                Failure { code: "x".to_owned(), cause: cause.to_owned(), fix: fix.to_owned() }
+            }),
             inserted_at: at,
         }
     }

@@ -1,6 +1,6 @@
 //! `buddo status NAME`.
 
-use buddo_shared::api::deploy::{Deployment, Status, StatusAnswer};
+use buddo_shared::api::deploy::{Deployment, Failure, Status, StatusAnswer};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -37,8 +37,9 @@ pub(super) async fn run(context: &mut Context<'_>, target: &Target) -> Result<()
     if let Some(progress) = &progress {
         context.ui.field("Progress", &in_words(progress))?;
     }
-    show_lines(context.ui, "Error", deployment.last_error.as_deref())?;
-    show_lines(context.ui, "Warning", deployment.warning.as_deref())
+    show_failure(context.ui, "Error", deployment.failure.as_ref())?;
+    show_failure(context.ui, "Waiting", deployment.waiting.as_ref())?;
+    show_failure(context.ui, "Warning", deployment.warning.as_ref())
 }
 
 fn update(deployment: &mut Deployment, newer: StatusAnswer) {
@@ -46,7 +47,9 @@ fn update(deployment: &mut Deployment, newer: StatusAnswer) {
     deployment.health_status = newer.health_status;
     deployment.last_health_check = newer.last_health_check;
     deployment.last_error = newer.last_error;
+    deployment.failure = newer.failure;
     deployment.warning = newer.warning;
+    deployment.waiting = newer.waiting;
     deployment.restarts = newer.restarts;
 }
 
@@ -69,16 +72,11 @@ fn show(ui: &mut Ui, deployment: &Deployment) -> Result<(), CliError> {
     }
 }
 
-/// The cause on one line, what to do about it on the next, as the API sends them.
-fn show_lines(ui: &mut Ui, what: &str, text: Option<&str>) -> Result<(), CliError> {
-    let mut lines = text.unwrap_or_default().lines();
-    if let Some(cause) = lines.next() {
-        ui.field(what, cause)?;
-    }
-    for fix in lines {
-        ui.field("Fix", fix)?;
-    }
-    Ok(())
+/// The cause on one line, what to do about it on the next.
+fn show_failure(ui: &mut Ui, what: &str, failure: Option<&Failure>) -> Result<(), CliError> {
+    let Some(Failure { cause, fix, .. }) = failure else { return Ok(()) };
+    ui.field(what, cause)?;
+    ui.field("Fix", fix)
 }
 
 /// A time as the API writes it, to the second.
@@ -92,11 +90,15 @@ mod tests {
     use crate::command::testing::deployment;
     use crate::ui::testing::{Screen, ui};
 
+    fn failure(cause: &str, fix: &str) -> Failure {
+        Failure { code: "x".to_owned(), cause: cause.to_owned(), fix: fix.to_owned() }
+    }
+
     #[test]
     fn a_running_one_is_shown_as_published() {
         let (mut ui, printed) = ui(Screen::Piped);
         show(&mut ui, &deployment("my-app", Status::Running)).unwrap();
-        show_lines(&mut ui, "Error", None).unwrap();
+        show_failure(&mut ui, "Error", None).unwrap();
         assert_eq!(
             printed.out(),
             "Deployment: my-app (550e8400-e29b-41d4-a716-446655440000)\n\
@@ -123,8 +125,8 @@ mod tests {
         failed.last_health_check = None;
         let (mut ui, printed) = ui(Screen::Piped);
         show(&mut ui, &failed).unwrap();
-        show_lines(&mut ui, "Error", Some("the image does not exist\npush it, then restart"))
-            .unwrap();
+        let why = failure("the image does not exist", "push it, then restart");
+        show_failure(&mut ui, "Error", Some(&why)).unwrap();
         assert!(printed.out().ends_with(
             "Status: stopped\nHealth: unknown\nLast check: never\nURL: https://my-app.buddocloud.com\n\
              Error: the image does not exist\nFix: push it, then restart\n"
@@ -134,7 +136,8 @@ mod tests {
     #[test]
     fn a_lost_host_is_a_warning_with_what_to_do() {
         let (mut ui, printed) = ui(Screen::Piped);
-        show_lines(&mut ui, "Warning", Some("the host h1 is lost\nwait for it")).unwrap();
+        let lost = failure("the host h1 is lost", "wait for it");
+        show_failure(&mut ui, "Warning", Some(&lost)).unwrap();
         assert_eq!(printed.out(), "Warning: the host h1 is lost\nFix: wait for it\n");
     }
 }

@@ -19,7 +19,9 @@ pub(super) fn deployment(name: &str, status: Status) -> Deployment {
         health_status: Some("healthy".to_owned()),
         last_health_check: Some("2026-05-21T10:05:00.25Z".parse().unwrap()),
         last_error: None,
+        failure: None,
         warning: None,
+        waiting: None,
         restarts: 0,
         port: 80,
         memory_limit_mb: 256,
@@ -32,7 +34,6 @@ pub(super) fn deployment(name: &str, status: Status) -> Deployment {
     }
 }
 
-/// A tier.
 pub(super) fn tier(slug: &str) -> Tier {
     Tier {
         id: "t".to_owned(),

@@ -1,26 +1,20 @@
 //! The way of a deployment's status while someone watches. Pure.
 
-use buddo_shared::api::deploy::{Status, StatusAnswer};
+use buddo_shared::api::deploy::{Failure, Status, StatusAnswer};
 
-/// How it ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// The new version answers visitors.
-    Live,
-    /// Something answers visitors and something is wrong: whether it is the new version with a
-    /// warning, or the old one because the new one failed, the status alone does not tell.
-    Serves {
-        /// What is wrong, in one line.
-        cause: String,
-        /// What to do, one line each.
-        fix: Vec<String>,
+    Live {
+        /// What is wrong all the same.
+        warning: Option<Failure>,
     },
-    /// The new version did not become live.
+    /// The new version did not become live; what served before may serve on.
     Failed {
         /// Why, in one line.
         cause: String,
-        /// What to do, one line each.
-        fix: Vec<String>,
+        /// What to do, in one line, where that is known.
+        fix: Option<String>,
     },
 }
 
@@ -59,30 +53,24 @@ impl std::fmt::Display for Path {
     }
 }
 
-/// Between two statuses.
 pub(super) const ARROW: &str = " → ";
-
-/// Cause and what to do, as the API sends them: one line each.
-pub(super) fn lines(text: &str) -> (String, Vec<String>) {
-    let mut lines = text.lines().map(str::to_owned);
-    (lines.next().unwrap_or_default(), lines.collect())
-}
 
 /// Whether the deploy has ended, and how.
 pub(super) fn outcome(answer: &StatusAnswer) -> Option<Outcome> {
-    let last_error = answer.last_error.as_deref().filter(|text| !text.is_empty());
-    let failed = |otherwise: &str| {
-        let (cause, fix) = lines(last_error.unwrap_or(otherwise));
-        Some(Outcome::Failed { cause, fix })
+    let failed = |failure: &Failure| Outcome::Failed {
+        cause: failure.cause.clone(),
+        fix: Some(failure.fix.clone()),
     };
-    match answer.status {
-        Status::Pending | Status::Deploying => None,
-        Status::Running => Some(last_error.map_or(Outcome::Live, |text| {
-            let (cause, fix) = lines(text);
-            Outcome::Serves { cause, fix }
-        })),
-        Status::Stopped => failed("it was stopped"),
-        Status::Destroyed => failed("it was destroyed"),
+    let ended = |cause: &str| {
+        let why = answer.failure.as_ref().or(answer.waiting.as_ref());
+        why.map_or_else(|| Outcome::Failed { cause: cause.to_owned(), fix: None }, failed)
+    };
+    match (answer.status, &answer.failure) {
+        (Status::Pending | Status::Deploying, _) => None,
+        (Status::Running, Some(failure)) => Some(failed(failure)),
+        (Status::Running, None) => Some(Outcome::Live { warning: answer.warning.clone() }),
+        (Status::Stopped, _) => Some(ended("it was stopped")),
+        (Status::Destroyed, _) => Some(ended("it was destroyed")),
     }
 }
 
@@ -90,15 +78,17 @@ pub(super) fn outcome(answer: &StatusAnswer) -> Option<Outcome> {
 mod tests {
     use super::*;
 
-    fn answer(status: Status, last_error: Option<&str>) -> StatusAnswer {
+    fn answer(status: Status, failure: Option<Failure>) -> StatusAnswer {
         StatusAnswer {
             id: String::new(),
             status,
             subdomain: String::new(),
             health_status: None,
             last_health_check: None,
-            last_error: last_error.map(str::to_owned),
+            last_error: None,
+            failure,
             warning: None,
+            waiting: None,
             restarts: 0,
             progress: None,
         }
@@ -117,17 +107,32 @@ mod tests {
 
     #[test]
     fn each_end_is_known() {
-        assert_eq!(outcome(&answer(Status::Pending, None)), None);
-        assert_eq!(outcome(&answer(Status::Deploying, None)), None);
-        assert_eq!(outcome(&answer(Status::Running, None)), Some(Outcome::Live));
-        let why = Some("no such image\npush it");
+        let outcome = |status, failure| outcome(&answer(status, failure));
+        assert_eq!(outcome(Status::Pending, None), None);
+        assert_eq!(outcome(Status::Deploying, None), None);
+        assert_eq!(outcome(Status::Running, None), Some(Outcome::Live { warning: None }));
+        let why = || {
+            let (code, cause, fix) = ("image_not_found", "no such image", "push it");
+            Some(Failure { code: code.into(), cause: cause.into(), fix: fix.into() })
+        };
         let failed =
-            Outcome::Failed { cause: "no such image".to_owned(), fix: vec!["push it".to_owned()] };
-        let serves =
-            Outcome::Serves { cause: "no such image".to_owned(), fix: vec!["push it".to_owned()] };
-        assert_eq!(outcome(&answer(Status::Running, why)), Some(serves));
-        assert_eq!(outcome(&answer(Status::Stopped, why)), Some(failed));
-        let destroyed = Outcome::Failed { cause: "it was destroyed".to_owned(), fix: vec![] };
-        assert_eq!(outcome(&answer(Status::Destroyed, None)), Some(destroyed));
+            || Some(Outcome::Failed { cause: "no such image".into(), fix: Some("push it".into()) });
+        assert_eq!(outcome(Status::Running, why()), failed());
+        assert_eq!(outcome(Status::Stopped, why()), failed());
+        let destroyed = Outcome::Failed { cause: "it was destroyed".to_owned(), fix: None };
+        assert_eq!(outcome(Status::Destroyed, None), Some(destroyed));
+    }
+
+    #[test]
+    fn a_warning_is_not_a_failure_and_what_waits_is_said() {
+        let some = |cause: &str| {
+            Some(Failure { code: "x".into(), cause: cause.into(), fix: "do it".into() })
+        };
+        let late = StatusAnswer { warning: some("late"), ..answer(Status::Running, None) };
+        assert_eq!(outcome(&late), Some(Outcome::Live { warning: some("late") }));
+        let suspended =
+            StatusAnswer { waiting: some("suspended"), ..answer(Status::Stopped, None) };
+        let Some(Outcome::Failed { cause, fix }) = outcome(&suspended) else { panic!() };
+        assert_eq!((cause.as_str(), fix.as_deref()), ("suspended", Some("do it")));
     }
 }

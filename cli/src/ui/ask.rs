@@ -6,7 +6,6 @@ use inquire::{Confirm, InquireError, Password, PasswordDisplayMode, Select, Text
 
 use crate::error::{CliError, Kind};
 
-/// Someone who answers.
 pub(crate) trait Ask: Send {
     /// A line of text.
     fn text(&mut self, question: &str) -> Result<String, CliError>;

@@ -24,7 +24,6 @@ impl Spinner {
         Self(bar)
     }
 
-    /// Changes the text.
     pub(crate) fn say(&self, text: &str) {
         self.0.set_message(clean(text).into_owned());
     }

@@ -13,9 +13,7 @@ use crate::error::CliError;
 /// What the streams are.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Screen {
-    /// A person watches.
     Terminal,
-    /// A program reads.
     Piped,
 }
 
@@ -32,7 +30,6 @@ impl Write for Buffer {
     }
 }
 
-/// What was printed.
 pub(crate) struct Printed {
     out: Buffer,
     err: Buffer,

@@ -208,7 +208,8 @@ async fn what_there_is_by_name_and_by_id() {
 async fn status_says_how_far_and_why_not() {
     let world = World::logged_in().await;
     world.mock("GET", APPS, listed("deploying")).await;
-    let mut now = status("deploying", Some("the registry is slow\nwait, it is tried again"));
+    let mut now = status("deploying", None);
+    now["waiting"] = failure("the registry is slow\nwait, it is tried again");
     now["progress"] = json!({ "phase": "pulling", "percent": 43 });
     world.mock("GET", &app("/status"), ResponseTemplate::new(200).set_body_json(&now)).await;
     let ran = world.buddo(&["status", "my-app"]).await;
@@ -219,7 +220,7 @@ async fn status_says_how_far_and_why_not() {
     Last check: never
     URL: https://my-app.buddocloud.com
     Progress: pulling 43 %
-    Error: the registry is slow
+    Waiting: the registry is slow
     Fix: wait, it is tried again
     ");
 }
@@ -228,7 +229,7 @@ async fn status_says_how_far_and_why_not() {
 async fn status_warns_of_a_lost_host_and_counts_restarts() {
     let world = World::logged_in().await;
     let mut lost = deployment("running");
-    lost["warning"] = json!("the host h1 is lost\nwait for it");
+    lost["warning"] = failure("the host h1 is lost\nwait for it");
     let lost = ResponseTemplate::new(200).set_body_json(json!({ "deployment": lost }));
     world.mock("GET", &app(""), lost).await;
     let ran = world.buddo(&["status", ID]).await;
@@ -271,7 +272,7 @@ async fn revisions_and_the_way_back() {
         "revision": 1, "container_image": "docker.io/library/nginx:latest",
         "image_digest": format!("sha256:{}", "a".repeat(64)), "port": 80, "custom_domain": null,
         "strategy": "rolling", "current": true, "serving": true, "can_roll_back": true,
-        "rollback_of": null, "live_at": "2026-05-21T10:00:05Z", "last_error": null,
+        "rollback_of": null, "live_at": "2026-05-21T10:00:05Z", "last_error": null, "failure": null,
         "inserted_at": "2026-05-21T10:00:00Z",
     }]});
     let listed = ResponseTemplate::new(200).set_body_json(list.clone());

@@ -162,7 +162,8 @@ pub(crate) fn deployment(status: &str) -> Value {
         "image_digest": null, "revision": 1, "subdomain": "my-app",
         "url": "https://my-app.buddocloud.com", "custom_domain": null, "status": status,
         "health_status": "healthy", "last_health_check": "2026-05-21T10:05:00Z",
-        "last_error": null, "warning": null, "restarts": 0, "port": 80, "memory_limit_mb": 256, "cpu_limit_millicores": 250,
+        "last_error": null, "failure": null, "warning": null, "waiting": null, "restarts": 0,
+        "port": 80, "memory_limit_mb": 256, "cpu_limit_millicores": 250,
         "host_server": "container-host-1", "billing_status": null, "deployed_at": null,
         "stopped_at": null, "inserted_at": "2026-05-21T10:00:00Z",
     })
@@ -176,12 +177,18 @@ pub(crate) fn listed(status: &str) -> ResponseTemplate {
     ResponseTemplate::new(200).set_body_json(json!({ "deployments": [deployment(status)] }))
 }
 
-pub(crate) fn status(status: &str, last_error: Option<&str>) -> Value {
+/// `failed`: cause and fix, a line each.
+pub(crate) fn status(status: &str, failed: Option<&str>) -> Value {
     json!({
         "id": ID, "status": status, "subdomain": "my-app", "health_status": null,
-        "last_health_check": null, "last_error": last_error, "warning": null, "restarts": 0,
-        "progress": null,
+        "last_health_check": null, "last_error": failed, "failure": failed.map(failure),
+        "warning": null, "waiting": null, "restarts": 0, "progress": null,
     })
+}
+
+pub(crate) fn failure(text: &str) -> Value {
+    let (cause, fix) = text.split_once('\n').unwrap();
+    json!({ "code": "some_code", "cause": cause, "fix": fix })
 }
 
 pub(crate) fn events(statuses: &[Value]) -> ResponseTemplate {

@@ -130,31 +130,14 @@ async fn usage_errors_are_json_on_request_too() {
     assert!(help.out.contains("Usage: buddo"), "{help}");
 }
 
-/// `GET …/revisions` with one revision for each pair of its number and why it was given up.
-fn revisions(all: &[(u32, Option<&str>)]) -> ResponseTemplate {
-    let revisions: Vec<_> = all
-        .iter()
-        .map(|(number, why)| {
-            json!({
-                "revision": number, "container_image": "docker.io/library/nginx:latest",
-                "image_digest": null, "port": 80, "custom_domain": null, "strategy": "rolling",
-                "current": why.is_none(), "serving": why.is_none(), "can_roll_back": false,
-                "rollback_of": null, "live_at": null, "last_error": why,
-                "inserted_at": "2026-05-21T10:00:00Z",
-            })
-        })
-        .collect();
-    ResponseTemplate::new(200).set_body_json(json!({ "revisions": revisions }))
-}
-
 #[tokio::test]
 async fn what_serves_with_a_warning_is_live_and_the_warning_is_shown() {
     let world = World::logged_in().await;
     world.mock("POST", APPS, enveloped(201, "pending")).await;
     let late = "there is no certificate for www.example.com yet\npoint its CNAME at my-app";
-    let seen = [status("deploying", None), status("running", Some(late))];
-    world.mock("GET", &app("/events"), events(&seen)).await;
-    world.mock("GET", &app("/revisions"), revisions(&[(1, None)])).await;
+    let mut running = status("running", None);
+    running["warning"] = failure(late);
+    world.mock("GET", &app("/events"), events(&[status("deploying", None), running])).await;
     world.mock("GET", &app(""), enveloped(200, "running")).await;
     let ran = world.buddo(&CREATE).await;
     assert_eq!(ran.code, 0, "{ran}");
@@ -176,8 +159,6 @@ async fn a_failed_restart_that_still_serves_is_a_failure() {
     restarted["revision"] = json!(2);
     let restarted = ResponseTemplate::new(200).set_body_json(json!({ "deployment": restarted }));
     world.mock("POST", &app("/restart"), restarted).await;
-    let why = Some("nothing listens on port 80\nset --port");
-    world.mock("GET", &app("/revisions"), revisions(&[(2, why), (1, None)])).await;
     let seen = [status("running", Some("nothing listens on port 80\nset --port"))];
     world.mock("GET", &app("/events"), events(&seen)).await;
     let ran = world.buddo(&["deploy", "restart", ID]).await;

@@ -4,18 +4,18 @@
 //! that `docs/api-errors.md` prints. A use case's error becomes one by `From`, in the file of the
 //! handlers that call it.
 
-use buddo_runtime::error_chain::chain;
 use std::error::Error;
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-pub use buddo_shared::api::problem::MEDIA_TYPE;
+use buddo_runtime::error_chain::chain;
 use buddo_shared::api::problem::{FieldError, Problem};
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
 
 use crate::state::AppState;
+pub use buddo_shared::api::problem::MEDIA_TYPE;
 
 /// One line of the catalogue: what a `code` means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -25,7 +25,6 @@ pub struct Authentication {
     pub devices: DeviceCookies,
     /// Hashes and compares passwords.
     pub hasher: Hasher,
-    /// Slows guesses down.
     pub attempts: Attempts,
     /// Counts wrong passwords and codes for the audit log.
     pub failures: Failures,

@@ -15,13 +15,11 @@ pub const ACCOUNTS: usize = 100;
 /// What was counted since the last time.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Counted {
-    /// By account.
     pub accounts: HashMap<AccountId, u64>,
     /// Of addresses that are nobody's, and of accounts beyond [`ACCOUNTS`].
     pub others: u64,
 }
 
-/// The counts.
 #[derive(Debug, Default)]
 pub struct Failures(Mutex<Counted>);
 

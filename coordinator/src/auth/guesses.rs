@@ -32,14 +32,12 @@ use crate::limits::{Key, SITE};
 /// Subjects that each kind of guess remembers at most; the ones longest untouched go first.
 const SUBJECTS: usize = 50_000;
 
-/// How waits grow.
 #[derive(Debug, Clone, Copy)]
 struct Pace {
     /// Tries before the first wait.
     free: u32,
     /// The first wait; doubles with each failure.
     first: Duration,
-    /// The longest wait.
     most: Duration,
     /// Failures are forgotten after so long without another.
     forget: Duration,
@@ -73,7 +71,6 @@ const CODES_OF_ACCOUNT: Pace = Pace {
 struct Failures {
     count: u32,
     last: Duration,
-    /// No try before.
     until: Duration,
 }
 
@@ -149,9 +146,7 @@ pub struct Attempts {
 pub enum Who<'a> {
     /// Anybody, for an address, whether anybody has that address or not.
     Stranger {
-        /// The address.
         email: Option<&'a Email>,
-        /// Where they are.
         from: IpAddr,
         /// The browser, if it logged in to this account before.
         device: Option<Device>,

@@ -65,9 +65,7 @@ impl Password {
 /// What one hash costs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cost {
-    /// Memory, in KiB.
     pub memory_kib: u32,
-    /// Passes over it.
     pub passes: u32,
 }
 

@@ -22,7 +22,6 @@ pub enum SessionError {
     /// The token could not be checked.
     #[error("cannot check a login")]
     Token(#[from] JwtError),
-    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -39,9 +38,7 @@ const NOTED_EACH: SignedDuration = SignedDuration::from_mins(10);
 /// A login that holds: whose it is, and which of theirs. Only this file makes one.
 #[derive(Debug, Clone)]
 pub struct Session {
-    /// Who logged in.
     pub account: Account,
-    /// The login.
     pub id: Uuid,
     _looked_up: LookedUp,
 }

@@ -24,11 +24,8 @@ pub use user_code::UserCode;
 /// from being taken for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// OAuth access token.
     Access,
-    /// OAuth refresh token.
     Refresh,
-    /// OAuth authorization code.
     Code,
     /// What a device asks for its tokens with (RFC 8628).
     DeviceCode,

@@ -8,7 +8,6 @@ pub trait Random: Send + Sync + 'static {
     fn fill(&self, buffer: &mut [u8]);
 }
 
-/// The system's generator.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemRandom;
 

@@ -55,7 +55,6 @@ pub struct Keys {
 /// Who signs a host's next document, and which keys it names.
 #[derive(Debug)]
 pub struct Plan<'a> {
-    /// Who signs it.
     pub signer: &'a Signer,
     /// Whom the host shall trust.
     pub names: Vec<PublicKey>,

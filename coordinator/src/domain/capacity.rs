@@ -37,7 +37,6 @@ pub struct Load {
 /// What a new deployment takes of its host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Demand {
-    /// MiB of memory.
     pub memory_mb: u64,
     /// Bytes of its environment.
     pub env_bytes: u64,

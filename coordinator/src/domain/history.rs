@@ -18,7 +18,6 @@ pub fn is_near(named: Revision, last: Revision) -> bool {
 /// What became of one revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Past {
-    /// Which.
     pub number: Revision,
     /// Whether it ever answered visitors.
     pub was_live: bool,

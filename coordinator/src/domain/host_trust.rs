@@ -20,7 +20,6 @@ pub struct Issued {
     pub number: u32,
     /// Fingerprint of the authority that made it.
     pub ca: String,
-    /// When it expires.
     pub expires_at: Timestamp,
     /// The request that asked for it and the certificate itself (PEM), where it was a renewal.
     pub renewal: Option<(Uuid, String)>,

@@ -1,6 +1,87 @@
 //! The states of a deployment and every legal move between them, in one table.
 
-use buddo_shared::api::deploy::Status;
+use serde::{Deserialize, Serialize};
+
+/// The published five. There is no sixth: a deployment whose deploy failed is stopped, or still
+/// running on its old revision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Created, container not yet provisioned.
+    Pending,
+    /// Image is being pulled and started.
+    Deploying,
+    /// Live and passing health checks.
+    Running,
+    /// Stopped, by its operator or by the platform.
+    Stopped,
+    Destroyed,
+}
+
+impl Status {
+    /// The word for it, in the database and in refusals.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Deploying => "deploying",
+            Self::Running => "running",
+            Self::Stopped => "stopped",
+            Self::Destroyed => "destroyed",
+        }
+    }
+
+    /// Whether a deploy has begun that has neither gone live nor failed.
+    pub const fn is_under_way(self) -> bool {
+        matches!(self, Self::Pending | Self::Deploying)
+    }
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl std::str::FromStr for Status {
+    type Err = UnknownStatus;
+
+    fn from_str(text: &str) -> Result<Self, UnknownStatus> {
+        [Pending, Deploying, Running, Stopped, Destroyed]
+            .into_iter()
+            .find(|status| status.as_str() == text)
+            .ok_or(UnknownStatus)
+    }
+}
+
+/// A text that is not a [`Status`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is not a deployment status")]
+pub struct UnknownStatus;
+
+/// The status of one deployment. Nothing but [`apply`](Self::apply) changes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lifecycle(Status);
+
+impl Lifecycle {
+    /// Of a deployment that is being created.
+    pub const NEW: Self = Self(Pending);
+
+    /// As it was stored; for the store alone.
+    pub const fn stored(status: Status) -> Self {
+        Self(status)
+    }
+
+    /// Where the deployment is.
+    pub const fn status(self) -> Status {
+        self.0
+    }
+
+    /// Moves it by `event`; an event that the table does not have here changes nothing.
+    pub fn apply(&mut self, event: Event) -> Result<(), IllegalMove> {
+        self.0 = next(self.0, event)?;
+        Ok(())
+    }
+}
 
 /// Why a deployment moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,12 +181,11 @@ impl Event {
 pub struct IllegalMove {
     /// The state it is in.
     pub from: Status,
-    /// What was asked.
     pub event: &'static str,
 }
 
 /// The state after `event`.
-pub fn next(from: Status, event: Event) -> Result<Status, IllegalMove> {
+fn next(from: Status, event: Event) -> Result<Status, IllegalMove> {
     MOVES
         .iter()
         .find(|(state, moved_by, _)| *state == from && *moved_by == event)

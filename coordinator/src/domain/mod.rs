@@ -2,9 +2,12 @@
 //! goes, and what of its past is kept.
 
 pub mod capacity;
+pub mod deployment;
 pub mod encryption;
+pub mod failure;
 pub mod history;
 pub mod host_trust;
 pub mod identity;
 pub mod lifecycle;
+pub mod revision;
 pub mod scheduler;

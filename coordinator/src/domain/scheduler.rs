@@ -26,7 +26,6 @@ pub const MAX_FALLBACK_BYTES: u64 = 4 * 1024 * 1024;
 /// A host as placement sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Candidate {
-    /// Which host.
     pub id: HostId,
     /// MiB that apps and what they need may take, overcommitment included.
     pub budget_mb: u64,
@@ -41,11 +40,9 @@ pub struct Candidate {
 /// Whether a host takes new apps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Availability {
-    /// It does.
     Open,
     /// It did a moment ago and is expected back: the last resort.
     Away,
-    /// It does not.
     Closed(Closed),
 }
 
@@ -132,7 +129,6 @@ pub enum NoRoom {
          destroy what is not needed, choose a smaller tier, or try again later"
     )]
     Memory {
-        /// MiB asked for.
         needed: u64,
         /// MiB of the largest app that would still fit somewhere.
         free: u64,

@@ -39,7 +39,6 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// A whole one.
     pub(super) fn new(now: Instant) -> Self {
         let bucket = |most| {
             let each = WINDOW.as_secs().saturating_mul(1_000_000_000) / most;

@@ -45,18 +45,14 @@ pub enum LinkError {
     /// No TCP or TLS connection.
     #[error("cannot connect to {address}")]
     Connect {
-        /// Where to.
         address: String,
-        /// Why.
         #[source]
         source: std::io::Error,
     },
-    /// The connection broke.
     #[error("cannot {operation}")]
     Http {
         /// What was to be done.
         operation: &'static str,
-        /// Why it failed.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -68,16 +64,12 @@ pub enum LinkError {
         /// How long was waited.
         within: Duration,
     },
-    /// The agent refused.
     #[error("{operation}: the agent refused with {status} {code}: {detail}")]
     Refused {
         /// What was to be done.
         operation: &'static str,
-        /// HTTP status.
         status: StatusCode,
-        /// Stable word.
         code: String,
-        /// The agent's words.
         detail: String,
     },
     /// It has a valid certificate of the host, and another key than the host joined with.

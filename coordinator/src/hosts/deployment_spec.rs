@@ -7,12 +7,14 @@ use buddo_shared::manifest::{DeploymentSpec, Fallback, Guard, RunState};
 use buddo_shared::sealed::Sealed;
 use jiff::{SignedDuration, Timestamp};
 
+use crate::domain::deployment::Deployment;
 use crate::domain::encryption::EncryptionContext;
 use crate::domain::history::{self, Past};
+use crate::domain::revision::RevisionRecord;
 use crate::domain::scheduler::MAX_FALLBACK_BYTES;
 use crate::hosts::document::DocumentError;
 use crate::state::Services;
-use crate::store::contract::{Deployment, Host, RevisionRow};
+use crate::store::contract::Host;
 use crate::store::{StoreError, Tables};
 
 /// How long after a guard's end a document still carries it: the host's clock decides when a
@@ -45,7 +47,7 @@ impl<'a> Writer<'a> {
         deployment: &Deployment,
     ) -> Result<DeploymentSpec, DocumentError> {
         let mut rows = self.tables.revisions(deployment.id)?;
-        let past: Vec<Past> = rows.iter().map(RevisionRow::past).collect();
+        let past: Vec<Past> = rows.iter().map(RevisionRecord::past).collect();
         let kept_images = self.kept_images(deployment, &rows, &past);
         let back = history::fallback(&past, deployment.revision);
         let back = back.and_then(|number| take(&mut rows, number));
@@ -80,7 +82,7 @@ impl<'a> Writer<'a> {
     fn kept_images(
         &self,
         deployment: &Deployment,
-        rows: &[RevisionRow],
+        rows: &[RevisionRecord],
         past: &[Past],
     ) -> Vec<ImageReference> {
         let keep = self.services.config.deploy.kept_revisions;
@@ -95,7 +97,7 @@ impl<'a> Writer<'a> {
 
     /// Whether the guard over `current` may still be open on its host: afterwards what it would
     /// put back only makes the document larger.
-    fn is_watched(&self, deployment: &Deployment, current: &RevisionRow) -> bool {
+    fn is_watched(&self, deployment: &Deployment, current: &RevisionRecord) -> bool {
         let seconds = self.services.config.deploy.guard_s;
         let window = SignedDuration::from_secs(seconds.into()) + SLACK;
         let open = |since: Timestamp| self.now.duration_since(since) < window;
@@ -106,7 +108,7 @@ impl<'a> Writer<'a> {
     fn guard(
         &mut self,
         id: DeploymentId,
-        back: RevisionRow,
+        back: RevisionRecord,
     ) -> Result<Option<Guard>, DocumentError> {
         let Some(digest) = back.digest else { return Ok(None) };
         let env = match self.env(id, back.number) {
@@ -159,7 +161,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-fn take(rows: &mut Vec<RevisionRow>, number: Revision) -> Option<RevisionRow> {
+fn take(rows: &mut Vec<RevisionRecord>, number: Revision) -> Option<RevisionRecord> {
     let index = rows.iter().position(|row| row.number == number)?;
     Some(rows.swap_remove(index))
 }

@@ -11,14 +11,12 @@ use tokio::time::sleep;
 
 use crate::crypto::random::{self, Random};
 
-/// Handshakes at once.
 pub(super) const PLACES: usize = 32;
 /// What each host adds to the time over which first dials are spread.
 const SHARE: Duration = Duration::from_millis(5);
 /// And the most that it comes to.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// Hands out turns.
 pub(super) struct Dial {
     places: Semaphore,
     random: Arc<dyn Random>,

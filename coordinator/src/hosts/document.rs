@@ -12,6 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::held::Held;
 use crate::crypto::signing::Plan;
 use crate::crypto::vault::VaultError;
+use crate::domain::failure::Failure;
 use crate::domain::host_trust::Trusts;
 use crate::hosts::deployment_spec::Writer;
 use crate::hosts::document_size::{self, LeftOut};
@@ -31,7 +32,6 @@ const AHEAD: SignedDuration = SignedDuration::from_mins(1);
 /// The document cannot be made. What the host runs is not touched by that.
 #[derive(Debug, thiserror::Error)]
 pub enum DocumentError {
-    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// There is no such host.
@@ -40,9 +40,7 @@ pub enum DocumentError {
     /// An environment cannot be decrypted.
     #[error("cannot read the environment of deployment {deployment}")]
     Vault {
-        /// Whose.
         deployment: DeploymentId,
-        /// Why.
         #[source]
         source: VaultError,
     },
@@ -154,7 +152,7 @@ enum Found {
 }
 
 /// Which deployments are held, and why; `None`: none is and none was.
-type Noted = Option<Vec<(DeploymentId, String)>>;
+type Noted = Option<Vec<(DeploymentId, Failure)>>;
 
 /// Whether a stored document is what the host is to have. While the clock is doubted it is: none
 /// can be signed in its place.

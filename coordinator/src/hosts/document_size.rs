@@ -21,7 +21,6 @@ pub(super) const MAX_PAYLOAD: usize = (MAX_ENVELOPE - AROUND) / 4 * 3;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct LeftOut {
     pub(super) guards: usize,
-    /// Lists of images.
     pub(super) images: usize,
 }
 

@@ -17,7 +17,6 @@ pub(super) enum StreamError {
     /// The agent ended it, or the connection broke.
     #[error("the report stream ended")]
     Ended,
-    /// Reading failed.
     #[error("cannot read the report stream")]
     Read(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A line without end.

@@ -9,9 +9,10 @@ use buddo_shared::manifest::{DeploymentSpec, RunState};
 use buddo_shared::signed::Verifier;
 
 use super::document::DocumentError;
+use crate::domain::deployment::Deployment;
+use crate::domain::failure::Failure;
 use crate::service::deployments::MAKE_AGAIN;
 use crate::state::Services;
-use crate::store::contract::Deployment;
 use crate::store::{StoreError, Tables};
 
 /// What a host has, by the last document that was signed for it.
@@ -22,7 +23,7 @@ pub(super) struct Held<'a> {
     /// Read when the first one is needed.
     last: Option<HashMap<DeploymentId, DeploymentSpec>>,
     /// Which are held, with words for their owners: why, and what to do.
-    pub(super) told: Vec<(DeploymentId, String)>,
+    pub(super) told: Vec<(DeploymentId, Failure)>,
 }
 
 impl<'a> Held<'a> {
@@ -51,16 +52,18 @@ impl<'a> Held<'a> {
         {
             entry.run = run;
         }
-        let cause = match error {
-            DocumentError::Vault { .. } => "its environment cannot be decrypted",
-            _ => "what is stored of it is damaged",
+        let (code, cause, fix) = match error {
+            DocumentError::Vault { .. } => {
+                ("environment_lost", "its environment cannot be decrypted", MAKE_AGAIN)
+            }
+            _ => {
+                let fix = "ask the platform's administrator, whose log says more";
+                ("record_damaged", "what is stored of it is damaged", fix)
+            }
         };
         let stays = if entry.is_some() { "what its host has stays" } else { "it does not run" };
-        let fix = match error {
-            DocumentError::Vault { .. } => MAKE_AGAIN,
-            _ => "ask the platform's administrator, whose log says more",
-        };
-        self.told.push((id, format!("{cause}: {stays}, and no change takes effect\n{fix}")));
+        let cause = format!("{cause}: {stays}, and no change takes effect");
+        self.told.push((id, Failure::new(code, cause, fix)));
         Ok(entry)
     }
 

@@ -45,11 +45,12 @@ use crate::process::serve::{self, Listener};
 use crate::service::hosts::join::Invitation;
 use crate::service::hosts::renewal::is_served;
 use crate::service::hosts::{epoch, join, renewal, rotation};
-use crate::service::{admin, clock, deployments};
+use crate::service::{admin, clock};
 use crate::state::AppState;
 use crate::store::contract::Host;
 use crate::store::sqlite::LONG_READER;
 use crate::store::{StoreError, Tables};
+use crate::testing::deploys as deployments;
 use crate::testing::{World, account, owner, request};
 
 /// Long enough for any machine; only a failing test waits for it.
@@ -995,7 +996,7 @@ async fn fm_69_a_lost_host_is_evacuated_and_stops_the_apps_when_it_comes_back() 
     world.clock.advance(SignedDuration::from_mins(1));
     let shown = deployments::status(state, owner(1), id).await.unwrap();
     assert_eq!(shown.health_status.as_deref(), Some("unknown"));
-    assert!(shown.warning.unwrap().contains("host-0 has been out of reach since"));
+    assert!(shown.warning.unwrap().cause.contains("host-0 has been out of reach since"));
 
     let desk = admin::AdminContext {
         store: state.store.clone(),

@@ -25,7 +25,6 @@ impl TryFrom<Written> for Rate {
 }
 
 impl Rate {
-    /// The limit itself.
     pub fn policy(self) -> Policy {
         self.0
     }

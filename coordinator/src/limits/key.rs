@@ -4,10 +4,8 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use buddo_shared::id::AccountId;
 
-/// Who is counted.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Key {
-    /// An account.
     Account(AccountId),
     /// An account on one endpoint: the route as the router has it, so that there are few.
     Endpoint(AccountId, Box<str>),

@@ -9,7 +9,6 @@ use super::config::{Rate, RateLimits};
 use super::window::{Decision, Limiter, Policy};
 use super::{Key, SITE};
 
-/// Which limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Limit {
     /// Reading requests of one principal, on each endpoint.

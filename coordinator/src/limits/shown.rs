@@ -49,7 +49,6 @@ impl ShownLately {
         generations.young.get(token).or_else(|| generations.old.get(token)).copied()
     }
 
-    /// It was valid.
     pub fn note(&self, token: Fingerprint, who: Who) {
         let mut generations = self.held();
         if generations.young.len() >= MOST.div_ceil(2) {
@@ -59,7 +58,6 @@ impl ShownLately {
         generations.young.insert(token, who);
     }
 
-    /// It was not.
     pub fn forget(&self, token: &Fingerprint) {
         let mut generations = self.held();
         generations.young.remove(token);

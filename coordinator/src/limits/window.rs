@@ -49,7 +49,6 @@ impl Policy {
         Self { quota: self.quota.saturating_mul(factor), ..self }
     }
 
-    /// The window.
     pub fn window(&self) -> Duration {
         self.window
     }
@@ -126,7 +125,6 @@ impl<K: Eq + Hash> Limiter<K> {
         }
     }
 
-    /// What it enforces.
     pub fn policy(&self) -> Policy {
         self.policy
     }

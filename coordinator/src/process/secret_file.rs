@@ -16,29 +16,20 @@ pub enum SecretFileError {
     /// It cannot be read.
     #[error("cannot read {path}")]
     Read {
-        /// Which file.
         path: String,
-        /// Why.
         #[source]
         source: io::Error,
     },
     /// It cannot be written.
     #[error("cannot write {path}")]
     Write {
-        /// Which file.
         path: String,
-        /// Why.
         #[source]
         source: io::Error,
     },
     /// Others than its owner may read it.
     #[error("{path} can be read by others (mode {mode:o}); run: chmod 600 {path}")]
-    Mode {
-        /// Which file.
-        path: String,
-        /// Its mode.
-        mode: u32,
-    },
+    Mode { path: String, mode: u32 },
 }
 
 /// Makes the state directory, with mode 0700, if it is not there.

@@ -46,9 +46,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// How long connections live.
 #[derive(Debug, Clone, Copy)]
 struct Life {
-    /// Without a request.
     idle: Duration,
-    /// In all.
     age: Duration,
     /// What is under way then is finished within this: an event stream ends after an hour.
     rest: Duration,
@@ -80,15 +78,12 @@ pub type Tls = Arc<dyn Fn() -> Result<Arc<ServerConfig>, CaError> + Send + Sync>
 pub struct Listener {
     /// Where connections come in.
     pub tcp: TcpListener,
-    /// Their TLS.
     pub tls: Tls,
-    /// What answers them.
     pub router: Router,
     /// How many may be open at once; further ones wait to be accepted.
     pub connections: usize,
     /// What metrics call it.
     pub name: &'static str,
-    /// Counts connections.
     pub metrics: Metrics,
     /// Proxies, from which everybody's connections come.
     pub proxies: Vec<IpAddr>,

@@ -39,7 +39,6 @@ const PROBATION: Duration = Duration::from_hours(1);
 pub struct Doubted {
     /// What it should show.
     pub expected: Timestamp,
-    /// What it shows.
     pub now: Timestamp,
 }
 
@@ -62,7 +61,6 @@ fn apart(one: Timestamp, other: Timestamp) -> SignedDuration {
     one.duration_since(other).abs()
 }
 
-/// Pure.
 #[derive(Debug)]
 struct Belief {
     /// The last reading that was believed.

@@ -18,7 +18,7 @@ pub(super) fn superseded(by: Action, cause: &str) -> Value {
 
 /// How an act ended, in a word. The log knows `completed` and `failed`, and its entries are never
 /// edited; a deploy that somebody ended before it could be either is neither.
-pub(super) fn outcome(row: &AuditRow) -> &str {
+pub(crate) fn outcome(row: &AuditRow) -> &str {
     let ended_by = row.details.as_ref().and_then(|details| details.get(SUPERSEDED_BY));
     if ended_by.is_some() { "superseded" } else { &row.status }
 }

@@ -61,9 +61,7 @@ pub enum BackupError {
     File {
         /// What was to be done.
         operation: &'static str,
-        /// To which file.
         path: String,
-        /// Why it failed.
         #[source]
         source: io::Error,
     },
@@ -118,7 +116,6 @@ pub async fn back_up(database: &Path, to: &Path, now: Timestamp) -> Result<Link,
 /// What to restore, and how.
 #[derive(Debug)]
 pub struct Wanted<'a> {
-    /// The backup.
     pub from: &'a Path,
     /// The database that it becomes.
     pub database: &'a Path,

@@ -98,13 +98,11 @@ impl Watch {
 /// What an administrator is shown of the clock.
 #[derive(Debug, Clone, Copy)]
 pub struct Shown {
-    /// The machine's time.
     pub now: Timestamp,
     /// The last time at which a coordinator that served believed its clock.
     pub seen: Option<Timestamp>,
 }
 
-/// Shows it.
 pub async fn show(store: &Store, now: Timestamp) -> Result<Shown, StoreError> {
     let seen = store.read(|tables| tables.clock_mark(ClockMark::Seen)).await?;
     Ok(Shown { now, seen })

@@ -44,9 +44,7 @@ pub enum AtRestError {
          one-time codes again)"
     )]
     Unreadable {
-        /// Which.
         place: EncryptionContext,
-        /// Why.
         #[source]
         source: VaultError,
     },
@@ -56,7 +54,6 @@ pub enum AtRestError {
     /// The lock cannot be taken.
     #[error(transparent)]
     Lock(#[from] SecretFileError),
-    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

@@ -2,7 +2,7 @@
 
 pub mod accounts;
 pub mod admin;
-mod audit;
+pub(crate) mod audit;
 pub mod audit_chain;
 pub mod backup;
 pub mod clock;

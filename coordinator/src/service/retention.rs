@@ -11,19 +11,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buddo_runtime::error_chain::chain;
-use buddo_shared::api::deploy::Status;
 use buddo_shared::id::DeploymentId;
 use serde_json::json;
 
 use super::audit;
 use crate::domain::history::{self, Past};
+use crate::domain::lifecycle::Status;
+use crate::domain::revision::RevisionRecord;
 use crate::service::audit_chain;
 use crate::service::hosts::loads;
 use crate::state::{AppState, Services};
-use crate::store::contract::{Action, AuditStatus, RevisionRow};
+use crate::store::contract::{Action, AuditStatus};
 use crate::store::{StoreError, Tables};
 
-/// Between two sweeps.
 const EACH: Duration = Duration::from_hours(1);
 /// Deployments in one transaction, so that no request waits long for its own.
 const BATCH: u32 = 50;
@@ -75,10 +75,10 @@ fn prune(
     id: DeploymentId,
 ) -> Result<usize, StoreError> {
     let Some(deployment) = tables.deployment(id)? else { return Ok(0) };
-    if deployment.status == Status::Destroyed {
+    if deployment.status() == Status::Destroyed {
         return Ok(0);
     }
-    let past: Vec<Past> = tables.revisions(id)?.iter().map(RevisionRow::past).collect();
+    let past: Vec<Past> = tables.revisions(id)?.iter().map(RevisionRecord::past).collect();
     let keep = services.config.deploy.kept_revisions;
     let kept = history::kept(&past, deployment.revision, deployment.serving, keep);
     let old: Vec<_> =

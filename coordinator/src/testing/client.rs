@@ -46,7 +46,6 @@ impl Answer {
         self.body.clone()
     }
 
-    /// A header's text.
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
@@ -140,7 +139,6 @@ impl World {
         self.send(request.body(Body::from(body)).unwrap()).await
     }
 
-    /// Registers an account.
     pub(crate) async fn register(&self, name: &str) -> Answer {
         let body = json!({
             "email": format!("{name}@example.com"), "username": name, "password": PASSWORD,

@@ -9,12 +9,13 @@ use buddo_shared::sealed::OpeningKey;
 use buddo_shared::signed::Verifier;
 
 use super::{World, owner, request};
+use crate::domain::deployment::Deployment;
 use crate::hosts;
-use crate::service::deployments::{self, DeployError};
+use crate::service::deployments::DeployError;
 use crate::service::hosts::reports::{self, Complaints};
 use crate::state::AppState;
 use crate::store::StoreError;
-use crate::store::contract::Deployment;
+use crate::testing::deploys as deployments;
 
 /// The bytes of revision `n`, as tests tell them apart.
 pub(crate) fn digest(n: u32) -> Digest {

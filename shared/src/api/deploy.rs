@@ -170,10 +170,22 @@ impl std::str::FromStr for Status {
     }
 }
 
-/// A text that is no [`Status`].
+/// A text that is not a [`Status`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("is no deployment status")]
+#[error("is not a deployment status")]
 pub struct UnknownStatus;
+
+/// What failed, is wrong, or waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Failure {
+    /// A stable word for programs, such as `image_not_found`.
+    #[schema(example = "image_not_found")]
+    pub code: String,
+    /// What is wrong, in one line.
+    pub cause: String,
+    /// What to do about it, in one line.
+    pub fix: String,
+}
 
 /// A deployment with all published fields, and `last_error`, `restarts`, `image_digest`,
 /// `revision` and `url` beside them.
@@ -210,11 +222,18 @@ pub struct Deployment {
     pub health_status: Option<String>,
     /// When it was last probed.
     pub last_health_check: Option<Timestamp>,
-    /// Why the last deploy failed, and what to do: one line each.
+    /// What keeps a change from going on, or else how the last one failed; and what to do: one line
+    /// each.
     pub last_error: Option<String>,
-    /// What is wrong while it may well serve, and what to do: one line each.
+    /// How the last change ended, where that was badly.
     #[serde(default)]
-    pub warning: Option<String>,
+    pub failure: Option<Failure>,
+    /// What is wrong while it may well serve.
+    #[serde(default)]
+    pub warning: Option<Failure>,
+    /// What keeps a change from going on.
+    #[serde(default)]
+    pub waiting: Option<Failure>,
     /// How often what serves went down by itself lately and was started again: 0 once it has not
     /// for ten minutes. It may answer in between, and be `healthy`.
     #[schema(required)]
@@ -267,11 +286,18 @@ pub struct StatusAnswer {
     pub health_status: Option<String>,
     /// When it was last probed.
     pub last_health_check: Option<Timestamp>,
-    /// Why the last deploy failed, and what to do: one line each.
+    /// What keeps a change from going on, or else how the last one failed; and what to do: one line
+    /// each.
     pub last_error: Option<String>,
-    /// What is wrong while it may well serve, and what to do: one line each.
+    /// How the last change ended, where that was badly.
     #[serde(default)]
-    pub warning: Option<String>,
+    pub failure: Option<Failure>,
+    /// What is wrong while it may well serve.
+    #[serde(default)]
+    pub warning: Option<Failure>,
+    /// What keeps a change from going on.
+    #[serde(default)]
+    pub waiting: Option<Failure>,
     /// How often what serves went down by itself lately and was started again: 0 once it has not
     /// for ten minutes. It may answer in between, and be `healthy`.
     #[schema(required)]
@@ -344,7 +370,7 @@ pub struct Revision {
     pub custom_domain: Option<String>,
     /// `rolling` or `recreate`.
     pub strategy: Strategy,
-    /// Whether it is the one that the deployment shall run.
+    /// Whether it is the one that the deployment is to run.
     pub current: bool,
     /// Whether it answers visitors, as last reported.
     pub serving: bool,
@@ -356,6 +382,9 @@ pub struct Revision {
     pub live_at: Option<Timestamp>,
     /// Why it was given up, and what to do: one line each.
     pub last_error: Option<String>,
+    /// Why it was given up.
+    #[serde(default)]
+    pub failure: Option<Failure>,
     /// When it was made.
     pub inserted_at: Timestamp,
 }

@@ -19,7 +19,6 @@ use crate::world::{Lease, World};
 
 /// About as long as a status is.
 const STATUS_BYTES: usize = 200;
-/// Logins at once.
 const LOGINS: usize = 8;
 /// Guesses from one address, 10,000 in a minute.
 const GUESSES: Guesses = Guesses { count: 10_000, at_once: 50, every: Duration::from_millis(300) };

@@ -83,7 +83,10 @@ pub(super) fn measure() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn case(number: u16, network: &Network) -> anyhow::Result<(DeploymentSpec, Container, DeploymentState)> {
+fn case(
+    number: u16,
+    network: &Network,
+) -> anyhow::Result<(DeploymentSpec, Container, DeploymentState)> {
     let id = DeploymentId::new(Uuid::from_u128(u128::from(number) + 1));
     let (revision, slot) = (Revision::FIRST, Slot::A);
     let index = Index::new(number).context("no such address")?;

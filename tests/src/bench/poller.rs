@@ -11,7 +11,6 @@ use tokio_rustls::client::TlsStream;
 
 use crate::edge::Edge;
 
-/// Connections at once.
 const POLLERS: usize = 32;
 
 /// What was asked, and how long each answer took.

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::ms;
 
-/// The columns' heads.
 pub(super) fn head() {
     line("what", "figure", "bar");
 }

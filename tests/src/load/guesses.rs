@@ -21,7 +21,6 @@ const PASSWORD: &str = "a-strong-password-of-calm";
 /// How many guesses, and how fast.
 #[derive(Debug, Clone, Copy)]
 pub struct Guesses {
-    /// In all.
     pub count: usize,
     /// Of them at once.
     pub at_once: usize,
@@ -29,7 +28,6 @@ pub struct Guesses {
     pub every: Duration,
 }
 
-/// What was seen.
 #[derive(Debug)]
 pub struct Seen {
     /// Guesses that were turned away before a password was looked at (429).

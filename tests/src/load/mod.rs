@@ -25,16 +25,13 @@ pub use guesses::{Guesses, Seen};
 pub use sockets::Sockets;
 pub use tally::{Failure, Outage, Tally};
 
-/// How hard.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
     /// Requests per second, of all workers together.
     pub rate: u32,
-    /// Connections at once.
     pub workers: u32,
     /// Each worker opens a new connection after this many requests.
     pub renew_after: u32,
-    /// What is asked.
     pub mix: Mix,
 }
 
@@ -49,7 +46,6 @@ impl Default for Plan {
 pub enum Mix {
     /// GET and POST in turn.
     Both,
-    /// GET alone.
     Get,
     /// POST with a body alone.
     Post,

@@ -38,7 +38,6 @@ impl Sockets {
         Self { tasks, stop, started }
     }
 
-    /// Closes them.
     pub async fn finish(self) -> Tally {
         self.stop.cancel();
         let mut tally = Tally::default();

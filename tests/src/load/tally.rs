@@ -19,7 +19,6 @@ pub struct Failure {
     pub began: Instant,
     /// When it had failed.
     pub ended: Instant,
-    /// Why, in words.
     pub error: String,
 }
 
@@ -49,7 +48,6 @@ impl Outage {
     }
 }
 
-/// What was seen.
 #[derive(Debug, Default)]
 pub struct Tally {
     /// Requests that were sent.

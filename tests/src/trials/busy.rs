@@ -10,7 +10,6 @@ pub struct BusyLoops {
 }
 
 impl BusyLoops {
-    /// Starts so many.
     pub fn start(count: u32) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         for _ in 0..count {

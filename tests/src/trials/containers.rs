@@ -14,7 +14,6 @@ use crate::world::World;
 /// A container of the world, of the product or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// Its name.
     pub name: String,
     /// Label `buddo.deployment`.
     pub deployment: Option<String>,

@@ -20,10 +20,8 @@ const FEW: u32 = 10;
 /// What is kept by the supervisor and measured while nothing happens.
 const SERVICES: [&str; 4] = ["agent", "coordinator", "resolver", "caddy"];
 
-/// How much.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
-    /// Apps in all.
     pub apps: u32,
     /// For so long nothing happens, and it is measured what is used.
     pub window: Duration,

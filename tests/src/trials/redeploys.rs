@@ -13,14 +13,12 @@ use crate::poll;
 use crate::product::{IMAGE, PORT, Product, ZONE};
 use crate::world::World;
 
-/// How much.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
     /// Redeploys, one after the other.
     pub redeploys: u32,
     /// The load goes on until so many requests were sent.
     pub requests: u64,
-    /// How hard.
     pub load: Plan,
     /// Other apps that are created and destroyed meanwhile, three at a time.
     pub others: u32,

@@ -7,7 +7,6 @@ use anyhow::ensure;
 /// Where `scripts/install-packages --tests` puts a Caddy of today.
 const CURRENT: &str = "/usr/local/lib/buddo-tests/caddy/bin/caddy";
 
-/// Which Caddy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Caddy {
     /// The distribution's. Debian 12 and 13 have 2.6.2, which answers 502 to a POST with a body
@@ -19,10 +18,8 @@ pub enum Caddy {
 }
 
 impl Caddy {
-    /// Both.
     pub const ALL: [Self; 2] = [Self::Distribution, Self::Current];
 
-    /// Its program.
     pub fn program(self) -> anyhow::Result<&'static str> {
         match self {
             Self::Distribution => Ok("caddy"),

@@ -16,7 +16,6 @@ const PORTS: u16 = 32;
 /// Name of the unprivileged user that root's worlds run as.
 pub const USER: &str = "buddo-world";
 
-/// One world's place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
     number: u8,
@@ -29,7 +28,6 @@ pub struct Layout {
 pub enum PortOf {
     /// The local OCI registry.
     Registry,
-    /// The coordinator's API.
     Api,
     /// The coordinator's listener for joining hosts.
     Hosts,
@@ -41,17 +39,13 @@ pub enum PortOf {
     Dns,
     /// The resolver's `ask` for certificates.
     Ask,
-    /// Pebble's ACME directory.
     Acme,
-    /// Pebble's management.
     AcmeAdmin,
     /// Challenge test server's DNS.
     AcmeDns,
     /// Challenge test server's management.
     AcmeDnsAdmin,
-    /// Caddy's HTTP.
     EdgeHttp,
-    /// Caddy's HTTPS.
     Edge,
     /// Free for a test's own use.
     Spare,
@@ -72,7 +66,6 @@ impl Layout {
         Ok(Self { number, base })
     }
 
-    /// The world's number.
     pub fn number(&self) -> u8 {
         self.number
     }

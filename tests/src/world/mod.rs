@@ -99,12 +99,10 @@ impl World {
         Ok(())
     }
 
-    /// Paths and ports.
     pub fn layout(&self) -> &Layout {
         &self.layout
     }
 
-    /// The user inside.
     pub fn owner(&self) -> &Owner {
         &self.owner
     }
@@ -119,7 +117,6 @@ impl World {
         }
     }
 
-    /// Asks the supervisor.
     pub fn ask(&self, request: &Request) -> anyhow::Result<Response> {
         protocol::ask(&self.layout.control(), request)
     }

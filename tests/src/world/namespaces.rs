@@ -26,11 +26,8 @@ use super::layout::{Layout, USER};
 /// The user whose containers the world runs.
 #[derive(Debug, Clone)]
 pub struct Owner {
-    /// User id.
     pub uid: Uid,
-    /// Group id.
     pub gid: Gid,
-    /// Login name.
     pub name: String,
 }
 

@@ -20,7 +20,6 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Service {
     /// Its name; its log is `log/NAME.log`.
     pub name: String,
-    /// Program and arguments.
     pub argv: Vec<String>,
     /// Environment besides the world's own.
     pub env: BTreeMap<String, String>,
@@ -28,39 +27,25 @@ pub struct Service {
     pub held_sockets: bool,
 }
 
-/// A request.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case")]
 pub enum Request {
     /// Start it and keep it; one of that name that is kept already stays as it is.
     Keep(Service),
     /// Keep it no more, and send it a signal that ends it.
-    Stop {
-        /// Which.
-        name: String,
-        /// The signal's number.
-        signal: i32,
-    },
+    Stop { name: String, signal: i32 },
     /// Send it a signal; if it dies of that, it is restarted.
-    Signal {
-        /// Which.
-        name: String,
-        /// The signal's number.
-        signal: i32,
-    },
+    Signal { name: String, signal: i32 },
     /// Tell about every service.
     Status,
     /// End all services and the supervisor itself.
     Shutdown,
 }
 
-/// An answer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Response {
-    /// It was done.
     Done,
-    /// The services.
     Services(Vec<ServiceStatus>),
     /// It was not done.
     Refused(String),
@@ -69,7 +54,6 @@ pub enum Response {
 /// One service as it is now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceStatus {
-    /// Its name.
     pub name: String,
     /// Its process id inside the world; `None` while it is down.
     pub pid: Option<i32>,

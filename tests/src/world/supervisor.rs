@@ -40,7 +40,6 @@ const GRACE: Duration = Duration::from_secs(5);
 /// What a supervisor needs to know.
 #[derive(Debug, Clone)]
 pub(super) struct Supervisor {
-    /// Where it listens.
     pub control: PathBuf,
     /// Folder of the logs.
     pub logs: PathBuf,

@@ -19,7 +19,6 @@ const MAX_ANSWER: usize = 64 * 1024;
 /// The admin API did not do as asked.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
-    /// Nobody listens.
     #[error("cannot connect to Caddy's admin socket {0}; is Caddy running?")]
     Connect(PathBuf, #[source] std::io::Error),
     /// The exchange broke off.
@@ -33,12 +32,7 @@ pub enum AdminError {
     Refused(String),
     /// An answer that is documented nowhere.
     #[error("Caddy's admin socket answered {status}: {message}")]
-    Unexpected {
-        /// HTTP status.
-        status: u16,
-        /// The body's start.
-        message: String,
-    },
+    Unexpected { status: u16, message: String },
 }
 
 /// A client of one Caddy.

@@ -35,7 +35,6 @@ pub(super) enum Keep {
     Strings(&'static str),
 }
 
-/// One object.
 #[derive(Debug)]
 pub(super) struct Element {
     kept: Vec<u8>,
@@ -82,7 +81,6 @@ enum Stage {
     /// After `,`.
     Next,
     Inside,
-    /// After an object.
     Between,
     End,
 }
@@ -106,7 +104,6 @@ enum Promise {
 /// A string that is read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Text {
-    /// After a backslash.
     escaped: bool,
     /// It is a key to choose by.
     is_key: bool,
@@ -122,7 +119,6 @@ pub(super) struct Reader {
     stage: Stage,
     /// The stage after an object.
     after: Stage,
-    /// Bytes taken in.
     read: u64,
     depth: u32,
     /// The string that is read.

@@ -65,7 +65,6 @@ pub(super) struct Image {
     pub(super) os: Option<String>,
     /// Bytes on the disk.
     pub(super) size: Option<u64>,
-    /// Of its manifest.
     pub(super) annotations: Option<BTreeMap<String, String>>,
     pub(super) labels: Option<BTreeMap<String, String>>,
     pub(super) config: Option<Config>,
@@ -177,7 +176,6 @@ const KEPT: &[Keep] = &[
     Keep::Whole("Containers"),
 ];
 
-/// All images.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
     pub(super) images: Vec<LocalImage>,

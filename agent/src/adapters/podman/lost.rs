@@ -46,7 +46,6 @@ struct Monitor {
     pid: u32,
     container: String,
     identity: Identity,
-    /// The container's folder.
     bundle: PathBuf,
 }
 

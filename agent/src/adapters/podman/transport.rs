@@ -104,7 +104,6 @@ impl Call {
     }
 }
 
-/// A whole answer.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) operation: &'static str,
@@ -187,7 +186,6 @@ impl Transport {
         Self { metrics, ..self }
     }
 
-    /// What is counted.
     pub(super) fn metrics(&self) -> &Metrics {
         &self.metrics
     }

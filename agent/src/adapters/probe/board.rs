@@ -29,9 +29,7 @@ const TICK: Duration = Duration::from_millis(250);
 /// A container to be probed, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// Whose container.
     pub deployment: DeploymentId,
-    /// Its name.
     pub name: String,
     /// Where it is published.
     pub address: SocketAddrV4,
@@ -68,7 +66,6 @@ struct Inner<P, K> {
     jitter: Jitter,
     wake: Arc<Notify>,
     board: Mutex<Board>,
-    /// The first tick.
     begun: Instant,
 }
 

@@ -39,9 +39,7 @@ pub enum ResolverError {
     Bind {
         /// `DNS` or `ask`.
         what: &'static str,
-        /// Where.
         address: SocketAddrV4,
-        /// Why.
         #[source]
         source: std::io::Error,
     },
@@ -50,7 +48,6 @@ pub enum ResolverError {
     Passed(#[source] std::io::Error),
 }
 
-/// Both sockets, bound.
 #[derive(Debug)]
 pub struct Sockets {
     dns: UdpSocket,

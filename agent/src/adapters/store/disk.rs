@@ -18,7 +18,6 @@ pub(super) type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 /// A database that somebody else keeps, in place of a file and a thread: one that outlives a
 /// simulated crash, is deterministic, and fails when it shall.
 pub trait Disk: Send + Sync + 'static {
-    /// The database.
     fn connection(&self) -> &Mutex<Connection>;
     /// Comes before each job. An error: nothing of it is done.
     fn before(&self, operation: &'static str) -> BoxFuture<'_, rusqlite::Result<()>>;

@@ -57,7 +57,6 @@ pub enum StoreError {
          reads schemas up to {known}"
     )]
     NewerSchema {
-        /// Which file.
         path: PathBuf,
         /// The newest schema that this program knows.
         known: usize,
@@ -68,9 +67,7 @@ pub enum StoreError {
          host's state again from its containers and the next document"
     )]
     Open {
-        /// Which file.
         path: PathBuf,
-        /// Why.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -82,16 +79,13 @@ pub enum StoreError {
     Statement {
         /// What was to be done.
         operation: &'static str,
-        /// Why.
         #[source]
         source: rusqlite::Error,
     },
     /// What it holds is not what this program writes.
     #[error("the database holds a malformed {what}")]
     Malformed {
-        /// What is malformed.
         what: &'static str,
-        /// Why.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },

@@ -13,7 +13,6 @@ use super::{Store, StoreError};
 pub struct Entry {
     /// A deployment's id, or `host`.
     pub subject: String,
-    /// What to say.
     pub body: ReportBody,
     /// Whether the subject is gone: nothing is remembered of it after this report.
     pub last: bool,

@@ -34,7 +34,6 @@ impl Store {
         self.call("inject a fault", |c| c.execute_batch("PRAGMA query_only = ON")).await.unwrap();
     }
 
-    /// Writes succeed again.
     pub(crate) async fn allow_writes(&self) {
         self.call("end a fault", |c| c.execute_batch("PRAGMA query_only = OFF")).await.unwrap();
     }

@@ -1,10 +1,10 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use buddo_shared::id::{HostId, Revision};
+use buddo_shared::id::{DeploymentId, HostId, Revision};
 use buddo_shared::image::ImageReference;
 use buddo_shared::limits::Limits;
-use buddo_shared::manifest::{RunState, SCHEMA, Strategy, Trust};
+use buddo_shared::manifest::{DeploymentSpec, RunState, SCHEMA, Strategy, Trust};
 use buddo_shared::name::{HostName, Subdomain};
 use buddo_shared::port::Port;
 use buddo_shared::probe::Probe;

@@ -25,12 +25,9 @@ const MAX_ANSWER: usize = 64 * 1024;
 /// Why the coordinator did not do as asked.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
-    /// Nobody answers there.
     #[error("cannot reach the coordinator at {address}; check the address and the firewall")]
     Connect {
-        /// Where.
         address: String,
-        /// Why.
         #[source]
         source: std::io::Error,
     },
@@ -40,9 +37,7 @@ pub enum CallError {
          check the address and both clocks, or join with a new token"
     )]
     Impostor {
-        /// Where.
         address: String,
-        /// What TLS says.
         #[source]
         source: std::io::Error,
     },
@@ -54,14 +49,7 @@ pub enum CallError {
     Exchange(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The coordinator said no.
     #[error("the coordinator refuses ({status}): {detail}")]
-    Refused {
-        /// HTTP status.
-        status: u16,
-        /// Its stable word.
-        code: String,
-        /// Its words.
-        detail: String,
-    },
+    Refused { status: u16, code: String, detail: String },
 }
 
 fn broken<E: Into<Box<dyn std::error::Error + Send + Sync>>>(error: E) -> CallError {

@@ -33,7 +33,6 @@ pub(crate) const RENEWAL: &str = "renewal.json";
 /// Who this host is, whom it obeys, and how it is reached.
 #[derive(Debug)]
 pub struct Identity {
-    /// The host's id.
     pub host_id: HostId,
     /// The join that gave it: each has another.
     pub joined: Uuid,
@@ -47,7 +46,6 @@ pub struct Identity {
     pub opening_key: OpeningKey,
     /// The key of its certificate, PEM.
     pub key: Secret,
-    /// Its certificate.
     pub certificate: CertificateDer<'static>,
 }
 
@@ -59,18 +57,14 @@ pub enum IdentityError {
     File {
         /// `read` or `write`.
         operation: &'static str,
-        /// Which.
         path: PathBuf,
-        /// Why.
         #[source]
         source: std::io::Error,
     },
     /// A file of the identity is damaged.
     #[error("{} is damaged; let the host join again with --force", .path.display())]
     Damaged {
-        /// Which.
         path: PathBuf,
-        /// How.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -184,7 +178,6 @@ pub(crate) fn check_certificate(
     Ok(der)
 }
 
-/// Replaces the certificate.
 pub(crate) fn keep_certificate(state_dir: &Path, certificate: &str) -> Result<(), IdentityError> {
     write(&state_dir.join(HOST_CERTIFICATE), certificate.as_bytes())
 }

@@ -33,7 +33,6 @@ pub enum LifeError {
 pub(super) enum Due {
     /// Ask for the next one.
     Now,
-    /// Look again then.
     In(Duration),
 }
 

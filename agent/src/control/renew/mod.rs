@@ -57,9 +57,7 @@ pub enum RenewError {
     /// What is to be asked for cannot be written down or read, so it is not asked for.
     #[error("cannot keep the request for a certificate in {}", .path.display())]
     Pending {
-        /// Where.
         path: PathBuf,
-        /// Why.
         #[source]
         source: std::io::Error,
     },

@@ -36,7 +36,6 @@ pub(super) struct Handshakes(Arc<Mutex<State>>);
 #[derive(Debug, Default)]
 struct State {
     number: u64,
-    /// Oldest first.
     under_way: VecDeque<UnderWay>,
     /// Let in longest ago first.
     proven: VecDeque<(IpAddr, Instant)>,

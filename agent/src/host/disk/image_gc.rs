@@ -79,7 +79,6 @@ pub struct Ledger {
 /// An image that may go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unused<'a> {
-    /// Which.
     pub image: &'a LocalImage,
     /// Since when nothing needs it, as far as this agent saw.
     pub since: Instant,

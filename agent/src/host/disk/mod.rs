@@ -47,17 +47,13 @@ const MIB: u64 = 1024 * 1024;
 
 /// Collects images and watches over room.
 pub struct ImageGc<I> {
-    /// Podman's storage.
     pub images: Arc<I>,
-    /// The file systems.
     pub room: DiskSpace,
     /// What orders work with.
     pub shelf: ImageLeases,
     /// The document in force.
     pub document: watch::Receiver<Option<Arc<Document>>>,
-    /// How things stand.
     pub picture: watch::Receiver<Option<Arc<HostSnapshot>>>,
-    /// Where warnings go.
     pub facts: watch::Sender<HostFacts>,
     /// What was collected is counted.
     pub metrics: Metrics,

@@ -17,7 +17,6 @@ const LOOK: Duration = Duration::from_millis(500);
 /// A file system that has not said how full it is by then is left out.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// One file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Space {
     /// Bytes that are in use.
@@ -47,7 +46,6 @@ impl Space {
 /// Asks the kernel for the space of the file system at a path; injected.
 pub type Measure = Arc<dyn Fn(&Path) -> std::io::Result<Space> + Send + Sync>;
 
-/// The kernel's answer.
 pub fn system_measure() -> Measure {
     Arc::new(|path| Ok(Space::of(&statvfs(path)?)))
 }
@@ -57,7 +55,6 @@ pub fn system_measure() -> Measure {
 pub struct Shortage {
     /// A folder on it.
     pub place: PathBuf,
-    /// Its free bytes.
     pub free: u64,
 }
 
@@ -107,7 +104,6 @@ impl DiskSpace {
         }))
     }
 
-    /// The rules.
     pub fn rules(&self) -> &config::Disk {
         &self.0.rules
     }

@@ -158,7 +158,6 @@ impl Metrics {
         self.0.passes.observe(took.as_secs_f64());
     }
 
-    /// A step ended.
     pub fn stepped(&self, step: &Step, happened: &StepOutcome, took: Duration) {
         let word = step.word();
         let code = match happened {
@@ -185,7 +184,6 @@ impl Metrics {
         self.0.calls.get_or_create(&[("operation", operation), ("outcome", outcome)]).inc();
     }
 
-    /// A pull ended.
     pub fn pulled(&self, done: bool) {
         let outcome = if done { "done" } else { "failed" };
         self.0.pulls.get_or_create(&[("outcome", outcome)]).inc();
@@ -228,7 +226,6 @@ impl Metrics {
 /// Probes as another prober does, and counts.
 #[derive(Debug, Clone)]
 pub struct CountedProber<P> {
-    /// Who probes.
     pub prober: P,
     /// Where it is counted.
     pub metrics: Metrics,

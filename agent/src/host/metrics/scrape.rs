@@ -34,9 +34,7 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 /// All that a scrape reads. Clones share all.
 #[derive(Clone)]
 pub struct Scrape {
-    /// What is counted.
     pub metrics: Metrics,
-    /// How things stand.
     pub picture: watch::Receiver<Option<Arc<HostSnapshot>>>,
     /// The document in force.
     pub document: watch::Receiver<Option<Arc<Document>>>,
@@ -44,14 +42,12 @@ pub struct Scrape {
     pub store: Store,
     /// Podman's events; a host that has not joined hears none.
     pub events: Option<EventFeed>,
-    /// File systems.
     pub room: DiskSpace,
     /// For the document's age.
     pub clock: Arc<dyn Clock>,
 }
 
 impl Scrape {
-    /// Everything, as text.
     pub async fn text(&self) -> Result<String, std::fmt::Error> {
         self.metrics.disk(&self.room.of_all().await);
         let outbox = self.store.unacknowledged().await.ok();

@@ -81,7 +81,6 @@ const CHECKS: [(&str, Check); 35] = [
     ("disk-reserve", agent::reserve),
 ];
 
-/// Judges everything.
 pub(super) fn judge(facts: &Facts, config: &Config) -> Vec<Finding> {
     let case = Case { facts, config };
     let checked = CHECKS.iter().filter_map(|(name, check)| Some(finding(name, check(case)?)));

@@ -7,7 +7,6 @@ use jiff::Timestamp;
 /// A fact, or in words why it could not be learned.
 pub(super) type Seen<T> = Result<T, String>;
 
-/// The whole host.
 #[derive(Debug, Clone)]
 pub(super) struct Facts {
     pub(super) now: Timestamp,
@@ -50,7 +49,6 @@ pub(super) struct Sysctl {
     pub(super) unprivileged_port_start: Option<u64>,
     pub(super) inotify_instances: Option<u64>,
     pub(super) max_user_namespaces: Option<u64>,
-    /// Debian's own switch.
     pub(super) unprivileged_userns_clone: Option<u64>,
     pub(super) max_keys: Option<u64>,
 }
@@ -59,11 +57,9 @@ pub(super) struct Sysctl {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) uid: u32,
-    /// Permission bits.
     pub(super) mode: u32,
 }
 
-/// A file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Space {
     pub(super) bytes: crate::host::disk::Space,
@@ -110,7 +106,6 @@ pub(super) struct Validity {
     pub(super) until: Timestamp,
 }
 
-/// Podman.
 #[derive(Debug, Clone)]
 pub(super) struct Podman {
     pub(super) info: Seen<crate::adapters::podman::Info>,
@@ -122,13 +117,11 @@ pub(super) struct Podman {
     pub(super) firewalls: Vec<&'static str>,
 }
 
-/// Caddy.
 #[derive(Debug, Clone)]
 pub(super) struct Caddy {
     pub(super) admin: Seen<()>,
     pub(super) admin_socket: Seen<Place>,
     pub(super) version: Option<String>,
-    /// The main Caddyfile.
     pub(super) main_file: Seen<String>,
     /// Files in the routes folder that Caddy loads.
     pub(super) route_files: Seen<Vec<String>>,

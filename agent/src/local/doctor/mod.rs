@@ -47,7 +47,6 @@ pub struct Finding {
     pub check: &'static str,
     /// How bad it is.
     pub severity: Severity,
-    /// What was seen.
     pub says: String,
     /// What to do, where there is something to do.
     #[serde(skip_serializing_if = "Option::is_none")]

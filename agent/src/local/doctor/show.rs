@@ -13,7 +13,6 @@ struct Findings<'a> {
     findings: &'a [Finding],
 }
 
-/// For programs.
 pub(super) fn json(findings: &[Finding]) -> serde_json::Result<String> {
     let severity = super::worst(findings);
     serde_json::to_string_pretty(&Findings { severity, findings })

@@ -28,7 +28,6 @@ const BEFORE: Duration = Duration::from_mins(5);
 pub struct Rates {
     /// Since it went live.
     pub now: u64,
-    /// On average before.
     pub before: f64,
 }
 

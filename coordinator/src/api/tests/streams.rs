@@ -12,7 +12,7 @@ use tower::ServiceExt as _;
 use super::keys::key;
 use super::orgs::{delete, id_of, joins, org, put, team, text};
 use crate::api::router;
-use crate::process::metrics;
+use crate::api::scrape;
 use crate::service::admin::{self, AdminContext};
 use crate::testing::World;
 
@@ -200,7 +200,7 @@ async fn an_idle_stream_reads_twice_a_beat(#[values(By::Cli, By::Key)] by: By) {
     let mut events = stage.watch(by).await;
     // Each scrape is a read itself.
     let reads = async || {
-        let text = metrics::text(&stage.world.state).await.unwrap();
+        let text = scrape::text(&stage.world.state).await.unwrap();
         let name = "buddo_coordinator_store_transaction_seconds_count{kind=\"read\"} ";
         let count = text.lines().find_map(|line| line.strip_prefix(name));
         count.unwrap_or_else(|| panic!("{text}")).parse::<u64>().unwrap()

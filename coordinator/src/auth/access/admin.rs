@@ -29,7 +29,6 @@ impl AdminCheck {
         &self.0
     }
 
-    /// The same, owned.
     pub fn into_session(self) -> Session {
         self.0
     }

@@ -3,9 +3,10 @@
 use buddo_shared::id::{AccountId, ApiKeyId, DeploymentId, TeamId};
 
 use super::{Principal, Refused, Right, own_team};
+use crate::domain::deployment::Deployment;
 use crate::domain::identity::{KeyScope, Scope};
 use crate::store::Tables;
-use crate::store::contract::{Deployment, Membership};
+use crate::store::contract::Membership;
 
 /// That somebody may act on deployments, within bounds. Only [`admit`](Self::admit) makes one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -15,7 +16,6 @@ pub struct DeployCheck {
     right: Right,
 }
 
-/// Which teams' deployments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Reach {
     /// The account's own: what it allowed an app when that asked about "your deployments".
@@ -29,7 +29,6 @@ enum Reach {
 /// Where a new deployment goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeployTarget {
-    /// Whose it is.
     pub team: TeamId,
     /// Who answers for it.
     pub payer: AccountId,

@@ -49,7 +49,6 @@ impl<'a> Presented<'a> {
 pub(super) enum Credential {
     /// An OAuth access token.
     Access(HashedToken),
-    /// An API key.
     Key(HashedToken),
 }
 
@@ -62,33 +61,25 @@ pub enum Principal {
     Browser(Session),
     /// An app, for an account that allowed it to.
     App {
-        /// The account.
         account: AccountId,
-        /// What it allowed.
         scopes: Scopes,
         /// Whether the app is Buddo's own command line.
         is_cli: bool,
-        /// The access token.
         token: HashedToken,
     },
-    /// An API key.
     Key(KeyHolder),
 }
 
 /// What an API key stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyHolder {
-    /// Which key.
     pub id: ApiKeyId,
-    /// Its team.
     pub team: TeamId,
-    /// Who made it.
     pub account: AccountId,
     /// Who answers for what it deploys.
     pub payer: AccountId,
     /// What it may do.
     pub scopes: KeyScopes,
-    /// The key.
     pub token: HashedToken,
 }
 
@@ -112,12 +103,10 @@ pub enum Unknown {
     /// It could not be looked up.
     #[error(transparent)]
     Session(#[from] SessionError),
-    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Who shows this.
 pub async fn identify(state: &AppState, presented: Presented<'_>) -> Result<Principal, Unknown> {
     match presented {
         Presented::Jwt(token) => {

@@ -87,24 +87,20 @@ impl MemberCheck {
 }
 
 impl OrgGrant {
-    /// Who acts.
     pub fn actor(&self) -> AccountId {
         self.actor
     }
 
-    /// Their role.
     pub fn role(&self) -> OrgRole {
         self.role
     }
 
-    /// The organisation.
     pub fn org(&self) -> &OrgRow {
         &self.org
     }
 }
 
 impl TeamGrant {
-    /// Who acts.
     pub fn actor(&self) -> AccountId {
         self.actor
     }

@@ -39,9 +39,7 @@ use crate::store::StoreError;
 /// What a request wants to do. Acting includes looking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Right {
-    /// Look.
     Read,
-    /// Change something.
     Write,
 }
 
@@ -70,7 +68,6 @@ pub enum Refused {
     /// The role in the organisation does not allow it.
     #[error("your role in the organisation does not allow this; it takes the role {0}")]
     OrgRole(OrgRole),
-    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

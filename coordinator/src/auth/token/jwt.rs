@@ -33,7 +33,6 @@ pub struct Jwt {
 /// What a login token says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Login {
-    /// Whose it is.
     pub account: AccountId,
     /// The account's count of "log out everywhere" when the token was made: a token of an
     /// earlier count is void.
@@ -57,7 +56,6 @@ struct Claims {
 /// Why no token was made or believed.
 #[derive(Debug, thiserror::Error)]
 pub enum JwtError {
-    /// Signing failed.
     #[error("signing a login token")]
     Sign(#[source] jsonwebtoken::errors::Error),
     /// Not a login token of ours: form, algorithm, type, issuer, audience or signature.

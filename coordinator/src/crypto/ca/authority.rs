@@ -33,7 +33,6 @@ pub(super) struct Files {
 /// Chain and key of a server or client.
 pub(super) type Credentials = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
-/// One authority.
 pub(super) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pub(super) certificate: CertificateDer<'static>,
@@ -61,7 +60,6 @@ impl Authority {
         Self::open(directory, files)
     }
 
-    /// Reads it.
     pub(super) fn open(directory: &Path, files: Files) -> Result<Self, CaError> {
         let key = read_key(&secret_file::read(&directory.join(files.key))?)?;
         let pem = secret_file::read(&directory.join(files.certificate))?;

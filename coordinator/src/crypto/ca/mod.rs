@@ -57,7 +57,6 @@ pub enum CaError {
     Certificate {
         /// What was to be done.
         operation: &'static str,
-        /// Why it failed.
         #[source]
         source: rcgen::Error,
     },
@@ -99,7 +98,6 @@ impl Authorities {
         self.next.as_ref().unwrap_or(&self.current)
     }
 
-    /// The newest first.
     fn all(&self) -> impl Iterator<Item = &Authority> {
         self.next.iter().chain([&self.current])
     }

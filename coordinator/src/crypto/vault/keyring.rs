@@ -20,11 +20,9 @@ use super::VaultError;
 use crate::crypto::random::{self, Random};
 use crate::domain::encryption::KEY_ID;
 
-/// The first line.
 const HEADER: &str = "buddo-master-keys 1";
 type Bytes = Zeroizing<[u8; 32]>;
 
-/// One master key.
 #[derive(Clone)]
 pub(super) struct Key {
     bytes: Bytes,
@@ -58,7 +56,6 @@ pub(super) struct Keyring {
 }
 
 impl Keyring {
-    /// A first key.
     pub(super) fn generate(random: &dyn Random) -> Result<Self, VaultError> {
         let fingerprints = Zeroizing::new(random::bytes::<32>(random));
         Ok(Self { current: Key::generate(random)?, old: None, fingerprints })

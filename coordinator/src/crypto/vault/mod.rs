@@ -47,7 +47,6 @@ pub enum VaultError {
     /// The ciphertext was changed or belongs to another row.
     #[error("a stored secret does not decrypt; the database was changed from outside")]
     Open,
-    /// The cipher refused.
     #[error("cannot encrypt a secret")]
     Seal,
 }

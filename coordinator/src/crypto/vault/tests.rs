@@ -1,6 +1,9 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
 
+use buddo_shared::id::{AccountId, DeploymentId, Revision};
+use uuid::Uuid;
+
 use super::*;
 use crate::crypto::random::SystemRandom;
 

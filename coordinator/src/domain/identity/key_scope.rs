@@ -13,13 +13,11 @@ pub enum KeyScope {
     DeploymentsRead,
     /// Create, restart, stop and destroy them.
     DeploymentsWrite,
-    /// See templates.
     TemplatesRead,
     /// Change the team's templates.
     TemplatesWrite,
     /// See which secrets there are; never their values.
     SecretsRead,
-    /// Change them.
     SecretsWrite,
 }
 

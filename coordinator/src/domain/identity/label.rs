@@ -23,7 +23,6 @@ impl Label {
         }
     }
 
-    /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -69,7 +68,6 @@ impl Slug {
         Self::parse(text.trim_end_matches('-'))
     }
 
-    /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -20,7 +20,6 @@ pub struct ChallengeError;
 pub struct VerifierError;
 
 impl Challenge {
-    /// Reads a challenge.
     pub fn parse(text: &str) -> Result<Self, ChallengeError> {
         let bytes = BASE64.decode(text).map_err(|_| ChallengeError)?;
         bytes.try_into().map(Self).map_err(|_| ChallengeError)

@@ -4,7 +4,6 @@ use std::fmt;
 
 use url::{Host, Url};
 
-/// Longest redirect URI.
 const MAX_BYTES: usize = 2048;
 
 /// A registered redirect URI: `https`, or `http` on a loopback address or `localhost`; absolute,
@@ -18,7 +17,6 @@ pub struct RedirectUri {
 /// Why a text is no [`RedirectUri`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RedirectUriError {
-    /// No absolute URI.
     #[error("is no absolute URI; write it whole, such as https://app.example.com/callback")]
     Malformed,
     /// Another scheme than `https`, off this machine.

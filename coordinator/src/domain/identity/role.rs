@@ -17,9 +17,7 @@ pub enum OrgRole {
 /// What a member may do in a team. A later one may all that an earlier one may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TeamRole {
-    /// Look.
     Viewer,
-    /// Deploy.
     Developer,
     /// Choose who is in it, and see every key.
     Admin,

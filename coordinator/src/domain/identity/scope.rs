@@ -5,14 +5,11 @@ use std::str::FromStr;
 
 use super::word_set::WordSet;
 
-/// One permission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
-    /// Read the profile.
     ProfileRead,
     /// Read the points balance.
     PointsRead,
-    /// Spend points.
     PointsSpend,
     /// Create, stop, restart and destroy deployments.
     DeployManage,
@@ -29,7 +26,6 @@ pub enum Scope {
 pub struct UnknownScope;
 
 impl Scope {
-    /// Every scope.
     pub const ALL: [Self; 6] = [
         Self::ProfileRead,
         Self::PointsRead,

@@ -25,7 +25,6 @@ pub enum UsernameError {
 }
 
 impl Username {
-    /// Parses a name.
     pub fn parse(text: &str) -> Result<Self, UsernameError> {
         let length = text.chars().count();
         if !(3..=32).contains(&length) {

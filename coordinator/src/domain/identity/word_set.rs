@@ -31,7 +31,6 @@ impl<W: Copy + Ord> WordSet<W> {
 }
 
 impl<W: ToString> WordSet<W> {
-    /// Its words.
     pub fn words(&self) -> Vec<String> {
         self.0.iter().map(ToString::to_string).collect()
     }

@@ -9,8 +9,8 @@ use rstest::rstest;
 
 use super::super::document;
 use super::*;
-use crate::service::deployments;
 use crate::service::hosts::reports;
+use crate::testing::deploys as deployments;
 use crate::testing::story::{Story, commit, status};
 use crate::testing::{World, owner, request};
 
@@ -63,14 +63,14 @@ fn entry(manifest: &Manifest, id: DeploymentId) -> Option<&DeploymentSpec> {
 }
 
 async fn error_of(story: &Story, id: DeploymentId) -> Option<String> {
-    let shown = deployments::status(&story.world.state, owner(1), id).await;
-    shown.unwrap().last_error
+    let shown = deployments::status(&story.world.state, owner(1), id).await.unwrap();
+    shown.waiting.or(shown.warning).map(|held| format!("{}\n{}", held.cause, held.fix))
 }
 
 /// What stands in the row, also where the rest of it cannot be read.
 fn held(story: &Story) -> Option<String> {
     let connection = rusqlite::Connection::open(story.world.state.config.database()).unwrap();
-    let sql = "SELECT held FROM deployments WHERE id = ?1";
+    let sql = "SELECT held_cause FROM deployments WHERE id = ?1";
     connection.query_row(sql, [story.id.to_string()], |row| row.get(0)).unwrap()
 }
 

@@ -131,7 +131,6 @@ impl Metrics {
         self.0.refused_connections.get_or_create(&[("listener", listener)]).inc();
     }
 
-    /// A transaction ended.
     pub fn transacted(&self, kind: &'static str, done: bool, took: Duration) {
         self.0.store_seconds.get_or_create(&[("kind", kind)]).observe(took.as_secs_f64());
         if !done {

@@ -90,7 +90,6 @@ pub enum AccountError {
     /// The account cannot leave its organisations.
     #[error(transparent)]
     Teams(#[from] TeamError),
-    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

@@ -21,7 +21,6 @@ use crate::store::contract::{Account, AccountAct, MailKind};
 /// Where a request comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
-    /// Its address.
     pub address: IpAddr,
     /// The program, as it names itself; short.
     pub user_agent: Option<String>,
@@ -32,9 +31,7 @@ pub struct Caller {
 /// What somebody offers to prove who they are.
 #[derive(Debug)]
 pub struct Offered {
-    /// Mail address.
     pub email: String,
-    /// Password.
     pub password: Secret,
     /// One-time code or recovery code.
     pub totp_code: Option<Secret>,
@@ -132,7 +129,6 @@ pub(super) async fn again(
 pub struct Proved(AccountId);
 
 impl Proved {
-    /// Whose.
     pub fn account(self) -> AccountId {
         self.0
     }

@@ -5,18 +5,18 @@
 //! ```
 
 use buddo_runtime::error_chain::chain;
-use buddo_shared::api::deploy::Status;
 use buddo_shared::id::{AccountId, DeploymentId};
 use buddo_shared::manifest::RunState;
 use serde_json::json;
 
 use super::{AdminContext, AdminError, Changed};
 use crate::crypto::random;
+use crate::domain::deployment::Outline;
 use crate::domain::identity::Email;
-use crate::domain::lifecycle::{Event, next};
+use crate::domain::lifecycle::{Event, Status};
 use crate::service::audit;
 use crate::store::contract::{
-    Account, AccountAct, Action, AuditStatus, MailKind, NewAudit, Outline, Suspension,
+    Account, AccountAct, Action, AuditStatus, MailKind, NewAudit, Suspension,
 };
 use crate::store::{StoreError, Tables};
 
@@ -26,7 +26,6 @@ const REASON: usize = 200;
 /// An account as administrators see it.
 #[derive(Debug)]
 pub struct Shown {
-    /// The account.
     pub account: Account,
     /// Its deployments that are not destroyed.
     pub deployments: u32,
@@ -121,7 +120,6 @@ pub async fn promote(desk: &AdminContext, name: &str) -> Result<(Account, Change
     .await
 }
 
-/// Takes that back.
 pub async fn demote(desk: &AdminContext, name: &str) -> Result<(Account, Changed), AdminError> {
     act(desk, name, |tables, desk, account| {
         if !account.is_admin {
@@ -274,29 +272,28 @@ fn turn_one(
     &Turn { to, event, action, .. }: &Turn,
 ) -> Result<(), StoreError> {
     let id = outline.id;
-    let mut status = match next(outline.status, event) {
-        Ok(status) => status,
-        // Nor must a status keep it running.
-        Err(illegal) => {
-            tracing::error!(deployment = %id, %illegal, "a status stays as it is");
-            outline.status
-        }
-    };
+    let mut lifecycle = outline.lifecycle;
+    // Nor must a status keep it running.
+    if let Err(illegal) = lifecycle.apply(event) {
+        tracing::error!(deployment = %id, %illegal, "a status stays as it is");
+    }
     let mut stopped_at = None;
     if to == RunState::Running {
         // What its host has not stopped yet it may never stop, and then it has nothing new to report.
-        if let (true, Ok(live)) = (outline.serves, next(status, Event::Live)) {
-            status = live;
+        if outline.serves
+            && let Err(illegal) = lifecycle.apply(Event::Live)
+        {
+            tracing::debug!(deployment = %id, %illegal, "it is not said to be live");
         }
     } else {
         stopped_at = Some(desk.now);
         let why = audit::superseded(action, "suspended before it was live");
         tables.finish_deploy(id, AuditStatus::Failed, desk.now, Some(&why))?;
     }
-    tables.set_run(id, status, to, stopped_at)?;
+    tables.set_run(id, lifecycle, to, stopped_at)?;
     tables.bump_generation(outline.host)?;
     tables.insert_audit(&entry(desk, id, action, AuditStatus::Completed))?;
-    if status == Status::Deploying {
+    if lifecycle.status() == Status::Deploying {
         tables.insert_audit(&entry(desk, id, Action::Deploy, AuditStatus::Pending))?;
     }
     Ok(())

@@ -9,9 +9,10 @@ use serde_json::json;
 
 use super::{AdminContext, AdminError, Changed};
 use crate::crypto::vault::Vault;
+use crate::domain::deployment::Outline;
 use crate::service::deployments::{self, Left, Moved, Mover};
 use crate::service::hosts::join::HostError;
-use crate::store::contract::{Host, Outline};
+use crate::store::contract::Host;
 use crate::store::{StoreError, Tables};
 
 /// What moving deployments takes beside the desk.
@@ -26,7 +27,6 @@ pub struct Means {
 /// What came of an evacuation.
 #[derive(Debug)]
 pub struct Evacuated {
-    /// The host, drained.
     pub host: Host,
     /// What was moved, each with the host that it is on now; and the host that it was on.
     pub changed: Changed,
@@ -115,7 +115,6 @@ async fn begin(desk: &AdminContext, name: &str) -> Result<Host, AdminError> {
 pub struct Destroyed {
     /// The host that had it.
     pub host: HostId,
-    /// Which.
     pub id: DeploymentId,
     /// Its name; its id where the name cannot be read.
     pub name: String,

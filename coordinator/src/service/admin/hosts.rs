@@ -18,7 +18,6 @@ pub async fn drain(desk: &AdminContext, name: &str) -> Result<Host, AdminError> 
     set(desk, name, Some(desk.now), "host_drain").await
 }
 
-/// Takes that back.
 pub async fn undrain(desk: &AdminContext, name: &str) -> Result<Host, AdminError> {
     set(desk, name, None, "host_undrain").await
 }

@@ -70,7 +70,6 @@ pub enum AdminError {
     /// An app cannot be decided on.
     #[error(transparent)]
     App(#[from] ApprovalError),
-    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -84,11 +83,8 @@ impl AdminError {
 /// Who acts, on what, and when.
 #[derive(Clone)]
 pub struct AdminContext {
-    /// The database.
     pub store: Store,
-    /// Randomness, for ids.
     pub random: Arc<dyn Random>,
-    /// When.
     pub now: Timestamp,
     /// The administrator; `None`: whoever may run commands on the machine.
     pub actor: Option<AccountId>,

@@ -15,7 +15,6 @@ use crate::store::{StoreError, Tables};
 const POINTS: &str = "buddo_points";
 const BITCOIN: &str = "bitcoin";
 
-/// All tiers.
 pub async fn tiers(desk: &AdminContext) -> Result<Vec<Tier>, StoreError> {
     desk.store.read(|tables| tables.tiers()).await
 }
@@ -108,7 +107,6 @@ fn named(tables: &dyn Tables, slug: &str) -> Result<Tier, AdminError> {
     tables.tier(&parsed)?.ok_or_else(absent)
 }
 
-/// Adds a tier.
 pub async fn add_tier(desk: &AdminContext, request: AddTier) -> Result<Tier, AdminError> {
     let payment_method = request.payment_method.clone();
     let slug = TierSlug::parse(&request.slug).map_err(|error| AdminError::field("/slug", error))?;

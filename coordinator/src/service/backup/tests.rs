@@ -85,7 +85,6 @@ impl Doors {
         Self { jwt: jwt.to_owned(), access: access.to_owned(), cookie, key, invitation }
     }
 
-    /// What each answers.
     async fn tried(&self, world: &World) -> [u16; 5] {
         let invitation = json!({ "token": self.invitation });
         let two = world.log_in("two").await;

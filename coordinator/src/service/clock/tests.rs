@@ -3,8 +3,8 @@ use jiff::SignedDuration;
 
 use super::*;
 use crate::hosts;
-use crate::service::deployments;
 use crate::service::{audit_chain, retention};
+use crate::testing::deploys as deployments;
 use crate::testing::story::Story;
 use crate::testing::{World, owner};
 

@@ -1,24 +1,26 @@
 //! Restart, stop, destroy; and what these and a rollback share.
 
-use buddo_shared::api::deploy::{DeploymentEnvelope, Destroyed};
-use buddo_shared::id::{DeploymentId, HostId, Revision};
+use buddo_shared::id::{DeploymentId, Revision};
 use buddo_shared::manifest::RunState;
 use buddo_shared::secret::Secret;
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::error::DeployError;
+use super::view::Shown;
 use super::{
     announce, create, owned_state, refuse_closed_tier, refuse_suspended, refuse_unproven, view,
 };
 use crate::auth::access::{DeployCheck, Right};
 use crate::crypto::vault::{Vault, VaultError};
+use crate::domain::deployment::{Deployment, Outline};
 use crate::domain::encryption::EncryptionContext;
 use crate::domain::history::is_near;
-use crate::domain::lifecycle::{Event, next};
+use crate::domain::lifecycle::Event;
+use crate::domain::revision::RevisionRecord;
 use crate::service::audit;
 use crate::state::{AppState, Services};
-use crate::store::contract::{Action, AuditStatus, Deployment, NewAudit, Outline, RevisionRow};
+use crate::store::contract::{Action, AuditStatus, NewAudit};
 use crate::store::{StoreError, Tables};
 
 /// Brings a new revision up from the same image, whose tag is resolved anew.
@@ -26,7 +28,7 @@ pub async fn restart(
     state: &AppState,
     check: DeployCheck,
     id: DeploymentId,
-) -> Result<DeploymentEnvelope, DeployError> {
+) -> Result<Shown, DeployError> {
     let act = Act {
         event: Event::Restart,
         action: Action::Restart,
@@ -41,7 +43,7 @@ pub async fn restart(
         let number = next_number(tables, deployment)?;
         let env = seal(services, id, number, env)?;
         let digest = current.image.digest().cloned();
-        let revision = RevisionRow { digest, ..current.again(number, services.clock.now()) };
+        let revision = RevisionRecord { digest, ..current.again(number, services.clock.now()) };
         tables.insert_revision(id, &revision, env.as_deref())?;
         begin(deployment, number);
         Ok(None)
@@ -70,14 +72,14 @@ pub async fn stop(
     state: &AppState,
     check: DeployCheck,
     id: DeploymentId,
-) -> Result<DeploymentEnvelope, DeployError> {
+) -> Result<Shown, DeployError> {
     let act =
         Act { event: Event::Stop, action: Action::Stop, supersedes: "stopped before it was live" };
     perform(state, check, id, act, move |_, services, deployment| {
         deployment.run = RunState::Stopped;
         deployment.health = None;
         // Whatever failed before: now it is stopped because its operator wants it so.
-        deployment.last_error = None;
+        deployment.failure = None;
         deployment.trouble = None;
         deployment.restarts = 0;
         deployment.stopped_at = Some(services.clock.now());
@@ -91,7 +93,7 @@ pub async fn destroy(
     state: &AppState,
     check: DeployCheck,
     id: DeploymentId,
-) -> Result<Destroyed, DeployError> {
+) -> Result<(), DeployError> {
     let services = owned_state(state);
     let host = state
         .store
@@ -107,7 +109,7 @@ pub async fn destroy(
         .await?;
     announce(state, host, id);
     state.live.forget(id);
-    Ok(Destroyed { message: "Deployment destroyed".to_owned(), id: id.to_string() })
+    Ok(())
 }
 
 /// The act of [`destroy`].
@@ -169,11 +171,11 @@ pub(super) fn seal(
     Ok(env.map(|env| services.vault.seal(place, &env)).transpose()?)
 }
 
-/// From now on `number` shall run.
+/// From now on `number` is to run.
 pub(super) fn begin(deployment: &mut Deployment, number: Revision) {
     deployment.revision = number;
     deployment.run = RunState::Running;
-    deployment.last_error = None;
+    deployment.failure = None;
     deployment.trouble = None;
     deployment.stopped_at = None;
 }
@@ -193,7 +195,7 @@ async fn perform<F>(
     id: DeploymentId,
     act: Act,
     change: F,
-) -> Result<DeploymentEnvelope, DeployError>
+) -> Result<Shown, DeployError>
 where
     F: FnOnce(&mut dyn Tables, &Services, &mut Deployment) -> Result<Option<Value>, DeployError>
         + Send
@@ -202,21 +204,11 @@ where
     let services = owned_state(state);
     let work = move |tables: &mut dyn Tables| {
         let changed = carry_out(tables, &services, check, id, act, change)?;
-        shown(tables, &services, &changed)
+        Ok::<_, DeployError>(view::deployment(tables, &services, changed)?)
     };
-    let (envelope, host) = state.store.write(work).await?;
-    announce(state, host, id);
-    Ok(envelope)
-}
-
-/// The answer to who changed a deployment, and the host that is concerned.
-pub(super) fn shown(
-    tables: &dyn Tables,
-    services: &Services,
-    changed: &Deployment,
-) -> Result<(DeploymentEnvelope, HostId), DeployError> {
-    let deployment = view::deployment(tables, services, changed)?;
-    Ok((DeploymentEnvelope { deployment }, changed.host))
+    let shown = state.store.write(work).await?;
+    announce(state, shown.deployment.host, id);
+    Ok(shown)
 }
 
 /// What all four share: ownership, the table of moves, the audit log, a new generation. What
@@ -240,7 +232,7 @@ where
         refuse_unproven(tables, [check.actor(), deployment.account])?;
         refuse_closed_tier(tables, &deployment.tier_id, deployment.account)?;
     }
-    deployment.status = next(deployment.status, act.event)?;
+    deployment.lifecycle.apply(act.event)?;
     let details = change(tables, services, &mut deployment)?;
     let why = audit::superseded(act.action, act.supersedes);
     tables.finish_deploy(id, AuditStatus::Failed, services.clock.now(), Some(&why))?;
@@ -262,12 +254,13 @@ pub(super) fn destroy_outlined(
     outline: &Outline,
     done: &NewAudit,
 ) -> Result<(), DeployError> {
-    next(outline.status, DESTROY.event)?;
+    let mut lifecycle = outline.lifecycle;
+    lifecycle.apply(DESTROY.event)?;
     tables.erase_env(outline.id)?;
     let why = audit::superseded(DESTROY.action, DESTROY.supersedes);
     tables.finish_deploy(outline.id, AuditStatus::Failed, done.at, Some(&why))?;
     tables.insert_audit(done)?;
-    tables.set_destroyed(outline.id, done.at)?;
+    tables.set_destroyed(outline.id, lifecycle, done.at)?;
     tables.bump_generation(outline.host)?;
     Ok(())
 }

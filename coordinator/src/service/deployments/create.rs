@@ -3,7 +3,6 @@
 //! A deployment whose first deploy failed, so that it never served anybody, holds its name for its
 //! own team: creating one of that name replaces it.
 
-use buddo_shared::api::deploy::{CreateDeployment, DeploymentEnvelope, Status};
 use buddo_shared::id::{AccountId, AppId, DeploymentId, HostId, Revision, TeamId};
 use buddo_shared::manifest::RunState;
 use buddo_shared::name::{HostName, Subdomain};
@@ -20,52 +19,53 @@ use crate::auth::access::{DeployCheck, DeployTarget};
 use crate::config::Config;
 use crate::crypto::random;
 use crate::domain::capacity::Demand;
+use crate::domain::deployment::Deployment;
 use crate::domain::encryption::EncryptionContext;
+use crate::domain::lifecycle::Lifecycle;
+use crate::domain::revision::RevisionRecord;
 use crate::service::audit;
-use crate::service::deployments::idempotency::{self, IdempotencyKey, once};
+use crate::service::deployments::idempotency::{self, Asked, idempotent};
 use crate::service::deployments::placement;
+use crate::service::deployments::view::Shown;
 use crate::state::{AppState, Services};
 use crate::store::Tables;
-use crate::store::contract::{Action, AuditStatus, Counts, Deployment, RevisionRow, Tier};
+use crate::store::contract::{Action, AuditStatus, Counts, Tier};
 
-/// Creates a deployment, or answers as the first request with the same key was answered.
+/// Creates a deployment, or yields what the first request with the same key yielded.
 pub async fn create(
     state: &AppState,
     check: DeployCheck,
     team: Option<TeamId>,
-    request: CreateDeployment,
-    key: Option<IdempotencyKey>,
-) -> Result<DeploymentEnvelope, DeployError> {
+    spec: AppSpec,
+    asked: Option<Asked>,
+) -> Result<Shown, DeployError> {
     // What takes long and does not need the database is done before the one transaction, in which
     // everybody else waits.
-    let asked = match key {
-        Some(key) => Some((key, state.vault.fingerprint(&serde_json::to_vec(&request)?))),
-        None => None,
-    };
-    let spec = AppSpec::parse(request).map_err(DeployError::Invalid)?;
+    let asked = asked.map(|Asked { key, body }| (key, state.vault.fingerprint(&body)));
     let new = New::of(state, spec)?;
     let services = owned_state(state);
-    let (envelope, made) = state
+    let (shown, made) = state
         .store
         .write(move |tables| {
             // What was answered before is for those alone who still may ask, and for the same team.
-            let place = check.place(tables, team)?;
+            let target = check.place(tables, team)?;
             let asked = asked.map(|(key, body)| {
-                let of_team = [&place.team.as_uuid().as_bytes()[..], &body].concat();
+                let of_team = [&target.team.as_uuid().as_bytes()[..], &body].concat();
                 let hash = services.vault.fingerprint(&of_team);
                 idempotency::Request { account: check.actor(), key, hash }
             });
-            once(tables, &services, asked, |tables| make(tables, &services, check, place, new))
+            let work = |tables: &mut dyn Tables| make(tables, &services, check, target, new);
+            idempotent(tables, &services, asked, work)
         })
         .await?;
-    if let Some(Made { host, id, replaced }) = made {
-        announce(state, host, id);
+    if let Some(Made { replaced }) = made {
+        announce(state, shown.deployment.host, shown.deployment.id);
         if let Some((host, id)) = replaced {
             announce(state, host, id);
             state.live.forget(id);
         }
     }
-    Ok(envelope)
+    Ok(shown)
 }
 
 /// What is to be made, with an environment that is encrypted already.
@@ -86,10 +86,8 @@ impl New {
     }
 }
 
-/// What was made, and where.
+/// What was done for it.
 struct Made {
-    host: HostId,
-    id: DeploymentId,
     /// What had to go for it.
     replaced: Option<(HostId, DeploymentId)>,
 }
@@ -101,7 +99,7 @@ fn make(
     check: DeployCheck,
     whose: DeployTarget,
     New { id, spec, env }: New,
-) -> Result<(DeploymentEnvelope, Made), DeployError> {
+) -> Result<(Shown, Made), DeployError> {
     let (now, spec) = (services.clock.now(), &spec);
     refuse_unproven(tables, [check.actor(), whose.payer])?;
     let tier =
@@ -123,7 +121,7 @@ fn make(
     let place = EncryptionContext::Environment(id, Revision::FIRST);
     let seal = |(env, sealed): (Secret, _)| services.vault.seal_again(place, &env, sealed);
     let env = env.map(seal).transpose()?;
-    let revision = RevisionRow {
+    let revision = RevisionRecord {
         number: Revision::FIRST,
         image: spec.image.clone(),
         digest: spec.image.digest().cloned(),
@@ -143,8 +141,7 @@ fn make(
     let deploy = audit::entry(services, id, Action::Deploy, AuditStatus::Pending, None);
     tables.insert_audit(&deploy)?;
     tables.bump_generation(host)?;
-    let deployment = view::deployment(tables, services, &deployment)?;
-    Ok((DeploymentEnvelope { deployment }, Made { host, id, replaced }))
+    Ok((view::deployment(tables, services, deployment)?, Made { replaced }))
 }
 
 /// Destroys what holds the name where it is the team's own and never served: whoever creates one of
@@ -259,14 +256,14 @@ fn deployment(
         host,
         subdomain: spec.subdomain.clone(),
         custom_domain: spec.custom_domain.clone(),
-        status: Status::Pending,
+        lifecycle: Lifecycle::NEW,
         run: RunState::Running,
         revision: Revision::FIRST,
         serving: None,
         container_name: format!("{}-{suffix}", spec.subdomain),
         health: None,
         last_health_check: None,
-        last_error: None,
+        failure: None,
         trouble: None,
         held: None,
         restarts: 0,

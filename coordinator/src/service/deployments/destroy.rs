@@ -9,12 +9,13 @@ use buddo_shared::id::{AccountId, DeploymentId, HostId};
 use jiff::Timestamp;
 
 use crate::crypto::random::{self, Random};
+use crate::domain::deployment::Outline;
 use crate::service::audit;
 use crate::service::deployments::act::{DESTROY, destroy_outlined};
 use crate::service::deployments::{DeployError, announce, refuse_suspended};
 use crate::state::{AppState, Services};
 use crate::store::Tables;
-use crate::store::contract::{AuditStatus, NewAudit, Outline};
+use crate::store::contract::{AuditStatus, NewAudit};
 
 /// Destroys every deployment that the account answers for. Within the caller's transaction; after it,
 /// [`announce_destroyed`] tells the hosts.

@@ -94,13 +94,11 @@ pub enum DeployError {
     /// An answer cannot be written or read back.
     #[error("cannot keep the answer")]
     Answer(#[from] serde_json::Error),
-    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl DeployError {
-    /// One bad field.
     pub(super) fn field(pointer: &str, detail: impl ToString) -> Self {
         Self::Invalid(vec![FieldError::new(pointer, detail)])
     }

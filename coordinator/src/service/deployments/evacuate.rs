@@ -21,12 +21,14 @@ use super::act::{environment, next_number};
 use crate::crypto::random::{self, Random};
 use crate::crypto::vault::Vault;
 use crate::domain::capacity::Demand;
+use crate::domain::deployment::Deployment;
 use crate::domain::encryption::EncryptionContext;
-use crate::domain::lifecycle::{Event, next};
+use crate::domain::lifecycle::Event;
+use crate::domain::revision::RevisionRecord;
 use crate::domain::scheduler::NoRoom;
 use crate::service::audit;
 use crate::service::deployments::placement::{self, Search};
-use crate::store::contract::{Action, AuditStatus, Deployment, Host, NewAudit, RevisionRow};
+use crate::store::contract::{Action, AuditStatus, Host, NewAudit};
 use crate::store::{StoreError, Tables};
 
 /// Deployments that are moved in one transaction: others write between two of them.
@@ -37,11 +39,9 @@ const BATCH: usize = 50;
 pub(crate) struct Mover {
     /// Environments are encrypted for the revision that they belong to.
     pub(crate) vault: Arc<Vault>,
-    /// For ids.
     pub(crate) random: Arc<dyn Random>,
     /// How much memory of a host may be promised.
     pub(crate) overcommit: f64,
-    /// When.
     pub(crate) now: Timestamp,
 }
 
@@ -57,11 +57,9 @@ pub(crate) struct Moved {
 /// A deployment that could not be moved.
 #[derive(Debug, Clone)]
 pub struct Left {
-    /// Which.
     pub id: DeploymentId,
     /// Its name; its id where the name cannot be read.
     pub name: String,
-    /// Why.
     pub reason: String,
 }
 
@@ -168,16 +166,15 @@ fn prepare(
     let to = room.find(tables, &deployment, demand)?;
     // What shall not run moves as it is: nothing has to be brought up.
     if deployment.run == RunState::Running {
-        let status = next(deployment.status, Event::Move)?;
+        deployment.lifecycle.apply(Event::Move)?;
         let number = next_number(tables, &deployment)?;
         let env = env.map(|env| mover.vault.seal(EncryptionContext::Environment(id, number), &env));
         let env = env.transpose()?;
         // With its digest: the app is the same bytes there.
-        let revision: RevisionRow = current.again(number, mover.now);
+        let revision: RevisionRecord = current.again(number, mover.now);
         tables.insert_revision(id, &revision, env.as_deref())?;
-        deployment.status = status;
         deployment.revision = number;
-        deployment.last_error = None;
+        deployment.failure = None;
     }
     Ok(Ready { deployment, to })
 }

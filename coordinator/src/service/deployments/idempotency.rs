@@ -1,8 +1,10 @@
 //! Requests that carry an `Idempotency-Key`: done once, answered alike each time.
 
-use buddo_shared::api::deploy::DeploymentEnvelope;
 use buddo_shared::id::AccountId;
 use jiff::Timestamp;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
 
 use crate::service::deployments::error::DeployError;
 use crate::state::Services;
@@ -13,7 +15,7 @@ use crate::store::contract::{ANSWERS_KEPT, Replay};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdempotencyKey(String);
 
-/// A text that is no [`IdempotencyKey`].
+/// A text that is not an [`IdempotencyKey`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the Idempotency-Key header is not valid; send 1 to 255 visible ASCII characters")]
 pub struct KeyError;
@@ -33,10 +35,18 @@ impl IdempotencyKey {
     }
 }
 
+/// What a request is sent again by.
+#[derive(Debug)]
+pub struct Asked {
+    /// What its sender calls it.
+    pub key: IdempotencyKey,
+    /// The same bytes each time it is sent; they may hold secrets, and are not kept.
+    pub body: Zeroizing<Vec<u8>>,
+}
+
 /// A request that may come twice.
 #[derive(Debug)]
 pub(super) struct Request {
-    /// Whose.
     pub(super) account: AccountId,
     /// What its sender calls it.
     pub(super) key: IdempotencyKey,
@@ -44,19 +54,22 @@ pub(super) struct Request {
     pub(super) hash: [u8; 32],
 }
 
-/// Does `work`, unless that was done for the same key: then it answers as it did then, with
-/// `None` for what else the work yields. One without a key is a new one each time.
-pub(super) fn once<T>(
+/// Does `work`, unless that was done for the same key: then its result is that of then, with
+/// `None` for what else the work yields. A request without a key is a new one each time.
+pub(super) fn idempotent<R, T>(
     tables: &mut dyn Tables,
     services: &Services,
     request: Option<Request>,
-    work: impl FnOnce(&mut dyn Tables) -> Result<(DeploymentEnvelope, T), DeployError>,
-) -> Result<(DeploymentEnvelope, Option<T>), DeployError> {
+    work: impl FnOnce(&mut dyn Tables) -> Result<(R, T), DeployError>,
+) -> Result<(R, Option<T>), DeployError>
+where
+    R: Serialize + DeserializeOwned,
+{
     let Some(Request { account, key: IdempotencyKey(key), hash }) = request else {
-        return work(tables).map(|(envelope, done)| (envelope, Some(done)));
+        return work(tables).map(|(result, done)| (result, Some(done)));
     };
     let now = services.clock.now();
-    // While the clock is doubted no answer is too old, so that none is forgotten, and what was done
+    // While the clock is doubted no result is too old, so that none is forgotten, and what was done
     // is not done twice.
     let since = services.time.believed().ok().and_then(|now| now.checked_sub(ANSWERS_KEPT).ok());
     let since = since.unwrap_or(Timestamp::MIN);
@@ -64,10 +77,10 @@ pub(super) fn once<T>(
         if first.body_hash != hash {
             return Err(DeployError::KeyReused);
         }
-        return Ok((serde_json::from_str(&first.answer)?, None));
+        return Ok((serde_json::from_str(&first.result)?, None));
     }
-    let (envelope, done) = work(tables)?;
-    let answer = Replay { body_hash: hash, answer: serde_json::to_string(&envelope)? };
-    tables.keep_answer(account, &key, &answer, now, since)?;
-    Ok((envelope, Some(done)))
+    let (result, done) = work(tables)?;
+    let kept = Replay { body_hash: hash, result: serde_json::to_string(&result)? };
+    tables.keep_answer(account, &key, &kept, now, since)?;
+    Ok((result, Some(done)))
 }

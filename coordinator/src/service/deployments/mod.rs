@@ -22,18 +22,19 @@ pub use error::DeployError;
 pub(crate) use error::MAKE_AGAIN;
 pub use evacuate::Left;
 pub(crate) use evacuate::{Moved, Mover, evacuate_some};
-pub use idempotency::{IdempotencyKey, KeyError};
+pub use idempotency::{Asked, IdempotencyKey, KeyError};
 pub(crate) use placement::capacity;
 pub use query::{List, get, list, logs, revisions, status, tiers};
 pub use rollback::rollback;
+pub use view::{Condition, Shown, ShownStatus};
 
 use crate::auth::access::{DeployCheck, Right};
+use crate::domain::deployment::Deployment;
 use crate::state::AppState;
 use crate::store::Tables;
-use crate::store::contract::Deployment;
 
 /// The deployment, if it may be looked at.
-fn seen(
+fn find_visible(
     tables: &dyn Tables,
     check: DeployCheck,
     id: DeploymentId,

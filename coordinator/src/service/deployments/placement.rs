@@ -25,13 +25,10 @@ const PAGES: usize = 4;
 /// Where a deployment is to go.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Search {
-    /// Whose it is.
     pub(super) account: AccountId,
-    /// What it takes.
     pub(super) demand: Demand,
     /// How many times what its apps may take a host promises.
     pub(super) overcommit: f64,
-    /// When.
     pub(super) now: Timestamp,
     /// The host that it leaves.
     pub(super) from: Option<HostId>,

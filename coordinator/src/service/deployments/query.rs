@@ -1,16 +1,15 @@
 //! What operators read.
 
-use buddo_shared::api::deploy::{
-    AuditEntry, AuditLog, DeploymentEnvelope, DeploymentList, RevisionList, StatusAnswer, Tier,
-};
 use buddo_shared::id::{DeploymentId, TeamId};
 
 use super::error::DeployError;
-use super::{owned_state, seen, view};
+use super::view::{self, Shown, ShownStatus};
+use super::{find_visible, owned_state};
 use crate::auth::access::DeployCheck;
-use crate::service::audit;
+use crate::domain::deployment::Deployment;
+use crate::domain::revision::RevisionRecord;
 use crate::state::AppState;
-use crate::store::contract::Page;
+use crate::store::contract::{AuditRow, Page, Tier};
 
 /// Entries of the audit log that are shown: the newest.
 const AUDIT_SHOWN: u32 = 1000;
@@ -19,29 +18,27 @@ const AUDIT_SHOWN: u32 = 1000;
 #[derive(Debug, Clone, PartialEq)]
 pub struct List {
     /// The deployments of this page.
-    pub deployments: DeploymentList,
+    pub deployments: Vec<Shown>,
     /// Where the next page begins, if there is one.
     pub next: Option<DeploymentId>,
 }
 
 /// All tiers, cheapest first.
 pub async fn tiers(state: &AppState) -> Result<Vec<Tier>, DeployError> {
-    state.store.read(|tables| Ok(tables.tiers()?.into_iter().map(view::tier).collect())).await
+    state.store.read(|tables| Ok(tables.tiers()?)).await
 }
 
-/// One deployment.
 pub async fn get(
     state: &AppState,
     check: DeployCheck,
     id: DeploymentId,
-) -> Result<DeploymentEnvelope, DeployError> {
+) -> Result<Shown, DeployError> {
     let services = owned_state(state);
     state
         .store
         .read(move |tables| {
-            let deployment = seen(tables, check, id)?;
-            let deployment = view::deployment(tables, &services, &deployment)?;
-            Ok(DeploymentEnvelope { deployment })
+            let deployment = find_visible(tables, check, id)?;
+            Ok(view::deployment(tables, &services, deployment)?)
         })
         .await
 }
@@ -69,10 +66,10 @@ pub async fn list(
                 None
             };
             let deployments = rows
-                .iter()
+                .into_iter()
                 .map(|deployment| view::deployment(tables, &services, deployment))
                 .collect::<Result<_, _>>()?;
-            Ok(List { deployments: DeploymentList { deployments }, next })
+            Ok(List { deployments, next })
         })
         .await
 }
@@ -82,22 +79,22 @@ pub async fn status(
     state: &AppState,
     check: DeployCheck,
     id: DeploymentId,
-) -> Result<StatusAnswer, DeployError> {
+) -> Result<ShownStatus, DeployError> {
     let version = state.store.version();
     // Who may see it is remembered with it, and changes by a commit as well.
     // The clock decides when a host counts as lost, so that it is asked each time.
     let now = state.clock.now();
     if let Some((deployment, reach)) = state.recent.status.get(&(check, id), version) {
-        return Ok(view::status(&state.live, &deployment, reach.as_ref(), now));
+        return Ok(view::status(&state.live, deployment, reach.as_ref(), now));
     }
     let read = state.store.read(move |tables| {
-        let deployment = seen(tables, check, id)?;
+        let deployment = find_visible(tables, check, id)?;
         let reach = tables.reach(deployment.host)?;
         Ok::<_, DeployError>((deployment, reach))
     });
     let (deployment, reach) = read.await?;
     state.recent.status.put((check, id), version, (deployment.clone(), reach.clone()));
-    Ok(view::status(&state.live, &deployment, reach.as_ref(), now))
+    Ok(view::status(&state.live, deployment, reach.as_ref(), now))
 }
 
 /// The revisions of one deployment that are kept, newest first.
@@ -105,14 +102,14 @@ pub async fn revisions(
     state: &AppState,
     check: DeployCheck,
     id: DeploymentId,
-) -> Result<RevisionList, DeployError> {
+) -> Result<(Deployment, Vec<RevisionRecord>), DeployError> {
     state
         .store
         .read(move |tables| {
-            let deployment = seen(tables, check, id)?;
-            let rows = tables.revisions(id)?;
-            let revisions = rows.iter().rev().map(|row| view::revision(&deployment, row)).collect();
-            Ok(RevisionList { revisions })
+            let deployment = find_visible(tables, check, id)?;
+            let mut revisions = tables.revisions(id)?;
+            revisions.reverse();
+            Ok((deployment, revisions))
         })
         .await
 }
@@ -122,21 +119,12 @@ pub async fn logs(
     state: &AppState,
     check: DeployCheck,
     id: DeploymentId,
-) -> Result<AuditLog, DeployError> {
+) -> Result<Vec<AuditRow>, DeployError> {
     state
         .store
         .read(move |tables| {
-            seen(tables, check, id)?;
-            let entries = tables.audit_of(id, AUDIT_SHOWN)?;
-            let logs = entries.into_iter().map(|entry| AuditEntry {
-                status: audit::outcome(&entry).to_owned(),
-                id: entry.id,
-                action: entry.action,
-                initiated_by: entry.initiated_by,
-                inserted_at: view::seconds(entry.at),
-                details: entry.details,
-            });
-            Ok(AuditLog { logs: logs.collect() })
+            find_visible(tables, check, id)?;
+            Ok(tables.audit_of(id, AUDIT_SHOWN)?)
         })
         .await
 }

@@ -1,19 +1,21 @@
 //! Rollback: a new revision with the content of an earlier one, down to the bytes.
 
-use buddo_shared::api::deploy::{DeploymentEnvelope, Rollback};
 use buddo_shared::id::{DeploymentId, Revision};
 use serde_json::{Value, json};
 
-use super::act::{Act, begin, carry_out, environment, next_number, seal, shown};
+use super::act::{Act, begin, carry_out, environment, next_number, seal};
 use super::error::DeployError;
 use super::{announce, owned_state};
 use crate::auth::access::{DeployCheck, Right};
+use crate::domain::deployment::Deployment;
 use crate::domain::history::{self, NoReturn, Past};
 use crate::domain::lifecycle::Event;
-use crate::service::deployments::idempotency::{self, IdempotencyKey, once};
+use crate::domain::revision::RevisionRecord;
+use crate::service::deployments::idempotency::{self, Asked, idempotent};
+use crate::service::deployments::view::{self, Shown};
 use crate::state::{AppState, Services};
 use crate::store::Tables;
-use crate::store::contract::{Action, Deployment, RevisionRow};
+use crate::store::contract::Action;
 
 const ACT: Act = Act {
     event: Event::Rollback,
@@ -22,53 +24,54 @@ const ACT: Act = Act {
 };
 
 /// Brings an earlier revision back: the one that is named, or the newest other one that was live
-/// and stayed good. A request with the key of an earlier one is answered as that was.
+/// and stayed good. A request with the key of an earlier one yields what that yielded.
 pub async fn rollback(
     state: &AppState,
     check: DeployCheck,
     id: DeploymentId,
-    request: Rollback,
-    key: Option<IdempotencyKey>,
-) -> Result<DeploymentEnvelope, DeployError> {
-    let asked = serde_json::to_vec(&("rollback", id, request))?;
+    named: Option<Revision>,
+    asked: Option<Asked>,
+) -> Result<Shown, DeployError> {
     let account = check.actor();
-    let asked =
-        key.map(|key| idempotency::Request { account, key, hash: state.vault.fingerprint(&asked) });
+    let asked = asked.map(|Asked { key, body }| {
+        let of_deployment = [&b"rollback"[..], id.as_uuid().as_bytes(), &body].concat();
+        let hash = state.vault.fingerprint(&of_deployment);
+        idempotency::Request { account, key, hash }
+    });
     let services = owned_state(state);
-    let (envelope, host) = state
+    let (shown, done) = state
         .store
         .write(move |tables| {
             // What was answered before is for those alone who still may ask.
             check.deployment(tables, id, Right::Write)?;
-            once(tables, &services, asked, |tables| {
+            idempotent(tables, &services, asked, |tables| {
                 let change = |tables: &mut dyn Tables, services: &Services, d: &mut Deployment| {
-                    bring_back(tables, services, request, d)
+                    bring_back(tables, services, named, d)
                 };
                 let changed = carry_out(tables, &services, check, id, ACT, change)?;
-                shown(tables, &services, &changed)
+                Ok((view::deployment(tables, &services, changed)?, ()))
             })
         })
         .await?;
-    if let Some(host) = host {
-        announce(state, host, id);
+    if done.is_some() {
+        announce(state, shown.deployment.host, id);
     }
-    Ok(envelope)
+    Ok(shown)
 }
 
 /// Makes a new revision of the earlier one, and asks for it.
 fn bring_back(
     tables: &mut dyn Tables,
     services: &Services,
-    request: Rollback,
+    named: Option<Revision>,
     deployment: &mut Deployment,
 ) -> Result<Option<Value>, DeployError> {
     let (id, from) = (deployment.id, deployment.revision);
-    let named = request.revision.map(Revision::new);
     let source = choose(tables, services, id, from, named)?;
     let env = environment(tables, &services.vault, id, source.number)?;
     let number = next_number(tables, deployment)?;
     let env = seal(services, id, number, env)?;
-    let revision = RevisionRow {
+    let revision = RevisionRecord {
         rollback_of: Some(source.number),
         ..source.again(number, services.clock.now())
     };
@@ -84,9 +87,9 @@ fn choose(
     id: DeploymentId,
     current: Revision,
     named: Option<Revision>,
-) -> Result<RevisionRow, DeployError> {
+) -> Result<RevisionRecord, DeployError> {
     let mut rows = tables.revisions(id)?;
-    let past: Vec<Past> = rows.iter().map(RevisionRow::past).collect();
+    let past: Vec<Past> = rows.iter().map(RevisionRecord::past).collect();
     let number = match named {
         Some(number) => {
             history::check(&past, number)?;
@@ -105,7 +108,7 @@ fn previous(
     tables: &dyn Tables,
     services: &Services,
     id: DeploymentId,
-    rows: &[RevisionRow],
+    rows: &[RevisionRecord],
     past: &[Past],
     current: Revision,
 ) -> Result<Option<Revision>, DeployError> {

@@ -1,11 +1,13 @@
 //! What becomes of a first deploy that failed, and of one that another act ended.
 
-use buddo_shared::api::deploy::{CreateDeployment, Status};
+use buddo_shared::api::deploy::CreateDeployment;
 use buddo_shared::id::DeploymentId;
 use buddo_shared::report::Phase;
 use serde_json::json;
 
-use super::{DeployError, create, destroy, get, logs, restart, stop};
+use super::DeployError;
+use crate::domain::lifecycle::Status;
+use crate::testing::deploys::{create, destroy, get, logs, restart, stop};
 use crate::testing::story::{Story, status};
 use crate::testing::{World, owner, request};
 
@@ -46,7 +48,7 @@ async fn a_create_of_its_name_mends_a_first_deploy_that_failed() {
     let before = story.generation().await;
     let mended = of_name(&story.world, "my-app").await.unwrap();
     assert_ne!(mended, wrong);
-    assert_eq!(story.stored().await.status, Status::Destroyed);
+    assert_eq!(story.stored().await.status(), Status::Destroyed);
     assert!(story.generation().await > before, "its host is told");
     let wanted: Vec<_> =
         story.manifest().await.deployments.iter().map(|desired| desired.id).collect();
@@ -57,7 +59,7 @@ async fn a_create_of_its_name_mends_a_first_deploy_that_failed() {
         "destroy completed its first deploy failed; another of its name replaces it"
     );
     let shown = get(&story.world.state, owner(1), mended).await.unwrap().deployment;
-    assert_eq!((shown.status, shown.revision), (Status::Pending, 1));
+    assert_eq!((shown.status.as_str(), shown.revision), ("pending", 1));
 }
 
 #[tokio::test]
@@ -67,7 +69,7 @@ async fn what_served_once_or_was_stopped_keeps_its_name() {
     story.restart().await;
     story.report(status(story.id, 2, Phase::Failed, None)).await;
     let d = story.stored().await;
-    assert!(d.status == Status::Stopped && d.last_error.is_some(), "{d:?}");
+    assert!(d.status() == Status::Stopped && d.failure.is_some(), "{d:?}");
     assert!(subdomain_is_taken(&of_name(&story.world, "my-app").await.unwrap_err()));
 
     let mut story = Story::begin().await;

@@ -64,16 +64,10 @@ pub enum HostError {
     NotLocked(String),
     /// Its deployments would be left without a host.
     #[error("host {name:?} has {deployments} deployments; destroy them first")]
-    InUse {
-        /// Which.
-        name: String,
-        /// How many.
-        deployments: usize,
-    },
+    InUse { name: String, deployments: usize },
     /// The host's certificate would be valid at another time.
     #[error(transparent)]
     Clock(#[from] Doubted),
-    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

@@ -46,7 +46,6 @@ pub enum RenewError {
     /// No certificate can be made.
     #[error("the certificate cannot be made")]
     Ca(#[from] CaError),
-    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

@@ -17,19 +17,19 @@ use std::sync::Arc;
 
 use bounds::bounded;
 use buddo_runtime::error_chain::chain;
-use buddo_shared::api::deploy::Status;
 use buddo_shared::id::{DeploymentId, HostId, Revision};
-use buddo_shared::report::{
-    Checked, DeploymentStatus, Failure, Phase, Progress, Report, ReportBody,
-};
+use buddo_shared::report::{Checked, DeploymentStatus, Phase, Progress, Report, ReportBody};
 use jiff::Timestamp;
 use judge::{Others, Verdict, judge};
 use serde_json::{Value, json};
 
+use crate::domain::deployment::Deployment;
+use crate::domain::failure::Failure;
 use crate::domain::history::is_near;
+use crate::domain::lifecycle::Status;
 use crate::service::audit;
 use crate::state::{AppState, Services};
-use crate::store::contract::{Action, AuditStatus, Deployment};
+use crate::store::contract::{Action, AuditStatus};
 use crate::store::{StoreError, Tables};
 
 /// What a batch of reports changed.
@@ -132,7 +132,7 @@ pub async fn show(
                     Err(StoreError::Corrupt { .. }) => None,
                     found => found?,
                 };
-                if found.is_some_and(|d| d.host == host && d.status != Status::Destroyed) {
+                if found.is_some_and(|d| d.host == host && d.status() != Status::Destroyed) {
                     own.insert(id);
                 }
             }
@@ -168,7 +168,7 @@ fn apply(
                 outcome.of_others += 1;
                 return Ok(());
             }
-            if deployment.status == Status::Destroyed {
+            if deployment.status() == Status::Destroyed {
                 return Ok(());
             }
             let now = services.clock.now();
@@ -230,7 +230,7 @@ fn learn<'a>(
     let live = status.phase == Phase::Live || (end.is_some() && status.put_back.is_some());
     let first_live = live && tables.set_live(id, number, at)?;
     let first_failed = match &end {
-        Some(failure) => tables.set_failure(id, number, &failure.to_string())?,
+        Some(failure) => tables.set_failure(id, number, failure)?,
         None => false,
     };
     Ok(Told { status, at, first_live, first_failed })
@@ -261,7 +261,7 @@ fn settle(
     // One that was kept before this was looked at.
     deployment.last_health_check = deployment.last_health_check.map(|at| at.min(now));
     let verdict = judge(&mut deployment, status, others, told.at);
-    let under_way = matches!(deployment.status, Status::Pending | Status::Deploying);
+    let under_way = deployment.status().is_under_way();
     outcome.changed.push((status.id, !under_way));
     outcome.wanted_changed |= wanted != (deployment.revision, deployment.run);
     tables.update_deployment(&deployment)?;

@@ -25,7 +25,6 @@ pub enum RotationError {
          and changes do not reach it until it has", .0.join(", ")
     )]
     Behind(Vec<String>),
-    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

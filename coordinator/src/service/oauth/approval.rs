@@ -16,7 +16,6 @@ pub enum ApprovalError {
     /// No account made an app with this id.
     #[error("there is no app {0}; `buddo-coordinator app list` shows all of them")]
     Unknown(String),
-    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

@@ -46,7 +46,6 @@ pub enum AppError {
     /// The app does not act for the account.
     #[error("no app with this id is connected; GET /api/user/connected-apps lists them")]
     NotConnected,
-    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

@@ -53,7 +53,6 @@ pub enum RequestError {
         /// The same for a person.
         why: String,
     },
-    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

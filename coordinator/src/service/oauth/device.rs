@@ -48,7 +48,6 @@ pub struct DeviceRequest {
 pub enum Decided {
     /// The device gets its tokens with its next question.
     Allowed,
-    /// It gets none.
     Denied,
     /// The app is not approved, and the account is not its owner's: it gets none.
     OwnerOnly,

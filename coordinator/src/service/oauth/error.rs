@@ -2,7 +2,6 @@
 
 use crate::store::StoreError;
 
-/// The registered words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorCode {
     /// A parameter is missing, repeated or malformed.
@@ -54,7 +53,6 @@ pub enum TokenError {
     /// More devices wait than can be remembered.
     #[error("too many devices wait to be connected at this moment; try again in a minute")]
     Busy,
-    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

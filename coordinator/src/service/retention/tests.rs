@@ -1,5 +1,5 @@
 use super::*;
-use crate::service::deployments;
+use crate::testing::deploys as deployments;
 use crate::testing::story::Story;
 use crate::testing::{World, owner, request};
 

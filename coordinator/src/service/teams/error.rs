@@ -34,16 +34,10 @@ pub enum TeamError {
     SpentInvitation,
     /// As many as there may be.
     #[error("there can be at most {limit} {of}; remove one that is not needed")]
-    Limit {
-        /// How many.
-        limit: u32,
-        /// Of what.
-        of: &'static str,
-    },
+    Limit { limit: u32, of: &'static str },
     /// Something else has to go or change first.
     #[error("{0}")]
     InUse(&'static str),
-    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

@@ -29,7 +29,6 @@ const LIFETIME: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// What an invitation offers to who opens its link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offer {
-    /// The organisation.
     pub org: OrgRow,
     /// The role in it.
     pub role: OrgRole,

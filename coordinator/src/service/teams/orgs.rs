@@ -29,7 +29,6 @@ pub async fn orgs(state: &AppState, check: MemberCheck) -> Result<Vec<Org>, Team
         .await
 }
 
-/// One of them.
 pub async fn org(state: &AppState, check: MemberCheck, id: OrgId) -> Result<Org, TeamError> {
     state
         .store

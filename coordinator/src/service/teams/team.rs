@@ -41,7 +41,6 @@ fn visible(standings: Vec<Membership>) -> Vec<Team> {
     standings.into_iter().filter_map(shown).collect()
 }
 
-/// One team.
 pub async fn team(state: &AppState, check: MemberCheck, id: TeamId) -> Result<Team, TeamError> {
     state
         .store

@@ -8,24 +8,18 @@ use crate::domain::identity::HashedToken;
 use crate::domain::identity::StoredHash;
 use crate::domain::identity::{Email, Username};
 
-/// An account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
-    /// Identifier.
     pub id: AccountId,
     /// The how-manieth it is, from 1.
     pub registration_number: i64,
-    /// Mail address.
     pub email: Email,
-    /// Public name.
     pub username: Username,
     /// Hash of the password.
     pub password: StoredHash,
     /// Code to invite others with.
     pub referral_code: String,
-    /// Account tier.
     pub tier: String,
-    /// Buddo points.
     pub points: i64,
     /// Whether it administers the platform.
     pub is_admin: bool,
@@ -44,7 +38,6 @@ pub struct Account {
 /// That an account may not act.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Suspension {
-    /// Since when.
     pub since: Timestamp,
     /// Why, in the administrator's words to its owner.
     pub reason: Option<String>,
@@ -53,19 +46,14 @@ pub struct Suspension {
 /// An account to be made; the rest of its columns have defaults.
 #[derive(Debug, Clone)]
 pub struct NewAccount {
-    /// Identifier.
     pub id: AccountId,
-    /// Mail address.
     pub email: Email,
-    /// Public name.
     pub username: Username,
     /// Hash of the password.
     pub password: StoredHash,
     /// Code to invite others with.
     pub referral_code: String,
-    /// Who invited it.
     pub referred_by: Option<AccountId>,
-    /// When.
     pub created_at: Timestamp,
 }
 
@@ -74,11 +62,9 @@ pub struct NewAccount {
 pub struct EmailToken {
     /// Hash of the token.
     pub hash: HashedToken,
-    /// Whose.
     pub account: AccountId,
     /// [`Email::key`] of the address that the link was sent to.
     pub email_key: String,
-    /// When it ends.
     pub expires_at: Timestamp,
 }
 
@@ -87,11 +73,9 @@ pub struct EmailToken {
 pub struct BrowserSession {
     /// Hash of the cookie's token.
     pub hash: HashedToken,
-    /// Who logged in.
     pub account: AccountId,
     /// The account's [`token_epoch`](Account::token_epoch) then.
     pub token_epoch: i64,
-    /// When it ends.
     pub expires_at: Timestamp,
 }
 
@@ -115,7 +99,6 @@ pub trait Accounts {
     fn take_email_token(&mut self, hash: &HashedToken) -> Result<Option<EmailToken>>;
     /// Keeps a browser's session.
     fn insert_session(&mut self, session: &BrowserSession) -> Result<()>;
-    /// A browser's session.
     fn session(&self, hash: &HashedToken) -> Result<Option<BrowserSession>>;
     /// Forgets links and sessions that ended by `now`, `most` of each at most; how many.
     fn purge_account_tokens(&mut self, now: Timestamp, most: u32) -> Result<usize>;

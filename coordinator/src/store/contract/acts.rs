@@ -5,7 +5,6 @@ use jiff::Timestamp;
 
 use super::Result;
 
-/// What was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Act {
     /// An app was made.
@@ -48,40 +47,31 @@ impl Act {
 /// An entry to store.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewAct {
-    /// What was done.
     pub act: Act,
-    /// About which app.
     pub client_id: String,
     /// Whose access it is about, where it is about somebody's.
     pub account: Option<AccountId>,
     /// Who did it; `None`: the platform, or its administrator.
     pub actor: Option<AccountId>,
-    /// When.
     pub at: Timestamp,
-    /// Why, and how.
     pub details: Option<serde_json::Value>,
 }
 
 /// An entry as stored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ActRow {
-    /// What was done.
     pub action: String,
-    /// About which app.
     pub client_id: String,
     /// Whose access it is about.
     pub account: Option<String>,
     /// Who did it; `None`: the platform, or its administrator.
     pub actor: Option<String>,
-    /// When.
     pub at: Timestamp,
-    /// Why, and how.
     pub details: Option<serde_json::Value>,
 }
 
 /// Access to the audit log of OAuth.
 pub trait Acts {
-    /// Adds an entry.
     fn insert_act(&mut self, act: &NewAct) -> Result<()>;
     /// The newest `limit` entries about an app, oldest first.
     fn acts_of(&self, client_id: &str, limit: u32) -> Result<Vec<ActRow>>;

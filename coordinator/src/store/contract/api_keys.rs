@@ -10,23 +10,19 @@ use crate::domain::identity::KeyScopes;
 /// An API key. What was revoked is not kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiKeyRow {
-    /// Identifier.
     pub id: ApiKeyId,
     /// Hash of the key.
     pub hash: HashedToken,
     /// The team whose things it opens.
     pub team: TeamId,
-    /// Who made it.
     pub account: AccountId,
     /// What it is for.
     pub name: String,
-    /// How it begins.
     pub hint: String,
     /// What it may do.
     pub scopes: KeyScopes,
     /// When it was made.
     pub created_at: Timestamp,
-    /// When it ends.
     pub expires_at: Timestamp,
     /// When it was last used, within some minutes.
     pub last_used_at: Option<Timestamp>,
@@ -34,7 +30,6 @@ pub struct ApiKeyRow {
 
 /// Access to API keys.
 pub trait ApiKeys {
-    /// Keeps a key.
     fn insert_api_key(&mut self, key: &ApiKeyRow) -> Result<()>;
     /// The key with this hash.
     fn api_key_by_hash(&self, hash: &HashedToken) -> Result<Option<ApiKeyRow>>;

@@ -9,7 +9,6 @@ use super::Result;
 /// What was done to a deployment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// It was created.
     Create,
     /// The platform brought a revision up.
     Deploy,
@@ -46,12 +45,9 @@ impl Action {
     }
 }
 
-/// How it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuditStatus {
-    /// Not yet.
     Pending,
-    /// As intended.
     Completed,
     /// Otherwise; the details say how.
     Failed,
@@ -71,36 +67,25 @@ impl AuditStatus {
 /// An entry to store.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewAudit {
-    /// Identifier.
     pub id: Uuid,
-    /// About which deployment.
     pub deployment: DeploymentId,
-    /// What was done.
     pub action: Action,
-    /// How it ended.
     pub status: AuditStatus,
     /// Who did it; `None`: the platform.
     pub initiated_by: Option<AccountId>,
-    /// When.
     pub at: Timestamp,
-    /// More about it.
     pub details: Option<serde_json::Value>,
 }
 
 /// An entry as stored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AuditRow {
-    /// Identifier.
     pub id: String,
-    /// What was done.
     pub action: String,
-    /// How it ended.
     pub status: String,
     /// Who did it; `None`: the platform.
     pub initiated_by: Option<String>,
-    /// When.
     pub at: Timestamp,
-    /// More about it.
     pub details: Option<serde_json::Value>,
 }
 
@@ -109,11 +94,9 @@ pub struct AuditRow {
 pub struct AdminActRow {
     /// Its number in the log.
     pub seq: i64,
-    /// What was done.
     pub action: String,
     /// Which account did it; `None`: whoever may run commands on the machine, or the platform.
     pub actor: Option<String>,
-    /// When.
     pub at: Timestamp,
     /// To what, and how.
     pub details: serde_json::Value,
@@ -121,7 +104,6 @@ pub struct AdminActRow {
 
 /// Access to the audit log.
 pub trait Audit {
-    /// Adds an entry.
     fn insert_audit(&mut self, entry: &NewAudit) -> Result<()>;
     /// Ends the pending `deploy` entries of a deployment; whether there was one. They stay as they
     /// are, and get an outcome.

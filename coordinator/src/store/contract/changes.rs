@@ -23,26 +23,21 @@ pub enum Purpose {
 pub struct MailedLink {
     /// Hash of its token.
     pub hash: HashedToken,
-    /// Whose.
     pub account: AccountId,
-    /// What for.
     pub purpose: Purpose,
     /// The address that it was sent to.
     pub email: Email,
     /// When it was made.
     pub created_at: Timestamp,
-    /// When it ends.
     pub expires_at: Timestamp,
 }
 
 /// What was done to an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AccountAct {
-    /// It was made.
     Registered,
     /// Its address was confirmed.
     EmailVerified,
-    /// Somebody logged in.
     LoggedIn,
     /// A login was ended.
     SessionRevoked,
@@ -82,7 +77,6 @@ pub enum AccountAct {
     Demoted,
     /// An administrator took its one-time codes away, for its owner had lost them.
     TotpCleared,
-    /// It was deleted.
     Deleted,
 }
 
@@ -120,9 +114,7 @@ impl AccountAct {
 /// An entry of an account's log.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AccountActRow {
-    /// What was done.
     pub action: String,
-    /// When.
     pub at: Timestamp,
     /// Ids of what it concerned.
     pub details: Option<Value>,
@@ -136,7 +128,6 @@ pub trait Changes {
     fn reset_requests(&self) -> Result<Vec<String>>;
     /// Takes such a request off.
     fn drop_reset_request(&mut self, email_key: &str) -> Result<()>;
-    /// Keeps a link.
     fn insert_link(&mut self, link: &MailedLink) -> Result<()>;
     /// The link with this hash.
     fn link(&self, hash: &HashedToken, purpose: Purpose) -> Result<Option<MailedLink>>;

@@ -17,6 +17,5 @@ pub enum ClockMark {
 pub trait ClockMarks {
     /// One of them, if it was ever kept.
     fn clock_mark(&self, mark: ClockMark) -> Result<Option<Timestamp>>;
-    /// Keeps one.
     fn set_clock_mark(&mut self, mark: ClockMark, at: Timestamp) -> Result<()>;
 }

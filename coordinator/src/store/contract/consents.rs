@@ -9,7 +9,6 @@ use crate::domain::identity::Scopes;
 /// An app that may act for an account now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connection {
-    /// The app.
     pub client: Client,
     /// What it may do, by all consents together.
     pub scopes: Scopes,

@@ -7,7 +7,6 @@ use super::Result;
 use crate::domain::identity::HashedToken;
 use crate::domain::identity::Scopes;
 
-/// A device's request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceCode {
     /// Hash of the code that the device holds.
@@ -18,7 +17,6 @@ pub struct DeviceCode {
     pub client_id: String,
     /// What it asks for.
     pub scopes: Scopes,
-    /// When it ends.
     pub expires_at: Timestamp,
     /// Seconds that the device has to leave between two questions.
     pub interval: u32,
@@ -36,7 +34,6 @@ pub struct DeviceCode {
 pub trait Devices {
     /// How many have not ended by `now`, decided or not.
     fn count_device_codes(&self, now: Timestamp) -> Result<u32>;
-    /// Keeps a request.
     fn insert_device_code(&mut self, code: &DeviceCode) -> Result<()>;
     /// The request of the device with this code.
     fn device_code(&self, hash: &HashedToken) -> Result<Option<DeviceCode>>;

@@ -6,7 +6,6 @@ use jiff::Timestamp;
 use super::Result;
 use crate::domain::host_trust::Trusts;
 
-/// A signed document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DocumentRow {
     /// Its place in the order.
@@ -28,7 +27,6 @@ pub struct DocumentRow {
 pub struct DocumentTrust {
     /// The id of the key that signed it.
     pub signer: String,
-    /// Whom it names.
     pub names: Trusts,
 }
 

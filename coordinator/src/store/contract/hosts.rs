@@ -48,7 +48,6 @@ pub struct Host {
 /// How a host is reached, as far as its deployments are shown by it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reach {
-    /// Its name.
     pub name: String,
     /// Since when it cannot be reached.
     pub unreachable_since: Option<Timestamp>,
@@ -66,7 +65,6 @@ pub struct RoomSearch<'a> {
     pub fits: Option<(Demand, f64)>,
     /// One that has been out of reach since then, or longer, is lost.
     pub lost_at: Timestamp,
-    /// Not these.
     pub except: &'a [HostId],
 }
 
@@ -77,7 +75,6 @@ pub struct RoomMark {
     pub standing: i64,
     /// MiB that apps may take and that are not promised; below 0 where it is overcommitted.
     pub spare_mb: i64,
-    /// Which host.
     pub host: HostId,
 }
 
@@ -111,7 +108,6 @@ pub struct JoinTokenRow {
     pub expires_at: Timestamp,
 }
 
-/// Access to hosts.
 pub trait Hosts {
     /// All hosts that were not removed, by name.
     fn hosts(&self) -> Result<Vec<Host>>;

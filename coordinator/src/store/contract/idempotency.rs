@@ -8,13 +8,13 @@ use super::Result;
 /// How long an answer is kept for a retry of its request.
 pub const ANSWERS_KEPT: SignedDuration = SignedDuration::from_hours(24);
 
-/// What the first request with a key was, and its answer.
+/// What the first request with a key was, and what came of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replay {
     /// Keyed hash of the first request's body, which may hold secrets.
     pub body_hash: [u8; 32],
-    /// The answer's body.
-    pub answer: String,
+    /// What came of it, as JSON.
+    pub result: String,
 }
 
 /// Access to kept answers.

@@ -7,12 +7,9 @@ use super::Result;
 use crate::domain::identity::HashedToken;
 use crate::domain::identity::{Email, OrgRole, TeamRole};
 
-/// An invitation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvitationRow {
-    /// Identifier.
     pub id: InvitationId,
-    /// Where to.
     pub org: OrgId,
     /// The address that it is for.
     pub email: Email,
@@ -20,15 +17,11 @@ pub struct InvitationRow {
     pub role: OrgRole,
     /// A team to join at once, and the role there.
     pub team: Option<(TeamId, TeamRole)>,
-    /// Who invites.
     pub invited_by: AccountId,
-    /// When.
     pub created_at: Timestamp,
-    /// When it ends.
     pub expires_at: Timestamp,
 }
 
-/// Access to invitations.
 pub trait Invitations {
     /// Keeps an invitation in place of an earlier one to the same address.
     fn insert_invitation(&mut self, invitation: &InvitationRow) -> Result<()>;

@@ -9,7 +9,6 @@ use super::Result;
 pub struct Link {
     /// Its number, from 1 without gaps.
     pub seq: i64,
-    /// Its hash.
     pub hash: [u8; 32],
 }
 
@@ -31,7 +30,6 @@ pub enum AuditChainState {
     Whole {
         /// Up to where entries were forgotten for their age; 0: none was.
         anchor: Link,
-        /// The last link.
         head: Link,
     },
     /// Something was changed from outside; the first place.
@@ -40,7 +38,6 @@ pub enum AuditChainState {
 
 /// Access to the chain.
 pub trait AuditChain {
-    /// The last link.
     fn ledger_head(&self) -> Result<Link>;
     /// The hash of the link with this number, if it is there.
     fn ledger_link(&self, seq: i64) -> Result<Option<Link>>;

@@ -12,13 +12,10 @@ use crate::domain::identity::HashedToken;
 pub struct LoginRow {
     /// Identifier, which the JWT carries.
     pub id: Uuid,
-    /// Who logged in.
     pub account: AccountId,
-    /// When.
     pub created_at: Timestamp,
     /// When it was last used, within some minutes.
     pub last_used_at: Timestamp,
-    /// When it ends.
     pub expires_at: Timestamp,
     /// The address that it came from.
     pub address: String,
@@ -26,7 +23,6 @@ pub struct LoginRow {
     pub user_agent: Option<String>,
 }
 
-/// Access to logins.
 pub trait Logins {
     /// Keeps a login, and at most `keep` of the account's in all: the longest unused go.
     fn insert_login(&mut self, login: &LoginRow, keep: u32) -> Result<()>;

@@ -36,7 +36,6 @@ pub enum MailKind {
 }
 
 impl MailKind {
-    /// Every kind.
     pub const ALL: [Self; 12] = [
         Self::VerifyEmail,
         Self::ResetPassword,
@@ -90,9 +89,7 @@ impl std::str::FromStr for MailKind {
 pub struct QueuedMail {
     /// Its number in the queue.
     pub seq: i64,
-    /// Whose.
     pub account: AccountId,
-    /// What about.
     pub kind: MailKind,
     /// To whom; `None`: to the account's address at the time of sending.
     pub recipient: Option<Email>,

@@ -36,7 +36,7 @@ pub use audit::{Action, AdminActRow, Audit, AuditRow, AuditStatus, NewAudit};
 pub use changes::{AccountAct, AccountActRow, Changes, MailedLink, Purpose};
 pub use clock::{ClockMark, ClockMarks};
 pub use consents::{Connection, Consents};
-pub use deployments::{Count, Counts, Deployment, DeploymentRow, Deployments, Outline, Page};
+pub use deployments::{Count, Counts, DeploymentRow, Deployments, Page};
 pub use devices::{DeviceCode, Devices};
 pub use documents::{DocumentRow, DocumentTrust, Documents};
 pub use factors::{Factors, TotpRow};
@@ -48,7 +48,7 @@ pub use logins::{LoginRow, Logins};
 pub use mails::{MailKind, MailQueue, QueuedMail, UnknownMail};
 pub use oauth::{Client, Code, Grant, OAuth, Token, TokenKind};
 pub use orgs::{MemberRow, Membership, NewOrgAct, OrgAct, OrgActRow, OrgRow, Orgs, TeamRow, Teams};
-pub use revisions::{RevisionRow, Revisions};
+pub use revisions::Revisions;
 pub use sealed::{SealedValue, SealedValues};
 pub use tiers::{Tier, Tiers};
 pub use trust::{HostIdentities, HostIdentity};
@@ -124,9 +124,7 @@ pub enum StoreError {
     /// The file cannot be opened or prepared.
     #[error("cannot open the database {path}")]
     Open {
-        /// Which file.
         path: String,
-        /// Why.
         #[source]
         source: Cause,
     },
@@ -139,9 +137,7 @@ pub enum StoreError {
          install the version that wrote it, or a newer one"
     )]
     NewerSchema {
-        /// Which file.
         path: String,
-        /// The file's schema.
         found: i64,
         /// The newest one known here.
         known: i64,
@@ -153,19 +149,15 @@ pub enum StoreError {
          version's `serve`, or run the command with the version that serves"
     )]
     Held {
-        /// Which file.
         path: String,
-        /// The file's schema.
         found: i64,
         /// The one that this program needs.
         known: i64,
     },
-    /// A statement failed.
     #[error("database: cannot {operation}")]
     Operation {
         /// What was to be done.
         operation: &'static str,
-        /// Why it failed.
         #[source]
         source: Cause,
     },
@@ -178,7 +170,6 @@ pub enum StoreError {
     /// A stored value is not what this program writes.
     #[error("database: {what} holds a value that cannot be read")]
     Corrupt {
-        /// Which column.
         what: &'static str,
         /// What is wrong with it.
         #[source]

@@ -12,7 +12,6 @@ use crate::domain::identity::{RedirectUri, Scopes};
 /// An app that acts for accounts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Client {
-    /// Identifier.
     pub id: Uuid,
     /// Public name in protocol messages.
     pub client_id: String,
@@ -22,13 +21,9 @@ pub struct Client {
     pub secret: Option<HashedToken>,
     /// Hash of the secret before that, and until when it is still taken.
     pub old_secret: Option<(HashedToken, Timestamp)>,
-    /// Name for people.
     pub name: String,
-    /// What it does.
     pub description: Option<String>,
-    /// Its logo.
     pub logo_url: Option<String>,
-    /// Its page.
     pub website_url: Option<String>,
     /// Where codes may be sent.
     pub redirect_uris: Vec<RedirectUri>,
@@ -52,38 +47,27 @@ impl Client {
 /// One consent: all tokens that come of it end with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
-    /// Identifier.
     pub id: Uuid,
-    /// To which app.
     pub client_id: String,
-    /// By which account.
     pub account: AccountId,
-    /// What for.
     pub scopes: Scopes,
-    /// When.
     pub created_at: Timestamp,
-    /// When it ended.
     pub revoked_at: Option<Timestamp>,
 }
 
-/// An authorization code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Code {
-    /// Its hash.
     pub hash: HashedToken,
-    /// Of which consent.
     pub grant: Uuid,
     /// Where it was sent, as the request wrote it.
     pub redirect_uri: String,
     /// What its verifier must hash to.
     pub challenge: Challenge,
-    /// When it ends.
     pub expires_at: Timestamp,
     /// When it was used.
     pub used_at: Option<Timestamp>,
 }
 
-/// Which token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenKind {
     /// Opens doors, for a short time.
@@ -92,28 +76,21 @@ pub enum TokenKind {
     Refresh,
 }
 
-/// A token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token {
-    /// Its hash.
     pub hash: HashedToken,
-    /// Which kind.
     pub kind: TokenKind,
-    /// Of which consent.
     pub grant: Uuid,
     /// What it is good for: the consent's scopes or fewer.
     pub scopes: Scopes,
     /// When it was made.
     pub issued_at: Timestamp,
-    /// When it ends.
     pub expires_at: Timestamp,
     /// When a refresh token was exchanged.
     pub used_at: Option<Timestamp>,
 }
 
-/// Access to OAuth.
 pub trait OAuth {
-    /// Makes a client.
     fn insert_client(&mut self, client: &Client) -> Result<()>;
     /// The client with this public name.
     fn client(&self, client_id: &str) -> Result<Option<Client>>;
@@ -134,25 +111,21 @@ pub trait OAuth {
     fn approve_client(&mut self, client_id: &str, is_approved: bool) -> Result<()>;
     /// Removes a client and all consents to it.
     fn delete_client(&mut self, client_id: &str) -> Result<()>;
-    /// Keeps a consent.
     fn insert_grant(&mut self, grant: &Grant) -> Result<()>;
     /// The consent with this id.
     fn grant(&self, id: Uuid) -> Result<Option<Grant>>;
     /// Ends a consent and all that came of it.
     fn revoke_grant(&mut self, id: Uuid, at: Timestamp) -> Result<()>;
-    /// Keeps a code.
     fn insert_code(&mut self, code: &Code) -> Result<()>;
     /// The code with this hash, used or not.
     fn code(&self, hash: &HashedToken) -> Result<Option<Code>>;
     /// Notes that a code was used.
     fn use_code(&mut self, hash: &HashedToken, at: Timestamp) -> Result<()>;
-    /// Keeps a token.
     fn insert_token(&mut self, token: &Token) -> Result<()>;
     /// The token with this hash and its consent, ended or not.
     fn token(&self, hash: &HashedToken) -> Result<Option<(Token, Grant)>>;
     /// Notes that a refresh token was exchanged.
     fn use_token(&mut self, hash: &HashedToken, at: Timestamp) -> Result<()>;
-    /// Forgets one token.
     fn delete_token(&mut self, hash: &HashedToken) -> Result<()>;
     /// Forgets codes and tokens that ended by `now`, and consents of which nothing is left; `most` of
     /// each at most. How many it looked at: 0 when it is done.

@@ -7,12 +7,9 @@ use serde_json::Value;
 use super::Result;
 use crate::domain::identity::{OrgRole, TeamRole, effective};
 
-/// An organisation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrgRow {
-    /// Identifier.
     pub id: OrgId,
-    /// Name for people.
     pub name: String,
     /// Short name; that of an account's own begins with `@`.
     pub slug: String,
@@ -26,14 +23,11 @@ pub struct OrgRow {
     pub created_at: Timestamp,
 }
 
-/// A team.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TeamRow {
-    /// Identifier.
     pub id: TeamId,
     /// The organisation that it is part of.
     pub org: OrgId,
-    /// Name for people.
     pub name: String,
     /// Short name, unique in the organisation.
     pub slug: String,
@@ -44,9 +38,7 @@ pub struct TeamRow {
 /// What an account is to a team.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Membership {
-    /// The team.
     pub team: TeamRow,
-    /// Its organisation.
     pub org: OrgRow,
     /// The account's role in the organisation.
     pub org_role: Option<OrgRole>,
@@ -64,44 +56,35 @@ impl Membership {
 /// A member, with the name that people know it by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemberRow<R> {
-    /// Who.
     pub account: AccountId,
-    /// Public name.
     pub username: String,
     /// What it may do.
     pub role: R,
-    /// Since when.
     pub joined_at: Timestamp,
 }
 
 /// What was done to an organisation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OrgAct {
-    /// It was made.
     OrgMade,
     /// Its name or short name was changed.
     OrgRenamed,
-    /// It was ended.
     OrgDeleted,
     /// Another owner answers for its deployments.
     PayerChanged,
-    /// Somebody was invited.
     Invited,
     /// An invitation was taken back.
     InvitationRevoked,
-    /// Somebody accepted one.
     MemberJoined,
     /// A member has another role.
     MemberRoleChanged,
     /// A member was removed.
     MemberRemoved,
-    /// A member left.
     MemberLeft,
     /// A team was made.
     TeamMade,
     /// Its name or short name was changed.
     TeamRenamed,
-    /// It was ended.
     TeamDeleted,
     /// Somebody is in a team, or has another role there.
     TeamRoleSet,
@@ -141,15 +124,12 @@ impl OrgAct {
 /// An entry of an organisation's log.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewOrgAct {
-    /// Which organisation.
     pub org: OrgId,
     /// The team that it was in.
     pub team: Option<TeamId>,
     /// Who did it; `None`: the platform.
     pub actor: Option<AccountId>,
-    /// What was done.
     pub act: OrgAct,
-    /// When.
     pub at: Timestamp,
     /// Ids and words of what it concerned.
     pub details: Option<Value>,
@@ -160,13 +140,10 @@ pub struct NewOrgAct {
 pub struct OrgActRow {
     /// Its place in the log: later ones have greater numbers.
     pub number: i64,
-    /// What was done.
     pub action: String,
     /// The team that it was in.
     pub team: Option<String>,
-    /// Who did it.
     pub actor: Option<String>,
-    /// When.
     pub at: Timestamp,
     /// Ids and words of what it concerned.
     pub details: Option<Value>,

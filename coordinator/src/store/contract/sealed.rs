@@ -3,12 +3,9 @@
 use super::Result;
 use crate::domain::encryption::{EncryptionContext, HEAD};
 
-/// An encrypted value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SealedValue {
-    /// Where it is.
     pub place: EncryptionContext,
-    /// The ciphertext.
     pub sealed: Vec<u8>,
 }
 

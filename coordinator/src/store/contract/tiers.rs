@@ -6,14 +6,10 @@ use buddo_shared::spec::TierSlug;
 
 use super::Result;
 
-/// A tier.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tier {
-    /// Identifier.
     pub id: String,
-    /// Name in requests.
     pub slug: TierSlug,
-    /// Name for people.
     pub name: String,
     /// `buddo_points` or `bitcoin`.
     pub payment_method: String,
@@ -35,7 +31,6 @@ pub struct Tier {
     pub open_to_all: bool,
 }
 
-/// Access to tiers.
 pub trait Tiers {
     /// All tiers, cheapest first.
     fn tiers(&self) -> Result<Vec<Tier>>;

@@ -12,7 +12,6 @@ use super::Result;
 pub struct HostIdentity {
     /// The only key that speaks for it.
     pub key: Option<HostKey>,
-    /// Its newest certificate.
     pub certificate: Option<Issued>,
     /// Whom it trusts; `None`: nothing was acknowledged that said so.
     pub trusts: Option<Trusts>,

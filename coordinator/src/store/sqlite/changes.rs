@@ -163,10 +163,12 @@ const ERASE: [&str; 18] = [
          (SELECT client_id FROM oauth_clients WHERE owner_id = ?1)",
     "DELETE FROM oauth_clients WHERE owner_id = ?1",
     "UPDATE revisions SET image = 'docker.io/library/erased:latest', digest = NULL, env = NULL,
-         domains = '[]', failure = NULL
+         domains = '[]', failure_code = NULL, failure_cause = NULL, failure_fix = NULL
      WHERE deployment_id IN (SELECT id FROM deployments WHERE account_id = ?1)",
     "UPDATE deployments SET subdomain = 'erased', container_name = 'erased', custom_domain = NULL,
-         last_error = NULL, trouble = NULL
+         failure_code = NULL, failure_cause = NULL, failure_fix = NULL, trouble_code = NULL,
+         trouble_cause = NULL, trouble_fix = NULL, held_code = NULL, held_cause = NULL,
+         held_fix = NULL
      WHERE account_id = ?1 AND status = 'destroyed'",
     "DELETE FROM reset_requests WHERE email_key =
          (SELECT email_key FROM accounts WHERE id = ?1)",

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use rusqlite::{Row, types::FromSql};
 
+use crate::domain::failure::Failure;
 use crate::domain::identity::HashedToken;
 use crate::store::contract::{Cause, StoreError};
 
@@ -42,7 +43,6 @@ where
     text.map(|text| text.parse().map_err(StoreError::corrupt(name))).transpose()
 }
 
-/// A time column.
 pub(super) fn time(row: &Row<'_>, name: &'static str) -> Result<Timestamp, StoreError> {
     Timestamp::from_millisecond(get(row, name)?).map_err(StoreError::corrupt(name))
 }
@@ -68,6 +68,18 @@ pub(super) fn opt_hash(
     let bytes: Option<Vec<u8>> = get(row, name)?;
     let wrong = || StoreError::corrupt(name)("it has not 32 bytes");
     bytes.map(|bytes| HashedToken::from_stored(&bytes).ok_or_else(wrong)).transpose()
+}
+
+/// The columns of a failure: its code, its cause, its fix.
+pub(super) type FailureColumns = [&'static str; 3];
+
+/// A failure that may be absent, a column for each part.
+pub(super) fn failure(
+    row: &Row<'_>,
+    [code, cause, fix]: FailureColumns,
+) -> Result<Option<Failure>, StoreError> {
+    let Some(code) = get(row, code)? else { return Ok(None) };
+    Ok(Some(Failure { code, cause: get(row, cause)?, fix: get(row, fix)? }))
 }
 
 /// A column that holds a small enum as its serde word.

@@ -1,6 +1,5 @@
 //! Deployments.
 
-use buddo_shared::api::deploy::Status;
 use buddo_shared::id::{AccountId, AppId, DeploymentId, HostId, Revision, TeamId};
 use buddo_shared::manifest::RunState;
 use buddo_shared::name::{HostName, Subdomain};
@@ -9,29 +8,38 @@ use rusqlite::{Row, named_params, params};
 
 use super::Tx;
 use super::column::{
-    get, millis, opt_millis, opt_parsed, opt_time, parsed, text, time, to_json, to_word, word,
+    FailureColumns, failure, get, millis, opt_millis, opt_parsed, opt_time, parsed, text, time,
+    to_json, to_word, word,
 };
 use super::hosts::unsigned;
 use super::tiers::limits;
-use crate::store::contract::{
-    Count, Counts, Deployment, DeploymentRow, Deployments, Outline, Page, Result, StoreError,
-};
+use crate::domain::deployment::{Deployment, Outline};
+use crate::domain::failure::Failure;
+use crate::domain::lifecycle::Lifecycle;
+use crate::store::contract::{Count, Counts, DeploymentRow, Deployments, Page, Result, StoreError};
+
+const FAILURE: FailureColumns = ["failure_code", "failure_cause", "failure_fix"];
+const TROUBLE: FailureColumns = ["trouble_code", "trouble_cause", "trouble_fix"];
+const HELD: FailureColumns = ["held_code", "held_cause", "held_fix"];
 
 const INSERT: &str = "
     INSERT INTO deployments (id, app_id, account_id, team_id, tier_id, host_id, subdomain, custom_domain,
-        status, run, revision, serving, container_name, health, last_health_check, last_error,
+        status, run, revision, serving, container_name, health, last_health_check,
         memory_limit_mb, cpu_limit_millicores, pids_limit, billing_status, deployed_at, stopped_at,
         inserted_at)
     VALUES (:id, :app_id, :account_id, :team_id, :tier_id, :host_id, :subdomain, :custom_domain,
-        :status, :run, :revision, :serving, :container_name, :health, :last_health_check,
-        :last_error, :memory, :cpu, :pids, :billing_status, :deployed_at, :stopped_at,
-        :inserted_at)";
+        :status, :run, :revision, :serving, :container_name, :health, :last_health_check, :memory,
+        :cpu, :pids, :billing_status, :deployed_at, :stopped_at, :inserted_at)";
 
 const UPDATE: &str = "
     UPDATE deployments SET status = :status, run = :run, revision = :revision, serving = :serving,
         container_name = :container_name, health = :health,
-        last_health_check = :last_health_check, last_error = :last_error, trouble = :trouble,
-        restarts = :restarts, held = iif(:status = 'destroyed', NULL, held),
+        last_health_check = :last_health_check, failure_code = :failure_code,
+        failure_cause = :failure_cause, failure_fix = :failure_fix, trouble_code = :trouble_code,
+        trouble_cause = :trouble_cause, trouble_fix = :trouble_fix, restarts = :restarts,
+        held_code = iif(:status = 'destroyed', NULL, held_code),
+        held_cause = iif(:status = 'destroyed', NULL, held_cause),
+        held_fix = iif(:status = 'destroyed', NULL, held_fix),
         billing_status = :billing_status, deployed_at = :deployed_at, stopped_at = :stopped_at
     WHERE id = :id";
 
@@ -48,8 +56,9 @@ const SET_RUN: &str = "
     UPDATE deployments SET status = ?2, run = ?3, health = NULL, stopped_at = ?4 WHERE id = ?1";
 
 const SET_DESTROYED: &str = "
-    UPDATE deployments SET status = 'destroyed', health = NULL, serving = NULL, trouble = NULL,
-        held = NULL, restarts = 0, stopped_at = coalesce(stopped_at, ?2)
+    UPDATE deployments SET status = ?3, health = NULL, serving = NULL, trouble_code = NULL,
+        trouble_cause = NULL, trouble_fix = NULL, held_code = NULL, held_cause = NULL,
+        held_fix = NULL, restarts = 0, stopped_at = coalesce(stopped_at, ?2)
     WHERE id = ?1";
 
 const LIST_OF_TEAMS: &str = "
@@ -67,7 +76,7 @@ const COUNT: &str = "
     SELECT count(*) AS account, coalesce(sum(failed), 0) AS account_failed,
         coalesce(sum(here), 0) AS tier, coalesce(sum(here AND failed), 0) AS tier_failed
     FROM (SELECT tier_id = ?2 AS here, status = 'stopped' AND deployed_at IS NULL
-              AND last_error IS NOT NULL AS failed
+              AND failure_code IS NOT NULL AS failed
           FROM deployments INDEXED BY deployments_account
           WHERE account_id = ?1 AND status <> 'destroyed')";
 
@@ -92,14 +101,13 @@ impl Deployments for Tx<'_> {
                 ":host_id": text(&d.host),
                 ":subdomain": d.subdomain.as_str(),
                 ":custom_domain": d.custom_domain.as_ref().map(HostName::as_str),
-                ":status": d.status.as_str(),
+                ":status": d.status().as_str(),
                 ":run": to_word(&d.run)?,
                 ":revision": d.revision.get(),
                 ":serving": d.serving.map(Revision::get),
                 ":container_name": d.container_name,
                 ":health": d.health.as_ref().map(to_word).transpose()?,
                 ":last_health_check": opt_millis(d.last_health_check),
-                ":last_error": d.last_error,
                 ":memory": d.limits.memory_mb,
                 ":cpu": d.limits.cpu_millicores,
                 ":pids": d.limits.pids,
@@ -124,15 +132,19 @@ impl Deployments for Tx<'_> {
             UPDATE,
             named_params! {
                 ":id": text(&d.id),
-                ":status": d.status.as_str(),
+                ":status": d.status().as_str(),
                 ":run": to_word(&d.run)?,
                 ":revision": d.revision.get(),
                 ":serving": d.serving.map(Revision::get),
                 ":container_name": d.container_name,
                 ":health": d.health.as_ref().map(to_word).transpose()?,
                 ":last_health_check": opt_millis(d.last_health_check),
-                ":last_error": d.last_error,
-                ":trouble": d.trouble,
+                ":failure_code": d.failure.as_ref().map(|failure| &failure.code),
+                ":failure_cause": d.failure.as_ref().map(|failure| &failure.cause),
+                ":failure_fix": d.failure.as_ref().map(|failure| &failure.fix),
+                ":trouble_code": d.trouble.as_ref().map(|trouble| &trouble.code),
+                ":trouble_cause": d.trouble.as_ref().map(|trouble| &trouble.cause),
+                ":trouble_fix": d.trouble.as_ref().map(|trouble| &trouble.fix),
                 ":restarts": d.restarts,
                 ":billing_status": d.billing_status,
                 ":deployed_at": opt_millis(d.deployed_at),
@@ -154,16 +166,22 @@ impl Deployments for Tx<'_> {
     fn set_run(
         &mut self,
         id: DeploymentId,
-        status: Status,
+        lifecycle: Lifecycle,
         run: RunState,
         stopped_at: Option<Timestamp>,
     ) -> Result<()> {
-        let params = params![text(&id), status.as_str(), to_word(&run)?, opt_millis(stopped_at)];
+        let status = lifecycle.status().as_str();
+        let params = params![text(&id), status, to_word(&run)?, opt_millis(stopped_at)];
         self.run("change a deployment", SET_RUN, params).map(drop)
     }
 
-    fn set_destroyed(&mut self, id: DeploymentId, at: Timestamp) -> Result<()> {
-        let params = params![text(&id), millis(at)];
+    fn set_destroyed(
+        &mut self,
+        id: DeploymentId,
+        lifecycle: Lifecycle,
+        at: Timestamp,
+    ) -> Result<()> {
+        let params = params![text(&id), millis(at), lifecycle.status().as_str()];
         self.run("change a deployment", SET_DESTROYED, params).map(drop)
     }
 
@@ -177,21 +195,25 @@ impl Deployments for Tx<'_> {
         self.all("list a host's deployments", ON_HOST, [text(&host)], each)
     }
 
-    fn set_held(&mut self, host: HostId, held: &[(DeploymentId, String)]) -> Result<()> {
+    fn set_held(&mut self, host: HostId, held: &[(DeploymentId, Failure)]) -> Result<()> {
         let operation = "note which deployments are held";
-        let sql = "UPDATE deployments SET held = NULL WHERE host_id = ?1 AND held IS NOT NULL";
+        let sql = "UPDATE deployments SET held_code = NULL, held_cause = NULL, held_fix = NULL
+                   WHERE host_id = ?1 AND held_code IS NOT NULL";
         self.run(operation, sql, [text(&host)])?;
         for (id, why) in held {
             // It may have been moved or destroyed since the document was begun.
-            let sql = "UPDATE deployments SET held = ?2
-                       WHERE id = ?1 AND host_id = ?3 AND status <> 'destroyed'";
-            self.run(operation, sql, params![text(id), why, text(&host)])?;
+            let sql = "UPDATE deployments SET held_code = ?2, held_cause = ?3, held_fix = ?4
+                       WHERE id = ?1 AND host_id = ?5 AND status <> 'destroyed'";
+            let params = params![text(id), why.code, why.cause, why.fix, text(&host)];
+            self.run(operation, sql, params)?;
         }
         Ok(())
     }
 
     fn set_host(&mut self, id: DeploymentId, host: HostId) -> Result<()> {
-        let sql = "UPDATE deployments SET host_id = ?2, held = NULL WHERE id = ?1";
+        let sql = "UPDATE deployments
+                   SET host_id = ?2, held_code = NULL, held_cause = NULL, held_fix = NULL
+                   WHERE id = ?1";
         self.run("move a deployment", sql, params![text(&id), text(&host)]).map(drop)
     }
 
@@ -242,7 +264,7 @@ fn read_outline(row: &Row<'_>) -> Result<Outline> {
     Ok(Outline {
         id: parsed(row, "id")?,
         host: parsed(row, "host_id")?,
-        status: parsed(row, "status")?,
+        lifecycle: Lifecycle::stored(parsed(row, "status")?),
         run: word(row, "run").ok(),
         account: parsed(row, "account_id").ok(),
         subdomain: parsed(row, "subdomain").ok(),
@@ -260,7 +282,7 @@ fn read(row: &Row<'_>) -> Result<Deployment> {
         host: parsed(row, "host_id")?,
         subdomain: parsed(row, "subdomain")?,
         custom_domain: opt_parsed(row, "custom_domain")?,
-        status: parsed(row, "status")?,
+        lifecycle: Lifecycle::stored(parsed(row, "status")?),
         run: word(row, "run")?,
         revision: Revision::new(get(row, "revision")?),
         serving: get::<Option<u32>>(row, "serving")?.map(Revision::new),
@@ -270,9 +292,9 @@ fn read(row: &Row<'_>) -> Result<Deployment> {
             None => None,
         },
         last_health_check: opt_time(row, "last_health_check")?,
-        last_error: get(row, "last_error")?,
-        trouble: get(row, "trouble")?,
-        held: get(row, "held")?,
+        failure: failure(row, FAILURE)?,
+        trouble: failure(row, TROUBLE)?,
+        held: failure(row, HELD)?,
         restarts: get(row, "restarts")?,
         limits: limits(row)?,
         billing_status: get(row, "billing_status")?,

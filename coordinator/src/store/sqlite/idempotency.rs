@@ -10,10 +10,10 @@ use crate::store::contract::{Idempotency, Replay, Result, StoreError};
 
 impl Idempotency for Tx<'_> {
     fn replay(&self, account: AccountId, key: &str, since: Timestamp) -> Result<Option<Replay>> {
-        let sql = "SELECT body_hash, answer FROM idempotency
+        let sql = "SELECT body_hash, result FROM idempotency
                    WHERE account_id = ?1 AND key = ?2 AND at > ?3";
         self.first("look up an answer", sql, params![text(&account), key, millis(since)], |row| {
-            Ok(Replay { body_hash: get(row, "body_hash")?, answer: get(row, "answer")? })
+            Ok(Replay { body_hash: get(row, "body_hash")?, result: get(row, "result")? })
         })
     }
 
@@ -26,13 +26,13 @@ impl Idempotency for Tx<'_> {
         since: Timestamp,
     ) -> Result<()> {
         // One that still holds is left as it is, and that is an error: `replay` had to find it.
-        let sql = "INSERT INTO idempotency (account_id, key, body_hash, answer, at)
+        let sql = "INSERT INTO idempotency (account_id, key, body_hash, result, at)
                    VALUES (?1, ?2, ?3, ?4, ?5)
                    ON CONFLICT (account_id, key) DO UPDATE
-                   SET body_hash = excluded.body_hash, answer = excluded.answer, at = excluded.at
+                   SET body_hash = excluded.body_hash, result = excluded.result, at = excluded.at
                    WHERE at <= ?6";
         let (account, at, since) = (text(&account), millis(at), millis(since));
-        let params = params![account, key, answer.body_hash, answer.answer, at, since];
+        let params = params![account, key, answer.body_hash, answer.result, at, since];
         match self.run("keep an answer", sql, params)? {
             0 => Err(StoreError::operation("keep an answer")("there is one that still holds")),
             _ => Ok(()),

@@ -63,7 +63,6 @@ const LONG_QUEUE: usize = 64;
 /// The threads of long reads.
 pub(crate) const LONG_READER: &str = "store-long-reader";
 
-/// One transaction.
 pub(super) struct Tx<'c> {
     pub(super) connection: &'c Connection,
     failure: Cell<Option<ErrorCode>>,

@@ -47,7 +47,6 @@ impl<'c> Tx<'c> {
         }
     }
 
-    /// All rows.
     pub(super) fn all<T>(
         &self,
         operation: &'static str,

@@ -8,25 +8,28 @@ use rusqlite::{Row, params};
 
 use super::Tx;
 use super::column::{
-    get, json, millis, opt_millis, opt_parsed, opt_time, parsed, text, time, to_json, to_word, word,
+    failure, get, json, millis, opt_millis, opt_parsed, opt_time, parsed, text, time, to_json,
+    to_word, word,
 };
-use crate::store::contract::{Result, RevisionRow, Revisions, StoreError};
+use crate::domain::failure::Failure;
+use crate::domain::revision::RevisionRecord;
+use crate::store::contract::{Result, Revisions, StoreError};
 
 // Both read all but the environment.
 const ONE: &str = "
     SELECT number, image, digest, port, domains, probe, strategy, rollback_of, created_at, live_at,
-        failure
+        failure_code, failure_cause, failure_fix
     FROM revisions WHERE deployment_id = ?1 AND number = ?2";
 
 const ALL: &str = "
     SELECT number, image, digest, port, domains, probe, strategy, rollback_of, created_at, live_at,
-        failure
+        failure_code, failure_cause, failure_fix
     FROM revisions WHERE deployment_id = ?1 ORDER BY number";
 
 const INSERT: &str = "
     INSERT INTO revisions (deployment_id, number, image, digest, port, env, domains, probe,
-        strategy, rollback_of, created_at, live_at, failure)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+        strategy, rollback_of, created_at, live_at)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
 
 const MANY: &str = "
     SELECT r.deployment_id AS id FROM revisions r JOIN deployments d ON d.id = r.deployment_id
@@ -34,11 +37,11 @@ const MANY: &str = "
     GROUP BY r.deployment_id HAVING count(*) > ?1 ORDER BY r.deployment_id LIMIT ?3";
 
 impl Revisions for Tx<'_> {
-    fn revision(&self, id: DeploymentId, number: Revision) -> Result<Option<RevisionRow>> {
+    fn revision(&self, id: DeploymentId, number: Revision) -> Result<Option<RevisionRecord>> {
         self.first("read a revision", ONE, params![text(&id), number.get()], read)
     }
 
-    fn revisions(&self, id: DeploymentId) -> Result<Vec<RevisionRow>> {
+    fn revisions(&self, id: DeploymentId) -> Result<Vec<RevisionRecord>> {
         self.all("list revisions", ALL, [text(&id)], read)
     }
 
@@ -60,7 +63,7 @@ impl Revisions for Tx<'_> {
     fn insert_revision(
         &mut self,
         id: DeploymentId,
-        revision: &RevisionRow,
+        revision: &RevisionRecord,
         env: Option<&[u8]>,
     ) -> Result<()> {
         let r = revision;
@@ -77,7 +80,6 @@ impl Revisions for Tx<'_> {
             r.rollback_of.map(Revision::get),
             millis(r.created_at),
             opt_millis(r.live_at),
-            r.failure,
         ];
         self.run("store a revision", INSERT, params).map(drop)
     }
@@ -96,10 +98,10 @@ impl Revisions for Tx<'_> {
         self.run("note that a revision is live", sql, params).map(|rows| rows > 0)
     }
 
-    fn set_failure(&mut self, id: DeploymentId, number: Revision, why: &str) -> Result<bool> {
-        let sql = "UPDATE revisions SET failure = ?3
-                   WHERE deployment_id = ?1 AND number = ?2 AND failure IS NULL";
-        let params = params![text(&id), number.get(), why];
+    fn set_failure(&mut self, id: DeploymentId, number: Revision, why: &Failure) -> Result<bool> {
+        let sql = "UPDATE revisions SET failure_code = ?3, failure_cause = ?4, failure_fix = ?5
+                   WHERE deployment_id = ?1 AND number = ?2 AND failure_code IS NULL";
+        let params = params![text(&id), number.get(), why.code, why.cause, why.fix];
         self.run("note why a revision failed", sql, params).map(|rows| rows > 0)
     }
 
@@ -128,9 +130,9 @@ impl Revisions for Tx<'_> {
     }
 }
 
-fn read(row: &Row<'_>) -> Result<RevisionRow> {
+fn read(row: &Row<'_>) -> Result<RevisionRecord> {
     let port: i64 = get(row, "port")?;
-    Ok(RevisionRow {
+    Ok(RevisionRecord {
         number: Revision::new(get(row, "number")?),
         image: parsed(row, "image")?,
         digest: opt_parsed(row, "digest")?,
@@ -141,6 +143,6 @@ fn read(row: &Row<'_>) -> Result<RevisionRow> {
         rollback_of: get::<Option<u32>>(row, "rollback_of")?.map(Revision::new),
         created_at: time(row, "created_at")?,
         live_at: opt_time(row, "live_at")?,
-        failure: get(row, "failure")?,
+        failure: failure(row, ["failure_code", "failure_cause", "failure_fix"])?,
     })
 }

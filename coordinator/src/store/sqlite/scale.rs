@@ -1,7 +1,7 @@
 //! What is done again and again costs the same in a large database as in a small one. Counted in
 //! steps of SQLite's machine, which are the same everywhere; a clock would tell of the test machine.
 
-use buddo_shared::api::deploy::Status;
+use crate::domain::lifecycle::{Event, Lifecycle};
 use buddo_shared::id::{AccountId, AppId, DeploymentId, HostId, Revision};
 use buddo_shared::limits::Limits;
 use buddo_shared::manifest::RunState;
@@ -16,10 +16,12 @@ use uuid::Uuid;
 use super::column::to_word;
 use super::{Tx, migrate, work};
 use crate::domain::capacity::Demand;
+use crate::domain::deployment::Deployment;
 use crate::domain::encryption::HEAD;
+use crate::domain::revision::RevisionRecord;
 use crate::store::contract::{
-    Action, Audit as _, AuditChain as _, AuditStatus, Deployment, Deployments as _, Hosts as _,
-    Idempotency as _, NewAudit, OAuth as _, Replay, RevisionRow, Revisions as _, RoomSearch, Roomy,
+    Action, Audit as _, AuditChain as _, AuditStatus, Deployments as _, Hosts as _,
+    Idempotency as _, NewAudit, OAuth as _, Replay, Revisions as _, RoomSearch, Roomy,
     SealedValues as _,
 };
 
@@ -100,14 +102,14 @@ fn create(tx: &mut Tx<'_>) {
         host,
         subdomain: "another".parse().unwrap(),
         custom_domain: None,
-        status: Status::Pending,
+        lifecycle: Lifecycle::NEW,
         run: RunState::Running,
         revision: Revision::FIRST,
         serving: None,
         container_name: "another-1".to_owned(),
         health: None,
         last_health_check: None,
-        last_error: None,
+        failure: None,
         trouble: None,
         held: None,
         restarts: 0,
@@ -118,7 +120,7 @@ fn create(tx: &mut Tx<'_>) {
         inserted_at: at(0),
     })
     .unwrap();
-    let revision = RevisionRow {
+    let revision = RevisionRecord {
         number: Revision::FIRST,
         image: "docker.io/library/nginx:latest".parse().unwrap(),
         digest: None,
@@ -140,7 +142,7 @@ fn create(tx: &mut Tx<'_>) {
 fn destroy(tx: &mut Tx<'_>) {
     let mut deployment = tx.deployment(DeploymentId::new(id(7))).unwrap().unwrap();
     tx.erase_env(deployment.id).unwrap();
-    deployment.status = Status::Destroyed;
+    deployment.lifecycle.apply(Event::Destroy).unwrap();
     tx.update_deployment(&deployment).unwrap();
 }
 
@@ -186,7 +188,7 @@ fn purge_some(tx: &mut Tx<'_>) {
 
 /// Half of the answers there are have ended.
 fn keep_an_answer(tx: &mut Tx<'_>) {
-    let answer = Replay { body_hash: [5; 32], answer: "{}".to_owned() };
+    let answer = Replay { body_hash: [5; 32], result: "{}".to_owned() };
     let account = AccountId::new(id(1));
     tx.keep_answer(account, "another", &answer, at(2 * CUTOFF), at(CUTOFF)).unwrap();
 }

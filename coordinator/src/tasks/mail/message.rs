@@ -17,7 +17,6 @@ pub(super) struct Letter {
     pub(super) username: Option<String>,
     pub(super) kind: MailKind,
     pub(super) button: Option<Button>,
-    /// Of an invitation.
     pub(super) invited: Invited,
     /// When what it tells of happened.
     pub(super) at: Timestamp,

@@ -37,7 +37,7 @@ impl Server {
         let (certificate, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
         std::fs::write(&certificate, made.cert.pem()).unwrap();
         std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/mail/smtp_server.py");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/tasks/mail/smtp_server.py");
         // The system's Python is the one that has the package.
         let mut child = Command::new("/usr/bin/python3")
             .args([script.as_path(), Path::new(mode), &certificate, &key, Path::new(PASSWORD)])

@@ -37,18 +37,14 @@ pub enum MailError {
     /// The directory for mail files cannot be made.
     #[error("cannot make the directory for mails {}", path.display())]
     Directory {
-        /// Which one.
         path: PathBuf,
-        /// Why.
         #[source]
         source: SecretFileError,
     },
     /// The authority's certificates cannot be read.
     #[error("cannot read the mail server's authority {}; check [mail] tls_ca", path.display())]
     Authority {
-        /// Which file.
         path: PathBuf,
-        /// Why.
         #[source]
         source: std::io::Error,
     },
@@ -82,7 +78,6 @@ impl MailError {
     }
 }
 
-/// Sends mails.
 pub struct Mailer {
     way: Way,
     pub(super) from: Mailbox,

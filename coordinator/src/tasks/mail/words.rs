@@ -16,16 +16,13 @@ pub(super) struct Button {
     pub(super) path: &'static str,
     /// The words on it.
     pub(super) label: &'static str,
-    /// The token.
     pub(super) token: Secret,
 }
 
-/// One mail's words.
 pub(super) struct Words {
     pub(super) subject: &'static str,
     /// Paragraphs before the link.
     pub(super) before: Vec<String>,
-    /// Paragraphs after it.
     pub(super) after: Vec<String>,
 }
 
@@ -47,7 +44,6 @@ pub(super) struct Invited {
     pub(super) by: String,
     /// Short name of the organisation.
     pub(super) org: String,
-    /// Role in it.
     pub(super) role: &'static str,
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use buddo_coordinator::auth::access::policy::{Admitted, Rule};
 use buddo_coordinator::auth::access::{DeployCheck, Principal, Right};
 use buddo_coordinator::auth::password::Cost;
@@ -25,6 +25,7 @@ use buddo_shared::api::deploy::CreateDeployment;
 use buddo_shared::id::{AccountId, DeploymentId, Revision};
 use buddo_shared::sealed::OpeningKey;
 use buddo_shared::secret::Secret;
+use buddo_shared::spec::AppSpec;
 use futures_util::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, params};
@@ -112,7 +113,8 @@ async fn create(state: &AppState, n: u32) -> anyhow::Result<Duration> {
         ..CreateDeployment::default()
     };
     let began = Instant::now();
-    deployments::create(state, operator(n % 2000)?, None, request, None).await?;
+    let spec = AppSpec::parse(request).map_err(|errors| anyhow!("{errors:?}"))?;
+    deployments::create(state, operator(n % 2000)?, None, spec, None).await?;
     Ok(began.elapsed())
 }
 

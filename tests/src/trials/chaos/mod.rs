@@ -40,25 +40,20 @@ const GIVEN_UP: Duration = Duration::from_secs(90);
 /// A redeploy that takes longer is told with its audit log.
 const SLOW: Duration = Duration::from_secs(10);
 
-/// How much.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
     /// What the schedule is drawn from.
     pub seed: u64,
-    /// For so long.
     pub length: Duration,
     /// Between two events, on average.
     pub pace: Duration,
-    /// Apps in all.
     pub apps: u32,
     /// Apps that are never redeployed: a WebSocket to each lives until Caddy is killed.
     pub steady: u32,
-    /// How hard.
     pub load: Plan,
 }
 
 impl Settings {
-    /// What happens when.
     pub fn schedule(&self) -> Vec<(Duration, Action)> {
         draw(self.seed, self.length, self.pace, self.steady, self.apps)
     }

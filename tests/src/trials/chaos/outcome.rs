@@ -16,13 +16,10 @@ pub struct Outcome {
     pub seed: u64,
     /// The load on the apps.
     pub requests: Tally,
-    /// Messages on WebSockets.
     pub messages: Tally,
-    /// Caddy's absences.
     pub outages: Vec<Outage>,
     /// How often what was killed.
     pub kills: BTreeMap<Victim, u32>,
-    /// The redeploys.
     pub redeploys: Redeploys,
 }
 

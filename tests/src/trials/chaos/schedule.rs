@@ -6,20 +6,16 @@ use std::time::Duration;
 /// Something that is killed with SIGKILL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Victim {
-    /// The agent.
     Agent,
     /// Podman's API service, both of its processes.
     Podman,
     /// Caddy; the one whose absence visitors may notice.
     Caddy,
-    /// The coordinator.
     Coordinator,
-    /// The resolver.
     Resolver,
 }
 
 impl Victim {
-    /// All.
     pub const ALL: [Self; 5] =
         [Self::Agent, Self::Podman, Self::Caddy, Self::Coordinator, Self::Resolver];
 
@@ -49,7 +45,6 @@ impl Victim {
 const TOTAL: u64 = 17 + REDEPLOY;
 const REDEPLOY: u64 = 13;
 
-/// What happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// A service is killed.

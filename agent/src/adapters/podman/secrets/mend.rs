@@ -45,7 +45,6 @@ pub(super) struct Whole {
     pub(super) values: Values,
     /// Whether this file was no JSON, and nothing of it is in here.
     pub(super) names_torn: bool,
-    /// Likewise.
     pub(super) values_torn: bool,
     /// How many secrets had a name or a value only.
     pub(super) halves: usize,

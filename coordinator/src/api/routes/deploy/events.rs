@@ -23,7 +23,7 @@ use http::header::{CACHE_CONTROL, RETRY_AFTER};
 use http::{HeaderName, HeaderValue};
 use tokio::time::{Instant, sleep_until};
 
-use super::Id;
+use super::{Id, wire};
 use crate::api::extract::principal::StreamPrincipal;
 use crate::api::problem::{self, ApiError};
 use crate::auth::access::StreamAuthorization;
@@ -119,6 +119,7 @@ impl Follower {
             }
             let check = self.pass.check();
             let status = deployments::status(&self.state, check, self.id).await.ok()?;
+            let status = wire::status_answer(status);
             let is_news = self.shown.as_ref() != Some(&status);
             if !is_news && Instant::now() < self.beat {
                 continue;

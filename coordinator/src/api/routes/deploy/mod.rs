@@ -2,17 +2,19 @@
 //! revisions of a deployment, and the way back to one of them.
 
 mod events;
+pub(crate) mod wire;
 
 use axum::Json;
 use axum::extract::{FromRequestParts, Path, State};
 use buddo_shared::api::deploy::{
-    AuditLog, CreateDeployment, DeploymentEnvelope, DeploymentList, Destroyed, Revision,
-    RevisionList, Rollback, StatusAnswer, Tier,
+    AuditEntry, AuditLog, CreateDeployment, DeploymentEnvelope, DeploymentList, Destroyed,
+    Revision, RevisionList, Rollback, StatusAnswer, Tier,
 };
-use buddo_shared::id::{DeploymentId, TeamId};
+use buddo_shared::id::{DeploymentId, Revision as RevisionNumber, TeamId};
+use buddo_shared::spec::AppSpec;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, StatusCode};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -21,7 +23,7 @@ use crate::api::extract::json::ApiJson;
 use crate::api::extract::paging::Listing;
 use crate::api::extract::principal::DeployPrincipal;
 use crate::api::problem::{self, ApiError};
-use crate::service::deployments::{self, DeployError, IdempotencyKey};
+use crate::service::deployments::{self, Asked, DeployError, IdempotencyKey, Shown};
 use crate::state::AppState;
 use crate::store::contract::Page;
 
@@ -54,7 +56,7 @@ type Answer<T> = Result<Json<T>, ApiError>;
     responses((status = 200, body = Vec<Tier>, description = "Cheapest first"))
 )]
 async fn tiers(State(state): State<AppState>, _: DeployPrincipal) -> Answer<Vec<Tier>> {
-    Ok(Json(deployments::tiers(&state).await?))
+    Ok(Json(deployments::tiers(&state).await?.into_iter().map(wire::tier).collect()))
 }
 
 /// Create a deployment
@@ -86,17 +88,25 @@ async fn create(
     headers: HeaderMap,
     ApiJson(request): ApiJson<CreateDeployment>,
 ) -> Result<(StatusCode, Json<DeploymentEnvelope>), ApiError> {
-    let (team, key) = (team_of(team_id)?, idempotency_key(&headers)?);
-    let made = deployments::create(&state, who.0, team, request, key).await?;
-    Ok((StatusCode::CREATED, Json(made)))
+    let (team, asked) = (team_of(team_id)?, asked(&headers, &request)?);
+    let spec = AppSpec::parse(request).map_err(DeployError::Invalid)?;
+    let made = deployments::create(&state, who.0, team, spec, asked).await?;
+    Ok((StatusCode::CREATED, envelope(&state, made)))
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, ApiError> {
-    headers
-        .get(HeaderName::from_static("idempotency-key"))
-        .map(|value| IdempotencyKey::parse(value.as_bytes()))
-        .transpose()
-        .map_err(|error| ApiError::new(problem::INVALID_REQUEST, error.to_string()))
+fn envelope(state: &AppState, shown: Shown) -> Json<DeploymentEnvelope> {
+    Json(DeploymentEnvelope { deployment: wire::deployment(shown, &state.config.zone) })
+}
+
+/// What the request is sent again by, if it is.
+fn asked(headers: &HeaderMap, request: &impl Serialize) -> Result<Option<Asked>, ApiError> {
+    let Some(value) = headers.get(HeaderName::from_static("idempotency-key")) else {
+        return Ok(None);
+    };
+    let key = IdempotencyKey::parse(value.as_bytes())
+        .map_err(|error| ApiError::new(problem::INVALID_REQUEST, error.to_string()))?;
+    let body = serde_json::to_vec(request).map_err(DeployError::from)?;
+    Ok(Some(Asked { key, body: body.into() }))
 }
 
 /// Which team is meant.
@@ -113,7 +123,7 @@ fn team_of(text: Option<String>) -> Result<Option<TeamId>, ApiError> {
     team.map_err(|error| ApiError::field("/team_id", error))
 }
 
-/// For the document: the header that [`idempotency_key`] reads.
+/// For the document: the header that [`asked`] reads.
 #[expect(dead_code, reason = "a schema alone")]
 #[derive(utoipa::IntoParams)]
 #[into_params(parameter_in = Header)]
@@ -159,7 +169,9 @@ async fn list(
         Some(next) => listing.next(&next.to_string())?,
         None => HeaderMap::new(),
     };
-    Ok((headers, Json(found.deployments)))
+    let zone = &state.config.zone;
+    let deployments = found.deployments.into_iter().map(|shown| wire::deployment(shown, zone));
+    Ok((headers, Json(DeploymentList { deployments: deployments.collect() })))
 }
 
 /// One deployment
@@ -183,7 +195,7 @@ async fn show(
     who: DeployPrincipal,
     Id(id): Id,
 ) -> Answer<DeploymentEnvelope> {
-    Ok(Json(deployments::get(&state, who.0, id).await?))
+    Ok(envelope(&state, deployments::get(&state, who.0, id).await?))
 }
 
 /// Status and health of a deployment, for frequent polls
@@ -207,7 +219,7 @@ async fn status(
     who: DeployPrincipal,
     Id(id): Id,
 ) -> Answer<StatusAnswer> {
-    Ok(Json(deployments::status(&state, who.0, id).await?))
+    Ok(Json(wire::status_answer(deployments::status(&state, who.0, id).await?)))
 }
 
 /// The audit log of a deployment
@@ -232,9 +244,10 @@ async fn logs(
     Id(id): Id,
     listing: Listing,
 ) -> Result<(HeaderMap, Json<AuditLog>), ApiError> {
-    let AuditLog { logs } = deployments::logs(&state, who.0, id).await?;
+    let logs = deployments::logs(&state, who.0, id).await?;
+    let logs = logs.into_iter().map(wire::audit_entry).collect();
     // The newest are last: without a limit they are shown, too.
-    let (headers, logs) = listing.cut(logs, u32::MAX, |entry| entry.id.clone())?;
+    let (headers, logs) = listing.cut(logs, u32::MAX, |entry: &AuditEntry| entry.id.clone())?;
     Ok((headers, Json(AuditLog { logs })))
 }
 
@@ -260,7 +273,8 @@ async fn revisions(
     Id(id): Id,
     listing: Listing,
 ) -> Result<(HeaderMap, Json<RevisionList>), ApiError> {
-    let RevisionList { revisions } = deployments::revisions(&state, who.0, id).await?;
+    let (deployment, records) = deployments::revisions(&state, who.0, id).await?;
+    let revisions = records.into_iter().map(|record| wire::revision(&deployment, record)).collect();
     let number = |revision: &Revision| revision.revision.to_string();
     let (headers, revisions) = listing.cut(revisions, u32::MAX, number)?;
     Ok((headers, Json(RevisionList { revisions })))
@@ -293,8 +307,9 @@ async fn rollback(
     body: Option<ApiJson<Rollback>>,
 ) -> Answer<DeploymentEnvelope> {
     let ApiJson(request) = body.unwrap_or_default();
-    let key = idempotency_key(&headers)?;
-    Ok(Json(deployments::rollback(&state, who.0, id, request, key).await?))
+    let asked = asked(&headers, &request)?;
+    let named = request.revision.map(RevisionNumber::new);
+    Ok(envelope(&state, deployments::rollback(&state, who.0, id, named, asked).await?))
 }
 
 /// Pull the image again and replace the container
@@ -321,7 +336,7 @@ async fn restart(
     who: DeployPrincipal,
     Id(id): Id,
 ) -> Answer<DeploymentEnvelope> {
-    Ok(Json(deployments::restart(&state, who.0, id).await?))
+    Ok(envelope(&state, deployments::restart(&state, who.0, id).await?))
 }
 
 /// Stop the container
@@ -346,7 +361,7 @@ async fn stop(
     who: DeployPrincipal,
     Id(id): Id,
 ) -> Answer<DeploymentEnvelope> {
-    Ok(Json(deployments::stop(&state, who.0, id).await?))
+    Ok(envelope(&state, deployments::stop(&state, who.0, id).await?))
 }
 
 /// Destroy a deployment
@@ -372,7 +387,8 @@ async fn destroy(
     who: DeployPrincipal,
     Id(id): Id,
 ) -> Answer<Destroyed> {
-    Ok(Json(deployments::destroy(&state, who.0, id).await?))
+    deployments::destroy(&state, who.0, id).await?;
+    Ok(Json(Destroyed { message: "Deployment destroyed".to_owned(), id: id.to_string() }))
 }
 
 /// The deployment that a path names. A text that is no id, or no text at all, names none.

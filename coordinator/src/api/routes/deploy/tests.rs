@@ -14,8 +14,9 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use crate::api::router;
-use crate::service::deployments::{self, DeployError, IdempotencyKey};
+use crate::service::deployments::{DeployError, IdempotencyKey};
 use crate::service::hosts::join;
+use crate::testing::deploys as deployments;
 use crate::testing::{Answer, World, owner, request, story};
 
 fn body(subdomain: &str) -> Value {

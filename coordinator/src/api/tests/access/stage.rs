@@ -26,12 +26,13 @@ use crate::auth::token::jwt::Login;
 use crate::auth::token::{Kind as TokenType, PlainToken};
 use crate::crypto::random::{SystemRandom, uuid};
 use crate::domain::identity::{Email, KeyScope, KeyScopes, OrgRole, Scope, TeamRole, Username};
-use crate::service::{deployments, teams};
+use crate::service::teams;
 use crate::store::contract::{
     ApiKeyRow, Client, Grant, InvitationRow, LoginRow, NewAccount, OrgRow, TeamRow, Token,
     TokenKind,
 };
 use crate::store::{StoreError, Tables};
+use crate::testing::deploys as deployments;
 use crate::testing::{ISSUER, PASSWORD, World, request};
 
 const APP: &str = "client_of_the_stage";

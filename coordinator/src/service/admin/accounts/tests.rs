@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use buddo_shared::api::deploy::Status;
 use buddo_shared::id::Revision;
 use buddo_shared::manifest::RunState;
 use buddo_shared::report::{DeploymentStatus, Phase};
@@ -10,7 +9,8 @@ use rstest::rstest;
 
 use super::{AdminContext, resume, suspend};
 use crate::crypto::random::SystemRandom;
-use crate::service::deployments;
+use crate::domain::lifecycle::{Lifecycle, Status};
+use crate::testing::deploys as deployments;
 use crate::testing::story::{Story, status};
 use crate::testing::{World, owner, request};
 
@@ -24,10 +24,10 @@ fn desk(story: &Story) -> AdminContext {
 async fn suspended(story: &Story) {
     suspend(&desk(story), OWNER, None).await.unwrap();
     let stored = story.stored().await;
-    assert_eq!((stored.status, stored.run), (Status::Stopped, RunState::Suspended));
+    assert_eq!((stored.status(), stored.run), (Status::Stopped, RunState::Suspended));
     assert_eq!(stored.stopped_at, Some(story.world.clock_now()));
     let shown = deployments::status(&story.world.state, owner(1), story.id).await.unwrap();
-    assert_eq!(shown.status, Status::Stopped);
+    assert_eq!(shown.status.as_str(), "stopped");
     assert!(shown.last_error.unwrap().contains("is suspended"));
 }
 
@@ -35,7 +35,7 @@ async fn resumed(story: &Story) -> Status {
     resume(&desk(story), OWNER).await.unwrap();
     let stored = story.stored().await;
     assert_eq!((stored.run, stored.stopped_at), (RunState::Running, None));
-    stored.status
+    stored.status()
 }
 
 /// What its host says once it has parked the app.
@@ -50,9 +50,9 @@ async fn a_suspended_app_is_stopped_and_deploys_again_when_its_account_is_resume
     suspended(&story).await;
     let parked = parked(&story);
     story.report(parked).await;
-    assert_eq!(story.stored().await.status, Status::Stopped);
+    assert_eq!(story.stored().await.status(), Status::Stopped);
     assert_eq!(resumed(&story).await, Status::Deploying);
-    assert_eq!(story.goes_live(1).await.status, Status::Running);
+    assert_eq!(story.goes_live(1).await.status(), Status::Running);
     assert_eq!(
         story.log().await,
         [
@@ -95,7 +95,7 @@ async fn what_was_on_its_way_up_begins_again_and_what_was_stopped_stays_so() {
     suspend(&desk(&story), OWNER, None).await.unwrap();
     resume(&desk(&story), OWNER).await.unwrap();
     let stored = story.stored().await;
-    assert_eq!((stored.status, stored.run), (Status::Stopped, RunState::Stopped));
+    assert_eq!((stored.status(), stored.run), (Status::Stopped, RunState::Stopped));
 }
 
 #[tokio::test]
@@ -104,7 +104,7 @@ async fn what_a_version_before_suspended_comes_back_as_well() {
     suspend(&desk(&story), OWNER, None).await.unwrap();
     let mut old = story.stored().await;
     // As the row was left: the status it had before.
-    old.status = Status::Running;
+    old.lifecycle = Lifecycle::stored(Status::Running);
     let kept = story.world.state.store.write(move |tables| tables.update_deployment(&old));
     kept.await.map_err(|error: crate::store::StoreError| error).unwrap();
     resume(&desk(&story), OWNER).await.unwrap();

@@ -1,5 +1,5 @@
 use buddo_runtime::clock::Clock as _;
-use buddo_shared::api::deploy::{CreateDeployment, Status};
+use buddo_shared::api::deploy::CreateDeployment;
 use buddo_shared::id::{Generation, Revision};
 use buddo_shared::manifest::RunState;
 use buddo_shared::report::{DeploymentStatus, Phase, Report, ReportBody};
@@ -9,8 +9,11 @@ use jiff::SignedDuration;
 use rstest::rstest;
 
 use super::*;
+use crate::domain::failure::Failure;
+use crate::domain::lifecycle::Status;
 use crate::store::StoreError;
 use crate::store::contract::AdminActRow;
+use crate::testing::deploys as deployments;
 use crate::testing::story::{Story, commit, digest, status};
 use crate::testing::{World, owner, request};
 
@@ -66,7 +69,7 @@ async fn fm_69_an_evacuated_app_is_the_same_bytes_and_secrets_elsewhere() {
     assert!(done.left.is_empty());
     let stored = story.stored().await;
     assert_eq!((stored.host, stored.revision), (second, Revision::new(2)));
-    assert_eq!((stored.status, stored.run), (Status::Deploying, RunState::Running));
+    assert_eq!((stored.status(), stored.run), (Status::Deploying, RunState::Running));
     assert_eq!((stored.serving, stored.health), (None, None));
     // Both hosts get a document: one with it, one without.
     assert!(wanted(&story.world, story.host).await > before.0);
@@ -83,12 +86,12 @@ async fn fm_69_an_evacuated_app_is_the_same_bytes_and_secrets_elsewhere() {
     let late = status(story.id, 2, Phase::Failed, None);
     let late = Report { seq: 9, at: story.world.clock.now(), body: ReportBody::Deployment(late) };
     commit(&story.world.state, old, vec![late]).await.unwrap();
-    assert_eq!(story.stored().await.status, Status::Deploying);
+    assert_eq!(story.stored().await.status(), Status::Deploying);
     let live =
         DeploymentStatus { digest: Some(digest(1)), ..status(story.id, 2, Phase::Live, Some(2)) };
     let live = Report { seq: 1, at: story.world.clock.now(), body: ReportBody::Deployment(live) };
     commit(&story.world.state, second, vec![live]).await.unwrap();
-    assert_eq!(story.stored().await.status, Status::Running);
+    assert_eq!(story.stored().await.status(), Status::Running);
     // The host is drained, and gone for good once an administrator says so.
     let words = acts(&story.world).await;
     assert!(
@@ -148,7 +151,7 @@ async fn fm_69_what_was_stopped_moves_as_it_is() {
     run(&story.world, "container-host-1").await;
     let stored = story.stored().await;
     assert_eq!((stored.host, stored.revision), (second, Revision::FIRST));
-    assert_eq!((stored.status, stored.run), (Status::Stopped, RunState::Stopped));
+    assert_eq!((stored.status(), stored.run), (Status::Stopped, RunState::Stopped));
 }
 
 #[tokio::test]
@@ -176,7 +179,7 @@ async fn fm_69_an_app_of_a_lost_host_says_so_after_a_minute_and_not_before() {
     // Nothing was written meanwhile.
     let (health, warning) = shown().await;
     assert_eq!(health, "unknown");
-    let warning = warning.unwrap();
+    let warning = warning.unwrap().cause;
     let words = "the host container-host-1 has been out of reach since 2026-05-21T10:00:00Z";
     assert!(warning.starts_with(words), "{warning}");
     let (host, now) = (story.host, story.world.clock.now());
@@ -191,7 +194,7 @@ async fn fm_69_an_app_of_a_lost_host_says_so_after_a_minute_and_not_before() {
     story.world.clock.advance(SignedDuration::from_mins(1));
     let (health, warning) = shown().await;
     assert_eq!(health, "unknown");
-    assert!(warning.unwrap().contains("has been locked since"));
+    assert!(warning.unwrap().cause.contains("has been locked since"));
     // One that shall not run is not missed.
     story.stop().await;
     let stopped = deployments::status(state, owner(1), story.id).await.unwrap();
@@ -209,7 +212,7 @@ async fn an_administrator_destroys_a_deployment_by_id_or_name_and_nothing_else()
     let destroyed = destroy(&desk(&story.world), "my-app").await.unwrap();
     assert_eq!((destroyed.host, destroyed.id), (story.host, story.id));
     assert_eq!(destroyed.name, "my-app");
-    assert_eq!(story.stored().await.status, Status::Destroyed);
+    assert_eq!(story.stored().await.status(), Status::Destroyed);
     assert_eq!(story.generation().await, before + 1);
     assert!(story.manifest().await.deployments.is_empty());
     assert_eq!(story.log().await.last().unwrap(), "destroy completed");
@@ -331,10 +334,11 @@ async fn what_was_destroyed_while_it_was_suspended_does_not_come_back() {
     let story = Story::begin().await;
     let world = &story.world;
     super::super::suspend(&desk(world), "first@example.com", None).await.unwrap();
-    by_hand(world, "UPDATE deployments SET held = 'what its host has stays', restarts = 3");
+    let held = "held_code = 'x', held_cause = 'what its host has stays', held_fix = 'ask'";
+    by_hand(world, &format!("UPDATE deployments SET {held}, restarts = 3"));
     destroy(&desk(world), "my-app").await.unwrap();
     let stored = story.stored().await;
-    assert_eq!((stored.status, stored.held, stored.restarts), (Status::Destroyed, None, 0));
+    assert_eq!((stored.status(), stored.held, stored.restarts), (Status::Destroyed, None, 0));
     let shown = deployments::status(&world.state, owner(1), story.id).await.unwrap();
     assert_eq!(shown.last_error, None);
     let log = story.log().await;
@@ -348,7 +352,7 @@ async fn what_its_own_host_holds_is_noted_and_nothing_else() {
     let (other, _) = world.host(2, 4096).await;
     let (host, id) = (story.host, story.id);
     let hold = async |host| {
-        let held = [(id, "cannot be read".to_owned())];
+        let held = [(id, Failure::new("record_damaged", "cannot be read", "ask"))];
         let kept: Result<(), StoreError> =
             world.state.store.write(move |tables| tables.set_held(host, &held)).await;
         kept.unwrap();

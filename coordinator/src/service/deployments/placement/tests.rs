@@ -8,8 +8,9 @@ use rusqlite::Connection;
 use super::*;
 use crate::domain::capacity::Load;
 use crate::domain::scheduler::{ClosedHosts, NoRoom};
-use crate::service::deployments::{self, DeployError};
+use crate::service::deployments::DeployError;
 use crate::store::StoreError;
+use crate::testing::deploys as deployments;
 use crate::testing::{World, owner, request};
 
 async fn write<F>(world: &World, work: F)

@@ -1,8 +1,10 @@
-use buddo_shared::api::deploy::Status;
+use buddo_shared::api::deploy::Rollback;
 use buddo_shared::report::Phase;
 
 use super::*;
-use crate::service::deployments;
+use crate::domain::lifecycle::Status;
+use crate::service::deployments::IdempotencyKey;
+use crate::testing::deploys as deployments;
 use crate::testing::story::{Story, digest, status};
 use crate::testing::{account, owner};
 
@@ -39,7 +41,7 @@ async fn fm_33_a_rollback_runs_the_bytes_of_then_and_a_restart_those_of_now() {
 async fn a_rollback_is_a_deploy_of_its_own_with_an_entry_that_says_from_where_to_where() {
     let mut story = story(2).await;
     assert_eq!(story.roll_back(Some(1)).await.unwrap(), 3);
-    assert_eq!(story.stored().await.status, Status::Deploying);
+    assert_eq!(story.stored().await.status(), Status::Deploying);
     let log = deployments::logs(&story.world.state, owner(1), story.id).await.unwrap().logs;
     let [.., rollback, deploy] = log.as_slice() else { panic!("{log:?}") };
     assert_eq!((rollback.action.as_str(), rollback.status.as_str()), ("rollback", "completed"));
@@ -47,7 +49,7 @@ async fn a_rollback_is_a_deploy_of_its_own_with_an_entry_that_says_from_where_to
     assert_eq!(rollback.details, Some(json!({ "from": 2, "to": 1, "revision": 3 })));
     assert_eq!((deploy.action.as_str(), deploy.status.as_str()), ("deploy", "pending"));
     let d = story.goes_live(3).await;
-    assert_eq!((d.status, d.last_error), (Status::Running, None));
+    assert_eq!((d.status(), d.failure), (Status::Running, None));
     let list = deployments::revisions(&story.world.state, owner(1), story.id).await.unwrap();
     let numbers: Vec<_> = list.revisions.iter().map(|r| (r.revision, r.rollback_of)).collect();
     assert_eq!(numbers, [(3, Some(1)), (2, None), (1, None)]);
@@ -87,7 +89,7 @@ async fn what_was_given_up_can_be_named_and_tried_again() {
     story.puts_back(2, 1).await;
     assert_eq!(story.roll_back(Some(2)).await.unwrap(), 3);
     let d = story.goes_live(3).await;
-    assert_eq!((d.status, d.last_error), (Status::Running, None));
+    assert_eq!((d.status(), d.failure), (Status::Running, None));
 }
 
 #[tokio::test]
@@ -140,7 +142,8 @@ async fn a_key_makes_a_rollback_happen_once() {
     let story = story(3).await;
     let key = || Some(IdempotencyKey::parse(b"k-1").unwrap());
     let state = &story.world.state;
-    let to = |revision| rollback(state, owner(1), story.id, Rollback { revision }, key());
+    let to =
+        |revision| deployments::rollback(state, owner(1), story.id, Rollback { revision }, key());
     let first = to(Some(1)).await.unwrap();
     assert_eq!(to(Some(1)).await.unwrap(), first);
     assert_eq!(story.revisions().await, [4, 3, 2, 1]);

@@ -12,9 +12,9 @@ use proptest::test_runner::TestRunner;
 use rusqlite::Connection;
 
 use super::*;
-use crate::service::deployments;
 use crate::store::Tables;
 use crate::store::contract::Load;
+use crate::testing::deploys as deployments;
 use crate::testing::story::Story;
 use crate::testing::{World, owner, request};
 

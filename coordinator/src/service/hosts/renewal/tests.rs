@@ -203,7 +203,7 @@ async fn a_removed_host_is_a_stranger_and_one_with_deployments_is_not_removed() 
     let spec = crate::testing::request("my-app");
     world.first_account().await;
     let owner = crate::testing::owner(1);
-    crate::service::deployments::create(&world.state, owner, None, spec, None).await.unwrap();
+    crate::testing::deploys::create(&world.state, owner, None, spec, None).await.unwrap();
     let refused = join::remove(store, now, NAME).await;
     assert!(matches!(refused, Err(HostError::InUse { deployments: 1, .. })));
 }

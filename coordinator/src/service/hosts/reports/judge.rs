@@ -1,13 +1,14 @@
 //! What one report means for a deployment. Pure.
 
-use buddo_shared::api::deploy::Status;
+use crate::domain::lifecycle::Status;
 use buddo_shared::id::Revision;
 use buddo_shared::manifest::RunState;
-use buddo_shared::report::{DeploymentStatus, Failure, Health, Phase};
+use buddo_shared::report::{DeploymentStatus, Health, Phase};
 use jiff::Timestamp;
 
-use crate::domain::lifecycle::{Event, next};
-use crate::store::contract::Deployment;
+use crate::domain::deployment::Deployment;
+use crate::domain::failure::Failure;
+use crate::domain::lifecycle::Event;
 
 /// Characters of a line in a host's words that are kept.
 const LINE: usize = 500;
@@ -26,14 +27,14 @@ pub(super) struct Others {
 /// What a report means for a deploy that is under way, or was.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// Nothing new.
     Continues,
-    /// It is live.
     Live,
-    /// It failed.
     GaveUp(Failure),
     /// It was live and turned out bad: its host brings `to` back.
-    PutBack { failure: Failure, to: Revision },
+    PutBack {
+        failure: Failure,
+        to: Revision,
+    },
 }
 
 /// Changes `d` as a report about its current revision says.
@@ -57,13 +58,13 @@ pub(super) fn judge(
     }
     let failure = failure_of(status);
     if status.phase != Phase::Failed {
-        d.trouble = failure.as_ref().map(Failure::to_string);
+        d.trouble.clone_from(&failure);
     }
     d.health = Some(status.health);
     d.last_health_check = d.last_health_check.max(status.checked_at);
     match (status.phase, status.serving) {
         (Phase::Live, _) => {
-            if d.status != Status::Running {
+            if d.status() != Status::Running {
                 d.deployed_at = Some(at);
             }
             move_by(d, Event::Live);
@@ -71,7 +72,7 @@ pub(super) fn judge(
         }
         (Phase::Failed, serving) => {
             let failure = failure.unwrap_or_else(unexplained);
-            d.last_error = Some(failure.to_string());
+            d.failure = Some(failure.clone());
             // What the host brings back may be none of ours: still it is not for us to stop.
             if serving.is_some() || status.put_back.is_some() {
                 d.revision = others.serving.unwrap_or(d.revision);
@@ -90,7 +91,7 @@ pub(super) fn judge(
         (_, Some(serving)) if serving == d.revision => Verdict::Continues,
         _ => {
             move_by(d, Event::Progressed);
-            if d.status == Status::Running {
+            if d.status() == Status::Running {
                 d.health = Some(Health::Unhealthy);
             }
             Verdict::Continues
@@ -106,7 +107,7 @@ fn put_back(d: &mut Deployment, status: &DeploymentStatus, to: Revision) -> Verd
     d.revision = to;
     if d.run == RunState::Running {
         // The host's words name both revisions.
-        d.last_error = Some(failure.to_string());
+        d.failure = Some(failure.clone());
         let answers = status.serving.is_some();
         d.health = Some(if answers { status.health } else { Health::Unhealthy });
         d.last_health_check = d.last_health_check.max(status.checked_at);
@@ -147,8 +148,7 @@ fn unexplained() -> Failure {
 
 /// A report that the table does not foresee changes nothing: it came too late.
 fn move_by(d: &mut Deployment, event: Event) {
-    match next(d.status, event) {
-        Ok(status) => d.status = status,
-        Err(illegal) => tracing::debug!(deployment = %d.id, %illegal, "a late report"),
+    if let Err(illegal) = d.lifecycle.apply(event) {
+        tracing::debug!(deployment = %d.id, %illegal, "a late report");
     }
 }

@@ -1,22 +1,23 @@
 use buddo_shared::id::Revision;
 use buddo_shared::manifest::RunState;
-use buddo_shared::report::{Health, HostStatus};
+use buddo_shared::report::{self, Health, HostStatus};
 use rstest::rstest;
 
 use super::*;
-use crate::service::deployments;
+use crate::domain::lifecycle::Status;
+use crate::testing::deploys as deployments;
 use crate::testing::story::{Story, commit, digest, status};
 use crate::testing::{heard, owner};
 
 #[tokio::test]
 async fn a_deploy_goes_from_pending_to_running() {
     let mut story = Story::begin().await;
-    assert_eq!(story.stored().await.status, Status::Pending);
+    assert_eq!(story.stored().await.status(), Status::Pending);
     let d = story.report(status(story.id, 1, Phase::Pulling, None)).await;
-    assert_eq!((d.status, d.deployed_at), (Status::Deploying, None));
+    assert_eq!((d.status(), d.deployed_at), (Status::Deploying, None));
     assert_eq!(story.log().await, ["create completed", "deploy pending"]);
     let d = story.report(status(story.id, 1, Phase::Live, Some(1))).await;
-    assert_eq!(d.status, Status::Running);
+    assert_eq!(d.status(), Status::Running);
     assert_eq!(d.deployed_at, Some(story.world.state.clock.now()));
     assert_eq!(story.log().await, ["create completed", "deploy completed"]);
 }
@@ -26,8 +27,8 @@ async fn a_first_deploy_that_fails_ends_stopped_with_its_cause() {
     let mut story = Story::begin().await;
     let before = story.generation().await;
     let d = story.report(status(story.id, 1, Phase::Failed, None)).await;
-    assert_eq!((d.status, d.run), (Status::Stopped, RunState::Stopped));
-    let error = d.last_error.unwrap();
+    assert_eq!((d.status(), d.run), (Status::Stopped, RunState::Stopped));
+    let error = d.failure.unwrap().to_string();
     assert_eq!(error, "the registry has no such image\ncheck the name and the tag");
     assert_eq!(story.generation().await, before + 1);
     assert_eq!(story.log().await, ["create completed", "deploy failed"]);
@@ -40,17 +41,17 @@ async fn a_failed_restart_keeps_the_old_revision_and_says_why() {
     story.restart().await;
     let before = story.generation().await;
     let d = story.report(status(story.id, 2, Phase::Failed, Some(1))).await;
-    assert_eq!((d.status, d.revision), (Status::Running, Revision::FIRST));
-    assert!(d.last_error.is_some());
+    assert_eq!((d.status(), d.revision), (Status::Running, Revision::FIRST));
+    assert!(d.failure.is_some());
     assert_eq!(story.generation().await, before + 1, "the next document names the old one");
     // The host says again that the old one is live; that is no success of the new one.
     let d = story.report(status(story.id, 1, Phase::Live, Some(1))).await;
-    assert!(d.last_error.is_some());
+    assert!(d.failure.is_some());
     assert_eq!(story.log().await.last().unwrap(), "deploy failed");
     // A further restart takes a number that was never used.
     story.restart().await;
     let d = story.stored().await;
-    assert_eq!((d.revision.get(), d.status, d.last_error), (3, Status::Deploying, None));
+    assert_eq!((d.revision.get(), d.status(), d.failure), (3, Status::Deploying, None));
 }
 
 #[tokio::test]
@@ -131,13 +132,13 @@ async fn late_reports_change_nothing() {
     story.report(status(story.id, 1, Phase::Live, Some(1))).await;
     story.restart().await;
     let d = story.report(status(story.id, 1, Phase::Failed, None)).await;
-    assert_eq!((d.status, d.last_error), (Status::Deploying, None), "about an older revision");
+    assert_eq!((d.status(), d.failure), (Status::Deploying, None), "about an older revision");
     deployments::stop(&story.world.state, owner(1), story.id).await.unwrap();
     let d = story.report(status(story.id, 2, Phase::Live, Some(2))).await;
-    assert_eq!(d.status, Status::Stopped, "after a stop");
+    assert_eq!(d.status(), Status::Stopped, "after a stop");
     deployments::destroy(&story.world.state, owner(1), story.id).await.unwrap();
     let d = story.report(status(story.id, 2, Phase::Live, Some(2))).await;
-    assert_eq!(d.status, Status::Destroyed, "after a destroy");
+    assert_eq!(d.status(), Status::Destroyed, "after a destroy");
 }
 
 #[tokio::test]
@@ -152,7 +153,7 @@ async fn a_host_speaks_for_its_own_deployments_only() {
         let batch = vec![Report { seq, at, body: body.clone() }];
         super::commit(&story.world.state, other, batch, &mut complaints).await.unwrap();
     }
-    assert_eq!(story.stored().await.status, Status::Pending);
+    assert_eq!(story.stored().await.status(), Status::Pending);
     let text = log.text();
     let said = |level: &str| {
         let line = |line: &&str| line.contains(level) && line.contains("that are not on it");
@@ -172,8 +173,8 @@ async fn fm_33_a_revision_keeps_the_bytes_that_its_host_first_found() {
     assert_eq!(shown.deployment.image_digest, Some(digest(1).to_string()));
 }
 
-fn restarting() -> Failure {
-    Failure {
+fn restarting() -> report::Failure {
+    report::Failure {
         code: "restarting".to_owned(),
         cause: "the app's container ended\nwith code 1".to_owned(),
         fix: "read the app's logs".to_owned(),
@@ -190,14 +191,16 @@ async fn a_live_app_that_crashes_stays_running_and_says_so_until_it_is_back() {
         ..status(story.id, 1, Phase::Starting, None)
     };
     let d = story.report(crashed).await;
-    assert_eq!((d.status, d.run), (Status::Running, RunState::Running));
+    assert_eq!((d.status(), d.run), (Status::Running, RunState::Running));
     let shown = deployments::status(&story.world.state, owner(1), story.id).await.unwrap();
     assert_eq!(shown.health_status.as_deref(), Some("unhealthy"));
-    let error = shown.last_error.unwrap();
-    assert_eq!(error, "the app's container ended with code 1\nread the app's logs");
+    assert_eq!((&shown.last_error, &shown.failure, &shown.waiting), (&None, &None, &None));
+    let warning = shown.warning.unwrap();
+    assert_eq!(warning.cause, "the app's container ended with code 1");
+    assert_eq!(warning.fix, "read the app's logs");
     story.report(status(story.id, 1, Phase::Live, Some(1))).await;
     let shown = deployments::status(&story.world.state, owner(1), story.id).await.unwrap();
-    assert_eq!((shown.health_status.as_deref(), shown.last_error), (Some("healthy"), None));
+    assert_eq!((shown.health_status.as_deref(), shown.warning), (Some("healthy"), None));
     assert_eq!(story.log().await, ["create completed", "deploy completed"]);
 }
 
@@ -228,8 +231,8 @@ async fn a_host_that_gives_up_without_a_word_leaves_nothing_hanging() {
     let mut story = Story::begin().await;
     let mute = DeploymentStatus { failure: None, ..status(story.id, 1, Phase::Failed, None) };
     let d = story.report(mute).await;
-    assert_eq!(d.status, Status::Stopped);
-    assert!(d.last_error.unwrap().contains("did not say why"));
+    assert_eq!(d.status(), Status::Stopped);
+    assert!(d.failure.unwrap().cause.contains("did not say why"));
 }
 
 #[tokio::test]
@@ -238,8 +241,8 @@ async fn a_revision_that_a_restored_database_does_not_know_is_never_named() {
     story.report(status(story.id, 1, Phase::Live, Some(1))).await;
     story.restart().await;
     let d = story.report(status(story.id, 2, Phase::Failed, Some(7))).await;
-    assert_eq!((d.status, d.revision.get()), (Status::Running, 2));
-    assert!(d.last_error.is_some());
+    assert_eq!((d.status(), d.revision.get()), (Status::Running, 2));
+    assert!(d.failure.is_some());
     // It can still be shown, and a restart takes a number that the host has not seen.
     deployments::get(&story.world.state, owner(1), story.id).await.unwrap();
     story.restart().await;
@@ -259,7 +262,7 @@ async fn what_is_gone_from_a_host_changes_nothing() {
     });
     let through = commit(&story.world.state, story.host, reports.collect()).await.unwrap();
     assert_eq!(through, 3);
-    assert_eq!(story.stored().await.status, Status::Running);
+    assert_eq!(story.stored().await.status(), Status::Running);
 }
 
 #[tokio::test]
@@ -289,7 +292,8 @@ async fn a_deploy_that_waits_for_its_host_says_so() {
         state.store.write(move |tables| tables.set_unreachable(host, since)).await;
     write.unwrap();
     let shown = deployments::status(&state, owner(1), story.id).await.unwrap();
-    assert_eq!(shown.status, Status::Pending);
+    assert_eq!(shown.status.as_str(), "pending");
+    assert_eq!(shown.waiting.unwrap().code, "host_unreachable");
     let error = shown.last_error.unwrap();
     let words = "the host container-host-1 has been out of reach since 2026-05-21T10";
     assert!(error.starts_with(words), "{error}");
@@ -307,7 +311,7 @@ async fn a_stop_ends_the_story_of_an_earlier_failure() {
     story.restart().await;
     story.report(status(story.id, 2, Phase::Failed, Some(1))).await;
     deployments::stop(&story.world.state, owner(1), story.id).await.unwrap();
-    assert_eq!(story.stored().await.last_error, None);
+    assert_eq!(story.stored().await.failure, None);
 }
 
 #[rstest]
@@ -324,7 +328,7 @@ async fn what_serves_decides(
     let mut story = Story::begin().await;
     story.report(status(story.id, 1, Phase::Live, Some(1))).await;
     let d = story.report(status(story.id, 1, phase, serving)).await;
-    assert_eq!(d.status, expected);
+    assert_eq!(d.status(), expected);
 }
 
 #[tokio::test]
@@ -335,9 +339,9 @@ async fn what_the_guard_put_back_is_the_current_one_and_the_audit_log_says_who_a
     story.goes_live(2).await;
     let before = story.generation().await;
     let d = story.puts_back(2, 1).await;
-    assert_eq!((d.status, d.run, d.revision.get()), (Status::Running, RunState::Running, 1));
+    assert_eq!((d.status(), d.run, d.revision.get()), (Status::Running, RunState::Running, 1));
     assert_eq!(
-        d.last_error.as_deref(),
+        d.failure.map(|failure| failure.to_string()).as_deref(),
         Some("it ended 3 times within 40 s\nread its logs, then deploy a mended image")
     );
     assert_eq!(story.generation().await, before + 1, "the next document names it");
@@ -359,7 +363,7 @@ async fn what_the_guard_put_back_is_the_current_one_and_the_audit_log_says_who_a
     assert_eq!(details["cause"], "it ended 3 times within 40 s");
     // That it serves again is no success of the one that failed.
     let d = story.goes_live(1).await;
-    assert!(d.last_error.is_some());
+    assert!(d.failure.is_some());
     // What was given up is neither put back by the next guard nor chosen by a rollback.
     story.restart().await;
     assert_eq!(story.desired().await.guard.unwrap().fallback.revision.get(), 1);
@@ -380,7 +384,7 @@ async fn while_the_guard_works_the_deployment_is_running(
     story.goes_live(2).await;
     let serving = serving.map(Revision::new);
     let d = story.report(DeploymentStatus { serving, ..story.bad(2, 1) }).await;
-    assert_eq!((d.status, d.health), (Status::Running, Some(health)));
+    assert_eq!((d.status(), d.health), (Status::Running, Some(health)));
 }
 
 #[tokio::test]
@@ -404,7 +408,7 @@ async fn a_guards_report_may_be_the_first_of_its_revision() {
     story.goes_live(1).await;
     story.restart().await;
     let d = story.puts_back(2, 1).await;
-    assert_eq!((d.status, d.revision.get()), (Status::Running, 1));
+    assert_eq!((d.status(), d.revision.get()), (Status::Running, 1));
     assert_eq!(story.log().await[3..], ["deploy failed", "rollback completed"]);
     let shown = deployments::revisions(&story.world.state, owner(1), story.id).await.unwrap();
     assert!(shown.revisions[0].live_at.is_some(), "only what was live is put back");
@@ -419,7 +423,7 @@ async fn a_guards_report_that_comes_too_late_is_kept_for_the_next_time() {
     story.restart().await;
     assert_eq!(story.desired().await.guard.unwrap().fallback.revision.get(), 2);
     let d = story.puts_back(2, 1).await;
-    assert_eq!((d.status, d.revision.get(), d.last_error), (Status::Deploying, 3, None));
+    assert_eq!((d.status(), d.revision.get(), d.failure), (Status::Deploying, 3, None));
     assert_eq!(story.log().await.last().unwrap(), "rollback completed");
     assert_eq!(story.desired().await.guard.unwrap().fallback.revision.get(), 1);
 }
@@ -432,8 +436,8 @@ async fn a_guard_that_acts_while_its_operator_stops_the_app_changes_the_revision
     story.goes_live(2).await;
     story.stop().await;
     let d = story.puts_back(2, 1).await;
-    assert_eq!((d.status, d.run, d.revision.get()), (Status::Stopped, RunState::Stopped, 1));
-    assert_eq!(d.last_error, None);
+    assert_eq!((d.status(), d.run, d.revision.get()), (Status::Stopped, RunState::Stopped, 1));
+    assert_eq!(d.failure, None);
 }
 
 #[tokio::test]
@@ -441,13 +445,13 @@ async fn a_guard_that_puts_back_what_a_restored_database_does_not_know_leaves_a_
     let mut story = Story::begin().await;
     story.goes_live(1).await;
     let d = story.puts_back(1, 9).await;
-    assert_eq!((d.status, d.revision.get()), (Status::Running, 1));
+    assert_eq!((d.status(), d.revision.get()), (Status::Running, 1));
     assert_eq!(story.log().await.last().unwrap(), "deploy failed");
     assert_eq!(story.desired().await.revision.get(), 1);
     // It goes on to say so; nothing new comes of it, and nothing is stopped.
     let (generation, log) = (story.generation().await, story.log().await);
     let d = story.report(DeploymentStatus { serving: None, ..story.bad(1, 9) }).await;
-    assert_eq!((d.status, d.run), (Status::Running, RunState::Running));
+    assert_eq!((d.status(), d.run), (Status::Running, RunState::Running));
     assert_eq!((story.generation().await, story.log().await), (generation, log));
 }
 
@@ -459,7 +463,7 @@ async fn what_a_superseded_revision_was_is_kept_though_it_is_told_late() {
     story.restart().await;
     assert_eq!(story.desired().await.guard.unwrap().fallback.revision.get(), 1);
     let d = story.goes_live(2).await;
-    assert_eq!((d.status, d.revision.get()), (Status::Deploying, 3));
+    assert_eq!((d.status(), d.revision.get()), (Status::Deploying, 3));
     assert_eq!(story.desired().await.guard.unwrap().fallback.revision.get(), 2);
 }
 
@@ -468,7 +472,7 @@ async fn an_end_long_after_the_deploy_has_an_entry_of_its_own() {
     let mut story = Story::begin().await;
     story.goes_live(1).await;
     let d = story.report(status(story.id, 1, Phase::Failed, None)).await;
-    assert_eq!(d.status, Status::Stopped);
+    assert_eq!(d.status(), Status::Stopped);
     assert_eq!(story.log().await, ["create completed", "deploy completed", "deploy failed"]);
 }
 
@@ -515,7 +519,7 @@ async fn fm_67_no_host_chooses_the_number_of_the_next_revision() {
     story.goes_live(1).await;
     for made_up in [10_002, u32::MAX] {
         let d = story.report(status(story.id, 1, Phase::Live, Some(made_up))).await;
-        assert_eq!((d.status, d.serving), (Status::Running, None), "{made_up}");
+        assert_eq!((d.status(), d.serving), (Status::Running, None), "{made_up}");
     }
     story.restart().await;
     assert_eq!(story.stored().await.revision, Revision::new(2));

@@ -56,7 +56,7 @@ SELECT randomblob(32), 'refresh', id, 'deploy:manage', 0, iif(rowid % 2, 1, 3) *
 INSERT INTO oauth_codes (hash, grant_id, redirect_uri, challenge, expires_at, used_at)
 SELECT randomblob(32), id, '', '', 5, 1 FROM oauth_grants;
 
-INSERT INTO idempotency (account_id, key, body_hash, answer, at)
+INSERT INTO idempotency (account_id, key, body_hash, result, at)
 WITH RECURSIVE i(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM i WHERE n < 500 * :n - 1)
 SELECT printf('00000000-0000-4000-8000-%012x', n % (20 * :n)), n, randomblob(32), '{}',
     n * 2 * :cutoff / (500 * :n)
