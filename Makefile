@@ -14,9 +14,9 @@ DEMO := $(TARGET)/demo/buddo-world
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: ## Everything on this machine: an app goes live over HTTPS; its URL is printed
+demo: ## Everything on this machine: deploy an app, serve it over HTTPS and print its URL
 	@scripts/install-packages
-	@# A profile of its own: the release build takes three times as long.
+	@# A separate profile: the release build takes three times as long.
 	@$(CARGO) build --profile demo --workspace --bins --locked
 	@$(DEMO) demo up
 
@@ -27,13 +27,13 @@ demo-down: ## End the demo and remove every trace of it
 
 test: ## Every test: unit, property, simulation, and the suite on real Podman, Caddy, ACME, registry
 	@scripts/install-packages --tests
-	@# In one go with the tests, so that both share every dependency: apart, most are built twice.
+	@# Together with the tests, so that both share every dependency: separately, most are built twice.
 	@$(CARGO) build --workspace --all-targets --locked
 	@$(CARGO) test --workspace --locked
 
 EXAMPLES ?= 50
 
-fuzz-api: ## Thousands of requests made of the OpenAPI document, EXAMPLES=n of each operation, as an operator and as an administrator: no answer it does not know
+fuzz-api: ## Fuzz the API from its OpenAPI document, EXAMPLES=n per operation, as an operator and as an administrator: every answer must be a documented one
 	@scripts/install-packages --tests
 	@$(CARGO) build --workspace --bins --locked
 	@EXAMPLES=$(EXAMPLES) $(CARGO) test --workspace --test it --locked -- fuzz_api:: --nocapture
@@ -41,7 +41,7 @@ fuzz-api: ## Thousands of requests made of the OpenAPI document, EXAMPLES=n of e
 SEEDS ?= 100000
 SEED_START ?= 0
 
-sim: ## The agent in a simulated world, SEEDS=n runs from SEED_START=s; a failing seed is told and can be repeated
+sim: ## The agent in a simulated world, SEEDS=n runs from SEED_START=s; a failing seed is printed and can be repeated
 	@SEEDS=$(SEEDS) SEED_START=$(SEED_START) $(CARGO) test --workspace --locked --test sim -- \
 		--nocapture every_seed_keeps_every_promise
 
@@ -62,7 +62,7 @@ density: ## APPS=n small apps on one host: whether all run, and what they cost
 	@$(CARGO) build --release --workspace --bins --locked
 	@$(TARGET)/release/buddo-trials density --apps $(APPS)
 
-bench: ## Measure what the product costs, side by side with raw Podman
+bench: ## Measure what the product costs, compared with raw Podman
 	@scripts/install-packages
 	@$(CARGO) build --release --workspace --bins --locked
 	@$(TARGET)/release/buddo-bench

@@ -21,7 +21,7 @@ fail() {
     exit 1
 }
 
-# api STATUS CURL_ARGUMENT...: runs an example, keeps headers and body, checks the status. Where
+# api STATUS CURL_ARGUMENT...: runs an example, keeps headers and body, checks the status. If
 # the published rate limits ask to wait, it waits.
 api() {
     local wanted=$1 wait
@@ -104,7 +104,7 @@ if [[ $answered == 201 ]]; then
         [[ -n $mail ]] || sleep 0.2
     done
     [[ -n $mail ]] || fail "no mail in $BUDDO_MAIL"
-    # Quoted-printable: a line that ends with = goes on, =3D is =.
+    # Quoted-printable: a line that ends with = continues, =3D is =.
     token=$(tr -d '\r' <"$mail" | sed -e ':a' -e '/=$/{N;s/=\n//;ba' -e '}' -e 's/=3D/=/g' \
         | grep --only-matching --extended-regexp 'token=[A-Za-z0-9_.~-]+' | head -n 1)
     [[ -n $token ]] || fail "no token in $mail"
@@ -112,7 +112,7 @@ if [[ $answered == 201 ]]; then
         -d "{\"token\": \"${token#token=}\"}"
     has '. == {"message": "Email verified"}'
 else
-    # A second run against the same coordinator: the account is there.
+    # A second run against the same coordinator: the account exists.
     has '.errors | any(.pointer == "/email")'
 fi
 
@@ -154,7 +154,7 @@ has '.access_token and .refresh_token and .token_type == "Bearer" and .scope == 
 OAUTH_TOKEN=$(get .access_token)
 YOUR_OAUTH_TOKEN=$OAUTH_TOKEN
 
-# What an interrupted earlier run left.
+# Leftovers of an interrupted earlier run.
 step="leftovers"
 api 200 "$BUDDO_URL/api/deploy/apps" -H "Authorization: Bearer $OAUTH_TOKEN"
 for id in $(get '.deployments[] | select(.status != "destroyed") | .id'); do

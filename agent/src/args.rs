@@ -44,13 +44,13 @@ pub enum Command {
     Events(Shown),
     /// Check the host and say how to fix what is wrong.
     ///
-    /// Works also where the agent does not run or half of the host is missing. The exit code is 0 if
+    /// Also works if the agent is not running or half of the host is missing. The exit code is 0 if
     /// all is well, 1 if there are warnings, 2 if something keeps the host from doing its work.
     Doctor(Shown),
     /// Print the main Caddyfile that the routes need.
     Caddyfile {
         /// Write it to where the configuration wants it, with the folders it needs; on any error
-        /// the file of before stays.
+        /// the previous file stays.
         #[arg(long)]
         write: bool,
     },

@@ -1,7 +1,7 @@
 //! The agent's configuration: one TOML file → pure data. Nothing here opens, binds or creates.
 //!
 //! Every key has a default that suits a rootless user with `XDG_RUNTIME_DIR`; an unknown key, a
-//! wrong type or a value that cannot work is refused with the key's name and what to write.
+//! wrong type or an unusable value is refused with the key's name and what to write.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
@@ -14,16 +14,16 @@ mod file;
 
 pub use file::{ConfigError, Environment, default_path};
 
-/// What the agent is told by its administrator, complete and checked.
+/// The agent's configuration, complete and checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// Durable state: `agent.db`, keys, identity, live table, Caddy's files.
+    /// Persisted state: `agent.db`, keys, identity, live table, Caddy's files.
     pub state_dir: PathBuf,
     /// Sockets that live as long as the processes.
     pub runtime_dir: PathBuf,
     /// Where the coordinator reaches the agent (HTTPS, HTTP/2, mutual TLS).
     pub listen: SocketAddr,
-    /// The local socket that `buddo-agent status` and its siblings ask.
+    /// The local socket that `buddo-agent status` and its siblings use.
     pub socket: PathBuf,
     /// Podman's API.
     pub podman: Podman,
@@ -33,15 +33,15 @@ pub struct Config {
     pub network: Network,
     /// The resolver process.
     pub resolver: Resolver,
-    /// How an old container is taken away.
+    /// How an old container is drained.
     pub drain: Drain,
     /// What the host offers to containers; `None` is read from the system.
     pub capacity: Capacity,
-    /// The disk as a bounded resource.
+    /// Limits on disk usage.
     pub disk: Disk,
     /// Bounds on images.
     pub pull: Pull,
-    /// Where metrics are told besides the local socket.
+    /// Where metrics are served besides the local socket.
     pub metrics: Metrics,
     /// How the log is written.
     pub log: Log,
@@ -52,9 +52,9 @@ pub struct Config {
 pub struct Podman {
     /// Its Unix socket.
     pub socket: PathBuf,
-    /// Run apps even where cgroups do not enforce their tiers' limits. For development.
+    /// Run apps even if cgroups do not enforce their tiers' limits. For development.
     pub allow_unenforced_limits: bool,
-    /// Containers that may exist on this host at the same time: Podman has a lock for each.
+    /// Containers that may exist on this host at the same time: Podman needs a lock for each.
     pub max_containers: usize,
 }
 
@@ -69,12 +69,12 @@ pub struct Caddy {
     pub routes_dir: PathBuf,
     /// Caddy's own storage (certificates).
     pub storage: PathBuf,
-    /// Where Caddy writes failed requests down; it makes the folder, and more files beside it.
+    /// Where Caddy logs failed requests; it creates the folder, and more files beside it.
     pub error_log: PathBuf,
-    /// For how many seconds browsers that saw a page of ours use nothing but HTTPS for that name in
-    /// the zone (RFC 6797); 0: not said.
+    /// For how many seconds browsers that saw a page of ours use only HTTPS for that name in the
+    /// zone (RFC 6797); 0: not sent.
     pub hsts_s: u32,
-    /// Where Caddy serves HTTPS, for first handshakes made from this host.
+    /// Where Caddy serves HTTPS, for the first TLS handshakes made from this host.
     pub edge: SocketAddr,
     /// The port it listens on for HTTP.
     pub http_port: u16,
@@ -98,7 +98,7 @@ pub enum Issuer {
         directory: Option<String>,
         /// A root to trust for the directory itself, in PEM form.
         ca_root: Option<PathBuf>,
-        /// The account's address.
+        /// The account's email address.
         email: Option<String>,
     },
 }
@@ -119,7 +119,7 @@ pub struct Certificate {
     pub key: PathBuf,
 }
 
-/// Loopback addresses. Configurable so that several worlds can live on one machine.
+/// Loopback addresses. Configurable so that several instances can live on one machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Network {
     /// First address of the deployments' slots A.
@@ -135,7 +135,7 @@ pub struct Network {
 /// Addresses that stand for a state instead of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpecialAddresses {
-    /// Nothing listens here: Caddy is refused, and holds the request.
+    /// Nothing listens here: Caddy's connection is refused, and it holds the request.
     pub hold: Ipv4Addr,
     /// Caddy's 'stopped' page.
     pub stopped: Ipv4Addr,
@@ -164,10 +164,11 @@ pub struct Resolver {
     pub table: PathBuf,
 }
 
-/// How an old container is taken away.
+/// How an old container is drained.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Drain {
-    /// From the switch to SIGTERM: Caddy must have asked anew and requests in flight get time.
+    /// From the switch to SIGTERM: Caddy must have asked the resolver again, and requests in flight
+    /// get time.
     pub before_stop: Duration,
     /// From SIGTERM to SIGKILL.
     pub stop_grace: Duration,
@@ -177,8 +178,8 @@ pub struct Drain {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Capacity {
-    /// MiB of memory that apps may be promised; absent: all that the system has, less a reserve for
-    /// the system and the edge.
+    /// MiB of memory that may be promised to apps; absent: all that the system has, minus a reserve
+    /// for the system and the edge.
     pub memory_mb: Option<u64>,
     /// Thousandths of cores; absent: all that the system has.
     pub cpu_millicores: Option<u64>,
@@ -187,36 +188,36 @@ pub struct Capacity {
 /// How full the file systems of images and of the agent's state may get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Disk {
-    /// Above so many per cent of a file system, images that nothing needs go at once.
+    /// Above this percentage of a file system, unneeded images are removed at once.
     pub high_percent: u8,
-    /// Until it is below this.
+    /// Until usage is below this.
     pub low_percent: u8,
-    /// With fewer free bytes than this, no pull begins and those under way end.
+    /// With fewer free bytes than this, no pull begins and those under way are ended.
     pub floor: u64,
-    /// An image that nothing needs goes after so long, also where there is room.
+    /// An unneeded image is removed after this long, even if there is space.
     pub keep_unused: Duration,
     /// Whether images are collected at all.
     pub collect: bool,
-    /// Bytes that are kept back for what must be written; 0: none.
+    /// Bytes kept in reserve for essential writes; 0: none.
     pub reserve: u64,
 }
 
 /// Bounds on images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pull {
-    /// Bytes of one image: as its registry sends it, and as it lies on the disk.
+    /// Bytes of one image: both as its registry sends it and as it lies on the disk.
     pub max_image: u64,
 }
 
-/// Where metrics are told.
+/// Where metrics are served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Metrics {
-    /// A loopback address for a collector that cannot ask the local socket; absent: none.
+    /// A loopback address for a collector that cannot use the local socket; absent: none.
     pub listen: Option<SocketAddr>,
 }
 
-/// How the log is written, to standard error. What is written is up to `RUST_LOG`.
+/// How the log is written, to standard error. What is logged is up to `RUST_LOG`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Log {
@@ -224,19 +225,19 @@ pub struct Log {
     pub format: LogFormat,
 }
 
-/// The form of the log's lines.
+/// Format of the log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
     /// For people.
     #[default]
     Text,
-    /// One object a line.
+    /// One JSON object per line.
     Json,
 }
 
 impl Config {
-    /// The file that takes up what is kept back of the disk.
+    /// The file that occupies the disk reserve.
     pub fn reserve(&self) -> PathBuf {
         self.state_dir.join("reserve")
     }

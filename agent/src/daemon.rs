@@ -1,8 +1,8 @@
 //! `buddo-agent run`: binds first, wires the parts, runs them, drains.
 //!
 //! ```text
-//! bind local socket ─► not joined? wait for an identity, telling so
-//!                   ─► joined: store, intent, reconciler, link, renewal ─► READY ─► … SIGTERM ─► drain
+//! bind local socket ─► not joined? wait for an identity, and report it
+//!                   ─► joined: store, documents, reconciler, link, renewal ─► READY ─► … drain
 //! ```
 //!
 //! Stopping leaves containers and routes as they are: visitors notice nothing.
@@ -48,9 +48,9 @@ use crate::process::open_files;
 use crate::reconcile::report::Status;
 use crate::reconcile::{Domains, Inputs, Reconciler, Render, Rendered, Settings, World};
 
-/// A host that has not joined looks for an identity this often.
+/// How often a host that has not joined looks for an identity.
 const LOOK_FOR_IDENTITY: Duration = Duration::from_secs(1);
-/// What still runs after this, once asked to stop, is left behind.
+/// Whatever still runs this long after being asked to stop is abandoned.
 const DRAIN: Duration = Duration::from_secs(10);
 
 /// Runs the agent until `stop`.
@@ -74,8 +74,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<()> {
 }
 
 fn open_store(config: &Config, reserve: &Reserve) -> Result<Store> {
-    // A database that was lost counts on from the time of day in milliseconds: above any number
-    // it can have used.
+    // If the database was lost, numbering continues from the time of day in milliseconds: above any
+    // number it can have used.
     let first = u64::try_from(SystemClock.now().as_millisecond()).unwrap_or_default();
     Ok(Store::open_behind(reserve, &config.database(), first)?)
 }
@@ -161,7 +161,7 @@ async fn run_joined(
     })?;
     let clock = Arc::new(SystemClock);
     if store.belong_to(identity.host_id, identity.joined).await? {
-        tracing::warn!("this host has joined again: the document that it held is no longer obeyed");
+        tracing::warn!("this host has joined again; ignoring the previous document");
     }
     let pins = identity.pins.clone();
     let intent = Arc::new(DesiredState::restore(pins, store.clone(), Arc::clone(&clock)).await?);
@@ -255,14 +255,14 @@ async fn run_joined(
     drain(async { tokio::join!(reconciling, local, link).0 }).await
 }
 
-/// A part without which the agent is not whole. It ends by itself only by a panic: then all of
-/// the agent ends, and systemd starts a fresh one.
+/// A part the agent cannot work without. It only ends by itself if it panics: then the whole agent
+/// ends, and systemd starts a fresh one.
 async fn ending_all<T>(stop: CancellationToken, part: impl Future<Output = T>) -> T {
     let _ends_all = stop.drop_guard();
     part.await
 }
 
-/// The same as a task of its own, which runs as long as the handle is held.
+/// The same as a separate task, which runs as long as the handle is held.
 fn vital(
     stop: &CancellationToken,
     part: impl Future<Output = ()> + Send + 'static,
@@ -270,12 +270,12 @@ fn vital(
     AbortOnDropHandle::new(tokio::spawn(ending_all(stop.clone(), part)))
 }
 
-/// Waits for the parts, but not for ever.
+/// Waits for the parts, but not forever.
 async fn drain(parts: impl Future<Output = Result<(), JoinError>>) -> Result<()> {
     if let Ok(reconciled) = tokio::time::timeout(DRAIN, parts).await {
         return reconciled.context("the reconciler failed; see the log above");
     }
-    tracing::warn!("not all parts ended in time");
+    tracing::warn!("some parts did not stop in time");
     Ok(())
 }
 
@@ -302,7 +302,7 @@ fn podman(config: &Config, host: HostId, room: &DiskSpace, metrics: &Metrics) ->
 
 async fn write_reports(status: Status) {
     if let Err(error) = status.write(&SystemClock).await {
-        log(&error, "reports cannot be written");
+        log(&error, "cannot write reports");
     }
 }
 
@@ -310,7 +310,7 @@ fn room(config: &Config) -> DiskSpace {
     DiskSpace::new(config.disk, config.state_dir.clone(), system_measure())
 }
 
-/// Tells metrics on the loopback address that the configuration names, if it names one.
+/// Serves metrics on the configured loopback address, if any.
 async fn tell_metrics(
     config: &Config,
     scrape: Scrape,
@@ -318,17 +318,17 @@ async fn tell_metrics(
 ) -> Result<Option<AbortOnDropHandle<std::io::Result<()>>>> {
     let Some(address) = config.metrics.listen else { return Ok(None) };
     let listener = TcpListener::bind(address).await.with_context(|| {
-        format!("cannot tell metrics on {address}; is it taken? `metrics.listen` names it")
+        format!("cannot serve metrics on {address}; is it taken? `metrics.listen` sets it")
     })?;
     let serving = metrics::serve(listener, scrape, stop.child_token());
     Ok(Some(AbortOnDropHandle::new(tokio::spawn(serving))))
 }
 
-/// What an administrator should know.
+/// Warnings for the administrator.
 type Alarm = watch::Receiver<Option<String>>;
 
-/// What keeps the certificate, and the alarms of documents and certificate as one, for as long as
-/// the handle is held.
+/// Renews the certificate, and reports the alarms of documents and certificate as one, for as long
+/// as the handle is held.
 fn renewer(
     config: &Config,
     identity: &Identity,
@@ -342,7 +342,7 @@ fn renewer(
     Ok((renewer, alarm, AbortOnDropHandle::new(joined)))
 }
 
-/// The route files' text, by what the configuration says of Caddy.
+/// The route files' text, from the configuration's Caddy settings.
 fn renderer(config: &Config) -> Render {
     let (network, dns) = (config.network.clone(), config.resolver.dns);
     let (certificate, error_log) =
@@ -370,7 +370,7 @@ fn renderer(config: &Config) -> Render {
     })
 }
 
-/// The table as it was left; a torn or missing one says nothing, and is published anew.
+/// The table as it was left; a torn or missing one says nothing, and is published again.
 fn previous_table(config: &Config) -> Option<LiveTable> {
     let text = std::fs::read(&config.resolver.table).ok()?;
     serde_json::from_slice(&text).ok()
@@ -378,7 +378,7 @@ fn previous_table(config: &Config) -> Option<LiveTable> {
 
 fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
-        tracing::warn!(%error, "systemd does not take notice");
+        tracing::warn!(%error, "cannot notify systemd");
     }
 }
 
@@ -390,7 +390,7 @@ fn log(error: &(dyn std::error::Error + 'static), message: &str) {
 mod tests {
     use super::*;
 
-    /// Reports, facts, images, the certificate: none of them is missed silently.
+    /// Reports, facts, images, the certificate: none of them can stop silently.
     #[tokio::test]
     async fn the_agent_ends_with_any_of_its_parts() {
         let stop = CancellationToken::new();

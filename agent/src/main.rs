@@ -21,10 +21,10 @@ use clap::{CommandFactory as _, Parser as _};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// A service that fails sooner than this after its start is likely to fail so again.
+/// A service that fails sooner than this after its start is likely to fail that way again.
 const LASTED: Duration = Duration::from_secs(10);
-/// Then it takes this long to end. Service managers start it again at once (systemd has growing pauses
-/// only from 254 on), and would keep a core busy for as long as it fails.
+/// Then it waits this long before exiting. Service managers restart it at once (systemd has growing
+/// pauses only from 254 on), and would keep a core busy for as long as it fails.
 const PAUSE: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
     match run(cli) {
         Ok(code) => code,
         Err(error) => {
-            // Standard error may be closed; there is nobody left to tell then.
+            // Standard error may be closed; then there is nobody left to tell.
             let _ = writeln!(std::io::stderr(), "error: {}", clean_lines(&format!("{error:#}")));
             if supervised && began.elapsed() < LASTED {
                 std::thread::park_timeout(PAUSE);
@@ -55,16 +55,12 @@ fn run(cli: Cli) -> Result<ExitCode> {
         match open_files::raise() {
             Ok(files) => {
                 let containers = open_files::watches();
-                tracing::info!(
-                    files,
-                    containers,
-                    "so many files may be open, and containers watched"
-                );
+                tracing::info!(files, containers, "limits on open files and watched containers");
             }
-            Err(error) => tracing::warn!(%error, "the limit of open files cannot be raised"),
+            Err(error) => tracing::warn!(%error, "cannot raise the limit on open files"),
         }
     }
-    // Fails only where a provider is installed already, which is as good.
+    // Fails only if a provider is already installed, which is as good.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     if let Command::Completions { shell } = cli.command {
         let mut script = Vec::new();
@@ -78,12 +74,12 @@ fn run(cli: Cli) -> Result<ExitCode> {
         .context("cannot start the runtime")?;
     let result = runtime.block_on(async {
         match cli.command {
-            // It also says what is wrong with the configuration.
+            // It also reports what is wrong with the configuration.
             Command::Doctor(shown) => doctor::run(config, shown.json).await,
             other => command(other, config?).await.map(|()| ExitCode::SUCCESS),
         }
     });
-    // A blocking call that hangs must not hold the end back.
+    // A blocking call that hangs must not delay the exit.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }

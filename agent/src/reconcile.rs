@@ -1,20 +1,21 @@
-//! The loop: what is there → what shall happen → make it happen. Level-triggered.
+//! The loop: observed state → desired state → make it so. Level-triggered.
 //!
 //! ```text
-//!   document ─┐                        ┌─► probes.keep      (who is asked for health)
-//!   events  ──┤                        ├─► table.publish    (where visitors go; durable)
-//!   probes  ──┼─► wake ─► observe ─► plan ─► routes.want    (files, certificates)
-//!   orders  ──┤      (what is in doubt) ├─► store.save       (what must survive; not waited for)
-//!   timers  ──┤                        ├─► orders.send      (steps, each in its lane)
-//!   errors  ──┤                        ├─► errors.want      (Caddy's log, while a guard is open)
-//!   kills   ──┤                        ├─► kills.want       (the kernel's counts, likewise)
-//!   exits   ──┘                        ├─► exits.keep       (the processes of what runs)
-//!                                      └─► status.set, picture
+//!   document ───┐                        ┌─► probes.keep     (which containers are probed)
+//!   events ─────┤                        ├─► table.publish   (where visitors go; persisted)
+//!   probes ─────┼─► wake ─► observe ─► plan ─► routes.want   (files, certificates)
+//!   operations ─┤    (what is in doubt)  ├─► store.save      (persisted state; not waited for)
+//!   timers ─────┤                        ├─► operations.send (steps, each in its lane)
+//!   errors ─────┤                        ├─► errors.want     (Caddy's log, while a guard is open)
+//!   kills ──────┤                        ├─► kills.want      (the kernel's counts, likewise)
+//!   exits ──────┘                        ├─► exits.keep      (processes of running containers)
+//!                                        └─► status.set, snapshot
 //! ```
 //!
-//! A wake-up carries no data: at most it names what to ask about. Every pass plans for everything, and
-//! asks Podman about what is in doubt, which regularly is all. A pass never fails: what went wrong
-//! is part of the status. Orders run in tasks of their own and ring the bell when they end.
+//! A wake-up carries no data: at most it names what to ask about. Every pass plans for everything,
+//! and asks Podman about what is in doubt, at regular intervals about all. A pass never fails: what
+//! went wrong becomes part of the status. Operations run in tasks of their own and wake the loop
+//! when they end.
 
 pub mod event_liveness;
 pub mod executor;
@@ -74,18 +75,18 @@ use crate::reconcile::observe::Observed;
 use crate::reconcile::report::Status;
 use crate::reconcile::routing::Routes;
 
-/// The host is listed anew this often while events arrive.
+/// How often all containers are listed while events arrive.
 const RELIST: Duration = Duration::from_mins(1);
-/// And this often while they do not.
+/// How often while they do not.
 const RELIST_BLIND: Duration = Duration::from_secs(4);
 /// Events of one change arrive together; one pass serves them all.
 const GATHER: Duration = Duration::from_millis(25);
-/// The loop shows that it lives this often, also when there is nothing to do.
+/// How often the loop shows that it is alive, even with nothing to do.
 const HEARTBEAT: Duration = Duration::from_secs(5);
-/// Serving containers' last probes are told this often.
+/// How often the last probes of serving containers are reported.
 const CHECKED: Duration = Duration::from_secs(30);
 
-/// The world, behind its ports.
+/// The outside world, behind its ports.
 pub struct World<C, P, X, L, K> {
     pub containers: Arc<C>,
     pub prober: Arc<P>,
@@ -99,7 +100,7 @@ pub struct World<C, P, X, L, K> {
 pub struct Inputs {
     /// The document in force.
     pub document: watch::Receiver<Option<Arc<Document>>>,
-    /// Refused documents, in words.
+    /// Why a document was refused.
     pub alarm: watch::Receiver<Option<String>>,
     /// Hints that something happened to a container.
     pub events: EventFeed,
@@ -112,7 +113,7 @@ pub struct Rendered {
     pub files: RouteFiles,
     /// The file that every app needs.
     pub zone: String,
-    /// Files that one app needs beside it.
+    /// Files that only one app needs, in addition.
     pub own: BTreeMap<DeploymentId, String>,
 }
 
@@ -132,18 +133,18 @@ pub struct Settings {
     /// Whether this host belongs to a coordinator.
     pub joined: bool,
     pub key: Option<Arc<OpeningKey>>,
-    /// The live table as it was published last, where it could be read.
+    /// The last published live table, if it could be read.
     pub previous: Option<LiveTable>,
 }
 
-/// What the first write waits for: nothing.
+/// The first write has nothing to wait for.
 fn no_write_yet() -> save::WriteEnd {
     let end = save::WriteEnd::new();
     end.cancel();
     end
 }
 
-/// What is tried again until it goes well.
+/// What is retried until it succeeds.
 #[derive(Default)]
 struct Retries {
     listing: Failures,
@@ -151,7 +152,7 @@ struct Retries {
     saving: Arc<Failures>,
 }
 
-/// The loop and all it remembers.
+/// The loop and all its state.
 pub struct Reconciler<C, P, X, L, K> {
     world: World<C, P, X, L, K>,
     inputs: Inputs,
@@ -181,15 +182,15 @@ pub struct Reconciler<C, P, X, L, K> {
     shortage: shortage::Shortage,
     relist: relist::Relist,
     observed: Observed,
-    /// There were hints since the last look.
+    /// There were hints since the last pass.
     hinted: bool,
     trouble: Option<Failure>,
-    /// Apps that went down lately, and until when their host is to blame.
+    /// Apps that went down recently, and until when their host is to blame.
     tide: MassFailure,
     troubled_until: Option<Instant>,
     many_sick: bool,
     permits: Permits,
-    /// Host names of the document for which they were made, while a guard is open.
+    /// Host names, with the document they were made for, while a guard is open.
     names: Option<(Arc<Document>, Names)>,
     picture: watch::Sender<Option<Arc<HostSnapshot>>>,
     beats: watch::Sender<u64>,
@@ -204,7 +205,7 @@ where
     L: LiveTablePublisher,
     K: Clock,
 {
-    /// A loop that remembers what the database does.
+    /// Restores the loop from the database.
     pub async fn restore(
         world: World<C, P, X, L, K>,
         inputs: Inputs,
@@ -217,7 +218,7 @@ where
             .iter()
             .map(|(id, durable)| (*id, DeploymentState::restore(durable.clone())))
             .collect();
-        // Of these the coordinator was not told yet that they are gone, if they are.
+        // The coordinator has not been told yet that these are gone, if they are.
         for id in store.reported().await?.keys().filter_map(|subject| subject.parse().ok()) {
             memories.entry(id).or_default();
         }
@@ -271,49 +272,49 @@ where
         })
     }
 
-    /// The same loop, counted in `metrics`.
+    /// Counts in `metrics`.
     #[must_use]
     pub fn with_metrics(mut self, metrics: Metrics) -> Self {
         self.orders.count_in(metrics.clone());
         Self { metrics, ..self }
     }
 
-    /// The same loop, beside a collector of images that goes by `shelf`.
+    /// Shares image leases with the image GC.
     #[must_use]
     pub fn with_shelf(mut self, shelf: ImageLeases) -> Self {
         self.orders.go_by(shelf);
         self
     }
 
-    /// The same loop, whose guards see kills for memory by `events`.
+    /// Guards learn of kills for memory from `events`.
     #[must_use]
     pub fn with_memory_events(self, events: Arc<dyn MemoryEvents>) -> Self {
         Self { kills: self.kills.of(events), ..self }
     }
 
-    /// The same loop, told by `exits` of ends before Podman tells of them.
+    /// Learns of ends from `exits`, before Podman reports them.
     #[must_use]
     pub fn with_exits(self, exits: Arc<dyn ProcessExits>) -> Self {
         Self { exits: self.exits.of(exits), ..self }
     }
 
-    /// The same loop, which is told the ends of so many processes at most.
+    /// Limits how many processes are watched for their exit.
     #[must_use]
     pub fn with_exits_at_most(self, most: usize) -> Self {
         Self { exits: self.exits.at_most(most), ..self }
     }
 
-    /// How things stand, anew after each pass.
+    /// The snapshot of the host, replaced after each pass.
     pub fn picture(&self) -> watch::Receiver<Option<Arc<HostSnapshot>>> {
         self.picture.subscribe()
     }
 
-    /// Rises while the loop makes progress: at least once in some seconds.
+    /// Rises while the loop makes progress: at least once every few seconds.
     pub fn beats(&self) -> watch::Receiver<u64> {
         self.beats.subscribe()
     }
 
-    /// The routes, for people who ask.
+    /// The routes, for display.
     pub fn routes(&self) -> Routes<X> {
         self.routes.clone()
     }
@@ -334,13 +335,13 @@ where
                 break;
             }
             if edge.is_finished() {
-                // It ends only by a panic; visitors of new domains must not pay for that.
+                // It ends only by a panic; visitors of new domains must not suffer from that.
                 edge = self.keep_edge();
             }
         }
     }
 
-    /// What is done about Caddy, and read for guards, beside the loop.
+    /// The tasks that drive Caddy, and read for guards, beside the loop.
     fn keep_edge(&self) -> tokio_util::task::AbortOnDropHandle<()> {
         let (routes, errors, kills) =
             (self.routes.clone(), self.errors.clone(), self.kills.clone());
@@ -360,7 +361,7 @@ where
         }
     }
 
-    /// Waits for a reason to pass again. `None`: to stop.
+    /// Waits for a reason for the next pass. `None`: to stop.
     async fn rest(
         &mut self,
         next: Option<Instant>,
@@ -373,7 +374,7 @@ where
             self.beat();
             let inputs = &mut self.inputs;
             tokio::select! {
-                // In this order, not by chance, so that a run can be repeated.
+                // In a fixed order, not by chance, so that a run can be repeated.
                 biased;
                 () = stop.cancelled() => return None,
                 () = self.wake.notified() => return Some(()),
@@ -394,7 +395,7 @@ where
                     return Some(());
                 }
                 () = tokio::time::sleep_until(until) => return Some(()),
-                // Shows that the loop lives; nothing is looked at.
+                // Shows that the loop is alive; nothing is observed.
                 () = tokio::time::sleep(HEARTBEAT) => {
                     if told.elapsed() >= CHECKED {
                         *told = Instant::now();

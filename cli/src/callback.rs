@@ -1,8 +1,8 @@
-//! Where the browser brings the code of `buddo login --web`: a loopback address with a port of the
-//! moment (RFC 8252, 7.3), open until one answer to our own request has come.
+//! Receives the code of `buddo login --web` from the browser: a loopback address with a temporary
+//! port (RFC 8252, 7.3), open until one answer to our own request has arrived.
 //!
 //! ```text
-//! browser ─ GET /callback?code=…&state=…&iss=… ─► connection ─► outcome ─► who waits
+//! browser ─ GET /callback?code=…&state=…&iss=… ─► connection ─► outcome ─► waiter
 //! ```
 
 use std::collections::HashMap;
@@ -30,16 +30,16 @@ use crate::pkce::random_text;
 
 const PATH: &str = "/callback";
 
-/// Browsers open a few connections ahead and say nothing on most of them.
+/// Browsers open a few connections in advance and send nothing on most of them.
 const MOST_CONNECTIONS: usize = 32;
-/// How long one of them may take to ask.
+/// How long one of them may take to send its request.
 const HEADER_DEADLINE: Duration = Duration::from_secs(30);
 
 /// What the browser brought.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Code(Secret),
-    /// The API's word for why there is none, and its explanation.
+    /// The API's error code, and its explanation.
     Refused {
         /// One of RFC 6749, 4.1.2.1.
         error: String,
@@ -55,12 +55,12 @@ pub(crate) struct Callback {
     expected: Arc<Expected>,
 }
 
-/// What an answer to our request carries.
+/// What an answer to our request must carry.
 #[derive(Debug)]
 struct Expected {
-    /// The request's own mark (RFC 6749, 10.12).
+    /// The request's `state` (RFC 6749, 10.12).
     state: Secret,
-    /// Who the API says it is (RFC 9207, 2.4).
+    /// The API's issuer (RFC 9207, 2.4).
     issuer: String,
 }
 
@@ -73,20 +73,20 @@ impl Callback {
         Ok(Self { listener, port, expected })
     }
 
-    /// Where the browser shall come.
+    /// Where the browser is redirected.
     pub(crate) fn redirect_uri(&self) -> String {
         format!("http://127.0.0.1:{}{PATH}", self.port)
     }
 
-    /// What the request has to carry so that its answer is known as such.
+    /// What the request must carry so that its answer can be recognised.
     pub(crate) fn state(&self) -> &str {
         self.expected.state.expose()
     }
 
-    /// Waits for the answer; what else comes to the port is refused.
+    /// Waits for the answer; anything else on the port is refused.
     pub(crate) async fn outcome(self) -> io::Result<Outcome> {
         let (found, mut outcomes) = mpsc::channel(1);
-        // Dropped at the end, and what is still open with it.
+        // Dropped at the end, with any connections still open.
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
@@ -103,7 +103,7 @@ impl Callback {
     }
 }
 
-/// One request. What it brought is passed on once the browser has its answer.
+/// One request. Its outcome is passed on once the browser has its answer.
 async fn serve(stream: TcpStream, expected: Arc<Expected>, found: mpsc::Sender<Outcome>) {
     let slot = Mutex::new(None);
     let service = service_fn(|request: Request<Incoming>| {
@@ -117,11 +117,11 @@ async fn serve(stream: TcpStream, expected: Arc<Expected>, found: mpsc::Sender<O
         .max_buf_size(16 * 1024)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
-    // A browser that goes away early has brought what it had.
+    // A browser that disconnects early has already delivered its outcome.
     let _ = served.await;
     let outcome = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(outcome) = outcome {
-        // A second answer finds nobody who waits.
+        // Nobody is waiting for a second answer.
         let _ = found.send(outcome).await;
     }
 }
@@ -135,23 +135,23 @@ fn answer(
     }
     match read(request.uri().query().unwrap_or_default(), expected) {
         Some(outcome @ Outcome::Code(_)) => {
-            let text = "Go back to the terminal: buddo goes on there. You can close this page.";
+            let text = "Go back to the terminal: buddo continues there. You can close this page.";
             (page(StatusCode::OK, text), Some(outcome))
         }
         Some(outcome) => {
-            let text = "Nothing was allowed, and buddo was told so. You can close this page.";
+            let text = "Access was denied, and buddo has been told. You can close this page.";
             (page(StatusCode::OK, text), Some(outcome))
         }
         None => {
-            let text = "This is no answer to the login that buddo waits for.";
+            let text = "This is not the answer that buddo is waiting for.";
             (page(StatusCode::BAD_REQUEST, text), None)
         }
     }
 }
 
-/// What an answer says; `None` if it is none to our request.
+/// What an answer says; `None` if it is not an answer to our request.
 fn read(query: &str, expected: &Expected) -> Option<Outcome> {
-    // The same parser as the API's, for which it wants a whole address.
+    // The same parser as the API's, which needs a complete URL.
     let url = Url::parse(&format!("http://127.0.0.1{PATH}?{query}")).ok()?;
     let mut values = HashMap::new();
     for (name, value) in url.query_pairs() {

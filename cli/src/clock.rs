@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-/// Tells the time; tests bring their own.
+/// The clock; tests use their own.
 pub(crate) trait Clock: Send + Sync {
     /// Now, by the wall clock.
     fn now(&self) -> Timestamp;

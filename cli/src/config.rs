@@ -16,7 +16,7 @@ use crate::session::{Current, SessionError, SessionStore};
 const API_KEY_VARIABLE: &str = "BUDDO_API_KEY";
 const DEFAULT_API: &str = "https://api.buddo.xyz";
 
-/// More than any sensible configuration, so that a wrong path cannot fill the memory.
+/// More than any sensible configuration, so that a wrong path cannot exhaust memory.
 const MAX_FILE: u64 = 1024 * 1024;
 
 /// Why the configuration cannot be used.
@@ -55,18 +55,18 @@ pub(crate) enum ConfigError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ApiUrlError {
     /// Not an absolute URL.
-    #[error("is no URL; write it like https://api.buddo.xyz")]
+    #[error("is not a URL; write it like https://api.buddo.xyz")]
     Malformed,
     /// Tokens and passwords would travel in the clear.
-    #[error("is not https; plain http is for loopback addresses alone")]
+    #[error("is not https; plain http is only for loopback addresses")]
     Plain,
     /// Only a scheme, a host, a port and a path make sense.
     #[error("has a user, a query or a fragment; leave it out")]
     Extra,
 }
 
-/// An API's address: https, or http on loopback; without a slash at its end. Equal addresses are
-/// equal texts, so that a session is never sent to another server than it came from.
+/// An API's address: https, or http on loopback; without a trailing slash. Equal addresses are
+/// equal texts, so that a session is never sent to a server other than its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ApiUrl(String);
 
@@ -112,23 +112,23 @@ fn is_loopback(host: &str) -> bool {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ConfigFile {
-    /// As `--api`.
+    /// Same as `--api`.
     api: Option<String>,
-    /// As `--ca`; relative to the file's folder.
+    /// Same as `--ca`; relative to the file's folder.
     ca: Option<PathBuf>,
 }
 
-/// What a command works with.
+/// The effective configuration.
 #[derive(Debug)]
 pub(crate) struct Config {
     pub(crate) api: ApiUrl,
-    /// PEM text of further root certificates.
+    /// PEM text of additional root certificates.
     pub(crate) ca: Option<Vec<u8>>,
     /// The absolute path it was read from.
     pub(crate) ca_file: Option<PathBuf>,
     /// `credentials.json`.
     pub(crate) credentials: PathBuf,
-    /// An API key that stands in for the login: for programs, which have none.
+    /// An API key used in place of a login: for programs, which have none.
     pub(crate) api_key: Option<Secret>,
 }
 

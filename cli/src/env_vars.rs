@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 use buddo_shared::secret::Secret;
 
-/// An `--env` argument: `KEY=VALUE`, or `KEY` whose value stands in buddo's own environment.
+/// An `--env` argument: `KEY=VALUE`, or `KEY` whose value is taken from buddo's own environment.
 #[derive(Debug, Clone)]
 pub(crate) struct EnvArg {
     key: String,
@@ -28,7 +28,7 @@ impl FromStr for EnvArg {
     }
 }
 
-/// Why the variables cannot be taken.
+/// Why the variables cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EnvError {
     /// The file cannot be read.
@@ -38,7 +38,7 @@ pub(crate) enum EnvError {
         #[source]
         source: std::io::Error,
     },
-    /// The file is too long to be one.
+    /// The file is too long to be an environment file.
     #[error("the environment file {} has more than {MAX_FILE} bytes", .0.display())]
     TooLong(PathBuf),
     /// A line is malformed.
@@ -50,7 +50,7 @@ pub(crate) enum EnvError {
         /// What is wrong with it.
         problem: LineError,
     },
-    /// `--env KEY` without a value anywhere.
+    /// `--env KEY`, and the environment has no such variable.
     #[error("--env {0} has no value, and the environment has no variable of that name")]
     Unset(String),
 }
@@ -67,7 +67,7 @@ pub(crate) enum LineError {
     /// Text after the closing quote.
     #[error("has text after the closing quote")]
     AfterQuote,
-    /// A backslash before something that needs none.
+    /// A backslash before a character that needs none.
     #[error(
         "has an unknown escape; inside double quotes \\n, \\t, \\r, \\\", \\\\ and \\$ are known"
     )]
@@ -77,10 +77,10 @@ pub(crate) enum LineError {
     Again(usize),
 }
 
-/// More than the API would take, so that nothing real is refused here.
+/// More than the API accepts, so that nothing valid is refused here.
 const MAX_FILE: u64 = 1024 * 1024;
 
-/// Variables of the file, overridden by the arguments; `own` looks into buddo's environment.
+/// Variables of the file, overridden by the arguments; `own` reads buddo's environment.
 pub(crate) fn gather(
     file: Option<&Path>,
     arguments: Vec<EnvArg>,
@@ -229,7 +229,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is written in double quotes with the documented escapes is read back.
+        /// Anything written in double quotes with the documented escapes is read back.
         #[test]
         fn quoted_values_are_read_back(values in proptest::collection::vec("[^\r]{0,40}", 0..8)) {
             let escape = |value: &str| value.replace('\\', "\\\\").replace('"', "\\\"")

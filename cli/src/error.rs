@@ -1,12 +1,12 @@
-//! The one error that reaches a person: what kind it is, what is wrong, why, and what to do.
-//! The kind alone decides the exit code, so that scripts can rely on it.
+//! The one error that reaches the user: its kind, what is wrong, why, and what to do.
+//! Only the kind decides the exit code, so that scripts can rely on it.
 
 use std::error::Error;
 
-/// What kind of trouble ended a command.
+/// The kind of error that ended a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Something on this machine, or an answer that makes no sense.
+    /// Something on this machine, or a nonsensical answer.
     Failure,
     /// The command line is wrong.
     Usage,
@@ -18,9 +18,9 @@ pub(crate) enum Kind {
     Refused,
     /// Too many requests, or a limit of the account.
     RateLimited,
-    /// The API cannot be reached, or is in trouble itself.
+    /// The API cannot be reached, or is failing itself.
     Unavailable,
-    /// The API did as asked, and the deployment did not become live.
+    /// The API accepted, but the deployment did not become live.
     DeployFailed,
     /// The account may not do this.
     Forbidden,
@@ -98,7 +98,7 @@ impl Kind {
     }
 }
 
-/// A failed command, in words for the person who ran it.
+/// A failed command, described for the user who ran it.
 #[derive(Debug)]
 pub(crate) struct CliError {
     /// Decides the exit code.
@@ -109,7 +109,7 @@ pub(crate) struct CliError {
     pub(crate) details: Vec<String>,
     /// What to do about it.
     pub(crate) hint: Option<String>,
-    /// The API's word for it, where the API said one.
+    /// The API's code, if it sent one.
     pub(crate) code: Option<String>,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
@@ -145,7 +145,7 @@ impl CliError {
         self
     }
 
-    /// Adds the API's own word.
+    /// Adds the API's own code.
     pub(crate) fn code(mut self, code: impl Into<String>) -> Self {
         self.code = Some(code.into());
         self

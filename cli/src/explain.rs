@@ -1,5 +1,5 @@
-//! What each lower error means to the person at the command line: its kind, and what to do. One
-//! place, so that the same trouble reads the same in every command.
+//! What each lower-level error means to the user: its kind, and what to do. In one
+//! place, so that the same problem reads the same in every command.
 
 use buddo_shared::api::problem::{FieldError, Problem};
 
@@ -62,7 +62,7 @@ impl From<SessionError> for CliError {
     fn from(error: SessionError) -> Self {
         let hint = match &error {
             SessionError::Exposed { path, .. } => format!(
-                "whoever could read it has your tokens: close it with `chmod 600 {}`, and log out \
+                "anyone who could read it has your tokens: close it with `chmod 600 {}`, and log out \
                  and in again if others use this machine",
                 path.display()
             ),
@@ -92,8 +92,8 @@ impl From<ClientError> for CliError {
             ClientError::Connect { .. } => Self::wrap(Kind::Unavailable, error)
                 .hint("check the network and the address (--api, BUDDO_API)"),
             ClientError::Certificate { .. } => Self::wrap(Kind::Unavailable, error).hint(
-                "if the API has a certificate authority of its own, name its PEM file with --ca or \
-                 BUDDO_CA; otherwise do not go on",
+                "if the API has its own certificate authority, name its PEM file with --ca or \
+                 BUDDO_CA; otherwise stop here",
             ),
             ClientError::Broken { .. } | ClientError::Timeout { .. } => {
                 Self::wrap(Kind::Unavailable, error)
@@ -128,7 +128,7 @@ impl From<ClientError> for CliError {
     }
 }
 
-/// The API's own words say what to do; a hint is added where a command of ours does it.
+/// The API's own message says what to do; a hint is added if one of our commands does it.
 fn of_problem(problem: Problem) -> CliError {
     let (kind, hint) = match problem.status {
         401 => (Kind::NotLoggedIn, Some(LOG_IN)),
@@ -138,7 +138,7 @@ fn of_problem(problem: Problem) -> CliError {
         400..=499 => (Kind::Refused, None),
         _ => (Kind::Unavailable, None),
     };
-    // The detail of a validation repeats its first field, in the API's name for it.
+    // The detail of a validation error repeats its first field under the API's name.
     let message = if problem.errors.is_empty() { problem.detail } else { problem.title };
     let details = problem.errors.iter().map(in_options).collect();
     let error = CliError::new(kind, message).details(details).code(problem.code);
@@ -163,7 +163,7 @@ fn wait(retry_after: Option<u64>) -> String {
     }
 }
 
-/// Bad fields of a deployment, found here or by the API, in the words of the command line.
+/// Bad fields of a deployment, found here or by the API, with the command line's option names.
 pub(crate) fn bad_fields(errors: &[FieldError]) -> CliError {
     CliError::new(Kind::Refused, "the deployment is not valid; nothing was sent")
         .details(errors.iter().map(in_options).collect())
@@ -238,13 +238,17 @@ mod tests {
     fn fields_are_named_by_their_option() {
         let lines = bad_fields(&[
             FieldError::new("/subdomain", "is reserved"),
-            FieldError::new("/env_vars/a~1b", "is no variable name"),
+            FieldError::new("/env_vars/a~1b", "is not a valid variable name"),
             FieldError::new("/new_field", "is new"),
         ])
         .details;
         assert_eq!(
             lines,
-            ["--name: is reserved", "--env a/b: is no variable name", "/new_field: is new"]
+            [
+                "--name: is reserved",
+                "--env a/b: is not a valid variable name",
+                "/new_field: is new"
+            ]
         );
     }
 }

@@ -33,7 +33,7 @@ use crate::ui::Ui;
 
 fn main() -> ExitCode {
     let mut ui = Ui::of_process();
-    // Before clap: a command line that it refuses may have asked for JSON all the same.
+    // Before clap: even a command line that it refuses may have asked for JSON.
     ui.set_json(asks_for_json(std::env::args_os().skip(1)));
     let parsed = args::command().try_get_matches().and_then(|m| Cli::from_arg_matches(&m));
     let cli = match parsed {
@@ -60,7 +60,7 @@ fn asks_for_json(args: impl Iterator<Item = std::ffi::OsString>) -> bool {
 }
 
 fn run(cli: Cli, ui: &mut Ui) -> Result<(), CliError> {
-    // Refused only where a provider is installed already: then that one serves.
+    // Fails only if a provider is already installed: then that one is used.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
 use buddo_shared::secret::Secret;
 
-/// A verifier: whoever holds it may redeem the code that was asked for with its challenge.
+/// A verifier: its holder may redeem the code that was requested with its challenge.
 #[derive(Debug)]
 pub(crate) struct Pkce(Secret);
 
@@ -15,12 +15,12 @@ impl Pkce {
         Self(random_text())
     }
 
-    /// What the browser carries (RFC 7636, 4.2).
+    /// Sent through the browser (RFC 7636, 4.2).
     pub(crate) fn challenge(&self) -> String {
         BASE64.encode(digest(&SHA256, self.0.expose().as_bytes()))
     }
 
-    /// What the token request carries.
+    /// Sent in the token request.
     pub(crate) fn into_verifier(self) -> Secret {
         self.0
     }

@@ -25,7 +25,7 @@ use crate::config::ApiUrl;
 const VERSION: u32 = 2;
 const MAX_FILE: u64 = 4 * 1024 * 1024;
 
-/// Longer than a refresh may take, so that waiting in vain means the other command is stuck.
+/// Longer than a refresh may take, so a timeout means that the other command is stuck.
 const LOCK_DEADLINE: Duration = Duration::from_mins(1);
 
 /// Why the stored sessions cannot be used.
@@ -48,13 +48,13 @@ pub(crate) enum SessionError {
     /// Others can read or write the file.
     #[error("{} is open to other users (mode {mode:04o})", .path.display())]
     Exposed { path: PathBuf, mode: u32 },
-    /// The file is no credentials file. Its text is not repeated.
+    /// The file is not a credentials file. Its text is not repeated.
     #[error("{} is damaged", .0.display())]
     Damaged(PathBuf),
     /// A newer buddo wrote it.
     #[error("{} was written by a newer buddo (format {version})", .path.display())]
     Newer { path: PathBuf, version: u32 },
-    /// Another command holds the lock for too long.
+    /// Another command has held the lock for too long.
     #[error("another buddo has held {} for {} s", .0.display(), LOCK_DEADLINE.as_secs())]
     Locked(PathBuf),
 }
@@ -65,10 +65,10 @@ pub(crate) struct Session {
     #[serde(serialize_with = "exposed")]
     pub(crate) access_token: Secret,
     pub(crate) expires_at: Timestamp,
-    /// Brings the next pair of tokens, once.
+    /// Exchanged once for the next pair of tokens.
     #[serde(serialize_with = "exposed")]
     pub(crate) refresh_token: Secret,
-    /// The login itself, for `/api/auth/*`; only where this program was told the password.
+    /// The login itself, for `/api/auth/*`; only if this program has seen the password.
     #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "exposed_option")]
     pub(crate) jwt: Option<Secret>,
     pub(crate) account: Account,
@@ -80,7 +80,7 @@ pub(crate) struct Account {
     /// Account id, as audit logs name it.
     pub(crate) id: String,
     pub(crate) username: String,
-    /// Mail address, where this program was told it.
+    /// Mail address, if this program knows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) email: Option<String>,
 }
@@ -98,9 +98,9 @@ impl From<ExternalProfile> for Account {
 }
 
 impl Session {
-    /// A session from tokens, and the login that they came of where there is one. A server that
-    /// gives no refresh token leaves an empty one, and the login is exchanged anew when the access
-    /// token ends.
+    /// A session from tokens, and the login they came from, if any. A server that
+    /// gives no refresh token leaves an empty one, and the login is exchanged again when the access
+    /// token expires.
     pub(crate) fn new(
         jwt: Option<Secret>,
         account: Account,
@@ -116,7 +116,7 @@ impl Session {
         }
     }
 
-    /// This session with the tokens that a refresh brought.
+    /// This session with the tokens from a refresh.
     pub(crate) fn refreshed(&self, tokens: Tokens, now: Timestamp) -> Self {
         Self {
             expires_at: expiry(&tokens, now),
@@ -126,7 +126,7 @@ impl Session {
         }
     }
 
-    /// Whether the access token has ended, or will while a request is under way.
+    /// Whether the access token has expired, or will during a request.
     pub(crate) fn is_stale(&self, now: Timestamp) -> bool {
         now.saturating_add(SignedDuration::from_secs(30)).is_ok_and(|soon| soon >= self.expires_at)
     }
@@ -145,11 +145,11 @@ struct Contents {
     current: Option<Current>,
 }
 
-/// Where the last login went: what commands use that name no API.
+/// The API of the last login: used by commands without `--api`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Current {
     pub(crate) api: String,
-    /// The file of further root certificates that was given with it.
+    /// The file of additional root certificates given with it.
     pub(crate) ca: Option<PathBuf>,
 }
 
@@ -158,7 +158,7 @@ pub(crate) struct SessionStore {
     path: PathBuf,
 }
 
-/// Held while sessions are read, refreshed and written. The kernel lets go of it when the process
+/// Held while sessions are read, refreshed and written. The kernel releases it when the process
 /// ends, however it ends.
 pub(crate) struct SessionLock(#[expect(dead_code, reason = "held, not read")] File);
 
@@ -173,7 +173,7 @@ impl SessionStore {
         Ok(self.read()?.sessions.remove(api.as_str()))
     }
 
-    /// Where the last login went, unless that one was logged out.
+    /// The API of the last login, unless it was logged out.
     pub(crate) fn current(&self) -> Result<Option<Current>, SessionError> {
         let Contents { sessions, current, .. } = self.read()?;
         Ok(current.filter(|current| sessions.contains_key(&current.api)))
@@ -219,7 +219,7 @@ impl SessionStore {
         Ok(SessionLock(file))
     }
 
-    /// Stores the session with `api`, or forgets it; the lock shows that no one else does.
+    /// Stores the session with `api`, or deletes it; the lock shows that no one else does.
     pub(crate) fn store(
         &self,
         _lock: &SessionLock,
@@ -275,7 +275,7 @@ impl SessionStore {
         Ok(Ok(()))
     }
 
-    /// Replaces the file in one step: a reader sees the old sessions or the new ones, and a crash
+    /// Replaces the file atomically: a reader sees the old sessions or the new ones, and a crash
     /// leaves one of them.
     fn write(&self, contents: &Contents) -> io::Result<()> {
         let folder = private_folder(&self.path)?;
@@ -296,7 +296,7 @@ struct Version {
     version: u32,
 }
 
-/// The folder of `path`, there and closed to others.
+/// The folder of `path`, created if missing and closed to others.
 fn private_folder(path: &Path) -> io::Result<&Path> {
     let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     let mut builder = std::fs::DirBuilder::new();

@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use buddo_shared::id::DeploymentId;
 
-/// An id, or the name of a deployment. A text in the form of an id is taken as one: a subdomain
-/// of 36 characters cannot exist, so the two never meet.
+/// An id, or the name of a deployment. Text in the form of an id is taken as an id: a subdomain
+/// of 36 characters cannot exist, so there is no ambiguity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Target {
     Id(DeploymentId),

@@ -1,4 +1,4 @@
-//! `serve`: keys, database and sockets first; then the work; then a bounded drain.
+//! `serve`: keys, database and sockets first; then the tasks; then a bounded drain.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -38,10 +38,10 @@ use crate::state::{AppState, Recent, Services};
 use crate::store::Store;
 use crate::tasks::mail::{self, Mailer};
 
-/// Beyond what connections get to finish.
+/// Grace period on top of what connections get to finish.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// Opens keys and database, and makes what is not there yet.
+/// Opens keys and database, and creates what is missing.
 pub fn assemble(
     config: Config,
     clock: Arc<dyn Clock>,
@@ -79,7 +79,7 @@ pub async fn run(state: AppState) -> Result<()> {
     let config = &state.config;
     master_key::settle(&state.store, &state.vault).await?;
     clock::begin(&state).await?;
-    // Sockets first: whoever connects early waits instead of being refused.
+    // Sockets first: early clients wait instead of being refused.
     let api = bind("api", config.api.listen).await?;
     let hosts = bind("hosts", config.hosts.listen).await?;
     let scraped = bind("metrics", config.metrics.listen).await?;
@@ -130,13 +130,13 @@ pub async fn run(state: AppState) -> Result<()> {
     state.drain.cancel();
     let drained = async { while tasks.join_next().await.is_some() {} };
     if timeout(serve::DRAIN + LAST_WORDS, drained).await.is_err() {
-        tracing::warn!("the drain took too long; the rest is dropped");
+        tracing::warn!("the drain timed out; dropping the rest");
     }
     ended
 }
 
-/// Waits until it shall `stop`. None of the tasks ends before that but by a panic, and then the
-/// process is not whole any more: it ends, and systemd starts a fresh one.
+/// Waits for `stop`. A task that ends earlier has panicked, and then the process is no longer
+/// complete: it exits, and systemd starts a fresh one.
 async fn until_one_ends(
     tasks: &mut JoinSet<()>,
     stop: impl Future<Output = Result<()>>,
@@ -144,7 +144,7 @@ async fn until_one_ends(
     tokio::select! {
         stopped = stop => stopped,
         Some(_) = tasks.join_next() => {
-            Err(anyhow!("a part of the coordinator has failed; the log above says which"))
+            Err(anyhow!("a task of the coordinator has failed; the log above says which"))
         }
     }
 }
@@ -155,7 +155,7 @@ async fn bind(section: &str, address: std::net::SocketAddr) -> Result<TcpListene
     })
 }
 
-/// The configured certificate, or one of the host CA that renews itself.
+/// The configured certificate, or a self-renewing one of the host CA.
 fn api_tls(state: &AppState) -> Result<Tls> {
     let api = &state.config.api;
     if let (Some(chain), Some(key)) = (&api.tls_cert, &api.tls_key) {
@@ -179,10 +179,10 @@ fn configured(chain: &Path, key: &Path) -> Result<ServerConfig> {
     let private = PrivateKeyDer::from_pem_file(key)
         .with_context(|| format!("cannot read the private key {}", key.display()))?;
     ca::api_config(certificates, private)
-        .with_context(|| format!("{} does not fit {}", key.display(), chain.display()))
+        .with_context(|| format!("{} does not match {}", key.display(), chain.display()))
 }
 
-/// Tells systemd that the database still answers; if it does not, systemd restarts the process.
+/// Tells systemd that the database still answers; otherwise systemd restarts the process.
 async fn watchdog(state: AppState) {
     let Some(within) = sd_notify::watchdog_enabled() else {
         return state.drain.cancelled().await;
@@ -220,7 +220,7 @@ fn notify(states: &[NotifyState<'_>]) {
 mod tests {
     use super::*;
 
-    /// Nobody would notice that mail or documents are not sent any more.
+    /// Otherwise nobody would notice that mail or documents are no longer sent.
     #[tokio::test]
     async fn the_process_ends_with_any_of_its_parts_and_says_so() {
         let mut tasks = JoinSet::new();

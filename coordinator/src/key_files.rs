@@ -1,8 +1,8 @@
 //! The key files, opened together with the database that depends on them.
 //!
-//! A key is made once, at the first start. Where the database has hosts or encrypted values
-//! already, another key in the place of a lost one would be refused by every host, or could decrypt
-//! nothing; and the first backup after that would replace the one that has the right key.
+//! A key is made once, at the first start. If the database already has hosts or encrypted values, a
+//! replacement for a lost key would be refused by every host, or could decrypt nothing; and the
+//! next backup would overwrite the one that has the right key.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,11 +21,11 @@ use crate::store::sqlite::snapshot::{self, Holds};
 /// Keys cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum KeysError {
-    /// One is not there, and cannot be replaced by another.
+    /// A key is missing and cannot be replaced.
     #[error(
         "{path} is missing, and {who} in the database {database} depend on it. No other key can \
          take its place, so none is made: put {path} back from its backup, with mode 0600 and \
-         owned by the user that serves. If state_dir is another one than before, correct that. \
+         owned by the user that serves. If state_dir was changed by mistake, correct that. \
          Without a backup: docs/operations.md, \"A key that is lost\""
     )]
     Missing {
@@ -51,7 +51,7 @@ pub enum KeysError {
     Vault(#[from] VaultError),
 }
 
-/// Opens keys; makes those that are not there and that nothing depends on yet.
+/// Opens keys; makes missing ones that nothing depends on yet.
 #[derive(Debug)]
 pub struct Keys<'a> {
     config: &'a Config,
@@ -59,7 +59,7 @@ pub struct Keys<'a> {
 }
 
 impl<'a> Keys<'a> {
-    /// Looks at what depends on them. Where there is no database yet, nothing does.
+    /// Checks what depends on the keys. Without a database, nothing does.
     pub fn of(config: &'a Config) -> Result<Self, KeysError> {
         secret_file::make_directory(&config.state_dir)?;
         let database = config.database();
@@ -100,7 +100,7 @@ impl<'a> Keys<'a> {
     }
 
     fn require(&self, path: &Path, who: &'static str) -> Result<(), KeysError> {
-        // One that is there and cannot be read is told as what it is by whoever reads it.
+        // An existing file that cannot be read is reported by the code that reads it.
         if !matches!(path.try_exists(), Ok(false)) {
             return Ok(());
         }

@@ -18,15 +18,15 @@ use buddo_runtime::core_dump;
 use clap::Parser as _;
 use tracing_subscriber::EnvFilter;
 
-/// Each password check takes and frees 19 MiB. The system's allocator learns from the first that
-/// such blocks come and go, and keeps them: 101 MiB after ten logins. This one gives them back, at once
-/// with the environment of the unit in `systemd/`.
+/// Each password check allocates and frees 19 MiB. The system's allocator learns from the first one
+/// that such blocks come and go, and keeps them: 101 MiB after ten logins. This one returns them,
+/// immediately so with the environment of the unit in `systemd/`.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// A service that fails sooner than this after its start is likely to fail so again.
+/// A service that fails sooner than this after its start is likely to fail again in the same way.
 const LASTED: Duration = Duration::from_secs(10);
-/// Then it takes this long to end. Service managers start it again at once (systemd has growing pauses
+/// Exiting then takes this long. Service managers restart it at once (systemd has growing pauses
 /// only from 254 on), and would keep a core busy for as long as it fails.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -53,7 +53,7 @@ fn run(args: Args) -> Result<()> {
         let error = &error as &dyn std::error::Error;
         tracing::warn!(error, "keys could end up in a core dump");
     }
-    // Fails only where a provider is installed already, which is as good.
+    // Fails only if a provider is already installed, which is fine.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let mut out = io::stdout();
     if let Command::Completions { shell } = args.command {

@@ -1,4 +1,4 @@
-//! What every handler and task shares.
+//! The state shared by handlers and tasks.
 
 use std::sync::Arc;
 
@@ -29,45 +29,45 @@ use crate::store::Store;
 use crate::store::cache::Cache;
 use crate::store::contract::Reach;
 
-/// Shared by reference; handlers get it by `State<AppState>`.
+/// Shared by reference; handlers get it as `State<AppState>`.
 pub type AppState = Arc<Services>;
 
-/// What frequent requests read, while it is still true.
+/// Cached results of frequent reads.
 #[derive(Debug, Default)]
 pub struct Recent {
-    /// Access tokens: until when they count, and what for.
+    /// Access tokens: until when they are cached, and what they allow.
     pub access: Cache<HashedToken, (Timestamp, Access)>,
-    /// Deployments, and how their hosts are reached, for who may see them.
+    /// Deployments and how their hosts are reached, for principals that may see them.
     pub status: Cache<(DeployCheck, DeploymentId), (Deployment, Option<Reach>)>,
 }
 
 /// The parts that use cases are built on.
 pub struct Services {
-    /// What the administrator decided.
+    /// The administrator's configuration.
     pub config: Config,
-    /// Everything that is kept.
+    /// All persistent data.
     pub store: Store,
     pub clock: Arc<dyn Clock>,
-    /// Whether wall time is believed.
+    /// Whether wall time is trusted.
     pub time: Timekeeper,
     pub random: Arc<dyn Random>,
     pub vault: Arc<Vault>,
-    /// What proves who somebody is.
+    /// Authentication of accounts.
     pub auth: Authentication,
     pub limiters: Limiters,
-    /// Remembers whose tokens are, to count before they are looked up.
+    /// Remembers whose tokens are, to count requests before the look-up.
     pub shown: ShownLately,
     /// The pages that people see in a browser.
     pub pages: Pages,
-    /// A hint: mail may be due.
+    /// Hint: mail may be due.
     pub mail_due: Notify,
-    /// Sign what hosts shall have.
+    /// Sign the desired state of hosts.
     pub keys: Keyring,
-    /// Signs certificates of hosts.
+    /// Signs host certificates.
     pub ca: HostCa,
-    /// What is known now and kept nowhere.
+    /// Live status that is not persisted.
     pub live: LiveStatus,
-    /// What was read lately.
+    /// Cached reads.
     pub recent: Recent,
     pub metrics: Metrics,
     /// Hints for the tasks that serve hosts.

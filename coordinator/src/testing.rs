@@ -1,5 +1,5 @@
-//! What tests of this crate share: a whole coordinator in a directory of its own, on a clock that
-//! stands still until it is told; [`client`] sends it requests.
+//! Shared by the tests of this crate: a complete coordinator in its own directory, on a clock that
+//! moves only when told to; [`client`] sends it requests.
 
 mod client;
 pub(crate) mod deploys;
@@ -37,7 +37,7 @@ use crate::store::sqlite::snapshot;
 pub(crate) use client::{Answer, PASSWORD};
 pub(crate) use log::heard;
 
-/// Where the coordinator says that it is.
+/// The coordinator's public URL.
 pub(crate) const ISSUER: &str = "https://api.test";
 
 /// A clock that tests move.
@@ -51,7 +51,7 @@ impl ManualClock {
         Self { now: Mutex::new((now, Duration::ZERO)), looked_at: Mutex::default() }
     }
 
-    /// Calls `then` whenever somebody looks at it: what happens in the middle of their work.
+    /// Calls `then` whenever the clock is read: simulates events in the middle of other work.
     pub(crate) fn when_looked_at(&self, then: Option<Arc<dyn Fn() + Send + Sync>>) {
         *self.looked_at.lock().unwrap() = then;
     }
@@ -62,7 +62,7 @@ impl ManualClock {
         now.1 += Duration::try_from(by).unwrap();
     }
 
-    /// Somebody sets the clock: no time passes.
+    /// The clock is set: no time passes.
     pub(crate) fn jump(&self, by: SignedDuration) {
         let mut now = self.now.lock().unwrap();
         now.0 = now.0.checked_add(by).unwrap();
@@ -83,7 +83,7 @@ impl Clock for ManualClock {
     }
 }
 
-/// Rate limits out of the way; tests of them set their own.
+/// Rate limits high enough not to interfere; tests of them set their own.
 const PATIENT: &str = "
     zone = 'buddocloud.com'
     [rate_limits]
@@ -104,7 +104,7 @@ const PATIENT: &str = "
 pub(crate) struct World {
     pub(crate) state: AppState,
     pub(crate) clock: Arc<ManualClock>,
-    /// Bodies and headers of everything that was refused.
+    /// Bodies and headers of all refusals.
     pub(crate) refusals: Mutex<Vec<String>>,
     router: Router,
     directory: TempDir,
@@ -128,12 +128,12 @@ impl World {
         Self::with(|config| config.rate_limits = RateLimits::default())
     }
 
-    /// For real TLS, which looks at the machine's clock.
+    /// For real TLS, which uses the machine's clock.
     pub(crate) fn today() -> Self {
         Self::today_with(|_| ())
     }
 
-    /// The same with a configuration of its own.
+    /// The same with a changed configuration.
     pub(crate) fn today_with(change: impl FnOnce(&mut Config)) -> Self {
         Self::at(SystemClock.now(), change)
     }
@@ -156,7 +156,7 @@ impl World {
         Self { state, clock, refusals: Mutex::default(), router, directory }
     }
 
-    /// The same files under a fresh process's state.
+    /// The same files with the state of a new process.
     pub(crate) fn reopened(self) -> Self {
         let Self { state, clock, router, directory, .. } = self;
         let config = state.config.clone();
@@ -164,7 +164,7 @@ impl World {
         Self::assemble(config, clock, directory)
     }
 
-    /// Account 1 with what every account has to itself, for tests that begin below the API.
+    /// Account 1 with its own organisation and team, for tests below the API.
     pub(crate) async fn first_account(&self) {
         let made = NewAccount {
             id: account(1),
@@ -190,7 +190,7 @@ impl World {
         kept.unwrap();
     }
 
-    /// Opens a tier that is not open to all.
+    /// Opens a closed tier to all.
     pub(crate) async fn open_tier(&self, slug: &str) {
         let slug = TierSlug::parse(slug).unwrap();
         let opened: Result<(), StoreError> = self
@@ -204,17 +204,17 @@ impl World {
         opened.unwrap();
     }
 
-    /// As if an account's address had not been confirmed.
+    /// Makes an account's address unconfirmed.
     pub(crate) async fn unverify(&self, name: &str) {
         let database = rusqlite::Connection::open(self.state.config.database()).unwrap();
         let sql = "UPDATE accounts SET email_verified_at = NULL WHERE username_key = ?1";
         assert_eq!(database.execute(sql, [name]).unwrap(), 1);
-        // What is remembered is remembered until the next commit of the store's own.
+        // Caches stay valid until the store's next own commit.
         let host = self.state.store.write(|tables| tables.hosts().map(drop));
         host.await.map_err(|error: StoreError| error).unwrap();
     }
 
-    /// The same, and something else while no process is there.
+    /// The same, with a change made while no process runs.
     pub(crate) fn reopened_after(self, meanwhile: impl FnOnce()) -> Self {
         let Self { state, clock, router, directory, .. } = self;
         let config = state.config.clone();
@@ -228,7 +228,7 @@ impl World {
         Self::assemble(config, clock, directory)
     }
 
-    /// A host that has joined and told what it has.
+    /// A host that has joined and reported its capacity.
     pub(crate) async fn host(&self, n: u128, memory_mb: u64) -> (HostId, OpeningKey) {
         self.first_account().await;
         let id = HostId::new(Uuid::from_u128(n));
@@ -257,7 +257,7 @@ impl World {
         (id, opening)
     }
 
-    /// A host tells how much memory it has.
+    /// A host reports its memory.
     pub(crate) async fn host_says(&self, id: HostId, memory_mb: u64) {
         let status = HostStatus {
             agent_version: "0.1.0".to_owned(),
@@ -281,12 +281,12 @@ pub(crate) fn account(n: u128) -> AccountId {
     AccountId::new(Uuid::from_u128(n))
 }
 
-/// The account by its command line.
+/// The account, authenticated as its command line.
 pub(crate) fn owner(n: u128) -> DeployCheck {
     DeployCheck::of(account(n))
 }
 
-/// A request that is valid as it is.
+/// A valid request.
 pub(crate) fn request(subdomain: &str) -> CreateDeployment {
     CreateDeployment {
         subdomain: Some(subdomain.to_owned()),

@@ -10,13 +10,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// After a connection could not be accepted, for want of descriptors most likely: some must close
-/// first.
+/// Delay after a connection could not be accepted, most likely for lack of file descriptors: some
+/// must close first.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves each connection in a task of its own until `stop`; gives back the tasks that still run.
+/// Serves each connection in its own task until `stop`; returns the tasks that still run.
 ///
-/// At most `places` are held at once; the next connections wait in the socket's queue. A task
+/// At most `places` are served at once; further connections wait in the socket's queue. A task
 /// holds its place as long as it keeps the permit.
 pub async fn each<Task>(
     listener: &TcpListener,

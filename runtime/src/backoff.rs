@@ -1,11 +1,11 @@
-//! How long to wait before trying again: capped, exponential, jittered. Pure.
+//! Retry delays: capped, exponential, jittered. Pure.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A rule for waiting.
+/// A rule for waiting before a retry: exponential from a base up to a cap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
     base: Duration,
@@ -18,8 +18,8 @@ impl Backoff {
         Self { base, cap }
     }
 
-    /// The wait after failure number `tries` (from 0). `jitter` in 0..1 takes up to half of it
-    /// off, so that many hosts or apps that failed together do not try again together.
+    /// The wait after failure number `tries` (from 0). `jitter` in 0..1 subtracts up to half of it,
+    /// so that many hosts or apps that failed together do not retry together.
     pub fn delay(self, tries: u32, jitter: f64) -> Duration {
         let factor = 2_u32.saturating_pow(tries.min(20));
         let full = self.base.saturating_mul(factor).min(self.cap);
@@ -27,16 +27,17 @@ impl Backoff {
     }
 }
 
-/// Failures in a row of one thing that is tried again.
+/// Consecutive failures of something that is retried.
 #[derive(Debug, Default)]
 pub struct Failures(AtomicU32);
 
 impl Failures {
-    /// It failed once more: when it is tried again.
+    /// Records another failure; returns when to retry.
     pub fn next(&self, backoff: Backoff, jitter: f64) -> Instant {
         Instant::now() + backoff.delay(self.0.fetch_add(1, Ordering::Relaxed), jitter)
     }
 
+    /// It succeeded: the next failure waits the base again.
     pub fn end(&self) {
         self.0.store(0, Ordering::Relaxed);
     }

@@ -1,6 +1,6 @@
-//! A listener with so many connections at most: whoever else comes waits in the kernel's queue, so
-//! that no crowd of clients takes the agent's file descriptors. One that is silent for long, or does
-//! not read, is closed: it must not keep its place for ever.
+//! A listener with a limit on open connections: further clients wait in the kernel's queue, so that
+//! they cannot exhaust the agent's file descriptors. A connection that is idle for long, or does
+//! not read, is closed so that it cannot keep its place for ever.
 
 use std::io;
 use std::pin::Pin;
@@ -13,20 +13,20 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep};
 
-/// Connections at once on one listener. People and one collector ask, each a question at a time.
+/// Maximum connections on one listener. People and one collector use it, one request at a time.
 pub const CONNECTIONS: usize = 64;
 
-/// A connection on which no byte moves for so long is closed. Collectors ask each minute or so.
+/// A connection is closed if no byte moves for this long. Collectors poll about once a minute.
 const IDLE: Duration = Duration::from_mins(5);
 
-/// Accepts only while there is a place.
+/// Accepts only while a place is free.
 pub struct Bounded<L> {
     listener: L,
     places: Arc<Semaphore>,
 }
 
 impl<L> Bounded<L> {
-    /// `count` connections at once.
+    /// At most `count` connections at once.
     pub fn new(listener: L, count: usize) -> Self {
         Self { listener, places: Arc::new(Semaphore::new(count)) }
     }
@@ -48,16 +48,16 @@ impl<L: Listener> Listener for Bounded<L> {
     }
 }
 
-/// A connection that gives its place back when it ends.
+/// A connection that frees its place when it ends.
 pub struct Placed<T> {
     io: T,
-    /// When it has been silent for too long.
+    /// When it has been idle for too long.
     idle: Pin<Box<Sleep>>,
     _place: Option<OwnedSemaphorePermit>,
 }
 
 impl<T> Placed<T> {
-    /// Bytes moved, or it is seen whether they should have long since.
+    /// Resets the idle timer if bytes moved; otherwise checks it.
     fn moved<R>(
         &mut self,
         context: &mut Context<'_>,
@@ -108,7 +108,7 @@ mod tests {
 
     use super::*;
 
-    /// `fm_47`: clients that connect and say nothing take their places and no more.
+    /// `fm_47`: clients that connect and stay silent take their places and no more.
     #[tokio::test]
     async fn fm_47_a_crowd_of_clients_takes_no_more_than_its_places() {
         let folder = tempfile::tempdir().unwrap();

@@ -7,12 +7,14 @@ use nix::time::{ClockId, clock_gettime};
 
 /// Wall time. Durations and deadlines use `tokio::time`, which tests can pause.
 pub trait Clock: Send + Sync + 'static {
+    /// The present wall time, which may jump.
     fn now(&self) -> Timestamp;
-    /// Since some moment in the past. Nobody can set it, and it counts while the machine sleeps:
-    /// what wall time is held against.
+    /// Time since some moment in the past. It cannot be set, and it counts while the machine
+    /// sleeps: the reference for wall time.
     fn steady(&self) -> Duration;
 }
 
+/// The clock of the machine.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
@@ -23,7 +25,7 @@ impl Clock for SystemClock {
     }
 
     fn steady(&self) -> Duration {
-        // Every Linux has this clock; one that stands still makes each change of wall time doubtful.
+        // Every Linux has this clock; if it stood still, each change of wall time would be doubted.
         clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
     }
 }

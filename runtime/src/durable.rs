@@ -1,29 +1,29 @@
-//! Files that are either the old one or the new one, whole, also after a power loss.
+//! Atomic file replacement: the old or the new content, complete, even after a power loss.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-/// Does work with files on a thread of its own kind: a disk may take its time, or hang, and no async
-/// thread waits for it.
+/// Runs file operations on a blocking thread: a disk may be slow or hang, and no async thread
+/// should wait for it.
 pub async fn off_thread<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> std::io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)
 }
 
-/// Replaces `path` with `bytes`: a temporary file beside it, flushed, renamed over it; then the
-/// folder is flushed. On any error the old file stays as it was.
+/// Replaces `path` with `bytes`: a temporary file beside it, synced and renamed over it; then the
+/// directory is synced. On any error the old file is unchanged.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
     replace_by_way_of(&temporary(path), path, bytes, mode)
 }
 
-/// As [`replace`], with the temporary file at `way`, which must be on the same file system.
+/// Like [`replace`], with the temporary file at `way`, which must be on the same file system.
 pub fn replace_by_way_of(way: &Path, path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
     let written = write(way, bytes, mode).and_then(|()| std::fs::rename(way, path));
     if let Err(error) = written {
-        // What is left of it says nothing; the error that counts is the first.
+        // A leftover does no harm; the first error is the one that counts.
         let _ = std::fs::remove_file(way);
         return Err(error);
     }
@@ -39,7 +39,7 @@ fn write(way: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
     file.sync_all()
 }
 
-/// Makes a rename or a removal of `path` durable.
+/// Makes a rename or removal of `path` durable.
 pub fn flush_folder(path: &Path) -> std::io::Result<()> {
     match path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         Some(folder) => File::open(folder)?.sync_all(),
@@ -79,7 +79,7 @@ mod tests {
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
-    /// Every write through the link finds no room, as on a full disk (`full(4)`).
+    /// Every write through the symlink fails for lack of space, as on a full disk (`full(4)`).
     #[test]
     fn fm_13_without_room_the_old_file_stays_whole() {
         let folder = tempfile::tempdir().unwrap();

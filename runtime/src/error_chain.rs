@@ -1,4 +1,4 @@
-//! Errors in one line.
+//! Errors on one line.
 
 use std::error::Error;
 

@@ -1,4 +1,4 @@
-//! What both daemons need of a process, and nothing of what they do.
+//! What both daemons need from a process; nothing specific to either.
 
 pub mod accept;
 pub mod backoff;

@@ -1,4 +1,4 @@
-//! What this process uses, by the names that every Prometheus client gives these.
+//! Process metrics, with the names that all Prometheus clients use.
 
 use std::sync::atomic::AtomicU64;
 
@@ -8,7 +8,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
-/// Reads the kernel's figures; what cannot be read is left out.
+/// Reads the kernel's figures; unreadable ones are left out.
 pub fn register(registry: &mut Registry) {
     if let Some(bytes) = resident() {
         let help = "Memory that is resident";
@@ -21,7 +21,7 @@ pub fn register(registry: &mut Registry) {
         registry.register_with_unit("process_cpu", help, Unit::Seconds, cpu);
     }
     if let Ok(open) = std::fs::read_dir("/proc/self/fd") {
-        // One of them reads the folder.
+        // One of them is the open directory itself.
         let open = open.count().saturating_sub(1);
         let help = "File descriptors in use";
         registry.register("process_open_fds", help, gauge(open));

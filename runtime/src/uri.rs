@@ -5,7 +5,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 /// All but the unreserved characters (RFC 3986, 2.3).
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Escapes one path segment or query value, so that nothing of it can end its segment.
+/// Escapes one path segment or query value, so that nothing in it can end its segment.
 pub fn escape(text: &str) -> String {
     utf8_percent_encode(text, RESERVED).to_string()
 }

@@ -19,7 +19,8 @@ pub struct EnvKey(String);
 pub enum EnvError {
     /// The name is not a shell identifier.
     #[error(
-        "is no variable name; use letters, digits and _, not starting with a digit, 128 at most"
+        "is not a valid variable name; use letters, digits and _, not starting with a digit, 128 \
+         at most"
     )]
     Key,
     /// Too many variables.
@@ -28,7 +29,7 @@ pub enum EnvError {
     /// A value is too long.
     #[error("has a value of {0} bytes; at most 32768 are allowed")]
     ValueLength(usize),
-    /// All names and values together are too long, as the JSON that they are kept in.
+    /// All names and values together are too long, as the JSON they are stored as.
     #[error(
         "has {0} bytes as JSON; at most 131072 are allowed, and quotes, backslashes and control \
          characters count as they are escaped"
@@ -63,11 +64,11 @@ impl EnvVars {
     pub const MAX_VARS: usize = 50;
     /// The longest value, in bytes.
     pub const MAX_VALUE: usize = 32 * 1024;
-    /// The most bytes of all names and values, as JSON: a control character takes six of them, and it is
-    /// these that a host's document has to hold.
+    /// The maximum bytes of all names and values, as JSON: a control character takes six of them,
+    /// and a host's document has to hold the escaped form.
     pub const MAX_TOTAL: usize = 128 * 1024;
 
-    /// Checks names and values; each error comes with the name it is about (`None`: the whole).
+    /// Checks names and values; each error comes with the name it concerns (`None`: the whole).
     pub fn parse<I>(pairs: I) -> Result<Self, Vec<(Option<String>, EnvError)>>
     where
         I: IntoIterator<Item = (String, Secret)>,
@@ -81,7 +82,7 @@ impl EnvVars {
     {
         let mut errors = Vec::new();
         let mut vars = BTreeMap::new();
-        // The braces; each entry has four quotes, a colon and a comma, of which the last has none.
+        // The braces; each entry has four quotes, a colon and a comma, except for the last comma.
         let mut total = 2_usize;
         for (name, value) in pairs {
             let comma = usize::from(total > 2);
@@ -118,7 +119,7 @@ impl EnvVars {
         self.0.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no variables.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -131,16 +132,17 @@ impl EnvVars {
         Secret::new(serde_json::to_string(&plain).unwrap_or_default())
     }
 
-    /// Reads what [`to_plain_json`](Self::to_plain_json) wrote. The error does not repeat the text.
+    /// Parses what [`to_plain_json`](Self::to_plain_json) wrote. The error does not repeat the
+    /// text.
     pub fn from_plain_json(plain: &str) -> Result<Self, EnvJsonError> {
         let pairs: BTreeMap<String, Secret> =
             serde_json::from_str(plain).map_err(|_| EnvJsonError)?;
-        // However long it is: what was accepted once has to be read for as long as it is kept.
+        // Of any length: what was accepted once must stay readable for as long as it is kept.
         Self::parse_within(pairs, usize::MAX).map_err(|_| EnvJsonError)
     }
 }
 
-/// Bytes of a text within the quotes of a JSON string (RFC 8259, 7), as `serde_json` writes it.
+/// Bytes of a text between the quotes of a JSON string (RFC 8259, 7), as `serde_json` writes it.
 fn escaped_len(text: &str) -> usize {
     let escaped = |byte| match byte {
         b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
@@ -150,9 +152,9 @@ fn escaped_len(text: &str) -> usize {
     text.bytes().map(escaped).sum()
 }
 
-/// The opened environment is not what this program writes.
+/// The opened environment was not written by this program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the environment is no JSON object of valid variables")]
+#[error("the environment is not a JSON object of valid variables")]
 pub struct EnvJsonError;
 
 #[cfg(test)]
@@ -195,10 +197,10 @@ mod tests {
             EnvVars::parse(pairs)
         };
         assert!(control(20_000).is_ok());
-        // Six times as much as it seems to be.
+        // Six times as much as it looks.
         let refused = control(24_000).unwrap_err();
         assert!(matches!(refused[..], [(None, EnvError::TotalLength(144_000..))]), "{refused:?}");
-        // What was accepted by another rule before is still read.
+        // What an earlier rule accepted is still read.
         let before: BTreeMap<String, String> =
             (0..4).map(|n| (format!("K{n}"), "\u{1}".repeat(6000))).collect();
         let plain = serde_json::to_string(&before).unwrap();
@@ -206,7 +208,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// The count is that of the text which is kept and sealed.
+        /// The count is that of the text that is stored and sealed.
         #[test]
         fn the_total_is_the_length_of_the_json(
             values in proptest::collection::vec("[^\u{0}]{0,20}", 0..10),

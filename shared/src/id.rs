@@ -1,4 +1,4 @@
-//! Identifiers. Each is a type of its own, so that one cannot be passed for another.
+//! Identifiers. Each is a separate type, so that one cannot be passed for another.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,10 +6,10 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// A text that is no identifier.
+/// A text that is not an identifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "is no identifier; use the 36-character form, such as 550e8400-e29b-41d4-a716-446655440000"
+    "is not an identifier; use the 36-character form, such as 550e8400-e29b-41d4-a716-446655440000"
 )]
 pub struct IdError;
 
@@ -21,7 +21,7 @@ macro_rules! uuid_newtype {
         pub struct $name(Uuid);
 
         impl $name {
-            /// Wraps an identifier that was generated or stored elsewhere.
+            /// Wraps an identifier generated or stored elsewhere.
             pub const fn new(uuid: Uuid) -> Self {
                 Self(uuid)
             }
@@ -42,7 +42,7 @@ macro_rules! uuid_newtype {
             type Err = IdError;
 
             fn from_str(text: &str) -> Result<Self, IdError> {
-                // Only the hyphenated form: one identifier has one spelling in logs and labels.
+                // Only the hyphenated form: an identifier has one spelling in logs and labels.
                 match Uuid::try_parse(text) {
                     Ok(uuid) if text.len() == uuid::fmt::Hyphenated::LENGTH => Ok(Self(uuid)),
                     _ => Err(IdError),
@@ -85,11 +85,9 @@ uuid_newtype!(
     InvitationId
 );
 
-/// There is no number for a further revision.
+/// The deployment has used up its revision numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the deployment has had as many revisions as there are numbers; destroy it and create it again"
-)]
+#[error("the deployment has used up all revision numbers; destroy it and create it again")]
 pub struct LastRevision;
 
 /// The number of an immutable revision of a deployment, from 1; image, environment, port,
@@ -99,7 +97,7 @@ pub struct LastRevision;
 pub struct Revision(u32);
 
 impl Revision {
-    /// The revision that a create makes.
+    /// The revision made by a create.
     pub const FIRST: Self = Self(1);
 
     /// Wraps a stored number.
@@ -112,7 +110,7 @@ impl Revision {
         self.0
     }
 
-    /// The revision after this one. It fails after the last number that there is.
+    /// The next revision; an error after the last possible number.
     pub const fn next(self) -> Result<Self, LastRevision> {
         match self.0.checked_add(1) {
             Some(number) => Ok(Self(number)),
@@ -135,13 +133,13 @@ impl FromStr for Revision {
     }
 }
 
-/// The order of desired-state documents of one host. Compared epoch first: a coordinator that
-/// was restored from a backup raises its epoch, so that its lower generations still win.
+/// The order of one host's desired-state documents. Compared epoch first: a coordinator restored
+/// from a backup raises its epoch, so that its lower generations still win.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Generation {
     /// Rises when the coordinator is restored from a backup.
     pub epoch: u64,
-    /// Rises with every change of the host's desired state.
+    /// Rises with each change of the host's desired state.
     pub generation: u64,
 }
 

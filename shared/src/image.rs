@@ -14,7 +14,7 @@ use crate::text::text_newtype;
 #[serde(try_from = "String", into = "String")]
 pub struct Digest(String);
 
-/// A text that is no [`Digest`].
+/// A text that is not a [`Digest`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("has a malformed digest; write sha256: and 64 lowercase hex digits")]
 pub struct DigestError;
@@ -34,8 +34,8 @@ impl Digest {
 
 text_newtype!(Digest, DigestError);
 
-/// A complete image reference: registry, repository, and a tag, a digest or both. Holds nothing
-/// that was left to a client's default except the tag `latest`.
+/// A complete image reference: registry, repository, and a tag, a digest or both. Nothing in it
+/// depends on a client's default except the tag `latest`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ImageReference {
@@ -45,7 +45,7 @@ pub struct ImageReference {
     digest: Option<Digest>,
 }
 
-/// Why a text is no [`ImageReference`], or none that may be deployed.
+/// Why a text is not an [`ImageReference`], or not one that may be deployed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ImageError {
     /// Longer than any registry accepts.
@@ -54,15 +54,15 @@ pub enum ImageError {
     /// There is no `registry/` in front.
     #[error("names no registry; write it in full, such as docker.io/library/nginx:latest")]
     NoRegistry,
-    /// The part before the first slash is no host and port.
-    #[error("has the registry {0:?}, which is no host name with an optional port")]
+    /// The part before the first slash is not a host and port.
+    #[error("has the registry {0:?}, which is not a host name with an optional port")]
     Registry(String),
-    /// The path is empty or holds what the distribution spec does not allow.
+    /// The path is empty or contains what the distribution spec does not allow.
     #[error(
         "has the repository {0:?}; use lowercase letters, digits and single . _ - between them"
     )]
     Repository(String),
-    /// The tag holds what the distribution spec does not allow.
+    /// The tag contains what the distribution spec does not allow.
     #[error("has the tag {0:?}; a tag has 1 to 128 letters, digits, and . _ - not in front")]
     Tag(String),
     /// The digest is malformed.
@@ -75,20 +75,20 @@ pub enum ImageError {
     NotAllowed,
 }
 
-/// What may be deployed: a registry, and the first path segment where only that one is allowed.
+/// The allow-list: a registry, and its first path segment if only that one is allowed.
 const ALLOWED: &[(&str, Option<&str>)] =
     &[("harbor.buddo.xyz:4443", None), ("docker.io", Some("library")), ("ghcr.io", None)];
 
 impl ImageReference {
-    /// Parses a reference in full form (`registry/repository[:tag][@digest]`). Where it has
-    /// neither tag nor digest, the tag is `latest`.
+    /// Parses a reference in full form (`registry/repository[:tag][@digest]`). Without tag and
+    /// digest, the tag is `latest`.
     pub fn parse(text: &str) -> Result<Self, ImageError> {
         if text.len() > 512 {
             return Err(ImageError::Length(text.len()));
         }
         let (registry, rest) = text.split_once('/').ok_or(ImageError::NoRegistry)?;
         if !is_registry(registry) {
-            // `library/nginx` and `nginx/x` are names without a registry, not odd registries.
+            // `library/nginx` and `nginx/x` are names without a registry, not malformed registries.
             return Err(if is_path_component(registry) {
                 ImageError::NoRegistry
             } else {
@@ -139,18 +139,18 @@ impl ImageReference {
         &self.repository
     }
 
-    /// The tag, where one was given or implied.
+    /// The tag, if given or implied.
     pub fn tag(&self) -> Option<&str> {
         self.tag.as_deref()
     }
 
-    /// The digest that pins the bytes, where one was given.
+    /// The digest that pins the image, if given.
     pub fn digest(&self) -> Option<&Digest> {
         self.digest.as_ref()
     }
 
-    /// The same repository pinned to `digest`, without a tag: what a pull of exactly these bytes
-    /// asks for.
+    /// The same repository pinned to `digest`, without a tag: the reference that pulls exactly this
+    /// image.
     #[must_use]
     pub fn pinned(&self, digest: &Digest) -> Self {
         Self { tag: None, digest: Some(digest.clone()), ..self.clone() }
@@ -192,8 +192,8 @@ impl From<ImageReference> for String {
     }
 }
 
-/// A registry has a dot or a port, as the reference grammar of the distribution project decides
-/// between a host and a path.
+/// A registry has a dot or a port: the rule by which the reference grammar of the distribution
+/// project tells a host from a path.
 fn is_registry(text: &str) -> bool {
     let (host, port) = match text.split_once(':') {
         Some((host, port)) => (host, Some(port)),

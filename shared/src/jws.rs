@@ -1,12 +1,12 @@
-//! The form of all that is signed: JWS in flattened JSON (RFC 7515, 7.2.2), three members and
-//! nothing beside them. The bytes that were verified are those that are decoded.
+//! The common format of signed data: JWS in flattened JSON (RFC 7515, 7.2.2), exactly three
+//! members. The verified bytes are the ones that are decoded.
 
 use jsonwebtoken::errors::Error;
 use jsonwebtoken::jws::{self, Jws};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
 use serde::{Deserialize, Serialize};
 
-/// The three members, base64url each, as they stand on the wire.
+/// The three members, each in base64url, as on the wire.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Flattened {
@@ -26,8 +26,8 @@ impl Flattened {
         Ok(Self { protected, payload, signature })
     }
 
-    /// Whether `key` signed these very bytes with `algorithm`. What the header says of both is for
-    /// the caller to check first.
+    /// Whether `key` signed exactly these bytes with `algorithm`. The caller must check the
+    /// header's claims about both first.
     pub(crate) fn is_signed_by(&self, key: &DecodingKey, algorithm: Algorithm) -> bool {
         let message = format!("{}.{}", self.protected, self.payload);
         jsonwebtoken::crypto::verify(&self.signature, message.as_bytes(), key, algorithm)

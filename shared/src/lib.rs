@@ -1,7 +1,7 @@
 //! Wire types, validated names and trust that agent, coordinator and CLI share.
 //!
-//! Nothing here does I/O, reads a clock or draws randomness that its caller did not ask for.
-//! Text from outside becomes a type with a private field once, at the edge; from there on the
+//! Nothing here does I/O, reads a clock or draws randomness unless its caller asks for it. Text
+//! from outside is parsed once, at the edge, into a type with a private field; from there on the
 //! type is the proof.
 //!
 //! ```text

@@ -1,4 +1,4 @@
-//! What a tier lets one container use.
+//! The resource limits that a tier sets for a container.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +9,6 @@ pub struct Limits {
     pub memory_mb: u32,
     /// CPU share in thousandths of a core (`cpu.max`).
     pub cpu_millicores: u32,
-    /// Most processes and threads at once (`pids.max`).
+    /// Maximum processes and threads at once (`pids.max`).
     pub pids: u32,
 }

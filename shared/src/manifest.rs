@@ -12,62 +12,63 @@ use crate::probe::Probe;
 use crate::sealed::Sealed;
 use crate::signed::PublicKey;
 
-/// The schema this program writes and reads. A reader refuses a newer one by name.
+/// The schema that this program writes and reads. A reader refuses a newer one by its number.
 pub const SCHEMA: u32 = 1;
 
-/// All that one host shall run. What is absent shall not exist.
+/// Everything that one host should run. What is absent must not exist.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     /// [`SCHEMA`] of the writer.
     pub schema: u32,
     /// The only host this document is for.
     pub host_id: HostId,
-    /// Its place in the order of documents.
+    /// Its position in the order of documents.
     #[serde(flatten)]
     pub generation: Generation,
     /// When it was signed.
     pub issued_at: Timestamp,
-    /// After this it is refused on arrival; one already held keeps running and counts as stale.
+    /// After this it is refused on arrival; a host that already holds it keeps running and counts
+    /// as stale.
     pub expires_at: Timestamp,
-    /// The zone that subdomains lie in.
+    /// The zone of all subdomains.
     pub zone: HostName,
     /// The deployments, in no particular order.
     pub deployments: Vec<DeploymentSpec>,
-    /// Whom the host trusts once it holds this document; `None`: whom it trusts already.
+    /// The keys and CAs that the host trusts once it holds this document; `None`: unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust: Option<Trust>,
 }
 
-/// Whom a host trusts, as a whole: what is absent is trusted no longer.
+/// The complete set of keys and CAs that a host trusts: what is absent is no longer trusted.
 ///
 /// A rotation is two documents. The first, signed by the old key, names the old and the new one;
-/// the second, signed by the new key and sent once the first was acknowledged, names the new one
-/// alone. So the overlap is explicit and a host that missed both needs no help to catch up. A
+/// the second, signed by the new key and sent once the first was acknowledged, names only the new
+/// one. So the overlap is explicit, and a host that missed both needs no help to catch up. A
 /// document that does not name the key that signed it is refused: it would lock its signer out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trust {
-    /// Keys that documents are signed with; at least one.
+    /// Keys that sign documents; at least one.
     pub signing_keys: Vec<PublicKey>,
-    /// Host CAs in PEM form, one certificate each; at least one. The first is the one that makes
-    /// certificates now: a host whose own is by another asks for its next one early.
+    /// Host CAs in PEM form, one certificate each; at least one. The first is the one that issues
+    /// certificates now: a host whose certificate is from another one requests its next one early.
     pub cas: Vec<String>,
 }
 
-/// One deployment as it shall be.
+/// The desired state of one deployment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeploymentSpec {
-    /// Which deployment.
+    /// Stays the same through all revisions.
     pub id: DeploymentId,
     /// Its current revision. A revision is immutable, so a new number is the only sign of change.
     pub revision: Revision,
     /// Its name in the zone.
     pub subdomain: Subdomain,
-    /// Whether it shall serve.
+    /// Whether it should serve.
     pub run: RunState,
     /// The image as the operator named it.
     pub image: ImageReference,
-    /// The bytes that this revision means, once a host has resolved them. `None`: pull the tag
-    /// and report what it is.
+    /// The image digest of this revision, once a host has resolved it. `None`: pull the tag and
+    /// report its digest.
     pub digest: Option<Digest>,
     /// The port inside the container.
     pub port: Port,
@@ -75,7 +76,7 @@ pub struct DeploymentSpec {
     pub limits: Limits,
     /// Verified host names besides the subdomain.
     pub domains: Vec<HostName>,
-    /// How its health is asked.
+    /// Its health probe.
     pub probe: Probe,
     /// How a new revision replaces the old one.
     pub strategy: Strategy,
@@ -83,53 +84,52 @@ pub struct DeploymentSpec {
     pub env: Option<Sealed>,
     /// Credentials for the image's registry, sealed with [`Sealed::REGISTRY`].
     pub registry_credentials: Option<Sealed>,
-    /// What to do if the revision turns out bad after it went live; `None`: it has no
-    /// predecessor that ever was.
+    /// What to do if the revision fails after it went live; `None`: no predecessor was ever live.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guard: Option<Box<Guard>>,
-    /// Images, pinned by digest, of the revisions that can be brought back: never collected.
+    /// Images, pinned by digest, of the revisions that can be restored: never garbage-collected.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kept_images: Vec<ImageReference>,
 }
 
-/// A watch over a revision that has just gone live. The host acts on it alone, so that it also
-/// does while its coordinator is away.
+/// Auto rollback for a revision that has just gone live. The host acts on its own, so that this
+/// works while its coordinator is away.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Guard {
-    /// For so many seconds after the switch.
+    /// Seconds after the switch during which it applies.
     pub seconds: u32,
-    /// What is put back.
+    /// The revision to restore.
     pub fallback: Fallback,
 }
 
-/// A revision that served before, whole, so that a host can bring it back by itself.
+/// A complete revision that served before, so that a host can restore it by itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fallback {
-    /// Its number.
+    /// The revision to fall back to.
     pub revision: Revision,
     /// Its image as the operator named it.
     pub image: ImageReference,
-    /// The bytes it means.
+    /// Its image digest.
     pub digest: Digest,
     /// The port inside the container.
     pub port: Port,
-    /// How its health is asked.
+    /// Its health probe.
     pub probe: Probe,
     /// Its environment, sealed to the host with [`Sealed::ENVIRONMENT`].
     pub env: Option<Sealed>,
-    /// Credentials for its registry, for the case that its image is gone from the host.
+    /// Credentials for its registry, in case its image is gone from the host.
     pub registry_credentials: Option<Sealed>,
 }
 
-/// Whether a deployment shall serve.
+/// The desired run state of a deployment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunState {
-    /// It shall serve.
+    /// Its revision is to serve.
     Running,
     /// Its container is stopped; visitors see the 'stopped' page.
     Stopped,
-    /// As stopped, by the platform; visitors see the 'suspended' page.
+    /// Stopped by the platform; visitors see the 'suspended' page.
     Suspended,
 }
 
@@ -146,9 +146,9 @@ pub enum Strategy {
     Recreate,
 }
 
-/// A text that is no [`Strategy`].
+/// A text that is not a [`Strategy`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("is no strategy; use rolling or recreate")]
+#[error("is not a strategy; use rolling or recreate")]
 pub struct StrategyError;
 
 impl Strategy {

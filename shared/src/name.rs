@@ -68,7 +68,7 @@ const RESERVED: &[&str] = &[
 #[serde(try_from = "String", into = "String")]
 pub struct Subdomain(String);
 
-/// Why a text is no [`Subdomain`]; each message says what would be one.
+/// Why a text is not a [`Subdomain`]; each message says what would be valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SubdomainError {
     /// Zero or more than 32 characters.
@@ -80,7 +80,7 @@ pub enum SubdomainError {
     /// A hyphen at the start or the end, which DNS forbids (RFC 1123, 2.1).
     #[error("starts or ends with a hyphen; remove it")]
     Hyphen,
-    /// The platform keeps this name for itself.
+    /// Reserved by the platform.
     #[error("is reserved by the platform; choose another name")]
     Reserved,
 }
@@ -120,13 +120,13 @@ text_newtype!(Subdomain, SubdomainError);
 #[serde(try_from = "String", into = "String")]
 pub struct HostName(String);
 
-/// Why a text is no [`HostName`].
+/// Why a text is not a [`HostName`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HostNameError {
-    /// Empty or longer than DNS carries.
+    /// Empty, or longer than DNS allows.
     #[error("has {0} characters; a host name has 3 to 253")]
     Length(usize),
-    /// One label only.
+    /// A single label.
     #[error("has a single label; write the full name, such as www.example.com")]
     SingleLabel,
     /// A label that is empty, longer than 63, or begins or ends with a hyphen.
@@ -136,7 +136,7 @@ pub enum HostNameError {
     #[error("contains {0:?}; use a-z, 0-9, hyphens and dots (xn-- form for other alphabets)")]
     Character(char),
     /// The last label is all digits: an IPv4 address or a mistake.
-    #[error("ends in a number; an address is no host name")]
+    #[error("ends in a number; an IP address is not a host name")]
     Address,
 }
 
@@ -172,7 +172,7 @@ impl HostName {
         self.0.split('.').count()
     }
 
-    /// Whether the name is `zone` or lies below it.
+    /// Whether the name is `zone` or below it.
     pub fn is_within(&self, zone: &HostName) -> bool {
         self == zone
             || self.0.strip_suffix(zone.as_str()).is_some_and(|prefix| prefix.ends_with('.'))
@@ -217,7 +217,7 @@ mod tests {
     }
 
     proptest! {
-        /// fm_30: whatever is accepted holds nothing that could end a Caddyfile token.
+        /// fm_30: no accepted name contains anything that could end a Caddyfile token.
         #[test]
         fn accepted_names_are_inert_in_a_caddyfile(text in ".{0,300}") {
             for accepted in [

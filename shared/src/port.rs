@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub struct Port(NonZeroU16);
 
 impl Port {
-    /// The port an app is expected to listen on where its operator names none.
+    /// The port an app is expected to listen on if its operator names none.
     pub const DEFAULT: Self = Self(match NonZeroU16::new(3000) {
         Some(port) => port,
         None => unreachable!(),
@@ -23,7 +23,7 @@ impl Port {
     }
 }
 
-/// Why a number is no [`Port`].
+/// Why a number is not a [`Port`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("is {0}; use the port your app listens on, 1 to 65535")]
 pub struct PortError(pub i64);

@@ -1,13 +1,13 @@
-//! How a container's health is asked.
+//! How a container's health is probed.
 
 use serde::{Deserialize, Serialize};
 
-/// What counts as an answer.
+/// What counts as healthy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum ProbeKind {
-    /// `GET path`: any status below 500 is healthy. An answer that is not HTTP counts as a
-    /// healthy TCP service; silence or a connection closed without a byte does not.
+    /// `GET path`: any status below 500 is healthy. A non-HTTP answer counts as a healthy TCP
+    /// service; silence, or a connection closed without a byte, does not.
     Http {
         /// Absolute path, such as `/`.
         path: String,
@@ -19,14 +19,14 @@ pub enum ProbeKind {
 /// When and how often a container is probed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Probe {
-    /// What counts as an answer.
+    /// What counts as healthy.
     #[serde(flatten)]
     pub kind: ProbeKind,
-    /// Between two probes of a container that serves, in milliseconds.
+    /// Interval between two probes of a serving container, in milliseconds.
     pub interval_ms: u32,
-    /// Until one probe counts as failed, in milliseconds.
+    /// Timeout of one probe, in milliseconds.
     pub timeout_ms: u32,
-    /// Good probes in a row that make a container healthy.
+    /// Successful probes in a row that make a container healthy.
     pub healthy_after: u32,
     /// Failed probes in a row that make a serving container unhealthy.
     pub unhealthy_after: u32,

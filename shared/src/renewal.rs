@@ -1,4 +1,4 @@
-//! How a host asks for its next certificate: a statement signed with its own key.
+//! How a host requests its next certificate: a statement signed with its own key.
 //!
 //! ```text
 //! host.key ─ signs ─► Statement { host, number it has, id of the request, TLS connection }
@@ -7,8 +7,8 @@
 //!       coordinator: known key ─► signature ─► this connection ─► number ─► next certificate
 //! ```
 //!
-//! The statement names the TLS connection it is sent over (RFC 9266, `tls-exporter`), so that it
-//! is worth nothing on any other: no nonce has to be asked for or remembered.
+//! The statement names the TLS connection it is sent over (RFC 9266, `tls-exporter`), so it is
+//! worthless on any other: no nonce has to be requested or remembered.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
@@ -25,13 +25,13 @@ const TYPE: &str = "buddo-renewal+jws";
 /// Label of the exporter that binds a statement to its connection (RFC 9266, 2).
 pub const BINDING_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
 
-/// DER of a `SubjectPublicKeyInfo` up to the point: an uncompressed P-256 key (RFC 5480, 2).
+/// DER of a `SubjectPublicKeyInfo` up to the point of an uncompressed P-256 key (RFC 5480, 2).
 const P256: [u8; 26] = [
     0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a,
     0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
 ];
 
-/// What only the two ends of one TLS connection know.
+/// A value known only to the two ends of one TLS connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Binding(pub [u8; 32]);
 
@@ -39,9 +39,9 @@ pub struct Binding(pub [u8; 32]);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostKey(Vec<u8>);
 
-/// The bytes are no P-256 public key.
+/// The bytes are not a P-256 public key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the host's key is no ECDSA key on P-256; let the agent make its keys anew")]
+#[error("the host's key is not an ECDSA key on P-256; let the agent make new keys")]
 pub struct HostKeyError;
 
 impl HostKey {
@@ -63,17 +63,17 @@ impl HostKey {
     }
 }
 
-/// What a host says.
+/// The statement of a host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Statement {
-    /// Who it is.
+    /// The host that the certificate is for.
     pub host_id: HostId,
-    /// The number of the certificate it holds. Two copies of one host differ in it sooner or later.
+    /// The number of its current certificate. Two copies of one host sooner or later differ in it.
     pub number: u32,
-    /// The same each time this request is repeated, so that a lost answer can be had again.
+    /// The same for each retry of this request, so that a lost answer can be fetched again.
     pub request: Uuid,
-    /// The connection, base64url.
+    /// The connection's binding, base64url.
     binding: String,
 }
 
@@ -96,16 +96,16 @@ impl Statement {
 /// A statement cannot be made or is not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum RenewalError {
-    /// The private key does not sign.
+    /// The private key cannot sign.
     #[error("cannot sign with the host's key")]
     Sign(#[source] jsonwebtoken::errors::Error),
     /// Not a JWS of the accepted form.
     #[error("the statement is malformed")]
     Malformed,
-    /// Signed with another key than the host's, or changed.
+    /// Signed with a key other than the host's, or changed.
     #[error("the statement is not signed with the host's key")]
     Signature,
-    /// Made for another connection: replayed, or carried through somebody in between.
+    /// Made for another connection: replayed or relayed.
     #[error("the statement was made for another connection")]
     Binding,
 }
@@ -117,14 +117,14 @@ struct Protected {
     typ: String,
 }
 
-/// A statement as it came: who claims to speak can be looked up, nothing else be read.
+/// An unverified statement: only the claimed host can be read.
 pub struct Claim {
     signed: Flattened,
     statement: Statement,
 }
 
 impl Claim {
-    /// Reads a statement that is not verified yet.
+    /// Parses a statement without verifying it.
     pub fn read(bytes: &[u8]) -> Result<Self, RenewalError> {
         let malformed = |_| RenewalError::Malformed;
         let signed: Flattened = serde_json::from_slice(bytes).map_err(malformed)?;
@@ -138,7 +138,7 @@ impl Claim {
         Ok(Self { signed, statement })
     }
 
-    /// Who claims to have made it.
+    /// The host that it claims to be from.
     pub fn host_id(&self) -> HostId {
         self.statement.host_id
     }
@@ -148,7 +148,7 @@ impl Claim {
         if !self.signed.is_signed_by(&DecodingKey::from_ec_der(key.point()), Algorithm::ES256) {
             return Err(RenewalError::Signature);
         }
-        // Not a secret between these two, so the comparison's timing tells nothing.
+        // Not a secret between these two, so a timing leak does not matter.
         if self.statement.binding != BASE64.encode(binding.0) {
             return Err(RenewalError::Binding);
         }

@@ -1,4 +1,4 @@
-//! What an agent tells the coordinator, over one stream that the coordinator holds open.
+//! What an agent reports to the coordinator, over one stream that the coordinator keeps open.
 //!
 //! ```text
 //! GET /v1/reports?after=SEQ     NDJSON of Frame, kept open; begins with what is unacknowledged
@@ -17,20 +17,20 @@ use crate::image::Digest;
 pub enum Frame {
     /// Kept by the agent until acknowledged; sent again after a reconnect.
     Report(Report),
-    /// Worth showing, not worth keeping: never stored, never repeated.
+    /// Transient: never stored, never repeated.
     Progress(Progress),
-    /// When containers that serve were last found healthy; never stored, about every 30 s.
+    /// When serving containers were last found healthy; never stored, about every 30 s.
     Checked(Vec<Checked>),
 }
 
 /// A durable report.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// Rises by one with each report of a host; survives restarts of its agent.
+    /// Rises by one with each report of a host; survives agent restarts.
     pub seq: u64,
     /// When the agent observed it.
     pub at: Timestamp,
-    /// What it observed.
+    /// What is reported.
     #[serde(flatten)]
     pub body: ReportBody,
 }
@@ -43,40 +43,40 @@ pub enum ReportBody {
     Deployment(DeploymentStatus),
     /// A deployment is gone from the host: containers, routes and secrets.
     Removed {
-        /// Which deployment.
+        /// The deployment that is gone.
         id: DeploymentId,
     },
     /// The state of the host changed.
     Host(HostStatus),
 }
 
-/// One deployment as observed. A level, not an edge: the newest one says all.
+/// The observed state of one deployment. A level, not an edge: only the newest one matters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeploymentStatus {
-    /// Which deployment.
+    /// The deployment that this is about.
     pub id: DeploymentId,
-    /// The revision that the document asks for.
+    /// The desired revision of the document.
     pub revision: Revision,
-    /// How far that revision is.
+    /// How far that revision has got.
     pub phase: Phase,
-    /// The revision that answers visitors now.
+    /// The revision that now answers visitors.
     pub serving: Option<Revision>,
-    /// Health of what serves, or of what is being probed.
+    /// Health of the serving container, or of the one being probed.
     pub health: Health,
     /// The last finished probe.
     pub checked_at: Option<Timestamp>,
-    /// The bytes that `revision` was resolved to.
+    /// The digest that `revision` was resolved to.
     pub digest: Option<Digest>,
-    /// Why the phase is `failed`, or why it is not yet further.
+    /// Why the phase is `failed`, or why it does not progress.
     pub failure: Option<Failure>,
-    /// Name of the container that serves or is being started.
+    /// Name of the container that serves or is starting.
     pub container: Option<String>,
-    /// The revision that the host brings back by itself, for the guard gave up `revision`, which
-    /// had been live. `None` at all other times.
+    /// The revision that the host restores by itself, because auto rollback gave up `revision`,
+    /// which had been live. `None` otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub put_back: Option<Revision>,
-    /// How often what serves ended by itself, or had to be replaced, with less than ten minutes
-    /// between two. An agent from before it was counted says nothing.
+    /// How often the serving container ended by itself or had to be replaced, with less than ten
+    /// minutes between two. Missing from agents older than this counter.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub restarts: u32,
 }
@@ -110,22 +110,22 @@ pub enum Phase {
     Failed,
 }
 
-/// What probes say.
+/// The result of probing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Health {
     /// Not probed yet.
     Unknown,
-    /// Enough good probes in a row.
+    /// Enough successful probes in a row.
     Healthy,
     /// Too many failed probes in a row.
     Unhealthy,
 }
 
-/// Why something failed, in words for its operator: one line each.
+/// Why something failed, for its operator: one line each.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// A stable word for programs, such as `image_not_found`.
+    /// A stable code for programs, such as `image_not_found`.
     pub code: String,
     /// What is wrong.
     pub cause: String,
@@ -139,23 +139,23 @@ impl std::fmt::Display for Failure {
     }
 }
 
-/// How far a step is, for a person who watches.
+/// How far a step has got, for display.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
-    /// Which deployment.
+    /// The deployment that this is about.
     pub id: DeploymentId,
-    /// Which revision.
+    /// The revision that is being rolled out.
     pub revision: Revision,
-    /// The phase it is in.
+    /// The phase that it is in.
     pub phase: Phase,
-    /// Per cent of the phase, where it can be known (pulling).
+    /// Per cent of the phase, if known (pulling).
     pub percent: Option<u8>,
 }
 
 /// A probe of a serving container that changed nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checked {
-    /// Which deployment.
+    /// The deployment that was probed.
     pub id: DeploymentId,
     /// When it was last probed.
     pub at: Timestamp,
@@ -166,22 +166,22 @@ pub struct Checked {
 pub struct HostStatus {
     /// Version of the agent.
     pub agent_version: String,
-    /// Version of Podman, where it answers.
+    /// Version of Podman, if it answers.
     pub podman_version: Option<String>,
-    /// Version of Caddy, where it answers.
+    /// Version of Caddy, if it answers.
     pub caddy_version: Option<String>,
     /// The document the agent works from.
     pub document: Option<Generation>,
     /// Whether that document has expired.
     pub stale: bool,
-    /// All memory of the machine, in MiB.
+    /// Total memory of the machine, in MiB.
     pub memory_mb: u64,
     /// What its administrator allows for apps, in MiB; `None`: all but a reserve.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allocatable_mb: Option<u64>,
     /// Processor cores in thousandths.
     pub cpu_millicores: u64,
-    /// What an administrator should know, one line each; empty when all is well.
+    /// Messages for the administrator, one line each; empty when all is well.
     pub warnings: Vec<String>,
     /// What the host lacks, so that it should get no new apps for now; absent while it takes them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -191,7 +191,7 @@ pub struct HostStatus {
 /// Body of `POST /v1/reports/ack`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Acknowledge {
-    /// Every report up to and with this one is committed.
+    /// All reports up to and including this one are committed.
     pub through: u64,
 }
 

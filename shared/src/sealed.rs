@@ -28,7 +28,7 @@ pub struct Sealed {
 /// Sealing or opening failed. Deliberately without detail: the reasons look alike to the reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
-    /// The recipient's key is no X25519 public key.
+    /// The recipient's key is not an X25519 public key.
     #[error("the host's sealing key is malformed; let the host join again")]
     Key,
     /// The value was sealed to another key, for another owner or purpose, or was changed.
@@ -41,7 +41,7 @@ pub enum SealError {
 #[serde(transparent)]
 pub struct SealingKey(String);
 
-/// The private half. Shown nowhere.
+/// The private half. Never printed.
 pub struct OpeningKey(Zeroizing<Vec<u8>>);
 
 impl std::fmt::Debug for OpeningKey {
@@ -51,14 +51,14 @@ impl std::fmt::Debug for OpeningKey {
 }
 
 impl OpeningKey {
-    /// Makes a fresh key pair.
+    /// Generates a key pair.
     pub fn generate() -> Result<(Self, SealingKey), SealError> {
         let (public, private) = SUITE.generate_key_pair().map_err(|_| SealError::Key)?;
         let private = Zeroizing::new(private.secret_bytes().to_vec());
         Ok((Self(private), SealingKey(BASE64.encode(public.0))))
     }
 
-    /// Reads a key that [`to_text`](Self::to_text) wrote.
+    /// Parses a key that [`to_text`](Self::to_text) wrote.
     pub fn from_text(text: &Secret) -> Result<Self, SealError> {
         let bytes = BASE64.decode(text.expose().trim()).map_err(|_| SealError::Key)?;
         if bytes.len() == 32 { Ok(Self(Zeroizing::new(bytes))) } else { Err(SealError::Key) }

@@ -5,7 +5,7 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 /// A secret text. `Debug` and `Display` show neither the value nor its length; it is wiped when
-/// dropped. It has no `Serialize`: a place that must send it says so with [`expose`](Self::expose).
+/// dropped. It has no `Serialize`: code that must send it calls [`expose`](Self::expose).
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Zeroizing<String>);
 
@@ -15,7 +15,7 @@ impl Secret {
         Self(Zeroizing::new(text.into()))
     }
 
-    /// The value itself. Every caller is a place where a secret leaves the type: keep them few.
+    /// The value itself. Each caller is a place where the secret leaves the type: keep them few.
     pub fn expose(&self) -> &str {
         &self.0
     }

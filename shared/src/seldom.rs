@@ -1,27 +1,27 @@
-//! Lines of the log that somebody else can cause as often as they like: one a minute is enough.
+//! Rate limit for log lines that others can trigger at will: one a minute is enough.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Between two lines.
+/// Minimum time between two lines.
 const BETWEEN: Duration = Duration::from_mins(1);
 
-/// Lets the first of a kind be said, and then one a minute.
+/// Lets the first line of a kind through, and then one a minute.
 #[derive(Debug, Default)]
 pub struct Seldom(Mutex<Said>);
 
 #[derive(Debug, Default)]
 struct Said {
     last: Option<Instant>,
-    /// Passed over since.
+    /// Lines suppressed since.
     others: u64,
 }
 
 impl Seldom {
-    /// Whether a line is to be written at `now`: `Some` with the number of those that were passed over
-    /// since the last one. `None`: it is passed over. `now` comes from one clock that does not go back.
+    /// Whether to write a line at `now`: `Some` with the number suppressed since the last one;
+    /// `None`: suppress it. `now` must come from one monotonic clock.
     pub fn turn(&self, now: Instant) -> Option<u64> {
-        // A time and a count, whole at every moment: a panic elsewhere leaves nothing half-done.
+        // A time and a count, always consistent: a panic elsewhere leaves nothing half-done.
         let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if said.last.is_some_and(|last| now.duration_since(last) < BETWEEN) {
             said.others = said.others.saturating_add(1);

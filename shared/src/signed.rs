@@ -1,15 +1,15 @@
-//! Signed documents: the only way to make a [`Verified`] value is to verify one here.
+//! Signed documents: a [`Verified`] value can only be made by verifying one here.
 //!
-//! The envelope is a JWS in flattened JSON form (RFC 7515, 7.2.2) with `EdDSA` over Ed25519
-//! (RFC 8037) and no other algorithm. The bytes that were verified are the bytes that are
-//! decoded; nothing is serialised again to be checked.
+//! The envelope is a JWS in flattened JSON form (RFC 7515, 7.2.2) with `EdDSA` over Ed25519 (RFC
+//! 8037) and no other algorithm. The verified bytes are the ones that are decoded; nothing is
+//! serialised again for the check.
 //!
 //! ```text
 //! bytes ─ size cap ─ strict envelope ─ strict header (alg, typ, kid) ─ pinned key ─ signature
 //!       ─ decode payload ─ schema ─ host id ─ whom it says to trust ─► Verified<Manifest>
 //! ```
 //!
-//! What needs memory or a clock (generation order, expiry) is the agent's `intent` to judge.
+//! Checks that need state or a clock (generation order, expiry) are up to the agent's `intent`.
 
 use std::collections::BTreeMap;
 
@@ -31,13 +31,13 @@ pub const MAX_ENVELOPE: usize = 32 * 1024 * 1024;
 /// `typ` of a desired-state document (RFC 7515, 4.1.9).
 pub const TYPE: &str = "buddo-desired-state+jws";
 
-/// The most signing keys, and the most host CAs, that a document may name: a rotation needs two.
+/// The maximum number of signing keys, and of host CAs, in a document: a rotation needs two.
 pub const MAX_TRUSTED: usize = 4;
 
-/// The longest certificate of a host CA, in bytes of PEM.
+/// The maximum size of a host CA's certificate, in bytes of PEM.
 const MAX_CA: usize = 16 * 1024;
 
-/// A value whose signature was checked against a pinned key. Made only by [`Verifier`].
+/// A value whose signature was verified against a pinned key. Made only by [`Verifier`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified<T> {
     value: T,
@@ -46,17 +46,17 @@ pub struct Verified<T> {
 }
 
 impl<T> Verified<T> {
-    /// The value.
+    /// The verified content.
     pub fn get(&self) -> &T {
         &self.value
     }
 
-    /// Gives the value up; it is then a plain one again.
+    /// Unwraps the value.
     pub fn into_inner(self) -> T {
         self.value
     }
 
-    /// `sha256:` of the payload bytes that were verified.
+    /// `sha256:` of the verified payload bytes.
     pub fn digest(&self) -> &Digest {
         &self.digest
     }
@@ -67,22 +67,22 @@ impl<T> Verified<T> {
     }
 }
 
-/// Whom a document says to trust would leave the host deaf, or is no such thing.
+/// The trust of a document is malformed, or would lock the host out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TrustError {
     /// None, or more than a rotation needs.
     #[error("{0} signing keys; it takes 1 to {MAX_TRUSTED}")]
     KeyCount(usize),
-    /// A key that nothing can be verified with.
+    /// A key that cannot verify anything.
     #[error(transparent)]
     Key(#[from] PinnedKeyError),
-    /// The next document by the same coordinator would be refused.
+    /// The coordinator's next document would be refused.
     #[error("not the key {0:?}, which signed it: the signer would lock itself out")]
     Lockout(String),
     /// None, or more than a rollover needs.
     #[error("{0} host CAs; it takes 1 to {MAX_TRUSTED}")]
     CaCount(usize),
-    /// Longer than any certificate.
+    /// Longer than any real certificate.
     #[error("a host CA of {0} bytes; a certificate has at most {MAX_CA}")]
     CaSize(usize),
 }
@@ -94,12 +94,12 @@ pub enum VerifyError {
     #[error("the document has {0} bytes; at most {MAX_ENVELOPE} are read")]
     TooLarge(usize),
     /// Not exactly `{"protected", "payload", "signature"}`.
-    #[error("the document is no flattened JWS")]
+    #[error("the document is not a flattened JWS")]
     Envelope,
-    /// The header is malformed, or holds more than `alg`, `typ` and `kid`.
+    /// The header is malformed, or contains more than `alg`, `typ` and `kid`.
     #[error("the document's protected header is not of the accepted form")]
     Header,
-    /// Another algorithm than `EdDSA`.
+    /// An algorithm other than `EdDSA`.
     #[error("the document's algorithm is not EdDSA")]
     Algorithm,
     /// Another kind of document.
@@ -108,11 +108,11 @@ pub enum VerifyError {
     /// No pinned key has this id.
     #[error("the document is signed with the key {0:?}, which this host does not trust")]
     UnknownKey(String),
-    /// The signature does not fit the bytes.
+    /// The signature does not match the bytes.
     #[error("the document's signature is not valid")]
     Signature,
     /// Signed, but not a manifest.
-    #[error("the signed payload is no desired state: {0}")]
+    #[error("the signed payload is not a desired state: {0}")]
     Payload(String),
     /// Written by a newer program.
     #[error("the document has schema {0}, this agent reads {SCHEMA}; upgrade the agent")]
@@ -120,13 +120,13 @@ pub enum VerifyError {
     /// Signed for another host.
     #[error("the document is for host {0}, not for this one")]
     ForeignHost(HostId),
-    /// Whom it says to trust from now on cannot be.
-    #[error("whom the document says to trust is not acceptable: it names {0}")]
+    /// The keys and CAs to trust are not acceptable.
+    #[error("the trust that the document sets is not acceptable: it names {0}")]
     Trust(TrustError),
 }
 
 impl VerifyError {
-    /// The stable word for programs and metrics.
+    /// The stable code for programs and metrics.
     pub fn code(&self) -> &'static str {
         match self {
             Self::TooLarge(_) => "document_too_large",
@@ -144,7 +144,7 @@ impl VerifyError {
     }
 }
 
-/// The protected header, and nothing beside it: no `crit`, no `jwk`, no `x5u`.
+/// The protected header, and nothing else: no `crit`, no `jwk`, no `x5u`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Protected {
@@ -177,7 +177,7 @@ impl PublicKey {
     }
 }
 
-/// Checks documents against the keys that a host pinned when it joined.
+/// Verifies documents against the keys that a host pinned when it joined.
 #[derive(Clone)]
 pub struct Verifier {
     host: HostId,
@@ -193,13 +193,13 @@ impl std::fmt::Debug for Verifier {
     }
 }
 
-/// A pinned key is no Ed25519 public key, or its id is not its thumbprint.
+/// A pinned key is not an Ed25519 public key, or its id is not its thumbprint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the signing key {0:?}, which is malformed or has another key's id")]
 pub struct PinnedKeyError(String);
 
 impl Verifier {
-    /// Trusts `keys` for documents that are for `host`.
+    /// Trusts `keys` for documents addressed to `host`.
     pub fn new(host: HostId, keys: &[PublicKey]) -> Result<Self, PinnedKeyError> {
         let mut pinned = BTreeMap::new();
         for key in keys {
@@ -218,12 +218,12 @@ impl Verifier {
         self.host
     }
 
-    /// Whether a key of this id is pinned.
+    /// Whether a key with this id is pinned.
     pub fn trusts(&self, kid: &str) -> bool {
         self.keys.contains_key(kid)
     }
 
-    /// Checks and decodes one envelope.
+    /// Verifies and decodes one envelope.
     pub fn verify(&self, envelope: &[u8]) -> Result<Verified<Manifest>, VerifyError> {
         if envelope.len() > MAX_ENVELOPE {
             return Err(VerifyError::TooLarge(envelope.len()));
@@ -257,7 +257,7 @@ impl Verifier {
             schema: u32,
         }
         let payload_error = |error: serde_json::Error| VerifyError::Payload(error.to_string());
-        // Before the rest: a newer schema may not even decode, and its reader should say why.
+        // Before the rest: a newer schema may not even decode, and the error should say so.
         let SchemaOnly { schema } = serde_json::from_slice(payload).map_err(payload_error)?;
         if schema != SCHEMA {
             return Err(VerifyError::Schema(schema));
@@ -310,8 +310,8 @@ pub enum SignError {
     /// The system's random generator failed.
     #[error("cannot generate a signing key")]
     Generate,
-    /// The stored key is no PKCS#8 Ed25519 key.
-    #[error("the signing key file holds no Ed25519 key in PKCS#8 form (base64)")]
+    /// The stored key is not a PKCS#8 Ed25519 key.
+    #[error("the signing key file does not hold an Ed25519 key in PKCS#8 form (base64)")]
     Key,
     /// The document cannot be signed.
     #[error("cannot sign the document")]
@@ -331,7 +331,7 @@ pub struct Envelope {
 }
 
 impl Signer {
-    /// Makes a fresh key.
+    /// Generates a key.
     pub fn generate() -> Result<Self, SignError> {
         let rng = aws_lc_rs::rand::SystemRandom::new();
         let pkcs8 = aws_lc_rs::signature::Ed25519KeyPair::generate_pkcs8(&rng)
@@ -339,7 +339,7 @@ impl Signer {
         Self::from_pkcs8(pkcs8.as_ref())
     }
 
-    /// Reads a key that [`to_text`](Self::to_text) wrote.
+    /// Parses a key that [`to_text`](Self::to_text) wrote.
     pub fn from_text(text: &Secret) -> Result<Self, SignError> {
         let pkcs8 =
             Zeroizing::new(BASE64.decode(text.expose().trim()).map_err(|_| SignError::Key)?);

@@ -1,5 +1,5 @@
-//! What an operator asks for, checked whole: the CLI refuses a bad one before it sends it, the
-//! coordinator before it stores it, with the same words.
+//! An operator's request, fully validated: the CLI refuses a bad one before sending it, the
+//! coordinator before storing it, with the same messages.
 
 use crate::api::deploy::CreateDeployment;
 use crate::api::problem::FieldError;
@@ -16,13 +16,13 @@ use serde::{Deserialize, Serialize};
 #[serde(try_from = "String", into = "String")]
 pub struct TierSlug(String);
 
-/// A text that is no [`TierSlug`].
+/// A text that is not a [`TierSlug`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("is no tier slug; pick one of GET /api/deploy/tiers, such as buddo-starter")]
+#[error("is not a valid tier slug; pick one of GET /api/deploy/tiers, such as buddo-starter")]
 pub struct TierSlugError;
 
 impl TierSlug {
-    /// Parses a slug. Whether a tier has it is for the coordinator's database to say.
+    /// Parses a slug. Whether such a tier exists is for the coordinator's database to say.
     pub fn parse(text: &str) -> Result<Self, TierSlugError> {
         let valid = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
         if (1..=64).contains(&text.len()) && text.bytes().all(valid) {
@@ -46,17 +46,17 @@ pub struct AppSpec {
     pub tier: TierSlug,
     /// The port the app listens on inside its container.
     pub port: Port,
-    /// A host name of the operator's own.
+    /// The operator's own host name.
     pub custom_domain: Option<HostName>,
     /// The app's environment.
     pub env: EnvVars,
-    /// How each new revision replaces the one before.
+    /// How a new revision replaces the previous one.
     pub strategy: Strategy,
 }
 
 impl AppSpec {
-    /// Checks every field and reports all that is wrong at once, each with its JSON pointer
-    /// (RFC 6901) and the fix.
+    /// Checks every field and reports all errors at once, each with its JSON pointer (RFC 6901) and
+    /// the fix.
     pub fn parse(request: CreateDeployment) -> Result<Self, Vec<FieldError>> {
         let mut errors = Vec::new();
         let subdomain =

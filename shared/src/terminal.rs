@@ -1,10 +1,10 @@
-//! Other people's words on a terminal: a registry's message, a container's last line or a name must
-//! not recolour, overwrite or retitle what a person sees, nor pass for another line.
+//! Makes untrusted text safe for terminals: a registry's message, a container's last line or a name
+//! must not recolour, overwrite or retitle what a person sees, nor pass for another line.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// One line without characters that drive a terminal; each becomes U+FFFD.
+/// One line without characters that control a terminal; each becomes U+FFFD.
 pub fn clean(text: &str) -> Cow<'_, str> {
     if text.contains(char::is_control) {
         Cow::Owned(text.replace(char::is_control, "\u{fffd}"))
@@ -13,7 +13,7 @@ pub fn clean(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// The same for several lines, which stay several.
+/// The same for several lines, which are kept.
 pub fn clean_lines(text: &str) -> Cow<'_, str> {
     let drives = |c: char| c.is_control() && c != '\n';
     if text.contains(drives) {
@@ -23,14 +23,14 @@ pub fn clean_lines(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// JSON that means the same and drives no terminal. Writers of JSON escape what is below U+0020 and
-/// leave DEL and the C1 controls, of which U+009B begins a control sequence, as they are.
+/// Equivalent JSON that does not control a terminal. JSON writers escape what is below U+0020 but
+/// leave DEL and the C1 controls, of which U+009B begins a control sequence.
 pub fn escape_json(text: &str) -> Cow<'_, str> {
     escape(text, |c| c.is_control() && c != '\n')
 }
 
-/// One line of a log, without its end: what would drive a terminal or begin another line becomes
-/// `\uXXXX`, which keeps a line of JSON the JSON that it was.
+/// One log line, without its end: characters that control a terminal or begin another line become
+/// `\uXXXX`, which leaves a line of JSON equivalent.
 pub fn escape_line(text: &str) -> Cow<'_, str> {
     escape(text, char::is_control)
 }

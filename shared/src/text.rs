@@ -1,4 +1,4 @@
-//! One way to make a newtype over validated text, so that each type states only its rule.
+//! A macro for newtypes over validated text, so that each type states only its rule.
 
 /// Derives the string conversions and serde of a newtype that has a `parse` function.
 macro_rules! text_newtype {

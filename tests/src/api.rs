@@ -34,7 +34,7 @@ pub struct Api {
 #[derive(Debug, Clone)]
 pub struct Reply {
     pub status: u16,
-    /// Body; null where it is not JSON.
+    /// Body; null if it is not JSON.
     pub json: Value,
 }
 
@@ -220,7 +220,7 @@ impl Api {
         .await
     }
 
-    /// Waits until a deploy that cannot succeed has ended, and tells how.
+    /// Waits until a deploy that cannot succeed has ended, and returns how.
     pub async fn fails(&self, id: &str) -> anyhow::Result<Deployment> {
         let what = format!("deployment {id} to have failed");
         poll::until(&what, Duration::from_mins(3), async || {
@@ -236,7 +236,7 @@ impl Api {
 }
 
 fn client(ca: &Path) -> anyhow::Result<ClientBuilder> {
-    // A second call finds it installed; that is what is wanted.
+    // A second call finds it installed, which is fine.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let pem = std::fs::read(ca).with_context(|| format!("cannot read {}", ca.display()))?;
     Ok(Client::builder()

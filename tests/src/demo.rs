@@ -1,4 +1,4 @@
-//! `make demo`: world 0, an account, and an app that went live by the operator's own tool.
+//! `make demo`: world 0, an account, and an app deployed with the operator's own tool.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -20,10 +20,10 @@ const USER: &str = "operator";
 
 /// Where the caller finds everything: `.demo` in the folder that `make` runs in.
 fn folder() -> anyhow::Result<PathBuf> {
-    Ok(std::env::current_dir().context("cannot tell the current folder")?.join(".demo"))
+    Ok(std::env::current_dir().context("cannot determine the current folder")?.join(".demo"))
 }
 
-/// What was brought up.
+/// The demo that is up.
 #[derive(Debug)]
 pub struct Demo {
     pub url: String,
@@ -35,7 +35,7 @@ pub struct Demo {
     pub env: PathBuf,
 }
 
-/// Brings the demo up, or finds it up.
+/// Starts the demo, or finds it running.
 pub async fn up() -> anyhow::Result<Demo> {
     let world = World::up(NUMBER).await?;
     let options = Options { limits: Limits::Published, ..Options::default() };
@@ -78,7 +78,7 @@ pub fn down() -> anyhow::Result<()> {
     }
 }
 
-/// The account's password: random, and the same for as long as the world stands.
+/// The account's password: random, and the same for as long as the world exists.
 fn password(world: &World) -> anyhow::Result<String> {
     let path = world.layout().path("operator-password");
     if !path.exists() {
@@ -95,7 +95,7 @@ async fn docker_hub_answers() -> bool {
     matches!(tokio::time::timeout(Duration::from_secs(2), connect).await, Ok(Ok(_)))
 }
 
-/// Copies the authorities to `.demo` and writes `.demo/env`.
+/// Copies the CA certificates to `.demo` and writes `.demo/env`.
 pub fn write_env(product: &Product<'_>, demo: &Path, password: &str) -> anyhow::Result<PathBuf> {
     let copy = |from: &Path, name: &str| {
         let to = demo.join(name);

@@ -1,4 +1,4 @@
-//! Visitors: verified TLS to the edge for any name, as browsers of the zone would have it.
+//! Visitors: verified TLS to the edge for any name, as a browser would see it.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -22,7 +22,7 @@ use tokio_tungstenite::WebSocketStream;
 /// A request that takes longer has failed.
 const SLOWEST: Duration = Duration::from_secs(30);
 
-/// The edge of one host and the authority that its certificates are verified with.
+/// The edge of one host and the CA that verifies its certificates.
 #[derive(Debug, Clone)]
 pub struct Edge {
     address: SocketAddr,
@@ -50,7 +50,7 @@ impl Answer {
 }
 
 impl Edge {
-    /// Visits `address`, trusting the certificates in the PEM file `ca` alone.
+    /// Visits `address`, trusting only the certificates in the PEM file `ca`.
     pub fn new(address: SocketAddr, ca: &Path) -> anyhow::Result<Self> {
         let mut roots = RootCertStore::empty();
         let pem = CertificateDer::pem_file_iter(ca);
@@ -78,7 +78,7 @@ impl Edge {
         tokio::time::timeout(SLOWEST, connect).await.context("connecting took too long")?
     }
 
-    /// A connection on which requests can follow one another.
+    /// A connection for consecutive requests.
     pub async fn connect(&self, host: &str) -> anyhow::Result<Visitor> {
         let stream = self.tls(host).await?;
         let (sender, connection) = handshake(TokioIo::new(stream)).await?;
@@ -87,7 +87,7 @@ impl Edge {
         Ok(Visitor { sender, host: host.to_owned() })
     }
 
-    /// One GET on a connection of its own.
+    /// One GET on its own connection.
     pub async fn get(&self, host: &str, path: &str) -> anyhow::Result<Answer> {
         self.connect(host).await?.send(Method::GET, path, Bytes::new()).await
     }

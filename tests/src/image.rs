@@ -36,7 +36,7 @@ impl Layer {
         self.bytes.len() as u64
     }
 
-    /// The same with a named pipe at `path` inside, which whoever opens it waits at.
+    /// The same with a named pipe at `path` inside, on which any reader hangs.
     pub fn with_pipe(program: &Path, path: &str) -> anyhow::Result<Self> {
         let plain = Self::of_program(program)?;
         let mut tar = tar::Builder::new(Vec::new());
@@ -53,14 +53,14 @@ impl Layer {
         Ok(Self { bytes: tar.into_inner()?.into(), ..plain })
     }
 
-    /// The same with so many bytes that nothing needs.
+    /// The same with that many bytes of filler.
     pub fn with_ballast(program: &Path, ballast: u64) -> anyhow::Result<Self> {
         let mut tar = tar::Builder::new(Vec::new());
         append(&mut tar, program, Path::new("app"))?;
         for library in libraries(program)? {
             append(&mut tar, &library, library.strip_prefix("/")?)?;
         }
-        // Somewhere to write, for programs that want it.
+        // Somewhere to write, for programs that need it.
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(tar::EntryType::Directory);
         header.set_mode(0o1777);
@@ -93,14 +93,14 @@ fn libraries(program: &Path) -> anyhow::Result<BTreeSet<PathBuf>> {
     Ok(words.map(PathBuf::from).collect())
 }
 
-/// What an author may write into an image, beside its first layer.
+/// What an author may put into an image besides its first layer.
 #[derive(Debug, Clone)]
 pub struct Written {
-    /// Fields of its configuration's `config`, beside or instead of the usual ones.
+    /// Fields of its configuration's `config`, in addition to or instead of the usual ones.
     pub config: Value,
     /// Annotations of its manifest; Docker's format has none.
     pub annotations: Value,
-    /// The operating system that it says to be for.
+    /// The operating system that it claims to be for.
     pub os: &'static str,
     /// More layers, empty ones.
     pub empty_layers: usize,
@@ -129,7 +129,7 @@ pub async fn publish(
     publish_written(world, layer, name, tag, &written).await
 }
 
-/// The same with whatever its author writes.
+/// The same with anything its author writes.
 pub async fn publish_written(
     world: &World,
     layer: &Layer,
@@ -180,14 +180,14 @@ pub async fn publish_written(
     registry.manifest(tag, manifest_type, Bytes::from(manifest.to_string())).await
 }
 
-/// Media types of a manifest, a configuration and a layer that is not compressed.
+/// Media types of a manifest, a configuration and an uncompressed layer.
 const OCI: [&str; 3] = [
     "application/vnd.oci.image.manifest.v1+json",
     "application/vnd.oci.image.config.v1+json",
     "application/vnd.oci.image.layer.v1.tar",
 ];
 
-/// The same, as Docker names them.
+/// Docker's names for the same.
 const DOCKER: [&str; 3] = [
     "application/vnd.docker.distribution.manifest.v2+json",
     "application/vnd.docker.container.image.v1+json",

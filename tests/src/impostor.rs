@@ -1,4 +1,4 @@
-//! Somebody who talks to an agent as the coordinator does: with the real keys, or with wrong
+//! An attacker who talks to an agent as the coordinator does: with the real keys, or with wrong
 //! ones. Only the coordinator's state directory makes that possible.
 
 use std::fs;
@@ -20,7 +20,7 @@ use serde_json::Value;
 use crate::product::Product;
 use crate::world::PortOf;
 
-/// The keys of a coordinator, and the agent they are used on.
+/// The keys of a coordinator, and the agent they are used against.
 pub struct Impostor {
     /// The real signing key.
     pub signer: Signer,
@@ -61,7 +61,7 @@ impl Impostor {
         self.client(Some((certificate.der().clone(), key)))
     }
 
-    /// A client that the agent takes for the coordinator.
+    /// A client that the agent accepts as the coordinator.
     pub fn coordinator(&self) -> anyhow::Result<Client> {
         self.client_named(COORDINATOR_NAME)
     }

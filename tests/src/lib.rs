@@ -1,5 +1,5 @@
-//! The world that the tests, the demo and the benches run in: one container host with everything
-//! of the product on it, real, and torn down without a trace.
+//! The world that the tests, the demo and the benches run in: one container host with the whole
+//! product on it, real, and torn down without a trace.
 
 #![allow(missing_docs, reason = "a field whose name says it needs no sentence")]
 

@@ -6,8 +6,8 @@ use anyhow::Context as _;
 
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Looks until `condition` yields a value. After `patience` it fails with `what` was waited for
-/// and why the last look did not yield.
+/// Polls until `condition` yields a value. After `patience` it fails with `what` was waited for
+/// and why the last poll did not yield.
 pub async fn until<T>(
     what: &str,
     patience: Duration,

@@ -23,7 +23,7 @@ const COORDINATOR_UNIT: &str = include_str!("../../systemd/system/buddo-coordina
 /// The zone of worlds: all its names are loopback addresses to any resolver.
 pub const ZONE: &str = "buddocloud.localhost";
 
-/// The zone of worlds with an ACME authority: Caddy asks none about names below `localhost`.
+/// The zone of worlds with an ACME authority: Caddy does not use one for names below `localhost`.
 const ACME_ZONE: &str = "buddocloud.test";
 
 /// The image that is deployed, in two versions; both answer on [`PORT`].
@@ -35,12 +35,12 @@ pub const PORT: u16 = 8080;
 /// What differs between worlds.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
-    /// Published rate limits and quotas, or limits that no test reaches.
+    /// Published rate limits and quotas, or limits beyond any test.
     pub limits: Limits,
     /// Who signs the edge's certificates.
     pub authority: Authority,
     pub caddy: Caddy,
-    /// The agent listens on every address of the machine, as its default is.
+    /// The agent listens on every address of the machine, its default.
     pub listen_everywhere: bool,
 }
 
@@ -48,10 +48,10 @@ pub struct Options {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Limits {
     Published,
-    /// Out of the way.
+    /// Disabled in effect.
     #[default]
     Raised,
-    /// Rates out of the way, one deployment an account.
+    /// No effective rate limits, one deployment per account.
     Single,
 }
 
@@ -73,7 +73,7 @@ pub struct Product<'a> {
 }
 
 impl<'a> Product<'a> {
-    /// Brings everything up that is not, and enrols the host if it is not.
+    /// Starts everything that is not running, and enrols the host if needed.
     pub async fn up(world: &'a World, options: Options) -> anyhow::Result<Self> {
         let product = Self { world, options };
         if options.authority == Authority::Acme {
@@ -108,7 +108,7 @@ impl<'a> Product<'a> {
         Ok(())
     }
 
-    /// Starts the coordinator, or leaves it.
+    /// Starts the coordinator unless it is running.
     pub async fn keep_coordinator(&self) -> anyhow::Result<()> {
         let config = text(&self.coordinator_config());
         let binary = text(&self.world.binary("buddo-coordinator"));
@@ -122,7 +122,7 @@ impl<'a> Product<'a> {
         .await
     }
 
-    /// Starts the resolver on the sockets that the supervisor holds, or leaves it.
+    /// Starts the resolver on the sockets held by the supervisor unless it is running.
     pub fn keep_resolver(&self) -> anyhow::Result<()> {
         let config = text(&self.agent_config());
         let binary = text(&self.world.binary("buddo-agent"));
@@ -130,7 +130,7 @@ impl<'a> Product<'a> {
         self.world.keep_service("resolver", &argv, &[], true)
     }
 
-    /// Writes Caddy's main file as the package does and starts Caddy, or leaves it.
+    /// Writes Caddy's main file as the package does and starts Caddy unless it is running.
     pub async fn keep_caddy(&self) -> anyhow::Result<()> {
         let file = self.caddyfile();
         self.agent_command(&["caddyfile", "--write"])?;
@@ -144,7 +144,7 @@ impl<'a> Product<'a> {
         .await
     }
 
-    /// Starts the agent, or leaves it.
+    /// Starts the agent unless it is running.
     pub async fn keep_agent(&self) -> anyhow::Result<()> {
         let config = text(&self.agent_config());
         let binary = text(&self.world.binary("buddo-agent"));
@@ -180,7 +180,7 @@ impl<'a> Product<'a> {
         self.command("buddo-agent", &self.agent_config(), arguments)
     }
 
-    /// Waits until the agent was started more often than `starts` and answers.
+    /// Waits until the agent has been started more than `starts` times and answers.
     pub async fn agent_is_back(&self, starts: u32) -> anyhow::Result<()> {
         poll::until("the agent's next start", PATIENCE, async || {
             ensure!(self.world.service("agent")?.starts > starts);
@@ -197,10 +197,10 @@ impl<'a> Product<'a> {
         let said = String::from_utf8_lossy(&output.stderr);
         let verb = arguments.first().copied().unwrap_or_default();
         ensure!(output.status.success(), "{name} {verb} failed: {}", said.trim());
-        String::from_utf8(output.stdout).context("its output is no text")
+        String::from_utf8(output.stdout).context("its output is not text")
     }
 
-    /// The API, as nobody yet.
+    /// The API, not logged in.
     pub fn api(&self) -> anyhow::Result<Api> {
         Api::new(&self.url(), &self.world.as_seen_inside(&self.api_ca()))
     }
@@ -224,7 +224,7 @@ impl<'a> Product<'a> {
         api.verify_email(&token).await
     }
 
-    /// The API, where a test speaks to it below HTTP.
+    /// The API, for tests that talk to it below HTTP.
     pub fn api_door(&self) -> anyhow::Result<Edge> {
         let ca = self.world.as_seen_inside(&self.api_ca());
         Edge::new(self.world.layout().address(PortOf::Api).into(), &ca)
@@ -236,7 +236,7 @@ impl<'a> Product<'a> {
         Edge::new(self.world.layout().address(PortOf::Edge).into(), &ca)
     }
 
-    /// The zone that subdomains lie in.
+    /// The zone that subdomains are in.
     pub fn zone(&self) -> &'static str {
         match self.options.authority {
             Authority::Internal => ZONE,
@@ -249,12 +249,12 @@ impl<'a> Product<'a> {
         format!("https://localhost:{}", self.world.layout().port(PortOf::Api))
     }
 
-    /// Who signed the API's certificate.
+    /// The CA of the API's certificate.
     pub fn api_ca(&self) -> PathBuf {
         self.world.layout().path("coordinator/ca.pem")
     }
 
-    /// Who signs the edge's certificates.
+    /// The CA of the edge's certificates.
     pub fn edge_ca(&self) -> PathBuf {
         match self.options.authority {
             Authority::Internal => {
@@ -396,7 +396,7 @@ impl<'a> Product<'a> {
     }
 }
 
-/// The environment that a unit gives its service, so that what is tested and measured runs as installed.
+/// The environment that a unit gives its service, so that tests and measurements run as installed.
 fn unit_environment(unit: &'static str) -> Vec<(&'static str, &'static str)> {
     let settings = unit.lines().filter_map(|line| line.strip_prefix("Environment="));
     settings.flat_map(str::split_whitespace).filter_map(|pair| pair.split_once('=')).collect()

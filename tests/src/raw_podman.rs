@@ -1,4 +1,4 @@
-//! Podman by its own API, as directly as can be: what the product's figures are read beside.
+//! Podman by its own API, as directly as possible: the baseline for the product's figures.
 
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! A registry that misbehaves on demand: it stands before the world's own, on the port that the
+//! A registry that misbehaves on demand: it sits in front of the world's own, on the port that the
 //! names of `ghcr.io` lead to.
 
 use std::sync::Arc;
@@ -19,13 +19,13 @@ use crate::world::{PortOf, World};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mood {
-    /// Like the registry behind it.
+    /// Behaves like the registry behind it.
     Good,
     /// Every answer is 429 'too many requests' (RFC 6585).
     Busy,
-    /// Layers begin and never end.
+    /// Layers start and never end.
     Stalling,
-    /// Layers are other bytes than their digests say.
+    /// Layers do not match their digests.
     Lying,
 }
 
@@ -56,13 +56,13 @@ impl Moody {
         let listener = TcpListener::bind(world.layout().address(PortOf::Spare)).await?;
         let router = Router::new().fallback(answer).with_state(Arc::new(front));
         let serving = tokio::spawn(async move {
-            // It ends with the test.
+            // Ends with the test.
             let _ = axum::serve(listener, router).await;
         });
         Ok(Self { mood, _serving: AbortOnDropHandle::new(serving) })
     }
 
-    /// From now on it behaves so.
+    /// Behaves this way from now on.
     pub fn is(&self, mood: Mood) {
         self.mood.send_replace(mood);
     }

@@ -7,17 +7,18 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpStream, UdpSocket};
 
-/// A connection that is not there by then is none.
+/// A connection not established by then counts as refused.
 const CONNECT: Duration = Duration::from_secs(2);
-/// One that is open and silent for so long after is a service that waits for its caller.
+/// One that stays open and silent for this long is a service that waits for its caller.
 const SETTLED: Duration = Duration::from_millis(500);
 
 /// A DNS question for the addresses of `a.apps.internal` (RFC 1035, 4.1).
 const QUESTION: &[u8] =
     b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x01a\x04apps\x08internal\x00\x00\x01\x00\x01";
 
-/// The TCP ports of `to=IP&ports=N,N` that take a connection and keep it, separated by commas.
-/// A forwarder may take one and close it, for nobody is behind it: that does not count.
+/// The TCP ports of `to=IP&ports=N,N` that accept a connection and keep it open, separated by
+/// commas. A forwarder may accept one and close it, because nobody is behind it: that does not
+/// count.
 pub async fn tcp(query: Option<&str>) -> String {
     let Some((to, ports)) = parse(query) else { return "malformed".to_owned() };
     let looks = ports.into_iter().map(async |port| (port, is_open(to, port).await));

@@ -7,7 +7,7 @@ use totp_rs::{Builder, Totp};
 
 use crate::api::Api;
 
-/// Enables one-time codes for the account whose login `api` calls with; its app.
+/// Enables one-time codes for the account that `api` is logged in as; returns its app.
 pub async fn enroll(api: &Api, email: &str, password: &str) -> anyhow::Result<Totp> {
     let body = json!({ "password": password });
     let begun: Value =
@@ -23,7 +23,7 @@ pub async fn enroll(api: &Api, email: &str, password: &str) -> anyhow::Result<To
     Ok(totp)
 }
 
-/// A code that is right in so many seconds. Each counts once, and one was used to enable them.
+/// A code that is valid in that many seconds. Each works once, and one was used to enable them.
 pub fn code(totp: &Totp, ahead: u64) -> anyhow::Result<String> {
     #[expect(clippy::disallowed_methods, reason = "a real server goes by real time")]
     let now = jiff::Timestamp::now().as_second();

@@ -1,4 +1,4 @@
-//! The small web app that the world deploys: every behaviour that a test needs from an app, good
+//! The small web app that worlds deploy: every behaviour that a test needs from an app, good
 //! or bad, chosen by environment variables so that one image serves them all.
 //!
 //! | request | answer |
@@ -9,7 +9,7 @@
 //! | `GET /ws` | a WebSocket that echoes |
 //! | `GET /slow?ms=N` | `slow`, N ms later (at most a minute) |
 //! | `GET /env?name=KEY` | that environment variable, or 404 |
-//! | `GET /work` | `done`, or 500 as `ERRORS` says |
+//! | `GET /work` | `done`, or 500 if `ERRORS` says so |
 //! | `GET /status` | what the kernel says of the app's process: `/proc/self/status` |
 //! | `GET /limits` | likewise `/proc/self/limits` |
 //! | `GET /log?kb=N` | `logged`, after as many KiB of lines to standard output (at most 1 GiB) |
@@ -50,15 +50,15 @@ pub struct Behaviour {
     pub ports: Vec<u16>,
     /// `START_DELAY_MS`: how long nothing listens after the start.
     pub start_delay: Duration,
-    /// `EXIT_AT_START`: ends at once with this code.
+    /// `EXIT_AT_START`: exits at once with this code.
     pub exit_at_start: Option<u8>,
     /// `SILENT=1`: accepts connections and never answers.
     pub silent: bool,
-    /// `CRASH_AFTER_MS`: ends by itself with code 3, so long after the start.
+    /// `CRASH_AFTER_MS`: exits by itself with code 3, this long after the start.
     pub crash_after: Option<Duration>,
     /// `ERRORS=1`: `/work` answers 500.
     pub errors: bool,
-    /// `POSE_AS`: another process of this program runs under this command line, and does nothing.
+    /// `POSE_AS`: another process of this program runs under this command line and does nothing.
     pub pose_as: Option<String>,
     /// `VERSION`: what `/` says; images set it.
     pub version: String,
@@ -131,7 +131,7 @@ async fn connection(stream: TcpStream, behaviour: &'static Behaviour, watcher: W
     let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
     builder.http1().timer(TokioTimer::new());
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-    // A visitor that goes away in the middle is no concern of the app's.
+    // A visitor that disconnects midway does not concern the app.
     let _ = watcher.watch(connection.into_owned()).await;
 }
 
@@ -206,7 +206,7 @@ async fn echo(request: Request<Incoming>) -> Answer {
     }
 }
 
-/// Writes so many KiB of lines to standard output.
+/// Writes that many KiB of lines to standard output.
 async fn log(kib: u32) -> std::io::Result<()> {
     let write = move || {
         let line = format!("{}\n", "x".repeat(1023));

@@ -1,4 +1,4 @@
-//! The world as it is: each module does what one of the [`ports`](crate::ports) asks for.
+//! The outside world: each module implements one of the [`ports`](crate::ports).
 
 pub mod caddy;
 pub mod pidfd;

@@ -14,8 +14,8 @@ use crate::ports::ProcessExits;
 pub struct Pidfds;
 
 impl ProcessExits for Pidfds {
-    /// The number may be another process's by now: the hint then never comes, or comes for
-    /// nothing. Neither does harm.
+    /// The PID may have been reused by now: the hint then never comes, or comes for nothing.
+    /// Neither does harm.
     fn exit(&self, process: &Process) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
         let pid = Pid::from_raw(process.pid.try_into().ok()?)?;
         match pidfd_open(pid, PidfdFlags::NONBLOCK) {
@@ -34,7 +34,7 @@ impl ProcessExits for Pidfds {
             // It was listed a moment ago.
             Err(Errno::SRCH) => Some(Box::pin(std::future::ready(()))),
             Err(error) => {
-                tracing::debug!(%error, pid = process.pid, "the end of a process is not told");
+                tracing::debug!(%error, pid = process.pid, "cannot watch a process for its exit");
                 None
             }
         }
@@ -58,7 +58,7 @@ mod tests {
         child.kill().unwrap();
         tokio::time::timeout(Duration::from_secs(20), exit).await.unwrap();
         child.wait().unwrap();
-        // Gone, and nobody's child any more.
+        // Gone, and reaped.
         let exit = Pidfds.exit(&process).unwrap();
         tokio::time::timeout(Duration::from_secs(20), exit).await.unwrap();
     }

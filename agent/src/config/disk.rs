@@ -61,8 +61,8 @@ pub(super) fn pull(raw: &RawPull) -> Result<Pull, ConfigError> {
     Ok(Pull { max_image: within("pull.max_image_mb", megabytes, 1..=1_048_576)? * MIB })
 }
 
-/// Podman's locks are one for each container, pod and volume: 2,048 unless its `num_locks` says
-/// otherwise. Some are left for what is not ours.
+/// Podman needs one lock for each container, pod and volume: it has 2,048 unless its `num_locks`
+/// says otherwise. Some are left for those that are not ours.
 pub(super) fn max_containers(raw: Option<u32>) -> Result<usize, ConfigError> {
     let given = u64::from(raw.unwrap_or(1_900));
     let checked = within("podman.max_containers", given, 1..=1_000_000)?;
@@ -74,7 +74,7 @@ pub(super) fn metrics(raw: Metrics) -> Result<Metrics, ConfigError> {
         Some(address) if !address.ip().is_loopback() => Err(ConfigError::Value {
             key: "metrics.listen",
             problem: format!("is {address}, which other machines can reach"),
-            fix: "use an address of 127.0.0.0/8 or ::1, and let a collector on the host ask it",
+            fix: "use an address of 127.0.0.0/8 or ::1, and scrape it from this host",
         }),
         _ => Ok(raw),
     }
@@ -90,8 +90,8 @@ fn within(
     }
     Err(ConfigError::Value {
         key,
-        problem: format!("is {value}, not one of {} to {}", range.start(), range.end()),
-        fix: "write a number of that range",
+        problem: format!("is {value}, outside {} to {}", range.start(), range.end()),
+        fix: "write a number in that range",
     })
 }
 

@@ -1,4 +1,4 @@
-//! The TOML file: its keys, its defaults, and what is wrong with it in words.
+//! The TOML file: its keys, its defaults, and error messages for what is wrong with it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
@@ -12,15 +12,15 @@ use super::{
     SpecialAddresses,
 };
 
-/// Caddy asks the resolver anew this often; see the zone's route file.
+/// Caddy asks the resolver this often; see the zone's route file.
 const REFRESH: Duration = Duration::from_millis(200);
-/// Least time from a switch to the old container's SIGTERM.
+/// Minimum time from a switch to the old container's SIGTERM.
 const LEAST_DRAIN: Duration = Duration::from_millis(1_200);
 /// Each slot has an address for every index (16 bits).
 const LAST_OF_RANGE: u32 = u16::MAX as u32;
 const _: () = assert!(LEAST_DRAIN.as_millis() == REFRESH.as_millis() + 1_000);
 
-/// Why a configuration is not used.
+/// Why a configuration is rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
@@ -32,10 +32,10 @@ pub enum ConfigError {
         #[source]
         source: std::io::Error,
     },
-    /// It is no TOML of this form. The source names line, column and key.
+    /// Not TOML of this form. The source names line, column and key.
     #[error("the configuration is malformed; correct the line shown")]
     Parse(#[source] Box<toml::de::Error>),
-    /// A key has a value that cannot work.
+    /// A key has an unusable value.
     #[error("the configuration's key `{key}` {problem}; {fix}")]
     Value {
         /// Which key.
@@ -45,12 +45,12 @@ pub enum ConfigError {
         /// What to write.
         fix: &'static str,
     },
-    /// No state directory is named and none follows from the environment.
-    #[error("no `{0}` is configured and neither HOME nor XDG variables say where it could be")]
+    /// No state directory is configured and none follows from the environment.
+    #[error("`{0}` is not configured and neither HOME nor XDG variables suggest a place")]
     NoPlace(&'static str),
 }
 
-/// The few environment variables that defaults follow from.
+/// The few environment variables that defaults depend on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Environment {
     /// `HOME`.
@@ -212,7 +212,7 @@ fn place(
         Err(ConfigError::Value {
             key,
             problem: format!("is `{}`, a relative path", path.display()),
-            fix: "write it from the root on",
+            fix: "write an absolute path",
         })
     }
 }
@@ -251,7 +251,7 @@ fn network(raw: &RawNetwork) -> Result<Network, ConfigError> {
             });
         }
     }
-    // Each range has room for every index (16 bits), so two ranges must lie that far apart.
+    // Each range has room for every index (16 bits), so two ranges must be that far apart.
     let apart = network.slot_a.to_bits().abs_diff(network.slot_b.to_bits());
     if u16::try_from(apart).is_ok() {
         return Err(ConfigError::Value {
@@ -269,13 +269,13 @@ fn network(raw: &RawNetwork) -> Result<Network, ConfigError> {
                 fix: "leave room for four addresses of 127.0.0.0/8",
             });
         }
-        // An app there would get the visitors of all that are held, or be a page to everybody.
+        // An app there would get the visitors of all held requests, or serve a page to everybody.
         outside_of_slots("network.special", address, &network)?;
     }
     Ok(network)
 }
 
-/// Refuses an address that some app's container may be published at.
+/// Refuses an address at which an app's container may be published.
 fn outside_of_slots(
     key: &'static str,
     address: Ipv4Addr,

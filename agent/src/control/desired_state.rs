@@ -1,13 +1,13 @@
-//! Which document is in force: acceptance, persistence, announcement.
+//! The document in force: acceptance, persistence, announcement.
 //!
 //! ```text
 //! envelope ─ verify ─ order ─ expiry ─► agent.db (fsync) ─► announce to reconcile ─► acknowledge
-//!               │        │        │     with whom to trust
+//!               │        │        │     with its trust
 //!               └────────┴────────┴──► refusal: nothing changed; alarms are kept for status
 //! ```
 //!
-//! A document may say whom the host trusts from then on. That is stored in the same commit, so
-//! that no crash leaves a document that its own trust would refuse.
+//! A document may say whom the host trusts from then on. That is stored in the same commit, so that
+//! no crash leaves a document that its own trust would refuse.
 
 use std::mem::Discriminant;
 use std::sync::{Arc, PoisonError};
@@ -33,58 +33,58 @@ use crate::ports::{DesiredStateSink, Refusal};
 /// Envelopes up to this size are verified where they arrive; larger ones on a blocking thread.
 const INLINE: usize = 64 * 1024;
 
-/// How far the coordinator's clock may be ahead of this host's. Without this bound one document from
-/// the future would raise the floor, and refuse every document until that time has come. What is
-/// refused for it is offered again, and taken once its time is near enough: where the clocks differ by
-/// little more than this, each document comes late by the rest. Waiting until they agree better would
-/// only hold up documents that do no harm any more.
+/// How far the coordinator's clock may be ahead of this host's. Without this bound one document
+/// from the future would raise the floor, and refuse every document until that time has come. A
+/// document refused for it is offered again, and accepted once its time is near enough: where the
+/// clocks differ by little more than this, each document is late by the excess. Waiting until they
+/// agree better would only delay documents that no longer do harm.
 const MOST_AHEAD: SignedDuration = SignedDuration::from_mins(5);
 
-/// A refusal that differs from the last in its times alone is told again after so long: each text is
-/// a report of its own, written to the disk and sent.
+/// A refusal that differs from the last only in its times is reported again after this long: each
+/// text is a report of its own, written to disk and sent.
 const TOLD_AGAIN: Duration = Duration::from_hours(1);
 
-/// What acceptance compares with.
+/// What a new document is compared with.
 #[derive(Debug, Default)]
 struct Order {
     held: Option<(Generation, Digest)>,
-    /// Wall time is never earlier than this: the newest accepted signature's time. Only signed
-    /// times count, or one jump of the clock ahead would refuse every document after it. It
-    /// begins again with each epoch and each join, which is the way out where both clocks were
-    /// wrong when a document was accepted.
+    /// Wall time is never earlier than this: the time of the newest accepted signature. Only signed
+    /// times count, or one jump of the clock ahead would refuse every later document. It is reset
+    /// by each epoch and each join, which is the way out if both clocks were wrong when a document
+    /// was accepted.
     floor: Option<Timestamp>,
 }
 
-/// The database does not give what a start needs.
+/// The database lacks what a start needs.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
     /// It cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Whom it says to trust is not usable.
-    #[error("the database does not say whom to trust; let the host join again with --force")]
+    /// Its trust roots are not usable.
+    #[error("the trust roots in the database are unusable; join the host again with --force")]
     Trust(#[from] TrustRootsError),
 }
 
 pub struct DesiredState<K> {
     store: Store,
     clock: Arc<K>,
-    /// Held over the write, so that documents become durable one by one, in order.
+    /// Held over the write, so that documents are persisted one by one, in order.
     order: Mutex<Order>,
     current: watch::Sender<Option<Arc<Document>>>,
-    /// Whom this host trusts; changes with a document, while `order` is held.
+    /// The trust roots of this host; change with a document, while `order` is held.
     pins: watch::Sender<Arc<TrustRoots>>,
     alarm: watch::Sender<Option<String>>,
-    /// The last refusal that named the time here, and when that was told.
+    /// The last refusal that named the time here, and when it was reported.
     told: std::sync::Mutex<Option<(Discriminant<Refusal>, Instant)>>,
 }
 
 impl<K: Clock> DesiredState<K> {
-    /// Takes the stored document up, and whom it said to trust; without one, whom the join named.
+    /// Restores the stored document and its trust roots; without one, those of the join.
     ///
-    /// A document that does not verify any more is not obeyed, and an alarm says so. Its place in
-    /// the order still holds, unless the host joined again and does not trust its key any more:
-    /// a key that is not trusted must not say which documents are too old.
+    /// A document that no longer verifies is ignored, and an alarm says so. Its place in the order
+    /// still holds, unless the host joined again and no longer trusts its key: an untrusted key
+    /// must not decide which documents are too old.
     pub async fn restore(
         joined: TrustRoots,
         store: Store,
@@ -107,7 +107,7 @@ impl<K: Clock> DesiredState<K> {
                 }
                 Err(error) => {
                     tracing::error!(%error, "the stored document does not verify");
-                    alarm = Some(format!("the stored document is not obeyed: {error}"));
+                    alarm = Some(format!("ignoring the stored document: {error}"));
                     let distrusted = matches!(error, VerifyError::UnknownKey(_));
                     order.held = (!distrusted).then_some(place);
                 }
@@ -125,12 +125,12 @@ impl<K: Clock> DesiredState<K> {
         })
     }
 
-    /// Waits until no document is being taken: no task holds the lock for good.
+    /// Waits until no document is being accepted: shows that no task holds the lock for good.
     pub async fn answers(&self) {
         drop(self.order.lock().await);
     }
 
-    /// Whom this host trusts, and every change of it.
+    /// The trust roots of this host, and every change of them.
     pub fn pins(&self) -> watch::Receiver<Arc<TrustRoots>> {
         self.pins.subscribe()
     }
@@ -145,7 +145,7 @@ impl<K: Clock> DesiredState<K> {
         self.alarm.subscribe()
     }
 
-    /// Takes note of a refusal, or that there was none; whether that is news.
+    /// Records a refusal, or that there was none; returns whether that is news.
     fn takes_note(&self, refusal: Option<&Refusal>) -> bool {
         let timed = |refusal: &&Refusal| {
             matches!(refusal, Refusal::Expired { .. } | Refusal::IssuedInFuture { .. })
@@ -176,7 +176,7 @@ impl<K: Clock> DesiredState<K> {
         let verified = self.verify(&envelope).await?;
         let mut order = self.order.lock().await;
         let pins = Arc::clone(&self.pins.borrow());
-        // It may have been verified just before another document took the trust from its key.
+        // It may have been verified just before another document withdrew the trust in its key.
         if !pins.verifier().trusts(verified.signer()) {
             return Err(VerifyError::UnknownKey(verified.signer().to_owned()).into());
         }
@@ -189,8 +189,8 @@ impl<K: Clock> DesiredState<K> {
             if generation == *held && digest != verified.digest() {
                 return Err(Refusal::Conflict(generation));
             }
-            // The same again: it is on disk, so say so again. Unless what is on disk does not
-            // verify any more: then this one repairs it.
+            // The same document again: it is on disk, so acknowledge again. Unless the one on disk
+            // no longer verifies: then this one repairs it.
             if generation == *held && self.current.borrow().is_some() {
                 return Ok(accepted);
             }
@@ -220,7 +220,7 @@ impl<K: Clock> DesiredState<K> {
         };
         self.store.put_document(held).await.map_err(|error| Refusal::Store(error.into()))?;
         if let Some(pins) = pinned {
-            tracing::info!(trust = ?pins.verifier(), "whom this host trusts has changed");
+            tracing::info!(trust = ?pins.verifier(), "the trust roots of this host have changed");
             self.pins.send_replace(Arc::new(pins));
         }
         order.held = Some((generation, digest));
@@ -230,9 +230,9 @@ impl<K: Clock> DesiredState<K> {
     }
 }
 
-/// From when on [`MOST_AHEAD`] is measured. Measured from the floor, documents that are each a little
-/// further ahead would drag the floor on without end. A clock that is further behind it than clocks
-/// may differ is the one that is wrong, as after a start in 1970.
+/// The time from which [`MOST_AHEAD`] is measured. Measured from the floor, documents that are each
+/// a little further ahead would drag the floor along without end. A clock that is behind the floor
+/// by more than clocks may differ is itself wrong, as after a start in 1970.
 fn believed(clock: Timestamp, floor: Option<Timestamp>) -> Timestamp {
     floor.filter(|floor| floor.duration_since(clock) > MOST_AHEAD).unwrap_or(clock)
 }

@@ -1,4 +1,4 @@
-//! Towards the coordinator: documents come in, reports go out, identities are kept valid.
+//! The connection with the coordinator: documents come in, reports go out, identities are renewed.
 
 pub mod desired_state;
 pub mod join;

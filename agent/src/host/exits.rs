@@ -1,4 +1,4 @@
-//! The end of a container's process, from the kernel, as a hint.
+//! The exit of a container's process, from the kernel, as a hint.
 //!
 //! ```text
 //! reconcile ── keep(what runs) ──► one task a process ── pidfd readable ──► ended, wake
@@ -6,9 +6,9 @@
 //!     └── look again in 10, 20, 40 … ms: Podman still lists it as running ◄──┘
 //! ```
 //!
-//! Podman tells of an end only once its clean-up process has started, and its reader of events
-//! asks the file four times a second (`Poll: true`, libpod/events/logfile.go): visitors would be
-//! sent to the dead for up to 400 ms. What is done about an end is decided by the list alone.
+//! Podman reports an exit only once its clean-up process has started, and its event reader polls
+//! the file four times a second (`Poll: true`, libpod/events/logfile.go): visitors would be sent to
+//! a dead container for up to 400 ms. What is done about an exit is decided by the list alone.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,12 +22,12 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::model::container::Process;
 use crate::ports::ProcessExits;
 
-/// Until Podman is asked for the first time whether it knows of an end; doubles each time.
+/// Delay before Podman is first asked whether it knows of an exit; doubles each time.
 const FIRST_LOOK: Duration = Duration::from_millis(10);
-/// So often; after that events and the regular list have to tell.
+/// How often; after that events and the regular list must reveal it.
 const LOOKS: u32 = 7;
 
-/// The processes that are watched.
+/// The watched processes.
 pub struct Exits {
     source: Option<Arc<dyn ProcessExits>>,
     wake: Arc<Notify>,
@@ -43,36 +43,36 @@ struct Watch {
 }
 
 impl Exits {
-    /// Nothing is watched yet; `wake` is notified when a process ended.
+    /// Nothing is watched yet; `wake` is notified when a process exited.
     pub fn new(wake: Arc<Notify>) -> Self {
         Self { source: None, wake, watches: HashMap::new(), most: usize::MAX, unwatched: 0 }
     }
 
-    /// The same, told by `source`.
+    /// The same, with exits from `source`.
     #[must_use]
     pub fn of(self, source: Arc<dyn ProcessExits>) -> Self {
         Self { source: Some(source), ..self }
     }
 
-    /// The same, which watches so many at most: each takes a file descriptor.
+    /// The same, with a limit on watched processes: each takes a file descriptor.
     #[must_use]
     pub fn at_most(self, most: usize) -> Self {
         Self { most, ..self }
     }
 
-    /// How many run that could not be watched as well.
+    /// How many running processes could not be watched as well.
     pub fn unwatched(&self) -> usize {
         self.unwatched
     }
 
-    /// The processes that have ended, and that Podman listed as running when it was asked last.
+    /// The processes that have exited, and that Podman listed as running when it was last asked.
     pub fn ended(&self) -> impl Iterator<Item = &Process> {
         let doubtful = |watch: &Watch| watch.ended.load(Ordering::Acquire) && watch.looks <= LOOKS;
         self.watches.iter().filter(move |(_, watch)| doubtful(watch)).map(|(process, _)| process)
     }
 
-    /// Watches exactly these, which Podman lists as running. When to list again, because one of
-    /// them has ended all the same.
+    /// Watches exactly these, which Podman lists as running. Returns when to list again, because
+    /// one of them has exited all the same.
     pub fn keep<'a>(&mut self, running: impl Iterator<Item = &'a Process>) -> Option<Instant> {
         let source = self.source.as_ref()?;
         let mut before = std::mem::take(&mut self.watches);
@@ -100,7 +100,7 @@ impl Exits {
     }
 }
 
-/// `None`: the kernel does not tell; events will.
+/// `None`: the kernel does not report it; events will.
 fn begin(source: &dyn ProcessExits, process: &Process, wake: &Arc<Notify>) -> Option<Watch> {
     let exit = source.exit(process)?;
     let (ended, wake) = (Arc::new(AtomicBool::new(false)), Arc::clone(wake));
@@ -119,7 +119,7 @@ mod tests {
 
     use super::*;
 
-    /// Every process ends when it is told to.
+    /// Every process exits when told to.
     struct Told(Arc<Notify>);
 
     impl ProcessExits for Told {
@@ -139,7 +139,7 @@ mod tests {
         assert_eq!((exits.watches.len(), exits.unwatched()), (2, 1));
         exits.keep(all.iter());
         assert_eq!((exits.watches.len(), exits.unwatched()), (2, 1), "those it has stay");
-        // What ended makes room for another, once it was let go.
+        // An ended one makes room for another, once it was released.
         for _ in 0..2 {
             exits.keep(all[1..].iter());
         }

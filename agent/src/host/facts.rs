@@ -1,4 +1,4 @@
-//! What the host is: asked of Podman, Caddy and the kernel, slowly, beside the reconciler's loop.
+//! Host facts: asked of Podman, Caddy and the kernel, slowly, beside the reconciler's loop.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,18 +17,18 @@ use crate::model::retries;
 use crate::model::retries::Jitter;
 use crate::model::snapshot::HostSnapshot;
 
-/// Until Caddy says what it is.
+/// Retry interval until Caddy reports its version.
 const NO_CADDY: Duration = Duration::from_mins(1);
 /// Controllers may be delegated, Podman and Caddy upgraded while the agent runs.
 const CALM: Duration = Duration::from_mins(10);
-/// Podman's service may use so many KiB of memory. At work it needs a tenth of that; it has been
-/// seen to leak (containers/podman issue 14879).
+/// Podman's service may use this many KiB of memory. Under load it needs a tenth of that; it has
+/// been seen to leak (containers/podman issue 14879).
 const PODMAN_KIB: u64 = 512 * 1024;
 
-/// The first pass is waited for, for so long.
+/// How long to wait for the first pass.
 const FIRST_PASS: Duration = Duration::from_secs(5);
 
-/// Below so many free locks of Podman's the administrator is warned.
+/// With fewer free Podman locks than this the administrator is warned.
 const FEW_LOCKS: u32 = 100;
 
 /// What is known before Podman has answered.
@@ -41,7 +41,7 @@ pub fn initial(config: &Config) -> HostFacts {
     }
 }
 
-/// Keeps `facts` true until it is dropped.
+/// Keeps `facts` up to date until it is dropped.
 pub async fn keep(
     podman: &Podman,
     config: &Config,
@@ -50,8 +50,8 @@ pub async fn keep(
     mut picture: watch::Receiver<Option<Arc<HostSnapshot>>>,
     jitter: &Jitter,
 ) {
-    // Podman tells facts with a look at each container, as it lists them: at 1,000 of them each takes
-    // most of a second (4.3.1), both at once take twice as long, and apps wait for the list alone.
+    // Podman's info call looks at each container, as its list does: with 1,000 of them each takes
+    // most of a second (4.3.1), both at once take twice as long, and apps only wait for the list.
     let seen = picture.wait_for(Option::is_some);
     let _ = tokio::time::timeout(FIRST_PASS, seen).await;
     let failures = Failures::default();
@@ -75,7 +75,7 @@ pub async fn keep(
             }
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "Podman does not say what this host is; asking again");
+                tracing::warn!(error, "cannot read host facts from Podman; retrying");
                 failures.next(retries::HOST, jitter())
             }
         };
@@ -88,7 +88,7 @@ fn learn(info: &Info, config: &Config) -> HostFacts {
         (true, _) => (LimitRule::Enforced, None),
         (false, true) => (
             LimitRule::Waived,
-            Some("limits of tiers are NOT enforced on this host, as its configuration allows"),
+            Some("tier limits are NOT enforced on this host, as its configuration allows"),
         ),
         (false, false) => (
             LimitRule::Missing,

@@ -1,4 +1,4 @@
-//! The host as a resource: its disk, its kernel, and what is counted.
+//! The host's resources: its disk, its kernel, and its metrics.
 
 pub mod disk;
 pub mod exits;

@@ -1,4 +1,4 @@
-//! Kills for memory in what guards watch, read while a guard is open and at no other time.
+//! OOM kills in containers that guards watch, read only while a guard is open.
 //!
 //! ```text
 //! reconcile ── want(what serves under a guard) ──► read task ── each 2 s ──► MemoryEvents::kills
@@ -21,7 +21,7 @@ const LOOK: Duration = Duration::from_secs(2);
 
 pub type Watched = BTreeMap<DeploymentId, Process>;
 
-/// The kernel's counts. Clones share all.
+/// The kernel's counts. Clones share all state.
 #[derive(Clone)]
 pub struct Kills {
     events: Option<Arc<dyn MemoryEvents>>,
@@ -37,13 +37,13 @@ impl Kills {
         Self { events: None, wanted, seen, wake }
     }
 
-    /// The same, which asks `events`.
+    /// The same, reading from `events`.
     #[must_use]
     pub fn of(self, events: Arc<dyn MemoryEvents>) -> Self {
         Self { events: Some(events), ..self }
     }
 
-    /// What shall be read from now on.
+    /// What is to be read from now on.
     pub fn want(&self, watched: Watched) {
         self.wanted.send_if_modified(|old| {
             let news = *old != watched;
@@ -52,7 +52,7 @@ impl Kills {
         });
     }
 
-    /// What was read last of this app; nothing while no guard watches it.
+    /// The last reading for this app; `None` while no guard watches it.
     pub fn seen(&self, id: DeploymentId) -> Option<rollback_watch::Kills> {
         self.seen.borrow().get(&id).cloned()
     }
@@ -77,7 +77,7 @@ impl Kills {
         }
     }
 
-    /// Off the async threads, and one at a time: a kernel that does not answer is asked no more.
+    /// Off the async threads, and one at a time: a kernel that does not answer is not asked again.
     async fn look(&self, events: Arc<dyn MemoryEvents>, watched: Watched) {
         let read = move || -> BTreeMap<_, _> {
             let count = |process: Process| {
@@ -140,7 +140,7 @@ mod tests {
         assert_eq!((seen(), looks()), (Some((7, 3)), 2));
         let silent = tokio::time::timeout(Duration::from_mins(1), wake.notified()).await;
         assert!(silent.is_err() && looks() > 20, "{silent:?} {}", looks());
-        // It was started again, and is gone before it could be read.
+        // It was restarted, and is gone before it could be read.
         kills.want([(id, process(8))].into());
         wake.notified().await;
         assert_eq!(seen(), None);

@@ -1,4 +1,4 @@
-//! What Caddy wrote down of failed requests, read while a guard is open and at no other time.
+//! Failed requests from Caddy's log, read only while a guard is open.
 //!
 //! ```text
 //! reconcile ── want(names, a guard is open) ──► read task ── each 2 s, or more often while much is
@@ -19,7 +19,7 @@ use crate::ports::Proxy;
 const LOOK: Duration = Duration::from_secs(2);
 /// Between two looks while much is written: Caddy keeps two files of 1 MiB.
 const SOON: Duration = Duration::from_millis(200);
-/// That much in one look is much.
+/// More bytes than this in one look count as much.
 const MUCH: u64 = 128 * 1024;
 
 #[derive(Debug, Clone, Default)]
@@ -53,7 +53,7 @@ impl<X: Proxy> Errors<X> {
         Self { proxy, wanted: watch::Sender::new(None), seen: watch::Sender::default(), wake }
     }
 
-    /// Whose failed requests anyone wants to know of; `None`: nobody's.
+    /// Whose failed requests are wanted; `None`: nobody's.
     pub fn want(&self, names: Option<Names>) {
         self.wanted.send_if_modified(|old| {
             let same = match (&*old, &names) {
@@ -66,22 +66,22 @@ impl<X: Proxy> Errors<X> {
         });
     }
 
-    /// What was read last; empty while nobody wanted it.
+    /// The last reading; empty while nobody wants it.
     pub fn seen(&self) -> Arc<FailedRequests> {
         Arc::clone(&self.seen.borrow().log)
     }
 
-    /// Why the log cannot be read, or not all of it, for the host's administrator.
+    /// Why the log cannot be read, or not completely, for the host's administrator.
     pub fn warning(&self) -> Option<String> {
         let seen = self.seen.borrow();
         if let Some(trouble) = &seen.trouble {
             return Some(format!(
-                "Caddy's log of errors cannot be read, so guards do not see failed requests: \
+                "Caddy's error log cannot be read, so guards do not see failed requests: \
                  {trouble}"
             ));
         }
         let lost: Duration = seen.log.gaps.iter().map(|gap| gap.within(gap.from, gap.until)).sum();
-        // Without how much: each other text is another report, written to the disk and sent.
+        // Without the amount: each different text is another report, written to disk and sent.
         (!lost.is_zero()).then(|| {
             "Caddy wrote errors faster than they could be read: some of the last minutes are not \
              counted, and guards judge failed requests by the rest"
@@ -196,7 +196,7 @@ mod tests {
             assert!(errors.seen().counts.contains_key(look), "{look}");
         }
         assert_eq!(errors.warning(), None);
-        // Two looks find the same: the second of them rings for nobody.
+        // Two looks find the same: the second of them wakes nobody.
         assert_eq!(edge.0.load(Ordering::SeqCst), 5);
         errors.want(None);
         tokio::time::sleep(Duration::from_hours(1)).await;
@@ -206,7 +206,7 @@ mod tests {
         task.abort();
     }
 
-    /// Read often, so that no file is missed; told as seldom as ever.
+    /// Read often, so that no file is missed; reported as rarely as ever.
     #[tokio::test(start_paused = true)]
     async fn fm_60_a_flood_is_read_often_and_wakes_the_loop_no_more_than_a_trickle() {
         let (edge, wake) = (Arc::new(Edge::default()), Arc::new(Notify::new()));
@@ -233,7 +233,7 @@ mod tests {
         errors.tell(Ok(log));
         let warning = errors.warning();
         assert!(warning.as_ref().is_some_and(|warning| warning.contains("are not counted")));
-        // A flood that goes on is told once.
+        // An ongoing flood is reported once.
         let mut log = FailedRequests::default();
         log.lost(at(1_000), at(1_090));
         errors.tell(Ok(log));

@@ -1,4 +1,4 @@
-//! Tells systemd that the agent lives, as long as it does: if it stops, systemd starts a fresh one.
+//! Tells systemd that the agent is alive; if that stops, systemd starts a fresh one.
 //!
 //! ```text
 //! reconciler's loop ─ beat ─┐
@@ -6,11 +6,11 @@
 //! intake of documents ─ lock┘
 //! ```
 //!
-//! A process that merely runs proves nothing: the usual way for it to fail is that one task waits
-//! forever for a lock or a channel while all others go on. So each sign comes out of the part that it
-//! speaks for, and one that is missing is enough for silence.
+//! A process that merely runs proves nothing: it usually fails by one task waiting forever for a
+//! lock or a channel while all others go on. So each sign of life comes from the part that it
+//! vouches for, and a single missing one is enough to stop notifying.
 //!
-//! The resolver has one part that counts: the loop that answers, which beats for itself.
+//! The resolver has one part that counts: the loop that answers, which reports for itself.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ use crate::control::desired_state::DesiredState;
 
 /// Where signs of life come from.
 pub struct Signs<K> {
-    /// The reconciler's beats: some seconds apart, also when there is nothing to do.
+    /// The reconciler's beats: some seconds apart, even when idle.
     pub beats: watch::Receiver<u64>,
     /// The database, whose thread takes its turn. The disk is not touched.
     pub store: Store,
@@ -33,7 +33,7 @@ pub struct Signs<K> {
 }
 
 impl<K: Clock> Signs<K> {
-    /// Waits for a sign of each. `None`: a part has ended, so none will ever come.
+    /// Waits for a sign from each. `None`: a part has ended, so none will ever come.
     async fn all(&mut self) -> Option<()> {
         self.beats.changed().await.ok()?;
         self.store.answers().await.ok()?;
@@ -42,7 +42,7 @@ impl<K: Clock> Signs<K> {
     }
 }
 
-/// Feeds systemd's watchdog, where it wants that, until a part of the agent has ended.
+/// Feeds systemd's watchdog, if enabled, until a part of the agent has ended.
 pub async fn feed<K: Clock>(mut signs: Signs<K>) {
     let Some(pulse) = pulse() else { return };
     loop {
@@ -54,26 +54,26 @@ pub async fn feed<K: Clock>(mut signs: Signs<K>) {
     }
 }
 
-/// Feeds systemd's watchdog with each beat of a loop, which is to come each [`pulse`], for as long
-/// as the loop is there.
+/// Feeds systemd's watchdog with each beat of a loop, expected every [`pulse`], for as long as the
+/// loop exists.
 pub async fn feed_by(mut beats: watch::Receiver<u64>) {
     while beats.changed().await.is_ok() {
         tell();
     }
 }
 
-/// Between two beats of a loop that feeds the watchdog; `None`: systemd does not want it.
+/// Between two beats of a loop that feeds the watchdog; `None`: systemd's watchdog is off.
 pub fn pulse() -> Option<Duration> {
     sd_notify::watchdog_enabled().map(rest)
 }
 
 fn tell() {
     if let Err(error) = sd_notify::notify(&[NotifyState::Watchdog]) {
-        tracing::warn!(%error, "systemd does not take notice");
+        tracing::warn!(%error, "cannot notify systemd");
     }
 }
 
-/// A third of the bound leaves time for a loop that beats each third, and for a slow pass.
+/// A third of the limit leaves time for a loop that beats at that interval, and for a slow pass.
 fn rest(bound: Duration) -> Duration {
     bound / 3
 }

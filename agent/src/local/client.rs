@@ -1,4 +1,4 @@
-//! Asking a running agent by its local socket.
+//! Queries to a running agent over its local socket.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -6,15 +6,15 @@ use std::time::Duration;
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper_util::rt::TokioIo;
 
-/// A question is answered within this, or the agent hangs.
+/// An agent that takes longer than this hangs.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// The largest answer that is read: the document of a full host.
+/// The largest answer accepted: the document of a full host.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
-    /// Nobody answers at the socket.
+    /// Nothing answers at the socket.
     #[error("no agent answers at {path}; start it: systemctl --user start buddo-agent")]
     Connect {
         path: PathBuf,
@@ -27,12 +27,12 @@ pub enum AskError {
     /// The exchange broke off.
     #[error("the agent's answer broke off")]
     Exchange(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// It refused, in its own words.
+    /// It refused; its own words.
     #[error("{0}")]
     Refused(String),
 }
 
-/// Gets `path_and_query`; the body of a good answer.
+/// Gets `path_and_query`; returns the body of a successful answer.
 pub async fn get(socket: &Path, path_and_query: &str) -> Result<Vec<u8>, AskError> {
     tokio::time::timeout(DEADLINE, exchange(socket, path_and_query))
         .await
@@ -62,5 +62,7 @@ async fn exchange(socket: &Path, path_and_query: &str) -> Result<Vec<u8>, AskErr
     }
     let problem: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
     let detail = problem.get("detail").and_then(serde_json::Value::as_str);
-    Err(AskError::Refused(detail.map_or_else(|| format!("the agent said {status}"), str::to_owned)))
+    Err(AskError::Refused(
+        detail.map_or_else(|| format!("the agent answered {status}"), str::to_owned),
+    ))
 }

@@ -8,16 +8,16 @@ use serde::{Deserialize, Serialize};
 use crate::model::live_table::Target;
 use crate::model::snapshot::DeploymentSnapshot;
 
-/// An app's state in words, one sentence or two each.
+/// An app's state in words, one or two sentences per field.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Explanation {
     pub app: String,
-    /// What is the case.
+    /// The current state.
     pub state: String,
     pub why: String,
     pub visitors: String,
     pub next: String,
-    /// What is wrong with its host, which may be why.
+    /// What is wrong with its host, which may be the cause.
     #[serde(default)]
     pub host: Vec<String>,
 }
@@ -51,7 +51,7 @@ pub fn explain(app: &DeploymentSnapshot, host: &HostStatus) -> Explanation {
     }
 }
 
-/// All that is wrong with the host: any of it may be why an app is as it is.
+/// Everything that is wrong with the host: any of it may be the cause of an app's state.
 fn troubles(host: &HostStatus) -> Vec<String> {
     let stale = host.stale.then(|| {
         "the document has expired: what runs keeps running, changes wait for the coordinator"
@@ -150,7 +150,7 @@ fn next(app: &DeploymentSnapshot) -> String {
         return format!("it is tried again in {seconds} s; each failure makes the wait longer.");
     }
     if let Some(old) = app.status.put_back.filter(|old| app.status.serving != Some(*old)) {
-        return format!("revision {old} is brought in, and gets the visitors once it answers.");
+        return format!("revision {old} is rolled out, and gets the visitors once it answers.");
     }
     if let Some(draining) = app.containers.iter().find(|container| container.drains) {
         let name = &draining.name;
@@ -160,21 +160,21 @@ fn next(app: &DeploymentSnapshot) -> String {
     }
     if let (Phase::Live, Some(seconds)) = (app.status.phase, app.guarded_s) {
         return format!(
-            "nothing, if it goes well: its guard watches it for {seconds} s more, and puts the \
+            "nothing, if all goes well: its guard watches it for {seconds} s more, and puts the \
              revision before it back if it crashes, runs out of memory or fails its visitors."
         );
     }
     let words = match app.status.phase {
         Phase::Live if app.status.restarts > 0 => {
-            "it is started again whenever it ends, and ever later the more often that happens."
+            "it is restarted whenever it ends, ever later the more often that happens."
         }
         Phase::Live => "nothing: it is as it should be.",
         Phase::Stopped => "nothing, until its operator starts it.",
         Phase::Failed => "this revision is not tried again; the next deploy or restart is.",
         Phase::Probing => "it is probed until it answers or its start deadline passes.",
         Phase::Routing => "the agent makes a handshake until a certificate is served.",
-        Phase::Stopping => "its container leaves once its last requests are answered.",
-        Phase::Accepted | Phase::Pulling | Phase::Starting => "the agent goes on with it.",
+        Phase::Stopping => "its container is removed once its last requests are answered.",
+        Phase::Accepted | Phase::Pulling | Phase::Starting => "the agent is working on it.",
     };
     format!("{words}{}", look.unwrap_or_default())
 }
@@ -275,7 +275,7 @@ mod tests {
         says(&app, &host(), &["reach revision 1", "the next deploy or restart is"]);
         app.status.serving = None;
         app.target = Some(Target::Hold);
-        says(&app, &host(), &["wait up to 10 seconds", "revision 1 is brought in"]);
+        says(&app, &host(), &["wait up to 10 seconds", "revision 1 is rolled out"]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! For people on the host: the socket and the commands that ask it.
+//! For people on the host: the socket and the commands that query it.
 
 pub mod client;
 pub mod doctor;

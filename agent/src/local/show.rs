@@ -1,4 +1,4 @@
-//! `status`, `explain`, `document`, `routes`, `events`: ask the running agent, and show its
+//! `status`, `explain`, `document`, `routes`, `events`: query the running agent, and show its
 //! answer on standard output, for people or as JSON.
 
 use std::fmt::Write as _;
@@ -18,7 +18,7 @@ use crate::ports::RouteFiles;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Question {
     Status,
-    /// Why one app is as it is.
+    /// Why one app is in its state.
     Explain(String),
     /// The document in force.
     Document,
@@ -26,7 +26,7 @@ pub enum Question {
     Events,
 }
 
-/// Asks, and prints the answer.
+/// Queries, and prints the answer.
 pub async fn show(config: &Config, question: &Question, json: bool) -> Result<()> {
     let path = match question {
         Question::Status => "/v1/status".to_owned(),
@@ -151,7 +151,8 @@ mod tests {
     use super::*;
     use crate::model::snapshot::{ContainerSnapshot, DeploymentSnapshot};
 
-    /// What a registry or an app may say: it retitles, clears, and passes for another line.
+    /// What a registry or an app may say: it sets the title, clears the screen, and imitates
+    /// another line.
     const HOSTILE: &str = "no\u{1b}]0;owned\u{7}\u{9b}2J\r\nall is well";
 
     fn hostile_app() -> DeploymentSnapshot {
@@ -231,7 +232,7 @@ mod tests {
         assert_eq!(table(["APP", "B"], &rows), "APP   B\nblog  x\na     yy\n");
     }
 
-    /// Versions and names are others' words as well.
+    /// Versions and names are foreign text as well.
     #[test]
     fn no_part_of_an_answer_drives_a_terminal() {
         let said = || HOSTILE.to_owned();

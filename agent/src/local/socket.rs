@@ -1,10 +1,10 @@
-//! The local socket: how people on the host ask the agent. 0600, HTTP/1.1, JSON.
+//! The local socket: how people on the host query the agent. 0600, HTTP/1.1, JSON.
 //!
 //! ```text
-//! buddo-agent status|explain|… ── GET /v1/… ──► agent.sock ──► the last pass's picture
+//! buddo-agent status|explain|… ── GET /v1/… ──► agent.sock ──► the last pass's snapshot
 //! ```
 //!
-//! It only tells; nothing can be changed here.
+//! It is read-only; nothing can be changed here.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
@@ -30,10 +30,10 @@ use crate::model::snapshot::HostSnapshot;
 use crate::ports::RouteFiles;
 use crate::reconcile::report::Status;
 
-/// What the socket tells from.
+/// The sources of the socket's answers.
 #[derive(Clone)]
 pub struct Sources {
-    /// The last pass's picture.
+    /// The last pass's snapshot.
     pub picture: watch::Receiver<Option<Arc<HostSnapshot>>>,
     /// The document in force.
     pub document: watch::Receiver<Option<Arc<Document>>>,
@@ -44,15 +44,15 @@ pub struct Sources {
 
 /// The socket cannot be served.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot serve the local socket {path}; is its folder there and writable?")]
+#[error("cannot serve the local socket {path}; does its folder exist, and is it writable?")]
 pub struct LocalError {
     path: PathBuf,
     #[source]
     source: std::io::Error,
 }
 
-/// Binds the socket for its owner alone. One that a dead agent left is replaced; one that
-/// answers is another agent's.
+/// Binds the socket for its owner alone. A socket left by a dead agent is replaced; one that
+/// answers belongs to another agent.
 pub fn bind(path: &Path) -> Result<UnixListener, LocalError> {
     let error = |source| LocalError { path: path.to_owned(), source };
     if let Some(folder) = path.parent() {
@@ -106,7 +106,7 @@ fn problem(status: StatusCode, detail: impl Into<String>) -> Response {
         .into_response()
 }
 
-/// The picture, awaited: a question in the agent's first moments is answered, not refused.
+/// The snapshot, awaited: a query in the agent's first moments is answered, not refused.
 async fn picture(sources: &Sources) -> Result<Arc<HostSnapshot>, Response> {
     let mut picture = sources.picture.clone();
     let seen = picture.wait_for(Option::is_some);
@@ -151,7 +151,7 @@ async fn explanation(
     }
 }
 
-/// What a host that belongs to nobody says of itself.
+/// What a host that has not joined says of itself.
 pub const NOT_JOINED: &str = "not joined: run buddo-agent join --coordinator URL --token TOKEN \
                               --advertise HOST:PORT with a token of `buddo-coordinator host add`";
 
@@ -216,7 +216,7 @@ mod tests {
         assert!(bind(&path).is_err(), "a living agent's socket is not taken");
         stop.cancel();
         serving.await.unwrap().unwrap();
-        // What a dead agent left is replaced.
+        // A socket left by a dead agent is replaced.
         drop(bind(&path).unwrap());
         let nobody = crate::local::client::get(&path, "/v1/status").await.unwrap_err();
         assert!(matches!(nobody, crate::local::client::AskError::Connect { .. }));

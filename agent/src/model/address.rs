@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use crate::config::Network;
 use crate::model::container::Slot;
 
-/// A deployment's number on this host, from 0; it is free again when the deployment is gone.
+/// A deployment's number on this host, from 0; reusable once the deployment is gone.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
@@ -30,7 +30,7 @@ impl Index {
         self.0
     }
 
-    /// The lowest index that `taken` (sorted, without repetition) does not hold.
+    /// The lowest index not in `taken`.
     pub fn lowest_free(taken: &std::collections::BTreeSet<Self>) -> Option<Self> {
         let gap = taken.iter().zip(0..).find(|(index, expected)| index.0 != *expected);
         let number = gap.map_or_else(|| u16::try_from(taken.len()).ok(), |(_, free)| Some(free));
@@ -49,7 +49,7 @@ impl Network {
         SocketAddrV4::new(Ipv4Addr::from_bits(base.to_bits().wrapping_add(offset)), self.app_port)
     }
 
-    /// The index whose `slot` has this address: how a lost database is learned anew.
+    /// The index whose `slot` has this address: restores the indexes of a lost database.
     pub fn index_of(&self, address: Ipv4Addr, slot: Slot) -> Option<Index> {
         let base = match slot {
             Slot::A => self.slot_a,

@@ -29,7 +29,7 @@ impl Slot {
     }
 }
 
-/// The identity that labels give a container; its name follows from it.
+/// The identity that a container's labels state; its name follows from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Identity {
     /// Label `buddo.deployment`.
@@ -40,43 +40,43 @@ pub struct Identity {
     pub slot: Slot,
 }
 
-/// A container of ours as one list call shows it.
+/// One of our containers, as a list call shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Container {
     pub name: String,
-    /// What its labels say; `None` where they are missing or malformed.
+    /// From its labels; `None` where they are missing or malformed.
     pub identity: Option<Identity>,
     pub state: ContainerState,
     /// Where its port is published.
     pub address: Option<SocketAddrV4>,
-    /// While it runs, and where that is known: its process.
+    /// Its process, if it runs and the process is known.
     pub process: Option<Process>,
 }
 
-/// The first process of a container that runs. Each start makes another one.
+/// The first process of a running container. Each start makes a new one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Process {
     /// Podman's id of the container.
     pub container: String,
-    /// As the host numbers it.
+    /// The pid in the host's PID namespace.
     pub pid: u32,
 }
 
-/// Podman's states, as far as they call for different steps.
+/// Podman's states, told apart only as far as they call for different steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ContainerState {
-    /// Created, or listed so after a power loss: start works.
+    /// Created, or listed as such after a power loss: a start works.
     Created,
     Running,
     /// Ended with this code.
     Exited(i32),
-    /// Being stopped; it may hang there.
+    /// Being stopped; it may be stuck there.
     Stopping,
     /// Paused, removing, unknown or broken: remove it.
     Broken,
 }
 
-/// All that a create call says.
+/// Everything a create call needs.
 #[derive(Debug, Clone)]
 pub struct ContainerSpec {
     /// Deterministic name: creating it twice is a conflict, never a second container.
@@ -91,40 +91,41 @@ pub struct ContainerSpec {
     pub limits: Option<Limits>,
     /// Environment variable name → name of the Podman secret that holds its value.
     pub secret_env: BTreeMap<String, String>,
-    /// Environment variables that are set to nothing: Podman stores no empty secret.
+    /// Environment variables set to the empty string: Podman stores no empty secret.
     pub empty_env: BTreeSet<String>,
 }
 
 /// Whether create made the container or found it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Created {
-    /// It was made now.
+    /// Made by this call.
     New,
     /// The name was taken: an earlier call made it and its answer was lost. Adopt it.
     Existed,
 }
 
-/// The exit code of a process that SIGKILL ended. Where the agent sent none, it is most often the
-/// kernel's, for memory: Podman seldom notes that.
+/// The exit code of a process ended by SIGKILL. If the agent did not send it, it was most often the
+/// kernel's OOM killer: Podman seldom records that.
 pub const KILLED: i32 = 137;
 
-/// How a container ended, for the words of a failure.
+/// How a container ended, for failure messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExitInfo {
     pub exit_code: i32,
     /// Whether the kernel killed it for memory.
     pub oom_killed: bool,
-    /// The last lines it printed, bounded. May hold what the app chose to print: for its
-    /// operator only.
+    /// The last lines it printed, bounded. May hold whatever the app printed: for its operator
+    /// only.
     pub log_tail: String,
 }
 
-/// What was found, and made, of Podman's secrets.
+/// What a repair of Podman's secrets found and did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Mended {
-    /// They were not whole.
+    /// The secrets were damaged.
     pub changed: bool,
-    /// What is kept of torn ones, of now or of before: there may be secrets of others in it.
+    /// Damaged files kept aside, from this repair or earlier ones: they may hold other people's
+    /// secrets.
     pub aside: Vec<PathBuf>,
 }
 
@@ -133,16 +134,16 @@ pub struct Mended {
 pub struct LocalImage {
     /// Podman's id: the same bytes under several names are one image.
     pub id: String,
-    /// Every name it is known by: tags, and digests of the repositories that it came from.
+    /// All its names: tags, and digests of the repositories that it came from.
     pub names: Vec<ImageReference>,
-    /// Every name that it once had and has no more: its tag has moved to another image.
+    /// Names it had once: the tag has since moved to another image.
     pub former: Vec<ImageReference>,
-    /// Of its manifest. All that Podman tells of the origin of an image without a name.
+    /// Digest of its manifest: all that Podman reports on the origin of an image without a name.
     pub digest: Option<Digest>,
     /// It has, or had, a name that no registry can have given it.
     pub foreign: bool,
-    /// Unpacked, layers that it shares with others included.
+    /// Unpacked size, including layers shared with other images.
     pub bytes: u64,
-    /// A container uses it, also a stopped one and one that is not ours.
+    /// A container uses it, even a stopped one or one that is not ours.
     pub in_use: bool,
 }

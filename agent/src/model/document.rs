@@ -8,10 +8,10 @@ use buddo_shared::image::Digest;
 use buddo_shared::manifest::{DeploymentSpec, Manifest};
 use buddo_shared::signed::Verified;
 
-/// The document in force. Made only from one whose signature was checked.
+/// The document in force. Made only from one whose signature was verified.
 #[derive(Debug)]
 pub struct Document {
-    /// Without its deployments: those are the entries, and a large host holds them once.
+    /// Without its deployments: those are in `entries`, and a large host should hold them once.
     manifest: Manifest,
     digest: Digest,
     entries: BTreeMap<DeploymentId, Arc<DeploymentSpec>>,
@@ -26,13 +26,13 @@ impl Document {
         Self { manifest, digest, entries }
     }
 
-    /// What was signed, apart from the deployments: they are the [`entries`](Self::entries).
+    /// The signed manifest without the deployments: those are the [`entries`](Self::entries).
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
-    /// What was signed with all its deployments, in the order of their ids: a large copy, for
-    /// people who ask.
+    /// The whole signed manifest, deployments in the order of their ids: a large copy, meant for
+    /// display.
     pub fn whole(&self) -> Manifest {
         let deployments = self.entries.values().map(|desired| desired.as_ref().clone()).collect();
         Manifest { deployments, ..self.manifest.clone() }
@@ -43,7 +43,7 @@ impl Document {
         &self.digest
     }
 
-    /// The deployments that shall exist.
+    /// The desired deployments.
     pub fn entries(&self) -> &BTreeMap<DeploymentId, Arc<DeploymentSpec>> {
         &self.entries
     }

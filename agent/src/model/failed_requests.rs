@@ -1,5 +1,5 @@
-//! Failed requests as counters: by host name, and by the second in which each began. How many there
-//! are is up to tenants and their visitors; what is kept of them is not.
+//! Failed requests as counters: by host name, and by the second in which each began. Tenants and
+//! their visitors decide how many there are; the counters stay bounded.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,17 +7,17 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-/// Seconds for which counters are kept: what a guard looks back at, and a little.
+/// Seconds for which counters are kept: what a guard looks back at, plus a margin.
 const KEPT: i64 = 360;
-/// Gaps that are told apart; more of them become one.
+/// Gaps kept apart; beyond this number they are merged.
 const MAX_GAPS: usize = 16;
-/// Shorter than this, nothing that counts can have been lost.
+/// In a shorter gap, nothing that matters can have been lost.
 const LEAST_GAP: Duration = Duration::from_millis(100);
 
 /// Host names whose requests are counted: those of the document in force.
 pub type Names = Arc<BTreeSet<String>>;
 
-/// How many failed in which second since 1970.
+/// Failures by second since 1970.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Counts(BTreeMap<i64, u32>);
 
@@ -39,11 +39,11 @@ impl Counts {
         self.0.values().map(|count| u64::from(*count)).sum()
     }
 
-    /// Seconds that lie whole from `from` to before `until`, with their counts. A second in which
+    /// Counts of the seconds that lie wholly between `from` and `until`. A second in which
     /// something changed is neither before nor after.
     pub fn within(&self, from: Timestamp, until: Timestamp) -> impl Iterator<Item = (i64, u32)> {
         let whole = |at: Timestamp| at.as_second() + i64::from(at.subsec_nanosecond() > 0);
-        // Before 1970 nothing is counted, so that rounding towards it does no harm.
+        // Nothing is counted before 1970, so rounding towards it does no harm.
         let (from, until) = (whole(from), until.as_second());
         self.0.range(from..until.max(from)).map(|(second, count)| (*second, *count))
     }
@@ -57,12 +57,12 @@ impl FromIterator<Timestamp> for Counts {
     }
 }
 
-/// Lines were lost between two that were read.
+/// Log lines were lost between two that were read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gap {
-    /// The last line before.
+    /// The last line before it.
     pub from: Timestamp,
-    /// The first one after.
+    /// The first line after it.
     pub until: Timestamp,
 }
 
@@ -77,11 +77,11 @@ impl Gap {
 /// Requests that were answered with a server error (5xx), by the wall clock of this machine.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FailedRequests {
-    /// Since then none is missing but for the gaps; `None`: nothing is written down.
+    /// None is missing since then, except in the gaps; `None`: nothing is logged.
     pub known_since: Option<Timestamp>,
-    /// Host name, in lower case and without a port → what began when.
+    /// Host name, in lower case and without a port → failures by the second they began.
     pub counts: BTreeMap<String, Counts>,
-    /// Where the log was outrun, oldest first.
+    /// Where the log outran the reader, oldest first.
     pub gaps: Vec<Gap>,
 }
 
@@ -101,8 +101,8 @@ impl FailedRequests {
         }
     }
 
-    /// Forgets what is too old, and what lies in the future of `newest`, the time of the last line:
-    /// the clock was wrong then.
+    /// Forgets what is too old, and what is later than `newest`, the time of the last line: the
+    /// clock was wrong then.
     pub fn forget(&mut self, newest: Timestamp) {
         let (oldest, last) = (newest.as_second() - KEPT, newest.as_second() + 1);
         self.counts.retain(|_, counts| {
@@ -113,7 +113,7 @@ impl FailedRequests {
         self.gaps.retain(|gap| (oldest..=last).contains(&gap.until.as_second()));
         let kept = Timestamp::from_second(oldest).ok();
         self.known_since = self.known_since.map(|since| kept.map_or(since, |kept| since.max(kept)));
-        // A clock that was set back: all that is left is known since now.
+        // The clock was set back: what is left is known only since now.
         self.known_since = self.known_since.map(|since| since.min(newest));
     }
 }
@@ -163,7 +163,7 @@ mod tests {
     }
 
     proptest! {
-        /// However many fail, and whatever the clock does meanwhile.
+        /// However many fail, and however the clock jumps meanwhile.
         #[test]
         fn fm_60_no_number_of_failures_takes_more_than_its_seconds(
             jumps in proptest::collection::vec((-40_000_000_i64..40_000_000, 1_i64..2_000), 1..12),

@@ -7,9 +7,9 @@
 //!      └──────────── unhealthy_after bad ──────────────────────────────►
 //! ```
 //!
-//! A starting container never becomes unhealthy: how long it may take is the plan's to judge.
-//! `Assumed` is what a container is that served when the agent came back: it answers visitors
-//! until probes say otherwise, so that an agent's restart touches no traffic.
+//! A starting container never becomes unhealthy: the plan decides how long a start may take.
+//! `Assumed` is a container that was serving when the agent came back: it keeps its traffic until
+//! probes say otherwise, so that an agent restart does not disturb visitors.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -23,18 +23,19 @@ use jiff::Timestamp;
 pub enum ProbeOutcome {
     /// An answer that counts as healthy.
     Healthy,
-    /// An answer that does not, or the connection was closed before one, with the reason in words,
+    /// An answer that does not, or the connection was closed before one; with the reason in words,
     /// such as `status 503`. It came promptly: the app's own doing.
     Unhealthy(String),
-    /// Nothing came in time, or the host had not left what it takes to ask, with the reason in
-    /// words: the app may hang, or its host be short of something.
+    /// No answer in time, or the host lacked the resources to probe; with the reason in words. The
+    /// app may hang, or the host may be starved.
     TimedOut(String),
-    /// Nothing listens at the address. What forwards it accepts before the app does: it is not there.
+    /// Nothing listens at the address. The port forwarder accepts before the app does, so it is the
+    /// forwarder that is missing.
     Unreachable,
 }
 
-/// What is known of every probed container, by its name. A plan looks some up by name several times:
-/// in an ordered map the comparisons of names, which all begin alike, were most of its time.
+/// Trackers of all probed containers, by name. A plan looks some up several times: in an ordered
+/// map, comparing names that all begin alike took most of the planning time.
 pub type Trackers = HashMap<String, Tracker>;
 
 /// What is known about a container.
@@ -42,17 +43,17 @@ pub type Trackers = HashMap<String, Tracker>;
 pub enum Level {
     /// Started by the agent and not yet seen to answer.
     Starting,
-    /// It served before the agent came back, and was not probed since.
+    /// It served before the agent came back, and has not been probed since.
     Assumed,
     /// Enough good probes in a row.
     Healthy,
-    /// It answered once, and enough probes in a row failed since.
+    /// It answered once, and enough probes in a row have failed since.
     Unhealthy,
 }
 
 impl Level {
-    /// Whether visitors may be sent to it. An unhealthy container still may answer some of
-    /// them; taking it away before another serves would help nobody.
+    /// Whether visitors may be sent to it. An unhealthy container may still answer some of them;
+    /// removing it before another serves would help nobody.
     pub fn may_serve(self) -> bool {
         !matches!(self, Self::Starting)
     }
@@ -67,14 +68,14 @@ impl Level {
     }
 }
 
-/// How a probe failed, as far as that says whose doing it is.
+/// How a probe failed, as far as that says who is at fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Failed {
-    /// Promptly: the app said so, or hung up.
+    /// Promptly: the app answered with an error, or hung up.
     Promptly,
-    /// Nothing came in time.
+    /// No answer in time.
     TimedOut,
-    /// Nothing forwards to it.
+    /// Nothing forwards its port.
     Unreachable,
 }
 
@@ -84,7 +85,7 @@ pub struct Tracker {
     level: Level,
     in_a_row: u32,
     last_good: bool,
-    /// How the last probe failed that did.
+    /// How the last failed probe failed.
     failed: Option<Failed>,
     probes: u32,
     /// When the last probe ended.
@@ -94,7 +95,7 @@ pub struct Tracker {
 }
 
 impl Tracker {
-    /// A container from which nothing was heard yet, at `level`.
+    /// A container not probed yet, at `level`.
     pub fn new(level: Level) -> Self {
         Self {
             level,
@@ -107,22 +108,22 @@ impl Tracker {
         }
     }
 
-    /// Whether nothing forwarded its address when it was asked last: it can answer nobody, however
-    /// long it is waited for.
+    /// Whether nothing forwarded its address at the last probe: it cannot answer anybody, however
+    /// long one waits.
     pub fn is_unreachable(&self) -> bool {
         !self.last_good && self.failed == Some(Failed::Unreachable)
     }
 
-    /// Whether it answered before and fails its probes as the apps of a host that starves do: by
-    /// timeouts. A prompt error is the app's own doing, however many of them have one; else one
-    /// tenant's apps could hold up what others' need. Many at once are sick together a while before
-    /// the first of them is known to be, so the last probe counts already.
+    /// Whether it answered before and now fails its probes the way apps on a starved host do: by
+    /// timeouts. A prompt error is the app's own doing, however many apps have one; otherwise one
+    /// tenant's apps could hold up the others'. Apps that fail together do so for a while before
+    /// the first is declared unhealthy, so the last probe counts already.
     pub fn is_failing(&self) -> bool {
         let sick = self.level == Level::Unhealthy || self.level.may_serve() && !self.last_good;
         sick && self.failed == Some(Failed::TimedOut)
     }
 
-    /// Whether it answers as it did before: nobody waits for its next probe.
+    /// Whether it answers as it did before: its next probe is not urgent.
     pub fn is_steady(&self) -> bool {
         self.level == Level::Healthy && self.last_good
     }
@@ -132,7 +133,7 @@ impl Tracker {
         self.level
     }
 
-    /// Takes one outcome in; true when the level changed.
+    /// Records one outcome; true if the level changed.
     pub fn record(&mut self, probe: &Probe, outcome: ProbeOutcome, at: Timestamp) -> bool {
         let good = outcome == ProbeOutcome::Healthy;
         self.in_a_row = if good == self.last_good { self.in_a_row.saturating_add(1) } else { 1 };
@@ -140,7 +141,7 @@ impl Tracker {
         self.probes = self.probes.saturating_add(1);
         self.checked_at = Some(at);
         let (failed, reason) = match outcome {
-            // How it failed before still counts until it is healthy.
+            // The earlier kind of failure counts until it is healthy again.
             ProbeOutcome::Healthy => (self.failed, None),
             ProbeOutcome::Unhealthy(reason) => (Some(Failed::Promptly), Some(reason)),
             ProbeOutcome::TimedOut(reason) => (Some(Failed::TimedOut), Some(reason)),
@@ -161,9 +162,9 @@ impl Tracker {
         std::mem::replace(&mut self.level, level) != level
     }
 
-    /// How long to wait before the next probe. A starting container is asked fast, 10 ms and
-    /// doubling up to 500 ms, for its operator waits; others each interval, a tenth of it
-    /// jittered so that probes of many containers spread.
+    /// How long to wait before the next probe. A starting container is probed fast, 10 ms doubling
+    /// up to 500 ms, because its operator is waiting; others at their interval, jittered by a tenth
+    /// to spread the probes of many containers.
     pub fn next_delay(&self, probe: &Probe, jitter: f64) -> Duration {
         if self.level == Level::Starting {
             let doubled = 10_u64 << self.probes.saturating_sub(1).min(6);
@@ -215,8 +216,8 @@ mod tests {
         }
     }
 
-    /// By what it says of a host: neither an app that answers with errors nor one that nothing
-    /// forwards to shows that its host starves.
+    /// Neither an app that answers with errors nor one that nothing forwards to shows that its host
+    /// is starved.
     #[test]
     fn fm_58_only_what_times_out_speaks_of_a_host_that_starves() {
         let probe = Probe { healthy_after: 2, unhealthy_after: 3, ..Probe::default() };
@@ -234,10 +235,10 @@ mod tests {
         assert_eq!(fails(&error, 1), (true, false));
         assert_eq!(fails(&ProbeOutcome::Unreachable, 1), (true, false));
         assert_eq!(fails(&late, 1), (true, true));
-        // It is not well yet, and how it was sick is known.
+        // It is not healthy yet, and its kind of failure is known.
         assert_eq!(fails(&ProbeOutcome::Healthy, 1), (true, true));
         assert_eq!(fails(&ProbeOutcome::Healthy, 1), (false, false));
-        // What never answered is no sign: it may just not be up.
+        // A container that never answered proves nothing: it may still be starting.
         let mut starting = Tracker::new(Level::Starting);
         starting.record(&probe, late, Timestamp::UNIX_EPOCH);
         assert!(!starting.is_failing());

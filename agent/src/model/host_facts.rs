@@ -1,4 +1,4 @@
-//! What the host is, beside its containers.
+//! What the host is, apart from its containers.
 
 /// Whether this host enforces tiers' limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -7,31 +7,31 @@ pub enum LimitRule {
     #[default]
     Unknown,
     Enforced,
-    /// It does not, and its administrator accepts that.
+    /// They are not enforced, and the administrator accepts that.
     Waived,
-    /// It does not: nothing that needs limits is started.
+    /// They are not enforced: nothing that needs limits is started.
     Missing,
 }
 
-/// What is known of the host beside its containers.
+/// What is known of the host apart from its containers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HostFacts {
-    /// Version of Podman, where it answers.
+    /// Version of Podman, if it answers.
     pub podman_version: Option<String>,
-    /// Version of Caddy, where it answers.
+    /// Version of Caddy, if it answers.
     pub caddy_version: Option<String>,
     /// Caddy cannot hold requests with a body.
     pub loses_bodies: bool,
-    /// Whether limits hold here.
+    /// Whether limits are enforced here.
     pub limits: LimitRule,
-    /// MiB of memory that the machine has.
+    /// Memory of the machine, in MiB.
     pub memory_mb: u64,
-    /// MiB of it that its administrator allows for apps, where that is said.
+    /// Memory the administrator allows for apps, in MiB, if configured.
     pub allocatable_mb: Option<u64>,
-    /// Thousandths of cores that they may use.
+    /// CPU that apps may use, in thousandths of a core.
     pub cpu_millicores: u64,
-    /// What an administrator should know.
+    /// Warnings for the administrator.
     pub warnings: Vec<String>,
-    /// What an administrator should know of the host's disks.
+    /// Warnings for the administrator about the host's disks.
     pub disk: Vec<String>,
 }

@@ -4,18 +4,18 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-/// How long Caddy goes by an answer of the resolver. Every change of who is live takes so long to reach
-/// visitors; asking as often as this costs no throughput that could be measured (decision 0003).
+/// How long Caddy caches an answer of the resolver. Every change of the live slot takes this long
+/// to reach visitors; asking this often costs no measurable throughput (decision 0003).
 pub const EDGE_REFRESH: Duration = Duration::from_millis(20);
 
-/// Who answers for a name: what the resolver process serves to Caddy. Replaced as a whole.
+/// Where each name is served: what the resolver process serves to Caddy. Replaced as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct LiveTable {
     /// The zone's name, such as `buddocloud.com`.
     pub zone: String,
     /// Subdomain → where its requests go.
     pub apps: BTreeMap<String, Target>,
-    /// Host names of operators, which may have certificates → the subdomain they show.
+    /// Operators' own host names that may have certificates → the subdomain they show.
     pub domains: BTreeMap<String, String>,
 }
 

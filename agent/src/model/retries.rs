@@ -1,4 +1,4 @@
-//! How long each kind of trouble waits before it is tried again: the one place to change that.
+//! The back-off for each kind of trouble, all in one place.
 
 use std::time::Duration;
 
@@ -6,15 +6,15 @@ use buddo_runtime::backoff::Backoff;
 
 /// A crashed container: 1 s, 2 s … 60 s.
 pub const CRASH: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins(1));
-/// A registry or Podman in trouble: 0.5 s, 1 s … 30 s.
+/// Trouble with a registry or Podman: 0.5 s, 1 s … 30 s.
 pub const TROUBLE: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
-/// What the host lacks to create or start a container: 1 s, 2 s … 2 min. Its administrator has
-/// to act, and each try costs the host that is short something.
+/// The host lacks something to create or start a container: 1 s, 2 s … 2 min. Its administrator has
+/// to act, and each retry costs a host that is short already.
 pub const SHORTAGE: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins(2));
-/// What is of this very host and answers soon if at all, such as its disk or the list of its
-/// containers: 0.5 s, 1 s … 5 s. Visitors may wait for it, so the cap is low.
+/// Trouble on this host that clears soon if at all, such as its disk or the container list: 0.5 s,
+/// 1 s … 5 s. Visitors may be waiting, so the cap is low.
 pub const HOST: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(5));
-/// A certificate that cannot be had: 1 s, 2 s … 15 min. Issuers count failures.
+/// A certificate that cannot be obtained: 1 s, 2 s … 15 min. Issuers count failures.
 pub const CERTIFICATE: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins(15));
 /// A renewal that the coordinator does not answer: 1 s, 2 s … 5 min.
 pub const RENEWAL: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins(5));

@@ -1,4 +1,4 @@
-//! How things stand on this host, for people who ask: one value per pass, plain data.
+//! The state of this host, for display: one value per pass, plain data.
 
 use std::net::SocketAddrV4;
 
@@ -15,40 +15,40 @@ pub struct HostSnapshot {
     pub joined: bool,
     /// As it is reported.
     pub host: HostStatus,
-    /// The deployments that shall exist or still do.
+    /// The deployments that are desired or still exist.
     pub deployments: Vec<DeploymentSnapshot>,
 }
 
 /// One deployment as the last pass saw it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DeploymentSnapshot {
-    /// Its name in the zone; absent while it leaves.
+    /// Its name in the zone; absent while it is being removed.
     pub subdomain: Option<String>,
     /// Its URL's host name.
     pub host: Option<String>,
-    /// As the document wants it; absent: it shall not exist.
+    /// The desired run state; absent: the deployment should not exist.
     pub run: Option<RunState>,
     /// As it is reported.
     pub status: DeploymentStatus,
-    /// Why it is stopped, where no operator wanted that: its revision was given up.
+    /// Why it is stopped although no operator asked for it: its revision was given up.
     pub given_up: Option<Failure>,
-    /// For how many more seconds its guard watches the revision; absent: no longer, or never.
+    /// For how many more seconds its guard watches the revision; absent: it does not.
     #[serde(default)]
     pub guarded_s: Option<u64>,
     /// How often it was killed for memory, as far as its guard has seen.
     #[serde(default)]
     pub kills: usize,
-    /// In how many seconds it is tried again, after a failure; absent: nothing waits.
+    /// Seconds until the next retry after a failure; absent: nothing waits.
     #[serde(default)]
     pub retry_s: Option<u64>,
-    /// Where its visitors go; absent: to the page that knows no such app.
+    /// Where its visitors go; absent: to the page for unknown apps.
     pub target: Option<Target>,
     pub containers: Vec<ContainerSnapshot>,
-    /// Steps that run now.
+    /// Steps running now.
     pub doing: Vec<String>,
-    /// Steps that are planned and wait for their turn.
+    /// Planned steps waiting for their turn.
     pub planned: Vec<String>,
-    /// In how many milliseconds it is looked at again, should nothing happen.
+    /// Milliseconds until it is planned again if nothing happens.
     pub next_look_ms: Option<u64>,
 }
 
@@ -60,7 +60,7 @@ pub struct ContainerSnapshot {
     /// Where it is published.
     pub address: Option<SocketAddrV4>,
     pub health: Option<String>,
-    /// It gets no new requests, and leaves when those under way had their time.
+    /// It gets no new requests, and is removed once it has drained.
     #[serde(default)]
     pub drains: bool,
     /// Why the last probe failed.

@@ -1,6 +1,6 @@
-//! One revision as it shall be: the document's own, or the one that it names to fall back to.
+//! One desired revision: the document's own, or the one it names as fallback.
 //!
-//! Whoever brings a revision in works from this and need not know which of the two it is.
+//! A rollout works from this and need not know which of the two it is.
 
 use buddo_shared::id::{DeploymentId, Revision};
 use buddo_shared::image::{Digest, ImageReference};
@@ -10,19 +10,19 @@ use buddo_shared::port::Port;
 use buddo_shared::probe::Probe;
 use buddo_shared::sealed::Sealed;
 
-/// A revision, whole. Borrowed from the deployment's entry in the document.
+/// A whole revision. Borrowed from the deployment's entry in the document.
 #[derive(Debug, Clone, Copy)]
 pub struct RevisionSpec<'a> {
     pub deployment: DeploymentId,
     pub revision: Revision,
     /// Its image as the operator named it.
     pub image: &'a ImageReference,
-    /// The bytes it means, where the document says so.
+    /// The digest it resolves to, if the document says so.
     pub digest: Option<&'a Digest>,
     /// The port inside the container.
     pub port: Port,
     pub limits: Limits,
-    /// How its health is asked.
+    /// How its health is probed.
     pub probe: &'a Probe,
     /// How it replaces what serves.
     pub strategy: Strategy,
@@ -59,12 +59,12 @@ impl<'a> RevisionSpec<'a> {
             probe: &fallback.probe,
             env: fallback.env.as_ref(),
             registry_credentials: fallback.registry_credentials.as_ref(),
-            // Tier and strategy are the deployment's, not a revision's.
+            // Tier and strategy belong to the deployment, not to a revision.
             ..Self::asked_for(desired)
         })
     }
 
-    /// The revision of this number, where the document describes it.
+    /// The revision with this number, if the document describes it.
     pub fn of(desired: &'a DeploymentSpec, revision: Revision) -> Option<Self> {
         [Some(Self::asked_for(desired)), Self::fallback(desired)]
             .into_iter()
@@ -72,8 +72,8 @@ impl<'a> RevisionSpec<'a> {
             .find(|wanted| wanted.revision == revision)
     }
 
-    /// How a container of this revision is asked for its health. One that the document does not
-    /// describe any more is asked as the present one is.
+    /// The probe for a container of this revision. A revision that the document no longer describes
+    /// is probed like the present one.
     pub fn probe_of(desired: &'a DeploymentSpec, revision: Revision) -> &'a Probe {
         Self::of(desired, revision).map_or(&desired.probe, |wanted| wanted.probe)
     }

@@ -6,18 +6,19 @@ use buddo_shared::id::{DeploymentId, Revision};
 
 use crate::model::container::{Identity, Slot};
 
-/// One effect on the world, for the deployment and revision of its [`Operation`](crate::reconcile::executor::Order).
+/// One effect on the world, for the deployment and revision of its
+/// [`Operation`](crate::reconcile::executor::Operation).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// Store the revision's environment as Podman secrets.
     PutSecrets,
-    /// Have the revision's image here, and know its digest.
+    /// Pull the revision's image if needed and learn its digest.
     Image,
     /// Create the container in this slot.
     Create(Slot),
     /// Start the container of this name.
     Start(String),
-    /// Begin to probe it as a new one.
+    /// Start probing it as a new container.
     Watch(String),
     /// Learn how it ended.
     InspectExit(String),
@@ -25,9 +26,9 @@ pub enum Step {
     Stop(String),
     /// Remove it by force.
     Remove(String),
-    /// End containers in this slot that run and that Podman does not know any more.
+    /// End containers in this slot that run but that Podman has lost.
     EndLost(Slot),
-    /// End what forwards the address of this slot, where no container that Podman knows is there.
+    /// End the process that forwards this slot's address if no container known to Podman is there.
     FreeAddress(Slot),
     /// Remove the secrets of a revision.
     RemoveSecrets(Revision),
@@ -51,7 +52,7 @@ impl Step {
         }
     }
 
-    /// Whether it takes away what is not needed, for no revision in particular.
+    /// Whether it removes something unneeded, for no revision in particular.
     pub fn takes_away(&self) -> bool {
         match self {
             Self::Stop(_)
@@ -68,12 +69,12 @@ impl Step {
         }
     }
 
-    /// Whether Podman tells of it by an event, once it is done.
+    /// Whether Podman emits an event once it is done.
     pub fn is_event(&self) -> bool {
         matches!(self, Self::Start(_) | Self::Stop(_) | Self::Remove(_))
     }
 
-    /// The container that it makes, changes or looks at, on behalf of `revision`.
+    /// The container that it makes, changes or inspects for `revision`.
     pub fn container(&self, deployment: DeploymentId, revision: Revision) -> Option<String> {
         match self {
             Self::Create(slot) => {
@@ -93,13 +94,13 @@ impl Step {
     }
 }
 
-/// Two kinds of work that do not wait for each other: what serves is restarted while a new
-/// revision's image is still being pulled. In each lane a deployment has one operation at a time.
+/// Two lanes that do not wait for each other: what serves is restarted while a new revision's image
+/// is still being pulled. A deployment has one operation at a time in each lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lane {
     /// Keeping what serves running.
     Serve,
-    /// Bringing in a new container, taking old ones away.
+    /// Rolling out a new container, removing old ones.
     Roll,
 }
 
@@ -114,7 +115,7 @@ impl fmt::Display for Step {
             Self::InspectExit(name) => write!(f, "ask how {name} ended"),
             Self::Stop(name) => write!(f, "stop {name}"),
             Self::Remove(name) => write!(f, "remove {name}"),
-            Self::EndLost(slot) => write!(f, "end what Podman has lost in slot {slot:?}"),
+            Self::EndLost(slot) => write!(f, "end an orphan in slot {slot:?}"),
             Self::FreeAddress(slot) => write!(f, "free the address of slot {slot:?}"),
             Self::RemoveSecrets(revision) => write!(f, "remove the secrets of r{revision}"),
         }
@@ -130,7 +131,7 @@ pub fn container_name(identity: &Identity) -> String {
     format!("buddo-{}-r{}-{slot}", identity.deployment, identity.revision)
 }
 
-/// Whose container this name is; `None`: not one of ours.
+/// Whose container this is; `None`: not one of ours.
 pub fn container_owner(name: &str) -> Option<Identity> {
     let rest = name.strip_prefix("buddo-")?;
     let (deployment, rest) = rest.split_at_checked(36)?;
@@ -143,12 +144,12 @@ pub fn container_owner(name: &str) -> Option<Identity> {
     Some(Identity { deployment: deployment.parse().ok()?, revision: revision.parse().ok()?, slot })
 }
 
-/// What the names of a revision's secrets begin with; a number follows.
+/// The prefix of the names of a revision's secrets; a number follows.
 pub fn secret_prefix(deployment: DeploymentId, revision: Revision) -> String {
     format!("buddo-{deployment}-r{revision}-")
 }
 
-/// Whose secret this name is; `None` for a foreign one.
+/// Whose secret this is; `None`: not one of ours.
 pub fn secret_owner(name: &str) -> Option<(DeploymentId, Revision)> {
     let rest = name.strip_prefix("buddo-")?;
     let (deployment, rest) = rest.split_at_checked(36)?;

@@ -1,12 +1,13 @@
-//! Whom this host trusts, checked: keys that documents are signed with, and host CAs.
+//! The trust roots of this host, checked: keys that sign documents, and host CAs.
 //!
 //! ```text
 //! join ─► identity.json ─┐
-//! document ─► agent.db ──┴─► Pins ─► intent (whose documents), link and renewal (whose TLS)
+//! document ─► agent.db ──┴─► TrustRoots ─► desired state (whose documents),
+//!                                          server and renewal (whose TLS)
 //! ```
 //!
-//! The database decides, for it takes a document and its trust in one commit; `identity.json`
-//! follows it, so that a host whose database is lost still knows whom to trust.
+//! The database decides, because it stores a document and its trust in one commit; `identity.json`
+//! follows it, so that a host that lost its database still knows whom to trust.
 
 use buddo_shared::id::HostId;
 use buddo_shared::manifest::Trust;
@@ -23,25 +24,25 @@ pub struct TrustRoots {
     cas: Vec<CertificateDer<'static>>,
 }
 
-/// What is to be trusted is not usable.
+/// Why trust roots are not usable.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustRootsError {
     /// There is no signing key or no CA.
-    #[error("whom to trust is not named: it takes a signing key and a host CA")]
+    #[error("a trust root is missing: a signing key and a host CA are needed")]
     Empty,
     /// A signing key is malformed.
-    #[error("a signing key to trust is not usable")]
+    #[error("a trusted signing key is invalid")]
     Key(#[from] PinnedKeyError),
-    /// A CA is no certificate.
-    #[error("a host CA to trust is not in PEM form")]
+    /// A CA is not a PEM certificate.
+    #[error("a trusted host CA is not in PEM form")]
     Pem(#[source] pem::Error),
-    /// A CA is no certificate that anything can be verified with.
-    #[error("a host CA to trust is no usable certificate")]
+    /// A CA is a certificate that cannot verify anything.
+    #[error("a trusted host CA is not a usable certificate")]
     Ca(#[source] rustls::Error),
 }
 
 impl TrustRoots {
-    /// Checks `trust`, for documents that are for `host`.
+    /// Checks `trust`, for documents addressed to `host`.
     pub fn new(host: HostId, trust: Trust) -> Result<Self, TrustRootsError> {
         if trust.signing_keys.is_empty() || trust.cas.is_empty() {
             return Err(TrustRootsError::Empty);
@@ -57,7 +58,7 @@ impl TrustRoots {
         Ok(Self { wire: trust, verifier, cas })
     }
 
-    /// As it is written down.
+    /// In wire form.
     pub fn wire(&self) -> &Trust {
         &self.wire
     }
@@ -66,7 +67,7 @@ impl TrustRoots {
         &self.verifier
     }
 
-    /// The CAs, the one that makes certificates now first.
+    /// The CAs, the one that issues certificates now first.
     pub fn cas(&self) -> &[CertificateDer<'static>] {
         &self.cas
     }
@@ -88,7 +89,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// A certificate of some CA.
+    /// Some CA's certificate.
     pub(crate) fn some_ca() -> String {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

@@ -15,11 +15,11 @@ use crate::ports::{ContainersError, Hindrance};
 
 const MIB: u64 = 1024 * 1024;
 
-/// The longest piece of foreign text (logs, Podman's messages) in a failure, in characters.
+/// The longest foreign text (logs, Podman's messages) quoted in a failure, in characters.
 const QUOTE: usize = 200;
 
-/// What to do about an app that does not run as it should. What it prints lies on its host, where
-/// its operator cannot read it: nobody is sent there.
+/// What to do about an app that does not run as it should. Its output is on the host, where its
+/// operator cannot read it, so nobody is sent there.
 const MEND: &str = "run the image with the same environment on a machine of your own to see why, \
                     correct it and deploy again";
 
@@ -27,7 +27,7 @@ fn failure(code: &str, cause: String, fix: impl Into<String>) -> Failure {
     Failure { code: code.to_owned(), cause, fix: fix.into() }
 }
 
-/// The last line of `text` with something on it, cut and without control characters.
+/// The last non-blank line of `text`, cut and without control characters.
 fn last_line(text: &str) -> Option<String> {
     let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
     Some(line.chars().filter(|c| !c.is_control()).take(QUOTE).collect())
@@ -70,7 +70,7 @@ pub fn exited_at_start(ending: &ExitInfo, times: u32, limits: Limits) -> Failure
     failure("exited_at_start", cause, fix)
 }
 
-/// It ran all the time it was given and never answered.
+/// It ran for all the time allowed and never answered.
 pub fn never_healthy(port: Port, seconds: u64, reason: Option<&str>) -> Failure {
     let reason = reason.and_then(last_line).unwrap_or_else(|| "no probe was answered".to_owned());
     failure(
@@ -80,7 +80,7 @@ pub fn never_healthy(port: Port, seconds: u64, reason: Option<&str>) -> Failure 
     )
 }
 
-/// The host cannot hold the tier's promise.
+/// The host cannot enforce the tier's limits.
 pub fn limits_not_enforced() -> Failure {
     failure(
         "limits_not_enforced",
@@ -90,10 +90,10 @@ pub fn limits_not_enforced() -> Failure {
     )
 }
 
-/// Code of a database of Podman's that cannot be read.
+/// Code for an unreadable Podman database.
 const DATABASE: &str = "podman_database_damaged";
 
-/// What Podman says of its own database, which is of one of two kinds (bbolt, SQLite).
+/// What Podman says of its own damaged database, which is one of two kinds (bbolt, SQLite).
 const DAMAGE: [&str; 4] = [
     "invalid database",
     "checksum error",
@@ -101,8 +101,8 @@ const DAMAGE: [&str; 4] = [
     "file is not a database",
 ];
 
-/// Podman cannot say which containers there are. `before`: what was the trouble until now; a
-/// service that has found its database damaged hangs at the next call, and does not start again.
+/// Podman cannot list its containers. `before`: the trouble until now; a service that has found its
+/// database damaged hangs at the next call, and does not start again.
 pub fn podman_trouble(error: &ContainersError, before: Option<Failure>) -> Failure {
     match error {
         ContainersError::Refused { message, .. } if is_damage(error) => failure(
@@ -113,7 +113,7 @@ pub fn podman_trouble(error: &ContainersError, before: Option<Failure>) -> Failu
         ),
         ContainersError::Refused { message, .. } => failure(
             "podman_refuses",
-            format!("Podman on the app's host does not list its containers: {}", cut(message)),
+            format!("Podman on the app's host cannot list its containers: {}", cut(message)),
             "wait, the agent keeps trying; if it lasts, the host's administrator reads Podman's log",
         ),
         error => {
@@ -122,9 +122,9 @@ pub fn podman_trouble(error: &ContainersError, before: Option<Failure>) -> Failu
     }
 }
 
-/// Whether Podman says that its own database is damaged. It does so once, to whatever call comes
-/// first. The cause stands last; before it may be words of an image, such as its command, which are
-/// no alarm.
+/// Whether Podman says that its own database is damaged. It does so once, in answer to whichever
+/// call comes first. The cause stands last; text before it may come from an image, such as its
+/// command, and must not raise an alarm.
 pub fn is_damage(error: &ContainersError) -> bool {
     let ContainersError::Refused { message, .. } = error else { return false };
     let cause = message.rsplit(": ").next().unwrap_or_default();
@@ -141,7 +141,7 @@ pub fn podman_unavailable() -> Failure {
     )
 }
 
-/// A call to Podman has no answer: Podman gave none, or something else was in its way.
+/// A call to Podman got no answer: from Podman itself, or because something else prevented it.
 pub fn unanswered(error: &ContainersError) -> Failure {
     let ContainersError::Unavailable { operation, .. } = error else { return podman_unavailable() };
     match error.hindrance() {
@@ -170,56 +170,59 @@ pub fn unanswered(error: &ContainersError) -> Failure {
     }
 }
 
-/// Podman refuses what has to do with secrets, in its own words.
+/// Podman refuses a call that involves secrets; its own words.
 pub fn secrets_refused(message: &str) -> Failure {
     failure(
         "podman_secrets_refused",
-        format!("Podman on the app's host does not handle secrets: {}", cut(message)),
+        format!("Podman on the app's host cannot handle secrets: {}", cut(message)),
         "wait, the agent keeps trying; if it lasts, the host's administrator looks for a full disk \
          and reads Podman's log",
     )
 }
 
-/// What Podman keeps of secrets is damaged, and so it stays for now.
+/// Podman's stored secrets are damaged and could not be repaired for now.
 pub fn secrets_unmended(error: &std::io::Error) -> Failure {
     failure(
         "podman_secrets_damaged",
-        format!("Podman's secrets on the app's host cannot be mended: {}", cut(&error.to_string())),
+        format!(
+            "Podman's secrets on the app's host cannot be repaired: {}",
+            cut(&error.to_string())
+        ),
         "wait, the agent keeps trying; if it lasts, the host's administrator looks for a full disk \
          and restarts podman.service",
     )
 }
 
-/// Podman's secrets were damaged once, and what was torn lies here.
+/// Podman's secrets were damaged once; the torn files are kept here.
 pub fn secrets_torn(aside: &[PathBuf]) -> String {
     let paths: Vec<_> = aside.iter().map(|path| path.display().to_string()).collect();
     format!(
-        "secrets of Podman's were torn by a kill or a full disk, and those of apps were put again; \
-         remove {} once no other secret is missed, for values may be in it",
+        "Podman's secrets were damaged by a kill or a full disk; those of apps were restored; \
+         remove {} once no other secret is missing, because it may contain values",
         paths.join(" and ")
     )
 }
 
-/// Something that was there a moment ago is not.
+/// Something that existed a moment ago is gone.
 pub fn vanished(what: &str) -> Failure {
     failure(
         "vanished",
         format!("{} disappeared from the app's host", cut(what)),
-        "wait, the agent makes it again",
+        "wait, the agent recreates it",
     )
 }
 
-/// Whether it came after the image was there.
+/// Whether it came after the image was present.
 pub fn is_of_start(failure: &Failure) -> bool {
     matches!(failure.code.as_str(), "start_refused" | "vanished")
 }
 
-/// Whether Podman could not publish the port, for somebody else listens there.
+/// Whether Podman could not publish the port because something else listens there.
 pub fn is_address_held(message: &str) -> bool {
     message.contains("address already in use")
 }
 
-/// Podman would not create or start the container.
+/// Podman refused to create or start the container.
 pub fn refused(message: &str) -> Failure {
     let fix = if is_address_held(message) {
         "the host's administrator ends what holds that address, or reboots the host"
@@ -229,23 +232,23 @@ pub fn refused(message: &str) -> Failure {
     failure("start_refused", format!("the container could not be started: {}", cut(message)), fix)
 }
 
-/// Whether Podman cannot mount a container's own storage. These words come first in what it says,
-/// before any of an image's.
+/// Whether Podman cannot mount a container's own storage. These words come first in its message,
+/// before any that come from an image.
 pub fn is_storage_lost(message: &str) -> bool {
     message.starts_with("mounting storage for container ")
 }
 
-/// A container's storage is not whole.
+/// A container's storage is damaged.
 pub fn storage_lost(message: &str) -> Failure {
     failure(
         "container_storage_lost",
         format!("Podman cannot mount the container's storage: {}", cut(message)),
-        "wait, the container is made again by itself; if it lasts, the host's administrator looks \
+        "wait, the agent recreates the container; if it lasts, the host's administrator looks \
          at the disk of Podman's storage",
     )
 }
 
-/// The host lacks what it takes to run another container.
+/// The host lacks a resource needed to run another container.
 pub fn no_new_apps(lacks: &Failure) -> String {
     format!("this host should get no new apps for now: {}; {}", lacks.cause, lacks.fix)
 }
@@ -259,12 +262,12 @@ pub fn host_full() -> Failure {
     )
 }
 
-/// Sealed values that do not open.
+/// Sealed values that cannot be opened.
 pub fn unreadable(what: &str) -> Failure {
     failure(
         "secrets_unreadable",
         format!("the host cannot open the app's {what}: sealed to another key"),
-        "deploy again; if it stays so, the host's administrator lets the host join again",
+        "deploy again; if it lasts, the host's administrator joins the host again",
     )
 }
 
@@ -282,7 +285,7 @@ pub fn restarting(exit_code: Option<i32>, crashes: u32) -> Failure {
     )
 }
 
-/// What serves stopped to answer probes.
+/// What serves stopped answering probes.
 pub fn unhealthy(reason: Option<&str>) -> Failure {
     let reason = reason.and_then(last_line).unwrap_or_else(|| "no answer".to_owned());
     failure(
@@ -292,8 +295,8 @@ pub fn unhealthy(reason: Option<&str>) -> Failure {
     )
 }
 
-/// What serves stopped to answer probes, and gets no second container yet: its host may be why, or
-/// it is not its turn.
+/// What serves stopped answering probes and gets no second container yet: the host may be the
+/// cause, or it is not its turn.
 pub fn replacement_waits(reason: Option<&str>, host_trouble: bool) -> Failure {
     let reason = reason.and_then(last_line).unwrap_or_else(|| "no answer".to_owned());
     let (wait, fix) = if host_trouble {
@@ -363,7 +366,7 @@ pub fn guard(
     failure(code, format!("revision {revision} {what}; revision {fallback} is put back"), fix)
 }
 
-/// The guard gave `revision` up, for no container of it can be brought to answer any more.
+/// The guard gave `revision` up because none of its containers can be made to answer again.
 pub fn guard_gone(revision: Revision, fallback: Revision, why: &Failure) -> Failure {
     failure(
         "guard_crash_loop",
@@ -376,7 +379,7 @@ pub fn guard_gone(revision: Revision, fallback: Revision, why: &Failure) -> Fail
     )
 }
 
-/// Nor could the revision before it be brought back.
+/// The revision before it could not be put back either.
 pub fn not_put_back(failure: &Failure, fallback: Revision, why: &Failure) -> Failure {
     Failure {
         cause: format!(
@@ -463,7 +466,7 @@ mod tests {
         assert!(failure.cause.contains("256 MB"));
     }
 
-    /// Podman does not always say that it was memory; then neither is it claimed.
+    /// Podman does not always say that it was memory; then the message does not claim it.
     #[test]
     fn a_kill_is_told_as_what_it_most_often_is() {
         let failure = exited_at_start(&ending(137, false, "loading model"), 3, LIMITS);

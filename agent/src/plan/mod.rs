@@ -1,21 +1,20 @@
 //! The decisions: pure, for one deployment at a time.
 //!
 //! ```text
-//!                     Memory (what was decided and seen before)
+//!                 DeploymentState (what was decided and seen before)
 //!                        │ ▲
 //!   View (desired,       ▼ │      Plan (steps per lane, where visitors go,
 //!   containers, health, plan() ─► what to probe, how to put it into words,
 //!   host rules, now)              when to look again)
 //! ```
 //!
-//! Planning changes the memory and nothing else; called again with the same view and nothing
-//! done meanwhile, it plans the same. The rules that hold in every plan:
+//! Planning changes the deployment's state and nothing else; called again with the same view and
+//! nothing done meanwhile, it returns the same plan. Rules that hold in every plan:
 //!
-//! - what answers visitors is never stopped before something else answers, or before its
-//!   operator wanted that;
-//! - a container leaves only after nothing new was sent to it for the drain time;
-//! - a revision that failed is not tried again; one that once served is never given up, but for
-//!   what its guard saw;
+//! - what answers visitors is never stopped before something else answers, or before its operator
+//!   asked for that;
+//! - a container is removed only after nothing new was sent to it for the drain time;
+//! - a revision that failed is not tried again; one that served once is given up only by its guard;
 //! - without a document nothing is touched.
 
 pub mod messages;
@@ -52,54 +51,54 @@ use crate::plan::rollback_watch::Kills;
 use crate::plan::rollback_watch::failed_requests::Failed;
 use crate::plan::state::{DeploymentState, Serving, Stock};
 
-/// For so long the edge may go by the table before: Caddy's refresh time, and a little for a
-/// question that was under way.
+/// How long the edge may still use the previous table: Caddy's refresh time, plus a margin for a
+/// query under way.
 pub const EDGE_LAG: Duration = EDGE_REFRESH.saturating_add(Duration::from_millis(80));
 
 /// What holds for all deployments of the host.
 #[derive(Debug, Clone)]
 pub struct Rules {
     pub limits: LimitRule,
-    /// How old containers leave.
+    /// How old containers are drained.
     pub drain: Drain,
     /// Where containers are published.
     pub network: Network,
-    /// Podman was away, or many apps went down together: until then no guard judges.
+    /// Podman was away, or many apps went down together: no guard judges before this.
     pub troubled_until: Option<Instant>,
-    /// So many apps let their probes time out that it is no fault of theirs.
+    /// So many apps let their probes time out that the apps are not at fault.
     pub many_sick: bool,
-    /// Podman's secrets were listed.
+    /// Podman's secrets have been listed.
     pub secrets_known: bool,
 }
 
-/// Whether a second container may be started beside one that fails its probes. Given by the pass,
-/// which sees the whole host: a host that starves makes many apps miss their probes, and a second
-/// container for each of them would starve it more.
+/// Whether a second container may be started beside one that fails its probes. Granted by the pass,
+/// which sees the whole host: a starved host makes many apps miss their probes, and a second
+/// container for each would starve it more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Permit {
     Granted,
     /// Not while the host itself may be why its probes fail.
     HostTrouble,
-    /// Not yet: as many as the host may start in a minute were started.
+    /// Not yet: the host's budget of starts per minute is used up.
     Later,
 }
 
-/// Operations that run right now, and the step that each is at.
+/// Running operations, and the step each is at.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Busy {
     /// In [`Lane::Serve`].
     pub serve: Option<Step>,
     /// In [`Lane::Roll`].
     pub roll: Option<Step>,
-    /// What comes after it in the same operation.
+    /// The steps that follow in the same operation.
     pub roll_next: Vec<Step>,
 }
 
-/// A container as its list and its probes show it.
+/// A container as the list and its probes show it.
 #[derive(Debug, Clone, Copy)]
 pub struct Seen<'a> {
     pub container: &'a Container,
-    /// What probes say; `None`: it is not probed. Looked up once for each plan, which asks for it
+    /// The probe result; `None`: it is not probed. Looked up once per plan, which asks for it
     /// several times.
     pub tracker: Option<&'a Tracker>,
 }
@@ -113,7 +112,7 @@ impl Seen<'_> {
         is_running(self.container)
     }
 
-    /// Whether it runs and nothing forwards to it, which is no fault of the app's.
+    /// Whether it runs but nothing forwards to it, which is not the app's fault.
     fn is_unreachable(self) -> bool {
         self.runs() && self.tracker.is_some_and(Tracker::is_unreachable)
     }
@@ -127,24 +126,24 @@ impl Deref for Seen<'_> {
     }
 }
 
-/// One deployment as it is and as it shall be.
+/// One deployment, observed and desired.
 pub struct View<'a> {
     pub id: DeploymentId,
-    /// As the document wants it; `None`: it shall not exist.
+    /// Its desired state; `None`: it should not exist.
     pub desired: Option<&'a DeploymentSpec>,
     pub containers: &'a [Seen<'a>],
     pub busy: &'a Busy,
     pub rules: &'a Rules,
-    /// Requests to it that failed, as far as Caddy's log tells.
+    /// Its failed requests, as far as Caddy's log shows.
     pub failed: Failed<'a>,
-    /// What the kernel counts in its serving container, as far as is known.
+    /// What the kernel counts in its serving container, if known.
     pub kills: Option<&'a Kills>,
-    /// Whether what serves and is sick may be replaced now.
+    /// Whether a sick serving container may be replaced now.
     pub permit: Permit,
     pub now: Instant,
     /// Wall time, never earlier than the document in force.
     pub wall: Timestamp,
-    /// 0..1, drawn anew for each plan.
+    /// 0..1, drawn for each plan.
     pub jitter: f64,
 }
 
@@ -152,21 +151,21 @@ pub struct View<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Watched {
     pub name: String,
-    /// Its revision, which says how it is asked.
+    /// Its revision, which determines how it is probed.
     pub revision: Revision,
     /// Where it is published.
     pub address: std::net::SocketAddrV4,
-    /// Whether it serves already, as far as is known: then it counts as answering until
-    /// probes say otherwise.
+    /// Whether it serves already, as far as is known: then it counts as answering until probes say
+    /// otherwise.
     pub assumed: bool,
 }
 
-/// What shall happen, and how things stand.
+/// What to do, and the current state.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     /// Steps that keep what serves running.
     pub serve: Vec<Step>,
-    /// Steps that bring in and take away.
+    /// Steps that roll out and remove containers.
     pub roll: Vec<Step>,
     /// Where visitors go; `None`: there is no such app.
     pub target: Option<Target>,
@@ -174,23 +173,23 @@ pub struct Plan {
     /// When to plan again if nothing happens.
     pub wake: Option<Instant>,
     /// How far the desired revision is. [`Phase::Live`] here means that the table says so; the
-    /// route and certificate may be to come.
+    /// route and certificate may still be missing.
     pub phase: Phase,
-    /// Why it failed, or what is in its way.
+    /// Why it failed, or what holds it up.
     pub failure: Option<Failure>,
-    /// The container that serves, or is being started.
+    /// The container that serves or is being started.
     pub container: Option<String>,
     /// Nothing is left of it here.
     pub gone: bool,
     /// It does not run because the revision was given up, for this reason.
     pub given_up: Option<Failure>,
-    /// On behalf of which revision steps of [`Lane::Roll`] are; `None`: of none in particular.
+    /// The revision that the [`Lane::Roll`] steps are for; `None`: none in particular.
     pub revision: Option<Revision>,
     /// The guard watches the desired revision until then.
     pub guarded_until: Option<Instant>,
     /// What the guard puts back instead of the desired revision.
     pub put_back: Option<Revision>,
-    /// The guard decided in this plan: that must be on disk before anything is done about it.
+    /// The guard decided in this plan: persist that before acting on it.
     pub decided: bool,
     /// What it needs, or uses, of the host's budget for replacing sick containers.
     pub replacing: Option<Replacing>,
@@ -249,7 +248,8 @@ impl<'a> View<'a> {
         self.find(serving.revision, serving.slot)
     }
 
-    /// Whether this revision needs an environment that Podman's secrets do not hold, or not whole.
+    /// Whether this revision needs an environment that Podman's secrets hold only in part or not at
+    /// all.
     fn lacks_secrets(&self, memory: &DeploymentState, wanted: &RevisionSpec<'_>) -> bool {
         let whole = memory.secrets.get(&wanted.revision) == Some(&Stock::Whole);
         self.rules.secrets_known && wanted.env.is_some() && !whole
@@ -264,13 +264,13 @@ fn is_running(container: &Container) -> bool {
     container.state == ContainerState::Running
 }
 
-/// How long a container may take until it answers for the first time since its start.
+/// How long a container may take to answer for the first time after its start.
 fn deadline(probe: &Probe) -> Duration {
     Duration::from_millis(u64::from(probe.start_deadline_ms))
 }
 
-/// What shall be brought in: the desired revision or, once that was given up and does not serve,
-/// the one to fall back to. `None`: neither; what serves is kept.
+/// What to roll out: the desired revision or, once that was given up and does not serve, the
+/// fallback. `None`: neither; what serves is kept.
 pub fn wanted<'a>(
     memory: &DeploymentState,
     desired: &'a DeploymentSpec,
@@ -279,13 +279,13 @@ pub fn wanted<'a>(
         return Some(RevisionSpec::asked_for(desired));
     }
     let fallback = rollback::fallback(memory, desired)?;
-    // A revision that never served leaves alone what does, whichever that is.
+    // A revision that never served must not disturb what does, whichever that is.
     let due = memory.was_put_back(desired.revision)
         || memory.persisted.live.is_none_or(|live| live.revision == fallback);
     RevisionSpec::fallback(desired).filter(|_| due)
 }
 
-/// Plans for one deployment. Pure but for `memory`, which is its own.
+/// Plans for one deployment. Pure, except that it updates `memory`, the deployment's own state.
 pub fn plan(memory: &mut DeploymentState, view: &View<'_>) -> Plan {
     let plan = match view.desired {
         None => teardown::leave(memory, view),

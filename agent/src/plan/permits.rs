@@ -1,16 +1,17 @@
-//! Who may replace a sick container now: a token bucket for the whole host. Pure, time is passed in.
+//! Who may replace a sick container now: a token bucket for the whole host. Pure, time is passed
+//! in.
 //!
 //! ```text
-//!             one more each 10 s                 a pass: those who waited longest first
+//!            one more every 10 s                   a pass: longest waiting first
 //!   tokens ◄──────────────────── (6 at most) ──────────────────────────────► Permit
 //!     ▲                                                                        │
-//!     └───────────────── taken when the order is sent ◄── Replacing::Begins ◄──┘
+//!     └─────────────── taken when the operation is sent ◄ Replacing::Begins ◄──┘
 //! ```
 //!
-//! A host that starves makes many apps miss their probes at once. A second container for each would
-//! make it worse, so nothing is replaced while half of all apps let theirs time out; those that
-//! answer with errors do not count. Should that last, one app a minute is tried all the same: apps
-//! that are stuck for a reason of their own would otherwise stay so for ever.
+//! A starved host makes many apps miss their probes at once. A second container for each would make
+//! it worse, so nothing is replaced while half of all apps let theirs time out; those that answer
+//! with errors do not count. If that lasts, one app a minute is tried all the same: apps that are
+//! stuck for a reason of their own would otherwise stay stuck for ever.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -20,38 +21,38 @@ use tokio::time::Instant;
 
 use super::Permit;
 
-/// Tokens after a calm time: a few apps that are sick by chance wait for nothing.
+/// Tokens after a quiet time: a few apps that are sick by chance need not wait.
 const BURST: u32 = 6;
-/// One more token each so often.
+/// How often a token is added.
 const REFILL: Duration = Duration::from_secs(10);
-/// At most so many replacements begin in any minute.
+/// The most replacements that begin in any minute.
 pub const PER_MINUTE: u32 = BURST + 6;
-/// An agent begins with these: one that is restarted again and again must not start a wave.
+/// Tokens of a starting agent: one that restarts over and over must not start a wave.
 const AT_START: u32 = 2;
-/// An app that was replaced this lately leaves the last tokens to others: one tenant's hopeless
-/// apps do not keep those of others waiting.
+/// An app that was replaced this recently leaves the last tokens to others: one tenant's hopeless
+/// apps must not keep others waiting.
 const LATELY: Duration = Duration::from_mins(10);
-/// So many tokens are left to those.
+/// How many tokens it leaves.
 const KEPT: u32 = 2;
-/// For so long after many were sick the last of them have time to recover, too.
+/// After many apps were sick, the last of them get this long to recover, too.
 const AFTERWARDS: Duration = Duration::from_secs(30);
-/// After so long of many sick apps, one is tried each [`TRICKLE`].
+/// After many apps have been sick this long, one is tried every [`TRICKLE`].
 const PATIENCE: Duration = Duration::from_mins(2);
 const TRICKLE: Duration = Duration::from_mins(1);
-/// While somebody waits and no token is due, the host is looked at again after this.
+/// While an app waits and no token is due, the host is checked again after this.
 const LOOK: Duration = Duration::from_secs(10);
 
 /// The budget of one host.
 #[derive(Debug, Clone)]
 pub struct Permits {
     tokens: u32,
-    /// Up to when tokens were counted.
+    /// The time up to which tokens were counted.
     counted: Instant,
     /// Who waits, and since when.
     waiting: BTreeMap<DeploymentId, Instant>,
     /// Who was replaced lately, and when.
     lately: BTreeMap<DeploymentId, Instant>,
-    /// From when to when many apps were sick last.
+    /// When many apps were last sick: from, to.
     many: Option<(Instant, Instant)>,
     last: Option<Instant>,
 }
@@ -60,7 +61,7 @@ pub struct Permits {
 #[derive(Debug)]
 pub struct Round {
     left: u32,
-    /// Whose turn it is.
+    /// The apps whose turn it is.
     turn: BTreeSet<DeploymentId>,
     lately: BTreeSet<DeploymentId>,
     otherwise: Permit,
@@ -118,7 +119,7 @@ impl Permits {
         self.waiting.remove(&id);
     }
 
-    /// These wait, and no others.
+    /// Exactly these apps wait.
     pub fn wait(&mut self, ids: &BTreeSet<DeploymentId>, now: Instant) {
         self.waiting.retain(|id, _| ids.contains(id));
         for id in ids {
@@ -126,7 +127,7 @@ impl Permits {
         }
     }
 
-    /// When to look again for those who wait.
+    /// When to look again on behalf of the waiting apps.
     pub fn due(&self, now: Instant) -> Option<Instant> {
         let token = self.counted + REFILL;
         let soon = now + LOOK;
@@ -137,7 +138,7 @@ impl Permits {
         let passed = now.saturating_duration_since(self.counted).as_millis();
         let more = u32::try_from(passed / REFILL.as_millis()).unwrap_or(u32::MAX);
         self.tokens = self.tokens.saturating_add(more).min(BURST);
-        // A full bucket fills no further: what passes meanwhile is not saved up.
+        // A full bucket fills no further: that time is not saved up.
         let full = self.tokens == BURST;
         self.counted = if full { now } else { self.counted + REFILL * more };
     }
@@ -150,19 +151,19 @@ impl Round {
         if granted { Permit::Granted } else { self.otherwise }
     }
 
-    /// It is going to be.
+    /// Its replacement begins.
     pub fn begins(&mut self, id: DeploymentId) {
         self.left = self.left.saturating_sub(1);
         self.turn.remove(&id);
     }
 
-    /// Tokens beyond those of whose turn it is.
+    /// Tokens beyond those of the apps whose turn it is.
     fn spare(&self) -> u32 {
         self.left.saturating_sub(u32::try_from(self.turn.len()).unwrap_or(u32::MAX))
     }
 
     fn kept_from(&self, id: DeploymentId) -> u32 {
-        // Where one is tried at a time anyway, whoever waits longest is.
+        // Where apps are tried one at a time anyway, the longest waiting goes first.
         if self.lately.contains(&id) && self.otherwise == Permit::Later { KEPT } else { 0 }
     }
 }
@@ -178,7 +179,7 @@ mod tests {
         DeploymentId::new(Uuid::from_u128(n))
     }
 
-    /// A pass in which `sick` apps want to be replaced: who is.
+    /// A pass in which `sick` apps want to be replaced: returns those that are.
     fn pass(
         permits: &mut Permits,
         sick: &BTreeSet<DeploymentId>,
@@ -302,7 +303,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is sick when, no minute sees more than its budget.
+        /// Whichever apps are sick when, no minute exceeds its budget.
         #[test]
         fn fm_58_no_minute_has_more_than_its_budget(
             passes in proptest::collection::vec(

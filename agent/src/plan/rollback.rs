@@ -1,4 +1,4 @@
-//! The guard's part of a plan: it opens, sees, judges, and gives up what must go.
+//! The guard's part of a plan: it opens a watch, observes, judges, and gives up a bad revision.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ pub(super) fn goes_live(memory: &mut DeploymentState, view: &View<'_>, desired: 
     memory.evidence = FailureHistory::until(view.now + window);
 }
 
-/// watching → (none) or put back, where it is time.
+/// watching → (none) or put back, when it is time.
 pub(super) fn stand_guard(
     memory: &mut DeploymentState,
     view: &View<'_>,
@@ -33,7 +33,7 @@ pub(super) fn stand_guard(
 ) {
     let revision = desired.revision;
     let Some(RollbackWatch::Watching { since, .. }) = memory.persisted.vigil else { return };
-    // Without a revision to put back there is nothing that a verdict could change.
+    // Without a revision to put back, a verdict could change nothing.
     let fallback = fallback(memory, desired);
     let (Some(guard), Some(fallback)) = (&desired.guard, fallback) else {
         memory.end_vigil();
@@ -82,8 +82,8 @@ pub(super) fn stand_guard(
     }
 }
 
-/// Whether a count is not that of the container which served before, but of this one: of the run
-/// that goes on or, once it has ended, of its last.
+/// Whether a count belongs to this container and not to the one that served before: to its current
+/// run or, once it has ended, to its last.
 fn is_of_serving(memory: &DeploymentState, view: &View<'_>, kills: &Kills) -> bool {
     let container = memory.persisted.live.and_then(|live| view.serving(live));
     let process = container.and_then(|container| container.container.process.as_ref());
@@ -92,7 +92,7 @@ fn is_of_serving(memory: &DeploymentState, view: &View<'_>, kills: &Kills) -> bo
         .map_or_else(|| memory.evidence.counts_in(counted), |process| process.container == *counted)
 }
 
-/// Whether an app's fate says something about the app.
+/// Whether what happens to the app now says something about the app.
 pub(super) fn judges(view: &View<'_>) -> bool {
     view.rules.troubled_until.is_none_or(|at| at <= view.now) && !view.rules.many_sick
 }
@@ -108,7 +108,7 @@ pub(super) fn give_back(
     memory.put_back(desired.revision, failure);
     plan.guarded_until = None;
     plan.decided = true;
-    // An operation under way for the given up revision is withdrawn at the next pass.
+    // An operation under way for the revision just given up is withdrawn at the next pass.
     plan.wake_at(now);
 }
 
@@ -119,13 +119,13 @@ pub(super) fn fallback(memory: &DeploymentState, desired: &DeploymentSpec) -> Op
     usable.then_some(fallback)
 }
 
-/// Far more failed requests than before, of those that only this revision can have answered.
+/// Far more failed requests than before, counting those that only this revision can have answered.
 fn failing(
     memory: &mut DeploymentState,
     view: &View<'_>,
     since: jiff::Timestamp,
 ) -> Option<failed_requests::Rates> {
-    // Once, and early: the log is bounded, and many failures push out what was before.
+    // Once, and early: the log is bounded, and many failures push out what came before.
     if memory.evidence.before.is_none() {
         memory.evidence.before = failed_requests::before(view.failed, since);
     }

@@ -1,4 +1,4 @@
-//! The guard's judgement: whether a revision that has just gone live must go again. Pure.
+//! The guard's judgement: whether a revision that has just gone live must be rolled back. Pure.
 //!
 //! ```text
 //!           serves for the first time              window over
@@ -7,12 +7,12 @@
 //!                                          │ sickness, failed requests
 //!                                          ▼
 //!                                       PutBack: the revision is given up and its predecessor
-//!                                                brought in, until the document names another
+//!                                                rolled out, until the document names another
 //! ```
 //!
-//! Only what the revision does counts. An end that nobody saw begin (the agent was away), one of
-//! many at the same time ([`tide`]), one soon after Podman was away, and whatever happens while
-//! its operator wants it stopped, says nothing about it.
+//! Only what the revision does counts. These say nothing about it: an end whose beginning nobody
+//! saw (the agent was away), one of many at the same time ([`mass_failure`]), one soon after Podman
+//! was away, and anything that happens while its operator wants it stopped.
 
 pub mod failed_requests;
 pub mod mass_failure;
@@ -29,27 +29,27 @@ use failed_requests::Rates;
 
 /// Ends within the window that make a crash loop.
 const MAX_ENDS: usize = 3;
-/// Kills within the window that are no accident any more.
+/// Kills within the window that can no longer be an accident.
 const MAX_KILLS: usize = 2;
-/// Ends this close to trouble of the host are the trouble's.
+/// Ends this close to trouble of the host are blamed on the host.
 const EXCUSED: Duration = Duration::from_secs(10);
-/// A kill that the kernel counted and a killed container are one this close to each other: they
-/// are learned in different ways, in either order.
+/// A kill counted by the kernel and a killed container this close together are the same kill: the
+/// agent learns of them in different ways, in either order.
 const SAME: Duration = Duration::from_secs(10);
 
-/// What must be known of a guard after the agent was restarted.
+/// What a guard must know again after an agent restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum RollbackWatch {
     /// The revision went live and is watched.
     Watching {
         revision: Revision,
-        /// When it went live, by wall time: the only clock that a restart or reboot leaves.
+        /// When it went live, by wall time: the only clock that survives a restart or reboot.
         since: Timestamp,
     },
     /// The revision was given up for what it did; its predecessor is put back.
     PutBack {
-        /// Which one was given up.
+        /// The revision given up.
         revision: Revision,
     },
 }
@@ -64,8 +64,8 @@ pub fn remaining(since: Timestamp, wall: Timestamp, seconds: u32) -> Duration {
     window.saturating_sub(passed)
 }
 
-/// How often the kernel killed a process of one run of a container for the container's memory,
-/// since that run began.
+/// How often the kernel killed a process in one run of a container because of the container's
+/// memory limit, since that run began.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kills {
     pub process: Process,
@@ -86,26 +86,26 @@ impl End {
     }
 }
 
-/// What was seen of a watched revision, since it went live or the agent came back.
+/// What was seen of a watched revision since it went live or the agent came back.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct FailureHistory {
     /// When the window ends.
     pub until: Option<Instant>,
     /// Bounded: the third fires.
     ends: Vec<End>,
-    /// What the kernel had counted when it was asked last.
+    /// The kernel's count when it was last read.
     counted: Option<Kills>,
-    /// When it had counted more than before. Bounded: the second fires.
+    /// When that count had risen. Bounded: the second fires.
     rises: Vec<Instant>,
     /// What it printed last before it ended.
     last_words: String,
-    /// It runs and fails its probes since.
+    /// Since when it runs and fails its probes.
     sick_since: Option<Instant>,
     /// Failed requests before it went live, once known.
     pub before: Option<f64>,
 }
 
-/// Why a revision must go.
+/// Why a revision must be rolled back.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
     /// Its container ended again and again.
@@ -116,14 +116,13 @@ pub enum Verdict {
         /// What it printed last.
         last_words: String,
     },
-    /// It, or a process in it, was killed again and again, most often by the kernel for its
-    /// memory.
+    /// It, or a process in it, was killed again and again, most often by the kernel for its memory.
     Memory {
         kills: usize,
         /// Whether the kernel or Podman says that it was memory.
         certain: bool,
     },
-    /// It runs, and has failed its probes for as long as a new container may take to start.
+    /// It runs, but has failed its probes for as long as a new container may take to start.
     Unhealthy {
         lasted: Duration,
         /// Why the last probe failed.
@@ -134,7 +133,7 @@ pub enum Verdict {
 }
 
 impl FailureHistory {
-    /// Nothing seen yet of a revision that is watched until then.
+    /// Nothing seen yet of a revision that is watched until `at`.
     pub fn until(at: Instant) -> Self {
         Self { until: Some(at), ..Self::default() }
     }
@@ -147,7 +146,7 @@ impl FailureHistory {
         self.sick_since = None;
     }
 
-    /// What became known of the last end.
+    /// Details of the last end became known.
     pub fn learned(&mut self, ending: &ExitInfo) {
         if let Some(end) = self.ends.last_mut() {
             end.memory |= ending.oom_killed;
@@ -155,13 +154,13 @@ impl FailureHistory {
         self.last_words.clone_from(&ending.log_tail);
     }
 
-    /// What the kernel counts now. Kills from before the watch began are not its business; however
-    /// many came since the last look are one, as one bad moment is.
+    /// Takes the kernel's count. Kills from before the watch began do not matter; any number since
+    /// the last look count as one, because one bad moment is one.
     pub fn counted(&mut self, kills: &Kills, now: Instant) {
         let before = match &self.counted {
             None => kills.count,
             Some(last) if last.process == kills.process => last.count,
-            // It was started again, in a cgroup of its own: that begins at zero.
+            // It was started again, in a new cgroup whose count begins at zero.
             Some(_) => 0,
         };
         if kills.count > before && self.rises.len() < MAX_KILLS {
@@ -170,12 +169,12 @@ impl FailureHistory {
         self.counted = Some(kills.clone());
     }
 
-    /// Whether it was this container whose kills were looked at last.
+    /// Whether the kills last counted were this container's.
     pub fn counts_in(&self, container: &str) -> bool {
         self.counted.as_ref().is_some_and(|counted| counted.process.container == container)
     }
 
-    /// Kills for memory, as far as is known, each once.
+    /// Known kills for memory, each counted once.
     pub fn kills(&self) -> usize {
         let mut rises = self.rises.clone();
         let mut kills = 0;
@@ -189,17 +188,18 @@ impl FailureHistory {
         kills + rises.len()
     }
 
-    /// It runs and does not answer, since then at the latest; `None`: it does not run, or answers.
+    /// Since when, at the latest, it has run without answering; `None`: it does not run, or
+    /// answers.
     pub fn sick(&mut self, since: Option<Instant>) {
         self.sick_since = since.map(|since| self.sick_since.unwrap_or(since));
     }
 
-    /// Until when sickness is waited out, should it last.
+    /// When sickness that lasts is no longer tolerated.
     pub fn patience(&self, deadline: Duration) -> Option<Instant> {
         self.sick_since.map(|since| since + deadline)
     }
 
-    /// The host is in trouble of its own: what was seen lately is that trouble's.
+    /// The host is in trouble of its own: recent events are blamed on that.
     pub fn excuse(&mut self, now: Instant) {
         self.ends.retain(|end| now.duration_since(end.at) > EXCUSED);
         self.rises.retain(|rise| now.duration_since(*rise) > EXCUSED);
@@ -265,7 +265,7 @@ mod tests {
         assert_eq!(verdict, Some(Verdict::Memory { kills: 2, certain: false }));
     }
 
-    /// Podman seldom says so; where it does, whatever the code.
+    /// Podman seldom says so; where it does, the code does not matter.
     #[test]
     fn what_podman_calls_memory_counts_as_memory() {
         let now = Instant::now();
@@ -287,7 +287,7 @@ mod tests {
         evidence.counted(&Kills { process: run(pid), count }, now);
     }
 
-    /// Its main process lives on: nothing but the kernel tells.
+    /// Its main process lives on: only the kernel reports the kill.
     #[test]
     fn kills_that_the_kernel_counts_are_memory_and_those_before_the_watch_are_not() {
         let now = Instant::now();
@@ -295,7 +295,7 @@ mod tests {
         count(&mut evidence, 7, 40, now);
         count(&mut evidence, 7, 40, now + SAME);
         assert_eq!(evidence.kills(), 0);
-        // One bad moment, whatever it took.
+        // One bad moment, however many it killed.
         count(&mut evidence, 7, 45, now + SAME * 2);
         assert_eq!((evidence.kills(), evidence.judge(DEADLINE, None, now)), (1, None));
         count(&mut evidence, 7, 46, now + SAME * 2 + Duration::from_secs(2));
@@ -317,7 +317,8 @@ mod tests {
         assert_eq!(evidence.kills(), 2);
     }
 
-    /// The main process is killed: its end tells, and the kernel may before or after.
+    /// The main process is killed: its end shows that, and the kernel's count may come before or
+    /// after.
     #[test]
     fn a_kill_that_is_told_twice_counts_once() {
         let now = Instant::now();
@@ -339,7 +340,7 @@ mod tests {
         count(&mut apart, 7, 1, now);
         apart.ended(Some(KILLED), now + SAME * 2);
         assert_eq!(apart.kills(), 2);
-        // A main process that goes because its child was killed: one kill, one end.
+        // A main process that exits because its child was killed: one kill, one end.
         let mut child = FailureHistory::default();
         count(&mut child, 7, 0, now);
         count(&mut child, 7, 1, now);

@@ -1,4 +1,4 @@
-//! The wanted revision's container, brought nearer to serving until it answers or is given up.
+//! Moves the wanted revision's container towards serving until it answers or is given up.
 
 use buddo_shared::id::Revision;
 use buddo_shared::manifest::{DeploymentSpec, Strategy};
@@ -15,14 +15,14 @@ use crate::plan::supervise::{TORN, sick};
 use crate::plan::teardown::{draining, stuck};
 use crate::plan::{Permit, Plan, Replacing, Seen, View, deadline, messages, rollback};
 
-/// How often a container may end before it answered.
+/// How often a container may end before it answers.
 const MAX_EXITS: u32 = 3;
 
-/// A container that nothing forwards to is made anew so often. On a host that forwards nothing at
-/// all, that would go on for ever.
+/// How often a container that nothing forwards to is recreated. On a host that forwards nothing at
+/// all, it would go on for ever.
 const MAX_REMOVALS: u32 = 3;
 
-/// Brings the wanted revision's container nearer to serving. Its name, while it is wanted.
+/// Moves the wanted revision's container towards serving. Returns its name while it is wanted.
 pub(super) fn bring_in(
     memory: &mut DeploymentState,
     view: &View<'_>,
@@ -73,7 +73,7 @@ pub(super) fn bring_in(
             plan.roll.extend(prepare(wanted));
             return Some(name);
         }
-        // A list may be older than the start of what just crashed.
+        // A list may be older than the start of a container that just crashed.
         let stopped = !live.and_then(|live| view.serving(live)).is_some_and(Seen::runs);
         if !holding || !stopped || view.busy.serve.is_some() {
             return Some(name);
@@ -84,8 +84,8 @@ pub(super) fn bring_in(
         // created → nothing → created in the other slot
         Some(container) if held && !container.runs() => {
             plan.roll.push(Step::Remove(name.clone()));
-            // What Podman has lost may still answer visitors: the other slot is tried first, unless
-            // that one serves.
+            // A container that Podman has lost may still answer visitors: try the other slot first,
+            // unless that one serves.
             let last = live.is_some() || rounds > 0;
             if last {
                 plan.roll.extend([Step::EndLost(slot), Step::FreeAddress(slot)]);
@@ -105,8 +105,8 @@ pub(super) fn bring_in(
     Some(name)
 }
 
-/// Whether what serves and is sick may get a second container beside it. What nothing forwards to is
-/// no sign of a host that starves: it can answer nobody, and waiting mends nothing.
+/// Whether a sick serving container may get a second one beside it. One that nothing forwards to
+/// does not show a starved host: it cannot answer anybody, and waiting does not help.
 fn may_replace(view: &View<'_>, live: Option<Serving>) -> bool {
     view.permit == Permit::Granted || is_unreachable(view, live)
 }
@@ -131,7 +131,7 @@ fn wait_for_permit(
     }
 }
 
-/// What is next for a candidate that exists.
+/// The next step for an existing candidate.
 fn advance(
     memory: &mut DeploymentState,
     view: &View<'_>,
@@ -176,7 +176,7 @@ fn advance(
     }
 }
 
-/// Removes a candidate that no step mends, at `due` or once a failed removal is due again.
+/// Removes a candidate that no step can repair, at `due` or once a failed removal is retried.
 fn remove_at(memory: &DeploymentState, view: &View<'_>, plan: &mut Plan, name: &str, due: Instant) {
     let due = memory.cooling(view.now).map_or(due, |at| at.max(due));
     if view.now < due {
@@ -212,7 +212,7 @@ fn verdict(
     }
     let seconds = deadline(wanted.probe).as_secs();
     match (candidate, &attempt.ending) {
-        // Not the app's fault: it is made again.
+        // Not the app's fault: the container is recreated.
         (Some(container), _) if container.is_unreachable() && attempt.removed < MAX_REMOVALS => {
             None
         }
@@ -223,12 +223,12 @@ fn verdict(
         (Some(_), Some(ending)) => {
             Some(messages::exited_at_start(ending, attempt.exits, wanted.limits))
         }
-        // Not started yet again, or its ending is not known yet: the next steps tell.
+        // Not restarted yet, or its ending is not known yet: the next steps will show.
         _ => None,
     }
 }
 
-/// attempt → failed, for good. A revision that once served goes back to its start instead.
+/// attempt → failed, for good. A revision that served once starts again from the beginning instead.
 fn give_up(
     memory: &mut DeploymentState,
     view: &View<'_>,
@@ -247,7 +247,7 @@ fn give_up(
         rollback::give_back(memory, view.now, desired, plan, failure);
         return;
     }
-    // What serves is worse than the one before it, and better than nothing.
+    // What serves is worse than the one before it, but better than nothing.
     let hopeless = revision != desired.revision && answers(memory, view);
     if hopeless || !memory.persisted.proven.contains(&revision) {
         memory.persisted.failures.insert(revision, failure);
@@ -285,7 +285,7 @@ fn answers(memory: &DeploymentState, view: &View<'_>) -> bool {
 }
 
 /// Where the wanted revision's container is, or goes. Each round tries the other slot first:
-/// something that is no container of Podman's any more may hold an address.
+/// something that is not a Podman container any longer may hold an address.
 fn candidate_slot(view: &View<'_>, revision: Revision, live: Option<Serving>, rounds: u32) -> Slot {
     if let Some(live) = live {
         return live.slot.other();
@@ -300,8 +300,8 @@ fn candidate_slot(view: &View<'_>, revision: Revision, live: Option<Serving>, ro
     }
 }
 
-/// Whether a container other than `name` holds the slot's address: it runs, or hangs on its way
-/// out and may still be published there.
+/// Whether a container other than `name` holds the slot's address: it runs, or is stuck stopping
+/// and may still be published there.
 fn taken(view: &View<'_>, slot: Slot, name: &str) -> bool {
     view.containers.iter().any(|container| {
         let holds = match container.state {
@@ -316,8 +316,8 @@ fn prepare(wanted: &RevisionSpec<'_>) -> impl Iterator<Item = Step> + use<> {
     wanted.env.is_some().then_some(Step::PutSecrets).into_iter().chain([Step::Image])
 }
 
-/// The whole way from nothing to running, once nothing else holds the slot's address. Whether it
-/// is planned.
+/// All the steps from nothing to running, once nothing else holds the slot's address. Returns
+/// whether they were planned.
 fn launch(
     view: &View<'_>,
     wanted: &RevisionSpec<'_>,

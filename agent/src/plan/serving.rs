@@ -1,4 +1,4 @@
-//! A deployment that shall serve: keep what serves, bring in what is wanted, switch, retire.
+//! A deployment that should serve: keep what serves, roll out what is wanted, switch, retire.
 //!
 //! ```text
 //!   nothing ──► image ──► created ──► running ──► healthy ──► live ──► retired
@@ -7,9 +7,9 @@
 //!              given up (a revision that once served: tried again instead)
 //! ```
 //!
-//! A sick container (it runs and fails its probes) is replaced in the other slot and keeps
-//! getting requests meanwhile: it may still answer some of them, and a restart would answer none.
-//! A crashed one is started in place: no other container could be there sooner.
+//! A sick container (it runs and fails its probes) is replaced in the other slot and keeps getting
+//! requests meanwhile: it may still answer some of them, while a restart would answer none. A
+//! crashed one is started in place: no other container could be there sooner.
 
 use buddo_shared::manifest::DeploymentSpec;
 use buddo_shared::report::Phase;
@@ -25,7 +25,7 @@ use crate::plan::supervise::{keep_serving, sick};
 use crate::plan::teardown;
 use crate::plan::{Plan, Seen, View, Watched, deadline, messages, rollback, wanted};
 
-/// Podman refused to start what serves so often: make it anew.
+/// After this many refusals to start what serves, its container is recreated.
 const MAX_START_REFUSALS: u32 = 3;
 
 pub(super) fn serve(
@@ -42,7 +42,7 @@ pub(super) fn serve(
     let candidate = wanted(memory, desired)
         .and_then(|wanted| bring_in(memory, view, desired, &wanted, &mut plan, holding));
 
-    // It may have been given up just now, and another one be wanted from the next pass on.
+    // It may just have been given up; the next pass then wants another one.
     let wanted = wanted(memory, desired).map(|wanted| wanted.revision);
     let failed = wanted.is_none();
     let live = memory.persisted.live.map(|live| match view.serving(live) {
@@ -58,7 +58,7 @@ pub(super) fn serve(
     watch(memory, view, live.as_deref(), candidate.as_deref(), &mut plan);
     end_lost(memory, view, &mut plan);
     if plan.phase == Phase::Live && !matches!(plan.target, Some(Target::Live { .. })) {
-        // It was started again and is not probed yet: visitors are held.
+        // It was restarted and is not probed yet: visitors are held.
         plan.phase = Phase::Starting;
     }
     plan.container = live.or(candidate);
@@ -67,15 +67,15 @@ pub(super) fn serve(
     plan
 }
 
-/// What Podman has lost served visitors until it was missed. It leaves once they have been sent
-/// elsewhere, or held, for the drain time.
+/// A container that Podman lost served visitors until it was missed. It is ended once visitors have
+/// been sent elsewhere, or held, for the drain time.
 fn end_lost(memory: &DeploymentState, view: &View<'_>, plan: &mut Plan) {
     if let Some(since) = memory.in_force.filter(|_| plan.target == memory.target) {
         teardown::end_lost(memory, view, plan, since + view.rules.drain.before_stop);
     }
 }
 
-/// How a desired revision that was given up stands.
+/// The phase of a desired revision that was given up.
 fn tell_failure(
     memory: &DeploymentState,
     view: &View<'_>,
@@ -94,21 +94,21 @@ fn tell_failure(
     plan.put_back = fallback.filter(|_| given_back && lost.is_none());
     let comes_back = memory.persisted.live.is_some() || wanted(memory, desired).is_some();
     let answers = matches!(plan.target, Some(Target::Live { .. }));
-    // 'Failed, and nothing serves' is final: the coordinator then has the app stopped. It is not
-    // said while what served before is on its way back.
+    // 'Failed, and nothing serves' is final: the coordinator then has the app stopped. So it is not
+    // reported while what served before is on its way back.
     plan.phase =
         if comes_back && !answers && !given_back { Phase::Starting } else { Phase::Failed };
     if wanted(memory, desired).is_some() && plan.roll.is_empty() && view.busy.roll.is_none() {
         let idle = memory.persisted.live.is_none() && memory.attempt.is_none();
-        // Given up in this very plan: the next one brings the fallback in.
+        // Given up in this very plan: the next one rolls out the fallback.
         if idle {
             plan.wake_at(view.now);
         }
     }
 }
 
-/// Whether one is stuck in stopping counts from when it is seen to, not from when it was to stop:
-/// while Podman does not answer, a stop comes late.
+/// Whether a container is stuck stopping counts from when its stop is carried out, not from when it
+/// was due: while Podman does not answer, a stop comes late.
 fn note_stopping(memory: &mut DeploymentState, view: &View<'_>) {
     let stops = |c: &Seen<'_>| c.state == ContainerState::Stopping;
     memory.stopping.retain(|name, _| view.containers.iter().any(|c| stops(c) && c.name == *name));
@@ -117,7 +117,7 @@ fn note_stopping(memory: &mut DeploymentState, view: &View<'_>) {
     }
 }
 
-/// What served and is not there any more, or beyond repair, serves no longer.
+/// A container that served and is gone, or beyond repair, no longer serves.
 fn forget_lost(memory: &mut DeploymentState, view: &View<'_>) {
     let Some(live) = memory.persisted.live else { return };
     let stuck = |container: &Container| {
@@ -139,8 +139,8 @@ fn forget_lost(memory: &mut DeploymentState, view: &View<'_>) {
     }
 }
 
-/// Nothing serves: whatever answers does from now on. Something serves and the wanted one
-/// answers too: the wanted one does from now on.
+/// If nothing serves, whichever container answers does from now on. If something serves and the
+/// wanted one answers too, the wanted one takes over.
 fn adopt_or_switch(memory: &mut DeploymentState, view: &View<'_>, desired: &DeploymentSpec) {
     let wanted = wanted(memory, desired).map(|wanted| wanted.revision);
     let answers = view.containers.iter().filter(|container| {
@@ -152,7 +152,7 @@ fn adopt_or_switch(memory: &mut DeploymentState, view: &View<'_>, desired: &Depl
         .filter_map(|container| container.identity)
         .filter(|identity| !memory.persisted.failures.contains_key(&identity.revision));
     let chosen = match memory.persisted.live {
-        // nothing → serving: the wanted revision, or the newest that there is
+        // nothing → serving: the wanted revision, or else the newest
         None => answering.max_by_key(|i| (Some(i.revision) == wanted, i.revision)),
         // serving → the wanted revision, or a fresh container instead of a sick one
         Some(live) => answering.filter(|i| Some(i.revision) == wanted).find(|i| {
@@ -164,7 +164,7 @@ fn adopt_or_switch(memory: &mut DeploymentState, view: &View<'_>, desired: &Depl
         let revision = identity.revision;
         let replaced = memory.persisted.live.filter(|live| live.revision == revision);
         if replaced.is_some_and(|live| !view.serving(live).is_some_and(Seen::is_unreachable)) {
-            // As good as ended: another container had to take its place.
+            // It counts as ended: another container had to take its place.
             memory.evidence.ended(None, view.now);
         }
         if replaced.is_some() {
@@ -181,8 +181,8 @@ fn adopt_or_switch(memory: &mut DeploymentState, view: &View<'_>, desired: &Depl
     }
 }
 
-/// Whether it is being stopped or removed, or will be by an operation that is under way: it may still
-/// answer, and will not in a moment.
+/// Whether it is being stopped or removed, or will be by an operation under way: it may still
+/// answer, but not for long.
 fn is_leaving(view: &View<'_>, container: &Container) -> bool {
     let mut steps = view.busy.roll.iter().chain(&view.busy.roll_next);
     steps.any(|step| match step {
@@ -205,12 +205,12 @@ fn watch(
         };
         let serves = live == Some(&container.name);
         let wanted = candidate == Some(&container.name);
-        // Nothing serves: whatever runs may turn out to answer.
+        // Nothing serves: any running container may turn out to answer.
         let given_up = memory.persisted.failures.contains_key(&identity.revision);
         let orphan = live.is_none() && !given_up;
         if serves || wanted || orphan {
-            // Held when the agent went, or nobody can say where visitors were sent: it is not known to
-            // answer, so it must show that first.
+            // Visitors were held when the agent went, or nobody can say where they were sent: it is
+            // not known to answer and must show that first.
             let assumed = serves && matches!(memory.target, Some(Target::Live { .. }));
             plan.watch.push(Watched {
                 name: container.name.clone(),
@@ -224,8 +224,8 @@ fn watch(
 
 /// Where visitors go.
 ///
-/// A first deploy has no target, so 'no such app', until its container runs: only then is a wait
-/// short enough to hold requests for. An app that was stopped keeps its page until then.
+/// A first deploy has no target ('no such app') until its container runs: only then is the wait
+/// short enough to hold requests. An app that was stopped keeps its page until then.
 fn target(
     memory: &DeploymentState,
     view: &View<'_>,
@@ -237,7 +237,7 @@ fn target(
     if let Some(live) = memory.persisted.live {
         let container = view.serving(live).filter(|c| c.runs() && !holding && !is_leaving(view, c));
         let level = container.and_then(Seen::level);
-        // No tracker yet: it was adopted in this very pass, and stays what it was.
+        // No tracker yet: it was adopted in this very pass, and stays as it was.
         let answers = level.map_or(matches!(previous, Some(Target::Live { .. })), Level::may_serve);
         let address = container.filter(|_| answers).and_then(|c| c.address);
         return Some(match address {
@@ -251,8 +251,8 @@ fn target(
     let started = candidate.is_some_and(|name| {
         view.containers.iter().any(|c| c.name == name && c.state != ContainerState::Created)
     });
-    // After the loss of all that was written: an older one runs that may prove to answer, or was
-    // stopped to make room. It is no first deploy.
+    // After the loss of all persisted state: an older container runs that may prove to answer, or
+    // was stopped to make room. So this is not a first deploy.
     let older = |name: &str| candidate.is_some_and(|candidate| candidate != name);
     let runs = started || view.containers.iter().any(|c| c.runs() || older(&c.name));
     match previous {

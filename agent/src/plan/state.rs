@@ -1,5 +1,5 @@
-//! What the agent remembers of one deployment between passes. Plain data and pure transitions;
-//! the [`Persisted`] part is kept in the database, the rest is learned anew after a restart.
+//! The state of one deployment between passes. Plain data and pure transitions; the [`Persisted`]
+//! part is kept in the database, the rest is observed again after a restart.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +18,7 @@ use crate::plan::messages;
 use crate::plan::rollback_watch::{FailureHistory, RollbackWatch};
 use crate::ports::ContainersError;
 
-/// Trouble with a registry or Podman is waited out for this long, then the revision is given up.
+/// Trouble with a registry or Podman is retried for this long, then the revision is given up.
 const TROUBLE_PATIENCE: std::time::Duration = std::time::Duration::from_mins(5);
 /// How often Podman may refuse the same create or start before the revision is given up.
 const MAX_REFUSALS: u32 = 3;
@@ -37,67 +37,67 @@ impl Serving {
     }
 }
 
-/// What must survive the agent.
+/// What must survive an agent restart.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
 pub struct Persisted {
     pub index: Option<Index>,
     pub live: Option<Serving>,
-    /// What tags were resolved to.
+    /// The digests that tags were resolved to.
     pub digests: BTreeMap<Revision, Digest>,
     /// Revisions that were given up; they are not tried again.
     pub failures: BTreeMap<Revision, Failure>,
-    /// Revisions that served once: these are never given up but by their guard, only tried again.
+    /// Revisions that served once: only their guard gives them up, otherwise they are retried.
     pub proven: BTreeSet<Revision>,
-    /// The guard over the wanted revision, or what became of it.
+    /// The guard over the wanted revision, or its outcome.
     pub vigil: Option<RollbackWatch>,
 }
 
-/// All that is remembered of one deployment.
+/// The whole state of one deployment.
 #[derive(Debug, Clone, Default)]
 pub struct DeploymentState {
-    /// The part that survives the agent.
+    /// The part that survives an agent restart.
     pub persisted: Persisted,
-    /// The way of the desired revision to serving, while it is on it.
+    /// The rollout of the desired revision, while it is under way.
     pub attempt: Option<Attempt>,
     /// Restarts of what serves.
     pub crash: Crash,
-    /// How often what serves went down lately, as it is told.
+    /// How often what serves went down recently, for reports.
     pub restarts: Restarts,
     /// What the guard saw.
     pub evidence: FailureHistory,
-    /// Containers that shall go → since when they are not needed.
+    /// Containers to be removed → since when they are not needed.
     pub retiring: BTreeMap<String, Instant>,
-    /// Containers in use that stand aside → since when.
+    /// Containers in use that make room → since when.
     pub paused: BTreeMap<String, Instant>,
-    /// Containers that are being stopped → since when they are seen to.
+    /// Containers being stopped → since when the stop is carried out.
     pub stopping: BTreeMap<String, Instant>,
     /// Removing failed: not again before this, and how often it failed.
     pub cleanup: Option<(Instant, u32)>,
     /// How often a container could not be stopped.
     pub stops_failed: BTreeMap<String, u32>,
-    /// Slots with containers that run and that Podman does not know any more, and a revision of each.
+    /// Slots with running containers that Podman has lost, and a revision of each.
     pub lost: BTreeMap<Slot, Revision>,
-    /// Revisions whose environment lies in Podman's secrets.
+    /// Revisions whose environment is in Podman's secrets.
     pub secrets: BTreeMap<Revision, Stock>,
-    /// Storing what serves' environment again failed: not before this, and how often it failed.
+    /// Restoring the environment of what serves failed: not before this, and how often it failed.
     pub restock: Option<(Instant, u32)>,
-    /// Where visitors shall go.
+    /// The target that visitors should be sent to.
     pub target: Option<Target>,
     /// Since when the table in force sends them there; `None`: it does not yet.
     pub in_force: Option<Instant>,
 }
 
-/// The way of one revision to serving.
+/// The rollout of one revision.
 #[derive(Debug, Clone, Default)]
 pub struct Attempt {
-    /// Which revision; `None` only before the first plan.
+    /// The revision; `None` only before the first plan.
     pub revision: Option<Revision>,
     /// When its container was started, or first seen running.
     pub started: Option<Instant>,
     /// How often its container ended before it answered.
     pub exits: u32,
-    /// How it ended last.
+    /// How it last ended.
     pub ending: Option<ExitInfo>,
     /// How often Podman refused.
     pub refusals: u32,
@@ -105,17 +105,17 @@ pub struct Attempt {
     pub trouble: Option<Trouble>,
     /// Nothing is tried before this.
     pub not_before: Option<Instant>,
-    /// How often it was begun from the start again.
+    /// How often it was restarted from the beginning.
     pub rounds: u32,
-    /// Something that is no container of Podman's holds the candidate's address.
+    /// Something that is not a Podman container holds the candidate's address.
     pub address_held: bool,
-    /// It cannot succeed, for this reason.
+    /// Why it cannot succeed.
     pub verdict: Option<Failure>,
-    /// The image is here: a `recreate` may stop the old container now.
+    /// The image is present: a `recreate` may stop the old container now.
     pub image_ready: bool,
-    /// Podman went away while it started the container, which may run without a way to it.
+    /// Podman went away while starting the container, which may run without port forwarding.
     pub torn: bool,
-    /// How often its container was removed, to be made anew.
+    /// How often its container was removed to be recreated.
     pub removed: u32,
 }
 
@@ -124,7 +124,7 @@ pub struct Attempt {
 pub struct Trouble {
     since: Instant,
     tries: u32,
-    /// The host lacks what it takes: it is waited out however long that takes.
+    /// The host lacks a resource: retried for as long as that takes.
     of_host: bool,
     pub failure: Failure,
 }
@@ -132,9 +132,9 @@ pub struct Trouble {
 /// Restarts of the container that serves.
 #[derive(Debug, Clone, Default)]
 pub struct Crash {
-    /// It is known to be down, and not started since.
+    /// It is known to be down, and has not been started since.
     pub down: bool,
-    /// It was seen to run, or was started, by this agent: its end is news.
+    /// This agent started it or saw it run: its end is news.
     pub ran: bool,
     /// Crashes in a row; forgotten after ten healthy minutes.
     pub count: u32,
@@ -146,14 +146,14 @@ pub struct Crash {
     pub silent_since: Option<Instant>,
     /// Podman refused to start it so often.
     pub refusals: u32,
-    /// What the host lacks to start it, and how often it was found to.
+    /// What the host lacks to start it, and how often that was found.
     pub lacks: Option<(Failure, u32)>,
-    /// Podman went away while it started it: it may run without a way to it.
+    /// Podman went away while starting it: it may run without port forwarding.
     pub torn: bool,
 }
 
-/// How often what serves went down: told until it has not for ten minutes. Apart from [`Crash`],
-/// which says when it is started again and begins afresh with each container.
+/// How often what serves went down: reported until ten minutes pass without an end. Separate from
+/// [`Crash`], which decides when it is started again and starts afresh with each container.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Restarts {
     revision: Option<Revision>,
@@ -162,7 +162,7 @@ pub struct Restarts {
 }
 
 impl Restarts {
-    /// So long after the last one they are told.
+    /// How long after the last one they are reported.
     pub const LATELY: std::time::Duration = std::time::Duration::from_mins(10);
 
     /// What serves went down, or a fresh container had to take its place.
@@ -171,36 +171,36 @@ impl Restarts {
         *self = Self { revision: Some(revision), count, last: Some(now) };
     }
 
-    /// How often this revision did lately.
+    /// How often this revision went down recently.
     pub fn lately(&self, revision: Revision, now: Instant) -> u32 {
         let recent = self.forgotten_at(now).is_some() && self.revision == Some(revision);
         if recent { self.count } else { 0 }
     }
 
-    /// When they are told no more; `None`: they are not told now.
+    /// When they stop being reported; `None`: they are not reported now.
     pub fn forgotten_at(&self, now: Instant) -> Option<Instant> {
         self.last.map(|last| last + Self::LATELY).filter(|at| *at > now)
     }
 }
 
-/// How much of a revision's environment lies in Podman's secrets.
+/// How much of a revision's environment is in Podman's secrets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stock {
-    /// It may be some of it.
+    /// Maybe only part of it.
     Part,
     /// All of it, as far as is known.
     Whole,
 }
 
-/// What became of a step.
+/// The outcome of a step.
 #[derive(Debug)]
 pub enum StepOutcome {
-    /// The image is here, and this is what its tag means.
+    /// The image is present, and this is the digest of its tag.
     Image(Digest),
     Ended(ExitInfo),
-    /// Done; nothing more to say.
+    /// Done; nothing more to report.
     Done,
-    /// Done, for Podman knows no such container. It may run all the same.
+    /// Done, because Podman knows no such container. It may still be running.
     Absent,
     /// It was not done.
     Failed(ContainersError),
@@ -209,12 +209,12 @@ pub enum StepOutcome {
 }
 
 impl DeploymentState {
-    /// Begins the memory of a deployment from what the database holds.
+    /// Restores the state of a deployment from the database.
     pub fn restore(persisted: Persisted) -> Self {
         Self { persisted, ..Self::default() }
     }
 
-    /// Takes in what became of `step`, for `revision`, at `now`.
+    /// Records the outcome of `step`, for `revision`, at `now`.
     pub fn record(
         &mut self,
         lane: Lane,
@@ -239,7 +239,7 @@ impl DeploymentState {
             StepOutcome::Image(digest) => {
                 self.persisted.digests.insert(revision, digest);
                 if let Some(attempt) = self.attempt_on(revision) {
-                    // Of what comes after the image it proves nothing.
+                    // This proves nothing about the steps after the image.
                     attempt.trouble.take_if(|trouble| !trouble.is_of_start());
                     attempt.image_ready = true;
                 }
@@ -350,7 +350,7 @@ impl DeploymentState {
         let Some(attempt) = self.attempt_on(revision) else { return };
         match error {
             ContainersError::Image(failure) => attempt.verdict = Some(failure),
-            // A pull that fails for that costs the host much, and is given up in the end.
+            // A pull that fails for lack of space costs the host much, and is given up in the end.
             ContainersError::Full(failure) if *step != Step::Image => {
                 attempt.shortage(failure, now, jitter);
             }
@@ -365,17 +365,17 @@ impl DeploymentState {
                 attempt.image_ready = false;
                 attempt.trouble(messages::vanished(&what), now, jitter);
             }
-            // A process that Podman has lost, most likely: the other slot may be free.
+            // Most likely a process that Podman has lost: the other slot may be free.
             ContainersError::Refused { message, .. } if messages::is_address_held(&message) => {
                 attempt.address_held = true;
                 attempt.trouble(messages::refused(&message), now, jitter);
             }
-            // Nothing starts that one, and no app is at fault for it: it is made again.
+            // That container can never start, and no app is at fault: recreate it.
             ContainersError::Refused { message, .. } if messages::is_storage_lost(&message) => {
                 attempt.torn = true;
                 attempt.trouble(messages::storage_lost(&message), now, jitter);
             }
-            // No environment is at fault for that, but the host.
+            // The host is at fault, not the environment.
             ContainersError::Refused { message, .. } if *step == Step::PutSecrets => {
                 attempt.trouble(messages::secrets_refused(&message), now, jitter);
             }
@@ -390,8 +390,8 @@ impl DeploymentState {
         }
     }
 
-    /// Podman's secrets hold environments of these revisions, and of no others. What could not be
-    /// stored for certain may come late.
+    /// Podman's secrets hold the environments of exactly these revisions. A write whose outcome is
+    /// unknown may still take effect later.
     pub fn holds_secrets_of(&mut self, listed: &BTreeSet<Revision>) {
         self.secrets.retain(|r, stock| *stock == Stock::Part || listed.contains(r));
         for revision in listed {
@@ -399,7 +399,7 @@ impl DeploymentState {
         }
     }
 
-    /// Visitors shall go to `target` from the next table on.
+    /// The next table sends visitors to `target`.
     pub fn send_to(&mut self, target: Option<&Target>) {
         if self.target.as_ref() != target {
             self.target = target.cloned();
@@ -407,26 +407,26 @@ impl DeploymentState {
         }
     }
 
-    /// A table was written: what `pass` decided is in force from `now` on, and what it found to
-    /// leave was sent visitors until then.
+    /// A table was written: what `pass` decided is in force from `now` on, and containers it
+    /// retired were sent visitors until then.
     pub fn published(&mut self, pass: Instant, now: Instant) {
         self.in_force.get_or_insert(now);
         let leaving = self.retiring.values_mut().chain(self.paused.values_mut());
         leaving.filter(|since| **since == pass).for_each(|since| *since = now);
     }
 
-    /// Since when a container that is being stopped is seen to.
+    /// Since when the stop of this container is carried out.
     pub fn stopping_since(&self, name: &str, now: Instant) -> Instant {
         self.stopping.get(name).copied().unwrap_or(now)
     }
 
-    /// What leaves is still sent visitors.
+    /// Retiring containers are still sent visitors.
     pub fn drains_anew(&mut self) {
         self.retiring.clear();
         self.paused.clear();
     }
 
-    /// Until when nothing is stopped or removed again, after that failed.
+    /// After a failed stop or removal, when the next may be tried.
     pub fn cooling(&self, now: Instant) -> Option<Instant> {
         self.cleanup.map(|(not_before, _)| not_before).filter(|at| *at > now)
     }
@@ -444,7 +444,7 @@ impl DeploymentState {
         attempt
     }
 
-    /// Until when a failure is waited out, of what serves or of what is brought in.
+    /// When the failure of what serves, or of the rollout, is retried.
     pub fn waits_until(&self, now: Instant) -> Option<Instant> {
         let crash = self.crash.not_before.filter(|_| self.crash.down);
         let attempt = self.attempt.as_ref().and_then(|attempt| attempt.not_before);
@@ -469,7 +469,7 @@ impl DeploymentState {
         self.attempt = None;
     }
 
-    /// Nothing is watched any more.
+    /// Ends any watch.
     pub fn end_vigil(&mut self) {
         self.persisted.vigil = None;
         self.evidence = FailureHistory::default();
@@ -491,14 +491,14 @@ impl DeploymentState {
     }
 }
 
-/// Something failed once more that failed so often before: when it is tried again.
+/// Another failure after `before`: when to retry.
 fn failed_again(before: Option<(Instant, u32)>, now: Instant, jitter: f64) -> (Instant, u32) {
     let tries = before.map_or(0, |(_, tries)| tries);
     (now + retries::TROUBLE.delay(tries, jitter), tries.saturating_add(1))
 }
 
 impl Trouble {
-    /// Whether it came after the image was there.
+    /// Whether it came after the image was present.
     fn is_of_start(&self) -> bool {
         self.of_host || messages::is_of_start(&self.failure)
     }
@@ -515,7 +515,7 @@ impl Attempt {
         self.trouble = Some(Trouble { since, tries, of_host: false, failure });
     }
 
-    /// The host refuses what any app needs: that is waited out, and never counts against this one.
+    /// The host refuses what any app needs: retried, and never counted against this app.
     fn shortage(&mut self, failure: Failure, now: Instant, jitter: f64) {
         let before = self.trouble.as_ref().filter(|trouble| trouble.of_host);
         let (since, tries) = before.map_or((now, 0), |t| (t.since, t.tries.saturating_add(1)));
@@ -525,7 +525,7 @@ impl Attempt {
         self.image_ready = false;
     }
 
-    /// Begins from the start after a wait: for revisions that are never given up.
+    /// Starts again from the beginning after a wait: for revisions that are never given up.
     pub fn next_round(&mut self, now: Instant, jitter: f64) {
         *self = Self {
             revision: self.revision,

@@ -1,4 +1,4 @@
-//! What serves: kept running, started again when it is down, held back when it shall make room.
+//! What serves: kept running, restarted when down, held back when it must make room.
 
 use std::time::Duration;
 
@@ -15,20 +15,20 @@ use crate::plan::state::{Crash, DeploymentState, Serving};
 use crate::plan::teardown::stuck;
 use crate::plan::{Busy, Plan, Seen, View, deadline, messages, wanted};
 
-/// What makes room is stopped so long after visitors were last sent to it, at most: the edge holds
+/// What makes room is stopped at most this long after visitors were last sent to it: the edge holds
 /// them for 10 s, and the new container needs most of that. Requests still under way have the time
 /// between SIGTERM and SIGKILL.
 const STEP_ASIDE: Duration = Duration::from_millis(1_500);
 
-/// What runs after a start that Podman did not end has so long to answer. It may lack what forwards its
-/// port, and would be silent for ever; on a slow host it may only have been started late.
+/// A container whose start Podman did not finish has this long to answer. Its port may not be
+/// forwarded, so that it would stay silent for ever; on a slow host it may only have started late.
 pub(super) const TORN: Duration = Duration::from_secs(5);
 
-/// Crashes are forgotten after so long in health.
+/// Crashes are forgotten after this long in health.
 const FORGIVEN: Duration = Duration::from_mins(10);
 
-/// Whether what serves runs and does not answer: it fails its probes, or it was started again and
-/// was silent for as long as a new container may be.
+/// Whether what serves runs and does not answer: it fails its probes, or was restarted and has been
+/// silent for as long as a new container may be.
 pub(super) fn sick(
     memory: &DeploymentState,
     view: &View<'_>,
@@ -71,16 +71,16 @@ pub(super) fn keep_serving(
         plan.phase = Phase::Live;
     }
     if wanted.is_some_and(|wanted| stands_aside(memory, &wanted, live)) {
-        // serving → held: stop it once nothing is on its way to it; it is kept for a return
+        // serving → held: stop it once no request is on its way to it; it is kept for a return
         stop_soon(memory, view, container, plan);
         if !container.runs() {
-            // It did not crash, and is started at once should it have to serve again.
+            // It did not crash, and is started at once if it has to serve again.
             memory.crash = Crash { down: true, ..Crash::default() };
         }
         return true;
     }
-    // No document says any more how another one like it would be made, and nothing forwards to this
-    // one until it is started again. A wanted revision would take its place.
+    // No document describes how to make another one like it any longer, and nothing forwards to
+    // this one until it is restarted. A wanted revision would take its place.
     if wanted.is_none() && container.is_unreachable() && sick(memory, view, desired, live) {
         stop_soon(memory, view, container, plan);
         return true;
@@ -114,7 +114,7 @@ pub(super) fn keep_serving(
                 plan.failure = Some(messages::restarting(None, memory.crash.count));
             }
         }
-        // Someone is stopping it: it ends, or is stuck and then removed.
+        // It is being stopped: it ends, or gets stuck and is removed.
         ContainerState::Stopping => {
             plan.wake_at(memory.stopping_since(&container.name, view.now) + stuck(view));
         }
@@ -128,7 +128,8 @@ pub(super) fn keep_serving(
     false
 }
 
-/// Stops what visitors are not sent to any more, once those who were have had a moment.
+/// Stops a container that visitors are no longer sent to, after a moment for those already on their
+/// way.
 fn stop_soon(memory: &mut DeploymentState, view: &View<'_>, container: Seen<'_>, plan: &mut Plan) {
     let since = *memory.paused.entry(container.name.clone()).or_insert(view.now);
     let drained = since + view.rules.drain.before_stop.min(STEP_ASIDE);
@@ -140,7 +141,7 @@ fn stop_soon(memory: &mut DeploymentState, view: &View<'_>, container: Seen<'_>,
     }
 }
 
-/// serving → down → serving: at once the first time, then ever slower.
+/// serving → down → serving: at once the first time, then ever more slowly.
 fn revive(
     memory: &mut DeploymentState,
     view: &View<'_>,
@@ -176,7 +177,7 @@ fn revive(
         plan.wake_at(at);
         return;
     }
-    // Its last words are gone once it runs again. Where they cannot be had, it is started without.
+    // Its last words are lost once it runs again. If they cannot be read, it is started anyway.
     let last_words = guarded && crash.refusals == 0 && code.is_some();
     if view.busy.serve.is_some() || !restock(memory, view, desired, revision, plan) {
         return;
@@ -186,8 +187,8 @@ fn revive(
     plan.serve.extend([Step::Start(name()), Step::Watch(name())]);
 }
 
-/// Puts again what the next start of what serves needs and Podman's secrets do not hold. Whether
-/// it can be started after that.
+/// Restores secrets that the next start of what serves needs and Podman does not hold. Returns
+/// whether it can be started after that.
 fn restock(
     memory: &DeploymentState,
     view: &View<'_>,

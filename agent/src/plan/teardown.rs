@@ -1,4 +1,4 @@
-//! Taking containers away: after a switch, on stop, on destroy.
+//! Removing containers: after a switch, on stop, on destroy.
 
 use std::time::Duration;
 
@@ -14,19 +14,19 @@ use crate::plan::rollback_watch::RollbackWatch;
 use crate::plan::state::{Crash, DeploymentState};
 use crate::plan::{Plan, Seen, View};
 
-/// Podman kills what does not end within the grace, and may take so much longer to say so.
+/// Podman kills what does not end within the grace, and may take this much longer to report it.
 const BEYOND_GRACE: Duration = Duration::from_secs(5);
 
-/// A container that could not be stopped so often is removed by force without being asked.
+/// After this many failed stops, a container is removed by force without another stop.
 const MAX_STOPS: u32 = 3;
 
-/// A container that Podman shows as stopping for longer than this is removed by force: whoever
-/// stopped it is gone, as a service of Podman's that was killed meanwhile.
+/// A container that Podman shows as stopping for longer than this is removed by force: whatever was
+/// stopping it is gone, for instance a Podman service that was killed meanwhile.
 pub(super) fn stuck(view: &View<'_>) -> Duration {
     view.rules.drain.stop_grace + BEYOND_GRACE
 }
 
-/// The deployment shall not exist.
+/// The deployment should not exist.
 pub(super) fn leave(memory: &mut DeploymentState, view: &View<'_>) -> Plan {
     let mut plan = Plan::new(Phase::Stopping);
     lay_down(memory, view, &mut plan);
@@ -35,7 +35,7 @@ pub(super) fn leave(memory: &mut DeploymentState, view: &View<'_>) -> Plan {
     plan
 }
 
-/// The deployment shall exist and not run.
+/// The deployment should exist but not run.
 pub(super) fn park(memory: &mut DeploymentState, view: &View<'_>, page: Target) -> Plan {
     let mut plan = Plan::new(Phase::Stopping);
     plan.target = Some(page);
@@ -49,7 +49,7 @@ fn lay_down(memory: &mut DeploymentState, view: &View<'_>, plan: &mut Plan) {
     memory.persisted.live = None;
     memory.attempt = None;
     memory.crash = Crash::default();
-    // What was decided stays; what is stopped is watched no longer.
+    // Decisions stay; a stopped revision is no longer watched.
     if matches!(memory.persisted.vigil, Some(RollbackWatch::Watching { .. })) {
         memory.end_vigil();
     }
@@ -64,7 +64,7 @@ fn lay_down(memory: &mut DeploymentState, view: &View<'_>, plan: &mut Plan) {
     }
 }
 
-/// Ends, from `due` on, what runs and Podman does not know any more.
+/// From `due` on, ends what runs but Podman has lost.
 pub(super) fn end_lost(memory: &DeploymentState, view: &View<'_>, plan: &mut Plan, due: Instant) {
     if memory.lost.is_empty() || view.busy.roll.is_some() || !plan.roll.is_empty() {
         return;
@@ -77,8 +77,8 @@ pub(super) fn end_lost(memory: &DeploymentState, view: &View<'_>, plan: &mut Pla
     }
 }
 
-/// Takes away every container whose name is not in `keep`. Where nothing serves, running ones
-/// get `grace` first, to show that they answer and can be adopted; not those that were given up.
+/// Removes every container whose name is not in `keep`. Where nothing serves, running ones get
+/// `grace` first, to show that they answer and can be adopted; except those that were given up.
 pub(super) fn retire(
     memory: &mut DeploymentState,
     view: &View<'_>,
@@ -88,7 +88,7 @@ pub(super) fn retire(
 ) {
     let kept = |name: &str| keep.contains(&Some(name));
     memory.retiring.retain(|name, _| !kept(name));
-    // A container on its way in goes first: stopping an old one can take its whole grace.
+    // A container being rolled out goes first: stopping an old one can take its whole grace.
     let free = view.busy.roll.is_none() && plan.roll.is_empty();
     for container in view.containers.iter().filter(|c| !kept(&c.name)) {
         let since = *memory.retiring.entry(container.name.clone()).or_insert(view.now);
@@ -112,16 +112,17 @@ pub(super) fn retire(
     }
 }
 
-/// Until when visitors may be on their way to what has not answered yet: while no new table can be
-/// written, what crashed is started under an older one, which sends them to it at once.
+/// Until when visitors may be on their way to a container that has not answered yet: while no new
+/// table can be written, a crashed one is started under an older table, which sends them to it at
+/// once.
 pub(super) fn draining(memory: &DeploymentState, view: &View<'_>) -> Option<Instant> {
     let since = memory.in_force.unwrap_or(view.now);
     Some(since + view.rules.drain.before_stop).filter(|until| *until > view.now)
 }
 
-/// How long a container stays after the last request was sent its way.
+/// How long a container stays after the last request was sent to it.
 fn rest(memory: &DeploymentState, view: &View<'_>, plan: &Plan, container: Seen<'_>) -> Duration {
-    // A table that this plan changes is in force until the next one is.
+    // The previous table stays in force until this plan's change is published.
     let settled = plan.target == memory.target && draining(memory, view).is_none();
     match container.state {
         ContainerState::Running => match container.level() {
@@ -136,7 +137,7 @@ fn rest(memory: &DeploymentState, view: &View<'_>, plan: &Plan, container: Seen<
     }
 }
 
-/// Removes the secrets of revisions that have no container and get none.
+/// Removes the secrets of revisions that have no container and will not get one.
 pub(super) fn forget_secrets(
     memory: &DeploymentState,
     view: &View<'_>,

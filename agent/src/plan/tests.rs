@@ -1,6 +1,6 @@
-//! Plans against a model: steps are applied to a small Podman in memory, and whatever mixture
-//! of containers and memories it begins with, it must end as the document wants it, and never
-//! pass through a state that hurts visitors.
+//! Plans against a model: steps are applied to a small Podman in memory. From any mixture of
+//! containers and deployment states it must end in the desired state, and never pass through a
+//! state that hurts visitors.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -175,7 +175,7 @@ fn fm_05_what_serves_and_crashes_is_started_at_once_and_then_ever_slower() {
     assert_eq!(model.running(), [NEW]);
 }
 
-/// Eight seconds of health between two crashes look like health to who asks in between.
+/// With eight seconds of health between two crashes, a check in between finds it healthy.
 #[test]
 fn crashes_are_counted_at_once_until_ten_minutes_pass_without_one() {
     let mut model = Model::new(Some(RunState::Running), App::Answers);
@@ -311,7 +311,7 @@ fn without_enforced_limits_nothing_new_is_started() {
     assert_eq!(model.settle().phase, Phase::Live);
 }
 
-/// Visitors are held meanwhile, and the edge holds them for ten seconds only.
+/// Visitors are held meanwhile, and the edge holds them for only ten seconds.
 #[test]
 fn recreate_makes_room_soon_however_long_a_drain_may_take() {
     let mut model = Model::new(Some(RunState::Running), App::Answers);
@@ -330,7 +330,7 @@ fn recreate_makes_room_soon_however_long_a_drain_may_take() {
     assert!(held <= Duration::from_secs(3), "{held:?}");
 }
 
-/// Podman did not answer for long, and the stop came late.
+/// Podman did not answer for a long time, and the stop came late.
 #[test]
 fn what_stops_late_for_a_recreate_is_kept_for_a_return() {
     let mut model = Model::new(Some(RunState::Running), App::Answers);
@@ -344,7 +344,7 @@ fn what_stops_late_for_a_recreate_is_kept_for_a_return() {
     assert_eq!(plan.roll, [Step::Stop(old.clone())]);
     let live = model.memory.persisted.live;
     model.put(OLD, Slot::A, ContainerState::Stopping);
-    // While it stops, and in a pass after that which still sees it stopping.
+    // While it stops, and in a later pass that still sees it stopping.
     for busy in [Some(Step::Stop(old)), None] {
         model.busy.roll = busy;
         model.now += Duration::from_secs(1);
@@ -396,8 +396,8 @@ fn states() -> impl Strategy<Value = ContainerState> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
 
-    /// Whatever is there and remembered, it ends as the document wants it; every plan on the way
-    /// passes `check`, no container is made twice, and no two share an address.
+    /// From any start it ends in the desired state; every plan on the way passes `check`, no
+    /// container is made twice, and no two share an address.
     #[test]
     fn every_mixture_converges(
         a in proptest::option::of((any::<bool>(), states())),
@@ -447,7 +447,7 @@ proptest! {
         }
     }
 
-    /// What answers and is remembered to serve is never interrupted on the way to an update.
+    /// A container that answers and is known to serve is never interrupted during an update.
     #[test]
     fn an_update_never_leaves_visitors_alone(
         other in proptest::option::of(states()),

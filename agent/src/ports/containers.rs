@@ -13,11 +13,10 @@ use crate::model::container::{
     Container, ContainerSpec, Created, ExitInfo, Identity, Mended, Slot,
 };
 
-/// Why an operation on Podman failed, told apart as far as steps or words differ.
+/// Why a Podman operation failed, told apart only as far as steps or messages differ.
 #[derive(Debug, thiserror::Error)]
 pub enum ContainersError {
-    /// The service does not answer, or not in time, or something else kept the call from its
-    /// answer; try again.
+    /// The service did not answer, or not in time, or something else prevented the answer; retry.
     #[error("could not {operation}")]
     Unavailable {
         operation: &'static str,
@@ -25,14 +24,14 @@ pub enum ContainersError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The image cannot be had, for a reason that its operator can mend.
+    /// The image cannot be pulled, for a reason that its operator can fix.
     #[error("{}", .0.cause)]
     Image(Failure),
-    /// The registry could not be reached or was busy; try again.
+    /// The registry could not be reached or was busy; retry.
     #[error("{}", .0.cause)]
     Registry(Failure),
-    /// The host has no room for it: disk space, places for containers, or whatever else of its own
-    /// it takes to run one. It may have later.
+    /// The host lacks a resource: disk space, places for containers, or anything else of its own
+    /// needed to run one. It may have it later.
     #[error("{}", .0.cause)]
     Full(Failure),
     /// There is no such container, image or secret.
@@ -44,7 +43,7 @@ pub enum ContainersError {
 }
 
 impl ContainersError {
-    /// What kept a call from its answer, where that was no silence of Podman's.
+    /// What prevented the answer of a call, if it was not Podman's silence.
     pub fn hindrance(&self) -> Option<Hindrance> {
         match self {
             Self::Unavailable { source, .. } => source.downcast_ref().copied(),
@@ -53,44 +52,44 @@ impl ContainersError {
     }
 }
 
-/// Why a call has no answer although Podman may well give one.
+/// Why a call got no answer although Podman may be well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Hindrance {
-    /// It was not sent: as many as may be under way at once were, all the time.
+    /// It was not sent: the limit of concurrent calls was reached the whole time.
     #[error("{calls} earlier calls were still under way after {waited:?}")]
     Crowded {
         calls: usize,
         /// How long it waited.
         waited: Duration,
     },
-    /// The answer is larger than any that is read.
+    /// The answer is larger than the agent reads.
     #[error("the answer has more than {most} bytes")]
     TooLarge {
-        /// Bytes that are read.
+        /// The limit in bytes.
         most: u64,
     },
 }
 
-/// Podman, as far as the agent needs it. Every call has a deadline of its own.
+/// Podman, as far as the agent needs it. Every call has its own deadline.
 pub trait Containers: Send + Sync + 'static {
     /// All containers with our labels, in one call.
     fn list(&self) -> impl Future<Output = Result<Vec<Container>, ContainersError>> + Send;
-    /// What an administrator should know of what the last lists held.
+    /// Warnings for the administrator about what the last lists showed.
     fn warnings(&self) -> Vec<String> {
         Vec::new()
     }
-    /// One container with our labels, as it is now. `None`: there is none of that name.
+    /// One container with our labels, as it is now. `None`: no such container.
     fn inspect(
         &self,
         name: &str,
     ) -> impl Future<Output = Result<Option<Container>, ContainersError>> + Send;
-    /// The registry digest of a local image with these exact bytes, where there is one.
+    /// The registry digest of a local image with these exact bytes, if there is one.
     fn image(
         &self,
         image: &ImageReference,
     ) -> impl Future<Output = Result<Option<Digest>, ContainersError>> + Send;
-    /// Pulls, always asking the registry what the tag means now. `progress` gets per cents.
-    /// Ends when no progress was made for the no-progress deadline.
+    /// Pulls, always asking the registry what the tag means now. `progress` gets per cents. Ends
+    /// when no progress was made for the no-progress deadline.
     fn pull(
         &self,
         image: &ImageReference,
@@ -102,29 +101,30 @@ pub trait Containers: Send + Sync + 'static {
         &self,
         spec: &ContainerSpec,
     ) -> impl Future<Output = Result<Created, ContainersError>> + Send;
-    /// Starts; an already running one is success.
+    /// Starts it; succeeds if it runs already.
     fn start(&self, name: &str) -> impl Future<Output = Result<(), ContainersError>> + Send;
-    /// SIGTERM, then SIGKILL after `grace`; an already stopped one is success. Whether Podman knew
-    /// it: an absent one is success as well, but Podman may have lost it while it runs.
+    /// SIGTERM, then SIGKILL after `grace`; succeeds if it is stopped already. Returns whether
+    /// Podman knew it: an absent one is a success as well, but Podman may have lost it while it
+    /// runs.
     fn stop(
         &self,
         name: &str,
         grace: Duration,
     ) -> impl Future<Output = Result<bool, ContainersError>> + Send;
-    /// Removes by force. Whether Podman knew it, as for [`stop`](Self::stop).
+    /// Removes by force. Returns whether Podman knew it, as for [`stop`](Self::stop).
     fn remove(&self, name: &str) -> impl Future<Output = Result<bool, ContainersError>> + Send;
-    /// What runs here and Podman does not know any more.
+    /// What runs here but Podman has lost.
     fn lost(&self) -> impl Future<Output = Result<Vec<Identity>, ContainersError>> + Send;
-    /// Ends containers of this slot that run and that Podman does not know any more: SIGTERM, then
-    /// SIGKILL after `grace`. None is success.
+    /// Ends containers of this slot that run but Podman has lost: SIGTERM, then SIGKILL after
+    /// `grace`. Succeeds if there is none.
     fn end_lost(
         &self,
         deployment: DeploymentId,
         slot: Slot,
         grace: Duration,
     ) -> impl Future<Output = Result<(), ContainersError>> + Send;
-    /// Ends what forwards `address`, at which no container that Podman knows is published. Nothing
-    /// is success.
+    /// Ends whatever forwards `address`, if no container known to Podman is published there.
+    /// Succeeds if there is nothing.
     fn free_address(
         &self,
         address: SocketAddrV4,
@@ -133,16 +133,16 @@ pub trait Containers: Send + Sync + 'static {
     fn ending(&self, name: &str) -> impl Future<Output = Result<ExitInfo, ContainersError>> + Send;
     /// Names of our secrets.
     fn secrets(&self) -> impl Future<Output = Result<Vec<String>, ContainersError>> + Send;
-    /// Stores a secret; one of that name that exists is success (names hold the revision).
+    /// Stores a secret; succeeds if the name exists (names hold the revision).
     fn put_secret(
         &self,
         name: &str,
         value: &Secret,
     ) -> impl Future<Output = Result<(), ContainersError>> + Send;
-    /// Removes a secret; an absent one is success.
+    /// Removes a secret; succeeds if it is absent.
     fn remove_secret(&self, name: &str)
     -> impl Future<Output = Result<(), ContainersError>> + Send;
-    /// Makes whole what Podman keeps of secrets, where a write of it was cut short. Ours may be
-    /// missing afterwards, all or some.
+    /// Repairs Podman's stored secrets after a write that was cut short. Some or all of ours may be
+    /// missing afterwards.
     fn mend_secrets(&self) -> impl Future<Output = std::io::Result<Mended>> + Send;
 }

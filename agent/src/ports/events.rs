@@ -6,19 +6,19 @@ use tokio::sync::{Notify, watch};
 
 use super::Named;
 
-/// What is heard of Podman's events: hints, never data. The stream behind it is opened anew
-/// whenever it ends.
+/// Podman's events as hints, never as data. The stream behind them is reopened whenever it ends.
 #[derive(Debug, Clone)]
 pub struct EventFeed {
-    /// Changes with each hint that something happened to a container of ours; the number means
-    /// nothing. Many hints may be one change.
+    /// Changes with each hint that something happened to one of our containers; the number itself
+    /// means nothing. Many hints may be one change.
     pub hints: watch::Receiver<u64>,
     /// Which containers the hints were about.
     pub named: Arc<Named>,
-    /// How many lines came, also of what is not ours: each shows that the stream lives.
+    /// How many lines came, including those about other containers: each shows that the stream
+    /// lives.
     pub lines: watch::Receiver<u64>,
-    /// Whether the stream is open as far as one can see. While it is not, list often.
+    /// Whether the stream appears to be open. While it is not, list often.
     pub healthy: watch::Receiver<bool>,
-    /// Asks for a new stream, for this one is open and dead.
+    /// Asks for a new stream because this one is open but dead.
     pub renew: Arc<Notify>,
 }

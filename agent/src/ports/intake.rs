@@ -1,4 +1,4 @@
-//! Documents that come in.
+//! Incoming documents.
 
 use buddo_shared::id::Generation;
 use buddo_shared::report::Accepted;
@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::model::trust::TrustRootsError;
 
-/// Where the link hands documents to. Implemented by `intent`.
+/// Where the server hands documents to. Implemented by `desired_state`.
 pub trait DesiredStateSink: Send + Sync + 'static {
     /// Verifies, persists with fsync, announces; only then answers.
     fn offer(
@@ -19,7 +19,7 @@ pub trait DesiredStateSink: Send + Sync + 'static {
 /// A document that was not accepted. Nothing changed.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    /// It does not verify.
+    /// Its signature does not verify.
     #[error(transparent)]
     Unverified(#[from] VerifyError),
     /// Older than the one held.
@@ -30,24 +30,24 @@ pub enum Refusal {
         /// The held document's place.
         held: Generation,
     },
-    /// As old as the one held, with other content.
+    /// Same generation as the one held, with other content.
     #[error(
         "the document {0} has other content than the one of the same generation that this host holds"
     )]
     Conflict(Generation),
     #[error("the document expired at {expires_at}, it is {now} here; check both clocks")]
     Expired { expires_at: Timestamp, now: Timestamp },
-    /// Issued later than it is here, by more than clocks may differ.
+    /// Issued further in the future than clocks may differ.
     #[error(
         "the document was issued at {issued_at}, it is {now} here: the clock of the coordinator \
          or of this host is wrong; set it right (timedatectl on each machine). Until then each \
          document is refused at first, and taken once it is less than 5 minutes ahead"
     )]
     IssuedInFuture { issued_at: Timestamp, now: Timestamp },
-    /// Whom it says to trust is not usable.
-    #[error("whom the document says to trust is not acceptable")]
+    /// Its trust roots are not usable.
+    #[error("the document's trust roots are not acceptable")]
     Trust(#[from] TrustRootsError),
-    /// It could not be made durable; the old one stays in force.
+    /// It could not be persisted; the old one stays in force.
     #[error("the document could not be stored; the old one stays in force")]
     Store(#[source] Box<dyn std::error::Error + Send + Sync>),
 }

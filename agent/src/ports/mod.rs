@@ -1,7 +1,8 @@
-//! What the agent's core asks of the world, and nothing of how it is done.
+//! What the agent's core needs from the outside, and nothing of how it is done.
 //!
 //! `model` and `plan` are pure and know none of these; `reconcile` is the only caller of
-//! [`Containers`] and [`Proxy`]. `adapters` implements them; simulation implements them with faults.
+//! [`Containers`] and [`Proxy`]. `adapters` implements them; simulation implements them with
+//! faults.
 
 mod containers;
 mod events;

@@ -15,10 +15,10 @@ struct Names {
 }
 
 impl Named {
-    /// Names that are kept: with so many, a list costs less than asking about each.
+    /// The most names kept: beyond this, a list costs less than asking about each.
     const MAX: usize = 1_000;
 
-    /// A hint is about this container; to be called before the hint is given. `None`: nobody knows.
+    /// A hint is about this container; call it before giving the hint. `None`: unknown.
     pub fn add(&self, name: Option<String>) {
         let mut named = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match name.filter(|_| named.names.len() < Self::MAX) {
@@ -27,8 +27,8 @@ impl Named {
         }
     }
 
-    /// What the hints since the last call were about. `None`: anything; so it is, too, where a hint
-    /// came and nobody said what it is about.
+    /// What the hints since the last call were about. `None`: anything, also if a hint did not say
+    /// what it is about.
     pub fn take(&self) -> Option<BTreeSet<String>> {
         let mut named = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Names { names, incomplete } = std::mem::take(&mut *named);

@@ -1,13 +1,13 @@
-//! Reports that go out.
+//! Outgoing reports.
 
 use buddo_shared::report::{Frame, Report};
 use tokio::sync::watch;
 
-/// Where the link reads reports from. Implemented by `store` and `status`.
+/// Where the server reads reports from. Implemented by `store` and `status`.
 pub trait Outbox: Send + Sync + 'static {
-    /// A reader begins anew and has committed all up to `after`. If that is less than it once
-    /// acknowledged, it lost what it knew (it was restored from a backup): all levels are then
-    /// reported once more, under new numbers.
+    /// A reader starts over and has committed all up to `after`. If that is less than it once
+    /// acknowledged, it lost state (it was restored from a backup): all levels are then reported
+    /// once more, under new numbers.
     fn resume(&self, after: u64) -> impl Future<Output = std::io::Result<()>> + Send;
     /// Unacknowledged reports after `seq`, oldest first, at most `limit`.
     fn after(
@@ -15,7 +15,7 @@ pub trait Outbox: Send + Sync + 'static {
         seq: u64,
         limit: usize,
     ) -> impl Future<Output = std::io::Result<Vec<Report>>> + Send;
-    /// Forgets all up to and with `seq`.
+    /// Forgets all up to and including `seq`.
     fn acknowledge(&self, seq: u64) -> impl Future<Output = std::io::Result<()>> + Send;
     /// Changes whenever there is a new report: a hint, read with [`after`](Self::after).
     fn changed(&self) -> watch::Receiver<u64>;

@@ -6,7 +6,7 @@ use buddo_shared::probe::Probe;
 
 use crate::model::health::ProbeOutcome;
 
-/// Asks containers for their health.
+/// Probes containers.
 pub trait Prober: Send + Sync + 'static {
     fn probe(
         &self,

@@ -5,8 +5,8 @@ use std::pin::Pin;
 
 use crate::model::container::Process;
 
-/// The ends of processes, told the moment they happen.
+/// Process exits, reported the moment they happen.
 pub trait ProcessExits: Send + Sync + 'static {
-    /// Ready once this process has ended. `None`: that is not told here.
+    /// Ready once this process has ended. `None`: exits cannot be watched here.
     fn exit(&self, process: &Process) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>>;
 }

@@ -1,6 +1,6 @@
-//! Room on the disk that is kept back for what must be written: the live table, and what must survive the
-//! agent. A file of its own takes it up; on a full disk that file goes, and what was to be written is
-//! written. It is made again when there is room.
+//! Disk space reserved for what must be written: the live table, and the persisted state. A file of
+//! its own occupies it; on a full disk that file is deleted, and the write succeeds. It is
+//! recreated when there is space.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -15,8 +15,8 @@ use tokio::sync::Notify;
 
 const MIB: u64 = 1024 * 1024;
 
-/// The reserve of one disk. Clones share all. What is not async may wait for the disk, and is not for
-/// async threads.
+/// The reserve of one disk. Clones share all state. Everything not async may wait for the disk, and
+/// must not run on async threads.
 #[derive(Debug, Clone)]
 pub struct Reserve(Arc<Inner>);
 
@@ -24,24 +24,24 @@ pub struct Reserve(Arc<Inner>);
 struct Inner {
     path: PathBuf,
     bytes: u64,
-    /// One at a time makes it or lets it go.
+    /// Held while creating or releasing it.
     turn: Mutex<()>,
     gone: Notify,
-    /// How often it was let go.
+    /// How often it was released.
     times: AtomicU64,
 }
 
-/// How the reserve is.
+/// State of the reserve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kept {
-    /// There, or not wanted.
+    /// In place, or not wanted.
     Whole,
-    /// Not there, for there is too little room.
+    /// Missing, because there is too little space.
     Missing,
 }
 
 impl Reserve {
-    /// `bytes` in the file `path`; 0: none is kept.
+    /// `bytes` in the file `path`; 0: no reserve.
     pub fn new(path: PathBuf, bytes: u64) -> Self {
         let (turn, gone, times) = (Mutex::default(), Notify::new(), AtomicU64::new(0));
         Self(Arc::new(Inner { path, bytes, turn, gone, times }))
@@ -55,18 +55,18 @@ impl Reserve {
         self.0.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes the file where it is missing and `free` bytes leave as much beside it.
+    /// Creates the file if it is missing and `free` bytes leave as much beside it.
     pub fn keep(&self, free: u64) -> io::Result<Kept> {
         let _turn = self.turn();
         let Inner { path, bytes, .. } = &*self.0;
         if *bytes == 0 {
-            // There may be one of an earlier configuration.
+            // There may be one from an earlier configuration.
             return self.remove().map(|_| Kept::Whole);
         }
         if self.is_whole() {
             return Ok(Kept::Whole);
         }
-        // What just became free is not taken away at once again.
+        // Do not take just-freed space away again at once.
         if free < bytes.saturating_mul(2) {
             return Ok(Kept::Missing);
         }
@@ -77,7 +77,7 @@ impl Reserve {
             .mode(0o600)
             .open(path)
             .and_then(|file| {
-                // A sparse file would hold nothing back.
+                // A sparse file would reserve nothing.
                 posix_fallocate(&file, 0, i64::try_from(*bytes).unwrap_or(i64::MAX))?;
                 file.set_len(*bytes)?;
                 file.sync_all()
@@ -91,7 +91,7 @@ impl Reserve {
         }
     }
 
-    /// Gives the room back, for something that must be written. Whether there was any.
+    /// Releases the space, for something that must be written. Returns whether there was any.
     pub fn let_go(&self) -> bool {
         let _turn = self.turn();
         if self.0.bytes == 0 {
@@ -102,29 +102,29 @@ impl Reserve {
                 self.0.times.fetch_add(1, Ordering::SeqCst);
                 self.0.gone.notify_one();
                 let path = self.0.path.display();
-                tracing::warn!(%path, "the disk is full: its reserve was let go for what must be written");
+                tracing::warn!(%path, "the disk is full: released its reserve for essential writes");
                 true
             }
             Ok(false) => false,
             Err(error) => {
-                tracing::error!(%error, "the disk is full, and its reserve cannot be let go");
+                tracing::error!(%error, "the disk is full, and its reserve cannot be released");
                 false
             }
         }
     }
 
-    /// Waits until it is let go.
+    /// Waits until it is released.
     pub async fn was_let_go(&self) {
         self.0.gone.notified().await;
     }
 
-    /// Does `write`, and once more if the disk was full and the reserve was there to be let go.
+    /// Does `write`, and once more if the disk was full and there was a reserve to release.
     pub fn behind<T>(&self, write: impl FnMut() -> io::Result<T>) -> io::Result<T> {
         self.behind_where(is_full, write)
     }
 
-    /// As [`behind`](Self::behind), for what says in its own way that it `lacks_room`. What another
-    /// let go in the meantime is room as well.
+    /// Like [`behind`](Self::behind), for errors of which only `lacks_room` can tell. Space
+    /// released by another caller in the meantime counts as well.
     pub fn behind_where<T, E>(
         &self,
         lacks_room: impl FnOnce(&E) -> bool,
@@ -138,11 +138,11 @@ impl Reserve {
         }
     }
 
-    /// What an administrator should know while it is missing.
+    /// Warning for the administrator while it is missing.
     pub fn warning(&self) -> String {
         format!(
-            "the reserve of {} MiB for what must be written is used up or had no room on the disk of \
-             {}: free space or add some; it is then made again",
+            "the reserve of {} MiB for what must be written is used up or does not fit on the \
+             disk of {}: free or add disk space; it is then recreated",
             self.0.bytes / MIB,
             self.0.path.display()
         )
@@ -163,7 +163,7 @@ impl Reserve {
     }
 }
 
-/// Whether it failed for want of room, be it the disk's or the user's.
+/// Whether it failed for lack of space, be it the disk's or the user's quota.
 pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

@@ -1,4 +1,4 @@
-//! The log, on standard error: one line an event, whatever is in it.
+//! The log, on standard error: one line per event, whatever is in it.
 
 use std::io::{self, Write};
 
@@ -7,7 +7,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::LogFormat;
 
-/// Begins to log. What `RUST_LOG` says wins over the default.
+/// Starts logging. `RUST_LOG` overrides the default.
 pub fn begin(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt()
@@ -20,12 +20,13 @@ pub fn begin(format: LogFormat) {
     }
 }
 
-/// Passes lines on without what drives a terminal. The formatter escapes some of it in messages, but
-/// not line breaks, by which a registry's or a container's words would pass for lines of the agent's.
+/// Passes lines on without terminal control sequences. The formatter escapes some of them in
+/// messages, but not line breaks, with which a registry's or a container's text could pass for
+/// lines of the agent's.
 struct Lines<W>(W);
 
 impl<W: Write> Write for Lines<W> {
-    /// The formatter hands over one whole event at a time, with the line break that ends it.
+    /// The formatter passes one whole event at a time, with its final line break.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(event);
         let (line, end) = match text.strip_suffix('\n') {

@@ -1,4 +1,4 @@
-//! What this process needs of the kernel and the log.
+//! What this process needs from the kernel, and logging.
 
 pub mod disk_reserve;
 pub mod log;

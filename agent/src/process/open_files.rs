@@ -1,10 +1,11 @@
-//! File descriptors. Each container that is watched takes one for as long as it runs, beside what
-//! probes, Podman's socket, the coordinator and the database take.
+//! File descriptors. Each watched container takes one for as long as it runs, besides those for
+//! probes, Podman's socket, the coordinator and the database.
 
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 
-/// Takes as many as this process may have: a service manager's default is a soft limit of 1,024, for
-/// programs that use `select(2)`, which this one does not. The limit that then holds.
+/// Raises the limit as far as this process may: a service manager's default is a soft limit of
+/// 1,024, for programs that use `select(2)`, which this one does not. Returns the limit then in
+/// force.
 pub fn raise() -> nix::Result<rlim_t> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     if soft < hard {
@@ -13,7 +14,7 @@ pub fn raise() -> nix::Result<rlim_t> {
     Ok(hard)
 }
 
-/// How many containers this process can watch: the other half is for all else that it does.
+/// How many containers this process can watch: the other half is for everything else.
 pub fn watches() -> usize {
     let soft = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
     usize::try_from(soft / 2).unwrap_or(usize::MAX)

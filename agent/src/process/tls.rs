@@ -1,4 +1,4 @@
-//! TLS towards servers that are not judged by the public authorities.
+//! TLS towards servers that are not verified by public CAs.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -9,9 +9,9 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme, SupportedProtocolVersion};
 
-/// Which certificates of servers are accepted.
+/// Which server certificates are accepted.
 pub(crate) trait Judge: Debug + Send + Sync + 'static {
-    /// Whether `leaf`, sent with `others`, may stand for `name`.
+    /// Whether `leaf`, sent with `others`, is valid for `name`.
     fn judge(
         &self,
         provider: &Arc<CryptoProvider>,

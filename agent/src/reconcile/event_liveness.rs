@@ -1,17 +1,17 @@
-//! Whether Podman's events still come, told by the echo of what the agent does itself. Pure.
+//! Whether Podman's events still arrive, judged by those the agent itself should cause. Pure.
 //!
-//! A stream can hang and stay open. Silence alone does not show that, for nothing may happen for
-//! hours; silence after the agent has started or removed a container does.
+//! A stream can hang and stay open. Silence alone does not show that, because nothing may happen
+//! for hours; silence after the agent has started or removed a container does.
 //!
 //! ```text
 //!   an effect of ours ──► owed ── a line comes ──► hearing
 //!                           │                        ▲
-//!                           └─ too late ──► deaf ────┘ (a new stream is asked for, and
+//!                           └─ too late ──► deaf ────┘ (a new stream is requested, and
 //!                                                       containers are listed often)
 //! ```
 //!
-//! An effect that was none (what runs already is started) makes a false alarm, which costs one
-//! new stream and some lists.
+//! A step without effect (starting a running container) raises a false alarm, which costs one new
+//! stream and a few lists.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use tokio::time::Instant;
 /// How late an event may be.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What was heard and what is owed.
+/// Lines received and events owed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EventLiveness {
     lines: u64,
@@ -29,21 +29,21 @@ pub struct EventLiveness {
 }
 
 impl EventLiveness {
-    /// So many lines have come until now.
+    /// This many lines have come so far.
     pub fn hear(&mut self, lines: u64) {
         if self.lines != lines {
             *self = Self { lines, ..Self::default() };
         }
     }
 
-    /// An effect is done that Podman tells of; `before` it began, so many lines had come.
+    /// A step that Podman reports is done; when it began, `before` lines had come.
     pub fn expect(&mut self, before: u64, now: Instant) {
         if before == self.lines {
             self.owed.get_or_insert(now + PATIENCE);
         }
     }
 
-    /// Whether the stream shall be replaced: no line came of what was done.
+    /// Whether to replace the stream: no line came for what was done.
     pub fn overdue(&mut self, now: Instant) -> bool {
         let overdue = self.owed.is_some_and(|due| due <= now);
         if overdue {
@@ -58,7 +58,7 @@ impl EventLiveness {
         self.owed
     }
 
-    /// Whether no line came since the last effect that owed one.
+    /// Whether no line came since the last step that should have caused one.
     pub fn is_deaf(&self) -> bool {
         self.deaf
     }

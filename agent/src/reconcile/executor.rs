@@ -1,7 +1,8 @@
-//! The executor: carries out one order, step by step, and says what became of each.
+//! The executor: carries out one operation, step by step, and reports the outcome of each.
 //!
-//! What must not live here: decisions. An order is not changed, reordered or repaired; it ends at
-//! the first step that fails, or when its [permit](Order::permit) is withdrawn; the next plan sees why.
+//! Decisions do not belong here. An operation is not changed, reordered or repaired; it ends at the
+//! first step that fails, or when its [permit](Operation::permit) is withdrawn; the next plan sees
+//! why.
 
 use std::net::SocketAddrV4;
 use std::sync::Arc;
@@ -28,21 +29,21 @@ use crate::plan::messages;
 use crate::plan::state::StepOutcome;
 use crate::ports::{Containers, ContainersError};
 
-/// Secrets of one app that are stored at the same time.
+/// How many secrets of one app are stored concurrently.
 const SECRETS_AT_ONCE: usize = 4;
 
-/// Steps for one deployment, and all that they need.
+/// Steps for one deployment, and everything they need.
 #[derive(Debug)]
 pub struct Operation {
     pub deployment: DeploymentId,
-    /// On behalf of which revision.
+    /// The revision that the steps are for.
     pub revision: Revision,
     pub lane: Lane,
     /// What to do, in order.
     pub steps: Vec<Step>,
-    /// How the deployment shall be; `None` where it shall go.
+    /// The deployment's desired state; `None` where it should not exist.
     pub desired: Option<Arc<DeploymentSpec>>,
-    /// What the image's tag was resolved to before.
+    /// The digest that the image's tag was resolved to before.
     pub digest: Option<Digest>,
     /// Where slots A and B are published.
     pub addresses: Option<[SocketAddrV4; 2]>,
@@ -54,10 +55,10 @@ pub struct Operation {
     pub permit: CancellationToken,
 }
 
-/// What the executor tells while it works.
+/// Receives what the executor reports while it works.
 pub trait ExecutorObserver: Send + Sync {
     fn begins(&self, order: &Operation, step: &Step);
-    /// A step ended; no other comes before this returns.
+    /// A step ended; the next one does not begin before this returns.
     fn ended(&self, order: &Operation, step: &Step, happened: StepOutcome);
     /// How far a slow step is.
     fn progress(&self, progress: Progress);
@@ -65,7 +66,7 @@ pub trait ExecutorObserver: Send + Sync {
     fn watch(&self, order: &Operation, name: &str, address: SocketAddrV4, probe: &Probe);
 }
 
-/// Carries out orders on `containers`.
+/// Carries out operations on `containers`.
 pub struct Executor<C> {
     containers: Arc<C>,
     key: Option<Arc<OpeningKey>>,
@@ -97,7 +98,7 @@ impl<C: Containers> Executor<C> {
         Self { containers, key, shelf: ImageLeases::default() }
     }
 
-    /// The same executor, beside a collector that goes by `shelf`.
+    /// Shares image leases with the image GC.
     #[must_use]
     pub fn with_shelf(self, shelf: ImageLeases) -> Self {
         Self { shelf, ..self }
@@ -106,7 +107,7 @@ impl<C: Containers> Executor<C> {
     /// Carries out `order` to its end, its first failure or its withdrawal.
     pub async fn run(&self, order: &Operation, audience: &dyn ExecutorObserver) {
         let mut digest = order.digest.clone();
-        // The image stays from the look whether it is here until a container uses it.
+        // Protects the image from the first lookup until a container uses it.
         let mut _lease = None;
         for step in &order.steps {
             if order.permit.is_cancelled() {
@@ -116,7 +117,7 @@ impl<C: Containers> Executor<C> {
             if let (Step::Image, Some(desired)) = (step, &order.desired) {
                 _lease = Some(self.shelf.lease(&desired.image).await);
             }
-            // A withdrawn order does not finish a long pull; all other steps are short.
+            // A withdrawn operation does not finish a long pull; all other steps are short.
             let result = if *step == Step::Image {
                 tokio::select! {
                     biased;
@@ -199,7 +200,7 @@ impl<C: Containers> Executor<C> {
             Some(digest) => wanted.image.pinned(digest),
             None => wanted.image.clone(),
         };
-        // Only pinned bytes may be taken from here: a tag may mean others by now.
+        // Only an image pinned by digest may be used without a pull: a tag may have moved.
         if image.digest().is_some()
             && let Some(digest) = self.containers.image(&image).await?
         {
@@ -215,7 +216,7 @@ impl<C: Containers> Executor<C> {
             });
         };
         let pulled = self.containers.pull(&image, credentials.as_ref(), &progress).await?;
-        // A digest was asked for by name: that name stays, whichever alias Podman lists first.
+        // A digest was asked for by name: keep that name, whichever alias Podman lists first.
         Ok(image.digest().cloned().unwrap_or(pulled))
     }
 
@@ -302,7 +303,7 @@ impl Operation {
     }
 }
 
-/// What of an environment is stored: key, value, and the secret's name.
+/// What is stored of an environment: key, value, and the secret's name.
 fn stored<'a>(
     order: &Operation,
     env: &'a EnvVars,
@@ -316,7 +317,8 @@ fn known(known: bool) -> StepOutcome {
     if known { StepOutcome::Done } else { StepOutcome::Absent }
 }
 
-/// An order that lacks what its steps need is not carried out; the next plan makes a whole one.
+/// An operation that lacks what its steps need is not carried out; the next plan makes a complete
+/// one.
 fn missing(what: &str) -> Trouble {
     Trouble::Podman(ContainersError::NotFound(what.to_owned()))
 }

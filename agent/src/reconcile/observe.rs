@@ -1,5 +1,5 @@
-//! What is there, grouped by deployment: one list call, or a few inspections of what may have
-//! changed since.
+//! The observed containers, grouped by deployment: one list call, or a few inspections of those
+//! that may have changed since.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -9,15 +9,15 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use crate::model::container::Container;
 use crate::ports::{Containers, ContainersError};
 
-/// Containers that are asked about at the same time.
+/// How many containers are inspected concurrently.
 const AT_ONCE: usize = 16;
 
-/// The host's containers as Podman told of them last.
+/// The host's containers as Podman last reported them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Observed {
-    /// By the deployment that their labels name.
+    /// By the deployment in their labels.
     pub deployments: BTreeMap<DeploymentId, Vec<Container>>,
-    /// Containers with our labels, but not with ours alone: never touched, only told of.
+    /// Containers that have our labels only in part: never touched, only reported.
     pub unknown: Vec<String>,
 }
 
@@ -41,7 +41,8 @@ impl Observed {
         self.deployments.is_empty() && self.unknown.is_empty()
     }
 
-    /// Asks about `names` alone. All or nothing: what is known stays as it is if one is not told.
+    /// Inspects only `names`. All or nothing: if one inspection fails, what is known stays as it
+    /// is.
     pub async fn refresh<C: Containers>(
         &mut self,
         containers: &C,

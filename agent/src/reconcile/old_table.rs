@@ -1,14 +1,14 @@
-//! What may be done while the live table cannot be written and visitors go by an older one.
+//! What may be done while the live table cannot be written and visitors follow an older one.
 //!
-//! A full disk must not keep a crashed app down: its container is started again where the older table
-//! sends its visitors anyway. Whatever ends or removes something waits, for visitors may still be sent
-//! there; so does what could serve only once a newer table says so.
+//! A full disk must not keep a crashed app down: its container is restarted where the older table
+//! sends its visitors anyway. Anything that ends or removes a container waits, since visitors may
+//! still be sent there; so does anything that could serve only under a newer table.
 
 use crate::model::live_table::{LiveTable, Target};
 use crate::model::step::{Lane, Step};
 use crate::reconcile::executor::Operation;
 
-/// Whether `order`, for the app at `subdomain`, is right also under the older table, where that is
+/// Whether `order`, for the app at `subdomain`, is right under the older table, too, if that is
 /// known.
 pub(super) fn needs_no_new_table(
     order: &Operation,
@@ -34,7 +34,7 @@ pub(super) fn needs_no_new_table(
             Target::Hold | Target::Stopped | Target::Suspended => false,
         };
         let apps = || older.into_iter().flat_map(|table| &table.apps);
-        // Visitors of another app would meet this one.
+        // Visitors of another app would reach this one.
         if apps().any(|(other, target)| other != subdomain && sends(target)) {
             return false;
         }
@@ -143,7 +143,7 @@ mod tests {
         }
     }
 
-    /// A container of its own would get them only by a newer table.
+    /// A container of its own would get them only with a newer table.
     #[test]
     fn nothing_is_made_for_visitors_that_are_held() {
         let steps = vec![Step::Create(Slot::A), Step::Start(name(Slot::A))];

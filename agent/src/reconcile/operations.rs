@@ -1,4 +1,4 @@
-//! Orders on their way: what runs, what became of it, and when it is withdrawn.
+//! Operations under way: what runs, its outcome, and when it is withdrawn.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddrV4;
@@ -25,17 +25,17 @@ use crate::reconcile::executor::{Executor, ExecutorObserver, Operation};
 use crate::reconcile::relist::Relist;
 use crate::reconcile::report::Status;
 
-/// Operations at the same time, of each kind.
+/// Concurrent operations, of each kind.
 const AT_ONCE: usize = 8;
-/// Of those that begin with an image: a pull may take its time, and waits for the network.
+/// Concurrent operations that begin with an image: a pull may be slow, and waits for the network.
 const PULLS_AT_ONCE: usize = 16;
 
 type Key = (DeploymentId, Lane);
 
-/// News from an order.
+/// An event of an operation.
 #[derive(Debug)]
 enum Event {
-    /// A step begins, after so many lines of Podman's events.
+    /// A step begins; Podman's events had this many lines.
     Begins {
         step: Step,
         lines: u64,
@@ -45,7 +45,7 @@ enum Event {
         revision: Revision,
         happened: StepOutcome,
     },
-    /// The order is over.
+    /// The operation is over.
     Over,
 }
 
@@ -55,16 +55,16 @@ pub(super) struct Ended {
     pub(super) deployment: DeploymentId,
     pub(super) lane: Lane,
     pub(super) step: Step,
-    /// On behalf of which revision.
+    /// The revision it was for.
     pub(super) revision: Revision,
     pub(super) happened: StepOutcome,
     /// Lines of Podman's events that had come when it began.
     pub(super) lines_before: u64,
 }
 
-/// What a deployment is asked to be; `None`: gone. An order is withdrawn when this changes. A
-/// revision is immutable, so its number is enough; there is none where the desired one was given
-/// up and what serves is kept.
+/// What a deployment is asked to be; `None`: gone. An operation is withdrawn when this changes. A
+/// revision is immutable, so its number is enough; it has none where the desired one was given up
+/// and what serves is kept.
 pub(super) type Asked = Option<(Option<Revision>, RunState)>;
 
 struct RunningOperation {
@@ -72,16 +72,16 @@ struct RunningOperation {
     revision: Revision,
     permit: CancellationToken,
     step: Step,
-    /// What comes after it.
+    /// The steps after it.
     next: Vec<Step>,
     /// Lines of Podman's events that had come when the step began.
     lines: u64,
-    /// Containers that the order will have probed.
+    /// Containers that the operation asked to be probed.
     watches: Vec<String>,
 }
 
-/// Places for operations, so that a host's Podman is not flooded. What is slow for one reason
-/// does not hold up what is not: a crashed app's restart waits for no pull, nor does a stop.
+/// Limits on operations, so that a host's Podman is not flooded. Slow work of one kind does not
+/// hold up another: neither a restart of a crashed app nor a stop waits for a pull.
 #[derive(Clone)]
 struct Places {
     serve: Arc<Semaphore>,
@@ -104,7 +104,7 @@ impl Places {
     }
 }
 
-/// Orders on their way. The channel is bounded by what runs: a few events for each order.
+/// Operations under way. The channel is bounded by what runs: a few events per operation.
 pub(super) struct Operations<C> {
     executor: Executor<C>,
     places: Places,
@@ -117,7 +117,7 @@ pub(super) struct Operations<C> {
 }
 
 impl<C: Containers> Operations<C> {
-    /// `wake` is notified when an order is over; `lines` counts Podman's events.
+    /// `wake` is notified when an operation is over; `lines` counts Podman's events.
     pub(super) fn new(
         executor: Executor<C>,
         wake: Arc<Notify>,
@@ -134,12 +134,12 @@ impl<C: Containers> Operations<C> {
         self.metrics = metrics;
     }
 
-    /// Keeps images from the collector by `shelf` from now on.
+    /// From now on, protects images from the image GC by leases.
     pub(super) fn go_by(&mut self, shelf: ImageLeases) {
         self.executor = self.executor.clone().with_shelf(shelf);
     }
 
-    /// Sends an order on its way.
+    /// Starts an operation.
     pub(super) fn send<P: Prober, K: Clock>(
         &mut self,
         order: Operation,
@@ -170,7 +170,7 @@ impl<C: Containers> Operations<C> {
         };
         let executor = self.executor.clone();
         let places = self.places.of(&order);
-        // Told also when the task panics or is dropped: a lane never stays taken.
+        // Sent even when the task panics or is dropped: a lane never stays taken.
         let over = Over { key, news: self.news.clone(), wake: Arc::clone(&self.wake) };
         tokio::spawn(async move {
             let _over = over;
@@ -179,7 +179,7 @@ impl<C: Containers> Operations<C> {
         });
     }
 
-    /// What happened since the last call. Flights that are over are gone. What they changed, or may
+    /// The events since the last call. Finished flights are removed. What they changed, or may
     /// have, is in doubt.
     pub(super) fn drain(&mut self, relist: &mut Relist) -> Vec<Ended> {
         let mut ended = Vec::new();
@@ -200,7 +200,7 @@ impl<C: Containers> Operations<C> {
                     ended.push(step);
                 }
                 Event::Over => {
-                    // Where its task ended within a step, nobody said what became of that.
+                    // If its task ended within a step, nobody reported the outcome of that step.
                     if let Some(flight) = self.flights.remove(&key) {
                         let container = flight.step.container(key.0, flight.revision);
                         if let Some(name) = container {
@@ -218,7 +218,7 @@ impl<C: Containers> Operations<C> {
         ended
     }
 
-    /// Withdraws what is not asked for any more.
+    /// Withdraws operations that are no longer asked for.
     pub(super) fn withdraw(&self, asked: impl Fn(DeploymentId) -> Asked) {
         for ((id, _), flight) in &self.flights {
             if asked(*id) != flight.asked {
@@ -227,7 +227,7 @@ impl<C: Containers> Operations<C> {
         }
     }
 
-    /// What runs for a deployment.
+    /// The running operations of a deployment.
     pub(super) fn busy(&self, id: DeploymentId) -> Busy {
         let flight = |lane| self.flights.get(&(id, lane));
         let roll = flight(Lane::Roll);
@@ -238,7 +238,7 @@ impl<C: Containers> Operations<C> {
         }
     }
 
-    /// Containers that orders on their way have probed, now or in a moment.
+    /// Containers that operations under way have probed, now or in a moment.
     pub(super) fn watches(&self) -> BTreeSet<String> {
         self.flights.values().flat_map(|flight| flight.watches.iter().cloned()).collect()
     }
@@ -259,7 +259,7 @@ struct Over {
 
 impl Drop for Over {
     fn drop(&mut self) {
-        // Nobody listens any more when the agent stops.
+        // When the agent stops, nobody listens any longer.
         let _ = self.news.send((self.key, Event::Over));
         self.wake.notify_one();
     }
@@ -272,7 +272,7 @@ struct OperationObserver<P, K> {
     status: Status,
     lines: watch::Receiver<u64>,
     metrics: Metrics,
-    /// When the step that runs began.
+    /// When the current step began.
     begun: Mutex<Instant>,
 }
 

@@ -1,5 +1,5 @@
-//! What runs here and Podman does not know any more: looked for where that may have come about, for
-//! its processes are all that tells of it.
+//! Orphans: containers that run here but that Podman has lost. Looked for only when that may have
+//! happened, because nothing but their processes shows it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,28 +14,28 @@ use crate::plan::state::StepOutcome;
 use crate::ports::{Containers, ContainersError, LiveTablePublisher, Prober, Proxy};
 use crate::reconcile::Reconciler;
 
-/// From a reason to look until the look. A call that was not answered may be carried out for so
-/// long, and nothing is in a hurry: what is needed at once is asked for at once.
+/// From a reason to look until the look. An unanswered call may still be carried out for this long,
+/// and nothing is in a hurry: what is needed at once is asked for at once.
 const SETTLED: Duration = Duration::from_secs(30);
 
-/// And so long at most while there are ever more reasons: a host with much trouble is one to look at.
+/// The longest delay while reasons keep coming: a host with much trouble should be looked at.
 const AT_LATEST: Duration = SETTLED.saturating_mul(2);
 
 #[derive(Debug)]
 pub(super) struct Sweep {
     /// The first and the last reason since the last look.
     reasons: Option<(Instant, Instant)>,
-    /// Of these Podman did not list what serves.
+    /// Deployments whose serving container Podman did not list.
     missing: BTreeSet<DeploymentId>,
 }
 
 impl Sweep {
-    /// The agent's last life may have ended with Podman's.
+    /// The previous agent may have ended together with Podman.
     pub(super) fn begin(now: Instant) -> Self {
         Self { reasons: Some((now, now)), missing: BTreeSet::new() }
     }
 
-    /// Podman may be another one than before, or has forgotten.
+    /// Podman may have been restarted or have lost state.
     pub(super) fn arm(&mut self, now: Instant) {
         let first = self.reasons.map_or(now, |(first, _)| first);
         self.reasons = Some((first, now));
@@ -46,14 +46,14 @@ impl Sweep {
         self.reasons.map(|(first, last)| (last + SETTLED).min(first + AT_LATEST))
     }
 
-    /// It was looked. What was too late for it is a reason for the next.
+    /// A look is done. What came too late for it is a reason for the next.
     fn looked(&mut self, now: Instant) {
         let late = self.reasons.filter(|(_, last)| *last + SETTLED > now);
         self.reasons = late.map(|(_, last)| (last, last));
     }
 
-    /// Takes in what became of a step. Podman was killed while it made or started a container, or
-    /// has forgotten one that it was to stop or remove.
+    /// Records the outcome of a step. Podman was killed while it created or started a container, or
+    /// has lost one that it was to stop or remove.
     pub(super) fn hear(&mut self, step: &Step, happened: &StepOutcome, now: Instant) {
         let unanswered =
             matches!(happened, StepOutcome::Failed(ContainersError::Unavailable { .. }));
@@ -63,7 +63,8 @@ impl Sweep {
         }
     }
 
-    /// Podman does not list what serves of these. Somebody removed it, or Podman has lost it.
+    /// Podman does not list the serving container of these. Somebody removed it, or Podman has lost
+    /// it.
     pub(super) fn misses(&mut self, missing: BTreeSet<DeploymentId>, now: Instant) {
         if !missing.is_subset(&self.missing) {
             self.arm(now);
@@ -80,7 +81,7 @@ where
     L: LiveTablePublisher,
     K: Clock,
 {
-    /// Looks for what Podman has lost if that is due; whether it was.
+    /// Looks for orphans if that is due; returns whether it was.
     pub(super) async fn look_for_lost(&mut self) -> bool {
         let now = Instant::now();
         if self.sweep.due().is_none_or(|due| due > now) {
@@ -91,7 +92,7 @@ where
             Ok(found) => self.learn_lost(&found),
             Err(error) => {
                 let reason = &error as &dyn std::error::Error;
-                tracing::warn!(reason, "what Podman has lost cannot be looked for");
+                tracing::warn!(reason, "cannot look for orphaned containers");
                 self.sweep.arm(now);
             }
         }
@@ -101,7 +102,7 @@ where
     fn learn_lost(&mut self, found: &[Identity]) {
         let mut lost: BTreeMap<DeploymentId, BTreeMap<Slot, Revision>> = BTreeMap::new();
         for Identity { deployment, revision, slot } in found {
-            tracing::warn!(%deployment, %revision, ?slot, "a container runs that Podman has lost");
+            tracing::warn!(%deployment, %revision, ?slot, "a running container is orphaned");
             lost.entry(*deployment).or_default().insert(*slot, *revision);
             self.memories.entry(*deployment).or_default();
         }

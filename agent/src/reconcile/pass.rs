@@ -36,7 +36,7 @@ use crate::reconcile::executor::Operation;
 use crate::reconcile::observe::{Observed, observe};
 use crate::reconcile::operations::{Asked, Ended};
 
-/// For so long after Podman was away, or many apps went down together, no guard judges.
+/// After Podman was away, or many apps went down together, no guard judges for this long.
 const TROUBLE: Duration = Duration::from_secs(30);
 
 /// One deployment in one pass.
@@ -55,7 +55,7 @@ where
     L: LiveTablePublisher,
     K: Clock,
 {
-    /// Looks at everything once. When to look again if nothing happens.
+    /// Makes one pass over everything. Returns when to look again if nothing happens.
     pub(super) async fn pass(&mut self) -> Option<Instant> {
         self.take_in_events();
         let Some(document) = self.newest_document() else {
@@ -64,7 +64,7 @@ where
             return None;
         };
         if self.trouble.is_some() {
-            // Asking may take long while Podman hangs, and that it does is known already.
+            // Asking may take long while Podman hangs, and that it hangs is known already.
             self.show_trouble(&document);
         }
         let observed = match self.look().await {
@@ -81,7 +81,8 @@ where
                 return Some(again);
             }
         };
-        // Looking takes long while Podman hangs, and what was wanted before is wanted no more.
+        // Observing takes long while Podman hangs, and the desired state may have changed
+        // meanwhile.
         let document = self.newest_document().unwrap_or(document);
         self.trouble = None;
         self.failures.listing.end();
@@ -92,7 +93,7 @@ where
         self.look_for_trouble(&observed, &health, now);
         let mut cases = self.plan_all(&document, &observed, &health, now);
         if cases.iter().any(|case| case.plan.decided) {
-            // Forgotten, it would bring the bad revision back.
+            // If this were forgotten, the bad revision would come back.
             self.persist().await;
         }
         let guarded = cases.iter().any(|case| case.plan.guarded_until.is_some());
@@ -133,7 +134,7 @@ where
         next
     }
 
-    /// The document in force. Orders for what it does not ask for any more are withdrawn.
+    /// The document in force. Withdraws operations that it no longer asks for.
     fn newest_document(&mut self) -> Option<Arc<Document>> {
         let document = self.inputs.document.borrow_and_update().clone()?;
         self.orders.withdraw(|id| asked(self.memories.get(&id), document.entries().get(&id)));
@@ -164,9 +165,7 @@ where
             }
         }
         if self.echo.overdue(now) {
-            tracing::warn!(
-                "Podman's events tell nothing of what the agent did; they are asked for again"
-            );
+            tracing::warn!("Podman's event stream stalled; reopening it");
             self.inputs.events.renew.notify_one();
             self.relist.doubt_all();
         }
@@ -174,7 +173,7 @@ where
 
     async fn look(&mut self) -> Result<Observed, ContainersError> {
         if self.look_at_secrets().await? {
-            // Each call has its deadline: a Podman that hangs is no loop that hangs.
+            // Each call has its deadline: if Podman hangs, the loop does not.
             self.beat();
         }
         let observed = self.ask_podman().await?;
@@ -192,19 +191,19 @@ where
         if let Scope::Named(names) = self.relist.take(observed.len(), Instant::now()) {
             match observed.refresh(&*containers, names).await {
                 Ok(()) => return Ok(observed),
-                // One container that cannot be told of is no reason to know nothing of the others.
+                // One container that cannot be inspected is no reason to lose sight of the others.
                 Err(error) => {
                     if messages::is_damage(&error) {
                         self.trouble = Some(messages::podman_trouble(&error, None));
                     }
                     let error = &error as &dyn std::error::Error;
-                    tracing::debug!(error, "a container cannot be inspected; all are listed");
+                    tracing::debug!(error, "a container cannot be inspected; listing all");
                 }
             }
         }
         let observed = observe(&*containers).await?;
         for name in &observed.unknown {
-            tracing::debug!(%name, "a container has our labels in part; it is left alone");
+            tracing::debug!(%name, "a container has only some of our labels; leaving it alone");
         }
         let hears = *self.inputs.events.healthy.borrow() && !self.echo.is_deaf();
         let period = if hears { RELIST } else { RELIST_BLIND };
@@ -213,7 +212,7 @@ where
         Ok(observed)
     }
 
-    /// Events name containers, the kernel processes, and what does not answer may have ended.
+    /// Events name containers, the kernel names processes, and what does not answer may have ended.
     fn doubt_what_was_hinted_at(&mut self) {
         let events = &mut self.inputs.events;
         if events.hints.has_changed().unwrap_or_default() {
@@ -239,7 +238,7 @@ where
         }
     }
 
-    /// Whether what befalls apps now is the host's doing.
+    /// Whether the host is to blame for what happens to apps now.
     fn look_for_trouble(&mut self, observed: &Observed, health: &Trackers, now: Instant) {
         let mut serving = 0;
         let mut missing = BTreeSet::new();
@@ -259,7 +258,7 @@ where
         self.sweep.misses(missing, now);
         if self.tide.is_common(serving, now) {
             if self.troubled_until.is_none_or(|until| until <= now) {
-                tracing::warn!("many apps went down together; no guard judges them for that");
+                tracing::warn!("many apps went down together; guards do not blame them for it");
             }
             self.troubled_until = Some(now + TROUBLE);
         }
@@ -282,7 +281,7 @@ where
             many_sick: self.many_sick,
             secrets_known: self.secrets.known,
         };
-        // A clock that is behind what was signed is wrong.
+        // A clock that is behind the signed time is wrong.
         let wall = self.world.clock.now().max(document.manifest().issued_at);
         let seen = self.errors.seen();
         let troubled = self.troubled_until.is_some_and(|until| until > now);
@@ -351,7 +350,7 @@ where
         }
     }
 
-    /// What serves under a guard and runs.
+    /// Running containers that serve under a guard.
     fn guarded(&self, cases: &[Case<'_>]) -> Watched {
         let process = |case: &Case<'_>| {
             case.plan.guarded_until?;
@@ -381,8 +380,8 @@ where
         self.probes.keep(wanted, &self.orders.watches());
     }
 
-    /// Publishes the live table if it changed. Whether the one in force is the wanted one.
-    /// What leaves has its whole time to drain from when the table that sends nobody to it is in
+    /// Publishes the live table if it changed. Returns whether the one in force is the wanted one.
+    /// What leaves drains for its full time from when the table that sends nobody to it is in
     /// force, however long that took.
     async fn publish(&mut self, document: &Document, cases: &[Case<'_>], now: Instant) -> bool {
         let mut table =
@@ -396,7 +395,7 @@ where
             table.apps.insert(subdomain, target.clone());
         }
         if self.table.as_ref() == Some(&table) && self.world.table.is_in_force().await {
-            // One that could not be written is wanted no more, as when what crashed is back.
+            // A table that could not be written is no longer wanted, as when what crashed is back.
             if std::mem::take(&mut self.unpublished) {
                 self.memories.values_mut().for_each(|memory| memory.published(now, now));
             }
@@ -412,7 +411,10 @@ where
             }
             Err(error) => {
                 let reason = &error as &dyn std::error::Error;
-                tracing::error!(reason, "the live table cannot be written; the old one holds");
+                tracing::error!(
+                    reason,
+                    "the live table cannot be written; the old one stays in force"
+                );
                 self.unpublished = true;
                 self.memories.values_mut().for_each(DeploymentState::drains_anew);
                 false
@@ -444,8 +446,8 @@ where
         self.routes.want(&self.rendered.2.files, hosts, now);
     }
 
-    /// Sends what is planned on its way. Where the table is not `published` visitors may still be sent
-    /// where an older one says: only what is right under that one, too, is done.
+    /// Starts the planned operations. Unless the table is `published`, visitors may still be sent
+    /// where an older one says: then only what is right under that one, too, is done.
     fn send_orders(&mut self, cases: &mut [Case<'_>], published: bool, now: Instant) {
         let limited = self.inputs.facts.borrow().limits != LimitRule::Waived;
         for case in cases {
@@ -501,7 +503,7 @@ where
         }
     }
 
-    /// A deployment of which nothing is left: its addresses are free again.
+    /// Deployments of which nothing is left: their addresses are free again.
     fn forget(&mut self, gone: &[DeploymentId]) {
         for id in gone {
             self.memories.remove(id);
@@ -514,7 +516,7 @@ where
     }
 }
 
-/// The processes of all that runs.
+/// The processes of all running containers.
 fn running<'a>(cases: &'a [Case<'_>]) -> impl Iterator<Item = &'a Process> {
     let containers = cases.iter().flat_map(|case| &case.containers);
     let running = containers.filter(|container| container.state == ContainerState::Running);

@@ -1,4 +1,4 @@
-//! What a pass tells: reports to the coordinator, the picture to people on the host.
+//! What a pass publishes: reports to the coordinator, the snapshot to people on the host.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ where
     L: LiveTablePublisher,
     K: Clock,
 {
-    /// Reports how things stand and shows it to those who ask. When to look again for it.
+    /// Reports the current state and shows it locally. Returns when to look again.
     pub(super) fn show(
         &self,
         document: Option<&Document>,
@@ -53,7 +53,7 @@ where
                     last: false,
                 }]);
             }
-            // What was sent on its way in this pass is shown, too.
+            // Operations started in this pass are shown, too.
             let busy = self.orders.busy(case.id);
             pictures.push(picture_of(case, memory, &busy, status, host, now));
         }
@@ -72,7 +72,7 @@ where
         due
     }
 
-    /// Podman does not answer: all that is known of deployments is what the last pass saw.
+    /// Podman does not answer: shows the deployments as the last pass saw them.
     pub(super) fn show_trouble(&self, document: &Document) {
         let host = self.host_status(Some(document));
         self.status.set([Entry {
@@ -117,7 +117,7 @@ where
                 }
                 Settled::Warning(warning) => failure = failure.or(Some(warning)),
             }
-            // Live means that whoever asks now is answered by it.
+            // Live means that a visitor who comes now is answered by it.
             let known = memory.in_force.map(|since| since + EDGE_LAG);
             if known.is_none_or(|at| at > now) {
                 phase = Phase::Routing;

@@ -1,27 +1,27 @@
 //! Which containers the next pass asks Podman about: those that something happened to, or all.
 //!
-//! A list costs Podman time with each container of the host (about 0.4 ms, 4.3.1), and a restart
-//! has several passes: at 1,000 apps the lists alone took two seconds of it. So what is known of a
+//! A list costs Podman time for each container of the host (about 0.4 ms, 4.3.1), and a restart has
+//! several passes: at 1,000 apps the lists alone took two seconds of it. So what is known of a
 //! container stands until there is a reason to doubt it, and only doubtful ones are asked about.
-//! The whole list still comes regularly, and whenever it is not known what changed: what a hint
-//! does not name is found by it, and never by the hint.
+//! The whole list still comes regularly, and whenever it is not known what changed: it finds what
+//! hints do not name.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// So many containers are always asked about one by one.
+/// This many containers are always inspected one by one.
 const FEW: usize = 4;
-/// One inspection costs Podman about as much as so many entries of a list.
+/// One inspection costs Podman about as much as this many entries of a list.
 const ENTRIES_OF_A_LIST: usize = 4;
 
-/// A call that was not answered, or that the agent's life before sent, may be carried out for so
-/// long: until then anything may come about without a word.
+/// A call that was not answered, or was sent by the previous agent, may still be carried out for
+/// this long: until then anything may change without an event.
 const LATE: Duration = Duration::from_secs(30);
-/// Meanwhile a pass lists all of them unless that was done just now: an agent that begins has several
-/// passes in its first second, each with a reason to doubt, and at 1,000 apps each list takes most of
-/// one.
+/// Meanwhile a pass lists all containers unless that was just done: a starting agent has several
+/// passes in its first second, each with a reason to doubt, and at 1,000 apps each list takes most
+/// of a second.
 const JUST_NOW: Duration = Duration::from_secs(1);
 
 /// What a pass asks about.
@@ -29,7 +29,7 @@ const JUST_NOW: Duration = Duration::from_secs(1);
 pub(super) enum Scope {
     /// All containers of the host.
     All,
-    /// These; all others are as they were.
+    /// These; all others are unchanged.
     Named(BTreeSet<String>),
 }
 
@@ -61,10 +61,10 @@ impl Relist {
         self.unsettled = now + LATE;
     }
 
-    /// Podman did not answer: nothing is certain, and there is no hurry to ask before `again`.
+    /// Podman did not answer: nothing is certain, but there is no hurry to ask before `again`.
     pub(super) fn failed(&mut self, now: Instant, again: Instant) {
         self.unanswered(now);
-        // What was known is not known any more.
+        // Earlier knowledge is no longer valid.
         self.listed = None;
         self.due = again;
     }
@@ -74,7 +74,7 @@ impl Relist {
         self.named.insert(name.into());
     }
 
-    /// What to ask about at `now`, of a host on which `known` containers are known.
+    /// What to ask about at `now`, on a host with `known` containers.
     pub(super) fn take(&mut self, known: usize, now: Instant) -> Scope {
         let named = std::mem::take(&mut self.named);
         let too_many = named.len() > FEW.max(known / ENTRIES_OF_A_LIST);
@@ -88,7 +88,7 @@ impl Relist {
         if self.all || self.due <= now || too_many { Scope::All } else { Scope::Named(named) }
     }
 
-    /// All were listed: they are listed again after `period`.
+    /// All were listed; list them again after `period`.
     pub(super) fn listed(&mut self, now: Instant, period: Duration) {
         self.all = false;
         self.listed = Some(now);
@@ -107,7 +107,7 @@ mod tests {
 
     const PERIOD: Duration = Duration::from_mins(1);
 
-    /// Of an agent that began long ago.
+    /// An agent that started long ago.
     fn listed(now: Instant) -> Relist {
         let mut relist = Relist::begin(now - LATE);
         assert_eq!(relist.take(0, now), Scope::All, "nothing is known yet");
@@ -143,7 +143,7 @@ mod tests {
         assert_eq!(relist.take(1_000, settled), Scope::Named(BTreeSet::new()));
     }
 
-    /// An agent that begins on a host with 1,000 apps would do nothing but list them.
+    /// Otherwise an agent that starts on a host with 1,000 apps would do nothing but list them.
     #[test]
     fn what_was_listed_just_now_is_listed_a_little_later() {
         let begun = Instant::now();
@@ -156,7 +156,7 @@ mod tests {
             relist.doubt("a");
             assert_eq!(relist.take(1_000, soon), Scope::Named(["a".to_owned()].into()));
             assert_eq!(relist.due(), begun + JUST_NOW, "what this pass left out is made up for");
-            // As by events that come from now on.
+            // As from an event: from now on events arrive.
             relist.doubt_all();
         }
         assert_eq!(relist.take(1_000, begun + JUST_NOW), Scope::All);

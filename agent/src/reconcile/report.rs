@@ -1,11 +1,11 @@
-//! From levels to reports: what changed is written down once, and kept until acknowledged.
+//! From levels to reports: each change is persisted once, and kept until acknowledged.
 //!
 //! ```text
-//! reconcile ── set(levels) ──► pending ──► writer task ──► store ──► changed ──► link
+//! reconcile ── set(levels) ──► pending ──► writer task ──► store ──► changed ──► server
 //!                                             (diff against what was last reported)
 //! ```
 //!
-//! The writer never holds the reconciler up; while it writes, newer levels replace pending ones.
+//! The writer never holds up the reconciler; while it writes, newer levels replace pending ones.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,12 +23,12 @@ use crate::host::metrics::Metrics;
 use crate::model::retries;
 use crate::ports::Outbox;
 
-/// Frames that a slow reader of progress may be behind.
+/// How many frames a slow reader of progress may lag behind.
 const FRAMES: usize = 256;
-/// Reports that are shown to people on the host.
+/// How many reports are shown to people on the host.
 const RECENT: usize = 256;
 
-/// Nothing is spread: one writer on one disk.
+/// No jitter: one writer on one disk.
 const TOGETHER: f64 = 0.0;
 
 /// Subject of the host's own status.
@@ -43,11 +43,11 @@ struct Shared {
     frames: broadcast::Sender<Frame>,
     recent: Mutex<VecDeque<Report>>,
     metrics: Metrics,
-    /// All levels are to be said once more.
+    /// All levels are to be reported once more.
     again: AtomicBool,
 }
 
-/// Where levels go in and reports come out. Clones share all.
+/// Takes levels in and gives reports out. Clones share all state.
 #[derive(Debug, Clone)]
 pub struct Status(Arc<Shared>);
 
@@ -71,7 +71,7 @@ impl Status {
         }))
     }
 
-    /// Says how things stand. Cheap; what did not change is not written.
+    /// Sets the current levels. Cheap; unchanged ones are not written.
     pub fn set(&self, levels: impl IntoIterator<Item = Entry>) {
         let mut pending = self.pending();
         let before = pending.len();
@@ -83,9 +83,9 @@ impl Status {
         }
     }
 
-    /// Tells those who listen now; nobody else.
+    /// Sends to current listeners only; not kept.
     pub fn tell(&self, frame: Frame) {
-        // No listener is no error.
+        // Having no listener is not an error.
         let _ = self.0.frames.send(frame);
     }
 
@@ -112,7 +112,7 @@ impl Status {
     fn put_back(&self, entries: Vec<Entry>) {
         let mut pending = self.pending();
         for entry in entries {
-            // What came meanwhile is newer.
+            // A level set meanwhile is newer.
             pending.entry(entry.subject.clone()).or_insert(entry);
         }
     }
@@ -182,7 +182,7 @@ impl Status {
                 }
                 Err(error) => {
                     not_written(&error);
-                    // It may be on disk all the same: whatever comes next is news.
+                    // It may be on disk all the same: treat whatever comes next as a change.
                     for entry in &fresh {
                         reported.remove(&entry.subject);
                     }
@@ -196,7 +196,7 @@ impl Status {
     }
 }
 
-/// The life of each deployment, in the log of its host.
+/// Logs each deployment's changes on its host.
 fn tell_log(body: &ReportBody) {
     match body {
         ReportBody::Deployment(status) => tracing::info!(
@@ -216,7 +216,7 @@ fn not_written(error: &(dyn std::error::Error + 'static)) {
     tracing::error!(error, "reports are kept in memory until they can be written");
 }
 
-/// Whether a level says the same: another time of the last probe is no news.
+/// Whether two levels are equal: a different time of the last probe is not a change.
 fn same(old: &ReportBody, new: &ReportBody) -> bool {
     match (old, new) {
         (ReportBody::Deployment(old), ReportBody::Deployment(new)) => level(old) == level(new),
@@ -224,7 +224,7 @@ fn same(old: &ReportBody, new: &ReportBody) -> bool {
     }
 }
 
-/// All of a status but its time.
+/// A status without its time.
 fn level(status: &DeploymentStatus) -> impl PartialEq {
     let DeploymentStatus {
         id,
@@ -249,7 +249,7 @@ impl Outbox for Status {
             tracing::warn!(
                 after,
                 acknowledged,
-                "the coordinator has lost reports that it acknowledged; all is reported again"
+                "the coordinator lost reports that it had acknowledged; reporting everything again"
             );
             self.0.again.store(true, Ordering::Relaxed);
             self.0.news.notify_one();
@@ -304,7 +304,7 @@ mod tests {
         }
     }
 
-    /// Sets the levels, waits for one write, and says how many reports were ever written.
+    /// Sets the levels, waits for one write, and returns how many reports were ever written.
     async fn written(path: &std::path::Path, levels: Vec<Entry>) -> u64 {
         let status = Status::new(Store::open(path, 0).unwrap());
         let mut changed = status.changed();
@@ -323,12 +323,12 @@ mod tests {
         let path = dir.path().join("agent.db");
         let seq = written(&path, vec![level(1, Phase::Live, 1), level(2, Phase::Live, 1)]).await;
         assert_eq!(seq, 2);
-        // Another time of the last probe is no news, another phase is.
+        // A different time of the last probe is not a change, a different phase is.
         let levels = vec![level(1, Phase::Live, 9), level(2, Phase::Stopped, 9)];
         assert_eq!(written(&path, levels).await, 3);
     }
 
-    /// Where the log goes, to be looked at.
+    /// Captures the log.
     #[derive(Clone, Default)]
     struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -357,8 +357,8 @@ mod tests {
         let write = async |name| {
             written(&dir.path().join(name), vec![level(1, Phase::Live, 1)]).await;
         };
-        // What another test, which hears nothing, logs for the first time is off for all
-        // (tokio-rs/tracing issue 3611), until it is looked at again.
+        // A callsite first reached by another test, which does not listen, is disabled for all
+        // (tokio-rs/tracing issue 3611) until it is evaluated again.
         write("first.db").await;
         tracing::callsite::rebuild_interest_cache();
         write("agent.db").await;
@@ -385,10 +385,10 @@ mod tests {
         let mut changed = status.changed();
         let writing = status.write(&SystemClock);
         tokio::pin!(writing);
-        // It has committed all, as when it only connects again: nothing is said twice.
+        // It has committed all, as when it only reconnects: nothing is reported twice.
         status.resume(2).await.unwrap();
         assert!(said(2).await.is_empty());
-        // It was restored to where it had committed the first alone.
+        // It was restored to a backup where it had committed only the first.
         status.resume(1).await.unwrap();
         let told = async {
             tokio::select! {

@@ -1,4 +1,4 @@
-//! What the database does not say any more, or not yet, learned from what is there.
+//! Resync: what the database no longer says, or not yet, learned from the observed state.
 
 use std::collections::BTreeSet;
 
@@ -25,7 +25,7 @@ where
     L: LiveTablePublisher,
     K: Clock,
 {
-    /// What the database does not say any more, or not yet: addresses, and who serves.
+    /// Learns what the database no longer says, or not yet: addresses, and who serves.
     pub(super) fn learn_anew(&mut self, document: &Document, observed: &Observed) {
         let network = &self.settings.network;
         for (id, containers) in &observed.deployments {
@@ -38,7 +38,7 @@ where
             }
         }
         if let Some(previous) = self.settings.previous.take() {
-            // The edge has gone by that table for long.
+            // The edge has long been using that table.
             let since = Instant::now().checked_sub(EDGE_LAG);
             for (id, desired) in document.entries() {
                 let target = previous.apps.get(desired.subdomain.as_str()).cloned();
@@ -47,8 +47,8 @@ where
                     let containers =
                         observed.deployments.get(id).map_or(&[][..], |containers| containers);
                     let found = who_served(containers, target, desired.strategy, desired.revision);
-                    // The edge goes by the table, and the database may not have been written
-                    // after it: the table's word outranks it where that container runs.
+                    // The edge uses the table, and the database may not have been written after it:
+                    // the table takes precedence where that container runs.
                     let runs =
                         |c: &Container| c.identity == found && c.state == ContainerState::Running;
                     let outranks = matches!(target, Target::Live { .. })
@@ -76,9 +76,9 @@ where
     }
 }
 
-/// Who served by a table that says `target`, where only containers are left to tell: one at an
-/// address in it. Or one of an earlier revision that stands aside for a `recreate`, while
-/// visitors are held: it comes back if the new revision does not.
+/// Who served under a table that says `target`, where only containers are left to show it: one at
+/// an address in it, or, while visitors are held, one of an earlier revision that makes room for a
+/// `recreate`: it comes back if the new revision does not answer.
 fn who_served(
     containers: &[Container],
     target: &Target,
@@ -132,7 +132,7 @@ mod tests {
         for (target, strategy, container, expected) in [
             (&live, Rolling, container(1, Running), Some(1)),
             (&elsewhere, Rolling, container(1, Running), None),
-            // It was stopped for revision 2 and is all there is to come back to.
+            // It was stopped for revision 2 and is the only one to return to.
             (&Target::Hold, Recreate, container(1, Exited(0)), Some(1)),
             // The new one itself: it has yet to show that it answers.
             (&Target::Hold, Recreate, container(2, Exited(1)), None),

@@ -1,4 +1,4 @@
-//! Keeping Caddy's route files and first certificates as they shall be, off the reconciler's way.
+//! Keeps Caddy's route files and first certificates as desired, without blocking the reconciler.
 //!
 //! ```text
 //! reconcile ── want(files, hosts) ──► apply task ──► Proxy::apply ─┐
@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Nothing here decides who serves: a healthy app gets its visitors from the live table at once.
-//! This only says when its route and certificate are there, or that they are late and why.
+//! This only reports that its route and certificate are ready, or that they are late and why.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,25 +23,25 @@ use crate::model::retries;
 use crate::model::retries::Jitter;
 use crate::ports::{Proxy, RouteFiles};
 
-/// A certificate later than this no longer holds the word 'live' back.
+/// A certificate later than this no longer holds back the phase 'live'.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// First handshakes at the same time, of each kind.
+/// Concurrent first handshakes, of each kind.
 const HANDSHAKES: usize = 4;
-/// Hosts that were served before the agent came back have their first handshakes within this time,
-/// spread over it: each takes the agent and Caddy some milliseconds, and a thousand at once would keep
-/// both from apps that wait for them.
+/// Hosts that were served before the agent came back have their first handshakes spread over this
+/// time: each takes the agent and Caddy some milliseconds, and a thousand at once would delay apps
+/// that wait for them.
 const SPREAD: Duration = Duration::from_secs(30);
-/// Route files are compared with what Caddy runs this often: it may have been restarted.
+/// How often route files are compared with what Caddy runs: it may have been restarted.
 const RECHECK: Duration = Duration::from_mins(1);
 
-/// Whether visitors over HTTPS find the app.
+/// Whether visitors can reach the app over HTTPS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Settled {
-    /// Route and certificate are there.
+    /// Route and certificate are ready.
     Yes,
-    /// Not yet; look again when told, at the latest then.
+    /// Not yet; look again when woken, at the latest then.
     NotYet(Instant),
-    /// The app is reachable or will be, but not wholly: why.
+    /// The app is reachable or will be, but not fully: why.
     Warning(Failure),
 }
 
@@ -49,11 +49,11 @@ pub enum Settled {
 struct Warmth {
     since: Instant,
     done: bool,
-    /// It was live before the agent came back: its certificate is not waited for.
+    /// It was live before the agent came back: nobody waits for its certificate.
     lazy: bool,
     problem: Option<String>,
-    /// Makes the handshakes, until it succeeds or the host is not wanted any more. Not kept any
-    /// longer: by its handle the runtime keeps all of a task's memory, for each host name.
+    /// Makes the handshakes until one succeeds or the host is no longer wanted. Dropped then: its
+    /// handle makes the runtime keep all of a task's memory, for each host name.
     task: Option<AbortOnDropHandle<()>>,
 }
 
@@ -77,14 +77,14 @@ struct State {
     begun: bool,
 }
 
-/// Drives one [`Proxy`]. Clones share all.
+/// Drives one [`Proxy`]. Clones share all state.
 pub struct Routes<X> {
     proxy: Arc<X>,
     state: Arc<Mutex<State>>,
     news: Arc<Notify>,
     wake: Arc<Notify>,
-    /// Places for handshakes that an app's first visitors wait for, and for others: a domain
-    /// whose certificate cannot be had takes a long time to say so.
+    /// Separate limits for handshakes that an app's first visitors wait for, and for others: a
+    /// domain whose certificate cannot be obtained takes a long time to fail.
     eager: Arc<Semaphore>,
     lazy: Arc<Semaphore>,
     jitter: Jitter,
@@ -122,8 +122,8 @@ impl<X: Proxy> Routes<X> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes these the wanted files, and has a certificate for each of `hosts` made. A host with
-    /// `true` is not waited for: it was served before the agent came back, or is a second name.
+    /// Makes these the wanted files, and gets a certificate for each of `hosts`. A host with `true`
+    /// is not waited for: it was served before the agent came back, or is a second name.
     pub fn want(&self, files: &RouteFiles, hosts: BTreeMap<String, bool>, now: Instant) {
         let mut state = self.state();
         if *state.wanted != *files {
@@ -143,7 +143,7 @@ impl<X: Proxy> Routes<X> {
         }
     }
 
-    /// Whether the route in `files` and the certificate of `host` are there.
+    /// Whether the routes in `files` and the certificate of `host` are ready.
     pub fn settled(&self, host: &str, files: &BTreeSet<String>, now: Instant) -> Settled {
         let state = self.state();
         if let Some((file, message)) = state.refused.iter().find(|(f, _)| files.contains(*f)) {
@@ -165,7 +165,7 @@ impl<X: Proxy> Routes<X> {
         Settled::Warning(late(host, reason.map(String::as_str)))
     }
 
-    /// What an administrator should know.
+    /// Warnings for the administrator.
     pub fn warnings(&self) -> Vec<String> {
         let state = self.state();
         let trouble = state.trouble.as_ref().map(|trouble| format!("routes: {}", trouble.causes));
@@ -176,7 +176,7 @@ impl<X: Proxy> Routes<X> {
         trouble.into_iter().chain(refused).chain(self.proxy.warnings()).collect()
     }
 
-    /// The files as they shall be, for people.
+    /// The desired files, for display.
     pub fn files(&self) -> RouteFiles {
         self.state().wanted.as_ref().clone()
     }
@@ -229,8 +229,8 @@ impl<X: Proxy> Routes<X> {
         }
     }
 
-    /// Makes the first handshake for `host`, at some time within `spread`, until it succeeds or is not
-    /// wanted any more.
+    /// Makes the first handshake for `host`, at some time within `spread`, and retries until it
+    /// succeeds or is no longer wanted.
     async fn warm(self, host: String, lazy: bool, spread: Duration) {
         let places = if lazy { &self.lazy } else { &self.eager };
         tokio::time::sleep(spread.mul_f64((self.jitter)())).await;
@@ -238,7 +238,7 @@ impl<X: Proxy> Routes<X> {
         loop {
             let result = {
                 let Ok(_place) = places.acquire().await else { return };
-                // Boxed: a handshake is large, and most of the time none is being made.
+                // Boxed: a handshake is large, and most of the time none is under way.
                 Box::pin(self.proxy.warm(&host)).await
             };
             {
@@ -256,7 +256,7 @@ impl<X: Proxy> Routes<X> {
                     }
                     Err(error) => {
                         let reason = &error as &dyn std::error::Error;
-                        tracing::warn!(%host, reason, "no certificate served yet");
+                        tracing::warn!(%host, reason, "no certificate is served yet");
                         warmth.problem = Some(error.message);
                     }
                 }
@@ -348,7 +348,7 @@ mod tests {
         let zone: BTreeSet<String> = ["zone.caddy".to_owned()].into();
         let waiting = async {
             while !good(routes.settled("a.example", &zone, Instant::now())) {
-                // What settles rings; what is late does not.
+                // What settles wakes; what is late does not.
                 let _ = tokio::time::timeout(Duration::from_secs(1), wake.notified()).await;
             }
         };

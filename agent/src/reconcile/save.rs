@@ -1,5 +1,5 @@
-//! Writing down what must survive the agent. One write after another, in the order of the passes
-//! that decided them: an older state never replaces a newer one.
+//! Persists what must survive the agent. One write after another, in the order of the passes that
+//! decided them: an older state never replaces a newer one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::model::retries;
 use crate::plan::state::{DeploymentState, Persisted};
 use crate::ports::{Containers, LiveTablePublisher, Prober, Proxy};
 
-/// What a guard decided is waited for until it is on disk, for so long.
+/// How long to wait for a guard's decision to be on disk.
 const PERSISTED: Duration = Duration::from_secs(2);
 
 /// The end of one write, whether it succeeded or not.
@@ -29,11 +29,11 @@ where
     L: LiveTablePublisher,
     K: Clock,
 {
-    /// Writes down what changed, without waiting.
+    /// Writes what changed, without waiting.
     pub(super) fn save(&mut self) {
         let failed = self.unsaved.send_replace(false);
         if failed {
-            // Which part is on disk is not known: all of it is written again.
+            // It is not known which part is on disk: all of it is written again.
             self.saved.clear();
         }
         let durable = |memory: &DeploymentState| memory.persisted.clone();
@@ -63,7 +63,7 @@ where
         let end = WriteEnd::new();
         let before = std::mem::replace(&mut self.last_write, end.clone());
         tokio::spawn(async move {
-            // Also where the write panics: the next one must not wait for ever.
+            // Even if the write panics: the next one must not wait for ever.
             let ended = end.drop_guard();
             before.cancelled().await;
             let result = store.save(changes).await;
@@ -73,7 +73,7 @@ where
                 Err(error) => {
                     not_saved(&error);
                     unsaved.send_replace(true);
-                    // Not at once: the disk that is full now is full in a moment, too.
+                    // Not at once: a disk that is full now is still full in a moment.
                     tokio::time::sleep_until(failures.next(retries::HOST, jitter)).await;
                     wake.notify_one();
                 }
@@ -81,17 +81,17 @@ where
         });
     }
 
-    /// Writes down what changed and waits for the disk, but not for ever: a disk that is full or
-    /// hangs must not keep a bad revision in place.
+    /// Writes what changed and waits for the disk, but not for ever: a disk that is full or hangs
+    /// must not keep a bad revision in place.
     pub(super) async fn persist(&mut self) {
         self.save();
         let written = self.last_write.clone();
         if tokio::time::timeout(PERSISTED, written.cancelled()).await.is_err() {
-            tracing::warn!("what a guard decided is not on disk yet; it is acted on all the same");
+            tracing::warn!("a guard's decision is not on disk yet; acting on it anyway");
         }
     }
 }
 
 fn not_saved(error: &(dyn std::error::Error + 'static)) {
-    tracing::error!(error, "what must survive a restart is not on disk; trying again");
+    tracing::error!(error, "state that must survive a restart could not be written; retrying");
 }

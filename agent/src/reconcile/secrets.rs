@@ -1,5 +1,6 @@
-//! Which environments lie in Podman's secrets: looked at when the agent begins, once more when no
-//! call of its life before can come late, and whenever Podman refuses what may need them.
+//! Which environments are in Podman's secrets: listed when the agent starts, again when no call of
+//! the previous agent can still take effect, and whenever Podman refuses something that may need
+//! them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -18,18 +19,18 @@ use crate::plan::messages;
 use crate::plan::state::StepOutcome;
 use crate::ports::{Containers, ContainersError, LiveTablePublisher, Prober, Proxy};
 
-/// A call that was not answered, or that the life before sent, may still be carried out for so long.
+/// An unanswered call, or one sent by the previous agent, may still be carried out for this long.
 const LATE: Duration = Duration::from_secs(30);
-/// What was set aside is looked for this often, to be told no longer once it is gone.
+/// How often files set aside are looked for, so that the warning ends once they are gone.
 const ASIDE: Duration = Duration::from_mins(10);
 
 /// When to look, and what was seen.
 #[derive(Debug)]
 pub(super) struct Looks {
-    /// From then on no call comes late.
+    /// After this, no late call can take effect.
     quiet: Instant,
     list: Option<Instant>,
-    /// To be mended where they need it, and listed.
+    /// When to repair them if needed, and list them.
     mend: Option<Instant>,
     pub(super) known: bool,
     trouble: Option<Failure>,
@@ -50,15 +51,15 @@ impl Looks {
         }
     }
 
-    /// Takes in what became of a step. A write of secrets that failed may have been cut short. What
-    /// is refused for the secrets' sake is said to be so in words of several versions: each refusal
-    /// of what reads them is a reason to look.
+    /// Records the outcome of a step. A failed write of secrets may have been cut short. Podman's
+    /// wording for refusals because of secrets differs between versions, so each refusal of a step
+    /// that reads them is a reason to look.
     pub(super) fn hear(&mut self, step: &Step, happened: &StepOutcome, now: Instant) {
         let StepOutcome::Failed(error) = happened else { return };
         match step {
             Step::PutSecrets | Step::RemoveSecrets(_) => {
                 self.mend = Some(now);
-                // It may be carried out yet.
+                // It may still be carried out.
                 self.quiet = now + LATE;
             }
             Step::Start(_) if matches!(error, ContainersError::Refused { .. }) => {
@@ -74,12 +75,12 @@ impl Looks {
         self.aside = aside;
     }
 
-    /// When to look again for what cannot be had now; other looks wait for a pass.
+    /// When to retry a failed look; other looks wait for a pass.
     pub(super) fn again(&self) -> Option<Instant> {
         self.list.filter(|_| self.trouble.is_some())
     }
 
-    /// What an administrator should know.
+    /// A warning for the administrator.
     pub(super) fn warning(&self) -> Option<String> {
         let trouble = self.trouble.as_ref();
         let trouble = trouble.map(|trouble| format!("{}; {}", trouble.cause, trouble.fix));
@@ -95,8 +96,8 @@ where
     L: LiveTablePublisher,
     K: Clock,
 {
-    /// Looks at Podman's secrets if that is due; whether it was. An error: Podman is away. What it
-    /// refuses, or cannot be mended, is told, and does not keep apps from what needs no secret.
+    /// Looks at Podman's secrets if that is due; returns whether it was. An error: Podman is away.
+    /// A refusal or a failed repair is reported, and does not keep apps from what needs no secret.
     pub(super) async fn look_at_secrets(&mut self) -> Result<bool, ContainersError> {
         let now = Instant::now();
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
@@ -171,7 +172,7 @@ mod tests {
         ContainersError::Refused { operation: "a test", status: 500, message }
     }
 
-    /// A call that was not answered may have been cut short, and may come late.
+    /// A call that was not answered may have been cut short, and may take effect late.
     #[test]
     fn after_a_write_that_failed_they_are_looked_at_twice() {
         let begun = Instant::now();

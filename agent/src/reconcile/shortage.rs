@@ -1,5 +1,5 @@
-//! What the host was found to lack when it was to create or start a container. While it lacks that,
-//! it says so, and should get no new apps.
+//! What the host was found to lack when it was to create or start a container. Meanwhile the host
+//! reports it, and should get no new apps.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use crate::model::step::Step;
 use crate::plan::state::StepOutcome;
 use crate::ports::ContainersError;
 
-/// So long after the last refusal it counts as past: what was refused is tried again sooner, if it
-/// is still wanted.
+/// A shortage counts as past this long after the last refusal: what was refused is retried sooner,
+/// if it is still wanted.
 const PAST: Duration = Duration::from_mins(5);
 
-/// What is lacking, as far as the last creates and starts told.
+/// What is lacking, as far as the last creates and starts showed.
 #[derive(Debug, Default)]
 pub(super) struct Shortage {
     create: Option<(Instant, Failure)>,
@@ -22,9 +22,9 @@ pub(super) struct Shortage {
 }
 
 impl Shortage {
-    /// Takes in what became of a step. What is refused one app is refused the next one, too; what
-    /// one app gets shows that the host has it again. A create says nothing of starts: there may be
-    /// no lock for another container, while those that exist can be started.
+    /// Records the outcome of a step. What is refused to one app is refused to the next one, too; a
+    /// success shows that the host has it again. A create proves nothing about starts: there may be
+    /// no lock for another container while existing ones can be started.
     pub(super) fn hear(&mut self, step: &Step, happened: &StepOutcome, now: Instant) {
         let last = match step {
             Step::Create(_) => &mut self.create,
@@ -50,7 +50,7 @@ impl Shortage {
         both.find(|(at, _)| now.duration_since(*at) < PAST).map(|(_, failure)| failure)
     }
 
-    /// When to look again, should nothing happen.
+    /// When to look again if nothing happens.
     pub(super) fn due(&self, now: Instant) -> Option<Instant> {
         let both = [&self.create, &self.start].into_iter().flatten();
         both.map(|(at, _)| *at + PAST).filter(|past| *past > now).min()
@@ -73,7 +73,8 @@ mod tests {
         let begun = Instant::now();
         let mut shortage = Shortage::default();
         let code = |shortage: &Shortage, at| shortage.lacks(at).map(|failure| failure.code.clone());
-        // An app's own fault says nothing of the host, and a full disk for an image is told elsewhere.
+        // An app's own fault says nothing about the host, and a full disk for an image is reported
+        // elsewhere.
         shortage.hear(
             &start,
             &StepOutcome::Failed(ContainersError::NotFound("a".to_owned())),
@@ -83,7 +84,7 @@ mod tests {
         assert_eq!(code(&shortage, begun), None);
         shortage.hear(&start, &full("keys"), begun);
         assert_eq!(code(&shortage, begun).as_deref(), Some("keys"));
-        // Another app's create shows nothing of starts, its start does.
+        // Another app's create proves nothing about starts, its start does.
         shortage.hear(&create, &StepOutcome::Done, begun);
         assert_eq!(code(&shortage, begun).as_deref(), Some("keys"));
         shortage.hear(&start, &StepOutcome::Done, begun);

@@ -10,7 +10,7 @@ use nix::sys::stat::Mode;
 
 /// `WatchdogSec`: the loop beats at a third of it.
 const BOUND: Duration = Duration::from_millis(1_500);
-/// A beat comes within this, or the resolver is as good as dead.
+/// A beat comes within this time, or the resolver is as good as dead.
 const SURELY: Duration = Duration::from_secs(20);
 
 struct Resolver(Child);
@@ -66,8 +66,8 @@ fn hears(manager: &UnixDatagram, wanted: &str, patience: Duration) -> bool {
     }
 }
 
-/// `fm_04`: the loop that answers is made to wait for ever, by the kernel: the live table is a pipe
-/// that nobody writes. All other tasks of the process go on, and must not say that it lives.
+/// `fm_04`: the kernel blocks the loop that answers for ever: the live table is a pipe that nobody
+/// writes. All other tasks of the process go on, and must not report that it is alive.
 #[test]
 fn fm_04_a_resolver_whose_loop_hangs_is_not_fed_and_a_fresh_one_is() {
     let folder = tempfile::tempdir().unwrap();

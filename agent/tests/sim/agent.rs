@@ -1,5 +1,5 @@
-//! One life of the agent: the real reconciler, plan, intent, probes, reports and store, wired to
-//! the simulated machine as `daemon.rs` wires them to the real one.
+//! One life of the agent: the real reconciler, plan, desired state, probes, reports and store,
+//! wired to the simulated machine as `daemon.rs` wires them to the real one.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -29,11 +29,12 @@ use crate::disk::{Database, SimDisk};
 use crate::podman::Life;
 use crate::world::{DRAIN, Feed, GRACE, World};
 
-/// A running agent. Dropped, its tasks end; what it asked of the machine still happens.
+/// A running agent. When dropped, its tasks end; calls already sent to the machine still take
+/// effect.
 pub(crate) struct Agent {
-    /// Its end of the link.
+    /// Its end of the connection.
     pub(crate) line: Line,
-    /// How things stand.
+    /// The current snapshot.
     pub(crate) picture: watch::Receiver<Option<Arc<HostSnapshot>>>,
     tasks: Vec<JoinHandle<()>>,
     _facts: watch::Sender<HostFacts>,
@@ -69,7 +70,7 @@ pub(crate) fn render(zone: &HostName, domains: &Domains) -> Rendered {
 }
 
 impl Agent {
-    /// Begins a new life. An error: it could not, and is to be tried again.
+    /// Begins a new life. On an error, try again later.
     pub(crate) async fn start(
         world: &Arc<World>,
         keys: &Keys,
@@ -177,7 +178,7 @@ async fn check_pictures(
     }
 }
 
-/// A new stream of events where one is asked for: it tells again, if Podman does.
+/// Opens a new event stream on request: it reports again, if Podman does.
 async fn renew_events(world: Arc<World>, renew: Arc<Notify>) {
     loop {
         renew.notified().await;

@@ -1,4 +1,4 @@
-//! What goes wrong around the agent, and what ends it again.
+//! The faults around the agent, and their ends.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -217,7 +217,7 @@ impl Run {
         });
     }
 
-    /// Nothing goes wrong any more but with apps that turn bad by themselves.
+    /// Ends all faults except apps that turn bad by themselves.
     pub(crate) fn peace(&mut self) {
         let faults: Vec<Fault> = self.healings.drain(..).map(|(_, fault)| fault).collect();
         for fault in faults {
@@ -238,7 +238,7 @@ impl Run {
         self.sign();
     }
 
-    /// Apps that turned bad are good from now on.
+    /// Makes apps that turned bad good from now on.
     pub(crate) fn recover(&mut self) {
         self.world.act(|state| {
             state.say(|| "apps recover".to_owned());
@@ -249,7 +249,7 @@ impl Run {
 }
 
 impl State {
-    /// Containers that run and answer nothing answer again, of apps of this kind.
+    /// Makes running containers of this kind of app that do not answer answer again.
     fn cure(&mut self, now: Instant, kind: impl Fn(App) -> bool) {
         let sick = |state: &Self, identity: Option<Identity>| {
             identity.is_none_or(|i| kind(state.app(i.deployment, i.revision).0))

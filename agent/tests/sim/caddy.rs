@@ -20,10 +20,10 @@ use crate::world::{State, World};
 /// The live table's file.
 #[derive(Debug, Default, Clone)]
 pub(crate) enum File {
-    /// There is none.
+    /// It does not exist.
     #[default]
     Missing,
-    /// It is no table.
+    /// It is not a valid table.
     Torn,
     /// As it was written.
     Table(LiveTable),
@@ -46,7 +46,7 @@ pub(crate) struct Edge {
     pub(crate) reloads: u64,
     /// How often the table was replaced.
     pub(crate) publishes: u64,
-    /// The newest one could not be written: visitors go by an older one.
+    /// The newest table could not be written: visitors follow an older one.
     pub(crate) unwritten: bool,
     /// Requests that failed.
     pub(crate) errors: FailedRequests,

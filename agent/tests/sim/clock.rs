@@ -1,4 +1,4 @@
-//! The wall clock, which may jump. Durations never ask it.
+//! The wall clock, which may jump. Durations never use it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,7 @@ impl Clock for SimClock {
     }
 }
 
-/// What a clock shows that is `offset` seconds wrong.
+/// What a clock shows that is wrong by `offset` seconds.
 pub(crate) fn true_time(elapsed: Duration, offset: i64) -> Timestamp {
     let millis = i64::try_from(elapsed.as_millis()).unwrap_or_default();
     Timestamp::from_millisecond((BEGIN + offset) * 1_000 + millis).unwrap_or(Timestamp::UNIX_EPOCH)

@@ -1,5 +1,5 @@
-//! Whether everything is as the last document says: the story's check, and what only the
-//! simulation knows beside it: acknowledgements, files, routes, reports.
+//! Whether everything is as the last document says: the story's check, plus what only the
+//! simulation knows: acknowledgements, files, routes, reports.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use crate::podman::short;
 use crate::story::converged::{self, Fate, Found, Seen};
 use crate::world::State;
 
-/// What is not yet as it shall be. `strict`: a good revision must be live, whatever happened.
+/// What differs from the desired state. `strict`: a good revision must be live, whatever happened.
 pub(crate) fn what_is_missing(state: &State, strict: bool) -> Option<String> {
     if state.books.acked < state.books.generation {
         return Some("the document is not acknowledged".to_owned());
@@ -56,7 +56,7 @@ fn fate_of(state: &State, desired: &DeploymentSpec, strict: bool) -> Fate {
     Fate { may_live: !bad && here, may_fail: bad || hurt || turned_bad }
 }
 
-/// What is not as it shall be of the host.
+/// What differs from the desired state of the host.
 fn host(state: &State) -> Option<String> {
     if !matches!(&state.edge.file, crate::caddy::File::Table(table) if *table == state.edge.table) {
         return Some("the table's file is not what the resolver says".to_owned());
@@ -79,7 +79,7 @@ fn host(state: &State) -> Option<String> {
     }
     let known: BTreeSet<_> = wanted().map(|desired| desired.id).collect();
     let gone = state.books.levels.iter().find(|(id, body)| {
-        // A deployment that went while its database was lost is remembered by nobody.
+        // A deployment that was removed while its database was lost is not remembered.
         !known.contains(id) && !matches!(body, ReportBody::Removed { .. }) && !state.ever_lost
     });
     gone.map(|(id, body)| {
@@ -87,8 +87,9 @@ fn host(state: &State) -> Option<String> {
     })
 }
 
-/// A container that runs, and could not be started again as its secrets are. Those of a revision that
-/// the document does not describe any more cannot be put again: it serves because every newer one failed.
+/// A running container that could not be restarted with the present secrets. Those of a revision
+/// that the document no longer describes cannot be restored: it serves because every newer one
+/// failed.
 fn without_secrets(state: &State) -> Option<&str> {
     let engine = &state.engine;
     let running = engine.containers.iter().filter(|(_, c)| c.state == ContainerState::Running);
@@ -98,7 +99,7 @@ fn without_secrets(state: &State) -> Option<&str> {
 }
 
 impl State {
-    /// Whether the document says what this container's revision is.
+    /// Whether the document describes this container's revision.
     pub(crate) fn describes(&self, identity: Identity) -> bool {
         self.books.ledger.wanted.values().any(|desired| {
             let fallback = desired.guard.as_ref().map(|guard| guard.fallback.revision);

@@ -1,4 +1,4 @@
-//! The coordinator: what operators want, signed documents on their way, reports that come back.
+//! The coordinator: operators' wishes, signed documents on their way, reports that come back.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -70,7 +70,7 @@ impl Keys {
         OpeningKey::from_text(&self.opening).expect("a key")
     }
 
-    /// The environment of a revision: one variable that tells it.
+    /// The environment of a revision: one variable that holds its number.
     fn seal(&self, id: DeploymentId, revision: Revision) -> Sealed {
         let env = EnvVars::parse([("TOKEN".to_owned(), Secret::new(format!("v{revision}")))]);
         let plain = env.expect("valid").to_plain_json();
@@ -106,7 +106,7 @@ impl Keys {
     }
 }
 
-/// What the coordinator's database holds, and what it was told.
+/// The coordinator's database, and what was reported to it.
 #[derive(Default)]
 pub(crate) struct Books {
     /// What operators want, and what became of it.
@@ -138,7 +138,7 @@ impl Books {
         Self { ledger, ..Self::default() }
     }
 
-    /// Whether no document that the agent may still obey stops it.
+    /// Whether no document that the agent may still follow stops it.
     pub(crate) fn is_wanted_for_sure(&self, id: DeploymentId) -> bool {
         self.idle_in.get(&id).is_some_and(|idle| self.acked > *idle)
     }
@@ -183,23 +183,23 @@ impl Books {
     }
 }
 
-/// The agent's end of the link.
+/// The agent's end of the connection.
 #[derive(Clone)]
 pub(crate) struct Line {
     /// Which agent.
     pub(crate) life: u32,
     /// Takes documents.
     pub(crate) intent: Arc<DesiredState<SimClock>>,
-    /// Tells reports.
+    /// Gives reports.
     pub(crate) status: Status,
-    /// News of reports.
+    /// Changes with new reports.
     pub(crate) changed: watch::Receiver<u64>,
 }
 
-/// The line to the agent of now.
+/// The line to the current agent.
 pub(crate) type Link = Arc<Mutex<Option<Line>>>;
 
-/// Pushes documents and takes reports, as long as the world stands.
+/// Pushes documents and takes reports, as long as the world exists.
 pub(crate) async fn serve(world: Arc<World>, keys: Arc<Keys>, link: Link) {
     let mut connected = 0;
     loop {
@@ -254,7 +254,7 @@ fn take_answer(
             if !state.rng.per_mille(state.swarm.lose_acknowledgement) {
                 state.books.acked = state.books.acked.max(generation);
                 let before = std::mem::replace(&mut state.books.held, offered);
-                // A pass that is under way may still publish what the document before asked for.
+                // A pass under way may still publish what the previous document asked for.
                 for idle in before.iter().filter(|desired| desired.run != RunState::Running) {
                     state.excuse(idle.id, "the document before stopped it");
                 }
@@ -271,7 +271,7 @@ fn take_answer(
     }
 }
 
-/// Offers what must not be obeyed.
+/// Offers documents that must be refused.
 async fn push_wrong(world: &World, keys: &Keys, line: &Line) {
     let (kind, acked, older, newest, current) = world.with(|state| {
         let older = state.rng.pick(&state.books.older).filter(|(g, _)| *g < state.books.acked);
@@ -326,7 +326,7 @@ async fn push_wrong(world: &World, keys: &Keys, line: &Line) {
     });
 }
 
-/// Reads what is not acknowledged. False: it could not.
+/// Reads unacknowledged reports. False: it could not.
 async fn pull(world: &World, keys: &Keys, line: &Line) -> bool {
     loop {
         let cursor = world.with(|state| state.books.cursor);
@@ -386,7 +386,7 @@ async fn pull(world: &World, keys: &Keys, line: &Line) -> bool {
 }
 
 impl State {
-    /// Takes a committed report over. True: the document changes.
+    /// Applies a committed report. True: the document changes.
     fn take(&mut self, status: &DeploymentStatus) -> bool {
         self.judge_report(status);
         let wanted = |books: &Books| {

@@ -1,4 +1,4 @@
-//! The database's disk: full, failing, or there, and the power that may go.
+//! The database's disk: full, failing, or well, and power losses.
 
 use std::future::pending;
 use std::path::PathBuf;

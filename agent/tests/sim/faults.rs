@@ -1,5 +1,5 @@
 //! Which faults a seed has, and how often: swarm testing (Groce et al., 2012). A seed with all
-//! faults at once finds less than many seeds with a few each, for one fault hides another.
+//! faults at once finds less than many seeds with a few each, because one fault hides another.
 
 use crate::story::rng::Rng;
 
@@ -18,7 +18,7 @@ pub(crate) enum Fault {
     KillContainer,
     /// A container runs and answers nothing for a while.
     Sicken,
-    /// Someone stops a container and it hangs on its way out.
+    /// Someone stops a container and it gets stuck stopping.
     Stick,
     /// Podman's database is lost: no container is left.
     LoseContainers,
@@ -28,7 +28,7 @@ pub(crate) enum Fault {
     HangPodman,
     /// Podman's service is away for a while.
     RestartPodman,
-    /// The event stream is open and tells nothing.
+    /// The event stream is open but silent.
     HangEvents,
     /// A container that is not ours appears.
     Foreign,
@@ -105,7 +105,7 @@ pub(crate) struct Swarm {
     pub(crate) guard_s: u32,
     /// Operators mostly deploy new revisions, many of them bad, of apps that were good at first.
     pub(crate) releases: bool,
-    /// The coordinator carries over nothing of what it is told.
+    /// The coordinator applies none of the reports.
     pub(crate) deaf: bool,
 }
 

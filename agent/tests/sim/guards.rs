@@ -1,5 +1,5 @@
 //! What must be true of guards: what they put back deserved it, was reported once, and stays put
-//! back; and what they watch in peace and is bad goes.
+//! back; and a bad revision that they watch undisturbed is put back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -24,16 +24,17 @@ const START_DEADLINE: Duration = Duration::from_secs(5);
 /// In peace, what is bad soon is put back within this: three rounds of going live, turning sick and
 /// being replaced.
 const JUDGED: Duration = Duration::from_secs(80);
-/// For so long after a call of Podman's that failed no guard judges: its deadline, and half a
-/// minute. What restarts meanwhile does so ever more slowly.
+/// No guard judges for this long after a failed call to Podman: its deadline, and half a minute.
+/// Restarts meanwhile come ever more slowly.
 const TROUBLE: Duration = Duration::from_secs(40);
-/// So many apps at once in trouble may have one cause.
+/// This many apps in trouble at once may have one cause.
 const MANY: usize = 3;
-/// What ends within this ends at once, and some for the time in which the agent learns of it.
+/// Ends within this time count as simultaneous; includes the time in which the agent learns of
+/// them.
 const MOMENT: Duration = Duration::from_secs(15);
 
-/// What befell a revision's containers that was no fault of the app, and that a guard cannot tell
-/// from one.
+/// What happened to a revision's containers that was not the app's fault, but that a guard cannot
+/// tell from one.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Toll {
     /// Ends that look like its own, or replacements.
@@ -55,17 +56,17 @@ impl Toll {
 #[derive(Debug, Default)]
 pub(crate) struct Guards {
     tolls: BTreeMap<Key, Toll>,
-    /// Put back, by what the agent shows, and to be reported.
+    /// Put back according to the agent, and to be reported.
     pending: BTreeSet<Key>,
-    /// Put back, by what the agent shows, and not to be forgotten.
+    /// Put back according to the agent, and not to be forgotten.
     decided: BTreeSet<Key>,
     /// In the coordinator's audit log.
     audited: BTreeMap<Key, Revision>,
     /// Podman may have been in trouble until then.
     trouble_until: Option<Instant>,
-    /// What went down lately.
+    /// What went down recently.
     down: BTreeMap<DeploymentId, Instant>,
-    /// When the agent's picture was made.
+    /// When the agent's snapshot was made.
     shown_at: Option<Instant>,
     /// The wall clock was wrong at some time.
     pub(crate) clock_jumped: bool,
@@ -80,8 +81,8 @@ impl Guards {
         self.decided.clear();
     }
 
-    /// A container ended, and not by order. Many at once are the host's trouble, and as many by
-    /// chance are taken for that.
+    /// A container ended, and not by an operation. Many at once are the host's trouble; as many by
+    /// chance are taken for that, too.
     pub(crate) fn ended(&mut self, id: DeploymentId, now: Instant) {
         self.down.retain(|_, at| now.duration_since(*at) <= MOMENT);
         self.down.insert(id, now);
@@ -95,7 +96,7 @@ impl Guards {
         self.trouble_until = self.trouble_until.max(Some(until + TROUBLE));
     }
 
-    /// Another document comes: what was put back just now may never be said.
+    /// Another document comes: what was put back just now may never be reported.
     pub(crate) fn superseded(&mut self, id: DeploymentId) {
         self.pending.retain(|(pending, _)| *pending != id);
     }
@@ -119,7 +120,7 @@ impl State {
         add(self.guards.tolls.entry((deployment, revision)).or_default());
     }
 
-    /// A probe was not answered in time, for the host had none left.
+    /// A probe was not answered in time because the host was starved.
     pub(crate) fn starve(&mut self, identity: Identity) {
         let Identity { deployment, revision, .. } = identity;
         self.excuse(deployment, "its host starves");
@@ -171,7 +172,7 @@ impl State {
                     self.guards.pending.insert(key);
                 }
             }
-            // The one before it failed, too; that is what is said from now on.
+            // The one before it failed, too; that is what is reported from now on.
             (Phase::Failed, None) => {
                 self.guards.pending.remove(&key);
             }
@@ -191,8 +192,8 @@ impl State {
 }
 
 impl Run {
-    /// Peace has come, and apps that turn bad still do: guards have time for them, and those that
-    /// have no excuse are held to it.
+    /// Faults have ended, but apps still turn bad: guards have time for them, and those without an
+    /// excuse are held to it.
     pub(crate) async fn watch_guards(&mut self) -> Result<(), String> {
         let due = self.due();
         if !due.is_empty() {
@@ -246,7 +247,7 @@ impl Run {
         })
     }
 
-    /// Waits until no guard is open any more: its end is written down.
+    /// Waits until no guard is open: its end is persisted.
     pub(crate) async fn end_windows(&mut self) -> Result<(), String> {
         loop {
             let shown = self.agent.as_ref().map(Agent::shown).unwrap_or_default();

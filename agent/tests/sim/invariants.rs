@@ -1,4 +1,4 @@
-//! The rules, checked after each effect: what a visitor at this instant would meet.
+//! The rules, checked after each effect: what a visitor would get at this instant.
 
 use std::time::Duration;
 
@@ -14,25 +14,26 @@ use tokio::time::Instant;
 use crate::podman::{Boxed, short};
 use crate::world::{DRAIN, State};
 
-/// Caddy holds a request for so long.
+/// How long Caddy holds a request.
 pub(crate) const TRY_DURATION: Duration = Duration::from_secs(10);
-/// For so long after a fault nothing is expected of the app that it hit.
+/// After a fault, nothing is expected of the affected app for this long.
 const CALM: Duration = Duration::from_secs(2);
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// Whether an app may be expected to answer: it did, and nobody but the agent could change that.
+/// Whether an app may be expected to answer: it did, and only the agent could have changed that
+/// since.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Trust {
     settled: bool,
-    /// For how long it was held by an agent at work.
+    /// For how long visitors were held by a working agent.
     held: Duration,
-    /// When it was last found held by one.
+    /// When they were last seen held by one.
     held_at: Option<Instant>,
     calm_from: Option<Instant>,
 }
 
 impl Trust {
-    /// Nobody is held any more.
+    /// Visitors are no longer held.
     fn answered(&mut self) {
         (self.held, self.held_at) = (Duration::ZERO, None);
     }
@@ -66,7 +67,7 @@ impl State {
         }
     }
 
-    /// What a visitor of each app would meet right now.
+    /// What a visitor of each app would get right now.
     pub(crate) fn look(&mut self) {
         let now = Instant::now();
         let running = self.books.ledger.wanted.values().filter(|d| d.run == RunState::Running);
@@ -92,7 +93,7 @@ impl State {
                             trust.answered();
                         }
                         Some(_) if self.edge.unwritten && !trust.settled => {}
-                        // The next life takes it for one that answers, until its first probe.
+                        // The next life assumes that it answers, until its first probe.
                         Some((_, c))
                             if c.exposed_by.is_some_and(|life| life != self.life)
                                 && !trust.settled => {}
@@ -150,8 +151,8 @@ impl State {
         }
     }
 
-    /// The agent has a container made. Beside one of the same revision that runs and is reached, it
-    /// is there because that one is sick: of those no minute may have many.
+    /// The agent creates a container. Beside one of the same revision that runs and is reached, it
+    /// exists because that one is sick: those must be few in any minute.
     pub(crate) fn makes(&mut self, life: u32, identity: Identity) {
         let other = Identity { slot: identity.slot.other(), ..identity };
         let beside = self.engine.containers.iter().any(|(name, c)| {
@@ -175,7 +176,7 @@ impl State {
         self.edge.left.remove(name);
         let identity = self.engine.containers.get(name).and_then(|c| c.identity);
         if self.edge.unwritten && self.edge.points_to(*address.ip()) {
-            // Better than nothing there at all: that it waits could be told to nobody.
+            // Better than nothing at all: that it waits could not be published.
             let Some(identity) = identity else { return };
             self.excuse(identity.deployment, "it is started under an older table");
         } else if self.edge.points_to(*address.ip()) {
@@ -183,7 +184,7 @@ impl State {
         }
     }
 
-    /// What the agent says of itself.
+    /// Checks what the agent reports about itself.
     pub(crate) fn check(&mut self, picture: &HostSnapshot) {
         for app in &picture.deployments {
             self.note_shown(&app.status);
@@ -196,7 +197,7 @@ impl State {
                 self.violate(format!("{subdomain} is said to be live, the table says {says:?}"));
                 continue;
             };
-            // One that was taken away is noticed at the next list.
+            // One that was removed is noticed at the next list.
             let mut there =
                 self.engine.containers.values().filter(|c| addresses.contains(c.address.ip()));
             let right =

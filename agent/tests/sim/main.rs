@@ -1,8 +1,8 @@
 //! Deterministic simulation: the real agent on a machine of which every part can fail.
 //!
 //! One seed is one run on one thread, with a paused clock and no I/O: reconciler, plan, executor,
-//! intent, probes, reports, routes and the SQLite store are the real ones; Podman, Caddy, the
-//! resolver, the disk, the clock and the coordinator are models with faults. After each effect
+//! desired state, probes, reports, routes and the SQLite store are the real ones; Podman, Caddy,
+//! the resolver, the disk, the clock and the coordinator are models with faults. After each effect
 //! the rules are checked; once the faults end, everything must become as the last document says.
 //! What operators and apps do comes from the [`story`], which drives real parts, too.
 //!
@@ -15,7 +15,7 @@
 //!                                         └───────────┘
 //! ```
 //!
-//! `make sim SEEDS=n SEED_START=s` runs more seeds; a failing seed prints the command for it alone.
+//! `make sim SEEDS=n SEED_START=s` runs more seeds; a failing seed prints the command to rerun it.
 
 #![allow(
     clippy::unwrap_used,
@@ -62,7 +62,7 @@ fn from_environment(name: &str, default: u64) -> u64 {
     }
 }
 
-/// The failing seed's whole story: it is run once more, with its actions written down.
+/// The failing seed's whole story: it is rerun, recording its actions.
 fn tell(seed: u64, keys: &Arc<Keys>) -> String {
     match run::run(seed, keys, true) {
         Err(Failure { words, story }) => format!(
@@ -115,7 +115,7 @@ fn every_seed_keeps_every_promise() {
     );
     let failures = failures.into_inner().unwrap();
     let Some((seed, _)) = failures.first() else {
-        // Or what is true of guards is true of none.
+        // Otherwise checks about guards would hold vacuously.
         assert!(count < 1_000 || put_back.into_inner() > count / 50, "guards have nothing to do");
         return;
     };

@@ -1,4 +1,4 @@
-//! Operators at work: the story's acts, on the books of the simulated coordinator.
+//! Operators at work: the story's acts, applied to the simulated coordinator's database.
 
 use std::sync::Arc;
 

@@ -39,7 +39,7 @@ use crate::world::{DRAIN, GRACE};
 
 /// Runs that are recorded.
 const SEEDS: u64 = 300;
-/// Each so manieth view is carried on to its end.
+/// Every n-th view is carried on to its end.
 const CARRIED_ON: usize = 9;
 /// More turns than any deployment needs.
 const TURNS: usize = 600;
@@ -154,7 +154,7 @@ impl Alone {
         let rounds = |memory: &DeploymentState| memory.attempt.as_ref().map_or(0, |a| a.rounds);
         let (durable, round) = (memory.persisted.clone(), rounds(&memory));
         let first = self.planned(&mut memory);
-        // A decision of this very plan shows in the next one; without one there is none.
+        // A decision of this plan shows in the next one; without one there is none.
         let decided = memory.persisted != durable || rounds(&memory) != round;
         let second = self.planned(&mut memory.clone());
         if !decided && said(&second) != said(&first) {
@@ -168,7 +168,7 @@ impl Alone {
         Ok(first)
     }
 
-    /// Steps are on containers of this deployment, that are there when their turn comes.
+    /// Steps concern containers of this deployment that exist when their turn comes.
     fn check_steps(&self, plan: &Plan) -> Result<(), String> {
         let mut there: BTreeMap<String, bool> = self
             .containers
@@ -194,8 +194,8 @@ impl Alone {
                     let rival = |(other, holds): (&String, &bool)| {
                         *holds && other != name && slot_of(other) == slot_of(name)
                     };
-                    // One that was found so Podman refuses, and what serves is given up for the
-                    // other then: the simulation shows that. None is brought about.
+                    // Podman refuses one that was found in that state, and what serves is given up
+                    // for the other then: the simulation shows that. The plan must not cause any.
                     let found = |name: &String| self.containers.contains_key(name);
                     if there.iter().any(|(other, holds)| rival((other, holds)) && !found(other)) {
                         return wrong("another one holds its address");
@@ -229,7 +229,8 @@ impl Alone {
         Ok(())
     }
 
-    /// Visitors are sent to what runs; what they are sent to, or were until just now, stays.
+    /// Visitors are sent to running containers; what they are sent to, or were until just now,
+    /// stays.
     fn check_visitors(&mut self, plan: &Plan, before: Option<&Target>) -> Result<(), String> {
         let at = |target: Option<&Target>| -> Option<String> {
             let Some(Target::Live { addresses }) = target else { return None };
@@ -281,7 +282,7 @@ impl Alone {
         }
     }
 
-    /// Carries all steps out, without faults, until nothing is left to do. How it ends.
+    /// Carries out all steps, without faults, until nothing is left to do. Returns how it ends.
     fn carry_on(mut self, apps: &Apps) -> Result<Plan, String> {
         let mut quiet = 0;
         let mut done = Vec::new();
@@ -376,7 +377,7 @@ impl Alone {
         self.memory.record(lane, step, revision, happened, self.now, 0.5);
     }
 
-    /// Where nothing is left to do, all is as it is wanted.
+    /// Where nothing is left to do, everything is as desired.
     fn check_end(&self, plan: &Plan, apps: &Apps, excused: bool) -> Result<(), String> {
         let wrong = |what: &str| Err(format!("{what}: {plan:#?}\n{:#?}", self.containers));
         let Some(desired) = &self.desired else {
@@ -409,7 +410,7 @@ fn slot_of(name: &str) -> Slot {
     if name.ends_with("-a") { Slot::A } else { Slot::B }
 }
 
-/// One that is not known is good.
+/// An unknown one is good.
 fn app_of(apps: &Apps, container: &Container) -> App {
     let key = container.identity.map(|identity| (identity.deployment, identity.revision));
     let known = key.and_then(|key| apps.get(&key));

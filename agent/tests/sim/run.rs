@@ -1,4 +1,5 @@
-//! One seed, one run: operators and faults for a while, then peace, then every promise is due.
+//! One seed, one run: operators and faults for a while, then a quiet phase, then every promise is
+//! due.
 //!
 //! ```text
 //!   seed ─► swarm ─► [operator | fault | restart of the agent]* ─► peace ─► converged? ─► idle?
@@ -21,10 +22,10 @@ use crate::plan_alone::{Apps, Record};
 use crate::story::rng::Rng;
 use crate::world::{State, World};
 
-/// How long convergence may take once nothing goes wrong any more: the longest waits of the
-/// agent's own rules (a crash's back-off, a stuck container, a registry's patience) and some.
+/// How long convergence may take once faults have ended: the longest waits of the agent's own rules
+/// (a crash's back-off, a stuck container, a registry's patience) plus a margin.
 const PATIENCE: Duration = Duration::from_mins(8);
-/// For so long an idle host is watched.
+/// How long an idle host is watched.
 const IDLE: Duration = Duration::from_secs(150);
 
 /// A run that broke a rule.
@@ -77,7 +78,7 @@ pub(crate) fn run(seed: u64, keys: &Arc<Keys>, traced: bool) -> Result<Done, Fai
     })
 }
 
-/// What the agents of `seed` saw, whatever became of them, and what their apps do.
+/// What the agents of `seed` saw, whatever the outcome, and what their apps do.
 pub(crate) fn record(seed: u64, keys: &Arc<Keys>) -> (Vec<Record>, Apps) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -94,7 +95,7 @@ pub(crate) fn record(seed: u64, keys: &Arc<Keys>) -> (Vec<Record>, Apps) {
     })
 }
 
-/// A machine, its coordinator, and the agent of now.
+/// A machine, its coordinator, and the current agent.
 pub(crate) struct Run {
     pub(crate) world: Arc<World>,
     pub(crate) keys: Arc<Keys>,
@@ -104,7 +105,7 @@ pub(crate) struct Run {
     link: Link,
     /// When the next life begins.
     up_at: Instant,
-    /// What passes by itself, and when.
+    /// Faults that end by themselves, and when.
     pub(crate) healings: Vec<(Instant, Fault)>,
     coordinator: tokio::task::JoinHandle<()>,
 }
@@ -180,7 +181,8 @@ impl Run {
         Ok(())
     }
 
-    /// Lets so much time pass, with visitors at random moments, and the agent kept by systemd.
+    /// Lets this much time pass, with visitors at random moments, and the agent supervised by
+    /// systemd.
     pub(crate) async fn pass(&mut self, time: Duration) -> Result<(), String> {
         let end = Instant::now() + time;
         loop {
@@ -207,7 +209,7 @@ impl Run {
         }
     }
 
-    /// What systemd does, and what heals by itself.
+    /// What systemd does, and faults that end by themselves.
     async fn tend(&mut self) {
         let now = Instant::now();
         let due: Vec<Fault> =
@@ -227,7 +229,7 @@ impl Run {
         }
     }
 
-    /// Ends what is left of a killed agent.
+    /// Cleans up after a killed agent.
     pub(crate) fn bury(&mut self) {
         self.agent = None;
         *self.link.lock().expect("not poisoned") = None;
@@ -277,13 +279,13 @@ impl Run {
         }
     }
 
-    /// An idle host does nothing but list at each relist.
+    /// An idle host only lists, at each relist.
     pub(crate) async fn idle(&mut self) -> Result<(), String> {
         let seen = |state: &State| {
             let edge = &state.edge;
             (state.engine.looks, state.calls, state.commits, edge.publishes, edge.reloads)
         };
-        // What was just reported is acknowledged, a new event stream may be on its way, and what the
+        // What was just reported is acknowledged, a new event stream may be opening, and what the
         // last pass made superfluous is forgotten in the next one, at the next list. So is Podman's
         // second look at secrets made, half a minute after the agent began.
         let late = self.world.with(|state| state.late_until).unwrap_or_else(Instant::now);

@@ -1,5 +1,5 @@
-//! Single faults in a row of one's choice, each named after its line in the list of failure modes.
-//! The seeds meet all of them in mixtures; here each stands alone, so that it is read in one go.
+//! Single faults in a chosen order, each named after its row in the list of failure modes. The
+//! seeds meet all of them in mixtures; here each stands alone, so that it is easy to follow.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ impl Run {
         self.fails_with_its_story(passed);
     }
 
-    /// Signs what is wanted and waits until all of it is so.
+    /// Signs what is wanted and waits until all of it is in place.
     async fn settle(&mut self) {
         self.sign();
         let converged = self.converge(true).await;
@@ -82,8 +82,8 @@ impl Run {
     }
 }
 
-/// Killed before or after each call there is on the way from nothing to a second revision: no
-/// duplicate, nothing that is right is started again, and no visitor lost (the rules see to that).
+/// Killed before or after each call on the way from nothing to a second revision: no duplicate,
+/// nothing that is right is restarted, and no visitor lost (the rules check that).
 #[test]
 fn fm_01_killed_at_any_call_it_converges_and_starts_nothing_twice() {
     for strategy in [Strategy::Rolling, Strategy::Recreate] {
@@ -110,8 +110,8 @@ fn fm_01_killed_at_any_call_it_converges_and_starts_nothing_twice() {
     }
 }
 
-/// A day without the coordinator, and past the document's end: all keeps running, is started
-/// again when it crashes, and is only called stale.
+/// A day without the coordinator, and past the document's end: everything keeps running, is
+/// restarted when it crashes, and is only reported as stale.
 #[test]
 fn fm_06_a_day_without_the_coordinator_stops_nothing() {
     play(|mut run| async move {
@@ -184,8 +184,8 @@ fn fm_09_documents_in_any_order_end_with_the_newest() {
     }
 }
 
-/// A year ahead, a year back: nothing is stopped or started; a document that seems to have
-/// expired is refused and told of, and taken when the clock is right again.
+/// A year ahead, a year back: nothing is stopped or started; a document that seems to have expired
+/// is refused and reported, and accepted once the clock is right again.
 #[test]
 fn fm_10_a_clock_that_jumps_a_year_changes_nothing() {
     play(|mut run| async move {
@@ -209,8 +209,8 @@ fn fm_10_a_clock_that_jumps_a_year_changes_nothing() {
     });
 }
 
-/// Boot in 1970, before the clock is set: what ran comes back, documents of today are taken, and
-/// an expired one is not, for time is never earlier than the newest signature.
+/// Boot in 1970, before the clock is set: what ran comes back, today's documents are accepted, and
+/// an expired one is not, because time is never earlier than the newest signature.
 #[test]
 fn fm_12_a_boot_in_1970_brings_back_what_ran_and_believes_no_expired_document() {
     play(|mut run| async move {
@@ -234,8 +234,8 @@ fn fm_12_a_boot_in_1970_brings_back_what_ran_and_believes_no_expired_document() 
     });
 }
 
-/// The coordinator's clock is days ahead and signs so: nothing changes, both clocks are named, and
-/// the first document of the right time is taken.
+/// The coordinator's clock is days ahead, and so are its signatures: nothing changes, both clocks
+/// are named, and the first document with the right time is accepted.
 #[test]
 fn fm_62_documents_from_the_future_change_nothing_and_leave_no_trace() {
     play(|mut run| async move {
@@ -262,7 +262,7 @@ fn fm_62_documents_from_the_future_change_nothing_and_leave_no_trace() {
     });
 }
 
-/// A disk that cannot sync: nothing is acknowledged, what runs runs on, and it is told.
+/// A disk that cannot sync: nothing is acknowledged, what runs keeps running, and it is reported.
 #[test]
 fn fm_14_what_cannot_be_synced_is_not_acknowledged() {
     play(|mut run| async move {
@@ -282,7 +282,7 @@ fn fm_14_what_cannot_be_synced_is_not_acknowledged() {
     });
 }
 
-/// Power goes right after an acknowledgement, and with it all that SQLite had not synced.
+/// Power fails right after an acknowledgement, and everything that SQLite had not synced is lost.
 #[test]
 fn fm_16_what_was_acknowledged_survives_a_power_loss() {
     play(|mut run| async move {
@@ -300,7 +300,7 @@ fn fm_16_what_was_acknowledged_survives_a_power_loss() {
             run.bury();
             let database = std::mem::replace(&mut run.database, Database::in_memory());
             run.database = database.lose_power();
-            // The agent's start holds what it finds against what it had acknowledged.
+            // The agent's start compares what it finds with what it had acknowledged.
             run.wait(1).await;
         }
         let converged = run.converge(true).await;
@@ -328,9 +328,9 @@ fn fm_22_repeated_events_change_nothing() {
     });
 }
 
-/// Podman's secrets are torn, and for a while there is no room to mend them: what runs serves on, no
-/// revision is given up for it, what is new comes when they are mended, and what ends is then
-/// started again as it was, with its environment.
+/// Podman's secrets are torn, and for a while there is no space to repair them: what runs keeps
+/// serving, no revision is given up for it, new apps come up once they are repaired, and what ends
+/// is then restarted as it was, with its environment.
 #[test]
 fn fm_19_torn_secrets_stop_nothing_that_needs_none_and_are_put_again() {
     for ends in [false, true] {
@@ -343,7 +343,7 @@ fn fm_19_torn_secrets_stop_nothing_that_needs_none_and_are_put_again() {
             run.sign();
             run.wait(20).await;
             assert_eq!((run.phase(2), run.phase(4)), (Some(Phase::Live), Some(Phase::Accepted)));
-            assert!(run.warnings().contains("secrets on the app's host cannot be mended"));
+            assert!(run.warnings().contains("secrets on the app's host cannot be repaired"));
             if ends {
                 run.world.act(|state| {
                     state.excuse_all("its container is killed");
@@ -362,7 +362,7 @@ fn fm_19_torn_secrets_stop_nothing_that_needs_none_and_are_put_again() {
     }
 }
 
-/// Something else tears them, and nobody notices until a container has to be started again.
+/// Something else tears them, unnoticed until a container has to be restarted.
 #[test]
 fn fm_19_secrets_torn_by_somebody_else_are_noticed_when_one_is_needed() {
     play(|mut run| async move {
@@ -381,7 +381,7 @@ fn fm_19_secrets_torn_by_somebody_else_are_noticed_when_one_is_needed() {
 }
 
 /// Podman's records are lost while two apps run, and one of them is destroyed meanwhile. The other
-/// gets a container that Podman knows; what runs without Podman's knowledge is shown and ended.
+/// gets a container that Podman knows; orphans are shown and ended.
 #[test]
 fn fm_19_what_podman_has_lost_is_shown_and_ended_whosever_it_is() {
     play(|mut run| async move {
@@ -413,7 +413,7 @@ fn fm_19_what_podman_has_lost_is_shown_and_ended_whosever_it_is() {
     });
 }
 
-/// Podman was away, and does not know all that ran before.
+/// Podman was away, and has lost some of what ran before.
 #[test]
 fn fm_19_once_podman_is_back_what_it_has_forgotten_is_looked_for() {
     play(|mut run| async move {
@@ -434,7 +434,7 @@ fn fm_19_once_podman_is_back_what_it_has_forgotten_is_looked_for() {
     });
 }
 
-/// A document that is replaced while Podman hangs is never acted on: its 'stopped' reaches nobody.
+/// A document that is replaced while Podman hangs is never acted on: its 'stopped' has no effect.
 #[test]
 fn what_podman_makes_wait_is_done_by_the_newest_document() {
     play(|mut run| async move {
@@ -443,7 +443,7 @@ fn what_podman_makes_wait_is_done_by_the_newest_document() {
         let hung_until = tokio::time::Instant::now() + Duration::from_secs(8);
         run.world.act(|state| {
             state.engine.hung_until = Some(hung_until);
-            // Something happened, nobody knows to what: a pass lists, and waits for that.
+            // Something happened, it is not known to what: a pass lists, and waits for that.
             let feed = state.feed.as_ref().unwrap();
             feed.hints.send_modify(|hints| *hints += 1);
         });
@@ -464,13 +464,13 @@ fn what_podman_makes_wait_is_done_by_the_newest_document() {
     });
 }
 
-/// On a host with many apps a list takes long: what happens to one app costs none.
+/// On a host with many apps a list takes long: an event of one app must not cause one.
 #[test]
 fn a_crash_that_an_event_names_is_mended_without_a_list() {
     play(|mut run| async move {
         (1..4).for_each(|n| run.want(n, 1));
         run.settle().await;
-        // What the start may have left to come late has come.
+        // Late calls left over from the start have been carried out.
         run.wait(40).await;
         let mut quiet = 0;
         for round in 2..6 {
@@ -491,7 +491,7 @@ fn a_crash_that_an_event_names_is_mended_without_a_list() {
     });
 }
 
-/// An image that is gone after each pull, as when something else cleans the host up: it is pulled
+/// An image that is gone after each pull, as when something else cleans up the host: it is pulled
 /// ever more rarely, and the revision is given up in the end.
 #[test]
 fn an_image_that_vanishes_after_each_pull_is_not_pulled_all_the_time() {
@@ -511,7 +511,7 @@ fn an_image_that_vanishes_after_each_pull_is_not_pulled_all_the_time() {
     });
 }
 
-/// Stopped, started, destroyed: what an operator asks for is what is there.
+/// Stopped, started, destroyed: the host ends up as the operator asked.
 #[test]
 fn an_app_is_stopped_started_and_destroyed_without_a_trace() {
     play(|mut run| async move {
@@ -531,8 +531,8 @@ fn an_app_is_stopped_started_and_destroyed_without_a_trace() {
     });
 }
 
-/// The host lacks something for an hour. What runs serves on, what ends waits for its start as what is
-/// new does, nothing is given up, and the host says that it should get no more.
+/// The host lacks something for an hour. What runs keeps serving, crashed and new apps wait for
+/// their start, nothing is given up, and the host reports that it should get no more.
 #[test]
 fn fm_56_an_hour_without_what_a_start_takes_gives_no_app_up() {
     play(|mut run| async move {
@@ -559,8 +559,8 @@ fn fm_56_an_hour_without_what_a_start_takes_gives_no_app_up() {
     });
 }
 
-/// All probes time out for minutes, as on a host without a processor to spare. What serves serves on,
-/// and no wave of second containers makes it worse; afterwards everything is as before.
+/// All probes time out for minutes, as on a host whose processors are all busy. What serves keeps
+/// serving, and no wave of second containers makes it worse; afterwards everything is as before.
 #[test]
 fn fm_58_a_host_that_starves_gets_no_wave_of_second_containers() {
     play(|mut run| async move {
@@ -585,7 +585,7 @@ fn fm_58_a_host_that_starves_gets_no_wave_of_second_containers() {
     });
 }
 
-/// A third of all apps is sick, too few for it to be the host: they are replaced, and not at once.
+/// A third of all apps is sick, too few to blame the host: they are replaced, but not all at once.
 #[test]
 fn fm_58_sick_apps_are_replaced_a_few_a_minute_and_all_in_the_end() {
     play(|mut run| async move {
@@ -611,8 +611,8 @@ fn fm_58_sick_apps_are_replaced_a_few_a_minute_and_all_in_the_end() {
     });
 }
 
-/// Half of all apps answer their probes with errors, and at once: that is no host that starves, and
-/// nobody waits for it to be well again.
+/// Half of all apps answer their probes with errors, and promptly: that is not a starved host, and
+/// replacements do not wait.
 #[test]
 fn fm_58_apps_that_answer_with_errors_hold_up_no_replacement() {
     play(|mut run| async move {
@@ -676,7 +676,7 @@ fn apps_that_were_sick_first_are_replaced_first() {
     });
 }
 
-/// It may be sick for that, and a second container would not make it better.
+/// Podman's absence may be why it is sick, and a second container would not help.
 #[test]
 fn a_sick_app_is_not_replaced_a_moment_after_podman_was_away() {
     play(|mut run| async move {
@@ -698,8 +698,8 @@ fn a_sick_app_is_not_replaced_a_moment_after_podman_was_away() {
     });
 }
 
-/// No table can be written, and an app crashes: it is started again where its visitors go anyway. What
-/// would have to be switched or taken away waits for room.
+/// No table can be written, and an app crashes: it is restarted where its visitors go anyway.
+/// Switches and removals wait for disk space.
 #[test]
 fn fm_59_a_crashed_app_is_started_again_while_no_table_can_be_written() {
     play(|mut run| async move {
@@ -725,7 +725,8 @@ fn fm_59_a_crashed_app_is_started_again_while_no_table_can_be_written() {
     });
 }
 
-/// A revision goes live as the disk fills up: the one before it keeps its visitors, and is not ended.
+/// A revision goes live as the disk fills up: the previous one keeps its visitors, and is not
+/// ended.
 #[test]
 fn fm_59_without_a_new_table_nothing_is_taken_away() {
     play(|mut run| async move {

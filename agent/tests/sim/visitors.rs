@@ -1,4 +1,4 @@
-//! Visitors, and what Caddy writes down of those that it could not serve.
+//! Visitors, and what Caddy logs of those that it could not serve.
 
 use std::sync::Arc;
 use std::time::Duration;

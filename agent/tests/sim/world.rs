@@ -1,4 +1,4 @@
-//! All that outlives the agent: the machine, its parts, and what is known of the truth.
+//! Everything that outlives the agent: the machine, its parts, and the true state.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,7 +28,7 @@ pub(crate) const GRACE: Duration = Duration::from_secs(2);
 /// How many actions a failing seed shows.
 const SHOWN: usize = 60;
 
-/// The feed that the agent of now reads.
+/// The feed that the current agent reads.
 #[derive(Debug)]
 pub(crate) struct Feed {
     /// Hints.
@@ -48,12 +48,12 @@ pub(crate) struct State {
     pub(crate) rng: Rng,
     /// What goes wrong in calls.
     pub(crate) swarm: Swarm,
-    /// The agent of now; calls of earlier ones have no effect and no answer.
+    /// The current agent; calls of earlier ones have no effect and no answer.
     pub(crate) life: u32,
     /// Whether it lives.
     pub(crate) alive: bool,
     killed: Arc<Notify>,
-    /// After so many calls it is killed; and whether the last one has its effect.
+    /// After this many calls it is killed; and whether the last one has its effect.
     pub(crate) calls_left: Option<(u64, bool)>,
     /// Calls of all lives.
     pub(crate) calls: u64,
@@ -71,13 +71,13 @@ pub(crate) struct State {
     pub(crate) guards: Guards,
     /// Who may be expected to answer.
     pub(crate) trust: BTreeMap<DeploymentId, Trust>,
-    /// Revisions that met a fault on their way in: they may have been given up for it.
+    /// Revisions that met a fault during their rollout: they may have been given up for it.
     pub(crate) hurt: BTreeSet<(DeploymentId, Revision)>,
-    /// Orders of before may still be carried out until then.
+    /// Operations of an earlier agent may still be carried out until then.
     pub(crate) late_until: Option<Instant>,
     /// The event feed.
     pub(crate) feed: Option<Feed>,
-    /// The stream is open and tells nothing.
+    /// The stream is open but silent.
     pub(crate) deaf: bool,
     /// No probe is answered in time until then.
     pub(crate) starved_until: Option<Instant>,
@@ -102,10 +102,10 @@ pub(crate) struct State {
     digest: u64,
 }
 
-/// A simulated machine. Clones of the `Arc` are its parts' way to it.
+/// A simulated machine. Clones of the `Arc` give its parts access to it.
 pub(crate) struct World {
     state: Mutex<State>,
-    /// Rung when the agent was killed.
+    /// Notified when the agent was killed.
     pub(crate) killed: Arc<Notify>,
     /// Monotonic time zero.
     pub(crate) begun: Instant,
@@ -214,7 +214,7 @@ impl State {
         self.records.get_or_insert_default().push(record);
     }
 
-    /// Ends the agent of now.
+    /// Ends the current agent.
     pub(crate) fn kill(&mut self) {
         if self.alive {
             self.say(|| "the agent is killed".to_owned());
@@ -232,7 +232,7 @@ impl State {
         (if app.turns_bad() && self.recovered { good } else { app }, registry)
     }
 
-    /// Faults that may make the agent give up what is on its way in.
+    /// Faults that may make the agent give up a rollout.
     pub(crate) fn hurt_all(&mut self) {
         let wanted: Vec<_> =
             self.books.ledger.wanted.values().map(|d| (d.id, d.revision)).collect();

@@ -4,10 +4,10 @@ use buddo_shared::manifest::RunState;
 
 use super::rng::Rng;
 
-/// One act on one app. Whatever it is, an app that is not there is created by it.
+/// One act on one app. Any act creates an app that does not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Act {
-    /// A new image; stop-first from now on, or by the strategy of before.
+    /// A new image; stop-first from now on, or by the previous strategy.
     Deploy {
         /// Stop-first.
         recreate: bool,

@@ -17,9 +17,9 @@ pub(crate) enum App {
     Crashes(Duration),
     /// It answers, and is killed for its memory so long after its start, each time.
     Bloats(Duration),
-    /// It answers, and so long after its start answers nothing any more, each time.
+    /// It answers, and this long after its start stops answering, each time.
     Sickens(Duration),
-    /// It answers its probes well, and its visitors with errors.
+    /// It passes its probes, but answers its visitors with errors.
     Fails,
 }
 
@@ -54,7 +54,7 @@ pub(crate) enum Registry {
     Lacks,
     /// Too many requests, so many times.
     Busy(u32),
-    /// It comes, and is gone when it is needed.
+    /// It comes, but is gone when it is needed.
     Vanishes,
     /// No byte comes, so many times.
     Stalls(u32),

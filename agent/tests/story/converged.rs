@@ -1,5 +1,5 @@
-//! Whether a host is as its last document says: containers, secrets, the live table. The same
-//! check for the simulated host and for a real one.
+//! Whether a host is as its last document says: containers, secrets, the live table. The same check
+//! for the simulated host and for a real one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -35,11 +35,11 @@ pub(crate) struct Seen<'a> {
     pub(crate) secrets: Vec<&'a str>,
     /// The live table in force.
     pub(crate) table: &'a LiveTable,
-    /// What the agent says of each deployment.
+    /// What the agent reports of each deployment.
     pub(crate) levels: BTreeMap<DeploymentId, &'a DeploymentStatus>,
 }
 
-/// What a revision may come to.
+/// The outcomes a revision may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Fate {
     /// It may be live.
@@ -48,7 +48,7 @@ pub(crate) struct Fate {
     pub(crate) may_fail: bool,
 }
 
-/// What is not yet as the document says; `None`: all is.
+/// What is not yet as the document says; `None`: everything is.
 pub(crate) fn what_is_missing(
     ledger: &Ledger,
     seen: &Seen<'_>,

@@ -1,5 +1,5 @@
-//! What a coordinator's database says of one host: what is wanted, what was, and what the host's
-//! reports change of it. As `coordinator/src/service/hosts/reports` and `domain/history` do it.
+//! What a coordinator's database holds about one host: what is wanted, what was, and what the
+//! host's reports change. As `coordinator/src/service/hosts/reports` and `domain/history` do it.
 
 use std::collections::BTreeMap;
 
@@ -36,20 +36,20 @@ struct Past {
     given_up: bool,
 }
 
-/// What an act came to.
+/// The result of an act.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Acted {
     /// There is a new revision, with the image of that one.
     Fresh(DeploymentId, Revision, Revision),
-    /// It shall serve, or not.
+    /// It should serve, or not.
     Run(DeploymentId, RunState),
     /// It has a name of its own.
     Named,
-    /// It shall be gone.
+    /// It should be gone.
     Gone(DeploymentId),
 }
 
-/// What a report came to.
+/// The result of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Taken {
     /// The document changes.
@@ -63,9 +63,9 @@ pub(crate) struct Taken {
 pub(crate) struct Ledger {
     /// What operators want: app → its entry.
     pub(crate) wanted: BTreeMap<u64, DeploymentSpec>,
-    /// For so many seconds new revisions are watched; 0: never.
+    /// For how many seconds new revisions are watched; 0: never.
     pub(crate) guard_s: u32,
-    /// Nobody carries over what hosts report, as while the coordinator is away for long.
+    /// Host reports are not applied, as while the coordinator is away for long.
     pub(crate) deaf: bool,
     past: BTreeMap<DeploymentId, BTreeMap<Revision, Past>>,
     numbers: u64,
@@ -134,7 +134,7 @@ impl Ledger {
         past.copied().unwrap_or(desired.revision).max(desired.revision)
     }
 
-    /// Writes into each entry what the next document says of it beside what its operator wants.
+    /// Adds to each entry what the next document says beside what its operator wants.
     pub(crate) fn complete(&mut self) {
         for desired in self.wanted.values_mut() {
             let Some(past) = self.past.get(&desired.id) else { continue };
@@ -147,7 +147,7 @@ impl Ledger {
         }
     }
 
-    /// The host says how a deployment stands.
+    /// Takes the host's report on a deployment.
     pub(crate) fn take(&mut self, status: &DeploymentStatus) -> Taken {
         let mut taken = Taken::default();
         let Some(past) = self.past.get_mut(&status.id) else { return taken };

@@ -31,7 +31,7 @@ impl Rng {
         f64::from(bits) / f64::from(u32::MAX)
     }
 
-    /// True so often in a thousand.
+    /// True with this chance in a thousand.
     pub(crate) fn per_mille(&mut self, chance: u64) -> bool {
         chance > 0 && self.below(1_000) < chance
     }

@@ -1,5 +1,5 @@
-//! Which token goes with a request, and how a spent one is replaced. An API key stands in for the
-//! login at the deployments alone: organisations, teams, keys and the account take a login.
+//! Which token goes with a request, and how a spent one is replaced. An API key replaces the
+//! login only for deployments: organisations, teams, keys and the account need a login.
 //!
 //! ```text
 //! session ─► fresh? ── yes ─► request ─► 401? ─ no ─► answer
@@ -32,7 +32,7 @@ impl Api {
         })
     }
 
-    /// Whose the stored session is, where there is one to be read: who has an API key need not
+    /// Whose the stored session is, if there is a readable one: a user with an API key need not
     /// have any.
     pub(crate) fn account(&self) -> Option<Account> {
         Some(self.sessions.load(self.url()).ok()??.account)
@@ -51,7 +51,7 @@ impl Api {
         self.logged_in(retry, make).await
     }
 
-    /// Sends what `make` builds with an access token, which is refreshed if need be.
+    /// Sends what `make` builds with an access token, which is refreshed if necessary.
     pub(super) async fn logged_in(
         &self,
         retry: Retry,
@@ -70,8 +70,8 @@ impl Api {
         }
     }
 
-    /// The API key that was given, or an access token that is good for a while, by the clock of this
-    /// machine.
+    /// The API key that was given, or an access token that is still valid for a while by this
+    /// machine's clock.
     pub(super) async fn access_token(&self) -> Result<Secret, ClientError> {
         if let Some(key) = &self.key {
             return Ok(key.clone());
@@ -155,8 +155,8 @@ impl Api {
     }
 }
 
-/// There is nothing to refresh, and no login would help: a key that is not accepted is the
-/// environment's matter.
+/// There is nothing to refresh, and no login would help: a rejected key is a matter of
+/// the environment.
 fn of_key(error: ClientError) -> ClientError {
     match error {
         ClientError::Problem { problem, .. } if problem.status == 401 => {

@@ -13,23 +13,23 @@ use super::transport::Retry;
 use super::{Api, ClientError};
 use crate::pkce::Pkce;
 
-/// What the API says about itself (RFC 8414), as far as it is needed.
+/// The API's metadata (RFC 8414), as far as needed.
 #[derive(Deserialize)]
 struct Metadata {
     issuer: String,
 }
 
-/// What a device was answered (RFC 8628, 3.5).
+/// The answer to a device's poll (RFC 8628, 3.5).
 #[derive(Debug)]
 pub(crate) enum Polled {
     Tokens(Box<Tokens>),
     Pending,
-    /// Nobody has decided, and the questions come too fast: 5 seconds more between two.
+    /// Nobody has decided, and polls come too fast: add 5 seconds between two.
     SlowDown,
 }
 
 impl Api {
-    /// Where a browser asks whether this program may act for somebody.
+    /// The page where somebody decides whether this program may act for them.
     pub(crate) fn authorization_url(&self, redirect_uri: &str, state: &str, pkce: &Pkce) -> String {
         let base = self.url().join("/api/oauth/authorize");
         let challenge = pkce.challenge();
@@ -43,11 +43,11 @@ impl Api {
             ("code_challenge", challenge.as_str()),
             ("code_challenge_method", "S256"),
         ];
-        // The API's address was parsed before, and the path is ours.
+        // The API's address has been parsed already, and the path is ours.
         Url::parse_with_params(&base, pairs).map_or(base, String::from)
     }
 
-    /// Who the API says it is: its answers to a browser name the same (RFC 9207, 2.4).
+    /// The API's issuer: its answers through a browser name the same (RFC 9207, 2.4).
     pub(crate) async fn issuer(&self) -> Result<String, ClientError> {
         let path = "/.well-known/oauth-authorization-server";
         let make = || self.transport.request(Method::GET, path);
@@ -55,7 +55,7 @@ impl Api {
         Ok(issuer)
     }
 
-    /// Redeems a code that a browser brought.
+    /// Redeems a code delivered by a browser.
     pub(crate) async fn redeem(
         &self,
         code: Secret,
@@ -73,7 +73,7 @@ impl Api {
         self.token(&request).await
     }
 
-    /// Asks for a code that somebody types in a browser.
+    /// Requests a code to be typed in a browser.
     pub(crate) async fn start_device(&self) -> Result<DeviceAuthorization, ClientError> {
         let scope = scopes();
         let form = [("client_id", CLI_CLIENT_ID), ("scope", scope.as_str())];
@@ -82,7 +82,7 @@ impl Api {
         self.transport.send(Retry::BeforeSending, make).await?.json()
     }
 
-    /// Asks whether somebody has decided.
+    /// Polls for the decision.
     pub(crate) async fn poll_device(&self, code: &Secret) -> Result<Polled, ClientError> {
         let request = TokenRequest {
             grant_type: Some(DEVICE_CODE.to_owned()),

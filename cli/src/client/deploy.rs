@@ -1,4 +1,4 @@
-//! `/api/deploy/*`, one function an endpoint.
+//! `/api/deploy/*`, one function per endpoint.
 
 use buddo_shared::api::deploy::{
     AuditLog, CreateDeployment, Deployment, DeploymentEnvelope, DeploymentList, Destroyed,
@@ -61,7 +61,7 @@ impl Api {
         deployment(&self.act(Method::POST, &format!("{APPS}/{id}/stop")).await?)
     }
 
-    /// Starts it anew with the newest image.
+    /// Restarts it with the newest image.
     pub(crate) async fn restart(&self, id: DeploymentId) -> Result<Deployment, ClientError> {
         deployment(&self.act(Method::POST, &format!("{APPS}/{id}/restart")).await?)
     }
@@ -71,7 +71,7 @@ impl Api {
         self.get(&format!("{APPS}/{id}/revisions")).await?.json()
     }
 
-    /// Brings an earlier revision back.
+    /// Rolls back to an earlier revision.
     pub(crate) async fn rollback(
         &self,
         id: DeploymentId,
@@ -82,7 +82,7 @@ impl Api {
         deployment(&self.post_once(&path, &request, key).await?)
     }
 
-    /// Removes it for good.
+    /// Removes it permanently.
     pub(crate) async fn destroy(&self, id: DeploymentId) -> Result<Destroyed, ClientError> {
         self.act(Method::DELETE, &format!("{APPS}/{id}")).await?.json()
     }

@@ -8,13 +8,13 @@ use buddo_shared::api::problem::Problem;
 
 use crate::session::SessionError;
 
-/// Why a call brought no answer to work with.
+/// Why a call produced no usable answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
-    /// The HTTP client cannot be made.
+    /// The HTTP client cannot be created.
     #[error("cannot set up the connection to the API")]
     Setup(#[source] reqwest::Error),
-    /// The extra root certificates are no PEM file.
+    /// The file of extra root certificates is not PEM.
     #[error("the file of --ca has no PEM certificate that can be used")]
     Ca(#[source] Option<reqwest::Error>),
     /// The server's certificate is not trusted.
@@ -31,7 +31,7 @@ pub(crate) enum ClientError {
         #[source]
         source: reqwest::Error,
     },
-    /// The connection broke under way: the request may or may not have been carried out.
+    /// The connection broke during the request: the request may or may not have been carried out.
     #[error("lost the connection to {url}")]
     Broken {
         url: String,
@@ -41,28 +41,28 @@ pub(crate) enum ClientError {
     /// No answer in time: the request may or may not have been carried out.
     #[error("{url} did not answer within {} s", .after.as_secs())]
     Timeout { url: String, after: Duration },
-    /// The API says why not.
+    /// The API refused, with a reason.
     #[error("{}", .problem.detail)]
     Problem {
         problem: Box<Problem>,
         /// When to try again.
         retry_after: Option<Duration>,
     },
-    /// The token endpoint says why not.
+    /// The token endpoint refused, with a reason.
     #[error("{}", .error.error_description)]
     OAuth { status: u16, error: OAuthError },
-    /// Something else than the API answered.
-    #[error("{url} answered {status} in no form that the API uses")]
+    /// Something other than the API answered.
+    #[error("{url} answered {status}, but not in the API's format")]
     Unexpected {
         url: String,
         status: u16,
         /// When to try again.
         retry_after: Option<Duration>,
     },
-    /// The server sends elsewhere; tokens do not follow.
+    /// The server redirects; tokens do not follow.
     #[error("{url} redirects to {to}")]
     Redirect { url: String, to: String },
-    /// A good status with a body that is not the API's.
+    /// A success status with a body that is not the API's.
     #[error("cannot understand the answer of {url}")]
     Decode {
         url: String,
@@ -75,8 +75,8 @@ pub(crate) enum ClientError {
     /// There is no session.
     #[error("not logged in to {url}")]
     NotLoggedIn { url: String },
-    /// There is an API key and no session, where only a session will do.
-    #[error("an API key is for deployments alone, and nobody is logged in to {url}")]
+    /// There is an API key but no session, and a session is required.
+    #[error("an API key is only for deployments, and nobody is logged in to {url}")]
     KeyAlone { url: String },
     /// The API does not accept the API key.
     #[error("{}", .problem.detail)]
@@ -95,11 +95,11 @@ impl ClientError {
         matches!(self, Self::Connect { .. })
     }
 
-    /// Whether the trouble is the API's or the network's and may pass.
+    /// Whether the failure is the API's or the network's and may be temporary.
     pub(crate) fn is_transient(&self) -> bool {
         match self {
             Self::Connect { .. } | Self::Broken { .. } | Self::Timeout { .. } => true,
-            // A full platform does not empty while one waits for a prompt.
+            // A full platform does not become free while somebody waits at a prompt.
             Self::Problem { problem, .. } => {
                 let is_full = matches!(&*problem.code, "no_capacity" | "no_host_available");
                 !is_full && is_server_trouble(problem.status)
@@ -109,7 +109,7 @@ impl ClientError {
         }
     }
 
-    /// How long the API wants to be left alone.
+    /// How long the API asks us to wait.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Problem { retry_after, .. } | Self::Unexpected { retry_after, .. } => {
@@ -119,7 +119,7 @@ impl ClientError {
         }
     }
 
-    /// The HTTP status, where there was an answer.
+    /// The HTTP status, if there was an answer.
     pub(crate) fn status(&self) -> Option<u16> {
         match self {
             Self::Problem { problem, .. } | Self::KeyRefused { problem } => Some(problem.status),
@@ -129,14 +129,14 @@ impl ClientError {
     }
 }
 
-/// 500 is a bug and 501 is for ever; the others pass.
+/// 500 is a bug and 501 is permanent; the others are temporary.
 fn is_server_trouble(status: u16) -> bool {
     matches!(status, 502..=504)
 }
 
-/// Sorts what reqwest reports: what was sent, and whose certificate it was.
+/// Classifies reqwest errors: whether anything was sent, and whether a certificate was the cause.
 pub(super) fn classify(error: reqwest::Error, url: &str, after: Duration) -> ClientError {
-    // The address is in our message; theirs may hold ids.
+    // The address is in our message; theirs may contain ids.
     let source = error.without_url();
     let url = url.to_owned();
     if source.is_timeout() && !source.is_connect() {

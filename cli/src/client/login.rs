@@ -21,7 +21,7 @@ struct Revoke<'a> {
 }
 
 impl Api {
-    /// Logs in and stores the session; later commands that name no API use this one.
+    /// Logs in and stores the session; later commands without `--api` use this one.
     pub(crate) async fn log_in(&self, credentials: &Login) -> Result<Account, ClientError> {
         let make = || self.transport.request(Method::POST, "/api/auth/login").json(credentials);
         let LoggedIn { token: jwt, user } =
@@ -30,7 +30,7 @@ impl Api {
         self.keep(Some(jwt), user.into(), tokens).await
     }
 
-    /// Stores the session of tokens that a browser brought, once the API has said whose they are.
+    /// Stores the session for tokens from a browser login, once the API has said whose they are.
     pub(crate) async fn log_in_with(&self, tokens: Tokens) -> Result<Account, ClientError> {
         let ExternalUser { user } = self.external_user(&tokens.access_token).await?;
         self.keep(None, user.into(), tokens).await
@@ -50,8 +50,8 @@ impl Api {
         Ok(account)
     }
 
-    /// Forgets the session here and ends it at the API; the second may fail and is told apart, for
-    /// the first has happened by then. `None` if nobody was logged in.
+    /// Deletes the session here and ends it at the API. The second may fail and is reported
+    /// separately, because the first has happened by then. `None` if nobody was logged in.
     pub(crate) async fn log_out(&self) -> Result<Option<Result<(), ClientError>>, ClientError> {
         let lock = self.sessions.lock().await?;
         let Some(session) = self.sessions.load(self.url())? else {
@@ -67,8 +67,8 @@ impl Api {
         Ok(Some(self.transport.send(Retry::Harmless, make).await.map(drop)))
     }
 
-    /// The account, as the API knows it now: all of it where this program was told the password,
-    /// else what an app with `profile:read` sees.
+    /// The account, as the API knows it now: all of it if this program has seen the password,
+    /// otherwise what an app with `profile:read` sees.
     pub(crate) async fn me(&self) -> Result<Me, ClientError> {
         let session = self.session()?;
         let Some(jwt) = session.jwt else {

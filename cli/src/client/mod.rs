@@ -1,4 +1,4 @@
-//! The API as calls: one function an endpoint, typed answers, typed errors.
+//! The API as calls: one function per endpoint, typed answers, typed errors.
 //!
 //! ```text
 //! command ─► deploy ─► auth (token, refresh on 401) ─► transport (deadline, retry, bounds) ─► API
@@ -33,7 +33,7 @@ use crate::config::{ApiUrl, Config};
 use crate::session::SessionStore;
 use transport::Transport;
 
-/// The API, as one account uses it.
+/// The API as used by one account.
 pub(crate) struct Api {
     transport: Transport,
     sessions: SessionStore,

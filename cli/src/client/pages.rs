@@ -8,20 +8,20 @@ use super::transport::Retry;
 use super::{Api, ClientError};
 use crate::config::ApiUrl;
 
-/// More pages than any account has, so that a loop of links ends.
+/// More pages than any account has, to end a loop of links.
 const MAX_PAGES: usize = 100;
 
-/// Who reads a list.
+/// Which credentials read a list.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum As {
-    /// The API key, where one is given.
+    /// The API key, if one is given.
     KeyOrLogin,
-    /// The login, whether a key is given or not.
+    /// The login, whether or not a key is given.
     Login,
 }
 
 impl Api {
-    /// All entries of the list at `path`, of which each page is a `P`.
+    /// All entries of the list at `path`, each page of which is a `P`.
     pub(super) async fn all<P: DeserializeOwned, T>(
         &self,
         reader: As,

@@ -11,11 +11,11 @@ pub(super) struct Event {
     pub(super) data: String,
 }
 
-/// The server sends a line or an event without end.
+/// The server sends an endless line or event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TooLong;
 
-/// Turns chunks, cut anywhere, into events.
+/// Turns chunks, split anywhere, into events.
 #[derive(Debug, Default)]
 pub(super) struct Parser {
     line: Vec<u8>,
@@ -31,7 +31,7 @@ impl Parser {
         self.last_id.as_deref()
     }
 
-    /// How long the server wants us to wait before a reconnect.
+    /// How long the server asks us to wait before reconnecting.
     pub(super) fn retry(&self) -> Option<Duration> {
         self.retry
     }
@@ -40,7 +40,7 @@ impl Parser {
     pub(super) fn push(&mut self, chunk: &[u8]) -> Result<Vec<Event>, TooLong> {
         let mut events = Vec::new();
         for &byte in chunk {
-            // CR, LF and CRLF each end a line: the LF of a CRLF ends nothing more.
+            // CR, LF and CRLF each end a line: the LF of a CRLF does not end another.
             let second_half = byte == b'\n' && std::mem::take(&mut self.after_cr);
             match byte {
                 b'\n' if second_half => {}
@@ -83,7 +83,7 @@ impl Parser {
                     self.retry = Some(Duration::from_millis(milliseconds));
                 }
             }
-            // Comments (an empty field name), event types and what the future brings.
+            // Comments (an empty field name), event types and future fields.
             _ => {}
         }
         Ok(None)

@@ -1,5 +1,5 @@
-//! `/api/orgs`, `/api/teams` and `/api/invitations`, one function an endpoint. They take a login,
-//! also where an API key is given for the deployments.
+//! `/api/orgs`, `/api/teams` and `/api/invitations`, one function per endpoint. They need a login,
+//! even if an API key is given for the deployments.
 
 use buddo_shared::api::auth::Message;
 use buddo_shared::api::teams::{
@@ -28,7 +28,7 @@ impl Api {
         self.act_on(Method::DELETE, &format!("/api/orgs/{org}")).await
     }
 
-    /// Answers for its deployments from now on.
+    /// Becomes the payer of its deployments.
     pub(crate) async fn take_over(&self, org: &str) -> Result<Org, ClientError> {
         self.act_on(Method::POST, &format!("/api/orgs/{org}/take-over")).await
     }
@@ -57,7 +57,7 @@ impl Api {
         self.act_on(Method::DELETE, &format!("/api/orgs/{org}/members/{account}")).await
     }
 
-    /// What was done in it.
+    /// Its activity log.
     pub(crate) async fn org_activity(&self, org: &str) -> Result<Vec<OrgActivity>, ClientError> {
         self.list(&format!("/api/orgs/{org}/activity")).await
     }
@@ -74,7 +74,7 @@ impl Api {
         self.list(&format!("/api/orgs/{org}/invitations")).await
     }
 
-    /// Takes an invitation back.
+    /// Withdraws an invitation.
     pub(crate) async fn uninvite(&self, org: &str, id: &str) -> Result<Message, ClientError> {
         self.act_on(Method::DELETE, &format!("/api/orgs/{org}/invitations/{id}")).await
     }
@@ -83,7 +83,7 @@ impl Api {
         self.send(Method::POST, "/api/invitations/accept", request).await
     }
 
-    /// The teams that the account may look into, its own first.
+    /// The teams that the account may view, its own first.
     pub(crate) async fn teams(&self) -> Result<Vec<Team>, ClientError> {
         self.list("/api/teams").await
     }
@@ -105,7 +105,7 @@ impl Api {
         self.list(&format!("/api/teams/{team}/members")).await
     }
 
-    /// Puts somebody into it.
+    /// Adds somebody to it.
     pub(crate) async fn set_team_role(
         &self,
         team: &str,
@@ -115,7 +115,7 @@ impl Api {
         self.send(Method::PUT, &format!("/api/teams/{team}/members/{account}"), role).await
     }
 
-    /// Takes somebody out of it.
+    /// Removes somebody from it.
     pub(crate) async fn remove_team_member(
         &self,
         team: &str,

@@ -1,4 +1,4 @@
-//! One request, one bounded answer. Deadlines and retries live here and nowhere else.
+//! One request, one bounded answer. Deadlines and retries are only here.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::config::ApiUrl;
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 
-/// However long the API asks to be left alone, a person waits for the answer.
+/// Upper bound on a requested pause: a person is waiting for the answer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// A page of 100 deployments is about 100 kB.
@@ -24,13 +24,13 @@ const MAX_ANSWER: usize = 8 * 1024 * 1024;
 /// When a request may be sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Retry {
-    /// Repeating does no harm: reads, and creates with an `Idempotency-Key`.
+    /// Repeating is safe: reads, and creates with an `Idempotency-Key`.
     Harmless,
     /// Only while nothing was sent.
     BeforeSending,
 }
 
-/// An answer with a good status.
+/// An answer with a success status.
 #[derive(Debug)]
 pub(super) struct Answer {
     url: String,
@@ -58,12 +58,12 @@ impl Transport {
         let mut builder = Client::builder()
             .user_agent(concat!("buddo/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_DEADLINE)
-            // A redirect would carry passwords and tokens to an address that nobody named.
+            // A redirect would carry passwords and tokens to an address that nobody gave.
             .redirect(redirect::Policy::none())
-            // reqwest's own retries would hide from us whether a request was sent.
+            // reqwest's own retries would hide whether a request was sent.
             .retry(reqwest::retry::never());
         if url.is_loopback() {
-            // A proxy cannot reach this machine's loopback for us.
+            // A proxy cannot reach this machine's loopback.
             builder = builder.no_proxy();
         }
         if let Some(pem) = ca {
@@ -87,7 +87,7 @@ impl Transport {
     }
 
     /// Sends what `make` builds until there is an answer or `retry` forbids another try: at most
-    /// four times, with growing, jittered pauses, or those that the API asks for.
+    /// four times, with growing, jittered pauses, or those the API asks for.
     pub(super) async fn send(
         &self,
         retry: Retry,
@@ -136,7 +136,7 @@ impl Transport {
         classify(error, self.url.as_str(), ANSWER_DEADLINE)
     }
 
-    /// Lets good answers pass and reads what bad ones say.
+    /// Passes successful answers on and parses error answers.
     async fn good(&self, response: Response) -> Result<Response, ClientError> {
         let status = response.status();
         if status.is_success() {

@@ -7,7 +7,7 @@ use crate::error::CliError;
 pub(super) async fn log_out(context: &mut Context<'_>) -> Result<(), CliError> {
     let ended = context.api.log_out().await?;
     if let Some(Err(error)) = &ended {
-        // The session is gone from this machine either way; what remains ends by itself.
+        // The session is deleted on this machine either way; the rest expires by itself.
         context.ui.note(&format!("note: the API could not be told to end the session: {error}"));
     }
     if context.ui.is_json() {

@@ -24,12 +24,12 @@ pub(super) async fn open(context: &mut Context<'_>, target: &Target) -> Result<(
     Ok(())
 }
 
-/// Opens an address in a browser, where there is one.
+/// Opens an address in a browser, if there is one.
 pub(super) fn show(context: &mut Context<'_>, url: &str) {
     let display = std::env::var_os("WAYLAND_DISPLAY").or_else(|| std::env::var_os("DISPLAY"));
     let has_display = cfg!(target_os = "macos") || display.is_some_and(|d: OsString| !d.is_empty());
     if has_display && is_web_address(url) {
-        // Its own process, no shell; it outlives us, and what it prints is nobody's business.
+        // A separate process, no shell; it outlives us, and its output is discarded.
         let opened = tokio::process::Command::new(OPENER)
             .arg(url)
             .stdin(Stdio::null())

@@ -12,7 +12,7 @@ use crate::error::{CliError, Kind};
 use crate::explain::bad_fields;
 use crate::ui::Ui;
 
-/// The tier that the cursor begins at.
+/// The preselected tier.
 const FIRST_CHOICE: &str = "buddo-starter";
 
 pub(super) async fn run(
@@ -54,8 +54,8 @@ pub(super) async fn run(
     follow::or_not(context, &deployment, wait).await
 }
 
-/// Refuses what the API would refuse, before anything is sent or asked. A tier that is not yet
-/// chosen is no mistake.
+/// Refuses what the API would refuse, before anything is sent or asked. A tier that has not
+/// been chosen yet is not an error.
 fn check(request: &CreateDeployment) -> Result<(), CliError> {
     let Err(mut errors) = AppSpec::parse(request.clone()) else {
         return Ok(());
@@ -77,10 +77,8 @@ fn choose_tier(ui: &mut Ui, tiers: &[Tier]) -> Result<String, CliError> {
             let chosen = ask.choose("Tier:", &options, first)?;
             Ok(tiers[chosen].slug.clone())
         }
-        None => {
-            Err(CliError::new(Kind::Usage, "no tier is given, and there is no terminal to ask on")
-                .hint(format!("add --tier with one of: {}", slugs())))
-        }
+        None => Err(CliError::new(Kind::Usage, "no tier given, and no terminal to ask on")
+            .hint(format!("add --tier with one of: {}", slugs()))),
     }
 }
 
@@ -113,7 +111,7 @@ mod tests {
         let error = check(&CreateDeployment { tier: Some("Big One".to_owned()), ..request() });
         let error = error.unwrap_err();
         assert_eq!(error.kind, Kind::Refused);
-        assert!(error.details[0].starts_with("--tier: is no tier slug"), "{error:?}");
+        assert!(error.details[0].starts_with("--tier: is not a valid tier slug"), "{error:?}");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //!    └─ the API has no stream ─────────► Poll, Poll, …
 //! ```
 //!
-//! The stream is quick, the poll is certain: after each break one poll tells what was missed.
+//! The stream is quick, the poll is reliable: after each break one poll fetches what was missed.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::args::FollowArgs;
 use crate::client::{Api, ClientError, Events};
 use crate::error::{CliError, Kind};
 
-/// Follows a deploy that has just begun, unless its operator wants to look again later.
+/// Follows a deploy that has just begun, unless `--no-follow` is given.
 pub(super) async fn or_not(
     context: &mut Context<'_>,
     deployment: &Deployment,
@@ -37,7 +37,7 @@ pub(super) async fn or_not(
     Ok(())
 }
 
-/// Shows the statuses of `deployment` until its deploy has ended, then where it is live.
+/// Shows the statuses of `deployment` until its deploy has ended, then its address.
 async fn run(
     context: &mut Context<'_>,
     deployment: &Deployment,
@@ -74,7 +74,7 @@ async fn run(
     match ended? {
         Outcome::Live { warning } => {
             live(context, id, deployment).await?;
-            // With --json it stands in the deployment.
+            // With --json it is in the deployment.
             if let Some(warning) = warning.filter(|_| !context.ui.is_json()) {
                 context.ui.warning(&warning.cause);
                 context.ui.hint(&warning.fix);
@@ -116,7 +116,7 @@ fn interrupted(name: &str) -> CliError {
         .hint(format!("look again with: buddo status {name}"))
 }
 
-/// What a phase is called in front of a person.
+/// The display name of a phase.
 pub(super) fn in_words(progress: &StatusProgress) -> String {
     let phase = match progress.phase {
         Phase::Accepted => "accepted by the host",
@@ -135,7 +135,7 @@ pub(super) fn in_words(progress: &StatusProgress) -> String {
     }
 }
 
-/// How the way is shown: on a terminal a spinner, and the whole line at the end; in a pipe the
+/// How progress is shown: on a terminal a spinner, and the whole line at the end; in a pipe the
 /// line grows as it happens; with `--json` nothing but the result.
 struct Show {
     spinner: crate::ui::Spinner,
@@ -187,8 +187,8 @@ impl Show {
 }
 
 enum Seen {
-    Status(StatusAnswer),
-    /// Trouble that may pass.
+    Status(Box<StatusAnswer>),
+    /// A problem that may be temporary.
     Trouble(ClientError),
 }
 
@@ -198,7 +198,7 @@ enum Mode {
     Poll { then_connect: bool },
 }
 
-/// Statuses of one deployment, from whatever brings them.
+/// Statuses of one deployment, from the stream or by polling.
 struct Watch<'a> {
     api: &'a Api,
     id: DeploymentId,
@@ -207,11 +207,11 @@ struct Watch<'a> {
     pause: Duration,
 }
 
-/// With these pauses a minute has at most 15 polls; the API allows 30 reads.
+/// With these pauses there are at most 15 polls a minute; the API allows 30 reads.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Where the API wants us to wait without saying how long.
+/// If the API asks us to wait without saying how long.
 const RATE_LIMIT_PAUSE: Duration = Duration::from_secs(10);
 
 impl<'a> Watch<'a> {
@@ -219,14 +219,14 @@ impl<'a> Watch<'a> {
         Self { api, id, mode: Mode::Connect, last_event: None, pause: FIRST_PAUSE }
     }
 
-    /// The next status, or trouble to show; an error ends the watch.
+    /// The next status, or a problem to show; an error ends the watch.
     async fn next(&mut self) -> Result<Seen, CliError> {
         loop {
             match &mut self.mode {
                 Mode::Connect => match self.api.events(self.id, self.last_event.as_deref()).await {
                     Ok(events) => self.mode = Mode::Stream(Box::new(events)),
                     Err(error) => {
-                        // A refusal of the stream is not one of the status: the poll will tell.
+                        // A refused stream does not mean a refused status: the poll decides.
                         let has_stream = error.status().is_none_or(|s| s >= 500 || s == 429);
                         self.mode = Mode::Poll { then_connect: has_stream };
                         if error.is_transient() {
@@ -237,7 +237,7 @@ impl<'a> Watch<'a> {
                 Mode::Stream(events) => {
                     if let Ok(Some(answer)) = self.api.next_event(events).await {
                         self.pause = FIRST_PAUSE;
-                        return Ok(Seen::Status(answer));
+                        return Ok(Seen::Status(Box::new(answer)));
                     }
                     let (last_event, wait) = events.resume();
                     self.last_event = last_event.or(self.last_event.take());
@@ -260,7 +260,7 @@ impl<'a> Watch<'a> {
 
     async fn poll(&mut self) -> Result<Seen, CliError> {
         match self.api.status(self.id).await {
-            Ok(answer) => Ok(Seen::Status(answer)),
+            Ok(answer) => Ok(Seen::Status(Box::new(answer))),
             Err(error) if error.status() == Some(429) => {
                 self.pause = error.retry_after().unwrap_or(RATE_LIMIT_PAUSE);
                 Ok(Seen::Trouble(error))

@@ -23,7 +23,7 @@ pub(super) fn manual(ui: &mut Ui, directory: &Path) -> Result<(), CliError> {
     Ok(())
 }
 
-/// The folder does not take the pages.
+/// The pages cannot be written to the folder.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write manual pages to {}", .path.display())]
 struct ManualError {

@@ -10,7 +10,7 @@ use crate::client::Api;
 use crate::error::{CliError, Kind};
 use crate::ui::Table;
 
-/// What a key may do where nothing else is asked: what deploying takes.
+/// Default scopes of a key: what deploying requires.
 const SCOPES: [&str; 2] = ["deployments:read", "deployments:write"];
 
 pub(super) async fn run(context: &mut Context<'_>, action: KeysAction) -> Result<(), CliError> {
@@ -33,7 +33,7 @@ pub(super) async fn run(context: &mut Context<'_>, action: KeysAction) -> Result
             if context.ui.is_json() {
                 return context.ui.json(&made);
             }
-            // The key alone is the result, so that it can be piped to where it is kept.
+            // Only the key is the result, so that it can be piped to a secret store.
             context.ui.line(made.key.expose())?;
             let ApiKey { name, scopes, expires_at, .. } = made.api_key;
             let (team, until) = (name_of(&team), time(expires_at));
@@ -75,7 +75,7 @@ fn list(context: &mut Context<'_>, keys: &[ApiKey]) -> Result<(), CliError> {
     context.ui.table(&table)
 }
 
-/// The id of the key that a text means: its id, or its name where that is one key's alone.
+/// The id of the key that `text` names: its id, or its name if only one key has it.
 async fn key_id(context: &Context<'_>, team: &str, text: &str) -> Result<String, CliError> {
     let keys = context.api.api_keys(team).await?;
     let mut found = keys.into_iter().filter(|key| key.id == text || key.name == text);

@@ -14,7 +14,7 @@ use crate::ui::Ui;
 
 const PASSWORD_VARIABLE: &str = "BUDDO_PASSWORD";
 
-/// Far more than three answers need.
+/// Far more than three answers take.
 const MAX_INPUT: u64 = 64 * 1024;
 
 pub(super) async fn run(context: &mut Context<'_>, args: args::Login) -> Result<(), CliError> {
@@ -43,7 +43,7 @@ pub(super) async fn run(context: &mut Context<'_>, args: args::Login) -> Result<
     greet(context, &account.map_err(refused)?)
 }
 
-/// Does what wants the password once more, and a one-time code where the account has them.
+/// Does something that requires the password again, and a one-time code if the account has them.
 pub(super) async fn with_proof<T>(
     context: &mut Context<'_>,
     totp_code: Option<String>,
@@ -64,7 +64,7 @@ pub(super) async fn with_proof<T>(
     Ok(done?)
 }
 
-/// One secret, from who is at the terminal or from standard input.
+/// One secret, from the terminal or from standard input.
 pub(super) fn secret_line(context: &mut Context<'_>, question: &str) -> Result<Secret, CliError> {
     let mut input = Input::new(context.ui, std::io::stdin().lock().take(MAX_INPUT));
     input.secret(question, "an argument, or a line on standard input")
@@ -78,7 +78,7 @@ pub(super) fn greet(context: &mut Context<'_>, account: &Account) -> Result<(), 
     context.ui.line(&format!("Logged in as {}", account.username))
 }
 
-/// Of a login, a 401 does not mean that a login is missing: the API's words stand alone.
+/// For a login, a 401 does not mean that a login is missing, so the API's message gets no hint.
 fn refused(error: ClientError) -> CliError {
     let unauthorised = error.status() == Some(401);
     let mut error = CliError::from(error);
@@ -88,7 +88,7 @@ fn refused(error: ClientError) -> CliError {
     error
 }
 
-/// The person at the terminal, or the lines of standard input.
+/// The user at the terminal, or the lines of standard input.
 struct Input<'a, R> {
     ui: &'a mut Ui,
     lines: std::io::BufReader<R>,

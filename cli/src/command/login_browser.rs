@@ -14,9 +14,9 @@ use crate::pkce::Pkce;
 /// How long somebody may take in the browser.
 const PATIENCE: Duration = Duration::from_mins(10);
 
-/// What a question that came too early adds to the pause (RFC 8628, 3.5).
+/// Added to the pause by a poll that came too early (RFC 8628, 3.5).
 const SLOWER: Duration = Duration::from_secs(5);
-/// Longest pause between two questions.
+/// Longest pause between two polls.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// Authorization code with PKCE, by a browser on this machine.
@@ -44,7 +44,7 @@ pub(super) async fn web(context: &mut Context<'_>) -> Result<(), CliError> {
     }
 }
 
-/// A code that is typed in a browser anywhere (RFC 8628).
+/// A code to type in a browser anywhere (RFC 8628).
 pub(super) async fn device(context: &mut Context<'_>) -> Result<(), CliError> {
     let device = context.api.start_device().await?;
     let DeviceAuthorization { verification_uri, verification_uri_complete, user_code, .. } =
@@ -71,9 +71,9 @@ async fn wait_for_device(
             Ok(Polled::Tokens(tokens)) => return Ok(*tokens),
             Ok(Polled::Pending) => {}
             Ok(Polled::SlowDown) => pause += SLOWER,
-            // Others at this address ask as well.
+            // Others at this address poll as well.
             Err(error) if error.status() == Some(429) => pause += SLOWER,
-            // RFC 8628, 3.5: trouble on the way means less questions.
+            // RFC 8628, 3.5: poll less often after network trouble.
             Err(error) if error.is_transient() => pause *= 2,
             Err(ClientError::OAuth { error, .. }) => {
                 return Err(refused(&error.error, &error.error_description));
@@ -112,7 +112,7 @@ fn too_late() -> CliError {
 
 fn port_trouble(error: std::io::Error) -> CliError {
     CliError::wrap(Kind::Failure, PortError(error))
-        .hint("log in without a port of this machine: buddo login --device")
+        .hint("log in without a local port: buddo login --device")
 }
 
 /// The browser cannot reach this program.

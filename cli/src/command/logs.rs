@@ -20,7 +20,7 @@ pub(super) async fn run(context: &mut Context<'_>, target: &Target) -> Result<()
     context.ui.table(&table(log, account.as_ref()))
 }
 
-/// The published four columns, and what more is known where anything is.
+/// The four published columns, and details if there are any.
 fn table(AuditLog { logs }: AuditLog, account: Option<&Account>) -> Table {
     let detailed = logs.iter().any(|entry| details(entry).is_some());
     let mut headings = vec!["Action", "Status", "Initiated by", "Time"];
@@ -46,12 +46,12 @@ fn who(entry: &AuditEntry, account: Option<&Account>) -> String {
     }
 }
 
-/// Whether the guard of its host did it, without anybody.
+/// Whether its host's guard did it, not a person.
 fn by_guard(entry: &AuditEntry) -> bool {
     entry.details.as_ref().is_some_and(|details| details["by"] == "guard")
 }
 
-/// From which revision to which, the cause of a failure, or whatever else the entry holds.
+/// From which revision to which, the cause of a failure, or anything else in the entry.
 fn details(entry: &AuditEntry) -> Option<String> {
     let details = entry.details.as_ref()?;
     let cause = details["cause"].as_str();

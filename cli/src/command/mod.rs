@@ -1,4 +1,4 @@
-//! One file a verb. A command reads its arguments, calls the API and prints; it decides nothing
+//! One file per verb. A command reads its arguments, calls the API and prints; it decides nothing
 //! that the API decides.
 
 mod account;
@@ -74,7 +74,7 @@ pub(crate) async fn run(cli: Cli, ui: &mut Ui) -> Result<(), CliError> {
                     verbs::destroy(context, &target, yes).await
                 }
                 (None, Some(args)) => create::run(context, args, &follow).await,
-                // clap asks for the options of a create where there is no verb.
+                // Without a verb, clap requires the options of a create.
                 (None, None) => Err(CliError::new(Kind::Usage, "nothing to deploy")
                     .hint("see: buddo deploy --help")),
             }

@@ -119,7 +119,8 @@ async fn invitations(context: &mut Context<'_>, org: &str) -> Result<(), CliErro
     context.ui.table(&table)
 }
 
-/// A token on the command line would stand in the shell's history: it may be asked for as well.
+/// A token on the command line would end up in the shell's history, so it can also be typed at a
+/// prompt.
 async fn accept(context: &mut Context<'_>, token: Option<String>) -> Result<(), CliError> {
     let given = match token {
         Some(text) => Secret::new(text),
@@ -147,17 +148,17 @@ async fn activity(context: &mut Context<'_>, org: &str) -> Result<(), CliError> 
     context.ui.table(&table)
 }
 
-/// The id of the organisation that a text means: its id or its short name.
+/// The id of the organisation that `text` names: its id or its short name.
 pub(super) async fn org_id(context: &Context<'_>, text: &str) -> Result<String, CliError> {
     let orgs = context.api.orgs().await?;
     let found = orgs.into_iter().find(|org| org.slug == text || org.id == text);
     found.map(|org| org.id).ok_or_else(|| {
-        CliError::new(Kind::NotFound, format!("you are in no organisation {text:?}"))
+        CliError::new(Kind::NotFound, format!("you are not in an organisation {text:?}"))
             .hint("see which there are with: buddo orgs list")
     })
 }
 
-/// The id of the member that a text means: their account id or their username.
+/// The id of the member that `text` names: their account id or their username.
 pub(super) async fn member_id(
     context: &Context<'_>,
     org: &str,

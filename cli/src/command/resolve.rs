@@ -1,4 +1,4 @@
-//! From what the operator wrote to the deployment it means.
+//! From what the operator typed to the deployment it names.
 
 use buddo_shared::api::deploy::{Deployment, Status};
 use buddo_shared::id::DeploymentId;
@@ -7,8 +7,8 @@ use super::Context;
 use crate::error::{CliError, Kind};
 use crate::target::Target;
 
-/// The deployment that `target` means. A name means the one that holds it now: destroyed ones
-/// have given theirs up.
+/// The deployment that `target` names. A name refers to its current holder: destroyed deployments
+/// have given up theirs.
 pub(super) async fn deployment(
     context: &Context<'_>,
     target: &Target,
@@ -25,7 +25,7 @@ pub(super) async fn deployment(
         })
 }
 
-/// The id alone: a target that is one already costs no request.
+/// Only the id: a target that is already an id costs no request.
 pub(super) async fn id(context: &Context<'_>, target: &Target) -> Result<DeploymentId, CliError> {
     match target {
         Target::Id(id) => Ok(*id),
@@ -38,7 +38,7 @@ pub(super) fn id_of(deployment: &Deployment) -> Result<DeploymentId, CliError> {
     deployment.id.parse().map_err(|error| CliError::wrap(Kind::Failure, BadId(error)))
 }
 
-/// The API sent an id that is none.
+/// The API sent an invalid id.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot understand the id that the API sent")]
 struct BadId(#[source] buddo_shared::id::IdError);

@@ -64,7 +64,7 @@ fn table(RevisionList { revisions }: &RevisionList) -> Table {
     table
 }
 
-/// What became of it, in few words.
+/// Its outcome, in a few words.
 fn state(revision: &Revision) -> String {
     let word = match (revision.current, revision.serving, revision.live_at, &revision.failure) {
         (true, true, ..) => "serving",

@@ -11,7 +11,7 @@ use crate::error::CliError;
 use crate::target::Target;
 use crate::ui::Ui;
 
-/// A deployment, and how far its deploy is while one is under way.
+/// A deployment, and the progress of its deploy while one is in progress.
 #[derive(Serialize)]
 struct Shown<'a> {
     #[serde(flatten)]
@@ -72,7 +72,7 @@ fn show(ui: &mut Ui, deployment: &Deployment) -> Result<(), CliError> {
     }
 }
 
-/// The cause on one line, what to do about it on the next.
+/// The cause on one line, the fix on the next.
 fn show_failure(ui: &mut Ui, what: &str, failure: Option<&Failure>) -> Result<(), CliError> {
     let Some(Failure { cause, fix, .. }) = failure else { return Ok(()) };
     ui.field(what, cause)?;

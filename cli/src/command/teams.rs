@@ -59,12 +59,12 @@ async fn list(context: &mut Context<'_>) -> Result<(), CliError> {
     context.ui.table(&table)
 }
 
-/// A team as commands take it.
+/// A team as commands accept it.
 pub(super) fn name_of(team: &Team) -> String {
     format!("{}/{}", team.org_slug, team.slug)
 }
 
-/// The team that a text means: its id or `ORG/TEAM`; the account's own without one.
+/// The team that `text` names: its id or `ORG/TEAM`; without one, the account's own.
 pub(super) async fn one(context: &Context<'_>, text: Option<&str>) -> Result<Team, CliError> {
     let mut teams = context.api.teams().await?.into_iter();
     let found = match text {
@@ -72,13 +72,13 @@ pub(super) async fn one(context: &Context<'_>, text: Option<&str>) -> Result<Tea
         None => teams.find(|team| team.personal),
     };
     found.ok_or_else(|| {
-        let what = text.map_or_else(|| "your own".to_owned(), |text| format!("{text:?}"));
-        CliError::new(Kind::NotFound, format!("you may look into no team {what}"))
-            .hint("see which there are with: buddo teams list")
+        let what = text.map_or_else(|| "of your own".to_owned(), |text| format!("{text:?}"));
+        CliError::new(Kind::NotFound, format!("there is no team {what} that you may view"))
+            .hint("list yours with: buddo teams list")
     })
 }
 
-/// The id of the team that a text means.
+/// The id of the team that `text` names.
 pub(super) async fn team_id(context: &Context<'_>, text: Option<&str>) -> Result<String, CliError> {
     Ok(one(context, text).await?.id)
 }
@@ -95,7 +95,7 @@ pub(super) fn members_table(context: &mut Context<'_>, members: &[Member]) -> Re
     context.ui.table(&table)
 }
 
-/// What the API says that it did.
+/// Prints what the API has done.
 pub(super) fn said(context: &mut Context<'_>, message: &Message) -> Result<(), CliError> {
     if context.ui.is_json() {
         return context.ui.json(message);
@@ -103,7 +103,7 @@ pub(super) fn said(context: &mut Context<'_>, message: &Message) -> Result<(), C
     context.ui.line(&message.message)
 }
 
-/// Asks before what cannot be undone, where somebody can answer.
+/// Asks for confirmation before an irreversible act, if somebody can answer.
 pub(super) fn confirm(
     context: &mut Context<'_>,
     yes: bool,

@@ -1,4 +1,4 @@
-//! Answers of the API as tests want them.
+//! API answers for tests.
 
 use buddo_shared::api::deploy::{Deployment, Status, Tier};
 

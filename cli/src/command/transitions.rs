@@ -1,4 +1,4 @@
-//! The way of a deployment's status while someone watches. Pure.
+//! A deployment's status transitions while someone watches. Pure.
 
 use buddo_shared::api::deploy::{Failure, Status, StatusAnswer};
 
@@ -6,14 +6,14 @@ use buddo_shared::api::deploy::{Failure, Status, StatusAnswer};
 pub(super) enum Outcome {
     /// The new version answers visitors.
     Live {
-        /// What is wrong all the same.
+        /// What is wrong nevertheless.
         warning: Option<Failure>,
     },
-    /// The new version did not become live; what served before may serve on.
+    /// The new version did not become live; the previous one may still be serving.
     Failed {
         /// Why, in one line.
         cause: String,
-        /// What to do, in one line, where that is known.
+        /// What to do, in one line, if known.
         fix: Option<String>,
     },
 }
@@ -23,14 +23,14 @@ pub(super) enum Outcome {
 pub(super) struct Path(Vec<Status>);
 
 impl Path {
-    /// Begins with the status that the API answered with.
+    /// Starts with the status that the API returned.
     pub(super) fn new(first: Status) -> Self {
         Self(vec![first])
     }
 
-    /// Takes a status and returns those that it adds: none if it is the last one. From `pending`
-    /// there is no way to `running` but through `deploying`, so a pass too quick to be seen is
-    /// shown all the same.
+    /// Takes a status and returns those it adds: none if it is the last one. From `pending`
+    /// `running` is reached only through `deploying`, so a transition too quick to be seen is
+    /// still shown.
     pub(super) fn advance(&mut self, next: Status) -> Vec<Status> {
         let last = self.0.last().copied();
         let added = match (last, next) {

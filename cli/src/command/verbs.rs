@@ -38,7 +38,7 @@ pub(super) async fn destroy(
     target: &Target,
     yes: bool,
 ) -> Result<(), CliError> {
-    // Read first in any case: what goes for good is named, before and after.
+    // Always read first, to name what is destroyed before and after.
     let deployment = resolve::deployment(context, target).await?;
     let id = resolve::id_of(&deployment)?;
     let name = format!("{} ({id})", deployment.subdomain);

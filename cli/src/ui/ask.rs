@@ -11,18 +11,18 @@ pub(crate) trait Ask: Send {
     fn text(&mut self, question: &str) -> Result<String, CliError>;
     /// A line that is not shown.
     fn secret(&mut self, question: &str) -> Result<Secret, CliError>;
-    /// The index of one of `options`; the cursor begins at `first`.
+    /// The index of one of `options`; the cursor starts at `first`.
     fn choose(
         &mut self,
         question: &str,
         options: &[String],
         first: usize,
     ) -> Result<usize, CliError>;
-    /// Yes or no; Enter alone means no.
+    /// Yes or no; just Enter means no.
     fn confirm(&mut self, question: &str) -> Result<bool, CliError>;
 }
 
-/// The person at this terminal. Questions block the one thread: nothing else runs meanwhile.
+/// The user at this terminal. Questions block the only thread: nothing else runs meanwhile.
 pub(crate) struct Terminal;
 
 impl Ask for Terminal {
@@ -56,7 +56,7 @@ impl Ask for Terminal {
     }
 }
 
-/// Plain questions with masked secrets, in no colour of our own.
+/// Plain questions with masked secrets, without colours of our own.
 fn look() -> RenderConfig<'static> {
     let mut look = RenderConfig::empty();
     look.prompt_prefix = Styled::new("");
@@ -75,7 +75,7 @@ fn unanswered(error: InquireError) -> CliError {
     }
 }
 
-/// The terminal does not take part.
+/// The terminal cannot be used for questions.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot ask on this terminal")]
 struct AskError(#[source] InquireError);

@@ -1,10 +1,10 @@
 //! The only printer. Data goes to standard output, everything else to standard error; colour is
-//! for terminals; what came from elsewhere is stripped of control characters before it is shown.
+//! for terminals; external text is stripped of control characters before it is shown.
 //!
 //! ```text
 //! command ──► Ui ─┬─► out     results: lines, fields, tables, JSON
 //!                 ├─► err     errors, hints, notes, the progress spinner
-//!                 └─► ask     questions, on terminals alone
+//!                 └─► ask     questions, only on terminals
 //! ```
 
 mod ask;
@@ -43,7 +43,7 @@ pub(crate) struct Ui {
     json: bool,
 }
 
-/// Where a person watches.
+/// Which streams a person watches.
 #[derive(Clone, Copy)]
 struct Terminals {
     out: bool,
@@ -71,7 +71,7 @@ impl Ui {
         self.json = json;
     }
 
-    /// Whether results are wanted as JSON.
+    /// Whether results are printed as JSON.
     pub(crate) fn is_json(&self) -> bool {
         self.json
     }
@@ -86,7 +86,7 @@ impl Ui {
         self.terminals.err
     }
 
-    /// Who answers questions; nobody where input or errors are not a terminal.
+    /// Who answers questions; nobody if standard input or error is not a terminal.
     pub(crate) fn ask(&mut self) -> Option<&mut (dyn Ask + 'static)> {
         self.ask.as_deref_mut()
     }
@@ -140,17 +140,17 @@ impl Ui {
         }
         let text = error.render().ansi().to_string();
         let stream = if error.use_stderr() { &mut self.err } else { &mut self.out };
-        // There is nobody left to tell that telling failed.
+        // If this fails, there is nowhere left to report it.
         let _ = stream.write_all(text.as_bytes()).and_then(|()| stream.flush());
     }
 
-    /// Something to know that is no result.
+    /// Information that is not a result.
     pub(crate) fn note(&mut self, text: &str) {
         let line = format!("{}\n", clean(text));
         self.tell(&line);
     }
 
-    /// Something that is wrong and keeps nothing from working.
+    /// A problem that does not stop anything from working.
     pub(crate) fn warning(&mut self, text: &str) {
         let line = format!("{BUSY}warning:{BUSY:#} {}\n", clean(text));
         self.tell(&line);
@@ -186,8 +186,8 @@ impl Ui {
             for detail in &error.details {
                 let _ = writeln!(text, "  {}", clean(detail));
             }
-            // The layers in between are for programs (`--json`): the root is what a person can act
-            // on. It may be a drawing of several lines, as of a mistake in a TOML file.
+            // The layers in between are for programs (`--json`): the root cause is what a person
+            // can act on. It may span several lines, such as a TOML parse error.
             for line in causes.last().map(|cause| cause.lines()).into_iter().flatten() {
                 let _ = writeln!(text, "  {}", clean(line));
             }
@@ -198,14 +198,14 @@ impl Ui {
         self.tell(&text);
     }
 
-    /// A spinner on standard error; invisible where that is no terminal.
+    /// A spinner on standard error; invisible if that is not a terminal.
     pub(crate) fn spinner(&self) -> Spinner {
         Spinner::new(self.terminals.spinners)
     }
 
     fn print(&mut self, text: &str) -> Result<(), CliError> {
         match self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush()) {
-            // Whoever read our output (`head`, `less`) has seen enough: that is no failure.
+            // The reader of our output (`head`, `less`) has seen enough: not a failure.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             Err(error) => Err(CliError::wrap(Kind::Failure, PrintError(error))),
             Ok(()) => Ok(()),
@@ -213,12 +213,12 @@ impl Ui {
     }
 
     fn tell(&mut self, text: &str) {
-        // A failure to report has no other place to be reported to.
+        // A failure to report an error has nowhere else to go.
         let _ = self.err.write_all(text.as_bytes()).and_then(|()| self.err.flush());
     }
 }
 
-/// Standard output takes no more.
+/// Standard output accepts no more.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write to standard output")]
 struct PrintError(#[source] io::Error);

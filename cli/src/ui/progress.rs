@@ -1,4 +1,4 @@
-//! The line that lives while a person waits.
+//! The progress line shown while a person waits.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ impl Spinner {
             return Self(ProgressBar::hidden());
         }
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        // The template is a constant; were it malformed, the default style would serve as well.
+        // The template is a constant; if it were malformed, the default style would do.
         if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
             bar.set_style(style);
         }

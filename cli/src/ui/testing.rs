@@ -47,7 +47,7 @@ impl Printed {
     }
 }
 
-/// Answers from a list, and keeps what was asked.
+/// Answers from a list, and records the questions.
 #[derive(Clone, Default)]
 pub(crate) struct Answers {
     answers: VecDeque<String>,

@@ -1,4 +1,4 @@
-//! What clap says about a command line, as one of our errors: programs that asked for JSON get it
+//! clap's message about a command line, as one of our errors: programs that asked for JSON get it
 //! for this one as well.
 
 use crate::error::{CliError, Kind};
@@ -18,8 +18,8 @@ pub(super) fn in_our_form(error: &clap::Error) -> CliError {
     CliError::new(Kind::Usage, message).details(details).hint(hint)
 }
 
-/// The command that was meant, as far as it was understood: the words of the usage line that are
-/// no options.
+/// The intended command, as far as it was understood: the words of the usage line that are
+/// not options.
 fn command(text: &str) -> String {
     let usage = text.lines().find_map(|line| line.trim().strip_prefix("Usage: "));
     let words = usage.unwrap_or("buddo").split_whitespace();

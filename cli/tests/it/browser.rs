@@ -148,7 +148,7 @@ async fn rfc6749_4_1_2_1_a_no_in_the_browser_ends_the_login() {
         ("iss", iss.as_str()),
     ];
     let page = visit(&web.back(&no)).await;
-    assert!(page.starts_with("HTTP/1.1 200") && page.contains("Nothing was allowed"), "{page}");
+    assert!(page.starts_with("HTTP/1.1 200") && page.contains("Access was denied"), "{page}");
     let ran = finish(web.child).await;
     assert_eq!(ran.code, 9, "{ran}");
     assert!(ran.err.contains("refused in the browser: the owner said no"), "{ran}");

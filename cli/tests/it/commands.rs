@@ -323,7 +323,7 @@ async fn the_strategy_is_sent_and_checked_here() {
     let with = |strategy| [&CREATE[..], &["--no-follow", "--strategy", strategy]].concat();
     let ran = world.buddo(&with("sideways")).await;
     assert_eq!(ran.code, 5, "{ran}");
-    assert!(ran.err.contains("--strategy: is no strategy; use rolling or recreate"), "{ran}");
+    assert!(ran.err.contains("--strategy: is not a strategy; use rolling or recreate"), "{ran}");
     world.buddo(&with("recreate")).await;
     let sent: Value = world.requests("POST", APPS).await[0].body_json().unwrap();
     assert_eq!(sent["strategy"], "recreate");

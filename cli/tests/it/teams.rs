@@ -165,7 +165,7 @@ async fn a_key_in_the_environment_leaves_what_takes_a_login_to_the_login() {
     let nobody = World::new().await;
     let ran = with_key(&nobody, &["orgs", "leave", "acme"]).await;
     assert_eq!(ran.code, 3, "{ran}");
-    assert!(ran.err.contains("an API key is for deployments alone"), "{ran}");
+    assert!(ran.err.contains("an API key is only for deployments"), "{ran}");
     assert!(ran.err.contains("hint: log in with: buddo login"), "{ran}");
     assert!(nobody.api.received_requests().await.unwrap().is_empty());
 }

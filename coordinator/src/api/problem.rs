@@ -1,7 +1,7 @@
 //! Errors as `application/problem+json` (RFC 9457).
 //!
 //! Every refusal of the API is one [`ApiError`] of one [`Kind`] from the [`CATALOGUE`], the table
-//! that `docs/api-errors.md` prints. A use case's error becomes one by `From`, in the file of the
+//! printed in `docs/api-errors.md`. A use case's error is converted by `From`, in the file of the
 //! handlers that call it.
 
 use std::error::Error;
@@ -20,13 +20,13 @@ pub use buddo_shared::api::problem::MEDIA_TYPE;
 /// One line of the catalogue: what a `code` means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kind {
-    /// The stable word for programs; the last part of the problem's `type`.
+    /// The stable identifier for programs; the last part of the problem's `type`.
     pub code: &'static str,
     /// The HTTP status.
     pub status: StatusCode,
-    /// The kind in words, the same for each occurrence (RFC 9457, 3.1.3).
+    /// The kind for people, the same for each occurrence (RFC 9457, 3.1.3).
     pub title: &'static str,
-    /// What a client does about it; for the documentation.
+    /// What a client should do about it; for the documentation.
     pub advice: &'static str,
 }
 
@@ -42,7 +42,7 @@ macro_rules! catalogue {
             };
         )*
 
-        /// Every kind of problem that the API answers.
+        /// Every kind of problem that the API answers with.
         pub const CATALOGUE: &[Kind] = &[$($name),*];
     };
 }
@@ -145,7 +145,7 @@ catalogue! {
         "Wait for the seconds in `Retry-After`, then try again.";
 }
 
-/// A refusal on its way out: the problem and the headers that go with it.
+/// A refusal: the problem and the headers that go with it.
 #[derive(Debug, Clone)]
 pub struct ApiError(Box<Inner>);
 
@@ -179,20 +179,20 @@ impl ApiError {
         Self::invalid([FieldError::new(pointer, detail)])
     }
 
-    /// 500. The cause goes to the log with its chain of sources; the client learns nothing of it.
+    /// 500. The cause is logged with its chain of sources; the client does not see it.
     pub fn internal(cause: &(dyn Error + 'static)) -> Self {
         tracing::error!(error = %chain(cause), "request failed");
         Self::new(INTERNAL, "the server could not do this; try again, and report the request_id")
     }
 
-    /// The same problem with one more header.
+    /// Adds a header.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.0.headers.append(name, value);
         self
     }
 
-    /// The same problem, saying whether the account wants a one-time code.
+    /// Says whether the account requires a one-time code.
     #[must_use]
     pub fn with_totp_required(mut self, required: bool) -> Self {
         self.0.problem.totp_required = Some(required);
@@ -222,9 +222,9 @@ fn render(problem: &Problem) -> Response {
         .into_response()
 }
 
-/// Middleware: writes the request's id into the problem of an answer, so that a person can quote
-/// the body alone, and makes its `type` an address that can be opened. It belongs inside the layer
-/// that sets `x-request-id` on requests.
+/// Middleware: writes the request id into the problem of an answer, so that a person can quote just
+/// the body, and makes its `type` a URL that can be opened. It must be inside the layer that sets
+/// `x-request-id` on requests.
 pub async fn stamp(State(state): State<AppState>, request: Request, next: Next) -> Response {
     let id = request.headers().get("x-request-id").cloned();
     let mut response = next.run(request).await;

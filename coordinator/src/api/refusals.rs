@@ -1,4 +1,4 @@
-//! Refusals of use cases, and failures of the database, as problems.
+//! Translates refusals of use cases and database failures to problems.
 
 use buddo_runtime::error_chain::chain;
 use http::HeaderValue;
@@ -107,7 +107,7 @@ impl From<DeployError> for ApiError {
                 problem::REVISION_NOT_FOUND
             }
             DeployError::Lost(_) => {
-                tracing::error!(error = %chain(&error), "an environment is lost");
+                tracing::error!(error = %chain(&error), "a stored environment is lost");
                 problem::ILLEGAL_STATE
             }
             DeployError::Illegal(_) | DeployError::NoReturn(_) | DeployError::LastRevision(_) => {
@@ -125,7 +125,7 @@ impl From<StoreError> for ApiError {
             StoreError::Busy => Self::new(problem::OVERLOADED, error.to_string())
                 .with_header(RETRY_AFTER, HeaderValue::from_static("1")),
             StoreError::Full { .. } => {
-                tracing::error!(%error, "the disk is full; free space where the database lies");
+                tracing::error!(%error, "the disk is full; free space on the database's volume");
                 Self::new(problem::STORAGE_FULL, "nothing was changed; try again in a minute")
                     .with_header(RETRY_AFTER, HeaderValue::from_static("60"))
             }
@@ -145,7 +145,7 @@ impl From<HostError> for ApiError {
             HostError::Address(_) => Self::field("/address", error),
             HostError::Request(_) => {
                 tracing::warn!(error = %chain(&error), "a join was refused");
-                Self::field("/csr", "is no PKCS#10 request in PEM form with a valid signature")
+                Self::field("/csr", "is not a PKCS#10 request in PEM form with a valid signature")
             }
             HostError::Name(_)
             | HostError::NoMemory

@@ -1,8 +1,8 @@
-//! Every route, and what each request passes on its way.
+//! Every route, and the middleware that each request passes.
 //!
 //! ```text
-//! request id ► headers for browsers ► trace ► count ► id into problems ► panic → 500
-//!   ► other origins ► the body, whole ► a place, a deadline ► gate ► handler
+//! request id ► security headers ► trace ► count ► id into problems ► panic → 500
+//!   ► CORS ► whole body ► concurrency slot, deadline ► gate ► handler
 //! ```
 
 use std::any::Any;
@@ -41,22 +41,22 @@ use crate::limits::Limit;
 use crate::process::metrics::Metrics;
 use crate::state::AppState;
 
-/// Until a request has a place among those that are served at once.
+/// How long a request waits for one of the slots of concurrent requests.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// From then to the head of its answer.
+/// From then until the head of its answer.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// The whole API, and the document of it.
+/// The whole API, and its OpenAPI document.
 pub fn build(state: AppState) -> Router {
     let (routes, _) = operations(&state).split_for_parts();
     let described = state.clone();
-    // Made anew when it is asked for: what nobody reads needs no memory.
+    // Built on demand: an unread document needs no memory.
     let api = move || operations(&described).into_openapi();
     let document = Arc::new(Document::new(api, state.config.api.public_url()));
     dress(guarded(routes.layer(Extension(document)), &state), state)
 }
 
-/// Every operation, with what the document says of it.
+/// Every operation, with its OpenAPI description.
 fn operations(state: &AppState) -> OpenApiRouter<AppState> {
     let public = middleware::from_fn_with_state((state.clone(), Limit::Public), by_address);
     let described = OpenApiRouter::new()
@@ -84,12 +84,12 @@ pub fn build_for_hosts(state: AppState) -> Router {
     dress(guarded(join::routes(&state).merge(renew::routes(&state)), &state), state)
 }
 
-/// Lets nobody by whom the rule of the route does not let by.
+/// Adds the gate, which admits only requests that the route's rule allows.
 fn guarded(routes: Router<AppState>, state: &AppState) -> Router<AppState> {
     routes.route_layer(middleware::from_fn_with_state(state.clone(), principal::gate))
 }
 
-/// What each request passes, whatever its route.
+/// The middleware of every route.
 fn dress(routes: Router<AppState>, state: AppState) -> Router {
     let places = Arc::new(Semaphore::new(state.config.limits.concurrent_requests));
     let request_id = HeaderName::from_static(REQUEST_ID);
@@ -120,7 +120,7 @@ fn dress(routes: Router<AppState>, state: AppState) -> Router {
         .with_state(state)
 }
 
-/// Counts a request under its route: a path that a client made up makes no series of its own.
+/// Counts a request under its route pattern: a made-up path does not create a new series.
 async fn count(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {
     let (began, _present) = (Instant::now(), metrics.in_flight());
     let route = request.extensions().get::<MatchedPath>().cloned();
@@ -142,14 +142,14 @@ async fn no_method() -> ApiError {
     )
 }
 
-/// Serves so many requests at once; one more waits for a place, but not for ever.
+/// Limits concurrent requests; one more waits for a slot, but not for ever.
 async fn admit(State(places): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
-    // Whether the process lives is asked most when all places are taken.
+    // The liveness probe matters most when all slots are taken.
     if request.uri().path() == "/health" {
         return next.run(request).await;
     }
     let Ok(Ok(_place)) = timeout(PATIENCE, places.acquire_owned()).await else {
-        let detail = "as many requests are served as can be at once; try again in 5 seconds";
+        let detail = "too many requests are being served at once; try again in 5 seconds";
         return ApiError::new(problem::OVERLOADED, detail)
             .with_header(RETRY_AFTER, HeaderValue::from_static("5"))
             .into_response();
@@ -217,7 +217,7 @@ mod tests {
         assert_eq!(slow.unwrap().status(), StatusCode::REQUEST_TIMEOUT);
     }
 
-    /// Bodies that never end take nobody's place.
+    /// Bodies that never end take no slot.
     #[tokio::test(start_paused = true)]
     async fn fm_49_slow_bodies_take_no_places_and_end() {
         let world = World::with(|config| config.limits.concurrent_requests = 1);
@@ -225,7 +225,7 @@ mod tests {
         let crowd = (0..100).map(|_| router.clone().oneshot(slow()));
         let (crowd, served) = tokio::join!(futures_util::future::join_all(crowd), async {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            // It takes a place and waits for nothing real, which paused time does not wait for.
+            // It takes a slot, and nothing it waits for is real time, which paused time would skip.
             let request = Request::get("/api/deploy/tiers").body(Body::empty()).unwrap();
             let began = tokio::time::Instant::now();
             let served = router.clone().oneshot(request).await.unwrap();

@@ -1,4 +1,4 @@
-//! One scrape: counters as they are, levels read now.
+//! One scrape: counters as they are, gauges read now.
 
 use axum::Router;
 use axum::extract::State;
@@ -23,7 +23,7 @@ use crate::store::contract::Host;
 /// Media type of the answer: `OpenMetrics` 1.0, which Prometheus reads since 2.5.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Everything, as text.
+/// All metrics, as text.
 pub async fn text(state: &AppState) -> Result<String, std::fmt::Error> {
     let hosts: Result<Vec<Host>, StoreError> = state.store.read(|tables| tables.hosts()).await;
     let mut registry = Registry::default();
@@ -33,11 +33,11 @@ pub async fn text(state: &AppState) -> Result<String, std::fmt::Error> {
     let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
     own.register("build", "Version of the coordinator", version);
     let waiting = state.auth.hasher.waiting();
-    let help = "Passwords that wait for their turn to be hashed";
+    let help = "Passwords waiting to be hashed";
     own.register("password_queue", help, gauge(waiting));
-    let help = "1 while the machine's clock is doubted: nothing is signed or forgotten";
+    let help = "1 while the machine's clock is not trusted: nothing is signed or purged";
     own.register("clock_doubted", help, gauge(u8::from(state.time.check().is_err())));
-    let help = "Event streams that are open";
+    let help = "Open event streams";
     own.register("event_streams", help, gauge(state.live.streams()));
     let waiting = state.store.waiting();
     let queue: Family<One, Gauge> = Family::default();
@@ -47,9 +47,9 @@ pub async fn text(state: &AppState) -> Result<String, std::fmt::Error> {
         let waiting = i64::try_from(waiting).unwrap_or(i64::MAX);
         queue.get_or_create(&[("kind", kind)]).set(waiting);
     }
-    own.register("store_queue", "Transactions that wait", queue);
+    own.register("store_queue", "Transactions waiting", queue);
     match hosts {
-        Ok(hosts) => own.register("hosts", "Hosts, by how pushing to them goes", sessions(&hosts)),
+        Ok(hosts) => own.register("hosts", "Hosts, by state of the session", sessions(&hosts)),
         Err(error) => tracing::warn!(error = %chain(&error), "hosts are left out of the metrics"),
     }
     let mut written = String::new();
@@ -57,10 +57,10 @@ pub async fn text(state: &AppState) -> Result<String, std::fmt::Error> {
     Ok(written)
 }
 
-/// What became of the sessions by which documents are pushed.
+/// Hosts by the state of their sessions, over which documents are sent.
 fn sessions(hosts: &[Host]) -> Family<One, Gauge> {
     let family: Family<One, Gauge> = Family::default();
-    // All of them, so that none vanishes when it falls to zero.
+    // All states, so that no series vanishes when it falls to zero.
     for session in ["up", "unreachable", "refusing"] {
         drop(family.get_or_create(&[("session", session)]));
     }
@@ -85,13 +85,13 @@ async fn answer(State(state): State<AppState>) -> Response {
     }
 }
 
-/// Answers `GET /metrics` alone on `listener`, until the process drains.
+/// Serves only `GET /metrics` on `listener`, until the process drains.
 pub async fn serve(listener: TcpListener, state: AppState) {
     let drain = state.drain.clone();
     let router = Router::new().route("/metrics", get(answer)).with_state(state);
     let served = axum::serve(listener, router).with_graceful_shutdown(drain.cancelled_owned());
     if let Err(error) = served.await {
-        tracing::error!(%error, "metrics are not served any more");
+        tracing::error!(%error, "metrics are no longer served");
     }
 }
 
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
     use crate::testing::World;
 
-    /// Names without values: an interface, as it was reviewed.
+    /// Names without values: a reviewed interface.
     #[tokio::test]
     async fn the_names_are_as_reviewed() {
         let world = World::new();

@@ -21,7 +21,7 @@ pub struct Access {
     pub suspended: Option<Suspension>,
 }
 
-/// Looks an access token up; `None` if it is not valid, whatever the reason.
+/// Looks up an access token; `None` if it is not valid, for any reason.
 pub async fn access(state: &AppState, hash: HashedToken) -> Result<Option<Access>, StoreError> {
     let now = state.clock.now();
     let version = state.store.version();

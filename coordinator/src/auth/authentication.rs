@@ -1,4 +1,4 @@
-//! What proves who somebody is: the parts that accounts and OAuth need beside the store.
+//! Authentication: the parts that accounts and OAuth need besides the store.
 
 use std::path::Path;
 
@@ -16,12 +16,12 @@ use crate::config::Config;
 use crate::crypto::random::{self, Random};
 use crate::process::secret_file::{self, SecretFileError};
 
-/// Passwords, logins, and how guesses are slowed down.
+/// Passwords, logins and the throttling of guesses.
 #[derive(Debug)]
 pub struct Authentication {
     /// Signs and checks logins.
     pub jwt: Jwt,
-    /// Knows browsers that logged in before.
+    /// Recognises browsers that logged in before.
     pub devices: DeviceCookies,
     /// Hashes and compares passwords.
     pub hasher: Hasher,
@@ -30,13 +30,13 @@ pub struct Authentication {
     pub failures: Failures,
 }
 
-/// Nobody could prove anything.
+/// Authentication cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthenticationError {
-    /// The file of the login key cannot be used.
-    #[error("cannot use the key of login tokens")]
+    /// The login key file cannot be used.
+    #[error("cannot use the key for login tokens")]
     File(#[from] SecretFileError),
-    /// The file of the login key holds something else.
+    /// The login key file holds something else.
     #[error("jwt.key does not hold 32 bytes in base64url; delete it to void all logins")]
     Key,
     /// Passwords cannot be hashed.
@@ -45,8 +45,8 @@ pub enum AuthenticationError {
 }
 
 impl Authentication {
-    /// Reads the key of login tokens from the state directory, or makes it. `cost` is
-    /// [`Cost::OWASP`] everywhere but in tests.
+    /// Reads the key of login tokens from the state directory, or creates it. `cost` is
+    /// [`Cost::OWASP`] everywhere except in tests.
     pub fn open(
         config: &Config,
         random: &dyn Random,

@@ -1,22 +1,22 @@
-//! Wrong passwords and codes, counted in memory until they go into the audit log together.
+//! Wrong passwords and codes, counted in memory and written to the audit log in batches.
 //!
-//! Nothing is written while somebody waits for an answer: whether an address is anybody's must not
-//! show in how long that takes. And nobody fills the log: what is written at a time is bounded, and
-//! what goes beyond is counted as a whole.
+//! Nothing is written while a client waits for an answer: response time must not reveal whether an
+//! address has an account. And nobody can flood the log: each batch is bounded, and anything beyond
+//! is counted as one total.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use buddo_shared::id::AccountId;
 
-/// Accounts that are told apart at a time.
+/// Accounts counted separately per batch.
 pub const ACCOUNTS: usize = 100;
 
-/// What was counted since the last time.
+/// What was counted since the last batch.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Counted {
     pub accounts: HashMap<AccountId, u64>,
-    /// Of addresses that are nobody's, and of accounts beyond [`ACCOUNTS`].
+    /// For addresses without an account, and for accounts beyond [`ACCOUNTS`].
     pub others: u64,
 }
 
@@ -24,9 +24,9 @@ pub struct Counted {
 pub struct Failures(Mutex<Counted>);
 
 impl Failures {
-    /// Counts one, of `account` if it is anybody's.
+    /// Counts one failure, for `account` if the address has one.
     pub fn note(&self, account: Option<AccountId>) {
-        // Counts alone are behind the lock, so that a panic elsewhere leaves nothing half-done.
+        // Only counters are behind the lock, so a panic elsewhere cannot leave them half-updated.
         let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_full = counted.accounts.len() >= ACCOUNTS;
         let known = account.filter(|id| !is_full || counted.accounts.contains_key(id));
@@ -37,7 +37,7 @@ impl Failures {
         *count = count.saturating_add(1);
     }
 
-    /// Takes what was counted, and begins anew.
+    /// Takes the counts and resets them.
     pub fn take(&self) -> Counted {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }

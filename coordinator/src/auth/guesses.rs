@@ -1,19 +1,18 @@
-//! Guesses are slowed down: after some failures in a row each further try has to wait, ever
-//! longer.
+//! Slows down guessing: after some failures in a row, each further try has to wait, and the wait
+//! grows.
 //!
-//! A try counts as failed from its beginning until it is known to be none, so that many at once
-//! find no gap. What is remembered is bounded. Nobody is locked out for good: the wait of an
-//! account's password is short, since others can cause it; that of a one-time code is long, since
-//! only who knows the password can.
+//! A try counts as failed from its start until it is known to have succeeded, so that parallel
+//! tries find no gap. Memory is bounded. Nobody is locked out for good: the wait for an account's
+//! password is short, since strangers can cause it; the wait for a one-time code is long, since
+//! only somebody who knows the password can.
 //!
-//! Who is known already is not held up by what strangers do: a browser that logged in to the account
-//! before, and a session of it that repeats the password, have counts of their own.
-//!
+//! Strangers' failures do not delay a known client: a browser that logged in to the account before,
+//! and a session that repeats the password, have counters of their own.
 //! ```text
 //! begin ─► too soon: wait
-//!    └───► the check ─► right: settle (the account starts anew, the address gets its try back)
+//!    └───► the check ─► right: settle (resets the account; the address gets its try back)
 //!                   ├─► wrong: stays counted
-//!                   └─► not made, as for want of a turn: undo
+//!                   └─► not run, e.g. no hashing slot: undo
 //! ```
 
 use std::collections::HashMap;
@@ -29,7 +28,7 @@ use crate::auth::token::device::Device;
 use crate::domain::identity::Email;
 use crate::limits::{Key, SITE};
 
-/// Subjects that each kind of guess remembers at most; the ones longest untouched go first.
+/// Subjects remembered at most per kind of guess; the longest untouched are dropped first.
 const SUBJECTS: usize = 50_000;
 
 #[derive(Debug, Clone, Copy)]
@@ -39,7 +38,7 @@ struct Pace {
     /// The first wait; doubles with each failure.
     first: Duration,
     most: Duration,
-    /// Failures are forgotten after so long without another.
+    /// Failures are forgotten after this long without another.
     forget: Duration,
 }
 
@@ -55,10 +54,10 @@ const PASSWORDS_FROM_ADDRESS: Pace = Pace {
     most: Duration::from_mins(15),
     forget: Duration::from_hours(1),
 };
-/// An IPv6 site, which has 65,536 addresses in the sense of the above.
+/// An IPv6 site (/48): it holds 65,536 of the addresses (/64s) above.
 const PASSWORDS_FROM_SITE: Pace =
     Pace { free: PASSWORDS_FROM_ADDRESS.free * SITE, ..PASSWORDS_FROM_ADDRESS };
-/// Three of a million codes are right at any time: some thirty tries a day.
+/// Three in a million codes are valid at any time: this allows some thirty tries a day.
 const CODES_OF_ACCOUNT: Pace = Pace {
     free: 5,
     first: Duration::from_secs(30),
@@ -66,7 +65,7 @@ const CODES_OF_ACCOUNT: Pace = Pace {
     forget: Duration::from_hours(24),
 };
 
-/// Failures of one subject.
+/// The failures of one subject.
 #[derive(Debug, Clone, Copy, Default)]
 struct Failures {
     count: u32,
@@ -74,7 +73,7 @@ struct Failures {
     until: Duration,
 }
 
-/// Failures by subject, pure: the caller brings the time.
+/// Failures by subject. Pure: the caller supplies the time.
 #[derive(Debug)]
 struct Backoff<K> {
     pace: Pace,
@@ -129,7 +128,7 @@ impl<K: Eq + Hash> Backoff<K> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooSoon(pub Duration);
 
-/// All that is slowed down.
+/// All counters.
 #[derive(Debug)]
 pub struct Attempts {
     started: Instant,
@@ -144,14 +143,14 @@ pub struct Attempts {
 /// Who tries a password.
 #[derive(Debug, Clone)]
 pub enum Who<'a> {
-    /// Anybody, for an address, whether anybody has that address or not.
+    /// Somebody not logged in, for an address that may or may not exist.
     Stranger {
         email: Option<&'a Email>,
         from: IpAddr,
         /// The browser, if it logged in to this account before.
         device: Option<Device>,
     },
-    /// Who is logged in to the account and repeats its password.
+    /// A logged-in session that repeats its account's password.
     Session(AccountId),
 }
 
@@ -179,7 +178,7 @@ impl Attempts {
                 return Ok(Attempt { attempts: self, subject: Subject::Session(account) });
             }
             Who::Stranger { email, from, device } => {
-                // A browser that guesses itself is a stranger from then on.
+                // A browser that keeps guessing counts as a stranger from then on.
                 if let Some(device) = device
                     && held(&self.devices).begin(device, now).is_ok()
                 {
@@ -206,7 +205,7 @@ impl Attempts {
         Ok(Attempt { attempts: self, subject: Subject::Stranger { account, address } })
     }
 
-    /// Gives an address, and its site, a try back.
+    /// Gives one try back to an address and its site.
     fn undo_at(&self, address: &Key) {
         held(&self.addresses).undo(address);
         if let Some(site) = address.site() {
@@ -224,20 +223,20 @@ impl Attempts {
         held(&self.codes).clear(&account);
     }
 
-    /// The account has proved itself by other means, or has a new password.
+    /// The account has proved itself in another way, or has a new password.
     pub fn forgive(&self, email: &Email) {
         held(&self.passwords).clear(&email.key().into_boxed_str());
     }
 }
 
-/// A try of a password that is under way: a failure unless it is told otherwise.
+/// A password try under way: counts as a failure unless settled or undone.
 #[derive(Debug)]
 pub struct Attempt<'a> {
     attempts: &'a Attempts,
     subject: Subject,
 }
 
-/// Against what it counts.
+/// The counter that a try counts against.
 #[derive(Debug)]
 enum Subject {
     Stranger { account: Option<Box<str>>, address: Key },
@@ -246,8 +245,8 @@ enum Subject {
 }
 
 impl Attempt<'_> {
-    /// It was right. The address gets this try back and no more, so that an account of the
-    /// attacker's own is no way to start anew.
+    /// The password was right. The address gets only this one try back, so that an attacker cannot
+    /// reset its counter by logging in to an account of their own.
     pub fn settle(self) {
         match self.subject {
             Subject::Stranger { account, address } => {
@@ -262,7 +261,7 @@ impl Attempt<'_> {
         }
     }
 
-    /// It was not made.
+    /// The password was not checked.
     pub fn undo(self) {
         match self.subject {
             Subject::Stranger { account, address } => {
@@ -277,7 +276,7 @@ impl Attempt<'_> {
     }
 }
 
-/// Counts alone are behind the lock, so that a panic elsewhere leaves nothing half-done.
+/// Only counters are behind the lock, so a panic elsewhere cannot leave them half-updated.
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -387,7 +386,7 @@ mod tests {
         attempts.password(known()).unwrap().settle();
         let account = AccountId::new(uuid::Uuid::from_u128(1));
         attempts.password(Who::Session(account)).unwrap().settle();
-        // What was right does not forgive the strangers.
+        // A right password does not forgive the strangers.
         assert!(attempts.password(stranger(&email, from)).is_err());
         for _ in 0..10 {
             drop(attempts.password(known()).unwrap());

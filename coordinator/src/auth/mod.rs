@@ -1,4 +1,4 @@
-//! Everything between a request and a principal, and what that one may do.
+//! Everything between a request and a principal, and what that principal may do.
 
 pub mod access;
 pub mod access_token;

@@ -1,4 +1,4 @@
-//! Passwords: Argon2id, off the async threads, a bounded number at a time.
+//! Passwords: Argon2id, off the async threads, with bounded concurrency.
 
 use crate::domain::identity::StoredHash;
 use std::sync::Arc;
@@ -11,23 +11,24 @@ use buddo_shared::secret::Secret;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::Semaphore;
 
-/// Characters that a password has at least (as the API's pages say).
+/// Minimum length of a password in characters (as the API's pages say).
 const MIN_CHARS: usize = 8;
-/// Characters that a new password has at most.
+/// Maximum length of a new password in characters.
 const MAX_CHARS: usize = 128;
-/// Bytes that are compared at most, so that hashing them is bounded.
+/// Maximum length of a password that is compared in bytes, to bound the hashing.
 const MAX_BYTES: usize = 1024;
-/// Guesses that an attacker needs at least by what is known of how they guess. Everything on the
-/// bundled lists of leaked passwords, names and words is below, with its simple variations.
+/// Minimum number of guesses for an attacker, estimated from how attackers are known to guess.
+/// Everything on the bundled lists of leaked passwords, names and words is below it, simple
+/// variations included.
 const MIN_GUESSES: u64 = 1_000_000;
-/// How long a caller waits for its turn before it is told to come back.
+/// How long a caller waits for a hashing slot before it is told to come back.
 const MAX_WAIT: Duration = Duration::from_secs(5);
 
-/// A password that a person may choose.
+/// An acceptable new password.
 #[derive(Debug, Clone)]
 pub struct Password(Secret);
 
-/// Why a text may not be chosen as a [`Password`].
+/// Why a text is not acceptable as a [`Password`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PasswordRule {
     /// Fewer than 8 characters.
@@ -36,7 +37,7 @@ pub enum PasswordRule {
     /// More than 128 characters.
     #[error("is too long; use at most {MAX_CHARS} characters")]
     Long,
-    /// Leaked and well known, or easily derived from what is (NIST SP 800-63B, 3.1.1.2).
+    /// Leaked and well known, or easily derived from something that is (NIST SP 800-63B, 3.1.1.2).
     #[error(
         "is one of the first that an attacker tries, such as a leaked one, a name or a pattern; \
          use several words that have nothing to do with each other"
@@ -45,7 +46,7 @@ pub enum PasswordRule {
 }
 
 impl Password {
-    /// Takes a new password.
+    /// Checks a new password.
     pub fn parse(secret: Secret) -> Result<Self, PasswordRule> {
         match secret.expose().chars().count() {
             0..MIN_CHARS => Err(PasswordRule::Short),
@@ -54,8 +55,8 @@ impl Password {
         }
     }
 
-    /// Whether guessing it would be quick for somebody who also knows `hints`, such as the
-    /// account's name. Takes milliseconds of a core.
+    /// Whether somebody who also knows `hints`, such as the account's name, would guess it quickly.
+    /// Takes milliseconds of CPU.
     fn is_common(&self, hints: &[String]) -> bool {
         let hints: Vec<&str> = hints.iter().map(String::as_str).collect();
         zxcvbn::zxcvbn(self.0.expose(), &hints).guesses() < MIN_GUESSES
@@ -70,14 +71,14 @@ pub struct Cost {
 }
 
 impl Cost {
-    /// The recommendation of the OWASP Password Storage Cheat Sheet for Argon2id.
+    /// The OWASP Password Storage Cheat Sheet's recommendation for Argon2id.
     pub const OWASP: Self = Self { memory_kib: 19_456, passes: 2 };
 }
 
 /// Why a password was neither hashed nor compared.
 #[derive(Debug, thiserror::Error)]
 pub enum HashError {
-    /// All turns were taken for [`MAX_WAIT`].
+    /// No slot became free within [`MAX_WAIT`].
     #[error("too many passwords are being checked at once")]
     Busy,
     /// Argon2 refused the parameters.
@@ -86,15 +87,15 @@ pub enum HashError {
     /// Argon2 refused the parameters.
     #[error("setting the cost of a password hash")]
     Cost(#[source] argon2::Error),
-    /// The thread went away.
+    /// The thread died.
     #[error("waiting for a password hash")]
     Thread(#[source] tokio::task::JoinError),
 }
 
-/// Why a new password was not taken.
+/// Why a new password was not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum ChooseError {
-    /// It is none that a person may choose.
+    /// It breaks a rule for passwords.
     #[error("the password {0}")]
     Rule(PasswordRule),
     /// It could not be hashed.
@@ -102,7 +103,7 @@ pub enum ChooseError {
     Hash(#[from] HashError),
 }
 
-/// One that waits for its turn, until it is dropped.
+/// Counts a waiting caller until dropped.
 struct Waits<'a>(&'a Gauge);
 
 impl<'a> Waits<'a> {
@@ -118,18 +119,18 @@ impl Drop for Waits<'_> {
     }
 }
 
-/// Hashes and compares passwords, at most a fixed number at once: each costs memory and a core.
+/// Hashes and compares passwords with a fixed maximum concurrency: each takes memory and a core.
 #[derive(Debug, Clone)]
 pub struct Hasher {
     argon2: Argon2<'static>,
-    /// Compared against when an account does not exist, so that it takes as long.
+    /// Compared against if an account does not exist, so that it takes equally long.
     decoy: StoredHash,
     turns: Arc<Semaphore>,
     waiting: Gauge,
 }
 
 impl Hasher {
-    /// A hasher that works on `concurrency` passwords at a time. Makes one hash itself.
+    /// A hasher that works on `concurrency` passwords at a time. Computes one hash itself.
     pub fn new(cost: Cost, concurrency: usize) -> Result<Self, HashError> {
         let params = Params::new(cost.memory_kib, cost.passes, 1, None).map_err(HashError::Cost)?;
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
@@ -155,8 +156,8 @@ impl Hasher {
         self.run(work).await?
     }
 
-    /// Whether `offered` is the password of `stored`. Without a stored hash the answer is no,
-    /// after the same work.
+    /// Whether `offered` is the password of `stored`. Without a stored hash the answer is no, after
+    /// the same amount of work.
     pub async fn verify(
         &self,
         offered: Secret,
@@ -169,7 +170,7 @@ impl Hasher {
         Ok(matches && known)
     }
 
-    /// How many passwords wait for their turn.
+    /// How many passwords wait for a slot.
     pub fn waiting(&self) -> i64 {
         self.waiting.get()
     }
@@ -182,8 +183,8 @@ impl Hasher {
         let turn = tokio::time::timeout(MAX_WAIT, Arc::clone(&self.turns).acquire_owned());
         let turn = turn.await.map_err(|_| HashError::Busy)?.map_err(|_| HashError::Busy)?;
         drop(waits);
-        // The turn moves into the thread: a caller that goes away does not end the work, so its
-        // turn must not end either.
+        // The slot moves into the thread: a caller that goes away does not stop the work, so it
+        // must not free the slot either.
         let task = tokio::task::spawn_blocking(move || {
             let result = work();
             drop(turn);

@@ -1,4 +1,4 @@
-//! What a login's token stands for.
+//! The session that a login token stands for.
 
 use buddo_runtime::error_chain::chain;
 use jiff::SignedDuration;
@@ -10,10 +10,10 @@ use crate::state::AppState;
 use crate::store::StoreError;
 use crate::store::contract::{Account, LoginRow};
 
-/// A token or a cookie stands for no login that may act.
+/// A token or cookie does not stand for a login that may act.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
-    /// The login was made void, or its account is gone.
+    /// The login was voided, or its account is gone.
     #[error("the login is no longer valid; log in again")]
     Void,
     /// An administrator suspended the account, for this reason.
@@ -32,10 +32,10 @@ pub(crate) fn suspended(reason: Option<&str>) -> String {
     format!("the account is suspended{reason}; its apps are stopped. Ask the platform's operator")
 }
 
-/// How exactly it is known when a login was last used: each note is a write.
+/// Resolution of a login's last-used time: each update is a write.
 const NOTED_EACH: SignedDuration = SignedDuration::from_mins(10);
 
-/// A login that holds: whose it is, and which of theirs. Only this file makes one.
+/// A valid login: whose it is, and which of theirs. Only this file makes one.
 #[derive(Debug, Clone)]
 pub struct Session {
     pub account: Account,
@@ -43,11 +43,11 @@ pub struct Session {
     _looked_up: LookedUp,
 }
 
-/// What keeps others from making a [`Session`].
+/// Keeps other modules from constructing a [`Session`].
 #[derive(Debug, Clone, Copy)]
 struct LookedUp;
 
-/// The login that a token stands for, if it still does.
+/// The session of a login token, if it is still valid.
 pub async fn session_of(state: &AppState, token: &str) -> Result<Session, SessionError> {
     let now = state.clock.now();
     let login = state.auth.jwt.check(token, now).map_err(|error| match error {
@@ -69,7 +69,7 @@ pub async fn session_of(state: &AppState, token: &str) -> Result<Session, Sessio
     used(state, row, account).await
 }
 
-/// The login that a browser's cookie stands for, if it still does.
+/// The session of a browser's cookie, if it is still valid.
 pub async fn session_of_browser(
     state: &AppState,
     cookie: &PlainToken,
@@ -87,8 +87,8 @@ pub async fn session_of_browser(
     used(state, row, account).await
 }
 
-/// The session of a login that holds, unless its account may not act. Notes, from time to time,
-/// that it was used.
+/// The session of a valid login, unless its account may not act. Records now and then that it was
+/// used.
 async fn used(state: &AppState, row: LoginRow, account: Account) -> Result<Session, SessionError> {
     if let Some(suspension) = account.suspended {
         return Err(SessionError::Suspended(suspension.reason));
@@ -97,9 +97,9 @@ async fn used(state: &AppState, row: LoginRow, account: Account) -> Result<Sessi
     if now.duration_since(row.last_used_at) >= NOTED_EACH {
         let noted: Result<(), StoreError> =
             state.store.write(move |tables| tables.touch_login(row.id, now)).await;
-        // What is read must not fail because this cannot be written.
+        // A failed write must not fail the read.
         if let Err(error) = noted {
-            tracing::warn!(error = %chain(&error), "cannot note that a login was used");
+            tracing::warn!(error = %chain(&error), "cannot record the use of a login");
         }
     }
     Ok(Session { account, id: row.id, _looked_up: LookedUp })

@@ -1,7 +1,7 @@
 //! Tokens: opaque ones, stored hashed, and the login's JWT.
 //!
-//! A plain token exists in memory between its making (or arrival) and its hash, and on the wire;
-//! the store holds hashes only, so that a copied database opens no door. The kinds exclude each
+//! A plain token exists in memory between its creation (or arrival) and its hash, and on the wire;
+//! the store holds only hashes, so that a copied database grants no access. The kinds exclude each
 //! other (RFC 8725, 3.12): opaque tokens carry a prefix, the JWT a `typ` and an audience.
 
 use std::fmt;
@@ -20,20 +20,20 @@ mod user_code;
 
 pub use user_code::UserCode;
 
-/// What an opaque token is for. Its prefix lets scanners find leaked ones, and keeps one kind
-/// from being taken for another.
+/// What an opaque token is for. Its prefix lets scanners find leaked ones, and keeps one kind from
+/// being accepted as another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Access,
     Refresh,
     Code,
-    /// What a device asks for its tokens with (RFC 8628).
+    /// What a device polls for its tokens with (RFC 8628).
     DeviceCode,
     /// Secret of a confidential OAuth client.
     ClientSecret,
     /// The token of a verification mail.
     EmailVerification,
-    /// The token of a mail by which a new password is chosen.
+    /// The token of a password reset mail.
     PasswordReset,
     /// The token of a mail that confirms a new address.
     EmailChange,
@@ -63,7 +63,7 @@ impl Kind {
     }
 }
 
-/// A token as its holder has it. `Debug` does not show it.
+/// A token as its holder has it. `Debug` does not print it.
 #[derive(Clone)]
 pub struct PlainToken(Secret);
 
@@ -74,15 +74,15 @@ impl PlainToken {
         Self(Secret::new(format!("{}{text}", kind.prefix())))
     }
 
-    /// Reads a token of a kind; nothing else passes.
+    /// Parses a token of a kind; rejects everything else.
     pub fn parse(kind: Kind, text: &str) -> Option<Self> {
         let random = text.strip_prefix(kind.prefix())?;
         let well_formed = random.len() == 43 && BASE64.decode(random).is_ok();
         well_formed.then(|| Self(Secret::new(text)))
     }
 
-    /// What the store keeps of it. The token has 256 random bits, so that a plain hash, without
-    /// salt or stretching, cannot be turned back.
+    /// What the store keeps of it. The token has 256 random bits, so a plain hash, without salt or
+    /// stretching, cannot be reversed.
     pub fn hashed(&self) -> HashedToken {
         HashedToken::of(self.0.expose())
     }

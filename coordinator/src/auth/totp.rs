@@ -1,7 +1,8 @@
-//! One-time codes by time (RFC 6238) and recovery codes.
+//! Time-based one-time codes (RFC 6238) and recovery codes.
 //!
-//! SHA-1, 6 digits, 30 seconds: what every authenticator app takes. One step of drift either way
-//! (5.2); that a code counts once is the store's, which keeps the last step.
+//! SHA-1, 6 digits, 30 seconds: what every authenticator app supports. One step of drift either way
+//! is allowed (5.2). That a code counts only once is up to the store, which keeps the last step
+//! used.
 
 use buddo_shared::id::AccountId;
 use buddo_shared::secret::Secret;
@@ -14,20 +15,20 @@ use crate::crypto::random::{self, Random};
 use crate::domain::identity::Email;
 use crate::domain::identity::HashedToken;
 
-/// Who issues codes, as authenticator apps show it.
+/// The issuer name that authenticator apps show.
 const ISSUER: &str = "Buddo";
-/// Recovery codes that an account gets at a time.
+/// How many recovery codes an account gets at a time.
 pub const RECOVERY_CODES: usize = 10;
-/// Without letters and digits that are mistaken for one another.
+/// Leaves out letters and digits that are easily confused.
 const ALPHABET: &[u8; 32] = b"abcdefghjkmnpqrstuvwxyz023456789";
 
-/// A stored secret is none, or no picture of it can be drawn.
+/// A stored secret is invalid, or its QR code cannot be drawn.
 #[derive(Debug, thiserror::Error)]
 pub enum TotpError {
     /// The secret is not base32.
     #[error("a stored one-time secret is not base32")]
     Secret,
-    /// The parameters are none of RFC 6238.
+    /// The parameters are not valid under RFC 6238.
     #[error("a one-time secret cannot be used")]
     Rule(#[source] Rule),
     /// The link is too long for a QR code.
@@ -35,7 +36,7 @@ pub enum TotpError {
     Picture(#[source] qrcode::types::QrError),
 }
 
-/// A shared secret. `Debug` does not show it.
+/// A shared secret. `Debug` does not print it.
 pub struct SharedSecret(Totp);
 
 impl std::fmt::Debug for SharedSecret {
@@ -45,13 +46,13 @@ impl std::fmt::Debug for SharedSecret {
 }
 
 impl SharedSecret {
-    /// A new one, of 160 bits (RFC 4226, 4, R6), for the account with this address.
+    /// A new secret of 160 bits (RFC 4226, 4, R6) for the account with this address.
     pub fn generate(random: &dyn Random, email: &Email) -> Result<Self, TotpError> {
         let secret = totp_rs::Secret::new_stack(random::bytes::<20>(random));
         Self::build(Builder::new().with_account_name(email.as_str()), secret)
     }
 
-    /// The one that [`to_base32`](Self::to_base32) gave to the store.
+    /// Reads what [`to_base32`](Self::to_base32) gave to the store.
     pub fn from_base32(text: &Secret) -> Result<Self, TotpError> {
         let secret = totp_rs::Secret::try_from_base32(text.expose());
         Self::build(Builder::new(), secret.map_err(|_| TotpError::Secret)?)
@@ -70,7 +71,7 @@ impl SharedSecret {
             .map_err(TotpError::Rule)
     }
 
-    /// The secret as people type it.
+    /// The secret in the form that people type.
     pub fn to_base32(&self) -> Secret {
         Secret::new(self.0.secret().to_base32())
     }
@@ -80,7 +81,7 @@ impl SharedSecret {
         self.0.to_url().map(Secret::new).map_err(TotpError::Rule)
     }
 
-    /// The link as a QR code, in SVG.
+    /// The link as a QR code (SVG).
     pub fn picture(&self) -> Result<Secret, TotpError> {
         let uri = self.uri()?;
         let code = QrCode::with_error_correction_level(uri.expose(), EcLevel::M);
@@ -88,7 +89,7 @@ impl SharedSecret {
         Ok(Secret::new(code.render::<svg::Color<'_>>().min_dimensions(240, 240).build()))
     }
 
-    /// The time step that `offered` is the code of, at `now` or one step off.
+    /// The time step that `offered` is valid for, at `now` or one step off.
     pub fn step_of(&self, offered: &Secret, now: Timestamp) -> Option<u64> {
         let code: String = offered.expose().chars().filter(|c| *c != ' ').collect();
         let plain = code.len() == 6 && code.bytes().all(|byte| byte.is_ascii_digit());
@@ -103,7 +104,7 @@ impl SharedSecret {
     }
 }
 
-/// New recovery codes: 100 random bits each, so that a plain hash is enough.
+/// New recovery codes of 100 random bits each, so a plain hash is enough.
 pub fn recovery_codes(random: &dyn Random) -> Vec<Secret> {
     let code = |_| {
         let letters = random::bytes::<20>(random).map(|byte| ALPHABET[usize::from(byte % 32)]);
@@ -116,8 +117,8 @@ pub fn recovery_codes(random: &dyn Random) -> Vec<Secret> {
     (0..RECOVERY_CODES).map(code).collect()
 }
 
-/// What the store keeps of a recovery code, if `offered` has the form of one. Case, spaces and
-/// hyphens do not matter.
+/// What the store keeps of a recovery code, if `offered` is well-formed. Case, spaces and hyphens
+/// are ignored.
 pub fn recovery_hash(account: AccountId, offered: &Secret) -> Option<HashedToken> {
     let text = offered.expose();
     if text.len() > 64 {
@@ -147,7 +148,7 @@ mod tests {
         Timestamp::from_second(seconds).unwrap()
     }
 
-    /// The RFC prints eight digits; six are their last.
+    /// The RFC prints eight digits; ours are the last six.
     #[rstest]
     #[case(59, "287082", 0x1)]
     #[case(1_111_111_109, "081804", 0x0235_23EC)]

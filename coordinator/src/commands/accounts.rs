@@ -15,10 +15,10 @@ use crate::service::admin::{self, AdminContext, AdminError, Changed};
 use crate::store::Store;
 use crate::store::contract::{Account, Tier};
 
-/// Accounts that are read at a time.
+/// Accounts read at a time.
 const PAGE: u32 = 500;
 
-/// The desk of whoever runs commands on the machine.
+/// The admin context of commands run on the machine.
 pub(super) fn desk(store: Store, clock: &dyn Clock) -> AdminContext {
     AdminContext { store, random: Arc::new(SystemRandom), now: clock.now(), actor: None }
 }
@@ -47,7 +47,7 @@ pub async fn account(
             (admin::promote(&desk, &account).await, "administers the platform")
         }
         AccountCommand::Demote { account } => {
-            (admin::demote(&desk, &account).await, "administers the platform no longer")
+            (admin::demote(&desk, &account).await, "no longer administers the platform")
         }
         AccountCommand::ClearSecondFactor { account } => (
             admin::clear_second_factor(&desk, &account).await,
@@ -73,7 +73,7 @@ async fn list(
     table(page, out).await
 }
 
-/// Prints accounts, a page at a time.
+/// Prints accounts, page by page.
 async fn table(
     page: impl AsyncFn(i64) -> Result<(Vec<Account>, bool)>,
     out: &mut (dyn Write + Send),
@@ -165,11 +165,10 @@ pub async fn tier(
 }
 
 fn parse<T: DeserializeOwned>(json: &str) -> Result<T> {
-    serde_json::from_str(json)
-        .context("the description is not what it should be; see docs/api-admin.md")
+    serde_json::from_str(json).context("the tier description is not valid; see docs/api-admin.md")
 }
 
-/// Names each field that is wrong.
+/// Names each invalid field.
 fn in_words<T>(done: Result<T, AdminError>) -> Result<T> {
     done.map_err(|error| match &error {
         AdminError::Invalid(errors) => {
@@ -231,6 +230,6 @@ mod tests {
         assert!(allowed.contains("one@example.com"), "{allowed}");
         tiers(TierCommand::Deny { slug: slug(), account: one() }).await.unwrap();
         let again = tiers(TierCommand::Deny { slug: slug(), account: one() }).await.unwrap_err();
-        assert!(again.to_string().contains("not allowed it"), "{again}");
+        assert!(again.to_string().contains("not allowed to use it"), "{again}");
     }
 }

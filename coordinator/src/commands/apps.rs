@@ -12,7 +12,7 @@ use crate::service::oauth;
 use crate::store::Store;
 use crate::store::contract::{ActRow, Client};
 
-/// What an administrator does with OAuth apps.
+/// Manages OAuth apps for an administrator.
 pub async fn app(
     command: AppCommand,
     config: &Config,

@@ -30,7 +30,10 @@ pub async fn master_key(
         MasterKeyCommand::Status => {
             writeln!(out, "{} encrypts", vault.key_id())?;
             if let Some(old) = vault.old_key_id() {
-                writeln!(out, "{old} old: run `buddo-coordinator master-key rotate` to end that")?;
+                writeln!(
+                    out,
+                    "{old} old: run `buddo-coordinator master-key rotate` to finish the rotation"
+                )?;
             }
             Ok(())
         }
@@ -38,12 +41,12 @@ pub async fn master_key(
             let store = Store::open(&config.database())?;
             let mut rotation = Rotation::new(store, Arc::clone(&vault), &config.state_dir)?;
             if rotation.is_resumed() {
-                tracing::info!("an earlier rotation was stopped on its way; it goes on");
+                tracing::info!("resuming an interrupted rotation");
             }
             let mut renewed = 0;
             loop {
                 match rotation.step(random, clock.now()).await? {
-                    Step::Began => tracing::info!("{} encrypts from now on", vault.key_id()),
+                    Step::Began => tracing::info!("{} is now the encrypting key", vault.key_id()),
                     Step::Renewed(some) => renewed += some,
                     Step::Noted => {}
                     Step::Ended => break,
@@ -52,7 +55,7 @@ pub async fn master_key(
             writeln!(out, "{}", vault.key_id())?;
             tracing::info!(
                 "{renewed} secrets are encrypted with the new key, and the old one is gone. Back \
-                 master.key up now; backups of the database from before need the copy of the old one"
+                 up master.key now; older database backups need a copy of the old one"
             );
             Ok(())
         }
@@ -96,15 +99,15 @@ fn report(checked: &Checked, out: &mut (dyn Write + Send)) -> Result<()> {
         AuditChainState::Broken(Break { link, entry, what }) => {
             let entry = entry.as_ref().map(|(log, seq)| format!(" ({log}, entry {seq})"));
             bail!(
-                "the audit logs were changed from outside: link {link}{}: {what}. Compare with a \
-                 backup of before; what comes after is not to be relied on",
+                "the audit logs were modified externally: link {link}{}: {what}. Compare with an \
+                 earlier backup; do not rely on later entries",
                 entry.unwrap_or_default()
             )
         }
         AuditChainState::Whole { anchor, head } => {
             if let Some(unmet) = checked.unmet {
                 bail!(
-                    "the audit logs hold together, but are not those of before: link {} is not \
+                    "the audit logs are consistent, but not the expected ones: link {} is not \
                      {}. Was a backup restored since (`buddo-coordinator audit list`)?",
                     unmet.seq,
                     Noted(unmet)
@@ -112,8 +115,8 @@ fn report(checked: &Checked, out: &mut (dyn Write + Send)) -> Result<()> {
             }
             writeln!(out, "{}", Noted(*head))?;
             tracing::info!(
-                "all {} entries are as they were written; {} older ones were forgotten for their \
-                 age. Keep the line above elsewhere, for --expect",
+                "all {} entries are unchanged; {} older ones were deleted because of their age. \
+                 Keep the line above elsewhere, for --expect",
                 head.seq - anchor.seq,
                 anchor.seq
             );
@@ -132,8 +135,8 @@ pub async fn backup(
     let head = backup::back_up(&config.database(), file, clock.now()).await?;
     writeln!(out, "{}", Noted(head))?;
     tracing::info!(
-        "{} is a whole backup of the database, up to this link of its audit chain. The keys are not \
-         in it: back them up apart, once, and after each rotation",
+        "{} is a complete backup of the database, up to this link of its audit chain. It does not \
+         contain the keys: back them up separately, once and after each rotation",
         file.display()
     );
     Ok(())
@@ -159,13 +162,13 @@ pub fn restore(
     )?;
     writeln!(out, "{}", raised.epoch)?;
     if let AuditChainState::Broken(Break { link, what, .. }) = ledger {
-        tracing::warn!("the audit logs of the backup do not hold: link {link}: {what}");
+        tracing::warn!("the audit chain of the backup is broken: link {link}: {what}");
     }
     if let Some(aside) = aside {
-        tracing::info!("the database that was there is kept as {}", aside.display());
+        tracing::info!("the previous database is kept as {}", aside.display());
     }
     tracing::info!(
-        "restored; the epoch is {}, so that hosts ({}) obey what comes next. Start the coordinator",
+        "restored; the epoch is {}, so that hosts ({}) accept new documents. Start the coordinator",
         raised.epoch,
         raised.hosts
     );
@@ -195,7 +198,7 @@ mod tests {
         assert!(verify(&world, &["1:00"]).await.is_err());
         let other = format!("1:{}", "0".repeat(64));
         let unmet = verify(&world, &[&other]).await.unwrap_err();
-        assert!(unmet.to_string().contains("not those of before: link 1"), "{unmet}");
+        assert!(unmet.to_string().contains("not the expected ones: link 1"), "{unmet}");
         let database = rusqlite::Connection::open(world.state.config.database()).unwrap();
         database
             .execute_batch(
@@ -207,8 +210,8 @@ mod tests {
         assert!(broken.contains("link 2 (account_audit, entry 2)"), "{broken}");
     }
 
-    /// As docs/operations.md has it for a database that a restore replaced: no key is there, and what
-    /// was not yet written into the file is.
+    /// As docs/operations.md describes for a database that a restore replaced: there are no keys,
+    /// and part of the data is still in the WAL.
     #[tokio::test]
     async fn the_acts_in_a_copy_of_a_database_are_listed_without_its_keys() {
         let world = World::new();

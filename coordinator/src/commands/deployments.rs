@@ -14,7 +14,7 @@ use crate::crypto::vault::Vault;
 use crate::service::admin::{self, AdminContext, Destroyed, Evacuated, Means};
 use crate::store::Store;
 
-/// Moves the deployments of a host; prints those that stay, one a line.
+/// Moves the deployments of a host; prints those that stay, one per line.
 pub(super) async fn evacuate(
     desk: &AdminContext,
     config: &Config,
@@ -28,13 +28,13 @@ pub(super) async fn evacuate(
         writeln!(out, "{} {} {}", one.id, one.name, printable(&one.reason))?;
     }
     tracing::info!(
-        "{name} gets no further deployments; moved to other hosts, which bring them up within half \
+        "{name} gets no new deployments; moved to other hosts, which bring them up within half \
          a minute: {}",
         changed.len() / 2
     );
     if !left.is_empty() {
         bail!(
-            "{} deployments of {name} stay on it, for the reasons printed; make room on other \
+            "{} deployments of {name} stay on it, for the reasons printed; free capacity on other \
              hosts and run this again, or destroy them with `buddo-coordinator admin deployment \
              destroy`",
             left.len()

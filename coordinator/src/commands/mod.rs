@@ -1,4 +1,4 @@
-//! Commands for the administrator, run beside a serving coordinator.
+//! Administration commands, run alongside a serving coordinator.
 
 pub mod accounts;
 pub mod apps;
@@ -42,7 +42,7 @@ pub async fn host(
         HostCommand::Add { name, max_memory_mb: most } => {
             let made = join::invite(&store, ca, random, clock.now(), &name, most).await?;
             print_token(&made, out)?;
-            let again = if made.known { " again, in the place of the one that has" } else { "" };
+            let again = if made.known { " again, replacing the current one" } else { "" };
             tracing::info!(
                 "with this token a host joins as {name}{again}; it works once, until {:.0}",
                 made.expires_at
@@ -58,22 +58,22 @@ pub async fn host(
             let made = join::unlock(&store, ca, random, clock.now(), &name).await?;
             print_token(&made, out)?;
             tracing::info!(
-                "with this token the right copy of {name} joins anew (buddo-agent join --force); \
-                 the other is then a stranger; it works once, until {:.0}",
+                "with this token the right copy of {name} joins again (buddo-agent join --force), \
+                 and the other one is shut out; it works once, until {:.0}",
                 made.expires_at
             );
         }
         HostCommand::Bound { name, max_memory_mb } => {
             service::bound(&accounts::desk(store, clock), &name, max_memory_mb).await?;
             let most = max_memory_mb.map_or_else(
-                || "as much memory as it says".to_owned(),
-                |mb| format!("{mb} MB of memory at most"),
+                || "as much memory as it reports".to_owned(),
+                |mb| format!("at most {mb} MB of memory"),
             );
-            tracing::info!("{name} is believed to have {most}");
+            tracing::info!("{name} is trusted to have {most}");
         }
         HostCommand::Drain { name } => {
             service::drain(&accounts::desk(store, clock), &name).await?;
-            tracing::info!("{name} gets no further deployments; those it has stay");
+            tracing::info!("{name} gets no new deployments; those it has stay");
         }
         HostCommand::Undrain { name } => {
             service::undrain(&accounts::desk(store, clock), &name).await?;
@@ -90,7 +90,7 @@ pub async fn host(
     Ok(())
 }
 
-/// The token alone on standard output, so that a script can take it.
+/// Prints only the token on standard output, so that a script can take it.
 fn print_token(made: &Invitation, out: &mut (dyn Write + Send)) -> Result<()> {
     writeln!(out, "{}", made.token.to_text().expose()).context("cannot write to standard output")
 }
@@ -128,10 +128,10 @@ pub async fn clock(
     }
     match command {
         ClockCommand::Confirm => {
-            tracing::info!("a coordinator that serves goes on by this clock within seconds");
+            tracing::info!("a running coordinator trusts this clock within seconds");
         }
         ClockCommand::Show => tracing::info!(
-            "a coordinator that serves notes the time each minute while it believes its clock"
+            "a running coordinator records the time each minute while it trusts its clock"
         ),
     }
     Ok(())
@@ -147,7 +147,7 @@ pub fn completions(shell: clap_complete::Shell, out: &mut dyn Write) {
     clap_complete::generate(shell, &mut Args::command(), "buddo-coordinator", out);
 }
 
-/// Other people's words: they must not move the cursor of the administrator's terminal.
+/// Untrusted text: it must not move the cursor of the administrator's terminal.
 fn printable(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).collect()
 }
@@ -191,7 +191,7 @@ fn state(host: &Host, now: Timestamp, life: Duration) -> String {
         (None, None) => "joined, not yet reached".to_owned(),
     };
     if host.bond.drained_at.is_some() {
-        words.push_str("; drained: it gets no further deployments");
+        words.push_str("; drained: it gets no new deployments");
     }
     if host.status.as_ref().is_some_and(|status| status.stale) {
         words.push_str("; the document that it holds has expired");
@@ -206,7 +206,7 @@ fn state(host: &Host, now: Timestamp, life: Duration) -> String {
     let own = join::doubts(host);
     for more in host.refusal.iter().chain(&own).chain(warnings) {
         words.push_str("; ");
-        // A host's words: they must not move the cursor of the administrator's terminal.
+        // Text from a host: it must not move the cursor of the administrator's terminal.
         words.extend(more.chars().filter(|c| !c.is_control()));
     }
     words

@@ -38,13 +38,13 @@ pub async fn key(
             let old = keys.keys().old().map(|old| old.public().kid.clone()).unwrap_or_default();
             tracing::info!(
                 "hosts move to the next key one by one; `buddo-coordinator key list` shows which \
-                 have. Back signing.next.key up now; then: buddo-coordinator key retire {old}"
+                 have. Back up signing.next.key now; then: buddo-coordinator key retire {old}"
             );
             Ok(())
         }
         KeyCommand::Retire(Retire { old, force }) => {
             let left = rotation::retire_key(&store, &keys, clock.now(), &old, force).await?;
-            tracing::info!("the old key signs no longer; back signing.key up again");
+            tracing::info!("the old key no longer signs; back up signing.key again");
             warn_left(&left);
             Ok(())
         }
@@ -76,7 +76,7 @@ pub async fn ca(
             let old = ca.old().unwrap_or_default();
             tracing::info!(
                 "hosts trust both and get their next certificates from this one, within minutes; \
-                 `buddo-coordinator ca list` shows which have. Back ca.next.key and ca.next.pem up \
+                 `buddo-coordinator ca list` shows which have. Back up ca.next.key and ca.next.pem \
                  now; then: buddo-coordinator ca retire {old}"
             );
             Ok(())
@@ -84,7 +84,7 @@ pub async fn ca(
         CaCommand::Retire(Retire { old, force }) => {
             let left = rotation::retire_ca(&store, ca, clock.now(), &old, force).await?;
             tracing::info!(
-                "the old CA is trusted no longer; clients that check the API's certificate by it \
+                "the old CA is no longer trusted; clients that check the API's certificate by it \
                  need the new one: buddo-coordinator ca show"
             );
             warn_left(&left);

@@ -9,7 +9,7 @@ use super::ConfigError;
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Audit {
-    /// Entries older than this are forgotten.
+    /// Entries older than this are deleted.
     pub keep_days: u32,
 }
 

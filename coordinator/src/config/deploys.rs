@@ -1,4 +1,4 @@
-//! How deploys are watched, and how much of a deployment's past is kept.
+//! How deploys are guarded, and how many revisions of a deployment are kept.
 
 use std::ops::RangeInclusive;
 
@@ -10,18 +10,18 @@ use super::ConfigError;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Deploys {
-    /// Seconds after a switch in which a host puts the revision before back by itself if the new
-    /// one turns out bad; 0: never.
+    /// For how many seconds after a switch a host rolls back to the previous revision by itself if
+    /// the new one turns out bad; 0: never.
     pub guard_s: u32,
-    /// Revisions of a deployment that can be brought back, at most.
+    /// Maximum number of revisions of a deployment that can be rolled back to.
     pub kept_revisions: usize,
 }
 
-/// Shorter, and a crash loop is over before it shows; longer, and the old revision says nothing
-/// about the new one any more.
+/// Shorter, and a crash loop does not show in time; longer, and the old revision no longer says
+/// anything about the new one.
 const GUARD: RangeInclusive<u32> = 10..=86_400;
 
-/// The current one and the one before; and no more than a document has room to list.
+/// At least the current and the previous one; at most what a document can list.
 const KEPT: RangeInclusive<usize> = 2..=50;
 
 impl Default for Deploys {

@@ -1,4 +1,4 @@
-//! What accounts and requests may take.
+//! Limits for accounts and requests.
 
 use serde::Deserialize;
 
@@ -8,17 +8,18 @@ use super::ConfigError;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Deployments of one account that are not destroyed.
+    /// Deployments per account, destroyed ones not counted.
     pub deployments_per_account: u32,
-    /// Instead of each tier's own limit per account, where set.
+    /// If set, replaces each tier's own limit per account.
     pub deployments_per_tier: Option<u32>,
-    /// Memory promised to deployments may be this times what a host has.
+    /// How far memory may be overcommitted: promised to deployments, as a multiple of the host's
+    /// memory.
     pub memory_overcommit: f64,
-    /// Requests served at once; one more waits.
+    /// Concurrent requests; further ones wait.
     pub concurrent_requests: usize,
-    /// Connections open at once; one more waits to be accepted. One address gets an eighth.
+    /// Open connections; further ones wait to be accepted. One address gets an eighth.
     pub connections: usize,
-    /// Event streams (`GET /api/deploy/apps/{id}/events`) open at once.
+    /// Open event streams (`GET /api/deploy/apps/{id}/events`).
     pub event_streams: usize,
 }
 

@@ -11,7 +11,7 @@ use super::ConfigError;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Mail {
-    /// By which way.
+    /// Which transport to use.
     pub transport: Transport,
     /// Sender, such as `Buddo <no-reply@buddo.xyz>`.
     pub from: String,
@@ -19,11 +19,11 @@ pub struct Mail {
     pub directory: Option<PathBuf>,
     /// For `smtp`: the server.
     pub host: Option<String>,
-    /// For `smtp`: its port; 587, 465 or 25 by the kind of TLS if absent.
+    /// For `smtp`: its port; if absent 587, 465 or 25, depending on `tls`.
     pub port: Option<u16>,
     /// For `smtp`: how the connection is protected.
     pub tls: Tls,
-    /// For `smtp`: certificates of an authority of one's own, PEM, trusted beside the system's.
+    /// For `smtp`: certificates of a private CA, PEM, trusted in addition to the system's.
     pub tls_ca: Option<PathBuf>,
     /// For `smtp`: the account.
     pub username: Option<String>,
@@ -45,11 +45,11 @@ pub enum Transport {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Tls {
-    /// Plain first, then TLS or nothing is sent (RFC 3207).
+    /// Starts in plain text, then STARTTLS; without it nothing is sent (RFC 3207).
     Starttls,
     /// TLS from the first byte (RFC 8314).
     Tls,
-    /// Not at all: for a server on this machine.
+    /// None: for a server on this machine.
     None,
 }
 
@@ -79,13 +79,13 @@ impl Mail {
             return refuse("host is missing; transport = \"smtp\" needs a server".to_owned());
         }
         if self.username.is_some() != self.password_file.is_some() {
-            return refuse("username and password_file belong together".to_owned());
+            return refuse("username and password_file must be set together".to_owned());
         }
         if self.username.is_some() && self.tls == Tls::None {
             return refuse("a password is not sent without TLS; set tls = \"starttls\"".to_owned());
         }
         if self.tls_ca.is_some() && self.tls == Tls::None {
-            return refuse("tls_ca is of no use without TLS; set tls = \"starttls\"".to_owned());
+            return refuse("tls_ca has no effect without TLS; set tls = \"starttls\"".to_owned());
         }
         Ok(())
     }

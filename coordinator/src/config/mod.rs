@@ -1,4 +1,4 @@
-//! The configuration file: TOML, every key optional, unknown keys refused.
+//! The configuration file: TOML, every key optional, unknown keys rejected.
 
 mod audit;
 mod deploys;
@@ -19,23 +19,23 @@ pub use deploys::Deploys;
 pub use limits::Limits;
 pub use mail::{Mail, Tls, Transport};
 
-/// All that an administrator decides.
+/// Everything that an administrator decides.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Where the database and the keys are; made with mode 0700 if absent.
+    /// The directory of the database and the keys; created with mode 0700 if absent.
     pub state_dir: PathBuf,
-    /// The zone that subdomains lie in.
+    /// The DNS zone of the subdomains.
     pub zone: HostName,
     /// The listener for operators.
     pub api: Api,
     /// The listener for hosts.
     pub hosts: Hosts,
-    /// How deploys are watched, and how much of the past is kept.
+    /// How deploys are guarded, and how many revisions are kept.
     pub deploy: Deploys,
-    /// What accounts may have.
+    /// Limits other than rates.
     pub limits: Limits,
-    /// How often the API may be asked.
+    /// Rate limits of the API.
     pub rate_limits: RateLimits,
     /// How mail is sent.
     pub mail: Mail,
@@ -51,21 +51,21 @@ pub struct Config {
 pub struct Api {
     /// Address to listen on.
     pub listen: SocketAddr,
-    /// Names in the certificate that is made where none is configured.
+    /// Names in the self-issued certificate, used if none is configured.
     pub names: Vec<String>,
     /// Certificate chain, PEM; read at start.
     pub tls_cert: Option<PathBuf>,
     /// Its private key, PEM.
     pub tls_key: Option<PathBuf>,
-    /// The address in links and OAuth metadata; `https://` and the first name and the port if
-    /// absent.
+    /// The address in links and OAuth metadata; if absent `https://` with the first name and the
+    /// port.
     pub public_url: Option<String>,
-    /// Reverse proxies whose `X-Forwarded-For` is believed.
+    /// Reverse proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: Vec<IpAddr>,
     /// Origins whose scripts may use the API from a browser, such as `https://console.example.com`.
     pub cors_origins: Vec<String>,
-    /// For how many seconds browsers that were here use nothing but HTTPS for the name in the
-    /// address (RFC 6797); 0: not said.
+    /// HSTS `max-age` in seconds (RFC 6797): how long browsers use only HTTPS for the name in the
+    /// address; 0: no header.
     pub hsts_s: u32,
 }
 
@@ -73,7 +73,7 @@ pub struct Api {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Metrics {
-    /// Address to listen on: one that this machine alone reaches.
+    /// Address to listen on: only reachable from this machine.
     pub listen: SocketAddr,
 }
 
@@ -89,9 +89,9 @@ impl Default for Metrics {
 pub struct Hosts {
     /// Address to listen on.
     pub listen: SocketAddr,
-    /// How long certificates of hosts are valid; they are renewed at half of it.
+    /// How long host certificates are valid; they are renewed at half of it.
     pub certificate_hours: f64,
-    /// A host that is silent so long is asked whether it is there, and has as long to answer.
+    /// A host silent for this long is pinged, and has as long to answer.
     #[serde(skip)]
     pub keep_alive: Duration,
 }
@@ -135,7 +135,7 @@ impl Default for Api {
 }
 
 impl Api {
-    /// The address in links: as configured, or made of the first name and the port.
+    /// The address in links: as configured, or built from the first name and the port.
     pub fn public_url(&self) -> String {
         if let Some(url) = &self.public_url {
             return url.trim_end_matches('/').to_owned();
@@ -160,7 +160,7 @@ impl Default for Hosts {
 }
 
 impl Hosts {
-    /// How long certificates of hosts are valid.
+    /// How long host certificates are valid.
     pub fn certificate_life(&self) -> Duration {
         Duration::from_hours(1).mul_f64(self.certificate_hours)
     }
@@ -178,7 +178,7 @@ pub enum ConfigError {
         #[source]
         source: std::io::Error,
     },
-    /// The file is not what it should be; the source names line, key and what is known there.
+    /// The file is not valid; the source names the line, the key and the known keys.
     #[error("the configuration {path} is not valid")]
     Parse {
         /// Which file.
@@ -212,7 +212,7 @@ impl Config {
     fn check(&self) -> Result<(), ConfigError> {
         if self.api.tls_cert.is_some() != self.api.tls_key.is_some() {
             return Err(ConfigError::Invalid(
-                "[api] tls_cert and tls_key belong together; set both or neither".to_owned(),
+                "[api] tls_cert and tls_key go together; set both or neither".to_owned(),
             ));
         }
         if self.api.tls_cert.is_none() && self.api.names.is_empty() {
@@ -242,7 +242,7 @@ impl Config {
                 self.metrics.listen
             )));
         }
-        // Ten seconds, for trials of renewal, to the life of the coordinator's own.
+        // From ten seconds, for testing renewal, up to the lifetime of the coordinator's own.
         if !(0.002..=90.0 * 24.0).contains(&self.hosts.certificate_hours) {
             return Err(ConfigError::Invalid(format!(
                 "[hosts] certificate_hours is {}; use 0.002 to 2160, such as 720 for 30 days",
@@ -266,7 +266,7 @@ impl Config {
     }
 }
 
-/// Whether a browser could send `text` as the origin of a page that was not tampered with.
+/// Whether `text` is an origin that a browser could send.
 fn is_origin(text: &str) -> bool {
     Url::parse(text).is_ok_and(|url| {
         let loopback = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));

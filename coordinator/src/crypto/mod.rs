@@ -1,4 +1,4 @@
-//! Keys, and what is done with them.
+//! Keys and cryptography.
 
 pub mod ca;
 pub mod random;

@@ -1,12 +1,12 @@
-//! The keys that desired state is signed with: `signing.key` in the state directory, mode 0600,
-//! and while they are rotated `signing.next.key` beside it.
+//! The keys that sign desired state: `signing.key` in the state directory, mode 0600, and during a
+//! rotation `signing.next.key` next to it.
 //!
 //! ```text
 //! rotate ─► next is made ─► host by host: old key names both ─► acknowledged ─► next names itself
 //! retire ─► next takes the place of the old file, in one rename
 //! ```
 //!
-//! How far each host is stands in the database; what a document for it looks like follows from
+//! The progress of each host is in the database; what a document for it looks like follows from
 //! that alone, so that no step of a rotation has to be remembered.
 
 use std::io;
@@ -28,12 +28,12 @@ pub enum SigningKeyError {
     /// A file cannot be used.
     #[error("cannot use the signing key")]
     File(#[from] SecretFileError),
-    /// The file holds no key. A new one would be refused by every host, so none is made.
+    /// The file holds no valid key. Every host would refuse a new one, so none is made.
     #[error("cannot read the signing key; restore signing.key from its backup")]
     Key(#[from] SignError),
-    /// A rotation cannot begin within another.
+    /// A rotation cannot start during another.
     #[error(
-        "the signing key is being rotated already, to {0}; end that first with \
+        "a rotation of the signing key is already under way, to {0}; end it first with \
          `buddo-coordinator key retire`, or look at `buddo-coordinator key list`"
     )]
     UnderWay(String),
@@ -45,7 +45,7 @@ pub enum SigningKeyError {
     NotOld(String),
 }
 
-/// The keys at one time.
+/// The keys at one point in time.
 #[derive(Debug)]
 pub struct Keys {
     current: Signer,
@@ -56,22 +56,22 @@ pub struct Keys {
 #[derive(Debug)]
 pub struct Plan<'a> {
     pub signer: &'a Signer,
-    /// Whom the host shall trust.
+    /// The keys that the host is to trust.
     pub names: Vec<PublicKey>,
 }
 
 impl Keys {
-    /// The key that signs in the end: the next one, where there is one.
+    /// The key that signs after the rotation: the next one, if there is one.
     pub fn newest(&self) -> &Signer {
         self.next.as_ref().unwrap_or(&self.current)
     }
 
-    /// The key that is on its way out, while there are two.
+    /// The key being replaced, while there are two.
     pub fn old(&self) -> Option<&Signer> {
         self.next.as_ref().map(|_| &self.current)
     }
 
-    /// What the next document of a host that trusts `trusts` is to be. Pure.
+    /// Who signs the next document of a host that trusts `trusts`, and which keys it names. Pure.
     ///
     /// ```text
     /// trusts the newest key ─► the newest signs and names itself alone
@@ -91,14 +91,14 @@ impl Keys {
         }
     }
 
-    /// The other of two keys than the one with this id.
+    /// The other of the two keys than the one with this id.
     pub fn other(&self, kid: &str) -> Option<&Signer> {
         let next = self.next.as_ref()?;
         Some(if self.current.public().kid == kid { next } else { &self.current })
     }
 }
 
-/// The key files, and the keys as they were read last.
+/// The key files, and the keys as last read.
 #[derive(Debug)]
 pub struct Keyring {
     directory: PathBuf,
@@ -116,24 +116,24 @@ impl Keyring {
         Self::open_existing(directory)
     }
 
-    /// Reads the keys in `directory`, which have to be there.
+    /// Reads the keys in `directory`, which must exist.
     pub fn open_existing(directory: &Path) -> Result<Self, SigningKeyError> {
         let keys = ArcSwap::from_pointee(read(directory)?);
         Ok(Self { directory: directory.to_owned(), keys })
     }
 
-    /// The keys, as they stay for whoever holds them.
+    /// The current keys; they do not change for the holder of the answer.
     pub fn keys(&self) -> Arc<Keys> {
         self.keys.load_full()
     }
 
-    /// Reads the files again: another process may have begun or ended a rotation.
+    /// Reads the files again: another process may have started or ended a rotation.
     pub fn reload(&self) -> Result<(), SigningKeyError> {
         self.keys.store(Arc::new(read(&self.directory)?));
         Ok(())
     }
 
-    /// Begins a rotation: makes the next key. Its id.
+    /// Starts a rotation: makes the next key and returns its id.
     pub fn rotate(&self) -> Result<String, SigningKeyError> {
         self.reload()?;
         if let Some(next) = &self.keys().next {
@@ -145,7 +145,7 @@ impl Keyring {
         Ok(self.keys().newest().public().kid.clone())
     }
 
-    /// The key that `kid` or its beginning names, if it can be retired.
+    /// The id of the key that `kid` is a prefix of, if it can be retired.
     pub fn retirable(&self, kid: &str) -> Result<String, SigningKeyError> {
         self.reload()?;
         let keys = self.keys();
@@ -156,7 +156,7 @@ impl Keyring {
             .ok_or_else(|| SigningKeyError::NotOld(kid.to_owned()))
     }
 
-    /// Ends a rotation: the next key takes the old one's place, whose private half is gone.
+    /// Ends a rotation: the next key replaces the old one, whose private half is deleted.
     pub fn retire(&self, kid: &str) -> Result<(), SigningKeyError> {
         self.retirable(kid)?;
         secret_file::rename(&self.directory.join(NEXT), &self.directory.join(CURRENT))?;
@@ -223,11 +223,11 @@ mod tests {
         let first = (old.clone(), vec![old.clone(), new.clone()]);
         let second = (new.clone(), vec![new.clone()]);
         assert_eq!(plan(Some(&trusting(&[&old]))), first);
-        // A host that was never asked is taken for one that knows the old key.
+        // A host that was never asked is assumed to know the old key.
         assert_eq!(plan(None), first);
         assert_eq!(plan(Some(&trusting(&[&old, &new]))), second);
         assert_eq!(plan(Some(&trusting(&[&new]))), second);
-        // After: the new one alone, whatever a host trusts.
+        // After: only the new one, no matter what a host trusts.
         for not_old in [&new, "", &old[..4], "unknown-key"] {
             assert!(matches!(keyring.retire(not_old), Err(SigningKeyError::NotOld(_))));
         }

@@ -1,40 +1,41 @@
-//! What a host can carry, and what its deployments take of it. Pure.
+//! How much a host can carry and how much its deployments use. Pure.
 //!
 //! ```text
 //! MemTotal ─ reserve (system, edge, agent) ─► × overcommit = budget
-//! budget ≥ what apps are promised + a helper each + one rolling update of the largest app
+//! budget ≥ memory limits of all apps + one helper each + one rolling update of the largest app
 //! ```
 //!
-//! A host is full before it swaps: what a host needs beside the apps is never promised to them.
+//! A host is full before it swaps: memory the host needs for itself is never promised to apps.
 
-/// Memory that is kept for the system, the edge, the agent and Podman's service, in MiB.
+/// Memory reserved for the system, the edge, the agent and Podman's service, in MiB.
 const RESERVE_MB: u64 = 384;
 
-/// And one part in so many of all memory: page tables, file caches and kernel structures grow with it.
+/// Plus this fraction (1/n) of all memory: page tables, file caches and kernel structures grow with
+/// it.
 const RESERVE_PART: u64 = 32;
 
-/// What runs beside each container (its monitor and its port forwarder), in KiB: 3.2 MB as measured
-/// with a thousand of them.
+/// Memory of the processes beside each container (its monitor and its port forwarder), in KiB: 3.2
+/// MB measured with a thousand of them.
 pub const HELPER_KIB: u64 = 3277;
 
-/// Bytes of a deployment's entry in its host's document at most, its environment apart.
+/// Maximum size in bytes of a deployment's entry in the host's document, without its environment.
 pub const DESIRED_BYTES: u64 = 2048;
 
-/// What the deployments of a host take of it, those that are destroyed left out. Sums and a maximum,
-/// so that they can be kept as counters.
+/// What the deployments of a host use, destroyed ones excluded. Sums and a maximum, so that they
+/// can be kept as counters.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Load {
     /// MiB promised to them.
     pub reserved_mb: u64,
-    /// How many containers they have, one each.
+    /// Number of containers, one per deployment.
     pub containers: u64,
     /// MiB promised to the largest of them.
     pub largest_mb: u64,
-    /// Bytes of their environments, encrypted.
+    /// Bytes of their encrypted environments.
     pub env_bytes: u64,
 }
 
-/// What a new deployment takes of its host.
+/// What a new deployment needs on its host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Demand {
     pub memory_mb: u64,
@@ -54,15 +55,15 @@ impl Load {
         }
     }
 
-    /// Bytes that all of this takes of the host's document at most, what apps run without left out:
-    /// environments are in it sealed, in base64.
+    /// Maximum size in bytes in the host's document, without what apps can run without;
+    /// environments are sealed and in base64.
     pub fn document_bytes(self) -> u64 {
         let envs = self.env_bytes.saturating_mul(4).div_ceil(3);
         self.containers.saturating_mul(DESIRED_BYTES).saturating_add(envs)
     }
 
-    /// MiB that all of this needs at its worst: every app at its limit, and the largest one being
-    /// replaced, for which it runs twice.
+    /// Worst-case memory in MiB: every app at its limit, and the largest one running twice while it
+    /// is replaced.
     pub fn memory_mb(self) -> u64 {
         if self.containers == 0 {
             return 0;
@@ -73,29 +74,28 @@ impl Load {
     }
 }
 
-/// What a host says that it has.
+/// The capacity that a host reports.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Capacity {
-    /// All of its memory, in MiB.
     pub memory_mb: u64,
-    /// What the platform's administrator believes at most, in MiB: the host may not be itself.
+    /// The most the platform's administrator believes, in MiB: the host itself may be compromised.
     pub max_memory_mb: Option<u64>,
-    /// What its administrator allows for apps, in MiB: then nothing is kept in reserve.
+    /// What the host's administrator allows for apps, in MiB; if set, no reserve is subtracted.
     pub allocatable_mb: Option<u64>,
 }
 
 impl Capacity {
-    /// MiB that count of what it says.
+    /// The reported memory in MiB, capped by what the administrator believes.
     pub fn believed_mb(self) -> u64 {
         self.max_memory_mb.map_or(self.memory_mb, |most| most.min(self.memory_mb))
     }
 
-    /// MiB that apps, their helpers and one rolling update may take together.
+    /// MiB that apps, their helpers and one rolling update may use together.
     pub fn budget_mb(self, overcommit: f64) -> u64 {
         let memory_mb = self.believed_mb();
         let reserve = RESERVE_MB + memory_mb / RESERVE_PART;
         let free = memory_mb.saturating_sub(reserve);
-        // Never more than there is: what was meant for another machine stays harmless.
+        // Never more than the reported memory: a setting meant for another machine stays harmless.
         let allocatable = self.allocatable_mb.map_or(free, |mb| mb.min(memory_mb));
         #[expect(
             clippy::cast_possible_truncation,
@@ -147,7 +147,8 @@ mod tests {
     }
 
     proptest! {
-        /// The order in which apps came does not matter, and each takes at least what it is promised.
+        /// The order in which apps arrive does not matter, and each takes at least what it is
+        /// promised.
         #[test]
         fn a_load_is_the_sum_of_its_parts(
             mut apps in prop::collection::vec((1..4096u64, 0..9999u64), 0..20),
@@ -165,7 +166,7 @@ mod tests {
             prop_assert!(more.memory_mb() >= more.reserved_mb + more.largest_mb);
         }
 
-        /// Without overcommitment apps, helpers and an update leave the reserve alone.
+        /// Without overcommitment, apps, helpers and an update leave the reserve alone.
         #[test]
         fn the_reserve_is_never_promised(memory_mb in 0..1_000_000u64) {
             let budget = Capacity { memory_mb, ..Capacity::default() }.budget_mb(1.0);

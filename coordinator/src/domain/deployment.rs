@@ -14,40 +14,37 @@ use super::lifecycle::{Lifecycle, Status};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Deployment {
     pub id: DeploymentId,
-    /// The application that it belongs to.
     pub app_id: AppId,
-    /// The account that answers for it: whose limits it counts against.
+    /// The account responsible for it: its limits apply.
     pub account: AccountId,
-    /// The team whose it is; `None`: nobody's any more.
+    /// The team that owns it; `None`: no team any more.
     pub team: Option<TeamId>,
     pub tier_id: String,
-    /// The host it is placed on.
     pub host: HostId,
     /// Its name in the zone.
     pub subdomain: Subdomain,
     /// The operator's own host name.
     pub custom_domain: Option<HostName>,
-    /// Where it is in its life.
     pub lifecycle: Lifecycle,
-    /// What its host is asked for.
+    /// The desired run state on its host.
     pub run: RunState,
-    /// The revision its host is asked for.
+    /// The desired revision on its host.
     pub revision: Revision,
     /// The revision that answers visitors, as last reported.
     pub serving: Option<Revision>,
-    /// Name of the container, made at creation until a host reports another.
+    /// Name of the container: generated at creation, then as the host reports it.
     pub container_name: String,
     /// Health as last reported.
     pub health: Option<Health>,
-    /// The last probe that was reported durably.
+    /// Time of the last durably reported probe.
     pub last_health_check: Option<Timestamp>,
-    /// How the last change ended, where that was badly.
+    /// How the last change failed, if it did.
     pub failure: Option<Failure>,
-    /// What its host says is wrong at the moment. Gone when it is right again.
+    /// The problem its host reports now; cleared when it is resolved.
     pub trouble: Option<Failure>,
-    /// Why its host goes on with what it had: what is stored of it cannot be read.
+    /// Why its host keeps the previous state: the stored record cannot be read.
     pub held: Option<Failure>,
-    /// How often what serves went down lately, as its host says.
+    /// How often the serving container went down lately, as its host reports.
     pub restarts: u32,
     /// The tier's limits when it was created.
     pub limits: Limits,
@@ -56,37 +53,33 @@ pub struct Deployment {
     pub deployed_at: Option<Timestamp>,
     /// When it was last stopped.
     pub stopped_at: Option<Timestamp>,
-    /// When it was created.
     pub inserted_at: Timestamp,
 }
 
 impl Deployment {
-    /// Where it is in its life.
     pub fn status(&self) -> Status {
         self.lifecycle.status()
     }
 
-    /// Whether its first deploy failed, and whatever was tried since: it never served anybody, and
-    /// its operator did not stop it.
+    /// Whether its first deploy failed and nothing since has succeeded: it never served visitors
+    /// and was not stopped by its operator.
     pub fn failed_at_first(&self) -> bool {
         self.status() == Status::Stopped && self.deployed_at.is_none() && self.failure.is_some()
     }
 }
 
-/// What of a deployment is read column by column: it can be parked and destroyed whatever else of its
-/// row cannot be read.
+/// The part of a deployment that is read column by column: it can be parked and destroyed even if
+/// the rest of its row cannot be read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outline {
     pub id: DeploymentId,
-    /// The host it is placed on.
     pub host: HostId,
-    /// Where it is in its life.
     pub lifecycle: Lifecycle,
-    /// What its host is asked for; `None`: that cannot be read.
+    /// The desired run state; `None`: unreadable.
     pub run: Option<RunState>,
-    /// The account that answers for it; `None`: that cannot be read.
+    /// The account responsible for it; `None`: unreadable.
     pub account: Option<AccountId>,
-    /// Its name in the zone; `None`: that cannot be read.
+    /// Its name in the zone; `None`: unreadable.
     pub subdomain: Option<Subdomain>,
     /// Whether its current revision answers visitors, as last reported.
     pub serves: bool,

@@ -1,12 +1,12 @@
-//! Which value an encrypted one is, and how such values begin.
+//! Which column and row an encrypted value belongs to, and how ciphertexts begin.
 
 use buddo_shared::id::{AccountId, DeploymentId, Revision};
 use uuid::Uuid;
 
 pub(crate) const FORM: [u8; 4] = *b"BDV2";
-/// The beginning of a key's hash, by which ciphertexts name it.
+/// Bytes of a key's hash that identify the key in ciphertexts.
 pub(crate) const KEY_ID: usize = 8;
-/// Bytes of form and key id, with which every ciphertext begins.
+/// Bytes of form and key id at the start of every ciphertext.
 pub const HEAD: usize = FORM.len() + KEY_ID;
 
 /// The column and the row that an encrypted value belongs to.

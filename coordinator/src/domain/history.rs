@@ -1,15 +1,15 @@
-//! Which revisions of a deployment are kept, what a rollback goes back to, and what a guard puts
-//! back. Histories are in the order of their numbers, oldest first.
+//! Which revisions of a deployment are kept, which one a rollback returns to, and which one an
+//! automatic rollback restores. Histories are ordered by number, oldest first.
 
 use std::collections::BTreeSet;
 
 use buddo_shared::id::Revision;
 
-/// How many revisions a host may know that the database does not: one from a backup knows fewer.
-/// What is further ahead is made up, and next to it might be no number for a further revision.
+/// How far a host's revision number may be ahead of the database: one restored from a backup knows
+/// fewer. A number further ahead is made up, and might leave none for the next revision.
 const MOST_AHEAD: u32 = 10_000;
 
-/// Whether a revision that a host names may be one of a deployment whose last one that is known is
+/// Whether a revision that a host names is plausible for a deployment whose last known one is
 /// `last`.
 pub fn is_near(named: Revision, last: Revision) -> bool {
     named.get() <= last.get().saturating_add(MOST_AHEAD)
@@ -21,19 +21,19 @@ pub struct Past {
     pub number: Revision,
     /// Whether it ever answered visitors.
     pub was_live: bool,
-    /// Whether its host gave it up, before it was live or after.
+    /// Whether its host gave up on it, before or after it was live.
     pub given_up: bool,
-    /// Whether it is known which bytes it means.
+    /// Whether its image digest is known.
     pub resolved: bool,
 }
 
 impl Past {
-    /// Whether it can be brought back: it has served, and its bytes are known.
+    /// Whether it can be restored: it has served, and its digest is known.
     pub fn can_return(self) -> bool {
         self.was_live && self.resolved
     }
 
-    /// Whether it can be brought back with good hope.
+    /// Whether it can be restored and did not fail after it was live.
     fn is_good(self) -> bool {
         self.can_return() && !self.given_up
     }
@@ -42,30 +42,30 @@ impl Past {
 /// A revision that cannot be rolled back to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoReturn {
-    /// The deployment never had one of this number.
-    #[error("there is no revision {0}; GET /api/deploy/apps/ID/revisions lists what there is")]
+    /// The deployment never had a revision of this number.
+    #[error("there is no revision {0}; GET /api/deploy/apps/ID/revisions lists all revisions")]
     Unknown(Revision),
-    /// It had, and it was cleaned away.
+    /// It existed, and was cleaned up.
     #[error(
         "revision {0} is not kept any more; \
          GET /api/deploy/apps/ID/revisions lists those that can be brought back"
     )]
     Forgotten(Revision),
-    /// It never answered visitors, so that nothing says it would now.
+    /// It never answered visitors, so nothing suggests that it would now.
     #[error(
-        "revision {0} never was live; \
+        "revision {0} was never live; \
          GET /api/deploy/apps/ID/revisions lists those that can be brought back"
     )]
     NeverLive(Revision),
-    /// It was live, but its host never told which bytes it ran.
+    /// It was live, but its host never reported the digest.
     #[error(
-        "it is not known which bytes revision {0} ran, so that it cannot be brought back; \
+        "the image digest of revision {0} is unknown, so it cannot be brought back; \
          GET /api/deploy/apps/ID/revisions lists those that can be"
     )]
     Unresolved(Revision),
-    /// No number was given, and there is nothing to choose.
+    /// No number was given, and there is no candidate.
     #[error(
-        "there is no other revision to go back to: none that was live and stayed good differs \
+        "there is no other revision to go back to: no healthy one that was live differs \
          from the current one"
     )]
     Nothing,
@@ -86,23 +86,23 @@ pub fn check(history: &[Past], number: Revision) -> Result<(), NoReturn> {
     }
 }
 
-/// Where a rollback without a number may go, best first: whatever was live and stayed good. One
-/// that was given up can still be named.
+/// The candidates of a rollback without a number, best first: every revision that was live and did
+/// not fail later. One that failed can still be named explicitly.
 pub fn candidates(history: &[Past], current: Revision) -> impl Iterator<Item = Revision> {
     let others = history.iter().rev().filter(move |past| past.number != current);
     others.filter(|past| past.is_good()).map(|past| past.number)
 }
 
-/// What a guard puts back if `current` turns out bad: the newest other one that was live and
-/// stayed good. `None` for a `current` that is itself what was left of a failure: it has served
-/// before, and one step back must not become a flight of them.
+/// What an automatic rollback restores if `current` fails: the newest other revision that was live
+/// and did not fail later. `None` if `current` itself was the fallback of a failure: it has served
+/// before, and one step back must not become a cascade.
 pub fn fallback(history: &[Past], current: Revision) -> Option<Revision> {
     let is_newest = history.iter().all(|past| past.number <= current);
     if is_newest { candidates(history, current).next() } else { None }
 }
 
-/// What is kept: what is in use, the newest `keep` that can be brought back, and the newest `keep`
-/// of all, so that failed deploys neither push good revisions out nor vanish at once.
+/// The revisions to keep: those in use, the newest `keep` that can be restored, and the newest
+/// `keep` of all, so that failed deploys neither push out good revisions nor vanish at once.
 pub fn kept(
     history: &[Past],
     current: Revision,
@@ -123,8 +123,8 @@ mod tests {
 
     use super::*;
 
-    /// A letter a revision: `L`ive, live and `G`iven up, `F`ailed before, live with `U`nknown
-    /// bytes, `.`: forgotten.
+    /// One letter per revision: `L`ive, live then `G`iven up, `F`ailed before it was live, live
+    /// with `U`nknown digest, `.`: deleted.
     fn history(letters: &str) -> Vec<Past> {
         let numbered = (1..).map(Revision::new).zip(letters.chars());
         numbered
@@ -204,7 +204,7 @@ mod tests {
             prop_assert!(kept.contains(&current) && kept.contains(&serving));
             prop_assert!(fallback(&history, current).is_none_or(|back| kept.contains(&back)));
             prop_assert!(kept.len() <= 2 * keep + 3);
-            // Done again on what is left, it keeps the same.
+            // Idempotent: a second run keeps the same revisions.
             let left: Vec<Past> =
                 history.into_iter().filter(|past| kept.contains(&past.number)).collect();
             prop_assert_eq!(super::kept(&left, current, Some(serving), keep), kept);

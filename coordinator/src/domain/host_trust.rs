@@ -1,10 +1,10 @@
-//! Whom a host trusts, and what was issued to it.
+//! Which keys and CAs a host trusts, and which certificate it was issued.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// Whom a host trusts, by name.
+/// What a host trusts, by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trusts {
     /// Ids of signing keys.
@@ -13,14 +13,14 @@ pub struct Trusts {
     pub cas: Vec<String>,
 }
 
-/// A certificate that was made for a host.
+/// A certificate issued to a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Issued {
-    /// Its number: one more than that of the host's certificate before.
+    /// Its number: one more than that of the host's previous certificate.
     pub number: u32,
-    /// Fingerprint of the authority that made it.
+    /// Fingerprint of the CA that issued it.
     pub ca: String,
     pub expires_at: Timestamp,
-    /// The request that asked for it and the certificate itself (PEM), where it was a renewal.
+    /// For a renewal: id of the request, and the certificate (PEM).
     pub renewal: Option<(Uuid, String)>,
 }

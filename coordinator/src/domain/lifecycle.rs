@@ -1,9 +1,9 @@
-//! The states of a deployment and every legal move between them, in one table.
+//! The states of a deployment and every legal transition, in one table.
 
 use serde::{Deserialize, Serialize};
 
-/// The published five. There is no sixth: a deployment whose deploy failed is stopped, or still
-/// running on its old revision.
+/// The five published states. There is no sixth: a deployment whose deploy failed is stopped, or
+/// still running on its old revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
@@ -19,7 +19,7 @@ pub enum Status {
 }
 
 impl Status {
-    /// The word for it, in the database and in refusals.
+    /// The word in the database and in refusals.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -30,7 +30,7 @@ impl Status {
         }
     }
 
-    /// Whether a deploy has begun that has neither gone live nor failed.
+    /// Whether a deploy is in progress: neither live nor failed yet.
     pub const fn is_under_way(self) -> bool {
         matches!(self, Self::Pending | Self::Deploying)
     }
@@ -58,53 +58,52 @@ impl std::str::FromStr for Status {
 #[error("is not a deployment status")]
 pub struct UnknownStatus;
 
-/// The status of one deployment. Nothing but [`apply`](Self::apply) changes it.
+/// The status of one deployment. Only [`apply`](Self::apply) changes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lifecycle(Status);
 
 impl Lifecycle {
-    /// Of a deployment that is being created.
+    /// A deployment that is being created.
     pub const NEW: Self = Self(Pending);
 
-    /// As it was stored; for the store alone.
+    /// As stored; for the store only.
     pub const fn stored(status: Status) -> Self {
         Self(status)
     }
 
-    /// Where the deployment is.
     pub const fn status(self) -> Status {
         self.0
     }
 
-    /// Moves it by `event`; an event that the table does not have here changes nothing.
+    /// Applies `event`; one that is illegal in this state changes nothing.
     pub fn apply(&mut self, event: Event) -> Result<(), IllegalMove> {
         self.0 = next(self.0, event)?;
         Ok(())
     }
 }
 
-/// Why a deployment moves.
+/// What moves a deployment to another state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// Its host works on bringing it up.
+    /// Its host is bringing it up.
     Progressed,
-    /// Its host reports that visitors are answered.
+    /// Its host reports that it answers visitors.
     Live,
-    /// Its host gave up and nothing serves.
+    /// Its host gave up, and nothing serves.
     GaveUp,
-    /// Its operator asked for a restart.
+    /// Its operator requested a restart.
     Restart,
-    /// Its operator asked for an earlier revision.
+    /// Its operator requested an earlier revision.
     Rollback,
-    /// Its operator asked for a stop.
+    /// Its operator requested a stop.
     Stop,
     /// Its operator destroyed it.
     Destroy,
     /// An administrator moved it to another host.
     Move,
-    /// The platform parked it, for its account was suspended.
+    /// The platform parked it because its account was suspended.
     Suspend,
-    /// The platform took that back.
+    /// The platform undid that.
     Reactivate,
 }
 
@@ -113,44 +112,44 @@ use Event::{
 };
 use Status::{Deploying, Destroyed, Pending, Running, Stopped};
 
-/// What an operator may ask for, in the order in which a refusal lists it.
+/// The operator's events, in the order in which a refusal lists them.
 const REQUESTS: [Event; 4] = [Restart, Rollback, Stop, Destroy];
 
-/// `(from, event, to)`: what is not here is illegal.
+/// `(from, event, to)`; anything not listed is illegal.
 const MOVES: &[(Status, Event, Status)] = &[
-    // A deploy goes forward. A report may say `Live` first: reports between may be merged.
+    // A deploy proceeds. `Live` may come first: reports in between may be merged.
     (Pending, Progressed, Deploying),
     (Pending, Live, Running),
     (Deploying, Progressed, Deploying),
     (Deploying, Live, Running),
     (Running, Live, Running),
-    // What served has ended by itself and is being brought up again: that is a matter of health.
+    // The serving container ended and is being restarted: that concerns only its health.
     (Running, Progressed, Running),
-    // Nothing serves and nothing will without its operator.
+    // Nothing serves, and nothing will until its operator acts.
     (Pending, GaveUp, Stopped),
     (Deploying, GaveUp, Stopped),
     (Running, GaveUp, Stopped),
-    // A restart supersedes a deploy that is under way, for instance with a fixed image.
+    // A restart supersedes a deploy in progress, for instance with a fixed image.
     (Pending, Restart, Deploying),
     (Deploying, Restart, Deploying),
     (Running, Restart, Deploying),
     (Stopped, Restart, Deploying),
-    // Not while a deploy is under way: what served before serves on until that has ended, and
-    // which revision `back` would lead from is not settled.
+    // Not while a deploy is in progress: the previous revision serves until it has ended, and which
+    // revision `back` starts from is undecided.
     (Running, Rollback, Deploying),
     (Stopped, Rollback, Deploying),
-    // Whatever it was, elsewhere it begins again.
+    // In any state, it starts over on another host.
     (Pending, Move, Deploying),
     (Deploying, Move, Deploying),
     (Running, Move, Deploying),
     (Pending, Stop, Stopped),
     (Deploying, Stop, Stopped),
     (Running, Stop, Stopped),
-    // The published pages have no word of its own for that: stopped 'by the platform'.
+    // The published pages have no state for this: stopped 'by the platform'.
     (Pending, Suspend, Stopped),
     (Deploying, Suspend, Stopped),
     (Running, Suspend, Stopped),
-    // What ran comes back; what its operator had stopped is left alone by whoever asks.
+    // What ran is started again; callers skip what its operator had stopped.
     (Stopped, Reactivate, Deploying),
     (Pending, Destroy, Destroyed),
     (Deploying, Destroy, Destroyed),
@@ -175,11 +174,10 @@ impl Event {
     }
 }
 
-/// A move that the table does not have.
+/// A transition that is not in the table.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the deployment is {from}, so {event} is not possible; {}", possible(*from))]
 pub struct IllegalMove {
-    /// The state it is in.
     pub from: Status,
     pub event: &'static str,
 }
@@ -193,7 +191,7 @@ fn next(from: Status, event: Event) -> Result<Status, IllegalMove> {
         .ok_or(IllegalMove { from, event: event.as_str() })
 }
 
-/// What an operator can do in this state, in words.
+/// What an operator can do in this state.
 fn possible(from: Status) -> String {
     let events: Vec<&str> = REQUESTS
         .into_iter()
@@ -201,7 +199,7 @@ fn possible(from: Status) -> String {
         .map(Event::as_str)
         .collect();
     if events.is_empty() {
-        "nothing is; create a new deployment, its subdomain is free".to_owned()
+        "create a new deployment, its subdomain is free".to_owned()
     } else {
         format!("possible: {}", events.join(", "))
     }
@@ -277,7 +275,7 @@ mod tests {
         );
         assert_eq!(
             next(Destroyed, Restart).unwrap_err().to_string(),
-            "the deployment is destroyed, so restart is not possible; nothing is; create a new \
+            "the deployment is destroyed, so restart is not possible; create a new \
              deployment, its subdomain is free"
         );
     }

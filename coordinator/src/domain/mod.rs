@@ -1,5 +1,5 @@
-//! Decisions without I/O: what a deployment may do next, what hosts can carry, where a new one
-//! goes, and what of its past is kept.
+//! Decisions without I/O: lifecycle transitions, host capacity, scheduling, and which revisions are
+//! kept.
 
 pub mod capacity;
 pub mod deployment;

@@ -12,43 +12,41 @@ use serde::{Deserialize, Serialize};
 use super::failure::Failure;
 use super::history::Past;
 
-/// One revision: what it means, of which nothing changes but the digest, once, from unknown to
-/// known; and what became of it. Its environment is apart
-/// : it can be large, and most readers want none of it.
+/// One revision: its content, immutable except for the digest, which is set once; and its outcome.
+/// The environment is stored separately: it can be large, and most readers do not need it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RevisionRecord {
     pub number: Revision,
     /// The image as the operator named it.
     pub image: ImageReference,
-    /// The bytes that the image meant when a host pulled it.
+    /// The digest of the image when a host pulled it.
     pub digest: Option<Digest>,
     /// The port inside the container.
     pub port: Port,
     /// The names it is served under besides the subdomain.
     pub domains: Vec<HostName>,
-    /// How its health is asked.
+    /// Its health probe.
     pub probe: Probe,
-    /// How it replaces the one before.
+    /// How it replaces the previous revision.
     pub strategy: Strategy,
-    /// The revision whose content it took over, where a rollback made it.
+    /// The revision it was copied from, if a rollback made it.
     pub rollback_of: Option<Revision>,
-    /// When it was made.
     pub created_at: Timestamp,
-    /// When its host first said that it answers visitors.
+    /// When its host first reported that it answers visitors.
     pub live_at: Option<Timestamp>,
-    /// Why its host gave it up.
+    /// Why its host gave up on it.
     pub failure: Option<Failure>,
 }
 
 impl RevisionRecord {
-    /// A further revision of the same content; nothing is known of it yet.
+    /// A new revision with the same content and no outcome yet.
     #[must_use]
     pub fn again(&self, number: Revision, created_at: Timestamp) -> Self {
         Self { number, created_at, rollback_of: None, live_at: None, failure: None, ..self.clone() }
     }
 
-    /// Whether `other` means the same, environments apart. A tag says nothing: what counts is the
-    /// bytes.
+    /// Whether `other` has the same content, environments excluded. Images are compared by digest,
+    /// since a tag can move.
     pub fn means(&self, other: &Self) -> bool {
         self.image.repository() == other.image.repository()
             && self.image.registry() == other.image.registry()
@@ -59,7 +57,7 @@ impl RevisionRecord {
             && self.strategy == other.strategy
     }
 
-    /// What became of it.
+    /// Its outcome.
     pub fn past(&self) -> Past {
         Past {
             number: self.number,

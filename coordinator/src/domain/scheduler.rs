@@ -1,4 +1,4 @@
-//! Which host a new deployment goes to. Pure: whoever asks has counted before.
+//! Which host a new deployment goes to. Pure: the caller provides all counts.
 
 use std::cmp::Reverse;
 use std::fmt;
@@ -7,31 +7,31 @@ use buddo_shared::id::HostId;
 
 use crate::domain::capacity::{Demand, Load};
 
-/// Bytes of environments on one host at most. They are all in its document, sealed and encoded to
-/// nearly twice their size, and a document has an upper limit
-/// ([`MAX_ENVELOPE`](buddo_shared::signed::MAX_ENVELOPE)) beyond which no host takes it.
+/// Maximum bytes of environments on one host. They are all in its document, sealed and encoded to
+/// nearly twice their size, and no host takes a document above a limit
+/// ([`MAX_ENVELOPE`](buddo_shared::signed::MAX_ENVELOPE)).
 pub const MAX_ENV_BYTES: u64 = 8 * 1024 * 1024;
 
-/// Bytes of environments of one account on one host at most: nobody takes the room of all.
+/// Maximum bytes of one account's environments on one host: no account can take all the room.
 pub const MAX_ACCOUNT_ENV_BYTES: u64 = MAX_ENV_BYTES / 4;
 
-/// Bytes of a document that its deployments cannot do without, at most. Three quarters of what one
-/// may have: the rest is for guards and for images that are kept.
+/// Maximum bytes of a document that its deployments need. Three quarters of the limit: the rest is
+/// for automatic rollbacks and for images that are kept.
 pub const MAX_DOCUMENT_BYTES: u64 = 18 * 1024 * 1024;
 
-/// Bytes of environments that guards may add to a document, each that of the revision it would
-/// put back. What is beyond goes without a guard.
+/// Maximum bytes of environments that automatic rollbacks add to a document, each that of its
+/// fallback revision. Deploys beyond that have no automatic rollback.
 pub const MAX_FALLBACK_BYTES: u64 = 4 * 1024 * 1024;
 
-/// A host as placement sees it.
+/// A host as the scheduler sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Candidate {
     pub id: HostId,
-    /// MiB that apps and what they need may take, overcommitment included.
+    /// MiB for apps and their overhead, overcommitment included.
     pub budget_mb: u64,
-    /// What its deployments take already.
+    /// The load of its current deployments.
     pub load: Load,
-    /// Bytes of environments of the new app's account that are on it already.
+    /// Bytes of environments that the new app's account already has on it.
     pub account_env_bytes: u64,
     /// Whether it takes apps now.
     pub availability: Availability,
@@ -41,7 +41,7 @@ pub struct Candidate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Availability {
     Open,
-    /// It did a moment ago and is expected back: the last resort.
+    /// It did until a moment ago and is expected back: the last resort.
     Away,
     Closed(Closed),
 }
@@ -53,11 +53,11 @@ pub enum Closed {
     Drained,
     /// There are two copies of it.
     Locked,
-    /// It was not reached for long.
+    /// It has been unreachable for too long.
     Lost,
-    /// It says that it lacks what it takes to start another container.
+    /// It reports that it lacks resources to start another container.
     Short,
-    /// It has not said yet what it has.
+    /// It has not reported its capacity yet.
     Unknown,
 }
 
@@ -117,13 +117,13 @@ impl fmt::Display for ClosedHosts {
 /// No host has room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoRoom {
-    /// None takes new apps at all.
+    /// No host takes new apps.
     #[error(
         "no host takes new apps at the moment ({0}); nothing was created: try again later, or ask \
          the platform's administrator, who sees why in `buddo-coordinator host list`"
     )]
     NoHost(ClosedHosts),
-    /// The largest hole is too small.
+    /// No host has enough free memory.
     #[error(
         "needs {needed} MB of memory and the emptiest host has {free}; \
          destroy what is not needed, choose a smaller tier, or try again later"
@@ -133,29 +133,31 @@ pub enum NoRoom {
         /// MiB of the largest app that would still fit somewhere.
         free: u64,
     },
-    /// Where there is memory, there is no room for so large an environment.
+    /// The hosts with enough memory have no room for so large an environment.
     #[error(
         "has an environment of {0} bytes, for which no host has room; \
          send fewer or shorter variables, or try again later"
     )]
     Environment(u64),
-    /// Where there is memory, there are as many apps as a host can be told of.
-    #[error("has no host that can be told of one more app; try again later")]
+    /// The hosts with enough memory have no room in their documents.
+    #[error(
+        "fits on no host: those with free memory have the most apps they can take; try again later"
+    )]
     Document,
-    /// Where there is room, the account has as much as it may.
+    /// The hosts with room already hold the account's full share.
     #[error(
         "has an environment of {env_bytes} bytes, and those of the account's apps on one host may have \
          {MAX_ACCOUNT_ENV_BYTES} together; send fewer or shorter variables, or destroy an app that \
          is not needed"
     )]
     Share {
-        /// Bytes of the new one.
+        /// Bytes of the new environment.
         env_bytes: u64,
     },
 }
 
 impl Candidate {
-    /// MiB that are left of the budget once `load` has come to this.
+    /// MiB left of the budget under `load`.
     fn left_mb(&self, load: Load) -> Option<u64> {
         self.budget_mb.checked_sub(load.memory_mb())
     }
@@ -164,13 +166,12 @@ impl Candidate {
         self.left_mb(self.load.with(demand)).is_some()
     }
 
-    /// Whether its document has room.
     fn has_document(&self, demand: Demand) -> bool {
         let load = self.load.with(demand);
         load.env_bytes <= MAX_ENV_BYTES && load.document_bytes() <= MAX_DOCUMENT_BYTES
     }
 
-    /// Whether the account may have so much on it. An app without an environment takes no share.
+    /// Whether the account's share allows it. An app without an environment uses none.
     fn has_share(&self, demand: Demand) -> bool {
         let bytes = self.account_env_bytes.saturating_add(demand.env_bytes);
         demand.env_bytes == 0 || bytes <= MAX_ACCOUNT_ENV_BYTES
@@ -180,8 +181,8 @@ impl Candidate {
         self.has_memory(demand) && self.has_document(demand) && self.has_share(demand)
     }
 
-    /// MiB of the largest app that still fits: more of it is needed than its own limit, so this is
-    /// searched for and not subtracted.
+    /// MiB of the largest app that still fits: it needs more than its own limit, so this is a
+    /// search, not a subtraction.
     fn free_mb(&self) -> u64 {
         let fits = |memory_mb: u64| self.has_memory(Demand { memory_mb, env_bytes: 0 });
         let (mut low, mut high) = (0, self.budget_mb);
@@ -193,9 +194,9 @@ impl Candidate {
     }
 }
 
-/// Chooses the host with most free memory that fits, one that can be reached before one that
-/// cannot at the moment, and never one that is closed. Ties go to the lowest id, so that the choice
-/// can be repeated.
+/// Chooses the host with the most free memory among those where it fits; a reachable host before an
+/// unreachable one, never a closed one. Ties go to the lowest id, so that the choice is
+/// reproducible.
 pub fn place(demand: Demand, hosts: &[Candidate]) -> Result<HostId, NoRoom> {
     let open = || hosts.iter().filter(|host| !matches!(host.availability, Availability::Closed(_)));
     open()

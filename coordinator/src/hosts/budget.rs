@@ -1,35 +1,36 @@
-//! How much one host may say: so many bytes, frames, durable reports and connections a minute. An agent
-//! that is whole stays far below; one that somebody else runs must not take the database from all others.
+//! Limits per host: bytes, frames, durable reports and connections per minute. A healthy agent
+//! stays far below; a compromised one must not take the database from all other hosts.
 
 use std::time::Duration;
 
 use buddo_shared::report::Frame;
 use tokio::time::Instant;
 
-/// What is counted in. A host that was silent for so long has all of its budget.
+/// The period of the limits. A host that was silent for this long has its full budget.
 pub(super) const WINDOW: Duration = Duration::from_mins(1);
 
-/// Bytes a minute. All levels of a thousand apps are less than one MiB.
+/// Bytes per minute. The status of a thousand apps is less than one MiB.
 const BYTES: u64 = 16 * 1024 * 1024;
-/// Frames a minute, each probe of a list counted as one: they cost a read.
+/// Frames per minute, each probe in a list counted as one: each costs a read.
 const FRAMES: u64 = 60_000;
-/// Durable reports a minute: they cost a write. A thousand apps that are deployed at once make
-/// eight each.
+/// Durable reports per minute: each costs a write. A thousand apps deployed at once make eight
+/// each.
 const REPORTS: u64 = 12_000;
-/// Connections a minute: each gets the whole document. An agent that crashes at once when it has that,
-/// and is started again each few seconds, makes fewer.
+/// Connections per minute: each gets the whole document. An agent that crashes on receiving it and
+/// is restarted every few seconds stays below.
 const CONNECTIONS: u64 = 30;
 
-/// The host asked for more than it may.
+/// The host exceeded its budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the host sends more reports, or ends more connections, than a thousand apps can make; it is \
-     left alone for {} s: look at its agent, somebody else may run it",
+     disconnected for {} s: look at its agent, somebody else may run it",
     WINDOW.as_secs()
 )]
 pub(super) struct OverBudget;
 
-/// What one host has left. It outlives connections, so that a new one is no new budget.
+/// The remaining budget of one host. It outlives connections, so that reconnecting does not reset
+/// it.
 #[derive(Debug)]
 pub(super) struct Budget {
     bytes: Bucket,
@@ -52,12 +53,12 @@ impl Budget {
         }
     }
 
-    /// Counts a connection that stands.
+    /// Counts an established connection.
     pub(super) fn connected(&mut self, now: Instant) -> Result<(), OverBudget> {
         self.connections.take(1, now)
     }
 
-    /// Counts bytes that came in.
+    /// Counts received bytes.
     pub(super) fn read(&mut self, bytes: usize, now: Instant) -> Result<(), OverBudget> {
         self.bytes.take(u64::try_from(bytes).unwrap_or(u64::MAX), now)
     }
@@ -76,11 +77,11 @@ impl Budget {
     }
 }
 
-/// A token bucket, kept as the time at which it would be full again (the generic cell rate algorithm):
-/// there is nothing to refill.
+/// A token bucket, stored as the time at which it is full again (generic cell rate algorithm): no
+/// refill needed.
 #[derive(Debug)]
 struct Bucket {
-    /// What a token takes to come back, in nanoseconds.
+    /// Nanoseconds until a token is available again.
     each: u64,
     used_until: Instant,
 }
@@ -90,8 +91,8 @@ impl Bucket {
         let since = self.used_until.max(now);
         let cost = Duration::from_nanos(self.each.saturating_mul(tokens));
         let until = since.checked_add(cost).filter(|until| *until - now <= WINDOW);
-        // What is refused takes all that was left, and no more than that: a minute later all is back,
-        // however much was asked for.
+        // A refused request uses up what was left, but no more: a minute later the budget is full
+        // again, however much was asked for.
         self.used_until = until.unwrap_or(now + WINDOW);
         until.map(drop).ok_or(OverBudget)
     }
@@ -117,7 +118,7 @@ mod tests {
     fn fm_67_what_a_whole_agent_says_is_within_its_budget() {
         let start = Instant::now();
         let mut budget = Budget::new(start);
-        // A thousand apps are deployed at once, then probed each half minute for an hour.
+        // A thousand apps deployed at once, then probed every half minute for an hour.
         for _ in 0..8 * 1000 {
             budget.read(600, start).unwrap();
             budget.parsed(Some(&report()), start).unwrap();
@@ -171,8 +172,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever comes when, in no minute more than two budgets get through: what was saved up, and
-        /// what came back meanwhile.
+        /// In any minute at most two budgets get through: the saved one, and the one refilled
+        /// meanwhile.
         #[test]
         fn no_minute_has_more_than_two_budgets(
             takes in prop::collection::vec((0..3000u64, 1..400_000usize), 1..200),

@@ -1,4 +1,4 @@
-//! One kept-open connection to one agent: mutual TLS 1.3, HTTP/2. Every call has a deadline.
+//! One persistent connection to one agent: mutual TLS 1.3, HTTP/2. Every call has a deadline.
 
 use std::future::Future;
 use std::time::Duration;
@@ -27,13 +27,13 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use crate::crypto::ca::{CaError, HostCa};
 use crate::store::contract::DocumentRow;
 
-/// Until a connection with its TLS stands.
+/// Deadline for TCP and TLS.
 const CONNECT: Duration = Duration::from_secs(5);
-/// Until a call is answered; a document may be large.
+/// Deadline for the answer to a call; a document may be large.
 const CALL: Duration = Duration::from_secs(30);
-/// Bytes of an answer that are read.
+/// Maximum bytes read of an answer.
 const MAX_ANSWER: usize = 64 * 1024;
-/// Characters of a refusal that are kept.
+/// Maximum characters kept of a refusal.
 const MAX_WORDS: usize = 500;
 
 /// A call to an agent failed.
@@ -51,7 +51,6 @@ pub enum LinkError {
     },
     #[error("cannot {operation}")]
     Http {
-        /// What was to be done.
         operation: &'static str,
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
@@ -59,26 +58,19 @@ pub enum LinkError {
     /// No answer in time.
     #[error("{operation}: no answer within {} s", within.as_secs())]
     Deadline {
-        /// What was to be done.
         operation: &'static str,
-        /// How long was waited.
+        /// The deadline.
         within: Duration,
     },
     #[error("{operation}: the agent refused with {status} {code}: {detail}")]
-    Refused {
-        /// What was to be done.
-        operation: &'static str,
-        status: StatusCode,
-        code: String,
-        detail: String,
-    },
-    /// It has a valid certificate of the host, and another key than the host joined with.
+    Refused { operation: &'static str, status: StatusCode, code: String, detail: String },
+    /// It has a valid certificate of the host, but not the key the host joined with.
     #[error(
         "what answers at {0} holds a copy of an older identity of this host; stop it, or let the \
          host join again"
     )]
     OtherKey(String),
-    /// The agent acknowledged something else.
+    /// The agent acknowledged another document than the one that was sent.
     #[error("the agent acknowledged another document than the one sent")]
     Mismatch,
 }
@@ -89,19 +81,19 @@ impl LinkError {
         matches!(self, Self::Refused { code, .. } if code == "unknown_key")
     }
 
-    /// Whether the host is there and its agent is not: something refused the connection at once.
+    /// Whether the host is up and its agent is not: the connection was refused at once.
     pub(super) fn is_agent_down(&self) -> bool {
         let Self::Connect { source, .. } = self else { return false };
         source.kind() == std::io::ErrorKind::ConnectionRefused
     }
 
-    /// Whether the agent could not write down what it was told: its disk is full, or fails.
+    /// Whether the agent could not store what it received: its disk is full or failing.
     pub(super) fn is_not_stored(&self) -> bool {
         matches!(self, Self::Refused { code, .. } if code == "not_stored")
     }
 
-    /// Where the agent judged a document and said no, or cannot keep it: why, and what an
-    /// administrator does.
+    /// If the agent rejected a document or could not store it: why, and what an administrator
+    /// should do.
     pub(super) fn refusal(&self) -> Option<String> {
         let Self::Refused { status, code, detail, .. } = self else { return None };
         if !status.is_client_error() && !self.is_not_stored() {
@@ -140,15 +132,15 @@ impl LinkError {
 pub(super) struct Link {
     sender: http2::SendRequest<Full<Bytes>>,
     authority: String,
-    /// What time it was at the agent by its last answer.
+    /// The agent's time in its last answer.
     date: Option<Timestamp>,
-    /// Moves the bytes; ends with the link.
+    /// Drives the connection; ends with it.
     _driver: AbortOnDropHandle<()>,
 }
 
 impl Link {
-    /// Connects to the agent at `address`, which must prove to be `host`, by the key that it
-    /// joined with: certificates for keys of before are valid for some time yet.
+    /// Connects to the agent at `address`, which must prove to be `host` by the key it joined with:
+    /// certificates for previous keys stay valid for some time.
     pub(super) async fn open(
         ca: &HostCa,
         host: HostId,
@@ -192,12 +184,12 @@ impl Link {
         Ok(Self { sender, authority: name, date: None, _driver: driver })
     }
 
-    /// What time it was at the agent by its last answer, to the second.
+    /// The agent's time in its last answer, to the second.
     pub(super) fn date(&self) -> Option<Timestamp> {
         self.date
     }
 
-    /// Sends a document; returns once the agent has it on disk.
+    /// Sends a document; returns once the agent has stored it on disk.
     pub(super) async fn put(&mut self, document: &DocumentRow) -> Result<(), LinkError> {
         let operation = "send the desired state";
         let body = Bytes::copy_from_slice(&document.envelope);
@@ -214,14 +206,14 @@ impl Link {
         }
     }
 
-    /// Opens the stream of reports that come after `seq`.
+    /// Opens the stream of reports after `seq`.
     pub(super) async fn reports(&mut self, seq: u64) -> Result<Incoming, LinkError> {
         let path = format!("/v1/reports?after={seq}");
         let request = self.request(Method::GET, &path, "application/x-ndjson", Bytes::new())?;
         Ok(self.call("open the report stream", request).await?.into_body())
     }
 
-    /// Says that all reports up to `through` are committed.
+    /// Acknowledges that all reports up to `through` are committed.
     pub(super) async fn acknowledge(&mut self, through: u64) -> Result<(), LinkError> {
         let operation = "acknowledge reports";
         let body =
@@ -278,7 +270,7 @@ fn holds(tls: &TlsStream<TcpStream>, key: &HostKey) -> bool {
         .is_some_and(|(_, leaf)| leaf.public_key().raw == key.spki())
 }
 
-/// An agent's words: they are shown to administrators, and kept.
+/// Text from an agent, cleaned: it is stored and shown to administrators.
 fn words(text: &str) -> String {
     let plain = |c: char| if c.is_control() { ' ' } else { c };
     text.chars().take(MAX_WORDS).map(plain).collect()

@@ -1,4 +1,4 @@
-//! One deployment of a document: its current revision, what a guard puts back, which images stay.
+//! One deployment of a document: its current revision, its fallback, and the images to keep.
 
 use buddo_runtime::error_chain::chain;
 use buddo_shared::id::{DeploymentId, Revision};
@@ -17,18 +17,18 @@ use crate::state::Services;
 use crate::store::contract::Host;
 use crate::store::{StoreError, Tables};
 
-/// How long after a guard's end a document still carries it: the host's clock decides when a
-/// switch was, and it may be wrong by this much.
+/// How long after the auto-rollback window a document still carries the fallback: the host's clock
+/// decides when the switch was, and may be off by this much.
 const SLACK: SignedDuration = SignedDuration::from_hours(1);
 
-/// Puts deployments into the document of one host, in the order of their creation, so that the
-/// same state makes the same document.
+/// Writes deployments into the document of one host, in order of creation, so that the same state
+/// makes the same document.
 pub(super) struct Writer<'a> {
     tables: &'a dyn Tables,
     services: &'a Services,
     host: &'a Host,
     now: Timestamp,
-    /// Bytes of environments that guards may still add.
+    /// Bytes of environments still available for fallbacks.
     room: u64,
 }
 
@@ -78,7 +78,7 @@ impl<'a> Writer<'a> {
         })
     }
 
-    /// Images of all revisions that a rollback may bring back, each once.
+    /// Images of all revisions that a rollback may restore, deduplicated.
     fn kept_images(
         &self,
         deployment: &Deployment,
@@ -95,8 +95,8 @@ impl<'a> Writer<'a> {
         images
     }
 
-    /// Whether the guard over `current` may still be open on its host: afterwards what it would
-    /// put back only makes the document larger.
+    /// Whether the auto-rollback window of `current` may still be open on its host; after that, the
+    /// fallback would only make the document larger.
     fn is_watched(&self, deployment: &Deployment, current: &RevisionRecord) -> bool {
         let seconds = self.services.config.deploy.guard_s;
         let window = SignedDuration::from_secs(seconds.into()) + SLACK;
@@ -116,7 +116,7 @@ impl<'a> Writer<'a> {
             Err(error) if error.is_of_one() => {
                 tracing::error!(
                     host = %self.host.id, deployment = %id, error = %chain(&error),
-                    "a deploy goes without its guard: what it would put back cannot be read"
+                    "a deploy has no guard: the revision to put back cannot be read"
                 );
                 return Ok(None);
             }
@@ -127,7 +127,7 @@ impl<'a> Writer<'a> {
             tracing::warn!(
                 host = %self.host.id,
                 deployment = %id,
-                "a deploy goes without its guard: the host's document would be too large"
+                "a deploy has no guard: the host's document would be too large"
             );
             return Ok(None);
         };
@@ -144,7 +144,7 @@ impl<'a> Writer<'a> {
         Ok(Some(Guard { seconds: self.services.config.deploy.guard_s, fallback }))
     }
 
-    /// The environment of a revision, sealed to the host, and how long it is.
+    /// The environment of a revision, sealed to the host, and its length.
     fn env(
         &self,
         id: DeploymentId,

@@ -1,7 +1,7 @@
-//! When a host is dialled: not all at once, and not too many together.
+//! Paces the dialling of hosts: spread over time, and with a limit on parallel handshakes.
 //!
 //! A thousand hosts whose sessions ended together (a restart, a network that comes back) must not
-//! cost a thousand handshakes in one second: whoever is served meanwhile would wait for them.
+//! cost a thousand handshakes in one second: all other requests would wait for them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,9 +12,9 @@ use tokio::time::sleep;
 use crate::crypto::random::{self, Random};
 
 pub(super) const PLACES: usize = 32;
-/// What each host adds to the time over which first dials are spread.
+/// How much each host adds to the time over which the first dials are spread.
 const SHARE: Duration = Duration::from_millis(5);
-/// And the most that it comes to.
+/// Maximum of that time.
 const LONGEST: Duration = Duration::from_secs(10);
 
 pub(super) struct Dial {
@@ -27,16 +27,16 @@ impl Dial {
         Self { places: Semaphore::new(PLACES), random }
     }
 
-    /// Waits for a moment of its own among `hosts` that begin together.
+    /// Waits for a random moment, spread over the `hosts` that begin together.
     pub(super) async fn spread(&self, hosts: usize) {
         let window = SHARE.saturating_mul(u32::try_from(hosts).unwrap_or(u32::MAX)).min(LONGEST);
         let draw = u32::from_be_bytes(random::bytes::<4>(&*self.random));
         sleep(window.mul_f64(f64::from(draw) / f64::from(u32::MAX))).await;
     }
 
-    /// Waits for one of the places, which is kept until the host is connected.
+    /// Waits for a permit, held until the host is connected.
     pub(super) async fn place(&self) -> Option<SemaphorePermit<'_>> {
-        // Never closed; without a place the dial would be no worse for that.
+        // The semaphore is never closed; if it were, dialling without a permit would do no harm.
         self.places.acquire().await.ok()
     }
 }
@@ -66,7 +66,7 @@ mod tests {
                     *now += 1;
                     *most = (*most).max(*now);
                 }
-                // A handshake over a slow line.
+                // A handshake over a slow network.
                 sleep(Duration::from_millis(50)).await;
                 log.lock().unwrap().1 -= 1;
             })

@@ -1,4 +1,4 @@
-//! Builds and signs the document of one generation, once; afterwards its bytes are read back.
+//! Builds and signs the document of each generation once; later its bytes are read back.
 
 use std::sync::Arc;
 
@@ -21,21 +21,20 @@ use crate::state::{AppState, Services};
 use crate::store::contract::{DocumentRow, DocumentTrust, Host};
 use crate::store::{StoreError, Tables};
 
-/// A document is refused on arrival after this.
+/// Hosts refuse a document older than this on arrival.
 pub(super) const LIFE: SignedDuration = SignedDuration::from_hours(24);
-/// A document this old is replaced by a fresh one of the next generation.
+/// A document this old is replaced by one of a new generation.
 pub(super) const REFRESH: SignedDuration = SignedDuration::from_hours(12);
 
-/// One that was issued further ahead is replaced. Hosts accept five times that.
+/// A document issued further in the future than this is replaced. Hosts accept five times that.
 const AHEAD: SignedDuration = SignedDuration::from_mins(1);
 
-/// The document cannot be made. What the host runs is not touched by that.
+/// The document cannot be built. What the host runs is not affected.
 #[derive(Debug, thiserror::Error)]
 pub enum DocumentError {
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// There is no such host.
-    #[error("the host is not known any more")]
+    #[error("the host no longer exists")]
     Unknown,
     /// An environment cannot be decrypted.
     #[error("cannot read the environment of deployment {deployment}")]
@@ -44,28 +43,28 @@ pub enum DocumentError {
         #[source]
         source: VaultError,
     },
-    /// It is not known what the host has of a deployment that cannot be read.
+    /// It is unknown what the host has of a deployment that cannot be read.
     #[error(
         "a deployment of the host cannot be read, and neither can the last document, which says what \
          the host has of it; so the host keeps what it has: mend the deployment, or destroy it"
     )]
     Last(#[source] VerifyError),
-    /// The same, for what the document is signed with cannot be used.
+    /// The same, because the signing keys cannot be used.
     #[error("cannot use the signing keys to read the host's last document; restore their files")]
     Keys(#[source] PinnedKeyError),
     /// An environment cannot be sealed to the host.
     #[error("cannot seal an environment")]
     Seal(#[from] SealError),
-    /// No document is signed for a time that may be wrong: hosts would refuse it, or, worse, obey.
+    /// No document is signed while the clock is in doubt: hosts would refuse it or, worse, accept
+    /// it.
     #[error(transparent)]
     Clock(#[from] Doubted),
-    /// It cannot be signed.
     #[error("cannot sign the document")]
     Sign(#[from] SignError),
 }
 
 impl DocumentError {
-    /// Whether trying again at once is of no use: an administrator has to act.
+    /// Whether a retry is useless until an administrator acts.
     pub(super) fn is_lasting(&self) -> bool {
         match self {
             Self::Store(error) => matches!(error, StoreError::Corrupt { .. }),
@@ -79,7 +78,8 @@ impl DocumentError {
         }
     }
 
-    /// Whether only the deployment at hand cannot be read. A key file that cannot be used concerns all.
+    /// Whether the error concerns only this deployment. A key file that cannot be used concerns
+    /// all.
     pub(super) fn is_of_one(&self) -> bool {
         match self {
             Self::Vault { source, .. } => {
@@ -96,13 +96,13 @@ impl DocumentError {
     }
 }
 
-/// The document that `host` shall have now.
+/// The document that `host` should have now.
 ///
-/// Reading, sealing and signing happen on a snapshot, away from the writer and from what requests
-/// read. If the generation has moved meanwhile, the document is stored and sent all the same: it is
-/// how things stood a moment ago, and a host whose apps change faster than its document is built
-/// would get none otherwise. The newer one follows, since the generation that was sent is not the
-/// wanted one.
+/// Reading, sealing and signing work on a snapshot, outside the writer transaction and off the
+/// connections that requests read from. If the generation has moved meanwhile, the document is
+/// stored and sent anyway: it is the state of a moment ago, and a host whose apps change faster
+/// than its document is built would otherwise get none. The newer one follows, since the sent
+/// generation is not the desired one.
 pub(crate) async fn current(state: &AppState, host: HostId) -> Result<DocumentRow, DocumentError> {
     loop {
         let services = Arc::clone(state);
@@ -145,17 +145,17 @@ pub(crate) async fn current(state: &AppState, host: HostId) -> Result<DocumentRo
 
 enum Found {
     Stored(DocumentRow),
-    /// Stored, and past half its life, or made before keys or authorities were changed.
+    /// Stored, but past half its life, or made before keys or CAs changed.
     Old,
-    /// Just now, for the host as it was then.
+    /// Just built, for the host as it was then.
     Built(DocumentRow, Noted, Box<Host>),
 }
 
-/// Which deployments are held, and why; `None`: none is and none was.
+/// Which deployments are held, and why; `None`: none is, and none was.
 type Noted = Option<Vec<(DeploymentId, Failure)>>;
 
-/// Whether a stored document is what the host is to have. While the clock is doubted it is: none
-/// can be signed in its place.
+/// Whether a stored document can be sent. While the clock is in doubt it always can: no other can
+/// be signed.
 pub(super) fn is_current(
     services: &Services,
     host: &Host,
@@ -168,15 +168,15 @@ pub(super) fn is_current(
     }
 }
 
-/// Whether a document of then should be replaced; also one from the future, after a clock was set
-/// back: no host accepts it before that time has come.
+/// Whether a document issued at that time must be replaced; true also for one from the future,
+/// after the clock was set back: no host accepts it before that time.
 fn is_old(issued_at: Timestamp, now: Timestamp) -> bool {
     let age = now.duration_since(issued_at);
     age >= REFRESH || age < -AHEAD
 }
 
-/// Whether a document with this trust is what the host is to have: by the right key, naming whom
-/// it shall trust next.
+/// Whether a document with this trust can be sent: signed by the right key, and naming the keys and
+/// CAs to trust next.
 fn is_settled(services: &Services, host: &Host, trust: Option<&DocumentTrust>) -> bool {
     let keys = services.keys.keys();
     let wanted = trust_of(services, &keys.plan(host.bond.trusts.as_ref()));
@@ -193,8 +193,8 @@ fn trust_of(services: &Services, plan: &Plan<'_>) -> DocumentTrust {
     }
 }
 
-/// Stores the document, unless there is one of its generation or a newer one already, or the host
-/// is another one by now.
+/// Stores the document, unless one of its generation or a newer one exists, or the host's identity
+/// or epoch has changed meanwhile.
 async fn store(
     state: &AppState,
     of: Host,
@@ -205,8 +205,8 @@ async fn store(
         .store
         .write(move |tables| {
             let host = tables.host(of.id)?.ok_or(DocumentError::Unknown)?;
-            // What is sealed to a key of before nobody can open, and what is signed in an epoch of
-            // before is refused.
+            // Nobody can open what is sealed to a previous key, and hosts refuse what is signed in
+            // a previous epoch.
             let is_same = host.joined_at == of.joined_at
                 && host.sealing_key == of.sealing_key
                 && host.wanted.epoch == document.generation.epoch;
@@ -215,7 +215,7 @@ async fn store(
             }
             match tables.newest_document(host.id)? {
                 Some(newest) if newest == document.generation => {
-                    // What was signed first for a generation is sent, byte for byte.
+                    // The first document signed for a generation is the one sent, byte for byte.
                     Ok(tables.document(host.id, newest)?)
                 }
                 Some(newest) if newest > document.generation => Ok(None),
@@ -269,14 +269,14 @@ fn build(
         let LeftOut { guards, images } = left_out;
         tracing::warn!(
             host = %host.id, guards, images,
-            "the host's document is as large as hosts take: deploys go without a guard, or old \
-             images without protection"
+            "the host's document has reached its size limit: some deploys have no guard, or old \
+             images are not protected"
         );
     }
     let keys = services.keys.keys();
     let plan = keys.plan(host.bond.trusts.as_ref());
     let trust = trust_of(services, &plan);
-    // Always said, so that a host follows from whatever it trusts now.
+    // Always included, so that a host can follow from whatever it trusts now.
     let names = Trust { signing_keys: plan.names, cas: services.ca.bundle() };
     let envelope = plan.signer.sign(&Manifest {
         schema: SCHEMA,

@@ -1,8 +1,8 @@
-//! Keeps a document within the size that hosts take, by leaving out what apps run without: first
-//! the images that only a rollback needs, then what guards would put back. Pure.
+//! Keeps a document within the limit that hosts accept, by leaving out what apps can run without:
+//! first the images needed only for a rollback, then the fallbacks of auto rollbacks. Pure.
 //!
-//! What is left is never too large: a host gets no app whose entry would not fit
-//! ([`MAX_DOCUMENT_BYTES`](crate::domain::scheduler::MAX_DOCUMENT_BYTES)).
+//! The rest always fits: the scheduler places no app on a host whose document would not hold
+//! its entry ([`MAX_DOCUMENT_BYTES`](crate::domain::scheduler::MAX_DOCUMENT_BYTES)).
 
 use std::io::{self, Write};
 
@@ -10,11 +10,11 @@ use buddo_shared::manifest::DeploymentSpec;
 use buddo_shared::signed::MAX_ENVELOPE;
 use serde::Serialize;
 
-/// Bytes for all but the deployments: the header and the signature, and whom the host trusts, four
-/// authorities of 16 KiB at most.
+/// Bytes for everything but the deployments: header, signature, and the trusted keys and CAs, at
+/// most four CAs of 16 KiB each.
 const AROUND: usize = 128 * 1024;
 
-/// Bytes that all deployments may have together: an envelope holds them in base64.
+/// Maximum bytes of all deployments together: the envelope holds them in base64.
 pub(super) const MAX_PAYLOAD: usize = (MAX_ENVELOPE - AROUND) / 4 * 3;
 
 /// What was left out.
@@ -27,12 +27,12 @@ pub(super) struct LeftOut {
 /// Leaves out what does not fit into `most` bytes.
 pub(super) fn fit(deployments: &mut [DeploymentSpec], most: usize) -> LeftOut {
     let mut left_out = LeftOut::default();
-    // Two brackets, and a comma between two of them.
+    // Two brackets, and a comma between entries.
     let mut bytes = length(&*deployments);
     if bytes <= most {
         return left_out;
     }
-    // The newest first: those that have served for longest are rolled back least.
+    // Newest first: deployments that have served longest are rolled back least.
     for deployment in deployments.iter_mut().rev() {
         if !deployment.kept_images.is_empty() {
             let before = length(deployment);
@@ -58,7 +58,7 @@ pub(super) fn fit(deployments: &mut [DeploymentSpec], most: usize) -> LeftOut {
     left_out
 }
 
-/// Bytes of the value as JSON. One that cannot be written is refused when it is signed.
+/// Length of the value as JSON. One that cannot be serialised is refused when it is signed.
 fn length(value: &(impl Serialize + ?Sized)) -> usize {
     struct Count(usize);
     impl Write for Count {
@@ -95,7 +95,7 @@ mod tests {
     use crate::domain::capacity::{DESIRED_BYTES, Demand, Load};
     use crate::domain::scheduler::{MAX_DOCUMENT_BYTES, MAX_ENV_BYTES};
 
-    /// The longest reference that there is.
+    /// The longest possible reference.
     fn image() -> ImageReference {
         let path = "a".repeat(255 - "ghcr.io/".len());
         ImageReference::parse(&format!("ghcr.io/{path}:{}", "t".repeat(128))).unwrap()
@@ -110,7 +110,7 @@ mod tests {
         HostName::parse(&format!("{label}.{label}.{label}.{label}.com")).unwrap()
     }
 
-    /// As large as an entry can be, with an environment of so many bytes.
+    /// The largest possible entry with an environment of that many bytes.
     fn desired(
         n: u128,
         key: &SealingKey,
@@ -197,7 +197,8 @@ mod tests {
     }
 
     proptest! {
-        /// Nothing that apps run by is touched, no more is left out than has to be, and images go before guards.
+        /// Nothing that apps need to run is touched, no more is left out than necessary, and images
+        /// go before fallbacks.
         #[test]
         fn only_what_is_not_needed_to_run_goes(
             shapes in prop::collection::vec((0..50usize, 0..4usize, any::<bool>()), 1..12),

@@ -8,10 +8,9 @@ use tokio::time::Instant;
 
 use super::budget::{Budget, OverBudget};
 
-/// The longest line that is read: one that names every container a host can hold is a fifth of it.
+/// The longest accepted line: one naming every container that a host can hold is a fifth of it.
 const MAX_LINE: usize = 1024 * 1024;
 
-/// The stream cannot be read further.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StreamError {
     /// The agent ended it, or the connection broke.
@@ -19,24 +18,24 @@ pub(super) enum StreamError {
     Ended,
     #[error("cannot read the report stream")]
     Read(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// A line without end.
+    /// A line without an end.
     #[error("the report stream has a line of more than {MAX_LINE} bytes")]
     Line,
-    /// More than the host may say.
+    /// The host exceeded its budget.
     #[error(transparent)]
     Flood(#[from] OverBudget),
 }
 
-/// Frames out of a body.
+/// Frames parsed from a body.
 #[derive(Debug)]
 pub(super) struct Frames<'a, B> {
     body: B,
     buffer: BytesMut,
-    /// So many bytes of the buffer are known to have no end of a line: they are not looked at again
-    /// with each further byte, or a long line in small pieces would cost the square of its length.
+    /// Bytes of the buffer known to contain no line end: they are not scanned again with each
+    /// further byte, or a long line in small pieces would cost the square of its length.
     scanned: usize,
     budget: &'a mut Budget,
-    /// Whether an unreadable line was logged: one that follows another is not news.
+    /// Whether an unreadable line was logged: the following ones are logged at debug level.
     complained: bool,
 }
 
@@ -49,7 +48,7 @@ where
         Self { body, buffer: BytesMut::new(), scanned: 0, budget, complained: false }
     }
 
-    /// All frames that have arrived, at least one. Dropping the future loses nothing.
+    /// All frames that have arrived, at least one. Cancel-safe: dropping the future loses nothing.
     pub(super) async fn next(&mut self) -> Result<Vec<Frame>, StreamError> {
         loop {
             let frames = self.take_lines()?;
@@ -79,14 +78,14 @@ where
             }
             let frame = match serde_json::from_slice(&line) {
                 Ok(frame) => Some(frame),
-                // An agent that is newer may say more than is known here. Waiting for it to say
-                // something else would stop all of its reports.
+                // A newer agent may send frames that are unknown here. Stopping at them would
+                // block all of its reports.
                 Err(error) if self.complained => {
-                    tracing::debug!(%error, "another report that cannot be read is skipped");
+                    tracing::debug!(%error, "skipping another unreadable report");
                     None
                 }
                 Err(error) => {
-                    tracing::error!(%error, "reports that cannot be read are skipped");
+                    tracing::error!(%error, "skipping unreadable reports");
                     self.complained = true;
                     None
                 }
@@ -97,7 +96,7 @@ where
         Ok(frames)
     }
 
-    /// Where the first line in the buffer ends. Each byte is looked at once.
+    /// End of the first line in the buffer. Each byte is scanned once.
     fn line_end(&mut self) -> Option<usize> {
         let fresh = self.buffer.get(self.scanned..)?;
         if let Some(offset) = fresh.iter().position(|byte| *byte == b'\n') {
@@ -153,7 +152,7 @@ mod tests {
         assert!(matches!(Frames::new(body, &mut budget).next().await, Err(StreamError::Line)));
     }
 
-    /// Counted and not timed: no byte is looked at twice, however small the pieces are.
+    /// Counted, not timed: no byte is scanned twice, however small the pieces are.
     #[test]
     fn fm_67_a_line_in_small_pieces_is_looked_at_once() {
         let mut budget = budget();
@@ -170,7 +169,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// However a stream is cut into pieces, the same lines come of it.
+        /// However a stream is cut into pieces, it yields the same lines.
         #[test]
         fn the_same_lines_come_of_any_pieces(
             lines in proptest::collection::vec("[a-z]{0,9}", 0..20),

@@ -1,5 +1,5 @@
-//! Deployments that cannot be put into a document: what is stored of them cannot be read. Each stays
-//! as its host has it, and is in the way of no other.
+//! Deployments that cannot be put into a document because their stored record cannot be read. Each
+//! is held as its host has it, and does not block the others.
 
 use std::collections::HashMap;
 
@@ -15,14 +15,14 @@ use crate::service::deployments::MAKE_AGAIN;
 use crate::state::Services;
 use crate::store::{StoreError, Tables};
 
-/// What a host has, by the last document that was signed for it.
+/// What a host has, according to the last document signed for it.
 pub(super) struct Held<'a> {
     tables: &'a dyn Tables,
     services: &'a Services,
     host: HostId,
-    /// Read when the first one is needed.
+    /// Loaded on first use.
     last: Option<HashMap<DeploymentId, DeploymentSpec>>,
-    /// Which are held, with words for their owners: why, and what to do.
+    /// The deployments held, with a message for their owners: why, and what to do.
     pub(super) told: Vec<(DeploymentId, Failure)>,
 }
 
@@ -31,8 +31,9 @@ impl<'a> Held<'a> {
         Self { tables, services, host, last: None, told: Vec::new() }
     }
 
-    /// The entry of a deployment that cannot be read for `error`; `None`: its host never had one.
-    /// That it is to be stopped or parked is obeyed, also where that is all that can be read of its row.
+    /// The entry of a deployment that cannot be read because of `error`; `None`: its host never had
+    /// one. A stop or suspension still takes effect, even if that is all that can be read of its
+    /// row.
     pub(super) fn entry(
         &mut self,
         id: DeploymentId,
@@ -52,22 +53,19 @@ impl<'a> Held<'a> {
         {
             entry.run = run;
         }
-        let (code, cause, fix) = match error {
-            DocumentError::Vault { .. } => {
-                ("environment_lost", "its environment cannot be decrypted", MAKE_AGAIN)
-            }
-            _ => {
-                let fix = "ask the platform's administrator, whose log says more";
-                ("record_damaged", "what is stored of it is damaged", fix)
-            }
+        let (code, cause, fix) = if let DocumentError::Vault { .. } = error {
+            ("environment_lost", "its environment cannot be decrypted", MAKE_AGAIN)
+        } else {
+            let fix = "ask the platform's administrator, whose log says more";
+            ("record_damaged", "its stored record is damaged", fix)
         };
-        let stays = if entry.is_some() { "what its host has stays" } else { "it does not run" };
+        let stays = if entry.is_some() { "its host keeps what it has" } else { "it does not run" };
         let cause = format!("{cause}: {stays}, and no change takes effect");
         self.told.push((id, Failure::new(code, cause, fix)));
         Ok(entry)
     }
 
-    /// What its host is asked for; `None`: not even that can be read.
+    /// The desired run state; `None`: not even that can be read.
     fn run(
         &self,
         id: DeploymentId,
@@ -82,8 +80,8 @@ impl<'a> Held<'a> {
         }
     }
 
-    /// Nothing where there was no document yet. One that cannot be read is an error: without what it
-    /// has, the next document would take from the host what runs there.
+    /// Empty if there was no document yet. One that cannot be read is an error: without the
+    /// previous entries, the next document would remove from the host what runs there.
     fn read(&self) -> Result<HashMap<DeploymentId, DeploymentSpec>, DocumentError> {
         let Some(envelope) = self.tables.last_document(self.host)? else {
             return Ok(HashMap::new());

@@ -1,4 +1,4 @@
-//! Brings signed documents to hosts and takes their reports: one task a host.
+//! Delivers signed documents to hosts and takes their reports: one task per host.
 
 mod budget;
 mod client;
@@ -30,20 +30,20 @@ pub use client::LinkError;
 pub use document::DocumentError;
 pub use wake::Wake;
 
-/// Until the list of hosts is read again after the database failed, or a host's task ended.
+/// Delay before the list of hosts is read again after the database failed or a host's task ended.
 const RETRY: Duration = Duration::from_secs(1);
-/// How often it is looked whether an administrator did something, which happens in a process of
-/// its own: one read of one number.
+/// How often to poll for acts of administrators, which happen in another process: a read of one
+/// number.
 const NOTICE: Duration = Duration::from_secs(3);
 
-/// Serves all hosts until the process drains. A host that joins is served at once; a task that
-/// ends before the drain (it panicked) is started again.
+/// Serves all hosts until the process drains. A host that joins is served at once; a task that ends
+/// before the drain (it panicked) is restarted.
 pub async fn run(state: AppState) {
     let dial = Arc::new(Dial::new(Arc::clone(&state.random)));
     let mut tasks = JoinSet::new();
     let mut served: HashMap<HostId, Id> = HashMap::new();
-    // Over all turns of the loop, so that none of them puts it off. From the first act on: one
-    // that came between the reading of the keys and now would be missed otherwise.
+    // Created outside the loop, so that no iteration postpones it. It starts from the first act:
+    // one that happened between the reading of the keys and now would be missed otherwise.
     let mut acts = std::pin::pin!(next_act(state.clone(), 0));
     loop {
         let listed = join::list(&state.store).await;
@@ -73,10 +73,10 @@ pub async fn run(state: AppState) {
                 }
             }
             Some(ended) = tasks.join_next_with_id() => {
-                // A host that was removed is not listed any more, and so not served again.
+                // A removed host is not listed any more, so it is not served again.
                 let id = ended.map_or_else(
                     |error| {
-                        tracing::error!("a host's task failed; it is started again");
+                        tracing::error!("a host's task failed; restarting it");
                         error.id()
                     },
                     |(id, ())| id,
@@ -86,12 +86,12 @@ pub async fn run(state: AppState) {
             }
         }
     }
-    // Each task sees the drain itself.
+    // Each task handles the drain itself.
     while tasks.join_next().await.is_some() {}
 }
 
-/// Waits until the last act of an administrator is another than `seen`. A database that does not
-/// answer tells nothing.
+/// Waits until the last act of an administrator is not `seen`. Database errors are ignored and
+/// polled again.
 async fn next_act(state: AppState, seen: u64) -> u64 {
     loop {
         match state.store.read(|tables| tables.last_admin_act()).await {
@@ -106,14 +106,13 @@ async fn next_act(state: AppState, seen: u64) -> u64 {
     }
 }
 
-/// Keys and authorities may have been rotated: what was read before is used on where they cannot
-/// be read now.
+/// Keys and CAs may have been rotated; if they cannot be read now, the previous ones stay in use.
 fn take_notice(state: &AppState) {
     if let Err(error) = state.keys.reload() {
-        tracing::error!(error = %chain(&error), "the signing keys are not read anew");
+        tracing::error!(error = %chain(&error), "cannot reload the signing keys");
     }
     if let Err(error) = state.ca.reload() {
-        tracing::error!(error = %chain(&error), "the host CA is not read anew");
+        tracing::error!(error = %chain(&error), "cannot reload the host CA");
     }
 }
 

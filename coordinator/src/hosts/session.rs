@@ -1,4 +1,5 @@
-//! One host's task: connect, bring the document, take reports; again when any of it fails.
+//! One host's task: connect, deliver the document, take reports; back off and reconnect on any
+//! error.
 //!
 //! ```text
 //!          ┌────────────── back-off, bell or drain ◄─────────────┐
@@ -8,8 +9,8 @@
 //!                       └─────────────────────────────────────────┘
 //! ```
 //!
-//! A document that the agent refuses, or that cannot be made, ends no session: reports are taken
-//! all the same, and the host's `refusal` says what an administrator has to do.
+//! A document that the agent refuses, or that cannot be built, does not end the session: reports
+//! are still taken, and the host's `refusal` says what an administrator has to do.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,9 +34,9 @@ use crate::state::AppState;
 use crate::store::StoreError;
 use crate::store::contract::{DocumentRow, Host};
 
-/// How often a document's age is looked at.
+/// How often to check a document's age.
 const AGE_CHECK: Duration = Duration::from_mins(10);
-/// Until a document that was refused is offered again.
+/// Delay before a refused document is sent again.
 const OFFER_AGAIN: Duration = Duration::from_secs(30);
 
 /// Why a session ended.
@@ -55,12 +56,14 @@ enum SessionError {
     Unserved(#[from] Unserved),
 }
 
-/// Documents that may follow from one another's acknowledgement before reports are looked at.
+/// Maximum documents sent in a row, one following from the acknowledgement of another, before
+/// reports are read.
 const MOST_STEPS: usize = 4;
-/// Until a host that is locked out is looked at again; its bell rings when it has joined.
+/// Delay before a locked host is checked again; its bell rings when it has joined.
 const LOCKED: Duration = Duration::from_mins(10);
 
-/// Serves `host`, one of `together` that begin now, until it is removed or the process drains.
+/// Serves `host`, one of `together` hosts that begin now, until it is removed or the process
+/// drains.
 pub(super) async fn serve(state: AppState, dial: Arc<Dial>, host: HostId, together: usize) {
     let bell = state.wake.bell(host);
     let drain = state.drain.clone();
@@ -76,7 +79,7 @@ pub(super) async fn serve(state: AppState, dial: Arc<Dial>, host: HostId, togeth
             ended = session(&state, &dial, host, &bell, &mut contact, &mut budget) => ended,
         };
         if let SessionError::Unserved(Unserved::Removed(_)) = ended {
-            tracing::info!(%host, "the host was removed and is not served any more");
+            tracing::info!(%host, "the host was removed; its task ends");
             return;
         }
         contact.tell(host, chain(&ended));
@@ -84,7 +87,8 @@ pub(super) async fn serve(state: AppState, dial: Arc<Dial>, host: HostId, togeth
             note_flood(&state, host).await;
             tokio::select! {
                 () = drain.cancelled() => return,
-                // Not the bell: its apps' owners ring it, one of whom may be whose the agent is.
+                // The bell does not end this wait: app owners ring it, and one of them may control
+                // the agent.
                 () = sleep(budget::WINDOW) => continue,
             }
         }
@@ -96,30 +100,30 @@ pub(super) async fn serve(state: AppState, dial: Arc<Dial>, host: HostId, togeth
         tokio::select! {
             () = drain.cancelled() => return,
             () = sleep(wait) => {}
-            // A new document or a new address: worth a try at once.
+            // A new document or a new address: worth an immediate retry.
             () = bell.notified() => {}
         }
     }
 }
 
-/// What is known of the way to a host.
+/// The connection state of a host.
 #[derive(Default)]
 struct Contact {
-    /// Noted as out of reach.
+    /// Recorded as unreachable.
     away: bool,
-    /// When the session that is or was last connected.
+    /// When the current or last session was connected.
     since: Option<Instant>,
-    /// Why there was none, as it was logged last.
+    /// The last logged reason for having no session.
     told: Option<String>,
 }
 
 impl Contact {
-    /// How long the session was connected that has ended, if it was.
+    /// How long the session that just ended was connected, if it was.
     fn lasted(&mut self) -> Option<Duration> {
         self.since.take().map(|since| since.elapsed())
     }
 
-    /// Logs why there is no session, once: what is tried for days fails for days.
+    /// Logs why there is no session, once per reason: an outage can last for days.
     fn tell(&mut self, host: HostId, error: String) {
         if self.told.as_ref() == Some(&error) {
             tracing::debug!(%host, error, "no session with the host");
@@ -130,7 +134,7 @@ impl Contact {
     }
 }
 
-/// One connection, as long as it lasts; so what it returns is always an error.
+/// One connection; it always ends with an error.
 async fn session(
     state: &AppState,
     dial: &Dial,
@@ -153,17 +157,17 @@ async fn session(
     }
 }
 
-/// Administrators see when a host was cut off last. One that cannot be noted is in the log.
+/// Records when the host was last cut off, for administrators. If that fails it is only logged.
 async fn note_flood(state: &AppState, id: HostId) {
     let at = state.clock.now();
     let noted: Result<(), StoreError> =
         state.store.write(move |tables| tables.set_flooded(id, at)).await;
     if let Err(error) = noted {
-        tracing::error!(host = %id, error = %chain(&error), "cannot note that a host is cut off");
+        tracing::error!(host = %id, error = %chain(&error), "cannot record the host's cut-off");
     }
 }
 
-/// Lets those who follow a deploy on this host read again whether it can be reached.
+/// Tells those who follow a deploy on this host that its reachability may have changed.
 async fn announce(state: &AppState, id: HostId) {
     let listed: Result<Vec<_>, StoreError> = state
         .store
@@ -197,8 +201,8 @@ async fn connected(
     *contact = Contact { since: Some(Instant::now()), ..Contact::default() };
     announce(state, id).await;
     tracing::info!(host = %host.name, address = %host.address, "connected");
-    // Always, also where it was acknowledged: an agent that lost its disk has nothing, and one
-    // that has it answers at once.
+    // Always, even if it was acknowledged: an agent that lost its disk has nothing, and one that
+    // has the document answers at once.
     let mut sent = bring(state, &host, &mut link).await?;
     let (mut through, mut complaints) = (host.report_seq, Complaints::default());
     let mut frames = Frames::new(link.reports(through).await?, budget);
@@ -216,13 +220,13 @@ async fn connected(
             () = sleep_until(look) => {}
         }
         if state.time.wants(id) {
-            // Says nothing new; its answer tells what time it is there.
+            // Repeats the last acknowledgement; the answer carries the host's time.
             acknowledge(id, &mut link, through, &mut complaints).await?;
             hear(state, id, &link);
         }
-        // Cheap where nothing changed: one read. The wake-up itself carries no data.
+        // Cheap if nothing changed: one read. The wake-up itself carries no data.
         let stale = stale(state, &host, sent).await?;
-        // After a refusal not with each frame: it is refused again until something changes.
+        // After a refusal, not with each frame: it will be refused again until something changes.
         let again = stale && (sent.is_some() || hint);
         if again {
             sent = bring(state, &host, &mut link).await?;
@@ -233,8 +237,8 @@ async fn connected(
     }
 }
 
-/// Says that reports are committed. A host without room cannot note that; it is told again with the
-/// next ones, and its reports are taken meanwhile.
+/// Acknowledges committed reports. A host with a full disk cannot store that; it is repeated with
+/// the next reports, which are still taken.
 async fn acknowledge(
     id: HostId,
     link: &mut Link,
@@ -245,9 +249,9 @@ async fn acknowledge(
         Err(error) if error.is_not_stored() => {
             let error = chain(&error);
             if std::mem::replace(&mut complaints.unnoted, true) {
-                tracing::debug!(host = %id, error, "an acknowledgement is not noted");
+                tracing::debug!(host = %id, error, "the host still cannot store acknowledgements");
             } else {
-                tracing::warn!(host = %id, error, "acknowledgements are not noted");
+                tracing::warn!(host = %id, error, "the host cannot store acknowledgements");
             }
             Ok(())
         }
@@ -255,10 +259,10 @@ async fn acknowledge(
     }
 }
 
-/// What time it is on the host, for a clock that is doubted.
+/// Reports the host's time, for a clock that is in doubt.
 fn hear(state: &AppState, id: HostId, link: &Link) {
     if link.date().is_some_and(|date| state.time.heard(id, date)) {
-        tracing::info!("most hosts agree with the clock; what waited is signed now");
+        tracing::info!("most hosts agree with the clock; signing resumes");
         state.wake.all();
     }
 }
@@ -267,8 +271,8 @@ fn next_look(sent: Option<Generation>) -> Duration {
     if sent.is_some() { AGE_CHECK } else { OFFER_AGAIN }
 }
 
-/// Whether the host lacks the newest generation, or what it has should be refreshed. Once it has
-/// joined again, this connection leads to what was in its place before.
+/// Whether the host lacks the newest generation, or its document should be refreshed. If it has
+/// joined again, this connection leads to the previous machine.
 async fn stale(
     state: &AppState,
     held: &Host,
@@ -302,8 +306,8 @@ async fn read_host(state: &AppState, id: HostId) -> Result<Host, SessionError> {
     Ok(host)
 }
 
-/// Sends the newest document, and those that follow from its acknowledgement: a rotation of keys
-/// takes two.
+/// Sends the newest document, and those that follow from its acknowledgement: a key rotation takes
+/// two.
 async fn bring(
     state: &AppState,
     host: &Host,
@@ -319,7 +323,8 @@ async fn bring(
     Ok(sent)
 }
 
-/// Sends the newest document and notes that the host has it; `None`: noted why it has not.
+/// Sends the newest document and records the delivery; `None`: the reason for the failure is
+/// recorded.
 async fn send(
     state: &AppState,
     id: HostId,
@@ -348,9 +353,9 @@ async fn send(
     Ok(Some(generation))
 }
 
-/// The host does not trust the key that this database believes it does: the database may have been
-/// restored to a time before the host moved on. While there are two keys, the other one is used
-/// for the next document.
+/// The host does not trust the key that this database says it does: the database may have been
+/// restored to a time before the host moved on. If there are two keys, the next document is signed
+/// with the other one.
 async fn try_other_key(
     state: &AppState,
     id: HostId,
@@ -376,8 +381,8 @@ async fn refused(
     Ok(None)
 }
 
-/// Commits the reports of a batch, then acknowledges them; what is not kept goes to watchers. Up to
-/// which report all are committed, if there was one.
+/// Commits the reports of a batch, then acknowledges them; transient frames go to watchers. Returns
+/// the sequence number up to which all reports are committed, if there were any.
 async fn take(
     state: &AppState,
     id: HostId,

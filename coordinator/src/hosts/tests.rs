@@ -1,5 +1,5 @@
-//! The pusher against an agent double on a real TLS socket, which joins, verifies and
-//! acknowledges as an agent does.
+//! The document delivery against an agent double on a real TLS socket, which joins, verifies and
+//! acknowledges like an agent.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -53,27 +53,27 @@ use crate::store::{StoreError, Tables};
 use crate::testing::deploys as deployments;
 use crate::testing::{World, account, owner, request};
 
-/// Long enough for any machine; only a failing test waits for it.
+/// Long enough for any machine; only a failing test takes this long.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What the double saw and has to say.
+/// The state and script of the double.
 struct Agent {
     host: HostId,
-    /// What it joined with.
+    /// Its host key.
     key: KeyPair,
-    /// Whom it trusts; follows its documents.
+    /// The keys and CAs it trusts; updated by documents.
     trust: Mutex<Trust>,
-    /// Its certificate, PEM, and the number of that.
+    /// Its certificate (PEM) and the certificate's number.
     certificate: Mutex<(String, u32)>,
-    /// Connections that it was asked for.
+    /// Number of incoming connections.
     dialled: AtomicUsize,
     opening: OpeningKey,
     manifest: watch::Sender<Option<Manifest>>,
     envelopes: Mutex<Vec<Bytes>>,
     acknowledged: watch::Sender<u64>,
-    /// What it refuses documents with, instead of taking them.
+    /// The code with which it refuses documents.
     refuses: Mutex<Option<&'static str>>,
-    /// Documents that it refused for that.
+    /// Number of documents refused that way.
     refused: AtomicUsize,
     said: Mutex<Vec<Report>>,
     frames: broadcast::Sender<Frame>,
@@ -104,7 +104,7 @@ impl Running {
         Self::join_with(world, invitation).await
     }
 
-    /// The same with a token that is there already.
+    /// The same with an existing token.
     async fn join_with(world: &World, invitation: Invitation) -> Self {
         let state = &world.state;
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -162,7 +162,7 @@ impl Running {
         self.serving = Some(AbortOnDropHandle::new(serving));
     }
 
-    /// As if killed: listener and connections are gone when this returns.
+    /// Like a kill: listener and connections are gone when this returns.
     async fn kill(&mut self) {
         if let Some(serving) = self.serving.take() {
             serving.abort();
@@ -170,7 +170,7 @@ impl Running {
         }
     }
 
-    /// Waits for a document that is as `wanted` says.
+    /// Waits for a document that matches `wanted`.
     async fn document(&self, wanted: impl FnMut(&Manifest) -> bool) -> Manifest {
         let mut wanted = wanted;
         let mut documents = self.agent.manifest.subscribe();
@@ -179,7 +179,7 @@ impl Running {
         found.unwrap().clone().unwrap()
     }
 
-    /// Reports, and waits until that is acknowledged.
+    /// Sends a report and waits for its acknowledgement.
     async fn say(&self, body: ReportBody) {
         let report = {
             let mut said = self.agent.said.lock().unwrap();
@@ -189,7 +189,7 @@ impl Running {
             report
         };
         let seq = report.seq;
-        // Nobody may listen yet: a stream that opens later begins with it.
+        // Nobody may listen yet: a stream opened later starts with it.
         let _ = self.agent.frames.send(Frame::Report(report));
         let mut acknowledged = self.agent.acknowledged.subscribe();
         let committed = acknowledged.wait_for(|through| *through >= seq);
@@ -197,7 +197,7 @@ impl Running {
     }
 
     async fn say_host(&self) {
-        // The pusher runs already: it serves a host from the moment it has joined.
+        // Delivery already runs: it serves a host from the moment it has joined.
         self.say(ReportBody::Host(HostStatus {
             agent_version: "0.1.0".to_owned(),
             podman_version: None,
@@ -215,7 +215,7 @@ impl Running {
 }
 
 impl Agent {
-    /// Asks for its next certificate, over a connection that is only imagined.
+    /// Requests its next certificate, over a simulated connection.
     async fn renew(&self, state: &AppState) {
         let binding = Binding([7; 32]);
         let number = self.certificate.lock().unwrap().1;
@@ -295,7 +295,7 @@ async fn acknowledge(State(agent): State<Arc<Agent>>, Json(ack): Json<Acknowledg
     StatusCode::NO_CONTENT.into_response()
 }
 
-/// What an agent says whose disk is full.
+/// The code an agent with a full disk answers with.
 const FULL: &str = "not_stored";
 
 fn no_room() -> Response {
@@ -365,8 +365,8 @@ async fn a_create_reaches_the_host_signed_and_its_report_comes_back() {
     assert!(last.generation > manifest.generation);
 }
 
-/// While it lasts, each document is out of date before it is built: `change` happens between the
-/// look at the database and the storing of what was built.
+/// Makes each document outdated before it is built: `change` happens between the read of the
+/// database and the storing of the document.
 fn overtake(world: &World, change: impl Fn(&mut dyn Tables) + Send + Sync + 'static) {
     let (store, change) = (world.state.store.clone(), Arc::new(change));
     let runtime = tokio::runtime::Handle::current();
@@ -422,7 +422,7 @@ async fn fm_68_a_host_gets_documents_while_its_apps_change_faster_than_they_are_
     let made = deployments::create(&world.state, owner(1), None, request("my-app"), None).await;
     let id: DeploymentId = made.unwrap().deployment.id.parse().unwrap();
     let first = agent.document(|m| m.generation > before && m.deployments.len() == 1).await;
-    // Its reports are taken meanwhile.
+    // Its reports are still taken.
     agent.say(status(id, Phase::Live, Some(Revision::FIRST))).await;
     agent.document(|m| m.generation > first.generation).await;
     world.clock.when_looked_at(None);
@@ -521,7 +521,7 @@ async fn fm_20_a_host_that_is_ahead_is_said_to_be_and_an_epoch_raise_reaches_it(
     assert_eq!(join::list(&store).await.unwrap()[0].unreachable_since, None);
     let shown = deployments::status(&world.state, owner(1), id).await.unwrap();
     assert!(shown.last_error.unwrap().contains("does not take changes"));
-    // Its reports are taken all the same.
+    // Its reports are still taken.
     agent.say(status(id, Phase::Pulling, None)).await;
 
     let raised = epoch::raise(&store, world.state.clock.now()).await.unwrap();
@@ -547,7 +547,7 @@ async fn fm_66_a_host_whose_disk_is_full_is_heard_and_shown() {
     assert!(why.contains("disk is full") && why.contains("make room"), "{why}");
     let shown = async || deployments::status(state, owner(1), id).await.unwrap();
     assert!(shown().await.last_error.unwrap().contains("does not take changes"));
-    // Report after report is taken, though it can note no acknowledgement.
+    // Report after report is taken, though it can store no acknowledgement.
     for phase in [Phase::Pulling, Phase::Starting] {
         let report = {
             let mut said = agent.agent.said.lock().unwrap();
@@ -564,7 +564,7 @@ async fn fm_66_a_host_whose_disk_is_full_is_heard_and_shown() {
     let host = host_of(state, first.host_id).await;
     assert_eq!(host.unreachable_since, None);
     assert_eq!(agent.agent.dialled.load(Ordering::SeqCst), dialled, "no session has ended");
-    // With room again it goes on by itself; the bell stands for the next half minute.
+    // With free space it recovers by itself; the bell replaces the half-minute retry.
     *agent.agent.refuses.lock().unwrap() = None;
     state.wake.host(first.host_id);
     agent.document(|m| m.deployments.len() == 1).await;
@@ -610,7 +610,7 @@ async fn what_a_host_refuses_is_not_offered_again_with_each_report() {
 async fn a_host_that_joins_again_is_served_at_its_new_address_from_its_first_report_on() {
     let (world, old) = begin().await;
     old.document(|_| true).await;
-    // The machine that was in its place still runs, and has lost nothing.
+    // The previous machine still runs, and has lost nothing.
     let new = Running::join(&world, "container-host-1").await;
     new.document(|_| true).await;
     let listed = join::list(&world.state.store).await.unwrap();
@@ -664,12 +664,12 @@ async fn fm_62_a_jump_of_the_clock_reaches_no_host_and_ends_by_itself() {
     let id: DeploymentId = made.unwrap().deployment.id.parse().unwrap();
     let refusal = async || host_of(state, first.host_id).await.refusal;
     until(async || refusal().await.is_some_and(|why| why.contains("clock confirm"))).await;
-    // The host is asked what time it is, and does not agree.
+    // The host is asked for its time, and disagrees.
     until(async || state.time.check().is_err() && !state.time.wants(first.host_id)).await;
     assert!(state.time.check().is_err());
     let sent = agent.agent.envelopes.lock().unwrap().clone();
     assert!(sent.windows(2).all(|two| two[0] == two[1]), "nothing else was signed");
-    // Its reports are taken all the same.
+    // Its reports are still taken.
     agent.say(status(id, Phase::Pulling, None)).await;
     world.clock.jump(SignedDuration::from_hours(-72));
     let second = agent.document(|m| m.deployments.len() == 1).await;
@@ -701,7 +701,7 @@ async fn hosts_are_asked_what_time_it_is_though_nothing_else_changes() {
     until(async || state.time.check().is_ok()).await;
 }
 
-/// Waits for a condition that has no notification.
+/// Polls for a condition that has no notification.
 async fn until(mut condition: impl AsyncFnMut() -> bool) {
     let poll = async {
         while !condition().await {
@@ -719,7 +719,7 @@ async fn the_coordinator_shows_its_name_to_agents() {
     assert!(Arc::ptr_eq(&identity.client, &again.client), "made once");
     world.clock.advance(SignedDuration::from_hours(31 * 24));
     let renewed = world.state.ca.identity().unwrap();
-    assert!(!Arc::ptr_eq(&identity.client, &renewed.client), "made anew with age");
+    assert!(!Arc::ptr_eq(&identity.client, &renewed.client), "replaced with age");
     let certified = identity
         .client
         .client_auth_cert_resolver
@@ -736,7 +736,7 @@ async fn host_of(state: &AppState, id: HostId) -> Host {
     found.unwrap().unwrap()
 }
 
-/// Gives each host one document after the other, until it is dropped.
+/// Sends each host one document after another, until dropped.
 fn load(state: &AppState, agents: &[Running]) -> AbortOnDropHandle<()> {
     let (state, hosts) = (state.clone(), agents.iter().map(|one| one.agent.host));
     let hosts: Vec<HostId> = hosts.collect();
@@ -777,7 +777,7 @@ async fn a_signing_key_is_rotated_under_load_and_each_host_moves_when_it_can() {
     let mut agents = fleet(&world, 4).await;
     let (state, now) = (&world.state, world.clock_now());
     let old = state.keys.keys().newest().public().kid.clone();
-    // One is away for the whole of it.
+    // One is away the whole time.
     let mut late = agents.pop().unwrap();
     late.kill().await;
     let load = load(state, &agents);
@@ -816,7 +816,7 @@ async fn fm_42_the_ca_is_rolled_over_under_load_and_no_push_fails() {
     let trusted = |one: &Running| one.agent.trust.lock().unwrap().cas.len();
     rotation::rotate_ca(&state.store, &state.ca, now).await.unwrap();
     until(async || agents.iter().all(|one| trusted(one) == 2)).await;
-    // Hosts renew one by one. At each moment each of them can be dialled anew.
+    // Hosts renew one by one. At any moment each of them can be dialled again.
     for turn in 0..agents.len() {
         agents[turn].agent.renew(state).await;
         agents[turn].kill().await;
@@ -838,7 +838,7 @@ async fn fm_42_the_ca_is_rolled_over_under_load_and_no_push_fails() {
         assert_eq!(one.agent.dialled.load(Ordering::SeqCst), 2);
         assert_eq!(host_of(state, one.agent.host).await.refusal, None);
     }
-    // And by the new one alone.
+    // And with the new CA only.
     agents[0].kill().await;
     let tcp = TcpListener::bind(agents[0].address).await.unwrap();
     agents[0].listen(tcp);
@@ -855,7 +855,7 @@ async fn fm_41_a_host_of_which_there_are_two_gets_nothing_more() {
     let agents = fleet(&world, 2).await;
     let (state, agent) = (&world.state, &agents[0].agent);
     agent.renew(state).await;
-    // Its copy holds the first certificate still.
+    // Its copy still has the first certificate.
     agent.certificate.lock().unwrap().1 = 1;
     let binding = Binding([7; 32]);
     let copy = Statement::new(agent.host, 1, uuid::Uuid::new_v4(), binding);
@@ -863,12 +863,12 @@ async fn fm_41_a_host_of_which_there_are_two_gets_nothing_more() {
     let refused = renewal::renew(state, &body, binding).await;
     assert!(matches!(refused, Err(renewal::RenewError::Locked(_))));
     assert!(is_served(&host_of(state, agent.host).await).is_err());
-    // The connection ends, and none is made: a change waits.
+    // The connection ends, and no new one is made: a change waits.
     until(async || agents[0].agent.frames.receiver_count() == 0).await;
     let (sent, dialled) =
         (agent.envelopes.lock().unwrap().len(), agent.dialled.load(Ordering::SeqCst));
-    // An app is created whose host it is. The other host, which is rung for together with it, gets
-    // document after document meanwhile.
+    // An app is created for this host. The other host, woken together with it, keeps getting
+    // documents meanwhile.
     let made = deployments::create(state, owner(1), None, request("my-app"), None).await;
     let id: DeploymentId = made.unwrap().deployment.id.parse().unwrap();
     let connection = rusqlite::Connection::open(state.config.database()).unwrap();
@@ -886,7 +886,7 @@ async fn fm_41_a_host_of_which_there_are_two_gets_nothing_more() {
         host_of(state, agent.host).await.acknowledged
             < Some(host_of(state, agent.host).await.wanted)
     );
-    // Once an administrator has said which one is right, that one gets it.
+    // Once an administrator has decided which one is right, that one is served.
     let name = host_of(state, agent.host).await.name;
     let now = world.clock_now();
     let token = join::unlock(&state.store, &state.ca, &SystemRandom, now, &name).await.unwrap();
@@ -900,8 +900,8 @@ async fn an_older_identity_in_a_hosts_place_gets_nothing() {
     let world = World::today();
     let mut agents = fleet(&world, 1).await;
     let old = agents.remove(0);
-    // The host joins again elsewhere; then its address leads to the old identity, whose
-    // certificate is valid yet.
+    // The host joins again elsewhere; then its address leads to the old identity, whose certificate
+    // is still valid.
     let new = Running::join(&world, "host-0").await;
     new.document(|_| true).await;
     let (id, address) = (new.agent.host, old.address.to_string());
@@ -922,7 +922,7 @@ async fn an_older_identity_in_a_hosts_place_gets_nothing() {
     assert_eq!(old.agent.envelopes.lock().unwrap().len(), sent);
 }
 
-/// Through this comes nothing any more once it is cut, and nobody is told.
+/// Once cut, nothing passes through any more, and neither side is notified.
 #[tokio::test]
 async fn fm_07_a_half_open_connection_is_noticed_by_the_coordinator() {
     let world = World::today_with(|config| config.hosts.keep_alive = Duration::from_secs(1));
@@ -939,7 +939,7 @@ async fn fm_07_a_half_open_connection_is_noticed_by_the_coordinator() {
             _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
             () = cutting.cancelled() => {}
         }
-        // Both stay open, and silent.
+        // Both stay open and silent.
         std::future::pending::<()>().await;
         drop((near, far, listener));
     });
@@ -960,7 +960,7 @@ async fn fm_07_a_half_open_connection_is_noticed_by_the_coordinator() {
     state.wake.host(id);
     agent.document(|manifest| manifest.generation > first).await;
     cut.cancel();
-    // Twice that, and no call is under way whose deadline would tell.
+    // Twice that, with no call in progress whose deadline would notice.
     tokio::time::timeout(Duration::from_secs(20), async {
         while host_of(&state, id).await.unreachable_since.is_none() {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -983,7 +983,7 @@ async fn fm_69_a_lost_host_is_evacuated_and_stops_the_apps_when_it_comes_back() 
             state.store.write(move |tables| tables.set_drained(second, since)).await;
         done.unwrap();
     };
-    // It lands on the first one, and runs there.
+    // It is placed on the first one, and runs there.
     drain(Some(now)).await;
     let made = deployments::create(state, owner(1), None, request("my-app"), None).await;
     let id: DeploymentId = made.unwrap().deployment.id.parse().unwrap();
@@ -1014,7 +1014,7 @@ async fn fm_69_a_lost_host_is_evacuated_and_stops_the_apps_when_it_comes_back() 
     let shown = deployments::status(state, owner(1), id).await.unwrap();
     assert_eq!((shown.status.as_str(), shown.warning), ("running", None));
 
-    // Back again, it still has the app and says so; its document no longer does.
+    // When it is back, it still has the app and reports it; its document no longer does.
     lost.listen(TcpListener::bind(lost.address).await.unwrap());
     state.wake.host(first);
     lost.document(|manifest| manifest.deployments.is_empty()).await;
@@ -1039,7 +1039,7 @@ async fn fm_67_a_host_that_floods_is_cut_off_and_no_other_notices() {
     let listed = join::list(&state.store).await.unwrap();
     let doubts: Vec<_> = listed.iter().map(|host| join::doubts(host).len()).collect();
     assert_eq!(doubts, [1, 0]);
-    // The other one goes on, and the bell of the first changes nothing.
+    // The other one is unaffected, and the bell of the first changes nothing.
     let held = agents[0].document(|_| true).await.generation;
     epoch::raise(&state.store, world.clock_now()).await.unwrap();
     state.wake.host(host);

@@ -1,4 +1,4 @@
-//! How long a host's task waits between two sessions.
+//! Back-off of a host's task between two sessions.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 /// The first wait after a failure, and the longest; jitter may double each.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 
-/// The longest wait for an agent on a host that is there: it is being started again, most likely,
-/// and a refused connection costs nobody anything.
+/// The longest wait for an agent on a host that is up: it is most likely restarting, and a refused
+/// connection costs nothing.
 const AGENT_DOWN: Duration = Duration::from_secs(2);
 
-/// The waits before one host's next sessions.
+/// The back-off state of one host.
 pub(super) struct Waits {
     waits: ExponentialBackoff,
     last: Duration,
@@ -22,11 +22,12 @@ impl Waits {
         Self { waits: back_off(), last: Duration::ZERO }
     }
 
-    /// The wait after a session that was connected for `lasted`, or never. `agent_down`: it could
-    /// not begin because nothing listens on the host.
+    /// The wait after a session that was connected for `lasted`, or never. `agent_down`: nothing
+    /// listens on the host.
     ///
-    /// One that lasted longer than the wait before it shows that the host can be reached: an agent
-    /// that died a few times in a row does not wait for its document as one that is away.
+    /// A session that lasted longer than the wait before it shows that the host is reachable and
+    /// resets the back-off: an agent that died a few times in a row must not wait for its document
+    /// like an unreachable one.
     pub(super) fn after(&mut self, lasted: Option<Duration>, agent_down: bool) -> Duration {
         if lasted.is_some_and(|lasted| lasted > self.last) {
             self.waits = back_off();

@@ -1,4 +1,5 @@
-//! Hints for the tasks that serve hosts. A hint carries no data: whoever wakes reads everything.
+//! Hints for the tasks that serve hosts. A hint carries no data: the woken task reads the state
+//! again.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use buddo_shared::id::HostId;
 use tokio::sync::Notify;
 
-/// One bell a host, and one for hosts that join.
+/// One bell per host, and one for hosts that join.
 #[derive(Debug, Default)]
 pub struct Wake {
     hosts: Mutex<HashMap<HostId, Arc<Notify>>>,
@@ -20,12 +21,12 @@ impl Wake {
         Arc::clone(hosts.entry(id).or_default())
     }
 
-    /// What `id` shall have may have changed.
+    /// The desired state of `id` may have changed.
     pub fn host(&self, id: HostId) {
         self.bell(id).notify_one();
     }
 
-    /// The same of every host that is served.
+    /// The desired state of every served host may have changed.
     pub fn all(&self) {
         let hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         for bell in hosts.values() {

@@ -7,7 +7,7 @@ use crate::crypto::random::SystemRandom;
 use crate::daemon;
 use crate::testing::{World, account};
 
-/// What a start says, after `names` were lost.
+/// The outcome of a start after `names` were lost.
 fn start_without(world: World, names: &[&str]) -> (World, Result<(), String>) {
     let config = world.state.config.clone();
     let clock = world.clock.clone();
@@ -42,7 +42,7 @@ async fn fm_63_without_a_key_that_hosts_depend_on_it_does_not_start_and_makes_no
         }
         world = same;
     }
-    // Nothing is encrypted yet, so another master key does no harm.
+    // Nothing is encrypted yet, so a new master key does no harm.
     let (_, started) = start_without(world, &["master.key"]);
     started.unwrap();
 }
@@ -63,12 +63,12 @@ async fn fm_63_without_the_master_key_of_encrypted_values_it_does_not_start() {
     let (world, started) = start_without(world, &["master.key"]);
     let words = started.unwrap_err();
     assert!(words.contains("master.key") && words.contains("backup"), "{words}");
-    // There is no host yet.
+    // There are no hosts yet.
     let (_, started) = start_without(world, &["ca.key", "ca.pem", "signing.key"]);
     started.unwrap();
 }
 
-/// A rotation by an administrator's command lets a serving coordinator read its keys again.
+/// After a rotation by an administrator's command, a serving coordinator reads its keys again.
 #[tokio::test]
 async fn fm_63_a_key_that_is_lost_while_it_serves_is_not_made_again() {
     let world = World::new();

@@ -30,17 +30,17 @@ impl Rate {
     }
 }
 
-/// All limits. The defaults are the published ones.
+/// All rate limits. The defaults are the published ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RateLimits {
-    /// Reading requests (GET, HEAD) of one principal, on each endpoint.
+    /// Read requests (GET, HEAD) of one principal, per endpoint.
     pub reads: Rate,
-    /// Changing requests of one principal, on each endpoint.
+    /// Write requests of one principal, per endpoint.
     pub writes: Rate,
     /// `POST /api/auth/register`, from one address.
     pub register: Rate,
-    /// Passwords tried, by the API and on the login page together, from one address.
+    /// Password attempts from one address, through the API and the login page together.
     pub login: Rate,
     /// `POST /api/auth/forgot-password`, from one address.
     pub forgot_password: Rate,
@@ -52,17 +52,17 @@ pub struct RateLimits {
     pub invitations: Rate,
     /// The token endpoint and its siblings, from one address.
     pub token: Rate,
-    /// Device codes asked for, from one address. By default in as long as a code lives (15 minutes), so
-    /// that no address has more of those that can still be decided on; who sets a shorter window lets
-    /// one have more.
+    /// Device codes requested from one address. The default window is a code's lifetime (15
+    /// minutes), so that no address has more undecided codes than the quota; a shorter window
+    /// allows more.
     pub device_codes: Rate,
-    /// What needs no token: public look-ups, pages, the link of a mail, a host's join; from one
+    /// Endpoints without a token: public look-ups, pages, mailed links, a host's join; from one
     /// address.
     pub public: Rate,
-    /// Tokens that are not valid, from one address. Valid ones are not held up by it.
+    /// Invalid tokens from one address. Valid ones are not affected by it.
     pub denied: Rate,
-    /// Tokens that were not seen before, from one address: each is looked up in the database,
-    /// whether it is valid or not. Those that were valid lately are not held up by it.
+    /// Tokens not seen before, from one address: each is looked up in the database, valid or not.
+    /// Tokens that were valid recently are not affected by it.
     pub lookups: Rate,
 }
 

@@ -1,4 +1,4 @@
-//! Who is counted.
+//! Who a request is counted against.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -9,8 +9,8 @@ pub enum Key {
     Account(AccountId),
     /// An account on one endpoint: the route as the router has it, so that there are few.
     Endpoint(AccountId, Box<str>),
-    /// The API keys of all teams whose deployments one account answers for, on one endpoint: a
-    /// hundred keys are not a hundred budgets.
+    /// The API keys of all teams whose deployments one account pays for, on one endpoint: a hundred
+    /// keys do not get a hundred budgets.
     Keys(AccountId, Box<str>),
     /// An address; an IPv6 one stands for its /64, which is what one customer gets.
     Address(IpAddr),
@@ -27,7 +27,7 @@ impl Key {
         })
     }
 
-    /// The site that an address' key is part of, for IPv6: who has a /48 has 65,536 keys.
+    /// The site of an IPv6 key: a /48 holds 65,536 keys.
     pub fn site(&self) -> Option<Self> {
         match self {
             Self::Address(IpAddr::V6(v6)) => Some(Self::Site(network(*v6, 48))),
@@ -41,5 +41,6 @@ fn network(address: Ipv6Addr, bits: u32) -> Ipv6Addr {
     Ipv6Addr::from_bits(address.to_bits() & !host)
 }
 
-/// How many of its parts a site counts for: more than one neighbour, and far fewer than it has.
+/// A site's quota as a multiple of a network's: enough for more than one neighbour, and far less
+/// than the number of networks in it.
 pub const SITE: u32 = 4;

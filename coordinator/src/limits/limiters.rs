@@ -1,4 +1,4 @@
-//! All limits, and what each has counted.
+//! All rate limits and their counters.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -11,19 +11,19 @@ use super::{Key, SITE};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Limit {
-    /// Reading requests of one principal, on each endpoint.
+    /// Read requests of one principal, per endpoint.
     Reads,
-    /// Changing requests of one principal, on each endpoint.
+    /// Write requests of one principal, per endpoint.
     Writes,
     /// Registrations from one address.
     Register,
-    /// Passwords tried from one address.
+    /// Password attempts from one address.
     Login,
-    /// Forgotten passwords from one address.
+    /// Requests for a password reset from one address.
     ForgotPassword,
     /// Verification mails of one account.
     SendVerification,
-    /// Apps made by one account.
+    /// Apps registered by one account.
     OauthApps,
     /// Invitations by one account.
     Invitations,
@@ -33,13 +33,13 @@ pub enum Limit {
     DeviceCodes,
     /// Requests without a token from one address.
     Public,
-    /// Tokens that nobody has, from one address.
+    /// Invalid tokens from one address.
     Denied,
-    /// Tokens that were not seen before, from one address.
+    /// Tokens not seen before, from one address.
     Lookups,
 }
 
-/// Keys that each limit remembers at most: some 100 MB if all are under attack at once.
+/// Keys that each limit remembers at most: about 100 MB if all are under attack at once.
 const KEYS: usize = 50_000;
 
 /// All limiters of the API.
@@ -59,7 +59,7 @@ pub struct Limiters {
     public: Mutex<Limiter<Key>>,
     denied: Mutex<Limiter<Key>>,
     lookups: Mutex<Limiter<Key>>,
-    /// The same limits for sites, by name.
+    /// The same limits for IPv6 sites, by limit.
     sites: Mutex<HashMap<Limit, Limiter<Key>>>,
 }
 
@@ -86,8 +86,8 @@ impl Limiters {
         }
     }
 
-    /// Counts one request. `Ok`: it may go on; `Err`: not before more
-    /// is allowed. Either says what is left.
+    /// Counts one request. `Ok`: it may proceed; `Err`: it is over the limit. Either says what is
+    /// left.
     pub fn check(&self, limit: Limit, key: Key) -> Result<RateLimitStatus, RateLimitStatus> {
         let limiter = match limit {
             Limit::Reads => &self.reads,
@@ -105,7 +105,7 @@ impl Limiters {
             Limit::Lookups => &self.lookups,
         };
         let site = key.site();
-        // A limiter holds counts alone, so that a panic elsewhere leaves nothing half-done.
+        // Only counters are behind the lock, so a panic elsewhere cannot leave them half-updated.
         let mut limiter = limiter.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.started.elapsed();
         let decision = limiter.check(key, now);
@@ -114,7 +114,7 @@ impl Limiters {
         if !decision.allowed {
             return Err(status);
         }
-        // After the part: one that is refused must not use up what its neighbours have.
+        // The site after the network: a refused request must not use up its neighbours' quota.
         let Some(site) = site else { return Ok(status) };
         let mut sites = self.sites.lock().unwrap_or_else(PoisonError::into_inner);
         let policy = status.policy.times(SITE);
@@ -124,7 +124,7 @@ impl Limiters {
     }
 }
 
-/// What is left of a limit after a request.
+/// The rate limit status after a request.
 #[derive(Debug, Clone, Copy)]
 pub struct RateLimitStatus {
     policy: Policy,
@@ -132,17 +132,17 @@ pub struct RateLimitStatus {
 }
 
 impl RateLimitStatus {
-    /// So many requests in this time.
+    /// The policy: requests per window.
     pub fn policy(self) -> Policy {
         self.policy
     }
 
-    /// Requests that are left.
+    /// Requests left.
     pub fn remaining(self) -> u32 {
         self.decision.remaining
     }
 
-    /// Whole seconds until more is allowed, rounded up: waiting that long suffices.
+    /// Whole seconds until more is allowed, rounded up: waiting that long is enough.
     pub fn wait(self) -> u64 {
         let reset = self.decision.reset;
         reset.as_secs() + u64::from(reset.subsec_nanos() > 0)
@@ -187,13 +187,13 @@ mod tests {
         let address = |site: u16, network: u16| {
             Key::address(Ipv6Addr::new(0x2001, 0xdb8, site, network, 0, 0, 0, 1).into())
         };
-        // Five registrations an hour for each network, four times as many for all of a site.
+        // Five registrations an hour per network, four times as many for a whole site.
         let spread = (0..100).filter(|n| limiters.check(Limit::Register, address(1, *n)).is_ok());
         assert_eq!(spread.count(), 20);
         for _ in 0..5 {
             limiters.check(Limit::Register, address(2, 0)).unwrap();
         }
-        // One network that asks on uses up nothing of its neighbours'.
+        // A network that keeps asking uses up nothing of its neighbours' quota.
         for _ in 0..100 {
             assert!(limiters.check(Limit::Register, address(2, 0)).is_err());
         }

@@ -1,4 +1,4 @@
-//! How much may be asked of the platform, and by whom. No HTTP here.
+//! Rate limits and quotas of the API: how much, and by whom. No HTTP here.
 
 pub mod config;
 mod key;

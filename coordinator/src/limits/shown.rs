@@ -1,5 +1,5 @@
-//! Which tokens were valid lately, and whose they are: so that a request can be counted before its
-//! token is looked up. Nothing is admitted by this; each token is still looked up each time.
+//! Which tokens were valid recently, and whose they are: lets a request be counted before its token
+//! is looked up. Nothing is admitted because of this; each token is still looked up each time.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -7,10 +7,10 @@ use std::sync::{Mutex, PoisonError};
 use aws_lc_rs::digest::{SHA256, digest};
 use buddo_shared::id::AccountId;
 
-/// Tokens that are remembered at most, some 5 MB; those longest unused go first.
+/// Tokens remembered at most, about 5 MB; those longest unused are dropped first.
 const MOST: usize = 50_000;
 
-/// A token, as it is remembered: what is in memory opens nothing.
+/// A token as it is remembered: what is in memory grants no access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint([u8; 32]);
 
@@ -23,16 +23,16 @@ impl Fingerprint {
     }
 }
 
-/// Whose a token is. Not what it counts against: one token opens routes of several budgets.
+/// Whose a token is. Not the budget it counts against: one token is used on routes with several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Who {
-    /// An account's, or one of its programs'.
+    /// An account, or one of its programs.
     Account(AccountId),
-    /// An API key of a team that an account answers for.
+    /// An API key of a team that an account pays for.
     Payer(AccountId),
 }
 
-/// Tokens that were valid lately, in two generations: touching one moves it to the young.
+/// Tokens that were valid recently, in two generations: touching one moves it to the young.
 #[derive(Debug, Default)]
 pub struct ShownLately(Mutex<Generations>);
 
@@ -43,7 +43,7 @@ struct Generations {
 }
 
 impl ShownLately {
-    /// Whose it was when it was looked up last.
+    /// Whose it was at its last look-up.
     pub fn get(&self, token: &Fingerprint) -> Option<Who> {
         let generations = self.held();
         generations.young.get(token).or_else(|| generations.old.get(token)).copied()
@@ -64,7 +64,7 @@ impl ShownLately {
         generations.old.remove(token);
     }
 
-    /// Whole entries alone are behind the lock, so that a panic elsewhere leaves nothing half-done.
+    /// Only whole entries are behind the lock, so a panic elsewhere cannot leave them half-updated.
     fn held(&self) -> std::sync::MutexGuard<'_, Generations> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

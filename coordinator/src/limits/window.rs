@@ -1,14 +1,14 @@
-//! A limit of `quota` events in any span of `window`, pure: the caller brings the time.
+//! A limit of `quota` events in any span of `window`. Pure: the caller supplies the time.
 //!
-//! Each key gathers its events in slots of a sixtieth of the window, which begin with an event. A
-//! slot counts until its last event is a whole window ago, so that no span of that length, wherever
-//! it starts, holds more than the quota; the price is that room may come back up to one slot late.
-//! Slots of a common clock would do the same, but count from more than the window: the first answer
-//! of a minute's limit would promise room after 61 seconds.
+//! Each key gathers its events in slots of a sixtieth of the window, each starting with an event. A
+//! slot counts until its last event is a whole window old, so that no span of that length, wherever
+//! it starts, holds more than the quota; the price is that quota may come back up to one slot late.
+//! Slots on a common clock would do the same, but count over more than the window: the first answer
+//! under a limit per minute would promise quota after 61 seconds.
 //!
-//! Keys live in two generations. Touching one moves it to the young; when the young one is old
-//! enough, or full, it becomes the old one and the old one is dropped. So memory is bounded, and
-//! forgetting costs nothing per request.
+//! Keys live in two generations. Touching a key moves it to the young one; when the young one is
+//! old enough, or full, it becomes the old one and the previous old one is dropped. So memory is
+//! bounded, and forgetting costs nothing per request.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -17,7 +17,7 @@ use std::time::Duration;
 /// Slots that a window is divided into.
 const SLOTS: u32 = 60;
 
-/// How many, in how long.
+/// How many events, in how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
     quota: u32,
@@ -43,7 +43,7 @@ impl Policy {
         self.quota
     }
 
-    /// The same window with a quota so many times as large.
+    /// The same window with the quota multiplied.
     #[must_use]
     pub fn times(self, factor: u32) -> Self {
         Self { quota: self.quota.saturating_mul(factor), ..self }
@@ -61,15 +61,15 @@ impl Policy {
 /// What a limiter answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Decision {
-    /// Whether the event may happen. If so it has been counted.
+    /// Whether the event is allowed. If so, it has been counted.
     pub allowed: bool,
     /// Events left in the current window.
     pub remaining: u32,
-    /// Until more are allowed; zero when none are counted.
+    /// Until more are allowed; zero if none are counted.
     pub reset: Duration,
 }
 
-/// Events close to each other.
+/// Events close together in time.
 #[derive(Debug)]
 struct Slot {
     first: Duration,
@@ -114,7 +114,7 @@ pub struct Limiter<K> {
 }
 
 impl<K: Eq + Hash> Limiter<K> {
-    /// A limiter that remembers at most `capacity` keys, and half as many at least.
+    /// A limiter that remembers at most `capacity` keys, and at least half as many.
     pub fn new(policy: Policy, capacity: usize) -> Self {
         Self {
             policy,
@@ -129,7 +129,7 @@ impl<K: Eq + Hash> Limiter<K> {
         self.policy
     }
 
-    /// Asks for one event of `key` at `now`, a time that never goes back.
+    /// Requests one event of `key` at `now`, a time that never goes back.
     pub fn check(&mut self, key: K, now: Duration) -> Decision {
         self.rotate(now);
         let Policy { quota, window } = self.policy;
@@ -147,7 +147,7 @@ impl<K: Eq + Hash> Limiter<K> {
     }
 
     fn rotate(&mut self, now: Duration) {
-        // After this long every event of the old generation has left its window.
+        // After this long, every event of the old generation has left its window.
         let lifetime = self.policy.window + self.policy.slot_length();
         let due = now.saturating_sub(self.rotated) > lifetime;
         if due || self.young.len() >= self.capacity.div_ceil(2) {

@@ -1,4 +1,4 @@
-//! What the coordinator needs of its process: listeners, time, metrics.
+//! The process environment: listeners, clock, metrics.
 
 pub mod metrics;
 pub mod secret_file;

@@ -1,5 +1,5 @@
-//! Key files: made once with mode 0600, read ever after. A file that is there and unreadable is
-//! an error, never a reason to make a new key.
+//! Key files: created once with mode 0600, only read afterwards. A file that exists but cannot be
+//! read is an error, never a reason to make a new key.
 
 use std::fs::TryLockError;
 use std::io::{self, Write as _};
@@ -27,12 +27,12 @@ pub enum SecretFileError {
         #[source]
         source: io::Error,
     },
-    /// Others than its owner may read it.
-    #[error("{path} can be read by others (mode {mode:o}); run: chmod 600 {path}")]
+    /// Other users may read it.
+    #[error("{path} is readable by others (mode {mode:o}); run: chmod 600 {path}")]
     Mode { path: String, mode: u32 },
 }
 
-/// Makes the state directory, with mode 0700, if it is not there.
+/// Creates the state directory, with mode 0700, if it does not exist.
 pub fn make_directory(path: &Path) -> Result<(), SecretFileError> {
     std::fs::DirBuilder::new()
         .recursive(true)
@@ -41,8 +41,8 @@ pub fn make_directory(path: &Path) -> Result<(), SecretFileError> {
         .map_err(|source| SecretFileError::Write { path: path.display().to_string(), source })
 }
 
-/// Reads `path`, or writes what `make` returns to it and reads that. Where two processes start at
-/// once, both get what the first one wrote.
+/// Reads `path`, or first creates it with what `make` returns. If two processes start at once, both
+/// get what the first one wrote.
 pub fn read_or_create<E: From<SecretFileError>>(
     path: &Path,
     make: impl FnOnce() -> Result<Secret, E>,
@@ -66,7 +66,7 @@ pub fn read(path: &Path) -> Result<Secret, SecretFileError> {
     std::fs::read_to_string(path).map(Secret::new).map_err(failed)
 }
 
-/// Writes a new file whole: synced under another name, then renamed. One that is there stays.
+/// Writes a new file atomically: synced under another name, then renamed. An existing one stays.
 pub fn create(path: &Path, content: &Secret) -> Result<(), SecretFileError> {
     let write = || -> io::Result<()> {
         let directory = path.parent().unwrap_or_else(|| Path::new("."));
@@ -80,7 +80,7 @@ pub fn create(path: &Path, content: &Secret) -> Result<(), SecretFileError> {
     write().map_err(|source| SecretFileError::Write { path: path.display().to_string(), source })
 }
 
-/// Writes a file whole in the place of the one that is there: a crash leaves the one or the other.
+/// Replaces a file atomically: a crash leaves either the old or the new content.
 pub fn replace(path: &Path, content: &Secret) -> Result<(), SecretFileError> {
     let write = || -> io::Result<()> {
         let directory = path.parent().unwrap_or_else(|| Path::new("."));
@@ -90,7 +90,7 @@ pub fn replace(path: &Path, content: &Secret) -> Result<(), SecretFileError> {
     write().map_err(|source| SecretFileError::Write { path: path.display().to_string(), source })
 }
 
-/// A synced file that has no name of its own yet. `tempfile` makes files with mode 0600.
+/// A synced file without a name yet. `tempfile` creates files with mode 0600.
 fn temporary(directory: &Path, content: &Secret) -> io::Result<tempfile::NamedTempFile> {
     let mut file = tempfile::NamedTempFile::new_in(directory)?;
     give_away(file.as_file(), directory)?;
@@ -99,13 +99,13 @@ fn temporary(directory: &Path, content: &Secret) -> io::Result<tempfile::NamedTe
     Ok(file)
 }
 
-/// Locks a file of its own, which is made if absent, for as long as the answer lives, also against
-/// other processes; `None`: somebody has it.
+/// Takes an exclusive lock on a lock file, which is created if absent, for as long as the answer
+/// lives, also against other processes; `None`: somebody else holds it.
 pub fn lock(path: &Path) -> Result<Option<std::fs::File>, SecretFileError> {
     locked(path, std::fs::File::try_lock)
 }
 
-/// The same for those who do not exclude each other, but whoever takes [`lock`].
+/// Takes the same lock shared: only [`lock`] excludes it.
 pub fn lock_shared(path: &Path) -> Result<Option<std::fs::File>, SecretFileError> {
     locked(path, std::fs::File::try_lock_shared)
 }
@@ -126,7 +126,7 @@ fn locked(
     }
 }
 
-/// Gives a file that root makes to whom the directory belongs, which is who serves.
+/// Gives a file that root creates to the owner of its directory, which is the user that serves.
 pub fn give_away(file: &std::fs::File, directory: &Path) -> io::Result<()> {
     let (owner, ours) = (std::fs::metadata(directory)?, file.metadata()?);
     if ours.uid() == owner.uid() || ours.uid() != 0 {
@@ -135,7 +135,7 @@ pub fn give_away(file: &std::fs::File, directory: &Path) -> io::Result<()> {
     std::os::unix::fs::fchown(file, Some(owner.uid()), Some(owner.gid()))
 }
 
-/// Puts `from` in the place of `to`, durably: a crash leaves the one or the other there.
+/// Replaces `to` with `from`, durably: a crash leaves either one there.
 pub fn rename(from: &Path, to: &Path) -> Result<(), SecretFileError> {
     let directory = to.parent().unwrap_or_else(|| Path::new("."));
     std::fs::rename(from, to)
@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn what_root_makes_belongs_to_whom_the_directory_does() {
         let directory = tempfile::tempdir().unwrap();
-        // Only root can try it.
+        // Only root can test this.
         if std::os::unix::fs::chown(directory.path(), Some(65_534), Some(65_534)).is_err() {
             return;
         }

@@ -1,8 +1,9 @@
-//! A TLS listener: accepts, bounds, serves, and drains.
+//! A TLS listener: accepts, limits, serves and drains.
 //!
-//! A connection ends once nothing was asked of it for a while, and after an hour in any case: HTTP/2
-//! clients are told so (GOAWAY) and what is under way is finished. Otherwise whoever answers pings
-//! could keep a place for ever, and a client would stay with the address that a name had long ago.
+//! A connection ends once it has been idle for a while, and after an hour in any case: HTTP/2
+//! clients are told so (GOAWAY) and requests under way are finished. Otherwise a client that only
+//! answers pings could hold a connection for ever, and would stay with an address that the name no
+//! longer resolves to.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -37,18 +38,18 @@ use crate::crypto::ca::CaError;
 use crate::limits::Key;
 use crate::process::metrics::Metrics;
 
-/// Until a client has finished its TLS handshake.
+/// Time limit for a client's TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Until a client has sent the head of a request.
+/// Time limit for a client to send the head of a request.
 const HEAD: Duration = Duration::from_secs(10);
-/// A silent HTTP/2 client is asked whether it is there, and has as long to answer.
+/// A silent HTTP/2 client is pinged after this long, and has as long to answer.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// How long connections live.
 #[derive(Debug, Clone, Copy)]
 struct Life {
     idle: Duration,
     age: Duration,
-    /// What is under way then is finished within this: an event stream ends after an hour.
+    /// Requests still under way get this long to finish: an event stream ends after an hour.
     rest: Duration,
 }
 
@@ -58,20 +59,20 @@ const LIFE: Life = Life {
     rest: Duration::from_mins(61),
 };
 
-/// After this a drain drops what is still open.
+/// A drain drops what is still open after this.
 pub const DRAIN: Duration = Duration::from_secs(10);
-/// Pause after `accept` failed, such as for want of file descriptors.
+/// Pause after `accept` failed, e.g. for lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Bytes of a request's head.
+/// Maximum size of a request's head in bytes.
 const MAX_HEAD: u32 = 32 * 1024;
 
-/// Requests at once on one HTTP/2 connection.
+/// Concurrent requests on one HTTP/2 connection.
 const STREAMS: u32 = 32;
 
-/// Bytes that an HTTP/1.1 connection buffers: the longest head among them.
+/// Buffer of an HTTP/1.1 connection in bytes: must fit the longest head.
 const HTTP1_BUFFER: usize = 64 * 1024;
 
-/// The TLS of the next connection; asked anew each time, so that certificates can be renewed.
+/// The TLS of the next connection; asked each time, so that certificates can be renewed.
 pub type Tls = Arc<dyn Fn() -> Result<Arc<ServerConfig>, CaError> + Send + Sync>;
 
 /// A bound listener and what it serves.
@@ -80,33 +81,33 @@ pub struct Listener {
     pub tcp: TcpListener,
     pub tls: Tls,
     pub router: Router,
-    /// How many may be open at once; further ones wait to be accepted.
+    /// Maximum number of open connections; further ones wait to be accepted.
     pub connections: usize,
-    /// What metrics call it.
+    /// Its name in metrics.
     pub name: &'static str,
     pub metrics: Metrics,
-    /// Proxies, from which everybody's connections come.
+    /// Proxies, whose address stands for many clients.
     pub proxies: Vec<IpAddr>,
 }
 
-/// One address gets a share of all connections, so that it cannot keep everybody else out.
+/// Each address gets a share of all connections, so that it cannot keep everybody else out.
 const SHARE: usize = 8;
 
-/// Who has how many connections; who has none has no entry.
+/// Open connections by address; an address without any has no entry.
 #[derive(Clone, Default)]
 struct Guests(Arc<Mutex<HashMap<Key, usize>>>);
 
-/// An IPv6 site gets so many times the share of one of its networks.
+/// An IPv6 site gets this many times the share of one of its networks.
 const SITE: usize = 2;
 
-/// One of an address's connections, until it is dropped.
+/// One of an address's connections, until dropped.
 struct Guest {
     guests: Guests,
     who: Key,
 }
 
 impl Guests {
-    /// `None`: the address has `most` connections already.
+    /// `None`: the address already has `most` connections.
     fn admit(&self, address: IpAddr, most: usize) -> Option<Guest> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let who = Key::address(address);
@@ -136,7 +137,7 @@ impl Drop for Guest {
     }
 }
 
-/// Serves until `drain` is cancelled, then lets requests under way finish, for [`DRAIN`] at most.
+/// Serves until `drain` is cancelled, then lets requests under way finish, for at most [`DRAIN`].
 pub async fn serve(listener: Listener, drain: CancellationToken) {
     let Listener { tcp, tls, router, connections, name, metrics, proxies } = listener;
     let places = Arc::new(Semaphore::new(connections));
@@ -146,7 +147,7 @@ pub async fn serve(listener: Listener, drain: CancellationToken) {
         let stands_for_many = address.is_loopback() || proxies.contains(&address);
         if stands_for_many { connections } else { connections.div_ceil(SHARE) }
     };
-    // Dropped at the end, and with it what is still open.
+    // Dropped at the end, together with what is still open.
     let mut open = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -165,13 +166,13 @@ pub async fn serve(listener: Listener, drain: CancellationToken) {
         let address = peer.ip().to_canonical();
         let Some(guest) = guests.admit(address, most_of(address)) else {
             metrics.refused(name);
-            tracing::debug!(%peer, "an address with too many connections is refused one more");
+            tracing::debug!(%peer, "connection refused: the address has too many");
             continue;
         };
         let config = match tls() {
             Ok(config) => config,
             Err(error) => {
-                tracing::error!(error = %chain(&error), "no TLS for a connection");
+                tracing::error!(error = %chain(&error), "no TLS configuration for a connection");
                 continue;
             }
         };
@@ -185,7 +186,7 @@ pub async fn serve(listener: Listener, drain: CancellationToken) {
     drop(tcp);
     let ended = async { while open.join_next().await.is_some() {} };
     if timeout(DRAIN, ended).await.is_err() {
-        tracing::warn!("some connections did not end in time and are dropped");
+        tracing::warn!("dropping connections that did not end in time");
     }
 }
 
@@ -207,16 +208,16 @@ async fn connection(
     drain: CancellationToken,
 ) {
     let handshake = tokio::select! {
-        // Nothing was asked of it yet, so that nothing is lost.
+        // No request has been read yet, so nothing is lost.
         () = drain.cancelled() => return,
         handshake = timeout(HANDSHAKE, TlsAcceptor::from(config).accept(stream)) => handshake,
     };
     let stream = match handshake {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return tracing::debug!(%peer, %error, "no TLS handshake"),
-        Err(_) => return tracing::debug!(%peer, "no TLS handshake in time"),
+        Err(_) => return tracing::debug!(%peer, "the TLS handshake timed out"),
     };
-    // What a host says of itself is bound to the connection that it says it over.
+    // What a host claims is bound to the TLS connection that it claims it over.
     let binding = stream.get_ref().1.export_keying_material([0; 32], BINDING_LABEL, Some(b""));
     let binding = binding.ok().map(Binding);
     let router = router.map_request(move |mut request: http::Request<Body>| {
@@ -237,7 +238,7 @@ const CUT_OFF: &str = "it was cut off at its end";
 /// Why a connection ended early.
 type Ended = Box<dyn std::error::Error + Send + Sync>;
 
-/// Answers what is asked over a connection, for as long as it may live.
+/// Serves a connection for its lifetime.
 async fn converse<I, S>(
     stream: I,
     router: S,
@@ -281,7 +282,7 @@ where
     timeout(life.rest, served).await.unwrap_or_else(|_| Err(CUT_OFF.into()))
 }
 
-/// Requests that are under way on a connection, and since when there are that many.
+/// The number of requests under way on a connection, and since when it has been that.
 #[derive(Clone)]
 struct Activity(Arc<watch::Sender<(usize, Instant)>>);
 
@@ -297,7 +298,7 @@ impl Activity {
         Counted(self.clone())
     }
 
-    /// Once nothing was under way for so long.
+    /// Resolves once nothing has been under way for `idle`.
     async fn ceased(&self, idle: Duration) {
         let mut changes = self.0.subscribe();
         loop {
@@ -316,7 +317,7 @@ impl Activity {
     }
 }
 
-/// A request that is under way, until it is dropped.
+/// A request under way, until dropped.
 struct Counted(Activity);
 
 impl Drop for Counted {
@@ -327,7 +328,7 @@ impl Drop for Counted {
     }
 }
 
-/// The body of an answer: its request is under way until it has ended.
+/// The body of an answer: its request is under way until the body has ended.
 struct Present {
     body: Body,
     _counted: Counted,
@@ -392,7 +393,7 @@ mod tests {
         assert!(guests.0.lock().unwrap().is_empty());
     }
 
-    /// Ticks: one a minute, for so many minutes.
+    /// Sends a tick each minute, for `minutes` minutes.
     fn ticking(minutes: u32) -> Router {
         let ticks = move || async move {
             let ticks = stream::unfold(0, move |n| async move {
@@ -406,7 +407,7 @@ mod tests {
 
     type Client = SendRequest<Empty<Bytes>>;
 
-    /// A client of a connection, and the end of the connection.
+    /// A client of a connection, and the connection's result.
     async fn connected(router: Router) -> (Client, JoinSet<Result<(), Ended>>) {
         let (ours, theirs) = tokio::io::duplex(1 << 16);
         let mut ends = JoinSet::new();
@@ -417,8 +418,8 @@ mod tests {
         (client, ends)
     }
 
-    /// The connection has ended, and not because it was cut off. A client that hangs up as soon as it
-    /// is told that there is an end may be gone before it has heard all of that.
+    /// The connection has ended, and was not cut off. A client that hangs up on GOAWAY may be gone
+    /// before it has received everything.
     async fn finished(ends: &mut JoinSet<Result<(), Ended>>) {
         let ended = ends.join_next().await.unwrap().unwrap();
         if let Err(error) = ended {
@@ -451,7 +452,7 @@ mod tests {
         let drain = CancellationToken::new();
         let serving = tokio::spawn(serve(listener, drain.clone()));
         let _silent = TcpStream::connect(address).await.unwrap();
-        // Accepted, and told apart from one that still waits in the kernel.
+        // Accepted, as opposed to still waiting in the kernel.
         let mut registry = Registry::default();
         metrics.register(&mut registry);
         let accepted = || {
@@ -492,7 +493,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_under_way_is_finished() {
-        // Longer than a connection may be idle, and begun shortly before its age.
+        // Longer than a connection may be idle, and started shortly before its maximum age.
         let (mut client, mut ends) = connected(ticking(30)).await;
         for _ in 0..50 {
             asked(&mut client, "/").await.unwrap();

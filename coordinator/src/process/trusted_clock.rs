@@ -1,11 +1,11 @@
-//! Whether the machine's clock is believed. While it is not, nothing is signed and nothing is
-//! forgotten for its age (`docs/decisions/0020-clock.md`).
+//! Whether the machine's clock is trusted. While it is not, nothing is signed and nothing is
+//! deleted because of its age (`docs/decisions/0020-clock.md`).
 //!
 //! ```text
-//!            where it should be, by the steady clock and what was kept on disk
+//!            as expected, by the monotonic clock and the time kept on disk
 //!          ┌───────────────────────────────────────────────────────────────┐
 //!          ▼                                                               │
-//!      believed ── not where it should be ─► doubted ── back again ────────┤
+//!      trusted ─── not as expected ────────► doubted ── back again ────────┤
 //!                                               │                          │
 //!                                               └─ most hosts agree, ──────┘
 //!                                                  confirmed, an hour steady
@@ -19,17 +19,17 @@ use buddo_runtime::clock::Clock;
 use buddo_shared::id::HostId;
 use jiff::{SignedDuration, Timestamp};
 
-/// How far wall time may be from where it should be, while the process runs.
+/// How far wall time may be from where it should be while the process runs.
 const SLACK: SignedDuration = SignedDuration::from_mins(10);
-/// The same at a start: how long the process was away is not known. Hosts refuse a document from
-/// the future all the same, and little ends within an hour that does not end anyway.
+/// The same at a start: how long the process was down is unknown. Hosts refuse a document from the
+/// future anyway, and little expires within an hour that would not expire anyway.
 const START_SLACK: SignedDuration = SignedDuration::from_hours(1);
-/// How far a host's clock may be from this one to agree with it: as far as hosts accept documents.
+/// How far a host's clock may differ and still agree: as far as hosts accept documents.
 const AGREES: SignedDuration = SignedDuration::from_mins(5);
-/// After so long without a further jump the clock is believed.
+/// The clock is trusted after this long without another jump.
 const PROBATION: Duration = Duration::from_hours(1);
 
-/// The clock shows another time than it should.
+/// The clock shows a different time than expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the clock of the coordinator's machine shows {now:.0}, where {expected:.0} was expected: \
@@ -50,7 +50,7 @@ struct Reading {
 }
 
 impl Reading {
-    /// What it comes to at another moment.
+    /// Its wall time at another moment.
     fn at(self, steady: Duration) -> Timestamp {
         let passed = SignedDuration::try_from(steady.saturating_sub(self.steady));
         passed.ok().and_then(|passed| self.wall.checked_add(passed).ok()).unwrap_or(Timestamp::MAX)
@@ -63,7 +63,7 @@ fn apart(one: Timestamp, other: Timestamp) -> SignedDuration {
 
 #[derive(Debug)]
 struct Belief {
-    /// The last reading that was believed.
+    /// The last trusted reading.
     anchor: Reading,
     slack: SignedDuration,
     doubt: Option<Doubt>,
@@ -75,7 +75,7 @@ struct Belief {
 struct Doubt {
     /// The first reading after the last jump.
     since: Reading,
-    /// What hosts' clocks have shown since.
+    /// What the hosts' clocks have shown since.
     heard: BTreeMap<HostId, Reading>,
 }
 
@@ -83,7 +83,7 @@ impl Doubt {
     fn is_over(&self, now: Reading, hosts: usize) -> bool {
         let agree = |heard: &&Reading| apart(heard.at(now.steady), now.wall) <= AGREES;
         let agreeing = self.heard.values().filter(agree).count();
-        // Most of all, and not of those that were heard: one that lies may be the first.
+        // A majority of all hosts, not just of those heard from: a lying host may be the first.
         (hosts > 0 && agreeing * 2 > hosts)
             || now.steady.saturating_sub(self.since.steady) >= PROBATION
     }
@@ -103,7 +103,7 @@ impl Belief {
                     return Ok(());
                 }
             }
-            // A further jump: what was heard before says nothing of it.
+            // Another jump: what was heard before it no longer counts.
             _ => self.doubt = Some(Doubt { since: now, heard: BTreeMap::new() }),
         }
         Err(Doubted { expected, now: now.wall })
@@ -116,7 +116,7 @@ impl Belief {
     }
 }
 
-/// The clock, and what is believed of it.
+/// The clock, and whether it is trusted.
 pub struct Timekeeper {
     clock: Arc<dyn Clock>,
     belief: Mutex<Belief>,
@@ -129,14 +129,14 @@ impl std::fmt::Debug for Timekeeper {
 }
 
 impl Timekeeper {
-    /// One that believes what the clock shows now.
+    /// Trusts what the clock shows now.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         let anchor = Reading { wall: clock.now(), steady: clock.steady() };
         let belief = Belief { anchor, slack: SLACK, doubt: None, hosts: 0 };
         Self { clock, belief: Mutex::new(belief) }
     }
 
-    /// After a start: the time was `seen` when this program ran last.
+    /// After a start: the time was `seen` when this program last ran.
     pub fn resume(&self, seen: Timestamp) {
         let anchor = Reading { wall: seen, steady: self.clock.steady() };
         let mut belief = self.lock();
@@ -144,31 +144,32 @@ impl Timekeeper {
         *belief = Belief { anchor, slack: START_SLACK, doubt: None, hosts };
     }
 
-    /// Whether the clock is believed now. Ask before what cannot be taken back is done for a time.
+    /// Whether the clock is trusted now. Check before doing anything irreversible because of the
+    /// time.
     pub fn check(&self) -> Result<(), Doubted> {
         let mut belief = self.lock();
         belief.judge(self.read())
     }
 
-    /// The present time, where it is believed.
+    /// The current time, if it is trusted.
     pub fn believed(&self) -> Result<Timestamp, Doubted> {
         let mut belief = self.lock();
         let now = self.read();
         belief.judge(now).map(|()| now.wall)
     }
 
-    /// There are so many hosts, by which "most" is counted.
+    /// Sets the number of hosts, of which a majority is needed.
     pub fn set_hosts(&self, hosts: usize) {
         self.lock().hosts = hosts;
     }
 
-    /// Whether the clock is doubted and this host was not heard yet.
+    /// Whether the clock is doubted and this host was not heard from yet.
     pub fn wants(&self, host: HostId) -> bool {
         let belief = self.lock();
         belief.doubt.as_ref().is_some_and(|doubt| !doubt.heard.contains_key(&host))
     }
 
-    /// What a host's clock shows just now. Whether that ended a doubt.
+    /// Takes what a host's clock shows right now. Returns whether that ended the doubt.
     pub fn heard(&self, host: HostId, wall: Timestamp) -> bool {
         let mut belief = self.lock();
         let now = self.read();
@@ -177,14 +178,14 @@ impl Timekeeper {
         belief.judge(now).is_ok()
     }
 
-    /// An administrator said `at`, by the machine's clock, that it is right. That counts if it was
+    /// An administrator confirmed the clock at `at`, by the machine's clock. It counts if that was
     /// after the jump.
     pub fn confirmed(&self, at: Timestamp) {
         let mut belief = self.lock();
         let now = self.read();
         let second = SignedDuration::from_secs(1);
         let said = belief.doubt.as_ref().is_some_and(|doubt| {
-            // What is kept of a time is cut off to milliseconds.
+            // Stored times are truncated to milliseconds.
             at.duration_since(doubt.since.wall) > -second && at.duration_since(now.wall) < SLACK
         });
         if said {

@@ -8,22 +8,22 @@ use crate::crypto::random;
 use crate::state::Services;
 use crate::store::contract::{Action, AuditRow, AuditStatus, NewAudit};
 
-/// The detail that says by which act a deploy was ended that was still under way.
+/// The detail that names the act which ended a deploy in progress.
 const SUPERSEDED_BY: &str = "superseded_by";
 
-/// Why a deploy that was still under way has ended.
+/// Why a deploy in progress has ended.
 pub(super) fn superseded(by: Action, cause: &str) -> Value {
     json!({ "cause": cause, SUPERSEDED_BY: by.as_str() })
 }
 
-/// How an act ended, in a word. The log knows `completed` and `failed`, and its entries are never
-/// edited; a deploy that somebody ended before it could be either is neither.
+/// The outcome of an act, in one word. The log knows `completed` and `failed`, and its entries are
+/// never edited; a deploy that was ended before it could be either is neither.
 pub(crate) fn outcome(row: &AuditRow) -> &str {
     let ended_by = row.details.as_ref().and_then(|details| details.get(SUPERSEDED_BY));
     if ended_by.is_some() { "superseded" } else { &row.status }
 }
 
-/// An entry as of now. `initiated_by`: `None` for the platform.
+/// An entry with the current time. `initiated_by`: `None` for the platform.
 pub(super) fn entry(
     services: &Services,
     deployment: DeploymentId,
@@ -42,7 +42,7 @@ pub(super) fn entry(
     }
 }
 
-/// An entry of what an operator did, or their key, as of now.
+/// An entry for an act of an operator, or of their key, with the current time.
 pub(super) fn of_operator(
     services: &Services,
     deployment: DeploymentId,
@@ -62,7 +62,7 @@ pub(super) fn of_operator(
     NewAudit { details, ..done }
 }
 
-/// An entry of the platform's own, as of now.
+/// An entry of the platform, with the current time.
 pub(super) fn of_platform(
     services: &Services,
     deployment: DeploymentId,

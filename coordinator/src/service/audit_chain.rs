@@ -1,8 +1,8 @@
-//! The chain over all audit logs: checked on demand, shortened by age.
+//! The audit chain over all audit logs: verified on demand, pruned by age.
 //!
-//! Whoever can write the database can also make a whole other chain. So its head is told to places
-//! that they do not write: the coordinator's log, each hour, and whoever runs `audit verify`. Heads
-//! of before are compared by `--expect`.
+//! Someone who can write the database can also write a complete other chain. So its head is
+//! published where they cannot write: in the coordinator's log, every hour, and to callers of
+//! `audit verify`. `--expect` compares earlier heads.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,14 +15,14 @@ use crate::state::AppState;
 use crate::store::contract::{AuditChainState, Link};
 use crate::store::{Store, StoreError};
 
-/// Entries that are forgotten in one transaction.
+/// Entries deleted in one transaction.
 const BATCH: u32 = 500;
 
-/// A link as people keep it: `SEQ:HASH`.
+/// A chain link as people write it down: `SEQ:HASH`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Noted(pub Link);
 
-/// A text that is no [`Noted`].
+/// A text that is not a [`Noted`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("is not SEQ:HASH, such as `audit verify` prints")]
 pub struct NotedError;
@@ -51,17 +51,17 @@ impl FromStr for Noted {
     }
 }
 
-/// What a check found.
+/// Result of a verification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checked {
     /// The state of the chain itself.
     pub state: AuditChainState,
-    /// The first of the expected links that is not there as it was; `None`: all are.
+    /// The first expected link that is missing or changed; `None`: all match.
     pub unmet: Option<Link>,
 }
 
-/// Looks at the whole chain, and whether it holds what it held before. An expected link from before
-/// the anchor was forgotten for its age and says nothing.
+/// Verifies the whole chain, and that it still contains the expected links. One from before the
+/// anchor was pruned by age and proves nothing.
 pub async fn verify(store: &Store, expected: Vec<Link>) -> Result<Checked, StoreError> {
     store
         .read_long(move |tables| {
@@ -79,12 +79,12 @@ pub async fn verify(store: &Store, expected: Vec<Link>) -> Result<Checked, Store
         .await
 }
 
-/// Forgets what is too old, and tells the head to the log.
+/// Deletes old entries, and writes the head to the log.
 pub(super) async fn keep(state: &AppState) {
     match forget(state).await {
         Ok(0) => {}
-        Ok(forgotten) => tracing::info!(forgotten, "forgot old audit entries"),
-        Err(error) => tracing::error!(error = %chain(&error), "cannot forget old audit entries"),
+        Ok(forgotten) => tracing::info!(forgotten, "deleted old audit entries"),
+        Err(error) => tracing::error!(error = %chain(&error), "cannot delete old audit entries"),
     }
     match state.store.read(|tables| tables.ledger_head()).await {
         Ok(head) => tracing::info!(head = %Noted(head), "audit chain"),
@@ -94,7 +94,7 @@ pub(super) async fn keep(state: &AppState) {
     }
 }
 
-/// Forgets what is older than the configuration says; how many entries.
+/// Deletes entries older than the configuration allows; returns how many.
 pub async fn forget(state: &AppState) -> Result<u64, StoreError> {
     let mut forgotten = 0;
     while !state.drain.is_cancelled() {
@@ -102,7 +102,7 @@ pub async fn forget(state: &AppState) -> Result<u64, StoreError> {
         let some: Result<u64, StoreError> = state
             .store
             .write(move |tables| {
-                // A clock that is ahead would make all of it look old.
+                // A clock that is ahead would make all entries look old.
                 let Ok(now) = services.time.believed() else { return Ok(0) };
                 let cutoff = now.checked_sub(services.config.audit.kept()).unwrap_or(now);
                 tables.prune_ledger(cutoff, now, BATCH)

@@ -1,12 +1,12 @@
-//! Backups of the database, and the way back.
+//! Backup and restore of the database.
 //!
 //! ```text
-//! backup  ─► entry in the log ─► consistent copy, 0600 ─► checked, synced ─► its name
+//! backup  ─► audit entry ─► consistent copy, 0600 ─► checked, synced ─► renamed to its name
 //! restore ─► nobody uses the database ─► copy beside it ─► checked ─► schema, secrets under the
-//!            present key, epoch raised, sessions ended ─► the old one aside ─► in its place, by one rename
+//!            current key, epoch raised, sessions ended ─► old one aside ─► renamed into place
 //! ```
 //!
-//! Nothing is changed before the last rename, and what was there before is kept.
+//! Nothing is changed before the last rename, and the previous database is kept.
 
 use std::fs;
 use std::io;
@@ -23,32 +23,32 @@ use crate::store::contract::{AuditChainState, ClockMark, Link};
 use crate::store::sqlite::snapshot;
 use crate::store::{Store, StoreError, Tables};
 
-/// Values that are encrypted anew at a time.
+/// Values re-encrypted at a time.
 const BATCH: u32 = 1000;
 
-/// No backup was made, or none restored. What was there is as it was.
+/// No backup was made, or none restored. The existing files are unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
     /// There is nothing to back up.
     #[error("there is no database {0}; check state_dir in the configuration")]
     Nothing(String),
-    /// The backup would replace something.
-    #[error("{0} is there already; name a file that is not")]
+    /// The backup would overwrite a file.
+    #[error("{0} already exists; name a file that does not")]
     Exists(String),
-    /// Somebody uses the database.
+    /// The database is in use.
     #[error(
         "a coordinator or a command of it uses the database; stop it first \
          (systemctl stop buddo-coordinator)"
     )]
     InUse,
-    /// There is something that the backup would replace.
+    /// The backup would replace a database.
     #[error(
         "there is a database already, {0}; to put the backup in its place use --force: it is kept \
          beside it"
     )]
     Occupied(String),
-    /// Secrets of the backup cannot be read without it.
-    #[error("the master key is not there; put master.key in place first, from its own backup")]
+    /// The backup's secrets cannot be read without it.
+    #[error("the master key is missing; put master.key in place first, from its own backup")]
     NoKey(#[source] VaultError),
     /// The backup is from before a rotation of the master key.
     #[error(
@@ -59,7 +59,6 @@ pub enum BackupError {
     /// A file cannot be read or written.
     #[error("cannot {operation} {path}")]
     File {
-        /// What was to be done.
         operation: &'static str,
         path: String,
         #[source]
@@ -68,13 +67,13 @@ pub enum BackupError {
     /// The lock cannot be taken.
     #[error(transparent)]
     Lock(#[from] SecretFileError),
-    /// A master key cannot be used.
+    /// The master key cannot be used.
     #[error(transparent)]
     Vault(#[from] VaultError),
-    /// Secrets cannot be encrypted anew.
+    /// The secrets cannot be re-encrypted.
     #[error(transparent)]
     AtRest(#[from] AtRestError),
-    /// The database, or the backup of one, cannot be used.
+    /// The database, or the backup, cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -85,7 +84,7 @@ impl BackupError {
     }
 }
 
-/// Writes a backup of `database` to `to`; the last link of its audit chain.
+/// Writes a backup of `database` to `to`; returns the head of its audit chain.
 pub async fn back_up(database: &Path, to: &Path, now: Timestamp) -> Result<Link, BackupError> {
     if !database.exists() {
         return Err(BackupError::Nothing(database.display().to_string()));
@@ -102,7 +101,7 @@ pub async fn back_up(database: &Path, to: &Path, now: Timestamp) -> Result<Link,
         .await?;
     let directory = to.parent().filter(|parent| !parent.as_os_str().is_empty());
     let directory = directory.unwrap_or_else(|| Path::new("."));
-    // `tempfile` makes files with mode 0600, from the first moment on.
+    // `tempfile` creates files with mode 0600 from the start.
     let file = tempfile::NamedTempFile::new_in(directory);
     let file = file.map_err(BackupError::file("make a file in", directory))?;
     snapshot::copy(database, file.path())?;
@@ -113,34 +112,34 @@ pub async fn back_up(database: &Path, to: &Path, now: Timestamp) -> Result<Link,
     Ok(head)
 }
 
-/// What to restore, and how.
+/// A restore as requested.
 #[derive(Debug)]
 pub struct Wanted<'a> {
     pub from: &'a Path,
-    /// The database that it becomes.
+    /// The database to create.
     pub database: &'a Path,
-    /// The present master key.
+    /// The current master key.
     pub master_key: &'a Path,
-    /// The one of the time of the backup, where it is another one.
+    /// The key from the time of the backup, if it differs.
     pub old_master_key: Option<&'a Path>,
-    /// Also where there is a database already.
+    /// Replace an existing database.
     pub force: bool,
-    /// Logins, tokens, API keys and invitations go on.
+    /// Keep logins, tokens, API keys and invitations valid.
     pub keep_sessions: bool,
 }
 
-/// What a restore did.
+/// Result of a restore.
 #[derive(Debug)]
 pub struct Restored {
-    /// The epoch from now on.
+    /// The new epoch.
     pub raised: Raised,
-    /// Whether the audit logs of the backup hold.
+    /// The state of the backup's audit chain.
     pub ledger: AuditChainState,
-    /// Where the database that was there is kept.
+    /// Where the previous database is kept.
     pub aside: Option<PathBuf>,
 }
 
-/// Puts a backup in place.
+/// Restores a backup.
 pub fn restore(wanted: &Wanted<'_>, now: Timestamp) -> Result<Restored, BackupError> {
     let Wanted { from, database, .. } = *wanted;
     let _lock = secret_file::lock(&snapshot::lock_path(database))?.ok_or(BackupError::InUse)?;
@@ -163,8 +162,8 @@ pub fn restore(wanted: &Wanted<'_>, now: Timestamp) -> Result<Restored, BackupEr
     Ok(Restored { raised, ledger, aside })
 }
 
-/// Makes the copy one that can be served: its secrets can be read, hosts obey it, and nobody is
-/// logged in who was thrown out after the backup.
+/// Makes the copy ready to be served: its secrets can be read, hosts accept its documents, and
+/// logins that were ended after the backup stay ended.
 fn take_over(
     tables: &mut dyn Tables,
     vault: &Vault,
@@ -177,7 +176,7 @@ fn take_over(
     if !keep_sessions {
         tables.end_all_sessions(now)?;
     }
-    // The backup's time is long past: the administrator's act stands for the present one.
+    // The backup's time is long past: the administrator's act confirms the current one.
     tables.set_clock_mark(ClockMark::Seen, now)?;
     let raised = epoch::raise_in(tables, now)?;
     let details = json!({
@@ -196,10 +195,10 @@ fn another_key(error: AtRestError) -> BackupError {
     }
 }
 
-/// Keeps the database that is there under another name, with what was not yet written into it.
+/// Keeps the existing database under another name, including its write-ahead log.
 fn put_aside(database: &Path, now: Timestamp) -> Result<PathBuf, BackupError> {
     let aside = snapshot::beside(database, &format!(".replaced-{}", now.as_second()));
-    // A second name first: at no time is there none, and a start would make an empty database.
+    // A second name first: if there were none for a moment, a start would create an empty database.
     fs::hard_link(database, &aside).map_err(BackupError::file("keep the database as", &aside))?;
     for suffix in ["-wal", "-shm"] {
         let (file, kept) = (snapshot::beside(database, suffix), snapshot::beside(&aside, suffix));
@@ -218,7 +217,7 @@ fn sync(directory: &Path) -> Result<(), BackupError> {
     synced.map_err(BackupError::file("sync", directory))
 }
 
-/// A copy of a backup, which is gone unless it took its place.
+/// The copy of a backup, deleted on drop unless it was put in place.
 struct Copy {
     path: PathBuf,
 }
@@ -226,7 +225,7 @@ struct Copy {
 impl Copy {
     fn of(from: &Path, to: &Path) -> Result<Self, BackupError> {
         let copy = Self { path: to.to_owned() };
-        // Of a restore that was killed.
+        // Left over from a killed restore.
         copy.remove();
         let mut source = fs::File::open(from).map_err(BackupError::file("read", from))?;
         let mut options = fs::OpenOptions::new();
@@ -241,7 +240,7 @@ impl Copy {
 
     fn remove(&self) {
         for suffix in ["", "-wal", "-shm", "-journal"] {
-            // Nothing but room is lost where one stays.
+            // A leftover file only takes up space.
             let _ = fs::remove_file(snapshot::beside(&self.path, suffix));
         }
     }

@@ -1,5 +1,5 @@
-//! Keeps on disk what time it is, tells when the clock is doubted, and takes an administrator's
-//! word for it.
+//! Records the time on disk, reports when the clock is in doubt, and lets an administrator confirm
+//! it.
 
 use std::time::Duration;
 
@@ -12,15 +12,15 @@ use crate::state::AppState;
 use crate::store::contract::ClockMark;
 use crate::store::{Store, StoreError};
 
-/// How often the clock is looked at. Whoever signs or forgets looks by itself; this is for the log,
-/// and for an administrator's word.
+/// How often the clock is checked. Signing and deleting check it themselves; this is for the log,
+/// and for an administrator's confirmation.
 const TICK: Duration = Duration::from_secs(3);
-/// How often the time is kept: a start after less than an hour is believed without more.
+/// How often the time is recorded: after a pause of less than an hour, a start trusts the clock.
 const KEEP: Duration = Duration::from_mins(1);
-/// How often a doubt is told again.
+/// How often a lasting doubt is logged.
 const TELL: Duration = Duration::from_mins(10);
 
-/// Before a coordinator serves: holds the clock against the time that was kept.
+/// Compares the clock with the recorded time, before the coordinator serves.
 pub async fn begin(state: &AppState) -> Result<(), StoreError> {
     let seen = state.store.read(|tables| tables.clock_mark(ClockMark::Seen)).await?;
     if let Some(seen) = seen {
@@ -29,7 +29,7 @@ pub async fn begin(state: &AppState) -> Result<(), StoreError> {
     keep(state).await
 }
 
-/// Keeps the present time, if it is believed.
+/// Records the current time, if it is trusted.
 async fn keep(state: &AppState) -> Result<(), StoreError> {
     let Ok(now) = state.time.believed() else { return Ok(()) };
     state.store.write(move |tables| tables.set_clock_mark(ClockMark::Seen, now)).await
@@ -40,7 +40,7 @@ pub async fn run(state: AppState) {
     let mut watch = Watch::default();
     loop {
         if let Err(error) = watch.look(&state).await {
-            tracing::error!(error = %chain(&error), "cannot keep what time it is");
+            tracing::error!(error = %chain(&error), "cannot record the time");
         }
         tokio::select! {
             () = state.drain.cancelled() => return,
@@ -49,7 +49,7 @@ pub async fn run(state: AppState) {
     }
 }
 
-/// What was done last.
+/// Times of the last actions.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
     kept: Option<Instant>,
@@ -72,7 +72,7 @@ impl Watch {
         match state.time.check() {
             Ok(()) => {
                 if self.told.take().is_some() {
-                    tracing::info!("the clock is believed again; what waited is signed now");
+                    tracing::info!("the clock is trusted again; signing resumes");
                     state.wake.all();
                 }
                 if is_due(self.kept, KEEP) {
@@ -82,7 +82,7 @@ impl Watch {
             }
             Err(doubted) => {
                 if self.told.is_none() {
-                    // Each host is asked what time it is.
+                    // Each host is asked for its time.
                     state.wake.all();
                 }
                 if is_due(self.told, TELL) {
@@ -95,11 +95,11 @@ impl Watch {
     }
 }
 
-/// What an administrator is shown of the clock.
+/// The clock's state for administrators.
 #[derive(Debug, Clone, Copy)]
 pub struct Shown {
     pub now: Timestamp,
-    /// The last time at which a coordinator that served believed its clock.
+    /// The last time at which a serving coordinator trusted its clock.
     pub seen: Option<Timestamp>,
 }
 
@@ -108,7 +108,7 @@ pub async fn show(store: &Store, now: Timestamp) -> Result<Shown, StoreError> {
     Ok(Shown { now, seen })
 }
 
-/// Takes an administrator's word that the clock is right now. Audited.
+/// Records an administrator's confirmation that the clock is right now. Audited.
 pub async fn confirm(store: &Store, now: Timestamp) -> Result<Shown, StoreError> {
     store
         .write(move |tables| {

@@ -1,11 +1,11 @@
-//! Failed logins go into the audit log, some at a time.
+//! Writes failed logins to the audit log, in batches.
 //!
 //! ```text
-//! wrong password or code ─► counted in memory ─ each 10 minutes, and at the end ─► one entry an account
+//! wrong password or code ─► counted in memory ─ every 10 minutes, at exit ─► one entry/account
 //! ```
 //!
-//! At most [`ACCOUNTS`](crate::auth::failed_logins::ACCOUNTS) entries and one for all others in 10 minutes:
-//! some 3 MB a day under attack. A crash loses what was counted in that time.
+//! At most [`ACCOUNTS`](crate::auth::failed_logins::ACCOUNTS) entries plus one for all others in 10
+//! minutes: some 3 MB a day under attack. A crash loses the counts of that time.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ pub async fn write(state: &AppState) -> Result<(), StoreError> {
         .store
         .write(move |tables| {
             for (account, failures) in accounts {
-                // One that was deleted meanwhile has no log of its own any more.
+                // An account deleted meanwhile has no log any more.
                 if tables.account(account)?.is_some() {
                     let details = json!({ "failures": failures });
                     let act = AccountAct::LoginFailed;

@@ -1,4 +1,4 @@
-//! What is known now and kept nowhere: progress, the last probes, and who watches.
+//! Transient state that is not stored: progress, the last probes, and watchers.
 //!
 //! ```text
 //! push (reports, progress) ─► Live ─► changed(id) ─► each event stream reads the status again
@@ -16,10 +16,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 /// Changes that a slow watcher may lag behind; beyond that it reads its deployment again.
 const BACKLOG: usize = 256;
 
-/// Watchers that one account may have at once, so that none takes the places of all.
+/// Maximum watchers of one account, so that none takes the places of all.
 const PER_ACCOUNT: usize = 32;
 
-/// In-memory state about deployments. Losing it loses nothing that was promised.
+/// In-memory state about deployments. Losing it is harmless.
 #[derive(Debug)]
 pub struct LiveStatus {
     changed: broadcast::Sender<DeploymentId>,
@@ -30,7 +30,7 @@ pub struct LiveStatus {
     watching: Watching,
 }
 
-/// How many watchers each account has; those without have no entry.
+/// Number of watchers per account; those without have no entry.
 type Watching = Arc<Mutex<HashMap<AccountId, usize>>>;
 
 /// An account's place among its own watchers.
@@ -64,7 +64,7 @@ impl Drop for OwnPlace {
     }
 }
 
-/// One watcher of changes; it holds one of the places for streams until it is dropped.
+/// One watcher of changes; it holds a stream permit until it is dropped.
 #[derive(Debug)]
 pub struct Watch {
     changes: broadcast::Receiver<DeploymentId>,
@@ -74,7 +74,6 @@ pub struct Watch {
 }
 
 impl LiveStatus {
-    /// How many watchers there are.
     pub fn streams(&self) -> usize {
         self.most.saturating_sub(self.streams.available_permits())
     }
@@ -91,13 +90,13 @@ impl LiveStatus {
         }
     }
 
-    /// A hint: `id` may have changed; whoever watches it reads it again.
+    /// A hint: `id` may have changed; its watchers read it again.
     pub fn changed(&self, id: DeploymentId) {
-        // No receiver is no error: nobody watches.
+        // No receiver is not an error: nobody watches.
         let _ = self.changed.send(id);
     }
 
-    /// Notes how far a deploy is.
+    /// Records the progress of a deploy.
     pub fn progressed(&self, progress: Progress) {
         let id = progress.id;
         lock(&self.progress).insert(id, progress);
@@ -109,29 +108,29 @@ impl LiveStatus {
         lock(&self.progress).get(&id).cloned()
     }
 
-    /// Forgets the progress of a deploy that ended.
+    /// Clears the progress of a deploy that ended.
     pub fn settled(&self, id: DeploymentId) {
         lock(&self.progress).remove(&id);
         self.changed(id);
     }
 
-    /// Notes probes that changed nothing.
+    /// Records probes that changed nothing.
     pub fn checked(&self, probes: &[Checked]) {
         lock(&self.checked).extend(probes.iter().map(|probe| (probe.id, probe.at)));
     }
 
-    /// When a deployment was last probed, as far as this process was told.
+    /// When a deployment was last probed, as far as this process knows.
     pub fn last_checked(&self, id: DeploymentId) -> Option<Timestamp> {
         lock(&self.checked).get(&id).copied()
     }
 
-    /// Forgets all about a destroyed deployment.
+    /// Removes all state of a destroyed deployment.
     pub fn forget(&self, id: DeploymentId) {
         lock(&self.checked).remove(&id);
         self.settled(id);
     }
 
-    /// Watches one deployment; `None` if as many watch as may, in all or for this account.
+    /// Watches one deployment; `None` if the limit is reached, in all or for this account.
     pub fn watch(&self, account: AccountId, id: DeploymentId) -> Option<Watch> {
         let own = OwnPlace::take(&self.watching, account)?;
         let place = Arc::clone(&self.streams).try_acquire_owned().ok()?;
@@ -140,7 +139,7 @@ impl LiveStatus {
 }
 
 impl Watch {
-    /// Waits until the deployment may have changed. `false`: nothing will change any more.
+    /// Waits until the deployment may have changed. `false`: no more changes will come.
     pub async fn changed(&mut self) -> bool {
         loop {
             match self.changes.recv().await {
@@ -153,7 +152,7 @@ impl Watch {
     }
 }
 
-/// A panic while the lock was held leaves a map that is whole: each change is one call.
+/// A panic while the lock was held leaves a consistent map: each change is one call.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

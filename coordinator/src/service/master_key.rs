@@ -1,12 +1,12 @@
-//! Rotation of the master key, and what else is done to all encrypted values at once.
+//! Rotation of the master key, and other operations on all encrypted values.
 //!
 //! ```text
-//! rotate ─► file: new key and old ─► values, some at a time ─► none is left: audit ─► file: new key
+//! rotate ─► file: new and old key ─► re-encrypt in batches ─► none left: audit ─► file: new key
 //! ```
 //!
-//! Each step is durable before the next one begins, and how far it went shows in file and database
-//! alone: a rotation that was killed goes on where it was when it is asked for again. A coordinator
-//! may serve meanwhile.
+//! Each step is durable before the next one begins, and the progress is visible in file and
+//! database alone: a killed rotation resumes when it is requested again. A coordinator may serve
+//! meanwhile.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,21 +23,21 @@ use crate::process::secret_file::{self, SecretFileError};
 use crate::store::contract::SealedValue;
 use crate::store::{Store, StoreError, Tables};
 
-/// Values in one transaction, and their bytes: it takes a few milliseconds, most of them for its sync.
+/// Values per transaction, and their bytes: it takes a few milliseconds, most of them for its sync.
 const BATCH: u32 = 50;
 const BATCH_BYTES: usize = 256 * 1024;
 
-/// A rotation rests after a transaction for as long as that took, but no less and no longer than this.
+/// A rotation rests after a transaction for as long as that took, within these bounds.
 const SHORTEST_REST: Duration = Duration::from_millis(2);
 const LONGEST_REST: Duration = Duration::from_millis(100);
 
-/// The values cannot be encrypted anew.
+/// The values cannot be re-encrypted.
 #[derive(Debug, thiserror::Error)]
 pub enum AtRestError {
     /// The master key cannot be used or changed.
     #[error(transparent)]
     Vault(#[from] VaultError),
-    /// One value cannot be read; the old key stays until it can, or is gone.
+    /// One value cannot be read; the old key is kept until it can, or is gone.
     #[error(
         "{place} cannot be decrypted, so the old key is kept; restore the master.key that it was \
          encrypted with, or let its owner replace it (destroy the app and create it again, enrol \
@@ -58,20 +58,20 @@ pub enum AtRestError {
     Store(#[from] StoreError),
 }
 
-/// What a step of a rotation did.
+/// Result of a step of a rotation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// There are two keys now, and the new one encrypts.
+    /// There are two keys now; the new one encrypts.
     Began,
-    /// So many values are under the new key.
+    /// This many values were re-encrypted.
     Renewed(usize),
-    /// Nothing is under the old key any more, and the log says so.
+    /// Nothing is under the old key any more; recorded in the audit log.
     Noted,
-    /// The old key is gone.
+    /// The old key is removed.
     Ended,
 }
 
-/// A rotation of the master key, step by step. None other runs while it lives.
+/// A rotation of the master key, step by step. It holds a lock against a second one.
 #[derive(Debug)]
 pub struct Rotation {
     store: Store,
@@ -88,7 +88,7 @@ enum Next {
 }
 
 impl Rotation {
-    /// Begins one, or goes on with one that was killed. `directory`: that of the key's file.
+    /// Starts one, or resumes a killed one. `directory`: that of the key file.
     pub fn new(store: Store, vault: Arc<Vault>, directory: &Path) -> Result<Self, AtRestError> {
         let lock = secret_file::lock(&directory.join("master.key.lock"))?;
         let lock = lock.ok_or(AtRestError::UnderWay)?;
@@ -96,12 +96,12 @@ impl Rotation {
         Ok(Self { store, vault, next, _lock: lock })
     }
 
-    /// Whether an earlier one was not ended.
+    /// Whether it resumes an unfinished one.
     pub fn is_resumed(&self) -> bool {
         matches!(self.next, Next::Renew)
     }
 
-    /// Does the next step; after [`Step::Ended`] there is none.
+    /// Runs the next step; [`Step::Ended`] is the last.
     pub async fn step(&mut self, random: &dyn Random, now: Timestamp) -> Result<Step, AtRestError> {
         match self.next {
             Next::Begin => {
@@ -125,8 +125,8 @@ impl Rotation {
     }
 }
 
-/// Before a coordinator serves: values of the first form get the present one, once. One that
-/// cannot be read stays unreadable, and holds up nothing else.
+/// Before a coordinator serves: re-encrypts values of the first form, once. One that cannot be read
+/// stays unreadable, and blocks nothing else.
 pub async fn settle(store: &Store, vault: &Arc<Vault>) -> Result<(), StoreError> {
     let vault = Arc::clone(vault);
     store
@@ -149,12 +149,14 @@ pub async fn settle(store: &Store, vault: &Arc<Vault>) -> Result<(), StoreError>
         .await
 }
 
-/// Encrypts some values under the current key; how many. They are read and encrypted outside of the
-/// transaction that stores them, which therefore ends soon; what changed meanwhile is left as it is.
+/// Re-encrypts some values under the current key; returns how many. They are read and encrypted
+/// outside the transaction that stores them, which is therefore short; values changed meanwhile are
+/// skipped.
 ///
-/// A coordinator that serves is another process, and SQLite's lock between processes is not a queue:
-/// whoever commits and begins again at once has it again before those who wait have looked. Without a
-/// rest after each transaction they waited for hundreds of milliseconds, however short each one was.
+/// A serving coordinator is another process, and SQLite's lock between processes is not a queue: a
+/// process that commits and begins again at once gets it again before the waiting ones have polled.
+/// Without a rest after each transaction they waited for hundreds of milliseconds, however short
+/// each one was.
 async fn renew_some(store: &Store, vault: &Arc<Vault>) -> Result<usize, AtRestError> {
     let head = vault.head();
     let found = store.read_long(move |tables| {
@@ -188,8 +190,8 @@ async fn renew_some(store: &Store, vault: &Arc<Vault>) -> Result<usize, AtRestEr
     Ok(stored)
 }
 
-/// Notes in the log that nothing is under the old key any more, in the transaction that saw it;
-/// whether that is so.
+/// Records in the audit log that nothing is under the old key any more, in the transaction that
+/// verified it; returns whether that is so.
 async fn note_end(store: &Store, vault: &Arc<Vault>, now: Timestamp) -> Result<bool, AtRestError> {
     let vault = Arc::clone(vault);
     store
@@ -204,8 +206,8 @@ async fn note_end(store: &Store, vault: &Arc<Vault>, now: Timestamp) -> Result<b
         .await
 }
 
-/// Encrypts up to `most` values under the current key, in a database that nobody else uses; how
-/// many.
+/// Re-encrypts up to `most` values under the current key, in a database that nobody else uses;
+/// returns how many.
 pub(crate) fn renew(
     tables: &mut dyn Tables,
     vault: &Vault,

@@ -1,4 +1,4 @@
-//! Use cases, one a function. Each authorises, reads, decides and commits in one transaction.
+//! Use cases, one per function. Each authorises, reads, decides and commits in one transaction.
 
 pub mod accounts;
 pub mod admin;

@@ -1,11 +1,11 @@
-//! Old revisions are forgotten, environments and all; the audit log keeps that they were.
+//! Deletes old revisions with their environments; the audit log records it.
 //!
 //! ```text
-//! each hour: deployments with many revisions ─► history::kept (pure) ─► forget the others, audit
+//! every hour: deployments with many revisions ─► history::kept (pure) ─► delete the others, audit
 //! ```
 //!
-//! The same rule decides which images a document tells its host to keep, so that it does not matter
-//! when this runs. It can be run again at any time: what is gone is not found again.
+//! The same rule decides which images a document tells its host to keep, so it does not matter when
+//! this runs. Idempotent.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,7 @@ use crate::store::contract::{Action, AuditStatus};
 use crate::store::{StoreError, Tables};
 
 const EACH: Duration = Duration::from_hours(1);
-/// Deployments in one transaction, so that no request waits long for its own.
+/// Deployments per transaction, so that no request waits long for its own.
 const BATCH: u32 = 50;
 
 /// Sweeps until the process drains.
@@ -34,8 +34,8 @@ pub async fn run(state: AppState) {
         audit_chain::keep(&state).await;
         match sweep(&state).await {
             Ok(0) => {}
-            Ok(forgotten) => tracing::info!(forgotten, "forgot old revisions"),
-            Err(error) => tracing::error!(error = %chain(&error), "cannot forget old revisions"),
+            Ok(forgotten) => tracing::info!(forgotten, "deleted old revisions"),
+            Err(error) => tracing::error!(error = %chain(&error), "cannot delete old revisions"),
         }
         loads::check(&state).await;
         tokio::select! {
@@ -45,7 +45,7 @@ pub async fn run(state: AppState) {
     }
 }
 
-/// Forgets what is not kept any more, of all deployments; how many revisions that were.
+/// Deletes the revisions, of all deployments, that are no longer kept; returns how many.
 pub async fn sweep(state: &AppState) -> Result<usize, StoreError> {
     let (mut forgotten, mut after) = (0, None);
     while !state.drain.is_cancelled() {

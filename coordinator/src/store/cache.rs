@@ -1,15 +1,15 @@
-//! What was read and is still true, so that those who ask the same again and again cost no transaction.
+//! Cached reads, so that frequent identical queries cost no transaction.
 //!
-//! An entry counts until anything is written, and for [`LIFE`] at most, because an administrator's
-//! command writes from a process of its own.
+//! An entry is valid until the next write, and for at most [`LIFE`], because an administrator's
+//! command writes from another process.
 //!
 //! ```text
 //! version ─► read ─► put(key, version, value)          commit ─► version + 1 ─► answer to the writer
 //!    └────────────► get(key, version): the same version, and young
 //! ```
 //!
-//! The version is taken before the read, and rises before whoever wrote is told so: nobody who knows
-//! of a change is shown what was before it.
+//! The version is taken before the read, and rises before the writer is told of its commit: nobody
+//! who knows of a change is shown the previous state.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -18,12 +18,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long another process's change may stay unseen.
+/// How long another process's change may go unnoticed.
 pub const LIFE: Duration = Duration::from_secs(1);
-/// Entries at most; one more, and all are forgotten.
+/// Maximum entries; at one more, all are dropped.
 const MOST: usize = 10_000;
 
-/// The state of the database that something was read in.
+/// The state of the database in which a value was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Version(pub(super) u64);
 
@@ -34,7 +34,7 @@ struct Entry<V> {
     value: V,
 }
 
-/// Values that were read lately.
+/// Recently read values.
 #[derive(Debug)]
 pub struct Cache<K, V>(Mutex<HashMap<K, Entry<V>>>);
 
@@ -45,7 +45,7 @@ impl<K, V> Default for Cache<K, V> {
 }
 
 impl<K: Hash + Eq, V: Clone> Cache<K, V> {
-    /// The value, if it was read in this version and not long ago.
+    /// The value, if it was read in this version and recently.
     pub fn get(&self, key: &K, version: Version) -> Option<V> {
         let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = entries.get(key)?;
@@ -53,7 +53,7 @@ impl<K: Hash + Eq, V: Clone> Cache<K, V> {
         holds.then(|| entry.value.clone())
     }
 
-    /// Keeps what was read in `version`, as the caller asked for it before it read.
+    /// Stores what was read in `version`, which the caller took before the read.
     pub fn put(&self, key: K, version: Version, value: V) {
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if entries.len() >= MOST {

@@ -1,8 +1,7 @@
-//! Everything that is kept, behind one contract; no SQL stands outside `sqlite/`.
+//! All persistent state, behind one contract; all SQL is in `sqlite/`.
 //!
-//! A use case is one transaction: it hands a closure to [`Store::write`] (or [`Store::read`]),
-//! and what the closure decides, it decides on what it has just read. An error rolls all of it
-//! back.
+//! A use case is one transaction: it passes a closure to [`Store::write`] (or [`Store::read`]), and
+//! the closure decides on what it has just read. An error rolls everything back.
 //!
 //! ```text
 //! service ── write(|tables| …) ──► writer thread: BEGIN; savepoint per job; COMMIT (one fsync) ─► answers
@@ -27,36 +26,36 @@ pub struct Store {
     metrics: Metrics,
 }
 
-/// Transactions that wait for a thread.
+/// Transactions waiting for a thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Waiting {
-    /// For one that reads.
+    /// Reads.
     pub reads: usize,
-    /// For one of those that take long; no more than some are counted.
+    /// Long reads, counted only up to a limit.
     pub long_reads: usize,
-    /// For the one that writes.
+    /// Writes.
     pub writes: usize,
 }
 
 impl Store {
-    /// Opens the database at `path`, makes it if there is none, and brings its schema up to date.
+    /// Opens the database at `path`, creates it if it does not exist, and migrates its schema.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let backend = sqlite::Sqlite::open(path)?;
         Ok(Self { backend, metrics: Metrics::default() })
     }
 
-    /// The same database, whose transactions are counted.
+    /// The same database, with its transactions counted.
     #[must_use]
     pub fn counted(self, metrics: Metrics) -> Self {
         Self { metrics, ..self }
     }
 
-    /// What a value is to be remembered under: ask before reading it.
+    /// The version to cache a value under: take it before reading the value.
     pub fn version(&self) -> cache::Version {
         self.backend.version()
     }
 
-    /// How many transactions wait.
+    /// How many transactions are waiting.
     pub fn waiting(&self) -> Waiting {
         self.backend.waiting()
     }
@@ -88,8 +87,8 @@ impl Store {
         result
     }
 
-    /// The same for what takes long, such as building a document: on threads of its own, so that no
-    /// request waits for it. Where all of them are busy, it waits as long as it takes.
+    /// The same for long reads, such as building a document: on separate threads, so that no
+    /// request waits for it. If all of them are busy, it waits as long as it takes.
     pub async fn read_long<T, E, F>(&self, work: F) -> Result<T, E>
     where
         T: Send + 'static,

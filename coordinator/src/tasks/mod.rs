@@ -1,3 +1,3 @@
-//! What runs by the clock.
+//! Scheduled tasks.
 
 pub mod mail;

@@ -18,13 +18,13 @@ use crate::store::StoreError;
 /// The password of every account.
 pub(crate) const PASSWORD: &str = "canary-password-1";
 
-/// What the router answered, read whole.
+/// The router's answer, read completely.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) text: String,
-    /// The text as JSON; null if it is none.
+    /// The text as JSON; null if it is not JSON.
     pub(crate) body: Value,
 }
 
@@ -40,7 +40,7 @@ impl Answer {
         errors.filter_map(|error| error["pointer"].as_str()).collect()
     }
 
-    /// The body, which has to be JSON.
+    /// The body, which must be JSON.
     pub(crate) fn json(&self) -> Value {
         assert!(!self.body.is_null(), "no JSON: {self:?}");
         self.body.clone()
@@ -50,7 +50,7 @@ impl Answer {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
-    /// A cookie that it sets, as a request sends it back.
+    /// The cookie it sets, as a request sends it back.
     pub(crate) fn cookie(&self) -> String {
         let set: Vec<&str> = self
             .headers
@@ -71,7 +71,7 @@ impl Answer {
 }
 
 impl World {
-    /// One request as it is.
+    /// Sends one request unchanged.
     pub(crate) async fn send(&self, mut request: Request<Body>) -> Answer {
         let peer = SocketAddr::from(([192, 0, 2, 1], 40_000));
         request.extensions_mut().insert(ConnectInfo(peer));
@@ -124,7 +124,7 @@ impl World {
         self.send(request.body(Body::empty()).unwrap()).await
     }
 
-    /// POST of a form, with one more header.
+    /// POST of a form, with one additional header.
     pub(crate) async fn form(
         &self,
         path: &str,
@@ -146,7 +146,7 @@ impl World {
         self.post("/api/auth/register", "", body).await
     }
 
-    /// Logs in; the JWT.
+    /// Logs in; returns the JWT.
     pub(crate) async fn log_in(&self, name: &str) -> String {
         let body = json!({ "email": format!("{name}@example.com"), "password": PASSWORD });
         let answer = self.post("/api/auth/login", "", body).await;
@@ -154,7 +154,7 @@ impl World {
         answer.json()["token"].as_str().unwrap().to_owned()
     }
 
-    /// An account with a confirmed address; its JWT.
+    /// Creates an account with a confirmed address; returns its JWT.
     pub(crate) async fn member(&self, name: &str) -> String {
         let answer = self.register(name).await;
         assert_eq!(answer.status, 201, "{answer:?}");
@@ -188,7 +188,8 @@ impl World {
         answer.json()
     }
 
-    /// Registers an operator with a confirmed address and gets it an access token, as `buddo login` does.
+    /// Registers an operator with a confirmed address and returns an access token, as `buddo login`
+    /// gets it.
     pub(crate) async fn operator(&self, name: &str) -> String {
         let tokens = self.cli_tokens(&self.member(name).await).await;
         tokens["access_token"].as_str().unwrap().to_owned()

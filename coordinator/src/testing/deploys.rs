@@ -1,4 +1,4 @@
-//! The use cases on deployments, in the words of the API: as its routes call them.
+//! The deployment use cases, called the way the API routes call them.
 
 use buddo_shared::api::deploy::{
     AuditLog, CreateDeployment, DeploymentEnvelope, RevisionList, Rollback, StatusAnswer,

@@ -1,4 +1,4 @@
-//! What is logged, for tests that look into it.
+//! Captured log output, for tests that inspect it.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
@@ -10,7 +10,8 @@ use tracing_subscriber::fmt::MakeWriter;
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
-/// Hears what this thread logs, and the threads of stores that it opens, until the guard is dropped.
+/// Captures the log of this thread, and of the threads of stores it opens, until the guard is
+/// dropped.
 pub(crate) fn heard() -> (Log, DefaultGuard) {
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt()

@@ -1,4 +1,4 @@
-//! A deployment on a host, what that host reports, and what it is sent.
+//! A deployment on a host, with the reports and documents of that host.
 
 use buddo_shared::api::deploy::{CreateDeployment, Rollback};
 use buddo_shared::id::{DeploymentId, HostId, Revision};
@@ -17,12 +17,12 @@ use crate::state::AppState;
 use crate::store::StoreError;
 use crate::testing::deploys as deployments;
 
-/// The bytes of revision `n`, as tests tell them apart.
+/// A distinct digest for revision `n`.
 pub(crate) fn digest(n: u32) -> Digest {
     Digest::parse(&format!("sha256:{n:064x}")).unwrap()
 }
 
-/// A report as a host makes it; a failed one says that there is no such image.
+/// A report as a host makes it; a failed one says that the image does not exist.
 pub(crate) fn status(
     id: DeploymentId,
     revision: u32,
@@ -48,7 +48,7 @@ pub(crate) fn status(
     }
 }
 
-/// Commits what a host reports, as the first batch of a session.
+/// Commits reports of a host, as the first batch of a session.
 pub(crate) async fn commit(
     state: &AppState,
     host: HostId,
@@ -85,13 +85,13 @@ impl Story {
         self.stored().await
     }
 
-    /// The host says that `revision` is live, with bytes of its own.
+    /// The host reports that `revision` is live, with its own digest.
     pub(crate) async fn goes_live(&mut self, revision: u32) -> Deployment {
         let live = status(self.id, revision, Phase::Live, Some(revision));
         self.report(DeploymentStatus { digest: Some(digest(revision)), ..live }).await
     }
 
-    /// The host's guard gives `from` up and brings `to` back.
+    /// The host's auto rollback gives up `from` and restores `to`.
     pub(crate) async fn puts_back(&mut self, from: u32, to: u32) -> Deployment {
         let bad = self.bad(from, to);
         self.report(bad).await
@@ -141,7 +141,7 @@ impl Story {
         deployments::stop(&self.world.state, owner(1), self.id).await.unwrap();
     }
 
-    /// A rollback; the number of the revision that it made.
+    /// Rolls back; returns the number of the new revision.
     pub(crate) async fn roll_back(&self, to: Option<u32>) -> Result<u32, DeployError> {
         let request = Rollback { revision: to };
         let rolled =
@@ -149,13 +149,13 @@ impl Story {
         Ok(rolled.deployment.revision)
     }
 
-    /// Numbers of the revisions that are kept, newest first.
+    /// Numbers of the kept revisions, newest first.
     pub(crate) async fn revisions(&self) -> Vec<u32> {
         let list = deployments::revisions(&self.world.state, owner(1), self.id).await.unwrap();
         list.revisions.into_iter().map(|revision| revision.revision).collect()
     }
 
-    /// The document that the host is sent, as its agent reads it.
+    /// The host's document, as its agent reads it.
     pub(crate) async fn manifest(&self) -> Manifest {
         let state = &self.world.state;
         let document = hosts::document(state, self.host).await.unwrap();
@@ -164,7 +164,7 @@ impl Story {
         verifier.verify(&document.envelope).unwrap().into_inner()
     }
 
-    /// What the document says of the deployment.
+    /// The document's entry for the deployment.
     pub(crate) async fn desired(&self) -> DeploymentSpec {
         self.manifest().await.deployments.remove(0)
     }

@@ -75,7 +75,7 @@ pub struct CreateDeployment {
 }
 
 impl Serialize for CreateDeployment {
-    /// Written out by hand because the environment's values go on the wire here and nowhere else.
+    /// Hand-written because the environment's values go on the wire here and nowhere else.
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeMap as _;
         let mut map = serializer.serialize_map(None)?;
@@ -103,7 +103,7 @@ impl Serialize for CreateDeployment {
     }
 }
 
-/// The limits of [`EnvVars`], as far as a schema can tell them.
+/// The limits of [`EnvVars`], as far as a schema can express them.
 fn env_vars() -> Schema {
     let value = ObjectBuilder::new()
         .schema_type(Type::String)
@@ -222,8 +222,7 @@ pub struct Deployment {
     pub health_status: Option<String>,
     /// When it was last probed.
     pub last_health_check: Option<Timestamp>,
-    /// What keeps a change from going on, or else how the last one failed; and what to do: one line
-    /// each.
+    /// What keeps a change from going on, or how the last one failed; and what to do: a line each.
     pub last_error: Option<String>,
     /// How the last change ended, where that was badly.
     #[serde(default)]
@@ -286,8 +285,7 @@ pub struct StatusAnswer {
     pub health_status: Option<String>,
     /// When it was last probed.
     pub last_health_check: Option<Timestamp>,
-    /// What keeps a change from going on, or else how the last one failed; and what to do: one line
-    /// each.
+    /// What keeps a change from going on, or how the last one failed; and what to do: a line each.
     pub last_error: Option<String>,
     /// How the last change ended, where that was badly.
     #[serde(default)]

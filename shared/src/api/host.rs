@@ -13,13 +13,13 @@ use crate::secret::{Secret, exposed};
 /// DNS name in the coordinator's certificates of the host CA, for servers and clients alike.
 pub const COORDINATOR_NAME: &str = "coordinator.hosts.internal";
 
-/// DNS name in the certificate of a host: it binds the certificate to that host's id.
+/// DNS name in a host's certificate: it binds the certificate to that host's id.
 pub fn host_name(id: HostId) -> String {
     format!("{id}.hosts.internal")
 }
 
 /// What `buddo-coordinator host add` prints: a one-time secret, and the host CA's fingerprint so
-/// that the agent knows whom it gives the secret to.
+/// that the agent can verify who gets the secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JoinToken {
     /// 32 random bytes, base64url. The coordinator stores its hash only.
@@ -28,15 +28,15 @@ pub struct JoinToken {
     pub ca_fingerprint: [u8; 32],
 }
 
-/// A text that is no [`JoinToken`].
+/// A text that is not a [`JoinToken`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the join token is malformed; copy it whole from `buddo-coordinator host add NAME`")]
+#[error("the join token is malformed; copy all of it from `buddo-coordinator host add NAME`")]
 pub struct JoinTokenError;
 
 const PREFIX: &str = "buddo_join_";
 
 impl JoinToken {
-    /// Reads a token that [`to_text`](Self::to_text) wrote.
+    /// Parses a token that [`to_text`](Self::to_text) wrote.
     pub fn parse(text: &str) -> Result<Self, JoinTokenError> {
         let rest = text.trim().strip_prefix(PREFIX).ok_or(JoinTokenError)?;
         let (secret, fingerprint) = rest.split_once('.').ok_or(JoinTokenError)?;
@@ -61,9 +61,9 @@ pub struct JoinRequest {
     /// The token's secret half.
     #[serde(serialize_with = "exposed")]
     pub token: Secret,
-    /// PKCS#10 request in PEM form, for the key that the agent made.
+    /// PKCS#10 request in PEM form, for the agent's key.
     pub csr: String,
-    /// Where secrets for this host are sealed to.
+    /// The key that secrets for this host are sealed to.
     pub sealing_key: SealingKey,
     /// `host:port` where the coordinator reaches the agent.
     pub address: String,
@@ -72,29 +72,29 @@ pub struct JoinRequest {
 /// Answer to a join.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Joined {
-    /// The host's id from now on.
+    /// Given by the coordinator; certificates and documents name it.
     pub host_id: HostId,
     /// The host's certificate, PEM.
     pub certificate: String,
-    /// Whom the host trusts: the signing keys, and the host CAs.
+    /// The signing keys and host CAs that the host trusts.
     pub trust: Trust,
-    /// The zone that apps are served in.
+    /// The zone of all subdomains.
     pub zone: HostName,
 }
 
 /// Answer to `POST /v1/renew`, whose body is a signed [`Statement`](crate::renewal::Statement).
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Renewed {
-    /// The host's next certificate, PEM, for the key it has.
+    /// The host's next certificate, PEM, for its existing key.
     pub certificate: String,
 }
 
-/// The serial number of a host's certificate (RFC 5280, 4.1.2.2): whose it is, and which of its
-/// certificates. So the certificate alone tells a host what it holds.
+/// The serial number of a host's certificate (RFC 5280, 4.1.2.2): the host's id and the
+/// certificate's number. So a host can tell from the certificate alone which one it holds.
 pub fn serial(id: HostId, number: u32) -> [u8; 20] {
     let mut serial = [0; 20];
     serial[..16].copy_from_slice(id.as_uuid().as_bytes());
-    // Positive, and not so small that leading bytes fall away.
+    // Positive, and not so small that leading bytes are dropped.
     serial[0] = serial[0] & 0x3f | 0x40;
     serial[16..].copy_from_slice(&number.to_be_bytes());
     serial

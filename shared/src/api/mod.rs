@@ -1,7 +1,7 @@
 //! JSON of the published HTTP API, as the coordinator answers and the CLI reads it.
 //!
-//! Fields stand in the published pages' names. Requests hold plain text and numbers: a handler
-//! turns them into validated types and reports every bad field at once.
+//! Fields have the names of the published pages. Requests hold plain text and numbers: a handler
+//! turns them into validated types and reports all bad fields at once.
 
 pub mod account;
 pub mod admin;

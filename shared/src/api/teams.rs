@@ -224,10 +224,10 @@ pub struct CreateKey {
     pub totp_code: Option<Secret>,
 }
 
-/// What a key may be given.
+/// The scopes a key may be given.
 const OFFERED_SCOPES: [&str; 2] = ["deployments:read", "deployments:write"];
 
-/// What a key may have: those of an earlier version have more.
+/// The scopes a key may have: those of an earlier version have more.
 const KEY_SCOPES: [&str; 6] = [
     "deployments:read",
     "deployments:write",

@@ -1,5 +1,5 @@
-//! A corpus of attacks: what somebody makes of documents without the signing key, or of other
-//! documents with it. None of it may be accepted as anything but what was signed.
+//! A corpus of attacks: documents manipulated without the signing key, or misused genuine ones.
+//! None may be accepted as anything but what was signed.
 
 use std::sync::LazyLock;
 
@@ -12,11 +12,11 @@ use super::tests::{host, manifest, pair, with_header};
 use super::*;
 use crate::id::Generation;
 
-/// What the attacker has seen, and whom it attacks.
+/// What the attacker has seen, and its target.
 struct Field {
     signer: Signer,
     verifier: Verifier,
-    /// Signed for the host that is attacked.
+    /// Signed for the target host.
     seen: Vec<u8>,
     /// Signed for it later.
     later: Vec<u8>,
@@ -33,7 +33,7 @@ static FIELD: LazyLock<Field> = LazyLock::new(|| {
     Field { verifier, seen, later, thief: Signer::generate().unwrap(), signer }
 });
 
-/// One attack. Each yields bytes that were never signed as they are, or not for this host.
+/// One attack. Each yields bytes that were never signed, or not for this host.
 #[derive(Debug, Clone)]
 enum Attack {
     /// A byte is changed.
@@ -46,25 +46,25 @@ enum Attack {
     Remove(Index, u8),
     /// A member comes from another genuine document.
     Splice(&'static str),
-    /// A member stands twice.
+    /// A member appears twice.
     Twice(&'static str),
-    /// A member more than the three.
+    /// A member in addition to the three.
     Extra(String),
     /// A member is of another type.
     Retype(&'static str, u8),
-    /// The same bytes in another spelling of base64.
+    /// The same bytes in another base64 spelling.
     Respell(&'static str, bool),
-    /// Signed anew by another key, under its own id or the pinned one.
+    /// Signed by another key, under its own id or the pinned one.
     Resign(bool),
     /// Another header, under a valid signature of the pinned key.
     Header(u8, String),
     /// Genuine, for another host.
     Foreign(u128),
-    /// Genuine, and names whom to trust so that its signer is locked out.
+    /// Genuine, but its trust locks its signer out.
     Usurp(u8),
-    /// Brackets without end.
+    /// Deeply nested brackets.
     Deep(u16),
-    /// Anything.
+    /// Random bytes.
     Noise(Vec<u8>),
 }
 
@@ -139,7 +139,7 @@ fn make(field: &Field, attack: &Attack) -> Vec<u8> {
                 } else {
                     format!("{}=", BASE64_STANDARD.encode(&plain))
                 };
-                // Where there is no padding to add, a line break does as well.
+                // If there is no padding to add, a line break has the same effect.
                 let same = json[*name] == text.as_str();
                 json[*name] = if same { format!("{text}\n") } else { text }.into();
             });
@@ -186,7 +186,7 @@ fn make(field: &Field, attack: &Attack) -> Vec<u8> {
     bytes
 }
 
-/// What a JSON reader makes of the three members: white space between them carries nothing.
+/// The three members as a JSON reader sees them: white space between them carries nothing.
 fn members(bytes: &[u8]) -> Option<(String, String, String)> {
     let Flattened { protected, payload, signature } = serde_json::from_slice(bytes).ok()?;
     Some((protected, payload, signature))
@@ -195,7 +195,7 @@ fn members(bytes: &[u8]) -> Option<(String, String, String)> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(20_000))]
 
-    /// Whatever is done to what was signed: it is refused, or it is letter for letter the same.
+    /// Any manipulation of signed bytes is refused, or leaves the content identical.
     #[test]
     fn no_forged_envelope_is_accepted(attack in attack()) {
         let field = &*FIELD;
@@ -207,7 +207,7 @@ proptest! {
     }
 }
 
-/// What is too large is not even looked at, so that no attacker chooses how much memory is used.
+/// An oversized document is not parsed, so that no attacker decides how much memory is used.
 #[test]
 fn fm_39_an_oversized_envelope_is_refused_whatever_it_holds() {
     let field = &*FIELD;

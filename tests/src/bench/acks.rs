@@ -1,4 +1,4 @@
-//! A document until its host has said that it is on disk: over mutual TLS, signed and verified.
+//! The time until a host acknowledges a document as on disk: over mutual TLS, signed and verified.
 
 use std::time::Instant;
 

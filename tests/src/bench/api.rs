@@ -1,5 +1,5 @@
-//! The API: polls of a status over connections that stay open, logins at the real cost of a password, and
-//! what others notice of a crowd that guesses.
+//! The API: status polls over keep-alive connections, logins at the real cost of a password, and
+//! the effect of mass guessing on others.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use crate::load::Guesses;
 use crate::product::{IMAGE, Limits, Options, PORT, Product};
 use crate::world::{Lease, World};
 
-/// About as long as a status is.
+/// About the length of a status.
 const STATUS_BYTES: usize = 200;
 const LOGINS: usize = 8;
 /// Guesses from one address, 10,000 in a minute.
@@ -42,7 +42,7 @@ async fn polls_and_logins(time: Duration) -> anyhow::Result<()> {
     logins(&product, time).await
 }
 
-/// At the published limits, which turn nearly all of them away.
+/// At the published limits, which refuse nearly all of them.
 async fn guesses() -> anyhow::Result<()> {
     let world = Lease::new().await?;
     let options = Options { limits: Limits::Published, ..Options::default() };
@@ -55,7 +55,7 @@ async fn guesses() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Beside the least that can answer at all: the same bytes from hyper and rustls alone.
+/// Compared with the minimum: the same bytes from just hyper and rustls.
 async fn polls(product: &Product<'_>, ask: &str, time: Duration) -> anyhow::Result<()> {
     let ticks = || anyhow::Ok(product.world.service("coordinator")?.cpu_ticks);
     let pollers = Pollers::connect(&product.api_door()?).await?;

@@ -1,5 +1,5 @@
-//! The least that answers over TLS on this machine: hyper and rustls on one thread, the same bytes each
-//! time. What it can answer a second is what any server's figure is to be read beside.
+//! The minimal TLS server on this machine: hyper and rustls on one thread, the same bytes each
+//! time. Its requests per second are the baseline for any server's figure.
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::edge::Edge;
 
-/// A server that runs on a thread of its own until it is asked what it took.
+/// A server on its own thread, until it is asked for its processor time.
 pub(super) struct Bare {
     address: SocketAddr,
     ca: tempfile::NamedTempFile,
@@ -54,12 +54,12 @@ impl Bare {
         Ok(Self { address, ca, stop, thread })
     }
 
-    /// How it is reached.
+    /// Its address.
     pub(super) fn door(&self) -> anyhow::Result<Edge> {
         Edge::new(self.address, self.ca.path())
     }
 
-    /// Ends it; the processor time that it took.
+    /// Ends it; returns the processor time it used.
     pub(super) fn end(self) -> anyhow::Result<Duration> {
         self.stop.cancel();
         self.thread.join().map_err(|_panic| anyhow!("the bare server has panicked"))?

@@ -17,7 +17,7 @@ use crate::world::Lease;
 use crate::{poll, unix_http};
 
 const PATIENCE: Duration = Duration::from_mins(1);
-/// Between two looks at what is waited for.
+/// Poll interval.
 const LOOK: Duration = Duration::from_micros(500);
 /// No-op passes that are measured.
 const PASSES: u32 = 50;
@@ -41,7 +41,7 @@ pub(super) async fn measure(sizes: Sizes) -> anyhow::Result<()> {
     detect(&product, "a dead container noticed, all events lost", silent, "5 s").await
 }
 
-/// The agent is killed; until it is back and says of every app that it is live.
+/// The agent is killed; until it is back and reports every app as live.
 async fn recover(product: &Product<'_>, sizes: Sizes) -> anyhow::Result<()> {
     let mut took = Vec::new();
     for _ in 0..sizes.rounds.min(10) {
@@ -59,7 +59,7 @@ async fn recover(product: &Product<'_>, sizes: Sizes) -> anyhow::Result<()> {
         .await?;
         took.push(began.elapsed());
         ensure!(product.world.service("agent")?.starts > starts, "the agent was not killed");
-        // One that lasted: the supervisor starts the next one without a back-off.
+        // It has run long enough: the supervisor starts the next one without a back-off.
         tokio::time::sleep(Duration::from_secs(10)).await;
     }
     let what =
@@ -103,15 +103,15 @@ fn stamp(file: &Path) -> anyhow::Result<(u64, i64, i64)> {
     Ok((file.ino(), file.mtime(), file.mtime_nsec()))
 }
 
-/// Passes that find all as it shall be. Each is brought about by the end of a container that
-/// bears our label and is none of ours. Calls are counted in Podman's own log; that nothing was
+/// Passes that find nothing to do. Each is triggered by the exit of a container that
+/// has our label but is not ours. Calls are counted in Podman's own log; that nothing was
 /// made durable shows in the kernel's count of bytes that the agent caused to be written.
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]
 async fn no_op(product: &Product<'_>, apps: usize) -> anyhow::Result<()> {
     let world = product.world;
     let socket = world.layout().path("run/podman.sock");
     let log = world.layout().path("log/podman.log");
-    // Drains and reports of what was just created are through.
+    // Drains and reports of what was just created have finished.
     tokio::time::sleep(Duration::from_secs(15)).await;
     let reloads = redeploys::reloads(world)?;
     let before = world.service("agent")?;
@@ -157,7 +157,7 @@ async fn no_op(product: &Product<'_>, apps: usize) -> anyhow::Result<()> {
 #[derive(Default)]
 struct Calls {
     lists: u64,
-    /// Of the containers that brought about the passes.
+    /// Of the containers that triggered the passes.
     named: u64,
     inspects: u64,
     others: Vec<String>,
@@ -201,7 +201,7 @@ fn calls(log: &Path, skip: u64) -> anyhow::Result<Calls> {
     Ok(calls)
 }
 
-/// From now on Podman tells no event at all.
+/// From now on Podman reports no events at all.
 async fn silence(product: &Product<'_>) -> anyhow::Result<()> {
     let file = product.world.layout().path("home/.config/containers/containers.conf");
     let text = std::fs::read_to_string(&file)?.replace("\"file\"", "\"none\"");

@@ -1,5 +1,5 @@
-//! What it costs that Caddy asks who is live: requests a second as fast as they go, by how often it
-//! asks. Caddy holds one lock over all names while it does.
+//! What Caddy's lookups of who is live cost: maximum requests a second, by how often it
+//! looks up. Caddy holds one lock over all names meanwhile.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use crate::trials::absence::kill_caddy;
 use crate::world::{Caddy, Lease};
 
 const PATIENCE: Duration = Duration::from_mins(1);
-/// Milliseconds that Caddy goes by an answer.
+/// Milliseconds for which Caddy caches an answer.
 const REFRESHES: [u32; 5] = [200, 100, 50, 20, 10];
 /// Apps that are busy.
 const BUSY: [u32; 2] = [10, 50];
@@ -25,7 +25,7 @@ pub(super) async fn measure(sizes: Sizes) -> anyhow::Result<()> {
         let product = Product::up(&world, Options { caddy, ..Options::default() }).await?;
         product.publish_images(false).await?;
         create(&product.operator("bench").await?, 0, BUSY[BUSY.len() - 1]).await?;
-        // It would put its own route file back.
+        // It would restore its own route file.
         world.stop("agent", Signal::SIGKILL).await?;
         for busy in BUSY {
             for refresh in REFRESHES {
@@ -58,7 +58,7 @@ async fn asking(
     }
     let ticks = |name| anyhow::Ok(world.service(name)?.cpu_ticks);
     let before = (ticks("caddy")?, ticks("resolver")?);
-    // More than can be done, so that each worker sends as soon as it has its answer.
+    // More than is achievable, so that each worker sends as soon as it has its answer.
     let plan = Plan { rate: 1_000_000, workers: 100, renew_after: 200, mix: Mix::Get };
     let (load, began) = (Load::start_on(&edge, &hosts, plan), Instant::now());
     tokio::time::sleep(Duration::from_secs(sizes.seconds).div_f64(3.0)).await;

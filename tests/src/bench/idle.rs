@@ -1,4 +1,4 @@
-//! What is used while nothing happens.
+//! Idle usage.
 
 use std::time::{Duration, Instant};
 
@@ -9,10 +9,10 @@ use crate::world::World;
 
 const NAMES: [&str; 5] = ["agent", "coordinator", "resolver", "caddy", "podman"];
 
-/// Memory and processor time of each service within so many seconds.
+/// Memory and processor time of each service over this many seconds.
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]
 pub(super) async fn measure(world: &World, apps: u32, seconds: u64) -> anyhow::Result<()> {
-    // What was just done is done with: the agent's drains and the reports are through.
+    // Earlier work has settled: the agent's drains are over and reports are delivered.
     tokio::time::sleep(Duration::from_secs(15)).await;
     let before = NAMES.map(|name| world.service(name));
     let began = Instant::now();

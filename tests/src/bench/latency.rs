@@ -1,4 +1,4 @@
-//! From a wish to the first answer, side by side with raw Podman in one run.
+//! From a request to the first answer, side by side with raw Podman in one run.
 
 use std::time::{Duration, Instant};
 

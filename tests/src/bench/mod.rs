@@ -1,5 +1,5 @@
-//! Figures, each beside its bar. Nothing here passes or fails: a figure means something on a
-//! quiet machine only, and whether the machine is quiet no test can know.
+//! Figures, each beside its bar. Nothing here passes or fails: a figure is meaningful only on a
+//! quiet machine, and no test can know whether the machine is quiet.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ mod poller;
 mod reloads;
 mod sheet;
 
-/// One part of the bench; each has a world of its own.
+/// One part of the bench; each has its own world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Section {
     /// From a request to the first answer, beside raw Podman.
@@ -37,14 +37,14 @@ pub enum Section {
     Acks,
     /// Polls of a status, logins and guesses, and the coordinator's memory under them.
     Api,
-    /// The coordinator's database where there is much of everything.
+    /// The coordinator's database when large.
     Database,
-    /// What Caddy's asking the resolver costs, by how often it asks.
+    /// What Caddy's resolver lookups cost, by how often it looks up.
     Edge,
 }
 
 impl Section {
-    /// All that `make bench` measures if nothing is named.
+    /// Everything that `make bench` measures by default.
     pub const ALL: [Self; 8] = [
         Self::Latency,
         Self::Plan,

@@ -1,4 +1,4 @@
-//! The pure plan, at a size that no host has.
+//! The pure plan, at a size beyond any real host.
 
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ use super::sheet;
 const DEPLOYMENTS: u16 = 10_000;
 const ROUNDS: u32 = 20;
 
-/// Every deployment serves and nothing is to be done: what nearly all passes find.
+/// Every deployment serves and there is nothing to do: the case of nearly all passes.
 pub(super) fn measure() -> anyhow::Result<()> {
     let network = Network {
         slot_a: Ipv4Addr::new(127, 64, 0, 0),

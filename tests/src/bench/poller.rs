@@ -1,4 +1,4 @@
-//! Connections that stay open and ask one thing again and again, as lean as can be: they share their
+//! Keep-alive connections that repeat one request, as lean as possible: they share their
 //! cores with what is measured.
 
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ impl Polled {
     }
 }
 
-/// They are connected, so that what follows counts no handshake.
+/// They are connected already, so that the measurement includes no handshake.
 pub(super) struct Pollers(Vec<Poller>);
 
 impl Pollers {
@@ -41,7 +41,7 @@ impl Pollers {
         Ok(Self(pollers))
     }
 
-    /// Each asks as soon as it has an answer.
+    /// Each sends as soon as it has an answer.
     pub(super) async fn poll(self, ask: &str, time: Duration) -> anyhow::Result<Polled> {
         let began = Instant::now();
         let polling = self.0.into_iter().map(async |mut poller| {

@@ -1,4 +1,4 @@
-//! Many apps at once: plain ones, and ones with domains of their own.
+//! Many apps at once: plain ones, and ones with custom domains.
 
 use std::time::{Duration, Instant};
 

@@ -8,13 +8,13 @@ pub(super) fn head() {
     line("what", "figure", "bar");
 }
 
-/// One figure beside its bar; an empty bar is none.
+/// One figure beside its bar; an empty string means no bar.
 #[expect(clippy::print_stdout, reason = "the command's result")]
 pub(super) fn line(what: &str, figure: &str, bar: &str) {
     println!("{what:58} {figure:>38}   {bar}");
 }
 
-/// Durations: how long half of them took at most, 99 of 100, and the longest.
+/// Durations: median, 99th percentile and maximum.
 pub(super) fn durations(what: &str, durations: &mut [Duration], bar: &str) {
     durations.sort_unstable();
     let at = |percent: usize| {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use buddo_tests::bench::{self, Section, Sizes};
 use clap::Parser;
 
-/// What the product costs, each figure beside its bar. Means something on a quiet machine only.
+/// What the product costs, each figure beside its bar. Only meaningful on a quiet machine.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Cli {
@@ -15,7 +15,7 @@ struct Cli {
     /// Rounds of each latency.
     #[arg(long, default_value_t = 20)]
     rounds: u32,
-    /// Apps that are up in the measurements of a host in use; twice as many for a no-op pass.
+    /// Apps on the host in use; twice as many for a no-op pass.
     #[arg(long, default_value_t = 50)]
     apps: u32,
     /// Apps that are created at once.

@@ -33,17 +33,17 @@ struct Density {
     /// Apps in all.
     #[arg(long, default_value_t = 1_000)]
     apps: u32,
-    /// For so many seconds nothing happens, and it is measured what is used.
+    /// Seconds for which idle usage is measured.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
 }
 
 #[derive(Debug, clap::Args)]
 struct Chaos {
-    /// What the schedule is drawn from; drawn itself if absent.
+    /// Seed of the schedule; random if absent.
     #[arg(long)]
     seed: Option<u64>,
-    /// For so long.
+    /// Duration.
     #[arg(long, default_value_t = 300)]
     seconds: u64,
     /// Apps in all.
@@ -55,13 +55,13 @@ struct Chaos {
     /// Milliseconds between two events, on average.
     #[arg(long, default_value_t = 1_500)]
     pace_ms: u64,
-    /// Beside so many threads that do nothing but keep a core busy.
+    /// Run alongside this many threads that each keep a core busy.
     #[arg(long, default_value_t = 0)]
     busy_loops: u32,
     /// Which Caddy serves.
     #[arg(long, value_enum, default_value_t = Which::Current)]
     caddy: Which,
-    /// Print what would happen when, and do nothing.
+    /// Print the schedule, and do nothing.
     #[arg(long)]
     show: bool,
 }

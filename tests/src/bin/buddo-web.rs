@@ -43,7 +43,7 @@ fn main() -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Runs this program once more, under a command line of another.
+/// Runs this program once more, under another program's command line.
 fn pose(line: &str) -> std::io::Result<()> {
     let mut words = line.split_whitespace();
     let mut command = Command::new("/proc/self/exe");

@@ -22,7 +22,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Bring a host up with Podman and a registry; one that is up stays as it is.
+    /// Bring a host up with Podman and a registry; one that is up is left alone.
     Up { number: u8 },
     /// End a host and remove every trace of it.
     Down { number: u8 },
@@ -36,7 +36,7 @@ enum Verb {
     },
     /// SIGKILL one of its services; the supervisor starts it again.
     Kill { number: u8, service: String },
-    /// The whole product with an app that is live: what `make demo` shows.
+    /// The whole product with a live app: what `make demo` shows.
     #[command(subcommand)]
     Demo(Demo),
     #[command(hide = true)]
@@ -51,14 +51,14 @@ enum Verb {
     },
     #[command(hide = true)]
     Supervise { number: u8 },
-    /// Inside: what the agent's client of the Podman at this socket believes to be lost.
+    /// Inside: what the agent's client for the Podman at this socket considers lost.
     #[command(hide = true)]
     Lost { socket: PathBuf },
 }
 
 #[derive(Debug, Clone, Copy, Subcommand)]
 enum Demo {
-    /// Bring it up, or find it up.
+    /// Start it, or find it running.
     Up,
     /// End it and remove every trace of it.
     Down,

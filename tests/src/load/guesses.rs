@@ -1,4 +1,4 @@
-//! Guesses of passwords from one address, and what everybody else notices of them.
+//! Password guesses from one address, and their effect on everybody else.
 
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::product::Product;
 
-/// Addresses of others, and what each asks: a login and a few pages.
+/// Addresses of others, and what each requests: a login and a few pages.
 const OTHERS: u8 = 40;
 const PAGES: u32 = 5;
 /// The account that all of them log in to.
@@ -22,17 +22,17 @@ const PASSWORD: &str = "a-strong-password-of-calm";
 #[derive(Debug, Clone, Copy)]
 pub struct Guesses {
     pub count: usize,
-    /// Of them at once.
+    /// Concurrent guesses.
     pub at_once: usize,
-    /// From one such round to the next at least; zero is as fast as they are answered.
+    /// Minimum time between rounds; zero is as fast as they are answered.
     pub every: Duration,
 }
 
 #[derive(Debug)]
 pub struct Seen {
-    /// Guesses that were turned away before a password was looked at (429).
+    /// Guesses refused before a password was checked (429).
     pub turned_away: usize,
-    /// How long the guesses took in all.
+    /// Total duration of the guesses.
     pub elapsed: Duration,
     /// How long the others waited for each page.
     pub pages: Vec<Duration>,
@@ -41,8 +41,8 @@ pub struct Seen {
 }
 
 impl Guesses {
-    /// Sends them all from this machine's first address, while 40 others, who know the password of an
-    /// account, come from addresses of their own, one after the other, and none of them is refused.
+    /// Sends them all from this machine's first address, while 40 others, who know an account's
+    /// password, come from their own addresses, one after the other, and none of them is refused.
     pub async fn run(self, product: &Product<'_>) -> anyhow::Result<Seen> {
         product.register(EMAIL, "calm", PASSWORD).await?;
         let rss = || anyhow::Ok(product.world.service("coordinator")?.rss_kib);

@@ -1,5 +1,5 @@
 //! A load generator that counts every failure: verified TLS through the edge, GET and POST,
-//! connections kept alive and fresh ones, at a fixed rate whatever the answers do.
+//! keep-alive and fresh connections, at a fixed rate regardless of the answers.
 //!
 //! ```text
 //! start + k · interval ─► worker: [new connection each N requests] ─► GET / | POST /echo ─► tally
@@ -41,13 +41,13 @@ impl Default for Plan {
     }
 }
 
-/// What a worker asks.
+/// What a worker requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mix {
     /// GET and POST in turn.
     Both,
     Get,
-    /// POST with a body alone.
+    /// Only POST with a body.
     Post,
 }
 
@@ -61,7 +61,7 @@ impl Mix {
     }
 }
 
-/// A load that runs.
+/// A running load.
 #[derive(Debug)]
 pub struct Load {
     workers: JoinSet<Tally>,
@@ -71,12 +71,12 @@ pub struct Load {
 }
 
 impl Load {
-    /// Starts to send to `host`.
+    /// Starts sending to `host`.
     pub fn start(edge: &Edge, host: &str, plan: Plan) -> Self {
         Self::start_on(edge, &[host.to_owned()], plan)
     }
 
-    /// Starts to send to all of `hosts`, the workers shared out among them.
+    /// Starts sending to all of `hosts`, with the workers distributed among them.
     pub fn start_on(edge: &Edge, hosts: &[String], plan: Plan) -> Self {
         let (stop, started) = (CancellationToken::new(), Instant::now());
         let sent = Arc::new(AtomicU64::new(0));
@@ -97,12 +97,12 @@ impl Load {
         Self { workers, stop, started, sent }
     }
 
-    /// Requests that were sent until now.
+    /// Requests sent so far.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Stops; what is in flight is awaited and counted.
+    /// Stops; requests in flight are awaited and counted.
     pub async fn finish(self) -> Tally {
         self.stop.cancel();
         let mut tally = Tally::default();
@@ -124,7 +124,7 @@ struct Worker {
     tally: Tally,
 }
 
-/// A connection and when it began to be made.
+/// A connection and when it was started.
 struct Kept {
     visitor: Visitor,
     opened: Instant,

@@ -1,4 +1,4 @@
-//! WebSockets that stay open and are talked on: each must live until somebody ends it on purpose.
+//! WebSockets that stay open and in use: each must live until somebody ends it on purpose.
 
 use std::time::{Duration, Instant};
 
@@ -14,9 +14,9 @@ use tokio_util::sync::CancellationToken;
 use super::tally::{Failure, Tally};
 use crate::edge::Edge;
 
-/// Between two messages on one socket, and before one that closed is opened anew.
+/// Between two messages on one socket, and before a closed one is reopened.
 const PAUSE: Duration = Duration::from_millis(250);
-/// An echo, or opening one, that takes longer has failed.
+/// An echo or an open that takes longer has failed.
 const SLOWEST: Duration = Duration::from_secs(30);
 
 /// Open WebSockets. Their tally counts messages as requests.

@@ -1,17 +1,17 @@
-//! What a load saw, and whose fault its failures are.
+//! What a load saw, and the cause of its failures.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 
-/// Failures that one worker describes; more are counted only, and excused by nothing.
+/// Failures that one worker describes; further ones are only counted, and never excused.
 pub(super) const DESCRIBED: usize = 20_000;
 
 /// A request that failed, or was answered wrongly.
 #[derive(Clone)]
 pub struct Failure {
-    /// Whom it was for.
+    /// The host it was for.
     pub host: String,
     /// When its connection began to be made.
     pub opened: Instant,
@@ -30,7 +30,7 @@ impl std::fmt::Debug for Failure {
     }
 }
 
-/// A time in which nobody can have been served, because the edge itself was away: from its kill
+/// A time in which nobody can have been served, because the edge itself was down: from its kill
 /// until it accepts connections again.
 #[derive(Debug, Clone, Copy)]
 pub struct Outage {
@@ -41,8 +41,8 @@ pub struct Outage {
 }
 
 impl Outage {
-    /// Whether the failure is of this absence: the request ran into it, or its connection did, for
-    /// one that stood at the kill is dead whenever it is used next.
+    /// Whether this absence caused the failure: the request ran into it, or its connection did,
+    /// since one open at the kill is dead whenever it is used next.
     pub fn explains(&self, failure: &Failure) -> bool {
         failure.opened < self.until && failure.ended > self.from
     }
@@ -65,13 +65,13 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Requests per second that were reached.
+    /// Requests per second achieved.
     pub fn rate(&self) -> f64 {
         let requests = u32::try_from(self.requests).unwrap_or(u32::MAX);
         f64::from(requests) / self.elapsed.as_secs_f64()
     }
 
-    /// The duration that `percent` per cent of the requests stayed within.
+    /// The duration within which `percent` per cent of the requests finished.
     pub fn percentile(&self, percent: usize) -> Duration {
         let index = self.micros.len() * percent / 100;
         let index = index.min(self.micros.len().saturating_sub(1));
@@ -110,7 +110,7 @@ impl Tally {
         self.failed - explained as u64
     }
 
-    /// Takes another worker's tally in.
+    /// Adds another worker's tally.
     pub fn add(&mut self, other: Self) {
         self.requests += other.requests;
         self.failed += other.failed;

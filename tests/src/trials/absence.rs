@@ -1,4 +1,4 @@
-//! Caddy killed, and how long it was away for it.
+//! Caddy killed, and how long it was down.
 
 use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
@@ -10,10 +10,10 @@ use tokio::net::TcpStream;
 use crate::load::Outage;
 use crate::world::{PATIENCE, PortOf, World};
 
-/// Between two looks whether it accepts again.
+/// Between two checks whether it accepts again.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// SIGKILLs Caddy, at once; what is returned waits until it accepts connections again.
+/// SIGKILLs Caddy at once; the returned future waits until it accepts connections again.
 pub fn kill_caddy(
     world: &World,
 ) -> anyhow::Result<impl Future<Output = anyhow::Result<Outage>> + Send + use<>> {

@@ -1,9 +1,9 @@
-//! Something else that wants every core, as a neighbour on a crowded machine does.
+//! Load on every core, like a neighbour on a crowded machine.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Loops that do nothing, each on a thread of its own, until this is dropped.
+/// Busy loops, each on its own thread, until this is dropped.
 #[derive(Debug)]
 pub struct BusyLoops {
     stop: Arc<AtomicBool>,

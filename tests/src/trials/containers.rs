@@ -1,4 +1,4 @@
-//! What is on the host, asked of Podman itself.
+//! What is on the host, according to Podman itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ pub struct Found {
     pub deployment: Option<String>,
     /// Label `buddo.revision`.
     pub revision: Option<String>,
-    /// Podman's word for its state, such as `running`.
+    /// Podman's state for it, such as `running`.
     pub state: String,
     /// Addresses that it is published on.
     pub addresses: BTreeSet<String>,
@@ -71,8 +71,8 @@ pub async fn secrets(world: &World) -> anyhow::Result<BTreeSet<String>> {
     Ok(listed.into_iter().map(|listed| listed.spec.name).collect())
 }
 
-/// SIGKILL to a container that runs, by Podman's API: quicker than its command line. Fails if it
-/// does not run any more.
+/// SIGKILL to a running container, by Podman's API: quicker than its command line. Fails if it
+/// is no longer running.
 pub async fn kill(world: &World, name: &str) -> anyhow::Result<()> {
     let path = format!("/v4.0.0/libpod/containers/{name}/kill?signal=KILL");
     let (status, said) = unix_http::request(&socket(world), Method::POST, &path, None).await?;
@@ -81,7 +81,7 @@ pub async fn kill(world: &World, name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Which container serves an app, as the agent sees it: none while nothing answers visitors.
+/// Which container serves an app, as the agent sees it: `None` while nothing answers visitors.
 pub async fn serving(product: &Product<'_>, deployment: &str) -> anyhow::Result<Found> {
     let table = live_table(product)?;
     let found = all(product.world).await?.into_iter().find(|container| {

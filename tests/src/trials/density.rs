@@ -15,21 +15,21 @@ use crate::{poll, raw_podman};
 
 /// Calls to the API, and visits, at the same time.
 const AT_ONCE: usize = 8;
-/// With so few, a restart is measured first, to compare with.
+/// A restart is measured first with this few, for comparison.
 const FEW: u32 = 10;
-/// What is kept by the supervisor and measured while nothing happens.
+/// The supervised services measured while idle.
 const SERVICES: [&str; 4] = ["agent", "coordinator", "resolver", "caddy"];
 
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
     pub apps: u32,
-    /// For so long nothing happens, and it is measured what is used.
+    /// How long idle usage is measured.
     pub window: Duration,
-    /// Restarts whose time is taken, with few apps and with all.
+    /// Restarts that are timed, with few apps and with all.
     pub restarts: u32,
 }
 
-/// What one service used while nothing happened.
+/// What one service used while idle.
 #[derive(Debug)]
 pub struct Usage {
     name: &'static str,
@@ -38,7 +38,7 @@ pub struct Usage {
     cpu: Option<f64>,
 }
 
-/// What came of it.
+/// The outcome.
 #[derive(Debug)]
 pub struct Outcome {
     apps: u32,
@@ -47,14 +47,14 @@ pub struct Outcome {
     /// Of each app beyond the few.
     memory_mib: f64,
     idle: Vec<Usage>,
-    /// From a restart's answer until its revision ran, half of them at most: with few and with all.
+    /// Median time from a restart's answer until its revision ran: with few and with all.
     restart: [Duration; 2],
     /// From Podman's own create call until the app answers, without the product: with few and with
     /// all.
     raw_start: [Duration; 2],
     /// One list of all containers by Podman's own API.
     raw_list: Duration,
-    /// From SIGKILL until the agent said of every app that it is live.
+    /// From SIGKILL until the agent reported every app as live.
     agent_back: Duration,
 }
 
@@ -88,7 +88,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Deploys them, looks at each, and measures.
+/// Deploys them, checks each, and measures.
 pub async fn run(product: &Product<'_>, settings: Settings) -> anyhow::Result<Outcome> {
     product.publish_images(false).await?;
     let api = product.operator("ada").await?;
@@ -139,11 +139,11 @@ async fn create(api: &Api, numbers: std::ops::Range<u32>) -> anyhow::Result<Vec<
     stream::iter(numbers).map(create).buffered(AT_ONCE).try_collect().await
 }
 
-/// Waits until the agent says of so many apps that they are live. One that was given up will not be.
+/// Waits until the agent reports that many apps as live. One that was given up never will be.
 async fn all_live(product: &Product<'_>, apps: u32) -> anyhow::Result<()> {
     let patience = Duration::from_mins(2) + Duration::from_secs(1) * apps;
     let given_up = poll::until("all apps to be live", patience, async || {
-        // Asking is work for the agent, too.
+        // Polling is work for the agent, too.
         tokio::time::sleep(Duration::from_millis(250)).await;
         let apps_now = phases(product)?;
         let given_up = apps_now.iter().find(|app| app.is_given_up());
@@ -158,7 +158,7 @@ async fn all_live(product: &Product<'_>, apps: u32) -> anyhow::Result<()> {
     given_up.map_or(Ok(()), |app| bail!("an app was given up: {app}"))
 }
 
-/// How an app fares, by the agent's word.
+/// An app's state, as the agent reports it.
 #[derive(Debug)]
 struct Fares {
     phase: String,
@@ -201,7 +201,7 @@ async fn visit_all(product: &Product<'_>, apps: &[Deployment]) -> anyhow::Result
     stream::iter(numbers).map(visit).buffer_unordered(AT_ONCE).try_collect().await
 }
 
-/// How long a restart took, half of them at most. Spread over all apps, one after the other.
+/// Median time of a restart. Spread over all apps, one after the other.
 async fn restarts(api: &Api, apps: &[Deployment], count: u32) -> anyhow::Result<Duration> {
     let stride = (apps.len() / count.max(1) as usize).max(1);
     let mut took = Vec::new();
@@ -214,7 +214,7 @@ async fn restarts(api: &Api, apps: &[Deployment], count: u32) -> anyhow::Result<
     middle(took).context("no restart was measured")
 }
 
-/// The same of Podman alone.
+/// The same for Podman alone.
 async fn raw_starts(world: &World, count: u32) -> anyhow::Result<Duration> {
     let mut took = Vec::new();
     for round in 0..count {
@@ -228,10 +228,10 @@ fn middle(mut took: Vec<Duration>) -> Option<Duration> {
     took.get(took.len() / 2).copied()
 }
 
-/// What each service uses while nothing happens.
+/// What each service uses while idle.
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]
 async fn idle(world: &World, window: Duration) -> anyhow::Result<Vec<Usage>> {
-    // What was just done is done with: drains are over and reports are through.
+    // Earlier work has settled: drains are over and reports are delivered.
     tokio::time::sleep(Duration::from_secs(15)).await;
     let before = SERVICES.map(|name| world.service(name));
     let began = Instant::now();
@@ -265,7 +265,7 @@ fn available_mib() -> anyhow::Result<f64> {
     let text = std::fs::read_to_string("/proc/meminfo")?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
     let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<f64>().ok());
-    Ok(kib.context("the kernel does not tell how much memory is available")? / 1024.0)
+    Ok(kib.context("the kernel does not report the available memory")? / 1024.0)
 }
 
 async fn agent_back(product: &Product<'_>, apps: u32) -> anyhow::Result<Duration> {

@@ -1,7 +1,7 @@
 //! A redeploy by `recreate` under load: the old version stops before the new one starts, which
 //! takes seconds in which nothing runs at all. Requests are held meanwhile.
 //!
-//! The documents are the test's own: the API need not offer every strategy that a host knows.
+//! The documents are the test's own: the API need not offer every strategy that a host supports.
 
 use std::time::Duration;
 
@@ -23,14 +23,14 @@ use crate::poll;
 use crate::product::{PORT, Product, ZONE};
 use crate::world::Caddy;
 
-/// How long the app takes to listen.
+/// How long the app takes before it listens.
 const START_DELAY_MS: &str = "3000";
 const APP: &str = "slow";
 const PATIENCE: Duration = Duration::from_mins(1);
 /// How long Caddy holds a request, and some time for its answer.
 const HOLD: Duration = Duration::from_secs(12);
 
-/// Runs it with requests of one kind; what the load saw, failures and all.
+/// Runs it with requests of one kind; returns what the load saw, failures included.
 pub async fn run(product: &Product<'_>, mix: Mix) -> anyhow::Result<Tally> {
     let layer = Layer::of_program(&product.world.binary("buddo-web"))?;
     for version in ["v1", "v2"] {
@@ -114,8 +114,8 @@ fn document(impostor: &Impostor, revision: u32) -> anyhow::Result<Manifest> {
     })
 }
 
-/// What each Caddy must manage: to hold all, but for POSTs on the distribution's, which it answers
-/// with 502 (caddy#7546). Even those are answered, and none waits longer than others.
+/// What each Caddy must do: hold all requests, except POSTs on the distribution's, which answers
+/// them with 502 (caddy#7546). Even those are answered, and none waits longer than the others.
 pub fn judge(tally: &Tally, caddy: Caddy, mix: Mix) -> anyhow::Result<()> {
     if caddy == Caddy::Current || mix == Mix::Get {
         return tally.without_failure().map(drop);

@@ -1,5 +1,5 @@
-//! Redeploys of an app under load, half of them with the old version killed just after it was
-//! said that the new one serves; beside it other apps come and go, and a WebSocket stays open.
+//! Redeploys of an app under load, half of them with the old version killed just after the API
+//! says that the new one serves; meanwhile other apps come and go, and a WebSocket stays open.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use crate::world::World;
 pub struct Settings {
     /// Redeploys, one after the other.
     pub redeploys: u32,
-    /// The load goes on until so many requests were sent.
+    /// The load continues until this many requests were sent.
     pub requests: u64,
     pub load: Plan,
     /// Other apps that are created and destroyed meanwhile, three at a time.
@@ -42,7 +42,7 @@ impl Settings {
     };
 }
 
-/// What came of it.
+/// The outcome.
 #[derive(Debug)]
 pub struct Outcome {
     /// The load on the app that was redeployed.
@@ -98,7 +98,7 @@ pub async fn run(product: &Product<'_>, settings: Settings) -> anyhow::Result<Ou
             let old = containers::serving(product, &busy.id).await?;
             took.push(redeploy(&api, &busy.id).await?);
             if !turn.is_multiple_of(2) {
-                // It drains still: that it runs is what makes this a test.
+                // It is still draining: the test depends on it still running.
                 containers::kill(product.world, &old.name).await?;
                 killed += 1;
             }
@@ -142,8 +142,8 @@ async fn come_and_go(api: &Api, apps: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How often Caddy put a configuration in force. The agent offers the one it wants once a minute,
-/// in case Caddy runs another; an unchanged one is no reload.
+/// How often Caddy put a configuration in force. The agent offers its own once a minute,
+/// in case Caddy runs another; an unchanged one is not a reload.
 pub fn reloads(world: &World) -> anyhow::Result<usize> {
     let log = std::fs::read_to_string(world.layout().path("log/caddy.log"))?;
     Ok(log.matches("admin endpoint started").count())

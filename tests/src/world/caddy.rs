@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::ensure;
 
-/// Where `scripts/install-packages --tests` puts a Caddy of today.
+/// Where `scripts/install-packages --tests` puts a current Caddy.
 const CURRENT: &str = "/usr/local/lib/buddo-tests/caddy/bin/caddy";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -13,7 +13,7 @@ pub enum Caddy {
     /// whose first try was refused (caddy#7546).
     #[default]
     Distribution,
-    /// The one of today, which holds such a POST.
+    /// The current one, which holds such a POST.
     Current,
 }
 

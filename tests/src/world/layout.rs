@@ -1,12 +1,12 @@
-//! Where a world keeps its files and which ports and loopback networks are its own. Worlds have
-//! numbers; two worlds of different numbers share nothing, so the demo (0) and tests coexist.
+//! Where a world keeps its files and which ports and loopback networks it owns. Worlds have
+//! numbers; two worlds with different numbers share nothing, so the demo (0) and tests coexist.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 
-/// Highest world number: each has one of 32 networks for slots.
+/// Highest world number: each has one of 32 slot networks.
 pub const HIGHEST: u8 = 31;
 
 /// First port of world 0; each world has [`PORTS`] of them, below the ephemeral range.
@@ -52,9 +52,9 @@ pub enum PortOf {
 }
 
 impl Layout {
-    /// The place of world `number` for the calling user.
+    /// The layout of world `number` for the calling user.
     pub fn new(number: u8) -> anyhow::Result<Self> {
-        ensure!(number <= HIGHEST, "world numbers go from 0 to {HIGHEST}, {number} is none");
+        ensure!(number <= HIGHEST, "{number} is not a world number; they go from 0 to {HIGHEST}");
         let base = if nix::unistd::geteuid().is_root() {
             PathBuf::from("/var/lib/buddo-world")
         } else if let Some(data) = std::env::var_os("XDG_DATA_HOME") {
@@ -124,7 +124,7 @@ impl Layout {
 /// The folder that holds the workspace's binaries: beside the running program, or above it for a
 /// test (`target/debug/deps/…`).
 pub fn binaries() -> anyhow::Result<PathBuf> {
-    let program = std::env::current_exe().context("cannot tell which program runs")?;
+    let program = std::env::current_exe().context("cannot determine the running program")?;
     for folder in program.ancestors().skip(1).take(2) {
         if folder.join("buddo-world").is_file() {
             return Ok(folder.to_owned());

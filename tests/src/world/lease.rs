@@ -16,7 +16,7 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Takes the first free number from 1 on and brings that world up afresh.
+    /// Takes the first free number from 1 on and starts that world from scratch.
     pub async fn new() -> anyhow::Result<Self> {
         for number in 1..=HIGHEST {
             let lock = lock_file(&number.to_string())?;
@@ -62,8 +62,8 @@ impl Deref for Lease {
 }
 
 impl Lease {
-    /// Runs a test in a world of its own. If it fails, the ends of the world's logs are printed
-    /// first; with `BUDDO_KEEP_WORLD` set the world then stays up for a look.
+    /// Runs a test in its own world. If it fails, the ends of the world's logs are printed
+    /// first; with `BUDDO_KEEP_WORLD` set the world then stays up for inspection.
     pub async fn run(test: impl AsyncFnOnce(&World) -> anyhow::Result<()>) -> anyhow::Result<()> {
         let lease = Self::new().await?;
         let result = test(&lease).await;

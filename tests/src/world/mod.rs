@@ -1,4 +1,4 @@
-//! One throw-away container host with everything of the product on it, real.
+//! One throw-away container host with the whole product on it, real.
 //!
 //! ```text
 //! World ── control.sock ──► supervisor (pid 1) ── keeps ──► podman, registry, caddy, pebble,
@@ -51,7 +51,7 @@ pub struct World {
 }
 
 impl World {
-    /// Brings world `number` up with Podman and the registry; one that is up stays as it is.
+    /// Brings world `number` up with Podman and the registry; one that is up is left alone.
     pub async fn up(number: u8) -> anyhow::Result<Self> {
         let world = Self::claim(Layout::new(number)?)?;
         if world.ask(&Request::Status).is_err() {
@@ -66,8 +66,8 @@ impl World {
         Ok(world)
     }
 
-    /// Makes the world's folder and its user, or finds them. The folder stands for the claim on
-    /// the user: the last world that goes takes the user along.
+    /// Creates the world's folder and its user, or finds them. The folder represents the claim on
+    /// the user: removing the last world also removes the user.
     fn claim(layout: Layout) -> anyhow::Result<Self> {
         let _lock = lease::lock_user()?;
         let dir = layout.dir();
@@ -92,7 +92,7 @@ impl World {
         world.remove()?;
         let _lock = lease::lock_user()?;
         if fs::remove_dir(world.layout.base()).is_ok() && nix::unistd::geteuid().is_root() {
-            // The last one: the user goes too. It exists for worlds alone.
+            // The last one: the user is removed too. It exists only for worlds.
             let _ = fs::remove_dir(world.owner.runtime_dir());
             namespaces::run("userdel", &[], &[&world.owner.name])?;
         }
@@ -108,7 +108,7 @@ impl World {
     }
 
     /// Where the outside finds what processes inside find at `path`, also on file systems that are
-    /// mounted inside alone.
+    /// mounted only inside.
     pub fn as_seen_inside(&self, path: &Path) -> PathBuf {
         match (namespaces::init_pid(&self.layout), path.strip_prefix("/")) {
             (Some(pid), Ok(path)) => PathBuf::from(format!("/proc/{pid}/root")).join(path),
@@ -121,7 +121,7 @@ impl World {
         protocol::ask(&self.layout.control(), request)
     }
 
-    /// All services as they are now.
+    /// The current state of all services.
     pub fn services(&self) -> anyhow::Result<Vec<ServiceStatus>> {
         match self.ask(&Request::Status)? {
             Response::Services(services) => Ok(services),
@@ -129,7 +129,7 @@ impl World {
         }
     }
 
-    /// One service as it is now.
+    /// The current state of one service.
     pub fn service(&self, name: &str) -> anyhow::Result<ServiceStatus> {
         let found = self.services()?.into_iter().find(|service| service.name == name);
         found.with_context(|| format!("there is no service {name}"))
@@ -149,7 +149,7 @@ impl World {
             let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
                 continue;
             };
-            // Gone meanwhile, or not ours to look at.
+            // Gone meanwhile, or not ours to inspect.
             let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
             if command.split(|byte| *byte == 0).any(|argument| argument == address.as_bytes()) {
                 let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
@@ -158,12 +158,12 @@ impl World {
         Ok(())
     }
 
-    /// Ends a service for good and waits until its process is gone.
+    /// Ends a service permanently and waits until its process is gone.
     pub async fn stop(&self, name: &str, signal: Signal) -> anyhow::Result<()> {
         let pid = self.service(name)?.pid;
         self.ask(&Request::Stop { name: name.to_owned(), signal: signal as i32 })?;
         if name == "podman" {
-            // The one that serves follows late, and takes a successor's socket along.
+            // The serving process ends late, and removes a successor's socket.
             self.kill_podman()?;
         }
         let Some(pid) = pid else { return Ok(()) };
@@ -176,7 +176,7 @@ impl World {
         .await
     }
 
-    /// Runs a program inside, as the world's user, to its end.
+    /// Runs a program inside, as the world's user, to completion.
     pub fn exec<I: AsRef<OsStr>>(
         &self,
         argv: impl IntoIterator<Item = I>,
@@ -186,7 +186,7 @@ impl World {
         command.output().context("cannot run a program in the world")
     }
 
-    /// A command to which program and arguments are still to be added.
+    /// A command without program and arguments yet.
     pub fn command(&self) -> Command {
         let mut command = if nix::unistd::geteuid().is_root() {
             let mut command = Command::new(self.binary("buddo-world"));
@@ -219,7 +219,7 @@ impl World {
         ])
     }
 
-    /// For root's worlds a private tmpfs; a plain user's worlds share that user's one.
+    /// For root's worlds a private tmpfs; a plain user's worlds share that user's.
     fn runtime_dir(&self) -> PathBuf {
         if nix::unistd::geteuid().is_root() {
             self.owner.runtime_dir()
@@ -245,7 +245,7 @@ impl World {
         self.link_binaries()
     }
 
-    /// The world's user may not be able to walk to the build's folder, so the files are linked or
+    /// The world's user may not be able to enter the build's folder, so the files are linked or
     /// copied to where it can. A rebuilt one replaces the older at the next `up`.
     fn link_binaries(&self) -> anyhow::Result<()> {
         let from = binaries()?;
@@ -300,7 +300,7 @@ impl World {
         }
     }
 
-    /// Ends what runs and removes what is left, in any state that an interrupted run left.
+    /// Ends what runs and removes what is left, whatever state an interrupted run left.
     fn remove(&self) -> anyhow::Result<()> {
         if let Some(pid) = namespaces::init_pid(&self.layout) {
             kill(Pid::from_raw(pid), Signal::SIGKILL).context("cannot end the world")?;
@@ -323,7 +323,7 @@ impl World {
         }
     }
 
-    /// Images belong to subordinate users, whom only Podman's user namespace can act for.
+    /// Images belong to subordinate users, for which only Podman's user namespace can act.
     fn remove_as_user(&self) -> anyhow::Result<()> {
         let storage = self.layout.path("home/.local");
         for argv in [

@@ -1,4 +1,4 @@
-//! How a world becomes a machine of its own: private mount, pid and cgroup namespaces around the
+//! How a world becomes a separate machine: private mount, pid and cgroup namespaces around the
 //! supervisor, an unprivileged user inside.
 //!
 //! ```text
@@ -6,7 +6,7 @@
 //!     ─ forks ─► init: mounts, delegation ─► supervisor (pid 1 of the world)
 //! ```
 //!
-//! Whatever happens inside ends with pid 1. Needs root; a plain user on a cgroup v2 machine runs
+//! Everything inside ends with pid 1. Needs root; a plain user on a cgroup v2 machine runs
 //! the supervisor directly, since rootless Podman works there as it is.
 
 use std::fs;
@@ -66,11 +66,11 @@ impl From<User> for Owner {
     }
 }
 
-/// What rootless containers need of `/dev`, with the numbers of the kernel's list of devices. Udev gives them to
-/// everybody; a machine without it leaves them to root.
+/// What rootless containers need of `/dev`, with the numbers from the kernel's device list. Udev
+/// gives them to everybody; a machine without it leaves them to root.
 const DEVICES: [(&str, u64, u64); 2] = [("/dev/net/tun", 10, 200), ("/dev/fuse", 10, 229)];
 
-/// Puts a device that everybody may use over one that only root may, within this world.
+/// Mounts a device that everybody may use over one reserved for root, within this world.
 fn open_device(layout: &Layout, device: &(&str, u64, u64)) -> anyhow::Result<()> {
     let (path, major, minor) = *device;
     let Ok(present) = fs::metadata(path) else { return Ok(()) };
@@ -109,9 +109,9 @@ pub(super) fn enter(layout: &Layout) -> anyhow::Result<()> {
     Err(failed).context("cannot run unshare")
 }
 
-/// Second half, inside: what a machine has that a plain process has not.
+/// Second half, inside: what a machine has and a plain process lacks.
 pub(super) fn init(layout: &Layout, owner: &Owner) -> anyhow::Result<()> {
-    // The old /proc is still mounted: these are the numbers that the outside knows us by.
+    // The old /proc is still mounted: these are our pids as seen from outside.
     let outer = fs::read_link("/proc/self")?;
     let started = start_time(&outer.to_string_lossy()).context("no start time in /proc")?;
 
@@ -128,7 +128,7 @@ pub(super) fn init(layout: &Layout, owner: &Owner) -> anyhow::Result<()> {
     remount(Some("tmpfs"), &runtime, Some("tmpfs"), MsFlags::empty(), Some(&options))?;
     remount(Some("tmpfs"), "/dev/shm", Some("tmpfs"), MsFlags::empty(), Some("mode=1777"))?;
     DEVICES.iter().try_for_each(|device| open_device(layout, device))?;
-    // Podman wants mounts of the root to propagate into its own namespaces.
+    // Podman needs mounts of the root to propagate into its own namespaces.
     remount(None, "/", None, MsFlags::MS_REC | MsFlags::MS_SHARED, None)?;
     fs::write(layout.path("init.pid"), format!("{} {started}\n", outer.display()))?;
     Ok(())
@@ -143,7 +143,7 @@ pub(super) fn init_pid(layout: &Layout) -> Option<i32> {
 }
 
 /// Becomes a program inside a running world, as its user: in its cgroup too, which namespaces
-/// alone do not give and without which Podman finds no cgroup of its own.
+/// alone do not provide and without which Podman does not find its own cgroup.
 pub(super) fn inside(layout: &Layout, owner: &Owner, argv: &[String]) -> anyhow::Result<()> {
     let pid = init_pid(layout).with_context(|| format!("world {} is not up", layout.number()))?;
     join(&cgroup_root()?.join(layout.cgroup()).join("main"))?;
@@ -230,7 +230,7 @@ fn start_time(pid: &str) -> Option<u64> {
     fields.get(19)?.parse().ok()
 }
 
-/// Runs a system tool to its end.
+/// Runs a system tool to completion.
 pub(super) fn run(program: &str, options: &[&str], arguments: &[&str]) -> anyhow::Result<()> {
     let output = Command::new(program)
         .args(options)

@@ -1,4 +1,4 @@
-//! What is said over the supervisor's control socket: one JSON line each way.
+//! The protocol of the supervisor's control socket: one JSON line each way.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -30,13 +30,13 @@ pub struct Service {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case")]
 pub enum Request {
-    /// Start it and keep it; one of that name that is kept already stays as it is.
+    /// Start it and keep it running; one already kept under that name is left alone.
     Keep(Service),
-    /// Keep it no more, and send it a signal that ends it.
+    /// Stop keeping it, and send it a signal that ends it.
     Stop { name: String, signal: i32 },
     /// Send it a signal; if it dies of that, it is restarted.
     Signal { name: String, signal: i32 },
-    /// Tell about every service.
+    /// Describe every service.
     Status,
     /// End all services and the supervisor itself.
     Shutdown,
@@ -51,7 +51,7 @@ pub enum Response {
     Refused(String),
 }
 
-/// One service as it is now.
+/// The current state of one service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceStatus {
     pub name: String,
@@ -63,7 +63,7 @@ pub struct ServiceStatus {
     pub rss_kib: u64,
     /// Processor time used so far, in clock ticks (hundredths of a second).
     pub cpu_ticks: u64,
-    /// Bytes that it caused to be written to disks so far; 0 in between: nothing was made durable.
+    /// Bytes that it caused to be written to disk so far; no difference: nothing was made durable.
     pub written: u64,
 }
 
@@ -77,7 +77,7 @@ pub(super) fn ask(socket: &Path, request: &Request) -> anyhow::Result<Response> 
     stream.write_all(&line)?;
     let mut answer = String::new();
     BufReader::new(stream.take(LONGEST)).read_line(&mut answer)?;
-    match serde_json::from_str(&answer).context("the supervisor's answer is no JSON")? {
+    match serde_json::from_str(&answer).context("the supervisor's answer is not JSON")? {
         Response::Refused(why) => bail!("the supervisor refused: {why}"),
         response => Ok(response),
     }

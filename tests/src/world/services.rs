@@ -14,7 +14,7 @@ use crate::{poll, unix_http};
 
 const TMPFILES: &str = include_str!("../../../systemd/tmpfiles.d/buddo.conf");
 
-/// Where the package's own settings of containers lie, beside those of the administrator.
+/// Where the package's own container settings are, beside the administrator's.
 const DROP_IN: &str = "containers.conf.d";
 
 /// What the package writes to a file below `.config/containers` (`tmpfiles.d(5)`), so that what is
@@ -27,7 +27,7 @@ fn packaged_text(name: &str) -> anyhow::Result<String> {
 }
 
 impl World {
-    /// The supervisor that init becomes.
+    /// The supervisor, which init becomes.
     pub(super) fn supervisor(&self) -> Supervisor {
         Supervisor {
             control: self.layout.control(),
@@ -39,7 +39,7 @@ impl World {
         }
     }
 
-    /// Starts a service and keeps it; one that runs already stays as it is.
+    /// Starts a service and keeps it running; one that already runs is left alone.
     pub fn keep(&self, name: &str, argv: &[&str], env: &[(&str, &str)]) -> anyhow::Result<()> {
         self.keep_service(name, argv, env, false)
     }
@@ -60,7 +60,7 @@ impl World {
         self.ask(&Request::Keep(service)).map(drop)
     }
 
-    /// What Podman's service is told to listen on; no other process is.
+    /// What only Podman's service is told to listen on.
     pub(super) fn podman_address(&self) -> String {
         format!("unix://{}", self.layout.path("run/podman.sock").display())
     }
@@ -80,7 +80,7 @@ impl World {
         .await
     }
 
-    /// An OCI registry on loopback, without TLS and accounts.
+    /// An OCI registry on loopback, without TLS or accounts.
     pub(super) async fn keep_registry(&self) -> anyhow::Result<()> {
         let folder = self.layout.path("registry");
         let file = folder.join("config.yml");
@@ -150,7 +150,7 @@ impl World {
         self.write_acme_root(&folder).await
     }
 
-    /// The root that Pebble issues from is a new one at each of its starts.
+    /// Pebble issues from a new root at each start.
     async fn write_acme_root(&self, folder: &Path) -> anyhow::Result<()> {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let pem = fs::read(folder.join("pebble.pem"))?;
@@ -159,7 +159,7 @@ impl World {
             .timeout(PATIENCE)
             .build()?;
         let url = format!("https://localhost:{}/roots/0", self.layout.port(PortOf::AcmeAdmin));
-        let root = client.get(url).send().await.context("pebble tells no root")?;
+        let root = client.get(url).send().await.context("pebble returned no root")?;
         Ok(fs::write(folder.join("root.pem"), root.error_for_status()?.text().await?)?)
     }
 
@@ -192,7 +192,7 @@ impl World {
     }
 
     /// Podman's files. The published registry names lead to the local registry: the platform's
-    /// own always, Docker Hub's for images that are there, so that nothing needs the internet;
+    /// own always, Docker Hub's for images that are present, so that nothing needs the internet;
     /// GitHub's to where a test may serve one that misbehaves.
     pub(super) fn write_container_configuration(&self) -> anyhow::Result<()> {
         let registry = self.layout.address(PortOf::Registry);

@@ -6,7 +6,7 @@
 //! waitpid ─ exits ─────────┘
 //! ```
 //!
-//! It must reap every orphan (each container's monitor becomes one), therefore it asks for *any*
+//! It must reap every orphan (each container's monitor becomes one), so it waits for *any*
 //! child, and nobody else in this process may wait for one.
 
 use std::collections::BTreeMap;
@@ -32,7 +32,7 @@ use super::protocol::{LONGEST, PATIENCE, Request, Response, Service, ServiceStat
 /// First pause before a restart; doubles with each start that did not last.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// A process that ran this long begins with the first pause again.
+/// A process that ran this long starts with the first pause again.
 const LASTED: Duration = Duration::from_secs(10);
 /// Between SIGTERM and SIGKILL at the end.
 const GRACE: Duration = Duration::from_secs(5);
@@ -47,7 +47,7 @@ pub(super) struct Supervisor {
     pub env: BTreeMap<String, String>,
     /// User and group that services run as.
     pub user: (u32, u32),
-    /// Address of the UDP socket held for the resolver: questions wait in it while it restarts.
+    /// Address of the UDP socket held for the resolver: queries wait in it while it restarts.
     pub held_udp: SocketAddrV4,
     /// Address of the TCP listener held for the resolver.
     pub held_tcp: SocketAddrV4,
@@ -75,7 +75,7 @@ struct Loop {
 }
 
 impl Supervisor {
-    /// Binds, then keeps services until it is told to shut down.
+    /// Binds, then keeps services running until shut down.
     pub(super) fn run(self) -> anyhow::Result<()> {
         let udp = UdpSocket::bind(self.held_udp)
             .with_context(|| format!("cannot hold udp {}", self.held_udp))?;
@@ -117,7 +117,7 @@ fn reap(events: &Sender<Event>) {
 
 fn serve(listener: &UnixListener, events: &Sender<Event>) {
     for stream in listener.incoming().flatten() {
-        // A client that says nonsense or goes away is its own problem.
+        // A client that sends nonsense or disconnects is its own problem.
         let _ = converse(&stream, events);
     }
 }
@@ -151,7 +151,7 @@ impl Loop {
                 Ok(Event::Asked(Request::Shutdown, reply)) => {
                     self.shutdown(inbox);
                     let _ = reply.send(Response::Done);
-                    // Lets the answer out: the control thread dies with this process.
+                    // Lets the answer be sent: the control thread dies with this process.
                     let _ = inbox.recv_timeout(Duration::from_millis(200));
                     return Ok(());
                 }
@@ -201,7 +201,8 @@ impl Loop {
         let Ok(signal) = signal.try_into() else {
             return Response::Refused(format!("there is no signal {signal}"));
         };
-        // Whoever kills what is dead already would wait for a restart that does not come.
+        // Killing a process that is already dead would mean waiting for a restart that does not
+        // come.
         let Some(pid) = kept.pid else {
             return Response::Refused(format!("the service {name} is down, between two starts"));
         };
@@ -262,7 +263,7 @@ fn send(pid: Option<Pid>, signal: Signal) {
     }
 }
 
-/// Starts by way of `setpriv`, which execs the program: an exec that fails is then an exit
+/// Starts via `setpriv`, which execs the program: a failing exec is then an exit
 /// status for the reaper and never a child that `Command` itself waits for.
 fn start(config: &Supervisor, service: &Service, held: &[OwnedFd; 2]) -> anyhow::Result<Pid> {
     let log = open_log(config, &service.name)?;

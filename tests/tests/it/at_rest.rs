@@ -27,7 +27,7 @@ async fn serves(product: &Product<'_>, name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The head of the audit chain, which is as it was written.
+/// The head of the audit chain, verified.
 fn verified(product: &Product<'_>, expected: &[&str]) -> anyhow::Result<String> {
     let mut command = vec!["audit", "verify"];
     for head in expected {
@@ -45,7 +45,7 @@ async fn fm_20_a_backup_of_a_serving_coordinator_is_restored_and_its_hosts_follo
         let api = product.operator("ada").await?;
         let kept = deploy(&api, "kept").await?;
         let backup = world.layout().path("coordinator/backup.db");
-        let backup = backup.to_str().context("the path is no UTF-8")?;
+        let backup = backup.to_str().context("the path is not UTF-8")?;
         let head = product.coordinator_command(&["backup", backup])?;
         let head = head.trim();
         deploy(&api, "forgotten").await?;
@@ -64,7 +64,7 @@ async fn fm_20_a_backup_of_a_serving_coordinator_is_restored_and_its_hosts_follo
         product.keep_coordinator().await?;
 
         let reply = api.call(reqwest::Method::GET, "/api/deploy/apps", None).await?;
-        ensure!(reply.status == 401, "who was logged in is not any more: {reply:?}");
+        ensure!(reply.status == 401, "a login from before is still valid: {reply:?}");
         let api = product.api()?.log_in(EMAIL, "a-strong-password-of-ada").await?;
         api.reaches(&kept.id, Status::Running, 1).await?;
         poll::until("the app that the backup does not know to be gone", PATIENCE, async || {
@@ -78,7 +78,7 @@ async fn fm_20_a_backup_of_a_serving_coordinator_is_restored_and_its_hosts_follo
         verified(&product, &[head])?;
         ensure!(verified(&product, &[&later]).is_err(), "what came after the backup is gone");
 
-        // The coordinator serves on while its master key is rotated.
+        // The coordinator keeps serving while its master key is rotated.
         product.coordinator_command(&["master-key", "rotate"])?;
         let restarted = api.act(&kept.id, "restart").await?;
         api.reaches(&kept.id, Status::Running, restarted.revision).await?;

@@ -1,4 +1,4 @@
-//! The agent away for long: apps serve on without it, and it catches up when it is back.
+//! The agent down for long: apps keep serving without it, and it catches up when it is back.
 
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ use nix::sys::signal::Signal;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// An hour holds nothing that these seconds do not: requests, a container that dies, Caddy and
-/// Podman's service restarted, new wishes of operators.
+/// An hour would add nothing to these seconds: requests, a container that dies, Caddy and
+/// Podman's service restarted, new operator requests.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_the_agent_is_away_apps_serve_and_then_it_catches_up() -> anyhow::Result<()> {
     Lease::run(async |world| {
@@ -37,7 +37,7 @@ async fn while_the_agent_is_away_apps_serve_and_then_it_catches_up() -> anyhow::
         let absence = kill_caddy(world)?.await?;
         world.kill_podman()?;
 
-        // What dies stays dead: nobody else starts containers. Its visitors are told so.
+        // What dies stays dead: nobody else starts containers. Its visitors get an error page.
         let dead = poll::until("Podman's service", PATIENCE, async || {
             containers::serving(&product, &mortal.id).await
         });
@@ -51,7 +51,7 @@ async fn while_the_agent_is_away_apps_serve_and_then_it_catches_up() -> anyhow::
             "{found:?}"
         );
 
-        // Wishes are taken and wait.
+        // Requests are accepted and wait.
         let late = api.create(&request("late", IMAGE, PORT)).await?;
         let renewed = api.act(&steady.id, "restart").await?;
         ensure!(api.deployment(&late.id).await?.status == Status::Pending);
@@ -60,10 +60,10 @@ async fn while_the_agent_is_away_apps_serve_and_then_it_catches_up() -> anyhow::
         for (id, revision) in [(&steady.id, renewed.revision), (&mortal.id, 1), (&late.id, 1)] {
             api.reaches(id, Status::Running, revision).await?;
         }
-        // That it went down is told, though it answers again.
-        let told = poll::until("the restart to be told", PATIENCE, async || {
+        // That it went down is reported, even though it answers again.
+        let told = poll::until("the restart to be reported", PATIENCE, async || {
             let restarts = api.deployment(&mortal.id).await?.restarts;
-            ensure!(restarts > 0, "none is told");
+            ensure!(restarts > 0, "none is reported");
             Ok(restarts)
         });
         told.await?;

@@ -1,4 +1,4 @@
-//! The login and consent pages in a browser that nobody here wrote: headless Chromium, driven by
+//! The login and consent pages in a third-party browser: headless Chromium, driven by
 //! `WebDriver`, with JavaScript switched off. What it showed is kept in `target/tmp/browser/`.
 
 use std::path::{Path, PathBuf};
@@ -44,19 +44,22 @@ async fn a_person_logs_in_with_a_one_time_code_and_consents() -> anyhow::Result<
 
         let browser = Browser::start().await?;
         let page = &browser.client;
-        ensure!(!browser.runs_scripts().await?, "this shall show that no script is needed");
+        ensure!(
+            !browser.runs_scripts().await?,
+            "scripts run, but the test must show that none is needed"
+        );
         let start = authorize_url(&product, client_id, &callback)?;
         page.goto(start.as_str()).await?;
         browser.labelled().await?;
         browser.keep("1-login").await?;
 
-        // The second factor is wanted, and what was refused says so.
+        // The second factor is required, and the refusal says so.
         browser.log_in("").await?;
         let refused = browser.text("[role=alert]").await?;
         ensure!(refused.contains("code"), "{refused}");
         browser.keep("2-a-code-is-wanted").await?;
         browser.log_in(&totp::code(&authenticator, 30)?).await?;
-        // Until then the page before it is shown, and goes while it is looked at.
+        // Until then the previous page is shown, and may vanish during inspection.
         let allow = Locator::Css("button[value=allow]");
         page.wait().at_most(PATIENCE).for_element(allow).await?;
         browser.labelled().await?;
@@ -80,7 +83,7 @@ async fn a_person_logs_in_with_a_one_time_code_and_consents() -> anyhow::Result<
         let listed = deploys.call(Method::GET, "/api/deploy/apps", None).await?;
         ensure!(listed.status == 200, "{listed:?}");
 
-        // Logged in still; this time the person declines.
+        // Still logged in; this time the user declines.
         page.goto(start.as_str()).await?;
         page.find(Locator::Css("button[value=deny]")).await?.click().await?;
         poll::until("the refusal at the app", PATIENCE, async || {
@@ -157,7 +160,7 @@ async fn exchange(
     Ok(Secret::new(tokens["access_token"].as_str().context("no token")?.to_owned()))
 }
 
-/// Chromium, and the driver that speaks `WebDriver` (W3C) for it.
+/// Chromium and its `WebDriver` (W3C) driver.
 struct Browser {
     client: Client,
     _driver: Child,
@@ -194,7 +197,7 @@ impl Browser {
         let mut wanted = serde_json::Map::new();
         wanted.insert("browserName".to_owned(), json!("chrome"));
         wanted.insert("goog:chromeOptions".to_owned(), options);
-        // The world's own authority, which no store of the machine knows.
+        // The world's own CA, which is in none of the machine's stores.
         wanted.insert("acceptInsecureCerts".to_owned(), json!(true));
         let address = format!("http://127.0.0.1:{port}");
         let connector = hyper_util::client::legacy::connect::HttpConnector::new();

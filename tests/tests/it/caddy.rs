@@ -1,4 +1,5 @@
-//! The agent's route files and live table against real Caddys: the distribution's and today's.
+//! The agent's route files and live table against real Caddys: the distribution's and a current
+//! one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -29,8 +30,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Caddy, the resolver and the files they share, on a world's ports and addresses. Caddy runs as
-/// the user of the test, as on a host it runs as the agent's: the agent's files are for their
-/// owner alone.
+/// the user of the test, as on a host it runs as the agent's user: the agent's files are only for
+/// their owner.
 struct Site<'a> {
     world: &'a World,
     config: Config,
@@ -170,7 +171,7 @@ async fn rendered_files_load_and_serve_pages_and_certificates(
             for header in [hsts, "x-content-type-options: nosniff\r\n", "permissions-policy: "] {
                 ensure!(told.contains(header), "{header} is missing in: {told}");
             }
-            // A domain is its owner's, who may take it to where there is no HTTPS.
+            // A domain belongs to its owner, who may move it to a place without HTTPS.
             let told = site.page_for("www.example.org", page).await?.to_lowercase();
             ensure!(!told.contains("strict-transport-security"), "{told}");
             ensure!(told.contains("x-content-type-options: nosniff\r\n"), "{told}");
@@ -180,7 +181,7 @@ async fn rendered_files_load_and_serve_pages_and_certificates(
         }
         // `ask` says no: there is no app of that name.
         ensure!(routes.warm("two.apps.example.test").await.is_err());
-        // `fm_28`: killed, Caddy comes back from the folder alone.
+        // `fm_28`: killed, Caddy comes back from the folder only.
         site.crash().await?;
         ensure!(site.page(specials.stopped).await?.starts_with("HTTP/1.1 503"));
         Ok(routes.warm("one.apps.example.test").await?)
@@ -217,13 +218,13 @@ async fn fm_27_a_bad_route_is_refused_alone(#[case] caddy: Caddy) -> anyhow::Res
         ensure!(files == ["app-bad.caddy", "app-twice.caddy"], "{refused:?}");
         let written = names(&site.config.caddy.routes_dir)?;
         ensure!(written == good.into_keys().collect(), "{written:?}");
-        // What was written starts a Caddy.
+        // A Caddy can start from what was written.
         site.crash().await
     })
     .await
 }
 
-/// An administrator loads a configuration of his own, without the agent's routes.
+/// An administrator loads their own configuration, without the agent's routes.
 #[rstest]
 #[case::distribution(Caddy::Distribution)]
 #[case::current(Caddy::Current)]
@@ -250,7 +251,7 @@ async fn fm_28_routes_that_a_reload_by_hand_dropped_are_put_back(
     .await
 }
 
-/// Changes that come at once keep their distance, and the last of them is in force.
+/// Simultaneous changes are spaced out, and the last of them is in force.
 #[tokio::test]
 async fn fm_29_a_storm_of_changes_is_at_most_two_reloads_a_second() -> anyhow::Result<()> {
     const CHANGES: u32 = 6;
@@ -278,7 +279,7 @@ async fn fm_29_a_storm_of_changes_is_at_most_two_reloads_a_second() -> anyhow::R
     .await
 }
 
-/// A guard reads which app's requests fail and since when; nothing else is written down.
+/// A guard reads which app's requests fail and since when; nothing else is logged.
 #[rstest]
 #[case::distribution(Caddy::Distribution)]
 #[case::current(Caddy::Current)]
@@ -317,7 +318,7 @@ async fn failed_requests_are_written_down_without_whose_they_are(
         .await?;
         ensure!(seen.counts.keys().eq(hosts), "{seen:?}");
         let now = SystemClock.now();
-        // The second that is under way is no whole one yet.
+        // The current second is not complete yet.
         let soon = now + Duration::from_secs(2);
         let lately =
             |counts: &Counts| counts.within(now - Duration::from_mins(1), soon).count() > 0;
@@ -332,7 +333,7 @@ async fn failed_requests_are_written_down_without_whose_they_are(
     .await
 }
 
-/// Caddy of today refuses a configuration whose log does not open, and does not start from it.
+/// A current Caddy refuses a configuration whose log cannot be opened, and does not start from it.
 #[rstest]
 #[case::distribution(Caddy::Distribution)]
 #[case::current(Caddy::Current)]
@@ -358,7 +359,7 @@ async fn a_log_that_does_not_open_costs_no_route(#[case] caddy: Caddy) -> anyhow
     .await
 }
 
-/// Answers 500 and 200 in turn, one request a connection.
+/// Answers 500 and 200 in turn, one request per connection.
 async fn fails_every_other_time(listener: TcpListener) -> std::io::Result<()> {
     for status in ["500 Broken", "200 OK"].iter().cycle() {
         let (mut stream, _) = listener.accept().await?;
@@ -376,7 +377,7 @@ async fn fails_every_other_time(listener: TcpListener) -> std::io::Result<()> {
 async fn the_caddy_that_runs_tells_its_version(#[case] caddy: Caddy) -> anyhow::Result<()> {
     Lease::run(async |world| {
         let site = Site::up(world, caddy).await?;
-        let told = version(&site.config.caddy.admin).await.context("it tells none")?;
+        let told = version(&site.config.caddy.admin).await.context("it reports none")?;
         let printed = Command::new(caddy.program()?).arg("version").output().await?.stdout;
         let printed = String::from_utf8(printed)?;
         ensure!(printed.trim_start_matches('v').starts_with(&told), "{told} is not {printed}");

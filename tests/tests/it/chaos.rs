@@ -1,4 +1,4 @@
-//! Everything killed at random under load, in short; the whole of it is `make chaos`.
+//! Everything killed at random under load, in short; the full run is `make chaos`.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ async fn nothing_is_lost_while_everything_is_killed_at_random() -> anyhow::Resul
     Lease::run(async |world| {
         let product = Product::up(world, Options::default()).await?;
         let settings = Settings {
-            // One in whose half minute every service is killed.
+            // A seed whose half minute kills every service.
             seed: 5,
             length: Duration::from_secs(30),
             pace: Duration::from_secs(1),

@@ -1,4 +1,4 @@
-//! Processes killed at bad moments: what was promised happens, once, and apps serve on.
+//! Processes killed at bad moments: what was promised happens, once, and apps keep serving.
 
 use std::time::Duration;
 
@@ -28,8 +28,8 @@ async fn fm_01_an_agent_killed_in_mid_deploy_converges_to_one_container() -> any
             ensure!(containers.len() == turn + 1, "{containers:?}");
             let answer = product.edge()?.get(&format!("{name}.{ZONE}"), "/").await?;
             ensure!(answer.status == 200, "{answer:?}");
-            // All that may have been true before the agent was killed: the next turn shall not
-            // find it dead still.
+            // All of that may have been true before the agent was killed: the next round must not
+            // find it still dead.
             product.agent_is_back(starts).await?;
         }
         // What runs is not restarted by an agent that comes back.

@@ -1,4 +1,4 @@
-//! Many at once at the API: races have one winner, and neither guesses nor slow clients keep others out.
+//! Concurrent API use: races have one winner, and neither guesses nor slow clients lock others out.
 
 use std::time::Duration;
 
@@ -61,7 +61,7 @@ async fn a_hundred_creates_at_limit_one_make_one_and_fifty_with_one_key_make_one
     .await
 }
 
-/// At 10 a minute from one address, nearly all of them are turned away.
+/// At 10 a minute from one address, nearly all of them are refused.
 const GUESSES: Guesses = Guesses { count: 10_000, at_once: 50, every: Duration::ZERO };
 /// Memory that they may take, in KiB: what a few passwords being checked at once need.
 const GROWTH_KIB: u64 = 96 * 1024;
@@ -110,13 +110,13 @@ async fn fm_49_a_thousand_slow_clients_do_not_stop_service_and_are_let_go() -> a
         }
         let ends = slow.into_iter().map(async |mut stream| {
             let mut said = Vec::new();
-            // Cut off, or told so and closed.
+            // Cut off, or answered with an error and closed.
             let read = tokio::time::timeout(Duration::from_secs(30), stream.read_to_end(&mut said));
             read.await.context("a slow client is not let go").map(|_| said)
         });
         let ends = join_all(ends).await.into_iter().collect::<Result<Vec<_>, _>>()?;
         let told = ends.iter().filter(|said| said.starts_with(b"HTTP/1.1 408")).count();
-        ensure!(told >= SLOW / 2, "{told} were told that they are too slow");
+        ensure!(told >= SLOW / 2, "only {told} got 408");
         poll::until("the service", Duration::from_secs(10), async || {
             let reply = api.call(Method::GET, "/readyz", None).await?;
             ensure!(reply.status == 200, "{reply:?}");

@@ -72,9 +72,10 @@ async fn an_app_goes_live_is_stopped_restarted_and_destroyed() -> anyhow::Result
     .await
 }
 
-/// Environment values are sealed on every disk that is the product's own, and secrets of Podman's
-/// own. (Podman 4.3 writes the environment of a started container to the runtime's `config.json`,
-/// in a folder that its user alone can enter, and `podman inspect` reads it from there.)
+/// Environment values are sealed on all of the product's own disks, and are Podman secrets on
+/// Podman's. (Podman 4.3 writes the environment of a started container to the runtime's
+/// `config.json`, in a folder that only its user can enter, and `podman inspect` reads it from
+/// there.)
 fn stored_nowhere(world: &World, secret: &str) -> anyhow::Result<()> {
     let mut searched = 0;
     for folder in ["coordinator", "agent", "log"] {

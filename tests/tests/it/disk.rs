@@ -1,5 +1,5 @@
-//! Disks that are full and images that are too large: what runs goes on, the old state stays, and
-//! all is well again when there is room.
+//! Full disks and images that are too large: what runs keeps running, the old state stays, and
+//! everything recovers when there is room.
 
 use std::path::Path;
 use std::process::Command;
@@ -24,7 +24,8 @@ struct SmallDisk<'a> {
 }
 
 impl<'a> SmallDisk<'a> {
-    /// Mounts so many KiB on `folder`, in the world's own mount namespace: it goes with the world.
+    /// Mounts that many KiB on `folder`, in the world's own mount namespace: it ends with the
+    /// world.
     fn mount(world: &'a World, folder: &Path, kib: u32) -> anyhow::Result<Self> {
         let layout = world.layout();
         let init = std::fs::read_to_string(layout.path("init.pid"))?;
@@ -41,10 +42,10 @@ impl<'a> SmallDisk<'a> {
         Ok(Self { world, filler: format!("{place}/filler") })
     }
 
-    /// Takes all that is left of it.
+    /// Fills all that is left of it.
     fn fill(&self) -> anyhow::Result<()> {
         let to = format!("of={}", self.filler);
-        // It ends for want of room, which is what is wanted.
+        // It ends for lack of room, as intended.
         let ended = self.world.exec(["dd", "if=/dev/zero", &to, "bs=1k"])?;
         let said = String::from_utf8_lossy(&ended.stderr).into_owned();
         ensure!(said.contains("No space left"), "the disk is not full: {said}");
@@ -62,13 +63,13 @@ async fn serves(product: &Product<'_>, name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Database, live table, route files and Caddy's own files lie on it. While it is full a document
-/// is refused and said to be, what was live serves, also over a crash of the agent; with room
-/// again the newest document comes by itself.
+/// Database, live table, route files and Caddy's own files are on it. While it is full a document
+/// is refused and reported as such, what was live serves, even across a crash of the agent; with
+/// room again the newest document is accepted without further action.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fm_13_an_agent_on_a_full_disk_keeps_its_state_and_recovers() -> anyhow::Result<()> {
     if !nix::unistd::geteuid().is_root() {
-        // Only root can mount a disk of its own size.
+        // Only root can mount a disk of a given size.
         return Ok(());
     }
     Lease::run(async |world| {
@@ -109,8 +110,8 @@ async fn fm_13_an_agent_on_a_full_disk_keeps_its_state_and_recovers() -> anyhow:
     .await
 }
 
-/// The agent's disk is full, and an app crashes: what is kept back makes room for the live table, the app
-/// comes back, and the host says what happened until there is room for a reserve again.
+/// The agent's disk is full, and an app crashes: the reserve makes room for the live table, the app
+/// comes back, and the host warns until there is room for a reserve again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fm_59_the_reserve_of_a_full_disk_lets_a_crashed_app_come_back_and_is_made_again()
 -> anyhow::Result<()> {
@@ -154,8 +155,8 @@ async fn fm_59_the_reserve_of_a_full_disk_lets_a_crashed_app_come_back_and_is_ma
     .await
 }
 
-/// While the coordinator's disk is full, what writes is refused by name and nothing is half done;
-/// what reads is answered.
+/// While the coordinator's disk is full, writes are refused with a code and nothing is half done;
+/// reads are answered.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fm_13_a_coordinator_on_a_full_disk_refuses_writes_and_reads_on() -> anyhow::Result<()> {
     if !nix::unistd::geteuid().is_root() {
@@ -170,7 +171,7 @@ async fn fm_13_a_coordinator_on_a_full_disk_refuses_writes_and_reads_on() -> any
         api.reaches(&first.id, Status::Running, 1).await?;
         disk.fill()?;
 
-        // What was free within the database's own files is used up first.
+        // Free space within the database's own files is used up first.
         let mut made = 0;
         let refused = loop {
             let body = serde_json::to_value(request(&format!("more-{made}"), IMAGE, PORT))?;
@@ -195,8 +196,8 @@ async fn fm_13_a_coordinator_on_a_full_disk_refuses_writes_and_reads_on() -> any
     .await
 }
 
-/// The new version is larger than images may be here: it is refused by name, what was pulled of it
-/// is gone, and the old version serves.
+/// The new version exceeds the image size limit here: it is refused with a code, what was pulled of
+/// it is removed, and the old version serves.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fm_34_an_image_beyond_the_quota_is_refused_and_the_old_version_serves()
 -> anyhow::Result<()> {

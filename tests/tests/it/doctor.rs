@@ -1,4 +1,4 @@
-//! `buddo-agent doctor` on a real host: sound as far as a world can be, and with parts taken away.
+//! `buddo-agent doctor` on a real host: as healthy as a world can be, and with parts removed.
 
 use std::collections::BTreeMap;
 use std::process::Output;
@@ -60,16 +60,16 @@ async fn a_working_host_passes_and_what_is_taken_away_is_named() -> anyhow::Resu
             ensure!(seen.get(check).is_some_and(|severity| severity == "ok"), "{check}: {seen:?}");
         }
 
-        // How full this machine's disks are is not the test's to say.
+        // The test does not depend on how full this machine's disks are.
         ensure!(seen.contains_key("disk-state") && seen.contains_key("disk-images"), "{seen:?}");
 
-        // A file of somebody else's beside the agent's.
+        // A foreign file beside the agent's.
         let foreign = world.layout().path("agent/caddy/routes/mine.caddy");
         std::fs::write(&foreign, "not a Caddyfile {")?;
         ensure!(examine(&product)?.0["caddy-routes"] == "warning");
         std::fs::remove_file(&foreign)?;
 
-        // Half of the host is missing, and the rest is looked at all the same.
+        // Half of the host is missing, and the rest is still checked.
         world.stop("agent", Signal::SIGTERM).await?;
         world.stop("podman", Signal::SIGTERM).await?;
         world.stop("caddy", Signal::SIGTERM).await?;

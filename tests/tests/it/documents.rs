@@ -1,5 +1,5 @@
-//! What an agent obeys: only documents signed for it, newer than the one it has, from the one
-//! peer that may bring them.
+//! What an agent accepts: only documents signed for it, newer than the one it has, from the one
+//! peer that may send them.
 
 use std::time::Duration;
 
@@ -65,7 +65,7 @@ async fn an_agent_obeys_only_newer_documents_signed_for_it() -> anyhow::Result<(
         let edge = product.edge()?;
         let sign = |manifest: &Manifest| anyhow::Ok(impostor.signer.sign(manifest)?.bytes);
 
-        // With the real keys it is obeyed: what follows is refused for its own fault alone.
+        // With the real keys it is accepted: what follows is refused only for its own fault.
         let held = document(&impostor, 10, &["obeyed"])?;
         let held_bytes = sign(&held)?;
         let (status, answer) = impostor.offer(&impostor.coordinator()?, held_bytes.clone()).await?;
@@ -81,7 +81,7 @@ async fn an_agent_obeys_only_newer_documents_signed_for_it() -> anyhow::Result<(
         // fm_35: rolled back, and the same generation with other content.
         impostor.refused(sign(&document(&impostor, 9, &[])?)?, 409, "stale_generation").await?;
         impostor.refused(sign(&document(&impostor, 10, &[])?)?, 409, "generation_conflict").await?;
-        // The very same again is no offence.
+        // Sending the same one again is not an error.
         let (status, _) = impostor.offer(&impostor.coordinator()?, held_bytes.clone()).await?;
         ensure!(status == 200, "{status}");
 
@@ -107,7 +107,7 @@ async fn an_agent_obeys_only_newer_documents_signed_for_it() -> anyhow::Result<(
         // fm_39: too large, refused before it is parsed.
         impostor.refused(vec![b' '; MAX_ENVELOPE + 1], 413, "document_too_large").await?;
 
-        // Nobody else gets as far as to offer one.
+        // Nobody else gets as far as offering one.
         let newer = sign(&document(&impostor, 15, &[])?)?;
         for client in [impostor.nobody()?, impostor.client_named("visitor.example.org")?] {
             let offered = impostor.offer(&client, newer.clone()).await;
@@ -117,7 +117,7 @@ async fn an_agent_obeys_only_newer_documents_signed_for_it() -> anyhow::Result<(
         ensure!(running(world)? == before, "a refused document changed something");
         ensure!(edge.get(&host, "/").await?.status == 200);
 
-        // And a newer one from the real keys is obeyed again.
+        // And a newer one from the real keys is accepted again.
         let (status, answer) = impostor.offer(&impostor.coordinator()?, newer).await?;
         ensure!(status == 200, "{status} {answer}");
         poll::until("the app to be gone", Duration::from_mins(1), async || {

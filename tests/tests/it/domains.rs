@@ -1,4 +1,4 @@
-//! Domains of operators' own: a route file of its own, in force without harm to anybody else.
+//! Custom domains: each has its own route file, in force without affecting anybody else.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ async fn a_custom_domain_is_served_beside_the_subdomain_until_its_app_is_destroy
         let api = product.operator("ada").await?;
         let tier = api.tiers().await?.into_iter().find(|tier| tier.custom_domain_allowed);
         let tier = tier.context("no tier allows custom domains")?;
-        // It is paid in bitcoin, and so for those alone whom an administrator lets in.
+        // It is paid in bitcoin, and so only for accounts that an administrator allows.
         product.coordinator_command(&["admin", "tier", "allow", &tier.slug, "ada@example.com"])?;
         let mut create = request("shop", IMAGE, PORT);
         create.tier = Some(tier.slug);
@@ -36,7 +36,7 @@ async fn a_custom_domain_is_served_beside_the_subdomain_until_its_app_is_destroy
         let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
         ensure!(text.starts_with("shop.example.org {"), "{text}");
 
-        // Where the tier does not allow it, nothing is stored.
+        // If the tier does not allow it, nothing is stored.
         let mut refused = request("no-shop", IMAGE, PORT);
         refused.custom_domain = Some("other.example.org".to_owned());
         let body = serde_json::to_value(&refused)?;

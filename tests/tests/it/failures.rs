@@ -1,5 +1,5 @@
-//! Apps that cannot start: each ends as published, with cause and fix in `last_error`, and what
-//! served before serves on.
+//! Apps that cannot start: each ends as published, with cause and fix in `last_error`, and the
+//! previous revision keeps serving.
 
 use std::time::Duration;
 
@@ -72,7 +72,7 @@ async fn a_restart_to_a_broken_image_leaves_the_old_version_serving() -> anyhow:
         let answer = product.edge()?.get(&format!("moves.{ZONE}"), "/").await?;
         ensure!(answer.text() == "hello good\n", "{answer:?}");
 
-        // Mended, the next restart succeeds and clears the error.
+        // Once fixed, the next restart succeeds and clears the error.
         publish(world, &layer, "demo/moves", "latest", &[("VERSION", "better")]).await?;
         let restarted = api.act(&made.id, "restart").await?;
         let better = api.reaches(&made.id, Status::Running, restarted.revision).await?;

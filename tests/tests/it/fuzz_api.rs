@@ -1,8 +1,8 @@
-//! The API against its own OpenAPI document: schemathesis, which nobody here wrote, makes requests that
-//! fit the document and requests that do not, and holds every answer against it. No answer may be a
-//! failure of the server.
+//! The API against its own OpenAPI document: schemathesis, a third-party tool, makes requests that
+//! fit the document and requests that do not, and checks every answer against it. No answer may be
+//! a failure of the server.
 //!
-//! Twice: as an operator, for whom administration is closed, and as an administrator.
+//! Runs twice: as an operator, who has no access to administration, and as an administrator.
 
 use std::path::Path;
 use std::process::Command;
@@ -24,7 +24,7 @@ use totp_rs::Totp;
 
 /// Where `scripts/install-packages --tests` puts it.
 const FOLDER: &str = "/usr/local/lib/buddo-tests/schemathesis";
-/// Examples of each operation; `make fuzz-api` takes more.
+/// Examples of each operation; `make fuzz-api` uses more.
 const EXAMPLES: &str = "4";
 
 #[tokio::test]
@@ -44,7 +44,7 @@ async fn no_administrator_makes_an_answer_that_the_document_does_not_know() -> a
     Lease::run(async |world| {
         let product = Product::up(world, Options::default()).await?;
         let fuzzed = Fuzzed::of(&product).await?;
-        // What happens to an account happens to its apps, and a host with apps stays.
+        // Acts on an account affect its apps, and a host with apps cannot be removed.
         let owner = product.api()?.with_token(Secret::new(fuzzed.token.clone()));
         owner.create(&api::request("my-app", IMAGE, PORT)).await?;
         with_codes(&product, "coded").await?;
@@ -62,7 +62,7 @@ async fn no_administrator_makes_an_answer_that_the_document_does_not_know() -> a
     .await
 }
 
-/// What the coordinator's metrics tell of requests for administration that were 403.
+/// The coordinator's count of administration requests answered with 403.
 async fn refused(world: &World) -> anyhow::Result<Vec<String>> {
     let url = format!("http://{}/metrics", world.layout().address(PortOf::Metrics));
     let metrics = reqwest::get(url).await?.error_for_status()?.text().await?;
@@ -71,7 +71,7 @@ async fn refused(world: &World) -> anyhow::Result<Vec<String>> {
     Ok(counts.filter(|line| line.contains("status=\"403\"")).map(str::to_owned).collect())
 }
 
-/// Runs schemathesis with `login` as whose login it has; what it said, or an error if any answer is
+/// Runs schemathesis with `login` as its login; returns its output, or an error if any answer is
 /// not as described.
 async fn try_all(
     product: &Product<'_>,
@@ -113,7 +113,7 @@ async fn try_all(
     Ok(said.into_owned())
 }
 
-/// What it is given to show: an account with an OAuth app, and another account.
+/// Its test data: an account with an OAuth app, and another account.
 struct Fuzzed {
     login: String,
     token: String,
@@ -150,7 +150,7 @@ async fn log_in(product: &Product<'_>, name: &str, code: Option<String>) -> anyh
     Ok(reply.expect::<LoggedIn>(200)?.token)
 }
 
-/// A login's JWT, and an access token that came of another login.
+/// A login's JWT, and an access token from another login.
 async fn credentials(product: &Product<'_>, name: &str) -> anyhow::Result<(String, String)> {
     product.register(&email_of(name), name, &password_of(name)).await?;
     product.coordinator_command(&["admin", "tier", "allow", "bitcoin-pro", &email_of(name)])?;
@@ -168,7 +168,7 @@ async fn credentials(product: &Product<'_>, name: &str) -> anyhow::Result<(Strin
     Ok((login.expose().to_owned(), tokens.access_token.expose().to_owned()))
 }
 
-/// An account with one-time codes, without which none administers; its app.
+/// An account with one-time codes, which administration requires; returns its app.
 async fn with_codes(product: &Product<'_>, name: &str) -> anyhow::Result<Totp> {
     let (email, password) = (email_of(name), password_of(name));
     product.register(&email, name, &password).await?;
@@ -176,7 +176,7 @@ async fn with_codes(product: &Product<'_>, name: &str) -> anyhow::Result<Totp> {
     totp::enroll(&api, &email, &password).await
 }
 
-/// The login's JWT of an account that administers; it is good for twelve hours of that.
+/// The login JWT of an administrator; valid for twelve hours of administration.
 async fn administrator(product: &Product<'_>, name: &str) -> anyhow::Result<String> {
     let authenticator = with_codes(product, name).await?;
     product.coordinator_command(&["admin", "account", "promote", &email_of(name)])?;

@@ -1,5 +1,5 @@
-//! A deploy that turns out bad after it went live is put back by its host, on the real parts; and
-//! its operator can read what happened and why.
+//! A deploy that turns out bad after going live is rolled back by its host, on the real parts; and
+//! its operator can see what happened and why.
 
 use std::process::Command;
 use std::time::Duration;
@@ -20,7 +20,7 @@ const APP: &str = "guarded";
 /// Far more than a guard takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// One tag, which means other bytes from now on.
+/// One tag, with different bytes from now on.
 async fn publish_as(world: &World, version: &str, more: &[(&str, &str)]) -> anyhow::Result<()> {
     let layer = Layer::of_program(&world.binary("buddo-web"))?;
     let env = [&[("VERSION", version)], more].concat();
@@ -58,8 +58,8 @@ async fn only_the_first(product: &Product<'_>, id: &str) -> anyhow::Result<Found
     .await
 }
 
-/// Waits until the coordinator knows, and checks what it tells: the deployment, its audit log and
-/// its revisions. What happened, in words.
+/// Waits until the coordinator knows, and checks what it shows: the deployment, its audit log and
+/// its revisions. Returns what happened, in words.
 async fn is_told(product: &Product<'_>, api: &Api, id: &str) -> anyhow::Result<String> {
     let shown = poll::until("the coordinator to know", PATIENCE, async || {
         let shown = api.deployment(id).await?;
@@ -85,7 +85,7 @@ async fn is_told(product: &Product<'_>, api: &Api, id: &str) -> anyhow::Result<S
     ensure!(first.serving && first.current && !second.serving, "{revisions:?}");
     ensure!(second.last_error.as_ref() == Some(&words), "{second:?}");
 
-    // The coordinator is told of the decision, which the host may still be carrying out.
+    // The coordinator is informed of the decision, which the host may still be carrying out.
     poll::until("the host to be done", PATIENCE, async || {
         let explained = product.agent_command(&["explain", APP])?;
         ensure!(explained.contains(&format!("{APP} is live")), "{explained}");
@@ -116,7 +116,7 @@ fn buddo_status(product: &Product<'_>) -> anyhow::Result<String> {
     buddo(&["status", APP])
 }
 
-/// When its container was started last, by Podman's own words.
+/// When its container was started last, according to Podman.
 fn started(world: &World, name: &str) -> anyhow::Result<String> {
     let argv = ["podman", "inspect", "--format={{.Id}} {{.State.StartedAt}}", name];
     let output = world.exec(argv)?;
@@ -160,7 +160,7 @@ async fn a_deploy_that_crashes_after_it_went_live_is_put_back() -> anyhow::Resul
             Ok(())
         })
         .await?;
-        // And so does an agent that begins anew with it.
+        // And so does an agent restarted with it.
         world.stop("agent", Signal::SIGKILL).await?;
         product.keep_agent().await?;
         poll::until("the agent's picture", PATIENCE, async || product.status()).await?;
@@ -171,7 +171,7 @@ async fn a_deploy_that_crashes_after_it_went_live_is_put_back() -> anyhow::Resul
     .await
 }
 
-/// Its probes are answered well all the while: only its visitors see what is wrong.
+/// Its probes succeed all the while: only its visitors see what is wrong.
 #[tokio::test]
 async fn a_deploy_that_fails_its_visitors_is_put_back() -> anyhow::Result<()> {
     Lease::run(async |world| {
@@ -197,7 +197,7 @@ async fn a_deploy_that_fails_its_visitors_is_put_back() -> anyhow::Result<()> {
     .await
 }
 
-/// The host judges and acts alone; the coordinator learns when it is back.
+/// The host decides and acts alone; the coordinator learns of it when it is back.
 #[tokio::test]
 async fn without_the_coordinator_a_bad_deploy_is_put_back_all_the_same() -> anyhow::Result<()> {
     Lease::run(async |world| {

@@ -1,5 +1,6 @@
-//! Images that mean their host ill, on a real rootless Podman: the table of
-//! `agent/src/adapters/podman/image_policy/rules.rs`, line by line, and what it is not enough to refuse.
+//! Hostile images, on a real rootless Podman: the table of
+//! `agent/src/adapters/podman/image_policy/rules.rs`, line by line, and cases that a refusal does
+//! not cover.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -48,7 +49,7 @@ impl<'a> Host<'a> {
         Ok(ImageReference::parse(&format!("{REPOSITORY}:{tag}"))?)
     }
 
-    /// Stores an image, and has it pulled, which must be refused.
+    /// Stores an image and pulls it, which must be refused.
     async fn refused(&self, tag: &str, written: &Written) -> anyhow::Result<Failure> {
         let image = self.publish(tag, written).await?;
         match self.podman.pull(&image, None, &|_| ()).await {
@@ -107,7 +108,7 @@ impl<'a> Host<'a> {
         self.get(&format!("containers/{}/json", spec.name)).await
     }
 
-    /// What somebody does at the host's command line.
+    /// A command at the host's command line.
     fn podman_says(&self, arguments: &[&str]) -> anyhow::Result<String> {
         let output = self.world.exec(std::iter::once("podman").chain(arguments.iter().copied()))?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -154,7 +155,7 @@ fn refused_images() -> Vec<(&'static str, Written, &'static str)> {
     ]
 }
 
-/// `fm_51`: each refused line of the table, as a registry gives it. Nothing of it stays.
+/// `fm_51`: each refused line of the table, as served by a registry. Nothing of it stays.
 #[tokio::test]
 async fn fm_51_images_that_would_steer_the_runtime_are_refused_and_named() -> anyhow::Result<()> {
     Lease::run(async |world| {
@@ -171,7 +172,8 @@ async fn fm_51_images_that_would_steer_the_runtime_are_refused_and_named() -> an
     .await
 }
 
-/// `fm_51`: an image that came by other hands is checked before a container is made of it, too.
+/// `fm_51`: an image that was brought in by others is also checked before a container is created
+/// from it.
 #[tokio::test]
 async fn fm_51_an_image_that_is_here_already_is_checked_before_a_create() -> anyhow::Result<()> {
     Lease::run(async |world| {
@@ -179,7 +181,7 @@ async fn fm_51_an_image_that_is_here_already_is_checked_before_a_create() -> any
         let image = host.publish("present", &annotated("run.oci.hooks.stdout")).await?;
         host.podman_says(&["pull", &*image.to_string()])?;
         if host.podman.info().await?.version.starts_with("4.3.") {
-            // What is kept out: Podman itself hands it on.
+            // What is being blocked: Podman itself passes it on.
             host.podman_says(&["create", "--name", "by-hand", &*image.to_string()])?;
             let shown = host.podman_says(&["container", "inspect", "by-hand"])?;
             ensure!(shown.contains("run.oci.hooks.stdout"), "{shown}");
@@ -191,7 +193,7 @@ async fn fm_51_an_image_that_is_here_already_is_checked_before_a_create() -> any
         let Err(ContainersError::Image(failure)) = refused else { bail!("{refused:?}") };
         ensure!(failure.cause.contains("run.oci.hooks.stdout"), "{failure:?}");
         ensure!(host.podman.list().await?.is_empty());
-        // It is not pulled in vain again, and not removed from under whoever brought it.
+        // It is not pulled again in vain, and not removed from under its owner.
         let Err(ContainersError::Image(_)) = host.podman.pull(&image, None, &|_| ()).await else {
             bail!("it was pulled");
         };
@@ -246,8 +248,8 @@ async fn fm_51_what_is_overridden_has_no_effect_and_the_rest_works() -> anyhow::
     .await
 }
 
-/// `fm_51`: Podman reads these files itself, and would wait at a pipe for good, with every list of
-/// containers behind it.
+/// `fm_51`: Podman reads these files itself, and would hang forever on a pipe, blocking every list
+/// of containers.
 #[tokio::test]
 async fn fm_51_pipes_in_place_of_files_of_accounts_are_refused_before_a_start() -> anyhow::Result<()>
 {
@@ -307,7 +309,7 @@ async fn fm_52_images_with_megabytes_of_labels_or_too_many_layers_are_refused() 
     .await
 }
 
-/// `fm_52`: containers that somebody made of such images by hand, with labels of ours: lists have
+/// `fm_52`: containers that somebody made from such images by hand, with labels of ours: lists have
 /// 20 MB, and the app beside them is seen and served as before.
 #[tokio::test]
 async fn fm_52_lists_of_any_size_stop_no_other_app() -> anyhow::Result<()> {
@@ -359,8 +361,8 @@ async fn fm_52_lists_of_any_size_stop_no_other_app() -> anyhow::Result<()> {
     .await
 }
 
-/// `fm_53`: VOLUMEs of an image make none, and take no lock; what holds locks is counted, whoever
-/// made it.
+/// `fm_53`: an image's VOLUMEs create no volumes and take no locks; everything that holds locks is
+/// counted, no matter who made it.
 #[tokio::test]
 async fn fm_53_volumes_of_an_image_make_none_and_all_locks_count() -> anyhow::Result<()> {
     Lease::run(async |world| {

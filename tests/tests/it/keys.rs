@@ -1,5 +1,5 @@
 //! API keys on the whole product: the command line makes one, a program deploys with it, another
-//! team's key opens nothing of it, and one that was revoked nothing at all.
+//! team's key cannot access any of it, and a revoked one nothing at all.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 const PASSWORD: &str = "a-strong-password-of-operators";
 
-/// One operator's command line, with a home of its own.
+/// One operator's command line, with its own home directory.
 struct Cli<'a> {
     product: &'a Product<'a>,
     home: tempfile::TempDir,
@@ -46,12 +46,12 @@ impl<'a> Cli<'a> {
         command.output().context("cannot run buddo")
     }
 
-    /// What a command prints, which has to succeed.
+    /// The output of a command, which must succeed.
     fn says(&self, arguments: &[&str]) -> anyhow::Result<String> {
         good(&self.run(arguments, &[])?)
     }
 
-    /// A key of a team, as `buddo keys create` prints it alone on standard output.
+    /// A key of a team, which is all that `buddo keys create` prints on standard output.
     fn key(&self, name: &str, team: &str) -> anyhow::Result<String> {
         let command = ["keys", "create", name, "--team", team];
         Ok(good(&self.run(&command, &[("BUDDO_PASSWORD", PASSWORD)])?)?.trim().to_owned())
@@ -109,7 +109,7 @@ async fn story(product: &Product<'_>) -> anyhow::Result<()> {
     let answered = product.edge()?.get(&format!("by-key.{}", product.zone()), "/").await?;
     ensure!(answered.status == 200, "{answered:?}");
 
-    // Another team's key, though of the same organisation.
+    // Another team's key, even of the same organisation.
     let path = format!("/api/deploy/apps/{}", made.id);
     for (method, path) in [
         (Method::GET, path.clone()),
@@ -122,7 +122,7 @@ async fn story(product: &Product<'_>) -> anyhow::Result<()> {
     }
     ensure!(shop.list().await?.is_empty(), "another team's deployment is listed");
 
-    // The command line takes a key in place of a login, and its people see what it made.
+    // The command line accepts a key in place of a login, and the team's members see what it made.
     let stranger = Cli { product, home: tempfile::tempdir()? };
     let by_key = good(&stranger.run(&["status", "by-key"], &[("BUDDO_API_KEY", &of_web)])?)?;
     ensure!(by_key.contains("Status: running"), "{by_key}");
@@ -135,7 +135,7 @@ async fn story(product: &Product<'_>) -> anyhow::Result<()> {
     dev.says(&["keys", "revoke", "ci", "--team", "acme/web"])?;
     let refused = answer(&web, Method::GET, &path).await?;
     ensure!(refused == (401, json!("invalid_token")), "{refused:?}");
-    // The app is the team's: it outlives the key, and its maker's leaving.
+    // The app belongs to the team: it outlives the key, and its maker's departure.
     dev.says(&["orgs", "leave", "acme"])?;
     ensure!(owner.says(&["status", "by-key"])?.contains("Status: running"));
     Ok(())

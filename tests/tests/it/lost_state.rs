@@ -1,4 +1,4 @@
-//! State that is lost while apps run: nothing stops, and it is built anew.
+//! State lost while apps run: nothing stops, and the state is rebuilt.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ fn containers(world: &World) -> anyhow::Result<String> {
     Ok(String::from_utf8(world.exec(["podman", "ps", "--all", format])?.stdout)?)
 }
 
-/// Fault 18. What is lost with the file: the document, what each deployment had come to, and how far
+/// Fault 18. What is lost with the file: the document, the progress of each deployment, and how far
 /// reports were counted.
 #[tokio::test]
 async fn fm_18_a_database_deleted_live_is_rebuilt_from_labels_and_the_next_document()
@@ -47,7 +47,7 @@ async fn fm_18_a_database_deleted_live_is_rebuilt_from_labels_and_the_next_docum
             }
         }
         serves().await?;
-        // Nobody tells the agent anything until it has started with nothing.
+        // The agent gets no input until it has started with nothing.
         world.stop("coordinator", Signal::SIGKILL).await?;
         world.signal("agent", Signal::SIGKILL)?;
         poll::until("the agent's next start", Duration::from_secs(30), async || {
@@ -68,7 +68,7 @@ async fn fm_18_a_database_deleted_live_is_rebuilt_from_labels_and_the_next_docum
             Ok(())
         })
         .await?;
-        // Reports count on from where the coordinator is, so what happens next is heard.
+        // Report numbers continue from where the coordinator is, so what happens next is accepted.
         api.act(&kept.id, "restart").await?;
         api.reaches(&kept.id, Status::Running, 2).await?;
         serves().await?;

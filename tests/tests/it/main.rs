@@ -1,4 +1,4 @@
-//! The suite on real parts. One binary: each of thirty would be linked by itself, and a few tests of
+//! The suite on real parts. One binary: thirty would each be linked separately, and a few tests of
 //! one file would leave a core idle while they end.
 
 mod at_rest;

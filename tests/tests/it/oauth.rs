@@ -1,4 +1,4 @@
-//! OAuth as clients that nobody here wrote speak it, and `buddo login` in a browser.
+//! OAuth with third-party clients, and `buddo login` in a browser.
 
 use std::path::Path;
 use std::process::Command;
@@ -25,7 +25,7 @@ async fn real_clients_do_each_flow_against_the_coordinator() -> anyhow::Result<(
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/oauth_clients.py"))
             .env("PYTHONPATH", CLIENTS)
             .env("PYTHONDONTWRITEBYTECODE", "1")
-            // The caller's own would come before what the script asks for.
+            // The caller's own would take precedence over what the script asks for.
             .env("REQUESTS_CA_BUNDLE", product.api_ca())
             .env("NO_PROXY", "localhost")
             .env("BUDDO_API", product.url())

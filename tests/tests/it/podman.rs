@@ -113,7 +113,7 @@ impl<'a> App<'a> {
         Ok(body.to_owned())
     }
 
-    /// What Podman's API and `podman inspect` tell of the container.
+    /// What Podman's API and `podman inspect` say about the container.
     async fn inspect(&self) -> anyhow::Result<[String; 2]> {
         let name = &self.spec.name;
         let socket = self.world.layout().path("run/podman.sock");
@@ -134,7 +134,7 @@ impl<'a> App<'a> {
             self.podman.remove_secret(secret).await?;
             self.podman.remove_secret(secret).await?;
         }
-        // An absent one is success.
+        // A missing one counts as success.
         self.podman.remove(&self.spec.name).await?;
         self.podman.stop(&self.spec.name, Duration::ZERO).await?;
         Ok(())
@@ -170,8 +170,8 @@ async fn a_container_lives_from_create_to_remove() -> anyhow::Result<()> {
     .await
 }
 
-/// `fm_26`: Podman says that a container ended before it has taken its network down. A start in
-/// between used to succeed, with a container that runs and a port that nobody forwards.
+/// `fm_26`: Podman reports a container's exit before it has torn down its network. A start in
+/// between used to succeed, with a running container and a port that nobody forwards.
 #[tokio::test]
 async fn fm_26_a_container_started_again_at_once_answers_on_its_port() -> anyhow::Result<()> {
     Lease::run(async |world| {
@@ -187,8 +187,8 @@ async fn fm_26_a_container_started_again_at_once_answers_on_its_port() -> anyhow
     .await
 }
 
-/// What the kernel says of the process, as it is what counts: field names in the create call may be
-/// misspelt and are ignored then.
+/// What the kernel says about the process, which is what counts: misspelt field names in the create
+/// call are ignored.
 #[tokio::test]
 async fn a_container_has_few_capabilities_and_gains_none() -> anyhow::Result<()> {
     Lease::run(async |world| {
@@ -211,9 +211,9 @@ async fn a_container_has_few_capabilities_and_gains_none() -> anyhow::Result<()>
     .await
 }
 
-/// Podman's records name the secret, and its value joins the environment when the container starts.
-/// From then on until the container is removed, the runtime's `config.json` holds it; `inspect`
-/// reads the environment from there, and Podman 4 shows it as it is.
+/// Podman's records name the secret, and its value is added to the environment when the container
+/// starts. From then on until the container is removed, the runtime's `config.json` holds it;
+/// `inspect` reads the environment from there, and Podman 4 shows it as it is.
 #[tokio::test]
 async fn a_secret_reaches_the_app_and_is_in_clear_only_from_start_to_removal() -> anyhow::Result<()>
 {
@@ -259,13 +259,13 @@ async fn a_secret_reaches_the_app_and_is_in_clear_only_from_start_to_removal() -
     .await
 }
 
-/// Files of the world's user that hold `text` as it is: Podman's database, containers, secrets and
-/// whatever else. Only Podman's user namespace may read all of them.
+/// Files of the world's user that contain `text` verbatim: Podman's database, containers, secrets
+/// and anything else. Only Podman's user namespace may read all of them.
 fn holding(world: &World, text: &str) -> anyhow::Result<Vec<PathBuf>> {
     let home = world.layout().path("home").to_string_lossy().into_owned();
     let search = ["podman", "unshare", "grep", "-rlF", "-e", text, &home];
     let output = world.exec(search)?;
-    // 1: there is none.
+    // 1: nothing found.
     let searched = matches!(output.status.code(), Some(0 | 1)) && output.stderr.is_empty();
     ensure!(searched, "{}", String::from_utf8_lossy(&output.stderr));
     Ok(String::from_utf8(output.stdout)?.lines().map(PathBuf::from).collect())
@@ -308,7 +308,7 @@ async fn a_missing_image_is_named_as_such() -> anyhow::Result<()> {
     .await
 }
 
-/// What Podman's monitor keeps of the container's log, in bytes, old parts included.
+/// Bytes of the container's log that Podman's monitor keeps, old parts included.
 fn log_bytes(app: &App<'_>) -> anyhow::Result<u64> {
     let name = &app.spec.name;
     let format = "--format={{.HostConfig.LogConfig.Path}}";
@@ -349,7 +349,7 @@ async fn fm_47_a_log_and_open_files_of_a_container_stay_bounded() -> anyhow::Res
     .await
 }
 
-/// A Podman with few locks runs out of them: said as what it is, and over once one is free.
+/// A Podman with few locks runs out of them: reported as such, and resolved once one is free.
 #[tokio::test]
 async fn fm_25_exhausted_locks_are_a_clear_error_and_pass() -> anyhow::Result<()> {
     Lease::run(async |world| {
@@ -359,7 +359,7 @@ async fn fm_25_exhausted_locks_are_a_clear_error_and_pass() -> anyhow::Result<()
         let few = text.replace("[engine]\n", "[engine]\nnum_locks = 32\n");
         ensure!(few != text, "{text}");
         std::fs::write(&config, few)?;
-        // The locks lie in shared memory and are made anew with the new number.
+        // The locks are in shared memory and are recreated with the new number.
         let owner = world.owner().uid;
         world.exec(["rm", "-f", &format!("/dev/shm/libpod_rootless_lock_{owner}")])?;
         let starts = world.service("podman")?.starts;
@@ -431,8 +431,8 @@ async fn an_unused_image_goes_and_a_used_one_stays() -> anyhow::Result<()> {
     .await
 }
 
-/// The tag has moved: Podman lists the older image without a name, but with its digest and the name
-/// that it had, by which it is found to be ours and unneeded.
+/// The tag has moved: Podman lists the older image without a name, but with its digest and its
+/// former name, which identify it as ours and unused.
 #[tokio::test]
 async fn fm_33_an_image_that_lost_its_tag_is_listed_with_its_digest_and_goes() -> anyhow::Result<()>
 {
@@ -460,9 +460,9 @@ async fn fm_33_an_image_that_lost_its_tag_is_listed_with_its_digest_and_goes() -
     .await
 }
 
-/// A container's root is the agent's own user for the host, and calls its processes what it likes:
-/// here the monitor of a container of another app that Podman does not know. Believed, it would keep
-/// that app from its address, and be signalled in its place.
+/// On the host, a container's root is the agent's own user, and can name its processes at will:
+/// here the monitor of a container of another app that Podman does not know. If trusted, it would
+/// keep that app from its address, and be signalled in its place.
 #[tokio::test]
 async fn fm_55_a_container_that_poses_as_conmon_is_not_believed() -> anyhow::Result<()> {
     Lease::run(async |world| {

@@ -1,4 +1,4 @@
-//! Redeploys under load: no request is lost, no other app notices. The whole of it, 100,000
+//! Redeploys under load: no request is lost, no other app notices. The full run, 100,000
 //! requests on a release build, is `make redeploys`.
 
 use buddo_tests::load::Mix;

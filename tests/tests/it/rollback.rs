@@ -1,4 +1,4 @@
-//! The way back: an earlier revision with exactly the bytes it ran, from what is on the host.
+//! Rollback: an earlier revision with exactly the bytes it ran, from images on the host.
 
 use anyhow::{Context as _, ensure};
 use buddo_shared::api::deploy::{CreateDeployment, Rollback, Status};
@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 
 const IMAGE: &str = "harbor.buddo.xyz:4443/demo/moves:latest";
 
-/// Enough to notice a gap of some milliseconds, and light enough to share a machine with.
+/// Enough to notice a gap of a few milliseconds, and light enough to share a machine.
 const LIGHT: u32 = 200;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -24,7 +24,7 @@ async fn fm_33_a_rollback_without_a_registry_runs_the_bytes_of_then_and_loses_no
         let api = product.operator("ada").await?;
         let (edge, host) = (product.edge()?, format!("moves.{ZONE}"));
 
-        // One tag, which means other bytes each time.
+        // One tag, with different bytes each time.
         let mut digests = Vec::new();
         let mut id = String::new();
         for revision in 1..=3_u32 {
@@ -57,7 +57,7 @@ async fn fm_33_a_rollback_without_a_registry_runs_the_bytes_of_then_and_loses_no
         ensure!(edge.get(&host, "/").await?.text() == "hello v1\n");
         ensure!(edge.get(&host, "/env?name=GREETING").await?.text() == "hello");
 
-        // What happened can be read: in the revisions, and in the audit log.
+        // What happened is visible in the revisions and in the audit log.
         let revisions = api.revisions(&id).await?.revisions;
         let newest = revisions.first().context("no revision")?;
         ensure!(newest.serving && newest.rollback_of == Some(1), "{newest:?}");
@@ -66,7 +66,7 @@ async fn fm_33_a_rollback_without_a_registry_runs_the_bytes_of_then_and_loses_no
         let entry = log.iter().find(|entry| entry.action == "rollback").context("no entry")?;
         ensure!(entry.initiated_by.is_some() && entry.status == "completed", "{entry:?}");
 
-        // Back again, without a number: to the newest that is not this one.
+        // Back again, without a number: to the newest other revision.
         let again = api.rollback(&id, Rollback::default()).await?;
         let live = api.reaches(&id, Status::Running, again.revision).await?;
         ensure!(live.image_digest.as_ref() == Some(&digests[2]), "{live:?}");

@@ -1,5 +1,5 @@
 //! Canaries in environments and registry credentials, and a search of everything that the product
-//! writes, says and runs: each may stand where an app needs it, and nowhere else.
+//! writes, says and runs: each may be where an app needs it, and nowhere else.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -35,7 +35,7 @@ use uuid::Uuid;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Texts that stand nowhere else in the world, each in a secret of its own.
+/// Texts that occur nowhere else in the world, each in its own secret.
 struct Canaries(Vec<String>);
 
 impl Canaries {
@@ -43,7 +43,7 @@ impl Canaries {
         Self((0..count).map(|_| format!("canary{}", Uuid::new_v4().simple())).collect())
     }
 
-    /// As they are, in hexadecimal, and in base64 wherever in the encoded text they begin. JSON and
+    /// In plain, in hexadecimal, and in base64 at any offset in the encoded text. JSON and
     /// URLs escape nothing of them.
     fn forms(&self) -> Vec<String> {
         let hex = |text: &str| {
@@ -55,7 +55,7 @@ impl Canaries {
         };
         let encoded = |text: &str, shift: usize| {
             let padded = format!("{}{text}", "x".repeat(shift));
-            // What stands before and behind changes only the characters that are cut off.
+            // The surrounding text changes only the characters that are cut off.
             let (first, last) = ([0, 2, 3][shift], padded.len() / 3 * 4);
             [&BASE64_STANDARD_NO_PAD, &BASE64_URL_SAFE_NO_PAD]
                 .map(|alphabet| alphabet.encode(&padded)[first..last].to_owned())
@@ -73,15 +73,15 @@ impl Canaries {
         self.forms().iter().any(within)
     }
 
-    /// Fails if one is in what `place` says.
+    /// Fails if `text` contains one.
     fn must_not_be_in(&self, place: &str, bytes: &[u8]) -> anyhow::Result<()> {
         ensure!(!bytes.is_empty(), "{place} says nothing, so it was not looked at");
         ensure!(!self.are_in(bytes), "{place} shows a secret: {}", String::from_utf8_lossy(bytes));
         Ok(())
     }
 
-    /// Files of the world that hold one, relative to its folder. Only Podman's user namespace may
-    /// read all of them.
+    /// Files of the world that contain one, relative to its folder. Only Podman's user namespace
+    /// may read all of them.
     fn files(&self, world: &World) -> anyhow::Result<Vec<PathBuf>> {
         let base = world.layout().dir();
         let mut search: Vec<String> =
@@ -93,14 +93,14 @@ impl Canaries {
             search.push(base.join(folder).to_string_lossy().into_owned());
         }
         let output = world.exec(search)?;
-        // 1: there is none.
+        // 1: nothing found.
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(matches!(output.status.code(), Some(0 | 1)) && said.is_empty(), "{said}");
         let files = String::from_utf8(output.stdout)?;
         files.lines().map(|file| Ok(Path::new(file).strip_prefix(&base)?.to_owned())).collect()
     }
 
-    /// Processes of the world's user that hold one in command line or environment: by name.
+    /// Names of the world user's processes that have one in command line or environment.
     fn processes(&self, world: &World) -> anyhow::Result<BTreeMap<String, u32>> {
         let mut holders = BTreeMap::new();
         for entry in std::fs::read_dir("/proc")?.flatten() {
@@ -117,7 +117,7 @@ impl Canaries {
     }
 }
 
-/// Restarts what of the product logs, with everything logged.
+/// Restarts the parts of the product that log, with everything logged.
 async fn log_everything(product: &Product<'_>) -> anyhow::Result<()> {
     let world = product.world;
     let (agent, coordinator) = (product.agent_config(), product.coordinator_config());
@@ -132,12 +132,12 @@ async fn log_everything(product: &Product<'_>) -> anyhow::Result<()> {
         let argv = [&*program, verb, "--config", &config];
         world.keep_service(name, &argv, &[("RUST_LOG", "trace")], name == "resolver")?;
     }
-    // They run already; this waits until they answer.
+    // They are running already; this waits until they answer.
     product.keep_coordinator().await?;
     product.keep_agent().await
 }
 
-/// What the agent tells people on its host, in every way that it has.
+/// Everything that the agent shows people on its host.
 fn tell(product: &Product<'_>, app: &str) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
     let mut said = Vec::new();
     for words in [&["status"][..], &["explain", app], &["document"], &["routes"], &["events"]] {
@@ -175,7 +175,7 @@ async fn environment_canaries(product: &Product<'_>, api: &Api) -> anyhow::Resul
         let seen = edge.get(&format!("canary.{ZONE}"), &format!("/env?name={name}")).await?;
         ensure!(seen.text() == *value, "{name} came as {:?}", seen.text());
     }
-    // Podman keeps what it gives to containers, in folders of its own user; see decision 0005.
+    // Podman keeps what it passes to containers in its own user's folders; see decision 0005.
     let allowed = |file: &Path| {
         file.starts_with("home/.local/share/containers/storage")
             && (file.ends_with("secrets/filedriver/secretsdata.json")
@@ -197,7 +197,7 @@ async fn environment_canaries(product: &Product<'_>, api: &Api) -> anyhow::Resul
         canaries.must_not_be_in(&path, reply.json.to_string().as_bytes())?;
     }
 
-    // With another environment and after the end nothing of it is left anywhere.
+    // After a change of environment, and after removal, nothing of it is left anywhere.
     api.destroy(&made.id).await?;
     api.reaches(&made.id, Status::Destroyed, 1).await?;
     poll::until("every copy to be gone", PATIENCE, async || {
@@ -238,7 +238,7 @@ async fn refusals(product: &Product<'_>, api: &Api) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The API has no registry credentials yet; documents have.
+/// The API has no registry credentials yet; documents do.
 async fn credential_canaries(product: &Product<'_>) -> anyhow::Result<()> {
     let world = product.world;
     let key: String = {
@@ -336,7 +336,7 @@ async fn no_secret_is_where_it_is_not_needed() -> anyhow::Result<()> {
     .await
 }
 
-/// Neither a crash nor another process of the same user shows the memory of who holds keys: the
+/// Neither a crash nor another process of the same user reveals the memory of key holders: the
 /// kernel gives the files of such a process in `/proc` to root (`proc(5)`), and dumps none.
 #[tokio::test]
 async fn no_memory_that_holds_keys_can_be_dumped_or_read() -> anyhow::Result<()> {
@@ -354,7 +354,7 @@ async fn no_memory_that_holds_keys_can_be_dumped_or_read() -> anyhow::Result<()>
                 ensure!(!read.status.success(), "{name}: its user may read {file}");
             }
         }
-        // The same look finds a process that is like any other.
+        // The same check finds an ordinary process.
         let pid = world.service("caddy")?.pid.context("it does not run")?;
         let read = world.exec(["head", "-c1", &format!("/proc/{pid}/environ")])?;
         ensure!(read.status.success(), "environments of others cannot be read here anyway");

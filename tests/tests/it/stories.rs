@@ -1,6 +1,6 @@
-//! The simulation's story on the real parts: what operators want and what their apps do is drawn
+//! The simulation's story on the real parts: what operators request and what their apps do is drawn
 //! from the same generator, goes as signed documents to a real agent with real Podman and Caddy,
-//! which is killed in between, and must come to what the simulation's own check wants to see.
+//! which is killed in between, and must reach the state that the simulation's own check expects.
 //!
 //! ```text
 //! story (agent/tests/story) ─ acts ─► ledger ─► documents ─► agent ─► Podman, Caddy
@@ -54,7 +54,7 @@ const ACTS: u64 = 5;
 /// Convergence takes seconds; a busy machine takes longer.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// One host, its coordinator's books, and what tells both of the other.
+/// One host, its coordinator's ledger, and the link between them.
 struct Stage<'a> {
     product: &'a Product<'a>,
     impostor: Impostor,
@@ -92,7 +92,7 @@ impl<'a> Stage<'a> {
         });
         if let Acted::Fresh(id, revision, image) = acted {
             let n = story::ledger::number(id);
-            // Apps that turn bad later are guarded in tests of their own.
+            // Apps that turn bad later have their own tests.
             let behaviour = match rng.below(5) {
                 0 => App::Silent,
                 1 => App::Exits(Duration::ZERO),
@@ -124,7 +124,7 @@ impl<'a> Stage<'a> {
         publish(self.product.world, &self.layer, "demo/story", tag, &env).await.map(drop)
     }
 
-    /// Signs what is wanted. An agent that is just being killed takes it when it is back.
+    /// Signs the desired state. An agent that is just being killed accepts it when it is back.
     async fn sign(&mut self) -> anyhow::Result<()> {
         self.generation += 1;
         self.ledger.complete();
@@ -149,7 +149,7 @@ impl<'a> Stage<'a> {
         .await
     }
 
-    /// What the agent shows of the document in force, told to the coordinator's books.
+    /// Records what the agent shows of the document in force in the coordinator's ledger.
     async fn hear(&mut self) -> anyhow::Result<HostSnapshot> {
         let (_, body) = unix_http::get(&self.product.agent_socket(), "/v1/status").await?;
         let picture: HostSnapshot = serde_json::from_slice(&body).context("no picture yet")?;
@@ -201,7 +201,7 @@ impl<'a> Stage<'a> {
             let serving = shown.find(|app| app.status.id == desired.id);
             let Some(revision) = serving.and_then(|app| app.status.serving) else { continue };
             let answer = self.edge.get(&format!("{}.{ZONE}", desired.subdomain), "/").await?;
-            // A restart has the image of the revision before it.
+            // A restart has the image of the previous revision.
             let image = desired.image.tag().filter(|_| revision == desired.revision);
             let right = image.is_none_or(|image| answer.version() == Some(image));
             ensure!(answer.status == 200 && right, "{desired:?} is answered by {answer:?}");
@@ -253,7 +253,7 @@ fn desired(
     })
 }
 
-/// One of Podman's containers, as the check wants it; `None`: it is not ours.
+/// One of Podman's containers, in the check's form; `None`: it is not ours.
 fn container(found: &containers::Found) -> Option<Found> {
     let deployment = found.deployment.as_ref()?.parse().ok()?;
     let revision = found.revision.as_ref()?.parse().ok()?;
@@ -276,13 +276,13 @@ async fn what_the_simulation_plays_ends_the_same_on_real_podman() -> anyhow::Res
             let mut rng = Rng::new(seed);
             let killed_at = rng.below(ACTS);
             for turn in 0..ACTS {
-                // Names of their own reload Caddy, which other tests are about.
+                // Custom domains reload Caddy, which other tests cover.
                 let act = match Act::draw(&mut rng) {
                     Act::Name => Act::Restart,
                     act => act,
                 };
                 stage.act(&mut rng, act).await.with_context(|| format!("story {seed}"))?;
-                // Not a wait for a condition: each act shall meet another step of the one before.
+                // Not a wait for a condition: each act should hit another step of the previous one.
                 tokio::time::sleep(rng.ms(0, 1_000)).await;
                 if turn == killed_at {
                     world.signal("agent", Signal::SIGKILL)?;

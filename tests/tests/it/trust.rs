@@ -17,7 +17,7 @@ use nix::sys::signal::Signal;
 const HOST: &str = "container-host-1";
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// An app that is live, so that each fault can be seen to leave it alone.
+/// A live app, to show that each fault leaves it alone.
 async fn with_app(world: &World) -> anyhow::Result<(Product<'_>, Api)> {
     let product = Product::up(world, Options::default()).await?;
     product.publish_images(false).await?;
@@ -37,7 +37,7 @@ async fn serves(product: &Product<'_>, name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Certificates that live for seconds from now on, and a host that has joined to get one.
+/// Certificates valid for seconds from now on, and a host that has joined to get one.
 async fn short_certificates(product: &Product<'_>, hours: f64) -> anyhow::Result<()> {
     let path = product.coordinator_config();
     let text = fs::read_to_string(&path)?;
@@ -53,7 +53,7 @@ async fn short_certificates(product: &Product<'_>, hours: f64) -> anyhow::Result
     join_again(product, &["host", "add", HOST]).await
 }
 
-/// Joins once more with the token that a command of the coordinator prints.
+/// Joins again with the token that a command of the coordinator prints.
 async fn join_again(product: &Product<'_>, command: &[&str]) -> anyhow::Result<()> {
     let layout = product.world.layout();
     let printed = product.coordinator_command(command)?;
@@ -103,7 +103,7 @@ async fn fm_40_a_host_that_was_away_past_its_certificates_end_comes_back_by_its_
         deploy(&api, "renewed").await?;
         world.stop("agent", Signal::SIGKILL).await?;
         listed(&product, "its certificate expired").await?;
-        // A certificate is good for all of its last second: the host must not come back within it.
+        // A certificate is valid for all of its last second: the host must not come back within it.
         let expired = Timestamp::now();
         poll::until("that second's end", PATIENCE, async || {
             ensure!(Timestamp::now().as_second() > expired.as_second() + 1);
@@ -135,7 +135,7 @@ async fn fm_41_a_copied_state_directory_locks_its_host_out_until_one_joins_anew(
             Ok(())
         })
         .await?;
-        // What a clone of before would start with.
+        // What an earlier clone would start with.
         world.stop("agent", Signal::SIGKILL).await?;
         write_as_owner(world, &path, &copy)?;
         product.keep_agent().await?;
@@ -186,7 +186,7 @@ async fn fm_42_key_and_ca_are_rotated_by_their_commands_while_apps_are_deployed(
             ensure!(left.contains(new.trim()) && !left.contains(&old), "{left}");
             deploy(&product_api(&product, &api, kind).await?, &format!("{kind}-retired")).await?;
         }
-        // An agent that starts anew, without its database, knows whom to trust.
+        // A restarted agent without its database knows whom to trust.
         world.stop("agent", Signal::SIGKILL).await?;
         for name in ["agent.db", "agent.db-wal", "agent.db-shm"] {
             let _ = fs::remove_file(world.layout().path("agent").join(name));
@@ -199,7 +199,7 @@ async fn fm_42_key_and_ca_are_rotated_by_their_commands_while_apps_are_deployed(
     .await
 }
 
-/// The API as the same operator; its certificate is by the new CA once that is the only one.
+/// The API as the same operator; its certificate is from the new CA once that is the only one.
 async fn product_api(product: &Product<'_>, api: &Api, kind: &str) -> anyhow::Result<Api> {
     if kind == "key" {
         return Ok(api.clone());
@@ -216,7 +216,7 @@ async fn fm_20_a_coordinator_from_a_backup_learns_again_what_its_hosts_run() -> 
         let product = Product::up(world, Options::default()).await?;
         product.publish_images(false).await?;
         let api = product.operator("ada").await?;
-        // The backup knows of an app, and nothing of how it went.
+        // The backup contains the app, but not its outcome.
         world.stop("agent", Signal::SIGKILL).await?;
         let kept = api.create(&request("kept", IMAGE, PORT)).await?;
         world.stop("coordinator", Signal::SIGTERM).await?;
@@ -231,7 +231,7 @@ async fn fm_20_a_coordinator_from_a_backup_learns_again_what_its_hosts_run() -> 
         api.reaches(&kept.id, Status::Running, 1).await?;
         deploy(&api, "forgotten").await?;
 
-        // The agent lives on: one that starts anew has news of its own to tell.
+        // The agent keeps running: a restarted one would have something new to report.
         world.stop("coordinator", Signal::SIGKILL).await?;
         for name in database {
             let _ = fs::remove_file(folder.join(name));
@@ -240,7 +240,7 @@ async fn fm_20_a_coordinator_from_a_backup_learns_again_what_its_hosts_run() -> 
             write_as_owner(world, &folder.join(name), bytes)?;
         }
         product.keep_coordinator().await?;
-        // It did all of this before, told so, and was told that it is known: it tells it again.
+        // It has done and reported all of this, and was acknowledged: it reports it again.
         api.reaches(&kept.id, Status::Running, 1).await?;
         listed(&product, "epoch raise").await?;
         product.coordinator_command(&["epoch", "raise"])?;

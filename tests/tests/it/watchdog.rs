@@ -1,4 +1,4 @@
-//! systemd's watchdog: it is fed while the agent does its work, and by nothing less.
+//! systemd's watchdog: it is fed only while the agent does its work.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -15,10 +15,10 @@ use tokio::net::UnixDatagram;
 
 /// `WatchdogSec`, in microseconds: the loop beats each 5 s when there is nothing to do.
 const WATCHDOG_USEC: &str = "6000000";
-/// A feed comes within this, or the agent is as good as dead: a third of the bound and a beat, twice.
+/// A feed comes within this, or the agent counts as dead: twice a third of the bound plus a beat.
 const SURELY: Duration = Duration::from_secs(15);
 
-/// What systemd has at the other end of `NOTIFY_SOCKET`.
+/// systemd's end of `NOTIFY_SOCKET`.
 struct ServiceManager {
     socket: UnixDatagram,
     path: PathBuf,
@@ -31,7 +31,7 @@ impl ServiceManager {
         Ok(Self { socket, path })
     }
 
-    /// The next message that holds `wanted`.
+    /// The next message that contains `wanted`.
     async fn hears(&self, wanted: &str, patience: Duration) -> anyhow::Result<()> {
         let mut message = [0; 4096];
         let heard = async {
@@ -46,7 +46,7 @@ impl ServiceManager {
         heard.with_context(|| format!("no {wanted} within {patience:?}"))?
     }
 
-    /// Messages that came before now say nothing about what follows.
+    /// Discards earlier messages, which say nothing about what follows.
     fn forget(&self) {
         let mut message = [0; 4096];
         while self.socket.try_recv(&mut message).is_ok() {}
@@ -54,7 +54,7 @@ impl ServiceManager {
 }
 
 /// Fault 4. The loop's thread is made to wait forever in the middle of its work, by the kernel: it
-/// opens a pipe that nobody reads where it meant to write the live table. All other tasks go on.
+/// opens a pipe without a reader in place of the live table. All other tasks continue.
 #[tokio::test]
 async fn fm_04_a_wedged_loop_is_not_fed_and_a_fresh_agent_goes_on() -> anyhow::Result<()> {
     Lease::run(async |world| {
@@ -78,7 +78,7 @@ async fn fm_04_a_wedged_loop_is_not_fed_and_a_fresh_agent_goes_on() -> anyhow::R
         nix::unistd::mkfifo(&trap, Mode::S_IRUSR | Mode::S_IWUSR)?;
         world.owner().own(&trap)?;
         let second = api.create(&request("after", IMAGE, PORT)).await?;
-        // It may still be fed for what the loop did before it came to the pipe.
+        // It may still be fed for what the loop did before it reached the pipe.
         let mut fed = 0;
         while manager.hears("WATCHDOG=1", SURELY).await.is_ok() {
             fed += 1;

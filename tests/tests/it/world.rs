@@ -1,4 +1,4 @@
-//! The world itself: it comes up, restarts what dies, runs containers, and leaves no trace.
+//! The world itself: it starts, restarts what dies, runs containers, and leaves no trace.
 
 use std::time::Duration;
 

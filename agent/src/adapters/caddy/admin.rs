@@ -10,27 +10,27 @@ use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tokio::net::UnixStream;
 
-/// A load waits for the old configuration's listeners, and at thousands of sites takes seconds.
+/// A load waits for the old configuration's listeners, and with thousands of sites takes seconds.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The largest answer that is read, in bytes.
 const MAX_ANSWER: usize = 64 * 1024;
 
-/// The admin API did not do as asked.
+/// Why a request to the admin API failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
     #[error("cannot connect to Caddy's admin socket {0}; is Caddy running?")]
     Connect(PathBuf, #[source] std::io::Error),
-    /// The exchange broke off.
+    /// The connection broke off.
     #[error("Caddy closed the connection to its admin socket")]
     Exchange(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// It did not answer in time.
     #[error("Caddy's admin socket did not answer within {} s", .0.as_secs())]
     Deadline(Duration),
-    /// Caddy would not load the configuration; its words. What was in force stays.
+    /// Caddy rejected the configuration, with its message. The previous one stays in force.
     #[error("Caddy refuses the configuration: {0}")]
     Refused(String),
-    /// An answer that is documented nowhere.
+    /// An undocumented answer.
     #[error("Caddy's admin socket answered {status}: {message}")]
     Unexpected { status: u16, message: String },
 }
@@ -47,7 +47,7 @@ impl Admin {
         Self { socket }
     }
 
-    /// Adapts and loads a Caddyfile. When it is what runs already, Caddy reloads nothing.
+    /// Adapts and loads a Caddyfile. If it is already running, Caddy reloads nothing.
     pub async fn load(&self, caddyfile: &str) -> Result<(), AdminError> {
         let body = Bytes::copy_from_slice(caddyfile.as_bytes());
         let (status, answer) = self.call(Method::POST, "/load", Some(body)).await?;
@@ -95,7 +95,7 @@ impl Admin {
         let request = Request::builder()
             .method(method)
             .uri(path)
-            // 2.6.2 answers 403 on a Unix socket unless this is empty; without it, 400.
+            // 2.6.2 answers 403 on a Unix socket unless this is empty; if it is missing, 400.
             .header(header::HOST, HeaderValue::from_static(""))
             .header(header::CONTENT_TYPE, "text/caddyfile")
             .body(Full::new(body.unwrap_or_default()))
@@ -122,7 +122,7 @@ impl Admin {
     }
 }
 
-/// `{"error": "…"}`, or the start of whatever came, in one line.
+/// `{"error": "…"}`, or the start of whatever came, on one line.
 fn words(answer: &Bytes) -> String {
     #[derive(Deserialize)]
     struct Words {

@@ -1,4 +1,4 @@
-//! Caddy's log of failed requests: what it is told to write. [`follow`](super::follow) reads it.
+//! Caddy's log of failed requests: what Caddy is told to write. [`follow`](super::follow) reads it.
 //!
 //! ```text
 //! Caddy ── status ≥ 500, a line each ──► errors.json ─ 1 MiB ─► errors-TIME.json (one is kept)
@@ -6,12 +6,11 @@
 //!                              when, how long, which host: nothing else
 //! ```
 //!
-//! No app's traffic depends on it: where it cannot be written, routes go without it. Caddy 2.11
-//! (2.6.2 does not) refuses a configuration, and does not start, if it names a log that does not
-//! open.
+//! No app's traffic depends on it: if it cannot be written, routes go without it. Caddy 2.11 (2.6.2
+//! does not) rejects a configuration, and does not start, if it names a log that cannot be opened.
 //!
-//! Healthy requests are not written down, so they cost nothing. Neither addresses of visitors nor
-//! paths, queries or headers are kept: whose they are is no concern of the host's.
+//! Healthy requests are not logged, so they cost nothing. Neither visitors' addresses nor paths,
+//! queries or headers are kept: they are none of the host's business.
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -20,10 +19,10 @@ use std::path::{Path, PathBuf};
 use crate::adapters::caddy::log_reader::rolled;
 use crate::ports::RouteFiles;
 
-/// The `log` block of a site, indented by one. Caddy 2.6.2 writes 4xx at this level, too.
+/// The `log` block of a site, indented by one. Caddy 2.6.2 logs 4xx at this level, too.
 pub(super) fn directive(file: &Path) -> String {
     let file = super::render::path(file);
-    // Both versions' fields; one that a version does not have is no error.
+    // Both versions' fields; an unknown one is not an error.
     let fields = [
         "user_id",
         "size",
@@ -55,8 +54,7 @@ pub(super) fn directive(file: &Path) -> String {
     )
 }
 
-/// Whether the log can be written by this user, who is Caddy's, too; makes it and its folder where
-/// there is none.
+/// Whether this user, who is also Caddy's, can write the log; creates it and its folder if missing.
 pub(super) fn open(file: &Path) -> std::io::Result<()> {
     if let Some(folder) = file.parent() {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
@@ -64,13 +62,13 @@ pub(super) fn open(file: &Path) -> std::io::Result<()> {
     OpenOptions::new().append(true).create(true).mode(0o600).open(file).map(drop)
 }
 
-/// Route files without their log to `file`: what loaded with it loads without it, too.
+/// Route files without their log to `file`: what loaded with it also loads without it.
 pub(super) fn without(files: &RouteFiles, file: &Path) -> RouteFiles {
     let log = directive(file);
     files.iter().map(|(name, text)| (name.clone(), text.replace(&log, ""))).collect()
 }
 
-/// Begins the log anew: it has a gap, which nothing in it tells.
+/// Starts the log over: it has a gap, and nothing in it shows that.
 pub(super) fn forget(file: &Path) -> std::io::Result<()> {
     for file in rolled(file)?.iter().map(PathBuf::as_path).chain([file]) {
         match std::fs::remove_file(file) {

@@ -8,8 +8,8 @@
 //!                                                                              the rest
 //! ```
 //!
-//! Only the two files exist at any time, and a tenant's errors share them with all others': whoever
-//! reads them whole each time sees no further back than they reach, seconds under a flood.
+//! Only the two files exist at any time, and all tenants' errors share them: re-reading them whole
+//! each time would see no further back than they reach, seconds under a flood.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -23,12 +23,12 @@ use serde::Deserialize;
 
 use crate::model::failed_requests::{FailedRequests, Names};
 
-/// The most that is read of one file in one look, in bytes: Caddy starts a new one at half of this.
+/// The most that is read of one file per look, in bytes: Caddy starts a new one at half of this.
 const MAX_READ: u64 = 2 * 1024 * 1024;
-/// So many files may be set aside during one look.
+/// How many files may be rotated during one look.
 const MAX_FILES: usize = 4;
 
-/// One log, as far as it was read.
+/// One log, and how far it was read.
 #[derive(Debug)]
 pub(super) struct Follower {
     path: PathBuf,
@@ -54,7 +54,7 @@ struct Taken {
     first: Option<Timestamp>,
 }
 
-/// One line, as far as it is read.
+/// One line, as far as it is parsed.
 #[derive(Deserialize)]
 struct Line<'a> {
     /// When the answer was complete, in seconds since 1970.
@@ -73,7 +73,7 @@ struct Request<'a> {
 }
 
 impl Follower {
-    /// Nothing is read yet.
+    /// Nothing read yet.
     pub(super) fn new(path: PathBuf) -> Self {
         Self { path, open: None, log: FailedRequests::default(), newest: None }
     }
@@ -83,8 +83,8 @@ impl Follower {
         &self.log
     }
 
-    /// Reads what was written since the last look, or all there is. How many bytes that was. No file
-    /// is no error: nothing failed yet.
+    /// Reads what was written since the last look, or all there is. Returns how many bytes. A
+    /// missing file is not an error: nothing has failed yet.
     pub(super) fn look(&mut self, names: &Names) -> io::Result<u64> {
         let mut bytes = match &self.open {
             None => self.begin(names)?,
@@ -96,7 +96,7 @@ impl Follower {
             if next.inode == held {
                 break;
             }
-            // Caddy has begun another file. What was written to ours until then is read first.
+            // Caddy has started another file. The rest of ours is read first.
             bytes += self.rest(names)?.bytes;
             let aside = rolled(&self.path)?.map(|path| open(&path)).transpose()?.flatten();
             let in_a_row = aside.as_ref().is_some_and(|aside| aside.inode == held);
@@ -122,7 +122,7 @@ impl Follower {
     /// Opens the log and reads it, after the file before it.
     fn begin(&mut self, names: &Names) -> io::Result<u64> {
         self.log.known_since = Some(born(&self.path));
-        // In this order: what is set aside meanwhile is the one that we hold.
+        // In this order: what is rotated meanwhile is the file that we hold.
         let Some(own) = open(&self.path)? else { return Ok(0) };
         let before = rolled(&self.path)?.map(|path| open(&path)).transpose()?.flatten();
         let mut bytes = 0;
@@ -135,25 +135,26 @@ impl Follower {
             first = first.or(taken.first);
         }
         if rolled {
-            // What an earlier file held is gone; without one, all since the file's birth is here.
+            // The contents of earlier files are lost; without any, everything since the file's
+            // birth is here.
             self.log.known_since = first;
         }
         Ok(bytes)
     }
 
-    /// Reads what the open file holds beyond what was read of it.
+    /// Reads what was added to the open file since the last read.
     fn rest(&mut self, names: &Names) -> io::Result<Taken> {
         let Some(open) = &mut self.open else { return Ok(Taken::default()) };
         let length = open.file.metadata()?.len();
         let last = self.newest;
-        // Shorter than before: somebody emptied it.
+        // Shorter than before: somebody truncated it.
         let start = if length < open.offset { 0 } else { open.offset };
         let skipped = length.saturating_sub(start) > MAX_READ;
         let start = if skipped { length - MAX_READ } else { start };
         let mut text = Vec::new();
         open.file.seek(SeekFrom::Start(start))?;
         (&open.file).take(MAX_READ).read_to_end(&mut text)?;
-        // Half a line at the end is read when it is whole.
+        // Half a line at the end is read once it is complete.
         let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         text.truncate(whole);
         open.offset = start + whole as u64;
@@ -172,7 +173,7 @@ impl Follower {
         Ok(taken)
     }
 
-    /// Counts one line, if it is one. When it was written.
+    /// Counts one line, if it is one. Returns when it was written.
     fn take_in(&mut self, line: &[u8], names: &Names) -> Option<Timestamp> {
         let line: Line<'_> = serde_json::from_slice(line).ok()?;
         let ended = Duration::try_from_secs_f64(line.ts).ok()?;
@@ -180,7 +181,7 @@ impl Follower {
         if line.status >= 500 {
             let duration = Duration::try_from_secs_f64(line.duration).unwrap_or_default();
             let host = name(&line.request.host);
-            // Whose it is decides what it costs: names of nobody here are not kept.
+            // Only names of apps on this host are kept; others cost no memory.
             if let (true, Ok(began)) = (names.contains(&host), ended.checked_sub(duration)) {
                 self.log.add(host, began);
             }
@@ -195,20 +196,20 @@ fn open(path: &Path) -> io::Result<Option<Open>> {
             let stat = file.metadata()?;
             Ok(Some(Open { file, inode: (stat.dev(), stat.ino()), offset: 0 }))
         }
-        // Not written yet, or set aside just now.
+        // Not written yet, or rotated just now.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// Since when a file can have been written to; where the file system does not know, all there ever
-/// was is in it.
+/// Since when a file can have been written to; if the file system does not record that, assume it
+/// holds everything.
 fn born(file: &Path) -> Timestamp {
     let created = std::fs::metadata(file).and_then(|file| file.created());
     created.ok().and_then(|at| at.try_into().ok()).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
-/// The newest of the files that Caddy set aside: `errors-2026-01-31T12-00-00.000.json`.
+/// The newest of the rotated files: `errors-2026-01-31T12-00-00.000.json`.
 pub(super) fn rolled(path: &Path) -> io::Result<Option<PathBuf>> {
     let (Some(folder), Some(stem)) = (path.parent(), path.file_stem()) else { return Ok(None) };
     let entries = match std::fs::read_dir(folder) {
@@ -256,7 +257,7 @@ mod tests {
         Timestamp::from_second(BEGIN + second).unwrap()
     }
 
-    /// Caddy's part: writes lines, and sets files aside as it does.
+    /// Caddy's part: writes lines, and rotates files as it does.
     struct Log {
         folder: tempfile::TempDir,
         names: Names,
@@ -383,8 +384,9 @@ mod tests {
         assert_eq!(known, Some(60));
     }
 
-    /// One tenant makes 1,200 errors a second, of 190 bytes each: a file holds five seconds. A victim's
-    /// few failures, each second one, are counted to the last of a minute and more.
+    /// One tenant causes 1,200 errors a second, of 190 bytes each: a file holds five seconds. A
+    /// victim's few failures, one every other second, are all counted, for the last minute and
+    /// more.
     #[test]
     fn fm_60_a_flood_of_one_tenant_hides_no_failure_of_another() {
         let mut log = Log::new();

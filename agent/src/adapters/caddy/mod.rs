@@ -5,9 +5,9 @@
 //!                                                 └─ after it loaded ──► routes folder
 //! ```
 //!
-//! Requests that failed are written to a log, which a guard reads while one is open.
+//! Failed requests are logged, and the log is read while a guard is open.
 //!
-//! The life of an app changes none of these files: the zone's file asks the resolver who is live.
+//! An app's life cycle changes none of these files: the zone's file asks the resolver who is live.
 
 mod admin;
 mod error_log;

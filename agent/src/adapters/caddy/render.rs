@@ -1,5 +1,5 @@
-//! The text of Caddy's files. Pure; every value comes from a type that cannot hold a space, a
-//! brace or a line feed, or is quoted.
+//! The text of Caddy's files. Pure; every value is either quoted or of a type that cannot hold a
+//! space, a brace or a line feed.
 
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -16,19 +16,19 @@ use crate::model::live_table::EDGE_REFRESH;
 
 /// The file that serves the zone.
 const ZONE_FILE: &str = "zone.caddy";
-/// How names of files begin that serve one app's own domains.
+/// Prefix of the files that serve one app's own domains.
 const APP_FILES: &str = "app-";
 
-/// Whether the agent writes route files of such a name.
+/// Whether route files of this name are the agent's.
 pub(super) fn is_route_file(name: &str) -> bool {
     name == ZONE_FILE || name.starts_with(APP_FILES)
 }
 
-/// How long Caddy holds a request for which nothing is live.
+/// How long Caddy holds a request while nothing is live.
 const HOLD: &str = "10s";
 
 /// The main Caddyfile: global options, and the import of the route files. Works with Caddy 2.6.2
-/// and later, so it names no newer option.
+/// and later, so it uses no newer option.
 pub fn main_file(config: &Config) -> String {
     let caddy = &config.caddy;
     let mut options = String::new();
@@ -80,14 +80,14 @@ pub(super) fn path(path: &Path) -> String {
     quoted(&path.to_string_lossy())
 }
 
-/// A Caddyfile token for text that an administrator configured. Backquotes take all but
-/// themselves literally; control characters and backquotes have no business in a path or URL.
+/// A Caddyfile token for text that an administrator configured. Everything but a backquote is
+/// literal inside backquotes; control characters and backquotes do not belong in a path or URL.
 fn quoted(text: &str) -> String {
     let plain: String = text.chars().filter(|c| *c != '`' && !c.is_control()).collect();
     format!("`{plain}`")
 }
 
-/// What route files are made from, beside the deployments.
+/// What route files are made from, besides the deployments.
 #[derive(Debug, Clone, Copy)]
 pub struct Edge<'a> {
     /// The zone that subdomains lie in.
@@ -98,15 +98,15 @@ pub struct Edge<'a> {
     pub dns: SocketAddrV4,
     /// A wildcard certificate for the zone; without, one per name on demand.
     pub certificate: Option<&'a Certificate>,
-    /// Where failed requests are written down.
+    /// Where failed requests are logged.
     pub error_log: &'a Path,
-    /// How long browsers are to use nothing but HTTPS for a name in the zone; 0: not said.
+    /// How long browsers are to use only HTTPS for a name in the zone; 0: not sent.
     pub hsts_s: u32,
 }
 
 impl Edge<'_> {
-    /// Name and text of the file that serves every subdomain of the zone, and the pages for the
-    /// apps that nobody serves.
+    /// Name and text of the file that serves every subdomain of the zone, and the pages for apps
+    /// that are not served.
     pub fn zone_file(&self) -> (String, String) {
         let tls = match self.certificate {
             Some(certificate) => {
@@ -114,8 +114,8 @@ impl Edge<'_> {
             }
             None => ON_DEMAND.to_owned(),
         };
-        // Labels are counted from the right, from 0: the one left of the zone has the number of
-        // labels that the zone has.
+        // Labels are counted from the right, from 0: the one left of the zone has the index of the
+        // zone's label count.
         let app = format!("{{http.request.host.labels.{}}}", self.zone.labels());
         let proxy = self.proxy(&app, &self.hsts());
         let mut text = format!("*.{} {{\n{tls}{proxy}}}\n", self.zone);
@@ -125,7 +125,7 @@ impl Edge<'_> {
         (ZONE_FILE.to_owned(), text)
     }
 
-    /// Name and text of the file that serves an app's own domains; `None` where it has none.
+    /// Name and text of the file that serves an app's own domains; `None` if it has none.
     pub fn domains_file(
         &self,
         id: DeploymentId,
@@ -136,20 +136,20 @@ impl Edge<'_> {
         if names.is_empty() {
             return None;
         }
-        // No HSTS: the domain is its owner's, who may take it elsewhere tomorrow.
+        // No HSTS: the domain belongs to its owner, who may move it elsewhere tomorrow.
         let proxy = self.proxy(subdomain.as_str(), "");
         let text = format!("{} {{\n{ON_DEMAND}{proxy}}}\n", names.join(", "));
         Some((format!("{APP_FILES}{id}.caddy"), text))
     }
 
-    /// `own`: further headers of the page that says that the app does not answer.
+    /// `own`: extra headers of the page that says that the app does not answer.
     fn proxy(&self, app: &str, own: &str) -> String {
         let (port, dns) = (self.network.app_port, self.dns);
         let log = error_log::directive(self.error_log);
         let refresh = EDGE_REFRESH.as_millis();
-        // No passive health checks: with `fail_duration` the hold address counts as down, and
-        // Caddy answers 503 at once instead of holding. Caddy itself replaces what a visitor
-        // claims in X-Forwarded-*; the two others that apps may believe are replaced here.
+        // No passive health checks: with `fail_duration` the hold address counts as down, and Caddy
+        // answers 503 at once instead of holding. Caddy itself replaces the X-Forwarded-* headers a
+        // visitor sends; the two others that apps may believe are replaced here.
         format!(
             "{log}\treverse_proxy {{\n\
              \t\tdynamic a {app}.{SUFFIX} {port} {{\n\
@@ -180,7 +180,7 @@ impl Edge<'_> {
         }
     }
 
-    /// One site per special address, each bound to that address alone.
+    /// One site per special address, each bound to that address only.
     fn pages(&self) -> [String; 3] {
         let special = self.network.specials();
         [
@@ -191,7 +191,7 @@ impl Edge<'_> {
     }
 
     fn site(&self, address: Ipv4Addr, status: u16, title: &str, words: &str) -> String {
-        // Visitors come here by the zone and by domains of apps' owners.
+        // Visitors reach these via the zone and via the apps' own domains.
         let hsts = match self.hsts_s {
             0 => String::new(),
             seconds => format!(
@@ -213,8 +213,8 @@ impl Edge<'_> {
 
 const HSTS: &str = "Strict-Transport-Security";
 
-/// What every page of ours is sent with. It loads nothing and asks for no device; what apps answer
-/// is theirs, headers and all.
+/// Headers of every page of ours. It loads nothing and needs no device; what apps answer is theirs,
+/// headers included.
 fn headers(indent: &str) -> String {
     [
         "Content-Type \"text/html; charset=utf-8\"",
@@ -232,7 +232,7 @@ fn headers(indent: &str) -> String {
 
 const ON_DEMAND: &str = "\ttls {\n\t\ton_demand\n\t}\n";
 
-/// A page of its own, with nothing loaded from anywhere. `title` and `words` are constants.
+/// A self-contained page that loads nothing from anywhere. `title` and `words` are constants.
 fn page(title: &str, words: &str) -> String {
     format!(
         "<!doctype html><html lang=en><meta charset=utf-8>\
@@ -321,7 +321,7 @@ mod tests {
         assert_eq!(quoted("a b`\n} evil"), "`a b} evil`");
     }
 
-    /// Braces open and close, and never below zero.
+    /// Braces open and close, and never go below zero.
     fn balanced(text: &str) -> bool {
         let mut depth = 0_i32;
         text.bytes().all(|byte| {
@@ -331,8 +331,8 @@ mod tests {
     }
 
     proptest! {
-        /// `fm_30`: whatever names the parsers accept, a domains file has exactly one site block and
-        /// the lines of that block: tenant text opens, ends and adds nothing.
+        /// `fm_30`: whatever names the parsers accept, a domains file has exactly one site block
+        /// and the lines of that block: tenant text opens, closes and adds nothing.
         #[test]
         fn fm_30_tenant_text_cannot_inject(
             subdomain in "(?s).{1,40}|[a-z0-9-]{1,32}",

@@ -1,4 +1,4 @@
-//! Route files in force: loaded first, written after.
+//! Route files in force: loaded first, written afterwards.
 //!
 //! ```text
 //! wanted ─► staging folder ─► POST /load ─ ok ──► rename each into the routes folder
@@ -6,14 +6,14 @@
 //!                                                 the bad ones alone stay out
 //! ```
 //!
-//! What is in the routes folder has loaded, so that Caddy can always restart from it. The staging
-//! folder lies outside of the folder that the main Caddyfile imports.
+//! Everything in the routes folder has been loaded, so Caddy can always restart from it. The
+//! staging folder is outside the folder that the main Caddyfile imports.
 //!
-//! Where the log of failed requests does not open, the routes go without it (see [`errors`]).
+//! If the log of failed requests cannot be opened, the routes go without it (see [`errors`]).
 //!
-//! The routes folder is the agent's alone. A file that somebody else put there would be in force
-//! from Caddy's next start on, or keep it from starting and take every app down: it is set aside
-//! under a name that is not imported, and told of until it is taken away.
+//! The routes folder belongs to the agent alone. A file that somebody else put there would take
+//! effect at Caddy's next start, or keep it from starting and take every app down: it is renamed to
+//! a name that is not imported, and reported until it is removed.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
@@ -38,13 +38,13 @@ use crate::ports::{Proxy, ProxyError, Reading, RefusedRoute, RouteFiles};
 /// Which files the main Caddyfile imports.
 pub(super) const PATTERN: &str = "*.caddy";
 
-/// Least time between two reloads, each of which closes every proxied WebSocket.
+/// Minimum time between two reloads, each of which closes every proxied WebSocket.
 const BETWEEN_RELOADS: Duration = Duration::from_millis(500);
 
-/// Between two glances at whether somebody changed the folder or started Caddy anew.
+/// Interval of the check whether somebody changed the folder or restarted Caddy.
 const GLANCES: Duration = Duration::from_secs(5);
 
-/// Ending of a file that was set aside: not imported.
+/// Suffix of a file that was set aside: not imported.
 const ASIDE: &str = "disabled";
 
 /// Implements [`Proxy`] for a Caddy on this host.
@@ -62,8 +62,8 @@ pub struct Routes {
     state: Mutex<State>,
 }
 
-/// Writes the main Caddyfile to its place, with the folders that Caddy needs. On any error the file
-/// of before stays as it was.
+/// Writes the main Caddyfile to its place, with the folders that Caddy needs. On any error the
+/// previous file stays.
 pub fn write_main_file(config: &Config) -> std::io::Result<()> {
     let caddy = &config.caddy;
     let folders = [caddy.caddyfile.parent(), Some(&*caddy.routes_dir), Some(&*caddy.storage)];
@@ -78,14 +78,14 @@ pub fn write_main_file(config: &Config) -> std::io::Result<()> {
     durable::replace(&caddy.caddyfile, main_file(config).as_bytes(), 0o600)
 }
 
-/// Where files are tried before they are in the routes folder.
+/// Where files are tried before they go into the routes folder.
 fn staging(folder: &Path) -> PathBuf {
     let mut staging = folder.as_os_str().to_owned();
     staging.push(".staging");
     staging.into()
 }
 
-/// Lets Caddy start from the folder though `log` does not open.
+/// Lets Caddy start from the folder even though `log` cannot be opened.
 fn write_without_log(folder: &Path, staging: &Path, log: &Path) -> Result<(), ProxyError> {
     let written = read_folder(folder)?;
     let bare = error_log::without(&written, log);
@@ -97,7 +97,7 @@ fn write_without_log(folder: &Path, staging: &Path, log: &Path) -> Result<(), Pr
     write_folder(folder, staging, &bare)
 }
 
-/// Where everything lies. Its work waits for the disk, so that no async thread does it.
+/// All paths. Its work waits for the disk, so it must not run on an async thread.
 #[derive(Debug)]
 struct Files {
     main: Main,
@@ -107,7 +107,7 @@ struct Files {
     admin: PathBuf,
 }
 
-/// The main Caddyfile: the administrator's, or ours where there is none.
+/// The main Caddyfile: the administrator's, or ours if there is none.
 #[derive(Debug)]
 struct Main {
     path: PathBuf,
@@ -127,13 +127,13 @@ struct Last {
     wanted: RouteFiles,
     in_force: RouteFiles,
     refused: Vec<RefusedRoute>,
-    /// Caddy's words, if it took them only without their log.
+    /// Caddy's message, if it only took the routes without their log.
     log_refused: Option<String>,
     glance: Glance,
 }
 
-/// What a look at two inodes tells: of the routes folder, and of the admin socket, which Caddy
-/// makes anew at each start. `None` where there is none.
+/// Identity of two inodes: of the routes folder, and of the admin socket, which Caddy recreates at
+/// each start. `None` if missing.
 #[derive(Debug, PartialEq, Eq)]
 struct Glance([Option<(u64, i64, i64)>; 2]);
 
@@ -182,7 +182,7 @@ impl Routes {
         self.on_disk(|files| Ok(files.glance())).await
     }
 
-    /// `routes` as they can be in force here: without their log where it does not open, and why.
+    /// `routes` as they can be in force here: without their log if it cannot be opened, and why.
     async fn loggable(
         &self,
         routes: &RouteFiles,
@@ -210,8 +210,8 @@ impl Routes {
                 settled.log_refused = Some(message);
             }
             Some(message) => {
-                // Without what is gone and what changed: loads, unless Caddy or the main file is
-                // what is wrong.
+                // Without the removed and the changed files: this loads, unless Caddy or the main
+                // file is the problem.
                 settled.in_force = written.clone();
                 settled.in_force.retain(|file, _| wanted.contains_key(file));
                 if let Some(base) = self.load(&settled.in_force).await? {
@@ -230,15 +230,16 @@ impl Routes {
         Ok(settled)
     }
 
-    /// Adds `changed`, which did not load as a whole for the reason `message`, in halves. What is
-    /// refused leaves the file's last good text in force.
+    /// Adds `changed`, which did not load as a whole for the reason `message`, by halves. A
+    /// rejected file keeps its last good text in force.
     async fn add(
         &self,
         settled: &mut Settled,
         changed: &[(&String, &String)],
         message: String,
     ) -> Result<(), ProxyError> {
-        // Depth-first, left to right; each entry is known not to load beside what is in force.
+        // Depth-first, left to right; each entry is known not to load together with what is in
+        // force.
         let mut pending = vec![(changed, message)];
         while let Some((files, message)) = pending.pop() {
             if let [(file, _)] = files {
@@ -258,7 +259,7 @@ impl Routes {
         Ok(())
     }
 
-    /// Loads the main file with exactly `files`; Caddy's words if it refuses them.
+    /// Loads the main file with exactly `files`; Caddy's message if it rejects them.
     async fn load(&self, files: &RouteFiles) -> Result<Option<String>, ProxyError> {
         let routes = files.clone();
         let staged = self.on_disk(move |files| {
@@ -279,7 +280,7 @@ impl Routes {
     fn beyond_routes(&self, message: &str) -> ProxyError {
         ProxyError {
             message: format!(
-                "Caddy refuses its configuration also without new routes; look at {}: {message}",
+                "Caddy refuses its configuration even without new routes; look at {}: {message}",
                 self.files.main.path.display()
             ),
             source: None,
@@ -287,7 +288,7 @@ impl Routes {
     }
 }
 
-/// What came of one [`Routes::settle`].
+/// The result of one [`Routes::settle`].
 #[derive(Debug, Default)]
 struct Settled {
     in_force: RouteFiles,
@@ -301,7 +302,7 @@ impl Proxy for Routes {
     async fn apply(&self, routes: &RouteFiles) -> Result<Vec<RefusedRoute>, ProxyError> {
         let mut state = self.state.lock().await;
         let foreign = self.on_disk(|files| set_aside(&files.folder)).await?;
-        // Before anything is done, so that what is disturbed meanwhile shows.
+        // Before anything is done, so that changes made meanwhile show up.
         let glance = self.glance().await?;
         let (wanted, unopened) = self.loggable(routes).await?;
         if let Some(last) = &mut state.last
@@ -310,8 +311,8 @@ impl Proxy for Routes {
             && last.in_force == self.on_disk(|files| read_folder(&files.folder)).await?
             && self.load(&last.in_force).await?.is_none()
         {
-            // Nothing new: Caddy was asked, and reloaded only if it ran something else, as after
-            // a restart with another main file.
+            // Nothing new: Caddy was asked, and reloaded only if it ran something else, as after a
+            // restart with another main file.
             last.glance = glance;
             return Ok([last.refused.as_slice(), &foreign].concat());
         }
@@ -359,7 +360,7 @@ impl Proxy for Routes {
     fn warnings(&self) -> Vec<String> {
         let warning = |why: &String| {
             format!(
-                "Caddy cannot write failed requests down, so guards do not see them (visitors are \
+                "Caddy cannot log failed requests, so guards do not see them (visitors are \
                  served): {why}; let Caddy's user write {}, or name another file in \
                  `caddy.error_log`",
                 self.files.error_log.display()
@@ -398,8 +399,8 @@ impl Files {
         Glance([stamp(&self.folder), stamp(&self.admin)])
     }
 
-    /// Opens the log, from its beginning where it has a `gap`; why it does not open. Such a log is
-    /// taken out of the folder at once, for Caddy may be down because of it.
+    /// Opens the log, from its start if it has a `gap`; returns why it cannot be opened. Such a log
+    /// is removed from the folder's files at once, since Caddy may be down because of it.
     fn open_log(&self, gap: bool) -> Result<Option<String>, ProxyError> {
         let log = &self.error_log;
         let opened = if gap { error_log::forget(log) } else { error_log::open(log) };
@@ -455,7 +456,7 @@ fn file_error(operation: &str, path: &Path, error: std::io::Error) -> ProxyError
     }
 }
 
-/// The `*.caddy` files of a folder; none where there is no folder.
+/// The `*.caddy` files of a folder; none if the folder does not exist.
 fn read_folder(folder: &Path) -> Result<RouteFiles, ProxyError> {
     let failed = |error| file_error("read the routes folder", folder, error);
     let entries = match std::fs::read_dir(folder) {
@@ -477,7 +478,7 @@ fn read_folder(folder: &Path) -> Result<RouteFiles, ProxyError> {
     Ok(files)
 }
 
-/// Sets files aside that are not ours, and names all that lie aside.
+/// Sets foreign files aside, and names all that were set aside.
 fn set_aside(folder: &Path) -> Result<Vec<RefusedRoute>, ProxyError> {
     let failed = |error| file_error("set a file aside in the routes folder", folder, error);
     let foreign: Vec<String> =
@@ -485,7 +486,7 @@ fn set_aside(folder: &Path) -> Result<Vec<RefusedRoute>, ProxyError> {
     for file in &foreign {
         let aside = folder.join(format!("{file}.{ASIDE}"));
         std::fs::rename(folder.join(file), aside).map_err(failed)?;
-        tracing::warn!(file, "a route file that is not the agent's is set aside");
+        tracing::warn!(file, "setting aside a route file that is not the agent's");
     }
     if !foreign.is_empty() {
         durable::flush_folder(&folder.join("x")).map_err(failed)?;
@@ -503,8 +504,8 @@ fn set_aside(folder: &Path) -> Result<Vec<RefusedRoute>, ProxyError> {
         aside.push(RefusedRoute {
             file: file.to_owned(),
             message: format!(
-                "the agent did not write it, and has set it aside as {file}.{ASIDE} in {}; import \
-                 sites of your own from another folder, and remove that file",
+                "the agent did not write it and set it aside as {file}.{ASIDE} in {}; import \
+                 your own sites from another folder, and remove that file",
                 folder.display()
             ),
         });
@@ -526,13 +527,13 @@ fn stage(staging: &Path, files: &RouteFiles) -> Result<(), ProxyError> {
     Ok(())
 }
 
-/// Makes the routes folder hold exactly `files`, each replaced atomically and durably.
+/// Makes the routes folder hold exactly `files`, each replaced atomically and synced to disk.
 fn write_folder(folder: &Path, staging: &Path, files: &RouteFiles) -> Result<(), ProxyError> {
     let failed = |error| file_error("write the routes folder", folder, error);
     std::fs::create_dir_all(folder).map_err(failed)?;
     let written = read_folder(folder)?;
     for (file, text) in files.iter().filter(|(file, text)| written.get(*file) != Some(*text)) {
-        // `import *.caddy` would match a temporary file of that ending in the folder itself.
+        // `import *.caddy` would match a temporary file with that suffix in the folder itself.
         let way = staging.join(format!("{file}.new"));
         durable::replace_by_way_of(&way, &folder.join(file), text.as_bytes(), 0o600)
             .map_err(failed)?;

@@ -1,5 +1,5 @@
 //! Which Caddy runs. Its admin API does not tell, and the one on the `PATH` may be another: the
-//! process behind the admin socket is asked, by its own program file.
+//! program file of the process behind the admin socket is asked.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -8,14 +8,14 @@ use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::process::Command;
 
-/// `caddy version` only prints; it is given up after this.
+/// `caddy version` only prints; it is abandoned after this.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// The longest version that is believed.
+/// The longest version that is accepted.
 const MAX_VERSION: usize = 64;
 
-/// The version of the Caddy that listens on the admin socket, such as `2.6.2`; `None` where that
-/// cannot be known, as when it does not run or runs as another user.
+/// The version of the Caddy that listens on the admin socket, such as `2.6.2`; `None` if unknown,
+/// as when it does not run or runs as another user.
 pub async fn version(admin: &Path) -> Option<String> {
     tokio::time::timeout(DEADLINE, ask(admin)).await.ok().flatten()
 }
@@ -45,8 +45,8 @@ fn parse(printed: &[u8]) -> Option<String> {
     known.then(|| version.to_owned())
 }
 
-/// Whether this version answers 502 to a request with a body that it was to hold: up to 2.11.1 a
-/// second try reads a body that the first has closed (caddyserver/caddy#7546).
+/// Whether this version answers 502 to a held request that has a body: up to 2.11.1 the retry reads
+/// a body that the first attempt has closed (caddyserver/caddy#7546).
 pub fn loses_bodies(version: &str) -> bool {
     let mut parts = version.split(['.', '-', '+']).map_while(|part| part.parse::<u32>().ok());
     let mut next = || parts.next().unwrap_or_default();
@@ -82,7 +82,7 @@ mod tests {
         assert_eq!(parse("9".repeat(65).as_bytes()), None);
     }
 
-    /// Against a Caddy that runs, see `tests/caddy.rs` of buddo-tests.
+    /// Against a running Caddy, see `tests/caddy.rs` of buddo-tests.
     #[tokio::test]
     async fn what_does_not_run_has_no_version() {
         let folder = tempfile::tempdir().unwrap();

@@ -15,10 +15,10 @@ use tokio_rustls::TlsConnector;
 use crate::ports::ProxyError;
 use crate::process::tls::{self, Judge};
 
-/// An issuance by ACME takes some seconds; the caller may give up earlier, Caddy goes on.
+/// An ACME issuance takes some seconds; the caller may give up earlier, Caddy goes on.
 const DEADLINE: Duration = Duration::from_mins(1);
 
-/// Makes handshakes with the edge.
+/// Makes TLS handshakes with the edge.
 #[derive(Debug, Clone)]
 pub(super) struct Warmer {
     edge: SocketAddr,
@@ -37,7 +37,7 @@ impl Warmer {
             source: Some(source),
         };
         let name = ServerName::try_from(host.to_owned())
-            .map_err(|error| failed("its name is no host name", Box::new(error)))?;
+            .map_err(|error| failed("the name is not a valid host name", Box::new(error)))?;
         let handshake = async {
             let stream = TcpStream::connect(self.edge).await.map_err(|error| {
                 failed(&format!("Caddy does not listen on {}", self.edge), Box::new(error))
@@ -54,8 +54,8 @@ impl Warmer {
     }
 }
 
-/// Accepts a certificate by anyone for the right name. Nothing is sent over the connection: what
-/// is asked is whether Caddy has one, and its issuer may be one that this host does not know.
+/// Accepts a certificate from any issuer for the right name. Nothing is sent over the connection:
+/// the question is whether Caddy has one, and this host may not know its issuer.
 #[derive(Debug)]
 struct ForThatName;
 

@@ -1,15 +1,16 @@
-//! The two files inside of a container that Podman itself reads when it starts one.
+//! The two files inside a container that Podman itself reads when it starts one.
 //!
-//! Podman looks the user up in `/etc/passwd` and `/etc/group` of the container, and opens them as
-//! they are while it holds the container's lock (`pkg/lookup`, 4.3 to 5.x). At a named pipe it waits
-//! for good, and with it every list of containers, so that one app would blind the host. An image
-//! can bring such a file, and an app can leave one behind when it ends. So both are looked at before
-//! each start, where they lie on the disk.
+//! Podman looks the user up in the container's `/etc/passwd` and `/etc/group` and opens them as
+//! they are, holding the container's lock (`pkg/lookup`, 4.3 to 5.x). On a named pipe it blocks
+//! forever, and every container list blocks with it, so one app would blind the host. An image can
+//! ship such a file, and an app can leave one behind when it exits. So both are checked on disk
+//! before each start.
 //!
-//! Only where that does not tell, as with links, is Podman asked, by a call that opens neither. It
-//! mounts the container for it and answers before that is undone: a start in between leaves a
-//! container that cannot be mounted any more (4.3.1: `merged: no such file or directory`), and of
-//! two such calls at once one fails. Always asking was rejected for that, and for the time it takes.
+//! Only if that is inconclusive, as with links, is Podman asked, by a call that opens neither. For
+//! that call it mounts the container, and it answers before unmounting: a start in between leaves a
+//! container that can no longer be mounted (4.3.1: `merged: no such file or directory`), and of two
+//! such calls at once one fails. Always asking was rejected for that reason, and because it is
+//! slow.
 
 use std::fs::Metadata;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
@@ -31,7 +32,7 @@ const OPERATION: &str = "look at the container's accounts";
 /// Podman reads them whole.
 const MAX_SIZE: u64 = 1024 * 1024;
 
-/// What Go's `fs.FileMode` has set for a symbolic link, and for whatever is no regular file.
+/// What Go's `fs.FileMode` sets for a symbolic link, and for anything that is not a regular file.
 const SYMLINK: u32 = 1 << 27;
 const SPECIAL: u32 = 0x8f28_0000;
 
@@ -50,14 +51,14 @@ impl Described {
     }
 }
 
-/// Podman failed to say so often: it is not asked again, and the start is tried later.
+/// After this many Podman failures it is not asked again, and the start is retried later.
 const TRIES: u32 = 3;
 const BETWEEN: Duration = Duration::from_millis(100);
 
-/// For so long Podman may take to undo a mount, and between two looks whether it has.
+/// How long Podman may take to unmount, and how often that is checked.
 const UNMOUNT: (Duration, Duration) = (Duration::from_secs(2), Duration::from_millis(10));
 
-/// Where a container's files are, as Podman's inspection tells (containers/storage, driver `overlay`).
+/// Where a container's files are, from Podman's inspect (containers/storage, driver `overlay`).
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub(super) struct GraphDriver {
@@ -71,22 +72,22 @@ struct Folders {
     /// What the container itself wrote.
     #[serde(rename = "UpperDir")]
     upper: Option<PathBuf>,
-    /// The layers of its image, the uppermost first, with colons between them.
+    /// The image's layers, uppermost first, separated by colons.
     #[serde(rename = "LowerDir")]
     lower: Option<String>,
-    /// There while it is mounted.
+    /// Exists while it is mounted.
     #[serde(rename = "MergedDir")]
     merged: Option<PathBuf>,
 }
 
-/// Refuses a container at whose files Podman would wait, or read without end.
+/// Refuses a container whose files would make Podman block, or read without end.
 pub(super) async fn check(
     transport: &Transport,
     container: &str,
     graph: GraphDriver,
 ) -> Result<(), ContainersError> {
     let merged = graph.data.merged.clone();
-    // A panic says as little as an unknown driver.
+    // A panic tells as little as an unknown driver.
     let on_disk = tokio::task::spawn_blocking(move || graph.has_ordinary_files());
     if on_disk.await.unwrap_or_default() {
         return Ok(());
@@ -99,7 +100,7 @@ pub(super) async fn check(
     Ok(())
 }
 
-/// Waits until what Podman mounted is not any more.
+/// Waits until Podman has unmounted what it mounted.
 async fn unmounted(merged: Option<&Path>) {
     let Some(merged) = merged else { return };
     let gone = async {
@@ -107,12 +108,12 @@ async fn unmounted(merged: Option<&Path>) {
             tokio::time::sleep(UNMOUNT.1).await;
         }
     };
-    // The start tells, if it stays.
+    // If it stays, the start will show it.
     let _ = tokio::time::timeout(UNMOUNT.0, gone).await;
 }
 
 impl GraphDriver {
-    /// Whether both are ordinary files, or not there, for certain.
+    /// Whether both are certain to be ordinary files or absent.
     fn has_ordinary_files(&self) -> bool {
         let Folders { upper: Some(upper), lower: Some(lower), .. } = &self.data else {
             return false;
@@ -130,7 +131,7 @@ fn is_ordinary<'a>(layers: impl Iterator<Item = &'a Path>, file: &str) -> bool {
         match found(&folder) {
             Ok(None) => continue,
             Ok(Some(folder)) if folder.is_dir() => {}
-            // A layer below is hidden for good.
+            // A lower layer stays hidden.
             Ok(Some(folder)) if is_whiteout(&folder) => return true,
             Ok(Some(_)) | Err(_) => return false,
         }
@@ -153,14 +154,14 @@ fn found(path: &Path) -> std::io::Result<Option<Metadata>> {
     }
 }
 
-/// What says that a file of a lower layer is not there (kernel, `overlayfs.rst`).
+/// What marks a file of a lower layer as deleted (kernel, `overlayfs.rst`).
 fn is_whiteout(found: &Metadata) -> bool {
     found.file_type().is_char_device() && found.rdev() == 0
 }
 
 async fn look(transport: &Transport, container: &str, path: &str) -> Result<(), ContainersError> {
     let mut found = describe(transport, container, path).await?;
-    // A link is described by where it ends, and that in its turn by its own kind.
+    // A link is described by its target, which in turn has its own kind.
     if let Some(link) = found.as_ref().filter(|found| found.mode & SYMLINK != 0) {
         found = describe(transport, container, &link.link_target).await?;
     }
@@ -172,7 +173,7 @@ async fn look(transport: &Transport, container: &str, path: &str) -> Result<(), 
     }
 }
 
-/// The file, where there is one.
+/// The file, if it exists.
 async fn describe(
     transport: &Transport,
     container: &str,
@@ -190,9 +191,9 @@ async fn describe(
                 tries += 1;
                 tokio::time::sleep(BETWEEN).await;
             }
-            // No app is at fault for that. Why is in the body, which an answer to HEAD has not.
+            // Not the app's fault. The reason is in the body, which an answer to HEAD lacks.
             status => {
-                let why = format!("{path} of the container cannot be looked at ({status})");
+                let why = format!("{path} of the container cannot be examined ({status})");
                 let source = why.into();
                 return Err(ContainersError::Unavailable { operation: OPERATION, source });
             }
@@ -225,8 +226,8 @@ mod tests {
     const NONE: &str = "HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n";
     const FAILS: &str = "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 2\r\n\r\n";
 
-    /// Answers with these, one connection after the other. `merged` is there from each answer until
-    /// a moment later.
+    /// Answers with these, one connection after the other. `merged` exists from each answer until a
+    /// moment later.
     fn service(socket: &Path, answers: Vec<&'static str>, merged: PathBuf) -> JoinHandle<()> {
         let listener = UnixListener::bind(socket).unwrap();
         tokio::spawn(async move {
@@ -261,7 +262,7 @@ mod tests {
         checked
     }
 
-    /// A container of two layers and its own; `make` changes them.
+    /// A container of two image layers and its own; `make` changes them.
     fn on_disk(make: impl FnOnce(&Path)) -> (tempfile::TempDir, GraphDriver) {
         let folder = tempfile::tempdir().unwrap();
         let layer = |name: &str| folder.path().join(name);
@@ -287,7 +288,7 @@ mod tests {
         checked(graph, vec![]).await.unwrap();
         let (_folder, graph) = on_disk(|at| std::fs::remove_dir_all(at.join("base/etc")).unwrap());
         checked(graph, vec![]).await.unwrap();
-        // What lies below an ordinary file is not seen.
+        // Nothing below an ordinary file is seen.
         let (_folder, graph) = on_disk(|at| {
             std::fs::write(at.join("upper/etc/group"), "x").unwrap();
             pipe(&at.join("middle/etc/group"));

@@ -1,16 +1,16 @@
-//! What the kernel counts in a container's cgroup: cgroup v2 alone; elsewhere nothing is counted.
+//! What the kernel counts in a container's cgroup: cgroup v2 only; elsewhere nothing is counted.
 //!
 //! ```text
 //! /proc/PID/cgroup ──► 0::/…/libpod-ID.scope/container ──► memory.events of libpod-ID.scope
 //!                                                      └─► memory.events of container below it
 //! ```
 //!
-//! After a kill for memory Podman's `OOMKilled` is mostly false, and of a child process neither
-//! Podman nor an exit code says anything. The cgroup lives as long as the run: a restart makes
-//! another one, whose counts begin at zero.
+//! After an OOM kill Podman's `OOMKilled` is mostly false, and about a killed child process neither
+//! Podman nor an exit code says anything. The cgroup lives as long as the run: a restart creates a
+//! new one, whose counts begin at zero.
 //!
-//! A process may be killed because the *host* ran out of memory, which is no fault of its own:
-//! that raises `oom_kill` alone, while reaching the cgroup's own limit raises `oom`, too.
+//! A process may be killed because the *host* ran out of memory, which is not its fault: that
+//! raises only `oom_kill`, while reaching the cgroup's own limit raises `oom`, too.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -19,7 +19,7 @@ use std::path::{Component, Path, PathBuf};
 use crate::model::container::Process;
 use crate::ports::MemoryEvents;
 
-/// The most that is read of one file, in bytes: a path of cgroups is shorter, and so are events.
+/// The most that is read of one file, in bytes: cgroup paths and event files are shorter.
 const MAX_FILE: u64 = 16 * 1024;
 
 /// The sub-cgroup that crun makes for the container's processes.
@@ -42,22 +42,22 @@ impl MemoryEvents for CgroupFs {
     fn kills(&self, process: &Process) -> Option<u64> {
         let membership = read(&self.proc.join(process.pid.to_string()).join("cgroup"))?;
         let scope = self.cgroup.join(scope(&membership, &process.container)?);
-        // The limit may stand at either. Both have the same counts, unless the kernel was told to
-        // count where it happens only (`memory_localevents`).
+        // The limit may be set at either. Both show the same counts, unless the kernel was told to
+        // count only where it happens (`memory_localevents`).
         let levels = [scope.join(INNER), scope];
         levels.iter().filter_map(|level| kills(&read(&level.join("memory.events"))?)).max()
     }
 }
 
-/// The cgroup of the container with this id, of which a process says (`cgroups(7)`) that it is in,
-/// relative to the mount. `None`: in another one, for its number is another process's by now; or
-/// there is no cgroup v2.
+/// The cgroup of the container with this id, if the process says (`cgroups(7)`) that it is in it,
+/// relative to the mount. `None`: it is in another one, because its PID was reused; or there is no
+/// cgroup v2.
 fn scope(membership: &str, container: &str) -> Option<PathBuf> {
     let path = membership.lines().find_map(|line| line.strip_prefix("0::/"))?;
     let name = format!("libpod-{container}");
     let mut scope = PathBuf::new();
     for component in Path::new(path).components() {
-        // `..` leads out of what this process may see.
+        // `..` leads outside what this process may see.
         let Component::Normal(part) = component else { return None };
         scope.push(part);
         let part = part.to_str()?;
@@ -68,8 +68,8 @@ fn scope(membership: &str, container: &str) -> Option<PathBuf> {
     None
 }
 
-/// How often the cgroup's limit was reached and a process of it killed, by its `memory.events`
-/// (`admin-guide/cgroup-v2` of the kernel).
+/// How often the cgroup's limit was reached and one of its processes killed, from its
+/// `memory.events` (kernel, `admin-guide/cgroup-v2`).
 fn kills(events: &str) -> Option<u64> {
     let value = |key: &str| {
         let mut lines = events.lines().filter_map(|line| line.split_once(' '));
@@ -143,7 +143,7 @@ mod tests {
         }
     }
 
-    /// `--cgroup-manager=cgroupfs` names them otherwise.
+    /// `--cgroup-manager=cgroupfs` uses other names.
     #[test]
     fn cgroups_that_podman_makes_without_systemd_are_found() {
         let kernel = Kernel::new();

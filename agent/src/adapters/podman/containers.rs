@@ -1,4 +1,4 @@
-//! Containers: list, start, stop, remove, and how one ended.
+//! Containers: list, start, stop, remove, and how one exited.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -16,7 +16,7 @@ use super::{account_files, image_policy, logs, refusal, shortage};
 use crate::model::container::{Container, ContainerState, ExitInfo, Identity, Process, Slot};
 use crate::ports::ContainersError;
 
-/// One entry of `GET containers/json`, as far as it is read.
+/// One entry of `GET containers/json`, as far as we read it.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Listed {
@@ -38,7 +38,7 @@ struct Published {
     host_port: Option<u16>,
 }
 
-/// What is kept of each container in a list. Labels of its image are not: they are its author's.
+/// What is kept of each container in a list. Not the labels of its image: those are its author's.
 const KEPT: &[Keep] = &[
     Keep::Whole("Id"),
     Keep::Whole("Names"),
@@ -49,15 +49,15 @@ const KEPT: &[Keep] = &[
     Keep::Keys("Labels", &[LABEL_DEPLOYMENT, LABEL_REVISION, LABEL_SLOT]),
 ];
 
-/// No container has a larger record whose image passed `image_policy`: what that allows takes six
-/// times its bytes in JSON at most.
+/// No container whose image passed `image_policy` has a larger record: what that allows takes at
+/// most six times its bytes in JSON.
 const MAX_RECORD: u64 = 1024 * 1024;
 
 /// The containers with our label.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
     pub(super) containers: Vec<Container>,
-    /// Those whose records are larger than any may be: their names, or their ids.
+    /// Those whose records exceed the limit: their names, or their ids.
     pub(super) too_large: Vec<String>,
 }
 
@@ -71,8 +71,8 @@ pub(super) async fn list(transport: &Transport) -> Result<Listing, ContainersErr
 }
 
 impl Listing {
-    /// One that is too large makes every list slow for all apps. So it is broken, which its app
-    /// alone feels: it is removed, and its image is refused from then on.
+    /// An oversized record slows down every list, for all apps. So that container is treated as
+    /// broken, which affects only its app: it is removed, and its image is refused from then on.
     fn take(&mut self, element: &Element) -> Result<(), TransportError> {
         let Some(decoded) = element.decode::<Listed>() else {
             self.too_large.push(element.id().unwrap_or_else(|| "unknown".to_owned()));
@@ -92,8 +92,8 @@ impl Listing {
 impl Listed {
     fn into_container(self) -> Option<Container> {
         let labels = self.labels.unwrap_or_default();
-        // Podman renames a container that it could not remove whole; without any name there is
-        // nothing to call it by.
+        // Podman renames a container that it could not remove completely; one without any name
+        // cannot be addressed.
         let name = self.names?.into_iter().next()?;
         Some(Container {
             name,
@@ -105,7 +105,7 @@ impl Listed {
     }
 }
 
-/// `pid` 0: it does not run.
+/// `pid` 0: not running.
 fn process(container: String, pid: i64) -> Option<Process> {
     let pid = u32::try_from(pid).ok().filter(|pid| *pid != 0)?;
     Some(Process { container, pid })
@@ -130,7 +130,7 @@ fn identity(labels: &HashMap<String, String>) -> Option<Identity> {
     })
 }
 
-/// Podman's words (libpod `define.ContainerStatus`) as far as they call for different steps.
+/// Podman's states (libpod `define.ContainerStatus`), as far as they need different handling.
 fn state(word: &str, exit_code: i32) -> ContainerState {
     match word {
         "created" | "configured" | "initialized" => ContainerState::Created,
@@ -146,11 +146,11 @@ fn named(operation: &'static str, method: Method, name: &str, rest: &str) -> Cal
         .deadline(Duration::from_secs(30))
 }
 
-/// How long a start waits for Podman to clean up after the run before, and between two looks.
+/// How long a start waits for Podman to clean up the previous run, and the polling interval.
 const CLEANUP: (Duration, Duration) = (Duration::from_secs(3), Duration::from_millis(15));
 
 pub(super) async fn start(transport: &Transport, name: &str) -> Result<(), ContainersError> {
-    // After that it is started all the same: it may turn out well, and probes tell if not.
+    // After that it is started anyway: it may work, and probes notice if it does not.
     let waited = tokio::time::timeout(CLEANUP.0, cleaned_up(transport, name)).await;
     let found = match waited {
         Ok(found) => found?,
@@ -161,16 +161,16 @@ pub(super) async fn start(transport: &Transport, name: &str) -> Result<(), Conta
     let call = named("start the container", Method::POST, name, "/start");
     let answer = transport.call(call).await?;
     match answer.status {
-        // 304: it runs already.
+        // 304: already running.
         StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED => Ok(()),
         StatusCode::NOT_FOUND => Err(ContainersError::NotFound(name.to_owned())),
         _ => Err(shortage::refusal(&answer)),
     }
 }
 
-/// Waits until the network of a container that ended is down. Podman says 'exited' before that,
-/// and a start in between succeeds with a port that nobody forwards: the container runs and cannot
-/// be reached (4.3.1, nearly each time).
+/// Waits until the network of an exited container is down. Podman reports 'exited' before that, and
+/// a start in between succeeds with a port that nobody forwards: the container runs and cannot be
+/// reached (4.3.1, nearly every time).
 async fn cleaned_up(transport: &Transport, name: &str) -> Result<Inspected, ContainersError> {
     loop {
         let inspected = inspect(transport, name).await?;
@@ -192,14 +192,14 @@ pub(super) async fn stop(
         .deadline(grace + Duration::from_secs(15));
     let answer = transport.call(call).await?;
     match answer.status {
-        // 304: it was stopped already. A created one that never ran is stopped too.
+        // 304: already stopped. A created one that never ran is stopped, too.
         StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED => Ok(true),
         StatusCode::NOT_FOUND => Ok(false),
         _ => Err(answer.refusal()),
     }
 }
 
-/// Whether Podman itself knows the container, and not its storage alone.
+/// Whether Podman itself knows the container, not just its storage.
 pub(super) async fn exists(transport: &Transport, name: &str) -> Result<bool, ContainersError> {
     let call = named("look for the container", Method::GET, name, "/exists");
     let answer = transport.call(call.deadline(Duration::from_secs(10))).await?;
@@ -210,7 +210,7 @@ pub(super) async fn exists(transport: &Transport, name: &str) -> Result<bool, Co
     }
 }
 
-/// Removes by force; whether there was one.
+/// Removes by force; returns whether it existed.
 pub(super) async fn remove(transport: &Transport, name: &str) -> Result<bool, ContainersError> {
     // `v`: anonymous volumes of its image go with it. `timeout=0`: SIGKILL at once.
     let rest = "?force=true&v=true&timeout=0";
@@ -224,7 +224,7 @@ pub(super) async fn remove(transport: &Transport, name: &str) -> Result<bool, Co
     }
 }
 
-/// A removal that failed can be told inside a 200: `[{"Id", "Err"}]`.
+/// A failed removal can be reported inside a 200: `[{"Id", "Err"}]`.
 fn removed(answer: &Answer) -> Result<(), ContainersError> {
     #[derive(Deserialize)]
     struct Removal {
@@ -242,7 +242,7 @@ fn removed(answer: &Answer) -> Result<(), ContainersError> {
     }
 }
 
-/// `GET containers/{name}/json`, as far as it is read.
+/// `GET containers/{name}/json`, as far as we read it.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Inspected {
@@ -264,11 +264,11 @@ struct Inspected {
 #[derive(Debug, Deserialize, Default)]
 #[serde(default, rename_all = "PascalCase")]
 struct HostConfig {
-    /// Also while it does not run, unlike the ports of its network settings.
+    /// Present even when not running, unlike the ports of its network settings.
     port_bindings: Option<HashMap<String, Option<Vec<Binding>>>>,
 }
 
-/// Where a port is published, as an inspection spells it.
+/// Where a port is published, as inspect spells it.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Binding {
@@ -284,9 +284,9 @@ struct Config {
 }
 
 impl Inspected {
-    /// What the runtime would obey was kept out when the container was created, by what Podman said
-    /// of the image then. Another pull may have given the same image other annotations between that
-    /// and Podman's own look at it, so it is asked what the container has.
+    /// What the runtime would act on was kept out when the container was created, going by what
+    /// Podman then said of the image. Another pull may have given the same image other annotations
+    /// between that and Podman's own look at it, so the container itself is checked.
     fn takes_nothing_from_its_image(&self) -> Result<(), ContainersError> {
         let annotations = self.config.annotations.iter().flatten();
         match image_policy::obeyed(annotations) {
@@ -295,7 +295,7 @@ impl Inspected {
         }
     }
 
-    /// As a list would show it; `None` for one that no list of ours shows.
+    /// As a list would show it; `None` if none of our lists would.
     fn into_container(self) -> Option<Container> {
         let labels = self.config.labels.unwrap_or_default();
         labels.get(LABEL_DEPLOYMENT)?;
@@ -330,7 +330,7 @@ struct InspectedState {
     exit_code: i32,
     #[serde(default)]
     pid: i64,
-    /// Often false even after the kernel killed it for memory: then only the code 137 tells.
+    /// Often false even after an OOM kill: then only exit code 137 tells.
     #[serde(rename = "OOMKilled")]
     oom_killed: bool,
 }
@@ -346,9 +346,9 @@ async fn inspect(transport: &Transport, name: &str) -> Result<Inspected, Contain
     }
 }
 
-/// One that is removed between Podman's look for its name and its look at it: a 500 that ends with
-/// libpod's `ErrNoSuchCtr` (4.3.1). Taken for trouble, it would have all containers listed, at many a
-/// removal.
+/// A container removed between Podman's lookup of its name and the inspection: a 500 that ends with
+/// libpod's `ErrNoSuchCtr` (4.3.1). Treating that as a failure would re-list all containers on many
+/// a removal.
 fn is_gone(answer: &Answer) -> bool {
     answer.message().ends_with("no such container")
 }
@@ -358,7 +358,7 @@ pub(super) async fn find(
     name: &str,
 ) -> Result<Option<Container>, ContainersError> {
     match inspect(transport, name).await {
-        // Podman also answers for an id, or the beginning of one: only a name is meant.
+        // Podman also answers for an id or an id prefix: only a name is meant.
         Ok(found) => Ok(found.into_container().filter(|found| found.name == name)),
         Err(ContainersError::NotFound(_)) => Ok(None),
         Err(error) => Err(error),
@@ -367,12 +367,12 @@ pub(super) async fn find(
 
 pub(super) async fn ending(transport: &Transport, name: &str) -> Result<ExitInfo, ContainersError> {
     let state = inspect(transport, name).await?.state;
-    // `follow=false` only: a follower that is not ended leaks memory in the service.
+    // `follow=false` only: a follower that is never ended leaks memory in the service.
     let rest = format!("/logs?stdout=true&stderr=true&follow=false&tail={}", logs::LINES);
     let call = named("read the container's log", Method::GET, name, &rest);
     let log_tail = match transport.call(call.deadline(Duration::from_secs(5))).await {
         Ok(answer) if answer.status == StatusCode::OK => logs::tail(&answer.body),
-        // The log only adds words: the ending is known without it.
+        // The log only adds detail: the exit is known without it.
         Ok(_) | Err(_) => String::new(),
     };
     Ok(ExitInfo { exit_code: state.exit_code, oom_killed: state.oom_killed, log_tail })
@@ -411,7 +411,7 @@ mod tests {
         assert_eq!(found[1].state, ContainerState::Created);
     }
 
-    /// Words of Podman 4.3.1.
+    /// Podman 4.3.1's wording.
     #[test]
     fn what_is_removed_while_it_is_looked_at_is_gone() {
         let answer = |message: &str| Answer {

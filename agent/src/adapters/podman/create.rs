@@ -16,22 +16,22 @@ use super::{containers, image_policy, images, places, shortage};
 use crate::model::container::{ContainerSpec, Created, Slot};
 use crate::ports::ContainersError;
 
-/// Label that holds the deployment's id; every container of ours has it.
+/// Label with the deployment's id; every container of ours has it.
 pub(super) const LABEL_DEPLOYMENT: &str = "buddo.deployment";
-/// Label that holds the revision's number.
+/// Label with the revision's number.
 pub(super) const LABEL_REVISION: &str = "buddo.revision";
-/// Label that holds `a` or `b`.
+/// Label with `a` or `b`.
 pub(super) const LABEL_SLOT: &str = "buddo.slot";
 
-/// What common images need to start as root and drop to a user of their own. Of Docker's default
-/// set these are missing: `SETPCAP`, `SETFCAP`, `SYS_CHROOT`, `MKNOD`, `NET_RAW`, `AUDIT_WRITE`.
+/// What common images need to start as root and switch to their own user. Omitted from Docker's
+/// default set: `SETPCAP`, `SETFCAP`, `SYS_CHROOT`, `MKNOD`, `NET_RAW`, `AUDIT_WRITE`.
 const CAPABILITIES: [&str; 8] =
     ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID"];
 
-/// Bytes of log that are kept of each container; conmon starts the file anew beyond.
+/// Bytes of log kept of each container; beyond that conmon truncates the file.
 const LOG_BYTES: i64 = 4 * 1024 * 1024;
 
-/// When the host's memory runs out, apps go before what serves all of them
+/// When the host runs out of memory, apps are killed before the services they all depend on
 /// (`proc_pid_oom_score_adj(5)`).
 const OOM_SCORE: i32 = 500;
 
@@ -50,7 +50,7 @@ struct Body {
     portmappings: [PortMapping; 1],
     cap_drop: [&'static str; 1],
     cap_add: [&'static str; 8],
-    /// Spelt so in `specgen`; unknown keys are ignored in silence.
+    /// `specgen` spells it this way; unknown keys are silently ignored.
     no_new_privileges: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     seccomp_profile_path: Option<PathBuf>,
@@ -67,18 +67,18 @@ struct Body {
     secret_env: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     env: BTreeMap<String, &'static str>,
-    /// What the image's annotations would be otherwise, see [`image_policy`].
+    /// Overrides the image's annotations, see [`image_policy`].
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     annotations: BTreeMap<String, &'static str>,
-    /// VOLUME of the image makes none: each would take a lock and stay behind.
+    /// No volumes for the image's VOLUME: each would take a lock and stay behind.
     image_volume_mode: &'static str,
-    /// HEALTHCHECK of the image never runs: probes of the agent are what counts.
+    /// HEALTHCHECK of the image never runs: only the agent's probes count.
     healthconfig: HealthCheck,
-    /// A command that looks like systemd gets no more than others.
+    /// A command that looks like systemd gets no extra privileges.
     systemd: &'static str,
 }
 
-/// `manifest.Schema2HealthConfig` of containers/image. Without an interval, Podman before 5 makes
+/// `manifest.Schema2HealthConfig` of containers/image. Without an interval, Podman before 5 creates
 /// no timer for it either.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -105,7 +105,7 @@ struct LogConfiguration {
     size: i64,
 }
 
-/// Podman puts `RLIMIT_` before the upper case of `type`.
+/// Podman upper-cases `type` and prefixes `RLIMIT_`.
 #[derive(Debug, Serialize)]
 struct ResourceLimit {
     r#type: &'static str,
@@ -113,14 +113,14 @@ struct ResourceLimit {
     hard: u64,
 }
 
-/// File descriptors of each process in a container: enough for a busy server, and no more than
-/// `allowed`, the limit of our user, beyond which the container would not start.
+/// File descriptors of each process in a container: enough for a busy server, but at most
+/// `allowed`, our user's limit, above which the container would not start.
 fn open_files(allowed: u64) -> ResourceLimit {
     let limit = OPEN_FILES.min(allowed);
     ResourceLimit { r#type: "nofile", soft: limit, hard: limit }
 }
 
-/// The hard limit of this process, which Podman's service has, too: one user's manager runs both.
+/// The hard limit of this process. Podman's service has the same one: one user manager runs both.
 fn allowed_files() -> u64 {
     getrlimit(Resource::RLIMIT_NOFILE).map_or(OPEN_FILES, |(_, hard)| hard)
 }
@@ -136,7 +136,7 @@ struct ResourceLimits {
 #[derive(Debug, Serialize)]
 struct Memory {
     limit: u64,
-    /// Memory and swap together: equal to `limit`, so none is left for swap.
+    /// Memory and swap together: equal to `limit`, so there is no swap.
     swap: u64,
 }
 
@@ -165,8 +165,8 @@ impl From<Limits> for ResourceLimits {
     }
 }
 
-/// A network namespace of the container's own, from which the host's loopback is out of reach.
-/// Podman before 5 does that by slirp4netns, later ones by pasta, each with its default in this.
+/// A network namespace of the container's own, from which the host's loopback is unreachable.
+/// Podman before 5 uses slirp4netns, later versions pasta; both block it by default.
 fn network(podman: &str) -> (Namespace, BTreeMap<&'static str, Vec<&'static str>>) {
     let major = podman.split('.').next().and_then(|major| major.parse::<u32>().ok());
     if major.is_none_or(|major| major >= 5) {
@@ -234,7 +234,7 @@ pub(super) async fn create(
     spec: &ContainerSpec,
 ) -> Result<Created, ContainersError> {
     const OPERATION: &str = "create the container";
-    // Not only when it is pulled: it may have been here, or have come by other hands.
+    // Not only after a pull: the image may already have been here, or been loaded by other means.
     let found = images::inspect(transport, &spec.image).await?;
     let found = found.ok_or_else(|| ContainersError::NotFound(spec.image.to_string()))?;
     image_policy::check(&spec.image, &found).map_err(ContainersError::Image)?;
@@ -252,14 +252,14 @@ pub(super) async fn create(
     if containers::exists(transport, &spec.name).await? {
         return Ok(Created::Existed);
     }
-    // Podman lost its records of a container and its storage still has it: nothing can start that
-    // one, and nothing else can have its name while it is there.
-    tracing::warn!(name = spec.name, "a container that Podman does not know is removed");
+    // Podman lost its records of a container but its storage still has it: that one cannot be
+    // started, and its name stays taken until it is removed.
+    tracing::warn!(name = spec.name, "removing a container that Podman does not know");
     containers::remove(transport, &spec.name).await?;
     created(transport.call(call).await?, spec)
 }
 
-/// 4.3 says a taken name with a 500.
+/// 4.3 reports a taken name with a 500.
 fn is_name_taken(answer: &Answer) -> bool {
     answer.status == StatusCode::CONFLICT
         || (answer.status != StatusCode::CREATED

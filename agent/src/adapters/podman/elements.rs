@@ -1,27 +1,27 @@
-//! Answers of any size: a JSON array of objects, or one object, is read as it comes, and of each
-//! object only the fields that are asked for are kept.
+//! Answers of any size: a JSON array of objects, or one object, is parsed as a stream, and only the
+//! requested fields of each object are kept.
 //!
-//! What an image's author writes into labels stands in every list of containers and images. Read
-//! whole, such a list has a bound, and one image could reach it for all apps of the host. Here
-//! memory is bounded by what is kept of one object, whatever the object's size, and time by the
-//! deadline of the call. Deserializing from a stream with serde was rejected: it reads from
-//! blocking readers only, and would hold each object's labels in memory to throw them away.
+//! What an image's author writes into labels appears in every list of containers and images.
+//! Reading such a list whole needs a size limit, and one image could exceed it for all apps of the
+//! host. Here memory is bounded by what is kept of one object, regardless of the object's size, and
+//! time by the call's deadline. Deserializing from a stream with serde was rejected: it only reads
+//! from blocking readers, and would hold each object's labels in memory just to discard them.
 
 use serde::de::DeserializeOwned;
 
-/// What is kept of one object of a list, in bytes: beyond, it is only counted.
+/// What is kept of one object of a list, in bytes: beyond that it is only counted.
 const MAX_KEPT: usize = 256 * 1024;
 
-/// What is kept of the strings of [`Keep::Strings`], in bytes: beyond, they are left out.
+/// What is kept of the strings of [`Keep::Strings`], in bytes: beyond that they are left out.
 const MAX_STRINGS: usize = 64 * 1024;
 
-/// Longer strings are left out of [`Keep::Strings`]: no name of an image is as long.
+/// Longer strings are left out of [`Keep::Strings`]: no image name is that long.
 const MAX_STRING: usize = 1024;
 
-/// Longer keys than any that is asked for.
+/// Longer than any key that is requested.
 const MAX_KEY: usize = 64;
 
-/// Objects and arrays inside each other; Podman's lists have five.
+/// Nesting depth; Podman's lists have five levels.
 const MAX_DEPTH: u32 = 64;
 
 /// A field that is kept.
@@ -31,7 +31,7 @@ pub(super) enum Keep {
     Whole(&'static str),
     /// Its value is an object, of which these keys are kept.
     Keys(&'static str, &'static [&'static str]),
-    /// Its value is an array of strings, of which those are kept that begin as the reader was told.
+    /// Its value is an array of strings, of which those with the reader's prefix are kept.
     Strings(&'static str),
 }
 
@@ -44,12 +44,12 @@ pub(super) struct Element {
 }
 
 impl Element {
-    /// The fields that were asked for; `None` where they alone are too large.
+    /// The requested fields; `None` if they alone are too large.
     pub(super) fn decode<T: DeserializeOwned>(&self) -> Option<Result<T, serde_json::Error>> {
         self.whole.then(|| serde_json::from_slice(&self.kept))
     }
 
-    /// What its field `Id` says, as far as it came before what was too large.
+    /// Its field `Id`, if it came before the part that was too large.
     pub(super) fn id(&self) -> Option<String> {
         let kept = String::from_utf8_lossy(&self.kept);
         let (_, rest) = kept.split_once(r#""Id":""#)?;
@@ -58,14 +58,14 @@ impl Element {
     }
 }
 
-/// The answer is not an array of objects, or not the one object, that it should be.
+/// The answer is not the expected array of objects, or single object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Malformed {
-    #[error("no object is at byte {0}, where one should be")]
+    #[error("expected an object at byte {0}")]
     Unexpected(u64),
-    #[error("it has objects inside each other without end")]
+    #[error("nested too deeply")]
     TooDeep,
-    #[error("it ends in the middle")]
+    #[error("unexpected end")]
     CutOff,
 }
 
@@ -85,14 +85,14 @@ enum Stage {
     End,
 }
 
-/// Where the reader is among the fields of an object that it chooses from.
+/// Where the reader is among the fields of an object it selects from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum At {
     Key,
     Value,
 }
 
-/// What is kept of the value that comes, if it is of the right kind.
+/// What is kept of the next value, if it is of the right kind.
 #[derive(Debug, Clone, Copy)]
 enum Promise {
     /// These keys of an object.
@@ -101,19 +101,19 @@ enum Promise {
     Strings,
 }
 
-/// A string that is read.
+/// A string being read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Text {
     escaped: bool,
-    /// It is a key to choose by.
+    /// It is a key to select by.
     is_key: bool,
 }
 
-/// Takes an answer in piece by piece.
+/// Parses an answer chunk by chunk.
 #[derive(Debug)]
 pub(super) struct Reader {
     keep: &'static [Keep],
-    /// How the strings begin that are kept of [`Keep::Strings`].
+    /// Prefix of the strings kept by [`Keep::Strings`].
     prefix: Vec<u8>,
     most_kept: usize,
     stage: Stage,
@@ -121,7 +121,7 @@ pub(super) struct Reader {
     after: Stage,
     read: u64,
     depth: u32,
-    /// The string that is read.
+    /// The string being read.
     string: Option<Text>,
     key: Vec<u8>,
     at: At,
@@ -130,11 +130,11 @@ pub(super) struct Reader {
     chosen: Option<&'static [&'static str]>,
     /// The reader is in an array of which some strings are kept.
     sifts: bool,
-    /// A string of that array, as far as it was read, while it may be one of them.
+    /// The part read so far of a string of that array, while it may still match.
     candidate: Option<Vec<u8>>,
-    /// Bytes of those that were found.
+    /// Bytes of those found.
     strings: usize,
-    /// A value is copied: of a field at this depth.
+    /// A value is being copied: of a field at this depth.
     copies: Option<u32>,
     began: u64,
     kept: Vec<u8>,
@@ -169,14 +169,14 @@ impl Reader {
         }
     }
 
-    /// For one object, of which `most_kept` bytes are kept; of its [`Keep::Strings`], those that
-    /// begin with `prefix`, which must be one that JSON writes as it is.
+    /// For one object, of which `most_kept` bytes are kept; of its [`Keep::Strings`], those with
+    /// `prefix`, which must not need JSON escaping.
     pub(super) fn one(keep: &'static [Keep], prefix: String, most_kept: usize) -> Self {
         let (stage, after) = (Stage::One, Stage::End);
         Self { prefix: prefix.into_bytes(), most_kept, stage, after, ..Self::new(keep) }
     }
 
-    /// Takes in the next bytes, and hands on each object that ends in them.
+    /// Consumes the next bytes, and passes on each object that ends in them.
     pub(super) fn feed<E: From<Malformed>>(
         &mut self,
         bytes: &[u8],
@@ -237,7 +237,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Whether the fields at this depth are chosen from.
+    /// Whether fields are selected at this depth.
     fn chooses(&self) -> bool {
         self.copies.is_none() && self.depth == if self.chosen.is_some() { 2 } else { 1 }
     }
@@ -277,7 +277,7 @@ impl Reader {
         Ok(None)
     }
 
-    /// The next byte of a string; the string as it is then, until it ends.
+    /// The next byte of a string; the string's state after it, until it ends.
     fn text(&mut self, text: Text, byte: u8) -> Option<Text> {
         self.copy(byte);
         if byte == b'"' && !text.escaped {
@@ -293,7 +293,7 @@ impl Reader {
                 self.candidate = None;
             }
         }
-        // Keys that are asked for need no escapes, so that one with an escape is none of them.
+        // Requested keys need no escapes, so a key with an escape is not one of them.
         if text.is_key && self.key.len() <= MAX_KEY {
             self.key.push(byte);
         }
@@ -346,7 +346,7 @@ impl Reader {
         Some(Element { kept, whole: self.whole, bytes: self.read - self.began })
     }
 
-    /// A key was read, its value comes.
+    /// A key was read, its value follows.
     fn choose(&mut self) {
         self.at = At::Value;
         let key = self.key.as_slice();
@@ -372,13 +372,13 @@ impl Reader {
         self.copies = Some(self.depth);
     }
 
-    /// A string that begins as wanted, unless it is too short for that.
+    /// A string with the wanted prefix, unless it is too short for that.
     fn keep_string(&mut self, string: &[u8]) {
         if string.len() < self.prefix.len() {
             return;
         }
         self.strings += string.len();
-        // The fields that come later must find room.
+        // Leave room for the fields that follow.
         if self.strings > MAX_STRINGS {
             return;
         }

@@ -7,8 +7,8 @@
 //!   back-off ──► healthy = false ──► on the next success: healthy = true, hints += 1
 //! ```
 //!
-//! Events are lost, repeated and end without notice (containers/podman issues 21685, 17665, 8751):
-//! a hint is never data, and after each reconnect there is one.
+//! Events get lost, repeated and end without notice (containers/podman issues 21685, 17665, 8751):
+//! a hint is never data, and each reconnect yields one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,17 +26,17 @@ use super::create::LABEL_DEPLOYMENT;
 use super::transport::{Call, Transport};
 use crate::ports::{EventFeed, Named};
 
-/// Between two attempts to read the stream: at first, and at most.
+/// Back-off between two attempts to open the stream: initial, and maximum.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
-/// How long a stream without an end counts as working before its first event: Podman sends the
-/// head of the answer only with that, so an open request is all there is to see.
+/// How long an open stream counts as working before its first event: Podman sends the response head
+/// only with the first event, so an open request is all there is to see.
 const SETTLED: Duration = Duration::from_millis(250);
 
-/// The longest line that is looked at, in bytes.
+/// The longest line that is parsed, in bytes.
 const MAX_LINE: usize = 256 * 1024;
 
-/// Where the event task tells what it hears.
+/// Where the event task publishes what it hears.
 struct Teller {
     hints: watch::Sender<u64>,
     named: Arc<Named>,
@@ -73,24 +73,24 @@ async fn follow(transport: &Transport, teller: &Teller, renew: &Notify) {
     loop {
         let ended = tokio::select! {
             ended = read(transport, teller) => ended,
-            () = renew.notified() => "it is open and tells nothing".to_owned(),
+            () = renew.notified() => "it is open but silent".to_owned(),
         };
         if teller.healthy.send_replace(false) {
             pause = BACKOFF.0;
             tracing::warn!(reason = %ended, "Podman's event stream ended; reconnecting");
         } else {
-            tracing::debug!(reason = %ended, "Podman's event stream is not there");
+            tracing::debug!(reason = %ended, "Podman's event stream is not available");
         }
-        // Spread, so that many readers do not come back at the same moment.
+        // Jittered, so that many readers do not reconnect at the same moment.
         let spread = rand::rng().random_range(0.5..1.0);
         tokio::time::sleep(pause.mul_f64(spread)).await;
         pause = (pause * 2).min(BACKOFF.1);
     }
 }
 
-/// Reads one stream to its end; why it ended.
+/// Reads one stream to its end; returns why it ended.
 async fn read(transport: &Transport, teller: &Teller) -> String {
-    // A filter by a label's key alone matches nothing in 4.3.1, so labels are looked at here.
+    // Filtering by label key alone matches nothing in 4.3.1, so labels are checked here.
     let filters = escape(r#"{"type":["container"],"event":["start","died","remove"]}"#);
     let path = format!("events?stream=true&filters={filters}");
     let year = Duration::from_hours(365 * 24);
@@ -140,12 +140,12 @@ async fn read(transport: &Transport, teller: &Teller) -> String {
 impl Teller {
     fn usable(&self) {
         if !self.healthy.send_replace(true) {
-            // What happened while nobody listened is not told again.
+            // Events missed while disconnected are not replayed.
             self.hint(None);
         }
     }
 
-    /// Something happened to this container; `None`: to some container.
+    /// Something happened to this container; `None`: to an unknown container.
     fn hint(&self, name: Option<String>) {
         self.named.add(name);
         bump(&self.hints);
@@ -156,12 +156,13 @@ fn bump(count: &watch::Sender<u64>) {
     count.send_modify(|count| *count = count.wrapping_add(1));
 }
 
-/// Whether a line speaks of our label. No need to parse it: a false alarm costs one list call.
+/// Whether a line mentions our label. No need to parse it: a false alarm costs one list call.
 fn is_ours(line: &[u8]) -> bool {
     line.windows(LABEL_DEPLOYMENT.len()).any(|window| window == LABEL_DEPLOYMENT.as_bytes())
 }
 
-/// The container that a line speaks of. Podman sets `name` after the labels, which cannot replace it.
+/// The container that a line is about. Podman writes `name` after the labels, so they cannot fake
+/// it.
 fn name(line: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
@@ -194,7 +195,7 @@ mod tests {
             .unwrap();
     }
 
-    /// `fm_21`: when the stream ends the feed says so, comes back by itself and gives a hint.
+    /// `fm_21`: when the stream ends, the feed reports it, reconnects by itself and gives a hint.
     #[tokio::test]
     async fn fm_21_an_ended_stream_is_reopened_with_a_hint() {
         let folder = tempfile::tempdir().unwrap();
@@ -221,7 +222,7 @@ mod tests {
         stop.cancel();
     }
 
-    /// A stream that is open and dead is replaced when somebody noticed, with a hint.
+    /// A stream that is open but dead is replaced once somebody notices, with a hint.
     #[tokio::test]
     async fn fm_21_a_silent_stream_is_replaced_when_asked() {
         let folder = tempfile::tempdir().unwrap();

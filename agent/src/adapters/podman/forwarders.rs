@@ -1,11 +1,11 @@
-//! What forwards a port of the host into a container, found by the address that it holds.
+//! The process that forwards a host port into a container, found by the address it listens on.
 //!
 //! ```text
 //! /proc/net/tcp: address ──► inode of its socket ──► /proc/PID/fd: who has that socket
 //! ```
 //!
-//! The container that it works for is not to be seen from there. Where Podman has lost a container
-//! whose address belongs to another app by now, this is all that can be told of it.
+//! Which container it serves cannot be seen from there. When Podman has lost a container whose
+//! address now belongs to another app, the address is all there is to go by.
 
 use std::ffi::OsStr;
 use std::io;
@@ -20,17 +20,17 @@ use crate::ports::ContainersError;
 
 const OPERATION: &str = "end what holds an address";
 
-/// Names of Podman's forwarders: that of 4.x, and those of pasta, which 5.x has.
+/// Names of Podman's forwarders: 4.x's, and pasta's, which 5.x uses.
 const FORWARDERS: [&str; 4] = ["rootlessport", "rootlessport-child", "pasta", "pasta.avx2"];
 
-/// State of a socket that listens (`proc_net_tcp(5)`).
+/// Socket state "listening" (`proc_net_tcp(5)`).
 const LISTENS: &str = "0A";
 
-/// Ends the forwarder that holds `address`, if one of this user's does. Only where no container
-/// of ours that Podman knows is published there: addresses of slots are the agent's alone.
+/// Ends the forwarder that holds `address`, if it is one of this user's. Only where no container of
+/// ours that Podman knows is published there: slot addresses belong to the agent alone.
 pub(super) async fn end(address: SocketAddrV4) -> Result<(), ContainersError> {
     for pid in look(OPERATION, move |proc| holders(proc, address)).await? {
-        tracing::warn!(%address, pid, "what forwards for a container that Podman has lost is ended");
+        tracing::warn!(%address, pid, "ending the port forwarder of a lost container");
         let still = || is_forwarder(Path::new(PROC), pid);
         for signal in [Signal::TERM, Signal::KILL] {
             signal_if(pid, signal, still).map_err(failed(OPERATION))?;
@@ -58,14 +58,14 @@ fn holders(proc: &Path, address: SocketAddrV4) -> io::Result<Vec<u32>> {
 }
 
 fn is_forwarder(proc: &Path, pid: u32) -> bool {
-    // Not the kernel's name for it: it runs Podman's own program, by way of `/proc/self/exe`.
+    // Not the kernel's name for it: it runs Podman's own program, via `/proc/self/exe`.
     let line = command_line(proc, pid).unwrap_or_default();
     let program = line.split(|byte| *byte == 0).next().unwrap_or_default();
     let name = Path::new(OsStr::from_bytes(program)).file_name();
     name.is_some_and(|name| FORWARDERS.iter().any(|known| *known == name))
 }
 
-/// The inode of the socket that listens at `address`, in the kernel's table.
+/// The inode of the socket listening at `address`, from the kernel's table.
 fn listener(table: &str, address: SocketAddrV4) -> Option<u64> {
     let inode = |line: &str| {
         let mut fields = line.split_whitespace().skip(1);
@@ -77,7 +77,7 @@ fn listener(table: &str, address: SocketAddrV4) -> Option<u64> {
     table.lines().skip(1).find_map(inode)
 }
 
-/// `0100007F:1F40`: the address as the machine stores it, then the port.
+/// `0100007F:1F40`: the address in machine byte order, then the port.
 fn parse(text: &str) -> Option<SocketAddrV4> {
     let (address, port) = text.split_once(':')?;
     let address = u32::from_str_radix(address, 16).ok()?.to_ne_bytes();
@@ -100,7 +100,7 @@ mod tests {
         let descriptor = format!("/proc/self/fd/{}", listener_of.as_raw_fd());
         let target = std::fs::read_link(descriptor).unwrap();
         assert_eq!(target.as_os_str(), format!("socket:[{inode}]").as_str());
-        // It is held by these tests, which forward nothing.
+        // Held by this test process, which is not a forwarder.
         assert!(holders(Path::new(PROC), address).unwrap().is_empty());
         drop(listener_of);
         let table = std::fs::read_to_string("/proc/net/tcp").unwrap();

@@ -15,16 +15,16 @@ use super::transport::{Call, Told, Transport, TransportError};
 use crate::model::container::LocalImage;
 use crate::ports::{ContainersError, Hindrance};
 
-/// The most that is kept of what Podman tells of one image, in bytes: what `image_policy` allows
-/// has less, twice and with all escapes of JSON.
+/// The most that is kept of Podman's answer about one image, in bytes: what `image_policy` allows
+/// is smaller, even twice over and with all JSON escapes.
 const MAX_INSPECT: usize = 2 * 1024 * 1024;
 
-/// The largest answer about one image that is read, in bytes, most of it past. Podman bounds a
+/// The largest answer about one image that is read, in bytes, most of it skipped. Podman bounds a
 /// configuration and a manifest to a few MiB each, but not how many names an image has on a host.
 const MAX_STREAMED: u64 = 64 * 1024 * 1024;
 
-/// What is kept of one image. Of its names only those of the repository that is asked for: whoever
-/// has the same bytes pulled under another name adds that one.
+/// What is kept of one image. Of its names only those of the requested repository: anyone who has
+/// the same bytes pulled under another name adds that one.
 const INSPECTED: &[Keep] = &[
     Keep::Whole("Id"),
     Keep::Whole("Digest"),
@@ -51,17 +51,17 @@ const INSPECTED: &[Keep] = &[
     Keep::Keys("RootFS", &["Layers"]),
 ];
 
-/// `GET images/{name}/json`, as far as it is read.
+/// `GET images/{name}/json`, as far as we read it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub(super) struct Image {
     pub(super) id: String,
     pub(super) digest: Option<String>,
-    /// Of the repository that was asked for.
+    /// Names in the requested repository.
     pub(super) repo_digests: Option<Vec<String>>,
-    /// In Go's words, such as `amd64`.
+    /// In Go's naming, such as `amd64`.
     pub(super) architecture: Option<String>,
-    /// In Go's words, such as `linux`.
+    /// In Go's naming, such as `linux`.
     pub(super) os: Option<String>,
     /// Bytes on the disk.
     pub(super) size: Option<u64>,
@@ -70,7 +70,7 @@ pub(super) struct Image {
     pub(super) config: Option<Config>,
     #[serde(rename = "RootFS")]
     pub(super) root_fs: Option<RootFs>,
-    /// What the policy looks at is too large to be kept; of the other fields only the id is known.
+    /// What the policy checks is too large to be kept; of the other fields only the id is known.
     #[serde(skip)]
     pub(super) too_large: bool,
 }
@@ -100,7 +100,7 @@ pub(super) struct RootFs {
     pub(super) layers: Option<Vec<IgnoredAny>>,
 }
 
-/// One entry of `GET images/json`, as far as it is read. `Created` is not: it is the build's date.
+/// One entry of `GET images/json`, as far as we read it. Not `Created`: it is the build date.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Listed {
@@ -114,7 +114,8 @@ struct Listed {
     containers: Option<u64>,
 }
 
-/// How Podman is told an image. It refuses a tag beside a digest, and the digest says more.
+/// How the image is named to Podman. It refuses a tag next to a digest, and the digest is more
+/// precise.
 pub(super) fn local_name(image: &ImageReference) -> String {
     match image.digest() {
         Some(digest) => image.pinned(digest).to_string(),
@@ -122,12 +123,12 @@ pub(super) fn local_name(image: &ImageReference) -> String {
     }
 }
 
-/// How digests of `image`'s own repository begin.
+/// Prefix of the digests of `image`'s own repository.
 fn own_names(image: &ImageReference) -> String {
     format!("{}/{}@", image.registry(), image.repository())
 }
 
-/// The local image of that name, where there is one. Asks no registry.
+/// The local image of that name, if any. Does not ask a registry.
 pub(super) async fn inspect(
     transport: &Transport,
     image: &ImageReference,
@@ -179,11 +180,11 @@ const KEPT: &[Keep] = &[
 #[derive(Debug, Default)]
 pub(super) struct Listing {
     pub(super) images: Vec<LocalImage>,
-    /// Ids of those that have too many names to be judged.
+    /// Ids of those with too many names to be judged.
     pub(super) too_large: Vec<String>,
 }
 
-/// All images. Without `all=true`: layers of builds in between are no images of their own.
+/// All images. Without `all=true`: intermediate build layers are not images of their own.
 pub(super) async fn list(transport: &Transport) -> Result<Listing, ContainersError> {
     let call = Call::libpod("list images", Method::GET, "images/json");
     let mut listing = Listing::default();
@@ -223,8 +224,8 @@ impl Listed {
     }
 }
 
-/// Removes an image by its id, or, where Podman wants that, name by name. Never by force: that
-/// would take its containers along.
+/// Removes an image by its id, or, where Podman requires it, name by name. Never by force: that
+/// would also remove its containers.
 pub(super) async fn remove(
     transport: &Transport,
     image: &LocalImage,
@@ -250,7 +251,7 @@ async fn remove_by(transport: &Transport, name: &str) -> Result<(), ContainersEr
     }
 }
 
-/// Removes what a pull has just brought under this name.
+/// Removes what a pull has just stored under this name.
 pub(super) async fn discard(
     transport: &Transport,
     image: &ImageReference,
@@ -259,8 +260,8 @@ pub(super) async fn discard(
 }
 
 impl Image {
-    /// The digest under which `image`'s own repository holds these bytes. One local image may
-    /// list several: of other repositories, and both a multi-platform index and its manifest.
+    /// The digest under which `image`'s own repository holds these bytes. One local image may list
+    /// several: from other repositories, and both a multi-platform index and its manifest.
     pub(super) fn registry_digest(&self, image: &ImageReference) -> Option<Digest> {
         let repository = own_names(image);
         let known: Vec<Digest> = self
@@ -272,8 +273,8 @@ impl Image {
             .collect();
         let own = self.digest.as_deref().and_then(|text| Digest::parse(text).ok());
         if let Some(asked) = image.digest() {
-            // Once its tag has moved to another image, Podman lists no name of it any more, but
-            // finds it by its digest. And the same digest is the same bytes.
+            // Once its tag has moved to another image, Podman no longer lists a name for it, but
+            // finds it by its digest. And the same digest means the same bytes.
             return known.into_iter().chain(own).find(|digest| digest == asked);
         }
         match own {
@@ -291,7 +292,7 @@ mod tests {
 
     use super::*;
 
-    /// What is learnt of the image from a Podman that tells this of it.
+    /// What is learnt of the image from a Podman that reports this.
     async fn inspected(
         told: &serde_json::Value,
         most: u64,
@@ -307,7 +308,7 @@ mod tests {
             let length = body.len();
             let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
             stream.write_all(head.as_bytes()).await.unwrap();
-            // Who has read enough hangs up.
+            // A reader that has enough hangs up.
             let _ = stream.write_all(body.as_bytes()).await;
         });
         let image = ImageReference::parse("ghcr.io/acme/web:v1").unwrap();
@@ -316,7 +317,7 @@ mod tests {
         found
     }
 
-    /// More names than were once read of any image, given by who pulled the same bytes under them.
+    /// More names than any real image ever had, added by whoever pulled the same bytes under them.
     fn known_by_many_names() -> serde_json::Value {
         let name = |n| format!("evil.test/tenant-{n}/web");
         let tags: Vec<_> = (0..20_000).map(|n| format!("{}:v1", name(n))).collect();
@@ -433,7 +434,7 @@ mod tests {
             (2_008_461, true, false)
         );
         assert_eq!((images[1].in_use, images[1].foreign), (false, true));
-        // Not told is not unused.
+        // Unknown does not mean unused.
         assert!(images[2].in_use && !images[2].foreign && images[2].names.is_empty());
         assert!(images[0].former.is_empty(), "{:?}", images[0]);
         // Its tag has moved.

@@ -17,19 +17,19 @@ pub struct Info {
     pub version: String,
     /// `v1` or `v2`.
     pub cgroup_version: String,
-    /// Controllers delegated to Podman's user. Limits of others are accepted and not enforced.
+    /// Controllers delegated to Podman's user. Limits of others are accepted but not enforced.
     pub cgroup_controllers: Vec<String>,
     /// Name of the storage driver, such as `overlay`.
     pub storage_driver: String,
-    /// Where Podman keeps all it has, where it says so.
+    /// Podman's storage root, if reported.
     pub graph_root: Option<PathBuf>,
-    /// Folders in which images lie: the storage first, then where parts lie while they come.
+    /// Folders that hold images: the storage first, then where parts lie during a pull.
     pub image_places: Vec<PathBuf>,
-    /// What connects containers, such as `netavark`.
+    /// The network backend, such as `netavark`.
     pub network_backend: Option<String>,
-    /// How many containers there are, running or not.
+    /// Number of containers, running or not.
     pub containers: u64,
-    /// Locks that are free; Podman says so from 4.6 on.
+    /// Free locks; Podman reports this from 4.6 on.
     pub free_locks: Option<u32>,
     /// Whether Podman runs without root.
     pub rootless: bool,
@@ -87,11 +87,12 @@ struct Version {
 }
 
 impl Podman {
-    /// Asks what host this is. Slow beside the other calls: ask at start, not in each pass.
+    /// Asks Podman for the host's facts. Slow compared to the other calls: ask at start, not in
+    /// each pass.
     pub async fn info(&self) -> Result<Info, ContainersError> {
         let info = ask(&self.transport).await?;
         if let Some(root) = &info.graph_root {
-            // A pass that needs it finds it here, and does not wait for half a second.
+            // A pass that needs it finds it here, and does not wait half a second.
             self.graph_root.set(root.clone()).ok();
         }
         Ok(info)
@@ -99,7 +100,7 @@ impl Podman {
 }
 
 impl Info {
-    /// Asks the service at `socket`, for those who want nothing else of it.
+    /// Asks the service at `socket`, for callers that need nothing else from it.
     pub async fn of(socket: PathBuf) -> Result<Self, ContainersError> {
         ask(&Transport::new(socket)).await
     }

@@ -1,13 +1,13 @@
-//! Containers that run and that Podman does not know any more.
+//! Containers that run but that Podman no longer knows.
 //!
-//! Its service was killed in the middle of a start, or its database is another one: the processes
-//! go on, and hold the address of their slot for as long as the machine runs. Podman names each
-//! container on the command line of its monitor (`conmon(8)`), which passes signals on to it, and
-//! whose end ends what forwards its port.
+//! Its service was killed in the middle of a start, or its database was replaced: the processes go
+//! on, and hold the address of their slot for as long as the machine runs. Podman names each
+//! container on the command line of its monitor (`conmon(8)`), which forwards signals to it, and
+//! whose exit ends its port forwarder.
 //!
-//! A command line proves nothing: a container's root could pose as the monitor of another's container
-//! that Podman has lost, and keep that app from its address or its end. A monitor is outside of every
-//! container, by pid namespace and cgroup, and runs the host's own `conmon`.
+//! A command line proves nothing: a container's root could pose as the monitor of another app's
+//! container that Podman has lost, and keep that app from its address or its end. A real monitor is
+//! outside every container, by pid namespace and cgroup, and runs the host's own `conmon`.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -49,7 +49,7 @@ struct Monitor {
     bundle: PathBuf,
 }
 
-/// What runs and Podman does not know, of what was made in the storage at `root`.
+/// Containers that run but Podman does not know, among those created in the storage at `root`.
 pub(super) async fn list(
     transport: &Transport,
     root: &Path,
@@ -70,13 +70,13 @@ pub(super) async fn end(
     };
     for monitor in lost(transport, of_slot).await? {
         let name = container_name(&monitor.identity);
-        tracing::warn!(name, "a container that Podman has lost is ended");
+        tracing::warn!(name, "ending a container that Podman has lost");
         end_one(&monitor, &name, grace).await.map_err(failed(OPERATION))?;
     }
     Ok(())
 }
 
-/// The monitors, of those that are `meant`, whose container Podman does not know.
+/// Those of the `meant` monitors whose container Podman does not know.
 async fn lost(
     transport: &Transport,
     meant: impl Fn(&Monitor) -> bool,
@@ -86,7 +86,7 @@ async fn lost(
     if running.is_empty() {
         return Ok(running);
     }
-    // After the look at processes: what was made in between is known.
+    // Listed after the processes: anything created in between is known.
     let known = known(transport).await?;
     running.retain(|monitor| !known.contains(&monitor.container));
     Ok(running)
@@ -107,7 +107,7 @@ async fn known(transport: &Transport) -> Result<BTreeSet<String>, ContainersErro
 }
 
 async fn end_one(monitor: &Monitor, name: &str, grace: Duration) -> io::Result<()> {
-    // The monitor passes it on to the container, and ends with it.
+    // The monitor forwards it to the container, and exits with it.
     signal(monitor, monitor.pid, Signal::TERM)?;
     if gone(monitor.pid, grace).await {
         return Ok(());
@@ -140,8 +140,8 @@ fn monitors(proc: &Path) -> io::Result<Vec<Monitor>> {
 }
 
 impl Monitor {
-    /// The monitor that this process is, if it is one of a container of ours. Of processes of
-    /// [`own`] alone.
+    /// The monitor that this process is, if it is one of a container of ours. For processes of
+    /// [`own`] only.
     fn of(proc: &Path, pid: u32) -> Option<Self> {
         let monitor = Self::parse(pid, &command_line(proc, pid)?)?;
         let genuine = runs_program(proc, pid, CONMON) && !is_in_container(proc, pid);
@@ -233,7 +233,7 @@ mod tests {
         let other = kernel.0.path().join("image/conmon");
         fs::create_dir(other.parent().unwrap()).unwrap();
         kernel.process("11", "pid:[1]", &other, &of_monitor);
-        // What tells nothing of itself is nobody.
+        // A process that reveals nothing is not a monitor.
         kernel.process("12", "pid:[1]", &conmon, &of_monitor);
         fs::remove_file(kernel.0.path().join("12/ns/pid")).unwrap();
         kernel.process("13", "pid:[1]", &conmon, &of_monitor);

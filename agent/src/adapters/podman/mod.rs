@@ -1,7 +1,7 @@
 //! Podman through its REST API on a Unix socket.
 //!
-//! A thin client of our own, since the ready-made ones misspell `no_new_privileges`, quote
-//! secrets or have no deadlines. One file per concern:
+//! A thin client of our own, since the existing ones misspell `no_new_privileges`, quote secrets or
+//! have no deadlines. One file per concern:
 //!
 //! ```text
 //! impl Containers ──► containers · create · images · pull · secrets ──► transport ──► socket
@@ -13,7 +13,7 @@
 //! ```
 //!
 //! Works with Podman 4.3 to 5.x: the libpod API under its 4.0.0 prefix, and the Docker-compatible
-//! pull, which is the only one that tells how many bytes have come.
+//! pull, the only one that reports how many bytes have arrived.
 
 mod account_files;
 mod cgroup;
@@ -64,7 +64,7 @@ use crate::model::container::{
 };
 use crate::ports::{Containers, ContainersError, Images};
 
-/// What the last lists held that is larger than anything in them may be.
+/// Entries of the last lists that exceed the size limits.
 #[derive(Debug, Default)]
 struct TooLarge {
     containers: ArcSwap<Vec<String>>,
@@ -80,7 +80,7 @@ pub struct Podman {
     room: Option<DiskSpace>,
     places: Places,
     seccomp: Option<PathBuf>,
-    /// Why containers go without a profile of the agent's, for the host's administrator.
+    /// Why containers run without the agent's seccomp profile, for the host's administrator.
     unfiltered: Option<Arc<str>>,
     too_large: Arc<TooLarge>,
     graph_root: Arc<OnceCell<PathBuf>>,
@@ -88,7 +88,7 @@ pub struct Podman {
 
 impl Podman {
     /// Talks to the service at `socket`. Containers it creates carry the label `buddo.host` with
-    /// `host`, for people who look at them; nothing is decided by it.
+    /// `host`, for human readers; nothing depends on it.
     pub fn new(socket: PathBuf, host: HostId) -> Self {
         Self {
             transport: Transport::new(socket),
@@ -109,20 +109,20 @@ impl Podman {
         Self { transport: self.transport.with_metrics(metrics), ..self }
     }
 
-    /// The same client that pulls only while there is room.
+    /// The same client, which pulls only while there is room.
     #[must_use]
     pub fn with_room(self, room: DiskSpace) -> Self {
         Self { room: Some(room), ..self }
     }
 
-    /// The same client that keeps to so many containers of ours.
+    /// The same client, limited to this many containers of ours.
     #[must_use]
     pub fn with_max_containers(self, max: usize) -> Self {
         Self { places: Places::new(max), ..self }
     }
 
-    /// The same client, whose containers may not use the kernel's keys: the profile that says so is
-    /// written into `folder`. Where it cannot be had, Podman's own holds, and a warning says so.
+    /// The same client, whose containers may not use kernel keys: the profile for that is written
+    /// into `folder`. If it cannot be, Podman's own applies, and a warning says so.
     #[must_use]
     pub fn without_kernel_keys(self, folder: &Path) -> Self {
         match seccomp::write(folder) {
@@ -141,8 +141,8 @@ impl Podman {
         Self { pull_limits, ..self }
     }
 
-    /// Ends the service if it uses more than `limit_kib` KiB of memory, for systemd to start a
-    /// fresh one; containers do not notice. Whether it did.
+    /// Ends the service if it uses more than `limit_kib` KiB of memory, so that systemd starts a
+    /// fresh one; containers are unaffected. Returns whether it did.
     pub async fn end_if_larger(&self, limit_kib: u64) -> bool {
         self.transport.end_if_larger(limit_kib).await
     }
@@ -154,13 +154,13 @@ impl TooLarge {
         let containers = containers.iter().map(|name| {
             format!(
                 "Podman's record of the container {name} is far too large, most likely by the \
-                 labels of its image; if it is an app's it is removed and its image refused, if \
-                 not, remove it"
+                 labels of its image; an app's is removed and its image refused, any \
+                 other must be removed by hand"
             )
         });
         let images = self.images.load();
         let images = images.iter().map(|id| {
-            format!("the image {id} has too many names to be judged; remove it if nobody needs it")
+            format!("the image {id} has too many names to judge; remove it if it is not needed")
         });
         containers.chain(images).collect()
     }
@@ -185,8 +185,8 @@ impl Containers for Podman {
 
     async fn image(&self, image: &ImageReference) -> Result<Option<Digest>, ContainersError> {
         let found = images::inspect(&self.transport, image).await?;
-        // Images with the same bytes are one image to Podman, which keeps the annotations of whoever
-        // pulled it last: a pull brings back those of this one, and judges them.
+        // Podman treats images with the same bytes as one, and keeps the annotations of the last
+        // pull: pulling restores this image's annotations, and checks them.
         let found = found.filter(|found| image_policy::check(image, found).is_ok());
         Ok(found.and_then(|found| found.registry_digest(image)))
     }
@@ -273,7 +273,7 @@ impl Containers for Podman {
 }
 
 impl Podman {
-    /// Where Podman keeps all it has; asked once.
+    /// Podman's storage root; asked once.
     async fn graph_root(&self) -> io::Result<&Path> {
         let asked = self.graph_root.get_or_try_init(async || {
             let root = self.info().await.map_err(io::Error::other)?.graph_root;

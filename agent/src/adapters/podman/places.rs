@@ -1,6 +1,6 @@
 //! A budget of containers: Podman has a lock for each container, pod and volume, 2,048 in all by
-//! default, and once they are used up nothing can be created or even replaced. So all that holds a
-//! lock counts, whoever made it.
+//! default, and once they are used up nothing can be created or even replaced. So everything that
+//! holds a lock counts, whoever created it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,19 +14,19 @@ use tokio::time::Instant;
 use super::transport::{Call, Transport};
 use crate::ports::ContainersError;
 
-/// What holds locks and is not ours is counted again when a create finds the count so old: a list of
-/// 1,000 containers takes Podman most of a second (4.3.1), which that create waits for.
+/// Locks held by others are recounted when a create finds the count this old: a list of 1,000
+/// containers takes Podman most of a second (4.3.1), and that create waits for it.
 const STALE: Duration = Duration::from_mins(5);
-/// The same where no more than one in [`FEW`] of all places is left.
+/// The same when at most one in [`FEW`] of all places is left.
 const STALE_WHERE_FEW: Duration = Duration::from_secs(30);
 const FEW: usize = 10;
 
-/// What has a lock each.
+/// What takes a lock each.
 const CONTAINERS: &str = "containers/json?all=true";
 const PODS: &str = "pods/json";
 const VOLUMES: &str = "volumes/json";
 
-/// How many locks may be held, and how many are. Clones share all.
+/// How many locks may be held, and how many are. Clones share all state.
 #[derive(Debug, Clone)]
 pub(super) struct Places {
     max: usize,
@@ -35,9 +35,9 @@ pub(super) struct Places {
 
 #[derive(Debug, Default)]
 struct Known {
-    /// Containers of ours: as the last list said, and one more for each that was created since.
+    /// Our containers: as of the last list, plus one for each created since.
     ours: AtomicUsize,
-    /// What else there is: containers of others, pods, volumes.
+    /// Everything else: other people's containers, pods, volumes.
     others: AtomicUsize,
     counted: Mutex<Option<Instant>>,
 }
@@ -53,21 +53,21 @@ impl Places {
         Self { max, known: Arc::default() }
     }
 
-    /// There are so many containers of ours.
+    /// This many containers are ours.
     pub(super) fn counted(&self, containers: usize) {
         self.known.ours.store(containers, Ordering::Relaxed);
     }
 
-    /// There is one more.
+    /// One was created.
     pub(super) fn one_more(&self) {
         self.known.ours.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts what Podman holds, unless that was done just now. Only a create asks for it: passes
-    /// do without two more lists each.
+    /// save two more lists each.
     ///
-    /// An error: it does not even list its containers. Why is told once only, and is worth more than
-    /// the create that would follow.
+    /// An error: it does not even list its containers. The reason is reported only once, and is
+    /// worth more than the create that would follow.
     pub(super) async fn look(&self, transport: &Transport) -> Result<(), ContainersError> {
         let mut counted = self.known.counted.lock().await;
         let stale = if self.left() <= self.max / FEW { STALE_WHERE_FEW } else { STALE };
@@ -77,7 +77,7 @@ impl Places {
         let containers = count(transport, CONTAINERS).await?;
         let beside = async { Ok(count(transport, PODS).await? + count(transport, VOLUMES).await?) };
         let beside = beside.await;
-        // Also where that failed: the next create would wait for as long, and know no more.
+        // Also after a failure: the next create would wait as long and learn no more.
         *counted = Some(Instant::now());
         match beside {
             Ok(beside) => {
@@ -85,23 +85,23 @@ impl Places {
                 let others = (containers + beside).saturating_sub(ours);
                 self.known.others.store(others, Ordering::Relaxed);
             }
-            // Podman has the last word in any case.
+            // Podman has the last word anyway.
             Err(error) => {
                 let error: ContainersError = error;
                 let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "Podman's pods and volumes cannot be counted");
+                tracing::warn!(error, "cannot count Podman's pods and volumes");
             }
         }
         Ok(())
     }
 
-    /// There is one less: the next list may be a minute away.
+    /// One was removed: the next list may be a minute away.
     pub(super) fn one_less(&self) {
         let less = |known: usize| known.checked_sub(1);
         let _ = self.known.ours.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
-    /// Places that are free, as far as is known.
+    /// Free places, as far as known.
     fn left(&self) -> usize {
         let ours = self.known.ours.load(Ordering::Relaxed);
         let others = self.known.others.load(Ordering::Relaxed);
@@ -119,7 +119,7 @@ impl Places {
     }
 }
 
-/// How many there are of one kind.
+/// How many of one kind there are.
 async fn count(transport: &Transport, kind: &'static str) -> Result<usize, ContainersError> {
     let mut count = 0;
     let call = Call::libpod("count what Podman holds", Method::GET, kind);
@@ -131,25 +131,23 @@ async fn count(transport: &Transport, kind: &'static str) -> Result<usize, Conta
     Ok(count)
 }
 
-/// There is no place for another container, in words.
+/// The failure when there is no place for another container.
 fn none_left(ours: usize, others: usize) -> Failure {
     let beside = match others {
         0 => String::new(),
-        _ => format!(" and {others} containers, pods and volumes that are not apps'"),
+        _ => format!(" and {others} containers, pods and volumes of others"),
     };
     Failure {
         code: "too_many_containers".to_owned(),
-        cause: format!(
-            "too many containers on this host: {ours}{beside}, as many as it may have together"
-        ),
-        fix: "it is tried again by itself; the host's administrator may remove what is not an \
+        cause: format!("too many containers on this host: {ours}{beside} have reached its limit"),
+        fix: "it is retried automatically; the host's administrator may remove what is not an \
               app's, raise `max_containers` together with Podman's `num_locks`, or move apps \
               elsewhere"
             .to_owned(),
     }
 }
 
-/// Podman's own refusal for want of a lock, if `message` is one.
+/// Podman's own refusal for lack of a lock, if `message` is one.
 pub(super) fn no_lock_left(message: &str) -> Option<ContainersError> {
     let told = message.contains("exceeded num_locks") || message.contains("allocating lock");
     told.then(|| {
@@ -157,7 +155,7 @@ pub(super) fn no_lock_left(message: &str) -> Option<ContainersError> {
             code: "too_many_containers".to_owned(),
             cause: "too many containers on this host: Podman has no lock left for another"
                 .to_owned(),
-            fix: "it is tried again by itself; the host's administrator must remove containers, \
+            fix: "it is retried automatically; the host's administrator must remove containers, \
                   pods or volumes, or raise Podman's `num_locks`"
                 .to_owned(),
         })
@@ -171,7 +169,7 @@ mod tests {
 
     use super::*;
 
-    /// A Podman that lists no container, and nothing else, and how often it was called.
+    /// A Podman that lists containers or nothing, and how often it was called.
     fn podman(folder: &std::path::Path) -> (Transport, Arc<AtomicUsize>) {
         let socket = folder.join("s");
         let listener = UnixListener::bind(&socket).unwrap();
@@ -254,7 +252,7 @@ mod tests {
 
     #[test]
     fn fm_25_podmans_own_refusal_is_told_as_what_it_is() {
-        // Podman 4.3.1's words.
+        // Podman 4.3.1's wording.
         let words = "allocating lock for new container: allocation failed; exceeded num_locks (32)";
         assert!(matches!(no_lock_left(words), Some(ContainersError::Full(_))));
         assert!(no_lock_left("creating container storage: no such image").is_none());

@@ -1,8 +1,8 @@
 //! Podman's processes, as `/proc` shows them: found by their command line, and signalled through a
-//! handle, so that a number that is another process's by now harms nobody.
+//! pidfd, so that a reused PID is never hit.
 //!
-//! A container's root is this very user for the host, and may give its processes any command line.
-//! They are in another pid namespace, which they cannot leave, so those are never looked at.
+//! A container's root is this very user on the host, and may give its processes any command line.
+//! They are in another pid namespace, which they cannot leave, so those are never considered.
 
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -25,7 +25,7 @@ pub(super) const KILLED: Duration = Duration::from_secs(5);
 /// The most that is read of one file of the kernel's, in bytes.
 const MAX_FILE: u64 = 64 * 1024;
 
-/// Looks through what the kernel shows, off the async threads.
+/// Reads from `/proc`, off the async threads.
 pub(super) async fn look<T: Send + 'static>(
     operation: &'static str,
     find: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
@@ -34,13 +34,13 @@ pub(super) async fn look<T: Send + 'static>(
     found.map_err(io::Error::other).flatten().map_err(failed(operation))
 }
 
-/// What an error of the kernel's means for an operation.
+/// Maps a kernel error to an operation's error.
 pub(super) fn failed(operation: &'static str) -> impl Fn(io::Error) -> ContainersError {
     move |source| ContainersError::Unavailable { operation, source: Box::new(source) }
 }
 
-/// The processes that run as this user, outside containers: in the pid namespace that the agent is
-/// in. One whose namespace cannot be read is not this user's to signal either.
+/// The processes that run as this user, outside containers: in the agent's pid namespace. A process
+/// whose namespace cannot be read is not this user's to signal either.
 pub(super) fn own(proc: &Path) -> io::Result<impl Iterator<Item = u32> + use<>> {
     let ours = pid_namespace(&proc.join("self"))
         .ok_or_else(|| io::Error::other("the kernel does not tell the agent's pid namespace"))?;
@@ -48,21 +48,21 @@ pub(super) fn own(proc: &Path) -> io::Result<impl Iterator<Item = u32> + use<>> 
     let is_outside =
         move |pid: &u32| pid_namespace(&proc_of.join(pid.to_string())).is_some_and(|n| n == ours);
     let processes = std::fs::read_dir(proc)?.filter_map(Result::ok).filter(|entry| {
-        // What ended meanwhile is none of them.
+        // A process that exited meanwhile is skipped.
         entry.metadata().is_ok_and(|metadata| is_own_user(metadata.uid()))
     });
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     Ok(pids.filter(is_outside))
 }
 
-/// `pid:[4026531836]` (`pid_namespaces(7)`). Nothing if it is gone, or another user's.
+/// `pid:[4026531836]` (`pid_namespaces(7)`). `None` if it is gone, or another user's.
 fn pid_namespace(process: &Path) -> Option<PathBuf> {
     std::fs::read_link(process.join("ns/pid")).ok()
 }
 
-/// Whether the program that a process runs has this name and is a file of the host's: that its path
-/// leads to, here, the very file that runs. A container's own file of that path is another one. A
-/// program that was upgraded since has no path any more (`proc_pid_exe(5)`).
+/// Whether a process runs a program of this name that is a file of the host: the path leads, here,
+/// to the very file that runs. A container's own file of that path is a different one. A program
+/// that was upgraded since no longer has a path (`proc_pid_exe(5)`).
 pub(super) fn runs_program(proc: &Path, pid: u32, name: &str) -> bool {
     let link = proc.join(pid.to_string()).join("exe");
     let Ok(path) = std::fs::read_link(&link) else { return false };
@@ -78,8 +78,8 @@ pub(super) fn runs_program(proc: &Path, pid: u32, name: &str) -> bool {
     deleted || running.is_some() && running == file(&path)
 }
 
-/// Whether a process is in the cgroup of a container, by Podman's names for these: its monitor is not,
-/// all else of a container is (`cgroups(7)`). One that cannot be read counts as one.
+/// Whether a process is in a container's cgroup, by Podman's names for these: its monitor is not,
+/// everything else of a container is (`cgroups(7)`). One that cannot be read counts as inside.
 pub(super) fn is_in_container(proc: &Path, pid: u32) -> bool {
     let file = std::fs::File::open(proc.join(pid.to_string()).join("cgroup"));
     let mut table = String::new();
@@ -93,12 +93,12 @@ pub(super) fn is_in_container(proc: &Path, pid: u32) -> bool {
     table.lines().any(|line| line.split('/').any(of_container))
 }
 
-/// Whether this is the user that the agent runs as.
+/// Whether this is the agent's own user.
 pub(super) fn is_own_user(uid: u32) -> bool {
     uid == nix::unistd::geteuid().as_raw()
 }
 
-/// A process's words, each ended by a zero (`proc_pid_cmdline(5)`). Nothing if it is gone.
+/// A process's arguments, each terminated by a zero (`proc_pid_cmdline(5)`). Empty if it is gone.
 pub(super) fn command_line(proc: &Path, pid: u32) -> Option<Vec<u8>> {
     let mut line = Vec::new();
     let file = std::fs::File::open(proc.join(pid.to_string()).join("cmdline")).ok()?;
@@ -106,7 +106,7 @@ pub(super) fn command_line(proc: &Path, pid: u32) -> Option<Vec<u8>> {
     Some(line)
 }
 
-/// Children of a process, of all its threads (`proc_pid_task(5)`).
+/// Children of a process, across all its threads (`proc_pid_task(5)`).
 pub(super) fn children(pid: u32) -> Vec<u32> {
     let Ok(tasks) = std::fs::read_dir(format!("{PROC}/{pid}/task")) else { return Vec::new() };
     let files = tasks.filter_map(Result::ok).map(|task| task.path().join("children"));
@@ -118,8 +118,8 @@ pub(super) fn children(pid: u32) -> Vec<u32> {
         .collect()
 }
 
-/// Signals a process if it is the one that is meant: asked once there is a handle of it. Whether
-/// it was; one that is gone by then is not.
+/// Signals a process if it is the intended one: checked once its pidfd is held. Returns whether it
+/// was; one that is gone by then was not.
 pub(super) fn signal_if(pid: u32, signal: Signal, is: impl Fn() -> bool) -> io::Result<bool> {
     let Some(raw) = pid.try_into().ok().and_then(Pid::from_raw) else { return Ok(false) };
     let handle = match pidfd_open(raw, PidfdFlags::empty()) {
@@ -137,9 +137,9 @@ pub(super) fn signal_if(pid: u32, signal: Signal, is: impl Fn() -> bool) -> io::
     }
 }
 
-/// Whether the process ends in time.
+/// Whether the process exits in time.
 pub(super) async fn gone(pid: u32, within: Duration) -> bool {
-    // The end of a process is told by its number alone.
+    // A PID alone suffices to see it exit.
     match Pidfds.exit(&Process { container: String::new(), pid }) {
         Some(exit) => tokio::time::timeout(within, exit).await.is_ok(),
         None => false,
@@ -158,7 +158,7 @@ mod tests {
         let pid = child.id();
         let proc = Path::new(PROC);
         let is_sleep = |pid| command_line(proc, pid).is_some_and(|line| line == b"sleep\x00600\0");
-        // Until it is another program than this one.
+        // Until it has exec'd another program.
         while !is_sleep(pid) {
             tokio::task::yield_now().await;
         }

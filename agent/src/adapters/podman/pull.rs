@@ -1,9 +1,8 @@
-//! Pulls: a stream that says how far it is, and inside a 200 that it failed (containers/podman
-//! issue 10612).
+//! Pulls: a stream that reports progress, and failure inside a 200 (containers/podman issue 10612).
 //!
-//! The Docker-compatible call is used, since libpod's own tells when a layer begins and then
-//! nothing until all are there: no percentage could be shown, and a slow pull would look the
-//! same as a stalled one.
+//! The Docker-compatible call is used, since libpod's own reports when a layer begins and then
+//! nothing until all are done: no percentage could be shown, and a slow pull would look the same as
+//! a stalled one.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -31,11 +30,11 @@ const MAX_LINE: usize = 256 * 1024;
 /// Bounds on one pull.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PullLimits {
-    /// How long no byte may come while layers are missing.
+    /// How long no byte may arrive while layers are missing.
     pub no_progress: Duration,
-    /// How long the image may take to unpack once all layers are there; Podman says nothing then.
+    /// How long the image may take to unpack once all layers have arrived; Podman is silent then.
     pub unpack: Duration,
-    /// How long all of it may take.
+    /// How long the whole pull may take.
     pub total: Duration,
     /// Bytes: of all layers as the registry sends them, and of the image unpacked.
     pub max_image: u64,
@@ -52,13 +51,13 @@ impl Default for PullLimits {
     }
 }
 
-/// Pulls `image` and says which bytes the registry gave.
+/// Pulls `image` and returns the digest that the registry served.
 ///
-/// An image that is too large is noticed in three ways, as Podman's API tells no sizes before:
-/// by the sizes that the stream names as layers begin, six at a time; by the room that goes while
-/// they are unpacked, which is twice the limit at most: Podman keeps all layers as they came until
-/// the last is unpacked; and by the size of what is there in the end, which is removed then. Hanging
-/// up ends the pull and removes its temporary files; layers that were whole by then stay behind
+/// An image that is too large is noticed in three ways, as Podman's API reports no sizes up front:
+/// by the sizes that the stream names as layers begin, six at a time; by the disk space used while
+/// they are unpacked, which is at most twice the limit, since Podman keeps all layers compressed
+/// until the last is unpacked; and by the final size, in which case the image is removed. Hanging
+/// up ends the pull and removes its temporary files; layers that were complete by then stay behind
 /// (containers/podman issue 16214), and the next pull of the image uses them.
 pub(super) async fn pull(
     transport: &Transport,
@@ -93,7 +92,7 @@ pub(super) async fn pull(
     let pulled = images::inspect(transport, image).await?;
     let pulled = pulled.ok_or_else(|| refusal::incomplete(image))?;
     if let Err(failure) = allowed(image, &pulled, limits) {
-        // One that was here before may be what a container uses.
+        // If it was here before, a container may be using it.
         if before.is_none_or(|before| before != pulled.id)
             && let Err(error) = images::discard(transport, image).await
         {
@@ -144,7 +143,7 @@ async fn run(
     let status = response.status();
     let mut lines = Lines::new(response.into_body());
     if status != StatusCode::OK {
-        // Podman 5 answers so where the pull failed before any progress.
+        // Podman 5's answer if the pull failed before any progress.
         let body = lines.rest().await.map_err(|error| error.during(OPERATION))?;
         let answer = Answer { operation: OPERATION, status, body: body.freeze() };
         return Err(refusal::classify(image, &answer.message(), credentials.is_some()));
@@ -243,8 +242,8 @@ fn parse(line: &[u8]) -> Result<Item, TransportError> {
     Ok(Item::Layer(Layer { id, progress }))
 }
 
-/// How far the layers are that Podman has spoken of. It pulls six at a time, so the sum may grow
-/// later: the percentage only ever rises, and 100 is kept for the end.
+/// Progress of the layers Podman has mentioned. It pulls six at a time, so the sum may grow later:
+/// the percentage only ever rises, and 100 is reserved for the end.
 #[derive(Debug, Default)]
 struct Layers {
     layers: HashMap<String, (u64, u64, bool)>,
@@ -255,7 +254,7 @@ struct Layers {
 const MAX_LAYERS: usize = 1_000;
 
 impl Layers {
-    /// Takes one line in; the new percentage where it rose.
+    /// Applies one line; returns the new percentage if it rose.
     fn update(&mut self, layer: Layer) -> Option<u8> {
         if self.layers.len() >= MAX_LAYERS && !self.layers.contains_key(&layer.id) {
             return None;
@@ -279,14 +278,13 @@ impl Layers {
         })
     }
 
-    /// Bytes of the layers spoken of, as the registry names them, or as they came where it names
-    /// less.
+    /// Bytes of the layers mentioned, as named by the registry, or as received where it names less.
     fn bytes(&self) -> u64 {
         let bytes = self.layers.values().map(|(current, total, _)| *current.max(total));
         bytes.fold(0, u64::saturating_add)
     }
 
-    /// Whether every layer spoken of is there.
+    /// Whether every layer mentioned has arrived.
     fn complete(&self) -> bool {
         !self.layers.is_empty() && self.layers.values().all(|layer| layer.2)
     }
@@ -335,7 +333,7 @@ impl Lines {
         }
     }
 
-    /// All that is left, bounded.
+    /// The rest, bounded.
     async fn rest(&mut self) -> Result<BytesMut, TransportError> {
         while self.buffer.len() <= MAX_LINE && self.fill().await? {}
         Ok(self.buffer.split())

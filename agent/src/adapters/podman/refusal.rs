@@ -1,7 +1,7 @@
-//! Why a pull failed, from the words of Podman's image library to words for an operator.
+//! Why a pull failed: maps messages of Podman's image library to messages for an operator.
 //!
-//! There is no code to go by: containers/image wraps errors as text. The rules are tried in
-//! order, the most telling first; what none knows is told as it is and tried again.
+//! There is no code to go by: containers/image wraps errors as text. The rules are tried in order,
+//! the most specific first; an unmatched message is passed on as is and the pull retried.
 
 use buddo_shared::image::ImageReference;
 use buddo_shared::report::Failure;
@@ -23,8 +23,8 @@ enum Kind {
     Unsupported,
 }
 
-/// Words (lower case) → what they mean. `manifest unknown` goes before `denied`, since a registry
-/// may say both; the TLS words go before those of an unreachable host, which wrap them.
+/// Phrase (lower case) → what it means. `manifest unknown` comes before `denied`, since a registry
+/// may say both; the TLS phrases come before those of an unreachable host, which wrap them.
 const RULES: &[(&str, Kind)] = &[
     ("no image found in manifest list for architecture", Kind::Architecture),
     ("no image found in image index for architecture", Kind::Architecture),
@@ -95,7 +95,7 @@ pub(super) fn classify(
         )),
         Some(Kind::Unauthorized) => Image(failure(
             "registry_unauthorized",
-            format!("the registry {registry} refuses {image}: it is private, or there is none"),
+            format!("the registry {registry} refuses {image}: it is private or does not exist"),
             "check the name; make the image public, or give credentials that may read it",
         )),
         Some(Kind::Architecture) => Image(wrong_architecture(image, None)),
@@ -107,61 +107,61 @@ pub(super) fn classify(
         Some(Kind::RateLimited) => Registry(failure(
             "registry_rate_limited",
             format!("the registry {registry} limits how often this host may pull"),
-            "it is tried again by itself; credentials for the registry raise its limit",
+            "it is retried automatically; credentials for the registry raise its limit",
         )),
         Some(Kind::Untrusted) => Registry(failure(
             "registry_untrusted",
             format!("the TLS certificate of {registry} is not trusted: {}", one_line(message)),
-            "it is tried again by itself; the registry's operator must mend its certificate",
+            "it is retried automatically; the registry's operator must fix its certificate",
         )),
         Some(Kind::Unreachable) => Registry(failure(
             "registry_unreachable",
             format!("the registry {registry} cannot be reached: {}", one_line(message)),
-            "it is tried again by itself; check that the registry is up",
+            "it is retried automatically; check that the registry is up",
         )),
         Some(Kind::Disk) => no_room(image),
         None => Registry(failure(
             "image_pull_failed",
             format!("{image} could not be pulled: {}", one_line(message)),
-            "it is tried again by itself; deploy again if it lasts",
+            "it is retried automatically; deploy again if it persists",
         )),
     }
 }
 
-/// The image is for other machines: `found`, where known, in Go's words.
+/// The image is for other machines: `found`, if known, in Go's naming.
 pub(super) fn wrong_architecture(image: &ImageReference, found: Option<&str>) -> Failure {
     let machine = architecture();
     let cause = match found {
-        Some(found) => format!("{image} is built for {found}, this host is {machine}"),
-        None => format!("{image} has no variant for {machine}, which this host is"),
+        Some(found) => format!("{image} is built for {found}, but this host is {machine}"),
+        None => format!("{image} has no variant for this host's architecture, {machine}"),
     };
     failure("wrong_architecture", cause, format!("build it for linux/{machine} and push it"))
 }
 
-/// Nothing came for too long.
+/// No data arrived for too long.
 pub(super) fn stalled(image: &ImageReference, seconds: u64) -> ContainersError {
     ContainersError::Registry(failure(
         "pull_stalled",
         format!("the pull of {image} made no progress for {seconds} s"),
-        "it is tried again by itself; check that the registry is up",
+        "it is retried automatically; check that the registry is up",
     ))
 }
 
-/// The host has less free space than its floor, or the pull ran out of it.
+/// The host has less free space than its floor, or the pull ran out of space.
 pub(super) fn no_room(image: &ImageReference) -> ContainersError {
     ContainersError::Full(failure(
         "disk_full",
         format!("the host has no room for {image}"),
-        "it is tried again by itself; the host's administrator must free disk space",
+        "it is retried automatically; the host's administrator must free disk space",
     ))
 }
 
-/// The image is larger than images may be here: its registry, or its unpacked size, says so.
+/// The image exceeds the size limit, by what its registry declares or by its unpacked size.
 pub(super) fn too_large(image: &ImageReference, bytes: u64, most: u64) -> Failure {
     failure(
         "image_too_large",
         format!(
-            "{image} has {} MiB or more, images on this host may have {} MiB",
+            "{image} has {} MiB or more, images on this host may have at most {} MiB",
             bytes / MIB,
             most / MIB
         ),
@@ -169,7 +169,7 @@ pub(super) fn too_large(image: &ImageReference, bytes: u64, most: u64) -> Failur
     )
 }
 
-/// The image's configuration asks for something that no image may have here.
+/// The image's configuration asks for something that images may not have here.
 pub(super) fn not_allowed(image: &ImageReference, what: &str, why: &str) -> Failure {
     failure(
         "image_not_allowed",
@@ -178,7 +178,7 @@ pub(super) fn not_allowed(image: &ImageReference, what: &str, why: &str) -> Fail
     )
 }
 
-/// Podman took something from the image into the container that no image may have here.
+/// Podman took something from the image into the container that images may not have here.
 pub(super) fn annotated(what: &str, why: &str) -> Failure {
     failure(
         "image_not_allowed",
@@ -187,19 +187,19 @@ pub(super) fn annotated(what: &str, why: &str) -> Failure {
     )
 }
 
-/// Podman would hang at this file inside of a container.
+/// Podman would hang at this file inside the container.
 pub(super) fn account_file(path: &str) -> Failure {
     failure(
         "image_not_allowed",
         format!(
-            "{path} inside of the container is not an ordinary file of at most 1 MiB; Podman reads it at \
-             each start, and would hang there"
+            "{path} inside the container is not an ordinary file of at most 1 MiB; Podman reads it at \
+             each start, and would hang"
         ),
         "build the image with an ordinary file there, have the app leave it alone, deploy again",
     )
 }
 
-/// The image's configuration has more text than images may have here: `bytes`, where known.
+/// The image's configuration has more text than images may have here: `bytes`, if known.
 pub(super) fn config_too_large(
     image: &ImageReference,
     bytes: Option<usize>,
@@ -221,8 +221,8 @@ pub(super) fn config_too_large(
     )
 }
 
-/// What Podman tells of the image is larger than anything that an image can bring with it: it has
-/// very many names on this host, which may be others' doing.
+/// Podman's record of the image is larger than anything an image can contain: it has very many
+/// names on this host, which may be someone else's doing.
 pub(super) fn record_too_large(image: &ImageReference, most: u64) -> ContainersError {
     ContainersError::Registry(failure(
         "image_record_too_large",
@@ -231,7 +231,7 @@ pub(super) fn record_too_large(image: &ImageReference, most: u64) -> ContainersE
              image has very many names there",
             most / MIB
         ),
-        "it is tried again by itself; the host's administrator must take names from the image \
+        "it is retried automatically; the host's administrator must take names from the image \
          (`podman untag`), or remove it",
     ))
 }
@@ -240,23 +240,23 @@ pub(super) fn record_too_large(image: &ImageReference, most: u64) -> ContainersE
 pub(super) fn too_many_layers(image: &ImageReference, layers: usize, most: usize) -> Failure {
     failure(
         "image_too_many_layers",
-        format!("{image} has {layers} layers, images on this host may have {most}"),
+        format!("{image} has {layers} layers, images on this host may have at most {most}"),
         "build the image with fewer steps or squash it, then deploy again",
     )
 }
 
-/// While it was pulled, the disk filled faster than any allowed image can. That may be somebody
-/// else's doing, so it is tried again.
+/// During the pull the disk filled faster than any allowed image can. That may be someone else's
+/// doing, so it is retried.
 pub(super) fn grew_too_much(image: &ImageReference, bytes: u64, most: u64) -> ContainersError {
     ContainersError::Registry(failure(
         "image_too_large",
         format!(
-            "the pull of {image} was ended: {} MiB of the host's disk went meanwhile, more than \
-             twice the {} MiB that images on this host may have",
+            "the pull of {image} was ended: {} MiB of the host's disk were used up meanwhile, \
+             more than twice the {} MiB that images on this host may have",
             bytes / MIB,
             most / MIB
         ),
-        "it is tried again by itself; if it lasts, make the image smaller",
+        "it is retried automatically; if it persists, make the image smaller",
     ))
 }
 
@@ -265,11 +265,11 @@ pub(super) fn incomplete(image: &ImageReference) -> ContainersError {
     ContainersError::Registry(failure(
         "image_pull_failed",
         format!("the pull of {image} ended early"),
-        "it is tried again by itself",
+        "it is retried automatically",
     ))
 }
 
-/// This machine's architecture in Go's words, as images name theirs.
+/// This machine's architecture in Go's naming, as images use it.
 pub(super) fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
@@ -295,7 +295,7 @@ mod tests {
         }
     }
 
-    /// The first five are Podman 4.3.1's own words; the rest is how registries put it.
+    /// The first five are Podman 4.3.1's own wording; the rest is registries' wording.
     #[rstest::rstest]
     #[case(
         "initializing source docker://ghcr.io/acme/web:missing: reading manifest missing in 127.0.0.1:5599/acme/web: manifest unknown: manifest unknown",

@@ -1,9 +1,10 @@
-//! Which system calls containers may make: Podman's own profile, without the kernel's keys.
+//! Which system calls containers may make: Podman's own profile, without kernel keyrings.
 //!
-//! Containers have no session keyring of their own (`keyring = false`): all of them see that of Podman's
-//! service. Podman's profile leaves out `add_key` and `request_key` but allows `keyctl`, by which one
-//! app could revoke that keyring, meet another app there, or make keyrings until the user's quota is
-//! full. None of the apps is known to need it: Docker's profile does not allow it either.
+//! Containers have no session keyring of their own (`keyring = false`): all of them see that of
+//! Podman's service. Podman's profile omits `add_key` and `request_key` but allows `keyctl`, with
+//! which one app could revoke that keyring, use it to communicate with another app, or create
+//! keyrings until the user's quota is exhausted. No app is known to need it: Docker's profile does
+//! not allow it either.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,30 +17,30 @@ const PROFILES: [&str; 2] = ["/etc/containers/seccomp.json", "/usr/share/contain
 
 const KEYS: [&str; 3] = ["add_key", "keyctl", "request_key"];
 
-/// Why containers go by Podman's own profile.
+/// Why containers use Podman's own profile.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoProfile {
-    /// It goes by one that is built in, then.
+    /// Podman then uses its built-in one.
     #[error(
         "Podman has no seccomp profile in /etc/containers or /usr/share/containers; install the \
          package containers-common, then restart buddo-agent"
     )]
     NoFile,
     #[error(
-        "the seccomp profile without them cannot be written to {0}: {1}; mend that (most often the \
+        "the seccomp profile without them cannot be written to {0}: {1}; fix that (most often the \
          disk is full), then restart buddo-agent"
     )]
     Unwritten(PathBuf, io::Error),
 }
 
-/// Writes the profile into `folder`, from what Podman has now; where it lies.
+/// Writes the profile into `folder`, from what Podman has now; returns its path.
 pub(super) fn write(folder: &Path) -> Result<PathBuf, NoProfile> {
     let given = PROFILES.iter().find_map(|profile| std::fs::read(profile).ok());
     write_from(&given.ok_or(NoProfile::NoFile)?, &folder.join("seccomp.json"))
 }
 
-/// Where it cannot be written, as on a full disk, the one of the agent's last start is as good: only
-/// what Podman's package changed since is not in it.
+/// If it cannot be written, as on a full disk, the one from the agent's last start is as good: it
+/// only lacks what Podman's package changed since.
 fn write_from(given: &[u8], path: &Path) -> Result<PathBuf, NoProfile> {
     let last = std::fs::read(path).ok();
     let written = render(given).and_then(|profile| {
@@ -54,7 +55,7 @@ fn write_from(given: &[u8], path: &Path) -> Result<PathBuf, NoProfile> {
         if !usable {
             return Err(NoProfile::Unwritten(path.to_owned(), error));
         }
-        tracing::warn!(%error, "the seccomp profile cannot be written; the last one holds");
+        tracing::warn!(%error, "cannot write the seccomp profile; keeping the previous one");
     }
     Ok(path.to_owned())
 }
@@ -70,7 +71,7 @@ fn without_keys(mut profile: Value) -> Value {
         Some(names.is_empty())
     };
     if let Some(rules) = profile.get_mut("syscalls").and_then(Value::as_array_mut) {
-        // A rule for nothing is refused.
+        // A rule without system calls is refused.
         rules.retain_mut(|rule| names(rule) != Some(true));
     }
     profile
@@ -84,7 +85,7 @@ mod tests {
 
     const GIVEN: &[u8] = br#"{"syscalls":[{"names":["read","keyctl"]}]}"#;
 
-    /// A folder in which nothing can be written, as on a full disk: its name for a temporary file
+    /// A folder in which nothing can be written, as on a full disk: the name of the temporary file
     /// is taken.
     fn full() -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
@@ -98,7 +99,7 @@ mod tests {
         let (folder, path) = full();
         std::fs::write(&path, "{}").unwrap();
         assert_eq!(write_from(GIVEN, &path).unwrap(), path);
-        // One that is the same is not written, and a folder in order is.
+        // An identical one is not rewritten, and a folder in order is left alone.
         std::fs::write(&path, render(GIVEN).unwrap()).unwrap();
         write_from(GIVEN, &path).unwrap();
         std::fs::remove_dir(folder.path().join(".seccomp.json.tmp")).unwrap();

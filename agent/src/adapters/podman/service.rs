@@ -1,4 +1,4 @@
-//! The service's process: ended when it hangs or has grown too large, for systemd to start anew.
+//! The service's process: killed when it hangs or has grown too large, so that systemd restarts it.
 //!
 //! ```text
 //!   call ── no answer within its deadline, three times in a row ──► SIGKILL ┐
@@ -7,14 +7,14 @@
 //! ```
 //!
 //! Podman's API hangs for good (containers/podman issue 16326; 4.3 does after one look at a damaged
-//! database) and leaks (issue 14879). Its containers are processes of their own and do not notice.
-//! The agent runs as the same user, so that it needs no right to command systemd. Whom to signal the
-//! kernel says: the peer of the socket is the process that listens on it. Where systemd itself
-//! listens (`podman.socket`) nobody is signalled.
+//! database) and leaks (issue 14879). Its containers are separate processes and are unaffected. The
+//! agent runs as the same user, so it needs no right to command systemd. The kernel says which
+//! process to signal: the peer of the socket is the process that listens on it. If systemd itself
+//! listens (`podman.socket`), nobody is signalled.
 //!
-//! A service can also run where nobody finds it: rootless it is two processes, and if only the one
-//! that waits is killed, the one that serves removes the socket's path when it follows, which by
-//! then may be its successor's. Such a service is known by the address on its command line.
+//! A service can also be running but unreachable: rootless it is two processes, and if only the
+//! waiting one is killed, the serving one removes the socket's path when it exits, which by then
+//! may be its successor's. Such a service is found by the address on its command line.
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -26,16 +26,16 @@ use tokio::time::Instant;
 
 use super::process::{PROC, command_line, is_own_user, own, signal_if};
 
-/// So many calls in a row without an answer are a service that hangs.
+/// This many calls in a row without an answer mean that the service hangs.
 const MISSES: u32 = 3;
 
-/// Nobody listening for so long is no service that is just being started.
+/// If nobody listens for this long, the service is not just starting.
 const ABSENT: Duration = Duration::from_secs(15);
 
-/// A fresh service gets this long to do better.
+/// A fresh service gets this long to recover.
 const BETWEEN: Duration = Duration::from_mins(1);
 
-/// How long the kernel may take to say who listens.
+/// How long the kernel may take to report who listens.
 const DEADLINE: Duration = Duration::from_secs(1);
 
 /// Counts calls without an answer.
@@ -50,20 +50,20 @@ struct State {
 }
 
 impl Silence {
-    /// A call was answered, well or not.
+    /// A call was answered, successfully or not.
     pub(super) fn broken(&self) {
         let mut state = self.state();
         (state.misses, state.absent_since) = (0, None);
     }
 
-    /// A call met its deadline. True when the service shall be ended.
+    /// A call met its deadline. True if the service should be killed.
     pub(super) fn missed(&self, now: Instant) -> bool {
         let mut state = self.state();
         state.misses = state.misses.saturating_add(1);
         state.misses >= MISSES && state.ends(now)
     }
 
-    /// Nobody listened. True when the service, should there be one, shall be ended.
+    /// Nobody listened. True if the service, should there be one, should be killed.
     pub(super) fn absent(&self, now: Instant) -> bool {
         let mut state = self.state();
         let since = *state.absent_since.get_or_insert(now);
@@ -86,7 +86,7 @@ impl State {
     }
 }
 
-/// Kills the service that hangs.
+/// Kills the hanging service.
 pub(super) async fn end(socket: &Path) {
     match listener(socket).await {
         Some(pid) => {
@@ -96,12 +96,12 @@ pub(super) async fn end(socket: &Path) {
     }
 }
 
-/// Kills the service that runs for `socket` and cannot be reached there, if there is one.
+/// Kills the service that runs for `socket` but cannot be reached there, if there is one.
 pub(super) async fn end_absent(socket: &Path) {
     let address = format!("unix://{}", socket.display()).into_bytes();
     let found = tokio::task::spawn_blocking(move || services_of(&address)).await;
     for pid in found.unwrap_or_default() {
-        signal(pid, Signal::KILL, "it cannot be reached on its socket");
+        signal(pid, Signal::KILL, "it is not reachable on its socket");
     }
 }
 
@@ -115,7 +115,7 @@ fn services_of(address: &[u8]) -> Vec<u32> {
     own(proc).into_iter().flatten().filter(told).collect()
 }
 
-/// Ends the service if it uses more than `limit_kib` KiB of memory. Whether it did.
+/// Ends the service if it uses more than `limit_kib` KiB of memory. Returns whether it did.
 pub(super) async fn end_if_larger(socket: &Path, limit_kib: u64) -> bool {
     let Some(pid) = listener(socket).await else { return false };
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
@@ -125,13 +125,13 @@ pub(super) async fn end_if_larger(socket: &Path, limit_kib: u64) -> bool {
     signal(pid, Signal::TERM, "it has grown too large")
 }
 
-/// Whether it was signalled.
+/// Returns whether it was signalled.
 fn signal(pid: u32, signal: Signal, reason: &str) -> bool {
     match signal_if(pid, signal, || runs_service(pid)) {
-        Ok(true) => tracing::warn!(pid, ?signal, reason, "Podman's service is ended"),
+        Ok(true) => tracing::warn!(pid, ?signal, reason, "ending Podman's service"),
         Ok(false) => return false,
         Err(error) => {
-            tracing::warn!(pid, %error, reason, "Podman's service cannot be ended");
+            tracing::warn!(pid, %error, reason, "cannot end Podman's service");
             return false;
         }
     }

@@ -1,11 +1,11 @@
-//! What the host lacks, where Podman refuses to store a secret, or to create or start a container, for
-//! that: no fault of the app's, and no reason to give its revision up.
+//! What the host lacks, when that is why Podman refuses to store a secret or to create or start a
+//! container: not the app's fault, and no reason to give up its revision.
 //!
-//! Podman gives no code. A refusal is a chain of words that ends in what the kernel said
-//! (`errno(3)`), with the runtime's own words behind it at most. Some of the chain is the image's
-//! choice (its command, its user, its folder), so an app could try to pass its own fault off as the
-//! host's, and keep new apps from the host by that: what is quoted does not count, nor does any chain
-//! that complains of what an image says.
+//! Podman gives no code. A refusal is a chain of messages that ends in the kernel's (`errno(3)`),
+//! followed at most by the runtime's own. Parts of the chain are the image's choice (its command,
+//! user, folder), so an app could try to pass its own fault off as the host's, and thereby keep new
+//! apps from the host: quoted text does not count, nor does any chain that complains about the
+//! image's own settings.
 
 use buddo_shared::report::Failure;
 
@@ -24,14 +24,14 @@ enum Lack {
     Memory,
 }
 
-/// What runtimes and Podman say after the kernel's words.
+/// What runtimes and Podman append to the kernel's message.
 const BEHIND: [&str; 2] = ["oci runtime error", "exit status 1"];
 
-/// A chain with one of these is about what the image says of itself.
+/// A chain with one of these is about the image's own settings.
 const OF_IMAGES: [&str; 5] =
     ["invalid", "unable to find", "no matching entries", "not found", "parsing"];
 
-/// A refusal as what it is: for want of something of the host's, or for a reason of its own.
+/// Classifies a refusal: a host shortage, or another reason.
 pub(super) fn refusal(answer: &Answer) -> ContainersError {
     match lack(&answer.message()) {
         Some(lack) => ContainersError::Full(failure(lack, &answer.message())),
@@ -65,8 +65,8 @@ fn lack(message: &str) -> Option<Lack> {
     }
 }
 
-/// Without all that stands between the first quotation mark and the last: what an image chose may
-/// hold such marks itself.
+/// Removes everything between the first quotation mark and the last: text chosen by an image may
+/// itself contain quotation marks.
 fn unquoted(message: &str) -> String {
     let mark = |c: char| matches!(c, '`' | '"' | '\'');
     match (message.find(mark), message.rfind(mark)) {
@@ -113,7 +113,7 @@ fn failure(lack: Lack, message: &str) -> Failure {
         code: code.to_owned(),
         cause: format!("the app's host has no {what} left for another container: {said}"),
         fix: format!(
-            "wait, it is tried again by itself; the host's administrator {mends}, and runs \
+            "wait, it is retried automatically; the host's administrator {mends}, and runs \
              `buddo-agent doctor`"
         ),
     }
@@ -146,7 +146,7 @@ mod tests {
         assert!(!failure.cause.contains(char::is_control) && failure.cause.len() < 400);
     }
 
-    /// Command, user, folder and signal of an image are whatever its maker wants them to be.
+    /// Command, user, folder and signal of an image are whatever its maker wants.
     #[rstest::rstest]
     #[case(
         "crun: executable file `/app` not found in $PATH: No such file or directory: OCI runtime attempted to invoke a command that was not found"
@@ -180,13 +180,14 @@ mod tests {
             ]),
             behind in proptest::sample::select(&["", ": OCI runtime error"]),
         ) {
-            // All that it can: the kernel's words at the end, with or without a mark before them.
+            // The worst it can do: the kernel's message at the end, with or without a mark before
+            // it.
             let chosen = format!("{before}{mark}: {words}");
             for said in [
-                // What is quoted does not count, also where it ends its own quotation.
+                // Quoted text does not count, even if it ends its own quotation.
                 format!("crun: chdir to `{chosen}`{behind}"),
                 format!("crun: exec `{chosen}{mark}`{behind}"),
-                // What is not quoted stands behind what it is.
+                // Unquoted text follows a phrase that says what it is.
                 format!("invalid signal: {chosen}{behind}"),
                 format!("unable to find user {chosen}{behind}"),
             ] {

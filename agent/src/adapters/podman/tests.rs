@@ -1,4 +1,4 @@
-//! Against a service that plays Podman's.
+//! Against a fake Podman service.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -16,7 +16,7 @@ use crate::model::container::ContainerState;
 const OK: &str = "200 OK";
 const NONE: &str = "404 Not Found";
 
-/// The service, and what it was asked: `METHOD /PATH` each, without the version before the path.
+/// The service, and the requests it got: `METHOD /PATH` each, without the version prefix.
 struct Service {
     podman: Podman,
     asked: Arc<Mutex<Vec<String>>>,
@@ -25,7 +25,7 @@ struct Service {
 }
 
 impl Service {
-    /// It answers with a status, and headers if there are any, and a body.
+    /// It answers with a status, headers if any, and a body.
     fn new(mut answer: impl FnMut(&str) -> (&'static str, Value) + Send + 'static) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("s");
@@ -46,7 +46,7 @@ impl Service {
                 noted.lock().unwrap().push(call);
                 let head = format!("HTTP/1.1 {status}\r\nConnection: close\r\n\r\n");
                 stream.write_all(head.as_bytes()).await.unwrap();
-                // Whoever has heard enough hangs up.
+                // A client that has read enough hangs up.
                 let _ = stream.write_all(body.to_string().as_bytes()).await;
             }
         });
@@ -64,7 +64,7 @@ fn image() -> ImageReference {
     ImageReference::parse("ghcr.io/acme/web:v1").unwrap()
 }
 
-/// As Podman tells of an image with this annotation.
+/// As Podman reports an image with this annotation.
 fn told(annotation: &str) -> Value {
     let digest = format!("sha256:{}", "a".repeat(64));
     let known = format!("ghcr.io/acme/web@{digest}");
@@ -97,7 +97,7 @@ fn refused(error: ContainersError) -> String {
     }
 }
 
-/// There are no containers, and the image that is here has this annotation.
+/// There are no containers, and the local image has this annotation.
 fn with_image(annotation: &'static str) -> Service {
     Service::new(move |call| match call {
         "POST /containers/create" => ("201 Created", json!({"Id": "1"})),
@@ -125,7 +125,7 @@ async fn an_image_that_is_not_allowed_does_not_count_as_here() {
     assert_eq!(hostile.podman.image(&image()).await.unwrap(), None);
 }
 
-/// What a pull brings is refused and does not stay, unless it was here before.
+/// A refused image is removed after its pull, unless it was here before.
 #[tokio::test]
 async fn an_image_is_checked_after_its_pull_and_goes_if_it_is_refused() {
     for was_here in [false, true] {
@@ -145,7 +145,7 @@ async fn an_image_is_checked_after_its_pull_and_goes_if_it_is_refused() {
     }
 }
 
-/// A container that was made: its annotations, and what Podman says of its files.
+/// A created container: its annotations, and what Podman says of its files.
 fn with_container(annotation: &'static str, file: fn(&str) -> &'static str) -> Service {
     Service::new(move |call| match call {
         "GET /containers/web/json" => {
@@ -167,7 +167,7 @@ async fn what_a_container_would_have_the_runtime_do_keeps_it_from_its_start() {
     assert!(!hostile.was_asked("POST"), "{:?}", hostile.asked);
 }
 
-/// As Podman 4.3.1 tells of a named pipe, of a link to `/x/p`, and of an ordinary file.
+/// As Podman 4.3.1 describes a named pipe, a link to `/x/p`, and an ordinary file.
 const PIPE: &str = "200 OK\r\nx-docker-container-path-stat: eyJuYW1lIjoicGFzc3dkIiwic2l6ZSI6MCwibW9kZSI6MzM1NTQ4NTIsIm10aW1lIjoiMjAyNi0xMS0yOVQyMDo0MTowMFoiLCJpc0RpciI6ZmFsc2UsImxpbmtUYXJnZXQiOiIvZXRjL3Bhc3N3ZCJ9";
 const LINK: &str = "200 OK\r\nx-docker-container-path-stat: eyJuYW1lIjoicCIsInNpemUiOjQsIm1vZGUiOjEzNDIxODIzOSwibXRpbWUiOiIyMDI2LTExLTI5VDIwOjQxOjMzWiIsImlzRGlyIjpmYWxzZSwibGlua1RhcmdldCI6Ii94L3AifQ==";
 const FILE: &str = "200 OK\r\nx-docker-container-path-stat: eyJuYW1lIjoicCIsInNpemUiOjQsIm1vZGUiOjQyMCwibXRpbWUiOiIyMDI2LTExLTI5VDIwOjQxOjMzWiIsImlzRGlyIjpmYWxzZSwibGlua1RhcmdldCI6Ii94L3AifQ==";
@@ -180,7 +180,7 @@ async fn the_files_of_accounts_are_looked_at_before_each_start() {
         (all(|_| FILE), true),
         (all(|_| PIPE), false),
         (all(|call| if call.contains("path=%2Fetc%2Fgroup") { PIPE } else { FILE }), false),
-        // Where a link ends is what counts.
+        // What counts is where a link ends.
         (all(|call| if call.contains("path=%2Fx%2Fp") { FILE } else { LINK }), true),
         (all(|call| if call.contains("path=%2Fx%2Fp") { PIPE } else { LINK }), false),
     ] {
@@ -191,7 +191,7 @@ async fn the_files_of_accounts_are_looked_at_before_each_start() {
     }
 }
 
-/// Its app alone feels that, and nobody else's container is missing from the list.
+/// Only its app is affected, and nobody else's container is missing from the list.
 #[tokio::test]
 async fn a_record_that_is_too_large_is_broken_and_named_and_stops_no_other() {
     let service = Service::new(|call| {
@@ -233,7 +233,7 @@ async fn an_image_with_too_many_names_is_named_and_hides_no_other() {
     assert!(warnings.len() == 1 && warnings[0].contains("17af"), "{warnings:?}");
 }
 
-/// Of what the policy looks at no more than its bound is kept.
+/// Of what the policy checks no more than its bound is kept.
 #[tokio::test]
 async fn an_image_of_which_podman_has_too_much_to_tell_is_refused() {
     let service = Service::new(|call| match call {
@@ -246,7 +246,7 @@ async fn an_image_of_which_podman_has_too_much_to_tell_is_refused() {
     assert_eq!(refused(error), "image_config_too_large");
 }
 
-/// Two containers of others, a pod and two volumes, beside one of ours.
+/// Two other containers, a pod and two volumes, besides one of ours.
 #[tokio::test]
 async fn what_is_not_ours_is_counted_before_a_create() {
     for (max, enough) in [(7, true), (6, false)] {

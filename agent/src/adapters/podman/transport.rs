@@ -1,7 +1,7 @@
-//! HTTP/1.1 over the Unix socket: one connection a call, a deadline on each, bodies bounded.
+//! HTTP/1.1 over the Unix socket: one connection per call, each with a deadline, bodies bounded.
 //!
-//! A connection costs 0.1 ms here; a pool would hand a call a connection that the service,
-//! restarted in between, no longer knows.
+//! A connection costs 0.1 ms here; a pool could hand out a connection to a service that has
+//! restarted since.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,11 +24,11 @@ use super::service::{self, Silence};
 use crate::host::metrics::Metrics;
 use crate::ports::{ContainersError, Hindrance};
 
-/// Calls in flight at once. Podman takes a lock per container and one for its database, so that
-/// more would only queue there, where they cost memory.
+/// Concurrent calls. Podman takes a lock per container and one for its database, so more would only
+/// queue there, where they cost memory.
 const CONCURRENCY: usize = 32;
 
-/// The largest answer that is read whole, in bytes. What has a size that others decide is read by
+/// The largest answer that is read whole, in bytes. Answers whose size others decide are read by
 /// [`Transport::list`] and [`Transport::object`].
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
@@ -43,13 +43,13 @@ pub(super) enum TransportError {
     Send(#[source] hyper::Error),
     #[error("the answer was cut off")]
     Body(#[source] Box<dyn std::error::Error + Send + Sync>),
-    #[error("the answer is not the JSON that this version of the API is documented to send")]
+    #[error("the answer is not the JSON documented for this API version")]
     Malformed(#[from] Malformed),
-    #[error("the answer is not what this version of the API is documented to send")]
+    #[error("the answer does not match the documentation of this API version")]
     Decode(#[source] serde_json::Error),
     #[error("no answer within {0:?}")]
     Deadline(Duration),
-    /// That Podman may be well is told to those who know nothing of transports.
+    /// So that callers without knowledge of transports learn that Podman may be fine.
     #[error(transparent)]
     Hindered(#[from] Hindrance),
     #[error("the request could not be written")]
@@ -118,7 +118,7 @@ impl Answer {
             .map_err(|error| TransportError::Decode(error).during(self.operation))
     }
 
-    /// Podman's own words for a refusal: `{"cause", "message", "response"}`.
+    /// Podman's error body: `{"cause", "message", "response"}`.
     pub(super) fn refusal(&self) -> ContainersError {
         ContainersError::Refused {
             operation: self.operation,
@@ -141,16 +141,16 @@ impl Answer {
     }
 }
 
-/// What a call for one object brought.
+/// The result of a call for one object.
 #[derive(Debug)]
 pub(super) enum Told {
-    /// It, as far as it was to be kept.
+    /// The kept part of it.
     Object(Element),
-    /// An answer with another status than 200.
+    /// An answer with a status other than 200.
     Other(Answer),
 }
 
-/// Ends the task that drives a connection when the one who waits for it goes away.
+/// Aborts the task that drives a connection when its user drops it.
 #[derive(Debug)]
 pub(super) struct Connection(AbortHandle);
 
@@ -190,7 +190,7 @@ impl Transport {
         &self.metrics
     }
 
-    /// The service's version as its last answer named it. It may change while we run.
+    /// The service's version as of its last answer. It may change while we run.
     pub(super) fn version(&self) -> Option<Arc<String>> {
         self.version.load_full()
     }
@@ -205,8 +205,9 @@ impl Transport {
         self.within(operation, deadline, whole).await
     }
 
-    /// Sends a call whose answer is a list, and hands its objects to `each` as they come, with the
-    /// fields in `keep`: all of it within the deadline, and in bounded memory whatever its size.
+    /// Sends a call whose answer is a list, and passes its objects to `each` as they arrive, with
+    /// the fields in `keep`: the whole of it within the deadline, and in bounded memory whatever
+    /// its size.
     pub(super) async fn list(
         &self,
         call: Call,
@@ -220,7 +221,7 @@ impl Transport {
     }
 
     /// Sends a call whose answer is one object, and reads of it what `reader` keeps: within the
-    /// deadline, and in bounded memory. Of more than `most` bytes nothing is known.
+    /// deadline, and in bounded memory. An answer above `most` bytes yields nothing.
     pub(super) async fn object(
         &self,
         call: Call,
@@ -234,13 +235,13 @@ impl Transport {
             Ok(())
         };
         let other = self.stream(call, reader, most, take).await?;
-        // The reader ends well only after an object.
+        // The reader only succeeds after an object.
         let told = other.map(Told::Other).or(found.map(Told::Object));
         told.ok_or_else(|| TransportError::from(Malformed::CutOff).during(operation))
     }
 
-    /// Sends a call and has `reader` read its answer, of `most` bytes, as it comes. An answer with
-    /// another status than 200 is given back.
+    /// Sends a call and feeds its answer, of at most `most` bytes, to `reader` as it arrives. An
+    /// answer with a status other than 200 is returned.
     async fn stream(
         &self,
         call: Call,
@@ -270,7 +271,7 @@ impl Transport {
         self.within(operation, deadline, whole).await
     }
 
-    /// Carries out an exchange when there is a place for it, and notes how the service did.
+    /// Runs an exchange when there is a free slot, and records how the service did.
     async fn within<T>(
         &self,
         operation: &'static str,
@@ -278,8 +279,8 @@ impl Transport {
         exchange: impl Future<Output = Result<T, TransportError>>,
     ) -> Result<T, ContainersError> {
         let until = Instant::now() + deadline;
-        // The wait for a place counts, too: who calls has planned with the deadline. That it takes
-        // long says nothing of the service, which may be at work on all the others.
+        // Waiting for a slot counts, too: the caller planned with the deadline. A long wait says
+        // nothing about the service, which may be busy with all the others.
         let Ok(_slot) = tokio::time::timeout_at(until, self.slots.acquire()).await else {
             self.metrics.called(operation, false);
             let crowded = Hindrance::Crowded { calls: CONCURRENCY, waited: deadline };
@@ -290,10 +291,10 @@ impl Transport {
         self.metrics.called(operation, matches!(answered, Ok(Ok(_))));
         match &answered {
             Ok(Ok(_)) => self.silence.broken(),
-            // One that got hardly any time after its wait for a place has not met a silent service.
+            // A call with hardly any time left after its wait does not prove a silent service.
             Err(_) if begun.elapsed() * 2 < deadline => {}
             Err(_) if self.silence.missed(Instant::now()) => service::end(&self.socket).await,
-            // A service that is away is systemd's to start, unless it only cannot be found.
+            // Starting a service that is down is systemd's job, unless it merely cannot be found.
             Ok(Err(TransportError::Connect(..))) if self.silence.absent(Instant::now()) => {
                 service::end_absent(&self.socket).await;
             }
@@ -304,12 +305,12 @@ impl Transport {
             .map_err(|error| error.during(operation))
     }
 
-    /// Ends the service if it uses more than `limit_kib` KiB of memory. Whether it did.
+    /// Ends the service if it uses more than `limit_kib` KiB of memory. Returns whether it did.
     pub(super) async fn end_if_larger(&self, limit_kib: u64) -> bool {
         service::end_if_larger(&self.socket, limit_kib).await
     }
 
-    /// Sends a call whose answer is a stream; the deadline is for its head. The stream lives as
+    /// Sends a call whose answer is a stream; the deadline applies to its head. The stream lives as
     /// long as the returned [`Connection`].
     pub(super) async fn open(
         &self,
@@ -353,7 +354,7 @@ impl Transport {
     }
 }
 
-/// Reads the whole of an answer that has no more than `most` bytes.
+/// Reads the whole of an answer of at most `most` bytes.
 async fn answer(
     operation: &'static str,
     response: http::Response<Incoming>,
@@ -403,7 +404,7 @@ mod tests {
         assert!(source.to_string().contains("/nonexistent/podman.sock"), "{source}");
     }
 
-    /// All places are taken by calls with long deadlines, as pulls and starts have.
+    /// All slots are taken by calls with long deadlines, such as pulls and starts.
     #[tokio::test(start_paused = true)]
     async fn waiting_for_a_place_counts_in_the_deadline() {
         let transport = Transport::new(PathBuf::from("/nonexistent/podman.sock"));
@@ -421,7 +422,7 @@ mod tests {
         assert!(source.to_string().contains("cannot connect"), "the place is free again: {source}");
     }
 
-    /// `fm_23`: a service that accepts and then hangs ends in a deadline, not in a wait.
+    /// `fm_23`: a service that accepts and then hangs ends in a deadline, not in an endless wait.
     #[tokio::test]
     async fn fm_23_a_hanging_service_meets_the_deadline() {
         let folder = tempfile::tempdir().unwrap();
@@ -439,13 +440,13 @@ mod tests {
         tokio::time::timeout(Duration::from_secs(5), server).await.unwrap().unwrap();
     }
 
-    /// What waited for its place has the rest of its time, not all of it once more; and that it was
-    /// not answered in that says nothing of the service.
+    /// A call that waited for its slot has the rest of its time, not all of it again; and that it
+    /// was not answered in that says nothing about the service.
     #[tokio::test(start_paused = true)]
     async fn after_the_wait_for_a_place_a_call_has_what_is_left_of_its_time() {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("s");
-        // It is connected to, and says nothing.
+        // It accepts connections, and is silent.
         let _listener = UnixListener::bind(&socket).unwrap();
         let transport = Transport::new(socket);
         for _ in 0..2 {

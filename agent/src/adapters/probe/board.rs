@@ -1,8 +1,8 @@
-//! The probing tasks: one per watched container, and the board that shows what they found.
+//! The probing tasks: one per watched container, and the board that shows their results.
 //!
-//! A task writes its outcomes to the board and wakes the reconciler only when a level changed.
-//! A host with a thousand apps spends most of its idle time here, so that a task that sleeps is
-//! small, and those that are due at about the same time are woken together.
+//! A task writes its outcomes to the board and wakes the reconciler only when a level changed. A
+//! host with a thousand apps spends most of its idle time here, so a sleeping task is kept small,
+//! and those due at about the same time are woken together.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddrV4;
@@ -22,8 +22,8 @@ use crate::model::health::{Level, Tracker, Trackers};
 use crate::model::retries::Jitter;
 use crate::ports::Prober;
 
-/// Steady containers are asked on the ticks of one clock for all: each wake-up of the process costs
-/// about as much as the probe that it is for.
+/// Steady containers are probed on the ticks of one shared clock: each wake-up of the process costs
+/// about as much as the probe itself.
 const TICK: Duration = Duration::from_millis(250);
 
 /// A container to be probed, and how.
@@ -33,14 +33,14 @@ pub struct Target {
     pub name: String,
     /// Where it is published.
     pub address: SocketAddrV4,
-    /// How it is asked.
+    /// How it is probed.
     pub probe: Probe,
 }
 
 struct Entry {
     target: Arc<Target>,
     tracker: Tracker,
-    /// Tells a task of an earlier container of the same name that it is out of date.
+    /// Tells a task for an earlier container of the same name that it is obsolete.
     round: u64,
     task: AbortHandle,
 }
@@ -57,7 +57,7 @@ struct Board {
     rounds: u64,
 }
 
-/// All probing of the host. Clones share all.
+/// All probing on the host. Clones share all state.
 pub struct Probes<P, K>(Arc<Inner<P, K>>);
 
 struct Inner<P, K> {
@@ -83,7 +83,7 @@ impl<P: Prober, K: Clock> Probes<P, K> {
     }
 
     fn board(&self) -> MutexGuard<'_, Board> {
-        // Every writer leaves the board whole, so a panic elsewhere does not spoil it.
+        // Every writer leaves the board consistent, so a panic elsewhere does not corrupt it.
         self.0.board.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -99,9 +99,9 @@ impl<P: Prober, K: Clock> Probes<P, K> {
     }
 
     /// Probes exactly these: starts what is missing at its level, stops what is not wanted.
-    /// Containers that are just being started (`busy`) are left alone: the list that `wanted`
-    /// comes from may be older. All others that are not wanted are forgotten, also beside such
-    /// ones: a container that ended and runs again must show anew that it answers.
+    /// Containers that are just being started (`busy`) are left alone: the list behind `wanted` may
+    /// be older. All others that are not wanted are forgotten, even next to such ones: a container
+    /// that ended and runs again must prove again that it answers.
     pub fn keep(&self, wanted: Vec<(Target, Level)>, busy: &BTreeSet<String>) {
         let names: BTreeSet<&str> = wanted.iter().map(|(target, _)| target.name.as_str()).collect();
         self.board().entries.retain(|name, _| names.contains(name.as_str()) || busy.contains(name));
@@ -109,7 +109,7 @@ impl<P: Prober, K: Clock> Probes<P, K> {
             let known = self.board().entries.get(&target.name).map(|e| *e.target == target);
             match known {
                 Some(true) => {}
-                // The same container is asked in another way from now on.
+                // The same container is probed in another way from now on.
                 Some(false) if busy.contains(&target.name) => {}
                 Some(false) | None => self.begin(target, level),
             }
@@ -122,7 +122,7 @@ impl<P: Prober, K: Clock> Probes<P, K> {
         board.entries.iter().map(|(name, entry)| (name.clone(), entry.tracker.clone())).collect()
     }
 
-    /// The names of those that do not answer, as far as is known: they may have ended.
+    /// The names of those that do not answer, as far as known: they may have ended.
     pub fn unanswered(&self) -> Vec<String> {
         let board = self.board();
         let silent = |level| matches!(level, Level::Starting | Level::Unhealthy);
@@ -130,7 +130,7 @@ impl<P: Prober, K: Clock> Probes<P, K> {
         silent.map(|(name, _)| name.clone()).collect()
     }
 
-    /// When healthy containers were last asked.
+    /// When healthy containers were last probed.
     pub fn checked(&self) -> Vec<Checked> {
         let board = self.board();
         let healthy = board.entries.values().filter(|e| e.tracker.level() == Level::Healthy);
@@ -143,14 +143,14 @@ impl<P: Prober, K: Clock> Probes<P, K> {
 
     async fn run(self, target: Arc<Target>, round: u64) {
         loop {
-            // Boxed: what a probe needs is held while it lasts alone.
+            // Boxed: what a probe needs is only held while it runs.
             let outcome = Box::pin(self.0.prober.probe(target.address, &target.probe)).await;
             let Some(next) = self.record(&target, round, outcome) else { return };
             tokio::time::sleep_until(next).await;
         }
     }
 
-    /// Takes an outcome in; when to ask again. `None`: never.
+    /// Records an outcome; returns when to probe again. `None`: never.
     fn record(&self, target: &Target, round: u64, outcome: ProbeOutcome) -> Option<Instant> {
         let mut board = self.board();
         let entry = board.entries.get_mut(&target.name).filter(|entry| entry.round == round)?;
@@ -159,7 +159,7 @@ impl<P: Prober, K: Clock> Probes<P, K> {
         }
         let delay = entry.tracker.next_delay(&target.probe, (self.0.jitter)());
         let due = Instant::now() + delay;
-        // Whether what failed once is sick is known soon, and for what starts somebody waits.
+        // Quickly confirm a first failure, and quickly serve whoever waits for a start.
         Some(if entry.tracker.is_steady() { self.tick_after(due) } else { due })
     }
 
@@ -180,13 +180,13 @@ mod tests {
 
     use super::*;
 
-    /// When it was asked.
+    /// When it was probed.
     #[derive(Default)]
     struct Answers(Mutex<Vec<Instant>>);
 
     impl Prober for Answers {
         async fn probe(&self, _: SocketAddrV4, _: &Probe) -> ProbeOutcome {
-            // What a probe of the network holds while it waits, and more.
+            // At least what a network probe holds while it waits.
             let held = [0_u8; 4_096];
             tokio::task::yield_now().await;
             std::hint::black_box(&held);
@@ -195,7 +195,7 @@ mod tests {
         }
     }
 
-    /// Each draw is another one.
+    /// Each draw is different.
     fn probes() -> (Probes<Answers, SystemClock>, Arc<Answers>) {
         let (answers, draws) = (Arc::<Answers>::default(), AtomicU32::new(0));
         let jitter: Jitter =
@@ -213,8 +213,8 @@ mod tests {
         }
     }
 
-    /// What served dies while a new one of the same app is started beside it: when it runs
-    /// again, its good probes of before must not send it visitors.
+    /// A serving container dies while a new one of the same app is started beside it: when it runs
+    /// again, its earlier good probes must not send it visitors.
     #[tokio::test]
     async fn only_what_is_just_being_started_is_kept_unasked() {
         let (probes, _) = probes();
@@ -234,8 +234,8 @@ mod tests {
         assert!(size <= 320, "{size} bytes");
     }
 
-    /// A hundred containers, each every ten seconds: at most four wake-ups a second, over the whole
-    /// of their intervals.
+    /// A hundred containers, each every ten seconds: at most four wake-ups a second, across their
+    /// whole intervals.
     #[tokio::test(start_paused = true)]
     async fn steady_containers_are_asked_together_and_spread_all_the_same() {
         let (probes, answers) = probes();
@@ -256,7 +256,7 @@ mod tests {
         assert!(asked.iter().all(|at| matches!(apart(at), 0 | 1 | 249)), "not on the ticks");
     }
 
-    /// Somebody waits for what starts: it is not made to wait for a tick.
+    /// Somebody waits for a starting container: it does not have to wait for a tick.
     #[tokio::test(start_paused = true)]
     async fn what_starts_is_asked_at_once_and_soon_again() {
         let (probes, answers) = probes();

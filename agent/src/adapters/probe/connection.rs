@@ -1,8 +1,8 @@
-//! Probes: one connection through the published port, as a visitor's request would come.
+//! Probes: one connection through the published port, like a visitor's request.
 //!
 //! Never by `exec` in the container, which leaves a monitor process behind for minutes. The port
-//! forwarder accepts before the app listens, so that an accepted connection alone proves nothing:
-//! what counts is an answer, or for plain TCP a connection that stays open.
+//! forwarder accepts before the app listens, so an accepted connection alone proves nothing: what
+//! counts is an answer, or for plain TCP a connection that stays open.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddrV4;
@@ -16,11 +16,11 @@ use tokio::net::TcpStream;
 use crate::model::health::ProbeOutcome;
 use crate::ports::Prober;
 
-/// Bytes of an answer that are read at once. It is known by its first few, but what is left unread
-/// when the connection is closed resets it, and an app may log that.
+/// Bytes of an answer that are read at once. The first few decide, but closing a connection with
+/// unread data resets it, and an app may log that.
 const READ: usize = 1_024;
 
-/// Bytes of an answer by which it is known: `HTTP/1.1 200`.
+/// Bytes of an answer that decide: `HTTP/1.1 200`.
 const HEAD: usize = 12;
 
 /// How long a plain TCP connection must stay open to count.
@@ -48,7 +48,7 @@ fn timed_out(reason: impl Into<String>) -> ProbeOutcome {
     ProbeOutcome::TimedOut(reason.into())
 }
 
-/// Whether a connection failed for want of something of the host's, or because the kernel gave up.
+/// Whether a connection failed for lack of a host resource, or because the kernel gave up.
 fn is_shortage(error: &io::Error) -> bool {
     let lacks = [
         Errno::TIMEDOUT,
@@ -116,7 +116,7 @@ async fn answers(stream: &mut TcpStream, address: SocketAddrV4, path: &str) -> P
     }
 }
 
-/// The first bytes of an answer. The rest is read where it needs no room while it is waited for.
+/// The first bytes of an answer. The rest is read without taking memory while waiting.
 #[derive(Default)]
 struct Head {
     bytes: [u8; HEAD],
@@ -128,7 +128,7 @@ impl Head {
         &self.bytes[..self.length]
     }
 
-    /// Takes in what is there.
+    /// Reads what has arrived.
     fn read(&mut self, stream: &TcpStream) -> io::Result<usize> {
         let mut buffer = [0; READ];
         let read = stream.try_read(&mut buffer)?;
@@ -143,8 +143,8 @@ impl Head {
     }
 }
 
-/// What the first bytes of an answer mean; `None` while they may still become either, which they
-/// may not once there are [`HEAD`] of them.
+/// What the first bytes of an answer mean; `None` while still undecided, which ends once there are
+/// [`HEAD`] of them.
 fn judge(head: &[u8]) -> Option<ProbeOutcome> {
     const HTTP: &[u8] = b"HTTP/1.";
     let shared = head.len().min(HTTP.len());
@@ -161,7 +161,7 @@ fn judge(head: &[u8]) -> Option<ProbeOutcome> {
     })
 }
 
-/// The answer ended and was no HTTP status line: any byte at all is a service that speaks.
+/// The answer ended without an HTTP status line: any byte at all means a service.
 fn at_end(head: &[u8]) -> ProbeOutcome {
     if head.is_empty() { unhealthy(CLOSED) } else { ProbeOutcome::Healthy }
 }
@@ -214,7 +214,7 @@ mod tests {
         assert_eq!(probe(http(), answer, false).await, expected);
     }
 
-    /// However it is cut up on its way.
+    /// However it is fragmented on its way.
     #[tokio::test]
     async fn an_answer_that_comes_in_pieces_is_read_to_its_status() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -232,7 +232,7 @@ mod tests {
         server.abort();
     }
 
-    /// What an app sent is taken from it: it sees the connection end, not break.
+    /// An app's output is read to the end: it sees the connection close, not reset.
     #[tokio::test]
     async fn an_answer_of_a_usual_size_is_not_reset() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

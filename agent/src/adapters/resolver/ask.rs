@@ -1,4 +1,4 @@
-//! Caddy's `ask`: may a certificate be had for this name? Only for names of the live table.
+//! Caddy's `ask`: may this name have a certificate? Only for names in the live table.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::table::TableReader;
 use crate::model::live_table::LiveTable;
 
-/// Connections at once; the next wait in the socket's queue.
+/// Concurrent connections; further ones wait in the socket's queue.
 const MAX_CONNECTIONS: usize = 256;
 
 /// How long a connection may take for the head of its (next) request.
@@ -57,7 +57,7 @@ async fn connection(stream: TcpStream, table: Arc<TableReader>) {
 
 fn respond<B>(request: &Request<B>, table: Option<&LiveTable>) -> Response<Full<Bytes>> {
     let (status, words) = match (request.method(), request.uri().path(), table) {
-        // Caddy issues nothing then either, but nobody is told that there is no such app.
+        // Caddy issues nothing then either, but nobody is told that the app does not exist.
         (&Method::GET, "/ask", None) => {
             (StatusCode::SERVICE_UNAVAILABLE, "not now: the live table cannot be read\n")
         }
@@ -72,8 +72,8 @@ fn respond<B>(request: &Request<B>, table: Option<&LiveTable>) -> Response<Full<
     response
 }
 
-/// Whether the query's `domain` may have a certificate, or why not. A name of ours holds nothing
-/// that is escaped in a query, so that what is escaped is not of ours.
+/// Whether the query's `domain` may have a certificate, or why not. Our names never need escaping
+/// in a query, so an escaped name is not ours.
 fn judge(query: Option<&str>, table: &LiveTable) -> Result<(), &'static str> {
     let domain = query
         .unwrap_or_default()

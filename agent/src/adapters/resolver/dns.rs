@@ -14,17 +14,17 @@ use super::table::TableReader;
 use crate::config::SpecialAddresses;
 use crate::model::live_table::{LiveTable, Target};
 
-/// What follows the subdomain in the names that Caddy's route files ask for.
+/// Suffix of the names that Caddy's route files ask for.
 pub const SUFFIX: &str = "apps.internal";
 
-/// The largest question that is read, in bytes; a longer one is cut off and so malformed.
+/// The largest question that is read, in bytes; a longer one is truncated and thus malformed.
 const MAX_QUESTION: usize = 512;
 
-/// As many addresses as surely fit in 512 bytes beside the question (RFC 1035, 2.3.4).
+/// As many addresses as surely fit in 512 bytes along with the question (RFC 1035, 2.3.4).
 const MAX_ADDRESSES: usize = 12;
 
-/// Answers each datagram at once until `stop`. Between answers it shows by `beats` that it lives,
-/// each `pulse` where anybody wants to know.
+/// Answers each datagram at once until `stop`. Between answers it signals liveness through `beats`,
+/// every `pulse` if anybody wants to know.
 pub(super) async fn serve(
     socket: &UdpSocket,
     table: &TableReader,
@@ -46,7 +46,7 @@ pub(super) async fn serve(
             () = stop.cancelled() => return,
             received = socket.recv_from(&mut buffer) => received,
             _ = beat => {
-                // What an answer needs beside the socket.
+                // What an answer needs besides the socket.
                 drop(table.current());
                 beats.send_modify(|beats| *beats = beats.wrapping_add(1));
                 continue;
@@ -55,24 +55,25 @@ pub(super) async fn serve(
         let (length, peer) = match received {
             Ok(received) => received,
             Err(error) => {
-                // On Linux these are errors of earlier answers, whose reader has gone.
-                tracing::debug!(reason = %error, "a datagram was not received");
+                // On Linux these are errors of earlier answers, whose recipient has gone.
+                tracing::debug!(reason = %error, "cannot receive a datagram");
                 continue;
             }
         };
         let table = table.current();
         let Some(answer) = answer(&buffer[..length], table.as_deref(), specials) else { continue };
-        // Never wait here: a full buffer is as good as a lost datagram, which Caddy asks again.
+        // Never wait here: a full buffer is like a lost datagram, which Caddy asks for again.
         if let Err(error) = socket.try_send_to(&answer, peer) {
-            tracing::debug!(reason = %error, %peer, "an answer was not sent");
+            tracing::debug!(reason = %error, %peer, "cannot send an answer");
         }
     }
 }
 
-/// The answer to one datagram; `None` where it is no question, which gets no answer.
+/// The answer to one datagram; `None` if it is not a question, which gets no answer.
 ///
 /// A name of ours always has an address: there is no `NXDOMAIN`, which Caddy would turn into an
-/// error page of its own. What is asked beside `A` has none (NODATA), and other names are refused.
+/// error page of its own. Record types other than `A` are answered NODATA, and other names are
+/// refused.
 fn answer(
     datagram: &[u8],
     table: Option<&LiveTable>,
@@ -120,7 +121,7 @@ fn subdomain(name: &Name) -> Option<String> {
 
 fn addresses(target: Option<&Target>, specials: SpecialAddresses) -> Vec<Ipv4Addr> {
     match target {
-        // An empty one is a mistake of its writer; holding loses no request.
+        // An empty set is the writer's mistake; holding loses no request.
         Some(Target::Live { addresses }) if !addresses.is_empty() => {
             addresses.iter().take(MAX_ADDRESSES).copied().collect()
         }

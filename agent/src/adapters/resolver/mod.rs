@@ -1,7 +1,7 @@
 //! The resolver: tells Caddy who is live now, and which names may have a certificate.
 //!
-//! A process of its own, so that the agent may die, hang or be upgraded with no effect on
-//! traffic. It knows nothing but the live table, a file that the agent replaces as a whole.
+//! A separate process, so that the agent may die, hang or be upgraded without affecting traffic. It
+//! knows nothing but the live table, a file that the agent replaces atomically.
 //!
 //! ```text
 //! agent ── LiveTableFile ──► live.json ◄── stat on each question ── TableReader
@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Each answer is immediate and from memory: Caddy holds one lock over all names while it asks. A
-//! resolver that hangs is ended by systemd's watchdog; questions wait in the sockets meanwhile.
+//! hung resolver is killed by systemd's watchdog; questions wait in the sockets meanwhile.
 
 mod ask;
 mod dns;
@@ -34,7 +34,7 @@ pub use self::table::LiveTableFile;
 /// The resolver cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum ResolverError {
-    /// A socket cannot be had.
+    /// A socket cannot be opened.
     #[error("cannot listen for {what} on {address}; is another resolver running?")]
     Bind {
         /// `DNS` or `ask`.
@@ -44,7 +44,7 @@ pub enum ResolverError {
         source: std::io::Error,
     },
     /// A socket that the service manager passed is of the wrong kind.
-    #[error("the sockets passed by the service manager must be the UDP one, then the TCP one")]
+    #[error("the service manager must pass the UDP socket first, then the TCP socket")]
     Passed(#[source] std::io::Error),
 }
 
@@ -55,7 +55,7 @@ pub struct Sockets {
 }
 
 impl Sockets {
-    /// Takes the sockets that systemd passes (the UDP one first), and binds those it does not.
+    /// Uses the sockets that systemd passes (the UDP one first), and binds the others.
     pub async fn open(config: &Resolver) -> Result<Self, ResolverError> {
         let mut passed = listenfd::ListenFd::from_env();
         let dns = passed.take_udp_socket(0).map_err(ResolverError::Passed)?;
@@ -89,8 +89,8 @@ pub async fn run(
     Ok(())
 }
 
-/// Answers questions on sockets that are open already, until `stop`. Separate from
-/// [`Sockets::open`], so that readiness can be said in between.
+/// Answers questions on sockets that are already open, until `stop`. Separate from
+/// [`Sockets::open`], so that readiness can be signalled in between.
 pub async fn serve(
     sockets: Sockets,
     config: &Resolver,

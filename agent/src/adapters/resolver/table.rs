@@ -12,16 +12,16 @@ use crate::model::live_table::LiveTable;
 use crate::ports::LiveTablePublisher;
 use crate::process::disk_reserve::Reserve;
 
-/// The largest table that is read, in bytes: far above 10,000 apps.
+/// The largest table that is read, in bytes: far above what 10,000 apps need.
 const MAX_TABLE: u64 = 32 * 1024 * 1024;
 
-/// Publishes the table as a file that is replaced atomically and durably.
+/// Publishes the table as a file that is replaced atomically and synced to disk.
 #[derive(Debug, Clone)]
 pub struct LiveTableFile {
     path: PathBuf,
-    /// The file as it was published last.
+    /// The file as last published.
     published: Arc<Mutex<Option<Stamp>>>,
-    /// Let go on a full disk.
+    /// Released on a full disk.
     reserve: Reserve,
 }
 
@@ -31,7 +31,7 @@ impl LiveTableFile {
         Self { path, published: Arc::default(), reserve: Reserve::none() }
     }
 
-    /// The same file, written behind `reserve`.
+    /// The same file, written with `reserve` to fall back on.
     #[must_use]
     pub fn with_reserve(self, reserve: Reserve) -> Self {
         Self { reserve, ..self }
@@ -68,7 +68,7 @@ fn stamp(path: &Path) -> Option<Stamp> {
     std::fs::metadata(path).ok().map(Stamp::from)
 }
 
-/// What tells one version of the file from another.
+/// Identifies a version of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     device: u64,
@@ -101,13 +101,13 @@ enum Looked {
 struct State {
     /// The version that was last read, good or bad.
     looked: Looked,
-    /// The version of which it was told last that it cannot be read.
+    /// The version for which a read failure was last logged.
     told: Looked,
     /// The last good one.
     table: Option<Arc<LiveTable>>,
 }
 
-/// Reads the table when it changed, and keeps the last good one when it cannot be read.
+/// Reads the table when it changed, and keeps the last good one if it cannot be read.
 #[derive(Debug)]
 pub(super) struct TableReader {
     path: PathBuf,
@@ -119,9 +119,9 @@ impl TableReader {
         Self { path, state: Mutex::default() }
     }
 
-    /// The table in force: one `stat`, and a read only if the file is another one. `None`: it is
-    /// missing or cannot be read, and no earlier one is known. That says nothing of which apps there
-    /// are: the file may have been lost with the disk's last writes, and the agent writes it again.
+    /// The table in force: one `stat`, and a read only if the file changed. `None`: it is missing
+    /// or unreadable, and no earlier one is known. That says nothing about which apps exist: the
+    /// file may have been lost with the disk's last writes, and the agent writes it again.
     pub(super) fn current(&self) -> Option<Arc<LiveTable>> {
         self.current_by(read)
     }
@@ -144,12 +144,12 @@ impl TableReader {
                         tracing::error!(
                             path = %self.path.display(),
                             %reason,
-                            "the live table cannot be read; answers come from the last good one, \
-                             and without one requests are held"
+                            "cannot read the live table; answering from the last good one; \
+                             requests are held if there is none"
                         );
                     }
                     state.told = looked;
-                    // The same file may be read at the next question.
+                    // The next question may be able to read the same file.
                     if !passing {
                         state.looked = looked;
                     }
@@ -165,7 +165,7 @@ type Read = (Stamp, LiveTable);
 /// Why there is no table.
 struct NotRead {
     reason: std::io::Error,
-    /// It says nothing of the file: too many are open, or the disk did not answer.
+    /// It says nothing about the file: too many are open, or the disk did not answer.
     passing: bool,
 }
 
@@ -183,7 +183,7 @@ fn read(path: &Path) -> Result<Read, NotRead> {
     let mut text = Vec::new();
     let read = file.take(MAX_TABLE + 1).read_to_end(&mut text)?;
     if read as u64 > MAX_TABLE {
-        return Err(malformed(std::io::Error::other("it is larger than any live table")));
+        return Err(malformed(std::io::Error::other("it is too large for a live table")));
     }
     let table = serde_json::from_slice(&text).map_err(|error| malformed(error.into()))?;
     Ok((stamp, table))
@@ -236,7 +236,7 @@ mod tests {
         assert_eq!(*reader.current().unwrap(), table(&["two"]));
     }
 
-    /// Too many open files say nothing of the table: the next question reads it.
+    /// Too many open files say nothing about the table: the next question reads it.
     #[tokio::test]
     async fn fm_15_a_table_that_could_not_be_read_once_is_read_at_the_next_question() {
         let folder = tempfile::tempdir().unwrap();
@@ -250,7 +250,7 @@ mod tests {
         assert_eq!(*reader.current().unwrap(), table(&["two"]));
     }
 
-    /// `fm_15`: without an earlier table a torn one tells nothing, not even that there is no app.
+    /// `fm_15`: without an earlier table a torn one says nothing, not even that there is no app.
     #[tokio::test]
     async fn fm_15_a_torn_table_is_not_an_empty_one() {
         let folder = tempfile::tempdir().unwrap();
@@ -262,7 +262,7 @@ mod tests {
         assert_eq!(*reader.current().unwrap(), table(&["one"]));
     }
 
-    /// `fm_15`: lost before this resolver began, it says as little.
+    /// `fm_15`: lost before this resolver started, it says just as little.
     #[tokio::test]
     async fn fm_15_a_missing_table_is_not_an_empty_one() {
         let folder = tempfile::tempdir().unwrap();
@@ -273,7 +273,7 @@ mod tests {
         assert_eq!(*reader.current().unwrap(), table(&[]), "now it is known that there is none");
     }
 
-    /// The first try to write it finds no room (`full(4)`).
+    /// The first try to write it finds no space (`full(4)`).
     #[tokio::test]
     async fn a_table_that_finds_no_room_is_written_once_the_reserve_is_let_go() {
         let folder = tempfile::tempdir().unwrap();

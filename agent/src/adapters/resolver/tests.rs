@@ -32,7 +32,7 @@ async fn a_switch_is_seen_by_the_next_question() {
         let (config, stop) = (config.clone(), stop.clone());
         tokio::spawn(async move { serve(sockets, &config, specials, stop).await })
     };
-    // Missing, it says nothing of which apps there are: requests are held.
+    // A missing table says nothing about which apps exist: requests are held.
     assert_eq!(lookup(dns).await, ["127.63.9.1"]);
     assert!(asked(ask).await.starts_with("HTTP/1.1 503"));
     file.publish(&LiveTable { zone: "example.test".to_owned(), ..LiveTable::default() })
@@ -61,7 +61,7 @@ async fn lookup(server: SocketAddr) -> Vec<String> {
     question
         .add_query(Query::query(Name::from_ascii("one.apps.internal.").unwrap(), RecordType::A));
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    // Something that is no question first: it must neither be answered nor stop the server.
+    // First something that is not a question: it must neither be answered nor stop the server.
     socket.send_to(b"junk", server).await.unwrap();
     socket.send_to(&question.to_vec().unwrap(), server).await.unwrap();
     let mut buffer = [0; 512];

@@ -1,7 +1,7 @@
 //! Where jobs on the database run.
 //!
-//! In production on a thread of their own; in simulation in place, on a database that its owner
-//! keeps, with the owner's faults before and after each job.
+//! In production on a dedicated thread; in simulation in place, on a database that its owner keeps,
+//! with the owner's faults before and after each job.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,16 +12,16 @@ use tokio::sync::mpsc;
 
 use super::StoreError;
 
-/// Work for whoever owns the connection.
+/// Work for the owner of the connection.
 pub(super) type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
-/// A database that somebody else keeps, in place of a file and a thread: one that outlives a
-/// simulated crash, is deterministic, and fails when it shall.
+/// A database kept by someone else, in place of a file and a thread: one that outlives a simulated
+/// crash, is deterministic, and fails on demand.
 pub trait Disk: Send + Sync + 'static {
     fn connection(&self) -> &Mutex<Connection>;
-    /// Comes before each job. An error: nothing of it is done.
+    /// Runs before each job. An error: the job is not run at all.
     fn before(&self, operation: &'static str) -> BoxFuture<'_, rusqlite::Result<()>>;
-    /// Comes after each job that was done. An error: its caller is told that it failed.
+    /// Runs after each job that was done. An error: its caller is told that it failed.
     fn after(&self, operation: &'static str) -> BoxFuture<'_, rusqlite::Result<()>>;
 }
 

@@ -11,23 +11,23 @@ use super::{Store, StoreError};
 /// The stored document: its signed bytes and what acceptance needs to know of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held {
-    /// The envelope as it came.
+    /// The envelope as received.
     pub envelope: Vec<u8>,
-    /// Its place in the order.
+    /// Its epoch and generation.
     pub generation: Generation,
     /// `sha256:` of its payload.
     pub digest: Digest,
     /// Wall time is never earlier than this, as long as the epoch stays and the host does not join
     /// again.
     pub floor: Timestamp,
-    /// Whom it says to trust from now on; `None`: whom the host trusts already. What is read back
-    /// may have come with an earlier one.
+    /// The trust roots it sets; `None`: those the host already has. What is read back may have come
+    /// with an earlier document.
     pub trust: Option<Trust>,
 }
 
 impl Store {
-    /// Makes `held` the document in force, and with it, in one commit, whom it says to trust: a
-    /// crash leaves both or neither. On disk when this returns.
+    /// Makes `held` the document in force, and stores its trust roots in the same commit: a crash
+    /// leaves both or neither. On disk when this returns.
     pub async fn put_document(&self, held: Held) -> Result<(), StoreError> {
         let trust = held.trust.as_ref().map(serde_json::to_string).transpose();
         let trust = trust.map_err(malformed)?;
@@ -59,8 +59,8 @@ impl Store {
         .await
     }
 
-    /// The document in force, if one was ever accepted, with whom documents said to trust since
-    /// the last join.
+    /// The document in force, if one was ever accepted, with the trust roots that documents have
+    /// set since the last join.
     pub async fn document(&self) -> Result<Option<Held>, StoreError> {
         type Row = (Vec<u8>, String, String, String, i64, Option<String>);
         let row: Option<Row> = self

@@ -1,11 +1,11 @@
 //! The agent's database: `agent.db`, SQLite in WAL mode with `synchronous=FULL`.
 //!
 //! One thread owns the connection; callers send it closures over a bounded queue and await the
-//! answer, so that no async worker ever waits for a disk. When a write's future returns `Ok`, the
-//! write is on disk.
+//! answer, so no async worker ever waits for a disk. When a write's future returns `Ok`, the write
+//! is on disk.
 //!
 //! ```text
-//! intent ── document ──┐
+//! desired ─ document ──┐
 //! reconcile ─ state ───┼──► queue ──► thread ──► agent.db (fsync) ──► answer
 //! status ── reports ───┘
 //! ```
@@ -36,7 +36,7 @@ use crate::process::disk_reserve::Reserve;
 
 /// Before this version WAL mode has a bug that can corrupt the file at a checkpoint's reset.
 const LEAST_SQLITE: i32 = 3_051_003;
-/// Calls that may wait at the same time; more callers wait for a place.
+/// Calls that may wait at the same time; further callers wait for a slot.
 const QUEUE: usize = 256;
 
 const MIGRATIONS: &[M<'_>] = &[
@@ -45,7 +45,7 @@ const MIGRATIONS: &[M<'_>] = &[
     M::up(include_str!("0003_trust.sql")),
 ];
 
-/// Why the database did not do as asked.
+/// Why a database call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The program was linked with a SQLite that can corrupt its files.
@@ -63,8 +63,8 @@ pub enum StoreError {
     },
     /// It cannot be opened or brought up to date.
     #[error(
-        "cannot open the database {path}; if it is damaged, move it away: the agent then learns the \
-         host's state again from its containers and the next document"
+        "cannot open the database {path}; if it is damaged, move it away: the agent then rebuilds \
+         its state from the containers and the next document"
     )]
     Open {
         path: PathBuf,
@@ -75,14 +75,14 @@ pub enum StoreError {
     #[error("cannot start the database's thread")]
     Thread(#[source] std::io::Error),
     /// A statement failed; nothing of its transaction is in force.
-    #[error("the database could not {operation}; free disk space if there is none")]
+    #[error("the database could not {operation}; check for free disk space")]
     Statement {
-        /// What was to be done.
+        /// What was attempted.
         operation: &'static str,
         #[source]
         source: rusqlite::Error,
     },
-    /// What it holds is not what this program writes.
+    /// Its content is not what this program writes.
     #[error("the database holds a malformed {what}")]
     Malformed {
         what: &'static str,
@@ -98,13 +98,13 @@ pub enum StoreError {
 #[derive(Debug, Clone)]
 pub struct Store {
     runner: Runner,
-    /// Let go on a full disk, for what could not be written.
+    /// Released on a full disk, to make room for pending writes.
     reserve: Reserve,
 }
 
 impl Store {
-    /// Opens the database at `path`, makes it if there is none, and brings its schema up to date.
-    /// `first_seq` is where a database that is made now begins to count reports: later than any
+    /// Opens the database at `path`, creates it if missing, and brings its schema up to date.
+    /// `first_seq` is where a newly created database starts numbering reports: later than any
     /// number that a lost one may have used.
     pub fn open(path: &Path, first_seq: u64) -> Result<Self, StoreError> {
         let mut connection = connect(path)?;
@@ -121,7 +121,7 @@ impl Store {
         Ok(Self { runner: Runner::Thread(jobs), reserve: Reserve::none() })
     }
 
-    /// As [`open`](Self::open), on a database that somebody else keeps.
+    /// Like [`open`](Self::open), on a database that somebody else keeps.
     pub fn on(disk: Arc<dyn Disk>, first_seq: u64) -> Result<Self, StoreError> {
         let path = Path::new(":memory:");
         let mut connection = disk.connection().lock().unwrap_or_else(PoisonError::into_inner);
@@ -131,26 +131,26 @@ impl Store {
         Ok(Self { runner: Runner::InPlace(disk), reserve: Reserve::none() })
     }
 
-    /// As [`open`](Self::open), behind `reserve`: that is let go where the disk may be too full to
-    /// open. An agent that does not start is worse than a reserve that is made again.
+    /// Like [`open`](Self::open), with `reserve`: it is released if the disk may be too full to
+    /// open. An agent that does not start is worse than a reserve that has to be rebuilt.
     pub fn open_behind(reserve: &Reserve, path: &Path, first_seq: u64) -> Result<Self, StoreError> {
         let open = || Self::open(path, first_seq);
         let opened = reserve.behind_where(StoreError::may_lack_room, open)?;
         Ok(Self { reserve: reserve.clone(), ..opened })
     }
 
-    /// What is let go where it finds no room.
+    /// Released when it finds no space.
     pub fn reserve(&self) -> &Reserve {
         &self.reserve
     }
 
-    /// Waits for the thread's turn: it lives, and has done all that was asked before.
+    /// Waits for the thread's turn: it lives, and has done everything requested before.
     pub async fn answers(&self) -> Result<(), StoreError> {
         self.call("take its turn", |_| Ok(())).await
     }
 
-    /// Has `job` done, and once more where it finds the disk full and there is a reserve to let go.
-    /// What it did until then must be undone, so that all that it writes is one transaction.
+    /// Runs `job`, and once more if it finds the disk full and there is a reserve to release. What
+    /// it did until then must be undone, so all its writes are one transaction.
     async fn call<T: Send + 'static>(
         &self,
         operation: &'static str,
@@ -160,7 +160,7 @@ impl Store {
         let reserve = self.reserve.clone();
         let job: Job = Box::new(move |connection| {
             let result = reserve.behind_where(is_full, || job(connection));
-            // A caller that went away does not undo what it asked for.
+            // A caller that went away does not undo what it requested.
             let _ = answer.send(result);
         });
         self.runner.run(operation, job).await?;
@@ -174,8 +174,9 @@ fn is_full(error: &rusqlite::Error) -> bool {
 }
 
 impl StoreError {
-    /// Whether the disk may have been full at an opening, however deep that lies. `SQLite` makes its
-    /// files there, and where that fails for want of room it names the file or the call.
+    /// Whether an open failed because the disk may be full, however deep that error is nested.
+    /// `SQLite` creates its files there, and if that fails for lack of space it names the file or
+    /// the call.
     fn may_lack_room(&self) -> bool {
         use rusqlite::ErrorCode::{CannotOpen, DiskFull, SystemIoFailure};
         let told = |error: &rusqlite::Error| {
@@ -206,8 +207,8 @@ fn set_up(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // An acknowledgement means that the write survives a power loss.
     connection.pragma_update(None, "synchronous", "FULL")?;
-    // KiB of pages that are kept in memory, 2 MiB by default: a large document would fill them for
-    // good, and nothing here is read often.
+    // KiB of pages kept in memory, 2 MiB by default: a large document would fill them for good, and
+    // nothing here is read often.
     connection.pragma_update(None, "cache_size", -512)?;
     connection.pragma_update(None, "foreign_keys", true)
 }

@@ -1,4 +1,4 @@
-//! Under which identity the rest was written.
+//! The identity under which the rest was written.
 
 use buddo_shared::id::HostId;
 use rusqlite::OptionalExtension as _;
@@ -7,11 +7,11 @@ use uuid::Uuid;
 use super::{Store, StoreError};
 
 impl Store {
-    /// Makes the database that of `host` since the join `joined`; true if it was another host's.
+    /// Assigns the database to `host` since the join `joined`; true if it belonged to another host.
     /// Then the document and the reports of that identity are forgotten: the next coordinator
-    /// counts documents from the start, and has been told nothing. Whom documents said to trust,
-    /// and how late it is, is forgotten with each join, for that gives trust again. What is known of containers stays,
-    /// as they do.
+    /// numbers documents from the start, and has been told nothing. The trust roots set by
+    /// documents, and the time floor, are forgotten with each join, since that provides new trust.
+    /// What is known of containers stays, as the containers do.
     pub async fn belong_to(&self, host: HostId, joined: Uuid) -> Result<bool, StoreError> {
         self.call("take up this host's identity", move |connection| {
             let (host, joined) = (host.to_string(), joined.to_string());

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 
 use super::{Store, StoreError};
 
-/// A level to report: of whom, and what.
+/// A level to report: of which subject, and what.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
     /// A deployment's id, or `host`.
@@ -18,7 +18,7 @@ pub struct Entry {
     pub last: bool,
 }
 
-/// Lets a database without reports count from `seq` on, unless it counted further already.
+/// Makes a database without reports number them from `seq` on, unless it is further already.
 pub(super) fn begin_at(connection: &Connection, seq: u64) -> rusqlite::Result<()> {
     let seq = i64::try_from(seq).unwrap_or(i64::MAX / 2);
     connection
@@ -27,12 +27,13 @@ pub(super) fn begin_at(connection: &Connection, seq: u64) -> rusqlite::Result<()
 }
 
 impl Store {
-    /// Writes reports observed at `at`, in this order, in one transaction. The last one's number.
+    /// Writes reports observed at `at`, in this order, in one transaction. Returns the last one's
+    /// number.
     pub async fn report(&self, entries: Vec<Entry>, at: Timestamp) -> Result<u64, StoreError> {
         let mut rows = Vec::with_capacity(entries.len());
         for Entry { subject, body, last } in entries {
             let remembered = serde_json::to_string(&body).map_err(malformed)?;
-            // The number is not known yet; it is put in when the report is read.
+            // The number is not known yet; it is filled in when the report is read.
             let report = serde_json::to_string(&Report { seq: 0, at, body }).map_err(malformed)?;
             rows.push((subject, report, (!last).then_some(remembered)));
         }

@@ -1,4 +1,4 @@
-//! What must survive the agent, of each deployment.
+//! What must survive the agent, per deployment.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use buddo_shared::id::DeploymentId;
 use super::{Store, StoreError};
 use crate::plan::state::Persisted;
 
-/// Deployments whose durable state changed; `None`: forget it.
+/// Deployments whose persisted state changed; `None`: forget it.
 pub type Changes = BTreeMap<DeploymentId, Option<Persisted>>;
 
 impl Store {

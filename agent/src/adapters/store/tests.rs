@@ -11,7 +11,7 @@ use super::*;
 use crate::model::container::Slot;
 use crate::plan::state::{Persisted, Serving};
 
-/// Faults of the disk, for the tests of those who write.
+/// Disk faults, for the tests of the writers.
 impl Store {
     async fn pragma(&self, pragma: &'static str) {
         self.call("inject a fault", move |c| c.query_row(pragma, [], |_| Ok(())).or(Ok(())))
@@ -19,12 +19,12 @@ impl Store {
             .unwrap();
     }
 
-    /// From now on the file cannot grow: writes that need room fail as on a full disk.
+    /// From now on the file cannot grow: writes that need space fail as on a full disk.
     pub(crate) async fn fill(&self) {
         self.pragma("PRAGMA max_page_count = 1").await;
     }
 
-    /// There is room again.
+    /// There is space again.
     pub(crate) async fn make_room(&self) {
         self.pragma("PRAGMA max_page_count = 1000000").await;
     }
@@ -89,7 +89,7 @@ async fn the_floor_of_time_never_sinks() {
     store.put_document(earlier).await.unwrap();
     let floor = store.document().await.unwrap().unwrap().floor;
     assert_eq!(floor, Timestamp::from_second(1_000).unwrap());
-    // But with a raise of the epoch it begins again.
+    // But with a higher epoch it starts over.
     let generation = Generation { epoch: 2, generation: 1 };
     let raised = Held { floor: Timestamp::from_second(20).unwrap(), generation, ..held(2) };
     store.put_document(raised.clone()).await.unwrap();
@@ -111,8 +111,8 @@ fn fm_48_a_newer_schema_is_refused_and_untouched() {
     assert_eq!(version, newer);
 }
 
-/// A database of the schema before, with a row of everything: the upgrade keeps all of it, and the
-/// counter goes on where it was.
+/// A database of the previous schema, with a row of everything: the upgrade keeps all of it, and
+/// the counter continues where it was.
 #[tokio::test]
 async fn fm_48_a_database_of_the_schema_before_is_taken_up_whole() {
     let dir = tempfile::tempdir().unwrap();
@@ -189,7 +189,7 @@ async fn another_identity_begins_its_documents_and_reports_anew() {
     store.report(vec![removed(1)], Timestamp::UNIX_EPOCH).await.unwrap();
     store.save([(deployment, Some(Persisted::default()))].into()).await.unwrap();
     let [first, second] = [1, 2].map(|n| HostId::new(Uuid::from_u128(n)));
-    // A database of before owners were written down is its host's.
+    // A database from before owners were recorded belongs to its host.
     let joins = [1, 2, 3].map(Uuid::from_u128);
     for _ in 0..2 {
         assert!(!store.belong_to(first, joins[0]).await.unwrap());
@@ -217,7 +217,7 @@ async fn trust_is_stored_with_its_document_and_forgotten_with_the_next_join() {
     store.allow_writes().await;
     assert_eq!(store.document().await.unwrap(), None);
     store.put_document(bringing).await.unwrap();
-    // One that says nothing of it leaves it as it is.
+    // One that says nothing about trust leaves it as it is.
     store.put_document(held(2)).await.unwrap();
     store.belong_to(host, Uuid::from_u128(1)).await.unwrap();
     let later = Held { trust: Some(trust), ..held(2) };
@@ -237,7 +237,7 @@ async fn what_was_acknowledged_is_remembered() {
     store.acknowledge(101).await.unwrap();
     store.acknowledge(5).await.unwrap();
     assert_eq!(store.acknowledged().await.unwrap(), 101);
-    // Nobody can acknowledge what was never said.
+    // Nobody can acknowledge what was never sent.
     store.acknowledge(u64::MAX).await.unwrap();
     assert_eq!(store.acknowledged().await.unwrap(), 101);
 }
@@ -247,7 +247,7 @@ fn disk_full<T>() -> rusqlite::Result<T> {
     Err(rusqlite::Error::SqliteFailure(full, None))
 }
 
-/// What it did before it met the full disk is not done twice.
+/// What it did before the disk was full is not done twice.
 #[tokio::test]
 async fn fm_59_a_write_that_finds_the_disk_full_is_done_again_once_the_reserve_is_let_go() {
     let folder = tempfile::tempdir().unwrap();
@@ -269,7 +269,7 @@ async fn fm_59_a_write_that_finds_the_disk_full_is_done_again_once_the_reserve_i
     assert!(!reserve.is_whole());
     let seq = |c: &mut Connection| c.query_row("SELECT seq FROM counter", [], |row| row.get(0));
     assert_eq!(store.call::<i64>("look", seq).await.unwrap(), 1);
-    // There is nothing more to let go.
+    // There is nothing more to release.
     let tries = Arc::new(AtomicU32::new(0));
     let counted = Arc::clone(&tries);
     let never = move |_: &mut Connection| {
@@ -289,7 +289,7 @@ fn fm_59_an_opening_that_fails_for_want_of_room_is_tried_without_the_reserve() {
     let unusable = folder.path().join("none/agent.db");
     Store::open_behind(&reserve, &unusable, 0).unwrap_err();
     assert!(!reserve.is_whole(), "the reserve is kept, and the agent does not start");
-    // What is no matter of room costs nothing.
+    // An error unrelated to space costs nothing.
     let newer = folder.path().join("newer.db");
     let connection = Connection::open(&newer).unwrap();
     connection.pragma_update(None, "user_version", 1_000).unwrap();
@@ -299,7 +299,7 @@ fn fm_59_an_opening_that_fails_for_want_of_room_is_tried_without_the_reserve() {
     assert!(reserve.is_whole());
 }
 
-/// What could not be written is, when it is tried again.
+/// What could not be written is written on retry.
 #[tokio::test]
 async fn a_write_that_finds_no_room_lets_the_reserve_go() {
     let folder = tempfile::tempdir().unwrap();

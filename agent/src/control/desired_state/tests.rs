@@ -62,7 +62,7 @@ impl World {
         self.signer.sign(&manifest(epoch, generation, zone, issued)).unwrap().bytes.into()
     }
 
-    /// One that needs more room than the one before.
+    /// One that needs more space than the previous.
     fn large_envelope(&self, generation: u64) -> Bytes {
         let mut manifest = manifest(1, generation, "two.example", NOW);
         let names = (0..500).map(|n| HostName::parse(&format!("www-{n}.example.org")).unwrap());
@@ -135,12 +135,13 @@ async fn an_accepted_document_is_announced_and_survives_a_restart() {
     assert_eq!(world.zone().as_deref(), Some("one.example"));
     let world = world.reopen().await;
     assert_eq!(world.zone().as_deref(), Some("one.example"));
-    // And its place in the order is remembered too.
+    // And its place in the order is remembered, too.
     let older = world.intent.offer(world.envelope(1, 6, "old.example")).await;
     assert!(matches!(older, Err(Refusal::Stale { .. })));
 }
 
-/// What reads the deployments finds them in one place; people are shown all that was signed.
+/// Code that reads deployments finds them in one place; people are shown everything that was
+/// signed.
 #[tokio::test]
 async fn deployments_are_held_once_and_shown_with_the_rest() {
     let world = World::new().await;
@@ -196,7 +197,7 @@ async fn fm_11_a_clock_far_ahead_refuses_new_documents_and_keeps_the_old_one() {
     let refused = world.intent.offer(world.envelope(1, 2, "two.example")).await;
     assert!(matches!(refused, Err(Refusal::Expired { .. })));
     assert_eq!(world.zone().as_deref(), Some("one.example"));
-    // The jump left no trace: when the clock is right again, documents are accepted.
+    // The jump left no trace: once the clock is right again, documents are accepted.
     world.clock.0.store(NOW + 10, Ordering::SeqCst);
     world.intent.offer(world.envelope(1, 2, "two.example")).await.unwrap();
 }
@@ -235,7 +236,7 @@ async fn fm_62_a_document_from_the_future_is_refused_and_leaves_no_trace() {
     assert_eq!(world.zone().as_deref(), Some("three.example"));
 }
 
-/// Each is as far ahead of the one before as clocks may differ: the second is ahead of the clock.
+/// Each is as far ahead of the previous one as clocks may differ: the second is ahead of the clock.
 #[tokio::test]
 async fn fm_62_documents_that_are_ever_further_ahead_do_not_drag_the_floor_on() {
     let world = World::new().await;
@@ -243,12 +244,13 @@ async fn fm_62_documents_that_are_ever_further_ahead_do_not_drag_the_floor_on() 
     let world = world.reopen().await;
     let refused = world.intent.offer(world.envelope_at(1, 2, "two.example", NOW + 480)).await;
     assert!(matches!(refused, Err(Refusal::IssuedInFuture { .. })), "{refused:?}");
-    // As far ahead as the first is no further.
+    // One as far ahead as the first is within the bound.
     world.intent.offer(world.envelope_at(1, 2, "two.example", NOW + 240)).await.unwrap();
 }
 
-/// A host whose clock is a little further behind than clocks may differ refuses each document at
-/// first, and takes the very same a moment later: it is no longer that far ahead. That is told.
+/// A host whose clock is behind by a little more than clocks may differ refuses each document at
+/// first, and accepts the same one a moment later, when it is no longer that far ahead. The refusal
+/// says so.
 #[tokio::test]
 async fn fm_62_near_the_bound_a_document_is_taken_late_and_that_is_said() {
     let world = World::new().await;
@@ -278,7 +280,7 @@ async fn fm_62_a_document_from_the_future_is_told_of_once_an_hour() {
         tokio::time::advance(Duration::from_mins(1)).await;
     }
     assert_eq!(texts, 3);
-    // What ends in between is news when it begins again.
+    // A refusal that ended in between is news when it begins again.
     world.intent.offer(world.envelope_at(1, 1, "one.example", NOW + 9_000)).await.unwrap();
     assert!(alarm.borrow_and_update().is_none());
     world.intent.offer(world.envelope_at(1, 2, "one.example", NOW + 86_400)).await.unwrap_err();
@@ -306,7 +308,7 @@ async fn a_document_that_was_issued_earlier_does_not_lower_the_floor() {
     let world = World::new().await;
     world.intent.offer(world.envelope_at(1, 1, "one.example", NOW + 200)).await.unwrap();
     world.intent.offer(world.envelope_at(1, 2, "two.example", NOW)).await.unwrap();
-    // It ends at the last moment before the first one was issued.
+    // It expires at the last moment before the first one was issued.
     let refused = world.intent.offer(world.envelope_at(1, 3, "three.example", NOW - 3_401)).await;
     assert!(matches!(refused, Err(Refusal::Expired { .. })), "{refused:?}");
 }
@@ -335,7 +337,7 @@ async fn fm_62_a_floor_in_the_future_ends_with_the_next_epoch_or_join() {
             world
         };
         let epoch = if joins { 1 } else { 2 };
-        // And stays where it is then, also over a restart.
+        // And it stays there, even over a restart.
         world.intent.offer(world.envelope(epoch, 3, "three.example")).await.unwrap();
         let world = world.reopen().await;
         world.intent.offer(world.envelope(epoch, 4, "four.example")).await.unwrap();
@@ -365,7 +367,7 @@ async fn fm_13_a_full_disk_leaves_the_old_document_in_force_and_says_so() {
     for part in ["the old one stays in force", "free disk space", "database or disk is full"] {
         assert!(alarm.contains(part), "{part:?} is missing in: {alarm}");
     }
-    // Its place in the order was not taken, and nothing of it is on disk.
+    // Its place in the order was not taken, and none of it is on disk.
     world.store.make_room().await;
     let world = world.reopen().await;
     assert_eq!(world.zone().as_deref(), Some("one.example"));
@@ -408,7 +410,7 @@ async fn a_key_is_rotated_by_two_documents_and_survives_restarts() {
     world.intent.offer(with_trust(&world.signer, 2, both)).await.unwrap();
     let world = world.reopen().await;
     world.intent.offer(signed_by(&world.signer, 3)).await.unwrap();
-    // The new key names itself alone.
+    // The new key names only itself.
     world.intent.offer(with_trust(&next, 4, trust(&[&next]))).await.unwrap();
     let world = world.reopen().await;
     let old = world.intent.offer(signed_by(&world.signer, 5)).await;
@@ -447,8 +449,8 @@ async fn a_document_that_would_leave_the_host_deaf_changes_nothing() {
     world.intent.offer(signed_by(&world.signer, 2)).await.unwrap();
 }
 
-/// Whoever had the signing key may have used the last epoch up, too. The host joins again, with
-/// the next key; what the key of before signed does not count any more, its order included.
+/// A thief of the signing key may have used up the last epoch, too. The host joins again, with the
+/// next key; what the previous key signed no longer counts, including its order.
 #[tokio::test]
 async fn fm_38_a_key_rotation_recovers_from_the_last_epoch() {
     let world = World::new().await;
@@ -459,7 +461,7 @@ async fn fm_38_a_key_rotation_recovers_from_the_last_epoch() {
     let (_, intent) = restore(&dir, &next, &clock).await;
     assert!(intent.subscribe().borrow().is_none(), "what a thief signed is not obeyed");
     intent.offer(signed_by(&next, 1)).await.unwrap();
-    // And from there on its own order holds.
+    // From there on, its own order holds.
     let older = intent.offer(signed_by(&next, 0)).await;
     assert!(matches!(older, Err(Refusal::Stale { .. })));
 }
@@ -467,7 +469,7 @@ async fn fm_38_a_key_rotation_recovers_from_the_last_epoch() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Replayed, repeated and reordered as one likes: the generation in force never goes back.
+    /// Replayed, repeated and reordered at will: the generation in force never goes back.
     #[test]
     fn fm_09_no_order_of_documents_takes_the_host_back(
         places in prop::collection::vec((1..3_u64, 0..6_u64, any::<bool>()), 1..20),

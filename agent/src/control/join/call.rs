@@ -16,10 +16,10 @@ use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-/// How long each part may take: to connect, and then to be answered.
+/// The limit of each part: connecting, then being answered.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// The largest answer that is read, in bytes.
+/// The largest answer accepted, in bytes.
 const MAX_ANSWER: usize = 64 * 1024;
 
 /// Why the coordinator did not do as asked.
@@ -31,7 +31,7 @@ pub enum CallError {
         #[source]
         source: std::io::Error,
     },
-    /// Who answers there does not hold the CA that is trusted here.
+    /// The server there does not hold the CA that is trusted here.
     #[error(
         "the server at {address} is not the coordinator that this host knows, or a clock is wrong; \
          check the address and both clocks, or join with a new token"
@@ -44,10 +44,10 @@ pub enum CallError {
     /// TLS cannot be set up on this machine.
     #[error("cannot set up TLS")]
     Tls(#[from] rustls::Error),
-    /// The exchange broke off. What was asked for may have been done.
+    /// The exchange broke off. The request may have been carried out.
     #[error("the coordinator did not answer; try again, for a join with a new token")]
     Exchange(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The coordinator said no.
+    /// The coordinator refused.
     #[error("the coordinator refuses ({status}): {detail}")]
     Refused { status: u16, code: String, detail: String },
 }
@@ -68,7 +68,7 @@ pub(crate) async fn post<T: DeserializeOwned>(
     let connect = async {
         let connect_error = |source| CallError::Connect { address: address.to_owned(), source };
         let stream = TcpStream::connect(address).await.map_err(connect_error)?;
-        // The certificate names the coordinator, wherever it listens.
+        // The certificate is for the coordinator's name, not its address.
         let name = ServerName::try_from(COORDINATOR_NAME)
             .map_err(|error| connect_error(std::io::Error::other(error)))?;
         connector
@@ -111,6 +111,6 @@ pub(crate) async fn post<T: DeserializeOwned>(
         return serde_json::from_slice(&body).map_err(broken);
     }
     let said = serde_json::from_slice::<Problem>(&body).map(|p| (p.code, p.detail));
-    let (code, detail) = said.unwrap_or_else(|_| (String::new(), "without a word".to_owned()));
+    let (code, detail) = said.unwrap_or_else(|_| (String::new(), "no reason given".to_owned()));
     Err(CallError::Refused { status: status.as_u16(), code, detail })
 }

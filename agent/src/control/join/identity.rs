@@ -1,6 +1,7 @@
 //! The identity of a joined host: what a join wrote, and what a start reads.
 //!
-//! `identity.json` is written last and removed first: with it, all the others are whole.
+//! `identity.json` is written last and removed first: if it exists, all the other files are
+//! complete.
 
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -27,20 +28,20 @@ const IDENTITY: &str = "identity.json";
 const HOST_KEY: &str = "host.key";
 const HOST_CERTIFICATE: &str = "host.pem";
 const SEALING_KEY: &str = "sealing.key";
-/// A renewal that may have been asked for; see [`crate::control::renew`].
+/// A renewal that may have been requested; see [`crate::control::renew`].
 pub(crate) const RENEWAL: &str = "renewal.json";
 
-/// Who this host is, whom it obeys, and how it is reached.
+/// Who this host is, whom it trusts, and how it is reached.
 #[derive(Debug)]
 pub struct Identity {
     pub host_id: HostId,
-    /// The join that gave it: each has another.
+    /// The join that created it: each has its own id.
     pub joined: Uuid,
     /// `HOST:PORT` of the coordinator's listener for hosts.
     pub coordinator: String,
     /// The zone that apps are served in.
     pub zone: HostName,
-    /// Whom the host trusted last, as far as this folder knows.
+    /// The trust roots as last written to this folder.
     pub pins: TrustRoots,
     /// Opens what is sealed to this host.
     pub opening_key: OpeningKey,
@@ -62,19 +63,19 @@ pub enum IdentityError {
         source: std::io::Error,
     },
     /// A file of the identity is damaged.
-    #[error("{} is damaged; let the host join again with --force", .path.display())]
+    #[error("{} is damaged; join the host again with --force", .path.display())]
     Damaged {
         path: PathBuf,
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The answer to the join or renewal does not fit what was asked.
+    /// The answer to the join or renewal does not match the request.
     #[error("the coordinator's answer is not acceptable: {0}")]
     Answer(&'static str),
-    /// Whom to trust is not usable.
+    /// The trust roots are not usable.
     #[error(transparent)]
     Trust(#[from] TrustRootsError),
-    /// The certificates do not make TLS.
+    /// TLS cannot be set up with the certificates.
     #[error(transparent)]
     Tls(#[from] TlsError),
 }
@@ -89,7 +90,7 @@ struct Stored {
     trust: Trust,
 }
 
-/// What the host brings along itself.
+/// What the host made itself.
 pub(super) struct Own<'a> {
     pub(super) key: &'a Secret,
     pub(super) opening_key: &'a OpeningKey,
@@ -97,7 +98,7 @@ pub(super) struct Own<'a> {
 }
 
 impl Identity {
-    /// Reads what a join wrote; `None` where the host has not joined.
+    /// Reads what a join wrote; `None` if the host has not joined.
     pub fn load(state_dir: &Path) -> Result<Option<Self>, IdentityError> {
         let Some(stored) = read_stored(state_dir)? else { return Ok(None) };
         let key = read_secret(&state_dir.join(HOST_KEY))?;
@@ -120,7 +121,7 @@ impl Identity {
     }
 }
 
-/// Makes sure that the answer can be kept, before the token is used up.
+/// Makes sure that the answer can be stored, before the token is used up.
 pub(super) fn prepare(state_dir: &Path) -> Result<(), IdentityError> {
     let failed =
         |source| IdentityError::File { operation: "write", path: state_dir.to_owned(), source };
@@ -128,14 +129,14 @@ pub(super) fn prepare(state_dir: &Path) -> Result<(), IdentityError> {
     tempfile::tempfile_in(state_dir).map(drop).map_err(failed)
 }
 
-/// Checks the answer to a join and keeps it, as what a start will read.
+/// Checks the answer to a join and stores it for the next start.
 pub(super) fn keep(
     state_dir: &Path,
     token: &JoinToken,
     joined: &Joined,
     own: &Own<'_>,
 ) -> Result<Identity, IdentityError> {
-    // Tried before anything is replaced: TLS and the keys must be usable.
+    // Checked before anything is replaced: TLS and the keys must be usable.
     let pins = TrustRoots::new(joined.host_id, joined.trust.clone())?;
     if !pins.cas().iter().any(|ca| fingerprint(ca) == token.ca_fingerprint) {
         return Err(IdentityError::Answer("its CA is not the one that the token names"));
@@ -154,10 +155,10 @@ pub(super) fn keep(
     write(&state_dir.join(SEALING_KEY), own.opening_key.to_text().expose().as_bytes())?;
     keep_certificate(state_dir, &joined.certificate)?;
     write_stored(state_dir, &stored)?;
-    Identity::load(state_dir)?.ok_or(IdentityError::Answer("it was not kept"))
+    Identity::load(state_dir)?.ok_or(IdentityError::Answer("it could not be read back"))
 }
 
-/// A certificate that the coordinator made for this host's `key`, if it is usable as such.
+/// A certificate that the coordinator issued for this host's `key`, if it is usable as such.
 pub(crate) fn check_certificate(
     host: HostId,
     certificate: &str,
@@ -168,12 +169,12 @@ pub(crate) fn check_certificate(
     let der = leaf(certificate).map_err(|_| Answer("its certificate is malformed"))?;
     let parsed =
         ParsedCertificate::try_from(&der).map_err(|_| Answer("its certificate is malformed"))?;
-    let name =
-        ServerName::try_from(host_name(host)).map_err(|_| Answer("its host id makes no name"))?;
+    let name = ServerName::try_from(host_name(host))
+        .map_err(|_| Answer("its host id does not make a valid name"))?;
     verify_server_name(&parsed, &name)
         .map_err(|_| Answer("its certificate is for another host"))?;
     let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes())
-        .map_err(|_| Answer("there is no key for its certificate"))?;
+        .map_err(|_| Answer("its certificate has no matching key"))?;
     tls::server_config(vec![der.clone()], key, pins)?;
     Ok(der)
 }
@@ -182,7 +183,7 @@ pub(crate) fn keep_certificate(state_dir: &Path, certificate: &str) -> Result<()
     write(&state_dir.join(HOST_CERTIFICATE), certificate.as_bytes())
 }
 
-/// Writes down whom the host trusts now, for the case that its database is lost.
+/// Writes the current trust roots, in case the database is lost.
 pub(crate) fn remember(state_dir: &Path, trust: &Trust) -> Result<(), IdentityError> {
     match read_stored(state_dir)? {
         Some(stored) if stored.trust != *trust => {

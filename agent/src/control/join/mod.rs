@@ -6,8 +6,8 @@
 //!      identity folder, all files 0600 ◄── checked answer ◄───────────────────────┘
 //! ```
 //!
-//! Private keys never leave the host. The secret is sent only to who holds the CA that the token
-//! names: whoever stands in between learns nothing and can enrol nobody.
+//! Private keys never leave the host. The secret is sent only to the holder of the CA that the
+//! token names: a man in the middle learns nothing and cannot enrol a host.
 
 mod call;
 mod identity;
@@ -25,7 +25,7 @@ pub(crate) use self::call::post;
 pub use self::identity::{Identity, IdentityError};
 pub(crate) use self::identity::{RENEWAL, check_certificate, keep_certificate, remember};
 
-/// What an administrator says to join.
+/// An administrator's options for a join.
 #[derive(Debug, Clone)]
 pub struct JoinOptions {
     /// `https://HOST:PORT` of the coordinator's listener for hosts.
@@ -36,29 +36,31 @@ pub struct JoinOptions {
     pub advertise: String,
     /// Where the identity is kept.
     pub state_dir: PathBuf,
-    /// Give up an identity that is there already.
+    /// Replace an existing identity.
     pub force: bool,
 }
 
-/// Why a host did not join. Nothing was changed, save where it says so.
+/// Why a host did not join. Nothing was changed unless it says so.
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
-    /// There is an identity already.
+    /// An identity exists already.
     #[error(
         "this host has joined already as {0}; \
-         to give that identity up and join anew, add --force"
+         to give that identity up and join again, add --force"
     )]
     Joined(buddo_shared::id::HostId),
     /// The coordinator's address is malformed.
-    #[error("{0:?} is no address of a coordinator; write https://HOST:PORT")]
+    #[error("{0:?} is not a coordinator address; write https://HOST:PORT")]
     Address(String),
-    /// Where the agent is reached is malformed.
-    #[error("{0:?} is no address of this host; write HOST:PORT as the coordinator reaches it")]
+    /// The address to reach the agent at is malformed.
+    #[error(
+        "{0:?} is not a valid address for this host; write HOST:PORT as the coordinator reaches it"
+    )]
     Advertise(String),
-    /// No keys could be made.
+    /// The keys could not be made.
     #[error("cannot make this host's key and certificate request")]
     Key(#[source] rcgen::Error),
-    /// No sealing key could be made.
+    /// The sealing key could not be made.
     #[error("cannot make this host's sealing key")]
     Sealing(#[source] SealError),
     /// The exchange with the coordinator failed.
@@ -69,7 +71,7 @@ pub enum JoinError {
     Identity(#[from] IdentityError),
 }
 
-/// Makes keys, joins, and keeps what came of it in the state folder.
+/// Makes keys, joins, and stores the result in the state folder.
 pub async fn join(options: &JoinOptions) -> Result<Identity, JoinError> {
     let address = authority(&options.coordinator)?;
     if !is_host_port(&options.advertise) {
@@ -82,7 +84,7 @@ pub async fn join(options: &JoinOptions) -> Result<Identity, JoinError> {
     }
     identity::prepare(&options.state_dir)?;
     let key = KeyPair::generate().map_err(JoinError::Key)?;
-    // Of the request only the key counts; the CA decides on names.
+    // Only the key of the request counts; the CA decides on names.
     let csr = CertificateParams::default()
         .serialize_request(&key)
         .and_then(|csr| csr.pem())

@@ -1,4 +1,4 @@
-//! TLS to a server whose CA is known by its fingerprint alone.
+//! TLS to a server whose CA is known only by its fingerprint.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use rustls::{CertificateError, ClientConfig, RootCertStore};
 
 use crate::process::tls::{self, Judge};
 
-/// TLS 1.3, and of all servers only one whose chain ends in the CA with this SHA-256.
+/// TLS 1.3, only to a server whose chain ends in the CA with this SHA-256.
 pub(super) fn client_config(ca_fingerprint: [u8; 32]) -> Result<ClientConfig, rustls::Error> {
     let mut config = tls::client(&[&rustls::version::TLS13], PinnedCa(ca_fingerprint))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -41,7 +41,7 @@ impl Judge for PinnedCa {
             .iter()
             .find(|certificate| fingerprint(certificate) == self.0)
             .ok_or(CertificateError::UnknownIssuer)?;
-        // The certificate that was found is the only root: the usual checks do the rest.
+        // The CA that was found is the only root: the usual checks do the rest.
         let mut roots = RootCertStore::empty();
         roots.add(ca.clone().into_owned())?;
         WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))

@@ -1,4 +1,4 @@
-//! Joins over real TLS on loopback; the coordinator is played with a CA of the test's own.
+//! Joins over real TLS on loopback; the test plays the coordinator, with its own CA.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
@@ -67,8 +67,8 @@ impl Coordinator {
         }
     }
 
-    /// Listens with a certificate for `name`, answers one join with `answer`, and tells what was
-    /// asked, if the peer got that far.
+    /// Listens with a certificate for `name`, answers one join with `answer`, and returns the
+    /// request, if the peer got that far.
     async fn listen(
         &self,
         name: &str,
@@ -154,7 +154,7 @@ async fn a_joined_host_has_an_identity_that_lasts_and_is_its_own() {
     }
     assert_eq!(std::fs::read_dir(&state).unwrap().count(), 4);
     assert_eq!(state.metadata().unwrap().permissions().mode() & 0o777, 0o700);
-    // Nobody needs to be asked to know that it is too late.
+    // That it is too late is known without asking anybody.
     let again = options("https://127.0.0.1:1".to_owned(), Coordinator::new().token(), &folder);
     assert!(matches!(join(&again).await, Err(JoinError::Joined(HOST))));
 }

@@ -12,18 +12,18 @@ use rustls::client::danger::ServerCertVerifier as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-/// The window in which the hosts of a fleet that joined together spread their renewals.
+/// The part of a lifetime over which hosts that joined together spread their renewals.
 const SPREAD: u32 = 20;
-/// And at most this long, when their authority is about to be retired.
+/// The longest spread when their authority is about to be retired.
 const SPREAD_EARLY: Duration = Duration::from_mins(1);
 
-/// The bytes are no certificate of a host.
+/// The bytes are not a host's certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LifeError {
     /// It does not parse.
-    #[error("it is no X.509 certificate with a lifetime")]
+    #[error("it is not an X.509 certificate with a lifetime")]
     Malformed,
-    /// Its serial number holds no number of a host's certificate.
+    /// Its serial number does not hold the number of a host's certificate.
     #[error("its serial number is not one that a coordinator gives to hosts")]
     Serial,
 }
@@ -36,7 +36,7 @@ pub(super) enum Due {
     In(Duration),
 }
 
-/// Which certificate, and from when to when.
+/// Which certificate, and its validity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Life {
     pub(super) number: u32,
@@ -62,7 +62,8 @@ impl Life {
         self.until.duration_since(self.from).unsigned_abs()
     }
 
-    /// Whether `ca` made it. Asked as of a time when it was valid: an expired one has a maker, too.
+    /// Whether `ca` issued it. Checked as of a time when it was valid: an expired one has an
+    /// issuer, too.
     pub(super) fn is_by(
         &self,
         certificate: &CertificateDer<'_>,
@@ -80,11 +81,11 @@ impl Life {
                 .is_ok_and(|by| by.verify_server_cert(certificate, &[], &name, &[], at).is_ok())
     }
 
-    /// `outdated`: how long another authority than its own makes certificates already, if one
-    /// does; `spread`, 0 to 1: where in the window this host has its place.
+    /// `outdated`: for how long an authority other than its own has been issuing certificates, if
+    /// one does; `spread`, 0 to 1: the place of this host in the window.
     pub(super) fn due(&self, outdated: Option<Duration>, now: Timestamp, spread: f64) -> Due {
         let window = self.whole() / SPREAD;
-        // On a clock that stands before its beginning it has no age; that clock will be set.
+        // On a clock before its beginning it has no age; that clock will be set.
         let age = Duration::try_from(now.duration_since(self.from)).unwrap_or_default();
         let half = (self.whole() / 2 + window.mul_f64(spread)).saturating_sub(age);
         let early =
@@ -127,10 +128,10 @@ mod tests {
 
     #[test]
     fn fm_10_no_jump_of_the_clock_makes_it_wait_for_ever_or_gives_it_up() {
-        // Far ahead: asked for at once, also when it seems to have expired long ago.
+        // Clock far ahead: renewed at once, even if it seems to have expired long ago.
         assert_eq!(on(131, 1.0), Due::Now);
         assert_eq!(on(500, 1.0), Due::Now);
-        // Far behind: not longer than from its beginning on.
+        // Clock far behind: waits no longer than from its beginning on.
         assert_eq!(on(0, 0.0), on(100, 0.0));
         assert!(!life().is_short(Timestamp::UNIX_EPOCH));
         assert!(life().is_short(Timestamp::from_second(123 * DAY).unwrap()));

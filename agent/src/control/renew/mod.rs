@@ -1,14 +1,14 @@
-//! Keeps this host's certificate valid, and the link's TLS up to date with it and with whom the
-//! host trusts.
+//! Keeps this host's certificate valid, and the server's TLS up to date with it and with the trust
+//! roots.
 //!
 //! ```text
 //! certificate, trust, clock ─► due? ─► renewal.json (fsync) ─► POST /v1/renew ─► host.pem ─► TLS
 //!                               (pure)   the request's id        signed by host.key
 //! ```
 //!
-//! One mechanism serves a certificate at half its life, one that has expired while the host was
-//! away, and one by an authority that is about to be retired: the host dials, for an expired
-//! certificate lets nobody dial it, and speaks with its key, which does not expire.
+//! One mechanism serves a certificate at half its life, one that expired while the host was away,
+//! and one by an authority that is about to be retired: the host dials, because with an expired
+//! certificate nobody can dial it, and signs with its key, which does not expire.
 //!
 //! The request's id is on disk before it is sent. If its answer is lost, the same request gets the
 //! same answer; so a host is never taken for a copy of itself.
@@ -42,32 +42,33 @@ use crate::model::retries;
 use crate::model::retries::Jitter;
 use crate::model::trust::TrustRoots;
 
-/// Between two looks at the clock, which may have been set meanwhile.
+/// How often to look at the clock, which may have been set meanwhile.
 const LOOK: Duration = Duration::from_hours(1);
 
-/// What the coordinator says to a host of which there are two.
+/// The coordinator's code for a host that exists twice.
 const LOCKED: &str = "host_locked";
 
-/// A certificate could not be renewed, or its TLS not be set up. The one at hand is used on.
+/// A certificate could not be renewed, or its TLS could not be set up. The present one stays in
+/// use.
 #[derive(Debug, thiserror::Error)]
 pub enum RenewError {
-    /// The certificate at hand is not one of a host.
-    #[error("this host's certificate is not usable; let it join again")]
+    /// The present certificate is not a host's.
+    #[error("this host's certificate is not usable; join the host again")]
     Life(#[from] LifeError),
-    /// What is to be asked for cannot be written down or read, so it is not asked for.
-    #[error("cannot keep the request for a certificate in {}", .path.display())]
+    /// The request cannot be written or read, so it is not sent.
+    #[error("cannot store the certificate request in {}", .path.display())]
     Pending {
         path: PathBuf,
         #[source]
         source: std::io::Error,
     },
     /// The host's key is not usable.
-    #[error("this host's key is not usable; let it join again")]
+    #[error("this host's key is not usable; join the host again")]
     Key(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The coordinator did not do it.
+    /// The coordinator did not issue one.
     #[error(transparent)]
     Call(#[from] CallError),
-    /// Its answer is not usable, or cannot be kept.
+    /// Its answer is not usable, or cannot be stored.
     #[error(transparent)]
     Identity(#[from] IdentityError),
     /// TLS cannot be set up with it.
@@ -85,7 +86,7 @@ struct Pending {
     request: Uuid,
 }
 
-/// What a host renews its certificate with.
+/// What is needed to renew a host's certificate.
 pub struct Renewer<K> {
     host: HostId,
     coordinator: String,
@@ -94,9 +95,9 @@ pub struct Renewer<K> {
     certificate: CertificateDer<'static>,
     clock: Arc<K>,
     jitter: Jitter,
-    /// Where in its window this certificate is renewed, drawn once for each.
+    /// This host's place in the window, drawn once for each certificate.
     spread: f64,
-    /// Since when another authority than its own makes certificates.
+    /// Since when an authority other than its own has been issuing certificates.
     outdated: Option<Instant>,
     pins: watch::Receiver<Arc<TrustRoots>>,
     tls: watch::Sender<Arc<ServerConfig>>,
@@ -104,7 +105,7 @@ pub struct Renewer<K> {
 }
 
 impl<K: Clock> Renewer<K> {
-    /// Sets up the link's TLS with the certificate at hand.
+    /// Sets up the server's TLS with the present certificate.
     pub fn new(
         identity: &Identity,
         state_dir: PathBuf,
@@ -130,12 +131,12 @@ impl<K: Clock> Renewer<K> {
         })
     }
 
-    /// The TLS of the next connection.
+    /// The TLS for new connections.
     pub fn tls(&self) -> watch::Receiver<Arc<ServerConfig>> {
         self.tls.subscribe()
     }
 
-    /// What an administrator should know of the certificate.
+    /// What an administrator should know about the certificate.
     pub fn alarm(&self) -> watch::Receiver<Option<String>> {
         self.alarm.subscribe()
     }
@@ -143,7 +144,7 @@ impl<K: Clock> Renewer<K> {
     /// Renews until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut failures = 0;
-        // The trust of the database, where it differs from what the folder knows.
+        // The trust of the database, if it differs from the folder's.
         self.follow_trust().await;
         loop {
             let wait = match self.look() {
@@ -181,7 +182,7 @@ impl<K: Clock> Renewer<K> {
         Ok(life.due(outdated, self.clock.now(), self.spread))
     }
 
-    /// Whom the host trusts has changed: the next connection is judged by it.
+    /// The trust roots have changed: applies to the next connection.
     async fn follow_trust(&mut self) {
         let pins = Arc::clone(&self.pins.borrow_and_update());
         self.spread = (self.jitter)();
@@ -195,7 +196,10 @@ impl<K: Clock> Renewer<K> {
             Err(error) => Err(error),
         };
         if let Err(error) = followed {
-            tracing::error!(reason = chain(&error), "whom to trust is not taken up everywhere");
+            tracing::error!(
+                reason = chain(&error),
+                "new trust roots could not be applied everywhere"
+            );
         }
     }
 
@@ -228,7 +232,8 @@ impl<K: Clock> Renewer<K> {
         let state_dir = self.state_dir.clone();
         let kept = durable::off_thread(move || {
             join::keep_certificate(&state_dir, &certificate)?;
-            // With the certificate on disk the request is answered; its file is only tidied away.
+            // Once the certificate is on disk the request is answered; removing its file is only
+            // tidying.
             let _ = std::fs::remove_file(state_dir.join(RENEWAL));
             Ok::<_, IdentityError>(())
         });
@@ -241,10 +246,11 @@ impl<K: Clock> Renewer<K> {
         Ok(())
     }
 
-    /// Says so where it matters: an attempt that fails at half of a life is no alarm yet.
+    /// Reports a failure where it matters: an attempt that fails at half of a life does not raise
+    /// an alarm yet.
     fn failed(&self, error: &RenewError) {
         let words = chain(error);
-        tracing::warn!(reason = words, "the certificate is not renewed; trying again");
+        tracing::warn!(reason = words, "the certificate could not be renewed; retrying");
         let locked =
             matches!(error, RenewError::Call(CallError::Refused { code, .. }) if code == LOCKED);
         let alarming = match Life::of(&self.certificate) {
@@ -278,7 +284,7 @@ fn server_config(
     Ok(tls::server_config(vec![certificate.clone()], key.into(), pins)?)
 }
 
-/// Both alarms as one, for as long as the task that it is runs.
+/// Merges both alarms into one, for as long as this task runs.
 pub async fn join_alarms(
     mut one: watch::Receiver<Option<String>>,
     mut other: watch::Receiver<Option<String>>,
@@ -303,11 +309,11 @@ pub async fn join_alarms(
     }
 }
 
-/// The request for the certificate after `number`: the one on disk, or a new one, on disk.
+/// The request for the certificate after `number`: the one on disk, or a new one, written to disk.
 fn pending(path: &Path, number: u32) -> Result<Pending, RenewError> {
     let failed = |source| RenewError::Pending { path: path.to_owned(), source };
     match std::fs::read(path) {
-        // One that was torn was never sent; one for another number has been answered.
+        // A torn one was never sent; one for another number has been answered.
         Ok(text) => match serde_json::from_slice::<Pending>(&text) {
             Ok(pending) if pending.number == number => return Ok(pending),
             _ => {}

@@ -1,4 +1,4 @@
-//! Renewals over real TLS on loopback; the coordinator is played with a CA of the test's own.
+//! Renewals over real TLS on loopback; the test plays the coordinator, with its own CA.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -66,11 +66,11 @@ impl Ca {
 /// What the coordinator does with a request.
 #[derive(Clone, Copy)]
 enum Answer {
-    /// Gives the next certificate, by the newest CA.
+    /// Issues the next certificate, by the newest CA.
     Certificate,
-    /// Makes it, and the connection breaks.
+    /// Issues it, but the connection breaks.
     Lost,
-    /// Says that there are two of this host.
+    /// Says that this host exists twice.
     Locked,
 }
 
@@ -80,7 +80,7 @@ struct World {
     folder: tempfile::TempDir,
     clock: Arc<SetClock>,
     pins: watch::Sender<Arc<TrustRoots>>,
-    /// What was asked: number and request.
+    /// The requests: number and id.
     asked: Arc<Mutex<Vec<(u32, Uuid)>>>,
     asked_again: watch::Receiver<usize>,
     coordinator: String,
@@ -97,7 +97,7 @@ fn pins(cas: &[&Ca]) -> TrustRoots {
 }
 
 impl World {
-    /// A coordinator with a CA and the next one, that answers as the script says, and then on.
+    /// A coordinator with a CA and the next one; it follows the script, then issues certificates.
     async fn new(script: Vec<Answer>) -> Self {
         let cas = vec![Ca::new(), Ca::new()];
         let key = KeyPair::generate().unwrap();
@@ -220,7 +220,7 @@ async fn fm_40_an_expired_certificate_is_renewed_and_kept() {
     world.pins.send_replace(Arc::new(pins(&[&world.cas[1], &world.cas[0]])));
     let _running = start(world.renewer());
     assert_eq!(world.asked(1).await[0].0, 1);
-    // The second request is for the one after: the first was answered and its answer kept.
+    // The second request is for the one after: the first was answered and its answer stored.
     assert_eq!(world.asked(2).await[1].0, 2);
     let kept = std::fs::read(world.folder.path().join("host.pem")).unwrap();
     let kept = CertificateDer::from_pem_slice(&kept).unwrap();

@@ -1,14 +1,15 @@
-//! Handshakes under way. Anybody can begin one and say nothing, so a place is worth little: a newcomer
-//! takes the place of who has held one longest, and peers that have proven themselves have places
+//! Handshakes under way. Anybody can begin one and say nothing, so a slot is worth little: a
+//! newcomer takes the slot of the longest holder, and peers that have proven themselves have slots
 //! that no stranger takes.
 //!
 //! ```text
-//! connection ─► proven before? ─ yes ─► 16 places for such addresses
-//!                    └ no ─► 8 places for each address, 64 for all ─► the oldest is ended for it
+//! connection ─► proven before? ─ yes ─► 16 slots for such addresses
+//!                    └ no ─► 8 slots for each address, 64 for all ─► the oldest is ended for it
 //! ```
 //!
 //! An honest handshake takes two round trips. To keep it out, strangers would have to begin 64 new
-//! ones from 8 addresses in that time, again and again, and once it has succeeded not even then.
+//! ones from 8 addresses in that time, again and again, and once it has succeeded not even that
+//! helps.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv6Addr};
@@ -18,18 +19,18 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// Handshakes of strangers at once.
+/// Concurrent handshakes of strangers.
 pub(super) const MAX_STRANGERS: usize = 64;
-/// Of these, of one address.
+/// Of these, from one address.
 const MAX_OF_ADDRESS: usize = 8;
-/// Handshakes at once of addresses that were let in before.
+/// Concurrent handshakes of addresses that were let in before.
 pub(super) const MAX_PROVEN: usize = 16;
-/// So many addresses are remembered as proven; a coordinator has one or two.
+/// How many addresses are remembered as proven; a coordinator has one or two.
 const REMEMBERED: usize = 8;
-/// For so long after they were let in last.
+/// For how long after they were last let in.
 const PROVEN_FOR: Duration = Duration::from_hours(24);
 
-/// All handshakes of one listener. Clones share all.
+/// All handshakes of one listener. Clones share all state.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Handshakes(Arc<Mutex<State>>);
 
@@ -49,7 +50,7 @@ struct UnderWay {
     ended: CancellationToken,
 }
 
-/// A place, as long as it is held.
+/// A slot, as long as it is held.
 #[derive(Debug)]
 pub(super) struct Handshake {
     all: Handshakes,
@@ -59,7 +60,7 @@ pub(super) struct Handshake {
 }
 
 impl Handshakes {
-    /// Gives a place to a newcomer; somebody else's may end for it.
+    /// Gives a slot to a newcomer; another's may end for it.
     pub(super) fn begin(&self, peer: IpAddr, now: Instant) -> Handshake {
         let from = network_of(peer);
         let mut state = self.state();
@@ -92,7 +93,7 @@ impl State {
 }
 
 impl Handshake {
-    /// Comes when the place is given to another.
+    /// Ready when the slot is given to another.
     pub(super) async fn ended(&self) {
         self.ended.cancelled().await;
     }
@@ -113,7 +114,7 @@ impl Drop for Handshake {
     }
 }
 
-/// What one customer of a network usually has: an address, or of version 6 a /64.
+/// What one customer of a network usually has: one IPv4 address, or a /64 of IPv6.
 fn network_of(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) => {
@@ -177,8 +178,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever strangers do, there are not too many, the newest stays, and so does who has
-        /// proven itself.
+        /// However strangers behave, there are never too many, and the newest and any proven peer
+        /// stay.
         #[test]
         fn fm_61_no_stranger_ends_the_handshake_of_a_proven_peer(
             strangers in proptest::collection::vec((2_u32..200, any::<bool>()), 0..400),

@@ -35,7 +35,7 @@ pub(super) struct Handler<I, O> {
     intake: Arc<I>,
     outbox: Arc<O>,
     stop: CancellationToken,
-    /// One document at a time is in memory.
+    /// Only one document at a time is in memory.
     document: Mutex<()>,
 }
 
@@ -70,7 +70,7 @@ impl<I: DesiredStateSink, O: Outbox> Handler<I, O> {
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "wrong_media_type",
                 "Unsupported media type",
-                "a document is sent as application/jose+json",
+                "a document must be sent as application/jose+json",
             ));
         }
         let _one = self.document.lock().await;
@@ -85,7 +85,7 @@ impl<I: DesiredStateSink, O: Outbox> Handler<I, O> {
             .split('&')
             .find_map(|pair| pair.strip_prefix("after="))
             .map_or(Ok(0), str::parse)
-            .map_err(|_| malformed("the query's `after` is no sequence number"))?;
+            .map_err(|_| malformed("the query's `after` is not a sequence number"))?;
         self.outbox.resume(after).await.map_err(|error| {
             problem(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -101,7 +101,7 @@ impl<I: DesiredStateSink, O: Outbox> Handler<I, O> {
     async fn acknowledge(&self, request: Request<Incoming>) -> Result<Answer, Box<Problem>> {
         let body = body(request.into_body(), MAX_ACKNOWLEDGE).await?;
         let Acknowledge { through } = serde_json::from_slice(&body)
-            .map_err(|_| malformed("the body is no acknowledgement: {\"through\": SEQ}"))?;
+            .map_err(|_| malformed("the body is not an acknowledgement: {\"through\": SEQ}"))?;
         self.outbox.acknowledge(through).await.map_err(|error| {
             problem(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -118,7 +118,7 @@ impl<I: DesiredStateSink, O: Outbox> Handler<I, O> {
 
 /// Reads a body of at most `limit` bytes, within its deadline.
 async fn body(body: Incoming, limit: usize) -> Result<Bytes, Box<Problem>> {
-    // Said before it is sent: not one byte is read of what is too large.
+    // Refused by its declared size: not one byte is read of a body that is too large.
     if body.size_hint().lower() > limit as u64 {
         return Err(too_large(limit));
     }
@@ -149,7 +149,7 @@ fn too_large(limit: usize) -> Box<Problem> {
     problem(StatusCode::PAYLOAD_TOO_LARGE, "document_too_large", "Too large", detail)
 }
 
-/// A document that was not accepted, as the coordinator reads it.
+/// A refused document, in the form that the coordinator reads.
 fn refused(refusal: &Refusal) -> Box<Problem> {
     let (status, code) = match refusal {
         Refusal::Unverified(error @ VerifyError::TooLarge(_)) => {
@@ -169,7 +169,7 @@ fn refused(refusal: &Refusal) -> Box<Problem> {
 fn json(status: StatusCode, media_type: &'static str, value: &impl Serialize) -> Answer {
     match serde_json::to_vec(value) {
         Ok(text) => answer(status, media_type, Full::new(Bytes::from(text))),
-        // Of our own types none fails; an empty 500 is still an answer.
+        // None of our own types fails; an empty 500 is still an answer.
         Err(_) => answer(StatusCode::INTERNAL_SERVER_ERROR, media_type, Full::default()),
     }
 }

@@ -1,17 +1,17 @@
-//! The link: the coordinator dials in, hands documents over and holds the stream of reports.
+//! The server: the coordinator dials in, hands documents over and holds the stream of reports.
 //!
 //! ```text
-//! coordinator ══ mutual TLS 1.3, HTTP/2 ══► connection ─┬─ PUT  /v1/desired-state ──► Intake
+//! coordinator ══ mutual TLS 1.3, HTTP/2 ══► connection ─┬─ PUT  /v1/desired-state ──► Sink
 //!                                                       ├─ GET  /v1/reports ◄──────── Outbox
 //!                                                       └─ POST /v1/reports/ack ────► Outbox
 //! ```
 //!
-//! The transport admits one name only, the coordinator's; a document is trusted for its signature
-//! alone. A wake-up of the stream carries no data: each turn reads what is unacknowledged.
+//! The transport admits only the coordinator's name; a document is trusted only for its signature.
+//! A wake-up of the stream carries no data: each turn reads what is unacknowledged.
 //!
-//! Containers are let out to the internet, and so reach this host's own addresses like anybody
-//! there. A connection that begins and ends at the same address comes from this very machine: it
-//! is closed unread, and takes no place that the coordinator needs.
+//! Containers may reach the internet, and so this host's own addresses like anybody there. A
+//! connection that begins and ends at the same address comes from this very machine: it is closed
+//! unread, and takes no slot that the coordinator needs.
 
 mod crowd;
 mod handle;
@@ -45,20 +45,20 @@ use crate::ports::{DesiredStateSink, Outbox};
 /// ended for a newcomer and have not noticed.
 const MAX_TASKS: usize = 4 * (crowd::MAX_STRANGERS + crowd::MAX_PROVEN);
 
-/// Connections of the coordinator. It has one, and for a moment two.
+/// Connections of the coordinator. It has one, and briefly two.
 const MAX_ESTABLISHED: usize = 4;
 
 /// From accept to the end of the handshake.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 
-/// A silent connection is asked for life this often, and given up this long after.
+/// How often a silent connection is pinged, and how long after that it is given up.
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
 
 /// How long connections may take to end once asked to.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// Serves the coordinator until `stop`, then drains for a bounded time. The TLS is read anew for
-/// each connection: certificates are renewed and authorities change while others go on.
+/// Serves the coordinator until `stop`, then drains for a bounded time. The TLS is read again for
+/// each connection: certificates are renewed and authorities change during the others.
 pub async fn serve<I: DesiredStateSink, O: Outbox>(
     listener: TcpListener,
     tls: watch::Receiver<Arc<ServerConfig>>,
@@ -82,13 +82,13 @@ pub async fn serve<I: DesiredStateSink, O: Outbox>(
     drop(listener);
     let drained = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(DRAIN, drained).await.is_err() {
-        tracing::warn!("connections of the coordinator did not end in time; they are cut");
+        tracing::warn!("the coordinator's connections did not end in time; closing them");
     }
 }
 
 /// Whether a connection comes from this machine by one of its outer addresses, as a container's
-/// does: the kernel then takes the address that is called for the caller's, too. A coordinator on
-/// the same machine calls a loopback address, which no container reaches.
+/// does: the kernel then uses the called address as the caller's, too. A coordinator on the same
+/// machine calls a loopback address, which no container reaches.
 fn is_from_here(stream: &TcpStream, peer: SocketAddr) -> bool {
     let own = stream.local_addr().map(|own| own.ip().to_canonical());
     let peer = peer.ip().to_canonical();
@@ -99,20 +99,20 @@ struct Shared<I, O> {
     handler: Handler<I, O>,
     handshakes: Handshakes,
     established: Established,
-    /// Whether it was said that connections come from this host's own address.
+    /// Whether it was logged that connections come from this host's own address.
     told: AtomicBool,
-    /// Peers that were not let in: anybody can knock, and as often as they like.
+    /// Peers that were not let in: anybody can knock, as often as they like.
     strangers: Seldom,
     stop: CancellationToken,
 }
 
-/// The coordinator's connections, oldest first. One too many ends the oldest: what is dead and not
-/// yet known to be must not keep the living one out.
+/// The coordinator's connections, oldest first. One too many ends the oldest: a dead connection not
+/// yet known to be dead must not keep a live one out.
 #[derive(Debug, Default)]
 struct Established(Mutex<VecDeque<CancellationToken>>);
 
 impl Established {
-    /// Lets one in; it ends when the token is cancelled.
+    /// Admits a connection; it ends when the token is cancelled.
     fn admit(&self) -> CancellationToken {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|one| !one.is_cancelled());
@@ -135,12 +135,12 @@ async fn connection<I: DesiredStateSink, O: Outbox>(
     shared: Arc<Shared<I, O>>,
 ) {
     if is_from_here(&stream, peer) {
-        // Once: a container could fill the log with it.
+        // Once only: a container could fill the log with it.
         if !shared.told.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 %peer,
-                "connections from this host's own address are closed; a coordinator on this \
-                 machine calls a loopback address, see `join --advertise`"
+                "closing connections from this host's own address; a coordinator on this \
+                 machine must use a loopback address, see `join --advertise`"
             );
         }
         return;
@@ -171,7 +171,7 @@ async fn connection<I: DesiredStateSink, O: Outbox>(
     drop(place);
     tracing::info!(%peer, "the coordinator is connected");
     let evicted = shared.established.admit();
-    // Cancelled however this ends, so that it is no longer counted.
+    // Cancelled on any exit, so that it is no longer counted.
     let _left = evicted.clone().drop_guard();
     let handling = Arc::clone(&shared);
     let service = service_fn(move |request| {
@@ -190,7 +190,7 @@ async fn connection<I: DesiredStateSink, O: Outbox>(
     let ended = tokio::select! {
         ended = &mut connection => ended,
         () = evicted.cancelled() => {
-            tracing::warn!(%peer, "the coordinator has newer connections; its oldest is cut");
+            tracing::warn!(%peer, "the coordinator has newer connections; closing its oldest");
             return;
         }
         () = shared.stop.cancelled() => {

@@ -1,4 +1,4 @@
-//! The stream of reports: what is kept first and in order, what is not kept as it comes.
+//! The stream of reports: kept ones first and in order, others as they come.
 
 use std::io;
 use std::sync::Arc;
@@ -13,17 +13,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ports::Outbox;
 
-/// Reports read at once: bounds what a slow reader makes us hold.
+/// Reports read at once: bounds the memory held for a slow reader.
 const PAGE: usize = 64;
 
 /// Ends when the reader goes away, when `stop` is cancelled, or when reports cannot be read: the
-/// reader comes again from what it has committed.
+/// reader resumes from what it has committed.
 pub(super) fn stream<O: Outbox>(
     outbox: Arc<O>,
     after: u64,
     stop: CancellationToken,
 ) -> StreamBody<impl Stream<Item = io::Result<hyper::body::Frame<Bytes>>> + Send + 'static> {
-    // Both before the first read, so that nothing falls in between.
+    // Both before the first read, so that nothing is missed in between.
     let (changed, ephemeral) = (outbox.changed(), Some(outbox.ephemeral()));
     let reader = Reader { outbox, seq: after, changed, ephemeral, stop };
     StreamBody::new(stream::unfold(Some(reader), |reader| async {

@@ -1,4 +1,4 @@
-//! Over real TLS on loopback, with a CA of the test's own.
+//! Over real TLS on loopback, with the test's own CA.
 
 use std::io::{Error, ErrorKind};
 use std::sync::Mutex as StdMutex;
@@ -91,7 +91,7 @@ impl Core {
 const NOW: Generation = Generation { epoch: 1, generation: 5 };
 
 impl DesiredStateSink for Core {
-    /// The body says what shall come of it.
+    /// The body says how to answer it.
     async fn offer(&self, envelope: Bytes) -> Result<Accepted, Refusal> {
         self.offered.fetch_add(1, Ordering::SeqCst);
         let (offered, now) = (Generation { epoch: 1, generation: 4 }, Timestamp::UNIX_EPOCH);
@@ -263,7 +263,7 @@ async fn tls_1_2_is_refused() {
 async fn documents_are_answered_with_the_word_for_what_is_wrong() {
     let world = World::new().await;
     let mut coordinator = world.coordinator().await;
-    // Twice: a duplicate is the intake's to judge, and is handed on like the first.
+    // Twice: a duplicate is handed on like the first, since judging it is up to the sink.
     for _ in 0..2 {
         let (status, accepted) = put(&mut coordinator, "a document").await.unwrap();
         assert_eq!((status, &accepted["generation"]), (StatusCode::OK, &5.into()));
@@ -286,7 +286,7 @@ async fn documents_are_answered_with_the_word_for_what_is_wrong() {
     assert_eq!((status.as_u16(), &problem["code"]), (404, &"no_such_endpoint".into()));
 }
 
-/// `fm_39`: what is too large is refused before it is read, and is offered to nobody.
+/// `fm_39`: what is too large is refused before it is read, and never offered.
 #[tokio::test]
 async fn fm_39_an_oversized_document_is_refused_unread() {
     let world = World::new().await;
@@ -349,8 +349,8 @@ async fn a_stop_ends_open_streams_in_good_order() {
     tokio::time::timeout(DRAIN, world.server).await.unwrap().unwrap();
 }
 
-/// Its own end of a connection, through which nothing comes any more once it is cut: nobody is
-/// told, as when a firewall forgets the connection.
+/// Its own end of a connection that passes nothing on once it is cut: neither side is told, as when
+/// a firewall forgets the connection.
 async fn blackhole(to: SocketAddr) -> (SocketAddr, CancellationToken) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -381,7 +381,7 @@ async fn fm_07_a_half_open_connection_is_noticed_and_left() {
     world.core.report(1);
     assert_eq!(seqs(&next(&mut body).await), [1]);
     cut.cancel();
-    // With nothing to do but wait, time leaps to the next deadline.
+    // While everything waits, paused time jumps to the next deadline.
     tokio::time::pause();
     let began = Instant::now();
     let streams = Arc::strong_count(&world.core);
@@ -395,7 +395,7 @@ async fn fm_07_a_half_open_connection_is_noticed_and_left() {
 #[tokio::test]
 async fn silent_strangers_and_dead_connections_keep_no_coordinator_out() {
     let world = World::new().await;
-    // More than may be established, none of which says anything.
+    // More than may be established, all silent.
     let mut strangers = Vec::new();
     for _ in 0..2 * MAX_ESTABLISHED {
         strangers.push(TcpStream::connect(world.address).await.unwrap());
@@ -442,8 +442,8 @@ fn is_open(stream: &TcpStream) -> bool {
     stream.try_read(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
 }
 
-/// More than have places, of one address and of many; the last of them are still connected when the
-/// coordinator is in, so that it waited for none of them to time out.
+/// More than there are slots, from one address and from many; the last of them are still connected
+/// when the coordinator is in, so that it did not wait for any of them to time out.
 #[tokio::test]
 async fn fm_61_idle_connections_by_the_dozen_keep_no_coordinator_out() {
     for addresses in [1, 100] {
@@ -458,7 +458,7 @@ async fn fm_61_idle_connections_by_the_dozen_keep_no_coordinator_out() {
         assert!(open >= 8, "only {open} of the newest are left");
         let gone = tokio::time::timeout(Duration::from_secs(20), strangers[0].readable()).await;
         assert!(gone.is_ok() && !is_open(&strangers[0]), "the oldest had to go");
-        // From now on it has places of its own.
+        // From now on it has slots of its own.
         for n in 0..3 * u8::try_from(crowd::MAX_STRANGERS).unwrap() {
             strangers.push(stranger([127, 0, 1, 1 + n % addresses], world.address).await);
         }
@@ -466,7 +466,7 @@ async fn fm_61_idle_connections_by_the_dozen_keep_no_coordinator_out() {
     }
 }
 
-/// Its place is another's, and it does not wait for its deadline.
+/// Its slot is another's, and it is closed before its deadline.
 #[tokio::test]
 async fn a_handshake_that_ends_for_a_newer_one_is_closed_at_once() {
     let world = World::new().await;
@@ -480,7 +480,7 @@ async fn a_handshake_that_ends_for_a_newer_one_is_closed_at_once() {
     assert!(begun.elapsed() < HANDSHAKE_DEADLINE / 2, "{:?}", begun.elapsed());
 }
 
-/// A handshake of its address goes on, though it was begun before all of theirs.
+/// A handshake of a proven address goes on, though it began before all of theirs.
 #[tokio::test]
 async fn strangers_end_no_handshake_of_an_address_that_was_let_in_before() {
     let world = World::new().await;

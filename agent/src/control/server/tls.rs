@@ -13,7 +13,7 @@ use rustls::{DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureSc
 
 use crate::model::trust::TrustRoots;
 
-/// TLS for the link cannot be set up from these certificates.
+/// TLS for the server cannot be set up from these certificates.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// The CAs' certificates are not usable as such.
@@ -24,7 +24,7 @@ pub enum TlsError {
     Certificate(#[from] rustls::Error),
 }
 
-/// TLS 1.3 alone, HTTP/2 alone, a client certificate required; each connection is checked anew.
+/// Only TLS 1.3, only HTTP/2, a client certificate required; each connection is checked again.
 pub fn server_config(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
@@ -45,7 +45,7 @@ pub fn server_config(
     Ok(Arc::new(config))
 }
 
-/// The host CA also signs the certificates of hosts: the chain alone does not make a coordinator.
+/// The host CA also signs hosts' certificates: the chain alone does not make a coordinator.
 #[derive(Debug)]
 struct CoordinatorOnly(Arc<dyn ClientCertVerifier>);
 

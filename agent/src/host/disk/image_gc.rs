@@ -1,10 +1,10 @@
-//! Which images nothing needs, oldest first. Pure.
+//! Which images are not needed, oldest first. Pure.
 //!
-//! An image is needed, by its digest or its tag, while the document names it — as what a deployment
-//! runs, as what its guard would put back, or as a revision that can be brought back — or while any
-//! container uses it, also a stopped one. How long it has not been needed is known from the passes
-//! of this agent alone: the date that Podman shows is that of its build. After a restart all ages
-//! begin anew, which errs on the side of keeping.
+//! An image is needed, by its digest or its tag, while the document names it (as what a deployment
+//! runs, as what its guard would roll back to, or as a revision that can be restored) or while any
+//! container uses it, even a stopped one. How long it has been unneeded is known only from this
+//! agent's own passes: the date that Podman shows is the build date. After a restart all ages start
+//! over, which errs on the side of keeping.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,12 +19,12 @@ use crate::model::snapshot::HostSnapshot;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct References {
     digests: BTreeSet<Digest>,
-    /// Tags, in full: of revisions whose bytes may not be known yet.
+    /// Full tags: of revisions whose digest may not be known yet.
     tags: BTreeSet<String>,
 }
 
 impl References {
-    /// What the document asks for, with what tags were resolved to here.
+    /// What the document asks for, plus what tags were resolved to here.
     pub fn of(document: &Document, picture: &HostSnapshot) -> Self {
         let mut references = Self::default();
         for desired in document.entries().values() {
@@ -60,32 +60,32 @@ impl References {
     }
 }
 
-/// Whether the agent may judge this image at all. All that it ever has came from a registry, so
-/// that one which never had a registry's name was built or loaded here by somebody, and stays. One
-/// that has lost its name to another image is judged by the names that it had, and only if its
-/// digest is known: nothing else would tell that it is needed.
+/// Whether the agent may judge this image at all. Everything the agent ever stores comes from a
+/// registry, so an image that never had a registry name was built or loaded here by somebody, and
+/// stays. One that has lost its name to another image is judged by its former names, and only if
+/// its digest is known: nothing else would show that it is needed.
 fn is_ours(image: &LocalImage) -> bool {
     let mut ever = image.names.iter().chain(&image.former);
     let known = !image.names.is_empty() || (!image.former.is_empty() && image.digest.is_some());
     !image.foreign && known && ever.all(|name| name.registry() != "localhost")
 }
 
-/// Since when each image is not needed.
+/// Since when each image has been unneeded.
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {
     unused: BTreeMap<String, Instant>,
 }
 
-/// An image that may go.
+/// An image that may be removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unused<'a> {
     pub image: &'a LocalImage,
-    /// Since when nothing needs it, as far as this agent saw.
+    /// Since when it has been unneeded, as far as this agent saw.
     pub since: Instant,
 }
 
 impl Ledger {
-    /// What may go: the longest unused first, of those the largest.
+    /// Removal candidates: longest unused first, then largest first.
     pub fn unused<'a>(
         &mut self,
         images: &'a [LocalImage],
@@ -163,7 +163,7 @@ mod tests {
         let unused = ledger.unused(&second, &references, later);
         let order: Vec<_> = unused.iter().map(|u| (&*u.image.id, u.since)).collect();
         assert_eq!(order, [("old", begin), ("big", later), ("small", later)]);
-        // Needed again for a while, its age begins anew.
+        // Needed again for a while, its age starts over.
         ledger.unused(&[], &references, later);
         assert_eq!(ledger.unused(&[old], &references, later)[0].since, later);
     }
@@ -209,8 +209,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is there and whatever is needed: nothing needed is ever listed, and all that
-        /// is ours and not needed is.
+        /// Whatever exists and whatever is needed: nothing needed is ever listed, and everything of
+        /// ours that is not needed is.
         #[test]
         fn exactly_the_unneeded_may_go(
             there in proptest::collection::vec((0_u8..16, any::<bool>(), any::<bool>()), 0..40),

@@ -1,8 +1,8 @@
-//! Orders and the collector do not get in each other's way: while an order works with an image,
-//! from the look whether it is here until a container uses it, the image stays; while one is
-//! being removed, an order that wants it waits.
+//! Keeps operations and image GC apart: while an operation works with an image, from the check
+//! whether it is here until a container uses it, the image stays; while one is being removed, an
+//! operation that wants it waits.
 //!
-//! The unit is the repository, not the image: what a tag means is known only after its pull.
+//! The unit is the repository, not the image: what a tag means is only known after its pull.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,9 +19,9 @@ fn repository(image: &ImageReference) -> Repository {
 
 #[derive(Debug, Default)]
 struct Taken {
-    /// How many orders work with an image of it.
+    /// How many operations work with an image of it.
     leased: BTreeMap<Repository, usize>,
-    /// What the collector is removing.
+    /// What the GC is removing.
     going: BTreeSet<Repository>,
 }
 
@@ -31,22 +31,22 @@ struct Shared {
     gone: Notify,
 }
 
-/// Who works with which images. Clones share all.
+/// Who works with which images. Clones share all state.
 #[derive(Debug, Clone, Default)]
 pub struct ImageLeases(Arc<Shared>);
 
 impl ImageLeases {
     fn taken(&self) -> MutexGuard<'_, Taken> {
-        // Every change is whole, so a panic elsewhere does not spoil it.
+        // Every change is atomic, so a panic elsewhere does not corrupt it.
         self.0.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps images of the repository until the lease is dropped. Waits for a removal that has
-    /// begun, which has a deadline.
+    /// Keeps images of the repository until the lease is dropped. Waits for a removal already under
+    /// way, which has a deadline.
     pub async fn lease(&self, image: &ImageReference) -> Lease {
         let repository = repository(image);
         loop {
-            // Before the look, so that no end of a removal falls in between.
+            // Before the check, so that a removal cannot end unnoticed in between.
             let gone = self.0.gone.notified();
             {
                 let mut taken = self.taken();
@@ -59,8 +59,8 @@ impl ImageLeases {
         }
     }
 
-    /// Takes an image away from orders, by all names that it has or had: an order may want it by
-    /// its digest. `None` while one works with it.
+    /// Reserves an image for removal, under all names that it has or had: an operation may want it
+    /// by its digest. `None` while one works with it.
     pub fn take<'a>(&self, names: impl IntoIterator<Item = &'a ImageReference>) -> Option<Removal> {
         let repositories: BTreeSet<Repository> = names.into_iter().map(repository).collect();
         let mut taken = self.taken();
@@ -91,7 +91,7 @@ impl Drop for Lease {
     }
 }
 
-/// While it lives, no order begins to work with images of its repositories.
+/// While it lives, no operation begins to work with images of its repositories.
 #[derive(Debug)]
 pub struct Removal {
     shelf: ImageLeases,
@@ -128,7 +128,7 @@ mod tests {
             let (shelf, web) = (shelf.clone(), web.clone());
             async move { shelf.lease(&web).await }
         });
-        // The waiting task has looked by now: the runtime has one thread.
+        // The waiting task has checked by now: the runtime has one thread.
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());
         drop(removal);

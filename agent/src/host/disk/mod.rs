@@ -1,20 +1,19 @@
-//! The disk as a bounded resource: images go before it is full, and nothing new comes when it is.
+//! Disk limits: images are removed before it is full, and nothing new is pulled when it is.
 //!
 //! ```text
-//!              document, picture ─► References ─┐
+//!              document, snapshot ► References ─┐
 //! Images::images ─► Ledger (unused, since when) ├─► one removal at a time ─► Images::remove_image
-//! Room (statvfs) ─ above high? old enough? ─────┘        (Shelf: not while an order works with it)
+//! DiskSpace (statvfs) ─ above high? old enough? ┘        (ImageLeases: not while it is in use)
 //!    │
 //!    ├─► host status: a warning while a file system is above its high mark
 //!    └─► pulls: refused below the floor, ended when they would cross it
 //! ```
 //!
-//! A slow loop of its own, apart from the reconciler: a host without room still runs what it runs.
-//! What goes: images that nothing needs, after a day, or at once while the disk is above its high
-//! mark, until it is below its low one. What never goes: what a deployment, its guard or a
-//! revision that can be brought back needs; what a container uses; volumes; what was built or
-//! loaded on the host by somebody else. Crash-only: nothing is written down, and a removal that
-//! was cut off is found again by the next round.
+//! A slow loop of its own, apart from the reconciler: a host without space keeps running what it
+//! runs. Removed: unneeded images, after a day, or at once while the disk is above its high mark,
+//! until it is below its low one. Never removed: what a deployment, its guard or a restorable
+//! revision needs; what a container uses; volumes; what somebody else built or loaded on the host.
+//! Crash-only: nothing is persisted, and an interrupted removal is found again by the next round.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,18 +37,18 @@ pub use space::{DiskSpace, Measure, Overrun, Shortage, Space, system_measure};
 
 /// Between two rounds while all is well.
 const CALM: Duration = Duration::from_mins(5);
-/// Between two rounds while there is too little room.
+/// Between two rounds while space is short.
 const PRESSED: Duration = Duration::from_secs(30);
-/// Rounds that are asked for come no closer together than this.
+/// Minimum time between requested rounds.
 const BREATH: Duration = Duration::from_secs(1);
 
 const MIB: u64 = 1024 * 1024;
 
-/// Collects images and watches over room.
+/// Collects images and watches disk space.
 pub struct ImageGc<I> {
     pub images: Arc<I>,
     pub room: DiskSpace,
-    /// What orders work with.
+    /// What operations work with.
     pub shelf: ImageLeases,
     /// The document in force.
     pub document: watch::Receiver<Option<Arc<Document>>>,
@@ -57,13 +56,13 @@ pub struct ImageGc<I> {
     pub facts: watch::Sender<HostFacts>,
     /// What was collected is counted.
     pub metrics: Metrics,
-    /// Hosts do not all collect at once.
+    /// Prevents all hosts from collecting at once.
     pub jitter: Jitter,
-    /// What is kept back of the agent's own disk.
+    /// The reserve on the agent's own disk.
     pub reserve: Reserve,
 }
 
-/// Whether a file system wants room.
+/// Whether a file system is short of space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pressure {
     No,
@@ -88,13 +87,13 @@ impl<I: Images> ImageGc<I> {
         }
     }
 
-    /// Collects what may go, then says how full the host is.
+    /// Collects what may be removed, then reports how full the host is.
     pub async fn round(&self, ledger: &mut Ledger) {
         if self.room.rules().collect
             && let Err(error) = self.collect(ledger).await
         {
             let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, "images cannot be collected; trying again");
+            tracing::warn!(error, "cannot collect images; retrying");
         }
         let warnings = self.warnings().await;
         self.facts.send_if_modified(|facts| {
@@ -104,11 +103,11 @@ impl<I: Images> ImageGc<I> {
         });
     }
 
-    /// What is needed right now; `None` while that is not known: then nothing may go.
+    /// What is needed right now; `None` while unknown: then nothing may be removed.
     fn references(&self) -> Option<References> {
         let document = self.document.borrow().clone()?;
         let picture = self.picture.borrow().clone()?;
-        // The picture of a pass before the document says nothing of what that asks for.
+        // The snapshot of a pass before the document says nothing about what it asks for.
         let known = picture.host.document == Some(document.manifest().generation);
         known.then(|| References::of(&document, &picture))
     }
@@ -159,7 +158,7 @@ impl<I: Images> ImageGc<I> {
                 self.metrics.collected(image.bytes);
                 Ok(true)
             }
-            // Most likely a container of somebody else uses it since; others may still go.
+            // Most likely someone else's container uses it by now; others may still be removed.
             Err(error @ (ContainersError::Refused { .. } | ContainersError::NotFound(_))) => {
                 tracing::info!(id = image.id, ?names, reason = %error, "an image stays");
                 Ok(false)
@@ -177,7 +176,7 @@ impl<I: Images> ImageGc<I> {
         let mut told: Vec<Space> = Vec::new();
         let mut warnings = Vec::new();
         for (place, space) in spaces {
-            // Several places most often lie on one file system.
+            // Several places usually share one file system.
             if told.contains(&space) {
                 continue;
             }
@@ -185,14 +184,14 @@ impl<I: Images> ImageGc<I> {
             let (place, percent) = (place.display(), space.percent());
             if space.free < rules.floor {
                 warnings.push(format!(
-                    "less than {} MiB are free on the disk of {place}: no image is pulled, what \
-                     runs goes on; free space or add some",
+                    "less than {} MiB are free on the disk of {place}: no image is pulled, running \
+                     apps continue; free or add disk space",
                     rules.floor / MIB
                 ));
             } else if percent > rules.high_percent {
                 warnings.push(format!(
-                    "the disk of {place} is {percent} % full and no image is left that could go; \
-                     free space or add some"
+                    "the disk of {place} is {percent} % full and no removable image is left; \
+                     free or add disk space"
                 ));
             }
         }
@@ -200,7 +199,7 @@ impl<I: Images> ImageGc<I> {
         warnings
     }
 
-    /// Sees to the reserve; what there is to say about it.
+    /// Maintains the reserve; returns a warning, if any.
     async fn keep_reserve(&self, free: u64) -> Option<String> {
         let reserve = self.reserve.clone();
         match durable::off_thread(move || reserve.keep(free)).await.flatten() {

@@ -1,4 +1,4 @@
-//! How much room the file systems have that the agent and its images live on.
+//! Free space of the file systems that hold the agent's state and its images.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,22 +11,22 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::config;
 
-/// Room is looked at this often while an image is pulled.
+/// How often space is checked during a pull.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// A file system that has not said how full it is by then is left out.
+/// A file system that has not answered by then is left out.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Space {
-    /// Bytes that are in use.
+    /// Bytes in use.
     pub used: u64,
-    /// Bytes that a process without privileges may still use.
+    /// Bytes that an unprivileged process may still use.
     pub free: u64,
 }
 
 impl Space {
-    /// As the kernel tells it (`statvfs(3)`). What is kept back for root is not ours.
+    /// As the kernel reports it (`statvfs(3)`). Space reserved for root is not ours.
     pub fn of(stat: &Statvfs) -> Self {
         let block = stat.fragment_size();
         Self {
@@ -63,14 +63,14 @@ pub struct Shortage {
 pub enum Overrun {
     /// The host has less than its floor.
     Floor(Shortage),
-    /// So many bytes went while it was pulled: more than all pulls under way may take.
+    /// This many bytes were used while it was pulled: more than all pulls under way may take.
     Growth(u64),
 }
 
 struct Inner {
     rules: config::Disk,
     state: PathBuf,
-    /// Where images lie and where their parts lie while they come; empty until Podman said so.
+    /// Where images and their parts during a pull lie; empty until Podman has reported it.
     images: ArcSwap<Vec<PathBuf>>,
     measure: Measure,
     measuring: Arc<Semaphore>,
@@ -79,7 +79,7 @@ struct Inner {
     wanted: Notify,
 }
 
-/// The room of the host. Clones share all.
+/// The disk space of the host. Clones share all state.
 #[derive(Clone)]
 pub struct DiskSpace(Arc<Inner>);
 
@@ -115,24 +115,24 @@ impl DiskSpace {
         }
     }
 
-    /// Space of each folder of images that can be measured.
+    /// Space of each image folder that can be measured.
     pub async fn of_images(&self) -> Vec<(PathBuf, Space)> {
         self.measure(self.0.images.load_full().to_vec()).await
     }
 
-    /// Space of all folders: of images first, of the agent's state last.
+    /// Space of all folders: those of images first, the agent's state last.
     pub async fn of_all(&self) -> Vec<(PathBuf, Space)> {
         let mut places = self.0.images.load_full().to_vec();
         places.push(self.0.state.clone());
         self.measure(places).await
     }
 
-    /// Off the async threads: a disk that hangs must not hang the agent. What cannot be measured
-    /// is left out; its own users say why.
+    /// Off the async threads: a disk that hangs must not hang the agent. What cannot be measured is
+    /// left out; its own users report why.
     async fn measure(&self, places: Vec<PathBuf>) -> Vec<(PathBuf, Space)> {
         let (measure, one) = (Arc::clone(&self.0.measure), Arc::clone(&self.0.measuring));
         let all = async {
-            // Kept until the kernel has answered: one that hangs takes one thread, not all.
+            // Kept until the kernel has answered: a hanging one takes one thread, not all.
             let place = one.acquire_owned().await.ok();
             let all = move || {
                 let _place = place;
@@ -142,12 +142,12 @@ impl DiskSpace {
             tokio::task::spawn_blocking(all).await.unwrap_or_default()
         };
         tokio::time::timeout(self.0.patience, all).await.unwrap_or_else(|_| {
-            tracing::warn!("a file system does not say how full it is");
+            tracing::warn!("a file system did not report its free space in time");
             Vec::new()
         })
     }
 
-    /// The fullest place of images, where it has less than the floor. The collector is rung for.
+    /// The fullest image folder, if it is below the floor. Wakes the GC.
     pub async fn shortage(&self) -> Option<Shortage> {
         let least = self.of_images().await.into_iter().min_by_key(|(_, space)| space.free);
         let (place, Space { free, .. }) = least?;
@@ -158,14 +158,14 @@ impl DiskSpace {
         Some(Shortage { place, free })
     }
 
-    /// Resolves when somebody found too little room.
+    /// Resolves when somebody found too little space.
     pub async fn wanted(&self) {
         self.0.wanted.notified().await;
     }
 
-    /// Resolves when a pull that begins now must end: room falls below the floor, or by more
-    /// than `allowance` for each pull under way. An image's own size tells this too late: a small
-    /// layer can unpack to anything.
+    /// Resolves when a pull that begins now must end: space falls below the floor, or by more than
+    /// `allowance` for each pull under way. An image's own size shows this too late: a small layer
+    /// can unpack to any size.
     pub async fn overrun(&self, allowance: u64) -> Overrun {
         let _count = Counted::new(&self.0.pulls);
         let free = |spaces: Vec<(PathBuf, Space)>| spaces.first().map(|(_, space)| space.free);
@@ -218,7 +218,7 @@ mod tests {
         }
     }
 
-    /// A room whose free bytes a test sets.
+    /// A `DiskSpace` whose free bytes a test sets.
     fn room(free: &Arc<AtomicU64>) -> DiskSpace {
         let free = Arc::clone(free);
         let measure: Measure =
@@ -243,8 +243,8 @@ mod tests {
         assert!(system_measure()(Path::new("/nonexistent/buddo")).is_err());
     }
 
-    /// A disk that hangs holds up neither a pull nor a scrape, and takes one thread, however often
-    /// it is asked.
+    /// A disk that hangs blocks neither a pull nor a scrape, and takes one thread, however often it
+    /// is asked.
     #[tokio::test]
     async fn a_file_system_that_does_not_answer_is_left_out() {
         let (answer, wait) = std::sync::mpsc::channel::<()>();

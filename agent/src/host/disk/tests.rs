@@ -14,11 +14,11 @@ use crate::testing::{desired, document, picture};
 
 const MB: u64 = 1_000_000;
 
-/// A disk of 100 MB on which images are all that there is.
+/// A disk of 100 MB that holds only images.
 #[derive(Default)]
 struct Storage {
     images: Mutex<Vec<LocalImage>>,
-    /// Podman refuses these: a container uses them since the list.
+    /// Podman refuses these: a container has started using them since the list.
     refused: BTreeSet<String>,
     other: Mutex<u64>,
 }
@@ -120,7 +120,7 @@ impl Host {
     }
 }
 
-/// A deployment that runs `a`, has a guard that puts `b` back, and can bring `c` back.
+/// A deployment that runs `a`, has a guard that rolls back to `b`, and can restore `c`.
 fn needs_three() -> DeploymentSpec {
     let fallback = Fallback {
         revision: Revision::FIRST,
@@ -139,8 +139,8 @@ fn needs_three() -> DeploymentSpec {
     }
 }
 
-/// What a deployment runs, what its guard puts back and what can be brought back: all stay,
-/// however full it is; so does what a container uses.
+/// What a deployment runs, what its guard rolls back to and what can be restored all stay, however
+/// full the disk is; so does what a container uses.
 #[tokio::test(start_paused = true)]
 async fn a_full_disk_takes_only_what_nothing_needs_and_stops_at_the_low_mark() {
     let app = needs_three();
@@ -167,7 +167,7 @@ async fn a_full_disk_takes_only_what_nothing_needs_and_stops_at_the_low_mark() {
     assert_eq!(host.round().await.len(), 6, "below the high mark, young ones stay");
     tokio::time::advance(Duration::from_hours(24)).await;
     assert_eq!(host.round().await, ["a", "b", "c", "d", "e"], "a day unused is enough");
-    // Nothing is left to collect: that is told, and what is needed stays.
+    // Nothing is left to collect: that is reported, and what is needed stays.
     *host.storage.other.lock().unwrap() = 35 * MB;
     assert_eq!(host.round().await.len(), 5);
     assert!(host.warnings()[0].contains("85 % full"), "{:?}", host.warnings());
@@ -195,8 +195,8 @@ async fn what_an_order_works_with_stays_until_it_is_done() {
     assert!(host.round().await.is_empty());
 }
 
-/// What a moved tag left behind: an order may want it by its digest, and whatever the host needs it
-/// for it is needed by that alone.
+/// What a moved tag left behind: an operation may want it by its digest, and whatever the host
+/// needs it for, that alone makes it needed.
 #[tokio::test(start_paused = true)]
 async fn fm_33_an_image_without_a_name_goes_unless_an_order_or_the_document_wants_it() {
     let nameless =

@@ -1,17 +1,17 @@
-//! What the agent counts, for Prometheus: `GET /metrics` on the local socket, and on a loopback
-//! address where the configuration names one.
+//! The agent's metrics, for Prometheus: `GET /metrics` on the local socket, and on a loopback
+//! address if one is configured.
 //!
 //! ```text
-//! reconcile, orders, probes, podman, caddy, disk, status ── count ──► Metrics ─┐
-//! picture, document, database, events, file systems ── read at a scrape ───────┴─► text
+//! reconcile, operations, probes, podman, caddy, disk, status ── count ──► Metrics ─┐
+//! snapshot, document, database, events, file systems ── read at a scrape ──────────┴─► text
 //! ```
 //!
-//! Passed by hand to whoever counts: there is no global recorder, so two agents in one test do
+//! Passed explicitly to whoever counts: there is no global recorder, so two agents in one test do
 //! not share numbers. Nothing runs between scrapes, and histograms have fixed buckets: an agent
-//! that nobody asks costs nothing and grows by nothing.
+//! that is not scraped spends nothing and does not grow.
 //!
-//! No label ever names a deployment, an image or a host: `explain` and the log tell of one app,
-//! metrics of all. So the number of series is bounded by this program's own words.
+//! No label ever names a deployment, an image or a host: `explain` and the log cover single apps,
+//! metrics all of them. So the number of series is bounded by this program's own words.
 
 mod scrape;
 
@@ -43,16 +43,16 @@ type Two = [(&'static str, &'static str); 2];
 /// A label whose words other parts of this program choose.
 type Word = [(&'static str, String); 1];
 
-/// From a pass with nothing to do (about a millisecond) to one that waits for a deadline.
+/// From an idle pass (about a millisecond) to one that waits for a deadline.
 const PASS: [f64; 10] = [0.001, 0.002, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 5.0, 10.0];
-/// From a call of Podman's to a pull.
+/// From a Podman call to a pull.
 const STEP: [f64; 11] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 600.0];
 
 fn step_histogram() -> Histogram {
     Histogram::new(STEP)
 }
 
-/// All that is counted.
+/// All counters.
 #[derive(Debug)]
 struct Counts {
     passes: Histogram,
@@ -92,12 +92,12 @@ impl Default for Counts {
     }
 }
 
-/// What the agent counts. Clones share all.
+/// The agent's counters. Clones share all state.
 #[derive(Debug, Clone, Default)]
 pub struct Metrics(Arc<Counts>);
 
 impl Metrics {
-    /// The names that everything is told by.
+    /// The registry of all metric names.
     fn register(&self, registry: &mut Registry) {
         let c = &self.0;
         registry.register_with_unit(
@@ -153,7 +153,7 @@ impl Metrics {
         );
     }
 
-    /// The reconciler looked at everything once.
+    /// The reconciler completed a pass.
     pub fn passed(&self, took: Duration) {
         self.0.passes.observe(took.as_secs_f64());
     }
@@ -200,13 +200,13 @@ impl Metrics {
         self.0.probes.get_or_create(&[("outcome", outcome)]).inc();
     }
 
-    /// Caddy took a configuration, all but so many of its route files.
+    /// Caddy took a configuration, except for this many of its route files.
     pub fn reloaded(&self, refused: usize) {
         self.0.reloads.inc();
         self.0.refused_routes.inc_by(u64::try_from(refused).unwrap_or(u64::MAX));
     }
 
-    /// An image of so many bytes was removed.
+    /// An image of this many bytes was removed.
     pub fn collected(&self, bytes: u64) {
         self.0.collected.inc();
         self.0.collected_bytes.inc_by(bytes);
@@ -223,7 +223,7 @@ impl Metrics {
     }
 }
 
-/// Probes as another prober does, and counts.
+/// Wraps another prober and counts its probes.
 #[derive(Debug, Clone)]
 pub struct CountedProber<P> {
     pub prober: P,

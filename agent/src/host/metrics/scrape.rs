@@ -31,7 +31,7 @@ use crate::ports::EventFeed;
 /// Media type of the answer: `OpenMetrics` 1.0, which Prometheus reads since 2.5.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// All that a scrape reads. Clones share all.
+/// All that a scrape reads. Clones share all state.
 #[derive(Clone)]
 pub struct Scrape {
     pub metrics: Metrics,
@@ -40,7 +40,7 @@ pub struct Scrape {
     pub document: watch::Receiver<Option<Arc<Document>>>,
     /// Reports that are not acknowledged.
     pub store: Store,
-    /// Podman's events; a host that has not joined hears none.
+    /// Podman's events; a host that has not joined receives none.
     pub events: Option<EventFeed>,
     pub room: DiskSpace,
     /// For the document's age.
@@ -143,13 +143,13 @@ pub(crate) async fn answer(scrape: &Scrape) -> Response {
     match scrape.text().await {
         Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
         Err(error) => {
-            tracing::error!(%error, "metrics cannot be written");
+            tracing::error!(%error, "cannot write metrics");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }
 }
 
-/// Answers `GET /metrics` alone on `listener`, until `stop`.
+/// Serves only `GET /metrics` on `listener`, until `stop`.
 pub async fn serve(
     listener: TcpListener,
     scrape: Scrape,

@@ -52,7 +52,7 @@ fn failed(code: &str) -> StepOutcome {
     StepOutcome::Failed(ContainersError::Full(failure))
 }
 
-/// Names, help and labels are what dashboards and alerts hang on: a change here breaks them.
+/// Dashboards and alerts depend on names, help and labels: a change here breaks them.
 #[tokio::test]
 async fn the_names_of_metrics_stay() {
     let folder = tempfile::tempdir().unwrap();
@@ -79,7 +79,7 @@ async fn the_names_of_metrics_stay() {
     metrics.collected(9);
     let text = scrape.text().await.unwrap();
     assert!(!text.contains("buddo-x"), "no label tells of one app");
-    // Labels come in no order; buckets are the constants.
+    // Labels come in no fixed order; buckets are the constants.
     let mut lines: Vec<&str> = text.lines().filter(|line| !line.contains("_bucket{")).collect();
     lines.sort_unstable();
     insta::with_settings!({filters => vec![

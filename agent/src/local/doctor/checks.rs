@@ -12,7 +12,7 @@ use super::facts::{Facts, Space};
 use super::{Finding, Severity};
 use crate::config::{self, Config};
 
-/// What one check says: that it is well, or what is wrong and how that is put right.
+/// The result of one check: all right, or what is wrong and how to fix it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Verdict {
     Ok(String),
@@ -32,7 +32,7 @@ fn failure(says: impl Into<String>, fix: impl Into<String>) -> Verdict {
     Verdict::Failure { says: says.into(), fix: fix.into() }
 }
 
-/// What is judged by: the facts, and what the configuration asks for.
+/// What the checks judge: the facts, and the configuration.
 #[derive(Clone, Copy)]
 struct Case<'a> {
     facts: &'a Facts,
@@ -42,7 +42,7 @@ struct Case<'a> {
 /// A check; `None` where there is nothing to say, because another check says it already.
 type Check = fn(Case<'_>) -> Option<Verdict>;
 
-/// In the order in which a host is built: what comes first is often the cause of what follows.
+/// In the order in which a host is set up: earlier failures often cause later ones.
 const CHECKS: [(&str, Check); 35] = [
     ("user", host::user),
     ("subordinate-ids", host::subordinate_ids),
@@ -95,7 +95,7 @@ pub(super) fn judge(facts: &Facts, config: &Config) -> Vec<Finding> {
     checked.chain(disks).collect()
 }
 
-/// The finding where there is no configuration to check the host by.
+/// The finding when there is no configuration to check the host against.
 pub(super) fn configuration(reason: &str) -> Finding {
     let fix = "write it (systemd/examples/agent.toml is an example), or name it with --config; \
                run this as the user that the agent runs as";
@@ -111,15 +111,16 @@ fn finding(check: &'static str, verdict: Verdict) -> Finding {
     Finding { check, severity, says, fix }
 }
 
-/// A fact that could not be learned is no good news.
+/// A fact that could not be learned is not good news.
 fn untold(reason: &str) -> Verdict {
-    warning(format!("cannot be told: {reason}"), "see to the reason, then look again")
+    warning(format!("cannot be checked: {reason}"), "fix the cause, then run this again")
 }
 
-/// With fewer free files apps cannot be deployed much longer. Of bytes the configuration says it.
+/// With fewer free inodes, apps cannot be deployed for much longer. For bytes the configuration has
+/// the limits.
 const HARDLY_ANY_PERCENT: u64 = 5;
 
-/// By the marks that the agent itself goes by.
+/// By the same marks as the agent itself.
 fn disk(place: &str, space: Space, rules: &config::Disk) -> Verdict {
     const MIB: u64 = 1024 * 1024;
     let fix = "make room, or a larger disk: `podman system df` says what images take, \

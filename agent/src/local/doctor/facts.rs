@@ -1,10 +1,10 @@
-//! What was seen of the host. Plain data: everything that the checks judge by, and no secret.
+//! What was seen of the host. Plain data: everything the checks judge by, and no secret.
 
 use std::path::PathBuf;
 
 use jiff::Timestamp;
 
-/// A fact, or in words why it could not be learned.
+/// A fact, or why it could not be learned.
 pub(super) type Seen<T> = Result<T, String>;
 
 #[derive(Debug, Clone)]
@@ -22,11 +22,11 @@ pub(super) struct Facts {
 #[derive(Debug, Clone)]
 pub(super) struct Host {
     pub(super) uid: u32,
-    /// Login name; none where the user is not in the password database.
+    /// Login name; `None` if the user is not in the password database.
     pub(super) user: Option<String>,
     /// How many subordinate user ids and group ids the user has.
     pub(super) subordinate: [Seen<u64>; 2],
-    /// `newuidmap` and `newgidmap`, as far as they are missing.
+    /// Those of `newuidmap` and `newgidmap` that are missing.
     pub(super) missing_id_tools: Vec<&'static str>,
     /// Whether the user's units start at boot.
     pub(super) lingers: bool,
@@ -36,13 +36,13 @@ pub(super) struct Host {
     pub(super) sysctl: Sysctl,
     /// Whether `/dev/net/tun`, through which containers reach the network, opens for this user.
     pub(super) tun: Seen<()>,
-    /// Controllers of the user's services; the error where the cgroup is not of version 2.
+    /// Controllers of the user's services; an error if the cgroup is not version 2.
     pub(super) controllers: Seen<Vec<String>>,
-    /// Whether the kernel's clock is kept by a time server.
+    /// Whether a time server keeps the kernel's clock.
     pub(super) clock_kept: Seen<bool>,
 }
 
-/// Kernel settings; none where the kernel has no such setting.
+/// Kernel settings; `None` where the kernel has no such setting.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Sysctl {
     pub(super) tcp_migrate_req: Option<u64>,
@@ -73,29 +73,29 @@ pub(super) struct Space {
 pub(super) struct Agent {
     pub(super) running: Seen<Running>,
     pub(super) state_dir: Seen<Place>,
-    /// Files that hold keys, of those that are there.
+    /// Existing files that hold keys.
     pub(super) keys: Vec<(PathBuf, Place)>,
-    /// When the certificate for the coordinator begins and ends; none before a join.
+    /// Validity of the certificate for the coordinator; `None` before a join.
     pub(super) certificate: Seen<Option<Validity>>,
-    /// Whether somebody answers where the coordinator would connect to.
+    /// Whether anything answers where the coordinator would connect.
     pub(super) listens: Seen<()>,
-    /// Whether what is kept back of the disk is there.
+    /// Whether the disk reserve is there.
     pub(super) reserve: Seen<bool>,
     pub(super) dns: Seen<()>,
     pub(super) ask: Seen<()>,
 }
 
-/// What a running agent says of itself, and what the kernel says of it.
+/// What a running agent and the kernel say about it.
 #[derive(Debug, Clone)]
 pub(super) struct Running {
     pub(super) version: String,
     pub(super) joined: bool,
-    /// Generation of the document in force, and whether it is past its time.
+    /// Generation of the document in force, and whether it has expired.
     pub(super) document: Option<(String, bool)>,
     pub(super) warnings: Vec<String>,
-    /// The hard limit of its core dumps in bytes; none where it has no limit.
+    /// The hard limit of its core dumps in bytes; `None`: unlimited.
     pub(super) core_limit: Seen<Option<u64>>,
-    /// The route files that it wants to be there.
+    /// The route files that it wants.
     pub(super) routes: Vec<String>,
 }
 
@@ -111,9 +111,9 @@ pub(super) struct Podman {
     pub(super) info: Seen<crate::adapters::podman::Info>,
     /// The command line of the process that made the socket.
     pub(super) command: Seen<Vec<String>>,
-    /// Whether it gives each container a keyring of the kernel's.
+    /// Whether it gives each container a kernel keyring.
     pub(super) keyring: Seen<bool>,
-    /// Which of `iptables` and `nft` there are.
+    /// Which of `iptables` and `nft` are installed.
     pub(super) firewalls: Vec<&'static str>,
 }
 
@@ -125,8 +125,8 @@ pub(super) struct Caddy {
     pub(super) main_file: Seen<String>,
     /// Files in the routes folder that Caddy loads.
     pub(super) route_files: Seen<Vec<String>>,
-    /// Whether somebody answers on the port for HTTPS.
+    /// Whether anything answers on the HTTPS port.
     pub(super) edge: Seen<()>,
-    /// The zone's own certificate; none where one per name is had on demand.
+    /// The zone's own certificate; `None` if one per name is obtained on demand.
     pub(super) certificate: Option<Seen<Validity>>,
 }

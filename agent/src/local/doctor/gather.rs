@@ -1,5 +1,5 @@
-//! The only part of `doctor` that looks at the host. Every look has a deadline and fails alone; no
-//! shell is asked, and of other programs only the one that knows the clock.
+//! The only part of `doctor` that looks at the host. Every look has its own deadline and fails
+//! alone; no shell is used, and of other programs only the one that knows the clock.
 
 mod containers_conf;
 mod host;
@@ -15,13 +15,14 @@ use nix::sys::statvfs::statvfs;
 use super::facts::{Facts, Place, Podman, Seen, Space};
 use crate::config::Config;
 
-/// A look that takes longer has failed. The longest of Podman's own is to read all of its storage.
+/// A look that takes longer has failed. Podman's longest answer is the one that reads all its
+/// storage.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// The longest file that is read, in bytes.
+/// The largest file read, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;
 
-/// Looks at everything, side by side.
+/// Gathers all facts concurrently.
 pub(super) async fn gather(config: &Config, now: Timestamp) -> Facts {
     let (host, agent, podman, caddy) = tokio::join!(
         host::gather(),
@@ -55,13 +56,13 @@ fn space(path: &Path) -> Seen<Space> {
     })
 }
 
-/// Waits for a look no longer than its deadline.
+/// Waits for a look until its deadline.
 async fn within<T>(look: impl Future<Output = Seen<T>>) -> Seen<T> {
     let late = |_| Err(format!("no answer within {} s", DEADLINE.as_secs()));
     tokio::time::timeout(DEADLINE, look).await.unwrap_or_else(late)
 }
 
-/// A look at files: they may lie on a disk that does not answer.
+/// Looks at files: they may be on a disk that does not answer.
 async fn aside<T: Send + 'static>(look: impl FnOnce() -> Seen<T> + Send + 'static) -> Seen<T> {
     within(async {
         let failed = |error: tokio::task::JoinError| Err(error.to_string());
@@ -87,7 +88,7 @@ fn place(path: &Path) -> Seen<Place> {
     Ok(Place { uid: metadata.uid(), mode: metadata.mode() & 0o7777 })
 }
 
-/// Whether somebody accepts connections there.
+/// Whether anything accepts connections there.
 async fn answers(address: std::net::SocketAddr) -> Seen<()> {
     within(async {
         let connected = tokio::net::TcpStream::connect(address).await;
@@ -100,7 +101,7 @@ fn words(error: &dyn std::error::Error) -> String {
     chain(error)
 }
 
-/// Names of those programs that are installed where services look for them.
+/// Which of those programs are installed where services look for them.
 fn installed(programs: &[&'static str]) -> Vec<&'static str> {
     const FOLDERS: [&str; 6] =
         ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];

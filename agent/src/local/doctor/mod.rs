@@ -6,8 +6,8 @@
 //! ```
 //!
 //! It only looks: nothing is changed, and it works while the agent does not run or half of the host
-//! is missing. What cannot be learned is said, never guessed. No secret is read but to see its
-//! file's mode.
+//! is missing. What cannot be learned is reported, never guessed. No secret is read; only the modes
+//! of their files are.
 
 mod checks;
 mod facts;
@@ -27,8 +27,8 @@ use serde::Serialize;
 
 use crate::config::Config;
 
-/// How bad it is; the number is the exit code that it alone would give. The numbers are those that
-/// monitoring systems expect of their plug-ins.
+/// How bad it is; the number is the exit code for it alone, as monitoring systems expect of their
+/// plug-ins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
@@ -48,12 +48,12 @@ pub struct Finding {
     /// How bad it is.
     pub severity: Severity,
     pub says: String,
-    /// What to do, where there is something to do.
+    /// What to do, if anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fix: Option<String>,
 }
 
-/// Looks, judges, and prints the findings on standard output. A configuration that cannot be used
+/// Gathers, judges, and prints the findings on standard output. A configuration that cannot be used
 /// is a finding like others.
 pub async fn run(config: Result<Config>, json: bool) -> Result<ExitCode> {
     let findings = examine(geteuid(), config).await;

@@ -1,6 +1,6 @@
-//! What root is told: nothing about the host, but as whom to ask. Root has a home, a runtime folder
-//! and files of its own, so that what it would be advised (to own the agent's keys, say) breaks the
-//! agent that works.
+//! What root is told: nothing about the host, only which user to run this as. Root has its own
+//! home, runtime folder and files, so that advice for root (to own the agent's keys, say) would
+//! break a working agent.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use nix::unistd::{Uid, User};
 use super::{Finding, Severity};
 use crate::config::Config;
 
-/// The user that the package makes.
+/// The user created by the package.
 const PACKAGED: &str = "buddo";
 
 /// The user that the agent runs as.
@@ -20,12 +20,12 @@ struct Agent {
     home: PathBuf,
 }
 
-/// The only finding for root, which was called as `arguments`.
+/// The only finding for root, for a call with `arguments`.
 pub(super) fn finding(config: Option<&Config>, arguments: &[String]) -> Finding {
     told(agent(config).as_ref(), arguments)
 }
 
-/// Whoever has the agent's state, or else the package's user.
+/// The owner of the agent's state, or else the package's user.
 fn agent(config: Option<&Config>) -> Option<Agent> {
     use std::os::unix::fs::MetadataExt as _;
     let state = config.and_then(|config| std::fs::metadata(&config.state_dir).ok());
@@ -56,7 +56,7 @@ fn path(path: &Path) -> String {
     word(&path.to_string_lossy())
 }
 
-/// As a shell takes it for one word.
+/// Quoted so that a shell takes it for one word.
 fn word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:@%+,".contains(c);
     if !text.is_empty() && text.chars().all(plain) {

@@ -19,7 +19,7 @@ pub(super) fn json(findings: &[Finding]) -> serde_json::Result<String> {
         .map(|text| escape_json(&text).into_owned() + "\n")
 }
 
-/// For a terminal: columns, and what to do below what is wrong.
+/// For a terminal: columns, with the fix below each problem.
 pub(super) fn table(findings: &[Finding]) -> String {
     let width = findings.iter().map(|finding| finding.check.len()).max().unwrap_or_default();
     let mut text = String::new();
@@ -39,7 +39,7 @@ pub(super) fn table(findings: &[Finding]) -> String {
     text
 }
 
-/// For a pipe: a line each, its fields divided by tabs.
+/// For a pipe: one line each, fields separated by tabs.
 pub(super) fn lines(findings: &[Finding]) -> String {
     findings.iter().fold(String::new(), |mut text, finding| {
         let fields = [
@@ -48,7 +48,7 @@ pub(super) fn lines(findings: &[Finding]) -> String {
             &finding.says,
             finding.fix.as_deref().unwrap_or_default(),
         ];
-        // What others wrote (Podman, the kernel) must not divide fields or lines.
+        // Foreign text (Podman, the kernel) must not split fields or lines.
         let fields = fields.map(|field| field.replace(char::is_control, " "));
         let _ = writeln!(text, "{}", fields.join("\t").trim_end());
         text

@@ -9,16 +9,16 @@ use jiff::Timestamp;
 
 use crate::model::failed_requests::{Counts, Gap};
 
-/// What failed so lately counts.
+/// Failures this recent count.
 const WINDOW: Duration = Duration::from_secs(30);
-/// So many failures at least, whatever it was before.
+/// The least number of failures, regardless of the rate before.
 const LEAST: u64 = 10;
-/// And so many times what it was before.
+/// And at least this many times the rate before.
 const TIMES: f64 = 5.0;
-/// They must lie apart at least so far from first to last: one bad moment is no bad revision.
+/// First and last must be at least this far apart: one bad moment does not make a bad revision.
 const SPREAD: Duration = Duration::from_secs(10);
-/// So much of 'before' must be known at least, to tell how much usually fails. Little is enough: an app
-/// may be changed soon after its host was set up.
+/// How much of 'before' must be known to tell how much usually fails. Little is enough: an app may
+/// be changed soon after its host was set up.
 const LEAST_KNOWN: Duration = Duration::from_secs(1);
 /// How far back 'before' reaches.
 const BEFORE: Duration = Duration::from_mins(5);
@@ -32,18 +32,18 @@ pub struct Rates {
 }
 
 impl Rates {
-    /// In so many seconds.
+    /// [`WINDOW`] in seconds.
     pub const SECONDS: u64 = WINDOW.as_secs();
 }
 
 /// Failed requests of one app, as far as the log reaches.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Failed<'a> {
-    /// What began when; `None`: nothing.
+    /// Failures by when they began; `None`: none.
     pub counts: Option<&'a Counts>,
     /// Where lines were lost.
     pub gaps: &'a [Gap],
-    /// None is missing since then, but for the gaps; `None`: there is no log.
+    /// Since when none is missing, except in the gaps; `None`: there is no log.
     pub known_since: Option<Timestamp>,
 }
 
@@ -53,8 +53,8 @@ impl Failed<'_> {
     }
 }
 
-/// Failed requests in [`WINDOW`] on average before `switched`; `None`: too little of that is known, and
-/// nobody is judged by it.
+/// Failed requests in [`WINDOW`] on average before `switched`; `None`: too little is known of that
+/// time to judge anything by it.
 pub fn before(failed: Failed<'_>, switched: Timestamp) -> Option<f64> {
     let from = earlier(switched, BEFORE).max(failed.known_since?);
     let span = Duration::try_from(switched.duration_since(from)).ok()?;
@@ -64,8 +64,8 @@ pub fn before(failed: Failed<'_>, switched: Timestamp) -> Option<f64> {
     Some(ratio(count) * WINDOW.as_secs_f64() / span.as_secs_f64())
 }
 
-/// Judges the requests that began after `steady`, since when the revision alone serves without a
-/// break, at `now`. What was lost meanwhile speaks for the revision: it is judged by the rest.
+/// Judges, at `now`, the requests that began after `steady`, since when the revision has served
+/// alone and without a break. Lost lines count in favour of the revision: it is judged by the rest.
 pub fn far_more(
     failed: Failed<'_>,
     before: f64,
@@ -73,7 +73,7 @@ pub fn far_more(
     now: Timestamp,
 ) -> Option<Rates> {
     let from = earlier(now, WINDOW).max(steady);
-    // The second that is not over yet counts, too.
+    // The current second counts, too.
     let until = now.checked_add(Duration::from_secs(1)).ok()?;
     let (mut count, mut first, mut last) = (0, None, None);
     for (second, more) in failed.within(from, until) {
@@ -138,8 +138,8 @@ mod tests {
         }
     }
 
-    /// A neighbour floods the host with errors, before the change and after it. However little is known
-    /// of the time before, the revision is not at fault.
+    /// A neighbour floods the host with errors, before the change and after it. However little is
+    /// known of the time before, the revision is not at fault.
     #[test]
     fn a_steady_flood_is_no_fault_of_a_revision() {
         let counts = counted(&(-400..60).map(at).collect::<Vec<_>>());
@@ -150,7 +150,7 @@ mod tests {
         }
     }
 
-    /// A gap is no time without failures.
+    /// A gap does not count as time without failures.
     #[test]
     fn fm_60_where_the_log_was_outrun_the_rest_is_what_counts() {
         let counts = counted(&(-300..-150).map(at).collect::<Vec<_>>());
@@ -163,7 +163,7 @@ mod tests {
             None,
             "nothing is known"
         );
-        // Lost while it serves, failures are not made up.
+        // Failures that were lost while it serves are not made up.
         let counts = counted(&[1, 2, 3, 4, 5, 16, 17, 18, 19, 20].map(at));
         let gaps = [Gap { from: at(5), until: at(16) }];
         let rates = far_more(Failed { gaps: &gaps, ..failed(&counts) }, 0.0, at(0), at(20));
@@ -171,7 +171,7 @@ mod tests {
     }
 
     proptest! {
-        /// The order of lines, old failures, and failures of the clock's future change nothing;
+        /// The order of lines, old failures, and failures in the clock's future change nothing;
         /// more failures never acquit; few never convict.
         #[test]
         fn only_what_the_revision_does_counts(
@@ -192,7 +192,7 @@ mod tests {
                 let more: Vec<_> = began.iter().copied().chain([now]).collect();
                 let more = counted(&more);
                 prop_assert!(far_more(failed(&more), before, at(steady), now).is_some());
-                // A clock that was set a year ahead or back sees nothing at all.
+                // If the clock was set a year ahead or back, nothing is seen at all.
                 for jump in [31_536_000, -31_536_000] {
                     let jumped = at(30 + jump);
                     prop_assert_eq!(far_more(failed(&all), before, at(steady), jumped), None);

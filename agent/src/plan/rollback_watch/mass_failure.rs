@@ -1,4 +1,4 @@
-//! Whether many apps went down together: then it was the host, and none of them. Pure.
+//! Whether many apps went down together: then the host was at fault, and none of them. Pure.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,12 +6,12 @@ use std::time::Duration;
 use buddo_shared::id::DeploymentId;
 use tokio::time::Instant;
 
-/// What lies within this counts as one moment.
+/// Ends within this time count as one moment.
 const MOMENT: Duration = Duration::from_secs(10);
 /// Fewer than this are a coincidence.
 const LEAST: usize = 3;
 
-/// Apps that went down lately.
+/// Apps that went down recently.
 #[derive(Debug, Clone, Default)]
 pub struct MassFailure(BTreeMap<DeploymentId, Instant>);
 
@@ -21,15 +21,15 @@ impl MassFailure {
         self.0.insert(id, now);
     }
 
-    /// Whether what went down lately has one cause, where `serving` apps serve or should.
+    /// Whether the recent ends have one cause, where `serving` apps serve or should.
     pub fn is_common(&mut self, serving: usize, now: Instant) -> bool {
         self.0.retain(|_, at| now.duration_since(*at) <= MOMENT);
         many(self.0.len(), serving)
     }
 }
 
-/// Whether `some` of `all` apps in the same trouble are too many for it to be their own. Half,
-/// so that one tenant's many broken apps do not blind the guards of all others.
+/// Whether `some` of `all` apps in the same trouble are too many for it to be their own. Half, so
+/// that one tenant's many broken apps do not blind all other guards.
 pub fn many(some: usize, all: usize) -> bool {
     some >= LEAST && some * 2 >= all
 }

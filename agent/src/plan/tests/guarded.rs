@@ -1,4 +1,4 @@
-//! The guard in plans: what puts the old revision back, what does not, and what it looks like.
+//! The guard in plans: what puts the old revision back, what does not, and how it is reported.
 
 use buddo_shared::manifest::{Fallback, Guard};
 
@@ -146,7 +146,7 @@ fn requests_that_failed_while_nothing_served_are_the_crash_not_the_revision() {
     let mut model = watched(App::Answers);
     model.turn();
     crash(&mut model, 1);
-    // Held ones time out while it is back: they began before.
+    // Held requests time out while it is back: they began before.
     let crashed = model.wall();
     model.failed = (0..50).map(|n| crashed - Duration::from_secs(n % 20)).collect();
     for _ in 0..30 {
@@ -168,7 +168,7 @@ fn after_the_window_a_crash_loop_is_only_a_crash_loop() {
     assert_eq!(model.settle().phase, Phase::Live);
 }
 
-/// The window goes on where the wall clock says; a year's jump of it puts nothing back.
+/// The window continues by the wall clock; a jump of a year puts nothing back.
 #[test]
 fn fm_10_a_guard_survives_the_agent_and_any_clock() {
     for jump in [-31_536_000_i64, 0, 200, 31_536_000] {
@@ -190,8 +190,8 @@ fn fm_10_a_guard_survives_the_agent_and_any_clock() {
     }
 }
 
-/// Neither what happened while the agent was away, nor what befell many, nor what came with
-/// Podman's absence counts.
+/// What happened while the agent was away, what hit many apps, and what came with Podman's absence
+/// do not count.
 #[test]
 fn the_hosts_own_trouble_puts_nothing_back() {
     let mut model = watched(App::Answers);
@@ -245,7 +245,7 @@ fn a_fallback_that_fails_too_leaves_what_answers_best() {
         model.failed.extend([model.wall(), model.wall()]);
         assert!(model.wall().duration_since(begun).as_secs() < 60);
     }
-    // It was draining and still there when the guard decided: take it away.
+    // It was draining and still there when the guard decided: remove it.
     model.containers.retain(|_, container| container.identity.unwrap().revision == NEW);
     let plan = model.settle();
     assert_eq!((model.running(), live(&model)), (vec![NEW], Some(NEW)));
@@ -298,7 +298,7 @@ fn an_app_is_never_said_to_have_failed_for_good_while_something_comes_back() {
     }
 }
 
-/// Its container is gone, too: the fallback is made anew from the document.
+/// Its container is gone, too: the fallback is recreated from the document.
 #[test]
 fn where_nothing_serves_a_failed_deploy_brings_the_fallback_in() {
     let mut model = watched(App::Answers);
@@ -321,11 +321,11 @@ fn kernel_counts(model: &mut Model, pid: u32, count: u64) {
     model.kills = Some(Kills { process, count });
 }
 
-/// Only its child processes are killed: it runs, answers its probes, and fails nobody.
+/// Only its child processes are killed: it runs, answers its probes, and fails no visitor.
 #[test]
 fn kills_for_memory_inside_what_lives_on_put_the_old_revision_back() {
     let mut model = watched(App::Answers);
-    // What was counted of the old revision's container is not the new one's.
+    // The count of the old revision's container does not apply to the new one.
     model.kills = Some(Kills { process: Process { container: "r1".to_owned(), pid: 1 }, count: 3 });
     model.turn();
     for count in [9, 9, 10] {
@@ -376,7 +376,7 @@ fn kills_while_the_host_is_in_trouble_or_after_the_window_put_nothing_back() {
     assert_eq!(live(&model), Some(NEW));
 }
 
-/// Podman was killed while it started it again: the app runs, and nothing forwards to it.
+/// Podman was killed while restarting it: the app runs, but nothing forwards to it.
 #[test]
 fn what_nothing_forwards_to_is_not_judged_for_its_silence() {
     let mut model = watched(App::Answers);
@@ -390,7 +390,7 @@ fn what_nothing_forwards_to_is_not_judged_for_its_silence() {
     assert_eq!((model.torn_starts, model.running()), (0, vec![NEW]));
 }
 
-/// What forwards to a container dies alone, again and again.
+/// Only the port forwarder of a container dies, again and again.
 #[test]
 fn fm_26_containers_that_were_replaced_because_nothing_forwarded_to_them_count_as_no_crash() {
     let mut model = watched(App::Answers);

@@ -60,21 +60,21 @@ pub(super) struct Model {
     pub(super) image: Result<(), &'static str>,
     /// Podman does neither stop nor remove.
     pub(super) stubborn: bool,
-    /// The container that Podman does not start, until it is made anew.
+    /// The container that Podman cannot start until it is recreated.
     pub(super) unstartable: Option<String>,
     /// Starts in which Podman goes away: what runs then has no port.
     pub(super) torn_starts: u32,
-    /// Podman starts containers without a port, and finds nothing wrong with that.
+    /// Podman starts containers without a port, and reports no error.
     pub(super) unforwarded: bool,
     /// What runs without a port.
     pub(super) deaf: BTreeSet<String>,
-    /// Slots whose address is held by what Podman has lost.
+    /// Slots whose address is held by an orphan.
     pub(super) squatted: BTreeSet<Slot>,
-    /// The host lacks what a create or a start takes.
+    /// What the host lacks for a create or a start.
     pub(super) lacking: BTreeSet<&'static str>,
     /// Why no secret can be put.
     pub(super) refuses_secrets: Option<Refusal>,
-    /// What is under way while it is planned.
+    /// What is under way during planning.
     pub(super) busy: Busy,
     /// Every step that was carried out.
     pub(super) done: Vec<Step>,

@@ -1,4 +1,4 @@
-//! Environments that Podman's secrets do not hold, or will not.
+//! Environments that Podman's secrets do not hold, or cannot take.
 
 use buddo_shared::sealed::Sealed;
 
@@ -31,7 +31,7 @@ fn fm_19_what_runs_gets_its_lost_secrets_again_and_notices_nothing() {
     assert_eq!(model.settle().phase, Phase::Live);
     assert_eq!(model.done, [Step::PutSecrets]);
     assert_eq!(model.memory.secrets.get(&NEW), Some(&Stock::Whole));
-    // Before they were listed nothing is known to be lost.
+    // Before they were listed, nothing is known to be missing.
     let (mut model, _) = without_secrets(ContainerState::Running);
     model.rules.secrets_known = false;
     model.settle();
@@ -64,7 +64,7 @@ fn fm_19_what_is_down_is_started_in_place_once_its_secrets_are_back() {
     assert_eq!(model.done, [Step::PutSecrets, Step::Start(name.clone()), Step::Watch(name)]);
 }
 
-/// Its container was made, and before it was started the secrets were lost.
+/// Its container was created, and the secrets were lost before it was started.
 #[test]
 fn fm_19_what_is_about_to_start_gets_its_lost_secrets_first() {
     let (mut model, name) = without_secrets(ContainerState::Created);

@@ -1,4 +1,4 @@
-//! What serves, where a list or a memory says less than it seems to.
+//! What serves, where a list or a deployment state proves less than it seems to.
 
 use super::*;
 
@@ -44,7 +44,7 @@ fn recreate_keeps_the_old_one_serving_until_the_new_image_is_here() {
     assert_eq!(model.running(), [NEW]);
 }
 
-/// The list was made before the start that is under way had its effect.
+/// The list was made before the start under way took effect.
 #[test]
 fn what_is_just_being_started_is_not_believed_to_be_lost() {
     let (mut model, name) = serving();
@@ -72,7 +72,7 @@ fn what_was_held_has_to_answer_before_visitors_are_sent_to_it() {
     }
 }
 
-/// Podman was killed while it started it. Its process runs, and nothing forwards its port.
+/// Podman was killed while starting it. Its process runs, and nothing forwards its port.
 #[test]
 fn fm_23_a_start_that_podman_did_not_end_is_made_anew_and_not_waited_for() {
     let first = Model::new(Some(RunState::Running), App::Answers);
@@ -96,10 +96,10 @@ fn fm_23_a_start_that_podman_did_not_end_is_made_anew_and_not_waited_for() {
     }
 }
 
-/// The agent was killed together with Podman: nobody remembers that the start was cut short.
+/// The agent was killed together with Podman: it is not known that the start was cut short.
 #[test]
 fn fm_23_what_nothing_forwards_to_is_made_anew_by_an_agent_that_knows_nothing_of_its_start() {
-    // The shortest deadline is over when such a container would be made again.
+    // The shortest deadline would be over if such a container were recreated.
     let shortest = 5_000;
     for (serves, deadline) in [(false, None), (true, None), (false, Some(shortest))] {
         let mut model = Model::new(Some(RunState::Running), App::Answers);
@@ -124,8 +124,8 @@ fn fm_23_what_nothing_forwards_to_is_made_anew_by_an_agent_that_knows_nothing_of
     }
 }
 
-/// The newer revision was given up. No document describes the one that serves, so it cannot be made
-/// again.
+/// The newer revision was given up. No document describes the one that serves, so it cannot be
+/// recreated.
 #[test]
 fn fm_23_what_nothing_forwards_to_and_nobody_can_make_anew_is_started_again() {
     for target in [None, Some(Target::Hold)] {
@@ -184,7 +184,7 @@ fn an_app_of_which_only_a_stopped_container_is_known_is_no_first_deploy() {
     assert_eq!(model.settle().phase, Phase::Live);
 }
 
-/// Visitors are sent to it until a new container answers, as after a damaged database of Podman's.
+/// Visitors are sent to it until a new container answers, as after damage to Podman's database.
 #[test]
 fn fm_19_what_podman_has_lost_is_ended_once_visitors_were_sent_elsewhere_for_the_drain_time() {
     let mut model = Model::new(Some(RunState::Running), App::Answers);
@@ -251,7 +251,7 @@ fn fm_24_what_podman_has_lost_and_does_not_end_is_tried_ever_slower() {
     }
 }
 
-/// As a start leaves it that Podman was killed in: it holds the only address that is free.
+/// As left by a start during which Podman was killed: it holds the only free address.
 #[test]
 fn fm_26_what_podman_has_lost_is_ended_where_it_keeps_a_new_revision_out() {
     let mut model = Model::new(Some(RunState::Running), App::Answers);
@@ -264,7 +264,7 @@ fn fm_26_what_podman_has_lost_is_ended_where_it_keeps_a_new_revision_out() {
     assert!(model.done.contains(&Step::FreeAddress(Slot::A)));
 }
 
-/// It may answer visitors still, until the other slot does.
+/// It may still answer visitors, until the other slot does.
 #[test]
 fn what_podman_has_lost_is_left_alone_while_there_is_another_slot() {
     let mut model = Model::new(Some(RunState::Running), App::Answers);
@@ -277,7 +277,7 @@ fn what_podman_has_lost_is_left_alone_while_there_is_another_slot() {
     assert_eq!(model.settle().phase, Phase::Live);
 }
 
-/// It serves on meanwhile: a sick container may still answer some visitors.
+/// It keeps serving meanwhile: a sick container may still answer some visitors.
 #[test]
 fn fm_58_what_is_sick_while_its_host_is_waits_serves_on_and_says_why() {
     for (permit, says) in
@@ -303,14 +303,14 @@ fn fm_58_what_is_sick_while_its_host_is_waits_serves_on_and_says_why() {
         let plan = model.turn();
         assert_eq!(plan.replacing, Some(crate::plan::Replacing::Begins));
         assert!(model.done.contains(&Step::Create(Slot::B)), "one that may is replaced at once");
-        // Brought in further, it needs no other permit.
+        // The rest of its rollout needs no further permit.
         model.permit = Permit::HostTrouble;
         model.app = App::Answers;
         assert_eq!(model.settle().phase, Phase::Live);
     }
 }
 
-/// It can answer nobody, however the host fares.
+/// It cannot answer anybody, whatever the state of the host.
 #[test]
 fn fm_58_what_nothing_forwards_to_is_replaced_without_a_permit() {
     let (mut model, name) = serving();

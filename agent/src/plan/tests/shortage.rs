@@ -1,8 +1,9 @@
-//! A host that lacks what it takes to create or start a container.
+//! A host that lacks a resource to create or start a container.
 
 use super::*;
 
-/// Whatever it lacks, and however long: the app is told why it waits, and goes on by itself.
+/// Whatever is lacking, and for however long: the app is told why it waits, and continues by
+/// itself.
 #[test]
 fn fm_56_what_the_host_refuses_never_counts_as_a_failed_start() {
     for lacking in ["create", "start"] {
@@ -24,7 +25,7 @@ fn fm_56_what_the_host_refuses_never_counts_as_a_failed_start() {
     }
 }
 
-/// After it the revision has the whole patience of its own failures, and no more.
+/// Afterwards the revision's own failures get the full patience, and no more.
 #[test]
 fn a_failure_of_its_own_after_a_shortage_is_its_own() {
     let mut model = Model::new(Some(RunState::Running), App::Exits);
@@ -74,7 +75,7 @@ fn fm_56_what_serves_and_cannot_be_started_for_want_of_the_host_is_kept() {
     assert_eq!((plan.phase, plan.failure), (Phase::Live, None));
 }
 
-/// A `recreate` makes room first. Where the host then refuses the new container, the old one serves
+/// A `recreate` makes room first. If the host then refuses the new container, the old one serves
 /// again meanwhile, at once each time: it did not crash.
 #[test]
 fn fm_56_a_recreate_that_the_host_refuses_gives_the_old_version_back() {

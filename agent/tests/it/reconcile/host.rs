@@ -217,7 +217,7 @@ impl Host {
 }
 
 impl Agent {
-    /// Waits until an app is as `wanted` says; the picture of then.
+    /// Waits until an app is as `wanted`; returns that snapshot.
     pub(crate) async fn until(
         &self,
         what: &str,
@@ -261,7 +261,7 @@ impl Agent {
 
 pub(crate) const FOREVER: i64 = i64::MAX / 2;
 
-/// The loop has no use for authorities, but a host trusts one at least.
+/// The loop does not use authorities, but a host has at least one.
 fn some_ca() -> String {
     let mut params = rcgen::CertificateParams::default();
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);

@@ -1,4 +1,5 @@
-//! Podman, probes, Caddy and the table in memory: what survives the agent, and one life of it there.
+//! Podman, probes, Caddy and the table in memory: the machine that outlives the agent, and one life
+//! of the agent on it.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddrV4;
@@ -43,11 +44,11 @@ pub(crate) struct Machine {
     pub(crate) table_gone: AtomicBool,
     /// The disk takes no new table.
     pub(crate) table_broken: AtomicBool,
-    /// Podman's event stream is open and tells nothing.
+    /// Podman's event stream is open but silent.
     pub(crate) events_hang: AtomicBool,
     /// Registries send no byte.
     pub(crate) pulls_hang: AtomicBool,
-    /// The tag means other bytes now.
+    /// The tag has moved to other bytes.
     pub(crate) tag_moved: AtomicBool,
     /// Answers to creates that are lost, after the effect.
     pub(crate) lost_answers: AtomicUsize,
@@ -56,10 +57,10 @@ pub(crate) struct Machine {
     /// When the table was last replaced, and how long after that containers were stopped.
     pub(crate) published: Mutex<Option<Instant>>,
     pub(crate) stopped_after: Mutex<Vec<Duration>>,
-    /// Kills for memory that the kernel counts of each process, and how often it was asked.
+    /// Kills for memory that the kernel has counted for each process, and how often it was asked.
     pub(crate) kills: Mutex<BTreeMap<u32, u64>>,
     pub(crate) looks: watch::Sender<usize>,
-    /// The kernel tells that processes ended.
+    /// The kernel reports process exits.
     pub(crate) ended: Arc<Notify>,
 }
 

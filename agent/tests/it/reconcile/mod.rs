@@ -1,5 +1,5 @@
 //! The whole loop against a world in memory: Podman, probes, Caddy and the table are fakes with
-//! faults; store, intent, plan, executor and reports are the real ones.
+//! faults; store, desired state, plan, executor and reports are the real ones.
 
 mod host;
 mod machine;
@@ -62,7 +62,7 @@ async fn an_app_goes_from_document_to_live_to_updated_to_stopped_to_gone() {
     agent.until_reported(|body| *body == ReportBody::Removed { id: app(1) }).await;
 }
 
-/// The agent died between forgetting an app and telling that it is gone.
+/// The agent died after forgetting an app and before reporting that it is gone.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_gone_since_its_last_report_is_told_after_a_restart() {
     let mut host = Host::new();
@@ -89,7 +89,7 @@ async fn what_is_gone_since_its_last_report_is_told_after_a_restart() {
     agent.until_live(1).await;
 }
 
-/// Longer than a list that an agent which has just begun puts off.
+/// Longer than a starting agent puts off a list.
 const RESTS: Duration = Duration::from_millis(1_100);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -106,7 +106,7 @@ async fn a_pass_with_nothing_to_do_lists_once_and_does_nothing_else() {
             machine.starts.load(Ordering::SeqCst),
         )
     };
-    // Whatever the last steps rang for has been looked at once the picture rests.
+    // Once the snapshot rests, the wake-ups of the last steps have been handled.
     let mut picture = agent.picture.clone();
     while tokio::time::timeout(RESTS, picture.changed()).await.is_ok() {}
     let (before, lists) = (seen(), machine.lists.load(Ordering::SeqCst));
@@ -185,7 +185,7 @@ async fn fm_19_containers_that_podman_lost_are_made_again_from_the_document() {
     agent.until_live(1).await;
     host.machine.containers.lock().unwrap().clear();
     agent.hints.send_modify(|hint| *hint += 1);
-    // Not serving is too short a state to wait for; a second start stays.
+    // 'Not serving' is too brief to wait for; a second start stays visible.
     let starts = || host.machine.starts.load(Ordering::SeqCst);
     agent.until("started again", |_| starts() == 2).await;
     agent.until_live(1).await;
@@ -203,7 +203,7 @@ async fn fm_13_a_table_that_was_written_late_still_gives_visitors_the_whole_drai
         let published = host.machine.publishes.load(Ordering::SeqCst);
         let update = DeploymentSpec { strategy, ..host.desired(1, 2, RunState::Running) };
         host.push(&agent, vec![update]).await;
-        // The switch was decided, and could not be told to anyone, for longer than the drain.
+        // The switch was decided, and could not be published for longer than the drain.
         let mut picture = agent.picture.clone();
         while host.machine.publishes.load(Ordering::SeqCst) < published + 2 {
             picture.changed().await.unwrap();
@@ -220,7 +220,7 @@ async fn fm_13_a_table_that_was_written_late_still_gives_visitors_the_whole_drai
     }
 }
 
-/// Its first visitors could be sent to it only by a newer table.
+/// Only a newer table could send its first visitors to it.
 #[tokio::test(flavor = "multi_thread")]
 async fn while_no_table_can_be_written_nothing_is_brought_in_and_soon_after_it_is() {
     let mut host = Host::new();
@@ -233,7 +233,7 @@ async fn while_no_table_can_be_written_nothing_is_brought_in_and_soon_after_it_i
     let domains = vec![HostName::parse("www.example.org").unwrap()];
     let update = DeploymentSpec { domains, ..host.desired(1, 2, RunState::Running) };
     host.push(&agent, vec![update]).await;
-    // It is tried again by itself.
+    // It is retried automatically.
     let tried =
         |_: &[DeploymentSnapshot]| host.machine.publishes.load(Ordering::SeqCst) >= published + 3;
     agent.until("tried again", tried).await;
@@ -297,7 +297,7 @@ async fn fm_21_events_that_hang_are_noticed_by_what_the_agent_does_itself() {
     assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
 }
 
-/// Podman sends no event, and knows of the end a little later than the kernel.
+/// Podman sends no event, and learns of the end a little later than the kernel.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_end_that_only_the_kernel_tells_is_acted_on_once_podman_lists_it() {
     let mut host = Host::new();
@@ -409,14 +409,14 @@ async fn fm_33_a_revision_means_the_same_bytes_wherever_its_tag_went() {
     host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
     agent.until_live(1).await;
     host.machine.tag_moved.store(true, Ordering::SeqCst);
-    // It is written after the pass, which nobody waits for.
+    // It is written after the pass, which does not wait for it.
     let store = Store::open(&host.dir.path().join("agent.db"), 0).unwrap();
     let known = async || store.deployments().await.unwrap().values().any(|d| !d.digests.is_empty());
     while !known().await {
         tokio::task::yield_now().await;
     }
     drop((store, agent));
-    // Also by an agent that has only its database to know it from.
+    // Even an agent that has only its database to learn it from.
     let agent = host.agent(FOREVER, true).await;
     host.machine.containers.lock().unwrap().clear();
     agent.hints.send_modify(|hint| *hint += 1);
@@ -507,7 +507,8 @@ async fn a_bad_revision_is_put_back_without_a_coordinator_and_adopted_by_the_nex
         changed.changed().await.unwrap();
     }
 
-    // Another life of the agent stands by it; then the document follows. Nothing is started.
+    // Another life of the agent keeps to the decision; then the document follows. Nothing is
+    // started.
     let starts = host.machine.starts.load(Ordering::SeqCst);
     drop(agent);
     let agent = host.agent(FOREVER, true).await;
@@ -517,7 +518,7 @@ async fn a_bad_revision_is_put_back_without_a_coordinator_and_adopted_by_the_nex
     assert_eq!(host.machine.starts.load(Ordering::SeqCst), starts);
 }
 
-/// The decision is on disk before anything is done about it.
+/// The decision is on disk before it is acted on.
 #[tokio::test(flavor = "multi_thread")]
 async fn fm_01_an_agent_killed_while_it_puts_a_revision_back_goes_on_with_that() {
     let lives = (1..5).map(|calls| async move {
@@ -527,7 +528,7 @@ async fn fm_01_an_agent_killed_while_it_puts_a_revision_back_goes_on_with_that()
         for (container, ..) in host.machine.containers.lock().unwrap().values_mut() {
             container.state = ContainerState::Exited(3);
         }
-        // The list that shows the third end, and so many calls more.
+        // The list that shows the third end, and then this many calls more.
         agent.life.calls_left.store(calls, Ordering::SeqCst);
         agent.hints.send_modify(|hint| *hint += 1);
         agent.life.killed.notified().await;
@@ -539,14 +540,14 @@ async fn fm_01_an_agent_killed_while_it_puts_a_revision_back_goes_on_with_that()
     futures_util::future::join_all(lives).await;
 }
 
-/// Its main process lives, answers every probe and fails nobody: only the kernel tells.
+/// Its main process lives, answers every probe and fails no visitor: only the kernel reports it.
 #[tokio::test(flavor = "multi_thread")]
 async fn kills_for_memory_inside_a_container_that_lives_on_put_its_revision_back() {
     let mut host = Host::new();
     // By its number of starts: the second one is revision 2.
     host.machine.kills.lock().unwrap().insert(2, 0);
     let agent = guarded(&mut host).await;
-    // The first look is what the others are measured by.
+    // Later looks are compared with the first one.
     let mut looks = host.machine.looks.subscribe();
     let looked = tokio::time::timeout(Duration::from_secs(20), looks.wait_for(|n| *n > 0));
     assert!(looked.await.is_ok(), "nobody asks the kernel");
@@ -559,7 +560,7 @@ async fn kills_for_memory_inside_a_container_that_lives_on_put_its_revision_back
     assert!(failure.cause.contains("ran out of its 256 MB of memory 2 times"), "{failure:?}");
 }
 
-/// Podman's restart that took all containers with it, three times.
+/// Podman restarted three times and took all containers with it.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_befalls_all_apps_together_puts_none_back() {
     let mut host = Host::new();
@@ -593,7 +594,7 @@ async fn what_befalls_all_apps_together_puts_none_back() {
     }
 }
 
-/// Withdraws an order as soon as its first step is done.
+/// Withdraws an operation as soon as its first step is done.
 struct Withdraws {
     permit: CancellationToken,
     begun: Mutex<Vec<Step>>,
@@ -613,7 +614,7 @@ impl ExecutorObserver for Withdraws {
     fn watch(&self, _: &Operation, _: &str, _: SocketAddrV4, _: &Probe) {}
 }
 
-/// A document that comes between two steps ends what was begun for the one before.
+/// A document that comes between two steps ends what was begun for the previous one.
 #[tokio::test]
 async fn an_order_that_is_withdrawn_between_two_steps_begins_no_other() {
     let host = Host::new();

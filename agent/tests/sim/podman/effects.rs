@@ -1,4 +1,4 @@
-//! What Podman does: to containers when it is asked to, and what it tells of it.
+//! What Podman does: to containers on request, and the events it emits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::world::{GRACE, State, World};
 const FOR_GOOD: Duration = Duration::from_hours(24 * 365);
 
 impl State {
-    /// Podman tells of a change of a container, if it does.
+    /// Podman reports a change of a container, unless the event is lost.
     pub(crate) fn event(&mut self, world: &Arc<World>, name: &str) {
         let lost = self.rng.per_mille(self.swarm.lose_event);
         let times = 1 + u32::from(self.rng.per_mille(self.swarm.repeat_event));
@@ -39,7 +39,7 @@ impl State {
         }
     }
 
-    /// A container ends, not by the agent's will.
+    /// A container ends, but not because of the agent.
     pub(crate) fn end(&mut self, world: &Arc<World>, name: &str, code: i32) {
         let Some(found) = self.engine.containers.get_mut(name) else { return };
         if found.state != ContainerState::Running {
@@ -71,12 +71,12 @@ impl State {
         }
     }
 
-    /// A container runs on and answers nothing but errors until then.
+    /// A container keeps running and answers only errors until then.
     pub(crate) fn sicken(&mut self, name: &str, until: Instant) {
         let unwritten = self.edge.unwritten;
         let Some(container) = self.engine.containers.get_mut(name) else { return };
         container.sick_unwritten = unwritten;
-        // An app that is sick for good is not cured by another mishap.
+        // An app that is sick for good is not cured by another fault.
         container.sick_until = container.sick_until.max(Some(until));
         container.hurt = true;
         let identity = container.identity;
@@ -159,7 +159,7 @@ impl State {
             self.engine.whole("start a container")?;
         }
         if found.reads.iter().any(|name| !self.engine.secrets.contains_key(name)) {
-            // Nobody can store that environment again.
+            // That environment can no longer be stored.
             if found.identity.is_some_and(|identity| !self.describes(identity)) {
                 self.blame(found.identity);
             }

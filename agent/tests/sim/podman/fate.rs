@@ -1,4 +1,4 @@
-//! What becomes of one call: carried out, refused, late, twice, never, or not answered.
+//! The outcome of one call: carried out, refused, late, twice, never, or not answered.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{Life, short};
 use crate::world::{State, World};
 
-/// What becomes of one call.
+/// The outcome of one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Fine,
@@ -132,7 +132,7 @@ impl Life {
                         state.engine.hung_until.filter(|until| *until > Instant::now());
                 });
             }
-            // What comes late comes to a world that its sender did not know.
+            // A late call meets a world that its sender did not know.
             let late = issued.elapsed() > latency + Duration::from_millis(5);
             let result = world.act(|state| {
                 state.say(|| format!("  {about}{}", if late { " (late)" } else { "" }));
@@ -154,7 +154,7 @@ impl Life {
         self.back(result).await
     }
 
-    /// An answer reaches only the one who lives.
+    /// An answer reaches only a living agent.
     pub(super) async fn back<T>(&self, result: T) -> T {
         if self.world.is_alive(self.number) { result } else { pending().await }
     }

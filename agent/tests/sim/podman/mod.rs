@@ -1,7 +1,7 @@
 //! Podman: containers, images, secrets, events, and everything that goes wrong with them.
 //!
-//! A request that was sent is carried out by Podman, whatever becomes of the agent that sent it:
-//! so effects run in tasks of the machine, and a killed or impatient agent only misses the answer.
+//! A request that was sent is carried out by Podman, whatever becomes of the agent that sent it: so
+//! effects run in tasks of the machine, and a killed or impatient agent only misses the answer.
 //!
 //! ```text
 //! the agent ──► port (what it may ask) ──► fate (what becomes of a call) ──► effects ──► Engine
@@ -26,7 +26,7 @@ use tokio::time::Instant;
 
 use crate::world::{State, World};
 
-/// A container as Podman has it.
+/// A container in Podman's view.
 #[derive(Debug, Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "each may be so whatever the others are")]
 pub(crate) struct Boxed {
@@ -40,14 +40,14 @@ pub(crate) struct Boxed {
     pub(crate) starts: u32,
     /// Since when it answers or will; `None`: never in this run.
     pub(crate) answers: Option<Instant>,
-    /// Answers nothing but errors until then.
+    /// Answers only errors until then.
     pub(crate) sick_until: Option<Instant>,
-    /// It turned sick while the table could not be written: the next one may send visitors to it, for
-    /// what serves is decided and stays.
+    /// It turned sick while the table could not be written: the next one may send visitors to it,
+    /// because what serves is decided and stays.
     pub(crate) sick_unwritten: bool,
-    /// Something else than the agent ended it or made it sick.
+    /// Something other than the agent ended it or made it sick.
     pub(crate) hurt: bool,
-    /// It hangs on its way out until it is removed by force.
+    /// It is stuck stopping until it is removed by force.
     pub(crate) stuck: bool,
     /// Podman says that it was killed for its memory.
     pub(crate) oom: bool,
@@ -87,21 +87,21 @@ impl Boxed {
 pub(crate) struct Engine {
     /// Containers by name.
     pub(crate) containers: BTreeMap<String, Boxed>,
-    /// Containers whose last start was cut short: nothing leads to them while they run.
+    /// Containers whose last start was cut short: nothing forwards to them while they run.
     pub(crate) unforwarded: BTreeSet<String>,
-    /// Containers that run and that Podman has lost, and the addresses that they hold.
+    /// Orphans: running containers that Podman has lost, and the addresses that they hold.
     pub(crate) lost: BTreeMap<String, Option<SocketAddrV4>>,
     /// Secrets by name.
     pub(crate) secrets: BTreeMap<String, String>,
-    /// Secrets that were stored later than their sender could know.
+    /// Secrets that were stored after their sender could know.
     pub(crate) strays: BTreeSet<String>,
     /// The next write of secrets will be cut short.
     pub(crate) tears: bool,
-    /// One was: nothing that needs a secret goes well until they are mended.
+    /// One was: nothing that needs a secret works until they are repaired.
     pub(crate) torn: bool,
-    /// There is no room where Podman keeps all it has.
+    /// The disk for Podman's own state is full.
     pub(crate) crammed: bool,
-    /// The host lacks what it takes to create or start a container.
+    /// The host lacks a resource to create or start a container.
     pub(crate) short: bool,
     /// Images that are here.
     pub(crate) images: BTreeSet<String>,

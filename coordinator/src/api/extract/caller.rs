@@ -1,4 +1,4 @@
-//! Where a request comes from, for the list of logins and for slowing guesses down.
+//! Where a request comes from, for the list of logins and for throttling guesses.
 
 use std::convert::Infallible;
 
@@ -14,7 +14,7 @@ use crate::state::AppState;
 /// Characters of a `User-Agent` that are kept.
 const SHOWN: usize = 200;
 
-/// The request's address, and what its program calls itself: printable ASCII, cut short.
+/// The request's address and its `User-Agent`: printable ASCII, cut short.
 #[derive(Debug, Clone)]
 pub struct CallerOf(pub Caller);
 

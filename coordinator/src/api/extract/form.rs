@@ -1,4 +1,4 @@
-//! Queries and forms, with refusals that are problems as every other.
+//! Queries and forms, refused with problems like everywhere else.
 
 use axum::Form;
 use axum::extract::rejection::{FormRejection, QueryRejection};
@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::api::problem::{self, ApiError};
 
-/// A request's query, parsed; what cannot be read is a 400.
+/// A request's query, parsed; an unreadable one is a 400.
 #[derive(Debug)]
 pub(crate) struct ApiQuery<T>(pub(crate) T);
 
@@ -17,7 +17,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for ApiQuery<T> {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let query = Query::<T>::from_request_parts(parts, state).await;
-        // The rejection quotes what was sent, which may be a token.
+        // The rejection quotes the input, which may contain a token.
         let malformed = |_: QueryRejection| {
             let detail = "the query cannot be read; send each parameter once, in UTF-8";
             ApiError::new(problem::INVALID_REQUEST, detail)
@@ -26,8 +26,8 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for ApiQuery<T> {
     }
 }
 
-/// A form that a browser sent, parsed. Refuses another content type (415), more bytes than the
-/// API reads (413), and fields that are missing or come twice (422).
+/// A form sent by a browser, parsed. Refuses another content type (415), more bytes than the API
+/// reads (413), and missing or repeated fields (422).
 #[derive(Debug)]
 pub(crate) struct ApiForm<T>(pub(crate) T);
 

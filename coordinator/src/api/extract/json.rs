@@ -10,7 +10,7 @@ use serde_path_to_error::{Path, Segment};
 
 use crate::api::problem::{self, ApiError};
 
-/// Bytes of a request body that the API reads at most.
+/// Maximum size of a request body in bytes.
 pub const MAX_BODY: usize = 1024 * 1024;
 
 /// A request body, parsed. Refuses another content type (415), more than [`MAX_BODY`] bytes
@@ -31,7 +31,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for ApiJson<T> {
 impl<S: Send + Sync, T: DeserializeOwned> OptionalFromRequest<S> for ApiJson<T> {
     type Rejection = ApiError;
 
-    /// `None`: the request has no body, whatever content type it gives for that.
+    /// `None`: the request has no body, no matter which content type it declares.
     async fn from_request(request: Request, state: &S) -> Result<Option<Self>, ApiError> {
         let headers = request.headers().clone();
         let body = read_body(request, state).await?;
@@ -84,8 +84,8 @@ pub(crate) fn is_json(headers: &HeaderMap) -> bool {
 pub(in crate::api) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let parsed = serde_path_to_error::deserialize(&mut deserializer);
-    // Serde stops at the first field it dislikes and takes an array for a struct, so that the
-    // text as a whole is judged first: JSON at all, then an object, then its fields.
+    // Serde stops at the first bad field and accepts an array for a struct, so the text as a whole
+    // is checked first: that it is JSON, then an object, then its fields.
     let is_object = body.trim_ascii_start().first() == Some(&b'{');
     if parsed.is_err() || !is_object {
         serde_json::from_slice::<IgnoredAny>(body).map_err(|error| malformed(&error))?;
@@ -109,13 +109,13 @@ fn refusal(path: &Path, error: &serde_json::Error) -> ApiError {
     if !error.is_data() {
         return malformed(error);
     }
-    // serde_json words the type it met and the one it wants; it also quotes the value, which may
-    // be a password in the wrong place, so only the wanted type is kept.
+    // serde_json names the type it found and the one it expected; it also quotes the value, which
+    // may be a misplaced password, so only the expected type is kept.
     let text = error.to_string();
     if let Some(name) = quoted_after(&text, "unknown field `") {
         let known = text.split_once("expected ").map_or("", |(_, known)| known);
         let known = without_position(known);
-        let detail = format!("is no known field; remove it or use {known}");
+        let detail = format!("is not a known field; remove it or use {known}");
         return ApiError::invalid([FieldError::new(child(path, name, true), detail)]);
     }
     if let Some(name) = quoted_after(&text, "missing field `") {
@@ -137,7 +137,7 @@ fn without_position(text: &str) -> &str {
     text.rsplit_once(" at line ").map_or(text, |(text, _)| text)
 }
 
-/// The pointer to the member `name`; serde's path ends with it already for an unknown field.
+/// The pointer to the member `name`; for an unknown field, serde's path already ends with it.
 fn child(path: &Path, name: &str, in_path: bool) -> String {
     let parent = pointer(path);
     let step = format!("/{}", escape(name));

@@ -1,4 +1,4 @@
-//! From requests to values: who asks, and for what. A refusal names the field and the fix.
+//! Extractors: from requests to principals and values. A refusal names the field and the fix.
 
 pub mod caller;
 pub(crate) mod form;

@@ -1,5 +1,5 @@
-//! Pages of a list: `?limit=` (100 at most, and where none is asked) and `&after=`, the id of the last
-//! entry of the page before. An answer that is not the last names the next one (RFC 8288).
+//! Pages of a list: `?limit=` (100 by default and at most) and `&after=`, the id of the last entry
+//! of the previous page. An answer that is not the last names the next one (RFC 8288).
 
 use axum::extract::FromRequestParts;
 use http::header::LINK;
@@ -12,7 +12,7 @@ use utoipa::IntoParams;
 use crate::api::extract::form::ApiQuery;
 use crate::api::problem::ApiError;
 
-/// Entries on one page, at most.
+/// Maximum number of entries on one page.
 pub(crate) const MOST: u32 = 100;
 
 /// What a list may be asked.
@@ -35,7 +35,7 @@ pub(crate) struct Listing {
     #[serde(skip)]
     #[param(ignore)]
     path: String,
-    /// What else the next page is asked with.
+    /// Further query parameters of the next page.
     #[serde(skip)]
     #[param(ignore)]
     kept: String,
@@ -51,7 +51,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Listing {
 }
 
 impl Listing {
-    /// The same, whose next page is asked with this parameter as well.
+    /// Adds this parameter to the query of the next page.
     pub(crate) fn keeping(mut self, name: &str, value: Option<String>) -> Self {
         if let Some(value) = value {
             let value: String = byte_serialize(value.as_bytes()).collect();
@@ -60,7 +60,7 @@ impl Listing {
         self
     }
 
-    /// How many at most.
+    /// The maximum number of entries.
     pub(crate) fn limit(&self) -> Result<u32, ApiError> {
         self.limit_or(MOST)
     }
@@ -71,7 +71,7 @@ impl Listing {
         limit.ok_or_else(|| ApiError::field("/limit", "is out of range; use 1 to 100"))
     }
 
-    /// The entry that the page begins after, as an id.
+    /// The entry after which the page begins, as an id.
     pub(crate) fn after<T>(&self) -> Result<Option<T>, ApiError>
     where
         T: std::str::FromStr<Err: std::fmt::Display>,
@@ -87,15 +87,14 @@ impl Listing {
         let last: String = byte_serialize(last.as_bytes()).collect();
         let (path, kept) = (&self.path, &self.kept);
         let link = format!("<{path}?limit={limit}&after={last}{kept}>; rel=\"next\"");
-        // A path that was matched, and what is escaped: always a header value.
+        // A matched path and an escaped value: always a valid header value.
         if let Ok(link) = HeaderValue::try_from(link) {
             headers.insert(LINK, link);
         }
         Ok(headers)
     }
 
-    /// One page of a list that is short by itself, of which `default` are shown where no limit is
-    /// asked.
+    /// One page of a list that is short anyway; without a limit, `default` entries are shown.
     pub(crate) fn cut<T>(
         &self,
         mut entries: Vec<T>,
@@ -106,7 +105,7 @@ impl Listing {
         if let Some(after) = &self.after {
             let last = entries.iter().position(|entry| id(entry) == *after);
             let last = last.ok_or_else(|| {
-                ApiError::field("/after", "names no entry of this list; begin again without it")
+                ApiError::field("/after", "is not an entry of this list; start over without it")
             })?;
             entries.drain(..=last);
         }

@@ -1,4 +1,4 @@
-//! Ids in paths. A text that is no id names nothing: the answer is the same as for an unknown one.
+//! Ids in paths. A malformed id gets the same answer as an unknown one.
 
 use std::str::FromStr;
 
@@ -8,7 +8,7 @@ use http::request::Parts;
 
 use crate::api::problem::{self, ApiError};
 
-/// Reads the ids that a path holds, each by its name in the route.
+/// Extractors for the ids in a path, each by its name in the route.
 macro_rules! ids_in_paths {
     ($($(#[$doc:meta])* $name:ident { $($field:ident: $id:ty = $param:literal),* })*) => {$(
         $(#[$doc])*

@@ -1,17 +1,17 @@
-//! The gate that each request passes: headers → what it shows → what it may do, left for the
-//! handler. Who may do what is decided in [`access`]; here are its words in HTTP.
+//! The gate that each request passes: headers → credential → what it may do, which is left for the
+//! handler. [`access`] decides who may do what; this file translates it to HTTP.
 //!
 //! ```text
 //! Authorization: Bearer …
 //!   buddo_at_…   OAuth access token ─► DeployPrincipal, ProfilePrincipal, MemberPrincipal
 //!   buddo_key_…  API key            ─► DeployPrincipal
 //!   a JWT        login              ─► SessionPrincipal, MemberPrincipal
-//! Cookie: session=buddo_ws_…        ─► the same; what changes something must come from our pages
+//! Cookie: session=buddo_ws_…        ─► the same; changes must come from our pages
 //! ```
 //!
-//! Refusals follow RFC 6750, 3: no error code where no credentials came, `invalid_token` (401),
-//! `insufficient_scope` (403) with the scope. A handler that takes one of these cannot run without
-//! the gate: nothing else makes them.
+//! Refusals follow RFC 6750, 3: no error code if no credentials were sent, `invalid_token` (401),
+//! `insufficient_scope` (403) with the scope. A handler that takes one of these extractors cannot
+//! run without the gate: nothing else makes them.
 
 use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::middleware::Next;
@@ -41,7 +41,7 @@ use crate::store::contract::Account;
 #[derive(Debug, Clone, Copy)]
 pub struct DeployPrincipal(pub DeployCheck);
 
-/// The same, for an answer that goes on after the request: it can ask again.
+/// The same, for an answer that outlasts the request: it can be rechecked.
 #[derive(Debug, Clone, Copy)]
 pub struct StreamPrincipal(pub StreamAuthorization);
 
@@ -49,15 +49,15 @@ pub struct StreamPrincipal(pub StreamAuthorization);
 #[derive(Debug, Clone, Copy)]
 pub struct ProfilePrincipal(pub AppCheck);
 
-/// A principal that acts by its own hand in organisations and teams.
+/// A principal that acts directly in organisations and teams.
 #[derive(Debug, Clone, Copy)]
 pub struct MemberPrincipal(pub MemberCheck);
 
-/// A principal that administers the platform.
+/// A principal that is a platform administrator.
 #[derive(Debug, Clone)]
 pub struct AdminPrincipal(pub AdminCheck);
 
-/// A principal that logged in, and which of the account's logins it is.
+/// A principal that logged in, with the login it used.
 #[derive(Debug, Clone)]
 pub struct SessionPrincipal(pub Session);
 
@@ -71,7 +71,7 @@ pub async fn gate(State(state): State<AppState>, mut request: Request, next: Nex
     let path = request.extensions().get::<MatchedPath>().cloned();
     let path = path.as_ref().map_or("", MatchedPath::as_str);
     let Some(rule) = policy::rule(request.method().as_str(), path) else {
-        // A route that was forgotten there is open to nobody.
+        // A route missing from the table serves nobody.
         tracing::error!(method = %request.method(), path, "the route has no rule");
         let detail = "the server could not do this; report the request_id";
         return ApiError::new(problem::INTERNAL, detail).into_response();
@@ -100,13 +100,13 @@ pub async fn gate(State(state): State<AppState>, mut request: Request, next: Nex
         Admitted::Admin(check) => drop(extensions.insert(AdminPrincipal(check))),
     }
     let answer = next.run(request).await;
-    // Where the handler counts, its answer says what is left of that.
+    // If the handler counts, its answer says what is left of its limit.
     if rule == Rule::OwnerCountedApart { answer } else { stamp(standing, answer) }
 }
 
-/// Admits and counts a request. What was shown lately is counted before it is looked up, so that who
-/// has used up a limit does not reach the database any more; what was not shown lately is looked
-/// up so often from one address and no more.
+/// Admits and counts a request. A recently seen token is counted before it is looked up, so that a
+/// principal over its limit no longer reaches the database; tokens not seen recently get a limited
+/// number of look-ups per address.
 async fn counted_admission(
     state: &AppState,
     rule: Rule,
@@ -147,7 +147,7 @@ async fn counted_admission(
     Ok((admitted, standing))
 }
 
-/// What a request shows, as it is remembered. `None`: nothing that is looked up.
+/// The credential, as it is remembered. `None`: nothing that is looked up.
 fn fingerprint(shown: Shown<'_>, rule: Rule) -> Option<Fingerprint> {
     match bearer(shown.headers, rule) {
         Ok(Some(token)) => Some(Fingerprint::of(token)),
@@ -173,8 +173,8 @@ impl Who {
         }
     }
 
-    /// Against what a request counts. Endpoints for programs have their published limit each to
-    /// themselves, and so has what is counted apart; the keys that one account answers for share its.
+    /// The key that a request counts against. Endpoints for programs have a published limit each,
+    /// and so has what is counted apart; the keys of one payer share theirs.
     fn key(self, rule: Rule, path: &str) -> Key {
         match (self, rule) {
             (Self::Payer(payer), _) => Key::Keys(payer, path.into()),
@@ -195,7 +195,7 @@ fn is_safe(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
-/// Takes from the request what the gate left there.
+/// Extractors for what the gate left in the request.
 macro_rules! left_by_the_gate {
     ($($principal:ty),*) => {$(
         impl FromRequestParts<AppState> for $principal {
@@ -233,7 +233,7 @@ impl FromRequestParts<AppState> for LoginPrincipal {
     }
 }
 
-/// The parts of a request that show who sends it.
+/// The parts of a request that identify its sender.
 #[derive(Clone, Copy)]
 struct Shown<'a> {
     method: &'a Method,
@@ -244,7 +244,7 @@ struct Shown<'a> {
 async fn authorise(state: &AppState, rule: Rule, shown: Shown<'_>) -> Result<Admitted, ApiError> {
     let browser = takes_cookies(rule).then(|| browser_session(shown.headers)).flatten();
     let presented = if let Some(token) = bearer(shown.headers, rule)? {
-        // A page of another site cannot set this header, whatever cookies come along.
+        // A page of another site cannot set this header, no matter which cookies are sent along.
         Presented::bearer(token)
     } else {
         let Some(token) = browser.as_ref() else {
@@ -276,7 +276,7 @@ fn takes_cookies(rule: Rule) -> bool {
     matches!(rule, Rule::Owner | Rule::OwnerCountedApart | Rule::Member)
 }
 
-/// Whether a token of this form can be right at all: others are told so at once.
+/// Whether a token of this form can be valid here at all: others are refused right away.
 fn is_for(rule: Rule, presented: Presented<'_>) -> bool {
     match presented {
         Presented::Jwt(_) => takes_cookies(rule) || rule == Rule::Admin,
@@ -303,13 +303,13 @@ fn bearer(headers: &HeaderMap, rule: Rule) -> Result<Option<&str>, ApiError> {
         scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
     });
     let Some(token) = token.filter(|token| !token.is_empty()) else {
-        let detail = format!("the Authorization header is no `Bearer TOKEN`; {}", in_words(rule));
+        let detail = format!("the Authorization header is not `Bearer TOKEN`; {}", in_words(rule));
         return Err(challenge(problem::TOKEN_MISSING, detail, ""));
     };
     Ok(Some(token))
 }
 
-/// Which token a route wants.
+/// Which token a route requires.
 fn in_words(rule: Rule) -> String {
     match rule {
         Rule::Public | Rule::Host => "none is needed".to_owned(),
@@ -335,7 +335,7 @@ fn in_words(rule: Rule) -> String {
 fn wrong_kind(presented: Presented<'_>, rule: Rule) -> ApiError {
     let what = match (presented, rule) {
         (_, Rule::Owner | Rule::OwnerCountedApart | Rule::Admin) => {
-            "the token is no login JWT, and this endpoint takes nothing else"
+            "the token is not a login JWT, and this endpoint takes nothing else"
         }
         (Presented::Jwt(_) | Presented::Cookie(_), _) => {
             "the token is a login JWT, which this endpoint does not take"
@@ -349,8 +349,8 @@ fn wrong_kind(presented: Presented<'_>, rule: Rule) -> ApiError {
     challenge(problem::WRONG_TOKEN_KIND, detail, INVALID_TOKEN)
 }
 
-/// The refusal of a token that nobody has; too many of them from one address, and it is 429.
-/// Who sends a valid token is never held up by what others at the same address send.
+/// The refusal of an invalid token; 429 after too many from one address. A valid token is never
+/// affected by what others at the same address send.
 fn denied(state: &AppState, shown: Shown<'_>, detail: &str) -> ApiError {
     let proxies = &state.config.api.trusted_proxies;
     let address = client_address(shown.extensions, shown.headers, proxies);

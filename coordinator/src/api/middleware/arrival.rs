@@ -1,5 +1,5 @@
-//! A body is read whole before its request takes a place among those that are served at once, and in
-//! bounded time and memory: who sends slowly, or not at all, keeps nobody waiting.
+//! Reads a request's whole body before the request takes a concurrency slot, in bounded time and
+//! memory: a slow or silent client keeps nobody waiting.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,12 +20,12 @@ use crate::api::problem::{self, ApiError};
 
 /// From the head of a request to the end of its body.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// What any request may have waiting: nearly all bodies are shorter.
+/// Body bytes that any request may buffer for free: nearly all bodies are shorter.
 const FREE: usize = 4 * 1024;
-/// What lies beyond that, of all requests together.
+/// Budget for the bytes beyond that, of all requests together.
 const BUDGET: usize = 64 * 1024 * 1024;
 
-/// The memory that bodies wait in.
+/// The memory budget for request bodies.
 #[derive(Debug, Clone)]
 pub(in crate::api) struct BodyBudget(Arc<Semaphore>);
 
@@ -35,7 +35,7 @@ impl Default for BodyBudget {
     }
 }
 
-/// Middleware: hands the request on with its body in memory.
+/// Middleware: passes the request on with its body in memory.
 pub(in crate::api) async fn arrive(
     State(room): State<BodyBudget>,
     request: Request,
@@ -94,7 +94,7 @@ fn too_large() -> ApiError {
 }
 
 fn full() -> ApiError {
-    let detail = "as many large bodies are being received as can be; try again in 5 seconds";
+    let detail = "too many large bodies are being received at once; try again in 5 seconds";
     ApiError::new(problem::OVERLOADED, detail)
         .with_header(RETRY_AFTER, HeaderValue::from_static("5"))
 }

@@ -1,6 +1,6 @@
-//! Which other origins' scripts may use the API from a browser (CORS): none, unless the configuration
-//! names them. Even then never the pages on which people decide: an answer of those is for its own
-//! origin alone (RFC 9700, 4.16; OAuth 2.1, 3.1).
+//! Which other origins' scripts may use the API from a browser (CORS): none, unless the
+//! configuration names them. The pages on which people decide are always excluded: their answers
+//! are for their own origin only (RFC 9700, 4.16; OAuth 2.1, 3.1).
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-/// How long a browser may remember what it was allowed.
+/// How long a browser may cache a preflight answer.
 const REMEMBERED: Duration = Duration::from_hours(1);
 
-/// Lets scripts of `origins` send and read what a program could; `None`: nobody's. No cookies go
-/// along: who may do what is in the token.
+/// Lets scripts of `origins` send and read what a program could; `None`: no origins. Cookies are
+/// excluded: authorization is by token.
 pub(in crate::api) fn layer(origins: &[String]) -> Option<CorsLayer> {
     if origins.is_empty() {
         return None;

@@ -1,17 +1,17 @@
-//! Requests by cookie that change something have to come from our own pages: a browser sends the
-//! cookie along whoever made it ask, and tells who that was.
+//! Requests that change something by cookie must come from our own pages (CSRF): a browser sends
+//! the cookie no matter which site triggered the request, but also says which one it was.
 //!
-//! `SameSite=Lax` keeps the cookie from most such requests already; an app on a neighbouring
-//! subdomain is the same site, and not us.
+//! `SameSite=Lax` already keeps the cookie out of most such requests; but an app on a sibling
+//! subdomain counts as the same site.
 
 use http::header::{HeaderName, ORIGIN};
 use http::{HeaderMap, HeaderValue};
 
 use crate::api::problem::{self, ApiError};
 
-/// Refuses a request whose browser does not say that it comes from `public_url`'s origin: by
-/// `Origin` (RFC 6454, 7) and by `Sec-Fetch-Site` (W3C Fetch Metadata), each that is there, one at
-/// least.
+/// Refuses a request that the browser does not attribute to the origin of `public_url`, by `Origin`
+/// (RFC 6454, 7) and `Sec-Fetch-Site` (W3C Fetch Metadata): at least one must be present, and each
+/// that is present must match.
 pub(in crate::api) fn refuse(headers: &HeaderMap, public_url: &str) -> Result<(), ApiError> {
     let site = headers.get(HeaderName::from_static("sec-fetch-site"));
     let origin = headers.get(ORIGIN);

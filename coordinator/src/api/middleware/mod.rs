@@ -1,4 +1,4 @@
-//! What each request passes on its way to its handler.
+//! The middleware that each request passes on its way to its handler.
 
 pub(crate) mod arrival;
 pub(crate) mod cors;

@@ -1,4 +1,4 @@
-//! Headers that tell browsers to be careful with whatever is answered.
+//! Security headers for browsers, on every answer.
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
@@ -11,7 +11,7 @@ use crate::config::Api;
 
 const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-policy");
 
-/// Nothing here asks for any of them; a page into which something was smuggled cannot either.
+/// Our pages use none of these, so injected content cannot use them either.
 const NO_PERMISSIONS: HeaderValue = HeaderValue::from_static(
     "accelerometer=(), autoplay=(), camera=(), display-capture=(), encrypted-media=(), \
      fullscreen=(), geolocation=(), gyroscope=(), hid=(), magnetometer=(), microphone=(), midi=(), \
@@ -19,15 +19,15 @@ const NO_PERMISSIONS: HeaderValue = HeaderValue::from_static(
      screen-wake-lock=(), serial=(), usb=(), web-share=(), xr-spatial-tracking=()",
 );
 
-/// What every answer of a listener gets.
+/// Headers of every answer of a listener.
 #[derive(Debug, Clone)]
 pub(in crate::api) struct Protection {
     hsts: Option<HeaderValue>,
 }
 
 impl Protection {
-    /// As configured. No HSTS (RFC 6797) for `localhost` or an address: it holds for every port of
-    /// the name, and would take plain http from whatever else is developed on this machine.
+    /// As configured. No HSTS (RFC 6797) for `localhost` or an address: it applies to every port of
+    /// the name, and would break plain http for anything else developed on this machine.
     pub(in crate::api) fn of(api: &Api) -> Self {
         let url = Url::parse(&api.public_url()).ok();
         let named = url.is_some_and(|url| match url.host() {
@@ -40,7 +40,7 @@ impl Protection {
     }
 }
 
-/// Middleware of every answer, refusals included.
+/// Middleware for every answer, refusals included.
 pub(in crate::api) async fn protect(
     State(protection): State<Protection>,
     request: Request,

@@ -1,4 +1,4 @@
-//! Rate limits: who is counted, and how answers say what is left.
+//! Rate limits: which key a request counts against, and the headers that say what is left.
 //!
 //! Headers follow draft-ietf-httpapi-ratelimit-headers: `RateLimit-Policy: "default";q=30;w=60`
 //! and `RateLimit: "default";r=29;t=42`, on every answer of a limited endpoint.
@@ -15,13 +15,13 @@ use crate::api::problem::{self, ApiError};
 use crate::limits::{Key, Limit, Limiters, RateLimitStatus};
 use crate::state::AppState;
 
-/// Counts one request. `Ok`: it may go on, and its answer wants [`stamp`]. `Err`: the 429,
+/// Counts one request. `Ok`: it may proceed, and its answer needs [`stamp`]. `Err`: the 429,
 /// headers included.
 pub fn check(limiters: &Limiters, limit: Limit, key: Key) -> Result<RateLimitStatus, ApiError> {
     limiters.check(limit, key).map_err(refusal)
 }
 
-/// Runs a request that is counted: the answer, whatever it is, says what is left.
+/// Runs a rate-limited request: its answer, success or failure, says what is left.
 pub async fn limited<F>(limiters: &Limiters, limit: Limit, key: Key, request: F) -> Response
 where
     F: Future<Output = Response>,
@@ -32,7 +32,7 @@ where
     }
 }
 
-/// Writes the headers that say what is left.
+/// Sets the rate limit headers.
 #[must_use]
 pub fn stamp(status: RateLimitStatus, mut response: Response) -> Response {
     for (name, value) in headers(status) {
@@ -66,7 +66,7 @@ fn header(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
 }
 
-/// Middleware: counts a request against the address that it came from.
+/// Middleware: counts a request against its client's address.
 pub async fn by_address(
     State((state, limit)): State<(AppState, Limit)>,
     request: Request,
@@ -77,15 +77,15 @@ pub async fn by_address(
     limited(&state.limiters, limit, Key::address(address), next.run(request)).await
 }
 
-/// The address that a request came from: the connection's peer, or, where the peer is a trusted
-/// proxy, the last address of `X-Forwarded-For` that is none. What stands further left was
-/// written by somebody we do not trust.
+/// The client's address: the connection's peer, or, if the peer is a trusted proxy, the last
+/// address in `X-Forwarded-For` that is not a trusted proxy. Entries further left were written by
+/// clients we do not trust.
 pub fn client_address(
     extensions: &Extensions,
     headers: &HeaderMap,
     trusted_proxies: &[IpAddr],
 ) -> IpAddr {
-    // Without a peer (no listener sets none) all share one address: limited, never unlimited.
+    // Without a peer (every listener sets one) all share one address: limited, never unlimited.
     let peer = extensions
         .get::<ConnectInfo<SocketAddr>>()
         .map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |ConnectInfo(peer)| peer.ip().to_canonical());

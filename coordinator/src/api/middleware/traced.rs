@@ -1,4 +1,4 @@
-//! What of a request is logged. Its sender chooses all of it, so it is bounded.
+//! What is logged about a request. The client controls all of it, so it is bounded.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,14 +10,14 @@ use buddo_shared::seldom::Seldom;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::time::Instant;
 
-/// The header that names a request.
+/// The header with the request id.
 pub(in crate::api) const REQUEST_ID: &str = "x-request-id";
-/// The longest name of a request that is kept: a UUID has 36 characters.
+/// The longest request id that is kept: a UUID has 36 characters.
 const LONGEST_ID: usize = 64;
-/// Characters of a path that are logged.
+/// Maximum length of a logged path in characters.
 const LONGEST_PATH: usize = 200;
 
-/// Middleware: forgets a request id that is not one, so that the request gets another.
+/// Middleware: drops an invalid request id, so that the request gets a new one.
 pub(in crate::api) async fn keep_sound_ids(mut request: Request, next: Next) -> Response {
     if !has_sound_id(request.headers()) {
         request.headers_mut().remove(REQUEST_ID);
@@ -35,7 +35,7 @@ fn is_sound(id: &HeaderValue) -> bool {
     (1..=LONGEST_ID).contains(&id.len()) && id.as_bytes().iter().all(letter)
 }
 
-/// No query: it may hold a code or a token.
+/// Without the query: it may hold a code or a token.
 pub(in crate::api) fn span(request: &Request) -> tracing::Span {
     let id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok());
     tracing::info_span!(
@@ -51,8 +51,8 @@ fn beginning(path: &str) -> &str {
     end.and_then(|end| path.get(..end)).unwrap_or(path)
 }
 
-/// Logs answers. A refusal that is meant, such as for want of room, is for an administrator to know
-/// and no error; what is refused by the thousand is said once a minute.
+/// Logs answers. An intended refusal, e.g. for lack of capacity, is a warning for the administrator
+/// and not an error; mass refusals are logged once a minute.
 pub(in crate::api) fn answered() -> impl Fn(&Response, Duration, &tracing::Span) + Clone {
     let refusals = Arc::new(Seldom::default());
     move |response: &Response, latency: Duration, _: &tracing::Span| {
@@ -121,7 +121,7 @@ mod tests {
             answered(&refused, Duration::ZERO, &span);
         }
         tokio::time::advance(Duration::from_mins(1)).await;
-        // As the layer has it: one for each request.
+        // One clone per request, as in the layer.
         answered.clone()(&refused, Duration::ZERO, &span);
         let text = log.text();
         let warned: Vec<&str> = text.lines().filter(|line| line.contains("WARN")).collect();

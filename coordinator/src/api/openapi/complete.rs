@@ -1,4 +1,4 @@
-//! From what the annotations say to the whole document.
+//! Completes the document that the annotations yield.
 
 use buddo_shared::api::problem::Problem;
 use serde_json::{Map, Value, json};
@@ -8,7 +8,7 @@ use utoipa::{PartialSchema as _, ToSchema as _};
 use super::schemes;
 use crate::api::problem::{CATALOGUE, MEDIA_TYPE};
 
-/// What an operation is added: status, name of the response that says it, codes.
+/// Responses added to operations: status, name of the shared response, codes.
 const COMMON: [(u16, &str, &[&str]); 12] = [
     (400, "BadRequest", &["malformed_json", "invalid_request"]),
     (401, "Unauthorized", &["token_missing", "invalid_token", "wrong_token_kind"]),
@@ -29,9 +29,9 @@ const CROSS_SITE: &str = "CrossSite";
 
 const METHODS: [&str; 7] = ["get", "head", "post", "put", "patch", "delete", "options"];
 
-/// The whole document of a server that is reached at `url`.
+/// The whole document of a server reached at `url`.
 pub(super) fn complete(api: &OpenApi, url: &str) -> Value {
-    // A document that was built of types always serialises.
+    // A document built from types always serialises.
     let mut document = serde_json::to_value(api).unwrap_or_default();
     document["info"] = schemes::info();
     document["servers"] = json!([{ "url": url }]);
@@ -71,7 +71,7 @@ fn words(codes: &[&str]) -> String {
     quoted.join(", ")
 }
 
-/// A response that is a problem; `description` names its codes.
+/// A problem response; `description` names its codes.
 fn problem(status: u16, description: &str, url: &str) -> Value {
     let mut media = json!({ "schema": { "$ref": "#/components/schemas/Problem" } });
     let examples: Map<String, Value> = codes_in(description)
@@ -101,7 +101,7 @@ fn header(name: &str) -> Value {
     json!({ "$ref": format!("#/components/headers/{name}") })
 }
 
-/// Says of one operation what its annotation need not repeat.
+/// Adds to one operation what its annotation need not repeat.
 fn finish(operation: &mut Value, changes: bool, url: &str) {
     let limited = operation["tags"][0] != "server";
     let has_body = operation.get("requestBody").is_some();
@@ -129,7 +129,7 @@ fn finish(operation: &mut Value, changes: bool, url: &str) {
         _ => true,
     };
     if let Some(operation) = operation.as_object_mut() {
-        // Absent means: what the document says for all. This says: nothing is asked.
+        // If absent, the document's default would apply. This says: no credentials needed.
         operation.entry("security").or_insert_with(|| json!([]));
     }
     let Some(responses) = operation["responses"].as_object_mut() else { return };
@@ -152,7 +152,7 @@ fn finish(operation: &mut Value, changes: bool, url: &str) {
     }
 }
 
-/// What is the same as a shared response is said by its name.
+/// Replaces whatever equals a shared response by a reference to it.
 fn refer(operation: &mut Value, shared: &Value) {
     let responses = operation["responses"].as_object_mut();
     for (_, response) in responses.into_iter().flatten() {
@@ -164,7 +164,7 @@ fn refer(operation: &mut Value, shared: &Value) {
     }
 }
 
-/// A response that the annotation names.
+/// A response declared by the annotation.
 fn declared(status: &str, response: &mut Value, limited: bool, url: &str) {
     let status: u16 = status.parse().unwrap_or_default();
     if status >= 400 && response.get("content").is_none() {
@@ -181,7 +181,7 @@ fn declared(status: &str, response: &mut Value, limited: bool, url: &str) {
     }
 }
 
-/// An operation's own response of a status that any operation may answer, too.
+/// Merges shared codes into an operation's own response of the same status.
 fn merge(own: &mut Value, status: u16, codes: &[&str], url: &str) {
     let description = own["description"].as_str().unwrap_or_default().to_owned();
     let missing: Vec<&str> =

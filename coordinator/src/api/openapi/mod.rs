@@ -1,13 +1,13 @@
-//! The API's OpenAPI 3.1 document: what the annotations beside the handlers say, completed with what is
-//! true of every operation.
+//! The API's OpenAPI 3.1 document: the annotations of the handlers, completed with what is true of
+//! every operation.
 //!
 //! ```text
 //! #[utoipa::path] + routes!(…) ─► OpenApiRouter ─► complete ─► /.well-known/openapi.json
 //!                                                           └─► /docs
 //! ```
 //!
-//! A response whose status is 400 or more and that has no body of its own is a problem (RFC 9457); its
-//! description names the codes. Those that any operation may answer are added here, by what the
+//! A response of status 400 or more without its own body is a problem (RFC 9457); its description
+//! names the codes. Codes that any operation may answer are added here, depending on what the
 //! operation takes: a body, a token.
 
 mod complete;
@@ -22,7 +22,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use serde_json::Value;
 use utoipa::openapi::OpenApi;
 
-/// Made when it is first asked for: most processes of tests are never asked.
+/// Built on first use: most test processes never need it.
 type Lazy<T> = LazyLock<T, Box<dyn FnOnce() -> T + Send>>;
 
 /// The document of one router.
@@ -32,7 +32,7 @@ pub struct Document {
 }
 
 impl Document {
-    /// The document of a server that is reached at `url`.
+    /// The document of a server reached at `url`.
     pub(super) fn new(api: impl FnOnce() -> OpenApi + Send + 'static, url: String) -> Self {
         let make = move || complete::complete(&api(), &url);
         let value: Arc<Lazy<Value>> = Arc::new(LazyLock::new(Box::new(make)));

@@ -1,4 +1,4 @@
-//! What the document says of the server as a whole.
+//! The document's statements about the server as a whole.
 
 use serde_json::{Map, Value, json};
 

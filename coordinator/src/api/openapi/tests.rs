@@ -1,4 +1,4 @@
-//! The document and the router say the same, and the document says what is true.
+//! The document and the router agree, and what the document says is true.
 
 use std::collections::BTreeSet;
 
@@ -31,13 +31,13 @@ fn operations(document: &Value) -> Vec<(String, String, Value)> {
     all.collect()
 }
 
-/// The paths of a router. `Debug` is the one way to ask it for them.
+/// The paths of a router. `Debug` is the only way to get them.
 fn paths_of(router: &axum::Router) -> BTreeSet<String> {
     let text = format!("{router:?}");
     let rest = &text[text.find("paths: {").unwrap()..];
     let quoted = rest.split('"').skip(1).step_by(2);
     let paths = quoted.take_while(|word| word.starts_with('/'));
-    // What answers where there is no route is a route to axum.
+    // To axum, the fallback is a route, too.
     let own = paths.filter(|path| *path != "/" && !path.contains("__private"));
     own.map(str::to_owned).collect()
 }
@@ -85,7 +85,7 @@ async fn operations_have_a_name_of_their_own_words_and_a_tag() {
         );
         let described = operation["description"].as_str().is_some_and(|text| text.len() > 10);
         assert!(described, "{method} {path} needs a description below its summary");
-        // Generators of clients make nothing of a body that may be of two kinds.
+        // Client generators cannot handle a body of two kinds.
         let bodies = operation["requestBody"]["content"].as_object();
         assert!(bodies.is_none_or(|bodies| bodies.len() == 1), "{method} {path}");
         assert!(tags.contains(&operation["tags"][0].as_str().unwrap()), "{method} {path}");
@@ -132,7 +132,7 @@ async fn every_code_that_the_document_names_is_one_of_its_status() {
             }
         }
     }
-    // What an operation of hosts answers is not in it, nor what answers where there is none.
+    // Left out: codes of the hosts' operations, and of the fallback.
     let elsewhere = ["method_not_allowed", "not_a_host", "host_locked", "clock_doubted"];
     for kind in CATALOGUE {
         let is_named = named.contains(kind.code);
@@ -155,7 +155,7 @@ async fn what_wants_a_token_says_so() {
     }
 }
 
-/// What opens each operation is what the gate asks of it.
+/// The security of each operation in the document matches what the gate requires.
 #[tokio::test]
 async fn each_operation_names_the_credentials_that_its_rule_takes() {
     let world = World::new();
@@ -230,7 +230,7 @@ async fn the_words_of_roles_and_scopes_are_those_that_are_understood() {
     }
 }
 
-/// Reviewed: a change of it is a change of the interface.
+/// Reviewed: a change of the snapshot is a change of the interface.
 #[tokio::test]
 async fn the_document_is_as_reviewed() {
     let world = World::new();
@@ -260,7 +260,7 @@ async fn the_page_shows_every_operation_and_body_and_needs_nothing_but_itself() 
     for foreign in ["<script", "src=", "<link", "style=\"", "@import", "url("] {
         assert!(!page.text.contains(foreign), "{foreign}");
     }
-    // Each link within the page leads to something on it.
+    // Each link within the page has a target on it.
     for target in page.text.split("href=\"#").skip(1).map(|rest| rest.split('"').next().unwrap()) {
         assert!(page.text.contains(&format!("id=\"{target}\"")), "{target}");
     }

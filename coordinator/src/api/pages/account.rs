@@ -1,4 +1,4 @@
-//! Browsers that log in for the API: the login page, and the end of it.
+//! Browser logins for the API: the login page, and logging out.
 //!
 //! ```text
 //! GET  /login?redirect=/…  not logged in ─► login page      logged in ─ 303 ─► redirect, or who it is
@@ -37,14 +37,14 @@ pub(crate) struct Onward {
     redirect: String,
 }
 
-/// A browser that is logged in.
+/// A logged-in browser.
 pub(super) struct Browser {
     pub(super) session: Session,
-    /// What its forms carry.
+    /// The CSRF token of its forms.
     pub(super) csrf: String,
 }
 
-/// Who is logged in for the API in this browser.
+/// The account logged in for the API in this browser.
 pub(super) async fn current(
     state: &AppState,
     headers: &HeaderMap,
@@ -57,8 +57,8 @@ pub(super) async fn current(
     }
 }
 
-/// The browser whose form this is: `None` where nobody is logged in, or the form was made for
-/// another one.
+/// The browser that sent this form: `None` if nobody is logged in, or the form was made for another
+/// browser.
 pub(super) async fn of_form(
     state: &AppState,
     headers: &HeaderMap,
@@ -174,7 +174,7 @@ pub(crate) async fn log_out(
     Ok(see_other(LOGIN, Some(cookie::clear(cookie::LOGIN))))
 }
 
-/// The login page on the way to `path`, which is on this server.
+/// Redirects to the login page, and from there to `path` on this server.
 pub(super) fn login_first(path: &str) -> Response {
     let query =
         url::form_urlencoded::Serializer::new(String::new()).append_pair("redirect", path).finish();
@@ -192,8 +192,8 @@ fn errand(redirect: &str) -> Errand<'_> {
     }
 }
 
-/// A redirect target that stays on this server: it begins with `/`, not with `//`, and holds
-/// nothing that a browser would read as one (a backslash, a line break, a tab).
+/// A redirect target that stays on this server: it begins with `/` but not `//`, and contains
+/// nothing that a browser would treat the same (a backslash, a line break, a tab).
 fn own_path(text: &str) -> Option<&str> {
     let plain = text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
     (text.starts_with('/') && !text.starts_with("//") && plain).then_some(text)

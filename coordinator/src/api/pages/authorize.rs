@@ -6,9 +6,9 @@
 //! POST /api/oauth/authorize/consent ─ 303 ─► redirect_uri?code=…&state=…&iss=…
 //! ```
 //!
-//! Each step reads the app's whole request again from its query, so that nothing that a form
-//! carries is believed. After credentials the answer is 303 (RFC 9700, 4.12), pages cannot be
-//! framed (4.16).
+//! Each step parses the app's whole request again from its query, so that no form field has to be
+//! trusted. After credentials the answer is 303 (RFC 9700, 4.12), and pages cannot be framed
+//! (4.16).
 
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
@@ -164,7 +164,7 @@ pub(crate) async fn decide(
     Ok(see_other(&answer.0, None))
 }
 
-/// The app's request, or the answer that it gets instead of a page.
+/// The app's request, or the error answer that replaces the page.
 async fn checked(
     state: &AppState,
     headers: &HeaderMap,

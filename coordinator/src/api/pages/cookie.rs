@@ -1,4 +1,4 @@
-//! Cookies of the pages, and the form token that is bound to one.
+//! Cookies of the pages, and the CSRF token bound to one.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
@@ -13,14 +13,14 @@ use crate::crypto::random::Random;
 use crate::domain::identity::Email;
 use crate::state::AppState;
 
-/// A browser that logged in. The `__Host-` prefix keeps apps on subdomains from setting it.
+/// A logged-in browser. The `__Host-` prefix keeps apps on subdomains from setting it.
 pub(in crate::api) const SESSION: &str = "__Host-buddo_session";
-/// A browser that logged in for the API. The published pages name it.
+/// A browser logged in for the API. The published pages name this cookie.
 pub(in crate::api) const LOGIN: &str = "session";
 /// A browser that was shown the login form.
 pub(super) const FORM: &str = "__Host-buddo_form";
 
-/// A browser that logged in before: what strangers do does not hold it up.
+/// A browser that logged in before: strangers' guesses do not delay it.
 pub(in crate::api) const DEVICE: &str = "__Host-buddo_device";
 
 /// The token in cookie `name`, if it is one of ours.
@@ -41,7 +41,7 @@ pub(in crate::api) fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h
     pairs.find(|(found, _)| *found == name).map(|(_, value)| value)
 }
 
-/// The header by which a browser that has just logged in is known from now on.
+/// The header that marks a browser that has just logged in as known.
 pub(in crate::api) fn known(state: &AppState, email: &Email) -> HeaderValue {
     let text = state.auth.devices.issue(email, state.clock.now(), &*state.random);
     header(DEVICE, &text, device::LIFETIME.as_secs())
@@ -77,8 +77,8 @@ fn header(name: &str, value: &str, seconds: i64) -> HeaderValue {
     value
 }
 
-/// What a form that was made for the browser with `cookie` carries: another site can make the
-/// browser send the cookie, but it cannot know this.
+/// The CSRF token of forms for the browser with `cookie`: another site can make the browser send
+/// the cookie, but cannot know this token.
 pub(super) fn csrf(cookie: &PlainToken) -> String {
     let cookie: Secret = cookie.clone().into_secret();
     let text = format!("form {}", cookie.expose());

@@ -6,8 +6,8 @@
 //! POST /device              ─► "You can go back to your device"
 //! ```
 //!
-//! The code is shown again where the person decides, also when it came in a link: somebody who
-//! sends such a link to others (RFC 8628, 5.4) hopes that they do not look.
+//! The code is shown again where the person decides, even if it came in a link: somebody who sends
+//! such a link to others (RFC 8628, 5.4) hopes that they do not check.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -175,7 +175,7 @@ fn errand(code: &str) -> Errand<'_> {
     }
 }
 
-/// The page with the code that came, whatever it is.
+/// The path of this page with the code as it came, valid or not.
 fn same_code(code: &str) -> String {
     let mut query = url::form_urlencoded::Serializer::new(String::new());
     if !code.is_empty() {

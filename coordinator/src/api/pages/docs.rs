@@ -1,5 +1,5 @@
-//! `/docs`: the API for people, written from its OpenAPI document; and `/docs/errors`, where the `type`
-//! of every problem leads.
+//! `/docs`: the API for people, generated from its OpenAPI document; and `/docs/errors`, the target
+//! of every problem's `type`.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::api::openapi::Document;
 use crate::api::problem::CATALOGUE;
 use crate::state::AppState;
 
-/// Adds what these pages are made of.
+/// Registers the templates of these pages.
 pub(super) fn fit(templates: &mut Environment<'static>) -> Result<(), minijinja::Error> {
     templates.add_template("docs.html", include_str!("docs.html"))?;
     templates.add_template("errors.html", include_str!("errors.html"))?;
@@ -70,7 +70,7 @@ pub(crate) async fn errors(State(state): State<AppState>) -> Response {
     state.pages.render(StatusCode::OK, "errors.html", context! { kinds }, None)
 }
 
-/// The operations, by what they are about.
+/// The operations, grouped by topic.
 fn groups(document: &Value) -> Vec<Html> {
     let tags = document["tags"].as_array().into_iter().flatten();
     tags.map(|tag| {
@@ -130,7 +130,7 @@ fn schemes(document: &Value) -> Vec<Html> {
         .collect()
 }
 
-/// What requests and answers are made of.
+/// The schemas of requests and answers.
 fn schemas(document: &Value) -> Vec<Html> {
     members(&document["components"]["schemas"])
         .map(|(name, schema)| {
@@ -164,7 +164,7 @@ fn members(value: &Value) -> impl Iterator<Item = (&str, &Value)> {
     value.as_object().into_iter().flatten().map(|(name, member)| (name.as_str(), member))
 }
 
-/// What a value is: a word, and the schema that it leads to where it has a name.
+/// The type of a value: a word, with a link to its schema if that has a name.
 fn kind(schema: &Value) -> Html {
     let name = |schema: &Value| Some(schema["$ref"].as_str()?.rsplit('/').next()?.to_owned());
     let one_of = schema["oneOf"].as_array().into_iter().flatten();
@@ -185,7 +185,7 @@ fn kind(schema: &Value) -> Html {
     context! { text }
 }
 
-/// The rules of a value, in words.
+/// The constraints of a value, in words.
 fn rules(schema: &Value) -> Vec<String> {
     const WORDS: [(&str, &str); 11] = [
         ("format", "format"),
@@ -211,7 +211,7 @@ fn rules(schema: &Value) -> Vec<String> {
     WORDS.into_iter().filter_map(rule).collect()
 }
 
-/// The little Markdown of descriptions as HTML: paragraphs, `code` and **strong**.
+/// Renders the minimal Markdown of descriptions as HTML: paragraphs, `code` and **strong**.
 fn prose(text: &str) -> String {
     let mut html = String::new();
     for paragraph in text.split("\n\n").filter(|paragraph| !paragraph.trim().is_empty()) {

@@ -1,5 +1,5 @@
-//! `/confirm-email-change`: where the mail to a new address leads. Opening it changes nothing,
-//! since mail scanners open links too; its button does.
+//! `/confirm-email-change`: the target of the link mailed to a new address. Opening it changes
+//! nothing, since mail scanners open links too; its button does.
 
 use axum::extract::State;
 use axum::response::Response;

@@ -1,5 +1,5 @@
-//! `/invitation`: where the link of an invitation leads. Opening it changes nothing, since mail
-//! scanners open links too; its button does, for who is logged in with the invited address.
+//! `/invitation`: the target of the link in an invitation. Opening it changes nothing, since mail
+//! scanners open links too; its button does, for an account logged in with the invited address.
 
 use axum::extract::State;
 use axum::response::Response;

@@ -1,9 +1,9 @@
-//! The login form, for whatever somebody came for.
+//! The login form, shared by all pages that need a login.
 //!
 //! ```text
 //! page ─► POST form.action ─► attempt ─► account ─► session::begin ─ 303 ─► errand.next
 //!   ▲                            │
-//!   └── the form again, told why ┘
+//!   └── the form again, with why ┘
 //! ```
 
 use axum::response::Response;
@@ -27,15 +27,15 @@ const FORM_SECONDS: i64 = 3600;
 pub(super) struct Errand<'a> {
     /// Where the form is sent.
     pub(super) action: &'static str,
-    /// What it carries, so that the errand is known again then.
+    /// What the form carries, so that the errand is recognised afterwards.
     pub(super) request: &'a str,
-    /// Where the browser goes once somebody is logged in.
+    /// Where the browser goes after the login.
     pub(super) next: String,
-    /// What for, in words: "continue to My App".
+    /// The purpose in words: "continue to My App".
     pub(super) purpose: String,
-    /// Who else wants something, and never gets the password.
+    /// The app that wants something; it never gets the password.
     pub(super) app_name: Option<&'a str>,
-    /// Where redirects after the form may lead, beside this server.
+    /// Where redirects after the form may lead, besides this server.
     pub(super) target: Option<String>,
 }
 
@@ -57,7 +57,7 @@ pub(crate) struct LoginForm {
     totp_code: Option<Secret>,
 }
 
-/// What the page says of a refused login; `None`: the server failed.
+/// What the page says about a refused login; `None`: the server failed.
 fn in_words(error: &AccountError) -> Option<String> {
     let text = match error {
         AccountError::Credentials => "Email or password is wrong. Check both and try again.",
@@ -82,7 +82,7 @@ pub(super) fn page(state: &AppState, headers: &HeaderMap, errand: &Errand<'_>) -
     render(state, headers, errand, "", None)
 }
 
-/// A try to log in for an errand on these pages.
+/// A login attempt for an errand on these pages.
 pub(super) async fn attempt(
     state: &AppState,
     caller: Caller,

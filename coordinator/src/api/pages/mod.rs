@@ -1,4 +1,4 @@
-//! The pages that people see in a browser: server-rendered, without JavaScript.
+//! The pages for browsers: server-rendered, without JavaScript.
 
 pub(crate) mod account;
 pub mod authorize;
@@ -77,8 +77,8 @@ impl Pages {
         Ok(Self { templates, style_hash })
     }
 
-    /// A page. Its forms may lead to this server, and by redirect to `form_target` (browsers
-    /// hold redirects after a form against the policy as well).
+    /// A page. Its forms may lead to this server, and by redirect to `form_target` (browsers apply
+    /// the policy to redirects after a form as well).
     fn render(
         &self,
         status: StatusCode,
@@ -108,7 +108,7 @@ impl Pages {
         (status, headers, page).into_response()
     }
 
-    /// A page that says one thing.
+    /// A page with just a message.
     fn message(&self, status: StatusCode, title: &str, text: &str) -> Response {
         let is_error = !status.is_success();
         self.render(status, "message.html", context! { title, text, is_error }, None)
@@ -121,7 +121,7 @@ fn scopes(scopes: &Scopes) -> Vec<Value> {
     scopes.iter().map(shown).collect()
 }
 
-/// The answer to a form that was made for another browser, or long ago.
+/// The answer to a form made for another browser, or too long ago.
 fn foreign_form(state: &AppState) -> Response {
     state.pages.message(
         StatusCode::FORBIDDEN,
@@ -130,7 +130,7 @@ fn foreign_form(state: &AppState) -> Response {
     )
 }
 
-/// Sends a browser on, with a GET whatever it sent (RFC 9700, 4.12).
+/// Redirects a browser with a GET, no matter which method it used (RFC 9700, 4.12).
 fn see_other(location: &str, cookie: Option<HeaderValue>) -> Response {
     let Ok(location) = HeaderValue::try_from(location) else {
         return StatusCode::BAD_REQUEST.into_response();

@@ -1,4 +1,4 @@
-//! `/reset-password`: where the mail to who forgot the password leads.
+//! `/reset-password`: the target of the link in a password reset mail.
 
 use axum::extract::State;
 use axum::response::Response;

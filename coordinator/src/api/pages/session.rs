@@ -1,4 +1,4 @@
-//! Browsers that logged in.
+//! Sessions of logged-in browsers.
 
 use axum::response::Response;
 use http::HeaderMap;
@@ -12,18 +12,18 @@ use crate::state::AppState;
 use crate::store::StoreError;
 use crate::store::contract::{Account, BrowserSession};
 
-/// How long a browser stays logged in: for one errand.
+/// How long a browser stays logged in: long enough for one errand.
 const LIFETIME: SignedDuration = SignedDuration::from_mins(30);
 
 /// A browser's session.
 pub(super) struct Session {
     /// Who logged in.
     pub(super) account: Account,
-    /// What its forms carry.
+    /// The CSRF token of its forms.
     pub(super) csrf: String,
 }
 
-/// Who is logged in in this browser.
+/// The account logged in in this browser.
 pub(super) async fn current(
     state: &AppState,
     headers: &HeaderMap,
@@ -46,7 +46,7 @@ pub(super) async fn current(
     Ok(account?.map(|account| Session { account, csrf }))
 }
 
-/// The session whose form this is: `None` where nobody is logged in, or the form was made for
+/// The session that this form belongs to: `None` if nobody is logged in, or the form was made for
 /// another browser.
 pub(super) async fn of_form(
     state: &AppState,
@@ -57,8 +57,9 @@ pub(super) async fn of_form(
     Ok(current(state, headers).await?.filter(|_| ours))
 }
 
-/// Logs the browser in and sends it on. The token is new, so that nobody knows it beforehand; the
-/// status is 303, so that the browser does not send the password on (RFC 9700, 4.12).
+/// Logs the browser in and redirects it. The token is new, so that nobody can know it beforehand
+/// (session fixation); the status is 303, so that the browser does not resend the password (RFC
+/// 9700, 4.12).
 pub(super) async fn begin(
     state: &AppState,
     account: &Account,
@@ -75,8 +76,8 @@ pub(super) async fn begin(
     let stored: Result<(), AccountError> = state
         .store
         .write(move |tables| {
-            // The password may have changed since it was checked: that ended what was there then,
-            // and this would come after it.
+            // The password may have changed since it was checked: that ended all sessions of that
+            // time, but would miss this one.
             accounts::unchanged(tables, &proved)?;
             Ok(tables.insert_session(&session)?)
         })
@@ -87,7 +88,7 @@ pub(super) async fn begin(
     Ok(answer)
 }
 
-/// Forgets who is logged in in this browser and sends it on.
+/// Logs this browser out and redirects it.
 pub(super) fn end(next: &str) -> Response {
     see_other(next, Some(cookie::clear(cookie::SESSION)))
 }

@@ -1,5 +1,5 @@
-//! `/verify-email`: where the link of a verification mail leads. Opening it changes nothing, since
-//! mail scanners open links too; its button does.
+//! `/verify-email`: the target of the link in a verification mail. Opening it changes nothing,
+//! since mail scanners open links too; its button does.
 
 use axum::extract::State;
 use axum::response::Response;

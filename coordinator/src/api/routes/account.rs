@@ -1,7 +1,7 @@
-//! What an account's owner does to it: `/api/auth/*` beside the published endpoints.
+//! Self-service for an account's owner: `/api/auth/*` beyond the published endpoints.
 //!
-//! Whatever an intruder with a stolen token must not do wants the password once more, and a
-//! one-time code where the account has them.
+//! Anything that an intruder with a stolen token must not do requires the password again, and a
+//! one-time code if the account has them enabled.
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};

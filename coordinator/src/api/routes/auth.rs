@@ -35,7 +35,7 @@ pub fn routes(state: &AppState) -> OpenApiRouter<AppState> {
         .routes(routes!(verify::show, verify::confirm).map(|r| r.route_layer(limit(Limit::Public))))
 }
 
-/// Answers that hold a secret are kept by nobody on the way.
+/// Answers that hold a secret must not be cached.
 pub(in crate::api) const NO_STORE: [(HeaderName, HeaderValue); 1] =
     [(CACHE_CONTROL, HeaderValue::from_static("no-store"))];
 

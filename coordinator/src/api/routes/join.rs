@@ -1,4 +1,4 @@
-//! The listener for hosts: one route, for one request in a host's life.
+//! `/v1/join` on the listener for hosts: used once in a host's life.
 
 use axum::extract::State;
 use axum::middleware::from_fn_with_state;
@@ -13,7 +13,7 @@ use crate::limits::Limit;
 use crate::service::hosts::join;
 use crate::state::AppState;
 
-/// `POST /v1/join`. Limited by address: each try is a transaction, whoever tries.
+/// `POST /v1/join`. Rate-limited by address: each attempt is a transaction, even with a bad token.
 pub fn routes(state: &AppState) -> Router<AppState> {
     let limit = from_fn_with_state((state.clone(), Limit::Public), by_address);
     Router::new().route("/v1/join", post(join).route_layer(limit))
@@ -148,7 +148,7 @@ mod tests {
             invite(&state.store, &state.ca, &SystemRandom, now, name, most).await
         };
         assert!(invited(Some(0)).await.is_err());
-        // A token that says nothing of it changes nothing.
+        // A token that does not mention it changes nothing.
         for (most, kept) in [(Some(2048), 2048), (None, 2048), (Some(4096), 4096)] {
             let (status, _) = join(&world, &request(&invited(most).await.unwrap())).await;
             assert_eq!(status, 200);

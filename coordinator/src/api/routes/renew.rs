@@ -1,4 +1,4 @@
-//! Where hosts renew their certificates: the second route of the listener for hosts.
+//! `/v1/renew` on the listener for hosts: renews their certificates.
 
 use axum::extract::{Request, State};
 use axum::middleware::from_fn_with_state;
@@ -15,14 +15,14 @@ use crate::limits::Limit;
 use crate::service::hosts::renewal::{self, RenewError};
 use crate::state::AppState;
 
-/// `POST /v1/renew`. Limited by address, as joins are.
+/// `POST /v1/renew`. Rate-limited by address, like joins.
 pub fn routes(state: &AppState) -> Router<AppState> {
     let limit = from_fn_with_state((state.clone(), Limit::Public), by_address);
     Router::new().route("/v1/renew", post(renew).route_layer(limit))
 }
 
 async fn renew(State(state): State<AppState>, request: Request) -> Result<Json<Renewed>, ApiError> {
-    // Set by the listener, for it alone sees the TLS connection.
+    // Set by the listener, since only it sees the TLS connection.
     let binding = request.extensions().get::<Binding>().copied();
     let binding = binding.ok_or_else(|| RenewError::Stranger(None))?;
     let body = read_body(request, &state).await?;

@@ -1,4 +1,4 @@
-//! Register, log in, confirm; and which token opens which door.
+//! Register, log in, confirm; and where each token is accepted.
 
 use std::time::Duration;
 
@@ -133,7 +133,7 @@ async fn rfc6750_3_without_credentials_there_is_a_challenge_and_no_error_code() 
 async fn rfc6750_3_1_a_wrong_token_is_an_invalid_token() {
     let world = World::new();
     let jwt = world.member("one").await;
-    // As good as any by their form and signature: only looking them up tells that nobody has them.
+    // Valid in form and signature: only the look-up shows that they do not exist.
     let random = &*world.state.random;
     let login = jwt::Login {
         account: AccountId::new(Uuid::from_u128(1)),
@@ -143,11 +143,11 @@ async fn rfc6750_3_1_a_wrong_token_is_an_invalid_token() {
     let unknown_login = world.state.auth.jwt.issue(login, world.clock.now()).unwrap();
     let unknown_access = PlainToken::generate(Kind::Access, random).into_secret();
     let unknown_key = ApiKeyText::generate(random).into_secret();
-    // The signature of another key, over claims that are right.
+    // Signed with another key, over correct claims.
     let (claims, _) = jwt.rsplit_once('.').unwrap();
     let (_, foreign) = unknown_login.expose().rsplit_once('.').unwrap();
     let forged = format!("{claims}.{foreign}");
-    // The check of `invalid_token` comes after that of the kind: each path gets its own.
+    // `invalid_token` is checked after the kind: each path gets its own kind.
     let (logins, programs) = ("/api/auth/me", "/api/deploy/apps");
     let invalid = r#"Bearer realm="buddo", error="invalid_token""#;
     for (path, token) in [
@@ -198,7 +198,7 @@ async fn a_login_ends_after_30_days() {
     assert_eq!(world.get("/api/auth/me", &jwt).await.json()["code"], "invalid_token");
 }
 
-/// The token in the newest of the mails that were written, once there are `count`.
+/// The token in the newest mail, once `count` have been written.
 async fn mailed_token(world: &World, count: usize) -> String {
     let directory = world.state.config.state_dir.join("mail");
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
@@ -231,7 +231,7 @@ fn send_mail(world: &World) -> tokio::task::JoinHandle<()> {
 #[tokio::test]
 async fn a_mailed_link_confirms_once_and_for_24_hours() {
     let world = World::new();
-    // Before anything sends: the mail waits in the database.
+    // Nothing is sent yet: the mail waits in the database.
     world.register("one").await;
     let jwt = world.log_in("one").await;
     let task = send_mail(&world);

@@ -1,4 +1,4 @@
-//! Administration by the API, and what it does to accounts.
+//! Administration through the API, and its effects on accounts.
 
 use jiff::SignedDuration;
 use serde_json::{Value, json};
@@ -34,7 +34,7 @@ impl Person {
         Self { name, app }
     }
 
-    /// A fresh login with a code; its JWT.
+    /// A fresh login with a code; returns its JWT.
     async fn log_in(&self, world: &World) -> String {
         world.clock.advance(SignedDuration::from_secs(30));
         let code = self.app.code_at(world.clock_now());
@@ -121,7 +121,7 @@ async fn only_an_administrator_with_a_recent_login_by_code_gets_in() {
             assert_eq!(answer.refusal(), refusal, "{answer:?}");
         }
     }
-    // Neither a login from before the codes, nor one without them, nor an old one.
+    // Rejected: a login from before the codes, one without them, and an old one.
     promote(&world, "one").await;
     let late = "/api/admin/accounts";
     assert_eq!(world.get(late, &jwt).await.refusal(), (403, "admin_login_required"));
@@ -195,7 +195,7 @@ async fn a_suspended_account_opens_nothing_its_apps_are_parked_and_all_comes_bac
     let login = log_in(&world, "one@example.com", PASSWORD, "").await;
     assert_eq!(login.refusal(), suspended);
     assert!(login.json()["detail"].as_str().unwrap().contains("phishing"));
-    // A wrong password does not learn of it.
+    // With a wrong password it is not revealed.
     let wrong = log_in(&world, "one@example.com", "wrong-password-1", "").await;
     assert_eq!(wrong.refusal(), (401, "invalid_credentials"));
     let refresh = json!({ "grant_type": "refresh_token", "client_id": "buddo-cli",
@@ -369,7 +369,7 @@ async fn fm_69_an_evacuation_goes_on_where_nobody_waits_for_it() {
     let boss = admin(&world).await;
     world.host(1, 4096).await;
     let database = rusqlite::Connection::open(world.state.config.database()).unwrap();
-    // Its first transaction waits for this one, and meanwhile its client hangs up.
+    // Its first transaction waits for this one, and its client hangs up meanwhile.
     database.execute_batch("BEGIN IMMEDIATE").unwrap();
     let path = "/api/admin/hosts/container-host-1/evacuate";
     let asked = world.post(path, &boss, json!({}));
@@ -382,7 +382,7 @@ async fn fm_69_an_evacuation_goes_on_where_nobody_waits_for_it() {
         }
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
-    panic!("the evacuation has ended in the middle");
+    panic!("the evacuation stopped in the middle");
 }
 
 #[tokio::test]
@@ -456,7 +456,7 @@ async fn who_was_demoted_or_suspended_after_being_let_in_does_nothing_any_more()
     };
     let (boss, two) = (desk("boss").await, desk("two").await);
     let (boss_name, two_name) = ("boss@example.com", "two@example.com");
-    // Both were let in before either acted.
+    // Both were admitted before either acted.
     for suspended in [false, true] {
         promote(&world, "two").await;
         if suspended {

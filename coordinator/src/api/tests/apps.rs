@@ -1,4 +1,4 @@
-//! Apps of their owners: public and confidential ones, other secrets, their end.
+//! Apps of their owners: public and confidential ones, secret rotation, removal.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -19,7 +19,7 @@ fn path_of(app: &Value, rest: &str) -> String {
     format!("/api/oauth/apps/{}{rest}", text(&app["client_id"]))
 }
 
-/// Whether a secret is taken.
+/// Whether a secret is accepted.
 async fn works(world: &World, app: &Value, secret: &Value) -> bool {
     let body =
         json!({ "client_id": app["client_id"], "client_secret": secret, "token": "unknown" });
@@ -48,7 +48,7 @@ async fn a_secret_is_replaced_at_once_or_with_an_overlap() {
     world.clock.advance(SignedDuration::from_hours(1));
     assert!(!works(&world, &app, &second).await && works(&world, &app, &third).await);
 
-    // A leaked secret goes at once, also where an older one was still taken.
+    // A leaked secret is voided at once, even if an older one was still accepted.
     let fourth = rotate(&world, &jwt, &app, json!({ "keep_old_seconds": 3600 })).await;
     let fifth = rotate(&world, &jwt, &app, json!({})).await;
     for (secret, taken) in [(&third, false), (&fourth, false), (&fifth, true)] {
@@ -82,7 +82,7 @@ async fn its_owner_changes_where_codes_go_and_a_further_address_is_looked_at_ane
         (&wider, &json!(false))
     );
     assert_eq!(world.get(&path, "").await.json()["app"]["is_approved"], false);
-    // With fewer of the same, nothing is to be looked at.
+    // With a subset of the same, no new review is needed.
     approve().await;
     let edited = edit(&jwt, json!([REDIRECT])).await.json();
     assert_eq!(edited["app"]["is_approved"], true);
@@ -192,7 +192,7 @@ async fn rfc7636_4_4_1_a_public_client_cannot_ask_without_a_challenge() {
     let jwt = world.member("one").await;
     let app = public(&world, &jwt).await;
     let bare = [("code_challenge", ""), ("code_challenge_method", "")];
-    // Its maker: nobody else is sent back to an app that is not approved.
+    // Its owner: nobody else is sent back to an app that is not approved.
     let asked = request(&app["client_id"], &[]);
     let maker = browser_login(&world, "one", &asked).await;
     let answer = world.browse(&request(&app["client_id"], &bare), &maker).await;

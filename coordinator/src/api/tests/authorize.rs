@@ -184,13 +184,13 @@ async fn a_published_scope_that_opens_nothing_is_taken_and_neither_offered_nor_g
     }
     let metadata = world.get("/.well-known/oauth-authorization-server", "").await.json();
     assert_eq!(metadata["scopes_supported"], json!(["profile:read", "deploy:manage"]));
-    // Asked for beside others it is left out, and the person is not asked about it.
+    // Requested together with others it is left out, and the person is not asked about it.
     let path = request(&app["client_id"], &[("scope", "profile:read points:read points:spend")]);
     let session = browser_login(&world, "one", &path).await;
     let consent = world.browse(&path, &session).await;
     assert!(consent.text.contains("See your username"), "{consent:?}");
     assert!(!consent.text.contains("Buddo points"), "{consent:?}");
-    // Alone it is nothing.
+    // On its own it leaves nothing to allow.
     let path = request(&app["client_id"], &[("scope", "points:read")]);
     let refused = world.browse(&path, &session).await;
     assert_eq!(parameter(&refused, "error").as_deref(), Some("invalid_scope"), "{refused:?}");

@@ -1,4 +1,5 @@
-//! Browsers that log in for the API: the cookie, what it opens, and where it must come from.
+//! Browser logins for the API: the cookie, what it gives access to, and where requests must come
+//! from.
 
 use http::header::{CONTENT_TYPE, HeaderName};
 use serde_json::{Value, json};
@@ -10,7 +11,7 @@ use super::post::deploys;
 use super::tokens::redeem;
 use crate::testing::{Answer, ISSUER, PASSWORD, World};
 
-/// Logs a browser in; the answer to the form.
+/// Logs a browser in; returns the answer to the form.
 async fn submit(world: &World, name: &str, redirect: &str) -> Answer {
     let page = world.get(&format!("/login?redirect={redirect}"), "").await;
     assert_eq!(page.status, 200, "{page:?}");
@@ -27,7 +28,7 @@ pub(crate) async fn log_in(world: &World, name: &str) -> String {
     answer.cookie()
 }
 
-/// A request that a browser makes for a page of `origin`.
+/// A request by a browser from a page of `origin`.
 async fn ask(
     world: &World,
     method: &str,
@@ -114,7 +115,7 @@ async fn a_cookie_changes_nothing_unless_our_own_page_asks() {
     let orgs = world.browse("/api/orgs", &cookie).await.json();
     let names: Vec<&str> = orgs.as_array().unwrap().iter().map(|org| text(&org["name"])).collect();
     assert_eq!(names, ["one", "Yes"]);
-    // A token is no cookie: no other page can send it, so that it needs no origin.
+    // A token is not a cookie: no other page can send it, so it needs no origin.
     let jwt = world.log_in("one").await;
     let both = [("authorization", &*format!("Bearer {jwt}")), ("origin", "https://evil.example")];
     assert_eq!(create(&both, "By token").await.status, 201);
@@ -152,7 +153,7 @@ async fn a_password_that_changes_ends_browsers() {
 
     let body = json!({ "current_password": PASSWORD, "new_password": "canary-password-2" });
     assert_eq!(world.post("/api/auth/change-password", &jwt, body).await.status, 200);
-    // Every other login ends: browsers, and what the command line was given for one.
+    // Every other login ends: browsers, and the command line tokens issued for one.
     assert_eq!(world.browse("/api/auth/me", &cookie).await.refusal(), (401, "invalid_token"));
     assert!(!world.browse(&consent, &asking).await.text.contains("Allow"));
     assert_eq!(world.get("/api/auth/me", &other).await.refusal(), (401, "invalid_token"));
@@ -161,9 +162,9 @@ async fn a_password_that_changes_ends_browsers() {
         "refresh_token": theirs["refresh_token"] });
     let refreshed = world.post("/api/oauth/token", "", body).await;
     assert_eq!(refreshed.json()["error"], "invalid_grant");
-    // So do keys and what apps were allowed: nobody asked to keep them.
+    // So do keys and app grants: nobody asked to keep them.
     assert!(!opens(&api_key).await && !opens(text(&apps["access_token"])).await);
-    // The login that asked goes on with what it was given.
+    // The login that asked continues, with the tokens issued for it.
     assert_eq!(world.get("/api/auth/me", &jwt).await.status, 200);
     assert!(opens(text(&ours["access_token"])).await);
     // Nobody else notices.
@@ -187,7 +188,7 @@ async fn an_invitation_is_accepted_on_its_page_by_a_button() {
         first.header("location"),
         format!("/login?redirect=%2Finvitation%3Ftoken%3D{token}")
     );
-    // Somebody else's browser is told whose it is, and shown no button.
+    // Somebody else's browser is told whose invitation it is, and shown no button.
     let other = log_in(&world, "owner").await;
     let refused = world.browse(&link, &other).await;
     assert_eq!(refused.status, 403);

@@ -1,4 +1,4 @@
-//! Other origins' scripts: none by default, named ones never on the pages on which people decide.
+//! Other origins' scripts: none by default, and never on the pages where people decide.
 
 use axum::body::Body;
 use http::Request;

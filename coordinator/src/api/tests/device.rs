@@ -31,7 +31,7 @@ async fn poll(world: &World, device: &Value) -> Answer {
     world.post("/api/oauth/token", "", body).await
 }
 
-/// Logs a browser in on the device page; its session.
+/// Logs a browser in on the device page; returns its session.
 async fn log_in(world: &World, name: &str, path: &str) -> String {
     let page = world.get(path, "").await;
     assert_eq!(page.status, 200, "{page:?}");
@@ -76,7 +76,7 @@ async fn an_address_has_thirty_device_codes_at_a_time() {
     let path = "/api/oauth/device_authorization";
     let refused = world.post(path, "", body).await;
     assert_eq!(refused.status, 429, "{refused:?}");
-    // As long as a code lives.
+    // The window is a code's lifetime.
     assert_eq!(refused.header("ratelimit-policy"), r#""default";q=30;w=900"#);
 }
 
@@ -94,7 +94,7 @@ async fn no_more_devices_wait_at_once_than_may() {
     let path = "/api/oauth/device_authorization";
     let refused = world.post(path, "", json!({ "client_id": "buddo-cli" })).await;
     assert_eq!(refused.status, 503, "{refused:?}");
-    // What has ended does not count.
+    // Expired codes do not count.
     world.clock.advance(SignedDuration::from_mins(15));
     start(&world).await;
 }
@@ -242,9 +242,9 @@ async fn an_app_uses_devices_only_if_it_was_made_so() {
     let app = made.json()["app"].clone();
     assert_eq!(app["grant_types"], json!(["refresh_token", GRANT]));
     let device = start(&app).await.json();
-    // Another client's code is none of its business.
+    // Another client's code is refused.
     assert_eq!(refusal(&poll(&world, &device).await), (400, "invalid_grant".to_owned()));
-    // Not approved: not for others than its owner, whatever they send.
+    // Not approved: only for its owner, no matter what others send.
     let other = log_in(&world, "two", "/device").await;
     let path = format!("/device?user_code={}", text(&device["user_code"]));
     let page = world.browse(&path, &other).await;
@@ -317,7 +317,7 @@ async fn a_scope_that_opens_nothing_is_not_asked_for_by_a_device() {
     let world = World::new();
     world.member("one").await;
     let path = "/api/oauth/device_authorization";
-    // Without a scope it is all that the app may have.
+    // Without a scope parameter it gets everything that the app may have.
     let device = world.post(path, "", json!({ "client_id": "buddo-cli" })).await.json();
     let session = log_in(&world, "one", "/device").await;
     let page = format!("/device?user_code={}", text(&device["user_code"]));

@@ -1,4 +1,4 @@
-//! Another mail address.
+//! Changing the mail address.
 
 use jiff::SignedDuration;
 use serde_json::json;
@@ -25,7 +25,7 @@ async fn a_change_is_confirmed_at_the_new_address_and_told_to_the_old_one() {
     assert_eq!(mails.len(), 2, "{mails:?}");
     let token = only(&mails, "uno", "Confirm your new email address").token();
     assert!(!only(&mails, "one", "is to get another").text.contains("token="));
-    // Until then nothing has changed.
+    // Nothing has changed yet.
     assert_eq!(log_in(&world, "uno@example.com", PASSWORD, "").await.status, 401);
 
     assert_eq!(confirm(&world, &token).await.status, 200);

@@ -1,4 +1,4 @@
-//! API keys, and the deployments that they open.
+//! API keys, and the deployments that they give access to.
 
 use jiff::SignedDuration;
 use rstest::rstest;
@@ -68,7 +68,7 @@ async fn a_key_is_shown_once_and_listed_without_itself() {
       }
     ]
     "#);
-    // The file holds a hash alone.
+    // The file holds only a hash.
     let state = world.state.config.state_dir.clone();
     for file in ["coordinator.db", "coordinator.db-wal"] {
         let bytes = std::fs::read(state.join(file)).unwrap_or_default();
@@ -126,7 +126,7 @@ async fn a_key_deploys_for_its_team_and_for_no_other() {
     let (_, of_shop) = key(&world, &owner, &shop, &BOTH).await;
     let id = deploy(&world, &of_web, "web-app").await;
     let one = format!("{APPS}/{id}");
-    // The same person made both keys; what they open is each its team's.
+    // The same person made both keys; each only gives access to its team's deployments.
     for (method, rest) in [
         ("GET", ""),
         ("GET", "/status"),
@@ -155,7 +155,7 @@ async fn a_key_deploys_for_its_team_and_for_no_other() {
     let logs = world.get(&format!("{one}/logs"), &of_web).await.json();
     assert_eq!(logs["logs"][0]["details"]["api_key"], json!(key_id));
     assert_eq!(logs["logs"][0]["initiated_by"], json!(id_of(&world, &owner).await));
-    // Its person sees it by the command line, and an app that they connected does not.
+    // Its maker sees it through the command line, but an app that they connected does not.
     let cli = world.cli_tokens(&owner).await["access_token"].clone();
     assert_eq!(world.get(&one, text(&cli)).await.status, 200);
     assert_eq!(count(list(text(&cli), "").await), 1);
@@ -249,7 +249,7 @@ async fn a_key_ends_when_revoked_expired_or_its_maker_is_gone() {
     assert_eq!(delete(&world, &in_org, &owner).await.status, 200);
     assert!(!works(&gone).await);
 
-    // Whoever administers the organisation is an admin in each team without being in it.
+    // An administrator of the organisation is an admin in each team without being in it.
     let body = json!({ "role": "org_admin" });
     let admin = joins(&world, &owner, &org, "adam", body).await;
     let (_, demoted) = key(&world, &admin, &web, &BOTH).await;
@@ -267,7 +267,7 @@ async fn a_key_ends_when_revoked_expired_or_its_maker_is_gone() {
     assert!(!works(text(&made["key"])).await);
     assert!(works(&others).await);
 
-    // A reset of the password ends every token; so it says.
+    // A password reset ends every token, as it says.
     let owner_id = id_of(&world, &owner).await.parse().unwrap();
     let now = world.clock_now();
     let ended: Result<(), crate::store::StoreError> =
@@ -309,7 +309,7 @@ async fn a_key_can_no_more_than_its_maker_can_now() {
     let wanted = r#"Bearer realm="buddo", error="insufficient_scope", scope="deployments:write""#;
     assert_eq!(lacks.header("www-authenticate"), wanted);
 
-    // Who is no admin sees the own keys alone, and ends no other.
+    // A non-admin sees only their own keys, and cannot end others.
     let listed = world.get(&format!("{web}/keys"), &viewer).await.json();
     assert_eq!(listed.as_array().unwrap().len(), 1, "{listed}");
     let all = world.get(&format!("{web}/keys"), &owner).await.json();
@@ -369,7 +369,7 @@ async fn keys_of_a_team_share_its_published_limits() {
     }
     assert_eq!(world.get(APPS, &one).await.status, 429);
     assert_eq!(world.get(APPS, &two).await.status, 429);
-    // The person's own requests are counted apart.
+    // The person's own requests are counted separately.
     let cli = world.cli_tokens(&jwt).await["access_token"].clone();
     assert_eq!(world.get(APPS, text(&cli)).await.status, 200);
 }

@@ -12,7 +12,7 @@ use crate::config::RateLimits;
 use crate::crypto::random::SystemRandom;
 use crate::testing::World;
 
-/// How many transactions have read from the database.
+/// How many read transactions the database has run.
 fn reads(world: &World) -> u64 {
     let mut registry = Registry::default();
     world.state.metrics.register(&mut registry);
@@ -83,13 +83,13 @@ async fn thirty_reads_a_minute_of_one_account() {
         assert!(answer.header("ratelimit").starts_with(&expected), "{answer:?}");
     }
     assert_eq!(world.get("/api/deploy/tiers", &one).await.status, 429);
-    // The published table names a limit for each endpoint.
+    // The published table has a limit for each endpoint.
     let other = world.get("/api/deploy/apps", &one).await;
     assert!(other.header("ratelimit").starts_with(r#""default";r=29;"#), "{other:?}");
     assert_eq!(world.get("/api/auth/me", &two).await.status, 200);
 }
 
-/// A token is remembered; what it counts against is up to the route that it is shown to.
+/// A token is remembered; the limit it counts against depends on the route.
 #[tokio::test]
 async fn what_a_token_was_used_for_elsewhere_takes_nothing_of_an_endpoints_limit() {
     let world = World::published();
@@ -123,7 +123,7 @@ async fn who_has_used_up_a_limit_does_not_reach_the_database() {
         assert_eq!(world.get("/api/deploy/tiers", &access).await.status, 429);
     }
     assert_eq!(reads(&world), before);
-    // Neither do tokens that look right and are nobody's, once an address has tried many.
+    // Nor do well-formed but unknown tokens, once an address has tried many.
     let made_up = || {
         let token = PlainToken::generate(Kind::Access, &SystemRandom).into_secret();
         token.expose().to_owned()
@@ -136,12 +136,12 @@ async fn who_has_used_up_a_limit_does_not_reach_the_database() {
         assert_eq!(world.get("/api/deploy/apps", &made_up()).await.status, 429);
     }
     assert_eq!(reads(&world), before);
-    // What was valid lately goes on, at the same address, and is looked up each time.
+    // Recently valid tokens keep working at the same address, and are looked up each time.
     assert_eq!(world.get("/api/deploy/apps", &access).await.status, 200);
     assert!(reads(&world) > before);
 }
 
-/// Of an access token the answer is remembered until the next commit, of a login it is not.
+/// The result for an access token is cached until the next commit, that for a login is not.
 #[tokio::test]
 async fn a_login_that_has_used_up_a_limit_does_not_reach_the_database() {
     let world = World::published();
@@ -198,7 +198,7 @@ async fn a_hundred_keys_are_one_budget() {
     }
     assert_eq!(answers.iter().filter(|status| **status == 200).count(), 30, "{answers:?}");
     assert_eq!(answers.last(), Some(&429));
-    // The account's own programs do not wait for its keys.
+    // The account's own programs are not limited by its keys.
     let access = world.cli_tokens(&jwt).await["access_token"].as_str().unwrap().to_owned();
     assert_eq!(world.get("/api/deploy/tiers", &access).await.status, 200);
 }

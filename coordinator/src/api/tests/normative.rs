@@ -1,4 +1,4 @@
-//! Points of the standards that are not one endpoint's: each test is named after its section.
+//! Points of the standards that span endpoints: each test is named after its section.
 
 use std::collections::BTreeMap;
 
@@ -141,7 +141,8 @@ async fn rfc9700_4_14_2_fifty_uses_of_a_refresh_token_at_once_end_the_grant() {
     }
 }
 
-/// RFC 8725, 3.12, and what it means for opaque tokens: each kind opens its own door alone.
+/// RFC 8725, 3.12, and what it means for opaque tokens: each kind is accepted only where it
+/// belongs.
 #[tokio::test]
 async fn rfc8725_3_12_kinds_of_token_are_mutually_exclusive() {
     let world = World::new();

@@ -21,26 +21,26 @@ pub(super) async fn delete(world: &World, path: &str, jwt: &str) -> Answer {
     world.call("DELETE", path, Some(jwt), None).await
 }
 
-/// The id of who a JWT is.
+/// The account id behind a JWT.
 pub(super) async fn id_of(world: &World, jwt: &str) -> String {
     text(&world.get("/api/auth/me", jwt).await.json()["user"]["id"]).to_owned()
 }
 
-/// Makes an organisation; its path.
+/// Makes an organisation; returns its path.
 pub(crate) async fn org(world: &World, jwt: &str, name: &str) -> String {
     let made = world.post("/api/orgs", jwt, json!({ "name": name })).await;
     assert_eq!(made.status, 201, "{made:?}");
     format!("/api/orgs/{}", text(&made.json()["id"]))
 }
 
-/// Makes a team; its path.
+/// Makes a team; returns its path.
 pub(super) async fn team(world: &World, jwt: &str, org: &str, name: &str) -> String {
     let made = world.post(&format!("{org}/teams"), jwt, json!({ "name": name })).await;
     assert_eq!(made.status, 201, "{made:?}");
     format!("/api/teams/{}", text(&made.json()["id"]))
 }
 
-/// What was mailed to `to` last, decoded.
+/// The last mail to `to`, decoded.
 async fn mailed(world: &World, to: &str) -> String {
     let config = &world.state.config;
     let mailer = Mailer::new(&config.mail, &config.state_dir).unwrap();
@@ -65,7 +65,7 @@ pub(crate) async fn invited_token(world: &World, to: &str) -> String {
     rest.chars().take_while(|c| c.is_ascii_alphanumeric() || "-_".contains(*c)).collect()
 }
 
-/// Lets `name` join with a role, by way of a mail; their JWT.
+/// Lets `name` join with a role through an invitation mail; returns their JWT.
 pub(super) async fn joins(
     world: &World,
     owner: &str,
@@ -158,7 +158,7 @@ async fn an_invitation_never_lowers_a_role() {
     let invited = world.post(&format!("{org}/invitations"), &owner, invite).await;
     assert_eq!(invited.status, 201, "{invited:?}");
     let token = invited_token(&world, "one@example.com").await;
-    // Meanwhile somebody lets them in with more.
+    // Meanwhile somebody adds them with a higher role.
     let id = buddo_shared::id::AccountId::new(world.account_id("one").await);
     let (org_id, team_id) =
         (org.rsplit('/').next().unwrap().parse().unwrap(), team_id.parse().unwrap());
@@ -220,7 +220,7 @@ async fn an_invitation_is_for_one_address_once_and_for_seven_days() {
     let mail = mailed(&world, "Two@Example.com").await;
     assert!(mail.contains("owner invites you to the organisation acme on Buddo"), "{mail}");
 
-    // Another account, an account without a confirmed address, too late.
+    // Another account, an account without a confirmed address, and too late.
     let other = world.member("other").await;
     assert_eq!(accept(&other, &token).await.refusal(), (403, "forbidden"));
     world.register("two").await;
@@ -237,7 +237,7 @@ async fn an_invitation_is_for_one_address_once_and_for_seven_days() {
     assert_eq!(accept(&two, &token).await.refusal(), (400, "invalid_link"));
     assert_eq!(accept(&two, "nonsense").await.refusal(), (400, "invalid_link"));
 
-    // A second one replaces the first, and one that is taken back is void.
+    // A second one replaces the first, and a withdrawn one is void.
     let invitations = format!("{org}/invitations");
     let again = || world.post(&invitations, &owner, json!({ "email": "two@example.com" }));
     assert_eq!(again().await.status, 201);
@@ -368,7 +368,7 @@ async fn a_team_is_for_members_of_its_organisation() {
     assert_eq!(world.get(&team, &member).await.refusal(), (404, "not_found"), "not in the team");
     assert_eq!(world.get(&format!("{org}/teams"), &member).await.json(), json!([]));
 
-    // Another organisation's team cannot be given away.
+    // Another organisation's team cannot be assigned.
     let theirs = super::orgs::org(&world, &stranger, "Other").await;
     let invite = json!({ "email": "a@b.example", "teamId": id });
     let refused = world.post(&format!("{theirs}/invitations"), &stranger, invite).await;
@@ -417,7 +417,7 @@ async fn twenty_invitations_an_hour_of_one_account() {
     assert_eq!(refused.refusal(), (429, "rate_limited"));
 }
 
-/// Every entry of a list that is read one by one.
+/// Every entry of a list, fetched one by one.
 async fn page_by_page(world: &World, path: &str, jwt: &str) -> Vec<Value> {
     let mut entries = Vec::new();
     let mut next = format!("{path}?limit=1");

@@ -183,7 +183,7 @@ async fn the_page_that_the_mail_links_to_resets_without_a_script() {
     assert_eq!(log_in(&world, "one@example.com", NEW, "").await.status, 200);
 }
 
-/// Whether an API key and an app go on after the password was changed.
+/// Whether an API key and an app still work after the password was changed.
 async fn others_after_a_change(keep: Option<bool>) -> (bool, bool) {
     let world = World::new();
     let jwt = world.member("one").await;

@@ -1,4 +1,4 @@
-//! The mails of a test, sent when it says so.
+//! The mails of a test, sent on demand.
 
 use serde_json::{Value, json};
 
@@ -21,7 +21,7 @@ impl Mail {
     }
 }
 
-/// Sends what is due; the mails, by recipient and subject.
+/// Sends what is due; returns the mails, by recipient and subject.
 pub(super) async fn deliver(world: &World) -> Vec<Mail> {
     let config = &world.state.config;
     let mailer = Mailer::new(&config.mail, &config.state_dir).unwrap();
@@ -51,7 +51,7 @@ pub(super) fn only<'a>(mails: &'a [Mail], name: &str, words: &str) -> &'a Mail {
     found[0]
 }
 
-/// A login; the whole answer.
+/// A login; returns the whole answer.
 pub(super) async fn log_in(world: &World, email: &str, password: &str, code: &str) -> Answer {
     let mut body = json!({ "email": email, "password": password });
     if !code.is_empty() {
@@ -60,24 +60,24 @@ pub(super) async fn log_in(world: &World, email: &str, password: &str, code: &st
     world.post("/api/auth/login", "", body).await
 }
 
-/// Whether a login's JWT still opens the account.
+/// Whether a login's JWT is still accepted for the account.
 pub(super) async fn is_open(world: &World, jwt: &str) -> bool {
     world.get("/api/auth/me", jwt).await.status == 200
 }
 
-/// Whether an access token still opens the deploy endpoints.
+/// Whether an access token is still accepted by the deploy endpoints.
 pub(super) async fn deploys(world: &World, access: &str) -> bool {
     world.get("/api/deploy/apps", access).await.status == 200
 }
 
-/// The words of the account's log, newest first.
+/// The entries of the account's log, newest first.
 pub(super) async fn activity(world: &World, jwt: &str) -> Vec<String> {
     let list = world.get("/api/auth/activity", jwt).await.json();
     let entries = list["activity"].as_array().unwrap().iter();
     entries.map(|entry| entry["action"].as_str().unwrap().to_owned()).collect()
 }
 
-/// What an owner repeats.
+/// The proof that an owner repeats.
 pub(super) fn owner(code: &str) -> Value {
     if code.is_empty() {
         json!({ "password": PASSWORD })

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::testing::{Answer, PASSWORD, World};
 
-/// A world whose requests come through a proxy, so that they have addresses of their own.
+/// A world whose requests come through a proxy, so that they have their own addresses.
 fn world() -> World {
     World::with(|config| config.api.trusted_proxies = vec![IpAddr::from([192, 0, 2, 1])])
 }
@@ -32,7 +32,7 @@ async fn guesses_at_one_account_have_to_wait_wherever_they_come_from_known_or_no
             let answer = guess(&world, &format!("198.51.100.{n}"), email, "canary-wrong").await;
             assert_eq!(answer.refusal(), (401, "invalid_credentials"), "{n}");
         }
-        // Also the right password waits: else who guesses it would be told.
+        // The right password waits as well: otherwise a guesser would learn that it is right.
         let answer = guess(&world, "203.0.113.9", email, PASSWORD).await;
         assert_eq!(answer.refusal(), (429, "rate_limited"), "{email}");
         assert_eq!(answer.header("retry-after"), "1");

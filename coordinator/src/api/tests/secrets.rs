@@ -1,4 +1,4 @@
-//! No secret value stands in a log, an error or the database.
+//! No secret appears in a log, an error or the database.
 
 use std::sync::Arc;
 
@@ -15,8 +15,8 @@ use crate::service::{backup, failed_logins};
 use crate::testing::{PASSWORD, World, heard};
 use buddo_shared::secret::Secret;
 
-/// Resets the password by a mailed link, enables one-time codes and logs in with them: whatever
-/// is secret of all that.
+/// Resets the password by a mailed link, enables one-time codes and logs in with them; returns
+/// every secret involved.
 async fn secrets_of_an_account(world: &World, jwt: &str) -> Vec<String> {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let enrolled = world.post("/api/auth/totp/enroll", jwt, owner("")).await.json();
@@ -81,7 +81,7 @@ async fn on_the_machine(world: &World, access: &Value) -> Vec<String> {
     secrets
 }
 
-/// Each secret where it does not belong: refused, and not repeated.
+/// Sends each secret in the wrong place: it is refused, and not echoed.
 async fn misplaced(world: &World, secrets: &[String]) {
     for secret in secrets {
         for path in ["/api/auth/login", "/api/oauth/token", "/api/auth/reset-password"] {
@@ -205,7 +205,7 @@ async fn no_secret_is_logged_or_stored() {
     let refusals = world.refusals.lock().unwrap().join("\n");
     assert!(refusals.len() > 1000, "{refusals}");
     places.push(("refusals".to_owned(), refusals.into_bytes()));
-    // Rows as text, should a page ever hold them otherwise than plainly.
+    // Rows as text as well, in case a page does not store them verbatim.
     places.push(("rows".to_owned(), rows(&backup).into_bytes()));
     for (place, bytes) in &places {
         for secret in &secrets {

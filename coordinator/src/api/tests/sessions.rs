@@ -40,7 +40,7 @@ async fn each_login_is_listed_with_where_it_came_from() {
     let agent = current["user_agent"].as_str().unwrap();
     assert!(agent.starts_with("buddo/0.1 x") && agent.len() == 200, "{agent}");
     assert_eq!(other["user_agent"], Value::Null);
-    // Its use is noted, within ten minutes.
+    // Its use is recorded, to within ten minutes.
     assert_eq!(current["last_used_at"], "2026-05-21T10:11:00Z");
     assert_eq!(current["inserted_at"], "2026-05-21T10:00:00Z");
     assert_eq!(current["expires_at"], "2026-06-20T10:00:00Z");

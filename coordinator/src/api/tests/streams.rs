@@ -1,4 +1,4 @@
-//! Event streams end with the leave of who opened them.
+//! Event streams end when their reader's authorization does.
 
 use axum::body::{Body, BodyDataStream};
 use futures_util::StreamExt as _;
@@ -23,7 +23,7 @@ struct Stage {
     world: World,
     owner: String,
     developer: String,
-    /// The developer's command line, and a key that the developer made.
+    /// Tokens of the developer's command line, and a key that the developer made.
     tokens: Value,
     key: (String, String),
     org: String,
@@ -31,14 +31,14 @@ struct Stage {
     app: String,
 }
 
-/// What a stream is opened with.
+/// The credential that a stream is opened with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum By {
     Cli,
     Key,
 }
 
-/// What takes the leave away.
+/// What revokes the authorization.
 #[derive(Debug, Clone, Copy)]
 enum Loss {
     KeyRevoked,
@@ -60,7 +60,7 @@ impl Events {
         Some(String::from_utf8(chunk.unwrap().to_vec()).unwrap())
     }
 
-    /// The same; where nothing comes, time passes.
+    /// The same; if nothing comes, time passes.
     async fn later(&mut self) -> Option<String> {
         tokio::time::pause();
         let next = self.next().await;
@@ -136,7 +136,7 @@ impl Stage {
         assert_eq!(answer.status, 200, "{loss:?}: {answer:?}");
     }
 
-    /// The team's owner does something to the deployment.
+    /// The team's owner changes the deployment.
     async fn change(&self) {
         let jwt = self.world.log_in("owner").await;
         let tokens = self.world.cli_tokens(&jwt).await;
@@ -169,7 +169,7 @@ async fn a_stream_ends_with_the_leave_of_who_opened_it(
     stage.lose(loss).await;
     if something_changes {
         stage.change().await;
-        assert_eq!(events.next().await, None, "it told of what came after");
+        assert_eq!(events.next().await, None, "it sent what came after");
     } else {
         assert_eq!(events.later().await, None, "it outlived the next beat");
     }
@@ -180,7 +180,7 @@ async fn a_stream_ends_with_the_leave_of_who_opened_it(
 async fn a_stream_goes_on_while_it_may(#[values(By::Cli, By::Key)] by: By) {
     let stage = Stage::set().await;
     let mut events = stage.watch(by).await;
-    // What is lost is another's, or does not matter for looking.
+    // What is lost belongs to somebody else, or is not needed for reading.
     let role = json!({ "role": "viewer" });
     let member = format!("{}/members/{}", stage.team, id_of(&stage.world, &stage.developer).await);
     assert_eq!(put(&stage.world, &member, &stage.owner, role).await.status, 200);
@@ -209,5 +209,5 @@ async fn an_idle_stream_reads_twice_a_beat(#[values(By::Cli, By::Key)] by: By) {
     for _ in 0..4 {
         assert_eq!(events.later().await.as_deref(), Some(": \n\n"));
     }
-    assert_eq!(reads().await - before - 1, 8, "once who asks, once whose it is");
+    assert_eq!(reads().await - before - 1, 8, "one for the principal, one for the owner");
 }

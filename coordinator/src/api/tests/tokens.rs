@@ -116,7 +116,7 @@ async fn rfc6749_5_2_refusals(#[case] change: Value, #[case] status: u16, #[case
     assert_eq!(refusal(&answer), (status, error.to_owned()), "{answer:?}");
     assert_eq!(answer.header("cache-control"), "no-store");
     assert!(!answer.text.contains(&code));
-    // None of these uses the code up.
+    // None of these uses up the code.
     assert_eq!(token(&world, redeem(&app, &code)).await.status, 200);
 }
 

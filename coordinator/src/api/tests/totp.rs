@@ -19,7 +19,7 @@ impl App {
         self.0.code_at(world.clock_now())
     }
 
-    /// A code that was not used yet, by waiting for the next.
+    /// An unused code, by waiting for the next one.
     fn next(&self, world: &World) -> String {
         world.clock.advance(SignedDuration::from_secs(30));
         self.code(world)
@@ -37,7 +37,7 @@ async fn enroll(world: &World, jwt: &str) -> App {
     App(SharedSecret::from_base32(&Secret::new(secret)).unwrap())
 }
 
-/// Enables the second factor; its app and the recovery codes.
+/// Enables the second factor; returns its app and the recovery codes.
 async fn enable(world: &World, jwt: &str) -> (App, Vec<String>) {
     let app = enroll(world, jwt).await;
     let body = json!({ "code": app.code(world) });
@@ -62,7 +62,7 @@ async fn a_secret_counts_once_a_code_of_it_was_shown() {
     let shown = answer.json();
     assert!(shown["otpauth_uri"].as_str().unwrap().starts_with("otpauth://totp/Buddo:one"));
     assert!(shown["qr_svg"].as_str().unwrap().contains("<svg "));
-    // Proposed alone, it changes no login.
+    // Merely proposed, it changes no login.
     assert_eq!(login(&world, "").await.status, 200);
 
     let app = enroll(&world, &jwt).await;
@@ -122,13 +122,13 @@ async fn rfc6238_5_2_a_code_is_accepted_once() {
     let world = World::new();
     let jwt = world.member("one").await;
     let (app, _) = enable(&world, &jwt).await;
-    // Also the one that confirmed the secret was used.
+    // The code that confirmed the secret counts as used, too.
     assert_eq!(login(&world, &app.code(&world)).await.refusal(), (401, "invalid_totp_code"));
     let earlier = app.next(&world);
     let code = app.next(&world);
     assert_eq!(login(&world, &code).await.status, 200);
     assert_eq!(login(&world, &code).await.refusal(), (401, "invalid_totp_code"));
-    // Nor one of before, though it is within the drift.
+    // Nor an earlier one, though it is within the drift.
     assert_eq!(login(&world, &earlier).await.refusal(), (401, "invalid_totp_code"));
     let at_once = app.next(&world);
     let (first, second) = tokio::join!(login(&world, &at_once), login(&world, &at_once));
@@ -207,7 +207,7 @@ async fn disabling_wants_password_and_code() {
     assert_eq!(login(&world, "").await.status, 200);
     only(&deliver(&world).await, "one", "codes are disabled");
     assert_eq!(activity(&world, &jwt).await[1], "totp_disabled");
-    // Enabled anew, the codes of before are void.
+    // After enabling them again, the previous codes are void.
     enable(&world, &jwt).await;
     assert_eq!(login(&world, &codes[0]).await.refusal(), (401, "invalid_totp_code"));
 }

@@ -7,13 +7,13 @@ use crate::auth::session::Session;
 use crate::store::contract::Account;
 use crate::store::{StoreError, Tables};
 
-/// That an administrator acts, by a login. Only [`admit`](Self::admit) makes one.
+/// Proof that an administrator acts, by a login. Only [`admit`](Self::admit) makes one.
 #[derive(Debug, Clone)]
 pub struct AdminCheck(Session);
 
 impl AdminCheck {
-    /// Whether `principal` is an administrator's login. The cookie of a browser is not enough: it
-    /// goes along with what others make the browser do.
+    /// Checks that `principal` is an administrator's login. A browser cookie is not enough: the
+    /// browser also sends it with requests that other sites trigger (CSRF).
     pub(super) fn admit(principal: Principal) -> Result<Self, Denied> {
         match principal {
             Principal::Login(session) if may_administer(&session.account) => Ok(Self(session)),
@@ -24,7 +24,7 @@ impl AdminCheck {
         }
     }
 
-    /// The account that acts.
+    /// The session that acts.
     pub fn session(&self) -> &Session {
         &self.0
     }
@@ -34,7 +34,7 @@ impl AdminCheck {
     }
 }
 
-/// Whether an account that was let in administers still: asked in the transaction in which it acts.
+/// Whether an admitted account is still an administrator: checked in the transaction that acts.
 pub fn administers(tables: &dyn Tables, account: AccountId) -> Result<bool, StoreError> {
     Ok(tables.account(account)?.is_some_and(|account| may_administer(&account)))
 }

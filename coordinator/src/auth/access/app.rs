@@ -5,14 +5,15 @@ use buddo_shared::id::AccountId;
 use super::Principal;
 use crate::domain::identity::Scope;
 
-/// That an app may act for an account within a scope. Only [`admit`](Self::admit) makes one.
+/// Proof that an app may act for an account within a scope. Only [`admit`](Self::admit) makes one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AppCheck {
     account: AccountId,
 }
 
 impl AppCheck {
-    /// Whether `principal` is an app with `scope`; the scope if it lacks it. `None`: it is no app.
+    /// Checks that `principal` is an app with `scope`; the error is the missing scope. `None`: it
+    /// is not an app.
     pub(super) fn admit(principal: &Principal, scope: Scope) -> Option<Result<Self, &'static str>> {
         let Principal::App { account, scopes, .. } = principal else { return None };
         let has = scopes.contains(scope);

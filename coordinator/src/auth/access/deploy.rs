@@ -8,7 +8,8 @@ use crate::domain::identity::{KeyScope, Scope};
 use crate::store::Tables;
 use crate::store::contract::Membership;
 
-/// That somebody may act on deployments, within bounds. Only [`admit`](Self::admit) makes one.
+/// Proof that a principal may act on deployments, within bounds. Only [`admit`](Self::admit) makes
+/// one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DeployCheck {
     actor: AccountId,
@@ -18,11 +19,11 @@ pub struct DeployCheck {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Reach {
-    /// The account's own: what it allowed an app when that asked about "your deployments".
+    /// The account's own team: what it allowed an app that asked for "your deployments".
     Own,
-    /// Those of every team that the account is in: the account itself, by its command line.
+    /// Every team of the account: the account itself, through its command line.
     Every,
-    /// Those of a key's team, which an account answers for.
+    /// The team of an API key, and the account that pays for it.
     Key(ApiKeyId, TeamId, AccountId),
 }
 
@@ -30,13 +31,13 @@ enum Reach {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeployTarget {
     pub team: TeamId,
-    /// Who answers for it.
+    /// The account that pays for it.
     pub payer: AccountId,
 }
 
 impl DeployCheck {
-    /// What `principal` may do on an endpoint that takes `right`; the scope that it lacks if it may
-    /// not. `None`: it is not one that these endpoints are for.
+    /// What `principal` may do on an endpoint that requires `right`; the error is the missing
+    /// scope. `None`: these endpoints do not serve this kind of principal.
     pub(super) fn admit(principal: &Principal, right: Right) -> Option<Result<Self, &'static str>> {
         let (actor, reach, scope, has) = match principal {
             Principal::App { account, scopes, is_cli, .. } => {
@@ -57,12 +58,12 @@ impl DeployCheck {
         Some(if has { Ok(Self { actor, reach, right }) } else { Err(scope) })
     }
 
-    /// The account that acts, or whose key does.
+    /// The account that acts, or that the acting key belongs to.
     pub fn actor(self) -> AccountId {
         self.actor
     }
 
-    /// The key that acts.
+    /// The API key that acts, if one does.
     pub fn key(self) -> Option<ApiKeyId> {
         match self.reach {
             Reach::Key(id, ..) => Some(id),
@@ -70,8 +71,8 @@ impl DeployCheck {
         }
     }
 
-    /// Whose keys are counted together, where a key acts: those of all teams that one account
-    /// answers for.
+    /// The account whose keys share a budget, if a key acts: all keys of all teams that one account
+    /// pays for.
     pub fn keys_of(self) -> Option<AccountId> {
         match self.reach {
             Reach::Key(_, _, payer) => Some(payer),
@@ -79,7 +80,7 @@ impl DeployCheck {
         }
     }
 
-    /// The deployment, if it may be acted on: the one place where that is decided.
+    /// The deployment, if the principal may act on it: the only place where that is decided.
     pub fn deployment(
         self,
         tables: &dyn Tables,
@@ -92,8 +93,7 @@ impl DeployCheck {
         Ok(deployment)
     }
 
-    /// Where a new deployment goes: to the team that is named, else to the key's or the account's
-    /// own.
+    /// Where a new deployment goes: the named team, or else the team of the key or the account.
     pub fn place(
         self,
         tables: &dyn Tables,
@@ -107,7 +107,7 @@ impl DeployCheck {
         Ok(DeployTarget { team, payer: standing.org.payer })
     }
 
-    /// The teams whose deployments may be listed: the one that is named, or all.
+    /// The teams whose deployments may be listed: the named one, or all.
     pub fn teams(self, tables: &dyn Tables, named: Option<TeamId>) -> Result<Vec<TeamId>, Refused> {
         let one = match (named, self.reach) {
             (Some(team), _) | (None, Reach::Key(_, team, _)) => team,
@@ -121,8 +121,8 @@ impl DeployCheck {
         Ok(vec![one])
     }
 
-    /// What the account is to `team`, if that is within reach and suffices. A key can no more than
-    /// who made it can now.
+    /// The account's membership of `team`, if it is within reach and sufficient. A key can never do
+    /// more than its creator can right now.
     fn in_team(
         self,
         tables: &dyn Tables,

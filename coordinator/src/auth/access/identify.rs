@@ -1,4 +1,4 @@
-//! From what a request shows to who sends it.
+//! From the credential that a request shows to its sender.
 
 use buddo_runtime::error_chain::chain;
 use buddo_shared::api::oauth::CLI_CLIENT_ID;
@@ -15,24 +15,24 @@ use crate::state::AppState;
 use crate::store::StoreError;
 use crate::store::contract::{ApiKeyRow, Suspension};
 
-/// How exactly it is known when a key was last used: each note is a write.
+/// Resolution of a key's last-used time: each update is a write.
 const NOTED_EACH: SignedDuration = SignedDuration::from_mins(10);
 
-/// What a request shows, by its form alone. None of it is believed yet.
+/// The credential that a request shows, by its form alone. Nothing is verified yet.
 #[derive(Debug, Clone, Copy)]
 pub enum Presented<'a> {
     /// A bearer token that looks like the JWT of a login.
     Jwt(&'a str),
-    /// One that looks like an API key.
+    /// A bearer token that looks like an API key.
     Key(&'a str),
-    /// Any other: an OAuth access token.
+    /// Any other bearer token: an OAuth access token.
     Access(&'a str),
     /// The cookie of a browser that logged in.
     Cookie(&'a PlainToken),
 }
 
 impl<'a> Presented<'a> {
-    /// What a bearer token looks like.
+    /// Classifies a bearer token by its form.
     pub fn bearer(token: &'a str) -> Self {
         if token.starts_with("eyJ") {
             Self::Jwt(token)
@@ -44,7 +44,7 @@ impl<'a> Presented<'a> {
     }
 }
 
-/// An opaque bearer token, as it is looked up: its holder alone has the text.
+/// An opaque bearer token, as it is looked up: only its holder has the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Credential {
     /// An OAuth access token.
@@ -59,7 +59,7 @@ pub enum Principal {
     Login(Session),
     /// An account, by the cookie of a browser.
     Browser(Session),
-    /// An app, for an account that allowed it to.
+    /// An app, on behalf of an account that allowed it.
     App {
         account: AccountId,
         scopes: Scopes,
@@ -76,7 +76,7 @@ pub struct KeyHolder {
     pub id: ApiKeyId,
     pub team: TeamId,
     pub account: AccountId,
-    /// Who answers for what it deploys.
+    /// The account that pays for what it deploys.
     pub payer: AccountId,
     /// What it may do.
     pub scopes: KeyScopes,
@@ -84,7 +84,7 @@ pub struct KeyHolder {
 }
 
 impl Principal {
-    /// By what it was recognised; `None`: by a login.
+    /// How the account was recognised; `None`: by a login.
     pub(super) fn credential(&self) -> Option<Credential> {
         match self {
             Self::Login(_) | Self::Browser(_) => None,
@@ -94,10 +94,10 @@ impl Principal {
     }
 }
 
-/// Why a request's sender is not known.
+/// Why the sender of a request is not known.
 #[derive(Debug, thiserror::Error)]
 pub enum Unknown {
-    /// Nobody has such a token; what is wrong and what to do.
+    /// No such token is valid; says what is wrong and what to do.
     #[error("{0}")]
     Invalid(String),
     /// It could not be looked up.
@@ -127,7 +127,7 @@ pub async fn identify(state: &AppState, presented: Presented<'_>) -> Result<Prin
     }
 }
 
-/// Whose this is now.
+/// The principal that the credential currently stands for.
 pub(super) async fn recognise(
     state: &AppState,
     credential: Credential,
@@ -162,7 +162,7 @@ fn no_access() -> Unknown {
     )
 }
 
-/// Nothing serves an account that is suspended.
+/// A suspended account is not served.
 fn serves(suspended: Option<Suspension>) -> Result<(), Unknown> {
     let Some(suspension) = suspended else { return Ok(()) };
     Err(Unknown::Session(SessionError::Suspended(suspension.reason)))
@@ -175,15 +175,15 @@ fn void(error: SessionError) -> Unknown {
     }
 }
 
-/// A key that holds.
+/// A valid key.
 struct Held {
     row: ApiKeyRow,
     payer: AccountId,
-    /// Whether who made it is.
+    /// The suspension of its creator, if any.
     suspended: Option<Suspension>,
 }
 
-/// The key, as long as it holds: until it ends, and while who made it is in its team.
+/// The key, if it is valid: it has not expired, and its creator is still in its team.
 async fn holding(state: &AppState, hash: HashedToken) -> Result<Option<Held>, StoreError> {
     let now = state.clock.now();
     state
@@ -208,8 +208,8 @@ async fn note_use(state: &AppState, row: &ApiKeyRow) {
     }
     let noted: Result<(), StoreError> =
         state.store.write(move |tables| tables.touch_api_key(id, now)).await;
-    // What is asked must not fail because this cannot be written.
+    // A failed write must not fail the request.
     if let Err(error) = noted {
-        tracing::warn!(error = %chain(&error), "cannot note that a key was used");
+        tracing::warn!(error = %chain(&error), "cannot record the use of an API key");
     }
 }

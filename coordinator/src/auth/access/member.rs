@@ -8,14 +8,14 @@ use crate::domain::identity::{OrgRole, Scope, TeamRole};
 use crate::store::Tables;
 use crate::store::contract::{Membership, OrgRow};
 
-/// That an account acts by its own hand: by a login, or by the command line that it logged in
-/// with. Only [`admit`](Self::admit) makes one.
+/// Proof that an account acts directly: by a login, or by the command line that it logged in with.
+/// Only [`admit`](Self::admit) makes one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemberCheck {
     account: AccountId,
 }
 
-/// That an account has at least the role that was asked for in an organisation.
+/// Proof that an account has at least the required role in an organisation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrgGrant {
     actor: AccountId,
@@ -23,7 +23,7 @@ pub struct OrgGrant {
     org: OrgRow,
 }
 
-/// That an account has at least the role that was asked for in a team.
+/// Proof that an account has at least the required role in a team.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TeamGrant {
     actor: AccountId,
@@ -32,8 +32,8 @@ pub struct TeamGrant {
 }
 
 impl MemberCheck {
-    /// Whether `principal` is the account's own hand; the scope that it lacks if it is but may not.
-    /// `None`: it is not one that these endpoints are for.
+    /// Checks that `principal` is the account acting directly; the error is the missing scope.
+    /// `None`: these endpoints do not serve this kind of principal.
     pub(super) fn admit(principal: &Principal) -> Option<Result<Self, &'static str>> {
         match principal {
             Principal::Login(session) | Principal::Browser(session) => {
@@ -48,7 +48,7 @@ impl MemberCheck {
         }
     }
 
-    /// The account by a login, which is proof enough: on pages, whose forms are no API requests.
+    /// The account by a login, which is proof enough: for pages, whose forms are not API requests.
     pub fn by_login(session: &Session) -> Self {
         Self { account: session.account.id }
     }
@@ -58,8 +58,8 @@ impl MemberCheck {
         self.account
     }
 
-    /// The organisation, if the account has at least this role in it. Who is no member is not told
-    /// that there is one.
+    /// The organisation, if the account has at least this role in it. A non-member is not told that
+    /// it exists.
     pub fn org(self, tables: &dyn Tables, id: OrgId, needs: OrgRole) -> Result<OrgGrant, Refused> {
         let role = tables.org_role(id, self.account)?.ok_or(Refused::NotFound)?;
         let org = tables.org(id)?.ok_or(Refused::NotFound)?;
@@ -69,8 +69,8 @@ impl MemberCheck {
         Ok(OrgGrant { actor: self.account, role, org })
     }
 
-    /// The team, if the account has at least this role in it. Who may not look into it is not told
-    /// that there is one.
+    /// The team, if the account has at least this role in it. Somebody who may not see it is not
+    /// told that it exists.
     pub fn team(
         self,
         tables: &dyn Tables,
@@ -105,12 +105,12 @@ impl TeamGrant {
         self.actor
     }
 
-    /// What they may do in the team.
+    /// The account's role in the team.
     pub fn role(&self) -> TeamRole {
         self.role
     }
 
-    /// The team, and what they are to it.
+    /// The team and the account's role in it.
     pub fn standing(&self) -> &Membership {
         &self.standing
     }

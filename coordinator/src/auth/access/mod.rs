@@ -1,18 +1,18 @@
-//! Who may do what: the one place where that is decided.
+//! Access control: the only place where it is decided who may do what.
 //!
 //! ```text
-//! request ─ http::principal ─► what it shows ─ identify ─► Principal ─ policy ─► a check ─► use case
-//!             (headers)                        (store)                (the route's rule)     │
-//!                                                        role in the team, in its transaction ◄┘
+//! request ─ api::extract ─► Presented ─ identify ─► Principal ─ policy ─► check ─► use case
+//!             (headers)                  (store)           (the route's rule)           │
+//!                                           role in the team, in its transaction ◄──────┘
 //! ```
 //!
-//! [`policy`] says for each route what a request has to show; a route that it does not name serves
-//! nobody. What comes of that is a value ([`DeployCheck`], [`MemberCheck`],
-//! [`Session`](crate::auth::session::Session)) that nothing outside can make, and that use
-//! cases take instead of an account's id. What depends on the object (whose deployment, which role
-//! in which team) is asked of that value, in the transaction that acts on the answer, so that
-//! nobody acts on a role that was taken back meanwhile. An answer that goes on after its request
-//! holds a [`StreamAuthorization`], and asks all of it again before each part.
+//! [`policy`] says for each route what a request has to show; a route that it does not list serves
+//! nobody. The result is a value ([`DeployCheck`], [`MemberCheck`],
+//! [`Session`](crate::auth::session::Session)) that cannot be made elsewhere, and that use cases
+//! take instead of an account id. What depends on the object (whose deployment, which role in which
+//! team) is asked of that value in the same transaction that acts on the answer, so that a role
+//! revoked meanwhile does not count. An answer that outlasts its request holds a
+//! [`StreamAuthorization`], and repeats all checks before each part.
 
 mod admin;
 mod app;
@@ -36,7 +36,7 @@ use buddo_shared::id::{AccountId, TeamId};
 use crate::domain::identity::{OrgRole, TeamRole};
 use crate::store::StoreError;
 
-/// What a request wants to do. Acting includes looking.
+/// What a request wants to do. Reading counts as acting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Right {
     Read,
@@ -44,7 +44,7 @@ pub enum Right {
 }
 
 impl Right {
-    /// The role in a team that it takes.
+    /// The team role that it requires.
     const fn role(self) -> TeamRole {
         match self {
             Self::Read => TeamRole::Viewer,
@@ -53,10 +53,10 @@ impl Right {
     }
 }
 
-/// Why somebody may not do something to an object.
+/// Why an action on an object is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
-    /// There is no such object, or who asks may not know of it.
+    /// The object does not exist, or the principal may not know that it does.
     #[error("there is no such thing")]
     NotFound,
     /// It is somebody else's.
@@ -72,7 +72,7 @@ pub enum Refused {
     Store(#[from] StoreError),
 }
 
-/// The team that an account has to itself: it bears the account's id.
+/// An account's own team, which has the same id as the account.
 pub fn own_team(account: AccountId) -> TeamId {
     TeamId::new(*account.as_uuid())
 }

@@ -1,10 +1,10 @@
-//! Leave to go on, for an answer that outlasts its request.
+//! Authorization for an answer that outlasts its request.
 
 use super::{Credential, DeployCheck, Principal, Right, recognise};
 use crate::state::AppState;
 
-/// What a request to a deploy endpoint was admitted with, kept to be asked for again while the
-/// answer goes on. Only [`admit`](Self::admit) makes one, at first and each time after.
+/// What a request to a deploy endpoint was admitted with, kept so that it can be rechecked while
+/// the answer goes on. Only [`admit`](Self::admit) makes one, initially and at each recheck.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamAuthorization {
     check: DeployCheck,
@@ -19,13 +19,13 @@ impl StreamAuthorization {
         Some(check.map(|check| Self { check, credential, right }))
     }
 
-    /// What it allows. Whose the deployment is, is asked of this, each time.
+    /// What it allows. Ownership of the deployment is checked against this, each time.
     pub fn check(self) -> DeployCheck {
         self.check
     }
 
-    /// Whether the same request would be admitted now, as the same. Where that cannot be looked up,
-    /// it would not.
+    /// Whether the same request would still be admitted, as the same principal. `false` if that
+    /// cannot be looked up.
     pub async fn holds(self, state: &AppState) -> bool {
         let Ok(principal) = recognise(state, self.credential).await else { return false };
         matches!(Self::admit(&principal, self.right), Some(Ok(now)) if now == self)

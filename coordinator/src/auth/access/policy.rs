@@ -1,29 +1,29 @@
-//! What each route wants of a request. A route that is not here serves nobody.
+//! What each route requires of a request. A route that is not listed here serves nobody.
 //!
-//! What comes of this table for every kind of principal is in
-//! `http/tests/snapshots/…access….snap`, which is reviewed with each change.
+//! The outcome of this table for every kind of principal is in the access snapshot of
+//! `api/tests/access`, which is reviewed with each change.
 
 use super::{AdminCheck, AppCheck, MemberCheck, Principal, Right, StreamAuthorization};
 use crate::auth::session::Session;
 use crate::domain::identity::Scope;
 
-/// What a route wants.
+/// What a route requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
-    /// Nothing: it is for everybody, or the request carries its proof in itself (a mailed token, a
-    /// form's token, a client's secret). Counted by address.
+    /// Nothing: it is public, or the request carries its own proof (a mailed token, a form token, a
+    /// client secret). Rate-limited by address.
     Public,
-    /// The account's owner: the JWT of a login, or the cookie of a browser that logged in.
+    /// The account's owner: the JWT of a login, or the cookie of a logged-in browser.
     Owner,
-    /// The same, for what only the handler knows how to count.
+    /// As [`Owner`](Self::Owner), but rate-limited by the handler.
     OwnerCountedApart,
-    /// The account by its own hand: as [`Owner`](Self::Owner), or the command line.
+    /// The account acting directly: as [`Owner`](Self::Owner), or its command line.
     Member,
     /// An app that was allowed this.
     App(Scope),
     /// An app that was allowed to deploy, or an API key.
     Deploy(Right),
-    /// An administrator, by a login; that it is a recent one with a one-time code is asked then.
+    /// An administrator, by a login; the handler also requires a recent one with a one-time code.
     Admin,
     /// A host: by its join token, or by the key of its certificate.
     Host,
@@ -44,12 +44,12 @@ pub enum Admitted {
     Admin(AdminCheck),
 }
 
-/// Why a principal may not.
+/// Why a principal is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Denied {
     /// The route is not for this kind of principal.
     WrongKind,
-    /// The account does not administer the platform.
+    /// The account is not a platform administrator.
     NotAdmin,
     /// It lacks a scope.
     Scope(&'static str),
@@ -59,7 +59,7 @@ impl Rule {
     /// What `principal` may do where this is the rule.
     pub fn admit(self, principal: Principal) -> Result<Admitted, Denied> {
         let admitted = match self {
-            // Nobody is asked who they are there.
+            // These routes do not ask for an identity.
             Self::Public | Self::Host => None,
             Self::Owner | Self::OwnerCountedApart => match principal {
                 Principal::Login(session) | Principal::Browser(session) => {
@@ -100,7 +100,7 @@ pub const TABLE: &[(&str, &str, Rule)] = &[
     // Liveness.
     ("GET", "/health", Rule::Public),
     ("GET", "/readyz", Rule::Public),
-    // What the API says of itself.
+    // The API's description of itself.
     ("GET", "/.well-known/openapi.json", Rule::Public),
     ("GET", "/docs", Rule::Public),
     ("GET", "/docs/errors", Rule::Public),
@@ -140,7 +140,7 @@ pub const TABLE: &[(&str, &str, Rule)] = &[
     ("POST", "/logout", Rule::Public),
     ("GET", "/invitation", Rule::Public),
     ("POST", "/invitation", Rule::Public),
-    // OAuth. Clients authenticate as RFC 6749, 2.3 has it.
+    // OAuth. Clients authenticate as in RFC 6749, 2.3.
     ("GET", "/.well-known/oauth-authorization-server", Rule::Public),
     ("GET", "/api/oauth/authorize", Rule::Public),
     ("POST", "/api/oauth/authorize/login", Rule::Public),
@@ -159,7 +159,7 @@ pub const TABLE: &[(&str, &str, Rule)] = &[
     ("GET", "/api/user/connected-apps", Rule::Owner),
     ("DELETE", "/api/user/connected-apps/{app_id}", Rule::Owner),
     ("GET", "/api/external/user", Rule::App(Scope::ProfileRead)),
-    // Organisations, teams, keys. The role in each is asked for in the use case's transaction.
+    // Organisations, teams, keys. The role in each is checked in the use case's transaction.
     ("GET", "/api/orgs", Rule::Member),
     ("POST", "/api/orgs", Rule::Member),
     ("GET", "/api/orgs/{org_id}", Rule::Member),
@@ -215,7 +215,7 @@ pub const TABLE: &[(&str, &str, Rule)] = &[
     ("POST", "/v1/renew", Rule::Host),
 ];
 
-/// The rule of a route. HEAD is asked as GET is.
+/// The rule of a route. HEAD follows the rule for GET.
 pub fn rule(method: &str, path: &str) -> Option<Rule> {
     let method = if method == "HEAD" { "GET" } else { method };
     let found = TABLE.iter().find(|(m, p, _)| *m == method && *p == path);

@@ -1,7 +1,7 @@
 //! The text of an API key: `buddo_key_`, 30 random letters and digits, and a checksum of six.
 //!
-//! The prefix lets scanners of public code find leaked keys; the checksum lets them, without
-//! asking anybody, tell a key from a text that only looks like one.
+//! The prefix lets scanners of public code find leaked keys; the checksum lets them tell a key from
+//! a lookalike without asking a server.
 
 use std::fmt;
 
@@ -10,42 +10,43 @@ use buddo_shared::secret::Secret;
 use crate::crypto::random::{Random, bytes};
 use crate::domain::identity::HashedToken;
 
-/// How every key begins.
+/// The prefix of every key.
 pub const PREFIX: &str = "buddo_key_";
-/// In order of value, as GitHub's checksums have it.
+/// In order of value, as in GitHub's checksums.
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-/// 62^30: some 178 bits.
+/// 62^30: about 178 bits.
 const RANDOM: usize = 30;
 /// 62^6 is more than 2^32.
 const CHECKSUM: usize = 6;
-/// Characters of the random part that lists show: 24 bits, which tell keys apart and open none.
+/// Characters of the random part shown in lists: 24 bits, enough to tell keys apart but useless for
+/// access.
 const SHOWN: usize = 4;
 
-/// A key as its holder has it. `Debug` does not show it.
+/// A key as its holder has it. `Debug` does not print it.
 #[derive(Clone)]
 pub struct ApiKeyText(Secret);
 
-/// Why a text is no key. None of these says what the text is.
+/// Why a text is not a key. None of these reveals the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ApiKeyError {
-    /// It does not begin as keys do.
+    /// It has the wrong prefix.
     #[error("does not begin with {PREFIX}")]
     Prefix,
-    /// It is too long or too short, or has other characters than letters and digits.
-    #[error("has not {} letters and digits after {PREFIX}", RANDOM + CHECKSUM)]
+    /// It is too long or too short, or has characters other than letters and digits.
+    #[error("does not have {} letters and digits after {PREFIX}", RANDOM + CHECKSUM)]
     Form,
-    /// It was mistyped or cut.
+    /// It was mistyped or truncated.
     #[error("has a wrong checksum; it was mistyped")]
     Checksum,
 }
 
 impl ApiKeyText {
-    /// A new key, each one as likely as any other.
+    /// A new key, uniformly random.
     pub fn generate(random: &dyn Random) -> Self {
         let mut text = String::with_capacity(PREFIX.len() + RANDOM + CHECKSUM);
         text.push_str(PREFIX);
         while text.len() < PREFIX.len() + RANDOM {
-            // 248 is the largest multiple of 62 in a byte: what lies above would favour some.
+            // 248 is the largest multiple of 62 in a byte: higher values would introduce a bias.
             let fair = bytes::<32>(random).into_iter().filter(|byte| *byte < 248);
             for byte in fair.take(PREFIX.len() + RANDOM - text.len()) {
                 text.push(char::from(ALPHABET[usize::from(byte % 62)]));
@@ -56,14 +57,14 @@ impl ApiKeyText {
         Self(Secret::new(text))
     }
 
-    /// Reads a key; nothing else passes.
+    /// Parses a key; rejects everything else.
     pub fn parse(text: &str) -> Result<Self, ApiKeyError> {
         let rest = text.strip_prefix(PREFIX).ok_or(ApiKeyError::Prefix)?;
         let known = rest.bytes().all(|byte| byte.is_ascii_alphanumeric());
         if rest.len() != RANDOM + CHECKSUM || !known {
             return Err(ApiKeyError::Form);
         }
-        // All of it is ASCII: no character is cut.
+        // All of it is ASCII: no character is split.
         let (body, claimed) = text.split_at(PREFIX.len() + RANDOM);
         if checksum(body) == claimed {
             Ok(Self(Secret::new(text)))
@@ -72,12 +73,12 @@ impl ApiKeyText {
         }
     }
 
-    /// What the store keeps of it: the key is too random to be guessed from its hash.
+    /// What the store keeps: the key is too random to be guessed from its hash.
     pub fn hashed(&self) -> HashedToken {
         HashedToken::of(self.0.expose())
     }
 
-    /// How it begins, for lists.
+    /// The first characters of the key, for lists.
     pub fn hint(&self) -> String {
         self.0.expose()[..PREFIX.len() + SHOWN].to_owned()
     }
@@ -94,7 +95,7 @@ impl fmt::Debug for ApiKeyText {
     }
 }
 
-/// CRC-32 (ISO-HDLC, as zlib's) of all that stands before it, in base 62, most significant first.
+/// CRC-32 (ISO-HDLC, as zlib's) of everything before it, in base 62, most significant first.
 fn checksum(body: &str) -> String {
     let mut rest = crc32fast::hash(body.as_bytes());
     let mut digits = [b'0'; CHECKSUM];
@@ -124,7 +125,7 @@ mod tests {
     #[test]
     fn a_key_has_the_form_that_scanners_look_for() {
         let key = ApiKeyText::generate(&Steady(10)).into_secret();
-        // The checksum by Python: binascii.crc32(b"buddo_key_" + b"A" * 30) in base 62.
+        // Checksum computed in Python: binascii.crc32(b"buddo_key_" + b"A" * 30) in base 62.
         assert_eq!(key.expose(), "buddo_key_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAA0QpEeN");
     }
 
@@ -145,7 +146,7 @@ mod tests {
         assert!(text.starts_with(&key.hint()) && key.hint().len() == PREFIX.len() + 4);
     }
 
-    /// Plays bytes of a test's choice, again and again.
+    /// Replays bytes chosen by a test, over and over.
     struct Played(Vec<u8>);
 
     impl Random for Played {
@@ -180,7 +181,7 @@ mod tests {
         fn nothing_else_is_a_key(text in "\\PC*", form in "buddo_key_[0-9A-Za-z]{30,42}") {
             for text in [text, form] {
                 if let Ok(key) = ApiKeyText::parse(&text) {
-                    // One in four thousand million has a right checksum: then it is a key.
+                    // One in four thousand million has a correct checksum: then it is a key.
                     let secret = key.into_secret();
                     prop_assert_eq!(secret.expose(), text.as_str());
                 }

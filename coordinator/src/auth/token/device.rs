@@ -1,8 +1,8 @@
-//! Device cookies: what tells a browser that has logged in to an account before from strangers who
-//! guess at its password (OWASP, "Slow Down Online Guessing Attacks with Device Cookies").
+//! Device cookies: tell a browser that has logged in to an account before from strangers who guess
+//! its password (OWASP, "Slow Down Online Guessing Attacks with Device Cookies").
 //!
-//! A cookie proves nothing but that; whoever has it still needs the password. It names the account
-//! only to who knows its address already.
+//! A cookie proves nothing else; its holder still needs the password. It reveals the account only
+//! to somebody who already knows the address.
 
 use aws_lc_rs::{constant_time, hmac};
 use base64::Engine as _;
@@ -12,17 +12,17 @@ use jiff::{SignedDuration, Timestamp};
 use crate::crypto::random::{self, Random};
 use crate::domain::identity::Email;
 
-/// How long a browser is known.
+/// How long a browser is remembered.
 pub const LIFETIME: SignedDuration = SignedDuration::from_hours(180 * 24);
 
 const NONCE: usize = 16;
 const TIME: usize = 8;
 
-/// A browser that logged in to the account before, as it is counted.
+/// A browser that logged in to the account before, as the guess counters see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Device([u8; NONCE]);
 
-/// Makes and checks them.
+/// Makes and checks device cookies.
 pub struct DeviceCookies(hmac::Key);
 
 impl std::fmt::Debug for DeviceCookies {
@@ -32,7 +32,7 @@ impl std::fmt::Debug for DeviceCookies {
 }
 
 impl DeviceCookies {
-    /// With a key that is derived from that of logins: whoever makes the one anew ends the others.
+    /// With a key derived from the login key: replacing that one also voids all device cookies.
     pub fn new(login_key: &[u8; 32]) -> Self {
         let key = hmac::Key::new(hmac::HMAC_SHA256, login_key);
         let derived = hmac::sign(&key, b"buddo device cookies");
@@ -51,7 +51,7 @@ impl DeviceCookies {
 
     /// The browser, if the cookie is for this account and not too old.
     pub fn check(&self, text: &str, email: &Email, now: Timestamp) -> Option<Device> {
-        // Longer texts are not decoded: they come from anybody.
+        // Longer texts are not decoded: they are untrusted input.
         let bytes = (text.len() < 128).then(|| BASE64.decode(text).ok()).flatten()?;
         let (signed, tag) = bytes.split_at_checked(NONCE + TIME)?;
         constant_time::verify_slices_are_equal(self.tag(email, signed).as_ref(), tag).ok()?;
@@ -63,7 +63,7 @@ impl DeviceCookies {
 
     fn tag(&self, email: &Email, signed: &[u8]) -> hmac::Tag {
         let mut context = hmac::Context::with_key(&self.0);
-        // The signed part has one length, so that nothing of it can be taken for the address.
+        // The signed part has a fixed length, so no byte of it can be mistaken for the address.
         context.update(signed);
         context.update(email.key().as_bytes());
         context.sign()

@@ -1,4 +1,4 @@
-//! The JWT of a login (RFC 7519), with the rules of RFC 8725.
+//! The JWT of a login (RFC 7519), following RFC 8725.
 
 use std::fmt;
 
@@ -15,11 +15,11 @@ pub const LIFETIME: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// One algorithm for one key (RFC 8725, 3.1); no other is ever tried.
 const ALGORITHM: Algorithm = Algorithm::HS256;
-/// Explicit type (RFC 8725, 3.11): no other JWT of ours passes for a login.
+/// Explicit type (RFC 8725, 3.11): no other JWT of ours is accepted as a login.
 const TYPE: &str = "login+jwt";
 /// Who the token is for (RFC 8725, 3.9).
 const AUDIENCE: &str = "buddo-account-api";
-/// Longest text that is looked at.
+/// Longer tokens are rejected unread.
 const MAX_BYTES: usize = 4096;
 
 /// Signs and checks login tokens.
@@ -30,14 +30,14 @@ pub struct Jwt {
     issuer: String,
 }
 
-/// What a login token says.
+/// The content of a login token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Login {
     pub account: AccountId,
-    /// The account's count of "log out everywhere" when the token was made: a token of an
-    /// earlier count is void.
+    /// The account's count of "log out everywhere" when the token was made: tokens with an older
+    /// count are void.
     pub epoch: i64,
-    /// The login itself, which can be ended alone.
+    /// The login itself, which can be ended on its own.
     pub session: Uuid,
 }
 
@@ -49,11 +49,11 @@ struct Claims {
     iat: i64,
     exp: i64,
     epoch: i64,
-    // The name is OpenID Connect's.
+    // The claim name is OpenID Connect's.
     sid: Uuid,
 }
 
-/// Why no token was made or believed.
+/// Why a token was not made or not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum JwtError {
     #[error("signing a login token")]
@@ -61,7 +61,7 @@ pub enum JwtError {
     /// Not a login token of ours: form, algorithm, type, issuer, audience or signature.
     #[error("the login token is not valid")]
     Invalid,
-    /// It was one once.
+    /// It was valid once.
     #[error("the login token has expired")]
     Expired,
 }
@@ -91,7 +91,7 @@ impl Jwt {
         encode(&header, &claims, &self.signing).map(Secret::new).map_err(JwtError::Sign)
     }
 
-    /// Believes a token, or says why not.
+    /// Verifies a token.
     pub fn check(&self, token: &str, now: Timestamp) -> Result<Login, JwtError> {
         if token.len() > MAX_BYTES {
             return Err(JwtError::Invalid);
@@ -100,7 +100,7 @@ impl Jwt {
         rules.set_issuer(&[&self.issuer]);
         rules.set_audience(&[AUDIENCE]);
         rules.set_required_spec_claims(&["iss", "aud", "sub", "exp"]);
-        // The library would ask the system's clock; ours is injected.
+        // The library would use the system clock; ours is injected.
         rules.validate_exp = false;
         let token =
             decode::<Claims>(token, &self.checking, &rules).map_err(|_| JwtError::Invalid)?;

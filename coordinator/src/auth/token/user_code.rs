@@ -5,22 +5,22 @@ use std::fmt;
 use crate::crypto::random::{Random, bytes};
 use crate::domain::identity::HashedToken;
 
-/// Consonants without those that are mistaken for another: no words come of them.
+/// Consonants only, so that no words appear; easily confused ones are left out.
 const ALPHABET: &[u8; 20] = b"BCDFGHJKLMNPQRSTVWXZ";
-/// 20^8: some 34 bits, against somebody who may try 60 a minute for ten minutes.
+/// 20^8: about 34 bits, against somebody who may try 60 a minute for ten minutes.
 const LENGTH: usize = 8;
 
-/// A user code. It opens nothing by itself: it names a request that somebody who is logged in
-/// then decides on.
+/// A user code. It grants nothing by itself: it names a request that a logged-in user then decides
+/// on.
 #[derive(Clone, PartialEq, Eq)]
 pub struct UserCode(String);
 
 impl UserCode {
-    /// A new code, each one as likely as any other.
+    /// A new code, uniformly random.
     pub fn generate(random: &dyn Random) -> Self {
         let mut text = String::with_capacity(LENGTH);
         while text.len() < LENGTH {
-            // 240 is the largest multiple of 20 in a byte: what lies above would favour some.
+            // 240 is the largest multiple of 20 in a byte: higher values would introduce a bias.
             let fair = bytes::<16>(random).into_iter().filter(|byte| *byte < 240);
             for byte in fair.take(LENGTH - text.len()) {
                 text.push(char::from(ALPHABET[usize::from(byte % 20)]));
@@ -29,8 +29,8 @@ impl UserCode {
         Self(text)
     }
 
-    /// Reads a code as people type it: in either case, with any spaces and hyphens. Nothing else
-    /// passes.
+    /// Parses a code as people type it: either case, any spaces and hyphens. Rejects everything
+    /// else.
     pub fn parse(text: &str) -> Option<Self> {
         if text.len() > 64 {
             return None;
@@ -47,7 +47,7 @@ impl UserCode {
     }
 }
 
-/// As people read it: `BCDF-GHJK`.
+/// Formatted for people: `BCDF-GHJK`.
 impl fmt::Display for UserCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (left, right) = self.0.split_at(LENGTH / 2);
@@ -99,7 +99,7 @@ mod tests {
                 }
             }
         }
-        // 256 bytes in 16 draws: each of the 240 fair ones may come, the others never.
+        // 256 bytes in 16 draws: each of the 240 usable ones may occur, the others never.
         let random = Counting(250.into());
         let code = UserCode::generate(&random);
         assert_eq!(code.0, "BCDFGHJK", "250 to 255 are left out");

@@ -1,4 +1,4 @@
-//! One certificate authority: its key, its certificate, and the certificates that it makes.
+//! One certificate authority: its key, its certificate, and the certificates it issues.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -17,13 +17,13 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use super::{CaError, failed};
 use crate::process::secret_file;
 
-/// Days that an authority is valid.
+/// Lifetime of an authority in days.
 const DAYS: u64 = 3650;
-/// A clock that is a little behind must not refuse a fresh certificate; of a short life it is a
-/// quarter at most.
+/// A clock slightly behind must not reject a fresh certificate; at most a quarter of a short
+/// lifetime.
 const BACKDATE: Duration = Duration::from_hours(1);
 
-/// Where an authority's two files are.
+/// The paths of an authority's two files.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Files {
     pub(super) key: &'static str,
@@ -40,7 +40,7 @@ pub(super) struct Authority {
 }
 
 impl Authority {
-    /// Makes what is not there, and reads it.
+    /// Creates the missing files, then reads both.
     pub(super) fn open_or_make(
         directory: &Path,
         files: Files,
@@ -88,7 +88,7 @@ impl Authority {
         Ok((chain, PrivatePkcs8KeyDer::from(key.serialize_der()).into()))
     }
 
-    /// A certificate for `names` and `key`; names and usages are this authority's to decide.
+    /// A certificate for `names` and `key`; this authority decides names and usages.
     pub(super) fn leaf(
         &self,
         names: Vec<SanType>,
@@ -123,7 +123,7 @@ pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
 
 fn params(key: &KeyPair, now: Timestamp) -> CertificateParams {
     use std::fmt::Write as _;
-    // Two of them are told apart by name, too: who builds a chain need not try each.
+    // The two CAs also differ by name, so that chain builders need not try each.
     let mut name = String::from("Buddo host CA ");
     for byte in &sha256(key.der_bytes())[..4] {
         // Writing to a string cannot fail.

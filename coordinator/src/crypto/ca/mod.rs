@@ -1,7 +1,7 @@
-//! The host CA: a root that signs hosts' certificates and the coordinator's own, and nothing else.
+//! The host CA: a root that signs only the hosts' certificates and the coordinator's own.
 //!
-//! `ca.key` and `ca.pem` live 10 years in the state directory. While the CA is rolled over
-//! `ca.next.key` and `ca.next.pem` stand beside them:
+//! `ca.key` and `ca.pem` are valid for 10 years and live in the state directory. During a rollover
+//! `ca.next.key` and `ca.next.pem` are next to them:
 //!
 //! ```text
 //!                        rotate                        retire
@@ -10,9 +10,9 @@
 //! coordinator's   by old ───────────────────────────────────────────► by new
 //! ```
 //!
-//! The coordinator's own certificate, for its listeners and as client of agents, stays with the
-//! old one to the end: that is the one which every host trusts throughout. It is made anew in
-//! memory when it is a third old.
+//! The coordinator's own certificate, for its listeners and as client of agents, stays with the old
+//! CA until the end: that is the one every host trusts throughout. It is reissued in memory once a
+//! third of its lifetime has passed.
 
 mod authority;
 
@@ -42,36 +42,36 @@ const NEXT: Files = Files { key: "ca.next.key", certificate: "ca.next.pem" };
 
 /// How long the coordinator's own certificate is valid.
 const OWN_LIFE: Duration = Duration::from_hours(90 * 24);
-/// The ages at which it is used; before and after them it is made anew.
+/// The ages at which it is used; outside of them it is reissued.
 const IN_FORCE: Range<SignedDuration> =
     SignedDuration::from_mins(-30)..SignedDuration::from_hours(30 * 24);
 
 /// The CA cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CaError {
-    /// A file of it cannot be used.
+    /// One of its files cannot be used.
     #[error("cannot use the host CA's files")]
     File(#[from] SecretFileError),
     /// A certificate or key cannot be made or read.
     #[error("cannot {operation}")]
     Certificate {
-        /// What was to be done.
+        /// The operation that failed.
         operation: &'static str,
         #[source]
         source: rcgen::Error,
     },
-    /// The certificate file holds no certificate.
+    /// The certificate file is not PEM.
     #[error("the certificate file is not PEM")]
     Pem(#[source] rustls_pki_types::pem::Error),
-    /// The request is for a key that hosts do not have.
+    /// The request's key is not of the kind that hosts have.
     #[error(transparent)]
     Key(#[from] HostKeyError),
-    /// TLS refuses what was made.
+    /// TLS rejects the certificate or key.
     #[error("cannot set up TLS")]
     Tls(#[from] rustls::Error),
-    /// A rollover cannot begin within another.
+    /// A rollover cannot start during another.
     #[error(
-        "the host CA is being rolled over already, to {0}; end that first with \
+        "a rollover of the host CA is already under way, to {0}; end it first with \
          `buddo-coordinator ca retire`, or look at `buddo-coordinator ca list`"
     )]
     UnderWay(String),
@@ -87,7 +87,7 @@ fn failed(operation: &'static str) -> impl FnOnce(rcgen::Error) -> CaError {
     move |source| CaError::Certificate { operation, source }
 }
 
-/// The authorities at one time.
+/// The authorities at one point in time.
 struct Authorities {
     current: Authority,
     next: Option<Authority>,
@@ -103,7 +103,7 @@ impl Authorities {
     }
 }
 
-/// The CA and what is made with it.
+/// The CA and the TLS configurations made with it.
 pub struct HostCa {
     directory: PathBuf,
     authorities: ArcSwap<Authorities>,
@@ -118,16 +118,16 @@ impl std::fmt::Debug for HostCa {
     }
 }
 
-/// TLS of the coordinator under certificates of one age.
+/// The coordinator's TLS configurations; their certificates are of the same age.
 #[derive(Clone)]
 pub struct Identity {
     made: Timestamp,
-    /// Towards agents: these CAs alone, TLS 1.3, HTTP/2.
+    /// Towards agents: trusts only these CAs, TLS 1.3, HTTP/2.
     pub client: Arc<ClientConfig>,
-    /// The listener for hosts. Its chain holds the CA, so that an agent can compare the
+    /// The listener for hosts. Its chain includes the CA, so that an agent can compare the
     /// fingerprint in its token.
     pub hosts: Arc<ServerConfig>,
-    /// The API, where no certificate is configured.
+    /// The API, if no certificate is configured.
     pub api: Arc<ServerConfig>,
 }
 
@@ -135,8 +135,8 @@ impl HostCa {
     /// The files of the first CA.
     pub const FILES: [&str; 2] = [CURRENT.key, CURRENT.certificate];
 
-    /// Reads the CA from the state directory, or makes it. `api_names` are the names of the API's
-    /// certificate where none is configured.
+    /// Reads the CA from the state directory, or creates it. `api_names` are the names in the API's
+    /// certificate if none is configured.
     pub fn open(
         directory: &Path,
         api_names: &[String],
@@ -146,7 +146,7 @@ impl HostCa {
         Self::open_existing(directory, api_names, clock)
     }
 
-    /// The same of one that has to be there.
+    /// As [`open`](Self::open), but the CA must exist.
     pub fn open_existing(
         directory: &Path,
         api_names: &[String],
@@ -157,7 +157,7 @@ impl HostCa {
         Ok(Self { directory, authorities, api_names, clock, current: Mutex::new(None) })
     }
 
-    /// Reads the files again: another process may have begun or ended a rollover.
+    /// Reads the files again: another process may have started or ended a rollover.
     pub fn reload(&self) -> Result<(), CaError> {
         let authorities = Arc::new(read(&self.directory)?);
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
@@ -166,7 +166,7 @@ impl HostCa {
         Ok(())
     }
 
-    /// The CAs' certificates, the newest first, one PEM each.
+    /// The CA certificates, newest first, one PEM each.
     pub fn bundle(&self) -> Vec<String> {
         self.authorities.load().all().map(|authority| authority.pem.clone()).collect()
     }
@@ -180,21 +180,21 @@ impl HostCa {
             .collect()
     }
 
-    /// SHA-256 of the certificate that join tokens name: that of the CA behind this coordinator's
-    /// own certificate.
+    /// SHA-256 of the certificate that join tokens name: that of the CA that issued this
+    /// coordinator's own certificate.
     pub fn fingerprint(&self) -> [u8; 32] {
         self.authorities.load().current.fingerprint()
     }
 
-    /// The key in a certificate request, once its signature proves that the sender has it. Nothing
-    /// else of the request counts.
+    /// The key in a certificate request, once its signature proves that the sender holds it.
+    /// Everything else in the request is ignored.
     pub fn requested_key(csr: &str) -> Result<HostKey, CaError> {
         let request =
             CertificateSigningRequestParams::from_pem(csr).map_err(failed("accept the request"))?;
         Ok(HostKey::from_spki(&request.public_key.subject_public_key_info())?)
     }
 
-    /// Makes certificate `number` of a host, by the newest CA. Returns it as PEM, too.
+    /// Issues certificate `number` of a host, signed by the newest CA. Also returns it as PEM.
     pub fn sign_host(
         &self,
         id: HostId,
@@ -218,12 +218,12 @@ impl HostCa {
         Ok((issued, made.pem()))
     }
 
-    /// The coordinator's TLS, made anew when it has come of age.
+    /// The coordinator's TLS, reissued when it is due.
     pub fn identity(&self) -> Result<Identity, CaError> {
         let now = self.clock.now();
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         match &*current {
-            // Also made again after a clock was set back: it would not be valid yet.
+            // Also reissue after the clock was set back: the certificate would not be valid yet.
             Some(identity) if IN_FORCE.contains(&now.duration_since(identity.made)) => {
                 Ok(identity.clone())
             }
@@ -254,13 +254,13 @@ impl HostCa {
         Ok(Identity { made, client: Arc::new(client), hosts: Arc::new(hosts), api: Arc::new(api) })
     }
 
-    /// The fingerprint of the CA that is on its way out, while there are two.
+    /// The fingerprint of the CA being replaced, while there are two.
     pub fn old(&self) -> Option<String> {
         let authorities = self.authorities.load();
         authorities.next.as_ref().map(|_| HEXLOWER.encode(&authorities.current.fingerprint()))
     }
 
-    /// Begins a rollover: makes the next CA. Its fingerprint.
+    /// Starts a rollover: makes the next CA and returns its fingerprint.
     pub fn rotate(&self) -> Result<String, CaError> {
         self.reload()?;
         if let Some(next) = &self.authorities.load().next {
@@ -271,14 +271,14 @@ impl HostCa {
         Ok(HEXLOWER.encode(&next.fingerprint()))
     }
 
-    /// The fingerprint that `name` is the beginning of, if that CA can be retired.
+    /// The fingerprint that `name` is a prefix of, if that CA can be retired.
     pub fn retirable(&self, name: &str) -> Result<String, CaError> {
         self.reload()?;
         let old = self.old().filter(|old| name.len() >= 8 && old.starts_with(name));
         old.ok_or_else(|| CaError::NotOld(name.to_owned()))
     }
 
-    /// Ends a rollover: the next CA takes the old one's place, whose private key is gone.
+    /// Ends a rollover: the next CA replaces the old one, whose private key is deleted.
     pub fn retire(&self, name: &str) -> Result<(), CaError> {
         self.retirable(name)?;
         // The key first: see `read` for a crash in between.
@@ -287,7 +287,7 @@ impl HostCa {
     }
 }
 
-/// Reads the authorities, and ends what a crash left half done.
+/// Reads the authorities, and completes what a crash interrupted.
 fn read(directory: &Path) -> Result<Authorities, CaError> {
     let is_there = |name: &str| match std::fs::metadata(directory.join(name)) {
         Ok(_) => Ok(true),
@@ -299,7 +299,7 @@ fn read(directory: &Path) -> Result<Authorities, CaError> {
     };
     let next = match (is_there(NEXT.key)?, is_there(NEXT.certificate)?) {
         (true, true) => Some(Authority::open(directory, NEXT)?),
-        // Retired by its key, which already is in the old one's place.
+        // Retirement was interrupted: the key is already in the old one's place.
         (false, true) => {
             secret_file::rename(
                 &directory.join(NEXT.certificate),
@@ -307,7 +307,7 @@ fn read(directory: &Path) -> Result<Authorities, CaError> {
             )?;
             None
         }
-        // Never finished, so nobody knows of it; `rotate` finishes it.
+        // Its creation was interrupted, so nobody knows it; `rotate` completes it.
         (true | false, false) => None,
     };
     Ok(Authorities { current: Authority::open(directory, CURRENT)?, next })

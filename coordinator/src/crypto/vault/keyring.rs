@@ -1,4 +1,4 @@
-//! The file of the master key.
+//! The master key file.
 //!
 //! ```text
 //! buddo-master-keys 1
@@ -7,7 +7,7 @@
 //! fingerprints KEY        stays the same over rotations
 //! ```
 //!
-//! KEY is 32 bytes in base64url. Files of before hold the current key alone, on one line.
+//! KEY is 32 bytes in base64url. Older files hold only the current key, on one line.
 
 use aws_lc_rs::aead::{AES_256_GCM, RandomizedNonceKey};
 use aws_lc_rs::{digest, hmac};
@@ -46,11 +46,11 @@ impl Key {
     }
 }
 
-/// What the file holds.
+/// The content of the file.
 #[derive(Clone)]
 pub(super) struct Keyring {
     pub(super) current: Key,
-    /// The key before, while values under it may be left.
+    /// The previous key, while values encrypted with it may be left.
     pub(super) old: Option<Key>,
     fingerprints: Bytes,
 }
@@ -61,13 +61,13 @@ impl Keyring {
         Ok(Self { current: Key::generate(random)?, old: None, fingerprints })
     }
 
-    /// The same with another current key; the one before becomes the old one.
+    /// A copy with a new current key; the previous one becomes the old one.
     pub(super) fn rotated(&self, random: &dyn Random) -> Result<Self, VaultError> {
         let fingerprints = self.fingerprints.clone();
         Ok(Self { current: Key::generate(random)?, old: Some(self.current.clone()), fingerprints })
     }
 
-    /// The same without the old key.
+    /// A copy without the old key.
     pub(super) fn settled(&self) -> Self {
         Self { old: None, ..self.clone() }
     }

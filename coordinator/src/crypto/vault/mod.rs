@@ -1,17 +1,17 @@
-//! Secrets at rest: AES-256-GCM under a master key that is a file of its own, apart from the
-//! database and its backups.
+//! Secrets at rest: AES-256-GCM with a master key in its own file, apart from the database and its
+//! backups.
 //!
-//! A ciphertext is `"BDV2" | key id (8 bytes) | nonce (12) | sealed text and tag`. Head and
-//! [`EncryptionContext`] are the associated data, so that a ciphertext cannot be moved to another table, column
-//! or row. The first form began with the key id and was bound to its owner alone; it is read by
-//! [`Vault::renew`] only, once, at the first start after the upgrade.
+//! A ciphertext is `"BDV2" | key id (8 bytes) | nonce (12) | sealed text and tag`. The header and
+//! the [`EncryptionContext`] are the associated data, so that a ciphertext cannot be moved to
+//! another table, column or row. The first format began with the key id and was bound only to its
+//! owner; only [`Vault::renew`] reads it, once, at the first start after the upgrade.
 //!
 //! ```text
 //! rotate ─► file: new key and old one ─► each value under the new one ─► file: new key
 //! ```
 //!
-//! A process that serves meanwhile looks at the file before each encryption, within its
-//! transaction, so that no value under the old key comes after the last look for such values.
+//! A process serving meanwhile checks the file before each encryption, within its transaction, so
+//! that no value under the old key appears after the final check for such values.
 
 mod keyring;
 
@@ -39,33 +39,33 @@ pub enum VaultError {
     #[error("cannot use the master key")]
     File(#[from] SecretFileError),
     /// The key file holds something else.
-    #[error("the master key file does not hold what it should; restore it from its backup")]
+    #[error("the master key file is invalid; restore it from its backup")]
     Key,
     /// The ciphertext was made with another master key.
     #[error("a stored secret was encrypted with another master key; restore master.key")]
     OtherKey,
     /// The ciphertext was changed or belongs to another row.
-    #[error("a stored secret does not decrypt; the database was changed from outside")]
+    #[error("a stored secret does not decrypt; the database was modified externally")]
     Open,
     #[error("cannot encrypt a secret")]
     Seal,
 }
 
-/// The master keys: the current one, and those before it that are or were in the file.
+/// The master keys: the current one, and earlier ones that are or were in the file.
 pub struct Vault {
     path: PathBuf,
     held: ArcSwap<Held>,
 }
 
-/// The keys as they were read last.
+/// The keys as last read.
 struct Held {
     ring: Keyring,
-    /// Keys that the file held before: a value that was read then is opened with them now.
+    /// Keys that the file held earlier: values read back then are opened with them.
     past: Vec<Key>,
     stamp: Stamp,
 }
 
-/// By which another file is noticed; each change is a rename, and so another inode.
+/// Detects a replaced file: each change is a rename, and so another inode.
 type Stamp = (u64, u64, i64, i64);
 
 impl std::fmt::Debug for Vault {
@@ -75,29 +75,29 @@ impl std::fmt::Debug for Vault {
 }
 
 impl Vault {
-    /// Reads the key file, or makes it.
+    /// Reads the key file, or creates it.
     pub fn open(path: &Path, random: &dyn Random) -> Result<Self, VaultError> {
         let make = || Ok(Keyring::generate(random)?.to_text());
         secret_file::read_or_create::<VaultError>(path, make)?;
         Self::open_existing(path)
     }
 
-    /// Reads the key file, which has to be there.
+    /// Reads the key file, which must exist.
     pub fn open_existing(path: &Path) -> Result<Self, VaultError> {
         let (ring, stamp) = read(path)?;
         let held = ArcSwap::from_pointee(Held { ring, past: Vec::new(), stamp });
         Ok(Self { path: path.to_owned(), held })
     }
 
-    /// Encrypts `plain` for its place. Call it within the transaction that stores it, or
+    /// Encrypts `plain` for its context. Call it within the transaction that stores it, or
     /// [`seal_again`](Self::seal_again) there.
     pub fn seal(&self, place: EncryptionContext, plain: &Secret) -> Result<Vec<u8>, VaultError> {
         self.refresh()?;
         seal(&self.held.load().ring.current, place, plain)
     }
 
-    /// What was encrypted before the transaction that stores it, as it is unless the master key was
-    /// rotated meanwhile: the rotation may have ended, and its old key be gone.
+    /// Re-encrypts what was encrypted before the transaction that stores it, if the master key was
+    /// rotated in between: the rotation may have ended, and its old key be gone.
     pub fn seal_again(
         &self,
         place: EncryptionContext,
@@ -108,8 +108,8 @@ impl Vault {
         if sealed.starts_with(&self.head()) { Ok(sealed) } else { self.seal(place, plain) }
     }
 
-    /// A keyed hash, by which texts that may hold secrets can be compared without keeping them.
-    /// It stays the same when the master key is rotated.
+    /// A keyed hash, to compare texts that may contain secrets without keeping them. It survives
+    /// master key rotations.
     pub fn fingerprint(&self, text: &[u8]) -> [u8; 32] {
         let mut hash = [0; 32];
         // HMAC-SHA256 has 32 bytes.
@@ -118,7 +118,7 @@ impl Vault {
         hash
     }
 
-    /// Decrypts what [`seal`](Self::seal) made for this place.
+    /// Decrypts what [`seal`](Self::seal) made for this context.
     pub fn open_sealed(
         &self,
         place: EncryptionContext,
@@ -133,8 +133,8 @@ impl Vault {
         open(&cipher, sealed, HEAD, &place.bound(head))
     }
 
-    /// The value under the current key; `None`: it is already. `first_form`: whether one of the
-    /// first form is taken.
+    /// The value under the current key; `None`: it already is. `first_form`: whether the first
+    /// format is accepted.
     pub fn renew(
         &self,
         place: EncryptionContext,
@@ -153,7 +153,7 @@ impl Vault {
         self.seal(place, &plain).map(Some)
     }
 
-    /// What every value under the current key begins with.
+    /// The prefix of every value under the current key.
     pub fn head(&self) -> [u8; HEAD] {
         let mut head = [0; HEAD];
         head[..FORM.len()].copy_from_slice(&FORM);
@@ -161,17 +161,17 @@ impl Vault {
         head
     }
 
-    /// The current key's id, for people.
+    /// The current key's id, for display.
     pub fn key_id(&self) -> String {
         HEXLOWER.encode(&self.held.load().ring.current.id)
     }
 
-    /// The id of the key that is on its way out, while a rotation is under way.
+    /// The id of the key being replaced, during a rotation.
     pub fn old_key_id(&self) -> Option<String> {
         self.held.load().ring.old.as_ref().map(|old| HEXLOWER.encode(&old.id))
     }
 
-    /// Takes the keys of another file beside its own, to read values with.
+    /// Adds the keys of another file to its own, to read values with.
     pub fn learn(&self, other: &Self) {
         let (held, more) = (self.held.load_full(), other.held.load_full());
         let past = [&[more.ring.current.clone()][..], &more.past, &held.past].concat();
@@ -179,12 +179,12 @@ impl Vault {
         self.held.store(Arc::new(Held { ring: held.ring.clone(), past, stamp: held.stamp }));
     }
 
-    /// Begins a rotation: from now on values are encrypted with a new key. Durable when it returns.
+    /// Starts a rotation: values are encrypted with a new key from now on. Durable when it returns.
     pub fn begin_rotation(&self, random: &dyn Random) -> Result<(), VaultError> {
         self.refresh()?;
         let held = self.held.load_full();
         if held.ring.old.is_some() {
-            // Another one was begun meanwhile; a third key would forget the first.
+            // Another rotation was started meanwhile; a third key would drop the first.
             return Ok(());
         }
         let ring = held.ring.rotated(random)?;
@@ -192,7 +192,7 @@ impl Vault {
         self.refresh()
     }
 
-    /// Ends a rotation: the old key is forgotten.
+    /// Ends a rotation: drops the old key.
     pub fn end_rotation(&self) -> Result<(), VaultError> {
         self.refresh()?;
         let ring = self.held.load().ring.settled();
@@ -200,7 +200,7 @@ impl Vault {
         self.refresh()
     }
 
-    /// As the version before this form encrypted.
+    /// Encrypts in the first format, as earlier versions did.
     #[cfg(test)]
     pub(crate) fn seal_first_form(&self, place: EncryptionContext, plain: &Secret) -> Vec<u8> {
         let held = self.held.load();
@@ -220,7 +220,7 @@ impl Vault {
         self.held.load().key(id).ok_or(VaultError::OtherKey)?.cipher()
     }
 
-    /// Reads the file anew if it is another one.
+    /// Reads the file again if it was replaced.
     fn refresh(&self) -> Result<(), VaultError> {
         let held = self.held.load_full();
         if stamp(&self.path)? == held.stamp {
@@ -244,7 +244,7 @@ impl Held {
 }
 
 fn read(path: &Path) -> Result<(Keyring, Stamp), VaultError> {
-    // The stamp first: a file that comes between both is read again.
+    // The stamp first: a file replaced in between is read again.
     let stamp = stamp(path)?;
     Ok((Keyring::parse(&secret_file::read(path)?)?, stamp))
 }

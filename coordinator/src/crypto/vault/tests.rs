@@ -54,7 +54,7 @@ fn a_damaged_key_file_is_no_new_key() {
     std::fs::write(&path, "short").unwrap();
     assert!(matches!(Vault::open(&path, &SystemRandom), Err(VaultError::Key)));
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "short");
-    // Nor is it a reason to go on with the one of before.
+    // Nor does it go on with the previous key.
     assert!(matches!(vault.seal(env(1, 1), &Secret::new("x")), Err(VaultError::Key)));
 }
 
@@ -73,7 +73,7 @@ fn another_process_follows_a_rotation() {
     let renewed = rotating.renew(env(1, 1), &before, false).unwrap().unwrap();
     assert!(rotating.renew(env(1, 1), &renewed, false).unwrap().is_none());
     rotating.end_rotation().unwrap();
-    // Whoever read the value before it was renewed can still open it.
+    // A process that read the value before it was renewed can still open it.
     assert_eq!(serving.open_sealed(env(1, 1), &before).unwrap().expose(), "a");
     assert_eq!(serving.fingerprint(b"x"), fingerprint);
     // A process that starts now cannot: the old key is gone.

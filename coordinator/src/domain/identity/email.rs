@@ -4,19 +4,19 @@ use std::fmt;
 
 use lettre::Address;
 
-/// A mail address that mail can be sent to. Two spellings that differ in case alone are one
-/// account: [`key`](Self::key).
+/// A mail address that can receive mail. Two spellings that differ only in case are one account:
+/// [`key`](Self::key).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Email(String);
 
-/// Why a text is no [`Email`].
+/// Why a text is not an [`Email`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum EmailError {
     /// More than 254 characters (RFC 5321, 4.5.3.1.3).
     #[error("is longer than 254 characters; use a shorter address")]
     Long,
     /// Not of the form `name@domain`.
-    #[error("is no mail address; write it as name@example.com")]
+    #[error("is not a valid mail address; write it as name@example.com")]
     Malformed,
 }
 
@@ -28,7 +28,7 @@ impl Email {
             return Err(EmailError::Long);
         }
         let address: Address = text.parse().map_err(|_| EmailError::Malformed)?;
-        // Quoted local parts and address literals are legal and never meant.
+        // Quoted local parts and address literals are legal, but never intended.
         let plain = !address.user().contains('"') && address.domain().contains('.');
         if plain && !address.domain().contains('[') && text.is_ascii() {
             Ok(Self(text.to_owned()))
@@ -37,12 +37,11 @@ impl Email {
         }
     }
 
-    /// As it was written.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// What makes it unique.
+    /// The form that must be unique.
     pub fn key(&self) -> String {
         self.0.to_ascii_lowercase()
     }

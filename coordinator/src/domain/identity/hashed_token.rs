@@ -1,4 +1,4 @@
-//! What is kept of a token.
+//! The stored hash of a token.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -6,19 +6,19 @@ use std::hash::{Hash, Hasher};
 use aws_lc_rs::digest::{SHA256, digest};
 use subtle::ConstantTimeEq as _;
 
-/// SHA-256 of a token. Equality takes the same time wherever the bytes differ.
+/// SHA-256 of a token, compared in constant time.
 #[derive(Clone, Copy)]
 pub struct HashedToken([u8; 32]);
 
 impl HashedToken {
-    /// The hash of a text, which must be too random to be guessed.
+    /// Hashes a text, which must be too random to be guessed.
     pub(crate) fn of(text: &str) -> Self {
         let mut bytes = [0; 32];
         bytes.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
         Self(bytes)
     }
 
-    /// A hash that the store kept; `None` unless it has 32 bytes.
+    /// A stored hash; `None` unless it has 32 bytes.
     pub fn from_stored(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
     }

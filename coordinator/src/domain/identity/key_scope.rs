@@ -6,7 +6,7 @@ use std::str::FromStr;
 use super::TeamRole;
 use super::word_set::WordSet;
 
-/// One permission. Writing does not include reading.
+/// One permission. Write access does not include read access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum KeyScope {
     /// See the team's deployments.
@@ -16,7 +16,7 @@ pub enum KeyScope {
     TemplatesRead,
     /// Change the team's templates.
     TemplatesWrite,
-    /// See which secrets there are; never their values.
+    /// List secrets, never their values.
     SecretsRead,
     SecretsWrite,
 }
@@ -27,7 +27,7 @@ pub enum KeyScope {
 pub struct UnknownKeyScope;
 
 impl KeyScope {
-    /// Every scope there is.
+    /// Every scope.
     pub const ALL: [Self; 6] = [
         Self::DeploymentsRead,
         Self::DeploymentsWrite,
@@ -49,13 +49,13 @@ impl KeyScope {
         }
     }
 
-    /// Whether there is an endpoint that it opens. Others are understood where a key of an earlier
-    /// version has them, and given to none: a key must not begin to open things by itself.
+    /// Whether any endpoint requires it. The others are parsed for keys of earlier versions, but
+    /// not granted: a key must not gain permissions by an upgrade.
     pub const fn is_offered(self) -> bool {
         matches!(self, Self::DeploymentsRead | Self::DeploymentsWrite)
     }
 
-    /// The role that one needs to do this oneself, and so to give it to a key.
+    /// The role needed to do this oneself, and so to grant it to a key.
     pub const fn needs(self) -> TeamRole {
         match self {
             Self::DeploymentsRead | Self::TemplatesRead | Self::SecretsRead => TeamRole::Viewer,
@@ -79,7 +79,6 @@ impl FromStr for KeyScope {
     }
 }
 
-/// What a key may do, all of it.
 pub type KeyScopes = WordSet<KeyScope>;
 
 #[cfg(test)]

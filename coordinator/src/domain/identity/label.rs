@@ -1,4 +1,4 @@
-//! Names of organisations, teams and keys, and the short names that commands take.
+//! Names of organisations, teams and keys, and the slugs that commands take.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use std::fmt;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Label(String);
 
-/// A text that is no [`Label`].
+/// A text that is not a [`Label`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must have 1 to 64 printable characters")]
 pub struct LabelError;
@@ -28,25 +28,25 @@ impl Label {
     }
 }
 
-/// Controls, and what turns the direction of text around it: a name must not rewrite the line
-/// that it stands in.
+/// Control characters and those that change the text direction: a name must not rewrite the line it
+/// is printed in.
 fn unprintable(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
-/// A short name: 2 to 40 of `[a-z0-9-]`, no hyphen at either end. An account's own organisation has
-/// `@` and its username instead.
+/// A slug: 2 to 40 of `[a-z0-9-]`, no hyphen at either end. An account's own organisation has `@`
+/// and its username instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Slug(String);
 
-/// A text that is no [`Slug`].
+/// A text that is not a [`Slug`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must have 2 to 40 of a-z, 0-9 and hyphens, with no hyphen at either end")]
 pub struct SlugError;
 
 impl Slug {
-    /// Parses a short name that somebody chose.
+    /// Parses a slug that a user chose.
     pub fn parse(text: &str) -> Result<Self, SlugError> {
         let known = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
         let hyphens = text.starts_with('-') || text.ends_with('-');
@@ -54,7 +54,7 @@ impl Slug {
         if fits { Ok(Self(text.to_owned())) } else { Err(SlugError) }
     }
 
-    /// A short name made of a name, if its letters and digits make one.
+    /// Derives a slug from a name, if its letters and digits allow it.
     pub fn of(label: &Label) -> Result<Self, SlugError> {
         let mut text = String::new();
         for c in label.as_str().chars().map(|c| c.to_ascii_lowercase()) {

@@ -1,4 +1,4 @@
-//! Who somebody is and what an app may do for them: validated values, pure.
+//! Who a user is and what an app may do for them: validated values, pure.
 
 mod email;
 mod hashed_token;

@@ -1,20 +1,20 @@
-//! Proof Key for Code Exchange (RFC 7636), with `S256` alone.
+//! Proof Key for Code Exchange (RFC 7636), `S256` only.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
 use subtle::ConstantTimeEq as _;
 
-/// SHA-256 of a verifier, as the authorization request brings it.
+/// SHA-256 of a verifier, as sent in the authorization request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Challenge([u8; 32]);
 
-/// A text that is no challenge.
+/// A text that is not a challenge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("code_challenge is no S256 challenge: 43 characters of base64url without padding")]
+#[error("code_challenge is not an S256 challenge: 43 characters of base64url without padding")]
 pub struct ChallengeError;
 
-/// A text that is no verifier (RFC 7636, 4.1).
+/// A text that is not a verifier (RFC 7636, 4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("code_verifier must have 43 to 128 characters of A-Z, a-z, 0-9, '-', '.', '_' and '~'")]
 pub struct VerifierError;
@@ -25,12 +25,11 @@ impl Challenge {
         bytes.try_into().map(Self).map_err(|_| ChallengeError)
     }
 
-    /// The challenge as text.
     pub fn to_text(self) -> String {
         BASE64.encode(self.0)
     }
 
-    /// Whether `verifier` is the one that this challenge was made of (RFC 7636, 4.6).
+    /// Whether this challenge was made from `verifier` (RFC 7636, 4.6).
     pub fn matches(self, verifier: &str) -> Result<bool, VerifierError> {
         let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
         if !(43..=128).contains(&verifier.len()) || !verifier.bytes().all(unreserved) {

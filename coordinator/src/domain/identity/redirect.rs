@@ -14,12 +14,12 @@ pub struct RedirectUri {
     url: Url,
 }
 
-/// Why a text is no [`RedirectUri`].
+/// Why a text is not a [`RedirectUri`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RedirectUriError {
-    #[error("is no absolute URI; write it whole, such as https://app.example.com/callback")]
+    #[error("is not an absolute URI; write it in full, such as https://app.example.com/callback")]
     Malformed,
-    /// Another scheme than `https`, off this machine.
+    /// A scheme other than `https`, and not on this machine.
     #[error("must be https, or http on localhost, 127.0.0.1 or [::1]")]
     Scheme,
     /// It has a `#` part.
@@ -53,13 +53,12 @@ impl RedirectUri {
         Ok(Self { text: text.to_owned(), url })
     }
 
-    /// As it was registered.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// Whether a request that asks for `asked` asks for this: the same text (RFC 9700, 2.1), save
-    /// the port of a loopback URI, which a native app cannot choose ahead (RFC 8252, 7.3).
+    /// Whether a request for `asked` matches this URI: the same text (RFC 9700, 2.1), except for
+    /// the port of a loopback URI, which a native app cannot choose in advance (RFC 8252, 7.3).
     pub fn allows(&self, asked: &Self) -> bool {
         if self.text == asked.text {
             return true;
@@ -72,15 +71,15 @@ impl RedirectUri {
             && self.url.query() == asked.url.query()
     }
 
-    /// The URI with more query parameters: the answer to an authorization request.
+    /// The URI with query parameters added: the answer to an authorization request.
     pub fn with_query<'a>(&self, pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
         let mut url = self.url.clone();
         url.query_pairs_mut().extend_pairs(pairs);
         url.into()
     }
 
-    /// What a page's policy names to let its form lead there: scheme, host and port; of an IPv6
-    /// address the scheme alone, since a policy cannot name one (CSP 3, 2.3.1).
+    /// The source that a page's policy must name so that its form may lead there: scheme, host and
+    /// port; for an IPv6 address only the scheme, since a policy cannot name one (CSP 3, 2.3.1).
     pub fn form_source(&self) -> String {
         match self.url.host() {
             Some(Host::Ipv6(_)) => format!("{}:", self.url.scheme()),

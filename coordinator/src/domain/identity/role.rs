@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// What a member may do in an organisation. A later one may all that an earlier one may.
+/// A role in an organisation. Each includes the earlier ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum OrgRole {
     /// See it and its members, and be in teams.
@@ -14,7 +14,7 @@ pub enum OrgRole {
     Owner,
 }
 
-/// What a member may do in a team. A later one may all that an earlier one may.
+/// A role in a team. Each includes the earlier ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TeamRole {
     Viewer,
@@ -23,9 +23,9 @@ pub enum TeamRole {
     Admin,
 }
 
-/// A text that names no role of its kind.
+/// A text that is not a role of its kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("is no role; use {0}")]
+#[error("is not a role; use {0}")]
 pub struct UnknownRole(&'static str);
 
 impl OrgRole {
@@ -40,8 +40,8 @@ impl OrgRole {
         }
     }
 
-    /// Whether who has this role may give `other` to somebody, or act on somebody who has it:
-    /// an owner on all, the others on lower ones alone.
+    /// Whether a holder of this role may grant `other`, or act on a holder of it: an owner always,
+    /// the others only on lower roles.
     pub fn rules(self, other: Self) -> bool {
         self == Self::Owner || self > other
     }
@@ -60,8 +60,8 @@ impl TeamRole {
     }
 }
 
-/// What somebody may do in a team: owners and admins of its organisation are admins in it, other
-/// members what they were made there.
+/// The effective role in a team: owners and admins of the organisation are admins, other members
+/// have their team role.
 pub fn effective(org: Option<OrgRole>, team: Option<TeamRole>) -> Option<TeamRole> {
     match org? {
         OrgRole::Owner | OrgRole::Admin => Some(TeamRole::Admin),

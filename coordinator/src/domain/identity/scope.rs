@@ -15,8 +15,8 @@ pub enum Scope {
     DeployManage,
     /// Read the app's own balance.
     AppBalanceRead,
-    /// Manage organisations, teams and API keys. For Buddo's own command line alone: keys outlive
-    /// what they were made with.
+    /// Manage organisations, teams and API keys. Only for Buddo's own command line: keys outlive
+    /// the token they were made with.
     TeamsManage,
 }
 
@@ -47,7 +47,7 @@ impl Scope {
         }
     }
 
-    /// What the consent page says.
+    /// The text on the consent page.
     pub const fn in_words(self) -> &'static str {
         match self {
             Self::ProfileRead => "See your username and profile",
@@ -64,19 +64,19 @@ impl Scope {
         Self::ALL.into_iter().collect()
     }
 
-    /// Whether there is an endpoint that it opens. One that opens nothing is understood, since the
-    /// published pages name it, and kept with the app that asked for it; but nobody is asked for
-    /// it and no token has it, so that nobody allows today what would begin to count later.
+    /// Whether any endpoint requires it. The others are parsed, since the published pages name
+    /// them, and kept with the app that asked; but no user is asked for them and no token has them,
+    /// so that nobody grants today what takes effect only later.
     pub const fn is_offered(self) -> bool {
         matches!(self, Self::ProfileRead | Self::DeployManage | Self::TeamsManage)
     }
 
-    /// Whether only Buddo's own command line may ask for it.
+    /// Whether it is reserved for Buddo's own command line.
     pub const fn is_reserved(self) -> bool {
         matches!(self, Self::TeamsManage)
     }
 
-    /// Whether an app that asks for nothing else may serve anybody at once.
+    /// Whether an app that asks for nothing else needs no approval.
     pub const fn is_harmless(self) -> bool {
         matches!(self, Self::ProfileRead | Self::PointsRead)
     }
@@ -96,17 +96,16 @@ impl FromStr for Scope {
     }
 }
 
-/// What an app may do, all of it.
 pub type Scopes = WordSet<Scope>;
 
 impl Scopes {
-    /// Every scope that apps are offered.
+    /// Every scope offered to apps.
     pub fn of_apps() -> Self {
         let offered = |scope: &Scope| scope.is_offered() && !scope.is_reserved();
         Scope::ALL.into_iter().filter(offered).collect()
     }
 
-    /// Those of them that open something.
+    /// Those of them that an endpoint requires.
     #[must_use]
     pub fn offered(&self) -> Self {
         self.iter().filter(|scope| scope.is_offered()).collect()

@@ -1,11 +1,11 @@
-//! What is kept of a password.
+//! The stored hash of a password.
 
 /// A password's hash as a PHC string, parameters and salt included.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoredHash(String);
 
 impl StoredHash {
-    /// Wraps a string that [`as_str`](Self::as_str) gave to the store.
+    /// Wraps a string from the store, as [`as_str`](Self::as_str) wrote it.
     pub fn from_stored(text: String) -> Self {
         Self(text)
     }

@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-/// A public name: 3–32 of `[A-Za-z0-9_-]`, a letter or digit first. Names that differ in case
-/// alone are one.
+/// A public name: 3–32 of `[A-Za-z0-9_-]`, starting with a letter or digit. Names that differ only
+/// in case are the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Username(String);
 
-/// Why a text is no [`Username`].
+/// Why a text is not a [`Username`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UsernameError {
     /// Fewer than 3 or more than 32 characters.
@@ -46,12 +46,11 @@ impl Username {
         Ok(Self(text.to_owned()))
     }
 
-    /// As it was written.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// What makes it unique.
+    /// The form that must be unique.
     pub fn key(&self) -> String {
         self.0.to_ascii_lowercase()
     }

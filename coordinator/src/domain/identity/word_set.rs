@@ -1,4 +1,4 @@
-//! A set of permissions as one text: its words in order, with a space between (RFC 6749, 3.3).
+//! A set of permissions as text: its words in order, separated by a space (RFC 6749, 3.3).
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,22 +9,18 @@ use std::str::FromStr;
 pub struct WordSet<W>(BTreeSet<W>);
 
 impl<W: Copy + Ord> WordSet<W> {
-    /// Whether it holds `word`.
     pub fn contains(&self, word: W) -> bool {
         self.0.contains(&word)
     }
 
-    /// Whether all of it is in `other`.
     pub fn is_subset(&self, other: &Self) -> bool {
         self.0.is_subset(&other.0)
     }
 
-    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Its members, in order.
     pub fn iter(&self) -> impl Iterator<Item = W> {
         self.0.iter().copied()
     }

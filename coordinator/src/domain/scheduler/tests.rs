@@ -15,7 +15,7 @@ fn host(n: u128, budget_mb: u64, availability: Availability) -> Candidate {
     Candidate { id, budget_mb, load, account_env_bytes: 0, availability }
 }
 
-/// The same with apps of these sizes on it.
+/// The same host with apps of these sizes on it.
 fn with(host: Candidate, apps: &[u64]) -> Candidate {
     let load = apps.iter().fold(host.load, |load, mb| load.with(app(*mb)));
     Candidate { load, ..host }
@@ -31,14 +31,14 @@ fn a_document_does_not_outgrow_what_hosts_take() {
     assert_eq!(place(env(10), &[nearly, smaller]), Ok(nearly.id));
     assert_eq!(place(env(11), &[nearly, smaller]), Ok(smaller.id));
     assert_eq!(place(env(11), &[nearly]), Err(NoRoom::Environment(11)));
-    // Many apps without an environment fill a document as well.
+    // Many apps without environments fill a document too.
     let mut crowded = host(3, 90_000_000, OPEN);
     let most = MAX_DOCUMENT_BYTES / crate::domain::capacity::DESIRED_BYTES;
     crowded.load.containers = most - 1;
     assert_eq!(place(env(0), &[crowded]), Ok(crowded.id));
     crowded.load.containers = most;
     assert_eq!(place(env(0), &[crowded]), Err(NoRoom::Document));
-    // In base64, with what guards add.
+    // In base64, with what automatic rollbacks add.
     let all = MAX_DOCUMENT_BYTES + MAX_FALLBACK_BYTES * 4 / 3;
     assert!(usize::try_from(all).unwrap() * 4 / 3 < buddo_shared::signed::MAX_ENVELOPE);
 }
@@ -51,14 +51,14 @@ fn an_account_takes_no_more_than_its_share_of_a_host() {
     assert_eq!(place(env(10), &[mine, other]), Ok(mine.id));
     assert_eq!(place(env(11), &[mine, other]), Ok(other.id));
     assert_eq!(place(env(11), &[mine]), Err(NoRoom::Share { env_bytes: 11 }));
-    // What has no environment takes no share.
+    // An app without an environment uses no share.
     let over = Candidate { account_env_bytes: MAX_ACCOUNT_ENV_BYTES + 1, ..mine };
     assert_eq!(place(env(0), &[over]), Ok(over.id));
 }
 
 #[test]
 fn a_host_keeps_room_for_a_helper_each_and_one_update_of_its_largest_app() {
-    // 2 × 256, and one of them twice; 4 × 3.2 MB beside them.
+    // 2 × 256, and one of them twice; plus 4 × 3.2 MB.
     let full = with(host(1, 1024, OPEN), &[256, 256]);
     assert_eq!(place(app(256), &[full]), Err(NoRoom::Memory { needed: 256, free: 243 }));
     let roomier = Candidate { budget_mb: 1024 + 13, ..full };
@@ -76,7 +76,7 @@ fn fm_69_nothing_new_goes_to_a_host_that_is_lost_locked_or_drained() {
         let small = host(2, 1000, OPEN);
         assert_eq!(place(app(256), &[closed, small]), Ok(small.id), "{why:?}");
         assert!(matches!(place(app(256), &[closed]), Err(NoRoom::NoHost(_))), "{why:?}");
-        // Nor is its memory what the refusal speaks of.
+        // And the refusal does not name its memory.
         let refused = place(app(2000), &[closed, small]).unwrap_err();
         assert!(matches!(refused, NoRoom::Memory { free: ..1000, .. }), "{refused}");
     }
@@ -120,7 +120,7 @@ proptest! {
     #[test]
     fn the_choice_fits_and_none_that_fits_is_missed(hosts in any_hosts(), needed in 1..4096u64) {
         let demand = app(needed);
-        // Said once more, plainly: all limits, the largest twice, and a helper a container.
+        // The same condition, spelled out: all limits, the largest twice, one helper per container.
         let fits = |host: &&Candidate| {
             let largest = host.load.largest_mb.max(needed);
             let helpers = (host.load.containers + 2) * 3277;
@@ -140,7 +140,7 @@ proptest! {
         prop_assert_eq!(fitting.iter().filter(better).count(), 0);
     }
 
-    /// However many apps come, one after the other, no host is ever promised more than it has.
+    /// However many apps arrive one after another, no host is promised more than it has.
     #[test]
     fn no_host_is_filled_beyond_its_budget(
         mut hosts in any_hosts(),
@@ -157,7 +157,7 @@ proptest! {
         }
     }
 
-    /// What a refusal says would fit does fit, and one MiB more does not.
+    /// The size a refusal offers does fit, and one MiB more does not.
     #[test]
     fn the_largest_hole_is_told_exactly(hosts in any_hosts()) {
         if let Err(NoRoom::Memory { free, .. }) = place(app(100_000), &hosts) {

@@ -19,7 +19,7 @@ fn with_env(name: &str) -> CreateDeployment {
     CreateDeployment { env_vars: Some(vars), ..request(name) }
 }
 
-/// A deployment with an environment that is live, and another one on the same host.
+/// A live deployment with an environment, and another one on the same host.
 async fn two() -> (Story, DeploymentId) {
     let mut story = Story::of(World::new(), with_env("my-app")).await;
     story.goes_live(1).await;
@@ -41,7 +41,7 @@ fn change_host(story: &Story, sql: &str) {
     assert_ne!(connection.execute(sql, [story.host.to_string()]).unwrap(), 0);
 }
 
-/// Changes one bit of the environment of revision 1; a second time mends it.
+/// Flips one bit of the environment of revision 1; a second call repairs it.
 fn flip(story: &Story) {
     let connection = rusqlite::Connection::open(story.world.state.config.database()).unwrap();
     let id = story.id.to_string();
@@ -67,10 +67,10 @@ async fn error_of(story: &Story, id: DeploymentId) -> Option<String> {
     shown.waiting.or(shown.warning).map(|held| format!("{}\n{}", held.cause, held.fix))
 }
 
-/// What stands in the row, also where the rest of it cannot be read.
+/// The stored value, even if the rest of the row cannot be read.
 fn held(story: &Story) -> Option<String> {
     let connection = rusqlite::Connection::open(story.world.state.config.database()).unwrap();
-    let sql = "SELECT held_cause FROM deployments WHERE id = ?1";
+    let sql = "SELECT held_cause || char(10) || held_fix FROM deployments WHERE id = ?1";
     connection.query_row(sql, [story.id.to_string()], |row| row.get(0)).unwrap()
 }
 
@@ -96,13 +96,13 @@ async fn fm_64_what_cannot_be_read_is_held_as_it_was_and_the_rest_goes_on(#[case
     assert_eq!(entry(&after, other).unwrap().revision.get(), 2, "and the other goes on");
     assert_eq!(error_of(&story, other).await, None);
     let told = held(&story).unwrap();
-    assert!(told.contains("what its host has stays"), "{told}");
+    assert!(told.contains("its host keeps what it has"), "{told}");
     if damage.contains("team_id") {
         assert!(told.contains("ask the platform's administrator"), "{told}");
     } else {
         assert_eq!(error_of(&story, story.id).await.unwrap(), told);
     }
-    // However often, also from the document that held it.
+    // Repeatedly, also from the document that held it.
     bump(&story).await;
     assert_eq!(entry(&story.manifest().await, story.id), entry(&before, story.id));
 }
@@ -138,7 +138,7 @@ async fn fm_64_what_its_host_never_had_is_left_out_and_told() {
 async fn fm_64_a_host_keeps_what_it_has_where_its_last_document_cannot_be_read() {
     let (story, other) = two().await;
     change_host(&story, "UPDATE documents SET envelope = x'00' WHERE host_id = ?1");
-    // Nothing has to be held: the next document says all.
+    // Nothing has to be held: the next document is complete.
     bump(&story).await;
     assert_eq!(story.manifest().await.deployments.len(), 2);
     change_host(&story, "UPDATE documents SET envelope = x'00' WHERE host_id = ?1");
@@ -149,7 +149,7 @@ async fn fm_64_a_host_keeps_what_it_has_where_its_last_document_cannot_be_read()
     assert!(matches!(error, DocumentError::Last(_)), "{error}");
     assert!(error.is_lasting() && !error.is_of_one());
     assert!(error.to_string().contains("mend the deployment, or destroy it"), "{error}");
-    // Whoever follows that advice gets a document for the rest.
+    // Following that advice, the host gets a document for the rest.
     deployments::destroy(state, owner(1), story.id).await.unwrap();
     let rest = story.manifest().await;
     assert!(entry(&rest, other).is_some() && rest.deployments.len() == 1);

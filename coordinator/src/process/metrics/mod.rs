@@ -1,13 +1,13 @@
-//! What the coordinator counts, for Prometheus: `GET /metrics` on a listener of its own.
+//! The coordinator's metrics for Prometheus: `GET /metrics` on its own listener.
 //!
 //! ```text
 //! requests, connections, database ── count ──► Metrics ─┐
 //! passwords, hosts, streams, process ── read at a scrape ┴─► text
 //! ```
 //!
-//! Passed by hand to whoever counts, as in the agent (`docs/decisions/0013-metrics.md`). No label names
-//! an account, a deployment, a host or an address: a request is counted under its route as the router
-//! has it. So the number of series is bounded by this program's own words.
+//! Passed explicitly to the code that counts, as in the agent (`docs/decisions/0013-metrics.md`).
+//! No label names an account, a deployment, a host or an address: a request is counted under the
+//! router's route pattern. So the number of series is bounded by this program's own label values.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,12 +18,12 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-/// One label with one of this program's words.
+/// One label with one of this program's values.
 pub(crate) type One = [(&'static str, &'static str); 1];
 type Route = [(&'static str, String); 1];
 type Request = [(&'static str, String); 3];
 
-/// From an answer out of memory to the deadline of a request.
+/// From answers out of memory up to the request deadline.
 const SECONDS: [f64; 11] = [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 5.0, 30.0];
 
 fn histogram() -> Histogram {
@@ -57,7 +57,7 @@ impl Default for Counts {
     }
 }
 
-/// What the coordinator counts. Clones share all.
+/// The coordinator's metrics. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct Metrics(Arc<Counts>);
 
@@ -77,7 +77,7 @@ fn present(gauge: &Gauge) -> Present {
 }
 
 impl Metrics {
-    /// The names that everything is told by.
+    /// Registers everything under its metric name.
     pub(crate) fn register(&self, registry: &mut Registry) {
         let c = &self.0;
         let help = "Requests, by route, method and status";
@@ -85,18 +85,18 @@ impl Metrics {
         let help = "From the head of a request to the head of its answer, by route";
         let seconds = c.request_seconds.clone();
         registry.register_with_unit("http_request_duration", help, Unit::Seconds, seconds);
-        let help = "Requests that are being answered";
+        let help = "Requests in flight";
         registry.register("http_requests_in_flight", help, c.in_flight.clone());
         let help = "Open connections, by listener";
         registry.register("connections", help, c.connections.clone());
-        let help = "Connections that were closed at once: their address has its share";
+        let help = "Connections closed on arrival because their address has its share already";
         registry.register("connections_refused", help, c.refused_connections.clone());
-        let help = "Transactions, from asked for to committed, by kind";
+        let help = "Transactions, from request to commit, by kind";
         let seconds = c.store_seconds.clone();
         registry.register_with_unit("store_transaction", help, Unit::Seconds, seconds);
-        let help = "Transactions that ended in an error, a refusal by their use case included";
+        let help = "Transactions that failed, including refusals by their use case";
         registry.register("store_transactions_failed", help, c.store_failures.clone());
-        let help = "Loads of hosts that were counted wrongly and put right";
+        let help = "Host loads that were miscounted and corrected";
         registry.register("host_loads_corrected", help, c.corrected_loads.clone());
     }
 

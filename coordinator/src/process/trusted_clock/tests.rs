@@ -29,7 +29,7 @@ fn fm_10_time_that_passes_is_believed_and_a_jump_either_way_is_not() {
         clock.jump(jump);
         let doubted = time.check().unwrap_err();
         assert_eq!((doubted.expected, doubted.now), (right, clock.now()));
-        // It goes on by itself once the clock is right again.
+        // It recovers by itself once the clock is right again.
         clock.advance(MINUTE);
         assert!(time.check().is_err());
         clock.jump(-jump);
@@ -46,7 +46,7 @@ fn an_hour_without_a_further_jump_is_enough() {
     assert!(time.check().is_err());
     clock.advance(SignedDuration::from_mins(59));
     assert!(time.check().is_err());
-    // Another jump: the hour begins again.
+    // Another jump: the hour starts over.
     clock.jump(DAYS);
     assert!(time.check().is_err());
     for _ in 0..59 {
@@ -118,8 +118,9 @@ fn after_a_start_an_hour_away_is_believed_and_more_is_not() {
 }
 
 proptest! {
-    /// However a clock is set: what was not confirmed, vouched for or steady for an hour is not
-    /// believed to be later than the time that passed, but for the slack of each look.
+    /// However the clock is set: without confirmation, agreement of hosts or an hour without a
+    /// jump, a time later than what really passed is not trusted, except for the slack of each
+    /// check.
     #[test]
     fn no_row_of_jumps_is_believed_without_a_reason(
         steps in prop::collection::vec((0..50_i64, -100_000..100_000_i64), 1..30),

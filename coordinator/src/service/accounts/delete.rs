@@ -1,4 +1,4 @@
-//! The end of an account.
+//! Account deletion.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use crate::service::{deployments, teams};
 use crate::state::AppState;
 use crate::store::contract::{AccountAct, MailKind};
 
-/// Deletes the account, in one transaction: its deployments are destroyed, it leaves its
-/// organisations, every login and token ends, and what is known of the person is erased. Audit logs keep its id.
+/// Deletes the account in one transaction: its deployments are destroyed, it leaves its
+/// organisations, all logins and tokens end, and personal data is erased. Audit logs keep its id.
 pub async fn delete_account(
     state: &AppState,
     session: Session,

@@ -1,4 +1,5 @@
-//! Another mail address: asked for with the password, confirmed by a link that goes there.
+//! Change of the mail address: requested with the password, confirmed by a link sent to the new
+//! address.
 
 use super::AccountError;
 use super::proof::{self, Repeated};
@@ -8,10 +9,10 @@ use crate::domain::identity::Email;
 use crate::state::AppState;
 use crate::store::contract::{AccountAct, MailKind, Purpose};
 
-const TAKEN: &str = "has an account already; use another address";
+const TAKEN: &str = "already has an account; use another address";
 
-/// Asks for another address. It becomes the account's when the link that is mailed there is
-/// used; the present one is told at once, and again then.
+/// Requests a change of address, which takes effect when the link mailed there is used. The current
+/// address is notified at once, and again then.
 pub async fn change_email(
     state: &AppState,
     session: Session,
@@ -21,7 +22,7 @@ pub async fn change_email(
     let account = session.account;
     let new = Email::parse(email).map_err(|error| AccountError::field("/email", error))?;
     if new.key() == account.email.key() {
-        return Err(AccountError::field("/email", "is the account's address already"));
+        return Err(AccountError::field("/email", "is already the account's address"));
     }
     proof::again(state, &account, repeated).await?;
     let now = state.clock.now();
@@ -32,7 +33,7 @@ pub async fn change_email(
                 return Err(AccountError::field("/email", TAKEN));
             }
             let id = account.id;
-            // Only the last address that was asked for can become the account's.
+            // Only the last requested address can become the account's.
             tables.drop_links(id, Some(Purpose::ChangeEmail))?;
             tables.drop_mails(id, MailKind::ChangeEmail)?;
             tables.queue_mail(id, MailKind::ChangeEmail, Some(&new), now)?;
@@ -46,7 +47,7 @@ pub async fn change_email(
     Ok(())
 }
 
-/// Uses the link that was mailed to the new address.
+/// Uses the link mailed to the new address.
 pub async fn confirm_email_change(state: &AppState, token: &str) -> Result<(), AccountError> {
     let token = PlainToken::parse(Kind::EmailChange, token.trim());
     let hash = token.ok_or(AccountError::SpentLink)?.hashed();
@@ -62,7 +63,7 @@ pub async fn confirm_email_change(state: &AppState, token: &str) -> Result<(), A
             }
             let id = account.id;
             tables.set_email(id, &link.email, now)?;
-            // Links of the former address are no longer its owner's to use.
+            // Links to the former address are void: its owner may have changed.
             tables.drop_links(id, None)?;
             tables.drop_mails(id, MailKind::ResetPassword)?;
             tables.drop_mails(id, MailKind::VerifyEmail)?;

@@ -1,4 +1,4 @@
-//! Why a use case on accounts refuses.
+//! Errors of the account use cases.
 
 use std::time::Duration;
 
@@ -17,71 +17,71 @@ use crate::store::StoreError;
 /// A refusal. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum AccountError {
-    /// Fields are wrong; every one is named.
+    /// Some fields are invalid; each is named.
     #[error("the request has invalid fields")]
     Invalid(Vec<FieldError>),
     /// No account has this address and this password.
     #[error("email or password is wrong; check both and try again")]
     Credentials,
-    /// The password is right, and the account wants a one-time code with it.
+    /// The password is right, and the account requires a one-time code as well.
     #[error(
         "the account wants a one-time code; send the app's code or a recovery code as totp_code"
     )]
     TotpRequired,
-    /// The one-time code is wrong, too old, or was used.
+    /// The one-time code is wrong, too old, or already used.
     #[error("the one-time code is wrong or was used; each works once: wait for the app's next one")]
     TotpCode,
-    /// What the account's owner has to repeat for this act is wrong.
-    #[error("the password is wrong; type the account's present one")]
+    /// The repeated password is wrong.
+    #[error("the password is wrong; type the account's current one")]
     Reauthentication,
-    /// The password is right; the owner has to repeat a one-time code as well.
+    /// The repeated password is right, and a one-time code is required as well.
     #[error("the account wants a one-time code for this; send it as totp_code")]
     CodeMissing,
-    /// The one-time code that the owner repeated is wrong, too old, or was used.
+    /// The repeated one-time code is wrong, too old, or already used.
     #[error("the one-time code is wrong or was used; wait for the app's next one")]
     CodeWrong,
     /// Too many wrong passwords or codes in a row.
     #[error("too many wrong tries; wait {} seconds, then try again", seconds(*.0))]
     TooSoon(Duration),
-    /// The login was made void, or its account is gone.
+    /// The login was revoked, or its account is gone.
     #[error("the login is no longer valid; log in again")]
     Void,
-    /// It was suspended by an administrator.
+    /// An administrator suspended the account.
     #[error("{}", suspended(.0.as_deref()))]
     Suspended(Option<String>),
-    /// The link of a verification mail was used, is too old, or never was one.
+    /// The link of a verification mail was used, is too old, or is invalid.
     #[error(
-        "the verification link was used already, is older than 24 hours, or is incomplete; \
+        "the verification link was already used, is older than 24 hours, or is incomplete; \
          ask for a new one with POST /api/auth/send-verification"
     )]
     Link,
-    /// Another mailed link was used, is too old, was replaced, or never was one.
+    /// Another mailed link was used, is too old, was replaced, or is invalid.
     #[error(
-        "the link was used already, is older than an hour, or is incomplete; ask for a new one"
+        "the link was already used, is older than an hour, or is incomplete; ask for a new one"
     )]
     SpentLink,
-    /// It wants a confirmed address.
+    /// A confirmed address is required.
     #[error("the account's email address is not verified; open the link in the verification mail")]
     EmailUnverified,
-    /// A second factor is there already.
-    #[error("one-time codes are enabled already; disable them first")]
+    /// A second factor already exists.
+    #[error("one-time codes are already enabled; disable them first")]
     TotpEnabled,
-    /// There is no second factor, or none was begun.
+    /// There is no second factor, or its enrolment was not started.
     #[error("one-time codes are not enabled; begin with POST /api/auth/totp/enroll")]
     TotpMissing,
     /// The account has no such login.
     #[error("there is no such session; GET /api/auth/sessions lists them")]
     NoSession,
-    /// The password could not be hashed or compared.
+    /// The password could not be hashed or verified.
     #[error("cannot check the password")]
     Password(#[from] HashError),
-    /// The login's token could not be made.
+    /// The login's token could not be signed.
     #[error("cannot make a login")]
     Token(#[from] JwtError),
-    /// The stored secret of one-time codes cannot be read.
+    /// The stored TOTP secret cannot be read.
     #[error("cannot read the secret of one-time codes")]
     Vault(#[from] VaultError),
-    /// The secret of one-time codes cannot be used.
+    /// The TOTP secret cannot be used.
     #[error("cannot check one-time codes")]
     Totp(#[from] TotpError),
     /// The account's deployments could not be destroyed.
@@ -95,7 +95,7 @@ pub enum AccountError {
 }
 
 impl AccountError {
-    /// For `map_err`: a new password, at `pointer` in the request, was not taken.
+    /// For `map_err`: a new password, at `pointer` in the request, was refused.
     pub(super) fn chosen(pointer: &'static str) -> impl FnOnce(ChooseError) -> Self {
         move |error| match error {
             ChooseError::Rule(rule) => Self::field(pointer, rule),
@@ -103,7 +103,7 @@ impl AccountError {
         }
     }
 
-    /// One field is wrong.
+    /// One field is invalid.
     pub(super) fn field(pointer: &'static str, detail: impl ToString) -> Self {
         Self::Invalid(vec![FieldError::new(pointer, detail)])
     }
@@ -126,7 +126,7 @@ impl From<TooSoon> for AccountError {
     }
 }
 
-/// Whole seconds, rounded up: waiting that long suffices.
+/// Whole seconds, rounded up, so that waiting that long is enough.
 pub(crate) fn seconds(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }

@@ -12,9 +12,9 @@ use crate::state::AppState;
 use crate::store::Tables;
 use crate::store::contract::{Account, AccountAct, LoginRow};
 
-/// Logins that an account may have at once; a further one ends the longest unused.
+/// Maximum logins of an account; a further one ends the one unused for longest.
 const KEPT: u32 = 100;
-/// Logs in: a token for the account's own endpoints.
+/// Logs in; returns a token for the account endpoints.
 pub async fn log_in(state: &AppState, offered: Offered) -> Result<LoggedIn, AccountError> {
     let caller = offered.caller.clone();
     let account = prove(state, offered).await?;
@@ -26,7 +26,7 @@ pub async fn log_in(state: &AppState, offered: Offered) -> Result<LoggedIn, Acco
     Ok(LoggedIn { token, user: shown })
 }
 
-/// Logs a browser in: the cookie's token stands for a login from now on.
+/// Logs a browser in; the cookie's token refers to the new login.
 pub async fn log_in_browser(
     state: &AppState,
     account: &Account,
@@ -64,8 +64,8 @@ fn open(tables: &mut dyn Tables, account: &Account, row: &LoginRow) -> Result<()
     Ok(())
 }
 
-/// Whether the account is as it was when its password was checked: a password that changes
-/// meanwhile ends also the logins that are under way.
+/// Whether the account is unchanged since its password was checked: a password change must also end
+/// logins in progress.
 pub fn unchanged(tables: &dyn Tables, proved: &Account) -> Result<(), AccountError> {
     let current = tables.account(proved.id)?;
     let same = current.is_some_and(|current| {

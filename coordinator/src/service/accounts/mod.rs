@@ -1,4 +1,4 @@
-//! Accounts: register, log in, confirm the mail address, and keep or give up what is one's own.
+//! Accounts: registration, login, mail address, password, second factor, deletion.
 
 mod delete;
 mod email;
@@ -65,7 +65,7 @@ pub async fn me(state: &AppState, account: Account) -> Result<Me, AccountError> 
     })
 }
 
-/// What an attacker would try first as the password of such an account.
+/// Words an attacker would try first as this account's password.
 fn hints(email: &Email, username: &Username) -> Vec<String> {
     let (local, domain) = email.as_str().split_once('@').unwrap_or((email.as_str(), ""));
     [username.as_str(), email.as_str(), local, domain, "buddo"].map(str::to_owned).to_vec()

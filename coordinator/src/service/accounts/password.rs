@@ -1,4 +1,4 @@
-//! A new password: by a mailed link for who forgot it, or by the old one.
+//! A new password: by a mailed link if it was forgotten, or with the old one.
 //!
 //! ```text
 //! forgot ─► reset_requests (the same row for known and unknown) ─ 200, always
@@ -22,14 +22,14 @@ use crate::state::AppState;
 use crate::store::contract::{Account, AccountAct, MailKind, MailedLink, Purpose};
 use crate::store::{StoreError, Tables};
 
-/// Mails with a link that an account gets within [`SPAN`].
+/// Maximum mails with a link per account within [`SPAN`].
 const MAILS: u32 = 3;
 const SPAN: SignedDuration = SignedDuration::from_hours(1);
 
-/// Notes that somebody forgot the password of an address. Whether it is anybody's shows neither
-/// in the answer nor in how long it takes.
+/// Records a request for a password reset. Neither the answer nor its timing shows whether the
+/// address has an account.
 pub async fn forgot_password(state: &AppState, email: &str) -> Result<(), AccountError> {
-    // What is no address is nobody's, and is answered alike.
+    // An invalid address has no account, and gets the same answer.
     let key = Email::parse(email).map_or_else(|_| String::from("-"), |email| email.key());
     let now = state.clock.now();
     let noted: Result<(), StoreError> =
@@ -39,7 +39,7 @@ pub async fn forgot_password(state: &AppState, email: &str) -> Result<(), Accoun
     Ok(())
 }
 
-/// Turns noted requests into mails, for those addresses that are an account's.
+/// Turns recorded requests into mails, for addresses that have an account.
 pub async fn admit_requests(state: &AppState) -> Result<(), StoreError> {
     loop {
         let waiting: Vec<String> = state.store.read(|tables| tables.reset_requests()).await?;
@@ -68,8 +68,8 @@ fn admit(tables: &mut dyn Tables, waiting: Vec<String>, now: Timestamp) -> Resul
     Ok(())
 }
 
-/// Chooses a new password by a mailed link. Every login, browser's session and token ends, and
-/// every other link is void. A second factor stays.
+/// Sets a new password by a mailed link. All logins, browser sessions and tokens end, and all other
+/// links become void. A second factor is kept.
 pub async fn reset_password(
     state: &AppState,
     token: &str,
@@ -85,7 +85,7 @@ pub async fn reset_password(
         })
         .await;
     let account = found?.ok_or(AccountError::SpentLink)?;
-    // A password that is refused does not use the link up.
+    // A refused password does not use up the link.
     let password = Password::parse(password);
     let password = password.map_err(|rule| AccountError::field("/password", rule))?;
     let hashed = state.auth.hasher.choose(password, hints(&account.email, &account.username)).await;
@@ -93,7 +93,7 @@ pub async fn reset_password(
     let account = state
         .store
         .write(move |tables| {
-            // Two may come with the same link.
+            // The same link may arrive twice concurrently.
             let link = tables.link(&hash, Purpose::ResetPassword)?;
             let account = holder(link, now, |id| tables.account(id))?;
             let account = account.ok_or(AccountError::SpentLink)?;
@@ -103,7 +103,7 @@ pub async fn reset_password(
             tables.drop_links(id, None)?;
             tables.drop_mails(id, MailKind::ResetPassword)?;
             tables.drop_mails(id, MailKind::ChangeEmail)?;
-            // The link came by mail: whoever had it reads this address.
+            // The link came by mail: its holder reads this address.
             tables.confirm_email(id, now)?;
             tables.queue_mail(id, MailKind::PasswordChanged, None, now)?;
             tables.insert_account_act(id, AccountAct::PasswordReset, now, None)?;
@@ -115,7 +115,8 @@ pub async fn reset_password(
     Ok(())
 }
 
-/// The account whose password a link may change now: one whose address is still where it went.
+/// The account whose password a link may still change: its address must be the one the link was
+/// sent to.
 fn holder(
     link: Option<MailedLink>,
     now: Timestamp,
@@ -126,16 +127,16 @@ fn holder(
     Ok(account.filter(|account| account.email.key() == link.email.key()))
 }
 
-/// What becomes of API keys and of what apps were allowed when the password changes.
+/// What happens to API keys and app consents when the password changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Others {
-    /// They end: whoever knew the old password may have made them.
+    /// They end: someone who knew the old password may have made them.
     End,
-    /// They stay: nobody else knew it, and programs go on.
+    /// They are kept: nobody else knew the password, and programs go on.
     Stay,
 }
 
-/// Changes the password. Every other login ends, with what the CLI was given for it.
+/// Changes the password. All other logins end, with the CLI tokens made for them.
 pub async fn change_password(
     state: &AppState,
     session: Session,

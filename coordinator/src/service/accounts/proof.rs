@@ -1,7 +1,7 @@
-//! Whether somebody is who they say: password, and one-time code where the account wants one.
+//! Authentication: password, and one-time code if the account requires one.
 //!
 //! ```text
-//! back-off ─► look up ─► Argon2 (of a decoy, where there is no account) ─► code, once ─► Account
+//! back-off ─► look up ─► Argon2 (of a decoy, if there is no account) ─► code, once ─► Account
 //! ```
 
 use std::net::IpAddr;
@@ -22,13 +22,13 @@ use crate::store::contract::{Account, AccountAct, MailKind};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     pub address: IpAddr,
-    /// The program, as it names itself; short.
+    /// The client program as it names itself, shortened.
     pub user_agent: Option<String>,
-    /// What it shows to be known as a browser that logged in before; not believed yet.
+    /// The cookie of a browser that logged in before; not verified yet.
     pub device: Option<String>,
 }
 
-/// What somebody offers to prove who they are.
+/// Credentials offered for a login.
 #[derive(Debug)]
 pub struct Offered {
     pub email: String,
@@ -39,17 +39,17 @@ pub struct Offered {
     pub caller: Caller,
 }
 
-/// What the owner repeats before an act that an intruder with their token must not do.
+/// Credentials the owner repeats before an act that an intruder with their token must not do.
 #[derive(Debug)]
 pub struct Repeated {
-    /// The account's present password.
+    /// The account's current password.
     pub password: Secret,
-    /// One-time code or recovery code, where the account wants one.
+    /// One-time code or recovery code, if the account requires one.
     pub totp_code: Option<Secret>,
 }
 
-/// The account that the credentials prove. An unknown address takes as long as a wrong password
-/// and is answered alike.
+/// Returns the account that the credentials prove. An unknown address takes as long as a wrong
+/// password and gets the same answer.
 pub async fn prove(state: &AppState, offered: Offered) -> Result<Account, AccountError> {
     let Offered { email, password, totp_code, caller } = offered;
     let email = Email::parse(&email).ok();
@@ -94,8 +94,8 @@ pub async fn prove(state: &AppState, offered: Offered) -> Result<Account, Accoun
     }
 }
 
-/// Whether `repeated` proves `account` once more. Its tries count by themselves: strangers who guess
-/// at the login do not keep the owner, who is logged in, from acting.
+/// Whether `repeated` proves `account` again. Its attempts have their own counter: strangers
+/// guessing at the login must not lock out the owner, who is logged in.
 pub(super) async fn again(
     state: &AppState,
     account: &Account,
@@ -124,7 +124,8 @@ pub(super) async fn again(
     }
 }
 
-/// That the owner of an account has just repeated password and code. Only [`prove_again`] makes one.
+/// Proof that the owner of an account has just repeated password and code. Only [`prove_again`]
+/// makes one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Proved(AccountId);
 
@@ -134,7 +135,7 @@ impl Proved {
     }
 }
 
-/// For what outlives the token that it is asked with: whether the owner asks.
+/// For acts whose result outlives the token used: requires password and code again.
 pub async fn prove_again(
     state: &AppState,
     id: AccountId,
@@ -158,7 +159,7 @@ fn noted(
     proved
 }
 
-/// Uses a one-time code or a recovery code, if the account wants one. Each works once.
+/// Uses a one-time code or a recovery code, if the account requires one. Each works once.
 async fn second_factor(
     state: &AppState,
     account: &Account,
@@ -204,7 +205,7 @@ async fn second_factor(
     }
 }
 
-/// Decrypts an account's secret.
+/// Decrypts an account's TOTP secret.
 pub(super) fn open(
     state: &AppState,
     id: AccountId,

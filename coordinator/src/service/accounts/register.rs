@@ -1,4 +1,4 @@
-//! Register: one transaction makes the account and asks for its verification mail.
+//! Registration: one transaction creates the account and queues its verification mail.
 
 use buddo_shared::api::auth::{Register, Registered, RegisteredUser};
 use buddo_shared::api::problem::FieldError;
@@ -13,7 +13,7 @@ use crate::service::teams;
 use crate::state::AppState;
 use crate::store::contract::{AccountAct, MailKind, NewAccount};
 
-/// A request whose fields are valid.
+/// A request with valid fields.
 struct Parsed {
     email: Email,
     username: Username,
@@ -37,7 +37,7 @@ fn parse(request: Register) -> Result<Parsed, AccountError> {
     }
 }
 
-/// Makes an account; its verification mail is queued with it.
+/// Creates an account and queues its verification mail.
 pub async fn register(state: &AppState, request: Register) -> Result<Registered, AccountError> {
     let Parsed { email, username, password, referral_code } = parse(request)?;
     let password = state.auth.hasher.choose(password, hints(&email, &username)).await;
@@ -56,7 +56,7 @@ pub async fn register(state: &AppState, request: Register) -> Result<Registered,
         .write(move |tables| {
             let mut errors = Vec::new();
             if tables.account_by_email(&account.email)?.is_some() {
-                let detail = "has an account already; log in, or use another address";
+                let detail = "already has an account; log in, or use another address";
                 errors.push(FieldError::new("/email", detail));
             }
             if tables.is_username_taken(&account.username)? {
@@ -66,7 +66,7 @@ pub async fn register(state: &AppState, request: Register) -> Result<Registered,
                 account.referred_by =
                     tables.account_by_referral(&code.trim().to_ascii_uppercase())?;
                 if account.referred_by.is_none() {
-                    let detail = "is nobody's code; check it, or leave the field out";
+                    let detail = "is not a known code; check it, or leave the field out";
                     errors.push(FieldError::new("/referral_code", detail));
                 }
             }
@@ -95,8 +95,8 @@ pub async fn register(state: &AppState, request: Register) -> Result<Registered,
     Ok(Registered { user: registered })
 }
 
-/// Ten of 32 letters and digits that are not mistaken for one another: 50 bits, so that codes of
-/// two accounts do not meet.
+/// Ten of 32 letters and digits that cannot be confused with one another: 50 bits, so that codes do
+/// not collide.
 fn referral_code_of(random: &dyn Random) -> String {
     const ALPHABET: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
     random::bytes::<10>(random)

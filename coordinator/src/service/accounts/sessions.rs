@@ -1,4 +1,4 @@
-//! Logins: which there are, and their end; and the log of what was done to the account.
+//! Logins: list and revoke; and the account's log.
 
 use buddo_shared::api::account::{Activity, ActivityEntry, SessionList, SessionView};
 use buddo_shared::id::AccountId;
@@ -28,7 +28,8 @@ pub async fn sessions(state: &AppState, session: &Session) -> Result<SessionList
     Ok(SessionList { sessions: rows?.into_iter().map(view).collect() })
 }
 
-/// Ends one of the account's logins, and what the CLI was given for it. The own one is a logout.
+/// Ends one of the account's logins, and the CLI tokens made for it. Ending the current one is a
+/// logout.
 pub async fn revoke_session(
     state: &AppState,
     session: &Session,
@@ -48,7 +49,7 @@ pub async fn revoke_session(
         .await
 }
 
-/// Ends all of the account's logins but this one; how many.
+/// Ends all of the account's logins but this one; returns how many.
 pub async fn revoke_other_sessions(
     state: &AppState,
     session: &Session,

@@ -1,8 +1,8 @@
-//! The second factor: begin, confirm, disable, recovery codes.
+//! The second factor: enrol, confirm, disable, recovery codes.
 //!
 //! ```text
-//! none ─ enroll (password) ─► proposed ─ confirm (a code of it) ─► enabled ─ disable ─► none
-//!                                                                    └─ both factors ─┘
+//! none ─ enroll (password) ─► proposed ─ confirm (with a code) ─► enabled ─ disable ─► none
+//!                                                                   └─ both factors ─┘
 //! ```
 
 use std::sync::Arc;
@@ -21,8 +21,8 @@ use crate::state::AppState;
 use crate::store::StoreError;
 use crate::store::contract::{AccountAct, MailKind};
 
-/// Proposes a secret, shown this once. It counts for nothing until a code of it is confirmed.
-/// Wants a confirmed address, so that nobody can lock its real owner out of it.
+/// Proposes a secret, which is shown only once. It has no effect until a code confirms it. Requires
+/// a confirmed address, so that nobody can lock the address's real owner out.
 pub async fn enroll_totp(
     state: &AppState,
     session: Session,
@@ -49,7 +49,7 @@ pub async fn enroll_totp(
     Ok(TotpEnrolment { secret: shown, otpauth_uri: secret.uri()?, qr_svg: secret.picture()? })
 }
 
-/// Enables the proposed secret by a code of it. The recovery codes are shown this once.
+/// Enables the proposed secret with a code. The recovery codes are shown only once.
 pub async fn confirm_totp(
     state: &AppState,
     session: Session,
@@ -64,7 +64,7 @@ pub async fn confirm_totp(
     state.auth.attempts.code(id)?;
     let secret = proof::open(state, id, &stored.sealed)?;
     let now = state.clock.now();
-    let wrong = || AccountError::field("/code", "is not the app's present code; type its next one");
+    let wrong = || AccountError::field("/code", "is not the app's current code; type its next one");
     let step = secret.step_of(&code, now).ok_or_else(wrong)?;
     let (codes, hashes) = new_codes(state, id);
     state
@@ -115,7 +115,7 @@ pub async fn disable_totp(
     Ok(())
 }
 
-/// Makes new recovery codes; the old ones are void.
+/// Makes new recovery codes; the old ones become void.
 pub async fn renew_recovery_codes(
     state: &AppState,
     session: Session,

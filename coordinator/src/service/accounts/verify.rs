@@ -1,4 +1,4 @@
-//! Confirm the mail address.
+//! Confirmation of the mail address.
 
 use buddo_shared::id::AccountId;
 
@@ -7,8 +7,8 @@ use crate::auth::token::{Kind, PlainToken};
 use crate::state::AppState;
 use crate::store::contract::{AccountAct, MailKind};
 
-/// Uses the token of a verification mail. It works once, for 24 hours, and for the address that
-/// the mail went to.
+/// Uses the token of a verification mail. It works once, for 24 hours, and only for the address it
+/// was sent to.
 pub async fn verify_email(state: &AppState, token: &str) -> Result<(), AccountError> {
     let token = PlainToken::parse(Kind::EmailVerification, token.trim());
     let hash = token.ok_or(AccountError::Link)?.hashed();
@@ -24,14 +24,14 @@ pub async fn verify_email(state: &AppState, token: &str) -> Result<(), AccountEr
                 tables.confirm_email(link.account, now)?;
                 tables.insert_account_act(link.account, AccountAct::EmailVerified, now, None)?;
             }
-            // Also a link that is too old is used up: the transaction commits either way.
+            // An expired link is used up as well: the transaction commits either way.
             Ok::<bool, AccountError>(confirmed)
         })
         .await?;
     if confirmed { Ok(()) } else { Err(AccountError::Link) }
 }
 
-/// Asks for another verification mail. `false`: the address is confirmed already.
+/// Requests another verification mail. `false`: the address is already confirmed.
 pub async fn send_verification(state: &AppState, id: AccountId) -> Result<bool, AccountError> {
     let now = state.clock.now();
     let queued = state

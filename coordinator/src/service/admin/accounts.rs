@@ -1,4 +1,4 @@
-//! Accounts: who there is, who may act, who administers.
+//! Accounts: list, suspend and resume, and who is an administrator.
 //!
 //! ```text
 //! suspend ─► logins, tokens and refreshes are refused; apps are parked ─ resume ─► all as before
@@ -20,14 +20,14 @@ use crate::store::contract::{
 };
 use crate::store::{StoreError, Tables};
 
-/// Characters of a reason.
+/// Maximum characters of a reason.
 const REASON: usize = 200;
 
 /// An account as administrators see it.
 #[derive(Debug)]
 pub struct Shown {
     pub account: Account,
-    /// Its deployments that are not destroyed.
+    /// Number of deployments that are not destroyed.
     pub deployments: u32,
 }
 
@@ -62,7 +62,7 @@ pub async fn account(desk: &AdminContext, name: &str) -> Result<Shown, AdminErro
         .await
 }
 
-/// Suspends an account and parks its apps. `reason`: to its owner.
+/// Suspends an account and parks its apps. `reason` is shown to its owner.
 pub async fn suspend(
     desk: &AdminContext,
     name: &str,
@@ -78,7 +78,7 @@ pub async fn suspend(
     act(desk, name, move |tables, desk, account| {
         refuse_oneself(desk, account, "administrators do not suspend themselves; ask another one")?;
         if account.suspended.is_some() {
-            return Err(AdminError::Conflict("the account is suspended already"));
+            return Err(AdminError::Conflict("the account is already suspended"));
         }
         refuse_last_admin(tables, account)?;
         tables.set_suspended(account.id, Some(&suspension))?;
@@ -88,7 +88,7 @@ pub async fn suspend(
     .await
 }
 
-/// Takes a suspension back; what ran runs again.
+/// Lifts a suspension; apps that ran are started again.
 pub async fn resume(desk: &AdminContext, name: &str) -> Result<(Account, Changed), AdminError> {
     act(desk, name, |tables, desk, account| {
         if account.suspended.is_none() {
@@ -101,11 +101,11 @@ pub async fn resume(desk: &AdminContext, name: &str) -> Result<(Account, Changed
     .await
 }
 
-/// Makes an account an administrator. It has to have one-time codes before.
+/// Makes an account an administrator. It must have one-time codes enabled.
 pub async fn promote(desk: &AdminContext, name: &str) -> Result<(Account, Changed), AdminError> {
     act(desk, name, |tables, desk, account| {
         if account.is_admin {
-            return Err(AdminError::Conflict("the account is an administrator already"));
+            return Err(AdminError::Conflict("the account is already an administrator"));
         }
         if !account.totp_enabled || account.email_verified_at.is_none() {
             return Err(AdminError::Conflict(
@@ -123,7 +123,7 @@ pub async fn promote(desk: &AdminContext, name: &str) -> Result<(Account, Change
 pub async fn demote(desk: &AdminContext, name: &str) -> Result<(Account, Changed), AdminError> {
     act(desk, name, |tables, desk, account| {
         if !account.is_admin {
-            return Err(AdminError::Conflict("the account is no administrator"));
+            return Err(AdminError::Conflict("the account is not an administrator"));
         }
         refuse_oneself(desk, account, "administrators do not demote themselves; ask another one")?;
         tables.set_admin(account.id, false)?;
@@ -133,8 +133,8 @@ pub async fn demote(desk: &AdminContext, name: &str) -> Result<(Account, Changed
     .await
 }
 
-/// Takes one-time codes and recovery codes away from an account whose owner has lost both, and
-/// ends its sessions. Not by the API where it is an administrator's.
+/// Removes one-time codes and recovery codes of an account whose owner has lost both, and ends its
+/// sessions. For administrators' accounts this is not possible by the API.
 pub async fn clear_second_factor(
     desk: &AdminContext,
     name: &str,
@@ -158,7 +158,7 @@ pub async fn clear_second_factor(
     .await
 }
 
-/// Finds the account, does `work` on it, and shows it as it is then.
+/// Finds the account, runs `work` on it, and returns its state afterwards.
 async fn act<F>(desk: &AdminContext, name: &str, work: F) -> Result<(Account, Changed), AdminError>
 where
     F: FnOnce(&mut dyn Tables, &AdminContext, &Account) -> Result<Changed, AdminError>
@@ -193,7 +193,8 @@ fn refuse_oneself(
     if desk.actor == Some(account.id) { Err(AdminError::Conflict(why)) } else { Ok(()) }
 }
 
-/// By the API there is always another one, who acts; on the machine one might forget.
+/// By the API another administrator always remains: the one who acts. On the machine one could
+/// forget.
 fn refuse_last_admin(tables: &dyn Tables, account: &Account) -> Result<(), AdminError> {
     if account.is_admin && tables.count_admins()? <= 1 {
         let why = "the account is the last administrator; promote another one first";
@@ -202,7 +203,7 @@ fn refuse_last_admin(tables: &dyn Tables, account: &Account) -> Result<(), Admin
     Ok(())
 }
 
-/// Both logs have it: the administrators', with who did it, and the account's own.
+/// Both logs get an entry: the administrators' log, with the actor, and the account's own.
 fn note(
     tables: &mut dyn Tables,
     desk: &AdminContext,
@@ -215,7 +216,7 @@ fn note(
     tables.insert_account_act(account, act, desk.now, None)
 }
 
-/// What becomes of an account's deployments.
+/// A change of run state for all deployments of an account.
 struct Turn {
     from: RunState,
     to: RunState,
@@ -237,8 +238,8 @@ const REACTIVATE: Turn = Turn {
     action: Action::Reactivate,
 };
 
-/// Turns every deployment of the account that is as it is turned from. Of a row no more is read than
-/// that takes: what is damaged in it must not keep an abuser's app running.
+/// Changes all deployments of the account that are in the expected run state. As little as possible
+/// is read of each row: a damaged one must not keep an abuser's app running.
 fn turn(
     tables: &mut dyn Tables,
     desk: &AdminContext,
@@ -252,11 +253,11 @@ fn turn(
             // Nor must it keep the others running.
             Err(error) => {
                 let error = chain(&error);
-                tracing::error!(%account, error, "a deployment that cannot be read stays");
+                tracing::error!(%account, error, "cannot read a deployment; it is left unchanged");
                 continue;
             }
         };
-        // Where the run state cannot be read, the app may well run.
+        // If the run state cannot be read, the app may well run.
         if outline.run.unwrap_or(RunState::Running) == turn.from {
             turn_one(tables, desk, &outline, turn)?;
             changed.push((outline.host, outline.id));
@@ -275,15 +276,15 @@ fn turn_one(
     let mut lifecycle = outline.lifecycle;
     // Nor must a status keep it running.
     if let Err(illegal) = lifecycle.apply(event) {
-        tracing::error!(deployment = %id, %illegal, "a status stays as it is");
+        tracing::error!(deployment = %id, %illegal, "the status is left unchanged");
     }
     let mut stopped_at = None;
     if to == RunState::Running {
-        // What its host has not stopped yet it may never stop, and then it has nothing new to report.
+        // A host that has not stopped it yet may never do so, and then has nothing new to report.
         if outline.serves
             && let Err(illegal) = lifecycle.apply(Event::Live)
         {
-            tracing::debug!(deployment = %id, %illegal, "it is not said to be live");
+            tracing::debug!(deployment = %id, %illegal, "the status is not set to live");
         }
     } else {
         stopped_at = Some(desk.now);
@@ -299,7 +300,7 @@ fn turn_one(
     Ok(())
 }
 
-/// Its owner sees that it was the platform, and not which administrator.
+/// Its owner sees that it was the platform, but not which administrator.
 fn entry(
     desk: &AdminContext,
     deployment: DeploymentId,

@@ -1,4 +1,4 @@
-//! OAuth apps: which wait, and what is decided about them.
+//! OAuth apps: list, approve, reject.
 
 use super::{AdminContext, AdminError};
 use crate::service::oauth;
@@ -21,12 +21,12 @@ pub async fn apps(
         .await
 }
 
-/// Lets an app serve others than its owner.
+/// Allows an app to serve users other than its owner.
 pub async fn approve_app(desk: &AdminContext, client_id: &str) -> Result<Client, AdminError> {
     decide(desk, client_id, true).await
 }
 
-/// Does not, or not any more: what others than its owner have allowed to it ends.
+/// Rejects it or revokes the approval: consents of users other than its owner end.
 pub async fn reject_app(desk: &AdminContext, client_id: &str) -> Result<Client, AdminError> {
     decide(desk, client_id, false).await
 }

@@ -1,4 +1,4 @@
-//! Deployments of others: moved off a host that is lost, or destroyed.
+//! Other users' deployments: evacuate them from a lost host, or destroy them.
 
 use std::sync::Arc;
 
@@ -15,28 +15,28 @@ use crate::service::hosts::join::HostError;
 use crate::store::contract::Host;
 use crate::store::{StoreError, Tables};
 
-/// What moving deployments takes beside the desk.
+/// What moving deployments needs besides the admin context.
 #[derive(Clone)]
 pub struct Means {
     /// Encrypts environments for their next revision.
     pub vault: Arc<Vault>,
-    /// How much memory of a host may be promised.
+    /// Memory overcommitment of hosts.
     pub overcommit: f64,
 }
 
-/// What came of an evacuation.
+/// Result of an evacuation.
 #[derive(Debug)]
 pub struct Evacuated {
     pub host: Host,
-    /// What was moved, each with the host that it is on now; and the host that it was on.
+    /// What was moved, each with its new host; and the host it was on.
     pub changed: Changed,
-    /// What could not be.
+    /// What could not be moved.
     pub left: Vec<Left>,
 }
 
-/// Places the deployments of a host on others. It may be run again: whatever stops it on its way, what
-/// was moved is moved, and nothing is in two places of the documents. `moved` is told what changed
-/// after each transaction, so that hosts go on with it at once.
+/// Moves the deployments of a host to others. Idempotent: if it is interrupted, what was moved
+/// stays moved, and no deployment is in two documents. `moved` is called with the changes of each
+/// transaction, so that hosts continue at once.
 pub async fn evacuate(
     desk: &AdminContext,
     means: &Means,
@@ -53,7 +53,7 @@ pub async fn evacuate(
     if let Some(error) = &error {
         details["error"] = json!(error);
     }
-    // Also where the administrator may not act any more: it says what was done.
+    // Even if the administrator may no longer act: it records what was done.
     let (now, actor) = (desk.now, desk.actor);
     let noted: Result<(), StoreError> = desk
         .store
@@ -93,7 +93,7 @@ async fn move_all(
     }
 }
 
-/// From here on nothing new comes to the host, so that the evacuation has an end.
+/// From here on nothing new is placed on the host, so that the evacuation terminates.
 async fn begin(desk: &AdminContext, name: &str) -> Result<Host, AdminError> {
     let name = name.to_owned();
     desk.write(move |tables, desk| {
@@ -110,17 +110,17 @@ async fn begin(desk: &AdminContext, name: &str) -> Result<Host, AdminError> {
     .await
 }
 
-/// A deployment that is destroyed.
+/// A destroyed deployment.
 #[derive(Debug)]
 pub struct Destroyed {
-    /// The host that had it.
+    /// The host that ran it.
     pub host: HostId,
     pub id: DeploymentId,
-    /// Its name; its id where the name cannot be read.
+    /// Its name, or its id if the name cannot be read.
     pub name: String,
 }
 
-/// Destroys a deployment, named by id or subdomain, also one whose row is damaged.
+/// Destroys a deployment, named by id or subdomain, even if its row is damaged.
 pub async fn destroy(desk: &AdminContext, name: &str) -> Result<Destroyed, AdminError> {
     let name = name.to_owned();
     desk.write(move |tables, desk| {
@@ -136,8 +136,8 @@ pub async fn destroy(desk: &AdminContext, name: &str) -> Result<Destroyed, Admin
 }
 
 fn find(tables: &dyn Tables, name: &str) -> Result<Option<Outline>, AdminError> {
-    // Only in the form that is printed: 32 hexadecimal digits alone are a possible subdomain, which
-    // somebody could choose to have another's deployment destroyed in the place of theirs.
+    // Only in the printed form: 32 hexadecimal digits are a possible subdomain, which someone could
+    // choose so that another's deployment is destroyed instead of theirs.
     let id = (name.len() == 36).then(|| name.parse::<DeploymentId>().ok()).flatten();
     let id = match (id, Subdomain::parse(name)) {
         (Some(id), _) => Some(id),

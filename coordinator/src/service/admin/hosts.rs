@@ -1,4 +1,4 @@
-//! Hosts: which there are, which get no more deployments, and which go.
+//! Hosts: list, drain, limit memory, remove.
 
 use jiff::Timestamp;
 use serde_json::json;
@@ -13,7 +13,7 @@ pub async fn hosts(desk: &AdminContext) -> Result<Vec<(Host, Load)>, StoreError>
     join::list_with_load(&desk.store).await
 }
 
-/// Lets a host get no further deployments; those it has stay.
+/// Drains a host: it gets no further deployments; existing ones stay.
 pub async fn drain(desk: &AdminContext, name: &str) -> Result<Host, AdminError> {
     set(desk, name, Some(desk.now), "host_drain").await
 }
@@ -22,7 +22,7 @@ pub async fn undrain(desk: &AdminContext, name: &str) -> Result<Host, AdminError
     set(desk, name, None, "host_undrain").await
 }
 
-/// Decides how much memory a host may claim; `None`: as much as it says.
+/// Limits the memory a host may claim; `None`: as much as it reports.
 pub async fn bound(
     desk: &AdminContext,
     name: &str,
@@ -42,7 +42,7 @@ pub async fn bound(
     .await
 }
 
-/// Takes a host without deployments off the platform.
+/// Removes a host without deployments from the platform.
 pub async fn remove_host(desk: &AdminContext, name: &str) -> Result<(), AdminError> {
     let name = name.to_owned();
     desk.write(move |tables, desk| Ok(join::take_off(tables, desk.now, desk.actor, &name)?)).await

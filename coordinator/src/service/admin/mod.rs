@@ -1,5 +1,5 @@
-//! What administrators do: by the API with a login of their own, or by commands on the machine.
-//! Every act is one transaction with an entry in the log that says who did it.
+//! Acts of administrators: by the API with their own login, or by commands on the machine. Each act
+//! is one transaction with an audit entry that names the actor.
 
 mod accounts;
 mod apps;
@@ -31,43 +31,43 @@ use crate::state::AppState;
 use crate::store::contract::Account;
 use crate::store::{Store, StoreError, Tables};
 
-/// How long a login is good for administration: a JWT that was stolen later opens nothing here.
+/// How long a login is valid for administration: a JWT stolen later is useless here.
 const FRESH: SignedDuration = SignedDuration::from_hours(12);
 
 /// A refusal. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
-    /// Fields are wrong; every one is named.
+    /// Some fields are invalid; each is named.
     #[error("the request has invalid fields")]
     Invalid(Vec<FieldError>),
-    /// The account does not administer the platform.
-    #[error("the account is no administrator of this platform")]
+    /// The account is not an administrator.
+    #[error("the account is not an administrator of this platform")]
     NotAdmin,
-    /// The login is not one that an administrator acts with.
+    /// The login is not sufficient for administration.
     #[error(
         "administration wants a login of the last 12 hours that was made with a one-time code; \
          enable one-time codes if they are not, and log in again"
     )]
     Login,
-    /// No account is meant.
+    /// No such account.
     #[error("there is no account {0}; GET /api/admin/accounts lists them")]
     NoAccount(String),
-    /// No tier is meant.
+    /// No such tier.
     #[error("there is no tier {0}; GET /api/admin/tiers lists them")]
     NoTier(String),
-    /// No deployment is meant.
+    /// No such deployment.
     #[error("there is no deployment {0}; name it by its id or its subdomain")]
     NoDeployment(String),
-    /// A deployment cannot be changed as asked.
+    /// The deployment cannot be changed as requested.
     #[error(transparent)]
     Deployment(#[from] DeployError),
-    /// It cannot be done to this account now.
+    /// Not possible for this account now.
     #[error("{0}")]
     Conflict(&'static str),
-    /// A host cannot be changed.
+    /// The host cannot be changed.
     #[error(transparent)]
     Host(#[from] HostError),
-    /// An app cannot be decided on.
+    /// The app cannot be decided on.
     #[error(transparent)]
     App(#[from] ApprovalError),
     #[error(transparent)]
@@ -80,19 +80,19 @@ impl AdminError {
     }
 }
 
-/// Who acts, on what, and when.
+/// The actor, the store, and the time of an act.
 #[derive(Clone)]
 pub struct AdminContext {
     pub store: Store,
     pub random: Arc<dyn Random>,
     pub now: Timestamp,
-    /// The administrator; `None`: whoever may run commands on the machine.
+    /// The administrator; `None`: a user of the machine's command line.
     pub actor: Option<AccountId>,
 }
 
 impl AdminContext {
-    /// The transaction of one act. Whoever was let in may have been demoted or suspended since: of
-    /// two administrators who demote each other one remains.
+    /// The transaction of one act. The administrator may have been demoted or suspended since the
+    /// login was checked: of two who demote each other, one remains.
     async fn write<T, F>(&self, work: F) -> Result<T, AdminError>
     where
         T: Send + 'static,
@@ -112,7 +112,7 @@ impl AdminContext {
 pub type Changed = Vec<(HostId, DeploymentId)>;
 
 /// Whether an administrator's login may administer: the account has one-time codes, and this login
-/// was made with one, not long ago.
+/// was made with one, recently.
 pub async fn authorise(state: &AppState, check: AdminCheck) -> Result<Account, AdminError> {
     let Session { account, id: login, .. } = check.into_session();
     let (id, now) = (account.id, state.clock.now());
@@ -127,7 +127,7 @@ pub async fn authorise(state: &AppState, check: AdminCheck) -> Result<Account, A
     }
 }
 
-/// The desk of an administrator who uses the API.
+/// The admin context of an administrator who uses the API.
 pub fn desk(state: &AppState, admin: &Account) -> AdminContext {
     AdminContext {
         store: state.store.clone(),
@@ -137,7 +137,7 @@ pub fn desk(state: &AppState, admin: &Account) -> AdminContext {
     }
 }
 
-/// Wakes those who are concerned, after the commit.
+/// Wakes the hosts and watchers concerned, after the commit.
 pub fn announce(state: &AppState, changed: &[(HostId, DeploymentId)]) {
     for &(host, id) in changed {
         state.wake.host(host);

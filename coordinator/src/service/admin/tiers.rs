@@ -1,4 +1,4 @@
-//! Tiers. A change holds for deployments that are made after it; those that run keep their limits.
+//! Tiers. A change applies to deployments made after it; existing ones keep their limits.
 
 use buddo_shared::api::admin::{AddTier, AdminTier, ChangeTier};
 use buddo_shared::api::problem::FieldError;
@@ -19,7 +19,7 @@ pub async fn tiers(desk: &AdminContext) -> Result<Vec<Tier>, StoreError> {
     desk.store.read(|tables| tables.tiers()).await
 }
 
-/// A tier as the API shows it.
+/// A tier as shown by the API.
 pub fn tier_view(tier: &Tier) -> AdminTier {
     AdminTier {
         id: tier.id.clone(),
@@ -39,7 +39,7 @@ pub fn tier_view(tier: &Tier) -> AdminTier {
     }
 }
 
-/// Lets an account deploy on a tier that is not open to all.
+/// Allows an account to deploy on a closed tier.
 pub async fn allow_tier(
     desk: &AdminContext,
     slug: &str,
@@ -47,16 +47,24 @@ pub async fn allow_tier(
 ) -> Result<Account, AdminError> {
     decide(desk, slug, name, "tier_allow", |tables, desk, tier, account| {
         let new = tables.allow_tier(&tier.id, account.id, desk.now)?;
-        if new { Ok(()) } else { Err(AdminError::Conflict("the account is allowed it already")) }
+        if new {
+            Ok(())
+        } else {
+            Err(AdminError::Conflict("the account is already allowed to use it"))
+        }
     })
     .await
 }
 
-/// Takes that back. What runs goes on; it cannot be restarted or rolled back.
+/// Revokes that. Running apps go on, but cannot be restarted or rolled back.
 pub async fn deny_tier(desk: &AdminContext, slug: &str, name: &str) -> Result<Account, AdminError> {
     decide(desk, slug, name, "tier_deny", |tables, _, tier, account| {
         let gone = tables.deny_tier(&tier.id, account.id)?;
-        if gone { Ok(()) } else { Err(AdminError::Conflict("the account is not allowed it")) }
+        if gone {
+            Ok(())
+        } else {
+            Err(AdminError::Conflict("the account is not allowed to use it"))
+        }
     })
     .await
 }
@@ -82,7 +90,7 @@ async fn decide(
     .await
 }
 
-/// A page of the accounts that are allowed a tier, and whether there are more.
+/// A page of the accounts allowed on a tier, and whether there are more.
 pub async fn tier_accounts(
     desk: &AdminContext,
     slug: &str,
@@ -113,7 +121,7 @@ pub async fn add_tier(desk: &AdminContext, request: AddTier) -> Result<Tier, Adm
     if ![POINTS, BITCOIN].contains(&payment_method.as_str()) {
         return Err(AdminError::field("/payment_method", "must be buddo_points or bitcoin"));
     }
-    // Points are there already; money is not taken yet.
+    // Points can be paid already; money is not taken yet.
     let open_to_all = payment_method == POINTS;
     let tier = Tier {
         id: random::uuid(&*desk.random).to_string(),
@@ -145,7 +153,7 @@ pub async fn add_tier(desk: &AdminContext, request: AddTier) -> Result<Tier, Adm
     .await
 }
 
-/// Changes what is named of a tier.
+/// Changes the named fields of a tier.
 pub async fn change_tier(
     desk: &AdminContext,
     slug: &str,
@@ -166,7 +174,7 @@ pub async fn change_tier(
     .await
 }
 
-/// The tier with what is named changed, if it makes sense then; all that does not is named.
+/// The tier with the named fields changed, if the result is valid; otherwise every error.
 fn changed(mut tier: Tier, request: ChangeTier) -> Result<Tier, AdminError> {
     let ChangeTier {
         name,

@@ -18,7 +18,7 @@ async fn deploy(world: &World, access: &str, name: &str) {
     assert_eq!(made.status, 201, "{made:?}");
 }
 
-/// The names of one's deployments.
+/// The names of the account's deployments.
 async fn names(world: &World, access: &str) -> Vec<String> {
     let list = world.get("/api/deploy/apps", access).await.json();
     let apps = list["deployments"].as_array().unwrap().iter();
@@ -31,7 +31,7 @@ async fn backed_up(world: &World, name: &str) -> PathBuf {
     file
 }
 
-/// How a test restores.
+/// Options of a test restore.
 #[derive(Default)]
 struct How {
     no_force: bool,
@@ -39,7 +39,7 @@ struct How {
     old_master_key: Option<PathBuf>,
 }
 
-/// Restores into the world's own state directory, whose coordinator has ended, and serves it.
+/// Restores into the world's own state directory, after its coordinator has ended, and serves it.
 fn restored(world: World, how: How) -> (World, Result<Restored, BackupError>) {
     let config = world.state.config.clone();
     let now = world.clock.now();
@@ -62,7 +62,7 @@ async fn member(world: &World) -> (String, String) {
     (jwt, access)
 }
 
-/// One of everything that opens a door.
+/// One of each kind of credential.
 struct Doors {
     jwt: String,
     access: String,
@@ -124,12 +124,12 @@ async fn what_a_backup_holds_is_there_again_and_what_came_later_is_not() {
     assert!(matches!(restored.ledger, AuditChainState::Whole { .. }));
     assert_eq!(restored.raised.hosts, 1);
     assert!(wanted(&world).await > before, "hosts obey what comes now");
-    // Whoever was logged in has to log in again, and then finds what the backup has.
+    // All users have to log in again, and then see what the backup contains.
     assert_eq!(doors.tried(&world).await, [401, 401, 401, 401, 400]);
     let fresh = world.cli_tokens(&world.log_in("one").await).await;
     let access = fresh["access_token"].as_str().unwrap();
     assert_eq!(names(&world, access).await, ["kept"]);
-    // Its environment can be read: a document with it can be made.
+    // Its environment can be read: a document with it can be built.
     crate::hosts::document(&world.state, host).await.unwrap();
     let acts: Result<_, StoreError> =
         world.state.store.read(|tables| tables.admin_acts(None, 9)).await;

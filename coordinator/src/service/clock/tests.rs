@@ -38,12 +38,12 @@ async fn fm_62_nothing_is_forgotten_for_a_jump_of_the_clock() {
     world.clock.jump(DAYS);
     sweep(&world).await;
     assert_eq!(tokens_and_logins(&world), before);
-    // Set right again, everybody is still logged in.
+    // Once it is corrected, everybody is still logged in.
     world.clock.jump(-DAYS);
     sweep(&world).await;
     assert_eq!(tokens_and_logins(&world), before);
     assert_eq!(world.get("/api/auth/me", &jwt).await.status, 200);
-    // Time that really passes is another thing.
+    // Real passing of time is different.
     world.clock.advance(DAYS);
     sweep(&world).await;
     let after = tokens_and_logins(&world);
@@ -57,7 +57,7 @@ async fn fm_62_nothing_is_signed_until_the_jump_is_confirmed() {
     let first = hosts::document(state, story.host).await.unwrap();
     begin(state).await.unwrap();
     clock.jump(DAYS);
-    // What is signed already stays what the host is to have.
+    // Documents signed before can still be sent.
     assert_eq!(hosts::document(state, story.host).await.unwrap().envelope, first.envelope);
     story.restart().await;
     let refused = hosts::document(state, story.host).await.unwrap_err();
@@ -77,7 +77,7 @@ async fn fm_62_nothing_is_signed_until_the_jump_is_confirmed() {
 async fn fm_62_a_document_from_the_future_is_replaced_once_the_clock_is_right() {
     let story = Story::begin().await;
     let (state, clock) = (&story.world.state, &story.world.clock);
-    // Less than is doubted, more than a host takes.
+    // Below the doubt threshold, but above what a host accepts.
     clock.jump(SignedDuration::from_mins(9));
     let ahead = hosts::document(state, story.host).await.unwrap();
     clock.jump(SignedDuration::from_mins(-9));
@@ -98,14 +98,14 @@ async fn fm_10_a_coordinator_that_was_away_for_days_waits_until_its_clock_is_vou
     clock.advance(SignedDuration::from_mins(5));
     watch.look(state).await.unwrap();
     assert_eq!(kept().await, seen + SignedDuration::from_mins(5));
-    // Whether it was away for three days or the clock is wrong, nobody can tell from this alone.
+    // Whether it was off for three days or the clock is wrong cannot be told from this alone.
     clock.advance(SignedDuration::from_hours(72));
     let world = world.reopened();
     begin(&world.state).await.unwrap();
     assert!(world.state.time.check().is_err());
     world.clock.advance(SignedDuration::from_hours(1));
     world.state.time.check().unwrap();
-    // A second start meanwhile would have begun again from the time that was believed last.
+    // A second start meanwhile would have begun from the last trusted time.
     let shown = show(&world.state.store, world.clock.now()).await.unwrap();
     assert_eq!(shown.seen, Some(seen + SignedDuration::from_mins(5)));
     Watch::default().look(&world.state).await.unwrap();

@@ -1,4 +1,4 @@
-//! Restart, stop, destroy; and what these and a rollback share.
+//! Restart, stop, destroy; and what they share with rollback.
 
 use buddo_shared::id::{DeploymentId, Revision};
 use buddo_shared::manifest::RunState;
@@ -23,7 +23,7 @@ use crate::state::{AppState, Services};
 use crate::store::contract::{Action, AuditStatus, NewAudit};
 use crate::store::{StoreError, Tables};
 
-/// Brings a new revision up from the same image, whose tag is resolved anew.
+/// Starts a new revision from the same image reference; a tag is resolved again.
 pub async fn restart(
     state: &AppState,
     check: DeployCheck,
@@ -51,8 +51,8 @@ pub async fn restart(
     .await
 }
 
-/// A first deploy that failed counts for little, so that it can be mended; as one that runs it
-/// counts in full.
+/// A failed first deploy barely counts against the limit, so that it can be repaired; as a running
+/// one it counts in full.
 fn refuse_beyond_limit(
     tables: &dyn Tables,
     services: &Services,
@@ -78,7 +78,7 @@ pub async fn stop(
     perform(state, check, id, act, move |_, services, deployment| {
         deployment.run = RunState::Stopped;
         deployment.health = None;
-        // Whatever failed before: now it is stopped because its operator wants it so.
+        // Earlier failures are cleared: it is stopped because its operator asked for it.
         deployment.failure = None;
         deployment.trouble = None;
         deployment.restarts = 0;
@@ -88,7 +88,7 @@ pub async fn stop(
     .await
 }
 
-/// Removes the deployment for good; its subdomain is free at once.
+/// Destroys the deployment for good; its subdomain is free at once.
 pub async fn destroy(
     state: &AppState,
     check: DeployCheck,
@@ -103,7 +103,7 @@ pub async fn destroy(
                 Ok(None)
             };
             let destroyed = carry_out(tables, &services, check, id, DESTROY, act)?;
-            // It is not shown: that would fail where its revision cannot be read.
+            // The deployment is not returned: that would fail if its revision cannot be read.
             Ok::<_, DeployError>(destroyed.host)
         })
         .await?;
@@ -119,7 +119,7 @@ pub(super) const DESTROY: Act = Act {
     supersedes: "destroyed before it was live",
 };
 
-/// What changes of a deployment that is destroyed by whoever may act on it.
+/// The changes to a deployment that is destroyed by its operator.
 pub(super) fn take_away(
     tables: &mut dyn Tables,
     now: Timestamp,
@@ -134,9 +134,9 @@ pub(super) fn take_away(
     tables.erase_env(deployment.id)
 }
 
-/// The number of a further revision. Not the current one plus one: a deploy that failed has left
-/// a higher number behind. Nor the highest one that is known: a database from a backup may know
-/// fewer than the host. But no host chooses it by what it claims ([`is_near`]).
+/// The number for a new revision. Not the current one plus one: a failed deploy has left a higher
+/// number behind. Nor one above the highest known: a database from a backup may know fewer than the
+/// host. But no host can choose it by what it claims ([`is_near`]).
 pub(super) fn next_number(
     tables: &dyn Tables,
     deployment: &Deployment,
@@ -146,7 +146,7 @@ pub(super) fn next_number(
     Ok(serving.map_or(last, |serving| serving.max(last)).next()?)
 }
 
-/// What a revision's environment says.
+/// Decrypts a revision's environment.
 pub(super) fn environment(
     tables: &dyn Tables,
     vault: &Vault,
@@ -160,7 +160,7 @@ pub(super) fn environment(
     }
 }
 
-/// The same for another revision: each is encrypted for its own row.
+/// Encrypts it for another revision: each is bound to its own row.
 pub(super) fn seal(
     services: &Services,
     id: DeploymentId,
@@ -171,7 +171,7 @@ pub(super) fn seal(
     Ok(env.map(|env| services.vault.seal(place, &env)).transpose()?)
 }
 
-/// From now on `number` is to run.
+/// Makes `number` the desired revision.
 pub(super) fn begin(deployment: &mut Deployment, number: Revision) {
     deployment.revision = number;
     deployment.run = RunState::Running;
@@ -180,12 +180,12 @@ pub(super) fn begin(deployment: &mut Deployment, number: Revision) {
     deployment.stopped_at = None;
 }
 
-/// What an operator does to a deployment.
+/// An act of an operator on a deployment.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Act {
     pub(super) event: Event,
     pub(super) action: Action,
-    /// What the audit log says of a deploy that this ends before it was live.
+    /// The audit detail for a deploy that this act ends before it was live.
     pub(super) supersedes: &'static str,
 }
 
@@ -211,8 +211,8 @@ where
     Ok(shown)
 }
 
-/// What all four share: ownership, the table of moves, the audit log, a new generation. What
-/// `change` yields goes into the audit log.
+/// The common part of all four acts: ownership, the lifecycle table, the audit log, a new
+/// generation. What `change` returns becomes the audit details.
 pub(super) fn carry_out<F>(
     tables: &mut dyn Tables,
     services: &Services,
@@ -247,8 +247,8 @@ where
     Ok(deployment)
 }
 
-/// Destroys a deployment, whoever's it is and whatever else of its row cannot be read. `done`: the entry
-/// of the audit log.
+/// Destroys a deployment of any owner, even if the rest of its row cannot be read. `done`: the
+/// audit entry.
 pub(super) fn destroy_outlined(
     tables: &mut dyn Tables,
     outline: &Outline,

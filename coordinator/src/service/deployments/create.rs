@@ -1,7 +1,7 @@
-//! Create: everything that can be refused is refused before the one transaction ends.
+//! Create: all refusals come before the one transaction ends.
 //!
-//! A deployment whose first deploy failed, so that it never served anybody, holds its name for its
-//! own team: creating one of that name replaces it.
+//! A deployment whose first deploy failed, so that it never served, reserves its name for its own
+//! team: creating one with that name replaces it.
 
 use buddo_shared::id::{AccountId, AppId, DeploymentId, HostId, Revision, TeamId};
 use buddo_shared::manifest::RunState;
@@ -31,7 +31,7 @@ use crate::state::{AppState, Services};
 use crate::store::Tables;
 use crate::store::contract::{Action, AuditStatus, Counts, Tier};
 
-/// Creates a deployment, or yields what the first request with the same key yielded.
+/// Creates a deployment, or returns the result of the first request with the same key.
 pub async fn create(
     state: &AppState,
     check: DeployCheck,
@@ -39,15 +39,16 @@ pub async fn create(
     spec: AppSpec,
     asked: Option<Asked>,
 ) -> Result<Shown, DeployError> {
-    // What takes long and does not need the database is done before the one transaction, in which
-    // everybody else waits.
+    // Slow work that does not need the database is done before the transaction, which blocks all
+    // other writers.
     let asked = asked.map(|Asked { key, body }| (key, state.vault.fingerprint(&body)));
     let new = New::of(state, spec)?;
     let services = owned_state(state);
     let (shown, made) = state
         .store
         .write(move |tables| {
-            // What was answered before is for those alone who still may ask, and for the same team.
+            // The earlier answer is only for callers that still have permission, and for the same
+            // team.
             let target = check.place(tables, team)?;
             let asked = asked.map(|(key, body)| {
                 let of_team = [&target.team.as_uuid().as_bytes()[..], &body].concat();
@@ -68,7 +69,7 @@ pub async fn create(
     Ok(shown)
 }
 
-/// What is to be made, with an environment that is encrypted already.
+/// The deployment to create, with its environment already encrypted.
 struct New {
     id: DeploymentId,
     spec: AppSpec,
@@ -86,13 +87,14 @@ impl New {
     }
 }
 
-/// What was done for it.
+/// The result of the transaction.
 struct Made {
-    /// What had to go for it.
+    /// The deployment it replaced.
     replaced: Option<(HostId, DeploymentId)>,
 }
 
-/// Checks what only the database knows, and stores deployment, revision, audit and generation.
+/// Checks what only the database knows, and stores deployment, revision, audit entry and
+/// generation.
 fn make(
     tables: &mut dyn Tables,
     services: &Services,
@@ -144,8 +146,9 @@ fn make(
     Ok((view::deployment(tables, services, deployment)?, Made { replaced }))
 }
 
-/// Destroys what holds the name where it is the team's own and never served: whoever creates one of
-/// its name means to mend it. What is refused after this undoes it, for it is one transaction.
+/// Destroys the deployment that holds the name if it is the team's own and never served: creating
+/// one with that name is meant to repair it. A later refusal undoes this, since it is one
+/// transaction.
 fn replace_failed(
     tables: &mut dyn Tables,
     services: &Services,
@@ -203,8 +206,8 @@ fn check_names(
     Ok(())
 }
 
-/// Whether `domain` lies in the platform's zone or is the API's own name: bound to an app, it
-/// would take visitors from another app, or credentials from the platform.
+/// Whether `domain` is in the platform's zone or is the API's own name: bound to an app, it would
+/// take visitors from another app, or credentials from the platform.
 fn is_ours(config: &Config, domain: &HostName) -> bool {
     let url = config.api.public_url();
     let public = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);

@@ -1,7 +1,7 @@
-//! Deployments that are destroyed by another than who may act on them one by one: all that an account
-//! answers for, when it ends, and any one, by an administrator.
+//! Deployments destroyed by the platform: all of an account when it is deleted, and single ones by
+//! an administrator.
 //!
-//! Of a row no more is read than that takes, so that one that is damaged does not run on for ever.
+//! As little as possible is read of each row, so that a damaged one does not run on for ever.
 
 use std::sync::Arc;
 
@@ -17,8 +17,8 @@ use crate::state::{AppState, Services};
 use crate::store::Tables;
 use crate::store::contract::{AuditStatus, NewAudit};
 
-/// Destroys every deployment that the account answers for. Within the caller's transaction; after it,
-/// [`announce_destroyed`] tells the hosts.
+/// Destroys every deployment the account is responsible for, within the caller's transaction.
+/// Afterwards [`announce_destroyed`] wakes the hosts.
 pub(crate) fn destroy_all(
     tables: &mut dyn Tables,
     services: &Services,
@@ -27,7 +27,7 @@ pub(crate) fn destroy_all(
     refuse_suspended(tables, account)?;
     let mut destroyed = Vec::new();
     for outline in tables.outlines_of(account)? {
-        // One whose host cannot be read would run on with nobody to answer for it.
+        // If its host cannot be read, it would run on with nobody responsible for it.
         let outline = outline?;
         let (action, done) = (DESTROY.action, AuditStatus::Completed);
         let entry = audit::entry(services, outline.id, action, done, Some(account));
@@ -37,7 +37,7 @@ pub(crate) fn destroy_all(
     Ok(destroyed)
 }
 
-/// Wakes those who are concerned, after the commit.
+/// Wakes the hosts and watchers concerned, after the commit.
 pub(crate) fn announce_destroyed(state: &AppState, destroyed: &[(HostId, DeploymentId)]) {
     for &(host, id) in destroyed {
         announce(state, host, id);
@@ -45,7 +45,7 @@ pub(crate) fn announce_destroyed(state: &AppState, destroyed: &[(HostId, Deploym
     }
 }
 
-/// Destroys a deployment, whoever's it is. Its owner sees that it was the platform, and not which
+/// Destroys a deployment of any owner, who sees that it was the platform, but not which
 /// administrator.
 pub(crate) fn destroy_any(
     tables: &mut dyn Tables,

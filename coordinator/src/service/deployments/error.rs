@@ -1,4 +1,4 @@
-//! Why a use case on deployments refuses.
+//! Errors of the deployment use cases.
 
 use buddo_shared::api::problem::FieldError;
 use buddo_shared::id::LastRevision;
@@ -12,27 +12,27 @@ use crate::domain::lifecycle::IllegalMove;
 use crate::domain::scheduler::NoRoom;
 use crate::store::StoreError;
 
-/// What its owner can do for a deployment whose environment cannot be decrypted.
+/// What the owner can do about a deployment whose environment cannot be decrypted.
 pub(crate) const MAKE_AGAIN: &str = "destroy it and create it again with its whole environment";
 
 /// A refusal. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum DeployError {
-    /// Fields are wrong; every one is named.
+    /// Some fields are invalid; each is named.
     #[error("the request has invalid fields")]
     Invalid(Vec<FieldError>),
-    /// A well-formed slug that no tier has.
+    /// A well-formed slug, but no such tier.
     #[error("there is no tier {0}; pick a slug from GET /api/deploy/tiers")]
     TierNotFound(TierSlug),
-    /// No deployment has this id.
+    /// No such deployment.
     #[error("there is no deployment with this id; GET /api/deploy/apps lists yours")]
     NotFound,
-    /// It, or the team that was named, is another's.
+    /// It, or the team that was named, belongs to someone else.
     #[error(
         "the deployment or the team belongs to another operator; GET /api/deploy/apps lists yours"
     )]
     Forbidden,
-    /// The role in the team does not suffice.
+    /// The role in the team is not sufficient.
     #[error(
         "your role in the team does not allow this; it takes the role {0}, which an admin of the \
          team can give"
@@ -41,7 +41,7 @@ pub enum DeployError {
     /// The account may not act.
     #[error("the account is suspended; ask the platform's operator")]
     Suspended,
-    /// The address of who acts, or of who answers for it, is not verified.
+    /// The address of the caller, or of the responsible account, is not verified.
     #[error(
         "{} not verified; open the link in the verification mail, or ask for a new one with \
          POST /api/auth/send-verification",
@@ -50,7 +50,7 @@ pub enum DeployError {
         }
     )]
     EmailUnverified {
-        /// Whether it is that of who acts.
+        /// Whether it is the caller's own.
         own: bool,
     },
     /// The account may not deploy on this tier.
@@ -59,15 +59,14 @@ pub enum DeployError {
          ask the platform's operator to allow it to the account that answers for the deployment"
     )]
     TierClosed(TierSlug),
-    /// The account has as many as it may.
+    /// The account has reached a limit.
     #[error(
         "the limit of {limit} deployments {of} is reached; destroy one that is not needed \
          (a stopped one counts)"
     )]
     LimitReached {
-        /// How many are allowed.
         limit: u32,
-        /// Of what: the account, or the account on a tier.
+        /// What the limit applies to: the account, or the account on a tier.
         of: String,
     },
     /// No host has room.
@@ -76,23 +75,23 @@ pub enum DeployError {
     /// The state does not allow it.
     #[error(transparent)]
     Illegal(#[from] IllegalMove),
-    /// The revision cannot be brought back.
+    /// The revision cannot be restored.
     #[error(transparent)]
     NoReturn(#[from] NoReturn),
-    /// The key was used for another request.
+    /// The key was already used for another request.
     #[error("this Idempotency-Key was sent with another body; use a new key for a new request")]
     KeyReused,
-    /// The environment cannot be decrypted. The same words stand in what is held.
-    #[error("its environment cannot be decrypted, so that it cannot be brought up; {MAKE_AGAIN}")]
+    /// The environment cannot be decrypted. Same wording as in held deployments.
+    #[error("its environment cannot be decrypted, so it cannot be started; {MAKE_AGAIN}")]
     Lost(#[source] VaultError),
-    /// It has no number left for a further revision.
+    /// No revision number is left.
     #[error(transparent)]
     LastRevision(#[from] LastRevision),
     /// The environment cannot be encrypted.
     #[error("cannot encrypt the environment")]
     Vault(#[from] VaultError),
-    /// An answer cannot be written or read back.
-    #[error("cannot keep the answer")]
+    /// An answer cannot be serialised or read back.
+    #[error("cannot store the answer")]
     Answer(#[from] serde_json::Error),
     #[error(transparent)]
     Store(#[from] StoreError),

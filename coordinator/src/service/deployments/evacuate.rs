@@ -1,12 +1,12 @@
 //! How an administrator moves the deployments of others off a host.
 //!
 //! ```text
-//! on its host ─► a place elsewhere? ─► next revision, same bytes and environment ─► both hosts get a document
+//! on its host ─► room elsewhere? ─► next revision, same digest and env ─► both documents
 //!                     └ none ─► it stays, and the administrator is told why
 //! ```
 //!
-//! What it was on the host before is not waited for: that host may never come back. If it does, its
-//! next document no longer has the deployment, and whatever it reports about it is not believed.
+//! The previous host is not waited for: it may never come back. If it does, its next document no
+//! longer has the deployment, and its reports about it are ignored.
 
 use std::sync::Arc;
 
@@ -31,24 +31,24 @@ use crate::service::deployments::placement::{self, Search};
 use crate::store::contract::{Action, AuditStatus, Host, NewAudit};
 use crate::store::{StoreError, Tables};
 
-/// Deployments that are moved in one transaction: others write between two of them.
+/// Deployments moved per transaction: other writers get their turn in between.
 const BATCH: usize = 50;
 
-/// What it takes to move deployments, beside the database.
+/// What moving deployments needs besides the database.
 #[derive(Clone)]
 pub(crate) struct Mover {
-    /// Environments are encrypted for the revision that they belong to.
+    /// Environments are encrypted for the revision they belong to.
     pub(crate) vault: Arc<Vault>,
     pub(crate) random: Arc<dyn Random>,
-    /// How much memory of a host may be promised.
+    /// Memory overcommitment of hosts.
     pub(crate) overcommit: f64,
     pub(crate) now: Timestamp,
 }
 
-/// What one transaction of an evacuation did.
+/// Result of one transaction of an evacuation.
 #[derive(Debug, Default)]
 pub(crate) struct Moved {
-    /// Where each deployment is now.
+    /// The new host of each deployment.
     pub(crate) to: Vec<(HostId, DeploymentId)>,
     /// Those that stay, and why.
     pub(crate) left: Vec<Left>,
@@ -58,13 +58,13 @@ pub(crate) struct Moved {
 #[derive(Debug, Clone)]
 pub struct Left {
     pub id: DeploymentId,
-    /// Its name; its id where the name cannot be read.
+    /// Its name, or its id if the name cannot be read.
     pub name: String,
     pub reason: String,
 }
 
-/// Moves some of the host's deployments elsewhere, those in `left` apart. Nothing in the answer:
-/// all were tried. One that has no room elsewhere, or cannot be read, keeps no other where it is.
+/// Moves some of the host's deployments, except those in `left`. An empty result: all were tried.
+/// One that fits nowhere, or cannot be read, does not block the others.
 pub(crate) fn evacuate_some(
     tables: &mut dyn Tables,
     mover: &Mover,
@@ -76,7 +76,7 @@ pub(crate) fn evacuate_some(
         (Some(id), row) => Some((id, row)),
         (None, row) => {
             let error = row.err().map(|error| chain(&error));
-            tracing::error!(host = %from.id, error, "a deployment whose id cannot be read stays");
+            tracing::error!(host = %from.id, error, "cannot read a deployment's id; not moved");
             None
         }
     });
@@ -104,16 +104,17 @@ pub(crate) fn evacuate_some(
     Ok(moved)
 }
 
-/// Whether the database fails, and not one row of it.
+/// Whether the whole database fails, not just one row.
 fn concerns_all(error: &StoreError) -> bool {
     matches!(error, StoreError::Full { .. } | StoreError::Busy | StoreError::Closed)
 }
 
-/// Where there is room in one transaction, in which the other hosts only get fuller.
+/// Free room during one transaction, in which the other hosts can only get fuller.
 struct Room<'a> {
     mover: &'a Mover,
     from: &'a Host,
-    /// What had no room for want of memory, in MiB, and the words for it: nothing larger has any.
+    /// The smallest app that did not fit for lack of memory, in MiB, and the error: nothing larger
+    /// fits either.
     refused: Option<(u64, NoRoom)>,
 }
 
@@ -143,13 +144,13 @@ impl Room<'_> {
     }
 }
 
-/// A deployment that goes to another host; its next revision, where it has one, is stored.
+/// A deployment ready to move; its next revision, if any, is stored.
 struct Ready {
     deployment: Deployment,
     to: HostId,
 }
 
-/// Everything that can be refused is refused here: what follows is kept or fails as a whole.
+/// All refusals happen here: what follows is committed or fails as a whole.
 fn prepare(
     tables: &mut dyn Tables,
     mover: &Mover,
@@ -164,13 +165,13 @@ fn prepare(
     let env_bytes = env.as_ref().map_or(0, |env| env.expose().len() as u64);
     let demand = Demand { memory_mb: deployment.limits.memory_mb.into(), env_bytes };
     let to = room.find(tables, &deployment, demand)?;
-    // What shall not run moves as it is: nothing has to be brought up.
+    // A stopped app moves as it is: nothing has to be started.
     if deployment.run == RunState::Running {
         deployment.lifecycle.apply(Event::Move)?;
         let number = next_number(tables, &deployment)?;
         let env = env.map(|env| mover.vault.seal(EncryptionContext::Environment(id, number), &env));
         let env = env.transpose()?;
-        // With its digest: the app is the same bytes there.
+        // With its digest: the app runs the same image there.
         let revision: RevisionRecord = current.again(number, mover.now);
         tables.insert_revision(id, &revision, env.as_deref())?;
         deployment.revision = number;
@@ -179,7 +180,7 @@ fn prepare(
     Ok(Ready { deployment, to })
 }
 
-/// Moves it; to which host.
+/// Moves it; returns its new host.
 fn carry(
     tables: &mut dyn Tables,
     mover: &Mover,
@@ -203,7 +204,7 @@ fn carry(
     Ok(to)
 }
 
-/// Its owner sees that it was the platform, and not which administrator.
+/// Its owner sees that it was the platform, but not which administrator.
 fn entry(
     mover: &Mover,
     deployment: DeploymentId,

@@ -1,4 +1,4 @@
-//! Requests that carry an `Idempotency-Key`: done once, answered alike each time.
+//! Requests with an `Idempotency-Key`: executed once, answered the same each time.
 
 use buddo_shared::id::AccountId;
 use jiff::Timestamp;
@@ -35,12 +35,12 @@ impl IdempotencyKey {
     }
 }
 
-/// What a request is sent again by.
+/// An idempotent request as received.
 #[derive(Debug)]
 pub struct Asked {
-    /// What its sender calls it.
+    /// The key chosen by its sender.
     pub key: IdempotencyKey,
-    /// The same bytes each time it is sent; they may hold secrets, and are not kept.
+    /// The same bytes on each retry; they may hold secrets, and are not stored.
     pub body: Zeroizing<Vec<u8>>,
 }
 
@@ -48,14 +48,14 @@ pub struct Asked {
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) account: AccountId,
-    /// What its sender calls it.
+    /// The key chosen by its sender.
     pub(super) key: IdempotencyKey,
-    /// What it asks for: a keyed hash, for the body may hold secrets.
+    /// Keyed hash of the body, which may hold secrets.
     pub(super) hash: [u8; 32],
 }
 
-/// Does `work`, unless that was done for the same key: then its result is that of then, with
-/// `None` for what else the work yields. A request without a key is a new one each time.
+/// Runs `work`, unless it was already done for the same key: then the stored result is returned,
+/// with `None` for the rest of what `work` yields. A request without a key always runs.
 pub(super) fn idempotent<R, T>(
     tables: &mut dyn Tables,
     services: &Services,
@@ -69,8 +69,7 @@ where
         return work(tables).map(|(result, done)| (result, Some(done)));
     };
     let now = services.clock.now();
-    // While the clock is doubted no result is too old, so that none is forgotten, and what was done
-    // is not done twice.
+    // While the clock is in doubt no result counts as expired, so that nothing is done twice.
     let since = services.time.believed().ok().and_then(|now| now.checked_sub(ANSWERS_KEPT).ok());
     let since = since.unwrap_or(Timestamp::MIN);
     if let Some(first) = tables.replay(account, &key, since)? {

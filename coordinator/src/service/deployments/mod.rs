@@ -1,4 +1,4 @@
-//! What operators do with deployments.
+//! The deployment use cases of operators.
 
 mod act;
 mod create;
@@ -33,7 +33,7 @@ use crate::domain::deployment::Deployment;
 use crate::state::AppState;
 use crate::store::Tables;
 
-/// The deployment, if it may be looked at.
+/// The deployment, if the caller may see it.
 fn find_visible(
     tables: &dyn Tables,
     check: DeployCheck,
@@ -50,8 +50,8 @@ fn refuse_suspended(tables: &dyn Tables, account: AccountId) -> Result<(), Deplo
     }
 }
 
-/// Who acts and who answers for it may bring something up: neither is suspended, and both have
-/// shown that their address is theirs. An account costs nothing, an address at least has to exist.
+/// Requires that neither the caller nor the responsible account is suspended, and that both have
+/// verified their addresses. An account costs nothing; an address at least has to exist.
 fn refuse_unproven(tables: &dyn Tables, accounts: [AccountId; 2]) -> Result<(), DeployError> {
     for id in accounts {
         let account = tables.account(id)?;
@@ -65,8 +65,8 @@ fn refuse_unproven(tables: &dyn Tables, accounts: [AccountId; 2]) -> Result<(), 
     Ok(())
 }
 
-/// A tier that is not open to all wants an administrator's leave for who answers for the
-/// deployment. Asked for each revision, so that leave that was taken back ends with what runs.
+/// A closed tier requires an administrator's permission for the responsible account. Checked for
+/// each revision, so that a revoked permission ends with the current one.
 fn refuse_closed_tier(
     tables: &dyn Tables,
     tier_id: &str,
@@ -78,13 +78,13 @@ fn refuse_closed_tier(
     }
 }
 
-/// After a commit that changed what `host` shall have: wakes its task and those who watch.
+/// After a commit that changed the desired state of `host`: wakes its task and the watchers.
 fn announce(state: &AppState, host: HostId, id: DeploymentId) {
     state.wake.host(host);
     state.live.settled(id);
 }
 
-/// A reference to the shared parts that a transaction can own.
+/// A handle to the shared state that a transaction can own.
 fn owned_state(state: &AppState) -> AppState {
     Arc::clone(state)
 }

@@ -1,4 +1,4 @@
-//! The hosts as placement sees them.
+//! Scheduling: candidate hosts from the database.
 
 use buddo_shared::id::{AccountId, HostId};
 use buddo_shared::report::HostStatus;
@@ -12,35 +12,35 @@ use crate::service::deployments::DeployError;
 use crate::store::Tables;
 use crate::store::contract::{Host, RoomSearch, Roomy};
 
-/// A host that could not be reached for so long gets no new app: it is not about to come back.
+/// A host unreachable for this long gets no new app: it is not about to come back.
 const LOST: SignedDuration = SignedDuration::from_hours(1);
 
-/// Hosts that are looked at in one go.
+/// Hosts examined per page.
 const PAGE: u32 = 16;
 
-/// Such goes at most. The database names only hosts that fit, by the same rule, so that the first one
-/// is enough; where it errs, no deployment takes longer than this.
+/// Maximum number of pages. The database returns only hosts that fit, by the same rule, so that the
+/// first page is enough; if it errs, this bounds the time.
 const PAGES: usize = 4;
 
-/// Where a deployment is to go.
+/// A deployment to place.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Search {
     pub(super) account: AccountId,
     pub(super) demand: Demand,
-    /// How many times what its apps may take a host promises.
+    /// Memory overcommitment of hosts.
     pub(super) overcommit: f64,
     pub(super) now: Timestamp,
     /// The host that it leaves.
     pub(super) from: Option<HostId>,
 }
 
-/// The host for a deployment: the rule of [`place`] over a few hosts at a time, those with most room
-/// first. With more than [`PAGE`] hosts it may choose another than the rule would choose among all,
-/// where the largest app of one is larger than that of another; to look at all of them for each
-/// deployment takes longer than all the rest of it.
+/// The host for a deployment: applies [`place`] to a few hosts at a time, those with the most room
+/// first. With more than [`PAGE`] hosts the choice may differ from that among all, if the largest
+/// app of one host is larger than that of another; examining all of them for each deployment takes
+/// longer than everything else.
 pub(super) fn choose(tables: &dyn Tables, search: Search) -> Result<HostId, DeployError> {
     let Search { account, demand, overcommit, now, from } = search;
-    // Only an environment takes a share of what an account may have on a host.
+    // Only an environment uses the account's share of a host.
     let taken = if demand.env_bytes > 0 { tables.env_bytes_of(account)? } else { Vec::new() };
     let lost_at = now.checked_sub(LOST).unwrap_or(Timestamp::MIN);
     let from: Vec<HostId> = from.into_iter().collect();
@@ -63,7 +63,7 @@ pub(super) fn choose(tables: &dyn Tables, search: Search) -> Result<HostId, Depl
         }
         after = found.last().map(|roomy| roomy.mark);
     }
-    // Nothing fits. For the words why not: those that come closest.
+    // Nothing fits. The hosts that come closest are used for the error message.
     let search = RoomSearch { fits: None, lost_at, except: &from };
     let closest = tables.hosts_by_room(search, None, PAGE)?;
     match place(demand, &candidates(&closest)) {
@@ -84,7 +84,7 @@ fn candidate(host: &Roomy, taken: &[(HostId, u64)], overcommit: f64, now: Timest
     }
 }
 
-/// What the host says that it has, as far as it is believed; nothing until it has said so.
+/// The reported capacity of the host, as far as it is believed; zero until it has reported.
 pub(crate) fn capacity(host: &Host) -> Capacity {
     capacity_of(host.status.as_ref(), host.max_memory_mb)
 }
@@ -97,7 +97,7 @@ fn capacity_of(status: Option<&HostStatus>, max_memory_mb: Option<u64>) -> Capac
     })
 }
 
-/// Those that are drained or locked the database leaves out.
+/// The database excludes drained and locked hosts.
 fn availability(host: &Roomy, now: Timestamp) -> Availability {
     let is_lost = host.unreachable_since.is_some_and(|since| now.duration_since(since) >= LOST);
     let lacks = |status: &HostStatus| status.lacks.is_some();

@@ -1,4 +1,4 @@
-//! What operators read.
+//! Queries of operators.
 
 use buddo_shared::id::{DeploymentId, TeamId};
 
@@ -11,7 +11,7 @@ use crate::domain::revision::RevisionRecord;
 use crate::state::AppState;
 use crate::store::contract::{AuditRow, Page, Tier};
 
-/// Entries of the audit log that are shown: the newest.
+/// Number of audit entries shown: the newest.
 const AUDIT_SHOWN: u32 = 1000;
 
 /// One page of a list.
@@ -43,8 +43,7 @@ pub async fn get(
         .await
 }
 
-/// The deployments that are not destroyed, newest first: of the team that is named, or of all
-/// within reach.
+/// The deployments that are not destroyed, newest first: of the named team, or of all visible ones.
 pub async fn list(
     state: &AppState,
     check: DeployCheck,
@@ -55,7 +54,7 @@ pub async fn list(
     state
         .store
         .read(move |tables| {
-            // One more than asked tells whether there is a next page.
+            // One more than requested tells whether there is a next page.
             let more = Page { limit: page.limit + 1, ..page };
             let mut rows = tables.deployments_in(&check.teams(tables, team)?, more)?;
             let asked = usize::try_from(page.limit).unwrap_or(usize::MAX);
@@ -81,8 +80,8 @@ pub async fn status(
     id: DeploymentId,
 ) -> Result<ShownStatus, DeployError> {
     let version = state.store.version();
-    // Who may see it is remembered with it, and changes by a commit as well.
-    // The clock decides when a host counts as lost, so that it is asked each time.
+    // Permissions are cached with it, and change only by a commit as well. The clock decides when a
+    // host counts as lost, so it is read each time.
     let now = state.clock.now();
     if let Some((deployment, reach)) = state.recent.status.get(&(check, id), version) {
         return Ok(view::status(&state.live, deployment, reach.as_ref(), now));
@@ -97,7 +96,7 @@ pub async fn status(
     Ok(view::status(&state.live, deployment, reach.as_ref(), now))
 }
 
-/// The revisions of one deployment that are kept, newest first.
+/// The kept revisions of one deployment, newest first.
 pub async fn revisions(
     state: &AppState,
     check: DeployCheck,

@@ -1,4 +1,4 @@
-//! Rollback: a new revision with the content of an earlier one, down to the bytes.
+//! Rollback: a new revision with the content of an earlier one, including the digest.
 
 use buddo_shared::id::{DeploymentId, Revision};
 use serde_json::{Value, json};
@@ -23,8 +23,8 @@ const ACT: Act = Act {
     supersedes: "superseded by a rollback",
 };
 
-/// Brings an earlier revision back: the one that is named, or the newest other one that was live
-/// and stayed good. A request with the key of an earlier one yields what that yielded.
+/// Restores an earlier revision: the named one, or the newest other one that was live and did not
+/// fail later. A retry with the same key returns the first result.
 pub async fn rollback(
     state: &AppState,
     check: DeployCheck,
@@ -42,7 +42,7 @@ pub async fn rollback(
     let (shown, done) = state
         .store
         .write(move |tables| {
-            // What was answered before is for those alone who still may ask.
+            // The earlier answer is only for callers that still have permission.
             check.deployment(tables, id, Right::Write)?;
             idempotent(tables, &services, asked, |tables| {
                 let change = |tables: &mut dyn Tables, services: &Services, d: &mut Deployment| {
@@ -59,7 +59,7 @@ pub async fn rollback(
     Ok(shown)
 }
 
-/// Makes a new revision of the earlier one, and asks for it.
+/// Makes a new revision from the earlier one, and makes it the desired one.
 fn bring_back(
     tables: &mut dyn Tables,
     services: &Services,
@@ -80,7 +80,7 @@ fn bring_back(
     Ok(Some(json!({ "from": from, "to": source.number, "revision": number })))
 }
 
-/// The revision to bring back.
+/// The revision to restore.
 fn choose(
     tables: &dyn Tables,
     services: &Services,
@@ -102,8 +102,8 @@ fn choose(
     Ok(rows.swap_remove(index))
 }
 
-/// The newest other good one that differs from the current one: whoever restarted a bad version in
-/// the hope that it mends wants neither of both back.
+/// The newest other good one with different content: after restarting a bad version in the hope of
+/// a fix, neither of the two is wanted.
 fn previous(
     tables: &dyn Tables,
     services: &Services,

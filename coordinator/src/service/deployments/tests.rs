@@ -1,4 +1,4 @@
-//! What becomes of a first deploy that failed, and of one that another act ended.
+//! What happens to a failed first deploy, and to one ended by another act.
 
 use buddo_shared::api::deploy::CreateDeployment;
 use buddo_shared::id::DeploymentId;
@@ -16,7 +16,7 @@ async fn of_name(world: &World, name: &str) -> Result<DeploymentId, DeployError>
     Ok(made.deployment.id.parse().unwrap())
 }
 
-/// The log of a deployment: what was done, how it ended, and why.
+/// The log of a deployment: action, outcome, and cause.
 async fn log(world: &World, id: DeploymentId) -> Vec<String> {
     let log = logs(&world.state, owner(1), id).await.unwrap().logs;
     let words = log.into_iter().map(|entry| {
@@ -38,7 +38,7 @@ async fn a_create_of_its_name_mends_a_first_deploy_that_failed() {
     let wrong = story.id;
     assert!(subdomain_is_taken(&of_name(&story.world, "my-app").await.unwrap_err()), "it is begun");
     story.report(status(wrong, 1, Phase::Failed, None)).await;
-    // To others it is taken as any other.
+    // For others the name is taken as usual.
     let other = story.world.operator("two").await;
     let body = json!({ "subdomain": "my-app", "image": "docker.io/library/nginx:latest",
         "tier": "buddo-starter" });
@@ -101,11 +101,11 @@ async fn failed_first_deploys_do_not_count_up_to_the_limit_itself() {
         story.id = of_name(&story.world, name).await.unwrap();
         story.report(status(story.id, 1, Phase::Failed, None)).await;
     }
-    // Two of the three are free, so that there is room for one more, not for two.
+    // Two of the three are free, so there is room for one more, not for two.
     let good = of_name(&story.world, "good-1").await.unwrap();
     let full = of_name(&story.world, "good-2").await.unwrap_err();
     assert!(matches!(full, DeployError::LimitReached { limit: 2, .. }), "{full:?}");
-    // A failed one that is tried again counts as what it then is.
+    // A failed one that is retried counts in full.
     let again = restart(&story.world.state, owner(1), bad).await.unwrap_err();
     assert!(matches!(again, DeployError::LimitReached { limit: 2, .. }), "{again:?}");
     destroy(&story.world.state, owner(1), good).await.unwrap();

@@ -1,4 +1,4 @@
-//! A deployment as it is shown: what is stored of it, and what that means at this moment.
+//! A deployment as shown: its stored state, and what that means at this moment.
 
 use buddo_shared::manifest::RunState;
 use buddo_shared::report::{Health, Progress};
@@ -14,25 +14,24 @@ use crate::state::Services;
 use crate::store::contract::Reach;
 use crate::store::{StoreError, Tables};
 
-/// How a deployment fares, by all that is known now.
+/// The current condition of a deployment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Condition {
-    /// What its probes say; `Unknown` while nothing is heard of its host.
+    /// The result of its probes; `Unknown` while its host is not heard from.
     pub health: Option<Health>,
-    /// The newest probe that is known.
+    /// The newest known probe.
     pub last_health_check: Option<Timestamp>,
-    /// How the last change ended, where that was badly.
+    /// How the last change failed, if it did.
     pub failure: Option<Failure>,
     /// What is wrong while it serves.
     pub warning: Option<Failure>,
-    /// What keeps a change from going on.
+    /// What blocks a change.
     pub waiting: Option<Failure>,
 }
 
 /// A deployment with its current revision.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Shown {
-    /// What is stored of it.
     pub deployment: Deployment,
     pub revision: RevisionRecord,
     /// The name of its host.
@@ -40,17 +39,16 @@ pub struct Shown {
     pub condition: Condition,
 }
 
-/// A deployment without what changes with its revisions, for frequent polls.
+/// A deployment without revision data, for frequent polls.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ShownStatus {
-    /// What is stored of it.
     pub deployment: Deployment,
     pub condition: Condition,
-    /// What is being done now, while a deploy is under way.
+    /// Current progress while a deploy is in progress.
     pub progress: Option<Progress>,
 }
 
-/// All that is shown of one.
+/// The full view of a deployment.
 pub(super) fn deployment(
     tables: &dyn Tables,
     services: &Services,
@@ -65,7 +63,7 @@ pub(super) fn deployment(
     Ok(Shown { deployment, revision, host: reach.map(|host| host.name), condition })
 }
 
-/// The short answer for frequent polls.
+/// The short view for frequent polls.
 pub(super) fn status(
     live: &LiveStatus,
     deployment: Deployment,
@@ -83,7 +81,7 @@ pub(super) fn status(
 fn condition(live: &LiveStatus, d: &Deployment, host: Option<&Reach>, now: Timestamp) -> Condition {
     Condition {
         health: health(d, host, now),
-        // The stored probe, or one that only this process was told of.
+        // The stored probe, or a newer one that only this process knows.
         last_health_check: d.last_health_check.max(live.last_checked(d.id)),
         failure: d.failure.clone(),
         warning: warning(d, host, now),
@@ -91,8 +89,8 @@ fn condition(live: &LiveStatus, d: &Deployment, host: Option<&Reach>, now: Times
     }
 }
 
-/// What keeps a change from going on: the account, what is stored, the host as a whole, or what the
-/// host says of it.
+/// What blocks a change: the account, the stored record, the host as a whole, or what the host
+/// reports about it.
 fn waiting(d: &Deployment, host: Option<&Reach>) -> Option<Failure> {
     // What is destroyed does not come back.
     if d.run == RunState::Suspended && d.status() != Status::Destroyed {
@@ -104,8 +102,8 @@ fn waiting(d: &Deployment, host: Option<&Reach>) -> Option<Failure> {
     d.held.clone().or_else(|| host.and_then(waiting_for)).or_else(|| d.trouble.clone())
 }
 
-/// What is wrong while it serves: that no change would take effect, that nobody knows whether it
-/// serves, or what its host says.
+/// What is wrong while it serves: changes would not take effect, it is unknown whether it serves,
+/// or what its host reports.
 fn warning(d: &Deployment, host: Option<&Reach>, now: Timestamp) -> Option<Failure> {
     if d.run == RunState::Suspended || d.status().is_under_way() {
         return None;
@@ -122,7 +120,7 @@ fn suspended() -> Failure {
     )
 }
 
-/// Why a deploy on `host` does not go on, if that is up to the host as a whole.
+/// Why a deploy on `host` is blocked, if the cause is the host as a whole.
 fn waiting_for(host: &Reach) -> Option<Failure> {
     let name = &host.name;
     if let Some(since) = host.locked_at {
@@ -153,11 +151,11 @@ fn waiting_for(host: &Reach) -> Option<Failure> {
     })
 }
 
-/// Nothing is heard of a host that was away for so long, or locked out: what it reported before is
-/// past.
+/// A host that was unreachable for this long, or is locked: what it reported before is outdated.
 const LOST: SignedDuration = SignedDuration::from_mins(1);
 
-/// Since when nothing is known of what runs on the host; `None` while it is, or may be in a moment.
+/// Since when the state of apps on the host is unknown; `None` while it is known, or may be in a
+/// moment.
 fn lost_since(host: &Reach, now: Timestamp) -> Option<Timestamp> {
     let since = [host.locked_at, host.unreachable_since].into_iter().flatten().min()?;
     (now.duration_since(since) >= LOST).then_some(since)
@@ -186,7 +184,7 @@ fn health(d: &Deployment, host: Option<&Reach>, now: Timestamp) -> Option<Health
     d.health
 }
 
-/// Times are told in whole seconds.
+/// Times are shown in whole seconds.
 fn seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }

@@ -1,15 +1,15 @@
-//! The epoch of all documents. It rises after a restore from a backup: hosts hold newer documents
-//! than the restored database knows, and refuse what it signs until then.
+//! The epoch of all documents. It rises after a restore from a backup: until then hosts hold newer
+//! documents than the restored database knows, and refuse what it signs.
 
 use jiff::Timestamp;
 use serde_json::json;
 
 use crate::store::{Store, StoreError, Tables};
 
-/// What a raise did.
+/// Result of raising the epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Raised {
-    /// The epoch from now on.
+    /// The new epoch.
     pub epoch: u64,
     /// How many hosts get a new document.
     pub hosts: usize,
@@ -17,8 +17,8 @@ pub struct Raised {
 
 /// Raises the epoch, and every host's generation with it, in one transaction that is audited.
 ///
-/// The new epoch is the present second at least. Counting up by one would meet an epoch that hosts
-/// have seen already when the same backup is restored twice.
+/// The new epoch is at least the current time in seconds. Counting up by one would reuse an epoch
+/// that hosts already know if the same backup is restored twice.
 pub async fn raise(store: &Store, now: Timestamp) -> Result<Raised, StoreError> {
     store
         .write(move |tables| {
@@ -30,7 +30,7 @@ pub async fn raise(store: &Store, now: Timestamp) -> Result<Raised, StoreError> 
         .await
 }
 
-/// The same within the caller's transaction and entry in the log.
+/// The same within the caller's transaction and audit entry.
 pub(crate) fn raise_in(tables: &mut dyn Tables, now: Timestamp) -> Result<Raised, StoreError> {
     let epoch = tables.raise_epoch(u64::try_from(now.as_second()).unwrap_or(0))?;
     let hosts = tables.hosts()?;

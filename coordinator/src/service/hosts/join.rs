@@ -1,4 +1,4 @@
-//! How hosts come to be: a one-time token from an administrator, then a join by the agent.
+//! How hosts join: a one-time token from an administrator, then a join by the agent.
 
 use std::sync::Arc;
 
@@ -21,19 +21,19 @@ use crate::state::AppState;
 use crate::store::contract::{Host, HostIdentity, JoinTokenRow, Load};
 use crate::store::{Store, StoreError, Tables};
 
-/// How long a join token works.
+/// Lifetime of a join token.
 const TOKEN_LIFE: SignedDuration = SignedDuration::from_mins(15);
 
-/// Hosts cannot be changed as asked.
+/// Hosts cannot be changed as requested.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
-    /// The name is not usable.
+    /// The name is invalid.
     #[error("the host name {0:?} is not valid; use 1 to 63 of a-z, 0-9 and hyphens")]
     Name(String),
-    /// A host without memory runs nothing.
+    /// A host without memory is useless.
     #[error("the most memory that a host may claim is 0 MB; name at least 1, or leave it out")]
     NoMemory,
-    /// The token is unknown, was used, or expired. Which of them is not said.
+    /// The token is unknown, was used, or expired; which of them is not disclosed.
     #[error(
         "the join token is not valid: it works once, for 15 minutes; \
          make a new one with `buddo-coordinator host add NAME`"
@@ -44,8 +44,8 @@ pub enum HostError {
         "the address {0:?} is not host:port; set the agent's address that the coordinator dials"
     )]
     Address(String),
-    /// The sealing key is none.
-    #[error("the sealing key is no X25519 public key; let the agent make its keys anew")]
+    /// The sealing key is invalid.
+    #[error("the sealing key is not an X25519 public key; let the agent make new keys")]
     SealingKey(#[source] SealError),
     /// The certificate request is malformed or does not prove its key.
     #[error("the certificate request is refused")]
@@ -53,38 +53,38 @@ pub enum HostError {
     /// No host has this name.
     #[error("there is no host {0:?}; `buddo-coordinator host list` names them")]
     Unknown(String),
-    /// There are two of it, which an administrator has to see to first.
+    /// There are two copies of it, which an administrator has to resolve first.
     #[error(
-        "host {0:?} is locked, for there are two copies of it; stop the wrong one, then run \
+        "host {0:?} is locked because there are two copies of it; stop the wrong one, then run \
          `buddo-coordinator host unlock {0}`"
     )]
     Locked(String),
-    /// Nothing is wrong with it.
+    /// It is not locked.
     #[error("host {0:?} is not locked; to let it join again, use `buddo-coordinator host add {0}`")]
     NotLocked(String),
-    /// Its deployments would be left without a host.
+    /// Its deployments would have no host.
     #[error("host {name:?} has {deployments} deployments; destroy them first")]
     InUse { name: String, deployments: usize },
-    /// The host's certificate would be valid at another time.
+    /// The certificate would have the wrong validity period.
     #[error(transparent)]
     Clock(#[from] Doubted),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// A token for a host, for its administrator's eyes.
+/// A join token for a host, to be shown to its administrator.
 #[derive(Debug)]
 pub struct Invitation {
-    /// What to give to the agent.
+    /// The token for the agent.
     pub token: JoinToken,
-    /// Whether a host of this name has joined before, so that this one takes its place.
+    /// Whether a host of this name has joined before, so that this one replaces it.
     pub known: bool,
     /// When the token expires.
     pub expires_at: Timestamp,
 }
 
-/// Makes a one-time token by which a host joins as `name`. `max_memory_mb`: what it may claim to have at
-/// most, whoever runs it; `None`: what was decided of it before.
+/// Makes a one-time token with which a host joins as `name`. `max_memory_mb`: limit on the memory
+/// it may claim, whoever controls it; `None`: keep the previous limit.
 pub async fn invite(
     store: &Store,
     ca: &HostCa,
@@ -107,7 +107,7 @@ pub async fn invite(
     make_token(store, ca, random, now, (name, max_memory_mb), may_join, None).await
 }
 
-/// Makes the token by which one of the two copies of a host joins anew. Until it has, neither is
+/// Makes the token with which one of the two copies of a host joins again. Until then, neither is
 /// served.
 pub async fn unlock(
     store: &Store,
@@ -158,7 +158,7 @@ pub async fn list(store: &Store) -> Result<Vec<Host>, StoreError> {
     store.read(|tables| tables.hosts()).await
 }
 
-/// All hosts, by name, each with what its deployments take of it.
+/// All hosts, by name, each with its load.
 pub async fn list_with_load(store: &Store) -> Result<Vec<(Host, Load)>, StoreError> {
     store
         .read(|tables| {
@@ -168,7 +168,7 @@ pub async fn list_with_load(store: &Store) -> Result<Vec<(Host, Load)>, StoreErr
         .await
 }
 
-/// What the coordinator doubts of what a host says, one line each, for administrators.
+/// What the coordinator doubts about a host's reports, one line each, for administrators.
 pub fn doubts(host: &Host) -> Vec<String> {
     let mut doubts = Vec::new();
     let claimed = host.status.as_ref().map_or(0, |status| status.memory_mb);
@@ -181,20 +181,21 @@ pub fn doubts(host: &Host) -> Vec<String> {
     }
     if let Some(at) = host.flooded_at {
         doubts.push(format!(
-            "it was cut off at {at:.0}, for it sent more reports, or ended more connections, than a \
-             thousand apps can make; look at its agent, which somebody else may run"
+            "it was cut off at {at:.0} because it sent more reports, or ended more connections, \
+             than a thousand apps can make; look at its agent, which somebody else may run"
         ));
     }
     doubts
 }
 
-/// Takes a host off the platform. What it still runs, it runs on, for nobody tells it to stop.
+/// Removes a host from the platform. What it still runs keeps running, since nothing tells it to
+/// stop.
 pub async fn remove(store: &Store, now: Timestamp, name: &str) -> Result<(), HostError> {
     let name = name.to_owned();
     store.write(move |tables| take_off(tables, now, None, &name)).await
 }
 
-/// The same, in a transaction; `actor`: the administrator, unless it is done on the machine.
+/// The same in a transaction; `actor`: the administrator, `None` on the machine.
 pub fn take_off(
     tables: &mut dyn Tables,
     now: Timestamp,
@@ -212,12 +213,12 @@ pub fn take_off(
 }
 
 /// Lets the holder of a token join: takes the token, stores the host, signs its certificate. A
-/// request that is refused does not use its token up.
+/// refused request does not use up its token.
 pub async fn join(state: &AppState, request: JoinRequest) -> Result<Joined, HostError> {
     if !is_address(&request.address) {
         return Err(HostError::Address(request.address));
     }
-    // A key that nothing can be sealed to would leave the host without any document.
+    // A key that cannot be sealed to would leave the host without any document.
     let nobody = DeploymentId::new(uuid::Uuid::nil());
     Sealed::seal(&request.sealing_key, Sealed::ENVIRONMENT, nobody, &Secret::new(""))
         .map_err(HostError::SealingKey)?;
@@ -226,21 +227,21 @@ pub async fn join(state: &AppState, request: JoinRequest) -> Result<Joined, Host
         .store
         .write(move |tables| {
             let now = services.time.believed()?;
-            // Found by its hash: no comparison depends on the secret's bytes in its timing.
+            // Looked up by its hash, so that no comparison's timing depends on the secret.
             let token =
                 tables.take_join_token(&hash(&request.token), now)?.ok_or(HostError::Token)?;
             let known = tables.host_named(&token.name)?;
             let id = known
                 .as_ref()
                 .map_or_else(|| HostId::new(random::uuid(&*services.random)), |host| host.id);
-            // Counted on from what was in its place before, so that no number is used twice.
+            // Counted on from the previous host of this name, so that no number is reused.
             let before = known.and_then(|host| host.bond.certificate);
             let number = before.map_or(0, |issued| issued.number).saturating_add(1);
             let life = services.config.hosts.certificate_life();
             let key = HostCa::requested_key(&request.csr).map_err(HostError::Request)?;
             let (issued, certificate) =
                 services.ca.sign_host(id, &key, number, life).map_err(HostError::Request)?;
-            // From the first document on by the newest key: there is nothing to rotate.
+            // The newest key from the first document on: nothing to rotate.
             let newest = services.keys.keys().newest().public().clone();
             let trusts = Trusts { keys: vec![newest.kid.clone()], cas: services.ca.fingerprints() };
             tables.upsert_host(&Host {
@@ -265,7 +266,7 @@ pub async fn join(state: &AppState, request: JoinRequest) -> Result<Joined, Host
                     ..HostIdentity::default()
                 },
             })?;
-            // What is sealed in the newest document is sealed to the key before.
+            // The secrets in the newest document are sealed to the previous key.
             tables.bump_generation(id)?;
             Ok::<_, HostError>(Joined {
                 host_id: id,

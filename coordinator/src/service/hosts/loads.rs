@@ -1,6 +1,5 @@
-//! What the deployments of each host take of it is counted with each change, in its transaction. A
-//! sweep counts afresh and puts right what differs: placement relies on it, and a database can be
-//! changed from outside.
+//! The load of each host is updated with each change, in its transaction. A sweep recounts it and
+//! corrects differences: the scheduler relies on it, and a database can be changed from outside.
 
 use buddo_runtime::error_chain::chain;
 use buddo_shared::id::HostId;
@@ -8,17 +7,17 @@ use buddo_shared::id::HostId;
 use crate::state::AppState;
 use crate::store::StoreError;
 
-/// Hosts that are looked for in one go.
+/// Hosts checked per query.
 const BATCH: u32 = 100;
 
-/// Looks at all hosts, and logs what it finds.
+/// Checks all hosts, and logs the findings.
 pub(crate) async fn check(state: &AppState) {
     if let Err(error) = sweep(state).await {
         tracing::error!(error = %chain(&error), "cannot check the loads of hosts");
     }
 }
 
-/// Puts right the loads that were counted wrongly; of which hosts.
+/// Corrects wrong loads; returns the hosts concerned.
 pub async fn sweep(state: &AppState) -> Result<Vec<HostId>, StoreError> {
     let mut corrected = Vec::new();
     while !state.drain.is_cancelled() {
@@ -32,7 +31,7 @@ pub async fn sweep(state: &AppState) -> Result<Vec<HostId>, StoreError> {
                 Ok::<_, StoreError>((before, tables.load(id)?))
             });
             let (before, after) = put_right.await?;
-            let what = "a host's load was counted wrongly; it is put right";
+            let what = "a host's load was wrong; corrected";
             tracing::error!(host = %id, ?before, ?after, "{what}");
             state.metrics.corrected_load();
         }

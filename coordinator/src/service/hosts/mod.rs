@@ -1,4 +1,4 @@
-//! Hosts: how they join, stay trusted, and what they carry.
+//! Hosts: join, certificates and keys, loads, reports.
 
 pub mod epoch;
 pub mod join;

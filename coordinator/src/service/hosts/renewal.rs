@@ -1,13 +1,13 @@
-//! A host's next certificate: for a statement that its own key signed, and for nothing else.
+//! A host's next certificate, issued only for a statement signed with its own key.
 //!
 //! ```text
-//! number that the host holds │ is the newest        │ the one before, same request │ else lower
-//! what happens               │ the next one is made │ the same answer again        │ locked out
+//! number the host holds  │ is the newest        │ the previous, same request   │ lower
+//! what happens           │ next one is issued   │ the same answer again        │ locked
 //! ```
 //!
-//! Two copies of a host's state directory hold the same key. The first to renew moves on; the
-//! other then names a number that is past, and from that moment nobody knows which of them is the
-//! host. So neither is served until an administrator says so.
+//! Two copies of a host's state directory hold the same key. The first to renew moves on; the other
+//! then names an outdated number, and from that moment it is unknown which of them is the host. So
+//! neither is served until an administrator decides.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,35 +33,35 @@ pub enum RenewError {
          token of `buddo-coordinator host add NAME`"
     )]
     Stranger(#[source] Option<RenewalError>),
-    /// There are two of it.
+    /// There are two copies of it.
     #[error(
         "there are two copies of host {0}, so neither is served: its state directory was cloned, \
          or restored from a copy. Stop the wrong one; then run `buddo-coordinator host unlock \
          {0}` and, on the right machine, `buddo-agent join --force` with the token that it prints"
     )]
     Locked(String),
-    /// It would be valid at another time.
+    /// The certificate would have the wrong validity period.
     #[error(transparent)]
     Clock(#[from] Doubted),
-    /// No certificate can be made.
+    /// The certificate cannot be issued.
     #[error("the certificate cannot be made")]
     Ca(#[from] CaError),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// What is done about a statement.
+/// The decision on a statement.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
-    /// A new certificate of this number.
+    /// A new certificate with this number.
     Next(u32),
-    /// The certificate that was given for this very request.
+    /// The certificate already issued for this request.
     Again(String),
-    /// There are two of it.
+    /// There are two copies of the host.
     Copy,
 }
 
-/// Judges a statement that was verified. Pure.
+/// Decides on a verified statement. Pure.
 fn judge(newest: Option<&Issued>, statement: &Statement) -> Verdict {
     let number = newest.map_or(0, |issued| issued.number);
     if statement.number < number {
@@ -75,12 +75,13 @@ fn judge(newest: Option<&Issued>, statement: &Statement) -> Verdict {
             _ => Verdict::Copy,
         };
     }
-    // A higher one was given by this coordinator before its database was restored from a backup.
+    // A higher number was issued by this coordinator before its database was restored from a
+    // backup.
     statement.number.checked_add(1).map_or(Verdict::Copy, Verdict::Next)
 }
 
-/// Gives the host that signed `body`, for the connection that `binding` names, its next
-/// certificate.
+/// Issues the next certificate to the host that signed `body` for the connection that `binding`
+/// names.
 pub async fn renew(state: &AppState, body: &[u8], binding: Binding) -> Result<Renewed, RenewError> {
     let claim = Claim::read(body).map_err(|error| RenewError::Stranger(Some(error)))?;
     let id = claim.host_id();
@@ -102,7 +103,7 @@ pub async fn renew(state: &AppState, body: &[u8], binding: Binding) -> Result<Re
                 Verdict::Next(number) => {
                     next(tables, &services, &host, &statement, number).map(Outcome::Certificate)
                 }
-                // Committed, so it must not be an error here.
+                // Must be committed, so it must not be an error here.
                 Verdict::Copy => lock(tables, &services, host, &statement),
             }
         })
@@ -158,7 +159,7 @@ fn lock(
     Ok(Outcome::Locked(host.name))
 }
 
-/// How much of a certificate's life is left, where that is little; for administrators.
+/// The remaining life of a certificate, if it is short; for administrators.
 pub fn is_short(host: &Host, now: jiff::Timestamp, life: Duration) -> bool {
     host.bond.certificate.as_ref().is_some_and(|issued| {
         let left = Duration::try_from(issued.expires_at.duration_since(now)).unwrap_or_default();
@@ -166,7 +167,7 @@ pub fn is_short(host: &Host, now: jiff::Timestamp, life: Duration) -> bool {
     })
 }
 
-/// Whether `host` may be served over its link.
+/// Whether `host` may be served over its connection.
 pub fn is_served(host: &Host) -> Result<(), Unserved> {
     match (host.bond.removed_at, host.bond.locked_at) {
         (Some(_), _) => Err(Unserved::Removed(host.id)),
@@ -178,10 +179,10 @@ pub fn is_served(host: &Host) -> Result<(), Unserved> {
 /// Why a host is not served.
 #[derive(Debug, thiserror::Error)]
 pub enum Unserved {
-    /// It is no host of this platform any more.
+    /// It was removed from the platform.
     #[error("host {0} was removed")]
     Removed(HostId),
-    /// There are two of it.
+    /// There are two copies of it.
     #[error("there are two copies of host {0}; run `buddo-coordinator host unlock {0}`")]
     Locked(String),
 }

@@ -1,12 +1,12 @@
-//! What hosts report, turned into what operators are shown. The only writer of statuses besides
-//! the operators' own acts.
+//! Turns host reports into what operators see. The only writer of statuses besides the operators'
+//! own acts.
 //!
 //! ```text
 //! report ─► already committed? skip ─► ours? ─► learn: digest, first live, failure of its revision
 //!                                                  │
 //!              current revision? ─► judge (pure) ◄─┘─► deployment, audit
 //!                                    ├ gave up ─► last good revision, or stopped ─► generation+1
-//!                                    └ put back by the guard ─► that revision ────► generation+1
+//!                                    └ auto rollback ─► that revision ────► generation+1
 //! ```
 
 mod bounds;
@@ -32,29 +32,29 @@ use crate::state::{AppState, Services};
 use crate::store::contract::{Action, AuditStatus};
 use crate::store::{StoreError, Tables};
 
-/// What a batch of reports changed.
+/// The changes of a batch of reports.
 #[derive(Debug, Default)]
 struct Outcome {
     changed: Vec<(DeploymentId, Settled)>,
     wanted_changed: bool,
-    /// Reports about deployments of other hosts.
+    /// Number of reports about deployments on other hosts.
     of_others: u32,
 }
 
-/// Whether a deployment's deploy has ended, so that its progress is over.
+/// Whether a deploy has ended, so that its progress is cleared.
 type Settled = bool;
 
-/// What was logged of a host in this session: what comes with each batch is news once.
+/// What was logged about a host in this session: repeated findings are logged once.
 #[derive(Debug, Default)]
 pub struct Complaints {
-    /// It reports about apps of other hosts.
+    /// It reports about apps on other hosts.
     of_others: bool,
-    /// It cannot note what is acknowledged.
+    /// It cannot store acknowledgements.
     pub unnoted: bool,
 }
 
-/// Commits a batch in one transaction. What was committed before is skipped, so that a batch may
-/// come twice. Returns the sequence number up to which all is committed.
+/// Commits a batch in one transaction. Idempotent: reports committed before are skipped. Returns
+/// the sequence number up to which all are committed.
 pub async fn commit(
     state: &AppState,
     host: HostId,
@@ -70,10 +70,10 @@ pub async fn commit(
             let mut outcome = Outcome::default();
             for report in reports.iter().filter(|report| report.seq > committed) {
                 match apply(tables, &services, host, report, &mut outcome) {
-                    // It would come again and again, and no report after it would be taken.
+                    // Otherwise it would be sent again and again, and block all reports after it.
                     Err(error @ StoreError::Corrupt { .. }) => tracing::error!(
                         %host, seq = report.seq, error = %chain(&error),
-                        "a report about what cannot be read is skipped"
+                        "skipping a report about a record that cannot be read"
                     ),
                     applied => applied?,
                 }
@@ -109,14 +109,14 @@ pub async fn commit(
     Ok(through)
 }
 
-/// Shows what is not kept: progress and probes. Of each host only about its own deployments.
+/// Publishes transient frames: progress and probes. A host may only report on its own deployments.
 pub async fn show(
     state: &AppState,
     host: HostId,
     mut progress: Vec<Progress>,
     mut probes: Vec<Checked>,
 ) -> Result<(), StoreError> {
-    // A host's clock may be ahead, and its word for the time stands nowhere above this one's.
+    // A host's clock may be ahead; no time later than this one's is shown.
     let now = state.clock.now();
     for probe in &mut probes {
         probe.at = probe.at.min(now);
@@ -125,7 +125,7 @@ pub async fn show(
         .store
         .read(move |tables| {
             let mut own = HashSet::new();
-            // Each once, however often a host names it.
+            // Each once, even if a host names it repeatedly.
             let named = progress.iter().map(|p| p.id).chain(probes.iter().map(|p| p.id));
             for id in named.collect::<HashSet<_>>() {
                 let found = match tables.deployment(id) {
@@ -157,7 +157,7 @@ fn apply(
 ) -> Result<(), StoreError> {
     match &report.body {
         ReportBody::Host(status) => tables.set_host_status(host, &bounded(status)),
-        // A destroyed deployment is gone from the document already.
+        // A destroyed deployment is already gone from the document.
         ReportBody::Removed { id } => {
             tracing::debug!(%host, deployment = %id, "removed from its host");
             Ok(())
@@ -185,8 +185,8 @@ fn apply(
     }
 }
 
-/// The revision that a host says is serving, unless it is made up: the next one gets a number above
-/// it, and the host is not to choose that.
+/// The revision that a host says is serving, unless it is implausible: the next revision gets a
+/// number above it, and the host must not choose that.
 fn believed(
     tables: &dyn Tables,
     deployment: &Deployment,
@@ -201,12 +201,12 @@ fn believed(
     }
     tracing::warn!(
         host = %deployment.host, deployment = %deployment.id, revision = %named,
-        "a host says that a revision serves which nobody made; that is not believed"
+        "ignoring a host's claim to serve a revision that was never made"
     );
     Ok(None)
 }
 
-/// A report, and what it tells of its revision for the first time.
+/// A report, and what it says about its revision for the first time.
 #[derive(Debug, Clone, Copy)]
 struct Told<'a> {
     status: &'a DeploymentStatus,
@@ -215,7 +215,7 @@ struct Told<'a> {
     first_failed: bool,
 }
 
-/// Keeps what is true of a revision for good, whichever is the current one by now.
+/// Records what is permanently true of a revision, whether or not it is still the current one.
 fn learn<'a>(
     tables: &mut dyn Tables,
     status: &'a DeploymentStatus,
@@ -226,7 +226,8 @@ fn learn<'a>(
         tables.set_digest(id, number, digest)?;
     }
     let end = judge::end_of(status);
-    // Only what was live is put back; a host that is slow to report may skip to the end.
+    // Only what was live can be restored; the report that it was live may have been merged into
+    // this one.
     let live = status.phase == Phase::Live || (end.is_some() && status.put_back.is_some());
     let first_live = live && tables.set_live(id, number, at)?;
     let first_failed = match &end {
@@ -245,8 +246,8 @@ fn settle(
     outcome: &mut Outcome,
 ) -> Result<(), StoreError> {
     let status = told.status;
-    // A revision fails once. A host that says so again names no other one any more: it could lead
-    // the deployment back and forth between two for ever, with an entry in the audit log for each.
+    // A revision fails once. If a host repeats that, it cannot name another one: it could move the
+    // deployment back and forth between two for ever, with an audit entry each time.
     let is_news = told.first_failed || status.phase != Phase::Failed;
     let others = if is_news {
         Others {
@@ -258,7 +259,7 @@ fn settle(
     };
     let wanted = (deployment.revision, deployment.run);
     let now = services.clock.now();
-    // One that was kept before this was looked at.
+    // A value stored before this check existed.
     deployment.last_health_check = deployment.last_health_check.map(|at| at.min(now));
     let verdict = judge(&mut deployment, status, others, told.at);
     let under_way = deployment.status().is_under_way();
@@ -274,7 +275,7 @@ fn settle(
             let details = details(&failure);
             let ended =
                 tables.finish_deploy(status.id, AuditStatus::Failed, now, Some(&details))?;
-            // One that had been live for long has no entry that waits for its end.
+            // One that was live for long has no pending audit entry.
             if !ended && told.first_failed {
                 let (action, failed) = (Action::Deploy, AuditStatus::Failed);
                 let entry = audit::of_platform(services, status.id, action, failed, details);
@@ -289,8 +290,8 @@ fn settle(
     }
 }
 
-/// A report about a revision that is no longer the current one says nothing of how things stand.
-/// But what a guard puts back, and what can be brought back, may be another revision now.
+/// A report about a revision that is no longer current does not describe the current state. But the
+/// fallback, and what can be restored, may have changed.
 fn too_late(
     tables: &mut dyn Tables,
     services: &Services,
@@ -306,7 +307,7 @@ fn too_late(
     }
 }
 
-/// Another revision than the report's own, if it is one of ours.
+/// Another revision named by the report, if it is one of ours.
 fn other(
     tables: &dyn Tables,
     status: &DeploymentStatus,
@@ -318,7 +319,7 @@ fn other(
     }
 }
 
-/// The audit entry of what a host's guard did.
+/// The audit entry for an auto rollback on a host.
 fn put_back(
     tables: &mut dyn Tables,
     services: &Services,

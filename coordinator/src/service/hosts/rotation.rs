@@ -1,5 +1,5 @@
-//! Rotation of the signing key and rollover of the host CA: begun and ended by an administrator,
-//! carried out host by host by the push tasks.
+//! Rotation of the signing key and rollover of the host CA: started and ended by an administrator,
+//! carried out host by host by the host tasks.
 
 use jiff::Timestamp;
 use serde_json::json;
@@ -9,13 +9,13 @@ use crate::crypto::signing::{Keyring, SigningKeyError};
 use crate::store::contract::Host;
 use crate::store::{Store, StoreError};
 
-/// A rotation cannot begin or end.
+/// A rotation cannot start or end.
 #[derive(Debug, thiserror::Error)]
 pub enum RotationError {
-    /// The signing keys do not allow it.
+    /// The state of the signing keys does not allow it.
     #[error(transparent)]
     Key(#[from] SigningKeyError),
-    /// The host CA does not allow it.
+    /// The state of the host CA does not allow it.
     #[error(transparent)]
     Ca(#[from] CaError),
     /// Some hosts have not moved; they would have to join again.
@@ -29,7 +29,7 @@ pub enum RotationError {
     Store(#[from] StoreError),
 }
 
-/// Makes the next signing key. Its id.
+/// Makes the next signing key; returns its id.
 pub async fn rotate_key(
     store: &Store,
     keys: &Keyring,
@@ -40,8 +40,8 @@ pub async fn rotate_key(
     Ok(kid)
 }
 
-/// Ends the rotation: the key `name`, or that it is the beginning of, signs nothing any more.
-/// The hosts that were left behind, which only `force` allows.
+/// Ends the rotation: the key `name` (or a prefix of its id) no longer signs. Returns the hosts
+/// left behind, which only `force` allows.
 pub async fn retire_key(
     store: &Store,
     keys: &Keyring,
@@ -57,7 +57,7 @@ pub async fn retire_key(
     Ok(behind)
 }
 
-/// Makes the next host CA. Its fingerprint.
+/// Makes the next host CA; returns its fingerprint.
 pub async fn rotate_ca(
     store: &Store,
     ca: &HostCa,
@@ -68,8 +68,8 @@ pub async fn rotate_ca(
     Ok(fingerprint)
 }
 
-/// Ends the rollover: the CA `name`, or that it is the beginning of, makes nothing any more.
-/// The hosts that were left behind, which only `force` allows.
+/// Ends the rollover: the CA `name` (or a prefix of its fingerprint) no longer issues. Returns the
+/// hosts left behind, which only `force` allows.
 pub async fn retire_ca(
     store: &Store,
     ca: &HostCa,
@@ -85,12 +85,12 @@ pub async fn retire_ca(
     Ok(behind)
 }
 
-/// Whether the host obeys the newest key alone.
+/// Whether the host trusts only the newest key.
 pub fn has_moved_key(host: &Host, newest: &str) -> bool {
     host.bond.trusts.as_ref().is_some_and(|trusts| trusts.keys == [newest])
 }
 
-/// Whether the host trusts the newest CA and has a certificate by it.
+/// Whether the host trusts the newest CA and has a certificate from it.
 pub fn has_moved_ca(host: &Host, newest: &str) -> bool {
     let trusts =
         |trusts: &crate::domain::host_trust::Trusts| trusts.cas.iter().any(|ca| ca == newest);
@@ -109,7 +109,7 @@ async fn behind(
     if behind.is_empty() || force { Ok(behind) } else { Err(RotationError::Behind(behind)) }
 }
 
-/// The entry in the log is also what lets a serving coordinator take notice.
+/// The audit entry is also what a serving coordinator notices.
 async fn note(
     store: &Store,
     act: &'static str,

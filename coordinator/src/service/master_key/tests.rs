@@ -28,7 +28,7 @@ async fn filled() -> (World, String) {
     (world, enrolled["secret"].as_str().unwrap().to_owned())
 }
 
-/// Every encrypted value, opened by `vault`.
+/// Every encrypted value, decrypted by `vault`.
 async fn opened(world: &World, vault: &Vault) -> Result<Vec<String>, VaultError> {
     let values: Result<_, StoreError> =
         world.state.store.read(|tables| tables.sealed_otherwise(&[0; 12], 1000)).await;
@@ -123,7 +123,7 @@ async fn a_rotation_stores_a_few_values_at_a_time_until_none_is_left() {
     assert_eq!(opened(&world, &vault(&world)).await.unwrap().len(), 124);
 }
 
-/// Time stands still but for who waits for it.
+/// Time advances only for waiting tasks.
 #[tokio::test]
 async fn a_rotation_leaves_the_database_to_others_after_each_transaction() {
     let (world, _) = filled().await;
@@ -185,13 +185,13 @@ async fn values_of_the_first_form_get_the_present_one_before_anything_is_served(
     assert!(opened(&world, &world.state.vault).await.is_err());
     settle(&world.state.store, &world.state.vault).await.unwrap();
     assert!(opened(&world, &world.state.vault).await.unwrap().contains(&secret));
-    // Later nobody can bring an old value in.
+    // Later an old value cannot be brought back.
     put(&world, place, old).await;
     settle(&world.state.store, &world.state.vault).await.unwrap();
     assert!(opened(&world, &world.state.vault).await.is_err());
 }
 
-/// Puts a ciphertext where another one is.
+/// Replaces a ciphertext by another one.
 async fn put(world: &World, place: EncryptionContext, by: Vec<u8>) {
     let done: Result<bool, StoreError> = world
         .state
@@ -205,7 +205,7 @@ async fn put(world: &World, place: EncryptionContext, by: Vec<u8>) {
     assert!(done.unwrap());
 }
 
-/// An operator who destroys or deploys meanwhile is not overruled.
+/// A concurrent destroy or deploy is not overwritten.
 #[tokio::test]
 async fn what_changed_while_it_was_encrypted_stays_as_it_is() {
     let (world, _) = filled().await;

@@ -1,4 +1,4 @@
-//! The fields of an app that is to be made.
+//! The fields of a new app.
 
 use buddo_shared::api::oauth::{CreateApp, DEVICE_CODE, EditApp};
 use buddo_shared::api::problem::FieldError;
@@ -7,10 +7,10 @@ use url::Url;
 use crate::domain::identity::{RedirectUri, Scope, Scopes};
 use crate::store::contract::Client;
 
-/// Redirect URIs that an app may have.
+/// Maximum redirect URIs of an app.
 const MAX_REDIRECT_URIS: usize = 10;
 
-/// A request whose fields are valid.
+/// A request with valid fields.
 pub(super) struct Parsed {
     pub(super) name: String,
     pub(super) redirect_uris: Vec<RedirectUri>,
@@ -22,7 +22,7 @@ pub(super) struct Parsed {
     pub(super) website_url: Option<String>,
 }
 
-/// Reads the redirect URIs of an app that is there, or names each that is wrong.
+/// Parses the redirect URIs of an existing app, or names each invalid one.
 pub(super) fn parse_edit(
     request: EditApp,
     client: &Client,
@@ -39,7 +39,7 @@ struct Flows {
     device: bool,
 }
 
-/// Reads the fields, or names each that is wrong.
+/// Parses the fields, or names each invalid one.
 pub(super) fn parse(request: CreateApp) -> Result<Parsed, Vec<FieldError>> {
     let mut errors = Vec::new();
     let name = name(request.app_name, &mut errors);

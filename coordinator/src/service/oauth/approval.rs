@@ -1,4 +1,4 @@
-//! What an administrator decides about apps; works beside a serving coordinator.
+//! Administrators' decisions on apps; works beside a serving coordinator.
 
 use buddo_shared::id::AccountId;
 use jiff::Timestamp;
@@ -7,10 +7,10 @@ use serde_json::json;
 use crate::store::contract::{Act, ActRow, Client, NewAct};
 use crate::store::{Store, StoreError, Tables};
 
-/// Entries of an app's log that are shown.
+/// Number of audit entries of an app that are shown.
 const SHOWN: u32 = 100;
 
-/// Why nothing was decided.
+/// Why no decision was recorded.
 #[derive(Debug, thiserror::Error)]
 pub enum ApprovalError {
     /// No account made an app with this id.
@@ -20,7 +20,7 @@ pub enum ApprovalError {
     Store(#[from] StoreError),
 }
 
-/// All apps that accounts have made.
+/// All apps made by accounts.
 pub async fn apps(store: &Store) -> Result<Vec<Client>, StoreError> {
     store.read(|tables| tables.clients()).await
 }
@@ -31,7 +31,7 @@ pub async fn acts(store: &Store, client_id: &str) -> Result<Vec<ActRow>, StoreEr
     store.read(move |tables| tables.acts_of(&client_id, SHOWN)).await
 }
 
-/// Lets an app serve others than its owner.
+/// Allows an app to serve users other than its owner.
 pub async fn approve_app(
     store: &Store,
     now: Timestamp,
@@ -41,7 +41,7 @@ pub async fn approve_app(
     store.write(move |tables| decide(tables, now, None, &client_id, true)).await
 }
 
-/// Takes that back: what others than its owner have allowed to it ends.
+/// Revokes that: consents of users other than its owner end.
 pub async fn suspend_app(
     store: &Store,
     now: Timestamp,
@@ -51,7 +51,7 @@ pub async fn suspend_app(
     store.write(move |tables| decide(tables, now, None, &client_id, false)).await
 }
 
-/// Either, in a transaction; `actor`: the administrator, unless it is done on the machine.
+/// Either, in a transaction; `actor`: the administrator, `None` on the machine.
 pub fn decide(
     tables: &mut dyn Tables,
     now: Timestamp,

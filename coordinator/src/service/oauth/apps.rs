@@ -1,4 +1,4 @@
-//! Apps: what an account registers so that it, or others, may use the API by OAuth.
+//! Apps: registered by an account so that it, or others, may use the API by OAuth.
 
 use buddo_shared::api::oauth::{
     App, AppCreated, AppList, CreateApp, DEVICE_CODE, EditApp, RotateSecret,
@@ -17,15 +17,15 @@ use crate::state::AppState;
 use crate::store::contract::{Account, Act, Client, NewAct};
 use crate::store::{StoreError, Tables};
 
-/// Apps that an account may have; the list answers as many.
+/// Maximum apps of an account; the list returns as many.
 const MAX_APPS: usize = 100;
-/// Longest time that a secret works on after it was replaced: a day.
+/// Longest time that a replaced secret stays valid: a day.
 const MAX_OVERLAP: i64 = 24 * 60 * 60;
 
-/// Why a use case on apps refuses.
+/// Errors of the app use cases.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
-    /// Fields are wrong; every one is named.
+    /// Some fields are invalid; each is named.
     #[error("the request has invalid fields")]
     Invalid(Vec<FieldError>),
     /// The account's mail address is not confirmed.
@@ -34,10 +34,10 @@ pub enum AppError {
          a new one with POST /api/auth/send-verification"
     )]
     EmailUnverified,
-    /// No app has this client id.
+    /// No such app.
     #[error("there is no app with this client_id; GET /api/oauth/my-apps lists yours")]
     NotFound,
-    /// The app is somebody else's.
+    /// The app belongs to someone else.
     #[error("the app belongs to another account; GET /api/oauth/my-apps lists yours")]
     Forbidden,
     /// The app has no secret.
@@ -50,7 +50,7 @@ pub enum AppError {
     Store(#[from] StoreError),
 }
 
-/// Registers an app of `owner` and gives out its secret, this once.
+/// Registers an app of `owner` and returns its secret, only this once.
 pub async fn create_app(
     state: &AppState,
     owner: &Account,
@@ -113,7 +113,7 @@ pub async fn create_app(
     Ok(AppCreated { app })
 }
 
-/// An app as everybody sees it.
+/// An app as shown publicly.
 pub async fn app(state: &AppState, client_id: String) -> Result<AppCreated, AppError> {
     let client: Result<_, StoreError> =
         state.store.read(move |tables| tables.client(&client_id)).await;
@@ -129,7 +129,7 @@ pub async fn my_apps(state: &AppState, owner: &Account) -> Result<AppList, AppEr
     Ok(AppList { apps: clients?.iter().map(view).collect() })
 }
 
-/// Gives an app of `owner` another secret and shows it, this once.
+/// Replaces the secret of an app of `owner` and returns it, only this once.
 pub async fn rotate_secret(
     state: &AppState,
     owner: AccountId,
@@ -160,8 +160,8 @@ pub async fn rotate_secret(
     Ok(AppCreated { app })
 }
 
-/// Changes where codes of an app of `owner` may be sent. A further address makes an app that was
-/// approved wait again: it was looked at with the others.
+/// Changes the redirect URIs of an app of `owner`. An additional URI makes an approved app wait for
+/// approval again: it was reviewed with the previous ones.
 pub async fn edit_app(
     state: &AppState,
     owner: AccountId,
@@ -193,7 +193,7 @@ pub async fn edit_app(
     Ok(AppCreated { app: view(&client) })
 }
 
-/// Removes an app of `owner`; all that accounts allowed to it ends.
+/// Removes an app of `owner`; all consents to it end.
 pub async fn remove_app(
     state: &AppState,
     owner: AccountId,
@@ -210,7 +210,7 @@ pub async fn remove_app(
         .await
 }
 
-/// The one place that says whose app it is.
+/// The only place that checks an app's owner.
 fn own(tables: &dyn Tables, owner: AccountId, client_id: &str) -> Result<Client, AppError> {
     let client = tables.client(client_id)?.ok_or(AppError::NotFound)?;
     if client.owner == Some(owner) { Ok(client) } else { Err(AppError::Forbidden) }

@@ -18,14 +18,13 @@ const CODE_LIFETIME: SignedDuration = SignedDuration::from_mins(5);
 /// Longest `state` that is echoed.
 const MAX_STATE: usize = 2048;
 
-/// An authorization request that may be put to a person.
+/// A valid authorization request, ready for the consent page.
 #[derive(Debug, Clone)]
 pub struct Checked {
-    /// The app that asks.
     pub client: Client,
     /// Where the answer goes.
     pub redirect_uri: RedirectUri,
-    /// What it asks for.
+    /// The requested scopes.
     pub scopes: Scopes,
     challenge: Challenge,
     state: Option<String>,
@@ -35,20 +34,19 @@ pub struct Checked {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer(pub String);
 
-/// Why a request is not put to anybody.
+/// Why a request does not reach the consent page.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
-    /// The app or the address is not known: never redirect there (RFC 6749, 3.1.2.4).
+    /// The app or the address is unknown: never redirect there (RFC 6749, 3.1.2.4).
     #[error("{0}")]
     Shown(&'static str),
-    /// The request is wrong, and the app is told so by redirect; but not by that of a visitor who
-    /// has not logged in, where the app is not approved (RFC 9700, 4.11.2): anybody makes such an
-    /// app, and its wrong request would make a redirector of this server.
+    /// The request is invalid, and the app is told by redirect; but not through a visitor who is
+    /// not logged in, if the app is not approved (RFC 9700, 4.11.2): anybody can make such an app,
+    /// and its invalid request would make this server an open redirector.
     #[error("the authorization request is refused: {why}")]
     Refused {
-        /// The app that asks.
         client: Box<Client>,
-        /// What it is told.
+        /// The answer for the app.
         answer: Answer,
         /// The same for a person.
         why: String,
@@ -57,7 +55,7 @@ pub enum RequestError {
     Store(#[from] StoreError),
 }
 
-/// Reads an authorization request from its query.
+/// Parses an authorization request from its query.
 pub async fn check_request(state: &AppState, query: &str) -> Result<Checked, RequestError> {
     let mut values = HashMap::new();
     let mut repeated = false;
@@ -99,7 +97,7 @@ pub async fn check_request(state: &AppState, query: &str) -> Result<Checked, Req
     if take("response_type").as_deref() != Some("code") {
         return Err(refuse("unsupported_response_type", "response_type must be code"));
     }
-    // Without a method `plain` is meant (RFC 7636, 4.3), which is refused.
+    // Without a method `plain` applies (RFC 7636, 4.3), which is refused.
     if take("code_challenge_method").as_deref() != Some("S256") {
         return Err(refuse(
             "invalid_request",
@@ -119,7 +117,8 @@ pub async fn check_request(state: &AppState, query: &str) -> Result<Checked, Req
         Ok(scopes) if scopes.is_subset(&client.scopes) => scopes.offered(),
         _ => Scopes::default(),
     };
-    // What opens nothing is left out (RFC 6749, 3.3); the answer of the token endpoint says so.
+    // Scopes that no endpoint requires are dropped (RFC 6749, 3.3); the token endpoint's answer
+    // shows it.
     if scopes.is_empty() {
         let description = "the app may not ask for this scope; see its approved_scopes";
         return Err(refuse("invalid_scope", description));
@@ -127,8 +126,7 @@ pub async fn check_request(state: &AppState, query: &str) -> Result<Checked, Req
     Ok(Checked { redirect_uri, scopes, challenge, state: echo, client })
 }
 
-/// What the account answers when it says yes: a code. An app that is not approved serves its
-/// owner alone.
+/// The account consents: returns a code. An app that is not approved serves only its owner.
 pub async fn approve(
     state: &AppState,
     request: Checked,
@@ -174,7 +172,7 @@ pub async fn approve(
     Ok(answer(state, &request.redirect_uri, request.state.as_deref(), &pairs))
 }
 
-/// What the account answers when it says no.
+/// The account refuses.
 pub async fn deny(
     state: &AppState,
     request: &Checked,

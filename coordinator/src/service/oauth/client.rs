@@ -1,4 +1,4 @@
-//! Which app calls, and its proof (RFC 6749, 2.3).
+//! Client authentication (RFC 6749, 2.3).
 
 use buddo_shared::secret::Secret;
 
@@ -8,7 +8,7 @@ use crate::state::AppState;
 use crate::store::StoreError;
 use crate::store::contract::Client;
 
-/// What a caller says it is.
+/// The credentials of a calling app.
 #[derive(Debug, Clone)]
 pub struct Credentials {
     /// The app's public name.
@@ -19,8 +19,8 @@ pub struct Credentials {
 
 const WRONG: TokenError = TokenError::client("client_id or client_secret is wrong; check both");
 
-/// The client that `credentials` prove: a confidential one has to bring its secret, a public one
-/// has none.
+/// The client that `credentials` prove: a confidential one has to send its secret, a public one has
+/// none.
 pub async fn authenticate(
     state: &AppState,
     credentials: Credentials,

@@ -41,7 +41,7 @@ fn view(connection: Connection) -> ConnectedApp {
     }
 }
 
-/// Ends all that the account allowed to an app; its tokens end with it. The app's name.
+/// Ends all consents of the account to an app, and their tokens. Returns the app's name.
 pub async fn disconnect(
     state: &AppState,
     account: AccountId,

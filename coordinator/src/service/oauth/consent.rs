@@ -1,4 +1,4 @@
-//! Consents begin and end here, each with its entry in the audit log.
+//! Consents start and end here, each with its audit entry.
 
 use buddo_shared::id::AccountId;
 use jiff::Timestamp;
@@ -7,8 +7,8 @@ use serde_json::json;
 use crate::store::contract::{Act, Grant, NewAct};
 use crate::store::{StoreError, Tables};
 
-/// How many consents of an account to one app are kept, the newest: what logs in again and again
-/// does not fill the database.
+/// Maximum consents of an account to one app, the newest: repeated logins must not fill the
+/// database.
 const KEPT: u32 = 100;
 
 /// An account lets an app act for it, by way of `flow`.
@@ -29,7 +29,7 @@ pub(super) fn give(
     })
 }
 
-/// An account does not let an app act for it.
+/// An account refuses an app.
 pub(super) fn deny(
     tables: &mut dyn Tables,
     client_id: &str,
@@ -46,7 +46,7 @@ pub(super) fn deny(
     })
 }
 
-/// A consent and all that came of it ends, unless it has before.
+/// Ends a consent and all tokens from it, unless it has already ended.
 pub(super) fn end(
     tables: &mut dyn Tables,
     grant: &Grant,

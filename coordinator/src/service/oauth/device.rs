@@ -1,9 +1,9 @@
 //! Devices without a browser (RFC 8628).
 //!
 //! ```text
-//! device ─ device_authorization ─► DeviceCode, and a UserCode that it shows
-//! person ─ /device, logged in ─► types the code ─► sees who asks for what ─► yes: Grant │ no
-//! device ─ token, each 5 s ─► authorization_pending │ slow_down … ─► tokens │ access_denied
+//! device ─ device_authorization ─► DeviceCode, and a UserCode to show
+//! person ─ /device, logged in ─► enters the code ─► sees app and scopes ─► yes: Grant │ no
+//! device ─ token, every 5 s ─► authorization_pending │ slow_down … ─► tokens │ access_denied
 //! ```
 
 use std::sync::Arc;
@@ -25,37 +25,37 @@ use crate::store::{StoreError, Tables};
 
 /// How long a person has to decide.
 const LIFETIME: SignedDuration = SignedDuration::from_mins(15);
-/// Seconds between two questions of a device, at first (RFC 8628, 3.2).
+/// Initial polling interval of a device in seconds (RFC 8628, 3.2).
 const INTERVAL: u32 = 5;
-/// What each question that comes too early adds to it (RFC 8628, 3.5).
+/// Seconds added for each poll that comes too early (RFC 8628, 3.5).
 const SLOWER: u32 = 5;
-/// Requests that wait at once: nobody has to log in to make one. Those that have ended do not count;
-/// they are kept for an hour and until the next sweep, so that all together are some 135 MB at most.
-/// How many one address may have is the rate limit `device_codes`.
+/// Maximum pending requests: no login is needed to make one. Ended ones do not count; they are kept
+/// for an hour and until the next sweep, so that all together are some 135 MB at most. The limit
+/// per address is the rate limit `device_codes`.
 const MOST: u32 = 50_000;
 
-/// What a device asks for, as the person who decides sees it.
+/// A device's request as shown to the person who decides.
 #[derive(Debug, Clone)]
 pub struct DeviceRequest {
     /// The app on the device.
     pub client: Client,
-    /// What it asks for.
+    /// The requested scopes.
     pub scopes: Scopes,
 }
 
-/// What came of a decision.
+/// Result of a decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decided {
-    /// The device gets its tokens with its next question.
+    /// The device gets its tokens with its next poll.
     Allowed,
     Denied,
-    /// The app is not approved, and the account is not its owner's: it gets none.
+    /// The app is not approved, and the account is not its owner: no tokens.
     OwnerOnly,
-    /// The code has ended, or somebody decided before.
+    /// The code has expired, or was already decided on.
     Gone,
 }
 
-/// Begins: two codes, one for the device and one for the person.
+/// Starts the flow: two codes, one for the device and one for the person.
 pub async fn start_device(
     state: &AppState,
     client: Client,
@@ -86,7 +86,7 @@ pub async fn start_device(
             if tables.count_device_codes(now)? >= MOST {
                 return Err(TokenError::Busy);
             }
-            // Two codes that are in use at once must differ; that they do not is next to impossible.
+            // Two codes in use at once must differ; a collision is next to impossible.
             let user = loop {
                 let code = UserCode::generate(&*services.random);
                 if tables.device_code_by_user(&code.hashed())?.is_none() {
@@ -119,7 +119,7 @@ pub async fn start_device(
     })
 }
 
-/// A device's question: the tokens, if the person has decided so (RFC 8628, 3.4 and 3.5).
+/// A device's poll: the tokens, if the person has consented (RFC 8628, 3.4 and 3.5).
 pub async fn redeem_device(
     state: &AppState,
     client: Client,
@@ -129,8 +129,8 @@ pub async fn redeem_device(
         TokenError::grant("the device code is wrong, or was issued to another client; start over");
     let hash = PlainToken::parse(Kind::DeviceCode, code.expose()).ok_or(WRONG)?.hashed();
     let pair = Pair::generate(state);
-    // The inner result is the answer, the outer one the transaction: that a device asked too
-    // early has to be committed although it is refused.
+    // The inner result is the answer, the outer one the transaction: a premature poll must be
+    // committed although it is refused.
     state
         .store
         .write(move |tables| {
@@ -169,7 +169,7 @@ pub async fn redeem_device(
         .map_err(|error: StoreError| TokenError::Store(error))?
 }
 
-/// Nobody has decided: the device waits, and longer if it does not wait long enough.
+/// Nobody has decided: the device waits, and longer if it polls too often.
 fn wait(
     tables: &mut dyn Tables,
     code: &DeviceCode,
@@ -188,7 +188,7 @@ fn wait(
     })
 }
 
-/// What is asked under this code, as long as somebody can decide on it.
+/// The request behind this code, as long as it can be decided on.
 pub async fn device_request(
     state: &AppState,
     code: &UserCode,
@@ -207,7 +207,7 @@ pub async fn device_request(
         .await
 }
 
-/// The decision of a person who is logged in.
+/// The decision of a logged-in person.
 pub async fn decide_device(
     state: &AppState,
     code: &UserCode,

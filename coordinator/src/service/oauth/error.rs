@@ -6,23 +6,23 @@ use crate::store::StoreError;
 pub enum ErrorCode {
     /// A parameter is missing, repeated or malformed.
     InvalidRequest,
-    /// The client is unknown or did not prove who it is.
+    /// The client is unknown or did not authenticate.
     InvalidClient,
     /// The code or token is wrong, used, expired, revoked or another client's.
     InvalidGrant,
     /// The client may not use this grant type.
     UnauthorizedClient,
-    /// There is no such grant type here.
+    /// The grant type is unknown here.
     UnsupportedGrantType,
     /// The scope is unknown or more than was granted.
     InvalidScope,
     /// Nobody has decided on the device yet (RFC 8628, 3.5).
     AuthorizationPending,
-    /// As before, and the device asks too often: 5 seconds more between questions.
+    /// The same, and the device polls too often: 5 seconds more between polls.
     SlowDown,
-    /// The account's owner said no.
+    /// The account's owner refused.
     AccessDenied,
-    /// The device code has ended.
+    /// The device code has expired.
     ExpiredToken,
 }
 
@@ -44,20 +44,20 @@ impl ErrorCode {
     }
 }
 
-/// Why no token was given.
+/// Why no token was issued.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
     /// The request is refused; the text says what to do.
     #[error("{1}")]
     Refused(ErrorCode, &'static str),
-    /// More devices wait than can be remembered.
+    /// Too many devices are waiting.
     #[error("too many devices wait to be connected at this moment; try again in a minute")]
     Busy,
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Nothing is given for an account that may not act; what it has is kept for when it may again.
+/// A suspended account gets no tokens; what it has is kept until it is resumed.
 pub(super) const SUSPENDED: TokenError =
     TokenError::grant("the account is suspended; its owner has to ask the platform's operator");
 

@@ -15,11 +15,11 @@ use crate::state::AppState;
 use crate::store::contract::{Client, Grant, Token, TokenKind};
 use crate::store::{StoreError, Tables};
 
-/// How long an access token opens doors.
+/// Lifetime of an access token.
 const ACCESS_LIFETIME: SignedDuration = SignedDuration::from_hours(1);
-/// How long a refresh token may be exchanged.
+/// Lifetime of a refresh token.
 const REFRESH_LIFETIME: SignedDuration = SignedDuration::from_hours(90 * 24);
-/// Type of the tokens that an exchange gives (RFC 8693, 3).
+/// Type of the tokens that an exchange returns (RFC 8693, 3).
 const ACCESS_TOKEN_TYPE: &str = "urn:ietf:params:oauth:token-type:access_token";
 
 /// A new pair of tokens: plain for the answer, hashed for the store.
@@ -69,8 +69,8 @@ impl Pair {
     }
 }
 
-/// Redeems an authorization code (RFC 6749, 4.1.3). A code that is used twice was stolen: what
-/// came of it ends (4.1.2).
+/// Redeems an authorization code (RFC 6749, 4.1.3). A code used twice was stolen: its tokens are
+/// revoked (4.1.2).
 pub async fn redeem(
     state: &AppState,
     client: Client,
@@ -83,7 +83,7 @@ pub async fn redeem(
     let hash =
         PlainToken::parse(Kind::Code, code.expose()).ok_or(TokenError::grant(WRONG))?.hashed();
     let pair = Pair::generate(state);
-    // The inner result is the answer, the outer one the transaction: ending a grant has to be
+    // The inner result is the answer, the outer one the transaction: the end of a grant must be
     // committed although the request is refused.
     state
         .store
@@ -133,8 +133,8 @@ pub async fn redeem(
         .map_err(|error: StoreError| TokenError::Store(error))?
 }
 
-/// Exchanges a refresh token for its successor (RFC 6749, 6). One that comes twice was stolen:
-/// the grant ends (RFC 9700, 4.14.2).
+/// Exchanges a refresh token for its successor (RFC 6749, 6). One used twice was stolen: the grant
+/// ends (RFC 9700, 4.14.2).
 pub async fn refresh(
     state: &AppState,
     client: Client,
@@ -184,8 +184,8 @@ pub async fn refresh(
         .map_err(|error: StoreError| TokenError::Store(error))?
 }
 
-/// Exchanges a login for the CLI's tokens (RFC 8693). No other client may: a login's JWT must
-/// not become another app's tokens without the consent page.
+/// Exchanges a login for the CLI's tokens (RFC 8693). No other client may: a login's JWT must not
+/// become another app's tokens without the consent page.
 pub async fn exchange(
     state: &AppState,
     client: Client,
@@ -220,7 +220,7 @@ pub async fn exchange(
         Err(SessionError::Suspended(_)) => return Err(SUSPENDED),
         // RFC 8693, 2.2.2: an invalid subject token is an invalid request.
         Err(_) => {
-            return Err(TokenError::request("subject_token is no valid login; log in again"));
+            return Err(TokenError::request("subject_token is not a valid login; log in again"));
         }
     };
     let pair = Pair::generate(state);

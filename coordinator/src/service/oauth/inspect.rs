@@ -1,4 +1,4 @@
-//! What a token is good for, and its end.
+//! Token introspection and revocation.
 
 use buddo_shared::secret::Secret;
 use serde::Serialize;
@@ -11,7 +11,7 @@ use crate::state::AppState;
 use crate::store::contract::{Client, Grant, TokenKind};
 use crate::store::{StoreError, Tables};
 
-/// Whether a grant's account may not act: then no token of it is good for anything, until it may.
+/// Whether a grant's account is suspended: then none of its tokens is valid, until it is resumed.
 pub(super) fn is_suspended(tables: &dyn Tables, grant: &Grant) -> Result<bool, StoreError> {
     Ok(tables.account(grant.account)?.is_some_and(|account| account.suspended.is_some()))
 }
@@ -44,7 +44,7 @@ pub struct Introspection {
     pub iss: Option<String>,
 }
 
-/// What `client` may know about a token: about its own, all; about others', that it is none.
+/// What `client` may know about a token: everything about its own; others' appear inactive.
 pub async fn introspect(
     state: &AppState,
     client: &Client,
@@ -73,8 +73,8 @@ pub async fn introspect(
     })
 }
 
-/// Ends a token of `client` (RFC 7009): a refresh token with its whole grant, an access token
-/// alone. A token that is unknown or another's is none of its business, and no error (2.2).
+/// Revokes a token of `client` (RFC 7009): a refresh token with its whole grant, an access token
+/// alone. A token that is unknown or another's is ignored, without an error (2.2).
 pub async fn revoke(state: &AppState, client: Client, token: &Secret) -> Result<(), StoreError> {
     let Some(hash) = parse(token) else { return Ok(()) };
     let now = state.clock.now();

@@ -7,7 +7,7 @@
 //! deploy endpoint ─► access(token) ─► account, scopes
 //! ```
 //!
-//! A grant is what an account can take back: its codes and tokens end with it.
+//! A grant is the unit that an account can revoke: its codes and tokens end with it.
 
 mod app_form;
 mod approval;

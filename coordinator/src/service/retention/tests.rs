@@ -3,7 +3,7 @@ use crate::testing::deploys as deployments;
 use crate::testing::story::Story;
 use crate::testing::{World, owner, request};
 
-/// Revisions 1 to `n`, each live, of which two are kept.
+/// Revisions 1 to `n`, each live; two are kept.
 async fn story(n: u32) -> Story {
     let world = World::with(|config| config.deploy.kept_revisions = 2);
     let mut story = Story::of(world, request("my-app")).await;
@@ -27,7 +27,7 @@ async fn what_is_old_is_forgotten_once_and_the_audit_log_keeps_that_it_was() {
     assert_eq!(story.log().await, log);
     let words = story.roll_back(Some(1)).await.unwrap_err().to_string();
     assert!(words.starts_with("revision 1 is not kept any more;"), "{words}");
-    // A number that was forgotten is never used again.
+    // The number of a deleted revision is never reused.
     story.restart().await;
     assert_eq!(story.revisions().await, [6, 5, 4]);
 }
@@ -35,7 +35,7 @@ async fn what_is_old_is_forgotten_once_and_the_audit_log_keeps_that_it_was() {
 #[tokio::test]
 async fn what_is_in_use_stays_however_old() {
     let mut story = story(5).await;
-    // Back to 1, which is from now on what serves and what is wanted.
+    // Back to 1, which now is both serving and desired.
     story.roll_back(Some(1)).await.unwrap();
     story.goes_live(6).await;
     story.puts_back(6, 1).await;

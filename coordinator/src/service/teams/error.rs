@@ -1,4 +1,4 @@
-//! Why a use case on organisations, teams and keys refuses.
+//! Errors of the use cases on organisations, teams and keys.
 
 use buddo_shared::api::problem::FieldError;
 
@@ -8,16 +8,16 @@ use crate::store::StoreError;
 /// A refusal. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum TeamError {
-    /// Fields are wrong; every one is named.
+    /// Some fields are invalid; each is named.
     #[error("the request has invalid fields")]
     Invalid(Vec<FieldError>),
-    /// There is none, or who asks may not know of it.
+    /// It does not exist, or the caller may not know of it.
     #[error("there is no such {0}, or you are not in it")]
     NotFound(&'static str),
-    /// The role does not allow it.
+    /// The role is not sufficient.
     #[error("{0}")]
     Role(String),
-    /// It wants a confirmed address.
+    /// A confirmed address is required.
     #[error("the account's email address is not verified; open the link in the verification mail")]
     EmailUnverified,
     /// The invitation is for another address.
@@ -26,16 +26,16 @@ pub enum TeamError {
          ask for an invitation to yours"
     )]
     OtherAddress,
-    /// The link of a mail was used, is too old, was taken back, or never was one.
+    /// The link of a mail was used, is too old, was revoked, or is invalid.
     #[error(
-        "the invitation was used already, was taken back, is older than 7 days, or its link is \
+        "the invitation was already used, was revoked, is older than 7 days, or its link is \
          incomplete; ask for another one"
     )]
     SpentInvitation,
-    /// As many as there may be.
+    /// The limit is reached.
     #[error("there can be at most {limit} {of}; remove one that is not needed")]
     Limit { limit: u32, of: &'static str },
-    /// Something else has to go or change first.
+    /// Something else must be changed or removed first.
     #[error("{0}")]
     InUse(&'static str),
     #[error(transparent)]
@@ -43,12 +43,12 @@ pub enum TeamError {
 }
 
 impl TeamError {
-    /// One field is wrong.
+    /// One field is invalid.
     pub(super) fn field(pointer: &'static str, detail: impl ToString) -> Self {
         Self::Invalid(vec![FieldError::new(pointer, detail)])
     }
 
-    /// For `map_err`: what a check refuses about a `what`.
+    /// For `map_err`: the refusal of a check on a `what`.
     pub(super) fn refused(what: &'static str) -> impl FnOnce(Refused) -> Self {
         move |refused| match refused {
             Refused::NotFound | Refused::NotYours => Self::NotFound(what),

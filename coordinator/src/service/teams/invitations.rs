@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! invite ─► invitations (no token) ─ same transaction ─► mail queue ─► token made, hash kept, sent
-//! accept: token + the account whose confirmed address it is for ─► member; the invitation is gone
+//! accept: token + the account with the invited confirmed address ─► member; invitation deleted
 //! ```
 
 use buddo_shared::api::teams::{Invitation, Invite, Org};
@@ -26,7 +26,7 @@ const ORG: &str = "organisation";
 /// How long an invitation may be accepted.
 const LIFETIME: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// What an invitation offers to who opens its link.
+/// What an invitation offers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offer {
     pub org: OrgRow,
@@ -36,7 +36,7 @@ pub struct Offer {
     pub team_role: Option<TeamRole>,
 }
 
-/// A request whose fields are valid.
+/// A request with valid fields.
 struct Parsed {
     email: Email,
     role: OrgRole,
@@ -61,8 +61,7 @@ fn parse(request: Invite) -> Result<Parsed, TeamError> {
     Ok(Parsed { email, role, team })
 }
 
-/// Invites somebody; the mail is queued with it. Another invitation of the same address is
-/// replaced.
+/// Invites someone and queues the mail. An earlier invitation of the same address is replaced.
 pub async fn invite(
     state: &AppState,
     check: MemberCheck,
@@ -81,14 +80,14 @@ pub async fn invite(
             if let Some((team, _)) = team {
                 let standing = tables.standing(grant.actor(), team)?;
                 if standing.is_none_or(|standing| standing.org.id != id) {
-                    let detail = "is no team of the organisation";
+                    let detail = "is not a team of the organisation";
                     return Err(TeamError::field("/teamId", detail));
                 }
             }
             if let Some(known) = tables.account_by_email(&email)?
                 && tables.org_role(id, known.id)?.is_some()
             {
-                return Err(TeamError::field("/email", "is a member's already"));
+                return Err(TeamError::field("/email", "already belongs to a member"));
             }
             let waiting = tables.invitations_to(id, now)?.len();
             let members = u64::from(tables.count_members(id)?) + waiting as u64;
@@ -117,7 +116,7 @@ pub async fn invite(
     Ok(view::invitation(made))
 }
 
-/// The invitations that nobody has accepted, newest first.
+/// The pending invitations, newest first.
 pub async fn invitations(
     state: &AppState,
     check: MemberCheck,
@@ -133,7 +132,7 @@ pub async fn invitations(
         .await
 }
 
-/// Takes one back: its link is void.
+/// Revokes one: its link is void.
 pub async fn revoke_invitation(
     state: &AppState,
     check: MemberCheck,
@@ -157,7 +156,7 @@ pub async fn revoke_invitation(
         .await
 }
 
-/// What a token's invitation offers to the account; refused as [`accept`] would be.
+/// What a token's invitation offers to the account; refused for the same reasons as by [`accept`].
 pub async fn offered(
     state: &AppState,
     check: MemberCheck,
@@ -181,7 +180,7 @@ pub async fn accept(state: &AppState, check: MemberCheck, token: &str) -> Result
         .write(move |tables| {
             let (row, org, account) = open(tables, check.account(), &hash, now)?;
             let id = org.id;
-            // Whoever is in already keeps at least the role that they have.
+            // An existing member keeps at least the current role.
             let role = tables.org_role(id, account.id)?.map_or(row.role, |had| had.max(row.role));
             tables.set_org_role(id, account.id, role, now)?;
             if let Some((team, team_role)) = row.team {
@@ -204,8 +203,8 @@ fn hashed(token: &str) -> Result<HashedToken, TeamError> {
     Ok(token.ok_or(TeamError::SpentInvitation)?.hashed())
 }
 
-/// The invitation behind a token, for the account that it is for. Who invited must still be able
-/// to: what they promised ends with their role.
+/// The invitation behind a token, for the invited account. The inviter must still be able to
+/// invite: the promise ends with their role.
 fn open(
     tables: &dyn Tables,
     account: AccountId,

@@ -16,12 +16,12 @@ use crate::state::AppState;
 use crate::store::contract::{AccountAct, ApiKeyRow, MailKind, OrgAct};
 
 const TEAM: &str = "team";
-/// How long a key holds if nothing else is asked, in days.
+/// Default lifetime of a key in days.
 const DAYS: i64 = 90;
-/// The longest that it may: a key that nobody renews is one that nobody misses.
+/// Maximum lifetime: a key that nobody renews is one that nobody misses.
 const MOST_DAYS: i64 = 365;
 
-/// A request whose fields are valid.
+/// A request with valid fields.
 struct Parsed {
     name: Label,
     scopes: KeyScopes,
@@ -62,9 +62,9 @@ fn parse(request: CreateKey) -> Result<Parsed, TeamError> {
     }
 }
 
-/// Makes a key, which is shown this once. It can do no more than who makes it, and they are told
-/// by mail: a key outlives the session that it was made with. For that reason a session alone is
-/// not enough: `proved` says that its owner has just repeated the password.
+/// Makes a key, which is shown only once. It can do no more than its maker, who is notified by
+/// mail: a key outlives the session it was made with. So a session alone is not enough: `proved`
+/// says that its owner has just repeated the password.
 pub async fn create_key(
     state: &AppState,
     check: MemberCheck,
@@ -115,7 +115,7 @@ pub async fn create_key(
     Ok(KeyCreated { api_key: view::api_key(made), key: text.into_secret() })
 }
 
-/// Nobody gives a key what they may not do themselves.
+/// A caller can only grant scopes they have themselves.
 fn within(grant: &TeamGrant, scopes: &KeyScopes) -> Result<(), TeamError> {
     match scopes.iter().find(|scope| scope.needs() > grant.role()) {
         None => Ok(()),
@@ -128,7 +128,7 @@ fn within(grant: &TeamGrant, scopes: &KeyScopes) -> Result<(), TeamError> {
     }
 }
 
-/// The team's keys, newest first: all for its admins, for others those that they made.
+/// The team's keys, newest first: all for its admins; others see only their own.
 pub async fn api_keys(
     state: &AppState,
     check: MemberCheck,
@@ -145,7 +145,7 @@ pub async fn api_keys(
         .await
 }
 
-/// Ends a key, at once: an admin of the team any, others those that they made.
+/// Ends a key at once: an admin of the team any key, others only their own.
 pub async fn revoke_key(
     state: &AppState,
     check: MemberCheck,

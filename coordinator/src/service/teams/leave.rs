@@ -1,4 +1,4 @@
-//! An account that ends leaves its organisations.
+//! A deleted account leaves its organisations.
 
 use buddo_shared::id::{AccountId, OrgId};
 use jiff::Timestamp;
@@ -8,8 +8,8 @@ use super::{TeamError, log};
 use crate::store::Tables;
 use crate::store::contract::OrgAct;
 
-/// Ends the organisations that the account has to itself, and leaves the others. Refused while it
-/// answers for one that others are in: theirs must not be destroyed with it. Its deployments are
+/// Ends the account's own organisation, and leaves the others. Refused while it is responsible for
+/// one with other members, whose deployments must not be destroyed with it. Its own deployments are
 /// destroyed before.
 pub(crate) fn leave_all(
     tables: &mut dyn Tables,

@@ -1,4 +1,4 @@
-//! Who is in an organisation, and as what.
+//! Members of an organisation and their roles.
 
 use buddo_shared::api::teams::{Member, SetRole};
 use buddo_shared::id::{AccountId, OrgId};
@@ -16,7 +16,7 @@ use crate::store::contract::OrgAct;
 const ORG: &str = "organisation";
 const MEMBER: &str = "member";
 
-/// Its members, first come first.
+/// Its members, in the order they joined.
 pub async fn org_members(
     state: &AppState,
     check: MemberCheck,
@@ -103,7 +103,7 @@ fn remove(
     Ok(())
 }
 
-/// Whether who asks may act on somebody with this role, or give it.
+/// Whether the caller may act on someone with this role, or grant it.
 pub(super) fn rules(grant: &OrgGrant, role: OrgRole) -> Result<(), TeamError> {
     if grant.role().rules(role) {
         return Ok(());
@@ -111,7 +111,7 @@ pub(super) fn rules(grant: &OrgGrant, role: OrgRole) -> Result<(), TeamError> {
     Err(TeamError::Role(format!("only an owner of the organisation acts on the role {role}")))
 }
 
-/// An organisation always has an owner, and one who answers for its deployments.
+/// An organisation always has an owner, and one responsible for its deployments.
 fn may_go(tables: &dyn Tables, grant: &OrgGrant, owner: AccountId) -> Result<(), TeamError> {
     if tables.count_owners(grant.org().id)? <= 1 {
         return Err(TeamError::InUse(

@@ -1,12 +1,12 @@
-//! Organisations, their teams, who is in them, and the API keys of teams.
+//! Organisations, teams, their members, and the teams' API keys.
 //!
 //! ```text
 //! account ─┬─ its own organisation ── its own team ── deployments, keys
 //!          └─ member of others (role) ── teams of those (role) ── deployments, keys
 //! ```
 //!
-//! Each use case asks its [`MemberCheck`](crate::auth::access::MemberCheck) for the role that it takes,
-//! in the transaction that acts on the answer, and writes what it did into the organisation's log.
+//! Each use case asks its [`MemberCheck`](crate::auth::access::MemberCheck) for the required role,
+//! in the transaction that acts on the answer, and records what it did in the organisation's log.
 
 mod error;
 mod invitations;
@@ -38,16 +38,16 @@ use crate::domain::identity::{Label, Slug};
 use crate::store::contract::{NewOrgAct, OrgAct};
 use crate::store::{StoreError, Tables};
 
-/// Organisations that an account may pay for, beside its own.
+/// Maximum organisations that an account may pay for, besides its own.
 const MAX_ORGS: usize = 10;
-/// Teams of one organisation.
+/// Maximum teams of one organisation.
 const MAX_TEAMS: usize = 50;
-/// Members of one organisation, with those who are invited.
+/// Maximum members of one organisation, invited ones included.
 const MAX_MEMBERS: u32 = 200;
-/// Keys of one team that hold.
+/// Maximum valid keys of one team.
 const MAX_KEYS: u32 = 50;
 
-/// Writes into an organisation's log.
+/// Adds to an organisation's log.
 fn log(
     tables: &mut dyn Tables,
     (org, team): (OrgId, Option<TeamId>),
@@ -59,7 +59,7 @@ fn log(
     tables.insert_org_act(&NewOrgAct { org, team, actor: Some(actor), act, at, details })
 }
 
-/// Name and short name of something new; the short name is made of the name if absent.
+/// Name and slug of something new; the slug is derived from the name if absent.
 fn named(name: &str, slug: Option<&str>) -> Result<(Label, Slug), TeamError> {
     let name = Label::parse(name).map_err(|error| TeamError::field("/name", error))?;
     let slug = match slug {

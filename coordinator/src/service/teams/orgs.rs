@@ -1,4 +1,4 @@
-//! Organisations: make, show, rename, hand over, end.
+//! Organisations: create, show, rename, hand over, end.
 
 use buddo_shared::api::teams::{CreateOrg, Org, OrgActivity, Rename};
 use buddo_shared::id::OrgId;
@@ -14,7 +14,7 @@ use crate::store::contract::{OrgAct, OrgRow};
 
 const ORG: &str = "organisation";
 const TAKEN: &str = "is taken; choose another short name";
-/// Entries of the log that are shown: the newest.
+/// Number of log entries shown: the newest.
 const SHOWN: u32 = 200;
 
 /// The organisations that the account is in, its own first.
@@ -39,8 +39,8 @@ pub async fn org(state: &AppState, check: MemberCheck, id: OrgId) -> Result<Org,
         .await
 }
 
-/// Makes an organisation; who makes it owns it and answers for its deployments. Wants a confirmed
-/// address, since it will invite others by mail.
+/// Creates an organisation; its creator owns it and is responsible for its deployments. Requires a
+/// confirmed address, since it will invite others by mail.
 pub async fn create_org(
     state: &AppState,
     check: MemberCheck,
@@ -75,7 +75,7 @@ pub async fn create_org(
         .await
 }
 
-/// Gives it another name, another short name, or both.
+/// Changes its name, its slug, or both.
 pub async fn rename_org(
     state: &AppState,
     check: MemberCheck,
@@ -107,7 +107,8 @@ pub async fn rename_org(
         .await
 }
 
-/// Makes the owner who asks answer for the organisation's deployments, in place of another owner.
+/// Makes the calling owner responsible for the organisation's deployments, instead of another
+/// owner.
 pub async fn take_over(state: &AppState, check: MemberCheck, id: OrgId) -> Result<Org, TeamError> {
     let now = state.clock.now();
     state
@@ -117,7 +118,7 @@ pub async fn take_over(state: &AppState, check: MemberCheck, id: OrgId) -> Resul
             let mut org = grant.org().clone();
             let former = std::mem::replace(&mut org.payer, grant.actor());
             if former != org.payer {
-                // Its apps are parked with it; another payer would bring them back.
+                // Its apps are parked with it; another payer would start them again.
                 if tables.account(former)?.is_some_and(|payer| payer.suspended.is_some()) {
                     return Err(TeamError::InUse(
                         "the account that answers for the organisation's deployments is \
@@ -139,7 +140,7 @@ pub async fn take_over(state: &AppState, check: MemberCheck, id: OrgId) -> Resul
         .await
 }
 
-/// Ends an organisation that has no deployments left, with its teams and keys.
+/// Ends an organisation without deployments, with its teams and keys.
 pub async fn delete_org(state: &AppState, check: MemberCheck, id: OrgId) -> Result<(), TeamError> {
     let now = state.clock.now();
     state
@@ -175,7 +176,7 @@ pub async fn activity(
         .await
 }
 
-/// Refuses what would let others into an account's own organisation, or end it.
+/// Refuses acts that would let others into an account's own organisation, or end it.
 pub(super) fn shared(org: &OrgRow) -> Result<(), TeamError> {
     if org.personal_of.is_none() {
         return Ok(());

@@ -7,8 +7,8 @@ use crate::domain::identity::OrgRole;
 use crate::store::contract::{NewAccount, OrgRow, TeamRow};
 use crate::store::{StoreError, Tables};
 
-/// Makes them, with the account. Both bear its id, as the migration gave them to the accounts that
-/// there were before.
+/// Creates both with the account. They have its id, as the migration gave them to accounts that
+/// existed before.
 pub(crate) fn make_own(tables: &mut dyn Tables, account: &NewAccount) -> Result<(), StoreError> {
     let (org, at) = (OrgId::new(*account.id.as_uuid()), account.created_at);
     tables.insert_org(&OrgRow {

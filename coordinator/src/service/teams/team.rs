@@ -1,4 +1,4 @@
-//! Teams: make, show, rename, end; and who is in them.
+//! Teams: create, show, rename, end; and their members.
 
 use buddo_shared::api::teams::{CreateTeam, Member, Rename, SetRole, Team};
 use buddo_shared::id::{AccountId, OrgId, TeamId};
@@ -15,7 +15,7 @@ use crate::store::contract::{Membership, OrgAct, TeamRow};
 
 const TEAM: &str = "team";
 
-/// The teams that the account may look into, its own first.
+/// The teams that the account may see, its own first.
 pub async fn teams(state: &AppState, check: MemberCheck) -> Result<Vec<Team>, TeamError> {
     state.store.read(move |tables| Ok(visible(tables.standings_of(check.account())?))).await
 }
@@ -52,7 +52,7 @@ pub async fn team(state: &AppState, check: MemberCheck, id: TeamId) -> Result<Te
         .await
 }
 
-/// Makes a team. Nobody is in it at first; admins of the organisation are admins in it anyway.
+/// Creates a team. It has no members at first; admins of the organisation are admins in it anyway.
 pub async fn create_team(
     state: &AppState,
     check: MemberCheck,
@@ -84,7 +84,7 @@ pub async fn create_team(
         .await
 }
 
-/// Gives it another name, another short name, or both.
+/// Changes its name, its slug, or both.
 pub async fn rename_team(
     state: &AppState,
     check: MemberCheck,
@@ -117,7 +117,7 @@ pub async fn rename_team(
         .await
 }
 
-/// Ends a team that has no deployments left, with its keys.
+/// Ends a team without deployments, with its keys.
 pub async fn delete_team(
     state: &AppState,
     check: MemberCheck,
@@ -130,7 +130,7 @@ pub async fn delete_team(
             let grant = check.team(tables, id, TeamRole::Viewer);
             let grant = grant.map_err(TeamError::refused(TEAM))?;
             let org = grant.standing().org.id;
-            // Who ends it must be able to make one.
+            // Ending a team requires the role for creating one.
             check.org(tables, org, OrgRole::Admin).map_err(TeamError::refused(TEAM))?;
             shared(&grant.standing().org)?;
             if tables.team_has_deployments(id)? {
@@ -145,7 +145,7 @@ pub async fn delete_team(
         .await
 }
 
-/// Who was put into it, first come first.
+/// Its members, in the order they were added.
 pub async fn team_members(
     state: &AppState,
     check: MemberCheck,
@@ -160,7 +160,7 @@ pub async fn team_members(
         .await
 }
 
-/// Puts a member of the organisation into the team, or gives them another role there.
+/// Adds a member of the organisation to the team, or changes their role there.
 pub async fn set_team_role(
     state: &AppState,
     check: MemberCheck,
@@ -189,7 +189,7 @@ pub async fn set_team_role(
         .await
 }
 
-/// Takes a member out of the team, or leaves it. Their keys of it end.
+/// Removes a member from the team, or leaves it. Their keys of it end.
 pub async fn remove_team_member(
     state: &AppState,
     check: MemberCheck,

@@ -1,4 +1,4 @@
-//! From what is stored to what is shown.
+//! Maps stored records to API types.
 
 use buddo_shared::api::teams::{ApiKey, Invitation, Member, Org, OrgActivity, Team};
 

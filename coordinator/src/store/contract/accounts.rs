@@ -1,4 +1,4 @@
-//! Accounts, and what is only kept for a while on their behalf.
+//! Accounts, and their short-lived records.
 
 use buddo_shared::id::AccountId;
 use jiff::Timestamp;
@@ -11,7 +11,7 @@ use crate::domain::identity::{Email, Username};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
     pub id: AccountId,
-    /// The how-manieth it is, from 1.
+    /// Sequential registration number, from 1.
     pub registration_number: i64,
     pub email: Email,
     pub username: Username,
@@ -25,25 +25,25 @@ pub struct Account {
     pub is_admin: bool,
     /// When the mail address was confirmed.
     pub email_verified_at: Option<Timestamp>,
-    /// Raised to void all logins.
+    /// Incremented to void all logins.
     pub token_epoch: i64,
-    /// Whether its logins want a one-time code.
+    /// Whether its logins require a one-time code.
     pub totp_enabled: bool,
-    /// Whether it may not act.
+    /// The suspension, if it is suspended.
     pub suspended: Option<Suspension>,
     /// When it was made.
     pub created_at: Timestamp,
 }
 
-/// That an account may not act.
+/// Suspension of an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Suspension {
     pub since: Timestamp,
-    /// Why, in the administrator's words to its owner.
+    /// The administrator's reason, shown to its owner.
     pub reason: Option<String>,
 }
 
-/// An account to be made; the rest of its columns have defaults.
+/// An account to create; its other columns have defaults.
 #[derive(Debug, Clone)]
 pub struct NewAccount {
     pub id: AccountId,
@@ -57,7 +57,7 @@ pub struct NewAccount {
     pub created_at: Timestamp,
 }
 
-/// What a verification link proves.
+/// A verification link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EmailToken {
     /// Hash of the token.
@@ -68,38 +68,38 @@ pub struct EmailToken {
     pub expires_at: Timestamp,
 }
 
-/// A browser that logged in on the authorization page.
+/// A browser session on the authorization page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BrowserSession {
     /// Hash of the cookie's token.
     pub hash: HashedToken,
     pub account: AccountId,
-    /// The account's [`token_epoch`](Account::token_epoch) then.
+    /// The account's [`token_epoch`](Account::token_epoch) at that time.
     pub token_epoch: i64,
     pub expires_at: Timestamp,
 }
 
-/// Access to accounts. One that was deleted is not found by any of these.
+/// Access to accounts. None of these finds a deleted one.
 pub trait Accounts {
     /// The account with this id.
     fn account(&self, id: AccountId) -> Result<Option<Account>>;
-    /// The account with this address, however it is spelt.
+    /// The account with this address, in any spelling.
     fn account_by_email(&self, email: &Email) -> Result<Option<Account>>;
-    /// Whether an account has this name, however it is spelt.
+    /// Whether an account has this name, in any spelling.
     fn is_username_taken(&self, username: &Username) -> Result<bool>;
-    /// The account that invites with this code.
+    /// The account with this referral code.
     fn account_by_referral(&self, code: &str) -> Result<Option<AccountId>>;
-    /// Makes an account; its registration number.
+    /// Creates an account; returns its registration number.
     fn insert_account(&mut self, account: &NewAccount) -> Result<i64>;
-    /// Notes that the address is confirmed, unless it was before.
+    /// Records that the address is confirmed, unless it already was.
     fn confirm_email(&mut self, id: AccountId, at: Timestamp) -> Result<()>;
-    /// Keeps a verification link, and at most `keep` of the account's in all.
+    /// Stores a verification link, and keeps at most `keep` of the account in all.
     fn insert_email_token(&mut self, token: &EmailToken, keep: u32) -> Result<()>;
-    /// Takes a verification link out: it works once.
+    /// Takes a verification link: it works once.
     fn take_email_token(&mut self, hash: &HashedToken) -> Result<Option<EmailToken>>;
-    /// Keeps a browser's session.
+    /// Stores a browser session.
     fn insert_session(&mut self, session: &BrowserSession) -> Result<()>;
     fn session(&self, hash: &HashedToken) -> Result<Option<BrowserSession>>;
-    /// Forgets links and sessions that ended by `now`, `most` of each at most; how many.
+    /// Deletes links and sessions that expired by `now`, at most `most` of each; returns how many.
     fn purge_account_tokens(&mut self, now: Timestamp, most: u32) -> Result<usize>;
 }

@@ -1,4 +1,4 @@
-//! The audit log of OAuth: which apps there are, and who let them do what.
+//! The audit log of OAuth: apps and consents.
 
 use buddo_shared::id::AccountId;
 use jiff::Timestamp;
@@ -9,21 +9,21 @@ use super::Result;
 pub enum Act {
     /// An app was made.
     AppMade,
-    /// Its maker changed where codes may be sent.
+    /// Its owner changed the redirect URIs.
     AppEdited,
     /// An app was removed, with all consents to it.
     AppRemoved,
     /// An app got another secret.
     SecretRotated,
-    /// An administrator let an app serve others than its owner.
+    /// An administrator allowed an app to serve users other than its owner.
     AppApproved,
-    /// An administrator took that back.
+    /// An administrator revoked that.
     AppSuspended,
-    /// An account let an app act for it.
+    /// An account consented to an app.
     Allowed,
-    /// An account did not.
+    /// An account refused an app.
     Denied,
-    /// That an app may act for an account has ended.
+    /// A consent ended.
     Ended,
 }
 
@@ -49,9 +49,9 @@ impl Act {
 pub struct NewAct {
     pub act: Act,
     pub client_id: String,
-    /// Whose access it is about, where it is about somebody's.
+    /// The account whose access it concerns, if any.
     pub account: Option<AccountId>,
-    /// Who did it; `None`: the platform, or its administrator.
+    /// The actor; `None`: the platform, or its administrator.
     pub actor: Option<AccountId>,
     pub at: Timestamp,
     pub details: Option<serde_json::Value>,
@@ -62,9 +62,9 @@ pub struct NewAct {
 pub struct ActRow {
     pub action: String,
     pub client_id: String,
-    /// Whose access it is about.
+    /// The account whose access it concerns.
     pub account: Option<String>,
-    /// Who did it; `None`: the platform, or its administrator.
+    /// The actor; `None`: the platform, or its administrator.
     pub actor: Option<String>,
     pub at: Timestamp,
     pub details: Option<serde_json::Value>,

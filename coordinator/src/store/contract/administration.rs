@@ -1,33 +1,33 @@
-//! What administrators see and change.
+//! What administrators list and change.
 
 use buddo_shared::id::{AccountId, HostId};
 use jiff::Timestamp;
 
 use super::{Account, Client, Result, Suspension, Tier};
 
-/// Access to what only administrators may do.
+/// Access to operations of administrators only.
 pub trait Administration {
-    /// `limit` accounts from the one after this registration number on; only those whose address
-    /// or name holds `text`, where it is given.
+    /// `limit` accounts after this registration number; if `text` is given, only those whose
+    /// address or name contains it.
     fn accounts_page(&self, after: i64, limit: u32, text: Option<&str>) -> Result<Vec<Account>>;
-    /// How many accounts administer the platform and are not suspended.
+    /// Number of administrators that are not suspended.
     fn count_admins(&self) -> Result<u32>;
-    /// Suspends an account, or takes that back.
+    /// Suspends an account, or lifts the suspension.
     fn set_suspended(&mut self, account: AccountId, to: Option<&Suspension>) -> Result<()>;
-    /// Makes an account an administrator, or takes that back.
+    /// Makes an account an administrator, or revokes that.
     fn set_admin(&mut self, account: AccountId, is_admin: bool) -> Result<()>;
-    /// Adds a tier, after all others.
+    /// Adds a tier as the last one.
     fn insert_tier(&mut self, tier: &Tier) -> Result<()>;
-    /// Changes a tier: all but its id and its slug.
+    /// Updates a tier, except for its id and slug.
     fn update_tier(&mut self, tier: &Tier) -> Result<()>;
-    /// Lets an account deploy on a tier that is not open to all; whether that is new.
+    /// Allows an account to deploy on a closed tier; returns whether that is new.
     fn allow_tier(&mut self, tier_id: &str, account: AccountId, at: Timestamp) -> Result<bool>;
-    /// Takes that back; whether there was something to take back.
+    /// Revokes that; returns whether it had been allowed.
     fn deny_tier(&mut self, tier_id: &str, account: AccountId) -> Result<bool>;
-    /// `limit` accounts that were allowed a tier, from the one after this registration number on.
+    /// `limit` accounts allowed on a tier, after this registration number.
     fn tier_accounts(&self, tier_id: &str, after: i64, limit: u32) -> Result<Vec<Account>>;
-    /// Lets a host get no further deployments, or takes that back.
+    /// Drains a host, or undoes that.
     fn set_drained(&mut self, host: HostId, since: Option<Timestamp>) -> Result<()>;
-    /// `limit` apps that accounts made, from the one after this client id on.
+    /// `limit` apps made by accounts, after this client id.
     fn clients_page(&self, after: &str, limit: u32) -> Result<Vec<Client>>;
 }

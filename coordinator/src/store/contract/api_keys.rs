@@ -7,16 +7,16 @@ use super::Result;
 use crate::domain::identity::HashedToken;
 use crate::domain::identity::KeyScopes;
 
-/// An API key. What was revoked is not kept.
+/// An API key. Revoked keys are deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiKeyRow {
     pub id: ApiKeyId,
     /// Hash of the key.
     pub hash: HashedToken,
-    /// The team whose things it opens.
+    /// The team that it gives access to.
     pub team: TeamId,
     pub account: AccountId,
-    /// What it is for.
+    /// Its purpose, for people.
     pub name: String,
     pub hint: String,
     /// What it may do.
@@ -24,7 +24,7 @@ pub struct ApiKeyRow {
     /// When it was made.
     pub created_at: Timestamp,
     pub expires_at: Timestamp,
-    /// When it was last used, within some minutes.
+    /// When it was last used, to within some minutes.
     pub last_used_at: Option<Timestamp>,
 }
 
@@ -35,16 +35,16 @@ pub trait ApiKeys {
     fn api_key_by_hash(&self, hash: &HashedToken) -> Result<Option<ApiKeyRow>>;
     /// The team's key with this id.
     fn api_key(&self, team: TeamId, id: ApiKeyId) -> Result<Option<ApiKeyRow>>;
-    /// The team's keys, newest first, those that ended too.
+    /// The team's keys, newest first, expired ones included.
     fn api_keys_of(&self, team: TeamId) -> Result<Vec<ApiKeyRow>>;
-    /// How many keys of the team hold at `now`.
+    /// How many keys of the team are valid at `now`.
     fn count_api_keys(&self, team: TeamId, now: Timestamp) -> Result<u32>;
-    /// Notes that a key was used.
+    /// Records that a key was used.
     fn touch_api_key(&mut self, id: ApiKeyId, at: Timestamp) -> Result<()>;
-    /// Ends a key; whether there was one.
+    /// Deletes a key; returns whether it existed.
     fn drop_api_key(&mut self, id: ApiKeyId) -> Result<bool>;
-    /// Ends the keys that the account made in the team; how many.
+    /// Deletes the keys that the account made in the team; returns how many.
     fn drop_api_keys_by(&mut self, team: TeamId, account: AccountId) -> Result<usize>;
-    /// Forgets keys that ended by `until`, `most` at most; how many.
+    /// Deletes keys that expired by `until`, at most `most`; returns how many.
     fn purge_api_keys(&mut self, until: Timestamp, most: u32) -> Result<usize>;
 }

@@ -6,23 +6,23 @@ use uuid::Uuid;
 
 use super::Result;
 
-/// What was done to a deployment.
+/// An act on a deployment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     Create,
-    /// The platform brought a revision up.
+    /// The platform started a revision.
     Deploy,
     /// Its operator stopped it.
     Stop,
-    /// Its operator asked for a new revision.
+    /// Its operator requested a new revision.
     Restart,
-    /// Its operator, or its host's guard, brought an earlier revision back.
+    /// Its operator, or auto rollback on its host, restored an earlier revision.
     Rollback,
-    /// The platform forgot old revisions.
+    /// The platform deleted old revisions.
     Prune,
-    /// The platform parked it, for its account was suspended.
+    /// The platform parked it because its account was suspended.
     Suspend,
-    /// The platform took that back.
+    /// The platform undid that.
     Reactivate,
     /// Its operator destroyed it.
     Destroy,
@@ -49,7 +49,7 @@ impl Action {
 pub enum AuditStatus {
     Pending,
     Completed,
-    /// Otherwise; the details say how.
+    /// Not completed; the details say how.
     Failed,
 }
 
@@ -71,7 +71,7 @@ pub struct NewAudit {
     pub deployment: DeploymentId,
     pub action: Action,
     pub status: AuditStatus,
-    /// Who did it; `None`: the platform.
+    /// The actor; `None`: the platform.
     pub initiated_by: Option<AccountId>,
     pub at: Timestamp,
     pub details: Option<serde_json::Value>,
@@ -83,7 +83,7 @@ pub struct AuditRow {
     pub id: String,
     pub action: String,
     pub status: String,
-    /// Who did it; `None`: the platform.
+    /// The actor; `None`: the platform.
     pub initiated_by: Option<String>,
     pub at: Timestamp,
     pub details: Option<serde_json::Value>,
@@ -95,18 +95,18 @@ pub struct AdminActRow {
     /// Its number in the log.
     pub seq: i64,
     pub action: String,
-    /// Which account did it; `None`: whoever may run commands on the machine, or the platform.
+    /// The account that did it; `None`: a user of the machine's command line, or the platform.
     pub actor: Option<String>,
     pub at: Timestamp,
-    /// To what, and how.
+    /// Target and parameters.
     pub details: serde_json::Value,
 }
 
 /// Access to the audit log.
 pub trait Audit {
     fn insert_audit(&mut self, entry: &NewAudit) -> Result<()>;
-    /// Ends the pending `deploy` entries of a deployment; whether there was one. They stay as they
-    /// are, and get an outcome.
+    /// Ends the pending `deploy` entries of a deployment; returns whether there was one. The
+    /// entries are not edited: the outcome is a separate record.
     fn finish_deploy(
         &mut self,
         deployment: DeploymentId,
@@ -114,8 +114,8 @@ pub trait Audit {
         at: Timestamp,
         details: Option<&serde_json::Value>,
     ) -> Result<bool>;
-    /// Adds an act of an administrator on the platform as a whole. `actor`: `None` for whoever
-    /// may run commands on the machine, and for the platform itself.
+    /// Adds an act of an administrator on the platform as a whole. `actor`: `None` for users of the
+    /// machine's command line, and for the platform itself.
     fn insert_admin_act(
         &mut self,
         action: &str,
@@ -123,7 +123,7 @@ pub trait Audit {
         actor: Option<AccountId>,
         details: &serde_json::Value,
     ) -> Result<()>;
-    /// The newest `limit` acts of administrators that came before `before`, newest first.
+    /// The newest `limit` acts of administrators before `before`, newest first.
     fn admin_acts(&self, before: Option<i64>, limit: u32) -> Result<Vec<AdminActRow>>;
     /// The newest `limit` entries of a deployment, oldest first.
     fn audit_of(&self, deployment: DeploymentId, limit: u32) -> Result<Vec<AuditRow>>;

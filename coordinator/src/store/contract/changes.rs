@@ -1,4 +1,4 @@
-//! Changes to an account: links by mail, password, address, its end, and the log of all that.
+//! Changes to an account: mailed links, password, address, deletion, and the log of these.
 
 use buddo_shared::id::AccountId;
 use jiff::Timestamp;
@@ -9,7 +9,7 @@ use crate::domain::identity::Email;
 use crate::domain::identity::HashedToken;
 use crate::domain::identity::StoredHash;
 
-/// What a mailed link is for.
+/// Purpose of a mailed link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// Choosing a new password.
@@ -18,21 +18,21 @@ pub enum Purpose {
     ChangeEmail,
 }
 
-/// A link that was mailed.
+/// A mailed link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MailedLink {
     /// Hash of its token.
     pub hash: HashedToken,
     pub account: AccountId,
     pub purpose: Purpose,
-    /// The address that it was sent to.
+    /// The address it was sent to.
     pub email: Email,
     /// When it was made.
     pub created_at: Timestamp,
     pub expires_at: Timestamp,
 }
 
-/// What was done to an account.
+/// An act on an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AccountAct {
     Registered,
@@ -43,19 +43,19 @@ pub enum AccountAct {
     SessionRevoked,
     /// All other logins were ended.
     OtherSessionsRevoked,
-    /// Somebody asked for a link to choose a new password.
+    /// A password reset link was requested.
     PasswordResetRequested,
-    /// A new password was chosen by such a link.
+    /// A new password was set by such a link.
     PasswordReset,
     /// The password was changed.
     PasswordChanged,
-    /// A change of address was asked for.
+    /// A change of address was requested.
     EmailChangeRequested,
     /// The address was changed.
     EmailChanged,
-    /// Logins want a one-time code.
+    /// Logins require a one-time code.
     TotpEnabled,
-    /// Logins want none any more.
+    /// Logins no longer require a one-time code.
     TotpDisabled,
     /// A recovery code was used.
     RecoveryCodeUsed,
@@ -69,13 +69,13 @@ pub enum AccountAct {
     LoginFailed,
     /// An administrator suspended it.
     Suspended,
-    /// An administrator took that back.
+    /// An administrator lifted the suspension.
     Resumed,
     /// It became an administrator.
     Promoted,
-    /// It is none any more.
+    /// It is no longer an administrator.
     Demoted,
-    /// An administrator took its one-time codes away, for its owner had lost them.
+    /// An administrator removed its one-time codes because its owner had lost them.
     TotpCleared,
     Deleted,
 }
@@ -122,11 +122,11 @@ pub struct AccountActRow {
 
 /// Access to what changes an account.
 pub trait Changes {
-    /// Notes that somebody asked for a new password for [`Email::key`], whether anybody has it.
+    /// Records a request to reset the password of [`Email::key`], whether or not an account has it.
     fn request_reset(&mut self, email_key: &str, at: Timestamp) -> Result<()>;
-    /// The oldest of these requests, 100 at most.
+    /// The oldest of these requests, at most 100.
     fn reset_requests(&self) -> Result<Vec<String>>;
-    /// Takes such a request off.
+    /// Deletes such a request.
     fn drop_reset_request(&mut self, email_key: &str) -> Result<()>;
     fn insert_link(&mut self, link: &MailedLink) -> Result<()>;
     /// The link with this hash.
@@ -135,18 +135,18 @@ pub trait Changes {
     fn links_since(&self, account: AccountId, purpose: Purpose, since: Timestamp) -> Result<u32>;
     /// Voids the account's links of `purpose`, or of every purpose.
     fn drop_links(&mut self, account: AccountId, purpose: Option<Purpose>) -> Result<()>;
-    /// Forgets links that ended by `now`, `most` at most; how many.
+    /// Deletes links that expired by `now`, at most `most`; returns how many.
     fn purge_links(&mut self, now: Timestamp, most: u32) -> Result<usize>;
-    /// Gives the account another password.
+    /// Sets the account's password.
     fn set_password(&mut self, account: AccountId, password: &StoredHash) -> Result<()>;
-    /// Gives the account another address, confirmed.
+    /// Sets the account's address, confirmed.
     fn set_email(&mut self, account: AccountId, email: &Email, at: Timestamp) -> Result<()>;
-    /// How many accounts were made with this one's referral code.
+    /// How many accounts were made with this account's referral code.
     fn referrals_of(&self, account: AccountId) -> Result<i64>;
-    /// Erases what is known of the person: address, name, password, codes, apps, and the names in
-    /// its deployments, which are destroyed. Its id and its number stay, and are nobody's.
+    /// Erases personal data: address, name, password, codes, apps, and the names in its
+    /// deployments, which are destroyed. Its id and number are kept, and refer to nobody.
     fn erase_account(&mut self, account: AccountId, at: Timestamp) -> Result<()>;
-    /// Adds to the account's log. `details`: ids alone.
+    /// Adds to the account's log. `details`: ids only.
     fn insert_account_act(
         &mut self,
         account: AccountId,

@@ -1,4 +1,4 @@
-//! Which apps may act for an account, all of its consents to one app together.
+//! Apps that may act for an account, with all consents to one app combined.
 
 use buddo_shared::id::AccountId;
 use jiff::Timestamp;
@@ -10,7 +10,7 @@ use crate::domain::identity::Scopes;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connection {
     pub client: Client,
-    /// What it may do, by all consents together.
+    /// Union of the scopes of all consents.
     pub scopes: Scopes,
     /// When the oldest of them was given.
     pub since: Timestamp,
@@ -20,24 +20,24 @@ pub struct Connection {
 
 /// Access to an account's consents.
 pub trait Consents {
-    /// The apps that hold a token of the account that can still be used, the one that got a token
-    /// last first, 100 at most.
+    /// The apps that hold a valid token of the account, the one with the newest token first, at
+    /// most 100.
     fn connections(&self, account: AccountId, now: Timestamp) -> Result<Vec<Connection>>;
-    /// Ends the account's consents, to one app or to all; how many there were.
+    /// Ends the account's consents, to one app or to all; returns how many.
     fn revoke_grants_of(
         &mut self,
         account: AccountId,
         client_id: Option<&str>,
         at: Timestamp,
     ) -> Result<usize>;
-    /// Ends the consents to an app of all accounts but `owner`; how many there were.
+    /// Ends the consents to an app of all accounts but `owner`; returns how many.
     fn revoke_grants_of_others(
         &mut self,
         client_id: &str,
         owner: Option<AccountId>,
         at: Timestamp,
     ) -> Result<usize>;
-    /// Forgets all but the newest `keep` consents of the account to an app.
+    /// Deletes all but the newest `keep` consents of the account to an app.
     fn keep_newest_grants(
         &mut self,
         account: AccountId,

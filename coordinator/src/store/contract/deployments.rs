@@ -25,41 +25,41 @@ pub struct Count {
 }
 
 impl Count {
-    /// How many of them count against `limit`: as many as that may have failed for free.
+    /// How many of them count against `limit`: up to that many failed ones are free.
     pub fn against(self, limit: u32) -> u32 {
         self.there.saturating_sub(self.failed.min(limit))
     }
 }
 
-/// Which part of a list.
+/// A page of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Page {
-    /// At most so many.
+    /// Maximum size.
     pub limit: u32,
     /// Only what comes after this one.
     pub after: Option<DeploymentId>,
 }
 
-/// One of a list of which some may be unreadable; without an id where that is, too.
+/// A row of a list of which some may be unreadable; without an id if even that is unreadable.
 pub type DeploymentRow = (Option<DeploymentId>, Result<Deployment>);
 
 pub trait Deployments {
-    /// Stores a new deployment. The revision that it names is stored with it
+    /// Stores a new deployment. Its revision is stored separately
     /// ([`insert_revision`](super::Revisions::insert_revision)).
     fn insert_deployment(&mut self, deployment: &Deployment) -> Result<()>;
-    /// The deployment with this id, destroyed ones too.
+    /// The deployment with this id, destroyed ones included.
     fn deployment(&self, id: DeploymentId) -> Result<Option<Deployment>>;
-    /// Writes back what can change of a deployment.
+    /// Updates the mutable part of a deployment.
     fn update_deployment(&mut self, deployment: &Deployment) -> Result<()>;
-    /// The deployments of these teams, newest first, destroyed ones left out.
+    /// The deployments of these teams, newest first, except destroyed ones.
     fn deployments_in(&self, teams: &[TeamId], page: Page) -> Result<Vec<Deployment>>;
-    /// What can be read of the deployment with this id, destroyed ones too.
+    /// The readable part of the deployment with this id, destroyed ones included.
     fn outline(&self, id: DeploymentId) -> Result<Option<Outline>>;
-    /// The deployments that an account answers for and that are not destroyed, newest first. Each row is
-    /// read by itself: one of which not even that can be read hides no other.
+    /// The deployments an account is responsible for that are not destroyed, newest first. Each row
+    /// is read separately: an unreadable one does not hide the others.
     fn outlines_of(&self, account: AccountId) -> Result<Vec<Result<Outline>>>;
-    /// Writes lifecycle and run state, and forgets the health that was reported before. `stopped_at`:
-    /// since when it does not run.
+    /// Writes lifecycle and run state, and clears the reported health. `stopped_at`: since when it
+    /// does not run.
     fn set_run(
         &mut self,
         id: DeploymentId,
@@ -67,7 +67,7 @@ pub trait Deployments {
         run: RunState,
         stopped_at: Option<Timestamp>,
     ) -> Result<()>;
-    /// Marks a deployment as destroyed. Its environments are erased apart
+    /// Marks a deployment as destroyed. Its environments are erased separately
     /// ([`erase_env`](super::Revisions::erase_env)).
     fn set_destroyed(
         &mut self,
@@ -75,14 +75,14 @@ pub trait Deployments {
         lifecycle: Lifecycle,
         at: Timestamp,
     ) -> Result<()>;
-    /// Places a deployment on another host.
+    /// Moves a deployment to another host.
     fn set_host(&mut self, id: DeploymentId, host: HostId) -> Result<()>;
     /// The deployment that has this subdomain and is not destroyed.
     fn deployment_named(&self, subdomain: &Subdomain) -> Result<Option<DeploymentId>>;
-    /// The deployments of a host that are not destroyed, oldest first. Each row is read by itself: one
-    /// that cannot be read hides no other.
+    /// The deployments of a host that are not destroyed, oldest first. Each row is read separately:
+    /// an unreadable one does not hide the others.
     fn deployments_for(&self, host: HostId) -> Result<Vec<DeploymentRow>>;
-    /// Notes which deployments of a host are held, and why; no other one is.
+    /// Sets which deployments of a host are held, and why; clears it for all others.
     fn set_held(&mut self, host: HostId, held: &[(DeploymentId, Failure)]) -> Result<()>;
     /// Whether a deployment that is not destroyed has this subdomain.
     fn subdomain_taken(&self, subdomain: &Subdomain) -> Result<bool>;
@@ -90,8 +90,8 @@ pub trait Deployments {
     fn custom_domain_taken(&self, domain: &HostName) -> Result<bool>;
     /// How many deployments that are not destroyed the account has, in all and on `tier_id`.
     fn count_deployments(&self, account: AccountId, tier_id: &str) -> Result<Counts>;
-    /// Bytes of the environments of the deployments that an account answers for, encrypted, by host;
-    /// destroyed ones left out.
+    /// Bytes of the encrypted environments of the deployments an account is responsible for, by
+    /// host; except destroyed ones.
     fn env_bytes_of(&self, account: AccountId) -> Result<Vec<(HostId, u64)>>;
     /// The application that the account's earlier deployments of this subdomain belonged to.
     fn app_of(&self, account: AccountId, subdomain: &Subdomain) -> Result<Option<AppId>>;

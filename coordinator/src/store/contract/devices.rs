@@ -1,4 +1,4 @@
-//! Devices that wait for somebody to decide in a browser (RFC 8628).
+//! Devices waiting for a decision in a browser (RFC 8628).
 
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -9,22 +9,22 @@ use crate::domain::identity::Scopes;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceCode {
-    /// Hash of the code that the device holds.
+    /// Hash of the device code.
     pub hash: HashedToken,
-    /// Hash of the code that the person types.
+    /// Hash of the user code.
     pub user_hash: HashedToken,
-    /// Which app runs on it.
+    /// The app on the device.
     pub client_id: String,
-    /// What it asks for.
+    /// The requested scopes.
     pub scopes: Scopes,
     pub expires_at: Timestamp,
-    /// Seconds that the device has to leave between two questions.
+    /// Polling interval of the device in seconds.
     pub interval: u32,
-    /// When it asked last.
+    /// When it last polled.
     pub polled_at: Option<Timestamp>,
-    /// What the person decided; `None`: nothing yet.
+    /// The person's decision; `None`: not yet.
     pub is_allowed: Option<bool>,
-    /// The consent, where it was allowed.
+    /// The consent, if it was given.
     pub grant: Option<Uuid>,
     /// When it was exchanged for tokens.
     pub used_at: Option<Timestamp>,
@@ -32,17 +32,17 @@ pub struct DeviceCode {
 
 /// Access to devices' requests.
 pub trait Devices {
-    /// How many have not ended by `now`, decided or not.
+    /// How many have not expired by `now`, decided or not.
     fn count_device_codes(&self, now: Timestamp) -> Result<u32>;
     fn insert_device_code(&mut self, code: &DeviceCode) -> Result<()>;
-    /// The request of the device with this code.
+    /// The request with this device code.
     fn device_code(&self, hash: &HashedToken) -> Result<Option<DeviceCode>>;
-    /// The request that the person was told this code of.
+    /// The request with this user code.
     fn device_code_by_user(&self, user_hash: &HashedToken) -> Result<Option<DeviceCode>>;
-    /// Notes that the device asked, and how long it has to wait from now on.
+    /// Records a poll of the device, and its new interval.
     fn poll_device_code(&mut self, hash: &HashedToken, at: Timestamp, interval: u32) -> Result<()>;
-    /// Notes what the person decided: `grant` is the consent, `None` a no.
+    /// Records the decision: `grant` is the consent, `None` a refusal.
     fn decide_device_code(&mut self, hash: &HashedToken, grant: Option<Uuid>) -> Result<()>;
-    /// Notes that it was exchanged for tokens.
+    /// Records that it was exchanged for tokens.
     fn use_device_code(&mut self, hash: &HashedToken, at: Timestamp) -> Result<()>;
 }

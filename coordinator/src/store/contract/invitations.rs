@@ -1,4 +1,4 @@
-//! Invitations to organisations that nobody has accepted yet.
+//! Pending invitations to organisations.
 
 use buddo_shared::id::{AccountId, InvitationId, OrgId, TeamId};
 use jiff::Timestamp;
@@ -11,7 +11,7 @@ use crate::domain::identity::{Email, OrgRole, TeamRole};
 pub struct InvitationRow {
     pub id: InvitationId,
     pub org: OrgId,
-    /// The address that it is for.
+    /// The invited address.
     pub email: Email,
     /// Role in the organisation.
     pub role: OrgRole,
@@ -23,18 +23,18 @@ pub struct InvitationRow {
 }
 
 pub trait Invitations {
-    /// Keeps an invitation in place of an earlier one to the same address.
+    /// Stores an invitation, replacing an earlier one to the same address.
     fn insert_invitation(&mut self, invitation: &InvitationRow) -> Result<()>;
     /// The invitation with this id.
     fn invitation(&self, id: InvitationId) -> Result<Option<InvitationRow>>;
-    /// The invitation whose mail carried this token.
+    /// The invitation whose mail contained this token.
     fn invitation_by_token(&self, hash: &HashedToken) -> Result<Option<InvitationRow>>;
-    /// The organisation's invitations that hold at `now`, newest first.
+    /// The organisation's invitations that are valid at `now`, newest first.
     fn invitations_to(&self, org: OrgId, now: Timestamp) -> Result<Vec<InvitationRow>>;
-    /// Keeps the token of its mail, in place of an earlier one.
+    /// Stores the token of its mail, replacing an earlier one.
     fn set_invitation_token(&mut self, id: InvitationId, hash: &HashedToken) -> Result<()>;
-    /// Takes an invitation back, or uses it up; whether there was one.
+    /// Deletes an invitation, revoked or used; returns whether it existed.
     fn drop_invitation(&mut self, id: InvitationId) -> Result<bool>;
-    /// Forgets invitations that ended by `now`, `most` at most; how many.
+    /// Deletes invitations that expired by `now`, at most `most`; returns how many.
     fn purge_invitations(&mut self, now: Timestamp, most: u32) -> Result<usize>;
 }

@@ -1,10 +1,10 @@
-//! The chain over all audit logs.
+//! The audit chain over all audit logs.
 
 use jiff::Timestamp;
 
 use super::Result;
 
-/// A link of the chain: its number, and SHA-256 over all before it and its entry.
+/// A link of the chain: its number, and SHA-256 over the previous link and its entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Link {
     /// Its number, from 1 without gaps.
@@ -12,38 +12,38 @@ pub struct Link {
     pub hash: [u8; 32],
 }
 
-/// Where the logs are not what was written.
+/// Where the logs are not as they were written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Break {
-    /// The number of the first link that does not hold.
+    /// The number of the first invalid link.
     pub link: i64,
-    /// The log and the entry in it that the link is about, where that is known.
+    /// The log and the entry of that link, if known.
     pub entry: Option<(String, i64)>,
     /// What is wrong with it.
     pub what: &'static str,
 }
 
-/// What a look at the whole chain found.
+/// Result of verifying the whole chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AuditChainState {
     /// Every entry of every log is as it was written.
     Whole {
-        /// Up to where entries were forgotten for their age; 0: none was.
+        /// Up to where entries were pruned by age; 0: none were.
         anchor: Link,
         head: Link,
     },
-    /// Something was changed from outside; the first place.
+    /// Something was changed from outside; the first such place.
     Broken(Break),
 }
 
-/// Access to the chain.
+/// Access to the audit chain.
 pub trait AuditChain {
     fn ledger_head(&self) -> Result<Link>;
-    /// The hash of the link with this number, if it is there.
+    /// The link with this number, if it exists.
     fn ledger_link(&self, seq: i64) -> Result<Option<Link>>;
-    /// Looks at every entry of every log.
+    /// Verifies every entry of every log.
     fn verify_ledger(&self) -> Result<AuditChainState>;
-    /// Forgets entries from before `cutoff`, `most` at most, from the beginning on; how many. What
-    /// is left begins at an anchor, and an entry about it is added.
+    /// Deletes entries from before `cutoff`, at most `most`, from the beginning on; returns how
+    /// many. The rest starts at an anchor, and an entry about the pruning is added.
     fn prune_ledger(&mut self, cutoff: Timestamp, now: Timestamp, most: u32) -> Result<u64>;
 }

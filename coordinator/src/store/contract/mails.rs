@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use super::Result;
 use crate::domain::identity::Email;
 
-/// What a mail is about.
+/// Kind of a mail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MailKind {
     /// A link that confirms the account's address.
@@ -15,23 +15,23 @@ pub enum MailKind {
     ResetPassword,
     /// A link that confirms a new address, sent there.
     ChangeEmail,
-    /// Tells the present address that another one was asked for.
+    /// Notifies the current address that a change was requested.
     EmailChangeRequested,
-    /// Tells the former address that it is the account's no more.
+    /// Notifies the former address that it no longer belongs to the account.
     EmailChanged,
-    /// Tells that the password was changed.
+    /// Notifies of a changed password.
     PasswordChanged,
-    /// Tells that logins want a one-time code from now on.
+    /// Notifies that logins now require a one-time code.
     TotpEnabled,
-    /// Tells that logins want none any more.
+    /// Notifies that logins no longer require a one-time code.
     TotpDisabled,
-    /// Tells that a recovery code was used.
+    /// Notifies of a used recovery code.
     RecoveryCodeUsed,
-    /// Tells that the account is deleted.
+    /// Notifies of the account's deletion.
     AccountDeleted,
-    /// A link that lets its reader join an organisation. The account is the one that invites.
+    /// A link to join an organisation. The account is the inviting one.
     Invitation,
-    /// Tells that an API key was made.
+    /// Notifies of a new API key.
     ApiKeyMade,
 }
 
@@ -70,9 +70,9 @@ impl MailKind {
     }
 }
 
-/// A text that names no kind of mail.
+/// A text that is not a kind of mail.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no kind of mail")]
+#[error("{0:?} is not a kind of mail")]
 pub struct UnknownMail(String);
 
 impl std::str::FromStr for MailKind {
@@ -84,26 +84,26 @@ impl std::str::FromStr for MailKind {
     }
 }
 
-/// A mail that is to be sent.
+/// A queued mail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueuedMail {
     /// Its number in the queue.
     pub seq: i64,
     pub account: AccountId,
     pub kind: MailKind,
-    /// To whom; `None`: to the account's address at the time of sending.
+    /// The recipient; `None`: the account's address at the time of sending.
     pub recipient: Option<Email>,
-    /// The invitation that it is about.
+    /// The invitation that it contains.
     pub invitation: Option<InvitationId>,
-    /// How often it was tried.
+    /// Number of failed attempts.
     pub attempts: u32,
-    /// When it was asked for.
+    /// When it was queued.
     pub created_at: Timestamp,
 }
 
 /// Access to the queue of mails.
 pub trait MailQueue {
-    /// Asks for a mail, at once; the same one that already waits is moved up instead.
+    /// Queues a mail, due at once; if the same one is already waiting, it is moved up instead.
     fn queue_mail(
         &mut self,
         account: AccountId,
@@ -111,7 +111,7 @@ pub trait MailQueue {
         recipient: Option<&Email>,
         at: Timestamp,
     ) -> Result<()>;
-    /// Asks for the mail of an invitation, at once.
+    /// Queues the mail of an invitation, due at once.
     fn queue_invitation(
         &mut self,
         inviter: AccountId,
@@ -123,10 +123,10 @@ pub trait MailQueue {
     fn due_mail(&self, now: Timestamp) -> Result<Option<QueuedMail>>;
     /// When the next mail is due.
     fn next_mail_due(&self) -> Result<Option<Timestamp>>;
-    /// Notes that a try failed, and when to try again.
+    /// Records a failed attempt, and when to retry.
     fn postpone_mail(&mut self, seq: i64, due_at: Timestamp) -> Result<()>;
-    /// Takes a mail off the queue.
+    /// Removes a mail from the queue.
     fn drop_mail(&mut self, seq: i64) -> Result<()>;
-    /// Takes the account's mails of a kind off the queue.
+    /// Removes the account's mails of a kind from the queue.
     fn drop_mails(&mut self, account: AccountId, kind: MailKind) -> Result<()>;
 }

@@ -1,7 +1,7 @@
-//! What use cases ask of the database: one trait per aggregate, all of them together [`Tables`].
+//! The database as use cases see it: one trait per aggregate, all of them combined in [`Tables`].
 //!
-//! Methods that change something take `&mut self`, so that a read-only transaction, which hands
-//! out `&dyn Tables`, cannot call them.
+//! Methods that change something take `&mut self`, so that a read-only transaction, which provides
+//! `&dyn Tables`, cannot call them.
 
 mod accounts;
 mod acts;
@@ -115,10 +115,10 @@ impl<T> Tables for T where
 /// The result of a database operation.
 pub type Result<T> = std::result::Result<T, StoreError>;
 
-/// What a database error was caused by.
+/// The cause of a database error.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
-/// The database did not do what was asked. Nothing of the transaction is kept.
+/// A database operation failed. The transaction is rolled back.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The file cannot be opened or prepared.
@@ -128,7 +128,7 @@ pub enum StoreError {
         #[source]
         source: Cause,
     },
-    /// The linked SQLite is one whose WAL mode can corrupt the file.
+    /// The WAL mode of the linked SQLite version can corrupt the file.
     #[error("the linked SQLite is {0}, which can corrupt its file; 3.51.3 or newer is needed")]
     OldSqlite(String),
     /// A newer program wrote the file.
@@ -142,7 +142,7 @@ pub enum StoreError {
         /// The newest one known here.
         known: i64,
     },
-    /// The file is of an older version, and somebody of that version uses it.
+    /// The file has an older schema, and is in use by a program of that version.
     #[error(
         "the database {path} has schema {found} and this program would bring it to {known}, but a \
          coordinator or a command of the older version has it open; stop that one and start this \
@@ -156,35 +156,30 @@ pub enum StoreError {
     },
     #[error("database: cannot {operation}")]
     Operation {
-        /// What was to be done.
         operation: &'static str,
         #[source]
         source: Cause,
     },
-    /// The disk has no room for it. Reading goes on.
-    #[error("database: no room is left to {operation}; try again later")]
-    Full {
-        /// What was to be done.
-        operation: &'static str,
-    },
+    /// The disk is full. Reading still works.
+    #[error("database: no space left to {operation}; try again later")]
+    Full { operation: &'static str },
     /// A stored value is not what this program writes.
     #[error("database: {what} holds a value that cannot be read")]
     Corrupt {
         what: &'static str,
-        /// What is wrong with it.
         #[source]
         source: Cause,
     },
-    /// More work is queued than will be done in time.
+    /// The queue is too long to be worked off in time.
     #[error("the database is busy; try again")]
     Busy,
     /// The database's thread ended or the work panicked.
-    #[error("the database gave no answer")]
+    #[error("the database did not answer")]
     Closed,
 }
 
 impl StoreError {
-    /// For `map_err`: the statement that was to `operation` failed.
+    /// For `map_err`: the statement for `operation` failed.
     pub fn operation<E: Into<Cause>>(operation: &'static str) -> impl FnOnce(E) -> Self {
         move |error| Self::Operation { operation, source: error.into() }
     }

@@ -15,21 +15,21 @@ pub struct Client {
     pub id: Uuid,
     /// Public name in protocol messages.
     pub client_id: String,
-    /// Who made it; `None`: built in.
+    /// The account that made it; `None`: built in.
     pub owner: Option<AccountId>,
     /// Hash of its secret; `None`: a public client.
     pub secret: Option<HashedToken>,
-    /// Hash of the secret before that, and until when it is still taken.
+    /// Hash of the previous secret, and until when it is accepted.
     pub old_secret: Option<(HashedToken, Timestamp)>,
     pub name: String,
     pub description: Option<String>,
     pub logo_url: Option<String>,
     pub website_url: Option<String>,
-    /// Where codes may be sent.
+    /// The registered redirect URIs.
     pub redirect_uris: Vec<RedirectUri>,
-    /// What it may ask for.
+    /// The scopes it may request.
     pub scopes: Scopes,
-    /// Whether it may serve others than its owner.
+    /// Whether it may serve users other than its owner.
     pub is_approved: bool,
     /// Whether it may be used from devices without a browser (RFC 8628).
     pub device_flow: bool,
@@ -38,13 +38,13 @@ pub struct Client {
 }
 
 impl Client {
-    /// Whether it may act for this account, if that allows it.
+    /// Whether it may act for this account, given its consent.
     pub fn serves(&self, account: AccountId) -> bool {
         self.is_approved || self.owner == Some(account)
     }
 }
 
-/// One consent: all tokens that come of it end with it.
+/// One consent: all its tokens end with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
     pub id: Uuid,
@@ -59,9 +59,9 @@ pub struct Grant {
 pub struct Code {
     pub hash: HashedToken,
     pub grant: Uuid,
-    /// Where it was sent, as the request wrote it.
+    /// The redirect URI of the request, verbatim.
     pub redirect_uri: String,
-    /// What its verifier must hash to.
+    /// The PKCE challenge that its verifier must match.
     pub challenge: Challenge,
     pub expires_at: Timestamp,
     /// When it was used.
@@ -70,9 +70,9 @@ pub struct Code {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenKind {
-    /// Opens doors, for a short time.
+    /// Grants access, for a short time.
     Access,
-    /// Brings new tokens, once.
+    /// Can be exchanged for new tokens, once.
     Refresh,
 }
 
@@ -81,7 +81,7 @@ pub struct Token {
     pub hash: HashedToken,
     pub kind: TokenKind,
     pub grant: Uuid,
-    /// What it is good for: the consent's scopes or fewer.
+    /// Its scopes: those of the consent or fewer.
     pub scopes: Scopes,
     /// When it was made.
     pub issued_at: Timestamp,
@@ -94,40 +94,40 @@ pub trait OAuth {
     fn insert_client(&mut self, client: &Client) -> Result<()>;
     /// The client with this public name.
     fn client(&self, client_id: &str) -> Result<Option<Client>>;
-    /// The clients of an account, oldest first, 100 at most.
+    /// The clients of an account, oldest first, at most 100.
     fn clients_of(&self, owner: AccountId) -> Result<Vec<Client>>;
-    /// The clients that were made by accounts, oldest first, 1,000 at most.
+    /// The clients made by accounts, oldest first, at most 1,000.
     fn clients(&self) -> Result<Vec<Client>>;
-    /// Sets the hash of a client's secret, and keeps the old one until a time.
+    /// Sets the hash of a client's secret, and keeps the old one valid until a time.
     fn set_client_secret(
         &mut self,
         client_id: &str,
         secret: &HashedToken,
         old: Option<&(HashedToken, Timestamp)>,
     ) -> Result<()>;
-    /// Sets where codes of a client may be sent.
+    /// Sets the redirect URIs of a client.
     fn set_redirect_uris(&mut self, client_id: &str, uris: &[RedirectUri]) -> Result<()>;
-    /// Sets whether a client may serve others than its owner.
+    /// Sets whether a client may serve users other than its owner.
     fn approve_client(&mut self, client_id: &str, is_approved: bool) -> Result<()>;
     /// Removes a client and all consents to it.
     fn delete_client(&mut self, client_id: &str) -> Result<()>;
     fn insert_grant(&mut self, grant: &Grant) -> Result<()>;
     /// The consent with this id.
     fn grant(&self, id: Uuid) -> Result<Option<Grant>>;
-    /// Ends a consent and all that came of it.
+    /// Ends a consent and all its tokens.
     fn revoke_grant(&mut self, id: Uuid, at: Timestamp) -> Result<()>;
     fn insert_code(&mut self, code: &Code) -> Result<()>;
     /// The code with this hash, used or not.
     fn code(&self, hash: &HashedToken) -> Result<Option<Code>>;
-    /// Notes that a code was used.
+    /// Records that a code was used.
     fn use_code(&mut self, hash: &HashedToken, at: Timestamp) -> Result<()>;
     fn insert_token(&mut self, token: &Token) -> Result<()>;
-    /// The token with this hash and its consent, ended or not.
+    /// The token with this hash and its consent, valid or not.
     fn token(&self, hash: &HashedToken) -> Result<Option<(Token, Grant)>>;
-    /// Notes that a refresh token was exchanged.
+    /// Records that a refresh token was exchanged.
     fn use_token(&mut self, hash: &HashedToken, at: Timestamp) -> Result<()>;
     fn delete_token(&mut self, hash: &HashedToken) -> Result<()>;
-    /// Forgets codes and tokens that ended by `now`, and consents of which nothing is left; `most` of
-    /// each at most. How many it looked at: 0 when it is done.
+    /// Deletes codes and tokens that expired by `now`, and consents with nothing left; at most
+    /// `most` of each. Returns how many it examined: 0 when done.
     fn purge_oauth(&mut self, now: Timestamp, most: u32) -> Result<usize>;
 }

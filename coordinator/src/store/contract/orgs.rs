@@ -1,4 +1,4 @@
-//! Organisations, teams, and who is in them.
+//! Organisations, teams, and their members.
 
 use buddo_shared::id::{AccountId, OrgId, TeamId};
 use jiff::Timestamp;
@@ -11,13 +11,13 @@ use crate::domain::identity::{OrgRole, TeamRole, effective};
 pub struct OrgRow {
     pub id: OrgId,
     pub name: String,
-    /// Short name; that of an account's own begins with `@`.
+    /// Slug; that of an account's own begins with `@`.
     pub slug: String,
-    /// What it pays for.
+    /// Its billing plan.
     pub plan: String,
-    /// Whose own it is; `None`: it is shared.
+    /// The account whose own it is; `None`: it is shared.
     pub personal_of: Option<AccountId>,
-    /// Whose limits its deployments count against.
+    /// The account whose limits apply to its deployments.
     pub payer: AccountId,
     /// When it was made.
     pub created_at: Timestamp,
@@ -29,51 +29,50 @@ pub struct TeamRow {
     /// The organisation that it is part of.
     pub org: OrgId,
     pub name: String,
-    /// Short name, unique in the organisation.
+    /// Slug, unique in the organisation.
     pub slug: String,
     /// When it was made.
     pub created_at: Timestamp,
 }
 
-/// What an account is to a team.
+/// Membership of an account in a team.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Membership {
     pub team: TeamRow,
     pub org: OrgRow,
     /// The account's role in the organisation.
     pub org_role: Option<OrgRole>,
-    /// The role that it was given in the team itself.
+    /// The role given in the team itself.
     pub team_role: Option<TeamRole>,
 }
 
 impl Membership {
-    /// What the account may do in the team; `None`: it may not even know of it.
+    /// The effective role in the team; `None`: the account may not know that it exists.
     pub fn role(&self) -> Option<TeamRole> {
         effective(self.org_role, self.team_role)
     }
 }
 
-/// A member, with the name that people know it by.
+/// A member, with username.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemberRow<R> {
     pub account: AccountId,
     pub username: String,
-    /// What it may do.
     pub role: R,
     pub joined_at: Timestamp,
 }
 
-/// What was done to an organisation.
+/// An act on an organisation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OrgAct {
     OrgMade,
-    /// Its name or short name was changed.
+    /// Its name or slug was changed.
     OrgRenamed,
     OrgDeleted,
-    /// Another owner answers for its deployments.
+    /// Another owner is responsible for its deployments.
     PayerChanged,
     Invited,
-    /// An invitation was taken back.
+    /// An invitation was revoked.
     InvitationRevoked,
     MemberJoined,
     /// A member has another role.
@@ -83,16 +82,16 @@ pub enum OrgAct {
     MemberLeft,
     /// A team was made.
     TeamMade,
-    /// Its name or short name was changed.
+    /// Its name or slug was changed.
     TeamRenamed,
     TeamDeleted,
-    /// Somebody is in a team, or has another role there.
+    /// A member was added to a team, or has another role there.
     TeamRoleSet,
-    /// Somebody is in a team no more.
+    /// A member was removed from a team.
     TeamMemberRemoved,
     /// A key was made.
     KeyMade,
-    /// A key was ended.
+    /// A key was revoked.
     KeyRevoked,
 }
 
@@ -125,33 +124,33 @@ impl OrgAct {
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewOrgAct {
     pub org: OrgId,
-    /// The team that it was in.
+    /// The team concerned.
     pub team: Option<TeamId>,
-    /// Who did it; `None`: the platform.
+    /// The actor; `None`: the platform.
     pub actor: Option<AccountId>,
     pub act: OrgAct,
     pub at: Timestamp,
-    /// Ids and words of what it concerned.
+    /// Ids and values concerned.
     pub details: Option<Value>,
 }
 
 /// An entry as stored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OrgActRow {
-    /// Its place in the log: later ones have greater numbers.
+    /// Its position in the log: later ones have greater numbers.
     pub number: i64,
     pub action: String,
-    /// The team that it was in.
+    /// The team concerned.
     pub team: Option<String>,
     pub actor: Option<String>,
     pub at: Timestamp,
-    /// Ids and words of what it concerned.
+    /// Ids and values concerned.
     pub details: Option<Value>,
 }
 
-/// Access to organisations. One that was ended is not found by any of these.
+/// Access to organisations. None of these finds one that has ended.
 pub trait Orgs {
-    /// Keeps a new organisation.
+    /// Stores a new organisation.
     fn insert_org(&mut self, org: &OrgRow) -> Result<()>;
     /// The organisation with this id.
     fn org(&self, id: OrgId) -> Result<Option<OrgRow>>;
@@ -159,23 +158,23 @@ pub trait Orgs {
     fn orgs_of(&self, account: AccountId) -> Result<Vec<(OrgRow, OrgRole)>>;
     /// The shared organisations whose payer the account is, oldest first.
     fn orgs_paid_by(&self, account: AccountId) -> Result<Vec<OrgRow>>;
-    /// Whether an organisation has this short name.
+    /// Whether an organisation has this slug.
     fn org_slug_taken(&self, slug: &str) -> Result<bool>;
-    /// Gives it another name and short name.
+    /// Sets its name and slug.
     fn rename_org(&mut self, id: OrgId, name: &str, slug: &str) -> Result<()>;
-    /// Makes `payer` answer for its deployments, those that it has as well.
+    /// Makes `payer` responsible for its deployments, existing ones included.
     fn set_payer(&mut self, id: OrgId, payer: AccountId) -> Result<()>;
     /// Ends it, with its teams, members, invitations and keys.
     fn end_org(&mut self, id: OrgId, at: Timestamp) -> Result<()>;
     /// The account's role in it.
     fn org_role(&self, id: OrgId, account: AccountId) -> Result<Option<OrgRole>>;
-    /// Its members, first come first.
+    /// Its members, in the order they joined.
     fn org_members(&self, id: OrgId) -> Result<Vec<MemberRow<OrgRole>>>;
     /// How many members it has.
     fn count_members(&self, id: OrgId) -> Result<u32>;
     /// How many of its members are owners.
     fn count_owners(&self, id: OrgId) -> Result<u32>;
-    /// Makes the account a member, or gives it another role.
+    /// Makes the account a member, or changes its role.
     fn set_org_role(
         &mut self,
         id: OrgId,
@@ -183,8 +182,7 @@ pub trait Orgs {
         role: OrgRole,
         at: Timestamp,
     ) -> Result<()>;
-    /// Removes a member, also from its teams, with the keys that they made there; how many those
-    /// were.
+    /// Removes a member, also from its teams, with the keys made there; returns the number of keys.
     fn remove_org_member(&mut self, id: OrgId, account: AccountId) -> Result<usize>;
     /// Whether it has a deployment that is not destroyed.
     fn org_has_deployments(&self, id: OrgId) -> Result<bool>;
@@ -194,25 +192,25 @@ pub trait Orgs {
     fn org_acts(&self, id: OrgId, limit: u32) -> Result<Vec<OrgActRow>>;
 }
 
-/// Access to teams. One that was ended is not found by any of these.
+/// Access to teams. None of these finds one that has ended.
 pub trait Teams {
-    /// Keeps a new team.
+    /// Stores a new team.
     fn insert_team(&mut self, team: &TeamRow) -> Result<()>;
-    /// What the account is to the team.
+    /// The account's membership in the team.
     fn standing(&self, account: AccountId, team: TeamId) -> Result<Option<Membership>>;
-    /// What the account is to each team that it may look into, its own first.
+    /// The account's membership in each team it may see, its own first.
     fn standings_of(&self, account: AccountId) -> Result<Vec<Membership>>;
-    /// What the account is to each team of the organisation, oldest team first.
+    /// The account's membership in each team of the organisation, oldest team first.
     fn standings_in(&self, org: OrgId, account: AccountId) -> Result<Vec<Membership>>;
-    /// Whether a team of the organisation has this short name.
+    /// Whether a team of the organisation has this slug.
     fn team_slug_taken(&self, org: OrgId, slug: &str) -> Result<bool>;
-    /// Gives it another name and short name.
+    /// Sets its name and slug.
     fn rename_team(&mut self, id: TeamId, name: &str, slug: &str) -> Result<()>;
-    /// Ends it, with its keys and who is in it.
+    /// Ends it, with its keys and memberships.
     fn end_team(&mut self, id: TeamId, at: Timestamp) -> Result<()>;
-    /// Who was put into it, first come first.
+    /// Its members, in the order they were added.
     fn team_members(&self, id: TeamId) -> Result<Vec<MemberRow<TeamRole>>>;
-    /// Puts a member of its organisation into it, or gives it another role.
+    /// Adds a member of its organisation, or changes the role.
     fn set_team_role(
         &mut self,
         id: TeamId,
@@ -220,7 +218,7 @@ pub trait Teams {
         role: TeamRole,
         at: Timestamp,
     ) -> Result<()>;
-    /// Takes a member out of it.
+    /// Removes a member.
     fn remove_team_member(&mut self, id: TeamId, account: AccountId) -> Result<bool>;
     /// Whether it has a deployment that is not destroyed.
     fn team_has_deployments(&self, id: TeamId) -> Result<bool>;

@@ -1,4 +1,4 @@
-//! Values that are encrypted under the master key, wherever they are.
+//! Values encrypted under the master key, in any table.
 
 use super::Result;
 use crate::domain::encryption::{EncryptionContext, HEAD};
@@ -11,12 +11,12 @@ pub struct SealedValue {
 
 /// Access to all encrypted values.
 pub trait SealedValues {
-    /// `limit` values, at most, that do not begin with `head`.
+    /// At most `limit` values that do not begin with `head`.
     fn sealed_otherwise(&self, head: &[u8; HEAD], limit: u32) -> Result<Vec<SealedValue>>;
-    /// Puts another ciphertext in the place of one; whether that was still there.
+    /// Replaces a ciphertext; returns whether the old one was still there.
     fn replace_sealed(&mut self, value: &SealedValue, by: &[u8]) -> Result<bool>;
     /// Whether there may be values of the first form.
     fn has_first_form(&self) -> Result<bool>;
-    /// Notes that there are none any more.
+    /// Records that there are none left.
     fn end_first_form(&mut self) -> Result<()>;
 }

@@ -1,4 +1,4 @@
-//! Tiers: what a deployment may use and what it costs.
+//! Tiers: resource limits and prices of deployments.
 
 use buddo_shared::id::AccountId;
 use buddo_shared::limits::Limits;
@@ -17,7 +17,7 @@ pub struct Tier {
     pub monthly_cost_points: Option<i64>,
     /// Monthly cost in satoshis.
     pub monthly_cost_sats: Option<i64>,
-    /// What one container may use.
+    /// Resource limits of one container.
     pub limits: Limits,
     /// Whether a custom domain may be bound.
     pub custom_domain_allowed: bool,
@@ -25,9 +25,9 @@ pub struct Tier {
     pub monthly_stipend_points: i64,
     /// Multiplier of ad campaign reach.
     pub ad_reach_multiplier: f64,
-    /// How many deployments one account may have on it; `None`: as many as the account may have.
+    /// Maximum deployments of one account on it; `None`: as many as the account may have.
     pub max_per_account: Option<u32>,
-    /// Whether every account may deploy on it; else those alone that an administrator allowed.
+    /// Whether every account may deploy on it; if not, only those that an administrator allowed.
     pub open_to_all: bool,
 }
 
@@ -36,6 +36,6 @@ pub trait Tiers {
     fn tiers(&self) -> Result<Vec<Tier>>;
     /// The tier with this slug.
     fn tier(&self, slug: &TierSlug) -> Result<Option<Tier>>;
-    /// The slug of the tier with this id if `account` may not deploy on it.
+    /// The slug of the tier with this id, if it is closed to `account`.
     fn closed_tier(&self, tier_id: &str, account: AccountId) -> Result<Option<TierSlug>>;
 }

@@ -1,4 +1,4 @@
-//! What binds a host to this coordinator: its key, its certificate, whom it trusts.
+//! The identity of hosts: key, certificate, trust.
 
 use crate::domain::host_trust::{Issued, Trusts};
 use buddo_shared::id::HostId;
@@ -7,31 +7,31 @@ use jiff::Timestamp;
 
 use super::Result;
 
-/// How a host is bound to this coordinator.
+/// The identity of a host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HostIdentity {
-    /// The only key that speaks for it.
+    /// The key it joined with, the only one accepted from it.
     pub key: Option<HostKey>,
     pub certificate: Option<Issued>,
-    /// Whom it trusts; `None`: nothing was acknowledged that said so.
+    /// The keys and CAs it trusts; `None`: no document that sets them was acknowledged.
     pub trusts: Option<Trusts>,
-    /// Since when it is locked out, for there are two copies of it.
+    /// Since when it is locked because there are two copies of it.
     pub locked_at: Option<Timestamp>,
-    /// Since when it gets no further deployments.
+    /// Since when it is drained.
     pub drained_at: Option<Timestamp>,
-    /// Since when it is no host of this platform any more.
+    /// Since when it is removed from the platform.
     pub removed_at: Option<Timestamp>,
 }
 
-/// Access to what binds hosts.
+/// Access to host identities.
 pub trait HostIdentities {
-    /// Notes the certificate that a host was given.
+    /// Records the certificate issued to a host.
     fn set_certificate(&mut self, id: HostId, issued: &Issued) -> Result<()>;
-    /// Notes whom the host trusts, where that was learnt otherwise than by an acknowledgement.
+    /// Records what the host trusts, if that was learnt other than by an acknowledgement.
     fn set_trusts(&mut self, id: HostId, trusts: &Trusts) -> Result<()>;
-    /// Locks a host out until it joins again.
+    /// Locks a host until it joins again.
     fn lock_host(&mut self, id: HostId, at: Timestamp) -> Result<()>;
-    /// Takes a host off the platform; one that joins under its name takes its place.
+    /// Removes a host from the platform; a host that joins under its name replaces it.
     fn remove_host(&mut self, id: HostId, at: Timestamp) -> Result<()>;
     /// The number of the last act of an administrator; it rises with each.
     fn last_admin_act(&self) -> Result<u64>;

@@ -67,11 +67,11 @@ impl Accounts for Tx<'_> {
         let account = text(&token.account);
         let expires_at = millis(token.expires_at);
         let params = params![token.hash.as_bytes(), account, token.email_key, expires_at];
-        self.run("keep a verification link", sql, params)?;
+        self.run("store a verification link", sql, params)?;
         let sql = "DELETE FROM email_tokens WHERE account_id = ?1 AND hash NOT IN
                        (SELECT hash FROM email_tokens WHERE account_id = ?1
                         ORDER BY expires_at DESC LIMIT ?2)";
-        self.run("forget older verification links", sql, params![account, keep]).map(drop)
+        self.run("delete older verification links", sql, params![account, keep]).map(drop)
     }
 
     fn take_email_token(&mut self, hash: &HashedToken) -> Result<Option<EmailToken>> {
@@ -98,7 +98,7 @@ impl Accounts for Tx<'_> {
             session.token_epoch,
             millis(session.expires_at),
         ];
-        self.run("keep a browser's session", sql, params).map(drop)
+        self.run("store a browser's session", sql, params).map(drop)
     }
 
     fn session(&self, token: &HashedToken) -> Result<Option<BrowserSession>> {
@@ -116,9 +116,9 @@ impl Accounts for Tx<'_> {
     fn purge_account_tokens(&mut self, now: Timestamp, most: u32) -> Result<usize> {
         let now = millis(now);
         let links = expired!("email_tokens", "hash");
-        let links = self.run("forget old verification links", links, params![now, most])?;
+        let links = self.run("delete old verification links", links, params![now, most])?;
         let sessions = expired!("browser_sessions", "hash");
-        Ok(links + self.run("forget old sessions", sessions, params![now, most])?)
+        Ok(links + self.run("delete old sessions", sessions, params![now, most])?)
     }
 }
 

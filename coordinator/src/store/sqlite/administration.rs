@@ -96,7 +96,7 @@ impl Administration for Tx<'_> {
 
     fn deny_tier(&mut self, tier_id: &str, account: AccountId) -> Result<bool> {
         let sql = "DELETE FROM tier_grants WHERE tier_id = ?1 AND account_id = ?2";
-        Ok(self.run("take a tier away", sql, params![tier_id, text(&account)])? > 0)
+        Ok(self.run("disallow a tier", sql, params![tier_id, text(&account)])? > 0)
     }
 
     fn tier_accounts(&self, tier_id: &str, after: i64, limit: u32) -> Result<Vec<Account>> {

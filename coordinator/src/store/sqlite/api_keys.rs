@@ -26,7 +26,7 @@ impl ApiKeys for Tx<'_> {
             millis(key.created_at),
             millis(key.expires_at),
         ];
-        self.run("keep a key", sql, params).map(drop)
+        self.run("store a key", sql, params).map(drop)
     }
 
     fn api_key_by_hash(&self, hash: &HashedToken) -> Result<Option<ApiKeyRow>> {
@@ -53,7 +53,7 @@ impl ApiKeys for Tx<'_> {
     fn touch_api_key(&mut self, id: ApiKeyId, at: Timestamp) -> Result<()> {
         let sql = "UPDATE api_keys SET last_used_at = max(coalesce(last_used_at, 0), ?2)
                    WHERE id = ?1";
-        self.run("note that a key was used", sql, params![text(&id), millis(at)]).map(drop)
+        self.run("record that a key was used", sql, params![text(&id), millis(at)]).map(drop)
     }
 
     fn drop_api_key(&mut self, id: ApiKeyId) -> Result<bool> {
@@ -68,7 +68,7 @@ impl ApiKeys for Tx<'_> {
 
     fn purge_api_keys(&mut self, until: Timestamp, most: u32) -> Result<usize> {
         let sql = expired!("api_keys", "id");
-        self.run("forget old keys", sql, params![millis(until), most])
+        self.run("delete old keys", sql, params![millis(until), most])
     }
 }
 

@@ -20,7 +20,7 @@ impl Changes for Tx<'_> {
     fn request_reset(&mut self, email_key: &str, at: Timestamp) -> Result<()> {
         let sql = "INSERT INTO reset_requests (email_key, requested_at) VALUES (?1, ?2)
                    ON CONFLICT (email_key) DO UPDATE SET requested_at = excluded.requested_at";
-        self.run("note a request", sql, params![email_key, millis(at)]).map(drop)
+        self.run("record a reset request", sql, params![email_key, millis(at)]).map(drop)
     }
 
     fn reset_requests(&self) -> Result<Vec<String>> {
@@ -30,7 +30,7 @@ impl Changes for Tx<'_> {
 
     fn drop_reset_request(&mut self, email_key: &str) -> Result<()> {
         let sql = "DELETE FROM reset_requests WHERE email_key = ?1";
-        self.run("take a request off", sql, [email_key]).map(drop)
+        self.run("delete a reset request", sql, [email_key]).map(drop)
     }
 
     fn insert_link(&mut self, link: &MailedLink) -> Result<()> {
@@ -45,7 +45,7 @@ impl Changes for Tx<'_> {
             millis(link.created_at),
             millis(link.expires_at),
         ];
-        self.run("keep a link", sql, params).map(drop)
+        self.run("store a link", sql, params).map(drop)
     }
 
     fn link(&self, hash: &HashedToken, purpose: Purpose) -> Result<Option<MailedLink>> {
@@ -70,7 +70,7 @@ impl Changes for Tx<'_> {
 
     fn purge_links(&mut self, now: Timestamp, most: u32) -> Result<usize> {
         let sql = expired!("mailed_links", "hash");
-        self.run("forget old links", sql, params![millis(now), most])
+        self.run("delete old links", sql, params![millis(now), most])
     }
 
     fn set_password(&mut self, account: AccountId, password: &StoredHash) -> Result<()> {
@@ -99,7 +99,7 @@ impl Changes for Tx<'_> {
         }
         let sql = "DELETE FROM mail_outbox WHERE account_id = ?1 AND kind <> ?2";
         let last = MailKind::AccountDeleted.as_str();
-        self.run("take mails off the queue", sql, params![account, last])?;
+        self.run("remove mails from the queue", sql, params![account, last])?;
         let sql = "UPDATE accounts
                    SET email = '', email_key = id, username = '', username_key = id, password = '',
                        referral_code = id, points = 0, is_admin = 0, email_verified_at = NULL,
@@ -140,8 +140,8 @@ impl Changes for Tx<'_> {
     }
 }
 
-/// What goes with an account, in an order that no reference forbids. Destroyed deployments keep
-/// their ids, for the audit log.
+/// What is deleted with an account, ordered so that no foreign key forbids it. Destroyed
+/// deployments keep their ids, for the audit log.
 const ERASE: [&str; 18] = [
     "DELETE FROM email_tokens WHERE account_id = ?1",
     "DELETE FROM mailed_links WHERE account_id = ?1",
@@ -158,7 +158,7 @@ const ERASE: [&str; 18] = [
     "UPDATE orgs SET name = '', slug = id WHERE payer_id = ?1 AND deleted_at IS NOT NULL",
     "DELETE FROM browser_sessions WHERE account_id = ?1",
     "DELETE FROM idempotency WHERE account_id = ?1",
-    // The grants that others gave its apps as well.
+    // Including the grants that others gave its apps.
     "DELETE FROM oauth_grants WHERE account_id = ?1 OR client_id IN
          (SELECT client_id FROM oauth_clients WHERE owner_id = ?1)",
     "DELETE FROM oauth_clients WHERE owner_id = ?1",

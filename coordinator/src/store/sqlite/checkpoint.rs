@@ -1,42 +1,42 @@
-//! Brings what was committed from the log into the database file, on a thread of its own.
+//! Checkpoints the WAL into the database file on a separate thread.
 //!
-//! SQLite does it in the commit that fills the log: whoever asked for that one waited for the pages
-//! of a thousand others, and so did everybody behind them.
+//! SQLite does this in the commit that fills the WAL: the caller of that commit then waited for the
+//! pages of a thousand others, and so did everybody queued behind it.
 //!
-//! The log begins again from its start only where a transaction begins while all of it is in the
-//! file. Under steady commits that never happens by itself, for there are more pages with each look;
-//! so once the log is long, the last few are brought over while nobody can commit.
+//! The WAL restarts from its beginning only if a transaction begins while all of it is in the file.
+//! Under steady commits that never happens by itself, since each checkpoint finds new pages; so
+//! once the WAL is long, the last few pages are checkpointed while nobody can commit.
 
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use rusqlite::Connection;
 
-/// Pages that are not in the file yet, from which on they are brought over. Each time costs two
-/// syncs, which commits wait for as well.
+/// Checkpoint once this many pages are not in the file yet. Each checkpoint costs two syncs, which
+/// commits wait for as well.
 const PAGES: i64 = 1024;
-/// Pages in the log from which on it should begin again, whether they are in the file or not.
+/// Restart the WAL at this many pages, whether they are in the file or not.
 const LONG: i64 = 4 * PAGES;
-/// Pages in the log at which a commit brings them over all the same, 256 MiB: in case this thread
-/// fails, or never finds a moment between two commits.
+/// Pages in the WAL at which a commit checkpoints after all, 256 MiB: in case this thread fails, or
+/// never finds a gap between two commits.
 pub(super) const MOST_PAGES: i64 = 64 * PAGES;
 
-/// Goes on until the writer is gone, which tells of each commit.
+/// Runs until the writer, which signals each commit, is gone.
 pub(super) fn run(connection: &Connection, commits: &Receiver<()>) {
     let mut told = false;
     while commits.recv().is_ok() {
         match look(connection) {
             Ok(()) => told = false,
-            Err(error) if told => tracing::debug!(%error, "the database's log still grows"),
+            Err(error) if told => tracing::debug!(%error, "the write-ahead log still grows"),
             Err(error) => {
-                tracing::warn!(%error, "the database's log cannot be brought into its file");
+                tracing::warn!(%error, "cannot checkpoint the write-ahead log");
                 told = true;
             }
         }
     }
 }
 
-/// Brings over what is there, if that is enough to be worth it.
+/// Checkpoints if there is enough to be worth it.
 pub(super) fn look(connection: &Connection) -> rusqlite::Result<()> {
     let (log, done) = ask(connection, "NOOP")?;
     if log - done >= PAGES || log >= LONG {
@@ -44,15 +44,15 @@ pub(super) fn look(connection: &Connection) -> rusqlite::Result<()> {
         ask(connection, "PASSIVE")?;
     }
     if log >= LONG {
-        // Whoever is in the way is not waited for: this one holds the lock of those who write
-        // meanwhile, and so would all commits wait. The next commit brings another chance.
+        // No waiting for other connections: this one holds the write lock meanwhile, so all commits
+        // would wait too. The next commit is another chance.
         connection.busy_timeout(Duration::ZERO)?;
         ask(connection, "RESTART")?;
     }
     Ok(())
 }
 
-/// Pages in the log, and how many of them are in the file.
+/// Pages in the WAL, and how many of them are in the file.
 pub(super) fn ask(connection: &Connection, mode: &str) -> rusqlite::Result<(i64, i64)> {
     let sql = format!("PRAGMA wal_checkpoint({mode})");
     connection.query_row(&sql, [], |row| Ok((row.get(1)?, row.get(2)?)))
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
     use crate::store::sqlite::migrate;
 
-    /// A database whose commits bring nothing over by themselves.
+    /// A database whose commits do not checkpoint by themselves.
     struct Log {
         writer: Connection,
         looks: Connection,
@@ -87,7 +87,7 @@ mod tests {
             Self { writer, looks, directory }
         }
 
-        /// Commits so many pages, and a few more.
+        /// Commits this many pages, and a few more.
         fn commit(&self, pages: i64) {
             let sql = "INSERT INTO filling VALUES (zeroblob(?1 * 4096))";
             self.writer.execute(sql, [pages]).unwrap();
@@ -110,7 +110,7 @@ mod tests {
         assert!(pages >= PAGES && done == pages, "{done} of {pages}");
     }
 
-    /// As under steady commits, where each look leaves what was committed during it.
+    /// As under steady commits, where each checkpoint leaves what was committed during it.
     #[test]
     fn a_long_log_begins_again_though_few_of_its_pages_are_missing_in_the_file() {
         let log = Log::new();

@@ -1,4 +1,4 @@
-//! What is remembered of wall time.
+//! Recorded times.
 
 use jiff::Timestamp;
 use rusqlite::params;
@@ -23,6 +23,6 @@ impl ClockMarks for Tx<'_> {
     fn set_clock_mark(&mut self, mark: ClockMark, at: Timestamp) -> Result<()> {
         let sql = "INSERT INTO meta (key, value) VALUES (?1, ?2)
                    ON CONFLICT (key) DO UPDATE SET value = excluded.value";
-        self.run("keep a time", sql, params![key(mark), millis(at)]).map(drop)
+        self.run("record a time", sql, params![key(mark), millis(at)]).map(drop)
     }
 }

@@ -1,4 +1,4 @@
-//! Between columns and types: one spelling of each.
+//! Conversions between columns and types.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -20,7 +20,7 @@ pub(super) fn opt_millis(time: Option<Timestamp>) -> Option<i64> {
     time.map(millis)
 }
 
-/// A column, with its name in the error.
+/// A column; its name appears in errors.
 pub(super) fn get<T: FromSql>(row: &Row<'_>, name: &'static str) -> Result<T, StoreError> {
     row.get(name).map_err(StoreError::corrupt(name))
 }
@@ -66,14 +66,14 @@ pub(super) fn opt_hash(
     name: &'static str,
 ) -> Result<Option<HashedToken>, StoreError> {
     let bytes: Option<Vec<u8>> = get(row, name)?;
-    let wrong = || StoreError::corrupt(name)("it has not 32 bytes");
+    let wrong = || StoreError::corrupt(name)("it does not have 32 bytes");
     bytes.map(|bytes| HashedToken::from_stored(&bytes).ok_or_else(wrong)).transpose()
 }
 
-/// The columns of a failure: its code, its cause, its fix.
+/// The columns of a failure: code, cause, fix.
 pub(super) type FailureColumns = [&'static str; 3];
 
-/// A failure that may be absent, a column for each part.
+/// An optional failure, stored in one column per part.
 pub(super) fn failure(
     row: &Row<'_>,
     [code, cause, fix]: FailureColumns,
@@ -104,7 +104,7 @@ pub(super) fn json<T: serde::de::DeserializeOwned>(
 pub(super) fn to_word<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
     match serde_json::to_value(value) {
         Ok(serde_json::Value::String(word)) => Ok(word),
-        Ok(_) => Err(StoreError::operation("write a word")("the value is no plain enum")),
+        Ok(_) => Err(StoreError::operation("write a word")("the value is not a plain enum")),
         Err(error) => Err(StoreError::operation("write a word")(error)),
     }
 }

@@ -67,6 +67,6 @@ impl Consents for Tx<'_> {
         let sql = "DELETE FROM oauth_grants WHERE rowid IN
                        (SELECT rowid FROM oauth_grants WHERE account_id = ?1 AND client_id = ?2
                         ORDER BY created_at DESC, rowid DESC LIMIT -1 OFFSET ?3)";
-        self.run("forget old consents", sql, params![text(&account), client_id, keep])
+        self.run("delete old consents", sql, params![text(&account), client_id, keep])
     }
 }

@@ -43,7 +43,7 @@ const UPDATE: &str = "
         billing_status = :billing_status, deployed_at = :deployed_at, stopped_at = :stopped_at
     WHERE id = :id";
 
-// By columns, of which each may be damaged.
+// By column, since each may be damaged.
 const OUTLINE: &str = "
     SELECT id, host_id, account_id, subdomain, status, run, serving IS revision AS serves
     FROM deployments WHERE id = ?1";
@@ -70,8 +70,8 @@ const LIST_OF_TEAMS: &str = "
 const ON_HOST: &str = "
     SELECT * FROM deployments WHERE host_id = ?1 AND status <> 'destroyed' ORDER BY seq";
 
-// By the index that leaves destroyed ones out; the planner prefers the one that has them all.
-// As `Deployment::failed_at_first` has it.
+// Uses the index without destroyed ones; the planner prefers the one that has them all. Same
+// condition as `Deployment::failed_at_first`.
 const COUNT: &str = "
     SELECT count(*) AS account, coalesce(sum(failed), 0) AS account_failed,
         coalesce(sum(here), 0) AS tier, coalesce(sum(here AND failed), 0) AS tier_failed
@@ -196,12 +196,12 @@ impl Deployments for Tx<'_> {
     }
 
     fn set_held(&mut self, host: HostId, held: &[(DeploymentId, Failure)]) -> Result<()> {
-        let operation = "note which deployments are held";
+        let operation = "record which deployments are held";
         let sql = "UPDATE deployments SET held_code = NULL, held_cause = NULL, held_fix = NULL
                    WHERE host_id = ?1 AND held_code IS NOT NULL";
         self.run(operation, sql, [text(&host)])?;
         for (id, why) in held {
-            // It may have been moved or destroyed since the document was begun.
+            // It may have been moved or destroyed since the document was started.
             let sql = "UPDATE deployments SET held_code = ?2, held_cause = ?3, held_fix = ?4
                        WHERE id = ?1 AND host_id = ?5 AND status <> 'destroyed'";
             let params = params![text(id), why.code, why.cause, why.fix, text(&host)];

@@ -1,4 +1,4 @@
-//! Devices that wait for somebody to decide.
+//! Devices waiting for a decision.
 
 use jiff::Timestamp;
 use rusqlite::{Row, params};
@@ -32,7 +32,7 @@ impl Devices for Tx<'_> {
             code.grant.as_ref().map(text),
             opt_millis(code.used_at),
         ];
-        self.run("keep a device's request", sql, params).map(drop)
+        self.run("store a device's request", sql, params).map(drop)
     }
 
     fn device_code(&self, hash: &HashedToken) -> Result<Option<DeviceCode>> {
@@ -48,13 +48,13 @@ impl Devices for Tx<'_> {
     fn poll_device_code(&mut self, hash: &HashedToken, at: Timestamp, interval: u32) -> Result<()> {
         let sql = "UPDATE oauth_device_codes SET polled_at = ?2, interval_s = ?3 WHERE hash = ?1";
         let params = params![hash.as_bytes(), millis(at), interval];
-        self.run("note that a device asked", sql, params).map(drop)
+        self.run("record a poll of a device", sql, params).map(drop)
     }
 
     fn decide_device_code(&mut self, hash: &HashedToken, grant: Option<Uuid>) -> Result<()> {
         let sql = "UPDATE oauth_device_codes SET is_allowed = ?2, grant_id = ?3 WHERE hash = ?1";
         let params = params![hash.as_bytes(), grant.is_some(), grant.as_ref().map(text)];
-        self.run("note a decision on a device", sql, params).map(drop)
+        self.run("record a decision on a device", sql, params).map(drop)
     }
 
     fn use_device_code(&mut self, hash: &HashedToken, at: Timestamp) -> Result<()> {

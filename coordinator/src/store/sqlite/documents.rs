@@ -67,7 +67,7 @@ impl Documents for Tx<'_> {
         let epoch = signed(operation, document.generation.epoch)?;
         let generation = signed(operation, document.generation.generation)?;
         self.run(
-            "forget older documents",
+            "delete older documents",
             "DELETE FROM documents WHERE host_id = ?1 AND (epoch, generation) < (?2, ?3)",
             params![text(&host), epoch, generation],
         )?;

@@ -24,7 +24,7 @@ impl Factors for Tx<'_> {
     fn propose_totp(&mut self, account: AccountId, sealed: &[u8]) -> Result<()> {
         let sql = "UPDATE accounts SET totp_secret = ?2, totp_last_step = 0
                    WHERE id = ?1 AND totp_enabled_at IS NULL";
-        self.run("keep a second factor", sql, params![text(&account), sealed]).map(drop)
+        self.run("store a second factor", sql, params![text(&account), sealed]).map(drop)
     }
 
     fn enable_totp(&mut self, account: AccountId, at: Timestamp) -> Result<()> {
@@ -43,17 +43,17 @@ impl Factors for Tx<'_> {
         let sql = "UPDATE accounts
                    SET totp_secret = NULL, totp_enabled_at = NULL, totp_last_step = 0
                    WHERE id = ?1";
-        self.run("forget a second factor", sql, [text(&account)])?;
+        self.run("delete a second factor", sql, [text(&account)])?;
         self.set_recovery_codes(account, &[])
     }
 
     fn set_recovery_codes(&mut self, account: AccountId, codes: &[HashedToken]) -> Result<()> {
         let account = text(&account);
         let sql = "DELETE FROM recovery_codes WHERE account_id = ?1";
-        self.run("forget recovery codes", sql, [&account])?;
+        self.run("delete recovery codes", sql, [&account])?;
         let sql = "INSERT INTO recovery_codes (hash, account_id) VALUES (?1, ?2)";
         for code in codes {
-            self.run("keep a recovery code", sql, params![code.as_bytes(), account])?;
+            self.run("store a recovery code", sql, params![code.as_bytes(), account])?;
         }
         Ok(())
     }

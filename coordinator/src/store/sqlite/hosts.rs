@@ -20,8 +20,8 @@ use crate::store::contract::{
 const LOAD: &str = "
     SELECT reserved_mb, containers, env_bytes, largest_mb FROM host_loads WHERE host_id = ?1";
 
-/// The index alone decides which hosts these are, by the rule of `domain::place`; of no other host
-/// more is read. Only of one that is away it has to be asked since when.
+/// The index alone selects the hosts, by the rule of `domain::place`; no other rows are read. Only
+/// for an unreachable host its time is needed.
 const BY_ROOM: &str = "
     SELECT l.standing, l.allocatable_mb - l.reserved_mb AS spare_mb, l.containers, l.env_bytes,
         l.largest_mb, l.reserved_mb, h.id, h.status, h.max_memory_mb, h.unreachable_since,
@@ -143,7 +143,7 @@ impl Hosts for Tx<'_> {
         };
         self.all(operation, BY_ROOM, params, |row| {
             Ok(Roomy {
-                // One that cannot be read is as good as none: the host gets nothing new.
+                // An unreadable status counts as none: the host gets nothing new.
                 status: json(row, "status").ok(),
                 max_memory_mb: get::<Option<i64>>(row, "max_memory_mb")?.map(unsigned),
                 unreachable_since: opt_time(row, "unreachable_since")?,
@@ -221,7 +221,7 @@ impl Hosts for Tx<'_> {
     }
 
     fn set_acknowledged(&mut self, id: HostId, generation: Generation) -> Result<()> {
-        let operation = "note an acknowledgement";
+        let operation = "record an acknowledgement";
         let sql = "UPDATE hosts SET acked_epoch = ?2, acked_generation = ?3, refusal = NULL,
                        trusts = coalesce((SELECT trust FROM documents
                            WHERE host_id = ?1 AND epoch = ?2 AND generation = ?3), trusts)
@@ -236,27 +236,27 @@ impl Hosts for Tx<'_> {
 
     fn set_refusal(&mut self, id: HostId, why: &str) -> Result<()> {
         let sql = "UPDATE hosts SET refusal = ?2 WHERE id = ?1";
-        self.run("note a refusal", sql, params![text(&id), why]).map(drop)
+        self.run("record a refusal", sql, params![text(&id), why]).map(drop)
     }
 
     fn set_report_seq(&mut self, id: HostId, seq: u64) -> Result<()> {
-        let operation = "note a report";
+        let operation = "record a report";
         let sql = "UPDATE hosts SET report_seq = ?2 WHERE id = ?1";
         self.run(operation, sql, params![text(&id), signed(operation, seq)?]).map(drop)
     }
 
     fn set_host_status(&mut self, id: HostId, status: &HostStatus) -> Result<()> {
         let sql = "UPDATE hosts SET status = ?2 WHERE id = ?1";
-        self.run("note a host's status", sql, params![text(&id), to_json(status)?]).map(drop)
+        self.run("record a host's status", sql, params![text(&id), to_json(status)?]).map(drop)
     }
 
     fn set_flooded(&mut self, id: HostId, at: Timestamp) -> Result<()> {
         let sql = "UPDATE hosts SET flooded_at = ?2 WHERE id = ?1";
-        self.run("note that a host is cut off", sql, params![text(&id), millis(at)]).map(drop)
+        self.run("record that a host is cut off", sql, params![text(&id), millis(at)]).map(drop)
     }
 
     fn set_max_memory(&mut self, id: HostId, mb: Option<u64>) -> Result<()> {
-        let operation = "bound a host's memory";
+        let operation = "limit a host's memory";
         let mb = mb.map(|mb| signed(operation, mb)).transpose()?;
         let sql = "UPDATE hosts SET max_memory_mb = ?2 WHERE id = ?1";
         self.run(operation, sql, params![text(&id), mb]).map(drop)
@@ -264,18 +264,18 @@ impl Hosts for Tx<'_> {
 
     fn set_reached(&mut self, id: HostId, at: Timestamp) -> Result<()> {
         let sql = "UPDATE hosts SET last_seen = ?2, unreachable_since = NULL WHERE id = ?1";
-        self.run("note a connection", sql, params![text(&id), millis(at)]).map(drop)
+        self.run("record a connection", sql, params![text(&id), millis(at)]).map(drop)
     }
 
     fn set_unreachable(&mut self, id: HostId, since: Timestamp) -> Result<()> {
         let sql = "UPDATE hosts SET unreachable_since = coalesce(unreachable_since, ?2)
                    WHERE id = ?1";
-        self.run("note a lost connection", sql, params![text(&id), millis(since)]).map(drop)
+        self.run("record a lost connection", sql, params![text(&id), millis(since)]).map(drop)
     }
 
     fn insert_join_token(&mut self, token: &JoinTokenRow, now: Timestamp) -> Result<()> {
         self.run(
-            "forget expired join tokens",
+            "delete expired join tokens",
             "DELETE FROM join_tokens WHERE expires_at <= ?1",
             [millis(now)],
         )?;
@@ -348,12 +348,12 @@ fn generation(
     }))
 }
 
-/// SQLite has signed integers only; none of ours is negative.
+/// SQLite has only signed integers; none of ours is negative.
 pub(super) fn unsigned(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
 }
 
-/// The signed column of a number, refused where it does not fit.
+/// A number as a signed column; an error if it does not fit.
 pub(super) fn signed(operation: &'static str, value: u64) -> Result<i64> {
     i64::try_from(value).map_err(StoreError::operation(operation))
 }

@@ -1,4 +1,4 @@
-//! Kept answers.
+//! Stored answers.
 
 use buddo_shared::id::AccountId;
 use jiff::Timestamp;
@@ -25,7 +25,8 @@ impl Idempotency for Tx<'_> {
         at: Timestamp,
         since: Timestamp,
     ) -> Result<()> {
-        // One that still holds is left as it is, and that is an error: `replay` had to find it.
+        // One that is still valid is not replaced, and that is an error: `replay` should have found
+        // it.
         let sql = "INSERT INTO idempotency (account_id, key, body_hash, result, at)
                    VALUES (?1, ?2, ?3, ?4, ?5)
                    ON CONFLICT (account_id, key) DO UPDATE
@@ -33,16 +34,16 @@ impl Idempotency for Tx<'_> {
                    WHERE at <= ?6";
         let (account, at, since) = (text(&account), millis(at), millis(since));
         let params = params![account, key, answer.body_hash, answer.result, at, since];
-        match self.run("keep an answer", sql, params)? {
-            0 => Err(StoreError::operation("keep an answer")("there is one that still holds")),
+        match self.run("store an answer", sql, params)? {
+            0 => Err(StoreError::operation("store an answer")("there is one that is still valid")),
             _ => Ok(()),
         }
     }
 
     fn purge_answers(&mut self, until: Timestamp, most: u32) -> Result<usize> {
-        // By its index: the rows that have ended are its first ones.
+        // By its index: the expired rows come first.
         let sql = "DELETE FROM idempotency WHERE (account_id, key) IN
                        (SELECT account_id, key FROM idempotency WHERE at <= ?1 LIMIT ?2)";
-        self.run("forget old answers", sql, params![millis(until), most])
+        self.run("delete old answers", sql, params![millis(until), most])
     }
 }

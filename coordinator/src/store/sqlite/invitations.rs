@@ -30,7 +30,7 @@ impl Invitations for Tx<'_> {
             millis(invitation.created_at),
             millis(invitation.expires_at),
         ];
-        self.run("keep an invitation", sql, params).map(drop)
+        self.run("store an invitation", sql, params).map(drop)
     }
 
     fn invitation(&self, id: InvitationId) -> Result<Option<InvitationRow>> {
@@ -51,7 +51,7 @@ impl Invitations for Tx<'_> {
 
     fn set_invitation_token(&mut self, id: InvitationId, hash: &HashedToken) -> Result<()> {
         let sql = "UPDATE invitations SET hash = ?2 WHERE id = ?1";
-        self.run("keep an invitation's token", sql, params![text(&id), hash.as_bytes()]).map(drop)
+        self.run("store an invitation's token", sql, params![text(&id), hash.as_bytes()]).map(drop)
     }
 
     fn drop_invitation(&mut self, id: InvitationId) -> Result<bool> {
@@ -61,7 +61,7 @@ impl Invitations for Tx<'_> {
 
     fn purge_invitations(&mut self, now: Timestamp, most: u32) -> Result<usize> {
         let sql = expired!("invitations", "id");
-        self.run("forget old invitations", sql, params![millis(now), most])
+        self.run("delete old invitations", sql, params![millis(now), most])
     }
 }
 

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! entry of a log ─► link n: SHA-256(link n-1 | n | time | log | entry's number and columns) ─► head
-//! old entries    ─► anchor (the last link that is forgotten) ─► an entry about it ─► deleted
+//! old entries    ─► anchor (the last pruned link) ─► an entry about it ─► deleted
 //! ```
 //!
 //! The columns are hashed as they are stored, each with its type and length. Triggers refuse every
-//! change that is not this; whoever gets around them is found by [`AuditChain::verify_ledger`].
+//! other change; changes that bypass them are found by [`AuditChain::verify_ledger`].
 
 use aws_lc_rs::digest::{Context, SHA256};
 use data_encoding::HEXLOWER;
@@ -22,7 +22,7 @@ use crate::store::contract::{
 };
 
 /// A log: its table, whose key is `seq`, and its columns in the order in which they are hashed.
-/// Released ones are never changed; a log that gets a column needs another version of the hash.
+/// Released ones are never changed; a log that gets a column needs a new version of the hash.
 pub(super) struct Log {
     table: &'static str,
     select: &'static str,
@@ -34,7 +34,8 @@ macro_rules! logs {
             table: $table,
             select: concat!("SELECT ", $columns, " FROM ", $table, " WHERE seq = ?1"),
         };)*
-        /// Every log, in the order in which entries of the same time from before the chain were taken in.
+        /// Every log, in the order in which entries of equal time from before the chain were added
+        /// to it.
         const LOGS: &[&Log] = &[$(&$name),*];
     };
 }
@@ -48,14 +49,14 @@ logs! {
     ORG = "org_audit", "seq, org_id, team_id, actor, action, at, details";
 }
 
-/// What the chain begins with.
+/// Initial input of the chain.
 const DOMAIN: &[u8] = b"buddo audit chain 1\0";
-/// The links after one, oldest first.
+/// The links after a given one, oldest first.
 const OLDEST: &str = "
     SELECT seq, hash, at FROM audit_chain WHERE seq > ?1 ORDER BY seq LIMIT ?2";
 
-/// Forgets a log's entries up to a link. The `+` has SQLite go through the links up to that one,
-/// which are few, and not through all links of the log.
+/// Deletes a log's entries up to a link. The `+` makes SQLite scan the links up to that one, which
+/// are few, and not all links of the log.
 fn forget(table: &str) -> String {
     format!(
         "DELETE FROM {table} WHERE seq IN
@@ -63,10 +64,10 @@ fn forget(table: &str) -> String {
     )
 }
 
-/// The entry that says up to where the chain was forgotten.
+/// The entry that records up to where the chain was pruned.
 const PRUNED: &str = "audit_pruned";
 
-/// Takes entries from before the chain into it, once.
+/// Adds entries from before the chain to it, once.
 pub(super) fn begin(connection: &mut Connection) -> Result<()> {
     let failed = |error| StoreError::operation("begin the audit chain")(error);
     let transaction =
@@ -90,7 +91,7 @@ pub(super) fn begin(connection: &mut Connection) -> Result<()> {
 }
 
 impl Tx<'_> {
-    /// Adds the link of the entry that was just inserted into `log`.
+    /// Adds the link of the entry just inserted into `log`.
     pub(super) fn link(&self, log: &Log, at: Timestamp) -> Result<()> {
         self.chain(log, self.connection.last_insert_rowid(), millis(at))
     }
@@ -133,7 +134,7 @@ impl Tx<'_> {
         end.ok_or_else(|| StoreError::operation("read the audit chain's end")("it is gone"))
     }
 
-    /// The first link that does not hold, from the anchor on; or the last link.
+    /// The first invalid link after the anchor, or the last link.
     fn walk(&self, anchor: Link) -> Result<std::result::Result<Link, Break>> {
         let failed = |error| StoreError::operation("read the audit chain")(error);
         let sql = "SELECT seq, log, entry, at, hash FROM audit_chain ORDER BY seq";
@@ -163,7 +164,7 @@ impl Tx<'_> {
         Ok(Ok(last))
     }
 
-    /// An entry that no link is about.
+    /// An entry without a link.
     fn stray(&self) -> Result<Option<(String, i64)>> {
         for log in LOGS {
             let table = log.table;
@@ -171,8 +172,9 @@ impl Tx<'_> {
                 "SELECT min(seq) AS seq FROM {table} WHERE NOT EXISTS
                      (SELECT 1 FROM audit_chain WHERE log = '{table}' AND entry = {table}.seq)"
             );
-            let found = self
-                .first("look for stray entries", &sql, [], |row| get::<Option<i64>>(row, "seq"))?;
+            let found = self.first("look for entries without a link", &sql, [], |row| {
+                get::<Option<i64>>(row, "seq")
+            })?;
             if let Some(seq) = found.flatten() {
                 return Ok(Some((table.to_owned(), seq)));
             }
@@ -180,7 +182,7 @@ impl Tx<'_> {
         Ok(None)
     }
 
-    /// Whether the log says that the chain was forgotten up to `anchor`.
+    /// Whether the log records that the chain was pruned up to `anchor`.
     fn is_told(&self, anchor: &Link) -> Result<bool> {
         let sql = "SELECT details FROM admin_audit WHERE action = ?1 ORDER BY seq DESC LIMIT 1";
         let told = self.first("read the administrators' log", sql, [PRUNED], |row| {
@@ -230,9 +232,9 @@ impl AuditChain for Tx<'_> {
     }
 
     fn prune_ledger(&mut self, cutoff: Timestamp, now: Timestamp, most: u32) -> Result<u64> {
-        let operation = "forget old audit entries";
+        let operation = "delete old audit entries";
         let anchor = self.end("audit_anchor")?;
-        // From the beginning up to the first that is young: a clock that was set back leaves no gap.
+        // From the beginning up to the first recent entry: a clock that was set back leaves no gap.
         let mut last = anchor;
         for (link, at) in self.all(operation, OLDEST, params![anchor.seq, most], |row| {
             Ok((read_link(row)?, get::<i64>(row, "at")?))
@@ -277,7 +279,7 @@ fn take_in(context: &mut Context, row: &Row<'_>) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// A value with its type and its length, so that no two rows are hashed alike.
+/// Hashes a value with its type and length, so that no two rows are hashed alike.
 fn sized(context: &mut Context, kind: u8, bytes: &[u8]) {
     context.update(&[kind]);
     context.update(&(bytes.len() as u64).to_be_bytes());

@@ -1,4 +1,4 @@
-//! Logins, and what was given out on their strength.
+//! Logins, and the tokens made with them.
 
 use buddo_shared::api::oauth::CLI_CLIENT_ID;
 use buddo_shared::id::AccountId;
@@ -27,11 +27,11 @@ impl Logins for Tx<'_> {
             login.address,
             login.user_agent,
         ];
-        self.run("keep a login", sql, params)?;
+        self.run("store a login", sql, params)?;
         let sql = "DELETE FROM logins WHERE account_id = ?1 AND id NOT IN
                        (SELECT id FROM logins WHERE account_id = ?1
                         ORDER BY last_used_at DESC, created_at DESC LIMIT ?2)";
-        self.run("forget unused logins", sql, params![account, keep]).map(drop)
+        self.run("delete unused logins", sql, params![account, keep]).map(drop)
     }
 
     fn login(&self, id: Uuid) -> Result<Option<LoginRow>> {
@@ -40,7 +40,7 @@ impl Logins for Tx<'_> {
 
     fn insert_web_session(&mut self, hash: &HashedToken, login: Uuid) -> Result<()> {
         let sql = "INSERT INTO web_sessions (hash, login_id) VALUES (?1, ?2)";
-        self.run("keep a browser's login", sql, params![hash.as_bytes(), text(&login)]).map(drop)
+        self.run("store a browser's login", sql, params![hash.as_bytes(), text(&login)]).map(drop)
     }
 
     fn web_session(&self, hash: &HashedToken) -> Result<Option<LoginRow>> {
@@ -57,7 +57,7 @@ impl Logins for Tx<'_> {
 
     fn touch_login(&mut self, id: Uuid, at: Timestamp) -> Result<()> {
         let sql = "UPDATE logins SET last_used_at = max(last_used_at, ?2) WHERE id = ?1";
-        self.run("note that a login was used", sql, params![text(&id), millis(at)]).map(drop)
+        self.run("record that a login was used", sql, params![text(&id), millis(at)]).map(drop)
     }
 
     fn tie_grant(&mut self, grant: Uuid, login: Uuid) -> Result<()> {
@@ -108,7 +108,7 @@ impl Logins for Tx<'_> {
         self.run("end every key", "DELETE FROM api_keys WHERE account_id = ?1", [&account])?;
         self.run("end every login", "DELETE FROM logins WHERE account_id = ?1", [&account])?;
         let sql = "UPDATE accounts SET token_epoch = token_epoch + 1 WHERE id = ?1";
-        self.run("void what was signed", sql, [&account]).map(drop)
+        self.run("void signed tokens", sql, [&account]).map(drop)
     }
 
     fn end_all_sessions(&mut self, at: Timestamp) -> Result<()> {
@@ -122,12 +122,12 @@ impl Logins for Tx<'_> {
 
     fn purge_logins(&mut self, now: Timestamp, most: u32) -> Result<usize> {
         let sql = expired!("logins", "id");
-        self.run("forget old logins", sql, params![millis(now), most])
+        self.run("delete old logins", sql, params![millis(now), most])
     }
 }
 
-/// Whatever opens a door, or lets one be opened, but passwords and one-time codes. Browsers' cookies
-/// (`web_sessions`) go with their logins.
+/// Everything that gives access, or allows gaining it, except passwords and one-time codes.
+/// Browsers' cookies (`web_sessions`) are deleted with their logins.
 const END_ALL: [&str; 10] = [
     "DELETE FROM browser_sessions",
     "DELETE FROM logins",

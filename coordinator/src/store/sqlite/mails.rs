@@ -67,13 +67,14 @@ impl MailQueue for Tx<'_> {
     }
 
     fn drop_mail(&mut self, seq: i64) -> Result<()> {
-        self.run("take a mail off the queue", "DELETE FROM mail_outbox WHERE seq = ?1", [seq])
+        self.run("remove a mail from the queue", "DELETE FROM mail_outbox WHERE seq = ?1", [seq])
             .map(drop)
     }
 
     fn drop_mails(&mut self, account: AccountId, kind: MailKind) -> Result<()> {
         let sql = "DELETE FROM mail_outbox WHERE account_id = ?1 AND kind = ?2";
-        self.run("take mails off the queue", sql, params![text(&account), kind.as_str()]).map(drop)
+        self.run("remove mails from the queue", sql, params![text(&account), kind.as_str()])
+            .map(drop)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Opens the file and brings its schema up to date.
+//! Opens the file and migrates its schema.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::{checkpoint, ledger, snapshot};
 use crate::process::secret_file;
 use crate::store::contract::StoreError;
 
-/// The schema, one step a file; a step that was released is never edited.
+/// The schema, one file per step; a released step is never edited.
 const STEPS: &[M<'static>] = &[
     M::up(include_str!("../migrations/0001_core.sql")),
     M::up(include_str!("../migrations/0002_accounts.sql")),
@@ -36,12 +36,12 @@ const OLDEST_SQLITE: i32 = 3_051_003;
 
 /// How long a statement waits for another process, such as `host add`, to commit.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often it looks whether that is done. SQLite's own timeout looks less and less often, in the end
-/// every 100 ms: behind a process that commits again and again, such as `master-key rotate`, most of
-/// its looks come too late.
+/// How often to poll the lock. SQLite's own timeout polls less and less often, finally every 100
+/// ms: behind a process that commits again and again, such as `master-key rotate`, most of its
+/// polls come too late.
 const BUSY_LOOK: Duration = Duration::from_millis(1);
 
-/// A connection that writes, to a file whose schema is up to date.
+/// A writing connection to a file with an up-to-date schema.
 pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     if rusqlite::version_number() < OLDEST_SQLITE {
         return Err(StoreError::OldSqlite(rusqlite::version().to_owned()));
@@ -63,8 +63,8 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-/// Brings the schema of a file that is there up to date while nobody else has it open: a daemon of
-/// the version before would go on with statements that the new schema does not know.
+/// Migrates an existing file while nobody else has it open: a daemon of the previous version would
+/// go on with statements that the new schema does not support.
 pub(super) fn alone(path: &Path) -> Result<(), StoreError> {
     let failed = |source| StoreError::Open { path: path.display().to_string(), source };
     if !path.exists() {
@@ -77,7 +77,7 @@ pub(super) fn alone(path: &Path) -> Result<(), StoreError> {
         })
         .map_err(|error| failed(error.into()))?;
     let known = i64::try_from(STEPS.len()).unwrap_or(i64::MAX);
-    // An empty file is nobody's yet, and one that is newer is refused elsewhere.
+    // An empty file is not in use yet, and a newer one is refused elsewhere.
     if found == 0 || found >= known {
         return Ok(());
     }
@@ -110,7 +110,7 @@ fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "foreign_keys", true)
 }
 
-/// Waits for another process, after so many looks; `false`: it has waited long enough.
+/// Waits for another process, after this many polls; `false`: it has waited long enough.
 #[expect(clippy::disallowed_methods, reason = "SQLite blocks the thread that waits for its lock")]
 fn wait(looks: i32) -> bool {
     let until_next = until_next_look(looks);
@@ -125,7 +125,7 @@ fn until_next_look(looks: i32) -> Option<Duration> {
     (waited < BUSY_TIMEOUT).then_some(BUSY_LOOK)
 }
 
-/// A database of the version before the audit logs were chained.
+/// A database from before the audit logs were chained.
 #[cfg(test)]
 pub(super) fn before_the_chain(path: &Path) -> Connection {
     let mut old = Connection::open(path).unwrap();
@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(waits.iter().sum::<Duration>(), BUSY_TIMEOUT);
     }
 
-    /// SQLite's own timeout would look after 1, 3, 8, 18, 33, 53, 78, 103, 128, 178, 228, 328 … ms.
+    /// SQLite's own timeout would poll after 1, 3, 8, 18, 33, 53, 78, 103, 128, 178, 228, 328 … ms.
     #[test]
     fn who_waits_for_another_process_goes_on_soon_after_it() {
         let directory = tempfile::tempdir().unwrap();
@@ -178,7 +178,7 @@ mod tests {
                 waiting.join().unwrap().duration_since(freed)
             }));
         }
-        // One of them at least, on a machine that does other things as well.
+        // At least one of them, on a machine that is also busy otherwise.
         assert!(late.iter().min().unwrap() < &Duration::from_millis(40), "{late:?}");
     }
 
@@ -344,7 +344,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.db");
         drop(before_the_chain(&path));
-        // As an older daemon holds it for as long as it serves.
+        // Held by an older daemon as long as it serves.
         let daemon = secret_file::lock_shared(&snapshot::lock_path(&path)).unwrap().unwrap();
         let refused = super::super::Sqlite::open(&path).unwrap_err();
         assert!(matches!(refused, StoreError::Held { found: 8, .. }), "{refused}");
@@ -357,7 +357,7 @@ mod tests {
         drop(daemon);
         super::super::Sqlite::open(&path).unwrap();
         assert_eq!(version(&path), i64::try_from(STEPS.len()).unwrap());
-        // Of one version any number work beside each other.
+        // Any number of processes of one version work beside each other.
         let _daemon = secret_file::lock_shared(&snapshot::lock_path(&path)).unwrap().unwrap();
         super::super::Sqlite::open(&path).unwrap();
     }

@@ -1,7 +1,7 @@
-//! The contract on SQLite: one writer thread that commits in groups, a few reader threads.
+//! The contract on SQLite: one writer thread with group commits, a few reader threads.
 //!
-//! WAL with `synchronous=FULL`: a commit that was answered survives a power cut. Work that waits
-//! while a commit is being synced joins the next one, so that a burst costs few syncs.
+//! WAL with `synchronous=FULL`: a commit that was answered survives a power cut. Jobs that arrive
+//! while a commit is being synced join the next one, so that a burst costs few syncs.
 
 mod accounts;
 mod acts;
@@ -49,15 +49,15 @@ use crate::process::secret_file;
 use crate::store::cache::Version;
 use worker::{Job, ReadJob};
 
-/// Jobs that may wait for the writer; one more is refused with [`StoreError::Busy`].
+/// Maximum jobs waiting for the writer; one more is refused with [`StoreError::Busy`].
 const WRITE_QUEUE: usize = 4096;
-/// Jobs that may wait for a reader.
+/// Maximum jobs waiting for a reader.
 const READ_QUEUE: usize = 4096;
-/// Reader threads, each with a connection of its own.
+/// Reader threads, each with its own connection.
 const READERS: usize = 2;
-/// Reader threads for what takes long, so that no request waits for it.
+/// Reader threads for long reads, so that no request waits for them.
 const LONG_READERS: usize = 2;
-/// Long reads that may wait for a reader; further ones wait to wait.
+/// Maximum queued long reads; further callers wait to enqueue.
 const LONG_QUEUE: usize = 64;
 
 /// The threads of long reads.
@@ -78,7 +78,7 @@ pub struct Sqlite {
 }
 
 impl Sqlite {
-    /// Opens the file, brings its schema up to date and starts the threads.
+    /// Opens the file, migrates its schema and starts the threads.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let open = |source| StoreError::Open { path: path.display().to_string(), source };
         migrate::alone(path)?;
@@ -86,7 +86,7 @@ impl Sqlite {
         let lock = lock.map_err(|error| open(error.into()))?;
         let lock =
             lock.ok_or_else(|| open("it is being restored; wait until that has ended".into()))?;
-        // Each thread holds it until its connection is closed: a restore takes it alone.
+        // Each thread holds it until its connection is closed: a restore needs it exclusively.
         let lock = Arc::new(lock);
         let writer = migrate::open(path)?;
         let (write_jobs, queue) = mpsc::channel(WRITE_QUEUE);
@@ -95,7 +95,7 @@ impl Sqlite {
         let (tell, told) = std::sync::mpsc::sync_channel(1);
         let committed = move || {
             counted.fetch_add(1, Ordering::SeqCst);
-            // One word that waits stands for all.
+            // One pending signal stands for all.
             let _ = tell.try_send(());
         };
         let write = move || {
@@ -178,7 +178,7 @@ impl Sqlite {
     {
         let (answer, received) = oneshot::channel();
         let job = read_job(work, answer);
-        // All hosts may want a document at once: they wait here, and none is turned away.
+        // All hosts may want a document at once: they wait here, and none is refused.
         self.long_readers.send(job).await.map_err(|_| StoreError::Closed)?;
         received.await.map_err(|_| StoreError::Closed)?
     }
@@ -195,7 +195,7 @@ where
             Ok(tables) => work(tables),
             Err(error) => Err(error.into()),
         };
-        // Nobody may be waiting any more; a read has nothing to undo.
+        // The caller may be gone; a read has nothing to undo.
         let _ = answer.send(result);
     })
 }

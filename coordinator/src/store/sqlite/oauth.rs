@@ -13,11 +13,12 @@ use crate::domain::identity::HashedToken;
 use crate::domain::identity::{RedirectUri, RedirectUriError};
 use crate::store::contract::{Client, Code, Grant, OAuth, Result, StoreError, Token, TokenKind};
 
-/// Milliseconds that a device code is remembered past its end, so that the device learns that it ended.
+/// Milliseconds for which an expired device code is kept, so that the device learns that it
+/// expired.
 const KEPT_DEVICE_CODE: i64 = 60 * 60 * 1000;
 
-/// A grant goes when nothing is left that works or may still be exchanged. What was lost last put
-/// it among those that are looked at; a code that was exchanged goes with it.
+/// A grant is deleted when nothing is left that is valid or may still be exchanged. Losing a code
+/// or token marks it for examination; an exchanged code is deleted with it.
 const FORGET_GRANTS: &str = "
     DELETE FROM oauth_grants
     WHERE id IN (SELECT grant_id FROM waning_grants ORDER BY grant_id LIMIT ?1)
@@ -120,7 +121,7 @@ impl OAuth for Tx<'_> {
             millis(grant.created_at),
             opt_millis(grant.revoked_at),
         ];
-        self.run("keep a consent", sql, params).map(drop)
+        self.run("store a consent", sql, params).map(drop)
     }
 
     fn grant(&self, id: Uuid) -> Result<Option<Grant>> {
@@ -147,7 +148,7 @@ impl OAuth for Tx<'_> {
             millis(code.expires_at),
             opt_millis(code.used_at),
         ];
-        self.run("keep a code", sql, params).map(drop)
+        self.run("store a code", sql, params).map(drop)
     }
 
     fn code(&self, token: &HashedToken) -> Result<Option<Code>> {
@@ -182,7 +183,7 @@ impl OAuth for Tx<'_> {
             millis(token.expires_at),
             opt_millis(token.used_at),
         ];
-        self.run("keep a token", sql, params).map(drop)
+        self.run("store a token", sql, params).map(drop)
     }
 
     fn token(&self, token: &HashedToken) -> Result<Option<(Token, Grant)>> {
@@ -212,21 +213,21 @@ impl OAuth for Tx<'_> {
     }
 
     fn delete_token(&mut self, hash: &HashedToken) -> Result<()> {
-        self.run("forget a token", "DELETE FROM oauth_tokens WHERE hash = ?1", [hash.as_bytes()])
+        self.run("delete a token", "DELETE FROM oauth_tokens WHERE hash = ?1", [hash.as_bytes()])
             .map(drop)
     }
 
     fn purge_oauth(&mut self, now: Timestamp, most: u32) -> Result<usize> {
         let now = millis(now);
         let codes = expired!("oauth_codes", "hash", "used_at IS NULL AND ");
-        let codes = self.run("forget old codes", codes, params![now, most])?;
+        let codes = self.run("delete old codes", codes, params![now, most])?;
         let devices = expired!("oauth_device_codes", "hash");
         let params = params![now - KEPT_DEVICE_CODE, most];
-        let devices = self.run("forget old device codes", devices, params)?;
+        let devices = self.run("delete old device codes", devices, params)?;
         let tokens = expired!("oauth_tokens", "hash");
-        let tokens = self.run("forget old tokens", tokens, params![now, most])?;
-        self.run("forget old consents", FORGET_GRANTS, [most])?;
-        let waning = self.run("note that consents were looked at", LOOKED_AT, [most])?;
+        let tokens = self.run("delete old tokens", tokens, params![now, most])?;
+        self.run("delete old consents", FORGET_GRANTS, [most])?;
+        let waning = self.run("record that consents were examined", LOOKED_AT, [most])?;
         Ok(codes + devices + tokens + waning)
     }
 }

@@ -10,7 +10,7 @@ use super::ledger;
 use crate::domain::identity::OrgRole;
 use crate::store::contract::{MemberRow, NewOrgAct, OrgActRow, OrgRow, Orgs, Result};
 
-/// What goes with an organisation.
+/// What is deleted with an organisation.
 const END: [&str; 6] = [
     "DELETE FROM api_keys WHERE team_id IN (SELECT id FROM teams WHERE org_id = ?1)",
     "DELETE FROM invitations WHERE org_id = ?1",
@@ -132,7 +132,7 @@ impl Orgs for Tx<'_> {
         let keys = self.run("end a member's keys", sql, params![id, account])?;
         let sql = "DELETE FROM team_members WHERE account_id = ?2
                        AND team_id IN (SELECT id FROM teams WHERE org_id = ?1)";
-        self.run("take a member out of teams", sql, params![id, account])?;
+        self.run("remove a member from teams", sql, params![id, account])?;
         let sql = "DELETE FROM org_members WHERE org_id = ?1 AND account_id = ?2";
         self.run("remove a member", sql, params![id, account])?;
         Ok(keys)

@@ -1,4 +1,4 @@
-//! The three shapes of a statement.
+//! The three kinds of statements.
 
 use std::cell::Cell;
 
@@ -7,7 +7,7 @@ use rusqlite::{Connection, ErrorCode, Params, Row};
 use super::Tx;
 use crate::store::contract::StoreError;
 
-/// Deletes some of a table's rows that have expired: those up to `?1`, `?2` at most.
+/// Deletes expired rows of a table: those up to `?1`, at most `?2`.
 macro_rules! expired {
     ($table:literal, $key:literal) => {
         expired!($table, $key, "")
@@ -35,7 +35,7 @@ impl<'c> Tx<'c> {
         Self { connection, failure: Cell::default() }
     }
 
-    /// Why a statement failed last. The use case may have made another error of it, or none.
+    /// Why the last statement failed. The use case may have replaced or ignored the error.
     pub(super) fn failure(&self) -> Option<ErrorCode> {
         self.failure.get()
     }
@@ -86,7 +86,7 @@ impl<'c> Tx<'c> {
         found
     }
 
-    /// A change; how many rows it touched.
+    /// A change; returns the number of affected rows.
     pub(super) fn run(
         &self,
         operation: &'static str,
@@ -105,8 +105,7 @@ impl<'c> Tx<'c> {
     }
 }
 
-/// For `map_err` of what writes: the statement that was to `operation` failed, most tellingly
-/// for want of room.
+/// For `map_err` of writes: the statement for `operation` failed; a full disk is a separate error.
 pub(super) fn failed(operation: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
     move |error| match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => StoreError::Full { operation },

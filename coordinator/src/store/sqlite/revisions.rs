@@ -15,7 +15,7 @@ use crate::domain::failure::Failure;
 use crate::domain::revision::RevisionRecord;
 use crate::store::contract::{Result, Revisions, StoreError};
 
-// Both read all but the environment.
+// Both read everything but the environment.
 const ONE: &str = "
     SELECT number, image, digest, port, domains, probe, strategy, rollback_of, created_at, live_at,
         failure_code, failure_cause, failure_fix
@@ -95,20 +95,20 @@ impl Revisions for Tx<'_> {
         let sql = "UPDATE revisions SET live_at = ?3
                    WHERE deployment_id = ?1 AND number = ?2 AND live_at IS NULL";
         let params = params![text(&id), number.get(), millis(at)];
-        self.run("note that a revision is live", sql, params).map(|rows| rows > 0)
+        self.run("record that a revision is live", sql, params).map(|rows| rows > 0)
     }
 
     fn set_failure(&mut self, id: DeploymentId, number: Revision, why: &Failure) -> Result<bool> {
         let sql = "UPDATE revisions SET failure_code = ?3, failure_cause = ?4, failure_fix = ?5
                    WHERE deployment_id = ?1 AND number = ?2 AND failure_code IS NULL";
         let params = params![text(&id), number.get(), why.code, why.cause, why.fix];
-        self.run("note why a revision failed", sql, params).map(|rows| rows > 0)
+        self.run("record why a revision failed", sql, params).map(|rows| rows > 0)
     }
 
     fn forget_revisions(&mut self, id: DeploymentId, numbers: &[Revision]) -> Result<()> {
         let sql = "DELETE FROM revisions WHERE deployment_id = ?1 AND number = ?2";
         for number in numbers {
-            self.run("forget a revision", sql, params![text(&id), number.get()])?;
+            self.run("delete a revision", sql, params![text(&id), number.get()])?;
         }
         Ok(())
     }
@@ -121,7 +121,7 @@ impl Revisions for Tx<'_> {
     ) -> Result<Vec<DeploymentId>> {
         let keep = i64::try_from(keep).unwrap_or(i64::MAX);
         let params = params![keep, after.as_ref().map(text), limit];
-        self.all("list deployments with a long past", MANY, params, |row| parsed(row, "id"))
+        self.all("list deployments with many revisions", MANY, params, |row| parsed(row, "id"))
     }
 
     fn erase_env(&mut self, id: DeploymentId) -> Result<()> {

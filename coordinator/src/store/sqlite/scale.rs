@@ -1,5 +1,5 @@
-//! What is done again and again costs the same in a large database as in a small one. Counted in
-//! steps of SQLite's machine, which are the same everywhere; a clock would tell of the test machine.
+//! Frequent operations cost the same in a large database as in a small one. Counted in steps of
+//! SQLite's virtual machine, which are the same everywhere; times would depend on the test machine.
 
 use crate::domain::lifecycle::{Event, Lifecycle};
 use buddo_shared::id::{AccountId, AppId, DeploymentId, HostId, Revision};
@@ -25,9 +25,9 @@ use crate::store::contract::{
     SealedValues as _,
 };
 
-/// What most values begin with.
+/// The head of most values.
 const KEY: [u8; HEAD] = [5; HEAD];
-/// Half of the links, half of the tokens, half of the codes and half of the answers are older.
+/// Half of the links, tokens, codes and answers are older.
 const CUTOFF: i64 = 1_000_000;
 
 fn at(millisecond: i64) -> Timestamp {
@@ -38,8 +38,8 @@ fn id(n: u128) -> Uuid {
     Uuid::from_u128(0x4000_8000_0000_0000_0000 + n)
 }
 
-/// A database of `n` times: ten hosts, a hundred deployments, five hundred entries of the first
-/// one's audit log, a hundred grants.
+/// A database of size `n`: n times ten hosts, a hundred deployments, five hundred entries of the
+/// first one's audit log, a hundred grants.
 struct Filled {
     connection: Connection,
     _directory: tempfile::TempDir,
@@ -58,7 +58,7 @@ impl Filled {
         Self { connection, _directory: directory }
     }
 
-    /// The steps that `act` takes, in a transaction that is undone.
+    /// The steps that `act` takes, in a transaction that is rolled back.
     fn steps(&mut self, act: fn(&mut Tx<'_>)) -> u64 {
         let transaction = self.connection.transaction().unwrap();
         let mut tx = Tx::new(&transaction);
@@ -79,7 +79,7 @@ fn audit(tx: &mut Tx<'_>, n: u128, deployment: DeploymentId, action: Action, sta
     tx.insert_audit(&entry).unwrap();
 }
 
-/// Hosts on which an app of so much memory fits.
+/// Hosts on which an app with this much memory fits.
 fn fitting<'a>(memory_mb: u64) -> RoomSearch<'a> {
     let demand = Demand { memory_mb, env_bytes: 0 };
     RoomSearch { fits: Some((demand, 1.0)), lost_at: at(0), except: &[] }
@@ -150,15 +150,15 @@ fn find_no_room(tx: &mut Tx<'_>) {
     assert!(tx.hosts_by_room(fitting(1 << 40), None, 8).unwrap().is_empty());
 }
 
-/// Each has more left than is asked for, and less than the app takes with its helper and an update:
-/// not one of them is read.
+/// Each has more left than is asked for, but less than the app needs with its helper and an update:
+/// none of them is read.
 fn find_full_hosts(tx: &mut Tx<'_>) {
     let sql = "UPDATE host_loads SET reserved_mb = allocatable_mb - 400";
     assert_ne!(tx.connection.execute(sql, []).unwrap(), 0);
     assert!(tx.hosts_by_room(fitting(256), None, 8).unwrap().is_empty());
 }
 
-/// Of the deployment that has the most entries.
+/// Of the deployment with the most entries.
 fn end_a_deploy(tx: &mut Tx<'_>) {
     let deployment = DeploymentId::new(id(0));
     audit(tx, 1 << 60, deployment, Action::Deploy, AuditStatus::Pending);
@@ -186,7 +186,7 @@ fn purge_some(tx: &mut Tx<'_>) {
     assert_eq!(tx.purge_oauth(at(CUTOFF), 20).unwrap(), 2 * 20);
 }
 
-/// Half of the answers there are have ended.
+/// Half of the answers have expired.
 fn keep_an_answer(tx: &mut Tx<'_>) {
     let answer = Replay { body_hash: [5; 32], result: "{}".to_owned() };
     let account = AccountId::new(id(1));
@@ -218,7 +218,7 @@ fn nothing_that_is_done_often_costs_more_in_a_larger_database() {
     let mut grown = Vec::new();
     for (what, act) in acts {
         let (few, many) = (small.steps(act), large.steps(act));
-        // A full platform is looked through host by host, in one index.
+        // A full platform is searched host by host, in one index.
         let bound = if what.starts_with("find") { 40 * 57 * 10 } else { few / 5 + 50 };
         if many > few + bound {
             grown.push(format!("{what}: {few} steps grew to {many}"));
@@ -227,7 +227,7 @@ fn nothing_that_is_done_often_costs_more_in_a_larger_database() {
     assert!(grown.is_empty(), "{grown:?}");
 }
 
-/// The counters of the generated database are those that its deployments sum up to.
+/// The counters of the generated database match its deployments.
 #[test]
 fn what_was_filled_is_counted() {
     let filled = Filled::of(1);
@@ -256,7 +256,7 @@ fn a_page_of_hosts_goes_on_where_the_last_one_ended() {
     assert_eq!(paged, all);
     let key = |roomy: &Roomy| (-roomy.mark.standing, -roomy.mark.spare_mb, roomy.mark.host);
     assert!(all.is_sorted_by_key(key));
-    // Nobody is offered where it cannot fit, where it is lost, or where it is not to go.
+    // No host is offered where the app cannot fit, that is lost, or that is excluded.
     assert_eq!(tx.hosts_by_room(fitting(256), None, 100).unwrap(), all);
     assert!(tx.hosts_by_room(fitting(8192), None, 100).unwrap().is_empty());
     let none_is_lost = all.iter().filter(|roomy| roomy.unreachable_since.is_none()).count();
@@ -266,7 +266,7 @@ fn a_page_of_hosts_goes_on_where_the_last_one_ended() {
     assert_eq!(tx.hosts_by_room(but_one, None, 100).unwrap(), all[1..]);
 }
 
-/// Hosts report and are connected to all the time.
+/// Hosts report and connect all the time.
 #[test]
 fn what_changes_nothing_for_placement_writes_no_load() {
     let filled = Filled::of(1);

@@ -1,4 +1,4 @@
-//! Values that are encrypted under the master key.
+//! Values encrypted under the master key.
 
 use buddo_shared::id::Revision;
 use rusqlite::params;
@@ -8,10 +8,10 @@ use super::column::{get, parsed, text};
 use crate::domain::encryption::{EncryptionContext, HEAD};
 use crate::store::contract::{Result, SealedValue, SealedValues};
 
-/// Every column that holds such values. A further one belongs here, or a rotation of the master
-/// key would leave it behind.
+/// Every column with such values. A new one must be added here, or a rotation of the master key
+/// would miss it.
 ///
-/// Both look on both sides of the head in an index, so that what is under the current key costs
+/// Both search an index on both sides of the head, so that what is under the current key costs
 /// nothing: `<>` would read all of it again for each batch.
 const TOTP: [&str; 2] = [
     "SELECT id, totp_secret AS sealed FROM accounts
@@ -78,7 +78,7 @@ impl SealedValues for Tx<'_> {
 
     fn end_first_form(&mut self) -> Result<()> {
         let sql = "UPDATE meta SET value = 2 WHERE key = 'sealed_form'";
-        self.run("note the form of encrypted values", sql, []).map(drop)
+        self.run("record the form of encrypted values", sql, []).map(drop)
     }
 }
 
@@ -86,8 +86,8 @@ impl SealedValues for Tx<'_> {
 mod tests {
     use super::super::migrate;
 
-    /// Whoever adds a column of bytes has to say what is in it: what must be read again is
-    /// encrypted and listed above, what is only compared is a hash.
+    /// A new column of bytes must be classified: what must be read again is encrypted and listed
+    /// above, what is only compared is a hash.
     #[test]
     fn every_column_of_bytes_is_known() {
         let directory = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Copies of the whole database: made while it is in use, and checked before they take its place.
+//! Copies of the whole database: made while it is in use, and checked before they replace it.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -9,20 +9,21 @@ use super::Tx;
 use super::{migrate, query};
 use crate::store::contract::{StoreError, Tables};
 
-/// What every SQLite file begins with.
+/// The header of every SQLite file.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
-/// Writes a consistent copy of the database at `path` into `to`, an empty file. Whoever writes
-/// meanwhile is not held up, and is not in it.
+/// Writes a consistent copy of the database at `path` into `to`, an empty file. Concurrent writers
+/// are not blocked, and their changes are not included.
 pub fn copy(path: &Path, to: &Path) -> Result<(), StoreError> {
     let operation = "copy the database";
     let connection = migrate::open_reader(path)?;
-    let to = to.to_str().ok_or_else(|| StoreError::operation(operation)("the path is no UTF-8"))?;
+    let to =
+        to.to_str().ok_or_else(|| StoreError::operation(operation)("the path is not UTF-8"))?;
     connection.execute("VACUUM INTO ?1", [to]).map_err(query::failed(operation))?;
     Ok(())
 }
 
-/// Whether the file is a whole database of this program.
+/// Whether the file is an undamaged database of this program.
 pub fn check(path: &Path) -> Result<(), StoreError> {
     let refused = |source: String| StoreError::Open {
         path: path.display().to_string(),
@@ -31,7 +32,7 @@ pub fn check(path: &Path) -> Result<(), StoreError> {
     let mut head = [0; MAGIC.len()];
     let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut head));
     if read.is_err() || head != *MAGIC {
-        return Err(refused("it is no SQLite database".to_owned()));
+        return Err(refused("it is not an SQLite database".to_owned()));
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags);
@@ -51,7 +52,7 @@ pub fn check(path: &Path) -> Result<(), StoreError> {
     let known = "SELECT count(*) || '' FROM sqlite_schema
                  WHERE type = 'table' AND name IN ('meta', 'accounts', 'hosts', 'documents')";
     if ask(known)? != "4" {
-        return Err(refused("it is no database of buddo-coordinator".to_owned()));
+        return Err(refused("it is not a database of buddo-coordinator".to_owned()));
     }
     Ok(())
 }
@@ -65,7 +66,7 @@ pub struct Holds {
     pub sealed: bool,
 }
 
-/// Asks a database, also one whose schema is not up to date.
+/// Inspects a database, even if its schema is not up to date.
 pub fn holds(path: &Path) -> Result<Holds, StoreError> {
     let failed = |error| StoreError::operation("look for what depends on keys")(error);
     let connection = migrate::open_reader(path)?;
@@ -83,8 +84,8 @@ pub fn holds(path: &Path) -> Result<Holds, StoreError> {
     Ok(Holds { hosts, sealed })
 }
 
-/// Brings the schema of a database that nobody uses up to date, does `work` on it in one
-/// transaction, and leaves it as one synced file.
+/// Migrates a database that nobody uses, runs `work` on it in one transaction, and leaves it as one
+/// synced file.
 pub fn change<T, E>(path: &Path, work: impl FnOnce(&mut dyn Tables) -> Result<T, E>) -> Result<T, E>
 where
     E: From<StoreError>,
@@ -95,7 +96,7 @@ where
         connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
     let value = work(&mut Tx::new(&transaction))?;
     transaction.commit().map_err(failed)?;
-    // The log goes into the file, and is gone.
+    // The WAL is merged into the file and deleted.
     connection.pragma_update(None, "journal_mode", "DELETE").map_err(failed)?;
     connection.close().map_err(|(_, error)| failed(error))?;
     let synced = std::fs::File::open(path).and_then(|file| file.sync_all());
@@ -103,7 +104,7 @@ where
     Ok(value)
 }
 
-/// The lock that everybody who uses the database at `path` holds.
+/// The lock held by every process that uses the database at `path`.
 pub fn lock_path(path: &Path) -> PathBuf {
     beside(path, ".lock")
 }

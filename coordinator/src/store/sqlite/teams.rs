@@ -1,4 +1,4 @@
-//! Teams, and what an account is to each.
+//! Teams and memberships.
 
 use buddo_shared::id::{AccountId, OrgId, TeamId};
 use jiff::Timestamp;
@@ -10,7 +10,7 @@ use super::orgs::read_member;
 use crate::domain::identity::TeamRole;
 use crate::store::contract::{MemberRow, Membership, OrgRow, Result, TeamRow, Teams};
 
-/// Team, organisation and both roles of account `?1`; each column has one name. What was ended is
+/// Team, organisation and both roles of account `?1`; each column has a unique name. Ended ones are
 /// left out.
 macro_rules! standings {
     ($rest:literal) => {
@@ -28,7 +28,7 @@ macro_rules! standings {
     };
 }
 
-/// What goes with a team.
+/// What is deleted with a team.
 const END: [&str; 3] = [
     "DELETE FROM api_keys WHERE team_id = ?1",
     "DELETE FROM invitations WHERE team_id = ?1",
@@ -106,7 +106,7 @@ impl Teams for Tx<'_> {
 
     fn remove_team_member(&mut self, id: TeamId, account: AccountId) -> Result<bool> {
         let sql = "DELETE FROM team_members WHERE team_id = ?1 AND account_id = ?2";
-        let rows = self.run("take a member out of a team", sql, params![text(&id), text(&account)]);
+        let rows = self.run("remove a member from a team", sql, params![text(&id), text(&account)]);
         rows.map(|rows| rows > 0)
     }
 

@@ -33,7 +33,7 @@ async fn what_was_committed_is_there_after_a_reopen() {
     assert!(take(&Store::open(&path).unwrap(), 1).await);
 }
 
-/// The machine is gone right after the answer: what counts is what lies in the files by then.
+/// The machine is gone right after the answer: only what is in the files by then counts.
 #[tokio::test]
 async fn fm_16_what_was_acknowledged_is_in_the_files_and_synced_in_full() {
     let directory = tempfile::tempdir().unwrap();
@@ -51,7 +51,7 @@ async fn fm_16_what_was_acknowledged_is_in_the_files_and_synced_in_full() {
             assert!(take(&rebooted, kept).await, "{kept} of {n}");
         }
     }
-    // SQLite syncs the log with each commit in this mode alone: 2 is FULL.
+    // Only in this mode does SQLite sync the WAL with each commit: 2 is FULL.
     let writer = super::migrate::open(&path).unwrap();
     let mode: i64 = writer.query_row("PRAGMA synchronous", [], |row| row.get(0)).unwrap();
     assert_eq!(mode, 2);
@@ -61,7 +61,7 @@ async fn fm_16_what_was_acknowledged_is_in_the_files_and_synced_in_full() {
 async fn an_error_undoes_its_own_work_and_no_others() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(&directory.path().join("a.db")).unwrap();
-    // Sent together, so that they may share a commit.
+    // Sent together, so that they can share a commit.
     let writes = (1..=40u8).map(|n| {
         store.write(move |tables| {
             keep(tables, n)?;
@@ -138,7 +138,8 @@ async fn what_was_committed_reaches_the_file_without_a_commit_that_waits_for_it(
         let (log, done) = super::checkpoint::ask(&looks, "NOOP").unwrap();
         log - done
     };
-    // Large, so that a few commits fill the log; not so many that a commit would do it itself.
+    // Large, so that a few commits fill the WAL; not so many that a commit would checkpoint it
+    // itself.
     for _ in 0..60 {
         let write = store.write(|tables| {
             let mut details = serde_json::Map::new();
@@ -154,7 +155,7 @@ async fn what_was_committed_reaches_the_file_without_a_commit_that_waits_for_it(
     }
 }
 
-/// Purges until nothing is left to do; the grants and codes that are left then.
+/// Purges until done; returns the grants and codes that are left.
 async fn purged(store: &Store, looks: &rusqlite::Connection, now: i64) -> (Vec<String>, i64) {
     while store.write(move |tables| tables.purge_oauth(at(now), 1)).await.unwrap() > 0 {}
     let mut grants = looks.prepare("SELECT client_id FROM oauth_grants ORDER BY 1").unwrap();
@@ -194,7 +195,7 @@ async fn a_grant_goes_with_the_last_thing_that_kept_it_and_not_before() {
     let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
     let all = names(&["asked", "device", "live", "revoked", "spent"]);
     assert_eq!(purged(&store, &looks, 1).await, (all, 3));
-    // A code that was exchanged is known as long as what came of it works.
+    // An exchanged code is kept as long as its tokens are valid.
     let left = names(&["device", "live", "revoked"]);
     assert_eq!(purged(&store, &looks, 50).await, (left, 1));
     assert_eq!(purged(&store, &looks, 200).await, (names(&["device"]), 0));
@@ -249,8 +250,8 @@ async fn a_corrupt_file_is_an_error_and_stays() {
     assert!(matches!(Store::open(&path), Err(StoreError::Open { .. })));
     assert!(std::fs::read_to_string(&path).unwrap().starts_with("this is no database"));
 
-    // A database of ours in which one page was overwritten, of a table or of an index: what needs
-    // the page is refused, never taken for an empty table, and nothing of it is written over.
+    // A valid database in which one page was overwritten, of a table or of an index: an operation
+    // that needs the page is refused, never treats it as an empty table, and does not overwrite it.
     for damaged in ["tiers", "join_tokens"] {
         let path = directory.path().join(format!("{damaged}.db"));
         let store = Store::open(&path).unwrap();
@@ -261,7 +262,7 @@ async fn a_corrupt_file_is_an_error_and_stays() {
         let refused = if damaged == "tiers" {
             store.read(|tables| tables.tiers()).await.map(drop)
         } else {
-            // Nor is there a new row in it, as there would be in a table made again.
+            // Nor is there a new row in it, as there would be in a recreated table.
             let taken = store.write(|tables| tables.take_join_token(&[1; 32], at(1))).await;
             assert!(taken.is_err(), "a token that is there is not said to be unknown");
             store.write(|tables| keep(tables, 2)).await
@@ -276,7 +277,7 @@ async fn a_corrupt_file_is_an_error_and_stays() {
         });
         let told = told.collect::<Vec<_>>().join(": ");
         assert!(told.contains("malformed"), "it is told as what it is: {told}");
-        // What does not need the page goes on, and the page stays for who looks into it.
+        // What does not need the page still works, and the page is kept for analysis.
         if damaged == "tiers" {
             assert!(take(&store, 1).await);
         } else {
@@ -290,7 +291,7 @@ async fn a_corrupt_file_is_an_error_and_stays() {
 
 const DAMAGE: u8 = 0xa5;
 
-/// Overwrites the first page of a table; where that lies in the file. Nobody has the file open.
+/// Overwrites the first page of a table; returns its range in the file. Nobody has the file open.
 fn overwrite_root(path: &std::path::Path, table: &str) -> std::ops::Range<usize> {
     let connection = rusqlite::Connection::open(path).unwrap();
     let sql = "SELECT rootpage FROM sqlite_schema WHERE name = ?1";

@@ -43,7 +43,7 @@ fn read(row: &Row<'_>) -> Result<Tier> {
     })
 }
 
-/// The limits of a tier, or of a deployment: both tables name them alike.
+/// The limits of a tier, or of a deployment: both tables use the same column names.
 pub(super) fn limits(row: &Row<'_>) -> Result<Limits> {
     Ok(Limits {
         memory_mb: get(row, "memory_limit_mb")?,

@@ -1,4 +1,4 @@
-//! What binds hosts to this coordinator.
+//! Host identities.
 
 use buddo_shared::id::HostId;
 use buddo_shared::renewal::HostKey;
@@ -25,12 +25,12 @@ impl HostIdentities for Tx<'_> {
             renewal.map(|(request, _)| text(request)),
             renewal.map(|(_, answer)| answer),
         ];
-        self.run("note a certificate", sql, params).map(drop)
+        self.run("record a certificate", sql, params).map(drop)
     }
 
     fn set_trusts(&mut self, id: HostId, trusts: &Trusts) -> Result<()> {
         let sql = "UPDATE hosts SET trusts = ?2 WHERE id = ?1";
-        self.run("note whom a host trusts", sql, params![text(&id), to_json(trusts)?]).map(drop)
+        self.run("record what a host trusts", sql, params![text(&id), to_json(trusts)?]).map(drop)
     }
 
     fn lock_host(&mut self, id: HostId, at: Timestamp) -> Result<()> {

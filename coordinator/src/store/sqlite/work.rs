@@ -13,7 +13,7 @@ pub(super) fn note(statement: &Statement<'_>) {
     STEPS.set(STEPS.get() + u64::try_from(steps).unwrap());
 }
 
-/// The steps of SQLite's machine that `work` takes, those of triggers included.
+/// The steps of SQLite's virtual machine that `work` takes, triggers included.
 pub(super) fn of<T>(work: impl FnOnce() -> T) -> (u64, T) {
     let before = STEPS.get();
     let value = work();

@@ -13,30 +13,30 @@ use tracing::dispatcher;
 use super::{Tx, query};
 use crate::store::contract::{StoreError, Tables};
 
-/// Jobs that share one commit at most.
+/// Maximum jobs that share one commit.
 const GROUP: usize = 64;
 
-/// How long a group waits for those who were in one of the last two. Far less than a sync takes.
+/// How long a group waits for callers of the last two groups. Far less than a sync takes.
 const GATHER: Duration = Duration::from_micros(300);
-/// After so long without a job nobody of the last groups is expected any more.
+/// After this long without a job, no caller of the last groups is expected any more.
 const LATELY: Duration = Duration::from_millis(20);
 
 /// Tells the waiting use case that its work was committed, or why not.
 type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
-/// A use case's work; `None`: no transaction could be had, so it is not run.
+/// A use case's work; `None`: no transaction could be started, so it does not run.
 type Work = dyn FnOnce(Option<&mut dyn Tables>) -> Done + Send;
 
 /// One use case's work on the writer thread.
 pub(super) struct Job(Box<Work>);
 
-/// What a job did: whether to keep it, and whom to tell once that is settled.
+/// Result of a job: whether to keep it, and the callback once that is settled.
 struct Done {
     keep: bool,
     answer: Answer,
 }
 
-/// One use case's work on a reader thread; `Err`: no snapshot could be had.
+/// One use case's work on a reader thread; `Err`: no snapshot could be opened.
 pub(super) type ReadJob = Box<dyn FnOnce(Result<&dyn Tables, StoreError>) + Send>;
 
 impl Job {
@@ -52,8 +52,8 @@ impl Job {
                 keep: matches!(result, Some(Ok(_))),
                 answer: Box::new(move |committed| {
                     let result = match (result, committed) {
-                        // Also in place of the use case's own error: it may stem from rows of
-                        // another job, which are not kept either.
+                        // Replaces even the use case's own error, which may be due to rows of
+                        // another job that are rolled back as well.
                         (_, Err(error)) => Err(error.into()),
                         (Some(result), Ok(())) => result,
                         (None, Ok(())) => Err(StoreError::Closed.into()),
@@ -66,15 +66,15 @@ impl Job {
     }
 }
 
-/// Starts a named thread. It ends when its queue's senders are gone.
+/// Starts a named thread. It ends when the senders of its queue are gone.
 pub(super) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    // Whoever listens to the log of the thread that opens the database hears its use cases, too.
+    // The thread inherits the tracing dispatcher of the one that opens the database.
     let listener = dispatcher::get_default(tracing::Dispatch::clone);
     let run = move || dispatcher::with_default(&listener, run);
     thread::Builder::new().name(name.to_owned()).spawn(run).map(drop)
 }
 
-/// Runs jobs in groups, one commit a group.
+/// Runs jobs in groups, one commit per group.
 pub(super) fn write_loop(
     mut connection: Connection,
     mut queue: mpsc::Receiver<Job>,
@@ -97,20 +97,20 @@ fn pause() {
 
 /// How many jobs were in the last two groups.
 ///
-/// Who is told of a commit often asks for the next one at once. The first of them would make a group
-/// alone, and all others would wait through its sync and then through their own. So a group that is
-/// smaller than one of the last two waits for the others, once and shortly; as the `commit_delay` of
-/// PostgreSQL does, which asks for `commit_siblings`. Two groups, because where everybody was late the
-/// sizes go to and fro. Who is alone never waits.
+/// A caller whose commit is done often requests the next one at once. The first of them would form
+/// a group alone, and all others would wait through its sync and then through their own. So a group
+/// smaller than one of the last two waits for the others, once and briefly, like `commit_delay` of
+/// PostgreSQL, which depends on `commit_siblings`. Two groups, because with latecomers the sizes
+/// alternate. A single caller never waits.
 ///
-/// Not a wait for each further job, which would end when all are there: it wakes this thread once a
-/// job, and that costs more than the rest of the time. Nor a wait before every group, which whoever
-/// is alone would pay for.
+/// Rejected: waiting for each further job until all have arrived, which wakes this thread once per
+/// job and costs more than everything else; and waiting before every group, which a single caller
+/// would pay for.
 #[derive(Default)]
 struct Crowd([usize; 2]);
 
 impl Crowd {
-    /// Takes the jobs of the next group; `pause` lets others arrive. `false`: there are no more, ever.
+    /// Takes the jobs of the next group; `pause` lets others arrive. `false`: the queue is closed.
     fn gather(
         &mut self,
         queue: &mut mpsc::Receiver<Job>,
@@ -145,7 +145,7 @@ fn run_group(connection: &mut Connection, jobs: impl Iterator<Item = Job>, commi
     {
         Ok(transaction) => transaction,
         Err(error) => {
-            tracing::error!(%error, "the database takes no transaction");
+            tracing::error!(%error, "cannot begin a transaction");
             let why = Aborted::by("begin a transaction", &error);
             return why.tell(jobs.map(|job| job(None).answer));
         }
@@ -162,25 +162,25 @@ fn run_group(connection: &mut Connection, jobs: impl Iterator<Item = Job>, commi
         let mut tx = Tx::new(&savepoint);
         let done = catch_unwind(AssertUnwindSafe(|| job(Some(&mut tx))));
         let code = tx.failure();
-        // SQLite may undo the whole transaction when one statement finds no room. The next
-        // savepoint would begin another transaction and commit it, without what came before.
+        // SQLite may roll back the whole transaction when one statement finds the disk full. The
+        // next savepoint would start another transaction and commit it, without the earlier work.
         if savepoint.is_autocommit() {
-            tracing::error!(?code, "the database has undone a group of transactions");
+            tracing::error!(?code, "the database rolled back a group of transactions");
             answers.extend(done.ok().map(|done| done.answer));
-            let why = Aborted { operation: "keep a transaction", code, text: UNDONE.to_owned() };
+            let why = Aborted { operation: "commit a transaction", code, text: UNDONE.to_owned() };
             return why.tell(answers.into_iter().chain(jobs.map(|job| job(None).answer)));
         }
-        // A panic in a use case undoes that use case alone. Its caller sees `Closed`, because its
-        // sender is dropped while unwinding.
+        // A panic in a use case rolls back only that use case. Its caller gets `Closed`, because
+        // its sender is dropped while unwinding.
         let Ok(done) = done else {
             tracing::error!("a use case panicked in its transaction; it was rolled back");
             continue;
         };
-        // A savepoint that is dropped is rolled back.
+        // A dropped savepoint is rolled back.
         let settled = if done.keep { savepoint.commit() } else { Ok(()) };
         match settled {
-            // An error may stem from what an earlier job of the group has written ("the name is
-            // taken"), so it is told together with that.
+            // An error may be due to what an earlier job of the group has written ("the name is
+            // taken"), so it is reported together with that.
             Ok(()) if done.keep || !answers.is_empty() => answers.push(done.answer),
             Ok(()) => (done.answer)(Ok(())),
             Err(error) => (done.answer)(Err(query::failed("end a savepoint")(error))),
@@ -190,7 +190,7 @@ fn run_group(connection: &mut Connection, jobs: impl Iterator<Item = Job>, commi
         return;
     }
     let result = transaction.commit();
-    // Also after one that failed: whether it reached the disk is not known.
+    // Even after a failure: whether it reached the disk is unknown.
     committed();
     match result {
         Ok(()) => answers.into_iter().for_each(|answer| answer(Ok(()))),
@@ -201,11 +201,11 @@ fn run_group(connection: &mut Connection, jobs: impl Iterator<Item = Job>, commi
     }
 }
 
-/// SQLite gives no reason for a transaction that it has undone.
+/// SQLite gives no reason for a transaction that it has rolled back.
 const UNDONE: &str = "another use case of the same commit failed, and the database undid both";
 
-/// Why nothing of a group is kept. Each caller gets an error of its own, because
-/// `rusqlite::Error` cannot be cloned.
+/// Why a group was rolled back. Each caller gets its own error, because `rusqlite::Error` cannot be
+/// cloned.
 struct Aborted {
     operation: &'static str,
     code: Option<ErrorCode>,
@@ -281,8 +281,8 @@ mod tests {
         write_loop(connection, queue, &|| {});
     }
 
-    /// So many jobs that do nothing come, and `late` ones more while others are waited for: how many
-    /// are one group, and whether somebody was waited for.
+    /// `jobs` no-op jobs arrive, and `late` more during the wait: returns the size of the group,
+    /// and whether it waited.
     fn gathered(crowd: &mut Crowd, jobs: usize, late: usize) -> (usize, bool) {
         let (sender, mut queue) = mpsc::channel(2 * GROUP);
         let send = |number| {
@@ -318,7 +318,7 @@ mod tests {
         assert_eq!(gathered(&mut crowd, 1, 0), (1, true));
         assert_eq!(gathered(&mut crowd, 1, 0), (1, true));
         assert_eq!(gathered(&mut crowd, 1, 9), (1, false), "the others have gone");
-        // Nor for those who were there long ago.
+        // Nor for callers of long ago.
         assert_eq!(gathered(&mut crowd, 9, 0), (9, false));
         let (sender, mut queue) = mpsc::channel(1);
         let late = thread::spawn(move || {
@@ -352,7 +352,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.db");
         let (first, first_told) = job(|tables| keep(tables, "first", 1));
-        // Its own error stems from the row of the first, which is not kept.
+        // Its own error is due to the row of the first, which is rolled back.
         let (taken, taken_told) = job(|tables| {
             assert!(tables.take_join_token(&[1; 32], Timestamp::UNIX_EPOCH)?.is_some());
             Err(StoreError::Busy)
@@ -370,7 +370,7 @@ mod tests {
             assert!(matches!(told, Err(StoreError::Full { .. })), "{name}: {told:?}");
         }
         assert_eq!(names(&path), [""; 0]);
-        // With room again the same work is done.
+        // With free space again the same work succeeds.
         let (first, mut told) = job(|tables| keep(tables, "first", 1));
         in_one_group(migrate::open(&path).unwrap(), vec![first]);
         told.try_recv().unwrap().unwrap();
@@ -393,7 +393,8 @@ mod tests {
         assert_eq!(names(&path), [""; 0]);
     }
 
-    /// COMMIT itself fails, as where the log cannot be synced: after every job went well.
+    /// COMMIT itself fails, for instance because the WAL cannot be synced: after every job
+    /// succeeded.
     #[test]
     fn fm_14_what_the_database_does_not_commit_is_acknowledged_to_nobody() {
         let directory = tempfile::tempdir().unwrap();

@@ -10,15 +10,15 @@ use super::words::{Button, Invited, Words, words};
 use crate::domain::identity::Email;
 use crate::store::contract::MailKind;
 
-/// A mail before it is rendered.
+/// A mail before rendering.
 pub(super) struct Letter {
     pub(super) to: Email,
-    /// Whom it greets; `None` where the account is gone.
+    /// Who it greets; `None` if the account is gone.
     pub(super) username: Option<String>,
     pub(super) kind: MailKind,
     pub(super) button: Option<Button>,
     pub(super) invited: Invited,
-    /// When what it tells of happened.
+    /// When the event it reports happened.
     pub(super) at: Timestamp,
 }
 
@@ -40,7 +40,7 @@ pub(super) fn render(from: &Mailbox, letter: &Letter, site: &str) -> Result<Mess
         templates.add_template(name, source)?;
         templates.get_template(name)?.render(&values)
     };
-    // Only the name that ends in .html has values escaped.
+    // Values are escaped only in the template whose name ends in .html.
     let text = fill("letter.txt", include_str!("letter.txt")).map_err(MailError::Template)?;
     let html = fill("letter.html", include_str!("letter.html")).map_err(MailError::Template)?;
     Message::builder()
@@ -76,7 +76,7 @@ mod tests {
         let mail = render(&from, &letter, "https://api.test").unwrap().formatted();
         // Soft line breaks of quoted-printable (RFC 2045, 6.7).
         let text = String::from_utf8(mail).unwrap().replace("=\r\n", "").replace("=3D", "=");
-        // As HTML may write them.
+        // HTML may escape these.
         text.replace("&#x27;", "'").replace("&#x2f;", "/")
     }
 

@@ -1,4 +1,4 @@
-//! Mail, sent off the request path.
+//! Mail, sent outside of requests.
 //!
 //! ```text
 //! a use case ─ same transaction ─► mail_outbox ─ wake ─► run: take the due one, make its token,
@@ -6,8 +6,8 @@
 //!                                       └── failed: later, with back-off ◄┘
 //! ```
 //!
-//! The queue says what is to be sent, never its text: the text holds a token, which is made when
-//! it is sent and stored as a hash.
+//! The queue says what to send, never its text: the text contains a token, which is made when the
+//! mail is sent and stored only as a hash.
 
 mod message;
 mod outbox;

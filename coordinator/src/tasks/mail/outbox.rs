@@ -1,4 +1,4 @@
-//! The task that empties the queue, and forgets what is over.
+//! The task that empties the mail queue and purges expired rows.
 
 use std::time::Duration;
 
@@ -21,22 +21,22 @@ use crate::store::{StoreError, Tables};
 
 /// How long a verification link works.
 const LINK_LIFETIME: SignedDuration = SignedDuration::from_hours(24);
-/// How long the link of another mail works.
+/// How long the link of any other mail works.
 const SHORT_LIFETIME: SignedDuration = SignedDuration::from_hours(1);
-/// Verification links of one account that work at the same time.
+/// Verification links of one account that are valid at the same time.
 const LINKS_KEPT: u32 = 5;
-/// How long a key that has ended is still listed, so that its people see why it is refused.
+/// How long an expired or revoked key is still listed, so that people see why it is refused.
 const KEYS_LISTED: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// Until the first retry; doubles each time.
 const FIRST_RETRY: Duration = Duration::from_secs(15);
 /// The longest pause between two tries.
 const LAST_RETRY: Duration = Duration::from_hours(1);
-/// After this long a mail is given up; its reader can ask for another.
+/// A mail is given up after this long; its reader can ask for another.
 const GIVE_UP: SignedDuration = SignedDuration::from_hours(48);
-/// The longest sleep: what has expired is forgotten about this often.
+/// The longest sleep: expired rows are purged about this often.
 const SWEEP: Duration = Duration::from_hours(1);
 
-/// Rows of a table that are forgotten in one transaction.
+/// Rows of a table purged in one transaction.
 const PURGED: u32 = 100;
 
 /// Sends mail until the process drains.
@@ -50,7 +50,7 @@ pub async fn run(state: AppState, mailer: Mailer) {
         let pause = match pass(&state, &mailer).await {
             Ok(pause) => pause,
             Err(error) => {
-                tracing::error!(error = %chain(&error), "mail waits: the database failed");
+                tracing::error!(error = %chain(&error), "mail is delayed: the database failed");
                 FIRST_RETRY
             }
         };
@@ -62,7 +62,7 @@ pub async fn run(state: AppState, mailer: Mailer) {
     }
 }
 
-/// What forgets some of what ended by a time; how much it was, 0 when there is no more.
+/// Purges some expired rows of one kind; returns how many, 0 once none are left.
 type Purge = fn(&mut dyn Tables, Timestamp) -> Result<usize, StoreError>;
 
 const PURGES: [Purge; 7] = [
@@ -75,9 +75,9 @@ const PURGES: [Purge; 7] = [
     |tables, now| tables.purge_answers(now - ANSWERS_KEPT, PURGED),
 ];
 
-/// Forgets what is over, some at a time, so that no request waits long for its own transaction.
+/// Purges expired rows in batches, so that no request waits long for its own transaction.
 pub(crate) async fn sweep(state: &AppState) {
-    // A clock that is ahead would make all of it look old.
+    // A clock that is ahead would make everything look old.
     let Ok(now) = state.time.believed() else { return };
     let mut forgotten = 0;
     for purge in PURGES {
@@ -86,16 +86,16 @@ pub(crate) async fn sweep(state: &AppState) {
                 Ok(0) => break,
                 Ok(some) => forgotten += some,
                 Err(error) => {
-                    tracing::error!(error = %chain(&error), "cannot forget what has expired");
+                    tracing::error!(error = %chain(&error), "cannot purge expired rows");
                     return;
                 }
             }
         }
     }
-    tracing::debug!(rows = forgotten, "forgot what had expired");
+    tracing::debug!(rows = forgotten, "purged expired rows");
 }
 
-/// Sends what is due; how long until there is more to do.
+/// Sends what is due; returns how long until there is more to do.
 pub(crate) async fn pass(state: &AppState, mailer: &Mailer) -> Result<Duration, StoreError> {
     accounts::admit_requests(state).await?;
     while !state.drain.is_cancelled() {
@@ -110,7 +110,7 @@ pub(crate) async fn pass(state: &AppState, mailer: &Mailer) -> Result<Duration, 
     Ok(wait.min(SWEEP))
 }
 
-/// One try. Its outcome is committed before the next one.
+/// One attempt. Its outcome is committed before the next one.
 async fn attempt(state: &AppState, mailer: &Mailer, mail: QueuedMail) -> Result<(), StoreError> {
     let QueuedMail { seq, account, kind, attempts, created_at, .. } = mail;
     let sent = match prepare(state, mail).await? {
@@ -124,7 +124,7 @@ async fn attempt(state: &AppState, mailer: &Mailer, mail: QueuedMail) -> Result<
             let old = now.duration_since(created_at) > GIVE_UP && state.time.check().is_ok();
             let kind = kind.as_str();
             if old || error.is_final() {
-                tracing::error!(%account, kind, error = %chain(&error), "gave a mail up");
+                tracing::error!(%account, kind, error = %chain(&error), "gave up on a mail");
                 return state.store.write(move |tables| tables.drop_mail(seq)).await;
             }
             let pause = retry_after(attempts, &*state.random);
@@ -135,7 +135,7 @@ async fn attempt(state: &AppState, mailer: &Mailer, mail: QueuedMail) -> Result<
     }
 }
 
-/// The mail with a fresh token, if it is still of use.
+/// The mail with a fresh token, if it still makes sense.
 async fn prepare(state: &AppState, mail: QueuedMail) -> Result<Option<Letter>, StoreError> {
     let token = token_of(mail.kind).map(|kind| PlainToken::generate(kind, &*state.random));
     let hash = token.as_ref().map(PlainToken::hashed);
@@ -171,7 +171,7 @@ const fn token_of(kind: MailKind) -> Option<Kind> {
     }
 }
 
-/// Whom a mail goes to; `None`: it is of no use any more.
+/// The recipient; `None`: the mail no longer makes sense.
 fn addressed(tables: &dyn Tables, mail: &QueuedMail) -> Result<Option<Letter>, StoreError> {
     let account = tables.account(mail.account)?;
     if mail.kind == MailKind::Invitation {
@@ -194,7 +194,7 @@ fn addressed(tables: &dyn Tables, mail: &QueuedMail) -> Result<Option<Letter>, S
     }))
 }
 
-/// The letter of an invitation that still holds. Its reader may have no account: it greets nobody.
+/// The letter of a valid invitation. Its reader may have no account, so it greets nobody by name.
 fn invited(
     tables: &dyn Tables,
     mail: &QueuedMail,
@@ -214,7 +214,7 @@ fn invited(
     }))
 }
 
-/// Keeps the hash of a mail's token: from now on its link works.
+/// Stores the hash of a mail's token: from now on its link works.
 fn keep_link(
     tables: &mut dyn Tables,
     mail: &QueuedMail,
@@ -249,8 +249,8 @@ async fn send(state: &AppState, mailer: &Mailer, letter: &Letter) -> Result<(), 
     mailer.send(message::render(&mailer.from, letter, &site)?).await
 }
 
-/// Exponential, capped, and spread over half of itself, so that a server that comes back is not
-/// met by all at once.
+/// Exponential back-off, capped, with jitter of half the delay, so that a recovering server is not
+/// hit by all at once.
 fn retry_after(attempts: u32, random: &dyn Random) -> Duration {
     let pause = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(attempts)).min(LAST_RETRY);
     let [byte] = random::bytes::<1>(random);

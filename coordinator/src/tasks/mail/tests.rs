@@ -22,7 +22,7 @@ use buddo_shared::secret::Secret;
 const PASSWORD: &str = "canary-smtp-password";
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The server, which ends with this.
+/// The server, which stops when this is dropped.
 struct Server {
     _child: Child,
     lines: Lines<BufReader<ChildStdout>>,
@@ -55,7 +55,7 @@ impl Server {
         self.folder.path().join(name)
     }
 
-    /// A coordinator that sends by this server.
+    /// A coordinator that sends mail through this server.
     fn world(&self, change: impl FnOnce(&mut Mail)) -> World {
         let password_file = self.path("smtp.password");
         secret_file::read_or_create::<secret_file::SecretFileError>(&password_file, || {
@@ -116,7 +116,7 @@ async fn a_mail_reaches_a_real_server_over_tls(#[case] mode: &str, #[case] tls: 
     assert!(text.contains("Content-Type: text/plain") && text.contains("Content-Type: text/html"));
     assert!(text.contains("<a href=\"https://api.test/verify-email?token=buddo_ev_"), "{text}");
     assert!(!waits(&world).await);
-    // The link of the plain part is the one that works.
+    // The link in the plain part is the one that works.
     let (_, token) = text.split_once("https://api.test/verify-email?token=").unwrap();
     let token: String =
         token.chars().take_while(|c| c.is_ascii_alphanumeric() || "-_".contains(*c)).collect();
@@ -134,7 +134,7 @@ async fn without_tls_that_is_trusted_nothing_is_sent_and_the_mail_waits(
 ) {
     let mut server = Server::start(mode).await;
     let world = server.world(|mail| {
-        // Without a password there is nothing but TLS that could keep the mail back.
+        // Without a password, only the TLS rule can keep the mail back.
         (mail.username, mail.password_file) = (None, None);
         if !trusted {
             mail.tls_ca = None;
@@ -143,7 +143,7 @@ async fn without_tls_that_is_trusted_nothing_is_sent_and_the_mail_waits(
     world.register("one").await;
     send(&world).await;
     assert!(waits(&world).await);
-    // Whatever the server took, it has said so by the time that it has taken this one.
+    // By the time the server has taken this mail, it has reported all earlier ones.
     let plain = server.world(|mail| {
         mail.tls = if mode == "plain" { Tls::None } else { Tls::Starttls };
         if mode == "plain" {
@@ -188,7 +188,7 @@ async fn no_mail_is_given_up_for_a_jump_of_the_clock() {
     send(&world).await;
     assert!(waits(&world).await);
     world.clock.jump(-DAYS);
-    // Time that really passes is another thing.
+    // Needs the coordinator's clock: this much real time cannot pass in a test.
     world.clock.advance(DAYS + SignedDuration::from_hours(1));
     send(&world).await;
     assert!(!waits(&world).await);

@@ -1,4 +1,4 @@
-//! The ways that mail leaves: SMTP, or files for development.
+//! Mail transports: SMTP, or files for development.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,36 +22,36 @@ const DEADLINE: Duration = Duration::from_mins(2);
 /// A mail cannot be sent.
 #[derive(Debug, thiserror::Error)]
 pub enum MailError {
-    /// The sender or the recipient is no mail address.
+    /// The sender or the recipient is not a valid mail address.
     #[error("a mail address is not valid")]
     Address(#[source] lettre::address::AddressError),
     /// A built-in text is broken.
     #[error("cannot render a mail")]
     Template(#[source] minijinja::Error),
-    /// The parts make no mail.
-    #[error("cannot put a mail together")]
+    /// The parts do not form a valid mail.
+    #[error("cannot build a mail")]
     Message(#[source] lettre::error::Error),
-    /// The password's file cannot be used.
+    /// The password file cannot be used.
     #[error("cannot use the password of the mail server")]
     Password(#[from] SecretFileError),
-    /// The directory for mail files cannot be made.
-    #[error("cannot make the directory for mails {}", path.display())]
+    /// The directory for mail files cannot be created.
+    #[error("cannot create the directory for mails {}", path.display())]
     Directory {
         path: PathBuf,
         #[source]
         source: SecretFileError,
     },
-    /// The authority's certificates cannot be read.
-    #[error("cannot read the mail server's authority {}; check [mail] tls_ca", path.display())]
+    /// The CA certificates cannot be read.
+    #[error("cannot read the mail server's CA file {}; check [mail] tls_ca", path.display())]
     Authority {
         path: PathBuf,
         #[source]
         source: std::io::Error,
     },
-    /// The SMTP server or the way to it.
+    /// The SMTP server or the connection to it failed.
     #[error("the mail server did not take a mail")]
     Smtp(#[source] lettre::transport::smtp::Error),
-    /// The directory of mail files.
+    /// The directory of mail files cannot be written to.
     #[error("cannot write a mail file")]
     File(#[source] lettre::transport::file::Error),
     /// It took too long.
@@ -60,11 +60,12 @@ pub enum MailError {
 }
 
 impl MailError {
-    /// Whether trying again is of no use: the server will not take this mail.
+    /// Whether a retry is useless: the server will not take this mail.
     pub(super) fn is_final(&self) -> bool {
         match self {
             Self::Address(_) | Self::Template(_) | Self::Message(_) => true,
-            // 53x is about the coordinator's own login (RFC 4954, 6), which an administrator mends.
+            // 53x is about the coordinator's own login (RFC 4954, 6), which an administrator can
+            // fix.
             Self::Smtp(error) => {
                 let login = |code: Code| code.category == Category::Unspecified3;
                 error.is_permanent() && !error.status().is_some_and(login)
@@ -95,7 +96,7 @@ impl std::fmt::Debug for Mailer {
 }
 
 impl Mailer {
-    /// Prepares the way that the configuration names. Connects to nothing yet.
+    /// Prepares the configured transport. Does not connect yet.
     pub fn new(config: &Mail, state_dir: &Path) -> Result<Self, MailError> {
         let from = config.from.parse().map_err(MailError::Address)?;
         let way = match config.transport {
@@ -111,7 +112,7 @@ impl Mailer {
         Ok(Self { way, from })
     }
 
-    /// Hands one mail over.
+    /// Hands over one mail.
     pub async fn send(&self, message: Message) -> Result<(), MailError> {
         let send = async {
             match &self.way {

@@ -1,4 +1,4 @@
-//! The words of each mail: once, for its text and its HTML.
+//! The text of each mail, shared by the plain and HTML parts.
 
 use std::fmt::Display;
 
@@ -12,7 +12,7 @@ const NOT_YOU: &str = "If this was not you, choose a new password at once (forgo
 
 /// A link that a mail carries.
 pub(super) struct Button {
-    /// The path that it leads to, where the token is appended as `?token=`.
+    /// The path it leads to; the token is appended as `?token=`.
     pub(super) path: &'static str,
     /// The words on it.
     pub(super) label: &'static str,
@@ -26,7 +26,7 @@ pub(super) struct Words {
     pub(super) after: Vec<String>,
 }
 
-/// Where the link of a mail of this kind leads, and what it is called; `None`: it has none.
+/// The path and label of the link in this kind of mail; `None`: it has no link.
 pub(super) const fn link_of(kind: MailKind) -> Option<(&'static str, &'static str)> {
     match kind {
         MailKind::VerifyEmail => Some(("/verify-email", "Confirm my email address")),
@@ -37,17 +37,17 @@ pub(super) const fn link_of(kind: MailKind) -> Option<(&'static str, &'static st
     }
 }
 
-/// Who invites to what. Nothing of it is free text, which strangers could be sent by mail.
+/// Who invites to what. No free text, which could be abused to mail strangers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Invited {
-    /// Username of who invites.
+    /// Username of the inviter.
     pub(super) by: String,
     /// Short name of the organisation.
     pub(super) org: String,
     pub(super) role: &'static str,
 }
 
-/// What a mail says. `at`: when what it tells of happened.
+/// The text of a mail. `at`: when the event it reports happened.
 pub(super) fn words(kind: MailKind, at: Timestamp, invited: &Invited) -> Words {
     let at = at.strftime("%Y-%m-%d at %H:%M UTC");
     let not_you = NOT_YOU;
@@ -120,7 +120,7 @@ pub(super) fn words(kind: MailKind, at: Timestamp, invited: &Invited) -> Words {
             "A recovery code of your Buddo account was used",
             vec![format!("a recovery code stood in for a one-time code on {at}.")],
             vec![
-                "If the device with your app is lost, disable one-time codes and enable them anew."
+                "If the device with your app is lost, disable one-time codes and enable them again."
                     .to_owned(),
                 not_you.to_owned(),
             ],

@@ -1,4 +1,4 @@
-//! What the coordinator's database does where there is much of everything: 100,000 deployments on
+//! How the coordinator's database performs when large: 100,000 deployments on
 //! 5,000 hosts, a million links of the audit chain, 100,000 grants.
 
 use std::path::Path;
@@ -34,9 +34,9 @@ use uuid::Uuid;
 use super::{ms, sheet};
 
 const DEPLOYMENTS: u32 = 100_000;
-/// As the coordinator forgets them.
+/// Batch size as in the coordinator's pruning.
 const PRUNED: u32 = 500;
-/// As the coordinator forgets them.
+/// Batch size as in the coordinator's purging.
 const PURGED: u32 = 100;
 
 const CONFIG: &str = "
@@ -70,7 +70,7 @@ fn fill(path: &Path, vault: &Vault) -> anyhow::Result<()> {
     let mut connection = Connection::open(path)?;
     connection.pragma_update(None, "foreign_keys", false)?;
     let key = serde_json::to_value(OpeningKey::generate()?.1)?;
-    let key = key.as_str().context("a sealing key is no text")?;
+    let key = key.as_str().context("a sealing key is not text")?;
     let now = SystemClock.now().as_millisecond();
     let sql = include_str!("fill.sql").replace(":sealing_key", &format!("'{key}'"));
     let transaction = connection.transaction()?;
@@ -118,7 +118,7 @@ async fn create(state: &AppState, n: u32) -> anyhow::Result<Duration> {
     Ok(began.elapsed())
 }
 
-/// `count` creates, some at once; how long each took, and all of them.
+/// `count` creates, some concurrent; how long each took, and all of them.
 async fn create_some(
     state: &AppState,
     from: u32,
@@ -143,14 +143,14 @@ async fn creates(state: &AppState) -> anyhow::Result<()> {
     sheet::durations("create among 100,000 deployments on 5,000 hosts", &mut took, "");
     let (mut took, _) = create_some(state, 100, 320, 8).await?;
     sheet::durations("the same, 8 at once", &mut took, "p99 50 ms");
-    // Commits are shared by so many that what is left is the writer's own work.
+    // Commits are shared by so many that only the writer's own work remains.
     let (_, all) = create_some(state, 1000, 640, 64).await?;
     let figure = format!("{:.2} ms of the writer each", ms(all) / 640.0);
     sheet::line("the same, 64 at once", &figure, "2 ms");
     Ok(())
 }
 
-/// Of a deployment that was restarted 100,000 times.
+/// For a deployment that was restarted 100,000 times.
 async fn deploys_that_end(state: &AppState) -> anyhow::Result<()> {
     let mut took = Vec::new();
     for n in 0..40 {
@@ -224,7 +224,7 @@ async fn purges(state: &AppState) -> anyhow::Result<()> {
 /// How long others wait for the writer meanwhile, and how long all of it takes.
 async fn rotation(state: &AppState) -> anyhow::Result<()> {
     let vault = Arc::new(Vault::open_existing(&state.config.master_key())?);
-    // As the command does it: a process of its own, with connections of its own.
+    // As the command does it: a separate process, with its own connections.
     let store = buddo_coordinator::store::Store::open(&state.config.database())?;
     let mut rotation = Rotation::new(store, vault, &state.config.state_dir)?;
     let began = Instant::now();

@@ -1,4 +1,4 @@
-//! How the host must look when all is over: exactly what is wanted, and nothing else.
+//! How the host must look in the end: exactly the desired state, and nothing else.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::trials::containers;
 /// Drains, removals and back-offs take their time.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// Waits until everything is as it shall be; fails with what is not.
+/// Waits until everything is as it should be; fails with what is not.
 pub(super) async fn check(
     product: &Product<'_>,
     api: &Api,
@@ -49,7 +49,7 @@ pub(super) async fn check(
     Ok(())
 }
 
-/// Deployments and their revisions, when all of them serve their newest one without a complaint.
+/// Deployments and their revisions, once all of them serve their newest one without a warning.
 async fn settled(api: &Api, ids: &[String]) -> anyhow::Result<BTreeSet<(String, String)>> {
     let listed = api.list().await?;
     ensure!(listed.len() == ids.len(), "{} deployments", listed.len());

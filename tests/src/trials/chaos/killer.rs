@@ -24,7 +24,7 @@ impl<'a> Killer<'a> {
 
     /// SIGKILL; the supervisor starts it again, as systemd would.
     pub(super) fn kill(&mut self, victim: Victim) -> anyhow::Result<()> {
-        // Dead of the kill before: the supervisor has not started it again yet.
+        // Still dead from the previous kill: the supervisor has not restarted it yet.
         if victim != Victim::Podman && self.world.service(victim.service())?.pid.is_none() {
             return Ok(());
         }
@@ -41,7 +41,7 @@ impl<'a> Killer<'a> {
         }
     }
 
-    /// Caddy's absences, and how often what was killed.
+    /// Caddy's absences, and how often each service was killed.
     pub(super) async fn finish(self) -> anyhow::Result<(Vec<Outage>, BTreeMap<Victim, u32>)> {
         let absences = self.absences.join_all().await.into_iter();
         Ok((absences.collect::<anyhow::Result<_>>()?, self.kills))

@@ -4,7 +4,7 @@
 //! seed ─► schedule ─► kill agent | Podman | Caddy | coordinator | resolver, redeploy an app
 //! load on all apps ─► tally ─┐
 //! Caddy's absences ──────────┴─► what was lost to anything else: nothing may be
-//! afterwards ─► containers, secrets, routes, addresses, API: exactly what shall be
+//! afterwards ─► containers, secrets, routes, addresses, API: exactly what should be
 //! ```
 
 mod end;
@@ -31,13 +31,13 @@ use crate::poll;
 use crate::product::{IMAGE, PORT, Product, ZONE};
 use killer::Killer;
 
-/// How long a redeploy may go unheard while the coordinator is being killed.
+/// How long a redeploy may go unanswered while the coordinator is being killed.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// A redeploy that neither serves nor was given up nor made way for another by then is stuck.
+/// A redeploy that by then neither serves, nor was given up, nor was superseded is stuck.
 const GIVEN_UP: Duration = Duration::from_secs(90);
 
-/// A redeploy that takes longer is told with its audit log.
+/// A redeploy that takes longer is reported with its audit log.
 const SLOW: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone, Copy)]
@@ -73,7 +73,7 @@ pub async fn run(product: &Product<'_>, settings: Settings) -> anyhow::Result<Ou
     let (orders, ordered) = mpsc::unbounded_channel();
     let disturb = async {
         let mut killer = Killer::new(product.world);
-        // Moved in: its end is what tells that no further redeploy comes.
+        // Moved in: dropping it signals that no further redeploy comes.
         let orders = orders;
         for (at, action) in settings.schedule() {
             tokio::time::sleep_until((began + at).into()).await;
@@ -106,7 +106,7 @@ fn host(app: u32) -> String {
     format!("{}.{ZONE}", name(app))
 }
 
-/// The apps, all live; each has an environment, so that there are secrets to be kept in order.
+/// The apps, all live; each has an environment, so that there are secrets to maintain.
 async fn create(api: &Api, apps: u32) -> anyhow::Result<Vec<String>> {
     let mut ids = Vec::new();
     for app in 0..apps {
@@ -121,7 +121,7 @@ async fn create(api: &Api, apps: u32) -> anyhow::Result<Vec<String>> {
     Ok(ids)
 }
 
-/// Carries out redeploys, also several at once, until no further one comes.
+/// Carries out redeploys, several at once if needed, until no further one comes.
 async fn redeploys(
     api: &Api,
     mut orders: mpsc::UnboundedReceiver<String>,
@@ -140,8 +140,8 @@ async fn redeploys(
     Ok(all)
 }
 
-/// Restarts an app, asking until the coordinator has heard it. From the answer until the API says
-/// that the new revision serves, was given up, or made way for a newer one.
+/// Restarts an app, retrying until the coordinator has accepted. Measures from the answer until
+/// the API says that the new revision serves, was given up, or was superseded.
 async fn redeploy(api: &Api, id: String) -> anyhow::Result<Ended> {
     let accepted =
         poll::until("a restart to be accepted", PATIENCE, async || api.act(&id, "restart").await);
@@ -156,7 +156,7 @@ async fn redeploy(api: &Api, id: String) -> anyhow::Result<Ended> {
     });
     let reached = ended.await?;
     if reached.revision > revision {
-        // How long that one takes is measured by whoever asked for it.
+        // The caller that requested that one measures how long it takes.
         return Ok(Ended::Superseded);
     }
     let took = began.elapsed();

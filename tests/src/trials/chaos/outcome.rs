@@ -1,4 +1,4 @@
-//! What came of a run, for people and for the verdict.
+//! The outcome of a run, for people and for the verdict.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,7 +9,7 @@ use anyhow::{Context as _, ensure};
 use super::Victim;
 use crate::load::{Outage, Tally};
 
-/// What came of a run whose end was as it shall be.
+/// The outcome of a run that ended in the desired state.
 #[derive(Debug)]
 pub struct Outcome {
     /// What the schedule was drawn from.
@@ -18,7 +18,7 @@ pub struct Outcome {
     pub requests: Tally,
     pub messages: Tally,
     pub outages: Vec<Outage>,
-    /// How often what was killed.
+    /// How often each service was killed.
     pub kills: BTreeMap<Victim, u32>,
     pub redeploys: Redeploys,
 }
@@ -28,11 +28,11 @@ pub struct Outcome {
 pub struct Redeploys {
     /// From each answer of the API until it said that the revision serves, sorted.
     pub took: Vec<Duration>,
-    /// How many made way for a newer one of the same app before they served.
+    /// How many were superseded by a newer one of the same app before they served.
     pub superseded: usize,
     /// Why redeploys were given up. None can fail by itself.
     pub failed: Vec<String>,
-    /// From the last event until all was as it shall be.
+    /// From the last event until everything was as it should be.
     pub settled: Duration,
 }
 
@@ -46,12 +46,12 @@ pub enum Ended {
         /// The deployment's `last_error`.
         failed: Option<String>,
     },
-    /// A newer one of the same app was asked for first.
+    /// A newer one of the same app was requested first.
     Superseded,
 }
 
 impl Redeploys {
-    /// What came of them; all was as it should be after `settled`.
+    /// The outcome; everything was as it should be after `settled`.
     pub(super) fn of(ended: Vec<Ended>, settled: Duration) -> Self {
         let mut all = Self { took: Vec::new(), superseded: 0, failed: Vec::new(), settled };
         for one in ended {
@@ -69,7 +69,7 @@ impl Redeploys {
 }
 
 impl Outcome {
-    /// Fails if anything was lost to another cause than Caddy's own absence, or a redeploy was
+    /// Fails if anything was lost for another reason than Caddy's own absence, or a redeploy was
     /// given up.
     pub fn verdict(&self) -> anyhow::Result<()> {
         self.requests.without_failure_but(&self.outages).context("requests")?;

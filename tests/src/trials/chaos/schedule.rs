@@ -9,7 +9,7 @@ pub enum Victim {
     Agent,
     /// Podman's API service, both of its processes.
     Podman,
-    /// Caddy; the one whose absence visitors may notice.
+    /// Caddy; the only one whose absence visitors may notice.
     Caddy,
     Coordinator,
     Resolver,
@@ -91,8 +91,8 @@ pub fn draw(
     }
 }
 
-/// `SplitMix64` (Steele, Lea, Flood 2014): written out, so that a seed means the same schedule for
-/// ever, whatever becomes of a crate's generators.
+/// `SplitMix64` (Steele, Lea, Flood 2014): written out, so that a seed means the same schedule
+/// forever, regardless of changes in a crate's generators.
 struct Draws(u64);
 
 impl Draws {
@@ -104,7 +104,7 @@ impl Draws {
         z ^ (z >> 31)
     }
 
-    /// The bias is some billionths.
+    /// The bias is a few billionths.
     fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }

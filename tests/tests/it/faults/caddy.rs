@@ -12,7 +12,7 @@ use super::Live;
 async fn fm_28_a_killed_caddy_comes_back_with_every_route() -> anyhow::Result<()> {
     Lease::run(async |world| {
         let live = Live::up(world).await?;
-        // The agent is away: what lies on the disk is enough.
+        // The agent is down: what is on disk is enough.
         world.stop("agent", Signal::SIGKILL).await?;
         world.signal("caddy", Signal::SIGKILL)?;
         live.answers_again().await?;
@@ -22,7 +22,7 @@ async fn fm_28_a_killed_caddy_comes_back_with_every_route() -> anyhow::Result<()
     .await
 }
 
-/// A file that Caddy cannot read lies in the agent's folder when Caddy starts.
+/// A file that Caddy cannot read is in the agent's folder when Caddy starts.
 #[tokio::test]
 async fn fm_28_a_foreign_bad_file_keeps_caddy_down_for_seconds_and_is_named() -> anyhow::Result<()>
 {

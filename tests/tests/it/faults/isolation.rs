@@ -1,4 +1,4 @@
-//! What a tenant reaches from inside a container: nothing of the host but what visitors reach.
+//! What a tenant reaches from inside a container: nothing of the host except what visitors reach.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -55,7 +55,7 @@ async fn fm_45_a_scan_from_inside_a_container_finds_nothing_of_the_host() -> any
             drop(control);
         }
 
-        // The resolver answers Caddy alone.
+        // The resolver answers only Caddy.
         let dns = BTreeSet::from([layout.port(PortOf::Dns)]);
         let outer = outer_address().map(|address| address.to_string());
         for address in GATEWAYS.into_iter().chain(outer.as_deref()) {
@@ -72,7 +72,7 @@ async fn fm_45_a_scan_from_inside_a_container_finds_nothing_of_the_host() -> any
             let answer = live.edge.get(&live.host, &query).await?.text();
             ensure!(answer == "no", "{} is inside: {answer}", path.display());
         }
-        // The agent still takes documents: the coordinator is let in where containers are not.
+        // The agent still accepts documents: the coordinator is let in, containers are not.
         live.api.act(&live.id, "restart").await?;
         live.api.reaches(&live.id, Status::Running, 2).await.map(drop)
     })
@@ -109,7 +109,7 @@ fn ports_of(world: &World) -> BTreeSet<u16> {
     parts.map(|part| world.layout().port(part)).into_iter().collect()
 }
 
-/// Every TCP port that somebody on this machine listens on (`proc_net_tcp(5)`): what is worth a
+/// Every TCP port that somebody on this machine listens on (`proc_net_tcp(5)`): worth a
 /// look from inside.
 fn listening() -> anyhow::Result<BTreeSet<u16>> {
     const LISTEN: &str = "0A";
@@ -126,7 +126,7 @@ fn listening() -> anyhow::Result<BTreeSet<u16>> {
     Ok(ports)
 }
 
-/// The address by which this machine calls others; none without a network. Nothing is sent.
+/// This machine's outgoing address; `None` without a network. Nothing is sent.
 fn outer_address() -> Option<IpAddr> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
     socket.connect((Ipv4Addr::new(203, 0, 113, 1), 9)).ok()?;

@@ -1,5 +1,5 @@
 //! Faults of `docs/failure-modes.md` on real Podman, Caddy, registry and files: what the system
-//! does without a hand, and that visitors notice as little as can be.
+//! does by itself, and that visitors notice as little as possible.
 
 mod caddy;
 mod isolation;
@@ -20,8 +20,8 @@ use buddo_tests::poll;
 use buddo_tests::product::{IMAGE, Options, PORT, Product, ZONE};
 use buddo_tests::world::World;
 
-/// How long the system may take to be well again. It takes much less, save where it first waits
-/// out deadlines or probes.
+/// How long the system may take to recover. It takes much less, unless it first waits
+/// for deadlines or probes.
 const PATIENCE: Duration = Duration::from_mins(2);
 
 /// The product with an app that is live.
@@ -61,7 +61,7 @@ impl<'a> Live<'a> {
         poll::until("an answer of the app", PATIENCE, async || self.answers().await).await
     }
 
-    /// Waits until `buddo-agent status` tells all of `words`.
+    /// Waits until `buddo-agent status` contains all of `words`.
     async fn tells(&self, words: &[&str]) -> anyhow::Result<()> {
         poll::until("the agent to say so", PATIENCE, async || {
             let status = self.product.status()?;
@@ -71,7 +71,7 @@ impl<'a> Live<'a> {
         .await
     }
 
-    /// Waits until `buddo-agent status` tells nothing of `words` any more.
+    /// Waits until `buddo-agent status` no longer contains any of `words`.
     async fn tells_no_more(&self, words: &str) -> anyhow::Result<()> {
         poll::until("the agent to say so no more", PATIENCE, async || {
             let status = self.product.status()?;
@@ -81,7 +81,7 @@ impl<'a> Live<'a> {
         .await
     }
 
-    /// Waits until there is one container of the app and another than `before`; its name.
+    /// Waits until the app has one container, other than `before`; returns its name.
     async fn replaced(&self, before: &str) -> anyhow::Result<String> {
         poll::until("another container", PATIENCE, async || {
             let names = self.product.containers()?;
@@ -99,7 +99,7 @@ impl<'a> Live<'a> {
     }
 }
 
-/// What an administrator would type, on the world; its output.
+/// What an administrator would type, in the world; returns its output.
 fn run(world: &World, argv: &[&str]) -> anyhow::Result<String> {
     let output = world.exec(argv)?;
     let said = String::from_utf8_lossy(&output.stderr);

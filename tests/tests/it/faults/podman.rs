@@ -18,10 +18,10 @@ use super::{Live, PATIENCE, processes, run, signal, started};
 /// What forwards the ports of one container.
 const FORWARDER: &str = "^rootlessport$";
 
-/// Podman's service runs itself anew in a user namespace: two processes.
+/// Podman's service re-executes itself in a user namespace: two processes.
 const SERVICE: &str = "^podman .*system service";
 
-/// The API hangs for a while and then goes on: it is said, and nothing is ended.
+/// The API hangs for a while and then recovers: it is reported, and nothing is ended.
 #[tokio::test]
 async fn fm_23_a_podman_that_hangs_for_a_while_is_said_to_and_then_goes_on() -> anyhow::Result<()> {
     Lease::run(async |world| {
@@ -29,7 +29,7 @@ async fn fm_23_a_podman_that_hangs_for_a_while_is_said_to_and_then_goes_on() -> 
         let before = started(world)?;
         let service = processes(world, SERVICE)?;
         signal(world, "-STOP", &service)?;
-        // Something to do, or nothing would be asked of Podman for a minute.
+        // Give it something to do, or Podman would not be called for a minute.
         let other = live.api.create(&request("other", IMAGE, PORT)).await?;
         live.tells(&["warning: Podman on the app's host does not answer"]).await?;
         live.answers().await?;
@@ -43,7 +43,7 @@ async fn fm_23_a_podman_that_hangs_for_a_while_is_said_to_and_then_goes_on() -> 
     .await
 }
 
-/// The API hangs for good: its process is ended, and what was asked for meanwhile happens.
+/// The API hangs permanently: its process is ended, and what was requested meanwhile happens.
 #[tokio::test]
 async fn fm_23_a_podman_that_hangs_for_good_is_ended_and_apps_serve_on() -> anyhow::Result<()> {
     Lease::run(async |world| {
@@ -64,7 +64,7 @@ async fn fm_23_a_podman_that_hangs_for_good_is_ended_and_apps_serve_on() -> anyh
     .await
 }
 
-/// The service runs and its socket's path is gone, as a predecessor that ends late leaves it.
+/// The service runs but its socket's path is gone, as after a predecessor that ends late.
 #[tokio::test]
 async fn fm_23_a_podman_whose_socket_is_gone_is_started_anew_and_apps_serve_on()
 -> anyhow::Result<()> {
@@ -82,7 +82,7 @@ async fn fm_23_a_podman_whose_socket_is_gone_is_started_anew_and_apps_serve_on()
 }
 
 /// Podman is killed in the middle of a start, and the agent with it: the container runs, nothing
-/// forwards to it, and nobody remembers why.
+/// forwards to it, and nobody knows why.
 #[tokio::test]
 async fn fm_23_a_start_that_nobody_remembers_was_cut_short_is_made_anew() -> anyhow::Result<()> {
     Lease::run(async |world| {
@@ -118,7 +118,7 @@ async fn serves_from_its_second_start(world: &World) -> anyhow::Result<()> {
     .await
 }
 
-/// Podman 4.3 answers once that its database is damaged, hangs from then on, and does not start
+/// Podman 4.3 reports once that its database is damaged, hangs from then on, and does not start
 /// again. Visitors are served meanwhile by the containers that it has lost, which hold their
 /// addresses; with a new database every app gets a new container, and the lost ones are ended.
 #[tokio::test]
@@ -142,7 +142,7 @@ async fn fm_19_a_damaged_database_of_podman_is_named_and_containers_are_made_ane
         live.answers().await?;
         live.api.destroy(&unwanted.id).await?;
 
-        // What the administrator is told to do, without the reboot.
+        // The documented fix, without the reboot.
         fs::rename(&database, folder.join("damaged.db"))?;
         live.api.reaches(&other.id, Status::Running, 1).await?;
         live.tells_no_more("is damaged").await?;
@@ -170,7 +170,7 @@ async fn fm_19_a_damaged_database_of_podman_is_named_and_containers_are_made_ane
     .await
 }
 
-/// Podman logs no events at all: the host's containers are listed often, and it is said.
+/// Podman logs no events at all: the host's containers are listed often, and it is reported.
 #[tokio::test]
 async fn fm_21_without_any_event_a_death_is_noticed_by_listing() -> anyhow::Result<()> {
     Lease::run(async |world| {
@@ -186,7 +186,7 @@ async fn fm_21_without_any_event_a_death_is_noticed_by_listing() -> anyhow::Resu
     .await
 }
 
-/// The stream of events ends with the service; the next death is heard of.
+/// The stream of events ends with the service; the next death is noticed.
 #[tokio::test]
 async fn fm_21_after_podman_was_killed_its_events_are_followed_again() -> anyhow::Result<()> {
     Lease::run(async |world| {
@@ -262,7 +262,7 @@ async fn fm_24_a_container_whose_monitor_was_killed_is_replaced() -> anyhow::Res
     .await
 }
 
-/// Podman says 'running', the app runs, and nobody reaches it.
+/// Podman says 'running', the app runs, but nobody can reach it.
 #[tokio::test]
 async fn fm_26_a_dead_port_forwarder_is_noticed_through_the_host_port() -> anyhow::Result<()> {
     Lease::run(async |world| {
@@ -276,7 +276,7 @@ async fn fm_26_a_dead_port_forwarder_is_noticed_through_the_host_port() -> anyho
     .await
 }
 
-/// A container of somebody else's is published at an address that is the app's: it loses it when
+/// A foreign container is published at one of the app's addresses: it loses it when
 /// the next revision needs it. So is one of another app that Podman has lost.
 #[tokio::test]
 async fn fm_26_what_holds_an_apps_address_for_another_makes_room() -> anyhow::Result<()> {

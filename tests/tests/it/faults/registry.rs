@@ -17,7 +17,7 @@ use buddo_tests::world::{Lease, World};
 const IMAGE: &str = "ghcr.io/demo/moody:latest";
 
 async fn push(world: &World, version: &str) -> anyhow::Result<()> {
-    // Other bytes each time, or Podman would have the layer already.
+    // Different bytes each time, or Podman would already have the layer.
     let program = std::fs::read(world.binary("buddo-web"))?;
     let path = world.layout().path("tmp").join(version);
     std::fs::write(&path, [&program[..], version.as_bytes()].concat())?;
@@ -26,7 +26,7 @@ async fn push(world: &World, version: &str) -> anyhow::Result<()> {
     publish(world, &layer, "demo/moody", "latest", &[("VERSION", version)]).await.map(drop)
 }
 
-/// A pull's answer is 200 before anything went wrong; what did is in its stream.
+/// A pull's answer is 200 before anything goes wrong; the error is in its stream.
 #[tokio::test]
 async fn fm_31_layers_that_are_not_what_they_say_fail_a_pull_inside_its_200() -> anyhow::Result<()>
 {
@@ -61,7 +61,7 @@ async fn fm_32_a_registry_that_stalls_is_given_up_and_tried_again() -> anyhow::R
         let stalled =
             tokio::time::timeout(Duration::from_secs(30), hasty.pull(&image, None, &|_| ()))
                 .await
-                .context("it waits for ever")?;
+                .context("it waits forever")?;
         let Err(ContainersError::Registry(failure)) = stalled else { bail!("{stalled:?}") };
         ensure!(failure.cause.contains("2 s"), "{failure:?}");
         registry.is(Mood::Good);

@@ -1,5 +1,5 @@
 //! Podman's secrets. Podman writes the files that hold them in place, in every version up to now:
-//! a kill or a full disk leaves them torn, and it then refuses whatever has to do with secrets.
+//! a kill or a full disk leaves them torn, and it then refuses everything that involves secrets.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -44,7 +44,7 @@ async fn is_salted(live: &Live<'_>, subdomain: &str) -> anyhow::Result<()> {
     .await
 }
 
-/// Waits until Podman knows these secrets alone.
+/// Waits until Podman knows exactly these secrets.
 async fn are_left(world: &World, names: &str) -> anyhow::Result<()> {
     poll::until("secrets to be removed", PATIENCE, async || {
         let listed = run(world, &["podman", "secret", "ls", "--format={{.Name}}"])?;
@@ -54,9 +54,9 @@ async fn are_left(world: &World, names: &str) -> anyhow::Result<()> {
     .await
 }
 
-/// The file is cut to so many bytes, as by a kill in the middle of a write. Nothing of it was the
-/// agent's to lose: what is running runs on, what ends is started again with its environment, what
-/// is new comes, and the administrator is told.
+/// The file is truncated to that many bytes, as by a kill in the middle of a write. Nothing is
+/// lost: running apps keep running, ones that end are restarted with their environment,
+/// new ones start, and the administrator is informed.
 async fn torn(world: &World, name: &str, left: u64) -> anyhow::Result<()> {
     let live = Live::up(world).await?;
     let first = live.api.create(&salted("first")).await?;
@@ -72,9 +72,9 @@ async fn torn(world: &World, name: &str, left: u64) -> anyhow::Result<()> {
     let aside = file(world, &format!("{name}.torn"));
     let kept = fs::read(&aside).context("what was torn is not kept")?;
     ensure!(whole.starts_with(&kept) && kept.len() as u64 == left, "{} bytes", kept.len());
-    live.tells(&["secrets of Podman's were torn", &aside.to_string_lossy()]).await?;
+    live.tells(&["Podman's secrets were damaged", &aside.to_string_lossy()]).await?;
 
-    // What it needs to be started again was put again, too.
+    // What it needs for a restart was written again, too.
     signal(world, "-KILL", &processes(world, "^/app")?)?;
     is_salted(&live, "first").await?;
     is_salted(&live, "second").await?;
@@ -100,7 +100,7 @@ async fn fm_19_emptied_values_of_podmans_secrets_are_set_aside_and_all_are_put_a
 }
 
 /// Killed between its two writes, Podman has a name without a value, which it then neither removes
-/// nor replaces. A secret of somebody else's is left alone.
+/// nor replaces. A foreign secret is left alone.
 #[tokio::test]
 async fn fm_19_a_secret_that_podman_removed_by_half_hinders_nobody() -> anyhow::Result<()> {
     Lease::run(async |world| {

@@ -16,7 +16,7 @@ use reqwest::Method;
 
 use super::{Live, PATIENCE, processes, run};
 
-/// `add_key(2)` until the kernel refuses; what was got is held until standard input ends.
+/// `add_key(2)` until the kernel refuses; the keys are held until standard input ends.
 const HOARD: &str = r#"
 import ctypes, platform, sys
 add_key = {"x86_64": 248, "aarch64": 217}[platform.machine()]
@@ -43,7 +43,7 @@ impl Hoard {
         Ok(hoard)
     }
 
-    /// Lets all of them go.
+    /// Releases all of them.
     fn end(mut self) -> anyhow::Result<()> {
         drop(self.0.stdin.take());
         self.0.wait().map(drop).context("it does not end")
@@ -79,8 +79,8 @@ async fn fm_56_a_full_quota_of_kernel_keys_keeps_no_container_from_starting() ->
     .await
 }
 
-/// The same host with a keyring for each container, as Podman's default is: what it refuses is told as
-/// its own trouble and waited out, no app is given up for it, and it gets no new one meanwhile.
+/// The same host with a keyring for each container, Podman's default: refusals are reported as
+/// the host's own problem and retried, no app is given up, and the host gets no new ones meanwhile.
 #[tokio::test]
 async fn fm_56_what_the_host_refuses_is_its_own_trouble_and_passes() -> anyhow::Result<()> {
     Lease::run(async |world| {

@@ -37,7 +37,7 @@ async fn fm_18_a_deleted_database_is_made_anew_and_no_app_is_touched() -> anyhow
     .await
 }
 
-/// The table is torn, and neither who wrote it nor who has read it is there: requests wait.
+/// The table is torn, and neither its writer nor its reader is running: requests wait.
 #[tokio::test]
 async fn fm_15_with_a_torn_table_requests_wait_until_the_agent_has_written_it_anew()
 -> anyhow::Result<()> {

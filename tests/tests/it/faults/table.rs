@@ -7,14 +7,14 @@ use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 
-/// Faults that must have a line; further ones may.
+/// Faults that must have a row; others may.
 const FAULTS: std::ops::RangeInclusive<u32> = 1..=50;
 
-/// An entry that begins so is no `fm_` test: it says in which file of the repository, or by which
-/// `make` target, the rest is proven, or [`UNTESTED`].
+/// An entry that begins like this is not an `fm_` test: it says in which file of the repository, or
+/// by which `make` target, the rest is proven, or [`UNTESTED`].
 const ASIDE: &str = "(";
 
-/// What has no proof says so: a row that promises one is worse than a row without.
+/// A row without proof says so: a false promise is worse than none.
 const UNTESTED: &str = "not tested yet";
 
 #[test]
@@ -22,7 +22,7 @@ fn every_fault_has_its_tests_and_every_test_its_fault() -> anyhow::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no workspace")?;
     let written = table(root, &fs::read_to_string(root.join("docs/failure-modes.md"))?)?;
     let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for folder in ["shared", "agent", "coordinator", "cli", "tests"] {
+    for folder in ["shared", "runtime", "agent", "coordinator", "cli", "tests"] {
         tests_below(root, &root.join(folder), &mut found)?;
     }
     let numbers: BTreeSet<u32> = written.keys().copied().collect();
@@ -34,7 +34,7 @@ fn every_fault_has_its_tests_and_every_test_its_fault() -> anyhow::Result<()> {
     for (number, tests) in &written {
         for (test, file) in tests {
             let of_number = format!("fm_{number:02}_");
-            ensure!(test.starts_with(&of_number), "{test} stands in the line of {number}");
+            ensure!(test.starts_with(&of_number), "{test} is in the row of {number}");
             let files = found.get(test).with_context(|| format!("there is no test {test}"))?;
             ensure!(files == std::slice::from_ref(file), "{test} is in {files:?}, not in {file}");
             named.insert(test.clone());
@@ -68,7 +68,7 @@ fn table(root: &Path, text: &str) -> anyhow::Result<BTreeMap<u32, Vec<(String, S
             named.push((test.context("no test")?, file.with_context(|| entry.to_owned())?));
         }
         ensure!(!tests.is_empty(), "{number} has no test and does not say where it is proven");
-        ensure!(lines.insert(number, named).is_none(), "{number} stands twice");
+        ensure!(lines.insert(number, named).is_none(), "{number} is there twice");
     }
     Ok(lines)
 }

@@ -1,5 +1,5 @@
-//! Against a Caddy that is played: it reads what the load imports, and refuses any file with the
-//! word `bad` in it. `tests/caddy.rs` of buddo-tests asks the real one.
+//! Against a fake Caddy: it reads what the load imports, and rejects any file with the word `bad`
+//! in it. `tests/caddy.rs` of buddo-tests asks the real one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -74,7 +74,7 @@ async fn files_are_loaded_and_then_written() {
     let wanted = files(&[("app-a.caddy", "1"), ("app-b.caddy", "2")]);
     assert_eq!(routes.apply(&wanted).await.unwrap(), []);
     assert_eq!((world.written(), world.loads()), (wanted.clone(), 1));
-    // Once more: Caddy is asked, and files that did not change are not touched.
+    // Once more: Caddy is asked, and unchanged files are not touched.
     let path = world.folder.path().join("routes/app-a.caddy");
     let before = path.metadata().unwrap().modified().unwrap();
     assert_eq!(routes.apply(&wanted).await.unwrap(), []);
@@ -85,8 +85,8 @@ async fn files_are_loaded_and_then_written() {
     assert_eq!(world.written(), fewer);
 }
 
-/// `fm_27`: of many new files two are bad. They alone are refused, one keeps its last good text,
-/// and what lies in the folder is what loaded.
+/// `fm_27`: of many new files two are bad. Only they are rejected, one keeps its last good text,
+/// and the folder holds what was loaded.
 #[tokio::test]
 async fn fm_27_a_bad_file_is_refused_alone() {
     let world = World::new();
@@ -116,7 +116,7 @@ async fn a_missing_caddy_is_an_error_and_changes_no_file() {
     assert_eq!(world.written(), RouteFiles::new());
 }
 
-/// `fm_29`: a storm of changes is at most two reloads a second.
+/// `fm_29`: a storm of changes causes at most two reloads a second.
 #[tokio::test]
 async fn fm_29_reloads_keep_their_distance() {
     let world = World::new();
@@ -172,7 +172,7 @@ fn logging(world: &World, file: &str) -> RouteFiles {
     files(&[(file, &format!("a {{\n{block}\trespond ok\n}}\n"))])
 }
 
-/// Somebody put a file where the log's folder shall be.
+/// A file occupies the place of the log's folder.
 fn block_log(world: &World) -> PathBuf {
     let folder = world.config.caddy.error_log.parent().unwrap().to_owned();
     let _ = std::fs::remove_dir_all(&folder);
@@ -217,7 +217,7 @@ async fn caddy_can_start_though_its_log_does_not_open() {
     routes.apply(&wanted).await.unwrap();
     assert_eq!(world.written(), wanted);
     block_log(&world);
-    // What runs before each start of Caddy, with the agent or without.
+    // What runs before each start of Caddy, with or without the agent.
     write_main_file(&world.config).unwrap();
     assert_eq!(world.written(), bare);
     // And the agent, while Caddy is down.
@@ -228,11 +228,11 @@ async fn caddy_can_start_though_its_log_does_not_open() {
     assert_eq!(world.written(), bare);
 }
 
-/// The agent could write it, and Caddy says that it cannot.
+/// The agent could write it, but Caddy says that it cannot.
 #[tokio::test]
 async fn a_log_that_caddy_alone_refuses_costs_no_route() {
     let mut world = World::new();
-    // The Caddy that is played refuses all with this word in it.
+    // The fake Caddy rejects everything with this word in it.
     world.config.caddy.error_log = world.folder.path().join("bad/errors.json");
     let wanted = logging(&world, "app-a.caddy");
     let routes = Routes::new(&world.config).unwrap();

@@ -35,7 +35,7 @@ fn values(elements: &[Element]) -> Vec<Value> {
     elements.iter().map(|element| element.decode().unwrap().unwrap()).collect()
 }
 
-/// What the reader must keep of `object`, said by means of a parsed value.
+/// What the reader must keep of `object`, computed from a parsed value.
 fn expected(object: &Map<String, Value>) -> Value {
     let mut kept = Map::new();
     for field in ["Id", "Names", "Pid"] {
@@ -95,7 +95,7 @@ fn any_object() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
-    /// Whatever stands in a list and wherever its pieces end, the same fields are kept.
+    /// Whatever a list contains and wherever its chunks end, the same fields are kept.
     #[test]
     fn the_fields_asked_for_are_kept_of_any_list_in_any_pieces(
         list in proptest::collection::vec(any_object(), 0..5),
@@ -126,7 +126,7 @@ proptest! {
         prop_assert_eq!(value_of_one(&text, size), json!({"Names": kept}));
     }
 
-    /// Cut anywhere, a list is never taken for a whole one.
+    /// Cut anywhere, a list is never taken for complete.
     #[test]
     fn a_list_that_is_cut_off_is_noticed(
         list in proptest::collection::vec(any_object(), 0..4),
@@ -205,7 +205,7 @@ fn one_object_is_read_and_of_its_strings_those_that_begin_as_asked() {
     }
 }
 
-/// `fm_52`: neither the names of others nor a great many of its own take the room of what is read.
+/// `fm_52`: neither other images' names nor a great many of its own crowd out what is read.
 #[test]
 fn fm_52_strings_that_nobody_asked_for_and_too_many_others_are_left_out() {
     let others = vec![format!("b@{}", "x".repeat(90)); 10_000];
@@ -240,7 +240,7 @@ fn an_empty_list_is_an_array_or_null() {
     assert_eq!(read("[{\"a\":".repeat(100).as_bytes(), &[9]).unwrap_err(), Malformed::TooDeep);
 }
 
-/// `fm_52`: labels of megabytes cost no memory, and what was asked for is there.
+/// `fm_52`: labels of megabytes cost no memory, and the requested fields are kept.
 #[test]
 fn fm_52_labels_of_megabytes_are_read_past() {
     let junk = "\\\"".repeat(4 << 20);
@@ -262,7 +262,8 @@ fn fm_52_labels_of_megabytes_are_read_past() {
     assert!(elements[0].bytes > 8 << 20 && elements[1].bytes < 20);
 }
 
-/// Even what is asked for may be too large: then it is known by its id, and the next one is read.
+/// Even the requested fields may be too large: then the object is known by its id, and the next one
+/// is read.
 #[test]
 fn fm_52_an_object_that_is_too_large_is_named_and_the_next_one_read() {
     let long = "x".repeat(MAX_KEPT);

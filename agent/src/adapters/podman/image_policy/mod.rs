@@ -1,5 +1,5 @@
 //! What an image may ask of its host: one check, after a pull and again before each create, so that
-//! an image that was here already is checked as well. Pure.
+//! an image that was already here is checked as well. Pure.
 
 mod parts;
 mod rules;
@@ -14,17 +14,17 @@ use self::rules::{Part, RULES, Rule};
 use super::images::{Config, Image};
 use super::refusal;
 
-/// Bytes of text in an image's configuration: labels, annotations, environment, and what little
-/// else there is. Most of it stands in every list of containers and images.
+/// Bytes of text in an image's configuration: labels, annotations, environment, and the little else
+/// there is. Most of it appears in every list of containers and images.
 const MAX_TEXT: usize = 64 * 1024;
 
-/// Layers of an image: what Docker allows.
+/// Layers of an image: Docker's limit.
 const MAX_LAYERS: usize = 127;
 
-/// Characters of a key or value that are shown.
+/// Characters shown of a key or value.
 const SHOWN: usize = 80;
 
-/// Whether `found`, which is the local image for `image`, may be run; why not, if it may not.
+/// Whether `found`, the local image for `image`, may be run; if not, why.
 pub(super) fn check(image: &ImageReference, found: &Image) -> Result<(), Failure> {
     if found.too_large {
         return Err(refusal::config_too_large(image, None, MAX_TEXT));
@@ -33,7 +33,7 @@ pub(super) fn check(image: &ImageReference, found: &Image) -> Result<(), Failure
         && !architecture.is_empty()
         && architecture != refusal::architecture()
     {
-        // Podman only warns, and the container would end with 'exec format error'.
+        // Podman only warns, and the container would exit with 'exec format error'.
         return Err(refusal::wrong_architecture(image, Some(architecture)));
     }
     let text = text(found);
@@ -50,7 +50,7 @@ pub(super) fn check(image: &ImageReference, found: &Image) -> Result<(), Failure
     }
 }
 
-/// The lines of the table that apply to an image, with what they found.
+/// The rules that apply to an image, with what they matched.
 fn applied(image: &Image) -> Vec<(&'static Rule, String)> {
     let annotations = keys(image.annotations.as_ref());
     let config = image.config.as_ref().and_then(|config| config.labels.as_ref());
@@ -74,11 +74,11 @@ fn applied(image: &Image) -> Vec<(&'static Rule, String)> {
     applied
 }
 
-/// Prefixes of annotations that Podman gives to each container itself.
+/// Prefixes of annotations that Podman itself sets on each container.
 const PODMANS: [&str; 3] = ["io.podman.", "io.container.", "io.kubernetes."];
 
-/// The first annotation of a container that a runtime or a hook would obey and that neither Podman
-/// nor the create call gave it, and what it would do.
+/// The first annotation of a container that a runtime or hook would act on and that neither Podman
+/// nor the create call set, and what it would do.
 pub(super) fn obeyed<'a>(
     mut annotations: impl Iterator<Item = (&'a String, &'a String)>,
 ) -> Option<(String, &'static str)> {
@@ -103,8 +103,9 @@ fn keys(map: Option<&BTreeMap<String, String>>) -> impl Iterator<Item = &str> {
     map.into_iter().flat_map(BTreeMap::keys).map(String::as_str)
 }
 
-/// Annotations that a create call gives an empty value, as its own go before an image's. For a
-/// Podman that takes an image's at all: from 4.6 on, naming them would bring them in.
+/// Annotations that the create call sets to an empty value, since its own take precedence over the
+/// image's. Only for a Podman that takes an image's at all: from 4.6 on, naming them would bring
+/// them in.
 pub(super) fn emptied(image: &Image, podman: &str) -> BTreeMap<String, &'static str> {
     let mut numbers = podman.split('.').map(|number| number.parse::<u32>().ok());
     let version = (numbers.next().flatten(), numbers.next().flatten());
@@ -131,14 +132,14 @@ fn text(image: &Image) -> usize {
     let names = [exposed_ports, volumes].into_iter().flatten().flat_map(BTreeMap::keys);
     let single = [user, working_dir, stop_signal].into_iter().flatten();
     map(&image.annotations)
-        // Podman tells the same labels twice.
+        // Podman reports the same labels twice.
         + labels.max(map(own))
         + [env, entrypoint, cmd].into_iter().map(list).sum::<usize>()
         + names.chain(single).map(String::len).sum::<usize>()
 }
 
-/// A key or value of an image in quotes, bounded, and without what would change a terminal or the
-/// line that it is shown in.
+/// A key or value of an image in quotes, bounded, and without anything that would change a terminal
+/// or break the line it is shown in.
 fn quoted(text: &str) -> String {
     let mut shown: String = text.chars().take(SHOWN).flat_map(char::escape_debug).collect();
     if text.chars().nth(SHOWN).is_some() {

@@ -1,10 +1,10 @@
-//! Looks at parts of an image's configuration, for the table: what was found, in words.
+//! Checks on parts of an image's configuration, for the table: what was found, in words.
 
 use super::super::images::{Config, Image};
 use super::quoted;
 
-/// More ports than any app that serves one listens on; `EXPOSE 1-65535` is one line of an image
-/// and 65,535 entries in a list.
+/// More ports than any serving app listens on; `EXPOSE 1-65535` is one line of an image and 65,535
+/// entries in a list.
 const MAX_PORTS: u32 = 1_024;
 
 fn of<'a, T>(image: &'a Image, part: impl FnOnce(&'a Config) -> &'a Option<T>) -> Option<&'a T> {
@@ -22,15 +22,15 @@ fn variables(image: &Image) -> impl Iterator<Item = &str> {
     of(image, |config| &config.env).into_iter().flatten().map(String::as_str)
 }
 
-/// `NAME` without a value takes it from Podman's own environment, and `*` takes all of that
-/// (`pkg/env`, for `podman run --env`; an image's variables go the same way).
+/// `NAME` without a value takes it from Podman's own environment, and `*` takes all of it
+/// (`pkg/env`, for `podman run --env`; an image's variables take the same path).
 pub(super) fn env_of_host(image: &Image) -> Option<String> {
     let taken = variables(image).find(|variable| !variable.contains('='))?;
     Some(format!("the environment variable {} without a value", quoted(taken)))
 }
 
 pub(super) fn env_without_name(image: &Image) -> Option<String> {
-    // Podman trims spaces and tabs in front of a name, but only after it looked for one.
+    // Podman trims spaces and tabs before a name, but only after it checked for one.
     let nameless = |variable: &&str| variable.trim_start_matches([' ', '\t']).starts_with('=');
     variables(image).find(nameless).map(|_| "an environment variable without a name".to_owned())
 }
@@ -54,7 +54,7 @@ pub(super) fn unusable_stop_signal(image: &Image) -> Option<String> {
     if is_signal(signal) { None } else { stop_signal(image) }
 }
 
-/// As Podman reads it (`pkg/signal`), and not above what the kernel has.
+/// As Podman parses it (`pkg/signal`), and not above what the kernel has.
 fn is_signal(text: &str) -> bool {
     const NAMES: &str = "ABRT ALRM BUS CHLD CLD CONT FPE HUP ILL INT IO IOT KILL PIPE POLL PROF PWR \
                          QUIT SEGV STKFLT STOP SYS TERM TRAP TSTP TTIN TTOU URG USR1 USR2 VTALRM \
@@ -79,7 +79,7 @@ fn ports(image: &Image) -> impl Iterator<Item = &str> {
         .map(|p| &**p)
 }
 
-/// How many ports an entry such as `8000-8009/tcp` names; `None` where Podman would not read it.
+/// How many ports an entry such as `8000-8009/tcp` names; `None` if Podman would reject it.
 fn count(entry: &str) -> Option<u32> {
     let (range, protocol) = entry.split_once('/').unwrap_or((entry, "tcp"));
     let known = ["", "tcp", "udp"].into_iter().any(|known| protocol.eq_ignore_ascii_case(known));
@@ -112,8 +112,8 @@ fn words(image: &Image) -> impl Iterator<Item = &str> {
     entrypoint.chain(of(image, |config| &config.cmd).into_iter().flatten()).map(String::as_str)
 }
 
-/// Whether Podman might take the command for an init system: it looks at the first word, and at a
-/// later one where a shell comes first.
+/// Whether Podman might take the command for an init system: it checks the first word, and a later
+/// one if a shell comes first.
 pub(super) fn init(image: &Image) -> Option<String> {
     let looks = |word: &str| {
         matches!(word, "/sbin/init" | "/usr/sbin/init" | "/usr/local/sbin/init")

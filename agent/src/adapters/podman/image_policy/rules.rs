@@ -1,16 +1,16 @@
-//! The table: what Podman 4.3 to 5.x takes from an image, and what becomes of it here.
+//! The table: what Podman 4.3 to 5.x takes from an image, and how we handle it.
 //!
-//! Read from Podman's own sources (`pkg/specgen/generate`, `libpod`) and crun's, and measured on
-//! 4.3.1. Before 4.6 Podman hands an image's annotations to the runtime as if its caller had set
-//! them. Those that runtimes and their hooks are known to obey are refused, so that their author
+//! From the sources of Podman (`pkg/specgen/generate`, `libpod`) and crun, and measured on 4.3.1.
+//! Before 4.6 Podman passes an image's annotations to the runtime as if its caller had set them.
+//! Those that runtimes and their hooks are known to act on are refused, so that the image's author
 //! hears of it; all others are emptied in the create call, since somebody may have installed a hook
-//! that obeys them. An allow-list was rejected: any tool writes annotations of its own, and emptied
+//! that acts on them. An allow-list was rejected: any tool writes its own annotations, and emptied
 //! they do nothing.
 
 use super::super::images::Image;
 use super::parts;
 
-/// What becomes of a part of an image's configuration.
+/// How a part of an image's configuration is handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::adapters::podman) enum Treatment {
     /// An image that has it is not run.
@@ -24,25 +24,25 @@ pub(in crate::adapters::podman) enum Treatment {
 /// A part of an image's configuration.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::adapters::podman) enum Part {
-    /// Annotations of its manifest whose key begins so.
+    /// Annotations of its manifest whose key has this prefix.
     Annotation(&'static str),
-    /// Labels whose key begins so.
+    /// Labels whose key has this prefix.
     Label(&'static str),
-    /// What this finds, in words.
+    /// What this check finds, in words.
     Found(fn(&Image) -> Option<String>),
-    /// Podman's answer about an image does not show it.
+    /// Not shown in Podman's answer about an image.
     Unseen,
 }
 
 /// One line of the table.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::adapters::podman) struct Rule {
-    /// What it is about, for people and for the examples of tests.
+    /// What it is about, for readers and for the test examples.
     #[cfg_attr(not(test), expect(dead_code, reason = "the other columns decide"))]
     pub(in crate::adapters::podman) name: &'static str,
     pub(in crate::adapters::podman) part: Part,
     pub(in crate::adapters::podman) treatment: Treatment,
-    /// What it would do where it is refused or overridden, why it may where it is harmless.
+    /// What it would do, if refused or overridden; why it may, if harmless.
     pub(in crate::adapters::podman) why: &'static str,
 }
 
@@ -53,25 +53,25 @@ const fn rule(name: &'static str, part: Part, treatment: Treatment, why: &'stati
 use Part::{Annotation, Found, Label, Unseen};
 use Treatment::{Harmless, Overridden, Refused};
 
-/// The first line that fits an annotation or label counts, so the general ones come last.
+/// The first line that matches an annotation or label counts, so the general ones come last.
 pub(in crate::adapters::podman) const RULES: &[Rule] = &[
     rule(
         "annotation run.oci.*",
         Annotation("run.oci."),
         Refused,
-        "crun would obey it: system call filters, libraries it loads, files it writes",
+        "crun would act on it: system call filters, libraries it loads, files it writes",
     ),
     rule(
         "annotation io.podman.*",
         Annotation("io.podman."),
         Refused,
-        "Podman would take it for a setting of its own",
+        "Podman would treat it as a setting of its own",
     ),
     rule(
         "annotation io.containers.*",
         Annotation("io.containers."),
         Refused,
-        "hooks of the container tools would obey it: `io.containers.trace-syscall` writes a file",
+        "hooks of the container tools would act on it: `io.containers.trace-syscall` writes a file",
     ),
     rule(
         "annotation io.container.*",
@@ -89,49 +89,49 @@ pub(in crate::adapters::podman) const RULES: &[Rule] = &[
         "annotation org.criu.*",
         Annotation("org.criu."),
         Refused,
-        "the runtime would configure checkpoints by it",
+        "the runtime would use it to configure checkpoints",
     ),
     rule(
         "annotation io.kubernetes.*",
         Annotation("io.kubernetes."),
         Refused,
-        "runtimes would take the container for a part of a pod",
+        "runtimes would treat the container as part of a pod",
     ),
     rule(
         "annotation io.katacontainers.*",
         Annotation("io.katacontainers."),
         Refused,
-        "the Kata runtime would configure its virtual machine by it",
+        "the Kata runtime would use it to configure its virtual machine",
     ),
     rule(
         "annotation dev.gvisor.*",
         Annotation("dev.gvisor."),
         Refused,
-        "the gVisor runtime would configure itself by it",
+        "the gVisor runtime would use it to configure itself",
     ),
     rule(
         "annotation krun.*",
         Annotation("krun."),
         Refused,
-        "crun would configure a virtual machine by it",
+        "crun would use it to configure a virtual machine",
     ),
     rule(
         "annotation module.wasm.*",
         Annotation("module.wasm."),
         Refused,
-        "crun would run the container by a WebAssembly engine of the host",
+        "crun would run the container with a WebAssembly engine of the host",
     ),
     rule(
         "any other annotation",
         Annotation(""),
         Overridden,
-        "a hook that the host's administrator installed may obey it: its value is emptied",
+        "a hook that the host's administrator installed may act on it: its value is emptied",
     ),
     rule(
         "label io.containers.*",
         Label("io.containers."),
         Refused,
-        "Podman would choose capabilities, system call filters or automatic updates by it",
+        "it would choose capabilities, system call filters or automatic updates in Podman",
     ),
     rule(
         "label PODMAN_SYSTEMD_UNIT",
@@ -167,13 +167,13 @@ pub(in crate::adapters::podman) const RULES: &[Rule] = &[
         "other environment",
         Found(parts::env),
         Harmless,
-        "it is the app's own, and a deployment's environment goes before it",
+        "it is the app's own, and a deployment's environment takes precedence",
     ),
     rule(
         "another operating system",
         Found(parts::other_system),
         Refused,
-        "Podman would choose another runtime by it",
+        "Podman would choose another runtime because of it",
     ),
     rule(
         "unusable STOPSIGNAL",
@@ -185,7 +185,7 @@ pub(in crate::adapters::podman) const RULES: &[Rule] = &[
         "STOPSIGNAL",
         Found(parts::stop_signal),
         Harmless,
-        "SIGKILL follows whatever it is, when the grace of a stop is over",
+        "whatever it is, SIGKILL follows when the stop's grace period is over",
     ),
     rule(
         "unusable EXPOSE",
@@ -211,7 +211,7 @@ pub(in crate::adapters::podman) const RULES: &[Rule] = &[
         "HEALTHCHECK",
         Unseen,
         Overridden,
-        "it would become a timer of the host's user, outside of the app's limits: the health check \
+        "it would become a timer of the host's user, outside the app's limits: the health check \
          is `NONE`, and the agent's probes decide",
     ),
     rule(
@@ -230,13 +230,8 @@ pub(in crate::adapters::podman) const RULES: &[Rule] = &[
         "USER",
         Found(parts::user),
         Harmless,
-        "a user inside of the container's user namespace, with no privileges to gain",
+        "a user inside the container's user namespace, with no privileges to gain",
     ),
-    rule(
-        "WORKDIR",
-        Found(parts::working_dir),
-        Harmless,
-        "made inside of the container where it is missing",
-    ),
+    rule("WORKDIR", Found(parts::working_dir), Harmless, "created inside the container if missing"),
     rule("ONBUILD", Unseen, Harmless, "only builds read it, and nothing is built on a host"),
 ];

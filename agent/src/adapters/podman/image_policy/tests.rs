@@ -10,7 +10,7 @@ fn reference() -> ImageReference {
     ImageReference::parse("ghcr.io/acme/web:v1").unwrap()
 }
 
-/// An image of which Podman tells this.
+/// An image about which Podman reports this.
 fn image(told: Value) -> Image {
     serde_json::from_value(told).unwrap()
 }
@@ -27,7 +27,7 @@ fn configured(field: &str, value: &Value) -> Value {
     json!({"Config": {field: value}})
 }
 
-/// A line of the table → images to which it applies, as Podman tells of them.
+/// A line of the table → images to which it applies, as Podman reports them.
 fn examples(name: &str) -> Vec<Value> {
     let config = |field: &str, values: &[Value]| -> Vec<Value> {
         values.iter().map(|value| configured(field, value)).collect()
@@ -98,7 +98,7 @@ fn examples(name: &str) -> Vec<Value> {
             config("ExposedPorts", &[json!({"8080/tcp": {}, "53/UDP": {}, "9000-9010": {}})])
         }
         "VOLUME" => config("Volumes", &[json!({"/data": {}})]),
-        // Of these, Podman's answer shows nothing that counts: see `tests/tests/it/hostile.rs`.
+        // Podman's answer shows nothing relevant for these: see `tests/tests/it/hostile.rs`.
         "HEALTHCHECK" => vec![json!({"Healthcheck": {"Test": ["CMD", "/app"], "Interval": 1}})],
         "ONBUILD" => vec![json!({"Config": {"OnBuild": ["RUN x"]}})],
         "ENTRYPOINT or CMD that looks like systemd" => vec![
@@ -113,7 +113,7 @@ fn examples(name: &str) -> Vec<Value> {
     }
 }
 
-/// Every line has examples: it applies to them, and they are refused if, and only if, it says so.
+/// Every line has examples: it applies to them, and they are refused exactly if it says so.
 #[test]
 fn fm_51_the_table_is_applied_line_by_line() {
     let mut names = BTreeSet::new();
@@ -137,7 +137,7 @@ fn fm_51_the_table_is_applied_line_by_line() {
     }
 }
 
-/// As Podman 4.3.1 tells of an image that was built as most are, shortened.
+/// Podman 4.3.1's answer for an image built as most are, shortened.
 #[test]
 fn an_image_as_most_are_is_allowed() {
     let told = json!({
@@ -174,14 +174,14 @@ fn an_image_as_most_are_is_allowed() {
 #[case::volumes(|text: &str| configured("Volumes", &json!({text: {}})))]
 #[case::folder(|text: &str| configured("WorkingDir", &json!(text)))]
 fn fm_52_the_text_of_a_configuration_is_bounded(#[case] told: fn(&str) -> Value) {
-    // What stands around the text in the examples has up to two bytes.
+    // The text around it in the examples has up to two bytes.
     check(&reference(), &image(told(&"x".repeat(MAX_TEXT - 2)))).unwrap();
     let failure = check(&reference(), &image(told(&"x".repeat(MAX_TEXT + 1)))).unwrap_err();
     assert_eq!(failure.code, "image_config_too_large");
     assert!(failure.cause.contains("64 KiB") && failure.cause.contains("65 KiB"), "{failure:?}");
 }
 
-/// Podman tells of labels twice.
+/// Podman reports labels twice.
 fn labelled_with(text: &str) -> Value {
     json!({"Labels": {"a": text}, "Config": {"Labels": {"a": text}}})
 }
@@ -212,7 +212,7 @@ fn an_image_for_another_machine_is_refused_wherever_it_came_from() {
     assert_eq!(failure.code, "wrong_architecture");
 }
 
-/// Podman from 4.6 on takes no annotation of an image, so that none may be named to it.
+/// Podman from 4.6 on takes no annotations from an image, so none may be named to it.
 #[test]
 fn fm_51_other_annotations_are_emptied_where_podman_takes_them() {
     let found = image(annotated("com.acme.hook"));
@@ -239,7 +239,7 @@ proptest! {
     }
 }
 
-/// As Podman 4.3.1 shows a container of ours.
+/// A container of ours as Podman 4.3.1 shows it.
 #[test]
 fn fm_51_what_the_runtime_would_obey_is_found_in_the_container_as_well() {
     let container = |key: &str, value: &str| {
@@ -256,7 +256,7 @@ fn fm_51_what_the_runtime_would_obey_is_found_in_the_container_as_well() {
     for key in ["run.oci.hooks.stdout", "org.systemd.property.X", "io.containers.trace-syscall"] {
         let (what, why) = container(key, "/x").expect(key);
         assert!(what.contains(key) && !why.is_empty(), "{what}");
-        // As the create call empties it.
+        // As emptied by the create call.
         assert_eq!(container(key, ""), None, "{key}");
     }
     assert_eq!(container("com.acme.note", "x"), None);

@@ -27,7 +27,7 @@ fn the_percentage_never_falls_and_100_is_kept_for_the_end() {
     assert_eq!(layers.update(layer("a", Progress::Seen)), None);
     assert!(!layers.complete());
     assert_eq!(layers.update(layer("a", Progress::Bytes { current: 50, total: 100 })), Some(50));
-    // A layer more: the true share is now lower, what is shown is not.
+    // One more layer: the true share is now lower, what is shown is not.
     assert_eq!(layers.update(layer("b", Progress::Bytes { current: 0, total: 900 })), None);
     assert_eq!(layers.update(layer("b", Progress::Bytes { current: 890, total: 900 })), Some(94));
     assert_eq!(layers.update(layer("a", Progress::Done)), Some(99));
@@ -59,7 +59,7 @@ proptest! {
     }
 }
 
-/// Answers one request with `head` and then `body`, and holds the connection open if asked.
+/// Answers one request with `head` and then `body`, and keeps the connection open if asked.
 async fn pull_from(head: &str, body: &'static [u8], hang: bool) -> ContainersError {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("s");
@@ -123,14 +123,14 @@ async fn an_error_by_status_is_told_the_same_way() {
     assert_eq!(code(error), "image_not_found");
 }
 
-/// `fm_32`: nothing comes any more, and the connection stays open.
+/// `fm_32`: nothing more arrives, and the connection stays open.
 #[tokio::test]
 async fn fm_32_a_stalled_pull_is_given_up() {
     let body = b"{\"status\":\"Pulling fs layer\",\"id\":\"a\"}\n";
     assert_eq!(code(pull_from("200 OK", body, true).await), "pull_stalled");
 }
 
-/// The sizes that the registry names are added up as layers begin, also where they lie.
+/// The sizes that the registry names are summed as layers begin, even if they are false.
 #[tokio::test]
 async fn fm_34_an_image_that_says_it_is_too_large_is_not_waited_for() {
     let named = b"{\"status\":\"Downloading\",\"id\":\"a\",\"progressDetail\":{\"current\":1,\"total\":600000}}\n\

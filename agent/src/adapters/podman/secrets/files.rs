@@ -16,15 +16,16 @@ use tokio::time::Instant;
 use super::mend::{Whole, mend};
 use crate::model::container::Mended;
 
-/// A write of Podman's takes milliseconds; who holds its lock for longer hangs.
+/// A write of Podman's takes milliseconds; whoever holds its lock for longer hangs.
 const LOCKED: Duration = Duration::from_secs(2);
 const TRY_AGAIN: Duration = Duration::from_millis(20);
 
-/// The most that is read of a file, in bytes. Values are bounded, and 10,000 of them are below this.
+/// The most that is read of a file, in bytes. Values are bounded, and 10,000 of them stay below
+/// this.
 const MAX_FILE: u64 = 512 * 1024 * 1024;
 
-/// The files of the Podman whose storage is in `graph_root`. Where a host's configuration has other
-/// drivers keep values, nothing of theirs is looked at.
+/// The files of the Podman whose storage is in `graph_root`. If a host's configuration uses other
+/// drivers for values, nothing of theirs is touched.
 #[derive(Debug, Clone)]
 pub(super) struct Files {
     names: PathBuf,
@@ -40,9 +41,9 @@ impl Files {
         }
     }
 
-    /// Makes them whole, and tells what is kept of torn ones, of now or before.
+    /// Repairs them, and returns the saved copies of torn ones, from now or earlier.
     pub(super) async fn mend(self) -> io::Result<Mended> {
-        // In the order in which Podman takes them.
+        // In the order in which Podman locks them.
         let names = lock(&self.names.with_file_name("secrets.lock")).await?;
         let values = lock(&self.values.with_file_name("secretsdata.lock")).await?;
         tokio::task::spawn_blocking(move || {
@@ -69,22 +70,22 @@ impl Files {
 
     fn replace(&self, whole: &Whole) -> io::Result<()> {
         let (names, values) = (whole.names_torn, whole.values_torn);
-        // Without a name nobody knows whose value is whose: both are kept for who can tell.
+        // Without names nobody knows whose value is whose: both are kept for someone who can tell.
         for (path, torn) in [(&self.names, names), (&self.values, values || names)] {
             if torn {
                 set_aside(path)?;
             }
         }
-        // As Podman does, that a kill in between leaves what is mended next time.
+        // In Podman's order, so that a kill in between leaves what is mended next time.
         write(&self.values, &whole.values)?;
         write(&self.names, &whole.names)?;
         let halves = whole.halves;
-        tracing::warn!(names, values, halves, "Podman's secrets were torn, and are mended");
+        tracing::warn!(names, values, halves, "repairing Podman's torn secrets files");
         Ok(())
     }
 }
 
-/// Not a removal: Podman's service goes by what it read last as long as there is no file.
+/// Not a removal: Podman's service keeps using what it read last as long as there is no file.
 fn write(path: &Path, content: &impl Serialize) -> io::Result<()> {
     durable::replace(path, &serde_json::to_vec_pretty(content)?, 0o600)
 }
@@ -95,11 +96,11 @@ fn aside(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// One for each file is kept, the last: what is torn again and again must not fill the disk.
+/// One copy of each file is kept, the last: repeated tearing must not fill the disk.
 fn set_aside(path: &Path) -> io::Result<()> {
     let aside = aside(path);
     absent_is_well(fs::remove_file(&aside))?;
-    // A link takes no room, which there may not be.
+    // A hard link takes no space, of which there may be none.
     absent_is_well(fs::hard_link(path, &aside))
 }
 
@@ -125,8 +126,8 @@ fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
 }
 
 /// Takes one of Podman's locks (`fcntl(2)`, the whole file) until the file is dropped; `None`: its
-/// folder is not there. Of the kind that goes by the open file: no other file of this process can
-/// end it.
+/// folder does not exist. An open-file-description lock: closing another file of this process
+/// cannot release it.
 async fn lock(path: &Path) -> io::Result<Option<File>> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
@@ -195,7 +196,7 @@ mod tests {
 
         let again = files.clone().mend().await.unwrap();
         assert_eq!(again, Mended { changed: false, aside: kept });
-        // The next one takes the place of the last, if there is any.
+        // The next copy replaces the last, if there is one.
         fs::write(&files.values, "").unwrap();
         assert!(files.clone().mend().await.unwrap().changed);
         assert_eq!(fs::read_to_string(aside(&files.values)).unwrap(), "");
@@ -205,7 +206,7 @@ mod tests {
         assert_eq!(files.mend().await.unwrap(), Mended::default());
     }
 
-    /// A write of Podman's own is under way: what is there is not torn.
+    /// Podman itself is writing: the current content is not torn.
     #[tokio::test(start_paused = true)]
     async fn what_podman_is_writing_is_waited_for_and_not_for_ever() {
         for name in ["secrets.lock", "filedriver/secretsdata.lock"] {

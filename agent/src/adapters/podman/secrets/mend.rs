@@ -1,11 +1,11 @@
-//! What is left of secrets after a write that was cut short. Pure.
+//! What is left of secrets after an interrupted write. Pure.
 //!
-//! Podman keeps names and values in two files, and writes each of them in place, first the values:
-//! a kill or a full disk in the middle leaves a file that is no JSON, and then every call that has
-//! to do with secrets fails for good; one between the two leaves a name without a value, which can
-//! be neither removed nor replaced, or a value without a name, which stays for ever. So it is in
-//! 4.3 and in 6 (containers/common `pkg/secrets`). What this makes of the two files is whole, and
-//! holds what is whole in both.
+//! Podman keeps names and values in two files, and writes each of them in place, the values first:
+//! a kill or a full disk in the middle leaves a file that is not valid JSON, and then every call
+//! that involves secrets fails for good; one between the two leaves a name without a value, which
+//! can be neither removed nor replaced, or a value without a name, which stays forever. So it is in
+//! 4.3 and in 6 (containers/common `pkg/secrets`). What this makes of the two files is consistent,
+//! and holds everything that is complete in both.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -38,21 +38,21 @@ struct Entry {
 /// `secretsdata.json`: an ID → a value, in base64.
 pub(super) type Values = BTreeMap<String, String>;
 
-/// What the files shall be, where they are something else.
+/// The repaired contents of the files, where they differ.
 #[derive(Debug, PartialEq)]
 pub(super) struct Whole {
     pub(super) names: Names,
     pub(super) values: Values,
-    /// Whether this file was no JSON, and nothing of it is in here.
+    /// Whether this file was not valid JSON, and nothing of it is in here.
     pub(super) names_torn: bool,
     pub(super) values_torn: bool,
-    /// How many secrets had a name or a value only.
+    /// How many secrets had only a name or only a value.
     pub(super) halves: usize,
 }
 
-/// What shall be in files that hold this; `None`: they are well. A file that is not there is
-/// an empty one. `folder`: where this Podman's file driver keeps values, to tell secrets of
-/// other drivers, whose values are elsewhere.
+/// The repaired contents for files that hold this; `None`: they are fine. A missing file counts as
+/// empty. `folder`: where this Podman's file driver keeps values, to tell apart secrets of other
+/// drivers, whose values are elsewhere.
 pub(super) fn mend(names: Option<&[u8]>, values: Option<&[u8]>, folder: &Path) -> Option<Whole> {
     let names: Result<Names, _> = names.map_or_else(|| Ok(Names::default()), parse);
     let values: Result<Values, _> = values.map_or_else(|| Ok(Values::default()), parse);
@@ -135,7 +135,7 @@ mod tests {
         let whole = mended(&names, &values).unwrap();
         assert_eq!(left(&whole), (vec!["a", "b", "gpg"], vec!["a", "b"]));
         assert_eq!((whole.halves, whole.names_torn, whole.values_torn), (2, false, false));
-        // Podman reads what it wrote itself, and what it will write some day.
+        // Podman reads what it wrote itself, and what it may write in future versions.
         let text = serde_json::to_value(&whole.names).unwrap();
         assert_eq!(text["secrets"]["id-a"]["createdAt"], "2026-11-26T07:20:33Z");
         assert_eq!((&text["nameToID"]["a"], &text["new"]), (&json!("id-a"), &json!(1)));
@@ -150,13 +150,14 @@ mod tests {
         let whole = mended(b"{\"secrets\": {\"id-a\": {\"na", &values).unwrap();
         assert_eq!(left(&whole), (vec![], vec![]));
         assert!(whole.names_torn && !whole.values_torn);
-        // The file went, as by a hand.
+        // The file was deleted, as by hand.
         let whole = mend(Some(&names), None, Path::new(FOLDER)).unwrap();
         assert_eq!(left(&whole), (vec!["gpg"], vec![]));
     }
 
     proptest! {
-        /// Either file, cut anywhere or followed by zeros as after a power loss: what comes of it is well.
+        /// Either file, cut anywhere or followed by zeros as after a power loss: the result is
+        /// consistent.
         #[test]
         fn fm_19_whatever_is_torn_is_whole_afterwards(
             cut: proptest::sample::Index, zeros in 0..3_usize, of_names: bool, unnamed: bool, unvalued: bool,

@@ -1,12 +1,13 @@
-//! Podman secrets: environment values that the create call names and does not carry.
+//! Podman secrets: environment values that the create call references but does not carry.
 //!
-//! So the call and Podman's database hold names alone, and `inspect` of a container that was not
-//! started yet shows no value. A start puts the value into the environment: from then until the
-//! container is removed, also while it is stopped, the runtime's `config.json` holds it in clear,
-//! in a folder that Podman's user alone can enter. Podman 4 takes `Config.Env` of `inspect` from
-//! that file and shows the value to that user; later versions mask it (containers/podman#23959).
-//! Nothing of this keeps a value from who may act as Podman's user: a secret is a file of that
-//! user's too, in base64. When container and secret are removed, nothing of the value is left.
+//! So the call and Podman's database hold only names, and `inspect` of a container that has not
+//! been started shows no value. A start puts the value into the environment: from then until the
+//! container is removed, even while it is stopped, the runtime's `config.json` holds it in clear
+//! text, in a folder that only Podman's user can enter. Podman 4 takes `Config.Env` of `inspect`
+//! from that file and shows the value to that user; later versions mask it
+//! (containers/podman#23959). None of this protects a value from someone who can act as Podman's
+//! user: a secret is a file of that user's too, in base64. Once container and secret are removed,
+//! nothing of the value is left.
 
 mod files;
 mod mend;
@@ -25,7 +26,7 @@ use super::transport::{Call, Transport};
 use crate::model::container::Mended;
 use crate::ports::ContainersError;
 
-/// Names of the agent's secrets begin with this; Podman 4.3 gives secrets no labels.
+/// Prefix of the agent's secrets; Podman 4.3 gives secrets no labels.
 const PREFIX: &str = "buddo-";
 
 #[derive(Debug, Deserialize)]
@@ -80,7 +81,7 @@ pub(super) async fn remove(transport: &Transport, name: &str) -> Result<(), Cont
     }
 }
 
-/// Mends the files in which the Podman with this storage keeps its secrets.
+/// Repairs the files in which the Podman with this storage keeps its secrets.
 pub(super) async fn mend(graph_root: &Path) -> io::Result<Mended> {
     Files::below(graph_root).mend().await
 }

@@ -16,7 +16,7 @@ pub(super) fn resolver(case: Case<'_>) -> Option<Verdict> {
         ok("answers Caddy")
     } else {
         failure(
-            format!("Caddy cannot ask who is live: {}", problems.join("; ")),
+            format!("Caddy cannot query the resolver: {}", problems.join("; ")),
             "`systemctl --user start buddo-resolver.socket buddo-resolver`",
         )
     })
@@ -50,7 +50,7 @@ pub(super) fn state_dir(case: Case<'_>) -> Option<Verdict> {
     Some(if !open.is_empty() {
         failure(
             format!("others may read keys: {}", open.join(", ")),
-            "`chmod 600` them; if others could log in here, let the host join again with --force",
+            "`chmod 600` them; if others could log in here, join the host again with --force",
         )
     } else if place.mode & 0o022 != 0 {
         failure(
@@ -82,7 +82,7 @@ pub(super) fn identity(case: Case<'_>) -> Option<Verdict> {
             "set the clock right",
         ),
         Ok(Some(dates)) => {
-            // Renewed at half of its life; at the last fifth something keeps it from being so.
+            // Renewed at half of its life; at the last fifth something prevents that.
             let (life, left) =
                 (dates.until.duration_since(dates.from), dates.until.duration_since(now));
             if left < life / 5 {
@@ -109,21 +109,21 @@ pub(super) fn running(case: Case<'_>) -> Option<Verdict> {
     })
 }
 
-/// The coordinator connects to the agent, so the agent cannot try whether it can.
+/// The coordinator connects to the agent, so the agent cannot test that connection itself.
 pub(super) fn listen(case: Case<'_>) -> Option<Verdict> {
     let address = case.config.listen;
     let runs = case.facts.agent.running.as_ref();
     Some(match (&case.facts.agent.listens, runs) {
         (Ok(()), Err(_)) => failure(
             format!("another program listens on {address}"),
-            "stop it, or let `listen` in the configuration name another port and join again",
+            "stop it, or set another port as `listen` in the configuration and join again",
         ),
         (Err(_), Err(_)) => return None,
         (Err(_), Ok(agent)) if !agent.joined => return None,
-        (Err(reason), Ok(_)) => failure(format!("the coordinator is not let in: {reason}"), START),
+        (Err(reason), Ok(_)) => failure(format!("the coordinator cannot connect: {reason}"), START),
         (Ok(()), Ok(_)) if address.ip().is_loopback() => warning(
-            format!("{address} is reached from this host alone"),
-            "if the coordinator is elsewhere, let `listen` be 0.0.0.0:7443 and open that port to it",
+            format!("{address} can be reached only from this host"),
+            "if the coordinator is elsewhere, set `listen` to 0.0.0.0:7443 and open that port to it",
         ),
         (Ok(()), Ok(_)) => ok(format!("{address}, which a firewall must open to the coordinator")),
     })
@@ -133,7 +133,7 @@ pub(super) fn listen(case: Case<'_>) -> Option<Verdict> {
 pub(super) fn core_dumps(case: Case<'_>) -> Option<Verdict> {
     let agent = case.facts.agent.running.as_ref().ok()?;
     Some(match &agent.core_limit {
-        Ok(Some(0)) => ok("none of the agent's memory"),
+        Ok(Some(0)) => ok("disabled for the agent"),
         Ok(_) => warning(
             "the agent's memory, keys and all, may be written to a disk",
             "restart it with this version, under buddo-agent.service (LimitCORE=0)",
@@ -149,27 +149,27 @@ pub(super) fn document(case: Case<'_>) -> Option<Verdict> {
     Some(match (&agent.document, agent.warnings.as_slice()) {
         (None, _) => warning("the coordinator has sent none yet", reach),
         (Some((generation, true)), _) => {
-            warning(format!("{generation} is past its time; apps run on"), reach)
+            warning(format!("{generation} has expired; apps keep running"), reach)
         }
         (Some(_), [_, ..]) => warning(
             agent.warnings.join("; "),
-            "the agent says so itself; `buddo-agent status` says whether it still does",
+            "reported by the agent; `buddo-agent status` shows whether it still applies",
         ),
         (Some((generation, false)), []) => ok(format!("{generation} is in force")),
     })
 }
 
-/// Without it a full disk keeps the agent from writing what it must.
+/// Without it a full disk keeps the agent from writing essential state.
 pub(super) fn reserve(case: Case<'_>) -> Option<Verdict> {
     let size = case.config.disk.reserve >> 20;
-    // An agent that does not run is another check's to tell, and may not have made it yet.
+    // Another check reports an agent that does not run; it may not have made the reserve yet.
     if size == 0 || case.facts.agent.running.is_err() {
         return None;
     }
     Some(match &case.facts.agent.reserve {
-        Ok(true) => ok(format!("{size} MiB are kept back for what must be written")),
+        Ok(true) => ok(format!("{size} MiB are reserved for essential writes")),
         Ok(false) => warning(
-            format!("the {size} MiB for what must be written are used up, or had no room"),
+            format!("the {size} MiB reserve for essential writes is used up or could not be made"),
             "make room, or a larger disk: the agent makes the reserve again by itself; \
              `reserve_mb` in `[disk]` is its size",
         ),

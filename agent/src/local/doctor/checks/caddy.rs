@@ -9,7 +9,7 @@ use super::{Case, Verdict, failure, ok, untold, warning};
 /// The first Caddy that holds POSTs with bodies while an app is recreated (caddy#7546).
 const HOLDS_POSTS: [u64; 3] = [2, 11, 2];
 
-/// A certificate that somebody has to renew by hand is mentioned from here on.
+/// Warn this long before a certificate that is renewed by hand ends.
 const SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
 
 pub(super) fn service(case: Case<'_>) -> Option<Verdict> {
@@ -22,7 +22,7 @@ pub(super) fn service(case: Case<'_>) -> Option<Verdict> {
     })
 }
 
-/// Who may write to it may replace the edge's whole configuration.
+/// A process that can write to it can replace the edge's whole configuration.
 pub(super) fn admin_socket(case: Case<'_>) -> Option<Verdict> {
     let place = case.facts.caddy.admin_socket.as_ref().ok()?;
     Some(if place.mode & 0o022 == 0 {
@@ -44,7 +44,7 @@ pub(super) fn version(case: Case<'_>) -> Option<Verdict> {
             "install Caddy 2.11.2 or newer from caddyserver.com",
         ),
         Some(version) => ok(format!("version {version}")),
-        None => untold("its program does not say"),
+        None => untold("its binary does not report a version"),
     })
 }
 
@@ -89,7 +89,7 @@ pub(super) fn routes(case: Case<'_>) -> Option<Verdict> {
     })
 }
 
-/// By what the running agent says; without one, by the form of the names that it gives.
+/// By the running agent's list; without one, by the form of the names it gives.
 fn is_ours(case: Case<'_>, file: &str) -> bool {
     if let Ok(agent) = &case.facts.agent.running {
         return agent.routes.iter().any(|route| route == file);
@@ -121,14 +121,14 @@ pub(super) fn edge(case: Case<'_>) -> Option<Verdict> {
     Some(match (&case.facts.caddy.edge, &case.facts.caddy.admin) {
         (Ok(()), Ok(())) => ok(format!("port {port} accepts connections")),
         (Ok(()), Err(_)) => failure(
-            format!("another program than our Caddy listens on port {port}"),
+            format!("a program other than our Caddy listens on port {port}"),
             format!("`ss --listening --processes 'sport = {port}'` names it; stop and disable it"),
         ),
         (Err(_), Ok(())) if !routes => {
             ok(format!("Caddy listens on port {port} from the first document on"))
         }
         (Err(reason), Ok(())) => failure(
-            format!("visitors are not let in: {reason}"),
+            format!("visitors cannot connect: {reason}"),
             "see Caddy's log: `journalctl --user --unit buddo-caddy`",
         ),
         (Err(_), Err(_)) => return None,

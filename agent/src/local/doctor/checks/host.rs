@@ -2,18 +2,18 @@
 
 use super::{Case, Verdict, failure, ok, untold, warning};
 
-/// What a container's own users need: one range as `useradd` gives it.
+/// What a container's own users need: one range as `useradd` allots it.
 const LEAST_IDS: u64 = 65_536;
-/// The package's settings, which a fix points to.
+/// The package's settings, for fixes to point to.
 const SYSCTL: &str = "install sysctl.d/60-buddo.conf into /etc/sysctl.d and run `sysctl --system`";
 
 pub(super) fn user(case: Case<'_>) -> Option<Verdict> {
     let host = &case.facts.host;
-    // Root does not come here.
+    // Root does not get here.
     Some(match (&host.user, host.uid) {
         (Some(name), uid) => ok(format!("{name} ({uid})")),
         (None, uid) => failure(
-            format!("user {uid} is not in the password database, where Podman looks for it"),
+            format!("user {uid} is not in the password database, where Podman looks it up"),
             "add it: sysusers.d/buddo.conf makes one",
         ),
     })
@@ -94,7 +94,7 @@ pub(super) fn user_manager(case: Case<'_>) -> Option<Verdict> {
         ok("the user's systemd answers")
     } else {
         warning(
-            "no systemd of this user answers, so nothing restarts what dies",
+            "this user's systemd does not answer, so nothing restarts failed services",
             format!(
                 "`loginctl enable-linger {}`, unless other means keep the services",
                 host.user.as_deref().unwrap_or("USER")
@@ -107,12 +107,12 @@ pub(super) fn user_namespaces(case: Case<'_>) -> Option<Verdict> {
     let sysctl = &case.facts.host.sysctl;
     Some(if sysctl.unprivileged_userns_clone == Some(0) {
         failure(
-            "the kernel makes user namespaces for root alone",
+            "the kernel allows user namespaces only for root",
             "`sysctl kernel.unprivileged_userns_clone=1`, and into /etc/sysctl.d",
         )
     } else if sysctl.max_user_namespaces == Some(0) {
         failure(
-            "the kernel makes no user namespaces",
+            "the kernel does not allow user namespaces",
             "`sysctl user.max_user_namespaces=15000`, and into /etc/sysctl.d",
         )
     } else {
@@ -131,7 +131,7 @@ pub(super) fn tun_device(case: Case<'_>) -> Option<Verdict> {
     })
 }
 
-/// By what Podman sees; where it does not answer, by the cgroup that this process is in.
+/// As Podman sees it; if it does not answer, the cgroup of this process.
 pub(super) fn cgroups(case: Case<'_>) -> Option<Verdict> {
     let controllers = match (&case.facts.podman.info, &case.facts.host.controllers) {
         (Ok(info), _) if info.cgroup_version != "v2" => {
@@ -173,23 +173,23 @@ pub(super) fn low_ports(case: Case<'_>) -> Option<Verdict> {
         // Caddy's program may have the capability, or another program may pass connections on.
         ok(format!("port {} needs privilege, and Caddy is reached", caddy.https_port))
     } else {
-        failure(format!("ports below {first} are root's, and Caddy is to have {lowest}"), SYSCTL)
+        failure(format!("only root may use ports below {first}, and Caddy needs {lowest}"), SYSCTL)
     })
 }
 
 pub(super) fn reload_resets(case: Case<'_>) -> Option<Verdict> {
     Some(match case.facts.host.sysctl.tcp_migrate_req {
-        Some(1..) => ok("connections that wait survive Caddy's reloads"),
-        Some(0) => warning("each reload of Caddy's resets the connections that wait", SYSCTL),
+        Some(1..) => ok("waiting connections survive Caddy's reloads"),
+        Some(0) => warning("each reload of Caddy resets waiting connections", SYSCTL),
         None => warning(
-            "this kernel resets the connections that wait whenever Caddy reloads",
+            "this kernel resets waiting connections whenever Caddy reloads",
             "upgrade to Linux 5.14 or newer",
         ),
     })
 }
 
 pub(super) fn inotify(case: Case<'_>) -> Option<Verdict> {
-    /// A kernel's default is 128, for a user at a desktop.
+    /// The kernel's default is 128, meant for a desktop user.
     const LEAST: u64 = 1024;
     Some(match case.facts.host.sysctl.inotify_instances {
         Some(count) if count < LEAST => warning(
@@ -202,18 +202,18 @@ pub(super) fn inotify(case: Case<'_>) -> Option<Verdict> {
 }
 
 pub(super) fn kernel_keys(case: Case<'_>) -> Option<Verdict> {
-    /// A kernel's default is 200, of which a user's session takes some.
+    /// The kernel's default is 200, some of which a user's session takes.
     const LEAST: u64 = 1024;
     let keys = case.facts.host.sysctl.max_keys;
     if case.facts.podman.keyring == Ok(false) {
-        return Some(ok("containers take no key of the kernel's"));
+        return Some(ok("containers do not use kernel keys"));
     }
     if case.facts.podman.keyring == Ok(true) {
-        let keys = keys.map_or_else(|| "not so many".to_owned(), |keys| keys.to_string());
+        let keys = keys.map_or_else(|| "a limited number".to_owned(), |keys| keys.to_string());
         return Some(warning(
             format!(
-                "each container takes a key of the kernel's, which keeps {keys} for a user, and one \
-                 app can use them all up"
+                "each container uses a kernel key; the kernel allows {keys} per user, and one app \
+                 can use them all up"
             ),
             "`systemd-tmpfiles --create`, which writes `keyring = false` below `[containers]` to \
              ~/.config/containers/containers.conf.d/buddo.conf, then `systemctl --user restart \
@@ -222,20 +222,20 @@ pub(super) fn kernel_keys(case: Case<'_>) -> Option<Verdict> {
     }
     Some(match keys {
         Some(count) if count < LEAST => warning(
-            format!("the kernel keeps {count} keys for a user, and each container may take one"),
+            format!("the kernel allows {count} keys per user, and each container may use one"),
             SYSCTL,
         ),
         Some(count) => ok(format!("room for {count} containers' keys")),
-        // A kernel without keyrings gives none out.
+        // A kernel without keyrings has no keys.
         None => return None,
     })
 }
 
 pub(super) fn clock(case: Case<'_>) -> Option<Verdict> {
     Some(match &case.facts.host.clock_kept {
-        Ok(true) => ok("kept by a time server"),
+        Ok(true) => ok("synchronized with a time server"),
         Ok(false) => warning(
-            "no time server keeps it: documents and certificates end too early or too late",
+            "not synchronized: documents and certificates expire too early or too late",
             "install and start systemd-timesyncd or chrony",
         ),
         Err(reason) => untold(reason),

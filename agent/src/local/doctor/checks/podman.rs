@@ -1,11 +1,11 @@
-//! Podman. What needs its answer says nothing where it gives none.
+//! Podman. Checks that need its answer are silent if it does not answer.
 
 use super::{Case, Verdict, failure, ok, untold, warning};
 
 /// The oldest Podman that the agent is tested with.
 const TESTED: [u64; 3] = [4, 3, 1];
 
-/// How many locks a Podman of its defaults has for containers, pods and volumes together
+/// The number of locks a Podman with default settings has for containers, pods and volumes together
 /// (`num_locks` of containers.conf(5)).
 const LOCKS: u64 = 2_048;
 
@@ -15,7 +15,7 @@ const FEW_LOCKS: u64 = 200;
 pub(super) fn service(case: Case<'_>) -> Option<Verdict> {
     Some(match &case.facts.podman.info {
         Ok(info) if older(&info.version, TESTED) => warning(
-            format!("version {} is older than any that is tested", info.version),
+            format!("version {} is older than any tested version", info.version),
             "install Podman 4.3.1 or newer",
         ),
         Ok(info) => ok(format!("version {}", info.version)),
@@ -40,7 +40,7 @@ pub(super) fn unit(case: Case<'_>) -> Option<Verdict> {
     let fix = "use buddo-podman.service, and disable the user's podman.socket";
     let command = match &case.facts.podman.command {
         Ok(command) => command,
-        // Without a socket `podman` has said it.
+        // Without a socket, `podman` has reported it.
         Err(_) if case.facts.podman.info.is_err() => return None,
         Err(reason) => return Some(untold(reason)),
     };
@@ -50,11 +50,11 @@ pub(super) fn unit(case: Case<'_>) -> Option<Verdict> {
         _ => false,
     };
     Some(if command.iter().enumerate().any(forever) {
-        ok("stays while nobody asks it")
+        ok("keeps running while idle")
     } else if command.iter().any(|word| word.contains("systemd")) {
-        warning("systemd starts the service by need, and it ends by itself after 5 s", fix)
+        warning("systemd starts the service on demand, and it ends by itself after 5 s", fix)
     } else {
-        warning("the service ends by itself when nobody asks it for 5 s", fix)
+        warning("the service ends by itself after 5 s without a request", fix)
     })
 }
 
@@ -71,12 +71,15 @@ pub(super) fn network(case: Case<'_>) -> Option<Verdict> {
         _ => firewalls.contains(&"iptables"),
     };
     Some(if !usable {
-        failure(format!("{backend} has no iptables to work with"), "install the package iptables")
+        failure(
+            format!("{backend} needs iptables, which is missing"),
+            "install the package iptables",
+        )
     } else if backend == "netavark" {
         ok(backend)
     } else {
         warning(
-            format!("{backend} is not what the agent is tested with"),
+            format!("the agent is not tested with {backend}"),
             "install netavark and aardvark-dns, and set `network_backend = \"netavark\"` in \
              containers.conf",
         )

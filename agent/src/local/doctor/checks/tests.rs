@@ -1,4 +1,4 @@
-//! Each check both ways: a sound host passes all of them, and each fault is found by its own.
+//! Each check both ways: a sound host passes all of them, and each fault is found by its own check.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -34,7 +34,7 @@ fn valid(days_ago: i64, days_left: i64) -> Validity {
     Validity { from: now() - days(days_ago), until: now() + days(days_left) }
 }
 
-/// A host on which all is well.
+/// A host without faults.
 fn sound() -> Facts {
     let private = Place { uid: UID, mode: 0o700 };
     let routes = vec!["zone.caddy".to_owned()];
@@ -127,7 +127,7 @@ fn running(facts: &mut Facts) -> &mut Running {
     facts.agent.running.as_mut().unwrap()
 }
 
-/// What was done to a sound host, by which check it must be found, and how bad it is.
+/// The check, the severity, and the fault made on a sound host.
 type Fault = (&'static str, Severity, fn(&mut Facts));
 
 use Severity::{Failure, Warning};
@@ -285,7 +285,7 @@ fn nothing_at_all_is_survived_and_said() {
     for check in ["podman", "caddy", "resolver", "state-dir", "identity", "agent", "cgroups"] {
         assert!(failed(check), "{check}: {findings:#?}");
     }
-    // One cause is one finding: no details of what does not answer.
+    // One cause is one finding: no details about something that does not answer.
     for check in ["podman-network", "podman-locks", "caddy-version", "listen", "document"] {
         assert!(findings.iter().all(|finding| finding.check != check), "{check}");
     }
@@ -327,7 +327,7 @@ fn versions_are_compared_by_number() {
     }
 }
 
-/// The marks are those that the agent collects images and refuses pulls by.
+/// The marks are those by which the agent removes images and refuses pulls.
 #[test]
 fn disks_are_judged_by_the_configured_marks() {
     let environment = Environment {

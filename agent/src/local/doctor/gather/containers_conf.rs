@@ -1,12 +1,12 @@
-//! What Podman's service goes by (`containers.conf(5)`): the files that its environment leads to, each
-//! of which overrides those before it. The API tells none of this.
+//! The configuration of Podman's service (`containers.conf(5)`): the files found through its
+//! environment, each of which overrides those before it. The API does not report it.
 
 use std::path::{Path, PathBuf};
 
 use super::super::facts::Seen;
 use super::read;
 
-/// Whether the service with this number gives each container a keyring.
+/// Whether the service with this pid gives each container a keyring.
 pub(super) fn keyring(service: i32) -> Seen<bool> {
     let environment = read(Path::new(&format!("/proc/{service}/environ")))?;
     let texts = files(&environment).into_iter().filter(|file| file.exists());
@@ -41,7 +41,7 @@ fn files(environment: &str) -> Vec<PathBuf> {
     files.into_iter().chain(last).collect()
 }
 
-/// It does unless the last file that says anything says no.
+/// It does unless the last file that sets it says no.
 fn keyring_by(texts: &[(PathBuf, String)]) -> Seen<bool> {
     let mut keyring = true;
     for (file, text) in texts {

@@ -59,7 +59,7 @@ fn count(table: &str, user: Option<&str>, uid: u32) -> u64 {
     table.lines().filter_map(ours).sum()
 }
 
-/// Opening it changes nothing: an interface comes with an ioctl (the kernel's `tuntap.rst`).
+/// Opening it changes nothing: an interface is made by an ioctl (the kernel's `tuntap.rst`).
 fn tun() -> Seen<()> {
     let opened = std::fs::File::options().read(true).write(true).open("/dev/net/tun");
     opened.map(drop).map_err(|error| error.to_string())
@@ -85,8 +85,8 @@ fn sysctl() -> Sysctl {
     }
 }
 
-/// Controllers that the user's services have (`cgroups(7)`): those of its manager, for this process
-/// may have been started from a login. Where there is no manager, those of this process.
+/// Controllers of the user's services (`cgroups(7)`): those of its manager, because this process
+/// may have been started from a login. Without a manager, those of this process.
 fn controllers(uid: u32) -> Seen<Vec<String>> {
     let root = Path::new("/sys/fs/cgroup");
     let manager =

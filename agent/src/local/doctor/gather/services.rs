@@ -29,7 +29,7 @@ pub(super) async fn agent(config: &Config) -> Agent {
         let keys = keys.filter_map(|path| place(&path).ok().map(|place| (path, place)));
         Ok((place(&state), keys.collect(), identity(&state)))
     });
-    // Where it listens on every address, one of them is as good as any.
+    // If it listens on every address, any of them will do.
     let mut listen = config.listen;
     if listen.ip().is_unspecified() {
         listen.set_ip(if listen.is_ipv4() {
@@ -76,7 +76,7 @@ async fn behind(socket: &Path) -> Seen<i32> {
     let failed = |error: std::io::Error| format!("{}: {error}", socket.display());
     let stream = UnixStream::connect(socket).await.map_err(failed)?;
     let process = stream.peer_cred().map_err(failed)?.pid();
-    process.ok_or_else(|| "the kernel does not tell which process it is".to_owned())
+    process.ok_or_else(|| "the kernel does not say which process it is".to_owned())
 }
 
 /// The hard limit of a process's core dumps (`proc_pid_limits(5)`).
@@ -85,7 +85,7 @@ fn core_limit(pid: i32) -> Seen<Option<u64>> {
     hard_core_limit(&limits)
 }
 
-/// None where there is no limit.
+/// `None` if there is no limit.
 fn hard_core_limit(limits: &str) -> Seen<Option<u64>> {
     let line = limits.lines().find_map(|line| line.strip_prefix("Max core file size"));
     match line.and_then(|line| line.split_whitespace().nth(1)).map(|hard| (hard, hard.parse())) {
@@ -95,7 +95,7 @@ fn hard_core_limit(limits: &str) -> Seen<Option<u64>> {
     }
 }
 
-/// From when to when this host's certificate is valid; none where it has not joined.
+/// Validity of this host's certificate; `None` if it has not joined.
 fn identity(state: &Path) -> Seen<Option<Validity>> {
     if !state.join("identity.json").exists() {
         return Ok(None);
@@ -103,11 +103,11 @@ fn identity(state: &Path) -> Seen<Option<Validity>> {
     validity(&state.join("host.pem")).map(Some)
 }
 
-/// Of the first certificate of a PEM file: the one that is shown, the rest vouch for it.
+/// Of the first certificate of a PEM file: the one that is presented, the rest vouch for it.
 fn validity(path: &Path) -> Seen<Validity> {
     use rustls::pki_types::CertificateDer;
     use rustls::pki_types::pem::PemObject as _;
-    let malformed = || format!("{} is no certificate in PEM form", path.display());
+    let malformed = || format!("{} is not a certificate in PEM form", path.display());
     let text = read(path)?;
     let der = CertificateDer::from_pem_slice(text.as_bytes()).map_err(|_| malformed())?;
     let (_, certificate) = X509Certificate::from_der(&der).map_err(|_| malformed())?;
@@ -119,7 +119,7 @@ fn validity(path: &Path) -> Seen<Validity> {
     })
 }
 
-/// Asks the resolver, as Caddy does.
+/// Queries the resolver, as Caddy does.
 async fn dns(address: std::net::SocketAddr) -> Seen<()> {
     let failed = |error: std::io::Error| format!("{address}: {error}");
     let name = Name::from_ascii(format!("doctor.{SUFFIX}.")).map_err(|error| error.to_string())?;
@@ -164,7 +164,7 @@ pub(super) async fn caddy(config: &Config) -> Caddy {
         caddy.certificate.as_ref().map(|files| (files.cert.clone(), files.key.clone()));
     let files = aside(move || {
         let certificate = certificate.map(|(chain, key)| {
-            // Only whether it can be read: what is in it is for Caddy alone.
+            // Only whether it can be read: its content is for Caddy alone.
             std::fs::File::open(&key).map_err(|error| format!("{}: {error}", key.display()))?;
             validity(&chain)
         });
@@ -183,7 +183,7 @@ pub(super) async fn caddy(config: &Config) -> Caddy {
     Caddy { admin, admin_socket, version, main_file, route_files, edge, certificate }
 }
 
-/// Names of the files that Caddy loads, whoever wrote them.
+/// Names of the files that Caddy loads, including foreign ones.
 fn route_files(folder: &PathBuf) -> Seen<Vec<String>> {
     let failed = |error: std::io::Error| format!("{}: {error}", folder.display());
     let mut names = Vec::new();

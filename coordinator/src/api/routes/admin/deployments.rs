@@ -39,7 +39,7 @@ pub(super) async fn evacuate(
     let overcommit = state.config.limits.memory_overcommit;
     let means = Means { vault: Arc::clone(&state.vault), overcommit };
     let name = name(host)?;
-    // It goes on to its end, also where whoever asked does not wait for it.
+    // It runs to completion even if the client does not wait for it.
     let work = tokio::spawn({
         let desk = desk.clone();
         async move {

@@ -1,5 +1,5 @@
-//! `/api/admin/*`: for accounts that administer the platform, by a recent login with a one-time
-//! code. See `service/admin`.
+//! `/api/admin/*`: for platform administrators, by a recent login with a one-time code. See
+//! `service/admin`.
 
 mod accounts;
 mod deployments;
@@ -47,13 +47,13 @@ pub fn routes(state: &AppState) -> OpenApiRouter<AppState> {
         .route_layer(middleware::from_fn_with_state(state.clone(), guard))
 }
 
-/// For the document: what every operation here answers who may not.
+/// For the document: how every operation here answers unauthorized callers.
 const REFUSED: &str = "`admin_required`: the account does not administer; \
                        `admin_login_required`: the last login is older than 12 hours, or was \
                        made without a one-time code";
 
-/// An administrator, who may do all of it. It is made by the guard alone: a handler that takes it
-/// does not run without.
+/// An administrator, who may do all of it. Only the guard makes it: a handler that takes it does
+/// not run without.
 #[derive(Clone)]
 struct AtDesk(AdminContext);
 
@@ -66,8 +66,8 @@ impl FromRequestParts<AppState> for AtDesk {
     }
 }
 
-/// Asks of an administrator whom the gate let in for a recent login with a one-time code, and leaves
-/// the desk for the handler.
+/// Requires a recent login with a one-time code from an administrator whom the gate let in, and
+/// leaves the admin context for the handler.
 async fn guard(State(state): State<AppState>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     let check = match AdminPrincipal::from_request_parts(&mut parts, &state).await {
@@ -106,8 +106,8 @@ impl From<AdminError> for ApiError {
     }
 }
 
-/// The page begins after this row; the cursor is a number here.
+/// The row after which the page begins; the cursor is a number here.
 fn after_number(listing: &Listing) -> Result<Option<i64>, ApiError> {
-    let refused = |_| ApiError::field("/after", "is no cursor; follow the Link header");
+    let refused = |_| ApiError::field("/after", "is not a cursor; follow the Link header");
     listing.after().map_err(refused)
 }

@@ -23,7 +23,7 @@ pub(super) type Answer<T> = Result<Json<T>, ApiError>;
 pub(super) type Name = Result<Path<String>, PathRejection>;
 
 pub(super) fn name(path: Name) -> Result<String, ApiError> {
-    let absent = "there is nothing of this name; list what there is";
+    let absent = "nothing has this name; list what exists";
     let Path(name) = path.map_err(|_| ApiError::new(problem::NOT_FOUND, absent))?;
     Ok(name)
 }
@@ -130,7 +130,7 @@ pub(super) async fn tier_accounts(
 type TierAndAccount = Result<Path<(String, String)>, PathRejection>;
 
 fn tier_and_account(path: TierAndAccount) -> Result<(String, String), ApiError> {
-    let absent = "there is nothing of this name; list what there is";
+    let absent = "nothing has this name; list what exists";
     let Path(names) = path.map_err(|_| ApiError::new(problem::NOT_FOUND, absent))?;
     Ok(names)
 }

@@ -1,15 +1,15 @@
 //! `GET /api/deploy/apps/{id}/events`: the status answer, again at each change.
 //!
 //! Level-triggered: a change is a hint to read the status. A client that reconnects gets the
-//! current status first, whatever its `Last-Event-ID`; nothing older is worth sending.
+//! current status first, no matter its `Last-Event-ID`; nothing older is worth sending.
 //!
 //! ```text
-//! changed, or a beat ─► read the status ─► another than shown ─┐
-//!        ▲                └─ nothing new ─► a beat is due ─────┴─► may its reader still look?
+//! changed, or a beat ─► read the status ─► differs from shown ─┐
+//!        ▲                └─ nothing new ─► a beat is due ─────┴─► is its reader still authorized?
 //!        └──────────────────────────── an event, or a comment ◄─ yes ─┘   no ─► the end
 //! ```
 //!
-//! Leave is asked for after the read: what came after it was taken back is not sent.
+//! Authorization is checked after the read: nothing that happened after it was revoked is sent.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -31,12 +31,12 @@ use crate::service::deployments;
 use crate::service::live::Watch;
 use crate::state::AppState;
 
-/// A comment this often keeps proxies from closing a silent stream; one whose reader may look no
-/// more lasts until then at most.
+/// A comment this often keeps proxies from closing a silent stream; it also bounds how long a
+/// stream outlives its reader's authorization.
 const BEAT: Duration = Duration::from_secs(15);
 /// How long a client waits before it reconnects.
 const RETRY: Duration = Duration::from_secs(2);
-/// After this a stream ends, and its client must show a valid token again.
+/// A stream ends after this long, and its client must show a valid token again.
 const LIFE: Duration = Duration::from_hours(1);
 
 /// One client's stream.
@@ -81,12 +81,12 @@ pub(super) async fn stream(
     ([(HeaderName, HeaderValue); 1], Sse<impl Stream<Item = Result<Event, Infallible>>>),
     ApiError,
 > {
-    // Refused as any other request is, before the stream begins.
+    // Refused like any other request, before the stream begins.
     deployments::status(&state, pass.check(), id).await?;
     let watch = state.live.watch(pass.check().actor(), id).ok_or_else(|| {
         ApiError::new(
             problem::OVERLOADED,
-            "as many event streams are open as may be; poll the status, or try again later",
+            "too many event streams are open; poll the status, or try again later",
         )
         .with_header(RETRY_AFTER, HeaderValue::from_static("5"))
     })?;
@@ -101,8 +101,8 @@ pub(super) async fn stream(
 }
 
 impl Follower {
-    /// The next status that differs from the one shown, or a comment if none comes in time; `None`
-    /// ends the stream.
+    /// The next status that differs from the last one sent, or a comment if none comes in time;
+    /// `None` ends the stream.
     async fn next(&mut self) -> Option<Event> {
         loop {
             if let Some(shown) = &self.shown {

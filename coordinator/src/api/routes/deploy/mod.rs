@@ -1,5 +1,5 @@
-//! `/api/deploy/*`: the nine published endpoints; and beside them a stream of status changes, the
-//! revisions of a deployment, and the way back to one of them.
+//! `/api/deploy/*`: the nine published endpoints; and in addition a stream of status changes, the
+//! revisions of a deployment, and rollback to one of them.
 
 mod events;
 pub(crate) mod wire;
@@ -98,7 +98,7 @@ fn envelope(state: &AppState, shown: Shown) -> Json<DeploymentEnvelope> {
     Json(DeploymentEnvelope { deployment: wire::deployment(shown, &state.config.zone) })
 }
 
-/// What the request is sent again by, if it is.
+/// The idempotency key and fingerprint of a request that may be repeated.
 fn asked(headers: &HeaderMap, request: &impl Serialize) -> Result<Option<Asked>, ApiError> {
     let Some(value) = headers.get(HeaderName::from_static("idempotency-key")) else {
         return Ok(None);
@@ -391,7 +391,7 @@ async fn destroy(
     Ok(Json(Destroyed { message: "Deployment destroyed".to_owned(), id: id.to_string() }))
 }
 
-/// The deployment that a path names. A text that is no id, or no text at all, names none.
+/// The deployment that a path names. A malformed or missing id names none.
 #[derive(Debug)]
 struct Id(DeploymentId);
 

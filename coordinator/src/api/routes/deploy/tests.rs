@@ -1,4 +1,4 @@
-//! The nine endpoints as an operator's program sees them, through the whole router.
+//! The nine endpoints as seen by an operator's program, through the whole router.
 
 use axum::body::Body;
 use buddo_shared::api::problem::MEDIA_TYPE;
@@ -73,6 +73,7 @@ async fn create_answers_as_published() {
         "custom_domain": null,
         "deploy_tier_id": "0c0ffee0-0000-4000-8000-000000000001",
         "deployed_at": null,
+        "failure": null,
         "health_status": null,
         "host_server": "container-host-1",
         "id": "[id]",
@@ -88,6 +89,7 @@ async fn create_answers_as_published() {
         "stopped_at": null,
         "subdomain": "my-app",
         "url": "https://my-app.buddocloud.com",
+        "waiting": null,
         "warning": null
       }
     }
@@ -101,6 +103,7 @@ async fn status_logs_and_tiers_answer_as_published() {
     let status = world.call("GET", &format!("{APPS}/{id}/status"), Some(&token), None).await;
     insta::assert_json_snapshot!(status.body, { ".id" => "[id]" }, @r#"
     {
+      "failure": null,
       "health_status": null,
       "id": "[id]",
       "last_error": null,
@@ -109,6 +112,7 @@ async fn status_logs_and_tiers_answer_as_published() {
       "restarts": 0,
       "status": "pending",
       "subdomain": "my-app",
+      "waiting": null,
       "warning": null
     }
     "#);
@@ -375,7 +379,7 @@ async fn the_tiers_limit_counts_for_itself() {
     assert_eq!(create(&world, &token, other).await.status, 201);
 }
 
-/// Every way to bring something up.
+/// Every way to bring a deployment up.
 async fn brought_up(world: &World, token: &str, running: &str, stopped: &str) -> Vec<Answer> {
     let post = async |id: &str, act: &str| {
         world.post(&format!("{APPS}/{id}/{act}"), token, json!({})).await
@@ -450,7 +454,7 @@ async fn a_tier_that_is_paid_in_money_wants_an_administrators_leave() {
     let stranger = world.operator("stranger").await;
     let refused = create(&world, &stranger, on_pro("two")).await;
     assert_eq!(refused.refusal(), (403, "tier_not_allowed"));
-    // Leave that is taken back ends with what runs.
+    // Revoking the permission for a tier: what runs stays, but cannot be restarted or rolled back.
     leave(false).await;
     let id = made.body["deployment"]["id"].as_str().unwrap();
     for act in ["restart", "rollback"] {
@@ -561,7 +565,7 @@ async fn an_idempotency_key_is_kept_for_24_hours() {
         let sql = "SELECT count(*) FROM idempotency";
         database.query_row(sql, [], |row| row.get(0)).unwrap()
     };
-    assert_eq!(kept(), 1, "the later answer is in the place of the first");
+    assert_eq!(kept(), 1, "the later answer replaces the first");
     world.clock.advance(SignedDuration::from_hours(24));
     crate::tasks::mail::sweep(&world.state).await;
     assert_eq!(kept(), 0);
@@ -579,7 +583,7 @@ async fn what_was_done_for_a_key_is_not_done_again_for_a_jump_of_the_clock() {
     }
 }
 
-/// Lets the only host say that `revision` is live.
+/// Makes the only host report that `revision` is live.
 async fn goes_live(world: &World, id: &str, revision: u32) {
     let live = story::status(id.parse().unwrap(), revision, Phase::Live, Some(revision));
     let body = DeploymentStatus { digest: Some(story::digest(revision)), ..live };
@@ -608,6 +612,7 @@ async fn revisions_are_shown_newest_first_and_without_environment() {
           "container_image": "docker.io/library/nginx:latest",
           "current": true,
           "custom_domain": null,
+          "failure": null,
           "image_digest": null,
           "inserted_at": "2026-05-21T10:00:00Z",
           "last_error": null,
@@ -623,6 +628,7 @@ async fn revisions_are_shown_newest_first_and_without_environment() {
           "container_image": "docker.io/library/nginx:latest",
           "current": false,
           "custom_domain": null,
+          "failure": null,
           "image_digest": "sha256:0000000000000000000000000000000000000000000000000000000000000001",
           "inserted_at": "2026-05-21T10:00:00Z",
           "last_error": null,

@@ -1,4 +1,4 @@
-//! The domain's words in those of the published API.
+//! Translates domain values to those of the published API.
 
 use buddo_shared::api::deploy::{self, AuditEntry, StatusAnswer, StatusProgress};
 use buddo_shared::id::Revision;
@@ -116,7 +116,7 @@ pub(crate) fn tier(tier: Tier) -> deploy::Tier {
     }
 }
 
-/// The published field has room for one text: what waits now counts more than what failed before.
+/// The published field holds one text: what waits now matters more than what failed before.
 fn last_error(condition: &Condition) -> Option<String> {
     condition.waiting.as_ref().or(condition.failure.as_ref()).map(Failure::to_string)
 }

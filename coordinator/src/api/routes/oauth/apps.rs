@@ -31,7 +31,7 @@ impl From<AppError> for ApiError {
     }
 }
 
-/// Of answers that hold a secret.
+/// Headers of answers that hold a secret.
 const NO_STORE: [(HeaderName, HeaderValue); 1] =
     [(CACHE_CONTROL, HeaderValue::from_static("no-store"))];
 

@@ -15,7 +15,7 @@ use crate::api::pages::{authorize, device as device_page};
 use crate::limits::Limit;
 use crate::state::AppState;
 
-/// The OAuth endpoints. What people decide on never answers to other origins' scripts (CORS).
+/// The OAuth endpoints. Those that people decide on never answer to other origins' scripts (CORS).
 pub fn routes(state: &AppState) -> OpenApiRouter<AppState> {
     let limit = |limit| middleware::from_fn_with_state((state.clone(), limit), by_address);
     let (public, password, token) =

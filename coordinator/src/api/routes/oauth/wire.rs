@@ -1,7 +1,7 @@
 //! Requests and answers of the token endpoint and its siblings.
 //!
 //! Requests come as a form, as the standards say, or as JSON, as the published pages show. A
-//! parameter that comes twice is refused, one that is unknown is ignored (RFC 6749, 3.2).
+//! repeated parameter is refused, an unknown one is ignored (RFC 6749, 3.2).
 
 use axum::Json;
 use axum::extract::Request;
@@ -23,7 +23,7 @@ use crate::service::oauth::{self, Credentials, ErrorCode, TokenError};
 use crate::state::AppState;
 use crate::store::contract::Client;
 
-/// Why one of these endpoints refuses: by OAuth's rules, or by HTTP's.
+/// Why one of these endpoints refuses: an OAuth error or an HTTP problem.
 pub(super) enum Refusal {
     Token(TokenError),
     Http(ApiError),
@@ -66,8 +66,7 @@ pub(super) async fn read<T: DeserializeOwned>(request: Request) -> Result<T, Ref
     serde_json::from_value(Value::Object(members)).map_err(|_| malformed.into())
 }
 
-/// The client that a request comes from: by HTTP Basic or in the body, never both
-/// (RFC 6749, 2.3).
+/// The client that sends a request: by HTTP Basic or in the body, never both (RFC 6749, 2.3).
 pub(super) async fn authenticated(
     state: &AppState,
     headers: &HeaderMap,
@@ -108,11 +107,11 @@ fn basic(headers: &HeaderMap) -> Result<Option<Credentials>, TokenError> {
         Some(Credentials { client_id: decode(id)?, secret: secret.map(Secret::new) })
     });
     parsed.map(Some).ok_or(TokenError::client(
-        "the Authorization header is no HTTP Basic with client_id and client_secret",
+        "the Authorization header is not HTTP Basic with client_id and client_secret",
     ))
 }
 
-/// The answer, which is never kept in a cache (RFC 6749, 5.1).
+/// The answer, which must not be cached (RFC 6749, 5.1).
 pub(super) fn answer<T: serde::Serialize>(
     result: Result<T, Refusal>,
     headers: &HeaderMap,

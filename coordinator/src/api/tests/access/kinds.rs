@@ -2,14 +2,14 @@
 
 use crate::domain::identity::{KeyScope, Scope};
 
-/// Who is behind a request. All but the strangers are in the organisation that it is about.
+/// Who is behind a request. All but the strangers belong to the organisation in question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Who {
-    /// Owns it and answers for its deployments; made the apps and the keys.
+    /// Owns it and pays for its deployments; made the apps and the keys.
     Owner,
     /// Administers it.
     OrgAdmin,
-    /// Is in it, and in none of its teams.
+    /// Is in it, but in none of its teams.
     OrgMember,
     /// Administers the team.
     TeamAdmin,
@@ -49,7 +49,7 @@ impl Who {
     }
 }
 
-/// What a request shows.
+/// The credential that a request shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shows {
     Nothing,
@@ -58,7 +58,7 @@ pub(super) enum Shows {
     Jwt(Who),
     /// A browser's cookie, from a page of ours or of another site.
     Cookie(Who, Site),
-    /// The owner's access token for an app of somebody else.
+    /// The owner's access token for somebody else's app.
     App(Scope),
     /// An access token of the command line.
     Cli(Who, Scope),

@@ -1,5 +1,5 @@
-//! Every route × every kind of principal, against a snapshot that people review; and that the
-//! table of rules and the router name the same routes.
+//! Every route × every kind of principal, against a reviewed snapshot; and that the rule table and
+//! the router list the same routes.
 
 mod kinds;
 mod stage;
@@ -13,11 +13,11 @@ use crate::testing::World;
 use kinds::KINDS;
 use stage::Stage;
 
-/// The routes that a router serves. axum tells them in its `Debug` alone; should that change, the
-/// test below finds none and fails.
+/// The routes that a router serves. axum shows them only in its `Debug` output; should that change,
+/// the test below finds none and fails.
 fn served(router: &axum::Router) -> BTreeSet<(String, String)> {
     let text = format!("{router:?}");
-    // The router for paths that there are not comes after it.
+    // The fallback router comes after it.
     let (routes, node) = text.split_once("node: Node").unwrap();
     let node = node.split("PathRouter").next().unwrap();
     let ids = |text: &str| -> Vec<(u32, usize)> {
@@ -53,7 +53,7 @@ async fn every_route_has_a_rule_and_every_rule_a_route() {
     all.extend(served(&router::build_for_hosts(world.state.clone())));
     let ruled: BTreeSet<(String, String)> =
         TABLE.iter().map(|(method, path, _)| ((*method).to_owned(), (*path).to_owned())).collect();
-    assert_eq!(ruled.len(), TABLE.len(), "a route stands in the table twice");
+    assert_eq!(ruled.len(), TABLE.len(), "a route is listed twice");
     let without: Vec<_> = all.difference(&ruled).collect();
     assert!(without.is_empty(), "routes without a rule in access::policy::TABLE: {without:?}");
     let stale: Vec<_> = ruled.difference(&all).collect();
@@ -81,7 +81,7 @@ async fn every_route_answers_every_kind_of_principal_as_reviewed() {
         let most = answers.iter().max_by_key(|(_, kinds)| kinds.len()).map(|(status, _)| *status);
         writeln!(text, "{method} {path}").unwrap();
         for (status, kinds) in &answers {
-            // What holds for the rest is said once, so that the exceptions can be seen.
+            // The most common status is shown once, so that the exceptions stand out.
             let kinds = match (answers.len(), Some(*status) == most) {
                 (1, _) => "everybody".to_owned(),
                 (_, true) => "all others".to_owned(),

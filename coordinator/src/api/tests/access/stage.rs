@@ -1,5 +1,5 @@
-//! A coordinator with an account of each role; and for each request objects, tokens and keys of
-//! its own, so that none finds what another has changed.
+//! A coordinator with an account of each role; and for each request its own objects, tokens and
+//! keys, so that no request sees another's changes.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -65,7 +65,7 @@ fn target() -> AccountId {
     AccountId::new(Uuid::from_u128(2000))
 }
 
-/// Another owner, who answers for the deployments.
+/// Another owner, who pays for the deployments.
 fn payer() -> AccountId {
     AccountId::new(Uuid::from_u128(2001))
 }
@@ -157,7 +157,7 @@ impl Stage {
         };
         let router = if path.starts_with("/v1/") { &self.hosts } else { &self.api };
         let answer = router.clone().oneshot(request.body(body).unwrap()).await.unwrap();
-        // The body is not read: that of an event stream does not end.
+        // The body is not read: an event stream's never ends.
         answer.status().as_u16()
     }
 
@@ -165,7 +165,7 @@ impl Stage {
         self.number.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// A fresh organisation with a team, everybody in their roles, and what requests act on.
+    /// A fresh organisation with a team, everybody in their roles, and the objects of requests.
     async fn objects(&self) -> Objects {
         let (now, number) = (self.world.clock.now(), self.next());
         let objects = Objects {
@@ -246,11 +246,11 @@ impl Stage {
             asked = format!("{path}?team_id={}", objects.team);
         }
         if path.starts_with("/api/admin/") {
-            // What is done to it would be felt by the requests after it.
+            // Changing it would affect later requests.
             asked = asked.replace(APP, "unknown");
         }
         if (method, path) == ("DELETE", "/api/oauth/apps/{client_id}") {
-            // It would take the tokens of the requests after it along.
+            // It would end the tokens of later requests.
             asked = asked.replace(APP, "buddo-cli");
         }
         asked.replace("{id}", &objects.login.to_string())
@@ -379,8 +379,8 @@ fn login_of(id: Uuid, account: AccountId, now: Timestamp) -> LoginRow {
     }
 }
 
-/// A body with which the request does what it is for; where none is named, one is missing, and
-/// whoever may ask is told so.
+/// A body with which the request is valid; where none is listed, an admitted principal is told that
+/// it is missing.
 fn body(method: &str, path: &str, number: u64) -> Option<Value> {
     Some(match (method, path) {
         ("POST", "/api/deploy/apps") => {

@@ -1,4 +1,4 @@
-//! What becomes of deployments whose account is suspended and resumed.
+//! What happens to deployments whose account is suspended and resumed.
 
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ async fn resumed(story: &Story) -> Status {
     stored.status()
 }
 
-/// What its host says once it has parked the app.
+/// The report of the host once it has parked the app.
 fn parked(story: &Story) -> DeploymentStatus {
     status(story.id, 1, Phase::Stopped, None)
 }
@@ -70,7 +70,7 @@ async fn an_app_that_its_host_has_not_parked_yet_runs_on() {
     let mut story = Story::begin().await;
     story.goes_live(1).await;
     suspended(&story).await;
-    // Nothing changed for its host, so that no report will come.
+    // Nothing changed for its host, so no report will come.
     assert_eq!(resumed(&story).await, Status::Running);
     let log = story.log().await;
     assert_eq!(log.last().unwrap(), "reactivate completed");
@@ -103,7 +103,7 @@ async fn what_a_version_before_suspended_comes_back_as_well() {
     let story = Story::of(World::new(), request("my-app")).await;
     suspend(&desk(&story), OWNER, None).await.unwrap();
     let mut old = story.stored().await;
-    // As the row was left: the status it had before.
+    // As the row was left: with its previous status.
     old.lifecycle = Lifecycle::stored(Status::Running);
     let kept = story.world.state.store.write(move |tables| tables.update_deployment(&old));
     kept.await.map_err(|error: crate::store::StoreError| error).unwrap();
@@ -128,7 +128,7 @@ async fn fm_64_an_account_is_suspended_beside_a_row_that_cannot_be_read() {
     assert_eq!(resumed(&story).await, Status::Deploying);
 }
 
-/// The audit log, as `action status`, also where the row cannot be read.
+/// The audit log, as `action status`, even if the row cannot be read.
 fn log(database: &rusqlite::Connection) -> Vec<String> {
     let sql = "SELECT action || ' ' || coalesce(o.status, a.status) FROM audit a
                LEFT JOIN audit_outcomes o ON o.audit_seq = a.seq ORDER BY a.seq";

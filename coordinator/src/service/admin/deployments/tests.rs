@@ -48,7 +48,7 @@ fn with_env() -> CreateDeployment {
     CreateDeployment { env_vars: Some(vars), ..request("my-app") }
 }
 
-/// An app that runs on the first of two hosts, which is lost.
+/// An app running on the first of two hosts, which is lost.
 async fn lost() -> Story {
     let mut story = Story::of(World::new(), with_env()).await;
     story.goes_live(1).await;
@@ -81,7 +81,7 @@ async fn fm_69_an_evacuated_app_is_the_same_bytes_and_secrets_elsewhere() {
     assert_eq!((desired.revision, desired.digest), (Revision::new(2), Some(digest(1))));
     let env = desired.env.unwrap().open(&opening, Sealed::ENVIRONMENT, story.id).unwrap();
     assert_eq!(env.expose(), r#"{"KEY":"value"}"#);
-    // The owner's log tells; what the host before reports about it is not believed.
+    // The owner's log has it; reports of the previous host about it are ignored.
     assert_eq!(story.details().await["cause"], "evacuation");
     let late = status(story.id, 2, Phase::Failed, None);
     let late = Report { seq: 9, at: story.world.clock.now(), body: ReportBody::Deployment(late) };
@@ -92,7 +92,7 @@ async fn fm_69_an_evacuated_app_is_the_same_bytes_and_secrets_elsewhere() {
     let live = Report { seq: 1, at: story.world.clock.now(), body: ReportBody::Deployment(live) };
     commit(&story.world.state, second, vec![live]).await.unwrap();
     assert_eq!(story.stored().await.status(), Status::Running);
-    // The host is drained, and gone for good once an administrator says so.
+    // The host is drained, and can be removed once an administrator decides so.
     let words = acts(&story.world).await;
     assert!(
         words[0].starts_with("host_evacuated") && words[0].contains("\"moved\":1"),
@@ -112,7 +112,7 @@ async fn fm_69_what_has_no_place_elsewhere_stays_and_is_named_and_may_follow_lat
     let (second, _) = story.world.host(2, 4096).await;
     assert_eq!(run(&story.world, "container-host-1").await.changed.len(), 2);
     assert_eq!(story.stored().await.host, second);
-    // Again: there is nothing left to do.
+    // Again: nothing is left to do.
     let again = run(&story.world, "container-host-1").await;
     assert!(again.changed.is_empty() && again.left.is_empty());
 }
@@ -187,7 +187,7 @@ async fn fm_69_an_app_of_a_lost_host_says_so_after_a_minute_and_not_before() {
         state.store.write(move |tables| tables.set_reached(host, now)).await;
     back.unwrap();
     assert_eq!(shown().await, ("healthy".to_owned(), None));
-    // Locked out, its apps are as unknown.
+    // If it is locked, the state of its apps is just as unknown.
     let locked: Result<(), StoreError> =
         state.store.write(move |tables| tables.lock_host(host, now)).await;
     locked.unwrap();
@@ -195,7 +195,7 @@ async fn fm_69_an_app_of_a_lost_host_says_so_after_a_minute_and_not_before() {
     let (health, warning) = shown().await;
     assert_eq!(health, "unknown");
     assert!(warning.unwrap().cause.contains("has been locked since"));
-    // One that shall not run is not missed.
+    // One that should not run is not missed.
     story.stop().await;
     let stopped = deployments::status(state, owner(1), story.id).await.unwrap();
     assert_eq!((stopped.health_status, stopped.warning), (None, None));
@@ -226,7 +226,7 @@ async fn an_administrator_destroys_a_deployment_by_id_or_name_and_nothing_else()
     assert!(matches!(again, AdminError::Deployment(_)), "{again}");
 }
 
-/// A statement on the database, as by hand.
+/// Runs SQL on the database, as if by hand.
 fn by_hand(world: &World, sql: &str) {
     let database = rusqlite::Connection::open(world.state.config.database()).unwrap();
     database.pragma_update(None, "foreign_keys", false).unwrap();
@@ -269,7 +269,7 @@ async fn fm_64_what_cannot_be_read_or_kept_stays_and_the_rest_is_evacuated() {
         world.state.store.read(move |tables| tables.deployment(stays)).await;
     let stored = stored.unwrap().unwrap();
     assert_eq!((stored.host, stored.revision), (first, Revision::FIRST));
-    // The act that ended the first deploy shows.
+    // The act that ended the first deploy is shown.
     let log = deployments::logs(&world.state, owner(1), good).await.unwrap().logs;
     let log: Vec<String> =
         log.iter().map(|entry| format!("{} {}", entry.action, entry.status)).collect();
@@ -326,7 +326,7 @@ async fn an_evacuation_that_is_broken_off_is_in_the_log_with_what_it_did() {
     assert!(matches!(refused, AdminError::NotAdmin), "{refused}");
     let last = &acts(world).await[0];
     assert!(last.starts_with("host_evacuated") && last.contains("\"moved\":1"), "{last}");
-    assert!(last.contains("no administrator"), "{last}");
+    assert!(last.contains("not an administrator"), "{last}");
 }
 
 #[tokio::test]

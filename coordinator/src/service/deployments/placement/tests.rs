@@ -38,7 +38,7 @@ async fn fm_69_a_host_not_reached_for_an_hour_gets_no_new_app() {
     world.host(2, 4096).await;
     assert_eq!(placed(&world, "a").await.unwrap(), "container-host-1");
     lose(&world, large).await;
-    // Neither at once, while another has room, nor later.
+    // Neither at first, while another has room, nor later.
     assert_eq!(placed(&world, "b").await.unwrap(), "container-host-2");
     world.clock.advance(LOST);
     assert_eq!(placed(&world, "c").await.unwrap(), "container-host-2");
@@ -88,7 +88,7 @@ async fn fm_69_a_locked_host_gets_no_new_app_and_those_that_wait_say_so() {
 #[tokio::test]
 async fn a_host_is_full_before_it_swaps() {
     let world = World::new();
-    // 960 less 414 in reserve: one app of 256 MB and its own update.
+    // 960 less a reserve of 414: one app of 256 MB and its own update.
     world.host(1, 960).await;
     assert!(placed(&world, "a").await.is_ok());
     let refused = placed(&world, "b").await.unwrap_err();
@@ -107,7 +107,7 @@ async fn what_a_hosts_administrator_allows_counts() {
     assert!(matches!(refused, DeployError::NoRoom(NoRoom::Memory { .. })), "{refused}");
 }
 
-/// It takes apps again once it says that it can start them.
+/// It takes apps again once it reports that it can start them.
 #[tokio::test]
 async fn fm_56_a_host_that_lacks_what_a_container_takes_gets_no_new_app() {
     let world = World::new();
@@ -138,7 +138,7 @@ struct AnyHost {
     max_memory_mb: Option<u64>,
     load: Load,
     away_s: Option<i64>,
-    /// Drained, locked, refusing, lacking something, not reported yet.
+    /// Drained, locked, refusing, short of resources, not reported yet.
     flags: [bool; 5],
 }
 
@@ -169,7 +169,7 @@ fn any_host() -> impl Strategy<Value = AnyHost> {
 }
 
 impl AnyHost {
-    /// By what is said of it alone.
+    /// Computed from its properties alone.
     fn candidate(&self, id: HostId, overcommit: f64) -> Candidate {
         let [drained, locked, refuses, lacks, is_new] = self.flags;
         let capacity = Capacity {
@@ -218,8 +218,8 @@ impl AnyHost {
     }
 }
 
-/// The database finds what the rule would choose, and nothing else; so whatever is full costs
-/// nothing but a look at its counters.
+/// The database finds exactly what the rule would choose; so a full host costs only a look at its
+/// counters.
 #[test]
 fn the_database_knows_the_rule_of_placement() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -259,7 +259,7 @@ fn the_database_knows_the_rule_of_placement() {
     same.unwrap();
 }
 
-/// A host on which the account has as much as it may is passed over for another one.
+/// A host on which the account has used up its share is skipped.
 #[tokio::test]
 async fn a_host_where_the_account_has_its_share_is_passed_over() {
     let world = World::new();

@@ -8,7 +8,7 @@ use crate::testing::deploys as deployments;
 use crate::testing::story::{Story, digest, status};
 use crate::testing::{account, owner};
 
-/// Revisions 1 to `n`, each live with bytes of its own.
+/// Revisions 1 to `n`, each live with its own digest.
 async fn story(n: u32) -> Story {
     let mut story = Story::begin().await;
     story.goes_live(1).await;
@@ -29,12 +29,12 @@ async fn fm_33_a_rollback_runs_the_bytes_of_then_and_a_restart_those_of_now() {
     assert_eq!(story.roll_back(Some(1)).await.unwrap(), 4);
     let desired = story.desired().await;
     assert_eq!((desired.revision.get(), desired.digest), (4, Some(digest(1))));
-    // A digest that is reported now does not move it.
+    // A digest reported now does not change it.
     let mut story = story;
     story.goes_live(4).await;
     assert_eq!(story.desired().await.digest, Some(digest(1)));
     story.restart().await;
-    assert_eq!(story.desired().await.digest, None, "the tag is asked anew");
+    assert_eq!(story.desired().await.digest, None, "the tag is resolved again");
 }
 
 #[tokio::test]
@@ -69,7 +69,7 @@ async fn without_a_number_it_goes_to_the_newest_other_one_that_stayed_good() {
 #[tokio::test]
 async fn without_a_number_what_failed_and_what_is_the_same_are_passed_over() {
     let mut story = story(2).await;
-    // 3: a restart that changed nothing. 4: failed. 5: live, and taken back by the guard.
+    // 3: a restart that changed nothing. 4: failed. 5: live, then undone by auto rollback.
     story.restart().await;
     let live = status(story.id, 3, Phase::Live, Some(3));
     story.report(buddo_shared::report::DeploymentStatus { digest: Some(digest(2)), ..live }).await;
@@ -121,7 +121,7 @@ async fn each_refusal_says_what_is_wrong_and_changes_nothing() {
     let words = refusal(story.roll_back(Some(1)).await);
     assert!(words.contains("is deploying, so rollback is not possible"), "{words}");
     story.report(status(story.id, 2, Phase::Failed, Some(1))).await;
-    assert!(refusal(story.roll_back(Some(2)).await).starts_with("revision 2 never was live;"));
+    assert!(refusal(story.roll_back(Some(2)).await).starts_with("revision 2 was never live;"));
     deployments::destroy(&story.world.state, owner(1), story.id).await.unwrap();
     let words = refusal(story.roll_back(Some(1)).await);
     assert!(words.contains("is destroyed"), "{words}");
@@ -134,7 +134,7 @@ async fn one_whose_bytes_its_host_never_told_cannot_come_back() {
     story.restart().await;
     story.goes_live(2).await;
     let words = refusal(story.roll_back(Some(1)).await);
-    assert!(words.starts_with("it is not known which bytes revision 1 ran"), "{words}");
+    assert!(words.starts_with("the image digest of revision 1 is unknown"), "{words}");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Counters that are as if they were counted afresh, whatever happens.
+//! The counters always match a recount.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use crate::testing::deploys as deployments;
 use crate::testing::story::Story;
 use crate::testing::{World, owner, request};
 
-/// Something that is done to deployments.
+/// An operation on deployments.
 #[derive(Debug, Clone)]
 enum Doing {
     Create {
@@ -27,15 +27,15 @@ enum Doing {
     Restart(prop::sample::Index),
     Stop(prop::sample::Index),
     Destroy(prop::sample::Index),
-    /// To the other host, as an evacuation does it.
+    /// To the other host, like an evacuation.
     Move(prop::sample::Index),
     /// Another amount of memory.
     Resize(prop::sample::Index, u32),
-    /// All revisions but the current one.
+    /// Deletes all revisions but the current one.
     ForgetOld(prop::sample::Index),
-    /// Changes that end in an error, and so are undone.
+    /// Changes that end in an error, and so are rolled back.
     Fail(prop::sample::Index),
-    /// A host drops out, and comes back.
+    /// A host becomes unreachable, and comes back.
     Lose,
     Report {
         memory_mb: u64,
@@ -47,9 +47,9 @@ enum Doing {
     Lock,
     Remove,
     Refuse,
-    /// Takes its newest document, and so refuses nothing any more.
+    /// Acknowledges its newest document, which clears its refusal.
     Acknowledge,
-    /// It is locked and removed no longer.
+    /// It joins again: no longer locked or removed.
     Rejoin,
 }
 
@@ -107,7 +107,7 @@ impl Fleet {
         let made = std::mem::take(&mut self.made);
         let one =
             |index: &prop::sample::Index| (!made.is_empty()).then(|| made[index.index(made.len())]);
-        // What a deployment that was destroyed refuses is part of it.
+        // Refusals of a destroyed deployment are part of the test.
         match doing {
             Doing::Create { env_bytes } => {
                 self.names += 1;
@@ -202,7 +202,7 @@ impl Fleet {
     }
 }
 
-/// What is done to a host, and not to its deployments.
+/// Operations on a host, not on its deployments.
 fn to_host(
     tables: &mut dyn Tables,
     id: HostId,
@@ -216,7 +216,7 @@ fn to_host(
                 let [code, cause, fix] = ["code", "cause", "fix"].map(str::to_owned);
                 Failure { code, cause, fix }.into()
             };
-            // One that was removed has said nothing.
+            // A removed host has no status.
             let Some(status) = host.status else { return Ok(()) };
             let status = HostStatus {
                 memory_mb: *memory_mb,

@@ -13,7 +13,7 @@ use crate::testing::World;
 const HERE: Binding = Binding([7; 32]);
 const NAME: &str = "container-host-1";
 
-/// A host's state directory; a clone of it is a copy of this.
+/// A host's state directory; a clone is a copy of it.
 #[derive(Clone)]
 struct Copy {
     id: HostId,
@@ -43,7 +43,7 @@ impl Copy {
         Self::join(world, made.unwrap().token.secret).await
     }
 
-    /// Asks, and keeps the answer as a host does.
+    /// Renews, and stores the answer like a host.
     async fn renew(&mut self, world: &World) -> Result<String, RenewError> {
         let renewed = self.ask(world).await?;
         self.number = number_in(&renewed);
@@ -51,7 +51,7 @@ impl Copy {
         Ok(renewed)
     }
 
-    /// Asks, and the answer is lost.
+    /// Renews, and loses the answer.
     async fn ask(&self, world: &World) -> Result<String, RenewError> {
         let statement = Statement::new(self.id, self.number, self.request, HERE);
         let body = statement.sign(&self.pkcs8).unwrap();
@@ -109,11 +109,11 @@ async fn fm_41_two_copies_of_a_host_are_both_locked_out_until_one_joins_anew() {
     let words = refused.to_string();
     assert!(matches!(refused, RenewError::Locked(_)), "{words}");
     assert!(words.contains("host unlock container-host-1") && words.contains("join"), "{words}");
-    // Neither of them, for nobody knows which one is the host.
+    // Neither of them, since nobody knows which one is the host.
     assert!(matches!(one.renew(&world).await, Err(RenewError::Locked(_))));
     let locked = host(&world).await;
     assert!(matches!(is_served(&locked), Err(Unserved::Locked(_))));
-    // A token does not come by accident, and one of them joins with it.
+    // A token is not obtained by accident, and one of them joins with it.
     let state = &world.state;
     let now = world.clock_now();
     let added = join::invite(&state.store, &state.ca, &SystemRandom, now, NAME, None).await;
@@ -124,7 +124,7 @@ async fn fm_41_two_copies_of_a_host_are_both_locked_out_until_one_joins_anew() {
     assert_eq!((right.id, right.number), (one.id, 3));
     right.renew(&world).await.unwrap();
     assert!(is_served(&host(&world).await).is_ok());
-    // The other's key is that of no host now, and does no further harm.
+    // The other's key now belongs to no host, and does no further harm.
     assert!(matches!(other.renew(&world).await, Err(RenewError::Stranger(_))));
     right.renew(&world).await.unwrap();
     let again = join::unlock(&state.store, &state.ca, &SystemRandom, now, NAME).await;
@@ -154,8 +154,8 @@ async fn nobody_else_gets_a_certificate_or_locks_a_host_out() {
     let (id, request) = (copy.id, Uuid::from_u128(99));
     let thief = KeyPair::generate().unwrap().serialize_der();
     for (number, pkcs8, binding) in [
-        // An old number, which would lock the host out, by another key; then replayed from
-        // another connection.
+        // An old number, which would lock the host out, by another key; then replayed from another
+        // connection.
         (1, &thief, HERE),
         (1, &copy.pkcs8, Binding([8; 32])),
         (2, &thief, HERE),
@@ -182,7 +182,7 @@ async fn a_removed_host_is_a_stranger_and_one_with_deployments_is_not_removed() 
     assert!(join::list(store).await.unwrap().is_empty());
     assert!(matches!(copy.renew(&world).await, Err(RenewError::Stranger(_))));
     assert!(matches!(join::remove(store, now, NAME).await, Err(HostError::Unknown(_))));
-    // Its name is free, and means the same host as before.
+    // Its name is free, and refers to the same host as before.
     let again = Copy::first(&world).await;
     assert_eq!((again.id, again.number), (copy.id, 2));
     let status = buddo_shared::report::HostStatus {
@@ -215,7 +215,7 @@ async fn no_certificate_is_renewed_by_a_clock_that_is_doubted() {
     world.clock.jump(SignedDuration::from_hours(72));
     let refused = copy.renew(&world).await.unwrap_err();
     assert!(matches!(refused, RenewError::Clock(_)), "{refused}");
-    // It would not be valid yet. The host asks again, and is no copy of itself for that.
+    // It would not be valid yet. The host asks again, and that does not make it a copy.
     world.clock.jump(SignedDuration::from_hours(-72));
     copy.renew(&world).await.unwrap();
 }

@@ -1,15 +1,15 @@
-//! A host's words about itself, cut to what is kept of them: it may not be itself.
+//! Limits on what is stored of a host's status: the host may be compromised.
 
 use buddo_shared::report::{Failure, HostStatus};
 
 use super::judge::one_line;
 
-/// Warnings of a host that are kept.
+/// Maximum number of stored warnings.
 const WARNINGS: usize = 32;
-/// Characters of a version.
+/// Maximum characters of a version.
 const VERSION: usize = 64;
 
-/// The status with so many and so long lines at most.
+/// The status, with number and length of its lines limited.
 pub(super) fn bounded(status: &HostStatus) -> HostStatus {
     let version = |text: &String| one_line(text).chars().take(VERSION).collect::<String>();
     HostStatus {

@@ -10,34 +10,33 @@ use crate::domain::deployment::Deployment;
 use crate::domain::failure::Failure;
 use crate::domain::lifecycle::Event;
 
-/// Characters of a line in a host's words that are kept.
+/// Maximum characters stored of a line from a host.
 const LINE: usize = 500;
 
-/// Other revisions that the report names, where they are ones of ours: a database from a backup
-/// may know fewer than the host, and to name one that it does not know would leave the host without
-/// any document.
+/// Other revisions that the report names, if they are ours: a database from a backup may know fewer
+/// than the host, and naming one it does not know would leave the host without any document.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Others {
     /// The one that serves.
     pub(super) serving: Option<Revision>,
-    /// The one that the host's guard brings back.
+    /// The one that auto rollback restores.
     pub(super) put_back: Option<Revision>,
 }
 
-/// What a report means for a deploy that is under way, or was.
+/// What a report means for a deploy, in progress or ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Continues,
     Live,
     GaveUp(Failure),
-    /// It was live and turned out bad: its host brings `to` back.
+    /// It was live and failed: its host restores `to`.
     PutBack {
         failure: Failure,
         to: Revision,
     },
 }
 
-/// Changes `d` as a report about its current revision says.
+/// Updates `d` by a report about its current revision.
 pub(super) fn judge(
     d: &mut Deployment,
     status: &DeploymentStatus,
@@ -73,7 +72,7 @@ pub(super) fn judge(
         (Phase::Failed, serving) => {
             let failure = failure.unwrap_or_else(unexplained);
             d.failure = Some(failure.clone());
-            // What the host brings back may be none of ours: still it is not for us to stop.
+            // The host may restore a revision unknown here: still it must not be stopped.
             if serving.is_some() || status.put_back.is_some() {
                 d.revision = others.serving.unwrap_or(d.revision);
                 move_by(d, Event::Live);
@@ -85,7 +84,7 @@ pub(super) fn judge(
             }
             Verdict::GaveUp(failure)
         }
-        // The end of an earlier stop, reported after a restart was asked for.
+        // The end of an earlier stop, reported after a restart was requested.
         (Phase::Stopping | Phase::Stopped, _) => Verdict::Continues,
         // It answers visitors while something about it is being redone.
         (_, Some(serving)) if serving == d.revision => Verdict::Continues,
@@ -99,14 +98,13 @@ pub(super) fn judge(
     }
 }
 
-/// The host has decided already, so that the next document has to name `to`, also where the
-/// operator stopped the deployment meanwhile. It stays `running`: what answered answers on, or
-/// `to` is about to.
+/// The host has already decided, so the next document must name `to`, even if the operator stopped
+/// the deployment meanwhile. It stays `running`: what served still serves, or `to` is about to.
 fn put_back(d: &mut Deployment, status: &DeploymentStatus, to: Revision) -> Verdict {
     let failure = failure_of(status).unwrap_or_else(unexplained);
     d.revision = to;
     if d.run == RunState::Running {
-        // The host's words name both revisions.
+        // The host's message names both revisions.
         d.failure = Some(failure.clone());
         let answers = status.serving.is_some();
         d.health = Some(if answers { status.health } else { Health::Unhealthy });
@@ -116,8 +114,8 @@ fn put_back(d: &mut Deployment, status: &DeploymentStatus, to: Revision) -> Verd
     Verdict::PutBack { failure, to }
 }
 
-/// The failure that a report tells, as it may be shown: a host's words are not trusted to be one
-/// short line each.
+/// The failure of a report, made safe to show: a host's text is not trusted to be short single
+/// lines.
 fn failure_of(status: &DeploymentStatus) -> Option<Failure> {
     status.failure.as_ref().map(|failure| Failure {
         code: one_line(&failure.code),
@@ -141,12 +139,12 @@ pub(super) fn one_line(text: &str) -> String {
 fn unexplained() -> Failure {
     Failure {
         code: "unknown".to_owned(),
-        cause: "the host gave the deploy up and did not say why".to_owned(),
+        cause: "the host gave up the deploy and did not say why".to_owned(),
         fix: "restart the app; if it fails again, ask the platform's administrator".to_owned(),
     }
 }
 
-/// A report that the table does not foresee changes nothing: it came too late.
+/// A report that is illegal in this state changes nothing: it came too late.
 fn move_by(d: &mut Deployment, event: Event) {
     if let Err(illegal) = d.lifecycle.apply(event) {
         tracing::debug!(deployment = %d.id, %illegal, "a late report");

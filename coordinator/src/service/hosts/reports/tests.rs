@@ -44,7 +44,7 @@ async fn a_failed_restart_keeps_the_old_revision_and_says_why() {
     assert_eq!((d.status(), d.revision), (Status::Running, Revision::FIRST));
     assert!(d.failure.is_some());
     assert_eq!(story.generation().await, before + 1, "the next document names the old one");
-    // The host says again that the old one is live; that is no success of the new one.
+    // The host repeats that the old one is live; that is no success of the new one.
     let d = story.report(status(story.id, 1, Phase::Live, Some(1))).await;
     assert!(d.failure.is_some());
     assert_eq!(story.log().await.last().unwrap(), "deploy failed");
@@ -79,7 +79,7 @@ async fn a_batch_may_come_twice() {
     assert_eq!(send(vec![(1, live()), (2, crashed())]).await, 2);
     assert_eq!(shown().await, down);
     let before = story.generation().await;
-    // Each report alone would be news: what was committed must not be believed again.
+    // Each report alone would be new: what was committed must not be applied again.
     assert_eq!(send(vec![(1, live())]).await, 2, "the answer is what all is committed up to");
     assert_eq!(shown().await, down, "the older report comes again, alone");
     assert_eq!(send(vec![(2, live())]).await, 2);
@@ -110,7 +110,7 @@ async fn a_host_whose_clock_is_ahead_dates_nothing_to_the_future() {
     let probe = Checked { id: story.id, at: ahead };
     show(&story.world.state, story.host, Vec::new(), vec![probe]).await.unwrap();
     assert_eq!(shown(&story).await, now);
-    // What was kept before this was looked at ends with the next report.
+    // A value stored before this check existed is corrected by the next report.
     let path = story.world.state.config.database();
     let connection = rusqlite::Connection::open(path).unwrap();
     let sql = "UPDATE deployments SET last_health_check = ?1";
@@ -243,7 +243,7 @@ async fn a_revision_that_a_restored_database_does_not_know_is_never_named() {
     let d = story.report(status(story.id, 2, Phase::Failed, Some(7))).await;
     assert_eq!((d.status(), d.revision.get()), (Status::Running, 2));
     assert!(d.failure.is_some());
-    // It can still be shown, and a restart takes a number that the host has not seen.
+    // It can still be shown, and a restart takes a number unknown to the host.
     deployments::get(&story.world.state, owner(1), story.id).await.unwrap();
     story.restart().await;
     assert_eq!(story.stored().await.revision.get(), 8);
@@ -364,7 +364,7 @@ async fn what_the_guard_put_back_is_the_current_one_and_the_audit_log_says_who_a
     // That it serves again is no success of the one that failed.
     let d = story.goes_live(1).await;
     assert!(d.failure.is_some());
-    // What was given up is neither put back by the next guard nor chosen by a rollback.
+    // A failed revision is neither a fallback nor chosen by a rollback.
     story.restart().await;
     assert_eq!(story.desired().await.guard.unwrap().fallback.revision.get(), 1);
 }
@@ -395,7 +395,7 @@ async fn a_guard_that_is_reported_again_acts_once() {
     story.goes_live(2).await;
     story.puts_back(2, 1).await;
     let (generation, log) = (story.generation().await, story.log().await);
-    // As after a restore, when a host says all it knows once more.
+    // As after a restore, when a host repeats everything it knows.
     let d = story.puts_back(2, 1).await;
     assert_eq!(d.revision.get(), 1);
     story.goes_live(2).await;
@@ -448,7 +448,7 @@ async fn a_guard_that_puts_back_what_a_restored_database_does_not_know_leaves_a_
     assert_eq!((d.status(), d.revision.get()), (Status::Running, 1));
     assert_eq!(story.log().await.last().unwrap(), "deploy failed");
     assert_eq!(story.desired().await.revision.get(), 1);
-    // It goes on to say so; nothing new comes of it, and nothing is stopped.
+    // It repeats its claims; nothing new comes of it, and nothing is stopped.
     let (generation, log) = (story.generation().await, story.log().await);
     let d = story.report(DeploymentStatus { serving: None, ..story.bad(1, 9) }).await;
     assert_eq!((d.status(), d.run), (Status::Running, RunState::Running));
@@ -483,14 +483,14 @@ async fn fm_67_one_put_back_a_revision_is_believed() {
     story.restart().await;
     story.goes_live(2).await;
     assert_eq!(story.puts_back(2, 1).await.revision.get(), 1);
-    // Once the other way, for the first one had not failed before; and that is all.
+    // Once the other way, since the first one had not failed before; and no more.
     story.puts_back(1, 2).await;
     let (generation, log) = (story.generation().await, story.log().await);
     let current = story.stored().await.revision;
     for turn in 0..20 {
         let (from, to) = if turn % 2 == 0 { (2, 1) } else { (1, 2) };
         story.puts_back(from, to).await;
-        // The same by what it says serves.
+        // The same through the revision it claims to serve.
         story.report(status(story.id, from, Phase::Failed, Some(to))).await;
     }
     assert_eq!(story.log().await, log);
@@ -523,11 +523,11 @@ async fn fm_67_no_host_chooses_the_number_of_the_next_revision() {
     }
     story.restart().await;
     assert_eq!(story.stored().await.revision, Revision::new(2));
-    // A host may know some more than a database that was restored.
+    // A host may know some more revisions than a restored database.
     story.report(status(story.id, 2, Phase::Live, Some(40))).await;
     story.restart().await;
     assert_eq!(story.stored().await.revision, Revision::new(41));
-    // As a version before this kept it.
+    // As an earlier version stored it.
     let database = rusqlite::Connection::open(story.world.state.config.database()).unwrap();
     database.execute("UPDATE deployments SET serving = ?1", [u32::MAX]).unwrap();
     story.restart().await;

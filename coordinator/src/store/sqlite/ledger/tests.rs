@@ -1,4 +1,4 @@
-//! Whatever is done to the logs from outside is found.
+//! Every change of the logs from outside is detected.
 
 use buddo_shared::id::{AccountId, DeploymentId, OrgId};
 use proptest::prelude::*;
@@ -13,7 +13,7 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
-/// A database with an entry of each kind for each number, in memory of a file.
+/// A database with an entry of each kind for each number.
 fn filled(entries: u8) -> (tempfile::TempDir, Connection) {
     let directory = tempfile::tempdir().unwrap();
     let mut connection = migrate::open(&directory.path().join("a.db")).unwrap();
@@ -86,7 +86,7 @@ fn broken(connection: &Connection) -> Break {
     }
 }
 
-/// As somebody who has the file and no scruples.
+/// Like an attacker who has the file.
 fn without_triggers(connection: &Connection) {
     let sql = "SELECT name FROM sqlite_schema WHERE type = 'trigger'";
     let mut statement = connection.prepare(sql).unwrap();
@@ -157,22 +157,22 @@ fn old_entries_are_forgotten_from_the_beginning_and_the_rest_still_holds() {
     assert_eq!(prune(&mut connection, 0, 100), 0);
     assert_eq!(prune(&mut connection, 800, 3), 3);
     assert!(is_whole(&connection));
-    // Entries 0 to 7: two links each of 0 and 5, one each of the others, less the three.
+    // Entries 0 to 7: two links each for 0 and 5, one each for the others, less the three.
     assert_eq!(prune(&mut connection, 800, 100), 7);
     let AuditChainState::Whole { anchor, head } = state(&connection) else { panic!("broken") };
     assert_eq!((anchor.seq, head.seq), (10, 26));
     let left: i64 =
         connection.query_row("SELECT min(at) FROM audit_chain", [], |row| row.get(0)).unwrap();
     assert_eq!(left, 800_000);
-    // New entries go on from there.
+    // New entries continue the chain.
     let transaction = connection.transaction().unwrap();
     write(&mut Tx::new(&transaction), 21, at(6_000));
     transaction.commit().unwrap();
     assert!(is_whole(&connection));
-    // All of it may be old: the entry about that is left.
+    // All of it may be old: the entry about the pruning is left.
     assert!(prune(&mut connection, 7_000, 100) > 0);
     assert!(is_whole(&connection));
-    // Cut by hand, with an anchor that fits: but no entry says so.
+    // Cut by hand, with a matching anchor: but no entry records it.
     let (_directory, connection) = filled(8);
     without_triggers(&connection);
     connection
@@ -210,7 +210,7 @@ fn entries_from_before_the_chain_are_taken_in_once() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
-    /// Any edit of a column, deletion, exchange of two entries or links, or cut is found.
+    /// Any edit of a column, deletion, exchange of two entries or links, or cut is detected.
     #[test]
     fn any_change_from_outside_is_found(
         what in 0_u8..6,
@@ -235,7 +235,7 @@ proptest! {
                          replace({column} || 'x', 'pendingx', 'completed') ELSE {column} END
                      WHERE seq = ?1 AND {column} IS NOT NULL"), [one]).unwrap_or(0),
             1 => connection.execute(&format!("DELETE FROM {table} WHERE seq = ?1"), [one]).unwrap(),
-            // Also with its link, as if it had never been.
+            // Together with its link, as if it had never existed.
             2 => {
                 let sql = "DELETE FROM audit_chain WHERE log = ?1 AND entry = ?2";
                 connection.execute(sql, params![table, one]).unwrap()
