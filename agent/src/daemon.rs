@@ -90,7 +90,7 @@ async fn wait_to_join(
 ) -> Result<()> {
     tracing::warn!("{}", socket::NOT_JOINED);
     let facts = facts::initial(&config);
-    let picture = HostSnapshot {
+    let snapshot = HostSnapshot {
         joined: false,
         host: HostStatus {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -106,19 +106,19 @@ async fn wait_to_join(
         },
         deployments: Vec::new(),
     };
-    let (_picture, pictures) = watch::channel(Some(Arc::new(picture)));
+    let (_picture, pictures) = watch::channel(Some(Arc::new(snapshot)));
     let (_document, documents) = watch::channel(None);
     let scrape = Scrape {
         metrics: metrics.clone(),
-        picture: pictures.clone(),
+        snapshot: pictures.clone(),
         document: documents.clone(),
         store: store.clone(),
         events: None,
-        room: room(&config),
+        disk_space: disk_space(&config),
         clock: Arc::new(SystemClock),
     };
     let sources = Sources {
-        picture: pictures,
+        snapshot: pictures,
         document: documents,
         routes: Arc::new(Default::default),
         status: status.clone(),
@@ -163,13 +163,14 @@ async fn run_joined(
     if store.belong_to(identity.host_id, identity.joined).await? {
         tracing::warn!("this host has joined again; ignoring the previous document");
     }
-    let pins = identity.pins.clone();
-    let intent = Arc::new(DesiredState::restore(pins, store.clone(), Arc::clone(&clock)).await?);
+    let trust_roots = identity.trust_roots.clone();
+    let intent =
+        Arc::new(DesiredState::restore(trust_roots, store.clone(), Arc::clone(&clock)).await?);
     let (renewer, alarm, _alarms) = renewer(&config, &identity, &clock, &intent)?;
     let tls = renewer.tls();
-    let (room, shelf) = (room(&config), ImageLeases::default());
+    let (disk_space, image_leases) = (disk_space(&config), ImageLeases::default());
     let reserve = store.reserve().clone();
-    let podman = podman(&config, identity.host_id, &room, &metrics);
+    let podman = podman(&config, identity.host_id, &disk_space, &metrics);
     let events = podman.events(stop.child_token());
     let (facts, known) = watch::channel(facts::initial(&config));
     let world = World {
@@ -193,24 +194,24 @@ async fn run_joined(
         Reconciler::restore(world, inputs, settings, store.clone(), status.clone()).await?;
     let reconciler = reconciler
         .with_metrics(metrics.clone())
-        .with_shelf(shelf.clone())
+        .with_shelf(image_leases.clone())
         .with_memory_events(Arc::new(CgroupFs::default()))
         .with_exits(Arc::new(Pidfds))
         .with_exits_at_most(open_files::watches());
 
     let scrape = Scrape {
         metrics: metrics.clone(),
-        picture: reconciler.picture(),
+        snapshot: reconciler.snapshot(),
         document: intent.subscribe(),
         store: store.clone(),
         events: Some(events),
-        room: room.clone(),
+        disk_space: disk_space.clone(),
         clock: Arc::new(SystemClock),
     };
     let _told = tell_metrics(&config, scrape.clone(), &stop).await?;
     let routes = reconciler.routes();
     let sources = Sources {
-        picture: reconciler.picture(),
+        snapshot: reconciler.snapshot(),
         document: intent.subscribe(),
         routes: Arc::new(move || routes.files()),
         status: status.clone(),
@@ -219,21 +220,23 @@ async fn run_joined(
     let signs =
         Signs { beats: reconciler.beats(), store: store.clone(), intent: Arc::clone(&intent) };
     let _writer = vital(&stop, write_reports(status.clone()));
-    let keeper = ImageGc {
+    let image_gc = ImageGc {
         images: Arc::new(podman.clone()),
-        room: room.clone(),
-        shelf,
+        disk_space: disk_space.clone(),
+        image_leases,
         document: intent.subscribe(),
-        picture: reconciler.picture(),
+        snapshot: reconciler.snapshot(),
         facts: facts.clone(),
         metrics,
         jitter: system_jitter(),
         reserve,
     };
-    let _keeper = vital(&stop, keeper.run());
+    let _keeper = vital(&stop, image_gc.run());
     let _facts = vital(&stop, {
-        let (config, picture) = (config.clone(), reconciler.picture());
-        async move { facts::keep(&podman, &config, &room, &facts, picture, &system_jitter()).await }
+        let (config, snapshot) = (config.clone(), reconciler.snapshot());
+        async move {
+            facts::keep(&podman, &config, &disk_space, &facts, snapshot, &system_jitter()).await;
+        }
     });
     let _watchdog = AbortOnDropHandle::new(tokio::spawn(watchdog::feed(signs)));
     let local = socket::serve(local_listener, sources, stop.clone());
@@ -290,12 +293,12 @@ fn settings(config: &Config, key: OpeningKey) -> Settings {
     }
 }
 
-fn podman(config: &Config, host: HostId, room: &DiskSpace, metrics: &Metrics) -> Podman {
+fn podman(config: &Config, host: HostId, disk_space: &DiskSpace, metrics: &Metrics) -> Podman {
     let limits = PullLimits { max_image: config.pull.max_image, ..PullLimits::default() };
     Podman::new(config.podman.socket.clone(), host)
         .with_pull_limits(limits)
         .with_max_containers(config.podman.max_containers)
-        .with_room(room.clone())
+        .with_room(disk_space.clone())
         .without_kernel_keys(&config.state_dir)
         .with_metrics(metrics.clone())
 }
@@ -306,7 +309,7 @@ async fn write_reports(status: Status) {
     }
 }
 
-fn room(config: &Config) -> DiskSpace {
+fn disk_space(config: &Config) -> DiskSpace {
     DiskSpace::new(config.disk, config.state_dir.clone(), system_measure())
 }
 
@@ -336,7 +339,7 @@ fn renewer(
     intent: &DesiredState<SystemClock>,
 ) -> Result<(Renewer<SystemClock>, Alarm, AbortOnDropHandle<()>)> {
     let (state_dir, clock) = (config.state_dir.clone(), Arc::clone(clock));
-    let renewer = Renewer::new(identity, state_dir, clock, system_jitter(), intent.pins())?;
+    let renewer = Renewer::new(identity, state_dir, clock, system_jitter(), intent.trust_roots())?;
     let (both, alarm) = watch::channel(None);
     let joined = tokio::spawn(join_alarms(intent.alarm(), renewer.alarm(), both));
     Ok((renewer, alarm, AbortOnDropHandle::new(joined)))

@@ -165,7 +165,7 @@ pub struct Reconciler<C, P, X, L, K> {
     kills: Kills,
     exits: Exits,
     orders: Operations<C>,
-    echo: EventLiveness,
+    liveness: EventLiveness,
     wake: Arc<Notify>,
     memories: BTreeMap<DeploymentId, DeploymentState>,
     saved: BTreeMap<DeploymentId, Persisted>,
@@ -186,13 +186,13 @@ pub struct Reconciler<C, P, X, L, K> {
     hinted: bool,
     trouble: Option<Failure>,
     /// Apps that went down recently, and until when their host is to blame.
-    tide: MassFailure,
+    mass_failure: MassFailure,
     troubled_until: Option<Instant>,
     many_sick: bool,
     permits: Permits,
     /// Host names, with the document they were made for, while a guard is open.
     names: Option<(Arc<Document>, Names)>,
-    picture: watch::Sender<Option<Arc<HostSnapshot>>>,
+    snapshot: watch::Sender<Option<Arc<HostSnapshot>>>,
     beats: watch::Sender<u64>,
     metrics: Metrics,
 }
@@ -238,7 +238,7 @@ where
             kills: Kills::new(Arc::clone(&wake)),
             exits: Exits::new(Arc::clone(&wake)),
             orders: Operations::new(executor, Arc::clone(&wake), inputs.events.lines.clone()),
-            echo: EventLiveness::default(),
+            liveness: EventLiveness::default(),
             world,
             inputs,
             settings,
@@ -261,12 +261,12 @@ where
             observed: Observed::default(),
             hinted: false,
             trouble: None,
-            tide: MassFailure::default(),
+            mass_failure: MassFailure::default(),
             troubled_until: None,
             many_sick: false,
             permits: Permits::begin(Instant::now()),
             names: None,
-            picture: watch::Sender::new(None),
+            snapshot: watch::Sender::new(None),
             beats: watch::Sender::new(0),
             metrics: Metrics::default(),
         })
@@ -281,8 +281,8 @@ where
 
     /// Shares image leases with the image GC.
     #[must_use]
-    pub fn with_shelf(mut self, shelf: ImageLeases) -> Self {
-        self.orders.go_by(shelf);
+    pub fn with_shelf(mut self, image_leases: ImageLeases) -> Self {
+        self.orders.go_by(image_leases);
         self
     }
 
@@ -305,8 +305,8 @@ where
     }
 
     /// The snapshot of the host, replaced after each pass.
-    pub fn picture(&self) -> watch::Receiver<Option<Arc<HostSnapshot>>> {
-        self.picture.subscribe()
+    pub fn snapshot(&self) -> watch::Receiver<Option<Arc<HostSnapshot>>> {
+        self.snapshot.subscribe()
     }
 
     /// Rises while the loop makes progress: at least once every few seconds.
@@ -368,7 +368,7 @@ where
         stop: &CancellationToken,
         told: &mut Instant,
     ) -> Option<()> {
-        let due = [next, self.echo.due()].into_iter().flatten();
+        let due = [next, self.liveness.due()].into_iter().flatten();
         let until = due.fold(Instant::now() + RELIST, Instant::min);
         loop {
             self.beat();

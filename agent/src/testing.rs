@@ -56,7 +56,7 @@ pub(crate) fn document(deployments: Vec<DeploymentSpec>) -> Document {
 }
 
 /// A host that knows that document and shows no deployments.
-pub(crate) fn picture(joined: bool) -> HostSnapshot {
+pub(crate) fn snapshot(joined: bool) -> HostSnapshot {
     let host = HostStatus {
         agent_version: "0.1.0".to_owned(),
         podman_version: None,

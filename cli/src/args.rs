@@ -166,7 +166,7 @@ pub(crate) struct Create {
     /// Name of the app, and of its address below buddocloud.com
     #[arg(long)]
     pub(crate) name: String,
-    /// Container image from harbor.buddo.xyz:4443/, docker.io/library/ or ghcr.io/
+    /// Container image in full form, such as ghcr.io/me/app:v1
     #[arg(long)]
     pub(crate) image: String,
     /// Port that the app listens on inside its container [default: 3000]

@@ -34,7 +34,7 @@ use crate::process::serve::{self, Listener, Tls};
 use crate::process::trusted_clock::Timekeeper;
 use crate::service::live::LiveStatus;
 use crate::service::{clock, failed_logins, master_key, retention};
-use crate::state::{AppState, Recent, Services};
+use crate::state::{AppState, RecentReads, Services};
 use crate::store::Store;
 use crate::tasks::mail::{self, Mailer};
 
@@ -63,7 +63,7 @@ pub fn assemble(
         mail_due: Notify::new(),
         ca,
         live: LiveStatus::new(config.limits.event_streams),
-        recent: Recent::default(),
+        recent: RecentReads::default(),
         metrics,
         wake: Wake::default(),
         drain: CancellationToken::new(),

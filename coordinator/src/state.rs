@@ -34,7 +34,7 @@ pub type AppState = Arc<Services>;
 
 /// Cached results of frequent reads.
 #[derive(Debug, Default)]
-pub struct Recent {
+pub struct RecentReads {
     /// Access tokens: until when they are cached, and what they allow.
     pub access: Cache<HashedToken, (Timestamp, Access)>,
     /// Deployments and how their hosts are reached, for principals that may see them.
@@ -68,7 +68,7 @@ pub struct Services {
     /// Live status that is not persisted.
     pub live: LiveStatus,
     /// Cached reads.
-    pub recent: Recent,
+    pub recent: RecentReads,
     pub metrics: Metrics,
     /// Hints for the tasks that serve hosts.
     pub wake: Wake,

@@ -68,16 +68,7 @@ pub enum ImageError {
     /// The digest is malformed.
     #[error(transparent)]
     Digest(#[from] DigestError),
-    /// The registry is not on the allow-list.
-    #[error(
-        "is not from an allowed registry; use harbor.buddo.xyz:4443/, docker.io/library/ or ghcr.io/"
-    )]
-    NotAllowed,
 }
-
-/// The allow-list: a registry, and its first path segment if only that one is allowed.
-const ALLOWED: &[(&str, Option<&str>)] =
-    &[("harbor.buddo.xyz:4443", None), ("docker.io", Some("library")), ("ghcr.io", None)];
 
 impl ImageReference {
     /// Parses a reference in full form (`registry/repository[:tag][@digest]`). Without tag and
@@ -114,19 +105,6 @@ impl ImageReference {
             (tag, _) => tag.map(str::to_owned),
         };
         Ok(Self { registry: registry.to_owned(), repository: repository.to_owned(), tag, digest })
-    }
-
-    /// Parses a reference and refuses it unless its registry is on the allow-list.
-    pub fn parse_allowed(text: &str) -> Result<Self, ImageError> {
-        let image = Self::parse(text)?;
-        let first = image.repository.split('/').next();
-        let allowed = ALLOWED.iter().any(|(registry, namespace)| {
-            image.registry == *registry
-                && namespace.is_none_or(|namespace| {
-                    first == Some(namespace) && image.repository.len() > namespace.len()
-                })
-        });
-        if allowed { Ok(image) } else { Err(ImageError::NotAllowed) }
     }
 
     /// Host and port of the registry.
@@ -242,53 +220,30 @@ mod tests {
 
     use super::*;
 
-    fn allowed(text: &str) -> Result<String, ImageError> {
-        ImageReference::parse_allowed(text).map(|image| image.to_string())
+    fn parsed(text: &str) -> Result<String, ImageError> {
+        ImageReference::parse(text).map(|image| image.to_string())
     }
 
     #[test]
-    fn the_published_examples_are_allowed() {
-        for text in [
-            "harbor.buddo.xyz:4443/operators/my-app:latest",
-            "docker.io/library/nginx:latest",
-            "ghcr.io/owner/app:v1",
-        ] {
-            assert_eq!(allowed(text).as_deref(), Ok(text));
-        }
-        assert_eq!(allowed("ghcr.io/owner/app").as_deref(), Ok("ghcr.io/owner/app:latest"));
-    }
-
-    #[test]
-    fn look_alikes_are_refused() {
-        for text in [
-            "docker.io.evil.com/library/nginx",
-            "docker.io/libraryevil/nginx",
-            "docker.io/evil/library/nginx",
-            "docker.io/library",
-            "harbor.buddo.xyz/operators/app",
-            "harbor.buddo.xyz:44431/operators/app",
-            "ghcr.io.evil/owner/app",
-            "quay.io/owner/app",
-        ] {
-            assert_eq!(allowed(text), Err(ImageError::NotAllowed), "{text}");
-        }
+    fn without_tag_and_digest_the_tag_is_latest() {
+        assert_eq!(parsed("ghcr.io/owner/app").as_deref(), Ok("ghcr.io/owner/app:latest"));
     }
 
     #[test]
     fn malformed_references_name_the_part() {
-        assert_eq!(allowed("nginx:latest"), Err(ImageError::NoRegistry));
-        assert_eq!(allowed("library/nginx"), Err(ImageError::NoRegistry));
-        assert!(matches!(allowed("ghcr.io@evil/app"), Err(ImageError::Registry(_))));
-        assert!(matches!(allowed("Docker.io/library/nginx"), Err(ImageError::Registry(_))));
-        assert!(matches!(allowed("ghcr.io:0/a"), Err(ImageError::Registry(_))));
-        assert!(matches!(allowed("ghcr.io/Owner/app"), Err(ImageError::Repository(_))));
-        assert!(matches!(allowed("ghcr.io/a/../b"), Err(ImageError::Repository(_))));
-        assert!(matches!(allowed("ghcr.io//a"), Err(ImageError::Repository(_))));
-        assert!(matches!(allowed("ghcr.io/a:-x"), Err(ImageError::Tag(_))));
-        assert!(matches!(allowed("ghcr.io/a:x y"), Err(ImageError::Tag(_))));
-        assert!(matches!(allowed("ghcr.io/a@sha256:abc"), Err(ImageError::Digest(_))));
+        assert_eq!(parsed("nginx:latest"), Err(ImageError::NoRegistry));
+        assert_eq!(parsed("library/nginx"), Err(ImageError::NoRegistry));
+        assert!(matches!(parsed("ghcr.io@evil/app"), Err(ImageError::Registry(_))));
+        assert!(matches!(parsed("Docker.io/library/nginx"), Err(ImageError::Registry(_))));
+        assert!(matches!(parsed("ghcr.io:0/a"), Err(ImageError::Registry(_))));
+        assert!(matches!(parsed("ghcr.io/Owner/app"), Err(ImageError::Repository(_))));
+        assert!(matches!(parsed("ghcr.io/a/../b"), Err(ImageError::Repository(_))));
+        assert!(matches!(parsed("ghcr.io//a"), Err(ImageError::Repository(_))));
+        assert!(matches!(parsed("ghcr.io/a:-x"), Err(ImageError::Tag(_))));
+        assert!(matches!(parsed("ghcr.io/a:x y"), Err(ImageError::Tag(_))));
+        assert!(matches!(parsed("ghcr.io/a@sha256:abc"), Err(ImageError::Digest(_))));
         assert!(matches!(
-            allowed(&format!("ghcr.io/a@sha256:{}", "A".repeat(64))),
+            parsed(&format!("ghcr.io/a@sha256:{}", "A".repeat(64))),
             Err(ImageError::Digest(_))
         ));
     }

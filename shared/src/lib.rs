@@ -10,6 +10,7 @@
 //!                             └── report::Frame ◄── agent ◄─ signed::Verifier ─► Verified<Manifest>
 //! ```
 
+pub mod allow_list;
 pub mod api;
 pub mod env;
 pub mod id;

@@ -86,7 +86,7 @@ pub struct DeploymentSpec {
     pub registry_credentials: Option<Sealed>,
     /// What to do if the revision fails after it went live; `None`: no predecessor was ever live.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub guard: Option<Box<Guard>>,
+    pub guard: Option<Box<AutoRollback>>,
     /// Images, pinned by digest, of the revisions that can be restored: never garbage-collected.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kept_images: Vec<ImageReference>,
@@ -95,7 +95,7 @@ pub struct DeploymentSpec {
 /// Auto rollback for a revision that has just gone live. The host acts on its own, so that this
 /// works while its coordinator is away.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Guard {
+pub struct AutoRollback {
     /// Seconds after the switch during which it applies.
     pub seconds: u32,
     /// The revision to restore.

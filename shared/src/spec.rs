@@ -1,10 +1,11 @@
 //! An operator's request, fully validated: the CLI refuses a bad one before sending it, the
 //! coordinator before storing it, with the same messages.
 
+use crate::allow_list::ImageAllowList;
 use crate::api::deploy::CreateDeployment;
 use crate::api::problem::FieldError;
 use crate::env::EnvVars;
-use crate::image::ImageReference;
+use crate::image::{ImageError, ImageReference};
 use crate::manifest::Strategy;
 use crate::name::{HostName, Subdomain};
 use crate::port::Port;
@@ -40,7 +41,7 @@ text_newtype!(TierSlug, TierSlugError);
 pub struct AppSpec {
     /// The app's name in the zone.
     pub subdomain: Subdomain,
-    /// The image, from an allowed registry.
+    /// The image.
     pub image: ImageReference,
     /// The tier asked for.
     pub tier: TierSlug,
@@ -56,13 +57,30 @@ pub struct AppSpec {
 
 impl AppSpec {
     /// Checks every field and reports all errors at once, each with its JSON pointer (RFC 6901) and
-    /// the fix.
+    /// the fix. Whether the image may be deployed is for the platform to say:
+    /// [`parse_allowed`](Self::parse_allowed).
     pub fn parse(request: CreateDeployment) -> Result<Self, Vec<FieldError>> {
+        Self::parse_with(request, Ok::<_, ImageError>)
+    }
+
+    /// As [`parse`](Self::parse), and the image has to come from a place on the list.
+    pub fn parse_allowed(
+        request: CreateDeployment,
+        images: &ImageAllowList,
+    ) -> Result<Self, Vec<FieldError>> {
+        Self::parse_with(request, |image| images.check(image))
+    }
+
+    fn parse_with<E: std::fmt::Display>(
+        request: CreateDeployment,
+        allow: impl FnOnce(ImageReference) -> Result<ImageReference, E>,
+    ) -> Result<Self, Vec<FieldError>> {
         let mut errors = Vec::new();
         let subdomain =
             field(&mut errors, "/subdomain", required(request.subdomain), |t| Subdomain::parse(&t));
         let image = field(&mut errors, "/image", required(request.image), |t| {
-            ImageReference::parse_allowed(&t)
+            let image = ImageReference::parse(&t).map_err(|error| error.to_string())?;
+            allow(image).map_err(|error| error.to_string())
         });
         let tier = field(&mut errors, "/tier", required(request.tier), |t| TierSlug::parse(&t));
         let port = match request.port {

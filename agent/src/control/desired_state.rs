@@ -46,7 +46,7 @@ const TOLD_AGAIN: Duration = Duration::from_hours(1);
 
 /// What a new document is compared with.
 #[derive(Debug, Default)]
-struct Order {
+struct DocumentOrder {
     held: Option<(Generation, Digest)>,
     /// Wall time is never earlier than this: the time of the newest accepted signature. Only signed
     /// times count, or one jump of the clock ahead would refuse every later document. It is reset
@@ -70,10 +70,10 @@ pub struct DesiredState<K> {
     store: Store,
     clock: Arc<K>,
     /// Held over the write, so that documents are persisted one by one, in order.
-    order: Mutex<Order>,
+    order: Mutex<DocumentOrder>,
     current: watch::Sender<Option<Arc<Document>>>,
     /// The trust roots of this host; change with a document, while `order` is held.
-    pins: watch::Sender<Arc<TrustRoots>>,
+    trust_roots: watch::Sender<Arc<TrustRoots>>,
     alarm: watch::Sender<Option<String>>,
     /// The last refusal that named the time here, and when it was reported.
     told: std::sync::Mutex<Option<(Discriminant<Refusal>, Instant)>>,
@@ -91,16 +91,16 @@ impl<K: Clock> DesiredState<K> {
         clock: Arc<K>,
     ) -> Result<Self, RestoreError> {
         let held = store.document().await?;
-        let pins = match held.as_ref().and_then(|held| held.trust.clone()) {
+        let trust_roots = match held.as_ref().and_then(|held| held.trust.clone()) {
             Some(trust) => TrustRoots::new(joined.verifier().host(), trust)?,
             None => joined,
         };
-        let mut order = Order::default();
+        let mut order = DocumentOrder::default();
         let mut document = None;
         let mut alarm = None;
         if let Some(held) = held {
             let place = (held.generation, held.digest);
-            match pins.verifier().verify(&held.envelope) {
+            match trust_roots.verifier().verify(&held.envelope) {
                 Ok(verified) => {
                     document = Some(Arc::new(Document::new(verified)));
                     order.held = Some(place);
@@ -119,7 +119,7 @@ impl<K: Clock> DesiredState<K> {
             clock,
             order: Mutex::new(order),
             current: watch::Sender::new(document),
-            pins: watch::Sender::new(Arc::new(pins)),
+            trust_roots: watch::Sender::new(Arc::new(trust_roots)),
             alarm: watch::Sender::new(alarm),
             told: std::sync::Mutex::default(),
         })
@@ -131,8 +131,8 @@ impl<K: Clock> DesiredState<K> {
     }
 
     /// The trust roots of this host, and every change of them.
-    pub fn pins(&self) -> watch::Receiver<Arc<TrustRoots>> {
-        self.pins.subscribe()
+    pub fn trust_roots(&self) -> watch::Receiver<Arc<TrustRoots>> {
+        self.trust_roots.subscribe()
     }
 
     /// The document in force, and every later one.
@@ -162,12 +162,12 @@ impl<K: Clock> DesiredState<K> {
     }
 
     async fn verify(&self, envelope: &Bytes) -> Result<Verified<Manifest>, VerifyError> {
-        let pins = Arc::clone(&self.pins.borrow());
+        let trust_roots = Arc::clone(&self.trust_roots.borrow());
         if envelope.len() <= INLINE {
-            return pins.verifier().verify(envelope);
+            return trust_roots.verifier().verify(envelope);
         }
         let envelope = envelope.clone();
-        let verify = move || pins.verifier().verify(&envelope);
+        let verify = move || trust_roots.verifier().verify(&envelope);
         let verified = tokio::task::spawn_blocking(verify).await;
         verified.unwrap_or(Err(VerifyError::Envelope))
     }
@@ -175,9 +175,9 @@ impl<K: Clock> DesiredState<K> {
     async fn accept(&self, envelope: Bytes) -> Result<Accepted, Refusal> {
         let verified = self.verify(&envelope).await?;
         let mut order = self.order.lock().await;
-        let pins = Arc::clone(&self.pins.borrow());
+        let trust_roots = Arc::clone(&self.trust_roots.borrow());
         // It may have been verified just before another document withdrew the trust in its key.
-        if !pins.verifier().trusts(verified.signer()) {
+        if !trust_roots.verifier().trusts(verified.signer()) {
             return Err(VerifyError::UnknownKey(verified.signer().to_owned()).into());
         }
         let generation = verified.get().generation;
@@ -208,7 +208,7 @@ impl<K: Clock> DesiredState<K> {
             return Err(Refusal::IssuedInFuture { issued_at, now: believed });
         }
         let digest = verified.digest().clone();
-        let trust = verified.get().trust.clone().filter(|trust| trust != pins.wire());
+        let trust = verified.get().trust.clone().filter(|trust| trust != trust_roots.wire());
         let pinned = trust.clone().map(|trust| TrustRoots::new(verified.get().host_id, trust));
         let pinned = pinned.transpose()?;
         let held = Held {
@@ -219,9 +219,9 @@ impl<K: Clock> DesiredState<K> {
             trust,
         };
         self.store.put_document(held).await.map_err(|error| Refusal::Store(error.into()))?;
-        if let Some(pins) = pinned {
-            tracing::info!(trust = ?pins.verifier(), "the trust roots of this host have changed");
-            self.pins.send_replace(Arc::new(pins));
+        if let Some(trust_roots) = pinned {
+            tracing::info!(trust = ?trust_roots.verifier(), "the trust roots of this host have changed");
+            self.trust_roots.send_replace(Arc::new(trust_roots));
         }
         order.held = Some((generation, digest));
         order.floor = Some(floor.map_or(issued_at, |floor| floor.max(issued_at)));

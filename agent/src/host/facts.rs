@@ -45,21 +45,21 @@ pub fn initial(config: &Config) -> HostFacts {
 pub async fn keep(
     podman: &Podman,
     config: &Config,
-    room: &DiskSpace,
+    disk_space: &DiskSpace,
     facts: &watch::Sender<HostFacts>,
-    mut picture: watch::Receiver<Option<Arc<HostSnapshot>>>,
+    mut snapshot: watch::Receiver<Option<Arc<HostSnapshot>>>,
     jitter: &Jitter,
 ) {
     // Podman's info call looks at each container, as its list does: with 1,000 of them each takes
     // most of a second (4.3.1), both at once take twice as long, and apps only wait for the list.
-    let seen = picture.wait_for(Option::is_some);
+    let seen = snapshot.wait_for(Option::is_some);
     let _ = tokio::time::timeout(FIRST_PASS, seen).await;
     let failures = Failures::default();
     loop {
         let next = match podman.info().await {
             Ok(info) => {
                 failures.end();
-                room.images_lie_in(info.image_places.clone());
+                disk_space.images_lie_in(info.image_places.clone());
                 let caddy_version = caddy::version(&config.caddy.admin).await;
                 let loses_bodies = caddy_version.as_deref().is_some_and(caddy::loses_bodies);
                 let fresh = HostFacts { caddy_version, loses_bodies, ..learn(&info, config) };

@@ -187,7 +187,7 @@ mod tests {
 
     use super::*;
 
-    fn picture(phase: Phase, failure: Option<Failure>) -> DeploymentSnapshot {
+    fn snapshot(phase: Phase, failure: Option<Failure>) -> DeploymentSnapshot {
         DeploymentSnapshot {
             subdomain: Some("blog".to_owned()),
             host: Some("blog.example.com".to_owned()),
@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn a_guard_says_for_how_long_it_watches_and_what_it_would_do() {
-        let mut app = picture(Phase::Live, None);
+        let mut app = snapshot(Phase::Live, None);
         app.guarded_s = Some(250);
         says(&app, &host(), &["is live with revision 2", "for 250 s more", "before it back"]);
         assert!(!explain(&app, &host()).to_string().contains("killed"));
@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn what_answers_between_two_crashes_is_not_as_it_should_be() {
-        let mut app = picture(Phase::Live, None);
+        let mut app = snapshot(Phase::Live, None);
         assert!(explain(&app, &host()).to_string().contains("nothing: it is as it should be"));
         app.status.restarts = 3;
         says(&app, &host(), &["it went down 3 times recently", "ever later"]);
@@ -267,7 +267,7 @@ mod tests {
         let lived = std::time::Duration::from_secs(12);
         let verdict = Verdict::Memory { kills: 2, certain: true };
         let failure = crate::plan::messages::guard(&verdict, new, old, lived, limits);
-        let mut app = picture(Phase::Failed, Some(failure));
+        let mut app = snapshot(Phase::Failed, Some(failure));
         app.status.put_back = Some(old);
         let why =
             ["went back to revision 1", "256 MB of memory 2 times within 12 s", "larger tier"];
@@ -280,7 +280,7 @@ mod tests {
 
     #[test]
     fn a_recreate_a_drain_and_a_wait_are_told() {
-        let mut app = picture(Phase::Starting, None);
+        let mut app = snapshot(Phase::Starting, None);
         (app.status.serving, app.target) = (None, Some(Target::Hold));
         app.doing = vec!["start buddo-x-r2-b".to_owned()];
         says(&app, &host(), &["wait up to 10 seconds", "now: start buddo-x-r2-b"]);
@@ -288,7 +288,7 @@ mod tests {
         app.retry_s = Some(8);
         says(&app, &host(), &["tried again in 8 s", "makes the wait longer"]);
 
-        let mut app = picture(Phase::Live, None);
+        let mut app = snapshot(Phase::Live, None);
         app.containers.push(crate::model::snapshot::ContainerSnapshot {
             name: "buddo-x-r1-a".to_owned(),
             state: "running".to_owned(),
@@ -308,7 +308,7 @@ mod tests {
             crate::plan::messages::podman_unavailable().cause,
             "the agent's database cannot be written; is the disk full?".to_owned(),
         ];
-        let app = picture(Phase::Live, None);
+        let app = snapshot(Phase::Live, None);
         let parts = ["document has expired", "Podman on the app's host does not answer"];
         says(&app, &host, &parts);
         says(&app, &host, &["disk full"]);
@@ -318,7 +318,7 @@ mod tests {
             fix: "check the deployment's custom domains".to_owned(),
         };
         says(
-            &picture(Phase::Live, Some(refused)),
+            &snapshot(Phase::Live, Some(refused)),
             &host,
             &["refused the route file", "To mend it"],
         );
@@ -331,7 +331,7 @@ mod tests {
             60,
             Some("connection refused"),
         );
-        let words = explain(&picture(Phase::Failed, Some(failure)), &host()).to_string();
+        let words = explain(&snapshot(Phase::Failed, Some(failure)), &host()).to_string();
         for part in [
             "revision 2 was given up",
             "connection refused",
@@ -345,7 +345,7 @@ mod tests {
 
     #[test]
     fn an_app_whose_deploy_failed_is_not_said_to_be_stopped_by_its_operator() {
-        let mut app = picture(Phase::Stopped, None);
+        let mut app = snapshot(Phase::Stopped, None);
         app.run = Some(RunState::Stopped);
         assert_eq!(explain(&app, &host()).why, "its operator stopped it");
         app.given_up = Some(crate::plan::messages::host_full());
@@ -358,7 +358,7 @@ mod tests {
 
     #[test]
     fn what_is_done_now_comes_before_what_is_planned() {
-        let mut app = picture(Phase::Pulling, None);
+        let mut app = snapshot(Phase::Pulling, None);
         app.doing = vec!["have the image".to_owned()];
         app.planned = vec!["start it".to_owned()];
         assert_eq!(explain(&app, &host()).next, "now: have the image; more is planned after that");

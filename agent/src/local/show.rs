@@ -56,8 +56,8 @@ fn read<T: serde::de::DeserializeOwned>(answer: &[u8]) -> Result<T> {
         .context("the agent's answer is of another version; restart the agent")
 }
 
-fn status(picture: &HostSnapshot) -> String {
-    let host = &picture.host;
+fn status(snapshot: &HostSnapshot) -> String {
+    let host = &snapshot.host;
     let mut text = format!("agent {}", clean(&host.agent_version));
     if let Some(version) = &host.podman_version {
         let _ = write!(text, ", Podman {}", clean(version));
@@ -70,14 +70,14 @@ fn status(picture: &HostSnapshot) -> String {
             let stale = if host.stale { " (expired; apps run on)" } else { "" };
             let _ = write!(text, ", document {generation}{stale}");
         }
-        None if picture.joined => text.push_str(", no document yet"),
+        None if snapshot.joined => text.push_str(", no document yet"),
         None => {}
     }
     text.push('\n');
     for warning in &host.warnings {
         let _ = writeln!(text, "warning: {}", clean(warning));
     }
-    let rows: Vec<[String; 6]> = picture
+    let rows: Vec<[String; 6]> = snapshot
         .deployments
         .iter()
         .map(|app| {
@@ -200,25 +200,25 @@ mod tests {
     #[test]
     fn words_of_registries_and_apps_drive_no_terminal_and_pass_for_no_line() {
         let app = hostile_app();
-        let mut picture = crate::testing::picture(true);
-        picture.host.warnings = vec![HOSTILE.to_owned()];
+        let mut snapshot = crate::testing::snapshot(true);
+        snapshot.host.warnings = vec![HOSTILE.to_owned()];
         let said = ReportBody::Host(HostStatus {
             warnings: vec![HOSTILE.to_owned()],
-            ..picture.host.clone()
+            ..snapshot.host.clone()
         });
         let reports = [ReportBody::Deployment(app.status.clone()), said].map(|body| Report {
             seq: 1,
             at: Timestamp::UNIX_EPOCH,
             body,
         });
-        let explained = crate::local::explain::explain(&app, &picture.host).to_string();
+        let explained = crate::local::explain::explain(&app, &snapshot.host).to_string();
         let mut unexplained = app.clone();
         (unexplained.status.failure, unexplained.given_up) = (None, None);
         unexplained.run = Some(buddo_shared::manifest::RunState::Running);
-        let problem = crate::local::explain::explain(&unexplained, &picture.host).to_string();
-        picture.deployments = vec![app];
+        let problem = crate::local::explain::explain(&unexplained, &snapshot.host).to_string();
+        snapshot.deployments = vec![app];
         for (text, lines) in
-            [(status(&picture), 4), (explained, 6), (problem, 6), (events(&reports), 2)]
+            [(status(&snapshot), 4), (explained, 6), (problem, 6), (events(&reports), 2)]
         {
             assert!(text.contains("all is well"), "{text:?}");
             assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
@@ -236,11 +236,12 @@ mod tests {
     #[test]
     fn no_part_of_an_answer_drives_a_terminal() {
         let said = || HOSTILE.to_owned();
-        let mut picture = crate::testing::picture(true);
-        picture.host.agent_version = said();
-        picture.host.podman_version = Some(said());
-        picture.host.caddy_version = Some(said());
-        picture.deployments = vec![DeploymentSnapshot { subdomain: Some(said()), ..hostile_app() }];
+        let mut snapshot = crate::testing::snapshot(true);
+        snapshot.host.agent_version = said();
+        snapshot.host.podman_version = Some(said());
+        snapshot.host.caddy_version = Some(said());
+        snapshot.deployments =
+            vec![DeploymentSnapshot { subdomain: Some(said()), ..hostile_app() }];
         let explanation = Explanation {
             app: said(),
             state: said(),
@@ -251,7 +252,7 @@ mod tests {
         };
         let files = [(said(), "a line\nanother\u{9b}2J".to_owned())].into();
         for (text, lines) in
-            [(status(&picture), 3), (explanation.to_string(), 6), (routes(&files), 3)]
+            [(status(&snapshot), 3), (explanation.to_string(), 6), (routes(&files), 3)]
         {
             assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
             assert_eq!(text.trim_end().lines().count(), lines, "{text:?}");

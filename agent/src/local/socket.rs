@@ -34,7 +34,7 @@ use crate::reconcile::report::Status;
 #[derive(Clone)]
 pub struct Sources {
     /// The last pass's snapshot.
-    pub picture: watch::Receiver<Option<Arc<HostSnapshot>>>,
+    pub snapshot: watch::Receiver<Option<Arc<HostSnapshot>>>,
     /// The document in force.
     pub document: watch::Receiver<Option<Arc<Document>>>,
     pub routes: Arc<dyn Fn() -> RouteFiles + Send + Sync>,
@@ -107,11 +107,11 @@ fn problem(status: StatusCode, detail: impl Into<String>) -> Response {
 }
 
 /// The snapshot, awaited: a query in the agent's first moments is answered, not refused.
-async fn picture(sources: &Sources) -> Result<Arc<HostSnapshot>, Response> {
-    let mut picture = sources.picture.clone();
-    let seen = picture.wait_for(Option::is_some);
+async fn snapshot(sources: &Sources) -> Result<Arc<HostSnapshot>, Response> {
+    let mut snapshot = sources.snapshot.clone();
+    let seen = snapshot.wait_for(Option::is_some);
     let seen = tokio::time::timeout(Duration::from_secs(5), seen).await;
-    let seen = seen.ok().and_then(Result::ok).and_then(|picture| picture.clone());
+    let seen = seen.ok().and_then(Result::ok).and_then(|snapshot| snapshot.clone());
     seen.ok_or_else(|| {
         problem(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -121,7 +121,7 @@ async fn picture(sources: &Sources) -> Result<Arc<HostSnapshot>, Response> {
 }
 
 async fn status(State(sources): State<Sources>) -> Result<Json<HostSnapshot>, Response> {
-    Ok(Json(picture(&sources).await?.as_ref().clone()))
+    Ok(Json(snapshot(&sources).await?.as_ref().clone()))
 }
 
 #[derive(Deserialize)]
@@ -133,17 +133,17 @@ async fn explanation(
     State(sources): State<Sources>,
     Query(WhichApp { app }): Query<WhichApp>,
 ) -> Result<Response, Response> {
-    let picture = picture(&sources).await?;
-    if !picture.joined {
+    let snapshot = snapshot(&sources).await?;
+    if !snapshot.joined {
         return Err(problem(StatusCode::NOT_FOUND, NOT_JOINED));
     }
-    let found = picture.deployments.iter().find(|deployment| {
+    let found = snapshot.deployments.iter().find(|deployment| {
         deployment.subdomain.as_ref() == Some(&app)
             || deployment.host.as_ref() == Some(&app)
             || deployment.status.id.to_string() == app
     });
     match found {
-        Some(deployment) => Ok(Json(explain(deployment, &picture.host)).into_response()),
+        Some(deployment) => Ok(Json(explain(deployment, &snapshot.host)).into_response()),
         None => Err(problem(
             StatusCode::NOT_FOUND,
             format!("this host has no app {app:?}; `buddo-agent status` lists what it has"),
@@ -185,16 +185,16 @@ mod tests {
     use crate::adapters::store::Store;
 
     fn sources(dir: &Path, joined: bool) -> Sources {
-        let picture = crate::testing::picture(joined);
-        let picture = watch::channel(Some(Arc::new(picture))).1;
+        let snapshot = crate::testing::snapshot(joined);
+        let snapshot = watch::channel(Some(Arc::new(snapshot))).1;
         let document = watch::channel(None).1;
         let store = Store::open(&dir.join("agent.db"), 0).unwrap();
         Sources {
-            picture: picture.clone(),
+            snapshot: snapshot.clone(),
             document: document.clone(),
             routes: Arc::new(RouteFiles::new),
             status: Status::new(store.clone()),
-            scrape: crate::host::metrics::tests::scrape(store, picture, document),
+            scrape: crate::host::metrics::tests::scrape(store, snapshot, document),
         }
     }
 
@@ -207,8 +207,8 @@ mod tests {
         let stop = CancellationToken::new();
         let serving = tokio::spawn(serve(listener, sources(dir.path(), false), stop.clone()));
         let status = crate::local::client::get(&path, "/v1/status").await.unwrap();
-        let picture: HostSnapshot = serde_json::from_slice(&status).unwrap();
-        assert!(!picture.joined);
+        let snapshot: HostSnapshot = serde_json::from_slice(&status).unwrap();
+        assert!(!snapshot.joined);
         let refused = crate::local::client::get(&path, "/v1/explain?app=blog").await.unwrap_err();
         assert!(refused.to_string().starts_with("not joined: run buddo-agent join"), "{refused}");
         let missing = crate::local::client::get(&path, "/v1/document").await.unwrap_err();

@@ -100,12 +100,15 @@ pub(crate) mod tests {
     fn what_nothing_can_be_verified_with_is_not_trusted() {
         let host = HostId::new(uuid::Uuid::from_u128(1));
         let keys = || vec![Signer::generate().unwrap().public().clone()];
-        let pins = |signing_keys, cas| TrustRoots::new(host, Trust { signing_keys, cas });
-        assert!(pins(keys(), vec![some_ca(), some_ca()]).is_ok());
-        assert!(matches!(pins(vec![], vec![some_ca()]), Err(TrustRootsError::Empty)));
-        assert!(matches!(pins(keys(), vec![]), Err(TrustRootsError::Empty)));
-        assert!(matches!(pins(keys(), vec!["a CA".to_owned()]), Err(TrustRootsError::Pem(_))));
+        let trust_roots = |signing_keys, cas| TrustRoots::new(host, Trust { signing_keys, cas });
+        assert!(trust_roots(keys(), vec![some_ca(), some_ca()]).is_ok());
+        assert!(matches!(trust_roots(vec![], vec![some_ca()]), Err(TrustRootsError::Empty)));
+        assert!(matches!(trust_roots(keys(), vec![]), Err(TrustRootsError::Empty)));
+        assert!(matches!(
+            trust_roots(keys(), vec!["a CA".to_owned()]),
+            Err(TrustRootsError::Pem(_))
+        ));
         let noise = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_owned();
-        assert!(matches!(pins(keys(), vec![some_ca(), noise]), Err(TrustRootsError::Ca(_))));
+        assert!(matches!(trust_roots(keys(), vec![some_ca(), noise]), Err(TrustRootsError::Ca(_))));
     }
 }

@@ -21,7 +21,7 @@ pub(super) fn goes_live(memory: &mut DeploymentState, view: &View<'_>, desired: 
     let window = Duration::from_secs(u64::from(guard.seconds));
     memory.persisted.vigil =
         Some(RollbackWatch::Watching { revision: desired.revision, since: view.wall });
-    memory.evidence = FailureHistory::until(view.now + window);
+    memory.failure_history = FailureHistory::until(view.now + window);
 }
 
 /// watching → (none) or put back, when it is time.
@@ -40,7 +40,7 @@ pub(super) fn stand_guard(
         return;
     };
     let left = || view.now + remaining(since, view.wall, guard.seconds);
-    let until = *memory.evidence.until.get_or_insert_with(left);
+    let until = *memory.failure_history.until.get_or_insert_with(left);
     if view.now >= until {
         memory.end_vigil();
         return;
@@ -48,17 +48,17 @@ pub(super) fn stand_guard(
     plan.guarded_until = Some(until);
     plan.wake_at(until);
     if let Some(kills) = view.kills.filter(|kills| is_of_serving(memory, view, kills)) {
-        memory.evidence.counted(kills, view.now);
+        memory.failure_history.counted(kills, view.now);
     }
     if let Some(calm) = view.rules.troubled_until.filter(|at| *at > view.now) {
-        memory.evidence.excuse(view.now);
+        memory.failure_history.excuse(view.now);
         plan.wake_at(calm);
         return;
     }
     let Some(live) = memory.persisted.live.filter(|live| live.revision == revision) else { return };
     let serving = view.serving(live).filter(|container| container.runs());
     let tracker = serving.and_then(|container| container.tracker);
-    memory.evidence.sick(match tracker.map(super::Tracker::level) {
+    memory.failure_history.sick(match tracker.map(super::Tracker::level) {
         _ if view.rules.many_sick => None,
         _ if serving.is_some_and(Seen::is_unreachable) => None,
         Some(Level::Unhealthy) => Some(view.now),
@@ -66,12 +66,12 @@ pub(super) fn stand_guard(
         Some(Level::Assumed | Level::Healthy) | None => None,
     });
     let patience = deadline(&desired.probe);
-    if let Some(at) = memory.evidence.patience(patience) {
+    if let Some(at) = memory.failure_history.patience(patience) {
         plan.wake_at(at);
     }
     let reason = tracker.and_then(|tracker| tracker.reason.as_deref());
     let verdict = memory
-        .evidence
+        .failure_history
         .judge(patience, reason, view.now)
         .or_else(|| failing(memory, view, since).map(Verdict::Errors));
     if let Some(verdict) = verdict {
@@ -88,8 +88,10 @@ fn is_of_serving(memory: &DeploymentState, view: &View<'_>, kills: &Kills) -> bo
     let container = memory.persisted.live.and_then(|live| view.serving(live));
     let process = container.and_then(|container| container.container.process.as_ref());
     let counted = &kills.process.container;
-    process
-        .map_or_else(|| memory.evidence.counts_in(counted), |process| process.container == *counted)
+    process.map_or_else(
+        || memory.failure_history.counts_in(counted),
+        |process| process.container == *counted,
+    )
 }
 
 /// Whether what happens to the app now says something about the app.
@@ -126,10 +128,10 @@ fn failing(
     since: jiff::Timestamp,
 ) -> Option<failed_requests::Rates> {
     // Once, and early: the log is bounded, and many failures push out what came before.
-    if memory.evidence.before.is_none() {
-        memory.evidence.before = failed_requests::before(view.failed, since);
+    if memory.failure_history.before.is_none() {
+        memory.failure_history.before = failed_requests::before(view.failed, since);
     }
-    let before = memory.evidence.before?;
+    let before = memory.failure_history.before?;
     let live = matches!(memory.target, Some(Target::Live { .. }));
     let in_force = memory.in_force.filter(|_| live)?;
     let steady = view.now.duration_since(in_force).saturating_sub(EDGE_LAG);

@@ -250,14 +250,14 @@ mod tests {
     #[test]
     fn three_ends_are_a_crash_loop_and_two_kills_are_memory() {
         let now = Instant::now();
-        let mut evidence = FailureHistory::default();
-        evidence.ended(Some(1), now);
-        evidence.ended(Some(KILLED), now);
-        assert_eq!(evidence.judge(DEADLINE, None, now), None);
-        let mut other = evidence.clone();
-        evidence.ended(Some(2), now);
+        let mut failure_history = FailureHistory::default();
+        failure_history.ended(Some(1), now);
+        failure_history.ended(Some(KILLED), now);
+        assert_eq!(failure_history.judge(DEADLINE, None, now), None);
+        let mut other = failure_history.clone();
+        failure_history.ended(Some(2), now);
         assert!(matches!(
-            evidence.judge(DEADLINE, None, now),
+            failure_history.judge(DEADLINE, None, now),
             Some(Verdict::CrashLoop { ends: 3, code: Some(2), .. })
         ));
         other.ended(Some(KILLED), now);
@@ -269,13 +269,13 @@ mod tests {
     #[test]
     fn what_podman_calls_memory_counts_as_memory() {
         let now = Instant::now();
-        let mut evidence = FailureHistory::default();
+        let mut failure_history = FailureHistory::default();
         for _ in 0..2 {
-            evidence.ended(Some(1), now);
+            failure_history.ended(Some(1), now);
             let log_tail = "boom".to_owned();
-            evidence.learned(&ExitInfo { exit_code: 1, oom_killed: true, log_tail });
+            failure_history.learned(&ExitInfo { exit_code: 1, oom_killed: true, log_tail });
         }
-        let verdict = evidence.judge(DEADLINE, None, now);
+        let verdict = failure_history.judge(DEADLINE, None, now);
         assert_eq!(verdict, Some(Verdict::Memory { kills: 2, certain: true }));
     }
 
@@ -283,23 +283,26 @@ mod tests {
         Process { container: "c".to_owned(), pid }
     }
 
-    fn count(evidence: &mut FailureHistory, pid: u32, count: u64, now: Instant) {
-        evidence.counted(&Kills { process: run(pid), count }, now);
+    fn count(failure_history: &mut FailureHistory, pid: u32, count: u64, now: Instant) {
+        failure_history.counted(&Kills { process: run(pid), count }, now);
     }
 
     /// Its main process lives on: only the kernel reports the kill.
     #[test]
     fn kills_that_the_kernel_counts_are_memory_and_those_before_the_watch_are_not() {
         let now = Instant::now();
-        let mut evidence = FailureHistory::default();
-        count(&mut evidence, 7, 40, now);
-        count(&mut evidence, 7, 40, now + SAME);
-        assert_eq!(evidence.kills(), 0);
+        let mut failure_history = FailureHistory::default();
+        count(&mut failure_history, 7, 40, now);
+        count(&mut failure_history, 7, 40, now + SAME);
+        assert_eq!(failure_history.kills(), 0);
         // One bad moment, however many it killed.
-        count(&mut evidence, 7, 45, now + SAME * 2);
-        assert_eq!((evidence.kills(), evidence.judge(DEADLINE, None, now)), (1, None));
-        count(&mut evidence, 7, 46, now + SAME * 2 + Duration::from_secs(2));
-        let verdict = evidence.judge(DEADLINE, None, now + SAME * 3);
+        count(&mut failure_history, 7, 45, now + SAME * 2);
+        assert_eq!(
+            (failure_history.kills(), failure_history.judge(DEADLINE, None, now)),
+            (1, None)
+        );
+        count(&mut failure_history, 7, 46, now + SAME * 2 + Duration::from_secs(2));
+        let verdict = failure_history.judge(DEADLINE, None, now + SAME * 3);
         assert_eq!(verdict, Some(Verdict::Memory { kills: 2, certain: true }));
     }
 
@@ -307,14 +310,14 @@ mod tests {
     #[test]
     fn a_run_after_the_first_begins_to_count_at_zero() {
         let now = Instant::now();
-        let mut evidence = FailureHistory::default();
-        count(&mut evidence, 7, 5, now);
-        count(&mut evidence, 8, 0, now);
-        assert_eq!(evidence.kills(), 0);
-        count(&mut evidence, 9, 1, now);
-        assert_eq!(evidence.kills(), 1);
-        count(&mut evidence, 10, 1, now);
-        assert_eq!(evidence.kills(), 2);
+        let mut failure_history = FailureHistory::default();
+        count(&mut failure_history, 7, 5, now);
+        count(&mut failure_history, 8, 0, now);
+        assert_eq!(failure_history.kills(), 0);
+        count(&mut failure_history, 9, 1, now);
+        assert_eq!(failure_history.kills(), 1);
+        count(&mut failure_history, 10, 1, now);
+        assert_eq!(failure_history.kills(), 2);
     }
 
     /// The main process is killed: its end shows that, and the kernel's count may come before or
@@ -329,11 +332,14 @@ mod tests {
         count(&mut ends_first, 7, 1, now + SAME * 2);
         count(&mut rises_first, 7, 1, now + SAME);
         rises_first.ended(Some(KILLED), now + SAME * 2);
-        for mut evidence in [ends_first, rises_first] {
-            assert_eq!((evidence.kills(), evidence.judge(DEADLINE, None, now)), (1, None));
+        for mut failure_history in [ends_first, rises_first] {
+            assert_eq!(
+                (failure_history.kills(), failure_history.judge(DEADLINE, None, now)),
+                (1, None)
+            );
             // Another child, a minute later.
-            count(&mut evidence, 8, 1, now + SAME * 6);
-            assert_eq!(evidence.kills(), 2);
+            count(&mut failure_history, 8, 1, now + SAME * 6);
+            assert_eq!(failure_history.kills(), 2);
         }
         let mut apart = FailureHistory::default();
         count(&mut apart, 7, 0, now);
@@ -351,37 +357,37 @@ mod tests {
     #[test]
     fn ends_near_trouble_of_the_host_are_excused_and_earlier_ones_stay() {
         let now = Instant::now();
-        let mut evidence = FailureHistory::default();
-        evidence.ended(Some(1), now);
-        evidence.ended(Some(1), now + EXCUSED * 3);
-        evidence.excuse(now + EXCUSED * 3);
-        evidence.ended(Some(1), now + EXCUSED * 6);
-        assert_eq!(evidence.judge(DEADLINE, None, now + EXCUSED * 6), None);
-        evidence.ended(Some(1), now + EXCUSED * 6);
-        assert!(evidence.judge(DEADLINE, None, now + EXCUSED * 6).is_some());
+        let mut failure_history = FailureHistory::default();
+        failure_history.ended(Some(1), now);
+        failure_history.ended(Some(1), now + EXCUSED * 3);
+        failure_history.excuse(now + EXCUSED * 3);
+        failure_history.ended(Some(1), now + EXCUSED * 6);
+        assert_eq!(failure_history.judge(DEADLINE, None, now + EXCUSED * 6), None);
+        failure_history.ended(Some(1), now + EXCUSED * 6);
+        assert!(failure_history.judge(DEADLINE, None, now + EXCUSED * 6).is_some());
 
-        let mut evidence = FailureHistory::default();
-        count(&mut evidence, 7, 0, now);
+        let mut failure_history = FailureHistory::default();
+        count(&mut failure_history, 7, 0, now);
         for kills in 1..4 {
-            count(&mut evidence, 7, kills, now);
-            evidence.excuse(now);
+            count(&mut failure_history, 7, kills, now);
+            failure_history.excuse(now);
         }
-        assert_eq!(evidence.kills(), 0);
+        assert_eq!(failure_history.kills(), 0);
     }
 
     #[test]
     fn sickness_counts_once_it_has_lasted_and_health_forgets_it() {
         let now = Instant::now();
-        let mut evidence = FailureHistory::default();
-        evidence.sick(Some(now));
-        evidence.sick(Some(now + DEADLINE / 2));
-        assert_eq!(evidence.judge(DEADLINE, None, now + DEADLINE / 2), None);
-        assert_eq!(evidence.patience(DEADLINE), Some(now + DEADLINE));
-        let verdict = evidence.judge(DEADLINE, Some("status 500"), now + DEADLINE);
+        let mut failure_history = FailureHistory::default();
+        failure_history.sick(Some(now));
+        failure_history.sick(Some(now + DEADLINE / 2));
+        assert_eq!(failure_history.judge(DEADLINE, None, now + DEADLINE / 2), None);
+        assert_eq!(failure_history.patience(DEADLINE), Some(now + DEADLINE));
+        let verdict = failure_history.judge(DEADLINE, Some("status 500"), now + DEADLINE);
         let reason = "status 500".to_owned();
         assert_eq!(verdict, Some(Verdict::Unhealthy { lasted: DEADLINE, reason }));
-        evidence.sick(None);
-        evidence.sick(Some(now + DEADLINE));
-        assert_eq!(evidence.judge(DEADLINE, None, now + DEADLINE), None);
+        failure_history.sick(None);
+        failure_history.sick(Some(now + DEADLINE));
+        assert_eq!(failure_history.judge(DEADLINE, None, now + DEADLINE), None);
     }
 }

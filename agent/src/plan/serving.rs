@@ -165,7 +165,7 @@ fn adopt_or_switch(memory: &mut DeploymentState, view: &View<'_>, desired: &Depl
         let replaced = memory.persisted.live.filter(|live| live.revision == revision);
         if replaced.is_some_and(|live| !view.serving(live).is_some_and(Seen::is_unreachable)) {
             // It counts as ended: another container had to take its place.
-            memory.evidence.ended(None, view.now);
+            memory.failure_history.ended(None, view.now);
         }
         if replaced.is_some() {
             memory.restarts.seen(revision, view.now);

@@ -65,7 +65,7 @@ pub struct DeploymentState {
     /// How often what serves went down recently, for reports.
     pub restarts: Restarts,
     /// What the guard saw.
-    pub evidence: FailureHistory,
+    pub failure_history: FailureHistory,
     /// Containers to be removed → since when they are not needed.
     pub retiring: BTreeMap<String, Instant>,
     /// Containers in use that make room → since when.
@@ -244,7 +244,9 @@ impl DeploymentState {
                     attempt.image_ready = true;
                 }
             }
-            StepOutcome::Ended(ending) if lane == Lane::Serve => self.evidence.learned(&ending),
+            StepOutcome::Ended(ending) if lane == Lane::Serve => {
+                self.failure_history.learned(&ending);
+            }
             StepOutcome::Ended(ending) => {
                 if let Some(attempt) = self.attempt_on(revision) {
                     attempt.exits += 1;
@@ -465,14 +467,14 @@ impl DeploymentState {
     pub fn put_back(&mut self, revision: Revision, failure: Failure) {
         self.persisted.failures.insert(revision, failure);
         self.persisted.vigil = Some(RollbackWatch::PutBack { revision });
-        self.evidence = FailureHistory::default();
+        self.failure_history = FailureHistory::default();
         self.attempt = None;
     }
 
     /// Ends any watch.
     pub fn end_vigil(&mut self) {
         self.persisted.vigil = None;
-        self.evidence = FailureHistory::default();
+        self.failure_history = FailureHistory::default();
     }
 
     /// Forgets revisions that neither serve, nor are wanted, nor can be put back.

@@ -158,7 +158,7 @@ fn revive(
     let crash = &mut memory.crash;
     if !crash.down && view.busy.serve.is_none() {
         if std::mem::take(&mut crash.ran) && guarded {
-            memory.evidence.ended(code, view.now);
+            memory.failure_history.ended(code, view.now);
         }
         crash.down = true;
         crash.healthy_since = None;

@@ -70,34 +70,34 @@ mod tests {
 
     #[test]
     fn silence_after_an_effect_is_deafness_until_a_line_comes() {
-        let (mut echo, begun) = (EventLiveness::default(), Instant::now());
-        echo.hear(7);
-        assert!(!echo.overdue(begun + Duration::from_hours(9)), "nothing was done");
-        echo.expect(7, begun);
-        assert_eq!(echo.due(), Some(begun + PATIENCE));
-        assert!(!echo.overdue(begun + PATIENCE / 2) && !echo.is_deaf());
-        assert!(echo.overdue(begun + PATIENCE) && echo.is_deaf());
-        assert!(!echo.overdue(begun + PATIENCE * 2), "one new stream for one effect");
-        echo.hear(7);
-        assert!(echo.is_deaf(), "a new stream that is silent, too, proves nothing");
-        echo.hear(8);
-        assert!(!echo.is_deaf());
+        let (mut liveness, begun) = (EventLiveness::default(), Instant::now());
+        liveness.hear(7);
+        assert!(!liveness.overdue(begun + Duration::from_hours(9)), "nothing was done");
+        liveness.expect(7, begun);
+        assert_eq!(liveness.due(), Some(begun + PATIENCE));
+        assert!(!liveness.overdue(begun + PATIENCE / 2) && !liveness.is_deaf());
+        assert!(liveness.overdue(begun + PATIENCE) && liveness.is_deaf());
+        assert!(!liveness.overdue(begun + PATIENCE * 2), "one new stream for one effect");
+        liveness.hear(7);
+        assert!(liveness.is_deaf(), "a new stream that is silent, too, proves nothing");
+        liveness.hear(8);
+        assert!(!liveness.is_deaf());
     }
 
     #[test]
     fn a_line_that_came_before_the_effect_was_done_counts() {
-        let mut echo = EventLiveness::default();
-        echo.hear(8);
-        echo.expect(7, Instant::now());
-        assert_eq!(echo.due(), None);
+        let mut liveness = EventLiveness::default();
+        liveness.hear(8);
+        liveness.expect(7, Instant::now());
+        assert_eq!(liveness.due(), None);
     }
 
     #[test]
     fn later_effects_do_not_put_the_alarm_off() {
-        let (mut echo, begun) = (EventLiveness::default(), Instant::now());
+        let (mut liveness, begun) = (EventLiveness::default(), Instant::now());
         for ms in (0..1_900).step_by(100) {
-            echo.expect(0, begun + Duration::from_millis(ms));
+            liveness.expect(0, begun + Duration::from_millis(ms));
         }
-        assert_eq!(echo.due(), Some(begun + PATIENCE));
+        assert_eq!(liveness.due(), Some(begun + PATIENCE));
     }
 }

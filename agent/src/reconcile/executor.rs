@@ -70,13 +70,13 @@ pub trait ExecutorObserver: Send + Sync {
 pub struct Executor<C> {
     containers: Arc<C>,
     key: Option<Arc<OpeningKey>>,
-    shelf: ImageLeases,
+    image_leases: ImageLeases,
 }
 
 impl<C> Clone for Executor<C> {
     fn clone(&self) -> Self {
         let containers = Arc::clone(&self.containers);
-        Self { containers, key: self.key.clone(), shelf: self.shelf.clone() }
+        Self { containers, key: self.key.clone(), image_leases: self.image_leases.clone() }
     }
 }
 
@@ -95,13 +95,13 @@ impl From<ContainersError> for Trouble {
 impl<C: Containers> Executor<C> {
     /// An executor that opens sealed values with `key`.
     pub fn new(containers: Arc<C>, key: Option<Arc<OpeningKey>>) -> Self {
-        Self { containers, key, shelf: ImageLeases::default() }
+        Self { containers, key, image_leases: ImageLeases::default() }
     }
 
     /// Shares image leases with the image GC.
     #[must_use]
-    pub fn with_shelf(self, shelf: ImageLeases) -> Self {
-        Self { shelf, ..self }
+    pub fn with_shelf(self, image_leases: ImageLeases) -> Self {
+        Self { image_leases, ..self }
     }
 
     /// Carries out `order` to its end, its first failure or its withdrawal.
@@ -115,7 +115,7 @@ impl<C: Containers> Executor<C> {
             }
             audience.begins(order, step);
             if let (Step::Image, Some(desired)) = (step, &order.desired) {
-                _lease = Some(self.shelf.lease(&desired.image).await);
+                _lease = Some(self.image_leases.lease(&desired.image).await);
             }
             // A withdrawn operation does not finish a long pull; all other steps are short.
             let result = if *step == Step::Image {

@@ -135,8 +135,8 @@ impl<C: Containers> Operations<C> {
     }
 
     /// From now on, protects images from the image GC by leases.
-    pub(super) fn go_by(&mut self, shelf: ImageLeases) {
-        self.executor = self.executor.clone().with_shelf(shelf);
+    pub(super) fn go_by(&mut self, image_leases: ImageLeases) {
+        self.executor = self.executor.clone().with_shelf(image_leases);
     }
 
     /// Starts an operation.
@@ -159,7 +159,7 @@ impl<C: Containers> Operations<C> {
             watches: order.steps.iter().filter_map(watched).cloned().collect(),
         };
         self.flights.insert(key, flight);
-        let ears = OperationObserver {
+        let observer = OperationObserver {
             key,
             news: self.news.clone(),
             probes: probes.clone(),
@@ -175,7 +175,7 @@ impl<C: Containers> Operations<C> {
         tokio::spawn(async move {
             let _over = over;
             let Ok(_place) = places.acquire().await else { return };
-            executor.run(&order, &ears).await;
+            executor.run(&order, &observer).await;
         });
     }
 

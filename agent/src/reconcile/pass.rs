@@ -143,7 +143,7 @@ where
 
     fn take_in_events(&mut self) {
         let now = Instant::now();
-        self.echo.hear(*self.inputs.events.lines.borrow());
+        self.liveness.hear(*self.inputs.events.lines.borrow());
         for ended in self.orders.drain(&mut self.relist) {
             let Ended { deployment, lane, step, revision, happened, lines_before } = ended;
             self.secrets.hear(&step, &happened, now);
@@ -157,14 +157,14 @@ where
             }
             self.shortage.hear(&step, &happened, now);
             if step.is_event() && matches!(happened, StepOutcome::Done) {
-                self.echo.expect(lines_before, now);
+                self.liveness.expect(lines_before, now);
             }
             let jitter = (self.world.jitter)();
             if let Some(memory) = self.memories.get_mut(&deployment) {
                 memory.record(lane, &step, revision, happened, now, jitter);
             }
         }
-        if self.echo.overdue(now) {
+        if self.liveness.overdue(now) {
             tracing::warn!("Podman's event stream stalled; reopening it");
             self.inputs.events.renew.notify_one();
             self.relist.doubt_all();
@@ -205,7 +205,7 @@ where
         for name in &observed.unknown {
             tracing::debug!(%name, "a container has only some of our labels; leaving it alone");
         }
-        let hears = *self.inputs.events.healthy.borrow() && !self.echo.is_deaf();
+        let hears = *self.inputs.events.healthy.borrow() && !self.liveness.is_deaf();
         let period = if hears { RELIST } else { RELIST_BLIND };
         let period = period.mul_f64(1.0 - (self.world.jitter)() / 5.0);
         self.relist.listed(Instant::now(), period);
@@ -252,11 +252,11 @@ where
             }
             let runs = found.is_some_and(|found| found.state == ContainerState::Running);
             if !runs && memory.crash.ran && !memory.crash.down {
-                self.tide.ended(*id, now);
+                self.mass_failure.ended(*id, now);
             }
         }
         self.sweep.misses(missing, now);
-        if self.tide.is_common(serving, now) {
+        if self.mass_failure.is_common(serving, now) {
             if self.troubled_until.is_none_or(|until| until <= now) {
                 tracing::warn!("many apps went down together; guards do not blame them for it");
             }

@@ -64,7 +64,7 @@ where
             last: false,
         }]);
         let joined = self.settings.joined;
-        self.picture.send_replace(Some(Arc::new(HostSnapshot {
+        self.snapshot.send_replace(Some(Arc::new(HostSnapshot {
             joined,
             host,
             deployments: pictures,
@@ -80,10 +80,10 @@ where
             body: ReportBody::Host(host.clone()),
             last: false,
         }]);
-        let previous = self.picture.borrow().clone();
+        let previous = self.snapshot.borrow().clone();
         let deployments = previous.map(|p| p.deployments.clone()).unwrap_or_default();
         let joined = self.settings.joined;
-        self.picture.send_replace(Some(Arc::new(HostSnapshot { joined, host, deployments })));
+        self.snapshot.send_replace(Some(Arc::new(HostSnapshot { joined, host, deployments })));
     }
 
     fn status_of(
@@ -166,7 +166,7 @@ where
                     .to_owned(),
             );
         }
-        if !*self.inputs.events.healthy.borrow() || self.echo.is_deaf() {
+        if !*self.inputs.events.healthy.borrow() || self.liveness.is_deaf() {
             warnings.push("Podman's events do not arrive; containers are listed often".to_owned());
         }
         let unwatched = self.exits.unwatched();
@@ -234,7 +234,7 @@ fn picture_of(
         status,
         given_up: case.plan.given_up.clone(),
         guarded_s: case.plan.guarded_until.map(|at| at.saturating_duration_since(now).as_secs()),
-        kills: memory.evidence.kills(),
+        kills: memory.failure_history.kills(),
         retry_s: memory
             .waits_until(now)
             .map(|at| at.saturating_duration_since(now).as_secs().max(1)),

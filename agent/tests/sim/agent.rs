@@ -35,7 +35,7 @@ pub(crate) struct Agent {
     /// Its end of the connection.
     pub(crate) line: Line,
     /// The current snapshot.
-    pub(crate) picture: watch::Receiver<Option<Arc<HostSnapshot>>>,
+    pub(crate) snapshot: watch::Receiver<Option<Arc<HostSnapshot>>>,
     tasks: Vec<JoinHandle<()>>,
     _facts: watch::Sender<HostFacts>,
 }
@@ -95,9 +95,9 @@ impl Agent {
         let store = Store::on(Arc::new(disk), first).map_err(|e| e.to_string())?;
         store.belong_to(host(), Uuid::nil()).await.map_err(|e| e.to_string())?;
         let status = Status::new(store.clone());
-        let pins = TrustRoots::new(host(), keys.trust()).map_err(|e| e.to_string())?;
+        let trust_roots = TrustRoots::new(host(), keys.trust()).map_err(|e| e.to_string())?;
         let clock = Arc::new(SimClock(Arc::clone(world)));
-        let intent = DesiredState::restore(pins, store.clone(), Arc::clone(&clock)).await;
+        let intent = DesiredState::restore(trust_roots, store.clone(), Arc::clone(&clock)).await;
         let intent = Arc::new(intent.map_err(|e| e.to_string())?);
         let held = intent.subscribe().borrow().as_ref().map(|d| d.manifest().generation.generation);
         world.with(|state| {
@@ -141,37 +141,37 @@ impl Agent {
         };
         let reconciler = Reconciler::restore(ports, inputs, settings, store, status.clone()).await;
         let reconciler = reconciler.map_err(|e| e.to_string())?;
-        let picture = reconciler.picture();
+        let snapshot = reconciler.snapshot();
         let writer = status.clone();
         let tasks = vec![
             tokio::spawn(reconciler.run(CancellationToken::new())),
             tokio::spawn(async move {
                 let _ = writer.write(&*clock).await;
             }),
-            tokio::spawn(check_pictures(Arc::clone(world), picture.clone())),
+            tokio::spawn(check_pictures(Arc::clone(world), snapshot.clone())),
             tokio::spawn(renew_events(Arc::clone(world), renew)),
         ];
         let changed = buddo_agent::ports::Outbox::changed(&status);
         let line = Line { life: number, intent, status, changed };
-        Ok(Self { line, picture, tasks, _facts: facts })
+        Ok(Self { line, snapshot, tasks, _facts: facts })
     }
 
     /// The deployments as it shows them.
     pub(crate) fn shown(
         &self,
     ) -> BTreeMap<String, buddo_agent::model::snapshot::DeploymentSnapshot> {
-        let picture = self.picture.borrow();
-        let apps = picture.iter().flat_map(|picture| picture.deployments.iter());
+        let snapshot = self.snapshot.borrow();
+        let apps = snapshot.iter().flat_map(|snapshot| snapshot.deployments.iter());
         apps.map(|app| (app.status.id.to_string(), app.clone())).collect()
     }
 }
 
 async fn check_pictures(
     world: Arc<World>,
-    mut picture: watch::Receiver<Option<Arc<HostSnapshot>>>,
+    mut snapshot: watch::Receiver<Option<Arc<HostSnapshot>>>,
 ) {
-    while picture.changed().await.is_ok() {
-        let shown = picture.borrow_and_update().clone();
+    while snapshot.changed().await.is_ok() {
+        let shown = snapshot.borrow_and_update().clone();
         if let Some(shown) = shown {
             world.with(|state| state.check(&shown));
         }

@@ -185,8 +185,8 @@ impl State {
     }
 
     /// Checks what the agent reports about itself.
-    pub(crate) fn check(&mut self, picture: &HostSnapshot) {
-        for app in &picture.deployments {
+    pub(crate) fn check(&mut self, snapshot: &HostSnapshot) {
+        for app in &snapshot.deployments {
             self.note_shown(&app.status);
             if app.status.phase != Phase::Live {
                 continue;

@@ -296,7 +296,7 @@ impl Run {
         let (lists, calls) = (after.0 - before.0, after.1 - before.1);
         // Jitter makes a relist come up to a fifth earlier. Once an event was missed the agent
         // lists each four seconds until one comes.
-        let shown = self.agent.as_ref().and_then(|agent| agent.picture.borrow().clone());
+        let shown = self.agent.as_ref().and_then(|agent| agent.snapshot.borrow().clone());
         let deaf =
             shown.is_some_and(|p| p.host.warnings.iter().any(|w| w.contains("events do not")));
         let most = if deaf { IDLE.as_secs() / 3 } else { IDLE.as_secs() / 48 + 1 };

@@ -77,8 +77,8 @@ impl Run {
     }
 
     fn warnings(&self) -> String {
-        let picture = self.agent.as_ref().and_then(|agent| agent.picture.borrow().clone());
-        picture.map(|picture| picture.host.warnings.join("\n")).unwrap_or_default()
+        let snapshot = self.agent.as_ref().and_then(|agent| agent.snapshot.borrow().clone());
+        snapshot.map(|snapshot| snapshot.host.warnings.join("\n")).unwrap_or_default()
     }
 }
 
@@ -134,7 +134,7 @@ fn fm_06_a_day_without_the_coordinator_stops_nothing() {
         }
         let again: u32 = run.containers().iter().map(|(.., starts)| starts).sum();
         assert_eq!(again, starts + 12, "one start for each crash");
-        let stale = run.agent.as_ref().unwrap().picture.borrow().as_ref().unwrap().host.stale;
+        let stale = run.agent.as_ref().unwrap().snapshot.borrow().as_ref().unwrap().host.stale;
         assert!(stale, "the document has ended");
         run.want(1, 2);
         run.settle().await;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use buddo_shared::id::{DeploymentId, Revision};
 use buddo_shared::image::Digest;
-use buddo_shared::manifest::{DeploymentSpec, Fallback, Guard, RunState, Strategy};
+use buddo_shared::manifest::{AutoRollback, DeploymentSpec, Fallback, RunState, Strategy};
 use buddo_shared::name::HostName;
 use buddo_shared::report::{DeploymentStatus, Phase};
 use uuid::Uuid;
@@ -143,7 +143,7 @@ impl Ledger {
             let watched = self.guard_s > 0 && desired.run == RunState::Running;
             desired.guard = fallback(past, desired.revision)
                 .filter(|_| watched)
-                .map(|fallback| Box::new(Guard { seconds: self.guard_s, fallback }));
+                .map(|fallback| Box::new(AutoRollback { seconds: self.guard_s, fallback }));
         }
     }
 

@@ -54,9 +54,9 @@ catalogue! {
         "The detail says which part cannot be read and what to send instead.";
     INVALID_VERIFICATION_TOKEN = BAD_REQUEST "invalid_verification_token",
         "The verification link is not valid",
-        "Ask for a new mail with `POST /api/auth/send-verification`; links work once, for 24 hours.";
+        "Ask for a new mail with `POST /api/auth/send-verification`; each link works once, for as long as its mail says.";
     INVALID_LINK = BAD_REQUEST "invalid_link", "The mailed link is not valid",
-        "Ask for a new mail; links work once, for an hour, and the newest replaces those before.";
+        "Ask for a new mail; each link works once, for as long as its mail says, and the newest replaces those before.";
     TOKEN_MISSING = UNAUTHORIZED "token_missing", "A token is needed",
         "Send `Authorization: Bearer TOKEN`; the detail says which kind of token.";
     INVALID_TOKEN = UNAUTHORIZED "invalid_token", "The token is not valid",

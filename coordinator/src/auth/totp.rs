@@ -33,7 +33,7 @@ pub enum TotpError {
     Rule(#[source] Rule),
     /// The link is too long for a QR code.
     #[error("cannot draw a QR code")]
-    Picture(#[source] qrcode::types::QrError),
+    QrCode(#[source] qrcode::types::QrError),
 }
 
 /// A shared secret. `Debug` does not print it.
@@ -85,7 +85,7 @@ impl SharedSecret {
     pub fn picture(&self) -> Result<Secret, TotpError> {
         let uri = self.uri()?;
         let code = QrCode::with_error_correction_level(uri.expose(), EcLevel::M);
-        let code = code.map_err(TotpError::Picture)?;
+        let code = code.map_err(TotpError::QrCode)?;
         Ok(Secret::new(code.render::<svg::Color<'_>>().min_dimensions(240, 240).build()))
     }
 

@@ -19,7 +19,7 @@ use crate::store::contract::{Account, Tier};
 const PAGE: u32 = 500;
 
 /// The admin context of commands run on the machine.
-pub(super) fn desk(store: Store, clock: &dyn Clock) -> AdminContext {
+pub(super) fn context(store: Store, clock: &dyn Clock) -> AdminContext {
     AdminContext { store, random: Arc::new(SystemRandom), now: clock.now(), actor: None }
 }
 
@@ -30,27 +30,27 @@ pub async fn account(
     clock: &dyn Clock,
     out: &mut (dyn Write + Send),
 ) -> Result<()> {
-    let desk = desk(Store::open(&config.database())?, clock);
+    let context = context(Store::open(&config.database())?, clock);
     let (done, what) = match command {
-        AccountCommand::List { text } => return list(&desk, text, out).await,
+        AccountCommand::List { text } => return list(&context, text, out).await,
         AccountCommand::Show { account } => {
-            let shown = admin::account(&desk, &account).await?;
+            let shown = admin::account(&context, &account).await?;
             return show(&shown.account, shown.deployments, out);
         }
         AccountCommand::Suspend { account, reason } => {
-            (admin::suspend(&desk, &account, reason).await, "is suspended")
+            (admin::suspend(&context, &account, reason).await, "is suspended")
         }
         AccountCommand::Resume { account } => {
-            (admin::resume(&desk, &account).await, "may act again")
+            (admin::resume(&context, &account).await, "may act again")
         }
         AccountCommand::Promote { account } => {
-            (admin::promote(&desk, &account).await, "administers the platform")
+            (admin::promote(&context, &account).await, "administers the platform")
         }
         AccountCommand::Demote { account } => {
-            (admin::demote(&desk, &account).await, "no longer administers the platform")
+            (admin::demote(&context, &account).await, "no longer administers the platform")
         }
         AccountCommand::ClearSecondFactor { account } => (
-            admin::clear_second_factor(&desk, &account).await,
+            admin::clear_second_factor(&context, &account).await,
             "logs in with the password alone; its sessions have ended",
         ),
     };
@@ -65,11 +65,11 @@ pub async fn account(
 }
 
 async fn list(
-    desk: &AdminContext,
+    context: &AdminContext,
     text: Option<String>,
     out: &mut (dyn Write + Send),
 ) -> Result<()> {
-    let page = async |after| Ok(admin::accounts(desk, after, PAGE, text.clone()).await?);
+    let page = async |after| Ok(admin::accounts(context, after, PAGE, text.clone()).await?);
     table(page, out).await
 }
 
@@ -134,27 +134,27 @@ pub async fn tier(
     clock: &dyn Clock,
     out: &mut (dyn Write + Send),
 ) -> Result<()> {
-    let desk = desk(Store::open(&config.database())?, clock);
+    let context = context(Store::open(&config.database())?, clock);
     let tiers: Vec<Tier> = match command {
-        TierCommand::List => admin::tiers(&desk).await?,
+        TierCommand::List => admin::tiers(&context).await?,
         TierCommand::Add { json } => {
-            vec![in_words(admin::add_tier(&desk, parse(&json)?).await)?]
+            vec![in_words(admin::add_tier(&context, parse(&json)?).await)?]
         }
         TierCommand::Change { slug, json } => {
-            vec![in_words(admin::change_tier(&desk, &slug, parse(&json)?).await)?]
+            vec![in_words(admin::change_tier(&context, &slug, parse(&json)?).await)?]
         }
         TierCommand::Allow { slug, account } => {
-            let account = admin::allow_tier(&desk, &slug, &account).await?;
+            let account = admin::allow_tier(&context, &slug, &account).await?;
             tracing::info!("{} ({}) may deploy on {slug}", account.username, account.id);
             return Ok(());
         }
         TierCommand::Deny { slug, account } => {
-            let account = admin::deny_tier(&desk, &slug, &account).await?;
+            let account = admin::deny_tier(&context, &slug, &account).await?;
             tracing::info!("{} ({}) may not deploy on {slug}", account.username, account.id);
             return Ok(());
         }
         TierCommand::Allowed { slug } => {
-            let page = async |after| Ok(admin::tier_accounts(&desk, &slug, after, PAGE).await?);
+            let page = async |after| Ok(admin::tier_accounts(&context, &slug, after, PAGE).await?);
             return table(page, out).await;
         }
     };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use buddo_runtime::clock::Clock;
 
-use super::accounts::desk;
+use super::accounts::context;
 use super::printable;
 use crate::args::DeploymentCommand;
 use crate::config::Config;
@@ -16,14 +16,14 @@ use crate::store::Store;
 
 /// Moves the deployments of a host; prints those that stay, one per line.
 pub(super) async fn evacuate(
-    desk: &AdminContext,
+    context: &AdminContext,
     config: &Config,
     name: &str,
     out: &mut (dyn Write + Send),
 ) -> Result<()> {
     let vault = Arc::new(Vault::open_existing(&config.master_key())?);
     let means = Means { vault, overcommit: config.limits.memory_overcommit };
-    let Evacuated { changed, left, .. } = admin::evacuate(desk, &means, name, |_| ()).await?;
+    let Evacuated { changed, left, .. } = admin::evacuate(context, &means, name, |_| ()).await?;
     for one in &left {
         writeln!(out, "{} {} {}", one.id, one.name, printable(&one.reason))?;
     }
@@ -49,10 +49,10 @@ pub async fn deployment(
     config: &Config,
     clock: &dyn Clock,
 ) -> Result<()> {
-    let desk = desk(Store::open(&config.database())?, clock);
+    let context = context(Store::open(&config.database())?, clock);
     match command {
         DeploymentCommand::Destroy { deployment } => {
-            let Destroyed { id, name, .. } = admin::destroy(&desk, &deployment).await?;
+            let Destroyed { id, name, .. } = admin::destroy(&context, &deployment).await?;
             tracing::info!(
                 "{name} ({id}) is destroyed; its host stops it within half a minute, if it can be \
                  reached"

@@ -2,6 +2,7 @@
 
 use std::ops::RangeInclusive;
 
+use buddo_shared::allow_list::ImageAllowList;
 use serde::Deserialize;
 
 use super::ConfigError;
@@ -15,6 +16,8 @@ pub struct Deploys {
     pub guard_s: u32,
     /// Maximum number of revisions of a deployment that can be rolled back to.
     pub kept_revisions: usize,
+    /// Where images may come from: registries, or namespaces in them.
+    pub images: ImageAllowList,
 }
 
 /// Shorter, and a crash loop does not show in time; longer, and the old revision no longer says
@@ -26,7 +29,7 @@ const KEPT: RangeInclusive<usize> = 2..=50;
 
 impl Default for Deploys {
     fn default() -> Self {
-        Self { guard_s: 300, kept_revisions: 5 }
+        Self { guard_s: 300, kept_revisions: 5, images: ImageAllowList::default() }
     }
 }
 

@@ -9,5 +9,6 @@ pub mod history;
 pub mod host_trust;
 pub mod identity;
 pub mod lifecycle;
+pub mod mailed_link;
 pub mod revision;
 pub mod scheduler;

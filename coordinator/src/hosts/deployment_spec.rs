@@ -3,7 +3,7 @@
 use buddo_runtime::error_chain::chain;
 use buddo_shared::id::{DeploymentId, Revision};
 use buddo_shared::image::ImageReference;
-use buddo_shared::manifest::{DeploymentSpec, Fallback, Guard, RunState};
+use buddo_shared::manifest::{AutoRollback, DeploymentSpec, Fallback, RunState};
 use buddo_shared::sealed::Sealed;
 use jiff::{SignedDuration, Timestamp};
 
@@ -109,7 +109,7 @@ impl<'a> Writer<'a> {
         &mut self,
         id: DeploymentId,
         back: RevisionRecord,
-    ) -> Result<Option<Guard>, DocumentError> {
+    ) -> Result<Option<AutoRollback>, DocumentError> {
         let Some(digest) = back.digest else { return Ok(None) };
         let env = match self.env(id, back.number) {
             Ok(env) => env,
@@ -141,7 +141,7 @@ impl<'a> Writer<'a> {
             env: env.map(|(env, _)| env),
             registry_credentials: None,
         };
-        Ok(Some(Guard { seconds: self.services.config.deploy.guard_s, fallback }))
+        Ok(Some(AutoRollback { seconds: self.services.config.deploy.guard_s, fallback }))
     }
 
     /// The environment of a revision, sealed to the host, and its length.

@@ -80,7 +80,7 @@ mod tests {
     use buddo_shared::id::{DeploymentId, Generation, HostId, Revision};
     use buddo_shared::image::{Digest, ImageReference};
     use buddo_shared::limits::Limits;
-    use buddo_shared::manifest::{Fallback, Guard, Manifest, RunState, SCHEMA, Strategy};
+    use buddo_shared::manifest::{AutoRollback, Fallback, Manifest, RunState, SCHEMA, Strategy};
     use buddo_shared::name::{HostName, Subdomain};
     use buddo_shared::port::Port;
     use buddo_shared::probe::Probe;
@@ -144,7 +144,7 @@ mod tests {
             strategy: Strategy::Recreate,
             env,
             registry_credentials: None,
-            guard: guarded.then(|| Box::new(Guard { seconds: 86_400, fallback })),
+            guard: guarded.then(|| Box::new(AutoRollback { seconds: 86_400, fallback })),
             kept_images: vec![image().pinned(&digest()); images],
         }
     }

@@ -998,14 +998,14 @@ async fn fm_69_a_lost_host_is_evacuated_and_stops_the_apps_when_it_comes_back() 
     assert_eq!(shown.health_status.as_deref(), Some("unknown"));
     assert!(shown.warning.unwrap().cause.contains("host-0 has been out of reach since"));
 
-    let desk = admin::AdminContext {
+    let context = admin::AdminContext {
         store: state.store.clone(),
         random: Arc::clone(&state.random),
         now,
         actor: None,
     };
     let means = admin::Means { vault: Arc::clone(&state.vault), overcommit: 1.0 };
-    let done = admin::evacuate(&desk, &means, "host-0", |_| ()).await.unwrap();
+    let done = admin::evacuate(&context, &means, "host-0", |_| ()).await.unwrap();
     admin::announce(state, &done.changed);
     let manifest = other.document(|manifest| manifest.deployments.len() == 1).await;
     assert_eq!(manifest.deployments[0].id, id);

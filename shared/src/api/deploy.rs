@@ -40,6 +40,14 @@ pub struct Tier {
     pub ad_reach_multiplier: f64,
 }
 
+/// `GET /api/deploy/registries`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Registries {
+    /// Where images may come from: `registry`, or `registry/namespace`.
+    #[schema(max_items = 1000, example = json!(["docker.io/library", "ghcr.io"]))]
+    pub registries: Vec<String>,
+}
+
 /// `POST /api/deploy/apps`.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -48,8 +56,8 @@ pub struct CreateDeployment {
     #[schema(value_type = String, required, min_length = 1, max_length = 32, pattern = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", example = "my-app")]
     #[serde(default)]
     pub subdomain: Option<String>,
-    /// Image reference.
-    #[schema(value_type = String, required, max_length = 512, pattern = r"^(harbor\.buddo\.xyz:4443|docker\.io/library|ghcr\.io)(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)+(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[0-9a-f]{64})?$", example = "ghcr.io/me/my-app:v1")]
+    /// Image reference in full form, from a registry of `GET /api/deploy/registries`.
+    #[schema(value_type = String, required, max_length = 512, pattern = r"^[a-z0-9]+([.-][a-z0-9]+)*(:[0-9]{1,5})?(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)+(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[0-9a-f]{64})?$", example = "ghcr.io/me/my-app:v1")]
     #[serde(default)]
     pub image: Option<String>,
     /// Tier slug.

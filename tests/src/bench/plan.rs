@@ -95,7 +95,7 @@ fn case(
         revision,
         subdomain: Subdomain::parse(&format!("app-{number}"))?,
         run: RunState::Running,
-        image: ImageReference::parse_allowed("ghcr.io/example/app:1")?,
+        image: ImageReference::parse("ghcr.io/example/app:1")?,
         digest: None,
         port: Port::DEFAULT,
         limits: Limits { memory_mb: 256, cpu_millicores: 250, pids: 256 },

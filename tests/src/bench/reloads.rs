@@ -81,7 +81,7 @@ fn document(impostor: &Impostor, asked: DeploymentId, apps: u32) -> anyhow::Resu
             revision: Revision::FIRST,
             subdomain: Subdomain::parse(name)?,
             run: RunState::Running,
-            image: ImageReference::parse_allowed(IMAGE)?,
+            image: ImageReference::parse(IMAGE)?,
             digest: None,
             port: Port::try_from(i64::from(PORT))?,
             limits: Limits { memory_mb: 256, cpu_millicores: 250, pids: 256 },

@@ -66,7 +66,7 @@ async fn talk(edge: Edge, host: String, stop: CancellationToken) -> Tally {
                 let opened = tokio::time::timeout(SLOWEST, edge.websocket(&host)).await;
                 (opened.context("opening took too long")?.context("open")?, began)
             };
-            echo(&mut socket, &format!("message {}", tally.requests)).await?;
+            liveness(&mut socket, &format!("message {}", tally.requests)).await?;
             anyhow::Ok((socket, opened))
         };
         match echoed.await {
@@ -82,7 +82,7 @@ async fn talk(edge: Edge, host: String, stop: CancellationToken) -> Tally {
     tally
 }
 
-async fn echo(socket: &mut Socket, text: &str) -> anyhow::Result<()> {
+async fn liveness(socket: &mut Socket, text: &str) -> anyhow::Result<()> {
     socket.send(Message::text(text)).await.context("send")?;
     let echoed = tokio::time::timeout(SLOWEST, socket.next()).await.context("no echo")?;
     match echoed.context("it closed")?.context("it broke")? {

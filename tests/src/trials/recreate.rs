@@ -90,7 +90,7 @@ fn document(impostor: &Impostor, revision: u32) -> anyhow::Result<Manifest> {
         revision: Revision::new(revision),
         subdomain: Subdomain::parse(APP)?,
         run: RunState::Running,
-        image: ImageReference::parse_allowed(&image)?,
+        image: ImageReference::parse(&image)?,
         digest: None,
         port: Port::try_from(i64::from(PORT))?,
         limits: Limits { memory_mb: 256, cpu_millicores: 250, pids: 256 },

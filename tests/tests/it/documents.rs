@@ -29,7 +29,7 @@ fn document(impostor: &Impostor, number: u64, apps: &[&str]) -> anyhow::Result<M
             revision: Revision::new(1),
             subdomain: Subdomain::parse(name)?,
             run: RunState::Running,
-            image: ImageReference::parse_allowed(IMAGE)?,
+            image: ImageReference::parse(IMAGE)?,
             digest: None,
             port: Port::try_from(i64::from(PORT))?,
             limits: Limits { memory_mb: 256, cpu_millicores: 250, pids: 256 },

@@ -261,7 +261,7 @@ async fn credential_canaries(product: &Product<'_>) -> anyhow::Result<()> {
         revision: Revision::new(1),
         subdomain: Subdomain::parse("private")?,
         run: RunState::Running,
-        image: ImageReference::parse_allowed(IMAGE)?,
+        image: ImageReference::parse(IMAGE)?,
         digest: None,
         port: Port::try_from(i64::from(PORT))?,
         limits: Limits { memory_mb: 256, cpu_millicores: 250, pids: 256 },
@@ -301,7 +301,7 @@ async fn credential_canaries(product: &Product<'_>) -> anyhow::Result<()> {
     })
     .await?;
     desired.revision = Revision::new(2);
-    desired.image = ImageReference::parse_allowed("harbor.buddo.xyz:4443/demo/web:none")?;
+    desired.image = ImageReference::parse("harbor.buddo.xyz:4443/demo/web:none")?;
     offer(2, &desired).await?;
     poll::until("the failure", Duration::from_mins(1), async || {
         let said = product.agent_command(&["explain", "private"])?;

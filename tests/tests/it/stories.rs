@@ -152,30 +152,30 @@ impl<'a> Stage<'a> {
     /// Records what the agent shows of the document in force in the coordinator's ledger.
     async fn hear(&mut self) -> anyhow::Result<HostSnapshot> {
         let (_, body) = unix_http::get(&self.product.agent_socket(), "/v1/status").await?;
-        let picture: HostSnapshot = serde_json::from_slice(&body).context("no picture yet")?;
-        let held = picture.host.document.map(|place| place.generation);
+        let snapshot: HostSnapshot = serde_json::from_slice(&body).context("no picture yet")?;
+        let held = snapshot.host.document.map(|place| place.generation);
         ensure!(held == Some(self.generation), "the document in force is {held:?}");
         let mut changes = false;
-        for app in &picture.deployments {
+        for app in &snapshot.deployments {
             changes |= self.ledger.take(&app.status).changes;
         }
         if changes {
             self.sign().await?;
             anyhow::bail!("the document changes by what the host says");
         }
-        Ok(picture)
+        Ok(snapshot)
     }
 
     /// Waits until the host is as its document says, by the simulation's check.
     async fn converges(&mut self) -> anyhow::Result<()> {
         poll::until("convergence", PATIENCE, async || {
-            let picture = self.hear().await?;
+            let snapshot = self.hear().await?;
             let world = self.product.world;
             let table = std::fs::read(world.layout().path("agent/live.json"))?;
             let table: LiveTable = serde_json::from_slice(&table)?;
             let found = containers::all(world).await?;
             let secrets = containers::secrets(world).await?;
-            let levels = picture.deployments.iter().map(|app| (app.status.id, &app.status));
+            let levels = snapshot.deployments.iter().map(|app| (app.status.id, &app.status));
             let seen = Seen {
                 containers: found.iter().filter_map(container).collect(),
                 secrets: secrets.iter().map(String::as_str).collect(),
@@ -189,15 +189,15 @@ impl<'a> Stage<'a> {
                 Fate { may_live: starts, may_fail: !starts }
             });
             ensure!(missing.is_none(), "{}", missing.unwrap_or_default());
-            self.visit(&picture).await
+            self.visit(&snapshot).await
         })
         .await
     }
 
     /// Visitors of each app that is live are answered by its revision.
-    async fn visit(&self, picture: &HostSnapshot) -> anyhow::Result<()> {
+    async fn visit(&self, snapshot: &HostSnapshot) -> anyhow::Result<()> {
         for desired in self.ledger.wanted.values() {
-            let mut shown = picture.deployments.iter();
+            let mut shown = snapshot.deployments.iter();
             let serving = shown.find(|app| app.status.id == desired.id);
             let Some(revision) = serving.and_then(|app| app.status.serving) else { continue };
             let answer = self.edge.get(&format!("{}.{ZONE}", desired.subdomain), "/").await?;
@@ -239,7 +239,7 @@ fn desired(
         revision: Revision::new(revision),
         subdomain: Subdomain::parse(&format!("story-{app}"))?,
         run: RunState::Running,
-        image: ImageReference::parse_allowed(&image)?,
+        image: ImageReference::parse(&image)?,
         digest: None,
         port: Port::try_from(i64::from(PORT))?,
         limits: Limits { memory_mb: 256, cpu_millicores: 250, pids: 256 },

@@ -77,7 +77,7 @@ pub struct Podman {
     transport: Transport,
     host: HostId,
     pull_limits: PullLimits,
-    room: Option<DiskSpace>,
+    disk_space: Option<DiskSpace>,
     places: Places,
     seccomp: Option<PathBuf>,
     /// Why containers run without the agent's seccomp profile, for the host's administrator.
@@ -94,7 +94,7 @@ impl Podman {
             transport: Transport::new(socket),
             host,
             pull_limits: PullLimits::default(),
-            room: None,
+            disk_space: None,
             places: Places::default(),
             seccomp: None,
             unfiltered: None,
@@ -111,8 +111,8 @@ impl Podman {
 
     /// The same client, which pulls only while there is room.
     #[must_use]
-    pub fn with_room(self, room: DiskSpace) -> Self {
-        Self { room: Some(room), ..self }
+    pub fn with_room(self, disk_space: DiskSpace) -> Self {
+        Self { disk_space: Some(disk_space), ..self }
     }
 
     /// The same client, limited to this many containers of ours.
@@ -197,8 +197,9 @@ impl Containers for Podman {
         credentials: Option<&RegistryCredentials>,
         progress: &(dyn Fn(u8) + Send + Sync),
     ) -> Result<Digest, ContainersError> {
-        let (limits, room) = (&self.pull_limits, self.room.as_ref());
-        let pulled = pull::pull(&self.transport, limits, room, image, credentials, progress).await;
+        let (limits, disk_space) = (&self.pull_limits, self.disk_space.as_ref());
+        let pulled =
+            pull::pull(&self.transport, limits, disk_space, image, credentials, progress).await;
         self.transport.metrics().pulled(pulled.is_ok());
         pulled
     }

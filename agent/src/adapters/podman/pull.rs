@@ -62,13 +62,13 @@ impl Default for PullLimits {
 pub(super) async fn pull(
     transport: &Transport,
     limits: &PullLimits,
-    room: Option<&DiskSpace>,
+    disk_space: Option<&DiskSpace>,
     image: &ImageReference,
     credentials: Option<&RegistryCredentials>,
     progress: &(dyn Fn(u8) + Send + Sync),
 ) -> Result<Digest, ContainersError> {
-    if let Some(room) = room
-        && room.shortage().await.is_some()
+    if let Some(disk_space) = disk_space
+        && disk_space.shortage().await.is_some()
     {
         return Err(refusal::no_room(image));
     }
@@ -76,8 +76,8 @@ pub(super) async fn pull(
     let whole = run(transport, limits, image, credentials, progress);
     let whole = tokio::time::timeout(limits.total, whole);
     let overrun = async {
-        match room {
-            Some(room) => room.overrun(limits.max_image.saturating_mul(2)).await,
+        match disk_space {
+            Some(disk_space) => disk_space.overrun(limits.max_image.saturating_mul(2)).await,
             None => std::future::pending().await,
         }
     };

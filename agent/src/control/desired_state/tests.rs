@@ -110,7 +110,7 @@ fn trust(signers: &[&Signer]) -> Trust {
     Trust { signing_keys, cas: vec![some_ca()] }
 }
 
-fn pins(host: HostId, signers: &[&Signer]) -> TrustRoots {
+fn trust_roots(host: HostId, signers: &[&Signer]) -> TrustRoots {
     TrustRoots::new(host, trust(signers)).unwrap()
 }
 
@@ -121,9 +121,10 @@ async fn restore(
 ) -> (Store, DesiredState<SetClock>) {
     let store = Store::open(&dir.path().join("agent.db"), 0).unwrap();
     let host = HostId::new(Uuid::from_u128(1));
-    let intent = DesiredState::restore(pins(host, &[signer]), store.clone(), Arc::clone(clock))
-        .await
-        .unwrap();
+    let intent =
+        DesiredState::restore(trust_roots(host, &[signer]), store.clone(), Arc::clone(clock))
+            .await
+            .unwrap();
     (store, intent)
 }
 

@@ -42,7 +42,7 @@ pub struct Identity {
     /// The zone that apps are served in.
     pub zone: HostName,
     /// The trust roots as last written to this folder.
-    pub pins: TrustRoots,
+    pub trust_roots: TrustRoots,
     /// Opens what is sealed to this host.
     pub opening_key: OpeningKey,
     /// The key of its certificate, PEM.
@@ -109,7 +109,7 @@ impl Identity {
         let certificate = read_secret(&path)?;
         let certificate = leaf(certificate.expose()).map_err(damaged(&path))?;
         Ok(Some(Self {
-            pins: TrustRoots::new(stored.host_id, stored.trust)?,
+            trust_roots: TrustRoots::new(stored.host_id, stored.trust)?,
             host_id: stored.host_id,
             joined: stored.joined,
             coordinator: stored.coordinator,
@@ -137,11 +137,11 @@ pub(super) fn keep(
     own: &Own<'_>,
 ) -> Result<Identity, IdentityError> {
     // Checked before anything is replaced: TLS and the keys must be usable.
-    let pins = TrustRoots::new(joined.host_id, joined.trust.clone())?;
-    if !pins.cas().iter().any(|ca| fingerprint(ca) == token.ca_fingerprint) {
+    let trust_roots = TrustRoots::new(joined.host_id, joined.trust.clone())?;
+    if !trust_roots.cas().iter().any(|ca| fingerprint(ca) == token.ca_fingerprint) {
         return Err(IdentityError::Answer("its CA is not the one that the token names"));
     }
-    check_certificate(joined.host_id, &joined.certificate, own.key, &pins)?;
+    check_certificate(joined.host_id, &joined.certificate, own.key, &trust_roots)?;
     let stored = Stored {
         host_id: joined.host_id,
         joined: Uuid::from_bytes(rand::random()),
@@ -163,7 +163,7 @@ pub(crate) fn check_certificate(
     host: HostId,
     certificate: &str,
     key: &Secret,
-    pins: &TrustRoots,
+    trust_roots: &TrustRoots,
 ) -> Result<CertificateDer<'static>, IdentityError> {
     use IdentityError::Answer;
     let der = leaf(certificate).map_err(|_| Answer("its certificate is malformed"))?;
@@ -175,7 +175,7 @@ pub(crate) fn check_certificate(
         .map_err(|_| Answer("its certificate is for another host"))?;
     let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes())
         .map_err(|_| Answer("its certificate has no matching key"))?;
-    tls::server_config(vec![der.clone()], key, pins)?;
+    tls::server_config(vec![der.clone()], key, trust_roots)?;
     Ok(der)
 }
 

@@ -99,7 +99,7 @@ pub struct Renewer<K> {
     spread: f64,
     /// Since when an authority other than its own has been issuing certificates.
     outdated: Option<Instant>,
-    pins: watch::Receiver<Arc<TrustRoots>>,
+    trust_roots: watch::Receiver<Arc<TrustRoots>>,
     tls: watch::Sender<Arc<ServerConfig>>,
     alarm: watch::Sender<Option<String>>,
 }
@@ -111,10 +111,10 @@ impl<K: Clock> Renewer<K> {
         state_dir: PathBuf,
         clock: Arc<K>,
         jitter: Jitter,
-        pins: watch::Receiver<Arc<TrustRoots>>,
+        trust_roots: watch::Receiver<Arc<TrustRoots>>,
     ) -> Result<Self, RenewError> {
         let (key, certificate) = (identity.key.clone(), identity.certificate.clone());
-        let first = server_config(&key, &certificate, &pins.borrow())?;
+        let first = server_config(&key, &certificate, &trust_roots.borrow())?;
         Ok(Self {
             host: identity.host_id,
             coordinator: identity.coordinator.clone(),
@@ -125,7 +125,7 @@ impl<K: Clock> Renewer<K> {
             spread: jitter(),
             outdated: None,
             jitter,
-            pins,
+            trust_roots,
             tls: watch::Sender::new(first),
             alarm: watch::Sender::new(None),
         })
@@ -167,7 +167,7 @@ impl<K: Clock> Renewer<K> {
             };
             tokio::select! {
                 () = stop.cancelled() => return,
-                Ok(()) = self.pins.changed() => self.follow_trust().await,
+                Ok(()) = self.trust_roots.changed() => self.follow_trust().await,
                 () = tokio::time::sleep(wait) => {}
             }
         }
@@ -175,7 +175,7 @@ impl<K: Clock> Renewer<K> {
 
     fn look(&mut self) -> Result<Due, RenewError> {
         let life = Life::of(&self.certificate)?;
-        let newest = self.pins.borrow().cas().first().cloned();
+        let newest = self.trust_roots.borrow().cas().first().cloned();
         let outdated = newest.is_some_and(|ca| !life.is_by(&self.certificate, self.host, &ca));
         self.outdated = outdated.then(|| self.outdated.unwrap_or_else(Instant::now));
         let outdated = self.outdated.map(|since| since.elapsed());
@@ -184,13 +184,14 @@ impl<K: Clock> Renewer<K> {
 
     /// The trust roots have changed: applies to the next connection.
     async fn follow_trust(&mut self) {
-        let pins = Arc::clone(&self.pins.borrow_and_update());
+        let trust_roots = Arc::clone(&self.trust_roots.borrow_and_update());
         self.spread = (self.jitter)();
-        let followed = match server_config(&self.key, &self.certificate, &pins) {
+        let followed = match server_config(&self.key, &self.certificate, &trust_roots) {
             Ok(tls) => {
                 self.tls.send_replace(tls);
                 let state_dir = self.state_dir.clone();
-                let kept = durable::off_thread(move || join::remember(&state_dir, pins.wire()));
+                let kept =
+                    durable::off_thread(move || join::remember(&state_dir, trust_roots.wire()));
                 kept.await.map_err(RenewError::Thread).and_then(|kept| Ok(kept?))
             }
             Err(error) => Err(error),
@@ -208,12 +209,12 @@ impl<K: Clock> Renewer<K> {
         let path = self.state_dir.join(RENEWAL);
         let request = durable::off_thread(move || pending(&path, life.number));
         let pending = request.await.map_err(RenewError::Thread)??;
-        let pins = Arc::clone(&self.pins.borrow());
+        let trust_roots = Arc::clone(&self.trust_roots.borrow());
         let mut tls = ClientConfig::builder_with_provider(Arc::new(
             rustls::crypto::aws_lc_rs::default_provider(),
         ))
         .with_protocol_versions(&[&rustls::version::TLS13])
-        .and_then(|builder| Ok(builder.with_root_certificates(pins.roots()?)))
+        .and_then(|builder| Ok(builder.with_root_certificates(trust_roots.roots()?)))
         .map_err(CallError::Tls)?
         .with_no_client_auth();
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -226,9 +227,9 @@ impl<K: Clock> Renewer<K> {
         let path = "/v1/renew";
         let Renewed { certificate } =
             join::post(&self.coordinator, tls, path, "application/jose+json", body).await?;
-        let made = join::check_certificate(self.host, &certificate, &self.key, &pins)?;
+        let made = join::check_certificate(self.host, &certificate, &self.key, &trust_roots)?;
         let number = Life::of(&made)?.number;
-        let link = server_config(&self.key, &made, &pins)?;
+        let link = server_config(&self.key, &made, &trust_roots)?;
         let state_dir = self.state_dir.clone();
         let kept = durable::off_thread(move || {
             join::keep_certificate(&state_dir, &certificate)?;
@@ -278,10 +279,10 @@ fn pkcs8(key: &Secret) -> Result<PrivatePkcs8KeyDer<'static>, pem::Error> {
 fn server_config(
     key: &Secret,
     certificate: &CertificateDer<'static>,
-    pins: &TrustRoots,
+    trust_roots: &TrustRoots,
 ) -> Result<Arc<ServerConfig>, RenewError> {
     let key = pkcs8(key).map_err(|error| RenewError::Key(Box::new(error)))?;
-    Ok(tls::server_config(vec![certificate.clone()], key.into(), pins)?)
+    Ok(tls::server_config(vec![certificate.clone()], key.into(), trust_roots)?)
 }
 
 /// Merges both alarms into one, for as long as this task runs.

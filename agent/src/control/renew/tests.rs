@@ -79,7 +79,7 @@ struct World {
     key: KeyPair,
     folder: tempfile::TempDir,
     clock: Arc<SetClock>,
-    pins: watch::Sender<Arc<TrustRoots>>,
+    trust_roots: watch::Sender<Arc<TrustRoots>>,
     /// The requests: number and id.
     asked: Arc<Mutex<Vec<(u32, Uuid)>>>,
     asked_again: watch::Receiver<usize>,
@@ -87,7 +87,7 @@ struct World {
     _serving: AbortOnDropHandle<()>,
 }
 
-fn pins(cas: &[&Ca]) -> TrustRoots {
+fn trust_roots(cas: &[&Ca]) -> TrustRoots {
     let signing_keys = vec![Signer::generate().unwrap().public().clone()];
     TrustRoots::new(
         HOST,
@@ -170,13 +170,13 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         // Before half of the certificate's life.
         let clock = Arc::new(SetClock(AtomicI64::new(1_700_000_000)));
-        let pins = watch::Sender::new(Arc::new(pins(&[&cas[0]])));
+        let trust_roots = watch::Sender::new(Arc::new(trust_roots(&[&cas[0]])));
         Self {
             cas,
             key,
             folder,
             clock,
-            pins,
+            trust_roots,
             asked,
             asked_again,
             coordinator,
@@ -190,14 +190,15 @@ impl World {
             joined: Uuid::from_u128(1),
             coordinator: self.coordinator.clone(),
             zone: HostName::parse("apps.example.test").unwrap(),
-            pins: (**self.pins.borrow()).clone(),
+            trust_roots: (**self.trust_roots.borrow()).clone(),
             opening_key: OpeningKey::generate().unwrap().0,
             key: Secret::new(self.key.serialize_pem()),
             certificate: self.cas[0].leaf(&host_name(HOST), &self.key, 1).der().clone(),
         };
         let (folder, clock) = (self.folder.path().to_owned(), Arc::clone(&self.clock));
         // No spread: what is due is due now.
-        Renewer::new(&identity, folder, clock, Arc::new(|| 0.0), self.pins.subscribe()).unwrap()
+        Renewer::new(&identity, folder, clock, Arc::new(|| 0.0), self.trust_roots.subscribe())
+            .unwrap()
     }
 
     async fn asked(&mut self, times: usize) -> Vec<(u32, Uuid)> {
@@ -217,7 +218,7 @@ async fn fm_40_an_expired_certificate_is_renewed_and_kept() {
     // The year 2096: its certificate expired long ago.
     world.clock.0.store(4_000_000_000, Ordering::SeqCst);
     // The next certificate is by the next CA, which is trusted beside the first.
-    world.pins.send_replace(Arc::new(pins(&[&world.cas[1], &world.cas[0]])));
+    world.trust_roots.send_replace(Arc::new(trust_roots(&[&world.cas[1], &world.cas[0]])));
     let _running = start(world.renewer());
     assert_eq!(world.asked(1).await[0].0, 1);
     // The second request is for the one after: the first was answered and its answer stored.
@@ -246,7 +247,7 @@ async fn one_by_an_authority_that_leaves_is_renewed_at_once() {
     let renewer = world.renewer();
     let _running = start(renewer);
     assert!(!world.folder.path().join(RENEWAL).exists(), "it is not due");
-    world.pins.send_replace(Arc::new(pins(&[&world.cas[1], &world.cas[0]])));
+    world.trust_roots.send_replace(Arc::new(trust_roots(&[&world.cas[1], &world.cas[0]])));
     assert_eq!(world.asked(1).await[0].0, 1);
 }
 

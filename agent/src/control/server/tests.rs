@@ -43,7 +43,7 @@ impl Ca {
         Self { issuer: Issuer::new(params, key), certificate, pem }
     }
 
-    fn pins(&self, host: HostId) -> TrustRoots {
+    fn trust_roots(&self, host: HostId) -> TrustRoots {
         let signing_keys = vec![Signer::generate().unwrap().public().clone()];
         TrustRoots::new(host, Trust { signing_keys, cas: vec![self.pem.clone()] }).unwrap()
     }
@@ -146,8 +146,8 @@ impl World {
         let ca = Ca::new();
         let host = HostId::new(uuid::Uuid::from_u128(7));
         let (chain, key) = ca.leaf(&host_name(host));
-        let pins = ca.pins(host);
-        let tls = watch::Sender::new(tls::server_config(chain, key, &pins).unwrap());
+        let trust_roots = ca.trust_roots(host);
+        let tls = watch::Sender::new(tls::server_config(chain, key, &trust_roots).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (core, stop) = (Core::new(), CancellationToken::new());
@@ -422,10 +422,10 @@ async fn an_authority_that_is_trusted_from_now_on_is_let_in_while_others_go_on()
     put(&mut before, "a document").await.unwrap();
     assert!(!world.is_let_in(Some(next.leaf(COORDINATOR_NAME))).await);
     let (chain, key) = world.ca.leaf(&host_name(world.host));
-    let mut trust = world.ca.pins(world.host).wire().clone();
+    let mut trust = world.ca.trust_roots(world.host).wire().clone();
     trust.cas.push(next.pem.clone());
-    let pins = TrustRoots::new(world.host, trust).unwrap();
-    world.tls.send_replace(tls::server_config(chain, key, &pins).unwrap());
+    let trust_roots = TrustRoots::new(world.host, trust).unwrap();
+    world.tls.send_replace(tls::server_config(chain, key, &trust_roots).unwrap());
     assert!(world.is_let_in(Some(next.leaf(COORDINATOR_NAME))).await);
     assert!(world.is_let_in(Some(world.ca.leaf(COORDINATOR_NAME))).await);
     put(&mut before, "a document").await.unwrap();

@@ -28,10 +28,10 @@ pub enum TlsError {
 pub fn server_config(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
-    pins: &TrustRoots,
+    trust_roots: &TrustRoots,
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = Arc::new(default_provider());
-    let roots = Arc::new(pins.roots()?);
+    let roots = Arc::new(trust_roots.roots()?);
     let by_ca = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider))
         .build()
         .map_err(TlsError::Ca)?;

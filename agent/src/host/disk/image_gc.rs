@@ -25,7 +25,7 @@ pub struct References {
 
 impl References {
     /// What the document asks for, plus what tags were resolved to here.
-    pub fn of(document: &Document, picture: &HostSnapshot) -> Self {
+    pub fn of(document: &Document, snapshot: &HostSnapshot) -> Self {
         let mut references = Self::default();
         for desired in document.entries().values() {
             references.image(&desired.image, desired.digest.as_ref());
@@ -37,7 +37,7 @@ impl References {
                 references.image(kept, None);
             }
         }
-        let resolved = picture.deployments.iter().filter_map(|app| app.status.digest.clone());
+        let resolved = snapshot.deployments.iter().filter_map(|app| app.status.digest.clone());
         references.digests.extend(resolved);
         references
     }

@@ -52,7 +52,7 @@ impl ImageLeases {
                 let mut taken = self.taken();
                 if !taken.going.contains(&repository) {
                     *taken.leased.entry(repository.clone()).or_default() += 1;
-                    return Lease { shelf: self.clone(), repository };
+                    return Lease { image_leases: self.clone(), repository };
                 }
             }
             gone.await;
@@ -68,20 +68,20 @@ impl ImageLeases {
             return None;
         }
         taken.going.extend(repositories.iter().cloned());
-        Some(Removal { shelf: self.clone(), repositories })
+        Some(Removal { image_leases: self.clone(), repositories })
     }
 }
 
 /// While it lives, images of its repository stay.
 #[derive(Debug)]
 pub struct Lease {
-    shelf: ImageLeases,
+    image_leases: ImageLeases,
     repository: Repository,
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let mut taken = self.shelf.taken();
+        let mut taken = self.image_leases.taken();
         if let Some(count) = taken.leased.get_mut(&self.repository) {
             *count -= 1;
             if *count == 0 {
@@ -94,14 +94,17 @@ impl Drop for Lease {
 /// While it lives, no operation begins to work with images of its repositories.
 #[derive(Debug)]
 pub struct Removal {
-    shelf: ImageLeases,
+    image_leases: ImageLeases,
     repositories: BTreeSet<Repository>,
 }
 
 impl Drop for Removal {
     fn drop(&mut self) {
-        self.shelf.taken().going.retain(|repository| !self.repositories.contains(repository));
-        self.shelf.0.gone.notify_waiters();
+        self.image_leases
+            .taken()
+            .going
+            .retain(|repository| !self.repositories.contains(repository));
+        self.image_leases.0.gone.notify_waiters();
     }
 }
 
@@ -115,26 +118,26 @@ mod tests {
 
     #[tokio::test]
     async fn a_leased_image_is_not_taken_and_a_taken_one_is_waited_for() {
-        let shelf = ImageLeases::default();
+        let image_leases = ImageLeases::default();
         let (web, other) = (image("ghcr.io/a/web:1"), image("ghcr.io/a/other:1"));
         let (first, second) =
-            (shelf.lease(&web).await, shelf.lease(&image("ghcr.io/a/web:2")).await);
+            (image_leases.lease(&web).await, image_leases.lease(&image("ghcr.io/a/web:2")).await);
         drop(first);
-        assert!(shelf.take([&web]).is_none(), "one order still works with it");
+        assert!(image_leases.take([&web]).is_none(), "one order still works with it");
         drop(second);
-        let removal = shelf.take([&other, &web]).unwrap();
-        assert!(shelf.take([&other]).is_none());
+        let removal = image_leases.take([&other, &web]).unwrap();
+        assert!(image_leases.take([&other]).is_none());
         let waiting = tokio::spawn({
-            let (shelf, web) = (shelf.clone(), web.clone());
-            async move { shelf.lease(&web).await }
+            let (image_leases, web) = (image_leases.clone(), web.clone());
+            async move { image_leases.lease(&web).await }
         });
         // The waiting task has checked by now: the runtime has one thread.
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());
         drop(removal);
         let lease = waiting.await.unwrap();
-        assert!(shelf.take([&web]).is_none());
+        assert!(image_leases.take([&web]).is_none());
         drop(lease);
-        assert!(shelf.take([&web]).is_some());
+        assert!(image_leases.take([&web]).is_some());
     }
 }

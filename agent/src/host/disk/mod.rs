@@ -47,12 +47,12 @@ const MIB: u64 = 1024 * 1024;
 /// Collects images and watches disk space.
 pub struct ImageGc<I> {
     pub images: Arc<I>,
-    pub room: DiskSpace,
+    pub disk_space: DiskSpace,
     /// What operations work with.
-    pub shelf: ImageLeases,
+    pub image_leases: ImageLeases,
     /// The document in force.
     pub document: watch::Receiver<Option<Arc<Document>>>,
-    pub picture: watch::Receiver<Option<Arc<HostSnapshot>>>,
+    pub snapshot: watch::Receiver<Option<Arc<HostSnapshot>>>,
     pub facts: watch::Sender<HostFacts>,
     /// What was collected is counted.
     pub metrics: Metrics,
@@ -80,7 +80,7 @@ impl<I: Images> ImageGc<I> {
             let pause = pause.mul_f64(1.0 - (self.jitter)() / 5.0);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                () = self.room.wanted() => {}
+                () = self.disk_space.wanted() => {}
                 () = self.reserve.was_let_go() => {}
             }
             tokio::time::sleep(BREATH).await;
@@ -89,7 +89,7 @@ impl<I: Images> ImageGc<I> {
 
     /// Collects what may be removed, then reports how full the host is.
     pub async fn round(&self, ledger: &mut Ledger) {
-        if self.room.rules().collect
+        if self.disk_space.rules().collect
             && let Err(error) = self.collect(ledger).await
         {
             let error = &error as &dyn std::error::Error;
@@ -106,16 +106,16 @@ impl<I: Images> ImageGc<I> {
     /// What is needed right now; `None` while unknown: then nothing may be removed.
     fn references(&self) -> Option<References> {
         let document = self.document.borrow().clone()?;
-        let picture = self.picture.borrow().clone()?;
+        let snapshot = self.snapshot.borrow().clone()?;
         // The snapshot of a pass before the document says nothing about what it asks for.
-        let known = picture.host.document == Some(document.manifest().generation);
-        known.then(|| References::of(&document, &picture))
+        let known = snapshot.host.document == Some(document.manifest().generation);
+        known.then(|| References::of(&document, &snapshot))
     }
 
     async fn collect(&self, ledger: &mut Ledger) -> Result<(), ContainersError> {
         let Some(references) = self.references() else { return Ok(()) };
         let images = self.images.images().await?;
-        let rules = *self.room.rules();
+        let rules = *self.disk_space.rules();
         let mut pressure = self.pressure(rules.high_percent).await;
         for unused in ledger.unused(&images, &references, Instant::now()) {
             let old = unused.since.elapsed() >= rules.keep_unused;
@@ -132,16 +132,16 @@ impl<I: Images> ImageGc<I> {
 
     /// Whether images lie on a file system that is fuller than `percent` or below the floor.
     async fn pressure(&self, percent: u8) -> Pressure {
-        let rules = self.room.rules();
+        let rules = self.disk_space.rules();
         let full = |space: &Space| space.percent() > percent || space.free < rules.floor;
-        let spaces = self.room.of_images().await;
+        let spaces = self.disk_space.of_images().await;
         if spaces.iter().any(|(_, space)| full(space)) { Pressure::Yes } else { Pressure::No }
     }
 
     /// Removes one image, unless it is needed by now. True if it is gone.
     async fn remove(&self, image: &LocalImage) -> Result<bool, ContainersError> {
         let ever = image.names.iter().chain(&image.former);
-        let Some(_removal) = self.shelf.take(ever) else { return Ok(false) };
+        let Some(_removal) = self.image_leases.take(ever) else { return Ok(false) };
         // The document may have changed since the list was made.
         if self.references().is_none_or(|references| references.need(image)) {
             return Ok(false);
@@ -168,8 +168,8 @@ impl<I: Images> ImageGc<I> {
     }
 
     async fn warnings(&self) -> Vec<String> {
-        let rules = self.room.rules();
-        let spaces = self.room.of_all().await;
+        let rules = self.disk_space.rules();
+        let spaces = self.disk_space.of_all().await;
         self.metrics.disk(&spaces);
         // The agent's own comes last.
         let free = spaces.last().map_or(0, |(_, space)| space.free);

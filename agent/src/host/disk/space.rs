@@ -219,13 +219,13 @@ mod tests {
     }
 
     /// A `DiskSpace` whose free bytes a test sets.
-    fn room(free: &Arc<AtomicU64>) -> DiskSpace {
+    fn disk_space(free: &Arc<AtomicU64>) -> DiskSpace {
         let free = Arc::clone(free);
         let measure: Measure =
             Arc::new(move |_| Ok(Space { used: 0, free: free.load(Ordering::SeqCst) }));
-        let room = DiskSpace::new(rules(), "/state".into(), measure);
-        room.images_lie_in(vec!["/images".into()]);
-        room
+        let disk_space = DiskSpace::new(rules(), "/state".into(), measure);
+        disk_space.images_lie_in(vec!["/images".into()]);
+        disk_space
     }
 
     #[test]
@@ -260,17 +260,17 @@ mod tests {
             panic!("nobody else has it")
         };
         inner.patience = Duration::from_millis(20);
-        let room = DiskSpace(Arc::new(inner));
+        let disk_space = DiskSpace(Arc::new(inner));
         let never = async {
             for _ in 0..5 {
-                assert_eq!(room.of_all().await, []);
+                assert_eq!(disk_space.of_all().await, []);
             }
         };
         tokio::time::timeout(Duration::from_secs(20), never).await.unwrap();
         assert_eq!(asked.load(Ordering::SeqCst), 1);
         // It answers again.
         drop(answer);
-        let answers = async { while room.of_all().await.is_empty() {} };
+        let answers = async { while disk_space.of_all().await.is_empty() {} };
         tokio::time::timeout(Duration::from_secs(20), answers).await.unwrap();
     }
 
@@ -282,19 +282,19 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn fm_34_a_pull_ends_at_the_floor_or_when_it_grows_beyond_its_allowance() {
         let free = Arc::new(AtomicU64::new(1_000));
-        let room = room(&free);
-        assert_eq!(room.shortage().await, None);
+        let disk_space = disk_space(&free);
+        assert_eq!(disk_space.shortage().await, None);
         let overrun = {
-            let room = room.clone();
-            tokio::spawn(async move { room.overrun(300).await })
+            let disk_space = disk_space.clone();
+            tokio::spawn(async move { disk_space.overrun(300).await })
         };
         tokio::time::sleep(Duration::from_secs(2)).await;
         assert!(!overrun.is_finished());
         free.store(650, Ordering::SeqCst);
         assert_eq!(ended(overrun).await, Overrun::Growth(350));
         // Two pulls may take twice as much; the floor holds for all of them.
-        let both = [room.clone(), room.clone()]
-            .map(|room| tokio::spawn(async move { room.overrun(300).await }));
+        let both = [disk_space.clone(), disk_space.clone()]
+            .map(|disk_space| tokio::spawn(async move { disk_space.overrun(300).await }));
         tokio::time::sleep(Duration::from_secs(2)).await;
         free.store(150, Ordering::SeqCst);
         tokio::time::sleep(Duration::from_secs(2)).await;
@@ -304,6 +304,6 @@ mod tests {
             let shortage = Shortage { place: "/images".into(), free: 99 };
             assert_eq!(pull.await.unwrap(), Overrun::Floor(shortage));
         }
-        tokio::time::timeout(Duration::from_secs(1), room.wanted()).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(1), disk_space.wanted()).await.unwrap();
     }
 }

@@ -4,13 +4,13 @@ use std::sync::Mutex;
 
 use buddo_shared::id::Revision;
 use buddo_shared::image::Digest;
-use buddo_shared::manifest::{DeploymentSpec, Fallback, Guard};
+use buddo_shared::manifest::{AutoRollback, DeploymentSpec, Fallback};
 use buddo_shared::port::Port;
 use buddo_shared::probe::Probe;
 
 use super::*;
 use crate::config;
-use crate::testing::{desired, document, picture};
+use crate::testing::{desired, document, snapshot};
 
 const MB: u64 = 1_000_000;
 
@@ -74,7 +74,7 @@ fn reference(hex: char) -> ImageReference {
 
 struct Host {
     storage: Arc<Storage>,
-    keeper: ImageGc<Storage>,
+    image_gc: ImageGc<Storage>,
     ledger: Ledger,
 }
 
@@ -93,30 +93,30 @@ impl Host {
         };
         let measured = Arc::clone(&storage);
         let measure: Measure = Arc::new(move |_: &Path| Ok(measured.space()));
-        let room = DiskSpace::new(rules, "/state".into(), measure);
-        room.images_lie_in(vec!["/images".into()]);
+        let disk_space = DiskSpace::new(rules, "/state".into(), measure);
+        disk_space.images_lie_in(vec!["/images".into()]);
         let document = watch::channel(Some(Arc::new(document(deployments)))).1;
-        let keeper = ImageGc {
+        let image_gc = ImageGc {
             images: Arc::clone(&storage),
-            room,
-            shelf: ImageLeases::default(),
+            disk_space,
+            image_leases: ImageLeases::default(),
             document,
-            picture: watch::channel(Some(Arc::new(picture(true)))).1,
+            snapshot: watch::channel(Some(Arc::new(snapshot(true)))).1,
             facts: watch::Sender::new(HostFacts::default()),
             metrics: Metrics::default(),
             jitter: Arc::new(|| 0.0),
             reserve: Reserve::none(),
         };
-        Self { storage, keeper, ledger: Ledger::default() }
+        Self { storage, image_gc, ledger: Ledger::default() }
     }
 
     async fn round(&mut self) -> Vec<String> {
-        self.keeper.round(&mut self.ledger).await;
+        self.image_gc.round(&mut self.ledger).await;
         self.storage.ids()
     }
 
     fn warnings(&self) -> Vec<String> {
-        self.keeper.facts.borrow().disk.clone()
+        self.image_gc.facts.borrow().disk.clone()
     }
 }
 
@@ -133,7 +133,7 @@ fn needs_three() -> DeploymentSpec {
     };
     DeploymentSpec {
         digest: Some(digest('a')),
-        guard: Some(Box::new(Guard { seconds: 300, fallback })),
+        guard: Some(Box::new(AutoRollback { seconds: 300, fallback })),
         kept_images: vec![reference('c').pinned(&digest('c'))],
         ..desired(1, "ghcr.io/a/a:v1")
     }
@@ -189,7 +189,7 @@ async fn a_refused_removal_does_not_hold_up_the_others() {
 #[tokio::test(start_paused = true)]
 async fn what_an_order_works_with_stays_until_it_is_done() {
     let mut host = Host::new(vec![image('1', 90)], Vec::new(), &[]);
-    let lease = host.keeper.shelf.lease(&reference('1')).await;
+    let lease = host.image_gc.image_leases.lease(&reference('1')).await;
     assert_eq!(host.round().await, ["1"]);
     drop(lease);
     assert!(host.round().await.is_empty());
@@ -205,7 +205,7 @@ async fn fm_33_an_image_without_a_name_goes_unless_an_order_or_the_document_want
     let images = ['a', 'b', 'c', '1'].map(nameless).to_vec();
     let mut host = Host::new(images, vec![app], &[]);
     *host.storage.other.lock().unwrap() = 15 * MB;
-    let lease = host.keeper.shelf.lease(&reference('1')).await;
+    let lease = host.image_gc.image_leases.lease(&reference('1')).await;
     assert_eq!(host.round().await, ["a", "b", "c", "1"]);
     drop(lease);
     assert_eq!(host.round().await, ["a", "b", "c"]);
@@ -214,18 +214,18 @@ async fn fm_33_an_image_without_a_name_goes_unless_an_order_or_the_document_want
 /// Without a document, or before the first pass with it, nothing is known to be unneeded.
 #[tokio::test(start_paused = true)]
 async fn what_is_not_known_to_be_unneeded_stays() {
-    for (document, picture) in [
-        (None, Some(Arc::new(picture(true)))),
+    for (document, snapshot) in [
+        (None, Some(Arc::new(snapshot(true)))),
         (Some(Arc::new(document(Vec::new()))), None),
         (Some(Arc::new(document(Vec::new()))), {
-            let mut older = picture(true);
+            let mut older = snapshot(true);
             older.host.document = None;
             Some(Arc::new(older))
         }),
     ] {
         let mut host = Host::new(vec![image('1', 90)], Vec::new(), &[]);
-        host.keeper.document = watch::channel(document).1;
-        host.keeper.picture = watch::channel(picture).1;
+        host.image_gc.document = watch::channel(document).1;
+        host.image_gc.snapshot = watch::channel(snapshot).1;
         assert_eq!(host.round().await, ["1"]);
     }
 }
@@ -234,7 +234,7 @@ async fn what_is_not_known_to_be_unneeded_stays() {
 fn with_reserve(folder: &Path) -> (Host, Reserve) {
     let reserve = Reserve::new(folder.join("reserve"), MIB);
     let mut host = Host::new(Vec::new(), Vec::new(), &[]);
-    host.keeper.reserve = reserve.clone();
+    host.image_gc.reserve = reserve.clone();
     (host, reserve)
 }
 
@@ -255,7 +255,7 @@ async fn a_reserve_for_which_there_is_no_room_is_told_of_until_it_is_made_again(
 async fn a_reserve_that_was_let_go_is_seen_to_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let (host, reserve) = with_reserve(folder.path());
-    let keeping = tokio::spawn(host.keeper.run());
+    let keeping = tokio::spawn(host.image_gc.run());
     let whole = async || {
         while !reserve.is_whole() {
             tokio::time::sleep(Duration::from_millis(10)).await;

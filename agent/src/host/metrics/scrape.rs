@@ -35,21 +35,21 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 #[derive(Clone)]
 pub struct Scrape {
     pub metrics: Metrics,
-    pub picture: watch::Receiver<Option<Arc<HostSnapshot>>>,
+    pub snapshot: watch::Receiver<Option<Arc<HostSnapshot>>>,
     /// The document in force.
     pub document: watch::Receiver<Option<Arc<Document>>>,
     /// Reports that are not acknowledged.
     pub store: Store,
     /// Podman's events; a host that has not joined receives none.
     pub events: Option<EventFeed>,
-    pub room: DiskSpace,
+    pub disk_space: DiskSpace,
     /// For the document's age.
     pub clock: Arc<dyn Clock>,
 }
 
 impl Scrape {
     pub async fn text(&self) -> Result<String, std::fmt::Error> {
-        self.metrics.disk(&self.room.of_all().await);
+        self.metrics.disk(&self.disk_space.of_all().await);
         let outbox = self.store.unacknowledged().await.ok();
         let mut registry = Registry::default();
         process_metrics::register(&mut registry);
@@ -70,17 +70,17 @@ impl Scrape {
             let help = "Reports that the coordinator has not acknowledged";
             registry.register("outbox_reports", help, gauge(outbox));
         }
-        let Some(picture) = self.picture.borrow().clone() else { return };
+        let Some(snapshot) = self.snapshot.borrow().clone() else { return };
         let help = "Whether the host belongs to a coordinator";
-        registry.register("joined", help, gauge(picture.joined));
-        let warnings = picture.host.warnings.len();
+        registry.register("joined", help, gauge(snapshot.joined));
+        let warnings = snapshot.host.warnings.len();
         registry.register("host_warnings", "Warnings in the host's status", gauge(warnings));
         let apps: Family<One, Gauge> = Family::default();
         // All of them, so that none vanishes when it falls to zero.
         for phase in PHASES {
             drop(apps.get_or_create(&[("phase", word(phase))]));
         }
-        for app in &picture.deployments {
+        for app in &snapshot.deployments {
             apps.get_or_create(&[("phase", word(app.status.phase))]).inc();
         }
         registry.register("deployments", "Deployments, by how far they are", apps);

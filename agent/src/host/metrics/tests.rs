@@ -14,12 +14,12 @@ use crate::model::container::Slot;
 use crate::model::document::Document;
 use crate::model::snapshot::HostSnapshot;
 use crate::ports::{ContainersError, EventFeed};
-use crate::testing::{document, picture};
+use crate::testing::{document, snapshot};
 
 /// A scrape of these, on a disk that never changes.
 pub(crate) fn scrape(
     store: Store,
-    picture: watch::Receiver<Option<Arc<HostSnapshot>>>,
+    snapshot: watch::Receiver<Option<Arc<HostSnapshot>>>,
     document: watch::Receiver<Option<Arc<Document>>>,
 ) -> Scrape {
     let environment = Environment {
@@ -38,11 +38,11 @@ pub(crate) fn scrape(
     };
     Scrape {
         metrics: Metrics::default(),
-        picture,
+        snapshot,
         document,
         store,
         events: Some(events),
-        room: DiskSpace::new(rules, "/state".into(), Arc::new(measure)),
+        disk_space: DiskSpace::new(rules, "/state".into(), Arc::new(measure)),
         clock: Arc::new(SystemClock),
     }
 }
@@ -57,12 +57,12 @@ fn failed(code: &str) -> StepOutcome {
 async fn the_names_of_metrics_stay() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(&folder.path().join("agent.db"), 0).unwrap();
-    let mut picture = picture(true);
-    picture.host.warnings = vec!["w".to_owned()];
+    let mut snapshot = snapshot(true);
+    snapshot.host.warnings = vec!["w".to_owned()];
     let document = document(Vec::new());
     let scrape = scrape(
         store,
-        watch::channel(Some(Arc::new(picture))).1,
+        watch::channel(Some(Arc::new(snapshot))).1,
         watch::channel(Some(Arc::new(document))).1,
     );
     let metrics = &scrape.metrics;

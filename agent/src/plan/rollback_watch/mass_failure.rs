@@ -44,15 +44,15 @@ mod tests {
     fn it_takes_three_apps_and_half_of_all_within_a_moment() {
         let now = Instant::now();
         let id = |n| DeploymentId::new(Uuid::from_u128(n));
-        let mut tide = MassFailure::default();
+        let mut mass_failure = MassFailure::default();
         for _ in 0..5 {
-            tide.ended(id(1), now);
+            mass_failure.ended(id(1), now);
         }
-        tide.ended(id(2), now);
-        assert!(!tide.is_common(2, now), "two apps may fail at the same time by chance");
-        tide.ended(id(3), now + MOMENT);
-        assert!(tide.is_common(6, now + MOMENT));
-        assert!(!tide.is_common(7, now + MOMENT));
-        assert!(!tide.is_common(3, now + MOMENT * 2), "that was another moment");
+        mass_failure.ended(id(2), now);
+        assert!(!mass_failure.is_common(2, now), "two apps may fail at the same time by chance");
+        mass_failure.ended(id(3), now + MOMENT);
+        assert!(mass_failure.is_common(6, now + MOMENT));
+        assert!(!mass_failure.is_common(7, now + MOMENT));
+        assert!(!mass_failure.is_common(3, now + MOMENT * 2), "that was another moment");
     }
 }

@@ -1,6 +1,6 @@
 //! The guard in plans: what puts the old revision back, what does not, and how it is reported.
 
-use buddo_shared::manifest::{Fallback, Guard};
+use buddo_shared::manifest::{AutoRollback, Fallback};
 
 use super::*;
 use crate::model::container::{KILLED, Process};
@@ -10,7 +10,7 @@ use crate::plan::rollback_watch::{Kills, RollbackWatch};
 fn watched(app: App) -> Model {
     let mut model = Model::new(Some(RunState::Running), App::Answers);
     let desired = model.desired.as_mut().unwrap();
-    desired.guard = Some(Box::new(Guard {
+    desired.guard = Some(Box::new(AutoRollback {
         seconds: 300,
         fallback: Fallback {
             revision: OLD,
@@ -126,7 +126,7 @@ fn far_more_failed_requests_put_the_old_revision_back_and_as_many_as_before_do_n
         let switched = model.wall();
         model.failed = (1..=before).map(|n| switched - Duration::from_secs(3 * n)).collect();
         // The log is read once the guard is open.
-        model.memory.evidence.before = None;
+        model.memory.failure_history.before = None;
         let begun = model.now;
         while model.now.duration_since(begun) < Duration::from_secs(40) && live(&model) == Some(NEW)
         {
@@ -332,7 +332,7 @@ fn kills_for_memory_inside_what_lives_on_put_the_old_revision_back() {
         kernel_counts(&mut model, 7, count);
         model.turn();
     }
-    assert_eq!((live(&model), model.memory.evidence.kills()), (Some(NEW), 1));
+    assert_eq!((live(&model), model.memory.failure_history.kills()), (Some(NEW), 1));
     kernel_counts(&mut model, 7, 11);
     assert_put_back(&mut model, "guard_oom");
     let cause = &model.memory.persisted.failures[&NEW].cause;
@@ -350,7 +350,7 @@ fn a_kill_of_the_main_process_counts_once_and_the_next_one_puts_back() {
     crash(&mut model, KILLED);
     kernel_counts(&mut model, 8, 0);
     model.turn();
-    assert_eq!((live(&model), model.memory.evidence.kills()), (Some(NEW), 1));
+    assert_eq!((live(&model), model.memory.failure_history.kills()), (Some(NEW), 1));
     kernel_counts(&mut model, 8, 1);
     assert_put_back(&mut model, "guard_oom");
 }

@@ -51,7 +51,7 @@ pub(crate) struct Agent {
     pub(crate) life: Arc<Life>,
     pub(crate) intent: Arc<DesiredState<SystemClock>>,
     pub(crate) status: Status,
-    pub(crate) picture: watch::Receiver<Option<Arc<HostSnapshot>>>,
+    pub(crate) snapshot: watch::Receiver<Option<Arc<HostSnapshot>>>,
     pub(crate) hints: watch::Sender<u64>,
     /// Rung when a new event stream is wanted.
     pub(crate) renew: Arc<Notify>,
@@ -98,9 +98,11 @@ impl Host {
         let status = Status::new(store.clone());
         let host = HostId::new(Uuid::from_u128(9));
         let signing_keys = vec![self.signer.public().clone()];
-        let pins = TrustRoots::new(host, Trust { signing_keys, cas: vec![some_ca()] }).unwrap();
+        let trust_roots =
+            TrustRoots::new(host, Trust { signing_keys, cas: vec![some_ca()] }).unwrap();
         let clock = Arc::new(SystemClock);
-        let intent = DesiredState::restore(pins, store.clone(), Arc::clone(&clock)).await.unwrap();
+        let intent =
+            DesiredState::restore(trust_roots, store.clone(), Arc::clone(&clock)).await.unwrap();
         let (facts, known) =
             watch::channel(HostFacts { limits: LimitRule::Enforced, ..HostFacts::default() });
         let (hints, hinted) = watch::channel(0);
@@ -148,7 +150,7 @@ impl Host {
         let reconciler = reconciler.await.unwrap();
         let reconciler =
             reconciler.with_memory_events(Arc::<Machine>::clone(&machine)).with_exits(machine);
-        let picture = reconciler.picture();
+        let snapshot = reconciler.snapshot();
         let stop = CancellationToken::new();
         let writer = status.clone();
         let tasks = vec![
@@ -161,7 +163,7 @@ impl Host {
             life,
             intent: Arc::new(intent),
             status,
-            picture,
+            snapshot,
             hints,
             renew,
             stop,
@@ -223,12 +225,12 @@ impl Agent {
         what: &str,
         wanted: impl Fn(&[DeploymentSnapshot]) -> bool,
     ) -> Arc<HostSnapshot> {
-        let mut picture = self.picture.clone();
-        let seen = picture.wait_for(|p| p.as_ref().is_some_and(|p| wanted(&p.deployments)));
+        let mut snapshot = self.snapshot.clone();
+        let seen = snapshot.wait_for(|p| p.as_ref().is_some_and(|p| wanted(&p.deployments)));
         let seen = tokio::time::timeout(Duration::from_secs(20), seen).await;
         match seen {
             Ok(Ok(seen)) => seen.clone().unwrap(),
-            _ => panic!("never {what}: {:#?}", self.picture.borrow()),
+            _ => panic!("never {what}: {:#?}", self.snapshot.borrow()),
         }
     }
 

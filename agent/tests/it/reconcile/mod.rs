@@ -22,7 +22,7 @@ use buddo_agent::reconcile::executor::{Executor, ExecutorObserver, Operation};
 use buddo_runtime::clock::Clock as _;
 use buddo_runtime::clock::SystemClock;
 use buddo_shared::id::Revision;
-use buddo_shared::manifest::{DeploymentSpec, Fallback, Guard, RunState, Strategy};
+use buddo_shared::manifest::{AutoRollback, DeploymentSpec, Fallback, RunState, Strategy};
 use buddo_shared::name::HostName;
 use buddo_shared::probe::Probe;
 use buddo_shared::report::{Phase, Progress, ReportBody};
@@ -107,12 +107,12 @@ async fn a_pass_with_nothing_to_do_lists_once_and_does_nothing_else() {
         )
     };
     // Once the snapshot rests, the wake-ups of the last steps have been handled.
-    let mut picture = agent.picture.clone();
-    while tokio::time::timeout(RESTS, picture.changed()).await.is_ok() {}
+    let mut snapshot = agent.snapshot.clone();
+    while tokio::time::timeout(RESTS, snapshot.changed()).await.is_ok() {}
     let (before, lists) = (seen(), machine.lists.load(Ordering::SeqCst));
     let calls = agent.life.calls_left.load(Ordering::SeqCst);
     agent.hints.send_modify(|hint| *hint += 1);
-    picture.changed().await.unwrap();
+    snapshot.changed().await.unwrap();
     assert_eq!(machine.lists.load(Ordering::SeqCst), lists + 1);
     assert_eq!(agent.life.calls_left.load(Ordering::SeqCst), calls - 1, "no other call");
     assert_eq!(seen(), before);
@@ -204,12 +204,12 @@ async fn fm_13_a_table_that_was_written_late_still_gives_visitors_the_whole_drai
         let update = DeploymentSpec { strategy, ..host.desired(1, 2, RunState::Running) };
         host.push(&agent, vec![update]).await;
         // The switch was decided, and could not be published for longer than the drain.
-        let mut picture = agent.picture.clone();
+        let mut snapshot = agent.snapshot.clone();
         while host.machine.publishes.load(Ordering::SeqCst) < published + 2 {
-            picture.changed().await.unwrap();
+            snapshot.changed().await.unwrap();
         }
         let told = |p: &HostSnapshot| p.host.warnings.iter().any(|w| w.contains("live table"));
-        assert!(agent.picture.borrow().as_deref().is_some_and(told));
+        assert!(agent.snapshot.borrow().as_deref().is_some_and(told));
         host.machine.table_broken.store(false, Ordering::SeqCst);
         agent.until_live(2).await;
         let stopped = host.machine.stopped_after.lock().unwrap().clone();
@@ -266,11 +266,11 @@ async fn fm_15_a_table_that_somebody_removed_is_published_again() {
     host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
     agent.until_live(1).await;
     host.machine.table_gone.store(true, Ordering::SeqCst);
-    let mut picture = agent.picture.clone();
+    let mut snapshot = agent.snapshot.clone();
     agent.hints.send_modify(|hint| *hint += 1);
     let again = async {
         while host.machine.table_gone.load(Ordering::SeqCst) {
-            picture.changed().await.unwrap();
+            snapshot.changed().await.unwrap();
         }
     };
     tokio::time::timeout(Duration::from_secs(20), again).await.expect("it is published again");
@@ -285,10 +285,10 @@ async fn fm_21_events_that_hang_are_noticed_by_what_the_agent_does_itself() {
     let asked = agent.renew.notified();
     tokio::time::timeout(Duration::from_secs(20), asked).await.expect("a new stream is asked for");
     // Until a line comes, containers are listed often: a death is noticed without its event.
-    let mut picture = agent.picture.clone();
+    let mut snapshot = agent.snapshot.clone();
     let deaf =
         |p: &HostSnapshot| p.host.warnings.iter().any(|w| w.contains("events do not arrive"));
-    let told = picture.wait_for(|p| p.as_deref().is_some_and(deaf));
+    let told = snapshot.wait_for(|p| p.as_deref().is_some_and(deaf));
     tokio::time::timeout(Duration::from_secs(20), told).await.unwrap().unwrap();
     let starts = host.machine.starts.load(Ordering::SeqCst);
     host.machine.containers.lock().unwrap().clear();
@@ -353,7 +353,7 @@ async fn an_app_that_never_answers_fails_in_words_and_leaves_nothing_behind() {
     host.machine.silent.store(true, Ordering::SeqCst);
     let agent = host.agent(FOREVER, true).await;
     host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
-    let picture = agent
+    let snapshot = agent
         .until("failed", |apps| {
             apps.len() == 1
                 && apps[0].status.phase == Phase::Failed
@@ -362,7 +362,7 @@ async fn an_app_that_never_answers_fails_in_words_and_leaves_nothing_behind() {
                 && apps[0].planned.is_empty()
         })
         .await;
-    let failure = picture.deployments[0].status.failure.clone().unwrap();
+    let failure = snapshot.deployments[0].status.failure.clone().unwrap();
     assert_eq!(failure.code, "never_healthy");
     assert!(failure.cause.contains("connection closed"));
     assert!(host.machine.secrets.lock().unwrap().is_empty());
@@ -386,8 +386,8 @@ async fn fm_22_events_that_come_again_and_again_do_nothing_again() {
     let agent = host.agent(FOREVER, true).await;
     host.push(&agent, vec![host.desired(1, 1, RunState::Running)]).await;
     agent.until_live(1).await;
-    let mut picture = agent.picture.clone();
-    while tokio::time::timeout(RESTS, picture.changed()).await.is_ok() {}
+    let mut snapshot = agent.snapshot.clone();
+    while tokio::time::timeout(RESTS, snapshot.changed()).await.is_ok() {}
     let lists = || host.machine.lists.load(Ordering::SeqCst);
     let others = || FOREVER - agent.life.calls_left.load(Ordering::SeqCst);
     let (listed, called) = (lists(), others());
@@ -396,7 +396,7 @@ async fn fm_22_events_that_come_again_and_again_do_nothing_again() {
         agent.hints.send_modify(|hint| *hint += 1);
         tokio::task::yield_now().await;
     }
-    while tokio::time::timeout(RESTS, picture.changed()).await.is_ok() {}
+    while tokio::time::timeout(RESTS, snapshot.changed()).await.is_ok() {}
     let fresh = lists() - listed;
     assert!((1..100).contains(&fresh), "{fresh} lists for 500 events");
     assert_eq!(others() - called, i64::try_from(fresh).unwrap(), "no call but lists");
@@ -430,7 +430,7 @@ async fn fm_33_a_revision_means_the_same_bytes_wherever_its_tag_went() {
     assert_eq!(digests, [digest_of('a'), digest_of('a'), digest_of('b')]);
 }
 
-fn guard(old: DeploymentSpec) -> Box<Guard> {
+fn guard(old: DeploymentSpec) -> Box<AutoRollback> {
     let fallback = Fallback {
         revision: old.revision,
         image: old.image,
@@ -440,7 +440,7 @@ fn guard(old: DeploymentSpec) -> Box<Guard> {
         env: old.env,
         registry_credentials: None,
     };
-    Box::new(Guard { seconds: 300, fallback })
+    Box::new(AutoRollback { seconds: 300, fallback })
 }
 
 /// Revision 2 has just gone live over revision 1, and is guarded.
@@ -488,8 +488,8 @@ async fn a_bad_revision_is_put_back_without_a_coordinator_and_adopted_by_the_nex
         container.state = ContainerState::Exited(3);
     }
     agent.hints.send_modify(|hint| *hint += 1);
-    let picture = agent.until("put back", is_put_back).await;
-    let failure = picture.deployments[0].status.failure.clone().unwrap();
+    let snapshot = agent.until("put back", is_put_back).await;
+    let failure = snapshot.deployments[0].status.failure.clone().unwrap();
     assert_eq!(failure.code, "guard_crash_loop");
     assert!(failure.cause.contains("ended 3 times"), "{}", failure.cause);
     let secrets = || host.machine.secrets.lock().unwrap().values().cloned().collect::<Vec<_>>();
@@ -554,8 +554,8 @@ async fn kills_for_memory_inside_a_container_that_lives_on_put_its_revision_back
     host.machine.kills.lock().unwrap().insert(2, 1);
     agent.until("seen", |apps| apps[0].kills == 1 && apps[0].status.phase == Phase::Live).await;
     host.machine.kills.lock().unwrap().insert(2, 2);
-    let picture = agent.until("put back", is_put_back).await;
-    let failure = picture.deployments[0].status.failure.clone().unwrap();
+    let snapshot = agent.until("put back", is_put_back).await;
+    let failure = snapshot.deployments[0].status.failure.clone().unwrap();
     assert_eq!(failure.code, "guard_oom");
     assert!(failure.cause.contains("ran out of its 256 MB of memory 2 times"), "{failure:?}");
 }

@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 
 use crate::api::extract::form::{ApiForm, ApiQuery};
 use crate::api::problem::ApiError;
+use crate::domain::mailed_link::ACCOUNT_CHANGE;
 use crate::service::accounts::{self, AccountError};
 use crate::state::AppState;
 
@@ -72,7 +73,10 @@ pub(crate) async fn confirm(
         Err(AccountError::SpentLink) => Ok(pages.message(
             StatusCode::BAD_REQUEST,
             "This link is not valid any more",
-            "It was used already, is older than an hour, or was replaced. Ask for a new mail.",
+            &format!(
+                "It was used already, is older than {ACCOUNT_CHANGE}, or was replaced. Ask for a new \
+                 mail."
+            ),
         )),
         Err(AccountError::Invalid(_)) => Ok(pages.message(
             StatusCode::CONFLICT,

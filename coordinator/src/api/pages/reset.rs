@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 use crate::api::extract::form::{ApiForm, ApiQuery};
 use crate::api::problem::ApiError;
+use crate::domain::mailed_link::ACCOUNT_CHANGE;
 use crate::service::accounts::{self, AccountError};
 use crate::state::AppState;
 
@@ -86,7 +87,7 @@ pub(crate) async fn choose(
         Err(AccountError::SpentLink) => Ok(pages.message(
             StatusCode::BAD_REQUEST,
             "This link is not valid any more",
-            "It was used already or is older than an hour. Ask for a new mail.",
+            &format!("It was used already or is older than {ACCOUNT_CHANGE}. Ask for a new mail."),
         )),
         Err(error) => Err(error.into()),
     }

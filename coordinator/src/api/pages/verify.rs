@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 
 use crate::api::extract::form::{ApiForm, ApiQuery};
 use crate::api::problem::ApiError;
+use crate::domain::mailed_link::VERIFICATION;
 use crate::service::accounts::{self, AccountError};
 use crate::state::AppState;
 
@@ -77,7 +78,9 @@ pub(crate) async fn confirm(
         Err(AccountError::Link) => Ok(pages.message(
             StatusCode::BAD_REQUEST,
             "This link is not valid any more",
-            "It was used already or is older than 24 hours. Log in and ask for a new mail.",
+            &format!(
+                "It was used already or is older than {VERIFICATION}. Log in and ask for a new mail."
+            ),
         )),
         Err(error) => Err(ApiError::internal(&error)),
     }

@@ -108,7 +108,7 @@ async fn me(
 
 /// Confirm a mail address by the token of its mail
 ///
-/// The token is the one that was mailed; it works once, for 24 hours.
+/// The token is the one that was mailed; it works once, for as long as the mail says.
 #[utoipa::path(
     post,
     path = "/api/auth/verify-email",
@@ -129,7 +129,7 @@ async fn verify_email(
 
 /// Send the verification mail again
 ///
-/// The newest link replaces those before; it works once, for 24 hours.
+/// The newest link replaces those before; it works once, for as long as the mail says.
 #[utoipa::path(
     post,
     path = "/api/auth/send-verification",

@@ -448,13 +448,13 @@ async fn who_was_demoted_or_suspended_after_being_let_in_does_nothing_any_more()
     Person::enrol(&world, "two").await;
     let app = super::authorize::app(&world, &jwt).await;
     let app = app["client_id"].as_str().unwrap();
-    let desk = async |name: &str| {
+    let context = async |name: &str| {
         let id = AccountId::new(world.account_id(name).await);
         let found: Result<_, StoreError> =
             world.state.store.read(move |tables| tables.account(id)).await;
-        service::desk(&world.state, &found.unwrap().unwrap())
+        service::context(&world.state, &found.unwrap().unwrap())
     };
-    let (boss, two) = (desk("boss").await, desk("two").await);
+    let (boss, two) = (context("boss").await, context("two").await);
     let (boss_name, two_name) = ("boss@example.com", "two@example.com");
     // Both were admitted before either acted.
     for suspended in [false, true] {

@@ -124,13 +124,13 @@ impl Stage {
             }
             Loss::TokenExpired => return world.clock.advance(SignedDuration::from_hours(1)),
             Loss::Suspended => {
-                let desk = AdminContext {
+                let context = AdminContext {
                     store: world.state.store.clone(),
                     random: world.state.random.clone(),
                     now: world.clock_now(),
                     actor: None,
                 };
-                return drop(admin::suspend(&desk, "dev@example.com", None).await.unwrap());
+                return drop(admin::suspend(&context, "dev@example.com", None).await.unwrap());
             }
         };
         assert_eq!(answer.status, 200, "{loss:?}: {answer:?}");

@@ -96,6 +96,7 @@ pub const TABLE: &[(&str, &str, Rule)] = &[
     ("POST", "/api/deploy/apps/{id}/restart", WRITE),
     ("POST", "/api/deploy/apps/{id}/rollback", WRITE),
     ("POST", "/api/deploy/apps/{id}/stop", WRITE),
+    ("GET", "/api/deploy/registries", READ),
     ("GET", "/api/deploy/tiers", READ),
     // Liveness.
     ("GET", "/health", Rule::Public),

@@ -10,6 +10,7 @@ use crate::auth::session::{SessionError, suspended};
 use crate::auth::token::jwt::JwtError;
 use crate::auth::totp::TotpError;
 use crate::crypto::vault::VaultError;
+use crate::domain::mailed_link::{ACCOUNT_CHANGE, VERIFICATION};
 use crate::service::deployments::DeployError;
 use crate::service::teams::TeamError;
 use crate::store::StoreError;
@@ -51,13 +52,14 @@ pub enum AccountError {
     Suspended(Option<String>),
     /// The link of a verification mail was used, is too old, or is invalid.
     #[error(
-        "the verification link was already used, is older than 24 hours, or is incomplete; \
+        "the verification link was already used, is older than {VERIFICATION}, or is incomplete; \
          ask for a new one with POST /api/auth/send-verification"
     )]
     Link,
     /// Another mailed link was used, is too old, was replaced, or is invalid.
     #[error(
-        "the link was already used, is older than an hour, or is incomplete; ask for a new one"
+        "the link was already used, is older than {ACCOUNT_CHANGE}, or is incomplete; ask for a \
+         new one"
     )]
     SpentLink,
     /// A confirmed address is required.

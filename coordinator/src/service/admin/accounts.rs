@@ -33,13 +33,14 @@ pub struct Shown {
 
 /// A page of accounts by registration number, and whether there are more.
 pub async fn accounts(
-    desk: &AdminContext,
+    context: &AdminContext,
     after: i64,
     limit: u32,
     text: Option<String>,
 ) -> Result<(Vec<Account>, bool), StoreError> {
     let text = text.map(|text| text.trim().to_lowercase()).filter(|text| !text.is_empty());
-    desk.store
+    context
+        .store
         .read(move |tables| {
             let mut found =
                 tables.accounts_page(after, limit.saturating_add(1), text.as_deref())?;
@@ -51,9 +52,10 @@ pub async fn accounts(
 }
 
 /// One account, by id or mail address.
-pub async fn account(desk: &AdminContext, name: &str) -> Result<Shown, AdminError> {
+pub async fn account(context: &AdminContext, name: &str) -> Result<Shown, AdminError> {
     let name = name.to_owned();
-    desk.store
+    context
+        .store
         .read(move |tables| {
             let account = find(tables, &name)?;
             let deployments = tables.outlines_of(account.id)?.len();
@@ -64,7 +66,7 @@ pub async fn account(desk: &AdminContext, name: &str) -> Result<Shown, AdminErro
 
 /// Suspends an account and parks its apps. `reason` is shown to its owner.
 pub async fn suspend(
-    desk: &AdminContext,
+    context: &AdminContext,
     name: &str,
     reason: Option<String>,
 ) -> Result<(Account, Changed), AdminError> {
@@ -74,36 +76,40 @@ pub async fn suspend(
     {
         return Err(AdminError::field("/reason", "is too long; write 200 characters on one line"));
     }
-    let suspension = Suspension { since: desk.now, reason };
-    act(desk, name, move |tables, desk, account| {
-        refuse_oneself(desk, account, "administrators do not suspend themselves; ask another one")?;
+    let suspension = Suspension { since: context.now, reason };
+    act(context, name, move |tables, context, account| {
+        refuse_oneself(
+            context,
+            account,
+            "administrators do not suspend themselves; ask another one",
+        )?;
         if account.suspended.is_some() {
             return Err(AdminError::Conflict("the account is already suspended"));
         }
         refuse_last_admin(tables, account)?;
         tables.set_suspended(account.id, Some(&suspension))?;
-        note(tables, desk, account.id, AccountAct::Suspended)?;
-        turn(tables, desk, account.id, &SUSPEND)
+        note(tables, context, account.id, AccountAct::Suspended)?;
+        turn(tables, context, account.id, &SUSPEND)
     })
     .await
 }
 
 /// Lifts a suspension; apps that ran are started again.
-pub async fn resume(desk: &AdminContext, name: &str) -> Result<(Account, Changed), AdminError> {
-    act(desk, name, |tables, desk, account| {
+pub async fn resume(context: &AdminContext, name: &str) -> Result<(Account, Changed), AdminError> {
+    act(context, name, |tables, context, account| {
         if account.suspended.is_none() {
             return Err(AdminError::Conflict("the account is not suspended"));
         }
         tables.set_suspended(account.id, None)?;
-        note(tables, desk, account.id, AccountAct::Resumed)?;
-        turn(tables, desk, account.id, &REACTIVATE)
+        note(tables, context, account.id, AccountAct::Resumed)?;
+        turn(tables, context, account.id, &REACTIVATE)
     })
     .await
 }
 
 /// Makes an account an administrator. It must have one-time codes enabled.
-pub async fn promote(desk: &AdminContext, name: &str) -> Result<(Account, Changed), AdminError> {
-    act(desk, name, |tables, desk, account| {
+pub async fn promote(context: &AdminContext, name: &str) -> Result<(Account, Changed), AdminError> {
+    act(context, name, |tables, context, account| {
         if account.is_admin {
             return Err(AdminError::Conflict("the account is already an administrator"));
         }
@@ -114,20 +120,24 @@ pub async fn promote(desk: &AdminContext, name: &str) -> Result<(Account, Change
             ));
         }
         tables.set_admin(account.id, true)?;
-        note(tables, desk, account.id, AccountAct::Promoted)?;
+        note(tables, context, account.id, AccountAct::Promoted)?;
         Ok(Vec::new())
     })
     .await
 }
 
-pub async fn demote(desk: &AdminContext, name: &str) -> Result<(Account, Changed), AdminError> {
-    act(desk, name, |tables, desk, account| {
+pub async fn demote(context: &AdminContext, name: &str) -> Result<(Account, Changed), AdminError> {
+    act(context, name, |tables, context, account| {
         if !account.is_admin {
             return Err(AdminError::Conflict("the account is not an administrator"));
         }
-        refuse_oneself(desk, account, "administrators do not demote themselves; ask another one")?;
+        refuse_oneself(
+            context,
+            account,
+            "administrators do not demote themselves; ask another one",
+        )?;
         tables.set_admin(account.id, false)?;
-        note(tables, desk, account.id, AccountAct::Demoted)?;
+        note(tables, context, account.id, AccountAct::Demoted)?;
         Ok(Vec::new())
     })
     .await
@@ -136,44 +146,49 @@ pub async fn demote(desk: &AdminContext, name: &str) -> Result<(Account, Changed
 /// Removes one-time codes and recovery codes of an account whose owner has lost both, and ends its
 /// sessions. For administrators' accounts this is not possible by the API.
 pub async fn clear_second_factor(
-    desk: &AdminContext,
+    context: &AdminContext,
     name: &str,
 ) -> Result<(Account, Changed), AdminError> {
-    act(desk, name, |tables, desk, account| {
+    act(context, name, |tables, context, account| {
         if !account.totp_enabled {
             return Err(AdminError::Conflict("the account has no one-time codes"));
         }
-        if account.is_admin && desk.actor.is_some() {
+        if account.is_admin && context.actor.is_some() {
             return Err(AdminError::Conflict(
                 "an administrator's one-time codes are cleared on the machine alone: \
                  buddo-coordinator admin account clear-second-factor",
             ));
         }
         tables.clear_totp(account.id)?;
-        tables.end_everything(account.id, desk.now)?;
-        tables.queue_mail(account.id, MailKind::TotpDisabled, None, desk.now)?;
-        note(tables, desk, account.id, AccountAct::TotpCleared)?;
+        tables.end_everything(account.id, context.now)?;
+        tables.queue_mail(account.id, MailKind::TotpDisabled, None, context.now)?;
+        note(tables, context, account.id, AccountAct::TotpCleared)?;
         Ok(Vec::new())
     })
     .await
 }
 
 /// Finds the account, runs `work` on it, and returns its state afterwards.
-async fn act<F>(desk: &AdminContext, name: &str, work: F) -> Result<(Account, Changed), AdminError>
+async fn act<F>(
+    context: &AdminContext,
+    name: &str,
+    work: F,
+) -> Result<(Account, Changed), AdminError>
 where
     F: FnOnce(&mut dyn Tables, &AdminContext, &Account) -> Result<Changed, AdminError>
         + Send
         + 'static,
 {
     let name = name.to_owned();
-    desk.write(move |tables, desk| {
-        let account = find(tables, &name)?;
-        let changed = work(tables, desk, &account)?;
-        let id = account.id;
-        let account = tables.account(id)?.ok_or(AdminError::NoAccount(name))?;
-        Ok((account, changed))
-    })
-    .await
+    context
+        .write(move |tables, context| {
+            let account = find(tables, &name)?;
+            let changed = work(tables, context, &account)?;
+            let id = account.id;
+            let account = tables.account(id)?.ok_or(AdminError::NoAccount(name))?;
+            Ok((account, changed))
+        })
+        .await
 }
 
 pub(super) fn find(tables: &dyn Tables, name: &str) -> Result<Account, AdminError> {
@@ -186,11 +201,11 @@ pub(super) fn find(tables: &dyn Tables, name: &str) -> Result<Account, AdminErro
 }
 
 fn refuse_oneself(
-    desk: &AdminContext,
+    context: &AdminContext,
     account: &Account,
     why: &'static str,
 ) -> Result<(), AdminError> {
-    if desk.actor == Some(account.id) { Err(AdminError::Conflict(why)) } else { Ok(()) }
+    if context.actor == Some(account.id) { Err(AdminError::Conflict(why)) } else { Ok(()) }
 }
 
 /// By the API another administrator always remains: the one who acts. On the machine one could
@@ -206,14 +221,14 @@ fn refuse_last_admin(tables: &dyn Tables, account: &Account) -> Result<(), Admin
 /// Both logs get an entry: the administrators' log, with the actor, and the account's own.
 fn note(
     tables: &mut dyn Tables,
-    desk: &AdminContext,
+    context: &AdminContext,
     account: AccountId,
     act: AccountAct,
 ) -> Result<(), StoreError> {
     let details = json!({ "account": account });
     let word = format!("account_{}", act.as_str());
-    tables.insert_admin_act(&word, desk.now, desk.actor, &details)?;
-    tables.insert_account_act(account, act, desk.now, None)
+    tables.insert_admin_act(&word, context.now, context.actor, &details)?;
+    tables.insert_account_act(account, act, context.now, None)
 }
 
 /// A change of run state for all deployments of an account.
@@ -242,7 +257,7 @@ const REACTIVATE: Turn = Turn {
 /// is read of each row: a damaged one must not keep an abuser's app running.
 fn turn(
     tables: &mut dyn Tables,
-    desk: &AdminContext,
+    context: &AdminContext,
     account: AccountId,
     turn: &Turn,
 ) -> Result<Changed, AdminError> {
@@ -259,7 +274,7 @@ fn turn(
         };
         // If the run state cannot be read, the app may well run.
         if outline.run.unwrap_or(RunState::Running) == turn.from {
-            turn_one(tables, desk, &outline, turn)?;
+            turn_one(tables, context, &outline, turn)?;
             changed.push((outline.host, outline.id));
         }
     }
@@ -268,7 +283,7 @@ fn turn(
 
 fn turn_one(
     tables: &mut dyn Tables,
-    desk: &AdminContext,
+    context: &AdminContext,
     outline: &Outline,
     &Turn { to, event, action, .. }: &Turn,
 ) -> Result<(), StoreError> {
@@ -287,33 +302,33 @@ fn turn_one(
             tracing::debug!(deployment = %id, %illegal, "the status is not set to live");
         }
     } else {
-        stopped_at = Some(desk.now);
+        stopped_at = Some(context.now);
         let why = audit::superseded(action, "suspended before it was live");
-        tables.finish_deploy(id, AuditStatus::Failed, desk.now, Some(&why))?;
+        tables.finish_deploy(id, AuditStatus::Failed, context.now, Some(&why))?;
     }
     tables.set_run(id, lifecycle, to, stopped_at)?;
     tables.bump_generation(outline.host)?;
-    tables.insert_audit(&entry(desk, id, action, AuditStatus::Completed))?;
+    tables.insert_audit(&entry(context, id, action, AuditStatus::Completed))?;
     if lifecycle.status() == Status::Deploying {
-        tables.insert_audit(&entry(desk, id, Action::Deploy, AuditStatus::Pending))?;
+        tables.insert_audit(&entry(context, id, Action::Deploy, AuditStatus::Pending))?;
     }
     Ok(())
 }
 
 /// Its owner sees that it was the platform, but not which administrator.
 fn entry(
-    desk: &AdminContext,
+    context: &AdminContext,
     deployment: DeploymentId,
     action: Action,
     status: AuditStatus,
 ) -> NewAudit {
     NewAudit {
-        id: random::uuid(&*desk.random),
+        id: random::uuid(&*context.random),
         deployment,
         action,
         status,
         initiated_by: None,
-        at: desk.now,
+        at: context.now,
         details: None,
     }
 }

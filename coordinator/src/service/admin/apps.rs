@@ -7,11 +7,12 @@ use crate::store::contract::Client;
 
 /// A page of apps by client id, and whether there are more.
 pub async fn apps(
-    desk: &AdminContext,
+    context: &AdminContext,
     after: String,
     limit: u32,
 ) -> Result<(Vec<Client>, bool), StoreError> {
-    desk.store
+    context
+        .store
         .read(move |tables| {
             let mut found = tables.clients_page(&after, limit.saturating_add(1))?;
             let more = found.len() > limit as usize;
@@ -22,23 +23,24 @@ pub async fn apps(
 }
 
 /// Allows an app to serve users other than its owner.
-pub async fn approve_app(desk: &AdminContext, client_id: &str) -> Result<Client, AdminError> {
-    decide(desk, client_id, true).await
+pub async fn approve_app(context: &AdminContext, client_id: &str) -> Result<Client, AdminError> {
+    decide(context, client_id, true).await
 }
 
 /// Rejects it or revokes the approval: consents of users other than its owner end.
-pub async fn reject_app(desk: &AdminContext, client_id: &str) -> Result<Client, AdminError> {
-    decide(desk, client_id, false).await
+pub async fn reject_app(context: &AdminContext, client_id: &str) -> Result<Client, AdminError> {
+    decide(context, client_id, false).await
 }
 
 async fn decide(
-    desk: &AdminContext,
+    context: &AdminContext,
     client_id: &str,
     is_approved: bool,
 ) -> Result<Client, AdminError> {
     let client_id = client_id.to_owned();
-    desk.write(move |tables, desk| {
-        Ok(oauth::decide(tables, desk.now, desk.actor, &client_id, is_approved)?)
-    })
-    .await
+    context
+        .write(move |tables, context| {
+            Ok(oauth::decide(tables, context.now, context.actor, &client_id, is_approved)?)
+        })
+        .await
 }

@@ -38,14 +38,14 @@ pub struct Evacuated {
 /// stays moved, and no deployment is in two documents. `moved` is called with the changes of each
 /// transaction, so that hosts continue at once.
 pub async fn evacuate(
-    desk: &AdminContext,
+    context: &AdminContext,
     means: &Means,
     name: &str,
     moved: impl Fn(&[(HostId, DeploymentId)]),
 ) -> Result<Evacuated, AdminError> {
-    let host = begin(desk, name).await?;
+    let host = begin(context, name).await?;
     let mut done = Evacuated { host, changed: Vec::new(), left: Vec::new() };
-    let ended = move_all(desk, means, &mut done, moved).await;
+    let ended = move_all(context, means, &mut done, moved).await;
     let error = ended.as_ref().err().map(|error| chain(error));
     let (host, moved, left) = (&done.host.name, done.changed.len() / 2, done.left.len());
     tracing::info!(host, moved, left, error, "an evacuation has ended");
@@ -54,8 +54,8 @@ pub async fn evacuate(
         details["error"] = json!(error);
     }
     // Even if the administrator may no longer act: it records what was done.
-    let (now, actor) = (desk.now, desk.actor);
-    let noted: Result<(), StoreError> = desk
+    let (now, actor) = (context.now, context.actor);
+    let noted: Result<(), StoreError> = context
         .store
         .write(move |tables| tables.insert_admin_act("host_evacuated", now, actor, &details))
         .await;
@@ -65,22 +65,22 @@ pub async fn evacuate(
 }
 
 async fn move_all(
-    desk: &AdminContext,
+    context: &AdminContext,
     means: &Means,
     done: &mut Evacuated,
     told: impl Fn(&[(HostId, DeploymentId)]),
 ) -> Result<(), AdminError> {
     let mover = Mover {
         vault: Arc::clone(&means.vault),
-        random: Arc::clone(&desk.random),
+        random: Arc::clone(&context.random),
         overcommit: means.overcommit,
-        now: desk.now,
+        now: context.now,
     };
     let from = done.host.id;
     loop {
         let (mover, host) = (mover.clone(), done.host.clone());
         let skip: Vec<DeploymentId> = done.left.iter().map(|one| one.id).collect();
-        let Moved { to, left } = desk
+        let Moved { to, left } = context
             .write(move |tables, _| Ok(deployments::evacuate_some(tables, &mover, &host, &skip)?))
             .await?;
         if to.is_empty() && left.is_empty() {
@@ -94,20 +94,21 @@ async fn move_all(
 }
 
 /// From here on nothing new is placed on the host, so that the evacuation terminates.
-async fn begin(desk: &AdminContext, name: &str) -> Result<Host, AdminError> {
+async fn begin(context: &AdminContext, name: &str) -> Result<Host, AdminError> {
     let name = name.to_owned();
-    desk.write(move |tables, desk| {
-        let found = tables.host_named(&name)?.filter(|host| host.bond.removed_at.is_none());
-        let mut host = found.ok_or_else(|| HostError::Unknown(name.clone()))?;
-        if host.bond.drained_at.is_none() {
-            tables.set_drained(host.id, Some(desk.now))?;
-            host.bond.drained_at = Some(desk.now);
-        }
-        let details = json!({ "host": name });
-        tables.insert_admin_act("host_evacuate", desk.now, desk.actor, &details)?;
-        Ok(host)
-    })
-    .await
+    context
+        .write(move |tables, context| {
+            let found = tables.host_named(&name)?.filter(|host| host.bond.removed_at.is_none());
+            let mut host = found.ok_or_else(|| HostError::Unknown(name.clone()))?;
+            if host.bond.drained_at.is_none() {
+                tables.set_drained(host.id, Some(context.now))?;
+                host.bond.drained_at = Some(context.now);
+            }
+            let details = json!({ "host": name });
+            tables.insert_admin_act("host_evacuate", context.now, context.actor, &details)?;
+            Ok(host)
+        })
+        .await
 }
 
 /// A destroyed deployment.
@@ -121,18 +122,19 @@ pub struct Destroyed {
 }
 
 /// Destroys a deployment, named by id or subdomain, even if its row is damaged.
-pub async fn destroy(desk: &AdminContext, name: &str) -> Result<Destroyed, AdminError> {
+pub async fn destroy(context: &AdminContext, name: &str) -> Result<Destroyed, AdminError> {
     let name = name.to_owned();
-    desk.write(move |tables, desk| {
-        let outline = find(tables, &name)?.ok_or(AdminError::NoDeployment(name))?;
-        let Outline { id, host, account, subdomain, .. } = &outline;
-        let details = json!({ "deployment": id, "subdomain": subdomain, "account": account });
-        tables.insert_admin_act("deployment_destroy", desk.now, desk.actor, &details)?;
-        deployments::destroy_any(tables, &desk.random, desk.now, &outline)?;
-        let name = subdomain.as_ref().map_or_else(|| id.to_string(), ToString::to_string);
-        Ok(Destroyed { host: *host, id: *id, name })
-    })
-    .await
+    context
+        .write(move |tables, context| {
+            let outline = find(tables, &name)?.ok_or(AdminError::NoDeployment(name))?;
+            let Outline { id, host, account, subdomain, .. } = &outline;
+            let details = json!({ "deployment": id, "subdomain": subdomain, "account": account });
+            tables.insert_admin_act("deployment_destroy", context.now, context.actor, &details)?;
+            deployments::destroy_any(tables, &context.random, context.now, &outline)?;
+            let name = subdomain.as_ref().map_or_else(|| id.to_string(), ToString::to_string);
+            Ok(Destroyed { host: *host, id: *id, name })
+        })
+        .await
 }
 
 fn find(tables: &dyn Tables, name: &str) -> Result<Option<Outline>, AdminError> {

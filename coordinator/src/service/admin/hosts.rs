@@ -9,22 +9,22 @@ use crate::store::StoreError;
 use crate::store::contract::{Host, Load};
 
 /// All hosts, by name, each with its load.
-pub async fn hosts(desk: &AdminContext) -> Result<Vec<(Host, Load)>, StoreError> {
-    join::list_with_load(&desk.store).await
+pub async fn hosts(context: &AdminContext) -> Result<Vec<(Host, Load)>, StoreError> {
+    join::list_with_load(&context.store).await
 }
 
 /// Drains a host: it gets no further deployments; existing ones stay.
-pub async fn drain(desk: &AdminContext, name: &str) -> Result<Host, AdminError> {
-    set(desk, name, Some(desk.now), "host_drain").await
+pub async fn drain(context: &AdminContext, name: &str) -> Result<Host, AdminError> {
+    set(context, name, Some(context.now), "host_drain").await
 }
 
-pub async fn undrain(desk: &AdminContext, name: &str) -> Result<Host, AdminError> {
-    set(desk, name, None, "host_undrain").await
+pub async fn undrain(context: &AdminContext, name: &str) -> Result<Host, AdminError> {
+    set(context, name, None, "host_undrain").await
 }
 
 /// Limits the memory a host may claim; `None`: as much as it reports.
 pub async fn bound(
-    desk: &AdminContext,
+    context: &AdminContext,
     name: &str,
     max_memory_mb: Option<u64>,
 ) -> Result<(), AdminError> {
@@ -32,38 +32,49 @@ pub async fn bound(
     if max_memory_mb == Some(0) {
         return Err(HostError::NoMemory.into());
     }
-    desk.write(move |tables, desk| {
-        let found = tables.host_named(&name)?.filter(|host| host.bond.removed_at.is_none());
-        let host = found.ok_or_else(|| HostError::Unknown(name.clone()))?;
-        tables.set_max_memory(host.id, max_memory_mb)?;
-        let details = json!({ "host": name, "max_memory_mb": max_memory_mb });
-        Ok(tables.insert_admin_act("host_bound", desk.now, desk.actor, &details)?)
-    })
-    .await
+    context
+        .write(move |tables, context| {
+            let found = tables.host_named(&name)?.filter(|host| host.bond.removed_at.is_none());
+            let host = found.ok_or_else(|| HostError::Unknown(name.clone()))?;
+            tables.set_max_memory(host.id, max_memory_mb)?;
+            let details = json!({ "host": name, "max_memory_mb": max_memory_mb });
+            Ok(tables.insert_admin_act("host_bound", context.now, context.actor, &details)?)
+        })
+        .await
 }
 
 /// Removes a host without deployments from the platform.
-pub async fn remove_host(desk: &AdminContext, name: &str) -> Result<(), AdminError> {
+pub async fn remove_host(context: &AdminContext, name: &str) -> Result<(), AdminError> {
     let name = name.to_owned();
-    desk.write(move |tables, desk| Ok(join::take_off(tables, desk.now, desk.actor, &name)?)).await
+    context
+        .write(move |tables, context| {
+            Ok(join::take_off(tables, context.now, context.actor, &name)?)
+        })
+        .await
 }
 
 async fn set(
-    desk: &AdminContext,
+    context: &AdminContext,
     name: &str,
     since: Option<Timestamp>,
     act: &'static str,
 ) -> Result<Host, AdminError> {
     let name = name.to_owned();
-    desk.write(move |tables, desk| {
-        let found = tables.host_named(&name)?.filter(|host| host.bond.removed_at.is_none());
-        let mut host = found.ok_or_else(|| HostError::Unknown(name.clone()))?;
-        if host.bond.drained_at.is_some() != since.is_some() {
-            tables.set_drained(host.id, since)?;
-            tables.insert_admin_act(act, desk.now, desk.actor, &json!({ "host": name }))?;
-            host.bond.drained_at = since;
-        }
-        Ok(host)
-    })
-    .await
+    context
+        .write(move |tables, context| {
+            let found = tables.host_named(&name)?.filter(|host| host.bond.removed_at.is_none());
+            let mut host = found.ok_or_else(|| HostError::Unknown(name.clone()))?;
+            if host.bond.drained_at.is_some() != since.is_some() {
+                tables.set_drained(host.id, since)?;
+                tables.insert_admin_act(
+                    act,
+                    context.now,
+                    context.actor,
+                    &json!({ "host": name }),
+                )?;
+                host.bond.drained_at = since;
+            }
+            Ok(host)
+        })
+        .await
 }

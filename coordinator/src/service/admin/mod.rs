@@ -98,11 +98,11 @@ impl AdminContext {
         T: Send + 'static,
         F: FnOnce(&mut dyn Tables, &Self) -> Result<T, AdminError> + Send + 'static,
     {
-        let desk = self.clone();
+        let context = self.clone();
         self.store
-            .write(move |tables| match desk.actor {
+            .write(move |tables| match context.actor {
                 Some(actor) if !administers(tables, actor)? => Err(AdminError::NotAdmin),
-                _ => work(tables, &desk),
+                _ => work(tables, &context),
             })
             .await
     }
@@ -128,7 +128,7 @@ pub async fn authorise(state: &AppState, check: AdminCheck) -> Result<Account, A
 }
 
 /// The admin context of an administrator who uses the API.
-pub fn desk(state: &AppState, admin: &Account) -> AdminContext {
+pub fn context(state: &AppState, admin: &Account) -> AdminContext {
     AdminContext {
         store: state.store.clone(),
         random: Arc::clone(&state.random),

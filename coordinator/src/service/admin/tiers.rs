@@ -15,8 +15,8 @@ use crate::store::{StoreError, Tables};
 const POINTS: &str = "buddo_points";
 const BITCOIN: &str = "bitcoin";
 
-pub async fn tiers(desk: &AdminContext) -> Result<Vec<Tier>, StoreError> {
-    desk.store.read(|tables| tables.tiers()).await
+pub async fn tiers(context: &AdminContext) -> Result<Vec<Tier>, StoreError> {
+    context.store.read(|tables| tables.tiers()).await
 }
 
 /// A tier as shown by the API.
@@ -41,12 +41,12 @@ pub fn tier_view(tier: &Tier) -> AdminTier {
 
 /// Allows an account to deploy on a closed tier.
 pub async fn allow_tier(
-    desk: &AdminContext,
+    context: &AdminContext,
     slug: &str,
     name: &str,
 ) -> Result<Account, AdminError> {
-    decide(desk, slug, name, "tier_allow", |tables, desk, tier, account| {
-        let new = tables.allow_tier(&tier.id, account.id, desk.now)?;
+    decide(context, slug, name, "tier_allow", |tables, context, tier, account| {
+        let new = tables.allow_tier(&tier.id, account.id, context.now)?;
         if new {
             Ok(())
         } else {
@@ -57,8 +57,12 @@ pub async fn allow_tier(
 }
 
 /// Revokes that. Running apps go on, but cannot be restarted or rolled back.
-pub async fn deny_tier(desk: &AdminContext, slug: &str, name: &str) -> Result<Account, AdminError> {
-    decide(desk, slug, name, "tier_deny", |tables, _, tier, account| {
+pub async fn deny_tier(
+    context: &AdminContext,
+    slug: &str,
+    name: &str,
+) -> Result<Account, AdminError> {
+    decide(context, slug, name, "tier_deny", |tables, _, tier, account| {
         let gone = tables.deny_tier(&tier.id, account.id)?;
         if gone {
             Ok(())
@@ -70,7 +74,7 @@ pub async fn deny_tier(desk: &AdminContext, slug: &str, name: &str) -> Result<Ac
 }
 
 async fn decide(
-    desk: &AdminContext,
+    context: &AdminContext,
     slug: &str,
     name: &str,
     act: &'static str,
@@ -79,26 +83,28 @@ async fn decide(
     + 'static,
 ) -> Result<Account, AdminError> {
     let (slug, name) = (slug.to_owned(), name.to_owned());
-    desk.write(move |tables, desk| {
-        let tier = named(tables, &slug)?;
-        let account = find(tables, &name)?;
-        work(tables, desk, &tier, &account)?;
-        let details = json!({ "tier": tier.slug.as_str(), "account": account.id });
-        tables.insert_admin_act(act, desk.now, desk.actor, &details)?;
-        Ok(account)
-    })
-    .await
+    context
+        .write(move |tables, context| {
+            let tier = named(tables, &slug)?;
+            let account = find(tables, &name)?;
+            work(tables, context, &tier, &account)?;
+            let details = json!({ "tier": tier.slug.as_str(), "account": account.id });
+            tables.insert_admin_act(act, context.now, context.actor, &details)?;
+            Ok(account)
+        })
+        .await
 }
 
 /// A page of the accounts allowed on a tier, and whether there are more.
 pub async fn tier_accounts(
-    desk: &AdminContext,
+    context: &AdminContext,
     slug: &str,
     after: i64,
     limit: u32,
 ) -> Result<(Vec<Account>, bool), AdminError> {
     let slug = slug.to_owned();
-    desk.store
+    context
+        .store
         .read(move |tables| {
             let tier = named(tables, &slug)?;
             let mut found = tables.tier_accounts(&tier.id, after, limit.saturating_add(1))?;
@@ -115,7 +121,7 @@ fn named(tables: &dyn Tables, slug: &str) -> Result<Tier, AdminError> {
     tables.tier(&parsed)?.ok_or_else(absent)
 }
 
-pub async fn add_tier(desk: &AdminContext, request: AddTier) -> Result<Tier, AdminError> {
+pub async fn add_tier(context: &AdminContext, request: AddTier) -> Result<Tier, AdminError> {
     let payment_method = request.payment_method.clone();
     let slug = TierSlug::parse(&request.slug).map_err(|error| AdminError::field("/slug", error))?;
     if ![POINTS, BITCOIN].contains(&payment_method.as_str()) {
@@ -124,7 +130,7 @@ pub async fn add_tier(desk: &AdminContext, request: AddTier) -> Result<Tier, Adm
     // Points can be paid already; money is not taken yet.
     let open_to_all = payment_method == POINTS;
     let tier = Tier {
-        id: random::uuid(&*desk.random).to_string(),
+        id: random::uuid(&*context.random).to_string(),
         name: slug.to_string(),
         slug,
         payment_method,
@@ -138,40 +144,42 @@ pub async fn add_tier(desk: &AdminContext, request: AddTier) -> Result<Tier, Adm
         open_to_all,
     };
     let tier = changed(tier, request.rest())?;
-    desk.write(move |tables, desk| {
-        if tables.tier(&tier.slug)?.is_some() {
-            return Err(AdminError::field(
-                "/slug",
-                "is taken; choose another, or change that tier",
-            ));
-        }
-        tables.insert_tier(&tier)?;
-        let details = json!({ "tier": tier.slug.as_str(), "now": tier_view(&tier) });
-        tables.insert_admin_act("tier_add", desk.now, desk.actor, &details)?;
-        Ok(tier)
-    })
-    .await
+    context
+        .write(move |tables, context| {
+            if tables.tier(&tier.slug)?.is_some() {
+                return Err(AdminError::field(
+                    "/slug",
+                    "is taken; choose another, or change that tier",
+                ));
+            }
+            tables.insert_tier(&tier)?;
+            let details = json!({ "tier": tier.slug.as_str(), "now": tier_view(&tier) });
+            tables.insert_admin_act("tier_add", context.now, context.actor, &details)?;
+            Ok(tier)
+        })
+        .await
 }
 
 /// Changes the named fields of a tier.
 pub async fn change_tier(
-    desk: &AdminContext,
+    context: &AdminContext,
     slug: &str,
     request: ChangeTier,
 ) -> Result<Tier, AdminError> {
     let slug = TierSlug::parse(slug).map_err(|_| AdminError::NoTier(slug.to_owned()))?;
-    desk.write(move |tables, desk| {
-        let found = tables.tier(&slug)?;
-        let before = found.ok_or_else(|| AdminError::NoTier(slug.to_string()))?;
-        let tier = changed(before.clone(), request)?;
-        tables.update_tier(&tier)?;
-        let details = json!({
-            "tier": slug.as_str(), "before": tier_view(&before), "now": tier_view(&tier),
-        });
-        tables.insert_admin_act("tier_change", desk.now, desk.actor, &details)?;
-        Ok(tier)
-    })
-    .await
+    context
+        .write(move |tables, context| {
+            let found = tables.tier(&slug)?;
+            let before = found.ok_or_else(|| AdminError::NoTier(slug.to_string()))?;
+            let tier = changed(before.clone(), request)?;
+            tables.update_tier(&tier)?;
+            let details = json!({
+                "tier": slug.as_str(), "before": tier_view(&before), "now": tier_view(&tier),
+            });
+            tables.insert_admin_act("tier_change", context.now, context.actor, &details)?;
+            Ok(tier)
+        })
+        .await
 }
 
 /// The tier with the named fields changed, if the result is valid; otherwise every error.

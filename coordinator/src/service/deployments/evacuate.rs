@@ -82,11 +82,11 @@ pub(crate) fn evacuate_some(
     });
     let batch: Vec<_> = named.filter(|(id, _)| !left.contains(id)).take(BATCH).collect();
     let mut moved = Moved::default();
-    let mut room = Room { mover, from, refused: None };
+    let mut placements = Placements { mover, from, refused: None };
     for (id, row) in batch {
         let name = row.as_ref().map_or_else(|_| id.to_string(), |row| row.subdomain.to_string());
         let ready = row.map_err(DeployError::from);
-        match ready.and_then(|deployment| prepare(tables, mover, &mut room, deployment)) {
+        match ready.and_then(|deployment| prepare(tables, mover, &mut placements, deployment)) {
             Ok(ready) => moved.to.push((carry(tables, mover, from, ready)?, id)),
             Err(DeployError::Store(error)) if concerns_all(&error) => return Err(error),
             Err(error) => moved.left.push(Left { id, name, reason: chain(&error) }),
@@ -110,7 +110,7 @@ fn concerns_all(error: &StoreError) -> bool {
 }
 
 /// Free room during one transaction, in which the other hosts can only get fuller.
-struct Room<'a> {
+struct Placements<'a> {
     mover: &'a Mover,
     from: &'a Host,
     /// The smallest app that did not fit for lack of memory, in MiB, and the error: nothing larger
@@ -118,7 +118,7 @@ struct Room<'a> {
     refused: Option<(u64, NoRoom)>,
 }
 
-impl Room<'_> {
+impl Placements<'_> {
     fn find(
         &mut self,
         tables: &dyn Tables,
@@ -154,7 +154,7 @@ struct Ready {
 fn prepare(
     tables: &mut dyn Tables,
     mover: &Mover,
-    room: &mut Room<'_>,
+    placements: &mut Placements<'_>,
     mut deployment: Deployment,
 ) -> Result<Ready, DeployError> {
     let id = deployment.id;
@@ -164,7 +164,7 @@ fn prepare(
     let env = environment(tables, &mover.vault, id, current.number)?;
     let env_bytes = env.as_ref().map_or(0, |env| env.expose().len() as u64);
     let demand = Demand { memory_mb: deployment.limits.memory_mb.into(), env_bytes };
-    let to = room.find(tables, &deployment, demand)?;
+    let to = placements.find(tables, &deployment, demand)?;
     // A stopped app moves as it is: nothing has to be started.
     if deployment.run == RunState::Running {
         deployment.lifecycle.apply(Event::Move)?;

@@ -3,6 +3,7 @@
 use buddo_shared::api::problem::FieldError;
 
 use crate::auth::access::Refused;
+use crate::domain::mailed_link::INVITATION;
 use crate::store::StoreError;
 
 /// A refusal. Nothing was changed.
@@ -28,7 +29,7 @@ pub enum TeamError {
     OtherAddress,
     /// The link of a mail was used, is too old, was revoked, or is invalid.
     #[error(
-        "the invitation was already used, was revoked, is older than 7 days, or its link is \
+        "the invitation was already used, was revoked, is older than {INVITATION}, or its link is \
          incomplete; ask for another one"
     )]
     SpentInvitation,

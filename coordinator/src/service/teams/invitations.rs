@@ -7,7 +7,7 @@
 
 use buddo_shared::api::teams::{Invitation, Invite, Org};
 use buddo_shared::id::{AccountId, InvitationId, OrgId, TeamId};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::json;
 
 use super::members::rules;
@@ -18,13 +18,12 @@ use crate::auth::token::{Kind, PlainToken};
 use crate::crypto::random;
 use crate::domain::identity::HashedToken;
 use crate::domain::identity::{Email, OrgRole, TeamRole};
+use crate::domain::mailed_link::INVITATION;
 use crate::state::AppState;
 use crate::store::Tables;
 use crate::store::contract::{Account, InvitationRow, OrgAct, OrgRow};
 
 const ORG: &str = "organisation";
-/// How long an invitation may be accepted.
-const LIFETIME: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// What an invitation offers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,7 +101,7 @@ pub async fn invite(
                 team,
                 invited_by: grant.actor(),
                 created_at: now,
-                expires_at: now + LIFETIME,
+                expires_at: now + INVITATION.duration(),
             };
             tables.insert_invitation(&row)?;
             tables.queue_invitation(row.invited_by, &row.email, new, now)?;

@@ -12,6 +12,7 @@ use super::{MailError, Mailer};
 use crate::auth::token::{Kind, PlainToken};
 use crate::crypto::random::{self, Random};
 use crate::domain::identity::HashedToken;
+use crate::domain::mailed_link::{ACCOUNT_CHANGE, VERIFICATION};
 use crate::service::accounts;
 use crate::state::AppState;
 use crate::store::contract::{
@@ -19,10 +20,6 @@ use crate::store::contract::{
 };
 use crate::store::{StoreError, Tables};
 
-/// How long a verification link works.
-const LINK_LIFETIME: SignedDuration = SignedDuration::from_hours(24);
-/// How long the link of any other mail works.
-const SHORT_LIFETIME: SignedDuration = SignedDuration::from_hours(1);
 /// Verification links of one account that are valid at the same time.
 const LINKS_KEPT: u32 = 5;
 /// How long an expired or revoked key is still listed, so that people see why it is refused.
@@ -229,7 +226,7 @@ fn keep_link(
         MailKind::ResetPassword => Purpose::ResetPassword,
         MailKind::ChangeEmail => Purpose::ChangeEmail,
         _ => {
-            let (email_key, expires_at) = (letter.to.key(), now + LINK_LIFETIME);
+            let (email_key, expires_at) = (letter.to.key(), now + VERIFICATION.duration());
             let link = EmailToken { hash, account: mail.account, email_key, expires_at };
             return tables.insert_email_token(&link, LINKS_KEPT);
         }
@@ -240,7 +237,7 @@ fn keep_link(
         purpose,
         email: letter.to.clone(),
         created_at: now,
-        expires_at: now + SHORT_LIFETIME,
+        expires_at: now + ACCOUNT_CHANGE.duration(),
     })
 }
 

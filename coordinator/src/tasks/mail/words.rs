@@ -5,6 +5,7 @@ use std::fmt::Display;
 use buddo_shared::secret::Secret;
 use jiff::Timestamp;
 
+use crate::domain::mailed_link::{ACCOUNT_CHANGE, INVITATION, VERIFICATION};
 use crate::store::contract::MailKind;
 
 const NOT_YOU: &str = "If this was not you, choose a new password at once (forgot password), \
@@ -55,30 +56,29 @@ pub(super) fn words(kind: MailKind, at: Timestamp, invited: &Invited) -> Words {
         MailKind::VerifyEmail => (
             "Confirm your email address for Buddo",
             vec!["please confirm your email address for Buddo:".to_owned()],
-            vec![
-                "The link works once, for 24 hours. If you did not make this account, ignore \
-                 this mail."
-                    .to_owned(),
-            ],
+            vec![format!(
+                "The link works once, for {VERIFICATION}. If you did not make this account, \
+                 ignore this mail."
+            )],
         ),
         MailKind::ResetPassword => (
             "Choose a new password for Buddo",
             vec!["somebody, hopefully you, forgot the password of your account:".to_owned()],
             vec![
-                "The link works once, for one hour. With the new password every session and \
-                 token of your account ends."
-                    .to_owned(),
+                format!(
+                    "The link works once, for {ACCOUNT_CHANGE}. With the new password every \
+                     session and token of your account ends."
+                ),
                 "If this was not you, ignore this mail: nothing has changed.".to_owned(),
             ],
         ),
         MailKind::ChangeEmail => (
             "Confirm your new email address for Buddo",
             vec!["please confirm that this is to be your account's email address:".to_owned()],
-            vec![
-                "The link works once, for one hour. If you did not ask for this, ignore this \
-                 mail: nothing has changed."
-                    .to_owned(),
-            ],
+            vec![format!(
+                "The link works once, for {ACCOUNT_CHANGE}. If you did not ask for this, ignore \
+                 this mail: nothing has changed."
+            )],
         ),
         MailKind::EmailChangeRequested => (
             "Your Buddo account is to get another email address",
@@ -152,11 +152,10 @@ fn of_teams(kind: MailKind, at: &impl Display, invited: &Invited) -> Words {
                  the link:"
                     .to_owned(),
             ],
-            vec![
-                "The link works once, for 7 days, and for this address alone. If you do not know \
-                 who invites you, ignore this mail: nothing happens."
-                    .to_owned(),
-            ],
+            vec![format!(
+                "The link works once, for {INVITATION}, and for this address alone. If you do \
+                 not know who invites you, ignore this mail: nothing happens."
+            )],
         )
     } else {
         (

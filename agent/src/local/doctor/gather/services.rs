@@ -54,16 +54,16 @@ pub(super) async fn agent(config: &Config) -> Agent {
 
 async fn running(socket: &Path) -> Seen<Running> {
     let status = client::get(socket, "/v1/status").await.map_err(|error| words(&error))?;
-    let picture: HostSnapshot =
+    let snapshot: HostSnapshot =
         serde_json::from_slice(&status).map_err(|_| "its answer is of another version")?;
     let routes = client::get(socket, "/v1/routes").await.map_err(|error| words(&error))?;
     let routes: RouteFiles =
         serde_json::from_slice(&routes).map_err(|_| "its answer is of another version")?;
     let pid = behind(socket).await?;
-    let host = picture.host;
+    let host = snapshot.host;
     Ok(Running {
         version: host.agent_version,
-        joined: picture.joined,
+        joined: snapshot.joined,
         document: host.document.map(|generation| (generation.to_string(), host.stale)),
         warnings: host.warnings,
         core_limit: aside(move || core_limit(pid)).await,

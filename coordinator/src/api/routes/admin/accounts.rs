@@ -78,13 +78,13 @@ pub(super) struct Search {
     )
 )]
 pub(super) async fn list(
-    AtDesk(desk): AtDesk,
+    AtDesk(context): AtDesk,
     ApiQuery(Search { q }): ApiQuery<Search>,
     listing: Listing,
 ) -> Result<(HeaderMap, Json<AdminAccountList>), ApiError> {
     let listing = listing.keeping("q", q.clone());
     let (limit, after) = (listing.limit()?, after_number(&listing)?.unwrap_or(0));
-    let (found, more) = admin::accounts(&desk, after, limit, q).await?;
+    let (found, more) = admin::accounts(&context, after, limit, q).await?;
     let headers = match found.last() {
         Some(last) if more => listing.next(&last.registration_number.to_string())?,
         _ => HeaderMap::new(),
@@ -108,8 +108,8 @@ pub(super) async fn list(
         (status = 404, description = "`not_found`"),
     )
 )]
-pub(super) async fn show(AtDesk(desk): AtDesk, id: Name) -> Answer {
-    let shown = admin::account(&desk, &name(id)?).await?;
+pub(super) async fn show(AtDesk(context): AtDesk, id: Name) -> Answer {
+    let shown = admin::account(&context, &name(id)?).await?;
     let account = AdminAccount { deployments: Some(shown.deployments), ..view(shown.account) };
     Ok(Json(AdminAccountEnvelope { account }))
 }
@@ -134,12 +134,12 @@ pub(super) async fn show(AtDesk(desk): AtDesk, id: Name) -> Answer {
 )]
 pub(super) async fn suspend(
     State(state): State<AppState>,
-    AtDesk(desk): AtDesk,
+    AtDesk(context): AtDesk,
     id: Name,
     request: Option<ApiJson<Suspend>>,
 ) -> Answer {
     let ApiJson(Suspend { reason }) = request.unwrap_or_default();
-    changed(&state, admin::suspend(&desk, &name(id)?, reason).await)
+    changed(&state, admin::suspend(&context, &name(id)?, reason).await)
 }
 
 /// Resume a suspended account
@@ -161,10 +161,10 @@ pub(super) async fn suspend(
 )]
 pub(super) async fn resume(
     State(state): State<AppState>,
-    AtDesk(desk): AtDesk,
+    AtDesk(context): AtDesk,
     id: Name,
 ) -> Answer {
-    changed(&state, admin::resume(&desk, &name(id)?).await)
+    changed(&state, admin::resume(&context, &name(id)?).await)
 }
 
 /// Let an account administer the platform
@@ -186,10 +186,10 @@ pub(super) async fn resume(
 )]
 pub(super) async fn promote(
     State(state): State<AppState>,
-    AtDesk(desk): AtDesk,
+    AtDesk(context): AtDesk,
     id: Name,
 ) -> Answer {
-    changed(&state, admin::promote(&desk, &name(id)?).await)
+    changed(&state, admin::promote(&context, &name(id)?).await)
 }
 
 /// Let an account administer no longer
@@ -211,10 +211,10 @@ pub(super) async fn promote(
 )]
 pub(super) async fn demote(
     State(state): State<AppState>,
-    AtDesk(desk): AtDesk,
+    AtDesk(context): AtDesk,
     id: Name,
 ) -> Answer {
-    changed(&state, admin::demote(&desk, &name(id)?).await)
+    changed(&state, admin::demote(&context, &name(id)?).await)
 }
 
 /// Take one-time codes from an account that lost them
@@ -234,6 +234,10 @@ pub(super) async fn demote(
         (status = 409, description = "`conflict`"),
     )
 )]
-pub(super) async fn clear(State(state): State<AppState>, AtDesk(desk): AtDesk, id: Name) -> Answer {
-    changed(&state, admin::clear_second_factor(&desk, &name(id)?).await)
+pub(super) async fn clear(
+    State(state): State<AppState>,
+    AtDesk(context): AtDesk,
+    id: Name,
+) -> Answer {
+    changed(&state, admin::clear_second_factor(&context, &name(id)?).await)
 }

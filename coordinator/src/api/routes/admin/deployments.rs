@@ -33,7 +33,7 @@ use crate::state::AppState;
 )]
 pub(super) async fn evacuate(
     State(state): State<AppState>,
-    AtDesk(desk): AtDesk,
+    AtDesk(context): AtDesk,
     host: Name,
 ) -> Answer<Evacuation> {
     let overcommit = state.config.limits.memory_overcommit;
@@ -41,10 +41,10 @@ pub(super) async fn evacuate(
     let name = name(host)?;
     // It runs to completion even if the client does not wait for it.
     let work = tokio::spawn({
-        let desk = desk.clone();
+        let context = context.clone();
         async move {
             let announce = |changed: &[_]| admin::announce(&state, changed);
-            admin::evacuate(&desk, &means, &name, announce).await
+            admin::evacuate(&context, &means, &name, announce).await
         }
     });
     let done = work.await.map_err(|error| ApiError::internal(&error))?;
@@ -56,7 +56,7 @@ pub(super) async fn evacuate(
         reason: one.reason,
     });
     let left = left.collect();
-    Ok(Json(Evacuation { host: with_load(&desk, host).await?, moved, left }))
+    Ok(Json(Evacuation { host: with_load(&context, host).await?, moved, left }))
 }
 
 /// Destroy any account's deployment
@@ -79,10 +79,10 @@ pub(super) async fn evacuate(
 )]
 pub(super) async fn destroy(
     State(state): State<AppState>,
-    AtDesk(desk): AtDesk,
+    AtDesk(context): AtDesk,
     deployment: Name,
 ) -> Answer<Message> {
-    let Destroyed { host, id, name } = admin::destroy(&desk, &name(deployment)?).await?;
+    let Destroyed { host, id, name } = admin::destroy(&context, &name(deployment)?).await?;
     admin::announce(&state, &[(host, id)]);
     state.live.forget(id);
     Ok(Json(Message { message: format!("{name} is destroyed") }))

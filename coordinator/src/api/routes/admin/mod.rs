@@ -76,7 +76,7 @@ async fn guard(State(state): State<AppState>, request: Request, next: Next) -> R
     };
     match admin::authorise(&state, check).await {
         Ok(account) => {
-            parts.extensions.insert(AtDesk(admin::desk(&state, &account)));
+            parts.extensions.insert(AtDesk(admin::context(&state, &account)));
             next.run(Request::from_parts(parts, body)).await
         }
         Err(error) => ApiError::from(error).into_response(),

@@ -42,8 +42,8 @@ pub(super) fn name(path: Name) -> Result<String, ApiError> {
         (status = 403, description = REFUSED),
     )
 )]
-pub(super) async fn tiers(AtDesk(desk): AtDesk) -> Answer<AdminTierList> {
-    let tiers = admin::tiers(&desk).await?;
+pub(super) async fn tiers(AtDesk(context): AtDesk) -> Answer<AdminTierList> {
+    let tiers = admin::tiers(&context).await?;
     Ok(Json(AdminTierList { tiers: tiers.iter().map(admin::tier_view).collect() }))
 }
 
@@ -63,10 +63,10 @@ pub(super) async fn tiers(AtDesk(desk): AtDesk) -> Answer<AdminTierList> {
     )
 )]
 pub(super) async fn add_tier(
-    AtDesk(desk): AtDesk,
+    AtDesk(context): AtDesk,
     ApiJson(request): ApiJson<AddTier>,
 ) -> Result<(StatusCode, Json<AdminTierEnvelope>), ApiError> {
-    let tier = admin::tier_view(&admin::add_tier(&desk, request).await?);
+    let tier = admin::tier_view(&admin::add_tier(&context, request).await?);
     Ok((StatusCode::CREATED, Json(AdminTierEnvelope { tier })))
 }
 
@@ -88,11 +88,11 @@ pub(super) async fn add_tier(
     )
 )]
 pub(super) async fn change_tier(
-    AtDesk(desk): AtDesk,
+    AtDesk(context): AtDesk,
     slug: Name,
     ApiJson(request): ApiJson<ChangeTier>,
 ) -> Answer<AdminTierEnvelope> {
-    let tier = admin::change_tier(&desk, &name(slug)?, request).await?;
+    let tier = admin::change_tier(&context, &name(slug)?, request).await?;
     Ok(Json(AdminTierEnvelope { tier: admin::tier_view(&tier) }))
 }
 
@@ -113,12 +113,12 @@ pub(super) async fn change_tier(
     )
 )]
 pub(super) async fn tier_accounts(
-    AtDesk(desk): AtDesk,
+    AtDesk(context): AtDesk,
     slug: Name,
     listing: Listing,
 ) -> Result<(HeaderMap, Json<AdminAccountList>), ApiError> {
     let (limit, after) = (listing.limit()?, after_number(&listing)?.unwrap_or(0));
-    let (found, more) = admin::tier_accounts(&desk, &name(slug)?, after, limit).await?;
+    let (found, more) = admin::tier_accounts(&context, &name(slug)?, after, limit).await?;
     let headers = match found.last() {
         Some(last) if more => listing.next(&last.registration_number.to_string())?,
         _ => HeaderMap::new(),
@@ -155,9 +155,9 @@ fn tier_and_account(path: TierAndAccount) -> Result<(String, String), ApiError> 
         (status = 409, description = "`conflict`: it may already"),
     )
 )]
-pub(super) async fn allow_tier(AtDesk(desk): AtDesk, path: TierAndAccount) -> Answer<Message> {
+pub(super) async fn allow_tier(AtDesk(context): AtDesk, path: TierAndAccount) -> Answer<Message> {
     let (slug, account) = tier_and_account(path)?;
-    let account = admin::allow_tier(&desk, &slug, &account).await?;
+    let account = admin::allow_tier(&context, &slug, &account).await?;
     Ok(Json(Message { message: format!("{} may deploy on {slug}", account.username) }))
 }
 
@@ -181,9 +181,9 @@ pub(super) async fn allow_tier(AtDesk(desk): AtDesk, path: TierAndAccount) -> An
         (status = 409, description = "`conflict`: it may not already"),
     )
 )]
-pub(super) async fn deny_tier(AtDesk(desk): AtDesk, path: TierAndAccount) -> Answer<Message> {
+pub(super) async fn deny_tier(AtDesk(context): AtDesk, path: TierAndAccount) -> Answer<Message> {
     let (slug, account) = tier_and_account(path)?;
-    let account = admin::deny_tier(&desk, &slug, &account).await?;
+    let account = admin::deny_tier(&context, &slug, &account).await?;
     Ok(Json(Message {
         message: format!("{} may not deploy on {slug} any longer", account.username),
     }))
@@ -222,8 +222,8 @@ pub(super) fn host_view(host: Host, load: Load) -> AdminHost {
         (status = 403, description = REFUSED),
     )
 )]
-pub(super) async fn hosts(AtDesk(desk): AtDesk) -> Answer<AdminHostList> {
-    let hosts = admin::hosts(&desk).await?.into_iter();
+pub(super) async fn hosts(AtDesk(context): AtDesk) -> Answer<AdminHostList> {
+    let hosts = admin::hosts(&context).await?.into_iter();
     Ok(Json(AdminHostList { hosts: hosts.map(|(host, load)| host_view(host, load)).collect() }))
 }
 
@@ -243,9 +243,9 @@ pub(super) async fn hosts(AtDesk(desk): AtDesk) -> Answer<AdminHostList> {
         (status = 404, description = "`not_found`"),
     )
 )]
-pub(super) async fn drain(AtDesk(desk): AtDesk, host: Name) -> Answer<AdminHostEnvelope> {
-    let host = admin::drain(&desk, &name(host)?).await?;
-    Ok(Json(AdminHostEnvelope { host: with_load(&desk, host).await? }))
+pub(super) async fn drain(AtDesk(context): AtDesk, host: Name) -> Answer<AdminHostEnvelope> {
+    let host = admin::drain(&context, &name(host)?).await?;
+    Ok(Json(AdminHostEnvelope { host: with_load(&context, host).await? }))
 }
 
 /// Let a host get deployments again
@@ -264,17 +264,17 @@ pub(super) async fn drain(AtDesk(desk): AtDesk, host: Name) -> Answer<AdminHostE
         (status = 404, description = "`not_found`"),
     )
 )]
-pub(super) async fn undrain(AtDesk(desk): AtDesk, host: Name) -> Answer<AdminHostEnvelope> {
-    let host = admin::undrain(&desk, &name(host)?).await?;
-    Ok(Json(AdminHostEnvelope { host: with_load(&desk, host).await? }))
+pub(super) async fn undrain(AtDesk(context): AtDesk, host: Name) -> Answer<AdminHostEnvelope> {
+    let host = admin::undrain(&context, &name(host)?).await?;
+    Ok(Json(AdminHostEnvelope { host: with_load(&context, host).await? }))
 }
 
 pub(super) async fn with_load(
-    desk: &admin::AdminContext,
+    context: &admin::AdminContext,
     host: Host,
 ) -> Result<AdminHost, StoreError> {
     let id = host.id;
-    let load = desk.store.read(move |tables| tables.load(id)).await?;
+    let load = context.store.read(move |tables| tables.load(id)).await?;
     Ok(host_view(host, load))
 }
 
@@ -295,9 +295,9 @@ pub(super) async fn with_load(
         (status = 409, description = "`conflict`: it has deployments"),
     )
 )]
-pub(super) async fn remove_host(AtDesk(desk): AtDesk, host: Name) -> Answer<Message> {
+pub(super) async fn remove_host(AtDesk(context): AtDesk, host: Name) -> Answer<Message> {
     let host = name(host)?;
-    admin::remove_host(&desk, &host).await?;
+    admin::remove_host(&context, &host).await?;
     let message = format!("{host} is no longer a host of this platform; switch its agent off");
     Ok(Json(Message { message }))
 }
@@ -331,11 +331,11 @@ fn app_view(app: Client) -> AdminApp {
     )
 )]
 pub(super) async fn apps(
-    AtDesk(desk): AtDesk,
+    AtDesk(context): AtDesk,
     listing: Listing,
 ) -> Result<(HeaderMap, Json<AdminAppList>), ApiError> {
     let (limit, after) = (listing.limit()?, listing.after()?.unwrap_or_default());
-    let (found, more) = admin::apps(&desk, after, limit).await?;
+    let (found, more) = admin::apps(&context, after, limit).await?;
     let headers = match found.last() {
         Some(last) if more => listing.next(&last.client_id)?,
         _ => HeaderMap::new(),
@@ -359,8 +359,8 @@ pub(super) async fn apps(
         (status = 404, description = "`not_found`"),
     )
 )]
-pub(super) async fn approve(AtDesk(desk): AtDesk, app: Name) -> Answer<AdminAppEnvelope> {
-    let app = admin::approve_app(&desk, &name(app)?).await?;
+pub(super) async fn approve(AtDesk(context): AtDesk, app: Name) -> Answer<AdminAppEnvelope> {
+    let app = admin::approve_app(&context, &name(app)?).await?;
     Ok(Json(AdminAppEnvelope { app: app_view(app) }))
 }
 
@@ -380,8 +380,8 @@ pub(super) async fn approve(AtDesk(desk): AtDesk, app: Name) -> Answer<AdminAppE
         (status = 404, description = "`not_found`"),
     )
 )]
-pub(super) async fn reject(AtDesk(desk): AtDesk, app: Name) -> Answer<AdminAppEnvelope> {
-    let app = admin::reject_app(&desk, &name(app)?).await?;
+pub(super) async fn reject(AtDesk(context): AtDesk, app: Name) -> Answer<AdminAppEnvelope> {
+    let app = admin::reject_app(&context, &name(app)?).await?;
     Ok(Json(AdminAppEnvelope { app: app_view(app) }))
 }
 
@@ -401,12 +401,12 @@ pub(super) async fn reject(AtDesk(desk): AtDesk, app: Name) -> Answer<AdminAppEn
     )
 )]
 pub(super) async fn audit(
-    AtDesk(desk): AtDesk,
+    AtDesk(context): AtDesk,
     listing: Listing,
 ) -> Result<(HeaderMap, Json<AdminActList>), ApiError> {
     let (limit, before) = (listing.limit()?, after_number(&listing)?);
     let rows: Result<Vec<AdminActRow>, StoreError> =
-        desk.store.read(move |tables| tables.admin_acts(before, limit.saturating_add(1))).await;
+        context.store.read(move |tables| tables.admin_acts(before, limit.saturating_add(1))).await;
     let mut rows = rows?;
     let more = rows.len() > limit as usize;
     rows.truncate(limit as usize);

@@ -8,7 +8,7 @@ use axum::Json;
 use axum::extract::{FromRequestParts, Path, State};
 use buddo_shared::api::deploy::{
     AuditEntry, AuditLog, CreateDeployment, DeploymentEnvelope, DeploymentList, Destroyed,
-    Revision, RevisionList, Rollback, StatusAnswer, Tier,
+    Registries, Revision, RevisionList, Rollback, StatusAnswer, Tier,
 };
 use buddo_shared::id::{DeploymentId, Revision as RevisionNumber, TeamId};
 use buddo_shared::spec::AppSpec;
@@ -31,6 +31,7 @@ use crate::store::contract::Page;
 pub fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(tiers))
+        .routes(routes!(registries))
         .routes(routes!(list, create))
         .routes(routes!(show, destroy))
         .routes(routes!(status))
@@ -57,6 +58,21 @@ type Answer<T> = Result<Json<T>, ApiError>;
 )]
 async fn tiers(State(state): State<AppState>, _: DeployPrincipal) -> Answer<Vec<Tier>> {
     Ok(Json(deployments::tiers(&state).await?.into_iter().map(wire::tier).collect()))
+}
+
+/// Where images may come from
+///
+/// Registries, or namespaces in them. A deployment with an image from elsewhere is refused.
+#[utoipa::path(
+    get,
+    path = "/api/deploy/registries",
+    operation_id = "registries",
+    tag = "deploy",
+    security(("oauth" = ["deploy:manage"]), ("key" = ["deployments:read"])),
+    responses((status = 200, body = Registries, description = "The list of the platform"))
+)]
+async fn registries(State(state): State<AppState>, _: DeployPrincipal) -> Json<Registries> {
+    Json(Registries { registries: state.config.deploy.images.entries().collect() })
 }
 
 /// Create a deployment
@@ -89,7 +105,8 @@ async fn create(
     ApiJson(request): ApiJson<CreateDeployment>,
 ) -> Result<(StatusCode, Json<DeploymentEnvelope>), ApiError> {
     let (team, asked) = (team_of(team_id)?, asked(&headers, &request)?);
-    let spec = AppSpec::parse(request).map_err(DeployError::Invalid)?;
+    let spec = AppSpec::parse_allowed(request, &state.config.deploy.images)
+        .map_err(DeployError::Invalid)?;
     let made = deployments::create(&state, who.0, team, spec, asked).await?;
     Ok((StatusCode::CREATED, envelope(&state, made)))
 }
