@@ -8,6 +8,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 DEMO := $(TARGET)/demo/buddo-world
+DEMO_BINS := buddo buddo-agent buddo-coordinator buddo-web buddo-world
 
 .PHONY: help demo demo-down test fuzz-api sim chaos redeploys density bench check check-api clean
 
@@ -17,7 +18,7 @@ help: ## List the commands
 demo: ## Everything on this machine: deploy an app, serve it over HTTPS and print its URL
 	@scripts/install-packages
 	@# A separate profile: the release build takes three times as long.
-	@$(CARGO) build --profile demo --workspace --bins --locked
+	@$(CARGO) build --profile demo --workspace --locked $(foreach bin,$(DEMO_BINS),--bin $(bin))
 	@$(DEMO) demo up
 
 demo-down: ## End the demo and remove every trace of it

@@ -12,8 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use buddo_runtime::clock::Clock as _;
-use buddo_runtime::clock::SystemClock;
+use buddo_runtime::clock::{Clock as _, SystemClock};
 use buddo_runtime::durable;
 use buddo_shared::id::HostId;
 use buddo_shared::report::HostStatus;
@@ -106,11 +105,11 @@ async fn wait_to_join(
         },
         deployments: Vec::new(),
     };
-    let (_picture, pictures) = watch::channel(Some(Arc::new(snapshot)));
+    let (_snapshot, snapshots) = watch::channel(Some(Arc::new(snapshot)));
     let (_document, documents) = watch::channel(None);
     let scrape = Scrape {
         metrics: metrics.clone(),
-        snapshot: pictures.clone(),
+        snapshot: snapshots.clone(),
         document: documents.clone(),
         store: store.clone(),
         events: None,
@@ -118,7 +117,7 @@ async fn wait_to_join(
         clock: Arc::new(SystemClock),
     };
     let sources = Sources {
-        snapshot: pictures,
+        snapshot: snapshots,
         document: documents,
         routes: Arc::new(Default::default),
         status: status.clone(),
@@ -194,7 +193,7 @@ async fn run_joined(
         Reconciler::restore(world, inputs, settings, store.clone(), status.clone()).await?;
     let reconciler = reconciler
         .with_metrics(metrics.clone())
-        .with_shelf(image_leases.clone())
+        .with_image_leases(image_leases.clone())
         .with_memory_events(Arc::new(CgroupFs::default()))
         .with_exits(Arc::new(Pidfds))
         .with_exits_at_most(open_files::watches());
@@ -231,7 +230,7 @@ async fn run_joined(
         jitter: system_jitter(),
         reserve,
     };
-    let _keeper = vital(&stop, image_gc.run());
+    let _image_gc = vital(&stop, image_gc.run());
     let _facts = vital(&stop, {
         let (config, snapshot) = (config.clone(), reconciler.snapshot());
         async move {
@@ -298,7 +297,7 @@ fn podman(config: &Config, host: HostId, disk_space: &DiskSpace, metrics: &Metri
     Podman::new(config.podman.socket.clone(), host)
         .with_pull_limits(limits)
         .with_max_containers(config.podman.max_containers)
-        .with_room(disk_space.clone())
+        .with_disk_space(disk_space.clone())
         .without_kernel_keys(&config.state_dir)
         .with_metrics(metrics.clone())
 }

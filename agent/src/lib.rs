@@ -10,7 +10,7 @@
 //!                           report ──► adapters/store ──► control (reports)
 //! ```
 //!
-//! `model` and `plan` are pure. `ports` names what the core asks of the world.
+//! `model` and `plan` are pure. `ports` names what the core needs from outside.
 
 #![allow(missing_docs, reason = "a field whose name says it needs no sentence")]
 

@@ -164,8 +164,8 @@ pub struct Reconciler<C, P, X, L, K> {
     errors: Errors<X>,
     kills: Kills,
     exits: Exits,
-    orders: Operations<C>,
-    liveness: EventLiveness,
+    operations: Operations<C>,
+    event_liveness: EventLiveness,
     wake: Arc<Notify>,
     memories: BTreeMap<DeploymentId, DeploymentState>,
     saved: BTreeMap<DeploymentId, Persisted>,
@@ -237,8 +237,8 @@ where
             errors: Errors::new(Arc::clone(&world.proxy), Arc::clone(&wake)),
             kills: Kills::new(Arc::clone(&wake)),
             exits: Exits::new(Arc::clone(&wake)),
-            orders: Operations::new(executor, Arc::clone(&wake), inputs.events.lines.clone()),
-            liveness: EventLiveness::default(),
+            operations: Operations::new(executor, Arc::clone(&wake), inputs.events.lines.clone()),
+            event_liveness: EventLiveness::default(),
             world,
             inputs,
             settings,
@@ -275,14 +275,14 @@ where
     /// Counts in `metrics`.
     #[must_use]
     pub fn with_metrics(mut self, metrics: Metrics) -> Self {
-        self.orders.count_in(metrics.clone());
+        self.operations.count_in(metrics.clone());
         Self { metrics, ..self }
     }
 
     /// Shares image leases with the image GC.
     #[must_use]
-    pub fn with_shelf(mut self, image_leases: ImageLeases) -> Self {
-        self.orders.go_by(image_leases);
+    pub fn with_image_leases(mut self, image_leases: ImageLeases) -> Self {
+        self.operations.go_by(image_leases);
         self
     }
 
@@ -368,7 +368,7 @@ where
         stop: &CancellationToken,
         told: &mut Instant,
     ) -> Option<()> {
-        let due = [next, self.liveness.due()].into_iter().flatten();
+        let due = [next, self.event_liveness.due()].into_iter().flatten();
         let until = due.fold(Instant::now() + RELIST, Instant::min);
         loop {
             self.beat();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-/// Buddo's coordinator: accounts, tiers, deployments, and signed intent for hosts.
+/// Buddo's coordinator: accounts, tiers, deployments, and signed desired state for hosts.
 #[derive(Debug, Parser)]
 #[command(name = "buddo-coordinator", version)]
 pub struct Args {

@@ -1,4 +1,4 @@
-//! The coordinator: accounts, tiers, deployments, and signed intent for hosts.
+//! The coordinator: accounts, tiers, deployments, and signed desired state for hosts.
 //!
 //! ```text
 //! operators ─HTTPS─► api (parse, map) ─► service (one transaction) ─► store

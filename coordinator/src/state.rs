@@ -35,7 +35,7 @@ pub type AppState = Arc<Services>;
 /// Cached results of frequent reads.
 #[derive(Debug, Default)]
 pub struct RecentReads {
-    /// Access tokens: until when they are cached, and what they allow.
+    /// Access tokens: until when they are valid, and what they allow.
     pub access: Cache<HashedToken, (Timestamp, Access)>,
     /// Deployments and how their hosts are reached, for principals that may see them.
     pub status: Cache<(DeployCheck, DeploymentId), (Deployment, Option<Reach>)>,

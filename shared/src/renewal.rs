@@ -158,8 +158,9 @@ impl Claim {
 
 #[cfg(test)]
 mod tests {
-    use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING as ALGORITHM, EcdsaKeyPair};
-    use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+    use aws_lc_rs::signature::{
+        ECDSA_P256_SHA256_FIXED_SIGNING as ALGORITHM, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _,
+    };
 
     use super::*;
 

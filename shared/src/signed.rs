@@ -9,7 +9,7 @@
 //!       ─ decode payload ─ schema ─ host id ─ whom it says to trust ─► Verified<Manifest>
 //! ```
 //!
-//! Checks that need state or a clock (generation order, expiry) are up to the agent's `intent`.
+//! Checks that need state or a clock (generation order, expiry) are up to the agent's `control::desired_state`.
 
 use std::collections::BTreeMap;
 

@@ -1,16 +1,16 @@
 //! An operator's request, fully validated: the CLI refuses a bad one before sending it, the
 //! coordinator before storing it, with the same messages.
 
-use crate::allow_list::ImageAllowList;
+use serde::{Deserialize, Serialize};
+
 use crate::api::deploy::CreateDeployment;
 use crate::api::problem::FieldError;
 use crate::env::EnvVars;
-use crate::image::{ImageError, ImageReference};
+use crate::image::ImageReference;
 use crate::manifest::Strategy;
 use crate::name::{HostName, Subdomain};
 use crate::port::Port;
 use crate::text::text_newtype;
-use serde::{Deserialize, Serialize};
 
 /// The slug of a tier: 1–64 of `[a-z0-9-]`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -57,31 +57,14 @@ pub struct AppSpec {
 
 impl AppSpec {
     /// Checks every field and reports all errors at once, each with its JSON pointer (RFC 6901) and
-    /// the fix. Whether the image may be deployed is for the platform to say:
-    /// [`parse_allowed`](Self::parse_allowed).
+    /// the fix. Whether the image may be deployed is for the platform to say
+    /// ([`ImageAllowList`](crate::allow_list::ImageAllowList)).
     pub fn parse(request: CreateDeployment) -> Result<Self, Vec<FieldError>> {
-        Self::parse_with(request, Ok::<_, ImageError>)
-    }
-
-    /// As [`parse`](Self::parse), and the image has to come from a place on the list.
-    pub fn parse_allowed(
-        request: CreateDeployment,
-        images: &ImageAllowList,
-    ) -> Result<Self, Vec<FieldError>> {
-        Self::parse_with(request, |image| images.check(image))
-    }
-
-    fn parse_with<E: std::fmt::Display>(
-        request: CreateDeployment,
-        allow: impl FnOnce(ImageReference) -> Result<ImageReference, E>,
-    ) -> Result<Self, Vec<FieldError>> {
         let mut errors = Vec::new();
         let subdomain =
             field(&mut errors, "/subdomain", required(request.subdomain), |t| Subdomain::parse(&t));
-        let image = field(&mut errors, "/image", required(request.image), |t| {
-            let image = ImageReference::parse(&t).map_err(|error| error.to_string())?;
-            allow(image).map_err(|error| error.to_string())
-        });
+        let image =
+            field(&mut errors, "/image", required(request.image), |t| ImageReference::parse(&t));
         let tier = field(&mut errors, "/tier", required(request.tier), |t| TierSlug::parse(&t));
         let port = match request.port {
             None => Some(Port::DEFAULT),

@@ -19,7 +19,7 @@ use crate::plan::{EDGE_LAG, Plan, Seen, View, deadline, messages};
 pub(super) fn goes_live(memory: &mut DeploymentState, view: &View<'_>, desired: &DeploymentSpec) {
     let Some(guard) = &desired.guard else { return };
     let window = Duration::from_secs(u64::from(guard.seconds));
-    memory.persisted.vigil =
+    memory.persisted.rollback_watch =
         Some(RollbackWatch::Watching { revision: desired.revision, since: view.wall });
     memory.failure_history = FailureHistory::until(view.now + window);
 }
@@ -32,7 +32,9 @@ pub(super) fn stand_guard(
     plan: &mut Plan,
 ) {
     let revision = desired.revision;
-    let Some(RollbackWatch::Watching { since, .. }) = memory.persisted.vigil else { return };
+    let Some(RollbackWatch::Watching { since, .. }) = memory.persisted.rollback_watch else {
+        return;
+    };
     // Without a revision to put back, a verdict could change nothing.
     let fallback = fallback(memory, desired);
     let (Some(guard), Some(fallback)) = (&desired.guard, fallback) else {

@@ -20,12 +20,12 @@ pub mod mass_failure;
 use std::time::Duration;
 
 use buddo_shared::id::Revision;
+use failed_requests::Rates;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::model::container::{ExitInfo, KILLED, Process};
-use failed_requests::Rates;
 
 /// Ends within the window that make a crash loop.
 const MAX_ENDS: usize = 3;

@@ -22,8 +22,7 @@ use crate::model::step::Step;
 use crate::plan::rollout::bring_in;
 use crate::plan::state::{DeploymentState, Serving};
 use crate::plan::supervise::{keep_serving, sick};
-use crate::plan::teardown;
-use crate::plan::{Plan, Seen, View, Watched, deadline, messages, rollback, wanted};
+use crate::plan::{Plan, Seen, View, Watched, deadline, messages, rollback, teardown, wanted};
 
 /// After this many refusals to start what serves, its container is recreated.
 const MAX_START_REFUSALS: u32 = 3;

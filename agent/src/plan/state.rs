@@ -50,7 +50,8 @@ pub struct Persisted {
     /// Revisions that served once: only their guard gives them up, otherwise they are retried.
     pub proven: BTreeSet<Revision>,
     /// The guard over the wanted revision, or its outcome.
-    pub vigil: Option<RollbackWatch>,
+    #[serde(alias = "vigil")]
+    pub rollback_watch: Option<RollbackWatch>,
 }
 
 /// The whole state of one deployment.
@@ -455,25 +456,25 @@ impl DeploymentState {
 
     /// Whether a guard watches this revision.
     pub fn guards(&self, revision: Revision) -> bool {
-        matches!(self.persisted.vigil, Some(RollbackWatch::Watching { revision: r, .. }) if r == revision)
+        matches!(self.persisted.rollback_watch, Some(RollbackWatch::Watching { revision: r, .. }) if r == revision)
     }
 
     /// Whether the guard gave this revision up.
     pub fn was_put_back(&self, revision: Revision) -> bool {
-        self.persisted.vigil == Some(RollbackWatch::PutBack { revision })
+        self.persisted.rollback_watch == Some(RollbackWatch::PutBack { revision })
     }
 
     /// The guard gives up what it watched.
     pub fn put_back(&mut self, revision: Revision, failure: Failure) {
         self.persisted.failures.insert(revision, failure);
-        self.persisted.vigil = Some(RollbackWatch::PutBack { revision });
+        self.persisted.rollback_watch = Some(RollbackWatch::PutBack { revision });
         self.failure_history = FailureHistory::default();
         self.attempt = None;
     }
 
     /// Ends any watch.
     pub fn end_vigil(&mut self) {
-        self.persisted.vigil = None;
+        self.persisted.rollback_watch = None;
         self.failure_history = FailureHistory::default();
     }
 

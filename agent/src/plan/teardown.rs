@@ -50,7 +50,7 @@ fn lay_down(memory: &mut DeploymentState, view: &View<'_>, plan: &mut Plan) {
     memory.attempt = None;
     memory.crash = Crash::default();
     // Decisions stay; a stopped revision is no longer watched.
-    if matches!(memory.persisted.vigil, Some(RollbackWatch::Watching { .. })) {
+    if matches!(memory.persisted.rollback_watch, Some(RollbackWatch::Watching { .. })) {
         memory.end_vigil();
     }
     retire(memory, view, plan, &[], Some(view.rules.drain.before_stop));

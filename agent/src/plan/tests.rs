@@ -14,8 +14,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::address::Index;
-use crate::model::health::Level;
-use crate::model::health::ProbeOutcome;
+use crate::model::health::{Level, ProbeOutcome};
 use crate::plan::state::{Persisted, StepOutcome};
 
 mod guarded;

@@ -3,7 +3,7 @@
 use buddo_shared::report::{Frame, Report};
 use tokio::sync::watch;
 
-/// Where the server reads reports from. Implemented by `store` and `status`.
+/// Where the server reads reports from. Implemented by `reconcile::report`.
 pub trait Outbox: Send + Sync + 'static {
     /// A reader starts over and has committed all up to `after`. If that is less than it once
     /// acknowledged, it lost state (it was restored from a backup): all levels are then reported

@@ -70,34 +70,34 @@ mod tests {
 
     #[test]
     fn silence_after_an_effect_is_deafness_until_a_line_comes() {
-        let (mut liveness, begun) = (EventLiveness::default(), Instant::now());
-        liveness.hear(7);
-        assert!(!liveness.overdue(begun + Duration::from_hours(9)), "nothing was done");
-        liveness.expect(7, begun);
-        assert_eq!(liveness.due(), Some(begun + PATIENCE));
-        assert!(!liveness.overdue(begun + PATIENCE / 2) && !liveness.is_deaf());
-        assert!(liveness.overdue(begun + PATIENCE) && liveness.is_deaf());
-        assert!(!liveness.overdue(begun + PATIENCE * 2), "one new stream for one effect");
-        liveness.hear(7);
-        assert!(liveness.is_deaf(), "a new stream that is silent, too, proves nothing");
-        liveness.hear(8);
-        assert!(!liveness.is_deaf());
+        let (mut event_liveness, begun) = (EventLiveness::default(), Instant::now());
+        event_liveness.hear(7);
+        assert!(!event_liveness.overdue(begun + Duration::from_hours(9)), "nothing was done");
+        event_liveness.expect(7, begun);
+        assert_eq!(event_liveness.due(), Some(begun + PATIENCE));
+        assert!(!event_liveness.overdue(begun + PATIENCE / 2) && !event_liveness.is_deaf());
+        assert!(event_liveness.overdue(begun + PATIENCE) && event_liveness.is_deaf());
+        assert!(!event_liveness.overdue(begun + PATIENCE * 2), "one new stream for one effect");
+        event_liveness.hear(7);
+        assert!(event_liveness.is_deaf(), "a new stream that is silent, too, proves nothing");
+        event_liveness.hear(8);
+        assert!(!event_liveness.is_deaf());
     }
 
     #[test]
     fn a_line_that_came_before_the_effect_was_done_counts() {
-        let mut liveness = EventLiveness::default();
-        liveness.hear(8);
-        liveness.expect(7, Instant::now());
-        assert_eq!(liveness.due(), None);
+        let mut event_liveness = EventLiveness::default();
+        event_liveness.hear(8);
+        event_liveness.expect(7, Instant::now());
+        assert_eq!(event_liveness.due(), None);
     }
 
     #[test]
     fn later_effects_do_not_put_the_alarm_off() {
-        let (mut liveness, begun) = (EventLiveness::default(), Instant::now());
+        let (mut event_liveness, begun) = (EventLiveness::default(), Instant::now());
         for ms in (0..1_900).step_by(100) {
-            liveness.expect(0, begun + Duration::from_millis(ms));
+            event_liveness.expect(0, begun + Duration::from_millis(ms));
         }
-        assert_eq!(liveness.due(), Some(begun + PATIENCE));
+        assert_eq!(event_liveness.due(), Some(begun + PATIENCE));
     }
 }

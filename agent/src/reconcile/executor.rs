@@ -100,7 +100,7 @@ impl<C: Containers> Executor<C> {
 
     /// Shares image leases with the image GC.
     #[must_use]
-    pub fn with_shelf(self, image_leases: ImageLeases) -> Self {
+    pub fn with_image_leases(self, image_leases: ImageLeases) -> Self {
         Self { image_leases, ..self }
     }
 

@@ -136,7 +136,7 @@ impl<C: Containers> Operations<C> {
 
     /// From now on, protects images from the image GC by leases.
     pub(super) fn go_by(&mut self, image_leases: ImageLeases) {
-        self.executor = self.executor.clone().with_shelf(image_leases);
+        self.executor = self.executor.clone().with_image_leases(image_leases);
     }
 
     /// Starts an operation.

@@ -26,11 +26,10 @@ use crate::model::live_table::{LiveTable, Target};
 use crate::model::retries;
 use crate::model::spec::RevisionSpec;
 use crate::model::step::Lane;
-use crate::plan::messages;
 use crate::plan::rollback_watch::failed_requests::Failed;
 use crate::plan::rollback_watch::mass_failure::many;
 use crate::plan::state::{DeploymentState, StepOutcome};
-use crate::plan::{Plan, Replacing, Rules, Seen, View, plan, wanted};
+use crate::plan::{Plan, Replacing, Rules, Seen, View, messages, plan, wanted};
 use crate::ports::{Containers, ContainersError, LiveTablePublisher, Prober, Proxy};
 use crate::reconcile::executor::Operation;
 use crate::reconcile::observe::{Observed, observe};
@@ -137,14 +136,14 @@ where
     /// The document in force. Withdraws operations that it no longer asks for.
     fn newest_document(&mut self) -> Option<Arc<Document>> {
         let document = self.inputs.document.borrow_and_update().clone()?;
-        self.orders.withdraw(|id| asked(self.memories.get(&id), document.entries().get(&id)));
+        self.operations.withdraw(|id| asked(self.memories.get(&id), document.entries().get(&id)));
         Some(document)
     }
 
     fn take_in_events(&mut self) {
         let now = Instant::now();
-        self.liveness.hear(*self.inputs.events.lines.borrow());
-        for ended in self.orders.drain(&mut self.relist) {
+        self.event_liveness.hear(*self.inputs.events.lines.borrow());
+        for ended in self.operations.drain(&mut self.relist) {
             let Ended { deployment, lane, step, revision, happened, lines_before } = ended;
             self.secrets.hear(&step, &happened, now);
             self.sweep.hear(&step, &happened, now);
@@ -157,14 +156,14 @@ where
             }
             self.shortage.hear(&step, &happened, now);
             if step.is_event() && matches!(happened, StepOutcome::Done) {
-                self.liveness.expect(lines_before, now);
+                self.event_liveness.expect(lines_before, now);
             }
             let jitter = (self.world.jitter)();
             if let Some(memory) = self.memories.get_mut(&deployment) {
                 memory.record(lane, &step, revision, happened, now, jitter);
             }
         }
-        if self.liveness.overdue(now) {
+        if self.event_liveness.overdue(now) {
             tracing::warn!("Podman's event stream stalled; reopening it");
             self.inputs.events.renew.notify_one();
             self.relist.doubt_all();
@@ -205,7 +204,7 @@ where
         for name in &observed.unknown {
             tracing::debug!(%name, "a container has only some of our labels; leaving it alone");
         }
-        let hears = *self.inputs.events.healthy.borrow() && !self.liveness.is_deaf();
+        let hears = *self.inputs.events.healthy.borrow() && !self.event_liveness.is_deaf();
         let period = if hears { RELIST } else { RELIST_BLIND };
         let period = period.mul_f64(1.0 - (self.world.jitter)() / 5.0);
         self.relist.listed(Instant::now(), period);
@@ -297,7 +296,7 @@ where
                 .flatten()
                 .map(|container| Seen { container, tracker: health.get(&container.name) })
                 .collect();
-            let busy = self.orders.busy(*id);
+            let busy = self.operations.busy(*id);
             if let Some(digest) = desired.and_then(|desired| desired.digest.clone()) {
                 let revision = desired.map(|desired| desired.revision);
                 memory.persisted.digests.extend(revision.map(|revision| (revision, digest)));
@@ -377,7 +376,7 @@ where
                 wanted.push((target, level));
             }
         }
-        self.probes.keep(wanted, &self.orders.watches());
+        self.probes.keep(wanted, &self.operations.watches());
     }
 
     /// Publishes the live table if it changed. Returns whether the one in force is the wanted one.
@@ -498,7 +497,7 @@ where
                     self.permits.take(case.id, now);
                 }
                 let asked = asked(Some(memory), case.desired);
-                self.orders.send(order, asked, &self.probes, &self.status);
+                self.operations.send(order, asked, &self.probes, &self.status);
             }
         }
     }

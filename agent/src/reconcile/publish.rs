@@ -37,7 +37,7 @@ where
         now: Instant,
     ) -> Option<Instant> {
         let mut due: Option<Instant> = None;
-        let mut pictures = Vec::with_capacity(cases.len());
+        let mut snapshots = Vec::with_capacity(cases.len());
         for case in cases.iter().filter(|case| !case.plan.gone) {
             let Some(memory) = self.memories.get(&case.id) else { continue };
             let host = case
@@ -54,8 +54,8 @@ where
                 }]);
             }
             // Operations started in this pass are shown, too.
-            let busy = self.orders.busy(case.id);
-            pictures.push(picture_of(case, memory, &busy, status, host, now));
+            let busy = self.operations.busy(case.id);
+            snapshots.push(snapshot_of(case, memory, &busy, status, host, now));
         }
         let host = self.host_status(document);
         self.status.set([Entry {
@@ -67,7 +67,7 @@ where
         self.snapshot.send_replace(Some(Arc::new(HostSnapshot {
             joined,
             host,
-            deployments: pictures,
+            deployments: snapshots,
         })));
         due
     }
@@ -166,7 +166,7 @@ where
                     .to_owned(),
             );
         }
-        if !*self.inputs.events.healthy.borrow() || self.liveness.is_deaf() {
+        if !*self.inputs.events.healthy.borrow() || self.event_liveness.is_deaf() {
             warnings.push("Podman's events do not arrive; containers are listed often".to_owned());
         }
         let unwatched = self.exits.unwatched();
@@ -197,7 +197,7 @@ where
     }
 }
 
-fn picture_of(
+fn snapshot_of(
     case: &Case<'_>,
     memory: &DeploymentState,
     busy: &Busy,

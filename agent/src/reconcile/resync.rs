@@ -103,13 +103,13 @@ fn who_served(
 mod tests {
     use std::net::{Ipv4Addr, SocketAddrV4};
 
+    use ContainerState::{Exited, Running};
+    use Strategy::{Recreate, Rolling};
     use buddo_shared::id::DeploymentId;
     use uuid::Uuid;
 
     use super::*;
     use crate::model::container::Slot;
-    use ContainerState::{Exited, Running};
-    use Strategy::{Recreate, Rolling};
 
     const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 64, 0, 1);
 

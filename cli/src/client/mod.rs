@@ -27,11 +27,11 @@ pub(crate) use events::Events;
 pub(crate) use login::Me;
 
 use buddo_shared::secret::Secret;
+use transport::Transport;
 
 use crate::clock::Clock;
 use crate::config::{ApiUrl, Config};
 use crate::session::SessionStore;
-use transport::Transport;
 
 /// The API as used by one account.
 pub(crate) struct Api {

@@ -54,8 +54,8 @@ pub(super) async fn run(
     follow::or_not(context, &deployment, wait).await
 }
 
-/// Refuses what the API would refuse, before anything is sent or asked. A tier that has not
-/// been chosen yet is not an error.
+/// Refuses what the API would refuse for its form, before anything is sent or asked. A tier that
+/// has not been chosen yet is not an error; which registries are allowed, the platform says.
 fn check(request: &CreateDeployment) -> Result<(), CliError> {
     let Err(mut errors) = AppSpec::parse(request.clone()) else {
         return Ok(());

@@ -4,9 +4,8 @@ use buddo_shared::api::deploy::{Deployment, Failure, Status, StatusAnswer};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::Context;
 use super::follow::in_words;
-use super::resolve;
+use super::{Context, resolve};
 use crate::error::CliError;
 use crate::target::Target;
 use crate::ui::Ui;

@@ -59,7 +59,7 @@ pub(super) const ARROW: &str = " → ";
 pub(super) fn outcome(answer: &StatusAnswer) -> Option<Outcome> {
     let failed = |failure: &Failure| Outcome::Failed {
         cause: failure.cause.clone(),
-        fix: Some(failure.fix.clone()),
+        fix: Some(failure.fix.clone()).filter(|fix| !fix.is_empty()),
     };
     let ended = |cause: &str| {
         let why = answer.failure.as_ref().or(answer.waiting.as_ref());

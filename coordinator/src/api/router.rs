@@ -53,7 +53,7 @@ pub fn build(state: AppState) -> Router {
     // Built on demand: an unread document needs no memory.
     let api = move || operations(&described).into_openapi();
     let document = Arc::new(Document::new(api, state.config.api.public_url()));
-    layers(guarded(routes.layer(Extension(document)), &state), state)
+    with_layers(guarded(routes.layer(Extension(document)), &state), state)
 }
 
 /// Every operation, with its OpenAPI description.
@@ -81,7 +81,7 @@ fn operations(state: &AppState) -> OpenApiRouter<AppState> {
 
 /// What the listener for hosts serves.
 pub fn build_for_hosts(state: AppState) -> Router {
-    layers(guarded(join::routes(&state).merge(renew::routes(&state)), &state), state)
+    with_layers(guarded(join::routes(&state).merge(renew::routes(&state)), &state), state)
 }
 
 /// Adds the gate, which admits only requests that the route's rule allows.
@@ -90,7 +90,7 @@ fn guarded(routes: Router<AppState>, state: &AppState) -> Router<AppState> {
 }
 
 /// The middleware of every route.
-fn layers(routes: Router<AppState>, state: AppState) -> Router {
+fn with_layers(routes: Router<AppState>, state: AppState) -> Router {
     let places = Arc::new(Semaphore::new(state.config.limits.concurrent_requests));
     let request_id = HeaderName::from_static(REQUEST_ID);
     routes
@@ -201,7 +201,7 @@ mod tests {
         let world = World::with(|config| config.limits.concurrent_requests = 1);
         let forever = axum::routing::get(std::future::pending::<()>);
         let routes = health::routes().split_for_parts().0.route("/forever", forever);
-        let router = layers(routes, world.state.clone());
+        let router = with_layers(routes, world.state.clone());
         let ask = |path| router.clone().oneshot(Request::get(path).body(Body::empty()).unwrap());
         let started = tokio::time::Instant::now();
         let (slow, (refused, alive)) = tokio::join!(ask("/forever"), async {
@@ -225,7 +225,7 @@ mod tests {
         let crowd = (0..100).map(|_| router.clone().oneshot(slow()));
         let (crowd, served) = tokio::join!(futures_util::future::join_all(crowd), async {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            // It takes a slot, and nothing it waits for is real time, which paused time would skip.
+            // It takes a slot, and must not wait for anything outside the runtime: paused time would jump ahead meanwhile.
             let request = Request::get("/api/deploy/tiers").body(Body::empty()).unwrap();
             let began = tokio::time::Instant::now();
             let served = router.clone().oneshot(request).await.unwrap();

@@ -1,6 +1,5 @@
 //! Passwords: Argon2id, off the async threads, with bounded concurrency.
 
-use crate::domain::identity::StoredHash;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +9,8 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use buddo_shared::secret::Secret;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::Semaphore;
+
+use crate::domain::identity::StoredHash;
 
 /// Minimum length of a password in characters (as the API's pages say).
 const MIN_CHARS: usize = 8;

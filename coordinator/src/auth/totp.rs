@@ -12,8 +12,7 @@ use qrcode::{EcLevel, QrCode};
 use totp_rs::{Builder, Totp, TotpError as Rule};
 
 use crate::crypto::random::{self, Random};
-use crate::domain::identity::Email;
-use crate::domain::identity::HashedToken;
+use crate::domain::identity::{Email, HashedToken};
 
 /// The issuer name that authenticator apps show.
 const ISSUER: &str = "Buddo";

@@ -19,7 +19,7 @@ use crate::store::contract::{Account, Tier};
 const PAGE: u32 = 500;
 
 /// The admin context of commands run on the machine.
-pub(super) fn context(store: Store, clock: &dyn Clock) -> AdminContext {
+pub(super) fn admin_context(store: Store, clock: &dyn Clock) -> AdminContext {
     AdminContext { store, random: Arc::new(SystemRandom), now: clock.now(), actor: None }
 }
 
@@ -30,7 +30,7 @@ pub async fn account(
     clock: &dyn Clock,
     out: &mut (dyn Write + Send),
 ) -> Result<()> {
-    let context = context(Store::open(&config.database())?, clock);
+    let context = admin_context(Store::open(&config.database())?, clock);
     let (done, what) = match command {
         AccountCommand::List { text } => return list(&context, text, out).await,
         AccountCommand::Show { account } => {
@@ -134,7 +134,7 @@ pub async fn tier(
     clock: &dyn Clock,
     out: &mut (dyn Write + Send),
 ) -> Result<()> {
-    let context = context(Store::open(&config.database())?, clock);
+    let context = admin_context(Store::open(&config.database())?, clock);
     let tiers: Vec<Tier> = match command {
         TierCommand::List => admin::tiers(&context).await?,
         TierCommand::Add { json } => {

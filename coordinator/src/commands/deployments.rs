@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use buddo_runtime::clock::Clock;
 
-use super::accounts::context;
+use super::accounts::admin_context;
 use super::printable;
 use crate::args::DeploymentCommand;
 use crate::config::Config;
@@ -49,7 +49,7 @@ pub async fn deployment(
     config: &Config,
     clock: &dyn Clock,
 ) -> Result<()> {
-    let context = context(Store::open(&config.database())?, clock);
+    let context = admin_context(Store::open(&config.database())?, clock);
     match command {
         DeploymentCommand::Destroy { deployment } => {
             let Destroyed { id, name, .. } = admin::destroy(&context, &deployment).await?;

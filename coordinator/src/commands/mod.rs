@@ -64,7 +64,7 @@ pub async fn host(
             );
         }
         HostCommand::Bound { name, max_memory_mb } => {
-            service::bound(&accounts::context(store, clock), &name, max_memory_mb).await?;
+            service::bound(&accounts::admin_context(store, clock), &name, max_memory_mb).await?;
             let most = max_memory_mb.map_or_else(
                 || "as much memory as it reports".to_owned(),
                 |mb| format!("at most {mb} MB of memory"),
@@ -72,15 +72,16 @@ pub async fn host(
             tracing::info!("{name} is trusted to have {most}");
         }
         HostCommand::Drain { name } => {
-            service::drain(&accounts::context(store, clock), &name).await?;
+            service::drain(&accounts::admin_context(store, clock), &name).await?;
             tracing::info!("{name} gets no new deployments; those it has stay");
         }
         HostCommand::Undrain { name } => {
-            service::undrain(&accounts::context(store, clock), &name).await?;
+            service::undrain(&accounts::admin_context(store, clock), &name).await?;
             tracing::info!("{name} gets deployments again");
         }
         HostCommand::Evacuate { name } => {
-            deployments::evacuate(&accounts::context(store, clock), config, &name, out).await?;
+            deployments::evacuate(&accounts::admin_context(store, clock), config, &name, out)
+                .await?;
         }
         HostCommand::Remove { name } => {
             join::remove(&store, clock.now(), &name).await?;

@@ -1,5 +1,5 @@
-//! How long mailed links work: the one place to change it. Whatever tells people about it says what
-//! stands here.
+//! How long mailed links work: the one place in the code. Mails, pages and refusals say what stands
+//! here.
 
 use std::fmt;
 

@@ -50,8 +50,7 @@ use crate::state::AppState;
 use crate::store::contract::Host;
 use crate::store::sqlite::LONG_READER;
 use crate::store::{StoreError, Tables};
-use crate::testing::deploys as deployments;
-use crate::testing::{World, account, owner, request};
+use crate::testing::{World, account, deploys as deployments, owner, request};
 
 /// Long enough for any machine; only a failing test takes this long.
 const PATIENCE: Duration = Duration::from_secs(20);

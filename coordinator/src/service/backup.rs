@@ -8,9 +8,8 @@
 //!
 //! Nothing is changed before the last rename, and the previous database is kept.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use jiff::Timestamp;
 use serde_json::json;

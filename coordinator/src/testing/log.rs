@@ -1,7 +1,7 @@
 //! Captured log output, for tests that inspect it.
 
 use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::fmt::MakeWriter;
@@ -13,6 +13,12 @@ pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 /// Captures the log of this thread, and of the threads of stores it opens, until the guard is
 /// dropped.
 pub(crate) fn heard() -> (Log, DefaultGuard) {
+    // A place in the code that another thread reaches for the first time while nobody listens may
+    // be taken for switched off until the next subscriber comes (`tracing_core::callsite`).
+    static LISTENER: Once = Once::new();
+    LISTENER.call_once(|| {
+        let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry());
+    });
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt()
         .with_writer(log.clone())

@@ -44,7 +44,7 @@ pub struct Tier {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Registries {
     /// Where images may come from: `registry`, or `registry/namespace`.
-    #[schema(max_items = 1000, example = json!(["docker.io/library", "ghcr.io"]))]
+    #[schema(max_items = 100, example = json!(["docker.io/library", "ghcr.io"]))]
     pub registries: Vec<String>,
 }
 
@@ -57,7 +57,7 @@ pub struct CreateDeployment {
     #[serde(default)]
     pub subdomain: Option<String>,
     /// Image reference in full form, from a registry of `GET /api/deploy/registries`.
-    #[schema(value_type = String, required, max_length = 512, pattern = r"^[a-z0-9]+([.-][a-z0-9]+)*(:[0-9]{1,5})?(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)+(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[0-9a-f]{64})?$", example = "ghcr.io/me/my-app:v1")]
+    #[schema(value_type = String, required, max_length = 512, pattern = r"^[a-z0-9]+((\.|-+)[a-z0-9]+)*(:[0-9]{1,5})?(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)+(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[0-9a-f]{64})?$", example = "ghcr.io/me/my-app:v1")]
     #[serde(default)]
     pub image: Option<String>,
     /// Tier slug.

@@ -51,7 +51,7 @@ async fn recover(product: &Product<'_>, sizes: Sizes) -> anyhow::Result<()> {
         poll::until("the agent to be back", PATIENCE, async || {
             let (_, body) = unix_http::get(&product.agent_socket(), "/v1/status").await?;
             let snapshot: Value = serde_json::from_slice(&body)?;
-            let deployments = snapshot["deployments"].as_array().context("no picture yet")?;
+            let deployments = snapshot["deployments"].as_array().context("no snapshot yet")?;
             let live = deployments.iter().filter(|d| d["status"]["phase"] == "live").count();
             ensure!(live == sizes.apps as usize, "{live} are live");
             Ok(())

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
+use buddo_shared::api::deploy::{Deployment, Status};
 use clap::ValueEnum;
 
 use crate::api::{Api, request};
 use crate::product::{IMAGE, PORT};
-use buddo_shared::api::deploy::{Deployment, Status};
 
 mod acks;
 mod api;

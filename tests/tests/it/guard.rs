@@ -163,7 +163,7 @@ async fn a_deploy_that_crashes_after_it_went_live_is_put_back() -> anyhow::Resul
         // And so does an agent restarted with it.
         world.stop("agent", Signal::SIGKILL).await?;
         product.keep_agent().await?;
-        poll::until("the agent's picture", PATIENCE, async || product.status()).await?;
+        poll::until("the agent's snapshot", PATIENCE, async || product.status()).await?;
         ensure!(only_the_first(&product, &id).await?.name == serving.name);
         ensure!(started(world, &serving.name)? == since, "it was started again");
         Ok(())

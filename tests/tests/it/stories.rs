@@ -152,7 +152,7 @@ impl<'a> Stage<'a> {
     /// Records what the agent shows of the document in force in the coordinator's ledger.
     async fn hear(&mut self) -> anyhow::Result<HostSnapshot> {
         let (_, body) = unix_http::get(&self.product.agent_socket(), "/v1/status").await?;
-        let snapshot: HostSnapshot = serde_json::from_slice(&body).context("no picture yet")?;
+        let snapshot: HostSnapshot = serde_json::from_slice(&body).context("no snapshot yet")?;
         let held = snapshot.host.document.map(|place| place.generation);
         ensure!(held == Some(self.generation), "the document in force is {held:?}");
         let mut changes = false;

@@ -9,7 +9,7 @@
 //! Everything in the routes folder has been loaded, so Caddy can always restart from it. The
 //! staging folder is outside the folder that the main Caddyfile imports.
 //!
-//! If the log of failed requests cannot be opened, the routes go without it (see [`errors`]).
+//! If the log of failed requests cannot be opened, the routes go without it (see [`error_log`](super::error_log)).
 //!
 //! The routes folder belongs to the agent alone. A file that somebody else put there would take
 //! effect at Caddy's next start, or keep it from starting and take every app down: it is renamed to

@@ -82,7 +82,7 @@ mod tests {
         assert_eq!(parse("9".repeat(65).as_bytes()), None);
     }
 
-    /// Against a running Caddy, see `tests/caddy.rs` of buddo-tests.
+    /// Against a running Caddy, see `tests/tests/it/caddy.rs` of buddo-tests.
     #[tokio::test]
     async fn what_does_not_run_has_no_version() {
         let folder = tempfile::tempdir().unwrap();

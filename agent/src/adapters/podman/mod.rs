@@ -111,7 +111,7 @@ impl Podman {
 
     /// The same client, which pulls only while there is room.
     #[must_use]
-    pub fn with_room(self, disk_space: DiskSpace) -> Self {
+    pub fn with_disk_space(self, disk_space: DiskSpace) -> Self {
         Self { disk_space: Some(disk_space), ..self }
     }
 

@@ -139,7 +139,9 @@ fn none_left(ours: usize, others: usize) -> Failure {
     };
     Failure {
         code: "too_many_containers".to_owned(),
-        cause: format!("too many containers on this host: {ours}{beside} have reached its limit"),
+        cause: format!(
+            "too many containers on this host: {ours} of apps{beside}, which is its limit"
+        ),
         fix: "it is retried automatically; the host's administrator may remove what is not an \
               app's, raise `max_containers` together with Podman's `num_locks`, or move apps \
               elsewhere"
@@ -247,7 +249,10 @@ mod tests {
         places.admit().unwrap();
         places.known.others.store(8, Ordering::Relaxed);
         let ContainersError::Full(failure) = places.admit().unwrap_err() else { panic!() };
-        assert!(failure.cause.contains("2 and 8 containers, pods and volumes"), "{failure:?}");
+        assert!(
+            failure.cause.contains("2 of apps and 8 containers, pods and volumes"),
+            "{failure:?}"
+        );
     }
 
     #[test]

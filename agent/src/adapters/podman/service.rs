@@ -1,4 +1,4 @@
-//! The service's process: killed when it hangs or has grown too large, so that systemd restarts it.
+//! The service's process: ended when it hangs or has grown too large, so that systemd restarts it.
 //!
 //! ```text
 //!   call ── no answer within its deadline, three times in a row ──► SIGKILL ┐

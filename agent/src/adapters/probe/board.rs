@@ -17,8 +17,7 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use crate::model::health::ProbeOutcome;
-use crate::model::health::{Level, Tracker, Trackers};
+use crate::model::health::{Level, ProbeOutcome, Tracker, Trackers};
 use crate::model::retries::Jitter;
 use crate::ports::Prober;
 

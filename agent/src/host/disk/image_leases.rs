@@ -123,7 +123,7 @@ mod tests {
         let (first, second) =
             (image_leases.lease(&web).await, image_leases.lease(&image("ghcr.io/a/web:2")).await);
         drop(first);
-        assert!(image_leases.take([&web]).is_none(), "one order still works with it");
+        assert!(image_leases.take([&web]).is_none(), "one operation still works with it");
         drop(second);
         let removal = image_leases.take([&other, &web]).unwrap();
         assert!(image_leases.take([&other]).is_none());

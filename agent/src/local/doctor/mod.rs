@@ -15,13 +15,11 @@ mod gather;
 mod root;
 mod show;
 
-use std::io::IsTerminal as _;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use buddo_runtime::clock::Clock as _;
-use buddo_runtime::clock::SystemClock;
+use buddo_runtime::clock::{Clock as _, SystemClock};
 use nix::unistd::{Uid, geteuid};
 use serde::Serialize;
 

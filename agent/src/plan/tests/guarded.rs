@@ -158,7 +158,7 @@ fn requests_that_failed_while_nothing_served_are_the_crash_not_the_revision() {
 #[test]
 fn after_the_window_a_crash_loop_is_only_a_crash_loop() {
     let mut model = watched(App::Answers);
-    while model.memory.persisted.vigil.is_some() {
+    while model.memory.persisted.rollback_watch.is_some() {
         model.turn();
     }
     for _ in 0..5 {
@@ -175,7 +175,9 @@ fn fm_10_a_guard_survives_the_agent_and_any_clock() {
         let mut model = watched(App::Answers);
         let durable = model.memory.persisted.clone();
         model.memory = DeploymentState::restore(durable);
-        let Some(RollbackWatch::Watching { since, .. }) = &mut model.memory.persisted.vigil else {
+        let Some(RollbackWatch::Watching { since, .. }) =
+            &mut model.memory.persisted.rollback_watch
+        else {
             panic!("no vigil: {:?}", model.memory)
         };
         *since = since.checked_sub(jiff::SignedDuration::from_secs(jump)).unwrap();
@@ -227,7 +229,7 @@ fn its_operators_stop_ends_the_watch() {
     crash(&mut model, 1);
     model.desired.as_mut().unwrap().run = RunState::Stopped;
     assert_eq!(model.settle().phase, Phase::Stopped);
-    assert_eq!(model.memory.persisted.vigil, None);
+    assert_eq!(model.memory.persisted.rollback_watch, None);
     model.desired.as_mut().unwrap().run = RunState::Running;
     assert_eq!(model.settle().phase, Phase::Live);
     crash(&mut model, 1);
@@ -262,7 +264,7 @@ fn a_recreate_is_put_back_by_a_recreate() {
     model.desired.as_mut().unwrap().strategy = Replacing::Recreate;
     // The watch began before; only the strategy matters here.
     for _ in 0..3 {
-        model.memory.persisted.vigil =
+        model.memory.persisted.rollback_watch =
             Some(RollbackWatch::Watching { revision: NEW, since: model.wall() });
         crash(&mut model, 1);
     }
@@ -366,7 +368,7 @@ fn kills_while_the_host_is_in_trouble_or_after_the_window_put_nothing_back() {
         model.turn();
     }
     model.rules.troubled_until = None;
-    while model.memory.persisted.vigil.is_some() {
+    while model.memory.persisted.rollback_watch.is_some() {
         model.turn();
     }
     for count in 5..9 {

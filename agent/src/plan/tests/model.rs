@@ -16,8 +16,7 @@ use uuid::Uuid;
 use super::super::*;
 use crate::model::address::Index;
 use crate::model::container::ExitInfo;
-use crate::model::health::ProbeOutcome;
-use crate::model::health::{Level, Trackers};
+use crate::model::health::{Level, ProbeOutcome, Trackers};
 use crate::plan::state::{Persisted, StepOutcome};
 use crate::ports::ContainersError;
 

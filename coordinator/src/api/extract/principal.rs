@@ -30,9 +30,8 @@ use crate::auth::access::{
 };
 use crate::auth::session::Session;
 use crate::auth::token::{Kind as TokenKind, PlainToken};
-use crate::limits::RateLimitStatus;
 use crate::limits::shown::{Fingerprint, Who};
-use crate::limits::{Key, Limit};
+use crate::limits::{Key, Limit, RateLimitStatus};
 use crate::service::admin::AdminError;
 use crate::state::AppState;
 use crate::store::contract::Account;
@@ -55,7 +54,7 @@ pub struct MemberPrincipal(pub MemberCheck);
 
 /// A principal that is a platform administrator.
 #[derive(Debug, Clone)]
-pub struct AdminPrincipal(pub AdminCheck);
+pub struct AdmittedAdmin(pub AdminCheck);
 
 /// A principal that logged in, with the login it used.
 #[derive(Debug, Clone)]
@@ -97,7 +96,7 @@ pub async fn gate(State(state): State<AppState>, mut request: Request, next: Nex
             extensions.insert(DeployPrincipal(pass.check()));
             extensions.insert(StreamPrincipal(pass));
         }
-        Admitted::Admin(check) => drop(extensions.insert(AdminPrincipal(check))),
+        Admitted::Admin(check) => drop(extensions.insert(AdmittedAdmin(check))),
     }
     let answer = next.run(request).await;
     // If the handler counts, its answer says what is left of its limit.
@@ -216,7 +215,7 @@ macro_rules! left_by_the_gate {
 }
 
 left_by_the_gate!(
-    AdminPrincipal,
+    AdmittedAdmin,
     DeployPrincipal,
     StreamPrincipal,
     ProfilePrincipal,

@@ -1,8 +1,7 @@
 //! `/api/auth/*`, and the page that a verification mail links to.
 
 use axum::extract::State;
-use axum::response::IntoResponse as _;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use axum::{Json, middleware};
 use buddo_shared::api::auth::{LoggedIn, Login, Me, Message, Register, Registered, VerifyEmail};
 use buddo_shared::secret::Secret;
@@ -14,8 +13,7 @@ use utoipa_axum::routes;
 use crate::api::extract::caller::CallerOf;
 use crate::api::extract::json::ApiJson;
 use crate::api::extract::principal::LoginPrincipal;
-use crate::api::middleware::rate_limit::by_address;
-use crate::api::middleware::rate_limit::limited;
+use crate::api::middleware::rate_limit::{by_address, limited};
 use crate::api::pages::{cookie, verify};
 use crate::api::problem::ApiError;
 use crate::domain::identity::Email;

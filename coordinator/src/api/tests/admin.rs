@@ -1,5 +1,9 @@
 //! Administration through the API, and its effects on accounts.
 
+use buddo_shared::api::admin::ChangeTier;
+use buddo_shared::id::AccountId;
+use buddo_shared::manifest::RunState;
+use buddo_shared::secret::Secret;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
@@ -11,10 +15,6 @@ use crate::service::admin::{self as service, AdminError};
 use crate::store::StoreError;
 use crate::store::contract::AuditChainState;
 use crate::testing::{Answer, PASSWORD, World};
-use buddo_shared::api::admin::ChangeTier;
-use buddo_shared::id::AccountId;
-use buddo_shared::manifest::RunState;
-use buddo_shared::secret::Secret;
 
 /// A person with one-time codes.
 struct Person {
@@ -452,7 +452,7 @@ async fn who_was_demoted_or_suspended_after_being_let_in_does_nothing_any_more()
         let id = AccountId::new(world.account_id(name).await);
         let found: Result<_, StoreError> =
             world.state.store.read(move |tables| tables.account(id)).await;
-        service::context(&world.state, &found.unwrap().unwrap())
+        service::admin_context(&world.state, &found.unwrap().unwrap())
     };
     let (boss, two) = (context("boss").await, context("two").await);
     let (boss_name, two_name) = ("boss@example.com", "two@example.com");

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use buddo_shared::secret::Secret;
 use serde_json::{Value, json};
 
 use super::authorize::{REDIRECT, VERIFIER, app, browser_login, code, request};
@@ -13,7 +14,6 @@ use crate::service::hosts::join;
 use crate::service::master_key::{Rotation, Step};
 use crate::service::{backup, failed_logins};
 use crate::testing::{PASSWORD, World, heard};
-use buddo_shared::secret::Secret;
 
 /// Resets the password by a mailed link, enables one-time codes and logs in with them; returns
 /// every secret involved.

@@ -11,8 +11,7 @@ use tower::ServiceExt as _;
 
 use super::keys::key;
 use super::orgs::{delete, id_of, joins, org, put, team, text};
-use crate::api::router;
-use crate::api::scrape;
+use crate::api::{router, scrape};
 use crate::service::admin::{self, AdminContext};
 use crate::testing::World;
 

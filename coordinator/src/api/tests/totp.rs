@@ -1,5 +1,6 @@
 //! The second factor by its routes.
 
+use buddo_shared::secret::Secret;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
@@ -7,7 +8,6 @@ use super::authorize::{app, request};
 use super::post::{activity, deliver, is_open, log_in, only, owner};
 use crate::auth::totp::SharedSecret;
 use crate::testing::{Answer, PASSWORD, World};
-use buddo_shared::secret::Secret;
 
 const EMAIL: &str = "one@example.com";
 

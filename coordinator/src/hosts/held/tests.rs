@@ -10,9 +10,8 @@ use rstest::rstest;
 use super::super::document;
 use super::*;
 use crate::service::hosts::reports;
-use crate::testing::deploys as deployments;
 use crate::testing::story::{Story, commit, status};
-use crate::testing::{World, owner, request};
+use crate::testing::{World, deploys as deployments, owner, request};
 
 fn with_env(name: &str) -> CreateDeployment {
     let vars = BTreeMap::from([("KEY".to_owned(), Secret::new("value"))]);

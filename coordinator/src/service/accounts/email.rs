@@ -63,7 +63,7 @@ pub async fn confirm_email_change(state: &AppState, token: &str) -> Result<(), A
             }
             let id = account.id;
             tables.set_email(id, &link.email, now)?;
-            // Links to the former address are void: its owner may have changed.
+            // Links to the former address are void: whoever reads mail there must not use them any more.
             tables.drop_links(id, None)?;
             tables.drop_mails(id, MailKind::ResetPassword)?;
             tables.drop_mails(id, MailKind::VerifyEmail)?;

@@ -7,7 +7,7 @@ use crate::auth::token::{Kind, PlainToken};
 use crate::state::AppState;
 use crate::store::contract::{AccountAct, MailKind};
 
-/// Uses the token of a verification mail. It works once, for 24 hours, and only for the address it
+/// Uses the token of a verification mail. It works once, for a limited time, and only for the address it
 /// was sent to.
 pub async fn verify_email(state: &AppState, token: &str) -> Result<(), AccountError> {
     let token = PlainToken::parse(Kind::EmailVerification, token.trim());

@@ -128,7 +128,7 @@ pub async fn authorise(state: &AppState, check: AdminCheck) -> Result<Account, A
 }
 
 /// The admin context of an administrator who uses the API.
-pub fn context(state: &AppState, admin: &Account) -> AdminContext {
+pub fn admin_context(state: &AppState, admin: &Account) -> AdminContext {
     AdminContext {
         store: state.store.clone(),
         random: Arc::clone(&state.random),

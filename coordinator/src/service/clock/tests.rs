@@ -4,9 +4,8 @@ use jiff::SignedDuration;
 use super::*;
 use crate::hosts;
 use crate::service::{audit_chain, retention};
-use crate::testing::deploys as deployments;
 use crate::testing::story::Story;
-use crate::testing::{World, owner};
+use crate::testing::{World, deploys as deployments, owner};
 
 const DAYS: SignedDuration = SignedDuration::from_hours(24 * 800);
 

@@ -107,6 +107,8 @@ fn make(
     let tier =
         tables.tier(&spec.tier)?.ok_or_else(|| DeployError::TierNotFound(spec.tier.clone()))?;
     refuse_closed_tier(tables, &tier.id, whose.payer)?;
+    let images = &services.config.deploy.images;
+    images.check(&spec.image).map_err(|error| DeployError::field("/image", error))?;
     let replaced = replace_failed(tables, services, check, whose, &spec.subdomain)?;
     check_names(tables, services, spec, &tier)?;
     check_limits(tables, services, whose.payer, &tier)?;

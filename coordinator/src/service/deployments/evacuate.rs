@@ -82,7 +82,7 @@ pub(crate) fn evacuate_some(
     });
     let batch: Vec<_> = named.filter(|(id, _)| !left.contains(id)).take(BATCH).collect();
     let mut moved = Moved::default();
-    let mut placements = Placements { mover, from, refused: None };
+    let mut placements = PlacementSearch { mover, from, refused: None };
     for (id, row) in batch {
         let name = row.as_ref().map_or_else(|_| id.to_string(), |row| row.subdomain.to_string());
         let ready = row.map_err(DeployError::from);
@@ -109,8 +109,8 @@ fn concerns_all(error: &StoreError) -> bool {
     matches!(error, StoreError::Full { .. } | StoreError::Busy | StoreError::Closed)
 }
 
-/// Free room during one transaction, in which the other hosts can only get fuller.
-struct Placements<'a> {
+/// Finds new hosts during one transaction, in which the other hosts can only get fuller.
+struct PlacementSearch<'a> {
     mover: &'a Mover,
     from: &'a Host,
     /// The smallest app that did not fit for lack of memory, in MiB, and the error: nothing larger
@@ -118,7 +118,7 @@ struct Placements<'a> {
     refused: Option<(u64, NoRoom)>,
 }
 
-impl Placements<'_> {
+impl PlacementSearch<'_> {
     fn find(
         &mut self,
         tables: &dyn Tables,
@@ -154,7 +154,7 @@ struct Ready {
 fn prepare(
     tables: &mut dyn Tables,
     mover: &Mover,
-    placements: &mut Placements<'_>,
+    placements: &mut PlacementSearch<'_>,
     mut deployment: Deployment,
 ) -> Result<Ready, DeployError> {
     let id = deployment.id;

@@ -36,12 +36,17 @@ impl IdempotencyKey {
 }
 
 /// An idempotent request as received.
-#[derive(Debug)]
 pub struct Asked {
     /// The key chosen by its sender.
     pub key: IdempotencyKey,
     /// The same bytes on each retry; they may hold secrets, and are not stored.
     pub body: Zeroizing<Vec<u8>>,
+}
+
+impl std::fmt::Debug for Asked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Asked").field("key", &self.key).finish_non_exhaustive()
+    }
 }
 
 /// A request that may come twice.

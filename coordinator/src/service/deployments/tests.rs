@@ -5,7 +5,7 @@ use buddo_shared::id::DeploymentId;
 use buddo_shared::report::Phase;
 use serde_json::json;
 
-use super::DeployError;
+use super::{DeployError, IdempotencyKey};
 use crate::domain::lifecycle::Status;
 use crate::testing::deploys::{create, destroy, get, logs, restart, stop};
 use crate::testing::story::{Story, status};
@@ -132,4 +132,26 @@ async fn a_deploy_that_another_act_ended_has_not_failed() {
             "deploy failed the registry has no such image",
         ]
     );
+}
+
+/// A later version reads it back: what is renamed in it, or becomes required, breaks replays for a
+/// day.
+#[tokio::test]
+async fn what_is_kept_for_a_key_has_this_form() {
+    let world = World::new();
+    world.host(1, 4096).await;
+    let key = IdempotencyKey::parse(b"k-1").unwrap();
+    create(&world.state, owner(1), None, request("my-app"), Some(key)).await.unwrap();
+    let database = rusqlite::Connection::open(world.state.config.database()).unwrap();
+    let sql = "SELECT result FROM idempotency";
+    let text: String = database.query_row(sql, [], |row| row.get(0)).unwrap();
+    let kept: serde_json::Value = serde_json::from_str(&text).unwrap();
+    insta::assert_json_snapshot!(kept, {
+        ".deployment.id" => "[id]",
+        ".deployment.app_id" => "[id]",
+        ".deployment.container_name" => "[name]",
+        ".deployment.account" => "[id]",
+        ".deployment.team" => "[id]",
+        ".deployment.host" => "[id]",
+    });
 }

@@ -109,7 +109,8 @@ fn warning(d: &Deployment, host: Option<&Reach>, now: Timestamp) -> Option<Failu
         return None;
     }
     let lost = || host.filter(|_| d.status() == Status::Running).and_then(|host| lost(host, now));
-    d.held.clone().or_else(lost).or_else(|| d.trouble.clone())
+    // What a lost host said before is past.
+    lost().or_else(|| d.held.clone()).or_else(|| d.trouble.clone())
 }
 
 fn suspended() -> Failure {

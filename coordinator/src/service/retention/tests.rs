@@ -1,7 +1,6 @@
 use super::*;
-use crate::testing::deploys as deployments;
 use crate::testing::story::Story;
-use crate::testing::{World, owner, request};
+use crate::testing::{World, deploys as deployments, owner, request};
 
 /// Revisions 1 to `n`, each live; two are kept.
 async fn story(n: u32) -> Story {

@@ -8,7 +8,8 @@ use super::{TeamError, log};
 use crate::store::Tables;
 use crate::store::contract::OrgAct;
 
-/// Ends the account's own organisation, and leaves the others. Refused while it is responsible for
+/// Ends every organisation that it pays for and is the only member of, with its own, and leaves the
+/// others. Refused while it is responsible for
 /// one with other members, whose deployments must not be destroyed with it. Its own deployments are
 /// destroyed before.
 pub(crate) fn leave_all(

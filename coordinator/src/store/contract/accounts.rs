@@ -4,9 +4,7 @@ use buddo_shared::id::AccountId;
 use jiff::Timestamp;
 
 use super::Result;
-use crate::domain::identity::HashedToken;
-use crate::domain::identity::StoredHash;
-use crate::domain::identity::{Email, Username};
+use crate::domain::identity::{Email, HashedToken, StoredHash, Username};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {

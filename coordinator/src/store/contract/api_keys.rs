@@ -4,8 +4,7 @@ use buddo_shared::id::{AccountId, ApiKeyId, TeamId};
 use jiff::Timestamp;
 
 use super::Result;
-use crate::domain::identity::HashedToken;
-use crate::domain::identity::KeyScopes;
+use crate::domain::identity::{HashedToken, KeyScopes};
 
 /// An API key. Revoked keys are deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]

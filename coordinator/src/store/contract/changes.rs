@@ -5,9 +5,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::Result;
-use crate::domain::identity::Email;
-use crate::domain::identity::HashedToken;
-use crate::domain::identity::StoredHash;
+use crate::domain::identity::{Email, HashedToken, StoredHash};
 
 /// Purpose of a mailed link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,8 +4,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::Result;
-use crate::domain::identity::HashedToken;
-use crate::domain::identity::Scopes;
+use crate::domain::identity::{HashedToken, Scopes};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceCode {

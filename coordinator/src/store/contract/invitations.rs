@@ -4,8 +4,7 @@ use buddo_shared::id::{AccountId, InvitationId, OrgId, TeamId};
 use jiff::Timestamp;
 
 use super::Result;
-use crate::domain::identity::HashedToken;
-use crate::domain::identity::{Email, OrgRole, TeamRole};
+use crate::domain::identity::{Email, HashedToken, OrgRole, TeamRole};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvitationRow {

@@ -5,9 +5,8 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::Result;
-use crate::domain::identity::HashedToken;
 use crate::domain::identity::pkce::Challenge;
-use crate::domain::identity::{RedirectUri, Scopes};
+use crate::domain::identity::{HashedToken, RedirectUri, Scopes};
 
 /// An app that acts for accounts.
 #[derive(Debug, Clone, PartialEq, Eq)]

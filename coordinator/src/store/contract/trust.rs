@@ -1,11 +1,11 @@
 //! The identity of hosts: key, certificate, trust.
 
-use crate::domain::host_trust::{Issued, Trusts};
 use buddo_shared::id::HostId;
 use buddo_shared::renewal::HostKey;
 use jiff::Timestamp;
 
 use super::Result;
+use crate::domain::host_trust::{Issued, Trusts};
 
 /// The identity of a host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -15,20 +15,24 @@ ALTER TABLE revisions ADD COLUMN failure_fix TEXT;
 
 UPDATE deployments SET failure_code = 'unknown',
     failure_cause = substr(last_error, 1, instr(last_error || char(10), char(10)) - 1),
-    failure_fix = substr(last_error, instr(last_error || char(10), char(10)) + 1)
-WHERE last_error IS NOT NULL;
+    failure_fix = coalesce(nullif(replace(substr(last_error,
+        instr(last_error || char(10), char(10)) + 1), char(10), ' '), ''), 'see its audit log')
+WHERE last_error <> '';
 UPDATE deployments SET trouble_code = 'unknown',
     trouble_cause = substr(trouble, 1, instr(trouble || char(10), char(10)) - 1),
-    trouble_fix = substr(trouble, instr(trouble || char(10), char(10)) + 1)
-WHERE trouble IS NOT NULL;
+    trouble_fix = coalesce(nullif(replace(substr(trouble,
+        instr(trouble || char(10), char(10)) + 1), char(10), ' '), ''), 'see its audit log')
+WHERE trouble <> '';
 UPDATE deployments SET held_code = 'unknown',
     held_cause = substr(held, 1, instr(held || char(10), char(10)) - 1),
-    held_fix = substr(held, instr(held || char(10), char(10)) + 1)
-WHERE held IS NOT NULL;
+    held_fix = coalesce(nullif(replace(substr(held,
+        instr(held || char(10), char(10)) + 1), char(10), ' '), ''), 'see its audit log')
+WHERE held <> '';
 UPDATE revisions SET failure_code = 'unknown',
     failure_cause = substr(failure, 1, instr(failure || char(10), char(10)) - 1),
-    failure_fix = substr(failure, instr(failure || char(10), char(10)) + 1)
-WHERE failure IS NOT NULL;
+    failure_fix = coalesce(nullif(replace(substr(failure,
+        instr(failure || char(10), char(10)) + 1), char(10), ' '), ''), 'see its audit log')
+WHERE failure <> '';
 
 ALTER TABLE deployments DROP COLUMN last_error;
 ALTER TABLE deployments DROP COLUMN trouble;

@@ -7,9 +7,7 @@ use rusqlite::{Row, params};
 use super::Tx;
 use super::column::{get, hash, millis, opt_time, parsed, text, time};
 use super::query::expired;
-use crate::domain::identity::HashedToken;
-use crate::domain::identity::StoredHash;
-use crate::domain::identity::{Email, Username};
+use crate::domain::identity::{Email, HashedToken, StoredHash, Username};
 use crate::store::contract::{
     Account, Accounts, BrowserSession, EmailToken, NewAccount, Result, StoreError, Suspension,
 };

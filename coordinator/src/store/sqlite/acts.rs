@@ -2,9 +2,8 @@
 
 use rusqlite::params;
 
-use super::Tx;
 use super::column::{get, json, millis, text, time, to_json};
-use super::ledger;
+use super::{Tx, ledger};
 use crate::store::contract::{ActRow, Acts, NewAct, Result};
 
 impl Acts for Tx<'_> {

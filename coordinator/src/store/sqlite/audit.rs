@@ -4,9 +4,8 @@ use buddo_shared::id::{AccountId, DeploymentId};
 use jiff::Timestamp;
 use rusqlite::{Row, params};
 
-use super::Tx;
 use super::column::{get, json, millis, text, time, to_json};
-use super::ledger;
+use super::{Tx, ledger};
 use crate::store::contract::{AdminActRow, Audit, AuditRow, AuditStatus, NewAudit, Result};
 
 impl Audit for Tx<'_> {

@@ -5,13 +5,10 @@ use jiff::Timestamp;
 use rusqlite::{Row, params};
 use serde_json::Value;
 
-use super::Tx;
 use super::column::{get, hash, json, millis, parsed, text, time, to_json};
-use super::ledger;
 use super::query::expired;
-use crate::domain::identity::Email;
-use crate::domain::identity::HashedToken;
-use crate::domain::identity::StoredHash;
+use super::{Tx, ledger};
+use crate::domain::identity::{Email, HashedToken, StoredHash};
 use crate::store::contract::{
     AccountAct, AccountActRow, Changes, MailKind, MailedLink, Purpose, Result,
 };

@@ -42,12 +42,12 @@ use std::sync::{Arc, Mutex};
 
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::{mpsc, oneshot};
+use worker::{Job, ReadJob};
 
 use super::Waiting;
 use super::contract::{StoreError, Tables};
 use crate::process::secret_file;
 use crate::store::cache::Version;
-use worker::{Job, ReadJob};
 
 /// Maximum jobs waiting for the writer; one more is refused with [`StoreError::Busy`].
 const WRITE_QUEUE: usize = 4096;

@@ -6,11 +6,12 @@ use rusqlite::{Row, params};
 use uuid::Uuid;
 
 use super::Tx;
-use super::column::{get, hash, json, millis, opt_hash, opt_millis, opt_parsed, opt_time};
-use super::column::{parsed, text, time, to_json};
+use super::column::{
+    get, hash, json, millis, opt_hash, opt_millis, opt_parsed, opt_time, parsed, text, time,
+    to_json,
+};
 use super::query::expired;
-use crate::domain::identity::HashedToken;
-use crate::domain::identity::{RedirectUri, RedirectUriError};
+use crate::domain::identity::{HashedToken, RedirectUri, RedirectUriError};
 use crate::store::contract::{Client, Code, Grant, OAuth, Result, StoreError, Token, TokenKind};
 
 /// Milliseconds for which an expired device code is kept, so that the device learns that it

@@ -4,9 +4,8 @@ use buddo_shared::id::{AccountId, OrgId};
 use jiff::Timestamp;
 use rusqlite::{Row, params};
 
-use super::Tx;
 use super::column::{get, json, millis, opt_parsed, parsed, text, time, to_json};
-use super::ledger;
+use super::{Tx, ledger};
 use crate::domain::identity::OrgRole;
 use crate::store::contract::{MemberRow, NewOrgAct, OrgActRow, OrgRow, Orgs, Result};
 

@@ -1,7 +1,6 @@
 //! Frequent operations cost the same in a large database as in a small one. Counted in steps of
 //! SQLite's virtual machine, which are the same everywhere; times would depend on the test machine.
 
-use crate::domain::lifecycle::{Event, Lifecycle};
 use buddo_shared::id::{AccountId, AppId, DeploymentId, HostId, Revision};
 use buddo_shared::limits::Limits;
 use buddo_shared::manifest::RunState;
@@ -18,6 +17,7 @@ use super::{Tx, migrate, work};
 use crate::domain::capacity::Demand;
 use crate::domain::deployment::Deployment;
 use crate::domain::encryption::HEAD;
+use crate::domain::lifecycle::{Event, Lifecycle};
 use crate::domain::revision::RevisionRecord;
 use crate::store::contract::{
     Action, Audit as _, AuditChain as _, AuditStatus, Deployments as _, Hosts as _,

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use super::Tx;
-use super::{migrate, query};
+use super::{Tx, migrate, query};
 use crate::store::contract::{StoreError, Tables};
 
 /// The header of every SQLite file.

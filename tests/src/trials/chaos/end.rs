@@ -54,7 +54,9 @@ async fn settled(api: &Api, ids: &[String]) -> anyhow::Result<BTreeSet<(String, 
     let listed = api.list().await?;
     ensure!(listed.len() == ids.len(), "{} deployments", listed.len());
     for deployment in &listed {
-        let settled = deployment.status == Status::Running && deployment.last_error.is_none();
+        let settled = deployment.status == Status::Running
+            && deployment.last_error.is_none()
+            && deployment.warning.is_none();
         ensure!(settled, "{deployment:?}");
     }
     Ok(listed

@@ -25,11 +25,12 @@ use tokio::sync::mpsc;
 pub use outcome::{Ended, Outcome, Redeploys};
 pub use schedule::{Action, Victim, draw};
 
+use killer::Killer;
+
 use crate::api::{Api, request};
 use crate::load::{Load, Plan, Sockets};
 use crate::poll;
 use crate::product::{IMAGE, PORT, Product, ZONE};
-use killer::Killer;
 
 /// How long a redeploy may go unanswered while the coordinator is being killed.
 const PATIENCE: Duration = Duration::from_mins(2);

@@ -1,5 +1,5 @@
 //! Against a fake Caddy: it reads what the load imports, and rejects any file with the word `bad`
-//! in it. `tests/caddy.rs` of buddo-tests asks the real one.
+//! in it. `tests/tests/it/caddy.rs` of buddo-tests asks the real one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

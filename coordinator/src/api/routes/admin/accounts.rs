@@ -7,7 +7,7 @@ use buddo_shared::api::admin::{AdminAccount, AdminAccountEnvelope, AdminAccountL
 use http::HeaderMap;
 use serde::Deserialize;
 
-use super::{AtDesk, REFUSED, after_number};
+use super::{AdminPrincipal, REFUSED, after_number};
 use crate::api::extract::form::ApiQuery;
 use crate::api::extract::json::ApiJson;
 use crate::api::extract::paging::Listing;
@@ -78,7 +78,7 @@ pub(super) struct Search {
     )
 )]
 pub(super) async fn list(
-    AtDesk(context): AtDesk,
+    AdminPrincipal(context): AdminPrincipal,
     ApiQuery(Search { q }): ApiQuery<Search>,
     listing: Listing,
 ) -> Result<(HeaderMap, Json<AdminAccountList>), ApiError> {
@@ -108,7 +108,7 @@ pub(super) async fn list(
         (status = 404, description = "`not_found`"),
     )
 )]
-pub(super) async fn show(AtDesk(context): AtDesk, id: Name) -> Answer {
+pub(super) async fn show(AdminPrincipal(context): AdminPrincipal, id: Name) -> Answer {
     let shown = admin::account(&context, &name(id)?).await?;
     let account = AdminAccount { deployments: Some(shown.deployments), ..view(shown.account) };
     Ok(Json(AdminAccountEnvelope { account }))
@@ -134,7 +134,7 @@ pub(super) async fn show(AtDesk(context): AtDesk, id: Name) -> Answer {
 )]
 pub(super) async fn suspend(
     State(state): State<AppState>,
-    AtDesk(context): AtDesk,
+    AdminPrincipal(context): AdminPrincipal,
     id: Name,
     request: Option<ApiJson<Suspend>>,
 ) -> Answer {
@@ -161,7 +161,7 @@ pub(super) async fn suspend(
 )]
 pub(super) async fn resume(
     State(state): State<AppState>,
-    AtDesk(context): AtDesk,
+    AdminPrincipal(context): AdminPrincipal,
     id: Name,
 ) -> Answer {
     changed(&state, admin::resume(&context, &name(id)?).await)
@@ -186,7 +186,7 @@ pub(super) async fn resume(
 )]
 pub(super) async fn promote(
     State(state): State<AppState>,
-    AtDesk(context): AtDesk,
+    AdminPrincipal(context): AdminPrincipal,
     id: Name,
 ) -> Answer {
     changed(&state, admin::promote(&context, &name(id)?).await)
@@ -211,7 +211,7 @@ pub(super) async fn promote(
 )]
 pub(super) async fn demote(
     State(state): State<AppState>,
-    AtDesk(context): AtDesk,
+    AdminPrincipal(context): AdminPrincipal,
     id: Name,
 ) -> Answer {
     changed(&state, admin::demote(&context, &name(id)?).await)
@@ -236,7 +236,7 @@ pub(super) async fn demote(
 )]
 pub(super) async fn clear(
     State(state): State<AppState>,
-    AtDesk(context): AtDesk,
+    AdminPrincipal(context): AdminPrincipal,
     id: Name,
 ) -> Answer {
     changed(&state, admin::clear_second_factor(&context, &name(id)?).await)

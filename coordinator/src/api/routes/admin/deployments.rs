@@ -8,7 +8,7 @@ use buddo_shared::api::admin::{Evacuation, LeftBehind};
 use buddo_shared::api::auth::Message;
 
 use super::platform::{Answer, Name, name, with_load};
-use super::{AtDesk, REFUSED};
+use super::{AdminPrincipal, REFUSED};
 use crate::api::problem::ApiError;
 use crate::service::admin::{self, Destroyed, Evacuated, Means};
 use crate::state::AppState;
@@ -33,7 +33,7 @@ use crate::state::AppState;
 )]
 pub(super) async fn evacuate(
     State(state): State<AppState>,
-    AtDesk(context): AtDesk,
+    AdminPrincipal(context): AdminPrincipal,
     host: Name,
 ) -> Answer<Evacuation> {
     let overcommit = state.config.limits.memory_overcommit;
@@ -79,7 +79,7 @@ pub(super) async fn evacuate(
 )]
 pub(super) async fn destroy(
     State(state): State<AppState>,
-    AtDesk(context): AtDesk,
+    AdminPrincipal(context): AdminPrincipal,
     deployment: Name,
 ) -> Answer<Message> {
     let Destroyed { host, id, name } = admin::destroy(&context, &name(deployment)?).await?;

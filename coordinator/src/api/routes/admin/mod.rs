@@ -13,7 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::extract::paging::Listing;
-use crate::api::extract::principal::AdminPrincipal;
+use crate::api::extract::principal::AdmittedAdmin;
 use crate::api::problem::{self, ApiError};
 use crate::service::admin::{self, AdminContext, AdminError};
 use crate::service::hosts::join::HostError;
@@ -55,9 +55,9 @@ const REFUSED: &str = "`admin_required`: the account does not administer; \
 /// An administrator, who may do all of it. Only the guard makes it: a handler that takes it does
 /// not run without.
 #[derive(Clone)]
-struct AtDesk(AdminContext);
+struct AdminPrincipal(AdminContext);
 
-impl FromRequestParts<AppState> for AtDesk {
+impl FromRequestParts<AppState> for AdminPrincipal {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, ApiError> {
@@ -70,13 +70,13 @@ impl FromRequestParts<AppState> for AtDesk {
 /// leaves the admin context for the handler.
 async fn guard(State(state): State<AppState>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
-    let check = match AdminPrincipal::from_request_parts(&mut parts, &state).await {
-        Ok(AdminPrincipal(check)) => check,
+    let check = match AdmittedAdmin::from_request_parts(&mut parts, &state).await {
+        Ok(AdmittedAdmin(check)) => check,
         Err(refusal) => return refusal.into_response(),
     };
     match admin::authorise(&state, check).await {
         Ok(account) => {
-            parts.extensions.insert(AtDesk(admin::context(&state, &account)));
+            parts.extensions.insert(AdminPrincipal(admin::admin_context(&state, &account)));
             next.run(Request::from_parts(parts, body)).await
         }
         Err(error) => ApiError::from(error).into_response(),

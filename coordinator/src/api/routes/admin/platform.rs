@@ -10,7 +10,7 @@ use buddo_shared::api::admin::{
 use buddo_shared::api::auth::Message;
 use http::{HeaderMap, StatusCode};
 
-use super::{AtDesk, REFUSED, accounts, after_number};
+use super::{AdminPrincipal, REFUSED, accounts, after_number};
 use crate::api::extract::json::ApiJson;
 use crate::api::extract::paging::Listing;
 use crate::api::problem::{self, ApiError};
@@ -42,7 +42,7 @@ pub(super) fn name(path: Name) -> Result<String, ApiError> {
         (status = 403, description = REFUSED),
     )
 )]
-pub(super) async fn tiers(AtDesk(context): AtDesk) -> Answer<AdminTierList> {
+pub(super) async fn tiers(AdminPrincipal(context): AdminPrincipal) -> Answer<AdminTierList> {
     let tiers = admin::tiers(&context).await?;
     Ok(Json(AdminTierList { tiers: tiers.iter().map(admin::tier_view).collect() }))
 }
@@ -63,7 +63,7 @@ pub(super) async fn tiers(AtDesk(context): AtDesk) -> Answer<AdminTierList> {
     )
 )]
 pub(super) async fn add_tier(
-    AtDesk(context): AtDesk,
+    AdminPrincipal(context): AdminPrincipal,
     ApiJson(request): ApiJson<AddTier>,
 ) -> Result<(StatusCode, Json<AdminTierEnvelope>), ApiError> {
     let tier = admin::tier_view(&admin::add_tier(&context, request).await?);
@@ -88,7 +88,7 @@ pub(super) async fn add_tier(
     )
 )]
 pub(super) async fn change_tier(
-    AtDesk(context): AtDesk,
+    AdminPrincipal(context): AdminPrincipal,
     slug: Name,
     ApiJson(request): ApiJson<ChangeTier>,
 ) -> Answer<AdminTierEnvelope> {
@@ -113,7 +113,7 @@ pub(super) async fn change_tier(
     )
 )]
 pub(super) async fn tier_accounts(
-    AtDesk(context): AtDesk,
+    AdminPrincipal(context): AdminPrincipal,
     slug: Name,
     listing: Listing,
 ) -> Result<(HeaderMap, Json<AdminAccountList>), ApiError> {
@@ -155,7 +155,10 @@ fn tier_and_account(path: TierAndAccount) -> Result<(String, String), ApiError> 
         (status = 409, description = "`conflict`: it may already"),
     )
 )]
-pub(super) async fn allow_tier(AtDesk(context): AtDesk, path: TierAndAccount) -> Answer<Message> {
+pub(super) async fn allow_tier(
+    AdminPrincipal(context): AdminPrincipal,
+    path: TierAndAccount,
+) -> Answer<Message> {
     let (slug, account) = tier_and_account(path)?;
     let account = admin::allow_tier(&context, &slug, &account).await?;
     Ok(Json(Message { message: format!("{} may deploy on {slug}", account.username) }))
@@ -181,7 +184,10 @@ pub(super) async fn allow_tier(AtDesk(context): AtDesk, path: TierAndAccount) ->
         (status = 409, description = "`conflict`: it may not already"),
     )
 )]
-pub(super) async fn deny_tier(AtDesk(context): AtDesk, path: TierAndAccount) -> Answer<Message> {
+pub(super) async fn deny_tier(
+    AdminPrincipal(context): AdminPrincipal,
+    path: TierAndAccount,
+) -> Answer<Message> {
     let (slug, account) = tier_and_account(path)?;
     let account = admin::deny_tier(&context, &slug, &account).await?;
     Ok(Json(Message {
@@ -222,7 +228,7 @@ pub(super) fn host_view(host: Host, load: Load) -> AdminHost {
         (status = 403, description = REFUSED),
     )
 )]
-pub(super) async fn hosts(AtDesk(context): AtDesk) -> Answer<AdminHostList> {
+pub(super) async fn hosts(AdminPrincipal(context): AdminPrincipal) -> Answer<AdminHostList> {
     let hosts = admin::hosts(&context).await?.into_iter();
     Ok(Json(AdminHostList { hosts: hosts.map(|(host, load)| host_view(host, load)).collect() }))
 }
@@ -243,7 +249,10 @@ pub(super) async fn hosts(AtDesk(context): AtDesk) -> Answer<AdminHostList> {
         (status = 404, description = "`not_found`"),
     )
 )]
-pub(super) async fn drain(AtDesk(context): AtDesk, host: Name) -> Answer<AdminHostEnvelope> {
+pub(super) async fn drain(
+    AdminPrincipal(context): AdminPrincipal,
+    host: Name,
+) -> Answer<AdminHostEnvelope> {
     let host = admin::drain(&context, &name(host)?).await?;
     Ok(Json(AdminHostEnvelope { host: with_load(&context, host).await? }))
 }
@@ -264,7 +273,10 @@ pub(super) async fn drain(AtDesk(context): AtDesk, host: Name) -> Answer<AdminHo
         (status = 404, description = "`not_found`"),
     )
 )]
-pub(super) async fn undrain(AtDesk(context): AtDesk, host: Name) -> Answer<AdminHostEnvelope> {
+pub(super) async fn undrain(
+    AdminPrincipal(context): AdminPrincipal,
+    host: Name,
+) -> Answer<AdminHostEnvelope> {
     let host = admin::undrain(&context, &name(host)?).await?;
     Ok(Json(AdminHostEnvelope { host: with_load(&context, host).await? }))
 }
@@ -295,7 +307,10 @@ pub(super) async fn with_load(
         (status = 409, description = "`conflict`: it has deployments"),
     )
 )]
-pub(super) async fn remove_host(AtDesk(context): AtDesk, host: Name) -> Answer<Message> {
+pub(super) async fn remove_host(
+    AdminPrincipal(context): AdminPrincipal,
+    host: Name,
+) -> Answer<Message> {
     let host = name(host)?;
     admin::remove_host(&context, &host).await?;
     let message = format!("{host} is no longer a host of this platform; switch its agent off");
@@ -331,7 +346,7 @@ fn app_view(app: Client) -> AdminApp {
     )
 )]
 pub(super) async fn apps(
-    AtDesk(context): AtDesk,
+    AdminPrincipal(context): AdminPrincipal,
     listing: Listing,
 ) -> Result<(HeaderMap, Json<AdminAppList>), ApiError> {
     let (limit, after) = (listing.limit()?, listing.after()?.unwrap_or_default());
@@ -359,7 +374,10 @@ pub(super) async fn apps(
         (status = 404, description = "`not_found`"),
     )
 )]
-pub(super) async fn approve(AtDesk(context): AtDesk, app: Name) -> Answer<AdminAppEnvelope> {
+pub(super) async fn approve(
+    AdminPrincipal(context): AdminPrincipal,
+    app: Name,
+) -> Answer<AdminAppEnvelope> {
     let app = admin::approve_app(&context, &name(app)?).await?;
     Ok(Json(AdminAppEnvelope { app: app_view(app) }))
 }
@@ -380,7 +398,10 @@ pub(super) async fn approve(AtDesk(context): AtDesk, app: Name) -> Answer<AdminA
         (status = 404, description = "`not_found`"),
     )
 )]
-pub(super) async fn reject(AtDesk(context): AtDesk, app: Name) -> Answer<AdminAppEnvelope> {
+pub(super) async fn reject(
+    AdminPrincipal(context): AdminPrincipal,
+    app: Name,
+) -> Answer<AdminAppEnvelope> {
     let app = admin::reject_app(&context, &name(app)?).await?;
     Ok(Json(AdminAppEnvelope { app: app_view(app) }))
 }
@@ -401,7 +422,7 @@ pub(super) async fn reject(AtDesk(context): AtDesk, app: Name) -> Answer<AdminAp
     )
 )]
 pub(super) async fn audit(
-    AtDesk(context): AtDesk,
+    AdminPrincipal(context): AdminPrincipal,
     listing: Listing,
 ) -> Result<(HeaderMap, Json<AdminActList>), ApiError> {
     let (limit, before) = (listing.limit()?, after_number(&listing)?);

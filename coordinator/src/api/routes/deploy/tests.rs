@@ -16,8 +16,7 @@ use tower::ServiceExt as _;
 use crate::api::router;
 use crate::service::deployments::{DeployError, IdempotencyKey};
 use crate::service::hosts::join;
-use crate::testing::deploys as deployments;
-use crate::testing::{Answer, World, owner, request, story};
+use crate::testing::{Answer, World, deploys as deployments, owner, request, story};
 
 fn body(subdomain: &str) -> Value {
     json!({

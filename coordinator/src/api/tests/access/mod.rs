@@ -7,11 +7,12 @@ mod stage;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use kinds::KINDS;
+use stage::Stage;
+
 use crate::api::router;
 use crate::auth::access::policy::{TABLE, rule};
 use crate::testing::World;
-use kinds::KINDS;
-use stage::Stage;
 
 /// The routes that a router serves. axum shows them only in its `Debug` output; should that change,
 /// the test below finds none and fails.

@@ -32,8 +32,7 @@ use crate::store::contract::{
     TokenKind,
 };
 use crate::store::{StoreError, Tables};
-use crate::testing::deploys as deployments;
-use crate::testing::{ISSUER, PASSWORD, World, request};
+use crate::testing::{ISSUER, PASSWORD, World, deploys as deployments, request};
 
 const APP: &str = "client_of_the_stage";
 const BOTH: &[KeyScope] = &[KeyScope::DeploymentsRead, KeyScope::DeploymentsWrite];

@@ -10,19 +10,18 @@ use rstest::rstest;
 use super::{AdminContext, resume, suspend};
 use crate::crypto::random::SystemRandom;
 use crate::domain::lifecycle::{Lifecycle, Status};
-use crate::testing::deploys as deployments;
 use crate::testing::story::{Story, status};
-use crate::testing::{World, owner, request};
+use crate::testing::{World, deploys as deployments, owner, request};
 
 const OWNER: &str = "first@example.com";
 
-fn context(story: &Story) -> AdminContext {
+fn admin_context(story: &Story) -> AdminContext {
     let (store, random) = (story.world.state.store.clone(), Arc::new(SystemRandom));
     AdminContext { store, random, now: story.world.clock_now(), actor: None }
 }
 
 async fn suspended(story: &Story) {
-    suspend(&context(story), OWNER, None).await.unwrap();
+    suspend(&admin_context(story), OWNER, None).await.unwrap();
     let stored = story.stored().await;
     assert_eq!((stored.status(), stored.run), (Status::Stopped, RunState::Suspended));
     assert_eq!(stored.stopped_at, Some(story.world.clock_now()));
@@ -32,7 +31,7 @@ async fn suspended(story: &Story) {
 }
 
 async fn resumed(story: &Story) -> Status {
-    resume(&context(story), OWNER).await.unwrap();
+    resume(&admin_context(story), OWNER).await.unwrap();
     let stored = story.stored().await;
     assert_eq!((stored.run, stored.stopped_at), (RunState::Running, None));
     stored.status()
@@ -92,8 +91,8 @@ async fn what_was_on_its_way_up_begins_again_and_what_was_stopped_stays_so() {
         ]
     );
     story.stop().await;
-    suspend(&context(&story), OWNER, None).await.unwrap();
-    resume(&context(&story), OWNER).await.unwrap();
+    suspend(&admin_context(&story), OWNER, None).await.unwrap();
+    resume(&admin_context(&story), OWNER).await.unwrap();
     let stored = story.stored().await;
     assert_eq!((stored.status(), stored.run), (Status::Stopped, RunState::Stopped));
 }
@@ -101,13 +100,13 @@ async fn what_was_on_its_way_up_begins_again_and_what_was_stopped_stays_so() {
 #[tokio::test]
 async fn what_a_version_before_suspended_comes_back_as_well() {
     let story = Story::of(World::new(), request("my-app")).await;
-    suspend(&context(&story), OWNER, None).await.unwrap();
+    suspend(&admin_context(&story), OWNER, None).await.unwrap();
     let mut old = story.stored().await;
     // As the row was left: with its previous status.
     old.lifecycle = Lifecycle::stored(Status::Running);
     let kept = story.world.state.store.write(move |tables| tables.update_deployment(&old));
     kept.await.map_err(|error: crate::store::StoreError| error).unwrap();
-    resume(&context(&story), OWNER).await.unwrap();
+    resume(&admin_context(&story), OWNER).await.unwrap();
     assert_eq!(story.stored().await.run, RunState::Running);
 }
 
@@ -120,11 +119,11 @@ async fn fm_64_an_account_is_suspended_beside_a_row_that_cannot_be_read() {
     database.pragma_update(None, "foreign_keys", false).unwrap();
     let sql = "UPDATE deployments SET host_id = 'no id' WHERE subdomain = 'other'";
     assert_eq!(database.execute(sql, []).unwrap(), 1);
-    let (account, changed) = suspend(&context(&story), OWNER, None).await.unwrap();
+    let (account, changed) = suspend(&admin_context(&story), OWNER, None).await.unwrap();
     assert!(account.suspended.is_some());
     assert_eq!(changed, [(story.host, story.id)], "the host of the other is not known");
     assert_eq!(story.stored().await.run, RunState::Suspended);
-    assert_eq!(super::account(&context(&story), OWNER).await.unwrap().deployments, 2);
+    assert_eq!(super::account(&admin_context(&story), OWNER).await.unwrap().deployments, 2);
     assert_eq!(resumed(&story).await, Status::Deploying);
 }
 
@@ -150,11 +149,11 @@ async fn fm_64_an_app_is_suspended_and_resumed_whatever_of_its_row_cannot_be_rea
     database.pragma_update(None, "foreign_keys", false).unwrap();
     database.pragma_update(None, "ignore_check_constraints", true).unwrap();
     assert_eq!(database.execute(&format!("UPDATE deployments SET {damage}"), []).unwrap(), 1);
-    let (_, changed) = suspend(&context(&story), OWNER, None).await.unwrap();
+    let (_, changed) = suspend(&admin_context(&story), OWNER, None).await.unwrap();
     assert_eq!(changed, [(story.host, story.id)]);
     assert_eq!(story.desired().await.run, RunState::Suspended, "its host parks it");
     assert_eq!(log(&database), ["create completed", "deploy completed", "suspend completed"]);
-    let (_, changed) = resume(&context(&story), OWNER).await.unwrap();
+    let (_, changed) = resume(&admin_context(&story), OWNER).await.unwrap();
     assert_eq!(changed, [(story.host, story.id)]);
     let desired = story.desired().await;
     assert_eq!((desired.run, desired.revision), (RunState::Running, Revision::FIRST));

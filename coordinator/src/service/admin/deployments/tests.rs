@@ -13,11 +13,10 @@ use crate::domain::failure::Failure;
 use crate::domain::lifecycle::Status;
 use crate::store::StoreError;
 use crate::store::contract::AdminActRow;
-use crate::testing::deploys as deployments;
 use crate::testing::story::{Story, commit, digest, status};
-use crate::testing::{World, owner, request};
+use crate::testing::{World, deploys as deployments, owner, request};
 
-fn context(world: &World) -> AdminContext {
+fn admin_context(world: &World) -> AdminContext {
     AdminContext {
         store: world.state.store.clone(),
         random: Arc::clone(&world.state.random),
@@ -28,7 +27,7 @@ fn context(world: &World) -> AdminContext {
 
 async fn run(world: &World, name: &str) -> Evacuated {
     let means = Means { vault: Arc::clone(&world.state.vault), overcommit: 1.0 };
-    evacuate(&context(world), &means, name, |_| ()).await.unwrap()
+    evacuate(&admin_context(world), &means, name, |_| ()).await.unwrap()
 }
 
 async fn wanted(world: &World, host: HostId) -> Generation {
@@ -205,11 +204,11 @@ async fn fm_69_an_app_of_a_lost_host_says_so_after_a_minute_and_not_before() {
 async fn an_administrator_destroys_a_deployment_by_id_or_name_and_nothing_else() {
     let story = lost().await;
     for unknown in ["nothing", "no such name", &story.id.as_uuid().simple().to_string()] {
-        let refused = destroy(&context(&story.world), unknown).await.unwrap_err();
+        let refused = destroy(&admin_context(&story.world), unknown).await.unwrap_err();
         assert!(matches!(refused, AdminError::NoDeployment(_)), "{unknown}: {refused}");
     }
     let before = story.generation().await;
-    let destroyed = destroy(&context(&story.world), "my-app").await.unwrap();
+    let destroyed = destroy(&admin_context(&story.world), "my-app").await.unwrap();
     assert_eq!((destroyed.host, destroyed.id), (story.host, story.id));
     assert_eq!(destroyed.name, "my-app");
     assert_eq!(story.stored().await.status(), Status::Destroyed);
@@ -222,7 +221,7 @@ async fn an_administrator_destroys_a_deployment_by_id_or_name_and_nothing_else()
     let env: Result<_, StoreError> =
         story.world.state.store.read(move |tables| tables.environment(id, Revision::FIRST)).await;
     assert_eq!(env.unwrap(), None);
-    let again = destroy(&context(&story.world), &id.to_string()).await.unwrap_err();
+    let again = destroy(&admin_context(&story.world), &id.to_string()).await.unwrap_err();
     assert!(matches!(again, AdminError::Deployment(_)), "{again}");
 }
 
@@ -291,7 +290,7 @@ async fn fm_64_what_cannot_be_read_is_destroyed_by_an_administrator(
     by_hand(&story.world, damage);
     let id = story.id.to_string();
     let name = if name.is_empty() { id.as_str() } else { name };
-    let destroyed = destroy(&context(&story.world), name).await.unwrap();
+    let destroyed = destroy(&admin_context(&story.world), name).await.unwrap();
     assert_eq!((destroyed.host, destroyed.id, &*destroyed.name), (story.host, story.id, name));
     assert!(story.manifest().await.deployments.is_empty());
     let act = &acts(&story.world).await[0];
@@ -303,7 +302,7 @@ async fn fm_64_what_cannot_be_read_is_destroyed_by_an_administrator(
     let sql = "SELECT action || ' ' || status FROM audit ORDER BY seq DESC LIMIT 1";
     let last: String = database.query_row(sql, [], |row| row.get(0)).unwrap();
     assert_eq!(last, "destroy completed");
-    let again = destroy(&context(&story.world), &id).await.unwrap_err();
+    let again = destroy(&admin_context(&story.world), &id).await.unwrap_err();
     assert!(matches!(again, AdminError::Deployment(_)), "{again}");
 }
 
@@ -317,7 +316,7 @@ async fn an_evacuation_that_is_broken_off_is_in_the_log_with_what_it_did() {
         world.state.store.write(move |tables| tables.set_admin(boss, true)).await;
     promoted.unwrap();
     let means = Means { vault: Arc::clone(&world.state.vault), overcommit: 1.0 };
-    let context = AdminContext { actor: Some(boss), ..context(world) };
+    let context = AdminContext { actor: Some(boss), ..admin_context(world) };
     let demoted = |changed: &[_]| {
         assert_eq!(changed.len(), 2, "it is told at once");
         by_hand(world, "UPDATE accounts SET is_admin = 0");
@@ -333,10 +332,10 @@ async fn an_evacuation_that_is_broken_off_is_in_the_log_with_what_it_did() {
 async fn what_was_destroyed_while_it_was_suspended_does_not_come_back() {
     let story = Story::begin().await;
     let world = &story.world;
-    super::super::suspend(&context(world), "first@example.com", None).await.unwrap();
+    super::super::suspend(&admin_context(world), "first@example.com", None).await.unwrap();
     let held = "held_code = 'x', held_cause = 'what its host has stays', held_fix = 'ask'";
     by_hand(world, &format!("UPDATE deployments SET {held}, restarts = 3"));
-    destroy(&context(world), "my-app").await.unwrap();
+    destroy(&admin_context(world), "my-app").await.unwrap();
     let stored = story.stored().await;
     assert_eq!((stored.status(), stored.held, stored.restarts), (Status::Destroyed, None, 0));
     let shown = deployments::status(&world.state, owner(1), story.id).await.unwrap();

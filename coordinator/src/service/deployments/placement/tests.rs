@@ -10,8 +10,7 @@ use crate::domain::capacity::Load;
 use crate::domain::scheduler::{ClosedHosts, NoRoom};
 use crate::service::deployments::DeployError;
 use crate::store::StoreError;
-use crate::testing::deploys as deployments;
-use crate::testing::{World, owner, request};
+use crate::testing::{World, deploys as deployments, owner, request};
 
 async fn write<F>(world: &World, work: F)
 where

@@ -4,9 +4,8 @@ use buddo_shared::report::Phase;
 use super::*;
 use crate::domain::lifecycle::Status;
 use crate::service::deployments::IdempotencyKey;
-use crate::testing::deploys as deployments;
 use crate::testing::story::{Story, digest, status};
-use crate::testing::{account, owner};
+use crate::testing::{account, deploys as deployments, owner};
 
 /// Revisions 1 to `n`, each live with its own digest.
 async fn story(n: u32) -> Story {

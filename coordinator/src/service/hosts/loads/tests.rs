@@ -14,9 +14,8 @@ use rusqlite::Connection;
 use super::*;
 use crate::store::Tables;
 use crate::store::contract::Load;
-use crate::testing::deploys as deployments;
 use crate::testing::story::Story;
-use crate::testing::{World, owner, request};
+use crate::testing::{World, deploys as deployments, owner, request};
 
 /// An operation on deployments.
 #[derive(Debug, Clone)]

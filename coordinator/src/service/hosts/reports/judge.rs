@@ -1,6 +1,5 @@
 //! What one report means for a deployment. Pure.
 
-use crate::domain::lifecycle::Status;
 use buddo_shared::id::Revision;
 use buddo_shared::manifest::RunState;
 use buddo_shared::report::{DeploymentStatus, Health, Phase};
@@ -8,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::domain::deployment::Deployment;
 use crate::domain::failure::Failure;
-use crate::domain::lifecycle::Event;
+use crate::domain::lifecycle::{Event, Status};
 
 /// Maximum characters stored of a line from a host.
 const LINE: usize = 500;
@@ -120,9 +119,15 @@ fn failure_of(status: &DeploymentStatus) -> Option<Failure> {
     status.failure.as_ref().map(|failure| Failure {
         code: one_line(&failure.code),
         cause: one_line(&failure.cause),
-        fix: one_line(&failure.fix),
+        fix: match one_line(&failure.fix) {
+            fix if fix.is_empty() => ASK.to_owned(),
+            fix => fix,
+        },
     })
 }
+
+/// Where a host does not say what to do.
+const ASK: &str = "restart the app; if it fails again, ask the platform's administrator";
 
 /// Why the report's revision was given up, if it was.
 pub(super) fn end_of(status: &DeploymentStatus) -> Option<Failure> {
@@ -140,7 +145,7 @@ fn unexplained() -> Failure {
     Failure {
         code: "unknown".to_owned(),
         cause: "the host gave up the deploy and did not say why".to_owned(),
-        fix: "restart the app; if it fails again, ask the platform's administrator".to_owned(),
+        fix: ASK.to_owned(),
     }
 }
 

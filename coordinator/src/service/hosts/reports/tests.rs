@@ -5,9 +5,8 @@ use rstest::rstest;
 
 use super::*;
 use crate::domain::lifecycle::Status;
-use crate::testing::deploys as deployments;
 use crate::testing::story::{Story, commit, digest, status};
-use crate::testing::{heard, owner};
+use crate::testing::{deploys as deployments, heard, owner};
 
 #[tokio::test]
 async fn a_deploy_goes_from_pending_to_running() {

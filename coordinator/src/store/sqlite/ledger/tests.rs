@@ -6,8 +6,10 @@ use uuid::Uuid;
 
 use super::super::migrate;
 use super::*;
-use crate::store::contract::{AccountAct, Act, Action, Acts as _, AuditStatus, Changes as _};
-use crate::store::contract::{NewAct, NewAudit, NewOrgAct, OrgAct, Orgs as _};
+use crate::store::contract::{
+    AccountAct, Act, Action, Acts as _, AuditStatus, Changes as _, NewAct, NewAudit, NewOrgAct,
+    OrgAct, Orgs as _,
+};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
