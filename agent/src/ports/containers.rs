@@ -116,7 +116,7 @@ pub trait Containers: Send + Sync + 'static {
     /// What runs here but Podman has lost.
     fn lost(&self) -> impl Future<Output = Result<Vec<Identity>, ContainersError>> + Send;
     /// Ends containers of this slot that run but Podman has lost: SIGTERM, then SIGKILL after
-    /// `grace`. Succeeds if there is none.
+    /// `grace`. Succeeds if none exists.
     fn end_lost(
         &self,
         deployment: DeploymentId,

@@ -25,3 +25,9 @@ impl std::fmt::Display for Failure {
         write!(f, "{}\n{}", self.cause, self.fix)
     }
 }
+
+/// Text of a host, made safe to store and to show: one line of `most` characters at most.
+pub fn one_line(text: &str, most: usize) -> String {
+    let plain = |c: char| if c.is_control() { ' ' } else { c };
+    text.chars().take(most).map(plain).collect()
+}

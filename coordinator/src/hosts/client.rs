@@ -25,6 +25,7 @@ use tokio_util::task::AbortOnDropHandle;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::crypto::ca::{CaError, HostCa};
+use crate::domain::failure::one_line;
 use crate::store::contract::DocumentRow;
 
 /// Deadline for TCP and TLS.
@@ -252,8 +253,9 @@ impl Link {
         }
         let body = read(operation, answer.into_body()).await.unwrap_or_default();
         let problem: Option<Problem> = serde_json::from_slice(&body).ok();
-        let (code, detail) =
-            problem.map(|p| (words(&p.code), words(&p.detail))).unwrap_or_default();
+        let (code, detail) = problem
+            .map(|p| (one_line(&p.code, MAX_WORDS), one_line(&p.detail, MAX_WORDS)))
+            .unwrap_or_default();
         Err(LinkError::Refused { operation, status, code, detail })
     }
 }
@@ -268,12 +270,6 @@ fn holds(tls: &TlsStream<TcpStream>, key: &HostKey) -> bool {
     let leaf = tls.get_ref().1.peer_certificates().and_then(<[_]>::first);
     leaf.and_then(|leaf| X509Certificate::from_der(leaf).ok())
         .is_some_and(|(_, leaf)| leaf.public_key().raw == key.spki())
-}
-
-/// Text from an agent, cleaned: it is stored and shown to administrators.
-fn words(text: &str) -> String {
-    let plain = |c: char| if c.is_control() { ' ' } else { c };
-    text.chars().take(MAX_WORDS).map(plain).collect()
 }
 
 async fn read(operation: &'static str, body: Incoming) -> Result<Bytes, LinkError> {

@@ -107,7 +107,7 @@ struct Files {
     admin: PathBuf,
 }
 
-/// The main Caddyfile: the administrator's, or ours if there is none.
+/// The main Caddyfile: the administrator's, or ours if that does not exist.
 #[derive(Debug)]
 struct Main {
     path: PathBuf,

@@ -8,7 +8,6 @@ mod services;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use buddo_runtime::error_chain::chain;
 use jiff::Timestamp;
 use nix::sys::statvfs::statvfs;
 
@@ -95,10 +94,6 @@ async fn answers(address: std::net::SocketAddr) -> Seen<()> {
         connected.map(drop).map_err(|error| format!("{address}: {error}"))
     })
     .await
-}
-
-fn words(error: &dyn std::error::Error) -> String {
-    chain(error)
 }
 
 /// Which of those programs are installed where services look for them.

@@ -26,6 +26,7 @@ pub use idempotency::{Asked, IdempotencyKey, KeyError};
 pub(crate) use placement::capacity;
 pub use query::{List, get, list, logs, revisions, status, tiers};
 pub use rollback::rollback;
+pub(crate) use view::seconds;
 pub use view::{Condition, Shown, ShownStatus};
 
 use crate::auth::access::{DeployCheck, Right};

@@ -185,7 +185,7 @@ fn health(d: &Deployment, host: Option<&Reach>, now: Timestamp) -> Option<Health
     d.health
 }
 
-/// Times are shown in whole seconds.
-fn seconds(time: Timestamp) -> Timestamp {
+/// Times are shown in whole seconds, as on the published pages.
+pub(crate) fn seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }

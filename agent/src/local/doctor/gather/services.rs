@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use buddo_runtime::error_chain::chain;
 use hickory_proto::op::{Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RecordType};
 use jiff::Timestamp;
@@ -9,7 +10,7 @@ use tokio::net::{UdpSocket, UnixStream};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::super::facts::{Agent, Caddy, Podman, Running, Seen, Validity};
-use super::{answers, aside, containers_conf, installed, place, read, within, words};
+use super::{answers, aside, containers_conf, installed, place, read, within};
 use crate::adapters::caddy::Admin;
 use crate::adapters::podman::Info;
 use crate::adapters::resolver::SUFFIX;
@@ -53,10 +54,10 @@ pub(super) async fn agent(config: &Config) -> Agent {
 }
 
 async fn running(socket: &Path) -> Seen<Running> {
-    let status = client::get(socket, "/v1/status").await.map_err(|error| words(&error))?;
+    let status = client::get(socket, "/v1/status").await.map_err(|error| chain(&error))?;
     let snapshot: HostSnapshot =
         serde_json::from_slice(&status).map_err(|_| "its answer is of another version")?;
-    let routes = client::get(socket, "/v1/routes").await.map_err(|error| words(&error))?;
+    let routes = client::get(socket, "/v1/routes").await.map_err(|error| chain(&error))?;
     let routes: RouteFiles =
         serde_json::from_slice(&routes).map_err(|_| "its answer is of another version")?;
     let pid = behind(socket).await?;
@@ -140,7 +141,7 @@ async fn dns(address: std::net::SocketAddr) -> Seen<()> {
 pub(super) async fn podman(config: &Config) -> Podman {
     let socket = &config.podman.socket;
     let (info, process) = tokio::join!(
-        within(async { Info::of(socket.clone()).await.map_err(|error| words(&error)) }),
+        within(async { Info::of(socket.clone()).await.map_err(|error| chain(&error)) }),
         within(async {
             let pid = behind(socket).await?;
             aside(move || Ok((command(pid), containers_conf::keyring(pid)))).await
@@ -171,7 +172,7 @@ pub(super) async fn caddy(config: &Config) -> Caddy {
         Ok((place(&socket), read(&main), route_files(&folder), certificate))
     });
     let (admin, version, edge, files) = tokio::join!(
-        within(async { admin.ping().await.map_err(|error| words(&error)) }),
+        within(async { admin.ping().await.map_err(|error| chain(&error)) }),
         crate::adapters::caddy::version(&caddy.admin),
         answers(caddy.edge),
         files,

@@ -5,14 +5,13 @@ use buddo_shared::id::Revision;
 use buddo_shared::image::Digest;
 use buddo_shared::name::HostName;
 use buddo_shared::report::Health;
-use jiff::Timestamp;
 
 use crate::domain::deployment::Deployment;
 use crate::domain::failure::Failure;
 use crate::domain::lifecycle::Status;
 use crate::domain::revision::RevisionRecord;
 use crate::service::audit;
-use crate::service::deployments::{Condition, Shown, ShownStatus};
+use crate::service::deployments::{Condition, Shown, ShownStatus, seconds};
 use crate::store::contract::{AuditRow, Tier};
 
 /// A deployment with all published fields, in this zone.
@@ -142,9 +141,4 @@ fn health(health: Health) -> String {
         Health::Unhealthy => "unhealthy",
     };
     word.to_owned()
-}
-
-/// The published pages show whole seconds.
-fn seconds(time: Timestamp) -> Timestamp {
-    Timestamp::from_second(time.as_second()).unwrap_or(time)
 }

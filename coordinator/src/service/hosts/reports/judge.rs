@@ -6,7 +6,7 @@ use buddo_shared::report::{DeploymentStatus, Health, Phase};
 use jiff::Timestamp;
 
 use crate::domain::deployment::Deployment;
-use crate::domain::failure::Failure;
+use crate::domain::failure::{self, Failure};
 use crate::domain::lifecycle::{Event, Status};
 
 /// Maximum characters stored of a line from a host.
@@ -136,8 +136,7 @@ pub(super) fn end_of(status: &DeploymentStatus) -> Option<Failure> {
 }
 
 pub(super) fn one_line(text: &str) -> String {
-    let plain = |c: char| if c.is_control() { ' ' } else { c };
-    text.chars().take(LINE).map(plain).collect()
+    failure::one_line(text, LINE)
 }
 
 /// A host that gives up has to say why; one that does not must not leave the deploy hanging.
