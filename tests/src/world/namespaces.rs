@@ -88,6 +88,23 @@ fn open_device(layout: &Layout, device: &(&str, u64, u64)) -> anyhow::Result<()>
     remount(Some(&ours.to_string_lossy()), path, None, MsFlags::MS_BIND, None)
 }
 
+/// What the package sets for Caddy's reloads. The world shares the machine's network, so this setting
+/// of the shipped file is made there too; it harms nobody and stays.
+const SYSCTLS: &str = include_str!("../../../systemd/sysctl.d/60-buddo.conf");
+
+fn migrate_requests() -> anyhow::Result<()> {
+    let key = "net.ipv4.tcp_migrate_req";
+    let line =
+        SYSCTLS.lines().filter_map(|line| line.split_once('=')).find(|(k, _)| k.trim() == key);
+    let (_, value) = line.with_context(|| format!("60-buddo.conf does not set {key}"))?;
+    let path = Path::new("/proc/sys").join(key.replace('.', "/"));
+    // Kernels before 5.14 do not have it.
+    if !path.exists() {
+        return Ok(());
+    }
+    fs::write(&path, value.trim()).with_context(|| format!("cannot set {key}"))
+}
+
 /// First half, still outside: a session and a cgroup of its own, then `unshare`.
 pub(super) fn enter(layout: &Layout) -> anyhow::Result<()> {
     nix::unistd::setsid().context("cannot begin a session")?;
@@ -128,6 +145,7 @@ pub(super) fn init(layout: &Layout, owner: &Owner) -> anyhow::Result<()> {
     remount(Some("tmpfs"), &runtime, Some("tmpfs"), MsFlags::empty(), Some(&options))?;
     remount(Some("tmpfs"), "/dev/shm", Some("tmpfs"), MsFlags::empty(), Some("mode=1777"))?;
     DEVICES.iter().try_for_each(|device| open_device(layout, device))?;
+    migrate_requests()?;
     // Podman needs mounts of the root to propagate into its own namespaces.
     remount(None, "/", None, MsFlags::MS_REC | MsFlags::MS_SHARED, None)?;
     fs::write(layout.path("init.pid"), format!("{} {started}\n", outer.display()))?;
