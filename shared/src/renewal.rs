@@ -144,7 +144,7 @@ impl Claim {
     }
 
     /// The statement, if `key` signed it for the connection that `binding` names.
-    pub fn verify(self, key: &HostKey, binding: Binding) -> Result<Statement, RenewalError> {
+    pub fn verify(&self, key: &HostKey, binding: Binding) -> Result<Statement, RenewalError> {
         if !self.signed.is_signed_by(&DecodingKey::from_ec_der(key.point()), Algorithm::ES256) {
             return Err(RenewalError::Signature);
         }
@@ -152,7 +152,7 @@ impl Claim {
         if self.statement.binding != BASE64.encode(binding.0) {
             return Err(RenewalError::Binding);
         }
-        Ok(self.statement)
+        Ok(self.statement.clone())
     }
 }
 

@@ -103,7 +103,10 @@ impl DocumentError {
 /// stored and sent anyway: it is the state of a moment ago, and a host whose apps change faster
 /// than its document is built would otherwise get none. The newer one follows, since the sent
 /// generation is not the desired one.
-pub(crate) async fn current(state: &AppState, host: HostId) -> Result<DocumentRow, DocumentError> {
+pub(crate) async fn current(
+    state: &AppState,
+    host: HostId,
+) -> Result<Arc<DocumentRow>, DocumentError> {
     loop {
         let services = Arc::clone(state);
         let found = state
@@ -130,12 +133,12 @@ pub(crate) async fn current(state: &AppState, host: HostId) -> Result<DocumentRo
             })
             .await?;
         match found {
-            Found::Stored(document) => return Ok(document),
+            Found::Stored(document) => return Ok(Arc::new(document)),
             Found::Old => {
                 state.store.write(move |tables| tables.bump_generation(host)).await?;
             }
             Found::Built(document, held, of) => {
-                if let Some(document) = store(state, *of, document, held).await? {
+                if let Some(document) = store(state, *of, Arc::new(document), held).await? {
                     return Ok(document);
                 }
             }
@@ -198,9 +201,9 @@ fn trust_of(services: &Services, plan: &Plan<'_>) -> DocumentTrust {
 async fn store(
     state: &AppState,
     of: Host,
-    document: DocumentRow,
+    document: Arc<DocumentRow>,
     held: Noted,
-) -> Result<Option<DocumentRow>, DocumentError> {
+) -> Result<Option<Arc<DocumentRow>>, DocumentError> {
     state
         .store
         .write(move |tables| {
@@ -216,7 +219,7 @@ async fn store(
             match tables.newest_document(host.id)? {
                 Some(newest) if newest == document.generation => {
                     // The first document signed for a generation is the one sent, byte for byte.
-                    Ok(tables.document(host.id, newest)?)
+                    Ok(tables.document(host.id, newest)?.map(Arc::new))
                 }
                 Some(newest) if newest > document.generation => Ok(None),
                 _ => {
@@ -224,7 +227,7 @@ async fn store(
                     if let Some(held) = &held {
                         tables.set_held(host.id, held)?;
                     }
-                    Ok(Some(document))
+                    Ok(Some(Arc::clone(&document)))
                 }
             }
         })

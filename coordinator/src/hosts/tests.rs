@@ -636,7 +636,7 @@ async fn another_host_in_its_place_gets_nothing() {
         .store
         .write(move |tables| {
             let mut host = tables.host(id)?.unwrap();
-            host.address = address;
+            host.address.clone_from(&address);
             tables.upsert_host(&host)
         })
         .await
@@ -911,7 +911,7 @@ async fn an_older_identity_in_a_hosts_place_gets_nothing() {
         .store
         .write(move |tables| {
             let host = tables.host(id)?.unwrap();
-            tables.upsert_host(&Host { address, ..host })
+            tables.upsert_host(&Host { address: address.clone(), ..host })
         })
         .await;
     moved.unwrap();
@@ -948,7 +948,7 @@ async fn fm_07_a_half_open_connection_is_noticed_by_the_coordinator() {
         .store
         .write(move |tables| {
             let host = tables.host(id)?.unwrap();
-            tables.upsert_host(&Host { address, ..host })
+            tables.upsert_host(&Host { address: address.clone(), ..host })
         })
         .await;
     moved.unwrap();

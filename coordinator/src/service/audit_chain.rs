@@ -67,7 +67,7 @@ pub async fn verify(store: &Store, expected: Vec<Link>) -> Result<Checked, Store
         .read_long(move |tables| {
             let state = tables.verify_ledger()?;
             let mut unmet = None;
-            for link in expected {
+            for &link in &expected {
                 let forgotten = matches!(&state, AuditChainState::Whole { anchor, .. }
                     if link.seq < anchor.seq);
                 if !forgotten && tables.ledger_link(link.seq)? != Some(link) {

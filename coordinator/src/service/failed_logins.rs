@@ -45,7 +45,7 @@ pub async fn write(state: &AppState) -> Result<(), StoreError> {
     state
         .store
         .write(move |tables| {
-            for (account, failures) in accounts {
+            for (&account, failures) in &accounts {
                 // An account deleted meanwhile has no log any more.
                 if tables.account(account)?.is_some() {
                     let details = json!({ "failures": failures });

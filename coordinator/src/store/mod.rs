@@ -3,6 +3,18 @@
 //! A use case is one transaction: it passes a closure to [`Store::write`] (or [`Store::read`]), and
 //! the closure decides on what it has just read. An error rolls everything back.
 //!
+//! The closure may run more than once: where transactions run side by side, the database may find
+//! that two of them cannot both stand, and the store runs one again, from the beginning. So:
+//!
+//! - Its effects are the changes that it makes through [`Tables`], and its result. Nothing else: it
+//!   sends nothing, wakes nobody and counts nothing. Callers do that after the commit, with what
+//!   the closure returned.
+//! - It keeps nothing from one run to the next (`Fn`, not `FnMut`), and borrows or clones what it
+//!   needs. What is large or secret is borrowed.
+//! - It may look at the clock and draw random values: each run has its own, and only those of the
+//!   run that was committed are seen.
+//! - It is short. What needs no database (hashing a password, encrypting) is done before.
+//!
 //! ```text
 //! service ── write(|tables| …) ──► writer thread: BEGIN; savepoint per job; COMMIT (one fsync) ─► answers
 //!         └─ read(|tables| …) ───► reader threads: one snapshot each
@@ -10,6 +22,7 @@
 
 pub mod cache;
 pub mod contract;
+mod retry;
 pub mod sqlite;
 
 use std::path::Path;
@@ -18,6 +31,7 @@ use std::time::Instant;
 pub use contract::{StoreError, Tables};
 
 use crate::process::metrics::Metrics;
+use retry::{Attempts, Outcome};
 
 /// The coordinator's database. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -60,16 +74,27 @@ impl Store {
         self.backend.waiting()
     }
 
-    /// Runs `work` in one transaction. It is committed and on disk when this returns `Ok`, and
-    /// rolled back on any error.
+    /// Runs `work` in one transaction, again if it meets a conflict. It is committed and on disk
+    /// when this returns `Ok`, and rolled back on any error.
     pub async fn write<T, E, F>(&self, work: F) -> Result<T, E>
     where
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
-        F: FnOnce(&mut dyn Tables) -> Result<T, E> + Send + 'static,
+        F: Fn(&mut dyn Tables) -> Result<T, E> + Send + 'static,
     {
         let began = Instant::now();
-        let result = self.backend.write(work).await;
+        let (mut work, mut attempts) = (work, Attempts::default());
+        let result = loop {
+            match self.backend.write(work).await {
+                Outcome::Ended(result) => break result,
+                Outcome::Conflict(again, error) => {
+                    if let Err(error) = attempts.wait_after(&error).await {
+                        break Err(error.into());
+                    }
+                    work = again;
+                }
+            }
+        };
         self.metrics.transacted("write", result.is_ok(), began.elapsed());
         result
     }
@@ -79,10 +104,21 @@ impl Store {
     where
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
-        F: FnOnce(&dyn Tables) -> Result<T, E> + Send + 'static,
+        F: Fn(&dyn Tables) -> Result<T, E> + Send + 'static,
     {
         let began = Instant::now();
-        let result = self.backend.read(work).await;
+        let (mut work, mut attempts) = (work, Attempts::default());
+        let result = loop {
+            match self.backend.read(work).await {
+                Outcome::Ended(result) => break result,
+                Outcome::Conflict(again, error) => {
+                    if let Err(error) = attempts.wait_after(&error).await {
+                        break Err(error.into());
+                    }
+                    work = again;
+                }
+            }
+        };
         self.metrics.transacted("read", result.is_ok(), began.elapsed());
         result
     }
@@ -93,10 +129,21 @@ impl Store {
     where
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
-        F: FnOnce(&dyn Tables) -> Result<T, E> + Send + 'static,
+        F: Fn(&dyn Tables) -> Result<T, E> + Send + 'static,
     {
         let began = Instant::now();
-        let result = self.backend.read_long(work).await;
+        let (mut work, mut attempts) = (work, Attempts::default());
+        let result = loop {
+            match self.backend.read_long(work).await {
+                Outcome::Ended(result) => break result,
+                Outcome::Conflict(again, error) => {
+                    if let Err(error) = attempts.wait_after(&error).await {
+                        break Err(error.into());
+                    }
+                    work = again;
+                }
+            }
+        };
         self.metrics.transacted("long_read", result.is_ok(), began.elapsed());
         result
     }

@@ -48,15 +48,15 @@ pub async fn admit_requests(state: &AppState) -> Result<(), StoreError> {
         }
         let now = state.clock.now();
         let admitted: Result<(), StoreError> =
-            state.store.write(move |tables| admit(tables, waiting, now)).await;
+            state.store.write(move |tables| admit(tables, &waiting, now)).await;
         admitted?;
     }
 }
 
-fn admit(tables: &mut dyn Tables, waiting: Vec<String>, now: Timestamp) -> Result<(), StoreError> {
+fn admit(tables: &mut dyn Tables, waiting: &[String], now: Timestamp) -> Result<(), StoreError> {
     for key in waiting {
-        tables.drop_reset_request(&key)?;
-        let Ok(email) = Email::parse(&key) else { continue };
+        tables.drop_reset_request(key)?;
+        let Ok(email) = Email::parse(key) else { continue };
         let Some(account) = tables.account_by_email(&email)? else { continue };
         if tables.links_since(account.id, Purpose::ResetPassword, now - SPAN)? >= MAILS {
             continue;

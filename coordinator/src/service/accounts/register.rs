@@ -42,7 +42,7 @@ pub async fn register(state: &AppState, request: Register) -> Result<Registered,
     let Parsed { email, username, password, referral_code } = parse(request)?;
     let password = state.auth.hasher.choose(password, hints(&email, &username)).await;
     let password = password.map_err(AccountError::chosen("/password"))?;
-    let mut account = NewAccount {
+    let account = NewAccount {
         id: AccountId::new(random::uuid(&*state.random)),
         email,
         username,
@@ -54,6 +54,7 @@ pub async fn register(state: &AppState, request: Register) -> Result<Registered,
     let registered = state
         .store
         .write(move |tables| {
+            let mut account = account.clone();
             let mut errors = Vec::new();
             if tables.account_by_email(&account.email)?.is_some() {
                 let detail = "already has an account; log in, or use another address";

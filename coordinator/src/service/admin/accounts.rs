@@ -175,9 +175,7 @@ async fn act<F>(
     work: F,
 ) -> Result<(Account, Changed), AdminError>
 where
-    F: FnOnce(&mut dyn Tables, &AdminContext, &Account) -> Result<Changed, AdminError>
-        + Send
-        + 'static,
+    F: Fn(&mut dyn Tables, &AdminContext, &Account) -> Result<Changed, AdminError> + Send + 'static,
 {
     let name = name.to_owned();
     context
@@ -185,7 +183,7 @@ where
             let account = find(tables, &name)?;
             let changed = work(tables, context, &account)?;
             let id = account.id;
-            let account = tables.account(id)?.ok_or(AdminError::NoAccount(name))?;
+            let account = tables.account(id)?.ok_or_else(|| AdminError::NoAccount(name.clone()))?;
             Ok((account, changed))
         })
         .await

@@ -126,7 +126,8 @@ pub async fn destroy(context: &AdminContext, name: &str) -> Result<Destroyed, Ad
     let name = name.to_owned();
     context
         .write(move |tables, context| {
-            let outline = find(tables, &name)?.ok_or(AdminError::NoDeployment(name))?;
+            let outline =
+                find(tables, &name)?.ok_or_else(|| AdminError::NoDeployment(name.clone()))?;
             let Outline { id, host, account, subdomain, .. } = &outline;
             let details = json!({ "deployment": id, "subdomain": subdomain, "account": account });
             tables.insert_admin_act("deployment_destroy", context.now, context.actor, &details)?;

@@ -96,7 +96,7 @@ impl AdminContext {
     async fn write<T, F>(&self, work: F) -> Result<T, AdminError>
     where
         T: Send + 'static,
-        F: FnOnce(&mut dyn Tables, &Self) -> Result<T, AdminError> + Send + 'static,
+        F: Fn(&mut dyn Tables, &Self) -> Result<T, AdminError> + Send + 'static,
     {
         let context = self.clone();
         self.store

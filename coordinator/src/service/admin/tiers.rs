@@ -78,7 +78,7 @@ async fn decide(
     slug: &str,
     name: &str,
     act: &'static str,
-    work: impl FnOnce(&mut dyn Tables, &AdminContext, &Tier, &Account) -> Result<(), AdminError>
+    work: impl Fn(&mut dyn Tables, &AdminContext, &Tier, &Account) -> Result<(), AdminError>
     + Send
     + 'static,
 ) -> Result<Account, AdminError> {
@@ -155,7 +155,7 @@ pub async fn add_tier(context: &AdminContext, request: AddTier) -> Result<Tier, 
             tables.insert_tier(&tier)?;
             let details = json!({ "tier": tier.slug.as_str(), "now": tier_view(&tier) });
             tables.insert_admin_act("tier_add", context.now, context.actor, &details)?;
-            Ok(tier)
+            Ok(tier.clone())
         })
         .await
 }
@@ -171,7 +171,7 @@ pub async fn change_tier(
         .write(move |tables, context| {
             let found = tables.tier(&slug)?;
             let before = found.ok_or_else(|| AdminError::NoTier(slug.to_string()))?;
-            let tier = changed(before.clone(), request)?;
+            let tier = changed(before.clone(), request.clone())?;
             tables.update_tier(&tier)?;
             let details = json!({
                 "tier": slug.as_str(), "before": tier_view(&before), "now": tier_view(&tier),

@@ -197,13 +197,13 @@ async fn perform<F>(
     change: F,
 ) -> Result<Shown, DeployError>
 where
-    F: FnOnce(&mut dyn Tables, &Services, &mut Deployment) -> Result<Option<Value>, DeployError>
+    F: Fn(&mut dyn Tables, &Services, &mut Deployment) -> Result<Option<Value>, DeployError>
         + Send
         + 'static,
 {
     let services = owned_state(state);
     let work = move |tables: &mut dyn Tables| {
-        let changed = carry_out(tables, &services, check, id, act, change)?;
+        let changed = carry_out(tables, &services, check, id, act, &change)?;
         Ok::<_, DeployError>(view::deployment(tables, &services, changed)?)
     };
     let shown = state.store.write(work).await?;

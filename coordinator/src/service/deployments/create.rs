@@ -50,13 +50,13 @@ pub async fn create(
             // The earlier answer is only for callers that still have permission, and for the same
             // team.
             let target = check.place(tables, team)?;
-            let asked = asked.map(|(key, body)| {
-                let of_team = [&target.team.as_uuid().as_bytes()[..], &body].concat();
+            let asked = asked.as_ref().map(|(key, body)| {
+                let of_team = [&target.team.as_uuid().as_bytes()[..], body].concat();
                 let hash = services.vault.fingerprint(&of_team);
-                idempotency::Request { account: check.actor(), key, hash }
+                idempotency::Request { account: check.actor(), key: key.clone(), hash }
             });
-            let work = |tables: &mut dyn Tables| make(tables, &services, check, target, new);
-            idempotent(tables, &services, asked, work)
+            let work = |tables: &mut dyn Tables| make(tables, &services, check, target, &new);
+            idempotent(tables, &services, asked.as_ref(), work)
         })
         .await?;
     if let Some(Made { replaced }) = made {
@@ -100,9 +100,10 @@ fn make(
     services: &Services,
     check: DeployCheck,
     whose: DeployTarget,
-    New { id, spec, env }: New,
+    new: &New,
 ) -> Result<(Shown, Made), DeployError> {
-    let (now, spec) = (services.clock.now(), &spec);
+    let New { id, spec, env } = new;
+    let (now, id) = (services.clock.now(), *id);
     refuse_unproven(tables, [check.actor(), whose.payer])?;
     let tier =
         tables.tier(&spec.tier)?.ok_or_else(|| DeployError::TierNotFound(spec.tier.clone()))?;
@@ -123,8 +124,9 @@ fn make(
     };
     let deployment = deployment(id, app_id, whose, host, spec, &tier, now);
     let place = EncryptionContext::Environment(id, Revision::FIRST);
-    let seal = |(env, sealed): (Secret, _)| services.vault.seal_again(place, &env, sealed);
-    let env = env.map(seal).transpose()?;
+    let seal =
+        |(env, sealed): &(Secret, Vec<u8>)| services.vault.seal_again(place, env, sealed.clone());
+    let env = env.as_ref().map(seal).transpose()?;
     let revision = RevisionRecord {
         number: Revision::FIRST,
         image: spec.image.clone(),

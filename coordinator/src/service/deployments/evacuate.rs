@@ -106,7 +106,13 @@ pub(crate) fn evacuate_some(
 
 /// Whether the whole database fails, not just one row.
 fn concerns_all(error: &StoreError) -> bool {
-    matches!(error, StoreError::Full { .. } | StoreError::Busy | StoreError::Closed)
+    matches!(
+        error,
+        StoreError::Conflict { .. }
+            | StoreError::Full { .. }
+            | StoreError::Busy
+            | StoreError::Closed
+    )
 }
 
 /// Finds new hosts during one transaction, in which the other hosts can only get fuller.

@@ -64,7 +64,7 @@ pub(super) struct Request {
 pub(super) fn idempotent<R, T>(
     tables: &mut dyn Tables,
     services: &Services,
-    request: Option<Request>,
+    request: Option<&Request>,
     work: impl FnOnce(&mut dyn Tables) -> Result<(R, T), DeployError>,
 ) -> Result<(R, Option<T>), DeployError>
 where
@@ -73,11 +73,12 @@ where
     let Some(Request { account, key: IdempotencyKey(key), hash }) = request else {
         return work(tables).map(|(result, done)| (result, Some(done)));
     };
+    let (account, hash) = (*account, *hash);
     let now = services.clock.now();
     // While the clock is in doubt no result counts as expired, so that nothing is done twice.
     let since = services.time.believed().ok().and_then(|now| now.checked_sub(ANSWERS_KEPT).ok());
     let since = since.unwrap_or(Timestamp::MIN);
-    if let Some(first) = tables.replay(account, &key, since)? {
+    if let Some(first) = tables.replay(account, key, since)? {
         if first.body_hash != hash {
             return Err(DeployError::KeyReused);
         }
@@ -85,6 +86,6 @@ where
     }
     let (result, done) = work(tables)?;
     let kept = Replay { body_hash: hash, result: serde_json::to_string(&result)? };
-    tables.keep_answer(account, &key, &kept, now, since)?;
+    tables.keep_answer(account, key, &kept, now, since)?;
     Ok((result, Some(done)))
 }

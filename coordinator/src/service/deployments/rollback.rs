@@ -44,7 +44,7 @@ pub async fn rollback(
         .write(move |tables| {
             // The earlier answer is only for callers that still have permission.
             check.deployment(tables, id, Right::Write)?;
-            idempotent(tables, &services, asked, |tables| {
+            idempotent(tables, &services, asked.as_ref(), |tables| {
                 let change = |tables: &mut dyn Tables, services: &Services, d: &mut Deployment| {
                     bring_back(tables, services, named, d)
                 };

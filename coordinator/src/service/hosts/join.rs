@@ -118,8 +118,8 @@ pub async fn unlock(
 ) -> Result<Invitation, HostError> {
     let wanted = name.to_owned();
     let may_join = move |host: Option<&Host>| match host {
-        None => Err(HostError::Unknown(wanted)),
-        Some(host) if host.bond.locked_at.is_none() => Err(HostError::NotLocked(wanted)),
+        None => Err(HostError::Unknown(wanted.clone())),
+        Some(host) if host.bond.locked_at.is_none() => Err(HostError::NotLocked(wanted.clone())),
         Some(_) => Ok(()),
     };
     make_token(store, ca, random, now, (name, None), may_join, Some("host_unlock")).await
@@ -131,7 +131,7 @@ async fn make_token(
     random: &dyn Random,
     now: Timestamp,
     (name, max_memory_mb): (&str, Option<u64>),
-    may_join: impl FnOnce(Option<&Host>) -> Result<(), HostError> + Send + 'static,
+    may_join: impl Fn(Option<&Host>) -> Result<(), HostError> + Send + 'static,
     act: Option<&'static str>,
 ) -> Result<Invitation, HostError> {
     let secret = Secret::new(BASE64.encode(random::bytes::<32>(random)));
@@ -247,8 +247,8 @@ pub async fn join(state: &AppState, request: JoinRequest) -> Result<Joined, Host
             tables.upsert_host(&Host {
                 id,
                 name: token.name,
-                address: request.address,
-                sealing_key: request.sealing_key,
+                address: request.address.clone(),
+                sealing_key: request.sealing_key.clone(),
                 joined_at: now,
                 wanted: Generation { epoch: 0, generation: 0 },
                 acknowledged: None,

@@ -100,9 +100,7 @@ pub async fn renew(state: &AppState, body: &[u8], binding: Binding) -> Result<Re
             }
             match judge(host.bond.certificate.as_ref(), &statement) {
                 Verdict::Again(certificate) => Ok(Outcome::Certificate(certificate)),
-                Verdict::Next(number) => {
-                    next(tables, &services, &host, &statement, number).map(Outcome::Certificate)
-                }
+                Verdict::Next(number) => next(tables, &services, &host, &statement, number),
                 // Must be committed, so it must not be an error here.
                 Verdict::Copy => lock(tables, &services, host, &statement),
             }
@@ -110,6 +108,10 @@ pub async fn renew(state: &AppState, body: &[u8], binding: Binding) -> Result<Re
         .await?;
     match outcome {
         Outcome::Certificate(certificate) => Ok(Renewed { certificate }),
+        Outcome::Next { certificate, name, number } => {
+            tracing::info!(host = %id, name, number, "a host has a new certificate");
+            Ok(Renewed { certificate })
+        }
         Outcome::Locked(name) => {
             tracing::error!(host = %id, name, "there are two copies of a host; neither is served");
             // The connection to it ends, too.
@@ -120,7 +122,14 @@ pub async fn renew(state: &AppState, body: &[u8], binding: Binding) -> Result<Re
 }
 
 enum Outcome {
+    /// The one it has asked for before.
     Certificate(String),
+    Next {
+        certificate: String,
+        /// Of the host.
+        name: String,
+        number: u32,
+    },
     Locked(String),
 }
 
@@ -130,15 +139,14 @@ fn next(
     host: &Host,
     statement: &Statement,
     number: u32,
-) -> Result<String, RenewError> {
+) -> Result<Outcome, RenewError> {
     let key = host.bond.key.as_ref().ok_or(RenewError::Stranger(None))?;
     services.time.check()?;
     let life = services.config.hosts.certificate_life();
     let (issued, certificate) = services.ca.sign_host(host.id, key, number, life)?;
     let renewal = Some((statement.request, certificate.clone()));
     tables.set_certificate(host.id, &Issued { renewal, ..issued })?;
-    tracing::info!(host = %host.id, name = host.name, number, "a host has a new certificate");
-    Ok(certificate)
+    Ok(Outcome::Next { certificate, name: host.name.clone(), number })
 }
 
 fn lock(

@@ -113,7 +113,7 @@ pub async fn commit(
 pub async fn show(
     state: &AppState,
     host: HostId,
-    mut progress: Vec<Progress>,
+    progress: Vec<Progress>,
     mut probes: Vec<Checked>,
 ) -> Result<(), StoreError> {
     // A host's clock may be ahead; no time later than this one's is shown.
@@ -121,13 +121,14 @@ pub async fn show(
     for probe in &mut probes {
         probe.at = probe.at.min(now);
     }
-    let (progress, probes) = state
+    // Each once, even if a host names it repeatedly.
+    let named = progress.iter().map(|p| p.id).chain(probes.iter().map(|p| p.id));
+    let named: HashSet<_> = named.collect();
+    let own = state
         .store
         .read(move |tables| {
             let mut own = HashSet::new();
-            // Each once, even if a host names it repeatedly.
-            let named = progress.iter().map(|p| p.id).chain(probes.iter().map(|p| p.id));
-            for id in named.collect::<HashSet<_>>() {
+            for &id in &named {
                 let found = match tables.deployment(id) {
                     Err(StoreError::Corrupt { .. }) => None,
                     found => found?,
@@ -136,14 +137,13 @@ pub async fn show(
                     own.insert(id);
                 }
             }
-            progress.retain(|progress| own.contains(&progress.id));
-            probes.retain(|probe| own.contains(&probe.id));
-            Ok::<_, StoreError>((progress, probes))
+            Ok::<_, StoreError>(own)
         })
         .await?;
-    for progress in progress {
+    for progress in progress.into_iter().filter(|progress| own.contains(&progress.id)) {
         state.live.progressed(progress);
     }
+    probes.retain(|probe| own.contains(&probe.id));
     state.live.checked(&probes);
     Ok(())
 }

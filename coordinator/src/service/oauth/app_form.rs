@@ -24,12 +24,12 @@ pub(super) struct Parsed {
 
 /// Parses the redirect URIs of an existing app, or names each invalid one.
 pub(super) fn parse_edit(
-    request: EditApp,
+    request: &EditApp,
     client: &Client,
 ) -> Result<Vec<RedirectUri>, Vec<FieldError>> {
     let mut errors = Vec::new();
     let flows = Flows { code: !client.redirect_uris.is_empty(), device: client.device_flow };
-    let uris = redirect_uris(Some(request.redirect_uris), &flows, &mut errors);
+    let uris = redirect_uris(Some(request.redirect_uris.clone()), &flows, &mut errors);
     if errors.is_empty() { Ok(uris) } else { Err(errors) }
 }
 

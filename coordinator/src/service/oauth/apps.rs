@@ -173,7 +173,7 @@ pub async fn edit_app(
         .store
         .write(move |tables| {
             let mut client = own(&*tables, owner, &client_id)?;
-            let uris = parse_edit(request, &client).map_err(AppError::Invalid)?;
+            let uris = parse_edit(&request, &client).map_err(AppError::Invalid)?;
             let widens = uris.iter().any(|uri| !client.redirect_uris.contains(uri));
             if widens && !client.scopes.iter().all(Scope::is_harmless) {
                 client.is_approved = false;

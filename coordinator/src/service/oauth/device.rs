@@ -96,8 +96,8 @@ pub async fn start_device(
             tables.insert_device_code(&DeviceCode {
                 hash,
                 user_hash: user.hashed(),
-                client_id: client.client_id,
-                scopes,
+                client_id: client.client_id.clone(),
+                scopes: scopes.clone(),
                 expires_at: now + LIFETIME,
                 interval: INTERVAL,
                 polled_at: None,
@@ -128,7 +128,7 @@ pub async fn redeem_device(
     const WRONG: TokenError =
         TokenError::grant("the device code is wrong, or was issued to another client; start over");
     let hash = PlainToken::parse(Kind::DeviceCode, code.expose()).ok_or(WRONG)?.hashed();
-    let pair = Pair::generate(state);
+    let (pair, hashed) = Pair::generate(state);
     // The inner result is the answer, the outer one the transaction: a premature poll must be
     // committed although it is refused.
     state
@@ -141,23 +141,23 @@ pub async fn redeem_device(
             let grant = code.grant.map(|id| tables.grant(id)).transpose()?.flatten();
             if code.used_at.is_some() {
                 if let Some(grant) = grant {
-                    consent::end(tables, &grant, pair.now, "its device code was used twice")?;
+                    consent::end(tables, &grant, hashed.now, "its device code was used twice")?;
                 }
                 return Ok(Err(TokenError::grant(
                     "the device code was used before; all tokens that came of it are revoked",
                 )));
             }
-            if pair.now >= code.expires_at {
+            if hashed.now >= code.expires_at {
                 let text = "nobody decided in time; ask for a new device code";
                 return Ok(Err(TokenError::Refused(ErrorCode::ExpiredToken, text)));
             }
             match (code.is_allowed, grant) {
-                (None, _) => wait(tables, &code, pair.now).map(Err),
+                (None, _) => wait(tables, &code, hashed.now).map(Err),
                 (Some(true), Some(grant)) if is_suspended(tables, &grant)? => Ok(Err(SUSPENDED)),
                 (Some(true), Some(grant)) if grant.revoked_at.is_none() => {
-                    tables.use_device_code(&hash, pair.now)?;
-                    let scopes = grant.scopes.clone();
-                    pair.store(tables, &grant, &scopes).map(Ok)
+                    tables.use_device_code(&hash, hashed.now)?;
+                    hashed.store(tables, &grant, &grant.scopes)?;
+                    Ok(Ok(grant.scopes))
                 }
                 (Some(_), _) => {
                     let text = "the account's owner said no";
@@ -167,6 +167,7 @@ pub async fn redeem_device(
         })
         .await
         .map_err(|error: StoreError| TokenError::Store(error))?
+        .map(|scopes| pair.into_tokens(&scopes))
 }
 
 /// Nobody has decided: the device waits, and longer if it polls too often.

@@ -10,7 +10,7 @@ use super::inspect::is_suspended;
 use crate::auth::session::{self, SessionError};
 use crate::auth::token::{Kind, PlainToken};
 use crate::crypto::random;
-use crate::domain::identity::Scopes;
+use crate::domain::identity::{HashedToken, Scopes};
 use crate::state::AppState;
 use crate::store::contract::{Client, Grant, Token, TokenKind};
 use crate::store::{StoreError, Tables};
@@ -22,30 +22,56 @@ const REFRESH_LIFETIME: SignedDuration = SignedDuration::from_hours(90 * 24);
 /// Type of the tokens that an exchange returns (RFC 8693, 3).
 const ACCESS_TOKEN_TYPE: &str = "urn:ietf:params:oauth:token-type:access_token";
 
-/// A new pair of tokens: plain for the answer, hashed for the store.
+/// A new pair of tokens, for the answer.
 pub(super) struct Pair {
     access: PlainToken,
     refresh: PlainToken,
+}
+
+/// A [`Pair`] as the store keeps it. The transaction has only this.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct HashedPair {
+    access: HashedToken,
+    refresh: HashedToken,
     pub(super) now: Timestamp,
 }
 
 impl Pair {
-    pub(super) fn generate(state: &AppState) -> Self {
-        Self {
+    pub(super) fn generate(state: &AppState) -> (Self, HashedPair) {
+        let pair = Self {
             access: PlainToken::generate(Kind::Access, &*state.random),
             refresh: PlainToken::generate(Kind::Refresh, &*state.random),
+        };
+        let hashed = HashedPair {
+            access: pair.access.hashed(),
+            refresh: pair.refresh.hashed(),
             now: state.clock.now(),
-        }
+        };
+        (pair, hashed)
     }
 
+    /// The answer, once the pair is stored; `scopes`: those of the access token.
+    pub(super) fn into_tokens(self, scopes: &Scopes) -> Tokens {
+        Tokens {
+            access_token: self.access.into_secret(),
+            token_type: "Bearer".to_owned(),
+            expires_in: ACCESS_LIFETIME.as_secs(),
+            refresh_token: Some(self.refresh.into_secret()),
+            scope: scopes.to_string(),
+            issued_token_type: None,
+        }
+    }
+}
+
+impl HashedPair {
     pub(super) fn store(
-        self,
+        &self,
         tables: &mut dyn Tables,
         grant: &Grant,
         scopes: &Scopes,
-    ) -> Result<Tokens, StoreError> {
-        let token = |plain: &PlainToken, kind, lifetime, scopes: &Scopes| Token {
-            hash: plain.hashed(),
+    ) -> Result<(), StoreError> {
+        let token = |hash, kind, lifetime, scopes: &Scopes| Token {
+            hash,
             kind,
             grant: grant.id,
             scopes: scopes.clone(),
@@ -53,19 +79,11 @@ impl Pair {
             expires_at: self.now + lifetime,
             used_at: None,
         };
-        tables.insert_token(&token(&self.access, TokenKind::Access, ACCESS_LIFETIME, scopes))?;
+        tables.insert_token(&token(self.access, TokenKind::Access, ACCESS_LIFETIME, scopes))?;
         // The refresh token keeps the whole grant: a narrower access token now does not bind
         // the next one (RFC 6749, 6).
         let whole = &grant.scopes;
-        tables.insert_token(&token(&self.refresh, TokenKind::Refresh, REFRESH_LIFETIME, whole))?;
-        Ok(Tokens {
-            access_token: self.access.into_secret(),
-            token_type: "Bearer".to_owned(),
-            expires_in: ACCESS_LIFETIME.as_secs(),
-            refresh_token: Some(self.refresh.into_secret()),
-            scope: scopes.to_string(),
-            issued_token_type: None,
-        })
+        tables.insert_token(&token(self.refresh, TokenKind::Refresh, REFRESH_LIFETIME, whole))
     }
 }
 
@@ -82,7 +100,7 @@ pub async fn redeem(
         "the code is wrong, expired, or was issued to another client; ask for a new one";
     let hash =
         PlainToken::parse(Kind::Code, code.expose()).ok_or(TokenError::grant(WRONG))?.hashed();
-    let pair = Pair::generate(state);
+    let (pair, hashed) = Pair::generate(state);
     // The inner result is the answer, the outer one the transaction: the end of a grant must be
     // committed although the request is refused.
     state
@@ -96,12 +114,12 @@ pub async fn redeem(
                 return Ok(Err(TokenError::grant(WRONG)));
             }
             if code.used_at.is_some() {
-                consent::end(tables, &grant, pair.now, "its code was used twice")?;
+                consent::end(tables, &grant, hashed.now, "its code was used twice")?;
                 return Ok(Err(TokenError::grant(
                     "the code was used before; all tokens that came of it are revoked, start over",
                 )));
             }
-            if pair.now >= code.expires_at || grant.revoked_at.is_some() {
+            if hashed.now >= code.expires_at || grant.revoked_at.is_some() {
                 return Ok(Err(TokenError::grant(WRONG)));
             }
             if redirect_uri.as_deref() != Some(code.redirect_uri.as_str()) {
@@ -125,12 +143,13 @@ pub async fn redeem(
             if is_suspended(tables, &grant)? {
                 return Ok(Err(SUSPENDED));
             }
-            tables.use_code(&hash, pair.now)?;
-            let scopes = grant.scopes.clone();
-            pair.store(tables, &grant, &scopes).map(Ok)
+            tables.use_code(&hash, hashed.now)?;
+            hashed.store(tables, &grant, &grant.scopes)?;
+            Ok(Ok(grant.scopes))
         })
         .await
         .map_err(|error: StoreError| TokenError::Store(error))?
+        .map(|scopes| pair.into_tokens(&scopes))
 }
 
 /// Exchanges a refresh token for its successor (RFC 6749, 6). One used twice was stolen: the grant
@@ -145,7 +164,7 @@ pub async fn refresh(
         "the refresh token is wrong, expired, revoked, or another client's; log in again";
     let hash =
         PlainToken::parse(Kind::Refresh, token.expose()).ok_or(TokenError::grant(WRONG))?.hashed();
-    let pair = Pair::generate(state);
+    let (pair, hashed) = Pair::generate(state);
     state
         .store
         .write(move |tables| {
@@ -155,12 +174,12 @@ pub async fn refresh(
             let usable = token.kind == TokenKind::Refresh
                 && grant.client_id == client.client_id
                 && grant.revoked_at.is_none()
-                && pair.now < token.expires_at;
+                && hashed.now < token.expires_at;
             if !usable {
                 return Ok(Err(TokenError::grant(WRONG)));
             }
             if token.used_at.is_some() {
-                consent::end(tables, &grant, pair.now, "a refresh token was used twice")?;
+                consent::end(tables, &grant, hashed.now, "a refresh token was used twice")?;
                 return Ok(Err(TokenError::grant(
                     "the refresh token was used before; the grant is revoked, log in again",
                 )));
@@ -177,11 +196,13 @@ pub async fn refresh(
                     )));
                 }
             };
-            tables.use_token(&hash, pair.now)?;
-            pair.store(tables, &grant, &scopes).map(Ok)
+            tables.use_token(&hash, hashed.now)?;
+            hashed.store(tables, &grant, &scopes)?;
+            Ok(Ok(scopes))
         })
         .await
         .map_err(|error: StoreError| TokenError::Store(error))?
+        .map(|scopes| pair.into_tokens(&scopes))
 }
 
 /// Exchanges a login for the CLI's tokens (RFC 8693). No other client may: a login's JWT must not
@@ -223,22 +244,24 @@ pub async fn exchange(
             return Err(TokenError::request("subject_token is not a valid login; log in again"));
         }
     };
-    let pair = Pair::generate(state);
+    let (pair, hashed) = Pair::generate(state);
     let grant = Grant {
         id: random::uuid(&*state.random),
         client_id: client.client_id,
         account: login.account.id,
         scopes: scopes.clone(),
-        created_at: pair.now,
+        created_at: hashed.now,
         revoked_at: None,
     };
-    let tokens: Result<Tokens, StoreError> = state
+    let stored: Result<(), StoreError> = state
         .store
         .write(move |tables| {
             consent::give(tables, &grant, "token_exchange")?;
             tables.tie_grant(grant.id, login.id)?;
-            pair.store(tables, &grant, &scopes)
+            hashed.store(tables, &grant, &grant.scopes)
         })
         .await;
-    Ok(Tokens { issued_token_type: Some(ACCESS_TOKEN_TYPE.to_owned()), ..tokens? })
+    stored?;
+    let issued_token_type = Some(ACCESS_TOKEN_TYPE.to_owned());
+    Ok(Tokens { issued_token_type, ..pair.into_tokens(&scopes) })
 }

@@ -95,7 +95,7 @@ pub async fn invite(
             let row = InvitationRow {
                 id: new,
                 org: id,
-                email,
+                email: email.clone(),
                 role,
                 team,
                 invited_by: grant.actor(),

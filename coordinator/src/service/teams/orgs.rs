@@ -92,12 +92,12 @@ pub async fn rename_org(
         .write(move |tables| {
             let grant = check.org(tables, id, OrgRole::Admin).map_err(TeamError::refused(ORG))?;
             let mut org = grant.org().clone();
-            if let Some(slug) = slug.filter(|slug| slug.as_str() != org.slug) {
+            if let Some(slug) = slug.as_ref().filter(|slug| slug.as_str() != org.slug) {
                 shared(&org)?;
-                free(tables, &slug)?;
+                free(tables, slug)?;
                 org.slug = slug.to_string();
             }
-            if let Some(name) = name {
+            if let Some(name) = &name {
                 org.name = name.to_string();
             }
             tables.rename_org(id, &org.name, &org.slug)?;

@@ -103,11 +103,11 @@ pub async fn rename_team(
             let grant = grant.map_err(TeamError::refused(TEAM))?;
             let mut standing = grant.standing().clone();
             let org = standing.org.id;
-            if let Some(slug) = slug.filter(|slug| slug.as_str() != standing.team.slug) {
-                free(tables, org, &slug)?;
+            if let Some(slug) = slug.as_ref().filter(|slug| slug.as_str() != standing.team.slug) {
+                free(tables, org, slug)?;
                 standing.team.slug = slug.to_string();
             }
-            if let Some(name) = name {
+            if let Some(name) = &name {
                 standing.team.name = name.to_string();
             }
             tables.rename_team(id, &standing.team.name, &standing.team.slug)?;

@@ -170,7 +170,15 @@ pub enum StoreError {
         #[source]
         source: Cause,
     },
-    /// The queue is too long to be worked off in time.
+    /// Another transaction changed what this one has read, and both cannot stand. The store runs
+    /// the work again, so that no use case sees this error as its result.
+    #[error("database: cannot {operation}: another transaction changed the same rows")]
+    Conflict {
+        operation: &'static str,
+        #[source]
+        source: Cause,
+    },
+    /// The queue is too long to be worked off in time, or the work met a conflict each time.
     #[error("the database is busy; try again")]
     Busy,
     /// The database's thread ended or the work panicked.
@@ -182,6 +190,11 @@ impl StoreError {
     /// For `map_err`: the statement for `operation` failed.
     pub fn operation<E: Into<Cause>>(operation: &'static str) -> impl FnOnce(E) -> Self {
         move |error| Self::Operation { operation, source: error.into() }
+    }
+
+    /// For `map_err`: the statement for `operation` met a [`Self::Conflict`].
+    pub fn conflict<E: Into<Cause>>(operation: &'static str) -> impl FnOnce(E) -> Self {
+        move |error| Self::Conflict { operation, source: error.into() }
     }
 
     /// For `map_err`: `what` holds an unreadable value.

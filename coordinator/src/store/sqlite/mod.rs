@@ -48,6 +48,7 @@ use super::Waiting;
 use super::contract::{StoreError, Tables};
 use crate::process::secret_file;
 use crate::store::cache::Version;
+use crate::store::retry::Outcome;
 
 /// Maximum jobs waiting for the writer; one more is refused with [`StoreError::Busy`].
 const WRITE_QUEUE: usize = 4096;
@@ -66,6 +67,7 @@ pub(crate) const LONG_READER: &str = "store-long-reader";
 pub(super) struct Tx<'c> {
     pub(super) connection: &'c Connection,
     failure: Cell<Option<ErrorCode>>,
+    conflict: Cell<Option<(&'static str, rusqlite::Error)>>,
 }
 
 /// A database file and its threads, which end when the last clone is dropped.
@@ -144,60 +146,76 @@ impl Sqlite {
     }
 
     /// See [`super::Store::write`].
-    pub async fn write<T, E, F>(&self, work: F) -> Result<T, E>
+    pub(in crate::store) async fn write<T, E, F>(&self, work: F) -> Outcome<T, E, F>
     where
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
-        F: FnOnce(&mut dyn Tables) -> Result<T, E> + Send + 'static,
+        F: Fn(&mut dyn Tables) -> Result<T, E> + Send + 'static,
     {
         let (answer, received) = oneshot::channel();
-        let job = Job::new(work, answer);
-        self.writer.try_send(job).map_err(|error| refused(&error))?;
-        received.await.map_err(|_| StoreError::Closed)?
+        match self.writer.try_send(Job::new(work, answer)) {
+            Ok(()) => answered(received).await,
+            Err(error) => Outcome::failed(refused(&error)),
+        }
     }
 
     /// See [`super::Store::read`].
-    pub async fn read<T, E, F>(&self, work: F) -> Result<T, E>
+    pub(in crate::store) async fn read<T, E, F>(&self, work: F) -> Outcome<T, E, F>
     where
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
-        F: FnOnce(&dyn Tables) -> Result<T, E> + Send + 'static,
+        F: Fn(&dyn Tables) -> Result<T, E> + Send + 'static,
     {
         let (answer, received) = oneshot::channel();
-        let job = read_job(work, answer);
-        self.readers.try_send(job).map_err(|error| refused(&error))?;
-        received.await.map_err(|_| StoreError::Closed)?
+        match self.readers.try_send(read_job(work, answer)) {
+            Ok(()) => answered(received).await,
+            Err(error) => Outcome::failed(refused(&error)),
+        }
     }
 
     /// See [`super::Store::read_long`].
-    pub async fn read_long<T, E, F>(&self, work: F) -> Result<T, E>
+    pub(in crate::store) async fn read_long<T, E, F>(&self, work: F) -> Outcome<T, E, F>
     where
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
-        F: FnOnce(&dyn Tables) -> Result<T, E> + Send + 'static,
+        F: Fn(&dyn Tables) -> Result<T, E> + Send + 'static,
     {
         let (answer, received) = oneshot::channel();
-        let job = read_job(work, answer);
         // All hosts may want a document at once: they wait here, and none is refused.
-        self.long_readers.send(job).await.map_err(|_| StoreError::Closed)?;
-        received.await.map_err(|_| StoreError::Closed)?
+        match self.long_readers.send(read_job(work, answer)).await {
+            Ok(()) => answered(received).await,
+            Err(_) => Outcome::failed(StoreError::Closed),
+        }
     }
 }
 
-fn read_job<T, E, F>(work: F, answer: oneshot::Sender<Result<T, E>>) -> ReadJob
+fn read_job<T, E, F>(work: F, answer: oneshot::Sender<Outcome<T, E, F>>) -> ReadJob
 where
     T: Send + 'static,
     E: From<StoreError> + Send + 'static,
-    F: FnOnce(&dyn Tables) -> Result<T, E> + Send + 'static,
+    F: Fn(&dyn Tables) -> Result<T, E> + Send + 'static,
 {
     Box::new(move |tables| {
-        let result = match tables {
-            Ok(tables) => work(tables),
-            Err(error) => Err(error.into()),
+        let outcome = match tables {
+            Ok(tx) => {
+                let result = work(tx);
+                match tx.conflict() {
+                    Some(conflict) => Outcome::Conflict(work, conflict),
+                    None => Outcome::Ended(result),
+                }
+            }
+            Err(error) => Outcome::failed(error),
         };
         // The caller may be gone; a read has nothing to undo.
-        let _ = answer.send(result);
+        let _ = answer.send(outcome);
     })
+}
+
+async fn answered<T, E, F>(received: oneshot::Receiver<Outcome<T, E, F>>) -> Outcome<T, E, F>
+where
+    E: From<StoreError>,
+{
+    received.await.unwrap_or_else(|_| Outcome::failed(StoreError::Closed))
 }
 
 fn refused<T>(error: &mpsc::error::TrySendError<T>) -> StoreError {

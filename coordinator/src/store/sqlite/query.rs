@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use rusqlite::{Connection, ErrorCode, Params, Row};
+use rusqlite::{Connection, ErrorCode, Params, Row, ffi};
 
 use super::Tx;
 use crate::store::contract::StoreError;
@@ -32,7 +32,7 @@ pub(super) use expired;
 
 impl<'c> Tx<'c> {
     pub(super) fn new(connection: &'c Connection) -> Self {
-        Self { connection, failure: Cell::default() }
+        Self { connection, failure: Cell::default(), conflict: Cell::default() }
     }
 
     /// Why the last statement failed. The use case may have replaced or ignored the error.
@@ -40,9 +40,20 @@ impl<'c> Tx<'c> {
         self.failure.get()
     }
 
+    /// Whether a statement met a conflict. The use case may have replaced or ignored the error.
+    pub(super) fn conflict(&self) -> Option<StoreError> {
+        self.conflict.take().map(|(operation, error)| StoreError::conflict(operation)(error))
+    }
+
     fn fails(&self, operation: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
         move |error| {
             self.failure.set(error.sqlite_error_code());
+            if is_conflict(&error) {
+                // The use case gets its own, because `rusqlite::Error` cannot be cloned.
+                let text = error.to_string();
+                self.conflict.set(Some((operation, error)));
+                return StoreError::conflict(operation)(text);
+            }
             failed(operation)(error)
         }
     }
@@ -103,6 +114,13 @@ impl<'c> Tx<'c> {
             })
             .map_err(self.fails(operation))
     }
+}
+
+/// A write that builds on a snapshot that is no longer the newest. It cannot happen while all writes
+/// begin with BEGIN IMMEDIATE.
+fn is_conflict(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    code == Some(ffi::SQLITE_BUSY_SNAPSHOT)
 }
 
 /// For `map_err` of writes: the statement for `operation` failed; a full disk is a separate error.

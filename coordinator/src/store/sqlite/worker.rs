@@ -11,6 +11,7 @@ use tracing::dispatcher;
 
 use super::{Tx, query};
 use crate::store::contract::{StoreError, Tables};
+use crate::store::retry::Outcome;
 
 /// Maximum jobs that share one commit.
 const GROUP: usize = 64;
@@ -36,29 +37,32 @@ struct Done {
 }
 
 /// One use case's work on a reader thread; `Err`: no snapshot could be opened.
-pub(super) type ReadJob = Box<dyn FnOnce(Result<&dyn Tables, StoreError>) + Send>;
+pub(super) type ReadJob = Box<dyn FnOnce(Result<&Tx<'_>, StoreError>) + Send>;
 
 impl Job {
-    pub(super) fn new<T, E, F>(work: F, answer: oneshot::Sender<Result<T, E>>) -> Self
+    pub(super) fn new<T, E, F>(work: F, answer: oneshot::Sender<Outcome<T, E, F>>) -> Self
     where
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
-        F: FnOnce(&mut dyn Tables) -> Result<T, E> + Send + 'static,
+        F: Fn(&mut dyn Tables) -> Result<T, E> + Send + 'static,
     {
         Self(Box::new(move |tables| {
-            let result = tables.map(work);
+            let result = tables.map(&work);
             Done {
                 keep: matches!(result, Some(Ok(_))),
                 answer: Box::new(move |committed| {
-                    let result = match (result, committed) {
+                    let outcome = match (result, committed) {
+                        (_, Err(error @ StoreError::Conflict { .. })) => {
+                            Outcome::Conflict(work, error)
+                        }
                         // Replaces even the use case's own error, which may be due to rows of
                         // another job that are rolled back as well.
-                        (_, Err(error)) => Err(error.into()),
-                        (Some(result), Ok(())) => result,
-                        (None, Ok(())) => Err(StoreError::Closed.into()),
+                        (_, Err(error)) => Outcome::failed(error),
+                        (Some(result), Ok(())) => Outcome::Ended(result),
+                        (None, Ok(())) => Outcome::failed(StoreError::Closed),
                     };
                     // A client that went away is no reason to undo what was committed.
-                    let _ = answer.send(result);
+                    let _ = answer.send(outcome);
                 }),
             }
         }))
@@ -175,6 +179,12 @@ fn run_group(connection: &mut Connection, jobs: impl Iterator<Item = Job>, commi
             tracing::error!("a use case panicked in its transaction; it was rolled back");
             continue;
         };
+        // Even if the use case has ignored the error: what it read is not what it would write on.
+        if let Some(conflict) = tx.conflict() {
+            drop(savepoint);
+            (done.answer)(Err(conflict));
+            continue;
+        }
         // A dropped savepoint is rolled back.
         let settled = if done.keep { savepoint.commit() } else { Ok(()) };
         match settled {
@@ -254,13 +264,25 @@ mod tests {
     use crate::store::contract::JoinTokenRow;
     use crate::store::sqlite::migrate;
 
-    type Told = oneshot::Receiver<Result<(), StoreError>>;
+    type Work = Box<dyn Fn(&mut dyn Tables) -> Result<(), StoreError> + Send>;
+
+    /// What a job was told, once it has ended.
+    struct Told(oneshot::Receiver<Outcome<(), StoreError, Work>>);
+
+    impl Told {
+        fn try_recv(&mut self) -> Result<Result<(), StoreError>, oneshot::error::TryRecvError> {
+            self.0.try_recv().map(|outcome| match outcome {
+                Outcome::Ended(result) => result,
+                Outcome::Conflict(_, conflict) => Err(conflict),
+            })
+        }
+    }
 
     fn job(
-        work: impl FnOnce(&mut dyn Tables) -> Result<(), StoreError> + Send + 'static,
+        work: impl Fn(&mut dyn Tables) -> Result<(), StoreError> + Send + 'static,
     ) -> (Job, Told) {
         let (answer, told) = oneshot::channel();
-        (Job::new(work, answer), told)
+        (Job::new(Box::new(work) as Work, answer), Told(told))
     }
 
     fn keep(tables: &mut dyn Tables, name: &str, hash: u8) -> Result<(), StoreError> {

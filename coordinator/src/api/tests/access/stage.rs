@@ -299,7 +299,7 @@ impl Stage {
             let scopes: crate::domain::identity::Scopes = [scope].into_iter().collect();
             tables.insert_grant(&Grant {
                 id,
-                client_id,
+                client_id: client_id.clone(),
                 account,
                 scopes: scopes.clone(),
                 created_at: now,
@@ -334,7 +334,7 @@ impl Stage {
 
 async fn write<F>(world: &World, work: F)
 where
-    F: FnOnce(&mut dyn Tables) -> Result<(), StoreError> + Send + 'static,
+    F: Fn(&mut dyn Tables) -> Result<(), StoreError> + Send + 'static,
 {
     let written: Result<(), StoreError> = world.state.store.write(work).await;
     written.unwrap();

@@ -14,7 +14,7 @@ use crate::testing::{World, deploys as deployments, owner, request};
 
 async fn write<F>(world: &World, work: F)
 where
-    F: FnOnce(&mut dyn Tables) -> Result<(), StoreError> + Send + 'static,
+    F: Fn(&mut dyn Tables) -> Result<(), StoreError> + Send + 'static,
 {
     world.state.store.write(work).await.unwrap();
 }
