@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
+use data_encoding::HEXLOWER;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -387,12 +388,7 @@ fn sha256(bytes: &[u8]) -> Vec<u8> {
 
 /// `sha256:` and the hex digest of `bytes`.
 pub fn digest_of(bytes: &[u8]) -> Digest {
-    use std::fmt::Write as _;
-    let mut text = String::from("sha256:");
-    for byte in sha256(bytes) {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
+    let text = format!("sha256:{}", HEXLOWER.encode(&sha256(bytes)));
     Digest::parse(&text).unwrap_or_else(|_| unreachable!("64 hex digits were just written"))
 }
 

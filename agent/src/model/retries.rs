@@ -14,8 +14,14 @@ pub const SHORTAGE: Backoff = Backoff::new(Duration::from_secs(1), Duration::fro
 /// Trouble on this host that clears soon if at all, such as its disk or the container list: 0.5 s,
 /// 1 s … 5 s. Visitors may be waiting, so the cap is low.
 pub const HOST: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(5));
+/// Podman's event stream: 0.1 s, 0.2 s … 5 s. Until it is open, changes are noticed late.
+pub const EVENTS: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 /// A certificate that cannot be obtained: 1 s, 2 s … 15 min. Issuers count failures.
 pub const CERTIFICATE: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins(15));
+/// The first handshakes for a certificate: 0.1 s, 0.2 s, 0.4 s. The route file or the table may be a
+/// moment late.
+pub const CERTIFICATE_AT_FIRST: Backoff =
+    Backoff::new(Duration::from_millis(100), Duration::from_millis(400));
 /// A renewal that the coordinator does not answer: 1 s, 2 s … 5 min.
 pub const RENEWAL: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins(5));
 

@@ -261,9 +261,8 @@ impl<X: Proxy> Routes<X> {
                     }
                 }
             }
-            // Soon at first: the route file or the table may be a moment late.
             let wait = match tries {
-                0..3 => Duration::from_millis(100) * 2_u32.pow(tries),
+                0..3 => retries::CERTIFICATE_AT_FIRST.delay(tries, 0.0),
                 _ => retries::CERTIFICATE.delay(tries - 3, (self.jitter)()),
             };
             tries += 1;

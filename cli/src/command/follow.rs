@@ -10,6 +10,7 @@
 use std::pin::pin;
 use std::time::Duration;
 
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use buddo_shared::api::deploy::{Deployment, Status, StatusAnswer, StatusProgress};
 use buddo_shared::id::DeploymentId;
 use buddo_shared::report::Phase;
@@ -204,19 +205,25 @@ struct Watch<'a> {
     id: DeploymentId,
     mode: Mode,
     last_event: Option<String>,
-    pause: Duration,
+    pauses: ExponentialBackoff,
+    /// The next pause, if the API asked for one.
+    asked: Option<Duration>,
 }
 
-/// With these pauses there are at most 15 polls a minute; the API allows 30 reads.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// With these pauses there are at most 15 polls a minute; the API allows 30 reads.
+const PAUSES: ExponentialBuilder = ExponentialBuilder::new()
+    .with_min_delay(Duration::from_secs(1))
+    .with_factor(1.5)
+    .with_max_delay(LONGEST_PAUSE)
+    .without_max_times();
 
 /// If the API asks us to wait without saying how long.
 const RATE_LIMIT_PAUSE: Duration = Duration::from_secs(10);
 
 impl<'a> Watch<'a> {
     fn new(api: &'a Api, id: DeploymentId) -> Self {
-        Self { api, id, mode: Mode::Connect, last_event: None, pause: FIRST_PAUSE }
+        Self { api, id, mode: Mode::Connect, last_event: None, pauses: PAUSES.build(), asked: None }
     }
 
     /// The next status, or a problem to show; an error ends the watch.
@@ -236,18 +243,18 @@ impl<'a> Watch<'a> {
                 },
                 Mode::Stream(events) => {
                     if let Ok(Some(answer)) = self.api.next_event(events).await {
-                        self.pause = FIRST_PAUSE;
+                        self.pauses = PAUSES.build();
                         return Ok(Seen::Status(Box::new(answer)));
                     }
                     let (last_event, wait) = events.resume();
                     self.last_event = last_event.or(self.last_event.take());
-                    self.pause = wait.map_or(self.pause, |wait| wait.min(LONGEST_PAUSE));
+                    self.asked = wait.map(|wait| wait.min(LONGEST_PAUSE));
                     self.mode = Mode::Poll { then_connect: true };
                 }
                 Mode::Poll { then_connect } => {
                     let then_connect = *then_connect;
-                    tokio::time::sleep(self.pause).await;
-                    self.pause = (self.pause * 3 / 2).min(LONGEST_PAUSE);
+                    let pause = self.asked.take().or_else(|| self.pauses.next());
+                    tokio::time::sleep(pause.unwrap_or(LONGEST_PAUSE)).await;
                     let polled = self.poll().await?;
                     if then_connect && matches!(polled, Seen::Status(_)) {
                         self.mode = Mode::Connect;
@@ -262,7 +269,7 @@ impl<'a> Watch<'a> {
         match self.api.status(self.id).await {
             Ok(answer) => Ok(Seen::Status(Box::new(answer))),
             Err(error) if error.status() == Some(429) => {
-                self.pause = error.retry_after().unwrap_or(RATE_LIMIT_PAUSE);
+                self.asked = Some(error.retry_after().unwrap_or(RATE_LIMIT_PAUSE));
                 Ok(Seen::Trouble(error))
             }
             Err(error) if error.is_transient() => Ok(Seen::Trouble(error)),
@@ -285,12 +292,12 @@ mod tests {
 
     #[test]
     fn polling_alone_respects_the_published_limit() {
-        let (mut pause, mut elapsed, mut polls) = (FIRST_PAUSE, Duration::ZERO, 0);
-        while elapsed < Duration::from_mins(1) {
-            elapsed += pause;
-            pause = (pause * 3 / 2).min(LONGEST_PAUSE);
-            polls += 1;
-        }
+        let mut elapsed = Duration::ZERO;
+        let polls = PAUSES.build().take_while(|pause| {
+            elapsed += *pause;
+            elapsed <= Duration::from_mins(1)
+        });
+        let polls = polls.count();
         assert!(polls <= 15, "{polls}");
     }
 }

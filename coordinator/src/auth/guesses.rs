@@ -15,12 +15,13 @@
 //!                   └─► not run, e.g. no hashing slot: undo
 //! ```
 
-use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use buddo_runtime::backoff::Backoff;
+use buddo_runtime::bounded_map::BoundedMap;
 use buddo_shared::id::AccountId;
 use tokio::time::Instant;
 
@@ -35,23 +36,20 @@ const SUBJECTS: usize = 50_000;
 struct Pace {
     /// Tries before the first wait.
     free: u32,
-    /// The first wait; doubles with each failure.
-    first: Duration,
-    most: Duration,
+    /// From then on, by further failures.
+    waits: Backoff,
     /// Failures are forgotten after this long without another.
     forget: Duration,
 }
 
 const PASSWORDS_OF_ACCOUNT: Pace = Pace {
     free: 10,
-    first: Duration::from_secs(1),
-    most: Duration::from_mins(1),
+    waits: Backoff::new(Duration::from_secs(1), Duration::from_mins(1)),
     forget: Duration::from_hours(1),
 };
 const PASSWORDS_FROM_ADDRESS: Pace = Pace {
     free: 50,
-    first: Duration::from_secs(1),
-    most: Duration::from_mins(15),
+    waits: Backoff::new(Duration::from_secs(1), Duration::from_mins(15)),
     forget: Duration::from_hours(1),
 };
 /// An IPv6 site (/48): it holds 65,536 of the addresses (/64s) above.
@@ -60,8 +58,7 @@ const PASSWORDS_FROM_SITE: Pace =
 /// Three in a million codes are valid at any time: this allows some thirty tries a day.
 const CODES_OF_ACCOUNT: Pace = Pace {
     free: 5,
-    first: Duration::from_secs(30),
-    most: Duration::from_hours(1),
+    waits: Backoff::new(Duration::from_secs(30), Duration::from_hours(1)),
     forget: Duration::from_hours(24),
 };
 
@@ -75,26 +72,20 @@ struct Failures {
 
 /// Failures by subject. Pure: the caller supplies the time.
 #[derive(Debug)]
-struct Backoff<K> {
+struct Guesses<K> {
     pace: Pace,
-    capacity: usize,
-    young: HashMap<K, Failures>,
-    old: HashMap<K, Failures>,
+    failures: BoundedMap<K, Failures>,
 }
 
-impl<K: Eq + Hash> Backoff<K> {
+impl<K: Eq + Hash> Guesses<K> {
     fn new(pace: Pace, capacity: usize) -> Self {
-        Self { pace, capacity, young: HashMap::new(), old: HashMap::new() }
+        Self { pace, failures: BoundedMap::new(capacity) }
     }
 
     /// Counts a try as failed for now. `Err`: it comes too soon by this much, and is not counted.
     fn begin(&mut self, key: K, now: Duration) -> Result<(), Duration> {
-        if self.young.len() >= self.capacity.div_ceil(2) {
-            self.old = std::mem::take(&mut self.young);
-        }
-        let Pace { free, first, most, forget } = self.pace;
-        let known = self.old.remove(&key);
-        let failures = self.young.entry(key).or_insert_with(|| known.unwrap_or_default());
+        let Pace { free, waits, forget } = self.pace;
+        let failures = self.failures.entry(key);
         if now.saturating_sub(failures.last) > forget {
             *failures = Failures::default();
         }
@@ -104,23 +95,22 @@ impl<K: Eq + Hash> Backoff<K> {
         failures.count = failures.count.saturating_add(1);
         failures.last = now;
         if let Some(beyond) = failures.count.checked_sub(free) {
-            let wait = first.saturating_mul(2_u32.saturating_pow(beyond)).min(most);
-            failures.until = now.saturating_add(wait);
+            // Without jitter: what people are told has to be enough.
+            failures.until = now.saturating_add(waits.delay(beyond, 0.0));
         }
         Ok(())
     }
 
     /// Takes back what [`begin`](Self::begin) counted.
     fn undo(&mut self, key: &K) {
-        if let Some(failures) = self.young.get_mut(key).or_else(|| self.old.get_mut(key)) {
+        if let Some(failures) = self.failures.get_mut(key) {
             failures.count = failures.count.saturating_sub(1);
             failures.until = Duration::ZERO;
         }
     }
 
     fn clear(&mut self, key: &K) {
-        self.young.remove(key);
-        self.old.remove(key);
+        self.failures.remove(key);
     }
 }
 
@@ -132,12 +122,12 @@ pub struct TooSoon(pub Duration);
 #[derive(Debug)]
 pub struct Attempts {
     started: Instant,
-    passwords: Mutex<Backoff<Box<str>>>,
-    addresses: Mutex<Backoff<Key>>,
-    sites: Mutex<Backoff<Key>>,
-    codes: Mutex<Backoff<AccountId>>,
-    devices: Mutex<Backoff<Device>>,
-    sessions: Mutex<Backoff<AccountId>>,
+    passwords: Mutex<Guesses<Box<str>>>,
+    addresses: Mutex<Guesses<Key>>,
+    sites: Mutex<Guesses<Key>>,
+    codes: Mutex<Guesses<AccountId>>,
+    devices: Mutex<Guesses<Device>>,
+    sessions: Mutex<Guesses<AccountId>>,
 }
 
 /// Who tries a password.
@@ -158,12 +148,12 @@ impl Default for Attempts {
     fn default() -> Self {
         Self {
             started: Instant::now(),
-            passwords: Mutex::new(Backoff::new(PASSWORDS_OF_ACCOUNT, SUBJECTS)),
-            addresses: Mutex::new(Backoff::new(PASSWORDS_FROM_ADDRESS, SUBJECTS)),
-            sites: Mutex::new(Backoff::new(PASSWORDS_FROM_SITE, SUBJECTS)),
-            codes: Mutex::new(Backoff::new(CODES_OF_ACCOUNT, SUBJECTS)),
-            devices: Mutex::new(Backoff::new(PASSWORDS_OF_ACCOUNT, SUBJECTS)),
-            sessions: Mutex::new(Backoff::new(PASSWORDS_OF_ACCOUNT, SUBJECTS)),
+            passwords: Mutex::new(Guesses::new(PASSWORDS_OF_ACCOUNT, SUBJECTS)),
+            addresses: Mutex::new(Guesses::new(PASSWORDS_FROM_ADDRESS, SUBJECTS)),
+            sites: Mutex::new(Guesses::new(PASSWORDS_FROM_SITE, SUBJECTS)),
+            codes: Mutex::new(Guesses::new(CODES_OF_ACCOUNT, SUBJECTS)),
+            devices: Mutex::new(Guesses::new(PASSWORDS_OF_ACCOUNT, SUBJECTS)),
+            sessions: Mutex::new(Guesses::new(PASSWORDS_OF_ACCOUNT, SUBJECTS)),
         }
     }
 }
@@ -287,8 +277,7 @@ mod tests {
 
     const PACE: Pace = Pace {
         free: 3,
-        first: Duration::from_secs(1),
-        most: Duration::from_secs(6),
+        waits: Backoff::new(Duration::from_secs(1), Duration::from_secs(6)),
         forget: Duration::from_mins(10),
     };
 
@@ -302,36 +291,36 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_the_longest_and_are_forgotten() {
-        let mut backoff = Backoff::new(PACE, 10);
+        let mut guesses = Guesses::new(PACE, 10);
         for _ in 0..3 {
-            backoff.begin("a", secs(0)).unwrap();
+            guesses.begin("a", secs(0)).unwrap();
         }
         let mut now = secs(0);
         for wait in [1, 2, 4, 6, 6] {
-            assert_eq!(backoff.begin("a", now), Err(secs(wait)));
-            backoff.begin("b", now).unwrap_or_default();
+            assert_eq!(guesses.begin("a", now), Err(secs(wait)));
+            guesses.begin("b", now).unwrap_or_default();
             now += secs(wait);
-            backoff.begin("a", now).unwrap();
+            guesses.begin("a", now).unwrap();
         }
         now += secs(601);
         for _ in 0..3 {
-            backoff.begin("a", now).unwrap();
+            guesses.begin("a", now).unwrap();
         }
-        assert_eq!(backoff.begin("a", now), Err(secs(1)));
+        assert_eq!(guesses.begin("a", now), Err(secs(1)));
     }
 
     #[test]
     fn a_try_that_was_right_or_not_made_does_not_count() {
-        let mut backoff = Backoff::new(PACE, 10);
+        let mut guesses = Guesses::new(PACE, 10);
         for _ in 0..20 {
-            backoff.begin("a", secs(0)).unwrap();
-            backoff.undo(&"a");
+            guesses.begin("a", secs(0)).unwrap();
+            guesses.undo(&"a");
         }
         for _ in 0..3 {
-            backoff.begin("a", secs(0)).unwrap();
+            guesses.begin("a", secs(0)).unwrap();
         }
-        backoff.clear(&"a");
-        backoff.begin("a", secs(0)).unwrap();
+        guesses.clear(&"a");
+        guesses.begin("a", secs(0)).unwrap();
     }
 
     #[test]
@@ -398,10 +387,10 @@ mod tests {
 
     #[test]
     fn memory_is_bounded() {
-        let mut backoff = Backoff::new(PACE, 100);
+        let mut guesses = Guesses::new(PACE, 100);
         for key in 0..10_000 {
-            backoff.begin(key, secs(1)).unwrap();
-            assert!(backoff.young.len() + backoff.old.len() <= 100);
+            guesses.begin(key, secs(1)).unwrap();
+            assert!(guesses.failures.len() <= 100);
         }
     }
 }

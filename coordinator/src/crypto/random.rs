@@ -30,3 +30,8 @@ pub fn bytes<const N: usize>(random: &dyn Random) -> [u8; N] {
     random.fill(&mut bytes);
     bytes
 }
+
+/// A number from 0 to 1, such as the jitter of a wait.
+pub fn fraction(random: &dyn Random) -> f64 {
+    f64::from(u32::from_be_bytes(bytes(random))) / f64::from(u32::MAX)
+}

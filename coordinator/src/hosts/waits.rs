@@ -2,24 +2,18 @@
 
 use std::time::Duration;
 
-use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
-
-/// The first wait after a failure, and the longest; jitter may double each.
-const BACK_OFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
-
-/// The longest wait for an agent on a host that is up: it is most likely restarting, and a refused
-/// connection costs nothing.
-const AGENT_DOWN: Duration = Duration::from_secs(2);
+use crate::process::retries::{AGENT_DOWN, HOST};
 
 /// The back-off state of one host.
 pub(super) struct Waits {
-    waits: ExponentialBackoff,
+    failures: u32,
     last: Duration,
+    jitter: fn() -> f64,
 }
 
 impl Waits {
     pub(super) fn new() -> Self {
-        Self { waits: back_off(), last: Duration::ZERO }
+        Self { failures: 0, last: Duration::ZERO, jitter: rand::random::<f64> }
     }
 
     /// The wait after a session that was connected for `lasted`, or never. `agent_down`: nothing
@@ -30,47 +24,46 @@ impl Waits {
     /// like an unreachable one.
     pub(super) fn after(&mut self, lasted: Option<Duration>, agent_down: bool) -> Duration {
         if lasted.is_some_and(|lasted| lasted > self.last) {
-            self.waits = back_off();
+            self.failures = 0;
         }
-        let wait = self.waits.next().unwrap_or(BACK_OFF.1);
+        let wait = HOST.delay(self.failures, (self.jitter)());
+        self.failures = self.failures.saturating_add(1);
         self.last = if agent_down { wait.min(AGENT_DOWN) } else { wait };
         self.last
     }
-}
-
-fn back_off() -> ExponentialBackoff {
-    let (first, longest) = BACK_OFF;
-    ExponentialBuilder::new()
-        .with_min_delay(first)
-        .with_max_delay(longest)
-        .without_max_times()
-        .with_jitter()
-        .build()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Waits as long as they may be, or half of it.
+    fn waits(jitter: fn() -> f64) -> Waits {
+        Waits { jitter, ..Waits::new() }
+    }
+
     #[test]
     fn waits_grow_until_a_session_outlasts_them() {
-        let (first, longest) = BACK_OFF;
-        let mut waits = Waits::new();
-        for _ in 0..10 {
-            waits.after(None, false);
+        for (jitter, share) in [((|| 0.0) as fn() -> f64, 1), (|| 1.0, 2)] {
+            let (first, longest) = (HOST.delay(0, 0.0) / share, HOST.delay(u32::MAX, 0.0) / share);
+            let mut waits = waits(jitter);
+            for _ in 0..10 {
+                waits.after(None, false);
+            }
+            let short = waits.after(Some(first), false);
+            assert!(short >= longest, "a session shorter than the wait for it");
+            assert!(waits.after(Some(longest * 3), false) <= first * 2);
+            assert!(waits.after(None, false) >= first * 2, "and from there they grow again");
         }
-        let short = waits.after(Some(first), false);
-        assert!(short >= longest, "a session shorter than the wait for it");
-        assert!(waits.after(Some(longest * 3), false) <= first * 2);
-        assert!(waits.after(None, false) >= first * 2, "and from there they grow again");
     }
 
     #[test]
     fn fm_01_an_agent_that_is_started_again_gets_its_document_within_seconds() {
-        let mut waits = Waits::new();
+        let mut waits = waits(|| 0.0);
         for _ in 0..20 {
             assert!(waits.after(None, true) <= AGENT_DOWN);
         }
-        assert!(waits.after(None, false) >= BACK_OFF.1, "the host itself is gone by now");
+        let longest = HOST.delay(u32::MAX, 0.0);
+        assert!(waits.after(None, false) >= longest, "the host itself is gone by now");
     }
 }

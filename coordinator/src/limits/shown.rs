@@ -1,10 +1,10 @@
 //! Which tokens were valid recently, and whose they are: lets a request be counted before its token
 //! is looked up. Nothing is admitted because of this; each token is still looked up each time.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aws_lc_rs::digest::{SHA256, digest};
+use buddo_runtime::bounded_map::BoundedMap;
 use buddo_shared::id::AccountId;
 
 /// Tokens remembered at most, about 5 MB; those longest unused are dropped first.
@@ -32,40 +32,32 @@ pub enum Who {
     Payer(AccountId),
 }
 
-/// Tokens that were valid recently, in two generations: touching one moves it to the young.
-#[derive(Debug, Default)]
-pub struct ShownLately(Mutex<Generations>);
+/// Tokens that were valid recently.
+#[derive(Debug)]
+pub struct ShownLately(Mutex<BoundedMap<Fingerprint, Who>>);
 
-#[derive(Debug, Default)]
-struct Generations {
-    young: HashMap<Fingerprint, Who>,
-    old: HashMap<Fingerprint, Who>,
+impl Default for ShownLately {
+    fn default() -> Self {
+        Self(Mutex::new(BoundedMap::new(MOST)))
+    }
 }
 
 impl ShownLately {
     /// Whose it was at its last look-up.
     pub fn get(&self, token: &Fingerprint) -> Option<Who> {
-        let generations = self.held();
-        generations.young.get(token).or_else(|| generations.old.get(token)).copied()
+        self.held().get(token).copied()
     }
 
     pub fn note(&self, token: Fingerprint, who: Who) {
-        let mut generations = self.held();
-        if generations.young.len() >= MOST.div_ceil(2) {
-            generations.old = std::mem::take(&mut generations.young);
-        }
-        generations.old.remove(&token);
-        generations.young.insert(token, who);
+        self.held().insert(token, who);
     }
 
     pub fn forget(&self, token: &Fingerprint) {
-        let mut generations = self.held();
-        generations.young.remove(token);
-        generations.old.remove(token);
+        self.held().remove(token);
     }
 
     /// Only whole entries are behind the lock, so a panic elsewhere cannot leave them half-updated.
-    fn held(&self) -> std::sync::MutexGuard<'_, Generations> {
+    fn held(&self) -> MutexGuard<'_, BoundedMap<Fingerprint, Who>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -85,9 +77,7 @@ mod tests {
                 lately.note(used, who);
             }
         }
-        let generations = lately.held();
-        assert!(generations.young.len() + generations.old.len() <= MOST);
-        drop(generations);
+        assert!(lately.held().len() <= MOST);
         assert_eq!(lately.get(&used), Some(who));
         assert_eq!(lately.get(&Fingerprint::of("0")), None);
         lately.forget(&used);

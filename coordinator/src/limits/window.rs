@@ -6,13 +6,14 @@
 //! Slots on a common clock would do the same, but count over more than the window: the first answer
 //! under a limit per minute would promise quota after 61 seconds.
 //!
-//! Keys live in two generations. Touching a key moves it to the young one; when the young one is
-//! old enough, or full, it becomes the old one and the previous old one is dropped. So memory is
-//! bounded, and forgetting costs nothing per request.
+//! Keys live in a [`BoundedMap`], which is told to age once a window: memory is bounded, idle keys
+//! go, and forgetting costs nothing per request.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::hash::Hash;
 use std::time::Duration;
+
+use buddo_runtime::bounded_map::BoundedMap;
 
 /// Slots that a window is divided into.
 const SLOTS: u32 = 60;
@@ -107,22 +108,14 @@ impl Counts {
 #[derive(Debug)]
 pub struct Limiter<K> {
     policy: Policy,
-    capacity: usize,
-    young: HashMap<K, Counts>,
-    old: HashMap<K, Counts>,
-    rotated: Duration,
+    counts: BoundedMap<K, Counts>,
+    aged: Duration,
 }
 
 impl<K: Eq + Hash> Limiter<K> {
     /// A limiter that remembers at most `capacity` keys, and at least half as many.
     pub fn new(policy: Policy, capacity: usize) -> Self {
-        Self {
-            policy,
-            capacity,
-            young: HashMap::new(),
-            old: HashMap::new(),
-            rotated: Duration::ZERO,
-        }
+        Self { policy, counts: BoundedMap::new(capacity), aged: Duration::ZERO }
     }
 
     pub fn policy(&self) -> Policy {
@@ -131,10 +124,15 @@ impl<K: Eq + Hash> Limiter<K> {
 
     /// Requests one event of `key` at `now`, a time that never goes back.
     pub fn check(&mut self, key: K, now: Duration) -> Decision {
-        self.rotate(now);
+        // After this long without ageing, every event of an old key has left its window. Ageing for
+        // lack of room starts that time again, or keys would be forgotten while they count.
+        let lifetime = self.policy.window + self.policy.slot_length();
+        if now.saturating_sub(self.aged) > lifetime || self.counts.is_half_full() {
+            self.counts.age();
+            self.aged = now;
+        }
         let Policy { quota, window } = self.policy;
-        let known = self.old.remove(&key);
-        let counts = self.young.entry(key).or_insert_with(|| known.unwrap_or_default());
+        let counts = self.counts.entry(key);
         counts.forget(now, window);
         let used = counts.total();
         let allowed = used < quota;
@@ -144,16 +142,6 @@ impl<K: Eq + Hash> Limiter<K> {
         let remaining = quota.saturating_sub(used).saturating_sub(u32::from(allowed));
         let free_at = counts.0.front().map_or(Duration::ZERO, |oldest| oldest.last + window);
         Decision { allowed, remaining, reset: free_at.saturating_sub(now) }
-    }
-
-    fn rotate(&mut self, now: Duration) {
-        // After this long, every event of the old generation has left its window.
-        let lifetime = self.policy.window + self.policy.slot_length();
-        let due = now.saturating_sub(self.rotated) > lifetime;
-        if due || self.young.len() >= self.capacity.div_ceil(2) {
-            self.old = std::mem::take(&mut self.young);
-            self.rotated = now;
-        }
     }
 }
 
@@ -194,11 +182,20 @@ mod tests {
         let mut limiter = Limiter::new(Policy::new(5, 60).unwrap(), 100);
         for key in 0..10_000 {
             limiter.check(key, secs(1));
-            assert!(limiter.young.len() + limiter.old.len() <= 100);
+            assert!(limiter.counts.len() <= 100);
         }
         limiter.check(1, secs(1_000));
         limiter.check(1, secs(2_000));
-        assert_eq!(limiter.young.len() + limiter.old.len(), 1, "what is idle is forgotten");
+        assert_eq!(limiter.counts.len(), 1, "what is idle is forgotten");
+    }
+
+    #[test]
+    fn a_key_is_not_forgotten_early_because_others_filled_the_memory() {
+        let mut limiter = Limiter::new(Policy::new(1, 60).unwrap(), 4);
+        assert!(limiter.check("a", secs(59)).allowed);
+        limiter.check("b", secs(59));
+        limiter.check("c", secs(59));
+        assert!(!limiter.check("a", secs(62)).allowed, "its event is three seconds old");
     }
 
     proptest! {
@@ -220,8 +217,7 @@ mod tests {
                     allowed.push(now);
                 } else {
                     prop_assert!(decision.reset > Duration::ZERO);
-                    let mut later = Limiter { policy, capacity: 10, young: HashMap::new(),
-                        old: HashMap::new(), rotated: Duration::ZERO };
+                    let mut later = Limiter::new(policy, 10);
                     for at in &allowed { later.check((), *at); }
                     prop_assert!(later.check((), now + decision.reset).allowed);
                 }

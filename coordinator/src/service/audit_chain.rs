@@ -9,7 +9,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use buddo_runtime::error_chain::chain;
-use data_encoding::HEXLOWER;
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 
 use crate::state::AppState;
 use crate::store::contract::{AuditChainState, Link};
@@ -39,14 +39,8 @@ impl FromStr for Noted {
     fn from_str(text: &str) -> Result<Self, NotedError> {
         let (seq, hex) = text.split_once(':').ok_or(NotedError)?;
         let seq = seq.parse().map_err(|_| NotedError)?;
-        let mut hash = [0; 32];
-        if hex.len() != 64 || !hex.is_ascii() {
-            return Err(NotedError);
-        }
-        for (index, byte) in hash.iter_mut().enumerate() {
-            let digits = hex.get(2 * index..2 * index + 2).ok_or(NotedError)?;
-            *byte = u8::from_str_radix(digits, 16).map_err(|_| NotedError)?;
-        }
+        let hash = HEXLOWER_PERMISSIVE.decode(hex.as_bytes()).map_err(|_| NotedError)?;
+        let hash = hash.try_into().map_err(|_| NotedError)?;
         Ok(Self(Link { seq, hash }))
     }
 }

@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use buddo_runtime::clock::Clock as _;
 use buddo_shared::api::oauth;
+use cookie::{Cookie, SameSite};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, SET_COOKIE};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
@@ -52,13 +53,28 @@ impl Answer {
 
     /// The cookie it sets, as a request sends it back.
     pub(crate) fn cookie(&self) -> String {
-        let set: Vec<&str> = self
-            .headers
-            .get_all(SET_COOKIE)
-            .iter()
-            .map(|value| value.to_str().unwrap().split(';').next().unwrap())
-            .collect();
+        let set: Vec<_> = self.cookies().map(|cookie| cookie.stripped().to_string()).collect();
         set.join("; ")
+    }
+
+    /// All cookies that it sets.
+    pub(crate) fn cookies(&self) -> impl Iterator<Item = Cookie<'_>> {
+        let set = self.headers.get_all(SET_COOKIE).iter();
+        set.map(|value| Cookie::parse(value.to_str().unwrap()).unwrap())
+    }
+
+    /// Asserts that its first cookie is for the whole host, for `seconds`, out of reach of scripts
+    /// and of requests that other sites make, and returns its name and value.
+    pub(crate) fn guarded_cookie(&self, seconds: i64) -> (String, String) {
+        let cookie = self.cookies().next().unwrap();
+        let expected = Cookie::build((cookie.name(), cookie.value()))
+            .path("/")
+            .max_age(cookie::time::Duration::seconds(seconds))
+            .secure(true)
+            .http_only(true)
+            .same_site(SameSite::Lax);
+        assert_eq!(cookie, expected.build());
+        (cookie.name().to_owned(), cookie.value().to_owned())
     }
 
     /// The value of a hidden field of a page.

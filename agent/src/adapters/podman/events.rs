@@ -13,10 +13,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use buddo_runtime::backoff::Failures;
+use buddo_runtime::lines::{LineError, Lines};
 use buddo_runtime::uri::escape;
 use http::{Method, StatusCode};
-use http_body_util::BodyExt as _;
-use rand::Rng as _;
 use serde::Deserialize;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -24,10 +24,8 @@ use tokio_util::sync::CancellationToken;
 use super::Podman;
 use super::create::LABEL_DEPLOYMENT;
 use super::transport::{Call, Transport};
+use crate::model::retries;
 use crate::ports::{EventFeed, Named};
-
-/// Back-off between two attempts to open the stream: initial, and maximum.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// How long an open stream counts as working before its first event: Podman sends the response head
 /// only with the first event, so an open request is all there is to see.
@@ -69,22 +67,20 @@ impl Podman {
 }
 
 async fn follow(transport: &Transport, teller: &Teller, renew: &Notify) {
-    let mut pause = BACKOFF.0;
+    let failures = Failures::default();
     loop {
         let ended = tokio::select! {
             ended = read(transport, teller) => ended,
             () = renew.notified() => "it is open but silent".to_owned(),
         };
         if teller.healthy.send_replace(false) {
-            pause = BACKOFF.0;
+            failures.end();
             tracing::warn!(reason = %ended, "Podman's event stream ended; reconnecting");
         } else {
             tracing::debug!(reason = %ended, "Podman's event stream is not available");
         }
         // Jittered, so that many readers do not reconnect at the same moment.
-        let spread = rand::rng().random_range(0.5..1.0);
-        tokio::time::sleep(pause.mul_f64(spread)).await;
-        pause = (pause * 2).min(BACKOFF.1);
+        tokio::time::sleep_until(failures.next(retries::EVENTS, rand::random())).await;
     }
 }
 
@@ -102,7 +98,7 @@ async fn read(transport: &Transport, teller: &Teller) -> String {
         teller.usable();
         open.await
     };
-    let (mut response, _connection) = match opened {
+    let (response, _connection) = match opened {
         Ok(opened) => opened,
         Err(error) => return buddo_runtime::error_chain::chain(&error),
     };
@@ -110,28 +106,14 @@ async fn read(transport: &Transport, teller: &Teller) -> String {
         return format!("status {}", response.status());
     }
     teller.usable();
-    let mut line = Vec::new();
-    let mut too_long = false;
-    while let Some(frame) = response.body_mut().frame().await {
-        let data = match frame.map(hyper::body::Frame::into_data) {
-            Ok(Ok(data)) => data,
-            Ok(Err(_)) => continue,
-            Err(error) => return error.to_string(),
-        };
-        for part in data.split_inclusive(|byte| *byte == b'\n') {
-            too_long |= line.len() + part.len() > MAX_LINE;
-            if !too_long {
-                line.extend_from_slice(part);
-            }
-            if part.ends_with(b"\n") {
-                bump(&teller.lines);
-                if std::mem::take(&mut too_long) {
-                    teller.hint(None);
-                } else if is_ours(&line) {
-                    teller.hint(name(&line));
-                }
-                line.clear();
-            }
+    let mut lines = Lines::new(response.into_body(), MAX_LINE);
+    while let Some(line) = lines.next().await {
+        bump(&teller.lines);
+        match line {
+            Ok(line) if is_ours(&line) => teller.hint(name(&line)),
+            Ok(_) => {}
+            Err(LineError::TooLong(_)) => teller.hint(None),
+            Err(error) => return buddo_runtime::error_chain::chain(&error),
         }
     }
     "the service closed it".to_owned()
@@ -157,13 +139,13 @@ fn bump(count: &watch::Sender<u64>) {
 }
 
 /// Whether a line mentions our label. No need to parse it: a false alarm costs one list call.
-fn is_ours(line: &[u8]) -> bool {
-    line.windows(LABEL_DEPLOYMENT.len()).any(|window| window == LABEL_DEPLOYMENT.as_bytes())
+fn is_ours(line: &str) -> bool {
+    line.contains(LABEL_DEPLOYMENT)
 }
 
 /// The container that a line is about. Podman writes `name` after the labels, so they cannot fake
 /// it.
-fn name(line: &[u8]) -> Option<String> {
+fn name(line: &str) -> Option<String> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Event {
@@ -178,7 +160,7 @@ fn name(line: &[u8]) -> Option<String> {
     struct Attributes {
         name: String,
     }
-    serde_json::from_slice::<Event>(line).ok().map(|event| event.actor.attributes.name)
+    serde_json::from_str::<Event>(line).ok().map(|event| event.actor.attributes.name)
 }
 
 #[cfg(test)]
@@ -247,9 +229,31 @@ mod tests {
         stop.cancel();
     }
 
+    /// A line that is too long to be read is a hint about an unknown container, and the stream goes
+    /// on behind it.
+    #[tokio::test]
+    async fn a_line_that_is_too_long_is_a_hint_and_the_next_one_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("s");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let stop = CancellationToken::new();
+        let podman = Podman::new(socket, "550e8400-e29b-41d4-a716-446655440000".parse().unwrap());
+        let mut feed = podman.events(stop.clone());
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+        next_hint(&mut feed).await;
+        stream.write_all(&vec![b'x'; 2 * MAX_LINE]).await.unwrap();
+        next_hint(&mut feed).await;
+        stream.write_all(b"\n{\"buddo.deployment\":\"x\"}\n").await.unwrap();
+        next_hint(&mut feed).await;
+        assert_eq!(*feed.lines.borrow(), 2);
+        assert!(*feed.healthy.borrow(), "the stream stays open");
+        stop.cancel();
+    }
+
     #[test]
     fn other_peoples_containers_are_no_hint() {
-        assert!(is_ours(br#"{"Actor":{"Attributes":{"buddo.deployment":"x"}}}"#));
-        assert!(!is_ours(br#"{"Actor":{"Attributes":{"name":"postgres"}}}"#));
+        assert!(is_ours(r#"{"Actor":{"Attributes":{"buddo.deployment":"x"}}}"#));
+        assert!(!is_ours(r#"{"Actor":{"Attributes":{"name":"postgres"}}}"#));
     }
 }

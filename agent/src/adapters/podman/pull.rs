@@ -9,15 +9,14 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE;
+use buddo_runtime::lines::{self, Lines};
 use buddo_runtime::uri::escape;
 use buddo_shared::image::{Digest, ImageReference};
 use buddo_shared::manifest::RegistryCredentials;
 use buddo_shared::report::Failure;
-use bytes::{Buf as _, BytesMut};
 use http::{HeaderValue, Method, StatusCode};
-use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use serde::Deserialize;
+use tokio::io::AsyncReadExt as _;
 
 use super::transport::{Answer, Call, Transport, TransportError};
 use super::{image_policy, images, refusal};
@@ -141,20 +140,27 @@ async fn run(
         Err(error) => return Err(error),
     };
     let status = response.status();
-    let mut lines = Lines::new(response.into_body());
     if status != StatusCode::OK {
         // Podman 5's answer if the pull failed before any progress.
-        let body = lines.rest().await.map_err(|error| error.during(OPERATION))?;
-        let answer = Answer { operation: OPERATION, status, body: body.freeze() };
+        let mut body = Vec::new();
+        let mut start = lines::reader(response.into_body()).take(MAX_LINE as u64);
+        let read = start.read_to_end(&mut body).await;
+        read.map_err(|error| TransportError::Body(error.into()).during(OPERATION))?;
+        let answer = Answer { operation: OPERATION, status, body: body.into() };
         return Err(refusal::classify(image, &answer.message(), credentials.is_some()));
     }
+    let mut lines = Lines::new(response.into_body(), MAX_LINE);
     let mut layers = Layers::default();
     loop {
         let idle = if layers.complete() { limits.unpack } else { limits.no_progress };
         let Ok(line) = tokio::time::timeout(idle, lines.next()).await else {
             return Err(refusal::stalled(image, idle.as_secs()));
         };
-        let Some(line) = line.map_err(|error| error.during(OPERATION))? else { return Ok(()) };
+        let Some(line) = line else { return Ok(()) };
+        let line = line.map_err(|error| TransportError::Body(error.into()).during(OPERATION))?;
+        if line.trim_ascii().is_empty() {
+            continue;
+        }
         match parse(&line).map_err(|error| error.during(OPERATION))? {
             Item::Failed(message) => {
                 return Err(refusal::classify(image, &message, credentials.is_some()));
@@ -207,7 +213,7 @@ enum Progress {
     Done,
 }
 
-fn parse(line: &[u8]) -> Result<Item, TransportError> {
+fn parse(line: &str) -> Result<Item, TransportError> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Raw {
@@ -223,7 +229,7 @@ fn parse(line: &[u8]) -> Result<Item, TransportError> {
         #[serde(default)]
         total: i64,
     }
-    let raw: Raw = serde_json::from_slice(line).map_err(TransportError::Decode)?;
+    let raw: Raw = serde_json::from_str(line).map_err(TransportError::Decode)?;
     if let Some(message) = raw.error.filter(|message| !message.is_empty()) {
         return Ok(Item::Failed(message));
     }
@@ -287,56 +293,6 @@ impl Layers {
     /// Whether every layer mentioned has arrived.
     fn complete(&self) -> bool {
         !self.layers.is_empty() && self.layers.values().all(|layer| layer.2)
-    }
-}
-
-/// Lines of a body, each bounded.
-struct Lines {
-    body: Incoming,
-    buffer: BytesMut,
-}
-
-impl Lines {
-    fn new(body: Incoming) -> Self {
-        Self { body, buffer: BytesMut::new() }
-    }
-
-    /// Reads more; `false` at the end.
-    async fn fill(&mut self) -> Result<bool, TransportError> {
-        match self.body.frame().await {
-            None => Ok(false),
-            Some(frame) => {
-                let frame = frame.map_err(|error| TransportError::Body(Box::new(error)))?;
-                if let Some(data) = frame.data_ref() {
-                    self.buffer.extend_from_slice(data);
-                }
-                Ok(true)
-            }
-        }
-    }
-
-    /// The next line that is not empty; `None` at the end of the stream.
-    async fn next(&mut self) -> Result<Option<BytesMut>, TransportError> {
-        loop {
-            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
-                let line = self.buffer.split_to(end);
-                self.buffer.advance(1);
-                if !line.trim_ascii().is_empty() {
-                    return Ok(Some(line));
-                }
-            } else if self.buffer.len() > MAX_LINE {
-                return Err(TransportError::Body("a line of the stream is too long".into()));
-            } else if !self.fill().await? {
-                let rest = self.buffer.split();
-                return Ok((!rest.trim_ascii().is_empty()).then_some(rest));
-            }
-        }
-    }
-
-    /// The rest, bounded.
-    async fn rest(&mut self) -> Result<BytesMut, TransportError> {
-        while self.buffer.len() <= MAX_LINE && self.fill().await? {}
-        Ok(self.buffer.split())
     }
 }
 

@@ -8,7 +8,10 @@ use http::{HeaderMap, StatusCode};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_path_to_error::{Path, Segment};
 
+use self::mismatch::Mismatch;
 use crate::api::problem::{self, ApiError};
+
+mod mismatch;
 
 /// Maximum size of a request body in bytes.
 pub const MAX_BODY: usize = 1024 * 1024;
@@ -94,7 +97,7 @@ pub(in crate::api) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiEr
         let detail = "the body must be a JSON object, such as {\"name\": \"value\"}";
         return Err(ApiError::new(problem::VALIDATION_FAILED, detail));
     }
-    let value = parsed.map_err(|error| refusal(error.path(), error.inner()))?;
+    let value = parsed.map_err(|error| refusal::<T>(body, &error))?;
     deserializer.end().map_err(|error| malformed(&error))?;
     Ok(value)
 }
@@ -105,36 +108,21 @@ fn malformed(error: &serde_json::Error) -> ApiError {
     ApiError::new(problem::MALFORMED_JSON, detail)
 }
 
-fn refusal(path: &Path, error: &serde_json::Error) -> ApiError {
-    if !error.is_data() {
-        return malformed(error);
+fn refusal<T: DeserializeOwned>(
+    body: &[u8],
+    error: &serde_path_to_error::Error<serde_json::Error>,
+) -> ApiError {
+    if !error.inner().is_data() {
+        return malformed(error.inner());
     }
-    // serde_json names the type it found and the one it expected; it also quotes the value, which
-    // may be a misplaced password, so only the expected type is kept.
-    let text = error.to_string();
-    if let Some(name) = quoted_after(&text, "unknown field `") {
-        let known = text.split_once("expected ").map_or("", |(_, known)| known);
-        let known = without_position(known);
-        let detail = format!("is not a known field; remove it or use {known}");
-        return ApiError::invalid([FieldError::new(child(path, name, true), detail)]);
-    }
-    if let Some(name) = quoted_after(&text, "missing field `") {
-        let detail = "is missing; it is required";
-        return ApiError::invalid([FieldError::new(child(path, name, false), detail)]);
-    }
-    let detail = text.rsplit_once("expected ").map_or_else(
-        || "has a value that is not allowed here".to_owned(),
-        |(_, wanted)| format!("has a value of the wrong type; send {}", without_position(wanted)),
-    );
-    ApiError::invalid([FieldError::new(pointer(path), detail)])
-}
-
-fn quoted_after<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
-    text.strip_prefix(prefix)?.split_once('`').map(|(name, _)| name)
-}
-
-fn without_position(text: &str) -> &str {
-    text.rsplit_once(" at line ").map_or(text, |(text, _)| text)
+    let (path, mismatch) =
+        mismatch::find::<T>(body).unwrap_or_else(|| (error.path().clone(), Mismatch::Repeated));
+    let pointer = match &mismatch {
+        Mismatch::UnknownField { field, .. } => child(&path, field, true),
+        Mismatch::MissingField(field) => child(&path, field, false),
+        _ => pointer(&path),
+    };
+    ApiError::invalid([FieldError::new(pointer, mismatch)])
 }
 
 /// The pointer to the member `name`; for an unknown field, serde's path already ends with it.
@@ -233,6 +221,13 @@ mod tests {
         assert!(!error.problem().detail.contains("canary"));
         let error = parse::<CreateDeployment>(br#"{"port": "canary-9"}"#).unwrap_err();
         assert!(!error.problem().detail.contains("canary"), "{error:?}");
+    }
+
+    #[test]
+    fn a_member_that_is_given_twice_is_refused() {
+        let body = br#"{"subdomain": "a", "subdomain": "b"}"#;
+        let error = parse::<CreateDeployment>(body).unwrap_err();
+        assert!(error.problem().detail.contains("more than once"), "{error:?}");
     }
 
     #[test]

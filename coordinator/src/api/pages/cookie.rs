@@ -4,6 +4,8 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
 use buddo_shared::secret::Secret;
+use cookie::time::Duration;
+use cookie::{Cookie, SameSite};
 use http::HeaderMap;
 use http::header::{COOKIE, HeaderValue};
 use subtle::ConstantTimeEq as _;
@@ -36,9 +38,8 @@ pub(in crate::api) fn read_as(headers: &HeaderMap, name: &str, kind: Kind) -> Op
 /// The text of cookie `name`.
 pub(in crate::api) fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     let values = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let mut pairs =
-        values.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(found, _)| *found == name).map(|(_, value)| value)
+    let mut cookies = values.flat_map(Cookie::split_parse).flatten();
+    cookies.find(|cookie| cookie.name() == name)?.value_raw()
 }
 
 /// The header that marks a browser that has just logged in as known.
@@ -71,8 +72,14 @@ pub(super) fn clear(name: &str) -> HeaderValue {
 }
 
 fn header(name: &str, value: &str, seconds: i64) -> HeaderValue {
-    let text = format!("{name}={value}; Path=/; Max-Age={seconds}; Secure; HttpOnly; SameSite=Lax");
-    let mut value = HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""));
+    let cookie = Cookie::build((name, value))
+        .path("/")
+        .max_age(Duration::seconds(seconds))
+        .secure(true)
+        .http_only(true)
+        .same_site(SameSite::Lax);
+    let mut value =
+        HeaderValue::try_from(cookie.to_string()).unwrap_or(HeaderValue::from_static(""));
     value.set_sensitive(true);
     value
 }
@@ -98,9 +105,12 @@ mod tests {
     #[test]
     fn a_cookie_is_read_back_among_others() {
         let (token, header) = set(SESSION, 60, &SystemRandom);
-        let text = header.to_str().unwrap();
-        assert!(text.ends_with("; Path=/; Max-Age=60; Secure; HttpOnly; SameSite=Lax"));
-        let pair = text.split(';').next().unwrap();
+        let cookie = Cookie::parse(header.to_str().unwrap()).unwrap();
+        assert_eq!((cookie.path(), cookie.domain()), (Some("/"), None));
+        assert_eq!(cookie.max_age(), Some(Duration::seconds(60)));
+        assert_eq!((cookie.secure(), cookie.http_only()), (Some(true), Some(true)));
+        assert_eq!(cookie.same_site(), Some(SameSite::Lax));
+        let pair = cookie.stripped().to_string();
         let mut headers = HeaderMap::new();
         headers.insert(COOKIE, HeaderValue::try_from(format!("a=b; {pair}; c=d")).unwrap());
         assert_eq!(read(&headers, SESSION).unwrap().hashed(), token.hashed());

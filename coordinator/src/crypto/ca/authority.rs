@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use aws_lc_rs::digest;
 use buddo_shared::secret::Secret;
+use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -122,13 +123,8 @@ pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
 }
 
 fn params(key: &KeyPair, now: Timestamp) -> CertificateParams {
-    use std::fmt::Write as _;
     // The two CAs also differ by name, so that chain builders need not try each.
-    let mut name = String::from("Buddo host CA ");
-    for byte in &sha256(key.der_bytes())[..4] {
-        // Writing to a string cannot fail.
-        let _ = write!(name, "{byte:02x}");
-    }
+    let name = format!("Buddo host CA {}", HEXLOWER.encode(&sha256(key.der_bytes())[..4]));
     let mut params = CertificateParams::default();
     set_validity(&mut params, now, Duration::from_hours(DAYS * 24));
     params.distinguished_name = DistinguishedName::new();

@@ -10,9 +10,10 @@ use super::message::{self, Letter};
 use super::words::{Button, Invited, link_of};
 use super::{MailError, Mailer};
 use crate::auth::token::{Kind, PlainToken};
-use crate::crypto::random::{self, Random};
+use crate::crypto::random;
 use crate::domain::identity::HashedToken;
 use crate::domain::mailed_link::{ACCOUNT_CHANGE, VERIFICATION};
+use crate::process::retries;
 use crate::service::accounts;
 use crate::state::AppState;
 use crate::store::contract::{
@@ -24,10 +25,8 @@ use crate::store::{StoreError, Tables};
 const LINKS_KEPT: u32 = 5;
 /// How long an expired or revoked key is still listed, so that people see why it is refused.
 const KEYS_LISTED: SignedDuration = SignedDuration::from_hours(30 * 24);
-/// Until the first retry; doubles each time.
-const FIRST_RETRY: Duration = Duration::from_secs(15);
-/// The longest pause between two tries.
-const LAST_RETRY: Duration = Duration::from_hours(1);
+/// Until the database is asked again after it failed.
+const DATABASE_RETRY: Duration = Duration::from_secs(15);
 /// A mail is given up after this long; its reader can ask for another.
 const GIVE_UP: SignedDuration = SignedDuration::from_hours(48);
 /// The longest sleep: expired rows are purged about this often.
@@ -48,7 +47,7 @@ pub async fn run(state: AppState, mailer: Mailer) {
             Ok(pause) => pause,
             Err(error) => {
                 tracing::error!(error = %chain(&error), "mail is delayed: the database failed");
-                FIRST_RETRY
+                DATABASE_RETRY
             }
         };
         tokio::select! {
@@ -124,7 +123,7 @@ async fn attempt(state: &AppState, mailer: &Mailer, mail: QueuedMail) -> Result<
                 tracing::error!(%account, kind, error = %chain(&error), "gave up on a mail");
                 return state.store.write(move |tables| tables.drop_mail(seq)).await;
             }
-            let pause = retry_after(attempts, &*state.random);
+            let pause = retries::MAIL.delay(attempts, random::fraction(&*state.random));
             tracing::warn!(%account, kind, error = %chain(&error), ?pause, "a mail was not sent");
             let due_at = SignedDuration::try_from(pause).map_or(now, |pause| now + pause);
             state.store.write(move |tables| tables.postpone_mail(seq, due_at)).await
@@ -244,27 +243,4 @@ fn keep_link(
 async fn send(state: &AppState, mailer: &Mailer, letter: &Letter) -> Result<(), MailError> {
     let site = state.config.api.public_url();
     mailer.send(message::render(&mailer.from, letter, &site)?).await
-}
-
-/// Exponential back-off, capped, with jitter of half the delay, so that a recovering server is not
-/// hit by all at once.
-fn retry_after(attempts: u32, random: &dyn Random) -> Duration {
-    let pause = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(attempts)).min(LAST_RETRY);
-    let [byte] = random::bytes::<1>(random);
-    pause / 2 + (pause / 2).mul_f64(f64::from(byte) / 255.0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::crypto::random::SystemRandom;
-
-    #[test]
-    fn pauses_grow_and_are_capped() {
-        for attempts in [0, 1, 5, 40, u32::MAX] {
-            let pause = retry_after(attempts, &SystemRandom);
-            let whole = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(attempts)).min(LAST_RETRY);
-            assert!(pause >= whole / 2 && pause <= whole, "{attempts}: {pause:?}");
-        }
-    }
 }

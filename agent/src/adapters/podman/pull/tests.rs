@@ -11,14 +11,14 @@ fn layer(id: &str, progress: Progress) -> Layer {
 /// Lines as Podman 4.3.1 sent them.
 #[test]
 fn lines_are_read() {
-    let line = br#"{"status":"Downloading","progressDetail":{"current":15302236,"total":30004259},"progress":"[==>  ] 15.3MB/30MB","id":"b1ecb8c68966"}"#;
+    let line = r#"{"status":"Downloading","progressDetail":{"current":15302236,"total":30004259},"progress":"[==>  ] 15.3MB/30MB","id":"b1ecb8c68966"}"#;
     let bytes = Progress::Bytes { current: 15_302_236, total: 30_004_259 };
     assert_eq!(parse(line).unwrap(), Item::Layer(layer("b1ecb8c68966", bytes)));
-    let line = br#"{"status":"Pulling fs layer","progressDetail":{},"id":"40057ab56190"}"#;
+    let line = r#"{"status":"Pulling fs layer","progressDetail":{},"id":"40057ab56190"}"#;
     assert_eq!(parse(line).unwrap(), Item::Layer(layer("40057ab56190", Progress::Seen)));
-    let line = br#"{"progressDetail":{},"errorDetail":{"message":"m"},"error":"m"}"#;
+    let line = r#"{"progressDetail":{},"errorDetail":{"message":"m"},"error":"m"}"#;
     assert_eq!(parse(line).unwrap(), Item::Failed("m".to_owned()));
-    assert!(parse(b"<html>").is_err());
+    assert!(parse("<html>").is_err());
 }
 
 #[test]
@@ -54,7 +54,7 @@ proptest! {
     }
 
     #[test]
-    fn any_line_is_survived(line in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn any_line_is_survived(line: String) {
         let _ = parse(&line);
     }
 }

@@ -14,6 +14,7 @@ use http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, StatusCode};
+use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -99,12 +100,11 @@ fn basic(headers: &HeaderMap) -> Result<Option<Credentials>, TokenError> {
         let text = String::from_utf8(BASE64_STANDARD.decode(encoded).ok()?).ok()?;
         let (id, secret) = text.split_once(':')?;
         let decode = |half: &str| {
-            let joined = format!("v={half}").replace('&', "%26");
-            let mut pairs = url::form_urlencoded::parse(joined.as_bytes());
-            pairs.next().map(|(_, value)| value.into_owned())
+            let spaced = half.replace('+', " ");
+            percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
         };
-        let secret = Some(decode(secret)?).filter(|secret| !secret.is_empty());
-        Some(Credentials { client_id: decode(id)?, secret: secret.map(Secret::new) })
+        let secret = Some(decode(secret)).filter(|secret| !secret.is_empty());
+        Some(Credentials { client_id: decode(id), secret: secret.map(Secret::new) })
     });
     parsed.map(Some).ok_or(TokenError::client(
         "the Authorization header is not HTTP Basic with client_id and client_secret",
