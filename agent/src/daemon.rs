@@ -28,24 +28,28 @@ use crate::adapters::caddy;
 use crate::adapters::pidfd::Pidfds;
 use crate::adapters::podman::{CgroupFs, Podman, PullLimits};
 use crate::adapters::probe::connection::NetProber;
+use crate::adapters::probe::counted::CountedProber;
 use crate::adapters::resolver::LiveTableFile;
 use crate::adapters::store::Store;
 use crate::config::Config;
 use crate::control::desired_state::DesiredState;
 use crate::control::join::Identity;
 use crate::control::renew::{Renewer, join_alarms};
-use crate::host::disk::{DiskSpace, ImageGc, ImageLeases, system_measure};
+use crate::host::disk::{ImageGc, ImageLeases};
 use crate::host::facts;
-use crate::host::metrics::{self, CountedProber, Metrics, Scrape};
+use crate::host::metrics::{self, Scrape};
 use crate::host::watchdog::{self, Signs};
 use crate::local::socket::{self, Sources};
 use crate::model::live_table::LiveTable;
-use crate::model::retries::system_jitter;
+use crate::model::retries::{Jitter, system_jitter};
 use crate::model::snapshot::HostSnapshot;
+use crate::ports::{MemoryEvents, ProcessExits, World};
 use crate::process::disk_reserve::Reserve;
+use crate::process::disk_space::{DiskSpace, system_measure};
+use crate::process::metrics::Metrics;
 use crate::process::open_files;
 use crate::reconcile::report::Status;
-use crate::reconcile::{Domains, Inputs, Reconciler, Render, Rendered, Settings, World};
+use crate::reconcile::{Domains, Inputs, Reconciler, Render, Rendered, Settings, Shared};
 
 /// How often a host that has not joined looks for an identity.
 const LOOK_FOR_IDENTITY: Duration = Duration::from_secs(1);
@@ -172,31 +176,16 @@ async fn run_joined(
     let podman = podman(&config, identity.host_id, &disk_space, &metrics);
     let events = podman.events(stop.child_token());
     let (facts, known) = watch::channel(facts::initial(&config));
-    let world = World {
-        containers: Arc::new(podman.clone()),
-        prober: Arc::new(CountedProber { prober: NetProber, metrics: metrics.clone() }),
-        proxy: Arc::new(
-            caddy::Routes::new(&config)
-                .context("cannot prepare Caddy's routes")?
-                .with_metrics(metrics.clone()),
-        ),
-        table: Arc::new(
-            LiveTableFile::new(config.resolver.table.clone()).with_reserve(reserve.clone()),
-        ),
-        clock: Arc::clone(&clock),
-        jitter: system_jitter(),
-    };
-    let inputs =
-        Inputs { document: intent.subscribe(), alarm, events: events.clone(), facts: known };
+    let world = Machine::new(&config, podman.clone(), &clock, &reserve, &metrics)?;
+    let inputs = Inputs { document: intent.subscribe(), alarm, facts: known };
     let settings = settings(&config, identity.opening_key);
-    let reconciler =
-        Reconciler::restore(world, inputs, settings, store.clone(), status.clone()).await?;
-    let reconciler = reconciler
-        .with_metrics(metrics.clone())
-        .with_image_leases(image_leases.clone())
-        .with_memory_events(Arc::new(CgroupFs::default()))
-        .with_exits(Arc::new(Pidfds))
-        .with_exits_at_most(open_files::watches());
+    let shared = Shared {
+        store: store.clone(),
+        status: status.clone(),
+        image_leases: image_leases.clone(),
+        metrics: metrics.clone(),
+    };
+    let reconciler = Reconciler::restore(world, inputs, events.clone(), settings, shared).await?;
 
     let scrape = Scrape {
         metrics: metrics.clone(),
@@ -216,8 +205,11 @@ async fn run_joined(
         status: status.clone(),
         scrape,
     };
-    let signs =
-        Signs { beats: reconciler.beats(), store: store.clone(), intent: Arc::clone(&intent) };
+    let signs = Signs {
+        beats: reconciler.beats(),
+        store: store.clone(),
+        desired_state: Arc::clone(&intent),
+    };
     let _writer = vital(&stop, write_reports(status.clone()));
     let image_gc = ImageGc {
         images: Arc::new(podman.clone()),
@@ -281,6 +273,77 @@ async fn drain(parts: impl Future<Output = Result<(), JoinError>>) -> Result<()>
     Ok(())
 }
 
+/// This machine: Podman, Caddy and the resolver's file.
+struct Machine {
+    podman: Arc<Podman>,
+    prober: Arc<CountedProber<NetProber>>,
+    caddy: Arc<caddy::Routes>,
+    live_table: Arc<LiveTableFile>,
+    clock: Arc<SystemClock>,
+    jitter: Jitter,
+}
+
+impl Machine {
+    fn new(
+        config: &Config,
+        podman: Podman,
+        clock: &Arc<SystemClock>,
+        reserve: &Reserve,
+        metrics: &Metrics,
+    ) -> Result<Self> {
+        let caddy = caddy::Routes::new(config).context("cannot prepare Caddy's routes")?;
+        let live_table = LiveTableFile::new(config.resolver.table.clone());
+        Ok(Self {
+            podman: Arc::new(podman),
+            prober: Arc::new(CountedProber { prober: NetProber, metrics: metrics.clone() }),
+            caddy: Arc::new(caddy.with_metrics(metrics.clone())),
+            live_table: Arc::new(live_table.with_reserve(reserve.clone())),
+            clock: Arc::clone(clock),
+            jitter: system_jitter(),
+        })
+    }
+}
+
+impl World for Machine {
+    type Containers = Podman;
+    type Prober = CountedProber<NetProber>;
+    type Proxy = caddy::Routes;
+    type LiveTable = LiveTableFile;
+    type Clock = SystemClock;
+
+    fn containers(&self) -> &Arc<Podman> {
+        &self.podman
+    }
+
+    fn prober(&self) -> &Arc<CountedProber<NetProber>> {
+        &self.prober
+    }
+
+    fn proxy(&self) -> &Arc<caddy::Routes> {
+        &self.caddy
+    }
+
+    fn live_table(&self) -> &Arc<LiveTableFile> {
+        &self.live_table
+    }
+
+    fn clock(&self) -> &Arc<SystemClock> {
+        &self.clock
+    }
+
+    fn jitter(&self) -> &Jitter {
+        &self.jitter
+    }
+
+    fn memory_events(&self) -> Option<Arc<dyn MemoryEvents>> {
+        Some(Arc::new(CgroupFs::default()))
+    }
+
+    fn process_exits(&self) -> Option<Arc<dyn ProcessExits>> {
+        Some(Arc::new(Pidfds))
+    }
+}
+
 fn settings(config: &Config, key: OpeningKey) -> Settings {
     Settings {
         network: config.network.clone(),
@@ -289,6 +352,7 @@ fn settings(config: &Config, key: OpeningKey) -> Settings {
         joined: true,
         key: Some(Arc::new(key)),
         previous: previous_table(config),
+        watched_exits: open_files::watches(),
     }
 }
 

@@ -125,11 +125,6 @@ impl<K: Clock> DesiredState<K> {
         })
     }
 
-    /// Waits until no document is being accepted: shows that no task holds the lock for good.
-    pub async fn answers(&self) {
-        drop(self.order.lock().await);
-    }
-
     /// The trust roots of this host, and every change of them.
     pub fn trust_roots(&self) -> watch::Receiver<Arc<TrustRoots>> {
         self.trust_roots.subscribe()
@@ -256,6 +251,10 @@ impl<K: Clock> DesiredStateSink for DesiredState<K> {
             }
         }
         result
+    }
+
+    async fn answers(&self) {
+        drop(self.order.lock().await);
     }
 }
 

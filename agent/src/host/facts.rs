@@ -10,11 +10,11 @@ use tokio::time::Instant;
 use crate::adapters::caddy;
 use crate::adapters::podman::{Info, Podman};
 use crate::config::Config;
-use crate::host::disk::DiskSpace;
 use crate::model::host_facts::{HostFacts, LimitRule};
 use crate::model::retries;
 use crate::model::retries::Jitter;
 use crate::model::snapshot::HostSnapshot;
+use crate::process::disk_space::DiskSpace;
 
 /// Retry interval until Caddy reports its version.
 const NO_CADDY: Duration = Duration::from_mins(1);

@@ -14,7 +14,7 @@ use buddo_shared::id::DeploymentId;
 use tokio::sync::{Notify, watch};
 
 use crate::model::container::Process;
-use crate::plan::rollback_watch;
+use crate::model::oom_kills::OomKills;
 use crate::ports::MemoryEvents;
 
 const LOOK: Duration = Duration::from_secs(2);
@@ -26,7 +26,7 @@ pub type Watched = BTreeMap<DeploymentId, Process>;
 pub struct Kills {
     events: Option<Arc<dyn MemoryEvents>>,
     wanted: watch::Sender<Watched>,
-    seen: watch::Sender<BTreeMap<DeploymentId, rollback_watch::Kills>>,
+    seen: watch::Sender<BTreeMap<DeploymentId, OomKills>>,
     wake: Arc<Notify>,
 }
 
@@ -53,7 +53,7 @@ impl Kills {
     }
 
     /// The last reading for this app; `None` while no guard watches it.
-    pub fn seen(&self, id: DeploymentId) -> Option<rollback_watch::Kills> {
+    pub fn seen(&self, id: DeploymentId) -> Option<OomKills> {
         self.seen.borrow().get(&id).cloned()
     }
 
@@ -82,7 +82,7 @@ impl Kills {
         let read = move || -> BTreeMap<_, _> {
             let count = |process: Process| {
                 let count = events.kills(&process)?;
-                Some(rollback_watch::Kills { process, count })
+                Some(OomKills { process, count })
             };
             watched.into_iter().filter_map(|(id, process)| Some((id, count(process)?))).collect()
         };

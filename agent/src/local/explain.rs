@@ -266,7 +266,7 @@ mod tests {
         let [old, new] = [1, 2].map(Revision::new);
         let lived = std::time::Duration::from_secs(12);
         let verdict = Verdict::Memory { kills: 2, certain: true };
-        let failure = crate::plan::messages::guard(&verdict, new, old, lived, limits);
+        let failure = crate::plan::messages::auto_rollback(&verdict, new, old, lived, limits);
         let mut app = snapshot(Phase::Failed, Some(failure));
         app.status.put_back = Some(old);
         let why =

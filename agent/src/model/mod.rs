@@ -7,6 +7,8 @@ pub mod failed_requests;
 pub mod health;
 pub mod host_facts;
 pub mod live_table;
+pub mod oom_kills;
+pub mod persisted;
 pub mod retries;
 pub mod snapshot;
 pub mod spec;

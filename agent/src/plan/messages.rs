@@ -170,6 +170,18 @@ pub fn unanswered(error: &ContainersError) -> Failure {
     }
 }
 
+/// A stable word for what went wrong.
+pub fn code(error: &ContainersError) -> String {
+    match error {
+        ContainersError::Image(failure)
+        | ContainersError::Registry(failure)
+        | ContainersError::Full(failure) => failure.code.clone(),
+        ContainersError::Unavailable { .. } => unanswered(error).code,
+        ContainersError::NotFound(_) => "vanished".to_owned(),
+        ContainersError::Refused { .. } => "podman_refused".to_owned(),
+    }
+}
+
 /// Podman refuses a call that involves secrets; its own words.
 pub fn secrets_refused(message: &str) -> Failure {
     failure(
@@ -317,7 +329,7 @@ pub fn replacement_waits(reason: Option<&str>, host_trouble: bool) -> Failure {
 }
 
 /// The guard gave `revision` up, `lived` after it went live, and puts `fallback` back.
-pub fn guard(
+pub fn auto_rollback(
     verdict: &Verdict,
     revision: Revision,
     fallback: Revision,
@@ -367,7 +379,7 @@ pub fn guard(
 }
 
 /// The guard gave `revision` up because none of its containers can be made to answer again.
-pub fn guard_gone(revision: Revision, fallback: Revision, why: &Failure) -> Failure {
+pub fn auto_rollback_gone(revision: Revision, fallback: Revision, why: &Failure) -> Failure {
     failure(
         "guard_crash_loop",
         format!(
@@ -380,7 +392,7 @@ pub fn guard_gone(revision: Revision, fallback: Revision, why: &Failure) -> Fail
 }
 
 /// The revision before it could not be put back either.
-pub fn not_put_back(failure: &Failure, fallback: Revision, why: &Failure) -> Failure {
+pub fn not_rolled_back(failure: &Failure, fallback: Revision, why: &Failure) -> Failure {
     Failure {
         cause: format!(
             "{}; revision {fallback} could not be brought back: {}",
@@ -442,7 +454,7 @@ mod tests {
     #[test]
     fn nobody_is_sent_to_read_what_cannot_be_read() {
         let (old, new, lived) = (Revision::new(1), Revision::new(2), Duration::from_secs(9));
-        let guarded = |verdict| guard(&verdict, new, old, lived, LIMITS);
+        let guarded = |verdict| auto_rollback(&verdict, new, old, lived, LIMITS);
         let looped = Verdict::CrashLoop { ends: 3, code: Some(1), last_words: String::new() };
         let sick = Verdict::Unhealthy { lasted: lived, reason: "status 500".to_owned() };
         for failure in [

@@ -19,6 +19,7 @@
 
 pub mod messages;
 pub mod permits;
+pub mod phase;
 mod rollback;
 pub mod rollback_watch;
 mod rollout;
@@ -44,11 +45,12 @@ use crate::model::container::{Container, ContainerState, Identity, Slot};
 use crate::model::health::{Level, Tracker};
 use crate::model::host_facts::LimitRule;
 use crate::model::live_table::{EDGE_REFRESH, Target};
+use crate::model::oom_kills::OomKills;
+use crate::model::persisted::Serving;
 use crate::model::spec::RevisionSpec;
 use crate::model::step::{Lane, Step, container_name};
-use crate::plan::rollback_watch::Kills;
 use crate::plan::rollback_watch::failed_requests::Failed;
-use crate::plan::state::{DeploymentState, Serving, Stock};
+use crate::plan::state::{DeploymentState, Stock};
 
 /// How long the edge may still use the previous table: Caddy's refresh time, plus a margin for a
 /// query under way.
@@ -136,7 +138,7 @@ pub struct View<'a> {
     /// Its failed requests, as far as Caddy's log shows.
     pub failed: Failed<'a>,
     /// What the kernel counts in its serving container, if known.
-    pub kills: Option<&'a Kills>,
+    pub kills: Option<&'a OomKills>,
     /// Whether a sick serving container may be replaced now.
     pub permit: Permit,
     pub now: Instant,
@@ -148,7 +150,7 @@ pub struct View<'a> {
 
 /// A container to be probed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Watched {
+pub struct Probed {
     pub name: String,
     /// Its revision, which determines how it is probed.
     pub revision: Revision,
@@ -159,16 +161,25 @@ pub struct Watched {
     pub assumed: bool,
 }
 
+/// Steps of one lane, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedOperation {
+    pub lane: Lane,
+    /// The revision that the steps are for. Steps that take something away name what they take:
+    /// where an operation retires containers of several revisions, this is the first one's.
+    pub revision: Revision,
+    pub steps: Vec<Step>,
+}
+
 /// What to do, and the current state.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
-    /// Steps that keep what serves running.
-    pub serve: Vec<Step>,
-    /// Steps that roll out and remove containers.
-    pub roll: Vec<Step>,
+    /// At most one for each lane, in the order of the lanes.
+    pub operations: Vec<PlannedOperation>,
     /// Where visitors go; `None`: there is no such app.
     pub target: Option<Target>,
-    pub watch: Vec<Watched>,
+    /// What is probed from now on.
+    pub probes: Vec<Probed>,
     /// When to plan again if nothing happens.
     pub wake: Option<Instant>,
     /// How far the desired revision is. [`Phase::Live`] here means that the table says so; the
@@ -182,13 +193,11 @@ pub struct Plan {
     pub gone: bool,
     /// It does not run because the revision was given up, for this reason.
     pub given_up: Option<Failure>,
-    /// The revision that the [`Lane::Roll`] steps are for; `None`: none in particular.
-    pub revision: Option<Revision>,
-    /// The guard watches the desired revision until then.
-    pub guarded_until: Option<Instant>,
-    /// What the guard puts back instead of the desired revision.
-    pub put_back: Option<Revision>,
-    /// The guard decided in this plan: persist that before acting on it.
+    /// Auto rollback watches the desired revision until then.
+    pub watched_until: Option<Instant>,
+    /// The revision that auto rollback brings back instead of the desired one.
+    pub fallback: Option<Revision>,
+    /// Auto rollback decided in this plan: persist that before acting on it.
     pub decided: bool,
     /// What it needs, or uses, of the host's budget for replacing sick containers.
     pub replacing: Option<Replacing>,
@@ -204,21 +213,19 @@ pub enum Replacing {
 }
 
 impl Plan {
-    fn new(phase: Phase) -> Self {
+    fn new() -> Self {
         Self {
-            serve: Vec::new(),
-            roll: Vec::new(),
+            operations: Vec::new(),
             target: None,
-            watch: Vec::new(),
+            probes: Vec::new(),
             wake: None,
-            phase,
+            phase: Phase::Accepted,
             failure: None,
             container: None,
             gone: false,
             given_up: None,
-            revision: None,
-            guarded_until: None,
-            put_back: None,
+            watched_until: None,
+            fallback: None,
             decided: false,
             replacing: None,
         }
@@ -228,12 +235,35 @@ impl Plan {
         self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
     }
 
+    /// Adds steps for `revision` to the operation of a lane.
+    fn add(&mut self, lane: Lane, revision: Revision, steps: impl IntoIterator<Item = Step>) {
+        let mut steps = steps.into_iter().peekable();
+        if steps.peek().is_none() {
+            return;
+        }
+        if let Some(operation) = self.operations.iter_mut().find(|o| o.lane == lane) {
+            let first = operation.steps.len();
+            operation.steps.extend(steps);
+            debug_assert!(
+                operation.revision == revision
+                    || operation.steps[first..].iter().all(Step::takes_away),
+                "an operation makes something for one revision: {operation:?}, not r{revision}"
+            );
+            return;
+        }
+        self.operations.push(PlannedOperation { lane, revision, steps: steps.collect() });
+        self.operations.sort_by_key(|operation| operation.lane);
+    }
+
     /// The steps of one lane.
-    pub fn steps(&mut self, lane: Lane) -> Vec<Step> {
-        std::mem::take(match lane {
-            Lane::Serve => &mut self.serve,
-            Lane::Roll => &mut self.roll,
-        })
+    pub fn steps(&self, lane: Lane) -> &[Step] {
+        let operation = self.operations.iter().find(|operation| operation.lane == lane);
+        operation.map_or(&[], |operation| &operation.steps)
+    }
+
+    /// All steps, lane by lane.
+    pub fn all_steps(&self) -> impl Iterator<Item = &Step> {
+        self.operations.iter().flat_map(|operation| &operation.steps)
     }
 }
 
@@ -249,8 +279,8 @@ impl<'a> View<'a> {
 
     /// Whether this revision needs an environment that Podman's secrets hold only in part or not at
     /// all.
-    fn lacks_secrets(&self, memory: &DeploymentState, wanted: &RevisionSpec<'_>) -> bool {
-        let whole = memory.secrets.get(&wanted.revision) == Some(&Stock::Whole);
+    fn lacks_secrets(&self, state: &DeploymentState, wanted: &RevisionSpec<'_>) -> bool {
+        let whole = state.secrets.get(&wanted.revision) == Some(&Stock::Whole);
         self.rules.secrets_known && wanted.env.is_some() && !whole
     }
 
@@ -271,36 +301,36 @@ fn deadline(probe: &Probe) -> Duration {
 /// What to roll out: the desired revision or, once that was given up and does not serve, the
 /// fallback. `None`: neither; what serves is kept.
 pub fn wanted<'a>(
-    memory: &DeploymentState,
+    state: &DeploymentState,
     desired: &'a DeploymentSpec,
 ) -> Option<RevisionSpec<'a>> {
-    if !memory.persisted.failures.contains_key(&desired.revision) {
+    if !state.persisted.failures.contains_key(&desired.revision) {
         return Some(RevisionSpec::asked_for(desired));
     }
-    let fallback = rollback::fallback(memory, desired)?;
+    let fallback = rollback::fallback(state, desired)?;
     // A revision that never served must not disturb what does, whichever that is.
-    let due = memory.was_put_back(desired.revision)
-        || memory.persisted.live.is_none_or(|live| live.revision == fallback);
+    let due = state.was_rolled_back(desired.revision)
+        || state.persisted.live.is_none_or(|live| live.revision == fallback);
     RevisionSpec::fallback(desired).filter(|_| due)
 }
 
-/// Plans for one deployment. Pure, except that it updates `memory`, the deployment's own state.
-pub fn plan(memory: &mut DeploymentState, view: &View<'_>) -> Plan {
+/// Plans for one deployment. Pure, except that it updates `state`, the deployment's own state.
+pub fn plan(state: &mut DeploymentState, view: &View<'_>) -> Plan {
     let plan = match view.desired {
-        None => teardown::leave(memory, view),
+        None => teardown::remove(state, view),
         Some(desired) => {
-            memory.prune(desired);
+            state.prune(desired);
             match desired.run {
-                RunState::Running => serving::serve(memory, view, desired),
-                RunState::Stopped => teardown::park(memory, view, Target::Stopped),
-                RunState::Suspended => teardown::park(memory, view, Target::Suspended),
+                RunState::Running => serving::serve(state, view, desired),
+                RunState::Stopped => teardown::stop(state, view, Target::Stopped),
+                RunState::Suspended => teardown::stop(state, view, Target::Suspended),
             }
         }
     };
     let present = |name: &String| view.containers.iter().any(|c| c.name == *name);
-    memory.retiring.retain(|name, _| present(name));
-    memory.paused.retain(|name, _| present(name));
-    memory.stops_failed.retain(|name, _| present(name));
-    memory.send_to(plan.target.as_ref());
+    state.retiring.retain(|name, _| present(name));
+    state.paused.retain(|name, _| present(name));
+    state.stops_failed.retain(|name, _| present(name));
+    state.send_to(plan.target.as_ref());
     plan
 }

@@ -8,134 +8,134 @@ use tokio::time::Instant;
 
 use crate::model::health::Level;
 use crate::model::live_table::Target;
+use crate::model::oom_kills::OomKills;
+use crate::model::persisted::RollbackWatch;
 use crate::model::spec::RevisionSpec;
-use crate::plan::rollback_watch::{
-    FailureHistory, Kills, RollbackWatch, Verdict, failed_requests, remaining,
-};
+use crate::plan::rollback_watch::{FailureHistory, Verdict, failed_requests, remaining};
 use crate::plan::state::DeploymentState;
 use crate::plan::{EDGE_LAG, Plan, Seen, View, deadline, messages};
 
 /// (none) → watching: the revision serves for the first time.
-pub(super) fn goes_live(memory: &mut DeploymentState, view: &View<'_>, desired: &DeploymentSpec) {
+pub(super) fn begin_watch(state: &mut DeploymentState, view: &View<'_>, desired: &DeploymentSpec) {
     let Some(guard) = &desired.guard else { return };
     let window = Duration::from_secs(u64::from(guard.seconds));
-    memory.persisted.rollback_watch =
+    state.persisted.rollback_watch =
         Some(RollbackWatch::Watching { revision: desired.revision, since: view.wall });
-    memory.failure_history = FailureHistory::until(view.now + window);
+    state.failure_history = FailureHistory::until(view.now + window);
 }
 
 /// watching → (none) or put back, when it is time.
-pub(super) fn stand_guard(
-    memory: &mut DeploymentState,
+pub(super) fn watch_for_rollback(
+    state: &mut DeploymentState,
     view: &View<'_>,
     desired: &DeploymentSpec,
     plan: &mut Plan,
 ) {
     let revision = desired.revision;
-    let Some(RollbackWatch::Watching { since, .. }) = memory.persisted.rollback_watch else {
+    let Some(RollbackWatch::Watching { since, .. }) = state.persisted.rollback_watch else {
         return;
     };
     // Without a revision to put back, a verdict could change nothing.
-    let fallback = fallback(memory, desired);
+    let fallback = fallback(state, desired);
     let (Some(guard), Some(fallback)) = (&desired.guard, fallback) else {
-        memory.end_vigil();
+        state.end_watch();
         return;
     };
     let left = || view.now + remaining(since, view.wall, guard.seconds);
-    let until = *memory.failure_history.until.get_or_insert_with(left);
+    let until = *state.failure_history.until.get_or_insert_with(left);
     if view.now >= until {
-        memory.end_vigil();
+        state.end_watch();
         return;
     }
-    plan.guarded_until = Some(until);
+    plan.watched_until = Some(until);
     plan.wake_at(until);
-    if let Some(kills) = view.kills.filter(|kills| is_of_serving(memory, view, kills)) {
-        memory.failure_history.counted(kills, view.now);
+    if let Some(kills) = view.kills.filter(|kills| is_of_serving(state, view, kills)) {
+        state.failure_history.counted(kills, view.now);
     }
     if let Some(calm) = view.rules.troubled_until.filter(|at| *at > view.now) {
-        memory.failure_history.excuse(view.now);
+        state.failure_history.excuse(view.now);
         plan.wake_at(calm);
         return;
     }
-    let Some(live) = memory.persisted.live.filter(|live| live.revision == revision) else { return };
+    let Some(live) = state.persisted.live.filter(|live| live.revision == revision) else { return };
     let serving = view.serving(live).filter(|container| container.runs());
     let tracker = serving.and_then(|container| container.tracker);
-    memory.failure_history.sick(match tracker.map(super::Tracker::level) {
+    state.failure_history.sick(match tracker.map(super::Tracker::level) {
         _ if view.rules.many_sick => None,
         _ if serving.is_some_and(Seen::is_unreachable) => None,
         Some(Level::Unhealthy) => Some(view.now),
-        Some(Level::Starting) => memory.crash.silent_since,
+        Some(Level::Starting) => state.crash.silent_since,
         Some(Level::Assumed | Level::Healthy) | None => None,
     });
     let patience = deadline(&desired.probe);
-    if let Some(at) = memory.failure_history.patience(patience) {
+    if let Some(at) = state.failure_history.patience(patience) {
         plan.wake_at(at);
     }
     let reason = tracker.and_then(|tracker| tracker.reason.as_deref());
-    let verdict = memory
+    let verdict = state
         .failure_history
         .judge(patience, reason, view.now)
-        .or_else(|| failing(memory, view, since).map(Verdict::Errors));
+        .or_else(|| failing(state, view, since).map(Verdict::Errors));
     if let Some(verdict) = verdict {
         let lived = Duration::from_secs(u64::from(guard.seconds))
             .saturating_sub(until.duration_since(view.now));
-        let failure = messages::guard(&verdict, revision, fallback, lived, desired.limits);
-        give_back(memory, view.now, desired, plan, failure);
+        let failure = messages::auto_rollback(&verdict, revision, fallback, lived, desired.limits);
+        roll_back(state, view.now, desired, plan, failure);
     }
 }
 
 /// Whether a count belongs to this container and not to the one that served before: to its current
 /// run or, once it has ended, to its last.
-fn is_of_serving(memory: &DeploymentState, view: &View<'_>, kills: &Kills) -> bool {
-    let container = memory.persisted.live.and_then(|live| view.serving(live));
+fn is_of_serving(state: &DeploymentState, view: &View<'_>, kills: &OomKills) -> bool {
+    let container = state.persisted.live.and_then(|live| view.serving(live));
     let process = container.and_then(|container| container.container.process.as_ref());
     let counted = &kills.process.container;
     process.map_or_else(
-        || memory.failure_history.counts_in(counted),
+        || state.failure_history.counts_in(counted),
         |process| process.container == *counted,
     )
 }
 
 /// Whether what happens to the app now says something about the app.
-pub(super) fn judges(view: &View<'_>) -> bool {
+pub(super) fn may_judge(view: &View<'_>) -> bool {
     view.rules.troubled_until.is_none_or(|at| at <= view.now) && !view.rules.many_sick
 }
 
 /// watching → put back.
-pub(super) fn give_back(
-    memory: &mut DeploymentState,
+pub(super) fn roll_back(
+    state: &mut DeploymentState,
     now: Instant,
     desired: &DeploymentSpec,
     plan: &mut Plan,
     failure: buddo_shared::report::Failure,
 ) {
-    memory.put_back(desired.revision, failure);
-    plan.guarded_until = None;
+    state.roll_back(desired.revision, failure);
+    plan.watched_until = None;
     plan.decided = true;
     // An operation under way for the revision just given up is withdrawn at the next pass.
     plan.wake_at(now);
 }
 
 /// The revision that can be put back, if one can.
-pub(super) fn fallback(memory: &DeploymentState, desired: &DeploymentSpec) -> Option<Revision> {
+pub(super) fn fallback(state: &DeploymentState, desired: &DeploymentSpec) -> Option<Revision> {
     let fallback = RevisionSpec::fallback(desired)?.revision;
-    let usable = fallback != desired.revision && !memory.persisted.failures.contains_key(&fallback);
+    let usable = fallback != desired.revision && !state.persisted.failures.contains_key(&fallback);
     usable.then_some(fallback)
 }
 
 /// Far more failed requests than before, counting those that only this revision can have answered.
 fn failing(
-    memory: &mut DeploymentState,
+    state: &mut DeploymentState,
     view: &View<'_>,
     since: jiff::Timestamp,
 ) -> Option<failed_requests::Rates> {
     // Once, and early: the log is bounded, and many failures push out what came before.
-    if memory.failure_history.before.is_none() {
-        memory.failure_history.before = failed_requests::before(view.failed, since);
+    if state.failure_history.before.is_none() {
+        state.failure_history.before = failed_requests::before(view.failed, since);
     }
-    let before = memory.failure_history.before?;
-    let live = matches!(memory.target, Some(Target::Live { .. }));
-    let in_force = memory.in_force.filter(|_| live)?;
+    let before = state.failure_history.before?;
+    let live = matches!(state.target, Some(Target::Live { .. }));
+    let in_force = state.in_force.filter(|_| live)?;
     let steady = view.now.duration_since(in_force).saturating_sub(EDGE_LAG);
     let steady = view.wall.checked_sub(steady).ok()?;
     failed_requests::far_more(view.failed, before, steady, view.wall)

@@ -6,8 +6,8 @@
 //!                                          │ crash loop, kills for memory,
 //!                                          │ sickness, failed requests
 //!                                          ▼
-//!                                       PutBack: the revision is given up and its predecessor
-//!                                                rolled out, until the document names another
+//!                                       RolledBack: the revision is given up and its
+//!                                         predecessor rolled out, until the document names another
 //! ```
 //!
 //! Only what the revision does counts. These say nothing about it: an end whose beginning nobody
@@ -19,13 +19,12 @@ pub mod mass_failure;
 
 use std::time::Duration;
 
-use buddo_shared::id::Revision;
 use failed_requests::Rates;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::model::container::{ExitInfo, KILLED, Process};
+use crate::model::container::{ExitInfo, KILLED};
+use crate::model::oom_kills::OomKills;
 
 /// Ends within the window that make a crash loop.
 const MAX_ENDS: usize = 3;
@@ -37,23 +36,6 @@ const EXCUSED: Duration = Duration::from_secs(10);
 /// agent learns of them in different ways, in either order.
 const SAME: Duration = Duration::from_secs(10);
 
-/// What a guard must know again after an agent restart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "state", rename_all = "snake_case")]
-pub enum RollbackWatch {
-    /// The revision went live and is watched.
-    Watching {
-        revision: Revision,
-        /// When it went live, by wall time: the only clock that survives a restart or reboot.
-        since: Timestamp,
-    },
-    /// The revision was given up for what it did; its predecessor is put back.
-    PutBack {
-        /// The revision given up.
-        revision: Revision,
-    },
-}
-
 /// How much of a window of `seconds` is left at `wall`.
 ///
 /// A clock that was set back leaves all of it, one that was set ahead nothing: the first watches
@@ -62,14 +44,6 @@ pub fn remaining(since: Timestamp, wall: Timestamp, seconds: u32) -> Duration {
     let window = Duration::from_secs(u64::from(seconds));
     let passed = Duration::try_from(wall.duration_since(since)).unwrap_or_default();
     window.saturating_sub(passed)
-}
-
-/// How often the kernel killed a process in one run of a container because of the container's
-/// memory limit, since that run began.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kills {
-    pub process: Process,
-    pub count: u64,
 }
 
 /// One end of a container that served.
@@ -94,7 +68,7 @@ pub struct FailureHistory {
     /// Bounded: the third fires.
     ends: Vec<End>,
     /// The kernel's count when it was last read.
-    counted: Option<Kills>,
+    counted: Option<OomKills>,
     /// When that count had risen. Bounded: the second fires.
     rises: Vec<Instant>,
     /// What it printed last before it ended.
@@ -156,7 +130,7 @@ impl FailureHistory {
 
     /// Takes the kernel's count. Kills from before the watch began do not matter; any number since
     /// the last look count as one, because one bad moment is one.
-    pub fn counted(&mut self, kills: &Kills, now: Instant) {
+    pub fn counted(&mut self, kills: &OomKills, now: Instant) {
         let before = match &self.counted {
             None => kills.count,
             Some(last) if last.process == kills.process => last.count,
@@ -230,6 +204,7 @@ impl FailureHistory {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::container::Process;
 
     const DEADLINE: Duration = Duration::from_mins(1);
 
@@ -284,7 +259,7 @@ mod tests {
     }
 
     fn count(failure_history: &mut FailureHistory, pid: u32, count: u64, now: Instant) {
-        failure_history.counted(&Kills { process: run(pid), count }, now);
+        failure_history.counted(&OomKills { process: run(pid), count }, now);
     }
 
     /// Its main process lives on: only the kernel reports the kill.

@@ -2,15 +2,17 @@
 
 use buddo_shared::id::Revision;
 use buddo_shared::manifest::{DeploymentSpec, Strategy};
-use buddo_shared::report::{Failure, Phase};
+use buddo_shared::report::Failure;
 use tokio::time::Instant;
 
 use crate::model::container::{ContainerState, Slot};
 use crate::model::health::Level;
 use crate::model::host_facts::LimitRule;
+use crate::model::persisted::Serving;
 use crate::model::spec::RevisionSpec;
-use crate::model::step::Step;
-use crate::plan::state::{DeploymentState, Serving};
+use crate::model::step::{Lane, Step};
+use crate::plan::phase::Progress;
+use crate::plan::state::DeploymentState;
 use crate::plan::supervise::{TORN, sick};
 use crate::plan::teardown::{draining, stuck};
 use crate::plan::{Permit, Plan, Replacing, Seen, View, deadline, messages, rollback};
@@ -22,87 +24,115 @@ const MAX_EXITS: u32 = 3;
 /// all, it would go on for ever.
 const MAX_REMOVALS: u32 = 3;
 
-/// Moves the wanted revision's container towards serving. Returns its name while it is wanted.
-pub(super) fn bring_in(
-    memory: &mut DeploymentState,
-    view: &View<'_>,
+/// How the rollout stands.
+#[derive(Debug, Default)]
+pub(super) struct Rollout<'a> {
+    /// The wanted revision's container, made or still to be made, while it is needed.
+    pub(super) candidate: Option<String>,
+    /// How far it is; `None`: the wanted revision serves, and [`supervise`](super::supervise) says.
+    pub(super) progress: Option<Progress<'a>>,
+}
+
+/// Moves the wanted revision's container towards serving.
+pub(super) fn roll_out<'a>(
+    state: &mut DeploymentState,
+    view: &'a View<'_>,
     desired: &DeploymentSpec,
     wanted: &RevisionSpec<'_>,
     plan: &mut Plan,
     holding: bool,
-) -> Option<String> {
+) -> Rollout<'a> {
     let revision = wanted.revision;
-    let live = memory.persisted.live;
-    if live.is_some_and(|live| live.revision == revision && !sick(memory, view, desired, live)) {
-        memory.attempt = None;
-        return None;
+    let live = state.persisted.live;
+    if live.is_some_and(|live| live.revision == revision && !sick(state, view, desired, live)) {
+        state.attempt = None;
+        return Rollout::default();
     }
     if let Some(live) = live.filter(|live| live.revision == revision) {
         let tracker = view.serving(live).and_then(|container| container.tracker);
         plan.failure = Some(messages::unhealthy(tracker.and_then(|t| t.reason.as_deref())));
     }
-    let rounds = memory.attempt.as_ref().map_or(0, |attempt| attempt.rounds);
+    let rounds = state.attempt.as_ref().map_or(0, |attempt| attempt.rounds);
     let slot = candidate_slot(view, revision, live, rounds);
     let name = view.name(revision, slot);
     let candidate = view.find(revision, slot);
     if candidate.is_some_and(Seen::runs) {
-        memory.attempt_at(revision).started.get_or_insert(view.now);
+        state.attempt_at(revision).started.get_or_insert(view.now);
     }
-    if let Some(failure) = verdict(memory, view, wanted, candidate) {
-        give_up(memory, view, desired, wanted, plan, candidate, failure);
-        return (!memory.persisted.failures.contains_key(&revision)).then_some(name);
+    if let Some(failure) = verdict(state, view, wanted, candidate) {
+        let progress = give_up(state, view, desired, wanted, plan, candidate, failure);
+        let tried_again = !state.persisted.failures.contains_key(&revision);
+        return Rollout { candidate: tried_again.then_some(name), progress };
     }
     let repair = live.is_some_and(|live| live.revision == revision);
-    if !repair {
-        plan.phase = phase_of(view, candidate);
-    }
-    let attempt = memory.attempt_at(revision);
+    let progress = (!repair).then_some(Progress::RollsOut {
+        step: view.busy.roll.as_ref(),
+        container: candidate.map(|container| container.state),
+    });
+    next_steps(state, view, wanted, plan, holding, slot, &name);
+    Rollout { candidate: Some(name), progress }
+}
+
+/// The next steps for the candidate, which is named `name` and is in `slot` or will be.
+fn next_steps(
+    state: &mut DeploymentState,
+    view: &View<'_>,
+    wanted: &RevisionSpec<'_>,
+    plan: &mut Plan,
+    holding: bool,
+    slot: Slot,
+    name: &str,
+) {
+    let revision = wanted.revision;
+    let live = state.persisted.live;
+    let repair = live.is_some_and(|live| live.revision == revision);
+    let candidate = view.find(revision, slot);
+    let attempt = state.attempt_at(revision);
     if let Some(trouble) = &attempt.trouble {
         plan.failure = Some(trouble.failure.clone());
     }
     if view.rules.limits == LimitRule::Unknown || view.busy.roll.is_some() {
-        return Some(name);
+        return;
     }
     if let Some(not_before) = attempt.not_before.filter(|at| *at > view.now) {
         plan.wake_at(not_before);
-        return Some(name);
+        return;
     }
     if wanted.strategy == Strategy::Recreate && live.is_some() && !repair {
         // The image first, then room for the new container, then the container.
         if !attempt.image_ready {
-            plan.roll.extend(prepare(wanted));
-            return Some(name);
+            plan.add(Lane::Roll, revision, prepare(wanted));
+            return;
         }
         // A list may be older than the start of a container that just crashed.
         let stopped = !live.and_then(|live| view.serving(live)).is_some_and(Seen::runs);
         if !holding || !stopped || view.busy.serve.is_some() {
-            return Some(name);
+            return;
         }
     }
-    let held = std::mem::take(&mut memory.attempt_at(revision).address_held);
+    let held = std::mem::take(&mut state.attempt_at(revision).address_held);
     match candidate {
         // created → nothing → created in the other slot
         Some(container) if held && !container.runs() => {
-            plan.roll.push(Step::Remove(name.clone()));
+            plan.add(Lane::Roll, revision, [Step::Remove(name.to_owned())]);
             // A container that Podman has lost may still answer visitors: try the other slot first,
             // unless that one serves.
-            let last = live.is_some() || rounds > 0;
-            if last {
-                plan.roll.extend([Step::EndLost(slot), Step::FreeAddress(slot)]);
+            let attempt = state.attempt_at(revision);
+            if live.is_some() || attempt.rounds > 0 {
+                plan.add(Lane::Roll, revision, [Step::EndLost(slot), Step::FreeAddress(slot)]);
             }
-            memory.attempt_at(revision).rounds += 1;
+            attempt.rounds += 1;
         }
         // sick, and not yet allowed a second container
-        None if repair && !may_replace(view, live) => wait_for_permit(memory, view, plan, live),
+        None if repair && !may_replace(view, live) => wait_for_permit(state, view, plan, live),
         // nothing → created → running
         None => {
-            let begins = launch(view, wanted, plan, slot, &name);
+            let begins = launch(view, wanted, plan, slot, name);
             let counts = repair && begins && !is_unreachable(view, live);
             plan.replacing = counts.then_some(Replacing::Begins);
         }
-        Some(container) => advance(memory, view, wanted, plan, container),
+        Some(container) => advance(state, view, wanted, plan, container),
     }
-    Some(name)
 }
 
 /// Whether a sick serving container may get a second one beside it. One that nothing forwards to
@@ -116,13 +146,13 @@ fn is_unreachable(view: &View<'_>, live: Option<Serving>) -> bool {
 }
 
 fn wait_for_permit(
-    memory: &DeploymentState,
+    state: &DeploymentState,
     view: &View<'_>,
     plan: &mut Plan,
     live: Option<Serving>,
 ) {
     plan.replacing = Some(Replacing::Waits);
-    let troubled = memory.attempt.as_ref().is_some_and(|attempt| attempt.trouble.is_some());
+    let troubled = state.attempt.as_ref().is_some_and(|attempt| attempt.trouble.is_some());
     if !troubled {
         let tracker = live.and_then(|live| view.serving(live)).and_then(|c| c.tracker);
         let reason = tracker.and_then(|tracker| tracker.reason.as_deref());
@@ -133,35 +163,38 @@ fn wait_for_permit(
 
 /// The next step for an existing candidate.
 fn advance(
-    memory: &mut DeploymentState,
+    state: &mut DeploymentState,
     view: &View<'_>,
     wanted: &RevisionSpec<'_>,
     plan: &mut Plan,
     container: Seen<'_>,
 ) {
     let name = &container.name;
-    let lacking = view.lacks_secrets(memory, wanted).then_some(Step::PutSecrets);
+    let lacking = view.lacks_secrets(state, wanted).then_some(Step::PutSecrets);
     let start = || {
         let steps = [Step::Start(name.clone()), Step::Watch(name.clone())];
         lacking.clone().into_iter().chain(steps)
     };
-    let attempt = memory.attempt_at(wanted.revision);
+    let revision = wanted.revision;
+    let attempt = state.attempt_at(revision);
     if attempt.torn || container.is_unreachable() && attempt.removed < MAX_REMOVALS {
         let started = attempt.started.filter(|_| container.state == ContainerState::Running);
         let due = started.map_or(view.now, |started| started + TORN);
-        remove_at(memory, view, plan, name, due);
+        remove_at(state, view, plan, revision, name, due);
         return;
     }
     match container.state {
         // created → running
-        ContainerState::Created => plan.roll.extend(start()),
+        ContainerState::Created => plan.add(Lane::Roll, revision, start()),
         // stopped before this attempt, as for a `recreate` → running
-        ContainerState::Exited(_) if attempt.started.is_none() => plan.roll.extend(start()),
+        ContainerState::Exited(_) if attempt.started.is_none() => {
+            plan.add(Lane::Roll, revision, start());
+        }
         // exited → running, unless this was the last time
         ContainerState::Exited(_) => {
-            plan.roll.push(Step::InspectExit(name.clone()));
+            plan.add(Lane::Roll, revision, [Step::InspectExit(name.clone())]);
             if attempt.exits + 1 < MAX_EXITS {
-                plan.roll.extend(start());
+                plan.add(Lane::Roll, revision, start());
             }
         }
         ContainerState::Running => {
@@ -169,26 +202,33 @@ fn advance(
             plan.wake_at(started + deadline(wanted.probe));
         }
         ContainerState::Stopping => {
-            let since = memory.stopping_since(name, view.now);
-            remove_at(memory, view, plan, name, since + stuck(view));
+            let since = state.stopping_since(name, view.now);
+            remove_at(state, view, plan, revision, name, since + stuck(view));
         }
-        ContainerState::Broken => remove_at(memory, view, plan, name, view.now),
+        ContainerState::Broken => remove_at(state, view, plan, revision, name, view.now),
     }
 }
 
 /// Removes a candidate that no step can repair, at `due` or once a failed removal is retried.
-fn remove_at(memory: &DeploymentState, view: &View<'_>, plan: &mut Plan, name: &str, due: Instant) {
-    let due = memory.cooling(view.now).map_or(due, |at| at.max(due));
+fn remove_at(
+    state: &DeploymentState,
+    view: &View<'_>,
+    plan: &mut Plan,
+    revision: Revision,
+    name: &str,
+    due: Instant,
+) {
+    let due = state.cooling(view.now).map_or(due, |at| at.max(due));
     if view.now < due {
         plan.wake_at(due);
     } else {
-        plan.roll.push(Step::Remove(name.to_owned()));
+        plan.add(Lane::Roll, revision, [Step::Remove(name.to_owned())]);
     }
 }
 
 /// Why the attempt is over, if it is.
 fn verdict(
-    memory: &mut DeploymentState,
+    state: &mut DeploymentState,
     view: &View<'_>,
     wanted: &RevisionSpec<'_>,
     candidate: Option<Seen<'_>>,
@@ -196,10 +236,10 @@ fn verdict(
     if view.rules.limits == LimitRule::Missing {
         return Some(messages::limits_not_enforced());
     }
-    if memory.persisted.index.is_none() {
+    if state.persisted.index.is_none() {
         return Some(messages::host_full());
     }
-    let attempt = memory.attempt_at(wanted.revision);
+    let attempt = state.attempt_at(wanted.revision);
     if attempt.verdict.is_some() {
         return attempt.verdict.clone();
     }
@@ -229,58 +269,57 @@ fn verdict(
 }
 
 /// attempt → failed, for good. A revision that served once starts again from the beginning instead.
-fn give_up(
-    memory: &mut DeploymentState,
+fn give_up<'a>(
+    state: &mut DeploymentState,
     view: &View<'_>,
     desired: &DeploymentSpec,
     wanted: &RevisionSpec<'_>,
     plan: &mut Plan,
     candidate: Option<Seen<'_>>,
     failure: Failure,
-) {
+) -> Option<Progress<'a>> {
     let revision = wanted.revision;
-    if memory.guards(revision)
-        && rollback::judges(view)
-        && let Some(fallback) = rollback::fallback(memory, desired)
+    if state.watches(revision)
+        && rollback::may_judge(view)
+        && let Some(fallback) = rollback::fallback(state, desired)
     {
-        let failure = messages::guard_gone(revision, fallback, &failure);
-        rollback::give_back(memory, view.now, desired, plan, failure);
-        return;
+        let failure = messages::auto_rollback_gone(revision, fallback, &failure);
+        rollback::roll_back(state, view.now, desired, plan, failure);
+        return None;
     }
     // What serves is worse than the one before it, but better than nothing.
-    let hopeless = revision != desired.revision && answers(memory, view);
-    if hopeless || !memory.persisted.proven.contains(&revision) {
-        memory.persisted.failures.insert(revision, failure);
-        memory.attempt = None;
-        return;
+    let hopeless = revision != desired.revision && answers(state, view);
+    if hopeless || !state.persisted.proven.contains(&revision) {
+        state.persisted.failures.insert(revision, failure);
+        state.attempt = None;
+        return None;
     }
-    if memory.persisted.live.is_none() {
-        plan.phase = Phase::Starting;
-    }
+    let progress = state.persisted.live.is_none().then_some(Progress::StartsOver);
     plan.failure = Some(failure);
     if view.busy.roll.is_some() {
-        return;
+        return progress;
     }
     if candidate.is_some_and(Seen::runs)
-        && let Some(until) = draining(memory, view)
+        && let Some(until) = draining(state, view)
     {
         plan.wake_at(until);
-        return;
+        return progress;
     }
     if let Some(container) = candidate {
-        plan.roll.push(Step::Stop(container.name.clone()));
-        plan.roll.push(Step::Remove(container.name.clone()));
+        let name = || container.name.clone();
+        plan.add(Lane::Roll, revision, [Step::Stop(name()), Step::Remove(name())]);
     }
-    let attempt = memory.attempt_at(revision);
+    let attempt = state.attempt_at(revision);
     attempt.next_round(view.now, view.jitter);
     if let Some(at) = attempt.not_before {
         plan.wake_at(at);
     }
+    progress
 }
 
 /// Whether what serves may answer visitors.
-fn answers(memory: &DeploymentState, view: &View<'_>) -> bool {
-    let live = memory.persisted.live.and_then(|live| view.serving(live));
+fn answers(state: &DeploymentState, view: &View<'_>) -> bool {
+    let live = state.persisted.live.and_then(|live| view.serving(live));
     live.filter(|container| container.runs()).and_then(Seen::level).is_some_and(Level::may_serve)
 }
 
@@ -329,21 +368,7 @@ fn launch(
     if taken(view, slot, name) {
         return false;
     }
-    plan.roll.extend(prepare(wanted));
-    plan.roll.extend([
-        Step::Create(slot),
-        Step::Start(name.to_owned()),
-        Step::Watch(name.to_owned()),
-    ]);
+    let start = [Step::Create(slot), Step::Start(name.to_owned()), Step::Watch(name.to_owned())];
+    plan.add(Lane::Roll, wanted.revision, prepare(wanted).chain(start));
     true
-}
-
-fn phase_of(view: &View<'_>, candidate: Option<Seen<'_>>) -> Phase {
-    match (&view.busy.roll, candidate.map(|c| c.state)) {
-        (Some(Step::Image), _) => Phase::Pulling,
-        (Some(Step::Create(_) | Step::Start(_)), _) => Phase::Starting,
-        (_, Some(ContainerState::Running)) => Phase::Probing,
-        (_, Some(_)) => Phase::Starting,
-        (_, None) => Phase::Accepted,
-    }
 }

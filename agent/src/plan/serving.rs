@@ -12,115 +12,113 @@
 //! crashed one is started in place: no other container could be there sooner.
 
 use buddo_shared::manifest::DeploymentSpec;
-use buddo_shared::report::Phase;
 
 use crate::model::container::{Container, ContainerState};
 use crate::model::health::Level;
 use crate::model::live_table::Target;
+use crate::model::persisted::Serving;
 use crate::model::spec::RevisionSpec;
-use crate::model::step::Step;
-use crate::plan::rollout::bring_in;
-use crate::plan::state::{DeploymentState, Serving};
-use crate::plan::supervise::{keep_serving, sick};
-use crate::plan::{Plan, Seen, View, Watched, deadline, messages, rollback, teardown, wanted};
+use crate::model::step::{Lane, Step};
+use crate::plan::phase::Situation;
+use crate::plan::rollout::{Rollout, roll_out};
+use crate::plan::state::DeploymentState;
+use crate::plan::supervise::{Supervised, sick, supervise};
+use crate::plan::{
+    Plan, Probed, Seen, View, deadline, messages, phase, rollback, teardown, wanted,
+};
 
 /// After this many refusals to start what serves, its container is recreated.
 const MAX_START_REFUSALS: u32 = 3;
 
 pub(super) fn serve(
-    memory: &mut DeploymentState,
+    state: &mut DeploymentState,
     view: &View<'_>,
     desired: &DeploymentSpec,
 ) -> Plan {
-    let mut plan = Plan::new(Phase::Accepted);
-    note_stopping(memory, view);
-    forget_lost(memory, view);
-    adopt_or_switch(memory, view, desired);
-    let holding = keep_serving(memory, view, desired, &mut plan);
-    rollback::stand_guard(memory, view, desired, &mut plan);
-    let candidate = wanted(memory, desired)
-        .and_then(|wanted| bring_in(memory, view, desired, &wanted, &mut plan, holding));
+    let mut plan = Plan::new();
+    note_stopping(state, view);
+    forget_lost(state, view);
+    adopt_or_switch(state, view, desired);
+    let Supervised { holding, progress } = supervise(state, view, desired, &mut plan);
+    rollback::watch_for_rollback(state, view, desired, &mut plan);
+    let rollout = wanted(state, desired)
+        .map(|wanted| roll_out(state, view, desired, &wanted, &mut plan, holding));
+    let Rollout { candidate, progress: rolled } = rollout.unwrap_or_default();
 
     // It may just have been given up; the next pass then wants another one.
-    let wanted = wanted(memory, desired).map(|wanted| wanted.revision);
+    let wanted = wanted(state, desired).map(|wanted| wanted.revision);
     let failed = wanted.is_none();
-    let live = memory.persisted.live.map(|live| match view.serving(live) {
+    let live = state.persisted.live.map(|live| match view.serving(live) {
         Some(container) => container.name.clone(),
         None => view.name(live.revision, live.slot),
     });
     let keep = [live.as_deref(), candidate.as_deref()];
     let grace = (live.is_none() && !failed).then_some(deadline(&desired.probe));
-    plan.target = target(memory, view, candidate.as_deref(), failed, holding);
-    teardown::retire(memory, view, &mut plan, &keep, grace);
-    teardown::forget_secrets(memory, view, &mut plan, wanted);
+    plan.target = target(state, view, candidate.as_deref(), failed, holding);
+    teardown::retire(state, view, &mut plan, &keep, grace);
+    teardown::forget_secrets(state, view, &mut plan, wanted);
 
-    watch(memory, view, live.as_deref(), candidate.as_deref(), &mut plan);
-    end_lost(memory, view, &mut plan);
-    if plan.phase == Phase::Live && !matches!(plan.target, Some(Target::Live { .. })) {
-        // It was restarted and is not probed yet: visitors are held.
-        plan.phase = Phase::Starting;
-    }
+    probe(state, view, live.as_deref(), candidate.as_deref(), &mut plan);
+    end_lost(state, view, &mut plan);
     plan.container = live.or(candidate);
-    plan.revision = Some(wanted.unwrap_or(desired.revision));
-    tell_failure(memory, view, desired, &mut plan);
+    let answers = matches!(plan.target, Some(Target::Live { .. }));
+    let progress = rolled.unwrap_or(progress);
+    let situation = given_up(state, view, desired, &mut plan, answers);
+    plan.phase = phase::of(situation.unwrap_or(Situation::Wanted { progress, answers }));
     plan
 }
 
 /// A container that Podman lost served visitors until it was missed. It is ended once visitors have
 /// been sent elsewhere, or held, for the drain time.
-fn end_lost(memory: &DeploymentState, view: &View<'_>, plan: &mut Plan) {
-    if let Some(since) = memory.in_force.filter(|_| plan.target == memory.target) {
-        teardown::end_lost(memory, view, plan, since + view.rules.drain.before_stop);
+fn end_lost(state: &DeploymentState, view: &View<'_>, plan: &mut Plan) {
+    if let Some(since) = state.in_force.filter(|_| plan.target == state.target) {
+        teardown::end_lost(state, view, plan, since + view.rules.drain.before_stop);
     }
 }
 
-/// The phase of a desired revision that was given up.
-fn tell_failure(
-    memory: &DeploymentState,
+/// What is said of a desired revision that was given up, if it was.
+fn given_up(
+    state: &DeploymentState,
     view: &View<'_>,
     desired: &DeploymentSpec,
     plan: &mut Plan,
-) {
-    let failures = &memory.persisted.failures;
-    let Some(failure) = failures.get(&desired.revision) else { return };
+    answers: bool,
+) -> Option<Situation<'static>> {
+    let failures = &state.persisted.failures;
+    let failure = failures.get(&desired.revision)?;
     let fallback = RevisionSpec::fallback(desired).map(|fallback| fallback.revision);
-    let given_back = memory.was_put_back(desired.revision);
+    let rolled_back = state.was_rolled_back(desired.revision);
     let lost = fallback.and_then(|revision| Some((revision, failures.get(&revision)?)));
     plan.failure = Some(match lost {
-        Some((revision, why)) => messages::not_put_back(failure, revision, why),
+        Some((revision, why)) => messages::not_rolled_back(failure, revision, why),
         None => failure.clone(),
     });
-    plan.put_back = fallback.filter(|_| given_back && lost.is_none());
-    let comes_back = memory.persisted.live.is_some() || wanted(memory, desired).is_some();
-    let answers = matches!(plan.target, Some(Target::Live { .. }));
-    // 'Failed, and nothing serves' is final: the coordinator then has the app stopped. So it is not
-    // reported while what served before is on its way back.
-    plan.phase =
-        if comes_back && !answers && !given_back { Phase::Starting } else { Phase::Failed };
-    if wanted(memory, desired).is_some() && plan.roll.is_empty() && view.busy.roll.is_none() {
-        let idle = memory.persisted.live.is_none() && memory.attempt.is_none();
-        // Given up in this very plan: the next one rolls out the fallback.
-        if idle {
-            plan.wake_at(view.now);
-        }
+    plan.fallback = fallback.filter(|_| rolled_back && lost.is_none());
+    let comes_back = wanted(state, desired).is_some();
+    let free = plan.steps(Lane::Roll).is_empty() && view.busy.roll.is_none();
+    // Given up in this very plan: the next one rolls out the fallback.
+    if comes_back && free && state.persisted.live.is_none() && state.attempt.is_none() {
+        plan.wake_at(view.now);
     }
+    let something_serves = state.persisted.live.is_some() || comes_back;
+    Some(Situation::GivenUp { rolled_back, something_serves, answers })
 }
 
 /// Whether a container is stuck stopping counts from when its stop is carried out, not from when it
 /// was due: while Podman does not answer, a stop comes late.
-fn note_stopping(memory: &mut DeploymentState, view: &View<'_>) {
+fn note_stopping(state: &mut DeploymentState, view: &View<'_>) {
     let stops = |c: &Seen<'_>| c.state == ContainerState::Stopping;
-    memory.stopping.retain(|name, _| view.containers.iter().any(|c| stops(c) && c.name == *name));
+    state.stopping.retain(|name, _| view.containers.iter().any(|c| stops(c) && c.name == *name));
     for container in view.containers.iter().filter(|c| stops(c)) {
-        memory.stopping.entry(container.name.clone()).or_insert(view.now);
+        state.stopping.entry(container.name.clone()).or_insert(view.now);
     }
 }
 
 /// A container that served and is gone, or beyond repair, no longer serves.
-fn forget_lost(memory: &mut DeploymentState, view: &View<'_>) {
-    let Some(live) = memory.persisted.live else { return };
+fn forget_lost(state: &mut DeploymentState, view: &View<'_>) {
+    let Some(live) = state.persisted.live else { return };
     let stuck = |container: &Container| {
-        let since = memory.stopping_since(&container.name, view.now);
+        let since = state.stopping_since(&container.name, view.now);
         view.now.duration_since(since) >= teardown::stuck(view)
     };
     let lost = match view.serving(live) {
@@ -128,20 +126,20 @@ fn forget_lost(memory: &mut DeploymentState, view: &View<'_>) {
         Some(container) => match container.state {
             ContainerState::Broken => true,
             ContainerState::Stopping => stuck(&container) && !is_leaving(view, &container),
-            _ => memory.crash.refusals >= MAX_START_REFUSALS,
+            _ => state.crash.refusals >= MAX_START_REFUSALS,
         },
     };
     // While an operation runs, a list may be older than its effect.
     if lost && view.busy.serve.is_none() {
-        memory.persisted.live = None;
-        memory.crash = crate::plan::state::Crash::default();
+        state.persisted.live = None;
+        state.crash = crate::plan::state::Crash::default();
     }
 }
 
 /// If nothing serves, whichever container answers does from now on. If something serves and the
 /// wanted one answers too, the wanted one takes over.
-fn adopt_or_switch(memory: &mut DeploymentState, view: &View<'_>, desired: &DeploymentSpec) {
-    let wanted = wanted(memory, desired).map(|wanted| wanted.revision);
+fn adopt_or_switch(state: &mut DeploymentState, view: &View<'_>, desired: &DeploymentSpec) {
+    let wanted = wanted(state, desired).map(|wanted| wanted.revision);
     let answers = view.containers.iter().filter(|container| {
         container.runs()
             && !is_leaving(view, container)
@@ -149,33 +147,32 @@ fn adopt_or_switch(memory: &mut DeploymentState, view: &View<'_>, desired: &Depl
     });
     let answering = answers
         .filter_map(|container| container.identity)
-        .filter(|identity| !memory.persisted.failures.contains_key(&identity.revision));
-    let chosen = match memory.persisted.live {
+        .filter(|identity| !state.persisted.failures.contains_key(&identity.revision));
+    let chosen = match state.persisted.live {
         // nothing → serving: the wanted revision, or else the newest
         None => answering.max_by_key(|i| (Some(i.revision) == wanted, i.revision)),
         // serving → the wanted revision, or a fresh container instead of a sick one
         Some(live) => answering.filter(|i| Some(i.revision) == wanted).find(|i| {
-            i.slot != live.slot
-                && (live.revision != i.revision || sick(memory, view, desired, live))
+            i.slot != live.slot && (live.revision != i.revision || sick(state, view, desired, live))
         }),
     };
     if let Some(identity) = chosen {
         let revision = identity.revision;
-        let replaced = memory.persisted.live.filter(|live| live.revision == revision);
+        let replaced = state.persisted.live.filter(|live| live.revision == revision);
         if replaced.is_some_and(|live| !view.serving(live).is_some_and(Seen::is_unreachable)) {
             // It counts as ended: another container had to take its place.
-            memory.failure_history.ended(None, view.now);
+            state.failure_history.ended(None, view.now);
         }
         if replaced.is_some() {
-            memory.restarts.seen(revision, view.now);
+            state.restarts.seen(revision, view.now);
         }
-        memory.persisted.live = Some(Serving { revision, slot: identity.slot });
-        memory.crash = crate::plan::state::Crash::default();
-        if memory.persisted.proven.insert(revision) && revision == desired.revision {
-            rollback::goes_live(memory, view, desired);
+        state.persisted.live = Some(Serving { revision, slot: identity.slot });
+        state.crash = crate::plan::state::Crash::default();
+        if state.persisted.proven.insert(revision) && revision == desired.revision {
+            rollback::begin_watch(state, view, desired);
         }
         if Some(revision) == wanted {
-            memory.attempt = None;
+            state.attempt = None;
         }
     }
 }
@@ -191,8 +188,8 @@ fn is_leaving(view: &View<'_>, container: &Container) -> bool {
 }
 
 /// `live` and `candidate` are names of containers.
-fn watch(
-    memory: &DeploymentState,
+fn probe(
+    state: &DeploymentState,
     view: &View<'_>,
     live: Option<&str>,
     candidate: Option<&str>,
@@ -205,13 +202,13 @@ fn watch(
         let serves = live == Some(&container.name);
         let wanted = candidate == Some(&container.name);
         // Nothing serves: any running container may turn out to answer.
-        let given_up = memory.persisted.failures.contains_key(&identity.revision);
+        let given_up = state.persisted.failures.contains_key(&identity.revision);
         let orphan = live.is_none() && !given_up;
         if serves || wanted || orphan {
             // Visitors were held when the agent went, or nobody can say where they were sent: it is
             // not known to answer and must show that first.
-            let assumed = serves && matches!(memory.target, Some(Target::Live { .. }));
-            plan.watch.push(Watched {
+            let assumed = serves && matches!(state.target, Some(Target::Live { .. }));
+            plan.probes.push(Probed {
                 name: container.name.clone(),
                 revision: identity.revision,
                 address,
@@ -226,14 +223,14 @@ fn watch(
 /// A first deploy has no target ('no such app') until its container runs: only then is the wait
 /// short enough to hold requests. An app that was stopped keeps its page until then.
 fn target(
-    memory: &DeploymentState,
+    state: &DeploymentState,
     view: &View<'_>,
     candidate: Option<&str>,
     failed: bool,
     holding: bool,
 ) -> Option<Target> {
-    let previous = memory.target.as_ref();
-    if let Some(live) = memory.persisted.live {
+    let previous = state.target.as_ref();
+    if let Some(live) = state.persisted.live {
         let container = view.serving(live).filter(|c| c.runs() && !holding && !is_leaving(view, c));
         let level = container.and_then(Seen::level);
         // No tracker yet: it was adopted in this very pass, and stays as it was.

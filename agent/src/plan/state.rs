@@ -9,50 +9,19 @@ use buddo_shared::manifest::DeploymentSpec;
 use buddo_shared::report::Failure;
 use tokio::time::Instant;
 
-use crate::model::address::Index;
-use crate::model::container::{ExitInfo, Identity, Slot};
+use crate::model::container::{ExitInfo, Slot};
 use crate::model::live_table::Target;
+use crate::model::persisted::{Persisted, RollbackWatch};
 use crate::model::retries;
 use crate::model::step::{Lane, Step, container_owner};
 use crate::plan::messages;
-use crate::plan::rollback_watch::{FailureHistory, RollbackWatch};
+use crate::plan::rollback_watch::FailureHistory;
 use crate::ports::ContainersError;
 
 /// Trouble with a registry or Podman is retried for this long, then the revision is given up.
 const TROUBLE_PATIENCE: std::time::Duration = std::time::Duration::from_mins(5);
 /// How often Podman may refuse the same create or start before the revision is given up.
 const MAX_REFUSALS: u32 = 3;
-
-/// A container that answers visitors, by what its labels say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Serving {
-    pub revision: Revision,
-    pub slot: Slot,
-}
-
-impl Serving {
-    /// Whether it is that container, of the same deployment.
-    pub fn is(self, identity: Identity) -> bool {
-        (self.revision, self.slot) == (identity.revision, identity.slot)
-    }
-}
-
-/// What must survive an agent restart.
-#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
-pub struct Persisted {
-    pub index: Option<Index>,
-    pub live: Option<Serving>,
-    /// The digests that tags were resolved to.
-    pub digests: BTreeMap<Revision, Digest>,
-    /// Revisions that were given up; they are not tried again.
-    pub failures: BTreeMap<Revision, Failure>,
-    /// Revisions that served once: only their guard gives them up, otherwise they are retried.
-    pub proven: BTreeSet<Revision>,
-    /// The guard over the wanted revision, or its outcome.
-    #[serde(alias = "vigil")]
-    pub rollback_watch: Option<RollbackWatch>,
-}
 
 /// The whole state of one deployment.
 #[derive(Debug, Clone, Default)]
@@ -209,6 +178,17 @@ pub enum StepOutcome {
     Unreadable(Failure),
 }
 
+impl StepOutcome {
+    /// A stable word for what went wrong, if something did.
+    pub fn failure_code(&self) -> Option<String> {
+        match self {
+            Self::Failed(error) => Some(messages::code(error)),
+            Self::Unreadable(failure) => Some(failure.code.clone()),
+            Self::Image(_) | Self::Ended(_) | Self::Done | Self::Absent => None,
+        }
+    }
+}
+
 impl DeploymentState {
     /// Restores the state of a deployment from the database.
     pub fn restore(persisted: Persisted) -> Self {
@@ -221,11 +201,11 @@ impl DeploymentState {
         lane: Lane,
         step: &Step,
         revision: Revision,
-        happened: StepOutcome,
+        outcome: StepOutcome,
         now: Instant,
         jitter: f64,
     ) {
-        match happened {
+        match outcome {
             StepOutcome::Failed(error) => {
                 self.record_failure(lane, step, revision, error, now, jitter);
             }
@@ -424,7 +404,7 @@ impl DeploymentState {
     }
 
     /// Retiring containers are still sent visitors.
-    pub fn drains_anew(&mut self) {
+    pub fn restart_drains(&mut self) {
         self.retiring.clear();
         self.paused.clear();
     }
@@ -455,25 +435,25 @@ impl DeploymentState {
     }
 
     /// Whether a guard watches this revision.
-    pub fn guards(&self, revision: Revision) -> bool {
+    pub fn watches(&self, revision: Revision) -> bool {
         matches!(self.persisted.rollback_watch, Some(RollbackWatch::Watching { revision: r, .. }) if r == revision)
     }
 
     /// Whether the guard gave this revision up.
-    pub fn was_put_back(&self, revision: Revision) -> bool {
-        self.persisted.rollback_watch == Some(RollbackWatch::PutBack { revision })
+    pub fn was_rolled_back(&self, revision: Revision) -> bool {
+        self.persisted.rollback_watch == Some(RollbackWatch::RolledBack { revision })
     }
 
     /// The guard gives up what it watched.
-    pub fn put_back(&mut self, revision: Revision, failure: Failure) {
+    pub fn roll_back(&mut self, revision: Revision, failure: Failure) {
         self.persisted.failures.insert(revision, failure);
-        self.persisted.rollback_watch = Some(RollbackWatch::PutBack { revision });
+        self.persisted.rollback_watch = Some(RollbackWatch::RolledBack { revision });
         self.failure_history = FailureHistory::default();
         self.attempt = None;
     }
 
     /// Ends any watch.
-    pub fn end_vigil(&mut self) {
+    pub fn end_watch(&mut self) {
         self.persisted.rollback_watch = None;
         self.failure_history = FailureHistory::default();
     }
@@ -485,8 +465,8 @@ impl DeploymentState {
         let keep = |revision: &Revision| {
             *revision == desired.revision || [live, fallback].contains(&Some(*revision))
         };
-        if !self.guards(desired.revision) && !self.was_put_back(desired.revision) {
-            self.end_vigil();
+        if !self.watches(desired.revision) && !self.was_rolled_back(desired.revision) {
+            self.end_watch();
         }
         self.persisted.digests.retain(|revision, _| keep(revision));
         self.persisted.failures.retain(|revision, _| keep(revision));

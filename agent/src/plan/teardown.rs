@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use buddo_shared::id::Revision;
-use buddo_shared::report::Phase;
 use tokio::time::Instant;
 
 use crate::model::container::{ContainerState, Identity};
 use crate::model::health::Level;
 use crate::model::live_table::Target;
-use crate::model::step::Step;
-use crate::plan::rollback_watch::RollbackWatch;
+use crate::model::persisted::RollbackWatch;
+use crate::model::step::{Lane, Step};
+use crate::plan::phase::Situation;
 use crate::plan::state::{Crash, DeploymentState};
-use crate::plan::{Plan, Seen, View};
+use crate::plan::{Plan, Seen, View, phase};
 
 /// Podman kills what does not end within the grace, and may take this much longer to report it.
 const BEYOND_GRACE: Duration = Duration::from_secs(5);
@@ -27,87 +27,90 @@ pub(super) fn stuck(view: &View<'_>) -> Duration {
 }
 
 /// The deployment should not exist.
-pub(super) fn leave(memory: &mut DeploymentState, view: &View<'_>) -> Plan {
-    let mut plan = Plan::new(Phase::Stopping);
-    lay_down(memory, view, &mut plan);
-    plan.gone =
-        plan.phase == Phase::Stopped && view.rules.secrets_known && memory.secrets.is_empty();
+pub(super) fn remove(state: &mut DeploymentState, view: &View<'_>) -> Plan {
+    let mut plan = Plan::new();
+    let nothing_left = take_down(state, view, &mut plan);
+    plan.gone = nothing_left && view.rules.secrets_known && state.secrets.is_empty();
     plan
 }
 
 /// The deployment should exist but not run.
-pub(super) fn park(memory: &mut DeploymentState, view: &View<'_>, page: Target) -> Plan {
-    let mut plan = Plan::new(Phase::Stopping);
+pub(super) fn stop(state: &mut DeploymentState, view: &View<'_>, page: Target) -> Plan {
+    let mut plan = Plan::new();
     plan.target = Some(page);
     let revision = view.desired.map(|desired| desired.revision);
-    plan.given_up = revision.and_then(|r| memory.persisted.failures.get(&r)).cloned();
-    lay_down(memory, view, &mut plan);
+    plan.given_up = revision.and_then(|r| state.persisted.failures.get(&r)).cloned();
+    take_down(state, view, &mut plan);
     plan
 }
 
-fn lay_down(memory: &mut DeploymentState, view: &View<'_>, plan: &mut Plan) {
-    memory.persisted.live = None;
-    memory.attempt = None;
-    memory.crash = Crash::default();
+/// Removes all containers, and then what is left of them. Returns whether nothing runs here.
+fn take_down(state: &mut DeploymentState, view: &View<'_>, plan: &mut Plan) -> bool {
+    state.persisted.live = None;
+    state.attempt = None;
+    state.crash = Crash::default();
     // Decisions stay; a stopped revision is no longer watched.
-    if matches!(memory.persisted.rollback_watch, Some(RollbackWatch::Watching { .. })) {
-        memory.end_vigil();
+    if matches!(state.persisted.rollback_watch, Some(RollbackWatch::Watching { .. })) {
+        state.end_watch();
     }
-    retire(memory, view, plan, &[], Some(view.rules.drain.before_stop));
-    if view.containers.is_empty() && view.busy.roll.is_none() && view.busy.serve.is_none() {
-        if memory.lost.is_empty() {
-            plan.phase = Phase::Stopped;
-            forget_secrets(memory, view, plan, None);
-        } else {
-            end_lost(memory, view, plan, view.now);
-        }
+    retire(state, view, plan, &[], Some(view.rules.drain.before_stop));
+    let idle = view.busy.roll.is_none() && view.busy.serve.is_none();
+    let no_container = view.containers.is_empty() && idle;
+    let nothing_left = no_container && state.lost.is_empty();
+    if nothing_left {
+        forget_secrets(state, view, plan, None);
+    } else if no_container {
+        end_lost(state, view, plan, view.now);
     }
+    plan.phase = phase::of(Situation::TakenDown { nothing_left });
+    nothing_left
 }
 
 /// From `due` on, ends what runs but Podman has lost.
-pub(super) fn end_lost(memory: &DeploymentState, view: &View<'_>, plan: &mut Plan, due: Instant) {
-    if memory.lost.is_empty() || view.busy.roll.is_some() || !plan.roll.is_empty() {
+pub(super) fn end_lost(state: &DeploymentState, view: &View<'_>, plan: &mut Plan, due: Instant) {
+    let Some(revision) = state.lost.values().next().copied() else { return };
+    if view.busy.roll.is_some() || !plan.steps(Lane::Roll).is_empty() {
         return;
     }
-    let due = memory.cooling(view.now).map_or(due, |at| at.max(due));
+    let due = state.cooling(view.now).map_or(due, |at| at.max(due));
     if view.now < due {
         plan.wake_at(due);
     } else {
-        plan.roll.extend(memory.lost.keys().map(|slot| Step::EndLost(*slot)));
+        plan.add(Lane::Roll, revision, state.lost.keys().map(|slot| Step::EndLost(*slot)));
     }
 }
 
 /// Removes every container whose name is not in `keep`. Where nothing serves, running ones get
 /// `grace` first, to show that they answer and can be adopted; except those that were given up.
 pub(super) fn retire(
-    memory: &mut DeploymentState,
+    state: &mut DeploymentState,
     view: &View<'_>,
     plan: &mut Plan,
     keep: &[Option<&str>],
     grace: Option<Duration>,
 ) {
     let kept = |name: &str| keep.contains(&Some(name));
-    memory.retiring.retain(|name, _| !kept(name));
+    state.retiring.retain(|name, _| !kept(name));
     // A container being rolled out goes first: stopping an old one can take its whole grace.
-    let free = view.busy.roll.is_none() && plan.roll.is_empty();
+    let free = view.busy.roll.is_none() && plan.steps(Lane::Roll).is_empty();
     for container in view.containers.iter().filter(|c| !kept(&c.name)) {
-        let since = *memory.retiring.entry(container.name.clone()).or_insert(view.now);
-        let given_up = |i: Identity| memory.persisted.failures.contains_key(&i.revision);
+        let since = *state.retiring.entry(container.name.clone()).or_insert(view.now);
+        let given_up = |i: Identity| state.persisted.failures.contains_key(&i.revision);
         let hopeful = container.runs() && !container.identity.is_some_and(given_up);
         let wait = grace.filter(|_| hopeful);
-        let wait = wait.unwrap_or_else(|| rest(memory, view, plan, *container));
-        let due = match memory.cleanup {
+        let wait = wait.unwrap_or_else(|| rest(state, view, plan, *container));
+        let due = match state.cleanup {
             Some((not_before, _)) => not_before.max(since + wait),
             None => since + wait,
         };
         if view.now < due {
             plan.wake_at(due);
-        } else if free {
-            let refused = memory.stops_failed.get(&container.name).copied().unwrap_or_default();
-            if container.runs() && refused < MAX_STOPS {
-                plan.roll.push(Step::Stop(container.name.clone()));
-            }
-            plan.roll.push(Step::Remove(container.name.clone()));
+        } else if let Some(identity) = container.identity.filter(|_| free) {
+            let refused = state.stops_failed.get(&container.name).copied().unwrap_or_default();
+            let stop = (container.runs() && refused < MAX_STOPS)
+                .then(|| Step::Stop(container.name.clone()));
+            let remove = Step::Remove(container.name.clone());
+            plan.add(Lane::Roll, identity.revision, stop.into_iter().chain([remove]));
         }
     }
 }
@@ -115,15 +118,15 @@ pub(super) fn retire(
 /// Until when visitors may be on their way to a container that has not answered yet: while no new
 /// table can be written, a crashed one is started under an older table, which sends them to it at
 /// once.
-pub(super) fn draining(memory: &DeploymentState, view: &View<'_>) -> Option<Instant> {
-    let since = memory.in_force.unwrap_or(view.now);
+pub(super) fn draining(state: &DeploymentState, view: &View<'_>) -> Option<Instant> {
+    let since = state.in_force.unwrap_or(view.now);
     Some(since + view.rules.drain.before_stop).filter(|until| *until > view.now)
 }
 
 /// How long a container stays after the last request was sent to it.
-fn rest(memory: &DeploymentState, view: &View<'_>, plan: &Plan, container: Seen<'_>) -> Duration {
+fn rest(state: &DeploymentState, view: &View<'_>, plan: &Plan, container: Seen<'_>) -> Duration {
     // The previous table stays in force until this plan's change is published.
-    let settled = plan.target == memory.target && draining(memory, view).is_none();
+    let settled = plan.target == state.target && draining(state, view).is_none();
     match container.state {
         ContainerState::Running => match container.level() {
             // It never answered, so nobody was ever sent to it.
@@ -139,21 +142,22 @@ fn rest(memory: &DeploymentState, view: &View<'_>, plan: &Plan, container: Seen<
 
 /// Removes the secrets of revisions that have no container and will not get one.
 pub(super) fn forget_secrets(
-    memory: &DeploymentState,
+    state: &DeploymentState,
     view: &View<'_>,
     plan: &mut Plan,
     wanted: Option<Revision>,
 ) {
-    let cooling = memory.cooling(view.now);
+    let cooling = state.cooling(view.now);
     if let Some(at) = cooling {
         plan.wake_at(at);
     }
-    if view.busy.roll.is_some() || !plan.roll.is_empty() || cooling.is_some() {
+    if view.busy.roll.is_some() || !plan.steps(Lane::Roll).is_empty() || cooling.is_some() {
         return;
     }
     let used = |revision: Revision| {
         view.containers.iter().any(|c| c.identity.is_some_and(|i| i.revision == revision))
     };
-    let stale = memory.secrets.keys().filter(|r| Some(**r) != wanted && !used(**r));
-    plan.roll.extend(stale.map(|revision| Step::RemoveSecrets(*revision)));
+    for revision in state.secrets.keys().filter(|r| Some(**r) != wanted && !used(**r)) {
+        plan.add(Lane::Roll, *revision, [Step::RemoveSecrets(*revision)]);
+    }
 }

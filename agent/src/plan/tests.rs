@@ -15,7 +15,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::address::Index;
 use crate::model::health::{Level, ProbeOutcome};
-use crate::plan::state::{Persisted, StepOutcome};
+use crate::model::persisted::Persisted;
+use crate::plan::state::StepOutcome;
 
 mod guarded;
 mod model;
@@ -181,7 +182,7 @@ fn crashes_are_counted_at_once_until_ten_minutes_pass_without_one() {
     model.put(NEW, Slot::A, ContainerState::Running);
     model.serves(NEW, Slot::A);
     model.settle();
-    let told = |model: &Model| model.memory.restarts.lately(NEW, model.now);
+    let told = |model: &Model| model.state.restarts.lately(NEW, model.now);
     assert_eq!(told(&model), 0);
     for times in 1..=3 {
         let name = model.name(NEW, Slot::A);
@@ -191,12 +192,12 @@ fn crashes_are_counted_at_once_until_ten_minutes_pass_without_one() {
         assert_eq!(model.settle().phase, Phase::Live);
         assert_eq!(told(&model), times, "each end counts once");
     }
-    assert_eq!(model.memory.restarts.lately(OLD, model.now), 0, "another revision did not");
-    let quiet = model.memory.restarts.forgotten_at(model.now).unwrap();
+    assert_eq!(model.state.restarts.lately(OLD, model.now), 0, "another revision did not");
+    let quiet = model.state.restarts.forgotten_at(model.now).unwrap();
     model.now = quiet - Duration::from_millis(1);
     assert_eq!(told(&model), 3);
     model.now = quiet;
-    assert_eq!((told(&model), model.memory.restarts.forgotten_at(quiet)), (0, None));
+    assert_eq!((told(&model), model.state.restarts.forgotten_at(quiet)), (0, None));
 }
 
 #[test]
@@ -291,9 +292,9 @@ fn a_recreate_that_cannot_stop_the_old_container_tries_ever_slower() {
 
 #[test]
 fn secrets_that_were_stored_in_part_are_removed_too() {
-    let mut memory = DeploymentState::default();
-    memory.record(Lane::Roll, &Step::PutSecrets, NEW, hangs(), Instant::now(), 0.5);
-    assert!(memory.secrets.contains_key(&NEW));
+    let mut state = DeploymentState::default();
+    state.record(Lane::Roll, &Step::PutSecrets, NEW, hangs(), Instant::now(), 0.5);
+    assert!(state.secrets.contains_key(&NEW));
 }
 
 #[test]
@@ -340,15 +341,15 @@ fn what_stops_late_for_a_recreate_is_kept_for_a_return() {
     while model.turn().target != Some(Target::Hold) {}
     model.now += Duration::from_mins(1);
     let plan = model.plan();
-    assert_eq!(plan.roll, [Step::Stop(old.clone())]);
-    let live = model.memory.persisted.live;
+    assert_eq!(plan.steps(Lane::Roll), [Step::Stop(old.clone())]);
+    let live = model.state.persisted.live;
     model.put(OLD, Slot::A, ContainerState::Stopping);
     // While it stops, and in a later pass that still sees it stopping.
     for busy in [Some(Step::Stop(old)), None] {
         model.busy.roll = busy;
         model.now += Duration::from_secs(1);
         model.plan();
-        assert_eq!(model.memory.persisted.live, live);
+        assert_eq!(model.state.persisted.live, live);
     }
 }
 
@@ -376,7 +377,7 @@ fn fm_03_after_a_reboot_what_served_is_started_and_held_until_it_answers() {
     let mut model = Model::new(Some(RunState::Running), App::Answers);
     model.put(NEW, Slot::B, ContainerState::Created);
     model.serves(NEW, Slot::B);
-    model.memory.target = Some(Target::Live { addresses: vec![[127, 96, 0, 1].into()] });
+    model.state.target = Some(Target::Live { addresses: vec![[127, 96, 0, 1].into()] });
     assert_eq!(model.turn().target, Some(Target::Hold));
     assert_eq!(model.settle().phase, Phase::Live);
     assert!(!model.done.iter().any(|step| matches!(step, Step::Create(_))));
@@ -474,6 +475,6 @@ fn ten_thousand_deployments_are_planned_without_a_step() {
     model.settle();
     for _ in 0..10_000 {
         let plan = model.plan();
-        assert!(plan.serve.is_empty() && plan.roll.is_empty() && plan.wake.is_none());
+        assert!(plan.operations.is_empty() && plan.wake.is_none());
     }
 }

@@ -14,6 +14,8 @@ pub trait DesiredStateSink: Send + Sync + 'static {
         &self,
         envelope: bytes::Bytes,
     ) -> impl Future<Output = Result<Accepted, Refusal>> + Send;
+    /// Waits until no document is being accepted: shows that none is stuck for good.
+    fn answers(&self) -> impl Future<Output = ()> + Send;
 }
 
 /// A document that was not accepted. Nothing changed.

@@ -15,6 +15,7 @@ mod outbox;
 mod prober;
 mod process_exits;
 mod proxy;
+mod world;
 
 pub use self::containers::{Containers, ContainersError, Hindrance};
 pub use self::events::EventFeed;
@@ -27,3 +28,4 @@ pub use self::outbox::Outbox;
 pub use self::prober::Prober;
 pub use self::process_exits::ProcessExits;
 pub use self::proxy::{Proxy, ProxyError, Reading, RefusedRoute, RouteFiles};
+pub use self::world::World;

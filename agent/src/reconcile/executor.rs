@@ -13,7 +13,7 @@ use buddo_shared::id::{DeploymentId, Revision};
 use buddo_shared::image::Digest;
 use buddo_shared::manifest::{DeploymentSpec, RegistryCredentials};
 use buddo_shared::probe::Probe;
-use buddo_shared::report::{Failure, Phase, Progress};
+use buddo_shared::report::Failure;
 use buddo_shared::sealed::{OpeningKey, Sealed};
 use buddo_shared::secret::Secret;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -57,13 +57,13 @@ pub struct Operation {
 
 /// Receives what the executor reports while it works.
 pub trait ExecutorObserver: Send + Sync {
-    fn begins(&self, order: &Operation, step: &Step);
+    fn begins(&self, operation: &Operation, step: &Step);
     /// A step ended; the next one does not begin before this returns.
-    fn ended(&self, order: &Operation, step: &Step, happened: StepOutcome);
-    /// How far a slow step is.
-    fn progress(&self, progress: Progress);
+    fn ended(&self, operation: &Operation, step: &Step, outcome: StepOutcome);
+    /// How far a slow step is, in per cent.
+    fn progress(&self, operation: &Operation, step: &Step, percent: u8);
     /// A new container is to be probed from now on.
-    fn watch(&self, order: &Operation, name: &str, address: SocketAddrV4, probe: &Probe);
+    fn watch(&self, operation: &Operation, name: &str, address: SocketAddrV4, probe: &Probe);
 }
 
 /// Carries out operations on `containers`.
@@ -93,47 +93,46 @@ impl From<ContainersError> for Trouble {
 }
 
 impl<C: Containers> Executor<C> {
-    /// An executor that opens sealed values with `key`.
-    pub fn new(containers: Arc<C>, key: Option<Arc<OpeningKey>>) -> Self {
-        Self { containers, key, image_leases: ImageLeases::default() }
+    /// An executor that opens sealed values with `key`, and protects images by leases that the image
+    /// GC respects.
+    pub fn new(
+        containers: Arc<C>,
+        key: Option<Arc<OpeningKey>>,
+        image_leases: ImageLeases,
+    ) -> Self {
+        Self { containers, key, image_leases }
     }
 
-    /// Shares image leases with the image GC.
-    #[must_use]
-    pub fn with_image_leases(self, image_leases: ImageLeases) -> Self {
-        Self { image_leases, ..self }
-    }
-
-    /// Carries out `order` to its end, its first failure or its withdrawal.
-    pub async fn run(&self, order: &Operation, audience: &dyn ExecutorObserver) {
-        let mut digest = order.digest.clone();
+    /// Carries out `operation` to its end, its first failure or its withdrawal.
+    pub async fn run(&self, operation: &Operation, observer: &dyn ExecutorObserver) {
+        let mut digest = operation.digest.clone();
         // Protects the image from the first lookup until a container uses it.
         let mut _lease = None;
-        for step in &order.steps {
-            if order.permit.is_cancelled() {
+        for step in &operation.steps {
+            if operation.permit.is_cancelled() {
                 return;
             }
-            audience.begins(order, step);
-            if let (Step::Image, Some(desired)) = (step, &order.desired) {
+            observer.begins(operation, step);
+            if let (Step::Image, Some(desired)) = (step, &operation.desired) {
                 _lease = Some(self.image_leases.lease(&desired.image).await);
             }
             // A withdrawn operation does not finish a long pull; all other steps are short.
             let result = if *step == Step::Image {
                 tokio::select! {
                     biased;
-                    () = order.permit.cancelled() => return,
-                    result = self.step(order, step, &mut digest, audience) => result,
+                    () = operation.permit.cancelled() => return,
+                    result = self.step(operation, step, &mut digest, observer) => result,
                 }
             } else {
-                self.step(order, step, &mut digest, audience).await
+                self.step(operation, step, &mut digest, observer).await
             };
-            let happened = match result {
-                Ok(happened) => happened,
+            let outcome = match result {
+                Ok(outcome) => outcome,
                 Err(Trouble::Podman(error)) => StepOutcome::Failed(error),
                 Err(Trouble::Unreadable(failure)) => StepOutcome::Unreadable(failure),
             };
-            let failed = matches!(happened, StepOutcome::Failed(_) | StepOutcome::Unreadable(_));
-            audience.ended(order, step, happened);
+            let failed = matches!(outcome, StepOutcome::Failed(_) | StepOutcome::Unreadable(_));
+            observer.ended(operation, step, outcome);
             if failed {
                 return;
             }
@@ -142,45 +141,49 @@ impl<C: Containers> Executor<C> {
 
     async fn step(
         &self,
-        order: &Operation,
+        operation: &Operation,
         step: &Step,
         digest: &mut Option<Digest>,
-        audience: &dyn ExecutorObserver,
+        observer: &dyn ExecutorObserver,
     ) -> Result<StepOutcome, Trouble> {
         let containers = &self.containers;
         match step {
-            Step::PutSecrets => self.put_secrets(order).await?,
+            Step::PutSecrets => self.put_secrets(operation).await?,
             Step::Image => {
-                let found = self.image(order, digest.as_ref(), audience).await?;
+                let found = self.image(operation, digest.as_ref(), observer).await?;
                 *digest = Some(found.clone());
                 return Ok(StepOutcome::Image(found));
             }
             Step::Create(slot) => {
-                let spec = self.spec(order, *slot, digest.as_ref())?;
+                let spec = self.spec(operation, *slot, digest.as_ref())?;
                 containers.create(&spec).await?;
             }
             Step::Start(name) => containers.start(name).await?,
             Step::Watch(name) => {
-                if let (Some(desired), Some(address)) = (&order.desired, order.address_of(name)) {
-                    let probe = RevisionSpec::probe_of(desired, order.revision);
-                    audience.watch(order, name, address, probe);
+                if let (Some(desired), Some(address)) =
+                    (&operation.desired, operation.address_of(name))
+                {
+                    let probe = RevisionSpec::probe_of(desired, operation.revision);
+                    observer.watch(operation, name, address, probe);
                 }
             }
             Step::InspectExit(name) => {
                 return Ok(StepOutcome::Ended(containers.ending(name).await?));
             }
-            Step::Stop(name) => return Ok(known(containers.stop(name, order.stop_grace).await?)),
+            Step::Stop(name) => {
+                return Ok(known(containers.stop(name, operation.stop_grace).await?));
+            }
             Step::Remove(name) => return Ok(known(containers.remove(name).await?)),
             Step::EndLost(slot) => {
-                containers.end_lost(order.deployment, *slot, order.stop_grace).await?;
+                containers.end_lost(operation.deployment, *slot, operation.stop_grace).await?;
             }
             Step::FreeAddress(slot) => {
-                let address = order.address(*slot).ok_or_else(|| missing("address"))?;
+                let address = operation.address(*slot).ok_or_else(|| missing("address"))?;
                 containers.free_address(address).await?;
             }
             Step::RemoveSecrets(revision) => {
                 for name in containers.secrets().await? {
-                    if secret_owner(&name) == Some((order.deployment, *revision)) {
+                    if secret_owner(&name) == Some((operation.deployment, *revision)) {
                         containers.remove_secret(&name).await?;
                     }
                 }
@@ -191,11 +194,11 @@ impl<C: Containers> Executor<C> {
 
     async fn image(
         &self,
-        order: &Operation,
+        operation: &Operation,
         digest: Option<&Digest>,
-        audience: &dyn ExecutorObserver,
+        observer: &dyn ExecutorObserver,
     ) -> Result<Digest, Trouble> {
-        let wanted = order.wanted()?;
+        let wanted = operation.wanted()?;
         let image = match digest.or(wanted.digest) {
             Some(digest) => wanted.image.pinned(digest),
             None => wanted.image.clone(),
@@ -206,15 +209,8 @@ impl<C: Containers> Executor<C> {
         {
             return Ok(digest);
         }
-        let credentials = self.credentials(order, &wanted)?;
-        let progress = |percent| {
-            audience.progress(Progress {
-                id: order.deployment,
-                revision: order.revision,
-                phase: Phase::Pulling,
-                percent: Some(percent),
-            });
-        };
+        let credentials = self.credentials(operation, &wanted)?;
+        let progress = |percent| observer.progress(operation, &Step::Image, percent);
         let pulled = self.containers.pull(&image, credentials.as_ref(), &progress).await?;
         // A digest was asked for by name: keep that name, whichever alias Podman lists first.
         Ok(image.digest().cloned().unwrap_or(pulled))
@@ -222,15 +218,16 @@ impl<C: Containers> Executor<C> {
 
     fn spec(
         &self,
-        order: &Operation,
+        operation: &Operation,
         slot: Slot,
         digest: Option<&Digest>,
     ) -> Result<ContainerSpec, Trouble> {
-        let wanted = order.wanted()?;
-        let address = order.address(slot).ok_or_else(|| missing("address"))?;
+        let wanted = operation.wanted()?;
+        let address = operation.address(slot).ok_or_else(|| missing("address"))?;
         let digest = digest.ok_or_else(|| missing("image"))?;
-        let identity = Identity { deployment: order.deployment, revision: order.revision, slot };
-        let env = self.environment(order, &wanted)?.unwrap_or_default();
+        let identity =
+            Identity { deployment: operation.deployment, revision: operation.revision, slot };
+        let env = self.environment(operation, &wanted)?.unwrap_or_default();
         let empty = env.iter().filter(|(_, value)| value.expose().is_empty());
         Ok(ContainerSpec {
             name: container_name(&identity),
@@ -238,16 +235,16 @@ impl<C: Containers> Executor<C> {
             image: wanted.image.pinned(digest),
             address,
             port: wanted.port,
-            limits: order.limited.then_some(wanted.limits),
-            secret_env: stored(order, &env).map(|(k, _, name)| (k.to_owned(), name)).collect(),
+            limits: operation.limited.then_some(wanted.limits),
+            secret_env: stored(operation, &env).map(|(k, _, name)| (k.to_owned(), name)).collect(),
             empty_env: empty.map(|(key, _)| key.as_str().to_owned()).collect(),
         })
     }
 
-    async fn put_secrets(&self, order: &Operation) -> Result<(), Trouble> {
-        let wanted = order.wanted()?;
-        let Some(env) = self.environment(order, &wanted)? else { return Ok(()) };
-        let calls: Vec<_> = stored(order, &env)
+    async fn put_secrets(&self, operation: &Operation) -> Result<(), Trouble> {
+        let wanted = operation.wanted()?;
+        let Some(env) = self.environment(operation, &wanted)? else { return Ok(()) };
+        let calls: Vec<_> = stored(operation, &env)
             .map(|(_, value, name)| {
                 let (containers, value) = (Arc::clone(&self.containers), value.clone());
                 async move { containers.put_secret(&name, &value).await }
@@ -259,27 +256,28 @@ impl<C: Containers> Executor<C> {
 
     fn environment(
         &self,
-        order: &Operation,
+        operation: &Operation,
         wanted: &RevisionSpec<'_>,
     ) -> Result<Option<EnvVars>, Trouble> {
         let unreadable = || Trouble::Unreadable(messages::unreadable("environment"));
         let Some(sealed) = wanted.env else { return Ok(None) };
         let key = self.key.as_ref().ok_or_else(unreadable)?;
-        let plain =
-            sealed.open(key, Sealed::ENVIRONMENT, order.deployment).map_err(|_| unreadable())?;
+        let plain = sealed
+            .open(key, Sealed::ENVIRONMENT, operation.deployment)
+            .map_err(|_| unreadable())?;
         EnvVars::from_plain_json(plain.expose()).map(Some).map_err(|_| unreadable())
     }
 
     fn credentials(
         &self,
-        order: &Operation,
+        operation: &Operation,
         wanted: &RevisionSpec<'_>,
     ) -> Result<Option<RegistryCredentials>, Trouble> {
         let unreadable = || Trouble::Unreadable(messages::unreadable("registry credentials"));
         let Some(sealed) = wanted.registry_credentials else { return Ok(None) };
         let key = self.key.as_ref().ok_or_else(unreadable)?;
         let plain =
-            sealed.open(key, Sealed::REGISTRY, order.deployment).map_err(|_| unreadable())?;
+            sealed.open(key, Sealed::REGISTRY, operation.deployment).map_err(|_| unreadable())?;
         serde_json::from_str(plain.expose()).map(Some).map_err(|_| unreadable())
     }
 }
@@ -305,10 +303,10 @@ impl Operation {
 
 /// What is stored of an environment: key, value, and the secret's name.
 fn stored<'a>(
-    order: &Operation,
+    operation: &Operation,
     env: &'a EnvVars,
 ) -> impl Iterator<Item = (&'a str, &'a Secret, String)> {
-    let prefix = secret_prefix(order.deployment, order.revision);
+    let prefix = secret_prefix(operation.deployment, operation.revision);
     let values = env.iter().enumerate().filter(|(_, (_, value))| !value.expose().is_empty());
     values.map(move |(number, (key, value))| (key.as_str(), value, format!("{prefix}{number}")))
 }

@@ -8,20 +8,20 @@ use crate::model::live_table::{LiveTable, Target};
 use crate::model::step::{Lane, Step};
 use crate::reconcile::executor::Operation;
 
-/// Whether `order`, for the app at `subdomain`, is right under the older table, too, if that is
+/// Whether `operation`, for the app at `subdomain`, is right under the older table, too, if that is
 /// known.
 pub(super) fn needs_no_new_table(
-    order: &Operation,
+    operation: &Operation,
     subdomain: Option<&str>,
     older: Option<&LiveTable>,
 ) -> bool {
     let Some(subdomain) = subdomain else { return false };
     let mut starts = false;
-    for step in &order.steps {
+    for step in &operation.steps {
         let address = match step {
             Step::PutSecrets | Step::Image | Step::InspectExit(_) | Step::Watch(_) => continue,
-            Step::Create(slot) => order.address(*slot),
-            Step::Start(name) => order.address_of(name),
+            Step::Create(slot) => operation.address(*slot),
+            Step::Start(name) => operation.address_of(name),
             Step::Stop(_)
             | Step::Remove(_)
             | Step::EndLost(_)
@@ -40,12 +40,12 @@ pub(super) fn needs_no_new_table(
         }
         let own = apps().any(|(app, target)| app == subdomain && sends(target));
         // What served is started where it was; anything else must be where its visitors go.
-        if order.lane == Lane::Roll && !own {
+        if operation.lane == Lane::Roll && !own {
             return false;
         }
         starts = true;
     }
-    starts || order.lane == Lane::Serve
+    starts || operation.lane == Lane::Serve
 }
 
 #[cfg(test)]
@@ -64,7 +64,7 @@ mod tests {
     const A: &str = "127.64.0.1:8000";
     const B: &str = "127.96.0.1:8000";
 
-    fn order(lane: Lane, steps: Vec<Step>) -> Operation {
+    fn operation(lane: Lane, steps: Vec<Step>) -> Operation {
         Operation {
             deployment: DeploymentId::new(Uuid::from_u128(1)),
             revision: Revision::new(1),
@@ -91,7 +91,7 @@ mod tests {
     }
 
     fn may(lane: Lane, steps: Vec<Step>, older: Option<&LiveTable>) -> bool {
-        needs_no_new_table(&order(lane, steps), Some("mine"), older)
+        needs_no_new_table(&operation(lane, steps), Some("mine"), older)
     }
 
     #[test]
@@ -110,7 +110,7 @@ mod tests {
             assert!(may(Lane::Serve, steps(), older), "{older:?}");
         }
         assert!(!may(Lane::Serve, steps(), Some(&table("another", A))), "its visitors come here");
-        assert!(!needs_no_new_table(&order(Lane::Serve, steps()), None, None));
+        assert!(!needs_no_new_table(&operation(Lane::Serve, steps()), None, None));
     }
 
     #[test]

@@ -8,19 +8,18 @@ use buddo_runtime::clock::Clock;
 use buddo_shared::id::{DeploymentId, Revision};
 use buddo_shared::manifest::RunState;
 use buddo_shared::probe::Probe;
-use buddo_shared::report::{Frame, Phase, Progress};
+use buddo_shared::report::{Frame, Progress};
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::adapters::probe::board::{Probes, Target};
-use crate::host::disk::ImageLeases;
-use crate::host::metrics::Metrics;
 use crate::model::health::Level;
 use crate::model::step::{Lane, Step};
-use crate::plan::Busy;
 use crate::plan::state::StepOutcome;
+use crate::plan::{Busy, phase};
 use crate::ports::{Containers, Prober};
+use crate::process::metrics::Metrics;
 use crate::reconcile::executor::{Executor, ExecutorObserver, Operation};
 use crate::reconcile::relist::Relist;
 use crate::reconcile::report::Status;
@@ -43,7 +42,7 @@ enum Event {
     Ended {
         step: Step,
         revision: Revision,
-        happened: StepOutcome,
+        outcome: StepOutcome,
     },
     /// The operation is over.
     Over,
@@ -57,7 +56,7 @@ pub(super) struct Ended {
     pub(super) step: Step,
     /// The revision it was for.
     pub(super) revision: Revision,
-    pub(super) happened: StepOutcome,
+    pub(super) outcome: StepOutcome,
     /// Lines of Podman's events that had come when it began.
     pub(super) lines_before: u64,
 }
@@ -95,10 +94,10 @@ impl Places {
         Self { serve: places(AT_ONCE), roll: places(AT_ONCE), image: places(PULLS_AT_ONCE) }
     }
 
-    fn of(&self, order: &Operation) -> Arc<Semaphore> {
-        Arc::clone(match order.lane {
+    fn of(&self, operation: &Operation) -> Arc<Semaphore> {
+        Arc::clone(match operation.lane {
             Lane::Serve => &self.serve,
-            Lane::Roll if order.steps.contains(&Step::Image) => &self.image,
+            Lane::Roll if operation.steps.contains(&Step::Image) => &self.image,
             Lane::Roll => &self.roll,
         })
     }
@@ -108,9 +107,9 @@ impl Places {
 pub(super) struct Operations<C> {
     executor: Executor<C>,
     places: Places,
-    flights: BTreeMap<Key, RunningOperation>,
-    news: mpsc::UnboundedSender<(Key, Event)>,
-    heard: mpsc::UnboundedReceiver<(Key, Event)>,
+    running: BTreeMap<Key, RunningOperation>,
+    events: mpsc::UnboundedSender<(Key, Event)>,
+    received: mpsc::UnboundedReceiver<(Key, Event)>,
     wake: Arc<Notify>,
     lines: watch::Receiver<u64>,
     metrics: Metrics,
@@ -120,48 +119,39 @@ impl<C: Containers> Operations<C> {
     /// `wake` is notified when an operation is over; `lines` counts Podman's events.
     pub(super) fn new(
         executor: Executor<C>,
+        metrics: Metrics,
         wake: Arc<Notify>,
         lines: watch::Receiver<u64>,
     ) -> Self {
-        let (news, heard) = mpsc::unbounded_channel();
-        let flights = BTreeMap::new();
-        let (places, metrics) = (Places::new(), Metrics::default());
-        Self { executor, places, flights, news, heard, wake, lines, metrics }
-    }
-
-    /// Counts steps in `metrics` from now on.
-    pub(super) fn count_in(&mut self, metrics: Metrics) {
-        self.metrics = metrics;
-    }
-
-    /// From now on, protects images from the image GC by leases.
-    pub(super) fn go_by(&mut self, image_leases: ImageLeases) {
-        self.executor = self.executor.clone().with_image_leases(image_leases);
+        let (events, received) = mpsc::unbounded_channel();
+        let running = BTreeMap::new();
+        let places = Places::new();
+        Self { executor, places, running, events, received, wake, lines, metrics }
     }
 
     /// Starts an operation.
     pub(super) fn send<P: Prober, K: Clock>(
         &mut self,
-        order: Operation,
+        operation: Operation,
         asked: Asked,
         probes: &Probes<P, K>,
         status: &Status,
     ) {
-        let Some(first) = order.steps.first().cloned() else { return };
-        let key = (order.deployment, order.lane);
-        let flight = RunningOperation {
+        let Some(first) = operation.steps.first().cloned() else { return };
+        let key = (operation.deployment, operation.lane);
+        let running = RunningOperation {
             asked,
-            revision: order.revision,
-            permit: order.permit.clone(),
+            revision: operation.revision,
+            permit: operation.permit.clone(),
             step: first,
-            next: order.steps.iter().skip(1).cloned().collect(),
+            next: operation.steps.iter().skip(1).cloned().collect(),
             lines: *self.lines.borrow(),
-            watches: order.steps.iter().filter_map(watched).cloned().collect(),
+            watches: operation.steps.iter().filter_map(watched).cloned().collect(),
         };
-        self.flights.insert(key, flight);
+        self.running.insert(key, running);
         let observer = OperationObserver {
             key,
-            news: self.news.clone(),
+            events: self.events.clone(),
             probes: probes.clone(),
             status: status.clone(),
             lines: self.lines.clone(),
@@ -169,40 +159,40 @@ impl<C: Containers> Operations<C> {
             begun: Mutex::new(Instant::now()),
         };
         let executor = self.executor.clone();
-        let places = self.places.of(&order);
+        let places = self.places.of(&operation);
         // Sent even when the task panics or is dropped: a lane never stays taken.
-        let over = Over { key, news: self.news.clone(), wake: Arc::clone(&self.wake) };
+        let over = Over { key, events: self.events.clone(), wake: Arc::clone(&self.wake) };
         tokio::spawn(async move {
             let _over = over;
             let Ok(_place) = places.acquire().await else { return };
-            executor.run(&order, &observer).await;
+            executor.run(&operation, &observer).await;
         });
     }
 
-    /// The events since the last call. Finished flights are removed. What they changed, or may
+    /// The events since the last call. Those that are over are removed. What they changed, or may
     /// have, is in doubt.
     pub(super) fn drain(&mut self, relist: &mut Relist) -> Vec<Ended> {
         let mut ended = Vec::new();
-        while let Ok((key, event)) = self.heard.try_recv() {
+        while let Ok((key, event)) = self.received.try_recv() {
             match event {
                 Event::Begins { step, lines } => {
-                    if let Some(flight) = self.flights.get_mut(&key) {
-                        if let Some(at) = flight.next.iter().position(|next| *next == step) {
-                            flight.next.drain(..=at);
+                    if let Some(running) = self.running.get_mut(&key) {
+                        if let Some(at) = running.next.iter().position(|next| *next == step) {
+                            running.next.drain(..=at);
                         }
-                        (flight.step, flight.lines) = (step, lines);
+                        (running.step, running.lines) = (step, lines);
                     }
                 }
-                Event::Ended { step, revision, happened } => {
+                Event::Ended { step, revision, outcome } => {
                     let (deployment, lane) = key;
-                    let lines_before = self.flights.get(&key).map_or(0, |flight| flight.lines);
-                    let step = Ended { deployment, lane, step, revision, happened, lines_before };
+                    let lines_before = self.running.get(&key).map_or(0, |running| running.lines);
+                    let step = Ended { deployment, lane, step, revision, outcome, lines_before };
                     ended.push(step);
                 }
                 Event::Over => {
                     // If its task ended within a step, nobody reported the outcome of that step.
-                    if let Some(flight) = self.flights.remove(&key) {
-                        let container = flight.step.container(key.0, flight.revision);
+                    if let Some(running) = self.running.remove(&key) {
+                        let container = running.step.container(key.0, running.revision);
                         if let Some(name) = container {
                             relist.doubt(name);
                         }
@@ -220,27 +210,27 @@ impl<C: Containers> Operations<C> {
 
     /// Withdraws operations that are no longer asked for.
     pub(super) fn withdraw(&self, asked: impl Fn(DeploymentId) -> Asked) {
-        for ((id, _), flight) in &self.flights {
-            if asked(*id) != flight.asked {
-                flight.permit.cancel();
+        for ((id, _), running) in &self.running {
+            if asked(*id) != running.asked {
+                running.permit.cancel();
             }
         }
     }
 
     /// The running operations of a deployment.
     pub(super) fn busy(&self, id: DeploymentId) -> Busy {
-        let flight = |lane| self.flights.get(&(id, lane));
-        let roll = flight(Lane::Roll);
+        let running = |lane| self.running.get(&(id, lane));
+        let roll = running(Lane::Roll);
         Busy {
-            serve: flight(Lane::Serve).map(|flight| flight.step.clone()),
-            roll: roll.map(|flight| flight.step.clone()),
-            roll_next: roll.map(|flight| flight.next.clone()).unwrap_or_default(),
+            serve: running(Lane::Serve).map(|running| running.step.clone()),
+            roll: roll.map(|running| running.step.clone()),
+            roll_next: roll.map(|running| running.next.clone()).unwrap_or_default(),
         }
     }
 
     /// Containers that operations under way have probed, now or in a moment.
     pub(super) fn watches(&self) -> BTreeSet<String> {
-        self.flights.values().flat_map(|flight| flight.watches.iter().cloned()).collect()
+        self.running.values().flat_map(|running| running.watches.iter().cloned()).collect()
     }
 }
 
@@ -253,21 +243,21 @@ fn watched(step: &Step) -> Option<&String> {
 
 struct Over {
     key: Key,
-    news: mpsc::UnboundedSender<(Key, Event)>,
+    events: mpsc::UnboundedSender<(Key, Event)>,
     wake: Arc<Notify>,
 }
 
 impl Drop for Over {
     fn drop(&mut self) {
         // When the agent stops, nobody listens any longer.
-        let _ = self.news.send((self.key, Event::Over));
+        let _ = self.events.send((self.key, Event::Over));
         self.wake.notify_one();
     }
 }
 
 struct OperationObserver<P, K> {
     key: Key,
-    news: mpsc::UnboundedSender<(Key, Event)>,
+    events: mpsc::UnboundedSender<(Key, Event)>,
     probes: Probes<P, K>,
     status: Status,
     lines: watch::Receiver<u64>,
@@ -276,48 +266,46 @@ struct OperationObserver<P, K> {
     begun: Mutex<Instant>,
 }
 
+impl<P, K> OperationObserver<P, K> {
+    fn report_progress(&self, operation: &Operation, step: &Step, percent: Option<u8>) {
+        let removed = operation.desired.is_none();
+        let Some(phase) = phase::of_step(step, operation.lane, removed) else { return };
+        let (id, revision) = (operation.deployment, operation.revision);
+        self.status.tell(Frame::Progress(Progress { id, revision, phase, percent }));
+    }
+}
+
 impl<P: Prober, K: Clock> ExecutorObserver for OperationObserver<P, K> {
-    fn begins(&self, order: &Operation, step: &Step) {
-        let (id, revision) = (order.deployment, order.revision);
+    fn begins(&self, operation: &Operation, step: &Step) {
+        let (id, revision) = (operation.deployment, operation.revision);
         tracing::debug!(deployment = %id, %revision, %step, "begins");
         *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        let phase = match step {
-            Step::Image => Some(Phase::Pulling),
-            Step::Create(_) | Step::Start(_) => Some(Phase::Starting),
-            Step::Watch(_) => Some(Phase::Probing),
-            Step::Stop(_) if order.lane == Lane::Roll && order.desired.is_none() => {
-                Some(Phase::Stopping)
-            }
-            _ => None,
-        };
-        if let Some(phase) = phase {
-            self.progress(Progress { id, revision, phase, percent: None });
-        }
+        self.report_progress(operation, step, None);
         let begins = Event::Begins { step: step.clone(), lines: *self.lines.borrow() };
-        let _ = self.news.send((self.key, begins));
+        let _ = self.events.send((self.key, begins));
     }
 
-    fn ended(&self, order: &Operation, step: &Step, happened: StepOutcome) {
-        let (id, revision) = (order.deployment, order.revision);
-        if let StepOutcome::Failed(error) = &happened {
+    fn ended(&self, operation: &Operation, step: &Step, outcome: StepOutcome) {
+        let (id, revision) = (operation.deployment, operation.revision);
+        if let StepOutcome::Failed(error) = &outcome {
             let error = error as &dyn std::error::Error;
             tracing::warn!(deployment = %id, %revision, %step, error, "failed");
         } else {
             tracing::debug!(deployment = %id, %revision, %step, "done");
         }
         let begun = *self.begun.lock().unwrap_or_else(PoisonError::into_inner);
-        self.metrics.stepped(step, &happened, begun.elapsed());
-        let event = Event::Ended { step: step.clone(), revision, happened };
-        let _ = self.news.send((self.key, event));
+        self.metrics.stepped(step.word(), outcome.failure_code(), begun.elapsed());
+        let event = Event::Ended { step: step.clone(), revision, outcome };
+        let _ = self.events.send((self.key, event));
     }
 
-    fn progress(&self, progress: Progress) {
-        self.status.tell(Frame::Progress(progress));
+    fn progress(&self, operation: &Operation, step: &Step, percent: u8) {
+        self.report_progress(operation, step, Some(percent));
     }
 
-    fn watch(&self, order: &Operation, name: &str, address: SocketAddrV4, probe: &Probe) {
+    fn watch(&self, operation: &Operation, name: &str, address: SocketAddrV4, probe: &Probe) {
         let target = Target {
-            deployment: order.deployment,
+            deployment: operation.deployment,
             name: name.to_owned(),
             address,
             probe: probe.clone(),

@@ -4,15 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use buddo_runtime::clock::Clock;
 use buddo_shared::id::{DeploymentId, Revision};
 use tokio::time::Instant;
 
 use crate::model::container::{Identity, Slot};
 use crate::model::step::Step;
-use crate::plan::state::StepOutcome;
-use crate::ports::{Containers, ContainersError, LiveTablePublisher, Prober, Proxy};
-use crate::reconcile::Reconciler;
+use crate::plan::state::{DeploymentState, StepOutcome};
+use crate::ports::{Containers, ContainersError};
 
 /// From a reason to look until the look. An unanswered call may still be carried out for this long,
 /// and nothing is in a hurry: what is needed at once is asked for at once.
@@ -22,14 +20,14 @@ const SETTLED: Duration = Duration::from_secs(30);
 const AT_LATEST: Duration = SETTLED.saturating_mul(2);
 
 #[derive(Debug)]
-pub(super) struct Sweep {
+pub(super) struct OrphanSweep {
     /// The first and the last reason since the last look.
     reasons: Option<(Instant, Instant)>,
     /// Deployments whose serving container Podman did not list.
     missing: BTreeSet<DeploymentId>,
 }
 
-impl Sweep {
+impl OrphanSweep {
     /// The previous agent may have ended together with Podman.
     pub(super) fn begin(now: Instant) -> Self {
         Self { reasons: Some((now, now)), missing: BTreeSet::new() }
@@ -54,10 +52,10 @@ impl Sweep {
 
     /// Records the outcome of a step. Podman was killed while it created or started a container, or
     /// has lost one that it was to stop or remove.
-    pub(super) fn hear(&mut self, step: &Step, happened: &StepOutcome, now: Instant) {
+    pub(super) fn record(&mut self, step: &Step, outcome: &StepOutcome, now: Instant) {
         let unanswered =
-            matches!(happened, StepOutcome::Failed(ContainersError::Unavailable { .. }));
-        let absent = matches!(happened, StepOutcome::Absent);
+            matches!(outcome, StepOutcome::Failed(ContainersError::Unavailable { .. }));
+        let absent = matches!(outcome, StepOutcome::Absent);
         if unanswered && matches!(step, Step::Create(_) | Step::Start(_)) || absent {
             self.arm(now);
         }
@@ -71,44 +69,39 @@ impl Sweep {
         }
         self.missing = missing;
     }
-}
 
-impl<C, P, X, L, K> Reconciler<C, P, X, L, K>
-where
-    C: Containers,
-    P: Prober,
-    X: Proxy,
-    L: LiveTablePublisher,
-    K: Clock,
-{
     /// Looks for orphans if that is due; returns whether it was.
-    pub(super) async fn look_for_lost(&mut self) -> bool {
+    pub(super) async fn look<C: Containers>(
+        &mut self,
+        containers: &C,
+        states: &mut BTreeMap<DeploymentId, DeploymentState>,
+    ) -> bool {
         let now = Instant::now();
-        if self.sweep.due().is_none_or(|due| due > now) {
+        if self.due().is_none_or(|due| due > now) {
             return false;
         }
-        self.sweep.looked(now);
-        match self.world.containers.lost().await {
-            Ok(found) => self.learn_lost(&found),
+        self.looked(now);
+        match containers.lost().await {
+            Ok(found) => learn(states, &found),
             Err(error) => {
                 let reason = &error as &dyn std::error::Error;
                 tracing::warn!(reason, "cannot look for orphaned containers");
-                self.sweep.arm(now);
+                self.arm(now);
             }
         }
         true
     }
+}
 
-    fn learn_lost(&mut self, found: &[Identity]) {
-        let mut lost: BTreeMap<DeploymentId, BTreeMap<Slot, Revision>> = BTreeMap::new();
-        for Identity { deployment, revision, slot } in found {
-            tracing::warn!(%deployment, %revision, ?slot, "a running container is orphaned");
-            lost.entry(*deployment).or_default().insert(*slot, *revision);
-            self.memories.entry(*deployment).or_default();
-        }
-        for (id, memory) in &mut self.memories {
-            memory.lost = lost.remove(id).unwrap_or_default();
-        }
+fn learn(states: &mut BTreeMap<DeploymentId, DeploymentState>, found: &[Identity]) {
+    let mut lost: BTreeMap<DeploymentId, BTreeMap<Slot, Revision>> = BTreeMap::new();
+    for Identity { deployment, revision, slot } in found {
+        tracing::warn!(%deployment, %revision, ?slot, "a running container is orphaned");
+        lost.entry(*deployment).or_default().insert(*slot, *revision);
+        states.entry(*deployment).or_default();
+    }
+    for (id, state) in states {
+        state.lost = lost.remove(id).unwrap_or_default();
     }
 }
 
@@ -120,10 +113,10 @@ mod tests {
     fn each_reason_to_look_is_one_and_others_are_none() {
         let begun = Instant::now();
         let now = begun + Duration::from_hours(1);
-        let idle = || Sweep { reasons: None, ..Sweep::begin(begun) };
+        let idle = || OrphanSweep { reasons: None, ..OrphanSweep::begin(begun) };
         let away = || ContainersError::Unavailable { operation: "a test", source: "gone".into() };
         let start = Step::Start("a".to_owned());
-        for (step, happened, expected) in [
+        for (step, outcome, expected) in [
             (&start, StepOutcome::Failed(away()), true),
             (&Step::Create(Slot::A), StepOutcome::Failed(away()), true),
             (&start, StepOutcome::Done, false),
@@ -134,16 +127,16 @@ mod tests {
             (&Step::Remove("a".to_owned()), StepOutcome::Done, false),
         ] {
             let mut sweep = idle();
-            sweep.hear(step, &happened, now);
-            assert_eq!(sweep.due(), expected.then_some(now + SETTLED), "{step} {happened:?}");
+            sweep.record(step, &outcome, now);
+            assert_eq!(sweep.due(), expected.then_some(now + SETTLED), "{step} {outcome:?}");
         }
-        assert_eq!(Sweep::begin(begun).due(), Some(begun + SETTLED));
+        assert_eq!(OrphanSweep::begin(begun).due(), Some(begun + SETTLED));
     }
 
     #[test]
     fn ever_more_reasons_do_not_put_the_look_off_and_the_last_is_not_forgotten() {
         let begun = Instant::now();
-        let mut sweep = Sweep::begin(begun);
+        let mut sweep = OrphanSweep::begin(begun);
         for reason in 1..=5 {
             sweep.arm(begun + SETTLED / 2 * reason);
         }
@@ -157,7 +150,7 @@ mod tests {
     #[test]
     fn what_goes_missing_is_looked_for_once() {
         let begun = Instant::now();
-        let mut sweep = Sweep { reasons: None, ..Sweep::begin(begun) };
+        let mut sweep = OrphanSweep { reasons: None, ..OrphanSweep::begin(begun) };
         let id = |n| DeploymentId::new(uuid::Uuid::from_u128(n));
         sweep.misses(BTreeSet::new(), begun);
         assert_eq!(sweep.due(), None);

@@ -19,9 +19,9 @@ use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::sleep_until;
 
 use crate::adapters::store::{Entry, Store, StoreError};
-use crate::host::metrics::Metrics;
 use crate::model::retries;
 use crate::ports::Outbox;
+use crate::process::metrics::Metrics;
 
 /// How many frames a slow reader of progress may lag behind.
 const FRAMES: usize = 256;
@@ -109,7 +109,7 @@ impl Status {
         recent.drain(..excess);
     }
 
-    fn put_back(&self, entries: Vec<Entry>) {
+    fn keep_for_later(&self, entries: Vec<Entry>) {
         let mut pending = self.pending();
         for entry in entries {
             // A level set meanwhile is newer.
@@ -186,7 +186,7 @@ impl Status {
                     for entry in &fresh {
                         reported.remove(&entry.subject);
                     }
-                    self.put_back(fresh);
+                    self.keep_for_later(fresh);
                     self.0.again.fetch_or(again, Ordering::Relaxed);
                     sleep_until(failures.next(retries::HOST, TOGETHER)).await;
                     self.0.news.notify_one();

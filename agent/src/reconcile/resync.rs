@@ -1,77 +1,73 @@
 //! Resync: what the database no longer says, or not yet, learned from the observed state.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use buddo_runtime::clock::Clock;
-use buddo_shared::id::Revision;
+use buddo_shared::id::{DeploymentId, Revision};
 use buddo_shared::manifest::Strategy;
 use tokio::time::Instant;
 
+use crate::config::Network;
 use crate::model::address::Index;
 use crate::model::container::{Container, ContainerState, Identity};
 use crate::model::document::Document;
-use crate::model::live_table::Target;
+use crate::model::live_table::{LiveTable, Target};
+use crate::model::persisted::Serving;
 use crate::plan::EDGE_LAG;
-use crate::plan::state::Serving;
-use crate::ports::{Containers, LiveTablePublisher, Prober, Proxy};
-use crate::reconcile::Reconciler;
+use crate::plan::state::DeploymentState;
 use crate::reconcile::observe::Observed;
 
-impl<C, P, X, L, K> Reconciler<C, P, X, L, K>
-where
-    C: Containers,
-    P: Prober,
-    X: Proxy,
-    L: LiveTablePublisher,
-    K: Clock,
-{
-    /// Learns what the database no longer says, or not yet: addresses, and who serves.
-    pub(super) fn learn_anew(&mut self, document: &Document, observed: &Observed) {
-        let network = &self.settings.network;
-        for (id, containers) in &observed.deployments {
-            let durable = &mut self.memories.entry(*id).or_default().persisted;
-            if durable.index.is_none() {
-                durable.index = containers.iter().find_map(|container| {
-                    let slot = container.identity?.slot;
-                    network.index_of(*container.address?.ip(), slot)
-                });
-            }
+/// Learns what the database no longer says, or not yet: addresses, and who serves. `previous`: the
+/// live table as an earlier agent left it, in the first pass only.
+pub(super) fn resync(
+    states: &mut BTreeMap<DeploymentId, DeploymentState>,
+    network: &Network,
+    previous: Option<LiveTable>,
+    document: &Document,
+    observed: &Observed,
+) {
+    for (id, containers) in &observed.deployments {
+        let persisted = &mut states.entry(*id).or_default().persisted;
+        if persisted.index.is_none() {
+            persisted.index = containers.iter().find_map(|container| {
+                let slot = container.identity?.slot;
+                network.index_of(*container.address?.ip(), slot)
+            });
         }
-        if let Some(previous) = self.settings.previous.take() {
-            // The edge has long been using that table.
-            let since = Instant::now().checked_sub(EDGE_LAG);
-            for (id, desired) in document.entries() {
-                let target = previous.apps.get(desired.subdomain.as_str()).cloned();
-                let memory = self.memories.entry(*id).or_default();
-                if let Some(target) = &target {
-                    let containers =
-                        observed.deployments.get(id).map_or(&[][..], |containers| containers);
-                    let found = who_served(containers, target, desired.strategy, desired.revision);
-                    // The edge uses the table, and the database may not have been written after it:
-                    // the table takes precedence where that container runs.
-                    let runs =
-                        |c: &Container| c.identity == found && c.state == ContainerState::Running;
-                    let outranks = matches!(target, Target::Live { .. })
-                        && found.is_some()
-                        && containers.iter().any(runs);
-                    if memory.persisted.live.is_none() || outranks {
-                        memory.persisted.live =
-                            found.map(|i| Serving { revision: i.revision, slot: i.slot });
-                        memory.persisted.proven.extend(found.map(|i| i.revision));
-                    }
+    }
+    if let Some(previous) = previous {
+        // The edge has long been using that table.
+        let since = Instant::now().checked_sub(EDGE_LAG);
+        for (id, desired) in document.entries() {
+            let target = previous.apps.get(desired.subdomain.as_str()).cloned();
+            let state = states.entry(*id).or_default();
+            if let Some(target) = &target {
+                let containers =
+                    observed.deployments.get(id).map_or(&[][..], |containers| containers);
+                let found = who_served(containers, target, desired.strategy, desired.revision);
+                // The edge uses the table, and the database may not have been written after it: the
+                // table takes precedence where that container runs.
+                let runs =
+                    |c: &Container| c.identity == found && c.state == ContainerState::Running;
+                let outranks = matches!(target, Target::Live { .. })
+                    && found.is_some()
+                    && containers.iter().any(runs);
+                if state.persisted.live.is_none() || outranks {
+                    state.persisted.live =
+                        found.map(|i| Serving { revision: i.revision, slot: i.slot });
+                    state.persisted.proven.extend(found.map(|i| i.revision));
                 }
-                memory.target = target;
-                memory.in_force = since;
             }
+            state.target = target;
+            state.in_force = since;
         }
-        let mut taken: BTreeSet<Index> =
-            self.memories.values().filter_map(|memory| memory.persisted.index).collect();
-        for id in document.entries().keys() {
-            let durable = &mut self.memories.entry(*id).or_default().persisted;
-            if durable.index.is_none() {
-                durable.index = Index::lowest_free(&taken);
-                taken.extend(durable.index);
-            }
+    }
+    let mut taken: BTreeSet<Index> =
+        states.values().filter_map(|state| state.persisted.index).collect();
+    for id in document.entries().keys() {
+        let persisted = &mut states.entry(*id).or_default().persisted;
+        if persisted.index.is_none() {
+            persisted.index = Index::lowest_free(&taken);
+            taken.extend(persisted.index);
         }
     }
 }
@@ -105,7 +101,6 @@ mod tests {
 
     use ContainerState::{Exited, Running};
     use Strategy::{Recreate, Rolling};
-    use buddo_shared::id::DeploymentId;
     use uuid::Uuid;
 
     use super::*;

@@ -7,17 +7,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use buddo_runtime::backoff::Failures;
-use buddo_runtime::clock::Clock;
 use buddo_shared::id::{DeploymentId, Revision};
 use buddo_shared::report::Failure;
 use tokio::time::Instant;
 
-use super::Reconciler;
-use crate::model::retries;
+use crate::model::retries::{self, Jitter};
 use crate::model::step::{Step, secret_owner};
 use crate::plan::messages;
-use crate::plan::state::StepOutcome;
-use crate::ports::{Containers, ContainersError, LiveTablePublisher, Prober, Proxy};
+use crate::plan::state::{DeploymentState, StepOutcome};
+use crate::ports::{Containers, ContainersError};
 
 /// An unanswered call, or one sent by the previous agent, may still be carried out for this long.
 const LATE: Duration = Duration::from_secs(30);
@@ -26,7 +24,7 @@ const ASIDE: Duration = Duration::from_mins(10);
 
 /// When to look, and what was seen.
 #[derive(Debug)]
-pub(super) struct Looks {
+pub(super) struct SecretsWatch {
     /// After this, no late call can take effect.
     quiet: Instant,
     list: Option<Instant>,
@@ -38,7 +36,7 @@ pub(super) struct Looks {
     failures: Failures,
 }
 
-impl Looks {
+impl SecretsWatch {
     pub(super) fn begin(now: Instant) -> Self {
         Self {
             quiet: now + LATE,
@@ -54,8 +52,8 @@ impl Looks {
     /// Records the outcome of a step. A failed write of secrets may have been cut short. Podman's
     /// wording for refusals because of secrets differs between versions, so each refusal of a step
     /// that reads them is a reason to look.
-    pub(super) fn hear(&mut self, step: &Step, happened: &StepOutcome, now: Instant) {
-        let StepOutcome::Failed(error) = happened else { return };
+    pub(super) fn record(&mut self, step: &Step, outcome: &StepOutcome, now: Instant) {
+        let StepOutcome::Failed(error) = outcome else { return };
         match step {
             Step::PutSecrets | Step::RemoveSecrets(_) => {
                 self.mend = Some(now);
@@ -86,42 +84,38 @@ impl Looks {
         let trouble = trouble.map(|trouble| format!("{}; {}", trouble.cause, trouble.fix));
         trouble.or_else(|| (!self.aside.is_empty()).then(|| messages::secrets_torn(&self.aside)))
     }
-}
 
-impl<C, P, X, L, K> Reconciler<C, P, X, L, K>
-where
-    C: Containers,
-    P: Prober,
-    X: Proxy,
-    L: LiveTablePublisher,
-    K: Clock,
-{
     /// Looks at Podman's secrets if that is due; returns whether it was. An error: Podman is away.
     /// A refusal or a failed repair is reported, and does not keep apps from what needs no secret.
-    pub(super) async fn look_at_secrets(&mut self) -> Result<bool, ContainersError> {
+    pub(super) async fn look<C: Containers>(
+        &mut self,
+        containers: &C,
+        states: &mut BTreeMap<DeploymentId, DeploymentState>,
+        jitter: &Jitter,
+    ) -> Result<bool, ContainersError> {
         let now = Instant::now();
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        if !due(self.secrets.list) && !due(self.secrets.mend) {
+        if !due(self.list) && !due(self.mend) {
             return Ok(false);
         }
-        let containers = &self.world.containers;
         let mut listed = containers.secrets().await;
         let refused = matches!(listed, Err(ContainersError::Refused { .. }));
         let mut unmended = None;
-        if refused || due(self.secrets.mend) {
+        if refused || due(self.mend) {
             match containers.mend_secrets().await {
                 Ok(mended) => {
                     if mended.changed {
                         listed = containers.secrets().await;
                     }
-                    self.secrets.mended(mended.aside, now);
+                    self.mended(mended.aside, now);
                 }
                 Err(error) => unmended = Some(messages::secrets_unmended(&error)),
             }
         }
         let trouble = match listed {
             Ok(names) => {
-                self.learn_secrets(&names);
+                learn(states, &names);
+                self.known = true;
                 None
             }
             Err(ContainersError::Refused { message, .. }) => {
@@ -129,29 +123,27 @@ where
             }
             Err(error) => return Err(error),
         };
-        let looks = &mut self.secrets;
-        looks.trouble = unmended.or(trouble);
-        looks.list = None;
-        if let Some(Failure { cause, .. }) = &looks.trouble {
+        self.trouble = unmended.or(trouble);
+        self.list = None;
+        if let Some(Failure { cause, .. }) = &self.trouble {
             tracing::warn!(cause, "Podman's secrets are in trouble");
-            looks.list = Some(looks.failures.next(retries::HOST, (self.world.jitter)()));
-            looks.mend = looks.list;
+            self.list = Some(self.failures.next(retries::HOST, jitter()));
+            self.mend = self.list;
         } else {
-            looks.failures.end();
+            self.failures.end();
         }
         Ok(true)
     }
+}
 
-    fn learn_secrets(&mut self, names: &[String]) {
-        let mut listed: BTreeMap<DeploymentId, BTreeSet<Revision>> = BTreeMap::new();
-        for (id, revision) in names.iter().filter_map(|name| secret_owner(name)) {
-            listed.entry(id).or_default().insert(revision);
-            self.memories.entry(id).or_default();
-        }
-        for (id, memory) in &mut self.memories {
-            memory.holds_secrets_of(&listed.remove(id).unwrap_or_default());
-        }
-        self.secrets.known = true;
+fn learn(states: &mut BTreeMap<DeploymentId, DeploymentState>, names: &[String]) {
+    let mut listed: BTreeMap<DeploymentId, BTreeSet<Revision>> = BTreeMap::new();
+    for (id, revision) in names.iter().filter_map(|name| secret_owner(name)) {
+        listed.entry(id).or_default().insert(revision);
+        states.entry(id).or_default();
+    }
+    for (id, state) in states {
+        state.holds_secrets_of(&listed.remove(id).unwrap_or_default());
     }
 }
 
@@ -178,15 +170,15 @@ mod tests {
         let begun = Instant::now();
         let now = begun + Duration::from_hours(1);
         for step in [Step::PutSecrets, Step::RemoveSecrets(Revision::FIRST)] {
-            let mut looks = Looks::begin(begun);
-            looks.mended(Vec::new(), now);
-            assert_eq!(looks.mend, None);
-            looks.hear(&step, &failed(away()), now);
-            assert_eq!(looks.mend, Some(now));
-            looks.mended(Vec::new(), now);
-            assert_eq!(looks.mend, Some(now + LATE));
-            looks.mended(Vec::new(), now + LATE);
-            assert_eq!(looks.mend, None);
+            let mut watch = SecretsWatch::begin(begun);
+            watch.mended(Vec::new(), now);
+            assert_eq!(watch.mend, None);
+            watch.record(&step, &failed(away()), now);
+            assert_eq!(watch.mend, Some(now));
+            watch.mended(Vec::new(), now);
+            assert_eq!(watch.mend, Some(now + LATE));
+            watch.mended(Vec::new(), now + LATE);
+            assert_eq!(watch.mend, None);
         }
     }
 
@@ -194,37 +186,37 @@ mod tests {
     fn a_start_is_a_reason_to_look_where_podman_refused_it() {
         let now = Instant::now();
         let start = Step::Start("a".to_owned());
-        for (step, happened, expected) in [
+        for (step, outcome, expected) in [
             (&start, failed(refused()), true),
             (&start, failed(away()), false),
             (&start, StepOutcome::Done, false),
             (&Step::Stop("a".to_owned()), failed(refused()), false),
         ] {
-            let mut looks = Looks { mend: None, ..Looks::begin(now) };
-            looks.hear(step, &happened, now);
-            assert_eq!(looks.mend.is_some(), expected, "{step} {happened:?}");
+            let mut watch = SecretsWatch { mend: None, ..SecretsWatch::begin(now) };
+            watch.record(step, &outcome, now);
+            assert_eq!(watch.mend.is_some(), expected, "{step} {outcome:?}");
         }
     }
 
     #[test]
     fn while_something_is_set_aside_it_is_looked_for_and_told() {
         let now = Instant::now();
-        let mut looks = Looks::begin(now);
+        let mut watch = SecretsWatch::begin(now);
         let later = now + LATE;
-        looks.mended(vec![PathBuf::from("/s/secrets.json.torn")], later);
-        assert_eq!(looks.mend, Some(later + ASIDE));
-        assert!(looks.warning().unwrap().contains("/s/secrets.json.torn"));
-        assert_eq!(looks.again(), None, "no pass is made for it alone");
-        looks.mended(Vec::new(), later + ASIDE);
-        assert_eq!((looks.warning(), looks.mend), (None, None));
+        watch.mended(vec![PathBuf::from("/s/secrets.json.torn")], later);
+        assert_eq!(watch.mend, Some(later + ASIDE));
+        assert!(watch.warning().unwrap().contains("/s/secrets.json.torn"));
+        assert_eq!(watch.again(), None, "no pass is made for it alone");
+        watch.mended(Vec::new(), later + ASIDE);
+        assert_eq!((watch.warning(), watch.mend), (None, None));
     }
 
     #[test]
     fn what_cannot_be_mended_is_tried_again_without_another_reason() {
         let now = Instant::now();
-        let mut looks = Looks { list: Some(now), ..Looks::begin(now) };
+        let mut watch = SecretsWatch { list: Some(now), ..SecretsWatch::begin(now) };
         let error = std::io::Error::from(std::io::ErrorKind::StorageFull);
-        looks.trouble = Some(messages::secrets_unmended(&error));
-        assert_eq!(looks.again(), Some(now));
+        watch.trouble = Some(messages::secrets_unmended(&error));
+        assert_eq!(watch.again(), Some(now));
     }
 }

@@ -25,13 +25,13 @@ impl Shortage {
     /// Records the outcome of a step. What is refused to one app is refused to the next one, too; a
     /// success shows that the host has it again. A create proves nothing about starts: there may be
     /// no lock for another container while existing ones can be started.
-    pub(super) fn hear(&mut self, step: &Step, happened: &StepOutcome, now: Instant) {
+    pub(super) fn record(&mut self, step: &Step, outcome: &StepOutcome, now: Instant) {
         let last = match step {
             Step::Create(_) => &mut self.create,
             Step::Start(_) => &mut self.start,
             _ => return,
         };
-        match happened {
+        match outcome {
             StepOutcome::Failed(ContainersError::Full(failure)) => {
                 if last.is_none() {
                     let cause = &failure.cause;
@@ -75,22 +75,22 @@ mod tests {
         let code = |shortage: &Shortage, at| shortage.lacks(at).map(|failure| failure.code.clone());
         // An app's own fault says nothing about the host, and a full disk for an image is reported
         // elsewhere.
-        shortage.hear(
+        shortage.record(
             &start,
             &StepOutcome::Failed(ContainersError::NotFound("a".to_owned())),
             begun,
         );
-        shortage.hear(&Step::Image, &full("disk_full"), begun);
+        shortage.record(&Step::Image, &full("disk_full"), begun);
         assert_eq!(code(&shortage, begun), None);
-        shortage.hear(&start, &full("keys"), begun);
+        shortage.record(&start, &full("keys"), begun);
         assert_eq!(code(&shortage, begun).as_deref(), Some("keys"));
         // Another app's create proves nothing about starts, its start does.
-        shortage.hear(&create, &StepOutcome::Done, begun);
+        shortage.record(&create, &StepOutcome::Done, begun);
         assert_eq!(code(&shortage, begun).as_deref(), Some("keys"));
-        shortage.hear(&start, &StepOutcome::Done, begun);
+        shortage.record(&start, &StepOutcome::Done, begun);
         assert_eq!(code(&shortage, begun), None);
-        shortage.hear(&create, &full("locks"), begun);
-        shortage.hear(&start, &StepOutcome::Done, begun);
+        shortage.record(&create, &full("locks"), begun);
+        shortage.record(&start, &StepOutcome::Done, begun);
         assert_eq!(code(&shortage, begun).as_deref(), Some("locks"));
         assert_eq!(shortage.due(begun), Some(begun + PAST));
         assert_eq!(code(&shortage, begun + PAST), None);

@@ -8,12 +8,15 @@ use std::sync::Arc;
 use buddo_agent::adapters::store::Store;
 use buddo_agent::config::{Drain, Network};
 use buddo_agent::control::desired_state::DesiredState;
+use buddo_agent::host::disk::ImageLeases;
 use buddo_agent::model::host_facts::{HostFacts, LimitRule};
+use buddo_agent::model::retries::Jitter;
 use buddo_agent::model::snapshot::HostSnapshot;
 use buddo_agent::model::trust::TrustRoots;
-use buddo_agent::ports::{EventFeed, Named};
+use buddo_agent::ports::{self, EventFeed, Named};
+use buddo_agent::process::metrics::Metrics;
 use buddo_agent::reconcile::report::Status;
-use buddo_agent::reconcile::{Domains, Inputs, Reconciler, Rendered, Settings, World as Ports};
+use buddo_agent::reconcile::{Domains, Inputs, Reconciler, Rendered, Settings, Shared};
 use buddo_shared::name::HostName;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -42,6 +45,46 @@ pub(crate) struct Agent {
 impl Drop for Agent {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// What one life of the agent reaches.
+struct Simulated {
+    life: Arc<Life>,
+    live_table: Arc<TableFile>,
+    clock: Arc<SimClock>,
+    jitter: Jitter,
+}
+
+impl ports::World for Simulated {
+    type Containers = Life;
+    type Prober = Life;
+    type Proxy = Life;
+    type LiveTable = TableFile;
+    type Clock = SimClock;
+
+    fn containers(&self) -> &Arc<Life> {
+        &self.life
+    }
+
+    fn prober(&self) -> &Arc<Life> {
+        &self.life
+    }
+
+    fn proxy(&self) -> &Arc<Life> {
+        &self.life
+    }
+
+    fn live_table(&self) -> &Arc<TableFile> {
+        &self.live_table
+    }
+
+    fn clock(&self) -> &Arc<SimClock> {
+        &self.clock
+    }
+
+    fn jitter(&self) -> &Jitter {
+        &self.jitter
     }
 }
 
@@ -117,16 +160,13 @@ impl Agent {
         };
         let life = Arc::new(Life { world: Arc::clone(world), number });
         let chance = Arc::clone(world);
-        let ports = Ports {
-            containers: Arc::clone(&life),
-            prober: Arc::clone(&life),
-            proxy: life,
-            table: Arc::new(TableFile::new(Arc::clone(world), number)),
+        let simulated = Simulated {
+            life,
+            live_table: Arc::new(TableFile::new(Arc::clone(world), number)),
             clock: Arc::clone(&clock),
             jitter: Arc::new(move || chance.with(|state| state.rng.unit())),
         };
-        let inputs =
-            Inputs { document: intent.subscribe(), alarm: intent.alarm(), events, facts: known };
+        let inputs = Inputs { document: intent.subscribe(), alarm: intent.alarm(), facts: known };
         let settings = Settings {
             network: network(),
             drain: Drain { before_stop: DRAIN, stop_grace: GRACE },
@@ -137,8 +177,15 @@ impl Agent {
                 File::Table(table) => Some(table.clone()),
                 File::Missing | File::Torn => None,
             }),
+            watched_exits: usize::MAX,
         };
-        let reconciler = Reconciler::restore(ports, inputs, settings, store, status.clone()).await;
+        let shared = Shared {
+            store,
+            status: status.clone(),
+            image_leases: ImageLeases::default(),
+            metrics: Metrics::default(),
+        };
+        let reconciler = Reconciler::restore(simulated, inputs, events, settings, shared).await;
         let reconciler = reconciler.map_err(|e| e.to_string())?;
         let snapshot = reconciler.snapshot();
         let writer = status.clone();
@@ -150,7 +197,7 @@ impl Agent {
             tokio::spawn(check_pictures(Arc::clone(world), snapshot.clone())),
             tokio::spawn(renew_events(Arc::clone(world), renew)),
         ];
-        let changed = buddo_agent::ports::Outbox::changed(&status);
+        let changed = ports::Outbox::changed(&status);
         let line = Line { life: number, intent, status, changed };
         Ok(Self { line, snapshot, tasks, _facts: facts })
     }

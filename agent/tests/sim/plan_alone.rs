@@ -18,10 +18,11 @@ use buddo_agent::model::container::{Container, ContainerState, ExitInfo, Identit
 use buddo_agent::model::health::{Level, ProbeOutcome, Tracker, Trackers};
 use buddo_agent::model::host_facts::LimitRule;
 use buddo_agent::model::live_table::Target;
+use buddo_agent::model::persisted::Persisted;
 use buddo_agent::model::step::{Lane, Step, container_name, container_owner};
 use buddo_agent::plan::rollback_watch::failed_requests::Failed;
-use buddo_agent::plan::state::{DeploymentState, Persisted, StepOutcome};
-use buddo_agent::plan::{Busy, Permit, Plan, Rules, Seen, View, plan};
+use buddo_agent::plan::state::{DeploymentState, StepOutcome};
+use buddo_agent::plan::{Busy, Permit, Plan, PlannedOperation, Rules, Seen, View, plan};
 use buddo_shared::id::{DeploymentId, Revision};
 use buddo_shared::manifest::{DeploymentSpec, RunState, Strategy};
 use buddo_shared::probe::Probe;
@@ -68,7 +69,7 @@ struct Alone {
     desired: Option<DeploymentSpec>,
     containers: BTreeMap<String, Container>,
     health: Trackers,
-    memory: DeploymentState,
+    state: DeploymentState,
     now: Instant,
     wall: Timestamp,
     /// Where visitors were last sent to → until when.
@@ -94,7 +95,7 @@ impl Alone {
             desired: None,
             containers: BTreeMap::new(),
             health: Trackers::new(),
-            memory: DeploymentState::restore(durable),
+            state: DeploymentState::restore(durable),
             now: first.at,
             wall: first.wall,
             left: BTreeMap::new(),
@@ -127,7 +128,7 @@ impl Alone {
         }
     }
 
-    fn planned(&self, memory: &mut DeploymentState) -> Plan {
+    fn planned(&self, state: &mut DeploymentState) -> Plan {
         let seen = |container| Seen { container, tracker: self.health.get(&container.name) };
         let containers: Vec<Seen<'_>> = self.containers.values().map(seen).collect();
         let view = View {
@@ -143,26 +144,26 @@ impl Alone {
             wall: self.wall,
             jitter: 0.5,
         };
-        plan(memory, &view)
+        plan(state, &view)
     }
 
     /// One plan, with all that must be true of it.
     fn turn(&mut self) -> Result<Plan, String> {
-        let before = self.memory.target.clone();
-        let mut memory = std::mem::take(&mut self.memory);
-        let rounds = |memory: &DeploymentState| memory.attempt.as_ref().map_or(0, |a| a.rounds);
-        let (durable, round) = (memory.persisted.clone(), rounds(&memory));
-        let first = self.planned(&mut memory);
+        let before = self.state.target.clone();
+        let mut state = std::mem::take(&mut self.state);
+        let rounds = |state: &DeploymentState| state.attempt.as_ref().map_or(0, |a| a.rounds);
+        let (durable, round) = (state.persisted.clone(), rounds(&state));
+        let first = self.planned(&mut state);
         // A decision of this plan shows in the next one; without one there is none.
-        let decided = memory.persisted != durable || rounds(&memory) != round;
-        let second = self.planned(&mut memory.clone());
+        let decided = state.persisted != durable || rounds(&state) != round;
+        let second = self.planned(&mut state.clone());
         if !decided && said(&second) != said(&first) {
             return Err(format!("planned twice it differs: {first:#?}\n{second:#?}"));
         }
-        self.memory = memory;
+        self.state = state;
         self.check_steps(&first)?;
         self.check_visitors(&first, before.as_ref())?;
-        self.memory.published(self.now, self.now);
+        self.state.published(self.now, self.now);
         self.watch(&first);
         Ok(first)
     }
@@ -179,8 +180,8 @@ impl Alone {
                 )
             })
             .collect();
-        let revision = plan.revision.unwrap_or(Revision::FIRST);
-        for step in plan.serve.iter().chain(&plan.roll) {
+        let steps = plan.operations.iter().flat_map(|o| o.steps.iter().map(|s| (o.revision, s)));
+        for (revision, step) in steps {
             let wrong = |what: &str| Err(format!("{step}: {what} in {plan:#?}"));
             match step {
                 Step::Create(slot) => {
@@ -245,7 +246,7 @@ impl Alone {
         }
         let kept = self.desired.as_ref().is_some_and(|d| d.run == RunState::Running);
         let steps_aside = self.desired.as_ref().is_some_and(|d| d.strategy == Strategy::Recreate)
-            && self.memory.attempt.as_ref().is_some_and(|attempt| attempt.image_ready);
+            && self.state.attempt.as_ref().is_some_and(|attempt| attempt.image_ready);
         if let Some(was) = was {
             if kept && is.is_none() && !steps_aside && self.answers(&was) {
                 return Err(format!("{was} answers and loses its visitors: {plan:#?}"));
@@ -254,7 +255,7 @@ impl Alone {
                 self.left.insert(was, self.now);
             }
         }
-        for step in &plan.roll {
+        for step in plan.steps(Lane::Roll) {
             let (Step::Stop(name) | Step::Remove(name)) = step else { continue };
             if is.as_ref() == Some(name) {
                 return Err(format!("{name} serves and is taken away: {plan:#?}"));
@@ -274,10 +275,10 @@ impl Alone {
     }
 
     fn watch(&mut self, plan: &Plan) {
-        self.health.retain(|name, _| plan.watch.iter().any(|watched| watched.name == *name));
-        for watched in &plan.watch {
-            let level = if watched.assumed { Level::Assumed } else { Level::Starting };
-            self.health.entry(watched.name.clone()).or_insert_with(|| Tracker::new(level));
+        self.health.retain(|name, _| plan.probes.iter().any(|probed| probed.name == *name));
+        for probed in &plan.probes {
+            let level = if probed.assumed { Level::Assumed } else { Level::Starting };
+            self.health.entry(probed.name.clone()).or_insert_with(|| Tracker::new(level));
         }
     }
 
@@ -287,38 +288,35 @@ impl Alone {
         let mut done = Vec::new();
         let mut excused = false;
         for turn in 0..TURNS {
-            let mut plan = self.turn()?;
+            let plan = self.turn()?;
             // Given up for what was seen before.
             excused |= turn == 0 && self.is_given_up();
-            let result = plan.clone();
-            for lane in [Lane::Serve, Lane::Roll] {
-                let live = self.memory.persisted.live.map(|live| live.revision);
-                let revision = if lane == Lane::Serve { live } else { plan.revision };
-                for step in plan.steps(lane) {
+            for PlannedOperation { lane, revision, steps } in &plan.operations {
+                for step in steps {
                     done.push(step.clone());
-                    self.carry_out(lane, &step, revision.unwrap_or(Revision::FIRST), apps);
+                    self.carry_out(*lane, step, *revision, apps);
                 }
             }
             self.end_stops();
             self.probe(|c| c.state == ContainerState::Running && app_of(apps, c).starts());
             let soon = self.now + Duration::from_millis(500);
-            let next = result.wake.map_or(soon, |wake| wake.max(soon));
+            let next = plan.wake.map_or(soon, |wake| wake.max(soon));
             self.wall += next - self.now;
             self.now = next;
-            let idle = result.serve.is_empty() && result.roll.is_empty() && result.wake.is_none();
+            let idle = plan.operations.is_empty() && plan.wake.is_none();
             quiet = if idle { quiet + 1 } else { 0 };
             if quiet >= 3 {
-                self.check_end(&result, apps, excused)?;
-                return Ok(result);
+                self.check_end(&plan, apps, excused)?;
+                return Ok(plan);
             }
         }
         let last = &done[done.len().saturating_sub(12)..];
-        Err(format!("it never ends; the last steps: {last:?}\n{:#?}", self.memory))
+        Err(format!("it never ends; the last steps: {last:?}\n{:#?}", self.state))
     }
 
     fn is_given_up(&self) -> bool {
         let desired = self.desired.as_ref().map(|desired| desired.revision);
-        desired.is_some_and(|revision| self.memory.persisted.failures.contains_key(&revision))
+        desired.is_some_and(|revision| self.state.persisted.failures.contains_key(&revision))
     }
 
     /// What somebody else began to stop ends.
@@ -331,9 +329,9 @@ impl Alone {
     }
 
     fn carry_out(&mut self, lane: Lane, step: &Step, revision: Revision, apps: &Apps) {
-        let mut happened = StepOutcome::Done;
+        let mut outcome = StepOutcome::Done;
         match step {
-            Step::Image => happened = StepOutcome::Image(digest_of_tag("any")),
+            Step::Image => outcome = StepOutcome::Image(digest_of_tag("any")),
             Step::Create(slot) => {
                 let identity = Identity { deployment: self.id, revision, slot: *slot };
                 let name = container_name(&identity);
@@ -359,7 +357,7 @@ impl Alone {
             }
             Step::InspectExit(_) => {
                 let log_tail = String::new();
-                happened =
+                outcome =
                     StepOutcome::Ended(ExitInfo { exit_code: 1, oom_killed: false, log_tail });
             }
             Step::Stop(name) => {
@@ -373,7 +371,7 @@ impl Alone {
             Step::PutSecrets | Step::RemoveSecrets(_) | Step::EndLost(_) | Step::FreeAddress(_) => {
             }
         }
-        self.memory.record(lane, step, revision, happened, self.now, 0.5);
+        self.state.record(lane, step, revision, outcome, self.now, 0.5);
     }
 
     /// Where nothing is left to do, everything is as desired.
@@ -401,8 +399,8 @@ impl Alone {
 }
 
 /// What a plan says; deadlines and words may differ.
-fn said(plan: &Plan) -> (&[Step], &[Step], &Option<Target>, Phase) {
-    (&plan.serve, &plan.roll, &plan.target, plan.phase)
+fn said(plan: &Plan) -> (&[PlannedOperation], &Option<Target>, Phase) {
+    (&plan.operations, &plan.target, plan.phase)
 }
 
 fn slot_of(name: &str) -> Slot {

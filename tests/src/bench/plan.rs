@@ -9,9 +9,10 @@ use buddo_agent::model::address::Index;
 use buddo_agent::model::container::{Container, ContainerState, Identity, Slot};
 use buddo_agent::model::health::{Level, Tracker, Trackers};
 use buddo_agent::model::host_facts::LimitRule;
+use buddo_agent::model::persisted::{Persisted, Serving};
 use buddo_agent::model::step::container_name;
 use buddo_agent::plan::rollback_watch::failed_requests::Failed;
-use buddo_agent::plan::state::{DeploymentState, Persisted, Serving};
+use buddo_agent::plan::state::DeploymentState;
 use buddo_agent::plan::{Busy, Permit, Rules, Seen, View, plan};
 use buddo_shared::id::{DeploymentId, Revision};
 use buddo_shared::image::ImageReference;
@@ -40,9 +41,9 @@ pub(super) fn measure() -> anyhow::Result<()> {
     let mut cases = Vec::new();
     let mut health = Trackers::new();
     for number in 0..DEPLOYMENTS {
-        let (desired, container, memory) = case(number, &network)?;
+        let (desired, container, state) = case(number, &network)?;
         health.insert(container.name.clone(), Tracker::new(Level::Healthy));
-        cases.push((desired, container, memory));
+        cases.push((desired, container, state));
     }
     let limits = LimitRule::Enforced;
     let rules = Rules {
@@ -57,7 +58,7 @@ pub(super) fn measure() -> anyhow::Result<()> {
     for _ in 0..ROUNDS {
         let began = Instant::now();
         let (now, mut steps) = (tokio::time::Instant::now(), 0);
-        for (desired, container, memory) in &mut cases {
+        for (desired, container, state) in &mut cases {
             let tracker = health.get(&container.name);
             let view = View {
                 id: desired.id,
@@ -72,8 +73,8 @@ pub(super) fn measure() -> anyhow::Result<()> {
                 wall: Timestamp::UNIX_EPOCH,
                 jitter: 0.5,
             };
-            let plan = plan(memory, &view);
-            steps += plan.serve.len() + plan.roll.len();
+            let plan = plan(state, &view);
+            steps += plan.all_steps().count();
         }
         took.push(began.elapsed());
         ensure!(steps == 0, "{steps} steps were planned where nothing is to be done");

@@ -31,9 +31,9 @@ use crate::adapters::caddy::log_reader::Follower;
 use crate::adapters::caddy::render::{is_route_file, main_file};
 use crate::adapters::caddy::warm::Warmer;
 use crate::config::Config;
-use crate::host::metrics::Metrics;
 use crate::model::failed_requests::Names;
 use crate::ports::{Proxy, ProxyError, Reading, RefusedRoute, RouteFiles};
+use crate::process::metrics::Metrics;
 
 /// Which files the main Caddyfile imports.
 pub(super) const PATTERN: &str = "*.caddy";

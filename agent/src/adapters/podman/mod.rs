@@ -57,12 +57,12 @@ pub use self::info::Info;
 use self::places::Places;
 pub use self::pull::PullLimits;
 use self::transport::Transport;
-use crate::host::disk::DiskSpace;
-use crate::host::metrics::Metrics;
 use crate::model::container::{
     Container, ContainerSpec, Created, ExitInfo, Identity, LocalImage, Mended, Slot,
 };
 use crate::ports::{Containers, ContainersError, Images};
+use crate::process::disk_space::DiskSpace;
+use crate::process::metrics::Metrics;
 
 /// Entries of the last lists that exceed the size limits.
 #[derive(Debug, Default)]

@@ -20,8 +20,8 @@ use tokio::io::AsyncReadExt as _;
 
 use super::transport::{Answer, Call, Transport, TransportError};
 use super::{image_policy, images, refusal};
-use crate::host::disk::{DiskSpace, Overrun};
 use crate::ports::ContainersError;
+use crate::process::disk_space::{DiskSpace, Overrun};
 
 /// The longest line that is read, in bytes. Error texts quote registries, so it is bounded.
 const MAX_LINE: usize = 256 * 1024;

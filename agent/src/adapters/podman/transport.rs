@@ -21,8 +21,8 @@ use tokio::time::Instant;
 
 use super::elements::{Element, Keep, Malformed, Reader};
 use super::service::{self, Silence};
-use crate::host::metrics::Metrics;
 use crate::ports::{ContainersError, Hindrance};
+use crate::process::metrics::Metrics;
 
 /// Concurrent calls. Podman takes a lock per container and one for its database, so more would only
 /// queue there, where they cost memory.

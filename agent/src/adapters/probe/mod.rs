@@ -2,3 +2,4 @@
 
 pub mod board;
 pub mod connection;
+pub mod counted;

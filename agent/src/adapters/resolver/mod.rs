@@ -26,7 +26,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use self::table::TableReader;
 use crate::config::{Resolver, SpecialAddresses};
-use crate::host::watchdog;
+use crate::process::watchdog;
 
 pub use self::dns::SUFFIX;
 pub use self::table::LiveTableFile;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use buddo_shared::id::DeploymentId;
 
 use super::{Store, StoreError};
-use crate::plan::state::Persisted;
+use crate::model::persisted::Persisted;
 
 /// Deployments whose persisted state changed; `None`: forget it.
 pub type Changes = BTreeMap<DeploymentId, Option<Persisted>>;

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::model::container::Slot;
-use crate::plan::state::{Persisted, Serving};
+use crate::model::persisted::{Persisted, Serving};
 
 /// Disk faults, for the tests of the writers.
 impl Store {

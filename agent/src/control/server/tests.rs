@@ -105,6 +105,8 @@ impl DesiredStateSink for Core {
             bytes => Ok(Accepted { generation: NOW, digest: digest_of(bytes) }),
         }
     }
+
+    async fn answers(&self) {}
 }
 
 impl Outbox for Core {

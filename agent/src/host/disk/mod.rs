@@ -23,7 +23,6 @@ use buddo_shared::image::ImageReference;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::host::metrics::Metrics;
 use crate::model::container::LocalImage;
 use crate::model::document::Document;
 use crate::model::host_facts::HostFacts;
@@ -31,9 +30,10 @@ use crate::model::retries::Jitter;
 use crate::model::snapshot::HostSnapshot;
 use crate::ports::{ContainersError, Images};
 use crate::process::disk_reserve::{Kept, Reserve};
+use crate::process::disk_space::{DiskSpace, Space};
+use crate::process::metrics::Metrics;
 pub use image_gc::{Ledger, References, Unused};
 pub use image_leases::{ImageLeases, Lease, Removal};
-pub use space::{DiskSpace, Measure, Overrun, Shortage, Space, system_measure};
 
 /// Between two rounds while all is well.
 const CALM: Duration = Duration::from_mins(5);
@@ -212,6 +212,5 @@ impl<I: Images> ImageGc<I> {
 
 mod image_gc;
 mod image_leases;
-mod space;
 #[cfg(test)]
 mod tests;

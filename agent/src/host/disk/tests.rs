@@ -10,6 +10,7 @@ use buddo_shared::probe::Probe;
 
 use super::*;
 use crate::config;
+use crate::process::disk_space::Measure;
 use crate::testing::{desired, document, snapshot};
 
 const MB: u64 = 1_000_000;

@@ -3,17 +3,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buddo_runtime::clock::SystemClock;
-use buddo_shared::report::Failure;
 use tokio::sync::watch;
 
 use super::*;
 use crate::adapters::store::Store;
 use crate::config::{Config, Environment};
-use crate::host::disk::{DiskSpace, Space};
-use crate::model::container::Slot;
 use crate::model::document::Document;
 use crate::model::snapshot::HostSnapshot;
-use crate::ports::{ContainersError, EventFeed};
+use crate::ports::EventFeed;
+use crate::process::disk_space::Space;
 use crate::testing::{document, snapshot};
 
 /// A scrape of these, on a disk that never changes.
@@ -47,11 +45,6 @@ pub(crate) fn scrape(
     }
 }
 
-fn failed(code: &str) -> StepOutcome {
-    let failure = Failure { code: code.to_owned(), cause: "c".to_owned(), fix: "f".to_owned() };
-    StepOutcome::Failed(ContainersError::Full(failure))
-}
-
 /// Dashboards and alerts depend on names, help and labels: a change here breaks them.
 #[tokio::test]
 async fn the_names_of_metrics_stay() {
@@ -67,14 +60,14 @@ async fn the_names_of_metrics_stay() {
     );
     let metrics = &scrape.metrics;
     metrics.passed(Duration::from_millis(3));
-    metrics.stepped(&Step::Create(Slot::A), &StepOutcome::Done, Duration::from_millis(30));
-    metrics.stepped(&Step::Image, &failed("disk_full"), Duration::from_millis(30));
+    metrics.stepped("create", None, Duration::from_millis(30));
+    metrics.stepped("image", Some("disk_full".to_owned()), Duration::from_millis(30));
     metrics.given_up("never_healthy");
     metrics.called("list containers", true);
     metrics.called("list containers", false);
     metrics.pulled(true);
-    metrics.probed(&ProbeOutcome::Healthy);
-    metrics.probed(&ProbeOutcome::Unhealthy("refused by buddo-x".to_owned()));
+    metrics.probed(true);
+    metrics.probed(false);
     metrics.reloaded(2);
     metrics.collected(9);
     let text = scrape.text().await.unwrap();

@@ -62,7 +62,7 @@ pub(super) struct Place {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Space {
-    pub(super) bytes: crate::host::disk::Space,
+    pub(super) bytes: crate::process::disk_space::Space,
     pub(super) free_inodes: u64,
     /// 0 where the file system does not count them.
     pub(super) total_inodes: u64,

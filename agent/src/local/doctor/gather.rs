@@ -49,7 +49,7 @@ async fn disks(config: &Config, podman: &Podman) -> Vec<(&'static str, PathBuf, 
 fn space(path: &Path) -> Seen<Space> {
     let seen = statvfs(path).map_err(|error| format!("{}: {error}", path.display()))?;
     Ok(Space {
-        bytes: crate::host::disk::Space::of(&seen),
+        bytes: crate::process::disk_space::Space::of(&seen),
         free_inodes: seen.files_available(),
         total_inodes: seen.files(),
     })

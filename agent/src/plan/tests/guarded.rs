@@ -4,7 +4,8 @@ use buddo_shared::manifest::{AutoRollback, Fallback};
 
 use super::*;
 use crate::model::container::{KILLED, Process};
-use crate::plan::rollback_watch::{Kills, RollbackWatch};
+use crate::model::oom_kills::OomKills;
+use crate::model::persisted::RollbackWatch;
 
 /// The new revision has just gone live in slot B; the old one's container drains.
 fn watched(app: App) -> Model {
@@ -24,7 +25,7 @@ fn watched(app: App) -> Model {
     }));
     model.put(OLD, Slot::A, ContainerState::Running);
     model.serves(OLD, Slot::A);
-    while model.memory.persisted.live.map(|live| live.revision) != Some(NEW) {
+    while model.state.persisted.live.map(|live| live.revision) != Some(NEW) {
         model.turn();
     }
     model.app = app;
@@ -33,12 +34,12 @@ fn watched(app: App) -> Model {
 }
 
 fn live(model: &Model) -> Option<Revision> {
-    model.memory.persisted.live.map(|live| live.revision)
+    model.state.persisted.live.map(|live| live.revision)
 }
 
 /// What serves ends, and is started again.
 fn crash(model: &mut Model, code: i32) {
-    let serving = model.memory.persisted.live.unwrap();
+    let serving = model.state.persisted.live.unwrap();
     let name = model.name(serving.revision, serving.slot);
     model.containers.get_mut(&name).unwrap().state = ContainerState::Exited(code);
     for _ in 0..20 {
@@ -55,10 +56,10 @@ fn code(plan: &Plan) -> &str {
     plan.failure.as_ref().map_or("", |failure| failure.code.as_str())
 }
 
-fn assert_put_back(model: &mut Model, expected: &str) {
+fn assert_rolled_back(model: &mut Model, expected: &str) {
     let plan = model.settle();
     assert_eq!((plan.phase, code(&plan)), (Phase::Failed, expected), "{plan:?}");
-    assert_eq!(plan.put_back, Some(OLD));
+    assert_eq!(plan.fallback, Some(OLD));
     assert_eq!(model.running(), [OLD], "the bad one is gone");
     assert!(matches!(plan.target, Some(Target::Live { .. })));
     let cause = plan.failure.unwrap().cause;
@@ -72,10 +73,10 @@ fn assert_put_back(model: &mut Model, expected: &str) {
 fn a_crash_loop_puts_the_old_revision_back_and_says_how_often_and_why() {
     let mut model = watched(App::Answers);
     let plan = model.turn();
-    assert!(plan.guarded_until.is_some() && plan.phase == Phase::Live);
+    assert!(plan.watched_until.is_some() && plan.phase == Phase::Live);
     for _ in 0..2 {
         crash(&mut model, 3);
-        assert_eq!((live(&model), model.plan().put_back), (Some(NEW), None));
+        assert_eq!((live(&model), model.plan().fallback), (Some(NEW), None));
     }
     crash(&mut model, 3);
     let decided = model.plan();
@@ -84,7 +85,7 @@ fn a_crash_loop_puts_the_old_revision_back_and_says_how_often_and_why() {
         cause.contains("ended 3 times within") && cause.contains("last with code 3: boom"),
         "{cause}"
     );
-    assert_put_back(&mut model, "guard_crash_loop");
+    assert_rolled_back(&mut model, "guard_crash_loop");
 
     // The document follows: nothing is started, stopped or created.
     let started = model.done.len();
@@ -92,7 +93,7 @@ fn a_crash_loop_puts_the_old_revision_back_and_says_how_often_and_why() {
     let desired = model.desired.as_mut().unwrap();
     (desired.revision, desired.image, desired.guard) = (OLD, fallback.image, None);
     let plan = model.settle();
-    assert_eq!((plan.phase, plan.failure, plan.put_back), (Phase::Live, None, None));
+    assert_eq!((plan.phase, plan.failure, plan.fallback), (Phase::Live, None, None));
     assert_eq!(model.done[started..], []);
 }
 
@@ -102,8 +103,8 @@ fn two_kills_that_the_agent_did_not_send_are_told_as_memory() {
     crash(&mut model, KILLED);
     assert_eq!(live(&model), Some(NEW));
     crash(&mut model, KILLED);
-    assert_put_back(&mut model, "guard_oom");
-    assert!(model.memory.persisted.failures[&NEW].cause.contains("its 256 MB"));
+    assert_rolled_back(&mut model, "guard_oom");
+    assert!(model.state.persisted.failures[&NEW].cause.contains("its 256 MB"));
 }
 
 #[test]
@@ -114,9 +115,9 @@ fn sickness_that_no_fresh_container_cures_puts_the_old_revision_back() {
     while live(&model) == Some(NEW) {
         let plan = model.turn();
         assert!(matches!(plan.target, Some(Target::Live { .. })), "it may still answer some");
-        assert!(model.now.duration_since(begun) < Duration::from_mins(4), "{:?}", model.memory);
+        assert!(model.now.duration_since(begun) < Duration::from_mins(4), "{:?}", model.state);
     }
-    assert_put_back(&mut model, "guard_unhealthy");
+    assert_rolled_back(&mut model, "guard_unhealthy");
 }
 
 #[test]
@@ -126,7 +127,7 @@ fn far_more_failed_requests_put_the_old_revision_back_and_as_many_as_before_do_n
         let switched = model.wall();
         model.failed = (1..=before).map(|n| switched - Duration::from_secs(3 * n)).collect();
         // The log is read once the guard is open.
-        model.memory.failure_history.before = None;
+        model.state.failure_history.before = None;
         let begun = model.now;
         while model.now.duration_since(begun) < Duration::from_secs(40) && live(&model) == Some(NEW)
         {
@@ -134,9 +135,9 @@ fn far_more_failed_requests_put_the_old_revision_back_and_as_many_as_before_do_n
             let wall = model.wall();
             model.failed.extend([wall, wall - Duration::from_millis(1)]);
         }
-        assert_eq!(live(&model) == Some(OLD), put_back, "{before}: {:?}", model.memory);
+        assert_eq!(live(&model) == Some(OLD), put_back, "{before}: {:?}", model.state);
         if put_back {
-            assert_put_back(&mut model, "guard_errors");
+            assert_rolled_back(&mut model, "guard_errors");
         }
     }
 }
@@ -158,7 +159,7 @@ fn requests_that_failed_while_nothing_served_are_the_crash_not_the_revision() {
 #[test]
 fn after_the_window_a_crash_loop_is_only_a_crash_loop() {
     let mut model = watched(App::Answers);
-    while model.memory.persisted.rollback_watch.is_some() {
+    while model.state.persisted.rollback_watch.is_some() {
         model.turn();
     }
     for _ in 0..5 {
@@ -173,16 +174,15 @@ fn after_the_window_a_crash_loop_is_only_a_crash_loop() {
 fn fm_10_a_guard_survives_the_agent_and_any_clock() {
     for jump in [-31_536_000_i64, 0, 200, 31_536_000] {
         let mut model = watched(App::Answers);
-        let durable = model.memory.persisted.clone();
-        model.memory = DeploymentState::restore(durable);
-        let Some(RollbackWatch::Watching { since, .. }) =
-            &mut model.memory.persisted.rollback_watch
+        let durable = model.state.persisted.clone();
+        model.state = DeploymentState::restore(durable);
+        let Some(RollbackWatch::Watching { since, .. }) = &mut model.state.persisted.rollback_watch
         else {
-            panic!("no vigil: {:?}", model.memory)
+            panic!("no vigil: {:?}", model.state)
         };
         *since = since.checked_sub(jiff::SignedDuration::from_secs(jump)).unwrap();
         let plan = model.turn();
-        let left = plan.guarded_until.map(|at| at.duration_since(model.now).as_secs());
+        let left = plan.watched_until.map(|at| at.duration_since(model.now).as_secs());
         match jump {
             31_536_000 => assert_eq!(left, None),
             200 => assert!(left.is_some_and(|left| (80..=100).contains(&left)), "{left:?}"),
@@ -198,8 +198,8 @@ fn fm_10_a_guard_survives_the_agent_and_any_clock() {
 fn the_hosts_own_trouble_puts_nothing_back() {
     let mut model = watched(App::Answers);
     for _ in 0..4 {
-        let durable = model.memory.persisted.clone();
-        model.memory = DeploymentState::restore(durable);
+        let durable = model.state.persisted.clone();
+        model.state = DeploymentState::restore(durable);
         crash(&mut model, 255);
     }
     assert_eq!(live(&model), Some(NEW), "it ended while nobody looked");
@@ -219,7 +219,7 @@ fn the_hosts_own_trouble_puts_nothing_back() {
     while model.now.duration_since(begun) < Duration::from_secs(250) {
         model.turn();
     }
-    assert!(!model.memory.was_put_back(NEW), "all apps are sick");
+    assert!(!model.state.was_rolled_back(NEW), "all apps are sick");
 }
 
 #[test]
@@ -229,7 +229,7 @@ fn its_operators_stop_ends_the_watch() {
     crash(&mut model, 1);
     model.desired.as_mut().unwrap().run = RunState::Stopped;
     assert_eq!(model.settle().phase, Phase::Stopped);
-    assert_eq!(model.memory.persisted.rollback_watch, None);
+    assert_eq!(model.state.persisted.rollback_watch, None);
     model.desired.as_mut().unwrap().run = RunState::Running;
     assert_eq!(model.settle().phase, Phase::Live);
     crash(&mut model, 1);
@@ -242,7 +242,7 @@ fn a_fallback_that_fails_too_leaves_what_answers_best() {
     // The old version's image is gone from the host and from the registry.
     model.image = Err("image_not_found");
     let begun = model.wall();
-    while !model.memory.was_put_back(NEW) {
+    while !model.state.was_rolled_back(NEW) {
         model.turn();
         model.failed.extend([model.wall(), model.wall()]);
         assert!(model.wall().duration_since(begun).as_secs() < 60);
@@ -252,7 +252,7 @@ fn a_fallback_that_fails_too_leaves_what_answers_best() {
     let plan = model.settle();
     assert_eq!((model.running(), live(&model)), (vec![NEW], Some(NEW)));
     assert!(matches!(plan.target, Some(Target::Live { .. })), "errors are better than nothing");
-    assert_eq!((plan.phase, plan.put_back), (Phase::Failed, None));
+    assert_eq!((plan.phase, plan.fallback), (Phase::Failed, None));
     let cause = plan.failure.unwrap().cause;
     assert!(cause.contains("revision 1 could not be brought back: image_not_found"), "{cause}");
 }
@@ -264,11 +264,11 @@ fn a_recreate_is_put_back_by_a_recreate() {
     model.desired.as_mut().unwrap().strategy = Replacing::Recreate;
     // The watch began before; only the strategy matters here.
     for _ in 0..3 {
-        model.memory.persisted.rollback_watch =
+        model.state.persisted.rollback_watch =
             Some(RollbackWatch::Watching { revision: NEW, since: model.wall() });
         crash(&mut model, 1);
     }
-    assert_put_back(&mut model, "guard_crash_loop");
+    assert_rolled_back(&mut model, "guard_crash_loop");
 }
 
 /// 'Failed, and nothing serves' makes the coordinator stop the app.
@@ -278,7 +278,7 @@ fn an_app_is_never_said_to_have_failed_for_good_while_something_comes_back() {
         for app in [App::Exits, App::Silent] {
             for old in [ContainerState::Running, ContainerState::Exited(1)] {
                 let mut model = watched(App::Answers);
-                model.memory.persisted = Persisted { index: Index::new(0), ..Persisted::default() };
+                model.state.persisted = Persisted { index: Index::new(0), ..Persisted::default() };
                 model.containers.clear();
                 model.put(OLD, Slot::A, old);
                 model.serves(OLD, Slot::A);
@@ -294,7 +294,7 @@ fn an_app_is_never_said_to_have_failed_for_good_while_something_comes_back() {
                 }
                 let plan = model.settle();
                 assert_eq!((plan.phase, model.running()), (Phase::Failed, vec![OLD]));
-                assert_eq!(plan.put_back, None, "it never served");
+                assert_eq!(plan.fallback, None, "it never served");
             }
         }
     }
@@ -304,7 +304,7 @@ fn an_app_is_never_said_to_have_failed_for_good_while_something_comes_back() {
 #[test]
 fn where_nothing_serves_a_failed_deploy_brings_the_fallback_in() {
     let mut model = watched(App::Answers);
-    model.memory =
+    model.state =
         DeploymentState::restore(Persisted { index: Index::new(0), ..Persisted::default() });
     model.containers.clear();
     model.app = App::Exits;
@@ -316,11 +316,11 @@ fn where_nothing_serves_a_failed_deploy_brings_the_fallback_in() {
 
 /// The kernel's count for a run of the container that serves.
 fn kernel_counts(model: &mut Model, pid: u32, count: u64) {
-    let serving = model.memory.persisted.live.unwrap();
+    let serving = model.state.persisted.live.unwrap();
     let process = Process { container: format!("r{}", serving.revision), pid };
     let name = model.name(serving.revision, serving.slot);
     model.containers.get_mut(&name).unwrap().process = Some(process.clone());
-    model.kills = Some(Kills { process, count });
+    model.kills = Some(OomKills { process, count });
 }
 
 /// Only its child processes are killed: it runs, answers its probes, and fails no visitor.
@@ -328,16 +328,17 @@ fn kernel_counts(model: &mut Model, pid: u32, count: u64) {
 fn kills_for_memory_inside_what_lives_on_put_the_old_revision_back() {
     let mut model = watched(App::Answers);
     // The count of the old revision's container does not apply to the new one.
-    model.kills = Some(Kills { process: Process { container: "r1".to_owned(), pid: 1 }, count: 3 });
+    model.kills =
+        Some(OomKills { process: Process { container: "r1".to_owned(), pid: 1 }, count: 3 });
     model.turn();
     for count in [9, 9, 10] {
         kernel_counts(&mut model, 7, count);
         model.turn();
     }
-    assert_eq!((live(&model), model.memory.failure_history.kills()), (Some(NEW), 1));
+    assert_eq!((live(&model), model.state.failure_history.kills()), (Some(NEW), 1));
     kernel_counts(&mut model, 7, 11);
-    assert_put_back(&mut model, "guard_oom");
-    let cause = &model.memory.persisted.failures[&NEW].cause;
+    assert_rolled_back(&mut model, "guard_oom");
+    let cause = &model.state.persisted.failures[&NEW].cause;
     assert!(cause.contains("ran out of its 256 MB of memory 2 times"), "{cause}");
 }
 
@@ -352,9 +353,9 @@ fn a_kill_of_the_main_process_counts_once_and_the_next_one_puts_back() {
     crash(&mut model, KILLED);
     kernel_counts(&mut model, 8, 0);
     model.turn();
-    assert_eq!((live(&model), model.memory.failure_history.kills()), (Some(NEW), 1));
+    assert_eq!((live(&model), model.state.failure_history.kills()), (Some(NEW), 1));
     kernel_counts(&mut model, 8, 1);
-    assert_put_back(&mut model, "guard_oom");
+    assert_rolled_back(&mut model, "guard_oom");
 }
 
 #[test]
@@ -368,7 +369,7 @@ fn kills_while_the_host_is_in_trouble_or_after_the_window_put_nothing_back() {
         model.turn();
     }
     model.rules.troubled_until = None;
-    while model.memory.persisted.rollback_watch.is_some() {
+    while model.state.persisted.rollback_watch.is_some() {
         model.turn();
     }
     for count in 5..9 {
@@ -388,7 +389,7 @@ fn what_nothing_forwards_to_is_not_judged_for_its_silence() {
     let serving = model.name(NEW, Slot::B);
     model.containers.get_mut(&serving).unwrap().state = ContainerState::Exited(1);
     let plan = model.settle();
-    assert_eq!((plan.phase, plan.put_back), (Phase::Live, None), "{:?}", plan.failure);
+    assert_eq!((plan.phase, plan.fallback), (Phase::Live, None), "{:?}", plan.failure);
     assert_eq!((model.torn_starts, model.running()), (0, vec![NEW]));
 }
 
@@ -397,8 +398,8 @@ fn what_nothing_forwards_to_is_not_judged_for_its_silence() {
 fn fm_26_containers_that_were_replaced_because_nothing_forwarded_to_them_count_as_no_crash() {
     let mut model = watched(App::Answers);
     for _ in 0..4 {
-        let serving = model.memory.persisted.live.unwrap();
-        assert_eq!(serving.revision, NEW, "{:?}", model.memory.persisted.failures);
+        let serving = model.state.persisted.live.unwrap();
+        assert_eq!(serving.revision, NEW, "{:?}", model.state.persisted.failures);
         let name = model.name(NEW, serving.slot);
         model.deaf.insert(name.clone());
         while model.containers.contains_key(&name) {
@@ -406,5 +407,5 @@ fn fm_26_containers_that_were_replaced_because_nothing_forwarded_to_them_count_a
         }
     }
     let plan = model.plan();
-    assert_eq!((plan.phase, plan.put_back, live(&model)), (Phase::Live, None, Some(NEW)));
+    assert_eq!((plan.phase, plan.fallback, live(&model)), (Phase::Live, None, Some(NEW)));
 }

@@ -17,7 +17,8 @@ use super::super::*;
 use crate::model::address::Index;
 use crate::model::container::ExitInfo;
 use crate::model::health::{Level, ProbeOutcome, Trackers};
-use crate::plan::state::{Persisted, StepOutcome};
+use crate::model::persisted::{Persisted, Serving};
+use crate::plan::state::StepOutcome;
 use crate::ports::ContainersError;
 
 pub(super) const OLD: Revision = Revision::new(1);
@@ -43,7 +44,7 @@ pub(super) struct Model {
     pub(super) desired: Option<DeploymentSpec>,
     pub(super) containers: BTreeMap<String, Container>,
     pub(super) health: Trackers,
-    pub(super) memory: DeploymentState,
+    pub(super) state: DeploymentState,
     pub(super) rules: Rules,
     pub(super) app: App,
     pub(super) now: Instant,
@@ -53,7 +54,7 @@ pub(super) struct Model {
     /// When requests to it began that failed.
     pub(super) failed: Vec<Timestamp>,
     /// What the kernel counts.
-    pub(super) kills: Option<Kills>,
+    pub(super) kills: Option<OomKills>,
     /// Whether a sick container may be replaced.
     pub(super) permit: Permit,
     pub(super) image: Result<(), &'static str>,
@@ -126,7 +127,7 @@ impl Model {
             desired: run.map(|run| desired(id, NEW, run)),
             containers: BTreeMap::new(),
             health: Trackers::new(),
-            memory: DeploymentState::restore(durable),
+            state: DeploymentState::restore(durable),
             rules: Rules {
                 limits: LimitRule::Enforced,
                 drain: Drain {
@@ -174,11 +175,11 @@ impl Model {
     }
 
     pub(super) fn serves(&mut self, revision: Revision, slot: Slot) {
-        self.memory.persisted.live = Some(Serving { revision, slot });
-        self.memory.persisted.proven.insert(revision);
+        self.state.persisted.live = Some(Serving { revision, slot });
+        self.state.persisted.proven.insert(revision);
         // As the table in force says.
         let address = network().address(Index::new(0).unwrap(), slot);
-        self.memory.target = Some(Target::Live { addresses: vec![*address.ip()] });
+        self.state.target = Some(Target::Live { addresses: vec![*address.ip()] });
     }
 
     pub(super) fn wall(&self) -> Timestamp {
@@ -210,29 +211,26 @@ impl Model {
             wall: self.wall(),
             jitter: 0.5,
         };
-        plan(&mut self.memory, &view)
+        plan(&mut self.state, &view)
     }
 
     /// Plans, checks the plan, carries it out, probes, and lets time pass.
     pub(super) fn turn(&mut self) -> Plan {
-        let mut plan = self.plan();
+        let plan = self.plan();
         self.check(&plan);
-        let result = plan.clone();
         self.watch(&plan);
-        let live = self.memory.persisted.live.map(|live| live.revision);
-        for lane in [Lane::Serve, Lane::Roll] {
-            let revision = if lane == Lane::Serve { live } else { plan.revision };
-            for step in plan.steps(lane) {
-                if !self.carry_out(lane, &step, revision.unwrap_or(OLD)) {
+        for PlannedOperation { lane, revision, steps } in &plan.operations {
+            for step in steps {
+                if !self.carry_out(*lane, step, *revision) {
                     break;
                 }
             }
         }
         self.probe();
-        self.memory.published(self.now, self.now);
+        self.state.published(self.now, self.now);
         let soon = self.now + Duration::from_millis(500);
-        self.now = result.wake.map_or(soon, |wake| wake.max(soon).min(self.now + self.stride));
-        result
+        self.now = plan.wake.map_or(soon, |wake| wake.max(soon).min(self.now + self.stride));
+        plan
     }
 
     /// What holds in every plan.
@@ -243,33 +241,33 @@ impl Model {
             container.address.is_some_and(|a| *a.ip() == address) && is_running(container)
         });
         let target = target.expect("visitors are sent to a container that runs");
-        for step in &plan.roll {
+        for step in plan.steps(Lane::Roll) {
             let (Step::Stop(name) | Step::Remove(name)) = step else { continue };
             assert_ne!(*name, target.name, "what serves is taken away");
         }
     }
 
     pub(super) fn watch(&mut self, plan: &Plan) {
-        self.health.retain(|name, _| plan.watch.iter().any(|watched| watched.name == *name));
-        for watched in &plan.watch {
-            let level = if watched.assumed { Level::Assumed } else { Level::Starting };
-            self.health.entry(watched.name.clone()).or_insert_with(|| Tracker::new(level));
+        self.health.retain(|name, _| plan.probes.iter().any(|probed| probed.name == *name));
+        for probed in &plan.probes {
+            let level = if probed.assumed { Level::Assumed } else { Level::Starting };
+            self.health.entry(probed.name.clone()).or_insert_with(|| Tracker::new(level));
         }
     }
 
     pub(super) fn carry_out(&mut self, lane: Lane, step: &Step, revision: Revision) -> bool {
         self.done.push(step.clone());
-        let mut happened = StepOutcome::Done;
+        let mut outcome = StepOutcome::Done;
         match step {
             Step::Image => match self.image {
-                Ok(()) => happened = StepOutcome::Image(digest()),
+                Ok(()) => outcome = StepOutcome::Image(digest()),
                 Err(code) => {
                     let failure = Failure {
                         code: code.to_owned(),
                         cause: code.to_owned(),
                         fix: String::new(),
                     };
-                    happened = StepOutcome::Failed(match code {
+                    outcome = StepOutcome::Failed(match code {
                         "image_not_found" => ContainersError::Image(failure),
                         _ => ContainersError::Registry(failure),
                     });
@@ -279,7 +277,7 @@ impl Model {
                 let [code, cause, fix] =
                     ["host_out_of_keys", "no keys", "add some"].map(str::to_owned);
                 let failure = Failure { code, cause, fix };
-                happened = StepOutcome::Failed(ContainersError::Full(failure));
+                outcome = StepOutcome::Failed(ContainersError::Full(failure));
             }
             Step::Create(slot) => {
                 let name = self.name(revision, *slot);
@@ -287,15 +285,15 @@ impl Model {
                 self.put(revision, *slot, ContainerState::Created);
             }
             Step::Stop(_) | Step::Remove(_) | Step::EndLost(_) if self.stubborn => {
-                happened = hangs();
+                outcome = hangs();
             }
-            Step::Start(name) if self.unstartable.as_ref() == Some(name) => happened = hangs(),
+            Step::Start(name) if self.unstartable.as_ref() == Some(name) => outcome = hangs(),
             Step::Start(name)
                 if self.squatted.contains(&self.containers[name].identity.unwrap().slot) =>
             {
                 let message = "listen tcp: bind: address already in use".to_owned();
                 let (operation, status) = ("start", 500);
-                happened =
+                outcome =
                     StepOutcome::Failed(ContainersError::Refused { operation, status, message });
             }
             Step::EndLost(slot) | Step::FreeAddress(slot) => {
@@ -317,7 +315,7 @@ impl Model {
                 if self.torn_starts > 0 {
                     self.torn_starts -= 1;
                     self.deaf.insert(name.clone());
-                    happened = hangs();
+                    outcome = hangs();
                 }
             }
             Step::Watch(name) => {
@@ -325,7 +323,7 @@ impl Model {
             }
             Step::InspectExit(_) => {
                 let log_tail = "boom".to_owned();
-                happened =
+                outcome =
                     StepOutcome::Ended(ExitInfo { exit_code: 1, oom_killed: false, log_tail });
             }
             Step::Stop(name) => {
@@ -342,16 +340,16 @@ impl Model {
                 Some(Refusal::Podman) => {
                     let (operation, message) = ("store a secret", "no space left".to_owned());
                     let refused = ContainersError::Refused { operation, status: 500, message };
-                    happened = StepOutcome::Failed(refused);
+                    outcome = StepOutcome::Failed(refused);
                 }
                 Some(Refusal::Unreadable) => {
-                    happened = StepOutcome::Unreadable(messages::unreadable("environment"));
+                    outcome = StepOutcome::Unreadable(messages::unreadable("environment"));
                 }
             },
             Step::RemoveSecrets(_) => {}
         }
-        let goes_on = !matches!(happened, StepOutcome::Failed(_) | StepOutcome::Unreadable(_));
-        self.memory.record(lane, step, revision, happened, self.now, 0.5);
+        let goes_on = !matches!(outcome, StepOutcome::Failed(_) | StepOutcome::Unreadable(_));
+        self.state.record(lane, step, revision, outcome, self.now, 0.5);
         goes_on
     }
 
@@ -378,7 +376,7 @@ impl Model {
         let mut quiet = 0;
         for _ in 0..400 {
             let plan = self.turn();
-            let idle = plan.serve.is_empty() && plan.roll.is_empty() && plan.wake.is_none();
+            let idle = plan.operations.is_empty() && plan.wake.is_none();
             quiet = if idle { quiet + 1 } else { 0 };
             if quiet >= 3 {
                 return plan;

@@ -30,7 +30,7 @@ fn fm_19_what_runs_gets_its_lost_secrets_again_and_notices_nothing() {
     let (mut model, _) = without_secrets(ContainerState::Running);
     assert_eq!(model.settle().phase, Phase::Live);
     assert_eq!(model.done, [Step::PutSecrets]);
-    assert_eq!(model.memory.secrets.get(&NEW), Some(&Stock::Whole));
+    assert_eq!(model.state.secrets.get(&NEW), Some(&Stock::Whole));
     // Before they were listed, nothing is known to be missing.
     let (mut model, _) = without_secrets(ContainerState::Running);
     model.rules.secrets_known = false;
@@ -68,7 +68,7 @@ fn fm_19_what_is_down_is_started_in_place_once_its_secrets_are_back() {
 #[test]
 fn fm_19_what_is_about_to_start_gets_its_lost_secrets_first() {
     let (mut model, name) = without_secrets(ContainerState::Created);
-    model.memory.persisted = Persisted { index: Index::new(0), ..Persisted::default() };
+    model.state.persisted = Persisted { index: Index::new(0), ..Persisted::default() };
     assert_eq!(model.settle().phase, Phase::Live);
     assert_eq!(model.done, [Step::PutSecrets, Step::Start(name.clone()), Step::Watch(name)]);
 }
@@ -90,7 +90,7 @@ fn fm_19_an_app_whose_secrets_cannot_be_listed_is_not_said_to_be_gone() {
     let mut model = Model::new(None, App::Answers);
     model.rules.secrets_known = false;
     assert!(!model.plan().gone);
-    model.memory.holds_secrets_of(&BTreeSet::from([OLD]));
+    model.state.holds_secrets_of(&BTreeSet::from([OLD]));
     model.rules.secrets_known = true;
     let plan = model.settle();
     assert!(plan.gone && model.done == [Step::RemoveSecrets(OLD)], "{:?}", model.done);
@@ -98,9 +98,9 @@ fn fm_19_an_app_whose_secrets_cannot_be_listed_is_not_said_to_be_gone() {
 
 #[test]
 fn what_could_not_be_stored_for_certain_is_looked_for_until_it_is_removed() {
-    let mut memory = DeploymentState::default();
-    memory.record(Lane::Roll, &Step::PutSecrets, NEW, hangs(), Instant::now(), 0.5);
-    memory.record(Lane::Roll, &Step::PutSecrets, OLD, StepOutcome::Done, Instant::now(), 0.5);
-    memory.holds_secrets_of(&BTreeSet::new());
-    assert_eq!(memory.secrets, BTreeMap::from([(NEW, Stock::Part)]));
+    let mut state = DeploymentState::default();
+    state.record(Lane::Roll, &Step::PutSecrets, NEW, hangs(), Instant::now(), 0.5);
+    state.record(Lane::Roll, &Step::PutSecrets, OLD, StepOutcome::Done, Instant::now(), 0.5);
+    state.holds_secrets_of(&BTreeSet::new());
+    assert_eq!(state.secrets, BTreeMap::from([(NEW, Stock::Part)]));
 }

@@ -51,10 +51,10 @@ fn what_is_just_being_started_is_not_believed_to_be_lost() {
     model.containers.get_mut(&name).unwrap().state = ContainerState::Broken;
     model.busy.serve = Some(Step::Start(name.clone()));
     model.plan();
-    assert!(model.memory.persisted.live.is_some());
+    assert!(model.state.persisted.live.is_some());
     model.busy.serve = None;
     let plan = model.plan();
-    assert!(model.memory.persisted.live.is_none(), "{plan:?}");
+    assert!(model.state.persisted.live.is_none(), "{plan:?}");
 }
 
 #[test]
@@ -65,9 +65,9 @@ fn what_was_held_has_to_answer_before_visitors_are_sent_to_it() {
     {
         let (mut model, name) = serving();
         model.health.clear();
-        model.memory.target = Some(before);
+        model.state.target = Some(before);
         let plan = model.plan();
-        let watched = plan.watch.iter().find(|watched| watched.name == name).unwrap();
+        let watched = plan.probes.iter().find(|probed| probed.name == name).unwrap();
         assert_eq!(watched.assumed, assumed, "{plan:?}");
     }
 }
@@ -110,7 +110,7 @@ fn fm_23_what_nothing_forwards_to_is_made_anew_by_an_agent_that_knows_nothing_of
         model.deaf.insert(model.name(NEW, Slot::A));
         if serves {
             model.serves(NEW, Slot::A);
-            model.memory.target = Some(Target::Hold);
+            model.state.target = Some(Target::Hold);
         }
         model.stride = Duration::from_secs(1);
         let begun = model.now;
@@ -130,13 +130,13 @@ fn fm_23_what_nothing_forwards_to_is_made_anew_by_an_agent_that_knows_nothing_of
 fn fm_23_what_nothing_forwards_to_and_nobody_can_make_anew_is_started_again() {
     for target in [None, Some(Target::Hold)] {
         let mut model = Model::new(Some(RunState::Running), App::Answers);
-        model.memory.persisted.failures.insert(NEW, messages::host_full());
+        model.state.persisted.failures.insert(NEW, messages::host_full());
         model.put(OLD, Slot::A, ContainerState::Running);
         model.serves(OLD, Slot::A);
         let name = model.name(OLD, Slot::A);
         model.deaf.insert(name.clone());
         if target.is_some() {
-            model.memory.target = target;
+            model.state.target = target;
         }
         model.stride = Duration::from_secs(1);
         let (begun, mut held) = (model.now, None);
@@ -190,7 +190,7 @@ fn fm_19_what_podman_has_lost_is_ended_once_visitors_were_sent_elsewhere_for_the
     let mut model = Model::new(Some(RunState::Running), App::Answers);
     model.serves(NEW, Slot::A);
     model.squatted.insert(Slot::A);
-    model.memory.lost.insert(Slot::A, NEW);
+    model.state.lost.insert(Slot::A, NEW);
     let mut switched = None;
     while !model.done.contains(&Step::EndLost(Slot::A)) {
         let now = model.now;
@@ -201,7 +201,7 @@ fn fm_19_what_podman_has_lost_is_ended_once_visitors_were_sent_elsewhere_for_the
     let since = switched.expect("another one serves");
     assert!(model.now.duration_since(since) >= Duration::from_secs(10));
     assert_eq!(model.settle().phase, Phase::Live);
-    assert!(model.memory.lost.is_empty() && model.containers.len() == 1);
+    assert!(model.state.lost.is_empty() && model.containers.len() == 1);
 }
 
 /// The table that sends nobody to it is not written yet.
@@ -210,20 +210,20 @@ fn what_podman_has_lost_stays_while_visitors_are_sent_to_it() {
     let mut model = Model::new(Some(RunState::Running), App::Answers);
     // So that nothing else is planned.
     model.rules.limits = LimitRule::Unknown;
-    model.memory.lost.insert(Slot::A, OLD);
+    model.state.lost.insert(Slot::A, OLD);
     let address = network().address(Index::new(0).unwrap(), Slot::A);
-    model.memory.target = Some(Target::Live { addresses: vec![*address.ip()] });
-    model.memory.in_force = Some(model.now);
+    model.state.target = Some(Target::Live { addresses: vec![*address.ip()] });
+    model.state.in_force = Some(model.now);
     model.now += Duration::from_hours(1);
     let plan = model.plan();
-    assert_eq!((plan.target, plan.roll), (Some(Target::Hold), Vec::new()));
+    assert_eq!((&plan.target, plan.steps(Lane::Roll)), (&Some(Target::Hold), &[][..]));
 }
 
 #[test]
 fn fm_19_an_app_that_shall_not_run_does_not_even_where_podman_has_lost_it() {
     for run in [Some(RunState::Stopped), Some(RunState::Suspended), None] {
         let mut model = Model::new(run, App::Answers);
-        model.memory.lost.insert(Slot::B, OLD);
+        model.state.lost.insert(Slot::B, OLD);
         let first = model.turn();
         assert_eq!((first.phase, first.gone), (Phase::Stopping, false));
         assert_eq!(model.done, [Step::EndLost(Slot::B)]);
@@ -240,7 +240,7 @@ fn fm_24_what_podman_has_lost_and_does_not_end_is_tried_ever_slower() {
             model.put(NEW, Slot::B, ContainerState::Running);
             model.serves(NEW, Slot::B);
         }
-        model.memory.lost.insert(Slot::A, OLD);
+        model.state.lost.insert(Slot::A, OLD);
         model.stubborn = true;
         let begun = model.now;
         while model.now.duration_since(begun) < Duration::from_mins(5) {

@@ -14,7 +14,7 @@ fn fm_56_what_the_host_refuses_never_counts_as_a_failed_start() {
             let plan = model.turn();
             assert_ne!(plan.phase, Phase::Failed, "{plan:?}");
             let told = plan.failure.is_none_or(|failure| failure.code == "host_out_of_keys");
-            assert!(told, "{lacking}: {:?}", model.memory.attempt);
+            assert!(told, "{lacking}: {:?}", model.state.attempt);
         }
         let tries = model.done.iter().filter(|step| step.word() == lacking).count();
         assert!((30..150).contains(&tries), "it is asked for with growing pauses: {tries}");

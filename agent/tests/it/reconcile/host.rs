@@ -9,12 +9,14 @@ use std::time::Duration;
 use buddo_agent::adapters::store::Store;
 use buddo_agent::config::{Drain, Network};
 use buddo_agent::control::desired_state::DesiredState;
+use buddo_agent::host::disk::ImageLeases;
 use buddo_agent::model::host_facts::{HostFacts, LimitRule};
 use buddo_agent::model::snapshot::{DeploymentSnapshot, HostSnapshot};
 use buddo_agent::model::trust::TrustRoots;
 use buddo_agent::ports::{DesiredStateSink as _, EventFeed, Outbox as _};
+use buddo_agent::process::metrics::Metrics;
 use buddo_agent::reconcile::report::Status;
-use buddo_agent::reconcile::{Inputs, Reconciler, Rendered, Settings, World};
+use buddo_agent::reconcile::{Inputs, Reconciler, Rendered, Settings, Shared};
 use buddo_runtime::clock::{Clock as _, SystemClock};
 use buddo_shared::env::EnvVars;
 use buddo_shared::id::{DeploymentId, Generation, HostId, Revision};
@@ -32,7 +34,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::machine::{Life, Machine, Table};
+use super::machine::{InMemory, Life, Machine, Table};
 
 /// The host, its disk and its coordinator.
 pub(crate) struct Host {
@@ -113,16 +115,13 @@ impl Host {
             healthy: seen_healthy,
             renew: Arc::clone(&renew),
         };
-        let world = World {
-            containers: Arc::clone(&life),
-            prober: Arc::clone(&life),
-            proxy: Arc::clone(&life),
+        let world = InMemory {
+            life: Arc::clone(&life),
             table: Arc::new(Table(Arc::clone(&self.machine))),
             clock,
             jitter: Arc::new(|| 0.5),
         };
-        let inputs =
-            Inputs { document: intent.subscribe(), alarm: intent.alarm(), events, facts: known };
+        let inputs = Inputs { document: intent.subscribe(), alarm: intent.alarm(), facts: known };
         let settings = Settings {
             network: Network {
                 slot_a: Ipv4Addr::new(127, 64, 0, 0),
@@ -142,12 +141,16 @@ impl Host {
             joined: true,
             key: Some(Arc::new(OpeningKey::from_text(&Secret::new(self.opening.clone())).unwrap())),
             previous: Some(self.machine.table.lock().unwrap().clone()),
+            watched_exits: usize::MAX,
         };
-        let reconciler = Reconciler::restore(world, inputs, settings, store, status.clone());
-        let machine = Arc::<Machine>::clone(&self.machine);
+        let shared = Shared {
+            store,
+            status: status.clone(),
+            image_leases: ImageLeases::default(),
+            metrics: Metrics::default(),
+        };
+        let reconciler = Reconciler::restore(world, inputs, events, settings, shared);
         let reconciler = reconciler.await.unwrap();
-        let reconciler =
-            reconciler.with_memory_events(Arc::<Machine>::clone(&machine)).with_exits(machine);
         let snapshot = reconciler.snapshot();
         let stop = CancellationToken::new();
         let writer = status.clone();

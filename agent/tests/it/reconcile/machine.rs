@@ -13,10 +13,12 @@ use buddo_agent::model::container::{
 };
 use buddo_agent::model::health::ProbeOutcome;
 use buddo_agent::model::live_table::LiveTable;
+use buddo_agent::model::retries::Jitter;
 use buddo_agent::ports::{
     Containers, ContainersError, LiveTablePublisher, MemoryEvents, Prober, ProcessExits, Proxy,
-    ProxyError, RefusedRoute, RouteFiles,
+    ProxyError, RefusedRoute, RouteFiles, World,
 };
+use buddo_runtime::clock::SystemClock;
 use buddo_shared::id::DeploymentId;
 use buddo_shared::image::{Digest, ImageReference};
 use buddo_shared::manifest::RegistryCredentials;
@@ -62,6 +64,54 @@ pub(crate) struct Machine {
     pub(crate) looks: watch::Sender<usize>,
     /// The kernel reports process exits.
     pub(crate) ended: Arc<Notify>,
+}
+
+/// The world of one life of the agent.
+pub(crate) struct InMemory {
+    pub(crate) life: Arc<Life>,
+    pub(crate) table: Arc<Table>,
+    pub(crate) clock: Arc<SystemClock>,
+    pub(crate) jitter: Jitter,
+}
+
+impl World for InMemory {
+    type Containers = Life;
+    type Prober = Life;
+    type Proxy = Life;
+    type LiveTable = Table;
+    type Clock = SystemClock;
+
+    fn containers(&self) -> &Arc<Life> {
+        &self.life
+    }
+
+    fn prober(&self) -> &Arc<Life> {
+        &self.life
+    }
+
+    fn proxy(&self) -> &Arc<Life> {
+        &self.life
+    }
+
+    fn live_table(&self) -> &Arc<Table> {
+        &self.table
+    }
+
+    fn clock(&self) -> &Arc<SystemClock> {
+        &self.clock
+    }
+
+    fn jitter(&self) -> &Jitter {
+        &self.jitter
+    }
+
+    fn memory_events(&self) -> Option<Arc<dyn MemoryEvents>> {
+        Some(Arc::<Machine>::clone(&self.life.machine))
+    }
+
+    fn process_exits(&self) -> Option<Arc<dyn ProcessExits>> {
+        Some(Arc::<Machine>::clone(&self.life.machine))
+    }
 }
 
 impl ProcessExits for Machine {

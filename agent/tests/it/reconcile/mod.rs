@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use buddo_agent::adapters::store::{Entry, Store};
+use buddo_agent::host::disk::ImageLeases;
 use buddo_agent::model::container::{ContainerState, Identity, Slot};
 use buddo_agent::model::live_table::Target;
 use buddo_agent::model::snapshot::{DeploymentSnapshot, HostSnapshot};
@@ -24,7 +25,7 @@ use buddo_shared::id::Revision;
 use buddo_shared::manifest::{AutoRollback, DeploymentSpec, Fallback, RunState, Strategy};
 use buddo_shared::name::HostName;
 use buddo_shared::probe::Probe;
-use buddo_shared::report::{Phase, Progress, ReportBody};
+use buddo_shared::report::{Phase, ReportBody};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -608,7 +609,7 @@ impl ExecutorObserver for Withdraws {
         self.permit.cancel();
     }
 
-    fn progress(&self, _: Progress) {}
+    fn progress(&self, _: &Operation, _: &Step, _: u8) {}
 
     fn watch(&self, _: &Operation, _: &str, _: SocketAddrV4, _: &Probe) {}
 }
@@ -628,8 +629,8 @@ async fn an_order_that_is_withdrawn_between_two_steps_begins_no_other() {
     let identity = Identity { deployment: desired.id, revision: desired.revision, slot: Slot::A };
     let address = |octet| SocketAddrV4::new(Ipv4Addr::new(127, octet, 0, 1), 8000);
     let permit = CancellationToken::new();
-    let audience = Withdraws { permit: permit.clone(), begun: Mutex::default() };
-    let order = Operation {
+    let observer = Withdraws { permit: permit.clone(), begun: Mutex::default() };
+    let operation = Operation {
         deployment: desired.id,
         revision: desired.revision,
         lane: Lane::Roll,
@@ -641,7 +642,7 @@ async fn an_order_that_is_withdrawn_between_two_steps_begins_no_other() {
         stop_grace: Duration::from_secs(1),
         permit,
     };
-    Executor::new(life, None).run(&order, &audience).await;
-    assert_eq!(*audience.begun.lock().unwrap(), [Step::Create(Slot::A)]);
+    Executor::new(life, None, ImageLeases::default()).run(&operation, &observer).await;
+    assert_eq!(*observer.begun.lock().unwrap(), [Step::Create(Slot::A)]);
     assert_eq!(host.machine.starts.load(Ordering::SeqCst), 0);
 }

@@ -111,7 +111,7 @@ fn sound() -> Facts {
 
 /// Of a disk of 100 GiB, in per cent.
 fn space(free: u64, free_inodes: u64) -> Space {
-    let bytes = crate::host::disk::Space { used: (100 - free) << 30, free: free << 30 };
+    let bytes = crate::process::disk_space::Space { used: (100 - free) << 30, free: free << 30 };
     Space { bytes, free_inodes, total_inodes: 100 }
 }
 

@@ -1,10 +1,4 @@
-//! The agent's metrics, for Prometheus: `GET /metrics` on the local socket, and on a loopback
-//! address if one is configured.
-//!
-//! ```text
-//! reconcile, operations, probes, podman, caddy, disk, status ── count ──► Metrics ─┐
-//! snapshot, document, database, events, file systems ── read at a scrape ──────────┴─► text
-//! ```
+//! The agent's counters. What is scraped is in `host::metrics`; whoever does something counts here.
 //!
 //! Passed explicitly to whoever counts: there is no global recorder, so two agents in one test do
 //! not share numbers. Nothing runs between scrapes, and histograms have fixed buckets: an agent
@@ -13,32 +7,20 @@
 //! No label ever names a deployment, an image or a host: `explain` and the log cover single apps,
 //! metrics all of them. So the number of series is bounded by this program's own words.
 
-mod scrape;
-
-use std::net::SocketAddrV4;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use buddo_shared::probe::Probe;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-pub(crate) use scrape::answer;
-pub use scrape::{CONTENT_TYPE, Scrape, serve};
-
-use crate::host::disk::Space;
-use crate::model::health::ProbeOutcome;
-use crate::model::step::Step;
-use crate::plan::messages::unanswered;
-use crate::plan::state::StepOutcome;
-use crate::ports::{ContainersError, Prober};
+use crate::process::disk_space::Space;
 
 /// One label with one of this program's words.
-type One = [(&'static str, &'static str); 1];
+pub(crate) type One = [(&'static str, &'static str); 1];
 type Two = [(&'static str, &'static str); 2];
 /// A label whose words other parts of this program choose.
 type Word = [(&'static str, String); 1];
@@ -98,7 +80,7 @@ pub struct Metrics(Arc<Counts>);
 
 impl Metrics {
     /// The registry of all metric names.
-    fn register(&self, registry: &mut Registry) {
+    pub(crate) fn register(&self, registry: &mut Registry) {
         let c = &self.0;
         registry.register_with_unit(
             "reconcile_duration",
@@ -158,17 +140,12 @@ impl Metrics {
         self.0.passes.observe(took.as_secs_f64());
     }
 
-    pub fn stepped(&self, step: &Step, happened: &StepOutcome, took: Duration) {
-        let word = step.word();
-        let code = match happened {
-            StepOutcome::Failed(error) => Some(code(error)),
-            StepOutcome::Unreadable(failure) => Some(failure.code.clone()),
-            _ => None,
-        };
-        let outcome = if code.is_some() { "failed" } else { "done" };
-        self.0.steps.get_or_create(&[("step", word), ("outcome", outcome)]).inc();
-        self.0.step_seconds.get_or_create(&[("step", word)]).observe(took.as_secs_f64());
-        if let Some(code) = code {
+    /// A step on a container, a secret or an image ended; `failure` is the code of what went wrong.
+    pub fn stepped(&self, step: &'static str, failure: Option<String>, took: Duration) {
+        let outcome = if failure.is_some() { "failed" } else { "done" };
+        self.0.steps.get_or_create(&[("step", step), ("outcome", outcome)]).inc();
+        self.0.step_seconds.get_or_create(&[("step", step)]).observe(took.as_secs_f64());
+        if let Some(code) = failure {
             self.0.failures.get_or_create(&[("code", code)]).inc();
         }
     }
@@ -190,13 +167,8 @@ impl Metrics {
     }
 
     /// A container was probed.
-    pub fn probed(&self, outcome: &ProbeOutcome) {
-        let outcome = match outcome {
-            ProbeOutcome::Healthy => "healthy",
-            ProbeOutcome::Unhealthy(_) | ProbeOutcome::TimedOut(_) | ProbeOutcome::Unreachable => {
-                "unhealthy"
-            }
-        };
+    pub fn probed(&self, healthy: bool) {
+        let outcome = if healthy { "healthy" } else { "unhealthy" };
         self.0.probes.get_or_create(&[("outcome", outcome)]).inc();
     }
 
@@ -222,34 +194,3 @@ impl Metrics {
         }
     }
 }
-
-/// Wraps another prober and counts its probes.
-#[derive(Debug, Clone)]
-pub struct CountedProber<P> {
-    pub prober: P,
-    /// Where it is counted.
-    pub metrics: Metrics,
-}
-
-impl<P: Prober> Prober for CountedProber<P> {
-    async fn probe(&self, address: SocketAddrV4, probe: &Probe) -> ProbeOutcome {
-        let outcome = self.prober.probe(address, probe).await;
-        self.metrics.probed(&outcome);
-        outcome
-    }
-}
-
-/// A stable word for what went wrong.
-fn code(error: &ContainersError) -> String {
-    match error {
-        ContainersError::Image(failure)
-        | ContainersError::Registry(failure)
-        | ContainersError::Full(failure) => failure.code.clone(),
-        ContainersError::Unavailable { .. } => unanswered(error).code,
-        ContainersError::NotFound(_) => "vanished".to_owned(),
-        ContainersError::Refused { .. } => "podman_refused".to_owned(),
-    }
-}
-
-#[cfg(test)]
-pub(crate) mod tests;

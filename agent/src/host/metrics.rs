@@ -1,4 +1,10 @@
-//! One scrape: counters as they are, levels read now.
+//! The agent's metrics, for Prometheus: `GET /metrics` on the local socket, and on a loopback
+//! address if one is configured.
+//!
+//! ```text
+//! reconcile, operations, probes, podman, caddy, disk, status ── count ──► Metrics ─┐
+//! snapshot, document, database, events, file systems ── read at a scrape ──────────┴─► text
+//! ```
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -21,12 +27,12 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Metrics, One};
 use crate::adapters::store::Store;
-use crate::host::disk::DiskSpace;
 use crate::model::document::Document;
 use crate::model::snapshot::HostSnapshot;
 use crate::ports::EventFeed;
+use crate::process::disk_space::DiskSpace;
+use crate::process::metrics::{Metrics, One};
 
 /// Media type of the answer: `OpenMetrics` 1.0, which Prometheus reads since 2.5.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -163,3 +169,6 @@ pub async fn serve(
     let listener = Bounded::new(listener, CONNECTIONS);
     axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,61 @@
+//! What the agent knows of a deployment after a restart: the part of its state that is in the
+//! database.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use buddo_shared::id::Revision;
+use buddo_shared::image::Digest;
+use buddo_shared::report::Failure;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::model::address::Index;
+use crate::model::container::{Identity, Slot};
+
+/// A container that answers visitors, by what its labels say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Serving {
+    pub revision: Revision,
+    pub slot: Slot,
+}
+
+impl Serving {
+    /// Whether it is that container, of the same deployment.
+    pub fn is(self, identity: Identity) -> bool {
+        (self.revision, self.slot) == (identity.revision, identity.slot)
+    }
+}
+
+/// What must survive an agent restart.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Persisted {
+    pub index: Option<Index>,
+    pub live: Option<Serving>,
+    /// The digests that tags were resolved to.
+    pub digests: BTreeMap<Revision, Digest>,
+    /// Revisions that were given up; they are not tried again.
+    pub failures: BTreeMap<Revision, Failure>,
+    /// Revisions that served once: only their guard gives them up, otherwise they are retried.
+    pub proven: BTreeSet<Revision>,
+    /// The guard over the wanted revision, or its outcome.
+    #[serde(alias = "vigil")]
+    pub rollback_watch: Option<RollbackWatch>,
+}
+
+/// What a guard must know again after an agent restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum RollbackWatch {
+    /// The revision went live and is watched.
+    Watching {
+        revision: Revision,
+        /// When it went live, by wall time: the only clock that survives a restart or reboot.
+        since: Timestamp,
+    },
+    /// The revision was given up for what it did; its predecessor is put back.
+    RolledBack {
+        /// The revision given up.
+        revision: Revision,
+    },
+}
