@@ -35,6 +35,7 @@ use crate::config::Config;
 use crate::control::desired_state::DesiredState;
 use crate::control::join::Identity;
 use crate::control::renew::{Renewer, join_alarms};
+use crate::control::server;
 use crate::host::disk::{ImageGc, ImageLeases};
 use crate::host::facts;
 use crate::host::metrics::{self, Scrape};
@@ -211,6 +212,7 @@ async fn run_joined(
         desired_state: Arc::clone(&intent),
     };
     let _writer = vital(&stop, write_reports(status.clone()));
+    let logs = podman.clone();
     let image_gc = ImageGc {
         images: Arc::new(podman.clone()),
         disk_space: disk_space.clone(),
@@ -232,13 +234,14 @@ async fn run_joined(
     let _watchdog = AbortOnDropHandle::new(tokio::spawn(watchdog::feed(signs)));
     let local = socket::serve(local_listener, sources, stop.clone());
     let local = tokio::spawn(ending_all(stop.clone(), local));
-    let link = crate::control::server::serve(
-        link_listener,
-        tls,
-        intent,
-        Arc::new(status),
-        stop.child_token(),
-    );
+    let routes = server::routes(server::Parts {
+        sink: intent,
+        outbox: Arc::new(status),
+        logs,
+        containers: reconciler.snapshot(),
+        stop: stop.child_token(),
+    });
+    let link = server::serve(link_listener, tls, routes, stop.child_token());
     let link = tokio::spawn(ending_all(stop.clone(), link));
     let _renewer = vital(&stop, renewer.run(stop.child_token()));
     let reconciling = tokio::spawn(ending_all(stop.clone(), reconciler.run(stop.clone())));

@@ -25,7 +25,7 @@ use crate::auth::password::Cost;
 use crate::config::Config;
 use crate::crypto::ca;
 use crate::crypto::random::Random;
-use crate::hosts::{self, Wake};
+use crate::hosts::{self, HostConnections, Wake};
 use crate::key_files::Keys;
 use crate::limits::Limiters;
 use crate::limits::shown::ShownLately;
@@ -64,6 +64,7 @@ pub fn assemble(
         ca,
         live: LiveStatus::new(config.limits.event_streams),
         recent: RecentReads::default(),
+        connections: HostConnections::new(metrics.clone()),
         metrics,
         wake: Wake::default(),
         drain: CancellationToken::new(),

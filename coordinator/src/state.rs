@@ -19,7 +19,7 @@ use crate::crypto::signing::Keyring;
 use crate::crypto::vault::Vault;
 use crate::domain::deployment::Deployment;
 use crate::domain::identity::HashedToken;
-use crate::hosts::Wake;
+use crate::hosts::{HostConnections, Wake};
 use crate::limits::Limiters;
 use crate::limits::shown::ShownLately;
 use crate::process::metrics::Metrics;
@@ -72,6 +72,8 @@ pub struct Services {
     pub metrics: Metrics,
     /// Hints for the tasks that serve hosts.
     pub wake: Wake,
+    /// The hosts that this process is connected to.
+    pub connections: HostConnections,
     /// Cancelled when the process drains: streams end, tasks finish.
     pub drain: CancellationToken,
 }

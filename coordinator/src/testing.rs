@@ -155,6 +155,13 @@ impl World {
         Self { state, clock, refusals: Mutex::default(), router, directory }
     }
 
+    /// A second process that serves from the same files.
+    pub(crate) fn beside(&self) -> AppState {
+        let cost = Cost { memory_kib: 8, passes: 1 };
+        let (config, clock) = (self.state.config.clone(), self.clock.clone());
+        daemon::assemble(config, clock, Arc::new(SystemRandom), cost).unwrap()
+    }
+
     /// The same files with the state of a new process.
     pub(crate) fn reopened(self) -> Self {
         let Self { state, clock, router, directory, .. } = self;

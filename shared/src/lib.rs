@@ -12,11 +12,13 @@
 
 pub mod allow_list;
 pub mod api;
+pub mod connection;
 pub mod env;
 pub mod id;
 pub mod image;
 mod jws;
 pub mod limits;
+pub mod log;
 pub mod manifest;
 pub mod name;
 pub mod port;

@@ -7,6 +7,8 @@ pub mod api;
 pub mod bench;
 pub mod demo;
 pub mod edge;
+#[cfg(test)]
+mod hosts;
 pub mod image;
 pub mod impostor;
 pub mod load;

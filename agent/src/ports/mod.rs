@@ -4,6 +4,7 @@
 //! [`Containers`] and [`Proxy`]. `adapters` implements them; simulation implements them with
 //! faults.
 
+mod container_logs;
 mod containers;
 mod events;
 mod images;
@@ -17,6 +18,7 @@ mod process_exits;
 mod proxy;
 mod world;
 
+pub use self::container_logs::{ContainerLogs, CurrentContainers};
 pub use self::containers::{Containers, ContainersError, Hindrance};
 pub use self::events::EventFeed;
 pub use self::images::Images;

@@ -94,6 +94,10 @@ pub struct Hosts {
     /// A host silent for this long is pinged, and has as long to answer.
     #[serde(skip)]
     pub keep_alive: Duration,
+    /// How long a coordinator may push to a host without renewing its lease; it renews three times
+    /// as often.
+    #[serde(skip)]
+    pub lease: Duration,
 }
 
 impl Default for Config {
@@ -155,6 +159,7 @@ impl Default for Hosts {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8444)),
             certificate_hours: 30.0 * 24.0,
             keep_alive: Duration::from_secs(10),
+            lease: Duration::from_secs(30),
         }
     }
 }

@@ -1,10 +1,13 @@
 //! The report stream: newline-delimited JSON, read in batches of whole lines.
 
+use std::io;
+
 use buddo_shared::report::Frame;
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::Body;
 use tokio::time::Instant;
+use tokio_util::codec::{Decoder as _, LinesCodec, LinesCodecError};
 
 use super::budget::{Budget, OverBudget};
 
@@ -31,9 +34,11 @@ pub(super) enum StreamError {
 pub(super) struct Frames<'a, B> {
     body: B,
     buffer: BytesMut,
-    /// Bytes of the buffer known to contain no line end: they are not scanned again with each
-    /// further byte, or a long line in small pieces would cost the square of its length.
-    scanned: usize,
+    /// Remembers how far it has looked: a long line in small pieces must not cost the square of its
+    /// length.
+    lines: LinesCodec,
+    /// A line was too long; what came before it is still taken.
+    too_long: bool,
     budget: &'a mut Budget,
     /// Whether an unreadable line was logged: the following ones are logged at debug level.
     complained: bool,
@@ -45,7 +50,9 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     pub(super) fn new(body: B, budget: &'a mut Budget) -> Self {
-        Self { body, buffer: BytesMut::new(), scanned: 0, budget, complained: false }
+        let lines = LinesCodec::new_with_max_length(MAX_LINE);
+        let buffer = BytesMut::new();
+        Self { body, buffer, lines, too_long: false, budget, complained: false }
     }
 
     /// All frames that have arrived, at least one. Cancel-safe: dropping the future loses nothing.
@@ -55,7 +62,7 @@ where
             if !frames.is_empty() {
                 return Ok(frames);
             }
-            if self.buffer.len() > MAX_LINE {
+            if self.too_long {
                 return Err(StreamError::Line);
             }
             let chunk = self.body.frame().await.ok_or(StreamError::Ended)?;
@@ -67,16 +74,16 @@ where
         }
     }
 
+    /// The lines that are complete. The codec is called by hand, not through `FramedRead`: that
+    /// yields one line at a time, and each batch is one transaction.
     fn take_lines(&mut self) -> Result<Vec<Frame>, StreamError> {
         let mut frames = Vec::new();
         let now = Instant::now();
-        while let Some(end) = self.line_end() {
-            let line = self.buffer.split_to(end);
-            self.buffer.advance(1);
-            if line.is_empty() {
+        while let Some(line) = self.next_line() {
+            if line.as_deref().is_ok_and(str::is_empty) {
                 continue;
             }
-            let frame = match serde_json::from_slice(&line) {
+            let frame = match line.and_then(|line| Ok(serde_json::from_str(&line)?)) {
                 Ok(frame) => Some(frame),
                 // A newer agent may send frames that are unknown here. Stopping at them would
                 // block all of its reports.
@@ -96,16 +103,19 @@ where
         Ok(frames)
     }
 
-    /// End of the first line in the buffer. Each byte is scanned once.
-    fn line_end(&mut self) -> Option<usize> {
-        let fresh = self.buffer.get(self.scanned..)?;
-        if let Some(offset) = fresh.iter().position(|byte| *byte == b'\n') {
-            let end = self.scanned + offset;
-            self.scanned = 0;
-            return Some(end);
+    /// The next complete line; an error if it is not UTF-8.
+    fn next_line(&mut self) -> Option<io::Result<String>> {
+        if self.too_long {
+            return None;
         }
-        self.scanned = self.buffer.len();
-        None
+        match self.lines.decode(&mut self.buffer) {
+            Ok(line) => line.map(Ok),
+            Err(LinesCodecError::Io(error)) => Some(Err(error)),
+            Err(LinesCodecError::MaxLineLengthExceeded) => {
+                self.too_long = true;
+                None
+            }
+        }
     }
 }
 
@@ -152,20 +162,40 @@ mod tests {
         assert!(matches!(Frames::new(body, &mut budget).next().await, Err(StreamError::Line)));
     }
 
-    /// Counted, not timed: no byte is scanned twice, however small the pieces are.
+    /// Otherwise a host could not get rid of them, and would send them again and again.
+    #[tokio::test]
+    async fn what_came_before_a_line_without_end_is_taken() {
+        let long = "{\"frame\":\"checked\",\"body\":[]}\n".to_owned() + &"x".repeat(MAX_LINE + 1);
+        let (body, mut budget) = (body(&[&long]), budget());
+        let mut frames = Frames::new(body, &mut budget);
+        assert_eq!(frames.next().await.unwrap(), [Frame::Checked(vec![])]);
+        assert!(matches!(frames.next().await, Err(StreamError::Line)));
+    }
+
+    /// Counted, not timed: the codec's own mark of how far it has looked moves with each piece.
     #[test]
     fn fm_67_a_line_in_small_pieces_is_looked_at_once() {
         let mut budget = budget();
         let mut frames = Frames::new(body(&[]), &mut budget);
-        let mut looked_at = 0;
         for _ in 0..10_000 {
             frames.buffer.extend_from_slice(b"xy");
-            looked_at += frames.buffer.len() - frames.scanned;
-            assert_eq!(frames.line_end(), None);
+            assert!(frames.next_line().is_none());
+            let mark = format!("next_index: {},", frames.buffer.len());
+            assert!(format!("{:?}", frames.lines).contains(&mark), "{:?}", frames.lines);
         }
-        assert_eq!(looked_at, frames.buffer.len());
         frames.buffer.extend_from_slice(b"\nz\n");
-        assert_eq!(frames.line_end(), Some(20_000));
+        assert_eq!(frames.next_line().unwrap().unwrap().len(), 20_000);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_utf_8_is_skipped_and_counted_like_any_other_line() {
+        let mut budget = budget();
+        let mut frames = Frames::new(body(&[]), &mut budget);
+        frames.buffer.extend_from_slice(b"\xff\xfe\n{\"frame\":\"checked\",\"body\":[]}\n");
+        assert_eq!(frames.next().await.unwrap(), [Frame::Checked(vec![])]);
+        let lines = b"\xff\n".repeat(70_000);
+        frames.buffer.extend_from_slice(&lines);
+        assert!(matches!(frames.next().await, Err(StreamError::Flood(_))));
     }
 
     proptest::proptest! {
@@ -184,9 +214,8 @@ mod tests {
             let mut found = Vec::new();
             for piece in cuts.windows(2) {
                 frames.buffer.extend_from_slice(&text.as_bytes()[piece[0]..piece[1]]);
-                while let Some(end) = frames.line_end() {
-                    found.push(String::from_utf8(frames.buffer.split_to(end).to_vec()).unwrap());
-                    frames.buffer.advance(1);
+                while let Some(line) = frames.next_line() {
+                    found.push(line.unwrap());
                 }
             }
             proptest::prop_assert_eq!(found, lines);

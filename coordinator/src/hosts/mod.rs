@@ -1,13 +1,17 @@
-//! Delivers signed documents to hosts and takes their reports: one task per host.
+//! The live side of hosts: one task per host keeps a connection, over which the holder of the host's
+//! lease delivers signed documents and takes reports, and anybody here may read.
 
+mod agent_api;
 mod budget;
-mod client;
+mod connection;
 mod deployment_spec;
 mod dial;
 mod document;
 mod document_size;
 mod frames;
 mod held;
+mod lease;
+mod pushing;
 mod session;
 mod waits;
 mod wake;
@@ -23,10 +27,14 @@ use tokio::task::{Id, JoinSet};
 use tokio::time::{Duration, sleep};
 
 use self::dial::Dial;
+use self::lease::{HostLeases, Instance};
+use self::session::Session;
 use crate::service::hosts::join;
 use crate::state::AppState;
 use crate::store::StoreError;
-pub use client::LinkError;
+pub use connection::{
+    CallError, ConnectError, Deadlines, HostConnections, HostHandle, RequestBody, ResponseBody,
+};
 pub use document::DocumentError;
 pub use wake::Wake;
 
@@ -36,9 +44,32 @@ const RETRY: Duration = Duration::from_secs(1);
 /// number.
 const NOTICE: Duration = Duration::from_secs(3);
 
-/// Serves all hosts until the process drains. A host that joins is served at once; a task that ends
-/// before the drain (it panicked) is restarted.
+/// Serves all hosts until the process drains.
 pub async fn run(state: AppState) {
+    let claimed = Instance::claim(&state.config.state_dir, &*state.random);
+    let instance = claimed.unwrap_or_else(|error| {
+        let error = chain(&error);
+        tracing::error!(error, "a restart will have to wait for its own leases to end");
+        Instance::new(&*state.random)
+    });
+    let leases = Arc::new(HostLeases::new(
+        state.store.clone(),
+        Arc::clone(&state.random),
+        state.metrics.clone(),
+        instance,
+        state.config.hosts.lease,
+    ));
+    tokio::select! {
+        never = leases.keep() => match never {},
+        () = serve_all(&state, &leases) => {}
+    }
+    // After the last push: another coordinator takes over at its next try.
+    leases.release_all().await;
+}
+
+/// A host that joins is served at once; a task that ends before the drain (it panicked) is
+/// restarted.
+async fn serve_all(state: &AppState, leases: &Arc<HostLeases>) {
     let dial = Arc::new(Dial::new(Arc::clone(&state.random)));
     let mut tasks = JoinSet::new();
     let mut served: HashMap<HostId, Id> = HashMap::new();
@@ -54,8 +85,9 @@ pub async fn run(state: AppState) {
                 let new = hosts.iter().filter(|host| !served.contains_key(&host.id)).count();
                 for host in hosts {
                     served.entry(host.id).or_insert_with(|| {
-                        let (state, dial) = (state.clone(), Arc::clone(&dial));
-                        tasks.spawn(session::serve(state, dial, host.id, new)).id()
+                        let (dial, leases) = (Arc::clone(&dial), Arc::clone(leases));
+                        let session = Session { state: state.clone(), dial, leases, host: host.id };
+                        tasks.spawn(session::serve(session, new)).id()
                     });
                 }
             }
@@ -67,7 +99,7 @@ pub async fn run(state: AppState) {
             () = sleep(RETRY), if retry => {}
             seen = &mut acts => {
                 acts.set(next_act(state.clone(), seen));
-                take_notice(&state);
+                take_notice(state);
                 for host in served.keys() {
                     state.wake.host(*host);
                 }

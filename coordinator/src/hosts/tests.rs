@@ -25,6 +25,7 @@ use buddo_shared::signed::Verifier;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use http::StatusCode;
+use http_body_util::BodyExt as _;
 use jiff::SignedDuration;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::server::WebPkiClientVerifier;
@@ -47,7 +48,7 @@ use crate::service::hosts::renewal::is_served;
 use crate::service::hosts::{epoch, join, renewal, rotation};
 use crate::service::{admin, clock};
 use crate::state::AppState;
-use crate::store::contract::Host;
+use crate::store::contract::{Host, Lease};
 use crate::store::sqlite::LONG_READER;
 use crate::store::{StoreError, Tables};
 use crate::testing::{World, account, deploys as deployments, owner, request};
@@ -1046,6 +1047,137 @@ async fn fm_67_a_host_that_floods_is_cut_off_and_no_other_notices() {
     agents[0].document(|manifest| manifest.generation > held).await;
     agents[0].say_host().await;
     assert_eq!(flooding.agent.dialled.load(Ordering::SeqCst), dialled);
+}
+
+/// Who holds the host's lease, by the database.
+async fn lease_of(state: &AppState, host: HostId) -> Option<Lease> {
+    let read: Result<_, StoreError> = state.store.read(move |tables| tables.lease(host)).await;
+    read.unwrap()
+}
+
+/// Two coordinators on one database, both connected to one host, and the leases are short.
+async fn two_coordinators() -> (World, AppState, Running, [AbortOnDropHandle<()>; 2]) {
+    let world = World::today_with(|config| config.hosts.lease = Duration::from_secs(3));
+    let one = AbortOnDropHandle::new(tokio::spawn(super::run(world.state.clone())));
+    let agent = Running::join(&world, "container-host-1").await;
+    agent.document(|_| true).await;
+    let host = agent.agent.host;
+    let beside = world.beside();
+    let other = AbortOnDropHandle::new(tokio::spawn(super::run(beside.clone())));
+    until(async || beside.connections.get(host).is_ok()).await;
+    (world, beside, agent, [one, other])
+}
+
+#[tokio::test]
+async fn of_two_coordinators_one_pushes_and_both_may_read() {
+    let (world, beside, agent, _running) = two_coordinators().await;
+    let host = agent.agent.host;
+    let holder = lease_of(&world.state, host).await.unwrap().holder;
+    let first = agent.document(|_| true).await.generation;
+    epoch::raise(&beside.store, world.clock_now()).await.unwrap();
+    // The bell of the one that stands by is no reason to push.
+    beside.wake.host(host);
+    world.state.wake.host(host);
+    agent.document(|manifest| manifest.generation > first).await;
+    agent.say_host().await;
+    assert_eq!(agent.agent.frames.receiver_count(), 1, "one stream of reports");
+    assert_eq!(lease_of(&world.state, host).await.unwrap().holder, holder);
+    for state in [&world.state, &beside] {
+        let handle = state.connections.get(host).unwrap();
+        let body = http_body_util::Empty::<Bytes>::new().map_err(|never| match never {});
+        let request = http::Request::get("/v1/reports?after=0").body(body.boxed_unsync()).unwrap();
+        let deadlines = super::Deadlines { head: PATIENCE, idle: None };
+        let read = handle.call("read", request, deadlines).await.unwrap();
+        assert!(read.into_body().frame().await.unwrap().is_ok());
+    }
+    assert_eq!(host_of(&beside, host).await.unreachable_since, None);
+}
+
+#[tokio::test]
+async fn fm_77_when_a_coordinator_dies_another_one_pushes_after_its_lease() {
+    let (world, beside, agent, [one, _other]) = two_coordinators().await;
+    let host = agent.agent.host;
+    let held = lease_of(&world.state, host).await.unwrap();
+    // Like a kill: nothing is given back.
+    one.abort();
+    let _ = one.await;
+    let first = agent.document(|_| true).await.generation;
+    epoch::raise(&beside.store, world.clock_now()).await.unwrap();
+    agent.document(|manifest| manifest.generation > first).await;
+    let now = lease_of(&beside, host).await.unwrap();
+    assert_ne!(now.holder, held.holder);
+    agent.say_host().await;
+}
+
+#[tokio::test]
+async fn a_coordinator_that_drains_hands_its_hosts_over() {
+    let (world, beside, agent, [one, _other]) = two_coordinators().await;
+    let host = agent.agent.host;
+    let held = lease_of(&world.state, host).await.unwrap();
+    world.state.drain.cancel();
+    one.await.unwrap();
+    let left = lease_of(&beside, host).await;
+    assert!(left.is_none_or(|lease| lease.holder != held.holder), "it is given back at once");
+    let first = agent.document(|_| true).await.generation;
+    epoch::raise(&beside.store, world.clock_now()).await.unwrap();
+    agent.document(|manifest| manifest.generation > first).await;
+}
+
+/// The lease of a process that was killed does not end before half a minute has passed; the next
+/// process of the same coordinator has it at once.
+#[tokio::test]
+async fn a_coordinator_that_was_killed_and_started_again_pushes_at_once() {
+    let world = World::today();
+    let one = tokio::spawn(super::run(world.state.clone()));
+    let agent = Running::join(&world, "container-host-1").await;
+    let first = agent.document(|_| true).await.generation;
+    let host = agent.agent.host;
+    let held = lease_of(&world.state, host).await.unwrap();
+    one.abort();
+    let _ = one.await;
+    let again = world.beside();
+    epoch::raise(&again.store, world.clock_now()).await.unwrap();
+    let begun = std::time::Instant::now();
+    let _running = AbortOnDropHandle::new(tokio::spawn(super::run(again.clone())));
+    agent.document(|manifest| manifest.generation > first).await;
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert_eq!(lease_of(&again, host).await.unwrap().holder, held.holder);
+}
+
+/// One coordinator's network is not the host's fault: the other one serves it.
+#[tokio::test]
+async fn fm_77_a_host_that_one_coordinator_cannot_reach_is_not_unreachable() {
+    let (world, beside, agent, [one, other]) = two_coordinators().await;
+    let host = agent.agent.host;
+    drop(other);
+    // From here on the second one finds nobody at the host's address.
+    let (state, address) = (world.state.clone(), "127.0.0.1:1".to_owned());
+    let moved = async |address: String| {
+        let moved: Result<(), StoreError> = state
+            .store
+            .write(move |tables| {
+                let host = tables.host(host)?.unwrap();
+                tables.upsert_host(&Host { address, ..host })
+            })
+            .await;
+        moved.unwrap();
+    };
+    drop(one);
+    moved(address).await;
+    let (third, long) = (uuid::Uuid::from_u128(7), Duration::from_secs(600));
+    until(async || {
+        let taken: Result<Lease, StoreError> =
+            world.state.store.write(move |tables| tables.acquire_lease(host, third, long)).await;
+        taken.unwrap().holder == third
+    })
+    .await;
+    let _blind = AbortOnDropHandle::new(tokio::spawn(super::run(beside.clone())));
+    until(async || {
+        let away = beside.connections.get(host);
+        matches!(away, Err(super::CallError::NotConnected { since: Some(_), .. }))
+    })
+    .await;
+    assert_eq!(host_of(&beside, host).await.unreachable_since, None);
 }
 
 #[tokio::test]

@@ -25,6 +25,7 @@ mod forwarders;
 mod image_policy;
 mod images;
 mod info;
+mod log_stream;
 mod logs;
 mod lost;
 mod places;

@@ -1,10 +1,13 @@
 //! The server: the coordinator dials in, hands documents over and holds the stream of reports.
 //!
 //! ```text
-//! coordinator ══ mutual TLS 1.3, HTTP/2 ══► connection ─┬─ PUT  /v1/desired-state ──► Sink
-//!                                                       ├─ GET  /v1/reports ◄──────── Outbox
-//!                                                       └─ POST /v1/reports/ack ────► Outbox
+//! coordinators ══ mutual TLS 1.3, HTTP/2 ══► connections ─► Router ─┬─ desired state ──► Sink
+//!  (several)                                                         ├─ reports, ack ◄──► Outbox
+//!                                                                    └─ log ◄─ ContainerLogs
 //! ```
+//!
+//! Each connection has its own limits: [`MAX_CALLS`] calls, each with a window of its own, so that
+//! what one of them leaves unread never keeps another waiting.
 //!
 //! The transport admits only the coordinator's name; a document is trusted only for its signature.
 //! A wake-up of the stream carries no data: each turn reads what is unacknowledged.
@@ -13,20 +16,23 @@
 //! connection that begins and ends at the same address comes from this very machine: it is closed
 //! unread, and takes no slot that the coordinator needs.
 
+mod answer;
 mod crowd;
-mod handle;
-mod reports;
+mod endpoints;
+mod established;
+mod router;
 pub mod tls;
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use buddo_runtime::accept;
+use buddo_shared::connection::MAX_CALLS;
 use buddo_shared::seldom::Seldom;
+use http_body_util::BodyExt as _;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -37,16 +43,26 @@ use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+pub use self::answer::{Answer, Refused};
 use self::crowd::Handshakes;
-use self::handle::Handler;
-use crate::ports::{DesiredStateSink, Outbox};
+pub use self::endpoints::{Parts, routes};
+use self::established::{Established, Heard};
+pub use self::router::{Call, Endpoint, Router};
 
 /// Tasks of connections that are not let in yet: those of [`Handshakes`], and those that were just
 /// ended for a newcomer and have not noticed.
 const MAX_TASKS: usize = 4 * (crowd::MAX_STRANGERS + crowd::MAX_PROVEN);
 
-/// Connections of the coordinator. It has one, and briefly two.
-const MAX_ESTABLISHED: usize = 4;
+/// Bytes of one upload that may wait here. A document of a thousand apps has a few MiB: with a round
+/// trip of 20 ms it takes a second.
+const STREAM_WINDOW: u32 = 128 * 1024;
+
+/// Bytes of all uploads of one connection that may wait here: the windows of all of its streams,
+/// and some on their way, so that no upload that nobody reads keeps a document waiting.
+const CONNECTION_WINDOW: u32 = MAX_CALLS * STREAM_WINDOW + 256 * 1024;
+
+/// Bytes of one answer that may wait here for the network, beside the piece that is being made.
+const SEND_BUFFER: usize = 64 * 1024;
 
 /// From accept to the end of the handshake.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
@@ -57,17 +73,16 @@ const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::fro
 /// How long connections may take to end once asked to.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// Serves the coordinator until `stop`, then drains for a bounded time. The TLS is read again for
+/// Serves coordinators until `stop`, then drains for a bounded time. The TLS is read again for
 /// each connection: certificates are renewed and authorities change during the others.
-pub async fn serve<I: DesiredStateSink, O: Outbox>(
+pub async fn serve(
     listener: TcpListener,
     tls: watch::Receiver<Arc<ServerConfig>>,
-    intake: Arc<I>,
-    outbox: Arc<O>,
+    router: Router,
     stop: CancellationToken,
 ) {
     let shared = Arc::new(Shared {
-        handler: Handler::new(intake, outbox, stop.clone()),
+        router,
         handshakes: Handshakes::default(),
         established: Established::default(),
         told: AtomicBool::new(false),
@@ -82,7 +97,7 @@ pub async fn serve<I: DesiredStateSink, O: Outbox>(
     drop(listener);
     let drained = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(DRAIN, drained).await.is_err() {
-        tracing::warn!("the coordinator's connections did not end in time; closing them");
+        tracing::warn!("the coordinators' connections did not end in time; closing them");
     }
 }
 
@@ -95,8 +110,8 @@ fn is_from_here(stream: &TcpStream, peer: SocketAddr) -> bool {
     !peer.is_loopback() && own.is_ok_and(|own| own == peer)
 }
 
-struct Shared<I, O> {
-    handler: Handler<I, O>,
+struct Shared {
+    router: Router,
     handshakes: Handshakes,
     established: Established,
     /// Whether it was logged that connections come from this host's own address.
@@ -106,33 +121,12 @@ struct Shared<I, O> {
     stop: CancellationToken,
 }
 
-/// The coordinator's connections, oldest first. One too many ends the oldest: a dead connection not
-/// yet known to be dead must not keep a live one out.
-#[derive(Debug, Default)]
-struct Established(Mutex<VecDeque<CancellationToken>>);
-
-impl Established {
-    /// Admits a connection; it ends when the token is cancelled.
-    fn admit(&self) -> CancellationToken {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|one| !one.is_cancelled());
-        if all.len() >= MAX_ESTABLISHED
-            && let Some(oldest) = all.pop_front()
-        {
-            oldest.cancel();
-        }
-        let one = CancellationToken::new();
-        all.push_back(one.clone());
-        one
-    }
-}
-
-async fn connection<I: DesiredStateSink, O: Outbox>(
+async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
     place: OwnedSemaphorePermit,
     acceptor: TlsAcceptor,
-    shared: Arc<Shared<I, O>>,
+    shared: Arc<Shared>,
 ) {
     if is_from_here(&stream, peer) {
         // Once only: a container could fill the log with it.
@@ -169,28 +163,33 @@ async fn connection<I: DesiredStateSink, O: Outbox>(
     };
     waiting.succeeded(Instant::now());
     drop(place);
-    tracing::info!(%peer, "the coordinator is connected");
-    let evicted = shared.established.admit();
-    // Cancelled on any exit, so that it is no longer counted.
-    let _left = evicted.clone().drop_guard();
-    let handling = Arc::clone(&shared);
+    tracing::info!(%peer, "a coordinator is connected");
+    let place = shared.established.admit();
+    let (handling, activity) = (Arc::clone(&shared), place.activity.clone());
     let service = service_fn(move |request| {
-        let handling = Arc::clone(&handling);
-        async move { Ok::<_, std::convert::Infallible>(handling.handler.handle(peer, request).await) }
+        let (handling, call) = (Arc::clone(&handling), activity.call());
+        async move {
+            let answer = handling.router.handle(peer, request).await;
+            // Streams count until they end.
+            let counted = answer.map(|body| call.until_end_of(body).boxed_unsync());
+            Ok::<_, std::convert::Infallible>(counted)
+        }
     });
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .keep_alive_interval(KEEP_ALIVE.0)
         .keep_alive_timeout(KEEP_ALIVE.1)
-        .max_concurrent_streams(16)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(MAX_CALLS)
         .max_header_list_size(16 * 1024)
-        .max_send_buf_size(256 * 1024)
-        .serve_connection(TokioIo::new(stream), service);
+        .max_send_buf_size(SEND_BUFFER)
+        .serve_connection(TokioIo::new(Heard::new(stream, place.activity.clone())), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = &mut connection => ended,
-        () = evicted.cancelled() => {
-            tracing::warn!(%peer, "the coordinator has newer connections; closing its oldest");
+        () = place.ended() => {
+            tracing::warn!(%peer, "coordinators have too many connections; closing an idle one");
             return;
         }
         () = shared.stop.cancelled() => {
@@ -199,7 +198,7 @@ async fn connection<I: DesiredStateSink, O: Outbox>(
         }
     };
     match ended {
-        Ok(()) => tracing::info!(%peer, "the coordinator has disconnected"),
+        Ok(()) => tracing::info!(%peer, "a coordinator has disconnected"),
         Err(error) => tracing::info!(%peer, reason = %error, "the connection broke off"),
     }
 }

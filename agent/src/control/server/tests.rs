@@ -21,9 +21,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::{broadcast, watch};
 use tokio_rustls::TlsConnector;
 
+use super::established::MAX_ESTABLISHED;
 use super::*;
 use crate::model::trust::TrustRoots;
-use crate::ports::Refusal;
+use crate::ports::{DesiredStateSink, Outbox, Refusal};
 
 type Credentials = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
@@ -153,8 +154,14 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (core, stop) = (Core::new(), CancellationToken::new());
-        let (intake, outbox) = (Arc::clone(&core), Arc::clone(&core));
-        let server = tokio::spawn(serve(listener, tls.subscribe(), intake, outbox, stop.clone()));
+        let router = routes(Parts {
+            sink: Arc::clone(&core),
+            outbox: Arc::clone(&core),
+            logs: crate::adapters::podman::Podman::new("/nonexistent/s".into(), host),
+            containers: watch::Sender::new(None).subscribe(),
+            stop: stop.clone(),
+        });
+        let server = tokio::spawn(serve(listener, tls.subscribe(), router, stop.clone()));
         Self { ca, host, address, core, tls, stop, server }
     }
 
@@ -283,9 +290,21 @@ async fn documents_are_answered_with_the_word_for_what_is_wrong() {
         assert_eq!((got.as_u16(), &problem["code"]), (status, &code.into()), "{document}");
         assert!(!problem["detail"].as_str().unwrap().is_empty());
     }
-    let (status, problem) =
-        send(&mut coordinator, Method::GET, "/v1/desired-state", "").await.unwrap();
+    let (status, problem) = send(&mut coordinator, Method::GET, "/v1/anything", "").await.unwrap();
     assert_eq!((status.as_u16(), &problem["code"]), (404, &"no_such_endpoint".into()));
+}
+
+#[tokio::test]
+async fn a_method_that_an_endpoint_does_not_take_is_told_which_it_does() {
+    let world = World::new().await;
+    let mut coordinator = world.coordinator().await;
+    let request = Request::get("https://host/v1/desired-state").body(Full::default()).unwrap();
+    let answer = coordinator.send_request(request).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(answer.headers()["allow"], "PUT");
+    let problem = answer.into_body().collect().await.unwrap().to_bytes();
+    let problem: serde_json::Value = serde_json::from_slice(&problem).unwrap();
+    assert_eq!(problem["code"], "method_not_allowed");
 }
 
 /// `fm_39`: what is too large is refused before it is read, and never offered.
@@ -414,6 +433,26 @@ async fn silent_strangers_and_dead_connections_keep_no_coordinator_out() {
         assert_eq!(served, index >= MAX_ESTABLISHED, "connection {index}");
     }
     drop(strangers);
+}
+
+/// The one that pushes is connected for the longest, and all others are newer: those that do
+/// nothing go first.
+#[tokio::test]
+async fn a_coordinator_with_a_stream_stays_while_others_come_and_go() {
+    let world = World::new().await;
+    let mut pushing = world.coordinator().await;
+    let request = Request::get("https://host/v1/reports").body(Full::default()).unwrap();
+    let mut reports = pushing.send_request(request).await.unwrap().into_body();
+    let mut others = Vec::new();
+    for _ in 0..2 * MAX_ESTABLISHED {
+        let mut one = world.coordinator().await;
+        put(&mut one, "a document").await.unwrap();
+        others.push(one);
+    }
+    world.core.report(1);
+    assert_eq!(seqs(&next(&mut reports).await), [1]);
+    put(&mut pushing, "a document").await.unwrap();
+    assert!(put(&mut others[0], "a document").await.is_err(), "the oldest idle one was cut");
 }
 
 #[tokio::test]

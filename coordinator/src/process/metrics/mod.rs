@@ -40,6 +40,9 @@ struct Counts {
     store_seconds: Family<One, Histogram, fn() -> Histogram>,
     store_failures: Family<One, Counter>,
     corrected_loads: Counter,
+    connected_hosts: Gauge,
+    host_calls: Family<One, Gauge>,
+    host_leases: Gauge,
 }
 
 impl Default for Counts {
@@ -53,6 +56,9 @@ impl Default for Counts {
             store_seconds: Family::new_with_constructor(histogram),
             store_failures: Family::default(),
             corrected_loads: Counter::default(),
+            connected_hosts: Gauge::default(),
+            host_calls: Family::default(),
+            host_leases: Gauge::default(),
         }
     }
 }
@@ -98,6 +104,15 @@ impl Metrics {
         registry.register("store_transactions_failed", help, c.store_failures.clone());
         let help = "Host loads that were miscounted and corrected";
         registry.register("host_loads_corrected", help, c.corrected_loads.clone());
+        let help = "Hosts that this process is connected to";
+        registry.register("host_connections", help, c.connected_hosts.clone());
+        for kind in ["read", "push"] {
+            drop(c.host_calls.get_or_create(&[("kind", kind)]));
+        }
+        let help = "Calls to hosts in progress, by kind";
+        registry.register("host_calls", help, c.host_calls.clone());
+        let help = "Hosts that this process may push to";
+        registry.register("host_leases", help, c.host_leases.clone());
     }
 
     /// A request is being answered, until this is dropped.
@@ -136,6 +151,21 @@ impl Metrics {
         if !done {
             self.0.store_failures.get_or_create(&[("kind", kind)]).inc();
         }
+    }
+
+    /// A host is connected, until this is dropped.
+    pub fn host_connected(&self) -> Present {
+        present(&self.0.connected_hosts)
+    }
+
+    /// A call to a host is in progress, until this is dropped.
+    pub fn host_call(&self, kind: &'static str) -> Present {
+        present(&self.0.host_calls.get_or_create(&[("kind", kind)]))
+    }
+
+    /// A host's lease is held, until this is dropped.
+    pub fn host_lease(&self) -> Present {
+        present(&self.0.host_leases)
     }
 
     /// A host's load that was counted wrongly was put right.

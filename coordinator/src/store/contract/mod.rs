@@ -18,6 +18,7 @@ mod factors;
 mod hosts;
 mod idempotency;
 mod invitations;
+mod leases;
 mod ledger;
 mod logins;
 mod mails;
@@ -43,6 +44,7 @@ pub use factors::{Factors, TotpRow};
 pub use hosts::{Host, Hosts, JoinTokenRow, Load, Reach, RoomMark, RoomSearch, Roomy};
 pub use idempotency::{ANSWERS_KEPT, Idempotency, Replay};
 pub use invitations::{InvitationRow, Invitations};
+pub use leases::{Lease, Leases};
 pub use ledger::{AuditChain, AuditChainState, Break, Link};
 pub use logins::{LoginRow, Logins};
 pub use mails::{MailKind, MailQueue, QueuedMail, UnknownMail};
@@ -59,6 +61,7 @@ pub trait Tables:
     + Revisions
     + Tiers
     + Hosts
+    + Leases
     + HostIdentities
     + Documents
     + Audit
@@ -88,6 +91,7 @@ impl<T> Tables for T where
         + Revisions
         + Tiers
         + Hosts
+        + Leases
         + HostIdentities
         + Documents
         + Audit

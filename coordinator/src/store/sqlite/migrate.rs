@@ -29,6 +29,7 @@ const STEPS: &[M<'static>] = &[
     M::up(include_str!("../migrations/0015_host_loads.sql")),
     M::up(include_str!("../migrations/0016_short_transactions.sql")),
     M::up(include_str!("../migrations/0017_failures.sql")),
+    M::up(include_str!("../migrations/0018_host_leases.sql")),
 ];
 
 /// WAL mode before 3.51.3 can corrupt the file at a checkpoint reset.

@@ -20,6 +20,7 @@ mod factors;
 mod hosts;
 mod idempotency;
 mod invitations;
+mod leases;
 mod ledger;
 mod logins;
 mod mails;

@@ -1,24 +1,49 @@
-//! The stream of reports: kept ones first and in order, others as they come.
+//! `GET /v1/reports?after=SEQ`: the stream of reports; kept ones first and in order, others as they
+//! come.
 
 use std::io;
 use std::sync::Arc;
 
+use buddo_runtime::error_chain::chain;
 use buddo_shared::report::Frame;
 use bytes::Bytes;
 use futures_util::{Stream, stream};
+use http::StatusCode;
 use http_body_util::StreamBody;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::control::server::answer::{Answer, Refused, answer, malformed, problem};
+use crate::control::server::router::{Call, Endpoint};
 use crate::ports::Outbox;
 
 /// Reports read at once: bounds the memory held for a slow reader.
 const PAGE: usize = 64;
 
+pub(super) fn endpoint<O: Outbox>(outbox: Arc<O>, stop: CancellationToken) -> impl Endpoint {
+    move |call| open(Arc::clone(&outbox), stop.clone(), call)
+}
+
+async fn open<O: Outbox>(
+    outbox: Arc<O>,
+    stop: CancellationToken,
+    call: Call,
+) -> Result<Answer, Refused> {
+    let after = call
+        .query("after")
+        .map_or(Ok(0), str::parse)
+        .map_err(|_| malformed("the query's `after` is not a sequence number"))?;
+    outbox.resume(after).await.map_err(|error| {
+        let detail = format!("reports cannot be read: {}", chain(&error));
+        problem(StatusCode::SERVICE_UNAVAILABLE, "not_read", "Not read", detail)
+    })?;
+    Ok(answer(StatusCode::OK, "application/x-ndjson", stream(outbox, after, stop)))
+}
+
 /// Ends when the reader goes away, when `stop` is cancelled, or when reports cannot be read: the
 /// reader resumes from what it has committed.
-pub(super) fn stream<O: Outbox>(
+fn stream<O: Outbox>(
     outbox: Arc<O>,
     after: u64,
     stop: CancellationToken,
