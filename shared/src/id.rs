@@ -6,6 +6,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+/// The CLI's client id: a built-in public client (RFC 6749, 2.1).
+pub const CLI_CLIENT_ID: &str = "buddo-cli";
+
 /// A text that is not an identifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(

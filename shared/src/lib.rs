@@ -16,6 +16,7 @@ pub mod connection;
 pub mod env;
 pub mod id;
 pub mod image;
+pub mod join;
 mod jws;
 pub mod limits;
 pub mod log;

@@ -31,6 +31,13 @@ const P256: [u8; 26] = [
     0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
 ];
 
+/// Answer to `POST /v1/renew`, whose body is a signed [`Statement`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Renewed {
+    /// The host's next certificate, PEM, for its existing key.
+    pub certificate: String,
+}
+
 /// A value known only to the two ends of one TLS connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Binding(pub [u8; 32]);

@@ -11,9 +11,8 @@ use buddo_shared::api::deploy::{
     AuditLog, CreateDeployment, Deployment, DeploymentEnvelope, DeploymentList, Destroyed,
     RevisionList, Rollback, Status, StatusAnswer, Tier,
 };
-use buddo_shared::api::oauth::{
-    CLI_CLIENT_ID, DEPLOY_MANAGE, TOKEN_EXCHANGE, TOKEN_TYPE_JWT, Tokens,
-};
+use buddo_shared::api::oauth::{DEPLOY_MANAGE, TOKEN_EXCHANGE, TOKEN_TYPE_JWT, Tokens};
+use buddo_shared::id::CLI_CLIENT_ID;
 use buddo_shared::secret::Secret;
 use reqwest::{Certificate, Client, ClientBuilder, Method};
 use serde::Serialize;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use buddo_shared::api::host::{COORDINATOR_NAME, host_name};
 use buddo_shared::id::HostId;
+use buddo_shared::join::{COORDINATOR_NAME, host_name};
 use buddo_shared::secret::Secret;
 use buddo_shared::signed::Signer;
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair};

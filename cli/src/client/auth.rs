@@ -10,9 +10,9 @@
 //! ```
 
 use buddo_shared::api::oauth::{
-    CLI_CLIENT_ID, DEPLOY_MANAGE, TEAMS_MANAGE, TOKEN_EXCHANGE, TOKEN_TYPE_JWT, TokenRequest,
-    Tokens,
+    DEPLOY_MANAGE, TEAMS_MANAGE, TOKEN_EXCHANGE, TOKEN_TYPE_JWT, TokenRequest, Tokens,
 };
+use buddo_shared::id::CLI_CLIENT_ID;
 use buddo_shared::secret::Secret;
 use reqwest::{Method, RequestBuilder};
 

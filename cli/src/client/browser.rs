@@ -2,9 +2,10 @@
 //! (RFC 8628).
 
 use buddo_shared::api::oauth::{
-    CLI_CLIENT_ID, DEPLOY_MANAGE, DEVICE_CODE, DeviceAuthorization, PROFILE_READ, TEAMS_MANAGE,
-    TokenRequest, Tokens,
+    DEPLOY_MANAGE, DEVICE_CODE, DeviceAuthorization, PROFILE_READ, TEAMS_MANAGE, TokenRequest,
+    Tokens,
 };
+use buddo_shared::id::CLI_CLIENT_ID;
 use buddo_shared::secret::Secret;
 use reqwest::{Method, Url};
 use serde::Deserialize;

@@ -2,7 +2,8 @@
 
 use buddo_shared::api::auth::{self, LoggedIn, Login, Profile};
 use buddo_shared::api::connections::{ExternalProfile, ExternalUser};
-use buddo_shared::api::oauth::{CLI_CLIENT_ID, Tokens};
+use buddo_shared::api::oauth::Tokens;
+use buddo_shared::id::CLI_CLIENT_ID;
 use buddo_shared::secret::{Secret, exposed};
 use reqwest::Method;
 use serde::Serialize;

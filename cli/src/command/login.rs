@@ -30,12 +30,12 @@ pub(super) async fn run(context: &mut Context<'_>, args: args::Login) -> Result<
         None => input.line("Email:", "--email, or a line on standard input")?,
     };
     let password = input.password()?;
-    let mut credentials = Login { email, password, totp_code: args.totp_code };
+    let mut credentials = Login { email, password, totp_code: args.totp_code.map(Secret::new) };
     let account = match context.api.log_in(&credentials).await {
         Err(ClientError::Problem { problem, .. })
             if problem.totp_required == Some(true) && credentials.totp_code.is_none() =>
         {
-            credentials.totp_code = Some(input.code()?);
+            credentials.totp_code = Some(Secret::new(input.code()?));
             context.api.log_in(&credentials).await
         }
         other => other,

@@ -14,6 +14,7 @@ use buddo_shared::api::problem::{FieldError, Problem};
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
 
+use crate::domain::field_error;
 use crate::state::AppState;
 pub use buddo_shared::api::problem::MEDIA_TYPE;
 
@@ -155,6 +156,12 @@ struct Inner {
     headers: HeaderMap,
 }
 
+impl From<field_error::FieldError> for FieldError {
+    fn from(error: field_error::FieldError) -> Self {
+        Self { pointer: error.pointer, detail: error.detail }
+    }
+}
+
 impl ApiError {
     /// A problem of `kind`. `detail` says what is wrong here and what to do about it.
     pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
@@ -163,8 +170,8 @@ impl ApiError {
     }
 
     /// 422 that names every bad field. The detail joins them, for people who read nothing else.
-    pub fn invalid(errors: impl IntoIterator<Item = FieldError>) -> Self {
-        let errors: Vec<FieldError> = errors.into_iter().collect();
+    pub fn invalid(errors: impl IntoIterator<Item: Into<FieldError>>) -> Self {
+        let errors: Vec<FieldError> = errors.into_iter().map(Into::into).collect();
         let lines: Vec<String> = errors
             .iter()
             .map(|error| format!("{} {}", error.pointer.trim_start_matches('/'), error.detail))

@@ -11,7 +11,7 @@ use super::printable;
 use crate::args::{AccountCommand, TierCommand};
 use crate::config::Config;
 use crate::crypto::random::SystemRandom;
-use crate::service::admin::{self, AdminContext, AdminError, Changed};
+use crate::service::admin::{self, AdminContext, AdminError, Changed, TierRecord};
 use crate::store::Store;
 use crate::store::contract::{Account, Tier};
 
@@ -159,7 +159,7 @@ pub async fn tier(
         }
     };
     for tier in tiers {
-        writeln!(out, "{}", serde_json::to_string(&admin::tier_view(&tier))?)?;
+        writeln!(out, "{}", serde_json::to_string(&TierRecord::from(&tier))?)?;
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ pub mod capacity;
 pub mod deployment;
 pub mod encryption;
 pub mod failure;
+pub mod field_error;
 pub mod history;
 pub mod host_trust;
 pub mod identity;

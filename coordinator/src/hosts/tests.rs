@@ -11,9 +11,9 @@ use axum::extract::{Query, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
-use buddo_shared::api::host::{COORDINATOR_NAME, JoinRequest};
 use buddo_shared::api::problem::Problem;
 use buddo_shared::id::{DeploymentId, Generation, HostId, Revision};
+use buddo_shared::join::{COORDINATOR_NAME, JoinRequest};
 use buddo_shared::manifest::{Manifest, RunState, Trust};
 use buddo_shared::renewal::{Binding, Statement};
 use buddo_shared::report::{

@@ -10,6 +10,9 @@ pub const HOST: Backoff = Backoff::new(Duration::from_millis(400), Duration::fro
 /// The longest wait for an agent on a host that is up: it is most likely restarting, and a refused
 /// connection costs nothing.
 pub const AGENT_DOWN: Duration = Duration::from_secs(2);
+/// A transaction that met a conflict: 5 ms, 10 ms … 100 ms. Short beside a commit's sync at first, and
+/// all waits together stay below a quarter of a second.
+pub const CONFLICT: Backoff = Backoff::new(Duration::from_millis(5), Duration::from_millis(100));
 /// A mail that was not sent: 15 s, 30 s … 1 h.
 pub const MAIL: Backoff = Backoff::new(Duration::from_secs(15), Duration::from_hours(1));
 

@@ -1,18 +1,12 @@
 //! Work that met a conflict runs again, a limited number of times.
 
-use std::time::Duration;
-
-use buddo_runtime::backoff::Backoff;
-
 use super::StoreError;
+use crate::process::retries;
 
 /// How often the work of one use case runs at most. Two writers that meet once seldom meet again
 /// after waits of different lengths; work that meets a conflict five times is on rows that are too
 /// busy, and its caller can wait longer than a transaction.
 const MOST: u32 = 5;
-
-/// Short beside a commit's sync at first; all waits together stay below a quarter of a second.
-const WAIT: Backoff = Backoff::new(Duration::from_millis(5), Duration::from_millis(100));
 
 /// How one run of a use case's work ended.
 pub(super) enum Outcome<T, E, F> {
@@ -40,13 +34,15 @@ impl Attempts {
             tracing::warn!(error = %conflict, runs = self.0, "gave up on a transaction");
             return Err(StoreError::Busy);
         }
-        tokio::time::sleep(WAIT.delay(self.0 - 1, rand::random())).await;
+        tokio::time::sleep(retries::CONFLICT.delay(self.0 - 1, rand::random())).await;
         Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tokio::time::Instant;
 
     use super::*;

@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use buddo_runtime::clock::Clock as _;
 use buddo_shared::api::oauth;
+use buddo_shared::id::CLI_CLIENT_ID;
 use cookie::{Cookie, SameSite};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, SET_COOKIE};
 use http::{HeaderMap, Request, StatusCode};
@@ -194,7 +195,7 @@ impl World {
     pub(crate) async fn cli_tokens(&self, jwt: &str) -> Value {
         let body = json!({
             "grant_type": oauth::TOKEN_EXCHANGE,
-            "client_id": oauth::CLI_CLIENT_ID,
+            "client_id": CLI_CLIENT_ID,
             "subject_token": jwt,
             "subject_token_type": oauth::TOKEN_TYPE_JWT,
             "scope": oauth::DEPLOY_MANAGE,

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::api::routes::deploy::wire;
 use crate::auth::access::DeployCheck;
+use crate::domain::field_error::FieldError;
 use crate::service::deployments::{self, Asked, DeployError, IdempotencyKey, Shown};
 use crate::state::AppState;
 
@@ -32,7 +33,11 @@ pub(crate) async fn create(
     key: Option<IdempotencyKey>,
 ) -> Result<DeploymentEnvelope> {
     let asked = asked(key, &request);
-    let spec = AppSpec::parse(request).map_err(DeployError::Invalid)?;
+    let spec = AppSpec::parse(request).map_err(|errors| {
+        let errors = errors.into_iter();
+        let errors = errors.map(|error| FieldError::new(error.pointer, error.detail));
+        DeployError::Invalid(errors.collect())
+    })?;
     Ok(envelope(state, deployments::create(state, check, team, spec, asked).await?))
 }
 

@@ -226,25 +226,6 @@ pub struct AddTier {
     pub open_to_all: Option<bool>,
 }
 
-impl AddTier {
-    /// All but slug and way of paying.
-    pub fn rest(self) -> ChangeTier {
-        ChangeTier {
-            name: self.name,
-            monthly_cost_points: self.monthly_cost_points,
-            monthly_cost_sats: self.monthly_cost_sats,
-            memory_limit_mb: Some(self.memory_limit_mb),
-            cpu_limit_millicores: Some(self.cpu_limit_millicores),
-            pids_limit: self.pids_limit,
-            custom_domain_allowed: self.custom_domain_allowed,
-            monthly_stipend_points: self.monthly_stipend_points,
-            ad_reach_multiplier: self.ad_reach_multiplier,
-            max_per_account: self.max_per_account,
-            open_to_all: self.open_to_all,
-        }
-    }
-}
-
 /// A host.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct AdminHost {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::secret::{Secret, exposed};
+use crate::secret::{Secret, exposed, exposed_option};
 
 /// `POST /api/auth/register`.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -74,9 +74,9 @@ pub struct Login {
     #[serde(serialize_with = "exposed")]
     pub password: Secret,
     /// One-time code, where the account has TOTP enabled.
-    #[schema(example = "123456")]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub totp_code: Option<String>,
+    #[schema(value_type = Option<String>, example = "123456")]
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "exposed_option")]
+    pub totp_code: Option<Secret>,
 }
 
 impl fmt::Debug for Login {

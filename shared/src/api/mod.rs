@@ -8,7 +8,6 @@ pub mod admin;
 pub mod auth;
 pub mod connections;
 pub mod deploy;
-pub mod host;
 pub mod oauth;
 pub mod problem;
 pub mod teams;

@@ -6,9 +6,6 @@ use utoipa::ToSchema;
 
 use crate::secret::{Secret, exposed, exposed_option};
 
-/// The CLI's client id: a built-in public client (RFC 6749, 2.1).
-pub const CLI_CLIENT_ID: &str = "buddo-cli";
-
 /// The scope that deploy endpoints want.
 pub const DEPLOY_MANAGE: &str = "deploy:manage";
 

@@ -26,7 +26,7 @@ use buddo_coordinator::state::AppState;
 use buddo_coordinator::store::StoreError;
 use buddo_coordinator::store::contract::Host;
 use buddo_runtime::clock::SystemClock;
-use buddo_shared::api::host::JoinRequest;
+use buddo_shared::join::JoinRequest;
 use buddo_shared::id::{DeploymentId, HostId};
 use buddo_shared::report::{HostStatus, ReportBody};
 use buddo_shared::sealed::OpeningKey;

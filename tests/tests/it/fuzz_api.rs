@@ -12,8 +12,9 @@ use anyhow::{Context as _, ensure};
 use buddo_shared::api::admin::AdminActList;
 use buddo_shared::api::auth::LoggedIn;
 use buddo_shared::api::oauth::{
-    AppCreated, CLI_CLIENT_ID, DEPLOY_MANAGE, TEAMS_MANAGE, TOKEN_EXCHANGE, TOKEN_TYPE_JWT, Tokens,
+    AppCreated, DEPLOY_MANAGE, TEAMS_MANAGE, TOKEN_EXCHANGE, TOKEN_TYPE_JWT, Tokens,
 };
+use buddo_shared::id::CLI_CLIENT_ID;
 use buddo_shared::secret::Secret;
 use buddo_tests::product::{IMAGE, Options, PORT, Product};
 use buddo_tests::world::{Lease, PortOf, World};

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use buddo_shared::api::host::COORDINATOR_NAME;
 use buddo_shared::api::problem::Problem;
+use buddo_shared::join::COORDINATOR_NAME;
 use buddo_shared::renewal::{BINDING_LABEL, Binding};
 use bytes::Bytes;
 use http::{Method, Request, header};

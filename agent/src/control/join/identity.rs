@@ -7,8 +7,8 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use buddo_runtime::durable;
-use buddo_shared::api::host::{JoinToken, Joined, host_name};
 use buddo_shared::id::HostId;
+use buddo_shared::join::{JoinToken, Joined, host_name};
 use buddo_shared::manifest::Trust;
 use buddo_shared::name::HostName;
 use buddo_shared::sealed::{OpeningKey, SealError};

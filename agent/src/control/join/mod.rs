@@ -15,7 +15,7 @@ mod pin;
 
 use std::path::PathBuf;
 
-use buddo_shared::api::host::{JoinRequest, JoinToken, Joined};
+use buddo_shared::join::{JoinRequest, JoinToken, Joined};
 use buddo_shared::sealed::{OpeningKey, SealError};
 use http::Uri;
 use rcgen::{CertificateParams, KeyPair};

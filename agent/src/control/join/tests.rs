@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
-use buddo_shared::api::host::{COORDINATOR_NAME, host_name};
 use buddo_shared::api::problem::Problem;
 use buddo_shared::id::HostId;
+use buddo_shared::join::{COORDINATOR_NAME, host_name};
 use buddo_shared::manifest::Trust;
 use buddo_shared::name::HostName;
 use buddo_shared::secret::Secret;

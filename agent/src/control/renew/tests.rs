@@ -4,8 +4,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use buddo_shared::api::host::{COORDINATOR_NAME, host_name, serial};
 use buddo_shared::api::problem::Problem;
+use buddo_shared::join::{COORDINATOR_NAME, host_name, serial};
 use buddo_shared::manifest::Trust;
 use buddo_shared::name::HostName;
 use buddo_shared::renewal::{BINDING_LABEL, Binding, Claim, HostKey};

@@ -4,8 +4,8 @@ use std::io::{Error, ErrorKind};
 use std::sync::Mutex as StdMutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use buddo_shared::api::host::{COORDINATOR_NAME, host_name};
 use buddo_shared::id::{DeploymentId, Generation, HostId};
+use buddo_shared::join::{COORDINATOR_NAME, host_name};
 use buddo_shared::manifest::Trust;
 use buddo_shared::report::{Accepted, Checked, Frame, Report, ReportBody};
 use buddo_shared::signed::{MAX_ENVELOPE, Signer, VerifyError, digest_of};

@@ -113,7 +113,7 @@ pub(crate) async fn accept(
         return Ok(foreign_form(&state));
     };
     match teams::accept(&state, MemberCheck::by_login(&session), form.token.expose()).await {
-        Ok(org) => {
+        Ok((org, _)) => {
             let title = format!("You are in {} now", org.name);
             let text = "You can close this page. On the command line, see: buddo teams list";
             Ok(state.pages.message(StatusCode::OK, &title, text))

@@ -3,6 +3,8 @@
 //! Anything that an intruder with a stolen token must not do requires the password again, and a
 //! one-time code if the account has them enabled.
 
+mod wire;
+
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::{Json, middleware};
@@ -202,8 +204,8 @@ async fn enroll(
     SessionPrincipal(session): SessionPrincipal,
     ApiJson(request): ApiJson<Reauthentication>,
 ) -> Shown<TotpEnrolment> {
-    let shown = accounts::enroll_totp(&state, session, repeated(request)).await?;
-    Ok((NO_STORE, Json(shown)))
+    let enrolment = accounts::enroll_totp(&state, session, repeated(request)).await?;
+    Ok((NO_STORE, Json(wire::enrolment(enrolment))))
 }
 
 /// Enable one-time codes by one of them
@@ -226,7 +228,7 @@ async fn confirm_totp(
     ApiJson(request): ApiJson<ConfirmTotp>,
 ) -> Shown<RecoveryCodes> {
     let codes = accounts::confirm_totp(&state, session, request.code).await?;
-    Ok((NO_STORE, Json(codes)))
+    Ok((NO_STORE, Json(wire::recovery_codes(codes))))
 }
 
 /// Disable one-time codes
@@ -274,7 +276,7 @@ async fn renew_codes(
     ApiJson(request): ApiJson<Reauthentication>,
 ) -> Shown<RecoveryCodes> {
     let codes = accounts::renew_recovery_codes(&state, session, repeated(request)).await?;
-    Ok((NO_STORE, Json(codes)))
+    Ok((NO_STORE, Json(wire::recovery_codes(codes))))
 }
 
 /// The logins of the account
@@ -293,8 +295,9 @@ async fn sessions(
     SessionPrincipal(session): SessionPrincipal,
     listing: Listing,
 ) -> Result<(HeaderMap, Json<SessionList>), ApiError> {
-    let SessionList { sessions } = accounts::sessions(&state, &session).await?;
-    let (headers, sessions) = listing.cut(sessions, MOST, |session| session.id.clone())?;
+    let sessions = accounts::sessions(&state, &session).await?;
+    let (headers, sessions) = listing.cut(sessions, MOST, |row| row.id.to_string())?;
+    let sessions = sessions.into_iter().map(|row| wire::session(row, session.id)).collect();
     Ok((headers, Json(SessionList { sessions })))
 }
 
@@ -376,7 +379,8 @@ async fn activity(
     State(state): State<AppState>,
     SessionPrincipal(session): SessionPrincipal,
 ) -> Answer<Activity> {
-    Ok(Json(accounts::activity(&state, session.account.id).await?))
+    let acts = accounts::activity(&state, session.account.id).await?;
+    Ok(Json(Activity { activity: acts.into_iter().map(wire::activity).collect() }))
 }
 
 /// Delete the account

@@ -1,10 +1,11 @@
 //! `/api/auth/*`, and the page that a verification mail links to.
 
+mod wire;
+
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::{Json, middleware};
 use buddo_shared::api::auth::{LoggedIn, Login, Me, Message, Register, Registered, VerifyEmail};
-use buddo_shared::secret::Secret;
 use http::header::{CACHE_CONTROL, HeaderName, HeaderValue, SET_COOKIE};
 use http::{HeaderMap, StatusCode};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
@@ -51,8 +52,8 @@ async fn register(
     State(state): State<AppState>,
     ApiJson(request): ApiJson<Register>,
 ) -> Result<(StatusCode, Json<Registered>), ApiError> {
-    let registered = accounts::register(&state, request).await?;
-    Ok((StatusCode::CREATED, Json(registered)))
+    let registered = accounts::register(&state, wire::registration(request)?).await?;
+    Ok((StatusCode::CREATED, Json(wire::registered(registered))))
 }
 
 /// Log in
@@ -76,15 +77,14 @@ async fn log_in(
     ApiJson(request): ApiJson<Login>,
 ) -> Result<(HeaderMap, Json<LoggedIn>), ApiError> {
     let Login { email, password, totp_code } = request;
-    let totp_code = totp_code.map(Secret::new);
     let whose = Email::parse(&email).ok();
     let offered = Offered { email, password, totp_code, caller };
-    let answer = accounts::log_in(&state, offered).await?;
+    let logged_in = accounts::log_in(&state, offered).await?;
     let mut headers = HeaderMap::from_iter(NO_STORE);
     if let Some(whose) = whose {
         headers.append(SET_COOKIE, cookie::known(&state, &whose));
     }
-    Ok((headers, Json(answer)))
+    Ok((headers, Json(wire::logged_in(logged_in))))
 }
 
 /// The account that is logged in
@@ -101,7 +101,7 @@ async fn me(
     State(state): State<AppState>,
     LoginPrincipal(account): LoginPrincipal,
 ) -> Result<Json<Me>, ApiError> {
-    Ok(Json(accounts::me(&state, account).await?))
+    Ok(Json(wire::me(accounts::me(&state, account).await?)))
 }
 
 /// Confirm a mail address by the token of its mail

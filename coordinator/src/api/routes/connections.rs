@@ -4,7 +4,9 @@ use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use buddo_shared::api::auth::Message;
-use buddo_shared::api::connections::{ConnectedApps, ExternalUser};
+use buddo_shared::api::connections::{
+    ConnectedApp, ConnectedApps, ExternalProfile, ExternalUser, GrantedScope,
+};
 use http::HeaderMap;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -14,6 +16,7 @@ use crate::api::extract::principal::{LoginPrincipal, ProfilePrincipal};
 use crate::api::problem::{self, ApiError};
 use crate::service::oauth::{self, AppError};
 use crate::state::AppState;
+use crate::store::contract::{Account, Connection};
 
 /// The endpoints of connected apps.
 pub fn routes() -> OpenApiRouter<AppState> {
@@ -37,8 +40,9 @@ async fn list(
     LoginPrincipal(account): LoginPrincipal,
     listing: Listing,
 ) -> Result<(HeaderMap, Json<ConnectedApps>), ApiError> {
-    let ConnectedApps { connected_apps } = oauth::connected_apps(&state, account.id).await?;
-    let (headers, connected_apps) = listing.cut(connected_apps, MOST, |app| app.app_id.clone())?;
+    let found = oauth::connected_apps(&state, account.id).await?;
+    let (headers, found) = listing.cut(found, MOST, |found| found.client.id.to_string())?;
+    let connected_apps = found.into_iter().map(connected_app).collect();
     Ok((headers, Json(ConnectedApps { connected_apps })))
 }
 
@@ -86,5 +90,36 @@ async fn user(
 ) -> Result<Json<ExternalUser>, ApiError> {
     let user = oauth::external_user(&state, who.account()).await?;
     let gone = || ApiError::new(problem::NOT_FOUND, "the account is gone");
-    user.map(Json).ok_or_else(gone)
+    user.map(|account| Json(external_user(account))).ok_or_else(gone)
+}
+
+fn connected_app(connection: Connection) -> ConnectedApp {
+    let Connection { client, scopes, since, last_token_at } = connection;
+    let scopes = scopes.iter().map(|scope| GrantedScope {
+        name: scope.as_str().to_owned(),
+        description: scope.in_words().to_owned(),
+    });
+    ConnectedApp {
+        app_id: client.id.to_string(),
+        client_id: client.client_id,
+        app_name: client.name,
+        app_description: client.description,
+        logo_url: client.logo_url,
+        website_url: client.website_url,
+        scopes: scopes.collect(),
+        connected_at: since,
+        last_token_at,
+    }
+}
+
+fn external_user(account: Account) -> ExternalUser {
+    ExternalUser {
+        user: ExternalProfile {
+            id: account.id.to_string(),
+            username: account.username.to_string(),
+            tier: account.tier,
+            email_verified: account.email_verified_at.is_some(),
+            inserted_at: account.created_at,
+        },
+    }
 }

@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::middleware::from_fn_with_state;
 use axum::routing::post;
 use axum::{Json, Router};
-use buddo_shared::api::host::{JoinRequest, Joined};
+use buddo_shared::join::{JoinRequest, Joined};
 
 use crate::api::extract::json::ApiJson;
 use crate::api::middleware::rate_limit::by_address;

@@ -16,7 +16,7 @@ use crate::api::extract::path::{InTeam, TeamKey};
 use crate::api::extract::principal::MemberPrincipal;
 use crate::api::problem::ApiError;
 use crate::api::routes::auth::NO_STORE;
-use crate::api::routes::orgs::{Answer, Page, message, page};
+use crate::api::routes::orgs::{Answer, Page, message, page, wire};
 use crate::service::accounts::{self, Repeated};
 use crate::service::teams;
 use crate::state::AppState;
@@ -48,7 +48,8 @@ async fn list(
     InTeam { team }: InTeam,
     listing: Listing,
 ) -> Page<ApiKey> {
-    page(&listing, teams::api_keys(&state, check, team).await?, |key| key.id.clone())
+    let keys = teams::api_keys(&state, check, team).await?;
+    page(&listing, keys.into_iter().map(wire::api_key).collect(), |key| key.id.clone())
 }
 
 /// Make an API key
@@ -79,8 +80,8 @@ async fn create(
     let password = std::mem::replace(&mut request.password, Secret::new(""));
     let repeated = Repeated { password, totp_code: request.totp_code.take() };
     let proved = accounts::prove_again(&state, check.account(), repeated).await?;
-    let made = teams::create_key(&state, check, proved, team, request).await?;
-    Ok((StatusCode::CREATED, NO_STORE, Json(made)).into_response())
+    let made = teams::create_key(&state, check, proved, team, wire::new_key(&request)?).await?;
+    Ok((StatusCode::CREATED, NO_STORE, Json(wire::made_key(made))).into_response())
 }
 
 /// End an API key

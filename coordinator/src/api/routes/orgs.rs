@@ -1,5 +1,7 @@
 //! `/api/orgs` and `/api/invitations`.
 
+pub(super) mod wire;
+
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
@@ -74,7 +76,8 @@ async fn list(
     MemberPrincipal(check): MemberPrincipal,
     listing: Listing,
 ) -> Page<Org> {
-    page(&listing, teams::orgs(&state, check).await?, |org| org.id.clone())
+    let orgs = teams::orgs(&state, check).await?;
+    page(&listing, orgs.into_iter().map(wire::org).collect(), |org| org.id.clone())
 }
 
 /// Make an organisation
@@ -99,7 +102,9 @@ async fn create(
     MemberPrincipal(check): MemberPrincipal,
     ApiJson(request): ApiJson<CreateOrg>,
 ) -> Created<Org> {
-    Ok((StatusCode::CREATED, Json(teams::create_org(&state, check, request).await?)))
+    let name = wire::new_name(&request.name, request.slug.as_deref())?;
+    let org = teams::create_org(&state, check, name).await?;
+    Ok((StatusCode::CREATED, Json(wire::org(org))))
 }
 
 /// One organisation
@@ -122,7 +127,7 @@ async fn show(
     MemberPrincipal(check): MemberPrincipal,
     InOrg { org }: InOrg,
 ) -> Answer<Org> {
-    Ok(Json(teams::org(&state, check, org).await?))
+    Ok(Json(wire::org(teams::org(&state, check, org).await?)))
 }
 
 /// Rename an organisation
@@ -149,7 +154,8 @@ async fn rename(
     InOrg { org }: InOrg,
     ApiJson(request): ApiJson<Rename>,
 ) -> Answer<Org> {
-    Ok(Json(teams::rename_org(&state, check, org, request).await?))
+    let renaming = wire::renaming(&request)?;
+    Ok(Json(wire::org(teams::rename_org(&state, check, org, renaming).await?)))
 }
 
 /// End an organisation
@@ -200,7 +206,7 @@ async fn take_over(
     MemberPrincipal(check): MemberPrincipal,
     InOrg { org }: InOrg,
 ) -> Answer<Org> {
-    Ok(Json(teams::take_over(&state, check, org).await?))
+    Ok(Json(wire::org(teams::take_over(&state, check, org).await?)))
 }
 
 /// What was done in an organisation
@@ -226,8 +232,8 @@ async fn activity(
     listing: Listing,
 ) -> Page<OrgActivity> {
     let acts = teams::activity(&state, check, org).await?;
-    let (headers, acts) = listing.cut(acts, MOST, |(number, _)| number.to_string())?;
-    Ok((headers, Json(acts.into_iter().map(|(_, act)| act).collect())))
+    let (headers, acts) = listing.cut(acts, MOST, |act| act.number.to_string())?;
+    Ok((headers, Json(acts.into_iter().map(wire::activity).collect())))
 }
 
 /// The members of an organisation
@@ -251,7 +257,8 @@ async fn members(
     InOrg { org }: InOrg,
     listing: Listing,
 ) -> Page<Member> {
-    page(&listing, teams::org_members(&state, check, org).await?, |member| {
+    let members = teams::org_members(&state, check, org).await?;
+    page(&listing, members.into_iter().map(wire::member).collect(), |member| {
         member.account_id.clone()
     })
 }
@@ -280,7 +287,7 @@ async fn set_role(
     OrgMember { org, account }: OrgMember,
     ApiJson(request): ApiJson<SetRole>,
 ) -> Answer<Message> {
-    teams::set_org_role(&state, check, org, account, request).await?;
+    teams::set_org_role(&state, check, org, account, wire::role(&request)?).await?;
     Ok(message("Role changed"))
 }
 
@@ -332,7 +339,8 @@ async fn invitations(
     InOrg { org }: InOrg,
     listing: Listing,
 ) -> Page<Invitation> {
-    page(&listing, teams::invitations(&state, check, org).await?, |invitation| {
+    let invitations = teams::invitations(&state, check, org).await?;
+    page(&listing, invitations.into_iter().map(wire::invitation).collect(), |invitation| {
         invitation.id.clone()
     })
 }
@@ -362,9 +370,13 @@ async fn invite(
     ApiJson(request): ApiJson<Invite>,
 ) -> Response {
     let invite = async {
-        match teams::invite(&state, check, org, request).await {
-            Ok(invitation) => (StatusCode::CREATED, Json(invitation)).into_response(),
-            Err(error) => ApiError::from(error).into_response(),
+        let invitation = match wire::new_invitation(request) {
+            Ok(new) => teams::invite(&state, check, org, new).await.map_err(ApiError::from),
+            Err(error) => Err(error),
+        };
+        match invitation {
+            Ok(made) => (StatusCode::CREATED, Json(wire::invitation(made))).into_response(),
+            Err(error) => error.into_response(),
         }
     };
     let key = Key::Account(check.account());
@@ -417,7 +429,7 @@ async fn accept(
     MemberPrincipal(check): MemberPrincipal,
     ApiJson(request): ApiJson<AcceptInvitation>,
 ) -> Answer<Org> {
-    Ok(Json(teams::accept(&state, check, request.token.expose()).await?))
+    Ok(Json(wire::org(teams::accept(&state, check, request.token.expose()).await?)))
 }
 
 /// The teams of an organisation
@@ -441,7 +453,8 @@ async fn org_teams(
     InOrg { org }: InOrg,
     listing: Listing,
 ) -> Page<Team> {
-    page(&listing, teams::org_teams(&state, check, org).await?, |team| team.id.clone())
+    let teams = teams::org_teams(&state, check, org).await?;
+    page(&listing, teams.into_iter().map(wire::team).collect(), |team| team.id.clone())
 }
 
 /// Make a team
@@ -468,5 +481,7 @@ async fn create_team(
     InOrg { org }: InOrg,
     ApiJson(request): ApiJson<CreateTeam>,
 ) -> Created<Team> {
-    Ok((StatusCode::CREATED, Json(teams::create_team(&state, check, org, request).await?)))
+    let name = wire::new_name(&request.name, request.slug.as_deref())?;
+    let team = teams::create_team(&state, check, org, name).await?;
+    Ok((StatusCode::CREATED, Json(wire::team(team))))
 }

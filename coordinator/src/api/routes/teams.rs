@@ -11,7 +11,7 @@ use crate::api::extract::json::ApiJson;
 use crate::api::extract::paging::Listing;
 use crate::api::extract::path::{InTeam, TeamMember};
 use crate::api::extract::principal::MemberPrincipal;
-use crate::api::routes::orgs::{Answer, Page, message, page};
+use crate::api::routes::orgs::{Answer, Page, message, page, wire};
 use crate::service::teams;
 use crate::state::AppState;
 
@@ -43,7 +43,8 @@ async fn list(
     MemberPrincipal(check): MemberPrincipal,
     listing: Listing,
 ) -> Page<Team> {
-    page(&listing, teams::teams(&state, check).await?, |team| team.id.clone())
+    let teams = teams::teams(&state, check).await?;
+    page(&listing, teams.into_iter().map(wire::team).collect(), |team| team.id.clone())
 }
 
 /// One team
@@ -66,7 +67,7 @@ async fn show(
     MemberPrincipal(check): MemberPrincipal,
     InTeam { team }: InTeam,
 ) -> Answer<Team> {
-    Ok(Json(teams::team(&state, check, team).await?))
+    Ok(Json(wire::team(teams::team(&state, check, team).await?)))
 }
 
 /// Rename a team
@@ -92,7 +93,8 @@ async fn rename(
     InTeam { team }: InTeam,
     ApiJson(request): ApiJson<Rename>,
 ) -> Answer<Team> {
-    Ok(Json(teams::rename_team(&state, check, team, request).await?))
+    let renaming = wire::renaming(&request)?;
+    Ok(Json(wire::team(teams::rename_team(&state, check, team, renaming).await?)))
 }
 
 /// End a team
@@ -142,7 +144,8 @@ async fn members(
     InTeam { team }: InTeam,
     listing: Listing,
 ) -> Page<Member> {
-    page(&listing, teams::team_members(&state, check, team).await?, |member| {
+    let members = teams::team_members(&state, check, team).await?;
+    page(&listing, members.into_iter().map(wire::member).collect(), |member| {
         member.account_id.clone()
     })
 }
@@ -171,7 +174,7 @@ async fn set_role(
     TeamMember { team, account }: TeamMember,
     ApiJson(request): ApiJson<SetRole>,
 ) -> Answer<Message> {
-    teams::set_team_role(&state, check, team, account, request).await?;
+    teams::set_team_role(&state, check, team, account, wire::role(&request)?).await?;
     Ok(message("Role set"))
 }
 

@@ -1,6 +1,5 @@
 //! Administration through the API, and its effects on accounts.
 
-use buddo_shared::api::admin::ChangeTier;
 use buddo_shared::id::AccountId;
 use buddo_shared::manifest::RunState;
 use buddo_shared::secret::Secret;
@@ -475,7 +474,7 @@ async fn who_was_demoted_or_suspended_after_being_let_in_does_nothing_any_more()
             service::demote(&two, boss_name).await.err(),
             service::clear_second_factor(&two, two_name).await.err(),
             service::add_tier(&two, tier).await.err(),
-            service::change_tier(&two, starter, ChangeTier::default()).await.err(),
+            service::change_tier(&two, starter, service::TierChange::default()).await.err(),
             service::allow_tier(&two, starter, two_name).await.err(),
             service::deny_tier(&two, starter, two_name).await.err(),
             service::drain(&two, host).await.err(),

@@ -379,7 +379,7 @@ async fn the_command_line_manages_teams_and_no_other_app_may_ask_to() {
     let world = World::new();
     let jwt = world.member("one").await;
     let body = json!({ "grant_type": buddo_shared::api::oauth::TOKEN_EXCHANGE,
-        "client_id": buddo_shared::api::oauth::CLI_CLIENT_ID, "subject_token": jwt,
+        "client_id": buddo_shared::id::CLI_CLIENT_ID, "subject_token": jwt,
         "subject_token_type": buddo_shared::api::oauth::TOKEN_TYPE_JWT,
         "scope": "deploy:manage teams:manage" });
     let tokens = world.post("/api/oauth/token", "", body).await.json();

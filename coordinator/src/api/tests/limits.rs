@@ -1,6 +1,7 @@
 //! The published limits, in force by default.
 
 use buddo_shared::api::oauth;
+use buddo_shared::id::CLI_CLIENT_ID;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use serde_json::json;
@@ -94,7 +95,7 @@ async fn thirty_reads_a_minute_of_one_account() {
 async fn what_a_token_was_used_for_elsewhere_takes_nothing_of_an_endpoints_limit() {
     let world = World::published();
     let jwt = world.member("one").await;
-    let body = json!({ "grant_type": oauth::TOKEN_EXCHANGE, "client_id": oauth::CLI_CLIENT_ID,
+    let body = json!({ "grant_type": oauth::TOKEN_EXCHANGE, "client_id": CLI_CLIENT_ID,
         "subject_token": jwt, "subject_token_type": oauth::TOKEN_TYPE_JWT,
         "scope": "deploy:manage teams:manage" });
     let tokens = world.post("/api/oauth/token", "", body).await.json();

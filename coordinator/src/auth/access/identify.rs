@@ -1,7 +1,7 @@
 //! From the credential that a request shows to its sender.
 
 use buddo_runtime::error_chain::chain;
-use buddo_shared::api::oauth::CLI_CLIENT_ID;
+use buddo_shared::id::CLI_CLIENT_ID;
 use buddo_shared::id::{AccountId, ApiKeyId, TeamId};
 use jiff::SignedDuration;
 

@@ -24,8 +24,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use buddo_runtime::clock::Clock;
-use buddo_shared::api::host::{COORDINATOR_NAME, host_name, serial};
 use buddo_shared::id::HostId;
+use buddo_shared::join::{COORDINATOR_NAME, host_name, serial};
 use buddo_shared::renewal::{HostKey, HostKeyError};
 use data_encoding::HEXLOWER;
 use jiff::{SignedDuration, Timestamp};

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use buddo_runtime::error_chain::chain;
-use buddo_shared::api::host::host_name;
+use buddo_shared::join::host_name;
 use buddo_shared::connection::{MAX_CALLS, MAX_PUSHES};
 use buddo_shared::id::HostId;
 use buddo_shared::renewal::HostKey;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use buddo_shared::api::problem::FieldError;
+use crate::domain::field_error::FieldError;
 
 use crate::auth::guesses::TooSoon;
 use crate::auth::password::{ChooseError, HashError};

@@ -1,10 +1,10 @@
 //! Log in.
 
-use buddo_shared::api::auth::LoggedIn;
+use buddo_shared::secret::Secret;
 use serde_json::json;
 
+use super::AccountError;
 use super::proof::{Caller, Offered, prove};
-use super::{AccountError, user};
 use crate::auth::token::PlainToken;
 use crate::auth::token::jwt::{LIFETIME, Login};
 use crate::crypto::random;
@@ -14,6 +14,15 @@ use crate::store::contract::{Account, AccountAct, LoginRow};
 
 /// Maximum logins of an account; a further one ends the one unused for longest.
 const KEPT: u32 = 100;
+
+/// A login that was made.
+#[derive(Debug)]
+pub struct LoggedIn {
+    /// The JWT for the account endpoints.
+    pub token: Secret,
+    pub account: Account,
+}
+
 /// Logs in; returns a token for the account endpoints.
 pub async fn log_in(state: &AppState, offered: Offered) -> Result<LoggedIn, AccountError> {
     let caller = offered.caller.clone();
@@ -21,9 +30,9 @@ pub async fn log_in(state: &AppState, offered: Offered) -> Result<LoggedIn, Acco
     let row = row(state, &account, caller);
     let login = Login { account: account.id, epoch: account.token_epoch, session: row.id };
     let token = state.auth.jwt.issue(login, row.created_at)?;
-    let shown = user(&account);
+    let shown = account.clone();
     state.store.write(move |tables| open(tables, &account, &row)).await?;
-    Ok(LoggedIn { token, user: shown })
+    Ok(LoggedIn { token, account: shown })
 }
 
 /// Logs a browser in; the cookie's token refers to the new login.

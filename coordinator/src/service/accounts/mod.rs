@@ -15,35 +15,29 @@ pub use delete::delete_account;
 pub use email::{change_email, confirm_email_change};
 pub use error::AccountError;
 pub(crate) use error::seconds;
-pub use login::{log_in, log_in_browser, unchanged};
+pub use login::{LoggedIn, log_in, log_in_browser, unchanged};
 pub use password::{Others, admit_requests, change_password, forgot_password, reset_password};
 pub use proof::{Caller, Offered, Proved, Repeated, prove, prove_again};
-pub use register::register;
+pub use register::{Registered, Registration, register};
 pub use sessions::{activity, revoke_other_sessions, revoke_session, sessions};
-pub use totp::{confirm_totp, disable_totp, enroll_totp, renew_recovery_codes};
+pub use totp::{Enrolment, confirm_totp, disable_totp, enroll_totp, renew_recovery_codes};
 pub use verify::{send_verification, verify_email};
-
-use buddo_shared::api::auth::{Me, Profile, User};
 
 use crate::domain::identity::{Email, Username};
 use crate::state::AppState;
 use crate::store::StoreError;
 use crate::store::contract::Account;
 
-/// An account as login shows it.
-pub fn user(account: &Account) -> User {
-    User {
-        id: account.id.to_string(),
-        email: account.email.to_string(),
-        username: account.username.to_string(),
-        tier: account.tier.clone(),
-        is_admin: account.is_admin,
-        email_verified: account.email_verified_at.is_some(),
-        totp_enabled: account.totp_enabled,
-    }
+/// An account as its owner sees it.
+#[derive(Debug)]
+pub struct Me {
+    pub account: Account,
+    /// Accounts that registered with its referral code.
+    pub referrals: i64,
+    /// `None`: it has no one-time codes.
+    pub recovery_codes_left: Option<u32>,
 }
 
-/// An account as its owner sees it.
 pub async fn me(state: &AppState, account: Account) -> Result<Me, AccountError> {
     let id = account.id;
     let counts: Result<(i64, u32), StoreError> = state
@@ -51,18 +45,8 @@ pub async fn me(state: &AppState, account: Account) -> Result<Me, AccountError> 
         .read(move |tables| Ok((tables.referrals_of(id)?, tables.recovery_codes_left(id)?)))
         .await;
     let (referrals, codes) = counts?;
-    let user = user(&account);
-    Ok(Me {
-        user: Profile {
-            user,
-            points: account.points,
-            referral_code: account.referral_code,
-            referrals,
-            recovery_codes_left: account.totp_enabled.then_some(codes),
-            registration_number: account.registration_number,
-            inserted_at: account.created_at,
-        },
-    })
+    let recovery_codes_left = account.totp_enabled.then_some(codes);
+    Ok(Me { account, referrals, recovery_codes_left })
 }
 
 /// Words an attacker would try first as this account's password.

@@ -1,7 +1,6 @@
 //! Registration: one transaction creates the account and queues its verification mail.
 
-use buddo_shared::api::auth::{Register, Registered, RegisteredUser};
-use buddo_shared::api::problem::FieldError;
+use crate::domain::field_error::FieldError;
 use buddo_shared::id::AccountId;
 use serde_json::json;
 
@@ -13,33 +12,33 @@ use crate::service::teams;
 use crate::state::AppState;
 use crate::store::contract::{AccountAct, MailKind, NewAccount};
 
-/// A request with valid fields.
-struct Parsed {
-    email: Email,
-    username: Username,
-    password: Password,
-    referral_code: Option<String>,
+/// Who wants an account.
+#[derive(Debug)]
+pub struct Registration {
+    pub email: Email,
+    pub username: Username,
+    pub password: Password,
+    /// Another account's, as typed.
+    pub referral_code: Option<String>,
 }
 
-fn parse(request: Register) -> Result<Parsed, AccountError> {
-    let Register { email, username, password, referral_code } = request;
-    let email = Email::parse(&email).map_err(|error| FieldError::new("/email", error));
-    let username = Username::parse(&username).map_err(|error| FieldError::new("/username", error));
-    let password = Password::parse(password).map_err(|error| FieldError::new("/password", error));
-    match (email, username, password) {
-        (Ok(email), Ok(username), Ok(password)) => {
-            Ok(Parsed { email, username, password, referral_code })
-        }
-        (email, username, password) => {
-            let errors = [email.err(), username.err(), password.err()];
-            Err(AccountError::Invalid(errors.into_iter().flatten().collect()))
-        }
-    }
+/// The new account.
+#[derive(Debug)]
+pub struct Registered {
+    pub id: AccountId,
+    pub email: Email,
+    pub username: Username,
+    pub referral_code: String,
+    /// Counts accounts in the order in which they registered.
+    pub number: i64,
 }
 
 /// Creates an account and queues its verification mail.
-pub async fn register(state: &AppState, request: Register) -> Result<Registered, AccountError> {
-    let Parsed { email, username, password, referral_code } = parse(request)?;
+pub async fn register(
+    state: &AppState,
+    registration: Registration,
+) -> Result<Registered, AccountError> {
+    let Registration { email, username, password, referral_code } = registration;
     let password = state.auth.hasher.choose(password, hints(&email, &username)).await;
     let password = password.map_err(AccountError::chosen("/password"))?;
     let account = NewAccount {
@@ -74,26 +73,18 @@ pub async fn register(state: &AppState, request: Register) -> Result<Registered,
             if !errors.is_empty() {
                 return Err(AccountError::Invalid(errors));
             }
-            let registration_number = tables.insert_account(&account)?;
+            let number = tables.insert_account(&account)?;
             teams::make_own(tables, &account)?;
             let (id, at) = (account.id, account.created_at);
             tables.queue_mail(id, MailKind::VerifyEmail, None, at)?;
             let details = account.referred_by.map(|by| json!({ "referred_by": by }));
             tables.insert_account_act(id, AccountAct::Registered, at, details.as_ref())?;
-            Ok(RegisteredUser {
-                id: account.id.to_string(),
-                email: account.email.to_string(),
-                username: account.username.to_string(),
-                tier: "free".to_owned(),
-                points: 0,
-                referral_code: account.referral_code,
-                email_verified: false,
-                registration_number,
-            })
+            let NewAccount { id, email, username, referral_code, .. } = account;
+            Ok(Registered { id, email, username, referral_code, number })
         })
         .await?;
     state.mail_due.notify_one();
-    Ok(Registered { user: registered })
+    Ok(registered)
 }
 
 /// Ten of 32 letters and digits that cannot be confused with one another: 50 bits, so that codes do

@@ -1,6 +1,5 @@
 //! Logins: list and revoke; and the account's log.
 
-use buddo_shared::api::account::{Activity, ActivityEntry, SessionList, SessionView};
 use buddo_shared::id::AccountId;
 use serde_json::json;
 use uuid::Uuid;
@@ -12,20 +11,9 @@ use crate::store::StoreError;
 use crate::store::contract::{AccountAct, AccountActRow, LoginRow};
 
 /// The account's logins, last used first.
-pub async fn sessions(state: &AppState, session: &Session) -> Result<SessionList, AccountError> {
-    let (account, current, now) = (session.account.id, session.id, state.clock.now());
-    let rows: Result<Vec<LoginRow>, StoreError> =
-        state.store.read(move |tables| tables.logins_of(account, now)).await;
-    let view = |row: LoginRow| SessionView {
-        current: row.id == current,
-        id: row.id.to_string(),
-        ip_address: row.address,
-        user_agent: row.user_agent,
-        inserted_at: row.created_at,
-        last_used_at: row.last_used_at,
-        expires_at: row.expires_at,
-    };
-    Ok(SessionList { sessions: rows?.into_iter().map(view).collect() })
+pub async fn sessions(state: &AppState, session: &Session) -> Result<Vec<LoginRow>, StoreError> {
+    let (account, now) = (session.account.id, state.clock.now());
+    state.store.read(move |tables| tables.logins_of(account, now)).await
 }
 
 /// Ends one of the account's logins, and the CLI tokens made for it. Ending the current one is a
@@ -68,10 +56,9 @@ pub async fn revoke_other_sessions(
 }
 
 /// The newest entries of the account's log.
-pub async fn activity(state: &AppState, account: AccountId) -> Result<Activity, AccountError> {
-    let rows: Result<Vec<AccountActRow>, StoreError> =
-        state.store.read(move |tables| tables.account_acts(account, 100)).await;
-    let entry =
-        |AccountActRow { action, at, details }| ActivityEntry { action, inserted_at: at, details };
-    Ok(Activity { activity: rows?.into_iter().map(entry).collect() })
+pub async fn activity(
+    state: &AppState,
+    account: AccountId,
+) -> Result<Vec<AccountActRow>, StoreError> {
+    state.store.read(move |tables| tables.account_acts(account, 100)).await
 }

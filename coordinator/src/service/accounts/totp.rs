@@ -7,7 +7,6 @@
 
 use std::sync::Arc;
 
-use buddo_shared::api::account::{RecoveryCodes, TotpEnrolment};
 use buddo_shared::id::AccountId;
 use buddo_shared::secret::Secret;
 
@@ -21,13 +20,24 @@ use crate::state::AppState;
 use crate::store::StoreError;
 use crate::store::contract::{AccountAct, MailKind};
 
+/// A proposed secret, to be put into an app.
+#[derive(Debug)]
+pub struct Enrolment {
+    /// In base32, to be typed.
+    pub secret: Secret,
+    /// As an `otpauth:` URI.
+    pub uri: Secret,
+    /// The URI as a QR code, in SVG.
+    pub picture: Secret,
+}
+
 /// Proposes a secret, which is shown only once. It has no effect until a code confirms it. Requires
 /// a confirmed address, so that nobody can lock the address's real owner out.
 pub async fn enroll_totp(
     state: &AppState,
     session: Session,
     repeated: Repeated,
-) -> Result<TotpEnrolment, AccountError> {
+) -> Result<Enrolment, AccountError> {
     let account = session.account;
     if account.email_verified_at.is_none() {
         return Err(AccountError::EmailUnverified);
@@ -46,7 +56,7 @@ pub async fn enroll_totp(
             Ok::<_, AccountError>(tables.propose_totp(id, &sealed)?)
         })
         .await?;
-    Ok(TotpEnrolment { secret: shown, otpauth_uri: secret.uri()?, qr_svg: secret.picture()? })
+    Ok(Enrolment { secret: shown, uri: secret.uri()?, picture: secret.picture()? })
 }
 
 /// Enables the proposed secret with a code. The recovery codes are shown only once.
@@ -54,7 +64,7 @@ pub async fn confirm_totp(
     state: &AppState,
     session: Session,
     code: Secret,
-) -> Result<RecoveryCodes, AccountError> {
+) -> Result<Vec<Secret>, AccountError> {
     let id = session.account.id;
     let stored: Result<_, StoreError> = state.store.read(move |tables| tables.totp(id)).await;
     let stored = stored?.ok_or(AccountError::TotpMissing)?;
@@ -120,7 +130,7 @@ pub async fn renew_recovery_codes(
     state: &AppState,
     session: Session,
     repeated: Repeated,
-) -> Result<RecoveryCodes, AccountError> {
+) -> Result<Vec<Secret>, AccountError> {
     let account = session.account;
     if !account.totp_enabled {
         return Err(AccountError::TotpMissing);
@@ -144,8 +154,8 @@ pub async fn renew_recovery_codes(
     Ok(codes)
 }
 
-fn new_codes(state: &AppState, id: AccountId) -> (RecoveryCodes, Vec<HashedToken>) {
+fn new_codes(state: &AppState, id: AccountId) -> (Vec<Secret>, Vec<HashedToken>) {
     let codes = totp::recovery_codes(&*state.random);
     let hashes = codes.iter().filter_map(|code| totp::recovery_hash(id, code)).collect();
-    (RecoveryCodes { recovery_codes: codes }, hashes)
+    (codes, hashes)
 }

@@ -5,11 +5,12 @@ mod accounts;
 mod apps;
 mod deployments;
 mod hosts;
+mod tier_form;
 mod tiers;
 
 use std::sync::Arc;
 
-use buddo_shared::api::problem::FieldError;
+use crate::domain::field_error::FieldError;
 use buddo_shared::id::{AccountId, DeploymentId, HostId};
 use jiff::{SignedDuration, Timestamp};
 
@@ -19,7 +20,8 @@ pub use accounts::{
 pub use apps::{approve_app, apps, reject_app};
 pub use deployments::{Destroyed, Evacuated, Means, destroy, evacuate};
 pub use hosts::{bound, drain, hosts, remove_host, undrain};
-pub use tiers::{add_tier, allow_tier, change_tier, deny_tier, tier_accounts, tier_view, tiers};
+pub use tier_form::{NewTier, TierChange, TierRecord};
+pub use tiers::{add_tier, allow_tier, change_tier, deny_tier, tier_accounts, tiers};
 
 use crate::auth::access::{AdminCheck, administers};
 use crate::auth::session::Session;

@@ -1,12 +1,12 @@
 //! Tiers. A change applies to deployments made after it; existing ones keep their limits.
 
-use buddo_shared::api::admin::{AddTier, AdminTier, ChangeTier};
-use buddo_shared::api::problem::FieldError;
+use crate::domain::field_error::FieldError;
 use buddo_shared::limits::Limits;
 use buddo_shared::spec::TierSlug;
 use serde_json::json;
 
 use super::accounts::find;
+use super::tier_form::{NewTier, TierChange, TierRecord};
 use super::{AdminContext, AdminError};
 use crate::crypto::random;
 use crate::store::contract::{Account, Tier};
@@ -17,26 +17,6 @@ const BITCOIN: &str = "bitcoin";
 
 pub async fn tiers(context: &AdminContext) -> Result<Vec<Tier>, StoreError> {
     context.store.read(|tables| tables.tiers()).await
-}
-
-/// A tier as shown by the API.
-pub fn tier_view(tier: &Tier) -> AdminTier {
-    AdminTier {
-        id: tier.id.clone(),
-        slug: tier.slug.to_string(),
-        name: tier.name.clone(),
-        payment_method: tier.payment_method.clone(),
-        monthly_cost_points: tier.monthly_cost_points,
-        monthly_cost_sats: tier.monthly_cost_sats,
-        memory_limit_mb: tier.limits.memory_mb,
-        cpu_limit_millicores: tier.limits.cpu_millicores,
-        pids_limit: tier.limits.pids,
-        custom_domain_allowed: tier.custom_domain_allowed,
-        monthly_stipend_points: tier.monthly_stipend_points,
-        ad_reach_multiplier: tier.ad_reach_multiplier,
-        max_per_account: tier.max_per_account,
-        open_to_all: tier.open_to_all,
-    }
 }
 
 /// Allows an account to deploy on a closed tier.
@@ -121,9 +101,8 @@ fn named(tables: &dyn Tables, slug: &str) -> Result<Tier, AdminError> {
     tables.tier(&parsed)?.ok_or_else(absent)
 }
 
-pub async fn add_tier(context: &AdminContext, request: AddTier) -> Result<Tier, AdminError> {
-    let payment_method = request.payment_method.clone();
-    let slug = TierSlug::parse(&request.slug).map_err(|error| AdminError::field("/slug", error))?;
+pub async fn add_tier(context: &AdminContext, new: NewTier) -> Result<Tier, AdminError> {
+    let payment_method = new.payment_method.clone();
     if ![POINTS, BITCOIN].contains(&payment_method.as_str()) {
         return Err(AdminError::field("/payment_method", "must be buddo_points or bitcoin"));
     }
@@ -131,8 +110,8 @@ pub async fn add_tier(context: &AdminContext, request: AddTier) -> Result<Tier, 
     let open_to_all = payment_method == POINTS;
     let tier = Tier {
         id: random::uuid(&*context.random).to_string(),
-        name: slug.to_string(),
-        slug,
+        name: new.slug.to_string(),
+        slug: new.slug.clone(),
         payment_method,
         monthly_cost_points: None,
         monthly_cost_sats: None,
@@ -143,7 +122,7 @@ pub async fn add_tier(context: &AdminContext, request: AddTier) -> Result<Tier, 
         max_per_account: None,
         open_to_all,
     };
-    let tier = changed(tier, request.rest())?;
+    let tier = changed(tier, new.fields())?;
     context
         .write(move |tables, context| {
             if tables.tier(&tier.slug)?.is_some() {
@@ -153,7 +132,7 @@ pub async fn add_tier(context: &AdminContext, request: AddTier) -> Result<Tier, 
                 ));
             }
             tables.insert_tier(&tier)?;
-            let details = json!({ "tier": tier.slug.as_str(), "now": tier_view(&tier) });
+            let details = json!({ "tier": tier.slug.as_str(), "now": TierRecord::from(&tier) });
             tables.insert_admin_act("tier_add", context.now, context.actor, &details)?;
             Ok(tier.clone())
         })
@@ -164,17 +143,18 @@ pub async fn add_tier(context: &AdminContext, request: AddTier) -> Result<Tier, 
 pub async fn change_tier(
     context: &AdminContext,
     slug: &str,
-    request: ChangeTier,
+    change: TierChange,
 ) -> Result<Tier, AdminError> {
     let slug = TierSlug::parse(slug).map_err(|_| AdminError::NoTier(slug.to_owned()))?;
     context
         .write(move |tables, context| {
             let found = tables.tier(&slug)?;
             let before = found.ok_or_else(|| AdminError::NoTier(slug.to_string()))?;
-            let tier = changed(before.clone(), request.clone())?;
+            let tier = changed(before.clone(), change.clone())?;
             tables.update_tier(&tier)?;
             let details = json!({
-                "tier": slug.as_str(), "before": tier_view(&before), "now": tier_view(&tier),
+                "tier": slug.as_str(),
+                "before": TierRecord::from(&before), "now": TierRecord::from(&tier),
             });
             tables.insert_admin_act("tier_change", context.now, context.actor, &details)?;
             Ok(tier)
@@ -183,8 +163,8 @@ pub async fn change_tier(
 }
 
 /// The tier with the named fields changed, if the result is valid; otherwise every error.
-fn changed(mut tier: Tier, request: ChangeTier) -> Result<Tier, AdminError> {
-    let ChangeTier {
+fn changed(mut tier: Tier, change: TierChange) -> Result<Tier, AdminError> {
+    let TierChange {
         name,
         monthly_cost_points,
         monthly_cost_sats,
@@ -196,7 +176,7 @@ fn changed(mut tier: Tier, request: ChangeTier) -> Result<Tier, AdminError> {
         ad_reach_multiplier,
         max_per_account,
         open_to_all,
-    } = request;
+    } = change;
     tier.name = name.map_or(tier.name, |name| name.trim().to_owned());
     tier.monthly_cost_points = monthly_cost_points.or(tier.monthly_cost_points);
     tier.monthly_cost_sats = monthly_cost_sats.or(tier.monthly_cost_sats);

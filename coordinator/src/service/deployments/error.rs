@@ -1,6 +1,6 @@
 //! Errors of the deployment use cases.
 
-use buddo_shared::api::problem::FieldError;
+use crate::domain::field_error::FieldError;
 use buddo_shared::id::LastRevision;
 use buddo_shared::spec::TierSlug;
 

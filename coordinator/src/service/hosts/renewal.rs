@@ -12,8 +12,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use buddo_shared::api::host::Renewed;
 use buddo_shared::id::HostId;
+use buddo_shared::renewal::Renewed;
 use buddo_shared::renewal::{Binding, Claim, RenewalError, Statement};
 use serde_json::json;
 

@@ -1,26 +1,53 @@
 //! Apps: registered by an account so that it, or others, may use the API by OAuth.
 
-use buddo_shared::api::oauth::{
-    App, AppCreated, AppList, CreateApp, DEVICE_CODE, EditApp, RotateSecret,
-};
-use buddo_shared::api::problem::FieldError;
 use buddo_shared::id::AccountId;
+use buddo_shared::secret::Secret;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use uuid::Uuid;
 
-use super::app_form::{Parsed, parse, parse_edit};
 use crate::auth::token::{Kind, PlainToken};
 use crate::crypto::random;
-use crate::domain::identity::Scope;
+use crate::domain::field_error::FieldError;
+use crate::domain::identity::{RedirectUri, Scope, Scopes};
 use crate::state::AppState;
 use crate::store::contract::{Account, Act, Client, NewAct};
 use crate::store::{StoreError, Tables};
 
 /// Maximum apps of an account; the list returns as many.
 const MAX_APPS: usize = 100;
-/// Longest time that a replaced secret stays valid: a day.
-const MAX_OVERLAP: i64 = 24 * 60 * 60;
+/// Maximum redirect URIs of an app.
+const MAX_REDIRECT_URIS: usize = 10;
+/// Longest time that a replaced secret stays valid.
+const MAX_OVERLAP: SignedDuration = SignedDuration::from_hours(24);
+
+/// An app to be registered.
+#[derive(Debug, Clone)]
+pub struct NewApp {
+    pub name: String,
+    pub redirect_uris: Vec<RedirectUri>,
+    pub scopes: Scopes,
+    /// Whether it gets no secret.
+    pub is_public: bool,
+    /// Whether it may run on devices without a browser.
+    pub device_flow: bool,
+    pub description: Option<String>,
+    pub logo_url: Option<String>,
+    pub website_url: Option<String>,
+}
+
+/// The flows of an app.
+#[derive(Debug, Clone, Copy)]
+pub struct Flows {
+    pub code: bool,
+    pub device: bool,
+}
+
+/// An app whose secret was just made, if it has one.
+#[derive(Debug)]
+pub struct AppWithSecret {
+    pub client: Client,
+    pub secret: Option<Secret>,
+}
 
 /// Errors of the app use cases.
 #[derive(Debug, thiserror::Error)]
@@ -54,12 +81,12 @@ pub enum AppError {
 pub async fn create_app(
     state: &AppState,
     owner: &Account,
-    request: CreateApp,
-) -> Result<AppCreated, AppError> {
+    new: NewApp,
+) -> Result<AppWithSecret, AppError> {
     if owner.email_verified_at.is_none() {
         return Err(AppError::EmailUnverified);
     }
-    let Parsed {
+    let NewApp {
         name,
         redirect_uris,
         scopes,
@@ -68,7 +95,7 @@ pub async fn create_app(
         description,
         logo_url,
         website_url,
-    } = parse(request).map_err(AppError::Invalid)?;
+    } = new;
     let is_approved = scopes.iter().all(Scope::is_harmless);
     let secret = (!is_public).then(|| PlainToken::generate(Kind::ClientSecret, &*state.random));
     let id = random::uuid(&*state.random);
@@ -89,10 +116,8 @@ pub async fn create_app(
         scopes,
         created_at: state.clock.now(),
     };
-    let mut app = view(&client);
-    app.client_secret = secret.map(PlainToken::into_secret);
     let owner = owner.id;
-    state
+    let client = state
         .store
         .write(move |tables| {
             if tables.clients_of(owner)?.len() >= MAX_APPS {
@@ -107,38 +132,37 @@ pub async fn create_app(
                 "redirect_uris": client.redirect_uris.iter().map(ToString::to_string).collect::<Vec<_>>(),
                 "is_public": client.secret.is_none(),
             });
-            note(tables, Act::AppMade, &client, client.created_at, details)
+            note(tables, Act::AppMade, &client, client.created_at, details)?;
+            Ok(client.clone())
         })
         .await?;
-    Ok(AppCreated { app })
+    Ok(AppWithSecret { client, secret: secret.map(PlainToken::into_secret) })
 }
 
 /// An app as shown publicly.
-pub async fn app(state: &AppState, client_id: String) -> Result<AppCreated, AppError> {
+pub async fn app(state: &AppState, client_id: String) -> Result<Client, AppError> {
     let client: Result<_, StoreError> =
         state.store.read(move |tables| tables.client(&client_id)).await;
-    let client = client?.ok_or(AppError::NotFound)?;
-    Ok(AppCreated { app: view(&client) })
+    client?.ok_or(AppError::NotFound)
 }
 
 /// The apps of an account.
-pub async fn my_apps(state: &AppState, owner: &Account) -> Result<AppList, AppError> {
+pub async fn my_apps(state: &AppState, owner: &Account) -> Result<Vec<Client>, StoreError> {
     let owner = owner.id;
-    let clients: Result<Vec<Client>, StoreError> =
-        state.store.read(move |tables| tables.clients_of(owner)).await;
-    Ok(AppList { apps: clients?.iter().map(view).collect() })
+    state.store.read(move |tables| tables.clients_of(owner)).await
 }
 
-/// Replaces the secret of an app of `owner` and returns it, only this once.
+/// Replaces the secret of an app of `owner` and returns it, only this once. The previous one stays
+/// valid for `overlap`.
 pub async fn rotate_secret(
     state: &AppState,
     owner: AccountId,
     client_id: String,
-    request: RotateSecret,
-) -> Result<AppCreated, AppError> {
-    let overlap = request.keep_old_seconds.unwrap_or_default();
-    if !(0..=MAX_OVERLAP).contains(&overlap) {
-        let detail = format!("is {overlap}; use 0 to {MAX_OVERLAP} seconds");
+    overlap: SignedDuration,
+) -> Result<AppWithSecret, AppError> {
+    if !(SignedDuration::ZERO..=MAX_OVERLAP).contains(&overlap) {
+        let (seconds, most) = (overlap.as_secs(), MAX_OVERLAP.as_secs());
+        let detail = format!("is {seconds}; use 0 to {most} seconds");
         return Err(AppError::Invalid(vec![FieldError::new("/keep_old_seconds", detail)]));
     }
     let secret = PlainToken::generate(Kind::ClientSecret, &*state.random);
@@ -148,16 +172,14 @@ pub async fn rotate_secret(
         .write(move |tables| {
             let client = own(&*tables, owner, &client_id)?;
             let Some(current) = client.secret else { return Err(AppError::Public) };
-            let old = (overlap > 0).then(|| (current, now + SignedDuration::from_secs(overlap)));
+            let old = overlap.is_positive().then(|| (current, now + overlap));
             tables.set_client_secret(&client_id, &hash, old.as_ref())?;
-            let details = json!({ "keep_old_seconds": overlap });
+            let details = json!({ "keep_old_seconds": overlap.as_secs() });
             note(tables, Act::SecretRotated, &client, now, details)?;
             Ok(client)
         })
         .await?;
-    let mut app = view(&client);
-    app.client_secret = Some(secret.into_secret());
-    Ok(AppCreated { app })
+    Ok(AppWithSecret { client, secret: Some(secret.into_secret()) })
 }
 
 /// Changes the redirect URIs of an app of `owner`. An additional URI makes an approved app wait for
@@ -166,14 +188,20 @@ pub async fn edit_app(
     state: &AppState,
     owner: AccountId,
     client_id: String,
-    request: EditApp,
-) -> Result<AppCreated, AppError> {
+    uris: Vec<String>,
+) -> Result<Client, AppError> {
     let now = state.clock.now();
-    let client = state
+    state
         .store
         .write(move |tables| {
             let mut client = own(&*tables, owner, &client_id)?;
-            let uris = parse_edit(&request, &client).map_err(AppError::Invalid)?;
+            let flows =
+                Flows { code: !client.redirect_uris.is_empty(), device: client.device_flow };
+            let mut errors = Vec::new();
+            let uris = redirect_uris(&uris, flows, &mut errors);
+            if !errors.is_empty() {
+                return Err(AppError::Invalid(errors));
+            }
             let widens = uris.iter().any(|uri| !client.redirect_uris.contains(uri));
             if widens && !client.scopes.iter().all(Scope::is_harmless) {
                 client.is_approved = false;
@@ -187,10 +215,9 @@ pub async fn edit_app(
                 "is_approved": client.is_approved,
             });
             note(tables, Act::AppEdited, &client, now, details)?;
-            Ok::<_, AppError>(client)
+            Ok(client)
         })
-        .await?;
-    Ok(AppCreated { app: view(&client) })
+        .await
 }
 
 /// Removes an app of `owner`; all consents to it end.
@@ -236,31 +263,30 @@ fn note(
     Ok(())
 }
 
-fn view(client: &Client) -> App {
-    let flows = [
-        ("authorization_code", !client.redirect_uris.is_empty()),
-        ("refresh_token", true),
-        (DEVICE_CODE, client.device_flow),
-    ];
-    let method = if client.secret.is_some() { "client_secret_basic" } else { "none" };
-    App {
-        id: Uuid::to_string(&client.id),
-        client_id: client.client_id.clone(),
-        client_secret: None,
-        app_name: client.name.clone(),
-        app_description: client.description.clone(),
-        logo_url: client.logo_url.clone(),
-        website_url: client.website_url.clone(),
-        redirect_uris: client.redirect_uris.iter().map(ToString::to_string).collect(),
-        approved_scopes: client.scopes.offered().words(),
-        allowed_scopes: client.scopes.offered().words(),
-        is_approved: client.is_approved,
-        token_endpoint_auth_method: method.to_owned(),
-        grant_types: flows
-            .iter()
-            .filter(|(_, on)| *on)
-            .map(|(word, _)| (*word).to_owned())
-            .collect(),
-        inserted_at: client.created_at,
+/// Parses the redirect URIs of an app with these flows, or names what is wrong with them.
+pub fn redirect_uris(
+    uris: &[String],
+    flows: Flows,
+    errors: &mut Vec<FieldError>,
+) -> Vec<RedirectUri> {
+    if flows.device && !flows.code {
+        if !uris.is_empty() {
+            let detail =
+                "is for the flow authorization_code; leave it out, or add that to grant_types";
+            errors.push(FieldError::new("/redirect_uris", detail));
+        }
+        return Vec::new();
     }
+    if !(1..=MAX_REDIRECT_URIS).contains(&uris.len()) {
+        let detail = format!("must name 1 to {MAX_REDIRECT_URIS} addresses");
+        errors.push(FieldError::new("/redirect_uris", detail));
+    }
+    let mut parsed = Vec::new();
+    for (index, uri) in uris.iter().take(MAX_REDIRECT_URIS).enumerate() {
+        match RedirectUri::parse(uri) {
+            Ok(uri) => parsed.push(uri),
+            Err(error) => errors.push(FieldError::new(format!("/redirect_uris/{index}"), error)),
+        }
+    }
+    parsed
 }

@@ -1,8 +1,5 @@
 //! What an account's owner sees of the apps that act for it, and what those see of the account.
 
-use buddo_shared::api::connections::{
-    ConnectedApp, ConnectedApps, ExternalProfile, ExternalUser, GrantedScope,
-};
 use buddo_shared::id::AccountId;
 use serde_json::json;
 use uuid::Uuid;
@@ -16,29 +13,9 @@ use crate::store::contract::{Account, Act, Connection, NewAct};
 pub async fn connected_apps(
     state: &AppState,
     account: AccountId,
-) -> Result<ConnectedApps, StoreError> {
+) -> Result<Vec<Connection>, StoreError> {
     let now = state.clock.now();
-    let found = state.store.read(move |tables| tables.connections(account, now)).await?;
-    Ok(ConnectedApps { connected_apps: found.into_iter().map(view).collect() })
-}
-
-fn view(connection: Connection) -> ConnectedApp {
-    let Connection { client, scopes, since, last_token_at } = connection;
-    let scopes = scopes.iter().map(|scope| GrantedScope {
-        name: scope.as_str().to_owned(),
-        description: scope.in_words().to_owned(),
-    });
-    ConnectedApp {
-        app_id: client.id.to_string(),
-        client_id: client.client_id,
-        app_name: client.name,
-        app_description: client.description,
-        logo_url: client.logo_url,
-        website_url: client.website_url,
-        scopes: scopes.collect(),
-        connected_at: since,
-        last_token_at,
-    }
+    state.store.read(move |tables| tables.connections(account, now)).await
 }
 
 /// Ends all consents of the account to an app, and their tokens. Returns the app's name.
@@ -69,19 +46,10 @@ pub async fn disconnect(
         .await
 }
 
-/// The account as an app with `profile:read` sees it.
+/// The account that an app with `profile:read` acts for.
 pub async fn external_user(
     state: &AppState,
     account: AccountId,
-) -> Result<Option<ExternalUser>, StoreError> {
-    let account: Option<Account> = state.store.read(move |tables| tables.account(account)).await?;
-    Ok(account.map(|account| ExternalUser {
-        user: ExternalProfile {
-            id: account.id.to_string(),
-            username: account.username.to_string(),
-            tier: account.tier,
-            email_verified: account.email_verified_at.is_some(),
-            inserted_at: account.created_at,
-        },
-    }))
+) -> Result<Option<Account>, StoreError> {
+    state.store.read(move |tables| tables.account(account)).await
 }

@@ -8,13 +8,12 @@
 
 use std::sync::Arc;
 
-use buddo_shared::api::oauth::{DeviceAuthorization, Tokens};
 use buddo_shared::secret::Secret;
 use jiff::SignedDuration;
 
 use super::consent;
 use super::error::{ErrorCode, SUSPENDED, TokenError};
-use super::grants::Pair;
+use super::grants::{Pair, Tokens};
 use super::inspect::is_suspended;
 use crate::auth::token::{Kind, PlainToken, UserCode};
 use crate::crypto::random;
@@ -43,6 +42,18 @@ pub struct DeviceRequest {
     pub scopes: Scopes,
 }
 
+/// The codes of a device that asks.
+#[derive(Debug)]
+pub struct DeviceStarted {
+    pub device_code: Secret,
+    /// For the person who decides.
+    pub user_code: UserCode,
+    /// Of both codes.
+    pub lifetime: SignedDuration,
+    /// Seconds between two polls, at first.
+    pub interval: u32,
+}
+
 /// Result of a decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decided {
@@ -60,7 +71,7 @@ pub async fn start_device(
     state: &AppState,
     client: Client,
     scope: Option<String>,
-) -> Result<DeviceAuthorization, TokenError> {
+) -> Result<DeviceStarted, TokenError> {
     if !client.device_flow {
         return Err(TokenError::Refused(
             ErrorCode::UnauthorizedClient,
@@ -80,7 +91,7 @@ pub async fn start_device(
     let device = PlainToken::generate(Kind::DeviceCode, &*state.random);
     let (hash, now) = (device.hashed(), state.clock.now());
     let services = Arc::clone(state);
-    let user = state
+    let user_code = state
         .store
         .write(move |tables| {
             if tables.count_device_codes(now)? >= MOST {
@@ -108,15 +119,8 @@ pub async fn start_device(
             Ok(user)
         })
         .await?;
-    let page = format!("{}/device", state.config.api.public_url());
-    Ok(DeviceAuthorization {
-        device_code: device.into_secret(),
-        verification_uri_complete: format!("{page}?user_code={user}"),
-        verification_uri: page,
-        user_code: user.to_string(),
-        expires_in: LIFETIME.as_secs(),
-        interval: Some(INTERVAL),
-    })
+    let device_code = device.into_secret();
+    Ok(DeviceStarted { device_code, user_code, lifetime: LIFETIME, interval: INTERVAL })
 }
 
 /// A device's poll: the tokens, if the person has consented (RFC 8628, 3.4 and 3.5).
@@ -167,7 +171,7 @@ pub async fn redeem_device(
         })
         .await
         .map_err(|error: StoreError| TokenError::Store(error))?
-        .map(|scopes| pair.into_tokens(&scopes))
+        .map(|scopes| pair.into_tokens(scopes))
 }
 
 /// Nobody has decided: the device waits, and longer if it polls too often.

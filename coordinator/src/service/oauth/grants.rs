@@ -1,6 +1,6 @@
 //! Tokens for a code, a refresh token, or a login.
 
-use buddo_shared::api::oauth::{CLI_CLIENT_ID, DEPLOY_MANAGE, TOKEN_TYPE_JWT, Tokens};
+use buddo_shared::id::CLI_CLIENT_ID;
 use buddo_shared::secret::Secret;
 use jiff::{SignedDuration, Timestamp};
 
@@ -10,7 +10,7 @@ use super::inspect::is_suspended;
 use crate::auth::session::{self, SessionError};
 use crate::auth::token::{Kind, PlainToken};
 use crate::crypto::random;
-use crate::domain::identity::{HashedToken, Scopes};
+use crate::domain::identity::{HashedToken, Scope, Scopes};
 use crate::state::AppState;
 use crate::store::contract::{Client, Grant, Token, TokenKind};
 use crate::store::{StoreError, Tables};
@@ -19,13 +19,31 @@ use crate::store::{StoreError, Tables};
 const ACCESS_LIFETIME: SignedDuration = SignedDuration::from_hours(1);
 /// Lifetime of a refresh token.
 const REFRESH_LIFETIME: SignedDuration = SignedDuration::from_hours(90 * 24);
-/// Type of the tokens that an exchange returns (RFC 8693, 3).
-const ACCESS_TOKEN_TYPE: &str = "urn:ietf:params:oauth:token-type:access_token";
 
 /// A new pair of tokens, for the answer.
 pub(super) struct Pair {
     access: PlainToken,
     refresh: PlainToken,
+}
+
+/// What a client gets: an access token, and a refresh token for the next one.
+#[derive(Debug)]
+pub struct Tokens {
+    pub access: Secret,
+    pub refresh: Secret,
+    /// Of the access token.
+    pub lifetime: SignedDuration,
+    /// Of the access token.
+    pub scopes: Scopes,
+}
+
+/// What a client exchanges for tokens.
+#[derive(Debug)]
+pub enum Subject {
+    /// The JWT of a login.
+    Login(Secret),
+    /// A token of a type that is not taken.
+    Other,
 }
 
 /// A [`Pair`] as the store keeps it. The transaction has only this.
@@ -51,14 +69,12 @@ impl Pair {
     }
 
     /// The answer, once the pair is stored; `scopes`: those of the access token.
-    pub(super) fn into_tokens(self, scopes: &Scopes) -> Tokens {
+    pub(super) fn into_tokens(self, scopes: Scopes) -> Tokens {
         Tokens {
-            access_token: self.access.into_secret(),
-            token_type: "Bearer".to_owned(),
-            expires_in: ACCESS_LIFETIME.as_secs(),
-            refresh_token: Some(self.refresh.into_secret()),
-            scope: scopes.to_string(),
-            issued_token_type: None,
+            access: self.access.into_secret(),
+            refresh: self.refresh.into_secret(),
+            lifetime: ACCESS_LIFETIME,
+            scopes,
         }
     }
 }
@@ -149,7 +165,7 @@ pub async fn redeem(
         })
         .await
         .map_err(|error: StoreError| TokenError::Store(error))?
-        .map(|scopes| pair.into_tokens(&scopes))
+        .map(|scopes| pair.into_tokens(scopes))
 }
 
 /// Exchanges a refresh token for its successor (RFC 6749, 6). One used twice was stolen: the grant
@@ -202,7 +218,7 @@ pub async fn refresh(
         })
         .await
         .map_err(|error: StoreError| TokenError::Store(error))?
-        .map(|scopes| pair.into_tokens(&scopes))
+        .map(|scopes| pair.into_tokens(scopes))
 }
 
 /// Exchanges a login for the CLI's tokens (RFC 8693). No other client may: a login's JWT must not
@@ -210,8 +226,7 @@ pub async fn refresh(
 pub async fn exchange(
     state: &AppState,
     client: Client,
-    subject: &Secret,
-    subject_type: &str,
+    subject: Subject,
     scope: Option<String>,
 ) -> Result<Tokens, TokenError> {
     if client.client_id != CLI_CLIENT_ID {
@@ -220,14 +235,14 @@ pub async fn exchange(
             "only buddo-cli may exchange a login; use the authorization code flow",
         ));
     }
-    if subject_type != TOKEN_TYPE_JWT {
+    let Subject::Login(jwt) = subject else {
         return Err(TokenError::request(
             "subject_token_type must be urn:ietf:params:oauth:token-type:jwt",
         ));
-    }
+    };
     let scopes: Scopes = scope
         .as_deref()
-        .unwrap_or(DEPLOY_MANAGE)
+        .unwrap_or(Scope::DeployManage.as_str())
         .parse()
         .map_err(|_| TokenError::scope("scope names one that does not exist"))?;
     let is_within = scopes.is_subset(&client.scopes);
@@ -235,7 +250,7 @@ pub async fn exchange(
     if scopes.is_empty() || !is_within {
         return Err(TokenError::scope("scope asks for more than the client may have"));
     }
-    let login = match session::session_of(state, subject.expose()).await {
+    let login = match session::session_of(state, jwt.expose()).await {
         Ok(session) => session,
         Err(SessionError::Store(error)) => return Err(error.into()),
         Err(SessionError::Suspended(_)) => return Err(SUSPENDED),
@@ -262,6 +277,5 @@ pub async fn exchange(
         })
         .await;
     stored?;
-    let issued_token_type = Some(ACCESS_TOKEN_TYPE.to_owned());
-    Ok(Tokens { issued_token_type, ..pair.into_tokens(&scopes) })
+    Ok(pair.into_tokens(scopes))
 }

@@ -9,7 +9,6 @@
 //!
 //! A grant is the unit that an account can revoke: its codes and tokens end with it.
 
-mod app_form;
 mod approval;
 mod apps;
 mod authorize;
@@ -22,13 +21,17 @@ mod grants;
 mod inspect;
 
 pub use approval::{ApprovalError, acts, approve_app, apps, decide, suspend_app};
-pub use apps::{AppError, app, create_app, edit_app, my_apps, remove_app, rotate_secret};
+pub use apps::{
+    AppError, AppWithSecret, Flows, NewApp, app, create_app, edit_app, my_apps, redirect_uris,
+    remove_app, rotate_secret,
+};
 pub use authorize::{Answer, Checked, RequestError, approve, check_request, deny};
 pub use client::{Credentials, authenticate};
 pub use connections::{connected_apps, disconnect, external_user};
 pub use device::{
-    Decided, DeviceRequest, decide_device, device_request, redeem_device, start_device,
+    Decided, DeviceRequest, DeviceStarted, decide_device, device_request, redeem_device,
+    start_device,
 };
 pub use error::{ErrorCode, TokenError};
-pub use grants::{exchange, redeem, refresh};
+pub use grants::{Subject, Tokens, exchange, redeem, refresh};
 pub use inspect::{Introspection, introspect, revoke};

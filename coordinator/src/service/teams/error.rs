@@ -1,6 +1,6 @@
 //! Errors of the use cases on organisations, teams and keys.
 
-use buddo_shared::api::problem::FieldError;
+use crate::domain::field_error::FieldError;
 
 use crate::auth::access::Refused;
 use crate::domain::mailed_link::INVITATION;

@@ -5,14 +5,13 @@
 //! accept: token + the account with the invited confirmed address ─► member; invitation deleted
 //! ```
 
-use buddo_shared::api::teams::{Invitation, Invite, Org};
 use buddo_shared::id::{AccountId, InvitationId, OrgId, TeamId};
 use jiff::Timestamp;
 use serde_json::json;
 
 use super::members::rules;
 use super::orgs::shared;
-use super::{MAX_MEMBERS, TeamError, log, view};
+use super::{MAX_MEMBERS, OrgWithRole, TeamError, log};
 use crate::auth::access::MemberCheck;
 use crate::auth::token::{Kind, PlainToken};
 use crate::crypto::random;
@@ -34,29 +33,13 @@ pub struct Offer {
     pub team_role: Option<TeamRole>,
 }
 
-/// A request with valid fields.
-struct Parsed {
-    email: Email,
-    role: OrgRole,
-    team: Option<(TeamId, TeamRole)>,
-}
-
-fn parse(request: Invite) -> Result<Parsed, TeamError> {
-    let email = Email::parse(&request.email).map_err(|e| TeamError::field("/email", e))?;
-    let role = request.role.as_deref().unwrap_or(OrgRole::Member.as_str()).parse();
-    let role = role.map_err(|error| TeamError::field("/role", error))?;
-    let team = request.team_id.map(|id| id.parse()).transpose();
-    let team: Option<TeamId> = team.map_err(|error| TeamError::field("/teamId", error))?;
-    let team_role = request.team_role.map(|role| role.parse()).transpose();
-    let team_role = team_role.map_err(|error| TeamError::field("/teamRole", error))?;
-    let team = match (team, team_role) {
-        (Some(team), role) => Some((team, role.unwrap_or(TeamRole::Developer))),
-        (None, Some(_)) => {
-            return Err(TeamError::field("/teamRole", "is for a team; name it in teamId"));
-        }
-        (None, None) => None,
-    };
-    Ok(Parsed { email, role, team })
+/// Whom to invite, and to what.
+#[derive(Debug, Clone)]
+pub struct NewInvitation {
+    pub email: Email,
+    pub role: OrgRole,
+    /// A team of the organisation, and the role in it.
+    pub team: Option<(TeamId, TeamRole)>,
 }
 
 /// Invites someone and queues the mail. An earlier invitation of the same address is replaced.
@@ -64,9 +47,8 @@ pub async fn invite(
     state: &AppState,
     check: MemberCheck,
     id: OrgId,
-    request: Invite,
-) -> Result<Invitation, TeamError> {
-    let Parsed { email, role, team } = parse(request)?;
+    NewInvitation { email, role, team }: NewInvitation,
+) -> Result<InvitationRow, TeamError> {
     let (new, now) = (InvitationId::new(random::uuid(&*state.random)), state.clock.now());
     let made = state
         .store
@@ -111,7 +93,7 @@ pub async fn invite(
         })
         .await?;
     state.mail_due.notify_one();
-    Ok(view::invitation(made))
+    Ok(made)
 }
 
 /// The pending invitations, newest first.
@@ -119,13 +101,13 @@ pub async fn invitations(
     state: &AppState,
     check: MemberCheck,
     id: OrgId,
-) -> Result<Vec<Invitation>, TeamError> {
+) -> Result<Vec<InvitationRow>, TeamError> {
     let now = state.clock.now();
     state
         .store
         .read(move |tables| {
             check.org(tables, id, OrgRole::Admin).map_err(TeamError::refused(ORG))?;
-            Ok(tables.invitations_to(id, now)?.into_iter().map(view::invitation).collect())
+            Ok(tables.invitations_to(id, now)?)
         })
         .await
 }
@@ -171,7 +153,11 @@ pub async fn offered(
 }
 
 /// Accepts an invitation, once.
-pub async fn accept(state: &AppState, check: MemberCheck, token: &str) -> Result<Org, TeamError> {
+pub async fn accept(
+    state: &AppState,
+    check: MemberCheck,
+    token: &str,
+) -> Result<OrgWithRole, TeamError> {
     let (hash, now) = (hashed(token)?, state.clock.now());
     state
         .store
@@ -191,7 +177,7 @@ pub async fn accept(state: &AppState, check: MemberCheck, token: &str) -> Result
             let details = json!({ "invitation": row.id, "role": role.as_str() });
             let place = (id, row.team.map(|(team, _)| team));
             log(tables, place, account.id, OrgAct::MemberJoined, now, Some(details))?;
-            Ok(view::org(org, role))
+            Ok((org, role))
         })
         .await
 }

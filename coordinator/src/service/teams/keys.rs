@@ -1,65 +1,35 @@
 //! API keys of a team.
 
-use buddo_shared::api::problem::FieldError;
-use buddo_shared::api::teams::{ApiKey, CreateKey, KeyCreated};
 use buddo_shared::id::{ApiKeyId, TeamId};
+use buddo_shared::secret::Secret;
 use jiff::SignedDuration;
 use serde_json::json;
 
-use super::{MAX_KEYS, TeamError, log, view};
+use super::{MAX_KEYS, TeamError, log};
 use crate::auth::access::{MemberCheck, TeamGrant};
 use crate::auth::token::api_key::ApiKeyText;
 use crate::crypto::random;
-use crate::domain::identity::{KeyScope, KeyScopes, Label, TeamRole, UnknownKeyScope};
+use crate::domain::identity::{KeyScopes, Label, TeamRole};
 use crate::service::accounts::Proved;
 use crate::state::AppState;
 use crate::store::contract::{AccountAct, ApiKeyRow, MailKind, OrgAct};
 
 const TEAM: &str = "team";
-/// Default lifetime of a key in days.
-const DAYS: i64 = 90;
-/// Maximum lifetime: a key that nobody renews is one that nobody misses.
-const MOST_DAYS: i64 = 365;
 
-/// A request with valid fields.
-struct Parsed {
-    name: Label,
-    scopes: KeyScopes,
-    lifetime: SignedDuration,
+/// A key to be made.
+#[derive(Debug, Clone)]
+pub struct NewKey {
+    pub name: Label,
+    pub scopes: KeyScopes,
+    pub lifetime: SignedDuration,
 }
 
-fn parse(request: CreateKey) -> Result<Parsed, TeamError> {
-    let mut errors = Vec::new();
-    let name = Label::parse(&request.name);
-    let name = name.map_err(|error| errors.push(FieldError::new("/name", error)));
-    let mut scopes = Vec::new();
-    for (index, word) in request.scopes.iter().enumerate() {
-        match word.parse::<KeyScope>() {
-            Ok(scope) if scope.is_offered() => scopes.push(scope),
-            Ok(_) => {
-                let pointer = format!("/scopes/{index}");
-                errors.push(FieldError::new(pointer, UnknownKeyScope));
-            }
-            Err(error) => errors.push(FieldError::new(format!("/scopes/{index}"), error)),
-        }
-    }
-    if request.scopes.is_empty() {
-        let detail = "is empty; name at least one scope, such as deployments:read";
-        errors.push(FieldError::new("/scopes", detail));
-    }
-    let days = request.expires_in_days.unwrap_or(DAYS);
-    if !(1..=MOST_DAYS).contains(&days) {
-        let detail = format!("is out of range; use 1 to {MOST_DAYS}");
-        errors.push(FieldError::new("/expiresInDays", detail));
-    }
-    match name {
-        Ok(name) if errors.is_empty() => Ok(Parsed {
-            name,
-            scopes: scopes.into_iter().collect(),
-            lifetime: SignedDuration::from_hours(24 * days),
-        }),
-        _ => Err(TeamError::Invalid(errors)),
-    }
+/// A key that was made.
+#[derive(Debug)]
+pub struct MadeKey {
+    pub key: ApiKeyRow,
+    /// The key itself; it is not stored.
+    pub text: Secret,
 }
 
 /// Makes a key, which is shown only once. It can do no more than its maker, who is notified by
@@ -70,16 +40,15 @@ pub async fn create_key(
     check: MemberCheck,
     proved: Proved,
     team: TeamId,
-    request: CreateKey,
-) -> Result<KeyCreated, TeamError> {
+    NewKey { name, scopes, lifetime }: NewKey,
+) -> Result<MadeKey, TeamError> {
     if proved.account() != check.account() {
         return Err(TeamError::Role("another account was proved; repeat your own".to_owned()));
     }
-    let Parsed { name, scopes, lifetime } = parse(request)?;
     let text = ApiKeyText::generate(&*state.random);
     let (id, now) = (ApiKeyId::new(random::uuid(&*state.random)), state.clock.now());
     let (hash, hint) = (text.hashed(), text.hint());
-    let made = state
+    let key = state
         .store
         .write(move |tables| {
             let grant = check.team(tables, team, TeamRole::Viewer);
@@ -112,7 +81,7 @@ pub async fn create_key(
         })
         .await?;
     state.mail_due.notify_one();
-    Ok(KeyCreated { api_key: view::api_key(made), key: text.into_secret() })
+    Ok(MadeKey { key, text: text.into_secret() })
 }
 
 /// A caller can only grant scopes they have themselves.
@@ -133,14 +102,14 @@ pub async fn api_keys(
     state: &AppState,
     check: MemberCheck,
     team: TeamId,
-) -> Result<Vec<ApiKey>, TeamError> {
+) -> Result<Vec<ApiKeyRow>, TeamError> {
     state
         .store
         .read(move |tables| {
             let grant = check.team(tables, team, TeamRole::Viewer);
             let grant = grant.map_err(TeamError::refused(TEAM))?;
             let rows = tables.api_keys_of(team)?.into_iter();
-            Ok(rows.filter(|row| sees(&grant, row)).map(view::api_key).collect())
+            Ok(rows.filter(|row| sees(&grant, row)).collect())
         })
         .await
 }

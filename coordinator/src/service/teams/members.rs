@@ -1,17 +1,16 @@
 //! Members of an organisation and their roles.
 
-use buddo_shared::api::teams::{Member, SetRole};
 use buddo_shared::id::{AccountId, OrgId};
 use jiff::Timestamp;
 use serde_json::json;
 
 use super::orgs::shared;
-use super::{TeamError, log, view};
+use super::{TeamError, log};
 use crate::auth::access::{MemberCheck, OrgGrant};
 use crate::domain::identity::OrgRole;
 use crate::state::AppState;
 use crate::store::Tables;
-use crate::store::contract::OrgAct;
+use crate::store::contract::{MemberRow, OrgAct};
 
 const ORG: &str = "organisation";
 const MEMBER: &str = "member";
@@ -21,12 +20,12 @@ pub async fn org_members(
     state: &AppState,
     check: MemberCheck,
     id: OrgId,
-) -> Result<Vec<Member>, TeamError> {
+) -> Result<Vec<MemberRow<OrgRole>>, TeamError> {
     state
         .store
         .read(move |tables| {
             check.org(tables, id, OrgRole::Member).map_err(TeamError::refused(ORG))?;
-            Ok(tables.org_members(id)?.into_iter().map(view::member).collect())
+            Ok(tables.org_members(id)?)
         })
         .await
 }
@@ -37,9 +36,8 @@ pub async fn set_org_role(
     check: MemberCheck,
     id: OrgId,
     member: AccountId,
-    request: SetRole,
+    role: OrgRole,
 ) -> Result<(), TeamError> {
-    let role: OrgRole = request.role.parse().map_err(|error| TeamError::field("/role", error))?;
     let now = state.clock.now();
     state
         .store

@@ -16,11 +16,12 @@ mod members;
 mod orgs;
 mod own;
 mod team;
-mod view;
 
 pub use error::TeamError;
-pub use invitations::{Offer, accept, invitations, invite, offered, revoke_invitation};
-pub use keys::{api_keys, create_key, revoke_key};
+pub use invitations::{
+    NewInvitation, Offer, accept, invitations, invite, offered, revoke_invitation,
+};
+pub use keys::{MadeKey, NewKey, api_keys, create_key, revoke_key};
 pub(crate) use leave::leave_all;
 pub use members::{org_members, remove_org_member, set_org_role};
 pub use orgs::{activity, create_org, delete_org, org, orgs, rename_org, take_over};
@@ -34,8 +35,8 @@ use buddo_shared::id::{AccountId, OrgId, TeamId};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::domain::identity::{Label, Slug};
-use crate::store::contract::{NewOrgAct, OrgAct};
+use crate::domain::identity::{Label, OrgRole, Slug, TeamRole};
+use crate::store::contract::{Membership, NewOrgAct, OrgAct, OrgRow};
 use crate::store::{StoreError, Tables};
 
 /// Maximum organisations that an account may pay for, besides its own.
@@ -47,6 +48,26 @@ const MAX_MEMBERS: u32 = 200;
 /// Maximum valid keys of one team.
 const MAX_KEYS: u32 = 50;
 
+/// An organisation, and the role in it of the account that asks.
+pub type OrgWithRole = (OrgRow, OrgRole);
+
+/// A team, and the role in it of the account that asks.
+pub type TeamWithRole = (Membership, TeamRole);
+
+/// What something new is called.
+#[derive(Debug, Clone)]
+pub struct NewName {
+    pub name: Label,
+    pub slug: Slug,
+}
+
+/// What something is called from now on; `None`: as before.
+#[derive(Debug, Clone, Default)]
+pub struct Renaming {
+    pub name: Option<Label>,
+    pub slug: Option<Slug>,
+}
+
 /// Adds to an organisation's log.
 fn log(
     tables: &mut dyn Tables,
@@ -57,15 +78,4 @@ fn log(
     details: Option<Value>,
 ) -> Result<(), StoreError> {
     tables.insert_org_act(&NewOrgAct { org, team, actor: Some(actor), act, at, details })
-}
-
-/// Name and slug of something new; the slug is derived from the name if absent.
-fn named(name: &str, slug: Option<&str>) -> Result<(Label, Slug), TeamError> {
-    let name = Label::parse(name).map_err(|error| TeamError::field("/name", error))?;
-    let slug = match slug {
-        Some(slug) => Slug::parse(slug),
-        None => Slug::of(&name),
-    };
-    let slug = slug.map_err(|error| TeamError::field("/slug", error))?;
-    Ok((name, slug))
 }

@@ -1,16 +1,15 @@
 //! Organisations: create, show, rename, hand over, end.
 
-use buddo_shared::api::teams::{CreateOrg, Org, OrgActivity, Rename};
 use buddo_shared::id::OrgId;
 use serde_json::json;
 
-use super::{MAX_ORGS, TeamError, log, named, view};
+use super::{MAX_ORGS, NewName, OrgWithRole, Renaming, TeamError, log};
 use crate::auth::access::MemberCheck;
 use crate::crypto::random;
-use crate::domain::identity::{Label, OrgRole, Slug};
+use crate::domain::identity::{OrgRole, Slug};
 use crate::state::AppState;
 use crate::store::Tables;
-use crate::store::contract::{OrgAct, OrgRow};
+use crate::store::contract::{OrgAct, OrgActRow, OrgRow};
 
 const ORG: &str = "organisation";
 const TAKEN: &str = "is taken; choose another short name";
@@ -18,23 +17,27 @@ const TAKEN: &str = "is taken; choose another short name";
 const SHOWN: u32 = 200;
 
 /// The organisations that the account is in, its own first.
-pub async fn orgs(state: &AppState, check: MemberCheck) -> Result<Vec<Org>, TeamError> {
+pub async fn orgs(state: &AppState, check: MemberCheck) -> Result<Vec<OrgWithRole>, TeamError> {
     state
         .store
         .read(move |tables| {
             let mut rows = tables.orgs_of(check.account())?;
             rows.sort_by_key(|(org, _)| org.personal_of.is_none());
-            Ok(rows.into_iter().map(|(org, role)| view::org(org, role)).collect())
+            Ok(rows)
         })
         .await
 }
 
-pub async fn org(state: &AppState, check: MemberCheck, id: OrgId) -> Result<Org, TeamError> {
+pub async fn org(
+    state: &AppState,
+    check: MemberCheck,
+    id: OrgId,
+) -> Result<OrgWithRole, TeamError> {
     state
         .store
         .read(move |tables| {
             let grant = check.org(tables, id, OrgRole::Member).map_err(TeamError::refused(ORG))?;
-            Ok(view::org(grant.org().clone(), grant.role()))
+            Ok((grant.org().clone(), grant.role()))
         })
         .await
 }
@@ -44,9 +47,8 @@ pub async fn org(state: &AppState, check: MemberCheck, id: OrgId) -> Result<Org,
 pub async fn create_org(
     state: &AppState,
     check: MemberCheck,
-    request: CreateOrg,
-) -> Result<Org, TeamError> {
-    let (name, slug) = named(&request.name, request.slug.as_deref())?;
+    NewName { name, slug }: NewName,
+) -> Result<OrgWithRole, TeamError> {
     let (id, now) = (OrgId::new(random::uuid(&*state.random)), state.clock.now());
     state
         .store
@@ -70,7 +72,7 @@ pub async fn create_org(
             tables.insert_org(&org)?;
             tables.set_org_role(id, account, OrgRole::Owner, now)?;
             log(tables, (id, None), account, OrgAct::OrgMade, now, None)?;
-            Ok(view::org(org, OrgRole::Owner))
+            Ok((org, OrgRole::Owner))
         })
         .await
 }
@@ -80,12 +82,8 @@ pub async fn rename_org(
     state: &AppState,
     check: MemberCheck,
     id: OrgId,
-    request: Rename,
-) -> Result<Org, TeamError> {
-    let name = request.name.as_deref().map(Label::parse).transpose();
-    let name = name.map_err(|error| TeamError::field("/name", error))?;
-    let slug = request.slug.as_deref().map(Slug::parse).transpose();
-    let slug = slug.map_err(|error| TeamError::field("/slug", error))?;
+    Renaming { name, slug }: Renaming,
+) -> Result<OrgWithRole, TeamError> {
     let now = state.clock.now();
     state
         .store
@@ -102,14 +100,18 @@ pub async fn rename_org(
             }
             tables.rename_org(id, &org.name, &org.slug)?;
             log(tables, (id, None), grant.actor(), OrgAct::OrgRenamed, now, None)?;
-            Ok(view::org(org, grant.role()))
+            Ok((org, grant.role()))
         })
         .await
 }
 
 /// Makes the calling owner responsible for the organisation's deployments, instead of another
 /// owner.
-pub async fn take_over(state: &AppState, check: MemberCheck, id: OrgId) -> Result<Org, TeamError> {
+pub async fn take_over(
+    state: &AppState,
+    check: MemberCheck,
+    id: OrgId,
+) -> Result<OrgWithRole, TeamError> {
     let now = state.clock.now();
     state
         .store
@@ -135,7 +137,7 @@ pub async fn take_over(state: &AppState, check: MemberCheck, id: OrgId) -> Resul
                 let act = OrgAct::PayerChanged;
                 log(tables, (id, None), grant.actor(), act, now, Some(details))?;
             }
-            Ok(view::org(org, grant.role()))
+            Ok((org, grant.role()))
         })
         .await
 }
@@ -160,18 +162,17 @@ pub async fn delete_org(state: &AppState, check: MemberCheck, id: OrgId) -> Resu
         .await
 }
 
-/// The newest entries of its log, newest first, each with its number there.
+/// The newest entries of its log, newest first.
 pub async fn activity(
     state: &AppState,
     check: MemberCheck,
     id: OrgId,
-) -> Result<Vec<(i64, OrgActivity)>, TeamError> {
+) -> Result<Vec<OrgActRow>, TeamError> {
     state
         .store
         .read(move |tables| {
             check.org(tables, id, OrgRole::Admin).map_err(TeamError::refused(ORG))?;
-            let acts = tables.org_acts(id, SHOWN)?.into_iter();
-            Ok(acts.map(|act| (act.number, view::activity(act))).collect())
+            Ok(tables.org_acts(id, SHOWN)?)
         })
         .await
 }

@@ -1,22 +1,21 @@
 //! Teams: create, show, rename, end; and their members.
 
-use buddo_shared::api::teams::{CreateTeam, Member, Rename, SetRole, Team};
 use buddo_shared::id::{AccountId, OrgId, TeamId};
 use serde_json::json;
 
 use super::orgs::shared;
-use super::{MAX_TEAMS, TeamError, log, named, view};
+use super::{MAX_TEAMS, NewName, Renaming, TeamError, TeamWithRole, log};
 use crate::auth::access::MemberCheck;
 use crate::crypto::random;
-use crate::domain::identity::{Label, OrgRole, Slug, TeamRole};
+use crate::domain::identity::{OrgRole, Slug, TeamRole};
 use crate::state::AppState;
 use crate::store::Tables;
-use crate::store::contract::{Membership, OrgAct, TeamRow};
+use crate::store::contract::{MemberRow, Membership, OrgAct, TeamRow};
 
 const TEAM: &str = "team";
 
 /// The teams that the account may see, its own first.
-pub async fn teams(state: &AppState, check: MemberCheck) -> Result<Vec<Team>, TeamError> {
+pub async fn teams(state: &AppState, check: MemberCheck) -> Result<Vec<TeamWithRole>, TeamError> {
     state.store.read(move |tables| Ok(visible(tables.standings_of(check.account())?))).await
 }
 
@@ -25,7 +24,7 @@ pub async fn org_teams(
     state: &AppState,
     check: MemberCheck,
     id: OrgId,
-) -> Result<Vec<Team>, TeamError> {
+) -> Result<Vec<TeamWithRole>, TeamError> {
     state
         .store
         .read(move |tables| {
@@ -36,18 +35,22 @@ pub async fn org_teams(
         .await
 }
 
-fn visible(standings: Vec<Membership>) -> Vec<Team> {
-    let shown = |standing: Membership| standing.role().map(|role| view::team(standing, role));
+fn visible(standings: Vec<Membership>) -> Vec<TeamWithRole> {
+    let shown = |standing: Membership| standing.role().map(|role| (standing, role));
     standings.into_iter().filter_map(shown).collect()
 }
 
-pub async fn team(state: &AppState, check: MemberCheck, id: TeamId) -> Result<Team, TeamError> {
+pub async fn team(
+    state: &AppState,
+    check: MemberCheck,
+    id: TeamId,
+) -> Result<TeamWithRole, TeamError> {
     state
         .store
         .read(move |tables| {
             let grant = check.team(tables, id, TeamRole::Viewer);
             let grant = grant.map_err(TeamError::refused(TEAM))?;
-            Ok(view::team(grant.standing().clone(), grant.role()))
+            Ok((grant.standing().clone(), grant.role()))
         })
         .await
 }
@@ -57,9 +60,8 @@ pub async fn create_team(
     state: &AppState,
     check: MemberCheck,
     org: OrgId,
-    request: CreateTeam,
-) -> Result<Team, TeamError> {
-    let (name, slug) = named(&request.name, request.slug.as_deref())?;
+    NewName { name, slug }: NewName,
+) -> Result<TeamWithRole, TeamError> {
     let (id, now) = (TeamId::new(random::uuid(&*state.random)), state.clock.now());
     state
         .store
@@ -79,7 +81,7 @@ pub async fn create_team(
             let org = grant.org().clone();
             let org_role = Some(grant.role());
             let standing = Membership { team, org, org_role, team_role: None };
-            Ok(view::team(standing, TeamRole::Admin))
+            Ok((standing, TeamRole::Admin))
         })
         .await
 }
@@ -89,12 +91,8 @@ pub async fn rename_team(
     state: &AppState,
     check: MemberCheck,
     id: TeamId,
-    request: Rename,
-) -> Result<Team, TeamError> {
-    let name = request.name.as_deref().map(Label::parse).transpose();
-    let name = name.map_err(|error| TeamError::field("/name", error))?;
-    let slug = request.slug.as_deref().map(Slug::parse).transpose();
-    let slug = slug.map_err(|error| TeamError::field("/slug", error))?;
+    Renaming { name, slug }: Renaming,
+) -> Result<TeamWithRole, TeamError> {
     let now = state.clock.now();
     state
         .store
@@ -112,7 +110,7 @@ pub async fn rename_team(
             }
             tables.rename_team(id, &standing.team.name, &standing.team.slug)?;
             log(tables, (org, Some(id)), grant.actor(), OrgAct::TeamRenamed, now, None)?;
-            Ok(view::team(standing, grant.role()))
+            Ok((standing, grant.role()))
         })
         .await
 }
@@ -150,12 +148,12 @@ pub async fn team_members(
     state: &AppState,
     check: MemberCheck,
     id: TeamId,
-) -> Result<Vec<Member>, TeamError> {
+) -> Result<Vec<MemberRow<TeamRole>>, TeamError> {
     state
         .store
         .read(move |tables| {
             check.team(tables, id, TeamRole::Viewer).map_err(TeamError::refused(TEAM))?;
-            Ok(tables.team_members(id)?.into_iter().map(view::member).collect())
+            Ok(tables.team_members(id)?)
         })
         .await
 }
@@ -166,9 +164,8 @@ pub async fn set_team_role(
     check: MemberCheck,
     id: TeamId,
     member: AccountId,
-    request: SetRole,
+    role: TeamRole,
 ) -> Result<(), TeamError> {
-    let role: TeamRole = request.role.parse().map_err(|error| TeamError::field("/role", error))?;
     let now = state.clock.now();
     state
         .store

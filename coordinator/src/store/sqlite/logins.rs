@@ -1,7 +1,7 @@
 //! Logins, and the tokens made with them.
 
-use buddo_shared::api::oauth::CLI_CLIENT_ID;
 use buddo_shared::id::AccountId;
+use buddo_shared::id::CLI_CLIENT_ID;
 use jiff::Timestamp;
 use rusqlite::{Row, params};
 use uuid::Uuid;

@@ -92,7 +92,7 @@ impl Error for Mismatch {
 /// A JSON value whose errors are [`Mismatch`]es.
 struct Typed(Value);
 
-impl<'de> IntoDeserializer<'de, Mismatch> for Typed {
+impl IntoDeserializer<'_, Mismatch> for Typed {
     type Deserializer = Self;
 
     fn into_deserializer(self) -> Self {
@@ -154,12 +154,10 @@ impl<'de> Deserializer<'de> for Typed {
     }
 }
 
-type Members = serde_json::map::IntoIter;
+type Member = (String, Typed);
+type Members = std::iter::Map<serde_json::map::IntoIter, fn((String, Value)) -> Member>;
 
-fn typed<'de>(
-    members: serde_json::Map<String, Value>,
-) -> MapDeserializer<'de, std::iter::Map<Members, fn((String, Value)) -> (String, Typed)>, Mismatch>
-{
+fn typed<'de>(members: serde_json::Map<String, Value>) -> MapDeserializer<'de, Members, Mismatch> {
     MapDeserializer::new(members.into_iter().map(|(name, value)| (name, Typed(value))))
 }
 

@@ -4,6 +4,7 @@
 mod accounts;
 mod deployments;
 mod platform;
+mod wire;
 
 use axum::extract::{FromRequestParts, Request, State};
 use axum::middleware::{self, Next};

@@ -10,7 +10,7 @@ use buddo_shared::api::admin::{
 use buddo_shared::api::auth::Message;
 use http::{HeaderMap, StatusCode};
 
-use super::{AdminPrincipal, REFUSED, accounts, after_number};
+use super::{AdminPrincipal, REFUSED, accounts, after_number, wire};
 use crate::api::extract::json::ApiJson;
 use crate::api::extract::paging::Listing;
 use crate::api::problem::{self, ApiError};
@@ -44,7 +44,7 @@ pub(super) fn name(path: Name) -> Result<String, ApiError> {
 )]
 pub(super) async fn tiers(AdminPrincipal(context): AdminPrincipal) -> Answer<AdminTierList> {
     let tiers = admin::tiers(&context).await?;
-    Ok(Json(AdminTierList { tiers: tiers.iter().map(admin::tier_view).collect() }))
+    Ok(Json(AdminTierList { tiers: tiers.into_iter().map(wire::tier).collect() }))
 }
 
 /// Add a tier
@@ -66,7 +66,7 @@ pub(super) async fn add_tier(
     AdminPrincipal(context): AdminPrincipal,
     ApiJson(request): ApiJson<AddTier>,
 ) -> Result<(StatusCode, Json<AdminTierEnvelope>), ApiError> {
-    let tier = admin::tier_view(&admin::add_tier(&context, request).await?);
+    let tier = wire::tier(admin::add_tier(&context, wire::new_tier(request)?).await?);
     Ok((StatusCode::CREATED, Json(AdminTierEnvelope { tier })))
 }
 
@@ -92,8 +92,9 @@ pub(super) async fn change_tier(
     slug: Name,
     ApiJson(request): ApiJson<ChangeTier>,
 ) -> Answer<AdminTierEnvelope> {
-    let tier = admin::change_tier(&context, &name(slug)?, request).await?;
-    Ok(Json(AdminTierEnvelope { tier: admin::tier_view(&tier) }))
+    let change = wire::tier_change(request);
+    let tier = admin::change_tier(&context, &name(slug)?, change).await?;
+    Ok(Json(AdminTierEnvelope { tier: wire::tier(tier) }))
 }
 
 /// The accounts that are allowed a tier

@@ -105,7 +105,7 @@ async fn create(
     ApiJson(request): ApiJson<CreateDeployment>,
 ) -> Result<(StatusCode, Json<DeploymentEnvelope>), ApiError> {
     let (team, asked) = (team_of(team_id)?, asked(&headers, &request)?);
-    let spec = AppSpec::parse(request).map_err(DeployError::Invalid)?;
+    let spec = AppSpec::parse(request).map_err(ApiError::invalid)?;
     let made = deployments::create(&state, who.0, team, spec, asked).await?;
     Ok((StatusCode::CREATED, envelope(&state, made)))
 }

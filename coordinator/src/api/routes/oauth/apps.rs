@@ -7,7 +7,9 @@ use axum::response::{IntoResponse as _, Response};
 use buddo_shared::api::oauth::{AppCreated, AppList, AppRemoved, CreateApp, EditApp, RotateSecret};
 use http::header::{CACHE_CONTROL, HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
+use jiff::SignedDuration;
 
+use super::{app_form, wire};
 use crate::api::extract::json::ApiJson;
 use crate::api::extract::paging::{Listing, MOST};
 use crate::api::extract::principal::LoginPrincipal;
@@ -60,9 +62,16 @@ pub(super) async fn create(
     }
     let key = Key::Account(owner.id);
     let create = async {
-        match oauth::create_app(&state, &owner, request).await {
-            Ok(app) => (StatusCode::CREATED, NO_STORE, Json(app)).into_response(),
-            Err(error) => ApiError::from(error).into_response(),
+        let made = match app_form::parse(request) {
+            Ok(new) => oauth::create_app(&state, &owner, new).await.map_err(ApiError::from),
+            Err(error) => Err(error),
+        };
+        match made {
+            Ok(made) => {
+                let app = Json(wire::app_with_secret(made));
+                (StatusCode::CREATED, NO_STORE, app).into_response()
+            }
+            Err(error) => error.into_response(),
         }
     };
     Ok(limited(&state.limiters, Limit::OauthApps, key, create).await)
@@ -87,7 +96,8 @@ pub(super) async fn show(
     client_id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<AppCreated>, ApiError> {
     let Path(client_id) = client_id.map_err(|_| AppError::NotFound)?;
-    Ok(Json(oauth::app(&state, client_id).await?))
+    let client = oauth::app(&state, client_id).await?;
+    Ok(Json(AppCreated { app: wire::app(client) }))
 }
 
 /// Replace the secret of an app
@@ -117,8 +127,9 @@ pub(super) async fn rotate(
 ) -> Result<Response, ApiError> {
     let Path(client_id) = client_id.map_err(|_| AppError::NotFound)?;
     let ApiJson(request) = request.unwrap_or_default();
-    let app = oauth::rotate_secret(&state, owner.id, client_id, request).await?;
-    Ok((NO_STORE, Json(app)).into_response())
+    let overlap = SignedDuration::from_secs(request.keep_old_seconds.unwrap_or_default());
+    let made = oauth::rotate_secret(&state, owner.id, client_id, overlap).await?;
+    Ok((NO_STORE, Json(wire::app_with_secret(made))).into_response())
 }
 
 /// Change where an app may send codes
@@ -145,7 +156,8 @@ pub(super) async fn edit(
     ApiJson(request): ApiJson<EditApp>,
 ) -> Result<Json<AppCreated>, ApiError> {
     let Path(client_id) = client_id.map_err(|_| AppError::NotFound)?;
-    Ok(Json(oauth::edit_app(&state, owner.id, client_id, request).await?))
+    let client = oauth::edit_app(&state, owner.id, client_id, request.redirect_uris).await?;
+    Ok(Json(AppCreated { app: wire::app(client) }))
 }
 
 /// Remove an app
@@ -192,7 +204,7 @@ pub(super) async fn mine(
     LoginPrincipal(owner): LoginPrincipal,
     listing: Listing,
 ) -> Result<(HeaderMap, Json<AppList>), ApiError> {
-    let AppList { apps } = oauth::my_apps(&state, &owner).await?;
-    let (headers, apps) = listing.cut(apps, MOST, |app| app.id.clone())?;
-    Ok((headers, Json(AppList { apps })))
+    let apps = oauth::my_apps(&state, &owner).await?;
+    let (headers, apps) = listing.cut(apps, MOST, |app| app.id.to_string())?;
+    Ok((headers, Json(AppList { apps: apps.into_iter().map(wire::app).collect() })))
 }

@@ -5,7 +5,7 @@ use axum::response::Response;
 use buddo_shared::api::oauth::{DeviceAuthorization, OAuthError};
 use buddo_shared::secret::Secret;
 
-use super::wire::{Refusal, answer, authenticated, read};
+use super::wire::{self, Refusal, answer, authenticated, read};
 use crate::service::oauth;
 use crate::state::AppState;
 
@@ -44,7 +44,8 @@ pub(super) async fn start(State(state): State<AppState>, request: Request) -> Re
     let result = async {
         let start: Start = read(request).await?;
         let client = authenticated(&state, &headers, start.client_id, start.client_secret).await?;
-        oauth::start_device(&state, client, start.scope).await.map_err(Refusal::Token)
+        let started = oauth::start_device(&state, client, start.scope).await;
+        started.map(|started| wire::device(started, &state)).map_err(Refusal::Token)
     };
     answer(result.await, &headers)
 }

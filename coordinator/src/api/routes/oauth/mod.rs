@@ -1,5 +1,6 @@
 //! `/api/oauth/*` and the server's metadata.
 
+mod app_form;
 mod apps;
 mod device;
 mod metadata;

@@ -2,13 +2,18 @@
 
 use axum::extract::{Request, State};
 use axum::response::Response;
-use buddo_shared::api::oauth::{DEVICE_CODE, OAuthError, TOKEN_EXCHANGE, TokenRequest, Tokens};
+use buddo_shared::api::oauth::{
+    DEVICE_CODE, OAuthError, TOKEN_EXCHANGE, TOKEN_TYPE_JWT, TokenRequest, Tokens,
+};
 use buddo_shared::secret::Secret;
 
-use super::wire::{Refusal, answer, authenticated, read};
-use crate::service::oauth::{self, ErrorCode, Introspection, TokenError};
+use super::wire::{self, Refusal, answer, authenticated, read};
+use crate::service::oauth::{self, ErrorCode, Introspection, Subject, TokenError};
 use crate::state::AppState;
 use crate::store::contract::Client;
+
+/// `issued_token_type` of a token exchange (RFC 8693, 3).
+const ACCESS_TOKEN_TYPE: &str = "urn:ietf:params:oauth:token-type:access_token";
 
 /// Get tokens (RFC 6749, 3.2)
 ///
@@ -48,7 +53,7 @@ async fn grant(
     client: Client,
     request: TokenRequest,
 ) -> Result<Tokens, TokenError> {
-    match request.grant_type.as_deref() {
+    let tokens = match request.grant_type.as_deref() {
         Some("authorization_code") => {
             let code = request.code.ok_or(TokenError::request("code is missing"))?;
             let verifier = request.code_verifier.ok_or(TokenError::request(
@@ -71,7 +76,11 @@ async fn grant(
             let kind = request
                 .subject_token_type
                 .ok_or(TokenError::request("subject_token_type is missing"))?;
-            oauth::exchange(state, client, &subject, &kind, request.scope).await
+            let subject =
+                if kind == TOKEN_TYPE_JWT { Subject::Login(subject) } else { Subject::Other };
+            return oauth::exchange(state, client, subject, request.scope)
+                .await
+                .map(|tokens| wire::tokens(tokens, Some(ACCESS_TOKEN_TYPE)));
         }
         Some(_) => Err(TokenError::Refused(
             ErrorCode::UnsupportedGrantType,
@@ -79,7 +88,8 @@ async fn grant(
              the token exchange of RFC 8693",
         )),
         None => Err(TokenError::request("grant_type is missing")),
-    }
+    };
+    tokens.map(|tokens| wire::tokens(tokens, None))
 }
 
 /// `{}`.

@@ -8,7 +8,7 @@ use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use buddo_shared::api::oauth::OAuthError;
+use buddo_shared::api::oauth::{self as published, DEVICE_CODE, OAuthError};
 use buddo_shared::secret::Secret;
 use http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE,
@@ -20,7 +20,9 @@ use serde_json::{Map, Value};
 
 use crate::api::extract::json;
 use crate::api::problem::{self, ApiError};
-use crate::service::oauth::{self, Credentials, ErrorCode, TokenError};
+use crate::service::oauth::{
+    self, AppWithSecret, Credentials, DeviceStarted, ErrorCode, TokenError, Tokens,
+};
 use crate::state::AppState;
 use crate::store::contract::Client;
 
@@ -109,6 +111,67 @@ fn basic(headers: &HeaderMap) -> Result<Option<Credentials>, TokenError> {
     parsed.map(Some).ok_or(TokenError::client(
         "the Authorization header is not HTTP Basic with client_id and client_secret",
     ))
+}
+
+/// An app without its secret.
+pub(super) fn app(client: Client) -> published::App {
+    let flows = [
+        ("authorization_code", !client.redirect_uris.is_empty()),
+        ("refresh_token", true),
+        (DEVICE_CODE, client.device_flow),
+    ];
+    let method = if client.secret.is_some() { "client_secret_basic" } else { "none" };
+    published::App {
+        id: client.id.to_string(),
+        client_id: client.client_id,
+        client_secret: None,
+        app_name: client.name,
+        app_description: client.description,
+        logo_url: client.logo_url,
+        website_url: client.website_url,
+        redirect_uris: client.redirect_uris.iter().map(ToString::to_string).collect(),
+        approved_scopes: client.scopes.offered().words(),
+        allowed_scopes: client.scopes.offered().words(),
+        is_approved: client.is_approved,
+        token_endpoint_auth_method: method.to_owned(),
+        grant_types: flows
+            .iter()
+            .filter(|(_, on)| *on)
+            .map(|(word, _)| (*word).to_owned())
+            .collect(),
+        inserted_at: client.created_at,
+    }
+}
+
+/// An app with its secret, the one time that it is shown.
+pub(super) fn app_with_secret(made: AppWithSecret) -> published::AppCreated {
+    published::AppCreated { app: published::App { client_secret: made.secret, ..app(made.client) } }
+}
+
+/// `issued_token_type`: what a token exchange says of the access token (RFC 8693, 2.2.1).
+pub(super) fn tokens(tokens: Tokens, issued_token_type: Option<&str>) -> published::Tokens {
+    published::Tokens {
+        access_token: tokens.access,
+        token_type: "Bearer".to_owned(),
+        expires_in: tokens.lifetime.as_secs(),
+        refresh_token: Some(tokens.refresh),
+        scope: tokens.scopes.to_string(),
+        issued_token_type: issued_token_type.map(str::to_owned),
+    }
+}
+
+/// The codes of a device, and the page of this server where a person types one of them.
+pub(super) fn device(started: DeviceStarted, state: &AppState) -> published::DeviceAuthorization {
+    let DeviceStarted { device_code, user_code, lifetime, interval } = started;
+    let page = format!("{}/device", state.config.api.public_url());
+    published::DeviceAuthorization {
+        device_code,
+        verification_uri_complete: format!("{page}?user_code={user_code}"),
+        verification_uri: page,
+        user_code: user_code.to_string(),
+        expires_in: lifetime.as_secs(),
+        interval: Some(interval),
+    }
 }
 
 /// The answer, which must not be cached (RFC 6749, 5.1).

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use axum::Router;
 use axum::body::Body;
 use buddo_runtime::clock::Clock as _;
-use buddo_shared::api::oauth::CLI_CLIENT_ID;
+use buddo_shared::id::CLI_CLIENT_ID;
 use buddo_shared::id::{AccountId, ApiKeyId, InvitationId, OrgId, TeamId};
 use buddo_shared::renewal::Binding;
 use buddo_shared::secret::Secret;

@@ -1,4 +1,4 @@
-use buddo_shared::api::host::JoinRequest;
+use buddo_shared::join::JoinRequest;
 use buddo_shared::sealed::OpeningKey;
 use jiff::SignedDuration;
 use rcgen::{CertificateParams, KeyPair};
@@ -64,7 +64,7 @@ fn number_in(pem: &str) -> u32 {
     use x509_parser::prelude::{FromDer as _, X509Certificate};
     let der = rustls_pki_types::CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
     let (_, certificate) = X509Certificate::from_der(&der).unwrap();
-    buddo_shared::api::host::number_of(certificate.raw_serial()).unwrap()
+    buddo_shared::join::number_of(certificate.raw_serial()).unwrap()
 }
 
 async fn host(world: &World) -> Host {

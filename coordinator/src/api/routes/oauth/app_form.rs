@@ -1,50 +1,20 @@
-//! The fields of a new app.
+//! The fields of a new app (RFC 7591, 2), parsed.
 
-use buddo_shared::api::oauth::{CreateApp, DEVICE_CODE, EditApp};
-use buddo_shared::api::problem::FieldError;
+use buddo_shared::api::oauth::{CreateApp, DEVICE_CODE};
 use url::Url;
 
-use crate::domain::identity::{RedirectUri, Scope, Scopes};
-use crate::store::contract::Client;
-
-/// Maximum redirect URIs of an app.
-const MAX_REDIRECT_URIS: usize = 10;
-
-/// A request with valid fields.
-pub(super) struct Parsed {
-    pub(super) name: String,
-    pub(super) redirect_uris: Vec<RedirectUri>,
-    pub(super) scopes: Scopes,
-    pub(super) is_public: bool,
-    pub(super) device_flow: bool,
-    pub(super) description: Option<String>,
-    pub(super) logo_url: Option<String>,
-    pub(super) website_url: Option<String>,
-}
-
-/// Parses the redirect URIs of an existing app, or names each invalid one.
-pub(super) fn parse_edit(
-    request: &EditApp,
-    client: &Client,
-) -> Result<Vec<RedirectUri>, Vec<FieldError>> {
-    let mut errors = Vec::new();
-    let flows = Flows { code: !client.redirect_uris.is_empty(), device: client.device_flow };
-    let uris = redirect_uris(Some(request.redirect_uris.clone()), &flows, &mut errors);
-    if errors.is_empty() { Ok(uris) } else { Err(errors) }
-}
-
-/// The flows of an app.
-struct Flows {
-    code: bool,
-    device: bool,
-}
+use crate::api::problem::ApiError;
+use crate::domain::field_error::FieldError;
+use crate::domain::identity::Scope;
+use crate::service::oauth::{Flows, NewApp, redirect_uris};
 
 /// Parses the fields, or names each invalid one.
-pub(super) fn parse(request: CreateApp) -> Result<Parsed, Vec<FieldError>> {
+pub(super) fn parse(request: CreateApp) -> Result<NewApp, ApiError> {
     let mut errors = Vec::new();
     let name = name(request.app_name, &mut errors);
     let flows = flows(request.grant_types, &mut errors);
-    let redirect_uris = redirect_uris(request.redirect_uris, &flows, &mut errors);
+    let uris = request.redirect_uris.unwrap_or_default();
+    let redirect_uris = redirect_uris(&uris, flows, &mut errors);
     let is_public = match request.token_endpoint_auth_method.as_deref() {
         None | Some("client_secret_basic" | "client_secret_post") => false,
         Some("none") => true,
@@ -80,10 +50,10 @@ pub(super) fn parse(request: CreateApp) -> Result<Parsed, Vec<FieldError>> {
     let logo_url = web_url("/logo_url", request.logo_url, &mut errors);
     let website_url = web_url("/website_url", request.website_url, &mut errors);
     if !errors.is_empty() {
-        return Err(errors);
+        return Err(ApiError::invalid(errors));
     }
     let scopes = scopes.into_iter().collect();
-    Ok(Parsed {
+    Ok(NewApp {
         name,
         redirect_uris,
         scopes,
@@ -126,34 +96,6 @@ fn flows(grant_types: Option<Vec<String>>, errors: &mut Vec<FieldError>) -> Flow
         errors.push(FieldError::new("/grant_types", detail));
     }
     flows
-}
-
-fn redirect_uris(
-    uris: Option<Vec<String>>,
-    flows: &Flows,
-    errors: &mut Vec<FieldError>,
-) -> Vec<RedirectUri> {
-    let uris = uris.unwrap_or_default();
-    if flows.device && !flows.code {
-        if !uris.is_empty() {
-            let detail =
-                "is for the flow authorization_code; leave it out, or add that to grant_types";
-            errors.push(FieldError::new("/redirect_uris", detail));
-        }
-        return Vec::new();
-    }
-    if !(1..=MAX_REDIRECT_URIS).contains(&uris.len()) {
-        let detail = format!("must name 1 to {MAX_REDIRECT_URIS} addresses");
-        errors.push(FieldError::new("/redirect_uris", detail));
-    }
-    let mut parsed = Vec::new();
-    for (index, uri) in uris.iter().take(MAX_REDIRECT_URIS).enumerate() {
-        match RedirectUri::parse(uri) {
-            Ok(uri) => parsed.push(uri),
-            Err(error) => errors.push(FieldError::new(format!("/redirect_uris/{index}"), error)),
-        }
-    }
-    parsed
 }
 
 fn web_url(pointer: &str, text: Option<String>, errors: &mut Vec<FieldError>) -> Option<String> {

@@ -82,13 +82,6 @@ pub struct Joined {
     pub zone: HostName,
 }
 
-/// Answer to `POST /v1/renew`, whose body is a signed [`Statement`](crate::renewal::Statement).
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Renewed {
-    /// The host's next certificate, PEM, for its existing key.
-    pub certificate: String,
-}
-
 /// The serial number of a host's certificate (RFC 5280, 4.1.2.2): the host's id and the
 /// certificate's number. So a host can tell from the certificate alone which one it holds.
 pub fn serial(id: HostId, number: u32) -> [u8; 20] {
