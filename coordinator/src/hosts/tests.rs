@@ -1157,14 +1157,14 @@ async fn fm_77_a_host_that_one_coordinator_cannot_reach_is_not_unreachable() {
             .store
             .write(move |tables| {
                 let host = tables.host(host)?.unwrap();
-                tables.upsert_host(&Host { address, ..host })
+                tables.upsert_host(&Host { address: address.clone(), ..host })
             })
             .await;
         moved.unwrap();
     };
     drop(one);
     moved(address).await;
-    let (third, long) = (uuid::Uuid::from_u128(7), Duration::from_secs(600));
+    let (third, long) = (uuid::Uuid::from_u128(7), Duration::from_mins(10));
     until(async || {
         let taken: Result<Lease, StoreError> =
             world.state.store.write(move |tables| tables.acquire_lease(host, third, long)).await;

@@ -1,42 +1,48 @@
 //! Cached reads, so that frequent identical queries cost no transaction.
 //!
-//! An entry is valid until the next write, and for at most [`LIFE`], because an administrator's
-//! command writes from another process.
+//! An entry is valid as long as the database is in the state in which it was read, whoever changes
+//! it: an administrator's command writes from another process.
 //!
 //! ```text
-//! version ─► read ─► put(key, version, value)          commit ─► version + 1 ─► answer to the writer
-//!    └────────────► get(key, version): the same version, and young
+//! version ─► read ─► put(key, version, value)       any commit ─► another version ─► its writer is told
+//!    └────────────► get(key, version): the same version
 //! ```
 //!
-//! The version is taken before the read, and rises before the writer is told of its commit: nobody
-//! who knows of a change is shown the previous state.
+//! The database is asked for its version before the read and before each use, and gives another one
+//! before a writer is told of its commit: nobody who knows of a change is shown the previous state.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
-use tokio::time::Instant;
-
-/// How long another process's change may go unnoticed.
-pub const LIFE: Duration = Duration::from_secs(1);
 /// Maximum entries; at one more, all are dropped.
 const MOST: usize = 10_000;
 
-/// The state of the database in which a value was read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Version(pub(super) u64);
+/// The state of the database in which a value was read. Not `PartialEq`: see [`Version::is`].
+#[derive(Debug, Clone, Copy)]
+pub struct Version(Option<(u64, i64)>);
 
-#[derive(Debug)]
-struct Entry<V> {
-    version: Version,
-    read_at: Instant,
-    value: V,
+impl Version {
+    /// Both numbers together name a state: a backend may count its own commits in one, and take the
+    /// other from the database.
+    pub(super) fn new(own: u64, of_database: i64) -> Self {
+        Self(Some((own, of_database)))
+    }
+
+    /// The database did not say. Nothing is cached then.
+    pub(super) fn unknown() -> Self {
+        Self(None)
+    }
+
+    /// Whether both are the same known state.
+    fn is(self, other: Self) -> bool {
+        self.0.is_some() && self.0 == other.0
+    }
 }
 
 /// Recently read values.
 #[derive(Debug)]
-pub struct Cache<K, V>(Mutex<HashMap<K, Entry<V>>>);
+pub struct Cache<K, V>(Mutex<HashMap<K, (Version, V)>>);
 
 impl<K, V> Default for Cache<K, V> {
     fn default() -> Self {
@@ -45,21 +51,23 @@ impl<K, V> Default for Cache<K, V> {
 }
 
 impl<K: Hash + Eq, V: Clone> Cache<K, V> {
-    /// The value, if it was read in this version and recently.
+    /// The value, if it was read in this version.
     pub fn get(&self, key: &K, version: Version) -> Option<V> {
         let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = entries.get(key)?;
-        let holds = entry.version == version && entry.read_at.elapsed() < LIFE;
-        holds.then(|| entry.value.clone())
+        let (read_in, value) = entries.get(key)?;
+        version.is(*read_in).then(|| value.clone())
     }
 
     /// Stores what was read in `version`, which the caller took before the read.
     pub fn put(&self, key: K, version: Version, value: V) {
+        if version.0.is_none() {
+            return;
+        }
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if entries.len() >= MOST {
             entries.clear();
         }
-        entries.insert(key, Entry { version, read_at: Instant::now(), value });
+        entries.insert(key, (version, value));
     }
 }
 
@@ -67,23 +75,31 @@ impl<K: Hash + Eq, V: Clone> Cache<K, V> {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn a_value_counts_in_its_version_and_while_it_is_young() {
-        let memo = Cache::default();
-        memo.put("key", Version(1), 7);
-        assert_eq!(memo.get(&"key", Version(1)), Some(7));
-        assert_eq!(memo.get(&"key", Version(2)), None);
-        assert_eq!(memo.get(&"other", Version(1)), None);
-        tokio::time::advance(LIFE).await;
-        assert_eq!(memo.get(&"key", Version(1)), None);
+    #[test]
+    fn a_value_counts_in_its_version_alone() {
+        let cache = Cache::default();
+        cache.put("key", Version::new(1, 1), 7);
+        assert_eq!(cache.get(&"key", Version::new(1, 1)), Some(7));
+        assert_eq!(cache.get(&"key", Version::new(2, 1)), None, "a commit of this process");
+        assert_eq!(cache.get(&"key", Version::new(1, 2)), None, "a commit of another one");
+        assert_eq!(cache.get(&"other", Version::new(1, 1)), None);
+    }
+
+    #[test]
+    fn nothing_is_cached_while_the_version_is_unknown() {
+        let cache = Cache::default();
+        cache.put("key", Version::unknown(), 7);
+        assert_eq!(cache.get(&"key", Version::unknown()), None);
+        cache.put("key", Version::new(1, 1), 7);
+        assert_eq!(cache.get(&"key", Version::unknown()), None);
     }
 
     #[test]
     fn memory_is_bounded() {
-        let memo = Cache::default();
+        let cache = Cache::default();
         for key in 0..3 * MOST {
-            memo.put(key, Version(1), ());
+            cache.put(key, Version::new(1, 1), ());
         }
-        assert!(memo.0.lock().unwrap().len() <= MOST);
+        assert!(cache.0.lock().unwrap().len() <= MOST);
     }
 }

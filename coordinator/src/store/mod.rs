@@ -1,4 +1,5 @@
-//! All persistent state, behind one contract; all SQL is in `sqlite/`.
+//! All persistent state, behind one contract: its statements are in `sql/`, and what is particular
+//! to a database in the folder named after it.
 //!
 //! A use case is one transaction: it passes a closure to [`Store::write`] (or [`Store::read`]), and
 //! the closure decides on what it has just read. An error rolls everything back.
@@ -23,6 +24,7 @@
 pub mod cache;
 pub mod contract;
 mod retry;
+mod sql;
 pub mod sqlite;
 
 use std::path::Path;

@@ -37,7 +37,9 @@ pub trait Consents {
         owner: Option<AccountId>,
         at: Timestamp,
     ) -> Result<usize>;
-    /// Deletes all but the newest `keep` consents of the account to an app.
+    /// Deletes all but the newest `keep` consents of the account to an app, in the order in which
+    /// they were given: by their times, one given just now could be the oldest, after the clock was
+    /// set back.
     fn keep_newest_grants(
         &mut self,
         account: AccountId,

@@ -3,12 +3,14 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use rusqlite_migration::{M, Migrations};
 
-use super::{checkpoint, ledger, snapshot};
+use super::driver::failed;
+use super::{checkpoint, snapshot};
 use crate::process::secret_file;
 use crate::store::contract::StoreError;
+use crate::store::sql::{Tx, ledger};
 
 /// The schema, one file per step; a released step is never edited.
 const STEPS: &[M<'static>] = &[
@@ -30,6 +32,7 @@ const STEPS: &[M<'static>] = &[
     M::up(include_str!("../migrations/0016_short_transactions.sql")),
     M::up(include_str!("../migrations/0017_failures.sql")),
     M::up(include_str!("../migrations/0018_host_leases.sql")),
+    M::up(include_str!("../migrations/0020_shared_statements.sql")),
 ];
 
 /// WAL mode before 3.51.3 can corrupt the file at a checkpoint reset.
@@ -60,8 +63,17 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
     Migrations::from_slice(STEPS)
         .to_latest(&mut connection)
         .map_err(|error| failed(error.into()))?;
-    ledger::begin(&mut connection)?;
+    begin_chain(&mut connection)?;
     Ok(connection)
+}
+
+/// Adds audit entries from before the chain to it.
+fn begin_chain(connection: &mut Connection) -> Result<(), StoreError> {
+    let failed = failed("begin the audit chain");
+    let transaction =
+        connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&failed)?;
+    ledger::begin(&Tx::new(&*transaction))?;
+    transaction.commit().map_err(failed)
 }
 
 /// Migrates an existing file while nobody else has it open: a daemon of the previous version would
@@ -137,8 +149,6 @@ pub(super) fn before_the_chain(path: &Path) -> Connection {
 #[cfg(test)]
 mod tests {
     use std::time::Instant;
-
-    use rusqlite::TransactionBehavior;
 
     use super::*;
 

@@ -3,46 +3,19 @@
 //! WAL with `synchronous=FULL`: a commit that was answered survives a power cut. Jobs that arrive
 //! while a commit is being synced join the next one, so that a burst costs few syncs.
 
-mod accounts;
-mod acts;
-mod administration;
-mod api_keys;
-mod audit;
-mod changes;
 mod checkpoint;
-mod clock;
-mod column;
-mod consents;
-mod deployments;
-mod devices;
-mod documents;
-mod factors;
-mod hosts;
-mod idempotency;
-mod invitations;
-mod leases;
-mod ledger;
-mod logins;
-mod mails;
+mod driver;
 mod migrate;
-mod oauth;
-mod orgs;
-mod query;
-mod revisions;
-mod sealed;
 pub mod snapshot;
-mod teams;
-mod tiers;
-mod trust;
+mod version;
 mod worker;
 
-use std::cell::Cell;
+use std::fs::File;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use rusqlite::{Connection, ErrorCode};
 use tokio::sync::{mpsc, oneshot};
+use version::Versions;
 use worker::{Job, ReadJob};
 
 use super::Waiting;
@@ -65,19 +38,13 @@ const LONG_QUEUE: usize = 64;
 /// The threads of long reads.
 pub(crate) const LONG_READER: &str = "store-long-reader";
 
-pub(super) struct Tx<'c> {
-    pub(super) connection: &'c Connection,
-    failure: Cell<Option<ErrorCode>>,
-    conflict: Cell<Option<(&'static str, rusqlite::Error)>>,
-}
-
 /// A database file and its threads, which end when the last clone is dropped.
 #[derive(Debug, Clone)]
 pub struct Sqlite {
     writer: mpsc::Sender<Job>,
     readers: mpsc::Sender<ReadJob>,
     long_readers: mpsc::Sender<ReadJob>,
-    commits: Arc<AtomicU64>,
+    versions: Arc<Versions<File>>,
 }
 
 impl Sqlite {
@@ -93,11 +60,12 @@ impl Sqlite {
         let lock = Arc::new(lock);
         let writer = migrate::open(path)?;
         let (write_jobs, queue) = mpsc::channel(WRITE_QUEUE);
-        let commits = Arc::new(AtomicU64::new(0));
-        let (held, counted) = (Arc::clone(&lock), Arc::clone(&commits));
+        let versions = Versions::new(migrate::open_reader(path)?, Arc::clone(&lock));
+        let versions = Arc::new(versions.map_err(|error| open(error.into()))?);
+        let (held, raised) = (Arc::clone(&lock), Arc::clone(&versions));
         let (tell, told) = std::sync::mpsc::sync_channel(1);
         let committed = move || {
-            counted.fetch_add(1, Ordering::SeqCst);
+            raised.rise();
             // One pending signal stands for all.
             let _ = tell.try_send(());
         };
@@ -129,12 +97,12 @@ impl Sqlite {
         };
         let readers = start_readers("store-reader", READERS, READ_QUEUE)?;
         let long_readers = start_readers(LONG_READER, LONG_READERS, LONG_QUEUE)?;
-        Ok(Self { writer: write_jobs, readers, long_readers, commits })
+        Ok(Self { writer: write_jobs, readers, long_readers, versions })
     }
 
     /// See [`super::Store::version`].
     pub fn version(&self) -> Version {
-        Version(self.commits.load(Ordering::SeqCst))
+        self.versions.current()
     }
 
     /// See [`super::Store::waiting`].
@@ -226,6 +194,12 @@ fn refused<T>(error: &mpsc::error::TrySendError<T>) -> StoreError {
     }
 }
 
+#[cfg(test)]
+mod columns;
+#[cfg(test)]
+mod leases_tests;
+#[cfg(test)]
+mod ledger_tests;
 #[cfg(test)]
 mod scale;
 #[cfg(test)]

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use super::{Tx, migrate, query};
+use super::{driver, migrate};
 use crate::store::contract::{StoreError, Tables};
+use crate::store::sql::Tx;
 
 /// The header of every SQLite file.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
@@ -18,7 +19,7 @@ pub fn copy(path: &Path, to: &Path) -> Result<(), StoreError> {
     let connection = migrate::open_reader(path)?;
     let to =
         to.to_str().ok_or_else(|| StoreError::operation(operation)("the path is not UTF-8"))?;
-    connection.execute("VACUUM INTO ?1", [to]).map_err(query::failed(operation))?;
+    connection.execute("VACUUM INTO ?1", [to]).map_err(driver::failed(operation))?;
     Ok(())
 }
 
@@ -93,7 +94,7 @@ where
     let mut connection = migrate::open(path)?;
     let transaction =
         connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
-    let value = work(&mut Tx::new(&transaction))?;
+    let value = work(&mut Tx::new(&*transaction))?;
     transaction.commit().map_err(failed)?;
     // The WAL is merged into the file and deleted.
     connection.pragma_update(None, "journal_mode", "DELETE").map_err(failed)?;

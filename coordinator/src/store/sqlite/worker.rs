@@ -5,13 +5,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
-use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 use tracing::dispatcher;
 
-use super::{Tx, query};
+use super::driver::failed;
 use crate::store::contract::{StoreError, Tables};
 use crate::store::retry::Outcome;
+use crate::store::sql::driver::{DriverError, ErrorKind};
+use crate::store::sql::{self, Tx};
 
 /// Maximum jobs that share one commit.
 const GROUP: usize = 64;
@@ -149,7 +151,7 @@ fn run_group(connection: &mut Connection, jobs: impl Iterator<Item = Job>, commi
         Ok(transaction) => transaction,
         Err(error) => {
             tracing::error!(%error, "cannot begin a transaction");
-            let why = Aborted::by("begin a transaction", &error);
+            let why = Aborted::by("begin a transaction", error);
             return why.tell(jobs.map(|job| job(None).answer));
         }
     };
@@ -158,19 +160,20 @@ fn run_group(connection: &mut Connection, jobs: impl Iterator<Item = Job>, commi
         let savepoint = match transaction.savepoint() {
             Ok(savepoint) => savepoint,
             Err(error) => {
-                (job(None).answer)(Err(query::failed("begin a savepoint")(error)));
+                (job(None).answer)(Err(failed("begin a savepoint")(error)));
                 continue;
             }
         };
-        let mut tx = Tx::new(&savepoint);
+        let mut tx = Tx::new(&*savepoint);
         let done = catch_unwind(AssertUnwindSafe(|| job(Some(&mut tx))));
-        let code = tx.failure();
+        let failure = tx.failure();
         // SQLite may roll back the whole transaction when one statement finds the disk full. The
         // next savepoint would start another transaction and commit it, without the earlier work.
         if savepoint.is_autocommit() {
-            tracing::error!(?code, "the database rolled back a group of transactions");
+            tracing::error!(?failure, "the database rolled back a group of transactions");
             answers.extend(done.ok().map(|done| done.answer));
-            let why = Aborted { operation: "commit a transaction", code, text: UNDONE.to_owned() };
+            let operation = "commit a transaction";
+            let why = Aborted { operation, kind: failure, text: UNDONE.to_owned() };
             return why.tell(answers.into_iter().chain(jobs.map(|job| job(None).answer)));
         }
         // A panic in a use case rolls back only that use case. Its caller gets `Closed`, because
@@ -192,7 +195,7 @@ fn run_group(connection: &mut Connection, jobs: impl Iterator<Item = Job>, commi
             // taken"), so it is reported together with that.
             Ok(()) if done.keep || !answers.is_empty() => answers.push(done.answer),
             Ok(()) => (done.answer)(Ok(())),
-            Err(error) => (done.answer)(Err(query::failed("end a savepoint")(error))),
+            Err(error) => (done.answer)(Err(failed("end a savepoint")(error))),
         }
     }
     if answers.is_empty() {
@@ -205,7 +208,7 @@ fn run_group(connection: &mut Connection, jobs: impl Iterator<Item = Job>, commi
         Ok(()) => answers.into_iter().for_each(|answer| answer(Ok(()))),
         Err(error) => {
             tracing::error!(%error, "the database cannot commit");
-            Aborted::by("commit", &error).tell(answers);
+            Aborted::by("commit", error).tell(answers);
         }
     }
 }
@@ -217,22 +220,22 @@ const UNDONE: &str = "another use case of the same commit failed, and the databa
 /// cloned.
 struct Aborted {
     operation: &'static str,
-    code: Option<ErrorCode>,
+    kind: Option<ErrorKind>,
     text: String,
 }
 
 impl Aborted {
-    fn by(operation: &'static str, error: &rusqlite::Error) -> Self {
-        Self { operation, code: error.sqlite_error_code(), text: error.to_string() }
+    fn by(operation: &'static str, error: rusqlite::Error) -> Self {
+        let DriverError { kind, source } = error.into();
+        Self { operation, kind: Some(kind), text: source.to_string() }
     }
 
     fn tell(self, answers: impl IntoIterator<Item = Answer>) {
-        let Self { operation, code, text } = self;
+        let Self { operation, kind, text } = self;
+        let kind = kind.unwrap_or(ErrorKind::Other);
         for answer in answers {
-            answer(Err(match code {
-                Some(ErrorCode::DiskFull) => StoreError::Full { operation },
-                _ => StoreError::operation(operation)(text.clone()),
-            }));
+            let source = text.clone().into();
+            answer(Err(sql::failed(operation)(DriverError { kind, source })));
         }
     }
 }
@@ -244,7 +247,7 @@ pub(super) fn read_loop(mut connection: Connection, queue: &Arc<Mutex<mpsc::Rece
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
         let Some(job) = job else { return };
         let run = || match connection.transaction() {
-            Ok(transaction) => job(Ok(&Tx::new(&transaction))),
+            Ok(transaction) => job(Ok(&Tx::new(&*transaction))),
             Err(error) => job(Err(StoreError::operation("begin a snapshot")(error))),
         };
         if catch_unwind(AssertUnwindSafe(run)).is_err() {
