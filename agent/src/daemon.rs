@@ -234,14 +234,8 @@ async fn run_joined(
     let _watchdog = AbortOnDropHandle::new(tokio::spawn(watchdog::feed(signs)));
     let local = socket::serve(local_listener, sources, stop.clone());
     let local = tokio::spawn(ending_all(stop.clone(), local));
-    let routes = server::routes(server::Parts {
-        sink: intent,
-        outbox: Arc::new(status),
-        logs,
-        containers: reconciler.snapshot(),
-        stop: stop.child_token(),
-    });
-    let link = server::serve(link_listener, tls, routes, stop.child_token());
+    let router = endpoints(intent, status, logs, reconciler.snapshot(), stop.child_token());
+    let link = server::serve(link_listener, tls, router, stop.child_token());
     let link = tokio::spawn(ending_all(stop.clone(), link));
     let _renewer = vital(&stop, renewer.run(stop.child_token()));
     let reconciling = tokio::spawn(ending_all(stop.clone(), reconciler.run(stop.clone())));
@@ -250,6 +244,17 @@ async fn run_joined(
     stop.cancelled().await;
     notify(&[NotifyState::Stopping]);
     drain(async { tokio::join!(reconciling, local, link).0 }).await
+}
+
+/// What coordinators may ask of this host.
+fn endpoints(
+    sink: Arc<DesiredState<SystemClock>>,
+    status: Status,
+    logs: Podman,
+    containers: watch::Receiver<Option<Arc<HostSnapshot>>>,
+    stop: CancellationToken,
+) -> server::Router {
+    server::routes(server::Parts { sink, outbox: Arc::new(status), logs, containers, stop })
 }
 
 /// A part the agent cannot work without. It only ends by itself if it panics: then the whole agent

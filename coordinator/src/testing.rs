@@ -215,9 +215,6 @@ impl World {
         let database = rusqlite::Connection::open(self.state.config.database()).unwrap();
         let sql = "UPDATE accounts SET email_verified_at = NULL WHERE username_key = ?1";
         assert_eq!(database.execute(sql, [name]).unwrap(), 1);
-        // Caches stay valid until the store's next own commit.
-        let host = self.state.store.write(|tables| tables.hosts().map(drop));
-        host.await.map_err(|error: StoreError| error).unwrap();
     }
 
     /// The same, with a change made while no process runs.

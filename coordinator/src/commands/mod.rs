@@ -6,12 +6,14 @@ pub mod at_rest;
 pub mod deployments;
 pub mod rotation;
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::Write;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use buddo_runtime::clock::Clock;
+use buddo_shared::id::HostId;
 use clap::CommandFactory as _;
 use jiff::Timestamp;
 
@@ -25,8 +27,8 @@ use crate::service::deployments::capacity;
 use crate::service::hosts::epoch::{self, Raised};
 use crate::service::hosts::join::{self, Invitation};
 use crate::service::hosts::renewal;
-use crate::store::Store;
-use crate::store::contract::{Host, Load};
+use crate::store::contract::{Host, Lease, Load};
+use crate::store::{Store, StoreError};
 
 /// `host add`, `list`, `unlock`, `drain`, `undrain`, `evacuate` and `remove`.
 pub async fn host(
@@ -50,7 +52,10 @@ pub async fn host(
         }
         HostCommand::List => {
             let hosts = join::list_with_load(&store).await?;
-            for line in table(&hosts, clock.now(), config.hosts.certificate_life()) {
+            let leases: Result<_, StoreError> = store.read(|tables| tables.leases()).await;
+            let mut lines = table(&hosts, clock.now(), config.hosts.certificate_life());
+            name_holders(&mut lines[1..], &hosts, &leases?.into_iter().collect());
+            for line in lines {
                 writeln!(out, "{line}")?;
             }
         }
@@ -179,6 +184,21 @@ fn table(hosts: &[(Host, Load)], now: Timestamp, life: Duration) -> Vec<String> 
     std::iter::once(head).chain(rows).collect()
 }
 
+/// Where there are several coordinators, says which of them pushes to each host.
+fn name_holders(lines: &mut [String], hosts: &[(Host, Load)], leases: &HashMap<HostId, Lease>) {
+    let mut holders = leases.values().map(|lease| lease.holder);
+    let first = holders.next();
+    if holders.all(|holder| Some(holder) == first) {
+        return;
+    }
+    for (line, (host, _)) in lines.iter_mut().zip(hosts) {
+        let _ = match leases.get(&host.id) {
+            Some(lease) => write!(line, "; pushed to by coordinator {}", lease.holder),
+            None => write!(line, "; no coordinator pushes to it"),
+        };
+    }
+}
+
 fn state(host: &Host, now: Timestamp, life: Duration) -> String {
     if let Err(unserved) = renewal::is_served(host) {
         return format!("LOCKED: {unserved}");
@@ -216,7 +236,6 @@ fn state(host: &Host, now: Timestamp, life: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::StoreError;
     use crate::testing::World;
 
     const MONTH: Duration = Duration::from_hours(720);
@@ -235,6 +254,35 @@ mod tests {
         assert!(lines[1].contains("container-host-1"), "{lines:?}");
         assert!(lines[1].contains("run `buddo-coordinator epoch raise`"), "{lines:?}");
         assert!(!lines[1].contains('\u{1b}'));
+    }
+
+    #[tokio::test]
+    async fn of_several_coordinators_the_list_says_which_pushes() {
+        let world = World::new();
+        let ((one, _), (other, _)) = (world.host(1, 4096).await, world.host(2, 4096).await);
+        let (config, ca) = (&world.state.config, &world.state.ca);
+        let random = crate::crypto::random::SystemRandom;
+        let listed = async || {
+            let mut out = Vec::new();
+            let list = HostCommand::List;
+            host(list, config, ca, &*world.clock, &random, &mut out).await.unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let take = async |host, holder| {
+            let (holder, ttl) = (uuid::Uuid::from_u128(holder), Duration::from_secs(600));
+            let taken: Result<Lease, StoreError> = world
+                .state
+                .store
+                .write(move |tables| tables.acquire_lease(host, holder, ttl))
+                .await;
+            taken.unwrap();
+        };
+        take(one, 7).await;
+        assert!(!listed().await.contains("coordinator"), "there is only one");
+        take(other, 8).await;
+        let lines = listed().await;
+        assert!(lines.contains("pushed to by coordinator 00000000-0000-0000-0000-000000000007"));
+        assert!(lines.contains("pushed to by coordinator 00000000-0000-0000-0000-000000000008"));
     }
 
     #[tokio::test]

@@ -30,7 +30,7 @@ use super::waits::Waits;
 use crate::service::hosts::renewal::{Unserved, is_served};
 use crate::state::AppState;
 use crate::store::StoreError;
-use crate::store::contract::Host;
+use crate::store::contract::{Host, Lease};
 
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]
@@ -204,22 +204,29 @@ impl Session {
     }
 
     /// Records that the host is unreachable and gives its lease back, unless another coordinator
-    /// has it: that one may well reach the host. Returns whether it is settled.
+    /// has it: that one may well reach the host. Returns whether it is recorded.
     async fn note_unreachable(&self) -> bool {
         let (id, holder) = (self.host, self.leases.holder());
-        let since = self.state.clock.now();
-        let note: Result<(), StoreError> = self
-            .state
-            .store
+        let (store, since) = (&self.state.store, self.state.clock.now());
+        let is_elsewhere =
+            move |lease: Option<Lease>| lease.is_some_and(|one| one.holder != holder);
+        // A read first: it is repeated for as long as the other one has the lease.
+        let lease: Result<_, StoreError> = store.read(move |tables| tables.lease(id)).await;
+        if lease.is_ok_and(is_elsewhere) {
+            return false;
+        }
+        let noted: Result<bool, StoreError> = store
             .write(move |tables| {
-                if tables.lease(id)?.is_none_or(|lease| lease.holder == holder) {
-                    tables.set_unreachable(id, since)?;
+                if is_elsewhere(tables.lease(id)?) {
+                    return Ok(false);
                 }
-                tables.release_lease(id, holder)
+                tables.set_unreachable(id, since)?;
+                tables.release_lease(id, holder)?;
+                Ok(true)
             })
             .await;
         announce(&self.state, id).await;
-        note.is_ok()
+        noted.unwrap_or(false)
     }
 }
 

@@ -51,8 +51,8 @@ impl Service {
                 gone.store(true, Ordering::SeqCst);
             }
         });
-        let _serving = AbortOnDropHandle::new(serving);
-        Self { socket, asked, written, left, _folder: folder, _serving }
+        let serving = AbortOnDropHandle::new(serving);
+        Self { socket, asked, written, left, _folder: folder, _serving: serving }
     }
 }
 
@@ -65,7 +65,7 @@ async fn a_reader_of_a_log_that_stalls_holds_up_podmans_socket_and_nothing_else(
     let path = format!("/v1/deployments/{}/log?tail=10&follow=true", APP.0);
     let mut body = handle.call("read a log", get(&path), LONG).await.unwrap().into_body();
     let mut text = Vec::new();
-    while text.iter().filter(|byte| **byte == b'\n').count() < 100 {
+    while text.split(|byte| *byte == b'\n').count() <= 100 {
         text.extend(body.frame().await.unwrap().unwrap().into_data().unwrap());
     }
     for (n, line) in text.split(|byte| *byte == b'\n').take(100).enumerate() {

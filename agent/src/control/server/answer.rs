@@ -128,11 +128,11 @@ mod tests {
 
     type Piece = Result<hyper::body::Frame<Bytes>, Infallible>;
 
-    fn piece(bytes: &'static [u8]) -> Piece {
-        Ok(hyper::body::Frame::data(Bytes::from_static(bytes)))
-    }
-
-    async fn of(pieces: Vec<Piece>, then_silence: bool) -> Result<Bytes, Refused> {
+    async fn of(pieces: &[&'static [u8]], then_silence: bool) -> Result<Bytes, Refused> {
+        let pieces: Vec<Piece> = pieces
+            .iter()
+            .map(|piece| Ok(hyper::body::Frame::data(Bytes::from_static(piece))))
+            .collect();
         let silence = stream::pending::<Piece>().take(usize::from(then_silence));
         let body = StreamBody::new(Box::pin(stream::iter(pieces).chain(silence)));
         read_within(body, 6, BODY_DEADLINE, BODY_IDLE).await
@@ -140,12 +140,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_body_is_whole_small_enough_and_in_time_or_refused() {
-        assert_eq!(of(vec![piece(b"abc"), piece(b"def")], false).await.unwrap(), "abcdef");
+        assert_eq!(of(&[b"abc", b"def"], false).await.unwrap(), "abcdef");
         let begun = Instant::now();
-        assert_eq!(of(vec![piece(b"abcd"), piece(b"efg")], true).await.unwrap_err().status, 413);
+        assert_eq!(of(&[b"abcd", b"efg"], true).await.unwrap_err().status, 413);
         assert_eq!(begun.elapsed(), Duration::ZERO);
         // A body that stands still is given up long before its own deadline.
-        assert_eq!(of(vec![piece(b"abc")], true).await.unwrap_err().status, 408);
+        assert_eq!(of(&[b"abc"], true).await.unwrap_err().status, 408);
         assert_eq!(begun.elapsed(), BODY_IDLE);
     }
 }

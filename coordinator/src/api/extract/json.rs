@@ -1,5 +1,7 @@
 //! The JSON body of a request, with refusals that name the field and the fix.
 
+mod mismatch;
+
 use axum::extract::{FromRequest, OptionalFromRequest, Request};
 use buddo_shared::api::problem::FieldError;
 use bytes::Bytes;
@@ -10,8 +12,6 @@ use serde_path_to_error::{Path, Segment};
 
 use self::mismatch::Mismatch;
 use crate::api::problem::{self, ApiError};
-
-mod mismatch;
 
 /// Maximum size of a request body in bytes.
 pub const MAX_BODY: usize = 1024 * 1024;

@@ -67,13 +67,11 @@ impl Intake {
             let _ = self.flow.release_capacity(bytes.len());
             return Poll::Ready(Some(Ok(bytes)));
         }
-        match state.ended.take() {
-            Some(ended) => Poll::Ready(ended.err().map(Err)),
-            None => {
-                state.reader = Some(cx.waker().clone());
-                Poll::Pending
-            }
+        if let Some(ended) = state.ended.take() {
+            return Poll::Ready(ended.err().map(Err));
         }
+        state.reader = Some(cx.waker().clone());
+        Poll::Pending
     }
 }
 

@@ -26,6 +26,8 @@ pub trait Leases {
     fn renew_leases(&mut self, holder: Uuid, ttl: Duration) -> Result<Vec<HostId>>;
     /// The lease of a host, unless it has expired.
     fn lease(&self, host: HostId) -> Result<Option<Lease>>;
+    /// The leases of all hosts, except those that have expired.
+    fn leases(&self) -> Result<Vec<(HostId, Lease)>>;
     /// Gives up the lease if it is this holder's.
     fn release_lease(&mut self, host: HostId, holder: Uuid) -> Result<()>;
     /// Gives up all leases of a holder.

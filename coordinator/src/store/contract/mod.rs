@@ -10,6 +10,8 @@ mod api_keys;
 mod audit;
 mod changes;
 mod clock;
+#[cfg(test)]
+pub(in crate::store) mod conformance;
 mod consents;
 mod deployments;
 mod devices;

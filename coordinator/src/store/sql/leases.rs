@@ -40,6 +40,14 @@ impl Leases for Tx<'_> {
         self.first(operation, sql, params![text(&host), self.now(operation)?], read)
     }
 
+    fn leases(&self) -> Result<Vec<(HostId, Lease)>> {
+        let operation = "list the leases of hosts";
+        let sql = "SELECT host_id, holder, expires_at FROM host_leases WHERE expires_at > ?1";
+        self.all(operation, sql, [self.now(operation)?], |row| {
+            Ok((parsed(row, "host_id")?, read(row)?))
+        })
+    }
+
     fn release_lease(&mut self, host: HostId, holder: Uuid) -> Result<()> {
         let sql = "DELETE FROM host_leases WHERE host_id = ?1 AND holder = ?2";
         self.run("release a host's lease", sql, params![text(&host), text(&holder)]).map(drop)

@@ -17,6 +17,10 @@ impl Driver for Connection {
         params: &[Value<'_>],
         each: &mut dyn FnMut(&Row<'_>) -> ControlFlow<()>,
     ) -> Result<(), DriverError> {
+        #[cfg(test)]
+        if let Some(other) = super::faults::elsewhere(self, sql) {
+            return other.query(sql, params, each);
+        }
         let mut statement = prepare(self, sql)?;
         let mut rows = statement.query(params_from_iter(params.iter().map(Bound)))?;
         while let Some(row) = rows.next()? {
@@ -45,6 +49,8 @@ impl Driver for Connection {
 }
 
 fn prepare<'c>(connection: &'c Connection, sql: &str) -> Result<CachedStatement<'c>, DriverError> {
+    #[cfg(test)]
+    let sql = &*super::faults::statement(sql)?;
     Ok(connection.prepare_cached(&with_hints(sql))?)
 }
 

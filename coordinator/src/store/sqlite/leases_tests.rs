@@ -87,6 +87,11 @@ fn a_holder_renews_all_it_has_at_once_and_nothing_that_was_taken_from_it() {
     let mut renewed = tx.renew_leases(holder(1), LONG).unwrap();
     renewed.sort();
     assert_eq!(renewed, [host(0), host(1)]);
+    let mut listed = tx.leases().unwrap();
+    listed.sort_by_key(|(host, _)| *host);
+    let holders: Vec<_> = listed.iter().map(|(host, lease)| (*host, lease.holder)).collect();
+    let expected = [(host(0), holder(1)), (host(1), holder(1)), (host(2), holder(2))];
+    assert_eq!(holders, expected);
     assert_eq!(tx.lease(host(2)).unwrap().unwrap().holder, holder(2));
     tx.release_leases(holder(1)).unwrap();
     assert_eq!(tx.renew_leases(holder(1), LONG).unwrap(), []);

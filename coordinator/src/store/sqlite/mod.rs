@@ -197,6 +197,10 @@ fn refused<T>(error: &mpsc::error::TrySendError<T>) -> StoreError {
 #[cfg(test)]
 mod columns;
 #[cfg(test)]
+mod conformance;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod leases_tests;
 #[cfg(test)]
 mod ledger_tests;

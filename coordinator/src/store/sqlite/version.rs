@@ -16,6 +16,8 @@ pub(super) struct Versions<Lock> {
     /// Makes no changes itself: `data_version` counts those of all other connections.
     connection: Mutex<Connection>,
     commits: AtomicU64,
+    #[cfg(test)]
+    faults: Arc<super::faults::Faults>,
     /// Dropped after the connection.
     _held: Arc<Lock>,
 }
@@ -26,7 +28,13 @@ impl<Lock> Versions<Lock> {
         // Whoever asks is not to wait for another process, such as one that recovers the WAL.
         connection.busy_timeout(Duration::ZERO)?;
         let (connection, commits) = (Mutex::new(connection), AtomicU64::new(0));
-        Ok(Self { connection, commits, _held: held })
+        Ok(Self {
+            connection,
+            commits,
+            #[cfg(test)]
+            faults: super::faults::here(),
+            _held: held,
+        })
     }
 
     /// This process has committed, or tried to.
@@ -36,6 +44,10 @@ impl<Lock> Versions<Lock> {
 
     pub(super) fn current(&self) -> Version {
         let commits = self.commits.load(Ordering::SeqCst);
+        #[cfg(test)]
+        if let Some(told) = self.faults.version(commits) {
+            return told;
+        }
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let asked = connection.prepare_cached("PRAGMA data_version");
         match asked.and_then(|mut asked| asked.query_row([], |row| row.get(0))) {

@@ -10,6 +10,8 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::dispatcher;
 
 use super::driver::failed;
+#[cfg(test)]
+use super::faults::Broken;
 use crate::store::contract::{StoreError, Tables};
 use crate::store::retry::Outcome;
 use crate::store::sql::driver::{DriverError, ErrorKind};
@@ -76,6 +78,8 @@ pub(super) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Resu
     // The thread inherits the tracing dispatcher of the one that opens the database.
     let listener = dispatcher::get_default(tracing::Dispatch::clone);
     let run = move || dispatcher::with_default(&listener, run);
+    #[cfg(test)]
+    let run = super::faults::inherited(run);
     thread::Builder::new().name(name.to_owned()).spawn(run).map(drop)
 }
 
@@ -182,8 +186,13 @@ fn run_group(connection: &mut Connection, jobs: impl Iterator<Item = Job>, commi
             tracing::error!("a use case panicked in its transaction; it was rolled back");
             continue;
         };
+        let conflict = tx.conflict();
+        #[cfg(test)]
+        let conflict = conflict.or_else(super::faults::at_commit);
+        #[cfg(test)]
+        let done = Done { keep: done.keep || super::faults::breaks(Broken::Rollback), ..done };
         // Even if the use case has ignored the error: what it read is not what it would write on.
-        if let Some(conflict) = tx.conflict() {
+        if let Some(conflict) = conflict {
             drop(savepoint);
             (done.answer)(Err(conflict));
             continue;
@@ -205,6 +214,10 @@ fn run_group(connection: &mut Connection, jobs: impl Iterator<Item = Job>, commi
     // Even after a failure: whether it reached the disk is unknown.
     committed();
     match result {
+        #[cfg(test)]
+        Ok(()) if super::faults::breaks(Broken::Once) => {
+            answers.into_iter().for_each(|answer| answer(super::faults::after_commit()));
+        }
         Ok(()) => answers.into_iter().for_each(|answer| answer(Ok(()))),
         Err(error) => {
             tracing::error!(%error, "the database cannot commit");
@@ -246,9 +259,15 @@ pub(super) fn read_loop(mut connection: Connection, queue: &Arc<Mutex<mpsc::Rece
         // The lock is held while waiting: the other readers then wait for the lock instead.
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
         let Some(job) = job else { return };
-        let run = || match connection.transaction() {
-            Ok(transaction) => job(Ok(&Tx::new(&*transaction))),
-            Err(error) => job(Err(StoreError::operation("begin a snapshot")(error))),
+        let run = || {
+            #[cfg(test)]
+            if super::faults::breaks(Broken::Snapshot) {
+                return job(Ok(&Tx::new(&connection)));
+            }
+            match connection.transaction() {
+                Ok(transaction) => job(Ok(&Tx::new(&*transaction))),
+                Err(error) => job(Err(StoreError::operation("begin a snapshot")(error))),
+            }
         };
         if catch_unwind(AssertUnwindSafe(run)).is_err() {
             tracing::error!("a use case panicked while reading");

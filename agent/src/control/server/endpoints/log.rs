@@ -31,19 +31,19 @@ const TOGETHER: usize = 32;
 const TAIL: u32 = 100;
 
 struct Logs<L, C> {
-    logs: L,
+    source: L,
     containers: C,
     readers: Arc<Semaphore>,
     stop: CancellationToken,
 }
 
 pub(super) fn endpoint<L: ContainerLogs, C: CurrentContainers>(
-    logs: L,
+    source: L,
     containers: C,
     stop: CancellationToken,
 ) -> impl Endpoint {
     let readers = Arc::new(Semaphore::new(MAX_READERS));
-    let logs = Arc::new(Logs { logs, containers, readers, stop });
+    let logs = Arc::new(Logs { source, containers, readers, stop });
     move |call| open(Arc::clone(&logs), call)
 }
 
@@ -73,7 +73,7 @@ async fn open<L: ContainerLogs, C: CurrentContainers>(
         let detail = format!("{MAX_READERS} logs are being read on this host; try again later");
         problem(StatusCode::SERVICE_UNAVAILABLE, "too_many_readers", "Too many readers", detail)
     })?;
-    let lines = match logs.logs.log(&container, tail, follow).await {
+    let lines = match logs.source.log(&container, tail, follow).await {
         Ok(lines) => lines,
         // Removed since the last pass.
         Err(ContainersError::NotFound(_)) => return Err(none()),
