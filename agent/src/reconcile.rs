@@ -42,7 +42,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use buddo_shared::id::DeploymentId;
 use buddo_shared::report::Frame;
 use buddo_shared::sealed::OpeningKey;
 use tokio::sync::{Notify, watch};
@@ -73,7 +72,8 @@ use crate::model::document::Document;
 use crate::model::host_facts::HostFacts;
 use crate::model::live_table::LiveTable;
 use crate::model::snapshot::HostSnapshot;
-use crate::plan::state::DeploymentState;
+use crate::model::workload::WorkloadId;
+use crate::plan::state::WorkloadState;
 use crate::ports::{EventFeed, World};
 use crate::process::metrics::Metrics;
 
@@ -124,7 +124,7 @@ pub struct Reconciler<W: World> {
     world: W,
     inputs: Inputs,
     settings: Settings,
-    states: BTreeMap<DeploymentId, DeploymentState>,
+    states: BTreeMap<WorkloadId, WorkloadState>,
     observation: Observation,
     host_trouble: HostTrouble,
     secrets: SecretsWatch,
@@ -153,14 +153,16 @@ impl<W: World> Reconciler<W> {
         shared: Shared,
     ) -> Result<Self, StoreError> {
         let Shared { store, status, image_leases, metrics } = shared;
-        let saved = store.deployments().await?;
+        let saved = store.workloads().await?;
         let mut states: BTreeMap<_, _> = saved
             .iter()
-            .map(|(id, persisted)| (*id, DeploymentState::restore(persisted.clone())))
+            .map(|(id, persisted)| (*id, WorkloadState::restore(persisted.clone())))
             .collect();
-        // The coordinator has not been told yet that these are gone, if they are.
+        // It was not reported yet that these are gone, if they are.
         for id in store.reported().await?.keys().filter_map(|subject| subject.parse().ok()) {
-            states.entry(id).or_default();
+            if !states.keys().any(|workload| workload.deployment == id) {
+                states.entry(WorkloadId::app(id)).or_default();
+            }
         }
         let (now, wake) = (Instant::now(), Arc::new(Notify::new()));
         let jitter = || Arc::clone(world.jitter());
@@ -218,16 +220,16 @@ impl<W: World> Reconciler<W> {
     /// Runs until `stop`. Containers and routes stay as they are.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut beside = self.drive_beside();
-        let mut told = Instant::now();
+        let mut reported_at = Instant::now();
         while !stop.is_cancelled() {
             let begun = Instant::now();
             let next = self.pass().await;
             self.metrics.passed(begun.elapsed());
-            if told.elapsed() >= CHECKED {
-                told = Instant::now();
+            if reported_at.elapsed() >= CHECKED {
+                reported_at = Instant::now();
                 self.report_checked();
             }
-            if self.rest(next, &stop, &mut told).await.is_none() {
+            if self.rest(next, &stop, &mut reported_at).await.is_none() {
                 break;
             }
             if beside.is_finished() {
@@ -252,7 +254,7 @@ impl<W: World> Reconciler<W> {
     fn report_checked(&self) {
         let checked = self.probes.checked();
         if !checked.is_empty() {
-            self.status.tell(Frame::Checked(checked));
+            self.status.send(Frame::Checked(checked));
         }
     }
 
@@ -261,7 +263,7 @@ impl<W: World> Reconciler<W> {
         &mut self,
         next: Option<Instant>,
         stop: &CancellationToken,
-        told: &mut Instant,
+        reported_at: &mut Instant,
     ) -> Option<()> {
         let due = [next, self.observation.stream_due()].into_iter().flatten();
         let until = due.fold(Instant::now() + RELIST, Instant::min);
@@ -289,8 +291,8 @@ impl<W: World> Reconciler<W> {
                 () = tokio::time::sleep_until(until) => return Some(()),
                 // Shows that the loop is alive; nothing is observed.
                 () = tokio::time::sleep(HEARTBEAT) => {
-                    if told.elapsed() >= CHECKED {
-                        *told = Instant::now();
+                    if reported_at.elapsed() >= CHECKED {
+                        *reported_at = Instant::now();
                         self.report_checked();
                     }
                 }

@@ -3,36 +3,51 @@
 use buddo_shared::id::{DeploymentId, Generation, HostId, Revision};
 use buddo_shared::image::ImageReference;
 use buddo_shared::limits::Limits;
-use buddo_shared::manifest::{DeploymentSpec, Manifest, RunState, SCHEMA, Strategy};
+use buddo_shared::manifest::{
+    DeploymentSpec, Manifest, RunState, SCHEMA, ServiceSpec, Services, Strategy,
+};
 use buddo_shared::name::{HostName, Subdomain};
 use buddo_shared::port::Port;
 use buddo_shared::probe::Probe;
-use buddo_shared::report::HostStatus;
+use buddo_shared::report::{DeploymentStatus, Health, HostStatus, Phase};
 use buddo_shared::signed::{Signer, Verifier};
+use buddo_shared::workload::{ServiceName, SpecDigest};
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::model::document::Document;
-use crate::model::snapshot::HostSnapshot;
+use crate::model::snapshot::{DeploymentSnapshot, HostSnapshot};
 
-/// Deployment number `n`, of this image.
+/// Deployment number `n`: the one public service `app`, of this image.
 pub(crate) fn desired(n: u128, image: &str) -> DeploymentSpec {
     DeploymentSpec {
         id: DeploymentId::new(Uuid::from_u128(n)),
         revision: Revision::FIRST,
         subdomain: Subdomain::parse(&format!("app-{n}")).unwrap(),
         run: RunState::Running,
+        domains: Vec::new(),
+        services: Services::try_from(vec![service("app", image)]).unwrap(),
+        guard: None,
+        kept_images: Vec::new(),
+    }
+}
+
+/// A public service of revision 1 with one replica.
+pub(crate) fn service(name: &str, image: &str) -> ServiceSpec {
+    ServiceSpec {
+        name: ServiceName::parse(name).unwrap(),
+        revision: Revision::FIRST,
+        spec: SpecDigest::from_bytes(&[0; 32]),
+        replicas: 1,
+        public: true,
         image: ImageReference::parse(image).unwrap(),
         digest: None,
         port: Port::DEFAULT,
         limits: Limits { memory_mb: 256, cpu_millicores: 250, pids: 100 },
-        domains: Vec::new(),
         probe: Probe::default(),
         strategy: Strategy::Rolling,
         env: None,
         registry_credentials: None,
-        guard: None,
-        kept_images: Vec::new(),
     }
 }
 
@@ -70,4 +85,39 @@ pub(crate) fn snapshot(joined: bool) -> HostSnapshot {
         lacks: None,
     };
     HostSnapshot { joined, host, deployments: Vec::new() }
+}
+
+/// Deployment `id`, live with its first revision; nothing is said of its services.
+pub(crate) fn status(id: DeploymentId) -> DeploymentStatus {
+    DeploymentStatus {
+        id,
+        revision: Revision::FIRST,
+        phase: Phase::Live,
+        serving: Some(Revision::FIRST),
+        health: Health::Healthy,
+        checked_at: None,
+        failure: None,
+        put_back: None,
+        restarts: 0,
+        services: Vec::new(),
+    }
+}
+
+/// A running deployment with this status, of which nothing else is known.
+pub(crate) fn deployment_snapshot(status: DeploymentStatus) -> DeploymentSnapshot {
+    DeploymentSnapshot {
+        subdomain: Some("blog".to_owned()),
+        host: Some("blog.example.com".to_owned()),
+        run: Some(RunState::Running),
+        status,
+        given_up: None,
+        guarded_s: None,
+        kills: 0,
+        retry_s: None,
+        target: None,
+        containers: Vec::new(),
+        doing: Vec::new(),
+        planned: Vec::new(),
+        next_look_ms: None,
+    }
 }

@@ -4,6 +4,7 @@
 mod client;
 pub(crate) mod deploys;
 mod log;
+pub(crate) mod services;
 pub(crate) mod story;
 
 use std::sync::{Arc, Mutex};
@@ -211,7 +212,7 @@ impl World {
     }
 
     /// Makes an account's address unconfirmed.
-    pub(crate) async fn unverify(&self, name: &str) {
+    pub(crate) fn unverify(&self, name: &str) {
         let database = rusqlite::Connection::open(self.state.config.database()).unwrap();
         let sql = "UPDATE accounts SET email_verified_at = NULL WHERE username_key = ?1";
         assert_eq!(database.execute(sql, [name]).unwrap(), 1);

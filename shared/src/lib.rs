@@ -33,3 +33,4 @@ pub mod signed;
 pub mod spec;
 pub mod terminal;
 mod text;
+pub mod workload;

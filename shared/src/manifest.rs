@@ -1,19 +1,24 @@
 //! The desired state of one host: the payload of the signed document.
+//!
+//! The shape of a deployment is checked where it is parsed, so that nothing half valid gets in: its
+//! services ([`Services`]), and how they relate to its revision and its fallback ([`ShapeError`]).
+
+mod services;
+mod shape;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{DeploymentId, Generation, HostId, Revision};
-use crate::image::{Digest, ImageReference};
-use crate::limits::Limits;
+use crate::image::ImageReference;
 use crate::name::{HostName, Subdomain};
-use crate::port::Port;
-use crate::probe::Probe;
-use crate::sealed::Sealed;
 use crate::signed::PublicKey;
 
-/// The schema that this program writes and reads. A reader refuses a newer one by its number.
-pub const SCHEMA: u32 = 1;
+pub use self::services::{ServiceSpec, Services, ServicesError};
+pub use self::shape::{ShapeError, WrongShape};
+
+/// The schema that this program writes and reads. A reader refuses any other by its number.
+pub const SCHEMA: u32 = 2;
 
 /// Everything that one host should run. What is absent must not exist.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,38 +59,26 @@ pub struct Trust {
     pub cas: Vec<String>,
 }
 
-/// The desired state of one deployment.
+/// The desired state of one deployment: one or more services that are rolled out, and rolled back,
+/// together.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+// Makes the derived functions inherent ones, which the checked implementations in `shape` call.
+#[serde(remote = "Self")]
 pub struct DeploymentSpec {
     /// Stays the same through all revisions.
     pub id: DeploymentId,
     /// Its current revision. A revision is immutable, so a new number is the only sign of change.
     pub revision: Revision,
-    /// Its name in the zone.
+    /// Its name in the zone: where visitors find its public service.
     pub subdomain: Subdomain,
     /// Whether it should serve.
     pub run: RunState,
-    /// The image as the operator named it.
-    pub image: ImageReference,
-    /// The image digest of this revision, once a host has resolved it. `None`: pull the tag and
-    /// report its digest.
-    pub digest: Option<Digest>,
-    /// The port inside the container.
-    pub port: Port,
-    /// The tier's limits.
-    pub limits: Limits,
     /// Verified host names besides the subdomain.
     pub domains: Vec<HostName>,
-    /// Its health probe.
-    pub probe: Probe,
-    /// How a new revision replaces the old one.
-    pub strategy: Strategy,
-    /// The environment, sealed to the host with [`Sealed::ENVIRONMENT`].
-    pub env: Option<Sealed>,
-    /// Credentials for the image's registry, sealed with [`Sealed::REGISTRY`].
-    pub registry_credentials: Option<Sealed>,
+    /// What it consists of.
+    pub services: Services,
     /// What to do if the revision fails after it went live; `None`: no predecessor was ever live.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, rename = "auto_rollback", skip_serializing_if = "Option::is_none")]
     pub guard: Option<Box<AutoRollback>>,
     /// Images, pinned by digest, of the revisions that can be restored: never garbage-collected.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -107,18 +100,9 @@ pub struct AutoRollback {
 pub struct Fallback {
     /// The revision to fall back to.
     pub revision: Revision,
-    /// Its image as the operator named it.
-    pub image: ImageReference,
-    /// Its image digest.
-    pub digest: Digest,
-    /// The port inside the container.
-    pub port: Port,
-    /// Its health probe.
-    pub probe: Probe,
-    /// Its environment, sealed to the host with [`Sealed::ENVIRONMENT`].
-    pub env: Option<Sealed>,
-    /// Credentials for its registry, in case its image is gone from the host.
-    pub registry_credentials: Option<Sealed>,
+    /// All of its services, each with the digest of its image. A service that is the same in both
+    /// revisions has the same [`ServiceSpec::revision`] in both, and is left alone.
+    pub services: Services,
 }
 
 /// The desired run state of a deployment.
@@ -178,7 +162,7 @@ impl std::str::FromStr for Strategy {
     }
 }
 
-/// Registry credentials, as the JSON inside [`DeploymentSpec::registry_credentials`].
+/// Registry credentials, as the JSON inside [`ServiceSpec::registry_credentials`].
 #[derive(Debug, Clone, Deserialize, Serialize)]
 pub struct RegistryCredentials {
     /// User name.
@@ -187,3 +171,6 @@ pub struct RegistryCredentials {
     #[serde(serialize_with = "crate::secret::exposed")]
     pub password: crate::secret::Secret,
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -5,11 +5,17 @@
 //! POST /v1/reports/ack          {"through": SEQ}: the coordinator has committed all up to SEQ
 //! ```
 
+use std::fmt;
+use std::marker::PhantomData;
+
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::de::{self, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::id::{DeploymentId, Generation, Revision};
 use crate::image::Digest;
+use crate::manifest::{ServiceSpec, Services};
+use crate::workload::{ReplicaIndex, ServiceName};
 
 /// One line of the report stream.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -50,35 +56,120 @@ pub enum ReportBody {
     Host(HostStatus),
 }
 
-/// The observed state of one deployment. A level, not an edge: only the newest one matters.
+/// The observed state of one deployment: a summary, and its parts. A level, not an edge: only the
+/// newest one matters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeploymentStatus {
     /// The deployment that this is about.
     pub id: DeploymentId,
     /// The desired revision of the document.
     pub revision: Revision,
-    /// How far that revision has got.
+    /// How far that revision has got: as far as its service that is furthest behind.
     pub phase: Phase,
-    /// The revision that now answers visitors.
+    /// The revision of the deployment that now answers visitors.
     pub serving: Option<Revision>,
-    /// Health of the serving container, or of the one being probed.
+    /// The worst health of its containers that serve, or of those being probed.
     pub health: Health,
     /// The last finished probe.
     pub checked_at: Option<Timestamp>,
-    /// The digest that `revision` was resolved to.
-    pub digest: Option<Digest>,
     /// Why the phase is `failed`, or why it does not progress.
     pub failure: Option<Failure>,
-    /// Name of the container that serves or is starting.
-    pub container: Option<String>,
     /// The revision that the host restores by itself, because auto rollback gave up `revision`,
     /// which had been live. `None` otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub put_back: Option<Revision>,
-    /// How often the serving container ended by itself or had to be replaced, with less than ten
-    /// minutes between two. Missing from agents older than this counter.
+    /// How often its serving containers ended by themselves or had to be replaced, with less than
+    /// ten minutes between two.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub restarts: u32,
+    /// Its services: those of `revision`, and those that still exist although it does not have them.
+    #[serde(deserialize_with = "at_most::<MAX_SERVICES, _, _>")]
+    pub services: Vec<ServiceStatus>,
+}
+
+impl DeploymentStatus {
+    /// Its services, where a person has to be told of them: an app that consists of the one service
+    /// [`ServiceName::APP`] is the app.
+    pub fn named_services(&self) -> &[ServiceStatus] {
+        match &*self.services {
+            [only] if only.name == ServiceName::APP => &[],
+            services => services,
+        }
+    }
+}
+
+/// The observed state of one service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// Its name.
+    pub name: ServiceName,
+    /// The desired revision of its content.
+    pub revision: Revision,
+    /// How far that has got: as far as the replica that is furthest behind.
+    pub phase: Phase,
+    /// The digest that the image of `revision` was resolved to.
+    pub digest: Option<Digest>,
+    /// Why the phase is `failed`, or why it does not progress.
+    pub failure: Option<Failure>,
+    /// Its replicas.
+    #[serde(deserialize_with = "at_most::<MAX_REPLICAS, _, _>")]
+    pub replicas: Vec<ReplicaStatus>,
+}
+
+/// The observed state of one of a service's equal containers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicaStatus {
+    /// Its number.
+    pub replica: ReplicaIndex,
+    /// The revision of the content that it now serves.
+    pub serving: Option<Revision>,
+    /// Health of the container that serves, or of the one being probed.
+    pub health: Health,
+    /// The last finished probe.
+    pub checked_at: Option<Timestamp>,
+    /// Name of the container that serves or is starting.
+    pub container: Option<String>,
+    /// How often the serving container ended by itself or had to be replaced, with less than ten
+    /// minutes between two.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub restarts: u32,
+}
+
+/// The most services in a status: those of one revision, and as many that are being removed.
+pub const MAX_SERVICES: usize = 2 * Services::MAX;
+
+/// The most replicas in a status.
+pub const MAX_REPLICAS: usize = ServiceSpec::MAX_REPLICAS as usize;
+
+/// Reads a sequence of at most `MAX` elements, and none after that: its sender does not decide how
+/// much memory it takes.
+fn at_most<'de, const MAX: usize, T, D>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    struct AtMost<const MAX: usize, T>(PhantomData<T>);
+
+    impl<'de, const MAX: usize, T: Deserialize<'de>> Visitor<'de> for AtMost<MAX, T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a sequence of at most {MAX} elements")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Vec<T>, A::Error> {
+            let mut elements = Vec::new();
+            while let Some(element) = sequence.next_element()? {
+                if elements.len() == MAX {
+                    return Err(de::Error::invalid_length(MAX + 1, &self));
+                }
+                elements.push(element);
+            }
+            Ok(elements)
+        }
+    }
+
+    deserializer.deserialize_seq(AtMost::<MAX, T>(PhantomData))
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde wants")]
@@ -133,8 +224,8 @@ pub struct Failure {
     pub fix: String,
 }
 
-impl std::fmt::Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}\n{}", self.cause, self.fix)
     }
 }
@@ -144,7 +235,9 @@ impl std::fmt::Display for Failure {
 pub struct Progress {
     /// The deployment that this is about.
     pub id: DeploymentId,
-    /// The revision that is being rolled out.
+    /// The service that is being rolled out.
+    pub service: ServiceName,
+    /// The revision of the deployment that is being rolled out.
     pub revision: Revision,
     /// The phase that it is in.
     pub phase: Phase,
@@ -152,7 +245,7 @@ pub struct Progress {
     pub percent: Option<u8>,
 }
 
-/// A probe of a serving container that changed nothing.
+/// A probe of a container of the public service that changed nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checked {
     /// The deployment that was probed.
@@ -211,17 +304,66 @@ mod tests {
 
     use super::*;
 
+    fn replica(number: u16) -> ReplicaStatus {
+        ReplicaStatus {
+            replica: ReplicaIndex::new(number),
+            serving: Some(Revision::FIRST),
+            health: Health::Healthy,
+            checked_at: None,
+            container: None,
+            restarts: 0,
+        }
+    }
+
+    fn service(name: &str) -> ServiceStatus {
+        ServiceStatus {
+            name: ServiceName::parse(name).unwrap(),
+            revision: Revision::FIRST,
+            phase: Phase::Live,
+            digest: None,
+            failure: None,
+            replicas: vec![replica(0)],
+        }
+    }
+
+    fn status(services: Vec<ServiceStatus>) -> DeploymentStatus {
+        DeploymentStatus {
+            id: DeploymentId::new(Uuid::from_u128(1)),
+            revision: Revision::FIRST,
+            phase: Phase::Live,
+            serving: Some(Revision::FIRST),
+            health: Health::Healthy,
+            checked_at: None,
+            failure: None,
+            put_back: None,
+            restarts: 0,
+            services,
+        }
+    }
+
     #[test]
-    fn a_report_without_restarts_reads_and_is_written_as_before_they_were_counted() {
-        let before = r#"{"id":"00000000-0000-0000-0000-000000000001","revision":1,"phase":"live",
-            "serving":1,"health":"healthy","checked_at":null,"digest":null,"failure":null,
-            "container":null}"#;
-        let status: DeploymentStatus = serde_json::from_str(before).unwrap();
-        assert_eq!(status.restarts, 0);
-        let written = serde_json::to_value(&status).unwrap();
-        assert_eq!(written, serde_json::from_str::<serde_json::Value>(before).unwrap());
-        let told = serde_json::to_value(DeploymentStatus { restarts: 3, ..status }).unwrap();
-        assert_eq!(told["restarts"], 3);
+    fn restarts_are_named_once_there_are_any() {
+        let quiet = serde_json::to_value(status(vec![service("app")])).unwrap();
+        assert_eq!(quiet.get("restarts"), None);
+        let read: DeploymentStatus = serde_json::from_value(quiet).unwrap();
+        assert_eq!(read, status(vec![service("app")]));
+        let restarted = DeploymentStatus { restarts: 3, ..read };
+        assert_eq!(serde_json::to_value(restarted).unwrap()["restarts"], 3);
+    }
+
+    #[test]
+    fn a_status_names_no_more_parts_than_a_manifest_allows() {
+        let read = |status: &DeploymentStatus| {
+            let text = serde_json::to_string(status).unwrap();
+            serde_json::from_str::<DeploymentStatus>(&text)
+        };
+        let most = status(vec![service("app"); MAX_SERVICES]);
+        assert_eq!(read(&most).unwrap(), most);
+        let error = read(&status(vec![service("app"); MAX_SERVICES + 1])).unwrap_err();
+        assert!(error.to_string().contains("at most 32 elements"), "{error}");
+        let replicas = (0..=ServiceSpec::MAX_REPLICAS).map(replica).collect();
+        let many = status(vec![ServiceStatus { replicas, ..service("app") }]);
+        assert!(read(&many).is_err());
     }
 
     #[test]
@@ -231,7 +373,18 @@ mod tests {
         let revision = Revision::FIRST;
         let frames = [
             Frame::Report(Report { seq: 1, at, body: ReportBody::Removed { id } }),
-            Frame::Progress(Progress { id, revision, phase: Phase::Pulling, percent: Some(43) }),
+            Frame::Report(Report {
+                seq: 2,
+                at,
+                body: ReportBody::Deployment(status(vec![service("web"), service("worker")])),
+            }),
+            Frame::Progress(Progress {
+                id,
+                service: ServiceName::APP,
+                revision,
+                phase: Phase::Pulling,
+                percent: Some(43),
+            }),
             // A sequence: an internally tagged enum could not carry it.
             Frame::Checked(vec![Checked { id, at }]),
         ];

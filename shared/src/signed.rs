@@ -11,6 +11,7 @@
 //!
 //! Checks that need state or a clock (generation order, expiry) are up to the agent's `control::desired_state`.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
@@ -117,7 +118,13 @@ pub enum VerifyError {
     Payload(String),
     /// Written by a newer program.
     #[error("the document has schema {0}, this agent reads {SCHEMA}; upgrade the agent")]
-    Schema(u32),
+    NewerSchema(u32),
+    /// Written by an older program.
+    #[error(
+        "the document has schema {0}, this agent reads {SCHEMA}: it was written by a coordinator \
+         older than this agent; upgrade both to the same version"
+    )]
+    OlderSchema(u32),
     /// Signed for another host.
     #[error("the document is for host {0}, not for this one")]
     ForeignHost(HostId),
@@ -138,7 +145,8 @@ impl VerifyError {
             Self::UnknownKey(_) => "unknown_key",
             Self::Signature => "bad_signature",
             Self::Payload(_) => "malformed_payload",
-            Self::Schema(_) => "newer_schema",
+            Self::NewerSchema(_) => "newer_schema",
+            Self::OlderSchema(_) => "older_schema",
             Self::ForeignHost(_) => "foreign_host",
             Self::Trust(_) => "bad_trust",
         }
@@ -258,10 +266,12 @@ impl Verifier {
             schema: u32,
         }
         let payload_error = |error: serde_json::Error| VerifyError::Payload(error.to_string());
-        // Before the rest: a newer schema may not even decode, and the error should say so.
+        // Before the rest: another schema may not even decode, and the error should say so.
         let SchemaOnly { schema } = serde_json::from_slice(payload).map_err(payload_error)?;
-        if schema != SCHEMA {
-            return Err(VerifyError::Schema(schema));
+        match schema.cmp(&SCHEMA) {
+            Ordering::Less => return Err(VerifyError::OlderSchema(schema)),
+            Ordering::Greater => return Err(VerifyError::NewerSchema(schema)),
+            Ordering::Equal => {}
         }
         let value: Manifest = serde_json::from_slice(payload).map_err(payload_error)?;
         if value.host_id != self.host {

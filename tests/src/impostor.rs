@@ -6,10 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use buddo_shared::id::HostId;
+use buddo_shared::id::{DeploymentId, HostId, Revision};
+use buddo_shared::image::ImageReference;
 use buddo_shared::join::{COORDINATOR_NAME, host_name};
+use buddo_shared::limits::Limits;
+use buddo_shared::manifest::{DeploymentSpec, RunState, ServiceSpec, Strategy};
+use buddo_shared::name::Subdomain;
+use buddo_shared::port::Port;
+use buddo_shared::probe::Probe;
 use buddo_shared::secret::Secret;
 use buddo_shared::signed::Signer;
+use buddo_shared::workload::{ServiceName, SpecDigest};
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair};
 use reqwest::Client;
 use rustls::pki_types::pem::PemObject as _;
@@ -17,8 +24,45 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
 
-use crate::product::Product;
+use crate::product::{PORT, Product};
 use crate::world::PortOf;
+
+/// The one service of an app, new in this revision.
+pub fn service(image: &str, revision: u32) -> anyhow::Result<ServiceSpec> {
+    Ok(ServiceSpec {
+        name: ServiceName::APP,
+        revision: Revision::new(revision),
+        spec: SpecDigest::from_bytes(&[0; 32]),
+        replicas: 1,
+        public: true,
+        image: ImageReference::parse(image)?,
+        digest: None,
+        port: Port::try_from(i64::from(PORT))?,
+        limits: Limits { memory_mb: 256, cpu_millicores: 250, pids: 256 },
+        probe: Probe::default(),
+        strategy: Strategy::Rolling,
+        env: None,
+        registry_credentials: None,
+    })
+}
+
+/// An app of that service alone, in the service's revision.
+pub fn deployment(
+    id: DeploymentId,
+    subdomain: &str,
+    service: ServiceSpec,
+) -> anyhow::Result<DeploymentSpec> {
+    Ok(DeploymentSpec {
+        id,
+        revision: service.revision,
+        subdomain: Subdomain::parse(subdomain)?,
+        run: RunState::Running,
+        domains: Vec::new(),
+        services: vec![service].try_into()?,
+        guard: None,
+        kept_images: Vec::new(),
+    })
+}
 
 /// The keys of a coordinator, and the agent they are used against.
 pub struct Impostor {

@@ -1,32 +1,32 @@
-//! OOM kills in containers that guards watch, read only while a guard is open.
+//! OOM kills in containers that auto rollback watches.
 //!
 //! ```text
-//! reconcile ── want(what serves under a guard) ──► read task ── each 2 s ──► MemoryEvents::kills
+//! reconcile ── want(what serves under watch)   ──► read task ── each 2 s ──► MemoryEvents::kills
 //!     ▲                                               │
-//!     └────────────── wake, when it changed ──────────┴──► seen(app)
+//!     └────────────── wake, when it changed ──────────┴──► seen(workload)
 //! ```
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use buddo_shared::id::DeploymentId;
 use tokio::sync::{Notify, watch};
 
 use crate::model::container::Process;
 use crate::model::oom_kills::OomKills;
+use crate::model::workload::WorkloadId;
 use crate::ports::MemoryEvents;
 
 const LOOK: Duration = Duration::from_secs(2);
 
-pub type Watched = BTreeMap<DeploymentId, Process>;
+pub type Watched = BTreeMap<WorkloadId, Process>;
 
 /// The kernel's counts. Clones share all state.
 #[derive(Clone)]
 pub struct Kills {
     events: Option<Arc<dyn MemoryEvents>>,
     wanted: watch::Sender<Watched>,
-    seen: watch::Sender<BTreeMap<DeploymentId, OomKills>>,
+    seen: watch::Sender<BTreeMap<WorkloadId, OomKills>>,
     wake: Arc<Notify>,
 }
 
@@ -52,8 +52,8 @@ impl Kills {
         });
     }
 
-    /// The last reading for this app; `None` while no guard watches it.
-    pub fn seen(&self, id: DeploymentId) -> Option<OomKills> {
+    /// The last reading for this workload; `None` while auto rollback does not watch it.
+    pub fn seen(&self, id: WorkloadId) -> Option<OomKills> {
         self.seen.borrow().get(&id).cloned()
     }
 
@@ -102,6 +102,7 @@ impl Kills {
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
+    use buddo_shared::id::DeploymentId;
     use uuid::Uuid;
 
     use super::*;
@@ -129,7 +130,7 @@ mod tests {
         tokio::time::sleep(Duration::from_hours(1)).await;
         assert_eq!(looks(), 0, "no guard is open, so nobody looks");
 
-        let id = DeploymentId::new(Uuid::from_u128(1));
+        let id = WorkloadId::app(DeploymentId::new(Uuid::from_u128(1)));
         let process = |pid| Process { container: "c".to_owned(), pid };
         let seen = || kills.seen(id).map(|kills| (kills.process.pid, kills.count));
         kills.want([(id, process(7))].into());

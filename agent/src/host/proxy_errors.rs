@@ -1,7 +1,7 @@
-//! Failed requests from Caddy's log, read only while a guard is open.
+//! Failed requests from Caddy's log, read only while auto rollback watches.
 //!
 //! ```text
-//! reconcile ── want(names, a guard is open) ──► read task ── each 2 s, or more often while much is
+//! reconcile ── want(names, while watched)  ──► read task ── each 2 s, or more often while much is
 //!     ▲                                             │        written ──► Proxy::failed_requests
 //!     └──── wake, when it changed, each 2 s ────────┴──► seen()
 //! ```

@@ -1,7 +1,10 @@
 //! Why an app is in the state it is in, and what happens next: state → words. Pure.
 
+use buddo_shared::id::Revision;
 use buddo_shared::manifest::RunState;
-use buddo_shared::report::{Health, HostStatus, Phase};
+use buddo_shared::report::{
+    DeploymentStatus, Health, HostStatus, Phase, ReplicaStatus, ServiceStatus,
+};
 use buddo_shared::terminal::clean;
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +20,9 @@ pub struct Explanation {
     pub why: String,
     pub visitors: String,
     pub next: String,
+    /// How each of its services is, unless it consists of the one service `app`.
+    #[serde(default)]
+    pub services: Vec<String>,
     /// What is wrong with its host, which may be the cause.
     #[serde(default)]
     pub host: Vec<String>,
@@ -34,6 +40,7 @@ impl std::fmt::Display for Explanation {
             clean(&self.visitors),
             clean(&self.next)
         )?;
+        self.services.iter().try_for_each(|line| write!(f, "\nService   {}", clean(line)))?;
         self.host.iter().try_for_each(|trouble| write!(f, "\nHost      {}", clean(trouble)))
     }
 }
@@ -47,8 +54,25 @@ pub fn explain(app: &DeploymentSnapshot, host: &HostStatus) -> Explanation {
         why: why(app),
         visitors: visitors(app),
         next: next(app),
+        services: app.status.named_services().iter().map(service).collect(),
         host: troubles(host),
     }
+}
+
+/// How one service is; its revision is the one that introduced its content.
+fn service(service: &ServiceStatus) -> String {
+    let replicas = match service.replicas.len() {
+        0 | 1 => String::new(),
+        all => {
+            let healthy = |replica: &&ReplicaStatus| replica.health == Health::Healthy;
+            let healthy = service.replicas.iter().filter(healthy).count();
+            format!(" ({healthy} of {all} replicas are healthy)")
+        }
+    };
+    let why =
+        service.failure.as_ref().map(|failure| format!(": {}. {}.", failure.cause, failure.fix));
+    let words = progress(service.phase, service.revision);
+    format!("{} {words}{replicas}{}", service.name, why.unwrap_or_default())
 }
 
 /// Everything that is wrong with the host: any of it may be the cause of an app's state.
@@ -61,8 +85,17 @@ fn troubles(host: &HostStatus) -> Vec<String> {
 }
 
 fn state(app: &DeploymentSnapshot) -> String {
-    let revision = app.status.revision;
-    match app.status.phase {
+    let DeploymentStatus { phase, revision, put_back, .. } = app.status;
+    match put_back {
+        Some(old) if phase == Phase::Failed => {
+            format!("went back to revision {old}: revision {revision} was given up")
+        }
+        _ => progress(phase, revision),
+    }
+}
+
+fn progress(phase: Phase, revision: Revision) -> String {
+    match phase {
         Phase::Accepted => format!("is accepted; revision {revision} has no container yet"),
         Phase::Pulling => format!("is being deployed: the image of revision {revision} is pulled"),
         Phase::Starting => format!("is being started: revision {revision}"),
@@ -75,10 +108,7 @@ fn state(app: &DeploymentSnapshot) -> String {
         Phase::Live => format!("is live with revision {revision}"),
         Phase::Stopping => "is being stopped".to_owned(),
         Phase::Stopped => "is stopped".to_owned(),
-        Phase::Failed => match app.status.put_back {
-            Some(old) => format!("went back to revision {old}: revision {revision} was given up"),
-            None => format!("failed: revision {revision} was given up"),
-        },
+        Phase::Failed => format!("failed: revision {revision} was given up"),
     }
 }
 
@@ -181,40 +211,70 @@ fn next(app: &DeploymentSnapshot) -> String {
 
 #[cfg(test)]
 mod tests {
-    use buddo_shared::id::{DeploymentId, Revision};
-    use buddo_shared::report::{DeploymentStatus, Failure};
+    use buddo_shared::id::DeploymentId;
+    use buddo_shared::report::Failure;
+    use buddo_shared::workload::ReplicaIndex;
     use uuid::Uuid;
 
     use super::*;
 
     fn snapshot(phase: Phase, failure: Option<Failure>) -> DeploymentSnapshot {
+        let status = DeploymentStatus {
+            revision: Revision::new(2),
+            phase,
+            failure,
+            services: vec![one("app", phase)],
+            ..crate::testing::status(DeploymentId::new(Uuid::from_u128(1)))
+        };
         DeploymentSnapshot {
-            subdomain: Some("blog".to_owned()),
-            host: Some("blog.example.com".to_owned()),
-            run: Some(RunState::Running),
-            status: DeploymentStatus {
-                id: DeploymentId::new(Uuid::from_u128(1)),
-                revision: Revision::new(2),
-                phase,
-                serving: Some(Revision::new(1)),
-                health: Health::Healthy,
-                checked_at: None,
-                digest: None,
-                failure,
-                container: None,
-                put_back: None,
-                restarts: 0,
-            },
-            given_up: None,
-            guarded_s: None,
-            kills: 0,
-            retry_s: None,
             target: Some(Target::Live { addresses: vec![[127, 64, 0, 1].into()] }),
-            containers: Vec::new(),
-            doing: Vec::new(),
-            planned: Vec::new(),
-            next_look_ms: None,
+            ..crate::testing::deployment_snapshot(status)
         }
+    }
+
+    fn one(name: &str, phase: Phase) -> ServiceStatus {
+        ServiceStatus {
+            name: name.parse().unwrap(),
+            revision: Revision::new(2),
+            phase,
+            digest: None,
+            failure: None,
+            replicas: vec![replica(0, Health::Healthy)],
+        }
+    }
+
+    fn replica(number: u16, health: Health) -> ReplicaStatus {
+        ReplicaStatus {
+            replica: ReplicaIndex::new(number),
+            serving: Some(Revision::FIRST),
+            health,
+            checked_at: None,
+            container: None,
+            restarts: 0,
+        }
+    }
+
+    #[test]
+    fn services_are_named_where_there_are_several_or_another_than_app() {
+        let mut app = snapshot(Phase::Probing, None);
+        assert_eq!(explain(&app, &host()).services, Vec::<String>::new());
+        app.status.services = vec![one("web", Phase::Live)];
+        assert_eq!(explain(&app, &host()).services, ["web is live with revision 2"]);
+        let failure = crate::plan::messages::host_full();
+        let replicas = vec![replica(0, Health::Healthy), replica(1, Health::Unknown)];
+        app.status.services = vec![
+            ServiceStatus { replicas, ..one("app", Phase::Probing) },
+            ServiceStatus { failure: Some(failure), ..one("worker", Phase::Failed) },
+        ];
+        says(
+            &app,
+            &host(),
+            &[
+                "Service   app is being probed: revision 2 runs, has not answered yet \
+                 (1 of 2 replicas are healthy)\n",
+                "Service   worker failed: revision 2 was given up: the host has no free address",
+            ],
+        );
     }
 
     fn host() -> HostStatus {

@@ -1,18 +1,19 @@
 //! `status`, `explain`, `document`, `routes`, `events`: query the running agent, and show its
 //! answer on standard output, for people or as JSON.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::Write as _;
 
 use anyhow::{Context as _, Result};
 use buddo_runtime::uri::escape;
-use buddo_shared::report::{Report, ReportBody};
+use buddo_shared::report::{Health, Report, ReportBody, ServiceStatus};
 use buddo_shared::terminal::{clean, clean_lines, escape_json};
 
 use crate::config::Config;
 use crate::local::client;
 use crate::local::explain::Explanation;
-use crate::model::snapshot::HostSnapshot;
+use crate::model::snapshot::{DeploymentSnapshot, HostSnapshot};
 use crate::ports::RouteFiles;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,31 +78,58 @@ fn status(snapshot: &HostSnapshot) -> String {
     for warning in &host.warnings {
         let _ = writeln!(text, "warning: {}", clean(warning));
     }
-    let rows: Vec<[String; 6]> = snapshot
-        .deployments
-        .iter()
-        .map(|app| {
-            let status = &app.status;
-            let serving = status.serving.map_or_else(|| "-".to_owned(), |r| format!("r{r}"));
-            [
-                app.subdomain
-                    .as_deref()
-                    .map_or_else(|| status.id.to_string(), |n| clean(n).into_owned()),
-                format!("{:?}", status.phase).to_lowercase(),
-                format!("r{}", status.revision),
-                serving,
-                format!("{:?}", status.health).to_lowercase(),
-                match status.restarts {
-                    0 => "-".to_owned(),
-                    times => times.to_string(),
-                },
-            ]
-        })
-        .collect();
+    let rows: Vec<[String; 6]> = snapshot.deployments.iter().flat_map(rows).collect();
     if !rows.is_empty() {
         text.push_str(&table(["APP", "PHASE", "WANTED", "SERVING", "HEALTH", "RESTARTS"], &rows));
     }
     text
+}
+
+/// The deployment's row, and one for each of its services where they have to be told apart.
+fn rows(app: &DeploymentSnapshot) -> Vec<[String; 6]> {
+    let status = &app.status;
+    let name = app.subdomain.as_deref().map(|name| clean(name).into_owned());
+    let serving = status.serving.map(|revision| format!("r{revision}"));
+    let own = [
+        name.unwrap_or_else(|| status.id.to_string()),
+        lowercase(status.phase),
+        format!("r{}", status.revision),
+        serving.unwrap_or_else(|| "-".to_owned()),
+        lowercase(status.health),
+        restarts(status.restarts),
+    ];
+    std::iter::once(own).chain(status.named_services().iter().map(service_row)).collect()
+}
+
+fn service_row(service: &ServiceStatus) -> [String; 6] {
+    let replicas = &service.replicas;
+    let count = if replicas.len() > 1 { format!(" ({})", replicas.len()) } else { String::new() };
+    // While it is being replaced, its replicas may serve different content.
+    let serving: BTreeSet<_> = replicas.iter().filter_map(|replica| replica.serving).collect();
+    let serving: Vec<_> = serving.iter().map(|revision| format!("r{revision}")).collect();
+    let all = |health| replicas.iter().all(|replica| replica.health == health);
+    let any = |health| replicas.iter().any(|replica| replica.health == health);
+    let health = match () {
+        () if any(Health::Unhealthy) => Health::Unhealthy,
+        () if all(Health::Healthy) => Health::Healthy,
+        () => Health::Unknown,
+    };
+    [
+        format!("  {}{count}", service.name),
+        lowercase(service.phase),
+        format!("r{}", service.revision),
+        if serving.is_empty() { "-".to_owned() } else { serving.join(",") },
+        lowercase(health),
+        restarts(replicas.iter().map(|replica| replica.restarts).sum()),
+    ]
+}
+
+fn lowercase(word: impl std::fmt::Debug) -> String {
+    format!("{word:?}").to_lowercase()
+}
+
+fn restarts(times: u32) -> String {
+    if times == 0 { "-".to_owned() } else { times.to_string() }
 }
 
 fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
@@ -129,7 +157,7 @@ fn events(reports: &[Report]) -> String {
         let words = match &report.body {
             ReportBody::Deployment(status) => {
                 let why = status.failure.as_ref().map(|f| format!(": {}", f.cause));
-                let phase = format!("{:?}", status.phase).to_lowercase();
+                let phase = lowercase(status.phase);
                 format!("{} r{} {phase}{}", status.id, status.revision, why.unwrap_or_default())
             }
             ReportBody::Removed { id } => format!("{id} removed"),
@@ -145,11 +173,14 @@ fn events(reports: &[Report]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use buddo_shared::report::{DeploymentStatus, Failure, Health, HostStatus, Phase};
+    use buddo_shared::id::{DeploymentId, Revision};
+    use buddo_shared::report::{DeploymentStatus, Failure, HostStatus, Phase, ReplicaStatus};
+    use buddo_shared::workload::ReplicaIndex;
     use jiff::Timestamp;
+    use uuid::Uuid;
 
     use super::*;
-    use crate::model::snapshot::{ContainerSnapshot, DeploymentSnapshot};
+    use crate::model::snapshot::ContainerSnapshot;
 
     /// What a registry or an app may say: it sets the title, clears the screen, and imitates
     /// another line.
@@ -161,28 +192,25 @@ mod tests {
             cause: HOSTILE.to_owned(),
             fix: HOSTILE.to_owned(),
         };
+        let service = ServiceStatus {
+            name: "worker".parse().unwrap(),
+            revision: Revision::FIRST,
+            phase: Phase::Failed,
+            digest: None,
+            failure: Some(said()),
+            replicas: Vec::new(),
+        };
+        let status = DeploymentStatus {
+            phase: Phase::Failed,
+            serving: None,
+            health: Health::Unknown,
+            failure: Some(said()),
+            services: vec![service],
+            ..crate::testing::status(DeploymentId::new(Uuid::from_u128(1)))
+        };
         DeploymentSnapshot {
-            subdomain: Some("blog".to_owned()),
-            host: None,
             run: None,
-            status: DeploymentStatus {
-                id: buddo_shared::id::DeploymentId::new(uuid::Uuid::from_u128(1)),
-                revision: buddo_shared::id::Revision::FIRST,
-                phase: Phase::Failed,
-                serving: None,
-                health: Health::Unknown,
-                checked_at: None,
-                digest: None,
-                failure: Some(said()),
-                container: None,
-                put_back: None,
-                restarts: 0,
-            },
             given_up: Some(said()),
-            guarded_s: None,
-            kills: 0,
-            retry_s: None,
-            target: None,
             containers: vec![ContainerSnapshot {
                 name: "a".to_owned(),
                 state: "running".to_owned(),
@@ -191,10 +219,55 @@ mod tests {
                 drains: false,
                 problem: Some(HOSTILE.to_owned()),
             }],
-            doing: Vec::new(),
-            planned: Vec::new(),
-            next_look_ms: None,
+            ..crate::testing::deployment_snapshot(status)
         }
+    }
+
+    #[test]
+    fn services_have_their_own_lines_where_they_have_to_be_told_apart() {
+        let replica = |number: u16, serving: u32| ReplicaStatus {
+            replica: ReplicaIndex::new(number),
+            serving: Some(Revision::new(serving)),
+            health: Health::Healthy,
+            checked_at: None,
+            container: None,
+            restarts: u32::from(number),
+        };
+        let service = |name: &str, replicas| ServiceStatus {
+            name: name.parse().unwrap(),
+            revision: Revision::new(2),
+            phase: Phase::Live,
+            digest: None,
+            failure: None,
+            replicas,
+        };
+        let mut snapshot = crate::testing::snapshot(true);
+        let id = DeploymentId::new(Uuid::from_u128(1));
+        let mut shown = |services| {
+            let told = DeploymentStatus { services, ..crate::testing::status(id) };
+            snapshot.deployments = vec![crate::testing::deployment_snapshot(told)];
+            status_rows(&snapshot)
+        };
+        assert_eq!(shown(vec![service("app", vec![replica(0, 2)])]), ["blog live r1 r1 healthy -"]);
+        let several = vec![
+            service("app", vec![replica(0, 2)]),
+            service("db", vec![replica(1, 1), replica(2, 2)]),
+        ];
+        assert_eq!(
+            shown(several),
+            [
+                "blog live r1 r1 healthy -",
+                "app live r2 r2 healthy -",
+                "db (2) live r2 r1,r2 healthy 3"
+            ]
+        );
+    }
+
+    /// The rows below the table's head, with single spaces.
+    fn status_rows(snapshot: &HostSnapshot) -> Vec<String> {
+        let text = status(snapshot);
+        let rows = text.lines().skip_while(|line| !line.starts_with("APP ")).skip(1);
+        rows.map(|row| row.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
     }
 
     #[test]
@@ -218,7 +291,7 @@ mod tests {
         let problem = crate::local::explain::explain(&unexplained, &snapshot.host).to_string();
         snapshot.deployments = vec![app];
         for (text, lines) in
-            [(status(&snapshot), 4), (explained, 6), (problem, 6), (events(&reports), 2)]
+            [(status(&snapshot), 5), (explained, 7), (problem, 7), (events(&reports), 2)]
         {
             assert!(text.contains("all is well"), "{text:?}");
             assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
@@ -248,11 +321,12 @@ mod tests {
             why: said(),
             visitors: said(),
             next: said(),
+            services: vec![said()],
             host: vec![said()],
         };
         let files = [(said(), "a line\nanother\u{9b}2J".to_owned())].into();
         for (text, lines) in
-            [(status(&snapshot), 3), (explanation.to_string(), 6), (routes(&files), 3)]
+            [(status(&snapshot), 4), (explanation.to_string(), 7), (routes(&files), 3)]
         {
             assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
             assert_eq!(text.trim_end().lines().count(), lines, "{text:?}");

@@ -1,13 +1,13 @@
-//! Loopback addresses of a deployment's two slots: a base from the configuration plus its index.
+//! Loopback addresses of a workload's two slots: a base from the configuration plus its index.
 //!
 //! The last octet is never 0 or 255, which some programs take for a network or a broadcast.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use crate::config::Network;
-use crate::model::container::Slot;
+use crate::model::workload::Slot;
 
-/// A deployment's number on this host, from 0; reusable once the deployment is gone.
+/// A workload's number on this host, from 0; reusable once the workload is gone.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
@@ -18,7 +18,7 @@ pub struct Index(u16);
 const PER_BLOCK: u16 = 254;
 
 impl Index {
-    /// How many deployments one host can address.
+    /// How many workloads one host can address.
     pub const COUNT: u16 = PER_BLOCK * 256 - 1;
 
     /// Takes a number below [`COUNT`](Self::COUNT).
@@ -39,7 +39,7 @@ impl Index {
 }
 
 impl Network {
-    /// Where the container in `slot` of the deployment with `index` is published.
+    /// Where the container in `slot` of the workload with `index` is published.
     pub fn address(&self, index: Index, slot: Slot) -> SocketAddrV4 {
         let base = match slot {
             Slot::A => self.slot_a,

@@ -4,41 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddrV4;
 use std::path::PathBuf;
 
-use buddo_shared::id::{DeploymentId, Revision};
 use buddo_shared::image::{Digest, ImageReference};
 use buddo_shared::limits::Limits;
 use buddo_shared::port::Port;
 
-/// One of the two places a deployment's containers can be in.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum Slot {
-    A,
-    B,
-}
-
-impl Slot {
-    #[must_use]
-    pub const fn other(self) -> Self {
-        match self {
-            Self::A => Self::B,
-            Self::B => Self::A,
-        }
-    }
-}
-
-/// The identity that a container's labels state; its name follows from it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Identity {
-    /// Label `buddo.deployment`.
-    pub deployment: DeploymentId,
-    /// Label `buddo.revision`.
-    pub revision: Revision,
-    /// Label `buddo.slot`.
-    pub slot: Slot,
-}
+// A container is told from others by its identity, so both are found here as well.
+pub use crate::model::workload::{Identity, Slot};
 
 /// One of our containers, as a list call shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,6 +8,9 @@ use buddo_shared::image::Digest;
 use buddo_shared::manifest::{DeploymentSpec, Manifest};
 use buddo_shared::signed::Verified;
 
+use crate::model::spec::WorkloadSpec;
+use crate::model::workload::WorkloadId;
+
 /// The document in force. Made only from one whose signature was verified.
 #[derive(Debug)]
 pub struct Document {
@@ -15,6 +18,7 @@ pub struct Document {
     manifest: Manifest,
     digest: Digest,
     entries: BTreeMap<DeploymentId, Arc<DeploymentSpec>>,
+    workloads: BTreeMap<WorkloadId, WorkloadSpec>,
 }
 
 impl Document {
@@ -22,8 +26,11 @@ impl Document {
         let digest = verified.digest().clone();
         let mut manifest = verified.into_inner();
         let deployments = std::mem::take(&mut manifest.deployments);
-        let entries = deployments.into_iter().map(|d| (d.id, Arc::new(d))).collect();
-        Self { manifest, digest, entries }
+        let entries: BTreeMap<_, _> =
+            deployments.into_iter().map(|d| (d.id, Arc::new(d))).collect();
+        let workloads =
+            entries.values().flat_map(WorkloadSpec::of).map(|spec| (spec.id(), spec)).collect();
+        Self { manifest, digest, entries, workloads }
     }
 
     /// The signed manifest without the deployments: those are the [`entries`](Self::entries).
@@ -46,5 +53,10 @@ impl Document {
     /// The desired deployments.
     pub fn entries(&self) -> &BTreeMap<DeploymentId, Arc<DeploymentSpec>> {
         &self.entries
+    }
+
+    /// What the desired deployments consist of: each replica of each service.
+    pub fn workloads(&self) -> &BTreeMap<WorkloadId, WorkloadSpec> {
+        &self.workloads
     }
 }

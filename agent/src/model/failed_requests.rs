@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-/// Seconds for which counters are kept: what a guard looks back at, plus a margin.
+/// Seconds for which counters are kept: what auto rollback looks back at, plus a margin.
 const KEPT: i64 = 360;
 /// Gaps kept apart; beyond this number they are merged.
 const MAX_GAPS: usize = 16;

@@ -14,3 +14,4 @@ pub mod snapshot;
 pub mod spec;
 pub mod step;
 pub mod trust;
+pub mod workload;

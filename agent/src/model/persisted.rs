@@ -1,4 +1,4 @@
-//! What the agent knows of a deployment after a restart: the part of its state that is in the
+//! What the agent knows of a workload after a restart: the part of its state that is in the
 //! database.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::model::address::Index;
-use crate::model::container::{Identity, Slot};
+use crate::model::workload::{Identity, Slot};
 
 /// A container that answers visitors, by what its labels say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,7 +20,7 @@ pub struct Serving {
 }
 
 impl Serving {
-    /// Whether it is that container, of the same deployment.
+    /// Whether it is that container, of the same workload.
     pub fn is(self, identity: Identity) -> bool {
         (self.revision, self.slot) == (identity.revision, identity.slot)
     }
@@ -36,14 +36,13 @@ pub struct Persisted {
     pub digests: BTreeMap<Revision, Digest>,
     /// Revisions that were given up; they are not tried again.
     pub failures: BTreeMap<Revision, Failure>,
-    /// Revisions that served once: only their guard gives them up, otherwise they are retried.
+    /// Revisions that served once: only auto rollback gives them up, otherwise they are retried.
     pub proven: BTreeSet<Revision>,
-    /// The guard over the wanted revision, or its outcome.
-    #[serde(alias = "vigil")]
+    /// The watch over the wanted revision, or its outcome.
     pub rollback_watch: Option<RollbackWatch>,
 }
 
-/// What a guard must know again after an agent restart.
+/// What auto rollback must know again after an agent restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum RollbackWatch {
@@ -57,5 +56,14 @@ pub enum RollbackWatch {
     RolledBack {
         /// The revision given up.
         revision: Revision,
+    },
+    /// Another workload of the deployment was given up, and a revision goes back as a whole: this
+    /// one's predecessor is put back, too.
+    RolledBackToo {
+        /// The revision given up.
+        revision: Revision,
+        /// The revision of the deployment that went back. In a later one, this content is tried
+        /// again: it did nothing wrong.
+        deployment: Revision,
     },
 }

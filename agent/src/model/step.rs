@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use buddo_shared::id::{DeploymentId, Revision};
+use buddo_shared::id::Revision;
 
-use crate::model::container::{Identity, Slot};
+use crate::model::workload::{Identity, Slot, WorkloadId, container_name};
 
-/// One effect on the world, for the deployment and revision of its
+/// One effect on the world, for the workload and revision of its
 /// [`Operation`](crate::reconcile::executor::Operation).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
@@ -75,10 +75,10 @@ impl Step {
     }
 
     /// The container that it makes, changes or inspects for `revision`.
-    pub fn container(&self, deployment: DeploymentId, revision: Revision) -> Option<String> {
+    pub fn container(&self, workload: WorkloadId, revision: Revision) -> Option<String> {
         match self {
             Self::Create(slot) => {
-                Some(container_name(&Identity { deployment, revision, slot: *slot }))
+                Some(container_name(&Identity { workload, revision, slot: *slot }))
             }
             Self::Start(name)
             | Self::Watch(name)
@@ -95,7 +95,7 @@ impl Step {
 }
 
 /// Two lanes that do not wait for each other: what serves is restarted while a new revision's image
-/// is still being pulled. A deployment has one operation at a time in each lane.
+/// is still being pulled. A workload has one operation at a time in each lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lane {
     /// Keeping what serves running.
@@ -119,69 +119,5 @@ impl fmt::Display for Step {
             Self::FreeAddress(slot) => write!(f, "free the address of slot {slot:?}"),
             Self::RemoveSecrets(revision) => write!(f, "remove the secrets of r{revision}"),
         }
-    }
-}
-
-/// The name of the one container that can have this identity.
-pub fn container_name(identity: &Identity) -> String {
-    let slot = match identity.slot {
-        Slot::A => 'a',
-        Slot::B => 'b',
-    };
-    format!("buddo-{}-r{}-{slot}", identity.deployment, identity.revision)
-}
-
-/// Whose container this is; `None`: not one of ours.
-pub fn container_owner(name: &str) -> Option<Identity> {
-    let rest = name.strip_prefix("buddo-")?;
-    let (deployment, rest) = rest.split_at_checked(36)?;
-    let (revision, slot) = rest.strip_prefix("-r")?.split_once('-')?;
-    let slot = match slot {
-        "a" => Slot::A,
-        "b" => Slot::B,
-        _ => return None,
-    };
-    Some(Identity { deployment: deployment.parse().ok()?, revision: revision.parse().ok()?, slot })
-}
-
-/// The prefix of the names of a revision's secrets; a number follows.
-pub fn secret_prefix(deployment: DeploymentId, revision: Revision) -> String {
-    format!("buddo-{deployment}-r{revision}-")
-}
-
-/// Whose secret this is; `None`: not one of ours.
-pub fn secret_owner(name: &str) -> Option<(DeploymentId, Revision)> {
-    let rest = name.strip_prefix("buddo-")?;
-    let (deployment, rest) = rest.split_at_checked(36)?;
-    let (revision, number) = rest.strip_prefix("-r")?.split_once('-')?;
-    number.parse::<u16>().ok()?;
-    Some((deployment.parse().ok()?, revision.parse().ok()?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_container_tells_its_owner_and_foreign_ones_have_none() {
-        let deployment = "550e8400-e29b-41d4-a716-446655440000".parse().unwrap();
-        for slot in [Slot::A, Slot::B] {
-            let identity = Identity { deployment, revision: Revision::new(12), slot };
-            let name = container_name(&identity);
-            assert_eq!(container_owner(&name), Some(identity));
-            assert_eq!(container_owner(&format!("{name}b")), None);
-            assert_eq!(container_owner(&name[1..]), None);
-        }
-        assert_eq!(container_owner("postgres"), None);
-    }
-
-    #[test]
-    fn a_secret_tells_its_owner_and_foreign_ones_have_none() {
-        let id: DeploymentId = "550e8400-e29b-41d4-a716-446655440000".parse().unwrap();
-        let name = format!("{}{}", secret_prefix(id, Revision::new(12)), 3);
-        assert_eq!(secret_owner(&name), Some((id, Revision::new(12))));
-        assert_eq!(secret_owner("buddo-x"), None);
-        assert_eq!(secret_owner(&name[..name.len() - 1]), None);
-        assert_eq!(secret_owner("postgres-password"), None);
     }
 }

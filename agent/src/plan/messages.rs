@@ -7,6 +7,7 @@ use buddo_shared::id::Revision;
 use buddo_shared::limits::Limits;
 use buddo_shared::port::Port;
 use buddo_shared::report::Failure;
+use buddo_shared::workload::ServiceName;
 
 use crate::model::container::{ExitInfo, KILLED};
 use crate::plan::rollback_watch::Verdict;
@@ -328,7 +329,7 @@ pub fn replacement_waits(reason: Option<&str>, host_trouble: bool) -> Failure {
     failure("unhealthy", format!("the app fails its health checks: {reason}; {wait}"), fix)
 }
 
-/// The guard gave `revision` up, `lived` after it went live, and puts `fallback` back.
+/// Auto rollback gave `revision` up, `lived` after it went live, and brings `fallback` back.
 pub fn auto_rollback(
     verdict: &Verdict,
     revision: Revision,
@@ -378,7 +379,7 @@ pub fn auto_rollback(
     failure(code, format!("revision {revision} {what}; revision {fallback} is put back"), fix)
 }
 
-/// The guard gave `revision` up because none of its containers can be made to answer again.
+/// Auto rollback gave `revision` up because none of its containers can be made to answer again.
 pub fn auto_rollback_gone(revision: Revision, fallback: Revision, why: &Failure) -> Failure {
     failure(
         "guard_crash_loop",
@@ -400,6 +401,20 @@ pub fn not_rolled_back(failure: &Failure, fallback: Revision, why: &Failure) -> 
         ),
         ..failure.clone()
     }
+}
+
+/// The failure of one of several services.
+pub fn of_service(service: ServiceName, failure: Failure) -> Failure {
+    Failure { cause: format!("service {service}: {}", failure.cause), ..failure }
+}
+
+/// The service goes back to revision `fallback` of its deployment, because `culprit` was given up.
+pub fn rolled_back_together(culprit: ServiceName, fallback: Revision, why: &Failure) -> Failure {
+    let cause = format!(
+        "goes back to revision {fallback} with the service {culprit}, which was given up: {}",
+        why.cause
+    );
+    Failure { cause, ..why.clone() }
 }
 
 fn cut(text: &str) -> String {

@@ -1,22 +1,25 @@
-//! The decisions: pure, for one deployment at a time.
+//! The decisions: pure, for one workload at a time; [`deployment`] has those that concern all
+//! workloads of a deployment.
 //!
 //! ```text
-//!                 DeploymentState (what was decided and seen before)
+//!                   WorkloadState (what was decided and seen before)
 //!                        │ ▲
 //!   View (desired,       ▼ │      Plan (steps per lane, where visitors go,
 //!   containers, health, plan() ─► what to probe, how to put it into words,
 //!   host rules, now)              when to look again)
 //! ```
 //!
-//! Planning changes the deployment's state and nothing else; called again with the same view and
+//! Planning changes the workload's state and nothing else; called again with the same view and
 //! nothing done meanwhile, it returns the same plan. Rules that hold in every plan:
 //!
 //! - what answers visitors is never stopped before something else answers, or before its operator
 //!   asked for that;
 //! - a container is removed only after nothing new was sent to it for the drain time;
-//! - a revision that failed is not tried again; one that served once is given up only by its guard;
+//! - a revision that failed is not tried again; one that served once is given up only by
+//!   auto rollback;
 //! - without a document nothing is touched.
 
+pub mod deployment;
 pub mod messages;
 pub mod permits;
 pub mod phase;
@@ -33,30 +36,31 @@ mod tests;
 use std::ops::Deref;
 use std::time::Duration;
 
-use buddo_shared::id::{DeploymentId, Revision};
-use buddo_shared::manifest::{DeploymentSpec, RunState};
+use buddo_shared::id::Revision;
+use buddo_shared::manifest::RunState;
 use buddo_shared::probe::Probe;
 use buddo_shared::report::{Failure, Phase};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::config::{Drain, Network};
-use crate::model::container::{Container, ContainerState, Identity, Slot};
+use crate::model::container::{Container, ContainerState};
 use crate::model::health::{Level, Tracker};
 use crate::model::host_facts::LimitRule;
 use crate::model::live_table::{EDGE_REFRESH, Target};
 use crate::model::oom_kills::OomKills;
 use crate::model::persisted::Serving;
-use crate::model::spec::RevisionSpec;
-use crate::model::step::{Lane, Step, container_name};
+use crate::model::spec::{RevisionSpec, WorkloadSpec};
+use crate::model::step::{Lane, Step};
+use crate::model::workload::{Identity, Slot, WorkloadId, container_name};
 use crate::plan::rollback_watch::failed_requests::Failed;
-use crate::plan::state::{DeploymentState, Stock};
+use crate::plan::state::{Stock, WorkloadState};
 
 /// How long the edge may still use the previous table: Caddy's refresh time, plus a margin for a
 /// query under way.
 pub const EDGE_LAG: Duration = EDGE_REFRESH.saturating_add(Duration::from_millis(80));
 
-/// What holds for all deployments of the host.
+/// What holds for all workloads of the host.
 #[derive(Debug, Clone)]
 pub struct Rules {
     pub limits: LimitRule,
@@ -64,7 +68,8 @@ pub struct Rules {
     pub drain: Drain,
     /// Where containers are published.
     pub network: Network,
-    /// Podman was away, or many apps went down together: no guard judges before this.
+    /// Podman was away, or many apps went down together: auto rollback judges nothing before
+    /// this.
     pub troubled_until: Option<Instant>,
     /// So many apps let their probes time out that the apps are not at fault.
     pub many_sick: bool,
@@ -127,11 +132,11 @@ impl Deref for Seen<'_> {
     }
 }
 
-/// One deployment, observed and desired.
+/// One workload, observed and desired.
 pub struct View<'a> {
-    pub id: DeploymentId,
+    pub id: WorkloadId,
     /// Its desired state; `None`: it should not exist.
-    pub desired: Option<&'a DeploymentSpec>,
+    pub desired: Option<&'a WorkloadSpec>,
     pub containers: &'a [Seen<'a>],
     pub busy: &'a Busy,
     pub rules: &'a Rules,
@@ -176,7 +181,8 @@ pub struct PlannedOperation {
 pub struct Plan {
     /// At most one for each lane, in the order of the lanes.
     pub operations: Vec<PlannedOperation>,
-    /// Where visitors go; `None`: there is no such app.
+    /// Where requests to it go: visitors' if it is public, otherwise those of its deployment's other
+    /// services; `None`: there is no such app.
     pub target: Option<Target>,
     /// What is probed from now on.
     pub probes: Vec<Probed>,
@@ -269,7 +275,7 @@ impl Plan {
 
 impl<'a> View<'a> {
     fn find(&self, revision: Revision, slot: Slot) -> Option<Seen<'a>> {
-        let identity = Identity { deployment: self.id, revision, slot };
+        let identity = Identity { workload: self.id, revision, slot };
         self.containers.iter().copied().find(|c| c.identity == Some(identity))
     }
 
@@ -279,13 +285,13 @@ impl<'a> View<'a> {
 
     /// Whether this revision needs an environment that Podman's secrets hold only in part or not at
     /// all.
-    fn lacks_secrets(&self, state: &DeploymentState, wanted: &RevisionSpec<'_>) -> bool {
+    fn lacks_secrets(&self, state: &WorkloadState, wanted: &RevisionSpec<'_>) -> bool {
         let whole = state.secrets.get(&wanted.revision) == Some(&Stock::Whole);
         self.rules.secrets_known && wanted.env.is_some() && !whole
     }
 
     fn name(&self, revision: Revision, slot: Slot) -> String {
-        container_name(&Identity { deployment: self.id, revision, slot })
+        container_name(&Identity { workload: self.id, revision, slot })
     }
 }
 
@@ -300,27 +306,24 @@ fn deadline(probe: &Probe) -> Duration {
 
 /// What to roll out: the desired revision or, once that was given up and does not serve, the
 /// fallback. `None`: neither; what serves is kept.
-pub fn wanted<'a>(
-    state: &DeploymentState,
-    desired: &'a DeploymentSpec,
-) -> Option<RevisionSpec<'a>> {
-    if !state.persisted.failures.contains_key(&desired.revision) {
+pub fn wanted<'a>(state: &WorkloadState, desired: &'a WorkloadSpec) -> Option<RevisionSpec<'a>> {
+    if !state.persisted.failures.contains_key(&desired.revision()) {
         return Some(RevisionSpec::asked_for(desired));
     }
     let fallback = rollback::fallback(state, desired)?;
     // A revision that never served must not disturb what does, whichever that is.
-    let due = state.was_rolled_back(desired.revision)
+    let due = state.was_rolled_back(desired.revision())
         || state.persisted.live.is_none_or(|live| live.revision == fallback);
     RevisionSpec::fallback(desired).filter(|_| due)
 }
 
-/// Plans for one deployment. Pure, except that it updates `state`, the deployment's own state.
-pub fn plan(state: &mut DeploymentState, view: &View<'_>) -> Plan {
+/// Plans for one workload. Pure, except that it updates `state`, the workload's own state.
+pub fn plan(state: &mut WorkloadState, view: &View<'_>) -> Plan {
     let plan = match view.desired {
         None => teardown::remove(state, view),
         Some(desired) => {
             state.prune(desired);
-            match desired.run {
+            match desired.run() {
                 RunState::Running => serving::serve(state, view, desired),
                 RunState::Stopped => teardown::stop(state, view, Target::Stopped),
                 RunState::Suspended => teardown::stop(state, view, Target::Suspended),

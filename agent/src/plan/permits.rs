@@ -16,10 +16,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use buddo_shared::id::DeploymentId;
 use tokio::time::Instant;
 
 use super::Permit;
+use crate::model::workload::WorkloadId;
 
 /// Tokens after a quiet time: a few apps that are sick by chance need not wait.
 const BURST: u32 = 6;
@@ -49,9 +49,9 @@ pub struct Permits {
     /// The time up to which tokens were counted.
     counted: Instant,
     /// Who waits, and since when.
-    waiting: BTreeMap<DeploymentId, Instant>,
+    waiting: BTreeMap<WorkloadId, Instant>,
     /// Who was replaced lately, and when.
-    lately: BTreeMap<DeploymentId, Instant>,
+    lately: BTreeMap<WorkloadId, Instant>,
     /// When many apps were last sick: from, to.
     many: Option<(Instant, Instant)>,
     last: Option<Instant>,
@@ -62,8 +62,8 @@ pub struct Permits {
 pub struct Round {
     left: u32,
     /// The apps whose turn it is.
-    turn: BTreeSet<DeploymentId>,
-    lately: BTreeSet<DeploymentId>,
+    turn: BTreeSet<WorkloadId>,
+    lately: BTreeSet<WorkloadId>,
     otherwise: Permit,
 }
 
@@ -112,7 +112,7 @@ impl Permits {
     }
 
     /// The replacement of this app's container is on its way.
-    pub fn take(&mut self, id: DeploymentId, now: Instant) {
+    pub fn take(&mut self, id: WorkloadId, now: Instant) {
         self.tokens = self.tokens.saturating_sub(1);
         self.last = Some(now);
         self.lately.insert(id, now);
@@ -120,7 +120,7 @@ impl Permits {
     }
 
     /// Exactly these apps wait.
-    pub fn wait(&mut self, ids: &BTreeSet<DeploymentId>, now: Instant) {
+    pub fn wait(&mut self, ids: &BTreeSet<WorkloadId>, now: Instant) {
         self.waiting.retain(|id, _| ids.contains(id));
         for id in ids {
             self.waiting.entry(*id).or_insert(now);
@@ -146,13 +146,13 @@ impl Permits {
 
 impl Round {
     /// Whether this app's container may be replaced.
-    pub fn permit(&self, id: DeploymentId) -> Permit {
+    pub fn permit(&self, id: WorkloadId) -> Permit {
         let granted = self.turn.contains(&id) || self.spare() > self.kept_from(id);
         if granted { Permit::Granted } else { self.otherwise }
     }
 
     /// Its replacement begins.
-    pub fn begins(&mut self, id: DeploymentId) {
+    pub fn begins(&mut self, id: WorkloadId) {
         self.left = self.left.saturating_sub(1);
         self.turn.remove(&id);
     }
@@ -162,7 +162,7 @@ impl Round {
         self.left.saturating_sub(u32::try_from(self.turn.len()).unwrap_or(u32::MAX))
     }
 
-    fn kept_from(&self, id: DeploymentId) -> u32 {
+    fn kept_from(&self, id: WorkloadId) -> u32 {
         // Where apps are tried one at a time anyway, the longest waiting goes first.
         if self.lately.contains(&id) && self.otherwise == Permit::Later { KEPT } else { 0 }
     }
@@ -170,22 +170,23 @@ impl Round {
 
 #[cfg(test)]
 mod tests {
+    use buddo_shared::id::DeploymentId;
     use proptest::prelude::*;
     use uuid::Uuid;
 
     use super::*;
 
-    fn id(n: u128) -> DeploymentId {
-        DeploymentId::new(Uuid::from_u128(n))
+    fn id(n: u128) -> WorkloadId {
+        WorkloadId::app(DeploymentId::new(Uuid::from_u128(n)))
     }
 
     /// A pass in which `sick` apps want to be replaced: returns those that are.
     fn pass(
         permits: &mut Permits,
-        sick: &BTreeSet<DeploymentId>,
+        sick: &BTreeSet<WorkloadId>,
         (troubled, many): (bool, bool),
         now: Instant,
-    ) -> BTreeSet<DeploymentId> {
+    ) -> BTreeSet<WorkloadId> {
         let mut round = permits.round(troubled, many, now);
         let mut begun = BTreeSet::new();
         for id in sick {

@@ -56,20 +56,23 @@ pub(super) fn of(situation: Situation<'_>) -> Phase {
             Phase::Starting
         }
         Situation::GivenUp { .. } => Phase::Failed,
-        Situation::Wanted { progress, answers } => match progress {
-            Progress::Waits => Phase::Accepted,
-            Progress::RollsOut { step: Some(Step::Image), .. } => Phase::Pulling,
-            Progress::RollsOut { step: Some(Step::Create(_) | Step::Start(_)), .. } => {
-                Phase::Starting
-            }
-            Progress::RollsOut { container: Some(ContainerState::Running), .. } => Phase::Probing,
-            Progress::RollsOut { container: Some(_), .. } => Phase::Starting,
-            Progress::RollsOut { container: None, .. } => Phase::Accepted,
-            Progress::StartsOver | Progress::Restarts => Phase::Starting,
-            Progress::Serves if answers => Phase::Live,
-            // It was restarted and is not probed yet: visitors are held.
-            Progress::Serves => Phase::Starting,
-        },
+        Situation::Wanted { progress: Progress::Serves, answers: true } => Phase::Live,
+        Situation::Wanted { progress, .. } => of_progress(progress),
+    }
+}
+
+/// The phase while visitors are not sent to the wanted revision.
+fn of_progress(progress: Progress<'_>) -> Phase {
+    match progress {
+        Progress::RollsOut { step: Some(Step::Image), .. } => Phase::Pulling,
+        Progress::RollsOut { step: Some(Step::Create(_) | Step::Start(_)), .. } => Phase::Starting,
+        Progress::RollsOut { container: Some(ContainerState::Running), .. } => Phase::Probing,
+        Progress::Waits | Progress::RollsOut { container: None, .. } => Phase::Accepted,
+        // One that serves and does not answer was restarted and is not probed yet.
+        Progress::RollsOut { container: Some(_), .. }
+        | Progress::StartsOver
+        | Progress::Restarts
+        | Progress::Serves => Phase::Starting,
     }
 }
 

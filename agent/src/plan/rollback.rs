@@ -1,43 +1,42 @@
-//! The guard's part of a plan: it opens a watch, observes, judges, and gives up a bad revision.
+//! Auto rollback's part of a plan: opens a watch, observes, judges, and gives up a bad revision.
 
 use std::time::Duration;
 
 use buddo_shared::id::Revision;
-use buddo_shared::manifest::DeploymentSpec;
 use tokio::time::Instant;
 
 use crate::model::health::Level;
 use crate::model::live_table::Target;
 use crate::model::oom_kills::OomKills;
 use crate::model::persisted::RollbackWatch;
-use crate::model::spec::RevisionSpec;
+use crate::model::spec::{RevisionSpec, WorkloadSpec};
 use crate::plan::rollback_watch::{FailureHistory, Verdict, failed_requests, remaining};
-use crate::plan::state::DeploymentState;
+use crate::plan::state::WorkloadState;
 use crate::plan::{EDGE_LAG, Plan, Seen, View, deadline, messages};
 
 /// (none) → watching: the revision serves for the first time.
-pub(super) fn begin_watch(state: &mut DeploymentState, view: &View<'_>, desired: &DeploymentSpec) {
-    let Some(guard) = &desired.guard else { return };
+pub(super) fn begin_watch(state: &mut WorkloadState, view: &View<'_>, desired: &WorkloadSpec) {
+    let Some(guard) = &desired.deployment().guard else { return };
     let window = Duration::from_secs(u64::from(guard.seconds));
     state.persisted.rollback_watch =
-        Some(RollbackWatch::Watching { revision: desired.revision, since: view.wall });
+        Some(RollbackWatch::Watching { revision: desired.revision(), since: view.wall });
     state.failure_history = FailureHistory::until(view.now + window);
 }
 
 /// watching → (none) or put back, when it is time.
 pub(super) fn watch_for_rollback(
-    state: &mut DeploymentState,
+    state: &mut WorkloadState,
     view: &View<'_>,
-    desired: &DeploymentSpec,
+    desired: &WorkloadSpec,
     plan: &mut Plan,
 ) {
-    let revision = desired.revision;
+    let revision = desired.revision();
     let Some(RollbackWatch::Watching { since, .. }) = state.persisted.rollback_watch else {
         return;
     };
     // Without a revision to put back, a verdict could change nothing.
     let fallback = fallback(state, desired);
-    let (Some(guard), Some(fallback)) = (&desired.guard, fallback) else {
+    let (Some(guard), Some(fallback)) = (&desired.deployment().guard, fallback) else {
         state.end_watch();
         return;
     };
@@ -67,7 +66,7 @@ pub(super) fn watch_for_rollback(
         Some(Level::Starting) => state.crash.silent_since,
         Some(Level::Assumed | Level::Healthy) | None => None,
     });
-    let patience = deadline(&desired.probe);
+    let patience = deadline(&desired.service().probe);
     if let Some(at) = state.failure_history.patience(patience) {
         plan.wake_at(at);
     }
@@ -79,14 +78,15 @@ pub(super) fn watch_for_rollback(
     if let Some(verdict) = verdict {
         let lived = Duration::from_secs(u64::from(guard.seconds))
             .saturating_sub(until.duration_since(view.now));
-        let failure = messages::auto_rollback(&verdict, revision, fallback, lived, desired.limits);
+        let failure =
+            messages::auto_rollback(&verdict, revision, fallback, lived, desired.service().limits);
         roll_back(state, view.now, desired, plan, failure);
     }
 }
 
 /// Whether a count belongs to this container and not to the one that served before: to its current
 /// run or, once it has ended, to its last.
-fn is_of_serving(state: &DeploymentState, view: &View<'_>, kills: &OomKills) -> bool {
+fn is_of_serving(state: &WorkloadState, view: &View<'_>, kills: &OomKills) -> bool {
     let container = state.persisted.live.and_then(|live| view.serving(live));
     let process = container.and_then(|container| container.container.process.as_ref());
     let counted = &kills.process.container;
@@ -103,13 +103,13 @@ pub(super) fn may_judge(view: &View<'_>) -> bool {
 
 /// watching → put back.
 pub(super) fn roll_back(
-    state: &mut DeploymentState,
+    state: &mut WorkloadState,
     now: Instant,
-    desired: &DeploymentSpec,
+    desired: &WorkloadSpec,
     plan: &mut Plan,
     failure: buddo_shared::report::Failure,
 ) {
-    state.roll_back(desired.revision, failure);
+    state.roll_back(desired.revision(), failure);
     plan.watched_until = None;
     plan.decided = true;
     // An operation under way for the revision just given up is withdrawn at the next pass.
@@ -117,15 +117,16 @@ pub(super) fn roll_back(
 }
 
 /// The revision that can be put back, if one can.
-pub(super) fn fallback(state: &DeploymentState, desired: &DeploymentSpec) -> Option<Revision> {
+pub(super) fn fallback(state: &WorkloadState, desired: &WorkloadSpec) -> Option<Revision> {
     let fallback = RevisionSpec::fallback(desired)?.revision;
-    let usable = fallback != desired.revision && !state.persisted.failures.contains_key(&fallback);
+    let usable =
+        fallback != desired.revision() && !state.persisted.failures.contains_key(&fallback);
     usable.then_some(fallback)
 }
 
 /// Far more failed requests than before, counting those that only this revision can have answered.
 fn failing(
-    state: &mut DeploymentState,
+    state: &mut WorkloadState,
     view: &View<'_>,
     since: jiff::Timestamp,
 ) -> Option<failed_requests::Rates> {

@@ -1,4 +1,4 @@
-//! The guard's judgement: whether a revision that has just gone live must be rolled back. Pure.
+//! The judgement of auto rollback: whether a revision that has just gone live must be rolled back. Pure.
 //!
 //! ```text
 //!           serves for the first time              window over

@@ -1,7 +1,7 @@
 //! Moves the wanted revision's container towards serving until it answers or is given up.
 
 use buddo_shared::id::Revision;
-use buddo_shared::manifest::{DeploymentSpec, Strategy};
+use buddo_shared::manifest::Strategy;
 use buddo_shared::report::Failure;
 use tokio::time::Instant;
 
@@ -9,10 +9,10 @@ use crate::model::container::{ContainerState, Slot};
 use crate::model::health::Level;
 use crate::model::host_facts::LimitRule;
 use crate::model::persisted::Serving;
-use crate::model::spec::RevisionSpec;
+use crate::model::spec::{RevisionSpec, WorkloadSpec};
 use crate::model::step::{Lane, Step};
 use crate::plan::phase::Progress;
-use crate::plan::state::DeploymentState;
+use crate::plan::state::WorkloadState;
 use crate::plan::supervise::{TORN, sick};
 use crate::plan::teardown::{draining, stuck};
 use crate::plan::{Permit, Plan, Replacing, Seen, View, deadline, messages, rollback};
@@ -35,9 +35,9 @@ pub(super) struct Rollout<'a> {
 
 /// Moves the wanted revision's container towards serving.
 pub(super) fn roll_out<'a>(
-    state: &mut DeploymentState,
+    state: &mut WorkloadState,
     view: &'a View<'_>,
-    desired: &DeploymentSpec,
+    desired: &WorkloadSpec,
     wanted: &RevisionSpec<'_>,
     plan: &mut Plan,
     holding: bool,
@@ -75,7 +75,7 @@ pub(super) fn roll_out<'a>(
 
 /// The next steps for the candidate, which is named `name` and is in `slot` or will be.
 fn next_steps(
-    state: &mut DeploymentState,
+    state: &mut WorkloadState,
     view: &View<'_>,
     wanted: &RevisionSpec<'_>,
     plan: &mut Plan,
@@ -145,12 +145,7 @@ fn is_unreachable(view: &View<'_>, live: Option<Serving>) -> bool {
     live.and_then(|live| view.serving(live)).is_some_and(Seen::is_unreachable)
 }
 
-fn wait_for_permit(
-    state: &DeploymentState,
-    view: &View<'_>,
-    plan: &mut Plan,
-    live: Option<Serving>,
-) {
+fn wait_for_permit(state: &WorkloadState, view: &View<'_>, plan: &mut Plan, live: Option<Serving>) {
     plan.replacing = Some(Replacing::Waits);
     let troubled = state.attempt.as_ref().is_some_and(|attempt| attempt.trouble.is_some());
     if !troubled {
@@ -163,7 +158,7 @@ fn wait_for_permit(
 
 /// The next step for an existing candidate.
 fn advance(
-    state: &mut DeploymentState,
+    state: &mut WorkloadState,
     view: &View<'_>,
     wanted: &RevisionSpec<'_>,
     plan: &mut Plan,
@@ -211,7 +206,7 @@ fn advance(
 
 /// Removes a candidate that no step can repair, at `due` or once a failed removal is retried.
 fn remove_at(
-    state: &DeploymentState,
+    state: &WorkloadState,
     view: &View<'_>,
     plan: &mut Plan,
     revision: Revision,
@@ -228,7 +223,7 @@ fn remove_at(
 
 /// Why the attempt is over, if it is.
 fn verdict(
-    state: &mut DeploymentState,
+    state: &mut WorkloadState,
     view: &View<'_>,
     wanted: &RevisionSpec<'_>,
     candidate: Option<Seen<'_>>,
@@ -270,9 +265,9 @@ fn verdict(
 
 /// attempt → failed, for good. A revision that served once starts again from the beginning instead.
 fn give_up<'a>(
-    state: &mut DeploymentState,
+    state: &mut WorkloadState,
     view: &View<'_>,
-    desired: &DeploymentSpec,
+    desired: &WorkloadSpec,
     wanted: &RevisionSpec<'_>,
     plan: &mut Plan,
     candidate: Option<Seen<'_>>,
@@ -288,7 +283,7 @@ fn give_up<'a>(
         return None;
     }
     // What serves is worse than the one before it, but better than nothing.
-    let hopeless = revision != desired.revision && answers(state, view);
+    let hopeless = revision != desired.revision() && answers(state, view);
     if hopeless || !state.persisted.proven.contains(&revision) {
         state.persisted.failures.insert(revision, failure);
         state.attempt = None;
@@ -318,7 +313,7 @@ fn give_up<'a>(
 }
 
 /// Whether what serves may answer visitors.
-fn answers(state: &DeploymentState, view: &View<'_>) -> bool {
+fn answers(state: &WorkloadState, view: &View<'_>) -> bool {
     let live = state.persisted.live.and_then(|live| view.serving(live));
     live.filter(|container| container.runs()).and_then(Seen::level).is_some_and(Level::may_serve)
 }

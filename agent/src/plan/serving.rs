@@ -1,4 +1,4 @@
-//! A deployment that should serve: keep what serves, roll out what is wanted, switch, retire.
+//! A workload that should serve: keep what serves, roll out what is wanted, switch, retire.
 //!
 //! ```text
 //!   nothing ──► image ──► created ──► running ──► healthy ──► live ──► retired
@@ -11,17 +11,15 @@
 //! requests meanwhile: it may still answer some of them, while a restart would answer none. A
 //! crashed one is started in place: no other container could be there sooner.
 
-use buddo_shared::manifest::DeploymentSpec;
-
 use crate::model::container::{Container, ContainerState};
 use crate::model::health::Level;
 use crate::model::live_table::Target;
 use crate::model::persisted::Serving;
-use crate::model::spec::RevisionSpec;
+use crate::model::spec::{RevisionSpec, WorkloadSpec};
 use crate::model::step::{Lane, Step};
 use crate::plan::phase::Situation;
 use crate::plan::rollout::{Rollout, roll_out};
-use crate::plan::state::DeploymentState;
+use crate::plan::state::WorkloadState;
 use crate::plan::supervise::{Supervised, sick, supervise};
 use crate::plan::{
     Plan, Probed, Seen, View, deadline, messages, phase, rollback, teardown, wanted,
@@ -30,11 +28,7 @@ use crate::plan::{
 /// After this many refusals to start what serves, its container is recreated.
 const MAX_START_REFUSALS: u32 = 3;
 
-pub(super) fn serve(
-    state: &mut DeploymentState,
-    view: &View<'_>,
-    desired: &DeploymentSpec,
-) -> Plan {
+pub(super) fn serve(state: &mut WorkloadState, view: &View<'_>, desired: &WorkloadSpec) -> Plan {
     let mut plan = Plan::new();
     note_stopping(state, view);
     forget_lost(state, view);
@@ -53,7 +47,7 @@ pub(super) fn serve(
         None => view.name(live.revision, live.slot),
     });
     let keep = [live.as_deref(), candidate.as_deref()];
-    let grace = (live.is_none() && !failed).then_some(deadline(&desired.probe));
+    let grace = (live.is_none() && !failed).then_some(deadline(&desired.service().probe));
     plan.target = target(state, view, candidate.as_deref(), failed, holding);
     teardown::retire(state, view, &mut plan, &keep, grace);
     teardown::forget_secrets(state, view, &mut plan, wanted);
@@ -70,7 +64,7 @@ pub(super) fn serve(
 
 /// A container that Podman lost served visitors until it was missed. It is ended once visitors have
 /// been sent elsewhere, or held, for the drain time.
-fn end_lost(state: &DeploymentState, view: &View<'_>, plan: &mut Plan) {
+fn end_lost(state: &WorkloadState, view: &View<'_>, plan: &mut Plan) {
     if let Some(since) = state.in_force.filter(|_| plan.target == state.target) {
         teardown::end_lost(state, view, plan, since + view.rules.drain.before_stop);
     }
@@ -78,16 +72,16 @@ fn end_lost(state: &DeploymentState, view: &View<'_>, plan: &mut Plan) {
 
 /// What is said of a desired revision that was given up, if it was.
 fn given_up(
-    state: &DeploymentState,
+    state: &WorkloadState,
     view: &View<'_>,
-    desired: &DeploymentSpec,
+    desired: &WorkloadSpec,
     plan: &mut Plan,
     answers: bool,
 ) -> Option<Situation<'static>> {
     let failures = &state.persisted.failures;
-    let failure = failures.get(&desired.revision)?;
+    let failure = failures.get(&desired.revision())?;
     let fallback = RevisionSpec::fallback(desired).map(|fallback| fallback.revision);
-    let rolled_back = state.was_rolled_back(desired.revision);
+    let rolled_back = state.was_rolled_back_by_itself(desired.revision());
     let lost = fallback.and_then(|revision| Some((revision, failures.get(&revision)?)));
     plan.failure = Some(match lost {
         Some((revision, why)) => messages::not_rolled_back(failure, revision, why),
@@ -106,7 +100,7 @@ fn given_up(
 
 /// Whether a container is stuck stopping counts from when its stop is carried out, not from when it
 /// was due: while Podman does not answer, a stop comes late.
-fn note_stopping(state: &mut DeploymentState, view: &View<'_>) {
+fn note_stopping(state: &mut WorkloadState, view: &View<'_>) {
     let stops = |c: &Seen<'_>| c.state == ContainerState::Stopping;
     state.stopping.retain(|name, _| view.containers.iter().any(|c| stops(c) && c.name == *name));
     for container in view.containers.iter().filter(|c| stops(c)) {
@@ -115,7 +109,7 @@ fn note_stopping(state: &mut DeploymentState, view: &View<'_>) {
 }
 
 /// A container that served and is gone, or beyond repair, no longer serves.
-fn forget_lost(state: &mut DeploymentState, view: &View<'_>) {
+fn forget_lost(state: &mut WorkloadState, view: &View<'_>) {
     let Some(live) = state.persisted.live else { return };
     let stuck = |container: &Container| {
         let since = state.stopping_since(&container.name, view.now);
@@ -138,7 +132,7 @@ fn forget_lost(state: &mut DeploymentState, view: &View<'_>) {
 
 /// If nothing serves, whichever container answers does from now on. If something serves and the
 /// wanted one answers too, the wanted one takes over.
-fn adopt_or_switch(state: &mut DeploymentState, view: &View<'_>, desired: &DeploymentSpec) {
+fn adopt_or_switch(state: &mut WorkloadState, view: &View<'_>, desired: &WorkloadSpec) {
     let wanted = wanted(state, desired).map(|wanted| wanted.revision);
     let answers = view.containers.iter().filter(|container| {
         container.runs()
@@ -168,7 +162,7 @@ fn adopt_or_switch(state: &mut DeploymentState, view: &View<'_>, desired: &Deplo
         }
         state.persisted.live = Some(Serving { revision, slot: identity.slot });
         state.crash = crate::plan::state::Crash::default();
-        if state.persisted.proven.insert(revision) && revision == desired.revision {
+        if state.persisted.proven.insert(revision) && revision == desired.revision() {
             rollback::begin_watch(state, view, desired);
         }
         if Some(revision) == wanted {
@@ -189,7 +183,7 @@ fn is_leaving(view: &View<'_>, container: &Container) -> bool {
 
 /// `live` and `candidate` are names of containers.
 fn probe(
-    state: &DeploymentState,
+    state: &WorkloadState,
     view: &View<'_>,
     live: Option<&str>,
     candidate: Option<&str>,
@@ -223,7 +217,7 @@ fn probe(
 /// A first deploy has no target ('no such app') until its container runs: only then is the wait
 /// short enough to hold requests. An app that was stopped keeps its page until then.
 fn target(
-    state: &DeploymentState,
+    state: &WorkloadState,
     view: &View<'_>,
     candidate: Option<&str>,
     failed: bool,

@@ -1,19 +1,20 @@
-//! The state of one deployment between passes. Plain data and pure transitions; the [`Persisted`]
+//! The state of one workload between passes. Plain data and pure transitions; the [`Persisted`]
 //! part is kept in the database, the rest is observed again after a restart.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use buddo_shared::id::Revision;
 use buddo_shared::image::Digest;
-use buddo_shared::manifest::DeploymentSpec;
 use buddo_shared::report::Failure;
 use tokio::time::Instant;
 
-use crate::model::container::{ExitInfo, Slot};
+use crate::model::container::ExitInfo;
 use crate::model::live_table::Target;
 use crate::model::persisted::{Persisted, RollbackWatch};
 use crate::model::retries;
-use crate::model::step::{Lane, Step, container_owner};
+use crate::model::spec::WorkloadSpec;
+use crate::model::step::{Lane, Step};
+use crate::model::workload::{Slot, container_owner};
 use crate::plan::messages;
 use crate::plan::rollback_watch::FailureHistory;
 use crate::ports::ContainersError;
@@ -23,9 +24,9 @@ const TROUBLE_PATIENCE: std::time::Duration = std::time::Duration::from_mins(5);
 /// How often Podman may refuse the same create or start before the revision is given up.
 const MAX_REFUSALS: u32 = 3;
 
-/// The whole state of one deployment.
+/// The whole state of one workload.
 #[derive(Debug, Clone, Default)]
-pub struct DeploymentState {
+pub struct WorkloadState {
     /// The part that survives an agent restart.
     pub persisted: Persisted,
     /// The rollout of the desired revision, while it is under way.
@@ -34,7 +35,7 @@ pub struct DeploymentState {
     pub crash: Crash,
     /// How often what serves went down recently, for reports.
     pub restarts: Restarts,
-    /// What the guard saw.
+    /// What was seen of it while auto rollback watches.
     pub failure_history: FailureHistory,
     /// Containers to be removed → since when they are not needed.
     pub retiring: BTreeMap<String, Instant>,
@@ -104,7 +105,7 @@ pub struct Trouble {
 pub struct Crash {
     /// It is known to be down, and has not been started since.
     pub down: bool,
-    /// This agent started it or saw it run: its end is news.
+    /// This agent started it or saw it run: its end counts.
     pub ran: bool,
     /// Crashes in a row; forgotten after ten healthy minutes.
     pub count: u32,
@@ -189,8 +190,8 @@ impl StepOutcome {
     }
 }
 
-impl DeploymentState {
-    /// Restores the state of a deployment from the database.
+impl WorkloadState {
+    /// Restores the state of a workload from the database.
     pub fn restore(persisted: Persisted) -> Self {
         Self { persisted, ..Self::default() }
     }
@@ -434,20 +435,43 @@ impl DeploymentState {
         [crash, attempt].into_iter().flatten().filter(|at| *at > now).min()
     }
 
-    /// Whether a guard watches this revision.
+    /// Whether auto rollback watches this revision.
     pub fn watches(&self, revision: Revision) -> bool {
         matches!(self.persisted.rollback_watch, Some(RollbackWatch::Watching { revision: r, .. }) if r == revision)
     }
 
-    /// Whether the guard gave this revision up.
+    /// Whether auto rollback gave this revision up, for its own sake or with its deployment.
     pub fn was_rolled_back(&self, revision: Revision) -> bool {
+        self.was_rolled_back_by_itself(revision) || self.was_rolled_back_too(revision)
+    }
+
+    /// Whether auto rollback gave this revision up for what it did.
+    pub fn was_rolled_back_by_itself(&self, revision: Revision) -> bool {
         self.persisted.rollback_watch == Some(RollbackWatch::RolledBack { revision })
     }
 
-    /// The guard gives up what it watched.
+    /// Whether this revision goes back only because another workload of its deployment failed.
+    pub fn was_rolled_back_too(&self, revision: Revision) -> bool {
+        matches!(
+            self.persisted.rollback_watch,
+            Some(RollbackWatch::RolledBackToo { revision: r, .. }) if r == revision
+        )
+    }
+
+    /// watching → rolled back.
     pub fn roll_back(&mut self, revision: Revision, failure: Failure) {
+        self.give_up(revision, failure, RollbackWatch::RolledBack { revision });
+    }
+
+    /// any → rolled back, because another workload of its deployment was given up.
+    pub fn roll_back_too(&mut self, desired: &WorkloadSpec, failure: Failure) {
+        let (revision, deployment) = (desired.revision(), desired.deployment().revision);
+        self.give_up(revision, failure, RollbackWatch::RolledBackToo { revision, deployment });
+    }
+
+    fn give_up(&mut self, revision: Revision, failure: Failure, outcome: RollbackWatch) {
         self.persisted.failures.insert(revision, failure);
-        self.persisted.rollback_watch = Some(RollbackWatch::RolledBack { revision });
+        self.persisted.rollback_watch = Some(outcome);
         self.failure_history = FailureHistory::default();
         self.attempt = None;
     }
@@ -459,13 +483,20 @@ impl DeploymentState {
     }
 
     /// Forgets revisions that neither serve, nor are wanted, nor can be put back.
-    pub fn prune(&mut self, desired: &DeploymentSpec) {
+    pub fn prune(&mut self, desired: &WorkloadSpec) {
         let live = self.persisted.live.map(|live| live.revision);
-        let fallback = desired.guard.as_ref().map(|guard| guard.fallback.revision);
+        let fallback = desired.fallback().map(|fallback| fallback.revision);
         let keep = |revision: &Revision| {
-            *revision == desired.revision || [live, fallback].contains(&Some(*revision))
+            *revision == desired.revision() || [live, fallback].contains(&Some(*revision))
         };
-        if !self.watches(desired.revision) && !self.was_rolled_back(desired.revision) {
+        if let Some(RollbackWatch::RolledBackToo { revision, deployment }) =
+            self.persisted.rollback_watch
+            && deployment != desired.deployment().revision
+        {
+            self.persisted.failures.remove(&revision);
+            self.end_watch();
+        }
+        if !self.watches(desired.revision()) && !self.was_rolled_back(desired.revision()) {
             self.end_watch();
         }
         self.persisted.digests.retain(|revision, _| keep(revision));

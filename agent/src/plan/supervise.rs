@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use buddo_shared::id::Revision;
-use buddo_shared::manifest::{DeploymentSpec, Strategy};
+use buddo_shared::manifest::Strategy;
 
 use crate::model::container::{Container, ContainerState};
 use crate::model::health::Level;
 use crate::model::persisted::Serving;
 use crate::model::retries;
-use crate::model::spec::RevisionSpec;
+use crate::model::spec::{RevisionSpec, WorkloadSpec};
 use crate::model::step::{Lane, Step};
 use crate::plan::phase::Progress;
-use crate::plan::state::{Crash, DeploymentState};
+use crate::plan::state::{Crash, WorkloadState};
 use crate::plan::teardown::stuck;
 use crate::plan::{Busy, Plan, Seen, View, deadline, messages, wanted};
 
@@ -31,9 +31,9 @@ const FORGIVEN: Duration = Duration::from_mins(10);
 /// Whether what serves runs and does not answer: it fails its probes, or was restarted and has been
 /// silent for as long as a new container may be.
 pub(super) fn sick(
-    state: &DeploymentState,
+    state: &WorkloadState,
     view: &View<'_>,
-    desired: &DeploymentSpec,
+    desired: &WorkloadSpec,
     live: Serving,
 ) -> bool {
     let Some(container) = view.serving(live).filter(|c| c.runs()) else { return false };
@@ -48,9 +48,9 @@ pub(super) fn sick(
 
 /// How long what serves may take to answer after a start.
 fn patience(
-    state: &DeploymentState,
+    state: &WorkloadState,
     container: Seen<'_>,
-    desired: &DeploymentSpec,
+    desired: &WorkloadSpec,
     live: Serving,
 ) -> Duration {
     let whole = deadline(RevisionSpec::probe_of(desired, live.revision));
@@ -73,9 +73,9 @@ impl Supervised {
 
 /// Restarts what serves when it is down, and holds it back where it must make room (`recreate`).
 pub(super) fn supervise(
-    state: &mut DeploymentState,
+    state: &mut WorkloadState,
     view: &View<'_>,
-    desired: &DeploymentSpec,
+    desired: &WorkloadSpec,
     plan: &mut Plan,
 ) -> Supervised {
     let Some(live) = state.persisted.live else { return Supervised::NOTHING };
@@ -142,7 +142,7 @@ pub(super) fn supervise(
 /// Stops a container that visitors are no longer sent to, after a moment for those already on their
 /// way.
 fn stop_soon(
-    state: &mut DeploymentState,
+    state: &mut WorkloadState,
     view: &View<'_>,
     live: Serving,
     container: Seen<'_>,
@@ -160,9 +160,9 @@ fn stop_soon(
 
 /// serving → down → serving: at once the first time, then ever more slowly.
 fn revive(
-    state: &mut DeploymentState,
+    state: &mut WorkloadState,
     view: &View<'_>,
-    desired: &DeploymentSpec,
+    desired: &WorkloadSpec,
     revision: Revision,
     container: &Container,
     plan: &mut Plan,
@@ -171,10 +171,10 @@ fn revive(
         ContainerState::Exited(code) => Some(code),
         _ => None,
     };
-    let guarded = state.watches(revision);
+    let watched = state.watches(revision);
     let crash = &mut state.crash;
     if !crash.down && view.busy.serve.is_none() {
-        if std::mem::take(&mut crash.ran) && guarded {
+        if std::mem::take(&mut crash.ran) && watched {
             state.failure_history.ended(code, view.now);
         }
         crash.down = true;
@@ -195,7 +195,7 @@ fn revive(
         return;
     }
     // Its last words are lost once it runs again. If they cannot be read, it is started anyway.
-    let last_words = guarded && crash.refusals == 0 && code.is_some();
+    let last_words = watched && crash.refusals == 0 && code.is_some();
     if view.busy.serve.is_some() || !restock(state, view, desired, revision, plan) {
         return;
     }
@@ -208,9 +208,9 @@ fn revive(
 /// Restores secrets that the next start of what serves needs and Podman does not hold. Returns
 /// whether it can be started after that.
 fn restock(
-    state: &DeploymentState,
+    state: &WorkloadState,
     view: &View<'_>,
-    desired: &DeploymentSpec,
+    desired: &WorkloadSpec,
     revision: Revision,
     plan: &mut Plan,
 ) -> bool {
@@ -229,7 +229,7 @@ fn restock(
 }
 
 /// Whether what serves makes room for the wanted revision before that one is started.
-fn stands_aside(state: &DeploymentState, wanted: &RevisionSpec<'_>, live: Serving) -> bool {
+fn stands_aside(state: &WorkloadState, wanted: &RevisionSpec<'_>, live: Serving) -> bool {
     wanted.strategy == Strategy::Recreate
         && live.revision != wanted.revision
         && state

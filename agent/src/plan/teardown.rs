@@ -9,9 +9,10 @@ use crate::model::container::{ContainerState, Identity};
 use crate::model::health::Level;
 use crate::model::live_table::Target;
 use crate::model::persisted::RollbackWatch;
+use crate::model::spec::WorkloadSpec;
 use crate::model::step::{Lane, Step};
 use crate::plan::phase::Situation;
-use crate::plan::state::{Crash, DeploymentState};
+use crate::plan::state::{Crash, WorkloadState};
 use crate::plan::{Plan, Seen, View, phase};
 
 /// Podman kills what does not end within the grace, and may take this much longer to report it.
@@ -26,26 +27,26 @@ pub(super) fn stuck(view: &View<'_>) -> Duration {
     view.rules.drain.stop_grace + BEYOND_GRACE
 }
 
-/// The deployment should not exist.
-pub(super) fn remove(state: &mut DeploymentState, view: &View<'_>) -> Plan {
+/// The workload should not exist.
+pub(super) fn remove(state: &mut WorkloadState, view: &View<'_>) -> Plan {
     let mut plan = Plan::new();
     let nothing_left = take_down(state, view, &mut plan);
     plan.gone = nothing_left && view.rules.secrets_known && state.secrets.is_empty();
     plan
 }
 
-/// The deployment should exist but not run.
-pub(super) fn stop(state: &mut DeploymentState, view: &View<'_>, page: Target) -> Plan {
+/// The workload should exist but not run.
+pub(super) fn stop(state: &mut WorkloadState, view: &View<'_>, page: Target) -> Plan {
     let mut plan = Plan::new();
     plan.target = Some(page);
-    let revision = view.desired.map(|desired| desired.revision);
+    let revision = view.desired.map(WorkloadSpec::revision);
     plan.given_up = revision.and_then(|r| state.persisted.failures.get(&r)).cloned();
     take_down(state, view, &mut plan);
     plan
 }
 
 /// Removes all containers, and then what is left of them. Returns whether nothing runs here.
-fn take_down(state: &mut DeploymentState, view: &View<'_>, plan: &mut Plan) -> bool {
+fn take_down(state: &mut WorkloadState, view: &View<'_>, plan: &mut Plan) -> bool {
     state.persisted.live = None;
     state.attempt = None;
     state.crash = Crash::default();
@@ -67,7 +68,7 @@ fn take_down(state: &mut DeploymentState, view: &View<'_>, plan: &mut Plan) -> b
 }
 
 /// From `due` on, ends what runs but Podman has lost.
-pub(super) fn end_lost(state: &DeploymentState, view: &View<'_>, plan: &mut Plan, due: Instant) {
+pub(super) fn end_lost(state: &WorkloadState, view: &View<'_>, plan: &mut Plan, due: Instant) {
     let Some(revision) = state.lost.values().next().copied() else { return };
     if view.busy.roll.is_some() || !plan.steps(Lane::Roll).is_empty() {
         return;
@@ -83,7 +84,7 @@ pub(super) fn end_lost(state: &DeploymentState, view: &View<'_>, plan: &mut Plan
 /// Removes every container whose name is not in `keep`. Where nothing serves, running ones get
 /// `grace` first, to show that they answer and can be adopted; except those that were given up.
 pub(super) fn retire(
-    state: &mut DeploymentState,
+    state: &mut WorkloadState,
     view: &View<'_>,
     plan: &mut Plan,
     keep: &[Option<&str>],
@@ -118,13 +119,13 @@ pub(super) fn retire(
 /// Until when visitors may be on their way to a container that has not answered yet: while no new
 /// table can be written, a crashed one is started under an older table, which sends them to it at
 /// once.
-pub(super) fn draining(state: &DeploymentState, view: &View<'_>) -> Option<Instant> {
+pub(super) fn draining(state: &WorkloadState, view: &View<'_>) -> Option<Instant> {
     let since = state.in_force.unwrap_or(view.now);
     Some(since + view.rules.drain.before_stop).filter(|until| *until > view.now)
 }
 
 /// How long a container stays after the last request was sent to it.
-fn rest(state: &DeploymentState, view: &View<'_>, plan: &Plan, container: Seen<'_>) -> Duration {
+fn rest(state: &WorkloadState, view: &View<'_>, plan: &Plan, container: Seen<'_>) -> Duration {
     // The previous table stays in force until this plan's change is published.
     let settled = plan.target == state.target && draining(state, view).is_none();
     match container.state {
@@ -142,7 +143,7 @@ fn rest(state: &DeploymentState, view: &View<'_>, plan: &Plan, container: Seen<'
 
 /// Removes the secrets of revisions that have no container and will not get one.
 pub(super) fn forget_secrets(
-    state: &DeploymentState,
+    state: &WorkloadState,
     view: &View<'_>,
     plan: &mut Plan,
     wanted: Option<Revision>,

@@ -5,9 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use buddo_shared::image::ImageReference;
-use buddo_shared::manifest::Strategy as Replacing;
-use buddo_shared::port::Port;
+use buddo_shared::manifest::{DeploymentSpec, Strategy as Replacing};
 use buddo_shared::probe::Probe;
 use jiff::Timestamp;
 use proptest::prelude::*;
@@ -279,7 +277,7 @@ fn fm_24_what_cannot_be_stopped_is_removed_by_force() {
 #[test]
 fn a_recreate_that_cannot_stop_the_old_container_tries_ever_slower() {
     let mut model = Model::new(Some(RunState::Running), App::Answers);
-    model.desired.as_mut().unwrap().strategy = Replacing::Recreate;
+    model.edit(|service| service.strategy = Replacing::Recreate);
     model.put(OLD, Slot::A, ContainerState::Running);
     model.serves(OLD, Slot::A);
     model.stubborn = true;
@@ -292,7 +290,7 @@ fn a_recreate_that_cannot_stop_the_old_container_tries_ever_slower() {
 
 #[test]
 fn secrets_that_were_stored_in_part_are_removed_too() {
-    let mut state = DeploymentState::default();
+    let mut state = WorkloadState::default();
     state.record(Lane::Roll, &Step::PutSecrets, NEW, hangs(), Instant::now(), 0.5);
     assert!(state.secrets.contains_key(&NEW));
 }
@@ -315,7 +313,7 @@ fn without_enforced_limits_nothing_new_is_started() {
 #[test]
 fn recreate_makes_room_soon_however_long_a_drain_may_take() {
     let mut model = Model::new(Some(RunState::Running), App::Answers);
-    model.desired.as_mut().unwrap().strategy = Replacing::Recreate;
+    model.edit(|service| service.strategy = Replacing::Recreate);
     model.rules.drain.before_stop = Duration::from_mins(5);
     model.put(OLD, Slot::A, ContainerState::Running);
     model.serves(OLD, Slot::A);
@@ -334,7 +332,7 @@ fn recreate_makes_room_soon_however_long_a_drain_may_take() {
 #[test]
 fn what_stops_late_for_a_recreate_is_kept_for_a_return() {
     let mut model = Model::new(Some(RunState::Running), App::Answers);
-    model.desired.as_mut().unwrap().strategy = Replacing::Recreate;
+    model.edit(|service| service.strategy = Replacing::Recreate);
     model.put(OLD, Slot::A, ContainerState::Running);
     model.serves(OLD, Slot::A);
     let old = model.name(OLD, Slot::A);
@@ -357,7 +355,7 @@ fn what_stops_late_for_a_recreate_is_kept_for_a_return() {
 fn recreate_stops_the_old_one_before_the_new_one_runs_and_goes_back_when_that_fails() {
     for (app, survivor) in [(App::Answers, NEW), (App::Exits, OLD)] {
         let mut model = Model::new(Some(RunState::Running), app);
-        model.desired.as_mut().unwrap().strategy = Replacing::Recreate;
+        model.edit(|service| service.strategy = Replacing::Recreate);
         model.put(OLD, Slot::A, ContainerState::Running);
         model.serves(OLD, Slot::A);
         let old = model.name(OLD, Slot::A);

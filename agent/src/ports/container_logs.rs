@@ -27,7 +27,8 @@ pub trait ContainerLogs: Send + Sync + 'static {
 
 /// Which containers serve deployments.
 pub trait CurrentContainers: Send + Sync + 'static {
-    /// The name of the one that serves or is starting.
+    /// The name of the one that serves or is starting; of several services and replicas, the first
+    /// that has one.
     fn current(&self, deployment: DeploymentId) -> Option<String>;
 }
 
@@ -35,6 +36,8 @@ impl CurrentContainers for watch::Receiver<Option<Arc<HostSnapshot>>> {
     fn current(&self, deployment: DeploymentId) -> Option<String> {
         let snapshot = self.borrow();
         let mut all = snapshot.as_ref()?.deployments.iter();
-        all.find(|one| one.status.id == deployment)?.status.container.clone()
+        let status = &all.find(|one| one.status.id == deployment)?.status;
+        let mut replicas = status.services.iter().flat_map(|service| &service.replicas);
+        replicas.find_map(|replica| replica.container.clone())
     }
 }

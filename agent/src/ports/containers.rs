@@ -3,15 +3,13 @@
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
-use buddo_shared::id::DeploymentId;
 use buddo_shared::image::{Digest, ImageReference};
 use buddo_shared::manifest::RegistryCredentials;
 use buddo_shared::report::Failure;
 use buddo_shared::secret::Secret;
 
-use crate::model::container::{
-    Container, ContainerSpec, Created, ExitInfo, Identity, Mended, Slot,
-};
+use crate::model::container::{Container, ContainerSpec, Created, ExitInfo, Mended};
+use crate::model::workload::{Identity, Slot, WorkloadId};
 
 /// Why a Podman operation failed, told apart only as far as steps or messages differ.
 #[derive(Debug, thiserror::Error)]
@@ -115,11 +113,11 @@ pub trait Containers: Send + Sync + 'static {
     fn remove(&self, name: &str) -> impl Future<Output = Result<bool, ContainersError>> + Send;
     /// What runs here but Podman has lost.
     fn lost(&self) -> impl Future<Output = Result<Vec<Identity>, ContainersError>> + Send;
-    /// Ends containers of this slot that run but Podman has lost: SIGTERM, then SIGKILL after
+    /// Ends containers of this workload and slot that run but Podman has lost: SIGTERM, then SIGKILL after
     /// `grace`. Succeeds if none exists.
     fn end_lost(
         &self,
-        deployment: DeploymentId,
+        workload: WorkloadId,
         slot: Slot,
         grace: Duration,
     ) -> impl Future<Output = Result<(), ContainersError>> + Send;

@@ -10,13 +10,14 @@ use buddo_shared::name::{HostName, Subdomain};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::planned::Planned;
+use super::planned::{Planned, by_deployment, target_of};
 use super::routing::{Routes, Settled};
 use crate::host::proxy_errors::Errors;
 use crate::model::document::Document;
 use crate::model::failed_requests::{Counts, FailedRequests, Names};
 use crate::model::live_table::Target;
 use crate::model::retries::Jitter;
+use crate::model::workload::WorkloadId;
 use crate::ports::{Proxy, RouteFiles};
 
 /// Route files and which of them each app needs.
@@ -99,18 +100,19 @@ impl<X: Proxy> Edge<X> {
     }
 
     /// Wants the routes of the document, and certificates for the names of what is live. `served`:
-    /// whether an app served before this pass.
+    /// whether a workload served before this pass.
     pub(super) fn want_routes(
         &mut self,
         document: &Document,
         planned: &[Planned<'_>],
-        served: impl Fn(DeploymentId) -> bool,
+        served: impl Fn(WorkloadId) -> bool,
         now: Instant,
     ) {
         let zone = &document.manifest().zone;
-        let apps: Domains = planned
-            .iter()
-            .filter_map(|app| app.desired.filter(|desired| !desired.domains.is_empty()))
+        let apps: Domains = document
+            .entries()
+            .values()
+            .filter(|desired| !desired.domains.is_empty())
             .map(|desired| (desired.id, (desired.subdomain.clone(), desired.domains.clone())))
             .collect();
         if self.rendered.1.as_ref() != Some(zone) || self.rendered.0 != apps {
@@ -118,12 +120,13 @@ impl<X: Proxy> Edge<X> {
             self.rendered = (apps, Some(zone.clone()), rendered);
         }
         let mut hosts = BTreeMap::new();
-        for app in planned {
-            let Some(desired) = app.desired else { continue };
-            if !matches!(app.plan.target, Some(Target::Live { .. })) {
+        for (id, workloads) in by_deployment(planned) {
+            let Some(desired) = document.entries().get(&id) else { continue };
+            if !matches!(target_of(workloads), Some(Target::Live { .. })) {
                 continue;
             }
-            hosts.insert(desired.subdomain.host_in(zone), served(app.id));
+            let served = workloads.iter().any(|w| !w.is_internal() && served(w.id));
+            hosts.insert(desired.subdomain.host_in(zone), served);
             hosts.extend(desired.domains.iter().map(|domain| (domain.to_string(), true)));
         }
         self.routes.want(&self.rendered.2.files, hosts, now);

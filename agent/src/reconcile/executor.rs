@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buddo_shared::env::EnvVars;
-use buddo_shared::id::{DeploymentId, Revision};
+use buddo_shared::id::Revision;
 use buddo_shared::image::Digest;
-use buddo_shared::manifest::{DeploymentSpec, RegistryCredentials};
+use buddo_shared::manifest::RegistryCredentials;
 use buddo_shared::probe::Probe;
 use buddo_shared::report::Failure;
 use buddo_shared::sealed::{OpeningKey, Sealed};
@@ -20,10 +20,11 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio_util::sync::CancellationToken;
 
 use crate::host::disk::ImageLeases;
-use crate::model::container::{ContainerSpec, Identity, Slot};
-use crate::model::spec::RevisionSpec;
-use crate::model::step::{
-    Lane, Step, container_name, container_owner, secret_owner, secret_prefix,
+use crate::model::container::ContainerSpec;
+use crate::model::spec::{RevisionSpec, WorkloadSpec};
+use crate::model::step::{Lane, Step};
+use crate::model::workload::{
+    Identity, Slot, WorkloadId, container_name, container_owner, secret_owner, secret_prefix,
 };
 use crate::plan::messages;
 use crate::plan::state::StepOutcome;
@@ -32,17 +33,17 @@ use crate::ports::{Containers, ContainersError};
 /// How many secrets of one app are stored concurrently.
 const SECRETS_AT_ONCE: usize = 4;
 
-/// Steps for one deployment, and everything they need.
+/// Steps for one workload, and everything they need.
 #[derive(Debug)]
 pub struct Operation {
-    pub deployment: DeploymentId,
+    pub workload: WorkloadId,
     /// The revision that the steps are for.
     pub revision: Revision,
     pub lane: Lane,
     /// What to do, in order.
     pub steps: Vec<Step>,
-    /// The deployment's desired state; `None` where it should not exist.
-    pub desired: Option<Arc<DeploymentSpec>>,
+    /// The workload's desired state; `None` where it should not exist.
+    pub desired: Option<WorkloadSpec>,
     /// The digest that the image's tag was resolved to before.
     pub digest: Option<Digest>,
     /// Where slots A and B are published.
@@ -51,7 +52,7 @@ pub struct Operation {
     pub limited: bool,
     /// From SIGTERM to SIGKILL.
     pub stop_grace: Duration,
-    /// Withdrawn when the deployment's entry in the document changes.
+    /// Withdrawn when what the document says of the workload changes.
     pub permit: CancellationToken,
 }
 
@@ -114,7 +115,7 @@ impl<C: Containers> Executor<C> {
             }
             observer.begins(operation, step);
             if let (Step::Image, Some(desired)) = (step, &operation.desired) {
-                _lease = Some(self.image_leases.lease(&desired.image).await);
+                _lease = Some(self.image_leases.lease(&desired.service().image).await);
             }
             // A withdrawn operation does not finish a long pull; all other steps are short.
             let result = if *step == Step::Image {
@@ -175,7 +176,7 @@ impl<C: Containers> Executor<C> {
             }
             Step::Remove(name) => return Ok(known(containers.remove(name).await?)),
             Step::EndLost(slot) => {
-                containers.end_lost(operation.deployment, *slot, operation.stop_grace).await?;
+                containers.end_lost(operation.workload, *slot, operation.stop_grace).await?;
             }
             Step::FreeAddress(slot) => {
                 let address = operation.address(*slot).ok_or_else(|| missing("address"))?;
@@ -183,7 +184,7 @@ impl<C: Containers> Executor<C> {
             }
             Step::RemoveSecrets(revision) => {
                 for name in containers.secrets().await? {
-                    if secret_owner(&name) == Some((operation.deployment, *revision)) {
+                    if secret_owner(&name) == Some((operation.workload, *revision)) {
                         containers.remove_secret(&name).await?;
                     }
                 }
@@ -226,7 +227,7 @@ impl<C: Containers> Executor<C> {
         let address = operation.address(slot).ok_or_else(|| missing("address"))?;
         let digest = digest.ok_or_else(|| missing("image"))?;
         let identity =
-            Identity { deployment: operation.deployment, revision: operation.revision, slot };
+            Identity { workload: operation.workload, revision: operation.revision, slot };
         let env = self.environment(operation, &wanted)?.unwrap_or_default();
         let empty = env.iter().filter(|(_, value)| value.expose().is_empty());
         Ok(ContainerSpec {
@@ -263,7 +264,7 @@ impl<C: Containers> Executor<C> {
         let Some(sealed) = wanted.env else { return Ok(None) };
         let key = self.key.as_ref().ok_or_else(unreadable)?;
         let plain = sealed
-            .open(key, Sealed::ENVIRONMENT, operation.deployment)
+            .open(key, Sealed::ENVIRONMENT, operation.workload.deployment)
             .map_err(|_| unreadable())?;
         EnvVars::from_plain_json(plain.expose()).map(Some).map_err(|_| unreadable())
     }
@@ -276,15 +277,16 @@ impl<C: Containers> Executor<C> {
         let unreadable = || Trouble::Unreadable(messages::unreadable("registry credentials"));
         let Some(sealed) = wanted.registry_credentials else { return Ok(None) };
         let key = self.key.as_ref().ok_or_else(unreadable)?;
-        let plain =
-            sealed.open(key, Sealed::REGISTRY, operation.deployment).map_err(|_| unreadable())?;
+        let plain = sealed
+            .open(key, Sealed::REGISTRY, operation.workload.deployment)
+            .map_err(|_| unreadable())?;
         serde_json::from_str(plain.expose()).map(Some).map_err(|_| unreadable())
     }
 }
 
 impl Operation {
     fn wanted(&self) -> Result<RevisionSpec<'_>, Trouble> {
-        let desired = self.desired.as_deref();
+        let desired = self.desired.as_ref();
         let wanted = desired.and_then(|desired| RevisionSpec::of(desired, self.revision));
         wanted.ok_or_else(|| missing("document entry"))
     }
@@ -306,7 +308,7 @@ fn stored<'a>(
     operation: &Operation,
     env: &'a EnvVars,
 ) -> impl Iterator<Item = (&'a str, &'a Secret, String)> {
-    let prefix = secret_prefix(operation.deployment, operation.revision);
+    let prefix = secret_prefix(operation.workload, operation.revision);
     let values = env.iter().enumerate().filter(|(_, (_, value))| !value.expose().is_empty());
     values.map(move |(number, (key, value))| (key.as_str(), value, format!("{prefix}{number}")))
 }

@@ -9,9 +9,10 @@ use tokio::time::Instant;
 
 use crate::model::container::ContainerState;
 use crate::model::health::Trackers;
+use crate::model::workload::{WorkloadId, container_owner};
 use crate::plan::permits::{Permits, Round};
 use crate::plan::rollback_watch::mass_failure::{MassFailure, many};
-use crate::plan::state::DeploymentState;
+use crate::plan::state::WorkloadState;
 use crate::reconcile::observe::Observed;
 
 /// After Podman was away, or many apps went down together, auto rollback judges nothing for this
@@ -37,30 +38,35 @@ impl HostTrouble {
         self.until = Some(now + LASTS);
     }
 
-    /// Looks at all apps that serve. Returns those whose serving container Podman does not list.
+    /// Looks at all workloads that serve. Returns those whose serving container Podman does not
+    /// list.
+    ///
+    /// Deployments are counted, not workloads: services of one app need each other and fail
+    /// together, which says nothing about the host. A permit is for one container, because each
+    /// second one costs the host the same.
     pub(super) fn look(
         &mut self,
-        states: &BTreeMap<DeploymentId, DeploymentState>,
+        states: &BTreeMap<WorkloadId, WorkloadState>,
         observed: &Observed,
         health: &Trackers,
         now: Instant,
-    ) -> BTreeSet<DeploymentId> {
-        let mut serving = 0;
+    ) -> BTreeSet<WorkloadId> {
+        let mut serving = BTreeSet::new();
         let mut missing = BTreeSet::new();
         for (id, state) in states {
             let Some(live) = state.persisted.live else { continue };
-            serving += 1;
-            let mut containers = observed.deployments.get(id).into_iter().flatten();
+            serving.insert(id.deployment);
+            let mut containers = observed.workloads.get(id).into_iter().flatten();
             let found = containers.find(|container| container.identity.is_some_and(|i| live.is(i)));
             if found.is_none() {
                 missing.insert(*id);
             }
             let runs = found.is_some_and(|found| found.state == ContainerState::Running);
             if !runs && state.crash.ran && !state.crash.down {
-                self.mass_failure.ended(*id, now);
+                self.mass_failure.ended(id.deployment, now);
             }
         }
-        if self.mass_failure.is_common(serving, now) {
+        if self.mass_failure.is_common(serving.len(), now) {
             if self.until.is_none_or(|until| until <= now) {
                 tracing::warn!(
                     "many apps went down together; auto rollback does not blame them for it"
@@ -68,8 +74,12 @@ impl HostTrouble {
             }
             self.until = Some(now + LASTS);
         }
-        let sick = health.values().filter(|tracker| tracker.is_failing()).count();
-        self.many_sick = many(sick, serving);
+        let failing = health.iter().filter(|(_, tracker)| tracker.is_failing());
+        let sick: BTreeSet<DeploymentId> = failing
+            .filter_map(|(name, _)| container_owner(name))
+            .map(|identity| identity.workload.deployment)
+            .collect();
+        self.many_sick = many(sick.len(), serving.len());
         missing
     }
 
@@ -90,12 +100,12 @@ impl HostTrouble {
     }
 
     /// Exactly these wait for a permit.
-    pub(super) fn wait(&mut self, waiting: &BTreeSet<DeploymentId>, now: Instant) {
+    pub(super) fn wait(&mut self, waiting: &BTreeSet<WorkloadId>, now: Instant) {
         self.permits.wait(waiting, now);
     }
 
-    /// The replacement of this app's container is on its way.
-    pub(super) fn take(&mut self, id: DeploymentId, now: Instant) {
+    /// The replacement of this workload's container is on its way.
+    pub(super) fn take(&mut self, id: WorkloadId, now: Instant) {
         self.permits.take(id, now);
     }
 
@@ -115,14 +125,16 @@ mod tests {
     use crate::model::persisted::{Persisted, Serving};
 
     /// So many apps that served, and are gone.
-    fn ended(count: u128) -> BTreeMap<DeploymentId, DeploymentState> {
+    fn ended(count: u128) -> BTreeMap<WorkloadId, WorkloadState> {
         let live = Some(Serving { revision: Revision::FIRST, slot: Slot::A });
         let state = || {
-            let mut state = DeploymentState::restore(Persisted { live, ..Persisted::default() });
+            let mut state = WorkloadState::restore(Persisted { live, ..Persisted::default() });
             state.crash.ran = true;
             state
         };
-        (1..=count).map(|n| (DeploymentId::new(Uuid::from_u128(n)), state())).collect()
+        (1..=count)
+            .map(|n| (WorkloadId::app(DeploymentId::new(Uuid::from_u128(n))), state()))
+            .collect()
     }
 
     #[test]

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use buddo_shared::id::DeploymentId;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -13,8 +12,9 @@ use crate::host::exits::Exits;
 use crate::host::oom::{Kills, Watched};
 use crate::model::container::{ContainerState, Process};
 use crate::model::oom_kills::OomKills;
+use crate::model::workload::WorkloadId;
 use crate::plan::Seen;
-use crate::plan::state::DeploymentState;
+use crate::plan::state::WorkloadState;
 use crate::ports::World;
 
 pub(super) struct Lookouts {
@@ -49,19 +49,20 @@ impl Lookouts {
     pub(super) fn keep(
         &mut self,
         planned: &[Planned<'_>],
-        states: &BTreeMap<DeploymentId, DeploymentState>,
+        states: &BTreeMap<WorkloadId, WorkloadState>,
     ) -> Option<Instant> {
-        let serving = |app: &Planned<'_>| serving_under_watch(app, states.get(&app.id)?);
+        let serving =
+            |workload: &Planned<'_>| serving_under_watch(workload, states.get(&workload.id)?);
         let watched: Watched =
-            planned.iter().filter_map(|app| Some((app.id, serving(app)?))).collect();
+            planned.iter().filter_map(|workload| Some((workload.id, serving(workload)?))).collect();
         self.kills.want(watched);
-        let containers = planned.iter().flat_map(|app| &app.containers);
+        let containers = planned.iter().flat_map(|workload| &workload.containers);
         let running = containers.filter(|container| container.state == ContainerState::Running);
         self.exits.keep(running.filter_map(|container| container.process.as_ref()))
     }
 
-    /// The kernel's count for what this app serves with.
-    pub(super) fn kills(&self, id: DeploymentId) -> Option<OomKills> {
+    /// The kernel's count for what this workload serves with.
+    pub(super) fn kills(&self, id: WorkloadId) -> Option<OomKills> {
         self.kills.seen(id)
     }
 
@@ -82,9 +83,9 @@ impl Lookouts {
 }
 
 /// The process that serves while auto rollback watches its revision.
-fn serving_under_watch(app: &Planned<'_>, state: &DeploymentState) -> Option<Process> {
-    app.plan.watched_until?;
+fn serving_under_watch(workload: &Planned<'_>, state: &WorkloadState) -> Option<Process> {
+    workload.plan.watched_until?;
     let live = state.persisted.live?;
     let serves = |c: &&Seen<'_>| c.identity.is_some_and(|i| live.is(i));
-    app.containers.iter().find(serves)?.process.clone()
+    workload.containers.iter().find(serves)?.process.clone()
 }

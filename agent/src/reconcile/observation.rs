@@ -153,7 +153,7 @@ impl Observation {
         }
         let ended: HashSet<&Process> = ended.collect();
         if !ended.is_empty() {
-            let known = self.observed.deployments.values().flatten();
+            let known = self.observed.workloads.values().flatten();
             for container in known.filter(|c| c.process.as_ref().is_some_and(|p| ended.contains(p)))
             {
                 self.relist.doubt(&container.name);

@@ -1,12 +1,12 @@
-//! The observed containers, grouped by deployment: one list call, or a few inspections of those
+//! The observed containers, grouped by workload: one list call, or a few inspections of those
 //! that may have changed since.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use buddo_shared::id::DeploymentId;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::model::container::Container;
+use crate::model::workload::WorkloadId;
 use crate::ports::{Containers, ContainersError};
 
 /// How many containers are inspected concurrently.
@@ -15,8 +15,8 @@ const AT_ONCE: usize = 16;
 /// The host's containers as Podman last reported them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Observed {
-    /// By the deployment in their labels.
-    pub deployments: BTreeMap<DeploymentId, Vec<Container>>,
+    /// By the workload in their labels.
+    pub workloads: BTreeMap<WorkloadId, Vec<Container>>,
     /// Containers that have our labels only in part: never touched, only reported.
     pub unknown: Vec<String>,
 }
@@ -33,12 +33,12 @@ pub async fn observe<C: Containers>(containers: &C) -> Result<Observed, Containe
 impl Observed {
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.deployments.values().map(Vec::len).sum::<usize>() + self.unknown.len()
+        self.workloads.values().map(Vec::len).sum::<usize>() + self.unknown.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.deployments.is_empty() && self.unknown.is_empty()
+        self.workloads.is_empty() && self.unknown.is_empty()
     }
 
     /// Inspects only `names`. All or nothing: if one inspection fails, what is known stays as it
@@ -63,14 +63,14 @@ impl Observed {
     fn add(&mut self, container: Container) {
         match container.identity {
             Some(identity) => {
-                self.deployments.entry(identity.deployment).or_default().push(container);
+                self.workloads.entry(identity.workload).or_default().push(container);
             }
             None => self.unknown.push(container.name),
         }
     }
 
     fn forget(&mut self, names: &HashSet<&str>) {
-        self.deployments.retain(|_, containers| {
+        self.workloads.retain(|_, containers| {
             containers.retain(|container| !names.contains(container.name.as_str()));
             !containers.is_empty()
         });

@@ -4,18 +4,19 @@
 //! sends its visitors anyway. Anything that ends or removes a container waits, since visitors may
 //! still be sent there; so does anything that could serve only under a newer table.
 
+use std::net::SocketAddrV4;
+
 use crate::model::live_table::{LiveTable, Target};
 use crate::model::step::{Lane, Step};
 use crate::reconcile::executor::Operation;
 
-/// Whether `operation`, for the app at `subdomain`, is right under the older table, too, if that is
-/// known.
-pub(super) fn needs_no_new_table(
-    operation: &Operation,
-    subdomain: Option<&str>,
-    older: Option<&LiveTable>,
-) -> bool {
-    let Some(subdomain) = subdomain else { return false };
+/// Whether `operation` is right under the older table, too, if that is known.
+pub(super) fn needs_no_new_table(operation: &Operation, older: Option<&LiveTable>) -> bool {
+    let Some(desired) = &operation.desired else { return false };
+    if !desired.public() {
+        return is_internal_in(operation, older);
+    }
+    let subdomain = desired.deployment().subdomain.as_str();
     let mut starts = false;
     for step in &operation.steps {
         let address = match step {
@@ -29,10 +30,7 @@ pub(super) fn needs_no_new_table(
             | Step::RemoveSecrets(_) => return false,
         };
         let Some(address) = address else { return false };
-        let sends = |target: &Target| match target {
-            Target::Live { addresses } => addresses.contains(address.ip()),
-            Target::Hold | Target::Stopped | Target::Suspended => false,
-        };
+        let sends = |target: &Target| sends_to(target, address);
         let apps = || older.into_iter().flat_map(|table| &table.apps);
         // Visitors of another app would reach this one.
         if apps().any(|(other, target)| other != subdomain && sends(target)) {
@@ -48,29 +46,54 @@ pub(super) fn needs_no_new_table(
     starts || operation.lane == Lane::Serve
 }
 
+/// Whether the older table, too, sends no visitor to the workload: it matters to none of them.
+fn is_internal_in(operation: &Operation, older: Option<&LiveTable>) -> bool {
+    let Some(older) = older else { return false };
+    let sends = |target| operation.addresses.iter().flatten().any(|a| sends_to(target, *a));
+    !older.apps.values().any(sends)
+}
+
+fn sends_to(target: &Target, address: SocketAddrV4) -> bool {
+    match target {
+        Target::Live { addresses } => addresses.contains(address.ip()),
+        Target::Hold | Target::Stopped | Target::Suspended => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddrV4;
+    use std::sync::Arc;
     use std::time::Duration;
 
-    use buddo_shared::id::{DeploymentId, Revision};
+    use buddo_shared::id::Revision;
+    use buddo_shared::manifest::{DeploymentSpec, ServiceSpec};
+    use buddo_shared::name::Subdomain;
     use tokio_util::sync::CancellationToken;
-    use uuid::Uuid;
 
     use super::*;
-    use crate::model::container::{Identity, Slot};
-    use crate::model::step::container_name;
+    use crate::model::spec::WorkloadSpec;
+    use crate::model::workload::{Identity, Slot, WorkloadId, container_name};
+    use crate::testing::{desired, service};
 
     const A: &str = "127.64.0.1:8000";
     const B: &str = "127.96.0.1:8000";
 
+    fn workload() -> WorkloadId {
+        WorkloadId::app(mine().id)
+    }
+
+    fn mine() -> Arc<DeploymentSpec> {
+        let subdomain = Subdomain::parse("mine").unwrap();
+        Arc::new(DeploymentSpec { subdomain, ..desired(1, "ghcr.io/a/b:1") })
+    }
+
     fn operation(lane: Lane, steps: Vec<Step>) -> Operation {
         Operation {
-            deployment: DeploymentId::new(Uuid::from_u128(1)),
+            workload: workload(),
             revision: Revision::new(1),
             lane,
             steps,
-            desired: None,
+            desired: WorkloadSpec::of(&mine()).next(),
             digest: None,
             addresses: Some([A, B].map(|address| address.parse().unwrap())),
             limited: true,
@@ -80,8 +103,7 @@ mod tests {
     }
 
     fn name(slot: Slot) -> String {
-        let deployment = DeploymentId::new(Uuid::from_u128(1));
-        container_name(&Identity { deployment, revision: Revision::new(1), slot })
+        container_name(&Identity { workload: workload(), revision: Revision::new(1), slot })
     }
 
     fn table(app: &str, address: &str) -> LiveTable {
@@ -91,7 +113,7 @@ mod tests {
     }
 
     fn may(lane: Lane, steps: Vec<Step>, older: Option<&LiveTable>) -> bool {
-        needs_no_new_table(&operation(lane, steps), Some("mine"), older)
+        needs_no_new_table(&operation(lane, steps), older)
     }
 
     #[test]
@@ -110,7 +132,8 @@ mod tests {
             assert!(may(Lane::Serve, steps(), older), "{older:?}");
         }
         assert!(!may(Lane::Serve, steps(), Some(&table("another", A))), "its visitors come here");
-        assert!(!needs_no_new_table(&operation(Lane::Serve, steps()), None, None));
+        let removed = Operation { desired: None, ..operation(Lane::Serve, steps()) };
+        assert!(!needs_no_new_table(&removed, None));
     }
 
     #[test]
@@ -150,5 +173,20 @@ mod tests {
         let apps = [("mine".to_owned(), Target::Hold)].into();
         let held = LiveTable { apps, ..LiveTable::default() };
         assert!(!may(Lane::Roll, steps, Some(&held)));
+    }
+
+    /// Visitors reach no service but the public one, so the table has no say in the others.
+    #[test]
+    fn fm_59_what_visitors_do_not_reach_needs_no_table() {
+        let worker = ServiceSpec { public: false, ..service("worker", "ghcr.io/a/b:1") };
+        let services = vec![service("app", "ghcr.io/a/b:1"), worker].try_into().unwrap();
+        let both = Arc::new(DeploymentSpec { services, ..desired(1, "ghcr.io/a/b:1") });
+        let desired = WorkloadSpec::of(&both).find(|spec| !spec.public());
+        let steps = vec![Step::Create(Slot::B), Step::Remove(name(Slot::A))];
+        let operation = Operation { desired, ..operation(Lane::Roll, steps) };
+        assert!(needs_no_new_table(&operation, Some(&table("mine", "127.64.0.9:8000"))));
+        // It was the public one until now.
+        assert!(!needs_no_new_table(&operation, Some(&table("mine", A))));
+        assert!(!needs_no_new_table(&operation, None), "nobody knows");
     }
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddrV4;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use buddo_runtime::clock::Clock;
-use buddo_shared::id::{DeploymentId, Revision};
+use buddo_shared::id::Revision;
 use buddo_shared::manifest::RunState;
 use buddo_shared::probe::Probe;
 use buddo_shared::report::{Frame, Progress};
@@ -15,7 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::adapters::probe::board::{Probes, Target};
 use crate::model::health::Level;
+use crate::model::spec::WorkloadSpec;
 use crate::model::step::{Lane, Step};
+use crate::model::workload::WorkloadId;
 use crate::plan::state::StepOutcome;
 use crate::plan::{Busy, phase};
 use crate::ports::{Containers, Prober};
@@ -29,7 +31,7 @@ const AT_ONCE: usize = 8;
 /// Concurrent operations that begin with an image: a pull may be slow, and waits for the network.
 const PULLS_AT_ONCE: usize = 16;
 
-type Key = (DeploymentId, Lane);
+type Key = (WorkloadId, Lane);
 
 /// An event of an operation.
 #[derive(Debug)]
@@ -51,7 +53,7 @@ enum Event {
 /// A step that ended.
 #[derive(Debug)]
 pub(super) struct Ended {
-    pub(super) deployment: DeploymentId,
+    pub(super) workload: WorkloadId,
     pub(super) lane: Lane,
     pub(super) step: Step,
     /// The revision it was for.
@@ -61,7 +63,7 @@ pub(super) struct Ended {
     pub(super) lines_before: u64,
 }
 
-/// What a deployment is asked to be; `None`: gone. An operation is withdrawn when this changes. A
+/// What a workload is asked to be; `None`: gone. An operation is withdrawn when this changes. A
 /// revision is immutable, so its number is enough; it has none where the desired one was given up
 /// and what serves is kept.
 pub(super) type Asked = Option<(Option<Revision>, RunState)>;
@@ -138,7 +140,7 @@ impl<C: Containers> Operations<C> {
         status: &Status,
     ) {
         let Some(first) = operation.steps.first().cloned() else { return };
-        let key = (operation.deployment, operation.lane);
+        let key = (operation.workload, operation.lane);
         let running = RunningOperation {
             asked,
             revision: operation.revision,
@@ -184,9 +186,9 @@ impl<C: Containers> Operations<C> {
                     }
                 }
                 Event::Ended { step, revision, outcome } => {
-                    let (deployment, lane) = key;
+                    let (workload, lane) = key;
                     let lines_before = self.running.get(&key).map_or(0, |running| running.lines);
-                    let step = Ended { deployment, lane, step, revision, outcome, lines_before };
+                    let step = Ended { workload, lane, step, revision, outcome, lines_before };
                     ended.push(step);
                 }
                 Event::Over => {
@@ -200,8 +202,8 @@ impl<C: Containers> Operations<C> {
                 }
             }
         }
-        for Ended { deployment, step, revision, .. } in &ended {
-            if let Some(name) = step.container(*deployment, *revision) {
+        for Ended { workload, step, revision, .. } in &ended {
+            if let Some(name) = step.container(*workload, *revision) {
                 relist.doubt(name);
             }
         }
@@ -209,7 +211,7 @@ impl<C: Containers> Operations<C> {
     }
 
     /// Withdraws operations that are no longer asked for.
-    pub(super) fn withdraw(&self, asked: impl Fn(DeploymentId) -> Asked) {
+    pub(super) fn withdraw(&self, asked: impl Fn(WorkloadId) -> Asked) {
         for ((id, _), running) in &self.running {
             if asked(*id) != running.asked {
                 running.permit.cancel();
@@ -217,8 +219,8 @@ impl<C: Containers> Operations<C> {
         }
     }
 
-    /// The running operations of a deployment.
-    pub(super) fn busy(&self, id: DeploymentId) -> Busy {
+    /// The running operations of a workload.
+    pub(super) fn busy(&self, id: WorkloadId) -> Busy {
         let running = |lane| self.running.get(&(id, lane));
         let roll = running(Lane::Roll);
         Busy {
@@ -270,15 +272,20 @@ impl<P, K> OperationObserver<P, K> {
     fn report_progress(&self, operation: &Operation, step: &Step, percent: Option<u8>) {
         let removed = operation.desired.is_none();
         let Some(phase) = phase::of_step(step, operation.lane, removed) else { return };
-        let (id, revision) = (operation.deployment, operation.revision);
-        self.status.tell(Frame::Progress(Progress { id, revision, phase, percent }));
+        // People know the revisions of the deployment.
+        let revision = operation
+            .desired
+            .as_ref()
+            .map_or(operation.revision, |desired| desired.deployment().revision);
+        let WorkloadId { deployment: id, service, .. } = operation.workload;
+        self.status.send(Frame::Progress(Progress { id, service, revision, phase, percent }));
     }
 }
 
 impl<P: Prober, K: Clock> ExecutorObserver for OperationObserver<P, K> {
     fn begins(&self, operation: &Operation, step: &Step) {
-        let (id, revision) = (operation.deployment, operation.revision);
-        tracing::debug!(deployment = %id, %revision, %step, "begins");
+        let (id, revision) = (operation.workload, operation.revision);
+        tracing::debug!(workload = %id, %revision, %step, "begins");
         *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         self.report_progress(operation, step, None);
         let begins = Event::Begins { step: step.clone(), lines: *self.lines.borrow() };
@@ -286,12 +293,12 @@ impl<P: Prober, K: Clock> ExecutorObserver for OperationObserver<P, K> {
     }
 
     fn ended(&self, operation: &Operation, step: &Step, outcome: StepOutcome) {
-        let (id, revision) = (operation.deployment, operation.revision);
+        let (id, revision) = (operation.workload, operation.revision);
         if let StepOutcome::Failed(error) = &outcome {
             let error = error as &dyn std::error::Error;
-            tracing::warn!(deployment = %id, %revision, %step, error, "failed");
+            tracing::warn!(workload = %id, %revision, %step, error, "failed");
         } else {
-            tracing::debug!(deployment = %id, %revision, %step, "done");
+            tracing::debug!(workload = %id, %revision, %step, "done");
         }
         let begun = *self.begun.lock().unwrap_or_else(PoisonError::into_inner);
         self.metrics.stepped(step.word(), outcome.failure_code(), begun.elapsed());
@@ -305,7 +312,8 @@ impl<P: Prober, K: Clock> ExecutorObserver for OperationObserver<P, K> {
 
     fn watch(&self, operation: &Operation, name: &str, address: SocketAddrV4, probe: &Probe) {
         let target = Target {
-            deployment: operation.deployment,
+            workload: operation.workload,
+            public: operation.desired.as_ref().is_some_and(WorkloadSpec::public),
             name: name.to_owned(),
             address,
             probe: probe.clone(),

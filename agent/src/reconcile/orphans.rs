@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use buddo_shared::id::{DeploymentId, Revision};
+use buddo_shared::id::Revision;
 use tokio::time::Instant;
 
-use crate::model::container::{Identity, Slot};
 use crate::model::step::Step;
-use crate::plan::state::{DeploymentState, StepOutcome};
+use crate::model::workload::{Identity, Slot, WorkloadId};
+use crate::plan::state::{StepOutcome, WorkloadState};
 use crate::ports::{Containers, ContainersError};
 
 /// From a reason to look until the look. An unanswered call may still be carried out for this long,
@@ -23,8 +23,8 @@ const AT_LATEST: Duration = SETTLED.saturating_mul(2);
 pub(super) struct OrphanSweep {
     /// The first and the last reason since the last look.
     reasons: Option<(Instant, Instant)>,
-    /// Deployments whose serving container Podman did not list.
-    missing: BTreeSet<DeploymentId>,
+    /// Workloads whose serving container Podman did not list.
+    missing: BTreeSet<WorkloadId>,
 }
 
 impl OrphanSweep {
@@ -63,7 +63,7 @@ impl OrphanSweep {
 
     /// Podman does not list the serving container of these. Somebody removed it, or Podman has lost
     /// it.
-    pub(super) fn misses(&mut self, missing: BTreeSet<DeploymentId>, now: Instant) {
+    pub(super) fn misses(&mut self, missing: BTreeSet<WorkloadId>, now: Instant) {
         if !missing.is_subset(&self.missing) {
             self.arm(now);
         }
@@ -74,7 +74,7 @@ impl OrphanSweep {
     pub(super) async fn look<C: Containers>(
         &mut self,
         containers: &C,
-        states: &mut BTreeMap<DeploymentId, DeploymentState>,
+        states: &mut BTreeMap<WorkloadId, WorkloadState>,
     ) -> bool {
         let now = Instant::now();
         if self.due().is_none_or(|due| due > now) {
@@ -93,12 +93,12 @@ impl OrphanSweep {
     }
 }
 
-fn learn(states: &mut BTreeMap<DeploymentId, DeploymentState>, found: &[Identity]) {
-    let mut lost: BTreeMap<DeploymentId, BTreeMap<Slot, Revision>> = BTreeMap::new();
-    for Identity { deployment, revision, slot } in found {
-        tracing::warn!(%deployment, %revision, ?slot, "a running container is orphaned");
-        lost.entry(*deployment).or_default().insert(*slot, *revision);
-        states.entry(*deployment).or_default();
+fn learn(states: &mut BTreeMap<WorkloadId, WorkloadState>, found: &[Identity]) {
+    let mut lost: BTreeMap<WorkloadId, BTreeMap<Slot, Revision>> = BTreeMap::new();
+    for Identity { workload, revision, slot } in found {
+        tracing::warn!(%workload, %revision, ?slot, "a running container is orphaned");
+        lost.entry(*workload).or_default().insert(*slot, *revision);
+        states.entry(*workload).or_default();
     }
     for (id, state) in states {
         state.lost = lost.remove(id).unwrap_or_default();
@@ -107,6 +107,8 @@ fn learn(states: &mut BTreeMap<DeploymentId, DeploymentState>, found: &[Identity
 
 #[cfg(test)]
 mod tests {
+    use buddo_shared::id::DeploymentId;
+
     use super::*;
 
     #[test]
@@ -151,7 +153,7 @@ mod tests {
     fn what_goes_missing_is_looked_for_once() {
         let begun = Instant::now();
         let mut sweep = OrphanSweep { reasons: None, ..OrphanSweep::begin(begun) };
-        let id = |n| DeploymentId::new(uuid::Uuid::from_u128(n));
+        let id = |n| WorkloadId::app(DeploymentId::new(uuid::Uuid::from_u128(n)));
         sweep.misses(BTreeSet::new(), begun);
         assert_eq!(sweep.due(), None);
         sweep.misses([id(1)].into(), begun);

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use buddo_shared::id::DeploymentId;
-use buddo_shared::manifest::DeploymentSpec;
 use buddo_shared::report::ReportBody;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -17,13 +15,14 @@ use super::planned::Planned;
 use super::table_publisher::{Published, live_table};
 use crate::adapters::probe::board;
 use crate::adapters::store::Entry;
-use crate::model::container::Slot;
 use crate::model::document::Document;
 use crate::model::health::Level;
 use crate::model::host_facts::LimitRule;
-use crate::model::spec::RevisionSpec;
+use crate::model::spec::{RevisionSpec, WorkloadSpec};
 use crate::model::step::Lane;
-use crate::plan::state::DeploymentState;
+use crate::model::workload::{Slot, WorkloadId};
+use crate::plan::deployment::roll_back_together;
+use crate::plan::state::WorkloadState;
 use crate::plan::{PlannedOperation, Replacing, wanted};
 use crate::ports::{ContainersError, World};
 use crate::reconcile::resync::resync;
@@ -56,12 +55,15 @@ impl<W: World> Reconciler<W> {
         let health = self.probes.snapshot();
         let missing = self.host_trouble.look(&self.states, &observed, &health, now);
         self.orphans.misses(missing, now);
+        // Before the plans, which act on it; and after them, for what they gave up.
+        let went_back = self.roll_back_together(&document);
         let mut planned = self.plan_all(&document, &observed, &health, now);
-        if planned.iter().any(|app| app.plan.decided) {
+        let goes_back = self.roll_back_together(&document);
+        if went_back || goes_back || planned.iter().any(|workload| workload.plan.decided) {
             // If this were forgotten, the bad revision would come back.
             self.persistence.persist(&self.states).await;
         }
-        let watched = planned.iter().any(|app| app.plan.watched_until.is_some());
+        let watched = planned.iter().any(|workload| workload.plan.watched_until.is_some());
         self.edge.follow_log(&document, watched);
         let exits_due = self.lookouts.keep(&planned, &self.states);
         self.keep_probes(&planned);
@@ -72,9 +74,10 @@ impl<W: World> Reconciler<W> {
 
         let table_due = self.table.due(self.world.jitter());
         let status_due = self.show(Some(&document), &planned, now);
-        let next = planned.iter().filter_map(|app| app.plan.wake);
+        let next = planned.iter().filter_map(|workload| workload.plan.wake);
         let next = next.chain([self.observation.due()]).chain(
             [
+                goes_back.then_some(now),
                 exits_due,
                 self.secrets.again(),
                 self.orphans.due(),
@@ -87,10 +90,14 @@ impl<W: World> Reconciler<W> {
             .flatten(),
         );
         let next = next.min();
-        let gone: Vec<_> = planned.iter().filter(|app| app.plan.gone).map(|app| app.id).collect();
+        let gone: Vec<_> = planned
+            .iter()
+            .filter(|workload| workload.plan.gone)
+            .map(|workload| workload.id)
+            .collect();
         drop(planned);
         if published {
-            self.forget(&gone);
+            self.forget(&gone, &document);
         }
         self.observation.keep(observed);
         self.persistence.save(&self.states);
@@ -100,8 +107,17 @@ impl<W: World> Reconciler<W> {
     /// The document in force. Withdraws operations that it no longer asks for.
     fn newest_document(&mut self) -> Option<Arc<Document>> {
         let document = self.inputs.document.borrow_and_update().clone()?;
-        self.operations.withdraw(|id| asked(self.states.get(&id), document.entries().get(&id)));
+        self.operations.withdraw(|id| asked(self.states.get(&id), document.workloads().get(&id)));
         Some(document)
+    }
+
+    /// Rolls deployments back as a whole. Returns whether something was decided.
+    fn roll_back_together(&mut self, document: &Document) -> bool {
+        let mut decided = false;
+        for deployment in document.entries().values() {
+            decided |= roll_back_together(deployment, &mut self.states);
+        }
+        decided
     }
 
     /// Records how steps ended since the last pass.
@@ -114,8 +130,8 @@ impl<W: World> Reconciler<W> {
             self.shortage.record(&ended.step, &ended.outcome, now);
             self.observation.record(&ended, now);
             let jitter = (self.world.jitter())();
-            let Ended { deployment, lane, step, revision, outcome, .. } = ended;
-            if let Some(state) = self.states.get_mut(&deployment) {
+            let Ended { workload, lane, step, revision, outcome, .. } = ended;
+            if let Some(state) = self.states.get_mut(&workload) {
                 state.record(lane, &step, revision, outcome, now, jitter);
             }
         }
@@ -150,11 +166,12 @@ impl<W: World> Reconciler<W> {
 
     fn keep_probes(&self, planned: &[Planned<'_>]) {
         let mut wanted = Vec::new();
-        for app in planned {
-            let Some(desired) = app.desired else { continue };
-            for probed in &app.plan.probes {
+        for workload in planned {
+            let Some(desired) = workload.desired else { continue };
+            for probed in &workload.plan.probes {
                 let target = board::Target {
-                    deployment: app.id,
+                    workload: workload.id,
+                    public: desired.public(),
                     name: probed.name.clone(),
                     address: probed.address,
                     probe: RevisionSpec::probe_of(desired, probed.revision).clone(),
@@ -176,11 +193,15 @@ impl<W: World> Reconciler<W> {
         now: Instant,
     ) -> bool {
         let published = self.table.publish(live_table(document, planned), now).await;
-        let states = self.states.values_mut();
-        match published {
-            Published::Unchanged => {}
-            Published::Since(since) => states.for_each(|state| state.published(now, since)),
-            Published::Not => states.for_each(DeploymentState::restart_drains),
+        for workload in planned {
+            let Some(state) = self.states.get_mut(&workload.id) else { continue };
+            match published {
+                // What the table does not name needs none: it is as planned from now on.
+                _ if workload.is_internal() => state.published(now, now),
+                Published::Unchanged => {}
+                Published::Since(since) => state.published(now, since),
+                Published::Not => state.restart_drains(),
+            }
         }
         published != Published::Not
     }
@@ -189,19 +210,18 @@ impl<W: World> Reconciler<W> {
     /// where an older one says: then only what is right under that one, too, is done.
     /// What is held back stays in its plan, and is shown there.
     fn send_operations(&mut self, planned: &mut [Planned<'_>], published: bool, now: Instant) {
-        for app in planned {
-            let Some(state) = self.states.get(&app.id) else { continue };
-            for steps in std::mem::take(&mut app.plan.operations) {
-                let operation = self.operation(app, state, &steps);
-                let subdomain = app.desired.map(|desired| desired.subdomain.as_str());
-                if !published && !needs_no_new_table(&operation, subdomain, self.table.older()) {
-                    app.plan.operations.push(steps);
+        for workload in planned {
+            let Some(state) = self.states.get(&workload.id) else { continue };
+            for steps in std::mem::take(&mut workload.plan.operations) {
+                let operation = self.operation(workload, state, &steps);
+                if !published && !needs_no_new_table(&operation, self.table.older()) {
+                    workload.plan.operations.push(steps);
                     continue;
                 }
-                if steps.lane == Lane::Roll && app.plan.replacing == Some(Replacing::Begins) {
-                    self.host_trouble.take(app.id, now);
+                if steps.lane == Lane::Roll && workload.plan.replacing == Some(Replacing::Begins) {
+                    self.host_trouble.take(workload.id, now);
                 }
-                let asked = asked(Some(state), app.desired);
+                let asked = asked(Some(state), workload.desired);
                 self.operations.send(operation, asked, &self.probes, &self.status);
             }
         }
@@ -209,18 +229,18 @@ impl<W: World> Reconciler<W> {
 
     fn operation(
         &self,
-        app: &Planned<'_>,
-        state: &DeploymentState,
+        workload: &Planned<'_>,
+        state: &WorkloadState,
         planned: &PlannedOperation,
     ) -> Operation {
         let network = &self.settings.network;
         let addresses = |index| [Slot::A, Slot::B].map(|slot| network.address(index, slot));
         Operation {
-            deployment: app.id,
+            workload: workload.id,
             revision: planned.revision,
             lane: planned.lane,
             steps: planned.steps.clone(),
-            desired: app.desired.cloned(),
+            desired: workload.desired.cloned(),
             digest: state.persisted.digests.get(&planned.revision).cloned(),
             addresses: state.persisted.index.map(addresses),
             limited: self.inputs.facts.borrow().limits != LimitRule::Waived,
@@ -229,25 +249,30 @@ impl<W: World> Reconciler<W> {
         }
     }
 
-    /// Deployments of which nothing is left: their addresses are free again.
-    fn forget(&mut self, gone: &[DeploymentId]) {
-        for id in gone {
-            self.states.remove(id);
-            self.status.set([Entry {
-                subject: id.to_string(),
-                body: ReportBody::Removed { id: *id },
-                last: true,
-            }]);
+    /// Workloads of which nothing is left: their addresses are free again. A deployment is gone
+    /// with its last one.
+    fn forget(&mut self, gone: &[WorkloadId], document: &Document) {
+        for workload in gone {
+            self.states.remove(workload);
+            let id = workload.deployment;
+            let left = self.states.keys().any(|other| other.deployment == id);
+            if !left && !document.entries().contains_key(&id) {
+                self.status.set([Entry {
+                    subject: id.to_string(),
+                    body: ReportBody::Removed { id },
+                    last: true,
+                }]);
+            }
         }
     }
 }
 
-/// What a deployment is asked to be.
-fn asked(state: Option<&DeploymentState>, desired: Option<&Arc<DeploymentSpec>>) -> Asked {
+/// What a workload is asked to be.
+fn asked(state: Option<&WorkloadState>, desired: Option<&WorkloadSpec>) -> Asked {
     let desired = desired?;
     let revision = match state {
         Some(state) => wanted(state, desired).map(|wanted| wanted.revision),
-        None => Some(desired.revision),
+        None => Some(desired.revision()),
     };
-    Some((revision, desired.run))
+    Some((revision, desired.run()))
 }

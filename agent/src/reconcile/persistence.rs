@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buddo_runtime::backoff::Failures;
-use buddo_shared::id::DeploymentId;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::adapters::store::{Changes, Store};
 use crate::model::persisted::Persisted;
 use crate::model::retries::{self, Jitter};
-use crate::plan::state::DeploymentState;
+use crate::model::workload::WorkloadId;
+use crate::plan::state::WorkloadState;
 
 /// How long to wait for a decision of auto rollback to be on disk.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -24,7 +24,7 @@ type WriteEnd = CancellationToken;
 pub(super) struct Persistence {
     store: Store,
     /// What is on disk, or on its way there.
-    saved: BTreeMap<DeploymentId, Persisted>,
+    saved: BTreeMap<WorkloadId, Persisted>,
     /// The last write failed.
     unsaved: watch::Sender<bool>,
     last_write: WriteEnd,
@@ -37,7 +37,7 @@ impl Persistence {
     /// `saved` is in the database; `wake` is notified when a failed write should be repeated.
     pub(super) fn new(
         store: Store,
-        saved: BTreeMap<DeploymentId, Persisted>,
+        saved: BTreeMap<WorkloadId, Persisted>,
         wake: Arc<Notify>,
         jitter: Jitter,
     ) -> Self {
@@ -48,8 +48,8 @@ impl Persistence {
         Self { store, saved, unsaved, last_write, failures, wake, jitter }
     }
 
-    /// Whether the app served before this pass.
-    pub(super) fn served(&self, id: DeploymentId) -> bool {
+    /// Whether the workload served before this pass.
+    pub(super) fn served(&self, id: WorkloadId) -> bool {
         self.saved.get(&id).is_some_and(|persisted| persisted.live.is_some())
     }
 
@@ -59,13 +59,13 @@ impl Persistence {
     }
 
     /// Writes what changed, without waiting.
-    pub(super) fn save(&mut self, states: &BTreeMap<DeploymentId, DeploymentState>) {
+    pub(super) fn save(&mut self, states: &BTreeMap<WorkloadId, WorkloadState>) {
         let failed = self.unsaved.send_replace(false);
         if failed {
             // It is not known which part is on disk: all of it is written again.
             self.saved.clear();
         }
-        let changed = |(id, state): &(&DeploymentId, &DeploymentState)| {
+        let changed = |(id, state): &(&WorkloadId, &WorkloadState)| {
             self.saved.get(id) != Some(&state.persisted)
         };
         let mut changes: Changes = states
@@ -114,7 +114,7 @@ impl Persistence {
 
     /// Writes what changed and waits for the disk, but not for ever: a disk that is full or hangs
     /// must not keep a bad revision in place.
-    pub(super) async fn persist(&mut self, states: &BTreeMap<DeploymentId, DeploymentState>) {
+    pub(super) async fn persist(&mut self, states: &BTreeMap<WorkloadId, WorkloadState>) {
         self.save(states);
         let written = self.last_write.clone();
         if tokio::time::timeout(PATIENCE, written.cancelled()).await.is_err() {
@@ -129,6 +129,7 @@ fn not_saved(error: &(dyn std::error::Error + 'static)) {
 
 #[cfg(test)]
 mod tests {
+    use buddo_shared::id::DeploymentId;
     use uuid::Uuid;
 
     use super::*;
@@ -141,18 +142,18 @@ mod tests {
         let jitter: Jitter = Arc::new(|| 0.5);
         let mut persistence =
             Persistence::new(store.clone(), BTreeMap::new(), Arc::default(), jitter);
-        let id = |n| DeploymentId::new(Uuid::from_u128(n));
+        let id = |n| WorkloadId::app(DeploymentId::new(Uuid::from_u128(n)));
         let state = |index| {
             let index = Index::new(index);
-            DeploymentState::restore(Persisted { index, ..Persisted::default() })
+            WorkloadState::restore(Persisted { index, ..Persisted::default() })
         };
         let mut states: BTreeMap<_, _> = [(id(1), state(1)), (id(2), state(2))].into();
         persistence.persist(&states).await;
-        assert_eq!(store.deployments().await.unwrap().len(), 2);
+        assert_eq!(store.workloads().await.unwrap().len(), 2);
         states.remove(&id(1));
         states.insert(id(2), state(3));
         persistence.persist(&states).await;
-        let saved = store.deployments().await.unwrap();
+        let saved = store.workloads().await.unwrap();
         assert_eq!(saved, [(id(2), state(3).persisted)].into());
     }
 }

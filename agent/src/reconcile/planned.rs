@@ -1,11 +1,9 @@
-//! All deployments of one pass, planned.
+//! All workloads of one pass, planned.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use buddo_runtime::clock::Clock as _;
 use buddo_shared::id::DeploymentId;
-use buddo_shared::manifest::DeploymentSpec;
 use tokio::time::Instant;
 
 use super::Reconciler;
@@ -13,16 +11,42 @@ use super::edge::failed_requests_of;
 use super::observe::Observed;
 use crate::model::document::Document;
 use crate::model::health::Trackers;
+use crate::model::live_table::Target;
+use crate::model::spec::WorkloadSpec;
+use crate::model::workload::WorkloadId;
 use crate::plan::rollback_watch::failed_requests::Failed;
-use crate::plan::{Plan, Replacing, Rules, Seen, View, plan};
+use crate::plan::{Plan, Replacing, Rules, Seen, View, deployment, plan};
 use crate::ports::World;
 
-/// One deployment in one pass.
+/// One workload in one pass.
 pub(super) struct Planned<'a> {
-    pub(super) id: DeploymentId,
-    pub(super) desired: Option<&'a Arc<DeploymentSpec>>,
+    pub(super) id: WorkloadId,
+    pub(super) desired: Option<&'a WorkloadSpec>,
     pub(super) containers: Vec<Seen<'a>>,
     pub(super) plan: Plan,
+}
+
+impl Planned<'_> {
+    /// Whether the live table has no say in it: visitors do not reach it, and did not before.
+    pub(super) fn is_internal(&self) -> bool {
+        self.desired.is_some_and(|desired| !desired.public())
+    }
+}
+
+/// All workloads of a pass, by deployment: neighbours, in the order of their ids.
+pub(super) fn by_deployment<'a, 'b>(
+    planned: &'b [Planned<'a>],
+) -> impl Iterator<Item = (DeploymentId, &'b [Planned<'a>])> {
+    let deployments = planned.chunk_by(|a, b| a.id.deployment == b.id.deployment);
+    deployments.filter_map(|workloads| Some((workloads.first()?.id.deployment, workloads)))
+}
+
+/// Where visitors of a deployment go. What is left of a public replica or service that is no longer
+/// wanted says nothing, unless all of the deployment goes.
+pub(super) fn target_of(workloads: &[Planned<'_>]) -> Option<Target> {
+    let public =
+        workloads.iter().filter(|workload| workload.desired.is_some_and(WorkloadSpec::public));
+    deployment::target(public.map(|workload| workload.plan.target.as_ref()))
 }
 
 impl<W: World> Reconciler<W> {
@@ -48,34 +72,41 @@ impl<W: World> Reconciler<W> {
         let mut waiting = BTreeSet::new();
         let mut planned = Vec::with_capacity(self.states.len());
         for (id, state) in &mut self.states {
-            let desired = document.entries().get(id);
+            let desired = document.workloads().get(id);
             let containers: Vec<Seen<'a>> = observed
-                .deployments
+                .workloads
                 .get(id)
                 .into_iter()
                 .flatten()
                 .map(|container| Seen { container, tracker: health.get(&container.name) })
                 .collect();
             let busy = self.operations.busy(*id);
-            if let Some(digest) = desired.and_then(|desired| desired.digest.clone()) {
-                let revision = desired.map(|desired| desired.revision);
-                state.persisted.digests.extend(revision.map(|revision| (revision, digest)));
+            if let Some(service) = desired.map(WorkloadSpec::service) {
+                let digest = service.digest.clone();
+                state.persisted.digests.extend(digest.map(|digest| (service.revision, digest)));
             }
-            let watched = desired.filter(|desired| state.watches(desired.revision));
-            let counts =
-                watched.map(|desired| failed_requests_of(&failed_requests, desired, document));
-            let kills = self.lookouts.kills(*id);
-            let view = View {
-                id: *id,
-                desired: desired.map(AsRef::as_ref),
-                containers: &containers,
-                busy: &busy,
-                rules: &rules,
-                failed: Failed {
-                    counts: counts.as_ref(),
+            // Only visitors' requests are logged.
+            let watched =
+                desired.filter(|desired| desired.public() && state.watches(desired.revision()));
+            let counts = watched.map(|desired| {
+                failed_requests_of(&failed_requests, desired.deployment(), document)
+            });
+            let failed = match &counts {
+                Some(counts) => Failed {
+                    counts: Some(counts),
                     gaps: &failed_requests.gaps,
                     known_since: failed_requests.known_since,
                 },
+                None => Failed::default(),
+            };
+            let kills = self.lookouts.kills(*id);
+            let view = View {
+                id: *id,
+                desired,
+                containers: &containers,
+                busy: &busy,
+                rules: &rules,
+                failed,
                 kills: kills.as_ref(),
                 permit: permits.permit(*id),
                 now,

@@ -1,23 +1,27 @@
 //! What a pass publishes: reports to the coordinator, the snapshot to people on the host.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use buddo_runtime::clock::Clock as _;
-use buddo_shared::manifest::Strategy;
+use buddo_shared::id::Revision;
+use buddo_shared::manifest::{DeploymentSpec, Strategy};
 use buddo_shared::report::{DeploymentStatus, Health, HostStatus, Phase, ReportBody};
 use tokio::time::Instant;
 
 use crate::adapters::store::Entry;
-use crate::model::container::Identity;
 use crate::model::document::Document;
 use crate::model::live_table::Target;
 use crate::model::snapshot::{ContainerSnapshot, DeploymentSnapshot, HostSnapshot};
-use crate::model::step::{Step, container_name};
-use crate::plan::state::DeploymentState;
-use crate::plan::{Busy, EDGE_LAG, messages, phase};
+use crate::model::spec::WorkloadSpec;
+use crate::model::step::Step;
+use crate::model::workload::{Identity, container_name};
+use crate::plan::deployment::{self, WorkloadFacts};
+use crate::plan::state::WorkloadState;
+use crate::plan::{EDGE_LAG, messages, phase};
 use crate::ports::{Containers as _, World};
 use crate::reconcile::Reconciler;
-use crate::reconcile::planned::Planned;
+use crate::reconcile::planned::{Planned, by_deployment, target_of};
 use crate::reconcile::report::HOST;
 use crate::reconcile::routing::Settled;
 
@@ -34,25 +38,33 @@ impl<W: World> Reconciler<W> {
         now: Instant,
     ) -> Option<Instant> {
         let mut due: Option<Instant> = None;
-        let mut snapshots = Vec::with_capacity(planned.len());
-        for app in planned.iter().filter(|app| !app.plan.gone) {
-            let Some(state) = self.states.get(&app.id) else { continue };
-            let host = app
-                .desired
+        let mut snapshots = Vec::new();
+        for (id, workloads) in by_deployment(planned) {
+            if workloads.iter().all(|workload| workload.plan.gone) {
+                continue;
+            }
+            let desired = document.and_then(|document| document.entries().get(&id));
+            let host = desired
                 .zip(document)
                 .map(|(desired, document)| desired.subdomain.host_in(&document.manifest().zone));
-            let (status, look) = self.status_of(app, state, host.as_deref(), now);
-            due = due.into_iter().chain(look).min();
-            if app.desired.is_some() {
+            let mut facts = Vec::with_capacity(workloads.len());
+            for workload in workloads.iter().filter(|workload| !workload.plan.gone) {
+                let Some(state) = self.states.get(&workload.id) else { continue };
+                let (known, look) = self.facts_of(workload, state, host.as_deref(), now);
+                facts.push(known);
+                due = due.into_iter().chain(look).min();
+            }
+            let status = deployment::status(id, desired.map(AsRef::as_ref), &facts);
+            if desired.is_some() {
                 self.status.set([Entry {
-                    subject: app.id.to_string(),
+                    subject: id.to_string(),
                     body: ReportBody::Deployment(status.clone()),
                     last: false,
                 }]);
             }
-            // Operations started in this pass are shown, too.
-            let busy = self.operations.busy(app.id);
-            snapshots.push(snapshot_of(app, state, &busy, status, host, now));
+            let parts: Vec<_> =
+                workloads.iter().filter_map(|workload| self.part_of(workload, now)).collect();
+            snapshots.push(snapshot_of(desired.map(AsRef::as_ref), workloads, parts, status, host));
         }
         let host = self.host_status(document);
         self.status.set([Entry {
@@ -83,28 +95,33 @@ impl<W: World> Reconciler<W> {
         self.snapshot.send_replace(Some(Arc::new(HostSnapshot { joined, host, deployments })));
     }
 
-    fn status_of(
+    /// What is known of a workload, and when more is.
+    fn facts_of(
         &self,
-        app: &Planned<'_>,
-        state: &DeploymentState,
+        workload: &Planned<'_>,
+        state: &WorkloadState,
         host: Option<&str>,
         now: Instant,
-    ) -> (DeploymentStatus, Option<Instant>) {
-        let plan = &app.plan;
+    ) -> (WorkloadFacts, Option<Instant>) {
+        let plan = &workload.plan;
         let live = state.persisted.live;
-        let revision = app.desired.map(|desired| desired.revision);
+        let revision = workload.desired.map(WorkloadSpec::revision);
         let revision = revision.or(live.map(|l| l.revision)).or_else(|| {
-            app.containers.iter().find_map(|c| c.identity).map(|identity| identity.revision)
+            let mut identities = workload.containers.iter().filter_map(|c| c.identity);
+            identities.next().map(|identity| identity.revision)
         });
-        let revision = revision.unwrap_or(buddo_shared::id::Revision::FIRST);
-        let container = app.containers.iter().find(|c| plan.container.as_ref() == Some(&c.name));
+        let revision = revision.unwrap_or(Revision::FIRST);
+        let mut containers = workload.containers.iter();
+        let container = containers.find(|c| plan.container.as_ref() == Some(&c.name));
         let tracker = container.and_then(|container| container.tracker);
         let answers = matches!(plan.target, Some(Target::Live { .. }));
         let mut failure = plan.failure.clone();
         let mut ready = true;
         let mut due = state.restarts.forgotten_at(now);
-        if let (Phase::Live, true, Some(host)) = (plan.phase, answers, host) {
-            match self.edge.settled(app.id, host, now) {
+        // Only what visitors reach has a route, a certificate, and a place in the live table.
+        let edge = host.filter(|_| !workload.is_internal());
+        if let (Phase::Live, true, Some(host)) = (plan.phase, answers, edge) {
+            match self.edge.settled(workload.id.deployment, host, now) {
                 Settled::Yes => {}
                 Settled::NotYet(at) => {
                     ready = false;
@@ -119,8 +136,9 @@ impl<W: World> Reconciler<W> {
                 due = due.into_iter().chain(known).min();
             }
         }
-        let status = DeploymentStatus {
-            id: app.id,
+        let facts = WorkloadFacts {
+            id: workload.id,
+            desired: workload.desired.cloned(),
             revision,
             phase: phase::for_visitors(plan.phase, ready),
             serving: live.filter(|_| answers).map(|live| live.revision),
@@ -129,10 +147,47 @@ impl<W: World> Reconciler<W> {
             digest: state.persisted.digests.get(&revision).cloned(),
             failure,
             container: plan.container.clone(),
-            put_back: plan.fallback,
             restarts: live.map_or(0, |live| state.restarts.lately(live.revision, now)),
+            rolled_back: plan.fallback.is_some(),
+            rolled_back_too: state.was_rolled_back_too(revision),
         };
-        (status, due)
+        (facts, due)
+    }
+
+    /// A workload's part of its deployment's snapshot.
+    fn part_of(&self, workload: &Planned<'_>, now: Instant) -> Option<Part> {
+        let state = self.states.get(&workload.id).filter(|_| !workload.plan.gone)?;
+        // Operations started in this pass are shown, too.
+        let busy = self.operations.busy(workload.id);
+        let containers = workload.containers.iter().map(|container| {
+            let tracker = container.tracker;
+            ContainerSnapshot {
+                name: container.name.clone(),
+                state: format!("{:?}", container.state).to_lowercase(),
+                address: container.address,
+                drains: state.retiring.contains_key(&container.name),
+                health: tracker.map(|t| format!("{:?}", t.level()).to_lowercase()),
+                problem: tracker.and_then(|t| t.reason.clone()),
+            }
+        });
+        let lost = state.lost.iter().map(|(&slot, &revision)| ContainerSnapshot {
+            name: container_name(&Identity { workload: workload.id, revision, slot }),
+            state: "lost by Podman".to_owned(),
+            address: None,
+            drains: true,
+            health: None,
+            problem: None,
+        });
+        let until = |at: Instant| at.saturating_duration_since(now);
+        Some(Part {
+            containers: containers.chain(lost).collect(),
+            doing: busy.serve.iter().chain(&busy.roll).map(Step::to_string).collect(),
+            planned: workload.plan.all_steps().map(Step::to_string).collect(),
+            kills: state.failure_history.kills(),
+            retry: state.waits_until(now).map(until),
+            watched: workload.plan.watched_until.map(until),
+            next_look: workload.plan.wake.map(until),
+        })
     }
 
     fn host_status(&self, document: Option<&Document>) -> HostStatus {
@@ -169,54 +224,52 @@ impl<W: World> Reconciler<W> {
     }
 }
 
+/// Whether visitors of some app are held while it is redeployed.
 fn has_recreate(document: &Document) -> bool {
-    document.entries().values().any(|desired| desired.strategy == Strategy::Recreate)
+    let mut public = document.entries().values().map(|desired| desired.services.public());
+    public.any(|service| service.strategy == Strategy::Recreate)
+}
+
+/// One workload in the snapshot of its deployment.
+struct Part {
+    containers: Vec<ContainerSnapshot>,
+    doing: Vec<String>,
+    planned: Vec<String>,
+    kills: usize,
+    retry: Option<Duration>,
+    watched: Option<Duration>,
+    next_look: Option<Duration>,
 }
 
 fn snapshot_of(
-    app: &Planned<'_>,
-    state: &DeploymentState,
-    busy: &Busy,
+    desired: Option<&DeploymentSpec>,
+    workloads: &[Planned<'_>],
+    parts: Vec<Part>,
     status: DeploymentStatus,
     host: Option<String>,
-    now: Instant,
 ) -> DeploymentSnapshot {
-    let containers = app.containers.iter().map(|container| {
-        let tracker = container.tracker;
-        ContainerSnapshot {
-            name: container.name.clone(),
-            state: format!("{:?}", container.state).to_lowercase(),
-            address: container.address,
-            drains: state.retiring.contains_key(&container.name),
-            health: tracker.map(|t| format!("{:?}", t.level()).to_lowercase()),
-            problem: tracker.and_then(|t| t.reason.clone()),
-        }
-    });
-    let lost = state.lost.iter().map(|(&slot, &revision)| ContainerSnapshot {
-        name: container_name(&Identity { deployment: app.id, revision, slot }),
-        state: "lost by Podman".to_owned(),
-        address: None,
-        drains: true,
-        health: None,
-        problem: None,
-    });
-    let doing = busy.serve.iter().chain(&busy.roll);
-    let next = app.plan.wake.map(|at| at.saturating_duration_since(now).as_millis());
-    DeploymentSnapshot {
-        subdomain: app.desired.map(|desired| desired.subdomain.to_string()),
+    let watched = parts.iter().filter_map(|part| part.watched).max();
+    let retry = parts.iter().filter_map(|part| part.retry).min();
+    let next_look = parts.iter().filter_map(|part| part.next_look).min();
+    let mut snapshot = DeploymentSnapshot {
+        subdomain: desired.map(|desired| desired.subdomain.to_string()),
         host,
-        run: app.desired.map(|desired| desired.run),
+        run: desired.map(|desired| desired.run),
         status,
-        given_up: app.plan.given_up.clone(),
-        guarded_s: app.plan.watched_until.map(|at| at.saturating_duration_since(now).as_secs()),
-        kills: state.failure_history.kills(),
-        retry_s: state
-            .waits_until(now)
-            .map(|at| at.saturating_duration_since(now).as_secs().max(1)),
-        target: app.plan.target.clone(),
-        containers: containers.chain(lost).collect(),
-        doing: doing.map(Step::to_string).collect(),
-        planned: app.plan.all_steps().map(Step::to_string).collect(),
-        next_look_ms: next.and_then(|ms| u64::try_from(ms).ok()),
+        given_up: workloads.iter().find_map(|workload| workload.plan.given_up.clone()),
+        guarded_s: watched.map(|left| left.as_secs()),
+        kills: parts.iter().map(|part| part.kills).sum(),
+        retry_s: retry.map(|left| left.as_secs().max(1)),
+        target: target_of(workloads),
+        containers: Vec::new(),
+        doing: Vec::new(),
+        planned: Vec::new(),
+        next_look_ms: next_look.and_then(|left| u64::try_from(left.as_millis()).ok()),
+    };
+    for part in parts {
+        snapshot.containers.extend(part.containers);
+        snapshot.doing.extend(part.doing);
+        snapshot.planned.extend(part.planned);
     }
+    snapshot
 }

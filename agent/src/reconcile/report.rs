@@ -13,7 +13,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use buddo_runtime::backoff::Failures;
 use buddo_runtime::clock::Clock;
-use buddo_shared::report::{DeploymentStatus, Frame, Phase, Report, ReportBody};
+use buddo_shared::report::{
+    DeploymentStatus, Frame, Phase, ReplicaStatus, Report, ReportBody, ServiceStatus,
+};
 use jiff::Timestamp;
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::sleep_until;
@@ -38,7 +40,7 @@ pub const HOST: &str = "host";
 struct Shared {
     store: Store,
     pending: Mutex<BTreeMap<String, Entry>>,
-    news: Notify,
+    wake: Notify,
     changed: watch::Sender<u64>,
     frames: broadcast::Sender<Frame>,
     recent: Mutex<VecDeque<Report>>,
@@ -62,7 +64,7 @@ impl Status {
         Self(Arc::new(Shared {
             store,
             pending: Mutex::default(),
-            news: Notify::new(),
+            wake: Notify::new(),
             changed: watch::Sender::new(0),
             frames: broadcast::Sender::new(FRAMES),
             recent: Mutex::default(),
@@ -79,12 +81,12 @@ impl Status {
             pending.insert(entry.subject.clone(), entry);
         }
         if before < pending.len() || before > 0 {
-            self.0.news.notify_one();
+            self.0.wake.notify_one();
         }
     }
 
     /// Sends to current listeners only; not kept.
-    pub fn tell(&self, frame: Frame) {
+    pub fn send(&self, frame: Frame) {
         // Having no listener is not an error.
         let _ = self.0.frames.send(frame);
     }
@@ -145,7 +147,7 @@ impl Status {
             }
         };
         loop {
-            self.0.news.notified().await;
+            self.0.wake.notified().await;
             let mut pending = std::mem::take(&mut *self.pending());
             let again = self.0.again.swap(false, Ordering::Relaxed);
             if again {
@@ -157,10 +159,10 @@ impl Status {
                     });
                 }
             }
-            let news = |entry: &Entry| {
+            let is_changed = |entry: &Entry| {
                 again || !reported.get(&entry.subject).is_some_and(|old| same(old, &entry.body))
             };
-            let fresh: Vec<Entry> = pending.into_values().filter(news).collect();
+            let fresh: Vec<Entry> = pending.into_values().filter(is_changed).collect();
             if fresh.is_empty() {
                 continue;
             }
@@ -170,7 +172,7 @@ impl Status {
                     failures.end();
                     self.remember(&fresh, seq, at);
                     for entry in fresh {
-                        tell_log(&entry.body);
+                        log_change(&entry.body);
                         self.count(reported.get(&entry.subject), &entry.body);
                         if entry.last {
                             reported.remove(&entry.subject);
@@ -189,7 +191,7 @@ impl Status {
                     self.keep_for_later(fresh);
                     self.0.again.fetch_or(again, Ordering::Relaxed);
                     sleep_until(failures.next(retries::HOST, TOGETHER)).await;
-                    self.0.news.notify_one();
+                    self.0.wake.notify_one();
                 }
             }
         }
@@ -197,7 +199,7 @@ impl Status {
 }
 
 /// Logs each deployment's changes on its host.
-fn tell_log(body: &ReportBody) {
+fn log_change(body: &ReportBody) {
     match body {
         ReportBody::Deployment(status) => tracing::info!(
             deployment = %status.id,
@@ -224,7 +226,7 @@ fn same(old: &ReportBody, new: &ReportBody) -> bool {
     }
 }
 
-/// A status without its time.
+/// A status without its times.
 fn level(status: &DeploymentStatus) -> impl PartialEq {
     let DeploymentStatus {
         id,
@@ -233,13 +235,24 @@ fn level(status: &DeploymentStatus) -> impl PartialEq {
         serving,
         health,
         checked_at: _,
-        digest,
         failure,
-        container,
         put_back,
         restarts,
+        services,
     } = status;
-    (id, revision, phase, serving, health, digest, failure, container, put_back, restarts)
+    let services: Vec<_> = services.iter().map(level_of_service).collect();
+    (id, revision, phase, serving, health, failure, put_back, restarts, services)
+}
+
+fn level_of_service(status: &ServiceStatus) -> impl PartialEq {
+    let ServiceStatus { name, revision, phase, digest, failure, replicas } = status;
+    let replicas: Vec<_> = replicas.iter().map(level_of_replica).collect();
+    (name, revision, phase, digest, failure, replicas)
+}
+
+fn level_of_replica(status: &ReplicaStatus) -> impl PartialEq {
+    let ReplicaStatus { replica, serving, health, checked_at: _, container, restarts } = status;
+    (replica, serving, health, container, restarts)
 }
 
 impl Outbox for Status {
@@ -252,7 +265,7 @@ impl Outbox for Status {
                 "the coordinator lost reports that it had acknowledged; reporting everything again"
             );
             self.0.again.store(true, Ordering::Relaxed);
-            self.0.news.notify_one();
+            self.0.wake.notify_one();
         }
         Ok(())
     }
@@ -279,26 +292,37 @@ mod tests {
     use buddo_runtime::clock::SystemClock;
     use buddo_shared::id::{DeploymentId, Revision};
     use buddo_shared::report::Health;
+    use buddo_shared::workload::{ReplicaIndex, ServiceName};
     use uuid::Uuid;
 
     use super::*;
 
     fn level(n: u128, phase: Phase, checked: i64) -> Entry {
         let id = DeploymentId::new(Uuid::from_u128(n));
+        let checked_at = Some(Timestamp::from_second(checked).unwrap());
+        let replica = ReplicaStatus {
+            replica: ReplicaIndex::FIRST,
+            serving: None,
+            health: Health::Healthy,
+            checked_at,
+            container: None,
+            restarts: 0,
+        };
+        let service = ServiceStatus {
+            name: ServiceName::APP,
+            revision: Revision::FIRST,
+            phase,
+            digest: None,
+            failure: None,
+            replicas: vec![replica],
+        };
         Entry {
             subject: id.to_string(),
             body: ReportBody::Deployment(DeploymentStatus {
-                id,
-                revision: Revision::FIRST,
                 phase,
-                serving: None,
-                health: Health::Healthy,
-                checked_at: Some(Timestamp::from_second(checked).unwrap()),
-                digest: None,
-                failure: None,
-                container: None,
-                put_back: None,
-                restarts: 0,
+                checked_at,
+                services: vec![service],
+                ..crate::testing::status(id)
             }),
             last: false,
         }
@@ -390,14 +414,14 @@ mod tests {
         assert!(said(2).await.is_empty());
         // It was restored to a backup where it had committed only the first.
         status.resume(1).await.unwrap();
-        let told = async {
+        let reported = async {
             tokio::select! {
                 _ = &mut writing => unreachable!("the writer does not end"),
                 seen = changed.changed() => seen.unwrap(),
             }
         };
-        let told = tokio::time::timeout(std::time::Duration::from_secs(20), told).await;
-        assert!(told.is_ok(), "what it lost is not told again");
+        let reported = tokio::time::timeout(std::time::Duration::from_secs(20), reported).await;
+        assert!(reported.is_ok(), "what it lost is not reported again");
         assert_eq!(said(1).await, [3, 4]);
     }
 }

@@ -2,30 +2,32 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use buddo_shared::id::{DeploymentId, Revision};
+use buddo_shared::id::Revision;
 use buddo_shared::manifest::Strategy;
 use tokio::time::Instant;
 
 use crate::config::Network;
 use crate::model::address::Index;
-use crate::model::container::{Container, ContainerState, Identity};
+use crate::model::container::{Container, ContainerState};
 use crate::model::document::Document;
 use crate::model::live_table::{LiveTable, Target};
-use crate::model::persisted::Serving;
+use crate::model::persisted::{Persisted, Serving};
+use crate::model::spec::WorkloadSpec;
+use crate::model::workload::{Identity, Slot, WorkloadId};
 use crate::plan::EDGE_LAG;
-use crate::plan::state::DeploymentState;
+use crate::plan::state::WorkloadState;
 use crate::reconcile::observe::Observed;
 
 /// Learns what the database no longer says, or not yet: addresses, and who serves. `previous`: the
 /// live table as an earlier agent left it, in the first pass only.
 pub(super) fn resync(
-    states: &mut BTreeMap<DeploymentId, DeploymentState>,
+    states: &mut BTreeMap<WorkloadId, WorkloadState>,
     network: &Network,
     previous: Option<LiveTable>,
     document: &Document,
     observed: &Observed,
 ) {
-    for (id, containers) in &observed.deployments {
+    for (id, containers) in &observed.workloads {
         let persisted = &mut states.entry(*id).or_default().persisted;
         if persisted.index.is_none() {
             persisted.index = containers.iter().find_map(|container| {
@@ -37,13 +39,14 @@ pub(super) fn resync(
     if let Some(previous) = previous {
         // The edge has long been using that table.
         let since = Instant::now().checked_sub(EDGE_LAG);
-        for (id, desired) in document.entries() {
-            let target = previous.apps.get(desired.subdomain.as_str()).cloned();
+        for (id, desired) in document.workloads() {
             let state = states.entry(*id).or_default();
+            let target = previous_target(&previous, desired, &state.persisted, network);
             if let Some(target) = &target {
                 let containers =
-                    observed.deployments.get(id).map_or(&[][..], |containers| containers);
-                let found = who_served(containers, target, desired.strategy, desired.revision);
+                    observed.workloads.get(id).map_or(&[][..], |containers| containers);
+                let (strategy, revision) = (desired.service().strategy, desired.revision());
+                let found = who_served(containers, target, strategy, revision);
                 // The edge uses the table, and the database may not have been written after it: the
                 // table takes precedence where that container runs.
                 let runs =
@@ -63,13 +66,37 @@ pub(super) fn resync(
     }
     let mut taken: BTreeSet<Index> =
         states.values().filter_map(|state| state.persisted.index).collect();
-    for id in document.entries().keys() {
+    for id in document.workloads().keys() {
         let persisted = &mut states.entry(*id).or_default().persisted;
         if persisted.index.is_none() {
             persisted.index = Index::lowest_free(&taken);
             taken.extend(persisted.index);
         }
     }
+}
+
+/// Where requests to a workload went under `table`.
+fn previous_target(
+    table: &LiveTable,
+    desired: &WorkloadSpec,
+    persisted: &Persisted,
+    network: &Network,
+) -> Option<Target> {
+    if !desired.public() {
+        // No table names it: it stays where it served.
+        let (live, index) = persisted.live.zip(persisted.index)?;
+        return Some(Target::Live { addresses: vec![*network.address(index, live.slot).ip()] });
+    }
+    let target = table.apps.get(desired.deployment().subdomain.as_str())?;
+    let Target::Live { addresses } = target else { return Some(target.clone()) };
+    if desired.service().replicas == 1 {
+        return Some(target.clone());
+    }
+    // Its own part of what several replicas share.
+    let index = persisted.index?;
+    let own = [Slot::A, Slot::B].map(|slot| *network.address(index, slot).ip());
+    let addresses: Vec<_> = addresses.iter().copied().filter(|a| own.contains(a)).collect();
+    Some(if addresses.is_empty() { Target::Hold } else { Target::Live { addresses } })
 }
 
 /// Who served under a table that says `target`, where only containers are left to show it: one at
@@ -101,16 +128,16 @@ mod tests {
 
     use ContainerState::{Exited, Running};
     use Strategy::{Recreate, Rolling};
+    use buddo_shared::id::DeploymentId;
     use uuid::Uuid;
 
     use super::*;
-    use crate::model::container::Slot;
 
     const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 64, 0, 1);
 
     fn container(revision: u32, state: ContainerState) -> Container {
-        let deployment = DeploymentId::new(Uuid::from_u128(7));
-        let identity = Identity { deployment, revision: Revision::new(revision), slot: Slot::A };
+        let workload = WorkloadId::app(DeploymentId::new(Uuid::from_u128(7)));
+        let identity = Identity { workload, revision: Revision::new(revision), slot: Slot::A };
         Container {
             name: format!("r{revision}"),
             identity: Some(identity),

@@ -81,7 +81,7 @@ struct State {
 pub struct Routes<X> {
     proxy: Arc<X>,
     state: Arc<Mutex<State>>,
-    news: Arc<Notify>,
+    changed: Arc<Notify>,
     wake: Arc<Notify>,
     /// Separate limits for handshakes that an app's first visitors wait for, and for others: a
     /// domain whose certificate cannot be obtained takes a long time to fail.
@@ -95,7 +95,7 @@ impl<X> Clone for Routes<X> {
         Self {
             proxy: Arc::clone(&self.proxy),
             state: Arc::clone(&self.state),
-            news: Arc::clone(&self.news),
+            changed: Arc::clone(&self.changed),
             wake: Arc::clone(&self.wake),
             eager: Arc::clone(&self.eager),
             lazy: Arc::clone(&self.lazy),
@@ -110,7 +110,7 @@ impl<X: Proxy> Routes<X> {
         Self {
             proxy,
             state: Arc::default(),
-            news: Arc::default(),
+            changed: Arc::default(),
             wake,
             eager: Arc::new(Semaphore::new(HANDSHAKES)),
             lazy: Arc::new(Semaphore::new(HANDSHAKES)),
@@ -128,7 +128,7 @@ impl<X: Proxy> Routes<X> {
         let mut state = self.state();
         if *state.wanted != *files {
             state.wanted = Arc::new(files.clone());
-            self.news.notify_one();
+            self.changed.notify_one();
         }
         state.hosts.retain(|host, _| hosts.contains_key(host));
         let first = !state.begun;
@@ -189,7 +189,7 @@ impl<X: Proxy> Routes<X> {
             let calm = tries == 0;
             tokio::select! {
                 biased;
-                () = self.news.notified() => {}
+                () = self.changed.notified() => {}
                 () = self.proxy.disturbed(), if calm => {}
                 () = tokio::time::sleep(wait) => {}
             }
@@ -205,14 +205,14 @@ impl<X: Proxy> Routes<X> {
                     wait = RECHECK.mul_f64(0.9 + (self.jitter)() / 5.0);
                     let mut state = self.state();
                     let refused = refused.into_iter().map(|r| (r.file, r.message)).collect();
-                    let news = state.applied.as_ref() != Some(&files)
+                    let is_new = state.applied.as_ref() != Some(&files)
                         || state.refused != refused
                         || state.trouble.is_some()
                         || self.proxy.warnings() != warned;
                     state.refused = refused;
                     state.applied = Some(files);
                     state.trouble = None;
-                    if news {
+                    if is_new {
                         self.wake.notify_one();
                     }
                 }

@@ -7,14 +7,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use buddo_runtime::backoff::Failures;
-use buddo_shared::id::{DeploymentId, Revision};
+use buddo_shared::id::Revision;
 use buddo_shared::report::Failure;
 use tokio::time::Instant;
 
 use crate::model::retries::{self, Jitter};
-use crate::model::step::{Step, secret_owner};
+use crate::model::step::Step;
+use crate::model::workload::{WorkloadId, secret_owner};
 use crate::plan::messages;
-use crate::plan::state::{DeploymentState, StepOutcome};
+use crate::plan::state::{StepOutcome, WorkloadState};
 use crate::ports::{Containers, ContainersError};
 
 /// An unanswered call, or one sent by the previous agent, may still be carried out for this long.
@@ -90,7 +91,7 @@ impl SecretsWatch {
     pub(super) async fn look<C: Containers>(
         &mut self,
         containers: &C,
-        states: &mut BTreeMap<DeploymentId, DeploymentState>,
+        states: &mut BTreeMap<WorkloadId, WorkloadState>,
         jitter: &Jitter,
     ) -> Result<bool, ContainersError> {
         let now = Instant::now();
@@ -136,8 +137,8 @@ impl SecretsWatch {
     }
 }
 
-fn learn(states: &mut BTreeMap<DeploymentId, DeploymentState>, names: &[String]) {
-    let mut listed: BTreeMap<DeploymentId, BTreeSet<Revision>> = BTreeMap::new();
+fn learn(states: &mut BTreeMap<WorkloadId, WorkloadState>, names: &[String]) {
+    let mut listed: BTreeMap<WorkloadId, BTreeSet<Revision>> = BTreeMap::new();
     for (id, revision) in names.iter().filter_map(|name| secret_owner(name)) {
         listed.entry(id).or_default().insert(revision);
         states.entry(id).or_default();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use buddo_runtime::backoff::Failures;
 use tokio::time::Instant;
 
-use super::planned::Planned;
+use super::planned::{Planned, by_deployment, target_of};
 use crate::model::document::Document;
 use crate::model::live_table::LiveTable;
 use crate::model::retries::{self, Jitter};
@@ -33,17 +33,18 @@ pub(super) struct TablePublisher<L> {
     failures: Failures,
 }
 
-/// The table that says what is planned.
+/// The table that says what is planned: where visitors of each deployment's public service go.
 pub(super) fn live_table(document: &Document, planned: &[Planned<'_>]) -> LiveTable {
     let mut table =
         LiveTable { zone: document.manifest().zone.to_string(), ..LiveTable::default() };
-    for app in planned {
-        let (Some(desired), Some(target)) = (app.desired, &app.plan.target) else { continue };
+    for (id, workloads) in by_deployment(planned) {
+        let Some(desired) = document.entries().get(&id) else { continue };
+        let Some(target) = target_of(workloads) else { continue };
         let subdomain = desired.subdomain.to_string();
         for domain in &desired.domains {
             table.domains.insert(domain.to_string(), subdomain.clone());
         }
-        table.apps.insert(subdomain, target.clone());
+        table.apps.insert(subdomain, target);
     }
     table
 }

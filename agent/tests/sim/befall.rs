@@ -252,7 +252,7 @@ impl State {
     /// Makes running containers of this kind of app that do not answer answer again.
     fn cure(&mut self, now: Instant, kind: impl Fn(App) -> bool) {
         let sick = |state: &Self, identity: Option<Identity>| {
-            identity.is_none_or(|i| kind(state.app(i.deployment, i.revision).0))
+            identity.is_none_or(|i| kind(state.app_of(i)))
         };
         let names: Vec<String> = self
             .engine

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use buddo_agent::model::container::{ContainerState, Identity};
+use buddo_agent::model::workload::WorkloadId;
 use buddo_shared::manifest::DeploymentSpec;
 use buddo_shared::report::{Failure, Phase, ReportBody};
 use tokio::time::Instant;
@@ -47,12 +48,12 @@ fn seen(state: &State) -> Seen<'_> {
 }
 
 fn fate_of(state: &State, desired: &DeploymentSpec, strict: bool) -> Fate {
-    let key = (desired.id, desired.revision);
-    let (app, registry) = state.app(desired.id, desired.revision);
+    let key = (desired.id, desired.services.public().revision);
+    let (app, registry) = state.app(key.0, key.1);
     let turned_bad = state.apps.get(&key).is_some_and(|(app, _)| app.turns_bad());
     let here = state.engine.images.contains(&crate::coordinator::image_of(desired));
     let bad = !app.starts() || !registry.gives();
-    let hurt = state.hurt.contains(&key) && !strict;
+    let hurt = state.is_hurt(desired.id, desired.revision) && !strict;
     Fate { may_live: !bad && here, may_fail: bad || hurt || turned_bad }
 }
 
@@ -101,12 +102,20 @@ fn without_secrets(state: &State) -> Option<&str> {
 impl State {
     /// Whether the document describes this container's revision.
     pub(crate) fn describes(&self, identity: Identity) -> bool {
-        self.books.ledger.wanted.values().any(|desired| {
-            let fallback = desired.guard.as_ref().map(|guard| guard.fallback.revision);
-            let revisions = [Some(desired.revision), fallback];
-            desired.id == identity.deployment && revisions.contains(&Some(identity.revision))
-        })
+        let WorkloadId { deployment, service, .. } = identity.workload;
+        self.books.ledger.wanted.values().filter(|desired| desired.id == deployment).any(
+            |desired| {
+                let fallback = desired.guard.as_ref().map(|guard| &guard.fallback.services);
+                let mut both = std::iter::once(&desired.services).chain(fallback);
+                both.any(|s| s.get(service).is_some_and(|s| s.revision == identity.revision))
+            },
+        )
     }
+}
+
+/// Whether there is no other part whose fate could explain that of this one.
+pub(crate) fn is_one_container(desired: &DeploymentSpec) -> bool {
+    matches!(desired.services.as_slice(), [only] if only.replicas == 1)
 }
 
 /// Put back, nothing serves, and the one before it could.
@@ -116,7 +125,8 @@ fn idle_fallback(state: &State, desired: &DeploymentSpec) -> Option<String> {
     };
     let by_guard = |failure: &Failure| failure.code.starts_with("guard_");
     let put_back = status.phase == Phase::Failed && status.failure.as_ref().is_some_and(by_guard);
-    let fallback = desired.guard.as_ref()?.fallback.revision;
+    let guard = desired.guard.as_ref().filter(|_| is_one_container(desired))?;
+    let fallback = guard.fallback.services.public().revision;
     let (app, registry) = state.app(desired.id, fallback);
     let can_run = app.starts() && registry.gives() && !state.hurt.contains(&(desired.id, fallback));
     (put_back && status.serving.is_none() && can_run).then(|| {

@@ -11,7 +11,9 @@ use buddo_shared::env::EnvVars;
 use buddo_shared::id::{DeploymentId, Generation, HostId, Revision};
 use buddo_shared::image::ImageReference;
 use buddo_shared::limits::Limits;
-use buddo_shared::manifest::{DeploymentSpec, Manifest, RunState, SCHEMA, Strategy, Trust};
+use buddo_shared::manifest::{
+    DeploymentSpec, Manifest, RunState, SCHEMA, ServiceSpec, Strategy, Trust,
+};
 use buddo_shared::name::{HostName, Subdomain};
 use buddo_shared::port::Port;
 use buddo_shared::probe::Probe;
@@ -19,6 +21,7 @@ use buddo_shared::report::{DeploymentStatus, ReportBody};
 use buddo_shared::sealed::{OpeningKey, Sealed, SealingKey};
 use buddo_shared::secret::Secret;
 use buddo_shared::signed::Signer;
+use buddo_shared::workload::{ServiceName, SpecDigest};
 use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
@@ -77,20 +80,61 @@ impl Keys {
         Sealed::seal(&self.sealing, Sealed::ENVIRONMENT, id, &plain).expect("sealed")
     }
 
-    /// A deployment's entry for revision `revision`, with the image of revision `image`.
+    /// A deployment's entry for revision `revision`, with the image of revision `image`: one public
+    /// service with one replica.
     pub(crate) fn desired(&self, app: u64, n: u64, revision: u32, image: u32) -> DeploymentSpec {
         let id = deployment(n);
         let revision = Revision::new(revision);
+        let services = vec![self.service(n, ServiceName::APP, revision, image)];
         DeploymentSpec {
             id,
             revision,
             subdomain: Subdomain::parse(&format!("app-{app}")).expect("valid"),
             run: RunState::Running,
-            image: ImageReference::parse(&format!("ghcr.io/a/b:{n}r{image}")).expect("valid"),
+            domains: Vec::new(),
+            services: services.try_into().expect("services"),
+            guard: None,
+            kept_images: Vec::new(),
+        }
+    }
+
+    /// The same, of as many services and replicas as the deployment's number says: up to three and
+    /// two. One of them comes and goes with revisions.
+    pub(crate) fn desired_of_several(
+        &self,
+        app: u64,
+        n: u64,
+        revision: u32,
+        image: u32,
+    ) -> DeploymentSpec {
+        let desired = self.desired(app, n, revision, image);
+        let service = |name: &str, replicas| ServiceSpec {
+            replicas,
+            ..self.service(n, ServiceName::parse(name).expect("valid"), desired.revision, image)
+        };
+        let mut services = vec![service("app", if n % 4 == 2 { 2 } else { 1 })];
+        if !n.is_multiple_of(4) {
+            services.push(service("worker", if n % 4 == 3 { 2 } else { 1 }));
+        }
+        if n % 4 == 3 && revision % 2 == 1 {
+            services.push(service("queue", 1));
+        }
+        DeploymentSpec { services: services.try_into().expect("services"), ..desired }
+    }
+
+    fn service(&self, n: u64, name: ServiceName, revision: Revision, image: u32) -> ServiceSpec {
+        let public = name == ServiceName::APP;
+        let of = if public { String::new() } else { format!("-{name}") };
+        ServiceSpec {
+            name,
+            revision,
+            spec: SpecDigest::from_bytes(&[0; 32]),
+            replicas: 1,
+            public,
+            image: ImageReference::parse(&format!("ghcr.io/a/b:{n}r{image}{of}")).expect("valid"),
             digest: None,
             port: Port::DEFAULT,
             limits: Limits { memory_mb: 256, cpu_millicores: 250, pids: 100 },
-            domains: Vec::new(),
             probe: Probe {
                 start_deadline_ms: 5_000,
                 timeout_ms: 500,
@@ -98,10 +142,8 @@ impl Keys {
                 ..Probe::default()
             },
             strategy: Strategy::Rolling,
-            env: n.is_multiple_of(2).then(|| self.seal(id, revision)),
+            env: n.is_multiple_of(2).then(|| self.seal(deployment(n), revision)),
             registry_credentials: None,
-            guard: None,
-            kept_images: Vec::new(),
         }
     }
 }
@@ -113,6 +155,8 @@ pub(crate) struct Books {
     pub(crate) ledger: Ledger,
     /// What the last acknowledged document wants.
     pub(crate) held: Arc<[DeploymentSpec]>,
+    /// What the one acknowledged before it wanted.
+    pub(crate) held_before: Arc<[DeploymentSpec]>,
     /// The newest document.
     pub(crate) generation: u64,
     newest: Option<Bytes>,
@@ -258,6 +302,7 @@ fn take_answer(
                 for idle in before.iter().filter(|desired| desired.run != RunState::Running) {
                     state.excuse(idle.id, "the document before stopped it");
                 }
+                state.books.held_before = before;
                 state.amnesia = false;
             }
         }
@@ -409,10 +454,12 @@ impl State {
     pub(crate) fn sign(&mut self, keys: &Keys, elapsed: Duration) {
         self.books.sign(keys, elapsed);
         let words = |d: &DeploymentSpec| {
-            let app = self.app(d.id, d.revision);
+            let public = d.services.public();
+            let app = self.app(d.id, public.revision);
             let guard = d.guard.as_ref().map(|g| (g.seconds, g.fallback.revision.get()));
             let id = crate::podman::short(&d.id.to_string());
-            let (name, revision, run, strategy) = (&d.subdomain, d.revision, d.run, d.strategy);
+            let (name, revision, run, strategy) =
+                (&d.subdomain, d.revision, d.run, public.strategy);
             format!("{name} {id} r{revision} {run:?} {strategy:?} {app:?} guard {guard:?}")
         };
         let words: Vec<String> = self.books.ledger.wanted.values().map(words).collect();
@@ -421,9 +468,10 @@ impl State {
     }
 }
 
-/// The image that a pull of this entry brings.
+/// The image that a pull for the public service of this entry brings.
 pub(crate) fn image_of(desired: &DeploymentSpec) -> String {
-    desired.image.pinned(&digest_of_tag(desired.image.tag().unwrap_or_default())).to_string()
+    let image = &desired.services.public().image;
+    image.pinned(&digest_of_tag(image.tag().unwrap_or_default())).to_string()
 }
 
 fn some_ca() -> String {

@@ -107,6 +107,8 @@ pub(crate) struct Swarm {
     pub(crate) releases: bool,
     /// The coordinator applies none of the reports.
     pub(crate) deaf: bool,
+    /// Apps consist of several services and replicas.
+    pub(crate) services: bool,
 }
 
 impl Swarm {
@@ -141,7 +143,8 @@ impl Swarm {
         let releases = guard_s > 0 && rng.per_mille(350);
         let (apps, bad_revision) = if releases { (apps.min(2), 700) } else { (apps, bad_revision) };
         let deaf = rng.per_mille(250);
-        (Self { bad_revision, slow, apps, guard_s, releases, deaf, ..swarm }, faults)
+        let services = rng.per_mille(400);
+        (Self { bad_revision, slow, apps, guard_s, releases, deaf, services, ..swarm }, faults)
     }
 
     /// Nothing goes wrong.

@@ -11,6 +11,7 @@ use buddo_shared::report::{DeploymentStatus, Phase};
 use tokio::time::Instant;
 
 use crate::agent::Agent;
+use crate::converged::is_one_container;
 use crate::podman::short;
 use crate::run::Run;
 use crate::story::app::App;
@@ -116,13 +117,13 @@ impl Guards {
 impl State {
     /// Something that is no fault of its own happens to a container.
     pub(crate) fn bear(&mut self, identity: Option<Identity>, add: impl FnOnce(&mut Toll)) {
-        let Some(Identity { deployment, revision, .. }) = identity else { return };
-        add(self.guards.tolls.entry((deployment, revision)).or_default());
+        let Some(Identity { workload, revision, .. }) = identity else { return };
+        add(self.guards.tolls.entry((workload.deployment, revision)).or_default());
     }
 
     /// A probe was not answered in time because the host was starved.
     pub(crate) fn starve(&mut self, identity: Identity) {
-        let Identity { deployment, revision, .. } = identity;
+        let (deployment, revision) = (identity.workload.deployment, identity.revision);
         self.excuse(deployment, "its host starves");
         self.hurt.insert((deployment, revision));
         self.bear(Some(identity), |toll| toll.ends = toll.ends.max(3));
@@ -130,20 +131,27 @@ impl State {
 
     /// A report that a revision was given up: it must have deserved it.
     pub(crate) fn judge_report(&mut self, status: &DeploymentStatus) {
-        let key = (status.id, status.revision);
-        let Some((app, registry)) = self.apps.get(&key).copied() else { return };
+        let contents = self.contents(status.id, status.revision);
+        let key = |content: &Revision| (status.id, *content);
+        let public = contents.first().map(key);
+        let Some((app, registry)) = public.and_then(|key| self.apps.get(&key).copied()) else {
+            return;
+        };
         if status.phase != Phase::Failed {
             return;
         }
         let (id, revision) = (short(&status.id.to_string()), status.revision);
         let put_back = status.put_back.is_some();
-        let toll = self.guards.tolls.get(&key).copied().unwrap_or_default();
+        let tolls: Vec<Toll> =
+            contents.iter().filter_map(|c| self.guards.tolls.get(&key(c)).copied()).collect();
         let failure = &status.failure;
-        if put_back && !app.turns_bad() && !toll.convicts() {
-            self.violate(format!("{id} r{revision} is good and is put back: {failure:?} {toll:?}"));
+        if put_back && !app.turns_bad() && !tolls.iter().any(|toll| toll.convicts()) {
+            self.violate(format!(
+                "{id} r{revision} is good and is put back: {failure:?} {tolls:?}"
+            ));
         }
         let bad = !app.starts() || !registry.gives() || app.turns_bad();
-        if !put_back && !bad && !self.hurt.contains(&key) {
+        if !put_back && !bad && !self.is_hurt(status.id, status.revision) {
             self.violate(format!("{id} r{revision} is good and is given up: {failure:?}"));
         }
     }
@@ -223,7 +231,7 @@ impl Run {
             }
             let app = |key: &Key| state.app(key.0, key.1).0;
             let wanted = state.books.ledger.wanted.values();
-            let wanted = wanted.filter(|desired| desired.run == RunState::Running);
+            let wanted = wanted.filter(|d| d.run == RunState::Running && is_one_container(d));
             let wanted: Vec<Key> = wanted.map(|desired| (desired.id, desired.revision)).collect();
             let bad = wanted.iter().filter(|key| app(key).turns_bad()).count();
             let good_before = |key: &Key| {

@@ -5,10 +5,12 @@ use std::time::Duration;
 use buddo_agent::model::container::{ContainerState, Identity};
 use buddo_agent::model::live_table::Target;
 use buddo_agent::model::snapshot::HostSnapshot;
+use buddo_agent::model::workload::WorkloadId;
 use buddo_agent::plan::permits;
 use buddo_shared::id::DeploymentId;
-use buddo_shared::manifest::{RunState, Strategy};
+use buddo_shared::manifest::{DeploymentSpec, RunState, Strategy};
 use buddo_shared::report::Phase;
+use buddo_shared::workload::ServiceName;
 use tokio::time::Instant;
 
 use crate::podman::{Boxed, short};
@@ -72,44 +74,61 @@ impl State {
         let now = Instant::now();
         let running = self.books.ledger.wanted.values().filter(|d| d.run == RunState::Running);
         let apps: Vec<_> = running
-            .map(|d| (d.id, d.subdomain.to_string(), d.strategy == Strategy::Recreate))
+            .map(|d| {
+                let recreates = d.services.public().strategy == Strategy::Recreate;
+                (d.id, d.subdomain.to_string(), recreates)
+            })
             .collect();
         for (id, subdomain, recreates) in apps {
             let target = self.edge.table.apps.get(&subdomain).cloned();
             let mut trust = self.trust.get(&id).copied().unwrap_or_default();
             match &target {
                 Some(Target::Live { addresses }) => {
-                    let there = self.engine.containers.iter().find(|(_, c)| {
-                        addresses.contains(c.address.ip()) && c.state == ContainerState::Running
-                    });
-                    match there {
-                        Some((_, c)) if c.answers(now) => {
-                            let mine = c.identity.is_some_and(|i| i.deployment == id);
-                            if !mine && trust.settled {
-                                self.violate(format!("{subdomain} shows another app"));
-                            }
-                            let calm = trust.calm_from.is_none_or(|from| from <= now);
-                            trust.settled |= mine && calm && self.books.is_wanted_for_sure(id);
-                            trust.answered();
+                    let all = self.engine.containers.iter();
+                    let there: Vec<(String, Boxed)> = all
+                        .filter(|(_, c)| {
+                            addresses.contains(c.address.ip()) && c.state == ContainerState::Running
+                        })
+                        .map(|(name, c)| (name.clone(), c.clone()))
+                        .collect();
+                    let (answering, silent): (Vec<_>, Vec<_>) =
+                        there.into_iter().partition(|(_, c)| c.answers(now));
+                    for (name, c) in &answering {
+                        let own = c.identity.map(|i| i.workload);
+                        let mine = own.is_some_and(|w| w.deployment == id);
+                        if !mine && trust.settled {
+                            self.violate(format!("{subdomain} shows another app"));
                         }
-                        Some(_) if self.edge.unwritten && !trust.settled => {}
+                        if own.is_some_and(|w| w.service != ServiceName::APP) {
+                            self.violate(format!(
+                                "{} gets visitors and is not public",
+                                short(name)
+                            ));
+                        }
+                        let calm = trust.calm_from.is_none_or(|from| from <= now);
+                        trust.settled |= mine && calm && self.books.is_wanted_for_sure(id);
+                        trust.answered();
+                    }
+                    for (name, c) in &silent {
                         // The next life assumes that it answers, until its first probe.
-                        Some((_, c))
-                            if c.exposed_by.is_some_and(|life| life != self.life)
-                                && !trust.settled => {}
-                        Some((name, c)) if c.sick_until.is_none_or(|until| until <= now) => {
+                        let older = c.exposed_by.is_some_and(|life| life != self.life);
+                        let excused = !trust.settled && (self.edge.unwritten || older);
+                        if !excused && c.sick_until.is_none_or(|until| until <= now) {
                             let name = short(name);
                             self.violate(format!("{name} gets visitors and never answered"));
                         }
-                        Some((_, c)) if c.sick_unwritten => {}
-                        // It turned sick by itself, maybe while the table could not be written.
-                        Some((_, c)) if c.sick_until.is_some() && self.turns_bad(c) => {}
-                        _ if trust.settled => {
-                            self.violate(format!(
-                                "{subdomain} is sent to {addresses:?}, where nothing answers"
-                            ));
-                        }
-                        _ => {}
+                    }
+                    // Caddy tries another replica, if there is one.
+                    let sick = |c: &Boxed| {
+                        c.sick_unwritten
+                            // It turned sick by itself, maybe while the table could not be written.
+                            || (c.sick_until.is_some() && self.turns_bad(c))
+                    };
+                    let excused = silent.iter().any(|(_, c)| sick(c));
+                    if answering.is_empty() && !excused && trust.settled {
+                        self.violate(format!(
+                            "{subdomain} is sent to {addresses:?}, where nothing answers"
+                        ));
                     }
                 }
                 Some(Target::Hold) if trust.settled => {
@@ -128,17 +147,47 @@ impl State {
     }
 
     fn turns_bad(&self, container: &Boxed) -> bool {
-        container.identity.is_some_and(|i| self.app(i.deployment, i.revision).0.turns_bad())
+        container.identity.is_some_and(|i| self.app_of(i).turns_bad())
+    }
+
+    /// Whether the newest revision left this container's service as it was, and no document that
+    /// the agent may still follow wants anything else of it.
+    fn is_unchanged(&self, identity: Identity) -> bool {
+        let WorkloadId { deployment, service, replica } = identity.workload;
+        let books = &self.books;
+        let wants = |desired: &&DeploymentSpec| {
+            let spec = desired.services.get(service);
+            desired.id == deployment
+                && desired.run == RunState::Running
+                && spec.is_some_and(|spec| {
+                    spec.revision == identity.revision && replica.get() < spec.replicas
+                })
+        };
+        let Some(newest) = books.ledger.wanted.values().find(wants) else { return false };
+        let held =
+            books.held.iter().any(|d| wants(&d)) && books.held_before.iter().any(|d| wants(&d));
+        let fallback = newest.guard.as_ref().and_then(|g| g.fallback.services.get(service));
+        let certain = books.acked == books.generation
+            && self.swarm.lose_acknowledgement == 0
+            && !self.amnesia
+            && !self.hurt.contains(&(deployment, identity.revision));
+        certain
+            && held
+            && identity.revision < newest.revision
+            && fallback.is_none_or(|before| before.revision == identity.revision)
     }
 
     /// A container gets SIGTERM.
     pub(crate) fn leaves(&mut self, name: &str, container: &Boxed, late: bool) {
         let Some(identity) = container.identity else { return };
         if late {
-            self.excuse(identity.deployment, "an order came late");
+            self.excuse(identity.workload.deployment, "an order came late");
             return;
         }
         let now = Instant::now();
+        if container.answers(now) && !container.hurt && self.is_unchanged(identity) {
+            self.violate(format!("{} is stopped though its service did not change", short(name)));
+        }
         if self.edge.points_to(*container.address.ip()) {
             self.violate(format!("{} is stopped while it gets visitors", short(name)));
         }
@@ -178,7 +227,7 @@ impl State {
         if self.edge.unwritten && self.edge.points_to(*address.ip()) {
             // Better than nothing at all: that it waits could not be published.
             let Some(identity) = identity else { return };
-            self.excuse(identity.deployment, "it is started under an older table");
+            self.excuse(identity.workload.deployment, "it is started under an older table");
         } else if self.edge.points_to(*address.ip()) {
             self.violate(format!("{} is started while it gets visitors", short(name)));
         }
@@ -200,8 +249,11 @@ impl State {
             // One that was removed is noticed at the next list.
             let mut there =
                 self.engine.containers.values().filter(|c| addresses.contains(c.address.ip()));
-            let right =
-                |c: &Boxed| c.identity.is_some_and(|i| Some(i.revision) == app.status.serving);
+            let serving = app.status.serving;
+            let content = serving.and_then(|r| self.contents(app.status.id, r).first().copied());
+            let right = |c: &Boxed| {
+                c.identity.is_some_and(|i| [serving, content].contains(&Some(i.revision)))
+            };
             if !there.clone().any(right) && there.next().is_some() {
                 let revision = app.status.serving;
                 self.violate(format!(

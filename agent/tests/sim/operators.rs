@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use buddo_shared::manifest::RunState;
+use buddo_shared::manifest::{DeploymentSpec, RunState};
 
+use crate::coordinator::Keys;
+use crate::faults::Swarm;
 use crate::run::Run;
 use crate::story::act::Act;
 use crate::story::app::{self, App, Registry};
@@ -33,16 +35,23 @@ impl Run {
         if swarm.releases && self.rng.per_mille(700) {
             act = Act::Deploy { recreate: self.rng.per_mille(250) };
         }
+        if swarm.services && matches!(act, Act::Deploy { .. }) && self.rng.per_mille(500) {
+            act = Act::Part { public: self.rng.per_mille(500) };
+        }
         let (behaviour, registry) = self.draw_app(app);
         let keys = Arc::clone(&self.keys);
         self.world.act(|state| {
-            let make = |app, n, revision, image| keys.desired(app, n, revision, image);
+            let make = |app, n, revision, image| make(&keys, swarm, app, n, revision, image);
             match state.books.ledger.act(app, act, &make) {
                 Acted::Fresh(id, revision, image) => {
+                    state.guards.superseded(id);
+                    if state.contents(id, revision).first() != Some(&revision) {
+                        // Visitors get what they got before.
+                        return;
+                    }
                     let same = state.apps.get(&(id, image)).map(|(_, registry)| *registry);
                     let registry = same.filter(|_| image != revision).unwrap_or(registry);
                     state.apps.insert((id, revision), (behaviour, registry));
-                    state.guards.superseded(id);
                 }
                 Acted::Run(id, run) => {
                     if run != RunState::Running {
@@ -68,16 +77,27 @@ impl Run {
             let good = app::good(&mut self.rng);
             let keys = Arc::clone(&self.keys);
             self.world.act(|state| {
-                let make = |app, n, revision, image| keys.desired(app, n, revision, image);
+                let swarm = state.swarm;
+                let make = |app, n, revision, image| make(&keys, swarm, app, n, revision, image);
                 let ledger = &mut state.books.ledger;
                 ledger.act(app, Act::Run(RunState::Running), &make);
                 let acted = ledger.act(app, Act::Deploy { recreate: false }, &make);
                 let Acted::Fresh(id, revision, _) = acted else { return };
                 state.apps.insert((id, revision), (good, Registry::Has));
+                // Its contents are all new.
                 state.hurt.remove(&(id, revision));
                 state.guards.superseded(id);
             });
         }
         self.sign();
+    }
+}
+
+/// The entry of an app, of as many services as the run says.
+fn make(keys: &Keys, swarm: Swarm, app: u64, n: u64, revision: u32, image: u32) -> DeploymentSpec {
+    if swarm.services {
+        keys.desired_of_several(app, n, revision, image)
+    } else {
+        keys.desired(app, n, revision, image)
     }
 }

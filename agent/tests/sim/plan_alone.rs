@@ -19,14 +19,17 @@ use buddo_agent::model::health::{Level, ProbeOutcome, Tracker, Trackers};
 use buddo_agent::model::host_facts::LimitRule;
 use buddo_agent::model::live_table::Target;
 use buddo_agent::model::persisted::Persisted;
-use buddo_agent::model::step::{Lane, Step, container_name, container_owner};
+use buddo_agent::model::spec::WorkloadSpec;
+use buddo_agent::model::step::{Lane, Step};
+use buddo_agent::model::workload::{WorkloadId, container_name, container_owner};
 use buddo_agent::plan::rollback_watch::failed_requests::Failed;
-use buddo_agent::plan::state::{DeploymentState, StepOutcome};
+use buddo_agent::plan::state::{StepOutcome, WorkloadState};
 use buddo_agent::plan::{Busy, Permit, Plan, PlannedOperation, Rules, Seen, View, plan};
 use buddo_shared::id::{DeploymentId, Revision};
-use buddo_shared::manifest::{DeploymentSpec, RunState, Strategy};
+use buddo_shared::manifest::{DeploymentSpec, RunState, ServiceSpec, Strategy};
 use buddo_shared::probe::Probe;
 use buddo_shared::report::Phase;
+use buddo_shared::workload::ServiceName;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
@@ -62,14 +65,14 @@ pub(crate) struct Record {
 /// What every app does.
 pub(crate) type Apps = BTreeMap<(DeploymentId, Revision), (App, Registry)>;
 
-/// One deployment, as its plan sees it.
+/// One workload, as its plan sees it.
 #[derive(Clone)]
 struct Alone {
-    id: DeploymentId,
-    desired: Option<DeploymentSpec>,
+    id: WorkloadId,
+    desired: Option<WorkloadSpec>,
     containers: BTreeMap<String, Container>,
     health: Trackers,
-    state: DeploymentState,
+    state: WorkloadState,
     now: Instant,
     wall: Timestamp,
     /// Where visitors were last sent to → until when.
@@ -88,14 +91,14 @@ fn rules() -> Rules {
 }
 
 impl Alone {
-    fn new(id: DeploymentId, first: &Record) -> Self {
+    fn new(id: WorkloadId, first: &Record) -> Self {
         let durable = Persisted { index: Index::new(0), ..Persisted::default() };
         Self {
             id,
             desired: None,
             containers: BTreeMap::new(),
             health: Trackers::new(),
-            state: DeploymentState::restore(durable),
+            state: WorkloadState::restore(durable),
             now: first.at,
             wall: first.wall,
             left: BTreeMap::new(),
@@ -103,7 +106,10 @@ impl Alone {
     }
 
     fn see(&mut self, record: &Record) {
-        self.desired = record.wanted.iter().find(|desired| desired.id == self.id).cloned();
+        let deployment = record.wanted.iter().find(|desired| desired.id == self.id.deployment);
+        let deployment = deployment.map(|desired| Arc::new(desired.clone()));
+        let mut workloads = deployment.iter().flat_map(WorkloadSpec::of);
+        self.desired = workloads.find(|spec| spec.id() == self.id);
         let ours = record.containers.iter().filter(|c| self.owns(c));
         self.containers = ours.map(|c| (c.name.clone(), c.clone())).collect();
         (self.now, self.wall) = (record.at, record.wall);
@@ -112,7 +118,7 @@ impl Alone {
     }
 
     fn owns(&self, container: &Container) -> bool {
-        container.identity.is_some_and(|identity| identity.deployment == self.id)
+        container.identity.is_some_and(|identity| identity.workload == self.id)
     }
 
     fn probe(&mut self, answers: impl Fn(&Container) -> bool) {
@@ -128,7 +134,7 @@ impl Alone {
         }
     }
 
-    fn planned(&self, state: &mut DeploymentState) -> Plan {
+    fn planned(&self, state: &mut WorkloadState) -> Plan {
         let seen = |container| Seen { container, tracker: self.health.get(&container.name) };
         let containers: Vec<Seen<'_>> = self.containers.values().map(seen).collect();
         let view = View {
@@ -151,7 +157,7 @@ impl Alone {
     fn turn(&mut self) -> Result<Plan, String> {
         let before = self.state.target.clone();
         let mut state = std::mem::take(&mut self.state);
-        let rounds = |state: &DeploymentState| state.attempt.as_ref().map_or(0, |a| a.rounds);
+        let rounds = |state: &WorkloadState| state.attempt.as_ref().map_or(0, |a| a.rounds);
         let (durable, round) = (state.persisted.clone(), rounds(&state));
         let first = self.planned(&mut state);
         // A decision of this plan shows in the next one; without one there is none.
@@ -185,7 +191,7 @@ impl Alone {
             let wrong = |what: &str| Err(format!("{step}: {what} in {plan:#?}"));
             match step {
                 Step::Create(slot) => {
-                    let identity = Identity { deployment: self.id, revision, slot: *slot };
+                    let identity = Identity { workload: self.id, revision, slot: *slot };
                     if there.insert(container_name(&identity), false).is_some() {
                         return wrong("it is there");
                     }
@@ -244,9 +250,10 @@ impl Alone {
         if matches!(plan.target, Some(Target::Live { .. })) && is.is_none() {
             return Err(format!("visitors are sent where nothing runs: {plan:#?}"));
         }
-        let kept = self.desired.as_ref().is_some_and(|d| d.run == RunState::Running);
-        let steps_aside = self.desired.as_ref().is_some_and(|d| d.strategy == Strategy::Recreate)
-            && self.state.attempt.as_ref().is_some_and(|attempt| attempt.image_ready);
+        let kept = self.desired.as_ref().is_some_and(|d| d.run() == RunState::Running);
+        let steps_aside =
+            self.desired.as_ref().is_some_and(|d| d.service().strategy == Strategy::Recreate)
+                && self.state.attempt.as_ref().is_some_and(|attempt| attempt.image_ready);
         if let Some(was) = was {
             if kept && is.is_none() && !steps_aside && self.answers(&was) {
                 return Err(format!("{was} answers and loses its visitors: {plan:#?}"));
@@ -315,7 +322,7 @@ impl Alone {
     }
 
     fn is_given_up(&self) -> bool {
-        let desired = self.desired.as_ref().map(|desired| desired.revision);
+        let desired = self.desired.as_ref().map(WorkloadSpec::revision);
         desired.is_some_and(|revision| self.state.persisted.failures.contains_key(&revision))
     }
 
@@ -333,7 +340,7 @@ impl Alone {
         match step {
             Step::Image => outcome = StepOutcome::Image(digest_of_tag("any")),
             Step::Create(slot) => {
-                let identity = Identity { deployment: self.id, revision, slot: *slot };
+                let identity = Identity { workload: self.id, revision, slot: *slot };
                 let name = container_name(&identity);
                 let index = Index::new(0).expect("an index");
                 let container = Container {
@@ -381,14 +388,13 @@ impl Alone {
             return if plan.gone { Ok(()) } else { wrong("something is left") };
         };
         let containers: Vec<_> = self.containers.values().collect();
-        match (desired.run, plan.phase, containers.as_slice()) {
+        match (desired.run(), plan.phase, containers.as_slice()) {
             (RunState::Running, Phase::Live, [one]) => {
-                let right = one.identity.is_some_and(|i| i.revision == desired.revision);
+                let right = one.identity.is_some_and(|i| i.revision == desired.revision());
                 if right { Ok(()) } else { wrong("another revision serves") }
             }
             (RunState::Running, Phase::Failed, [] | [_]) => {
-                let key = (self.id, desired.revision);
-                let app = apps.get(&key).map_or(App::Silent, |(app, _)| *app);
+                let app = app_at(apps, self.id, desired.revision());
                 let right = excused || (!app.starts() && self.is_given_up());
                 if right { Ok(()) } else { wrong("a good revision was given up") }
             }
@@ -407,16 +413,28 @@ fn slot_of(name: &str) -> Slot {
     if name.ends_with("-a") { Slot::A } else { Slot::B }
 }
 
-/// An unknown one is good.
+/// An unknown one is good, and so is each that visitors do not reach.
 fn app_of(apps: &Apps, container: &Container) -> App {
-    let key = container.identity.map(|identity| (identity.deployment, identity.revision));
-    let known = key.and_then(|key| apps.get(&key));
+    let identity = container.identity;
+    identity.map_or(App::Good(Duration::ZERO), |i| app_at(apps, i.workload, i.revision))
+}
+
+fn app_at(apps: &Apps, workload: WorkloadId, revision: Revision) -> App {
+    let known = apps.get(&(workload.deployment, revision));
+    let known = known.filter(|_| workload.service == ServiceName::APP);
     known.map_or(App::Good(Duration::ZERO), |(app, _)| *app)
 }
 
 fn replay(records: &[Record], apps: &Apps, rng: &mut Rng) -> Result<usize, String> {
     let Some(first) = records.first() else { return Ok(0) };
-    let ids: BTreeSet<DeploymentId> = apps.keys().map(|(id, _)| *id).collect();
+    let deployments = records.iter().flat_map(|record| record.wanted.iter());
+    let shown = deployments.flat_map(|desired| {
+        let replicas =
+            |s: &ServiceSpec| s.replica_indexes().map(|r| (s.name, r)).collect::<Vec<_>>();
+        let all = desired.services.iter().flat_map(replicas);
+        all.map(|(service, replica)| WorkloadId { deployment: desired.id, service, replica })
+    });
+    let ids: BTreeSet<WorkloadId> = shown.collect();
     let mut plans = 0;
     for id in ids {
         let mut alone = Alone::new(id, first);

@@ -8,16 +8,18 @@ use std::time::Duration;
 use buddo_agent::model::container::ContainerState;
 use buddo_agent::ports::{DesiredStateSink as _, Refusal};
 use buddo_shared::id::Revision;
-use buddo_shared::manifest::{RunState, Strategy};
+use buddo_shared::image::ImageReference;
+use buddo_shared::manifest::{DeploymentSpec, RunState, Strategy};
 use buddo_shared::report::{Phase, ReportBody};
 
 use crate::clock::{BEGIN, DAYS, YEAR, true_time};
 use crate::coordinator::Keys;
 use crate::disk::Database;
 use crate::faults::{Fault, Swarm};
+use crate::podman::short;
 use crate::run::Run;
 use crate::story::app::{App, Registry};
-use crate::story::ledger::deployment;
+use crate::story::ledger::{deployment, edited, with_strategy};
 use crate::story::rng::Rng;
 use crate::world::World;
 
@@ -97,7 +99,7 @@ fn fm_01_killed_at_any_call_it_converges_and_starts_nothing_twice() {
                     run.want(2, 2);
                     run.world.act(|state| {
                         let desired = state.books.ledger.wanted.get_mut(&2).unwrap();
-                        desired.strategy = strategy;
+                        desired.services = with_strategy(&desired.services, strategy);
                     });
                     run.settle().await;
                     let after = run.containers();
@@ -747,5 +749,88 @@ fn fm_59_without_a_new_table_nothing_is_taken_away() {
         run.world.act(|state| state.disk_full = false);
         run.settle().await;
         assert_eq!(run.containers().len(), 1);
+    });
+}
+
+/// Deployment 1, of a public service and a worker, at this revision; the worker's content is from
+/// that one.
+fn app_and_worker(run: &Run, revision: u32, worker: u32) -> DeploymentSpec {
+    let desired = run.keys.desired_of_several(1, 1, revision, revision);
+    let services = edited(&desired.services, |service| {
+        if !service.public {
+            service.revision = Revision::new(worker);
+        }
+    });
+    DeploymentSpec { services, ..desired }
+}
+
+impl Run {
+    fn want_this(&self, desired: DeploymentSpec) {
+        let revision = desired.revision;
+        self.world.act(|state| state.books.ledger.enter(1, desired, revision));
+    }
+}
+
+/// The worker keeps its container, whatever its deployment's revision.
+#[test]
+fn a_revision_touches_only_the_services_that_it_changes() {
+    play(|mut run| async move {
+        run.want_this(app_and_worker(&run, 1, 1));
+        run.settle().await;
+        run.want_this(app_and_worker(&run, 2, 1));
+        run.settle().await;
+        let containers = run.containers();
+        let names: Vec<_> =
+            containers.iter().map(|(name, _, starts)| (short(name), *starts)).collect();
+        let expected = ["c000000000001-app-0-r2-b", "c000000000001-worker-0-r1-a"];
+        assert_eq!(names, expected.map(|name| (name.to_owned(), 1)));
+        let desired = app_and_worker(&run, 3, 3);
+        let services = edited(&desired.services, |service| {
+            if service.public {
+                service.revision = Revision::new(2);
+                service.image = ImageReference::parse("ghcr.io/a/b:1r2").unwrap();
+            }
+        });
+        run.want_this(DeploymentSpec { services, ..desired });
+        run.settle().await;
+        let containers = run.containers();
+        assert_eq!(short(&containers[0].0), "c000000000001-app-0-r2-b");
+        assert_eq!(short(&containers[1].0), "c000000000001-worker-0-r3-b");
+    });
+}
+
+/// Its public service crashes, so the worker that came with it goes back, too; the next life of the
+/// agent keeps to that.
+#[test]
+fn fm_01_a_revision_of_several_services_goes_back_as_a_whole() {
+    play(|mut run| async move {
+        run.world.act(|state| state.books.ledger.guard_s = 120);
+        run.want_this(app_and_worker(&run, 1, 1));
+        run.settle().await;
+        run.world.act(|state| {
+            state.books.ledger.deaf = true;
+            let crashes = App::Crashes(Duration::from_secs(2));
+            state.apps.insert((deployment(1), Revision::new(2)), (crashes, Registry::Has));
+        });
+        run.want_this(app_and_worker(&run, 2, 2));
+        run.sign();
+        let back = ["c000000000001-app-0-r1", "c000000000001-worker-0-r1"];
+        let is_back = |run: &Run| {
+            let names: Vec<_> = run.containers().iter().map(|(name, ..)| short(name)).collect();
+            names.len() == 2 && back.iter().zip(&names).all(|(r, name)| name.starts_with(r))
+        };
+        let mut seconds = 0;
+        while run.phase(1) != Some(Phase::Failed) || !is_back(&run) {
+            run.wait(1).await;
+            seconds += 1;
+            assert!(seconds < 120, "{:?}", run.containers());
+        }
+        run.world.act(crate::world::State::kill);
+        run.wait(60).await;
+        assert!(is_back(&run), "{:?}", run.containers());
+        let status =
+            run.agent.as_ref().unwrap().shown().remove(&deployment(1).to_string()).unwrap();
+        let (serving, put_back) = (status.status.serving, status.status.put_back);
+        assert_eq!((serving, put_back), (Some(Revision::FIRST), Some(Revision::FIRST)));
     });
 }

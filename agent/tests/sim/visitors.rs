@@ -69,7 +69,7 @@ impl State {
         };
         let mut containers = self.engine.containers.values();
         let there = containers.find(|c| addresses.contains(c.address.ip()) && c.answers(now));
-        match there.map(|c| c.identity.map(|i| self.app(i.deployment, i.revision).0)) {
+        match there.map(|c| c.identity.map(|i| self.app_of(i))) {
             None => Answer::Nothing,
             Some(Some(App::Fails)) => Answer::Error,
             Some(_) => Answer::Fine,

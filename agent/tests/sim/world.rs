@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use buddo_agent::model::container::Container;
+use buddo_agent::model::workload::{Identity, WorkloadId};
 use buddo_agent::ports::Named;
 use buddo_shared::id::{DeploymentId, Revision};
+use buddo_shared::workload::ServiceName;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -224,7 +226,7 @@ impl State {
         }
     }
 
-    /// What the app of a revision does.
+    /// What the public service of an app does, by the revision that introduced its content.
     pub(crate) fn app(&self, id: DeploymentId, revision: Revision) -> (App, Registry) {
         let good = App::Good(Duration::from_millis(50));
         let (app, registry) =
@@ -232,10 +234,36 @@ impl State {
         (if app.turns_bad() && self.recovered { good } else { app }, registry)
     }
 
+    /// What a container does. Only the public service of an app is ever bad.
+    pub(crate) fn app_of(&self, identity: Identity) -> App {
+        let WorkloadId { deployment, service, .. } = identity.workload;
+        if service == ServiceName::APP {
+            return self.app(deployment, identity.revision).0;
+        }
+        App::Good(Duration::from_millis(50))
+    }
+
+    /// The contents of a revision of a deployment, the public one's first.
+    pub(crate) fn contents(&self, id: DeploymentId, revision: Revision) -> Vec<Revision> {
+        let Some(services) = self.books.ledger.services(id, revision) else {
+            return vec![revision];
+        };
+        let public = services.public().revision;
+        let others = services.iter().filter(|service| !service.public);
+        std::iter::once(public).chain(others.map(|service| service.revision)).collect()
+    }
+
+    /// Whether a fault met any part of a revision during its rollout.
+    pub(crate) fn is_hurt(&self, id: DeploymentId, revision: Revision) -> bool {
+        let contents = self.contents(id, revision);
+        contents.into_iter().any(|content| self.hurt.contains(&(id, content)))
+    }
+
     /// Faults that may make the agent give up a rollout.
     pub(crate) fn hurt_all(&mut self) {
-        let wanted: Vec<_> =
-            self.books.ledger.wanted.values().map(|d| (d.id, d.revision)).collect();
-        self.hurt.extend(wanted);
+        let wanted = self.books.ledger.wanted.values();
+        let contents =
+            wanted.flat_map(|d| d.services.iter().map(|service| (d.id, service.revision)));
+        self.hurt.extend(contents);
     }
 }

@@ -12,6 +12,12 @@ pub(crate) enum Act {
         /// Stop-first.
         recreate: bool,
     },
+    #[allow(dead_code, reason = "drawn by the simulation alone")]
+    /// A new image for the public service alone, or for all others.
+    Part {
+        /// The public one.
+        public: bool,
+    },
     /// The same image as a new revision.
     Restart,
     /// Stop, suspend or start it.

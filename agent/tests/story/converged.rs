@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 
 use buddo_agent::model::container::Identity;
 use buddo_agent::model::live_table::{LiveTable, Target};
-use buddo_agent::model::step::secret_owner;
+use buddo_agent::model::workload::{WorkloadId, secret_owner};
 use buddo_shared::id::DeploymentId;
 use buddo_shared::manifest::{DeploymentSpec, RunState};
 use buddo_shared::report::{DeploymentStatus, Phase};
@@ -58,8 +58,8 @@ pub(crate) fn what_is_missing(
     let mut targets = BTreeMap::new();
     for desired in ledger.wanted.values() {
         match settled(seen, desired, fate(desired)) {
-            Ok((container, target)) => {
-                expected.extend(container.map(|found| found.name.as_str()));
+            Ok((containers, target)) => {
+                expected.extend(containers.into_iter().map(|found| found.name.as_str()));
                 targets.insert(desired.subdomain.to_string(), target);
             }
             Err(words) => {
@@ -74,7 +74,7 @@ pub(crate) fn what_is_missing(
     let used: BTreeSet<_> = seen
         .containers
         .iter()
-        .map(|found| (found.identity.deployment, found.identity.revision))
+        .map(|found| (found.identity.workload, found.identity.revision))
         .collect();
     let mut owned = seen.secrets.iter().filter_map(|name| Some((name, secret_owner(name)?)));
     if let Some((orphan, _)) = owned.find(|(_, owner)| !used.contains(owner)) {
@@ -86,7 +86,7 @@ pub(crate) fn what_is_missing(
     None
 }
 
-type Settled<'a> = (Option<&'a Found>, Target);
+type Settled<'a> = (Vec<&'a Found>, Target);
 
 fn settled<'a>(
     seen: &'a Seen<'_>,
@@ -100,8 +100,8 @@ fn settled<'a>(
         return Err(format!("the last report is of r{}", level.revision));
     }
     match (desired.run, level.phase) {
-        (RunState::Stopped, Phase::Stopped) => Ok((None, Target::Stopped)),
-        (RunState::Suspended, Phase::Stopped) => Ok((None, Target::Suspended)),
+        (RunState::Stopped, Phase::Stopped) => Ok((Vec::new(), Target::Stopped)),
+        (RunState::Suspended, Phase::Stopped) => Ok((Vec::new(), Target::Suspended)),
         (RunState::Running, Phase::Live) => {
             if level.serving != Some(desired.revision) {
                 return Err(format!("is live and served by {:?}", level.serving));
@@ -109,7 +109,8 @@ fn settled<'a>(
             if !fate.may_live {
                 return Err("is said to be live, and cannot be".to_owned());
             }
-            serving(seen, level)
+            whole(desired, level)?;
+            serving(seen, desired, level)
         }
         (RunState::Running, Phase::Failed) => {
             if !fate.may_fail {
@@ -123,25 +124,66 @@ fn settled<'a>(
                 (Some(back), Some(other)) if back != other => {
                     Err(format!("r{back} is put back, and r{other} serves"))
                 }
-                (_, Some(_)) => serving(seen, level),
-                (None, None) => Ok((None, Target::Stopped)),
+                (_, Some(_)) => serving(seen, desired, level),
+                // Other services may have come up all the same.
+                (None, None) => {
+                    let (containers, _) = serving(seen, desired, level)?;
+                    Ok((containers, Target::Stopped))
+                }
             }
         }
         (_, phase) => Err(format!("is reported as {phase:?}, {:?}", level.failure)),
     }
 }
 
-fn serving<'a>(seen: &'a Seen<'_>, level: &DeploymentStatus) -> Result<Settled<'a>, String> {
-    let mut found = seen.containers.iter().filter(|found| {
-        found.identity.deployment == level.id && Some(found.identity.revision) == level.serving
-    });
-    match (found.next(), found.next()) {
-        (Some(found), None) if found.answers => {
-            Ok((Some(found), Target::Live { addresses: vec![found.address] }))
+/// Each replica of each service serves the desired content.
+fn whole(desired: &DeploymentSpec, level: &DeploymentStatus) -> Result<(), String> {
+    for service in &desired.services {
+        let status = level.services.iter().find(|status| status.name == service.name);
+        let replicas = status.map_or(&[][..], |status| &status.replicas);
+        let right = replicas.iter().filter(|replica| replica.serving == Some(service.revision));
+        if right.count() != usize::from(service.replicas)
+            || level.services.len() != desired.services.iter().len()
+        {
+            return Err(format!("is said to be live with {:?}", level.services));
         }
-        (first, second) => Err(format!(
-            "is said to be served by {:?}, and there are {first:?} and {second:?}",
-            level.serving
-        )),
     }
+    Ok(())
+}
+
+/// What serves according to the report, and where visitors are to be sent.
+fn serving<'a>(
+    seen: &'a Seen<'_>,
+    desired: &DeploymentSpec,
+    level: &DeploymentStatus,
+) -> Result<Settled<'a>, String> {
+    let (mut containers, mut addresses) = (Vec::new(), Vec::new());
+    for service in &level.services {
+        for replica in &service.replicas {
+            let workload = WorkloadId {
+                deployment: level.id,
+                service: service.name,
+                replica: replica.replica,
+            };
+            let Some(revision) = replica.serving else { continue };
+            let mut found = seen.containers.iter().filter(|found| {
+                (found.identity.workload, found.identity.revision) == (workload, revision)
+            });
+            match (found.next(), found.next()) {
+                (Some(found), None) if found.answers => {
+                    containers.push(found);
+                    if service.name == desired.services.public().name {
+                        addresses.push(found.address);
+                    }
+                }
+                (first, second) => {
+                    return Err(format!(
+                        "{workload} is said to be served by r{revision}, and there are {first:?} \
+                         and {second:?}"
+                    ));
+                }
+            }
+        }
+    }
+    Ok((containers, Target::Live { addresses }))
 }

@@ -5,9 +5,12 @@ use std::collections::BTreeMap;
 
 use buddo_shared::id::{DeploymentId, Revision};
 use buddo_shared::image::Digest;
-use buddo_shared::manifest::{AutoRollback, DeploymentSpec, Fallback, RunState, Strategy};
+use buddo_shared::manifest::{
+    AutoRollback, DeploymentSpec, Fallback, RunState, ServiceSpec, Services, Strategy,
+};
 use buddo_shared::name::HostName;
 use buddo_shared::report::{DeploymentStatus, Phase};
+use buddo_shared::workload::ServiceName;
 use uuid::Uuid;
 
 use super::act::Act;
@@ -31,10 +34,12 @@ pub(crate) fn number(id: DeploymentId) -> u64 {
 struct Past {
     entry: DeploymentSpec,
     image: Revision,
-    digest: Option<Digest>,
     live: bool,
     given_up: bool,
 }
+
+/// The content of a service, by the revision that introduced it.
+type Content = (DeploymentId, ServiceName, Revision);
 
 /// The result of an act.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +73,7 @@ pub(crate) struct Ledger {
     /// Host reports are not applied, as while the coordinator is away for long.
     pub(crate) deaf: bool,
     past: BTreeMap<DeploymentId, BTreeMap<Revision, Past>>,
+    digests: BTreeMap<Content, Digest>,
     numbers: u64,
 }
 
@@ -87,19 +93,36 @@ impl Ledger {
         let next = self.newest(&old).get() + 1;
         match act {
             Act::Deploy { recreate } => {
-                let strategy = if recreate { Strategy::Recreate } else { old.strategy };
+                let strategy = if recreate { Strategy::Recreate } else { strategy(&old) };
                 let fresh = make(app, n, next, next);
+                let services = with_strategy(&fresh.services, strategy);
                 let fresh =
-                    DeploymentSpec { run: old.run, strategy, domains: old.domains, ..fresh };
+                    DeploymentSpec { run: old.run, services, domains: old.domains, ..fresh };
+                self.enter(app, fresh, Revision::new(next))
+            }
+            Act::Part { public } => {
+                let fresh = make(app, n, next, next);
+                let services = edited(&with_strategy(&fresh.services, strategy(&old)), |service| {
+                    let before = old.services.get(service.name);
+                    if let Some(before) = before.filter(|_| service.public != public) {
+                        *service = before.clone();
+                    }
+                });
+                let fresh =
+                    DeploymentSpec { run: old.run, services, domains: old.domains, ..fresh };
                 self.enter(app, fresh, Revision::new(next))
             }
             Act::Restart => {
                 let past = self.past.get(&old.id).and_then(|past| past.get(&old.revision));
                 let image = past.map_or(old.revision, |past| past.image);
-                let digest = past.and_then(|past| past.digest.clone());
                 let fresh = make(app, n, next, image.get());
-                let (strategy, domains) = (old.strategy, old.domains);
-                self.enter(app, DeploymentSpec { digest, strategy, domains, ..fresh }, image)
+                let services = edited(&with_strategy(&fresh.services, strategy(&old)), |service| {
+                    let Some(before) = old.services.get(service.name) else { return };
+                    let known = self.digests.get(&(old.id, service.name, before.revision));
+                    service.digest = known.cloned().or_else(|| before.digest.clone());
+                    service.image = before.image.clone();
+                });
+                self.enter(app, DeploymentSpec { services, domains: old.domains, ..fresh }, image)
             }
             Act::Run(run) => {
                 self.wanted.insert(app, DeploymentSpec { run, ..old.clone() });
@@ -121,12 +144,21 @@ impl Ledger {
     /// This is wanted from now on, with the image of that revision.
     pub(crate) fn enter(&mut self, app: u64, entry: DeploymentSpec, image: Revision) -> Acted {
         let (id, revision) = (entry.id, entry.revision);
-        let digest = entry.digest.clone();
-        let past = Past { entry: entry.clone(), image, digest, live: false, given_up: false };
+        for service in &entry.services {
+            let content = (id, service.name, service.revision);
+            self.digests.extend(service.digest.clone().map(|digest| (content, digest)));
+        }
+        let past = Past { entry: entry.clone(), image, live: false, given_up: false };
         self.past.entry(id).or_default().insert(revision, past);
         self.numbers = self.numbers.max(number(id));
         self.wanted.insert(app, entry);
         Acted::Fresh(id, revision, image)
+    }
+
+    /// What a revision of a deployment consists of.
+    #[allow(dead_code, reason = "asked by the simulation alone")]
+    pub(crate) fn services(&self, id: DeploymentId, revision: Revision) -> Option<&Services> {
+        Some(&self.past.get(&id)?.get(&revision)?.entry.services)
     }
 
     fn newest(&self, desired: &DeploymentSpec) -> Revision {
@@ -138,10 +170,9 @@ impl Ledger {
     pub(crate) fn complete(&mut self) {
         for desired in self.wanted.values_mut() {
             let Some(past) = self.past.get(&desired.id) else { continue };
-            let known = past.get(&desired.revision).and_then(|past| past.digest.clone());
-            desired.digest = known.or(desired.digest.take());
+            desired.services = with_digests(desired, &self.digests);
             let watched = self.guard_s > 0 && desired.run == RunState::Running;
-            desired.guard = fallback(past, desired.revision)
+            desired.guard = fallback(past, desired.revision, &self.digests)
                 .filter(|_| watched)
                 .map(|fallback| Box::new(AutoRollback { seconds: self.guard_s, fallback }));
         }
@@ -156,7 +187,12 @@ impl Ledger {
         };
         let (serving, put_back) = (known(status.serving), known(status.put_back));
         let Some(told) = past.get_mut(&status.revision) else { return taken };
-        told.digest = told.digest.take().or_else(|| status.digest.clone());
+        for service in &status.services {
+            let content = (status.id, service.name, service.revision);
+            if let Some(digest) = &service.digest {
+                self.digests.entry(content).or_insert_with(|| digest.clone());
+            }
+        }
         let ended = status.phase == Phase::Failed;
         let live = status.phase == Phase::Live || (ended && status.put_back.is_some());
         let first_live = live && !std::mem::replace(&mut told.live, true);
@@ -191,27 +227,51 @@ impl Ledger {
         if let Some(entry) = back.and_then(|back| past.get(&back)).map(|past| past.entry.clone()) {
             taken.changes = true;
             let (run, domains) = (current.run, std::mem::take(&mut current.domains));
-            *current = DeploymentSpec { run, domains, strategy: current.strategy, ..entry };
+            let services = with_strategy(&entry.services, strategy(current));
+            *current = DeploymentSpec { run, domains, services, ..entry };
         }
         taken
     }
 }
 
 /// The newest other revision that was live and stayed good, whole, where `current` is the newest.
-fn fallback(past: &BTreeMap<Revision, Past>, current: Revision) -> Option<Fallback> {
+fn fallback(
+    past: &BTreeMap<Revision, Past>,
+    current: Revision,
+    digests: &BTreeMap<Content, Digest>,
+) -> Option<Fallback> {
     if past.keys().any(|number| *number > current) {
         return None;
     }
-    let mut others = past.iter().rev().filter(|(number, _)| **number != current);
-    let (number, past) =
-        others.find(|(_, past)| past.live && !past.given_up && past.digest.is_some())?;
-    Some(Fallback {
-        revision: *number,
-        image: past.entry.image.clone(),
-        digest: past.digest.clone()?,
-        port: past.entry.port,
-        probe: past.entry.probe.clone(),
-        env: past.entry.env.clone(),
-        registry_credentials: None,
+    let whole = |past: &Past| {
+        let services = with_digests(&past.entry, digests);
+        services.iter().all(|service| service.digest.is_some()).then_some(services)
+    };
+    let good = |past: &&Past| past.live && !past.given_up;
+    let mut others = past.iter().rev().filter(|(number, past)| **number != current && good(past));
+    let (number, services) = others.find_map(|(number, past)| Some((*number, whole(past)?)))?;
+    Some(Fallback { revision: number, services })
+}
+
+fn with_digests(desired: &DeploymentSpec, digests: &BTreeMap<Content, Digest>) -> Services {
+    edited(&desired.services, |service| {
+        let known = digests.get(&(desired.id, service.name, service.revision)).cloned();
+        service.digest = known.or_else(|| service.digest.take());
     })
+}
+
+fn strategy(desired: &DeploymentSpec) -> Strategy {
+    desired.services.public().strategy
+}
+
+/// The same services, replaced in this way.
+pub(crate) fn with_strategy(services: &Services, strategy: Strategy) -> Services {
+    edited(services, |service| service.strategy = strategy)
+}
+
+/// The same services after a change of each. What makes them services is not changed.
+pub(crate) fn edited(services: &Services, mut edit: impl FnMut(&mut ServiceSpec)) -> Services {
+    let mut edited: Vec<ServiceSpec> = services.iter().cloned().collect();
+    edited.iter_mut().for_each(&mut edit);
+    edited.try_into().unwrap_or_else(|_| services.clone())
 }

@@ -269,7 +269,7 @@ mod tests {
             String::from_utf8(out).unwrap()
         };
         let take = async |host, holder| {
-            let (holder, ttl) = (uuid::Uuid::from_u128(holder), Duration::from_secs(600));
+            let (holder, ttl) = (uuid::Uuid::from_u128(holder), Duration::from_mins(10));
             let taken: Result<Lease, StoreError> = world
                 .state
                 .store

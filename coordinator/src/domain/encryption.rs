@@ -1,6 +1,7 @@
 //! Which column and row an encrypted value belongs to, and how ciphertexts begin.
 
 use buddo_shared::id::{AccountId, DeploymentId, Revision};
+use buddo_shared::workload::ServiceName;
 use uuid::Uuid;
 
 pub(crate) const FORM: [u8; 4] = *b"BDV2";
@@ -14,15 +15,21 @@ pub const HEAD: usize = FORM.len() + KEY_ID;
 pub enum EncryptionContext {
     /// `accounts.totp_secret`.
     TotpSecret(AccountId),
-    /// `revisions.env`.
-    Environment(DeploymentId, Revision),
+    /// `services.env`.
+    Environment(DeploymentId, Revision, ServiceName),
 }
 
 impl std::fmt::Display for EncryptionContext {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::TotpSecret(account) => write!(f, "accounts.totp_secret/{account}"),
-            Self::Environment(id, number) => write!(f, "revisions.env/{id}/{}", number.get()),
+            // As it was when a revision had one environment: what was encrypted then is bound to it.
+            Self::Environment(id, number, ServiceName::APP) => {
+                write!(f, "revisions.env/{id}/{number}")
+            }
+            Self::Environment(id, number, service) => {
+                write!(f, "services.env/{id}/{number}/{service}")
+            }
         }
     }
 }
@@ -32,7 +39,7 @@ impl EncryptionContext {
     pub(crate) fn owner(&self) -> &Uuid {
         match self {
             Self::TotpSecret(account) => account.as_uuid(),
-            Self::Environment(id, _) => id.as_uuid(),
+            Self::Environment(id, ..) => id.as_uuid(),
         }
     }
 

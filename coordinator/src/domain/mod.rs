@@ -13,3 +13,4 @@ pub mod lifecycle;
 pub mod mailed_link;
 pub mod revision;
 pub mod scheduler;
+pub mod service;

@@ -1,34 +1,22 @@
 //! The immutable revisions of a deployment.
 
 use buddo_shared::id::Revision;
-use buddo_shared::image::{Digest, ImageReference};
-use buddo_shared::manifest::Strategy;
 use buddo_shared::name::HostName;
-use buddo_shared::port::Port;
-use buddo_shared::probe::Probe;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::failure::Failure;
 use super::history::Past;
+use super::service::{Services, Specs};
 
-/// One revision: its content, immutable except for the digest, which is set once; and its outcome.
-/// The environment is stored separately: it can be large, and most readers do not need it.
+/// One revision: its content, immutable except for image digests, which are set once; and its
+/// outcome.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RevisionRecord {
     pub number: Revision,
-    /// The image as the operator named it.
-    pub image: ImageReference,
-    /// The digest of the image when a host pulled it.
-    pub digest: Option<Digest>,
-    /// The port inside the container.
-    pub port: Port,
+    pub services: Services,
     /// The names it is served under besides the subdomain.
     pub domains: Vec<HostName>,
-    /// Its health probe.
-    pub probe: Probe,
-    /// How it replaces the previous revision.
-    pub strategy: Strategy,
     /// The revision it was copied from, if a rollback made it.
     pub rollback_of: Option<Revision>,
     pub created_at: Timestamp,
@@ -39,22 +27,49 @@ pub struct RevisionRecord {
 }
 
 impl RevisionRecord {
-    /// A new revision with the same content and no outcome yet.
+    /// A new revision with the same content and no outcome yet, of which everything is started
+    /// again.
     #[must_use]
     pub fn again(&self, number: Revision, created_at: Timestamp) -> Self {
-        Self { number, created_at, rollback_of: None, live_at: None, failure: None, ..self.clone() }
+        self.copied(number, self.services.introduced_by(number), created_at)
     }
 
-    /// Whether `other` has the same content, environments excluded. Images are compared by digest,
-    /// since a tag can move.
-    pub fn means(&self, other: &Self) -> bool {
-        self.image.repository() == other.image.repository()
-            && self.image.registry() == other.image.registry()
-            && self.digest == other.digest
-            && self.port == other.port
-            && self.domains == other.domains
-            && self.probe == other.probe
-            && self.strategy == other.strategy
+    /// The same content as revision `number`, in place of `current`: what runs already goes on
+    /// running.
+    ///
+    /// Not if the host gave up on the current revision, because it does not say on which services:
+    /// one of them is to be tried again, and only a new number does that.
+    #[must_use]
+    pub fn instead_of(
+        &self,
+        specs: &Specs,
+        (current, current_specs): (&Self, &Specs),
+        number: Revision,
+        created_at: Timestamp,
+    ) -> Self {
+        if current.failure.is_some() {
+            return self.again(number, created_at);
+        }
+        let services = self.services.following(specs, (&current.services, current_specs), number);
+        self.copied(number, services, created_at)
+    }
+
+    fn copied(&self, number: Revision, services: Services, created_at: Timestamp) -> Self {
+        Self {
+            number,
+            services,
+            domains: self.domains.clone(),
+            rollback_of: None,
+            created_at,
+            live_at: None,
+            failure: None,
+        }
+    }
+
+    /// Whether `other`, the current one, already has this content.
+    pub fn is_met_by(&self, specs: &Specs, (other, other_specs): (&Self, &Specs)) -> bool {
+        self.domains == other.domains
+            && self.services.are_met_by(specs, (&other.services, other_specs))
     }
 
     /// Its outcome.
@@ -63,7 +78,7 @@ impl RevisionRecord {
             number: self.number,
             was_live: self.live_at.is_some(),
             given_up: self.failure.is_some(),
-            resolved: self.digest.is_some(),
+            resolved: self.services.are_resolved(),
         }
     }
 }

@@ -3,8 +3,12 @@
 use buddo_runtime::error_chain::chain;
 use buddo_shared::id::{DeploymentId, Revision};
 use buddo_shared::image::ImageReference;
-use buddo_shared::manifest::{AutoRollback, DeploymentSpec, Fallback, RunState};
+use buddo_shared::manifest::{
+    AutoRollback, DeploymentSpec, Fallback, RunState, ServiceSpec, Services,
+};
 use buddo_shared::sealed::Sealed;
+use buddo_shared::secret::Secret;
+use buddo_shared::workload::ServiceName;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::domain::deployment::Deployment;
@@ -12,8 +16,10 @@ use crate::domain::encryption::EncryptionContext;
 use crate::domain::history::{self, Past};
 use crate::domain::revision::RevisionRecord;
 use crate::domain::scheduler::MAX_FALLBACK_BYTES;
+use crate::domain::service::Service;
 use crate::hosts::document::DocumentError;
-use crate::state::Services;
+use crate::service::deployments::spec_digest;
+use crate::state;
 use crate::store::contract::Host;
 use crate::store::{StoreError, Tables};
 
@@ -25,7 +31,7 @@ const SLACK: SignedDuration = SignedDuration::from_hours(1);
 /// makes the same document.
 pub(super) struct Writer<'a> {
     tables: &'a dyn Tables,
-    services: &'a Services,
+    services: &'a state::Services,
     host: &'a Host,
     now: Timestamp,
     /// Bytes of environments still available for fallbacks.
@@ -35,7 +41,7 @@ pub(super) struct Writer<'a> {
 impl<'a> Writer<'a> {
     pub(super) fn new(
         tables: &'a dyn Tables,
-        services: &'a Services,
+        services: &'a state::Services,
         host: &'a Host,
         now: Timestamp,
     ) -> Self {
@@ -54,28 +60,23 @@ impl<'a> Writer<'a> {
         let current = take(&mut rows, deployment.revision)
             .ok_or_else(|| StoreError::corrupt("deployments.revision")("names no revision"))?;
         let guard = match back {
-            Some(back) if self.is_watched(deployment, &current) => {
-                self.guard(deployment.id, back)?
-            }
+            Some(back) if self.is_watched(deployment, &current) => self.guard(deployment, back)?,
             _ => None,
         };
-        Ok(DeploymentSpec {
+        let (services, _) = self.services(deployment, &current)?;
+        let desired = DeploymentSpec {
             id: deployment.id,
             revision: current.number,
             subdomain: deployment.subdomain.clone(),
             run: deployment.run,
-            image: current.image,
-            digest: current.digest,
-            port: current.port,
-            limits: deployment.limits,
             domains: current.domains,
-            probe: current.probe,
-            strategy: current.strategy,
-            env: self.env(deployment.id, current.number)?.map(|(env, _)| env),
-            registry_credentials: None,
+            services,
             guard: guard.map(Box::new),
             kept_images,
-        })
+        };
+        // No host takes a document with a part that contradicts itself.
+        desired.check()?;
+        Ok(desired)
     }
 
     /// Images of all revisions that a rollback may restore, deduplicated.
@@ -89,8 +90,10 @@ impl<'a> Writer<'a> {
         let kept = history::kept(past, deployment.revision, deployment.serving, keep);
         let mut images = Vec::new();
         for row in rows.iter().filter(|row| kept.contains(&row.number)) {
-            let pinned = row.digest.as_ref().map(|digest| row.image.pinned(digest));
-            images.extend(pinned.filter(|image| !images.contains(image)));
+            for service in row.services.iter() {
+                let pinned = service.digest.as_ref().map(|digest| service.image.pinned(digest));
+                images.extend(pinned.filter(|image| !images.contains(image)));
+            }
         }
         images
     }
@@ -107,12 +110,15 @@ impl<'a> Writer<'a> {
 
     fn guard(
         &mut self,
-        id: DeploymentId,
+        deployment: &Deployment,
         back: RevisionRecord,
     ) -> Result<Option<AutoRollback>, DocumentError> {
-        let Some(digest) = back.digest else { return Ok(None) };
-        let env = match self.env(id, back.number) {
-            Ok(env) => env,
+        let id = deployment.id;
+        if !back.services.are_resolved() {
+            return Ok(None);
+        }
+        let (services, bytes) = match self.services(deployment, &back) {
+            Ok(services) => services,
             Err(error) if error.is_of_one() => {
                 tracing::error!(
                     host = %self.host.id, deployment = %id, error = %chain(&error),
@@ -122,7 +128,6 @@ impl<'a> Writer<'a> {
             }
             Err(error) => return Err(error),
         };
-        let bytes = env.as_ref().map_or(0, |(_, bytes)| *bytes);
         let Some(room) = self.room.checked_sub(bytes) else {
             tracing::warn!(
                 host = %self.host.id,
@@ -132,32 +137,66 @@ impl<'a> Writer<'a> {
             return Ok(None);
         };
         self.room = room;
-        let fallback = Fallback {
-            revision: back.number,
-            image: back.image,
-            digest,
-            port: back.port,
-            probe: back.probe,
-            env: env.map(|(env, _)| env),
-            registry_credentials: None,
-        };
+        let fallback = Fallback { revision: back.number, services };
         Ok(Some(AutoRollback { seconds: self.services.config.deploy.guard_s, fallback }))
     }
 
-    /// The environment of a revision, sealed to the host, and its length.
-    fn env(
+    /// The services of a revision, their environments sealed to the host, and the bytes of these.
+    fn services(
+        &self,
+        deployment: &Deployment,
+        revision: &RevisionRecord,
+    ) -> Result<(Services, u64), DocumentError> {
+        let id = deployment.id;
+        let stored = self.tables.environments(id, revision.number)?;
+        let (mut specs, mut bytes) = (Vec::new(), 0);
+        for service in revision.services.iter() {
+            let sealed = stored.get(&service.name);
+            let env = sealed.map(|sealed| self.open(id, revision.number, service.name, sealed));
+            let env = env.transpose()?;
+            bytes += env.as_ref().map_or(0, |env| env.expose().len() as u64);
+            specs.push(self.service(deployment, revision, service, env.as_ref())?);
+        }
+        let services = Services::try_from(specs);
+        Ok((services.map_err(|source| DocumentError::Services { deployment: id, source })?, bytes))
+    }
+
+    fn service(
+        &self,
+        deployment: &Deployment,
+        revision: &RevisionRecord,
+        service: &Service,
+        env: Option<&Secret>,
+    ) -> Result<ServiceSpec, DocumentError> {
+        let id = deployment.id;
+        let seal = |env| Sealed::seal(&self.host.sealing_key, Sealed::ENVIRONMENT, id, env);
+        Ok(ServiceSpec {
+            name: service.name,
+            revision: service.introduced,
+            spec: spec_digest(&self.services.vault, id, service, env),
+            replicas: service.replicas.get(),
+            public: revision.services.is_public(service.name),
+            image: service.image.clone(),
+            digest: service.digest.clone(),
+            port: service.port,
+            limits: deployment.limits,
+            probe: service.probe.clone(),
+            strategy: service.strategy,
+            env: env.map(seal).transpose()?,
+            registry_credentials: None,
+        })
+    }
+
+    fn open(
         &self,
         id: DeploymentId,
         number: Revision,
-    ) -> Result<Option<(Sealed, u64)>, DocumentError> {
-        let Some(stored) = self.tables.environment(id, number)? else { return Ok(None) };
-        let plain = self
-            .services
-            .vault
-            .open_sealed(EncryptionContext::Environment(id, number), &stored)
-            .map_err(|source| DocumentError::Vault { deployment: id, source })?;
-        let sealed = Sealed::seal(&self.host.sealing_key, Sealed::ENVIRONMENT, id, &plain)?;
-        Ok(Some((sealed, plain.expose().len() as u64)))
+        service: ServiceName,
+        sealed: &[u8],
+    ) -> Result<Secret, DocumentError> {
+        let place = EncryptionContext::Environment(id, number, service);
+        let opened = self.services.vault.open_sealed(place, sealed);
+        opened.map_err(|source| DocumentError::Vault { deployment: id, source })
     }
 }
 

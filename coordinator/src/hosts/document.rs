@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use buddo_runtime::error_chain::chain;
 use buddo_shared::id::{DeploymentId, HostId};
-use buddo_shared::manifest::{Manifest, SCHEMA, Trust};
+use buddo_shared::manifest::{Manifest, SCHEMA, ServicesError, ShapeError, Trust};
 use buddo_shared::sealed::SealError;
 use buddo_shared::signed::{PinnedKeyError, SignError, VerifyError};
 use jiff::{SignedDuration, Timestamp};
@@ -52,6 +52,16 @@ pub enum DocumentError {
     /// The same, because the signing keys cannot be used.
     #[error("cannot use the signing keys to read the host's last document; restore their files")]
     Keys(#[source] PinnedKeyError),
+    /// Its services are not what a document can hold.
+    #[error("the deployment {deployment}")]
+    Services {
+        deployment: DeploymentId,
+        #[source]
+        source: ServicesError,
+    },
+    /// Its revisions contradict each other.
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
     /// An environment cannot be sealed to the host.
     #[error("cannot seal an environment")]
     Seal(#[from] SealError),
@@ -70,6 +80,8 @@ impl DocumentError {
             Self::Store(error) => matches!(error, StoreError::Corrupt { .. }),
             Self::Unknown => false,
             Self::Vault { .. }
+            | Self::Services { .. }
+            | Self::Shape(_)
             | Self::Last(_)
             | Self::Keys(_)
             | Self::Seal(_)
@@ -86,6 +98,7 @@ impl DocumentError {
                 matches!(source, VaultError::OtherKey | VaultError::Open)
             }
             Self::Store(error) => matches!(error, StoreError::Corrupt { .. }),
+            Self::Services { .. } | Self::Shape(_) => true,
             Self::Unknown
             | Self::Last(_)
             | Self::Keys(_)

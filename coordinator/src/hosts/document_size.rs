@@ -80,13 +80,16 @@ mod tests {
     use buddo_shared::id::{DeploymentId, Generation, HostId, Revision};
     use buddo_shared::image::{Digest, ImageReference};
     use buddo_shared::limits::Limits;
-    use buddo_shared::manifest::{AutoRollback, Fallback, Manifest, RunState, SCHEMA, Strategy};
+    use buddo_shared::manifest::{
+        AutoRollback, Fallback, Manifest, RunState, SCHEMA, ServiceSpec, Services, Strategy,
+    };
     use buddo_shared::name::{HostName, Subdomain};
     use buddo_shared::port::Port;
     use buddo_shared::probe::Probe;
     use buddo_shared::sealed::{OpeningKey, Sealed, SealingKey};
     use buddo_shared::secret::Secret;
     use buddo_shared::signed::{Signer, Verifier};
+    use buddo_shared::workload::{ServiceName, SpecDigest};
     use jiff::Timestamp;
     use proptest::prelude::*;
     use uuid::Uuid;
@@ -121,29 +124,31 @@ mod tests {
         let id = DeploymentId::new(Uuid::from_u128(n));
         let plain = Secret::new("e".repeat(env));
         let env = Some(Sealed::seal(key, Sealed::ENVIRONMENT, id, &plain).unwrap());
-        let fallback = Fallback {
-            revision: Revision::new(u32::MAX),
+        let app = ServiceSpec {
+            name: "s".repeat(ServiceName::MAX_LENGTH).parse().unwrap(),
+            revision: Revision::new(u32::MAX - 1),
+            spec: SpecDigest::from_bytes(&[255; 32]),
+            replicas: ServiceSpec::MAX_REPLICAS,
+            public: true,
             image: image(),
-            digest: digest(),
+            digest: Some(digest()),
             port: Port::try_from(65_535).unwrap(),
+            limits: Limits { memory_mb: u32::MAX, cpu_millicores: u32::MAX, pids: u32::MAX },
             probe: Probe::default(),
-            env: env.clone(),
+            strategy: Strategy::Recreate,
+            env,
             registry_credentials: None,
         };
+        let services = Services::try_from(vec![app]).unwrap();
+        let fallback =
+            Fallback { revision: Revision::new(u32::MAX - 1), services: services.clone() };
         DeploymentSpec {
             id,
             revision: Revision::new(u32::MAX),
             subdomain: Subdomain::parse(&"s".repeat(32)).unwrap(),
             run: RunState::Suspended,
-            image: image(),
-            digest: Some(digest()),
-            port: Port::try_from(65_535).unwrap(),
-            limits: Limits { memory_mb: u32::MAX, cpu_millicores: u32::MAX, pids: u32::MAX },
             domains: vec![domain()],
-            probe: Probe::default(),
-            strategy: Strategy::Recreate,
-            env,
-            registry_credentials: None,
+            services,
             guard: guarded.then(|| Box::new(AutoRollback { seconds: 86_400, fallback })),
             kept_images: vec![image().pinned(&digest()); images],
         }

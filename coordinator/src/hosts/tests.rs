@@ -22,6 +22,7 @@ use buddo_shared::report::{
 };
 use buddo_shared::sealed::{OpeningKey, Sealed};
 use buddo_shared::signed::Verifier;
+use buddo_shared::workload::ServiceName;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use http::StatusCode;
@@ -51,7 +52,7 @@ use crate::state::AppState;
 use crate::store::contract::{Host, Lease};
 use crate::store::sqlite::LONG_READER;
 use crate::store::{StoreError, Tables};
-use crate::testing::{World, account, deploys as deployments, owner, request};
+use crate::testing::{World, account, deploys as deployments, owner, request, story};
 
 /// Long enough for any machine; only a failing test takes this long.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -317,11 +318,10 @@ fn live_status(id: DeploymentId, revision: Revision) -> DeploymentStatus {
         serving: Some(revision),
         health: Health::Healthy,
         checked_at: None,
-        digest: None,
         failure: None,
-        container: Some("my-app-1-a".to_owned()),
         put_back: None,
         restarts: 0,
+        services: vec![story::in_container("app", revision.get(), "my-app-1-a")],
     }
 }
 
@@ -344,12 +344,22 @@ async fn a_create_reaches_the_host_signed_and_its_report_comes_back() {
     let desired = &manifest.deployments[0];
     assert_eq!((desired.id, desired.run), (id, RunState::Running));
     assert_eq!(manifest.expires_at.duration_since(manifest.issued_at).as_hours(), 24);
-    let env = desired.env.as_ref().unwrap().open(&agent.agent.opening, Sealed::ENVIRONMENT, id);
+    let env = desired.services.public().env.as_ref().unwrap().open(
+        &agent.agent.opening,
+        Sealed::ENVIRONMENT,
+        id,
+    );
     assert_eq!(env.unwrap().expose(), r#"{"KEY":"value"}"#);
 
     let mut watch = world.state.live.watch(account(1), id).unwrap();
     let revision = Revision::FIRST;
-    let progress = Progress { id, revision, phase: Phase::Pulling, percent: Some(43) };
+    let progress = Progress {
+        id,
+        service: ServiceName::APP,
+        revision,
+        phase: Phase::Pulling,
+        percent: Some(43),
+    };
     agent.agent.frames.send(Frame::Progress(progress)).unwrap();
     assert!(tokio::time::timeout(PATIENCE, watch.changed()).await.unwrap());
     let shown = deployments::status(&world.state, owner(1), id).await.unwrap();
@@ -451,7 +461,8 @@ async fn what_was_sealed_to_the_key_before_is_not_kept_when_a_host_joins_again()
     let key = world.state.keys.keys().newest().public().clone();
     let manifest = Verifier::new(id, &[key]).unwrap().verify(&document.envelope).unwrap();
     let desired = manifest.into_inner().deployments.remove(0);
-    let env = desired.env.unwrap().open(&opening, Sealed::ENVIRONMENT, desired.id);
+    let env = desired.services.public().env.as_ref().unwrap();
+    let env = env.open(&opening, Sealed::ENVIRONMENT, desired.id);
     assert_eq!(env.unwrap().expose(), r#"{"KEY":"value"}"#);
 }
 

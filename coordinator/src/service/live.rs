@@ -5,11 +5,12 @@
 //! service (stop, restart …) ──┘
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use buddo_shared::id::{AccountId, DeploymentId};
-use buddo_shared::report::{Checked, Progress};
+use buddo_shared::report::{Checked, Phase, Progress};
+use buddo_shared::workload::ServiceName;
 use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 
@@ -23,12 +24,15 @@ const PER_ACCOUNT: usize = 32;
 #[derive(Debug)]
 pub struct LiveStatus {
     changed: broadcast::Sender<DeploymentId>,
-    progress: Mutex<HashMap<DeploymentId, Progress>>,
+    progress: Mutex<HashMap<DeploymentId, Rollout>>,
     checked: Mutex<HashMap<DeploymentId, Timestamp>>,
     streams: Arc<Semaphore>,
     most: usize,
     watching: Watching,
 }
+
+/// The last progress of each service of a deployment: no more than it has, by its sender's check.
+type Rollout = BTreeMap<ServiceName, Progress>;
 
 /// Number of watchers per account; those without have no entry.
 type Watching = Arc<Mutex<HashMap<AccountId, usize>>>;
@@ -96,16 +100,23 @@ impl LiveStatus {
         let _ = self.changed.send(id);
     }
 
-    /// Records the progress of a deploy.
+    /// Records the progress of a service in a deploy. Only of services that the deployment has.
     pub fn progressed(&self, progress: Progress) {
         let id = progress.id;
-        lock(&self.progress).insert(id, progress);
+        {
+            let mut rollouts = lock(&self.progress);
+            let rollout = rollouts.entry(id).or_default();
+            // What was said of another revision is past.
+            rollout.retain(|_, other| other.revision == progress.revision);
+            rollout.insert(progress.service, progress);
+        }
         self.changed(id);
     }
 
-    /// The last progress of a deployment.
+    /// How far a deploy is: as far as the service that is furthest behind.
     pub fn progress(&self, id: DeploymentId) -> Option<Progress> {
-        lock(&self.progress).get(&id).cloned()
+        let rollouts = lock(&self.progress);
+        rollouts.get(&id)?.values().min_by_key(|progress| order(progress.phase)).cloned()
     }
 
     /// Clears the progress of a deploy that ended.
@@ -152,6 +163,21 @@ impl Watch {
     }
 }
 
+/// The order in which a deploy passes its phases.
+const fn order(phase: Phase) -> u8 {
+    match phase {
+        Phase::Accepted => 0,
+        Phase::Pulling => 1,
+        Phase::Starting => 2,
+        Phase::Probing => 3,
+        Phase::Routing => 4,
+        Phase::Live => 5,
+        Phase::Stopping => 6,
+        Phase::Stopped => 7,
+        Phase::Failed => 8,
+    }
+}
+
 /// A panic while the lock was held leaves a consistent map: each change is one call.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -159,6 +185,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use buddo_shared::id::Revision;
     use uuid::Uuid;
 
     use super::*;
@@ -179,6 +206,28 @@ mod tests {
             live.changed(id(2));
         }
         assert!(watch.changed().await, "lagging wakes, since its own change may be among the lost");
+    }
+
+    #[test]
+    fn a_deploy_is_as_far_as_the_service_that_is_furthest_behind() {
+        let live = LiveStatus::new(1);
+        let said = |service: &str, revision, phase| {
+            live.progressed(Progress {
+                id: id(1),
+                service: service.parse().unwrap(),
+                revision: Revision::new(revision),
+                phase,
+                percent: None,
+            });
+            live.progress(id(1)).map(|shown| (shown.service.to_string(), shown.phase))
+        };
+        let shown = |service: &str, phase| Some((service.to_owned(), phase));
+        assert_eq!(said("app", 1, Phase::Pulling), shown("app", Phase::Pulling));
+        assert_eq!(said("db", 1, Phase::Starting), shown("app", Phase::Pulling));
+        assert_eq!(said("app", 1, Phase::Probing), shown("db", Phase::Starting));
+        assert_eq!(said("app", 2, Phase::Probing), shown("app", Phase::Probing), "db of 1 is past");
+        live.settled(id(1));
+        assert_eq!(live.progress(id(1)), None);
     }
 
     #[test]

@@ -4,9 +4,12 @@ use buddo_shared::api::deploy::{CreateDeployment, Rollback};
 use buddo_shared::id::{DeploymentId, HostId, Revision};
 use buddo_shared::image::Digest;
 use buddo_shared::manifest::{DeploymentSpec, Manifest};
-use buddo_shared::report::{DeploymentStatus, Failure, Health, Phase, Report, ReportBody};
+use buddo_shared::report::{
+    DeploymentStatus, Failure, Health, Phase, ReplicaStatus, Report, ReportBody, ServiceStatus,
+};
 use buddo_shared::sealed::OpeningKey;
 use buddo_shared::signed::Verifier;
+use buddo_shared::workload::ReplicaIndex;
 
 use super::{World, owner, request};
 use crate::domain::deployment::Deployment;
@@ -36,16 +39,46 @@ pub(crate) fn status(
         serving: serving.map(Revision::new),
         health: Health::Healthy,
         checked_at: None,
-        digest: None,
         failure: (phase == Phase::Failed).then(|| Failure {
             code: "image_not_found".to_owned(),
             cause: "the registry has no such image".to_owned(),
             fix: "check the name and the tag".to_owned(),
         }),
-        container: None,
         put_back: None,
         restarts: 0,
+        services: vec![service("app", revision, None)],
     }
+}
+
+/// What a report says about one service whose content `revision` introduced.
+pub(crate) fn service(name: &str, revision: u32, digest: Option<Digest>) -> ServiceStatus {
+    ServiceStatus {
+        name: name.parse().unwrap(),
+        revision: Revision::new(revision),
+        phase: Phase::Live,
+        digest,
+        failure: None,
+        replicas: Vec::new(),
+    }
+}
+
+/// The same with one replica in a container of this name.
+pub(crate) fn in_container(name: &str, revision: u32, container: &str) -> ServiceStatus {
+    let replica = ReplicaStatus {
+        replica: ReplicaIndex::FIRST,
+        serving: Some(Revision::new(revision)),
+        health: Health::Healthy,
+        checked_at: None,
+        container: Some(container.to_owned()),
+        restarts: 0,
+    };
+    ServiceStatus { replicas: vec![replica], ..service(name, revision, None) }
+}
+
+/// The report, which also tells the digest of the app's image.
+pub(crate) fn resolved(status: DeploymentStatus, digest: Digest) -> DeploymentStatus {
+    let services = vec![service("app", status.revision.get(), Some(digest))];
+    DeploymentStatus { services, ..status }
 }
 
 /// Commits reports of a host, as the first batch of a session.
@@ -88,7 +121,7 @@ impl Story {
     /// The host reports that `revision` is live, with its own digest.
     pub(crate) async fn goes_live(&mut self, revision: u32) -> Deployment {
         let live = status(self.id, revision, Phase::Live, Some(revision));
-        self.report(DeploymentStatus { digest: Some(digest(revision)), ..live }).await
+        self.report(resolved(live, digest(revision))).await
     }
 
     /// The host's auto rollback gives up `from` and restores `to`.

@@ -2,7 +2,9 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::*;
-use crate::id::Generation;
+use crate::id::{Generation, Revision};
+use crate::manifest::tests::deployment;
+use crate::manifest::{DeploymentSpec, Services};
 use crate::name::HostName;
 
 pub(super) fn host(n: u128) -> HostId {
@@ -90,11 +92,55 @@ fn headers_that_other_libraries_fell_for_are_refused() {
 }
 
 #[test]
-fn a_newer_schema_says_upgrade() {
+fn another_schema_says_what_to_upgrade() {
     let (signer, verifier) = pair();
-    let newer = Manifest { schema: 2, ..manifest(host(1)) };
-    let envelope = signer.sign(&newer).unwrap();
-    assert_eq!(verifier.verify(&envelope.bytes), Err(VerifyError::Schema(2)));
+    let refusal = |schema| {
+        let envelope = signer.sign(&Manifest { schema, ..manifest(host(1)) }).unwrap();
+        verifier.verify(&envelope.bytes).unwrap_err()
+    };
+    assert_eq!(refusal(SCHEMA + 1), VerifyError::NewerSchema(SCHEMA + 1));
+    assert_eq!(refusal(1), VerifyError::OlderSchema(1));
+    assert_eq!(refusal(1).code(), "older_schema");
+    assert_eq!(
+        refusal(1).to_string(),
+        "the document has schema 1, this agent reads 2: it was written by a coordinator older \
+         than this agent; upgrade both to the same version"
+    );
+}
+
+/// The deployments of schema 1 do not decode as those of schema 2, and the refusal must not be
+/// about that.
+#[test]
+fn a_document_of_schema_1_is_refused_by_its_number() {
+    let (signer, verifier) = pair();
+    let header = Header {
+        typ: Some(TYPE.to_owned()),
+        kid: Some(signer.public.kid.clone()),
+        ..Header::new(Algorithm::EdDSA)
+    };
+    let payload = serde_json::json!({ "schema": 1, "deployments": [{ "image": "x.io/a" }] });
+    let signed = Flattened::sign(&header, &payload, &signer.key).unwrap();
+    let envelope = serde_json::to_vec(&signed).unwrap();
+    assert_eq!(verifier.verify(&envelope), Err(VerifyError::OlderSchema(1)));
+}
+
+/// Signing it does not make it right: shape is checked where it is read.
+#[test]
+fn a_deployment_of_the_wrong_shape_is_refused() {
+    let (signer, verifier) = pair();
+    let good = deployment(1);
+    let sign = |deployment: DeploymentSpec| {
+        let deployments = vec![deployment];
+        let envelope = signer.sign(&Manifest { deployments, ..manifest(host(1)) }).unwrap();
+        verifier.verify(&envelope.bytes)
+    };
+    assert_eq!(sign(good.clone()).unwrap().get().deployments, std::slice::from_ref(&good));
+    let mut service = good.services.public().clone();
+    service.revision = Revision::new(2);
+    let services = Services::try_from(vec![service]).unwrap();
+    let refused = sign(DeploymentSpec { services, ..good }).unwrap_err();
+    assert_eq!(refused.code(), "malformed_payload");
+    assert!(refused.to_string().contains("has the service app of revision 2 in revision 1"));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The pure plan, at a size beyond any real host.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -10,21 +11,19 @@ use buddo_agent::model::container::{Container, ContainerState, Identity, Slot};
 use buddo_agent::model::health::{Level, Tracker, Trackers};
 use buddo_agent::model::host_facts::LimitRule;
 use buddo_agent::model::persisted::{Persisted, Serving};
-use buddo_agent::model::step::container_name;
+use buddo_agent::model::spec::WorkloadSpec;
+use buddo_agent::model::workload::container_name;
 use buddo_agent::plan::rollback_watch::failed_requests::Failed;
-use buddo_agent::plan::state::DeploymentState;
+use buddo_agent::plan::state::WorkloadState;
 use buddo_agent::plan::{Busy, Permit, Rules, Seen, View, plan};
 use buddo_shared::id::{DeploymentId, Revision};
-use buddo_shared::image::ImageReference;
-use buddo_shared::limits::Limits;
-use buddo_shared::manifest::{DeploymentSpec, RunState, Strategy};
+use buddo_shared::manifest::{DeploymentSpec, RunState};
 use buddo_shared::name::Subdomain;
-use buddo_shared::port::Port;
-use buddo_shared::probe::Probe;
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::sheet;
+use crate::impostor;
 
 const DEPLOYMENTS: u16 = 10_000;
 const ROUNDS: u32 = 20;
@@ -61,7 +60,7 @@ pub(super) fn measure() -> anyhow::Result<()> {
         for (desired, container, state) in &mut cases {
             let tracker = health.get(&container.name);
             let view = View {
-                id: desired.id,
+                id: desired.id(),
                 desired: Some(desired),
                 containers: &[Seen { container, tracker }],
                 busy: &busy,
@@ -87,28 +86,23 @@ pub(super) fn measure() -> anyhow::Result<()> {
 fn case(
     number: u16,
     network: &Network,
-) -> anyhow::Result<(DeploymentSpec, Container, DeploymentState)> {
+) -> anyhow::Result<(WorkloadSpec, Container, WorkloadState)> {
     let id = DeploymentId::new(Uuid::from_u128(u128::from(number) + 1));
     let (revision, slot) = (Revision::FIRST, Slot::A);
     let index = Index::new(number).context("no such address")?;
-    let desired = DeploymentSpec {
+    let services = vec![impostor::service("ghcr.io/example/app:1", revision.get())?];
+    let desired = Arc::new(DeploymentSpec {
         id,
         revision,
         subdomain: Subdomain::parse(&format!("app-{number}"))?,
         run: RunState::Running,
-        image: ImageReference::parse("ghcr.io/example/app:1")?,
-        digest: None,
-        port: Port::DEFAULT,
-        limits: Limits { memory_mb: 256, cpu_millicores: 250, pids: 256 },
         domains: Vec::new(),
-        probe: Probe::default(),
-        strategy: Strategy::Rolling,
-        env: None,
-        registry_credentials: None,
+        services: services.try_into()?,
         guard: None,
         kept_images: Vec::new(),
-    };
-    let identity = Identity { deployment: id, revision, slot };
+    });
+    let desired = WorkloadSpec::of(&desired).next().context("no workload")?;
+    let identity = Identity { workload: desired.id(), revision, slot };
     let container = Container {
         name: container_name(&identity),
         identity: Some(identity),
@@ -119,5 +113,5 @@ fn case(
     let live = Some(Serving { revision, slot });
     let proven = [revision].into();
     let durable = Persisted { index: Some(index), live, proven, ..Persisted::default() };
-    Ok((desired, container, DeploymentState::restore(durable)))
+    Ok((desired, container, WorkloadState::restore(durable)))
 }

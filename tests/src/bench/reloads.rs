@@ -4,20 +4,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use buddo_shared::api::deploy::Status;
-use buddo_shared::id::{DeploymentId, Generation, Revision};
-use buddo_shared::image::ImageReference;
-use buddo_shared::limits::Limits;
-use buddo_shared::manifest::{DeploymentSpec, Manifest, RunState, SCHEMA, Strategy};
-use buddo_shared::name::{HostName, Subdomain};
-use buddo_shared::port::Port;
-use buddo_shared::probe::Probe;
+use buddo_shared::id::{DeploymentId, Generation};
+use buddo_shared::manifest::{DeploymentSpec, Manifest, SCHEMA};
+use buddo_shared::name::HostName;
 use futures_util::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
 use nix::sys::signal::Signal;
 
 use super::{Sizes, create, sheet};
 use crate::api::request;
-use crate::impostor::Impostor;
+use crate::impostor::{self, Impostor};
 use crate::load::{Load, Mix, Plan, Tally};
 use crate::poll;
 use crate::product::{IMAGE, Options, PORT, Product, ZONE};
@@ -72,27 +68,12 @@ fn show(what: &str, began: Instant, reloads: usize, bar: &str, tally: &Tally) {
     sheet::line(&format!("{what}: another app's requests"), &figure, "0 failed");
 }
 
-fn document(impostor: &Impostor, asked: DeploymentId, apps: u32) -> anyhow::Result<Manifest> {
+fn document(on: &Impostor, asked: DeploymentId, apps: u32) -> anyhow::Result<Manifest> {
     #[expect(clippy::disallowed_methods, reason = "documents for a real agent need real time")]
     let now = Timestamp::now();
     let app = |id: DeploymentId, name: &str, domains: Vec<HostName>| {
-        anyhow::Ok(DeploymentSpec {
-            id,
-            revision: Revision::FIRST,
-            subdomain: Subdomain::parse(name)?,
-            run: RunState::Running,
-            image: ImageReference::parse(IMAGE)?,
-            digest: None,
-            port: Port::try_from(i64::from(PORT))?,
-            limits: Limits { memory_mb: 256, cpu_millicores: 250, pids: 256 },
-            domains,
-            probe: Probe::default(),
-            strategy: Strategy::Rolling,
-            env: None,
-            registry_credentials: None,
-            guard: None,
-            kept_images: Vec::new(),
-        })
+        let service = impostor::service(IMAGE, 1)?;
+        anyhow::Ok(DeploymentSpec { domains, ..impostor::deployment(id, name, service)? })
     };
     let mut deployments = vec![app(asked, "app-0", Vec::new())?];
     for number in 0..apps {
@@ -102,7 +83,7 @@ fn document(impostor: &Impostor, asked: DeploymentId, apps: u32) -> anyhow::Resu
     }
     Ok(Manifest {
         schema: SCHEMA,
-        host_id: impostor.host,
+        host_id: on.host,
         generation: Generation { epoch: 1_000_000_000_000, generation: 1 },
         issued_at: now,
         expires_at: now + SignedDuration::from_hours(1),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use buddo_agent::adapters::podman::Podman;
-use buddo_agent::model::step::container_name;
+use buddo_agent::model::workload::container_name;
 use buddo_agent::ports::Containers as _;
 use buddo_tests::demo;
 use buddo_tests::world::{World, stages};
@@ -103,8 +103,7 @@ async fn lost(socket: PathBuf) -> anyhow::Result<()> {
     let podman = Podman::new(socket, uuid::Uuid::nil().to_string().parse()?);
     for identity in podman.lost().await? {
         println!("{}", container_name(&identity));
-        let (deployment, slot) = (identity.deployment, identity.slot);
-        podman.end_lost(deployment, slot, Duration::from_secs(1)).await?;
+        podman.end_lost(identity.workload, identity.slot, Duration::from_secs(1)).await?;
     }
     Ok(())
 }

@@ -106,7 +106,9 @@ async fn stalled(handle: &HostHandle, piece: usize) -> (Vec<ResponseBody>, usize
         let endless = get(&format!("/test/{piece}/endless"));
         let answer = handle.call("read on and on", endless, LONG).await.unwrap();
         let mut body = answer.into_body();
-        read += body.frame().await.unwrap().unwrap().into_data().unwrap().len();
+        let first = tokio::time::timeout(PATIENCE, body.frame()).await;
+        let first = first.expect("a reader waits for others that stall").unwrap().unwrap();
+        read += first.into_data().unwrap().len();
         stalled.push(body);
     }
     (stalled, read)

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
+use buddo_agent::model::workload::{Identity, WorkloadId};
 use http::Method;
 use serde::Deserialize;
 
@@ -17,8 +18,10 @@ pub struct Found {
     pub name: String,
     /// Label `buddo.deployment`.
     pub deployment: Option<String>,
-    /// Label `buddo.revision`.
+    /// Label `buddo.revision`: the one that introduced the content of its service.
     pub revision: Option<String>,
+    /// What all its labels state together; `None` unless all are there and well-formed.
+    pub identity: Option<Identity>,
     /// Podman's state for it, such as `running`.
     pub state: String,
     /// Addresses that it is published on.
@@ -46,6 +49,7 @@ pub async fn all(world: &World) -> anyhow::Result<Vec<Found>> {
             let mut labels = listed.labels.unwrap_or_default();
             Found {
                 name: listed.names.into_iter().next().unwrap_or_default(),
+                identity: identity(&labels),
                 deployment: labels.remove("buddo.deployment"),
                 revision: labels.remove("buddo.revision"),
                 state: listed.state,
@@ -53,6 +57,20 @@ pub async fn all(world: &World) -> anyhow::Result<Vec<Found>> {
             }
         })
         .collect())
+}
+
+/// Stated independently of how the agent reads labels.
+fn identity(labels: &BTreeMap<String, String>) -> Option<Identity> {
+    let label = |name: &str| labels.get(&format!("buddo.{name}"));
+    Some(Identity {
+        workload: WorkloadId {
+            deployment: label("deployment")?.parse().ok()?,
+            service: label("service")?.parse().ok()?,
+            replica: label("replica")?.parse().ok()?,
+        },
+        revision: label("revision")?.parse().ok()?,
+        slot: label("slot")?.parse().ok()?,
+    })
 }
 
 /// Names of all secrets of the world.

@@ -6,21 +6,17 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use buddo_shared::id::{DeploymentId, Generation, Revision};
-use buddo_shared::image::ImageReference;
-use buddo_shared::limits::Limits;
-use buddo_shared::manifest::{DeploymentSpec, Manifest, RunState, SCHEMA, Strategy};
-use buddo_shared::name::{HostName, Subdomain};
-use buddo_shared::port::Port;
-use buddo_shared::probe::Probe;
+use buddo_shared::id::{DeploymentId, Generation};
+use buddo_shared::manifest::{Manifest, SCHEMA, ServiceSpec, Strategy};
+use buddo_shared::name::HostName;
 use jiff::{SignedDuration, Timestamp};
 use nix::sys::signal::Signal;
 
 use crate::image::{Layer, publish};
-use crate::impostor::Impostor;
+use crate::impostor::{self, Impostor};
 use crate::load::{Load, Mix, Plan, Tally};
 use crate::poll;
-use crate::product::{PORT, Product, ZONE};
+use crate::product::{Product, ZONE};
 use crate::world::Caddy;
 
 /// How long the app takes before it listens.
@@ -81,30 +77,17 @@ async fn offer(impostor: &Impostor, revision: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn document(impostor: &Impostor, revision: u32) -> anyhow::Result<Manifest> {
+fn document(on: &Impostor, revision: u32) -> anyhow::Result<Manifest> {
     #[expect(clippy::disallowed_methods, reason = "documents for a real agent need real time")]
     let now = Timestamp::now();
     let image = format!("harbor.buddo.xyz:4443/demo/slow:v{revision}");
-    let desired = DeploymentSpec {
-        id: DeploymentId::new(uuid::Uuid::from_u128(1)),
-        revision: Revision::new(revision),
-        subdomain: Subdomain::parse(APP)?,
-        run: RunState::Running,
-        image: ImageReference::parse(&image)?,
-        digest: None,
-        port: Port::try_from(i64::from(PORT))?,
-        limits: Limits { memory_mb: 256, cpu_millicores: 250, pids: 256 },
-        domains: Vec::new(),
-        probe: Probe::default(),
-        strategy: Strategy::Recreate,
-        env: None,
-        registry_credentials: None,
-        guard: None,
-        kept_images: Vec::new(),
-    };
+    let service =
+        ServiceSpec { strategy: Strategy::Recreate, ..impostor::service(&image, revision)? };
+    let id = DeploymentId::new(uuid::Uuid::from_u128(1));
+    let desired = impostor::deployment(id, APP, service)?;
     Ok(Manifest {
         schema: SCHEMA,
-        host_id: impostor.host,
+        host_id: on.host,
         generation: Generation { epoch: 1000, generation: revision.into() },
         issued_at: now,
         expires_at: now + SignedDuration::from_hours(1),

@@ -35,6 +35,8 @@ async fn a_hundred_creates_at_limit_one_make_one_and_fifty_with_one_key_make_one
     Lease::run(async |world| {
         let options = Options { limits: Limits::Single, ..Options::default() };
         let product = Product::up(world, options).await?;
+        // Without its image the first one would soon fail, and no longer count.
+        product.publish_images(false).await?;
         let api = product.operator("racer").await?;
         let bodies = (0..100).map(|n| body(&format!("race-{n}"))).collect::<Result<Vec<_>, _>>()?;
         let creates = bodies.iter().map(|body| api.call(Method::POST, APPS, Some(body)));

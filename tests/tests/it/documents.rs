@@ -4,47 +4,28 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use buddo_shared::id::{DeploymentId, Generation, HostId, Revision};
-use buddo_shared::image::ImageReference;
-use buddo_shared::limits::Limits;
-use buddo_shared::manifest::{DeploymentSpec, Manifest, RunState, SCHEMA, Strategy};
-use buddo_shared::name::{HostName, Subdomain};
-use buddo_shared::port::Port;
-use buddo_shared::probe::Probe;
+use buddo_shared::id::{DeploymentId, Generation, HostId};
+use buddo_shared::manifest::{Manifest, SCHEMA};
+use buddo_shared::name::HostName;
 use buddo_shared::signed::{MAX_ENVELOPE, Signer};
-use buddo_tests::impostor::Impostor;
+use buddo_tests::impostor::{self, Impostor};
 use buddo_tests::poll;
-use buddo_tests::product::{IMAGE, Options, PORT, Product, ZONE};
+use buddo_tests::product::{IMAGE, Options, Product, ZONE};
 use buddo_tests::world::Lease;
 use jiff::{SignedDuration, Timestamp};
 use nix::sys::signal::Signal;
 
-fn document(impostor: &Impostor, number: u64, apps: &[&str]) -> anyhow::Result<Manifest> {
+fn document(on: &Impostor, number: u64, apps: &[&str]) -> anyhow::Result<Manifest> {
     #[expect(clippy::disallowed_methods, reason = "documents for a real agent need real time")]
     let now = Timestamp::now();
     let mut deployments = Vec::new();
     for (index, name) in apps.iter().enumerate() {
-        deployments.push(DeploymentSpec {
-            id: DeploymentId::new(uuid::Uuid::from_u128(index as u128 + 1)),
-            revision: Revision::new(1),
-            subdomain: Subdomain::parse(name)?,
-            run: RunState::Running,
-            image: ImageReference::parse(IMAGE)?,
-            digest: None,
-            port: Port::try_from(i64::from(PORT))?,
-            limits: Limits { memory_mb: 256, cpu_millicores: 250, pids: 256 },
-            domains: Vec::new(),
-            probe: Probe::default(),
-            strategy: Strategy::Rolling,
-            env: None,
-            registry_credentials: None,
-            guard: None,
-            kept_images: Vec::new(),
-        });
+        let id = DeploymentId::new(uuid::Uuid::from_u128(index as u128 + 1));
+        deployments.push(impostor::deployment(id, name, impostor::service(IMAGE, 1)?)?);
     }
     Ok(Manifest {
         schema: SCHEMA,
-        host_id: impostor.host,
+        host_id: on.host,
         generation: Generation { epoch: 1000, generation: number },
         issued_at: now,
         expires_at: now + SignedDuration::from_hours(1),
@@ -106,6 +87,10 @@ async fn an_agent_obeys_only_newer_documents_signed_for_it() -> anyhow::Result<(
 
         // fm_39: too large, refused before it is parsed.
         impostor.refused(vec![b' '; MAX_ENVELOPE + 1], 413, "document_too_large").await?;
+
+        let mut older = document(&impostor, 15, &[])?;
+        older.schema = SCHEMA - 1;
+        impostor.refused(sign(&older)?, 422, "older_schema").await?;
 
         // Nobody else gets as far as offering one.
         let newer = sign(&document(&impostor, 15, &[])?)?;

@@ -9,8 +9,9 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use buddo_agent::adapters::podman::Podman;
 use buddo_agent::adapters::probe::connection::NetProber;
-use buddo_agent::model::container::{ContainerSpec, ContainerState, Created, Identity, Slot};
+use buddo_agent::model::container::{ContainerSpec, ContainerState, Created};
 use buddo_agent::model::health::ProbeOutcome;
+use buddo_agent::model::workload::{Identity, Slot, WorkloadId};
 use buddo_agent::ports::{Containers, ContainersError, Images, Prober};
 use buddo_shared::id::{DeploymentId, Revision};
 use buddo_shared::image::ImageReference;
@@ -68,13 +69,10 @@ impl<'a> Host<'a> {
     fn spec_of(&self, image: ImageReference) -> anyhow::Result<ContainerSpec> {
         let id = Uuid::new_v4();
         let [slots, ..] = self.world.layout().networks();
+        let workload = WorkloadId::app(DeploymentId::new(id));
         Ok(ContainerSpec {
-            name: format!("buddo-{id}-r1-a"),
-            identity: Identity {
-                deployment: DeploymentId::new(id),
-                revision: Revision::FIRST,
-                slot: Slot::A,
-            },
+            name: format!("buddo-{id}-app-0-r1-a"),
+            identity: Identity { workload, revision: Revision::FIRST, slot: Slot::A },
             image,
             address: SocketAddrV4::new(Ipv4Addr::from_bits(slots.to_bits() + 1), 8000),
             port: Port::try_from(i64::from(PORT))?,
@@ -323,10 +321,12 @@ async fn fm_52_lists_of_any_size_stop_no_other_app() -> anyhow::Result<()> {
         let mut hostile = BTreeSet::new();
         for _ in 0..5 {
             let id = Uuid::new_v4();
-            let name = format!("buddo-{id}-r1-a");
+            let name = format!("buddo-{id}-app-0-r1-a");
             let deployment = format!("--label=buddo.deployment={id}");
-            let (revision, slot) = ("--label=buddo.revision=1", "--label=buddo.slot=a");
-            let create = ["create", "--name", &*name, &*deployment, revision, slot, &*image];
+            let labels = ["service=app", "replica=0", "revision=1", "slot=a"];
+            let labels = labels.map(|label| format!("--label=buddo.{label}"));
+            let mut create = vec!["create", "--name", &*name, &*deployment];
+            create.extend(labels.iter().map(String::as_str).chain([&*image]));
             host.podman_says(&create)?;
             hostile.insert(name);
         }

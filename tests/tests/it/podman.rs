@@ -11,9 +11,10 @@ use anyhow::{Context as _, bail, ensure};
 use buddo_agent::adapters::podman::Podman;
 use buddo_agent::adapters::probe::connection::NetProber;
 use buddo_agent::model::container::{
-    Container, ContainerSpec, ContainerState, Created, Identity, LocalImage, Slot,
+    Container, ContainerSpec, ContainerState, Created, LocalImage,
 };
 use buddo_agent::model::health::ProbeOutcome;
+use buddo_agent::model::workload::{Identity, Slot, WorkloadId};
 use buddo_agent::ports::{Containers, ContainersError, Images, Prober};
 use buddo_shared::id::{DeploymentId, Revision};
 use buddo_shared::image::ImageReference;
@@ -60,18 +61,15 @@ impl<'a> App<'a> {
         let id = Uuid::new_v4();
         let mut secret_env = BTreeMap::new();
         for (index, (name, value)) in secrets.iter().enumerate() {
-            let secret = format!("buddo-{id}-r1-{index}");
+            let secret = format!("buddo-{id}-app-0-r1-{index}");
             podman.put_secret(&secret, &Secret::new(*value)).await?;
             secret_env.insert((*name).to_owned(), secret);
         }
         let [slots, ..] = world.layout().networks();
+        let workload = WorkloadId::app(DeploymentId::new(id));
         let spec = ContainerSpec {
-            name: format!("buddo-{id}-r1-a"),
-            identity: Identity {
-                deployment: DeploymentId::new(id),
-                revision: Revision::FIRST,
-                slot: Slot::A,
-            },
+            name: format!("buddo-{id}-app-0-r1-a"),
+            identity: Identity { workload, revision: Revision::FIRST, slot: Slot::A },
             image: image.pinned(&digest),
             address: SocketAddrV4::new(Ipv4Addr::from_bits(slots.to_bits() + 1), 8000),
             port: Port::try_from(i64::from(PORT))?,
@@ -372,7 +370,7 @@ async fn fm_25_exhausted_locks_are_a_clear_error_and_pass() -> anyhow::Result<()
 
         let mut made = Vec::new();
         let refused = loop {
-            app.spec.name = format!("buddo-{}-r1-a", Uuid::new_v4());
+            app.spec.name = format!("buddo-{}-app-0-r1-a", Uuid::new_v4());
             match app.podman.create(&app.spec).await {
                 Ok(_) => made.push(app.spec.name.clone()),
                 Err(error) => break error,
@@ -387,7 +385,7 @@ async fn fm_25_exhausted_locks_are_a_clear_error_and_pass() -> anyhow::Result<()
         // The budget refuses before Podman must.
         let budget = app.podman.clone().with_max_containers(made.len());
         budget.list().await?;
-        app.spec.name = format!("buddo-{}-r1-a", Uuid::new_v4());
+        app.spec.name = format!("buddo-{}-app-0-r1-a", Uuid::new_v4());
         let refused = budget.create(&app.spec).await;
         ensure!(matches!(&refused, Err(ContainersError::Full(_))), "{refused:?}");
         Ok(())
@@ -466,7 +464,7 @@ async fn fm_33_an_image_that_lost_its_tag_is_listed_with_its_digest_and_goes() -
 #[tokio::test]
 async fn fm_55_a_container_that_poses_as_conmon_is_not_believed() -> anyhow::Result<()> {
     Lease::run(async |world| {
-        let victim = format!("buddo-{}-r1-b", Uuid::new_v4());
+        let victim = format!("buddo-{}-app-0-r1-b", Uuid::new_v4());
         let storage = world.layout().path("home/.local/share/containers/storage");
         let bundle = storage.join("overlay-containers/x/userdata");
         let line =

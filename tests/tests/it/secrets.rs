@@ -11,19 +11,13 @@ use anyhow::{Context as _, bail, ensure};
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
 use buddo_shared::api::deploy::{CreateDeployment, Status};
-use buddo_shared::id::{DeploymentId, Generation, Revision};
-use buddo_shared::image::ImageReference;
-use buddo_shared::limits::Limits;
-use buddo_shared::manifest::{
-    DeploymentSpec, Manifest, RegistryCredentials, RunState, SCHEMA, Strategy,
-};
-use buddo_shared::name::{HostName, Subdomain};
-use buddo_shared::port::Port;
-use buddo_shared::probe::Probe;
+use buddo_shared::id::{DeploymentId, Generation};
+use buddo_shared::manifest::{DeploymentSpec, Manifest, RegistryCredentials, SCHEMA, ServiceSpec};
+use buddo_shared::name::HostName;
 use buddo_shared::sealed::{Sealed, SealingKey};
 use buddo_shared::secret::Secret;
 use buddo_tests::api::{Api, request};
-use buddo_tests::impostor::Impostor;
+use buddo_tests::impostor::{self, Impostor};
 use buddo_tests::poll;
 use buddo_tests::product::{IMAGE, Options, PORT, Product, ZONE};
 use buddo_tests::world::{Lease, World};
@@ -248,7 +242,7 @@ async fn credential_canaries(product: &Product<'_>) -> anyhow::Result<()> {
     };
     let key: SealingKey = serde_json::from_value(Value::String(key.trim_matches('"').to_owned()))?;
     world.stop("coordinator", Signal::SIGKILL).await?;
-    let impostor = Impostor::of(product)?;
+    let thief = Impostor::of(product)?;
     let canaries = Canaries::new(2);
     let credentials = RegistryCredentials {
         username: "robot".to_owned(),
@@ -256,43 +250,32 @@ async fn credential_canaries(product: &Product<'_>) -> anyhow::Result<()> {
     };
     let id = DeploymentId::new(Uuid::from_u128(1));
     let plain = Secret::new(serde_json::to_string(&credentials)?);
-    let mut desired = DeploymentSpec {
-        id,
-        revision: Revision::new(1),
-        subdomain: Subdomain::parse("private")?,
-        run: RunState::Running,
-        image: ImageReference::parse(IMAGE)?,
-        digest: None,
-        port: Port::try_from(i64::from(PORT))?,
-        limits: Limits { memory_mb: 256, cpu_millicores: 250, pids: 256 },
-        domains: Vec::new(),
-        probe: Probe::default(),
-        strategy: Strategy::Rolling,
-        env: None,
-        registry_credentials: Some(Sealed::seal(&key, Sealed::REGISTRY, id, &plain)?),
-        guard: None,
-        kept_images: Vec::new(),
+    let sealed = Sealed::seal(&key, Sealed::REGISTRY, id, &plain)?;
+    let desired = |image: &str, revision: u32| {
+        let registry_credentials = Some(sealed.clone());
+        let service = ServiceSpec { registry_credentials, ..impostor::service(image, revision)? };
+        impostor::deployment(id, "private", service)
     };
-    let offer = async |number: u64, desired: &DeploymentSpec| {
+    let offer = async |number: u64, desired: DeploymentSpec| {
         #[expect(clippy::disallowed_methods, reason = "documents for a real agent need real time")]
         let now = Timestamp::now();
         let manifest = Manifest {
             schema: SCHEMA,
-            host_id: impostor.host,
+            host_id: thief.host,
             generation: Generation { epoch: u64::from(u32::MAX) * 2, generation: number },
             issued_at: now,
             expires_at: now + SignedDuration::from_hours(1),
             zone: HostName::parse(ZONE)?,
-            deployments: vec![desired.clone()],
+            deployments: vec![desired],
             trust: None,
         };
-        let bytes = impostor.signer.sign(&manifest)?.bytes;
-        let (status, answer) = impostor.offer(&impostor.coordinator()?, bytes).await?;
+        let bytes = thief.signer.sign(&manifest)?.bytes;
+        let (status, answer) = thief.offer(&thief.coordinator()?, bytes).await?;
         ensure!(status == 200, "{status} {answer}");
         Ok(())
     };
     // Once they are used for a pull that works, once for one that does not and is reported.
-    offer(1, &desired).await?;
+    offer(1, desired(IMAGE, 1)?).await?;
     let edge = product.edge()?;
     poll::until("the app", Duration::from_mins(1), async || {
         let answer = edge.get(&format!("private.{ZONE}"), "/").await?;
@@ -300,9 +283,7 @@ async fn credential_canaries(product: &Product<'_>) -> anyhow::Result<()> {
         Ok(())
     })
     .await?;
-    desired.revision = Revision::new(2);
-    desired.image = ImageReference::parse("harbor.buddo.xyz:4443/demo/web:none")?;
-    offer(2, &desired).await?;
+    offer(2, desired("harbor.buddo.xyz:4443/demo/web:none", 2)?).await?;
     poll::until("the failure", Duration::from_mins(1), async || {
         let said = product.agent_command(&["explain", "private"])?;
         ensure!(said.contains("web:none"), "{said}");

@@ -16,23 +16,19 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use buddo_agent::model::container::{Identity, Slot};
 use buddo_agent::model::live_table::LiveTable;
 use buddo_agent::model::snapshot::HostSnapshot;
 use buddo_shared::env::EnvVars;
-use buddo_shared::id::{Generation, Revision};
-use buddo_shared::image::ImageReference;
-use buddo_shared::limits::Limits;
-use buddo_shared::manifest::{DeploymentSpec, Manifest, RunState, SCHEMA, Strategy};
-use buddo_shared::name::{HostName, Subdomain};
-use buddo_shared::port::Port;
+use buddo_shared::id::Generation;
+use buddo_shared::manifest::{DeploymentSpec, Manifest, SCHEMA, ServiceSpec};
+use buddo_shared::name::HostName;
 use buddo_shared::probe::Probe;
 use buddo_shared::sealed::{Sealed, SealingKey};
 use buddo_shared::secret::Secret;
 use buddo_tests::edge::Edge;
 use buddo_tests::image::{Layer, publish};
-use buddo_tests::impostor::Impostor;
-use buddo_tests::product::{Options, PORT, Product, ZONE};
+use buddo_tests::impostor::{self, Impostor};
+use buddo_tests::product::{Options, Product, ZONE};
 use buddo_tests::trials::containers;
 use buddo_tests::world::Lease;
 use buddo_tests::{poll, unix_http};
@@ -202,7 +198,8 @@ impl<'a> Stage<'a> {
             let Some(revision) = serving.and_then(|app| app.status.serving) else { continue };
             let answer = self.edge.get(&format!("{}.{ZONE}", desired.subdomain), "/").await?;
             // A restart has the image of the previous revision.
-            let image = desired.image.tag().filter(|_| revision == desired.revision);
+            let image =
+                desired.services.public().image.tag().filter(|_| revision == desired.revision);
             let right = image.is_none_or(|image| answer.version() == Some(image));
             ensure!(answer.status == 200 && right, "{desired:?} is answered by {answer:?}");
         }
@@ -234,33 +231,19 @@ fn desired(
     let variable = ("TOKEN".to_owned(), Secret::new(format!("v{revision}")));
     let env = EnvVars::parse([variable]).expect("valid").to_plain_json();
     let image = format!("harbor.buddo.xyz:4443/demo/story:{}", tag(n, image));
-    Ok(DeploymentSpec {
-        id,
-        revision: Revision::new(revision),
-        subdomain: Subdomain::parse(&format!("story-{app}"))?,
-        run: RunState::Running,
-        image: ImageReference::parse(&image)?,
-        digest: None,
-        port: Port::try_from(i64::from(PORT))?,
-        limits: Limits { memory_mb: 256, cpu_millicores: 250, pids: 256 },
-        domains: Vec::new(),
+    let service = ServiceSpec {
         probe: Probe { start_deadline_ms: 10_000, interval_ms: 1_000, ..Probe::default() },
-        strategy: Strategy::Rolling,
         env: Some(Sealed::seal(sealing, Sealed::ENVIRONMENT, id, &env)?),
-        registry_credentials: None,
-        guard: None,
-        kept_images: Vec::new(),
-    })
+        ..impostor::service(&image, revision)?
+    };
+    impostor::deployment(id, &format!("story-{app}"), service)
 }
 
 /// One of Podman's containers, in the check's form; `None`: it is not ours.
 fn container(found: &containers::Found) -> Option<Found> {
-    let deployment = found.deployment.as_ref()?.parse().ok()?;
-    let revision = found.revision.as_ref()?.parse().ok()?;
-    let slot = if found.name.ends_with("-a") { Slot::A } else { Slot::B };
     Some(Found {
         name: found.name.clone(),
-        identity: Identity { deployment, revision, slot },
+        identity: found.identity?,
         address: found.addresses.first()?.parse().ok()?,
         answers: found.state == "running",
     })

@@ -9,11 +9,12 @@ use http::{Method, StatusCode};
 use serde::Deserialize;
 
 use super::account_files::GraphDriver;
-use super::create::{LABEL_DEPLOYMENT, LABEL_REVISION, LABEL_SLOT};
+use super::create::{LABEL_DEPLOYMENT, LABEL_REPLICA, LABEL_REVISION, LABEL_SERVICE, LABEL_SLOT};
 use super::elements::{Element, Keep};
 use super::transport::{Answer, Call, Transport, TransportError};
 use super::{account_files, image_policy, logs, refusal, shortage};
-use crate::model::container::{Container, ContainerState, ExitInfo, Identity, Process, Slot};
+use crate::model::container::{Container, ContainerState, ExitInfo, Process};
+use crate::model::workload::{Identity, WorkloadId};
 use crate::ports::ContainersError;
 
 /// One entry of `GET containers/json`, as far as we read it.
@@ -46,7 +47,10 @@ const KEPT: &[Keep] = &[
     Keep::Whole("ExitCode"),
     Keep::Whole("Ports"),
     Keep::Whole("Pid"),
-    Keep::Keys("Labels", &[LABEL_DEPLOYMENT, LABEL_REVISION, LABEL_SLOT]),
+    Keep::Keys(
+        "Labels",
+        &[LABEL_DEPLOYMENT, LABEL_SERVICE, LABEL_REPLICA, LABEL_REVISION, LABEL_SLOT],
+    ),
 ];
 
 /// No container whose image passed `image_policy` has a larger record: what that allows takes at
@@ -118,15 +122,16 @@ impl Published {
     }
 }
 
+/// What the labels state; `None` unless all are there and well-formed.
 fn identity(labels: &HashMap<String, String>) -> Option<Identity> {
     Some(Identity {
-        deployment: labels.get(LABEL_DEPLOYMENT)?.parse().ok()?,
-        revision: labels.get(LABEL_REVISION)?.parse().ok()?,
-        slot: match labels.get(LABEL_SLOT)?.as_str() {
-            "a" => Slot::A,
-            "b" => Slot::B,
-            _ => return None,
+        workload: WorkloadId {
+            deployment: labels.get(LABEL_DEPLOYMENT)?.parse().ok()?,
+            service: labels.get(LABEL_SERVICE)?.parse().ok()?,
+            replica: labels.get(LABEL_REPLICA)?.parse().ok()?,
         },
+        revision: labels.get(LABEL_REVISION)?.parse().ok()?,
+        slot: labels.get(LABEL_SLOT)?.parse().ok()?,
     })
 }
 
@@ -383,12 +388,14 @@ mod tests {
     use buddo_shared::id::Revision;
 
     use super::*;
+    use crate::model::workload::Slot;
 
     /// As Podman 4.3.1 sent it, shortened.
     const LISTED: &str = r#"[{"AutoRemove":false,"Created":"2026-11-23T00:49:56.705418423Z",
         "Exited":false,"ExitedAt":-62135596800,"ExitCode":0,"Id":"1435ea19","Labels":{
         "buddo.deployment":"550e8400-e29b-41d4-a716-446655440000","buddo.host":"x",
-        "buddo.port":"8080","buddo.revision":"3","buddo.slot":"b","io.buildah.version":"1.28.2"},
+        "buddo.port":"8080","buddo.replica":"1","buddo.revision":"3","buddo.service":"web",
+        "buddo.slot":"b","io.buildah.version":"1.28.2"},
         "Names":["t1"],"Networks":[],"Pid":730,"Ports":[{"host_ip":"127.64.9.1",
         "container_port":8080,"host_port":8000,"range":1,"protocol":"tcp"}],"Size":null,
         "StartedAt":1795394996,"State":"running","Status":""},
@@ -401,7 +408,9 @@ mod tests {
         let found: Vec<_> = listed.into_iter().filter_map(Listed::into_container).collect();
         assert_eq!(found[0].name, "t1");
         let identity = found[0].identity.unwrap();
-        assert_eq!((identity.revision, identity.slot), (Revision::new(3), Slot::B));
+        let workload = "550e8400-e29b-41d4-a716-446655440000/web/1".parse().unwrap();
+        let slot = Slot::B;
+        assert_eq!(identity, Identity { workload, revision: Revision::new(3), slot });
         assert_eq!(found[0].address, Some("127.64.9.1:8000".parse().unwrap()));
         assert_eq!(found[0].state, ContainerState::Running);
         let process = Process { container: "1435ea19".to_owned(), pid: 730 };
@@ -409,6 +418,28 @@ mod tests {
         assert_eq!(found[1].identity, None);
         assert_eq!((found[1].address, &found[1].process), (None, &None));
         assert_eq!(found[1].state, ContainerState::Created);
+    }
+
+    /// Such as those of agents that knew no services, or of somebody's own making.
+    #[test]
+    fn a_container_with_only_some_of_the_labels_has_no_identity() {
+        let all = [
+            (LABEL_DEPLOYMENT, "550e8400-e29b-41d4-a716-446655440000"),
+            (LABEL_SERVICE, "app"),
+            (LABEL_REPLICA, "0"),
+            (LABEL_REVISION, "3"),
+            (LABEL_SLOT, "b"),
+        ]
+        .map(|(label, value)| (label.to_owned(), value.to_owned()));
+        let all = HashMap::from(all);
+        assert!(identity(&all).is_some());
+        for label in all.keys() {
+            let mut some = all.clone();
+            some.remove(label);
+            assert_eq!(identity(&some), None, "without {label}");
+            some.insert(label.clone(), "-".to_owned());
+            assert_eq!(identity(&some), None, "a malformed {label}");
+        }
     }
 
     /// Podman 4.3.1's wording.

@@ -13,12 +13,17 @@ use serde::Serialize;
 use super::images::Image;
 use super::transport::{Answer, Call, Transport, TransportError};
 use super::{containers, image_policy, images, places, shortage};
-use crate::model::container::{ContainerSpec, Created, Slot};
+use crate::model::container::{ContainerSpec, Created};
+use crate::model::workload::Identity;
 use crate::ports::ContainersError;
 
 /// Label with the deployment's id; every container of ours has it.
 pub(super) const LABEL_DEPLOYMENT: &str = "buddo.deployment";
-/// Label with the revision's number.
+/// Label with the name of the service within the deployment.
+pub(super) const LABEL_SERVICE: &str = "buddo.service";
+/// Label with the number of the replica of the service.
+pub(super) const LABEL_REPLICA: &str = "buddo.replica";
+/// Label with the number of the revision that introduced the content of the service.
 pub(super) const LABEL_REVISION: &str = "buddo.revision";
 /// Label with `a` or `b`.
 pub(super) const LABEL_SLOT: &str = "buddo.slot";
@@ -185,19 +190,17 @@ fn body(
     podman: &str,
     allowed: u64,
 ) -> Body {
-    let identity = spec.identity;
-    let slot = match identity.slot {
-        Slot::A => "a",
-        Slot::B => "b",
-    };
+    let Identity { workload, revision, slot } = spec.identity;
     let (netns, network_options) = network(podman);
     Body {
         name: spec.name.clone(),
         image: images::local_name(&spec.image),
         labels: BTreeMap::from([
-            (LABEL_DEPLOYMENT, identity.deployment.to_string()),
-            (LABEL_REVISION, identity.revision.to_string()),
-            (LABEL_SLOT, slot.to_owned()),
+            (LABEL_DEPLOYMENT, workload.deployment.to_string()),
+            (LABEL_SERVICE, workload.service.to_string()),
+            (LABEL_REPLICA, workload.replica.to_string()),
+            (LABEL_REVISION, revision.to_string()),
+            (LABEL_SLOT, slot.as_str().to_owned()),
             ("buddo.port", spec.port.to_string()),
             ("buddo.host", host.to_string()),
         ]),
@@ -281,19 +284,24 @@ fn created(answer: Answer, spec: &ContainerSpec) -> Result<Created, ContainersEr
 mod tests {
     use std::collections::BTreeSet;
 
-    use buddo_shared::id::{DeploymentId, Revision};
+    use buddo_shared::id::Revision;
     use buddo_shared::image::ImageReference;
     use buddo_shared::port::Port;
+    use buddo_shared::workload::ReplicaIndex;
 
     use super::*;
-    use crate::model::container::Identity;
+    use crate::model::workload::{Slot, WorkloadId};
 
     fn json(limits: Option<Limits>, podman: &str) -> serde_json::Value {
         let id = "550e8400-e29b-41d4-a716-446655440000";
         let spec = ContainerSpec {
             name: "buddo-x".to_owned(),
             identity: Identity {
-                deployment: id.parse::<DeploymentId>().unwrap(),
+                workload: WorkloadId {
+                    deployment: id.parse().unwrap(),
+                    service: "web".parse().unwrap(),
+                    replica: ReplicaIndex::new(1),
+                },
                 revision: Revision::new(2),
                 slot: Slot::B,
             },

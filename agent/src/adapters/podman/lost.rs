@@ -14,7 +14,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use buddo_shared::id::DeploymentId;
 use http::Method;
 use rustix::process::Signal;
 use serde::Deserialize;
@@ -25,8 +24,7 @@ use super::process::{
     signal_if,
 };
 use super::transport::{Call, Transport, TransportError};
-use crate::model::container::{Identity, Slot};
-use crate::model::step::{container_name, container_owner};
+use crate::model::workload::{Identity, Slot, WorkloadId, container_name, container_owner};
 use crate::ports::ContainersError;
 
 const OPERATION: &str = "find and end what Podman has lost";
@@ -58,16 +56,15 @@ pub(super) async fn list(
     Ok(lost.into_iter().map(|monitor| monitor.identity).collect())
 }
 
-/// Ends containers of this slot that Podman does not know: SIGTERM, SIGKILL after `grace`.
+/// Ends containers of this workload and slot that Podman does not know: SIGTERM, SIGKILL after `grace`.
 pub(super) async fn end(
     transport: &Transport,
-    deployment: DeploymentId,
+    workload: WorkloadId,
     slot: Slot,
     grace: Duration,
 ) -> Result<(), ContainersError> {
-    let of_slot = |monitor: &Monitor| {
-        (monitor.identity.deployment, monitor.identity.slot) == (deployment, slot)
-    };
+    let of_slot =
+        |monitor: &Monitor| (monitor.identity.workload, monitor.identity.slot) == (workload, slot);
     for monitor in lost(transport, of_slot).await? {
         let name = container_name(&monitor.identity);
         tracing::warn!(name, "ending a container that Podman has lost");
@@ -169,7 +166,7 @@ mod tests {
 
     use super::*;
 
-    const NAME: &str = "buddo-550e8400-e29b-41d4-a716-446655440000-r12-b";
+    const NAME: &str = "buddo-550e8400-e29b-41d4-a716-446655440000-web-1-r12-b";
 
     /// A folder that looks like the kernel's, and the host's program.
     struct Kernel(tempfile::TempDir);
@@ -245,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_monitor_is_known_by_its_command_line() {
-        let name = "buddo-550e8400-e29b-41d4-a716-446655440000-r12-b";
+        let name = "buddo-550e8400-e29b-41d4-a716-446655440000-web-1-r12-b";
         let line = format!(
             "/usr/bin/conmon\0-c\0abc\0-u\0abc\0-r\0/usr/bin/crun\0-b\0/s/abc\0-n\0{name}\0"
         );

@@ -47,7 +47,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use buddo_shared::id::{DeploymentId, HostId};
+use buddo_shared::id::HostId;
 use buddo_shared::image::{Digest, ImageReference};
 use buddo_shared::manifest::RegistryCredentials;
 use buddo_shared::secret::Secret;
@@ -58,9 +58,8 @@ pub use self::info::Info;
 use self::places::Places;
 pub use self::pull::PullLimits;
 use self::transport::Transport;
-use crate::model::container::{
-    Container, ContainerSpec, Created, ExitInfo, Identity, LocalImage, Mended, Slot,
-};
+use crate::model::container::{Container, ContainerSpec, Created, ExitInfo, LocalImage, Mended};
+use crate::model::workload::{Identity, Slot, WorkloadId};
 use crate::ports::{Containers, ContainersError, Images};
 use crate::process::disk_space::DiskSpace;
 use crate::process::metrics::Metrics;
@@ -242,11 +241,11 @@ impl Containers for Podman {
 
     async fn end_lost(
         &self,
-        deployment: DeploymentId,
+        workload: WorkloadId,
         slot: Slot,
         grace: Duration,
     ) -> Result<(), ContainersError> {
-        lost::end(&self.transport, deployment, slot, grace).await
+        lost::end(&self.transport, workload, slot, grace).await
     }
 
     async fn free_address(&self, address: SocketAddrV4) -> Result<(), ContainersError> {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
-use buddo_shared::id::Revision;
+use buddo_shared::id::{DeploymentId, Revision};
 use buddo_shared::port::Port;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -77,7 +77,7 @@ fn spec() -> ContainerSpec {
     ContainerSpec {
         name: "web".to_owned(),
         identity: Identity {
-            deployment: DeploymentId::new(uuid::Uuid::nil()),
+            workload: WorkloadId::app(DeploymentId::new(uuid::Uuid::nil())),
             revision: Revision::FIRST,
             slot: Slot::A,
         },

@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use buddo_runtime::clock::Clock;
-use buddo_shared::id::DeploymentId;
 use buddo_shared::probe::Probe;
 use buddo_shared::report::Checked;
 use tokio::sync::Notify;
@@ -19,6 +18,7 @@ use tokio::time::Instant;
 
 use crate::model::health::{Level, ProbeOutcome, Tracker, Trackers};
 use crate::model::retries::Jitter;
+use crate::model::workload::WorkloadId;
 use crate::ports::Prober;
 
 /// Steady containers are probed on the ticks of one shared clock: each wake-up of the process costs
@@ -28,12 +28,23 @@ const TICK: Duration = Duration::from_millis(250);
 /// A container to be probed, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    pub deployment: DeploymentId,
+    pub workload: WorkloadId,
+    /// Whether it is of its deployment's public service, whose checks are reported.
+    pub public: bool,
     pub name: String,
     /// Where it is published.
     pub address: SocketAddrV4,
     /// How it is probed.
     pub probe: Probe,
+}
+
+impl Target {
+    /// Whether a task that probes `other` does what one for this would do.
+    fn is_probed_like(&self, other: &Self) -> bool {
+        let Self { workload, public: _, name, address, probe } = self;
+        (workload, name, address, probe)
+            == (&other.workload, &other.name, &other.address, &other.probe)
+    }
 }
 
 struct Entry {
@@ -105,12 +116,19 @@ impl<P: Prober, K: Clock> Probes<P, K> {
         let names: BTreeSet<&str> = wanted.iter().map(|(target, _)| target.name.as_str()).collect();
         self.board().entries.retain(|name, _| names.contains(name.as_str()) || busy.contains(name));
         for (target, level) in wanted {
-            let known = self.board().entries.get(&target.name).map(|e| *e.target == target);
-            match known {
-                Some(true) => {}
+            let mut board = self.board();
+            match board.entries.get_mut(&target.name) {
+                Some(entry) if entry.target.is_probed_like(&target) => {
+                    if entry.target.public != target.public {
+                        entry.target = Arc::new(target);
+                    }
+                }
                 // The same container is probed in another way from now on.
-                Some(false) if busy.contains(&target.name) => {}
-                Some(false) | None => self.begin(target, level),
+                Some(_) if busy.contains(&target.name) => {}
+                Some(_) | None => {
+                    drop(board);
+                    self.begin(target, level);
+                }
             }
         }
     }
@@ -129,15 +147,17 @@ impl<P: Prober, K: Clock> Probes<P, K> {
         silent.map(|(name, _)| name.clone()).collect()
     }
 
-    /// When healthy containers were last probed.
+    /// When the deployments whose public service is healthy were last probed: any of its replicas.
     pub fn checked(&self) -> Vec<Checked> {
         let board = self.board();
-        let healthy = board.entries.values().filter(|e| e.tracker.level() == Level::Healthy);
-        healthy
-            .filter_map(|entry| {
-                Some(Checked { id: entry.target.deployment, at: entry.tracker.checked_at? })
-            })
-            .collect()
+        let mut newest = BTreeMap::new();
+        let healthy = |entry: &&Entry| entry.tracker.level() == Level::Healthy;
+        for entry in board.entries.values().filter(healthy).filter(|entry| entry.target.public) {
+            let Some(at) = entry.tracker.checked_at else { continue };
+            let known = newest.entry(entry.target.workload.deployment).or_insert(at);
+            *known = at.max(*known);
+        }
+        newest.into_iter().map(|(id, at)| Checked { id, at }).collect()
     }
 
     async fn run(self, target: Arc<Target>, round: u64) {
@@ -175,6 +195,7 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use buddo_runtime::clock::SystemClock;
+    use buddo_shared::id::DeploymentId;
     use uuid::Uuid;
 
     use super::*;
@@ -205,7 +226,8 @@ mod tests {
 
     fn target(name: &str) -> Target {
         Target {
-            deployment: DeploymentId::new(Uuid::from_u128(1)),
+            workload: WorkloadId::app(DeploymentId::new(Uuid::from_u128(1))),
+            public: true,
             name: name.to_owned(),
             address: "127.64.0.1:8000".parse().unwrap(),
             probe: Probe::default(),
@@ -223,6 +245,28 @@ mod tests {
         assert_eq!(probes.snapshot().into_keys().collect::<Vec<_>>(), ["new"]);
         probes.keep(vec![(target("old"), Level::Starting)], &["new".to_owned()].into());
         assert_eq!(probes.snapshot()["old"].level(), Level::Starting);
+    }
+
+    /// Its operator sees one time for each deployment, of what visitors reach.
+    #[tokio::test(start_paused = true)]
+    async fn only_checks_of_the_public_service_are_reported_and_of_its_replicas_the_newest() {
+        let (probes, _) = probes();
+        let worker = || Target { public: false, ..target("worker") };
+        probes.keep(vec![(worker(), Level::Assumed)], &BTreeSet::new());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(probes.snapshot()["worker"].level(), Level::Healthy);
+        assert_eq!(probes.checked(), []);
+        for name in ["app-0", "app-1"] {
+            probes.begin(target(name), Level::Starting);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        let newest = probes.snapshot()["app-1"].checked_at.unwrap();
+        let id = target("app-0").workload.deployment;
+        assert_eq!(probes.checked(), [Checked { id, at: newest }]);
+        // Another service became the public one: what is known of its container stays known.
+        let shown = vec![(Target { public: true, ..worker() }, Level::Starting)];
+        probes.keep(shown, &BTreeSet::new());
+        assert_eq!(probes.checked().len(), 1);
     }
 
     /// There is one for each container of the host.

@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use buddo_shared::manifest::ServiceSpec;
 use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
@@ -20,8 +21,9 @@ pub const SUFFIX: &str = "apps.internal";
 /// The largest question that is read, in bytes; a longer one is truncated and thus malformed.
 const MAX_QUESTION: usize = 512;
 
-/// As many addresses as surely fit in 512 bytes along with the question (RFC 1035, 2.3.4).
-const MAX_ADDRESSES: usize = 12;
+/// As many addresses as surely fit in 512 bytes along with the question (RFC 1035, 2.3.4), and as an
+/// app can have.
+const MAX_ADDRESSES: usize = ServiceSpec::MAX_REPLICAS as usize;
 
 /// Answers each datagram at once until `stop`. Between answers it signals liveness through `beats`,
 /// every `pulse` if anybody wants to know.

@@ -43,7 +43,13 @@ const MIGRATIONS: &[M<'_>] = &[
     M::up(include_str!("0001_first.sql")),
     M::up(include_str!("0002_owner.sql")),
     M::up(include_str!("0003_trust.sql")),
+    M::up(include_str!("0004_workloads.sql")),
 ];
+
+/// The oldest schema that is brought up to date. Before it, containers and secrets were named after
+/// their deployment alone. Taking those over was rejected: every later agent would have to know two
+/// ways of naming, for hosts that no release ever ran on.
+const OLDEST: usize = 4;
 
 /// Why a database call failed.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +67,16 @@ pub enum StoreError {
         /// The newest schema that this program knows.
         known: usize,
     },
+    /// An agent wrote it that named containers otherwise.
+    #[error(
+        "the database {path} has schema {found}, of an agent that knew no services; this one reads \
+         schemas from {OLDEST} on, and does not know that agent's containers. With the agent \
+         stopped and as its user, move {path} and its -wal and -shm away, and remove the containers \
+         (`podman ps -aq --filter label=buddo.deployment | xargs -r podman rm -f -t 0`) and secrets \
+         (`podman secret ls --format '{{{{.Name}}}}' | grep ^buddo- | xargs -r podman secret rm`); \
+         then start it: it deploys everything again from the next document"
+    )]
+    OlderSchema { path: PathBuf, found: usize },
     /// It cannot be opened or brought up to date.
     #[error(
         "cannot open the database {path}; if it is damaged, move it away: the agent then rebuilds \
@@ -227,6 +243,13 @@ fn bring_up(connection: &mut Connection, path: &Path, first_seq: u64) -> Result<
 
 fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     use rusqlite_migration::Error::MigrationDefinition;
+    let found: i64 = connection
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .map_err(|source| not_opened(path, source))?;
+    // 0 is a new database.
+    if let Some(found) = usize::try_from(found).ok().filter(|found| (1..OLDEST).contains(found)) {
+        return Err(StoreError::OlderSchema { path: path.to_owned(), found });
+    }
     Migrations::from_slice(MIGRATIONS).to_latest(connection).map_err(|error| match error {
         MigrationDefinition(MigrationDefinitionError::DatabaseTooFarAhead) => {
             StoreError::NewerSchema { path: path.to_owned(), known: MIGRATIONS.len() }

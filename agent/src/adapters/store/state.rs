@@ -1,14 +1,13 @@
-//! What must survive the agent, per deployment.
+//! What must survive the agent, per workload.
 
 use std::collections::BTreeMap;
 
-use buddo_shared::id::DeploymentId;
-
 use super::{Store, StoreError};
 use crate::model::persisted::Persisted;
+use crate::model::workload::WorkloadId;
 
-/// Deployments whose persisted state changed; `None`: forget it.
-pub type Changes = BTreeMap<DeploymentId, Option<Persisted>>;
+/// Workloads whose persisted state changed; `None`: forget it.
+pub type Changes = BTreeMap<WorkloadId, Option<Persisted>>;
 
 impl Store {
     /// Writes all `changes` in one transaction.
@@ -18,16 +17,16 @@ impl Store {
             let state = state.map(|state| serde_json::to_string(&state)).transpose();
             rows.push((id.to_string(), state.map_err(malformed)?));
         }
-        self.call("store the deployments' state", move |connection| {
+        self.call("store the workloads' state", move |connection| {
             let transaction = connection.transaction()?;
             for (id, state) in &rows {
                 match state {
                     Some(state) => transaction.execute(
-                        "INSERT INTO deployments (id, state) VALUES (?1, ?2)
+                        "INSERT INTO workloads (id, state) VALUES (?1, ?2)
                          ON CONFLICT (id) DO UPDATE SET state = ?2",
                         (id, state),
                     )?,
-                    None => transaction.execute("DELETE FROM deployments WHERE id = ?1", [id])?,
+                    None => transaction.execute("DELETE FROM workloads WHERE id = ?1", [id])?,
                 };
             }
             transaction.commit()
@@ -36,10 +35,10 @@ impl Store {
     }
 
     /// All that was saved.
-    pub async fn deployments(&self) -> Result<BTreeMap<DeploymentId, Persisted>, StoreError> {
+    pub async fn workloads(&self) -> Result<BTreeMap<WorkloadId, Persisted>, StoreError> {
         let rows: Vec<(String, String)> = self
-            .call("read the deployments' state", |connection| {
-                let mut statement = connection.prepare("SELECT id, state FROM deployments")?;
+            .call("read the workloads' state", |connection| {
+                let mut statement = connection.prepare("SELECT id, state FROM workloads")?;
                 let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
                 rows.collect()
             })
@@ -54,5 +53,5 @@ impl Store {
 }
 
 fn malformed(source: impl std::error::Error + Send + Sync + 'static) -> StoreError {
-    StoreError::Malformed { what: "deployment state", source: Box::new(source) }
+    StoreError::Malformed { what: "workload state", source: Box::new(source) }
 }

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::*;
-use crate::model::container::Slot;
 use crate::model::persisted::{Persisted, Serving};
+use crate::model::workload::{Slot, WorkloadId};
 
 /// Disk faults, for the tests of the writers.
 impl Store {
@@ -70,14 +70,14 @@ async fn fm_16_commits_are_synced_in_full_and_survive_a_reopen() {
         .unwrap();
     assert_eq!(mode, 2, "FULL");
     store.put_document(held(u64::MAX)).await.unwrap();
-    let id = DeploymentId::new(Uuid::from_u128(5));
+    let id = WorkloadId::app(DeploymentId::new(Uuid::from_u128(5)));
     store.save([(id, Some(Persisted::default()))].into()).await.unwrap();
     drop(store);
     let store = Store::open(&path, 0).unwrap();
     assert_eq!(store.document().await.unwrap(), Some(held(u64::MAX)));
-    assert_eq!(store.deployments().await.unwrap().into_keys().collect::<Vec<_>>(), [id]);
+    assert_eq!(store.workloads().await.unwrap().into_keys().collect::<Vec<_>>(), [id]);
     store.save([(id, None)].into()).await.unwrap();
-    assert!(store.deployments().await.unwrap().is_empty());
+    assert!(store.workloads().await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -111,34 +111,64 @@ fn fm_48_a_newer_schema_is_refused_and_untouched() {
     assert_eq!(version, newer);
 }
 
-/// A database of the previous schema, with a row of everything: the upgrade keeps all of it, and
-/// the counter continues where it was.
-#[tokio::test]
-async fn fm_48_a_database_of_the_schema_before_is_taken_up_whole() {
+/// Its containers would be strangers to this agent: it must not begin to deploy beside them.
+#[test]
+fn fm_48_a_database_of_an_agent_without_services_is_refused_and_untouched() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("agent.db");
-    Connection::open(&path).unwrap().execute_batch(include_str!("golden/schema-1.sql")).unwrap();
+    let connection = Connection::open(&path).unwrap();
+    connection.execute_batch(include_str!("golden/schema-1.sql")).unwrap();
+    for schema in [1, 2, 3] {
+        connection.pragma_update(None, "user_version", schema).unwrap();
+        let error = Store::open(&path, 0).unwrap_err();
+        let StoreError::OlderSchema { found, .. } = error else { panic!("{error}") };
+        assert_eq!(found, usize::try_from(schema).unwrap());
+        for part in [
+            format!("schema {schema}"),
+            path.display().to_string(),
+            "podman ps -aq --filter label=buddo.deployment | xargs -r podman rm -f -t 0".to_owned(),
+            "podman secret ls --format '{{.Name}}' | grep ^buddo-".to_owned(),
+        ] {
+            assert!(error.to_string().contains(&part), "{part} is missing in: {error}");
+        }
+    }
+    let count = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(count("SELECT count(*) FROM deployments"), 1);
+    assert_eq!(count("PRAGMA user_version"), 3);
+}
+
+/// A database of an earlier agent, with a row of everything: an upgrade keeps all of it, and the
+/// counter continues where it was.
+#[tokio::test]
+async fn fm_48_a_database_of_the_oldest_schema_is_taken_up_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("agent.db");
+    Connection::open(&path).unwrap().execute_batch(include_str!("golden/schema-4.sql")).unwrap();
     let store = Store::open(&path, 0).unwrap();
     let held = store.document().await.unwrap().unwrap();
     assert_eq!(held.generation, Generation { epoch: 1, generation: u64::MAX });
     assert_eq!(held.envelope, b"{}");
+    assert_eq!(held.trust.unwrap().cas, ["a CA"]);
     let app = DeploymentId::new(Uuid::from_u128(5));
-    let durable = store.deployments().await.unwrap().remove(&app).unwrap();
+    let persisted = store.workloads().await.unwrap().remove(&WorkloadId::app(app)).unwrap();
     let [first, second] = [1, 2].map(Revision::new);
-    assert_eq!(durable.live, Some(Serving { revision: second, slot: Slot::B }));
-    assert_eq!(durable.failures[&first].code, "never_healthy");
-    assert!(durable.digests.contains_key(&second) && durable.proven.contains(&second));
-    assert!(durable.index.is_some());
+    assert_eq!(persisted.live, Some(Serving { revision: second, slot: Slot::B }));
+    assert_eq!(persisted.failures[&first].code, "never_healthy");
+    assert!(persisted.digests.contains_key(&second) && persisted.proven.contains(&second));
+    assert!(persisted.index.is_some() && persisted.rollback_watch.is_some());
     let reports = store.reports_after(0, 10).await.unwrap();
     let [Report { seq: 1_793_527_200_041, body: ReportBody::Deployment(status), .. }] = &*reports
     else {
         panic!("{reports:?}");
     };
-    assert_eq!((status.id, status.serving), (app, Some(second)));
+    assert_eq!((status.id, status.serving), (app, Some(Revision::new(4))));
+    assert_eq!(status.services[0].replicas[0].serving, Some(second));
     assert_eq!(store.reported().await.unwrap().len(), 1);
+    assert_eq!(store.acknowledged().await.unwrap(), 1_793_527_200_040);
     let seq = store.report(vec![removed(1)], Timestamp::UNIX_EPOCH).await.unwrap();
     assert_eq!(seq, 1_793_527_200_042);
-    assert!(!store.belong_to(HostId::new(Uuid::from_u128(1)), Uuid::nil()).await.unwrap());
+    let [host, joined] = [1, 2].map(Uuid::from_u128);
+    assert!(!store.belong_to(HostId::new(host), joined).await.unwrap());
     assert!(store.document().await.unwrap().is_some());
 }
 
@@ -184,10 +214,10 @@ async fn a_newer_level_replaces_an_older_one() {
 async fn another_identity_begins_its_documents_and_reports_anew() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&dir.path().join("agent.db"), 0).unwrap();
-    let deployment = DeploymentId::new(Uuid::from_u128(5));
+    let workload = WorkloadId::app(DeploymentId::new(Uuid::from_u128(5)));
     store.put_document(held(9)).await.unwrap();
     store.report(vec![removed(1)], Timestamp::UNIX_EPOCH).await.unwrap();
-    store.save([(deployment, Some(Persisted::default()))].into()).await.unwrap();
+    store.save([(workload, Some(Persisted::default()))].into()).await.unwrap();
     let [first, second] = [1, 2].map(|n| HostId::new(Uuid::from_u128(n)));
     // A database from before owners were recorded belongs to its host.
     let joins = [1, 2, 3].map(Uuid::from_u128);
@@ -199,7 +229,7 @@ async fn another_identity_begins_its_documents_and_reports_anew() {
     assert_eq!(store.document().await.unwrap(), None, "its place would refuse the new ones");
     assert!(store.reported().await.unwrap().is_empty(), "the new coordinator was told nothing");
     assert!(store.reports_after(0, 10).await.unwrap().is_empty());
-    assert_eq!(store.deployments().await.unwrap().len(), 1);
+    assert_eq!(store.workloads().await.unwrap().len(), 1);
     assert_eq!(store.report(vec![removed(1)], Timestamp::UNIX_EPOCH).await.unwrap(), 2);
     assert!(!store.belong_to(second, joins[1]).await.unwrap());
 }

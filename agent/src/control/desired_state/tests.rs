@@ -1,13 +1,9 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use buddo_shared::id::{DeploymentId, HostId, Revision};
-use buddo_shared::image::ImageReference;
-use buddo_shared::limits::Limits;
-use buddo_shared::manifest::{DeploymentSpec, RunState, SCHEMA, Strategy, Trust};
-use buddo_shared::name::{HostName, Subdomain};
-use buddo_shared::port::Port;
-use buddo_shared::probe::Probe;
+use buddo_shared::id::HostId;
+use buddo_shared::manifest::{DeploymentSpec, RunState, SCHEMA, Trust};
+use buddo_shared::name::HostName;
 use buddo_shared::signed::Signer;
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -67,21 +63,9 @@ impl World {
         let mut manifest = manifest(1, generation, "two.example", NOW);
         let names = (0..500).map(|n| HostName::parse(&format!("www-{n}.example.org")).unwrap());
         manifest.deployments.push(DeploymentSpec {
-            id: DeploymentId::new(Uuid::from_u128(2)),
-            revision: Revision::FIRST,
-            subdomain: Subdomain::parse("blog").unwrap(),
             run: RunState::Stopped,
-            image: ImageReference::parse("ghcr.io/a/b:1").unwrap(),
-            digest: None,
-            port: Port::DEFAULT,
-            limits: Limits { memory_mb: 256, cpu_millicores: 250, pids: 100 },
             domains: names.collect(),
-            probe: Probe::default(),
-            strategy: Strategy::Rolling,
-            env: None,
-            registry_credentials: None,
-            guard: None,
-            kept_images: Vec::new(),
+            ..crate::testing::desired(2, "ghcr.io/a/b:1")
         });
         self.signer.sign(&manifest).unwrap().bytes.into()
     }
@@ -154,6 +138,24 @@ async fn deployments_are_held_once_and_shown_with_the_rest() {
     let held = world.intent.subscribe().borrow().clone().unwrap();
     assert!(held.manifest().deployments.is_empty() && held.entries().len() == 1);
     assert_eq!(held.whole(), signed);
+}
+
+/// A coordinator older than the agent: what runs keeps running, and the alarm says what to do.
+#[tokio::test]
+async fn a_document_of_an_older_schema_is_refused_and_the_held_one_stays() {
+    let world = World::new().await;
+    world.intent.offer(world.envelope(1, 7, "one.example")).await.unwrap();
+    let older = Manifest { schema: SCHEMA - 1, ..manifest(1, 8, "two.example", NOW) };
+    let refused = world.intent.offer(world.signer.sign(&older).unwrap().bytes.into()).await;
+    let Err(Refusal::Unverified(error @ VerifyError::OlderSchema(1))) = refused else {
+        panic!("{refused:?}");
+    };
+    assert!(error.to_string().ends_with("upgrade both to the same version"), "{error}");
+    assert!(world.intent.alarm().borrow().as_ref().unwrap().ends_with(&error.to_string()));
+    assert_eq!(world.zone().as_deref(), Some("one.example"));
+    // Its place in the order is still free.
+    world.intent.offer(world.envelope(1, 8, "two.example")).await.unwrap();
+    assert_eq!(world.zone().as_deref(), Some("two.example"));
 }
 
 #[tokio::test]

@@ -98,6 +98,8 @@ impl DesiredStateSink for Core {
         let (offered, now) = (Generation { epoch: 1, generation: 4 }, Timestamp::UNIX_EPOCH);
         match &*envelope {
             b"forged" => Err(VerifyError::Signature.into()),
+            b"schema 1" => Err(VerifyError::OlderSchema(1).into()),
+            b"schema 3" => Err(VerifyError::NewerSchema(3).into()),
             b"older" => Err(Refusal::Stale { offered, held: NOW }),
             b"conflict" => Err(Refusal::Conflict(NOW)),
             b"expired" => Err(Refusal::Expired { expires_at: now, now }),
@@ -280,6 +282,8 @@ async fn documents_are_answered_with_the_word_for_what_is_wrong() {
     }
     for (document, status, code) in [
         ("forged", 422, "bad_signature"),
+        ("schema 1", 422, "older_schema"),
+        ("schema 3", 422, "newer_schema"),
         ("older", 409, "stale_generation"),
         ("conflict", 409, "generation_conflict"),
         ("expired", 422, "expired"),

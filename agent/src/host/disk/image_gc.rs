@@ -28,17 +28,16 @@ impl References {
     pub fn of(document: &Document, snapshot: &HostSnapshot) -> Self {
         let mut references = Self::default();
         for desired in document.entries().values() {
-            references.image(&desired.image, desired.digest.as_ref());
-            if let Some(guard) = &desired.guard {
-                let fallback = &guard.fallback;
-                references.image(&fallback.image, Some(&fallback.digest));
+            let before = desired.guard.iter().flat_map(|guard| &guard.fallback.services);
+            for service in desired.services.iter().chain(before) {
+                references.image(&service.image, service.digest.as_ref());
             }
             for kept in &desired.kept_images {
                 references.image(kept, None);
             }
         }
-        let resolved = snapshot.deployments.iter().filter_map(|app| app.status.digest.clone());
-        references.digests.extend(resolved);
+        let services = snapshot.deployments.iter().flat_map(|app| &app.status.services);
+        references.digests.extend(services.filter_map(|service| service.digest.clone()));
         references
     }
 

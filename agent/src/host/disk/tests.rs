@@ -4,14 +4,13 @@ use std::sync::Mutex;
 
 use buddo_shared::id::Revision;
 use buddo_shared::image::Digest;
-use buddo_shared::manifest::{AutoRollback, DeploymentSpec, Fallback};
-use buddo_shared::port::Port;
-use buddo_shared::probe::Probe;
+use buddo_shared::manifest::{AutoRollback, DeploymentSpec, Fallback, ServiceSpec};
+use buddo_shared::report::{DeploymentStatus, Phase, ServiceStatus};
 
 use super::*;
 use crate::config;
 use crate::process::disk_space::Measure;
-use crate::testing::{desired, document, snapshot};
+use crate::testing::{desired, document, service, snapshot};
 
 const MB: u64 = 1_000_000;
 
@@ -121,23 +120,63 @@ impl Host {
     }
 }
 
-/// A deployment that runs `a`, has a guard that rolls back to `b`, and can restore `c`.
-fn needs_three() -> DeploymentSpec {
-    let fallback = Fallback {
-        revision: Revision::FIRST,
-        image: reference('b'),
-        digest: digest('b'),
-        port: Port::DEFAULT,
-        probe: Probe::default(),
-        env: None,
-        registry_credentials: None,
-    };
+/// The service of this name with the image of this digest.
+fn of_image(name: &str, revision: u32, hex: char) -> ServiceSpec {
+    ServiceSpec {
+        revision: Revision::new(revision),
+        digest: Some(digest(hex)),
+        public: name == "app",
+        ..service(name, &reference(hex).to_string())
+    }
+}
+
+/// A deployment of `now` in revision 2, with a guard that rolls back to `before`.
+fn guarded(now: Vec<ServiceSpec>, before: Vec<ServiceSpec>) -> DeploymentSpec {
+    let services = before.try_into().unwrap();
+    let fallback = Fallback { revision: Revision::FIRST, services };
     DeploymentSpec {
-        digest: Some(digest('a')),
+        revision: Revision::new(2),
+        services: now.try_into().unwrap(),
         guard: Some(Box::new(AutoRollback { seconds: 300, fallback })),
-        kept_images: vec![reference('c').pinned(&digest('c'))],
         ..desired(1, "ghcr.io/a/a:v1")
     }
+}
+
+/// A deployment that runs `a`, has a guard that rolls back to `b`, and can restore `c`.
+fn needs_three() -> DeploymentSpec {
+    DeploymentSpec {
+        kept_images: vec![reference('c').pinned(&digest('c'))],
+        ..guarded(vec![of_image("app", 2, 'a')], vec![of_image("app", 1, 'b')])
+    }
+}
+
+/// The images of all services stay, and those of what its guard rolls back to; so does what a host
+/// resolved by itself.
+#[tokio::test(start_paused = true)]
+async fn each_service_keeps_its_image() {
+    let tagged = ServiceSpec { digest: None, ..of_image("cache", 2, 'd') };
+    let app = guarded(
+        vec![of_image("app", 2, 'a'), of_image("worker", 2, 'b'), tagged],
+        vec![of_image("app", 1, 'c'), of_image("worker", 1, 'e')],
+    );
+    let all = ['a', 'b', 'c', 'd', 'e', 'f', '1'];
+    let mut host = Host::new(all.map(|hex| image(hex, 10)).to_vec(), vec![app.clone()], &[]);
+    let status = |name: &str, hex| ServiceStatus {
+        name: name.parse().unwrap(),
+        revision: Revision::new(2),
+        phase: Phase::Live,
+        digest: Some(digest(hex)),
+        failure: None,
+        replicas: Vec::new(),
+    };
+    let mut told = snapshot(true);
+    told.deployments = vec![crate::testing::deployment_snapshot(DeploymentStatus {
+        services: vec![status("cache", 'd'), status("other", 'f')],
+        ..crate::testing::status(app.id)
+    })];
+    host.image_gc.snapshot = watch::channel(Some(Arc::new(told))).1;
+    *host.storage.other.lock().unwrap() = 25 * MB;
+    assert_eq!(host.round().await, ["a", "b", "c", "d", "e", "f"]);
 }
 
 /// What a deployment runs, what its guard rolls back to and what can be restored all stay, however

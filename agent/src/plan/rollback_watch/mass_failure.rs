@@ -29,7 +29,7 @@ impl MassFailure {
 }
 
 /// Whether `some` of `all` apps in the same trouble are too many for it to be their own. Half, so
-/// that one tenant's many broken apps do not blind all other guards.
+/// that one tenant's many broken apps do not blind the watch over all others.
 pub fn many(some: usize, all: usize) -> bool {
     some >= LEAST && some * 2 >= all
 }

@@ -2,6 +2,7 @@
 
 use buddo_shared::manifest::{AutoRollback, Fallback};
 
+use super::model::service;
 use super::*;
 use crate::model::container::{KILLED, Process};
 use crate::model::oom_kills::OomKills;
@@ -15,12 +16,7 @@ fn watched(app: App) -> Model {
         seconds: 300,
         fallback: Fallback {
             revision: OLD,
-            image: ImageReference::parse("ghcr.io/a/b:0").unwrap(),
-            digest: digest(),
-            port: Port::DEFAULT,
-            probe: Probe { unhealthy_after: 1, ..Probe::default() },
-            env: None,
-            registry_credentials: None,
+            services: vec![service(OLD, "ghcr.io/a/b:0", Some(digest()))].try_into().unwrap(),
         },
     }));
     model.put(OLD, Slot::A, ContainerState::Running);
@@ -91,7 +87,7 @@ fn a_crash_loop_puts_the_old_revision_back_and_says_how_often_and_why() {
     let started = model.done.len();
     let fallback = model.desired.as_ref().unwrap().guard.as_ref().unwrap().fallback.clone();
     let desired = model.desired.as_mut().unwrap();
-    (desired.revision, desired.image, desired.guard) = (OLD, fallback.image, None);
+    (desired.revision, desired.services, desired.guard) = (OLD, fallback.services, None);
     let plan = model.settle();
     assert_eq!((plan.phase, plan.failure, plan.fallback), (Phase::Live, None, None));
     assert_eq!(model.done[started..], []);
@@ -175,7 +171,7 @@ fn fm_10_a_guard_survives_the_agent_and_any_clock() {
     for jump in [-31_536_000_i64, 0, 200, 31_536_000] {
         let mut model = watched(App::Answers);
         let durable = model.state.persisted.clone();
-        model.state = DeploymentState::restore(durable);
+        model.state = WorkloadState::restore(durable);
         let Some(RollbackWatch::Watching { since, .. }) = &mut model.state.persisted.rollback_watch
         else {
             panic!("no vigil: {:?}", model.state)
@@ -199,7 +195,7 @@ fn the_hosts_own_trouble_puts_nothing_back() {
     let mut model = watched(App::Answers);
     for _ in 0..4 {
         let durable = model.state.persisted.clone();
-        model.state = DeploymentState::restore(durable);
+        model.state = WorkloadState::restore(durable);
         crash(&mut model, 255);
     }
     assert_eq!(live(&model), Some(NEW), "it ended while nobody looked");
@@ -261,7 +257,7 @@ fn a_fallback_that_fails_too_leaves_what_answers_best() {
 fn a_recreate_is_put_back_by_a_recreate() {
     let mut model = watched(App::Answers);
     model.settle();
-    model.desired.as_mut().unwrap().strategy = Replacing::Recreate;
+    model.edit(|service| service.strategy = Replacing::Recreate);
     // The watch began before; only the strategy matters here.
     for _ in 0..3 {
         model.state.persisted.rollback_watch =
@@ -283,7 +279,7 @@ fn an_app_is_never_said_to_have_failed_for_good_while_something_comes_back() {
                 model.put(OLD, Slot::A, old);
                 model.serves(OLD, Slot::A);
                 model.app = app;
-                model.desired.as_mut().unwrap().strategy = strategy;
+                model.edit(|service| service.strategy = strategy);
                 for _ in 0..400 {
                     let plan = model.turn();
                     let answers = matches!(plan.target, Some(Target::Live { .. }));
@@ -305,7 +301,7 @@ fn an_app_is_never_said_to_have_failed_for_good_while_something_comes_back() {
 fn where_nothing_serves_a_failed_deploy_brings_the_fallback_in() {
     let mut model = watched(App::Answers);
     model.state =
-        DeploymentState::restore(Persisted { index: Index::new(0), ..Persisted::default() });
+        WorkloadState::restore(Persisted { index: Index::new(0), ..Persisted::default() });
     model.containers.clear();
     model.app = App::Exits;
     let plan = model.settle();
@@ -383,7 +379,7 @@ fn kills_while_the_host_is_in_trouble_or_after_the_window_put_nothing_back() {
 #[test]
 fn what_nothing_forwards_to_is_not_judged_for_its_silence() {
     let mut model = watched(App::Answers);
-    model.desired.as_mut().unwrap().probe.start_deadline_ms = 3_000;
+    model.edit(|service| service.probe.start_deadline_ms = 3_000);
     model.stride = Duration::from_secs(1);
     model.torn_starts = 1;
     let serving = model.name(NEW, Slot::B);

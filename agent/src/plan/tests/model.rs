@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use buddo_shared::image::{Digest, ImageReference};
-use buddo_shared::limits::Limits;
-use buddo_shared::manifest::Strategy as Replacing;
+use buddo_shared::id::DeploymentId;
+use buddo_shared::image::Digest;
+use buddo_shared::manifest::{DeploymentSpec, ServiceSpec};
 use buddo_shared::name::Subdomain;
-use buddo_shared::port::Port;
 use buddo_shared::probe::Probe;
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -40,11 +40,11 @@ pub(super) enum Refusal {
 }
 
 pub(super) struct Model {
-    pub(super) id: DeploymentId,
+    pub(super) id: WorkloadId,
     pub(super) desired: Option<DeploymentSpec>,
     pub(super) containers: BTreeMap<String, Container>,
     pub(super) health: Trackers,
-    pub(super) state: DeploymentState,
+    pub(super) state: WorkloadState,
     pub(super) rules: Rules,
     pub(super) app: App,
     pub(super) now: Instant,
@@ -99,17 +99,19 @@ pub(super) fn desired(id: DeploymentId, revision: Revision, run: RunState) -> De
         revision,
         subdomain: Subdomain::parse("blog").unwrap(),
         run,
-        image: ImageReference::parse("ghcr.io/a/b:1").unwrap(),
-        digest: None,
-        port: Port::DEFAULT,
-        limits: Limits { memory_mb: 256, cpu_millicores: 250, pids: 100 },
         domains: Vec::new(),
-        probe: Probe { unhealthy_after: 1, ..Probe::default() },
-        strategy: Replacing::Rolling,
-        env: None,
-        registry_credentials: None,
+        services: vec![service(revision, "ghcr.io/a/b:1", None)].try_into().unwrap(),
         guard: None,
         kept_images: Vec::new(),
+    }
+}
+
+pub(super) fn service(revision: Revision, image: &str, digest: Option<Digest>) -> ServiceSpec {
+    ServiceSpec {
+        revision,
+        digest,
+        probe: Probe { unhealthy_after: 1, ..Probe::default() },
+        ..crate::testing::service("app", image)
     }
 }
 
@@ -120,14 +122,14 @@ pub(super) fn hangs() -> StepOutcome {
 
 impl Model {
     pub(super) fn new(run: Option<RunState>, app: App) -> Self {
-        let id = DeploymentId::new(Uuid::from_u128(7));
+        let deployment = DeploymentId::new(Uuid::from_u128(7));
         let durable = Persisted { index: Index::new(0), ..Persisted::default() };
         Self {
-            id,
-            desired: run.map(|run| desired(id, NEW, run)),
+            id: WorkloadId::app(deployment),
+            desired: run.map(|run| desired(deployment, NEW, run)),
             containers: BTreeMap::new(),
             health: Trackers::new(),
-            state: DeploymentState::restore(durable),
+            state: WorkloadState::restore(durable),
             rules: Rules {
                 limits: LimitRule::Enforced,
                 drain: Drain {
@@ -161,7 +163,7 @@ impl Model {
     }
 
     pub(super) fn put(&mut self, revision: Revision, slot: Slot, state: ContainerState) {
-        let identity = Identity { deployment: self.id, revision, slot };
+        let identity = Identity { workload: self.id, revision, slot };
         let name = container_name(&identity);
         let address = network().address(Index::new(0).unwrap(), slot);
         let container = Container {
@@ -182,21 +184,31 @@ impl Model {
         self.state.target = Some(Target::Live { addresses: vec![*address.ip()] });
     }
 
+    /// Changes what is desired of it.
+    pub(super) fn edit(&mut self, edit: impl FnOnce(&mut ServiceSpec)) {
+        let desired = self.desired.as_mut().unwrap();
+        let mut service = desired.services.public().clone();
+        edit(&mut service);
+        desired.services = vec![service].try_into().unwrap();
+    }
+
     pub(super) fn wall(&self) -> Timestamp {
         Timestamp::from_second(1_800_000_000).unwrap() + self.now.duration_since(self.begun)
     }
 
     pub(super) fn name(&self, revision: Revision, slot: Slot) -> String {
-        container_name(&Identity { deployment: self.id, revision, slot })
+        container_name(&Identity { workload: self.id, revision, slot })
     }
 
     pub(super) fn plan(&mut self) -> Plan {
         let seen = |container| Seen { container, tracker: self.health.get(&container.name) };
         let containers: Vec<Seen<'_>> = self.containers.values().map(seen).collect();
         let counts = self.failed.iter().copied().collect();
+        let desired = self.desired.clone().map(Arc::new);
+        let desired = desired.as_ref().and_then(|desired| WorkloadSpec::of(desired).next());
         let view = View {
             id: self.id,
-            desired: self.desired.as_ref(),
+            desired: desired.as_ref(),
             containers: &containers,
             busy: &self.busy,
             rules: &self.rules,

@@ -11,7 +11,7 @@ fn sealed() -> Sealed {
 /// An app with an environment that Podman's secrets do not hold; its container is in this state.
 fn without_secrets(state: ContainerState) -> (Model, String) {
     let mut model = Model::new(Some(RunState::Running), App::Answers);
-    model.desired.as_mut().unwrap().env = Some(sealed());
+    model.edit(|service| service.env = Some(sealed()));
     model.put(NEW, Slot::A, state);
     model.serves(NEW, Slot::A);
     let name = model.name(NEW, Slot::A);
@@ -76,7 +76,7 @@ fn fm_19_what_is_about_to_start_gets_its_lost_secrets_first() {
 #[test]
 fn fm_19_no_revision_is_given_up_because_podman_refuses_secrets_for_a_while() {
     let mut model = Model::new(Some(RunState::Running), App::Answers);
-    model.desired.as_mut().unwrap().env = Some(sealed());
+    model.edit(|service| service.env = Some(sealed()));
     model.refuses_secrets = Some(Refusal::Podman);
     turns_for(&mut model, 2);
     let plan = model.plan();
@@ -98,7 +98,7 @@ fn fm_19_an_app_whose_secrets_cannot_be_listed_is_not_said_to_be_gone() {
 
 #[test]
 fn what_could_not_be_stored_for_certain_is_looked_for_until_it_is_removed() {
-    let mut state = DeploymentState::default();
+    let mut state = WorkloadState::default();
     state.record(Lane::Roll, &Step::PutSecrets, NEW, hangs(), Instant::now(), 0.5);
     state.record(Lane::Roll, &Step::PutSecrets, OLD, StepOutcome::Done, Instant::now(), 0.5);
     state.holds_secrets_of(&BTreeSet::new());

@@ -29,7 +29,7 @@ fn what_podman_refuses_to_start_again_is_made_anew() {
 #[test]
 fn recreate_keeps_the_old_one_serving_until_the_new_image_is_here() {
     let mut model = Model::new(Some(RunState::Running), App::Answers);
-    model.desired.as_mut().unwrap().strategy = Replacing::Recreate;
+    model.edit(|service| service.strategy = Replacing::Recreate);
     model.put(OLD, Slot::A, ContainerState::Running);
     model.serves(OLD, Slot::A);
     model.image = Err("registry_rate_limited");
@@ -103,8 +103,8 @@ fn fm_23_what_nothing_forwards_to_is_made_anew_by_an_agent_that_knows_nothing_of
     let shortest = 5_000;
     for (serves, deadline) in [(false, None), (true, None), (false, Some(shortest))] {
         let mut model = Model::new(Some(RunState::Running), App::Answers);
-        if let (Some(deadline), Some(desired)) = (deadline, &mut model.desired) {
-            desired.probe.start_deadline_ms = deadline;
+        if let Some(deadline) = deadline {
+            model.edit(|service| service.probe.start_deadline_ms = deadline);
         }
         model.put(NEW, Slot::A, ContainerState::Running);
         model.deaf.insert(model.name(NEW, Slot::A));
@@ -177,7 +177,7 @@ fn on_a_host_that_forwards_nothing_a_revision_is_given_up_in_the_end() {
 #[test]
 fn an_app_of_which_only_a_stopped_container_is_known_is_no_first_deploy() {
     let mut model = Model::new(Some(RunState::Running), App::Answers);
-    model.desired.as_mut().unwrap().strategy = Replacing::Recreate;
+    model.edit(|service| service.strategy = Replacing::Recreate);
     assert_eq!(model.plan().target, None);
     model.put(OLD, Slot::A, ContainerState::Exited(143));
     assert_eq!(model.plan().target, Some(Target::Hold));

@@ -80,7 +80,7 @@ fn fm_56_what_serves_and_cannot_be_started_for_want_of_the_host_is_kept() {
 #[test]
 fn fm_56_a_recreate_that_the_host_refuses_gives_the_old_version_back() {
     let mut model = Model::new(Some(RunState::Running), App::Answers);
-    model.desired.as_mut().unwrap().strategy = Replacing::Recreate;
+    model.edit(|service| service.strategy = Replacing::Recreate);
     model.put(OLD, Slot::A, ContainerState::Running);
     model.serves(OLD, Slot::A);
     model.lacking.insert("create");

@@ -22,7 +22,9 @@ use buddo_shared::env::EnvVars;
 use buddo_shared::id::{DeploymentId, Generation, HostId, Revision};
 use buddo_shared::image::ImageReference;
 use buddo_shared::limits::Limits;
-use buddo_shared::manifest::{DeploymentSpec, Manifest, RunState, SCHEMA, Strategy, Trust};
+use buddo_shared::manifest::{
+    DeploymentSpec, Manifest, RunState, SCHEMA, ServiceSpec, Strategy, Trust,
+};
 use buddo_shared::name::{HostName, Subdomain};
 use buddo_shared::port::Port;
 use buddo_shared::probe::Probe;
@@ -30,6 +32,7 @@ use buddo_shared::report::{Phase, ReportBody};
 use buddo_shared::sealed::{OpeningKey, Sealed, SealingKey};
 use buddo_shared::secret::Secret;
 use buddo_shared::signed::Signer;
+use buddo_shared::workload::{ServiceName, SpecDigest};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -70,6 +73,16 @@ impl Drop for Agent {
 
 pub(crate) fn app(n: u128) -> DeploymentId {
     DeploymentId::new(Uuid::from_u128(n))
+}
+
+/// The same deployment with another public service.
+pub(crate) fn edited(
+    desired: DeploymentSpec,
+    edit: impl FnOnce(&mut ServiceSpec),
+) -> DeploymentSpec {
+    let mut service = desired.services.public().clone();
+    edit(&mut service);
+    DeploymentSpec { services: vec![service].try_into().unwrap(), ..desired }
 }
 
 impl Host {
@@ -177,20 +190,28 @@ impl Host {
     pub(crate) fn desired(&self, n: u128, revision: u32, run: RunState) -> DeploymentSpec {
         let env = EnvVars::parse([("TOKEN".to_owned(), Secret::new(format!("v{revision}")))]);
         let plain = env.unwrap().to_plain_json();
+        let service = ServiceSpec {
+            name: ServiceName::APP,
+            revision: Revision::new(revision),
+            spec: SpecDigest::from_bytes(&[0; 32]),
+            replicas: 1,
+            public: true,
+            image: ImageReference::parse("ghcr.io/a/b:1").unwrap(),
+            digest: None,
+            port: Port::DEFAULT,
+            limits: Limits { memory_mb: 256, cpu_millicores: 250, pids: 100 },
+            probe: Probe { start_deadline_ms: 400, ..Probe::default() },
+            strategy: Strategy::Rolling,
+            env: Some(Sealed::seal(&self.sealing, Sealed::ENVIRONMENT, app(n), &plain).unwrap()),
+            registry_credentials: None,
+        };
         DeploymentSpec {
             id: app(n),
             revision: Revision::new(revision),
             subdomain: Subdomain::parse(&format!("blog-{n}")).unwrap(),
             run,
-            image: ImageReference::parse("ghcr.io/a/b:1").unwrap(),
-            digest: None,
-            port: Port::DEFAULT,
-            limits: Limits { memory_mb: 256, cpu_millicores: 250, pids: 100 },
             domains: Vec::new(),
-            probe: Probe { start_deadline_ms: 400, ..Probe::default() },
-            strategy: Strategy::Rolling,
-            env: Some(Sealed::seal(&self.sealing, Sealed::ENVIRONMENT, app(n), &plain).unwrap()),
-            registry_credentials: None,
+            services: vec![service].try_into().unwrap(),
             guard: None,
             kept_images: Vec::new(),
         }

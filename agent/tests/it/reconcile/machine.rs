@@ -14,12 +14,12 @@ use buddo_agent::model::container::{
 use buddo_agent::model::health::ProbeOutcome;
 use buddo_agent::model::live_table::LiveTable;
 use buddo_agent::model::retries::Jitter;
+use buddo_agent::model::workload::WorkloadId;
 use buddo_agent::ports::{
     Containers, ContainersError, LiveTablePublisher, MemoryEvents, Prober, ProcessExits, Proxy,
     ProxyError, RefusedRoute, RouteFiles, World,
 };
 use buddo_runtime::clock::SystemClock;
-use buddo_shared::id::DeploymentId;
 use buddo_shared::image::{Digest, ImageReference};
 use buddo_shared::manifest::RegistryCredentials;
 use buddo_shared::probe::Probe;
@@ -273,7 +273,7 @@ impl Containers for Life {
         self.call(|_| Ok(Vec::new())).await
     }
 
-    async fn end_lost(&self, _: DeploymentId, _: Slot, _: Duration) -> Result<(), ContainersError> {
+    async fn end_lost(&self, _: WorkloadId, _: Slot, _: Duration) -> Result<(), ContainersError> {
         self.call(|_| Ok(())).await
     }
 

@@ -15,7 +15,9 @@ use buddo_agent::host::disk::ImageLeases;
 use buddo_agent::model::container::{ContainerState, Identity, Slot};
 use buddo_agent::model::live_table::Target;
 use buddo_agent::model::snapshot::{DeploymentSnapshot, HostSnapshot};
-use buddo_agent::model::step::{Lane, Step, container_name};
+use buddo_agent::model::spec::WorkloadSpec;
+use buddo_agent::model::step::{Lane, Step};
+use buddo_agent::model::workload::container_name;
 use buddo_agent::plan::EDGE_LAG;
 use buddo_agent::plan::state::StepOutcome;
 use buddo_agent::ports::Outbox as _;
@@ -29,7 +31,7 @@ use buddo_shared::report::{Phase, ReportBody};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use self::host::{Agent, FOREVER, Host, app};
+use self::host::{Agent, FOREVER, Host, app, edited};
 use self::machine::{Life, digest, digest_of};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -201,7 +203,8 @@ async fn fm_13_a_table_that_was_written_late_still_gives_visitors_the_whole_drai
         agent.until_live(1).await;
         host.machine.table_broken.store(true, Ordering::SeqCst);
         let published = host.machine.publishes.load(Ordering::SeqCst);
-        let update = DeploymentSpec { strategy, ..host.desired(1, 2, RunState::Running) };
+        let update = host.desired(1, 2, RunState::Running);
+        let update = edited(update, |service| service.strategy = strategy);
         host.push(&agent, vec![update]).await;
         // The switch was decided, and could not be published for longer than the drain.
         let mut snapshot = agent.snapshot.clone();
@@ -411,7 +414,7 @@ async fn fm_33_a_revision_means_the_same_bytes_wherever_its_tag_went() {
     host.machine.tag_moved.store(true, Ordering::SeqCst);
     // It is written after the pass, which does not wait for it.
     let store = Store::open(&host.dir.path().join("agent.db"), 0).unwrap();
-    let known = async || store.deployments().await.unwrap().values().any(|d| !d.digests.is_empty());
+    let known = async || store.workloads().await.unwrap().values().any(|d| !d.digests.is_empty());
     while !known().await {
         tokio::task::yield_now().await;
     }
@@ -430,17 +433,10 @@ async fn fm_33_a_revision_means_the_same_bytes_wherever_its_tag_went() {
     assert_eq!(digests, [digest_of('a'), digest_of('a'), digest_of('b')]);
 }
 
-fn guard(old: DeploymentSpec) -> Box<AutoRollback> {
-    let fallback = Fallback {
-        revision: old.revision,
-        image: old.image,
-        digest: digest(),
-        port: old.port,
-        probe: old.probe,
-        env: old.env,
-        registry_credentials: None,
-    };
-    Box::new(AutoRollback { seconds: 300, fallback })
+fn guard(old: DeploymentSpec) -> AutoRollback {
+    let old = edited(old, |service| service.digest = Some(digest()));
+    let fallback = Fallback { revision: old.revision, services: old.services };
+    AutoRollback { seconds: 300, fallback }
 }
 
 /// Revision 2 has just gone live over revision 1, and is guarded.
@@ -449,7 +445,10 @@ async fn guarded(host: &mut Host) -> Agent {
     let old = host.desired(1, 1, RunState::Running);
     host.push(&agent, vec![old.clone()]).await;
     agent.until_live(1).await;
-    let new = DeploymentSpec { guard: Some(guard(old)), ..host.desired(1, 2, RunState::Running) };
+    let new = DeploymentSpec {
+        guard: Some(Box::new(guard(old))),
+        ..host.desired(1, 2, RunState::Running)
+    };
     host.push(&agent, vec![new]).await;
     agent.until_live(2).await;
     agent
@@ -579,8 +578,9 @@ async fn what_befalls_all_apps_together_puts_none_back() {
     host.push(&agent, all(&host, 1)).await;
     agent.until("live", |apps| live(apps, 1)).await;
     let pairs = all(&host, 2).into_iter().zip(all(&host, 1));
-    let guarded =
-        pairs.map(|(new, old)| DeploymentSpec { guard: Some(guard(old)), ..new }).collect();
+    let guarded = pairs
+        .map(|(new, old)| DeploymentSpec { guard: Some(Box::new(guard(old))), ..new })
+        .collect();
     host.push(&agent, guarded).await;
     agent.until("live", |apps| live(apps, 2)).await;
     for _ in 0..3 {
@@ -625,14 +625,16 @@ async fn an_order_that_is_withdrawn_between_two_steps_begins_no_other() {
         killed: Notify::new(),
         lines: watch::Sender::new(0),
     });
-    let desired = Arc::new(DeploymentSpec { env: None, ..host.desired(1, 1, RunState::Running) });
-    let identity = Identity { deployment: desired.id, revision: desired.revision, slot: Slot::A };
+    let desired = edited(host.desired(1, 1, RunState::Running), |service| service.env = None);
+    let desired = WorkloadSpec::of(&Arc::new(desired)).next().unwrap();
+    let (workload, revision) = (desired.id(), desired.revision());
+    let identity = Identity { workload, revision, slot: Slot::A };
     let address = |octet| SocketAddrV4::new(Ipv4Addr::new(127, octet, 0, 1), 8000);
     let permit = CancellationToken::new();
     let observer = Withdraws { permit: permit.clone(), begun: Mutex::default() };
     let operation = Operation {
-        deployment: desired.id,
-        revision: desired.revision,
+        workload,
+        revision,
         lane: Lane::Roll,
         steps: vec![Step::Create(Slot::A), Step::Start(container_name(&identity))],
         desired: Some(desired),

@@ -57,7 +57,7 @@ impl State {
     fn turn(&mut self, world: &Arc<World>, name: &str, run: u32) {
         let found = self.engine.containers.get(name).filter(|c| c.starts == run);
         let Some(identity) = found.and_then(|c| c.identity) else { return };
-        match self.app(identity.deployment, identity.revision).0 {
+        match self.app_of(identity) {
             App::Good(_) | App::Silent | App::Fails => {}
             App::Exits(_) | App::Crashes(_) => self.end(world, name, 1),
             App::Bloats(_) => {
@@ -86,7 +86,8 @@ impl State {
 
     /// Trouble with a container that is not the agent's fault.
     pub(crate) fn blame(&mut self, identity: Option<Identity>) {
-        let Some(Identity { deployment, revision, .. }) = identity else { return };
+        let Some(Identity { workload, revision, .. }) = identity else { return };
+        let deployment = workload.deployment;
         self.hurt.insert((deployment, revision));
         self.guards.ended(deployment, Instant::now());
         self.excuse(deployment, "a fault of its container");
@@ -118,7 +119,7 @@ impl State {
         }
         let other = self.engine.containers.iter().find(|(_, c)| {
             c.address == spec.address
-                && c.identity.is_some_and(|i| i.deployment != spec.identity.deployment)
+                && c.identity.is_some_and(|i| i.workload != spec.identity.workload)
         });
         if let Some((other, _)) = other.filter(|_| !late) {
             let words = format!("{} and {} share an address", short(&spec.name), short(other));
@@ -174,7 +175,7 @@ impl State {
             self.blame(found.identity);
             return Err(refused("start a container", "address already in use"));
         }
-        let app = found.identity.map_or(App::Silent, |i| self.app(i.deployment, i.revision).0);
+        let app = found.identity.map_or(App::Silent, |i| self.app_of(i));
         let torn = self.rng.per_mille(self.swarm.tear_start);
         let answers = match app {
             _ if torn => None,

@@ -9,9 +9,8 @@ use buddo_agent::model::container::{
     Container, ContainerSpec, ContainerState, Created, ExitInfo, Identity, Mended, Slot,
 };
 use buddo_agent::model::health::ProbeOutcome;
-use buddo_agent::model::step::{container_owner, secret_owner};
+use buddo_agent::model::workload::{WorkloadId, container_owner, secret_owner};
 use buddo_agent::ports::{Containers, ContainersError, Prober};
-use buddo_shared::id::DeploymentId;
 use buddo_shared::image::{Digest, ImageReference};
 use buddo_shared::manifest::RegistryCredentials;
 use buddo_shared::probe::Probe;
@@ -153,12 +152,12 @@ impl Containers for Life {
 
     async fn end_lost(
         &self,
-        deployment: DeploymentId,
+        workload: WorkloadId,
         slot: Slot,
         _: Duration,
     ) -> Result<(), ContainersError> {
         self.call("end what is lost", "", SECONDS_10, move |state, _, _| {
-            let meant = |i: Identity| (i.deployment, i.slot) == (deployment, slot);
+            let meant = |i: Identity| (i.workload, i.slot) == (workload, slot);
             state.engine.lost.retain(|name, _| !container_owner(name).is_some_and(meant));
             Ok(())
         })
@@ -218,7 +217,7 @@ impl Containers for Life {
             state.write_secrets("remove a secret")?;
             let used = secret_owner(&wanted).is_some_and(|(id, revision)| {
                 let mut all = state.engine.containers.values().filter_map(|c| c.identity);
-                all.any(|i| i.deployment == id && i.revision == revision)
+                all.any(|i| i.workload == id && i.revision == revision)
             });
             if used && !late {
                 state.violate(format!("{} is removed and in use", short(&wanted)));

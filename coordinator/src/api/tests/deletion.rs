@@ -1,11 +1,12 @@
 //! The end of an account.
 
+use buddo_shared::id::Revision;
 use serde_json::json;
 
 use super::authorize::app;
 use super::post::{deliver, deploys, is_open, log_in, only, owner};
 use crate::store::StoreError;
-use crate::testing::{PASSWORD, World};
+use crate::testing::{PASSWORD, World, services};
 
 #[tokio::test]
 async fn deployments_are_destroyed_and_logins_and_tokens_end() {
@@ -71,7 +72,7 @@ async fn fm_64_an_account_is_deleted_whatever_of_its_apps_cannot_be_read() {
     assert!(left.unwrap().is_empty());
     let count = |sql: &str| -> i64 { database.query_row(sql, [], |row| row.get(0)).unwrap() };
     assert_eq!(count("SELECT count(*) FROM audit WHERE action = 'destroy'"), 3);
-    assert_eq!(count("SELECT count(*) FROM revisions WHERE env IS NOT NULL"), 0);
+    assert_eq!(count("SELECT count(*) FROM services WHERE env IS NOT NULL"), 0);
     assert_eq!(count("SELECT count(*) FROM deployments WHERE subdomain <> 'erased'"), 0);
 }
 
@@ -88,6 +89,8 @@ async fn nothing_of_the_person_is_left_but_ids() {
         "tier": "buddo-starter", "env_vars": { "KEY": "canary-env" } });
     let made = world.post("/api/deploy/apps", &access, body).await;
     assert_eq!(made.status, 201, "{made:?}");
+    let deployment = made.json()["deployment"]["id"].as_str().unwrap().parse().unwrap();
+    services::deploy(&world.state, deployment, &["canary-a", "canary-b"]).await;
     world.post("/api/auth/forgot-password", "", json!({ "email": "canaryname@example.com" })).await;
     assert_eq!(world.post("/api/auth/delete-account", &jwt, owner("")).await.status, 200);
     deliver(&world).await;
@@ -116,6 +119,14 @@ async fn nothing_of_the_person_is_left_but_ids() {
             }
         }
     }
+    let deployment = database.query_row("SELECT id FROM deployments", [], |row| row.get(0));
+    let deployment: String = deployment.unwrap();
+    let left = world
+        .state
+        .store
+        .read(move |tables| tables.revision(deployment.parse().unwrap(), Revision::new(2)));
+    let left: Result<_, StoreError> = left.await;
+    assert_eq!(left.unwrap().unwrap().services.iter().count(), 1, "it can still be read");
     with_id.dedup();
     with_id.sort();
     let known =

@@ -183,7 +183,7 @@ async fn nothing_is_brought_up_for_a_payer_whose_address_is_not_verified() {
     let dev = joins(&world, &owner, &org, "dev", body).await;
     let (_, key) = key(&world, &dev, &web, &BOTH).await;
     let id = deploy(&world, &key, "web-app").await;
-    world.unverify("owner").await;
+    world.unverify("owner");
     let created = world.post(APPS, &key, app("other")).await;
     let restarted = world.post(&format!("{APPS}/{id}/restart"), &key, json!({})).await;
     for refused in [created, restarted] {

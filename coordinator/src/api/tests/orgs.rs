@@ -140,7 +140,7 @@ async fn a_suspended_payers_organisation_is_not_taken_over() {
     assert_eq!(refused.refusal(), (409, "in_use"), "{refused:?}");
     assert!(refused.body["detail"].as_str().unwrap().contains("suspended"));
     suspend(false).await;
-    world.unverify("other").await;
+    world.unverify("other");
     assert_eq!(world.post(&path, &other, json!({})).await.refusal(), (403, "email_unverified"));
     let own = world.get(&org, &owner).await.json();
     assert_eq!(own["payerId"], json!(id));

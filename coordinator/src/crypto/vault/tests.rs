@@ -17,8 +17,13 @@ fn id(n: u128) -> Uuid {
     Uuid::from_u128(n)
 }
 
+fn env_of(n: u128, revision: u32, service: &str) -> EncryptionContext {
+    let (id, revision) = (DeploymentId::new(id(n)), Revision::new(revision));
+    EncryptionContext::Environment(id, revision, service.parse().unwrap())
+}
+
 fn env(n: u128, revision: u32) -> EncryptionContext {
-    EncryptionContext::Environment(DeploymentId::new(id(n)), Revision::new(revision))
+    env_of(n, revision, "app")
 }
 
 #[test]
@@ -27,12 +32,25 @@ fn opens_in_its_place_and_under_its_key_only() {
     let sealed = vault.seal(env(1, 1), &Secret::new("DATABASE_URL")).unwrap();
     assert!(!sealed.windows(8).any(|window| window == b"DATABASE"));
     assert_eq!(vault.open_sealed(env(1, 1), &sealed).unwrap().expose(), "DATABASE_URL");
-    let elsewhere = [env(2, 1), env(1, 2), EncryptionContext::TotpSecret(AccountId::new(id(1)))];
+    let elsewhere = [
+        env(2, 1),
+        env(1, 2),
+        env_of(1, 1, "db"),
+        EncryptionContext::TotpSecret(AccountId::new(id(1))),
+    ];
     for place in elsewhere {
         assert!(matches!(vault.open_sealed(place, &sealed), Err(VaultError::Open)), "{place}");
     }
     let (_other_directory, other) = self::vault();
     assert!(matches!(other.open_sealed(env(1, 1), &sealed), Err(VaultError::OtherKey)));
+}
+
+/// What was encrypted when a revision had one environment is bound to this text.
+#[test]
+fn the_environment_of_an_app_is_bound_as_it_always_was() {
+    let id = "00000000-0000-0000-0000-000000000001";
+    assert_eq!(env(1, 7).to_string(), format!("revisions.env/{id}/7"));
+    assert_eq!(env_of(1, 7, "db").to_string(), format!("services.env/{id}/7/db"));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use buddo_shared::api::deploy::CreateDeployment;
 use buddo_shared::manifest::Strategy;
@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 
 use super::*;
 use crate::testing::story::{Story, digest};
-use crate::testing::{World, request};
+use crate::testing::{World, owner, request, services};
 
 fn with_env(bytes: usize) -> CreateDeployment {
     let vars = BTreeMap::from([("KEY".to_owned(), Secret::new("v".repeat(bytes)))]);
@@ -34,10 +34,12 @@ async fn a_new_revision_is_guarded_with_all_that_brings_the_old_one_back() {
     let guard = desired.guard.unwrap();
     assert_eq!(guard.seconds, 300);
     let back = guard.fallback;
-    assert_eq!((back.revision.get(), back.digest), (1, digest(1)));
-    let plain = back.env.unwrap().open(&story.opening, Sealed::ENVIRONMENT, story.id).unwrap();
+    let app = back.services.public();
+    assert_eq!((back.revision.get(), &app.digest), (1, &Some(digest(1))));
+    let plain =
+        app.env.as_ref().unwrap().open(&story.opening, Sealed::ENVIRONMENT, story.id).unwrap();
     assert_eq!(plain.expose(), r#"{"KEY":"vvvvv"}"#);
-    assert_eq!(desired.kept_images, [desired.image.pinned(&digest(1))]);
+    assert_eq!(desired.kept_images, [desired.services.public().image.pinned(&digest(1))]);
 }
 
 #[tokio::test]
@@ -80,7 +82,7 @@ async fn images_of_kept_revisions_are_named_once_each() {
     }
     story.roll_back(Some(3)).await.unwrap();
     let desired = story.desired().await;
-    let images = [3, 4].map(|n| desired.image.pinned(&digest(n)));
+    let images = [3, 4].map(|n| desired.services.public().image.pinned(&digest(n)));
     assert_eq!(desired.kept_images, images, "the rollback has the bytes of 3");
 }
 
@@ -129,8 +131,60 @@ async fn strategy_and_domains_are_the_revisions_own() {
     story.goes_live(1).await;
     story.restart().await;
     let desired = story.desired().await;
-    assert_eq!(desired.strategy, Strategy::Recreate);
+    assert_eq!(desired.services.public().strategy, Strategy::Recreate);
     assert_eq!(desired.domains[0].as_str(), "app.example.com");
+}
+
+#[tokio::test]
+async fn a_document_has_every_service_with_its_own_environment() {
+    let mut story = Story::of(World::new(), with_env(5)).await;
+    story.goes_live(1).await;
+    services::deploy(&story.world.state, story.id, &["db", "cache"]).await;
+    let desired = story.desired().await;
+    let introduced = |services: &Services| -> Vec<(String, u32)> {
+        services.iter().map(|s| (s.name.to_string(), s.revision.get())).collect()
+    };
+    let named = |all: [(&str, u32); 3]| all.map(|(name, number)| (name.to_owned(), number));
+    assert_eq!(desired.revision.get(), 2);
+    assert_eq!(
+        introduced(&desired.services),
+        named([("app", 1), ("cache", 2), ("db", 2)]),
+        "what did not change keeps its number"
+    );
+    assert_eq!(desired.services.public().name, ServiceName::APP);
+    for service in &desired.services {
+        let sealed = service.env.as_ref().unwrap();
+        let plain = sealed.open(&story.opening, Sealed::ENVIRONMENT, story.id).unwrap();
+        let expected = match service.name {
+            ServiceName::APP => r#"{"KEY":"vvvvv"}"#.to_owned(),
+            other => services::env_of(other.as_str()),
+        };
+        assert_eq!(plain.expose(), expected);
+    }
+    // The fallback has the app as it is, so that its host leaves it alone.
+    let fallback = desired.guard.as_ref().unwrap().fallback.clone();
+    assert_eq!(introduced(&fallback.services), [("app".to_owned(), 1)]);
+    assert_eq!(fallback.services.public().spec, desired.services.public().spec);
+    let specs: BTreeSet<_> = desired.services.iter().map(|s| s.spec.clone()).collect();
+    assert_eq!(specs.len(), 3);
+    // A restart is everything again, with the same content.
+    story.restart().await;
+    let again = story.desired().await;
+    assert_eq!(introduced(&again.services), named([("app", 3), ("cache", 3), ("db", 3)]));
+    assert!(desired.services.iter().zip(&again.services).all(|(one, two)| one.spec == two.spec));
+}
+
+#[tokio::test]
+async fn a_spec_digest_stays_as_long_as_the_content_and_tells_two_deployments_apart() {
+    let story = Story::of(World::new(), with_env(5)).await;
+    let first = story.desired().await.services.public().spec.clone();
+    bump(&story).await;
+    assert_eq!(story.desired().await.services.public().spec, first, "though it is sealed again");
+    let other = CreateDeployment { subdomain: Some("other".to_owned()), ..with_env(5) };
+    let state = &story.world.state;
+    crate::testing::deploys::create(state, owner(1), None, other, None).await.unwrap();
+    let both = story.manifest().await.deployments;
+    assert_ne!(both[0].services.public().spec, both[1].services.public().spec);
 }
 
 async fn bump(story: &Story) {

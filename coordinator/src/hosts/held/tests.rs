@@ -44,10 +44,10 @@ fn change_host(story: &Story, sql: &str) {
 fn flip(story: &Story) {
     let connection = rusqlite::Connection::open(story.world.state.config.database()).unwrap();
     let id = story.id.to_string();
-    let sql = "SELECT env FROM revisions WHERE deployment_id = ?1 AND number = 1";
+    let sql = "SELECT env FROM services WHERE deployment_id = ?1 AND revision = 1";
     let mut env: Vec<u8> = connection.query_row(sql, [&id], |row| row.get(0)).unwrap();
     *env.last_mut().unwrap() ^= 1;
-    let sql = "UPDATE revisions SET env = ?2 WHERE deployment_id = ?1 AND number = 1";
+    let sql = "UPDATE services SET env = ?2 WHERE deployment_id = ?1 AND revision = 1";
     connection.execute(sql, rusqlite::params![id, env]).unwrap();
 }
 
@@ -75,8 +75,11 @@ fn held(story: &Story) -> Option<String> {
 
 #[rstest]
 #[case::a_changed_environment("")]
-#[case::no_environment("UPDATE revisions SET env = zeroblob(60) WHERE deployment_id = ?1")]
+#[case::no_environment("UPDATE services SET env = zeroblob(60) WHERE deployment_id = ?1")]
 #[case::a_corrupt_revision("UPDATE revisions SET domains = 'no JSON' WHERE deployment_id = ?1")]
+#[case::no_service("DELETE FROM services WHERE deployment_id = ?1")]
+#[case::no_public_one("UPDATE services SET public = 0 WHERE deployment_id = ?1")]
+#[case::more_replicas_than_hosts_take("UPDATE services SET replicas = 33 WHERE deployment_id = ?1")]
 #[case::a_corrupt_row("UPDATE deployments SET team_id = 'no id' WHERE id = ?1")]
 #[tokio::test]
 async fn fm_64_what_cannot_be_read_is_held_as_it_was_and_the_rest_goes_on(#[case] damage: &str) {
@@ -115,12 +118,12 @@ async fn fm_64_what_is_held_is_stopped_all_the_same_and_ends_when_it_can_be_read
     let held = story.manifest().await;
     let entry_held = entry(&held, story.id).unwrap();
     assert_eq!(entry_held.run, RunState::Stopped);
-    assert_eq!(entry_held.env, entry(&before, story.id).unwrap().env);
+    assert_eq!(entry_held.services, entry(&before, story.id).unwrap().services);
     assert!(error_of(&story, story.id).await.unwrap().contains(MAKE_AGAIN));
     flip(&story);
     bump(&story).await;
     let mended = story.manifest().await;
-    assert!(entry(&mended, story.id).unwrap().env.is_some());
+    assert!(entry(&mended, story.id).unwrap().services.public().env.is_some());
     assert_eq!(error_of(&story, story.id).await, None);
 }
 
@@ -160,7 +163,7 @@ async fn fm_64_what_cannot_be_decrypted_is_not_brought_up_and_says_what_to_do() 
     story.goes_live(1).await;
     story.restart().await;
     story.goes_live(2).await;
-    change(&story, "UPDATE revisions SET env = zeroblob(60) WHERE deployment_id = ?1");
+    change(&story, "UPDATE services SET env = zeroblob(60) WHERE deployment_id = ?1");
     let restarted = deployments::restart(&story.world.state, owner(1), story.id).await;
     let rolled = story.roll_back(Some(1)).await;
     for refused in [restarted.map(drop).unwrap_err(), rolled.map(drop).unwrap_err()] {

@@ -2,19 +2,17 @@
 
 use buddo_shared::id::{DeploymentId, Revision};
 use buddo_shared::manifest::RunState;
-use buddo_shared::secret::Secret;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::content::{environments, seal};
 use super::error::DeployError;
 use super::view::Shown;
 use super::{
     announce, create, owned_state, refuse_closed_tier, refuse_suspended, refuse_unproven, view,
 };
 use crate::auth::access::{DeployCheck, Right};
-use crate::crypto::vault::{Vault, VaultError};
 use crate::domain::deployment::{Deployment, Outline};
-use crate::domain::encryption::EncryptionContext;
 use crate::domain::history::is_near;
 use crate::domain::lifecycle::Event;
 use crate::domain::revision::RevisionRecord;
@@ -23,7 +21,7 @@ use crate::state::{AppState, Services};
 use crate::store::contract::{Action, AuditStatus, NewAudit};
 use crate::store::{StoreError, Tables};
 
-/// Starts a new revision from the same image reference; a tag is resolved again.
+/// Starts everything again from the same image references; tags are resolved again.
 pub async fn restart(
     state: &AppState,
     check: DeployCheck,
@@ -39,12 +37,12 @@ pub async fn restart(
         let current = tables
             .revision(id, deployment.revision)?
             .ok_or_else(|| StoreError::corrupt("deployments.revision")("names no revision"))?;
-        let env = environment(tables, &services.vault, id, current.number)?;
+        let envs = environments(tables, &services.vault, id, current.number)?;
         let number = next_number(tables, deployment)?;
-        let env = seal(services, id, number, env)?;
-        let digest = current.image.digest().cloned();
-        let revision = RevisionRecord { digest, ..current.again(number, services.clock.now()) };
-        tables.insert_revision(id, &revision, env.as_deref())?;
+        let envs = seal(&services.vault, id, number, &envs)?;
+        let again = current.again(number, services.clock.now());
+        let revision = RevisionRecord { services: again.services.unresolved(), ..again };
+        tables.insert_revision(id, &revision, &envs)?;
         begin(deployment, number);
         Ok(None)
     })
@@ -144,31 +142,6 @@ pub(super) fn next_number(
     let last = tables.last_revision(deployment.id)?.unwrap_or(deployment.revision);
     let serving = deployment.serving.filter(|serving| is_near(*serving, last));
     Ok(serving.map_or(last, |serving| serving.max(last)).next()?)
-}
-
-/// Decrypts a revision's environment.
-pub(super) fn environment(
-    tables: &dyn Tables,
-    vault: &Vault,
-    id: DeploymentId,
-    number: Revision,
-) -> Result<Option<Secret>, DeployError> {
-    let Some(sealed) = tables.environment(id, number)? else { return Ok(None) };
-    match vault.open_sealed(EncryptionContext::Environment(id, number), &sealed) {
-        Err(error @ (VaultError::OtherKey | VaultError::Open)) => Err(DeployError::Lost(error)),
-        opened => Ok(Some(opened?)),
-    }
-}
-
-/// Encrypts it for another revision: each is bound to its own row.
-pub(super) fn seal(
-    services: &Services,
-    id: DeploymentId,
-    number: Revision,
-    env: Option<Secret>,
-) -> Result<Option<Vec<u8>>, DeployError> {
-    let place = EncryptionContext::Environment(id, number);
-    Ok(env.map(|env| services.vault.seal(place, &env)).transpose()?)
 }
 
 /// Makes `number` the desired revision.

@@ -3,12 +3,15 @@
 //! A deployment whose first deploy failed, so that it never served, reserves its name for its own
 //! team: creating one with that name replaces it.
 
+use std::num::NonZeroU16;
+
 use buddo_shared::id::{AccountId, AppId, DeploymentId, HostId, Revision, TeamId};
 use buddo_shared::manifest::RunState;
 use buddo_shared::name::{HostName, Subdomain};
 use buddo_shared::probe::Probe;
 use buddo_shared::secret::Secret;
 use buddo_shared::spec::AppSpec;
+use buddo_shared::workload::ServiceName;
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -23,6 +26,7 @@ use crate::domain::deployment::Deployment;
 use crate::domain::encryption::EncryptionContext;
 use crate::domain::lifecycle::Lifecycle;
 use crate::domain::revision::RevisionRecord;
+use crate::domain::service::{self, Service};
 use crate::service::audit;
 use crate::service::deployments::idempotency::{self, Asked, idempotent};
 use crate::service::deployments::placement;
@@ -80,7 +84,7 @@ impl New {
     fn of(services: &Services, spec: AppSpec) -> Result<Self, DeployError> {
         let id = DeploymentId::new(random::uuid(&*services.random));
         let env = (!spec.env.is_empty()).then(|| spec.env.to_plain_json());
-        let place = EncryptionContext::Environment(id, Revision::FIRST);
+        let place = place_of(id);
         let seal = |env: Secret| Ok::<_, DeployError>((services.vault.seal(place, &env)?, env));
         let env = env.map(seal).transpose()?.map(|(sealed, env)| (env, sealed));
         Ok(Self { id, spec, env })
@@ -123,31 +127,47 @@ fn make(
         None => AppId::new(random::uuid(&*services.random)),
     };
     let deployment = deployment(id, app_id, whose, host, spec, &tier, now);
-    let place = EncryptionContext::Environment(id, Revision::FIRST);
-    let seal =
-        |(env, sealed): &(Secret, Vec<u8>)| services.vault.seal_again(place, env, sealed.clone());
+    let seal = |(env, sealed): &(Secret, Vec<u8>)| {
+        services.vault.seal_again(place_of(id), env, sealed.clone())
+    };
     let env = env.as_ref().map(seal).transpose()?;
+    let envs = env.into_iter().map(|env| (ServiceName::APP, env)).collect();
     let revision = RevisionRecord {
         number: Revision::FIRST,
-        image: spec.image.clone(),
-        digest: spec.image.digest().cloned(),
-        port: spec.port,
+        services: service::Services::single(app(spec)),
         domains: spec.custom_domain.iter().cloned().collect(),
-        probe: Probe::default(),
-        strategy: spec.strategy,
         rollback_of: None,
         created_at: now,
         live_at: None,
         failure: None,
     };
     tables.insert_deployment(&deployment)?;
-    tables.insert_revision(id, &revision, env.as_deref())?;
+    tables.insert_revision(id, &revision, &envs)?;
     let created = audit::of_operator(services, id, Action::Create, check, None);
     tables.insert_audit(&created)?;
     let deploy = audit::entry(services, id, Action::Deploy, AuditStatus::Pending, None);
     tables.insert_audit(&deploy)?;
     tables.bump_generation(host)?;
     Ok((view::deployment(tables, services, deployment)?, Made { replaced }))
+}
+
+/// The one service of an app that is a single container.
+fn app(spec: &AppSpec) -> Service {
+    Service {
+        name: ServiceName::APP,
+        introduced: Revision::FIRST,
+        replicas: NonZeroU16::MIN,
+        image: spec.image.clone(),
+        digest: spec.image.digest().cloned(),
+        port: spec.port,
+        probe: Probe::default(),
+        strategy: spec.strategy,
+    }
+}
+
+/// What its environment is bound to.
+const fn place_of(id: DeploymentId) -> EncryptionContext {
+    EncryptionContext::Environment(id, Revision::FIRST, ServiceName::APP)
 }
 
 /// Destroys the deployment that holds the name if it is the team's own and never served: creating

@@ -17,12 +17,12 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::DeployError;
-use super::act::{environment, next_number};
+use super::act::next_number;
+use super::content::{self, environments, seal};
 use crate::crypto::random::{self, Random};
 use crate::crypto::vault::Vault;
 use crate::domain::capacity::Demand;
 use crate::domain::deployment::Deployment;
-use crate::domain::encryption::EncryptionContext;
 use crate::domain::lifecycle::Event;
 use crate::domain::revision::RevisionRecord;
 use crate::domain::scheduler::NoRoom;
@@ -167,19 +167,18 @@ fn prepare(
     let current = tables
         .revision(id, deployment.revision)?
         .ok_or_else(|| StoreError::corrupt("deployments.revision")("names no revision"))?;
-    let env = environment(tables, &mover.vault, id, current.number)?;
-    let env_bytes = env.as_ref().map_or(0, |env| env.expose().len() as u64);
+    let envs = environments(tables, &mover.vault, id, current.number)?;
+    let env_bytes = content::bytes(&envs);
     let demand = Demand { memory_mb: deployment.limits.memory_mb.into(), env_bytes };
     let to = placements.find(tables, &deployment, demand)?;
     // A stopped app moves as it is: nothing has to be started.
     if deployment.run == RunState::Running {
         deployment.lifecycle.apply(Event::Move)?;
         let number = next_number(tables, &deployment)?;
-        let env = env.map(|env| mover.vault.seal(EncryptionContext::Environment(id, number), &env));
-        let env = env.transpose()?;
-        // With its digest: the app runs the same image there.
+        let envs = seal(&mover.vault, id, number, &envs)?;
+        // With its digests: the app runs the same images there.
         let revision: RevisionRecord = current.again(number, mover.now);
-        tables.insert_revision(id, &revision, env.as_deref())?;
+        tables.insert_revision(id, &revision, &envs)?;
         deployment.revision = number;
         deployment.failure = None;
     }

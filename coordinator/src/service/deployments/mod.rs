@@ -1,6 +1,7 @@
 //! The deployment use cases of operators.
 
 mod act;
+mod content;
 mod create;
 mod destroy;
 mod error;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use buddo_shared::id::{AccountId, DeploymentId, HostId};
 
 pub use act::{destroy, restart, stop};
+pub(crate) use content::spec_digest;
 pub use create::create;
 pub(crate) use destroy::{announce_destroyed, destroy_all, destroy_any};
 pub use error::DeployError;

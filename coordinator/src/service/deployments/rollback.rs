@@ -1,9 +1,10 @@
-//! Rollback: a new revision with the content of an earlier one, including the digest.
+//! Rollback: a new revision with the content of an earlier one, including the digests.
 
 use buddo_shared::id::{DeploymentId, Revision};
 use serde_json::{Value, json};
 
-use super::act::{Act, begin, carry_out, environment, next_number, seal};
+use super::act::{Act, begin, carry_out, next_number};
+use super::content::{environments, seal, specs};
 use super::error::DeployError;
 use super::{announce, owned_state};
 use crate::auth::access::{DeployCheck, Right};
@@ -11,6 +12,7 @@ use crate::domain::deployment::Deployment;
 use crate::domain::history::{self, NoReturn, Past};
 use crate::domain::lifecycle::Event;
 use crate::domain::revision::RevisionRecord;
+use crate::domain::service::Specs;
 use crate::service::deployments::idempotency::{self, Asked, idempotent};
 use crate::service::deployments::view::{self, Shown};
 use crate::state::{AppState, Services};
@@ -67,28 +69,42 @@ fn bring_back(
     deployment: &mut Deployment,
 ) -> Result<Option<Value>, DeployError> {
     let (id, from) = (deployment.id, deployment.revision);
-    let source = choose(tables, services, id, from, named)?;
-    let env = environment(tables, &services.vault, id, source.number)?;
+    let Choice { source, current } = choose(tables, services, id, from, named)?;
+    let (vault, now) = (&services.vault, services.clock.now());
+    let envs = environments(tables, vault, id, source.number)?;
     let number = next_number(tables, deployment)?;
-    let env = seal(services, id, number, env)?;
-    let revision = RevisionRecord {
-        rollback_of: Some(source.number),
-        ..source.again(number, services.clock.now())
+    let revision = match current {
+        Some(current) => {
+            let of_current = match environments(tables, vault, id, current.number) {
+                // It runs something that cannot be compared, so all of it is replaced.
+                Err(DeployError::Lost(_)) => Specs::new(),
+                found => specs(vault, id, &current, &found?),
+            };
+            let specs = specs(vault, id, &source, &envs);
+            source.instead_of(&specs, (&current, &of_current), number, now)
+        }
+        None => source.again(number, now),
     };
-    tables.insert_revision(id, &revision, env.as_deref())?;
+    let revision = RevisionRecord { rollback_of: Some(source.number), ..revision };
+    tables.insert_revision(id, &revision, &seal(vault, id, number, &envs)?)?;
     begin(deployment, number);
     Ok(Some(json!({ "from": from, "to": source.number, "revision": number })))
 }
 
-/// The revision to restore.
+/// The revision to restore, and the current one.
+struct Choice {
+    source: RevisionRecord,
+    current: Option<RevisionRecord>,
+}
+
 fn choose(
     tables: &dyn Tables,
     services: &Services,
     id: DeploymentId,
     current: Revision,
     named: Option<Revision>,
-) -> Result<RevisionRecord, DeployError> {
-    let mut rows = tables.revisions(id)?;
+) -> Result<Choice, DeployError> {
+    let rows = tables.revisions(id)?;
     let past: Vec<Past> = rows.iter().map(RevisionRecord::past).collect();
     let number = match named {
         Some(number) => {
@@ -97,9 +113,9 @@ fn choose(
         }
         None => previous(tables, services, id, &rows, &past, current)?.ok_or(NoReturn::Nothing)?,
     };
-    let index = rows.iter().position(|row| row.number == number);
-    let index = index.ok_or(NoReturn::Unknown(number))?;
-    Ok(rows.swap_remove(index))
+    let row = |number| rows.iter().find(|row| row.number == number).cloned();
+    let source = row(number).ok_or(NoReturn::Unknown(number))?;
+    Ok(Choice { source, current: row(current) })
 }
 
 /// The newest other good one with different content: after restarting a bad version in the hope of
@@ -110,15 +126,19 @@ fn previous(
     id: DeploymentId,
     rows: &[RevisionRecord],
     past: &[Past],
-    current: Revision,
+    from: Revision,
 ) -> Result<Option<Revision>, DeployError> {
     let row = |number| rows.iter().find(|row| row.number == number);
-    let environment = |number| environment(tables, &services.vault, id, number);
-    let env = environment(current)?;
-    for number in history::candidates(past, current) {
-        let same = row(number).zip(row(current)).is_some_and(|(row, current)| row.means(current));
-        if !same || environment(number)? != env {
-            return Ok(Some(number));
+    let specs_of = |row: &RevisionRecord| {
+        let envs = environments(tables, &services.vault, id, row.number)?;
+        Ok::<_, DeployError>(specs(&services.vault, id, row, &envs))
+    };
+    let current = row(from).map(|row| Ok::<_, DeployError>((row, specs_of(row)?))).transpose()?;
+    for candidate in history::candidates(past, from).filter_map(row) {
+        let specs = specs_of(candidate)?;
+        let same = |(row, of): &(&RevisionRecord, Specs)| candidate.is_met_by(&specs, (row, of));
+        if !current.as_ref().is_some_and(same) {
+            return Ok(Some(candidate.number));
         }
     }
     Ok(None)

@@ -12,13 +12,14 @@
 mod bounds;
 mod judge;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bounds::bounded;
 use buddo_runtime::error_chain::chain;
 use buddo_shared::id::{DeploymentId, HostId, Revision};
 use buddo_shared::report::{Checked, DeploymentStatus, Phase, Progress, Report, ReportBody};
+use buddo_shared::workload::ServiceName;
 use jiff::Timestamp;
 use judge::{Others, Verdict, judge};
 use serde_json::{Value, json};
@@ -39,6 +40,8 @@ struct Outcome {
     wanted_changed: bool,
     /// Number of reports about deployments on other hosts.
     of_others: u32,
+    /// Number of services that their deployments never had.
+    unknown_services: usize,
 }
 
 /// Whether a deploy has ended, so that its progress is cleared.
@@ -49,6 +52,8 @@ type Settled = bool;
 pub struct Complaints {
     /// It reports about apps on other hosts.
     of_others: bool,
+    /// It reports about services that do not exist.
+    unknown_services: bool,
     /// It cannot store acknowledgements.
     pub unnoted: bool,
 }
@@ -96,6 +101,14 @@ pub async fn commit(
             tracing::warn!(%host, reports, "a host reports about apps that are not on it");
         }
     }
+    if outcome.unknown_services > 0 {
+        let services = outcome.unknown_services;
+        if std::mem::replace(&mut complaints.unknown_services, true) {
+            tracing::debug!(%host, services, "a host reports about further unknown services");
+        } else {
+            tracing::warn!(%host, services, "ignoring what a host reports about unknown services");
+        }
+    }
     for (id, settled) in outcome.changed {
         if settled {
             state.live.settled(id);
@@ -127,23 +140,31 @@ pub async fn show(
     let own = state
         .store
         .read(move |tables| {
-            let mut own = HashSet::new();
+            let mut own = HashMap::new();
             for &id in &named {
                 let found = match tables.deployment(id) {
                     Err(StoreError::Corrupt { .. }) => None,
                     found => found?,
                 };
-                if found.is_some_and(|d| d.host == host && d.status() != Status::Destroyed) {
-                    own.insert(id);
-                }
+                let own_one = |d: &Deployment| d.host == host && d.status() != Status::Destroyed;
+                let Some(deployment) = found.filter(own_one) else { continue };
+                // As they are in progress; it has no others whose progress is of interest.
+                let services = match tables.introduced(id, deployment.revision) {
+                    Err(StoreError::Corrupt { .. }) => Vec::new(),
+                    services => services?,
+                };
+                own.insert(id, services);
             }
             Ok::<_, StoreError>(own)
         })
         .await?;
-    for progress in progress.into_iter().filter(|progress| own.contains(&progress.id)) {
-        state.live.progressed(progress);
+    for progress in progress {
+        let services = own.get(&progress.id).map(Vec::as_slice).unwrap_or_default();
+        if services.iter().any(|(name, _)| *name == progress.service) {
+            state.live.progressed(progress);
+        }
     }
-    probes.retain(|probe| own.contains(&probe.id));
+    probes.retain(|probe| own.contains_key(&probe.id));
     state.live.checked(&probes);
     Ok(())
 }
@@ -175,7 +196,7 @@ fn apply(
             let checked_at = status.checked_at.map(|at| at.min(now));
             let serving = believed(tables, &deployment, status.serving)?;
             let status = &DeploymentStatus { checked_at, serving, ..status.clone() };
-            let told = learn(tables, status, report.at.min(now))?;
+            let told = learn(tables, status, report.at.min(now), outcome)?;
             if deployment.revision == status.revision {
                 settle(tables, services, deployment, &told, outcome)
             } else {
@@ -210,6 +231,8 @@ fn believed(
 #[derive(Debug, Clone, Copy)]
 struct Told<'a> {
     status: &'a DeploymentStatus,
+    /// Name of the container that visitors reach, or are about to.
+    container: Option<&'a str>,
     at: Timestamp,
     first_live: bool,
     first_failed: bool,
@@ -220,10 +243,25 @@ fn learn<'a>(
     tables: &mut dyn Tables,
     status: &'a DeploymentStatus,
     at: Timestamp,
+    outcome: &mut Outcome,
 ) -> Result<Told<'a>, StoreError> {
     let (id, number) = (status.id, status.revision);
-    if let Some(digest) = &status.digest {
-        tables.set_digest(id, number, digest)?;
+    let services = tables.introduced(id, number)?;
+    outcome.unknown_services += count_unknown(tables, status, &services)?;
+    // The public one is the first.
+    let mut container = None;
+    for (index, &(name, introduced)) in services.iter().enumerate() {
+        let Some(told) = status.services.iter().find(|service| service.name == name) else {
+            continue;
+        };
+        if index == 0 {
+            let first = told.replicas.iter().min_by_key(|replica| replica.replica);
+            container = first.and_then(|replica| replica.container.as_deref());
+        }
+        // The digest of other content says nothing about this one.
+        if let Some(digest) = told.digest.as_ref().filter(|_| told.revision == introduced) {
+            tables.set_digest(id, name, introduced, digest)?;
+        }
     }
     let end = judge::end_of(status);
     // Only what was live can be restored; the report that it was live may have been merged into
@@ -234,7 +272,24 @@ fn learn<'a>(
         Some(failure) => tables.set_failure(id, number, failure)?,
         None => false,
     };
-    Ok(Told { status, at, first_live, first_failed })
+    Ok(Told { status, container, at, first_live, first_failed })
+}
+
+/// How many services of a report neither its revision nor another one has. One of another revision
+/// may still be on its way out.
+fn count_unknown(
+    tables: &dyn Tables,
+    status: &DeploymentStatus,
+    services: &[(ServiceName, Revision)],
+) -> Result<usize, StoreError> {
+    let mut unknown = 0;
+    for told in &status.services {
+        let is_named = services.iter().any(|(name, _)| *name == told.name);
+        if !is_named && !tables.had_service(status.id, told.name)? {
+            unknown += 1;
+        }
+    }
+    Ok(unknown)
 }
 
 /// A report about the current revision.
@@ -261,7 +316,7 @@ fn settle(
     let now = services.clock.now();
     // A value stored before this check existed.
     deployment.last_health_check = deployment.last_health_check.map(|at| at.min(now));
-    let verdict = judge(&mut deployment, status, others, told.at);
+    let verdict = judge(&mut deployment, told, others);
     let under_way = deployment.status().is_under_way();
     outcome.changed.push((status.id, !under_way));
     outcome.wanted_changed |= wanted != (deployment.revision, deployment.run);

@@ -1,11 +1,14 @@
 use buddo_runtime::clock::Clock as _;
 use buddo_shared::id::{AccountId, Revision};
+use buddo_shared::manifest::DeploymentSpec;
 use buddo_shared::secret::Secret;
+use buddo_shared::workload::{ServiceName, SpecDigest};
 use serde_json::json;
 
 use super::*;
 use crate::crypto::random::SystemRandom;
-use crate::testing::World;
+use crate::testing::story::Story;
+use crate::testing::{World, services};
 
 const VALUE: &str = "canary-environment";
 
@@ -95,16 +98,16 @@ async fn a_rotation_stores_a_few_values_at_a_time_until_none_is_left() {
         .write(move |tables| {
             let values = tables.sealed_otherwise(&[0; 12], 1000)?;
             let id = values.iter().find_map(|value| match value.place {
-                EncryptionContext::Environment(id, _) => Some(id),
+                EncryptionContext::Environment(id, ..) => Some(id),
                 EncryptionContext::TotpSecret(_) => None,
             });
             let id = id.unwrap();
             let row = tables.revision(id, Revision::FIRST)?.unwrap();
             for number in (4..=123).map(Revision::new) {
-                let place = EncryptionContext::Environment(id, number);
+                let place = EncryptionContext::Environment(id, number, ServiceName::APP);
                 let sealed = sealing.seal(place, &Secret::new(VALUE)).unwrap();
                 let row = row.again(number, Timestamp::UNIX_EPOCH);
-                tables.insert_revision(id, &row, Some(sealed.as_slice()))?;
+                tables.insert_revision(id, &row, &[(ServiceName::APP, sealed)].into())?;
             }
             Ok(())
         })
@@ -121,6 +124,48 @@ async fn a_rotation_stores_a_few_values_at_a_time_until_none_is_left() {
     }
     assert_eq!(renewed, [50, 50, 24]);
     assert_eq!(opened(&world, &vault(&world)).await.unwrap().len(), 124);
+}
+
+fn specs(desired: &DeploymentSpec) -> Vec<SpecDigest> {
+    desired.services.iter().map(|service| service.spec.clone()).collect()
+}
+
+#[tokio::test]
+async fn a_rotation_covers_every_service_and_each_value_stays_in_its_place() {
+    let story = Story::begin().await;
+    let world = &story.world;
+    services::deploy(&world.state, story.id, &["cache", "db"]).await;
+    services::deploy(&world.state, story.id, &["db"]).await;
+    let before = specs(&story.desired().await);
+    let old = world.state.vault.head();
+    let (mut rotation, now) = (rotation(world).unwrap(), world.clock.now());
+    while rotation.step(&SystemRandom, now).await.unwrap() != Step::Ended {}
+    let vault = vault(world);
+    let values: Result<_, StoreError> =
+        world.state.store.read(|tables| tables.sealed_otherwise(&[0; 12], 1000)).await;
+    let values: Vec<SealedValue> = values.unwrap();
+    let mut opened = Vec::new();
+    for SealedValue { place, sealed } in &values {
+        assert!(!sealed.starts_with(&old));
+        let EncryptionContext::Environment(_, number, service) = *place else { panic!("{place}") };
+        assert_eq!(
+            vault.open_sealed(*place, sealed).unwrap().expose(),
+            services::env_of(service.as_str())
+        );
+        opened.push((number.get(), service.to_string()));
+        // Neither another service nor another revision can be given it.
+        for other in values.iter().filter(|other| other.place != *place) {
+            let moved = vault.open_sealed(other.place, sealed);
+            assert!(matches!(moved, Err(VaultError::Open)), "{place} as {}", other.place);
+        }
+    }
+    opened.sort();
+    let expected = [(2, "cache"), (2, "db"), (3, "db")].map(|(n, name)| (n, name.to_owned()));
+    assert_eq!(opened, expected);
+    let host = story.host;
+    let bumped = world.state.store.write(move |tables| tables.bump_generation(host)).await;
+    bumped.map_err(|error: StoreError| error).unwrap();
+    assert_eq!(specs(&story.desired().await), before, "the content is the same to its host");
 }
 
 /// Time advances only for waiting tasks.

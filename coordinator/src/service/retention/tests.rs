@@ -19,6 +19,10 @@ async fn what_is_old_is_forgotten_once_and_the_audit_log_keeps_that_it_was() {
     let story = story(5).await;
     assert_eq!(sweep(&story.world.state).await.unwrap(), 3);
     assert_eq!(story.revisions().await, [5, 4]);
+    let database = rusqlite::Connection::open(story.world.state.config.database()).unwrap();
+    let sql = "SELECT group_concat(revision) FROM services";
+    let left: String = database.query_row(sql, [], |row| row.get(0)).unwrap();
+    assert_eq!(left, "4,5", "no service is left of what was forgotten");
     assert_eq!(story.log().await.last().unwrap(), "prune completed");
     assert_eq!(story.details().await["revisions"], json!([1, 2, 3]));
     let log = story.log().await;

@@ -52,7 +52,7 @@ pub use logins::{LoginRow, Logins};
 pub use mails::{MailKind, MailQueue, QueuedMail, UnknownMail};
 pub use oauth::{Client, Code, Grant, OAuth, Token, TokenKind};
 pub use orgs::{MemberRow, Membership, NewOrgAct, OrgAct, OrgActRow, OrgRow, Orgs, TeamRow, Teams};
-pub use revisions::Revisions;
+pub use revisions::{Revisions, SealedEnvironments};
 pub use sealed::{SealedValue, SealedValues};
 pub use tiers::{Tier, Tiers};
 pub use trust::{HostIdentities, HostIdentity};

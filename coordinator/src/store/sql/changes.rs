@@ -138,7 +138,7 @@ impl Changes for Tx<'_> {
 
 /// What is deleted with an account, ordered so that no foreign key forbids it. Destroyed
 /// deployments keep their ids, for the audit log.
-const ERASE: [&str; 18] = [
+const ERASE: [&str; 20] = [
     "DELETE FROM email_tokens WHERE account_id = ?1",
     "DELETE FROM mailed_links WHERE account_id = ?1",
     "DELETE FROM recovery_codes WHERE account_id = ?1",
@@ -158,8 +158,14 @@ const ERASE: [&str; 18] = [
     "DELETE FROM oauth_grants WHERE account_id = ?1 OR client_id IN
          (SELECT client_id FROM oauth_clients WHERE owner_id = ?1)",
     "DELETE FROM oauth_clients WHERE owner_id = ?1",
-    "UPDATE revisions SET image = 'docker.io/library/erased:latest', digest = NULL, env = NULL,
-         domains = '[]', failure_code = NULL, failure_cause = NULL, failure_fix = NULL
+    // The names of services are its words too. One stays, so that the revision can be read.
+    "DELETE FROM services WHERE public = 0 AND deployment_id IN
+         (SELECT id FROM deployments WHERE account_id = ?1)",
+    "UPDATE services SET name = 'app', image = 'docker.io/library/erased:latest', digest = NULL,
+         env = NULL
+     WHERE deployment_id IN (SELECT id FROM deployments WHERE account_id = ?1)",
+    "UPDATE revisions SET domains = '[]', failure_code = NULL, failure_cause = NULL,
+         failure_fix = NULL
      WHERE deployment_id IN (SELECT id FROM deployments WHERE account_id = ?1)",
     "UPDATE deployments SET subdomain = 'erased', container_name = 'erased', custom_domain = NULL,
          failure_code = NULL, failure_cause = NULL, failure_fix = NULL, trouble_code = NULL,

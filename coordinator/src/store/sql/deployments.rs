@@ -86,9 +86,9 @@ const COUNT: &str = "
           WHERE account_id = ?1 AND status <> 'destroyed') AS counted";
 
 const ENV_BYTES: &str = "
-    SELECT d.host_id, coalesce(sum(length(r.env)), 0) AS bytes
+    SELECT d.host_id, coalesce(sum(length(s.env)), 0) AS bytes
     FROM deployments d /*index: deployments_account*/
-    JOIN revisions r ON r.deployment_id = d.id AND r.number = d.revision
+    JOIN services s ON s.deployment_id = d.id AND s.revision = d.revision
     WHERE d.account_id = ?1 AND d.status <> 'destroyed' GROUP BY d.host_id";
 
 impl Deployments for Tx<'_> {

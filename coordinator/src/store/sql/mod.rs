@@ -36,6 +36,7 @@ mod portable;
 mod query;
 mod revisions;
 mod sealed;
+mod services;
 mod teams;
 mod tiers;
 mod trust;

@@ -2,33 +2,37 @@
 
 use buddo_shared::id::{DeploymentId, Revision};
 use buddo_shared::image::Digest;
-use buddo_shared::port::Port;
+use buddo_shared::workload::ServiceName;
 use jiff::Timestamp;
 
-use super::column::{
-    failure, get, json, millis, opt_millis, opt_parsed, opt_time, parsed, text, time, to_json,
-    to_word, word,
-};
-use super::{Row, Tx, params};
+use super::column::{get, millis, opt_millis, parsed, text, to_json};
+use super::services::{gather, read};
+use super::{Tx, params};
 use crate::domain::failure::Failure;
 use crate::domain::revision::RevisionRecord;
-use crate::store::contract::{Result, Revisions, StoreError};
+use crate::store::contract::{Result, Revisions, SealedEnvironments};
 
-// Both read everything but the environment.
+// Both read everything but the environments: one row for each service. A revision without one is
+// damaged, and is not to look as if it did not exist.
 const ONE: &str = "
-    SELECT number, image, digest, port, domains, probe, strategy, rollback_of, created_at, live_at,
-        failure_code, failure_cause, failure_fix
-    FROM revisions WHERE deployment_id = ?1 AND number = ?2";
+    SELECT r.number, r.domains, r.rollback_of, r.created_at, r.live_at, r.failure_code,
+        r.failure_cause, r.failure_fix, s.name, s.introduced, s.public, s.replicas, s.image,
+        s.digest, s.port, s.probe, s.strategy
+    FROM revisions r
+    LEFT JOIN services s ON s.deployment_id = r.deployment_id AND s.revision = r.number
+    WHERE r.deployment_id = ?1 AND r.number = ?2 ORDER BY s.name";
 
 const ALL: &str = "
-    SELECT number, image, digest, port, domains, probe, strategy, rollback_of, created_at, live_at,
-        failure_code, failure_cause, failure_fix
-    FROM revisions WHERE deployment_id = ?1 ORDER BY number";
+    SELECT r.number, r.domains, r.rollback_of, r.created_at, r.live_at, r.failure_code,
+        r.failure_cause, r.failure_fix, s.name, s.introduced, s.public, s.replicas, s.image,
+        s.digest, s.port, s.probe, s.strategy
+    FROM revisions r
+    LEFT JOIN services s ON s.deployment_id = r.deployment_id AND s.revision = r.number
+    WHERE r.deployment_id = ?1 ORDER BY r.number, s.name";
 
 const INSERT: &str = "
-    INSERT INTO revisions (deployment_id, number, image, digest, port, env, domains, probe,
-        strategy, rollback_of, created_at, live_at)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+    INSERT INTO revisions (deployment_id, number, domains, rollback_of, created_at, live_at)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 
 const MANY: &str = "
     SELECT r.deployment_id AS id FROM revisions r JOIN deployments d ON d.id = r.deployment_id
@@ -37,18 +41,30 @@ const MANY: &str = "
 
 impl Revisions for Tx<'_> {
     fn revision(&self, id: DeploymentId, number: Revision) -> Result<Option<RevisionRecord>> {
-        self.first("read a revision", ONE, params![text(&id), number.get()], read)
+        let rows = self.all("read a revision", ONE, params![text(&id), number.get()], read)?;
+        Ok(gather(rows)?.pop())
     }
 
     fn revisions(&self, id: DeploymentId) -> Result<Vec<RevisionRecord>> {
-        self.all("list revisions", ALL, [text(&id)], read)
+        gather(self.all("list revisions", ALL, [text(&id)], read)?)
     }
 
-    fn environment(&self, id: DeploymentId, number: Revision) -> Result<Option<Vec<u8>>> {
-        let sql = "SELECT env FROM revisions WHERE deployment_id = ?1 AND number = ?2";
-        let params = params![text(&id), number.get()];
-        let env = self.first("read an environment", sql, params, |row| get(row, "env"))?;
-        Ok(env.flatten())
+    fn environments(&self, id: DeploymentId, number: Revision) -> Result<SealedEnvironments> {
+        self.environments_of(id, number)
+    }
+
+    fn introduced(
+        &self,
+        id: DeploymentId,
+        number: Revision,
+    ) -> Result<Vec<(ServiceName, Revision)>> {
+        self.introduced_in(id, number)
+    }
+
+    fn had_service(&self, id: DeploymentId, name: ServiceName) -> Result<bool> {
+        let sql = "SELECT 1 FROM services WHERE deployment_id = ?1 AND name = ?2 LIMIT 1";
+        let params = params![text(&id), text(&name)];
+        Ok(self.first("look up a service", sql, params, |_| Ok(()))?.is_some())
     }
 
     fn last_revision(&self, id: DeploymentId) -> Result<Option<Revision>> {
@@ -63,30 +79,31 @@ impl Revisions for Tx<'_> {
         &mut self,
         id: DeploymentId,
         revision: &RevisionRecord,
-        env: Option<&[u8]>,
+        envs: &SealedEnvironments,
     ) -> Result<()> {
         let r = revision;
         let params = params![
             text(&id),
             r.number.get(),
-            text(&r.image),
-            r.digest.as_ref().map(Digest::as_str),
-            r.port.get(),
-            env,
             to_json(&r.domains)?,
-            to_json(&r.probe)?,
-            to_word(&r.strategy)?,
             r.rollback_of.map(Revision::get),
             millis(r.created_at),
             opt_millis(r.live_at),
         ];
-        self.run("store a revision", INSERT, params).map(drop)
+        self.run("store a revision", INSERT, params)?;
+        self.insert_services(id, r.number, &r.services, envs)
     }
 
-    fn set_digest(&mut self, id: DeploymentId, number: Revision, digest: &Digest) -> Result<()> {
-        let sql = "UPDATE revisions SET digest = ?3
-                   WHERE deployment_id = ?1 AND number = ?2 AND digest IS NULL";
-        let params = params![text(&id), number.get(), digest.as_str()];
+    fn set_digest(
+        &mut self,
+        id: DeploymentId,
+        service: ServiceName,
+        introduced: Revision,
+        digest: &Digest,
+    ) -> Result<()> {
+        let sql = "UPDATE services SET digest = ?4
+                   WHERE deployment_id = ?1 AND name = ?2 AND introduced = ?3 AND digest IS NULL";
+        let params = params![text(&id), text(&service), introduced.get(), digest.as_str()];
         self.run("store a digest", sql, params).map(drop)
     }
 
@@ -105,9 +122,12 @@ impl Revisions for Tx<'_> {
     }
 
     fn forget_revisions(&mut self, id: DeploymentId, numbers: &[Revision]) -> Result<()> {
-        let sql = "DELETE FROM revisions WHERE deployment_id = ?1 AND number = ?2";
+        let services = "DELETE FROM services WHERE deployment_id = ?1 AND revision = ?2";
+        let revision = "DELETE FROM revisions WHERE deployment_id = ?1 AND number = ?2";
         for number in numbers {
-            self.run("delete a revision", sql, params![text(&id), number.get()])?;
+            for sql in [services, revision] {
+                self.run("delete a revision", sql, params![text(&id), number.get()])?;
+            }
         }
         Ok(())
     }
@@ -124,24 +144,7 @@ impl Revisions for Tx<'_> {
     }
 
     fn erase_env(&mut self, id: DeploymentId) -> Result<()> {
-        let sql = "UPDATE revisions SET env = NULL WHERE deployment_id = ?1";
-        self.run("erase an environment", sql, [text(&id)]).map(drop)
+        let sql = "UPDATE services SET env = NULL WHERE deployment_id = ?1";
+        self.run("erase environments", sql, [text(&id)]).map(drop)
     }
-}
-
-fn read(row: &Row<'_>) -> Result<RevisionRecord> {
-    let port: i64 = get(row, "port")?;
-    Ok(RevisionRecord {
-        number: Revision::new(get(row, "number")?),
-        image: parsed(row, "image")?,
-        digest: opt_parsed(row, "digest")?,
-        port: Port::try_from(port).map_err(StoreError::corrupt("port"))?,
-        domains: json(row, "domains")?,
-        probe: json(row, "probe")?,
-        strategy: word(row, "strategy")?,
-        rollback_of: get::<Option<u32>>(row, "rollback_of")?.map(Revision::new),
-        created_at: time(row, "created_at")?,
-        live_at: opt_time(row, "live_at")?,
-        failure: failure(row, ["failure_code", "failure_cause", "failure_fix"])?,
-    })
 }

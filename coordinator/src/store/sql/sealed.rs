@@ -19,9 +19,9 @@ const TOTP: [&str; 2] = [
      WHERE totp_secret IS NOT NULL AND substr(totp_secret, 1, 12) > ?1 LIMIT ?2",
 ];
 const ENVIRONMENTS: [&str; 2] = [
-    "SELECT deployment_id, number, env AS sealed FROM revisions
+    "SELECT deployment_id, revision, name, env AS sealed FROM services
      WHERE env IS NOT NULL AND substr(env, 1, 12) < ?1 LIMIT ?2",
-    "SELECT deployment_id, number, env AS sealed FROM revisions
+    "SELECT deployment_id, revision, name, env AS sealed FROM services
      WHERE env IS NOT NULL AND substr(env, 1, 12) > ?1 LIMIT ?2",
 ];
 
@@ -41,9 +41,10 @@ impl SealedValues for Tx<'_> {
         }
         for sql in ENVIRONMENTS {
             values.extend(self.all(operation, sql, params![head, left(&values)], |row| {
-                let number = Revision::new(get(row, "number")?);
+                let number = Revision::new(get(row, "revision")?);
+                let (id, service) = (parsed(row, "deployment_id")?, parsed(row, "name")?);
                 Ok(SealedValue {
-                    place: EncryptionContext::Environment(parsed(row, "deployment_id")?, number),
+                    place: EncryptionContext::Environment(id, number, service),
                     sealed: get(row, "sealed")?,
                 })
             })?);
@@ -59,10 +60,11 @@ impl SealedValues for Tx<'_> {
                 let sql = "UPDATE accounts SET totp_secret = ?2 WHERE id = ?1 AND totp_secret = ?3";
                 self.run(operation, sql, params![text(&account), by, sealed])
             }
-            EncryptionContext::Environment(id, number) => {
-                let sql = "UPDATE revisions SET env = ?3
-                           WHERE deployment_id = ?1 AND number = ?2 AND env = ?4";
-                self.run(operation, sql, params![text(&id), number.get(), by, sealed])
+            EncryptionContext::Environment(id, number, service) => {
+                let sql = "UPDATE services SET env = ?4
+                           WHERE deployment_id = ?1 AND revision = ?2 AND name = ?3 AND env = ?5";
+                let params = params![text(&id), number.get(), text(&service), by, sealed];
+                self.run(operation, sql, params)
             }
         };
         rows.map(|rows| rows > 0)

@@ -13,7 +13,7 @@ fn every_column_of_bytes_is_known() {
     let mut statement = connection.prepare(sql).unwrap();
     let found: Vec<String> =
         statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
-    let encrypted = ["accounts.totp_secret", "revisions.env"];
+    let encrypted = ["accounts.totp_secret", "services.env"];
     let hashes = [
         "api_keys.hash",
         "audit_anchor.hash",

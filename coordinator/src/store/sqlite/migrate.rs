@@ -32,6 +32,7 @@ const STEPS: &[M<'static>] = &[
     M::up(include_str!("../migrations/0016_short_transactions.sql")),
     M::up(include_str!("../migrations/0017_failures.sql")),
     M::up(include_str!("../migrations/0018_host_leases.sql")),
+    M::up(include_str!("../migrations/0019_services.sql")),
     M::up(include_str!("../migrations/0020_shared_statements.sql")),
 ];
 
@@ -148,6 +149,8 @@ pub(super) fn before_the_chain(path: &Path) -> Connection {
 
 #[cfg(test)]
 mod tests {
+    mod to_services;
+
     use std::time::Instant;
 
     use super::*;

@@ -1,12 +1,15 @@
 //! Frequent operations cost the same in a large database as in a small one. Counted in steps of
 //! SQLite's virtual machine, which are the same everywhere; times would depend on the test machine.
 
+use std::num::NonZeroU16;
+
 use buddo_shared::id::{AccountId, AppId, DeploymentId, HostId, Revision};
 use buddo_shared::limits::Limits;
 use buddo_shared::manifest::RunState;
 use buddo_shared::port::Port;
 use buddo_shared::probe::Probe;
 use buddo_shared::sealed::OpeningKey;
+use buddo_shared::workload::ServiceName;
 use jiff::Timestamp;
 use rusqlite::Connection;
 use serde_json::json;
@@ -18,6 +21,7 @@ use crate::domain::deployment::Deployment;
 use crate::domain::encryption::HEAD;
 use crate::domain::lifecycle::{Event, Lifecycle};
 use crate::domain::revision::RevisionRecord;
+use crate::domain::service::{Service, Services};
 use crate::store::contract::{
     Action, Audit as _, AuditChain as _, AuditStatus, Deployments as _, Hosts as _,
     Idempotency as _, NewAudit, OAuth as _, Replay, Revisions as _, RoomSearch, Roomy,
@@ -125,18 +129,23 @@ fn create(tx: &mut Tx<'_>) {
     .unwrap();
     let revision = RevisionRecord {
         number: Revision::FIRST,
-        image: "docker.io/library/nginx:latest".parse().unwrap(),
-        digest: None,
-        port: Port::DEFAULT,
+        services: Services::single(Service {
+            name: ServiceName::APP,
+            introduced: Revision::FIRST,
+            replicas: NonZeroU16::MIN,
+            image: "docker.io/library/nginx:latest".parse().unwrap(),
+            digest: None,
+            port: Port::DEFAULT,
+            probe: Probe::default(),
+            strategy: buddo_shared::manifest::Strategy::Rolling,
+        }),
         domains: Vec::new(),
-        probe: Probe::default(),
-        strategy: buddo_shared::manifest::Strategy::Rolling,
         rollback_of: None,
         created_at: at(0),
         live_at: None,
         failure: None,
     };
-    tx.insert_revision(deployment, &revision, Some(&[5; 100])).unwrap();
+    tx.insert_revision(deployment, &revision, &[(ServiceName::APP, vec![5; 100])].into()).unwrap();
     audit(tx, 1 << 60, deployment, Action::Create, AuditStatus::Completed);
     audit(tx, (1 << 60) + 1, deployment, Action::Deploy, AuditStatus::Pending);
     tx.bump_generation(host).unwrap();

@@ -80,6 +80,8 @@ pub fn holds(path: &Path) -> Result<Holds, StoreError> {
     };
     let hosts = any("hosts", "id").map_err(failed)?;
     let sealed = any("accounts", "totp_secret").map_err(failed)?
+        || any("services", "env").map_err(failed)?
+        // Where they were before schema 19.
         || any("revisions", "env").map_err(failed)?;
     Ok(Holds { hosts, sealed })
 }

@@ -216,7 +216,9 @@ fn run_group(connection: &mut Connection, jobs: impl Iterator<Item = Job>, commi
     match result {
         #[cfg(test)]
         Ok(()) if super::faults::breaks(Broken::Once) => {
-            answers.into_iter().for_each(|answer| answer(super::faults::after_commit()));
+            for answer in answers {
+                answer(super::faults::after_commit());
+            }
         }
         Ok(()) => answers.into_iter().for_each(|answer| answer(Ok(()))),
         Err(error) => {

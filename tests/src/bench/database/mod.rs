@@ -26,6 +26,7 @@ use buddo_shared::id::{AccountId, DeploymentId, Revision};
 use buddo_shared::sealed::OpeningKey;
 use buddo_shared::secret::Secret;
 use buddo_shared::spec::AppSpec;
+use buddo_shared::workload::ServiceName;
 use futures_util::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, params};
@@ -76,16 +77,21 @@ fn fill(path: &Path, vault: &Vault) -> anyhow::Result<()> {
     let transaction = connection.transaction()?;
     transaction.execute_batch(&sql.replace(":now", &now.to_string()))?;
     let env = Secret::new(format!(r#"{{"KEY":"{}"}}"#, "x".repeat(200)));
-    let mut statement = transaction.prepare(
-        "INSERT INTO revisions (deployment_id, number, image, port, env, probe, strategy, created_at)
-         VALUES (?1, 1, 'docker.io/library/nginx:latest', 8000, ?2, ?3, 'rolling', 0)",
+    let mut revision = transaction
+        .prepare("INSERT INTO revisions (deployment_id, number, created_at) VALUES (?1, 1, 0)")?;
+    let mut service = transaction.prepare(
+        "INSERT INTO services (deployment_id, revision, name, introduced, public, replicas, image,
+             port, env, probe, strategy)
+         VALUES (?1, 1, 'app', 1, 1, 1, 'docker.io/library/nginx:latest', 8000, ?2, ?3, 'rolling')",
     )?;
     let probe = serde_json::to_string(&buddo_shared::probe::Probe::default())?;
     for n in 0..DEPLOYMENTS {
-        let place = EncryptionContext::Environment(DeploymentId::new(id(n)), Revision::FIRST);
-        statement.execute(params![id(n).to_string(), vault.seal(place, &env)?, probe])?;
+        let (id, first) = (DeploymentId::new(id(n)), Revision::FIRST);
+        let place = EncryptionContext::Environment(id, first, ServiceName::APP);
+        revision.execute([id.to_string()])?;
+        service.execute(params![id.to_string(), vault.seal(place, &env)?, probe])?;
     }
-    drop(statement);
+    drop((revision, service));
     transaction.commit()?;
     connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")?;
     Ok(())

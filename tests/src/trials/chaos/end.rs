@@ -32,7 +32,7 @@ pub(super) async fn check(
     poll::until("exactly the wanted secrets", PATIENCE, async || {
         let found = containers::secrets(product.world).await?;
         let names: BTreeSet<String> =
-            wanted.iter().map(|(id, revision)| format!("buddo-{id}-r{revision}-0")).collect();
+            wanted.iter().map(|(id, revision)| format!("buddo-{id}-app-0-r{revision}-0")).collect();
         ensure!(found == names, "{:?} differ", found.symmetric_difference(&names));
         Ok(())
     })

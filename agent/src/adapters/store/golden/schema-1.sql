@@ -1,5 +1,4 @@
--- A database as agents of schema 1 left it: what every later agent must be able to take up.
--- Never edited; a new schema adds a file of the one before it.
+-- A database as agents of schema 1 left it: refused since schema 4. Never edited.
 -- The one document in force, as the bytes that were signed. Epoch and generation are decimal
 -- text: they are unsigned 64-bit numbers, which SQLite's integers are not.
 CREATE TABLE document (

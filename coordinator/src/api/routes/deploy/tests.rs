@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use buddo_shared::api::problem::MEDIA_TYPE;
-use buddo_shared::report::{DeploymentStatus, Phase, Report, ReportBody};
+use buddo_shared::report::{Phase, Report, ReportBody};
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use http::Request;
@@ -400,7 +400,7 @@ async fn who_has_not_verified_the_address_brings_nothing_up() {
     let stop =
         async |id: &str| world.post(&format!("{APPS}/{id}/stop"), &token, json!({})).await.status;
     assert_eq!(stop(&stopped).await, 200);
-    world.unverify("myoperator").await;
+    world.unverify("myoperator");
     for refused in brought_up(&world, &token, &running, &stopped).await {
         assert_eq!(refused.refusal(), (403, "email_unverified"), "{refused:?}");
         let detail = refused.body["detail"].as_str().unwrap();
@@ -416,7 +416,7 @@ async fn who_has_not_verified_the_address_brings_nothing_up() {
 async fn what_was_answered_before_is_answered_so_again_whatever_the_address() {
     let (world, token) = world().await;
     let first = keyed(&world, &token, "key-1", body("my-app")).await;
-    world.unverify("myoperator").await;
+    world.unverify("myoperator");
     let again = keyed(&world, &token, "key-1", body("my-app")).await;
     assert_eq!((again.status, again.body), (first.status, first.body));
 }
@@ -585,7 +585,7 @@ async fn what_was_done_for_a_key_is_not_done_again_for_a_jump_of_the_clock() {
 /// Makes the only host report that `revision` is live.
 async fn goes_live(world: &World, id: &str, revision: u32) {
     let live = story::status(id.parse().unwrap(), revision, Phase::Live, Some(revision));
-    let body = DeploymentStatus { digest: Some(story::digest(revision)), ..live };
+    let body = story::resolved(live, story::digest(revision));
     let (seq, at) = (revision.into(), world.state.clock.now());
     let report = Report { seq, at, body: ReportBody::Deployment(body) };
     let host = join::list(&world.state.store).await.unwrap()[0].id;

@@ -1,4 +1,5 @@
-//! Translates domain values to those of the published API.
+//! Translates domain values to those of the published API, which knows one container per
+//! deployment: the public service's.
 
 use buddo_shared::api::deploy::{self, AuditEntry, StatusAnswer, StatusProgress};
 use buddo_shared::id::Revision;
@@ -17,13 +18,14 @@ use crate::store::contract::{AuditRow, Tier};
 /// A deployment with all published fields, in this zone.
 pub(crate) fn deployment(shown: Shown, zone: &HostName) -> deploy::Deployment {
     let Shown { deployment: d, revision, host, condition } = shown;
+    let app = revision.services.into_public();
     deploy::Deployment {
         id: d.id.to_string(),
         app_id: d.app_id.to_string(),
         deploy_tier_id: d.tier_id,
         container_name: d.container_name,
-        container_image: revision.image.to_string(),
-        image_digest: revision.digest.as_ref().map(Digest::to_string),
+        container_image: app.image.to_string(),
+        image_digest: app.digest.as_ref().map(Digest::to_string),
         revision: d.revision.get(),
         subdomain: d.subdomain.to_string(),
         url: format!("https://{}", d.subdomain.host_in(zone)),
@@ -36,7 +38,7 @@ pub(crate) fn deployment(shown: Shown, zone: &HostName) -> deploy::Deployment {
         warning: condition.warning.map(failure),
         waiting: condition.waiting.map(failure),
         restarts: d.restarts,
-        port: revision.port.get(),
+        port: app.port.get(),
         memory_limit_mb: d.limits.memory_mb,
         cpu_limit_millicores: d.limits.cpu_millicores,
         host_server: host,
@@ -68,14 +70,15 @@ pub(crate) fn status_answer(shown: ShownStatus) -> StatusAnswer {
 
 /// One revision of a deployment.
 pub(crate) fn revision(d: &Deployment, record: RevisionRecord) -> deploy::Revision {
+    let app = record.services.public();
     deploy::Revision {
         revision: record.number.get(),
         can_roll_back: record.past().can_return() && d.status() != Status::Destroyed,
-        container_image: record.image.to_string(),
-        image_digest: record.digest.as_ref().map(Digest::to_string),
-        port: record.port.get(),
+        container_image: app.image.to_string(),
+        image_digest: app.digest.as_ref().map(Digest::to_string),
+        port: app.port.get(),
         custom_domain: record.domains.first().map(ToString::to_string),
-        strategy: record.strategy,
+        strategy: app.strategy,
         current: record.number == d.revision,
         serving: d.serving == Some(record.number),
         rollback_of: record.rollback_of.map(Revision::get),

@@ -2,7 +2,7 @@ use buddo_runtime::clock::Clock as _;
 use buddo_shared::api::deploy::CreateDeployment;
 use buddo_shared::id::{Generation, Revision};
 use buddo_shared::manifest::RunState;
-use buddo_shared::report::{DeploymentStatus, Phase, Report, ReportBody};
+use buddo_shared::report::{Phase, Report, ReportBody};
 use buddo_shared::sealed::Sealed;
 use buddo_shared::secret::Secret;
 use jiff::SignedDuration;
@@ -12,8 +12,8 @@ use super::*;
 use crate::domain::failure::Failure;
 use crate::domain::lifecycle::Status;
 use crate::store::StoreError;
-use crate::store::contract::AdminActRow;
-use crate::testing::story::{Story, commit, digest, status};
+use crate::store::contract::{AdminActRow, SealedEnvironments};
+use crate::testing::story::{Story, commit, digest, resolved, status};
 use crate::testing::{World, deploys as deployments, owner, request};
 
 fn admin_context(world: &World) -> AdminContext {
@@ -77,8 +77,9 @@ async fn fm_69_an_evacuated_app_is_the_same_bytes_and_secrets_elsewhere() {
     let old = story.host;
     story.host = second;
     let desired = story.desired().await;
-    assert_eq!((desired.revision, desired.digest), (Revision::new(2), Some(digest(1))));
-    let env = desired.env.unwrap().open(&opening, Sealed::ENVIRONMENT, story.id).unwrap();
+    let app = desired.services.public();
+    assert_eq!((desired.revision, &app.digest), (Revision::new(2), &Some(digest(1))));
+    let env = app.env.as_ref().unwrap().open(&opening, Sealed::ENVIRONMENT, story.id).unwrap();
     assert_eq!(env.expose(), r#"{"KEY":"value"}"#);
     // The owner's log has it; reports of the previous host about it are ignored.
     assert_eq!(story.details().await["cause"], "evacuation");
@@ -86,8 +87,7 @@ async fn fm_69_an_evacuated_app_is_the_same_bytes_and_secrets_elsewhere() {
     let late = Report { seq: 9, at: story.world.clock.now(), body: ReportBody::Deployment(late) };
     commit(&story.world.state, old, vec![late]).await.unwrap();
     assert_eq!(story.stored().await.status(), Status::Deploying);
-    let live =
-        DeploymentStatus { digest: Some(digest(1)), ..status(story.id, 2, Phase::Live, Some(2)) };
+    let live = resolved(status(story.id, 2, Phase::Live, Some(2)), digest(1));
     let live = Report { seq: 1, at: story.world.clock.now(), body: ReportBody::Deployment(live) };
     commit(&story.world.state, second, vec![live]).await.unwrap();
     assert_eq!(story.stored().await.status(), Status::Running);
@@ -219,8 +219,8 @@ async fn an_administrator_destroys_a_deployment_by_id_or_name_and_nothing_else()
     // Its environment is erased.
     let id = story.id;
     let env: Result<_, StoreError> =
-        story.world.state.store.read(move |tables| tables.environment(id, Revision::FIRST)).await;
-    assert_eq!(env.unwrap(), None);
+        story.world.state.store.read(move |tables| tables.environments(id, Revision::FIRST)).await;
+    assert_eq!(env.unwrap(), SealedEnvironments::new());
     let again = destroy(&admin_context(&story.world), &id.to_string()).await.unwrap_err();
     assert!(matches!(again, AdminError::Deployment(_)), "{again}");
 }
@@ -247,7 +247,7 @@ async fn fm_64_what_cannot_be_read_or_kept_stays_and_the_rest_is_evacuated() {
         &world,
         &format!(
             "UPDATE deployments SET team_id = 'no id' WHERE id = '{}';
-             UPDATE revisions SET env = zeroblob(60) WHERE deployment_id = '{}';
+             UPDATE services SET env = zeroblob(60) WHERE deployment_id = '{}';
              CREATE TRIGGER full BEFORE INSERT ON revisions WHEN NEW.deployment_id = '{}'
                  BEGIN SELECT RAISE(ABORT, 'no'); END;",
             ids[0], ids[1], ids[2]
@@ -297,7 +297,7 @@ async fn fm_64_what_cannot_be_read_is_destroyed_by_an_administrator(
     let account = crate::testing::account(1).to_string();
     assert!(act.starts_with("deployment_destroy") && act.contains(&account), "{act}");
     let database = rusqlite::Connection::open(story.world.state.config.database()).unwrap();
-    let sql = "SELECT count(*) FROM revisions WHERE env IS NOT NULL";
+    let sql = "SELECT count(*) FROM services WHERE env IS NOT NULL";
     assert_eq!(database.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
     let sql = "SELECT action || ' ' || status FROM audit ORDER BY seq DESC LIMIT 1";
     let last: String = database.query_row(sql, [], |row| row.get(0)).unwrap();

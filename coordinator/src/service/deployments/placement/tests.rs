@@ -267,7 +267,7 @@ async fn a_host_where_the_account_has_its_share_is_passed_over() {
     world.host(2, 4096).await;
     let database = Connection::open(world.state.config.database()).unwrap();
     let bytes = i64::try_from(MAX_ACCOUNT_ENV_BYTES).unwrap();
-    database.execute("UPDATE revisions SET env = zeroblob(?1)", [bytes]).unwrap();
+    database.execute("UPDATE services SET env = zeroblob(?1)", [bytes]).unwrap();
     let search = Search {
         account: crate::testing::account(1),
         demand: Demand { memory_mb: 256, env_bytes: 1 },

@@ -1,14 +1,15 @@
 use buddo_shared::api::deploy::Rollback;
-use buddo_shared::report::Phase;
+use buddo_shared::report::{DeploymentStatus, Phase};
+use buddo_shared::workload::ServiceName;
 
 use super::*;
 use crate::domain::lifecycle::Status;
 use crate::service::deployments::IdempotencyKey;
-use crate::testing::story::{Story, digest, status};
-use crate::testing::{account, deploys as deployments, owner};
+use crate::testing::story::{self, Story, digest, resolved, status};
+use crate::testing::{account, deploys as deployments, owner, services};
 
 /// Revisions 1 to `n`, each live with its own digest.
-async fn story(n: u32) -> Story {
+async fn live_to(n: u32) -> Story {
     let mut story = Story::begin().await;
     story.goes_live(1).await;
     for revision in 2..=n {
@@ -24,21 +25,22 @@ fn refusal(result: Result<u32, DeployError>) -> String {
 
 #[tokio::test]
 async fn fm_33_a_rollback_runs_the_bytes_of_then_and_a_restart_those_of_now() {
-    let story = story(3).await;
+    let story = live_to(3).await;
     assert_eq!(story.roll_back(Some(1)).await.unwrap(), 4);
     let desired = story.desired().await;
-    assert_eq!((desired.revision.get(), desired.digest), (4, Some(digest(1))));
+    let app = desired.services.public();
+    assert_eq!((desired.revision.get(), &app.digest), (4, &Some(digest(1))));
     // A digest reported now does not change it.
     let mut story = story;
     story.goes_live(4).await;
-    assert_eq!(story.desired().await.digest, Some(digest(1)));
+    assert_eq!(story.desired().await.services.public().digest, Some(digest(1)));
     story.restart().await;
-    assert_eq!(story.desired().await.digest, None, "the tag is resolved again");
+    assert_eq!(story.desired().await.services.public().digest, None, "the tag is resolved again");
 }
 
 #[tokio::test]
 async fn a_rollback_is_a_deploy_of_its_own_with_an_entry_that_says_from_where_to_where() {
-    let mut story = story(2).await;
+    let mut story = live_to(2).await;
     assert_eq!(story.roll_back(Some(1)).await.unwrap(), 3);
     assert_eq!(story.stored().await.status(), Status::Deploying);
     let log = deployments::logs(&story.world.state, owner(1), story.id).await.unwrap().logs;
@@ -56,22 +58,22 @@ async fn a_rollback_is_a_deploy_of_its_own_with_an_entry_that_says_from_where_to
 
 #[tokio::test]
 async fn without_a_number_it_goes_to_the_newest_other_one_that_stayed_good() {
-    let mut story = story(3).await;
+    let mut story = live_to(3).await;
     assert_eq!(story.roll_back(None).await.unwrap(), 4);
-    assert_eq!(story.desired().await.digest, Some(digest(2)));
+    assert_eq!(story.desired().await.services.public().digest, Some(digest(2)));
     story.goes_live(4).await;
     // There and back again.
     story.roll_back(None).await.unwrap();
-    assert_eq!(story.desired().await.digest, Some(digest(3)));
+    assert_eq!(story.desired().await.services.public().digest, Some(digest(3)));
 }
 
 #[tokio::test]
 async fn without_a_number_what_failed_and_what_is_the_same_are_passed_over() {
-    let mut story = story(2).await;
+    let mut story = live_to(2).await;
     // 3: a restart that changed nothing. 4: failed. 5: live, then undone by auto rollback.
     story.restart().await;
     let live = status(story.id, 3, Phase::Live, Some(3));
-    story.report(buddo_shared::report::DeploymentStatus { digest: Some(digest(2)), ..live }).await;
+    story.report(resolved(live, digest(2))).await;
     story.restart().await;
     story.report(status(story.id, 4, Phase::Failed, Some(3))).await;
     story.restart().await;
@@ -79,12 +81,12 @@ async fn without_a_number_what_failed_and_what_is_the_same_are_passed_over() {
     story.puts_back(5, 3).await;
     assert_eq!(story.stored().await.revision.get(), 3);
     story.roll_back(None).await.unwrap();
-    assert_eq!(story.desired().await.digest, Some(digest(1)));
+    assert_eq!(story.desired().await.services.public().digest, Some(digest(1)));
 }
 
 #[tokio::test]
 async fn what_was_given_up_can_be_named_and_tried_again() {
-    let mut story = story(2).await;
+    let mut story = live_to(2).await;
     story.puts_back(2, 1).await;
     assert_eq!(story.roll_back(Some(2)).await.unwrap(), 3);
     let d = story.goes_live(3).await;
@@ -93,13 +95,13 @@ async fn what_was_given_up_can_be_named_and_tried_again() {
 
 #[tokio::test]
 async fn a_stopped_deployment_can_be_started_on_the_bytes_it_had() {
-    let story = story(2).await;
+    let story = live_to(2).await;
     story.stop().await;
     story.roll_back(Some(2)).await.unwrap();
     let desired = story.desired().await;
     assert_eq!(
-        (desired.run, desired.digest),
-        (buddo_shared::manifest::RunState::Running, Some(digest(2)))
+        (desired.run, &desired.services.public().digest),
+        (buddo_shared::manifest::RunState::Running, &Some(digest(2)))
     );
 }
 
@@ -138,7 +140,7 @@ async fn one_whose_bytes_its_host_never_told_cannot_come_back() {
 
 #[tokio::test]
 async fn a_key_makes_a_rollback_happen_once() {
-    let story = story(3).await;
+    let story = live_to(3).await;
     let key = || Some(IdempotencyKey::parse(b"k-1").unwrap());
     let state = &story.world.state;
     let to =
@@ -147,4 +149,64 @@ async fn a_key_makes_a_rollback_happen_once() {
     assert_eq!(to(Some(1)).await.unwrap(), first);
     assert_eq!(story.revisions().await, [4, 3, 2, 1]);
     assert!(matches!(to(Some(2)).await, Err(DeployError::KeyReused)));
+}
+
+/// The numbers of a document's services.
+fn introduced(desired: &buddo_shared::manifest::DeploymentSpec) -> Vec<(String, u32)> {
+    desired.services.iter().map(|s| (s.name.to_string(), s.revision.get())).collect()
+}
+
+#[tokio::test]
+async fn only_services_that_a_rollback_changes_are_started_again() {
+    let mut story = live_to(1).await;
+    services::deploy(&story.world.state, story.id, &["cache", "db"]).await;
+    let live = status(story.id, 2, Phase::Live, Some(2));
+    let told = ["cache", "db"].map(|name| story::service(name, 2, Some(digest(20))));
+    story.report(DeploymentStatus { services: told.to_vec(), ..live }).await;
+    // 3: without the cache. 4: back to 2, where only the cache is missing.
+    services::deploy(&story.world.state, story.id, &["db"]).await;
+    story.report(status(story.id, 3, Phase::Live, Some(3))).await;
+    assert_eq!(story.roll_back(Some(2)).await.unwrap(), 4);
+    let desired = story.desired().await;
+    let expected = [("app", 1), ("cache", 4), ("db", 2)].map(|(name, n)| (name.to_owned(), n));
+    assert_eq!(introduced(&desired), expected);
+    assert!(
+        desired
+            .services
+            .iter()
+            .all(|service| service.env.is_some() == (service.name != ServiceName::APP))
+    );
+}
+
+#[tokio::test]
+async fn a_rollback_to_what_runs_already_restarts_nothing_unless_it_was_given_up() {
+    let mut story = live_to(1).await;
+    story.restart().await;
+    story.report(resolved(status(story.id, 2, Phase::Live, Some(2)), digest(1))).await;
+    story.roll_back(Some(1)).await.unwrap();
+    assert_eq!(introduced(&story.desired().await), [("app".to_owned(), 2)]);
+    let d = story.report(status(story.id, 3, Phase::Live, Some(3))).await;
+    assert_eq!((d.status(), d.revision.get()), (Status::Running, 3));
+    // It fails later; to go back to its content is to try it again.
+    story.report(status(story.id, 3, Phase::Failed, None)).await;
+    story.roll_back(Some(1)).await.unwrap();
+    assert_eq!(introduced(&story.desired().await), [("app".to_owned(), 4)]);
+}
+
+/// One whose environment is lost cannot be compared; another one that can be read comes back.
+#[tokio::test]
+async fn what_cannot_be_read_of_the_current_revision_keeps_no_earlier_one_from_coming_back() {
+    let vars = [("KEY".to_owned(), buddo_shared::secret::Secret::new("value"))].into();
+    let request = buddo_shared::api::deploy::CreateDeployment {
+        env_vars: Some(vars),
+        ..crate::testing::request("my-app")
+    };
+    let mut story = Story::of(crate::testing::World::new(), request).await;
+    story.goes_live(1).await;
+    story.restart().await;
+    story.report(resolved(status(story.id, 2, Phase::Live, Some(2)), digest(1))).await;
+    let database = rusqlite::Connection::open(story.world.state.config.database()).unwrap();
+    database.execute("UPDATE services SET env = zeroblob(60) WHERE revision = 2", []).unwrap();
+    assert_eq!(story.roll_back(Some(1)).await.unwrap(), 3);
+    assert_eq!(introduced(&story.desired().await), [("app".to_owned(), 3)]);
 }

@@ -15,7 +15,7 @@ use super::*;
 use crate::store::Tables;
 use crate::store::contract::Load;
 use crate::testing::story::Story;
-use crate::testing::{World, deploys as deployments, owner, request};
+use crate::testing::{World, deploys as deployments, owner, request, services};
 
 /// An operation on deployments.
 #[derive(Debug, Clone)]
@@ -24,6 +24,8 @@ enum Doing {
         env_bytes: usize,
     },
     Restart(prop::sample::Index),
+    /// A revision with more services, each with an environment.
+    AddServices(prop::sample::Index),
     Stop(prop::sample::Index),
     Destroy(prop::sample::Index),
     /// To the other host, like an evacuation.
@@ -57,6 +59,7 @@ fn doing() -> impl Strategy<Value = Doing> {
     prop_oneof![
         4 => (0..2000usize).prop_map(|env_bytes| Doing::Create { env_bytes }),
         2 => any().prop_map(Doing::Restart),
+        2 => any().prop_map(Doing::AddServices),
         1 => any().prop_map(Doing::Stop),
         2 => any().prop_map(Doing::Destroy),
         2 => any().prop_map(Doing::Move),
@@ -120,19 +123,12 @@ impl Fleet {
                     self.made.push(created.deployment.id.parse().unwrap());
                 }
             }
-            Doing::Restart(index) => {
+            Doing::Restart(index)
+            | Doing::AddServices(index)
+            | Doing::Stop(index)
+            | Doing::Destroy(index) => {
                 if let Some(id) = one(index) {
-                    let _ = deployments::restart(&state, owner(1), id).await;
-                }
-            }
-            Doing::Stop(index) => {
-                if let Some(id) = one(index) {
-                    let _ = deployments::stop(&state, owner(1), id).await;
-                }
-            }
-            Doing::Destroy(index) => {
-                if let Some(id) = one(index) {
-                    let _ = deployments::destroy(&state, owner(1), id).await;
+                    to_deployment(&state, id, doing).await;
                 }
             }
             Doing::Move(index) => {
@@ -198,6 +194,21 @@ impl Fleet {
             }
         }
         self.made = [made, std::mem::take(&mut self.made)].concat();
+    }
+}
+
+/// Operations of an operator on a deployment, which may be destroyed already.
+async fn to_deployment(state: &AppState, id: DeploymentId, doing: &Doing) {
+    match doing {
+        Doing::Restart(_) => drop(deployments::restart(state, owner(1), id).await),
+        Doing::Stop(_) => drop(deployments::stop(state, owner(1), id).await),
+        Doing::Destroy(_) => drop(deployments::destroy(state, owner(1), id).await),
+        _ => {
+            let shown = deployments::get(state, owner(1), id).await;
+            if shown.is_ok_and(|shown| shown.deployment.status.as_str() != "destroyed") {
+                services::deploy(state, id, &["cache", "db"]).await;
+            }
+        }
     }
 }
 

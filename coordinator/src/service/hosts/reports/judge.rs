@@ -3,8 +3,8 @@
 use buddo_shared::id::Revision;
 use buddo_shared::manifest::RunState;
 use buddo_shared::report::{DeploymentStatus, Health, Phase};
-use jiff::Timestamp;
 
+use super::Told;
 use crate::domain::deployment::Deployment;
 use crate::domain::failure::{self, Failure};
 use crate::domain::lifecycle::{Event, Status};
@@ -36,14 +36,10 @@ pub(super) enum Verdict {
 }
 
 /// Updates `d` by a report about its current revision.
-pub(super) fn judge(
-    d: &mut Deployment,
-    status: &DeploymentStatus,
-    others: Others,
-    at: Timestamp,
-) -> Verdict {
+pub(super) fn judge(d: &mut Deployment, told: &Told<'_>, others: Others) -> Verdict {
+    let &Told { status, container, at, .. } = told;
     d.serving = status.serving;
-    if let Some(container) = &status.container {
+    if let Some(container) = container {
         d.container_name = one_line(container);
     }
     d.trouble = None;

@@ -1,12 +1,13 @@
 use buddo_shared::id::Revision;
 use buddo_shared::manifest::RunState;
-use buddo_shared::report::{self, Health, HostStatus};
+use buddo_shared::report::{self, Health, HostStatus, ServiceStatus};
+use buddo_shared::workload::ReplicaIndex;
 use rstest::rstest;
 
 use super::*;
 use crate::domain::lifecycle::Status;
-use crate::testing::story::{Story, commit, digest, status};
-use crate::testing::{deploys as deployments, heard, owner};
+use crate::testing::story::{self, Story, commit, digest, resolved, service, status};
+use crate::testing::{deploys as deployments, heard, owner, services};
 
 #[tokio::test]
 async fn a_deploy_goes_from_pending_to_running() {
@@ -166,7 +167,7 @@ async fn fm_33_a_revision_keeps_the_bytes_that_its_host_first_found() {
     let mut story = Story::begin().await;
     for bytes in [1, 2] {
         let starting = status(story.id, 1, Phase::Starting, None);
-        story.report(DeploymentStatus { digest: Some(digest(bytes)), ..starting }).await;
+        story.report(resolved(starting, digest(bytes))).await;
     }
     let shown = deployments::get(&story.world.state, owner(1), story.id).await.unwrap();
     assert_eq!(shown.deployment.image_digest, Some(digest(1).to_string()));
@@ -270,7 +271,8 @@ async fn progress_and_probes_count_from_the_deployments_own_host_only() {
     let (other, _) = story.world.host(2, 4096).await;
     let (state, id, at) = (&story.world.state, story.id, story.world.state.clock.now());
     let progress = || {
-        vec![Progress { id, revision: Revision::FIRST, phase: Phase::Pulling, percent: Some(1) }]
+        let (service, revision) = (ServiceName::APP, Revision::FIRST);
+        vec![Progress { id, service, revision, phase: Phase::Pulling, percent: Some(1) }]
     };
     show(state, other, progress(), vec![Checked { id, at }]).await.unwrap();
     assert_eq!((state.live.progress(id), state.live.last_checked(id)), (None, None));
@@ -531,7 +533,128 @@ async fn fm_67_no_host_chooses_the_number_of_the_next_revision() {
     database.execute("UPDATE deployments SET serving = ?1", [u32::MAX]).unwrap();
     story.restart().await;
     assert_eq!(story.stored().await.revision, Revision::new(42));
+    database.pragma_update(None, "foreign_keys", false).unwrap();
     database.execute("UPDATE revisions SET number = ?1 WHERE number = 42", [u32::MAX]).unwrap();
     let refused = deployments::restart(&story.world.state, owner(1), story.id).await;
     assert!(refused.is_err(), "no number is used twice");
+}
+
+/// The digests of a revision's services, as stored.
+async fn digests(story: &Story, number: u32) -> Vec<(String, Option<buddo_shared::image::Digest>)> {
+    let (id, number) = (story.id, Revision::new(number));
+    let read = story.world.state.store.read(move |tables| tables.revision(id, number));
+    let revision = read.await.map_err(|error: StoreError| error).unwrap().unwrap();
+    revision.services.iter().map(|s| (s.name.to_string(), s.digest.clone())).collect()
+}
+
+#[tokio::test]
+async fn each_service_keeps_the_bytes_that_its_host_found_in_every_revision_that_has_it() {
+    let mut story = Story::begin().await;
+    services::deploy(&story.world.state, story.id, &["cache", "db"]).await;
+    let told = vec![
+        service("db", 2, Some(digest(4))),
+        service("app", 1, Some(digest(3))),
+        // Of content that the revision does not have.
+        service("cache", 1, Some(digest(5))),
+    ];
+    let live = status(story.id, 2, Phase::Live, Some(2));
+    let d = story.report(DeploymentStatus { services: told, ..live }).await;
+    assert_eq!(d.status(), Status::Running);
+    let named =
+        |all: [(&str, Option<u32>); 3]| all.map(|(name, n)| (name.to_owned(), n.map(digest)));
+    let expected = named([("app", Some(3)), ("cache", None), ("db", Some(4))]);
+    assert_eq!(digests(&story, 2).await, expected);
+    assert_eq!(digests(&story, 1).await, expected[..1], "the app is that of revision 1");
+    // A revision whose images are not all known cannot come back, so it is no fallback.
+    story.restart().await;
+    assert_eq!(story.desired().await.guard, None);
+    let cache = vec![service("cache", 2, Some(digest(5)))];
+    let live = status(story.id, 2, Phase::Live, Some(2));
+    story.report(DeploymentStatus { services: cache, ..live }).await;
+    let host = story.host;
+    let bumped = story.world.state.store.write(move |tables| tables.bump_generation(host)).await;
+    bumped.map_err(|error: StoreError| error).unwrap();
+    let fallback = story.desired().await.guard.unwrap().fallback;
+    assert_eq!((fallback.revision.get(), fallback.services.iter().count()), (2, 3));
+}
+
+#[tokio::test]
+async fn the_container_shown_is_the_public_services_first() {
+    let mut story = Story::begin().await;
+    services::deploy(&story.world.state, story.id, &["db"]).await;
+    let mut app = story::in_container("app", 1, "the-second");
+    let mut first = app.replicas[0].clone();
+    app.replicas[0].replica = ReplicaIndex::new(1);
+    first.container = Some("the-first".to_owned());
+    app.replicas.push(first);
+    let told = vec![story::in_container("db", 2, "of-db"), app];
+    let live = status(story.id, 2, Phase::Live, Some(2));
+    let d = story.report(DeploymentStatus { services: told, ..live.clone() }).await;
+    assert_eq!(d.container_name, "the-first");
+    // One that says nothing of it leaves the name as it was.
+    let d = story.report(DeploymentStatus { services: vec![], ..live }).await;
+    assert_eq!(d.container_name, "the-first");
+}
+
+#[tokio::test]
+async fn fm_67_services_that_do_not_exist_are_ignored_and_told_once() {
+    let mut story = Story::begin().await;
+    let names: Vec<String> = (0..report::MAX_SERVICES).map(|n| format!("s{n}")).collect();
+    let made_up = |_: u32| {
+        let one = |name: &String| {
+            let mut service = story::in_container(name, u32::MAX, "x");
+            service.replicas = vec![service.replicas[0].clone(); report::MAX_REPLICAS];
+            ServiceStatus { digest: Some(digest(1)), ..service }
+        };
+        names.iter().map(one).collect::<Vec<_>>()
+    };
+    let before = story.report(status(story.id, 1, Phase::Live, Some(1))).await;
+    let (log, _guard) = heard();
+    let (state, host, at) = (story.world.state.clone(), story.host, story.world.clock_now());
+    let mut complaints = Complaints::default();
+    for seq in 10..20 {
+        let live = status(story.id, 1, Phase::Live, Some(1));
+        let body = DeploymentStatus { services: made_up(seq), ..live };
+        let report = Report { seq: seq.into(), at, body: ReportBody::Deployment(body) };
+        super::commit(&state, host, vec![report], &mut complaints).await.unwrap();
+    }
+    assert_eq!(story.stored().await, before, "what it says of the deployment is taken");
+    assert_eq!(digests(&story, 1).await, [("app".to_owned(), None)]);
+    let text = log.text();
+    let said = |level: &str| {
+        text.lines()
+            .filter(|line| line.contains(level) && line.contains("unknown services"))
+            .count()
+    };
+    assert_eq!((said("WARN"), said("DEBUG")), (1, 9), "once a session: {text}");
+    // What an earlier revision had may still be there, and is no reason to complain.
+    services::deploy(&state, story.id, &["db"]).await;
+    services::deploy(&state, story.id, &[]).await;
+    let leaving = vec![service("app", 1, None), service("db", 2, None)];
+    let body = DeploymentStatus { services: leaving, ..status(story.id, 3, Phase::Live, Some(3)) };
+    let report = Report { seq: 30, at, body: ReportBody::Deployment(body) };
+    super::commit(&state, host, vec![report], &mut Complaints::default()).await.unwrap();
+    assert_eq!(log.text(), text);
+}
+
+#[tokio::test]
+async fn progress_is_that_of_services_that_the_deployment_has() {
+    let story = Story::begin().await;
+    let (state, id) = (&story.world.state, story.id);
+    services::deploy(state, id, &["db"]).await;
+    let said = |name: &str, phase, percent| Progress {
+        id,
+        service: name.parse().unwrap(),
+        revision: Revision::new(2),
+        phase,
+        percent,
+    };
+    let progress = vec![
+        said("app", Phase::Starting, None),
+        said("made-up", Phase::Accepted, None),
+        said("db", Phase::Pulling, Some(7)),
+    ];
+    show(state, story.host, progress, vec![]).await.unwrap();
+    let shown = deployments::status(state, owner(1), id).await.unwrap().progress.unwrap();
+    assert_eq!((shown.phase, shown.percent), (Phase::Pulling, Some(7)), "what is furthest behind");
 }

@@ -1,5 +1,7 @@
 //! What the cases store.
 
+use std::num::NonZeroU16;
+
 use buddo_shared::id::{
     AccountId, ApiKeyId, AppId, DeploymentId, Generation, HostId, InvitationId, OrgId, Revision,
     TeamId,
@@ -10,6 +12,7 @@ use buddo_shared::port::Port;
 use buddo_shared::probe::Probe;
 use buddo_shared::report::HostStatus;
 use buddo_shared::sealed::OpeningKey;
+use buddo_shared::workload::ServiceName;
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -18,9 +21,10 @@ use crate::domain::failure::Failure;
 use crate::domain::identity::{Email, HashedToken, OrgRole, StoredHash, Username};
 use crate::domain::lifecycle::{Event, Lifecycle};
 use crate::domain::revision::RevisionRecord;
+use crate::domain::service::{Service, Services};
 use crate::store::contract::{
     ApiKeyRow, Client, Grant, Host, HostIdentity, InvitationRow, JoinTokenRow, LoginRow,
-    NewAccount, OrgRow, Result, TeamRow, Tier, Token, TokenKind,
+    NewAccount, OrgRow, Result, SealedEnvironments, TeamRow, Tier, Token, TokenKind,
 };
 use crate::store::{Store, StoreError, Tables};
 
@@ -198,17 +202,27 @@ pub(in crate::store) fn deployment(tables: &dyn Tables, n: u128) -> Result<Deplo
 pub(in crate::store) fn revision(number: u32) -> RevisionRecord {
     RevisionRecord {
         number: Revision::new(number),
-        image: "docker.io/library/nginx:latest".parse().unwrap(),
-        digest: None,
-        port: Port::DEFAULT,
+        services: Services::single(Service {
+            name: ServiceName::APP,
+            introduced: Revision::new(number),
+            replicas: NonZeroU16::MIN,
+            image: "docker.io/library/nginx:latest".parse().unwrap(),
+            digest: None,
+            port: Port::DEFAULT,
+            probe: Probe::default(),
+            strategy: Strategy::Rolling,
+        }),
         domains: Vec::new(),
-        probe: Probe::default(),
-        strategy: Strategy::Rolling,
         rollback_of: None,
         created_at: at(0),
         live_at: None,
         failure: None,
     }
+}
+
+/// The environment of the one service of [`revision`].
+pub(in crate::store) fn envs(sealed: &[u8]) -> SealedEnvironments {
+    [(ServiceName::APP, sealed.to_vec())].into()
 }
 
 /// Stores deployments `numbers` of [`settle`]'s team on host 1.

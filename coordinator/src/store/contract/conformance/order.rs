@@ -11,6 +11,7 @@ use super::fixtures::*;
 use crate::domain::identity::{OrgRole, TeamRole};
 use crate::store::contract::{
     AccountAct, Act, Action, AuditStatus, MailKind, NewAct, NewAudit, NewOrgAct, OrgAct, Page,
+    SealedEnvironments,
 };
 
 pub(super) async fn deployments_are_listed_by_age(bench: Arc<dyn Bench>) {
@@ -248,7 +249,7 @@ pub(super) async fn revisions_are_listed_by_number(bench: Arc<dyn Bench>) {
     let (all, last) = write(&store, |tables| {
         deploy(tables, &[1])?;
         for number in [2, 10, 1] {
-            tables.insert_revision(app(1), &revision(number), None)?;
+            tables.insert_revision(app(1), &revision(number), &SealedEnvironments::new())?;
         }
         Ok((tables.revisions(app(1))?, tables.last_revision(app(1))?))
     })

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::Bench;
 use super::fixtures::*;
 use crate::domain::capacity::Demand;
-use crate::store::contract::{Page, RoomSearch};
+use crate::store::contract::{Page, RoomSearch, SealedEnvironments};
 
 pub(super) async fn pages_of_deployments_neither_repeat_nor_skip(bench: Arc<dyn Bench>) {
     let store = bench.open();
@@ -123,6 +123,11 @@ pub(super) async fn pages_of_acts_apps_and_allowed_accounts_go_on_where_the_last
     .await;
 }
 
+/// Any host that takes deployments.
+fn search(except: &[HostId]) -> RoomSearch<'_> {
+    RoomSearch { fits: None, lost_at: at(40), except }
+}
+
 pub(super) async fn pages_of_hosts_go_on_where_the_last_one_ended(bench: Arc<dyn Bench>) {
     let store = bench.open();
     write(&store, |tables| {
@@ -135,9 +140,6 @@ pub(super) async fn pages_of_hosts_go_on_where_the_last_one_ended(bench: Arc<dyn
         tables.set_drained(host_id(1), Some(at(1)))
     })
     .await;
-    fn search(except: &[HostId]) -> RoomSearch<'_> {
-        RoomSearch { fits: None, lost_at: at(40), except }
-    }
     read(&store, move |tables| {
         let (mut hosts, mut after) = (Vec::new(), None);
         loop {
@@ -176,7 +178,7 @@ pub(super) async fn pages_of_deployments_with_many_revisions_go_on_where_the_las
         deploy(tables, &[4, 2, 1, 3, 5])?;
         for (n, revisions) in [(1, 3), (2, 2), (3, 3), (4, 3), (5, 4)] {
             for number in 1..=revisions {
-                tables.insert_revision(app(n), &revision(number), None)?;
+                tables.insert_revision(app(n), &revision(number), &SealedEnvironments::new())?;
             }
         }
         destroy(tables, 5)?;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use buddo_shared::id::{Generation, Revision};
 use buddo_shared::manifest::RunState;
+use buddo_shared::workload::ServiceName;
 
 use super::Bench;
 use super::fixtures::*;
@@ -117,7 +118,7 @@ pub(super) async fn an_erased_account_leaves_nothing_of_a_person(bench: Arc<dyn 
     write(&store, |tables| {
         join(tables, 1)?;
         deploy(tables, &[1])?;
-        tables.insert_revision(app(1), &revision(1), Some(b"sealed"))?;
+        tables.insert_revision(app(1), &revision(1), &envs(b"sealed"))?;
         destroy(tables, 1)?;
         tables.insert_login(&login(1, 0), 9)?;
         tables.insert_api_key(&key(1, 0))?;
@@ -130,7 +131,7 @@ pub(super) async fn an_erased_account_leaves_nothing_of_a_person(bench: Arc<dyn 
         tables.erase_account(person(1), at(5))?;
         let gone = tables.deployment(app(1))?.unwrap();
         assert_eq!((gone.subdomain.as_str(), gone.container_name.as_str()), ("erased", "erased"));
-        assert_eq!(tables.environment(app(1), Revision::FIRST)?, None);
+        assert!(tables.environments(app(1), Revision::FIRST)?.is_empty());
         assert_eq!(tables.login(uuid(1))?, None);
         assert_eq!(tables.api_key_by_hash(&key(1, 0).hash)?, None);
         assert_eq!(tables.client("client_1")?, None);
@@ -568,7 +569,7 @@ pub(super) async fn loads_follow_deployments(bench: Arc<dyn Bench>) {
         join(tables, 1)?;
         join(tables, 2)?;
         deploy(tables, &[1, 2])?;
-        tables.insert_revision(app(1), &revision(1), Some(&[5; 100]))?;
+        tables.insert_revision(app(1), &revision(1), &envs(&[5; 100]))?;
         let load = |containers, reserved_mb, env_bytes| Load {
             reserved_mb,
             containers,
@@ -625,24 +626,25 @@ pub(super) async fn what_a_revision_learns_first_stays(bench: Arc<dyn Bench>) {
         join(tables, 1)?;
         deploy(tables, &[1])?;
         for number in 1..=3 {
-            tables.insert_revision(app(1), &revision(number), Some(b"sealed"))?;
+            tables.insert_revision(app(1), &revision(number), &envs(b"sealed"))?;
         }
         let one = Revision::FIRST;
         let digest = |c: &str| format!("sha256:{}", c.repeat(64)).parse().unwrap();
-        tables.set_digest(app(1), one, &digest("a"))?;
-        tables.set_digest(app(1), one, &digest("b"))?;
+        tables.set_digest(app(1), ServiceName::APP, one, &digest("a"))?;
+        tables.set_digest(app(1), ServiceName::APP, one, &digest("b"))?;
         assert!(tables.set_live(app(1), one, at(5))?);
         assert!(!tables.set_live(app(1), one, at(6))?);
         assert!(tables.set_failure(app(1), one, &failure("first"))?);
         assert!(!tables.set_failure(app(1), one, &failure("second"))?);
         let found = tables.revision(app(1), one)?.unwrap();
-        assert_eq!((found.digest, found.live_at), (Some(digest("a")), Some(at(5))));
+        let known = found.services.public().digest.clone();
+        assert_eq!((known, found.live_at), (Some(digest("a")), Some(at(5))));
         assert_eq!(found.failure, Some(failure("first")));
         tables.forget_revisions(app(1), &[Revision::new(2)])?;
         assert_eq!(tables.revision(app(1), Revision::new(2))?, None);
-        assert_eq!(tables.environment(app(1), one)?, Some(b"sealed".to_vec()));
+        assert_eq!(tables.environments(app(1), one)?, envs(b"sealed"));
         tables.erase_env(app(1))?;
-        assert_eq!(tables.environment(app(1), Revision::new(3))?, None);
+        assert!(tables.environments(app(1), Revision::new(3))?.is_empty());
         Ok(())
     })
     .await;
@@ -658,14 +660,14 @@ pub(super) async fn sealed_values_under_other_keys_are_found_and_replaced_once(
         deploy(tables, &[1])?;
         let sealed = |head: u8| [[head; HEAD].to_vec(), b"sealed".to_vec()].concat();
         for (number, head) in [(1, 4), (2, 5), (3, 6)] {
-            tables.insert_revision(app(1), &revision(number), Some(&sealed(head)))?;
+            tables.insert_revision(app(1), &revision(number), &envs(&sealed(head)))?;
         }
         tables.propose_totp(person(1), &sealed(7))?;
         let found = tables.sealed_otherwise(&[5; HEAD], 9)?;
         let mut places: Vec<String> =
             found.iter().map(|value| format!("{:?}", value.place)).collect();
         places.sort_unstable();
-        let env = |n| EncryptionContext::Environment(app(1), Revision::new(n));
+        let env = |n| EncryptionContext::Environment(app(1), Revision::new(n), ServiceName::APP);
         let mut expected = [env(1), env(3), EncryptionContext::TotpSecret(person(1))]
             .map(|place| format!("{place:?}"));
         expected.sort_unstable();

@@ -19,10 +19,12 @@ SELECT printf('00000000-0000-4000-8000-%012x', n), printf('00000000-0000-4000-80
     'app-' || n, 256, 250, 256, 0
 FROM i;
 
-INSERT INTO revisions (deployment_id, number, image, port, env, probe, strategy, created_at)
-SELECT id, 1, 'docker.io/library/nginx:latest', 8000,
+INSERT INTO revisions (deployment_id, number, created_at) SELECT id, 1, 0 FROM deployments;
+INSERT INTO services (deployment_id, revision, name, introduced, public, replicas, image, port, env,
+    probe, strategy)
+SELECT id, 1, 'app', 1, 1, 1, 'docker.io/library/nginx:latest', 8000,
     unhex(iif(seq = 3, '010101010101010101010101', '050505050505050505050505') || hex(zeroblob(88))),
-    '{}', 'rolling', 0
+    '{}', 'rolling'
 FROM deployments;
 
 -- One account has made and destroyed many.
