@@ -38,10 +38,11 @@ mod secrets;
 mod shortage;
 mod table_publisher;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use buddo_shared::id::DeploymentId;
 use buddo_shared::report::Frame;
 use buddo_shared::sealed::OpeningKey;
 use tokio::sync::{Notify, watch};
@@ -125,6 +126,8 @@ pub struct Reconciler<W: World> {
     inputs: Inputs,
     settings: Settings,
     states: BTreeMap<WorkloadId, WorkloadState>,
+    /// What an earlier agent reported: it may be gone, and nobody was told.
+    untold: BTreeSet<DeploymentId>,
     observation: Observation,
     host_trouble: HostTrouble,
     secrets: SecretsWatch,
@@ -154,16 +157,13 @@ impl<W: World> Reconciler<W> {
     ) -> Result<Self, StoreError> {
         let Shared { store, status, image_leases, metrics } = shared;
         let saved = store.workloads().await?;
-        let mut states: BTreeMap<_, _> = saved
+        let states = saved
             .iter()
             .map(|(id, persisted)| (*id, WorkloadState::restore(persisted.clone())))
             .collect();
         // It was not reported yet that these are gone, if they are.
-        for id in store.reported().await?.keys().filter_map(|subject| subject.parse().ok()) {
-            if !states.keys().any(|workload| workload.deployment == id) {
-                states.entry(WorkloadId::app(id)).or_default();
-            }
-        }
+        let reported = store.reported().await?;
+        let untold = reported.keys().filter_map(|subject| subject.parse().ok()).collect();
         let (now, wake) = (Instant::now(), Arc::new(Notify::new()));
         let jitter = || Arc::clone(world.jitter());
         let executor =
@@ -194,6 +194,7 @@ impl<W: World> Reconciler<W> {
             inputs,
             settings,
             states,
+            untold,
             status,
             snapshot: watch::Sender::new(None),
             beats: watch::Sender::new(0),

@@ -48,6 +48,9 @@ impl ServiceName {
     /// The one service of an app that consists of a single container.
     pub const APP: Self = Self::literal("app");
 
+    /// The first of all names in their order.
+    pub const LEAST: Self = Self::literal("a");
+
     /// The name in a constant; its text must be valid.
     const fn literal(text: &str) -> Self {
         let mut name = Self { bytes: [0; Self::MAX_LENGTH], length: 0 };

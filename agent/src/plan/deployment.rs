@@ -35,7 +35,10 @@ pub fn roll_back_together(
         let state = states.get(&spec.id())?;
         let failure = state.persisted.failures.get(&spec.revision())?;
         let by_itself = !state.was_rolled_back_too(spec.revision());
-        by_itself.then(|| (spec.id(), failure.clone()))
+        // Content that the previous revision has, too, says nothing about this one.
+        let before = guard.fallback.services.get(spec.service().name);
+        let introduced = before.is_none_or(|before| before.revision != spec.revision());
+        (by_itself && introduced).then(|| (spec.id(), failure.clone()))
     };
     let Some((culprit, failure)) = WorkloadSpec::of(deployment).find_map(|spec| given_up(&spec))
     else {

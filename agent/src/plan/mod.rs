@@ -23,6 +23,7 @@ pub mod deployment;
 pub mod messages;
 pub mod permits;
 pub mod phase;
+pub mod replicas;
 mod rollback;
 pub mod rollback_watch;
 mod rollout;
@@ -53,6 +54,7 @@ use crate::model::persisted::Serving;
 use crate::model::spec::{RevisionSpec, WorkloadSpec};
 use crate::model::step::{Lane, Step};
 use crate::model::workload::{Identity, Slot, WorkloadId, container_name};
+use crate::plan::replicas::Replicas;
 use crate::plan::rollback_watch::failed_requests::Failed;
 use crate::plan::state::{Stock, WorkloadState};
 
@@ -144,6 +146,8 @@ pub struct View<'a> {
     pub failed: Failed<'a>,
     /// What the kernel counts in its serving container, if known.
     pub kills: Option<&'a OomKills>,
+    /// What all replicas of its service have shown.
+    pub replicas: &'a Replicas,
     /// Whether a sick serving container may be replaced now.
     pub permit: Permit,
     pub now: Instant,

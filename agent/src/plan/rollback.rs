@@ -136,7 +136,9 @@ fn failing(
     }
     let before = state.failure_history.before?;
     let live = matches!(state.target, Some(Target::Live { .. }));
-    let in_force = state.in_force.filter(|_| live)?;
+    // The log does not say which replica answered.
+    let in_force = state.in_force.filter(|_| live && !view.replicas.mixed)?;
+    let in_force = view.replicas.in_force.map_or(in_force, |last| last.max(in_force));
     let steady = view.now.duration_since(in_force).saturating_sub(EDGE_LAG);
     let steady = view.wall.checked_sub(steady).ok()?;
     failed_requests::far_more(view.failed, before, steady, view.wall)

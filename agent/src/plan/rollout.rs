@@ -263,7 +263,8 @@ fn verdict(
     }
 }
 
-/// attempt → failed, for good. A revision that served once starts again from the beginning instead.
+/// attempt → failed, for good. A revision that served once, here or on another replica, starts again
+/// from the beginning instead.
 fn give_up<'a>(
     state: &mut WorkloadState,
     view: &View<'_>,
@@ -284,7 +285,8 @@ fn give_up<'a>(
     }
     // What serves is worse than the one before it, but better than nothing.
     let hopeless = revision != desired.revision() && answers(state, view);
-    if hopeless || !state.persisted.proven.contains(&revision) {
+    let proven = [&state.persisted.proven, &view.replicas.proven];
+    if hopeless || !proven.iter().any(|proven| proven.contains(&revision)) {
         state.persisted.failures.insert(revision, failure);
         state.attempt = None;
         return None;

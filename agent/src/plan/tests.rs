@@ -476,3 +476,15 @@ fn ten_thousand_deployments_are_planned_without_a_step() {
         assert!(plan.operations.is_empty() && plan.wake.is_none());
     }
 }
+
+/// A replica that is added later, on a bad day of its host.
+#[test]
+fn content_that_another_replica_has_proven_is_tried_again() {
+    let mut model = Model::new(Some(RunState::Running), App::Exits);
+    model.replicas.proven.insert(NEW);
+    let starts = |model: &Model| model.done.iter().filter(|s| matches!(s, Step::Start(_))).count();
+    for _ in 0..400 {
+        model.turn();
+    }
+    assert!(starts(&model) > 3 && model.state.persisted.failures.is_empty());
+}

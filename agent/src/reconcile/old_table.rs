@@ -47,8 +47,12 @@ pub(super) fn needs_no_new_table(operation: &Operation, older: Option<&LiveTable
 }
 
 /// Whether the older table, too, sends no visitor to the workload: it matters to none of them.
+/// Where no older one is known, a crashed workload is started again all the same.
 fn is_internal_in(operation: &Operation, older: Option<&LiveTable>) -> bool {
-    let Some(older) = older else { return false };
+    let Some(older) = older else {
+        // As for a public one, what served is started where it was.
+        return operation.lane == Lane::Serve && !operation.steps.iter().any(Step::takes_away);
+    };
     let sends = |target| operation.addresses.iter().flatten().any(|a| sends_to(target, *a));
     !older.apps.values().any(sends)
 }
@@ -188,5 +192,13 @@ mod tests {
         // It was the public one until now.
         assert!(!needs_no_new_table(&operation, Some(&table("mine", A))));
         assert!(!needs_no_new_table(&operation, None), "nobody knows");
+        let again = Operation {
+            lane: Lane::Serve,
+            steps: vec![Step::Start(name(Slot::A)), Step::Watch(name(Slot::A))],
+            ..operation
+        };
+        assert!(needs_no_new_table(&again, None), "it crashed");
+        let ends = Operation { steps: vec![Step::Stop(name(Slot::A))], ..again };
+        assert!(!needs_no_new_table(&ends, None));
     }
 }

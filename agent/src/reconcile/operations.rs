@@ -230,6 +230,17 @@ impl<C: Containers> Operations<C> {
         }
     }
 
+    /// Whether another replica of the same service has its image fetched: what its tag means is not
+    /// known yet.
+    pub(super) fn resolves_beside(&self, id: WorkloadId) -> bool {
+        let beside = |other: WorkloadId| {
+            (other.deployment, other.service) == (id.deployment, id.service) && other != id
+        };
+        self.running.iter().any(|((other, _), running)| {
+            beside(*other) && (running.step == Step::Image || running.next.contains(&Step::Image))
+        })
+    }
+
     /// Containers that operations under way have probed, now or in a moment.
     pub(super) fn watches(&self) -> BTreeSet<String> {
         self.running.values().flat_map(|running| running.watches.iter().cloned()).collect()

@@ -1,8 +1,11 @@
 //! One pass: snapshot → plan → operations → publish → report.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use buddo_shared::id::DeploymentId;
 use buddo_shared::report::ReportBody;
+use buddo_shared::workload::{ReplicaIndex, ServiceName};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -19,7 +22,7 @@ use crate::model::document::Document;
 use crate::model::health::Level;
 use crate::model::host_facts::LimitRule;
 use crate::model::spec::{RevisionSpec, WorkloadSpec};
-use crate::model::step::Lane;
+use crate::model::step::{Lane, Step};
 use crate::model::workload::{Slot, WorkloadId};
 use crate::plan::deployment::roll_back_together;
 use crate::plan::state::WorkloadState;
@@ -195,13 +198,9 @@ impl<W: World> Reconciler<W> {
         let published = self.table.publish(live_table(document, planned), now).await;
         for workload in planned {
             let Some(state) = self.states.get_mut(&workload.id) else { continue };
-            match published {
-                // What the table does not name needs none: it is as planned from now on.
-                _ if workload.is_internal() => state.published(now, now),
-                Published::Unchanged => {}
-                Published::Since(since) => state.published(now, since),
-                Published::Not => state.restart_drains(),
-            }
+            // What the table does not name needs none: it is as planned from now on.
+            let published = if workload.is_internal() { Published::Unchanged } else { published };
+            take_effect(state, published, now);
         }
         published != Published::Not
     }
@@ -212,16 +211,29 @@ impl<W: World> Reconciler<W> {
     fn send_operations(&mut self, planned: &mut [Planned<'_>], published: bool, now: Instant) {
         for workload in planned {
             let Some(state) = self.states.get(&workload.id) else { continue };
+            let asked = asked(Some(state), workload.desired);
+            if asked != workload.asked {
+                // It went back with its deployment after it was planned. The next pass begins at
+                // once, and plans that.
+                workload.plan.operations.clear();
+                continue;
+            }
             for steps in std::mem::take(&mut workload.plan.operations) {
                 let operation = self.operation(workload, state, &steps);
                 if !published && !needs_no_new_table(&operation, self.table.older()) {
                     workload.plan.operations.push(steps);
                     continue;
                 }
+                // Two replicas that ask for a tag at once may get different bytes.
+                let several = workload.desired.is_some_and(|d| d.service().replicas > 1);
+                let resolves = operation.digest.is_none() && steps.steps.contains(&Step::Image);
+                if several && resolves && self.operations.resolves_beside(workload.id) {
+                    workload.plan.operations.push(steps);
+                    continue;
+                }
                 if steps.lane == Lane::Roll && workload.plan.replacing == Some(Replacing::Begins) {
                     self.host_trouble.take(workload.id, now);
                 }
-                let asked = asked(Some(state), workload.desired);
                 self.operations.send(operation, asked, &self.probes, &self.status);
             }
         }
@@ -250,13 +262,14 @@ impl<W: World> Reconciler<W> {
     }
 
     /// Workloads of which nothing is left: their addresses are free again. A deployment is gone
-    /// with its last one.
+    /// with its last one, or was when this agent started.
     fn forget(&mut self, gone: &[WorkloadId], document: &Document) {
         for workload in gone {
             self.states.remove(workload);
-            let id = workload.deployment;
-            let left = self.states.keys().any(|other| other.deployment == id);
-            if !left && !document.entries().contains_key(&id) {
+        }
+        let untold = std::mem::take(&mut self.untold);
+        for id in gone.iter().map(|workload| workload.deployment).chain(untold) {
+            if !has_any(&self.states, id) && !document.entries().contains_key(&id) {
                 self.status.set([Entry {
                     subject: id.to_string(),
                     body: ReportBody::Removed { id },
@@ -267,12 +280,62 @@ impl<W: World> Reconciler<W> {
     }
 }
 
+/// Whether there is any workload of a deployment.
+fn has_any(states: &BTreeMap<WorkloadId, WorkloadState>, deployment: DeploymentId) -> bool {
+    let first =
+        WorkloadId { deployment, service: ServiceName::LEAST, replica: ReplicaIndex::new(0) };
+    states.range(first..).next().is_some_and(|(id, _)| id.deployment == deployment)
+}
+
+/// What a pass at `now` planned for a workload is in force, or is not.
+fn take_effect(state: &mut WorkloadState, published: Published, now: Instant) {
+    match published {
+        // Its own target may have changed all the same: another replica answers in its place.
+        Published::Unchanged => state.published(now, now),
+        Published::Since(since) => state.published(now, since),
+        Published::Not => state.restart_drains(),
+    }
+}
+
 /// What a workload is asked to be.
-fn asked(state: Option<&WorkloadState>, desired: Option<&WorkloadSpec>) -> Asked {
+pub(super) fn asked(state: Option<&WorkloadState>, desired: Option<&WorkloadSpec>) -> Asked {
     let desired = desired?;
     let revision = match state {
         Some(state) => wanted(state, desired).map(|wanted| wanted.revision),
         None => Some(desired.revision()),
     };
     Some((revision, desired.run()))
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::model::live_table::Target;
+    use crate::plan::EDGE_LAG;
+
+    /// One of several replicas begins to start: visitors go where they went.
+    #[test]
+    fn what_the_table_already_says_is_in_force() {
+        let (mut state, now) = (WorkloadState::default(), Instant::now());
+        state.send_to(Some(&Target::Hold));
+        take_effect(&mut state, Published::Not, now);
+        assert_eq!(state.in_force, None);
+        take_effect(&mut state, Published::Unchanged, now);
+        assert_eq!(state.in_force, Some(now));
+        take_effect(&mut state, Published::Since(now + EDGE_LAG), now);
+        assert_eq!(state.in_force, Some(now), "and stays so");
+    }
+
+    #[test]
+    fn a_deployment_is_gone_with_its_last_workload() {
+        let id = |n| DeploymentId::new(Uuid::from_u128(n));
+        let of =
+            |n, name: &str| WorkloadId { service: name.parse().unwrap(), ..WorkloadId::app(id(n)) };
+        let ids = [of(1, "worker"), of(2, "a"), of(4, "db"), of(4, "z")];
+        let states = ids.map(|id| (id, WorkloadState::default())).into();
+        let any: Vec<_> = (0..6).filter(|n| has_any(&states, id(*n))).collect();
+        assert_eq!(any, [1, 2, 4]);
+    }
 }

@@ -1,20 +1,25 @@
 //! All workloads of one pass, planned.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use buddo_runtime::clock::Clock as _;
 use buddo_shared::id::DeploymentId;
+use buddo_shared::workload::ServiceName;
 use tokio::time::Instant;
 
 use super::Reconciler;
 use super::edge::failed_requests_of;
 use super::observe::Observed;
+use super::operations::Asked;
+use super::pass::asked;
 use crate::model::document::Document;
 use crate::model::health::Trackers;
 use crate::model::live_table::Target;
 use crate::model::spec::WorkloadSpec;
 use crate::model::workload::WorkloadId;
+use crate::plan::replicas::{Replicas, share_digest};
 use crate::plan::rollback_watch::failed_requests::Failed;
+use crate::plan::state::WorkloadState;
 use crate::plan::{Plan, Replacing, Rules, Seen, View, deployment, plan};
 use crate::ports::World;
 
@@ -24,6 +29,8 @@ pub(super) struct Planned<'a> {
     pub(super) desired: Option<&'a WorkloadSpec>,
     pub(super) containers: Vec<Seen<'a>>,
     pub(super) plan: Plan,
+    /// What it was asked to be when it was planned.
+    pub(super) asked: Asked,
 }
 
 impl Planned<'_> {
@@ -49,6 +56,22 @@ pub(super) fn target_of(workloads: &[Planned<'_>]) -> Option<Target> {
     deployment::target(public.map(|workload| workload.plan.target.as_ref()))
 }
 
+/// The services with several replicas, which first agree on the bytes that they run.
+fn replicas(
+    document: &Document,
+    states: &mut BTreeMap<WorkloadId, WorkloadState>,
+) -> BTreeMap<(DeploymentId, ServiceName), Replicas> {
+    let mut all = BTreeMap::new();
+    for desired in document.entries().values() {
+        for service in desired.services.iter().filter(|service| service.replicas > 1) {
+            share_digest(desired.id, service, states);
+            let replicas = Replicas::of(desired.id, service, states);
+            all.insert((desired.id, service.name), replicas);
+        }
+    }
+    all
+}
+
 impl<W: World> Reconciler<W> {
     pub(super) fn plan_all<'a>(
         &mut self,
@@ -68,6 +91,7 @@ impl<W: World> Reconciler<W> {
         // A clock that is behind the signed time is wrong.
         let wall = self.world.clock().now().max(document.manifest().issued_at);
         let failed_requests = self.edge.failed_requests();
+        let (all, alone) = (replicas(document, &mut self.states), Replicas::default());
         let mut permits = self.host_trouble.permits(now);
         let mut waiting = BTreeSet::new();
         let mut planned = Vec::with_capacity(self.states.len());
@@ -108,6 +132,7 @@ impl<W: World> Reconciler<W> {
                 rules: &rules,
                 failed,
                 kills: kills.as_ref(),
+                replicas: all.get(&(id.deployment, id.service)).unwrap_or(&alone),
                 permit: permits.permit(*id),
                 now,
                 wall,
@@ -121,7 +146,8 @@ impl<W: World> Reconciler<W> {
                 }
                 None => {}
             }
-            planned.push(Planned { id: *id, desired, containers, plan });
+            let asked = asked(Some(state), desired);
+            planned.push(Planned { id: *id, desired, containers, plan, asked });
         }
         self.host_trouble.wait(&waiting, now);
         planned

@@ -22,6 +22,7 @@ use buddo_agent::model::persisted::Persisted;
 use buddo_agent::model::spec::WorkloadSpec;
 use buddo_agent::model::step::{Lane, Step};
 use buddo_agent::model::workload::{WorkloadId, container_name, container_owner};
+use buddo_agent::plan::replicas::Replicas;
 use buddo_agent::plan::rollback_watch::failed_requests::Failed;
 use buddo_agent::plan::state::{StepOutcome, WorkloadState};
 use buddo_agent::plan::{Busy, Permit, Plan, PlannedOperation, Rules, Seen, View, plan};
@@ -145,6 +146,7 @@ impl Alone {
             rules: &rules(),
             failed: Failed::default(),
             kills: None,
+            replicas: &Replicas::default(),
             permit: Permit::Granted,
             now: self.now,
             wall: self.wall,

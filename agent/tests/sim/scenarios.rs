@@ -834,3 +834,30 @@ fn fm_01_a_revision_of_several_services_goes_back_as_a_whole() {
         assert_eq!((serving, put_back), (Some(Revision::FIRST), Some(Revision::FIRST)));
     });
 }
+
+/// As many of its visitors met errors before: the new revision is not to blame for them.
+#[test]
+fn an_app_that_always_failed_as_often_is_not_rolled_back_for_it() {
+    play(|mut run| async move {
+        run.world.act(|state| {
+            state.books.ledger.guard_s = 120;
+            for revision in [1, 2] {
+                let key = (deployment(1), Revision::new(revision));
+                state.apps.insert(key, (App::Fails, Registry::Has));
+            }
+        });
+        run.want(1, 1);
+        run.want(2, 1);
+        run.settle().await;
+        run.wait(60).await;
+        // Caddy's log is read already when the revision goes live, because another app is watched.
+        run.want(2, 2);
+        run.settle().await;
+        run.wait(5).await;
+        run.want(1, 2);
+        run.settle().await;
+        run.wait(60).await;
+        assert_eq!(run.phase(1), Some(Phase::Live));
+        assert_eq!(run.containers().len(), 2);
+    });
+}

@@ -56,6 +56,9 @@ impl CallError {
                  and the document is taken within half a minute"
             }
             "newer_schema" => "the agent is older than the coordinator; upgrade it",
+            "older_schema" => {
+                "the coordinator is older than the agent; upgrade both to the same version"
+            }
             _ => "read the agent's log",
         };
         Some(format!("{code}: {detail}: {fix}"))
@@ -121,5 +124,38 @@ async fn read(operation: &'static str, body: ResponseBody) -> Result<Bytes, Call
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(source)) => Err(CallError::Answer { operation, source }),
         Err(_) => Err(CallError::Deadline { operation, within: CALL }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+
+    use super::*;
+
+    /// Whatever an agent may say of a document, see `docs/operations.md`.
+    #[test]
+    fn each_refusal_of_a_document_says_what_to_do() {
+        let said = |code: &str, status| {
+            let (operation, detail) = ("send the desired state", "schema 1".to_owned());
+            CallError::Refused { operation, status, code: code.to_owned(), detail }.refusal()
+        };
+        for code in [
+            "stale_generation",
+            "generation_conflict",
+            "expired",
+            "issued_in_future",
+            "unknown_key",
+            "foreign_host",
+            "bad_signature",
+            "newer_schema",
+            "older_schema",
+        ] {
+            let said = said(code, StatusCode::UNPROCESSABLE_ENTITY).unwrap();
+            assert!(!said.contains("read the agent's log"), "{said}");
+        }
+        let full = said("not_stored", StatusCode::INSUFFICIENT_STORAGE).unwrap();
+        assert!(full.contains("make room"), "{full}");
+        assert_eq!(said("busy", StatusCode::SERVICE_UNAVAILABLE), None);
     }
 }

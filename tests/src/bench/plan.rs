@@ -13,6 +13,7 @@ use buddo_agent::model::host_facts::LimitRule;
 use buddo_agent::model::persisted::{Persisted, Serving};
 use buddo_agent::model::spec::WorkloadSpec;
 use buddo_agent::model::workload::container_name;
+use buddo_agent::plan::replicas::Replicas;
 use buddo_agent::plan::rollback_watch::failed_requests::Failed;
 use buddo_agent::plan::state::WorkloadState;
 use buddo_agent::plan::{Busy, Permit, Rules, Seen, View, plan};
@@ -67,6 +68,7 @@ pub(super) fn measure() -> anyhow::Result<()> {
                 rules: &rules,
                 failed: Failed::default(),
                 kills: None,
+                replicas: &Replicas::default(),
                 permit: Permit::Granted,
                 now,
                 wall: Timestamp::UNIX_EPOCH,

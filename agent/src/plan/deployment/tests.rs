@@ -70,6 +70,23 @@ fn a_revision_goes_back_as_a_whole_and_leaves_alone_what_it_did_not_change() {
     assert!(!roll_back_together(&both, &mut states), "once");
 }
 
+/// A further replica of a service that did not change fails on a host that has no room for it.
+#[test]
+fn what_a_revision_did_not_change_does_not_take_it_back() {
+    let two = |revision| ServiceSpec { replicas: 2, ..of("worker", revision) };
+    let before = || vec![of("app", OLD), of("worker", OLD)];
+    let both = deployment(vec![of("app", NEW), two(OLD), of("extra", NEW)], before());
+    let mut states = states(&both);
+    let mut fails = |name, replica, revision| {
+        let state = states.get_mut(&id(&both, name, replica)).unwrap();
+        state.persisted.failures.insert(revision, why("never_healthy"));
+        roll_back_together(&both, &mut states)
+    };
+    assert!(!fails("worker", 1, OLD), "the revision before has it, too");
+    assert!(fails("extra", 0, NEW), "only this revision has it");
+    assert!(states[&id(&both, "app", 0)].was_rolled_back_too(NEW));
+}
+
 /// It is decided from what is in the database.
 #[test]
 fn an_agent_that_comes_back_decides_the_same() {

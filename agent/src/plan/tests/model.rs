@@ -55,6 +55,8 @@ pub(super) struct Model {
     pub(super) failed: Vec<Timestamp>,
     /// What the kernel counts.
     pub(super) kills: Option<OomKills>,
+    /// What all replicas of its service have shown.
+    pub(super) replicas: Replicas,
     /// Whether a sick container may be replaced.
     pub(super) permit: Permit,
     pub(super) image: Result<(), &'static str>,
@@ -147,6 +149,7 @@ impl Model {
             stride: Duration::from_hours(1),
             failed: Vec::new(),
             kills: None,
+            replicas: Replicas::default(),
             permit: Permit::Granted,
             image: Ok(()),
             stubborn: false,
@@ -218,6 +221,7 @@ impl Model {
                 known_since: Some(Timestamp::UNIX_EPOCH),
             },
             kills: self.kills.as_ref(),
+            replicas: &self.replicas,
             permit: self.permit,
             now: self.now,
             wall: self.wall(),

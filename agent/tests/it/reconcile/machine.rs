@@ -23,6 +23,7 @@ use buddo_runtime::clock::SystemClock;
 use buddo_shared::image::{Digest, ImageReference};
 use buddo_shared::manifest::RegistryCredentials;
 use buddo_shared::probe::Probe;
+use buddo_shared::report::Failure;
 use buddo_shared::secret::Secret;
 use tokio::sync::{Notify, watch};
 
@@ -52,6 +53,8 @@ pub(crate) struct Machine {
     pub(crate) pulls_hang: AtomicBool,
     /// The tag has moved to other bytes.
     pub(crate) tag_moved: AtomicBool,
+    /// An image that no registry has. Once that is known, the disk takes tables again.
+    pub(crate) missing: Mutex<Option<ImageReference>>,
     /// Answers to creates that are lost, after the effect.
     pub(crate) lost_answers: AtomicUsize,
     /// What containers were made from, first to last.
@@ -193,7 +196,7 @@ impl Containers for Life {
 
     async fn pull(
         &self,
-        _: &ImageReference,
+        image: &ImageReference,
         _: Option<&RegistryCredentials>,
         progress: &(dyn Fn(u8) + Send + Sync),
     ) -> Result<Digest, ContainersError> {
@@ -202,6 +205,16 @@ impl Containers for Life {
             std::future::pending::<()>().await;
         }
         self.call(|machine| {
+            if machine.missing.lock().unwrap().as_ref() == Some(image) {
+                machine.table_broken.store(false, Ordering::SeqCst);
+                let text = "it is not there".to_owned();
+                let code = "image_not_found".to_owned();
+                return Err(ContainersError::Image(Failure {
+                    code,
+                    cause: text.clone(),
+                    fix: text,
+                }));
+            }
             Ok(digest_of(if machine.tag_moved.load(Ordering::SeqCst) { 'b' } else { 'a' }))
         })
         .await

@@ -24,10 +24,13 @@ use buddo_agent::ports::Outbox as _;
 use buddo_agent::reconcile::executor::{Executor, ExecutorObserver, Operation};
 use buddo_runtime::clock::{Clock as _, SystemClock};
 use buddo_shared::id::Revision;
-use buddo_shared::manifest::{AutoRollback, DeploymentSpec, Fallback, RunState, Strategy};
+use buddo_shared::image::ImageReference;
+use buddo_shared::manifest::{
+    AutoRollback, DeploymentSpec, Fallback, RunState, ServiceSpec, Strategy,
+};
 use buddo_shared::name::HostName;
 use buddo_shared::probe::Probe;
-use buddo_shared::report::{Phase, ReportBody};
+use buddo_shared::report::{DeploymentStatus, Health, Phase, ReportBody};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -89,6 +92,38 @@ async fn what_is_gone_since_its_last_report_is_told_after_a_restart() {
     let agent = host.agent(FOREVER, true).await;
     agent.until_reported(|body| *body == ReportBody::Removed { id: app(2) }).await;
     agent.until_live(1).await;
+}
+
+/// Its database has been lost since then, and no table can be written.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_earlier_agent_reported_is_no_service_of_its_own() {
+    let mut host = Host::new();
+    let body = ReportBody::Deployment(DeploymentStatus {
+        id: app(1),
+        revision: Revision::FIRST,
+        phase: Phase::Live,
+        serving: None,
+        health: Health::Unknown,
+        checked_at: None,
+        failure: None,
+        put_back: None,
+        restarts: 0,
+        services: Vec::new(),
+    });
+    let store = Store::open(&host.dir.path().join("agent.db"), 0).unwrap();
+    let entry = Entry { subject: app(1).to_string(), body, last: false };
+    store.report(vec![entry], SystemClock.now()).await.unwrap();
+    drop(store);
+    host.machine.table_broken.store(true, Ordering::SeqCst);
+    let agent = host.agent(FOREVER, true).await;
+    let web = edited(host.desired(1, 1, RunState::Running), |service| {
+        service.name = "web".parse().unwrap();
+    });
+    host.push(&agent, vec![web]).await;
+    let snapshot = agent.until("seen", |apps| apps.len() == 1).await;
+    let services = &snapshot.deployments[0].status.services;
+    let names: Vec<_> = services.iter().map(|service| service.name.to_string()).collect();
+    assert_eq!(names, ["web"]);
 }
 
 /// Longer than a starting agent puts off a list.
@@ -592,6 +627,62 @@ async fn what_befalls_all_apps_together_puts_none_back() {
         agent.until("up again", |_| host.machine.starts.load(Ordering::SeqCst) == starts + 4).await;
         agent.until("live again", |apps| live(apps, 2)).await;
     }
+}
+
+/// Revision `revision` of a deployment with a worker beside what visitors reach.
+fn with_worker(host: &Host, revision: u32, app: &str, worker: &str) -> DeploymentSpec {
+    let desired = host.desired(1, revision, RunState::Running);
+    let app = ServiceSpec {
+        image: ImageReference::parse(app).unwrap(),
+        env: None,
+        ..desired.services.public().clone()
+    };
+    let worker = ServiceSpec {
+        name: "worker".parse().unwrap(),
+        public: false,
+        image: ImageReference::parse(worker).unwrap(),
+        ..app.clone()
+    };
+    DeploymentSpec { services: vec![app, worker].try_into().unwrap(), ..desired }
+}
+
+/// The worker is given up in the very pass that could begin the public service's rollout.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_goes_back_after_it_was_planned_is_not_begun() {
+    let mut host = Host::new();
+    let agent = host.agent(FOREVER, true).await;
+    let mut old = with_worker(&host, 1, "ghcr.io/a/b:1", "ghcr.io/a/w:1");
+    host.push(&agent, vec![old.clone()]).await;
+    let live = |apps: &[DeploymentSnapshot]| {
+        apps.len() == 1
+            && apps[0].status.phase == Phase::Live
+            && apps[0].containers.len() == 2
+            && apps[0].doing.is_empty()
+    };
+    agent.until("live", live).await;
+    host.machine.table_broken.store(true, Ordering::SeqCst);
+    let gone = ImageReference::parse("ghcr.io/a/w:2").unwrap();
+    *host.machine.missing.lock().unwrap() = Some(gone);
+    let services =
+        old.services.iter().cloned().map(|s| ServiceSpec { digest: Some(digest()), ..s });
+    old.services = services.collect::<Vec<_>>().try_into().unwrap();
+    let fallback = Fallback { revision: old.revision, services: old.services };
+    let new = DeploymentSpec {
+        guard: Some(Box::new(AutoRollback { seconds: 300, fallback })),
+        // Its table has another name in it, so that none is in force.
+        domains: vec![HostName::parse("www.example.org").unwrap()],
+        ..with_worker(&host, 2, "ghcr.io/a/b:2", "ghcr.io/a/w:2")
+    };
+    host.push(&agent, vec![new]).await;
+    let back = |apps: &[DeploymentSnapshot]| {
+        apps[0].status.phase == Phase::Failed
+            && apps[0].status.serving == Some(Revision::new(1))
+            && apps[0].containers.len() == 2
+            && apps[0].doing.is_empty()
+            && apps[0].planned.is_empty()
+    };
+    agent.until("back", back).await;
+    assert_eq!(host.machine.made_from.lock().unwrap().len(), 2, "nothing of revision 2");
 }
 
 /// Withdraws an operation as soon as its first step is done.

@@ -195,6 +195,7 @@ fn apply(
             let now = services.clock.now();
             let checked_at = status.checked_at.map(|at| at.min(now));
             let serving = believed(tables, &deployment, status.serving)?;
+            let serving = as_revision(tables, status, serving)?;
             let status = &DeploymentStatus { checked_at, serving, ..status.clone() };
             let told = learn(tables, status, report.at.min(now), outcome)?;
             if deployment.revision == status.revision {
@@ -225,6 +226,31 @@ fn believed(
         "ignoring a host's claim to serve a revision that was never made"
     );
     Ok(None)
+}
+
+/// The deployment's revision that is serving. Without a revision to go back to in its document, a
+/// host knows only the number of the content that serves, which several revisions may have: then it
+/// is the newest of them that was live.
+fn as_revision(
+    tables: &dyn Tables,
+    status: &DeploymentStatus,
+    serving: Option<Revision>,
+) -> Result<Option<Revision>, StoreError> {
+    let Some(content) = serving.filter(|content| *content < status.revision) else {
+        return Ok(serving);
+    };
+    let kept = match tables.revisions(status.id) {
+        // One that cannot be read must not hide what is said of another.
+        Err(StoreError::Corrupt { .. }) => return Ok(serving),
+        kept => kept?,
+    };
+    let newest = kept.iter().rev().find(|revision| {
+        revision.number < status.revision
+            && revision.services.public().introduced == content
+            && revision.live_at.is_some()
+            && revision.failure.is_none()
+    });
+    Ok(newest.map_or(serving, |revision| Some(revision.number)))
 }
 
 /// A report, and what it says about its revision for the first time.

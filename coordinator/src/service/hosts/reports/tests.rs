@@ -578,6 +578,20 @@ async fn each_service_keeps_the_bytes_that_its_host_found_in_every_revision_that
     assert_eq!((fallback.revision.get(), fallback.services.iter().count()), (2, 3));
 }
 
+/// The app of revision 1 was live with the services of revision 2 last.
+#[tokio::test]
+async fn content_that_serves_belongs_to_the_newest_revision_that_had_it_live() {
+    let mut story = Story::begin().await;
+    story.report(status(story.id, 1, Phase::Live, Some(1))).await;
+    services::deploy(&story.world.state, story.id, &["db"]).await;
+    story.report(status(story.id, 2, Phase::Live, Some(2))).await;
+    // Its fallback's images are not known, so its document has none.
+    story.restart().await;
+    assert_eq!(story.desired().await.guard, None);
+    let d = story.report(status(story.id, 3, Phase::Failed, Some(1))).await;
+    assert_eq!((d.revision.get(), d.serving), (2, Some(Revision::new(2))));
+}
+
 #[tokio::test]
 async fn the_container_shown_is_the_public_services_first() {
     let mut story = Story::begin().await;
