@@ -168,9 +168,9 @@ async fn run_joined(
         tracing::warn!("this host has joined again; ignoring the previous document");
     }
     let trust_roots = identity.trust_roots.clone();
-    let intent =
+    let desired_state =
         Arc::new(DesiredState::restore(trust_roots, store.clone(), Arc::clone(&clock)).await?);
-    let (renewer, alarm, _alarms) = renewer(&config, &identity, &clock, &intent)?;
+    let (renewer, alarm, _alarms) = renewer(&config, &identity, &clock, &desired_state)?;
     let tls = renewer.tls();
     let (disk_space, image_leases) = (disk_space(&config), ImageLeases::default());
     let reserve = store.reserve().clone();
@@ -178,7 +178,7 @@ async fn run_joined(
     let events = podman.events(stop.child_token());
     let (facts, known) = watch::channel(facts::initial(&config));
     let world = Machine::new(&config, podman.clone(), &clock, &reserve, &metrics)?;
-    let inputs = Inputs { document: intent.subscribe(), alarm, facts: known };
+    let inputs = Inputs { document: desired_state.subscribe(), alarm, facts: known };
     let settings = settings(&config, identity.opening_key);
     let shared = Shared {
         store: store.clone(),
@@ -191,7 +191,7 @@ async fn run_joined(
     let scrape = Scrape {
         metrics: metrics.clone(),
         snapshot: reconciler.snapshot(),
-        document: intent.subscribe(),
+        document: desired_state.subscribe(),
         store: store.clone(),
         events: Some(events),
         disk_space: disk_space.clone(),
@@ -201,7 +201,7 @@ async fn run_joined(
     let routes = reconciler.routes();
     let sources = Sources {
         snapshot: reconciler.snapshot(),
-        document: intent.subscribe(),
+        document: desired_state.subscribe(),
         routes: Arc::new(move || routes.files()),
         status: status.clone(),
         scrape,
@@ -209,7 +209,7 @@ async fn run_joined(
     let signs = Signs {
         beats: reconciler.beats(),
         store: store.clone(),
-        desired_state: Arc::clone(&intent),
+        desired_state: Arc::clone(&desired_state),
     };
     let _writer = vital(&stop, write_reports(status.clone()));
     let logs = podman.clone();
@@ -217,7 +217,7 @@ async fn run_joined(
         images: Arc::new(podman.clone()),
         disk_space: disk_space.clone(),
         image_leases,
-        document: intent.subscribe(),
+        document: desired_state.subscribe(),
         snapshot: reconciler.snapshot(),
         facts: facts.clone(),
         metrics,
@@ -234,7 +234,7 @@ async fn run_joined(
     let _watchdog = AbortOnDropHandle::new(tokio::spawn(watchdog::feed(signs)));
     let local = socket::serve(local_listener, sources, stop.clone());
     let local = tokio::spawn(ending_all(stop.clone(), local));
-    let router = endpoints(intent, status, logs, reconciler.snapshot(), stop.child_token());
+    let router = endpoints(desired_state, status, logs, reconciler.snapshot(), stop.child_token());
     let link = server::serve(link_listener, tls, router, stop.child_token());
     let link = tokio::spawn(ending_all(stop.clone(), link));
     let _renewer = vital(&stop, renewer.run(stop.child_token()));
@@ -407,12 +407,13 @@ fn renewer(
     config: &Config,
     identity: &Identity,
     clock: &Arc<SystemClock>,
-    intent: &DesiredState<SystemClock>,
+    desired_state: &DesiredState<SystemClock>,
 ) -> Result<(Renewer<SystemClock>, Alarm, AbortOnDropHandle<()>)> {
     let (state_dir, clock) = (config.state_dir.clone(), Arc::clone(clock));
-    let renewer = Renewer::new(identity, state_dir, clock, system_jitter(), intent.trust_roots())?;
+    let renewer =
+        Renewer::new(identity, state_dir, clock, system_jitter(), desired_state.trust_roots())?;
     let (both, alarm) = watch::channel(None);
-    let joined = tokio::spawn(join_alarms(intent.alarm(), renewer.alarm(), both));
+    let joined = tokio::spawn(join_alarms(desired_state.alarm(), renewer.alarm(), both));
     Ok((renewer, alarm, AbortOnDropHandle::new(joined)))
 }
 

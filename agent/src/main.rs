@@ -112,7 +112,7 @@ async fn command(command: Command, config: Config) -> Result<()> {
 }
 
 async fn join_host(options: Join, config: &Config) -> Result<()> {
-    let anew = options.force;
+    let again = options.force;
     let identity = join(&JoinOptions {
         coordinator: options.coordinator,
         token: JoinToken::parse(&options.token)?,
@@ -122,7 +122,7 @@ async fn join_host(options: Join, config: &Config) -> Result<()> {
     })
     .await?;
     let mut words = format!("joined as host {} for {}\n", identity.host_id, identity.zone);
-    if anew {
+    if again {
         words.push_str("restart the agent if it runs: systemctl --user restart buddo-agent\n");
     }
     print(words.as_bytes())

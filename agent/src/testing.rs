@@ -97,7 +97,7 @@ pub(crate) fn status(id: DeploymentId) -> DeploymentStatus {
         health: Health::Healthy,
         checked_at: None,
         failure: None,
-        put_back: None,
+        rolled_back_to: None,
         restarts: 0,
         services: Vec::new(),
     }

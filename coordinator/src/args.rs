@@ -56,7 +56,7 @@ pub enum Command {
         file: PathBuf,
     },
     /// Put a backup of the database in place, while no coordinator serves. Hosts obey it at once;
-    /// everybody has to log in again, and API keys have to be made anew.
+    /// everybody has to log in again, and new API keys have to be made.
     Restore(Restore),
     /// Print a completion script for a shell.
     Completions {
@@ -180,7 +180,7 @@ pub enum HostCommand {
     },
     /// List the hosts and whether they can be reached.
     List,
-    /// Print a token by which one of two copies of NAME joins anew; the other stays locked out.
+    /// Print a token by which one of two copies of NAME joins again; the other stays locked out.
     Unlock {
         /// Name of the host.
         name: String,

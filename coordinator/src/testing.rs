@@ -252,7 +252,7 @@ impl World {
             refusal: None,
             max_memory_mb: None,
             flooded_at: None,
-            bond: HostIdentity::default(),
+            identity: HostIdentity::default(),
         };
         let joined: Result<(), StoreError> =
             self.state.store.write(move |tables| tables.upsert_host(&host)).await;

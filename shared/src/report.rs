@@ -77,7 +77,7 @@ pub struct DeploymentStatus {
     /// The revision that the host restores by itself, because auto rollback gave up `revision`,
     /// which had been live. `None` otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub put_back: Option<Revision>,
+    pub rolled_back_to: Option<Revision>,
     /// How often its serving containers ended by themselves or had to be replaced, with less than
     /// ten minutes between two.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -335,7 +335,7 @@ mod tests {
             health: Health::Healthy,
             checked_at: None,
             failure: None,
-            put_back: None,
+            rolled_back_to: None,
             restarts: 0,
             services,
         }

@@ -28,7 +28,7 @@ const FIRST_LOOK: Duration = Duration::from_millis(10);
 const LOOKS: u32 = 7;
 
 /// The watched processes.
-pub struct Exits {
+pub struct ExitWatch {
     source: Option<Arc<dyn ProcessExits>>,
     wake: Arc<Notify>,
     watches: HashMap<Process, Watch>,
@@ -42,7 +42,7 @@ struct Watch {
     _task: AbortOnDropHandle<()>,
 }
 
-impl Exits {
+impl ExitWatch {
     /// Nothing is watched yet; `wake` is notified when a process exited.
     pub fn new(wake: Arc<Notify>) -> Self {
         Self { source: None, wake, watches: HashMap::new(), most: usize::MAX, unwatched: 0 }
@@ -132,7 +132,7 @@ mod tests {
     #[tokio::test]
     async fn fm_57_what_cannot_be_watched_for_want_of_descriptors_is_counted() {
         let told = Arc::new(Told(Arc::new(Notify::new())));
-        let mut exits = Exits::new(Arc::new(Notify::new())).of(told).at_most(2);
+        let mut exits = ExitWatch::new(Arc::new(Notify::new())).of(told).at_most(2);
         let process = |pid: u32| Process { container: pid.to_string(), pid };
         let all = [1, 2, 3].map(process);
         exits.keep(all.iter());
@@ -149,7 +149,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_ended_and_is_listed_as_running_is_looked_at_again_and_not_for_ever() {
         let (end, wake) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        let mut exits = Exits::new(Arc::clone(&wake)).of(Arc::new(Told(Arc::clone(&end))));
+        let mut exits = ExitWatch::new(Arc::clone(&wake)).of(Arc::new(Told(Arc::clone(&end))));
         let process = Process { container: "a".to_owned(), pid: 7 };
         assert_eq!(exits.keep([&process].into_iter()), None);
         end.notify_one();

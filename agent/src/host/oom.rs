@@ -23,14 +23,14 @@ pub type Watched = BTreeMap<WorkloadId, Process>;
 
 /// The kernel's counts. Clones share all state.
 #[derive(Clone)]
-pub struct Kills {
+pub struct OomWatch {
     events: Option<Arc<dyn MemoryEvents>>,
     wanted: watch::Sender<Watched>,
     seen: watch::Sender<BTreeMap<WorkloadId, OomKills>>,
     wake: Arc<Notify>,
 }
 
-impl Kills {
+impl OomWatch {
     /// Nothing is read yet; `wake` is notified when a count changed.
     pub fn new(wake: Arc<Notify>) -> Self {
         let (wanted, seen) = (watch::Sender::default(), watch::Sender::default());
@@ -123,7 +123,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn it_is_read_while_a_guard_is_open_and_tells_only_news() {
         let (kernel, wake) = (Arc::new(Kernel::default()), Arc::new(Notify::new()));
-        let kills = Kills::new(Arc::clone(&wake)).of(Arc::<Kernel>::clone(&kernel));
+        let kills = OomWatch::new(Arc::clone(&wake)).of(Arc::<Kernel>::clone(&kernel));
         let runs = kills.clone();
         let task = tokio::spawn(async move { runs.run().await });
         let looks = || kernel.looks.load(Ordering::SeqCst);

@@ -29,14 +29,14 @@ struct Seen {
 }
 
 /// The log of one [`Proxy`]. Clones share all.
-pub struct Errors<X> {
+pub struct ProxyErrors<X> {
     proxy: Arc<X>,
     wanted: watch::Sender<Option<Names>>,
     seen: watch::Sender<Seen>,
     wake: Arc<Notify>,
 }
 
-impl<X> Clone for Errors<X> {
+impl<X> Clone for ProxyErrors<X> {
     fn clone(&self) -> Self {
         Self {
             proxy: Arc::clone(&self.proxy),
@@ -47,7 +47,7 @@ impl<X> Clone for Errors<X> {
     }
 }
 
-impl<X: Proxy> Errors<X> {
+impl<X: Proxy> ProxyErrors<X> {
     /// Nothing is read yet; `wake` is notified when the log changed.
     pub fn new(proxy: Arc<X>, wake: Arc<Notify>) -> Self {
         Self { proxy, wanted: watch::Sender::new(None), seen: watch::Sender::default(), wake }
@@ -182,7 +182,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn it_is_read_while_wanted_and_tells_only_news() {
         let (edge, wake) = (Arc::new(Edge::default()), Arc::new(Notify::new()));
-        let errors = Errors::new(Arc::clone(&edge), Arc::clone(&wake));
+        let errors = ProxyErrors::new(Arc::clone(&edge), Arc::clone(&wake));
         let runs = errors.clone();
         let task = tokio::spawn(async move { runs.run().await });
         tokio::time::sleep(Duration::from_hours(1)).await;
@@ -211,7 +211,7 @@ mod tests {
     async fn fm_60_a_flood_is_read_often_and_wakes_the_loop_no_more_than_a_trickle() {
         let (edge, wake) = (Arc::new(Edge::default()), Arc::new(Notify::new()));
         edge.2.store(MUCH, Ordering::SeqCst);
-        let errors = Errors::new(Arc::clone(&edge), Arc::clone(&wake));
+        let errors = ProxyErrors::new(Arc::clone(&edge), Arc::clone(&wake));
         let runs = errors.clone();
         let task = tokio::spawn(async move { runs.run().await });
         errors.want(Some(Names::default()));
@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn fm_60_what_was_not_counted_is_said() {
-        let errors = Errors::new(Arc::new(Edge::default()), Arc::new(Notify::new()));
+        let errors = ProxyErrors::new(Arc::new(Edge::default()), Arc::new(Notify::new()));
         let mut log = FailedRequests::default();
         let at = |second| Timestamp::from_second(second).unwrap();
         log.lost(at(1_000), at(1_007));

@@ -85,8 +85,8 @@ fn troubles(host: &HostStatus) -> Vec<String> {
 }
 
 fn state(app: &DeploymentSnapshot) -> String {
-    let DeploymentStatus { phase, revision, put_back, .. } = app.status;
-    match put_back {
+    let DeploymentStatus { phase, revision, rolled_back_to, .. } = app.status;
+    match rolled_back_to {
         Some(old) if phase == Phase::Failed => {
             format!("went back to revision {old}: revision {revision} was given up")
         }
@@ -179,7 +179,7 @@ fn next(app: &DeploymentSnapshot) -> String {
     if let Some(seconds) = app.retry_s {
         return format!("it is tried again in {seconds} s; each failure makes the wait longer.");
     }
-    if let Some(old) = app.status.put_back.filter(|old| app.status.serving != Some(*old)) {
+    if let Some(old) = app.status.rolled_back_to.filter(|old| app.status.serving != Some(*old)) {
         return format!("revision {old} is rolled out, and gets the visitors once it answers.");
     }
     if let Some(draining) = app.containers.iter().find(|container| container.drains) {
@@ -328,7 +328,7 @@ mod tests {
         let verdict = Verdict::Memory { kills: 2, certain: true };
         let failure = crate::plan::messages::auto_rollback(&verdict, new, old, lived, limits);
         let mut app = snapshot(Phase::Failed, Some(failure));
-        app.status.put_back = Some(old);
+        app.status.rolled_back_to = Some(old);
         let why =
             ["went back to revision 1", "256 MB of memory 2 times within 12 s", "larger tier"];
         says(&app, &host(), &why);

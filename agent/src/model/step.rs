@@ -43,7 +43,7 @@ impl Step {
             Self::Create(_) => "create",
             Self::Start(_) => "start",
             Self::Watch(_) => "watch",
-            Self::InspectExit(_) => "autopsy",
+            Self::InspectExit(_) => "inspect_exit",
             Self::Stop(_) => "stop",
             Self::Remove(_) => "remove",
             Self::EndLost(_) => "end_lost",

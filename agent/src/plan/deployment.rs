@@ -109,7 +109,7 @@ pub fn status(
             .unwrap_or(Health::Unknown),
         checked_at: own().filter_map(|facts| facts.checked_at).max(),
         failure: failure(own(), several),
-        put_back: desired
+        rolled_back_to: desired
             .and_then(|desired| desired.guard.as_ref())
             .filter(|_| rolled_back)
             .map(|guard| guard.fallback.revision),

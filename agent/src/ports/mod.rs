@@ -6,9 +6,9 @@
 
 mod container_logs;
 mod containers;
+mod desired_state;
 mod events;
 mod images;
-mod intake;
 mod live_table;
 mod memory_events;
 mod named;
@@ -20,9 +20,9 @@ mod world;
 
 pub use self::container_logs::{ContainerLogs, CurrentContainers};
 pub use self::containers::{Containers, ContainersError, Hindrance};
+pub use self::desired_state::{DesiredStateSink, Refusal};
 pub use self::events::EventFeed;
 pub use self::images::Images;
-pub use self::intake::{DesiredStateSink, Refusal};
 pub use self::live_table::LiveTablePublisher;
 pub use self::memory_events::MemoryEvents;
 pub use self::named::Named;

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::planned::{Planned, by_deployment, target_of};
 use super::routing::{Routes, Settled};
-use crate::host::proxy_errors::Errors;
+use crate::host::proxy_errors::ProxyErrors;
 use crate::model::document::Document;
 use crate::model::failed_requests::{Counts, FailedRequests, Names};
 use crate::model::live_table::Target;
@@ -38,7 +38,7 @@ pub type Render = Arc<dyn Fn(&HostName, &Domains) -> Rendered + Send + Sync>;
 
 pub(super) struct Edge<X> {
     routes: Routes<X>,
-    failed_requests: Errors<X>,
+    failed_requests: ProxyErrors<X>,
     render: Render,
     /// What was rendered last, and what for.
     rendered: (Domains, Option<HostName>, Rendered),
@@ -50,7 +50,7 @@ impl<X: Proxy> Edge<X> {
     pub(super) fn new(proxy: &Arc<X>, render: Render, jitter: Jitter, wake: &Arc<Notify>) -> Self {
         Self {
             routes: Routes::new(Arc::clone(proxy), jitter, Arc::clone(wake)),
-            failed_requests: Errors::new(Arc::clone(proxy), Arc::clone(wake)),
+            failed_requests: ProxyErrors::new(Arc::clone(proxy), Arc::clone(wake)),
             render,
             rendered: (BTreeMap::new(), None, Rendered::default()),
             names: None,

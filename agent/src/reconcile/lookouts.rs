@@ -8,8 +8,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::planned::Planned;
-use crate::host::exits::Exits;
-use crate::host::oom::{Kills, Watched};
+use crate::host::exits::ExitWatch;
+use crate::host::oom::{OomWatch, Watched};
 use crate::model::container::{ContainerState, Process};
 use crate::model::oom_kills::OomKills;
 use crate::model::workload::WorkloadId;
@@ -18,14 +18,14 @@ use crate::plan::state::WorkloadState;
 use crate::ports::World;
 
 pub(super) struct Lookouts {
-    kills: Kills,
-    exits: Exits,
+    kills: OomWatch,
+    exits: ExitWatch,
 }
 
 impl Lookouts {
     /// At most `exits_at_most` processes are watched for their exit.
     pub(super) fn new<W: World>(world: &W, exits_at_most: usize, wake: &Arc<Notify>) -> Self {
-        let (kills, exits) = (Kills::new(Arc::clone(wake)), Exits::new(Arc::clone(wake)));
+        let (kills, exits) = (OomWatch::new(Arc::clone(wake)), ExitWatch::new(Arc::clone(wake)));
         Self {
             kills: match world.memory_events() {
                 Some(events) => kills.of(events),

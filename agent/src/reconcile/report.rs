@@ -236,12 +236,12 @@ fn level(status: &DeploymentStatus) -> impl PartialEq {
         health,
         checked_at: _,
         failure,
-        put_back,
+        rolled_back_to,
         restarts,
         services,
     } = status;
     let services: Vec<_> = services.iter().map(level_of_service).collect();
-    (id, revision, phase, serving, health, failure, put_back, restarts, services)
+    (id, revision, phase, serving, health, failure, rolled_back_to, restarts, services)
 }
 
 fn level_of_service(status: &ServiceStatus) -> impl PartialEq {

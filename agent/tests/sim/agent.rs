@@ -139,9 +139,11 @@ impl Agent {
         let status = Status::new(store.clone());
         let trust_roots = TrustRoots::new(host(), keys.trust()).map_err(|e| e.to_string())?;
         let clock = Arc::new(SimClock(Arc::clone(world)));
-        let intent = DesiredState::restore(trust_roots, store.clone(), Arc::clone(&clock)).await;
-        let intent = Arc::new(intent.map_err(|e| e.to_string())?);
-        let held = intent.subscribe().borrow().as_ref().map(|d| d.manifest().generation.generation);
+        let desired_state =
+            DesiredState::restore(trust_roots, store.clone(), Arc::clone(&clock)).await;
+        let desired_state = Arc::new(desired_state.map_err(|e| e.to_string())?);
+        let held =
+            desired_state.subscribe().borrow().as_ref().map(|d| d.manifest().generation.generation);
         world.with(|state| {
             let acked = state.books.acked;
             if !state.amnesia && held.unwrap_or_default() < acked {
@@ -166,7 +168,11 @@ impl Agent {
             clock: Arc::clone(&clock),
             jitter: Arc::new(move || chance.with(|state| state.rng.unit())),
         };
-        let inputs = Inputs { document: intent.subscribe(), alarm: intent.alarm(), facts: known };
+        let inputs = Inputs {
+            document: desired_state.subscribe(),
+            alarm: desired_state.alarm(),
+            facts: known,
+        };
         let settings = Settings {
             network: network(),
             drain: Drain { before_stop: DRAIN, stop_grace: GRACE },
@@ -198,7 +204,7 @@ impl Agent {
             tokio::spawn(renew_events(Arc::clone(world), renew)),
         ];
         let changed = ports::Outbox::changed(&status);
-        let line = Line { life: number, intent, status, changed };
+        let line = Line { life: number, desired_state, status, changed };
         Ok(Self { line, snapshot, tasks, _facts: facts })
     }
 

@@ -124,12 +124,13 @@ fn idle_fallback(state: &State, desired: &DeploymentSpec) -> Option<String> {
         return None;
     };
     let by_guard = |failure: &Failure| failure.code.starts_with("guard_");
-    let put_back = status.phase == Phase::Failed && status.failure.as_ref().is_some_and(by_guard);
+    let rolled_back_to =
+        status.phase == Phase::Failed && status.failure.as_ref().is_some_and(by_guard);
     let guard = desired.guard.as_ref().filter(|_| is_one_container(desired))?;
     let fallback = guard.fallback.services.public().revision;
     let (app, registry) = state.app(desired.id, fallback);
     let can_run = app.starts() && registry.gives() && !state.hurt.contains(&(desired.id, fallback));
-    (put_back && status.serving.is_none() && can_run).then(|| {
+    (rolled_back_to && status.serving.is_none() && can_run).then(|| {
         format!("{} was put back and nothing serves, though r{fallback} could", desired.subdomain)
     })
 }

@@ -233,7 +233,7 @@ pub(crate) struct Line {
     /// Which agent.
     pub(crate) life: u32,
     /// Takes documents.
-    pub(crate) intent: Arc<DesiredState<SimClock>>,
+    pub(crate) desired_state: Arc<DesiredState<SimClock>>,
     /// Gives reports.
     pub(crate) status: Status,
     /// Changes with new reports.
@@ -277,7 +277,7 @@ async fn push(world: &World, keys: &Keys, line: &Line) {
         (state.books.newest.clone(), state.books.acked, state.books.generation, wrong, offered)
     });
     if let Some(newest) = newest.filter(|_| acked < generation) {
-        if let Ok(answer) = timeout(PATIENCE, line.intent.offer(newest)).await {
+        if let Ok(answer) = timeout(PATIENCE, line.desired_state.offer(newest)).await {
             world.act(|state| take_answer(state, generation, offered, answer));
         }
         if wrong {
@@ -351,7 +351,7 @@ async fn push_wrong(world: &World, keys: &Keys, line: &Line) {
         _ => forged(acked + 1_000, &|_| {}, &keys.foreign),
     };
     let Some(envelope) = envelope else { return };
-    let Ok(answer) = timeout(PATIENCE, line.intent.offer(envelope)).await else { return };
+    let Ok(answer) = timeout(PATIENCE, line.desired_state.offer(envelope)).await else { return };
     world.act(|state| {
         if state.books.acked != acked || state.amnesia {
             return;
@@ -440,7 +440,7 @@ impl State {
         };
         let before = wanted(&self.books);
         let taken = self.books.ledger.take(status);
-        if let Some((from, to)) = taken.put_back {
+        if let Some((from, to)) = taken.rolled_back_to {
             self.note_put_back(status.id, from, to);
         }
         let after = wanted(&self.books);

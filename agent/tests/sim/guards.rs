@@ -141,17 +141,17 @@ impl State {
             return;
         }
         let (id, revision) = (short(&status.id.to_string()), status.revision);
-        let put_back = status.put_back.is_some();
+        let rolled_back_to = status.rolled_back_to.is_some();
         let tolls: Vec<Toll> =
             contents.iter().filter_map(|c| self.guards.tolls.get(&key(c)).copied()).collect();
         let failure = &status.failure;
-        if put_back && !app.turns_bad() && !tolls.iter().any(|toll| toll.convicts()) {
+        if rolled_back_to && !app.turns_bad() && !tolls.iter().any(|toll| toll.convicts()) {
             self.violate(format!(
                 "{id} r{revision} is good and is put back: {failure:?} {tolls:?}"
             ));
         }
         let bad = !app.starts() || !registry.gives() || app.turns_bad();
-        if !put_back && !bad && !self.is_hurt(status.id, status.revision) {
+        if !rolled_back_to && !bad && !self.is_hurt(status.id, status.revision) {
             self.violate(format!("{id} r{revision} is good and is given up: {failure:?}"));
         }
     }
@@ -170,7 +170,7 @@ impl State {
     pub(crate) fn note_shown(&mut self, status: &DeploymentStatus) {
         self.guards.shown_at = Some(Instant::now());
         let key = (status.id, status.revision);
-        match (status.phase, status.put_back) {
+        match (status.phase, status.rolled_back_to) {
             (Phase::Failed, Some(_)) => {
                 let news = self.guards.decided.insert(key);
                 let mut wanted = self.books.ledger.wanted.values();

@@ -83,7 +83,7 @@ fn every_seed_keeps_every_promise() {
     let next = AtomicU64::new(first);
     let failures = std::sync::Mutex::new(Vec::new());
     let (calls, lives, documents) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
-    let put_back = AtomicU64::new(0);
+    let rolled_back_to = AtomicU64::new(0);
     let begun = std::time::Instant::now();
     let workers = std::thread::available_parallelism().map_or(2, usize::from);
     std::thread::scope(|scope| {
@@ -100,7 +100,7 @@ fn every_seed_keeps_every_promise() {
                             calls.fetch_add(done.calls, Ordering::Relaxed);
                             lives.fetch_add(done.lives, Ordering::Relaxed);
                             documents.fetch_add(done.documents, Ordering::Relaxed);
-                            put_back.fetch_add(done.put_back, Ordering::Relaxed);
+                            rolled_back_to.fetch_add(done.rolled_back_to, Ordering::Relaxed);
                         }
                         Err(failure) => failures.lock().unwrap().push((seed, failure.words)),
                     }
@@ -110,13 +110,16 @@ fn every_seed_keeps_every_promise() {
     });
     println!(
         "{count} seeds from {first} in {:.1?}: {calls:?} calls, {lives:?} lives, {documents:?} documents, \
-         {put_back:?} put back",
+         {rolled_back_to:?} put back",
         begun.elapsed()
     );
     let failures = failures.into_inner().unwrap();
     let Some((seed, _)) = failures.first() else {
         // Otherwise checks about guards would hold vacuously.
-        assert!(count < 1_000 || put_back.into_inner() > count / 50, "guards have nothing to do");
+        assert!(
+            count < 1_000 || rolled_back_to.into_inner() > count / 50,
+            "guards have nothing to do"
+        );
         return;
     };
     for (seed, words) in &failures {

@@ -47,7 +47,7 @@ pub(crate) struct Done {
     /// Documents.
     pub(crate) documents: u64,
     /// Revisions that guards put back.
-    pub(crate) put_back: u64,
+    pub(crate) rolled_back_to: u64,
     /// Stands for every action, where they were traced.
     pub(crate) digest: u64,
 }
@@ -72,7 +72,7 @@ pub(crate) fn run(seed: u64, keys: &Arc<Keys>, traced: bool) -> Result<Done, Fai
             calls: state.calls,
             lives: u64::from(state.life),
             documents: state.books.generation,
-            put_back: state.guards.count(),
+            rolled_back_to: state.guards.count(),
             digest,
         }))
     })

@@ -161,11 +161,11 @@ fn fm_09_documents_in_any_order_end_with_the_newest() {
                 state.books.away_until = Some(tokio::time::Instant::now() + ever);
             });
             run.wait(1).await;
-            let intent = Arc::clone(&run.agent.as_ref().unwrap().line.intent);
+            let desired_state = Arc::clone(&run.agent.as_ref().unwrap().line.desired_state);
             let mut highest = 0;
             for _ in 0..40 {
                 let (generation, envelope) = rng.pick(&envelopes).unwrap();
-                match intent.offer(envelope).await {
+                match desired_state.offer(envelope).await {
                     Ok(accepted) => {
                         assert!(generation >= highest, "{generation} after {highest}");
                         assert_eq!(accepted.generation.generation, generation);
@@ -228,8 +228,8 @@ fn fm_12_a_boot_in_1970_brings_back_what_ran_and_believes_no_expired_document() 
             manifest.expires_at = true_time(Duration::ZERO, -1);
             run.keys.signer.sign(&manifest).unwrap().bytes
         });
-        let intent = Arc::clone(&run.agent.as_ref().unwrap().line.intent);
-        let refusal = intent.offer(expired.into()).await.unwrap_err();
+        let desired_state = Arc::clone(&run.agent.as_ref().unwrap().line.desired_state);
+        let refusal = desired_state.offer(expired.into()).await.unwrap_err();
         assert!(matches!(refusal, Refusal::Expired { .. }), "{refusal}");
         run.want(2, 2);
         run.settle().await;
@@ -252,8 +252,8 @@ fn fm_62_documents_from_the_future_change_nothing_and_leave_no_trace() {
             manifest.expires_at = true_time(elapsed, DAYS + 24 * 3_600);
             run.keys.signer.sign(&manifest).unwrap().bytes
         });
-        let intent = Arc::clone(&run.agent.as_ref().unwrap().line.intent);
-        let refusal = intent.offer(ahead.into()).await.unwrap_err();
+        let desired_state = Arc::clone(&run.agent.as_ref().unwrap().line.desired_state);
+        let refusal = desired_state.offer(ahead.into()).await.unwrap_err();
         assert!(matches!(refusal, Refusal::IssuedInFuture { .. }), "{refusal}");
         run.wait(600).await;
         assert_eq!(run.containers(), before);
@@ -830,8 +830,8 @@ fn fm_01_a_revision_of_several_services_goes_back_as_a_whole() {
         assert!(is_back(&run), "{:?}", run.containers());
         let status =
             run.agent.as_ref().unwrap().shown().remove(&deployment(1).to_string()).unwrap();
-        let (serving, put_back) = (status.status.serving, status.status.put_back);
-        assert_eq!((serving, put_back), (Some(Revision::FIRST), Some(Revision::FIRST)));
+        let (serving, rolled_back_to) = (status.status.serving, status.status.rolled_back_to);
+        assert_eq!((serving, rolled_back_to), (Some(Revision::FIRST), Some(Revision::FIRST)));
     });
 }
 

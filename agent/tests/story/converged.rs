@@ -119,7 +119,7 @@ fn settled<'a>(
             if level.failure.is_none() {
                 return Err("failed without a reason".to_owned());
             }
-            match (level.put_back, level.serving) {
+            match (level.rolled_back_to, level.serving) {
                 (Some(_), None) => Err("is being put back".to_owned()),
                 (Some(back), Some(other)) if back != other => {
                     Err(format!("r{back} is put back, and r{other} serves"))

@@ -60,7 +60,7 @@ pub(crate) struct Taken {
     /// The document changes.
     pub(crate) changes: bool,
     /// An entry of the audit log: the host's guard put the second back for the first.
-    pub(crate) put_back: Option<(Revision, Revision)>,
+    pub(crate) rolled_back_to: Option<(Revision, Revision)>,
 }
 
 /// The coordinator's books of one host.
@@ -185,7 +185,7 @@ impl Ledger {
         let known = |number: Option<Revision>| {
             number.filter(|number| *number != status.revision && past.contains_key(number))
         };
-        let (serving, put_back) = (known(status.serving), known(status.put_back));
+        let (serving, rolled_back_to) = (known(status.serving), known(status.rolled_back_to));
         let Some(told) = past.get_mut(&status.revision) else { return taken };
         for service in &status.services {
             let content = (status.id, service.name, service.revision);
@@ -194,30 +194,30 @@ impl Ledger {
             }
         }
         let ended = status.phase == Phase::Failed;
-        let live = status.phase == Phase::Live || (ended && status.put_back.is_some());
+        let live = status.phase == Phase::Live || (ended && status.rolled_back_to.is_some());
         let first_live = live && !std::mem::replace(&mut told.live, true);
         let first_failed = ended && !std::mem::replace(&mut told.given_up, true);
         let current = self.wanted.values_mut().find(|desired| desired.id == status.id);
         let Some(current) = current else { return taken };
         if current.revision != status.revision {
             taken.changes = (first_live || first_failed) && !self.deaf;
-            let late = put_back.filter(|_| first_failed);
-            taken.put_back = late.map(|to| (status.revision, to));
+            let late = rolled_back_to.filter(|_| first_failed);
+            taken.rolled_back_to = late.map(|to| (status.revision, to));
             return taken;
         }
         if !ended {
             return taken;
         }
-        taken.put_back =
-            put_back.filter(|_| !self.deaf || first_failed).map(|to| (status.revision, to));
+        taken.rolled_back_to =
+            rolled_back_to.filter(|_| !self.deaf || first_failed).map(|to| (status.revision, to));
         if self.deaf {
             return taken;
         }
-        let back = if let Some(to) = put_back {
+        let back = if let Some(to) = rolled_back_to {
             Some(to)
         } else if current.run != RunState::Running {
             return taken;
-        } else if status.serving.is_none() && status.put_back.is_none() {
+        } else if status.serving.is_none() && status.rolled_back_to.is_none() {
             current.run = RunState::Stopped;
             taken.changes = true;
             return taken;

@@ -149,7 +149,7 @@ pub fn restore(
     clock: &dyn Clock,
     out: &mut (dyn Write + Send),
 ) -> Result<()> {
-    let Restored { raised, ledger, aside } = backup::restore(
+    let Restored { raised, audit_chain, aside } = backup::restore(
         &Wanted {
             from: &restore.file,
             database: &config.database(),
@@ -161,7 +161,7 @@ pub fn restore(
         clock.now(),
     )?;
     writeln!(out, "{}", raised.epoch)?;
-    if let AuditChainState::Broken(Break { link, what, .. }) = ledger {
+    if let AuditChainState::Broken(Break { link, what, .. }) = audit_chain {
         tracing::warn!("the audit chain of the backup is broken: link {link}: {what}");
     }
     if let Some(aside) = aside {

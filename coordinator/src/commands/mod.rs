@@ -211,13 +211,13 @@ fn state(host: &Host, now: Timestamp, life: Duration) -> String {
         (None, Some(_)) => "reachable".to_owned(),
         (None, None) => "joined, not yet reached".to_owned(),
     };
-    if host.bond.drained_at.is_some() {
+    if host.identity.drained_at.is_some() {
         words.push_str("; drained: it gets no new deployments");
     }
     if host.status.as_ref().is_some_and(|status| status.stale) {
         words.push_str("; the document that it holds has expired");
     }
-    if let Some(issued) = &host.bond.certificate
+    if let Some(issued) = &host.identity.certificate
         && renewal::is_short(host, now, life)
     {
         let past = if issued.expires_at <= now { "expired" } else { "expires" };

@@ -195,7 +195,7 @@ fn is_old(issued_at: Timestamp, now: Timestamp) -> bool {
 /// CAs to trust next.
 fn is_settled(services: &Services, host: &Host, trust: Option<&DocumentTrust>) -> bool {
     let keys = services.keys.keys();
-    let wanted = trust_of(services, &keys.plan(host.bond.trusts.as_ref()));
+    let wanted = trust_of(services, &keys.plan(host.identity.trusts.as_ref()));
     trust == Some(&wanted)
 }
 
@@ -290,7 +290,7 @@ fn build(
         );
     }
     let keys = services.keys.keys();
-    let plan = keys.plan(host.bond.trusts.as_ref());
+    let plan = keys.plan(host.identity.trusts.as_ref());
     let trust = trust_of(services, &plan);
     // Always included, so that a host can follow from whatever it trusts now.
     let names = Trust { signing_keys: plan.names, cas: services.ca.bundle() };

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   send the current document ─► report stream ─► wait ─┬─► the lease is lost, or an error
-//!                    ▲                                   │ bell, or the document is old
+//!                    ▲                                   │ notify, or the document is old
 //!                    └───────────────────────────────────┘
 //! ```
 //!
@@ -46,7 +46,7 @@ pub(super) async fn run(
     host: &Host,
     handle: &HostHandle,
     mut lease: HeldLease,
-    bell: &Notify,
+    notify: &Notify,
     budget: &mut Budget,
 ) -> Result<(), SessionError> {
     tokio::select! {
@@ -55,7 +55,7 @@ pub(super) async fn run(
             tracing::warn!(host = %host.name, "no longer pushing: the host's lease is lost");
             Ok(())
         }
-        ended = push(state, host, handle, bell, budget) => match ended {
+        ended = push(state, host, handle, notify, budget) => match ended {
             Ok(never) => match never {},
             Err(error) => Err(error),
         },
@@ -66,7 +66,7 @@ async fn push(
     state: &AppState,
     host: &Host,
     handle: &HostHandle,
-    bell: &Notify,
+    notify: &Notify,
     budget: &mut Budget,
 ) -> Result<Never, SessionError> {
     let id = host.id;
@@ -85,7 +85,7 @@ async fn push(
                 through = taken.unwrap_or(through);
                 hint = false;
             }
-            () = bell.notified() => {}
+            () = notify.notified() => {}
             () = sleep_until(look) => {}
         }
         if state.time.wants(id) {

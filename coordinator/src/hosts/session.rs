@@ -2,7 +2,7 @@
 //! back off and reconnect on any error.
 //!
 //! ```text
-//!          ┌──────────── back-off, bell or drain ◄────────────┐
+//!          ┌──────────── back-off, notify or drain ◄────────────┐
 //!          ▼                                                   │ error
 //!   connect, register ─► lease? ─ ours ──────► push (pushing) ─┤
 //!                           ▲  └─ elsewhere ─► wait ──┐        │ lease lost
@@ -51,7 +51,7 @@ pub(super) enum SessionError {
     Unserved(#[from] Unserved),
 }
 
-/// Delay before a locked host is checked again; its bell rings when it has joined.
+/// Delay before a locked host is checked again; its notify rings when it has joined.
 const LOCKED: Duration = Duration::from_mins(10);
 
 /// What the task of one host has to work with.
@@ -66,7 +66,7 @@ pub(super) struct Session {
 /// drains.
 pub(super) async fn serve(session: Session, together: usize) {
     let Session { state, dial, host, .. } = &session;
-    let bell = state.wake.bell(*host);
+    let notify = state.wake.notify(*host);
     let drain = state.drain.clone();
     let mut waits = Waits::new();
     let mut contact = Contact::default();
@@ -77,7 +77,7 @@ pub(super) async fn serve(session: Session, together: usize) {
     loop {
         let ended = tokio::select! {
             () = drain.cancelled() => return,
-            ended = session.run(&bell, &mut contact, &mut budget) => ended,
+            ended = session.run(&notify, &mut contact, &mut budget) => ended,
         };
         if let SessionError::Unserved(Unserved::Removed(_)) = ended {
             state.connections.forget(*host);
@@ -91,7 +91,7 @@ pub(super) async fn serve(session: Session, together: usize) {
             note_flood(state, *host).await;
             tokio::select! {
                 () = drain.cancelled() => return,
-                // The bell does not end this wait: app owners ring it, and one of them may control
+                // The notify does not end this wait: app owners ring it, and one of them may control
                 // the agent.
                 () = sleep(budget::WINDOW) => continue,
             }
@@ -105,7 +105,7 @@ pub(super) async fn serve(session: Session, together: usize) {
             () = drain.cancelled() => return,
             () = sleep(wait) => {}
             // A new document or a new address: worth an immediate retry.
-            () = bell.notified() => {}
+            () = notify.notified() => {}
         }
     }
 }
@@ -140,8 +140,13 @@ impl Contact {
 
 impl Session {
     /// One connection; it always ends with an error.
-    async fn run(&self, bell: &Notify, contact: &mut Contact, budget: &mut Budget) -> SessionError {
-        let error = match self.connected(bell, contact, budget).await {
+    async fn run(
+        &self,
+        notify: &Notify,
+        contact: &mut Contact,
+        budget: &mut Budget,
+    ) -> SessionError {
+        let error = match self.connected(notify, contact, budget).await {
             Ok(never) => match never {},
             Err(error) => error,
         };
@@ -154,7 +159,7 @@ impl Session {
 
     async fn connected(
         &self,
-        bell: &Notify,
+        notify: &Notify,
         contact: &mut Contact,
         budget: &mut Budget,
     ) -> Result<Never, SessionError> {
@@ -164,7 +169,7 @@ impl Session {
         let endpoint = Endpoint {
             host: *id,
             address: &dialled.address,
-            key: dialled.bond.key.as_ref(),
+            key: dialled.identity.key.as_ref(),
             keep_alive: state.config.hosts.keep_alive,
         };
         let now = state.clock.now();
@@ -183,7 +188,7 @@ impl Session {
                     // Its report number: another coordinator may have pushed meanwhile.
                     let host = read_host(state, *id).await?;
                     still_there(&dialled, &host)?;
-                    pushing::run(state, &host, handle, lease, bell, budget).await?;
+                    pushing::run(state, &host, handle, lease, notify, budget).await?;
                     stands_by = false;
                 }
                 Acquired::Elsewhere(lease) => {

@@ -319,7 +319,7 @@ fn live_status(id: DeploymentId, revision: Revision) -> DeploymentStatus {
         health: Health::Healthy,
         checked_at: None,
         failure: None,
-        put_back: None,
+        rolled_back_to: None,
         restarts: 0,
         services: vec![story::in_container("app", revision.get(), "my-app-1-a")],
     }
@@ -575,7 +575,7 @@ async fn fm_66_a_host_whose_disk_is_full_is_heard_and_shown() {
     let host = host_of(state, first.host_id).await;
     assert_eq!(host.unreachable_since, None);
     assert_eq!(agent.agent.dialled.load(Ordering::SeqCst), dialled, "no session has ended");
-    // With free space it recovers by itself; the bell replaces the half-minute retry.
+    // With free space it recovers by itself; the notify replaces the half-minute retry.
     *agent.agent.refuses.lock().unwrap() = None;
     state.wake.host(first.host_id);
     agent.document(|m| m.deployments.len() == 1).await;
@@ -1050,7 +1050,7 @@ async fn fm_67_a_host_that_floods_is_cut_off_and_no_other_notices() {
     let listed = join::list(&state.store).await.unwrap();
     let doubts: Vec<_> = listed.iter().map(|host| join::doubts(host).len()).collect();
     assert_eq!(doubts, [1, 0]);
-    // The other one is unaffected, and the bell of the first changes nothing.
+    // The other one is unaffected, and the notify of the first changes nothing.
     let held = agents[0].document(|_| true).await.generation;
     epoch::raise(&state.store, world.clock_now()).await.unwrap();
     state.wake.host(host);
@@ -1086,7 +1086,7 @@ async fn of_two_coordinators_one_pushes_and_both_may_read() {
     let holder = lease_of(&world.state, host).await.unwrap().holder;
     let first = agent.document(|_| true).await.generation;
     epoch::raise(&beside.store, world.clock_now()).await.unwrap();
-    // The bell of the one that stands by is no reason to push.
+    // The notify of the one that stands by is no reason to push.
     beside.wake.host(host);
     world.state.wake.host(host);
     agent.document(|manifest| manifest.generation > first).await;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use buddo_shared::id::HostId;
 use tokio::sync::Notify;
 
-/// One bell per host, and one for hosts that join.
+/// One notify per host, and one for hosts that join.
 #[derive(Debug, Default)]
 pub struct Wake {
     hosts: Mutex<HashMap<HostId, Arc<Notify>>>,
@@ -15,22 +15,22 @@ pub struct Wake {
 }
 
 impl Wake {
-    /// The bell of one host.
-    pub fn bell(&self, id: HostId) -> Arc<Notify> {
+    /// The notify of one host.
+    pub fn notify(&self, id: HostId) -> Arc<Notify> {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(hosts.entry(id).or_default())
     }
 
     /// The desired state of `id` may have changed.
     pub fn host(&self, id: HostId) {
-        self.bell(id).notify_one();
+        self.notify(id).notify_one();
     }
 
     /// The desired state of every served host may have changed.
     pub fn all(&self) {
         let hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        for bell in hosts.values() {
-            bell.notify_one();
+        for notify in hosts.values() {
+            notify.notify_one();
         }
     }
 

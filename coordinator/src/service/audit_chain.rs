@@ -59,12 +59,12 @@ pub struct Checked {
 pub async fn verify(store: &Store, expected: Vec<Link>) -> Result<Checked, StoreError> {
     store
         .read_long(move |tables| {
-            let state = tables.verify_ledger()?;
+            let state = tables.verify_audit_chain()?;
             let mut unmet = None;
             for &link in &expected {
                 let forgotten = matches!(&state, AuditChainState::Whole { anchor, .. }
                     if link.seq < anchor.seq);
-                if !forgotten && tables.ledger_link(link.seq)? != Some(link) {
+                if !forgotten && tables.audit_chain_link(link.seq)? != Some(link) {
                     unmet = unmet.or(Some(link));
                 }
             }
@@ -80,7 +80,7 @@ pub(super) async fn keep(state: &AppState) {
         Ok(forgotten) => tracing::info!(forgotten, "deleted old audit entries"),
         Err(error) => tracing::error!(error = %chain(&error), "cannot delete old audit entries"),
     }
-    match state.store.read(|tables| tables.ledger_head()).await {
+    match state.store.read(|tables| tables.audit_chain_head()).await {
         Ok(head) => tracing::info!(head = %Noted(head), "audit chain"),
         Err::<_, StoreError>(error) => {
             tracing::error!(error = %chain(&error), "cannot read the audit chain");
@@ -99,7 +99,7 @@ pub async fn forget(state: &AppState) -> Result<u64, StoreError> {
                 // A clock that is ahead would make all entries look old.
                 let Ok(now) = services.time.believed() else { return Ok(0) };
                 let cutoff = now.checked_sub(services.config.audit.kept()).unwrap_or(now);
-                tables.prune_ledger(cutoff, now, BATCH)
+                tables.prune_audit_chain(cutoff, now, BATCH)
             })
             .await;
         match some? {

@@ -95,7 +95,7 @@ pub async fn back_up(database: &Path, to: &Path, now: Timestamp) -> Result<Link,
     let head = store
         .write(move |tables| {
             tables.insert_admin_act("backup", now, None, &json!({}))?;
-            tables.ledger_head()
+            tables.audit_chain_head()
         })
         .await?;
     let directory = to.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -133,7 +133,7 @@ pub struct Restored {
     /// The new epoch.
     pub raised: Raised,
     /// The state of the backup's audit chain.
-    pub ledger: AuditChainState,
+    pub audit_chain: AuditChainState,
     /// Where the previous database is kept.
     pub aside: Option<PathBuf>,
 }
@@ -152,13 +152,13 @@ pub fn restore(wanted: &Wanted<'_>, now: Timestamp) -> Result<Restored, BackupEr
     }
     let copy = Copy::of(from, &snapshot::beside(database, ".restoring"))?;
     snapshot::check(&copy.path)?;
-    let (raised, ledger) = snapshot::change(&copy.path, |tables| {
-        let ledger = tables.verify_ledger()?;
-        take_over(tables, &vault, now, wanted.keep_sessions).map(|raised| (raised, ledger))
+    let (raised, audit_chain) = snapshot::change(&copy.path, |tables| {
+        let audit_chain = tables.verify_audit_chain()?;
+        take_over(tables, &vault, now, wanted.keep_sessions).map(|raised| (raised, audit_chain))
     })?;
     let aside = if occupied { Some(put_aside(database, now)?) } else { None };
     secret_file::rename(&copy.path, database)?;
-    Ok(Restored { raised, ledger, aside })
+    Ok(Restored { raised, audit_chain, aside })
 }
 
 /// Makes the copy ready to be served: its secrets can be read, hosts accept its documents, and

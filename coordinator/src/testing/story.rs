@@ -44,7 +44,7 @@ pub(crate) fn status(
             cause: "the registry has no such image".to_owned(),
             fix: "check the name and the tag".to_owned(),
         }),
-        put_back: None,
+        rolled_back_to: None,
         restarts: 0,
         services: vec![service("app", revision, None)],
     }
@@ -132,7 +132,7 @@ impl Story {
 
     pub(crate) fn bad(&self, from: u32, to: u32) -> DeploymentStatus {
         DeploymentStatus {
-            put_back: Some(Revision::new(to)),
+            rolled_back_to: Some(Revision::new(to)),
             failure: Some(Failure {
                 code: "guard_crash_loop".to_owned(),
                 cause: "it ended 3 times within 40 s".to_owned(),

@@ -30,7 +30,7 @@ struct World {
     signer: Signer,
     clock: Arc<SetClock>,
     store: Store,
-    intent: DesiredState<SetClock>,
+    desired_state: DesiredState<SetClock>,
 }
 
 impl World {
@@ -38,16 +38,16 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let signer = Signer::generate().unwrap();
         let clock = Arc::new(SetClock(AtomicI64::new(NOW)));
-        let (store, intent) = restore(&dir, &signer, &clock).await;
-        Self { dir, signer, clock, store, intent }
+        let (store, desired_state) = restore(&dir, &signer, &clock).await;
+        Self { dir, signer, clock, store, desired_state }
     }
 
     /// As after a restart of the agent.
     async fn reopen(self) -> Self {
-        let Self { dir, signer, clock, store, intent } = self;
-        drop((intent, store));
-        let (store, intent) = restore(&dir, &signer, &clock).await;
-        Self { dir, signer, clock, store, intent }
+        let Self { dir, signer, clock, store, desired_state } = self;
+        drop((desired_state, store));
+        let (store, desired_state) = restore(&dir, &signer, &clock).await;
+        Self { dir, signer, clock, store, desired_state }
     }
 
     fn envelope(&self, epoch: u64, generation: u64, zone: &str) -> Bytes {
@@ -71,7 +71,7 @@ impl World {
     }
 
     fn zone(&self) -> Option<String> {
-        let document = self.intent.subscribe().borrow().clone();
+        let document = self.desired_state.subscribe().borrow().clone();
         document.map(|d| d.manifest().zone.to_string())
     }
 }
@@ -105,23 +105,23 @@ async fn restore(
 ) -> (Store, DesiredState<SetClock>) {
     let store = Store::open(&dir.path().join("agent.db"), 0).unwrap();
     let host = HostId::new(Uuid::from_u128(1));
-    let intent =
+    let desired_state =
         DesiredState::restore(trust_roots(host, &[signer]), store.clone(), Arc::clone(clock))
             .await
             .unwrap();
-    (store, intent)
+    (store, desired_state)
 }
 
 #[tokio::test]
 async fn an_accepted_document_is_announced_and_survives_a_restart() {
     let world = World::new().await;
-    let accepted = world.intent.offer(world.envelope(1, 7, "one.example")).await.unwrap();
+    let accepted = world.desired_state.offer(world.envelope(1, 7, "one.example")).await.unwrap();
     assert_eq!(accepted.generation, Generation { epoch: 1, generation: 7 });
     assert_eq!(world.zone().as_deref(), Some("one.example"));
     let world = world.reopen().await;
     assert_eq!(world.zone().as_deref(), Some("one.example"));
     // And its place in the order is remembered, too.
-    let older = world.intent.offer(world.envelope(1, 6, "old.example")).await;
+    let older = world.desired_state.offer(world.envelope(1, 6, "old.example")).await;
     assert!(matches!(older, Err(Refusal::Stale { .. })));
 }
 
@@ -134,8 +134,8 @@ async fn deployments_are_held_once_and_shown_with_the_rest() {
     let verifier =
         TrustRoots::new(HostId::new(Uuid::from_u128(1)), trust(&[&world.signer])).unwrap();
     let signed = verifier.verifier().verify(&envelope).unwrap().into_inner();
-    world.intent.offer(envelope).await.unwrap();
-    let held = world.intent.subscribe().borrow().clone().unwrap();
+    world.desired_state.offer(envelope).await.unwrap();
+    let held = world.desired_state.subscribe().borrow().clone().unwrap();
     assert!(held.manifest().deployments.is_empty() && held.entries().len() == 1);
     assert_eq!(held.whole(), signed);
 }
@@ -144,41 +144,41 @@ async fn deployments_are_held_once_and_shown_with_the_rest() {
 #[tokio::test]
 async fn a_document_of_an_older_schema_is_refused_and_the_held_one_stays() {
     let world = World::new().await;
-    world.intent.offer(world.envelope(1, 7, "one.example")).await.unwrap();
+    world.desired_state.offer(world.envelope(1, 7, "one.example")).await.unwrap();
     let older = Manifest { schema: SCHEMA - 1, ..manifest(1, 8, "two.example", NOW) };
-    let refused = world.intent.offer(world.signer.sign(&older).unwrap().bytes.into()).await;
+    let refused = world.desired_state.offer(world.signer.sign(&older).unwrap().bytes.into()).await;
     let Err(Refusal::Unverified(error @ VerifyError::OlderSchema(1))) = refused else {
         panic!("{refused:?}");
     };
     assert!(error.to_string().ends_with("upgrade both to the same version"), "{error}");
-    assert!(world.intent.alarm().borrow().as_ref().unwrap().ends_with(&error.to_string()));
+    assert!(world.desired_state.alarm().borrow().as_ref().unwrap().ends_with(&error.to_string()));
     assert_eq!(world.zone().as_deref(), Some("one.example"));
     // Its place in the order is still free.
-    world.intent.offer(world.envelope(1, 8, "two.example")).await.unwrap();
+    world.desired_state.offer(world.envelope(1, 8, "two.example")).await.unwrap();
     assert_eq!(world.zone().as_deref(), Some("two.example"));
 }
 
 #[tokio::test]
 async fn fm_35_an_older_document_and_other_content_are_refused_and_alarm() {
     let world = World::new().await;
-    world.intent.offer(world.envelope(1, 7, "one.example")).await.unwrap();
-    let older = world.intent.offer(world.envelope(1, 6, "two.example")).await;
+    world.desired_state.offer(world.envelope(1, 7, "one.example")).await.unwrap();
+    let older = world.desired_state.offer(world.envelope(1, 6, "two.example")).await;
     assert!(matches!(older, Err(Refusal::Stale { .. })));
-    let other = world.intent.offer(world.envelope(1, 7, "two.example")).await;
+    let other = world.desired_state.offer(world.envelope(1, 7, "two.example")).await;
     assert!(matches!(other, Err(Refusal::Conflict(_))));
-    assert!(world.intent.alarm().borrow().as_ref().unwrap().contains("other content"));
+    assert!(world.desired_state.alarm().borrow().as_ref().unwrap().contains("other content"));
     assert_eq!(world.zone().as_deref(), Some("one.example"));
-    world.intent.offer(world.envelope(1, 8, "two.example")).await.unwrap();
-    assert!(world.intent.alarm().borrow().is_none());
+    world.desired_state.offer(world.envelope(1, 8, "two.example")).await.unwrap();
+    assert!(world.desired_state.alarm().borrow().is_none());
 }
 
 #[tokio::test]
 async fn fm_09_a_repeated_document_is_acknowledged_again_without_effect() {
     let world = World::new().await;
-    let first = world.intent.offer(world.envelope(1, 7, "one.example")).await.unwrap();
-    let mut current = world.intent.subscribe();
+    let first = world.desired_state.offer(world.envelope(1, 7, "one.example")).await.unwrap();
+    let mut current = world.desired_state.subscribe();
     current.mark_unchanged();
-    let again = world.intent.offer(world.envelope(1, 7, "one.example")).await.unwrap();
+    let again = world.desired_state.offer(world.envelope(1, 7, "one.example")).await.unwrap();
     assert_eq!(first, again);
     assert!(!current.has_changed().unwrap());
 }
@@ -186,43 +186,44 @@ async fn fm_09_a_repeated_document_is_acknowledged_again_without_effect() {
 #[tokio::test]
 async fn fm_38_a_higher_epoch_recovers_from_the_last_generation() {
     let world = World::new().await;
-    world.intent.offer(world.envelope(1, u64::MAX, "one.example")).await.unwrap();
+    world.desired_state.offer(world.envelope(1, u64::MAX, "one.example")).await.unwrap();
     let world = world.reopen().await;
-    world.intent.offer(world.envelope(2, 1, "two.example")).await.unwrap();
+    world.desired_state.offer(world.envelope(2, 1, "two.example")).await.unwrap();
     assert_eq!(world.zone().as_deref(), Some("two.example"));
 }
 
 #[tokio::test]
 async fn fm_11_a_clock_far_ahead_refuses_new_documents_and_keeps_the_old_one() {
     let world = World::new().await;
-    world.intent.offer(world.envelope(1, 1, "one.example")).await.unwrap();
+    world.desired_state.offer(world.envelope(1, 1, "one.example")).await.unwrap();
     world.clock.0.store(NOW + 365 * 86_400, Ordering::SeqCst);
-    let refused = world.intent.offer(world.envelope(1, 2, "two.example")).await;
+    let refused = world.desired_state.offer(world.envelope(1, 2, "two.example")).await;
     assert!(matches!(refused, Err(Refusal::Expired { .. })));
     assert_eq!(world.zone().as_deref(), Some("one.example"));
     // The jump left no trace: once the clock is right again, documents are accepted.
     world.clock.0.store(NOW + 10, Ordering::SeqCst);
-    world.intent.offer(world.envelope(1, 2, "two.example")).await.unwrap();
+    world.desired_state.offer(world.envelope(1, 2, "two.example")).await.unwrap();
 }
 
 #[tokio::test]
 async fn fm_12_a_clock_in_1970_does_not_revive_an_expired_document() {
     let world = World::new().await;
-    world.intent.offer(world.envelope(1, 1, "one.example")).await.unwrap();
+    world.desired_state.offer(world.envelope(1, 1, "one.example")).await.unwrap();
     let world = world.reopen().await;
     world.clock.0.store(0, Ordering::SeqCst);
     let stale = world.envelope_at(1, 2, "two.example", NOW - 7_200);
-    assert!(matches!(world.intent.offer(stale).await, Err(Refusal::Expired { .. })));
-    world.intent.offer(world.envelope(1, 3, "two.example")).await.unwrap();
+    assert!(matches!(world.desired_state.offer(stale).await, Err(Refusal::Expired { .. })));
+    world.desired_state.offer(world.envelope(1, 3, "two.example")).await.unwrap();
 }
 
 #[tokio::test]
 async fn fm_62_a_document_from_the_future_is_refused_and_leaves_no_trace() {
     const DAYS: i64 = 3 * 86_400;
     let world = World::new().await;
-    world.intent.offer(world.envelope(1, 1, "one.example")).await.unwrap();
+    world.desired_state.offer(world.envelope(1, 1, "one.example")).await.unwrap();
     for (ahead, taken) in [(DAYS, false), (301, false), (300, true)] {
-        let offered = world.intent.offer(world.envelope_at(1, 2, "two.example", NOW + ahead)).await;
+        let offered =
+            world.desired_state.offer(world.envelope_at(1, 2, "two.example", NOW + ahead)).await;
         match offered {
             Ok(_) => assert!(taken, "{ahead} s ahead"),
             Err(refusal) => {
@@ -235,7 +236,7 @@ async fn fm_62_a_document_from_the_future_is_refused_and_leaves_no_trace() {
         }
     }
     // The coordinator's clock is right again.
-    world.intent.offer(world.envelope_at(1, 3, "three.example", NOW + 10)).await.unwrap();
+    world.desired_state.offer(world.envelope_at(1, 3, "three.example", NOW + 10)).await.unwrap();
     assert_eq!(world.zone().as_deref(), Some("three.example"));
 }
 
@@ -243,12 +244,13 @@ async fn fm_62_a_document_from_the_future_is_refused_and_leaves_no_trace() {
 #[tokio::test]
 async fn fm_62_documents_that_are_ever_further_ahead_do_not_drag_the_floor_on() {
     let world = World::new().await;
-    world.intent.offer(world.envelope_at(1, 1, "one.example", NOW + 240)).await.unwrap();
+    world.desired_state.offer(world.envelope_at(1, 1, "one.example", NOW + 240)).await.unwrap();
     let world = world.reopen().await;
-    let refused = world.intent.offer(world.envelope_at(1, 2, "two.example", NOW + 480)).await;
+    let refused =
+        world.desired_state.offer(world.envelope_at(1, 2, "two.example", NOW + 480)).await;
     assert!(matches!(refused, Err(Refusal::IssuedInFuture { .. })), "{refused:?}");
     // One as far ahead as the first is within the bound.
-    world.intent.offer(world.envelope_at(1, 2, "two.example", NOW + 240)).await.unwrap();
+    world.desired_state.offer(world.envelope_at(1, 2, "two.example", NOW + 240)).await.unwrap();
 }
 
 /// A host whose clock is behind by a little more than clocks may differ refuses each document at
@@ -260,12 +262,12 @@ async fn fm_62_near_the_bound_a_document_is_taken_late_and_that_is_said() {
     for (generation, begun) in [(1, NOW), (2, NOW + 3_600)] {
         world.clock.0.store(begun, Ordering::SeqCst);
         let offered = world.envelope_at(1, generation, "one.example", begun + 330);
-        let refusal = world.intent.offer(offered.clone()).await.unwrap_err();
+        let refusal = world.desired_state.offer(offered.clone()).await.unwrap_err();
         let words = refusal.to_string();
         assert!(words.contains("taken once it is less than 5 minutes ahead"), "{words}");
         world.clock.0.store(begun + 30, Ordering::SeqCst);
-        world.intent.offer(offered).await.unwrap();
-        assert!(world.intent.alarm().borrow().is_none());
+        world.desired_state.offer(offered).await.unwrap();
+        assert!(world.desired_state.alarm().borrow().is_none());
     }
 }
 
@@ -274,19 +276,23 @@ async fn fm_62_near_the_bound_a_document_is_taken_late_and_that_is_said() {
 async fn fm_62_a_document_from_the_future_is_told_of_once_an_hour() {
     let world = World::new().await;
     let ahead = world.envelope_at(1, 1, "one.example", NOW + 86_400);
-    let (mut alarm, mut texts) = (world.intent.alarm(), 0);
+    let (mut alarm, mut texts) = (world.desired_state.alarm(), 0);
     for minute in 0..150 {
         world.clock.0.store(NOW + minute * 60, Ordering::SeqCst);
-        world.intent.offer(ahead.clone()).await.unwrap_err();
+        world.desired_state.offer(ahead.clone()).await.unwrap_err();
         texts += usize::from(alarm.has_changed().unwrap());
         alarm.mark_unchanged();
         tokio::time::advance(Duration::from_mins(1)).await;
     }
     assert_eq!(texts, 3);
     // A refusal that ended in between is news when it begins again.
-    world.intent.offer(world.envelope_at(1, 1, "one.example", NOW + 9_000)).await.unwrap();
+    world.desired_state.offer(world.envelope_at(1, 1, "one.example", NOW + 9_000)).await.unwrap();
     assert!(alarm.borrow_and_update().is_none());
-    world.intent.offer(world.envelope_at(1, 2, "one.example", NOW + 86_400)).await.unwrap_err();
+    world
+        .desired_state
+        .offer(world.envelope_at(1, 2, "one.example", NOW + 86_400))
+        .await
+        .unwrap_err();
     assert!(alarm.borrow_and_update().is_some());
 }
 
@@ -294,10 +300,10 @@ async fn fm_62_a_document_from_the_future_is_told_of_once_an_hour() {
 async fn an_expired_document_is_told_of_once_an_hour() {
     let world = World::new().await;
     let expired = world.envelope_at(1, 1, "one.example", NOW - 7_200);
-    let (mut alarm, mut texts) = (world.intent.alarm(), 0);
+    let (mut alarm, mut texts) = (world.desired_state.alarm(), 0);
     for minute in 0..90 {
         world.clock.0.store(NOW + minute * 60, Ordering::SeqCst);
-        world.intent.offer(expired.clone()).await.unwrap_err();
+        world.desired_state.offer(expired.clone()).await.unwrap_err();
         texts += usize::from(alarm.has_changed().unwrap());
         alarm.mark_unchanged();
         tokio::time::advance(Duration::from_mins(1)).await;
@@ -309,10 +315,11 @@ async fn an_expired_document_is_told_of_once_an_hour() {
 #[tokio::test]
 async fn a_document_that_was_issued_earlier_does_not_lower_the_floor() {
     let world = World::new().await;
-    world.intent.offer(world.envelope_at(1, 1, "one.example", NOW + 200)).await.unwrap();
-    world.intent.offer(world.envelope_at(1, 2, "two.example", NOW)).await.unwrap();
+    world.desired_state.offer(world.envelope_at(1, 1, "one.example", NOW + 200)).await.unwrap();
+    world.desired_state.offer(world.envelope_at(1, 2, "two.example", NOW)).await.unwrap();
     // It expires at the last moment before the first one was issued.
-    let refused = world.intent.offer(world.envelope_at(1, 3, "three.example", NOW - 3_401)).await;
+    let refused =
+        world.desired_state.offer(world.envelope_at(1, 3, "three.example", NOW - 3_401)).await;
     assert!(matches!(refused, Err(Refusal::Expired { .. })), "{refused:?}");
 }
 
@@ -325,25 +332,29 @@ async fn fm_62_a_floor_in_the_future_ends_with_the_next_epoch_or_join() {
         let (host, join) = (HostId::new(Uuid::from_u128(1)), Uuid::from_u128(1));
         world.store.belong_to(host, join).await.unwrap();
         world.clock.0.store(NOW + DAYS, Ordering::SeqCst);
-        world.intent.offer(world.envelope_at(1, 1, "one.example", NOW + DAYS)).await.unwrap();
+        world
+            .desired_state
+            .offer(world.envelope_at(1, 1, "one.example", NOW + DAYS))
+            .await
+            .unwrap();
         world.clock.0.store(NOW, Ordering::SeqCst);
         let world = world.reopen().await;
-        let refused = world.intent.offer(world.envelope(1, 2, "two.example")).await;
+        let refused = world.desired_state.offer(world.envelope(1, 2, "two.example")).await;
         assert!(matches!(refused, Err(Refusal::Expired { .. })), "{refused:?}");
         let world = if joins {
             world.store.belong_to(host, Uuid::from_u128(2)).await.unwrap();
             let world = world.reopen().await;
-            world.intent.offer(world.envelope(1, 2, "two.example")).await.unwrap();
+            world.desired_state.offer(world.envelope(1, 2, "two.example")).await.unwrap();
             world
         } else {
-            world.intent.offer(world.envelope(2, 2, "two.example")).await.unwrap();
+            world.desired_state.offer(world.envelope(2, 2, "two.example")).await.unwrap();
             world
         };
         let epoch = if joins { 1 } else { 2 };
         // And it stays there, even over a restart.
-        world.intent.offer(world.envelope(epoch, 3, "three.example")).await.unwrap();
+        world.desired_state.offer(world.envelope(epoch, 3, "three.example")).await.unwrap();
         let world = world.reopen().await;
-        world.intent.offer(world.envelope(epoch, 4, "four.example")).await.unwrap();
+        world.desired_state.offer(world.envelope(epoch, 4, "four.example")).await.unwrap();
         assert_eq!(world.zone().as_deref(), Some("four.example"));
     }
 }
@@ -351,22 +362,22 @@ async fn fm_62_a_floor_in_the_future_ends_with_the_next_epoch_or_join() {
 #[tokio::test]
 async fn a_forged_document_changes_nothing() {
     let world = World::new().await;
-    world.intent.offer(world.envelope(1, 1, "one.example")).await.unwrap();
+    world.desired_state.offer(world.envelope(1, 1, "one.example")).await.unwrap();
     let thief = World { signer: Signer::generate().unwrap(), ..World::new().await };
     let forged = thief.envelope(1, 2, "evil.example");
-    assert!(matches!(world.intent.offer(forged).await, Err(Refusal::Unverified(_))));
+    assert!(matches!(world.desired_state.offer(forged).await, Err(Refusal::Unverified(_))));
     assert_eq!(world.zone().as_deref(), Some("one.example"));
 }
 
 #[tokio::test]
 async fn fm_13_a_full_disk_leaves_the_old_document_in_force_and_says_so() {
     let world = World::new().await;
-    world.intent.offer(world.envelope(1, 1, "one.example")).await.unwrap();
+    world.desired_state.offer(world.envelope(1, 1, "one.example")).await.unwrap();
     world.store.fill().await;
-    let refused = world.intent.offer(world.large_envelope(2)).await;
+    let refused = world.desired_state.offer(world.large_envelope(2)).await;
     assert!(matches!(refused, Err(Refusal::Store(_))), "acknowledged and not stored: {refused:?}");
     assert_eq!(world.zone().as_deref(), Some("one.example"));
-    let alarm = world.intent.alarm().borrow().clone().unwrap();
+    let alarm = world.desired_state.alarm().borrow().clone().unwrap();
     for part in ["the old one stays in force", "free disk space", "database or disk is full"] {
         assert!(alarm.contains(part), "{part:?} is missing in: {alarm}");
     }
@@ -374,23 +385,23 @@ async fn fm_13_a_full_disk_leaves_the_old_document_in_force_and_says_so() {
     world.store.make_room().await;
     let world = world.reopen().await;
     assert_eq!(world.zone().as_deref(), Some("one.example"));
-    world.intent.offer(world.large_envelope(2)).await.unwrap();
-    assert!(world.intent.alarm().borrow().is_none());
+    world.desired_state.offer(world.large_envelope(2)).await.unwrap();
+    assert!(world.desired_state.alarm().borrow().is_none());
 }
 
 #[tokio::test]
 async fn fm_14_what_the_database_does_not_confirm_is_not_acknowledged() {
     let world = World::new().await;
-    world.intent.offer(world.envelope(1, 1, "one.example")).await.unwrap();
+    world.desired_state.offer(world.envelope(1, 1, "one.example")).await.unwrap();
     world.store.refuse_writes().await;
     for _ in 0..2 {
-        let refused = world.intent.offer(world.envelope(1, 2, "two.example")).await;
+        let refused = world.desired_state.offer(world.envelope(1, 2, "two.example")).await;
         assert!(matches!(refused, Err(Refusal::Store(_))), "{refused:?}");
         assert_eq!(world.zone().as_deref(), Some("one.example"));
     }
     let world = world.reopen().await;
     assert_eq!(world.zone().as_deref(), Some("one.example"));
-    world.intent.offer(world.envelope(1, 2, "two.example")).await.unwrap();
+    world.desired_state.offer(world.envelope(1, 2, "two.example")).await.unwrap();
 }
 
 fn with_trust(signer: &Signer, generation: u64, trust: Trust) -> Bytes {
@@ -406,19 +417,19 @@ fn signed_by(signer: &Signer, generation: u64) -> Bytes {
 async fn a_key_is_rotated_by_two_documents_and_survives_restarts() {
     let world = World::new().await;
     let next = Signer::generate().unwrap();
-    let unknown = world.intent.offer(signed_by(&next, 1)).await;
+    let unknown = world.desired_state.offer(signed_by(&next, 1)).await;
     assert!(matches!(unknown, Err(Refusal::Unverified(VerifyError::UnknownKey(_)))));
     // The old key names both.
     let both = trust(&[&world.signer, &next]);
-    world.intent.offer(with_trust(&world.signer, 2, both)).await.unwrap();
+    world.desired_state.offer(with_trust(&world.signer, 2, both)).await.unwrap();
     let world = world.reopen().await;
-    world.intent.offer(signed_by(&world.signer, 3)).await.unwrap();
+    world.desired_state.offer(signed_by(&world.signer, 3)).await.unwrap();
     // The new key names only itself.
-    world.intent.offer(with_trust(&next, 4, trust(&[&next]))).await.unwrap();
+    world.desired_state.offer(with_trust(&next, 4, trust(&[&next]))).await.unwrap();
     let world = world.reopen().await;
-    let old = world.intent.offer(signed_by(&world.signer, 5)).await;
+    let old = world.desired_state.offer(signed_by(&world.signer, 5)).await;
     assert!(matches!(old, Err(Refusal::Unverified(VerifyError::UnknownKey(_)))), "{old:?}");
-    world.intent.offer(signed_by(&next, 5)).await.unwrap();
+    world.desired_state.offer(signed_by(&next, 5)).await.unwrap();
     assert!(world.zone().is_some());
 }
 
@@ -426,12 +437,12 @@ async fn a_key_is_rotated_by_two_documents_and_survives_restarts() {
 async fn trust_that_is_not_stored_is_not_in_force() {
     let world = World::new().await;
     let next = Signer::generate().unwrap();
-    world.intent.offer(signed_by(&world.signer, 1)).await.unwrap();
+    world.desired_state.offer(signed_by(&world.signer, 1)).await.unwrap();
     world.store.refuse_writes().await;
     let both = || trust(&[&world.signer, &next]);
-    let refused = world.intent.offer(with_trust(&world.signer, 2, both())).await;
+    let refused = world.desired_state.offer(with_trust(&world.signer, 2, both())).await;
     assert!(matches!(refused, Err(Refusal::Store(_))));
-    let unknown = world.intent.offer(signed_by(&next, 3)).await;
+    let unknown = world.desired_state.offer(signed_by(&next, 3)).await;
     assert!(matches!(unknown, Err(Refusal::Unverified(VerifyError::UnknownKey(_)))));
 }
 
@@ -439,17 +450,18 @@ async fn trust_that_is_not_stored_is_not_in_force() {
 async fn a_document_that_would_leave_the_host_deaf_changes_nothing() {
     let world = World::new().await;
     let next = Signer::generate().unwrap();
-    world.intent.offer(signed_by(&world.signer, 1)).await.unwrap();
+    world.desired_state.offer(signed_by(&world.signer, 1)).await.unwrap();
     let noise = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_owned();
     let no_ca = Trust { cas: vec![noise], ..trust(&[&world.signer]) };
     for bad in [trust(&[&next]), no_ca] {
-        let refused = world.intent.offer(with_trust(&world.signer, 2, bad)).await.unwrap_err();
+        let refused =
+            world.desired_state.offer(with_trust(&world.signer, 2, bad)).await.unwrap_err();
         assert!(
             matches!(refused, Refusal::Trust(_) | Refusal::Unverified(VerifyError::Trust(_))),
             "{refused}"
         );
     }
-    world.intent.offer(signed_by(&world.signer, 2)).await.unwrap();
+    world.desired_state.offer(signed_by(&world.signer, 2)).await.unwrap();
 }
 
 /// A thief of the signing key may have used up the last epoch, too. The host joins again, with the
@@ -457,15 +469,15 @@ async fn a_document_that_would_leave_the_host_deaf_changes_nothing() {
 #[tokio::test]
 async fn fm_38_a_key_rotation_recovers_from_the_last_epoch() {
     let world = World::new().await;
-    world.intent.offer(world.envelope(u64::MAX, u64::MAX, "evil.example")).await.unwrap();
+    world.desired_state.offer(world.envelope(u64::MAX, u64::MAX, "evil.example")).await.unwrap();
     let next = Signer::generate().unwrap();
-    let World { dir, clock, store, intent, .. } = world;
-    drop((intent, store));
-    let (_, intent) = restore(&dir, &next, &clock).await;
-    assert!(intent.subscribe().borrow().is_none(), "what a thief signed is not obeyed");
-    intent.offer(signed_by(&next, 1)).await.unwrap();
+    let World { dir, clock, store, desired_state, .. } = world;
+    drop((desired_state, store));
+    let (_, desired_state) = restore(&dir, &next, &clock).await;
+    assert!(desired_state.subscribe().borrow().is_none(), "what a thief signed is not obeyed");
+    desired_state.offer(signed_by(&next, 1)).await.unwrap();
     // From there on, its own order holds.
-    let older = intent.offer(signed_by(&next, 0)).await;
+    let older = desired_state.offer(signed_by(&next, 0)).await;
     assert!(matches!(older, Err(Refusal::Stale { .. })));
 }
 
@@ -483,13 +495,13 @@ proptest! {
             let mut newest = None;
             for (epoch, generation, restart) in places {
                 let place = Generation { epoch, generation };
-                let offered = world.intent.offer(world.envelope(epoch, generation, "a.example"));
+                let offered = world.desired_state.offer(world.envelope(epoch, generation, "a.example"));
                 assert_eq!(offered.await.is_ok(), newest.is_none_or(|held| place >= held));
                 newest = newest.max(Some(place));
                 if restart {
                     world = world.reopen().await;
                 }
-                let held = world.intent.subscribe().borrow().clone().unwrap();
+                let held = world.desired_state.subscribe().borrow().clone().unwrap();
                 assert_eq!(Some(held.manifest().generation), newest);
             }
         });

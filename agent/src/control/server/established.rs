@@ -39,7 +39,7 @@ struct One {
 
 /// A connection's place, as long as it is held.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct Admission {
     all: Established,
     number: u64,
     ended: CancellationToken,
@@ -48,7 +48,7 @@ pub(super) struct Place {
 
 impl Established {
     /// Admits a connection; another may have to end for it.
-    pub(super) fn admit(&self) -> Place {
+    pub(super) fn admit(&self) -> Admission {
         let mut state = self.state();
         if state.all.len() >= MAX_ESTABLISHED {
             let goes = (0..state.all.len()).min_by_key(|at| state.all[*at].activity.rank());
@@ -61,7 +61,7 @@ impl Established {
             (state.number, CancellationToken::new(), Activity::default());
         let one = One { number, ended: ended.clone(), activity: activity.clone() };
         state.all.push(one);
-        Place { all: self.clone(), number, ended, activity }
+        Admission { all: self.clone(), number, ended, activity }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -69,14 +69,14 @@ impl Established {
     }
 }
 
-impl Place {
+impl Admission {
     /// Ready when the place is given to another.
     pub(super) async fn ended(&self) {
         self.ended.cancelled().await;
     }
 }
 
-impl Drop for Place {
+impl Drop for Admission {
     fn drop(&mut self) {
         self.all.state().all.retain(|one| one.number != self.number);
     }
@@ -228,14 +228,14 @@ mod tests {
 
     use super::*;
 
-    fn is_out(place: &Place) -> bool {
+    fn is_out(place: &Admission) -> bool {
         place.ended.is_cancelled()
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_does_nothing_goes_first_then_who_was_silent_for_the_longest() {
         let all = Established::default();
-        let places: Vec<Place> = (0..MAX_ESTABLISHED).map(|_| all.admit()).collect();
+        let places: Vec<Admission> = (0..MAX_ESTABLISHED).map(|_| all.admit()).collect();
         // All but two have calls; of the two, the first was heard last.
         let calls: Vec<_> = places[2..].iter().map(|place| place.activity.call()).collect();
         tokio::time::advance(Duration::from_secs(1)).await;
@@ -258,7 +258,7 @@ mod tests {
         assert_eq!(out, 3);
         // Places that are given back are free.
         drop((places, calls, live));
-        let again: Vec<Place> = (0..MAX_ESTABLISHED - 2).map(|_| all.admit()).collect();
+        let again: Vec<Admission> = (0..MAX_ESTABLISHED - 2).map(|_| all.admit()).collect();
         assert!(!again.iter().any(is_out));
     }
 }

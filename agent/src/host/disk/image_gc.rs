@@ -71,7 +71,7 @@ fn is_ours(image: &LocalImage) -> bool {
 
 /// Since when each image has been unneeded.
 #[derive(Debug, Clone, Default)]
-pub struct Ledger {
+pub struct UnusedSince {
     unused: BTreeMap<String, Instant>,
 }
 
@@ -83,7 +83,7 @@ pub struct Unused<'a> {
     pub since: Instant,
 }
 
-impl Ledger {
+impl UnusedSince {
     /// Removal candidates: longest unused first, then largest first.
     pub fn unused<'a>(
         &mut self,
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn the_longest_unused_goes_first_and_what_is_needed_never() {
-        let mut ledger = Ledger::default();
+        let mut unused_since = UnusedSince::default();
         let begin = Instant::now();
         let old = image("old", &[&pinned('a')], 1);
         let used = LocalImage { in_use: true, ..image("used", &[&pinned('b')], 1) };
@@ -154,17 +154,17 @@ mod tests {
             tags: ["ghcr.io/a/b:v9".to_owned()].into(),
         };
         let first = [old.clone(), used.clone(), needed.clone(), tagged.clone()];
-        let unused = ledger.unused(&first, &references, begin);
+        let unused = unused_since.unused(&first, &references, begin);
         assert_eq!(unused.iter().map(|u| &*u.image.id).collect::<Vec<_>>(), ["old"]);
         let later = begin + Duration::from_secs(9);
         let [big, small] = [image("big", &[&pinned('e')], 9), image("small", &[&pinned('f')], 2)];
         let second = [small, big, old.clone(), used, needed, tagged];
-        let unused = ledger.unused(&second, &references, later);
+        let unused = unused_since.unused(&second, &references, later);
         let order: Vec<_> = unused.iter().map(|u| (&*u.image.id, u.since)).collect();
         assert_eq!(order, [("old", begin), ("big", later), ("small", later)]);
         // Needed again for a while, its age starts over.
-        ledger.unused(&[], &references, later);
-        assert_eq!(ledger.unused(&[old], &references, later)[0].since, later);
+        unused_since.unused(&[], &references, later);
+        assert_eq!(unused_since.unused(&[old], &references, later)[0].since, later);
     }
 
     #[test]
@@ -174,8 +174,8 @@ mod tests {
         let nameless = image("nameless", &[], 1);
         let strange = LocalImage { foreign: true, ..image("strange", &[&pinned('a')], 1) };
         let images = [built, both, nameless, strange];
-        let mut ledger = Ledger::default();
-        assert!(ledger.unused(&images, &References::default(), Instant::now()).is_empty());
+        let mut unused_since = UnusedSince::default();
+        assert!(unused_since.unused(&images, &References::default(), Instant::now()).is_empty());
     }
 
     /// Its tag has moved to another image.
@@ -202,8 +202,8 @@ mod tests {
             // It means another image now.
             tags: [web.to_owned()].into(),
         };
-        let mut ledger = Ledger::default();
-        let unused = ledger.unused(&images, &references, Instant::now());
+        let mut unused_since = UnusedSince::default();
+        let unused = unused_since.unused(&images, &references, Instant::now());
         assert_eq!(unused.iter().map(|u| &*u.image.id).collect::<Vec<_>>(), ["left"]);
     }
 
@@ -229,8 +229,8 @@ mod tests {
                 digests: needed.iter().map(|n| digest(hex(*n))).collect(),
                 tags: BTreeSet::new(),
             };
-            let mut ledger = Ledger::default();
-            let unused = ledger.unused(&images, &references, Instant::now());
+            let mut unused_since = UnusedSince::default();
+            let unused = unused_since.unused(&images, &references, Instant::now());
             let listed: BTreeSet<&str> = unused.iter().map(|u| &*u.image.id).collect();
             for (image, (n, in_use, foreign)) in images.iter().zip(&there) {
                 let may_go = !in_use && !foreign && !needed.contains(n);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!              document, snapshot ► References ─┐
-//! Images::images ─► Ledger (unused, since when) ├─► one removal at a time ─► Images::remove_image
+//! Images::images ─► UnusedSince (unused, since when) ├─► one removal at a time ─► Images::remove_image
 //! DiskSpace (statvfs) ─ above high? old enough? ┘        (ImageLeases: not while it is in use)
 //!    │
 //!    ├─► host status: a warning while a file system is above its high mark
@@ -32,7 +32,7 @@ use crate::ports::{ContainersError, Images};
 use crate::process::disk_reserve::{Kept, Reserve};
 use crate::process::disk_space::{DiskSpace, Space};
 use crate::process::metrics::Metrics;
-pub use image_gc::{Ledger, References, Unused};
+pub use image_gc::{References, Unused, UnusedSince};
 pub use image_leases::{ImageLeases, Lease, Removal};
 
 /// Between two rounds while all is well.
@@ -72,9 +72,9 @@ enum Pressure {
 impl<I: Images> ImageGc<I> {
     /// Runs until it is dropped.
     pub async fn run(self) {
-        let mut ledger = Ledger::default();
+        let mut unused_since = UnusedSince::default();
         loop {
-            self.round(&mut ledger).await;
+            self.round(&mut unused_since).await;
             let pressed = !self.facts.borrow().disk.is_empty();
             let pause = if pressed { PRESSED } else { CALM };
             let pause = pause.mul_f64(1.0 - (self.jitter)() / 5.0);
@@ -88,9 +88,9 @@ impl<I: Images> ImageGc<I> {
     }
 
     /// Collects what may be removed, then reports how full the host is.
-    pub async fn round(&self, ledger: &mut Ledger) {
+    pub async fn round(&self, unused_since: &mut UnusedSince) {
         if self.disk_space.rules().collect
-            && let Err(error) = self.collect(ledger).await
+            && let Err(error) = self.collect(unused_since).await
         {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(error, "cannot collect images; retrying");
@@ -112,12 +112,12 @@ impl<I: Images> ImageGc<I> {
         known.then(|| References::of(&document, &snapshot))
     }
 
-    async fn collect(&self, ledger: &mut Ledger) -> Result<(), ContainersError> {
+    async fn collect(&self, unused_since: &mut UnusedSince) -> Result<(), ContainersError> {
         let Some(references) = self.references() else { return Ok(()) };
         let images = self.images.images().await?;
         let rules = *self.disk_space.rules();
         let mut pressure = self.pressure(rules.high_percent).await;
-        for unused in ledger.unused(&images, &references, Instant::now()) {
+        for unused in unused_since.unused(&images, &references, Instant::now()) {
             let old = unused.since.elapsed() >= rules.keep_unused;
             if !old && pressure == Pressure::No {
                 // Sorted by age: all that follow are younger.

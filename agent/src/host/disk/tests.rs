@@ -75,7 +75,7 @@ fn reference(hex: char) -> ImageReference {
 struct Host {
     storage: Arc<Storage>,
     image_gc: ImageGc<Storage>,
-    ledger: Ledger,
+    unused_since: UnusedSince,
 }
 
 impl Host {
@@ -107,11 +107,11 @@ impl Host {
             jitter: Arc::new(|| 0.0),
             reserve: Reserve::none(),
         };
-        Self { storage, image_gc, ledger: Ledger::default() }
+        Self { storage, image_gc, unused_since: UnusedSince::default() }
     }
 
     async fn round(&mut self) -> Vec<String> {
-        self.image_gc.round(&mut self.ledger).await;
+        self.image_gc.round(&mut self.unused_since).await;
         self.storage.ids()
     }
 

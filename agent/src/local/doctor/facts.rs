@@ -30,7 +30,7 @@ pub(super) struct Host {
     pub(super) missing_id_tools: Vec<&'static str>,
     /// Whether the user's units start at boot.
     pub(super) lingers: bool,
-    pub(super) runtime_dir: Seen<Place>,
+    pub(super) runtime_dir: Seen<PathInfo>,
     /// Whether the user's systemd answers.
     pub(super) manager: bool,
     pub(super) sysctl: Sysctl,
@@ -55,7 +55,7 @@ pub(super) struct Sysctl {
 
 /// A file or folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct PathInfo {
     pub(super) uid: u32,
     pub(super) mode: u32,
 }
@@ -72,9 +72,9 @@ pub(super) struct Space {
 #[derive(Debug, Clone)]
 pub(super) struct Agent {
     pub(super) running: Seen<Running>,
-    pub(super) state_dir: Seen<Place>,
+    pub(super) state_dir: Seen<PathInfo>,
     /// Existing files that hold keys.
-    pub(super) keys: Vec<(PathBuf, Place)>,
+    pub(super) keys: Vec<(PathBuf, PathInfo)>,
     /// Validity of the certificate for the coordinator; `None` before a join.
     pub(super) certificate: Seen<Option<Validity>>,
     /// Whether anything answers where the coordinator would connect.
@@ -120,7 +120,7 @@ pub(super) struct Podman {
 #[derive(Debug, Clone)]
 pub(super) struct Caddy {
     pub(super) admin: Seen<()>,
-    pub(super) admin_socket: Seen<Place>,
+    pub(super) admin_socket: Seen<PathInfo>,
     pub(super) version: Option<String>,
     pub(super) main_file: Seen<String>,
     /// Files in the routes folder that Caddy loads.

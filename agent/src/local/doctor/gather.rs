@@ -11,7 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use nix::sys::statvfs::statvfs;
 
-use super::facts::{Facts, Place, Podman, Seen, Space};
+use super::facts::{Facts, PathInfo, Podman, Seen, Space};
 use crate::config::Config;
 
 /// A look that takes longer has failed. Podman's longest answer is the one that reads all its
@@ -80,11 +80,11 @@ fn read(path: &Path) -> Seen<String> {
     Ok(text)
 }
 
-fn place(path: &Path) -> Seen<Place> {
+fn path_info(path: &Path) -> Seen<PathInfo> {
     use std::os::unix::fs::MetadataExt as _;
     let metadata =
         std::fs::metadata(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    Ok(Place { uid: metadata.uid(), mode: metadata.mode() & 0o7777 })
+    Ok(PathInfo { uid: metadata.uid(), mode: metadata.mode() & 0o7777 })
 }
 
 /// Whether anything accepts connections there.

@@ -152,7 +152,7 @@ fn an_app_of_one_container_is_summed_up_as_itself() {
     assert_eq!((status.revision, status.serving), (NEW, Some(NEW)));
     assert_eq!((status.phase, status.health), (Phase::Live, Health::Healthy));
     assert_eq!(
-        (status.failure, status.restarts, status.put_back),
+        (status.failure, status.restarts, status.rolled_back_to),
         (Some(why("restarting")), 2, None)
     );
     assert_eq!(status.checked_at, Some(Timestamp::UNIX_EPOCH));
@@ -196,10 +196,13 @@ fn failed_is_not_said_while_visitors_are_about_to_be_answered_again() {
     assert_eq!((before.phase, before.serving), (Phase::Starting, None));
     (facts[0].phase, facts[0].serving) = (Phase::Failed, Some(OLD));
     let after = status(both.id, Some(&both), &facts);
-    assert_eq!((after.phase, after.serving, after.put_back), (Phase::Failed, Some(OLD), None));
+    assert_eq!(
+        (after.phase, after.serving, after.rolled_back_to),
+        (Phase::Failed, Some(OLD), None)
+    );
     facts[1].rolled_back = true;
     let by_guard = status(both.id, Some(&both), &facts);
-    assert_eq!(by_guard.put_back, Some(OLD));
+    assert_eq!(by_guard.rolled_back_to, Some(OLD));
 }
 
 #[test]

@@ -118,7 +118,7 @@ fn sickness_that_no_fresh_container_cures_puts_the_old_revision_back() {
 
 #[test]
 fn far_more_failed_requests_put_the_old_revision_back_and_as_many_as_before_do_not() {
-    for (before, put_back) in [(0, true), (100, false)] {
+    for (before, rolled_back_to) in [(0, true), (100, false)] {
         let mut model = watched(App::Answers);
         let switched = model.wall();
         model.failed = (1..=before).map(|n| switched - Duration::from_secs(3 * n)).collect();
@@ -131,8 +131,8 @@ fn far_more_failed_requests_put_the_old_revision_back_and_as_many_as_before_do_n
             let wall = model.wall();
             model.failed.extend([wall, wall - Duration::from_millis(1)]);
         }
-        assert_eq!(live(&model) == Some(OLD), put_back, "{before}: {:?}", model.state);
-        if put_back {
+        assert_eq!(live(&model) == Some(OLD), rolled_back_to, "{before}: {:?}", model.state);
+        if rolled_back_to {
             assert_rolled_back(&mut model, "guard_errors");
         }
     }

@@ -52,7 +52,7 @@ pub(crate) struct Host {
 /// A running agent.
 pub(crate) struct Agent {
     pub(crate) life: Arc<Life>,
-    pub(crate) intent: Arc<DesiredState<SystemClock>>,
+    pub(crate) desired_state: Arc<DesiredState<SystemClock>>,
     pub(crate) status: Status,
     pub(crate) snapshot: watch::Receiver<Option<Arc<HostSnapshot>>>,
     pub(crate) hints: watch::Sender<u64>,
@@ -114,7 +114,7 @@ impl Host {
         let trust_roots =
             TrustRoots::new(host, Trust { signing_keys, cas: vec![some_ca()] }).unwrap();
         let clock = Arc::new(SystemClock);
-        let intent =
+        let desired_state =
             DesiredState::restore(trust_roots, store.clone(), Arc::clone(&clock)).await.unwrap();
         let (facts, known) =
             watch::channel(HostFacts { limits: LimitRule::Enforced, ..HostFacts::default() });
@@ -134,7 +134,11 @@ impl Host {
             clock,
             jitter: Arc::new(|| 0.5),
         };
-        let inputs = Inputs { document: intent.subscribe(), alarm: intent.alarm(), facts: known };
+        let inputs = Inputs {
+            document: desired_state.subscribe(),
+            alarm: desired_state.alarm(),
+            facts: known,
+        };
         let settings = Settings {
             network: Network {
                 slot_a: Ipv4Addr::new(127, 64, 0, 0),
@@ -175,7 +179,7 @@ impl Host {
         ];
         Agent {
             life,
-            intent: Arc::new(intent),
+            desired_state: Arc::new(desired_state),
             status,
             snapshot,
             hints,
@@ -231,7 +235,7 @@ impl Host {
             trust: None,
         };
         let envelope = self.signer.sign(&manifest).unwrap();
-        agent.intent.offer(envelope.bytes.into()).await.unwrap();
+        agent.desired_state.offer(envelope.bytes.into()).await.unwrap();
     }
 
     pub(crate) fn running(&self) -> Vec<String> {

@@ -106,7 +106,7 @@ async fn what_an_earlier_agent_reported_is_no_service_of_its_own() {
         health: Health::Unknown,
         checked_at: None,
         failure: None,
-        put_back: None,
+        rolled_back_to: None,
         restarts: 0,
         services: Vec::new(),
     });
@@ -508,7 +508,7 @@ fn is_put_back(apps: &[DeploymentSnapshot]) -> bool {
     let status = &app.status;
     let old = Some(Revision::new(1));
     status.phase == Phase::Failed
-        && (status.serving, status.put_back) == (old, old)
+        && (status.serving, status.rolled_back_to) == (old, old)
         && app.containers.len() == 1
         && app.doing.is_empty()
 }
@@ -533,7 +533,7 @@ async fn a_bad_revision_is_put_back_without_a_coordinator_and_adopted_by_the_nex
         let reports = agent.status.after(0, 100).await.unwrap();
         let told = reports.iter().any(|report| {
             matches!(&report.body, ReportBody::Deployment(status)
-                if status.put_back == Some(Revision::new(1)) && status.phase == Phase::Failed)
+                if status.rolled_back_to == Some(Revision::new(1)) && status.phase == Phase::Failed)
         });
         if told {
             break;

@@ -222,7 +222,7 @@ async fn a_suspended_account_opens_nothing_its_apps_are_parked_and_all_comes_bac
         "{log:?}"
     );
     let state: Result<AuditChainState, StoreError> =
-        world.state.store.read(|tables| tables.verify_ledger()).await;
+        world.state.store.read(|tables| tables.verify_audit_chain()).await;
     assert!(matches!(state.unwrap(), AuditChainState::Whole { .. }));
 }
 

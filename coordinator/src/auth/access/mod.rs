@@ -19,8 +19,8 @@ mod app;
 mod deploy;
 mod identify;
 mod member;
-mod pass;
 pub mod policy;
+mod stream_authorization;
 
 pub use admin::{AdminCheck, administers};
 pub use app::AppCheck;
@@ -28,8 +28,8 @@ pub use deploy::{DeployCheck, DeployTarget};
 use identify::{Credential, recognise};
 pub use identify::{KeyHolder, Presented, Principal, Unknown, identify};
 pub use member::{MemberCheck, OrgGrant, TeamGrant};
-pub use pass::StreamAuthorization;
 use policy::Denied;
+pub use stream_authorization::StreamAuthorization;
 
 use buddo_shared::id::{AccountId, TeamId};
 

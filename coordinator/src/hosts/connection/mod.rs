@@ -14,8 +14,8 @@
 mod error;
 mod handle;
 mod idle;
-mod intake;
 mod open;
+mod read_buffer;
 mod registry;
 mod response;
 mod upload;

@@ -10,14 +10,14 @@ use hyper::body::{Body, Frame};
 use super::error::CallError;
 use super::handle::{Deadlines, Ended, Permits};
 use super::idle::Idle;
-use super::intake::Intake;
+use super::read_buffer::ReadBuffer;
 use super::upload::Upload;
 
 /// Dropping it ends the call: the agent is told at once, and its permit is free again.
 #[derive(Debug)]
 pub struct ResponseBody {
     operation: &'static str,
-    intake: Intake,
+    read_buffer: ReadBuffer,
     idle: Idle,
     ended: Ended,
     upload: Option<Upload>,
@@ -34,8 +34,8 @@ impl ResponseBody {
         permits: Permits,
     ) -> Self {
         let idle = Idle::new(deadlines.idle);
-        let intake = Intake::start(stream);
-        Self { operation, intake, idle, ended, upload, permits: Some(permits) }
+        let read_buffer = ReadBuffer::start(stream);
+        Self { operation, read_buffer, idle, ended, upload, permits: Some(permits) }
     }
 
     fn failed(&mut self, error: CallError) -> Poll<Option<Result<Frame<Bytes>, CallError>>> {
@@ -63,7 +63,7 @@ impl Body for ResponseBody {
         if let Some(Poll::Ready(error)) = upload {
             return this.failed(error);
         }
-        match this.intake.poll_take(cx) {
+        match this.read_buffer.poll_take(cx) {
             Poll::Ready(Some(Ok(data))) => {
                 this.idle.moved();
                 Poll::Ready(Some(Ok(Frame::data(data))))

@@ -98,11 +98,11 @@ async fn begin(context: &AdminContext, name: &str) -> Result<Host, AdminError> {
     let name = name.to_owned();
     context
         .write(move |tables, context| {
-            let found = tables.host_named(&name)?.filter(|host| host.bond.removed_at.is_none());
+            let found = tables.host_named(&name)?.filter(|host| host.identity.removed_at.is_none());
             let mut host = found.ok_or_else(|| HostError::Unknown(name.clone()))?;
-            if host.bond.drained_at.is_none() {
+            if host.identity.drained_at.is_none() {
                 tables.set_drained(host.id, Some(context.now))?;
-                host.bond.drained_at = Some(context.now);
+                host.identity.drained_at = Some(context.now);
             }
             let details = json!({ "host": name });
             tables.insert_admin_act("host_evacuate", context.now, context.actor, &details)?;

@@ -34,7 +34,7 @@ pub async fn bound(
     }
     context
         .write(move |tables, context| {
-            let found = tables.host_named(&name)?.filter(|host| host.bond.removed_at.is_none());
+            let found = tables.host_named(&name)?.filter(|host| host.identity.removed_at.is_none());
             let host = found.ok_or_else(|| HostError::Unknown(name.clone()))?;
             tables.set_max_memory(host.id, max_memory_mb)?;
             let details = json!({ "host": name, "max_memory_mb": max_memory_mb });
@@ -62,9 +62,9 @@ async fn set(
     let name = name.to_owned();
     context
         .write(move |tables, context| {
-            let found = tables.host_named(&name)?.filter(|host| host.bond.removed_at.is_none());
+            let found = tables.host_named(&name)?.filter(|host| host.identity.removed_at.is_none());
             let mut host = found.ok_or_else(|| HostError::Unknown(name.clone()))?;
-            if host.bond.drained_at.is_some() != since.is_some() {
+            if host.identity.drained_at.is_some() != since.is_some() {
                 tables.set_drained(host.id, since)?;
                 tables.insert_admin_act(
                     act,
@@ -72,7 +72,7 @@ async fn set(
                     context.actor,
                     &json!({ "host": name }),
                 )?;
-                host.bond.drained_at = since;
+                host.identity.drained_at = since;
             }
             Ok(host)
         })

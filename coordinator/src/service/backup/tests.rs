@@ -121,7 +121,7 @@ async fn what_a_backup_holds_is_there_again_and_what_came_later_is_not() {
     let before = wanted(&world).await;
     let (world, restored) = restored(world, How::default());
     let restored = restored.unwrap();
-    assert!(matches!(restored.ledger, AuditChainState::Whole { .. }));
+    assert!(matches!(restored.audit_chain, AuditChainState::Whole { .. }));
     assert_eq!(restored.raised.hosts, 1);
     assert!(wanted(&world).await > before, "hosts obey what comes now");
     // All users have to log in again, and then see what the backup contains.
@@ -138,7 +138,7 @@ async fn what_a_backup_holds_is_there_again_and_what_came_later_is_not() {
     let aside = restored.aside.unwrap();
     snapshot::check(&aside).unwrap();
     let state: Result<AuditChainState, StoreError> =
-        world.state.store.read(|tables| tables.verify_ledger()).await;
+        world.state.store.read(|tables| tables.verify_audit_chain()).await;
     assert!(matches!(state.unwrap(), AuditChainState::Whole { .. }));
 }
 

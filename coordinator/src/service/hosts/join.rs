@@ -98,7 +98,9 @@ pub async fn invite(
         return Err(HostError::Name(name.to_owned()));
     }
     let may_join = |host: Option<&Host>| match host {
-        Some(host) if host.bond.locked_at.is_some() => Err(HostError::Locked(host.name.clone())),
+        Some(host) if host.identity.locked_at.is_some() => {
+            Err(HostError::Locked(host.name.clone()))
+        }
         _ => Ok(()),
     };
     if max_memory_mb == Some(0) {
@@ -119,7 +121,9 @@ pub async fn unlock(
     let wanted = name.to_owned();
     let may_join = move |host: Option<&Host>| match host {
         None => Err(HostError::Unknown(wanted.clone())),
-        Some(host) if host.bond.locked_at.is_none() => Err(HostError::NotLocked(wanted.clone())),
+        Some(host) if host.identity.locked_at.is_none() => {
+            Err(HostError::NotLocked(wanted.clone()))
+        }
         Some(_) => Ok(()),
     };
     make_token(store, ca, random, now, (name, None), may_join, Some("host_unlock")).await
@@ -146,7 +150,7 @@ async fn make_token(
             if let Some(act) = act {
                 tables.insert_admin_act(act, now, None, &json!({ "host": row.name }))?;
             }
-            Ok::<_, HostError>(host.is_some_and(|host| host.bond.removed_at.is_none()))
+            Ok::<_, HostError>(host.is_some_and(|host| host.identity.removed_at.is_none()))
         })
         .await?;
     let token = JoinToken { secret, ca_fingerprint: ca.fingerprint() };
@@ -202,7 +206,7 @@ pub fn take_off(
     actor: Option<AccountId>,
     name: &str,
 ) -> Result<(), HostError> {
-    let host = tables.host_named(name)?.filter(|host| host.bond.removed_at.is_none());
+    let host = tables.host_named(name)?.filter(|host| host.identity.removed_at.is_none());
     let host = host.ok_or_else(|| HostError::Unknown(name.to_owned()))?;
     let deployments = tables.deployments_for(host.id)?.len();
     if deployments > 0 {
@@ -235,7 +239,7 @@ pub async fn join(state: &AppState, request: JoinRequest) -> Result<Joined, Host
                 .as_ref()
                 .map_or_else(|| HostId::new(random::uuid(&*services.random)), |host| host.id);
             // Counted on from the previous host of this name, so that no number is reused.
-            let before = known.and_then(|host| host.bond.certificate);
+            let before = known.and_then(|host| host.identity.certificate);
             let number = before.map_or(0, |issued| issued.number).saturating_add(1);
             let life = services.config.hosts.certificate_life();
             let key = HostCa::requested_key(&request.csr).map_err(HostError::Request)?;
@@ -259,7 +263,7 @@ pub async fn join(state: &AppState, request: JoinRequest) -> Result<Joined, Host
                 refusal: None,
                 max_memory_mb: token.max_memory_mb,
                 flooded_at: None,
-                bond: HostIdentity {
+                identity: HostIdentity {
                     key: Some(key),
                     certificate: Some(issued),
                     trusts: Some(trusts),

@@ -90,15 +90,15 @@ pub async fn renew(state: &AppState, body: &[u8], binding: Binding) -> Result<Re
         .store
         .write(move |tables| {
             let host = tables.host(id)?.ok_or(RenewError::Stranger(None))?;
-            let HostIdentity { key: Some(key), removed_at: None, .. } = &host.bond else {
+            let HostIdentity { key: Some(key), removed_at: None, .. } = &host.identity else {
                 return Err(RenewError::Stranger(None));
             };
             let statement =
                 claim.verify(key, binding).map_err(|error| RenewError::Stranger(Some(error)))?;
-            if host.bond.locked_at.is_some() {
+            if host.identity.locked_at.is_some() {
                 return Ok(Outcome::Locked(host.name));
             }
-            match judge(host.bond.certificate.as_ref(), &statement) {
+            match judge(host.identity.certificate.as_ref(), &statement) {
                 Verdict::Again(certificate) => Ok(Outcome::Certificate(certificate)),
                 Verdict::Next(number) => next(tables, &services, &host, &statement, number),
                 // Must be committed, so it must not be an error here.
@@ -140,7 +140,7 @@ fn next(
     statement: &Statement,
     number: u32,
 ) -> Result<Outcome, RenewError> {
-    let key = host.bond.key.as_ref().ok_or(RenewError::Stranger(None))?;
+    let key = host.identity.key.as_ref().ok_or(RenewError::Stranger(None))?;
     services.time.check()?;
     let life = services.config.hosts.certificate_life();
     let (issued, certificate) = services.ca.sign_host(host.id, key, number, life)?;
@@ -157,7 +157,7 @@ fn lock(
 ) -> Result<Outcome, RenewError> {
     let now = services.clock.now();
     tables.lock_host(host.id, now)?;
-    let newest = host.bond.certificate.map(|issued| issued.number);
+    let newest = host.identity.certificate.map(|issued| issued.number);
     let details = json!({
         "host": host.name,
         "presented_number": statement.number,
@@ -169,7 +169,7 @@ fn lock(
 
 /// The remaining life of a certificate, if it is short; for administrators.
 pub fn is_short(host: &Host, now: jiff::Timestamp, life: Duration) -> bool {
-    host.bond.certificate.as_ref().is_some_and(|issued| {
+    host.identity.certificate.as_ref().is_some_and(|issued| {
         let left = Duration::try_from(issued.expires_at.duration_since(now)).unwrap_or_default();
         left < life / 4
     })
@@ -177,7 +177,7 @@ pub fn is_short(host: &Host, now: jiff::Timestamp, life: Duration) -> bool {
 
 /// Whether `host` may be served over its connection.
 pub fn is_served(host: &Host) -> Result<(), Unserved> {
-    match (host.bond.removed_at, host.bond.locked_at) {
+    match (host.identity.removed_at, host.identity.locked_at) {
         (Some(_), _) => Err(Unserved::Removed(host.id)),
         (None, Some(_)) => Err(Unserved::Locked(host.name.clone())),
         (None, None) => Ok(()),

@@ -292,7 +292,7 @@ fn learn<'a>(
     let end = judge::end_of(status);
     // Only what was live can be restored; the report that it was live may have been merged into
     // this one.
-    let live = status.phase == Phase::Live || (end.is_some() && status.put_back.is_some());
+    let live = status.phase == Phase::Live || (end.is_some() && status.rolled_back_to.is_some());
     let first_live = live && tables.set_live(id, number, at)?;
     let first_failed = match &end {
         Some(failure) => tables.set_failure(id, number, failure)?,
@@ -333,7 +333,7 @@ fn settle(
     let others = if is_news {
         Others {
             serving: other(tables, status, status.serving)?,
-            put_back: other(tables, status, status.put_back)?,
+            rolled_back_to: other(tables, status, status.rolled_back_to)?,
         }
     } else {
         Others::default()
@@ -366,7 +366,7 @@ fn settle(
         }
         Verdict::PutBack { failure, to } => {
             tables.finish_deploy(status.id, AuditStatus::Failed, now, Some(&details(&failure)))?;
-            put_back(tables, services, status, &failure, to)
+            rolled_back_to(tables, services, status, &failure, to)
         }
     }
 }
@@ -380,9 +380,9 @@ fn too_late(
     outcome: &mut Outcome,
 ) -> Result<(), StoreError> {
     outcome.wanted_changed |= told.first_live || told.first_failed;
-    match (judge::end_of(told.status), told.status.put_back) {
+    match (judge::end_of(told.status), told.status.rolled_back_to) {
         (Some(failure), Some(to)) if told.first_failed => {
-            put_back(tables, services, told.status, &failure, to)
+            rolled_back_to(tables, services, told.status, &failure, to)
         }
         _ => Ok(()),
     }
@@ -401,7 +401,7 @@ fn other(
 }
 
 /// The audit entry for an auto rollback on a host.
-fn put_back(
+fn rolled_back_to(
     tables: &mut dyn Tables,
     services: &Services,
     status: &DeploymentStatus,

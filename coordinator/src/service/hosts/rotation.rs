@@ -87,15 +87,15 @@ pub async fn retire_ca(
 
 /// Whether the host trusts only the newest key.
 pub fn has_moved_key(host: &Host, newest: &str) -> bool {
-    host.bond.trusts.as_ref().is_some_and(|trusts| trusts.keys == [newest])
+    host.identity.trusts.as_ref().is_some_and(|trusts| trusts.keys == [newest])
 }
 
 /// Whether the host trusts the newest CA and has a certificate from it.
 pub fn has_moved_ca(host: &Host, newest: &str) -> bool {
     let trusts =
         |trusts: &crate::domain::host_trust::Trusts| trusts.cas.iter().any(|ca| ca == newest);
-    host.bond.trusts.as_ref().is_some_and(trusts)
-        && host.bond.certificate.as_ref().is_some_and(|issued| issued.ca == newest)
+    host.identity.trusts.as_ref().is_some_and(trusts)
+        && host.identity.certificate.as_ref().is_some_and(|issued| issued.ca == newest)
 }
 
 async fn behind(

@@ -42,7 +42,7 @@ pub struct Host {
     /// When it was last cut off for sending more reports than allowed.
     pub flooded_at: Option<Timestamp>,
     /// Its key, certificate and trust.
-    pub bond: HostIdentity,
+    pub identity: HostIdentity,
 }
 
 /// Reachability of a host, as far as its deployments show it.

@@ -1,7 +1,7 @@
 //! The audit log of OAuth.
 
 use super::column::{get, json, millis, text, time, to_json};
-use super::{Tx, ledger, params};
+use super::{Tx, audit_chain, params};
 use crate::store::contract::{ActRow, Acts, NewAct, Result};
 
 impl Acts for Tx<'_> {
@@ -17,7 +17,7 @@ impl Acts for Tx<'_> {
             act.details.as_ref().map(to_json).transpose()?,
         ];
         let seq = self.only("add to the audit log", sql, params, |row| get(row, "seq"))?;
-        self.link(&ledger::OAUTH, seq, act.at)
+        self.link(&audit_chain::OAUTH, seq, act.at)
     }
 
     fn acts_of(&self, client_id: &str, limit: u32) -> Result<Vec<ActRow>> {

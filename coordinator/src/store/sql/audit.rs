@@ -4,7 +4,7 @@ use buddo_shared::id::{AccountId, DeploymentId};
 use jiff::Timestamp;
 
 use super::column::{get, json, millis, text, time, to_json};
-use super::{Row, Tx, ledger, params};
+use super::{Row, Tx, audit_chain, params};
 use crate::store::contract::{AdminActRow, Audit, AuditRow, AuditStatus, NewAudit, Result};
 
 impl Audit for Tx<'_> {
@@ -21,7 +21,7 @@ impl Audit for Tx<'_> {
             entry.details.as_ref().map(to_json).transpose()?,
         ];
         let seq = self.only("add to the audit log", sql, params, |row| get(row, "seq"))?;
-        self.link(&ledger::AUDIT, seq, entry.at)
+        self.link(&audit_chain::AUDIT, seq, entry.at)
     }
 
     fn finish_deploy(
@@ -42,7 +42,7 @@ impl Audit for Tx<'_> {
         for seq in &pending {
             let params = params![seq, status.as_str(), millis(at), details];
             let seq = self.only("end a deploy's entry", sql, params, |row| get(row, "seq"))?;
-            self.link(&ledger::OUTCOMES, seq, at)?;
+            self.link(&audit_chain::OUTCOMES, seq, at)?;
         }
         Ok(!pending.is_empty())
     }
@@ -60,7 +60,7 @@ impl Audit for Tx<'_> {
         let params = params![action, millis(at), to_json(details)?, actor];
         let seq =
             self.only("add to the administrators' log", sql, params, |row| get(row, "seq"))?;
-        self.link(&ledger::ADMIN, seq, at)
+        self.link(&audit_chain::ADMIN, seq, at)
     }
 
     fn admin_acts(&self, before: Option<i64>, limit: u32) -> Result<Vec<AdminActRow>> {

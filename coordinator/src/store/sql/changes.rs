@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::column::{get, hash, json, millis, parsed, text, time, to_json};
 use super::query::expired;
-use super::{Row, Tx, ledger, params};
+use super::{Row, Tx, audit_chain, params};
 use crate::domain::identity::{Email, HashedToken, StoredHash};
 use crate::store::contract::{
     AccountAct, AccountActRow, Changes, MailKind, MailedLink, Purpose, Result,
@@ -118,7 +118,7 @@ impl Changes for Tx<'_> {
         let details = details.map(to_json).transpose()?;
         let params = params![text(&account), act.as_str(), millis(at), details];
         let seq = self.only("add to an account's log", sql, params, |row| get(row, "seq"))?;
-        self.link(&ledger::ACCOUNT, seq, at)
+        self.link(&audit_chain::ACCOUNT, seq, at)
     }
 
     fn account_acts(&self, account: AccountId, limit: u32) -> Result<Vec<AccountActRow>> {

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::column::{get, json, millis, opt_time, parsed, text, time, to_json, to_word, word};
 use super::params::list;
-use super::trust::bond;
+use super::trust::identity;
 use super::value::ToValue;
 use super::{Row, Tx, named_params, params};
 use crate::domain::capacity::{DESIRED_BYTES, HELPER_KIB};
@@ -203,12 +203,12 @@ impl Hosts for Tx<'_> {
             to_word(&host.sealing_key)?,
             millis(host.joined_at),
             signed("store a host", host.wanted.generation)?,
-            host.bond.key.as_ref().map(HostKey::spki),
-            host.bond.trusts.as_ref().map(to_json).transpose()?,
+            host.identity.key.as_ref().map(HostKey::spki),
+            host.identity.trusts.as_ref().map(to_json).transpose()?,
             host.max_memory_mb.map(|mb| signed("store a host", mb)).transpose()?,
         ];
         self.run("store a host", UPSERT, params)?;
-        match &host.bond.certificate {
+        match &host.identity.certificate {
             Some(issued) => self.set_certificate(host.id, issued),
             None => Ok(()),
         }
@@ -343,7 +343,7 @@ fn read(row: &Row<'_>) -> Result<Host> {
         refusal: get(row, "refusal")?,
         max_memory_mb: get::<Option<i64>>(row, "max_memory_mb")?.map(unsigned),
         flooded_at: opt_time(row, "flooded_at")?,
-        bond: bond(row)?,
+        identity: identity(row)?,
     })
 }
 

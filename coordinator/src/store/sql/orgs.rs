@@ -4,7 +4,7 @@ use buddo_shared::id::{AccountId, OrgId};
 use jiff::Timestamp;
 
 use super::column::{get, json, millis, opt_parsed, parsed, text, time, to_json};
-use super::{Params, Row, Tx, ledger, params};
+use super::{Params, Row, Tx, audit_chain, params};
 use crate::domain::identity::OrgRole;
 use crate::store::contract::{MemberRow, NewOrgAct, OrgActRow, OrgRow, Orgs, Result};
 
@@ -154,7 +154,7 @@ impl Orgs for Tx<'_> {
             act.details.as_ref().map(to_json).transpose()?,
         ];
         let seq = self.only("add to an organisation's log", sql, params, |row| get(row, "seq"))?;
-        self.link(&ledger::ORG, seq, act.at)
+        self.link(&audit_chain::ORG, seq, act.at)
     }
 
     fn org_acts(&self, id: OrgId, limit: u32) -> Result<Vec<OrgActRow>> {

@@ -53,7 +53,7 @@ impl HostIdentities for Tx<'_> {
     }
 }
 
-pub(super) fn bond(row: &Row<'_>) -> Result<HostIdentity> {
+pub(super) fn identity(row: &Row<'_>) -> Result<HostIdentity> {
     let key: Option<Vec<u8>> = get(row, "host_key")?;
     let key = key.map(|der| HostKey::from_spki(&der).map_err(StoreError::corrupt("host_key")));
     let ca: Option<String> = get(row, "certificate_ca")?;

@@ -12,7 +12,7 @@ use rusqlite::Connection;
 use super::faults::{self, Broken, Faults};
 use crate::store::Store;
 use crate::store::contract::conformance::{self, Bench, When};
-use crate::store::sql::ledger::LOGS;
+use crate::store::sql::audit_chain::LOGS;
 
 struct SqliteBench {
     directory: tempfile::TempDir,

@@ -10,7 +10,7 @@ use super::driver::failed;
 use super::{checkpoint, snapshot};
 use crate::process::secret_file;
 use crate::store::contract::StoreError;
-use crate::store::sql::{Tx, ledger};
+use crate::store::sql::{Tx, audit_chain};
 
 /// The schema, one file per step; a released step is never edited.
 const STEPS: &[M<'static>] = &[
@@ -73,7 +73,7 @@ fn begin_chain(connection: &mut Connection) -> Result<(), StoreError> {
     let failed = failed("begin the audit chain");
     let transaction =
         connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&failed)?;
-    ledger::begin(&Tx::new(&*transaction))?;
+    audit_chain::begin(&Tx::new(&*transaction))?;
     transaction.commit().map_err(failed)
 }
 

@@ -195,6 +195,8 @@ fn refused<T>(error: &mpsc::error::TrySendError<T>) -> StoreError {
 }
 
 #[cfg(test)]
+mod audit_chain_tests;
+#[cfg(test)]
 mod columns;
 #[cfg(test)]
 mod conformance;
@@ -202,8 +204,6 @@ mod conformance;
 mod faults;
 #[cfg(test)]
 mod leases_tests;
-#[cfg(test)]
-mod ledger_tests;
 #[cfg(test)]
 mod scale;
 #[cfg(test)]

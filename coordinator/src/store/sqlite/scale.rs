@@ -180,7 +180,7 @@ fn end_a_deploy(tx: &mut Tx<'_>) {
 }
 
 fn prune(tx: &mut Tx<'_>) {
-    assert_eq!(tx.prune_ledger(at(CUTOFF), at(2 * CUTOFF), 50).unwrap(), 50);
+    assert_eq!(tx.prune_audit_chain(at(CUTOFF), at(2 * CUTOFF), 50).unwrap(), 50);
 }
 
 fn look_for_another_key(tx: &mut Tx<'_>) {

@@ -191,7 +191,7 @@ async fn prunes(state: &AppState) -> anyhow::Result<()> {
             let now = SystemClock.now();
             let cutoff = now - SignedDuration::from_hours(1);
             let began = Instant::now();
-            let pruned = tables.prune_ledger(cutoff, now, PRUNED)?;
+            let pruned = tables.prune_audit_chain(cutoff, now, PRUNED)?;
             Ok::<_, StoreError>((pruned, began.elapsed()))
         });
         let (pruned, elapsed) = pruned.await?;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use jiff::{SignedDuration, Timestamp};
 
 use super::super::facts::{
-    Agent, Caddy, Facts, Host, Place, Podman, Running, Space, Sysctl, Validity,
+    Agent, Caddy, Facts, Host, PathInfo, Podman, Running, Space, Sysctl, Validity,
 };
 use super::*;
 use crate::adapters::podman::Info;
@@ -36,7 +36,7 @@ fn valid(days_ago: i64, days_left: i64) -> Validity {
 
 /// A host without faults.
 fn sound() -> Facts {
-    let private = Place { uid: UID, mode: 0o700 };
+    let private = PathInfo { uid: UID, mode: 0o700 };
     let routes = vec!["zone.caddy".to_owned()];
     Facts {
         now: now(),
@@ -70,7 +70,7 @@ fn sound() -> Facts {
                 routes: routes.clone(),
             }),
             state_dir: Ok(private),
-            keys: vec![(PathBuf::from("/s/host.key"), Place { uid: UID, mode: 0o600 })],
+            keys: vec![(PathBuf::from("/s/host.key"), PathInfo { uid: UID, mode: 0o600 })],
             certificate: Ok(Some(valid(30, 60))),
             listens: Ok(()),
             reserve: Ok(true),
@@ -98,7 +98,7 @@ fn sound() -> Facts {
         },
         caddy: Caddy {
             admin: Ok(()),
-            admin_socket: Ok(Place { uid: UID, mode: 0o755 }),
+            admin_socket: Ok(PathInfo { uid: UID, mode: 0o755 }),
             version: Some("2.11.7".to_owned()),
             main_file: Ok("import `/home/a/.local/state/buddo-agent/caddy/routes/*.caddy`".into()),
             route_files: Ok(routes),
@@ -140,8 +140,8 @@ const FAULTS: &[Fault] = &[
     ("id-tools", Failure, |f| f.host.missing_id_tools.push("newuidmap")),
     ("linger", Failure, |f| f.host.lingers = false),
     ("runtime-dir", Failure, |f| f.host.runtime_dir = gone()),
-    ("runtime-dir", Failure, |f| f.host.runtime_dir = Ok(Place { uid: 0, mode: 0o700 })),
-    ("runtime-dir", Failure, |f| f.host.runtime_dir = Ok(Place { uid: UID, mode: 0o755 })),
+    ("runtime-dir", Failure, |f| f.host.runtime_dir = Ok(PathInfo { uid: 0, mode: 0o700 })),
+    ("runtime-dir", Failure, |f| f.host.runtime_dir = Ok(PathInfo { uid: UID, mode: 0o755 })),
     ("user-manager", Warning, |f| f.host.manager = false),
     ("user-namespaces", Failure, |f| f.host.sysctl.max_user_namespaces = Some(0)),
     ("user-namespaces", Failure, |f| f.host.sysctl.unprivileged_userns_clone = Some(0)),
@@ -177,7 +177,7 @@ const FAULTS: &[Fault] = &[
     ("podman-locks", Warning, |f| info(f).free_locks = Some(199)),
     ("podman-locks", Warning, |f| info(f).containers = 2_000),
     ("caddy", Failure, |f| f.caddy.admin = gone()),
-    ("caddy-admin", Failure, |f| f.caddy.admin_socket = Ok(Place { uid: UID, mode: 0o777 })),
+    ("caddy-admin", Failure, |f| f.caddy.admin_socket = Ok(PathInfo { uid: UID, mode: 0o777 })),
     ("caddy-version", Warning, |f| f.caddy.version = Some("2.11.1".to_owned())),
     ("caddy-version", Warning, |f| f.caddy.version = None),
     ("caddy-main-file", Failure, |f| f.caddy.main_file = gone()),
@@ -196,8 +196,8 @@ const FAULTS: &[Fault] = &[
     ("resolver", Failure, |f| f.agent.dns = gone()),
     ("resolver", Failure, |f| f.agent.ask = gone()),
     ("state-dir", Failure, |f| f.agent.state_dir = gone()),
-    ("state-dir", Failure, |f| f.agent.state_dir = Ok(Place { uid: 0, mode: 0o700 })),
-    ("state-dir", Failure, |f| f.agent.state_dir = Ok(Place { uid: UID, mode: 0o770 })),
+    ("state-dir", Failure, |f| f.agent.state_dir = Ok(PathInfo { uid: 0, mode: 0o700 })),
+    ("state-dir", Failure, |f| f.agent.state_dir = Ok(PathInfo { uid: UID, mode: 0o770 })),
     ("state-dir", Failure, |f| f.agent.keys[0].1.mode = 0o640),
     ("identity", Failure, |f| f.agent.certificate = gone()),
     ("identity", Failure, |f| f.agent.certificate = Ok(None)),

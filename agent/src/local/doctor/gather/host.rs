@@ -6,8 +6,8 @@ use std::process::Stdio;
 use nix::unistd::{User, geteuid};
 use tokio::process::Command;
 
-use super::super::facts::{Host, Place, Seen, Sysctl};
-use super::{aside, installed, place, read, within};
+use super::super::facts::{Host, PathInfo, Seen, Sysctl};
+use super::{aside, installed, path_info, read, within};
 
 pub(super) async fn gather() -> Host {
     let uid = geteuid().as_raw();
@@ -101,7 +101,7 @@ fn controllers(uid: u32) -> Seen<Vec<String>> {
 }
 
 /// The folder of the user's sockets, and whether the user's systemd listens in it.
-async fn runtime() -> (Seen<Place>, bool) {
+async fn runtime() -> (Seen<PathInfo>, bool) {
     let Some(folder) = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from) else {
         return (Err("XDG_RUNTIME_DIR is not set".to_owned()), false);
     };
@@ -111,7 +111,7 @@ async fn runtime() -> (Seen<Place>, bool) {
         connected.map(drop).map_err(|error| error.to_string())
     });
     let manager = manager.await.is_ok();
-    (aside(move || place(&folder)).await, manager)
+    (aside(move || path_info(&folder)).await, manager)
 }
 
 /// systemd asks the kernel (`adjtimex(2)`), so this knows of every time service.

@@ -10,7 +10,7 @@ use tokio::net::{UdpSocket, UnixStream};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::super::facts::{Agent, Caddy, Podman, Running, Seen, Validity};
-use super::{answers, aside, containers_conf, installed, place, read, within};
+use super::{answers, aside, containers_conf, installed, path_info, read, within};
 use crate::adapters::caddy::Admin;
 use crate::adapters::podman::Info;
 use crate::adapters::resolver::SUFFIX;
@@ -27,8 +27,8 @@ pub(super) async fn agent(config: &Config) -> Agent {
     let state = config.state_dir.clone();
     let files = aside(move || {
         let keys = KEYS.map(|name| state.join(name)).into_iter();
-        let keys = keys.filter_map(|path| place(&path).ok().map(|place| (path, place)));
-        Ok((place(&state), keys.collect(), identity(&state)))
+        let keys = keys.filter_map(|path| path_info(&path).ok().map(|place| (path, place)));
+        Ok((path_info(&state), keys.collect(), identity(&state)))
     });
     // If it listens on every address, any of them will do.
     let mut listen = config.listen;
@@ -169,7 +169,7 @@ pub(super) async fn caddy(config: &Config) -> Caddy {
             std::fs::File::open(&key).map_err(|error| format!("{}: {error}", key.display()))?;
             validity(&chain)
         });
-        Ok((place(&socket), read(&main), route_files(&folder), certificate))
+        Ok((path_info(&socket), read(&main), route_files(&folder), certificate))
     });
     let (admin, version, edge, files) = tokio::join!(
         within(async { admin.ping().await.map_err(|error| chain(&error)) }),

@@ -137,7 +137,7 @@ async fn nothing_new_comes_to_a_host_that_was_evacuated() {
     let world = World::new();
     world.host(1, 32_000).await;
     world.host(2, 4096).await;
-    assert!(run(&world, "container-host-1").await.host.bond.drained_at.is_some());
+    assert!(run(&world, "container-host-1").await.host.identity.drained_at.is_some());
     let made = deployments::create(&world.state, owner(1), None, request("my-app"), None).await;
     assert_eq!(made.unwrap().deployment.host_server.as_deref(), Some("container-host-2"));
 }

@@ -79,7 +79,7 @@ async fn fm_40_a_host_renews_with_its_key_also_long_after_its_certificate_expire
     copy.renew(&world).await.unwrap();
     world.clock.advance(SignedDuration::from_hours(400 * 24));
     copy.renew(&world).await.unwrap();
-    let issued = host(&world).await.bond.certificate.unwrap();
+    let issued = host(&world).await.identity.certificate.unwrap();
     assert_eq!((copy.number, issued.number), (3, 3));
     let left = issued.expires_at.duration_since(world.clock_now());
     assert_eq!(left, SignedDuration::from_hours(30 * 24));
@@ -95,7 +95,7 @@ async fn a_lost_answer_is_had_again_and_makes_no_copy_of_a_host() {
     }
     assert_eq!(copy.renew(&world).await.unwrap(), first);
     copy.renew(&world).await.unwrap();
-    assert_eq!((copy.number, host(&world).await.bond.locked_at), (3, None));
+    assert_eq!((copy.number, host(&world).await.identity.locked_at), (3, None));
 }
 
 #[tokio::test]
@@ -135,7 +135,7 @@ async fn fm_41_two_copies_of_a_host_are_both_locked_out_until_one_joins_anew() {
 async fn a_database_from_a_backup_locks_nobody_out() {
     let world = World::new();
     let mut copy = Copy::first(&world).await;
-    let before = host(&world).await.bond.certificate.unwrap();
+    let before = host(&world).await.identity.certificate.unwrap();
     copy.renew(&world).await.unwrap();
     copy.renew(&world).await.unwrap();
     let id = copy.id;
@@ -143,7 +143,7 @@ async fn a_database_from_a_backup_locks_nobody_out() {
         world.state.store.write(move |tables| tables.set_certificate(id, &before)).await;
     restored.unwrap();
     copy.renew(&world).await.unwrap();
-    assert_eq!((copy.number, host(&world).await.bond.locked_at), (4, None));
+    assert_eq!((copy.number, host(&world).await.identity.locked_at), (4, None));
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ pub(super) struct Others {
     /// The one that serves.
     pub(super) serving: Option<Revision>,
     /// The one that auto rollback restores.
-    pub(super) put_back: Option<Revision>,
+    pub(super) rolled_back_to: Option<Revision>,
 }
 
 /// What a report means for a deploy, in progress or ended.
@@ -44,8 +44,8 @@ pub(super) fn judge(d: &mut Deployment, told: &Told<'_>, others: Others) -> Verd
     }
     d.trouble = None;
     d.restarts = status.restarts;
-    if let (Phase::Failed, Some(to)) = (status.phase, others.put_back) {
-        return put_back(d, status, to);
+    if let (Phase::Failed, Some(to)) = (status.phase, others.rolled_back_to) {
+        return rolled_back_to(d, status, to);
     }
     if d.run != RunState::Running {
         return Verdict::Continues;
@@ -68,7 +68,7 @@ pub(super) fn judge(d: &mut Deployment, told: &Told<'_>, others: Others) -> Verd
             let failure = failure.unwrap_or_else(unexplained);
             d.failure = Some(failure.clone());
             // The host may restore a revision unknown here: still it must not be stopped.
-            if serving.is_some() || status.put_back.is_some() {
+            if serving.is_some() || status.rolled_back_to.is_some() {
                 d.revision = others.serving.unwrap_or(d.revision);
                 move_by(d, Event::Live);
             } else {
@@ -95,7 +95,7 @@ pub(super) fn judge(d: &mut Deployment, told: &Told<'_>, others: Others) -> Verd
 
 /// The host has already decided, so the next document must name `to`, even if the operator stopped
 /// the deployment meanwhile. It stays `running`: what served still serves, or `to` is about to.
-fn put_back(d: &mut Deployment, status: &DeploymentStatus, to: Revision) -> Verdict {
+fn rolled_back_to(d: &mut Deployment, status: &DeploymentStatus, to: Revision) -> Verdict {
     let failure = failure_of(status).unwrap_or_else(unexplained);
     d.revision = to;
     if d.run == RunState::Running {

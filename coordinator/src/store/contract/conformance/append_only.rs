@@ -55,15 +55,15 @@ pub(super) async fn every_log_is_in_the_chain(bench: Arc<dyn Bench>) {
         write(&store, move |tables| one_of_each(tables, n)).await;
     }
     read(&store, |tables| {
-        let AuditChainState::Whole { anchor, head } = tables.verify_ledger()? else {
+        let AuditChainState::Whole { anchor, head } = tables.verify_audit_chain()? else {
             panic!("the chain is broken");
         };
         assert_eq!((anchor.seq, head.seq), (0, 12));
-        assert_eq!(tables.ledger_head()?, head);
+        assert_eq!(tables.audit_chain_head()?, head);
         for seq in 1..=12 {
-            assert_eq!(tables.ledger_link(seq)?.unwrap().seq, seq);
+            assert_eq!(tables.audit_chain_link(seq)?.unwrap().seq, seq);
         }
-        assert_eq!(tables.ledger_link(13)?, None);
+        assert_eq!(tables.audit_chain_link(13)?, None);
         Ok(())
     })
     .await;
@@ -73,7 +73,7 @@ pub(super) async fn the_logs_cannot_be_edited(bench: Arc<dyn Bench>) {
     let store = bench.open();
     write(&store, |tables| one_of_each(tables, 1)).await;
     assert_eq!(bench.edit_logs(), [""; 0]);
-    let state = read(&store, |tables| tables.verify_ledger()).await;
+    let state = read(&store, |tables| tables.verify_audit_chain()).await;
     assert!(matches!(state, AuditChainState::Whole { .. }), "{state:?}");
 }
 
@@ -88,7 +88,7 @@ pub(super) async fn an_entry_without_its_commit_leaves_no_gap(bench: Arc<dyn Ben
         .await;
     refused.unwrap_err();
     write(&store, |tables| one_of_each(tables, 3)).await;
-    let state = read(&store, |tables| tables.verify_ledger()).await;
+    let state = read(&store, |tables| tables.verify_audit_chain()).await;
     assert!(matches!(state, AuditChainState::Whole { head, .. } if head.seq == 12), "{state:?}");
 }
 
@@ -115,19 +115,20 @@ pub(super) async fn old_entries_go_from_the_beginning_and_an_entry_says_so(bench
     for n in 1..=4 {
         write(&store, move |tables| one_of_each(tables, 10 * n)).await;
     }
-    let prune =
-        |cutoff, most| write(&store, move |tables| tables.prune_ledger(at(cutoff), at(100), most));
+    let prune = |cutoff, most| {
+        write(&store, move |tables| tables.prune_audit_chain(at(cutoff), at(100), most))
+    };
     assert_eq!(prune(1, 100).await, 0);
     // The first entry of each round is a deploy's, whose time is 1.
     assert_eq!(prune(21, 5).await, 5, "no more than it is told");
     assert_eq!(prune(21, 100).await, 8, "up to the first recent one");
     read(&store, |tables| {
-        let state = tables.verify_ledger()?;
+        let state = tables.verify_audit_chain()?;
         assert!(
             matches!(&state, AuditChainState::Whole { anchor, .. } if anchor.seq == 13),
             "{state:?}"
         );
-        assert_eq!(tables.ledger_link(12)?, None);
+        assert_eq!(tables.audit_chain_link(12)?, None);
         assert_eq!(tables.account_acts(person(1), 9)?.len(), 2);
         assert_eq!(tables.admin_acts(None, 1)?[0].details["through"], 13);
         Ok(())

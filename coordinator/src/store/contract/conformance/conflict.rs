@@ -23,7 +23,7 @@ pub(super) async fn the_work_runs_again_and_its_effects_happen_once(bench: Arc<d
         .await;
         assert_eq!(runs.load(Ordering::SeqCst), 3, "{when:?}");
         let acts = read(&store, |tables| {
-            assert!(matches!(tables.verify_ledger()?, AuditChainState::Whole { .. }));
+            assert!(matches!(tables.verify_audit_chain()?, AuditChainState::Whole { .. }));
             tables.admin_acts(None, 9)
         });
         assert_eq!(acts.await.len(), total, "{when:?}");

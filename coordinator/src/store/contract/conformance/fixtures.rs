@@ -144,7 +144,7 @@ pub(in crate::store) fn host(n: u128) -> Host {
         refusal: None,
         max_memory_mb: None,
         flooded_at: None,
-        bond: HostIdentity::default(),
+        identity: HostIdentity::default(),
     }
 }
 

@@ -486,19 +486,19 @@ pub(super) async fn a_host_that_joins_again_starts_over(bench: Arc<dyn Bench>) {
         assert_eq!(tables.reach(host_id(1))?.unwrap().unreachable_since, Some(at(5)));
         tables.lock_host(host_id(1), at(5))?;
         tables.lock_host(host_id(1), at(6))?;
-        assert_eq!(tables.host(host_id(1))?.unwrap().bond.locked_at, Some(at(5)));
+        assert_eq!(tables.host(host_id(1))?.unwrap().identity.locked_at, Some(at(5)));
         tables.remove_host(host_id(1), at(8))?;
         assert!(tables.hosts()?.is_empty() && tables.host(host_id(1))?.is_some());
         let mut again = host(1);
         (again.address, again.joined_at) = ("127.0.0.1:2".to_owned(), at(9));
-        again.bond.certificate =
+        again.identity.certificate =
             Some(Issued { number: 2, ca: "ca".to_owned(), expires_at: at(99), renewal: None });
         tables.upsert_host(&again)?;
         let found = tables.host(host_id(1))?.unwrap();
         assert_eq!((&found.address[..], found.joined_at), ("127.0.0.1:2", at(9)));
         assert_eq!((found.acknowledged, found.report_seq, found.refusal), (None, 0, None));
-        assert_eq!((found.bond.locked_at, found.bond.removed_at), (None, None));
-        assert_eq!(found.bond.certificate, again.bond.certificate);
+        assert_eq!((found.identity.locked_at, found.identity.removed_at), (None, None));
+        assert_eq!(found.identity.certificate, again.identity.certificate);
         assert_eq!(found.max_memory_mb, Some(1000), "the limit stays unless another is given");
         assert_eq!(found.wanted, wanted, "generations go on");
         tables.set_reached(host_id(1), at(10))?;
@@ -555,7 +555,7 @@ pub(super) async fn only_the_newest_document_is_kept(bench: Arc<dyn Bench>) {
         // Acknowledged, its trust is the host's.
         tables.set_acknowledged(host_id(1), newest.generation)?;
         let host = tables.host(host_id(1))?.unwrap();
-        assert_eq!(host.bond.trusts, newest.trust.map(|trust| trust.names));
+        assert_eq!(host.identity.trusts, newest.trust.map(|trust| trust.names));
         assert_eq!(host.acknowledged, Some(newest.generation));
         Ok(())
     })

@@ -25,7 +25,7 @@ fn assert_unchanged(tables: &dyn Tables) -> Result<(), StoreError> {
     assert!(tables.hosts()?.is_empty());
     assert_eq!(tables.outline(app(1))?, None);
     assert_eq!(tables.admin_acts(None, 9)?, []);
-    assert_eq!(tables.ledger_head()?.seq, 0);
+    assert_eq!(tables.audit_chain_head()?.seq, 0);
     Ok(())
 }
 

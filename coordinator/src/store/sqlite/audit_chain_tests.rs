@@ -13,7 +13,7 @@ use crate::store::contract::{
     Break, Changes as _, NewAct, NewAudit, NewOrgAct, OrgAct, Orgs as _,
 };
 use crate::store::sql::Tx;
-use crate::store::sql::ledger::LOGS;
+use crate::store::sql::audit_chain::LOGS;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
@@ -78,7 +78,7 @@ fn write(tx: &mut Tx<'_>, n: u8, now: Timestamp) {
 }
 
 fn state(connection: &Connection) -> AuditChainState {
-    Tx::new(connection).verify_ledger().unwrap()
+    Tx::new(connection).verify_audit_chain().unwrap()
 }
 
 fn is_whole(connection: &Connection) -> bool {
@@ -153,7 +153,7 @@ fn old_entries_are_forgotten_from_the_beginning_and_the_rest_still_holds() {
     let prune = |connection: &mut Connection, cutoff, most| {
         let transaction = connection.transaction().unwrap();
         let mut tx = Tx::new(&*transaction);
-        let pruned = tx.prune_ledger(at(cutoff), at(5_000), most).unwrap();
+        let pruned = tx.prune_audit_chain(at(cutoff), at(5_000), most).unwrap();
         transaction.commit().unwrap();
         pruned
     };

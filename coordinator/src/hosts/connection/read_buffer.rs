@@ -14,7 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 /// The bytes of one answer. Dropping it ends the stream.
 #[derive(Debug)]
-pub(super) struct Intake {
+pub(super) struct ReadBuffer {
     waiting: Arc<Waiting>,
     flow: FlowControl,
     _task: AbortOnDropHandle<()>,
@@ -30,7 +30,7 @@ struct State {
     reader: Option<Waker>,
 }
 
-impl Intake {
+impl ReadBuffer {
     pub(super) fn start(mut stream: RecvStream) -> Self {
         let (waiting, flow) = (Arc::<Waiting>::default(), stream.flow_control().clone());
         let filled = Arc::clone(&waiting);

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The columns are hashed as they are stored, each with its type and length. Triggers refuse every
-//! other change; changes that bypass them are found by [`AuditChain::verify_ledger`].
+//! other change; changes that bypass them are found by [`AuditChain::verify_audit_chain`].
 
 use aws_lc_rs::digest::{Context, SHA256};
 use data_encoding::HEXLOWER;
@@ -214,11 +214,11 @@ impl Tx<'_> {
 }
 
 impl AuditChain for Tx<'_> {
-    fn ledger_head(&self) -> Result<Link> {
+    fn audit_chain_head(&self) -> Result<Link> {
         self.end("audit_head")
     }
 
-    fn ledger_link(&self, seq: i64) -> Result<Option<Link>> {
+    fn audit_chain_link(&self, seq: i64) -> Result<Option<Link>> {
         let anchor = self.end("audit_anchor")?;
         if anchor.seq == seq {
             return Ok(Some(anchor));
@@ -227,7 +227,7 @@ impl AuditChain for Tx<'_> {
         self.first("read a link", sql, [seq], read_link)
     }
 
-    fn verify_ledger(&self) -> Result<AuditChainState> {
+    fn verify_audit_chain(&self) -> Result<AuditChainState> {
         let (anchor, head) = (self.end("audit_anchor")?, self.end("audit_head")?);
         let last = match self.walk(anchor)? {
             Ok(last) => last,
@@ -249,7 +249,7 @@ impl AuditChain for Tx<'_> {
         Ok(AuditChainState::Whole { anchor, head })
     }
 
-    fn prune_ledger(&mut self, cutoff: Timestamp, now: Timestamp, most: u32) -> Result<u64> {
+    fn prune_audit_chain(&mut self, cutoff: Timestamp, now: Timestamp, most: u32) -> Result<u64> {
         let operation = "delete old audit entries";
         let anchor = self.end("audit_anchor")?;
         // From the beginning up to the first recent entry: a clock that was set back leaves no gap.

@@ -38,12 +38,12 @@ pub enum AuditChainState {
 
 /// Access to the audit chain.
 pub trait AuditChain {
-    fn ledger_head(&self) -> Result<Link>;
+    fn audit_chain_head(&self) -> Result<Link>;
     /// The link with this number, if it exists.
-    fn ledger_link(&self, seq: i64) -> Result<Option<Link>>;
+    fn audit_chain_link(&self, seq: i64) -> Result<Option<Link>>;
     /// Verifies every entry of every log.
-    fn verify_ledger(&self) -> Result<AuditChainState>;
+    fn verify_audit_chain(&self) -> Result<AuditChainState>;
     /// Deletes entries from before `cutoff`, at most `most`, from the beginning on; returns how
     /// many. The rest starts at an anchor, and an entry about the pruning is added.
-    fn prune_ledger(&mut self, cutoff: Timestamp, now: Timestamp, most: u32) -> Result<u64>;
+    fn prune_audit_chain(&mut self, cutoff: Timestamp, now: Timestamp, most: u32) -> Result<u64>;
 }
